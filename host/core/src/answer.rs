@@ -1,0 +1,210 @@
+//! The fixed hash of a guest's answer, stored with its turn: a replay compares it before it looks at anything else.
+//!
+//! It covers the whole identity of what was asked for: kinds, names, versions, targets, payloads, and how the guest ended. What a guest
+//! says it waits for is for people, is not recorded, and is not covered.
+
+use crate::xxh64::xxh64;
+use crate::{Action, Answer, Ending, Failure, Json, RetryPolicy};
+
+/// Hashes an answer. The same answer has the same hash in every version of this crate.
+pub fn answer_hash(answer: &Answer) -> u64 {
+    let mut bytes = Bytes(Vec::with_capacity(256));
+    bytes.number(answer.actions.len() as u64);
+    for action in &answer.actions {
+        bytes.action(action);
+    }
+    match &answer.ending {
+        Ending::Waiting(_) => bytes.tag(0),
+        Ending::Completed(output) => {
+            bytes.tag(1);
+            bytes.payload(output.as_ref());
+        }
+        Ending::Failed { failure, cause } => {
+            bytes.tag(2);
+            bytes.failure(failure);
+            bytes.optional(cause.map(|task| u64::from(task.0)));
+        }
+        Ending::ContinuedAsNew {
+            input,
+            version,
+            carry_over,
+        } => {
+            bytes.tag(3);
+            bytes.payload(input.as_ref());
+            bytes.optional_text(version.as_deref());
+            bytes.number(carry_over.len() as u64);
+            carry_over
+                .iter()
+                .for_each(|number| bytes.number(u64::from(*number)));
+        }
+    }
+    xxh64(&bytes.0)
+}
+
+/// A canonical encoding: every field with its length or presence before it, so that no two answers share one.
+struct Bytes(Vec<u8>);
+
+impl Bytes {
+    fn tag(&mut self, tag: u8) {
+        self.0.push(tag);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn optional(&mut self, number: Option<u64>) {
+        self.tag(u8::from(number.is_some()));
+        self.number(number.unwrap_or(0));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn optional_text(&mut self, text: Option<&str>) {
+        self.tag(u8::from(text.is_some()));
+        self.text(text.unwrap_or(""));
+    }
+
+    fn payload(&mut self, payload: Option<&Json>) {
+        self.optional_text(payload.map(Json::as_str));
+    }
+
+    fn tags(&mut self, tags: &[(String, String)]) {
+        self.number(tags.len() as u64);
+        for (key, value) in tags {
+            self.text(key);
+            self.text(value);
+        }
+    }
+
+    fn failure(&mut self, failure: &Failure) {
+        self.text(&failure.kind);
+        self.text(&failure.message);
+        self.payload(failure.details.as_ref());
+        self.tag(u8::from(failure.retryable));
+        self.optional_text(failure.trace.as_deref());
+        self.number(failure.causes.len() as u64);
+        for cause in &failure.causes {
+            self.text(&cause.kind);
+            self.text(&cause.message);
+            self.optional_text(cause.trace.as_deref());
+        }
+    }
+
+    fn retry(&mut self, retry: Option<&RetryPolicy>) {
+        let Some(retry) = retry else {
+            return self.tag(0);
+        };
+        self.tag(1);
+        self.number(u64::from(retry.max_attempts));
+        self.number(retry.first_delay.0);
+        self.number(retry.backoff.to_bits());
+        self.optional(retry.max_delay.map(|d| d.0));
+        self.optional(retry.jitter.map(f64::to_bits));
+        self.optional(retry.give_up_after.map(|d| d.0));
+    }
+
+    fn action(&mut self, action: &Action) {
+        match action {
+            Action::CallActivity(call) => {
+                self.tag(0);
+                self.number(u64::from(call.task.0));
+                self.text(&call.name);
+                self.payload(call.input.as_ref());
+                self.retry(call.retry.as_ref());
+                self.optional(call.attempt_timeout.map(|d| d.0));
+            }
+            Action::CallChild(call) => {
+                self.tag(1);
+                self.number(u64::from(call.task.0));
+                self.text(&call.name);
+                self.optional_text(call.version.as_deref());
+                self.optional_text(call.instance_id.as_deref());
+                self.payload(call.input.as_ref());
+                self.tags(&call.tags);
+                self.retry(call.retry.as_ref());
+            }
+            Action::SetTimer { task, fire_at } => {
+                self.tag(2);
+                self.number(u64::from(task.0));
+                self.number(fire_at.0);
+            }
+            Action::CancelTask(task) => {
+                self.tag(3);
+                self.number(u64::from(task.0));
+            }
+            Action::SendEvent(event) => {
+                self.tag(4);
+                self.text(&event.instance_id);
+                self.text(&event.name);
+                self.payload(event.data.as_ref());
+            }
+            Action::StartInstance {
+                instance_id,
+                name,
+                version,
+                input,
+                tags,
+            } => {
+                self.tag(5);
+                self.text(instance_id);
+                self.text(name);
+                self.optional_text(version.as_deref());
+                self.payload(input.as_ref());
+                self.tags(tags);
+            }
+            Action::SetCustomStatus(value) => {
+                self.tag(6);
+                self.payload(value.as_ref());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ActivityCall, TaskId, Waiting};
+
+    fn call(name: &str, input: Option<&str>) -> Answer {
+        Answer {
+            actions: vec![Action::CallActivity(ActivityCall {
+                task: TaskId(0),
+                name: name.to_owned(),
+                input: input.map(Json::from_text),
+                retry: None,
+                attempt_timeout: None,
+            })],
+            ending: Ending::Waiting(Waiting::default()),
+        }
+    }
+
+    #[test]
+    fn the_hash_never_changes() {
+        assert_eq!(
+            answer_hash(&call("Pay", Some("1"))),
+            7_934_455_129_576_692_981
+        );
+    }
+
+    #[test]
+    fn absent_empty_and_null_are_three_things() {
+        let hashes =
+            [None, Some("\"\""), Some("null")].map(|input| answer_hash(&call("Pay", input)));
+        assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[0] != hashes[2]);
+    }
+
+    #[test]
+    fn what_it_waits_for_does_not_count() {
+        let mut answer = call("Pay", None);
+        let before = answer_hash(&answer);
+        answer.ending = Ending::Waiting(Waiting {
+            note: Some("the bank".to_owned()),
+            ..Waiting::default()
+        });
+        assert_eq!(answer_hash(&answer), before);
+    }
+}

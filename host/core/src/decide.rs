@@ -1,0 +1,252 @@
+//! What a client's command does, by the status of the instance it names.
+//!
+//! ```text
+//!                 missing    Pending     Running     Suspended   ended
+//! start           create     exists      exists      exists      replace (never: exists; any: replaces live ones too)
+//! raise event     not found  deliver     deliver     deliver     not running
+//! terminate       not found  deliver     deliver     deliver     not running
+//! suspend         not found  deliver     deliver     nothing     not running
+//! resume          not found  nothing     nothing     deliver     not running
+//! rewind          not found  not failed  not failed  not failed  Failed: deliver, others: not failed
+//! restart         not found  not ended   not ended   not ended   next execution
+//! restart, new id not found  create      create      create      create
+//! purge           not found  not ended   not ended   not ended   delete
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+/// The status of an instance, as clients see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Status {
+    /// Accepted, not started.
+    Pending,
+    /// Started, not ended.
+    Running,
+    /// Holding everything until it is resumed.
+    Suspended,
+    /// Ended well.
+    Completed,
+    /// Ended with a failure.
+    Failed,
+    /// Ended from outside.
+    Terminated,
+}
+
+impl Status {
+    /// All of them, in the order of an instance's life.
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Running,
+        Self::Suspended,
+        Self::Completed,
+        Self::Failed,
+        Self::Terminated,
+    ];
+
+    /// Whether nothing runs any more.
+    pub fn is_end(self) -> bool {
+        match self {
+            Self::Pending | Self::Running | Self::Suspended => false,
+            Self::Completed | Self::Failed | Self::Terminated => true,
+        }
+    }
+
+    /// The name that clients read and write.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Suspended => "Suspended",
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
+            Self::Terminated => "Terminated",
+        }
+    }
+
+    /// Reads a name, without regard to case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.name().eq_ignore_ascii_case(name))
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What a start does where its id is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reuse {
+    /// It replaces an instance that has ended.
+    #[default]
+    Ended,
+    /// It is refused.
+    Never,
+    /// It ends and replaces a live instance too.
+    Any,
+}
+
+/// What a client asks of one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Begin.
+    Start(Reuse),
+    /// Take a message.
+    RaiseEvent,
+    /// End.
+    Terminate,
+    /// Hold everything.
+    Suspend,
+    /// Go on.
+    Resume,
+    /// Go back to before the failure.
+    Rewind,
+    /// Run again from the beginning, under the same id.
+    Restart,
+    /// Run again from the beginning, under another id.
+    RestartAs,
+    /// Forget.
+    Purge,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Make the instance.
+    Create,
+    /// Put a new instance in the place of the one that is there; end that one first if it is live.
+    Replace,
+    /// Put a message into the instance's inbox.
+    Deliver,
+    /// Begin the instance's next execution.
+    NextExecution,
+    /// Delete the instance.
+    Delete,
+    /// Nothing: it is so already.
+    Nothing,
+}
+
+/// Why a command is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    /// There is no such instance.
+    #[error("there is no such instance")]
+    NotFound,
+    /// The id is in use.
+    #[error("it exists already and is {0}")]
+    AlreadyExists(Status),
+    /// The instance has ended.
+    #[error("it has ended and is {0}")]
+    NotRunning(Status),
+    /// The instance has not failed.
+    #[error("it is {0}, and only a Failed instance can be rewound")]
+    NotFailed(Status),
+    /// The instance has not ended.
+    #[error("it has not ended and is {0}")]
+    NotTerminal(Status),
+}
+
+/// Says what `command` does to an instance in `status`, `None` meaning that there is none.
+///
+/// # Errors
+/// [`Rejection`] says why it is refused.
+pub fn decide(status: Option<Status>, command: Command) -> Result<Decision, Rejection> {
+    let Some(status) = status else {
+        return match command {
+            Command::Start(_) => Ok(Decision::Create),
+            Command::RaiseEvent
+            | Command::Terminate
+            | Command::Suspend
+            | Command::Resume
+            | Command::Rewind
+            | Command::Restart
+            | Command::RestartAs
+            | Command::Purge => Err(Rejection::NotFound),
+        };
+    };
+    match (command, status.is_end()) {
+        (Command::Start(Reuse::Any), _) | (Command::Start(Reuse::Ended), true) => {
+            Ok(Decision::Replace)
+        }
+        (Command::Start(_), _) => Err(Rejection::AlreadyExists(status)),
+        (Command::RaiseEvent | Command::Terminate | Command::Suspend | Command::Resume, true) => {
+            Err(Rejection::NotRunning(status))
+        }
+        (Command::RaiseEvent | Command::Terminate, false) => Ok(Decision::Deliver),
+        (Command::Suspend, false) if status == Status::Suspended => Ok(Decision::Nothing),
+        (Command::Resume, false) if status != Status::Suspended => Ok(Decision::Nothing),
+        (Command::Suspend | Command::Resume, false) => Ok(Decision::Deliver),
+        (Command::Rewind, _) if status == Status::Failed => Ok(Decision::Deliver),
+        (Command::Rewind, _) => Err(Rejection::NotFailed(status)),
+        (Command::Restart, true) => Ok(Decision::NextExecution),
+        (Command::Purge, true) => Ok(Decision::Delete),
+        (Command::Restart | Command::Purge, false) => Err(Rejection::NotTerminal(status)),
+        (Command::RestartAs, _) => Ok(Decision::Create),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn the_table_is_the_documented_one() {
+        let commands = [
+            Command::Start(Reuse::Ended),
+            Command::Start(Reuse::Never),
+            Command::Start(Reuse::Any),
+            Command::RaiseEvent,
+            Command::Terminate,
+            Command::Suspend,
+            Command::Resume,
+            Command::Rewind,
+            Command::Restart,
+            Command::RestartAs,
+            Command::Purge,
+        ];
+        let mut table = String::new();
+        for command in commands {
+            let cells: Vec<_> = std::iter::once(None)
+                .chain(Status::ALL.map(Some))
+                .map(|status| match decide(status, command) {
+                    Ok(decision) => format!("{decision:?}"),
+                    Err(rejection) => format!("!{rejection:?}")
+                        .split('(')
+                        .next()
+                        .unwrap()
+                        .to_owned(),
+                })
+                .collect();
+            table += &format!("{command:?}: {}\n", cells.join(" "));
+        }
+        expect![[r#"
+            Start(Ended): Create !AlreadyExists !AlreadyExists !AlreadyExists Replace Replace Replace
+            Start(Never): Create !AlreadyExists !AlreadyExists !AlreadyExists !AlreadyExists !AlreadyExists !AlreadyExists
+            Start(Any): Create Replace Replace Replace Replace Replace Replace
+            RaiseEvent: !NotFound Deliver Deliver Deliver !NotRunning !NotRunning !NotRunning
+            Terminate: !NotFound Deliver Deliver Deliver !NotRunning !NotRunning !NotRunning
+            Suspend: !NotFound Deliver Deliver Nothing !NotRunning !NotRunning !NotRunning
+            Resume: !NotFound Nothing Nothing Deliver !NotRunning !NotRunning !NotRunning
+            Rewind: !NotFound !NotFailed !NotFailed !NotFailed !NotFailed Deliver !NotFailed
+            Restart: !NotFound !NotTerminal !NotTerminal !NotTerminal NextExecution NextExecution NextExecution
+            RestartAs: !NotFound Create Create Create Create Create Create
+            Purge: !NotFound !NotTerminal !NotTerminal !NotTerminal Delete Delete Delete
+        "#]]
+        .assert_eq(&table);
+    }
+
+    #[test]
+    fn status_names_are_read_in_any_case() {
+        for status in Status::ALL {
+            assert_eq!(
+                Status::from_name(&status.name().to_uppercase()),
+                Some(status)
+            );
+        }
+        assert_eq!(Status::from_name("Gone"), None);
+    }
+}

@@ -1,0 +1,478 @@
+//! The facts of an execution's history.
+//!
+//! The order of the variants and of their fields is part of the stored format: new variants go to the end, and a variant that is stored
+//! somewhere never changes. The store pins both with recorded bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::value::size_of;
+use crate::{
+    Digest, Failure, GuestEvent, Json, Limits, Millis, Parent, RetryPolicy, Tags, TaskId, Timestamp,
+};
+
+/// A fact in an execution's history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A turn of the guest began: the first event of each turn in which the guest was asked.
+    TurnStarted {
+        /// The guest's time in this turn.
+        now: Timestamp,
+        /// Events recorded before this turn.
+        history_events: u32,
+        /// Their size in bytes.
+        history_bytes: u64,
+    },
+    /// The execution began: the second event of the first turn.
+    ExecutionStarted(Box<Start>),
+    /// An activity ended well.
+    ActivityCompleted {
+        /// Which.
+        task: TaskId,
+        /// Its result.
+        output: Option<Json>,
+        /// The attempt that gave it.
+        run: AttemptRun,
+    },
+    /// An activity failed, and is not tried again.
+    ActivityFailed {
+        /// Which.
+        task: TaskId,
+        /// The last attempt's failure.
+        failure: Failure,
+        /// The last attempt.
+        run: AttemptRun,
+    },
+    /// A child ended well.
+    ChildCompleted {
+        /// Which.
+        task: TaskId,
+        /// Its output.
+        output: Option<Json>,
+    },
+    /// A child failed, and is not tried again.
+    ChildFailed {
+        /// Which.
+        task: TaskId,
+        /// Why.
+        failure: Failure,
+    },
+    /// A timer came due.
+    TimerFired {
+        /// Which.
+        task: TaskId,
+    },
+    /// A message from outside arrived.
+    ExternalEventRaised {
+        /// Counts the external events of the instance, from 0, across executions.
+        number: u32,
+        /// As it was raised; compared without regard to case.
+        name: String,
+        /// Its payload.
+        data: Option<Json>,
+    },
+    /// An activity was asked for.
+    ActivityScheduled {
+        /// Its task.
+        task: TaskId,
+        /// Its name.
+        name: String,
+        /// Its input; absent too where it was over the limit.
+        input: Option<Json>,
+        /// How it is tried again.
+        retry: Option<RetryPolicy>,
+        /// How long one attempt may take.
+        attempt_timeout: Option<Millis>,
+        /// What runs it.
+        target: Target,
+    },
+    /// A child was asked for.
+    ChildScheduled {
+        /// Its task.
+        task: TaskId,
+        /// Its orchestration.
+        name: String,
+        /// Its version, where one was asked for.
+        version: Option<String>,
+        /// Its instance.
+        instance_id: String,
+        /// Its input; absent too where it was over the limit.
+        input: Option<Json>,
+        /// Its labels.
+        tags: Tags,
+        /// How it is tried again.
+        retry: Option<RetryPolicy>,
+        /// What runs it.
+        target: Target,
+    },
+    /// A timer was set.
+    TimerSet {
+        /// Its task.
+        task: TaskId,
+        /// When it comes due.
+        fire_at: Timestamp,
+    },
+    /// The guest no longer waits for a task.
+    TaskCanceled {
+        /// Which.
+        task: TaskId,
+    },
+    /// A message was sent to an instance.
+    EventSent {
+        /// To whom.
+        instance_id: String,
+        /// What it is called.
+        name: String,
+        /// Its payload.
+        data: Option<Json>,
+    },
+    /// Another instance was started, without waiting for it.
+    InstanceStarted {
+        /// Its id.
+        instance_id: String,
+        /// Its orchestration.
+        name: String,
+        /// Its version, where one was asked for.
+        version: Option<String>,
+        /// Its input.
+        input: Option<Json>,
+        /// Its labels.
+        tags: Tags,
+        /// What runs it.
+        target: Target,
+    },
+    /// The custom status changed.
+    CustomStatusSet {
+        /// To this.
+        value: Option<Json>,
+    },
+    /// The orchestration returned while tasks that it did not cancel still run.
+    ExecutionReturned {
+        /// What it returned.
+        output: Option<Json>,
+    },
+    /// The execution ended well.
+    ExecutionCompleted {
+        /// What it returned.
+        output: Option<Json>,
+    },
+    /// The execution failed.
+    ExecutionFailed {
+        /// Why.
+        failure: Failure,
+        /// The task whose failure this is, where it is one.
+        cause: Option<TaskId>,
+    },
+    /// The execution was ended from outside.
+    ExecutionTerminated {
+        /// The reason given.
+        reason: Option<String>,
+    },
+    /// The execution ended and goes on as a fresh one.
+    ContinuedAsNew {
+        /// Input of the next execution.
+        input: Option<Json>,
+        /// Version asked for.
+        version: Option<String>,
+        /// External events that move over.
+        carry_over: Vec<u32>,
+        /// The next execution.
+        execution_id: String,
+    },
+    /// The instance was suspended.
+    ExecutionSuspended {
+        /// The reason given.
+        reason: Option<String>,
+    },
+    /// The instance was resumed.
+    ExecutionResumed {
+        /// The reason given.
+        reason: Option<String>,
+    },
+    /// An instance that this one asked for was not started.
+    InstanceStartSkipped {
+        /// Its id.
+        instance_id: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A child failed and will be tried again.
+    ChildRetryScheduled {
+        /// Its task.
+        task: TaskId,
+        /// The attempt to come, from 2.
+        attempt: u32,
+        /// When.
+        at: Timestamp,
+        /// Why the last one failed.
+        failure: Failure,
+    },
+    /// A child was started again.
+    ChildRetried {
+        /// Its task.
+        task: TaskId,
+        /// Which attempt this is, from 2.
+        attempt: u32,
+        /// Its instance.
+        instance_id: String,
+    },
+}
+
+/// How an execution begins, and everything it is pinned to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// The instance.
+    pub instance_id: String,
+    /// This run of it: unique for ever.
+    pub execution_id: String,
+    /// Counts the executions of the instance, from 0.
+    pub execution: u32,
+    /// The orchestration.
+    pub name: String,
+    /// The version of its definition.
+    pub version: Option<String>,
+    /// Its input.
+    pub input: Option<Json>,
+    /// Whose child it is.
+    pub parent: Option<Parent>,
+    /// Its labels.
+    pub tags: Tags,
+    /// W3C trace context of the caller.
+    pub trace_parent: Option<String>,
+    /// Seeds every random number and identifier that the guest draws.
+    pub seed: u64,
+    /// The module that runs it, for as long as it runs; absent where something else than a module does.
+    pub module: Option<Digest>,
+    /// What it may use.
+    pub limits: Limits,
+    /// The number that the next external event gets.
+    pub next_external: u32,
+    /// See [`SEMANTICS_VERSION`](crate::SEMANTICS_VERSION).
+    pub semantics: u32,
+    /// When the start was accepted.
+    pub accepted_at: Timestamp,
+    /// When it may begin, where it was scheduled for later.
+    pub scheduled_for: Option<Timestamp>,
+}
+
+/// What runs a task that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// This module.
+    Module(Digest),
+    /// A closure of the host's program.
+    Native,
+    /// Nothing has this name: the task fails.
+    Unknown,
+    /// The input was over the limit: the task fails.
+    Oversized {
+        /// Bytes of the input.
+        bytes: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The call itself makes no sense, and why: the task fails.
+    Invalid(String),
+}
+
+impl Target {
+    /// The failure of a task that nothing can run.
+    pub fn failure(&self, what: &str, name: &str) -> Option<Failure> {
+        let failure = |kind, message| Some(Failure::permanent(kind, message));
+        match self {
+            Self::Module(_) | Self::Native => None,
+            Self::Unknown if what == "activity" => failure(
+                crate::kind::UNKNOWN_ACTIVITY,
+                format!(
+                    "no deployed module and no registered closure has an activity named {name:?}"
+                ),
+            ),
+            Self::Unknown => failure(
+                crate::kind::UNKNOWN_ORCHESTRATION,
+                format!("no deployed module has an orchestration named {name:?}"),
+            ),
+            Self::Oversized { bytes, limit } => failure(
+                crate::kind::LIMIT_EXCEEDED,
+                format!(
+                    "the input of {what} {name:?} has {bytes} bytes; payload_bytes allows {limit}"
+                ),
+            ),
+            Self::Invalid(why) => failure(
+                crate::kind::INVALID_ANSWER,
+                format!("{what} {name:?} was not called: {why}"),
+            ),
+        }
+    }
+}
+
+/// When an attempt of an activity ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRun {
+    /// Counts from 1.
+    pub attempt: u32,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+}
+
+impl Event {
+    /// What the guest is told of this event, if it is told of it.
+    pub fn to_guest(&self) -> Option<GuestEvent> {
+        let event = match self {
+            Self::TurnStarted {
+                now,
+                history_events,
+                history_bytes,
+            } => GuestEvent::TurnStarted {
+                now: *now,
+                history_events: *history_events,
+                history_bytes: *history_bytes,
+            },
+            Self::ExecutionStarted(start) => GuestEvent::ExecutionStarted {
+                instance_id: start.instance_id.clone(),
+                execution_id: start.execution_id.clone(),
+                name: start.name.clone(),
+                version: start.version.clone(),
+                input: start.input.clone(),
+                parent: start.parent.clone(),
+                tags: start.tags.clone(),
+                trace_parent: start.trace_parent.clone(),
+                seed: start.seed,
+            },
+            Self::ActivityCompleted { task, output, .. }
+            | Self::ChildCompleted { task, output } => GuestEvent::TaskCompleted {
+                task: *task,
+                outcome: Ok(output.clone()),
+            },
+            Self::ActivityFailed { task, failure, .. } | Self::ChildFailed { task, failure } => {
+                GuestEvent::TaskCompleted {
+                    task: *task,
+                    outcome: Err(failure.clone()),
+                }
+            }
+            Self::TimerFired { task } => GuestEvent::TimerFired(*task),
+            Self::ExternalEventRaised { number, name, data } => GuestEvent::ExternalEventRaised {
+                number: *number,
+                name: name.clone(),
+                data: data.clone(),
+            },
+            Self::ActivityScheduled { .. }
+            | Self::ChildScheduled { .. }
+            | Self::TimerSet { .. }
+            | Self::TaskCanceled { .. }
+            | Self::EventSent { .. }
+            | Self::InstanceStarted { .. }
+            | Self::CustomStatusSet { .. }
+            | Self::ExecutionReturned { .. }
+            | Self::ExecutionCompleted { .. }
+            | Self::ExecutionFailed { .. }
+            | Self::ExecutionTerminated { .. }
+            | Self::ContinuedAsNew { .. }
+            | Self::ExecutionSuspended { .. }
+            | Self::ExecutionResumed { .. }
+            | Self::InstanceStartSkipped { .. }
+            | Self::ChildRetryScheduled { .. }
+            | Self::ChildRetried { .. } => return None,
+        };
+        Some(event)
+    }
+
+    /// Bytes that this event takes in a history, roughly: its texts and payloads and a constant.
+    pub fn size(&self) -> usize {
+        /// What an event takes beside its texts.
+        const OVERHEAD: usize = 16;
+        let tags = |tags: &Tags| tags.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+        let text = |t: &Option<String>| t.as_ref().map_or(0, String::len);
+        let payload = |p: &Option<Json>| size_of(p.as_ref());
+        OVERHEAD
+            + match self {
+                Self::ExecutionStarted(s) => {
+                    s.instance_id.len()
+                        + s.execution_id.len()
+                        + s.name.len()
+                        + payload(&s.input)
+                        + tags(&s.tags)
+                        + 128
+                }
+                Self::ActivityCompleted { output, .. }
+                | Self::ChildCompleted { output, .. }
+                | Self::ExecutionReturned { output }
+                | Self::ExecutionCompleted { output } => payload(output),
+                Self::ActivityFailed { failure, .. }
+                | Self::ChildFailed { failure, .. }
+                | Self::ExecutionFailed { failure, .. }
+                | Self::ChildRetryScheduled { failure, .. } => failure.size(),
+                Self::ExternalEventRaised { name, data, .. } => name.len() + payload(data),
+                Self::ActivityScheduled { name, input, .. } => name.len() + payload(input) + 32,
+                Self::ChildScheduled {
+                    name,
+                    instance_id,
+                    input,
+                    tags: labels,
+                    ..
+                }
+                | Self::InstanceStarted {
+                    name,
+                    instance_id,
+                    input,
+                    tags: labels,
+                    ..
+                } => name.len() + instance_id.len() + payload(input) + tags(labels) + 32,
+                Self::EventSent {
+                    instance_id,
+                    name,
+                    data,
+                } => instance_id.len() + name.len() + payload(data),
+                Self::CustomStatusSet { value } => payload(value),
+                Self::ExecutionTerminated { reason }
+                | Self::ExecutionSuspended { reason }
+                | Self::ExecutionResumed { reason } => text(reason),
+                Self::ContinuedAsNew {
+                    input,
+                    version,
+                    carry_over,
+                    execution_id,
+                } => payload(input) + text(version) + 4 * carry_over.len() + execution_id.len(),
+                Self::InstanceStartSkipped {
+                    instance_id,
+                    reason,
+                } => instance_id.len() + reason.len(),
+                Self::ChildRetried { instance_id, .. } => instance_id.len(),
+                Self::TurnStarted { .. }
+                | Self::TimerFired { .. }
+                | Self::TimerSet { .. }
+                | Self::TaskCanceled { .. } => 0,
+            }
+    }
+
+    /// The name of the kind of event, as in `ActivityScheduled`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TurnStarted { .. } => "TurnStarted",
+            Self::ExecutionStarted(_) => "ExecutionStarted",
+            Self::ActivityCompleted { .. } => "ActivityCompleted",
+            Self::ActivityFailed { .. } => "ActivityFailed",
+            Self::ChildCompleted { .. } => "ChildCompleted",
+            Self::ChildFailed { .. } => "ChildFailed",
+            Self::TimerFired { .. } => "TimerFired",
+            Self::ExternalEventRaised { .. } => "ExternalEventRaised",
+            Self::ActivityScheduled { .. } => "ActivityScheduled",
+            Self::ChildScheduled { .. } => "ChildScheduled",
+            Self::TimerSet { .. } => "TimerSet",
+            Self::TaskCanceled { .. } => "TaskCanceled",
+            Self::EventSent { .. } => "EventSent",
+            Self::InstanceStarted { .. } => "InstanceStarted",
+            Self::CustomStatusSet { .. } => "CustomStatusSet",
+            Self::ExecutionReturned { .. } => "ExecutionReturned",
+            Self::ExecutionCompleted { .. } => "ExecutionCompleted",
+            Self::ExecutionFailed { .. } => "ExecutionFailed",
+            Self::ExecutionTerminated { .. } => "ExecutionTerminated",
+            Self::ContinuedAsNew { .. } => "ContinuedAsNew",
+            Self::ExecutionSuspended { .. } => "ExecutionSuspended",
+            Self::ExecutionResumed { .. } => "ExecutionResumed",
+            Self::InstanceStartSkipped { .. } => "InstanceStartSkipped",
+            Self::ChildRetryScheduled { .. } => "ChildRetryScheduled",
+            Self::ChildRetried { .. } => "ChildRetried",
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The rules of the Perennial workflow engine, without any IO.
+//!
+//! An orchestration is a function from events to actions. This crate says what the events and actions are, what an execution's history
+//! means, and what a client's command does in each status. It knows neither wasm, nor SQLite, nor what time it is: everything it needs
+//! is an argument, and in its tests the guest is a closure.
+//!
+//! Three functions carry it:
+//!
+//! - [`State::apply`], one exhaustive match over [`Event`], used both to load a history and to write one;
+//! - [`decide`], the table of what a command does in each [`Status`];
+//! - [`run_turn`], messages in, one [`Turn`] out. [`replay_turn`] is its counterpart for a turn that is recorded already.
+//!
+//! Laws, kept by property tests: replaying a whole history writes nothing; cutting it at any turn and going on writes what was written
+//! the first time; a log that could not have been written cannot be read.
+#![warn(clippy::wildcard_enum_match_arm)]
+
+mod answer;
+mod check;
+mod decide;
+mod event;
+mod failure;
+mod guest;
+mod limits;
+mod message;
+mod replay;
+mod retry;
+mod state;
+mod turn;
+mod value;
+mod writer;
+mod xxh64;
+
+pub use answer::answer_hash;
+pub use decide::{Command, Decision, Rejection, Reuse, Status, decide};
+pub use event::{AttemptRun, Event, Start, Target};
+pub use failure::{Cause, Failure, kind};
+pub use guest::{
+    Action, ActivityCall, Answer, ChildCall, Ending, Guest, GuestEvent, Mode, OutgoingEvent, Stop,
+    Waiting,
+};
+pub use limits::Limits;
+pub use message::{Envelope, Message, TaskRef};
+pub use replay::{Nondeterminism, ReplayError, replay_turn};
+pub use retry::RetryPolicy;
+pub use state::{ChildTask, Corrupt, Phase, State, Task, TaskKind};
+pub use turn::{Batch, Names, Resolved, Turn, TurnContext, run_turn, take_batch};
+pub use value::{
+    Digest, InvalidId, Json, Millis, Parent, Tags, TaskId, Timestamp, check_instance_id,
+};
+
+/// The version of the rules in this crate, recorded in every [`Start`], so that a later fix never changes what a running execution does.
+pub const SEMANTICS_VERSION: u32 = 1;

@@ -1,0 +1,132 @@
+//! What happened to an instance and is not yet part of its history.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AttemptRun, Failure, Json, Start, TaskId};
+
+/// Names one task for ever: task ids start again with each execution, and may be given again after a rewind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TaskRef {
+    /// Which execution of the instance.
+    pub execution: u32,
+    /// The generation in which it was scheduled, or armed again.
+    pub generation: u32,
+    /// The task.
+    pub task: TaskId,
+}
+
+/// A message for an instance. As with [`Event`](crate::Event), the order of variants and fields is part of the stored format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// Begin.
+    Start(Box<Start>),
+    /// A message from outside.
+    ExternalEvent {
+        /// The number it had in an earlier execution, where it moved over from there.
+        number: Option<u32>,
+        /// What it is called.
+        name: String,
+        /// Its payload.
+        data: Option<Json>,
+    },
+    /// An activity's last attempt ended.
+    ActivityEnded {
+        /// Which activity.
+        task: TaskRef,
+        /// How.
+        outcome: Result<Option<Json>, Failure>,
+        /// The attempt.
+        run: AttemptRun,
+    },
+    /// A child's execution ended.
+    ChildEnded {
+        /// Which child.
+        task: TaskRef,
+        /// Which try it was, from 1.
+        attempt: u32,
+        /// How.
+        outcome: Result<Option<Json>, Failure>,
+    },
+    /// A timer came due.
+    TimerFired {
+        /// Which.
+        task: TaskRef,
+    },
+    /// The next try of a child came due.
+    ChildDue {
+        /// Which.
+        task: TaskRef,
+    },
+    /// An instance that was asked for was not started.
+    StartSkipped {
+        /// Its id.
+        instance_id: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Hold everything.
+    Suspend {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Go on.
+    Resume {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// End.
+    Terminate {
+        /// Why.
+        reason: Option<String>,
+    },
+}
+
+impl Message {
+    /// Whether this is a command about the instance itself, which gets a turn of its own.
+    pub fn is_control(&self) -> bool {
+        matches!(
+            self,
+            Self::Suspend { .. } | Self::Resume { .. } | Self::Terminate { .. }
+        )
+    }
+
+    /// Bytes that it adds to a turn, roughly.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Start(start) => crate::value::size_of(start.input.as_ref()) + 256,
+            Self::ExternalEvent { name, data, .. } => {
+                name.len() + crate::value::size_of(data.as_ref()) + 16
+            }
+            Self::ActivityEnded { outcome, .. } | Self::ChildEnded { outcome, .. } => match outcome
+            {
+                Ok(output) => crate::value::size_of(output.as_ref()) + 16,
+                Err(failure) => failure.size() + 16,
+            },
+            Self::StartSkipped {
+                instance_id,
+                reason,
+            } => instance_id.len() + reason.len(),
+            Self::TimerFired { .. }
+            | Self::ChildDue { .. }
+            | Self::Suspend { .. }
+            | Self::Resume { .. }
+            | Self::Terminate { .. } => 16,
+        }
+    }
+}
+
+/// A message and, where it is durable already, its place in the inbox.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope {
+    /// Its number in the instance's inbox; `None` where it is only in memory and the turn that takes it makes it durable.
+    pub seq: Option<u64>,
+    /// The message.
+    pub message: Message,
+}
+
+impl Envelope {
+    /// A message that is only in memory.
+    pub fn in_memory(message: Message) -> Self {
+        Self { seq: None, message }
+    }
+}

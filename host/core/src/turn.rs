@@ -1,0 +1,181 @@
+//! One turn: messages in, events out.
+
+use std::collections::VecDeque;
+
+use crate::writer::Writer;
+use crate::{Digest, Envelope, Event, Guest, Message, Phase, Start, State, Target, Timestamp};
+
+/// A turn takes no more events than this, and the rest waits for the next.
+const EVENTS_PER_TURN_MAX: usize = 1_000;
+
+/// A turn takes no more bytes of messages than this, unless its first message alone is larger.
+const BYTES_PER_TURN_MAX: usize = 4 << 20;
+
+/// What happened in one turn: what is committed as one transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn {
+    /// Counts the turns of the execution, from 0.
+    pub number: u32,
+    /// The number of its first event.
+    pub first_event: u64,
+    /// The host's time.
+    pub at: Timestamp,
+    /// What came in: with [`Event::TurnStarted`] first where the guest was asked.
+    pub received: Vec<Event>,
+    /// What follows from it.
+    pub produced: Vec<Event>,
+    /// [`answer_hash`] of the guest's answer; `None` where it was not asked or gave none.
+    pub answer: Option<u64>,
+    /// The execution that follows, where this one continued as new.
+    pub next: Option<Box<Start>>,
+}
+
+impl Turn {
+    /// The events of the turn, in the order of their numbers.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.received.iter().chain(&self.produced)
+    }
+
+    /// The number after its last event.
+    pub fn next_event(&self) -> u64 {
+        self.first_event + (self.received.len() + self.produced.len()) as u64
+    }
+}
+
+/// Says what runs a name.
+pub trait Names {
+    /// What runs an activity that an execution pinned to `caller` calls.
+    fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved;
+    /// What runs an orchestration: the version asked for, else the newest deployed one.
+    fn orchestration(&self, name: &str, version: Option<&str>) -> Resolved;
+}
+
+/// What runs a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// This module, in which the name has this version.
+    Module(Digest, Option<String>),
+    /// A closure of the host's program.
+    Native,
+    /// Nothing.
+    Unknown,
+}
+
+impl Resolved {
+    pub(crate) fn target(self) -> (Target, Option<String>) {
+        match self {
+            Self::Module(digest, version) => (Target::Module(digest), version),
+            Self::Native => (Target::Native, None),
+            Self::Unknown => (Target::Unknown, None),
+        }
+    }
+}
+
+/// What a turn needs to know of the world.
+pub struct TurnContext<'a> {
+    /// The host's time.
+    pub now: Timestamp,
+    /// What runs a name.
+    pub names: &'a dyn Names,
+    /// Makes the id and the seed of an execution that begins.
+    pub fresh: &'a mut dyn FnMut() -> (String, u64),
+}
+
+/// The messages of one turn.
+#[derive(Debug, Default, PartialEq)]
+pub struct Batch {
+    /// In order.
+    pub envelopes: Vec<Envelope>,
+}
+
+/// Takes the messages of the next turn out of `mail`, which is in order of arrival.
+///
+/// Terminate comes before everything, even to a suspended instance; suspend and resume have a turn of their own; while suspended, the rest
+/// waits in order. An empty batch means that there is nothing to do now.
+pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>) -> Batch {
+    let alone = |mail: &mut VecDeque<Envelope>, at: usize| Batch {
+        envelopes: mail.remove(at).into_iter().collect(),
+    };
+    if let Some(at) = mail
+        .iter()
+        .position(|e| matches!(e.message, Message::Terminate { .. }))
+    {
+        return alone(mail, at);
+    }
+    if state.suspended {
+        return match mail.iter().position(|e| e.message.is_control()) {
+            Some(at) => alone(mail, at),
+            None => Batch::default(),
+        };
+    }
+    let mut batch = Batch::default();
+    let mut bytes = 0;
+    while let Some(next) = mail.front() {
+        bytes += next.message.size();
+        let full = batch.envelopes.len() >= EVENTS_PER_TURN_MAX || bytes > BYTES_PER_TURN_MAX;
+        if !batch.envelopes.is_empty() && (full || next.message.is_control()) {
+            break;
+        }
+        let control = next.message.is_control();
+        batch.envelopes.extend(mail.pop_front());
+        if control {
+            break;
+        }
+    }
+    batch
+}
+
+/// Runs one turn: folds what `messages` mean into `state`, asks the guest, and folds in what follows from its answer.
+///
+/// `None` means that the messages change nothing, such as the result of a task that was cancelled.
+///
+/// # Errors
+/// The host's reason, if the guest could not be run. The turn did not happen, and `state` and `guest` are of no further use.
+///
+/// # Panics
+/// If it is about to write an event that [`State::apply`] refuses: that is a bug, and nothing was written.
+pub fn run_turn(
+    state: &mut State,
+    messages: Vec<Message>,
+    context: &mut TurnContext<'_>,
+    guest: &mut dyn Guest,
+) -> Result<Option<Turn>, String> {
+    let (number, first_event) = (state.turns, state.next_event);
+    let at = context.now;
+    let mut writer = Writer {
+        state,
+        context,
+        received: Vec::new(),
+        produced: Vec::new(),
+        next: None,
+    };
+    let staged = writer.stage(messages);
+    let runs = matches!(writer.state.phase, Phase::NotStarted | Phase::Running);
+    let mut answer = None;
+    if runs && staged.iter().any(|event| event.to_guest().is_some()) {
+        writer.start_guest_turn(staged);
+        answer = writer.ask(guest)?;
+    } else {
+        staged.into_iter().for_each(|event| writer.receive(event));
+    }
+    writer.complete_if_done();
+    let Writer {
+        received,
+        produced,
+        next,
+        ..
+    } = writer;
+    if received.is_empty() && produced.is_empty() {
+        return Ok(None);
+    }
+    state.turns += 1;
+    Ok(Some(Turn {
+        number,
+        first_event,
+        at,
+        received,
+        produced,
+        answer,
+        next,
+    }))
+}

@@ -1,0 +1,213 @@
+//! Plain values: payloads, times, ids.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A JSON text (RFC 8259), stored and returned verbatim.
+///
+/// Whoever makes one answers for its being JSON: a value is parsed where it enters the process and trusted inside. Absent is
+/// `Option::None` around it; `""` and `null` are texts of their own. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Json(Arc<str>);
+
+impl Json {
+    /// Takes a text that is known to be JSON.
+    pub fn from_text(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Bytes of the text.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Bytes of an optional payload.
+pub(crate) fn size_of(payload: Option<&Json>) -> usize {
+    payload.map_or(0, Json::size)
+}
+
+/// A point in time, in milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// This time moved on by `span`; the end of time where that does not fit.
+    #[must_use]
+    pub fn after(self, span: Millis) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+
+    /// From `earlier` to this time; zero where `earlier` is later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Millis {
+        Millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A span of time, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Millis(pub u64);
+
+/// Identifies a task within one execution: unique and increasing in the order of scheduling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(pub u32);
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names a module: the SHA-256 of its stored bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Reads the 64 hex digits that [`Display`](fmt::Display) writes.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let text = text.as_bytes();
+        if text.len() != 64 {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+            let digit = |c: u8| char::from(c).to_digit(16);
+            *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// The first 12 hex digits: enough for people to tell modules apart.
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.short())
+    }
+}
+
+/// Labels of an instance, in the order given.
+pub type Tags = Vec<(String, String)>;
+
+/// The task that an instance is the child of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The parent's instance.
+    pub instance_id: String,
+    /// The parent's orchestration.
+    pub name: String,
+    /// The task, in the parent's execution.
+    pub task: crate::TaskRef,
+    /// Which try this child is, from 1.
+    pub attempt: u32,
+}
+
+/// Why a text is not an instance id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidId {
+    /// No character at all.
+    #[error("an instance id must not be empty")]
+    Empty,
+    /// More than 256 characters.
+    #[error("an instance id has at most 256 characters, this one has {0}")]
+    TooLong(usize),
+    /// A character that would not survive in a URL path or a terminal.
+    #[error(
+        "an instance id must not contain {0:?}: control characters and / \\ # ? are not allowed"
+    )]
+    Character(char),
+    /// Reserved for entities.
+    #[error("an instance id must not start with '@'")]
+    At,
+}
+
+/// Checks an instance id that a client chose.
+///
+/// # Errors
+/// [`InvalidId`] says which rule it breaks.
+pub fn check_instance_id(id: &str) -> Result<(), InvalidId> {
+    let length = id.chars().count();
+    if length == 0 {
+        return Err(InvalidId::Empty);
+    }
+    if length > 256 {
+        return Err(InvalidId::TooLong(length));
+    }
+    if id.starts_with('@') {
+        return Err(InvalidId::At);
+    }
+    match id
+        .chars()
+        .find(|c| c.is_control() || matches!(c, '/' | '\\' | '#' | '?'))
+    {
+        Some(c) => Err(InvalidId::Character(c)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_reads_what_it_writes() {
+        let digest = Digest(std::array::from_fn(|i| (i * 7) as u8));
+        assert_eq!(Digest::from_hex(&digest.to_string()), Some(digest));
+        assert_eq!(Digest::from_hex("abc"), None);
+        assert_eq!(Digest::from_hex(&"zz".repeat(32)), None);
+        assert_eq!(Digest::from_hex(&"é".repeat(32)), None);
+    }
+
+    #[test]
+    fn instance_ids_keep_the_rules() {
+        assert_eq!(check_instance_id("order-17:é"), Ok(()));
+        assert_eq!(check_instance_id(&"x".repeat(256)), Ok(()));
+        assert_eq!(check_instance_id(""), Err(InvalidId::Empty));
+        assert_eq!(
+            check_instance_id(&"x".repeat(257)),
+            Err(InvalidId::TooLong(257))
+        );
+        assert_eq!(check_instance_id("@counter@1"), Err(InvalidId::At));
+        for c in ['/', '\\', '#', '?', '\n', '\u{0}'] {
+            assert_eq!(
+                check_instance_id(&format!("a{c}b")),
+                Err(InvalidId::Character(c))
+            );
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Who executes: the seams between the engine and whatever runs guests and activities.
+//!
+//! Today a wasm component runs both, and a closure of the embedding program runs activities. The engine knows neither.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use perennial_core::{Digest, Failure, Guest, Json, Limits, TaskRef, Timestamp};
+
+/// A guest that can wait in memory between its turns, on any thread.
+pub trait ResidentGuest: Guest + Send {
+    /// Bytes it holds while it waits, roughly.
+    fn resident_bytes(&self) -> usize;
+}
+
+/// Makes guests.
+pub trait Executor: Send + Sync {
+    /// A fresh guest of an execution that is pinned to `module`, for the orchestration and instance named only in log lines.
+    ///
+    /// # Errors
+    /// Why the host cannot make one, for people: the module is missing from the hub, say, or no longer compiles. No turn happens.
+    fn instantiate(&self, module: Digest, limits: &Limits, instance_id: &str) -> Result<Box<dyn ResidentGuest>, String>;
+}
+
+/// One attempt of an activity.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The module that runs it; `None` for a closure of the host's program.
+    pub module: Option<Digest>,
+    /// The activity.
+    pub name: String,
+    /// Its input.
+    pub input: Option<Json>,
+    /// The instance that called it.
+    pub instance_id: String,
+    /// The execution that called it.
+    pub execution_id: String,
+    /// The orchestration that called it.
+    pub orchestration: String,
+    /// The task that it is.
+    pub task: TaskRef,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// When it is interrupted.
+    pub deadline: Option<Timestamp>,
+    /// W3C trace context of the execution.
+    pub trace_parent: Option<String>,
+    /// Set when nobody waits for the result any more.
+    pub interrupt: Interrupt,
+}
+
+impl Attempt {
+    /// The same for every attempt of one task, and for no other task: what a remote system needs to recognise a repeat.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}:{}", self.execution_id, self.task.task)
+    }
+}
+
+/// Tells an attempt that nobody waits for it any more. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Tells it.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was told.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The result of an attempt, when it is there.
+pub type AttemptFuture = Pin<Box<dyn Future<Output = Result<Option<Json>, Failure>> + Send>>;
+
+/// Runs attempts of activities.
+pub trait ActivityExecutor: Send + Sync {
+    /// Starts an attempt. Dropping the future gives the attempt up.
+    fn run(&self, attempt: Attempt) -> AttemptFuture;
+}
