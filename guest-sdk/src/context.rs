@@ -1,0 +1,383 @@
+//! What an orchestration works with.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::bindings::orchestrations::{Action, InstanceStart as WitInstanceStart, OutgoingEvent};
+use crate::combine;
+use crate::execution::Execution;
+use crate::failure::Continued;
+use crate::payload::Payload;
+use crate::{ActivityCall, ChildCall, EventStream, EventWait, Failure, Timer, Timestamp};
+
+pub use crate::bindings::orchestrations::Parent;
+
+/// What an orchestration works with: everything it asks of the world, and everything it may know of it.
+///
+/// An orchestration must do the same each time it is given the same events. What is here does; and nothing else can be reached from
+/// an orchestration's sandbox, where time stands still and randomness is fixed. Clones share one execution.
+#[derive(Clone)]
+pub struct Context(Rc<Execution>);
+
+impl Context {
+    pub(crate) fn new(execution: Rc<Execution>) -> Self {
+        Self(execution)
+    }
+
+    pub(crate) fn execution(&self) -> Rc<Execution> {
+        Rc::clone(&self.0)
+    }
+
+    // Tasks.
+
+    /// Calls an activity. Await the result, or [`start`](ActivityCall::start) several and then await them.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn both(ctx: Context, order: u32) -> Result<(String, u32), Failure> {
+    ///     let label = ctx.activity("PrintLabel", order).start();
+    ///     let weight = ctx.activity("Weigh", order).retry(RetryPolicy::new(3, Duration::from_secs(1))).start();
+    ///     Ok((label.await?, weight.await?))
+    /// }
+    /// ```
+    pub fn activity<T>(&self, name: impl Into<String>, input: impl Serialize) -> ActivityCall<T> {
+        let name = name.into();
+        let input = Payload::Input {
+            of: "activity",
+            name: &name,
+        }
+        .encode(&input);
+        ActivityCall::new(self.execution(), name, input)
+    }
+
+    /// Runs an orchestration as a child and awaits its result.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn ship_all(ctx: Context, orders: Vec<u32>) -> Result<Vec<String>, Failure> {
+    ///     let children = orders.iter().map(|order| ctx.child("Ship", order).instance_id(format!("ship-{order}")).tag("kind", "shipping"));
+    ///     try_join_all(children).await
+    /// }
+    /// ```
+    pub fn child<T>(
+        &self,
+        orchestration: impl Into<String>,
+        input: impl Serialize,
+    ) -> ChildCall<T> {
+        let name = orchestration.into();
+        let input = Payload::Input {
+            of: "orchestration",
+            name: &name,
+        }
+        .encode(&input);
+        ChildCall::new(self.execution(), name, input)
+    }
+
+    /// A durable timer that fires this long after [`now`](Self::now), counted in whole milliseconds, rounded up.
+    pub fn timer(&self, duration: Duration) -> Timer {
+        self.timer_at(self.now() + duration)
+    }
+
+    /// A durable timer that fires at this time, or at once if that is past.
+    pub fn timer_at(&self, time: Timestamp) -> Timer {
+        Timer::new(self.execution(), time)
+    }
+
+    /// Makes a future of each item and runs at most `max_parallel` at once. The results are in the order of the items.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn resize_all(ctx: Context, pictures: Vec<String>) -> Result<Vec<u64>, Failure> {
+    ///     ctx.map(pictures, 8, |picture| ctx.activity("Resize", picture)).await.into_iter().collect()
+    /// }
+    /// ```
+    pub async fn map<I, F: Future>(
+        &self,
+        items: impl IntoIterator<Item = I>,
+        max_parallel: usize,
+        make: impl FnMut(I) -> F,
+    ) -> Vec<F::Output> {
+        combine::map(items, max_parallel, make).await
+    }
+
+    // Events and other instances.
+
+    /// Waits for the next external event of this name, in any case. Events are kept until somebody waits for them.
+    pub fn event<T>(&self, name: impl AsRef<str>) -> EventWait<T> {
+        EventWait::new(self.execution(), name.as_ref())
+    }
+
+    /// The external events of this name, in any case, as a stream that does not end.
+    pub fn events<T>(&self, name: impl AsRef<str>) -> EventStream<T> {
+        EventStream::new(self.execution(), name.as_ref())
+    }
+
+    /// Sends an external event to an instance. Nobody is told if that does not exist or has ended.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if serde cannot write the data.
+    pub fn send_event(
+        &self,
+        instance_id: impl Into<String>,
+        name: impl Into<String>,
+        data: impl Serialize,
+    ) -> Result<(), Failure> {
+        let name = name.into();
+        let data = Payload::EventData { name: &name }.encode(&data)?;
+        self.0.act(Action::SendEvent(OutgoingEvent {
+            instance_id: instance_id.into(),
+            name,
+            data: Some(data),
+        }));
+        Ok(())
+    }
+
+    /// Starts an instance that this one does not wait for. Skipped by the host if the id is in use or the name is unknown.
+    ///
+    /// ```
+    /// # use perennial_sdk::prelude::*;
+    /// # fn audit(ctx: &Context) -> Result<(), Failure> {
+    /// ctx.start_instance("audit-7", "Audit", 7).tag("kind", "audit").start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start_instance(
+        &self,
+        instance_id: impl Into<String>,
+        orchestration: impl Into<String>,
+        input: impl Serialize,
+    ) -> InstanceStart {
+        let name = orchestration.into();
+        let input = Payload::Input {
+            of: "orchestration",
+            name: &name,
+        }
+        .encode(&input);
+        let start = input.map(|input| WitInstanceStart {
+            instance_id: instance_id.into(),
+            name,
+            version: None,
+            input: Some(input),
+            tags: Vec::new(),
+        });
+        InstanceStart {
+            execution: self.execution(),
+            start,
+        }
+    }
+
+    /// Shows a value to clients until it is replaced.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if serde cannot write it.
+    pub fn set_custom_status(&self, status: impl Serialize) -> Result<(), Failure> {
+        let status = Payload::CustomStatus.encode(&status)?;
+        self.0.act(Action::SetCustomStatus(Some(status)));
+        Ok(())
+    }
+
+    /// Takes the custom status away.
+    pub fn clear_custom_status(&self) {
+        self.0.act(Action::SetCustomStatus(None));
+    }
+
+    /// Tells people why the instance waits, until the note is replaced. An empty one takes it away.
+    pub fn note(&self, note: impl Into<String>) {
+        self.0.note(note.into());
+    }
+
+    // Ending.
+
+    /// Ends this execution and starts the next one of the same instance with this input and a fresh history. Return the value:
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn counter(ctx: Context, count: u64) -> Result<(), Failure> {
+    ///     ctx.event::<()>("Increment").await?;
+    ///     ctx.continue_as_new(count + 1)
+    /// }
+    /// ```
+    ///
+    /// Open tasks are dropped; external events that were not consumed move over. [`continuation`](Self::continuation) has options.
+    ///
+    /// # Errors
+    ///
+    /// Always: an execution that ends so has no result. It counts as continued, not as failed, when the orchestration returns this.
+    pub fn continue_as_new<O>(&self, input: impl Serialize) -> Result<O, Failure> {
+        self.continuation(input).end()
+    }
+
+    /// Like [`continue_as_new`](Self::continue_as_new), with options: return the value of [`end`](Continuation::end).
+    pub fn continuation(&self, input: impl Serialize) -> Continuation {
+        let input = Payload::Input {
+            of: "orchestration",
+            name: &self.0.start.name,
+        }
+        .encode(&input);
+        Continuation {
+            input,
+            version: None,
+            keep_events: true,
+        }
+    }
+
+    // Knowing.
+
+    /// The time. It stands still during a turn, and a replay sees the times that were seen first.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_unix_millis(self.0.turn().now)
+    }
+
+    /// A new identifier: a version 5 UUID of the instance, the execution and a counter.
+    #[must_use]
+    pub fn new_uuid(&self) -> Uuid {
+        self.0.uuid()
+    }
+
+    /// A random number: SplitMix64, seeded by the host when the execution starts. Not for secrets.
+    #[must_use]
+    pub fn random_u64(&self) -> u64 {
+        self.0.random_u64()
+    }
+
+    /// A random number in `0.0..1.0`: the upper 53 bits of [`random_u64`](Self::random_u64).
+    #[must_use]
+    pub fn random_f64(&self) -> f64 {
+        self.0.random_f64()
+    }
+
+    /// The id that clients manage this instance by.
+    #[must_use]
+    pub fn instance_id(&self) -> &str {
+        &self.0.start.instance_id
+    }
+
+    /// The id of this execution; continue-as-new and restart start the next.
+    #[must_use]
+    pub fn execution_id(&self) -> &str {
+        &self.0.start.execution_id
+    }
+
+    /// The name of this orchestration.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.start.name
+    }
+
+    /// The version of the definition that runs.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.0.start.version.as_deref()
+    }
+
+    /// Who called this as a child.
+    #[must_use]
+    pub fn parent(&self) -> Option<&Parent> {
+        self.0.start.parent.as_ref()
+    }
+
+    /// The tags of this instance.
+    #[must_use]
+    pub fn tags(&self) -> &[(String, String)] {
+        &self.0.start.tags
+    }
+
+    /// The W3C trace context of who started this.
+    #[must_use]
+    pub fn trace_parent(&self) -> Option<&str> {
+        self.0.start.trace_parent.as_deref()
+    }
+
+    /// The number of events recorded for this execution before this turn: when it grows large, [`continue_as_new`](Self::continue_as_new).
+    #[must_use]
+    pub fn history_events(&self) -> u32 {
+        self.0.turn().history_events
+    }
+
+    /// The size of what was recorded for this execution before this turn.
+    #[must_use]
+    pub fn history_bytes(&self) -> u64 {
+        self.0.turn().history_bytes
+    }
+}
+
+/// An instance to start, made by [`Context::start_instance`].
+#[must_use = "nothing starts before `.start()`"]
+pub struct InstanceStart {
+    execution: Rc<Execution>,
+    start: Result<WitInstanceStart, Failure>,
+}
+
+impl InstanceStart {
+    /// Runs this version, not the newest deployed one.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        if let Ok(start) = &mut self.start {
+            start.version = Some(version.into());
+        }
+        self
+    }
+
+    /// Adds a tag to the instance.
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        if let Ok(start) = &mut self.start {
+            start.tags.push((key.into(), value.into()));
+        }
+        self
+    }
+
+    /// Asks the host to start it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if serde cannot write the input.
+    pub fn start(self) -> Result<(), Failure> {
+        self.execution.act(Action::StartInstance(self.start?));
+        Ok(())
+    }
+}
+
+/// How an execution continues as new, made by [`Context::continuation`].
+#[must_use = "nothing happens before `.end()` is returned"]
+pub struct Continuation {
+    input: Result<String, Failure>,
+    version: Option<String>,
+    keep_events: bool,
+}
+
+impl Continuation {
+    /// Goes on with this version, not the newest deployed one.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Drops the external events that were received and not consumed.
+    pub fn discard_events(mut self) -> Self {
+        self.keep_events = false;
+        self
+    }
+
+    /// The value to return.
+    ///
+    /// # Errors
+    ///
+    /// Always, like [`Context::continue_as_new`].
+    pub fn end<O>(self) -> Result<O, Failure> {
+        Err(Failure::continued(Continued {
+            input: Some(self.input?),
+            version: self.version,
+            keep_events: self.keep_events,
+        }))
+    }
+}

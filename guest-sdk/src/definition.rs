@@ -1,0 +1,197 @@
+//! What a component can run: typed functions, made alike.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::payload::Payload;
+use crate::{ActivityContext, Context, Failure};
+
+/// An orchestration that runs, with its input read and its output written as JSON.
+pub type OrchestrationFuture = Pin<Box<dyn Future<Output = Result<Option<String>, Failure>>>>;
+
+/// An orchestration that a component exports. The macro [`export!`](crate::export!) makes them.
+#[derive(Clone, Copy)]
+pub struct Orchestration {
+    /// What clients start it by.
+    pub name: &'static str,
+    /// Tells the definitions of one name apart.
+    pub version: Option<&'static str>,
+    /// For people.
+    pub description: Option<&'static str>,
+    /// JSON Schema of the input, for forms and validation.
+    pub input_schema: Option<&'static str>,
+    /// Starts an execution of it.
+    pub start: fn(Context) -> OrchestrationFuture,
+}
+
+/// An activity that a component exports. The macro [`export!`](crate::export!) makes them.
+#[derive(Clone, Copy)]
+pub struct Activity {
+    /// What orchestrations call it by.
+    pub name: &'static str,
+    /// For people.
+    pub description: Option<&'static str>,
+    /// JSON Schema of the input, for forms and validation.
+    pub input_schema: Option<&'static str>,
+    /// Runs one attempt.
+    pub run: fn(ActivityContext) -> Result<Option<String>, Failure>,
+}
+
+impl Orchestration {
+    /// One without anything but a name.
+    #[must_use]
+    pub const fn new(name: &'static str, start: fn(Context) -> OrchestrationFuture) -> Self {
+        Self {
+            name,
+            version: None,
+            description: None,
+            input_schema: None,
+            start,
+        }
+    }
+
+    /// Whether this is meant. Who names no version means any.
+    pub(crate) fn matches(&self, name: &str, version: Option<&str>) -> bool {
+        self.name == name && (version.is_none() || version == self.version)
+    }
+}
+
+impl Activity {
+    /// One without anything but a name.
+    #[must_use]
+    pub const fn new(
+        name: &'static str,
+        run: fn(ActivityContext) -> Result<Option<String>, Failure>,
+    ) -> Self {
+        Self {
+            name,
+            description: None,
+            input_schema: None,
+            run,
+        }
+    }
+}
+
+/// A function that can be exported as an orchestration: `async fn(Context)` or `async fn(Context, I)`, returning `Result<O, E>`, where
+/// serde can read `I` and write `O`, and `E` is [`Failure`] or becomes one.
+///
+/// `Args` only tells the two forms apart.
+pub trait OrchestrationFn<Args> {
+    /// Starts an execution.
+    fn start(self, context: Context) -> OrchestrationFuture;
+}
+
+impl<F, R, O, E> OrchestrationFn<()> for F
+where
+    F: FnOnce(Context) -> R + 'static,
+    R: Future<Output = Result<O, E>> + 'static,
+    O: Serialize,
+    E: Into<Failure>,
+{
+    fn start(self, context: Context) -> OrchestrationFuture {
+        Box::pin(async move {
+            let execution = context.execution();
+            let output = self(context).await.map_err(Into::into)?;
+            orchestration_output(&execution.start.name, &output)
+        })
+    }
+}
+
+impl<F, I, R, O, E> OrchestrationFn<(I,)> for F
+where
+    F: FnOnce(Context, I) -> R + 'static,
+    I: DeserializeOwned,
+    R: Future<Output = Result<O, E>> + 'static,
+    O: Serialize,
+    E: Into<Failure>,
+{
+    fn start(self, context: Context) -> OrchestrationFuture {
+        Box::pin(async move {
+            let execution = context.execution();
+            let start = &execution.start;
+            let payload = Payload::Input {
+                of: "orchestration",
+                name: &start.name,
+            };
+            let output = self(context, payload.decode(start.input.as_deref())?)
+                .await
+                .map_err(Into::into)?;
+            orchestration_output(&start.name, &output)
+        })
+    }
+}
+
+fn orchestration_output(name: &str, output: &impl Serialize) -> Result<Option<String>, Failure> {
+    Payload::Output {
+        of: "orchestration",
+        name,
+    }
+    .encode(output)
+    .map(Some)
+}
+
+/// A function that can be exported as an activity: `fn()`, `fn(I)` or `fn(ActivityContext, I)`, returning `Result<O, E>`, where serde can
+/// read `I` and write `O`, and `E` is [`Failure`] or becomes one.
+///
+/// `Args` only tells the forms apart.
+pub trait ActivityFn<Args> {
+    /// Runs one attempt.
+    ///
+    /// # Errors
+    ///
+    /// Those of the function, and `InvalidInput` or `InvalidOutput` if serde could not read its input or write its output.
+    fn run(self, context: ActivityContext) -> Result<Option<String>, Failure>;
+}
+
+impl<F, O, E> ActivityFn<()> for F
+where
+    F: FnOnce() -> Result<O, E>,
+    O: Serialize,
+    E: Into<Failure>,
+{
+    fn run(self, context: ActivityContext) -> Result<Option<String>, Failure> {
+        activity_output(context.activity(), self())
+    }
+}
+
+impl<F, I, O, E> ActivityFn<(I,)> for F
+where
+    F: FnOnce(I) -> Result<O, E>,
+    I: DeserializeOwned,
+    O: Serialize,
+    E: Into<Failure>,
+{
+    fn run(self, context: ActivityContext) -> Result<Option<String>, Failure> {
+        activity_output(context.activity(), self(context.input()?))
+    }
+}
+
+impl<F, I, O, E> ActivityFn<(ActivityContext, I)> for F
+where
+    F: FnOnce(ActivityContext, I) -> Result<O, E>,
+    I: DeserializeOwned,
+    O: Serialize,
+    E: Into<Failure>,
+{
+    fn run(self, context: ActivityContext) -> Result<Option<String>, Failure> {
+        let input = context.input()?;
+        let name = context.activity().to_owned();
+        activity_output(&name, self(context, input))
+    }
+}
+
+fn activity_output<O: Serialize, E: Into<Failure>>(
+    name: &str,
+    result: Result<O, E>,
+) -> Result<Option<String>, Failure> {
+    let output = result.map_err(Into::into)?;
+    Payload::Output {
+        of: "activity",
+        name,
+    }
+    .encode(&output)
+    .map(Some)
+}

@@ -1,0 +1,148 @@
+//! Waiting for external events.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use serde::de::DeserializeOwned;
+
+use crate::bindings::orchestrations::ExternalEvent;
+use crate::execution::Execution;
+use crate::mailbox::{EventName, WaiterId};
+use crate::payload::Payload;
+use crate::{Context, Failure, Timer};
+
+/// Waits for an external event, made by [`Context::event`](crate::Context::event): a future of its data.
+///
+/// It takes its place in the queue when it is first polled. Dropped before it is ready, it takes nothing with it.
+///
+/// Its outcome is `Err` with `InvalidInput` if the data of the event is not a `T`; the event is consumed.
+#[must_use = "it begins to wait when it is awaited"]
+pub struct EventWait<T> {
+    place: Place,
+    data: PhantomData<fn() -> T>,
+}
+
+/// The events of one name, made by [`Context::events`](crate::Context::events): a stream that does not end.
+#[must_use = "it begins to wait when it is polled"]
+pub struct EventStream<T> {
+    place: Place,
+    data: PhantomData<fn() -> T>,
+}
+
+/// An [`EventWait`] with a time limit: `None` if the time was up first.
+#[must_use = "it begins to wait when it is awaited"]
+pub struct EventWithin<T> {
+    // In this order: what is dropped first gives back its event before the timer is disarmed.
+    wait: Option<EventWait<T>>,
+    timer: Option<Timer>,
+}
+
+impl<T> EventWait<T> {
+    pub(crate) fn new(execution: Rc<Execution>, name: &str) -> Self {
+        Self {
+            place: Place::new(execution, name),
+            data: PhantomData,
+        }
+    }
+
+    /// Waits no longer than this, counted from now, with a durable timer.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn approval(ctx: Context, _: ()) -> Result<bool, Failure> {
+    ///     let answer = ctx.event::<bool>("Approval").within(Duration::from_secs(3 * 86_400)).await?;
+    ///     Ok(answer.unwrap_or(false))
+    /// }
+    /// ```
+    pub fn within(self, limit: Duration) -> EventWithin<T> {
+        let timer = Context::new(Rc::clone(&self.place.execution)).timer(limit);
+        EventWithin {
+            wait: Some(self),
+            timer: Some(timer),
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Future for EventWait<T> {
+    type Output = Result<T, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.place.poll(cx)
+    }
+}
+
+impl<T> EventStream<T> {
+    pub(crate) fn new(execution: Rc<Execution>, name: &str) -> Self {
+        Self {
+            place: Place::new(execution, name),
+            data: PhantomData,
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Stream for EventStream<T> {
+    type Item = Result<T, Failure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        self.place.poll(cx).map(Some)
+    }
+}
+
+impl<T: DeserializeOwned> Future for EventWithin<T> {
+    type Output = Result<Option<T>, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let (Some(wait), Some(timer)) = (&mut this.wait, &mut this.timer) else {
+            panic!("a wait was polled after it had given its result");
+        };
+        let result = match Pin::new(wait).poll(cx) {
+            Poll::Ready(data) => data.map(Some),
+            Poll::Pending => {
+                task::ready!(Pin::new(timer).poll(cx));
+                Ok(None)
+            }
+        };
+        // What is over must not go on: the timer is disarmed, the place in the queue given up.
+        this.wait = None;
+        this.timer = None;
+        Poll::Ready(result)
+    }
+}
+
+/// A place in the queue for the events of one name, taken at the first poll.
+struct Place {
+    execution: Rc<Execution>,
+    name: EventName,
+    waiter: Option<WaiterId>,
+}
+
+impl Place {
+    fn new(execution: Rc<Execution>, name: &str) -> Self {
+        Self {
+            execution,
+            name: EventName::new(name),
+            waiter: None,
+        }
+    }
+
+    fn poll<T: DeserializeOwned>(&mut self, cx: &task::Context<'_>) -> Poll<Result<T, Failure>> {
+        let ExternalEvent { name, data, .. } =
+            task::ready!(self.execution.poll_event(&mut self.waiter, &self.name, cx));
+        Poll::Ready(Payload::EventData { name: &name }.decode(data.as_deref()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            self.execution.abandon_waiter(waiter);
+        }
+    }
+}

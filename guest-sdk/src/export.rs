@@ -1,0 +1,233 @@
+//! From typed functions to the exports of a component.
+
+use std::cell::RefCell;
+
+use crate::bindings::orchestrations::{Definition, Event, Turn};
+use crate::bindings::{activities, types};
+use crate::machine::Machine;
+use crate::{Activity, ActivityContext, Failure, Orchestration};
+
+/// Exports orchestrations and activities as a component.
+///
+/// Either section may be missing: the component then exports only what it has. Behind a name may stand what else a definition says of
+/// itself: for an orchestration `version`, `description` and `input_schema` (a JSON Schema), for an activity the last two. Several
+/// orchestrations may share a name if their versions differ.
+///
+/// ```
+/// use perennial_sdk::prelude::*;
+///
+/// async fn pay(ctx: Context, cents: u64) -> Result<String, Failure> {
+///     ctx.activity("Charge", cents).await
+/// }
+///
+/// fn charge(ctx: ActivityContext, cents: u64) -> Result<String, Failure> {
+///     Ok(format!("{cents} charged, receipt {}", ctx.idempotency_key()))
+/// }
+///
+/// perennial_sdk::export! {
+///     orchestrations: { "Pay" (version = "2", description = "Charges a card") => pay },
+///     activities: { "Charge" => charge },
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! export {
+    (orchestrations: { $($orchestrations:tt)* } $(,)?) => {
+        $crate::__export_orchestrations! { $($orchestrations)* }
+    };
+    (activities: { $($activities:tt)* } $(,)?) => {
+        $crate::__export_activities! { $($activities)* }
+    };
+    (orchestrations: { $($orchestrations:tt)* }, activities: { $($activities:tt)* } $(,)?) => {
+        $crate::__export_orchestrations! { $($orchestrations)* }
+        $crate::__export_activities! { $($activities)* }
+    };
+    (activities: { $($activities:tt)* }, orchestrations: { $($orchestrations:tt)* } $(,)?) => {
+        $crate::__export_orchestrations! { $($orchestrations)* }
+        $crate::__export_activities! { $($activities)* }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_orchestrations {
+    ($($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)?) => {
+        const _: () = {
+            static ORCHESTRATIONS: &[$crate::Orchestration] = &[$(
+                $crate::Orchestration {
+                    $($($key: ::core::option::Option::Some($value),)*)?
+                    ..$crate::Orchestration::new($name, |context| $crate::OrchestrationFn::start($function, context))
+                },
+            )*];
+
+            struct Component;
+
+            impl $crate::bindings::orchestrations::Guest for Component {
+                fn definitions() -> ::std::vec::Vec<$crate::bindings::orchestrations::Definition> {
+                    $crate::export::orchestration_definitions(ORCHESTRATIONS)
+                }
+
+                fn advance(
+                    events: ::std::vec::Vec<$crate::bindings::orchestrations::Event>,
+                ) -> $crate::bindings::orchestrations::Turn {
+                    $crate::export::advance(ORCHESTRATIONS, events)
+                }
+            }
+
+            #[cfg(target_arch = "wasm32")]
+            $crate::bindings::orchestrator::export_orchestrator!(Component with_types_in $crate::bindings::orchestrator);
+
+            // The names of a component's exports are none that a native linker takes.
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: $crate::export::NativeUse<Component> = $crate::export::NativeUse::orchestrations();
+        };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_activities {
+    ($($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)?) => {
+        const _: () = {
+            static ACTIVITIES: &[$crate::Activity] = &[$(
+                $crate::Activity {
+                    $($($key: ::core::option::Option::Some($value),)*)?
+                    ..$crate::Activity::new($name, |context| $crate::ActivityFn::run($function, context))
+                },
+            )*];
+
+            struct Component;
+
+            impl $crate::bindings::activities::Guest for Component {
+                fn definitions() -> ::std::vec::Vec<$crate::bindings::activities::Definition> {
+                    $crate::export::activity_definitions(ACTIVITIES)
+                }
+
+                fn run(
+                    invocation: $crate::bindings::activities::Invocation,
+                ) -> ::core::result::Result<::core::option::Option<::std::string::String>, $crate::bindings::types::Failure> {
+                    $crate::export::run(ACTIVITIES, invocation)
+                }
+            }
+
+            #[cfg(target_arch = "wasm32")]
+            $crate::bindings::worker::export_worker!(Component with_types_in $crate::bindings::worker);
+
+            // The names of a component's exports are none that a native linker takes.
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: $crate::export::NativeUse<Component> = $crate::export::NativeUse::activities();
+        };
+    };
+}
+
+/// Makes the compiler see that a component's functions are used where they cannot be exported.
+#[cfg(not(target_arch = "wasm32"))]
+pub struct NativeUse<C>(std::marker::PhantomData<C>);
+
+#[cfg(not(target_arch = "wasm32"))]
+impl<C> NativeUse<C> {
+    /// Uses an orchestrator's.
+    #[must_use]
+    pub const fn orchestrations() -> Self
+    where
+        C: crate::bindings::orchestrations::Guest,
+    {
+        let _: fn(Vec<Event>) -> Turn = C::advance;
+        Self(std::marker::PhantomData)
+    }
+
+    /// Uses a worker's.
+    #[must_use]
+    pub const fn activities() -> Self
+    where
+        C: activities::Guest,
+    {
+        let _: fn(activities::Invocation) -> Result<Option<String>, types::Failure> = C::run;
+        Self(std::marker::PhantomData)
+    }
+}
+
+/// What the component's `orchestrations.definitions` answers.
+#[must_use]
+pub fn orchestration_definitions(orchestrations: &[Orchestration]) -> Vec<Definition> {
+    let definition = |of: &Orchestration| Definition {
+        name: of.name.to_owned(),
+        version: of.version.map(str::to_owned),
+        description: of.description.map(str::to_owned),
+        input_schema: of.input_schema.map(str::to_owned),
+    };
+    orchestrations.iter().map(definition).collect()
+}
+
+/// What the component's `activities.definitions` answers.
+#[must_use]
+pub fn activity_definitions(activities: &[Activity]) -> Vec<activities::Definition> {
+    let definition = |of: &Activity| activities::Definition {
+        name: of.name.to_owned(),
+        description: of.description.map(str::to_owned),
+        input_schema: of.input_schema.map(str::to_owned),
+    };
+    activities.iter().map(definition).collect()
+}
+
+/// What the component's `orchestrations.advance` answers. A component instance runs one execution.
+#[must_use]
+pub fn advance(orchestrations: &'static [Orchestration], events: Vec<Event>) -> Turn {
+    thread_local! {
+        static MACHINE: RefCell<Option<Machine>> = const { RefCell::new(None) };
+    }
+    MACHINE.with_borrow_mut(|machine| {
+        let machine = machine.get_or_insert_with(|| {
+            report_panics();
+            Machine::new(orchestrations)
+        });
+        machine.advance(events)
+    })
+}
+
+/// What the component's `activities.run` answers.
+///
+/// # Errors
+///
+/// The activity's failure, or `UnknownActivity`.
+#[expect(clippy::result_large_err, reason = "the contract's type")]
+pub fn run(
+    activities: &[Activity],
+    invocation: activities::Invocation,
+) -> Result<Option<String>, types::Failure> {
+    report_panics();
+    let found = activities
+        .iter()
+        .find(|activity| activity.name == invocation.name);
+    let result = match found {
+        Some(activity) => (activity.run)(ActivityContext::new(invocation)),
+        None => {
+            let message = format!("this component defines no activity {:?}", invocation.name);
+            Err(Failure::new("UnknownActivity", message).not_retryable())
+        }
+    };
+    result.map_err(Failure::into_wit)
+}
+
+/// Has the host told what a panic says, before it ends the component instance with a trap.
+#[cfg(target_arch = "wasm32")]
+fn report_panics() {
+    use std::sync::Once;
+
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let message = panic
+                .payload_as_str()
+                .unwrap_or("a panic without a message");
+            let location = panic
+                .location()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            crate::bindings::logging::panicking(message, &location);
+        }));
+    });
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn report_panics() {}

@@ -1,0 +1,99 @@
+//! Write durable orchestrations and activities for Perennial in ordinary Rust.
+//!
+//! An *orchestration* is an `async fn` that calls activities, starts children, sets timers and waits for events, and that survives
+//! anything: the host records what it was told, and brings it back by telling it again. An *activity* is an ordinary function that does
+//! the work, with all its side effects; it runs at least once. Both are compiled to one WebAssembly component.
+//!
+//! ```
+//! use perennial_sdk::prelude::*;
+//!
+//! async fn hello_sequence(ctx: Context, _: ()) -> Result<Vec<String>, Failure> {
+//!     let mut greetings = Vec::new();
+//!     for city in ["Tokyo", "Seattle", "London"] {
+//!         greetings.push(ctx.activity("SayHello", city).await?);
+//!     }
+//!     Ok(greetings)
+//! }
+//!
+//! fn say_hello(city: String) -> Result<String, Failure> {
+//!     Ok(format!("Hello {city}!"))
+//! }
+//!
+//! perennial_sdk::export! {
+//!     orchestrations: { "HelloSequence" => hello_sequence },
+//!     activities: { "SayHello" => say_hello },
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! # When things happen
+//!
+//! A call such as [`Context::activity`] is a future, and like any other it does nothing before it is polled: it is scheduled when it is
+//! first awaited, alone or in a `join!`. To have several run while you do something else, [`start`](ActivityCall::start) them. Dropping
+//! a task cancels it, so what loses a [`race`] is not waited for, and neither is what is still open when the orchestration returns;
+//! [`Task::detach`] lets it go on.
+//!
+//! # Determinism
+//!
+//! An orchestration is a function from events to actions, and nothing else can be observed in its sandbox. Any combination of futures
+//! from any crate works, as long as what is at its leaves comes from [`Context`]. What can never happen is not waited for: an
+//! orchestration that awaits anything else ends with the failure `ForeignAwait`.
+//!
+//! # Layers
+//!
+//! `export!` puts a [definition](Orchestration) behind each name; a machine polls the orchestration to quiescence after each event; the
+//! futures share with it one `Execution`, which holds the open tasks, the events, and the actions of the turn.
+
+pub mod log;
+
+mod activity;
+#[doc(hidden)]
+pub mod bindings;
+mod combine;
+mod context;
+mod definition;
+mod event;
+mod execution;
+#[doc(hidden)]
+pub mod export;
+mod failure;
+mod machine;
+mod mailbox;
+mod payload;
+mod random;
+mod retry;
+mod task;
+mod time;
+mod timer;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::activity::ActivityContext;
+pub use crate::bindings::types::TaskId;
+pub use crate::combine::{race, race_all};
+pub use crate::context::{Context, Continuation, InstanceStart, Parent};
+pub use crate::definition::{
+    Activity, ActivityFn, Orchestration, OrchestrationFn, OrchestrationFuture,
+};
+pub use crate::event::{EventStream, EventWait, EventWithin};
+pub use crate::failure::{Cause, Failure};
+pub use crate::retry::RetryPolicy;
+pub use crate::task::{ActivityCall, ChildCall, Task};
+pub use crate::time::{ParseTimestampError, Timestamp};
+pub use crate::timer::Timer;
+
+pub use futures;
+pub use serde_json;
+pub use std::time::Duration;
+pub use uuid::Uuid;
+
+/// What most guests use.
+pub mod prelude {
+    pub use crate::{
+        ActivityContext, Context, Duration, Failure, RetryPolicy, Task, Timer, Timestamp, debug,
+        error, info, race, race_all, trace, warn,
+    };
+    pub use futures::future::{Either, join_all, try_join_all};
+    pub use futures::stream::{FuturesUnordered, StreamExt};
+}

@@ -1,0 +1,60 @@
+//! JSON payloads, and failures that say which one was not what the code expected.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Failure;
+
+/// The kind of a failure to read or to write an input, or the data of an event.
+const INVALID_INPUT: &str = "InvalidInput";
+
+/// The kind of a failure to read or to write a result.
+const INVALID_OUTPUT: &str = "InvalidOutput";
+
+/// Whose payload it is: `the input of activity "SayHello"`.
+#[derive(Clone, Copy)]
+pub(crate) enum Payload<'a> {
+    Input { of: &'static str, name: &'a str },
+    Output { of: &'static str, name: &'a str },
+    EventData { name: &'a str },
+    CustomStatus,
+}
+
+impl Payload<'_> {
+    /// Writes a value as JSON.
+    pub(crate) fn encode(self, value: &impl Serialize) -> Result<String, Failure> {
+        serde_json::to_string(value)
+            .map_err(|error| self.failure(format!("{self} cannot be written as JSON: {error}")))
+    }
+
+    /// Reads a value. An absent payload reads as `null`, so that `()` and `Option` accept it.
+    pub(crate) fn decode<T: DeserializeOwned>(self, json: Option<&str>) -> Result<T, Failure> {
+        serde_json::from_str(json.unwrap_or("null")).map_err(|error| {
+            let expected = std::any::type_name::<T>();
+            self.failure(format!(
+                "{self} is not what was expected, `{expected}`: {error}"
+            ))
+        })
+    }
+
+    fn failure(self, message: String) -> Failure {
+        let kind = match self {
+            Self::Output { .. } => INVALID_OUTPUT,
+            Self::Input { .. } | Self::EventData { .. } | Self::CustomStatus => INVALID_INPUT,
+        };
+        Failure::new(kind, message).not_retryable()
+    }
+}
+
+impl fmt::Display for Payload<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input { of, name } => write!(f, "the input of {of} {name:?}"),
+            Self::Output { of, name } => write!(f, "the output of {of} {name:?}"),
+            Self::EventData { name } => write!(f, "the data of event {name:?}"),
+            Self::CustomStatus => f.write_str("the custom status"),
+        }
+    }
+}

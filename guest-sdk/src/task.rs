@@ -1,0 +1,339 @@
+//! Activities and children: planned, started, awaited, cancelled.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::bindings::orchestrations::{self as wit, Action};
+use crate::execution::{Execution, Outcome};
+use crate::payload::Payload;
+use crate::time::millis;
+use crate::{Failure, RetryPolicy, TaskId};
+
+/// A task that was started: a future of its result. Dropping it cancels the task; see [`detach`](Self::detach).
+///
+/// Its outcome is `Err` with the task's failure once no retry is left, or with `InvalidOutput` if the result is not a `T`.
+#[must_use = "dropping a task cancels it: await it, or `.detach()` it"]
+pub struct Task<T> {
+    state: TaskState,
+    of: &'static str,
+    name: String,
+    result: PhantomData<fn() -> T>,
+}
+
+enum TaskState {
+    /// Never scheduled, since its input could not be written.
+    Unsent(Option<Failure>),
+    Open(OpenTask),
+    Over,
+}
+
+impl<T> Task<T> {
+    /// Its id. None once it is over, or if it could not be scheduled.
+    pub fn id(&self) -> Option<TaskId> {
+        match &self.state {
+            TaskState::Open(task) => Some(task.id),
+            TaskState::Unsent(_) | TaskState::Over => None,
+        }
+    }
+
+    /// Lets the task run without anybody waiting for it. The instance completes only when it has ended; its outcome is ignored.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it could not be scheduled.
+    pub fn detach(mut self) -> Result<(), Failure> {
+        match std::mem::replace(&mut self.state, TaskState::Over) {
+            TaskState::Unsent(Some(failure)) => return Err(failure),
+            TaskState::Open(task) => task.detach(),
+            TaskState::Unsent(None) | TaskState::Over => {}
+        }
+        Ok(())
+    }
+}
+
+impl<T: DeserializeOwned> Future for Task<T> {
+    type Output = Result<T, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let (outcome, id) = match &mut this.state {
+            TaskState::Unsent(failure) => {
+                return Poll::Ready(Err(failure.take().unwrap_or_else(|| over())));
+            }
+            TaskState::Open(task) => (task::ready!(task.poll(cx)), task.id),
+            TaskState::Over => over(),
+        };
+        this.state = TaskState::Over;
+        Poll::Ready(match outcome {
+            Ok(output) => Payload::Output {
+                of: this.of,
+                name: &this.name,
+            }
+            .decode(output.as_deref()),
+            Err(failure) => Err(Failure::from_wit(failure, Some(id))),
+        })
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("of", &self.of)
+            .field("name", &self.name)
+            .field("id", &self.id())
+            .finish()
+    }
+}
+
+fn over() -> ! {
+    panic!("a task was polled after it had given its result")
+}
+
+/// A task whose outcome was not taken yet. Dropping it cancels the task.
+pub(crate) struct OpenTask {
+    execution: Rc<Execution>,
+    id: TaskId,
+    taken: bool,
+}
+
+impl OpenTask {
+    pub(crate) fn schedule(
+        execution: Rc<Execution>,
+        action: impl FnOnce(TaskId) -> Action,
+    ) -> Self {
+        let id = execution.schedule(action);
+        Self {
+            execution,
+            id,
+            taken: false,
+        }
+    }
+
+    pub(crate) fn poll(&mut self, cx: &task::Context<'_>) -> Poll<Outcome> {
+        let outcome = task::ready!(self.execution.poll_task(self.id, cx));
+        self.taken = true;
+        Poll::Ready(outcome)
+    }
+
+    fn detach(mut self) {
+        self.execution.detach_task(self.id);
+        self.taken = true;
+    }
+}
+
+impl Drop for OpenTask {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.execution.abandon_task(self.id);
+        }
+    }
+}
+
+/// What a call is before and after it is scheduled.
+enum Call<P, T> {
+    Planned {
+        execution: Rc<Execution>,
+        plan: Result<P, Failure>,
+    },
+    Started(Task<T>),
+    /// Only for the moment in which one becomes the other.
+    Between,
+}
+
+/// What a planned call becomes when it is scheduled.
+trait Plan: Sized {
+    const OF: &'static str;
+    fn name(&self) -> &str;
+    fn action(self, task: TaskId) -> Action;
+}
+
+impl Plan for wit::ActivityCall {
+    const OF: &'static str = "activity";
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn action(self, task: TaskId) -> Action {
+        Action::CallActivity(Self { task, ..self })
+    }
+}
+
+impl Plan for wit::ChildCall {
+    const OF: &'static str = "orchestration";
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn action(self, task: TaskId) -> Action {
+        Action::CallChild(Self { task, ..self })
+    }
+}
+
+impl<P: Plan, T> Call<P, T> {
+    /// Changes the plan, while it is one.
+    fn adjust(mut self, change: impl FnOnce(&mut P)) -> Self {
+        match &mut self {
+            Self::Planned { plan: Ok(plan), .. } => change(plan),
+            Self::Planned { plan: Err(_), .. } => {}
+            Self::Started(_) | Self::Between => {
+                panic!("a call was changed after it had been scheduled")
+            }
+        }
+        self
+    }
+
+    fn start(self) -> Task<T> {
+        let (execution, plan) = match self {
+            Self::Planned { execution, plan } => (execution, plan),
+            Self::Started(task) => return task,
+            Self::Between => unreachable!("no call stays between its states"),
+        };
+        let (name, state) = match plan {
+            Ok(plan) => {
+                let name = plan.name().to_owned();
+                (
+                    name,
+                    TaskState::Open(OpenTask::schedule(execution, |task| plan.action(task))),
+                )
+            }
+            Err(failure) => (String::new(), TaskState::Unsent(Some(failure))),
+        };
+        Task {
+            state,
+            of: P::OF,
+            name,
+            result: PhantomData,
+        }
+    }
+}
+
+impl<P: Plan, T: DeserializeOwned> Call<P, T> {
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<T, Failure>> {
+        if let Self::Planned { .. } = self {
+            *self = Self::Started(std::mem::replace(self, Self::Between).start());
+        }
+        match self {
+            Self::Started(task) => Pin::new(task).poll(cx),
+            Self::Planned { .. } | Self::Between => unreachable!("it was just started"),
+        }
+    }
+}
+
+/// A call of an activity, made by [`Context::activity`](crate::Context::activity).
+///
+/// It is a future: the activity is scheduled when that is first polled, or at once by [`start`](Self::start).
+#[must_use = "a call is scheduled when it is awaited or started"]
+pub struct ActivityCall<T>(Call<wit::ActivityCall, T>);
+
+impl<T> ActivityCall<T> {
+    pub(crate) fn new(
+        execution: Rc<Execution>,
+        name: String,
+        input: Result<String, Failure>,
+    ) -> Self {
+        let plan = input.map(|input| wit::ActivityCall {
+            task: 0,
+            name,
+            input: Some(input),
+            retry: None,
+            attempt_timeout: None,
+        });
+        Self(Call::Planned { execution, plan })
+    }
+
+    /// Has the host try again what fails.
+    pub fn retry(self, policy: RetryPolicy) -> Self {
+        Self(self.0.adjust(|plan| plan.retry = Some(policy.to_wit())))
+    }
+
+    /// Has the host fail an attempt with `Timeout` after this long.
+    pub fn attempt_timeout(self, timeout: Duration) -> Self {
+        Self(
+            self.0
+                .adjust(|plan| plan.attempt_timeout = Some(millis(timeout))),
+        )
+    }
+
+    /// Schedules it now, and returns the future of its result.
+    pub fn start(self) -> Task<T> {
+        self.0.start()
+    }
+}
+
+impl<T: DeserializeOwned> Future for ActivityCall<T> {
+    type Output = Result<T, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(cx)
+    }
+}
+
+/// A call of a child orchestration, made by [`Context::child`](crate::Context::child).
+///
+/// It is a future: the child is scheduled when that is first polled, or at once by [`start`](Self::start).
+#[must_use = "a call is scheduled when it is awaited or started"]
+pub struct ChildCall<T>(Call<wit::ChildCall, T>);
+
+impl<T> ChildCall<T> {
+    pub(crate) fn new(
+        execution: Rc<Execution>,
+        name: String,
+        input: Result<String, Failure>,
+    ) -> Self {
+        let plan = input.map(|input| wit::ChildCall {
+            task: 0,
+            name,
+            version: None,
+            instance_id: None,
+            input: Some(input),
+            tags: Vec::new(),
+            retry: None,
+        });
+        Self(Call::Planned { execution, plan })
+    }
+
+    /// Names the child's instance. Without this the host derives an id from this execution's and the task's.
+    pub fn instance_id(self, id: impl Into<String>) -> Self {
+        Self(self.0.adjust(|plan| plan.instance_id = Some(id.into())))
+    }
+
+    /// Runs this version, not the newest deployed one.
+    pub fn version(self, version: impl Into<String>) -> Self {
+        Self(self.0.adjust(|plan| plan.version = Some(version.into())))
+    }
+
+    /// Adds a tag to the child's instance.
+    pub fn tag(self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self(
+            self.0
+                .adjust(|plan| plan.tags.push((key.into(), value.into()))),
+        )
+    }
+
+    /// Has the host try again what fails, each time as a new instance.
+    pub fn retry(self, policy: RetryPolicy) -> Self {
+        Self(self.0.adjust(|plan| plan.retry = Some(policy.to_wit())))
+    }
+
+    /// Schedules it now, and returns the future of its result.
+    pub fn start(self) -> Task<T> {
+        self.0.start()
+    }
+}
+
+impl<T: DeserializeOwned> Future for ChildCall<T> {
+    type Output = Result<T, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(cx)
+    }
+}

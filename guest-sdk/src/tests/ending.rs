@@ -1,0 +1,210 @@
+use std::time::Duration;
+
+use expect_test::expect;
+
+use super::{Subject, check, completed, program, raised, render, start};
+use crate::prelude::*;
+
+#[test]
+fn continue_as_new_carries_over_what_was_not_consumed() {
+    async fn eternal(ctx: Context) -> Result<(), Failure> {
+        let mut dropped = Box::pin(ctx.event::<()>("dropped"));
+        assert!(futures::poll!(&mut dropped).is_pending());
+        let _open = ctx.timer(Duration::from_secs(9)).start();
+        ctx.event::<()>("next").await?;
+        ctx.continue_as_new("state")
+    }
+    let events = [
+        raised(4, "kept", "1"),
+        raised(5, "dropped", "null"),
+        raised(6, "next", "null"),
+        raised(7, "ignored", "2"),
+    ];
+    check(
+        program!(eternal),
+        &[&events],
+        &expect![[r#"
+        turn 1
+          timer 0 at 10000
+          cancel 0
+          => continued Continuation { input: Some("\"state\""), version: None, carry-over: [4, 5] }
+    "#]],
+    );
+}
+
+#[test]
+fn continue_as_new_has_options() {
+    async fn options(ctx: Context) -> Result<(), Failure> {
+        ctx.activity::<()>("A", ()).await?;
+        ctx.continuation(1).version("2").discard_events().end()
+    }
+    check(
+        program!(options),
+        &[&[raised(0, "E", "1"), completed(0, "null")]],
+        &expect![[r#"
+        turn 1
+          activity 0 A null
+          => continued Continuation { input: Some("1"), version: Some("2"), carry-over: [] }
+    "#]],
+    );
+}
+
+#[test]
+fn awaiting_what_nothing_can_wake_is_a_failure() {
+    async fn foreign(_: Context) -> Result<(), Failure> {
+        std::future::pending().await
+    }
+    async fn later(ctx: Context) -> Result<(), Failure> {
+        let task = ctx.activity::<()>("A", ()).start();
+        let (_sender, receiver) = futures::channel::oneshot::channel::<()>();
+        let _ = receiver.await;
+        task.await
+    }
+    check(
+        program!(foreign),
+        &[&[]],
+        &expect![[r#"
+        turn 1
+          => failed ForeignAwait: the orchestration awaits something that can never happen: no activity, child, timer or external event is open that could wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input and output in an activity (cause None, causes [])
+    "#]],
+    );
+    check(
+        program!(later),
+        &[&[], &[completed(0, "null")]],
+        &expect![[r#"
+        turn 1
+          activity 0 A null
+          => waiting for events [], tasks [0]
+        turn 2
+          => failed ForeignAwait: the orchestration awaits something that can never happen: no activity, child, timer or external event is open that could wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input and output in an activity (cause None, causes [])
+    "#]],
+    );
+}
+
+#[test]
+fn an_input_of_another_type_is_an_invalid_input() {
+    async fn takes(_: Context, input: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        Ok(input)
+    }
+    for (input, expected) in [
+        (
+            Some("[1,2]"),
+            expect![[r#"
+              => completed [1,2]
+        "#]],
+        ),
+        (
+            Some("{}"),
+            expect![[r#"
+              => failed InvalidInput: the input of orchestration "Test" is not what was expected, `alloc::vec::Vec<u8>`: invalid type: map, expected a sequence at line 1 column 0 (cause None, causes [])
+        "#]],
+        ),
+        (
+            None,
+            expect![[r#"
+              => failed InvalidInput: the input of orchestration "Test" is not what was expected, `alloc::vec::Vec<u8>`: invalid type: null, expected a sequence at line 1 column 4 (cause None, causes [])
+        "#]],
+        ),
+    ] {
+        let turn = Subject::with_start(program!(takes), start(input)).turn(&[]);
+        expected.assert_eq(render(&turn).trim_start());
+    }
+}
+
+#[test]
+fn an_absent_input_is_a_unit_or_a_none() {
+    async fn unit(_: Context, (): ()) -> Result<(), Failure> {
+        Ok(())
+    }
+    async fn option(_: Context, input: Option<u32>) -> Result<bool, Failure> {
+        Ok(input.is_none())
+    }
+    check(
+        program!(unit),
+        &[&[]],
+        &expect![[r#"
+        turn 1
+          => completed null
+    "#]],
+    );
+    check(
+        program!(option),
+        &[&[]],
+        &expect![[r#"
+        turn 1
+          => completed true
+    "#]],
+    );
+}
+
+#[test]
+fn an_error_of_any_crate_becomes_a_failure_with_its_causes() {
+    #[derive(Debug)]
+    struct Outer(std::num::ParseIntError);
+    impl std::fmt::Display for Outer {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("the outer one")
+        }
+    }
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+    async fn fails(_: Context) -> Result<u32, Failure> {
+        Ok("x".parse().map_err(Outer)?)
+    }
+    async fn fails_its_own_way(_: Context) -> Result<(), Outer> {
+        Err(Outer("y".parse::<u8>().expect_err("no number")))
+    }
+    check(
+        program!(fails),
+        &[&[]],
+        &expect![[r#"
+        turn 1
+          => failed Outer: the outer one (cause None, causes ["Error: invalid digit found in string"])
+    "#]],
+    );
+    check(
+        program!(fails_its_own_way),
+        &[&[]],
+        &expect![[r#"
+        turn 1
+          => failed Outer: the outer one (cause None, causes ["Error: invalid digit found in string"])
+    "#]],
+    );
+}
+
+#[test]
+fn what_an_execution_may_know_does_not_depend_on_the_machine_it_runs_on() {
+    async fn knows(ctx: Context) -> Result<String, Failure> {
+        ctx.activity::<()>("A", ()).await?;
+        Ok(format!(
+            "{} {} {} {:?} {:?} {:?} {} {} {} | {} {} {} {}",
+            ctx.instance_id(),
+            ctx.execution_id(),
+            ctx.name(),
+            ctx.version(),
+            ctx.parent(),
+            ctx.tags(),
+            ctx.now(),
+            ctx.history_events(),
+            ctx.history_bytes(),
+            ctx.new_uuid(),
+            ctx.new_uuid(),
+            ctx.random_u64(),
+            ctx.random_f64(),
+        ))
+    }
+    check(
+        program!(knows),
+        &[&[], &[completed(0, "null")]],
+        &expect![[r#"
+        turn 1
+          activity 0 A null
+          => waiting for events [], tasks [0]
+        turn 2
+          => completed "instance execution Test None None [(\"team\", \"blue\")] 1970-01-01T00:00:02.000Z 7 700 | 594a88c3-080d-5e7d-9210-7442d4c8348c e883e29a-c35a-556e-9af1-d042edfae7ff 13679457532755275413 0.1599103928769201"
+    "#]],
+    );
+}

@@ -1,0 +1,20 @@
+//! A chain: three activities, one after the other, each recorded before the next one starts.
+
+use perennial_sdk::prelude::*;
+
+async fn hello_sequence(ctx: Context, _: ()) -> Result<Vec<String>, Failure> {
+    let mut greetings = Vec::new();
+    for city in ["Tokyo", "Seattle", "London"] {
+        greetings.push(ctx.activity("SayHello", city).await?);
+    }
+    Ok(greetings)
+}
+
+fn say_hello(city: String) -> Result<String, Failure> {
+    Ok(format!("Hello {city}!"))
+}
+
+perennial_sdk::export! {
+    orchestrations: { "HelloSequence" => hello_sequence },
+    activities: { "SayHello" => say_hello },
+}
