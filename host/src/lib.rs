@@ -1,1 +1,40 @@
-//! x
+//! Perennial: a durable workflow engine that runs orchestrations as WebAssembly components and keeps everything in one SQLite file.
+//!
+//! An orchestration is ordinary async code, compiled to a `.wasm` component. The host drives it as a deterministic function from events to
+//! actions, records every event, and brings it back by replay after any crash. This crate is the host: embed it with [`Host::builder`],
+//! manage instances with a [`Client`].
+//!
+//! ```no_run
+//! # async fn example() -> perennial::Result<()> {
+//! use perennial::{Host, Module};
+//! use std::time::Duration;
+//!
+//! let host = Host::builder().data_dir(".perennial").start().await?;
+//! let client = host.client();
+//! client.deploy(Module::from_file("hello-sequence.wasm")?).await?;
+//! let id = client.start("HelloSequence").await?;
+//! let waited = client.wait_for_completion(&id, Duration::from_secs(10)).await?;
+//! println!("{}", waited.status().runtime_status);
+//! host.shut_down().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod engine;
+mod runtime;
+mod store;
+mod wasm;
+
+pub use client::{
+    Client, DEFAULT_TASK_HUB, Deploy, Deployment, Error, HistoryEvent, InstanceStatus, List, Module, ModuleInfo, Page, Result, Start,
+    StatusQuery, Wait, Waited, parse_json,
+};
+pub use engine::executor;
+pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
+pub use perennial_core::{
+    AttemptRun, Cause, Digest, Event, Failure, Json, Limits, Millis, RetryPolicy, Reuse, Status, TaskId, Timestamp, kind,
+};
+pub use runtime::{ActivityContext, Host, HostBuilder, HostStats};
+pub use store::{Definition, DefinitionKind, Repointed};
+pub use wasm::{DirGrant, Grants};

@@ -3,114 +3,198 @@
 use std::collections::BTreeSet;
 
 use crate::value::size_of;
-use crate::{Action, Answer, Ending, Failure, Limits, State, TaskId, kind};
+use crate::{Action, Answer, Ending, Failure, Limits, State, Tags, TaskId, Waiting, kind};
 
 /// Checks an answer against the contract and the limits. The failure is the execution's, and none of the answer's actions is taken.
 pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(), Failure> {
-    let over = |what: &str, name: &str, is: u64, limit: u64| {
-        Err(Failure::permanent(
-            kind::LIMIT_EXCEEDED,
-            format!("{what}: {is}; {name} allows {limit}"),
-        ))
-    };
-    let wrong = |message: String| Err(Failure::permanent(kind::INVALID_ANSWER, message));
-    let count = answer.actions.len() as u64;
-    if count > u64::from(limits.actions_per_turn) {
-        return over(
-            "actions in one turn",
-            "actions_per_turn",
-            count,
-            u64::from(limits.actions_per_turn),
-        );
-    }
-    let mut next_task = state.next_task;
-    let mut open = state.tasks.len() as u64;
-    let mut total = 0;
+    within(
+        "actions in one turn",
+        "actions_per_turn",
+        answer.actions.len() as u64,
+        u64::from(limits.actions_per_turn),
+    )?;
+    let mut tasks = Tasks::of(state);
     for action in &answer.actions {
-        let (task, payload) = match action {
-            Action::CallActivity(call) => (Some(call.task), call.input.as_ref()),
-            Action::CallChild(call) => (Some(call.task), call.input.as_ref()),
-            Action::SetTimer { task, .. } => (Some(*task), None),
-            Action::CancelTask(task) if *task >= next_task => {
-                return wrong(format!(
-                    "it cancelled task {task}, which it never scheduled"
-                ));
-            }
-            Action::CancelTask(_) => (None, None),
-            Action::SendEvent(event) => (None, event.data.as_ref()),
-            Action::StartInstance { input, .. } => (None, input.as_ref()),
-            Action::SetCustomStatus(value) => (None, value.as_ref()),
-        };
-        if let Some(task) = task {
-            if task < next_task || task.0 == u32::MAX {
-                return wrong(format!(
-                    "it scheduled task {task} where the next one was {next_task}"
-                ));
-            }
-            next_task = TaskId(task.0 + 1);
-            open += 1;
-        }
-        let bytes = size_of(payload) as u64;
-        total += bytes;
-        if matches!(action, Action::SetCustomStatus(_)) && bytes > limits.custom_status_bytes {
-            return over(
-                "bytes of the custom status",
-                "custom_status_bytes",
-                bytes,
-                limits.custom_status_bytes,
-            );
-        }
-        if matches!(action, Action::SendEvent(_) | Action::StartInstance { .. })
-            && bytes > limits.payload_bytes
-        {
-            return over(
-                "bytes sent to another instance",
-                "payload_bytes",
-                bytes,
-                limits.payload_bytes,
-            );
-        }
+        tasks.take(action)?;
+        check_payload(action, limits)?;
     }
-    if total > limits.action_bytes_per_turn {
-        return over(
-            "bytes asked for in one turn",
-            "action_bytes_per_turn",
-            total,
-            limits.action_bytes_per_turn,
-        );
-    }
-    let (what, payload) = match &answer.ending {
-        Ending::Waiting(_) if open > u64::from(limits.open_tasks) => {
-            return over(
-                "open tasks",
-                "open_tasks",
-                open,
-                u64::from(limits.open_tasks),
-            );
-        }
-        Ending::Waiting(_) => return Ok(()),
-        Ending::Completed(output) => ("bytes of the output", output.as_ref()),
-        Ending::Failed { failure, .. } => {
-            ("bytes of the failure's details", failure.details.as_ref())
-        }
+    let total = answer.actions.iter().map(action_size).sum::<usize>() + said_size(&answer.ending);
+    within(
+        "bytes asked for in one turn",
+        "action_bytes_per_turn",
+        total as u64,
+        limits.action_bytes_per_turn,
+    )?;
+    match &answer.ending {
+        Ending::Waiting(_) => within(
+            "open tasks",
+            "open_tasks",
+            tasks.open,
+            u64::from(limits.open_tasks),
+        ),
+        Ending::Completed(output) => payload("the output", size_of(output.as_ref()), limits),
+        Ending::Failed { failure, .. } => payload("the failure", failure.size(), limits),
         Ending::ContinuedAsNew {
             input, carry_over, ..
         } => {
             let mut seen = BTreeSet::new();
-            if let Some(number) = carry_over
-                .iter()
-                .find(|number| **number >= state.next_external || !seen.insert(**number))
-            {
+            let foreign = |number: &&u32| !state.has_external(**number) || !seen.insert(**number);
+            if let Some(number) = carry_over.iter().find(foreign) {
                 return wrong(format!(
                     "it carries over external event {number}, which it does not have"
                 ));
             }
-            ("bytes of the next execution's input", input.as_ref())
+            payload(
+                "the next execution's input",
+                size_of(input.as_ref()),
+                limits,
+            )
         }
-    };
-    let bytes = size_of(payload) as u64;
-    if bytes > limits.payload_bytes {
-        return over(what, "payload_bytes", bytes, limits.payload_bytes);
     }
-    Ok(())
+}
+
+/// The tasks of an execution while the actions of an answer are gone through.
+struct Tasks<'a> {
+    state: &'a State,
+    next: TaskId,
+    /// Scheduled in this answer.
+    scheduled: BTreeSet<TaskId>,
+    /// Cancelled in this answer.
+    canceled: BTreeSet<TaskId>,
+    /// How many are open.
+    open: u64,
+}
+
+impl<'a> Tasks<'a> {
+    fn of(state: &'a State) -> Self {
+        Self {
+            state,
+            next: state.next_task,
+            scheduled: BTreeSet::new(),
+            canceled: BTreeSet::new(),
+            open: state.tasks.len() as u64,
+        }
+    }
+
+    fn take(&mut self, action: &Action) -> Result<(), Failure> {
+        match action {
+            Action::CallActivity(call) => self.schedule(call.task),
+            Action::CallChild(call) => self.schedule(call.task),
+            Action::SetTimer { task, .. } => self.schedule(*task),
+            Action::CancelTask(task) => self.cancel(*task),
+            Action::SendEvent(_) | Action::StartInstance { .. } | Action::SetCustomStatus(_) => {
+                Ok(())
+            }
+        }
+    }
+
+    fn schedule(&mut self, task: TaskId) -> Result<(), Failure> {
+        if task < self.next || task.0 == u32::MAX {
+            let next = self.next;
+            return wrong(format!(
+                "it scheduled task {task} where the next one was {next}"
+            ));
+        }
+        self.next = TaskId(task.0 + 1);
+        self.scheduled.insert(task);
+        self.open += 1;
+        Ok(())
+    }
+
+    fn cancel(&mut self, task: TaskId) -> Result<(), Failure> {
+        let scheduled = self.scheduled.contains(&task);
+        if task >= self.state.next_task && !scheduled {
+            return wrong(format!(
+                "it cancelled task {task}, which it never scheduled"
+            ));
+        }
+        if (scheduled || self.state.tasks.contains_key(&task)) && self.canceled.insert(task) {
+            self.open -= 1;
+        }
+        Ok(())
+    }
+}
+
+/// Checks what is refused as a whole. An input over the limit fails only its task.
+fn check_payload(action: &Action, limits: &Limits) -> Result<(), Failure> {
+    let sent = |bytes| payload("what it sends to another instance", bytes, limits);
+    match action {
+        Action::SetCustomStatus(value) => within(
+            "bytes of the custom status",
+            "custom_status_bytes",
+            size_of(value.as_ref()) as u64,
+            limits.custom_status_bytes,
+        ),
+        Action::SendEvent(event) => sent(size_of(event.data.as_ref())),
+        Action::StartInstance { input, .. } => sent(size_of(input.as_ref())),
+        Action::CallActivity(_)
+        | Action::CallChild(_)
+        | Action::SetTimer { .. }
+        | Action::CancelTask(_) => Ok(()),
+    }
+}
+
+/// Bytes of the texts and payloads of an action: names count too, or a guest could hide what it stores in them.
+fn action_size(action: &Action) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let labels = |tags: &Tags| tags.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+    match action {
+        Action::CallActivity(call) => call.name.len() + size_of(call.input.as_ref()),
+        Action::CallChild(call) => {
+            call.name.len()
+                + text(&call.version)
+                + text(&call.instance_id)
+                + size_of(call.input.as_ref())
+                + labels(&call.tags)
+        }
+        Action::SendEvent(event) => {
+            event.instance_id.len() + event.name.len() + size_of(event.data.as_ref())
+        }
+        Action::StartInstance {
+            instance_id,
+            name,
+            version,
+            input,
+            tags,
+        } => {
+            instance_id.len() + name.len() + text(version) + size_of(input.as_ref()) + labels(tags)
+        }
+        Action::SetCustomStatus(value) => size_of(value.as_ref()),
+        Action::SetTimer { .. } | Action::CancelTask(_) => 0,
+    }
+}
+
+/// Bytes of what the guest says beside its actions and its result.
+fn said_size(ending: &Ending) -> usize {
+    match ending {
+        Ending::Waiting(Waiting {
+            events,
+            tasks,
+            note,
+        }) => {
+            let note = note.as_ref().map_or(0, String::len);
+            events.iter().map(String::len).sum::<usize>() + size_of_val(tasks.as_slice()) + note
+        }
+        Ending::ContinuedAsNew { version, .. } => version.as_ref().map_or(0, String::len),
+        Ending::Completed(_) | Ending::Failed { .. } => 0,
+    }
+}
+
+fn payload(what: &str, bytes: usize, limits: &Limits) -> Result<(), Failure> {
+    let what = format!("bytes of {what}");
+    within(&what, "payload_bytes", bytes as u64, limits.payload_bytes)
+}
+
+fn within(what: &str, limit_name: &str, is: u64, limit: u64) -> Result<(), Failure> {
+    if is <= limit {
+        return Ok(());
+    }
+    Err(Failure::permanent(
+        kind::LIMIT_EXCEEDED,
+        format!("{what}: {is}; {limit_name} allows {limit}"),
+    ))
+}
+
+fn wrong(message: String) -> Result<(), Failure> {
+    Err(Failure::permanent(kind::INVALID_ANSWER, message))
 }

@@ -10,7 +10,7 @@
 //! rewind          not found  not failed  not failed  not failed  Failed: deliver, others: not failed
 //! restart         not found  not ended   not ended   not ended   next execution
 //! restart, new id not found  create      create      create      create
-//! purge           not found  not ended   not ended   not ended   delete
+//! purge           nothing    not ended   not ended   not ended   delete
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -157,14 +157,14 @@ pub fn decide(status: Option<Status>, command: Command) -> Result<Decision, Reje
     let Some(status) = status else {
         return match command {
             Command::Start(_) => Ok(Decision::Create),
+            Command::Purge => Ok(Decision::Nothing),
             Command::RaiseEvent
             | Command::Terminate
             | Command::Suspend
             | Command::Resume
             | Command::Rewind
             | Command::Restart
-            | Command::RestartAs
-            | Command::Purge => Err(Rejection::NotFound),
+            | Command::RestartAs => Err(Rejection::NotFound),
         };
     };
     match (command, status.is_end()) {
@@ -234,7 +234,7 @@ mod tests {
             Rewind: !NotFound !NotFailed !NotFailed !NotFailed !NotFailed Deliver !NotFailed
             Restart: !NotFound !NotTerminal !NotTerminal !NotTerminal NextExecution NextExecution NextExecution
             RestartAs: !NotFound Create Create Create Create Create Create
-            Purge: !NotFound !NotTerminal !NotTerminal !NotTerminal Delete Delete Delete
+            Purge: Nothing !NotTerminal !NotTerminal !NotTerminal Delete Delete Delete
         "#]]
         .assert_eq(&table);
     }

@@ -71,7 +71,10 @@ impl Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.kind, self.message)
+        match self.message.as_str() {
+            "" => f.write_str(&self.kind),
+            message => write!(f, "{}: {message}", self.kind),
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! Three functions carry it:
 //!
 //! - [`State::apply`], one exhaustive match over [`Event`], used both to load a history and to write one;
-//! - [`decide`], the table of what a command does in each [`Status`];
+//! - [`decide`](fn@decide), the table of what a command does in each [`Status`];
 //! - [`run_turn`], messages in, one [`Turn`] out. [`replay_turn`] is its counterpart for a turn that is recorded already.
 //!
 //! Laws, kept by property tests: replaying a whole history writes nothing; cutting it at any turn and going on writes what was written
@@ -17,6 +17,7 @@
 mod answer;
 mod check;
 mod decide;
+mod describe;
 mod event;
 mod failure;
 mod guest;
@@ -24,7 +25,9 @@ mod limits;
 mod message;
 mod replay;
 mod retry;
+mod stage;
 mod state;
+mod task;
 mod turn;
 mod value;
 mod writer;
@@ -42,7 +45,8 @@ pub use limits::Limits;
 pub use message::{Envelope, Message, TaskRef};
 pub use replay::{Nondeterminism, ReplayError, replay_turn};
 pub use retry::RetryPolicy;
-pub use state::{ChildTask, Corrupt, Phase, State, Task, TaskKind};
+pub use state::{Corrupt, Phase, State, TurnPart};
+pub use task::{ChildTask, Task, TaskKind};
 pub use turn::{Batch, Names, Resolved, Turn, TurnContext, run_turn, take_batch};
 pub use value::{
     Digest, InvalidId, Json, Millis, Parent, Tags, TaskId, Timestamp, check_instance_id,

@@ -1,15 +1,18 @@
 //! Repeating recorded turns on a fresh guest.
 
+use std::collections::BTreeSet;
+
+use crate::describe;
 use crate::writer::derived_child_id;
 use crate::{
-    Action, Answer, Corrupt, Ending, Event, Guest, GuestEvent, Mode, State, Stop, Turn, Waiting,
-    answer_hash,
+    Action, ActivityCall, Answer, ChildCall, Corrupt, Ending, Event, Guest, GuestEvent, Json, Mode,
+    Phase, State, Stop, Target, TaskId, TaskKind, Turn, Waiting, answer_hash,
 };
 
 /// How a guest's answer differs from the recorded one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "turn {turn} does not repeat: event {event} was recorded as {recorded}, and now it is {asked}"
+    "turn {turn} does not repeat: at event {event} the record has {recorded}, and now the guest asks for {asked}"
 )]
 pub struct Nondeterminism {
     /// The turn.
@@ -58,14 +61,8 @@ pub fn replay_turn(
     turn: &Turn,
     guest: &mut dyn Guest,
 ) -> Result<(), ReplayError> {
-    if turn.first_event != state.next_event {
-        let why = format!("its turn begins with event {}", turn.first_event);
-        return Err(Corrupt {
-            number: state.next_event,
-            event: "Turn",
-            why,
-        }
-        .into());
+    if let Some(why) = misplaced(state, turn) {
+        return Err(corrupt(state, why));
     }
     for event in &turn.received {
         state.apply(event)?;
@@ -82,8 +79,8 @@ pub fn replay_turn(
                 },
                 Stop::Host(reason) => ReplayError::Host(reason),
             })?;
-        if answer_hash(&answer) != recorded {
-            return Err(difference(state, turn, &answer).into());
+        if let Some(difference) = difference(state, turn, &answer, recorded) {
+            return Err(difference.into());
         }
         if let Ending::Waiting(said) = answer.ending {
             waiting = said;
@@ -95,35 +92,147 @@ pub fn replay_turn(
     if turn.answer.is_some() {
         state.waiting = waiting;
     }
+    if matches!(state.phase, Phase::Returned { .. }) && !state.has_open_work() {
+        let why = "nothing is open any more, and the end is missing".to_owned();
+        return Err(corrupt(state, why));
+    }
     state.turns += 1;
     Ok(())
 }
 
+fn corrupt(state: &State, why: String) -> ReplayError {
+    ReplayError::Corrupt(Corrupt {
+        number: state.next_event,
+        event: "Turn",
+        why,
+    })
+}
+
+/// Why no engine would have written this turn here, if none would.
+fn misplaced(state: &State, turn: &Turn) -> Option<String> {
+    if turn.first_event != state.next_event {
+        return Some(format!("it begins with event {}", turn.first_event));
+    }
+    if turn.number != state.turns {
+        return Some(format!("it is turn {} after {}", turn.number, state.turns));
+    }
+    let asked = matches!(turn.received.first(), Some(Event::TurnStarted { .. }));
+    let verdict = matches!(turn.produced[..], [Event::ExecutionFailed { .. }]);
+    if turn.received.is_empty() {
+        return Some("nothing came in".to_owned());
+    }
+    match (asked, turn.answer) {
+        (true, None) if !verdict => Some("the guest's answer is missing".to_owned()),
+        (false, Some(_)) => Some("it has an answer of a guest that was not asked".to_owned()),
+        _ => None,
+    }
+}
+
 /// The first event of the turn that the answer does not ask for in the same way.
-fn difference(state: &State, turn: &Turn, answer: &Answer) -> Nondeterminism {
-    let first = turn.first_event + turn.received.len() as u64;
-    let mut recorded = turn.produced.iter().enumerate().peekable();
+///
+/// The hash says whether the guest repeats itself. The events are compared even where it does: a record that lost one would leave the
+/// guest waiting for a task that nobody runs.
+fn difference(
+    state: &State,
+    turn: &Turn,
+    answer: &Answer,
+    recorded_hash: u64,
+) -> Option<Nondeterminism> {
     let differs = |at: usize, recorded: Option<&Event>, asked: String| Nondeterminism {
         turn: turn.number,
-        event: first + at as u64,
-        recorded: recorded.map_or_else(|| "nothing".to_owned(), |event| format!("{event:?}")),
+        event: turn.first_event + (turn.received.len() + at) as u64,
+        recorded: recorded.map_or_else(|| describe::NOTHING.to_owned(), describe::event),
         asked,
     };
+    let mut at = 0;
+    let mut scheduled = BTreeSet::new();
+    let mut canceled = BTreeSet::new();
     for action in &answer.actions {
-        let next = recorded.peek().copied();
-        if next.is_some_and(|(_, event)| records(state, event, action)) {
-            recorded.next();
-        } else if !matches!(action, Action::CancelTask(_)) {
-            let at = next.map_or(turn.produced.len(), |(at, _)| at);
-            return differs(at, next.map(|(_, event)| event), format!("{action:?}"));
+        match action {
+            Action::CancelTask(task) => {
+                let open = state.tasks.contains_key(task) || scheduled.contains(task);
+                if !(open && canceled.insert(*task)) {
+                    continue; // Nothing is recorded of the cancelling of a task that has ended already.
+                }
+            }
+            Action::CallActivity(ActivityCall { task, .. })
+            | Action::CallChild(ChildCall { task, .. })
+            | Action::SetTimer { task, .. } => {
+                scheduled.insert(*task);
+            }
+            Action::SendEvent(_) | Action::StartInstance { .. } | Action::SetCustomStatus(_) => {}
         }
+        let recorded = turn.produced.get(at);
+        if !recorded.is_some_and(|event| records(state, event, action)) {
+            let asked = describe::action(action, |task| derived_child_id(state, task));
+            return Some(differs(at, recorded, asked));
+        }
+        at += 1;
     }
-    let next = recorded.next();
-    differs(
-        next.map_or(turn.produced.len(), |(at, _)| at),
-        next.map(|(_, event)| event),
-        format!("{:?}", answer.ending),
-    )
+    let rest = &turn.produced[at..];
+    if !ends(state, rest, &answer.ending) {
+        let asked = describe::ending(&answer.ending);
+        return Some(differs(at, rest.first(), asked));
+    }
+    let hash = answer_hash(answer);
+    (hash != recorded_hash).then(|| Nondeterminism {
+        recorded: format!("an answer with the hash {recorded_hash:016x}"),
+        ..differs(
+            at,
+            None,
+            format!(
+                "the same events with the hash {hash:016x}: a version or an instance id is spelled out that was left open, or the other way round"
+            ),
+        )
+    })
+}
+
+/// Whether `rest` is what follows from `ending`.
+fn ends(state: &State, rest: &[Event], ending: &Ending) -> bool {
+    let waits_to_retry = |task: &TaskId| {
+        let task = state.tasks.get(task).map(|task| &task.kind);
+        matches!(task, Some(TaskKind::Child(child)) if child.due.is_some())
+    };
+    let dropped_with_the_return =
+        |event: &&Event| matches!(event, Event::TaskCanceled { task } if waits_to_retry(task));
+    match ending {
+        Ending::Waiting(_) => rest.is_empty(),
+        Ending::Completed(asked) => {
+            let canceled = rest.iter().take_while(dropped_with_the_return).count();
+            match &rest[canceled..] {
+                [Event::ExecutionReturned { output } | Event::ExecutionCompleted { output }] => {
+                    output == asked
+                }
+                [
+                    Event::ExecutionReturned { output },
+                    Event::ExecutionCompleted { .. },
+                ] => output == asked,
+                _ => false,
+            }
+        }
+        Ending::Failed { failure, cause } => {
+            matches!(rest, [Event::ExecutionFailed { failure: f, cause: c }] if (f, c) == (failure, cause))
+        }
+        Ending::ContinuedAsNew {
+            input,
+            version,
+            carry_over,
+        } => match rest {
+            [
+                Event::ContinuedAsNew {
+                    input: i,
+                    version: v,
+                    carry_over: c,
+                    ..
+                },
+            ] => (i, v, c) == (input, version, carry_over),
+            // The version that it asked for was not there.
+            [Event::ExecutionFailed { failure, .. }] => {
+                version.is_some() && failure.kind == crate::kind::UNKNOWN_ORCHESTRATION
+            }
+            _ => false,
+        },
+    }
 }
 
 /// Whether `event` is what is recorded of `action`. What the host resolved (targets, versions and ids that the guest left open) and what
@@ -137,13 +246,13 @@ fn records(state: &State, event: &Event, action: &Action) -> bool {
                 input,
                 retry,
                 attempt_timeout,
-                ..
+                target,
             },
             Action::CallActivity(call),
         ) => {
-            (task, name, retry, attempt_timeout)
-                == (&call.task, &call.name, &call.retry, &call.attempt_timeout)
-                && (input.is_none() || *input == call.input)
+            (task, name, attempt_timeout) == (&call.task, &call.name, &call.attempt_timeout)
+                && *retry == call.retry
+                && same_input(input, &call.input, target)
         }
         (
             Event::ChildScheduled {
@@ -154,7 +263,7 @@ fn records(state: &State, event: &Event, action: &Action) -> bool {
                 input,
                 tags,
                 retry,
-                ..
+                target,
             },
             Action::CallChild(call),
         ) => {
@@ -162,10 +271,10 @@ fn records(state: &State, event: &Event, action: &Action) -> bool {
                 .instance_id
                 .clone()
                 .unwrap_or_else(|| derived_child_id(state, call.task));
-            (task, name, instance_id, tags, retry)
-                == (&call.task, &call.name, &id, &call.tags, &call.retry)
+            (task, name, instance_id, tags) == (&call.task, &call.name, &id, &call.tags)
+                && *retry == call.retry
                 && (call.version.is_none() || *version == call.version)
-                && (input.is_none() || *input == call.input)
+                && same_input(input, &call.input, target)
         }
         (
             Event::TimerSet { task, fire_at },
@@ -203,4 +312,8 @@ fn records(state: &State, event: &Event, action: &Action) -> bool {
         (Event::CustomStatusSet { value }, Action::SetCustomStatus(asked)) => value == asked,
         _ => false,
     }
+}
+
+fn same_input(recorded: &Option<Json>, asked: &Option<Json>, target: &Target) -> bool {
+    recorded == asked || matches!(target, Target::Oversized { .. })
 }

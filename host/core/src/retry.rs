@@ -6,7 +6,9 @@ use crate::xxh64::xxh64;
 use crate::{Failure, Millis, Timestamp};
 
 /// How often, and how far apart, a failed task is tried again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+///
+/// Two are equal if their bits are: what a guest recorded equals what it repeats, even where it is NaN.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Counts the first try too; 1 means no retry.
     pub max_attempts: u32,
@@ -21,6 +23,24 @@ pub struct RetryPolicy {
     /// No attempt starts later than this after the first one started.
     pub give_up_after: Option<Millis>,
 }
+
+impl PartialEq for RetryPolicy {
+    fn eq(&self, other: &Self) -> bool {
+        let bits = |policy: &Self| {
+            (
+                policy.max_attempts,
+                policy.first_delay,
+                policy.backoff.to_bits(),
+                policy.max_delay,
+                policy.jitter.map(f64::to_bits),
+                policy.give_up_after,
+            )
+        };
+        bits(self) == bits(other)
+    }
+}
+
+impl Eq for RetryPolicy {}
 
 impl RetryPolicy {
     /// Says what is wrong with the policy, if anything is.

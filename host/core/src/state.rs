@@ -1,8 +1,8 @@
 //! What a history means: the fold of its events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Digest, Event, Json, RetryPolicy, Start, Tags, Target, TaskId, Timestamp, Waiting};
+use crate::{ChildTask, Digest, Event, Json, Start, Task, TaskId, TaskKind, Timestamp, Waiting};
 
 /// Where an execution stands: the fold of the events that were applied, in order.
 ///
@@ -27,6 +27,10 @@ pub struct State {
     pub next_task: TaskId,
     /// The number that the next external event gets.
     pub next_external: u32,
+    /// External events of earlier executions that arrived in this one.
+    pub carried: BTreeSet<u32>,
+    /// Where in a turn its last event stands.
+    pub part: TurnPart,
     /// Counts the rewinds of this execution.
     pub generation: u32,
     /// Tasks that are scheduled and not yet ended.
@@ -35,6 +39,17 @@ pub struct State {
     pub custom_status: Option<Json>,
     /// What the guest said it waits for in its last turn. Not part of the history; a replay gives it again.
     pub waiting: Waiting,
+}
+
+/// Where in a turn an event stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnPart {
+    /// In a turn in which the guest was not asked.
+    Unasked,
+    /// In what the guest was given.
+    Received,
+    /// In what follows from its answer.
+    Produced,
 }
 
 /// How far an execution came.
@@ -81,68 +96,6 @@ impl Phase {
     }
 }
 
-/// A task that is scheduled and not yet ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Task {
-    /// The generation in which it was scheduled, or armed again.
-    pub generation: u32,
-    /// What it is.
-    pub kind: TaskKind,
-}
-
-/// What a task is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum TaskKind {
-    /// An activity.
-    Activity {
-        /// Its name.
-        name: String,
-    },
-    /// A child orchestration.
-    Child(Box<ChildTask>),
-    /// A timer.
-    Timer {
-        /// When it comes due.
-        fire_at: Timestamp,
-    },
-}
-
-/// What is needed to try a child again.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ChildTask {
-    /// Its orchestration.
-    pub name: String,
-    /// Its version, where one is known.
-    pub version: Option<String>,
-    /// The instance of the first attempt.
-    pub instance_id: String,
-    /// Its input.
-    pub input: Option<Json>,
-    /// Its labels.
-    pub tags: Tags,
-    /// How it is tried again.
-    pub retry: Option<RetryPolicy>,
-    /// What runs it.
-    pub target: Target,
-    /// The attempt that runs, or waits to; from 1.
-    pub attempt: u32,
-    /// When the attempt starts, where it waits to.
-    pub due: Option<Timestamp>,
-    /// When the first attempt was scheduled.
-    pub scheduled_at: Timestamp,
-}
-
-impl ChildTask {
-    /// The instance of an attempt: the first one's id, with the number of the attempt where it is a later one.
-    pub fn attempt_instance_id(&self, attempt: u32) -> String {
-        if attempt == 1 {
-            self.instance_id.clone()
-        } else {
-            format!("{}:{attempt}", self.instance_id)
-        }
-    }
-}
-
 /// Why a history cannot be what an engine wrote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("event {number} ({event}) cannot stand in this history: {why}")]
@@ -168,6 +121,8 @@ impl State {
             history_bytes: 0,
             next_task: TaskId(0),
             next_external: 0,
+            carried: BTreeSet::new(),
+            part: TurnPart::Unasked,
             generation,
             tasks: BTreeMap::new(),
             custom_status: None,
@@ -193,6 +148,17 @@ impl State {
         })
     }
 
+    /// Whether the external event of this number arrived in this execution.
+    pub fn has_external(&self, number: u32) -> bool {
+        let first = self.start.as_ref().map_or(0, |start| start.next_external);
+        (first..self.next_external).contains(&number) || self.carried.contains(&number)
+    }
+
+    /// How many events there are, as the guest is told.
+    pub(crate) fn history_events(&self) -> u32 {
+        u32::try_from(self.next_event).unwrap_or(u32::MAX)
+    }
+
     /// Takes in the next event.
     ///
     /// # Errors
@@ -212,8 +178,19 @@ impl State {
         if self.phase.is_end() {
             return Err("the execution has ended".to_owned());
         }
+        let begins = self.phase == Phase::NotStarted && self.part == TurnPart::Received;
+        if begins != matches!(event, Event::ExecutionStarted(_)) {
+            return Err("an execution begins in the first turn of its guest".to_owned());
+        }
         match event {
-            Event::TurnStarted { now, .. } => {
+            Event::TurnStarted {
+                now,
+                history_events,
+                ..
+            } => {
+                if *history_events != self.history_events() {
+                    return Err(format!("it counts {history_events} events before it"));
+                }
                 expect(!self.suspended, "a suspended execution has no turns")?;
                 expect(*now >= self.now, "time runs backwards")?;
                 expect(
@@ -221,9 +198,9 @@ impl State {
                     "the guest has returned",
                 )?;
                 self.now = *now;
+                self.part = TurnPart::Received;
             }
             Event::ExecutionStarted(start) => {
-                expect(self.phase == Phase::NotStarted, "it started already")?;
                 self.phase = Phase::Running;
                 self.next_external = start.next_external;
                 self.start = Some(start.clone());
@@ -234,11 +211,15 @@ impl State {
             Event::ChildCompleted { task, .. } | Event::ChildFailed { task, .. } => {
                 self.end_task(*task, "child")?
             }
-            Event::TimerFired { task } => self.end_task(*task, "timer")?,
-            Event::ExternalEventRaised { number, .. } => {
-                expect(self.phase != Phase::NotStarted, "it has not started")?;
-                self.next_external = self.next_external.max(number.saturating_add(1));
+            Event::TimerFired { task } => {
+                let due = self.tasks.get(task).is_none_or(|task| match task.kind {
+                    TaskKind::Timer { fire_at } => fire_at <= self.now,
+                    TaskKind::Activity { .. } | TaskKind::Child(_) => true,
+                });
+                expect(due, "the timer is not due")?;
+                self.end_task(*task, "timer")?;
             }
+            Event::ExternalEventRaised { number, .. } => self.raise(*number)?,
             Event::ActivityScheduled { task, name, .. } => {
                 self.open_task(*task, TaskKind::Activity { name: name.clone() })?;
             }
@@ -270,11 +251,16 @@ impl State {
                 self.open_task(*task, TaskKind::Timer { fire_at: *fire_at })?
             }
             Event::TaskCanceled { task } => {
-                expect(self.tasks.remove(task).is_some(), "the task is not open")?;
+                self.produces()?;
+                if self.tasks.remove(task).is_none() {
+                    return Err(format!("task {task} is not open"));
+                }
             }
             Event::ChildRetryScheduled {
                 task, attempt, at, ..
             } => {
+                self.arrives()?;
+                expect(self.phase == Phase::Running, "the guest has returned")?;
                 let child = self.child(*task)?;
                 if child.attempt + 1 != *attempt || child.due.is_some() {
                     return Err(format!(
@@ -284,20 +270,29 @@ impl State {
                 }
                 (child.attempt, child.due) = (*attempt, Some(*at));
             }
-            Event::ChildRetried { task, attempt, .. } => {
+            Event::ChildRetried {
+                task,
+                attempt,
+                instance_id,
+            } => {
+                self.arrives()?;
                 let child = self.child(*task)?;
+                expect(
+                    *instance_id == child.attempt_instance_id(*attempt),
+                    "its instance is another one's",
+                )?;
                 if child.attempt != *attempt || child.due.take().is_none() {
                     return Err(format!("attempt {attempt} was not scheduled"));
                 }
             }
-            Event::EventSent { .. }
-            | Event::InstanceStarted { .. }
-            | Event::InstanceStartSkipped { .. } => {
-                expect(self.phase != Phase::NotStarted, "it has not started")?;
+            Event::InstanceStartSkipped { .. } => self.arrives()?,
+            Event::EventSent { .. } | Event::InstanceStarted { .. } => self.produces()?,
+            Event::CustomStatusSet { value } => {
+                self.produces()?;
+                self.custom_status = value.clone();
             }
-            Event::CustomStatusSet { value } => self.custom_status = value.clone(),
             Event::ExecutionReturned { output } => {
-                expect(self.phase == Phase::Running, "it does not run")?;
+                self.produces()?;
                 self.tasks
                     .retain(|_, task| !matches!(task.kind, TaskKind::Timer { .. }));
                 self.phase = Phase::Returned {
@@ -306,13 +301,23 @@ impl State {
             }
             Event::ExecutionCompleted { output } => {
                 expect(!self.has_open_work(), "activities or children are open")?;
-                expect(self.phase != Phase::NotStarted, "it has not started")?;
+                match &self.phase {
+                    Phase::Returned { output: returned } => {
+                        expect(returned == output, "it returned something else")?;
+                    }
+                    Phase::NotStarted
+                    | Phase::Running
+                    | Phase::Completed { .. }
+                    | Phase::Failed { .. }
+                    | Phase::Terminated { .. }
+                    | Phase::ContinuedAsNew => self.produces()?,
+                }
                 self.end(Phase::Completed {
                     output: output.clone(),
                 });
             }
             Event::ExecutionFailed { failure, .. } => {
-                expect(self.phase == Phase::Running, "it does not run")?;
+                self.produces()?;
                 self.end(Phase::Failed {
                     failure: failure.clone(),
                 });
@@ -321,17 +326,71 @@ impl State {
                 reason: reason.clone(),
             }),
             Event::ContinuedAsNew { .. } => {
-                expect(self.phase == Phase::Running, "it does not run")?;
+                self.produces()?;
                 self.end(Phase::ContinuedAsNew);
             }
             Event::ExecutionSuspended { .. } => {
                 expect(!self.suspended, "it is suspended already")?;
+                expect(
+                    matches!(self.phase, Phase::NotStarted | Phase::Running),
+                    "the guest has returned",
+                )?;
                 self.suspended = true;
+                self.part = TurnPart::Unasked;
             }
             Event::ExecutionResumed { .. } => {
                 expect(self.suspended, "it is not suspended")?;
                 self.suspended = false;
             }
+        }
+        Ok(())
+    }
+
+    /// What the guest is not told of, in a turn of its own or among what it was given.
+    fn arrives(&mut self) -> Result<(), String> {
+        expect(self.phase != Phase::NotStarted, "it has not started")?;
+        expect(!self.suspended, "it is suspended")?;
+        if self.part == TurnPart::Produced {
+            self.part = TurnPart::Unasked;
+        }
+        Ok(())
+    }
+
+    /// What the guest asked for.
+    fn produces(&mut self) -> Result<(), String> {
+        expect(self.phase == Phase::Running, "it does not run")?;
+        expect(
+            self.part != TurnPart::Unasked,
+            "the guest was not asked in this turn",
+        )?;
+        self.part = TurnPart::Produced;
+        Ok(())
+    }
+
+    /// What the guest is told, while there is one to tell.
+    fn is_told(&self) -> Result<(), String> {
+        expect(
+            self.phase != Phase::Running || self.part == TurnPart::Received,
+            "the guest was not asked in this turn",
+        )
+    }
+
+    fn raise(&mut self, number: u32) -> Result<(), String> {
+        expect(self.phase == Phase::Running, "it does not run")?;
+        self.is_told()?;
+        if number > self.next_external {
+            return Err(format!(
+                "external event {number} comes before event {}",
+                self.next_external
+            ));
+        }
+        if self.has_external(number) {
+            return Err(format!("external event {number} arrived already"));
+        }
+        if number == self.next_external {
+            self.next_external = number.checked_add(1).ok_or("numbers are used up")?;
+        } else {
+            self.carried.insert(number);
         }
         Ok(())
     }
@@ -343,7 +402,7 @@ impl State {
     }
 
     fn open_task(&mut self, task: TaskId, kind: TaskKind) -> Result<(), String> {
-        expect(self.phase == Phase::Running, "it does not run")?;
+        self.produces()?;
         if task < self.next_task {
             return Err(format!(
                 "task {task} comes after task {}",
@@ -362,6 +421,7 @@ impl State {
     }
 
     fn end_task(&mut self, task: TaskId, what: &str) -> Result<(), String> {
+        self.is_told()?;
         let found = match self.tasks.get(&task).map(|task| &task.kind) {
             Some(TaskKind::Activity { .. }) => "activity",
             Some(TaskKind::Child(_)) => "child",

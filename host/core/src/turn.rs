@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::stage::Stage;
 use crate::writer::Writer;
 use crate::{Digest, Envelope, Event, Guest, Message, Phase, Start, State, Target, Timestamp};
 
@@ -24,7 +25,7 @@ pub struct Turn {
     pub received: Vec<Event>,
     /// What follows from it.
     pub produced: Vec<Event>,
-    /// [`answer_hash`] of the guest's answer; `None` where it was not asked or gave none.
+    /// [`answer_hash`](crate::answer_hash) of the guest's answer; `None` where it was not asked or gave none.
     pub answer: Option<u64>,
     /// The execution that follows, where this one continued as new.
     pub next: Option<Box<Start>>,
@@ -90,8 +91,9 @@ pub struct Batch {
 
 /// Takes the messages of the next turn out of `mail`, which is in order of arrival.
 ///
-/// Terminate comes before everything, even to a suspended instance; suspend and resume have a turn of their own; while suspended, the rest
-/// waits in order. An empty batch means that there is nothing to do now.
+/// Terminate comes before everything, even to a suspended instance; suspend and resume have a turn of their own; while suspended, and
+/// before the start is there, the rest waits in order; the start comes before what overtook it. An empty batch means that there is
+/// nothing to do now.
 pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>) -> Batch {
     let alone = |mail: &mut VecDeque<Envelope>, at: usize| Batch {
         envelopes: mail.remove(at).into_iter().collect(),
@@ -102,11 +104,24 @@ pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>) -> Batch {
     {
         return alone(mail, at);
     }
-    if state.suspended {
-        return match mail.iter().position(|e| e.message.is_control()) {
-            Some(at) => alone(mail, at),
-            None => Batch::default(),
-        };
+    let command = mail.iter().position(|e| e.message.is_control());
+    let start = match state.phase {
+        Phase::NotStarted => mail
+            .iter()
+            .position(|e| matches!(e.message, Message::Start(_)))
+            .filter(|start| command.is_none_or(|command| *start < command)),
+        Phase::Running
+        | Phase::Returned { .. }
+        | Phase::Completed { .. }
+        | Phase::Failed { .. }
+        | Phase::Terminated { .. }
+        | Phase::ContinuedAsNew => Some(0),
+    };
+    let Some(start) = start.filter(|_| !state.suspended) else {
+        return command.map_or_else(Batch::default, |at| alone(mail, at));
+    };
+    if let Some(first) = mail.remove(start) {
+        mail.push_front(first);
     }
     let mut batch = Batch::default();
     let mut bytes = 0;
@@ -130,7 +145,8 @@ pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>) -> Batch {
 /// `None` means that the messages change nothing, such as the result of a task that was cancelled.
 ///
 /// # Errors
-/// The host's reason, if the guest could not be run. The turn did not happen, and `state` and `guest` are of no further use.
+/// The host's reason, if the guest could not be run. The turn did not happen, and `state` and `guest` are of no further use. So too if
+/// `messages` is no batch that [`take_batch`] makes, such as a result for a suspended instance: taking it would lose it.
 ///
 /// # Panics
 /// If it is about to write an event that [`State::apply`] refuses: that is a bug, and nothing was written.
@@ -140,8 +156,19 @@ pub fn run_turn(
     context: &mut TurnContext<'_>,
     guest: &mut dyn Guest,
 ) -> Result<Option<Turn>, String> {
+    if state.phase.is_end() {
+        return Ok(None);
+    }
+    if let Some(problem) = no_batch(state, &messages) {
+        return Err(format!("these messages make no turn: {problem}"));
+    }
     let (number, first_event) = (state.turns, state.next_event);
     let at = context.now;
+    let staged = Stage {
+        state: &*state,
+        now: at,
+    }
+    .stage(messages);
     let mut writer = Writer {
         state,
         context,
@@ -149,7 +176,6 @@ pub fn run_turn(
         produced: Vec::new(),
         next: None,
     };
-    let staged = writer.stage(messages);
     let runs = matches!(writer.state.phase, Phase::NotStarted | Phase::Running);
     let mut answer = None;
     if runs && staged.iter().any(|event| event.to_guest().is_some()) {
@@ -178,4 +204,21 @@ pub fn run_turn(
         answer,
         next,
     }))
+}
+
+/// Why the messages cannot be taken together now, if they cannot.
+fn no_batch(state: &State, messages: &[Message]) -> Option<&'static str> {
+    let commands = messages.iter().filter(|m| m.is_control()).count();
+    if commands > 0 && messages.len() > 1 {
+        return Some("a command has a turn of its own");
+    }
+    if state.suspended && commands < messages.len() {
+        return Some("the instance is suspended");
+    }
+    let has = |wanted: fn(&Message) -> bool| messages.iter().any(wanted);
+    let raised = has(|m| matches!(m, Message::ExternalEvent { .. }));
+    if state.phase == Phase::NotStarted && raised && !has(|m| matches!(m, Message::Start(_))) {
+        return Some("the execution has not begun");
+    }
+    None
 }

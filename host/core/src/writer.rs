@@ -1,15 +1,13 @@
-//! A turn in the making: what messages mean, and what follows from a guest's answer.
-
-use std::collections::BTreeSet;
+//! A turn in the making: what follows from what came in and from the guest's answer.
 
 use crate::check::check;
 use crate::guest::{ActivityCall, ChildCall};
-use crate::state::{ChildTask, TaskKind};
+use crate::task::attempt_id;
 use crate::turn::{Resolved, TurnContext};
 use crate::value::size_of;
 use crate::{
-    Action, Answer, Ending, Event, Failure, Guest, GuestEvent, Json, Limits, Message, Mode, Phase,
-    SEMANTICS_VERSION, Start, State, Stop, Target, TaskId, TaskRef, Timestamp, Waiting,
+    Action, Answer, Ending, Event, Failure, Guest, GuestEvent, Json, Limits, Mode, Phase,
+    SEMANTICS_VERSION, Start, State, Stop, Target, TaskId, TaskKind, Timestamp, Waiting,
     answer_hash, check_instance_id, kind,
 };
 
@@ -23,154 +21,6 @@ pub(crate) struct Writer<'a, 'c> {
 }
 
 impl Writer<'_, '_> {
-    /// The events that the messages mean, without those that mean nothing here any more.
-    pub(crate) fn stage(&self, messages: Vec<Message>) -> Vec<Event> {
-        let mut staged = Vec::with_capacity(messages.len() + 1);
-        let mut ended = BTreeSet::new();
-        let mut next_external = self.state.next_external;
-        for message in messages {
-            if let Message::Start(start) = &message {
-                next_external = start.next_external;
-            }
-            let event = match message {
-                Message::Start(start) if self.state.phase == Phase::NotStarted => {
-                    Event::ExecutionStarted(start)
-                }
-                Message::ExternalEvent { number, name, data } => {
-                    let number = number.unwrap_or(next_external);
-                    next_external = next_external.max(number.saturating_add(1));
-                    if let Phase::Returned { .. } = self.state.phase {
-                        continue; // Nobody is left to take it.
-                    }
-                    Event::ExternalEventRaised { number, name, data }
-                }
-                Message::ActivityEnded { task, outcome, run }
-                    if self.is_open(task, "activity") && ended.insert(task.task) =>
-                {
-                    let task = task.task;
-                    match outcome {
-                        Ok(output) => Event::ActivityCompleted { task, output, run },
-                        Err(failure) => Event::ActivityFailed { task, failure, run },
-                    }
-                }
-                Message::ChildEnded {
-                    task,
-                    attempt,
-                    outcome,
-                } if self.is_open(task, "child") => {
-                    match self.child_ended(task.task, attempt, outcome) {
-                        Some(event) if ended.insert(task.task) => event,
-                        _ => continue,
-                    }
-                }
-                Message::TimerFired { task }
-                    if self.is_open(task, "timer") && ended.insert(task.task) =>
-                {
-                    Event::TimerFired { task: task.task }
-                }
-                Message::ChildDue { task } if self.is_open(task, "child") => {
-                    match self.child(task.task) {
-                        Some(child) if child.due.is_some() && ended.insert(task.task) => {
-                            Event::ChildRetried {
-                                task: task.task,
-                                attempt: child.attempt,
-                                instance_id: child.attempt_instance_id(child.attempt),
-                            }
-                        }
-                        _ => continue,
-                    }
-                }
-                Message::StartSkipped {
-                    instance_id,
-                    reason,
-                } if self.state.phase != Phase::NotStarted => Event::InstanceStartSkipped {
-                    instance_id,
-                    reason,
-                },
-                Message::Suspend { reason } if self.can_suspend() => {
-                    Event::ExecutionSuspended { reason }
-                }
-                Message::Resume { reason } if self.state.suspended => {
-                    Event::ExecutionResumed { reason }
-                }
-                Message::Terminate { reason } => Event::ExecutionTerminated { reason },
-                Message::Start(_)
-                | Message::ActivityEnded { .. }
-                | Message::ChildEnded { .. }
-                | Message::TimerFired { .. }
-                | Message::ChildDue { .. }
-                | Message::StartSkipped { .. }
-                | Message::Suspend { .. }
-                | Message::Resume { .. } => continue,
-            };
-            staged.push(event);
-        }
-        staged
-    }
-
-    fn can_suspend(&self) -> bool {
-        !self.state.suspended && matches!(self.state.phase, Phase::NotStarted | Phase::Running)
-    }
-
-    /// Whether a message about `task` is about a task of this execution that is still open.
-    fn is_open(&self, task: TaskRef, what: &str) -> bool {
-        let open = self
-            .state
-            .tasks
-            .get(&task.task)
-            .filter(|open| open.generation == task.generation);
-        task.execution == self.state.execution()
-            && open.is_some_and(|open| {
-                what == match open.kind {
-                    TaskKind::Activity { .. } => "activity",
-                    TaskKind::Child(_) => "child",
-                    TaskKind::Timer { .. } => "timer",
-                }
-            })
-    }
-
-    fn child(&self, task: TaskId) -> Option<&ChildTask> {
-        match &self.state.tasks.get(&task)?.kind {
-            TaskKind::Child(child) => Some(child),
-            TaskKind::Activity { .. } | TaskKind::Timer { .. } => None,
-        }
-    }
-
-    fn child_ended(
-        &self,
-        task: TaskId,
-        attempt: u32,
-        outcome: Result<Option<Json>, Failure>,
-    ) -> Option<Event> {
-        let child = self
-            .child(task)
-            .filter(|child| child.attempt == attempt && child.due.is_none())?;
-        let failure = match outcome {
-            Ok(output) => return Some(Event::ChildCompleted { task, output }),
-            Err(failure) => failure,
-        };
-        let seed = self.state.start.as_ref().map_or(0, |start| start.seed) ^ u64::from(task.0);
-        let next = match (&self.state.phase, &child.retry) {
-            (Phase::Running, Some(retry)) => retry.next_attempt_at(
-                attempt,
-                &failure,
-                child.scheduled_at,
-                self.context.now,
-                seed,
-            ),
-            _ => None,
-        };
-        Some(match next {
-            Some(at) => Event::ChildRetryScheduled {
-                task,
-                attempt: attempt + 1,
-                at,
-                failure,
-            },
-            None => Event::ChildFailed { task, failure },
-        })
-    }
-
     pub(crate) fn receive(&mut self, event: Event) {
         self.apply(&event);
         self.received.push(event);
@@ -198,7 +48,7 @@ impl Writer<'_, '_> {
             }
         });
         let now = fired.fold(self.context.now.max(self.state.now), Timestamp::max);
-        let history_events = u32::try_from(self.state.next_event).unwrap_or(u32::MAX);
+        let history_events = self.state.history_events();
         let history_bytes = self.state.history_bytes;
         self.receive(Event::TurnStarted {
             now,
@@ -290,11 +140,14 @@ impl Writer<'_, '_> {
             Resolved::Module(digest, version) => (Some(digest), version),
             Resolved::Native => (None, None),
             // Nothing else has the name any more: it goes on as what it is.
-            Resolved::Unknown if version.is_none() => (start.module, start.version.clone()),
+            Resolved::Unknown if version.is_none() || version == start.version => {
+                (start.module, start.version.clone())
+            }
             Resolved::Unknown => {
                 let message = format!(
                     "no deployed module has version {:?} of orchestration {:?}",
-                    version, start.name
+                    version.as_deref().unwrap_or(""),
+                    start.name
                 );
                 let failure = Failure::permanent(kind::UNKNOWN_ORCHESTRATION, message);
                 return self.produce(Event::ExecutionFailed {
@@ -415,8 +268,10 @@ impl Writer<'_, '_> {
             target = Target::Invalid(problem.to_owned());
         }
         let instance_id = instance_id.unwrap_or_else(|| derived_child_id(self.state, task));
-        if let Err(problem) = check_instance_id(&instance_id) {
-            target = Target::Invalid(problem.to_string());
+        let attempts = retry.as_ref().map_or(1, |retry| retry.max_attempts);
+        let longest = attempt_id(&instance_id, attempts);
+        if let Err(problem) = check_instance_id(&longest) {
+            target = Target::Invalid(format!("{problem} (in {longest:?})"));
         }
         let input = within(input, limits, &mut target);
         Event::ChildScheduled {

@@ -1,0 +1,70 @@
+//! The tasks of an execution that are scheduled and not yet ended.
+
+use crate::{Json, RetryPolicy, Tags, Target, Timestamp};
+
+/// A task that is scheduled and not yet ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// The generation in which it was scheduled, or armed again.
+    pub generation: u32,
+    /// What it is.
+    pub kind: TaskKind,
+}
+
+/// What a task is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskKind {
+    /// An activity.
+    Activity {
+        /// Its name.
+        name: String,
+    },
+    /// A child orchestration.
+    Child(Box<ChildTask>),
+    /// A timer.
+    Timer {
+        /// When it comes due.
+        fire_at: Timestamp,
+    },
+}
+
+/// What is needed to try a child again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChildTask {
+    /// Its orchestration.
+    pub name: String,
+    /// Its version, where one is known.
+    pub version: Option<String>,
+    /// The instance of the first attempt.
+    pub instance_id: String,
+    /// Its input.
+    pub input: Option<Json>,
+    /// Its labels.
+    pub tags: Tags,
+    /// How it is tried again.
+    pub retry: Option<RetryPolicy>,
+    /// What runs it.
+    pub target: Target,
+    /// The attempt that runs, or waits to; from 1.
+    pub attempt: u32,
+    /// When the attempt starts, where it waits to.
+    pub due: Option<Timestamp>,
+    /// When the first attempt was scheduled.
+    pub scheduled_at: Timestamp,
+}
+
+impl ChildTask {
+    /// The instance of an attempt: the first one's id, with the number of the attempt where it is a later one.
+    pub fn attempt_instance_id(&self, attempt: u32) -> String {
+        attempt_id(&self.instance_id, attempt)
+    }
+}
+
+/// See [`ChildTask::attempt_instance_id`].
+pub(crate) fn attempt_id(instance_id: &str, attempt: u32) -> String {
+    if attempt <= 1 {
+        instance_id.to_owned()
+    } else {
+        format!("{instance_id}:{attempt}")
+    }
+}

@@ -1,0 +1,335 @@
+//! What a guest may not answer, and what becomes of one that does.
+
+mod common;
+
+use common::words::*;
+use common::{World, start};
+use expect_test::{Expect, expect};
+use perennial_core::{
+    Action, Answer, Ending, Failure, Phase, State, Stop, TaskId, Timestamp, TurnContext, Waiting,
+    kind, run_turn,
+};
+
+/// Limits that a small answer meets.
+fn world(answers: impl IntoIterator<Item = Answer>) -> World {
+    let mut start = start();
+    start.limits.payload_bytes = 20;
+    start.limits.custom_status_bytes = 10;
+    start.limits.actions_per_turn = 4;
+    start.limits.action_bytes_per_turn = 100;
+    start.limits.open_tasks = 3;
+    World::with_start(start, answers.into_iter().map(Ok)).runs_at(1000)
+}
+
+/// Checks what an answer of the first turn leads to: `fine`, or the failure.
+fn check(answer: Answer, verdict: Expect) {
+    let world = world([answer]);
+    world.told();
+    let Phase::Failed { failure } = &world.state.phase else {
+        return verdict.assert_eq("fine");
+    };
+    let turn = &world.turns[0];
+    assert_eq!(
+        turn.answer, None,
+        "an answer that is refused is not recorded"
+    );
+    assert_eq!(turn.produced.len(), 1, "none of its actions is taken");
+    verdict.assert_eq(&failure.to_string());
+}
+
+fn long(bytes: usize) -> String {
+    "1".repeat(bytes)
+}
+
+#[test]
+fn a_turn_has_no_more_actions_than_its_limit() {
+    check(waits((0..4).map(|_| send("x", "y"))), expect!["fine"]);
+    check(
+        waits((0..5).map(|_| send("x", "y"))),
+        expect!["LimitExceeded: actions in one turn: 5; actions_per_turn allows 4"],
+    );
+}
+
+#[test]
+fn a_turn_has_no_more_bytes_than_its_limit_in_payloads_and_names() {
+    check(waits([activity(0, "Pay", &long(97))]), expect!["fine"]);
+    check(
+        waits([activity(0, "Pay", &long(98))]),
+        expect![
+            "LimitExceeded: bytes asked for in one turn: 101; action_bytes_per_turn allows 100"
+        ],
+    );
+    check(
+        waits([send("x", &long(101))]),
+        expect![
+            "LimitExceeded: bytes asked for in one turn: 102; action_bytes_per_turn allows 100"
+        ],
+    );
+    check(
+        waits([start_instance("x", &long(101))]),
+        expect![
+            "LimitExceeded: bytes asked for in one turn: 102; action_bytes_per_turn allows 100"
+        ],
+    );
+    check(
+        waits([child(0, &long(101))]),
+        expect![
+            "LimitExceeded: bytes asked for in one turn: 101; action_bytes_per_turn allows 100"
+        ],
+    );
+}
+
+#[test]
+fn what_a_guest_says_it_waits_for_is_bounded_too() {
+    let saying = |note: String| {
+        ends(
+            [],
+            Ending::Waiting(Waiting {
+                note: Some(note),
+                ..Waiting::default()
+            }),
+        )
+    };
+    check(saying(long(100)), expect!["fine"]);
+    check(
+        saying(long(101)),
+        expect![
+            "LimitExceeded: bytes asked for in one turn: 101; action_bytes_per_turn allows 100"
+        ],
+    );
+}
+
+#[test]
+fn no_more_tasks_are_open_than_the_limit() {
+    let activities = |count| (0..count).map(|task| activity(task, "Pay", "1"));
+    check(waits(activities(3)), expect!["fine"]);
+    check(
+        waits(activities(4)),
+        expect!["LimitExceeded: open tasks: 4; open_tasks allows 3"],
+    );
+    check(waits(activities(3).chain([cancel(1)])), expect!["fine"]);
+}
+
+#[test]
+fn a_task_that_is_cancelled_makes_room_for_another() {
+    let full = || waits((0..3).map(|task| timer(task, 9000)));
+    let swapped = world([full(), waits([timer(3, 9000), cancel(0), cancel(0)])])
+        .gets([raised("go", "1")])
+        .runs_at(2000);
+    assert_eq!(swapped.state.phase, Phase::Running);
+    let twice = world([
+        full(),
+        waits([cancel(0), cancel(0), timer(3, 9000), timer(4, 9000)]),
+    ])
+    .gets([raised("go", "1")])
+    .runs_at(2000);
+    assert!(matches!(twice.state.phase, Phase::Failed { .. }));
+}
+
+#[test]
+fn task_ids_increase() {
+    check(
+        waits([timer(0, 1), timer(1, 1), timer(5, 1)]),
+        expect!["fine"],
+    );
+    check(
+        waits([timer(1, 1), timer(1, 1)]),
+        expect!["InvalidAnswer: it scheduled task 1 where the next one was 2"],
+    );
+    check(
+        waits([timer(1, 1), activity(0, "Pay", "1")]),
+        expect!["InvalidAnswer: it scheduled task 0 where the next one was 2"],
+    );
+    check(
+        waits([timer(u32::MAX, 1)]),
+        expect!["InvalidAnswer: it scheduled task 4294967295 where the next one was 0"],
+    );
+}
+
+#[test]
+fn a_task_id_is_not_used_again() {
+    let world = world([waits([timer(0, 1)]), waits([timer(0, 1)])])
+        .gets([timer_fired(0)])
+        .runs_at(2000);
+    assert!(world.told().ends_with(
+        "ExecutionFailed InvalidAnswer: it scheduled task 0 where the next one was 1\n"
+    ));
+}
+
+#[test]
+fn only_what_was_scheduled_is_cancelled() {
+    check(waits([timer(0, 1), cancel(0)]), expect!["fine"]);
+    check(
+        waits([cancel(0)]),
+        expect!["InvalidAnswer: it cancelled task 0, which it never scheduled"],
+    );
+    check(
+        waits([cancel(0), timer(0, 1)]),
+        expect!["InvalidAnswer: it cancelled task 0, which it never scheduled"],
+    );
+    check(
+        waits([timer(2, 1), cancel(1)]),
+        expect!["InvalidAnswer: it cancelled task 1, which it never scheduled"],
+    );
+}
+
+#[test]
+fn a_custom_status_is_small() {
+    check(waits([status(&long(10))]), expect!["fine"]);
+    check(
+        waits([status(&long(11))]),
+        expect!["LimitExceeded: bytes of the custom status: 11; custom_status_bytes allows 10"],
+    );
+}
+
+#[test]
+fn what_goes_to_another_instance_is_within_the_limit() {
+    let sent = |bytes| match send("x", "y") {
+        Action::SendEvent(event) => Action::SendEvent(perennial_core::OutgoingEvent {
+            data: Some(json(&long(bytes))),
+            ..event
+        }),
+        other => other,
+    };
+    check(waits([sent(20)]), expect!["fine"]);
+    check(
+        waits([sent(21)]),
+        expect![
+            "LimitExceeded: bytes of what it sends to another instance: 21; payload_bytes allows 20"
+        ],
+    );
+    let started = |bytes| Action::StartInstance {
+        instance_id: "x".to_owned(),
+        name: "Audit".to_owned(),
+        version: None,
+        input: Some(json(&long(bytes))),
+        tags: Vec::new(),
+    };
+    check(
+        waits([started(21)]),
+        expect![
+            "LimitExceeded: bytes of what it sends to another instance: 21; payload_bytes allows 20"
+        ],
+    );
+}
+
+#[test]
+fn an_input_over_the_limit_fails_its_task_alone() {
+    check(
+        waits([activity(0, "Pay", &long(21)), activity(1, "Pay", "1")]),
+        expect!["fine"],
+    );
+}
+
+#[test]
+fn outputs_are_within_the_limit() {
+    check(completes([], &long(20)), expect!["fine"]);
+    check(
+        completes([], &long(21)),
+        expect!["LimitExceeded: bytes of the output: 21; payload_bytes allows 20"],
+    );
+    let continued = |bytes| {
+        let (input, version, carry_over) = (Some(json(&long(bytes))), None, Vec::new());
+        ends(
+            [],
+            Ending::ContinuedAsNew {
+                input,
+                version,
+                carry_over,
+            },
+        )
+    };
+    check(
+        continued(21),
+        expect!["LimitExceeded: bytes of the next execution's input: 21; payload_bytes allows 20"],
+    );
+    let mut failure = Failure::permanent("Broken", "");
+    failure.details = Some(json(&long(15)));
+    check(
+        ends(
+            [],
+            Ending::Failed {
+                failure,
+                cause: None,
+            },
+        ),
+        expect!["LimitExceeded: bytes of the failure: 21; payload_bytes allows 20"],
+    );
+    check(
+        fails(&long(21), None),
+        expect!["LimitExceeded: bytes of the failure: 21; payload_bytes allows 20"],
+    );
+}
+
+#[test]
+fn only_what_was_received_is_carried_over() {
+    check(continues(None, &[]), expect!["fine"]);
+    check(
+        continues(None, &[0]),
+        expect!["InvalidAnswer: it carries over external event 0, which it does not have"],
+    );
+    let with_event = |carry_over: &[u32]| {
+        let world = world([waits([]), continues(None, carry_over)])
+            .gets([raised("go", "1")])
+            .runs_at(2000);
+        world.told();
+        world.state.phase
+    };
+    assert_eq!(with_event(&[0]), Phase::ContinuedAsNew);
+    assert!(matches!(with_event(&[0, 0]), Phase::Failed { .. }));
+    assert!(matches!(with_event(&[1]), Phase::Failed { .. }));
+}
+
+#[test]
+fn an_event_of_an_earlier_execution_is_not_carried_over_again() {
+    let mut later = start();
+    (later.execution, later.next_external) = (1, 3);
+    let of = |number| {
+        let world = World::with_start(later.clone(), [Ok(continues(None, &[number]))]);
+        world
+            .gets([moved(Some(1), "kept", "1")])
+            .runs_at(1000)
+            .state
+            .phase
+    };
+    assert_eq!(of(1), Phase::ContinuedAsNew);
+    assert!(matches!(of(0), Phase::Failed { .. }));
+}
+
+#[test]
+fn a_verdict_ends_the_execution_and_is_never_derived_again() {
+    let panics = Stop::Verdict(Failure::permanent(kind::PANIC, "index out of bounds"));
+    let world = World::with_start(start(), [Ok(waits([activity(0, "Pay", "1")])), Err(panics)])
+        .runs_at(1000)
+        .gets([activity_done(0, "1")])
+        .runs_at(2000);
+    expect![[r#"
+        at 1000
+           0 < TurnStarted now=1000 after 0 events, 0 bytes
+           1 < ExecutionStarted Order execution=0 id=e0 next_external=0
+           2 > ActivityScheduled 0 Pay 1 by module 01
+        at 2000
+           3 < TurnStarted now=2000 after 3 events, 224 bytes
+           4 < ActivityCompleted 0 1
+           5 > ExecutionFailed Panic: index out of bounds
+    "#]]
+    .assert_eq(&world.told());
+}
+
+#[test]
+fn a_host_that_cannot_run_the_guest_changes_nothing_durable() {
+    let stopped = Err(Stop::Host("no memory for another instance".to_owned()));
+    let world = World::with_start(start(), [stopped]).runs_at(1000);
+    assert!(world.turns.is_empty());
+    let mut state = State::new(0);
+    let mut guest = common::Script::new(&[Ok(waits([timer(0, 5000)]))]);
+    let mut context = TurnContext {
+        now: Timestamp(1000),
+        names: &common::Deployed,
+        fresh: &mut || ("e1".to_owned(), 8),
+    };
+    let again = vec![perennial_core::Message::Start(Box::new(start()))];
+    let turn = run_turn(&mut state, again, &mut context, &mut guest).expect("it runs now");
+    assert_eq!(turn.map(|turn| turn.first_event), Some(0));
+    assert!(state.tasks.contains_key(&TaskId(0)));
+}

@@ -1,0 +1,319 @@
+//! Short words for what histories are made of, and events in short words.
+
+use perennial_core::{
+    Action, ActivityCall, Answer, AttemptRun, ChildCall, Ending, Event, Failure, Json, Message,
+    Millis, OutgoingEvent, RetryPolicy, Target, TaskId, TaskRef, Timestamp, Waiting,
+};
+
+pub(crate) fn json(text: &str) -> Json {
+    Json::from_text(text)
+}
+
+// --- What a guest answers
+
+pub(crate) fn waits(actions: impl IntoIterator<Item = Action>) -> Answer {
+    ends(actions, Ending::Waiting(Waiting::default()))
+}
+
+pub(crate) fn completes(actions: impl IntoIterator<Item = Action>, output: &str) -> Answer {
+    ends(actions, Ending::Completed(Some(json(output))))
+}
+
+pub(crate) fn fails(kind: &str, cause: Option<u32>) -> Answer {
+    let failure = Failure::permanent(kind, "");
+    let cause = cause.map(TaskId);
+    ends([], Ending::Failed { failure, cause })
+}
+
+pub(crate) fn continues(version: Option<&str>, carry_over: &[u32]) -> Answer {
+    ends(
+        [],
+        Ending::ContinuedAsNew {
+            input: Some(json("2")),
+            version: version.map(str::to_owned),
+            carry_over: carry_over.to_vec(),
+        },
+    )
+}
+
+pub(crate) fn ends(actions: impl IntoIterator<Item = Action>, ending: Ending) -> Answer {
+    Answer {
+        actions: actions.into_iter().collect(),
+        ending,
+    }
+}
+
+pub(crate) fn activity(task: u32, name: &str, input: &str) -> Action {
+    Action::CallActivity(ActivityCall {
+        task: TaskId(task),
+        name: name.to_owned(),
+        input: Some(json(input)),
+        retry: None,
+        attempt_timeout: None,
+    })
+}
+
+pub(crate) fn child_call(task: u32, name: &str) -> ChildCall {
+    ChildCall {
+        task: TaskId(task),
+        name: name.to_owned(),
+        version: None,
+        instance_id: None,
+        input: None,
+        tags: Vec::new(),
+        retry: None,
+    }
+}
+
+pub(crate) fn child(task: u32, name: &str) -> Action {
+    Action::CallChild(child_call(task, name))
+}
+
+/// A child that is tried so often, 100 ms apart.
+pub(crate) fn retried_child(task: u32, name: &str, max_attempts: u32) -> Action {
+    Action::CallChild(ChildCall {
+        retry: Some(retry(max_attempts)),
+        ..child_call(task, name)
+    })
+}
+
+pub(crate) fn retry(max_attempts: u32) -> RetryPolicy {
+    RetryPolicy {
+        max_attempts,
+        first_delay: Millis(100),
+        backoff: 1.0,
+        max_delay: None,
+        jitter: None,
+        give_up_after: None,
+    }
+}
+
+pub(crate) fn timer(task: u32, fire_at: u64) -> Action {
+    Action::SetTimer {
+        task: TaskId(task),
+        fire_at: Timestamp(fire_at),
+    }
+}
+
+pub(crate) fn cancel(task: u32) -> Action {
+    Action::CancelTask(TaskId(task))
+}
+
+pub(crate) fn send(instance_id: &str, name: &str) -> Action {
+    Action::SendEvent(OutgoingEvent {
+        instance_id: instance_id.to_owned(),
+        name: name.to_owned(),
+        data: None,
+    })
+}
+
+pub(crate) fn start_instance(instance_id: &str, name: &str) -> Action {
+    Action::StartInstance {
+        instance_id: instance_id.to_owned(),
+        name: name.to_owned(),
+        version: None,
+        input: None,
+        tags: Vec::new(),
+    }
+}
+
+pub(crate) fn status(value: &str) -> Action {
+    Action::SetCustomStatus(Some(json(value)))
+}
+
+// --- What happens to an instance
+
+pub(crate) fn task(task: u32) -> TaskRef {
+    TaskRef {
+        execution: 0,
+        generation: 0,
+        task: TaskId(task),
+    }
+}
+
+pub(crate) fn run(attempt: u32) -> AttemptRun {
+    AttemptRun {
+        attempt,
+        ..AttemptRun::default()
+    }
+}
+
+pub(crate) fn activity_done(of: u32, output: &str) -> Message {
+    Message::ActivityEnded {
+        task: task(of),
+        outcome: Ok(Some(json(output))),
+        run: run(1),
+    }
+}
+
+pub(crate) fn activity_failed(of: u32, kind: &str) -> Message {
+    Message::ActivityEnded {
+        task: task(of),
+        outcome: Err(Failure::permanent(kind, "")),
+        run: run(3),
+    }
+}
+
+pub(crate) fn child_done(of: u32, attempt: u32, output: &str) -> Message {
+    Message::ChildEnded {
+        task: task(of),
+        attempt,
+        outcome: Ok(Some(json(output))),
+    }
+}
+
+pub(crate) fn child_failed(of: u32, attempt: u32) -> Message {
+    Message::ChildEnded {
+        task: task(of),
+        attempt,
+        outcome: Err(Failure::retryable("Flaky", "")),
+    }
+}
+
+pub(crate) fn child_due(of: u32) -> Message {
+    Message::ChildDue { task: task(of) }
+}
+
+pub(crate) fn timer_fired(of: u32) -> Message {
+    Message::TimerFired { task: task(of) }
+}
+
+pub(crate) fn raised(name: &str, data: &str) -> Message {
+    moved(None, name, data)
+}
+
+pub(crate) fn moved(number: Option<u32>, name: &str, data: &str) -> Message {
+    Message::ExternalEvent {
+        number,
+        name: name.to_owned(),
+        data: Some(json(data)),
+    }
+}
+
+pub(crate) fn suspend() -> Message {
+    let reason = Some("holiday".to_owned());
+    Message::Suspend { reason }
+}
+
+pub(crate) fn resume() -> Message {
+    Message::Resume { reason: None }
+}
+
+pub(crate) fn terminate(reason: &str) -> Message {
+    let reason = Some(reason.to_owned());
+    Message::Terminate { reason }
+}
+
+// --- What is recorded
+
+/// An event on one line.
+pub(crate) fn show(event: &Event) -> String {
+    let name = event.name();
+    let rest = match event {
+        Event::TurnStarted {
+            now,
+            history_events,
+            history_bytes,
+        } => format!(
+            "now={} after {history_events} events, {history_bytes} bytes",
+            now.0
+        ),
+        Event::ExecutionStarted(start) => {
+            let (execution, id, next) = (start.execution, &start.execution_id, start.next_external);
+            format!(
+                "{} execution={execution} id={id} next_external={next}",
+                start.name
+            )
+        }
+        Event::ActivityCompleted { task, output, .. } | Event::ChildCompleted { task, output } => {
+            format!("{task} {}", payload(output))
+        }
+        Event::ActivityFailed { task, failure, .. } | Event::ChildFailed { task, failure } => {
+            format!("{task} {failure}")
+        }
+        Event::TimerFired { task } | Event::TaskCanceled { task } => task.to_string(),
+        Event::ExternalEventRaised { number, name, data } => {
+            format!("{number} {name} {}", payload(data))
+        }
+        Event::ActivityScheduled {
+            task,
+            name,
+            input,
+            target,
+            ..
+        } => format!("{task} {name} {} by {}", payload(input), runner(target)),
+        Event::ChildScheduled {
+            task,
+            name,
+            version,
+            instance_id,
+            target,
+            ..
+        } => {
+            let version = version.as_deref().unwrap_or("-");
+            format!(
+                "{task} {name} version={version} as {instance_id} by {}",
+                runner(target)
+            )
+        }
+        Event::TimerSet { task, fire_at } => format!("{task} due={}", fire_at.0),
+        Event::EventSent {
+            instance_id, name, ..
+        } => format!("{name} to {instance_id}"),
+        Event::InstanceStarted {
+            instance_id,
+            name,
+            target,
+            ..
+        } => format!("{name} as {instance_id} by {}", runner(target)),
+        Event::CustomStatusSet { value } => payload(value),
+        Event::ExecutionReturned { output } | Event::ExecutionCompleted { output } => {
+            payload(output)
+        }
+        Event::ExecutionFailed { failure, cause } => match cause {
+            Some(task) => format!("{failure} cause={task}"),
+            None => failure.to_string(),
+        },
+        Event::ExecutionTerminated { reason }
+        | Event::ExecutionSuspended { reason }
+        | Event::ExecutionResumed { reason } => reason.clone().unwrap_or_default(),
+        Event::ContinuedAsNew {
+            input,
+            carry_over,
+            execution_id,
+            ..
+        } => format!(
+            "{} carrying {carry_over:?} as {execution_id}",
+            payload(input)
+        ),
+        Event::InstanceStartSkipped {
+            instance_id,
+            reason,
+        } => format!("{instance_id}: {reason}"),
+        Event::ChildRetryScheduled {
+            task,
+            attempt,
+            at,
+            failure,
+        } => format!("{task} attempt={attempt} at={} after {failure}", at.0),
+        Event::ChildRetried {
+            task,
+            attempt,
+            instance_id,
+        } => format!("{task} attempt={attempt} as {instance_id}"),
+    };
+    format!("{name} {rest}").trim_end().to_owned()
+}
+
+fn payload(payload: &Option<Json>) -> String {
+    payload
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), |json| json.as_str().to_owned())
+}
+
+fn runner(target: &Target) -> String {
+    match target {
+        Target::Module(digest) => format!("module {}", &digest.short()[..2]),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,170 @@
+//! Continuing as new, as histories.
+
+mod common;
+
+use common::words::*;
+use common::{NEWEST, PINNED, World, start};
+use expect_test::{Expect, expect};
+use perennial_core::Digest;
+
+/// Checks the history, and the start of what follows it.
+fn check(world: &World, history: Expect, next: Expect) {
+    history.assert_eq(&world.told());
+    let start = world.next.as_ref().map(|start| {
+        let module = match start.module {
+            Some(PINNED) => "pinned",
+            Some(NEWEST) => "newest",
+            Some(Digest(_)) => "another",
+            None => "none",
+        };
+        format!(
+            "{} {} execution={} id={} seed={} version={:?} input={:?} module={module} next_external={} accepted_at={}",
+            start.instance_id, start.name, start.execution, start.execution_id, start.seed, start.version, start.input,
+            start.next_external, start.accepted_at.0
+        )
+    });
+    next.assert_eq(&start.unwrap_or_else(|| "nothing".to_owned()));
+}
+
+#[test]
+fn continue_as_new_starts_the_next_execution_on_the_newest_module() {
+    let world = World::new([waits([activity(0, "Pay", "1")]), continues(None, &[0, 2])])
+        .gets([raised("a", "1"), raised("b", "2")])
+        .runs_at(1000)
+        .gets([raised("c", "3")])
+        .runs_at(2000)
+        .gets([activity_done(0, "1"), raised("d", "4")])
+        .runs_at(3000);
+    check(
+        &world,
+        expect![[r#"
+        at 1000
+           0 < TurnStarted now=1000 after 0 events, 0 bytes
+           1 < ExecutionStarted Order execution=0 id=e0 next_external=0
+           2 < ExternalEventRaised 0 a 1
+           3 < ExternalEventRaised 1 b 2
+           4 > ActivityScheduled 0 Pay 1 by module 01
+        at 2000
+           5 < TurnStarted now=2000 after 5 events, 260 bytes
+           6 < ExternalEventRaised 2 c 3
+           7 > ContinuedAsNew 2 carrying [0, 2] as e1
+        at 3000 nothing changes
+    "#]],
+        expect![[
+            r#"order Order execution=1 id=e1 seed=8 version=Some("2") input=Some(2) module=newest next_external=3 accepted_at=2000"#
+        ]],
+    );
+}
+
+#[test]
+fn the_next_execution_carries_on_with_the_numbers() {
+    let first = World::new([continues(None, &[1])])
+        .gets([raised("a", "1"), raised("b", "2")])
+        .runs_at(1000);
+    let next = *first.next.expect("it continued as new");
+    let world = World::with_start(next, [Ok(continues(None, &[1, 2]))])
+        .gets([moved(Some(1), "b", "2"), raised("c", "3")])
+        .runs_at(2000);
+    check(
+        &world,
+        expect![[r#"
+        at 2000
+           0 < TurnStarted now=2000 after 0 events, 0 bytes
+           1 < ExecutionStarted Order execution=1 id=e1 next_external=2
+           2 < ExternalEventRaised 1 b 2
+           3 < ExternalEventRaised 2 c 3
+           4 > ContinuedAsNew 2 carrying [1, 2] as e1
+    "#]],
+        expect![[
+            r#"order Order execution=2 id=e1 seed=8 version=Some("2") input=Some(2) module=newest next_external=3 accepted_at=2000"#
+        ]],
+    );
+}
+
+#[test]
+fn continue_as_new_on_a_version_runs_that_version() {
+    let world = World::new([continues(Some("1.5"), &[])]).runs_at(1000);
+    check(
+        &world,
+        expect![[r#"
+        at 1000
+           0 < TurnStarted now=1000 after 0 events, 0 bytes
+           1 < ExecutionStarted Order execution=0 id=e0 next_external=0
+           2 > ContinuedAsNew 2 carrying [] as e1
+    "#]],
+        expect![[
+            r#"order Order execution=1 id=e1 seed=8 version=Some("1.5") input=Some(2) module=newest next_external=0 accepted_at=1000"#
+        ]],
+    );
+}
+
+#[test]
+fn continue_as_new_on_an_unknown_version_fails() {
+    let world = World::new([continues(Some("missing"), &[])]).runs_at(1000);
+    check(
+        &world,
+        expect![[r#"
+        at 1000
+           0 < TurnStarted now=1000 after 0 events, 0 bytes
+           1 < ExecutionStarted Order execution=0 id=e0 next_external=0
+           2 > ExecutionFailed UnknownOrchestration: no deployed module has version "missing" of orchestration "Order"
+    "#]],
+        expect!["nothing"],
+    );
+}
+
+#[test]
+fn an_orchestration_that_is_deployed_no_more_continues_on_its_own_module() {
+    let missing = || {
+        let mut start = start();
+        start.name = "MissingNow".to_owned();
+        start
+    };
+    for version in [None, Some("1")] {
+        let world = World::with_start(missing(), [Ok(continues(version, &[]))]).runs_at(1000);
+        let next = world.next.as_ref().expect("it continued as new");
+        assert_eq!(
+            (next.module, next.version.as_deref()),
+            (Some(PINNED), Some("1"))
+        );
+    }
+    let world = World::with_start(missing(), [Ok(continues(Some("2"), &[]))]).runs_at(1000);
+    check(
+        &world,
+        expect![[r#"
+        at 1000
+           0 < TurnStarted now=1000 after 0 events, 0 bytes
+           1 < ExecutionStarted MissingNow execution=0 id=e0 next_external=0
+           2 > ExecutionFailed UnknownOrchestration: no deployed module has version "2" of orchestration "MissingNow"
+    "#]],
+        expect!["nothing"],
+    );
+}
+
+#[test]
+fn a_native_orchestration_has_no_module() {
+    let mut start = start();
+    (start.name, start.module, start.version) = ("Native".to_owned(), None, None);
+    let world = World::with_start(start, [Ok(continues(None, &[]))]).runs_at(1000);
+    assert_eq!(world.next.as_ref().map(|next| next.module), Some(None));
+}
+
+#[test]
+fn terminate_beats_continue_as_new() {
+    let world = World::new([waits([]), continues(None, &[])])
+        .runs_at(1000)
+        .gets([raised("go", "1"), terminate("enough")])
+        .runs_at(2000);
+    check(
+        &world,
+        expect![[r#"
+        at 1000
+           0 < TurnStarted now=1000 after 0 events, 0 bytes
+           1 < ExecutionStarted Order execution=0 id=e0 next_external=0
+        at 2000
+           2 < ExecutionTerminated enough
+        at 2000 nothing changes
+    "#]],
+        expect!["nothing"],
+    );
+}

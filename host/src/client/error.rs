@@ -1,0 +1,176 @@
+//! The one error of the library.
+
+use std::fmt;
+
+use perennial_core::Rejection;
+
+use crate::engine::refused;
+use crate::store::{DefinitionKind, StoreError, Verdict};
+
+/// Why something that was asked of Perennial was not done.
+///
+/// It has predicates for what a program may want to act on; everything else is for people. The message says what happened, to what, and
+/// where there is something to do, what.
+#[derive(Clone, Debug)]
+pub struct Error {
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Rejected { id: String, rejection: Rejection },
+    Refused { kind: String, message: String },
+    NameTaken { kind: DefinitionKind, name: String, owner: String },
+    UnknownModule { name: String },
+    Store { hub: String, source: StoreError },
+    Json { what: &'static str, message: String },
+    Token,
+    NoAnswer { what: String },
+    Module { message: String },
+    Panicked,
+}
+
+/// What comes of asking Perennial for something.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn rejected(id: &str, rejection: Rejection) -> Self {
+        Self { kind: Kind::Rejected { id: id.to_owned(), rejection } }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Refused { kind: refused::INVALID.to_owned(), message: message.into() } }
+    }
+
+    pub(crate) fn store(hub: &str, source: StoreError) -> Self {
+        Self { kind: Kind::Store { hub: hub.to_owned(), source } }
+    }
+
+    pub(crate) fn json(what: &'static str, error: &serde_json::Error) -> Self {
+        Self { kind: Kind::Json { what, message: error.to_string() } }
+    }
+
+    pub(crate) fn token() -> Self {
+        Self { kind: Kind::Token }
+    }
+
+    pub(crate) fn unknown_module(name: &str) -> Self {
+        Self { kind: Kind::UnknownModule { name: name.to_owned() } }
+    }
+
+    pub(crate) fn no_answer(what: impl Into<String>) -> Self {
+        Self { kind: Kind::NoAnswer { what: what.into() } }
+    }
+
+    pub(crate) fn module(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Module { message: message.into() } }
+    }
+
+    pub(crate) fn panicked() -> Self {
+        Self { kind: Kind::Panicked }
+    }
+
+    /// What a verdict that is not a success means for the instance or module that it is about.
+    pub(crate) fn from_verdict(about: &str, verdict: Verdict) -> Result<Verdict> {
+        match verdict {
+            Verdict::Rejected(rejection) => Err(Self::rejected(about, rejection)),
+            Verdict::Refused { kind, message } => Err(Self { kind: Kind::Refused { kind, message } }),
+            Verdict::NameTaken(taken) => {
+                Err(Self { kind: Kind::NameTaken { kind: taken.kind, name: taken.name, owner: taken.owner } })
+            }
+            done @ (Verdict::Done | Verdict::Nothing | Verdict::Deployed(_)) => Ok(done),
+        }
+    }
+
+    /// There is no such instance, module or task hub.
+    pub fn is_not_found(&self) -> bool {
+        match &self.kind {
+            Kind::Rejected { rejection, .. } => *rejection == Rejection::NotFound,
+            Kind::UnknownModule { .. } => true,
+            Kind::Store { source, .. } => matches!(source, StoreError::Missing(_)),
+            _ => false,
+        }
+    }
+
+    /// The id of a start is in use.
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self.kind, Kind::Rejected { rejection: Rejection::AlreadyExists(_), .. })
+    }
+
+    /// The instance is in a status in which the command makes no sense.
+    pub fn is_wrong_state(&self) -> bool {
+        matches!(&self.kind, Kind::Rejected { rejection, .. } if *rejection != Rejection::NotFound)
+    }
+
+    /// No deployed module defines the orchestration, or the version of it, that was to be started.
+    pub fn is_unknown_orchestration(&self) -> bool {
+        matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::UNKNOWN_ORCHESTRATION)
+    }
+
+    /// A payload is over its limit.
+    pub fn is_limit_exceeded(&self) -> bool {
+        matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::LIMIT_EXCEEDED)
+    }
+
+    /// What was given cannot be: an id with a slash, a text that is not JSON, a file that is no module.
+    pub fn is_invalid(&self) -> bool {
+        match &self.kind {
+            Kind::Refused { kind, .. } => kind == refused::INVALID,
+            Kind::Json { .. } | Kind::Token | Kind::Module { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// A module defines a name that another module owns.
+    pub fn is_name_taken(&self) -> bool {
+        matches!(self.kind, Kind::NameTaken { .. })
+    }
+
+    /// Another process owns the task hub.
+    pub fn is_owned(&self) -> bool {
+        matches!(&self.kind, Kind::Store { source: StoreError::Owned(_), .. })
+    }
+
+    /// The host is shutting down, or has been replaced by another.
+    pub fn is_shutting_down(&self) -> bool {
+        matches!(&self.kind, Kind::Store { source: StoreError::Closed | StoreError::Fenced, .. })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Rejected { id, rejection: Rejection::NotFound } => write!(f, "there is no instance {id:?}"),
+            Kind::Rejected { id, rejection: Rejection::AlreadyExists(status) } => {
+                write!(f, "instance {id:?} exists already and is {status}")
+            }
+            Kind::Rejected { id, rejection } => write!(f, "instance {id:?}: {rejection}"),
+            Kind::Refused { message, .. } | Kind::Module { message } => f.write_str(message),
+            Kind::NameTaken { kind, name, owner } => {
+                let kind = match kind {
+                    DefinitionKind::Orchestration => "orchestration",
+                    DefinitionKind::Activity => "activity",
+                };
+                write!(f, "the {kind} {name:?} belongs to module {owner:?}; deploy with replace to take it over")
+            }
+            Kind::UnknownModule { name } => write!(f, "there is no module {name:?} in this task hub"),
+            Kind::Store { hub, source } => write!(f, "task hub {hub:?}: {source}"),
+            Kind::Json { what, message } => write!(f, "{what} is not the JSON that was expected: {message}"),
+            Kind::Token => f.write_str("this continuation token does not belong to this list"),
+            Kind::NoAnswer { what } => write!(
+                f,
+                "{what} owns the task hub and did not answer in time; the command stays queued and takes effect when it does"
+            ),
+            Kind::Panicked => f.write_str("a background operation of the library panicked; its message is in the log"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            Kind::Store { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A hub that this process does not run: reading is direct, and a change goes through the owner or, where there is none, is applied here.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use perennial_core::Limits;
+
+use crate::client::{Error, Result};
+use crate::engine::clock::{Clock, SystemClock};
+use crate::engine::{NameTable, Preparation, Request, fresh_execution, prepare};
+use crate::store::{self, InstanceKey, Owned, OwnerLock, Reader, StoreError, Verdict, Write};
+
+/// How long the owner may take to answer a command.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a client looks for an answer that the owner's socket did not announce.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A hub's file, opened when it is first read.
+pub(crate) struct FileBackend {
+    path: PathBuf,
+    reader: Mutex<Option<Arc<Reader>>>,
+}
+
+impl FileBackend {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, reader: Mutex::default() }
+    }
+
+    /// Whether some process owns the hub.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.path.exists() && matches!(OwnerLock::take(&self.path), Err(StoreError::Owned(_)))
+    }
+
+    /// Reads.
+    pub(crate) fn with_reader<T>(&self, read: impl FnOnce(&Reader) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let reader = {
+            let mut cached = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*cached {
+                Some(reader) => Arc::clone(reader),
+                None => Arc::clone(cached.insert(Arc::new(Reader::open(&self.path)?))),
+            }
+        };
+        read(&reader)
+    }
+
+    /// Makes a change: through the owner, or as the owner for a moment.
+    pub(crate) async fn submit(self: &Arc<Self>, hub: &str, request: Request) -> Result<Verdict> {
+        let this = Arc::clone(self);
+        let result = tokio::task::spawn_blocking(move || this.submit_blocking(request)).await;
+        match result.map_err(|_| Error::panicked())? {
+            Ok(Some(verdict)) => Ok(verdict),
+            Ok(None) => {
+                let owner = store::read_note(&self.path).map(|note| format!("{} (process {})", note.what, note.pid));
+                Err(Error::no_answer(owner.unwrap_or_else(|| "another process".to_owned())))
+            }
+            Err(error) => Err(Error::store(hub, error)),
+        }
+    }
+
+    /// `None` if the owner did not answer in time.
+    fn submit_blocking(&self, request: Request) -> Result<Option<Verdict>, StoreError> {
+        match store::take_over(&self.path, SystemClock.now()) {
+            Ok(owned) => {
+                answer_waiting(&owned)?;
+                apply(&owned, request, None).map(Some)
+            }
+            Err(StoreError::Owned(_)) => self.ask_owner(&request),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn ask_owner(&self, request: &Request) -> Result<Option<Verdict>, StoreError> {
+        let token = uuid::Uuid::now_v7().simple().to_string();
+        store::append_command(&self.path, &token, &store::encode(request)?, SystemClock.now())?;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        while Instant::now() < deadline {
+            self.wake_owner();
+            if let Some(answer) = self.with_reader(|reader| reader.answer(&token))? {
+                store::forget_command(&self.path, &token)?;
+                return store::decode(&answer, "an answer").map(Some);
+            }
+            // The owner may have died meanwhile. Then the command is still there, and this process answers it.
+            if let Ok(owned) = store::take_over(&self.path, SystemClock.now()) {
+                answer_waiting(&owned)?;
+            } else {
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells the owner that a command waits, and returns when it has answered or cannot be reached.
+    fn wake_owner(&self) {
+        let Some(socket) = store::read_note(&self.path).and_then(|note| note.socket) else { return };
+        let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) else { return };
+        // The owner closes the connection when every command that it found is answered. Whatever comes of it, the hub says more.
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+        let _ = stream.read(&mut [0]);
+    }
+}
+
+/// Answers the commands that an owner left when it died, in their order.
+fn answer_waiting(owned: &Owned) -> Result<(), StoreError> {
+    loop {
+        let commands = owned.reader.unanswered(100)?;
+        if commands.is_empty() {
+            return Ok(());
+        }
+        for (token, body) in commands {
+            match store::decode(&body, "a command") {
+                Ok(request) => apply(owned, request, Some(token))?,
+                Err(error) => {
+                    let refused = Verdict::Refused { kind: crate::engine::refused::INVALID.to_owned(), message: error.to_string() };
+                    write(owned, store::Change::Answer(refused), Some(token))?
+                }
+            };
+        }
+    }
+}
+
+/// Applies a request as the owner that is for now.
+fn apply(owned: &Owned, request: Request, token: Option<String>) -> Result<Verdict, StoreError> {
+    let names = NameTable::new(owned.reader.names()?, Default::default());
+    let next = owned.reader.last_key()?.0 + 1;
+    let with = Preparation {
+        names: &names,
+        now: SystemClock.now(),
+        limits: Limits::default(),
+        next_key: &|| InstanceKey(next),
+        fresh: &fresh_execution,
+    };
+    write(owned, prepare(request, &with), token)
+}
+
+fn write(owned: &Owned, change: store::Change, token: Option<String>) -> Result<Verdict, StoreError> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let write = Write::new(change, SystemClock.now(), move |_, result| drop(tell.send(result)));
+    owned.writer.submit(match token {
+        Some(token) => write.answering(token),
+        None => write,
+    });
+    told.recv().unwrap_or(Err(StoreError::Closed)).map(|outcome| outcome.verdict)
+}

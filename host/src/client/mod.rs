@@ -1,0 +1,253 @@
+//! The management API: start, query, list, wait, raise events, terminate, suspend, resume, deploy.
+//!
+//! A [`Client`] speaks to the engine of its own process, or to a hub's file: reading is direct, and a change goes through the hub's owner
+//! or, where nobody owns the hub, is applied by the client itself. Callers see no difference, but that nothing runs without a host.
+
+mod error;
+mod file;
+mod history;
+mod list;
+mod modules;
+mod start;
+mod status;
+mod wait;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use perennial_core::Json;
+use serde::Serialize;
+
+use crate::client::file::FileBackend;
+use crate::engine::{Engine, Request};
+use crate::store::{Reader, StoreError, Verdict};
+
+pub use error::{Error, Result};
+pub use history::HistoryEvent;
+pub(crate) use history::rfc3339;
+pub use list::{List, Page};
+pub use modules::{Deploy, Deployment, Module, ModuleInfo};
+pub use start::Start;
+pub use status::{InstanceStatus, StatusQuery, Wait};
+pub use wait::Waited;
+
+/// The name of the task hub that is used where none is named.
+pub const DEFAULT_TASK_HUB: &str = "default";
+
+/// Manages the instances of one task hub. Cheap to clone.
+///
+/// ```no_run
+/// # async fn example() -> perennial::Result<()> {
+/// use std::time::Duration;
+///
+/// let client = perennial::Client::open(".perennial", "default")?;
+/// let id = client.start("HelloSequence").await?;
+/// let ended = client.wait_for_completion(&id, Duration::from_secs(30)).await?.ended();
+/// println!("{:?}", ended.and_then(|status| status.output));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    hub: Arc<str>,
+    backend: Backend,
+}
+
+#[derive(Clone)]
+enum Backend {
+    Engine(Arc<Engine>),
+    File(Arc<FileBackend>),
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("hub", &self.hub).finish_non_exhaustive()
+    }
+}
+
+/// The file of a hub.
+///
+/// # Errors
+/// [`Error::is_invalid`] if the name is not 1 to 64 letters, digits and dashes.
+pub(crate) fn hub_path(data_dir: &Path, hub: &str) -> Result<PathBuf> {
+    let fits = (1..=64).contains(&hub.len()) && hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if !fits {
+        return Err(Error::invalid(format!("the task hub name {hub:?} must be 1 to 64 letters, digits and dashes")));
+    }
+    Ok(data_dir.join(format!("{hub}.db")))
+}
+
+/// Checks that a text is JSON, and keeps it as it is.
+///
+/// # Errors
+/// [`Error::is_invalid`] says what is wrong with it and where.
+pub fn parse_json(text: impl Into<String>) -> Result<Json> {
+    let text = text.into();
+    match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+        Ok(_) => Ok(Json::from_text(text)),
+        Err(error) => Err(Error::json("the text", &error)),
+    }
+}
+
+/// Writes a value as JSON.
+pub(crate) fn to_json<T: Serialize + ?Sized>(what: &'static str, value: &T) -> Result<Json> {
+    serde_json::to_string(value).map(Json::from_text).map_err(|error| Error::json(what, &error))
+}
+
+impl Client {
+    /// A client of a hub's file, in a process that does not run the hub.
+    ///
+    /// The hub need not exist yet: the first change makes it, and until then reading says that there is none. Other calls need a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if the name of the hub cannot be one.
+    pub fn open(data_dir: impl AsRef<Path>, task_hub: &str) -> Result<Self> {
+        let path = hub_path(data_dir.as_ref(), task_hub)?;
+        Ok(Self { hub: task_hub.into(), backend: Backend::File(Arc::new(FileBackend::new(path))) })
+    }
+
+    pub(crate) fn of_engine(hub: &str, engine: Arc<Engine>) -> Self {
+        Self { hub: hub.into(), backend: Backend::Engine(engine) }
+    }
+
+    /// The name of the task hub.
+    pub fn task_hub(&self) -> &str {
+        &self.hub
+    }
+
+    /// Whether a host runs the hub right now: this process, or another one.
+    pub fn is_hosted(&self) -> bool {
+        match &self.backend {
+            Backend::Engine(engine) => !engine.is_stopping(),
+            Backend::File(file) => file.is_owned(),
+        }
+    }
+
+    /// Starts an instance of an orchestration. Await what it returns, after saying more about it.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// let id = client.start("Ship").id("order-17").input(&serde_json::json!({ "pieces": 3 })).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start(&self, orchestration: impl Into<String>) -> Start {
+        Start::new(self.clone(), orchestration.into())
+    }
+
+    /// What is known about an instance; `None` if there is none. Await what it returns.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// if let Some(status) = client.status("order-17").show_input().await? {
+    ///     println!("{} since {:?}", status.runtime_status, status.last_updated_at);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn status(&self, id: impl Into<String>) -> StatusQuery {
+        StatusQuery { client: self.clone(), id: id.into(), show: Default::default() }
+    }
+
+    /// Lists instances, newest first, a page at a time. Await what it returns, after saying which.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// use perennial::Status;
+    ///
+    /// let page = client.list().status(Status::Running).id_prefix("order-").limit(50).await?;
+    /// for instance in &page.instances {
+    ///     println!("{} {}", instance.instance_id, instance.name);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn list(&self) -> List {
+        List::new(self.clone())
+    }
+
+    /// How many instances are in each status; statuses without any are left out.
+    ///
+    /// # Errors
+    /// If the hub cannot be read.
+    pub async fn counts(&self) -> Result<Vec<(perennial_core::Status, u64)>> {
+        self.read(Reader::counts).await
+    }
+
+    /// Sends a message to an instance. It is kept until the orchestration awaits an event with this name, in any case of letters.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// client.raise_event("order-17", "Approved", &true).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`], [`Error::is_wrong_state`] if it has ended, [`Error::is_limit_exceeded`].
+    pub async fn raise_event<T: Serialize + ?Sized>(&self, id: &str, name: &str, data: &T) -> Result<()> {
+        let data = to_json("the event's data", data)?;
+        self.raise_event_json(id, name, Some(data)).await
+    }
+
+    /// As [`raise_event`](Self::raise_event), with a JSON text, which is kept as it is, or without any data.
+    ///
+    /// # Errors
+    /// As [`raise_event`](Self::raise_event).
+    pub async fn raise_event_json(&self, id: &str, name: &str, data: Option<Json>) -> Result<()> {
+        self.command(id, Request::RaiseEvent { id: id.to_owned(), name: name.to_owned(), data }).await
+    }
+
+    /// Ends an instance from outside. Accepted when it is durable, and in effect soon after: wait for the end to be sure.
+    ///
+    /// Its children and the activities that run are not touched. The first reason wins.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`], [`Error::is_wrong_state`] if it has ended.
+    pub async fn terminate(&self, id: &str, reason: Option<&str>) -> Result<()> {
+        self.command(id, Request::Terminate { id: id.to_owned(), reason: reason.map(str::to_owned) }).await
+    }
+
+    /// Holds everything that an instance would do, until it is resumed. Activities that run finish, and their results are kept.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`], [`Error::is_wrong_state`] if it has ended.
+    pub async fn suspend(&self, id: &str, reason: Option<&str>) -> Result<()> {
+        self.command(id, Request::Suspend { id: id.to_owned(), reason: reason.map(str::to_owned) }).await
+    }
+
+    /// Lets a suspended instance go on. Everything that arrived meanwhile is delivered in order.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`], [`Error::is_wrong_state`] if it has ended.
+    pub async fn resume(&self, id: &str, reason: Option<&str>) -> Result<()> {
+        self.command(id, Request::Resume { id: id.to_owned(), reason: reason.map(str::to_owned) }).await
+    }
+
+    async fn command(&self, id: &str, request: Request) -> Result<()> {
+        self.submit(id, request).await.map(|_| ())
+    }
+
+    /// Does what a request asks for, about an instance or a module.
+    pub(crate) async fn submit(&self, about: &str, request: Request) -> Result<Verdict> {
+        let verdict = match &self.backend {
+            Backend::Engine(engine) => engine.submit(request).await.map_err(|error| Error::store(&self.hub, error))?,
+            Backend::File(file) => file.submit(&self.hub, request).await?,
+        };
+        Error::from_verdict(about, verdict)
+    }
+
+    /// Reads, on a thread that may block.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T> {
+        let backend = self.backend.clone();
+        let result = tokio::task::spawn_blocking(move || match &backend {
+            Backend::Engine(engine) => read(&engine.reader),
+            Backend::File(file) => file.with_reader(read),
+        });
+        result.await.map_err(|_| Error::panicked())?.map_err(|error| Error::store(&self.hub, error))
+    }
+}

@@ -1,0 +1,210 @@
+//! Deploying modules.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use perennial_core::Digest;
+use serde::Serialize;
+
+use crate::client::{Client, Error, Result, rfc3339};
+use crate::engine::Request;
+use crate::store::{Definition, NewModule, Repointed, Verdict};
+use crate::wasm::{DirGrant, Grants};
+
+/// A module that was looked at and may be deployed: see [`Module::from_file`](crate::Module::from_file).
+#[derive(Clone, Debug)]
+pub struct Module {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+    pub(crate) component: Vec<u8>,
+    pub(crate) contract: String,
+    pub(crate) definitions: Vec<Definition>,
+    pub(crate) imports: Vec<String>,
+}
+
+impl Module {
+    /// The name under which it is deployed.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Under another name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The SHA-256 of its component.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What it defines.
+    pub fn definitions(&self) -> &[Definition] {
+        &self.definitions
+    }
+
+    /// The interfaces that it imports.
+    pub fn imports(&self) -> &[String] {
+        &self.imports
+    }
+
+    /// Bytes of its component.
+    pub fn size(&self) -> usize {
+        self.component.len()
+    }
+}
+
+/// A module as it is deployed in a hub.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ModuleInfo {
+    /// Its name.
+    pub name: String,
+    /// The SHA-256 of its component.
+    pub digest: String,
+    /// What it defines.
+    pub definitions: Vec<Definition>,
+    /// The interfaces that it imports.
+    pub imports: Vec<String>,
+    /// What it is granted.
+    pub grants: Grants,
+    /// When it was deployed, as RFC 3339.
+    pub deployed_time: String,
+    /// Bytes of its component.
+    pub size: u64,
+}
+
+/// What a deployment did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Deployment {
+    /// The module's name.
+    pub name: String,
+    /// The module's digest.
+    pub digest: Digest,
+    /// Every name that the module defines, and what it meant before.
+    pub names: Vec<Repointed>,
+}
+
+/// A deployment. Await it.
+#[derive(Clone, Debug)]
+#[must_use = "a module is deployed when its deployment is awaited"]
+pub struct Deploy {
+    client: Client,
+    module: Module,
+    grants: Option<Grants>,
+    replace: bool,
+}
+
+impl Client {
+    /// Deploys a module: the names that it defines mean this module for new instances. Await what it returns.
+    ///
+    /// Instances that live go on with the module that they started on. Deploying an old module again is the rollback.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// let module = perennial::Module::from_file("fan-out.wasm")?;
+    /// client.deploy(module).grant_dir(".", "/data").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn deploy(&self, module: Module) -> Deploy {
+        Deploy { client: self.clone(), module, grants: None, replace: false }
+    }
+
+    /// Modules of the hub, by name.
+    ///
+    /// # Errors
+    /// If the hub cannot be read.
+    pub async fn modules(&self) -> Result<Vec<ModuleInfo>> {
+        let rows = self.read(crate::store::Reader::modules).await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(ModuleInfo {
+                    name: row.name,
+                    digest: row.digest.to_string(),
+                    definitions: row.definitions,
+                    imports: row.imports,
+                    grants: serde_json::from_str(&row.grants).map_err(|error| Error::json("what a module is granted", &error))?,
+                    deployed_time: rfc3339(row.deployed_at),
+                    size: row.size,
+                })
+            })
+            .collect()
+    }
+
+    /// Changes what a module is granted, from the next attempt of each of its activities on.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`].
+    pub async fn grant(&self, module: &str, grants: &Grants) -> Result<()> {
+        let text = serde_json::to_string(grants).map_err(|error| Error::json("what is granted", &error))?;
+        match self.submit(module, Request::Grant { module: module.to_owned(), grants: text }).await? {
+            Verdict::Nothing => Err(Error::unknown_module(module)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Deploy {
+    /// Lets the module's activities read a directory of the host, which they see under another name.
+    ///
+    /// Grants stay with the module's name: a deployment that grants nothing keeps what there is, one that grants something replaces it.
+    pub fn grant_dir(mut self, host: impl Into<std::path::PathBuf>, guest: impl Into<String>) -> Self {
+        let dir = DirGrant { host: host.into(), guest: guest.into(), writable: false };
+        self.grants.get_or_insert_default().dirs.push(dir);
+        self
+    }
+
+    /// Lets the module's activities see an environment variable.
+    pub fn grant_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.grants.get_or_insert_default().env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Grants exactly this.
+    pub fn grants(mut self, grants: Grants) -> Self {
+        self.grants = Some(grants);
+        self
+    }
+
+    /// Takes over names that other modules own.
+    pub fn replace(mut self) -> Self {
+        self.replace = true;
+        self
+    }
+}
+
+impl IntoFuture for Deploy {
+    /// The error says with [`Error::is_name_taken`] that another module owns a name.
+    type Output = Result<Deployment>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Module { name, digest, component, contract, definitions, imports } = self.module;
+            let fits = (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+            if !fits {
+                return Err(Error::invalid(format!("the module name {name:?} must be 1 to 128 characters, none of them control characters")));
+            }
+            let mut grants = self.grants;
+            for dir in grants.iter_mut().flat_map(|grants| &mut grants.dirs) {
+                // The hub may be opened from elsewhere: a relative path would mean another directory there.
+                let absolute = dir.host.canonicalize();
+                dir.host = absolute
+                    .map_err(|error| Error::invalid(format!("cannot grant the directory {}: {error}", dir.host.display())))?;
+            }
+            let grants = grants.map(|grants| serde_json::to_string(&grants)).transpose();
+            let grants = grants.map_err(|error| Error::json("what is granted", &error))?;
+            let module =
+                NewModule { name: name.clone(), digest, component, contract, definitions, imports, grants, replace: self.replace };
+            match self.client.submit(&name, Request::Deploy(Box::new(module))).await? {
+                Verdict::Deployed(names) => Ok(Deployment { name, digest, names }),
+                other => Err(Error::invalid(format!("the deployment was answered with {other:?}"))),
+            }
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! Starting an instance.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use perennial_core::{Json, Reuse, Tags};
+use serde::Serialize;
+
+use crate::client::{Client, Result, to_json};
+use crate::engine::{Request, StartRequest};
+
+/// A start. Await it: it gives the instance's id once the start is durable.
+#[derive(Clone, Debug)]
+#[must_use = "an instance is started when its start is awaited"]
+pub struct Start {
+    client: Client,
+    orchestration: String,
+    version: Option<String>,
+    id: Option<String>,
+    input: Result<Option<Json>>,
+    tags: Tags,
+    reuse: Reuse,
+    trace_parent: Option<String>,
+}
+
+impl Start {
+    pub(crate) fn new(client: Client, orchestration: String) -> Self {
+        Self {
+            client,
+            orchestration,
+            version: None,
+            id: None,
+            input: Ok(None),
+            tags: Tags::new(),
+            reuse: Reuse::default(),
+            trace_parent: None,
+        }
+    }
+
+    /// Under this id instead of a new one: 1 to 256 characters, none of `/ \ # ?`, no control characters, not starting with `@`.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// With this input.
+    pub fn input<T: Serialize + ?Sized>(mut self, input: &T) -> Self {
+        self.input = to_json("the input", input).map(Some);
+        self
+    }
+
+    /// With this JSON text as input, which is kept as it is, or without any.
+    pub fn input_json(mut self, input: Option<Json>) -> Self {
+        self.input = Ok(input);
+        self
+    }
+
+    /// This version of the orchestration instead of the one that was deployed last.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// With a label.
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tags.push((key.into(), value.into()));
+        self
+    }
+
+    /// What happens where the id is in use. By default an instance that has ended is replaced, and a live one is left alone.
+    pub fn reuse(mut self, reuse: Reuse) -> Self {
+        self.reuse = reuse;
+        self
+    }
+
+    /// As part of this W3C trace.
+    pub fn trace_parent(mut self, trace_parent: impl Into<String>) -> Self {
+        self.trace_parent = Some(trace_parent.into());
+        self
+    }
+}
+
+impl IntoFuture for Start {
+    /// The id. The error says with [`Error::is_unknown_orchestration`](crate::Error::is_unknown_orchestration) that no module defines it,
+    /// with [`Error::is_already_exists`](crate::Error::is_already_exists) that the id is in use.
+    type Output = Result<String>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let id = self.id.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+            let request = StartRequest {
+                name: self.orchestration,
+                version: self.version,
+                id: id.clone(),
+                input: self.input?,
+                tags: self.tags,
+                reuse: self.reuse,
+                trace_parent: self.trace_parent,
+            };
+            self.client.submit(&id, Request::Start(request)).await?;
+            Ok(id)
+        })
+    }
+}

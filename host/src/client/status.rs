@@ -1,0 +1,378 @@
+//! What clients are told about an instance.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use perennial_core::{Digest, Event, Failure, Json, Status, Tags, TaskId, Timestamp};
+use serde::Serialize;
+use serde::ser::SerializeMap;
+
+use crate::client::history::{FailureJson, HistoryEvent, events_of, raw, rfc3339};
+use crate::client::{Client, Result};
+use crate::store::{InstanceRow, Reader, StoreError, TaskRow, TaskRowKind};
+
+/// Waits listed for one instance: enough to see why, not a dump of a wide fan-out.
+const WAITS_MAX: usize = 100;
+
+/// Turns read at once.
+const TURNS_PAGE: u32 = 512;
+
+/// What is known about an instance.
+///
+/// As JSON: `instanceId`, `name`, `runtimeStatus`, `createdTime`, `startedTime`, `lastUpdatedTime` (RFC 3339), `executionId`, `version`,
+/// `module`, `input`, `customStatus`, `output`, `failure`, `parentInstanceId`, `tags`, `waitsFor`, `history`; what is absent is left out.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct InstanceStatus {
+    /// Its id.
+    pub instance_id: String,
+    /// Its orchestration.
+    pub name: String,
+    /// Its status.
+    pub runtime_status: Status,
+    /// When its start was accepted.
+    pub created_at: Timestamp,
+    /// When its first turn ran.
+    pub started_at: Option<Timestamp>,
+    /// When a turn or a command of it was last committed.
+    pub last_updated_at: Timestamp,
+    /// This run of it.
+    pub execution_id: String,
+    /// Version of the orchestration.
+    pub version: Option<String>,
+    /// The module that it is pinned to.
+    pub module: Option<Digest>,
+    /// Its input, where that was asked for.
+    pub input: Option<Json>,
+    /// What the orchestration shows.
+    pub custom_status: Option<Json>,
+    /// What it returned, or the reason for which it was terminated.
+    pub output: Option<Json>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// Whose child it is.
+    pub parent_instance_id: Option<String>,
+    /// Its labels.
+    pub tags: Tags,
+    /// Why it does not go on right now. Empty in lists.
+    pub waits_for: Vec<Wait>,
+    /// Events in its history.
+    pub history_events: u64,
+    /// Their size in bytes, roughly.
+    pub history_bytes: u64,
+    /// Its history, where that was asked for.
+    pub history: Option<Vec<HistoryEvent>>,
+}
+
+/// Something that an instance waits for.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// A message with this name.
+    ExternalEvent {
+        /// As the orchestration named it.
+        name: String,
+    },
+    /// An activity.
+    Activity {
+        /// Its task.
+        task: TaskId,
+        /// Its name.
+        name: String,
+        /// The attempt that runs or comes next.
+        attempt: u32,
+        /// When the next attempt starts, where one failed.
+        next_attempt_at: Option<Timestamp>,
+        /// Why the last attempt failed.
+        last_failure: Option<Failure>,
+    },
+    /// A timer.
+    Timer {
+        /// Its task.
+        task: TaskId,
+        /// When it comes due.
+        due: Timestamp,
+    },
+    /// A child that has not ended.
+    Child {
+        /// Its id.
+        instance_id: String,
+        /// Its status.
+        status: Status,
+    },
+    /// The orchestration's own words.
+    Note(String),
+    /// The host cannot go on with it, and why.
+    Quarantine(String),
+    /// It was never run, because no host has the hub open, or the host has not come to it.
+    Host,
+}
+
+impl InstanceStatus {
+    /// Whether nothing runs any more.
+    pub fn is_ended(&self) -> bool {
+        self.runtime_status.is_end()
+    }
+
+    /// Reads the output as a value; an absent one as `null`.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`](crate::Error::is_invalid) if it is something else.
+    pub fn output_as<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        let text = self.output.as_ref().map_or("null", Json::as_str);
+        serde_json::from_str(text).map_err(|error| crate::Error::json("the output", &error))
+    }
+}
+
+impl From<InstanceRow> for InstanceStatus {
+    fn from(row: InstanceRow) -> Self {
+        Self {
+            instance_id: row.id,
+            name: row.name,
+            runtime_status: row.status,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            last_updated_at: row.updated_at,
+            execution_id: row.execution_id,
+            version: row.version,
+            module: row.module,
+            input: None,
+            custom_status: row.custom_status,
+            output: row.output,
+            failure: row.failure,
+            parent_instance_id: row.parent.map(|parent| parent.instance_id),
+            tags: row.tags,
+            waits_for: Vec::new(),
+            history_events: row.next_event,
+            history_bytes: row.history_bytes,
+            history: None,
+        }
+    }
+}
+
+/// A question about one instance. Await it.
+#[derive(Clone, Debug)]
+#[must_use = "a question is asked when it is awaited"]
+pub struct StatusQuery {
+    pub(crate) client: Client,
+    pub(crate) id: String,
+    pub(crate) show: Show,
+}
+
+/// What a status contains beside the row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Show {
+    pub(crate) input: bool,
+    pub(crate) history: bool,
+}
+
+impl StatusQuery {
+    /// Asks for the input too.
+    pub fn show_input(mut self) -> Self {
+        self.show.input = true;
+        self
+    }
+
+    /// Asks for the history too.
+    pub fn show_history(mut self) -> Self {
+        self.show.history = true;
+        self
+    }
+}
+
+impl IntoFuture for StatusQuery {
+    type Output = Result<Option<InstanceStatus>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.client.read(move |reader| read_status(reader, &self.id, self.show)).await })
+    }
+}
+
+/// Reads everything about one instance.
+pub(crate) fn read_status(reader: &Reader, id: &str, show: Show) -> Result<Option<InstanceStatus>, StoreError> {
+    let Some(row) = reader.instance(id)? else { return Ok(None) };
+    let waits_for = if row.status.is_end() { Vec::new() } else { waits(reader, &row)? };
+    let input = if show.input { input(reader, &row)? } else { None };
+    let history = if show.history { Some(history(reader, &row)?) } else { None };
+    Ok(Some(InstanceStatus { waits_for, input, history, ..row.into() }))
+}
+
+/// The input of the current execution: in its history or, before it began, in its inbox.
+pub(crate) fn input(reader: &Reader, row: &InstanceRow) -> Result<Option<Json>, StoreError> {
+    if let Some(start) = crate::engine::find_start(reader, row)? {
+        return Ok(start.input);
+    }
+    let page = reader.inbox(row.key, 0, 4)?;
+    Ok(page.envelopes.into_iter().find_map(|envelope| match envelope.message {
+        perennial_core::Message::Start(start) => start.input,
+        _ => None,
+    }))
+}
+
+/// The whole history of the current execution.
+pub(crate) fn history(reader: &Reader, row: &InstanceRow) -> Result<Vec<HistoryEvent>, StoreError> {
+    let mut events = Vec::new();
+    let mut from = 0;
+    loop {
+        let turns = reader.turns(row.key, row.execution, from, TURNS_PAGE)?;
+        let count = turns.len();
+        events.extend(events_of(turns));
+        from += TURNS_PAGE;
+        if count < TURNS_PAGE as usize {
+            return Ok(events);
+        }
+    }
+}
+
+fn waits(reader: &Reader, row: &InstanceRow) -> Result<Vec<Wait>, StoreError> {
+    let mut waits = Vec::new();
+    waits.extend(row.quarantine.clone().map(Wait::Quarantine));
+    waits.extend(row.waiting.note.clone().map(Wait::Note));
+    waits.extend(row.waiting.events.iter().map(|name| Wait::ExternalEvent { name: name.clone() }));
+    let tasks = reader.tasks_of(row.key)?;
+    for task in tasks.into_iter().take(WAITS_MAX) {
+        waits.extend(wait_for(reader, row, task)?);
+    }
+    let children = reader.children(&row.id, WAITS_MAX as u32)?;
+    let live = children.into_iter().filter(|(_, status)| !status.is_end());
+    waits.extend(live.map(|(instance_id, status)| Wait::Child { instance_id, status }));
+    if row.status == Status::Pending && waits.is_empty() {
+        waits.push(Wait::Host);
+    }
+    Ok(waits)
+}
+
+fn wait_for(reader: &Reader, row: &InstanceRow, task: TaskRow) -> Result<Option<Wait>, StoreError> {
+    let id = task.task.task;
+    Ok(match (task.kind, task.due) {
+        (TaskRowKind::Timer, Some(due)) => Some(Wait::Timer { task: id, due }),
+        (TaskRowKind::Activity, due) => {
+            let turns = reader.turns(row.key, row.execution, task.turn, 1)?;
+            let name = turns.iter().flat_map(|turn| &turn.produced).find_map(|event| match event {
+                Event::ActivityScheduled { task, name, .. } if *task == id => Some(name.clone()),
+                _ => None,
+            });
+            name.map(|name| Wait::Activity {
+                task: id,
+                name,
+                attempt: task.attempt,
+                next_attempt_at: due,
+                last_failure: task.failure,
+            })
+        }
+        (TaskRowKind::ChildRetry, Some(due)) => Some(Wait::Timer { task: id, due }),
+        (TaskRowKind::Timer | TaskRowKind::ChildRetry, None) => None,
+    })
+}
+
+impl std::fmt::Display for Wait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ExternalEvent { name } => write!(f, "external event {name:?}"),
+            Self::Activity { task, name, attempt, next_attempt_at, last_failure } => {
+                write!(f, "activity {name:?} (task {task}, attempt {attempt}")?;
+                if let Some(at) = next_attempt_at {
+                    write!(f, " at {}", rfc3339(*at))?;
+                }
+                if let Some(failure) = last_failure {
+                    write!(f, "; the last one failed with {failure}")?;
+                }
+                f.write_str(")")
+            }
+            Self::Timer { task, due } => write!(f, "timer (task {task}) due {}", rfc3339(*due)),
+            Self::Child { instance_id, status } => write!(f, "child {instance_id:?}, which is {status}"),
+            Self::Note(note) => f.write_str(note),
+            Self::Quarantine(reason) => write!(f, "quarantined: {reason}"),
+            Self::Host => f.write_str("a host that runs it"),
+        }
+    }
+}
+
+impl Serialize for Wait {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Self::ExternalEvent { name } => {
+                map.serialize_entry("kind", "externalEvent")?;
+                map.serialize_entry("name", name)?;
+            }
+            Self::Activity { task, name, attempt, next_attempt_at, last_failure } => {
+                map.serialize_entry("kind", "activity")?;
+                map.serialize_entry("task", task)?;
+                map.serialize_entry("name", name)?;
+                map.serialize_entry("attempt", attempt)?;
+                if let Some(at) = next_attempt_at {
+                    map.serialize_entry("nextAttemptTime", &rfc3339(*at))?;
+                }
+                if let Some(failure) = last_failure {
+                    map.serialize_entry("lastFailure", &FailureJson::from(failure))?;
+                }
+            }
+            Self::Timer { task, due } => {
+                map.serialize_entry("kind", "timer")?;
+                map.serialize_entry("task", task)?;
+                map.serialize_entry("due", &rfc3339(*due))?;
+            }
+            Self::Child { instance_id, status } => {
+                map.serialize_entry("kind", "child")?;
+                map.serialize_entry("instanceId", instance_id)?;
+                map.serialize_entry("runtimeStatus", status.name())?;
+            }
+            Self::Note(note) => {
+                map.serialize_entry("kind", "note")?;
+                map.serialize_entry("note", note)?;
+            }
+            Self::Quarantine(reason) => {
+                map.serialize_entry("kind", "quarantine")?;
+                map.serialize_entry("reason", reason)?;
+            }
+            Self::Host => map.serialize_entry("kind", "host")?,
+        }
+        map.end()
+    }
+}
+
+impl Serialize for InstanceStatus {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("instanceId", &self.instance_id)?;
+        map.serialize_entry("name", &self.name)?;
+        map.serialize_entry("runtimeStatus", self.runtime_status.name())?;
+        map.serialize_entry("createdTime", &rfc3339(self.created_at))?;
+        if let Some(at) = self.started_at {
+            map.serialize_entry("startedTime", &rfc3339(at))?;
+        }
+        map.serialize_entry("lastUpdatedTime", &rfc3339(self.last_updated_at))?;
+        map.serialize_entry("executionId", &self.execution_id)?;
+        if let Some(version) = &self.version {
+            map.serialize_entry("version", version)?;
+        }
+        if let Some(module) = self.module {
+            map.serialize_entry("module", &module.to_string())?;
+        }
+        for (key, payload) in [("input", &self.input), ("customStatus", &self.custom_status), ("output", &self.output)] {
+            if let Some(payload) = payload {
+                map.serialize_entry(key, &raw(payload))?;
+            }
+        }
+        if let Some(failure) = &self.failure {
+            map.serialize_entry("failure", &FailureJson::from(failure))?;
+        }
+        if let Some(parent) = &self.parent_instance_id {
+            map.serialize_entry("parentInstanceId", parent)?;
+        }
+        if !self.tags.is_empty() {
+            map.serialize_entry("tags", &self.tags.iter().map(|(k, v)| (k, v)).collect::<std::collections::BTreeMap<_, _>>())?;
+        }
+        if !self.waits_for.is_empty() {
+            map.serialize_entry("waitsFor", &self.waits_for)?;
+        }
+        map.serialize_entry("historyEvents", &self.history_events)?;
+        map.serialize_entry("historyBytes", &self.history_bytes)?;
+        if let Some(history) = &self.history {
+            map.serialize_entry("history", history)?;
+        }
+        map.end()
+    }
+}

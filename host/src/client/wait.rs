@@ -1,0 +1,103 @@
+//! Waiting for an instance.
+
+use std::time::{Duration, Instant};
+
+use perennial_core::Status;
+
+use crate::client::{Backend, Client, Error, InstanceStatus, Result};
+
+/// How often a process that does not run the hub looks again; a host's own clients are notified instead.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How a wait ended.
+#[derive(Clone, Debug)]
+pub enum Waited {
+    /// With what was waited for.
+    Ended(InstanceStatus),
+    /// With the time; the instance is still so.
+    TimedOut(InstanceStatus),
+}
+
+impl Waited {
+    /// The instance, if it came to what was waited for.
+    pub fn ended(self) -> Option<InstanceStatus> {
+        match self {
+            Self::Ended(status) => Some(status),
+            Self::TimedOut(_) => None,
+        }
+    }
+
+    /// The instance, as it is.
+    pub fn status(&self) -> &InstanceStatus {
+        match self {
+            Self::Ended(status) | Self::TimedOut(status) => status,
+        }
+    }
+}
+
+impl Client {
+    /// Waits until an instance has ended, for at most so long.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// use perennial::Waited;
+    ///
+    /// match client.wait_for_completion("order-17", std::time::Duration::from_secs(10)).await? {
+    ///     Waited::Ended(status) => println!("{}: {:?}", status.runtime_status, status.output),
+    ///     Waited::TimedOut(status) => println!("still waits for {:?}", status.waits_for),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`].
+    pub async fn wait_for_completion(&self, id: &str, limit: Duration) -> Result<Waited> {
+        self.wait_until(id, limit, |status| status.is_ended()).await
+    }
+
+    /// Waits until an instance has started, or ended, for at most so long.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`].
+    pub async fn wait_for_start(&self, id: &str, limit: Duration) -> Result<Waited> {
+        self.wait_until(id, limit, |status| status.runtime_status != Status::Pending).await
+    }
+
+    /// Waits until `done` says so of an instance's status, for at most so long. It is asked after each change.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`].
+    pub async fn wait_until(
+        &self,
+        id: &str,
+        limit: Duration,
+        mut done: impl FnMut(&InstanceStatus) -> bool,
+    ) -> Result<Waited> {
+        let begun = Instant::now();
+        loop {
+            // Asked before the status is read, so that no change falls between the two.
+            let changed = match &self.backend {
+                Backend::Engine(engine) => Some(engine.watch(id)),
+                Backend::File(_) => None,
+            };
+            let status = self.status(id).await?;
+            let status = status.ok_or_else(|| Error::rejected(id, perennial_core::Rejection::NotFound))?;
+            if done(&status) {
+                return Ok(Waited::Ended(status));
+            }
+            let left = limit.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Ok(Waited::TimedOut(status));
+            }
+            match changed {
+                // Told, or out of time: either way it looks again.
+                Some(changed) => match tokio::time::timeout(left, changed).await {
+                    Ok(Err(_)) => return Err(Error::store(&self.hub, crate::store::StoreError::Closed)),
+                    Ok(Ok(())) | Err(_) => {}
+                },
+                None => tokio::time::sleep(left.min(LOOK_EVERY)).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What time it is, as an argument of the engine.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use perennial_core::{Millis, Timestamp};
+
+/// Is called when a clock jumped.
+pub type OnJump = Arc<dyn Fn() + Send + Sync>;
+
+/// Tells the time, and how long to sleep until a later one.
+pub trait Clock: Send + Sync + 'static {
+    /// The time.
+    fn now(&self) -> Timestamp;
+    /// How long a thread sleeps until `at`; `None` if it sleeps until the clock jumps.
+    fn sleep_until(&self, at: Timestamp) -> Option<Duration>;
+    /// Asks to be told of jumps.
+    fn on_jump(&self, told: OnJump);
+}
+
+/// The time of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> Option<Duration> {
+        // A timer never fires early: the millisecond that is under way counts as not over. A long sleep is cut, so that a clock that is
+        // set forward meanwhile is noticed.
+        let span = at.since(self.now()).0.min(60_000);
+        Some(Duration::from_millis(span))
+    }
+
+    fn on_jump(&self, _told: OnJump) {}
+}
+
+/// A time that stands still until it is moved: a day of timers passes in a moment.
+///
+/// Cheap to clone; all clones are one clock.
+#[derive(Clone, Default)]
+pub struct SimClock(Arc<SimState>);
+
+#[derive(Default)]
+struct SimState {
+    now: Mutex<Timestamp>,
+    told: Mutex<Vec<OnJump>>,
+}
+
+impl SimClock {
+    /// A clock that stands at `now`.
+    pub fn new(now: Timestamp) -> Self {
+        let clock = Self::default();
+        *clock.0.now.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        clock
+    }
+
+    /// Moves the time on, and wakes whoever waits for it.
+    pub fn advance(&self, span: Millis) {
+        {
+            let mut now = self.0.now.lock().unwrap_or_else(PoisonError::into_inner);
+            *now = now.after(span);
+        }
+        let told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        told.iter().for_each(|tell| tell());
+    }
+}
+
+impl std::fmt::Debug for SimClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SimClock").field(&self.now()).finish()
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        *self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> Option<Duration> {
+        (at <= self.now()).then_some(Duration::ZERO)
+    }
+
+    fn on_jump(&self, told: OnJump) {
+        self.0.told.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+    }
+}

@@ -1,0 +1,684 @@
+//! The loop: wakes instances, runs their turns on worker threads, runs activities, fires timers.
+//!
+//! ```text
+//!   client ──start──▶ slot ◀──result── activities        timers ──due──▶ slot
+//!                      │ mail                ▲                ▲
+//!                      ▼                     │                │
+//!                   worker ──turn──▶ writer ─┴─ committed ────┘
+//!                 (core, guest)     (SQLite)    (act on it)
+//! ```
+//!
+//! Invariants: at most one turn of an instance runs at a time; nothing of a turn leaves before its commit; losing everything that is in
+//! memory at any moment loses nothing that was acknowledged. Nothing here knows wasm or SQL.
+
+mod activities;
+pub(crate) mod clock;
+pub mod executor;
+mod flight;
+mod load;
+mod names;
+mod request;
+mod slots;
+mod timers;
+mod worker;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use perennial_core::{Envelope, Limits, Message};
+use tokio::sync::oneshot;
+
+use crate::engine::activities::Activities;
+use crate::engine::clock::Clock;
+use crate::engine::executor::{ActivityExecutor, Executor};
+use crate::engine::flight::FlightRecorder;
+use crate::engine::slots::{Creating, Slot, SlotPhase, Slots};
+use crate::engine::timers::{Due, Timers};
+use crate::store::{
+    self, Change, Effects, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, Verdict, Write, Writer, WriterCounts,
+};
+
+pub(crate) use load::find_start;
+pub(crate) use names::NameTable;
+pub(crate) use request::{Preparation, Request, StartRequest, prepare, refused};
+
+/// Rows deleted in one transaction: few enough that nobody notices.
+const GARBAGE_ROWS: u32 = 500;
+
+/// Commands of other processes taken at once.
+const COMMANDS_MAX: u32 = 100;
+
+/// How an engine is set up.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineConfig {
+    /// Threads that run turns.
+    pub(crate) workers: usize,
+    /// Guests kept in memory.
+    pub(crate) resident_max: usize,
+    /// Bytes of guests kept in memory.
+    pub(crate) resident_bytes_max: usize,
+    /// Activities at once.
+    pub(crate) activities_max: usize,
+    /// What new executions may use.
+    pub(crate) limits: Limits,
+    /// What kind of process this is, for whoever finds the hub in use.
+    pub(crate) what: String,
+}
+
+/// What the engine is given.
+pub(crate) struct Parts {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) activity_executor: Arc<dyn ActivityExecutor>,
+    /// Activities that the host's program registered.
+    pub(crate) native: BTreeSet<String>,
+    pub(crate) runtime: tokio::runtime::Handle,
+}
+
+/// Counts what happens, from the start of the process.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// See [`Count`].
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) turns: Count,
+    pub(crate) replays: Count,
+    pub(crate) replayed_turns: Count,
+    pub(crate) instantiations: Count,
+    pub(crate) evictions: Count,
+    pub(crate) activities: Count,
+    pub(crate) ended: Count,
+}
+
+/// Work for a worker.
+pub(crate) enum Work {
+    /// The next turn of an instance.
+    Run(Arc<Slot>),
+    /// The writer is done with something of an instance.
+    Committed(Box<Committed>),
+}
+
+/// See [`Work::Committed`].
+pub(crate) struct Committed {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) change: Change,
+    pub(crate) result: Result<Outcome, StoreError>,
+}
+
+/// The engine of one hub. See the [module](self).
+pub(crate) struct Engine {
+    path: PathBuf,
+    config: EngineConfig,
+    lock: Mutex<Option<OwnerLock>>,
+    writer: Writer,
+    pub(crate) reader: Reader,
+    pub(crate) clock: Arc<dyn Clock>,
+    executor: Arc<dyn Executor>,
+    activity_executor: Arc<dyn ActivityExecutor>,
+    native: BTreeSet<String>,
+    runtime: tokio::runtime::Handle,
+    names: RwLock<Arc<NameTable>>,
+    slots: Slots,
+    timers: Timers,
+    activities: Activities,
+    flight: FlightRecorder,
+    suspended: Mutex<HashSet<InstanceKey>>,
+    waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
+    queue: Mutex<Queue>,
+    work_there: Condvar,
+    next_key: AtomicI64,
+    stopping: AtomicBool,
+    collecting: AtomicBool,
+    commands: tokio::sync::Mutex<()>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) counts: Counts,
+}
+
+#[derive(Default)]
+struct Queue {
+    work: VecDeque<Work>,
+    /// Writes that the writer has not answered.
+    in_flight: usize,
+    /// Workers that run something.
+    busy: usize,
+    closed: bool,
+}
+
+impl Engine {
+    /// Takes a hub over and starts to run what is in it.
+    pub(crate) fn start(path: &Path, config: EngineConfig, parts: Parts) -> Result<Arc<Self>, StoreError> {
+        let now = parts.clock.now();
+        let store::Owned { lock, writer, reader } = store::take_over(path, now)?;
+        let (flight, were_running) = FlightRecorder::open(path)?;
+        let names = NameTable::new(reader.names()?, parts.native.clone());
+        let engine = Arc::new(Self {
+            path: path.to_owned(),
+            lock: Mutex::new(Some(lock)),
+            clock: parts.clock,
+            executor: parts.executor,
+            activity_executor: parts.activity_executor,
+            native: parts.native,
+            runtime: parts.runtime,
+            names: RwLock::new(Arc::new(names)),
+            slots: Slots::new(config.resident_max, config.resident_bytes_max),
+            timers: Timers::default(),
+            activities: Activities::new(config.activities_max, config.workers),
+            flight,
+            suspended: Mutex::new(reader.suspended()?.into_iter().collect()),
+            waiters: Mutex::default(),
+            queue: Mutex::default(),
+            work_there: Condvar::new(),
+            next_key: AtomicI64::new(reader.last_key()?.0 + 1),
+            stopping: AtomicBool::new(false),
+            collecting: AtomicBool::new(false),
+            commands: tokio::sync::Mutex::new(()),
+            threads: Mutex::default(),
+            counts: Counts::default(),
+            config,
+            writer,
+            reader,
+        });
+        engine.count_deliveries(were_running)?;
+        engine.spawn_threads()?;
+        engine.recover()?;
+        Ok(engine)
+    }
+
+    fn count_deliveries(self: &Arc<Self>, were_running: flight::Running) -> Result<(), StoreError> {
+        self.write_blocking(Change::CountDeliveries(were_running))?;
+        self.flight.clear().map_err(|source| StoreError::file("could not clear", store::with_suffix(&self.path, ".running"))(source))
+    }
+
+    fn spawn_threads(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |source| StoreError::file("could not start a thread for", &self.path)(source);
+        for worker in 0..self.config.workers {
+            let engine = Arc::clone(self);
+            let thread = std::thread::Builder::new().name(format!("perennial-worker-{worker}"));
+            threads.push(thread.spawn(move || engine.work(worker)).map_err(failed)?);
+        }
+        let engine = Arc::clone(self);
+        let timers = move || engine.timers.run(engine.clock.as_ref(), &engine.reader, |key, due| engine.fire(key, due));
+        threads.push(std::thread::Builder::new().name("perennial-timers".to_owned()).spawn(timers).map_err(failed)?);
+        let weak = Arc::downgrade(self);
+        self.clock.on_jump(Arc::new(move || {
+            if let Some(engine) = weak.upgrade() {
+                engine.timers.jumped();
+            }
+        }));
+        Ok(())
+    }
+
+    /// Queues everything that was under way when the last owner left.
+    fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.timers.load(&self.reader)?;
+        for key in self.reader.with_messages()? {
+            self.wake(key);
+        }
+        let mut after = (InstanceKey(i64::MIN), i64::MIN);
+        loop {
+            let rows = self.reader.ready_activities(after, 1_000)?;
+            let Some(last) = rows.last() else { break };
+            after = (last.key, i64::from(last.task.task.0));
+            for ready in load::ready(self, rows)? {
+                Activities::push(self, ready);
+            }
+        }
+        if self.reader.has_garbage()? {
+            self.collect_garbage();
+        }
+        Ok(())
+    }
+
+    // --- Work
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues work for the workers.
+    pub(crate) fn enqueue(&self, work: Work) {
+        let mut queue = self.queue();
+        if matches!(work, Work::Committed(_)) {
+            // What was under way comes before what is new: it frees memory and wakes waiters.
+            queue.work.push_front(work);
+        } else {
+            queue.work.push_back(work);
+        }
+        drop(queue);
+        self.work_there.notify_one();
+    }
+
+    fn work(self: &Arc<Self>, worker: usize) {
+        loop {
+            let work = {
+                let mut queue = self.queue();
+                loop {
+                    if let Some(work) = queue.work.pop_front() {
+                        queue.busy += 1;
+                        break work;
+                    }
+                    if queue.closed {
+                        return;
+                    }
+                    queue = self.work_there.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                }
+            };
+            match work {
+                Work::Run(slot) if self.is_stopping() => slot.mailbox().phase = SlotPhase::Idle,
+                Work::Run(slot) => worker::run(self, &slot, worker),
+                Work::Committed(done) => worker::committed(self, &done.slot, done.change, done.result),
+            }
+            let mut queue = self.queue();
+            queue.busy -= 1;
+            let quiet = queue.busy == 0 && queue.in_flight == 0 && queue.work.is_empty();
+            drop(queue);
+            if quiet && self.is_stopping() {
+                self.work_there.notify_all();
+            }
+        }
+    }
+
+    /// Hands a change to the writer. `done` is told on the writer's thread.
+    pub(crate) fn write(self: &Arc<Self>, change: Change, done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static) {
+        self.queue().in_flight += 1;
+        let engine = Arc::clone(self);
+        self.writer.submit(Write::new(change, self.clock.now(), move |change, result| {
+            done(change, result);
+            engine.queue().in_flight -= 1;
+            if engine.is_stopping() {
+                engine.work_there.notify_all();
+            }
+        }));
+    }
+
+    fn write_blocking(self: &Arc<Self>, change: Change) -> Result<Outcome, StoreError> {
+        let (tell, told) = std::sync::mpsc::channel();
+        self.write(change, move |_, result| drop(tell.send(result)));
+        told.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Follows up on what a commit did to other instances.
+    pub(crate) fn follow(self: &Arc<Self>, effects: Effects) {
+        effects.woken.into_iter().for_each(|key| self.wake(key));
+        for key in effects.gone {
+            self.timers.remove_instance(key);
+            self.activities.cancel_instance(key, true);
+            self.resumed(key);
+            self.wake(key);
+        }
+        effects.ended.iter().for_each(|id| self.tell_waiters(id));
+        if effects.garbage {
+            self.collect_garbage();
+        }
+    }
+
+    /// Deletes what is no longer needed, a batch at a time, each in a transaction that others share.
+    fn collect_garbage(self: &Arc<Self>) {
+        if self.is_stopping() || self.collecting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let engine = Arc::clone(self);
+        self.write(Change::Collect { rows: GARBAGE_ROWS }, move |_, result| {
+            engine.collecting.store(false, Ordering::Release);
+            if result.is_ok_and(|outcome| outcome.effects.garbage) {
+                engine.collect_garbage();
+            }
+        });
+    }
+
+    // --- Mail
+
+    /// There is something new in an instance's inbox, or another reason to look at it.
+    pub(crate) fn wake(&self, key: InstanceKey) {
+        self.put(key, None);
+    }
+
+    /// Something happened for an instance that only memory knows so far.
+    pub(crate) fn post(&self, key: InstanceKey, message: Message) {
+        self.put(key, Some(message));
+    }
+
+    fn put(&self, key: InstanceKey, message: Option<Message>) {
+        loop {
+            let slot = self.slots.slot(key);
+            let mut mailbox = slot.mailbox();
+            if mailbox.phase == SlotPhase::Gone {
+                drop(mailbox);
+                // Whoever removes it holds the table first, so that the next look finds another.
+                std::thread::yield_now();
+                continue;
+            }
+            match message {
+                Some(message) => mailbox.mail.push_back(Envelope::in_memory(message)),
+                None => mailbox.inbox_is_new = true,
+            }
+            if mailbox.phase == SlotPhase::Idle {
+                mailbox.phase = SlotPhase::Queued;
+                drop(mailbox);
+                self.enqueue(Work::Run(slot));
+            }
+            return;
+        }
+    }
+
+    fn fire(self: &Arc<Self>, key: InstanceKey, due: Due) {
+        if due != Due::Wake && self.is_suspended(key) {
+            // It stays in the hub, and is armed again when the instance is resumed.
+            return;
+        }
+        match due {
+            Due::Timer(task) => self.post(key, Message::TimerFired { task }),
+            Due::Child(task) => self.post(key, Message::ChildDue { task }),
+            Due::Wake => self.wake(key),
+            Due::Activity(task) => match self.reader.tasks_of(key).and_then(|mut rows| {
+                rows.retain(|row| row.task == task);
+                load::ready(self, rows)
+            }) {
+                Ok(ready) => ready.into_iter().for_each(|ready| Activities::push(self, ready)),
+                Err(error) => {
+                    tracing::warn!(%error, "could not read an activity that is due; trying again");
+                    self.timers.add(self.clock.now().after(perennial_core::Millis(1_000)), key, due);
+                }
+            },
+        }
+    }
+
+    // --- Suspended instances
+
+    fn suspended(&self) -> MutexGuard<'_, HashSet<InstanceKey>> {
+        self.suspended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_suspended(&self, key: InstanceKey) -> bool {
+        let suspended = self.suspended();
+        !suspended.is_empty() && suspended.contains(&key)
+    }
+
+    pub(crate) fn suspend(&self, key: InstanceKey) {
+        self.suspended().insert(key);
+    }
+
+    pub(crate) fn resumed(&self, key: InstanceKey) {
+        let mut suspended = self.suspended();
+        if !suspended.is_empty() {
+            suspended.remove(&key);
+        }
+    }
+
+    /// Arms everything of an instance again.
+    pub(crate) fn rearm(self: &Arc<Self>, key: InstanceKey) {
+        let armed = self.reader.tasks_of(key).and_then(|rows| {
+            for row in &rows {
+                if let (Some(at), Some(due)) = (row.due, timers::due_of(row)) {
+                    self.timers.add(at, key, due);
+                }
+            }
+            load::ready(self, rows.into_iter().filter(|row| row.due.is_none()).collect())
+        });
+        match armed {
+            Ok(ready) => ready.into_iter().for_each(|ready| Activities::push(self, ready)),
+            Err(error) => tracing::error!(%error, "could not read the tasks of a resumed instance"),
+        }
+    }
+
+    /// The orchestration has returned: no new attempt starts, and what waited for one has failed.
+    pub(crate) fn give_up_retries(&self, key: InstanceKey) {
+        match self.reader.tasks_of(key) {
+            Ok(rows) => {
+                for (key, message) in worker::retries_given_up(rows) {
+                    self.timers.remove_instance(key);
+                    self.post(key, message);
+                }
+            }
+            Err(error) => tracing::error!(%error, "could not read the tasks of an instance that returned"),
+        }
+    }
+
+    // --- Names and ids
+
+    /// What names mean now.
+    pub(crate) fn names(&self) -> Arc<NameTable> {
+        Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn reload_names(&self) {
+        match self.reader.names() {
+            Ok(rows) => {
+                let table = Arc::new(NameTable::new(rows, self.native.clone()));
+                *self.names.write().unwrap_or_else(PoisonError::into_inner) = table;
+            }
+            Err(error) => tracing::error!(%error, "could not read what names mean; they mean what they meant before"),
+        }
+    }
+
+    pub(crate) fn next_key(&self) -> InstanceKey {
+        InstanceKey(self.next_key.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The id and the seed of an execution that begins. The id is in the order of time, so that its rows are near each other.
+    pub(crate) fn fresh_execution(&self) -> (String, u64) {
+        fresh_execution()
+    }
+
+    // --- Requests
+
+    /// Does what a client asks for.
+    pub(crate) async fn submit(self: &Arc<Self>, request: Request) -> Result<Verdict, StoreError> {
+        if self.is_stopping() {
+            return Err(StoreError::Closed);
+        }
+        let (tell, told) = oneshot::channel();
+        match request {
+            Request::Start(start) => match request::prepare_start(start, &self.preparation(&self.names(), &|| self.next_key())) {
+                Ok(new) => self.begin(Creating { new, respond: Box::new(move |result| drop(tell.send(result))) }),
+                Err(verdict) => return Ok(verdict),
+            },
+            other => {
+                let change = self.prepare(other);
+                let engine = Arc::clone(self);
+                self.write(change, move |_, result| drop(tell.send(result.map(|outcome| engine.answered(outcome)))));
+            }
+        }
+        told.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn prepare(&self, request: Request) -> Change {
+        prepare(request, &self.preparation(&self.names(), &|| self.next_key()))
+    }
+
+    fn preparation<'a>(&self, names: &'a NameTable, next_key: &'a dyn Fn() -> InstanceKey) -> Preparation<'a> {
+        Preparation { names, now: self.clock.now(), limits: self.config.limits, next_key, fresh: &fresh_execution }
+    }
+
+    /// Runs the first turn of an instance; its commit makes the instance, and only then is the start accepted.
+    fn begin(&self, creating: Creating) {
+        let slot = self.slots.slot(creating.new.key);
+        let start = Message::Start(creating.new.start.clone());
+        slot.body().creating = Some(creating);
+        let mut mailbox = slot.mailbox();
+        mailbox.inbox_is_new = false;
+        mailbox.mail.push_back(Envelope::in_memory(start));
+        mailbox.phase = SlotPhase::Queued;
+        drop(mailbox);
+        self.enqueue(Work::Run(slot));
+    }
+
+    fn answered(self: &Arc<Self>, outcome: Outcome) -> Verdict {
+        if matches!(outcome.verdict, Verdict::Deployed(_)) {
+            self.reload_names();
+        }
+        self.follow(outcome.effects);
+        outcome.verdict
+    }
+
+    /// Takes the commands that other processes have appended, and returns when all of them are answered.
+    pub(crate) async fn take_commands(self: &Arc<Self>) -> Result<(), StoreError> {
+        // One at a time, so that no command is taken twice.
+        let _one = self.commands.lock().await;
+        loop {
+            let commands = self.reader.unanswered(COMMANDS_MAX)?;
+            if commands.is_empty() || self.is_stopping() {
+                return Ok(());
+            }
+            let mut answers = Vec::with_capacity(commands.len());
+            for (token, body) in commands {
+                let change = match store::decode::<Request>(&body, "a command") {
+                    Ok(request) => self.prepare(request),
+                    Err(error) => Change::Answer(Verdict::Refused {
+                        kind: refused::INVALID.to_owned(),
+                        message: format!("{error}: it was written by another version of Perennial"),
+                    }),
+                };
+                let (tell, told) = oneshot::channel();
+                let engine = Arc::clone(self);
+                self.queue().in_flight += 1;
+                let write = Write::new(change, self.clock.now(), move |_, result| {
+                    drop(tell.send(result.map(|outcome| engine.answered(outcome))));
+                    engine.queue().in_flight -= 1;
+                });
+                self.writer.submit(write.answering(token));
+                answers.push(told);
+            }
+            for answer in answers {
+                answer.await.unwrap_or(Err(StoreError::Closed))?;
+            }
+        }
+    }
+
+    // --- Waiting
+
+    /// Is told at the next commit of an instance.
+    pub(crate) fn watch(&self, id: &str) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_id = waiters.entry(id.to_owned()).or_default();
+        of_id.retain(|waiter| !waiter.is_closed());
+        of_id.push(tell);
+        told
+    }
+
+    pub(crate) fn tell_waiters(&self, id: &str) {
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiters.is_empty() {
+            return;
+        }
+        for waiter in waiters.remove(id).unwrap_or_default() {
+            // One that no longer waits does not need to know.
+            let _ = waiter.send(());
+        }
+    }
+
+    // --- The end
+
+    /// Whether the engine stops.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Another owner took over, or the store is closed: nothing that this engine does can be kept.
+    pub(crate) fn fenced(&self, error: &StoreError) {
+        if !self.stopping.swap(true, Ordering::AcqRel) {
+            tracing::error!(%error, "this host stops running instances");
+            self.timers.stop();
+            self.activities.stop();
+            self.work_there.notify_all();
+        }
+    }
+
+    /// Whether what it did can no longer be kept.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// See [`WriterCounts`].
+    pub(crate) fn writer_counts(&self) -> &WriterCounts {
+        self.writer.counts()
+    }
+
+    /// Guests in memory.
+    pub(crate) fn resident(&self) -> usize {
+        self.slots.resident()
+    }
+
+    /// Drops every guest that waits in memory. How many there were.
+    pub(crate) fn evict_all(&self) -> usize {
+        self.slots.all().into_iter().filter(|slot| self.slots.evict(slot.key)).count()
+    }
+
+    /// Activities that wait, and that run.
+    pub(crate) fn activity_counts(&self) -> (usize, usize) {
+        self.activities.counts()
+    }
+
+    /// Says who owns the hub, and where the owner listens.
+    pub(crate) fn announce(&self, socket: Option<PathBuf>) {
+        let note = OwnerNote {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            what: self.config.what.clone(),
+            socket,
+        };
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = lock.as_mut().map(|lock| lock.write_note(&note)) {
+            tracing::warn!(%error, "could not say who owns the hub; other processes cannot reach this one");
+        }
+    }
+
+    /// Stops: what is being committed is committed, results that wait in memory go to the inboxes, and the hub is given back.
+    ///
+    /// Blocks. Activities that run are interrupted, and run again when the hub is next opened.
+    pub(crate) fn shut_down(self: &Arc<Self>) {
+        self.stopping.store(true, Ordering::Release);
+        self.timers.stop();
+        self.activities.stop();
+        self.work_there.notify_all();
+        {
+            let mut queue = self.queue();
+            while queue.busy > 0 || queue.in_flight > 0 || !queue.work.is_empty() {
+                queue = self.work_there.wait_timeout(queue, std::time::Duration::from_millis(50)).map_or_else(
+                    |poisoned| poisoned.into_inner().0,
+                    |(queue, _)| queue,
+                );
+            }
+            queue.closed = true;
+        }
+        self.work_there.notify_all();
+        for slot in self.slots.all() {
+            let mail: Vec<Message> =
+                slot.mailbox().mail.drain(..).filter(|e| e.seq.is_none()).map(|envelope| envelope.message).collect();
+            if !mail.is_empty() {
+                self.writer.submit(Write::new(Change::Post { key: slot.key, messages: mail }, self.clock.now(), |_, _| {}));
+            }
+        }
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                tracing::error!("a thread of the engine panicked");
+            }
+        }
+        self.writer.close();
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// The id and the seed of an execution that begins.
+pub(crate) fn fresh_execution() -> (String, u64) {
+    let seed = uuid::Uuid::new_v4().as_u64_pair();
+    (uuid::Uuid::now_v7().simple().to_string(), seed.0 ^ seed.1)
+}

@@ -1,0 +1,197 @@
+//! The instances that are in memory: their mail, and their guests while they are hot.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use perennial_core::{Envelope, State};
+
+use crate::engine::executor::ResidentGuest;
+use crate::store::{InstanceKey, InstanceRow, NewInstance};
+
+/// One instance in memory. At most one turn of it runs at a time, and whoever runs it holds the body.
+pub(crate) struct Slot {
+    pub(crate) key: InstanceKey,
+    mailbox: Mutex<Mailbox>,
+    body: Mutex<Body>,
+}
+
+/// What arrived and no turn has taken.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    pub(crate) phase: SlotPhase,
+    /// In order of arrival.
+    pub(crate) mail: VecDeque<Envelope>,
+    /// Whether the inbox may hold messages that are not in `mail`.
+    pub(crate) inbox_is_new: bool,
+}
+
+/// What happens to a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlotPhase {
+    /// Nothing.
+    Idle,
+    /// It waits for a worker.
+    Queued,
+    /// A worker runs a turn of it, or the writer commits one.
+    Busy,
+    /// It is no longer in the table: look again.
+    Gone,
+}
+
+/// What a turn needs.
+#[derive(Default)]
+pub(crate) struct Body {
+    /// The execution, while it is hot.
+    pub(crate) resident: Option<Resident>,
+    /// Messages of the inbox below this number were taken into the mail already.
+    pub(crate) inbox_read_to: u64,
+    /// The messages of the turn that the writer commits.
+    pub(crate) batch: Vec<Envelope>,
+    /// The instance, until the commit of its first turn makes it.
+    pub(crate) creating: Option<Creating>,
+}
+
+/// An instance that is not in the hub yet.
+pub(crate) struct Creating {
+    pub(crate) new: NewInstance,
+    pub(crate) respond: Respond,
+}
+
+/// Is told whether a start was accepted.
+pub(crate) type Respond = Box<dyn FnOnce(Result<crate::store::Verdict, crate::store::StoreError>) + Send>;
+
+/// An execution in memory: the fold of its history and, where it still runs code, its guest.
+pub(crate) struct Resident {
+    pub(crate) state: State,
+    pub(crate) guest: Option<Box<dyn ResidentGuest>>,
+    /// The status row as the hub has it.
+    pub(crate) row: InstanceRow,
+}
+
+impl Slot {
+    pub(crate) fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn body(&self) -> MutexGuard<'_, Body> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All slots, and which of them hold a guest, coldest first.
+pub(crate) struct Slots {
+    table: Mutex<HashMap<InstanceKey, Arc<Slot>>>,
+    hot: Mutex<Hot>,
+    resident_max: usize,
+    resident_bytes_max: usize,
+}
+
+#[derive(Default)]
+struct Hot {
+    tick: u64,
+    bytes: usize,
+    by_age: BTreeMap<u64, InstanceKey>,
+    ages: HashMap<InstanceKey, (u64, usize)>,
+}
+
+impl Slots {
+    /// An empty table that keeps at most so many guests, and so many bytes of them.
+    pub(crate) fn new(resident_max: usize, resident_bytes_max: usize) -> Self {
+        Self { table: Mutex::default(), hot: Mutex::default(), resident_max, resident_bytes_max }
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<InstanceKey, Arc<Slot>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hot(&self) -> MutexGuard<'_, Hot> {
+        self.hot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slot of an instance, made where there is none.
+    pub(crate) fn slot(&self, key: InstanceKey) -> Arc<Slot> {
+        let mut table = self.table();
+        let slot = table.entry(key).or_insert_with(|| {
+            let mailbox = Mailbox { phase: SlotPhase::Idle, mail: VecDeque::new(), inbox_is_new: true };
+            Arc::new(Slot { key, mailbox: Mutex::new(mailbox), body: Mutex::default() })
+        });
+        Arc::clone(slot)
+    }
+
+    /// Every slot there is.
+    pub(crate) fn all(&self) -> Vec<Arc<Slot>> {
+        self.table().values().cloned().collect()
+    }
+
+    /// Takes a slot out of the table if nothing waits in it. Whoever still has it sees that it is gone and looks again.
+    pub(crate) fn remove_if_idle(&self, slot: &Slot) {
+        let mut table = self.table();
+        let mut mailbox = slot.mailbox();
+        // What is in the inbox stays there: a new slot reads it.
+        if mailbox.phase == SlotPhase::Idle && mailbox.mail.iter().all(|envelope| envelope.seq.is_some()) {
+            mailbox.phase = SlotPhase::Gone;
+            table.remove(&slot.key);
+        }
+    }
+
+    /// Takes a slot out of the table, with whatever waits in it: the instance has ended.
+    pub(crate) fn remove(&self, slot: &Slot) {
+        let mut table = self.table();
+        let mut mailbox = slot.mailbox();
+        mailbox.phase = SlotPhase::Gone;
+        mailbox.mail.clear();
+        table.remove(&slot.key);
+        drop((table, mailbox));
+        self.cool(slot.key);
+    }
+
+    /// Notes that an instance has a guest in memory and was used just now. The keys of those that are to be evicted for it.
+    pub(crate) fn warm(&self, key: InstanceKey, bytes: usize) -> Vec<InstanceKey> {
+        let mut hot = self.hot();
+        hot.tick += 1;
+        let tick = hot.tick;
+        if let Some((age, before)) = hot.ages.insert(key, (tick, bytes)) {
+            hot.by_age.remove(&age);
+            hot.bytes -= before;
+        }
+        hot.by_age.insert(tick, key);
+        hot.bytes += bytes;
+        let mut cold = Vec::new();
+        while hot.ages.len() > self.resident_max || (hot.bytes > self.resident_bytes_max && hot.ages.len() > 1) {
+            let Some((_, coldest)) = hot.by_age.pop_first() else { break };
+            if let Some((_, bytes)) = hot.ages.remove(&coldest) {
+                hot.bytes -= bytes;
+            }
+            cold.push(coldest);
+        }
+        cold
+    }
+
+    /// Notes that an instance has no guest in memory any more.
+    pub(crate) fn cool(&self, key: InstanceKey) {
+        let mut hot = self.hot();
+        if let Some((age, bytes)) = hot.ages.remove(&key) {
+            hot.by_age.remove(&age);
+            hot.bytes -= bytes;
+        }
+    }
+
+    /// Drops the guest of an instance if no turn of it runs. Nothing is lost: the next turn replays.
+    pub(crate) fn evict(&self, key: InstanceKey) -> bool {
+        let Some(slot) = self.table().get(&key).cloned() else { return false };
+        let evicted = match slot.body.try_lock() {
+            Ok(mut body) if slot.mailbox().phase == SlotPhase::Idle => body.resident.take().is_some(),
+            _ => false,
+        };
+        if evicted {
+            self.cool(key);
+            self.remove_if_idle(&slot);
+        }
+        evicted
+    }
+
+    /// How many guests are in memory.
+    pub(crate) fn resident(&self) -> usize {
+        self.hot().ages.len()
+    }
+}

@@ -1,0 +1,217 @@
+//! Everything that comes due: timers, attempts to be tried again, instances whose commit failed.
+//!
+//! The hub has them all, by time. Memory holds those that come first, up to a bound, and reads on when it has fired them.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use perennial_core::{TaskRef, Timestamp};
+
+use crate::engine::clock::Clock;
+use crate::store::{InstanceKey, Reader, StoreError, TaskRow, TaskRowKind};
+
+/// Timers held in memory: about 10 MiB of them.
+const HELD_MAX: usize = 50_000;
+
+/// How many are read at once.
+const PAGE: u32 = 10_000;
+
+/// Fired at once, so that the thread looks at the clock and at its orders now and then.
+const FIRED_AT_ONCE_MAX: usize = 1_000;
+
+/// What comes due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// A timer of the guest.
+    Timer(TaskRef),
+    /// The next attempt of an activity.
+    Activity(TaskRef),
+    /// The next try of a child.
+    Child(TaskRef),
+    /// An instance that could not go on, for a reason that may have passed.
+    Wake,
+}
+
+/// A place in the order in which things come due.
+type Place = (Timestamp, InstanceKey, i64);
+
+/// See the [module](self).
+#[derive(Default)]
+pub(crate) struct Timers {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    held: BTreeMap<Place, Due>,
+    /// Where each is, so that it can be taken out.
+    places: BTreeMap<(InstanceKey, i64), Timestamp>,
+    /// What comes at this place or later is only in the hub; `None` if memory has everything.
+    horizon: Option<Place>,
+    stopped: bool,
+    jumps: u64,
+}
+
+impl State {
+    fn add(&mut self, place: Place, due: Due) {
+        if self.horizon.is_some_and(|horizon| place >= horizon) && due != Due::Wake {
+            return;
+        }
+        if let Some(before) = self.places.insert((place.1, place.2), place.0) {
+            self.held.remove(&(before, place.1, place.2));
+        }
+        self.held.insert(place, due);
+        while self.held.len() > HELD_MAX
+            && let Some((last, _)) = self.held.pop_last()
+        {
+            self.places.remove(&(last.1, last.2));
+            self.horizon = Some(last);
+        }
+    }
+
+    fn remove(&mut self, key: InstanceKey, task: i64) {
+        if let Some(at) = self.places.remove(&(key, task)) {
+            self.held.remove(&(at, key, task));
+        }
+    }
+}
+
+/// Where a [`Due::Wake`] stands among the tasks of its instance.
+const WAKE: i64 = -1;
+
+impl Timers {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds something that is in the hub, or a wake.
+    pub(crate) fn add(&self, at: Timestamp, key: InstanceKey, due: Due) {
+        let task = match due {
+            Due::Timer(task) | Due::Activity(task) | Due::Child(task) => i64::from(task.task.0),
+            Due::Wake => WAKE,
+        };
+        let mut state = self.state();
+        let place = (at, key, task);
+        let is_first = state.held.first_key_value().is_none_or(|(first, _)| place < *first);
+        state.add(place, due);
+        drop(state);
+        if is_first {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes out a task that was cancelled.
+    pub(crate) fn remove(&self, key: InstanceKey, task: perennial_core::TaskId) {
+        self.state().remove(key, i64::from(task.0));
+    }
+
+    /// Takes out everything of an instance.
+    pub(crate) fn remove_instance(&self, key: InstanceKey) {
+        let mut state = self.state();
+        let tasks: Vec<i64> = state.places.range((key, i64::MIN)..=(key, i64::MAX)).map(|((_, task), _)| *task).collect();
+        tasks.into_iter().for_each(|task| state.remove(key, task));
+    }
+
+    /// The clock jumped.
+    pub(crate) fn jumped(&self) {
+        self.state().jumps += 1;
+        self.changed.notify_one();
+    }
+
+    /// Ends [`run`](Self::run).
+    pub(crate) fn stop(&self) {
+        self.state().stopped = true;
+        self.changed.notify_one();
+    }
+
+    /// Reads the first page.
+    pub(crate) fn load(&self, reader: &Reader) -> Result<(), StoreError> {
+        self.read_on(reader, (Timestamp(0), InstanceKey(i64::MIN), i64::MIN))
+    }
+
+    fn read_on(&self, reader: &Reader, after: Place) -> Result<(), StoreError> {
+        // What is added meanwhile beyond the new horizon is in the hub, and what is added before it goes into memory: the horizon is
+        // moved before the page is read.
+        self.state().horizon = None;
+        let rows = reader.due_tasks(after, PAGE)?;
+        let mut state = self.state();
+        let full = rows.len() >= PAGE as usize;
+        let last = rows.last().and_then(place_of);
+        for row in &rows {
+            if let (Some(place), Some(due)) = (place_of(row), due_of(row)) {
+                state.add(place, due);
+            }
+        }
+        if full
+            && let Some((at, key, task)) = last
+        {
+            let next = (at, key, task + 1);
+            state.horizon = Some(state.horizon.map_or(next, |horizon| horizon.min(next)));
+        }
+        Ok(())
+    }
+
+    /// Fires what comes due, in order, until stopped. `fire` is called on this thread without any lock.
+    pub(crate) fn run(&self, clock: &dyn Clock, reader: &Reader, mut fire: impl FnMut(InstanceKey, Due)) {
+        loop {
+            let mut due = Vec::new();
+            let mut state = self.state();
+            if state.stopped {
+                return;
+            }
+            let now = clock.now();
+            while due.len() < FIRED_AT_ONCE_MAX
+                && let Some(first) = state.held.first_entry()
+                && first.key().0 <= now
+            {
+                let ((_, key, task), what) = first.remove_entry();
+                state.places.remove(&(key, task));
+                due.push((key, what));
+            }
+            if !due.is_empty() {
+                drop(state);
+                due.into_iter().for_each(|(key, what)| fire(key, what));
+                continue;
+            }
+            match (state.held.first_key_value().map(|(first, _)| first.0), state.horizon) {
+                (None, Some(horizon)) => {
+                    drop(state);
+                    let before = (horizon.0, horizon.1, horizon.2 - 1);
+                    if let Err(error) = self.read_on(reader, before) {
+                        tracing::warn!(%error, "could not read what comes due next; trying again");
+                        self.state().horizon = Some(horizon);
+                        std::thread::sleep(std::time::Duration::from_secs(1));
+                    }
+                }
+                (Some(next), _) => match clock.sleep_until(next) {
+                    Some(span) => drop(self.changed.wait_timeout(state, span)),
+                    None => self.wait(state),
+                },
+                (None, None) => self.wait(state),
+            }
+        }
+    }
+
+    /// Waits until something is added, the clock jumps, or it is stopped.
+    fn wait(&self, state: MutexGuard<'_, State>) {
+        let (jumps, first) = (state.jumps, state.held.first_key_value().map(|(place, _)| *place));
+        let same = |state: &mut State| {
+            !state.stopped && state.jumps == jumps && state.held.first_key_value().map(|(place, _)| *place) == first
+        };
+        drop(self.changed.wait_while(state, same));
+    }
+}
+
+fn place_of(row: &TaskRow) -> Option<Place> {
+    Some((row.due?, row.key, i64::from(row.task.task.0)))
+}
+
+/// What a row with a due time is.
+pub(crate) fn due_of(row: &TaskRow) -> Option<Due> {
+    row.due.map(|_| match row.kind {
+        TaskRowKind::Activity => Due::Activity(row.task),
+        TaskRowKind::Timer => Due::Timer(row.task),
+        TaskRowKind::ChildRetry => Due::Child(row.task),
+    })
+}

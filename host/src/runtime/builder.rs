@@ -1,0 +1,214 @@
+//! How a host is set up.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use perennial_core::{Failure, Limits};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::client::{DEFAULT_TASK_HUB, Error, Result, hub_path};
+use crate::engine::clock::{Clock, SystemClock};
+use crate::engine::executor::{ActivityExecutor, Executor};
+use crate::engine::{Engine, EngineConfig, Parts};
+use crate::runtime::native::{Activities, ActivityContext, NativeActivity};
+use crate::runtime::{Host, listener};
+use crate::store::{Reader, StoreError};
+use crate::wasm::{Grants, Wasm, WasmConfig};
+
+/// Says how a host is set up. Every setting has a default.
+#[derive(Clone)]
+#[must_use = "a host runs when it is started"]
+pub struct HostBuilder {
+    data_dir: PathBuf,
+    hub: String,
+    workers: usize,
+    resident_max: usize,
+    resident_bytes_max: usize,
+    activities_max: usize,
+    limits: Limits,
+    what: String,
+    clock: Arc<dyn Clock>,
+    native: Activities,
+}
+
+impl Default for HostBuilder {
+    /// The hub `default` in `.perennial`; a worker for each processor; 4,096 guests of together 1 GiB in memory; 64 activities at once.
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from(".perennial"),
+            hub: DEFAULT_TASK_HUB.to_owned(),
+            workers: std::thread::available_parallelism().map_or(2, usize::from),
+            resident_max: 4_096,
+            resident_bytes_max: 1 << 30,
+            activities_max: 64,
+            limits: Limits::default(),
+            what: "a host".to_owned(),
+            clock: Arc::new(SystemClock),
+            native: Activities::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for HostBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostBuilder").field("data_dir", &self.data_dir).field("hub", &self.hub).finish_non_exhaustive()
+    }
+}
+
+impl HostBuilder {
+    /// The directory that hubs are in. Made where there is none.
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = dir.into();
+        self
+    }
+
+    /// The task hub: 1 to 64 letters, digits and dashes. Made where there is none.
+    pub fn task_hub(mut self, name: impl Into<String>) -> Self {
+        self.hub = name.into();
+        self
+    }
+
+    /// Threads that run turns; at least one.
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = count.max(1);
+        self
+    }
+
+    /// Guests kept in memory between their turns. The coldest is dropped for one more, and comes back by replay.
+    pub fn resident_max(mut self, count: usize) -> Self {
+        self.resident_max = count;
+        self
+    }
+
+    /// Bytes of guests kept in memory between their turns.
+    pub fn resident_bytes_max(mut self, bytes: usize) -> Self {
+        self.resident_bytes_max = bytes;
+        self
+    }
+
+    /// Activities that run at once; at least one.
+    pub fn activities_max(mut self, count: usize) -> Self {
+        self.activities_max = count.max(1);
+        self
+    }
+
+    /// What executions that begin from now on may use. Those that live keep what they began with.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// What this process calls itself to others that find the hub in use, such as `the billing service`.
+    pub fn name(mut self, what: impl Into<String>) -> Self {
+        self.what = what.into();
+        self
+    }
+
+    /// The clock: [`SimClock`](crate::SimClock) in tests.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Registers a closure as an activity. Orchestrations of modules that do not define an activity of this name call the closure.
+    ///
+    /// It runs at least once for each task, on the runtime that the host is started in: it must not block its thread for long.
+    pub fn activity<I, O, F, Fut>(mut self, name: impl Into<String>, run: F) -> Self
+    where
+        I: DeserializeOwned + Send + 'static,
+        O: Serialize + Send + 'static,
+        F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, Failure>> + Send + 'static,
+    {
+        self.native.insert(name.into(), NativeActivity::new(run));
+        self
+    }
+
+    /// Takes the hub over and starts to run what is in it.
+    ///
+    /// # Errors
+    /// [`Error::is_owned`] if another process owns the hub; otherwise the hub's file or its directory could not be used, and the message
+    /// says why. A file that is no hub is left alone.
+    pub async fn start(self) -> Result<Host> {
+        let path = hub_path(&self.data_dir, &self.hub)?;
+        let cache_dir = Some(self.data_dir.join("cache"));
+        let (hub, runtime) = (self.hub.clone(), tokio::runtime::Handle::current());
+        let start = move || -> Result<Arc<Engine>> {
+            let failed = |error: StoreError| Error::store(&self.hub, error);
+            let wasm_config = WasmConfig {
+                cache_dir,
+                resident_max: u32::try_from(self.resident_max).unwrap_or(u32::MAX),
+                activities_max: u32::try_from(self.activities_max).unwrap_or(u32::MAX),
+                ..WasmConfig::default()
+            };
+            let modules = Modules { path: path.clone(), reader: std::sync::Mutex::default() };
+            let modules = Arc::new(modules);
+            let grants = Arc::clone(&modules);
+            let wasm = Wasm::new(
+                wasm_config,
+                Arc::new(move |digest| modules.component(digest)),
+                Arc::new(move |digest| grants.grants(digest)),
+            );
+            let wasm = Arc::new(wasm.map_err(|error| Error::module(error.to_string()))?);
+            let native: BTreeSet<String> = self.native.names();
+            let activities = self.native.with_wasm(Arc::clone(&wasm) as Arc<dyn ActivityExecutor>);
+            let config = EngineConfig {
+                workers: self.workers,
+                resident_max: self.resident_max,
+                resident_bytes_max: self.resident_bytes_max,
+                activities_max: self.activities_max,
+                limits: self.limits,
+                what: self.what,
+            };
+            let parts = Parts {
+                clock: self.clock,
+                executor: wasm as Arc<dyn Executor>,
+                activity_executor: Arc::new(activities),
+                native,
+                runtime,
+            };
+            Engine::start(&path, config, parts).map_err(failed)
+        };
+        let engine = tokio::task::spawn_blocking(start).await.map_err(|_| Error::panicked())??;
+        let listener = listener::listen(&engine);
+        Ok(Host { engine, hub, listener })
+    }
+}
+
+/// Reads modules from the hub: the seam between the store and the wasm executor, which know nothing of each other.
+struct Modules {
+    path: PathBuf,
+    reader: std::sync::Mutex<Option<Arc<Reader>>>,
+}
+
+impl Modules {
+    fn reader(&self) -> Result<Arc<Reader>, StoreError> {
+        let mut reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(match &*reader {
+            Some(reader) => Arc::clone(reader),
+            None => Arc::clone(reader.insert(Arc::new(Reader::open(&self.path)?))),
+        })
+    }
+
+    fn component(&self, digest: perennial_core::Digest) -> Result<Vec<u8>, String> {
+        match self.reader().and_then(|reader| reader.component(digest)) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(format!("the hub has no module {}", digest.short())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn grants(&self, digest: perennial_core::Digest) -> Grants {
+        let text = match self.reader().and_then(|reader| reader.grants(digest)) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(error) => {
+                tracing::error!(%error, module = %digest.short(), "could not read what a module is granted; it gets nothing");
+                return Grants::default();
+            }
+        };
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+}

@@ -1,0 +1,159 @@
+//! The one place that wires store, executors and engine, and shuts them down.
+
+mod builder;
+mod listener;
+mod module;
+mod native;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::client::{Client, Error};
+use crate::engine::Engine;
+
+pub use builder::HostBuilder;
+pub use native::ActivityContext;
+
+/// A running host of one task hub: it owns the hub, and runs the instances in it.
+///
+/// ```no_run
+/// # async fn example() -> perennial::Result<()> {
+/// use perennial::{ActivityContext, Failure, Host, Module};
+/// use std::time::Duration;
+///
+/// let host = Host::builder()
+///     .data_dir(".perennial")
+///     .activity("SayHello", |_: ActivityContext, city: String| async move { Ok::<_, Failure>(format!("Hello {city}!")) })
+///     .start()
+///     .await?;
+/// let client = host.client();
+/// client.deploy(Module::from_file("hello-sequence.wasm")?).await?;
+/// let id = client.start("HelloSequence").await?;
+/// let waited = client.wait_for_completion(&id, Duration::from_secs(10)).await?;
+/// println!("{:?}", waited.status().output);
+/// host.shut_down().await;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a host stops when it is dropped"]
+pub struct Host {
+    engine: Arc<Engine>,
+    hub: String,
+    listener: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+/// What a host has done since it started, and what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct HostStats {
+    /// Turns that ran.
+    pub turns: u64,
+    /// Executions that ended.
+    pub ended: u64,
+    /// Executions that were replayed.
+    pub replays: u64,
+    /// Turns that were repeated in replays.
+    pub replayed_turns: u64,
+    /// Guests that were made.
+    pub instantiations: u64,
+    /// Guests that were dropped to make room.
+    pub evictions: u64,
+    /// Attempts of activities that ended.
+    pub activity_attempts: u64,
+    /// Transactions committed, each with one sync to disk.
+    pub commits: u64,
+    /// Changes that were committed in them.
+    pub changes: u64,
+    /// Guests in memory.
+    pub resident: usize,
+    /// Activities that wait to run.
+    pub activities_waiting: usize,
+    /// Activities that run.
+    pub activities_running: usize,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("hub", &self.hub).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Says how a host is set up, and starts it.
+    pub fn builder() -> HostBuilder {
+        HostBuilder::default()
+    }
+
+    /// Manages the instances of the hub.
+    pub fn client(&self) -> Client {
+        Client::of_engine(&self.hub, Arc::clone(&self.engine))
+    }
+
+    /// The hub's file.
+    pub fn path(&self) -> &Path {
+        self.engine.path()
+    }
+
+    /// What the host has done.
+    pub fn stats(&self) -> HostStats {
+        use std::sync::atomic::Ordering::Relaxed;
+        let (counts, writer) = (&self.engine.counts, self.engine.writer_counts());
+        let (activities_waiting, activities_running) = self.engine.activity_counts();
+        HostStats {
+            turns: counts.turns.get(),
+            ended: counts.ended.get(),
+            replays: counts.replays.get(),
+            replayed_turns: counts.replayed_turns.get(),
+            instantiations: counts.instantiations.get(),
+            evictions: counts.evictions.get(),
+            activity_attempts: counts.activities.get(),
+            commits: writer.commits.load(Relaxed),
+            changes: writer.jobs.load(Relaxed),
+            resident: self.engine.resident(),
+            activities_waiting,
+            activities_running,
+        }
+    }
+
+    /// Drops every guest that waits in memory. Nothing is lost: each comes back by replay when something happens for it.
+    ///
+    /// How many were dropped.
+    pub fn evict_all(&self) -> usize {
+        self.engine.evict_all()
+    }
+
+    /// Stops, and gives the hub back. What is being committed is committed; activities that run are interrupted, and run again when the
+    /// hub is next opened.
+    pub async fn shut_down(mut self) {
+        self.stop_listening().await;
+        let engine = Arc::clone(&self.engine);
+        if tokio::task::spawn_blocking(move || engine.shut_down()).await.is_err() {
+            tracing::error!("{}", Error::panicked());
+        }
+    }
+
+    async fn stop_listening(&mut self) {
+        if let Some((stop, listener)) = self.listener.take() {
+            // A listener that has ended already does not need to be told.
+            let _ = stop.send(());
+            if let Err(error) = listener.await {
+                tracing::error!(%error, "the listener for other processes ended badly");
+            }
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some((_, listener)) = self.listener.take() {
+            listener.abort();
+        }
+        if !self.engine.is_stopping() {
+            self.engine.shut_down();
+        }
+    }
+}

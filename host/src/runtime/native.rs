@@ -1,0 +1,163 @@
+//! Activities that are closures of the host's program.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+
+use perennial_core::{Failure, Json, Timestamp, kind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::engine::executor::{ActivityExecutor, Attempt, AttemptFuture};
+
+/// What an activity knows about the attempt that it is.
+#[derive(Clone, Debug)]
+pub struct ActivityContext {
+    attempt: Arc<Attempt>,
+}
+
+impl ActivityContext {
+    /// The instance that called it.
+    pub fn instance_id(&self) -> &str {
+        &self.attempt.instance_id
+    }
+
+    /// The execution that called it.
+    pub fn execution_id(&self) -> &str {
+        &self.attempt.execution_id
+    }
+
+    /// The orchestration that called it.
+    pub fn orchestration(&self) -> &str {
+        &self.attempt.orchestration
+    }
+
+    /// Counts from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt.attempt
+    }
+
+    /// The same for every attempt of one task: what a remote system needs to recognise a repeat.
+    pub fn idempotency_key(&self) -> String {
+        self.attempt.idempotency_key()
+    }
+
+    /// When the attempt is given up.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.attempt.deadline
+    }
+
+    /// Whether nobody waits for the result any more.
+    pub fn is_canceled(&self) -> bool {
+        self.attempt.interrupt.is_set()
+    }
+}
+
+type Run = dyn Fn(ActivityContext, Option<Json>) -> AttemptFuture + Send + Sync;
+
+/// A registered closure.
+#[derive(Clone)]
+pub(crate) struct NativeActivity(Arc<Run>);
+
+impl NativeActivity {
+    pub(crate) fn new<I, O, F, Fut>(run: F) -> Self
+    where
+        I: DeserializeOwned + Send + 'static,
+        O: Serialize + Send + 'static,
+        F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, Failure>> + Send + 'static,
+    {
+        Self(Arc::new(move |context, input| {
+            let name = context.attempt.name.clone();
+            let text = input.as_ref().map_or("null", Json::as_str);
+            let input: I = match serde_json::from_str(text) {
+                Ok(input) => input,
+                Err(error) => {
+                    let message = format!("activity {name:?} cannot read its input: {error}");
+                    return Box::pin(std::future::ready(Err(Failure::permanent("InvalidInput", message))));
+                }
+            };
+            let result = run(context, input);
+            Box::pin(async move {
+                let output = result.await?;
+                match serde_json::to_string(&output) {
+                    Ok(text) => Ok(Some(Json::from_text(text))),
+                    Err(error) => {
+                        let message = format!("the result of activity {name:?} is no JSON: {error}");
+                        Err(Failure::permanent(kind::INVALID_RESULT, message))
+                    }
+                }
+            })
+        }))
+    }
+}
+
+/// The registered closures, by name.
+#[derive(Clone, Default)]
+pub(crate) struct Activities(BTreeMap<String, NativeActivity>);
+
+impl Activities {
+    pub(crate) fn insert(&mut self, name: String, activity: NativeActivity) {
+        self.0.insert(name, activity);
+    }
+
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// Together with those of modules.
+    pub(crate) fn with_wasm(self, wasm: Arc<dyn ActivityExecutor>) -> NativeOrWasm {
+        NativeOrWasm { native: self, wasm }
+    }
+}
+
+/// Runs closures here, and everything else as wasm.
+pub(crate) struct NativeOrWasm {
+    native: Activities,
+    wasm: Arc<dyn ActivityExecutor>,
+}
+
+impl ActivityExecutor for NativeOrWasm {
+    fn run(&self, attempt: Attempt) -> AttemptFuture {
+        if attempt.module.is_some() {
+            return self.wasm.run(attempt);
+        }
+        let Some(activity) = self.native.0.get(&attempt.name).cloned() else {
+            // It was registered when it was scheduled, and this process is another program.
+            let message = format!("this host has no closure registered for activity {:?}", attempt.name);
+            return Box::pin(std::future::ready(Err(Failure::retryable(kind::UNKNOWN_ACTIVITY, message))));
+        };
+        let input = attempt.input.clone();
+        let context = ActivityContext { attempt: Arc::new(attempt) };
+        Box::pin(async move {
+            // A task of its own, so that a closure that panics fails its attempt and nothing else.
+            let running = AbortOnDrop(tokio::spawn(async move { (activity.0)(context, input).await }));
+            running.await.unwrap_or_else(|message| Err(Failure::retryable(kind::PANIC, message)))
+        })
+    }
+}
+
+/// A task that is given up when nobody waits for it any more.
+struct AbortOnDrop(tokio::task::JoinHandle<Result<Option<Json>, Failure>>);
+
+impl Future for AbortOnDrop {
+    type Output = Result<Result<Option<Json>, Failure>, String>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(cx).map_err(|error| match error.try_into_panic() {
+            Ok(panic) => panic_message(panic.as_ref()),
+            Err(error) => error.to_string(),
+        })
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "the activity panicked".to_owned())
+}

@@ -1,0 +1,72 @@
+//! How events, messages and failures are stored: a format byte, then postcard.
+//!
+//! Postcard stores fields in order and variants by number, so the core's order is the format. What is pinned here by recorded bytes is
+//! read by every later version; a shape that has to change gets a new format byte and keeps its old reader.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::store::StoreError;
+
+/// The format that is written.
+const FORMAT: u8 = 1;
+
+/// Encodes a value for a BLOB column.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::with_capacity(128);
+    bytes.push(FORMAT);
+    postcard::to_extend(value, bytes).map_err(|e| StoreError::Corrupt(format!("a value could not be encoded: {e}")))
+}
+
+/// Decodes what [`encode`] made.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] names `what` it should have been.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, StoreError> {
+    let corrupt = |why: String| StoreError::Corrupt(format!("{what} cannot be read: {why}"));
+    match bytes.split_first() {
+        Some((&FORMAT, rest)) => match postcard::take_from_bytes(rest) {
+            Ok((value, [])) => Ok(value),
+            Ok((_, left)) => Err(corrupt(format!("{} bytes too many", left.len()))),
+            Err(error) => Err(corrupt(error.to_string())),
+        },
+        Some((format, _)) => Err(corrupt(format!("unknown format {format}"))),
+        None => Err(corrupt("it is empty".to_owned())),
+    }
+}
+
+/// SQLite integers are signed; the values stored stay far below the sign.
+pub(crate) fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Reads what [`int`] wrote.
+pub(crate) fn uint(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perennial_core::{AttemptRun, Event, Json, TaskId, Timestamp};
+
+    #[test]
+    fn stored_bytes_never_change() {
+        let event = Event::ActivityCompleted {
+            task: TaskId(3),
+            output: Some(Json::from_text("7")),
+            run: AttemptRun { attempt: 1, started_at: Timestamp(5), ended_at: Timestamp(300) },
+        };
+        let bytes = encode(&vec![event.clone()]).unwrap();
+        assert_eq!(bytes, [1, 1, 2, 3, 1, 1, b'7', 1, 5, 172, 2]);
+        assert_eq!(decode::<Vec<Event>>(&bytes, "a turn").unwrap(), [event]);
+    }
+
+    #[test]
+    fn damage_is_named() {
+        for bytes in [&[][..], &[9, 0], &[1], &[1, 1, 99], &[1, 0, 0]] {
+            let error = decode::<Vec<Event>>(bytes, "turn 4").unwrap_err().to_string();
+            assert!(error.contains("turn 4 cannot be read"), "{error}");
+        }
+    }
+}

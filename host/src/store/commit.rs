@@ -1,0 +1,306 @@
+//! The commit of a turn.
+
+use perennial_core::{Event, Message, Parent, Phase, Start, Status, Target, TaskRef, Turn};
+use rusqlite::{Connection, params};
+
+use crate::store::codec::{encode, int};
+use crate::store::create::{self, Created};
+use crate::store::instances::{self, deliver};
+use crate::store::types::{Effects, InstanceKey, NewInstance, Position, Summary, TurnCommit};
+use crate::store::{StoreError, tasks};
+
+/// What became of the first turn of an instance that is not in the hub yet.
+pub(crate) type CreateOutcome = Result<(), perennial_core::Rejection>;
+
+/// Writes one turn with everything that belongs to it.
+///
+/// A crash before the transaction is on disk repeats the turn; a crash after it does not. Where the commit also makes the instance and
+/// the id is in use, nothing is written and the rejection is the answer.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if the instance is not where the turn began.
+pub(crate) fn commit_turn(db: &Connection, commit: &TurnCommit, effects: &mut Effects) -> Result<CreateOutcome, StoreError> {
+    effects.clear();
+    let TurnCommit { key, turn, after, .. } = commit;
+    match &commit.create {
+        Some(new) => match create::make_room(db, &new.start, new.reuse, turn.at, effects)? {
+            Created::Yes => insert_with_turn(db, new, turn, after)?,
+            Created::No(rejection) => return Ok(Err(rejection)),
+        },
+        None => update(db, *key, commit.expected, commit.status_before, turn, after)?,
+    }
+    insert_turn(db, *key, commit.expected.execution, turn)?;
+    instances::discard(db, *key, &commit.consumed)?;
+    let ended = after.status.is_end() || turn.next.is_some();
+    if !ended {
+        tasks::record(db, *key, commit.expected, turn)?;
+    } else if commit.create.is_none() {
+        tasks::delete_all(db, *key)?;
+    }
+    send(db, commit, effects)?;
+    if let Some(next) = &turn.next {
+        continue_as_new(db, *key, commit.expected.execution, next, &commit.carried, effects)?;
+    } else if ended {
+        db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?.execute([key.0])?;
+        if let Some(parent) = &commit.parent {
+            tell_parent(db, parent, outcome(turn, after), effects)?;
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// How a child's execution ended, for its parent.
+fn outcome(turn: &Turn, after: &Summary) -> Result<Option<perennial_core::Json>, perennial_core::Failure> {
+    let reason = turn.events().find_map(|event| match event {
+        Event::ExecutionTerminated { reason } => Some(reason.clone().unwrap_or_else(|| "no reason was given".to_owned())),
+        _ => None,
+    });
+    match (&after.failure, reason) {
+        (Some(failure), _) => Err(failure.clone()),
+        (None, Some(reason)) => {
+            let message = format!("the instance was terminated: {reason}");
+            Err(perennial_core::Failure::permanent(perennial_core::kind::TERMINATED, message))
+        }
+        (None, None) => Ok(after.output.clone()),
+    }
+}
+
+/// Puts the end of a child into its parent's inbox, if the parent still lives.
+pub(crate) fn tell_parent(
+    db: &Connection,
+    parent: &Parent,
+    outcome: Result<Option<perennial_core::Json>, perennial_core::Failure>,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let message = Message::ChildEnded { task: parent.task, attempt: parent.attempt, outcome };
+    if let Some((key, status)) = instances::find(db, &parent.instance_id)?
+        && !status.is_end()
+    {
+        deliver(db, key, &message)?;
+        effects.woken.push(key);
+    }
+    Ok(())
+}
+
+fn insert_with_turn(db: &Connection, new: &NewInstance, turn: &Turn, after: &Summary) -> Result<(), StoreError> {
+    instances::insert(
+        db,
+        new,
+        &instances::Row {
+            status: after.status,
+            next_event: turn.next_event(),
+            turns: turn.number + 1,
+            inbox_next: 0,
+            started_at: Some(turn.at),
+            updated_at: turn.at,
+            after: Some(after),
+        },
+    )
+}
+
+fn update(
+    db: &Connection,
+    key: InstanceKey,
+    expected: Position,
+    status_before: Status,
+    turn: &Turn,
+    after: &Summary,
+) -> Result<(), StoreError> {
+    let waiting = (!after.status.is_end()).then(|| encode(&after.waiting)).transpose()?;
+    let changed = db
+        .prepare_cached(
+            "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5, waiting = ?6,
+                 custom_status = ?7, deliveries = 0
+             WHERE key = ?8 AND execution = ?9 AND generation = ?10 AND next_event = ?11",
+        )?
+        .execute(params![
+            int(turn.next_event()),
+            turn.number + 1,
+            int(after.history_bytes),
+            int(turn.at.0),
+            after.returned,
+            waiting,
+            after.custom_status.as_ref().map(|json| json.as_str()),
+            key.0,
+            expected.execution,
+            expected.generation,
+            int(expected.next_event),
+        ])?;
+    if changed != 1 {
+        return Err(StoreError::Conflict);
+    }
+    if status_before != after.status || after.status.is_end() {
+        db.prepare_cached(
+            "UPDATE instance SET status = ?1, output = ?2, failure = ?3, started_at = coalesce(started_at, ?4), quarantine = NULL
+             WHERE key = ?5",
+        )?
+        .execute(params![
+            instances::status_number(after.status),
+            after.output.as_ref().map(|json| json.as_str()),
+            after.failure.as_ref().map(encode).transpose()?,
+            (after.status != Status::Pending).then_some(int(turn.at.0)),
+            key.0,
+        ])?;
+    }
+    Ok(())
+}
+
+fn insert_turn(db: &Connection, key: InstanceKey, execution: u32, turn: &Turn) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO turn (instance, execution, number, first_event, at, answer, received, produced)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        key.0,
+        execution,
+        turn.number,
+        int(turn.first_event),
+        int(turn.at.0),
+        turn.answer.map(u64::cast_signed),
+        encode(&turn.received)?,
+        encode(&turn.produced)?,
+    ])?;
+    Ok(())
+}
+
+/// Starts and messages to other instances, and the failures of those that cannot be started.
+fn send(db: &Connection, commit: &TurnCommit, effects: &mut Effects) -> Result<(), StoreError> {
+    let mut starts = commit.starts.iter();
+    for event in &commit.turn.produced {
+        match event {
+            Event::EventSent { instance_id, name, data } => {
+                let Some((key, status)) = instances::find(db, instance_id)? else { continue };
+                if perennial_core::decide(Some(status), perennial_core::Command::RaiseEvent).is_ok() {
+                    let message = Message::ExternalEvent { number: None, name: name.clone(), data: data.clone() };
+                    deliver(db, key, &message)?;
+                    effects.woken.push(key);
+                }
+            }
+            Event::ChildScheduled { task, name, instance_id, target, .. } => {
+                let task = TaskRef { execution: commit.expected.execution, generation: commit.expected.generation, task: *task };
+                start_child(db, commit, task, 1, (name, instance_id, target), &mut starts, effects)?;
+            }
+            Event::InstanceStarted { name, instance_id, target, .. } => {
+                let problem = match target.failure("orchestration", name) {
+                    Some(failure) => Some(failure.message),
+                    None => match starts.next() {
+                        Some(new) => try_start(db, new, commit, effects)?,
+                        None => return Err(missing_start(instance_id)),
+                    },
+                };
+                if let Some(reason) = problem {
+                    let skipped = Message::StartSkipped { instance_id: instance_id.clone(), reason };
+                    if !commit.after.status.is_end() && commit.turn.next.is_none() {
+                        deliver(db, commit.key, &skipped)?;
+                        effects.woken.push(commit.key);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    for event in &commit.turn.received {
+        if let Event::ChildRetried { task, attempt, instance_id } = event {
+            let task = TaskRef { execution: commit.expected.execution, generation: commit.expected.generation, task: *task };
+            start_child(db, commit, task, *attempt, ("", instance_id, &Target::Native), &mut starts, effects)?;
+        }
+    }
+    Ok(())
+}
+
+fn start_child(
+    db: &Connection,
+    commit: &TurnCommit,
+    task: TaskRef,
+    attempt: u32,
+    (name, instance_id, target): (&str, &str, &Target),
+    starts: &mut std::slice::Iter<'_, NewInstance>,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let failure = match target.failure("orchestration", name) {
+        Some(failure) => failure,
+        None => {
+            let new = starts.next().ok_or_else(|| missing_start(instance_id))?;
+            match try_start(db, new, commit, effects)? {
+                None => return Ok(()),
+                Some(reason) => perennial_core::Failure::permanent(perennial_core::kind::INSTANCE_EXISTS, reason),
+            }
+        }
+    };
+    deliver(db, commit.key, &Message::ChildEnded { task, attempt, outcome: Err(failure) })?;
+    effects.woken.push(commit.key);
+    Ok(())
+}
+
+fn missing_start(id: &str) -> StoreError {
+    StoreError::Corrupt(format!("a turn starts {id:?} without saying how"))
+}
+
+/// Starts an instance for another one, or says why not: an id that is or was in use is not used again.
+fn try_start(db: &Connection, new: &NewInstance, commit: &TurnCommit, effects: &mut Effects) -> Result<Option<String>, StoreError> {
+    let id = &new.start.instance_id;
+    if let Some((_, status)) = instances::find(db, id)? {
+        return Ok(Some(format!("instance {id:?} exists already and is {status}")));
+    }
+    create::insert_pending(db, new, commit.turn.at)?;
+    effects.woken.push(new.key);
+    Ok(None)
+}
+
+/// Begins the next execution of an instance: a fresh history, the events that move over, then those that wait already.
+fn continue_as_new(
+    db: &Connection,
+    key: InstanceKey,
+    execution: u32,
+    next: &Start,
+    carried: &[Message],
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let mut waiting = db.prepare_cached("SELECT message FROM inbox WHERE instance = ?1 ORDER BY seq")?;
+    let waiting: Vec<Vec<u8>> = waiting.query_map([key.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?.execute([key.0])?;
+    db.prepare_cached(
+        "UPDATE instance SET execution = ?1, execution_id = ?2, version = ?3, module = ?4, generation = 0, next_event = 0, turns = 0,
+             history_bytes = 0, waiting = NULL
+         WHERE key = ?5",
+    )?
+    .execute(params![next.execution, next.execution_id, next.version, next.module.map(|d| d.0), key.0])?;
+    deliver(db, key, &Message::Start(Box::new(next.clone())))?;
+    for message in carried {
+        deliver(db, key, message)?;
+    }
+    for message in waiting {
+        instances::deliver_encoded(db, key, &message)?;
+    }
+    db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?.execute(params![key.0, execution])?;
+    effects.garbage = true;
+    effects.woken.push(key);
+    Ok(())
+}
+
+/// What a status row says of a state.
+pub(crate) fn summary(state: &perennial_core::State) -> Summary {
+    let (status, output, failure) = match &state.phase {
+        Phase::NotStarted if state.suspended => (Status::Suspended, None, None),
+        Phase::NotStarted => (Status::Pending, None, None),
+        Phase::Running if state.suspended => (Status::Suspended, None, None),
+        Phase::Running | Phase::Returned { .. } | Phase::ContinuedAsNew => (Status::Running, None, None),
+        Phase::Completed { output } => (Status::Completed, output.clone(), None),
+        Phase::Failed { failure } => (Status::Failed, None, Some(failure.clone())),
+        Phase::Terminated { reason } => (Status::Terminated, reason.as_deref().map(reason_as_output), None),
+    };
+    Summary {
+        status,
+        returned: matches!(state.phase, Phase::Returned { .. }),
+        history_bytes: state.history_bytes,
+        custom_status: state.custom_status.clone(),
+        output,
+        failure,
+        waiting: state.waiting.clone(),
+    }
+}
+
+/// The output of an instance that was ended from outside is the reason given.
+fn reason_as_output(reason: &str) -> perennial_core::Json {
+    perennial_core::Json::from_text(serde_json::Value::from(reason).to_string())
+}

@@ -1,0 +1,118 @@
+//! Making instances, and making room for them where their id is in use.
+
+use perennial_core::{Command, Decision, Failure, Message, Rejection, Reuse, Start, Status, Timestamp, decide, kind};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::store::codec::{decode, encode};
+use crate::store::commit::{CreateOutcome, tell_parent};
+use crate::store::instances::{self, Row, find};
+use crate::store::types::{Effects, InstanceKey, NewInstance};
+use crate::store::{StoreError, tasks};
+
+/// Whether an id is free now.
+pub(crate) enum Created {
+    Yes,
+    No(Rejection),
+}
+
+/// An execution number that means all of an instance's executions.
+pub(crate) const ALL_EXECUTIONS: i64 = -1;
+
+/// Makes sure that the id of `start` is free, or says why it is not.
+pub(crate) fn make_room(
+    db: &Connection,
+    start: &Start,
+    reuse: Reuse,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Created, StoreError> {
+    let found = find(db, &start.instance_id)?;
+    match decide(found.map(|(_, status)| status), Command::Start(reuse)) {
+        Ok(Decision::Create) => Ok(Created::Yes),
+        Ok(_) => {
+            if let Some((key, status)) = found {
+                replace(db, key, status, now, effects)?;
+            }
+            Ok(Created::Yes)
+        }
+        Err(rejection) => Ok(Created::No(rejection)),
+    }
+}
+
+/// Takes an instance out of the way: a live one ends first, and its parent is told.
+fn replace(db: &Connection, key: InstanceKey, status: Status, _now: Timestamp, effects: &mut Effects) -> Result<(), StoreError> {
+    let mut parent = db.prepare_cached("SELECT id, parent FROM instance WHERE key = ?1")?;
+    let (id, parent): (String, Option<Vec<u8>>) = parent.query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if !status.is_end() {
+        if let Some(parent) = parent {
+            let failure = Failure::permanent(kind::REPLACED, format!("instance {id:?} was replaced by a new one with the same id"));
+            tell_parent(db, &decode(&parent, "a parent")?, Err(failure), effects)?;
+        }
+        effects.ended.push(id);
+    }
+    forget(db, key, effects)
+}
+
+/// Removes an instance; what it leaves behind is deleted later, in batches.
+pub(crate) fn forget(db: &Connection, key: InstanceKey, effects: &mut Effects) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM instance WHERE key = ?1")?.execute([key.0])?;
+    tasks::delete_all(db, key)?;
+    db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?.execute([key.0])?;
+    db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?
+        .execute(params![key.0, ALL_EXECUTIONS])?;
+    effects.gone.push(key);
+    effects.garbage = true;
+    Ok(())
+}
+
+/// Accepts a start whose first turn comes later.
+pub(crate) fn start(db: &Connection, new: &NewInstance, now: Timestamp, effects: &mut Effects) -> Result<CreateOutcome, StoreError> {
+    effects.clear();
+    match make_room(db, &new.start, new.reuse, now, effects)? {
+        Created::No(rejection) => return Ok(Err(rejection)),
+        Created::Yes => insert_pending(db, new, now)?,
+    }
+    effects.woken.push(new.key);
+    Ok(Ok(()))
+}
+
+/// Adds an instance that has its start in its inbox.
+pub(crate) fn insert_pending(db: &Connection, new: &NewInstance, now: Timestamp) -> Result<(), StoreError> {
+    let row = Row {
+        status: Status::Pending,
+        next_event: 0,
+        turns: 0,
+        inbox_next: 1,
+        started_at: None,
+        updated_at: now,
+        after: None,
+    };
+    instances::insert(db, new, &row)?;
+    let message = encode(&Message::Start(new.start.clone()))?;
+    db.prepare_cached("INSERT INTO inbox (instance, seq, message) VALUES (?1, 0, ?2)")?.execute(params![new.key.0, message])?;
+    Ok(())
+}
+
+/// Deletes up to `rows` rows that are no longer needed. Whether more are left.
+pub(crate) fn collect_garbage(db: &Connection, rows: u32) -> Result<bool, StoreError> {
+    let mut next = db.prepare_cached("SELECT instance, execution FROM garbage LIMIT 1")?;
+    let next: Option<(i64, i64)> = next.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((instance, execution)) = next else { return Ok(false) };
+    let deleted = if execution == ALL_EXECUTIONS {
+        db.prepare_cached(
+            "DELETE FROM turn WHERE (instance, execution, number) IN
+                 (SELECT instance, execution, number FROM turn WHERE instance = ?1 LIMIT ?2)",
+        )?
+        .execute(params![instance, rows])?
+    } else {
+        db.prepare_cached(
+            "DELETE FROM turn WHERE (instance, execution, number) IN
+                 (SELECT instance, execution, number FROM turn WHERE instance = ?1 AND execution = ?2 LIMIT ?3)",
+        )?
+        .execute(params![instance, execution, rows])?
+    };
+    if deleted < rows as usize {
+        db.prepare_cached("DELETE FROM garbage WHERE instance = ?1 AND execution = ?2")?.execute(params![instance, execution])?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,71 @@
+//! What can go wrong with a hub's file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What can go wrong with a hub's file. Cheap to clone: one failed commit is the answer to everyone who was in it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk or SQLite failed. Nothing of the operation was kept.
+    #[error("the hub could not be read or written: {0}")]
+    Sqlite(Arc<rusqlite::Error>),
+    /// A file beside the hub, or its directory, could not be used.
+    #[error("{what} {path}: {source}")]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What came of it.
+        source: Arc<std::io::Error>,
+    },
+    /// There is no hub.
+    #[error("there is no task hub at {0}; deploy a module or start a host to make it")]
+    Missing(PathBuf),
+    /// The file is something else. It is left alone.
+    #[error("{0} is not a task hub; it was left as it is")]
+    NotAHub(PathBuf),
+    /// A newer Perennial wrote the file. It is left alone.
+    #[error("{path} was written by a newer version of Perennial (format {found}; this one knows {known}); it was left as it is")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that this binary knows.
+        known: u32,
+    },
+    /// What the file says cannot be.
+    #[error("the hub is damaged: {0}")]
+    Corrupt(String),
+    /// Another process owns the hub.
+    #[error("the task hub is in use by {0}")]
+    Owned(String),
+    /// Another owner took the hub over; this one may not write any more.
+    #[error("another process has taken the hub over")]
+    Fenced,
+    /// The instance is not where the turn left it: it was replaced or purged meanwhile.
+    #[error("the instance changed meanwhile")]
+    Conflict,
+    /// The store is shutting down.
+    #[error("the host is shutting down")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => Self::Corrupt(error.to_string()),
+            _ => Self::Sqlite(Arc::new(error)),
+        }
+    }
+}
+
+impl StoreError {
+    /// Wraps what came of using a file.
+    pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { what, path, source: Arc::new(source) }
+    }
+}

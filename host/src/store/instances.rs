@@ -1,0 +1,131 @@
+//! Status rows and inboxes.
+
+use perennial_core::{Message, Status};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::store::StoreError;
+use crate::store::codec::{encode, int};
+use crate::store::types::{InstanceKey, NewInstance, Summary};
+use perennial_core::Timestamp;
+
+/// What a fresh status row says beside its start.
+pub(crate) struct Row<'a> {
+    pub(crate) status: Status,
+    pub(crate) next_event: u64,
+    pub(crate) turns: u32,
+    pub(crate) inbox_next: u64,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) after: Option<&'a Summary>,
+}
+
+/// Numbers of the statuses in the file.
+pub(crate) fn status_number(status: Status) -> u8 {
+    match status {
+        Status::Pending => 0,
+        Status::Running => 1,
+        Status::Suspended => 2,
+        Status::Completed => 3,
+        Status::Failed => 4,
+        Status::Terminated => 5,
+    }
+}
+
+/// Reads what [`status_number`] wrote.
+pub(crate) fn status_of(number: u8) -> Result<Status, StoreError> {
+    let found = Status::ALL.into_iter().find(|status| status_number(*status) == number);
+    found.ok_or_else(|| StoreError::Corrupt(format!("{number} is no status")))
+}
+
+/// The instance with an id.
+pub(crate) fn find(db: &Connection, id: &str) -> Result<Option<(InstanceKey, Status)>, StoreError> {
+    let mut query = db.prepare_cached("SELECT key, status FROM instance WHERE id = ?1")?;
+    let row: Option<(i64, u8)> = query.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    row.map(|(key, status)| Ok((InstanceKey(key), status_of(status)?))).transpose()
+}
+
+/// Adds a status row.
+pub(crate) fn insert(db: &Connection, new: &NewInstance, row: &Row<'_>) -> Result<(), StoreError> {
+    let start = &new.start;
+    let tags = if start.tags.is_empty() {
+        None
+    } else {
+        let object: serde_json::Map<_, _> = start.tags.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+        Some(serde_json::Value::Object(object).to_string())
+    };
+    let waiting = row.after.filter(|after| !after.status.is_end()).map(|after| encode(&after.waiting)).transpose()?;
+    let failure = row.after.and_then(|after| after.failure.as_ref()).map(encode).transpose()?;
+    db.prepare_cached(
+        "INSERT INTO instance (key, id, name, version, module, status, execution, execution_id, generation, next_event, turns,
+             history_bytes, inbox_next, returned, deliveries, created_at, started_at, updated_at, scheduled_for, parent_id, parent, tags,
+             custom_status, output, failure, waiting)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, ?13, 0, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
+    )?
+    .execute(params![
+        new.key.0,
+        start.instance_id,
+        start.name,
+        start.version,
+        start.module.map(|digest| digest.0),
+        status_number(row.status),
+        start.execution,
+        start.execution_id,
+        int(row.next_event),
+        row.turns,
+        int(row.after.map_or(0, |after| after.history_bytes)),
+        int(row.inbox_next),
+        row.after.is_some_and(|after| after.returned),
+        int(start.accepted_at.0),
+        row.started_at.map(|at| int(at.0)),
+        int(row.updated_at.0),
+        start.scheduled_for.map(|at| int(at.0)),
+        start.parent.as_ref().map(|parent| parent.instance_id.as_str()),
+        start.parent.as_ref().map(encode).transpose()?,
+        tags,
+        row.after.and_then(|after| after.custom_status.as_ref()).map(|json| json.as_str()),
+        row.after.and_then(|after| after.output.as_ref()).map(|json| json.as_str()),
+        failure,
+        waiting,
+    ])?;
+    Ok(())
+}
+
+/// Puts a message at the end of an inbox. Its number is taken under the instance's row.
+pub(crate) fn deliver(db: &Connection, key: InstanceKey, message: &Message) -> Result<u64, StoreError> {
+    deliver_encoded(db, key, &encode(message)?)
+}
+
+/// As [`deliver`], for a message that is encoded already.
+pub(crate) fn deliver_encoded(db: &Connection, key: InstanceKey, message: &[u8]) -> Result<u64, StoreError> {
+    let mut take = db.prepare_cached("UPDATE instance SET inbox_next = inbox_next + 1 WHERE key = ?1 RETURNING inbox_next - 1")?;
+    let seq: Option<i64> = take.query_row([key.0], |row| row.get(0)).optional()?;
+    let seq = seq.ok_or(StoreError::Conflict)?;
+    db.prepare_cached("INSERT INTO inbox (instance, seq, message) VALUES (?1, ?2, ?3)")?.execute(params![key.0, seq, message])?;
+    Ok(crate::store::codec::uint(seq))
+}
+
+/// Whether an instance is there and has not ended.
+pub(crate) fn is_live(db: &Connection, key: InstanceKey) -> Result<bool, StoreError> {
+    let mut query = db.prepare_cached("SELECT status FROM instance WHERE key = ?1")?;
+    let status: Option<u8> = query.query_row([key.0], |row| row.get(0)).optional()?;
+    Ok(match status {
+        Some(status) => !status_of(status)?.is_end(),
+        None => false,
+    })
+}
+
+/// Says why the host cannot go on with an instance, or that it can again.
+pub(crate) fn quarantine(db: &Connection, key: InstanceKey, reason: Option<&str>) -> Result<(), StoreError> {
+    let status = status_number(if reason.is_some() { Status::Suspended } else { Status::Running });
+    db.prepare_cached("UPDATE instance SET quarantine = ?1, status = ?2 WHERE key = ?3 AND status < 3")?
+        .execute(params![reason, status, key.0])?;
+    Ok(())
+}
+
+/// Takes messages out of an inbox.
+pub(crate) fn discard(db: &Connection, key: InstanceKey, seqs: &[u64]) -> Result<(), StoreError> {
+    for seq in seqs {
+        db.prepare_cached("DELETE FROM inbox WHERE instance = ?1 AND seq = ?2")?.execute(params![key.0, int(*seq)])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Who owns a hub: an OS lock on a file of its own beside it.
+//!
+//! The lock of a process that died is free at once. What the file says is only for people and for finding the owner's socket; the lock
+//! itself is the truth. The hub's own file is never locked this way, so that anyone may read it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::StoreError;
+use crate::store::open::with_suffix;
+
+/// What an owner says about itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct OwnerNote {
+    /// Its process.
+    pub(crate) pid: u32,
+    /// Its version of Perennial.
+    pub(crate) version: String,
+    /// What kind of process it is, such as `perennial serve`.
+    pub(crate) what: String,
+    /// Where it listens for the news that a command is waiting.
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// The right to change a hub, until dropped.
+#[derive(Debug)]
+pub(crate) struct OwnerLock {
+    file: File,
+}
+
+impl OwnerLock {
+    /// Takes the lock, or says who has it.
+    ///
+    /// # Errors
+    /// [`StoreError::Owned`] if another process has it; [`StoreError::File`] if the lock file cannot be used.
+    pub(crate) fn take(hub: &Path) -> Result<Self, StoreError> {
+        let path = lock_path(hub);
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = open.map_err(StoreError::file("could not open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { file }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Owned(match read_note(hub) {
+                Some(note) => format!("{} (process {})", note.what, note.pid),
+                None => "another process".to_owned(),
+            })),
+            Err(TryLockError::Error(error)) => Err(StoreError::file("could not lock", path)(error)),
+        }
+    }
+
+    /// Says who the owner is.
+    pub(crate) fn write_note(&mut self, note: &OwnerNote) -> std::io::Result<()> {
+        let text = serde_json::to_vec(note)?;
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(&text)
+    }
+}
+
+impl Drop for OwnerLock {
+    fn drop(&mut self) {
+        // The lock goes with the file handle; an empty note is only tidier.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// What the owner of a hub says about itself, if it says anything.
+pub(crate) fn read_note(hub: &Path) -> Option<OwnerNote> {
+    let mut text = String::new();
+    File::open(lock_path(hub)).ok()?.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn lock_path(hub: &Path) -> PathBuf {
+    with_suffix(hub, ".lock")
+}

@@ -1,0 +1,78 @@
+//! One SQLite file: everything a hub knows.
+//!
+//! Invariants: a turn's events, its consumed inbox, its new tasks, its messages to others and its status row go down in one transaction or
+//! not at all; only the owner writes, through one [`Writer`]; anyone may read. SQL stands only here, and it stores what the core decided:
+//! no rule about statuses or histories is made in it.
+
+mod codec;
+mod commands;
+mod commit;
+mod create;
+mod error;
+mod instances;
+mod lock;
+mod modules;
+mod open;
+mod queries;
+mod tasks;
+mod types;
+mod write;
+mod writer;
+
+pub(crate) use codec::{decode, encode};
+pub(crate) use commit::summary;
+pub(crate) use error::StoreError;
+pub(crate) use lock::{OwnerLock, OwnerNote, read_note};
+pub(crate) use modules::NameRows;
+pub(crate) use open::with_suffix;
+pub(crate) use queries::{ListQuery, Reader};
+pub use types::{Definition, DefinitionKind, Repointed};
+pub(crate) use types::{
+    Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Retry, TaskRow, TaskRowKind, TurnCommit,
+};
+pub(crate) use write::{Change, Outcome, Verdict, Write};
+pub(crate) use writer::{Writer, WriterCounts};
+
+use std::path::Path;
+
+use perennial_core::Timestamp;
+use rusqlite::TransactionBehavior;
+
+/// A hub in the hands of its owner.
+pub(crate) struct Owned {
+    /// The right to write.
+    pub(crate) lock: OwnerLock,
+    /// The thread that writes.
+    pub(crate) writer: Writer,
+    /// Everything that reads.
+    pub(crate) reader: Reader,
+}
+
+/// Takes a hub over, making it where there is none.
+///
+/// # Errors
+/// [`StoreError::Owned`] if another process has it, and the errors of a file that cannot be used. Nothing is changed then.
+pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(StoreError::file("could not create the directory", parent))?;
+    }
+    let lock = OwnerLock::take(path)?;
+    open::create(path, now)?;
+    let mut db = open::connect_writer(path)?;
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let epoch: i64 = tx.query_row("UPDATE hub SET owner_epoch = owner_epoch + 1 RETURNING owner_epoch", [], |row| row.get(0))?;
+    tx.commit()?;
+    let reader = Reader::open(path)?;
+    let writer = Writer::start(path.to_owned(), db, codec::uint(epoch))?;
+    Ok(Owned { lock, writer, reader })
+}
+
+/// Appends a command to a hub that another process owns.
+pub(crate) fn append_command(path: &Path, token: &str, body: &[u8], now: Timestamp) -> Result<(), StoreError> {
+    commands::append(&open::connect_writer(path)?, token, body, now)
+}
+
+/// Takes back a command of this process, or forgets it once its answer was read.
+pub(crate) fn forget_command(path: &Path, token: &str) -> Result<(), StoreError> {
+    commands::forget(&open::connect_writer(path)?, token)
+}

@@ -1,0 +1,170 @@
+//! Modules, and what names mean.
+
+use std::collections::BTreeMap;
+
+use perennial_core::{Digest, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::store::StoreError;
+use crate::store::codec::{int, uint};
+use crate::store::types::{Definition, DefinitionKind, ModuleRow, NewModule, Repointed};
+
+/// Why a module is not deployed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct NameTaken {
+    pub(crate) kind: DefinitionKind,
+    pub(crate) name: String,
+    pub(crate) owner: String,
+}
+
+/// What all names mean.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NameRows {
+    /// Orchestrations and activities: the module, its digest, the version.
+    pub(crate) definitions: BTreeMap<(DefinitionKind, String), (String, Digest, Option<String>)>,
+    /// Versions of orchestrations.
+    pub(crate) versions: BTreeMap<(String, String), Digest>,
+    /// Activities that each module defines, whether or not it is the newest.
+    pub(crate) activities_of: BTreeMap<Digest, Vec<String>>,
+}
+
+/// Stores a module, and points the names that it defines to it.
+pub(crate) fn deploy(db: &Connection, new: &NewModule, now: Timestamp) -> Result<Result<Vec<Repointed>, NameTaken>, StoreError> {
+    let mut repointed = Vec::new();
+    for definition in &new.definitions {
+        let before: Option<(String, [u8; 32])> = db
+            .prepare_cached("SELECT module, digest FROM definition WHERE kind = ?1 AND name = ?2")?
+            .query_row(params![number(definition.kind), definition.name], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        if let Some((owner, _)) = &before
+            && *owner != new.name
+            && !new.replace
+        {
+            return Ok(Err(NameTaken { kind: definition.kind, name: definition.name.clone(), owner: owner.clone() }));
+        }
+        let before = before.map(|(_, digest)| Digest(digest));
+        repointed.push(Repointed {
+            kind: definition.kind,
+            name: definition.name.clone(),
+            before,
+            changed: before != Some(new.digest),
+        });
+    }
+    let definitions = serde_json::to_string(&new.definitions).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    let imports = serde_json::to_string(&new.imports).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    db.execute(
+        "INSERT OR IGNORE INTO module (digest, component, contract, definitions, imports, stored_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![new.digest.0, new.component, new.contract, definitions, imports, int(now.0)],
+    )?;
+    db.execute(
+        "INSERT INTO module_name (name, digest, grants, deployed_at) VALUES (?1, ?2, coalesce(?3, '{}'), ?4)
+         ON CONFLICT (name) DO UPDATE SET digest = ?2, grants = coalesce(?3, grants), deployed_at = ?4",
+        params![new.name, new.digest.0, new.grants, int(now.0)],
+    )?;
+    // Names that the module no longer defines mean nothing any more for new instances.
+    db.execute("DELETE FROM definition WHERE module = ?1", [&new.name])?;
+    for definition in &new.definitions {
+        db.execute(
+            "INSERT OR REPLACE INTO definition (kind, name, module, digest, version) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![number(definition.kind), definition.name, new.name, new.digest.0, definition.version],
+        )?;
+        if let (DefinitionKind::Orchestration, Some(version)) = (definition.kind, &definition.version) {
+            db.execute(
+                "INSERT OR REPLACE INTO definition_version (name, version, digest) VALUES (?1, ?2, ?3)",
+                params![definition.name, version, new.digest.0],
+            )?;
+        }
+    }
+    Ok(Ok(repointed))
+}
+
+/// Changes what a module is granted. `false` if there is no such module.
+pub(crate) fn grant(db: &Connection, name: &str, grants: &str) -> Result<bool, StoreError> {
+    Ok(db.execute("UPDATE module_name SET grants = ?1 WHERE name = ?2", params![grants, name])? == 1)
+}
+
+/// Reads what all names mean.
+pub(crate) fn names(db: &Connection) -> Result<NameRows, StoreError> {
+    let mut rows = NameRows::default();
+    let mut query = db.prepare("SELECT kind, name, module, digest, version FROM definition")?;
+    let mut found = query.query([])?;
+    while let Some(row) = found.next()? {
+        let key = (kind_of(row.get(0)?)?, row.get(1)?);
+        rows.definitions.insert(key, (row.get(2)?, Digest(row.get(3)?), row.get(4)?));
+    }
+    let mut query = db.prepare("SELECT name, version, digest FROM definition_version")?;
+    let mut found = query.query([])?;
+    while let Some(row) = found.next()? {
+        rows.versions.insert((row.get(0)?, row.get(1)?), Digest(row.get(2)?));
+    }
+    let mut query = db.prepare("SELECT digest, definitions FROM module")?;
+    let mut found = query.query([])?;
+    while let Some(row) = found.next()? {
+        let definitions = definitions(&row.get::<_, String>(1)?)?;
+        let activities = definitions.into_iter().filter(|d| d.kind == DefinitionKind::Activity).map(|d| d.name).collect();
+        rows.activities_of.insert(Digest(row.get(0)?), activities);
+    }
+    Ok(rows)
+}
+
+/// The bytes of a module.
+pub(crate) fn component(db: &Connection, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut query = db.prepare_cached("SELECT component FROM module WHERE digest = ?1")?;
+    Ok(query.query_row([digest.0], |row| row.get(0)).optional()?)
+}
+
+/// What the newest deployment with this digest, or of the name that had it, is granted.
+pub(crate) fn grants(db: &Connection, digest: Digest) -> Result<Option<String>, StoreError> {
+    // A live instance may be pinned to a digest that its name has left behind: the grants belong to the name, which still owns the same
+    // activities.
+    let mut query = db.prepare_cached(
+        "SELECT grants FROM module_name WHERE digest = ?1
+         UNION ALL
+         SELECT n.grants FROM module m, json_each(m.definitions) d
+             JOIN definition c ON c.name = d.value ->> 'name' JOIN module_name n ON n.name = c.module
+             WHERE m.digest = ?1
+         LIMIT 1",
+    )?;
+    Ok(query.query_row([digest.0], |row| row.get(0)).optional()?)
+}
+
+/// All modules, by name.
+pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
+    let mut query = db.prepare(
+        "SELECT n.name, n.digest, m.definitions, m.imports, n.grants, n.deployed_at, length(m.component)
+         FROM module_name n JOIN module m ON m.digest = n.digest ORDER BY n.name",
+    )?;
+    let mut found = query.query([])?;
+    let mut modules = Vec::new();
+    while let Some(row) = found.next()? {
+        modules.push(ModuleRow {
+            name: row.get(0)?,
+            digest: Digest(row.get(1)?),
+            definitions: definitions(&row.get::<_, String>(2)?)?,
+            imports: serde_json::from_str(&row.get::<_, String>(3)?).map_err(|e| StoreError::Corrupt(e.to_string()))?,
+            grants: row.get(4)?,
+            deployed_at: Timestamp(uint(row.get(5)?)),
+            size: uint(row.get(6)?),
+        });
+    }
+    Ok(modules)
+}
+
+fn definitions(text: &str) -> Result<Vec<Definition>, StoreError> {
+    serde_json::from_str(text).map_err(|e| StoreError::Corrupt(format!("the definitions of a module: {e}")))
+}
+
+fn number(kind: DefinitionKind) -> u8 {
+    match kind {
+        DefinitionKind::Orchestration => 0,
+        DefinitionKind::Activity => 1,
+    }
+}
+
+fn kind_of(number: u8) -> Result<DefinitionKind, StoreError> {
+    match number {
+        0 => Ok(DefinitionKind::Orchestration),
+        1 => Ok(DefinitionKind::Activity),
+        other => Err(StoreError::Corrupt(format!("{other} is no kind of definition"))),
+    }
+}

@@ -1,0 +1,349 @@
+//! What is read: by the engine, by clients, by other processes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use perennial_core::{Envelope, Event, Message, Status, Timestamp, Turn};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use crate::store::codec::{decode, int, uint};
+use crate::store::types::{InboxPage, InstanceKey, InstanceRow, TaskRow};
+use crate::store::{StoreError, commands, instances, modules, open, tasks};
+
+/// Connections that are kept for the next reader.
+const IDLE_MAX: usize = 8;
+
+/// Reads a hub, from any thread, whoever owns it.
+pub(crate) struct Reader {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// Which instances a list shows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListQuery {
+    pub(crate) statuses: Vec<Status>,
+    pub(crate) id_prefix: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) created_from: Option<Timestamp>,
+    pub(crate) created_to: Option<Timestamp>,
+    /// Only what comes after this one, newest first.
+    pub(crate) after: Option<(Timestamp, i64)>,
+    pub(crate) limit: u32,
+}
+
+impl Reader {
+    /// Opens a hub for reading.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let first = open::connect_reader(path)?;
+        Ok(Self { path: path.to_owned(), idle: Mutex::new(vec![first]) })
+    }
+
+    fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        let db = match idle {
+            Some(db) => db,
+            None => open::connect_reader(&self.path)?,
+        };
+        let result = read(&db);
+        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(db);
+        }
+        result
+    }
+
+    /// The instance with an id.
+    pub(crate) fn instance(&self, id: &str) -> Result<Option<InstanceRow>, StoreError> {
+        self.with(|db| one_instance(db, "id = ?1", [id]))
+    }
+
+    /// The instance with a key.
+    pub(crate) fn instance_by_key(&self, key: InstanceKey) -> Result<Option<InstanceRow>, StoreError> {
+        self.with(|db| one_instance(db, "key = ?1", [key.0]))
+    }
+
+    /// A page of instances, newest first.
+    pub(crate) fn list(&self, query: &ListQuery) -> Result<Vec<InstanceRow>, StoreError> {
+        use rusqlite::types::Value;
+        let mut clauses = vec!["1".to_owned()];
+        let mut values: Vec<Value> = Vec::new();
+        let mut clause = |text: &str, value: Value| {
+            values.push(value);
+            clauses.push(text.replace('?', &format!("?{}", values.len())));
+        };
+        if let Some(prefix) = &query.id_prefix {
+            clause("id >= ?", prefix.clone().into());
+            if let Some(end) = prefix_end(prefix) {
+                clause("id < ?", end.into());
+            }
+        }
+        if let Some(name) = &query.name {
+            clause("name = ?", name.clone().into());
+        }
+        if let Some(from) = query.created_from {
+            clause("created_at >= ?", int(from.0).into());
+        }
+        if let Some(to) = query.created_to {
+            clause("created_at < ?", int(to.0).into());
+        }
+        if let Some((at, key)) = query.after {
+            clause("created_at <= ?", int(at.0).into());
+            values.push(int(at.0).into());
+            values.push(key.into());
+            clauses.push(format!("(created_at, key) < (?{}, ?{})", values.len() - 1, values.len()));
+        }
+        if !query.statuses.is_empty() {
+            let numbers: Vec<String> = query.statuses.iter().map(|s| instances::status_number(*s).to_string()).collect();
+            clauses.push(format!("status IN ({})", numbers.join(", ")));
+        }
+        let sql = format!(
+            "SELECT {COLUMNS} FROM instance WHERE {} ORDER BY created_at DESC, key DESC LIMIT {}",
+            clauses.join(" AND "),
+            query.limit
+        );
+        self.with(|db| {
+            let mut statement = db.prepare_cached(&sql)?;
+            let mut rows = statement.query(params_from_iter(values))?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(instance_of(row)?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// How many instances are in each status.
+    pub(crate) fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare_cached("SELECT status, count(*) FROM instance GROUP BY status")?;
+            let mut rows = query.query([])?;
+            let mut counts = Vec::new();
+            while let Some(row) = rows.next()? {
+                counts.push((instances::status_of(row.get(0)?)?, uint(row.get(1)?)));
+            }
+            Ok(counts)
+        })
+    }
+
+    /// The turns of an execution from a number on, in order, at most `limit` of them.
+    pub(crate) fn turns(&self, key: InstanceKey, execution: u32, from: u32, limit: u32) -> Result<Vec<Turn>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT number, first_event, at, answer, received, produced FROM turn
+                 WHERE instance = ?1 AND execution = ?2 AND number >= ?3 ORDER BY number LIMIT ?4",
+            )?;
+            let mut rows = query.query(params![key.0, execution, from, limit])?;
+            let mut turns = Vec::new();
+            while let Some(row) = rows.next()? {
+                let number: u32 = row.get(0)?;
+                let events = |column, what: &str| -> Result<Vec<Event>, StoreError> {
+                    decode(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?, &format!("turn {number}, {what}"))
+                };
+                turns.push(Turn {
+                    number,
+                    first_event: uint(row.get(1)?),
+                    at: Timestamp(uint(row.get(2)?)),
+                    answer: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+                    received: events(4, "received")?,
+                    produced: events(5, "produced")?,
+                    next: None,
+                });
+            }
+            Ok(turns)
+        })
+    }
+
+    /// Messages of an inbox from a number on.
+    pub(crate) fn inbox(&self, key: InstanceKey, from: u64, limit: u32) -> Result<InboxPage, StoreError> {
+        self.with(|db| {
+            let mut query =
+                db.prepare_cached("SELECT seq, message FROM inbox WHERE instance = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3")?;
+            let mut rows = query.query(params![key.0, int(from), limit])?;
+            let mut envelopes = Vec::new();
+            while let Some(row) = rows.next()? {
+                let seq = uint(row.get(0)?);
+                let message: Message = decode(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?, "a message")?;
+                envelopes.push(Envelope { seq: Some(seq), message });
+            }
+            let more = envelopes.len() >= limit as usize;
+            Ok(InboxPage { envelopes, more })
+        })
+    }
+
+    /// Live instances that have messages in their inbox.
+    pub(crate) fn with_messages(&self) -> Result<Vec<InstanceKey>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare("SELECT DISTINCT instance FROM inbox")?;
+            let rows = query.query_map([], |row| Ok(InstanceKey(row.get(0)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Instances that are suspended.
+    pub(crate) fn suspended(&self) -> Result<Vec<InstanceKey>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare("SELECT key FROM instance WHERE status = ?1")?;
+            let rows = query.query_map([instances::status_number(Status::Suspended)], |row| Ok(InstanceKey(row.get(0)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Open tasks of one instance.
+    pub(crate) fn tasks_of(&self, key: InstanceKey) -> Result<Vec<TaskRow>, StoreError> {
+        self.tasks("WHERE instance = ?1 ORDER BY task", [key.0])
+    }
+
+    /// Activities that may run at once, after a place in the order of instances and tasks.
+    pub(crate) fn ready_activities(&self, after: (InstanceKey, i64), limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+        self.tasks(
+            "WHERE due IS NULL AND kind = 0 AND (instance, task) > (?1, ?2) ORDER BY instance, task LIMIT ?3",
+            [after.0.0, after.1, i64::from(limit)],
+        )
+    }
+
+    /// Tasks that come due after a time (and, at that time, after a place in the order of instances and tasks), in the order in which
+    /// they do.
+    pub(crate) fn due_tasks(&self, after: (Timestamp, InstanceKey, i64), limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+        self.tasks(
+            "WHERE due IS NOT NULL AND due >= ?1 AND (due, instance, task) > (?1, ?2, ?3) ORDER BY due, instance, task LIMIT ?4",
+            [int(after.0.0), after.1.0, after.2, i64::from(limit)],
+        )
+    }
+
+    fn tasks<const N: usize>(&self, clause: &str, values: [i64; N]) -> Result<Vec<TaskRow>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare_cached(&format!("SELECT {} FROM task {clause}", tasks::COLUMNS))?;
+            let mut rows = query.query(params_from_iter(values))?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(tasks::read(row)?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// Ids and statuses of the children of an instance.
+    pub(crate) fn children(&self, id: &str, limit: u32) -> Result<Vec<(String, Status)>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare_cached("SELECT id, status FROM instance WHERE parent_id = ?1 ORDER BY key LIMIT ?2")?;
+            let mut rows = query.query(params![id, limit])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push((row.get(0)?, instances::status_of(row.get(1)?)?));
+            }
+            Ok(found)
+        })
+    }
+
+    /// The highest key in use.
+    pub(crate) fn last_key(&self) -> Result<InstanceKey, StoreError> {
+        self.with(|db| {
+            let sql = "SELECT max(coalesce((SELECT max(key) FROM instance), 0), coalesce((SELECT max(instance) FROM garbage), 0))";
+            Ok(InstanceKey(db.query_row(sql, [], |row| row.get(0))?))
+        })
+    }
+
+    /// How many times the instance was delivered to a host that did not survive it.
+    pub(crate) fn deliveries(&self, key: InstanceKey) -> Result<u32, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare_cached("SELECT deliveries FROM instance WHERE key = ?1")?;
+            Ok(query.query_row([key.0], |row| row.get(0)).optional()?.unwrap_or(0))
+        })
+    }
+
+    /// Whether rows wait to be deleted.
+    pub(crate) fn has_garbage(&self) -> Result<bool, StoreError> {
+        self.with(|db| Ok(db.query_row("SELECT EXISTS (SELECT 1 FROM garbage)", [], |row| row.get(0))?))
+    }
+
+    /// See [`modules::names`].
+    pub(crate) fn names(&self) -> Result<modules::NameRows, StoreError> {
+        self.with(modules::names)
+    }
+
+    /// See [`modules::component`].
+    pub(crate) fn component(&self, digest: perennial_core::Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(|db| modules::component(db, digest))
+    }
+
+    /// See [`modules::grants`].
+    pub(crate) fn grants(&self, digest: perennial_core::Digest) -> Result<Option<String>, StoreError> {
+        self.with(|db| modules::grants(db, digest))
+    }
+
+    /// See [`modules::list`].
+    pub(crate) fn modules(&self) -> Result<Vec<crate::store::ModuleRow>, StoreError> {
+        self.with(modules::list)
+    }
+
+    /// See [`commands::unanswered`].
+    pub(crate) fn unanswered(&self, limit: u32) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.with(|db| commands::unanswered(db, limit))
+    }
+
+    /// See [`commands::read_answer`].
+    pub(crate) fn answer(&self, token: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(|db| commands::read_answer(db, token))
+    }
+}
+
+const COLUMNS: &str = "key, id, name, version, module, status, execution, execution_id, generation, next_event, turns, history_bytes, \
+     inbox_next, returned, created_at, started_at, updated_at, scheduled_for, parent, tags, custom_status, output, failure, waiting, \
+     quarantine";
+
+fn one_instance(db: &Connection, clause: &str, value: impl rusqlite::Params) -> Result<Option<InstanceRow>, StoreError> {
+    let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM instance WHERE {clause}"))?;
+    let mut rows = query.query(value)?;
+    rows.next()?.map(instance_of).transpose()
+}
+
+fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreError> {
+    use perennial_core::{Digest, Json};
+    let time = |column| -> Result<Option<Timestamp>, StoreError> { Ok(row.get::<_, Option<i64>>(column)?.map(uint).map(Timestamp)) };
+    let json = |column| -> Result<Option<Json>, StoreError> { Ok(row.get::<_, Option<String>>(column)?.map(Json::from_text)) };
+    let blob = |column| -> Result<Option<Vec<u8>>, StoreError> { Ok(row.get(column)?) };
+    let tags: Option<String> = row.get(19)?;
+    let tags = tags.map(|text| serde_json::from_str::<std::collections::BTreeMap<String, String>>(&text));
+    let tags = tags.transpose().map_err(|e| StoreError::Corrupt(format!("the tags of an instance: {e}")))?;
+    Ok(InstanceRow {
+        key: InstanceKey(row.get(0)?),
+        id: row.get(1)?,
+        name: row.get(2)?,
+        version: row.get(3)?,
+        module: row.get::<_, Option<[u8; 32]>>(4)?.map(Digest),
+        status: instances::status_of(row.get(5)?)?,
+        execution: row.get(6)?,
+        execution_id: row.get(7)?,
+        generation: row.get(8)?,
+        next_event: uint(row.get(9)?),
+        turns: row.get(10)?,
+        history_bytes: uint(row.get(11)?),
+        inbox_next: uint(row.get(12)?),
+        returned: row.get(13)?,
+        created_at: time(14)?.unwrap_or_default(),
+        started_at: time(15)?,
+        updated_at: time(16)?.unwrap_or_default(),
+        scheduled_for: time(17)?,
+        parent: blob(18)?.map(|bytes| decode(&bytes, "a parent")).transpose()?,
+        tags: tags.unwrap_or_default().into_iter().collect(),
+        custom_status: json(20)?,
+        output: json(21)?,
+        failure: blob(22)?.map(|bytes| decode(&bytes, "the failure of an instance")).transpose()?,
+        waiting: blob(23)?.map(|bytes| decode(&bytes, "what an instance waits for")).transpose()?.unwrap_or_default(),
+        quarantine: row.get(24)?,
+    })
+}
+
+/// The first text that is after every text with this prefix, in the order of bytes.
+fn prefix_end(prefix: &str) -> Option<String> {
+    let mut chars: Vec<char> = prefix.chars().collect();
+    while let Some(last) = chars.pop() {
+        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+        if let Some(next) = next {
+            chars.push(next);
+            return Some(chars.into_iter().collect());
+        }
+    }
+    None
+}

@@ -1,0 +1,144 @@
+-- The hub: one file, everything in it. Times are milliseconds since 1970, digests are 32 bytes, payloads are JSON text as given.
+
+-- One row: who owns the hub, and how many transactions owners have committed in it.
+CREATE TABLE hub (
+    id           INTEGER PRIMARY KEY CHECK (id = 1),
+    created_at   INTEGER NOT NULL,
+    owner_epoch  INTEGER NOT NULL,
+    commits      INTEGER NOT NULL
+) STRICT;
+
+-- Modules by content. What an instance is pinned to stays here for as long as the instance does.
+CREATE TABLE module (
+    digest       BLOB PRIMARY KEY,
+    component    BLOB NOT NULL,
+    contract     TEXT NOT NULL,
+    definitions  TEXT NOT NULL,
+    imports      TEXT NOT NULL,
+    stored_at    INTEGER NOT NULL
+) STRICT;
+
+-- Modules by name: the digest that was deployed last, and what the module is granted.
+CREATE TABLE module_name (
+    name         TEXT PRIMARY KEY,
+    digest       BLOB NOT NULL,
+    grants       TEXT NOT NULL,
+    deployed_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What a name means for new instances and calls, and which module owns it. Kind 0 is an orchestration, 1 an activity.
+CREATE TABLE definition (
+    kind         INTEGER NOT NULL,
+    name         TEXT NOT NULL,
+    module       TEXT NOT NULL,
+    digest       BLOB NOT NULL,
+    version      TEXT,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
+
+-- Every version of an orchestration that was ever deployed, and the newest module that has it.
+CREATE TABLE definition_version (
+    name         TEXT NOT NULL,
+    version      TEXT NOT NULL,
+    digest       BLOB NOT NULL,
+    PRIMARY KEY (name, version)
+) STRICT, WITHOUT ROWID;
+
+-- Instances: what clients ask about, and the compare-and-set of turns (execution, generation, next_event).
+CREATE TABLE instance (
+    key           INTEGER PRIMARY KEY,
+    id            TEXT NOT NULL,
+    name          TEXT NOT NULL,
+    version       TEXT,
+    module        BLOB,
+    status        INTEGER NOT NULL,
+    execution     INTEGER NOT NULL,
+    execution_id  TEXT NOT NULL,
+    generation    INTEGER NOT NULL,
+    next_event    INTEGER NOT NULL,
+    turns         INTEGER NOT NULL,
+    history_bytes INTEGER NOT NULL,
+    -- The number that the next message of the inbox gets.
+    inbox_next    INTEGER NOT NULL,
+    -- Whether the orchestration returned and waits for tasks that it did not cancel.
+    returned      INTEGER NOT NULL,
+    deliveries    INTEGER NOT NULL,
+    created_at    INTEGER NOT NULL,
+    started_at    INTEGER,
+    updated_at    INTEGER NOT NULL,
+    scheduled_for INTEGER,
+    parent_id     TEXT,
+    parent        BLOB,
+    tags          TEXT,
+    custom_status TEXT,
+    output        TEXT,
+    failure       BLOB,
+    waiting       BLOB,
+    quarantine    TEXT
+) STRICT;
+
+CREATE UNIQUE INDEX instance_id ON instance (id);
+-- Lists are newest first.
+CREATE INDEX instance_created ON instance (created_at, key);
+-- Lists and counts by status; the live ones at start-up.
+CREATE INDEX instance_status ON instance (status, created_at, key);
+-- The children of an instance.
+CREATE INDEX instance_parent ON instance (parent_id) WHERE parent_id IS NOT NULL;
+
+-- Histories: a row for each turn, with its events in the order of their numbers.
+CREATE TABLE turn (
+    instance     INTEGER NOT NULL,
+    execution    INTEGER NOT NULL,
+    number       INTEGER NOT NULL,
+    first_event  INTEGER NOT NULL,
+    at           INTEGER NOT NULL,
+    answer       INTEGER,
+    received     BLOB NOT NULL,
+    produced     BLOB NOT NULL,
+    PRIMARY KEY (instance, execution, number)
+) STRICT, WITHOUT ROWID;
+
+-- Open tasks that the engine must act on: activities (kind 0), timers (1), and children that wait to be tried again (2).
+CREATE TABLE task (
+    instance      INTEGER NOT NULL,
+    task          INTEGER NOT NULL,
+    kind          INTEGER NOT NULL,
+    execution     INTEGER NOT NULL,
+    generation    INTEGER NOT NULL,
+    -- The turn that scheduled it: where its call is.
+    turn          INTEGER NOT NULL,
+    -- When a timer fires or the next attempt starts; NULL for what may run at once.
+    due           INTEGER,
+    attempt       INTEGER NOT NULL,
+    first_started INTEGER,
+    deliveries    INTEGER NOT NULL,
+    failure       BLOB,
+    PRIMARY KEY (instance, task)
+) STRICT, WITHOUT ROWID;
+
+-- The next things that come due.
+CREATE INDEX task_due ON task (due) WHERE due IS NOT NULL;
+
+-- Messages that are durable and not yet part of a history.
+CREATE TABLE inbox (
+    instance     INTEGER NOT NULL,
+    seq          INTEGER NOT NULL,
+    message      BLOB NOT NULL,
+    PRIMARY KEY (instance, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Instances that are gone, and executions that were continued as new, whose rows are still to be deleted in batches. An absent execution
+-- means all of them.
+CREATE TABLE garbage (
+    instance     INTEGER NOT NULL,
+    execution    INTEGER NOT NULL,
+    PRIMARY KEY (instance, execution)
+) STRICT, WITHOUT ROWID;
+
+-- Commands of processes that do not own the hub, and the owner's answers.
+CREATE TABLE command (
+    token        TEXT PRIMARY KEY,
+    at           INTEGER NOT NULL,
+    body         BLOB NOT NULL,
+    answer       BLOB
+) STRICT;

@@ -1,0 +1,161 @@
+//! Rows of open tasks: what the engine must act on, also after a restart.
+
+use perennial_core::{Event, TaskId, Timestamp, Turn};
+use rusqlite::{Connection, Row, params};
+
+use crate::store::StoreError;
+use crate::store::codec::{decode, encode, int, uint};
+use crate::store::types::{InstanceKey, Position, Retry, TaskRow, TaskRowKind, task_ref};
+
+/// Brings the rows in line with a turn.
+pub(crate) fn record(db: &Connection, key: InstanceKey, at: Position, turn: &Turn) -> Result<(), StoreError> {
+    for event in turn.events() {
+        match event {
+            Event::ActivityScheduled { task, .. } => {
+                insert(db, key, at, turn.number, *task, TaskRowKind::Activity, None, 1)?;
+            }
+            Event::TimerSet { task, fire_at } => {
+                insert(db, key, at, turn.number, *task, TaskRowKind::Timer, Some(*fire_at), 1)?;
+            }
+            Event::ChildRetryScheduled { task, attempt, at: due, .. } => {
+                insert(db, key, at, turn.number, *task, TaskRowKind::ChildRetry, Some(*due), *attempt)?;
+            }
+            Event::ActivityCompleted { task, .. }
+            | Event::ActivityFailed { task, .. }
+            | Event::TimerFired { task }
+            | Event::TaskCanceled { task }
+            | Event::ChildRetried { task, .. } => delete(db, key, *task)?,
+            Event::ExecutionReturned { .. } => {
+                db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND kind = ?2")?
+                    .execute(params![key.0, kind_number(TaskRowKind::Timer)])?;
+            }
+            // A child has a row only while it waits to be tried again; the rest changes no task.
+            Event::ChildScheduled { .. }
+            | Event::ChildCompleted { .. }
+            | Event::ChildFailed { .. }
+            | Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ExternalEventRaised { .. }
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ContinuedAsNew { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }
+            | Event::InstanceStartSkipped { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the rows of all tasks of an instance.
+pub(crate) fn delete_all(db: &Connection, key: InstanceKey) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM task WHERE instance = ?1")?.execute([key.0])?;
+    Ok(())
+}
+
+/// Records that an attempt failed and when the next one starts. `false` if nobody waits for the task any more, or no new attempt may
+/// start because the orchestration has returned.
+pub(crate) fn retry(db: &Connection, retry: &Retry) -> Result<bool, StoreError> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE task SET attempt = ?1, due = ?2, first_started = ?3, failure = ?4
+             WHERE instance = ?5 AND task = ?6 AND execution = ?7 AND generation = ?8
+               AND EXISTS (SELECT 1 FROM instance WHERE key = ?5 AND returned = 0)",
+        )?
+        .execute(params![
+            retry.attempt,
+            int(retry.due.0),
+            int(retry.first_started.0),
+            encode(&retry.failure)?,
+            retry.key.0,
+            retry.task.task.0,
+            retry.task.execution,
+            retry.task.generation,
+        ])?;
+    Ok(changed == 1)
+}
+
+/// Counts one more delivery of a task to a host that did not survive it, or of an instance's turn where no task is named.
+pub(crate) fn count_delivery(db: &Connection, key: InstanceKey, task: Option<TaskId>) -> Result<(), StoreError> {
+    match task {
+        Some(task) => db
+            .prepare_cached("UPDATE task SET deliveries = deliveries + 1 WHERE instance = ?1 AND task = ?2")?
+            .execute(params![key.0, task.0])?,
+        None => db.prepare_cached("UPDATE instance SET deliveries = deliveries + 1 WHERE key = ?1")?.execute([key.0])?,
+    };
+    Ok(())
+}
+
+/// The columns that [`read`] reads, in its order.
+pub(crate) const COLUMNS: &str = "instance, task, kind, execution, generation, turn, due, attempt, first_started, deliveries, failure";
+
+/// Reads a row of [`COLUMNS`].
+pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
+    let time = |column| -> Result<Option<Timestamp>, StoreError> { Ok(row.get::<_, Option<i64>>(column)?.map(uint).map(Timestamp)) };
+    let failure: Option<Vec<u8>> = row.get(10)?;
+    Ok(TaskRow {
+        key: InstanceKey(row.get(0)?),
+        task: task_ref(row.get(3)?, row.get(4)?, row.get(1)?),
+        kind: kind_of(row.get(2)?)?,
+        turn: row.get(5)?,
+        due: time(6)?,
+        attempt: row.get(7)?,
+        first_started: time(8)?,
+        deliveries: row.get(9)?,
+        failure: failure.map(|bytes| decode(&bytes, "the failure of a task")).transpose()?,
+    })
+}
+
+fn insert(
+    db: &Connection,
+    key: InstanceKey,
+    at: Position,
+    turn: u32,
+    task: TaskId,
+    kind: TaskRowKind,
+    due: Option<Timestamp>,
+    attempt: u32,
+) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO task (instance, task, kind, execution, generation, turn, due, attempt, deliveries)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)",
+    )?
+    .execute(params![
+        key.0,
+        task.0,
+        kind_number(kind),
+        at.execution,
+        at.generation,
+        turn,
+        due.map(|at| int(at.0)),
+        attempt
+    ])?;
+    Ok(())
+}
+
+fn delete(db: &Connection, key: InstanceKey, task: TaskId) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND task = ?2")?.execute(params![key.0, task.0])?;
+    Ok(())
+}
+
+/// Numbers of the kinds in the file.
+pub(crate) fn kind_number(kind: TaskRowKind) -> u8 {
+    match kind {
+        TaskRowKind::Activity => 0,
+        TaskRowKind::Timer => 1,
+        TaskRowKind::ChildRetry => 2,
+    }
+}
+
+fn kind_of(number: u8) -> Result<TaskRowKind, StoreError> {
+    match number {
+        0 => Ok(TaskRowKind::Activity),
+        1 => Ok(TaskRowKind::Timer),
+        2 => Ok(TaskRowKind::ChildRetry),
+        other => Err(StoreError::Corrupt(format!("{other} is no kind of task"))),
+    }
+}

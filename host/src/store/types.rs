@@ -1,0 +1,233 @@
+//! What the store is given and gives back.
+
+use perennial_core::{Digest, Envelope, Failure, Json, Message, Parent, Start, Status, Tags, TaskId, TaskRef, Timestamp, Turn};
+use serde::{Deserialize, Serialize};
+
+/// Names an instance inside its hub. Given by the owner, never used again, and never shown to anyone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct InstanceKey(pub(crate) i64);
+
+/// Where an instance stood when a turn began: what the commit of the turn insists on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) execution: u32,
+    pub(crate) generation: u32,
+    pub(crate) next_event: u64,
+}
+
+/// An instance to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct NewInstance {
+    pub(crate) key: InstanceKey,
+    pub(crate) start: Box<Start>,
+    pub(crate) reuse: perennial_core::Reuse,
+}
+
+/// What a status row says after a turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Summary {
+    pub(crate) status: Status,
+    pub(crate) returned: bool,
+    pub(crate) history_bytes: u64,
+    pub(crate) custom_status: Option<Json>,
+    pub(crate) output: Option<Json>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) waiting: perennial_core::Waiting,
+}
+
+/// One turn, and everything that goes down with it.
+#[derive(Clone, Debug)]
+pub(crate) struct TurnCommit {
+    pub(crate) key: InstanceKey,
+    /// The id of the instance, for those who wait for it.
+    pub(crate) id: String,
+    /// Where the instance stood before; ignored where `create` makes it.
+    pub(crate) expected: Position,
+    /// The status before, so that nothing is written that did not change.
+    pub(crate) status_before: Status,
+    /// The instance, where this is its first turn and it is not in the hub yet.
+    pub(crate) create: Option<NewInstance>,
+    pub(crate) turn: Turn,
+    /// The messages that it took from the inbox.
+    pub(crate) consumed: Vec<u64>,
+    pub(crate) after: Summary,
+    /// Instances that the turn starts: children, and those that nobody waits for.
+    pub(crate) starts: Vec<NewInstance>,
+    /// External events that move over to the next execution, in order.
+    pub(crate) carried: Vec<Message>,
+    /// Whose child it is, where it is one.
+    pub(crate) parent: Option<Parent>,
+}
+
+/// What followed from a commit and happens outside the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Effects {
+    /// Instances that have a new message in their inbox.
+    pub(crate) woken: Vec<InstanceKey>,
+    /// Instances that are gone.
+    pub(crate) gone: Vec<InstanceKey>,
+    /// The instances that ended by it without a turn of their own, by id.
+    pub(crate) ended: Vec<String>,
+    /// Whether rows wait to be deleted.
+    pub(crate) garbage: bool,
+}
+
+impl Effects {
+    /// Forgets everything: a job that runs again begins anew.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// An open task that the engine must act on.
+#[derive(Clone, Debug)]
+pub(crate) struct TaskRow {
+    pub(crate) key: InstanceKey,
+    pub(crate) task: TaskRef,
+    pub(crate) kind: TaskRowKind,
+    /// The turn that scheduled it.
+    pub(crate) turn: u32,
+    pub(crate) due: Option<Timestamp>,
+    pub(crate) attempt: u32,
+    pub(crate) first_started: Option<Timestamp>,
+    pub(crate) deliveries: u32,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// What a [`TaskRow`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TaskRowKind {
+    Activity,
+    Timer,
+    ChildRetry,
+}
+
+/// An attempt of an activity failed, and another one follows.
+#[derive(Clone, Debug)]
+pub(crate) struct Retry {
+    pub(crate) key: InstanceKey,
+    pub(crate) task: TaskRef,
+    /// The attempt to come.
+    pub(crate) attempt: u32,
+    pub(crate) due: Timestamp,
+    pub(crate) first_started: Timestamp,
+    pub(crate) failure: Failure,
+}
+
+/// A status row.
+#[derive(Clone, Debug)]
+pub(crate) struct InstanceRow {
+    pub(crate) key: InstanceKey,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+    pub(crate) module: Option<Digest>,
+    pub(crate) status: Status,
+    pub(crate) execution: u32,
+    pub(crate) execution_id: String,
+    pub(crate) generation: u32,
+    pub(crate) next_event: u64,
+    pub(crate) turns: u32,
+    pub(crate) history_bytes: u64,
+    pub(crate) inbox_next: u64,
+    pub(crate) returned: bool,
+    pub(crate) created_at: Timestamp,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) scheduled_for: Option<Timestamp>,
+    pub(crate) parent: Option<Parent>,
+    pub(crate) tags: Tags,
+    pub(crate) custom_status: Option<Json>,
+    pub(crate) output: Option<Json>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) waiting: perennial_core::Waiting,
+    pub(crate) quarantine: Option<String>,
+}
+
+impl InstanceRow {
+    /// Where it stands.
+    pub(crate) fn position(&self) -> Position {
+        Position { execution: self.execution, generation: self.generation, next_event: self.next_event }
+    }
+}
+
+/// A page of the inbox.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InboxPage {
+    pub(crate) envelopes: Vec<Envelope>,
+    /// Whether more may follow.
+    pub(crate) more: bool,
+}
+
+/// What a name means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefinitionKind {
+    /// Deterministic code.
+    Orchestration,
+    /// Ordinary code.
+    Activity,
+}
+
+/// What a module defines under a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Orchestration or activity.
+    pub kind: DefinitionKind,
+    /// Its name.
+    pub name: String,
+    /// Its version, where the module gives one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<String>,
+    /// In the module's own words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub description: Option<String>,
+    /// JSON Schema of its input, as a JSON text.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub input_schema: Option<String>,
+}
+
+/// A module as it is deployed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NewModule {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+    pub(crate) component: Vec<u8>,
+    pub(crate) contract: String,
+    pub(crate) definitions: Vec<Definition>,
+    pub(crate) imports: Vec<String>,
+    /// What the module is granted from now on; `None` keeps what its name has.
+    pub(crate) grants: Option<String>,
+    /// Whether names that another module owns are taken over.
+    pub(crate) replace: bool,
+}
+
+/// A deployed module.
+#[derive(Clone, Debug)]
+pub(crate) struct ModuleRow {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+    pub(crate) definitions: Vec<Definition>,
+    pub(crate) imports: Vec<String>,
+    pub(crate) grants: String,
+    pub(crate) deployed_at: Timestamp,
+    pub(crate) size: u64,
+}
+
+/// A name that a deployment points to another module than before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repointed {
+    /// Orchestration or activity.
+    pub kind: DefinitionKind,
+    /// Its name.
+    pub name: String,
+    /// What it meant before: nothing, where it is new.
+    pub before: Option<Digest>,
+    /// Whether it means something else now.
+    pub changed: bool,
+}
+
+/// A task of an instance, by number.
+pub(crate) fn task_ref(execution: u32, generation: u32, task: u32) -> TaskRef {
+    TaskRef { execution, generation, task: TaskId(task) }
+}

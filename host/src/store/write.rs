@@ -1,0 +1,189 @@
+//! What the writer is asked to do. Few operations, each named for what the engine needs.
+
+use perennial_core::{Command, Message, Rejection, TaskId, Timestamp};
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+
+use crate::store::codec::encode;
+use crate::store::commit::{CreateOutcome, commit_turn};
+use crate::store::modules::NameTaken;
+use crate::store::types::{Effects, InstanceKey, NewInstance, NewModule, Repointed, Retry, TurnCommit};
+use crate::store::{StoreError, commands, create, instances, modules, tasks};
+
+/// One unit of work: kept or lost as a whole, together with others.
+pub(crate) struct Write {
+    change: Change,
+    now: Timestamp,
+    /// The command of another process that this answers.
+    token: Option<String>,
+    outcome: Outcome,
+    done: Done,
+}
+
+/// Is told what became of a [`Write`], on the writer's thread: it hands the news on and returns.
+pub(crate) type Done = Box<dyn FnOnce(Change, Result<Outcome, StoreError>) + Send>;
+
+/// A change of the hub.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// A turn, with everything that belongs to it.
+    Turn(Box<TurnCommit>),
+    /// A start whose first turn comes later.
+    Start(NewInstance),
+    /// A client's command that becomes a message.
+    Deliver {
+        id: String,
+        command: Command,
+        message: Message,
+    },
+    /// Messages of the host itself, for an instance that may be gone.
+    Post { key: InstanceKey, messages: Vec<Message> },
+    /// Messages that mean nothing any more.
+    Discard { key: InstanceKey, seqs: Vec<u64> },
+    /// Another attempt of an activity.
+    Retry(Retry),
+    /// A module.
+    Deploy(Box<NewModule>),
+    /// What a module is granted.
+    Grant { name: String, grants: String },
+    /// Why the host cannot go on with an instance; `None` once it can again.
+    Quarantine { key: InstanceKey, reason: Option<String> },
+    /// What was running when the last owner died.
+    CountDeliveries(Vec<(InstanceKey, Option<TaskId>)>),
+    /// Rows that are no longer needed, so many at a time.
+    Collect { rows: u32 },
+    /// Nothing but the answer to a command.
+    Answer(Verdict),
+}
+
+/// What came of a change that was committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Verdict {
+    /// It was done.
+    #[default]
+    Done,
+    /// It was done already, or there was nothing to do.
+    Nothing,
+    /// It was refused, by the core's table, and nothing was changed.
+    Rejected(Rejection),
+    /// A module defines a name that another one owns.
+    NameTaken(NameTaken),
+    /// A module was deployed.
+    Deployed(Vec<Repointed>),
+    /// It was refused before it came to the store: a kind that code can match on, and a message.
+    Refused { kind: String, message: String },
+}
+
+/// What came of a change, and what follows from it outside the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    pub(crate) effects: Effects,
+}
+
+impl Write {
+    /// A change, made at `now`, and who is told.
+    pub(crate) fn new(
+        change: Change,
+        now: Timestamp,
+        done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
+    ) -> Self {
+        Self { change, now, token: None, outcome: Outcome::default(), done: Box::new(done) }
+    }
+
+    /// Records what comes of it as the answer to a command of another process, in the same transaction.
+    pub(crate) fn answering(mut self, token: String) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    /// Writes. May be called again after a rollback.
+    pub(crate) fn run(&mut self, db: &Connection) -> Result<(), StoreError> {
+        let effects = &mut self.outcome.effects;
+        effects.clear();
+        self.outcome.verdict = match &self.change {
+            Change::Turn(commit) => created(commit_turn(db, commit, effects)?),
+            Change::Start(new) => created(create::start(db, new, self.now, effects)?),
+            Change::Deliver { id, command, message } => deliver(db, id, *command, message, effects)?,
+            Change::Post { key, messages } => post(db, *key, messages, effects)?,
+            Change::Discard { key, seqs } => {
+                instances::discard(db, *key, seqs)?;
+                Verdict::Done
+            }
+            Change::Retry(retry) => done_if(tasks::retry(db, retry)?),
+            Change::Deploy(new) => match modules::deploy(db, new, self.now)? {
+                Ok(repointed) => Verdict::Deployed(repointed),
+                Err(taken) => Verdict::NameTaken(taken),
+            },
+            Change::Grant { name, grants } => done_if(modules::grant(db, name, grants)?),
+            Change::Quarantine { key, reason } => {
+                instances::quarantine(db, *key, reason.as_deref())?;
+                Verdict::Done
+            }
+            Change::CountDeliveries(running) => {
+                for (key, task) in running {
+                    tasks::count_delivery(db, *key, *task)?;
+                }
+                commands::forget_old(db, self.now)?;
+                Verdict::Done
+            }
+            Change::Collect { rows } => {
+                effects.garbage = create::collect_garbage(db, *rows)?;
+                Verdict::Done
+            }
+            Change::Answer(verdict) => verdict.clone(),
+        };
+        if let Some(token) = &self.token {
+            commands::answer(db, token, &encode(&self.outcome.verdict)?)?;
+        }
+        Ok(())
+    }
+
+    /// Tells what became of it.
+    pub(crate) fn answer(self, result: Result<(), StoreError>) {
+        (self.done)(self.change, result.map(|()| self.outcome));
+    }
+}
+
+fn created(outcome: CreateOutcome) -> Verdict {
+    match outcome {
+        Ok(()) => Verdict::Done,
+        Err(rejection) => Verdict::Rejected(rejection),
+    }
+}
+
+fn done_if(done: bool) -> Verdict {
+    if done { Verdict::Done } else { Verdict::Nothing }
+}
+
+fn deliver(
+    db: &Connection,
+    id: &str,
+    command: Command,
+    message: &Message,
+    effects: &mut Effects,
+) -> Result<Verdict, StoreError> {
+    let found = instances::find(db, id)?;
+    let verdict = match (perennial_core::decide(found.map(|(_, status)| status), command), found) {
+        (Ok(perennial_core::Decision::Nothing), _) => Verdict::Nothing,
+        (Ok(_), Some((key, _))) => {
+            instances::deliver(db, key, message)?;
+            effects.woken.push(key);
+            Verdict::Done
+        }
+        (Ok(_), None) => Verdict::Rejected(Rejection::NotFound),
+        (Err(rejection), _) => Verdict::Rejected(rejection),
+    };
+    Ok(verdict)
+}
+
+fn post(db: &Connection, key: InstanceKey, messages: &[Message], effects: &mut Effects) -> Result<Verdict, StoreError> {
+    if !instances::is_live(db, key)? {
+        return Ok(Verdict::Nothing);
+    }
+    for message in messages {
+        instances::deliver(db, key, message)?;
+    }
+    effects.woken.push(key);
+    Ok(Verdict::Done)
+}

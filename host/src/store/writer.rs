@@ -1,0 +1,220 @@
+//! The one thread that writes.
+//!
+//! It takes everything that is queued, commits it as one transaction, answers everyone, and looks again. It never waits for company.
+//!
+//! Laws:
+//! - nobody is answered with success before the transaction that holds their work is on disk;
+//! - a job that fails takes nobody with it;
+//! - a commit that reports an error is looked up in the file before anyone is answered;
+//! - an owner whose epoch has passed commits nothing.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::store::StoreError;
+use crate::store::codec::int;
+use crate::store::open;
+use crate::store::write::Write;
+
+/// Jobs that may wait for the writer. Whoever adds one more waits until there is room: this is the back-pressure of the whole engine.
+const QUEUE_MAX: usize = 8_192;
+
+/// Jobs in one transaction: more would make the first wait too long for the last.
+const BATCH_MAX: usize = 1_024;
+
+/// How long the writer waits before it looks again what became of a commit.
+const REOPEN_DELAY: Duration = Duration::from_millis(100);
+
+/// Counters of the writer, for tests and metrics.
+#[derive(Debug, Default)]
+pub(crate) struct WriterCounts {
+    /// Transactions committed.
+    pub(crate) commits: AtomicU64,
+    /// Jobs committed in them.
+    pub(crate) jobs: AtomicU64,
+}
+
+/// A handle on the writer. Dropping the last one ends it, after everything that is queued.
+pub(crate) struct Writer {
+    queue: RwLock<Option<SyncSender<Write>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    counts: Arc<WriterCounts>,
+}
+
+impl Writer {
+    /// Starts the writer on a connection of its own, for the owner with this epoch.
+    pub(crate) fn start(path: PathBuf, db: Connection, epoch: u64) -> Result<Self, StoreError> {
+        let (queue, jobs) = sync_channel(QUEUE_MAX);
+        let counts = Arc::new(WriterCounts::default());
+        let mut state = State { path: path.clone(), db: Some(db), epoch, counts: Arc::clone(&counts), fenced: false };
+        let thread = std::thread::Builder::new()
+            .name("perennial-writer".to_owned())
+            .spawn(move || state.work(&jobs))
+            .map_err(StoreError::file("could not start the writer thread for", path))?;
+        Ok(Self { queue: RwLock::new(Some(queue)), thread: Mutex::new(Some(thread)), counts })
+    }
+
+    /// Queues a job. Blocks while the queue is full.
+    pub(crate) fn submit(&self, job: Write) {
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(queue) = queue else { return job.answer(Err(StoreError::Closed)) };
+        if let Err(lost) = queue.send(job) {
+            lost.0.answer(Err(StoreError::Closed));
+        }
+    }
+
+    /// Ends the writer after everything that is queued, and waits until it has ended. What comes later is answered with
+    /// [`StoreError::Closed`].
+    pub(crate) fn close(&self) {
+        self.queue.write().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer thread panicked");
+        }
+    }
+
+    /// See [`WriterCounts`].
+    pub(crate) fn counts(&self) -> &WriterCounts {
+        &self.counts
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+struct State {
+    path: PathBuf,
+    db: Option<Connection>,
+    epoch: u64,
+    counts: Arc<WriterCounts>,
+    fenced: bool,
+}
+
+impl State {
+    fn work(&mut self, jobs: &Receiver<Write>) {
+        while let Ok(first) = jobs.recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH_MAX
+                && let Ok(next) = jobs.try_recv()
+            {
+                batch.push(next);
+            }
+            self.commit(batch);
+        }
+        if let Some(db) = self.db.take() {
+            // A clean end leaves one file: the log is folded into it, so that copying the file is a backup.
+            if let Err(error) = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+                tracing::debug!(%error, "the write-ahead log stays beside the hub");
+            }
+        }
+    }
+
+    fn commit(&mut self, mut batch: Vec<Write>) {
+        let count = batch.len() as u64;
+        let results = match self.try_commit(&mut batch) {
+            Ok(results) => {
+                self.counts.commits.fetch_add(1, Ordering::Relaxed);
+                self.counts.jobs.fetch_add(count, Ordering::Relaxed);
+                results
+            }
+            Err(error) => {
+                tracing::warn!(%error, jobs = count, "a transaction was not committed");
+                batch.iter().map(|_| Err(error.clone())).collect()
+            }
+        };
+        for (job, result) in batch.into_iter().zip(results) {
+            job.answer(result);
+        }
+    }
+
+    /// Runs the batch as one transaction: all at once first, and each in a savepoint of its own where one of them fails.
+    fn try_commit(&mut self, batch: &mut [Write]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        if self.fenced {
+            return Err(StoreError::Fenced);
+        }
+        let db = match &mut self.db {
+            Some(db) => db,
+            none => none.insert(open::connect_writer(&self.path)?),
+        };
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let number = match claim(&tx, self.epoch) {
+            Ok(number) => number,
+            Err(error) => {
+                self.fenced = matches!(error, StoreError::Fenced);
+                return Err(error);
+            }
+        };
+        let all_at_once = batch.iter_mut().try_for_each(|job| job.run(&tx));
+        let results = match all_at_once {
+            Ok(()) => batch.iter().map(|_| Ok(())).collect(),
+            Err(_) if batch.len() > 1 => {
+                tx.execute_batch("ROLLBACK; BEGIN IMMEDIATE")?;
+                claim(&tx, self.epoch)?;
+                let mut results = Vec::with_capacity(batch.len());
+                for job in batch.iter_mut() {
+                    tx.execute_batch("SAVEPOINT job")?;
+                    let result = job.run(&tx);
+                    tx.execute_batch(if result.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" })?;
+                    results.push(result);
+                }
+                results
+            }
+            Err(error) => return Err(error),
+        };
+        match tx.commit() {
+            Ok(()) => Ok(results),
+            Err(error) => self.look_up(number, results, error),
+        }
+    }
+
+    /// A commit that reports an error may have happened. Opens the file anew and reads.
+    fn look_up(
+        &mut self,
+        number: u64,
+        results: Vec<Result<(), StoreError>>,
+        error: rusqlite::Error,
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        tracing::warn!(%error, "a commit reported an error; reading what became of it");
+        self.db = None;
+        loop {
+            let commits = open::connect_writer(&self.path).and_then(|db| {
+                let commits = db.query_row("SELECT commits FROM hub", [], |row| row.get::<_, i64>(0))?;
+                Ok((db, commits))
+            });
+            match commits {
+                Ok((db, commits)) => {
+                    self.db = Some(db);
+                    return if commits >= int(number) { Ok(results) } else { Err(error.into()) };
+                }
+                Err(StoreError::Missing(path)) => return Err(StoreError::Missing(path)),
+                Err(error) => {
+                    tracing::warn!(%error, "the hub cannot be read; trying again");
+                    std::thread::sleep(REOPEN_DELAY);
+                }
+            }
+        }
+    }
+}
+
+/// Counts the transaction, and checks in the same statement that this owner still is the owner.
+fn claim(db: &Connection, epoch: u64) -> Result<u64, StoreError> {
+    let mut claim =
+        db.prepare_cached("UPDATE hub SET commits = commits + 1 WHERE id = 1 AND owner_epoch = ?1 RETURNING commits")?;
+    match claim.query_row([int(epoch)], |row| row.get::<_, i64>(0)) {
+        Ok(number) => Ok(crate::store::codec::uint(number)),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Err(StoreError::Fenced),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,272 @@
+//! Activities: ordinary programs with WASI, each attempt in a fresh instance.
+//!
+//! An attempt runs on one of tokio's blocking threads, so one that computes for minutes holds up nobody. On that thread it is asynchronous:
+//! an attempt that computes is interrupted by the engine's epoch, one that sleeps or waits for input is dropped where it waits. What
+//! cannot be interrupted is a single file operation that blocks in the system, on a dead network mount for instance: the attempt then
+//! ends, late, when the operation does.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use perennial_core::{Digest, Failure, Json, Timestamp, kind};
+use tokio::runtime::Handle;
+use wasmtime::component::{Component, Linker, LinkerInstance, ResourceTable, ResourceType};
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
+
+use super::answer::is_json;
+use super::grants::Grants;
+use super::guest_log::{GuestLog, HasLog, Output};
+use super::host::{Shared, Wasm};
+use super::limiter::MemoryLimiter;
+use super::link::{LinkError, Name, Provide, link};
+use super::output::Lines;
+use super::sandbox::harmless;
+use super::v0_1::{self, ActivitiesPre};
+use super::stop;
+use crate::engine::executor::{ActivityExecutor, Attempt, AttemptFuture, Interrupt};
+
+/// How often an attempt that waits looks whether it was told to stop. One that computes looks at every tick of the epoch.
+const WATCH_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Kind of the failure of an attempt that was told to stop.
+const CANCELED: &str = "Canceled";
+
+/// Kind of the failure of an attempt that this host could not run.
+const HOST_ERROR: &str = "HostError";
+
+impl ActivityExecutor for Wasm {
+    fn run(&self, attempt: Attempt) -> AttemptFuture {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let Some(module) = attempt.module else {
+                return Err(Failure::permanent(kind::UNKNOWN_ACTIVITY, format!("no module has the activity {:?}", attempt.name)));
+            };
+            let given_up = GivenUp::default();
+            let watch = Watch::new(&attempt, Arc::clone(&given_up.0));
+            let permit = Arc::clone(&shared.permits).acquire_owned().await;
+            let runtime = Handle::current();
+            let ran = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                let _ticking = shared.ticker.keep_ticking();
+                runtime.block_on(Box::pin(run(&shared, module, &attempt, watch)))
+            });
+            match ran.await {
+                Ok(outcome) => outcome,
+                Err(error) => Err(Failure::retryable(HOST_ERROR, format!("the attempt's thread ended early: {error}"))),
+            }
+        })
+    }
+}
+
+async fn run(shared: &Shared, module: Digest, attempt: &Attempt, watch: Watch) -> Result<Option<Json>, Failure> {
+    let host_error = |error: String| Failure::retryable(HOST_ERROR, error);
+    watch.check().map_err(|stopped| stopped.failure(attempt))?;
+    let pre = shared.activities(module).map_err(host_error)?;
+    let log = Arc::new(Mutex::new(GuestLog::loud(attempt.instance_id.as_str())));
+    let ambient = Ambient::new(attempt, &(shared.grants)(module), shared.config.activity_memory_bytes, &log).map_err(host_error)?;
+    let mut store = ambient.into_store(&shared.engines.activities, watch.clone());
+
+    let called = async {
+        let activities = pre.instantiate(&mut store).await?;
+        activities.run(&mut store, attempt).await
+    };
+    let outcome = tokio::select! {
+        biased;
+        outcome = called => outcome,
+        stopped = watch.stopped() => Err(wasmtime::Error::new(stopped)),
+    };
+    log.lock().unwrap_or_else(PoisonError::into_inner).flush();
+    match outcome {
+        Ok(Ok(result)) if result.as_ref().is_none_or(|json| is_json(json.as_str())) => Ok(result),
+        Ok(Ok(_)) => Err(Failure::permanent(kind::INVALID_RESULT, format!("the result of {:?} is not JSON", attempt.name))),
+        Ok(Err(failure)) if failure.details.as_ref().is_none_or(|json| is_json(json.as_str())) => Err(failure),
+        Ok(Err(failure)) => Err(Failure::permanent(
+            kind::INVALID_RESULT,
+            format!("the details of the failure of {:?} are not JSON; it failed with {failure}", attempt.name),
+        )),
+        Err(error) => Err(failure_of(&error, &mut store, attempt)),
+    }
+}
+
+fn failure_of(error: &wasmtime::Error, store: &mut Store<Ambient>, attempt: &Attempt) -> Failure {
+    if let Some(stopped) = error.downcast_ref::<Stopped>() {
+        return stopped.failure(attempt);
+    }
+    let ambient = store.data_mut();
+    let mut failure = stop::failure_of(error, &mut ambient.log, &ambient.limiter);
+    if failure.kind == kind::INVALID_ANSWER {
+        kind::INVALID_RESULT.clone_into(&mut failure.kind);
+    }
+    // What it found in the world may be different next time; what it asks of the host will not.
+    failure.retryable = [kind::PANIC, kind::TRAP].contains(&failure.kind.as_str());
+    failure
+}
+
+/// Why an attempt does not run to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Stopped {
+    #[error("the attempt's deadline has passed")]
+    Deadline,
+    #[error("nobody waits for the attempt any more")]
+    Told,
+}
+
+impl Stopped {
+    fn failure(self, attempt: &Attempt) -> Failure {
+        let what = format!("attempt {} of activity {:?}", attempt.attempt, attempt.name);
+        match self {
+            Self::Deadline => Failure::retryable(kind::TIMEOUT, format!("{what} ran longer than its attempt timeout")),
+            Self::Told => Failure::permanent(CANCELED, format!("{what} was interrupted: nobody waits for it any more")),
+        }
+    }
+}
+
+/// Knows when an attempt is to stop.
+#[derive(Clone)]
+struct Watch {
+    deadline: Option<Instant>,
+    interrupt: Interrupt,
+    given_up: Arc<AtomicBool>,
+}
+
+impl Watch {
+    fn new(attempt: &Attempt, given_up: Arc<AtomicBool>) -> Self {
+        Self {
+            deadline: attempt.deadline.and_then(instant),
+            interrupt: attempt.interrupt.clone(),
+            given_up,
+        }
+    }
+
+    fn check(&self) -> Result<(), Stopped> {
+        if self.interrupt.is_set() || self.given_up.load(Ordering::Relaxed) {
+            return Err(Stopped::Told);
+        }
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(Stopped::Deadline);
+        }
+        Ok(())
+    }
+
+    async fn stopped(&self) -> Stopped {
+        loop {
+            if let Err(stopped) = self.check() {
+                return stopped;
+            }
+            let left = self.deadline.map_or(WATCH_INTERVAL, |deadline| deadline.saturating_duration_since(Instant::now()));
+            tokio::time::sleep(left.min(WATCH_INTERVAL)).await;
+        }
+    }
+}
+
+/// The moment on this process's clock, or `None` if it is too far away to ever come.
+fn instant(at: Timestamp) -> Option<Instant> {
+    let at = UNIX_EPOCH.checked_add(Duration::from_millis(at.0))?;
+    let left = at.duration_since(SystemTime::now()).unwrap_or_default();
+    Instant::now().checked_add(left)
+}
+
+/// Tells a running attempt that its future was dropped.
+#[derive(Default)]
+struct GivenUp(Arc<AtomicBool>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The state of one attempt.
+pub(super) struct Ambient {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    log: GuestLog,
+    limiter: MemoryLimiter,
+}
+
+impl Ambient {
+    /// Readies a component whose imports are satisfied with WASI, as far as anything can be granted, and with refusals.
+    pub(super) fn prepare(component: &Component) -> wasmtime::Result<ActivitiesPre<Self>> {
+        let mut linker = Linker::new(component.engine());
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        // Sockets are there, but are not granted: a refusal with a name says more than an error code.
+        linker.allow_shadowing(true);
+        link(&mut linker, component, &Granted).map_err(|error| match error {
+            LinkError::Wasmtime(error) => error,
+            LinkError::NotAFunction(..) => wasmtime::Error::msg(error.to_string()),
+        })?;
+        ActivitiesPre::new(linker.instantiate_pre(component)?)
+    }
+
+    fn new(attempt: &Attempt, grants: &Grants, memory_bytes: u64, lines: &Arc<Mutex<GuestLog>>) -> Result<Self, String> {
+        let mut wasi = WasiCtx::builder();
+        // The thread is there to be blocked.
+        wasi.allow_blocking_current_thread(true);
+        wasi.envs(&grants.env);
+        wasi.stdout(Lines::new(lines, Output::Out));
+        wasi.stderr(Lines::new(lines, Output::Err));
+        for dir in &grants.dirs {
+            let permissions = if dir.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+            wasi.preopened_dir(&dir.host, &dir.guest, permissions)
+                .map_err(|error| format!("the granted directory {} cannot be opened: {error:#}", dir.host.display()))?;
+        }
+        Ok(Self {
+            wasi: wasi.build(),
+            table: ResourceTable::new(),
+            log: GuestLog::loud(attempt.instance_id.as_str()),
+            limiter: MemoryLimiter::new(memory_bytes),
+        })
+    }
+
+    fn into_store(self, engine: &wasmtime::Engine, watch: Watch) -> Store<Self> {
+        let mut store = Store::new(engine, self);
+        store.limiter(|ambient| &mut ambient.limiter);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| {
+            watch.check()?;
+            Ok(UpdateDeadline::Continue(1))
+        });
+        store
+    }
+}
+
+impl HasLog for Ambient {
+    fn log(&mut self) -> &mut GuestLog {
+        &mut self.log
+    }
+}
+
+impl WasiView for Ambient {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Provides to activities what the WASI linker does not.
+struct Granted;
+
+impl Provide for Granted {
+    type Data = Ambient;
+
+    const REFUSAL: &'static str = "not granted to the activities of this module";
+
+    fn linked(&self, interface: Name<'_>) -> bool {
+        harmless(interface) && !["wasi:clocks/timezone", "wasi:clocks/types"].contains(&interface.base)
+    }
+
+    fn define(&self, to: &mut LinkerInstance<'_, Ambient>, interface: Name<'_>, function: &str) -> wasmtime::Result<bool> {
+        if v0_1::is_logging(interface) {
+            return v0_1::define_logging(to, function);
+        }
+        Ok(false)
+    }
+
+    fn resource(&self, _name: &str) -> ResourceType {
+        ResourceType::host::<()>()
+    }
+}

@@ -1,0 +1,136 @@
+//! Log lines of guests, on their way to `tracing`.
+
+use std::sync::Arc;
+
+/// Where guest lines go: `RUST_LOG=perennial::guest=debug` shows them.
+const TARGET: &str = "perennial::guest";
+
+/// A longer line without its end is broken, so that a guest that never ends one holds no memory of the host.
+const LINE_BYTES_MAX: usize = 8 << 10;
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// What a guest said about the trap that may follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Panicking {
+    pub(super) message: String,
+    pub(super) location: String,
+}
+
+/// The log of one guest.
+#[derive(Debug)]
+pub(super) struct GuestLog {
+    instance_id: Arc<str>,
+    silent: bool,
+    /// What was written to standard output and to standard error, and not yet ended with a line break.
+    partial: [Vec<u8>; 2],
+    panicking: Option<Panicking>,
+}
+
+/// A guest's state that has a log.
+pub(super) trait HasLog {
+    /// The log.
+    fn log(&mut self) -> &mut GuestLog;
+}
+
+/// One of a guest's output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    Out = 0,
+    Err = 1,
+}
+
+impl GuestLog {
+    /// Of a guest that works for this instance, and lets its lines through.
+    pub(super) fn loud(instance_id: impl Into<Arc<str>>) -> Self {
+        Self {
+            silent: false,
+            ..Self::new(instance_id)
+        }
+    }
+
+    /// As [`loud`](Self::loud), but says nothing until it is [unmuted](Self::mute).
+    pub(super) fn new(instance_id: impl Into<Arc<str>>) -> Self {
+        Self {
+            instance_id: instance_id.into(),
+            silent: true,
+            partial: [Vec::new(), Vec::new()],
+            panicking: None,
+        }
+    }
+
+    /// Drops what follows, or lets it through again: a turn that is repeated was logged when it happened.
+    pub(super) fn mute(&mut self, silent: bool) {
+        self.silent = silent;
+    }
+
+    /// One line.
+    pub(super) fn line(&self, level: Level, message: &str) {
+        if self.silent {
+            return;
+        }
+        let instance = &*self.instance_id;
+        match level {
+            Level::Trace => tracing::trace!(target: TARGET, instance, "{message}"),
+            Level::Debug => tracing::debug!(target: TARGET, instance, "{message}"),
+            Level::Info => tracing::info!(target: TARGET, instance, "{message}"),
+            Level::Warn => tracing::warn!(target: TARGET, instance, "{message}"),
+            Level::Error => tracing::error!(target: TARGET, instance, "{message}"),
+        }
+    }
+
+    /// Bytes of an output stream, which become lines.
+    pub(super) fn write(&mut self, output: Output, mut bytes: &[u8]) {
+        if self.silent {
+            return;
+        }
+        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+            self.partial[output as usize].extend_from_slice(&bytes[..end]);
+            self.end_line(output);
+            bytes = &bytes[end + 1..];
+        }
+        for chunk in bytes.chunks(LINE_BYTES_MAX) {
+            self.partial[output as usize].extend_from_slice(chunk);
+            if self.partial[output as usize].len() >= LINE_BYTES_MAX {
+                self.end_line(output);
+            }
+        }
+    }
+
+    /// Lets go of lines that were never ended.
+    pub(super) fn flush(&mut self) {
+        for output in [Output::Out, Output::Err] {
+            if !self.partial[output as usize].is_empty() {
+                self.end_line(output);
+            }
+        }
+    }
+
+    /// Keeps what a trap that follows is about.
+    pub(super) fn panicking(&mut self, panicking: Panicking) {
+        self.panicking = Some(panicking);
+    }
+
+    /// What the trap that just happened is about.
+    pub(super) fn take_panicking(&mut self) -> Option<Panicking> {
+        self.panicking.take()
+    }
+
+    fn end_line(&mut self, output: Output) {
+        let bytes = std::mem::take(&mut self.partial[output as usize]);
+        let line = String::from_utf8_lossy(&bytes);
+        let line = line.trim_end_matches('\r');
+        match output {
+            Output::Out => self.line(Level::Info, line),
+            Output::Err => self.line(Level::Warn, line),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! [`Wasm`]: the engines, the caches, and what they are configured with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use perennial_core::Digest;
+use tokio::sync::Semaphore;
+use wasmtime::component::{Component, Linker};
+
+use super::activity::Ambient;
+use super::cache::{CodeCache, Key};
+use super::engines::Engines;
+use super::grants::Grants;
+use super::inspect::{self, Inspected, ModuleError};
+use super::link::link;
+use super::sandbox::{Sandbox, Virtual};
+use super::shelf::Shelf;
+use super::ticker::Ticker;
+use super::v0_1::{ActivitiesPre, OrchestrationsPre};
+use super::{code, module};
+
+/// How much a [`Wasm`] may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WasmConfig {
+    /// Where compiled code is kept, for this host's user alone; see the warning at [`WasmConfig::default`]. `None` compiles every module
+    /// anew after each start.
+    pub cache_dir: Option<PathBuf>,
+    /// Orchestration instances that wait in memory between turns. More of them work too, each at the price of some system calls.
+    pub resident_max: u32,
+    /// Attempts of activities that run at once; more wait. Their deadlines do not.
+    pub activities_max: u32,
+    /// Memory that one attempt of an activity may use.
+    pub activity_memory_bytes: u64,
+}
+
+impl Default for WasmConfig {
+    /// No cache, 4,096 resident instances, 64 attempts at once, 256 MiB for each.
+    ///
+    /// A cache directory holds native code that this process will run: it is closed to other users, and must never be copied from
+    /// somebody else.
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            resident_max: 4096,
+            activities_max: 64,
+            activity_memory_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Gives the stored bytes of a module, or says why not.
+pub type Source = Arc<dyn Fn(Digest) -> Result<Vec<u8>, String> + Send + Sync>;
+
+/// Gives what a module is granted at the moment.
+pub type GrantsOf = Arc<dyn Fn(Digest) -> Grants + Send + Sync>;
+
+/// Why there is no [`Wasm`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WasmError {
+    /// The engines could not be made on this system.
+    #[error("the WebAssembly engine does not start: {0}")]
+    Engine(String),
+    /// No thread for the clock of activities.
+    #[error("the WebAssembly engine gets no thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Runs the modules of a hub. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Wasm {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What all clones share.
+pub(super) struct Shared {
+    pub(super) config: WasmConfig,
+    pub(super) engines: Engines,
+    pub(super) grants: GrantsOf,
+    /// One for each attempt that may run.
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) ticker: Ticker,
+    source: Source,
+    cache: CodeCache,
+    orchestrations_key: Key,
+    activities_key: Key,
+    /// `None` for a component that does not fit into the pool.
+    pooled: Shelf<Option<OrchestrationsPre<Sandbox>>>,
+    spare: Shelf<OrchestrationsPre<Sandbox>>,
+    activities: Shelf<ActivitiesPre<Ambient>>,
+}
+
+impl std::fmt::Debug for Wasm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wasm").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+impl Wasm {
+    /// Starts the engines. Modules come from `source` when they are first needed, and only then.
+    ///
+    /// # Errors
+    /// [`WasmError`] if this system cannot run WebAssembly as configured. A cache directory that cannot be used is only a warning.
+    pub fn new(config: WasmConfig, source: Source, grants: GrantsOf) -> Result<Self, WasmError> {
+        let engines = Engines::new(&config).map_err(|error| WasmError::Engine(format!("{error:#}")))?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                grants,
+                permits: Arc::new(Semaphore::new(config.activities_max.max(1) as usize)),
+                ticker: Ticker::new(engines.activities.clone()).map_err(WasmError::Thread)?,
+                source,
+                cache: CodeCache::open(config.cache_dir.clone()),
+                orchestrations_key: Key::of(&engines.spare, "orchestrations"),
+                activities_key: Key::of(&engines.activities, "activities"),
+                pooled: Shelf::new(),
+                spare: Shelf::new(),
+                activities: Shelf::new(),
+                engines,
+                config,
+            }),
+        })
+    }
+
+    /// Turns the bytes of a file into a module: checks that this host can run it, and asks it what it defines.
+    ///
+    /// Takes a component, or a core module as `wit-bindgen` guests are compiled to, which is encoded as a component. Compiles the module,
+    /// which takes from a tenth of a second to minutes by its size, and keeps the compiled code. The guest code that runs here runs in the
+    /// sandbox of orchestrations with bounds of its own.
+    ///
+    /// # Errors
+    /// [`ModuleError`] says what is missing and what to do about it.
+    pub fn inspect(&self, bytes: &[u8]) -> Result<Inspected, ModuleError> {
+        let shared = &*self.shared;
+        let bytes = module::component(bytes)?;
+        let orchestrations = code::compile(&shared.engines.spare, &bytes).map_err(ModuleError::Corrupt)?;
+        let component = code::revive(&shared.engines.spare, &orchestrations).map_err(|error| ModuleError::Corrupt(format!("{error:#}")))?;
+        let inspected = inspect::inspect(&shared.engines.spare, bytes, &component)?;
+        if !inspected.activities.is_empty() {
+            let engine = &shared.engines.activities;
+            let code = code::compile(engine, &inspected.component).map_err(ModuleError::Corrupt)?;
+            let component = code::revive(engine, &code).map_err(|error| ModuleError::Corrupt(format!("{error:#}")))?;
+            Ambient::prepare(&component).map_err(|error| ModuleError::Unlinkable(format!("{error:#}")))?;
+            shared.cache.store(inspected.digest, shared.activities_key, &code);
+        }
+        shared.cache.store(inspected.digest, shared.orchestrations_key, &orchestrations);
+        Ok(inspected)
+    }
+
+    /// Lets go of everything that is kept for a module that the hub no longer has. Guests that exist go on.
+    pub fn forget(&self, module: Digest) {
+        self.shared.pooled.forget(module);
+        self.shared.spare.forget(module);
+        self.shared.activities.forget(module);
+        self.shared.cache.forget(module);
+    }
+}
+
+impl Shared {
+    /// The orchestrations of a module, ready to be instantiated in the pool, or `None` if they do not fit.
+    pub(super) fn pooled(&self, module: Digest) -> Result<Arc<Option<OrchestrationsPre<Sandbox>>>, String> {
+        self.pooled.get(module, || {
+            match self.orchestrations(&self.engines.pooled, module) {
+                Ok(pre) => Ok(Some(pre)),
+                // Whatever is wrong with it is wrong outside the pool too, unless it only was too large for the pool.
+                Err(error) => self.spare(module).map(|_| {
+                    tracing::info!(%module, %error, "the module runs outside the instance pool");
+                    None
+                }),
+            }
+        })
+    }
+
+    /// The orchestrations of a module, ready to be instantiated outside the pool.
+    pub(super) fn spare(&self, module: Digest) -> Result<Arc<OrchestrationsPre<Sandbox>>, String> {
+        self.spare.get(module, || self.orchestrations(&self.engines.spare, module))
+    }
+
+    /// The activities of a module, ready to be instantiated.
+    pub(super) fn activities(&self, module: Digest) -> Result<Arc<ActivitiesPre<Ambient>>, String> {
+        self.activities.get(module, || {
+            let component = self.load(&self.engines.activities, module, self.activities_key)?;
+            Ambient::prepare(&component).map_err(|error| unlinkable(module, &error))
+        })
+    }
+
+    fn orchestrations(&self, engine: &wasmtime::Engine, module: Digest) -> Result<OrchestrationsPre<Sandbox>, String> {
+        let component = self.load(engine, module, self.orchestrations_key)?;
+        let mut linker = Linker::new(engine);
+        link(&mut linker, &component, &Virtual).map_err(|error| format!("module {module:?} cannot be linked: {error}"))?;
+        let pre = linker.instantiate_pre(&component).map_err(|error| unlinkable(module, &error))?;
+        OrchestrationsPre::new(pre).map_err(|error| unlinkable(module, &error))
+    }
+
+    fn load(&self, engine: &wasmtime::Engine, module: Digest, key: Key) -> Result<Component, String> {
+        let bytes = || (self.source)(module);
+        code::load(engine, &self.cache, module, key, bytes).map_err(|error| format!("module {module:?} cannot be loaded: {error}"))
+    }
+}
+
+fn unlinkable(module: Digest, error: &wasmtime::Error) -> String {
+    format!("module {module:?} cannot be linked: {error:#}")
+}

@@ -1,0 +1,100 @@
+//! What an instance may allocate.
+
+use wasmtime::ResourceLimiter;
+
+/// Bytes that one element of a table takes.
+const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// Bounds the linear memories and tables of one component instance, taken together.
+///
+/// A refused growth is an ordinary answer to a guest, and most then abort: [`refused`](Self::refused) tells what such a trap is about.
+#[derive(Debug)]
+pub(super) struct MemoryLimiter {
+    limit: usize,
+    used: usize,
+    refused: bool,
+}
+
+impl MemoryLimiter {
+    /// With nothing allocated yet.
+    pub(super) fn new(limit_bytes: u64) -> Self {
+        Self {
+            limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX),
+            used: 0,
+            refused: false,
+        }
+    }
+
+    /// Bytes allocated so far. Memories never shrink.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// The bound.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether a growth was refused since this was last [`forgotten`](Self::forget_refusal).
+    pub(super) fn refused(&self) -> bool {
+        self.refused
+    }
+
+    /// A refusal that the guest has survived says nothing about a later trap.
+    pub(super) fn forget_refusal(&mut self) {
+        self.refused = false;
+    }
+
+    fn grow(&mut self, by: usize) -> bool {
+        match self.used.checked_add(by).filter(|used| *used <= self.limit) {
+            Some(used) => {
+                self.used = used;
+                true
+            }
+            None => {
+                self.refused = true;
+                false
+            }
+        }
+    }
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // What the memory's own type forbids is not this limit's doing, and will not happen.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.grow(desired.saturating_sub(current)))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.grow(desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT_BYTES)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_and_tables_share_one_budget() {
+        let mut limiter = MemoryLimiter::new(1000);
+        assert!(limiter.memory_growing(0, 600, None).unwrap());
+        assert!(limiter.table_growing(0, 50, None).unwrap());
+        assert!(!limiter.refused());
+        assert!(!limiter.memory_growing(600, 700, None).unwrap());
+        assert!(limiter.refused());
+        assert_eq!(limiter.used(), 1000);
+    }
+
+    #[test]
+    fn a_growth_that_the_type_forbids_is_not_a_refusal() {
+        let mut limiter = MemoryLimiter::new(1000);
+        assert!(!limiter.memory_growing(0, 600, Some(500)).unwrap());
+        assert!(!limiter.refused());
+    }
+}

@@ -1,0 +1,196 @@
+//! Satisfies whatever a component imports, if only with a refusal.
+//!
+//! Each function that a component asks for is either provided, or replaced by one that traps with [`NotProvided`] and its name when it is
+//! called: a component may import more than it ever uses, as everything built on a standard library does.
+
+use wasmtime::Engine;
+use wasmtime::component::types::{ComponentInstance, ComponentItem};
+use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
+
+/// What a guest gets that calls an import which is not provided.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{refusal}: {function}")]
+pub(super) struct NotProvided {
+    /// `interface#function`, as the component imports it.
+    function: String,
+    /// Why not.
+    refusal: &'static str,
+}
+
+/// What a guest gets that calls an exit function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the guest ended its program instead of returning")]
+pub(super) struct Exited;
+
+/// An import that no function can satisfy.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("it imports {0} as a whole {1}, which no host can provide")]
+    NotAFunction(String, &'static str),
+    #[error("{0:#}")]
+    Wasmtime(wasmtime::Error),
+}
+
+impl From<wasmtime::Error> for LinkError {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Wasmtime(error)
+    }
+}
+
+/// Provides imports of one kind of guest.
+pub(super) trait Provide {
+    /// Data of the guest's store.
+    type Data: 'static;
+
+    /// What a guest is told that calls something that is not provided.
+    const REFUSAL: &'static str;
+
+    /// Whether the linker satisfies the whole of this interface by other means.
+    fn linked(&self, interface: Name<'_>) -> bool;
+
+    /// Defines one function, if it is provided at all.
+    fn define(&self, to: &mut LinkerInstance<'_, Self::Data>, interface: Name<'_>, function: &str) -> wasmtime::Result<bool>;
+
+    /// What stands behind a resource of this name. Anything will do where nothing makes one.
+    fn resource(&self, name: &str) -> ResourceType;
+}
+
+/// The name of an interface, such as `wasi:io/streams@0.2.6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name<'a> {
+    /// As written.
+    pub(super) full: &'a str,
+    /// Without its version.
+    pub(super) base: &'a str,
+    /// Empty if there is none.
+    pub(super) version: &'a str,
+}
+
+impl<'a> Name<'a> {
+    /// Takes a name apart.
+    pub(super) fn of(full: &'a str) -> Self {
+        let (base, version) = full.split_once('@').unwrap_or((full, ""));
+        Self { full, base, version }
+    }
+
+    /// The part of the version within which interfaces are compatible: `0.2` of `0.2.6`, `1` of `1.4.0`.
+    pub(super) fn track(&self) -> &'a str {
+        let mut dots = self.version.match_indices('.').map(|(at, _)| at);
+        let end = if self.version.starts_with("0.") { dots.nth(1) } else { dots.next() };
+        &self.version[..end.unwrap_or(self.version.len())]
+    }
+}
+
+/// Adds everything that `component` imports to what `linker` has.
+pub(super) fn link<P: Provide>(linker: &mut Linker<P::Data>, component: &Component, provider: &P) -> Result<(), LinkError> {
+    let engine = linker.engine().clone();
+    let mut linking = Linking {
+        provider,
+        engine: &engine,
+        seen: Vec::new(),
+    };
+    for (name, import) in component.component_type().imports(&engine) {
+        if let ComponentItem::ComponentInstance(instance) = import.ty {
+            let interface = Name::of(name);
+            if provider.linked(interface) {
+                linking.remember_resources(&instance);
+            } else {
+                linking.instance(linker.instance(name)?, &instance, interface)?;
+            }
+        } else {
+            linking.item(&mut linker.root(), name, import.ty, None)?;
+        }
+    }
+    Ok(())
+}
+
+struct Linking<'a, P> {
+    provider: &'a P,
+    engine: &'a Engine,
+    /// Resources that were imported already. An interface that uses another's resource imports it again, and needs no second one.
+    seen: Vec<ResourceType>,
+}
+
+impl<P: Provide> Linking<'_, P> {
+    fn instance(
+        &mut self,
+        mut to: LinkerInstance<'_, P::Data>,
+        instance: &ComponentInstance,
+        interface: Name<'_>,
+    ) -> Result<(), LinkError> {
+        for (name, export) in instance.exports(self.engine) {
+            if let ComponentItem::ComponentInstance(inner) = export.ty {
+                self.instance(to.instance(name)?, &inner, interface)?;
+            } else {
+                self.item(&mut to, name, export.ty, Some(interface))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Defines anything but an instance.
+    fn item(
+        &mut self,
+        to: &mut LinkerInstance<'_, P::Data>,
+        name: &str,
+        item: ComponentItem,
+        interface: Option<Name<'_>>,
+    ) -> Result<(), LinkError> {
+        let qualified = || interface.map_or_else(|| name.to_owned(), |interface| format!("{}#{name}", interface.full));
+        match item {
+            ComponentItem::ComponentFunc(_) => {
+                let provided = match interface {
+                    Some(interface) => self.provider.define(to, interface, name)?,
+                    None => false,
+                };
+                if !provided {
+                    refuse(to, name, qualified(), P::REFUSAL)?;
+                }
+                Ok(())
+            }
+            ComponentItem::Resource(resource) => {
+                if !self.seen.contains(&resource) {
+                    self.seen.push(resource);
+                    to.resource(name, self.provider.resource(name), |_, _| Ok(()))?;
+                }
+                Ok(())
+            }
+            ComponentItem::Type(_) | ComponentItem::ComponentInstance(_) => Ok(()),
+            ComponentItem::Module(_) | ComponentItem::CoreFunc(_) => Err(LinkError::NotAFunction(qualified(), "core module")),
+            ComponentItem::Component(_) => Err(LinkError::NotAFunction(qualified(), "component")),
+        }
+    }
+
+    fn remember_resources(&mut self, instance: &ComponentInstance) {
+        for (_, export) in instance.exports(self.engine) {
+            if let ComponentItem::Resource(resource) = export.ty {
+                self.seen.push(resource);
+            }
+        }
+    }
+}
+
+fn refuse<T: 'static>(
+    to: &mut LinkerInstance<'_, T>,
+    name: &str,
+    function: String,
+    refusal: &'static str,
+) -> wasmtime::Result<()> {
+    let error = NotProvided { function, refusal };
+    to.func_new(name, move |_, _, _, _| Err(wasmtime::Error::new(error.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_apart() {
+        let track = |name| Name::of(name).track();
+        assert_eq!(Name::of("wasi:io/poll@0.2.6").base, "wasi:io/poll");
+        assert_eq!(track("wasi:io/poll@0.2.6"), "0.2");
+        assert_eq!(track("wasi:io/poll@1.4.0"), "1");
+        assert_eq!(track("wasi:io/poll"), "");
+        assert_eq!(track("a:b/c@0.2"), "0.2");
+    }
+}

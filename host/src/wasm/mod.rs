@@ -1,0 +1,40 @@
+//! WebAssembly: makes guests and runs activities from the modules of a hub.
+//!
+//! A module is a component of the world `perennial:workflow/orchestrator`, `worker` or `app`. [`Wasm::inspect`] turns a file into one, or
+//! says why it is none; the bytes that it returns are what is stored, and their digest names them from then on. [`Wasm`] asks for the
+//! bytes of a digest when it first needs them, compiles them (or finds them compiled, on disk or in memory), and is the engine's executor
+//! for both kinds of guest:
+//!
+//! - **Orchestrations** run in a sandbox in which nothing can be observed but the events of their turns, on fuel, in a pool of prepared
+//!   slots. The same bytes, limits and events give the same answers on every host and for ever.
+//! - **Activities** run as ordinary programs with WASI, each attempt in a fresh instance on a thread that may block, with what their
+//!   deployment grants and no more. They are interrupted at their deadline.
+//!
+//! Laws: what a guest does is a [`Failure`](perennial_core::Failure), what this host cannot do is an error, and neither becomes the other.
+//! Nothing here knows where modules are stored. Everything that knows a version of the contract is in a module of that version.
+
+mod activity;
+mod answer;
+mod cache;
+mod code;
+mod engines;
+mod grants;
+mod guest_log;
+mod host;
+mod inspect;
+mod limiter;
+mod link;
+mod module;
+mod orchestration;
+mod output;
+mod random;
+mod sandbox;
+mod shelf;
+mod stop;
+mod ticker;
+mod v0_1;
+
+pub use grants::{DirGrant, Grants};
+pub use host::{GrantsOf, Source, Wasm, WasmConfig, WasmError};
+pub use inspect::{Definition, Inspected, ModuleError};
+pub use module::MODULE_BYTES_MAX;

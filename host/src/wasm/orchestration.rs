@@ -1,0 +1,141 @@
+//! Orchestrations: component instances that wait in memory between their turns.
+
+use perennial_core::{Answer, Digest, Failure, Guest, GuestEvent, Limits, Mode, Stop, TaskId};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
+
+use super::answer::{check_payloads, check_tasks};
+use super::guest_log::GuestLog;
+use super::host::Wasm;
+use super::inspect::START_FUEL;
+use super::random::Random;
+use super::sandbox::Sandbox;
+use super::stop;
+use super::v0_1::{Orchestrations, OrchestrationsPre};
+use crate::engine::executor::{Executor, ResidentGuest};
+
+/// Bytes that the host will copy out of a guest in one call. Strings of a guest may overlap, so its own memory is no bound.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// What an instance takes beyond what its guest allocates: touched pages of its stack and data, page tables, and the host's own records.
+const INSTANCE_BYTES: usize = 64 << 10;
+
+impl Executor for Wasm {
+    fn instantiate(&self, module: Digest, limits: &Limits, instance_id: &str) -> Result<Box<dyn ResidentGuest>, String> {
+        let start = |pre: &OrchestrationsPre<Sandbox>, engine: &Engine| {
+            let sandbox = Sandbox::new(GuestLog::new(instance_id), limits.memory_bytes);
+            let mut store = sandbox.into_store(engine, START_FUEL)?;
+            let started = pre.instantiate(&mut store);
+            wasmtime::error::Ok((store, started))
+        };
+        let pooled = self.shared.pooled(module)?;
+        if let Some(pre) = &*pooled {
+            let (store, started) = start(pre, &self.shared.engines.pooled).map_err(|error| error.to_string())?;
+            let full = matches!(&started, Err(error) if error.is::<PoolConcurrencyLimitError>());
+            if !full {
+                return Ok(Box::new(Instance::new(store, started)?));
+            }
+            tracing::debug!("the instance pool is full; an instance is made outside it");
+        }
+        let spare = self.shared.spare(module)?;
+        let (store, started) = start(&spare, &self.shared.engines.spare).map_err(|error| error.to_string())?;
+        Ok(Box::new(Instance::new(store, started)?))
+    }
+}
+
+/// One execution's component instance.
+struct Instance {
+    store: Store<Sandbox>,
+    guest: Life,
+    /// The number that the guest gives its next task.
+    next_task: TaskId,
+    /// Bytes that the guest had allocated before its first turn, most of them never touched.
+    initial_bytes: usize,
+}
+
+enum Life {
+    Ready(Orchestrations),
+    /// It failed while it was started, which its first turn tells.
+    StillBorn(Failure),
+    Over,
+}
+
+impl Instance {
+    /// Around an instance that was just started. What the guest did wrong meanwhile is its own verdict; what the host could not do is
+    /// an error.
+    fn new(mut store: Store<Sandbox>, started: wasmtime::Result<Orchestrations>) -> Result<Self, String> {
+        let guest = match started {
+            Ok(guest) => Life::Ready(guest),
+            Err(error) => {
+                let sandbox = store.data_mut();
+                if !stop::is_guests(&error) && !sandbox.limiter.refused() {
+                    return Err(format!("the component cannot be instantiated: {error:#}"));
+                }
+                Life::StillBorn(stop::failure_of(&error, &mut sandbox.log, &sandbox.limiter))
+            }
+        };
+        Ok(Self {
+            guest,
+            next_task: TaskId(0),
+            initial_bytes: store.data().limiter.used(),
+            store,
+        })
+    }
+
+    fn prepare(&mut self, events: &[GuestEvent], mode: Mode) -> wasmtime::Result<()> {
+        let (fuel, host_bytes, silent) = match mode {
+            Mode::Live { fuel } => (fuel, ANSWER_BYTES_MAX, false),
+            Mode::Replay => (u64::MAX, usize::MAX, true),
+        };
+        self.store.set_hostcall_fuel(host_bytes);
+        let sandbox = self.store.data_mut();
+        sandbox.log.mute(silent);
+        sandbox.limiter.forget_refusal();
+        for event in events {
+            match event {
+                GuestEvent::TurnStarted { now, .. } => sandbox.now = *now,
+                GuestEvent::ExecutionStarted { seed, .. } => sandbox.random = Random::seeded(*seed),
+                GuestEvent::TaskCompleted { .. } | GuestEvent::TimerFired(_) | GuestEvent::ExternalEventRaised { .. } => {}
+            }
+        }
+        self.store.set_fuel(fuel)
+    }
+
+    fn check(&mut self, answer: &Answer, mode: Mode) -> Result<(), Failure> {
+        check_tasks(answer, &mut self.next_task)?;
+        match mode {
+            Mode::Live { .. } => check_payloads(answer),
+            // The same payloads were checked when the turn happened; that they are the same is checked by whoever replays.
+            Mode::Replay => Ok(()),
+        }
+    }
+}
+
+impl Guest for Instance {
+    fn advance(&mut self, events: &[GuestEvent], mode: Mode) -> Result<Answer, Stop> {
+        let guest = match std::mem::replace(&mut self.guest, Life::Over) {
+            Life::Ready(guest) => guest,
+            Life::StillBorn(failure) => return Err(Stop::Verdict(failure)),
+            Life::Over => return Err(Stop::Host("the component instance has come to its end already".to_owned())),
+        };
+        self.prepare(events, mode).map_err(|error| Stop::Host(error.to_string()))?;
+        let answer = guest.advance(&mut self.store, events).map_err(|error| {
+            let sandbox = self.store.data_mut();
+            if error.is::<wasmtime::OutOfMemory>() {
+                return Stop::Host(format!("{error:#}"));
+            }
+            Stop::Verdict(stop::failure_of(&error, &mut sandbox.log, &sandbox.limiter))
+        })?;
+        self.store.data_mut().log.flush();
+        self.check(&answer, mode).map_err(Stop::Verdict)?;
+        self.guest = Life::Ready(guest);
+        Ok(answer)
+    }
+}
+
+impl ResidentGuest for Instance {
+    /// What the guest has allocated since it was started, and a flat amount for the rest: the linear memory that a component begins with
+    /// is mostly a stack that it never touches, and data that all its instances share.
+    fn resident_bytes(&self) -> usize {
+        INSTANCE_BYTES + self.store.data().limiter.used().saturating_sub(self.initial_bytes)
+    }
+}

@@ -1,0 +1,329 @@
+//! The world of an orchestration: all of it virtual, none of it able to tell a replay from the first time.
+//!
+//! The Rust standard library and the WASI adapter import a dozen interfaces, so they exist here: an empty environment, no arguments, no
+//! directories, an empty input, outputs that become log lines, clocks that stand at the turn's time, and random numbers that follow from
+//! the seed in the start event. Whatever could wait, reach out, or look around is refused by name when it is called.
+//!
+//! Law: what a function here answers depends on the calls and events that came before it in this instance, and on nothing else.
+
+use perennial_core::Timestamp;
+use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, ResourceType};
+use wasmtime::{Store, StoreContextMut, Trap};
+
+use super::guest_log::{GuestLog, HasLog, Output};
+use super::limiter::MemoryLimiter;
+use super::link::{Exited, Name, Provide};
+use super::random::Random;
+use super::v0_1;
+
+/// Bytes that a guest may draw at once. More is a mistake, or an attack on the host's memory.
+const RANDOM_BYTES_MAX: u64 = 64 << 10;
+
+/// Fuel for each byte that the host handles for a guest: copying is not free, and is not counted as instructions.
+const FUEL_PER_HOST_BYTE: u64 = 1;
+
+/// Fuel for a call of the host, whatever it moves.
+const FUEL_PER_HOST_CALL: u64 = 500;
+
+/// Bytes that a guest may write to its output at once.
+const WRITE_PERMIT_BYTES: u64 = 64 << 10;
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// Interfaces that exist in the sandbox, if only as names: what they could do to the world is refused.
+const INTERFACES: [&str; 22] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/timezone",
+    "wasi:clocks/types",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+];
+
+/// Whether a component that only has orchestrations may import this interface.
+pub(super) fn harmless(interface: Name<'_>) -> bool {
+    interface.track() == "0.2" && INTERFACES.contains(&interface.base)
+}
+
+/// The state of one orchestration's sandbox.
+pub(super) struct Sandbox {
+    /// The turn's time; 0 before the first turn.
+    pub(super) now: Timestamp,
+    /// Seeded by the first turn.
+    pub(super) random: Random,
+    pub(super) log: GuestLog,
+    pub(super) limiter: MemoryLimiter,
+}
+
+impl Sandbox {
+    /// As every execution finds it.
+    pub(super) fn new(log: GuestLog, memory_bytes: u64) -> Self {
+        Self {
+            now: Timestamp(0),
+            random: Random::default(),
+            log,
+            limiter: MemoryLimiter::new(memory_bytes),
+        }
+    }
+
+    /// A store around it, with fuel to instantiate in.
+    pub(super) fn into_store(self, engine: &wasmtime::Engine, fuel: u64) -> wasmtime::Result<Store<Self>> {
+        let mut store = Store::new(engine, self);
+        store.limiter(|sandbox| &mut sandbox.limiter);
+        store.set_fuel(fuel)?;
+        Ok(store)
+    }
+}
+
+impl HasLog for Sandbox {
+    fn log(&mut self) -> &mut GuestLog {
+        &mut self.log
+    }
+}
+
+/// Takes fuel for work that the host does on behalf of a guest, where guests run on fuel.
+///
+/// # Errors
+/// [`Trap::OutOfFuel`] if that was more than it had.
+pub(super) fn charge<T>(cx: &mut StoreContextMut<'_, T>, bytes: usize) -> wasmtime::Result<()> {
+    let Ok(fuel) = cx.get_fuel() else { return Ok(()) };
+    let price = FUEL_PER_HOST_CALL.saturating_add(FUEL_PER_HOST_BYTE.saturating_mul(bytes as u64));
+    match fuel.checked_sub(price) {
+        Some(left) => cx.set_fuel(left),
+        None => Err(Trap::OutOfFuel.into()),
+    }
+}
+
+/// Provides the sandbox to a component.
+pub(super) struct Virtual;
+
+type Cx<'a> = StoreContextMut<'a, Sandbox>;
+
+impl Provide for Virtual {
+    type Data = Sandbox;
+
+    const REFUSAL: &'static str = "an orchestration has no effects but the actions of its turns, so it must not call";
+
+    fn linked(&self, _interface: Name<'_>) -> bool {
+        false
+    }
+
+    fn define(&self, to: &mut LinkerInstance<'_, Sandbox>, interface: Name<'_>, function: &str) -> wasmtime::Result<bool> {
+        if v0_1::is_logging(interface) {
+            return v0_1::define_logging(to, function);
+        }
+        if !harmless(interface) {
+            return Ok(false);
+        }
+        let Some(interface) = interface.base.strip_prefix("wasi:") else {
+            return Ok(false);
+        };
+        Ok(define_process(to, interface, function)?
+            || define_streams(to, interface, function)?
+            || define_clocks(to, interface, function)?
+            || define_random(to, interface, function)?)
+    }
+
+    fn resource(&self, name: &str) -> ResourceType {
+        match name {
+            "input-stream" => ResourceType::host::<InputStream>(),
+            "output-stream" => ResourceType::host::<OutputStream>(),
+            "error" => ResourceType::host::<IoError>(),
+            "terminal-input" => ResourceType::host::<TerminalInput>(),
+            "terminal-output" => ResourceType::host::<TerminalOutput>(),
+            "descriptor" => ResourceType::host::<Descriptor>(),
+            _ => ResourceType::host::<Never>(),
+        }
+    }
+}
+
+/// An environment with nothing in it.
+fn define_process(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, function: &str) -> wasmtime::Result<bool> {
+    match (interface, function) {
+        ("cli/environment", "get-environment") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((Vec::<(String, String)>::new(),)))?;
+        }
+        ("cli/environment", "get-arguments") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((Vec::<String>::new(),)))?;
+        }
+        ("cli/environment", "initial-cwd") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((None::<String>,)))?;
+        }
+        ("cli/exit", _) => {
+            to.func_new(function, |_, _, _, _| Err(wasmtime::Error::new(Exited)))?;
+        }
+        ("cli/terminal-stdin", "get-terminal-stdin") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((None::<Resource<TerminalInput>>,)))?;
+        }
+        ("cli/terminal-stdout", "get-terminal-stdout") | ("cli/terminal-stderr", "get-terminal-stderr") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((None::<Resource<TerminalOutput>>,)))?;
+        }
+        ("filesystem/preopens", "get-directories") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((Vec::<(Resource<Descriptor>, String)>::new(),)))?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// An input at its end, and outputs that become log lines.
+fn define_streams(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, function: &str) -> wasmtime::Result<bool> {
+    match (interface, function) {
+        ("cli/stdin", "get-stdin") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((Resource::<InputStream>::new_own(0),)))?;
+        }
+        ("cli/stdout", "get-stdout") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((OutputStream::handle(Output::Out),)))?;
+        }
+        ("cli/stderr", "get-stderr") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((OutputStream::handle(Output::Err),)))?;
+        }
+        ("io/streams", "[method]input-stream.read" | "[method]input-stream.blocking-read") => {
+            to.func_wrap(function, |_: Cx<'_>, (_, _): (Resource<InputStream>, u64)| {
+                Ok((Err::<Vec<u8>, _>(StreamError::Closed),))
+            })?;
+        }
+        ("io/streams", "[method]input-stream.skip" | "[method]input-stream.blocking-skip") => {
+            to.func_wrap(function, |_: Cx<'_>, (_, _): (Resource<InputStream>, u64)| {
+                Ok((Err::<u64, _>(StreamError::Closed),))
+            })?;
+        }
+        ("io/streams", "[method]output-stream.check-write") => {
+            to.func_wrap(function, |_: Cx<'_>, (_,): (Resource<OutputStream>,)| {
+                Ok((Ok::<_, StreamError>(WRITE_PERMIT_BYTES),))
+            })?;
+        }
+        ("io/streams", "[method]output-stream.write" | "[method]output-stream.blocking-write-and-flush") => {
+            to.func_wrap(function, |mut cx: Cx<'_>, (output, bytes): (Resource<OutputStream>, Vec<u8>)| {
+                charge(&mut cx, bytes.len())?;
+                cx.data_mut().log.write(OutputStream::behind(&output), &bytes);
+                Ok((Ok::<(), StreamError>(()),))
+            })?;
+        }
+        ("io/streams", "[method]output-stream.flush" | "[method]output-stream.blocking-flush") => {
+            to.func_wrap(function, |_: Cx<'_>, (_,): (Resource<OutputStream>,)| {
+                Ok((Ok::<(), StreamError>(()),))
+            })?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Clocks that stand at the turn's time.
+fn define_clocks(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, function: &str) -> wasmtime::Result<bool> {
+    match (interface, function) {
+        ("clocks/wall-clock", "now") => {
+            to.func_wrap(function, |cx: Cx<'_>, (): ()| Ok((DateTime::at(cx.data().now.0),)))?;
+        }
+        ("clocks/wall-clock", "resolution") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((DateTime::at(1),)))?;
+        }
+        ("clocks/monotonic-clock", "now") => {
+            to.func_wrap(function, |cx: Cx<'_>, (): ()| {
+                Ok((cx.data().now.0.saturating_mul(NANOS_PER_MILLI),))
+            })?;
+        }
+        ("clocks/monotonic-clock", "resolution") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((NANOS_PER_MILLI,)))?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Numbers that follow from the seed. The three interfaces draw from one stream.
+fn define_random(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, function: &str) -> wasmtime::Result<bool> {
+    match (interface, function) {
+        ("random/random", "get-random-bytes") | ("random/insecure", "get-insecure-random-bytes") => {
+            to.func_wrap(function, |mut cx: Cx<'_>, (length,): (u64,)| {
+                wasmtime::ensure!(
+                    length <= RANDOM_BYTES_MAX,
+                    "{length} random bytes at once, at most {RANDOM_BYTES_MAX} are allowed"
+                );
+                let length = usize::try_from(length)?;
+                charge(&mut cx, length)?;
+                Ok((cx.data_mut().random.bytes(length),))
+            })?;
+        }
+        ("random/random", "get-random-u64") | ("random/insecure", "get-insecure-random-u64") => {
+            to.func_wrap(function, |mut cx: Cx<'_>, (): ()| Ok((cx.data_mut().random.number(),)))?;
+        }
+        ("random/insecure-seed", "insecure-seed" | "get-insecure-seed") => {
+            to.func_wrap(function, |mut cx: Cx<'_>, (): ()| {
+                let random = &mut cx.data_mut().random;
+                Ok(((random.number(), random.number()),))
+            })?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// `wasi:io/streams.stream-error`.
+#[derive(ComponentType, Lift, Lower)]
+#[component(variant)]
+enum StreamError {
+    #[component(name = "last-operation-failed")]
+    LastOperationFailed(Resource<IoError>),
+    #[component(name = "closed")]
+    Closed,
+}
+
+/// `wasi:clocks/wall-clock.datetime`.
+#[derive(Clone, Copy, ComponentType, Lift, Lower)]
+#[component(record)]
+struct DateTime {
+    seconds: u64,
+    nanoseconds: u32,
+}
+
+impl DateTime {
+    fn at(millis: u64) -> Self {
+        Self {
+            seconds: millis / 1000,
+            nanoseconds: (millis % 1000) as u32 * NANOS_PER_MILLI as u32,
+        }
+    }
+}
+
+struct InputStream;
+
+struct OutputStream;
+
+impl OutputStream {
+    fn handle(output: Output) -> Resource<Self> {
+        Resource::new_own(output as u32)
+    }
+
+    fn behind(handle: &Resource<Self>) -> Output {
+        if handle.rep() == Output::Err as u32 { Output::Err } else { Output::Out }
+    }
+}
+
+struct IoError;
+
+struct TerminalInput;
+
+struct TerminalOutput;
+
+struct Descriptor;
+
+/// Behind every resource that nothing here makes.
+struct Never;

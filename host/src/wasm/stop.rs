@@ -1,0 +1,54 @@
+//! What the end of a guest means.
+
+use perennial_core::{Failure, kind};
+use wasmtime::{Trap, WasmBacktrace};
+
+use super::guest_log::GuestLog;
+use super::limiter::MemoryLimiter;
+use super::link::{Exited, NotProvided};
+
+/// The failure that `error` is, which a call of a guest came back with.
+///
+/// Everything that wasmtime reports from inside a call is the guest's doing: a trap, a refused import, or an answer that does not lift.
+/// What the guest said last, and whether it was refused memory, tells what an unspecific trap is about.
+pub(super) fn failure_of(error: &wasmtime::Error, log: &mut GuestLog, limiter: &MemoryLimiter) -> Failure {
+    log.flush();
+    let panicking = log.take_panicking();
+    let trap = error.downcast_ref::<Trap>();
+    if let Some(refused) = error.downcast_ref::<NotProvided>() {
+        return traced(kind::FORBIDDEN_IMPORT, refused.to_string(), error);
+    }
+    match trap {
+        Some(Trap::OutOfFuel) => return traced(kind::OUT_OF_FUEL, "the turn used up its fuel", error),
+        Some(Trap::StackOverflow) => return traced(kind::STACK_OVERFLOW, "the call stack is exhausted", error),
+        _ => {}
+    }
+    let exited = error.downcast_ref::<Exited>();
+    if let (true, Some(panicking)) = (trap.is_some() || exited.is_some(), panicking) {
+        return Failure {
+            trace: Some(panicking.location),
+            ..Failure::permanent(kind::PANIC, panicking.message)
+        };
+    }
+    if limiter.refused() {
+        let message = format!("more than the limit of {} bytes of memory", limiter.limit());
+        return traced(kind::OUT_OF_MEMORY, message, error);
+    }
+    match (trap, exited) {
+        (Some(trap), _) => traced(kind::TRAP, trap.to_string(), error),
+        (None, Some(exited)) => traced(kind::TRAP, exited.to_string(), error),
+        (None, None) => traced(kind::INVALID_ANSWER, error.root_cause().to_string(), error),
+    }
+}
+
+/// Whether an error that came up while a guest was started is its own doing, as far as that can be told.
+pub(super) fn is_guests(error: &wasmtime::Error) -> bool {
+    error.is::<Trap>() || error.is::<NotProvided>() || error.is::<Exited>()
+}
+
+fn traced(kind: &str, message: impl Into<String>, error: &wasmtime::Error) -> Failure {
+    Failure {
+        trace: error.downcast_ref::<WasmBacktrace>().map(ToString::to_string),
+        ..Failure::permanent(kind, message)
+    }
+}

@@ -1,0 +1,92 @@
+//! The clock that lets running activities notice that they are to stop.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use wasmtime::Engine;
+
+/// How often a running activity looks whether it is to stop.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A thread that advances an engine's epoch while anything runs, and sleeps without a timer otherwise.
+pub(super) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    running: usize,
+    closed: bool,
+}
+
+impl Ticker {
+    /// Starts the thread.
+    pub(super) fn new(engine: Engine) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                running: 0,
+                closed: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let thread = std::thread::Builder::new().name("perennial-epoch".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.tick(&engine)
+        })?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Ticks at least as long as the answer lives.
+    pub(super) fn keep_ticking(&self) -> Ticking {
+        self.shared.change(|state| state.running += 1);
+        Ticking(Arc::clone(&self.shared))
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.change(|state| state.closed = true);
+        if let Some(thread) = self.thread.take() {
+            // It cannot panic, and if it did there is nobody to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Something that runs.
+pub(super) struct Ticking(Arc<Shared>);
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.0.change(|state| state.running -= 1);
+    }
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
+
+    fn tick(&self, engine: &Engine) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while !state.closed {
+            if state.running == 0 {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                engine.increment_epoch();
+                let waited = self.changed.wait_timeout(state, TICK);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+}
