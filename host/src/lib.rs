@@ -24,7 +24,7 @@ mod client;
 mod engine;
 mod runtime;
 mod store;
-mod wasm;
+pub mod wasm;
 
 pub use client::{
     Client, DEFAULT_TASK_HUB, Deploy, Deployment, Error, HistoryEvent, InstanceStatus, List, Module, ModuleInfo, Page, Result, Start,

@@ -1,0 +1,32 @@
+# Thin: every target says what it does and how long each step took. The work is in .ci/.
+.PHONY: help setup build guests demo test test-all bench lint clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## make Rust able to build for WebAssembly
+	@.ci/step "setup" .ci/setup
+
+build: ## build the host, optimised, with its own debug assertions
+	@.ci/step "build the host" cargo build --release --locked -p perennial
+
+guests: setup ## build the samples and the tests' guests to components
+	@.ci/step "build the guests" .ci/guests
+
+demo: build guests ## run a workflow over this repository, kill its host half-way, and see it finish
+	@.ci/step "demo" .ci/demo
+
+test: build guests ## every test that fits fifteen minutes
+	@.ci/step "test" cargo test --release --locked --workspace
+
+test-all: build guests ## every test, the long ones too
+	@PERENNIAL_LONG=1 .ci/step "test, all" cargo test --release --locked --workspace
+
+bench: guests ## measure turns, replay, and whole workloads
+	@.ci/step "bench" cargo bench --locked -p perennial-tests
+
+lint: ## what CI checks beside the tests
+	@.ci/lint
+
+clean: ## forget everything that was built
+	cargo clean

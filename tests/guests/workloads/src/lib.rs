@@ -1,0 +1,187 @@
+//! Orchestrations that tests and benchmarks drive. `Echo` and `Append` are its own activities; `Native` is a closure of the host.
+
+use std::io::Write;
+use std::time::Duration;
+
+use perennial_sdk::prelude::*;
+use serde::Deserialize;
+
+/// `n` activities, one after the other.
+async fn chain(ctx: Context, n: u32) -> Result<u32, Failure> {
+    let mut sum = 0;
+    for i in 0..n {
+        sum += ctx.activity::<u32>("Echo", i).await? & 1;
+    }
+    Ok(sum)
+}
+
+/// `n` activities of the host's program, one after the other.
+async fn native_chain(ctx: Context, n: u32) -> Result<u32, Failure> {
+    let mut sum = 0;
+    for i in 0..n {
+        sum += ctx.activity::<u32>("Native", i).await? & 1;
+    }
+    Ok(sum)
+}
+
+/// `n` activities at once.
+async fn fan_out(ctx: Context, n: u32) -> Result<u32, Failure> {
+    let calls = (0..n).map(|i| ctx.activity::<u32>("Echo", i));
+    Ok(try_join_all(calls).await?.len() as u32)
+}
+
+/// Waits for the event `Go` and returns what it carries.
+async fn wait(ctx: Context, _: ()) -> Result<String, Failure> {
+    ctx.event("Go").await
+}
+
+/// `n` events `Go`, one after the other.
+async fn count_events(ctx: Context, n: u32) -> Result<Vec<u32>, Failure> {
+    let mut seen = Vec::new();
+    for _ in 0..n {
+        seen.push(ctx.event("go").await?);
+    }
+    Ok(seen)
+}
+
+/// Waits so many milliseconds.
+async fn sleep(ctx: Context, millis: u64) -> Result<(), Failure> {
+    ctx.timer(Duration::from_millis(millis)).await;
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Steps {
+    file: String,
+    steps: u32,
+}
+
+/// Activities that write a line each into a file, half of them one after the other and half at once.
+async fn append(ctx: Context, input: Steps) -> Result<u32, Failure> {
+    let line = |i: u32| (input.file.clone(), format!("{} {i}", ctx.instance_id()));
+    for i in 0..input.steps / 2 {
+        let () = ctx.activity("Append", line(i)).await?;
+    }
+    let rest: Vec<Call> = (input.steps / 2..input.steps).map(|i| ctx.activity("Append", line(i))).collect();
+    try_join_all(rest).await?;
+    Ok(input.steps)
+}
+
+type Call = perennial_sdk::ActivityCall<()>;
+
+async fn child_sum(ctx: Context, n: u32) -> Result<u32, Failure> {
+    let children = (0..n).map(|i| ctx.child::<u32>("Chain", i));
+    Ok(try_join_all(children).await?.into_iter().sum())
+}
+
+async fn count_down(ctx: Context, n: u32) -> Result<String, Failure> {
+    if n > 0 {
+        return ctx.continue_as_new(n - 1);
+    }
+    Ok("lift-off".to_owned())
+}
+
+async fn panics(_: Context, _: ()) -> Result<(), Failure> {
+    panic!("the sky is falling");
+}
+
+async fn spins(_: Context, _: ()) -> Result<(), Failure> {
+    loop {
+        std::hint::black_box(0);
+    }
+}
+
+async fn allocates(_: Context, _: ()) -> Result<usize, Failure> {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push(vec![1u8; 1 << 20]);
+        std::hint::black_box(&hoard);
+    }
+}
+
+async fn recurses(_: Context, depth: u64) -> Result<u64, Failure> {
+    #[expect(unconditional_recursion, reason = "that is what it is for")]
+    fn down(depth: u64) -> u64 {
+        std::hint::black_box(down(std::hint::black_box(depth + 1)) + 1)
+    }
+    Ok(down(depth))
+}
+
+async fn awaits_nothing(_: Context, _: ()) -> Result<(), Failure> {
+    std::future::pending().await
+}
+
+async fn calls_unknown(ctx: Context, _: ()) -> Result<(), Failure> {
+    ctx.activity("NoSuchActivity", ()).await
+}
+
+async fn runs_failing(ctx: Context, _: ()) -> Result<(), Failure> {
+    ctx.activity("Fails", ()).await
+}
+
+async fn retries(ctx: Context, attempts: u32) -> Result<u32, Failure> {
+    let policy = RetryPolicy::new(attempts, Duration::from_millis(1));
+    ctx.activity("Flaky", ()).retry(policy).await
+}
+
+/// What an orchestration sees of the world.
+async fn observes(ctx: Context, _: ()) -> Result<Vec<String>, Failure> {
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis());
+        seen.push(format!("{}", now == u128::from(ctx.now().as_unix_millis())));
+        let mut set = std::collections::HashSet::new();
+        set.extend(0..16);
+        seen.push(format!("{:?}", set.into_iter().collect::<Vec<i32>>()));
+        seen.push(format!("{}", std::env::vars().count()));
+        seen.push(format!("{}", std::fs::read_dir("/").is_err()));
+        seen.push(format!("{} {}", ctx.random_u64(), ctx.new_uuid()));
+        let () = ctx.event("Go").await?;
+    }
+    Ok(seen)
+}
+
+fn echo(value: u32) -> Result<u32, Failure> {
+    Ok(value)
+}
+
+fn append_line((file, line): (String, String)) -> Result<(), Failure> {
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
+    file.write_all(format!("{line}\n").as_bytes())?;
+    Ok(())
+}
+
+fn fails() -> Result<(), Failure> {
+    Err(Failure::new("CardDeclined", "the card was declined").not_retryable())
+}
+
+fn flaky(ctx: ActivityContext, _: ()) -> Result<u32, Failure> {
+    match ctx.attempt() {
+        attempt @ 3.. => Ok(attempt),
+        attempt => Err(Failure::new("Flaky", format!("attempt {attempt} failed"))),
+    }
+}
+
+perennial_sdk::export! {
+    orchestrations: {
+        "Chain" => chain,
+        "NativeChain" => native_chain,
+        "FanOutN" => fan_out,
+        "Wait" => wait,
+        "CountEvents" => count_events,
+        "Sleep" => sleep,
+        "Append" => append,
+        "ChildSum" => child_sum,
+        "CountDown" => count_down,
+        "Panics" => panics,
+        "Spins" => spins,
+        "Allocates" => allocates,
+        "Recurses" => recurses,
+        "AwaitsNothing" => awaits_nothing,
+        "CallsUnknown" => calls_unknown,
+        "RunsFailing" => runs_failing,
+        "Retries" => retries,
+        "Observes" => observes,
+    },
+    activities: { "Echo" => echo, "Append" => append_line, "Fails" => fails, "Flaky" => flaky },
+}

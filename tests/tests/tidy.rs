@@ -1,0 +1,117 @@
+//! The rules of the house that the compiler does not know: which room may use what, and how large a room may get.
+
+use std::path::{Path, PathBuf};
+
+use perennial_tests::root;
+
+/// Longer files are a reason to think, and this is the end of thinking.
+const LINES_MAX: usize = 800;
+
+fn sources(dir: &str) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut dirs = vec![root().join(dir)];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if !path.ends_with("target") {
+                    dirs.push(path);
+                }
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                files.push((relative(&path), text));
+            }
+        }
+    }
+    files.sort();
+    assert!(!files.is_empty(), "there are no sources in {dir}");
+    files
+}
+
+fn relative(path: &Path) -> String {
+    let relative: PathBuf = path.strip_prefix(root()).unwrap().components().collect();
+    relative.to_str().unwrap().to_owned()
+}
+
+/// Lines of code that use a name as a path, such as `rusqlite::` or `crate::store`; comments do not count.
+fn uses(text: &str, name: &str) -> bool {
+    text.lines().map(|line| line.trim_start()).filter(|line| !line.starts_with("//")).any(|line| {
+        line.match_indices(name).any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            let after = line[at + name.len()..].chars().next();
+            before.is_none_or(|c| !c.is_alphanumeric() && c != '_')
+                && after.is_some_and(|c| c == ':' || c == ';' || c == ' ' || c == ',' || c == '}')
+        })
+    })
+}
+
+/// Nothing outside `allowed` uses `name`.
+fn only_in(dir: &str, name: &str, allowed: &[&str]) {
+    let strays: Vec<String> = sources(dir)
+        .into_iter()
+        .filter(|(path, text)| !allowed.iter().any(|room| path.starts_with(room)) && uses(text, name))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(strays.is_empty(), "{name} belongs to {allowed:?}, and is used in {strays:?}");
+}
+
+/// Nothing in `room` uses any of `names`.
+fn not_in(room: &str, names: &[&str]) {
+    for name in names {
+        let strays: Vec<String> =
+            sources(room).into_iter().filter(|(_, text)| uses(text, name)).map(|(path, _)| path).collect();
+        assert!(strays.is_empty(), "{room} must not use {name}, and does in {strays:?}");
+    }
+}
+
+#[test]
+fn each_library_stays_in_its_room() {
+    only_in("host", "rusqlite", &["host/src/store"]);
+    only_in("host", "wasmtime", &["host/src/wasm"]);
+    only_in("host", "wasmtime_wasi", &["host/src/wasm"]);
+    only_in("host", "wit_component", &["host/src/wasm"]);
+    only_in("host", "clap", &["host/src/cli", "host/src/main.rs"]);
+    only_in("host", "anyhow", &["host/src/cli", "host/src/main.rs"]);
+    only_in("host", "indicatif", &["host/src/cli"]);
+    only_in("host", "comfy_table", &["host/src/cli"]);
+}
+
+#[test]
+fn rooms_know_only_what_is_below_them() {
+    let above_store = ["crate::engine", "crate::wasm", "crate::client", "crate::runtime", "crate::cli"];
+    not_in("host/src/store", &above_store);
+    not_in("host/src/engine", &["crate::wasm", "crate::client", "crate::runtime", "crate::cli"]);
+    not_in("host/src/wasm", &["crate::store", "crate::client", "crate::runtime", "crate::cli"]);
+    not_in("host/src/client", &["crate::runtime", "crate::cli"]);
+    not_in("host/src/cli", &["crate::store", "crate::engine"]);
+    not_in("host/core/src", &["tokio", "rusqlite", "wasmtime", "std::time::SystemTime", "std::time::Instant", "std::fs"]);
+}
+
+#[test]
+fn unsafe_code_has_one_place() {
+    let places: Vec<String> = sources("host")
+        .into_iter()
+        .filter(|(_, text)| text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("unsafe {")))
+        .map(|(path, _)| path)
+        .collect();
+    assert_eq!(places, ["host/src/wasm/code.rs"]);
+}
+
+#[test]
+fn no_file_ate_the_design() {
+    for dir in ["host", "guest-sdk", "tests", "samples"] {
+        for (path, text) in sources(dir) {
+            let lines = text.lines().count();
+            assert!(lines <= LINES_MAX, "{path} has {lines} lines; {LINES_MAX} is the most");
+        }
+    }
+}
+
+#[test]
+fn every_test_runs_and_none_sleeps() {
+    let (ignored, sleeps) = (concat!("#[", "ignore"), concat!("thread::", "sleep("));
+    for (path, text) in sources("tests/tests").into_iter().chain(sources("host/core")) {
+        assert!(!text.contains(ignored), "{path} ignores a test");
+        assert!(!text.contains(sleeps), "{path} waits by sleeping");
+    }
+}
