@@ -12,7 +12,11 @@ use crate::combine;
 use crate::execution::Execution;
 use crate::failure::Continued;
 use crate::payload::Payload;
-use crate::{ActivityCall, ChildCall, EventStream, EventWait, Failure, Timer, Timestamp};
+use crate::typed::Exported;
+use crate::{
+    ActivityCall, ChildCall, EventStream, EventWait, Failure, Saga, Timer, Timestamp,
+    TypedActivity, TypedOrchestration,
+};
 
 pub use crate::bindings::orchestrations::Parent;
 
@@ -34,7 +38,115 @@ impl Context {
 
     // Tasks.
 
-    /// Calls an activity. Await the result, or [`start`](ActivityCall::start) several and then await them.
+    /// Calls an activity with its types checked: a function that [`export!`](crate::export!) lists, or an
+    /// [`ActivityName`](crate::ActivityName).
+    ///
+    /// Await the result, or [`start`](ActivityCall::start) several and then await them. The function does not run here: it is what tells
+    /// the compiler the types, and the SDK the name, which is the first one that `export!` gives it. One that is not listed there fails
+    /// with `NotExported`.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// fn say_hello(city: String) -> Result<String, Failure> {
+    ///     Ok(format!("Hello {city}!"))
+    /// }
+    ///
+    /// async fn hello(ctx: Context, city: String) -> Result<usize, Failure> {
+    ///     let greeting = ctx.call(say_hello, city).retry(RetryPolicy::new(3, Duration::from_secs(1))).await?;
+    ///     Ok(greeting.len())
+    /// }
+    ///
+    /// perennial_sdk::export! { orchestrations: { "Hello" => hello }, activities: { "SayHello" => say_hello } }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// A misspelt name, an input or an output of another type, and an orchestration in an activity's place do not compile:
+    ///
+    /// ```compile_fail,E0425
+    /// # use perennial_sdk::prelude::*;
+    /// # fn say_hello(city: String) -> Result<String, Failure> { Ok(city) }
+    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
+    /// ctx.call(say_helo, "Tokyo".to_owned()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// ```compile_fail,E0308
+    /// # use perennial_sdk::prelude::*;
+    /// # fn say_hello(city: String) -> Result<String, Failure> { Ok(city) }
+    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
+    /// ctx.call(say_hello, 42_u32).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// ```compile_fail,E0308
+    /// # use perennial_sdk::prelude::*;
+    /// # fn say_hello(city: String) -> Result<String, Failure> { Ok(city) }
+    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
+    /// let greeting: u32 = ctx.call(say_hello, "Tokyo".to_owned()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// ```compile_fail,E0277
+    /// # use perennial_sdk::prelude::*;
+    /// # async fn greet(ctx: Context, city: String) -> Result<String, Failure> { Ok(city) }
+    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
+    /// ctx.call(greet, "Tokyo".to_owned()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call<A, Args>(&self, activity: A, input: A::Input) -> ActivityCall<A::Output>
+    where
+        A: TypedActivity<Args>,
+        A::Input: Serialize,
+    {
+        match activity.resolve(Exported(self.0.component)) {
+            Ok(name) => self.activity(name, input),
+            Err(failure) => ActivityCall::new(self.execution(), String::new(), Err(failure)),
+        }
+    }
+
+    /// Runs an orchestration as a child with its types checked: a function that [`export!`](crate::export!) lists, in the version that is
+    /// given there, or an [`OrchestrationName`](crate::OrchestrationName). As [`call`](Self::call) otherwise.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn ship(_: Context, order: u32) -> Result<String, Failure> {
+    ///     Ok(format!("{order} is on its way"))
+    /// }
+    ///
+    /// async fn ship_all(ctx: Context, orders: Vec<u32>) -> Result<Vec<String>, Failure> {
+    ///     try_join_all(orders.into_iter().map(|order| ctx.call_child(ship, order))).await
+    /// }
+    ///
+    /// perennial_sdk::export! { orchestrations: { "Ship" => ship, "ShipAll" => ship_all } }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// ```compile_fail,E0308
+    /// # use perennial_sdk::prelude::*;
+    /// # async fn ship(_: Context, order: u32) -> Result<String, Failure> { Ok(String::new()) }
+    /// # async fn ship_all(ctx: Context) -> Result<String, Failure> {
+    /// ctx.call_child(ship, "seven").await
+    /// # }
+    /// ```
+    pub fn call_child<C, Args>(&self, orchestration: C, input: C::Input) -> ChildCall<C::Output>
+    where
+        C: TypedOrchestration<Args>,
+        C::Input: Serialize,
+    {
+        match orchestration.resolve(Exported(self.0.component)) {
+            Ok((name, Some(version))) => self.child(name, input).version(version),
+            Ok((name, None)) => self.child(name, input),
+            Err(failure) => ChildCall::new(self.execution(), String::new(), Err(failure)),
+        }
+    }
+
+    /// Calls an activity by a name that is known only when it runs. [`call`](Self::call) checks the types, where they are known.
     ///
     /// ```
     /// use perennial_sdk::prelude::*;
@@ -55,7 +167,8 @@ impl Context {
         ActivityCall::new(self.execution(), name, input)
     }
 
-    /// Runs an orchestration as a child and awaits its result.
+    /// Runs an orchestration as a child, by a name that is known only when it runs. [`call_child`](Self::call_child) checks the types,
+    /// where they are known.
     ///
     /// ```
     /// use perennial_sdk::prelude::*;
@@ -105,6 +218,50 @@ impl Context {
         make: impl FnMut(I) -> F,
     ) -> Vec<F::Output> {
         combine::map(items, max_parallel, make).await
+    }
+
+    /// Runs steps that are undone if a later one fails. The body registers with [`on_failure`](Saga::on_failure) what undoes a step. If it
+    /// returns a failure, by `?` or otherwise, what was registered is called in reverse, one after the other, and each is
+    /// [tried again](crate::Compensation) if it fails. What comes out is the failure of the body; for each compensation that could not be
+    /// carried out it has a cause of the kind `CompensationFailed`, and the others run all the same.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn order(ctx: Context, item: String) -> Result<String, Failure> {
+    ///     ctx.saga(async |saga| {
+    ///         let reservation = ctx.call(reserve, item).await?;
+    ///         saga.on_failure(ctx.call(release, reservation));
+    ///         let receipt = ctx.call(charge, reservation).retry(RetryPolicy::new(3, Duration::from_secs(5))).await?;
+    ///         Ok(receipt)
+    ///     })
+    ///     .await
+    /// }
+    /// # fn reserve(_: String) -> Result<u32, Failure> { Ok(1) }
+    /// # fn release(_: u32) -> Result<(), Failure> { Ok(()) }
+    /// # fn charge(_: u32) -> Result<String, Failure> { Ok(String::new()) }
+    /// # perennial_sdk::export! {
+    /// #     orchestrations: { "Order" => order },
+    /// #     activities: { "Reserve" => reserve, "Release" => release, "Charge" => charge },
+    /// # }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// Nothing is undone if the body succeeds or continues as new, if the saga is dropped, as by a [`race`](crate::race) that it loses, or
+    /// if the instance is terminated. To limit the time of a saga, race inside it and return a failure.
+    ///
+    /// # Errors
+    ///
+    /// Those of the body.
+    pub async fn saga<T, F>(&self, body: F) -> Result<T, Failure>
+    where
+        F: AsyncFnOnce(&Saga) -> Result<T, Failure>,
+    {
+        let saga = Saga::new();
+        match body(&saga).await {
+            Err(failure) if !failure.is_continuation() => Err(saga.compensate(failure).await),
+            result => result,
+        }
     }
 
     // Events and other instances.

@@ -1,5 +1,6 @@
 //! What a component can run: typed functions, made alike.
 
+use std::any::TypeId;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -23,6 +24,9 @@ pub struct Orchestration {
     pub description: Option<&'static str>,
     /// JSON Schema of the input, for forms and validation.
     pub input_schema: Option<&'static str>,
+    /// The type of the function behind it, by which [`Context::call_child`] finds the name.
+    #[doc(hidden)]
+    pub function: Option<TypeId>,
     /// Starts an execution of it.
     pub start: fn(Context) -> OrchestrationFuture,
 }
@@ -36,8 +40,34 @@ pub struct Activity {
     pub description: Option<&'static str>,
     /// JSON Schema of the input, for forms and validation.
     pub input_schema: Option<&'static str>,
+    /// The type of the function behind it, by which [`Context::call`] finds the name.
+    #[doc(hidden)]
+    pub function: Option<TypeId>,
     /// Runs one attempt.
     pub run: fn(ActivityContext) -> Result<Option<String>, Failure>,
+}
+
+/// All that a component can run.
+#[derive(Clone, Copy)]
+pub(crate) struct Component {
+    pub(crate) orchestrations: &'static [Orchestration],
+    pub(crate) activities: &'static [Activity],
+}
+
+impl Component {
+    /// The orchestration that is this function.
+    pub(crate) fn orchestration<F: 'static>(self) -> Option<&'static Orchestration> {
+        let of = Some(TypeId::of::<F>());
+        self.orchestrations
+            .iter()
+            .find(|known| known.function == of)
+    }
+
+    /// The activity that is this function.
+    pub(crate) fn activity<F: 'static>(self) -> Option<&'static Activity> {
+        let of = Some(TypeId::of::<F>());
+        self.activities.iter().find(|known| known.function == of)
+    }
 }
 
 impl Orchestration {
@@ -49,6 +79,7 @@ impl Orchestration {
             version: None,
             description: None,
             input_schema: None,
+            function: None,
             start,
         }
     }
@@ -70,6 +101,7 @@ impl Activity {
             name,
             description: None,
             input_schema: None,
+            function: None,
             run,
         }
     }
@@ -80,6 +112,11 @@ impl Activity {
 ///
 /// `Args` only tells the two forms apart.
 pub trait OrchestrationFn<Args> {
+    /// What serde reads for it; `()` if it takes none.
+    type Input;
+    /// What it returns if all goes well.
+    type Output;
+
     /// Starts an execution.
     fn start(self, context: Context) -> OrchestrationFuture;
 }
@@ -91,6 +128,9 @@ where
     O: Serialize,
     E: Into<Failure>,
 {
+    type Input = ();
+    type Output = O;
+
     fn start(self, context: Context) -> OrchestrationFuture {
         Box::pin(async move {
             let execution = context.execution();
@@ -108,6 +148,9 @@ where
     O: Serialize,
     E: Into<Failure>,
 {
+    type Input = I;
+    type Output = O;
+
     fn start(self, context: Context) -> OrchestrationFuture {
         Box::pin(async move {
             let execution = context.execution();
@@ -133,11 +176,16 @@ fn orchestration_output(name: &str, output: &impl Serialize) -> Result<Option<St
     .map(Some)
 }
 
-/// A function that can be exported as an activity: `fn()`, `fn(I)` or `fn(ActivityContext, I)`, returning `Result<O, E>`, where serde can
-/// read `I` and write `O`, and `E` is [`Failure`] or becomes one.
+/// A function that can be exported as an activity: `fn()`, `fn(I)`, `fn(ActivityContext)` or `fn(ActivityContext, I)`, returning
+/// `Result<O, E>`, where serde can read `I` and write `O`, and `E` is [`Failure`] or becomes one.
 ///
 /// `Args` only tells the forms apart.
 pub trait ActivityFn<Args> {
+    /// What serde reads for it; `()` if it takes none.
+    type Input;
+    /// What it returns if all goes well.
+    type Output;
+
     /// Runs one attempt.
     ///
     /// # Errors
@@ -152,6 +200,9 @@ where
     O: Serialize,
     E: Into<Failure>,
 {
+    type Input = ();
+    type Output = O;
+
     fn run(self, context: ActivityContext) -> Result<Option<String>, Failure> {
         activity_output(context.activity(), self())
     }
@@ -164,8 +215,26 @@ where
     O: Serialize,
     E: Into<Failure>,
 {
+    type Input = I;
+    type Output = O;
+
     fn run(self, context: ActivityContext) -> Result<Option<String>, Failure> {
         activity_output(context.activity(), self(context.input()?))
+    }
+}
+
+impl<F, O, E> ActivityFn<ActivityContext> for F
+where
+    F: FnOnce(ActivityContext) -> Result<O, E>,
+    O: Serialize,
+    E: Into<Failure>,
+{
+    type Input = ();
+    type Output = O;
+
+    fn run(self, context: ActivityContext) -> Result<Option<String>, Failure> {
+        let name = context.activity().to_owned();
+        activity_output(&name, self(context))
     }
 }
 
@@ -176,6 +245,9 @@ where
     O: Serialize,
     E: Into<Failure>,
 {
+    type Input = I;
+    type Output = O;
+
     fn run(self, context: ActivityContext) -> Result<Option<String>, Failure> {
         let input = context.input()?;
         let name = context.activity().to_owned();

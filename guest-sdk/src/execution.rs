@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::bindings::orchestrations::{Action, ExternalEvent, Start, TurnStart, Waiting};
 use crate::bindings::types::{Failure, TaskId};
+use crate::definition::Component;
 use crate::mailbox::{EventName, Mailbox, WaiterId};
 use crate::random::{self, SplitMix64};
 
@@ -22,6 +23,7 @@ pub(crate) type Outcome = Result<Option<String>, Failure>;
 pub(crate) const TASKS_LISTED_MAX: usize = 100;
 
 pub(crate) struct Execution {
+    pub(crate) component: Component,
     pub(crate) start: Start,
     turn: Cell<TurnStart>,
     state: RefCell<State>,
@@ -42,7 +44,7 @@ struct State {
 }
 
 impl Execution {
-    pub(crate) fn new(start: Start, turn: TurnStart) -> Self {
+    pub(crate) fn new(component: Component, start: Start, turn: TurnStart) -> Self {
         let state = State {
             next_task: 0,
             open: BTreeMap::new(),
@@ -55,6 +57,7 @@ impl Execution {
             ended: false,
         };
         Self {
+            component,
             start,
             turn: Cell::new(turn),
             state: RefCell::new(state),

@@ -1,9 +1,11 @@
 //! From typed functions to the exports of a component.
 
+use std::any::TypeId;
 use std::cell::RefCell;
 
 use crate::bindings::orchestrations::{Definition, Event, Turn};
 use crate::bindings::{activities, types};
+use crate::definition::Component;
 use crate::machine::Machine;
 use crate::{Activity, ActivityContext, Failure, Orchestration};
 
@@ -33,33 +35,59 @@ use crate::{Activity, ActivityContext, Failure, Orchestration};
 #[macro_export]
 macro_rules! export {
     (orchestrations: { $($orchestrations:tt)* } $(,)?) => {
-        $crate::__export_orchestrations! { $($orchestrations)* }
+        const _: () = {
+            $crate::__define! { orchestrations: { $($orchestrations)* }, activities: {} }
+            $crate::__export_orchestrations!();
+        };
     };
     (activities: { $($activities:tt)* } $(,)?) => {
-        $crate::__export_activities! { $($activities)* }
+        const _: () = {
+            $crate::__define! { activities: { $($activities)* } }
+            $crate::__export_activities!();
+        };
     };
     (orchestrations: { $($orchestrations:tt)* }, activities: { $($activities:tt)* } $(,)?) => {
-        $crate::__export_orchestrations! { $($orchestrations)* }
-        $crate::__export_activities! { $($activities)* }
+        const _: () = {
+            $crate::__define! { orchestrations: { $($orchestrations)* }, activities: { $($activities)* } }
+            $crate::__export_orchestrations!();
+            $crate::__export_activities!();
+        };
     };
     (activities: { $($activities:tt)* }, orchestrations: { $($orchestrations:tt)* } $(,)?) => {
-        $crate::__export_orchestrations! { $($orchestrations)* }
-        $crate::__export_activities! { $($activities)* }
+        $crate::export! { orchestrations: { $($orchestrations)* }, activities: { $($activities)* } }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __define {
+    (orchestrations: { $($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)? }, $($activities:tt)*) => {
+        static ORCHESTRATIONS: &[$crate::Orchestration] = &[$(
+            $crate::Orchestration {
+                $($($key: ::core::option::Option::Some($value),)*)?
+                function: ::core::option::Option::Some($crate::export::function_id(&$function)),
+                ..$crate::Orchestration::new($name, |context| $crate::OrchestrationFn::start($function, context))
+            },
+        )*];
+
+        $crate::__define! { $($activities)* }
+    };
+    (activities: { $($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)? }) => {
+        static ACTIVITIES: &[$crate::Activity] = &[$(
+            $crate::Activity {
+                $($($key: ::core::option::Option::Some($value),)*)?
+                function: ::core::option::Option::Some($crate::export::function_id(&$function)),
+                ..$crate::Activity::new($name, |context| $crate::ActivityFn::run($function, context))
+            },
+        )*];
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_orchestrations {
-    ($($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)?) => {
+    () => {
         const _: () = {
-            static ORCHESTRATIONS: &[$crate::Orchestration] = &[$(
-                $crate::Orchestration {
-                    $($($key: ::core::option::Option::Some($value),)*)?
-                    ..$crate::Orchestration::new($name, |context| $crate::OrchestrationFn::start($function, context))
-                },
-            )*];
-
             struct Component;
 
             impl $crate::bindings::orchestrations::Guest for Component {
@@ -70,7 +98,7 @@ macro_rules! __export_orchestrations {
                 fn advance(
                     events: ::std::vec::Vec<$crate::bindings::orchestrations::Event>,
                 ) -> $crate::bindings::orchestrations::Turn {
-                    $crate::export::advance(ORCHESTRATIONS, events)
+                    $crate::export::advance(ORCHESTRATIONS, ACTIVITIES, events)
                 }
             }
 
@@ -87,15 +115,8 @@ macro_rules! __export_orchestrations {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_activities {
-    ($($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)?) => {
+    () => {
         const _: () = {
-            static ACTIVITIES: &[$crate::Activity] = &[$(
-                $crate::Activity {
-                    $($($key: ::core::option::Option::Some($value),)*)?
-                    ..$crate::Activity::new($name, |context| $crate::ActivityFn::run($function, context))
-                },
-            )*];
-
             struct Component;
 
             impl $crate::bindings::activities::Guest for Component {
@@ -118,6 +139,12 @@ macro_rules! __export_activities {
             const _: $crate::export::NativeUse<Component> = $crate::export::NativeUse::activities();
         };
     };
+}
+
+/// The type of a function, which no other function has.
+#[must_use]
+pub const fn function_id<F: 'static>(_: &F) -> TypeId {
+    TypeId::of::<F>()
 }
 
 /// Makes the compiler see that a component's functions are used where they cannot be exported.
@@ -172,14 +199,21 @@ pub fn activity_definitions(activities: &[Activity]) -> Vec<activities::Definiti
 
 /// What the component's `orchestrations.advance` answers. A component instance runs one execution.
 #[must_use]
-pub fn advance(orchestrations: &'static [Orchestration], events: Vec<Event>) -> Turn {
+pub fn advance(
+    orchestrations: &'static [Orchestration],
+    activities: &'static [Activity],
+    events: Vec<Event>,
+) -> Turn {
     thread_local! {
         static MACHINE: RefCell<Option<Machine>> = const { RefCell::new(None) };
     }
     MACHINE.with_borrow_mut(|machine| {
         let machine = machine.get_or_insert_with(|| {
             report_panics();
-            Machine::new(orchestrations)
+            Machine::new(Component {
+                orchestrations,
+                activities,
+            })
         });
         machine.advance(events)
     })

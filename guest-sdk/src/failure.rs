@@ -131,6 +131,16 @@ impl Failure {
         &self.0.failure.causes
     }
 
+    /// Names something that went wrong besides, and does not change what is to blame.
+    pub(crate) fn push_cause(&mut self, cause: Cause) {
+        self.0.failure.causes.push(cause);
+    }
+
+    /// Whether this is the value that continues as new, and no failure.
+    pub(crate) fn is_continuation(&self) -> bool {
+        self.0.continuation.is_some()
+    }
+
     pub(crate) fn from_wit(failure: wit::Failure, origin: Option<TaskId>) -> Self {
         Self(Box::new(Inner {
             failure,

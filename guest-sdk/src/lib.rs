@@ -10,7 +10,7 @@
 //! async fn hello_sequence(ctx: Context, _: ()) -> Result<Vec<String>, Failure> {
 //!     let mut greetings = Vec::new();
 //!     for city in ["Tokyo", "Seattle", "London"] {
-//!         greetings.push(ctx.activity("SayHello", city).await?);
+//!         greetings.push(ctx.call(say_hello, city.to_owned()).await?);
 //!     }
 //!     Ok(greetings)
 //! }
@@ -39,6 +39,12 @@
 //! from any crate works, as long as what is at its leaves comes from [`Context`]. What can never happen is not waited for: an
 //! orchestration that awaits anything else ends with the failure `ForeignAwait`.
 //!
+//! # Names and types
+//!
+//! [`Context::call`] and [`Context::call_child`] take the functions themselves, so that the compiler checks their types, and
+//! [`Context::activity`] and [`Context::child`] take any name, for what is known only when it runs. What another module or the host's
+//! program defines is declared once as an [`ActivityName`] or an [`OrchestrationName`].
+//!
 //! # Layers
 //!
 //! `export!` puts a [definition](Orchestration) behind each name; a machine polls the orchestration to quiescence after each event; the
@@ -62,9 +68,11 @@ mod mailbox;
 mod payload;
 mod random;
 mod retry;
+mod saga;
 mod task;
 mod time;
 mod timer;
+mod typed;
 
 #[cfg(test)]
 mod tests;
@@ -79,9 +87,11 @@ pub use crate::definition::{
 pub use crate::event::{EventStream, EventWait, EventWithin};
 pub use crate::failure::{Cause, Failure};
 pub use crate::retry::RetryPolicy;
+pub use crate::saga::{Compensation, Saga};
 pub use crate::task::{ActivityCall, ChildCall, Task};
 pub use crate::time::{ParseTimestampError, Timestamp};
 pub use crate::timer::Timer;
+pub use crate::typed::{ActivityName, OrchestrationName, TypedActivity, TypedOrchestration};
 
 pub use futures;
 pub use serde_json;
@@ -91,8 +101,8 @@ pub use uuid::Uuid;
 /// What most guests use.
 pub mod prelude {
     pub use crate::{
-        ActivityContext, Context, Duration, Failure, RetryPolicy, Task, Timer, Timestamp, debug,
-        error, info, race, race_all, trace, warn,
+        ActivityContext, ActivityName, Context, Duration, Failure, OrchestrationName, RetryPolicy,
+        Saga, Task, Timer, Timestamp, debug, error, info, race, race_all, trace, warn,
     };
     pub use futures::future::{Either, join_all, try_join_all};
     pub use futures::stream::{FuturesUnordered, StreamExt};

@@ -11,13 +11,13 @@ use std::task::{self, Poll, Wake, Waker};
 
 use crate::Context;
 use crate::bindings::orchestrations::{Continuation, Ended, Event, Start, State, Turn, TurnStart};
-use crate::definition::{Orchestration, OrchestrationFuture};
+use crate::definition::{Component, OrchestrationFuture};
 use crate::execution::Execution;
 use crate::failure::{Continued, End, Failure};
 
 /// One execution of one of a component's orchestrations.
 pub(crate) struct Machine {
-    orchestrations: &'static [Orchestration],
+    component: Component,
     signal: Arc<Signal>,
     waker: Waker,
     progress: Progress,
@@ -48,10 +48,10 @@ impl Wake for Signal {
 }
 
 impl Machine {
-    pub(crate) fn new(orchestrations: &'static [Orchestration]) -> Self {
+    pub(crate) fn new(component: Component) -> Self {
         let signal = Arc::new(Signal(AtomicBool::new(false)));
         Self {
-            orchestrations,
+            component,
             waker: Waker::from(Arc::clone(&signal)),
             signal,
             progress: Progress::Fresh,
@@ -106,10 +106,11 @@ impl Machine {
 
     fn start(&mut self, start: Start, turn: TurnStart) -> Option<State> {
         let found = self
+            .component
             .orchestrations
             .iter()
             .find(|orchestration| orchestration.matches(&start.name, start.version.as_deref()));
-        let execution = Rc::new(Execution::new(start, turn));
+        let execution = Rc::new(Execution::new(self.component, start, turn));
         let context = Context::new(Rc::clone(&execution));
         let root = match found {
             Some(orchestration) => (orchestration.start)(context),

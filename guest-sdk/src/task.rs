@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::bindings::orchestrations::{self as wit, Action};
 use crate::execution::{Execution, Outcome};
@@ -55,6 +55,23 @@ impl<T> Task<T> {
             TaskState::Unsent(None) | TaskState::Over => {}
         }
         Ok(())
+    }
+}
+
+impl<T> Task<T> {
+    /// The same task, whatever its result is.
+    pub(crate) fn ignore_output(self) -> Task<IgnoredAny> {
+        Task {
+            state: self.state,
+            of: self.of,
+            name: self.name,
+            result: PhantomData,
+        }
+    }
+
+    /// What it is, for people: `activity "SayHello"`.
+    pub(crate) fn describe(&self) -> String {
+        format!("{} {:?}", self.of, self.name)
     }
 }
 
@@ -263,6 +280,13 @@ impl<T> ActivityCall<T> {
         )
     }
 
+    /// Has the host try again what fails, unless it was told how before.
+    pub(crate) fn retry_unless_set(self, policy: &RetryPolicy) -> Self {
+        Self(self.0.adjust(|plan| {
+            plan.retry.get_or_insert_with(|| policy.to_wit());
+        }))
+    }
+
     /// Schedules it now, and returns the future of its result.
     pub fn start(self) -> Task<T> {
         self.0.start()
@@ -322,6 +346,13 @@ impl<T> ChildCall<T> {
     /// Has the host try again what fails, each time as a new instance.
     pub fn retry(self, policy: RetryPolicy) -> Self {
         Self(self.0.adjust(|plan| plan.retry = Some(policy.to_wit())))
+    }
+
+    /// Has the host try again what fails, unless it was told how before.
+    pub(crate) fn retry_unless_set(self, policy: &RetryPolicy) -> Self {
+        Self(self.0.adjust(|plan| {
+            plan.retry.get_or_insert_with(|| policy.to_wit());
+        }))
     }
 
     /// Schedules it now, and returns the future of its result.

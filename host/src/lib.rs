@@ -27,13 +27,14 @@ mod store;
 pub mod wasm;
 
 pub use client::{
-    Client, DEFAULT_TASK_HUB, Deploy, Deployment, Error, HistoryEvent, InstanceStatus, List, Module, ModuleInfo, Page, Result, Start,
-    StatusQuery, Wait, Waited, parse_json,
+    Client, DEFAULT_TASK_HUB, Deploy, Deployment, Error, HistoryEvent, InstanceStatus, List,
+    Module, ModuleInfo, Page, Result, Start, StatusQuery, Wait, Waited, parse_json,
 };
-pub use engine::executor;
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
+pub use engine::executor;
 pub use perennial_core::{
-    AttemptRun, Cause, Digest, Event, Failure, Json, Limits, Millis, RetryPolicy, Reuse, Status, TaskId, Timestamp, kind,
+    AttemptRun, Cause, Digest, Event, Failure, Json, Limits, Millis, RetryPolicy, Reuse, Status,
+    TaskId, Timestamp, kind,
 };
 pub use runtime::{ActivityContext, Host, HostBuilder, HostStats};
 pub use store::{Definition, DefinitionKind, Repointed};

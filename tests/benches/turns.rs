@@ -1,5 +1,9 @@
 //! What a turn costs without the store: making a guest, asking it, replaying it.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot be set up has failed")]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark that cannot be set up has failed"
+)]
 
 use std::sync::Arc;
 
@@ -8,8 +12,8 @@ use perennial::executor::{Executor, ResidentGuest};
 use perennial::wasm::{Grants, Wasm, WasmConfig};
 use perennial::{AttemptRun, Digest, Json, Limits, Timestamp};
 use perennial_core::{
-    Event, Message, Names, Resolved, SEMANTICS_VERSION, Start, State, TaskId, TaskRef, Turn, TurnContext, replay_turn,
-    run_turn,
+    Event, Message, Names, Resolved, SEMANTICS_VERSION, Start, State, TaskId, TaskRef, Turn,
+    TurnContext, replay_turn, run_turn,
 };
 use perennial_tests::guest;
 
@@ -34,16 +38,28 @@ impl Bench {
     fn new() -> Self {
         let bytes = std::fs::read(guest("workloads")).unwrap();
         let none = |_| Err(String::new());
-        let looking = Wasm::new(WasmConfig::default(), Arc::new(none), Arc::new(|_| Grants::default())).unwrap();
+        let looking = Wasm::new(
+            WasmConfig::default(),
+            Arc::new(none),
+            Arc::new(|_| Grants::default()),
+        )
+        .unwrap();
         let found = looking.inspect(&bytes).unwrap();
         let (module, component) = (found.digest, found.component);
         let source = move |_| Ok(component.clone());
-        let wasm = Wasm::new(WasmConfig::default(), Arc::new(source), Arc::new(|_| Grants::default())).unwrap();
+        let wasm = Wasm::new(
+            WasmConfig::default(),
+            Arc::new(source),
+            Arc::new(|_| Grants::default()),
+        )
+        .unwrap();
         Self { wasm, module }
     }
 
     fn guest(&self) -> Box<dyn ResidentGuest> {
-        self.wasm.instantiate(self.module, &Limits::default(), "bench").unwrap()
+        self.wasm
+            .instantiate(self.module, &Limits::default(), "bench")
+            .unwrap()
     }
 
     fn start(&self, name: &str, input: &str) -> Message {
@@ -70,21 +86,36 @@ impl Bench {
     fn turn(&self, state: &mut State, guest: &mut dyn ResidentGuest, message: Message) -> Turn {
         let names = EverythingIs(self.module);
         let mut fresh = || (String::new(), 0);
-        let mut context = TurnContext { now: Timestamp(1_000), names: &names, fresh: &mut fresh };
-        run_turn(state, vec![message], &mut context, guest).unwrap().unwrap()
+        let mut context = TurnContext {
+            now: Timestamp(1_000),
+            names: &names,
+            fresh: &mut fresh,
+        };
+        run_turn(state, vec![message], &mut context, guest)
+            .unwrap()
+            .unwrap()
     }
 
     fn result(task: u32) -> Message {
         Message::ActivityEnded {
-            task: TaskRef { execution: 0, generation: 0, task: TaskId(task) },
+            task: TaskRef {
+                execution: 0,
+                generation: 0,
+                task: TaskId(task),
+            },
             outcome: Ok(Some(Json::from_text("1"))),
-            run: AttemptRun { attempt: 1, started_at: Timestamp(1_000), ended_at: Timestamp(1_001) },
+            run: AttemptRun {
+                attempt: 1,
+                started_at: Timestamp(1_000),
+                ended_at: Timestamp(1_001),
+            },
         }
     }
 }
 
 fn stored(turn: &Turn) -> usize {
-    postcard::to_stdvec(&turn.received).unwrap().len() + postcard::to_stdvec(&turn.produced).unwrap().len()
+    postcard::to_stdvec(&turn.received).unwrap().len()
+        + postcard::to_stdvec(&turn.produced).unwrap().len()
 }
 
 fn turns(c: &mut Criterion) {
@@ -95,13 +126,21 @@ fn turns(c: &mut Criterion) {
     c.bench_function("instantiate, first turn, drop", |b| {
         b.iter(|| {
             let mut guest = bench.guest();
-            bench.turn(&mut State::new(0), guest.as_mut(), bench.start("Chain", "1000000000"))
+            bench.turn(
+                &mut State::new(0),
+                guest.as_mut(),
+                bench.start("Chain", "1000000000"),
+            )
         });
     });
 
     let mut guest = bench.guest();
     let mut state = State::new(0);
-    bench.turn(&mut state, guest.as_mut(), bench.start("Chain", "1000000000"));
+    bench.turn(
+        &mut state,
+        guest.as_mut(),
+        bench.start("Chain", "1000000000"),
+    );
     let mut task = 0;
     c.bench_function("resident turn, encoded for the store", |b| {
         b.iter(|| {
@@ -114,8 +153,14 @@ fn turns(c: &mut Criterion) {
     const TURNS: u32 = 10_000;
     let mut guest = bench.guest();
     let mut state = State::new(0);
-    let mut history = vec![bench.turn(&mut state, guest.as_mut(), bench.start("Chain", "1000000000"))];
-    history.extend((0..TURNS - 1).map(|task| bench.turn(&mut state, guest.as_mut(), Bench::result(task))));
+    let mut history = vec![bench.turn(
+        &mut state,
+        guest.as_mut(),
+        bench.start("Chain", "1000000000"),
+    )];
+    history.extend(
+        (0..TURNS - 1).map(|task| bench.turn(&mut state, guest.as_mut(), Bench::result(task))),
+    );
     c.bench_function("replay 10,000 turns", |b| {
         b.iter(|| {
             let (mut state, mut guest) = (State::new(0), bench.guest());
@@ -128,7 +173,12 @@ fn turns(c: &mut Criterion) {
 
     let bytes: Vec<_> = history
         .iter()
-        .map(|turn| (postcard::to_stdvec(&turn.received).unwrap(), postcard::to_stdvec(&turn.produced).unwrap()))
+        .map(|turn| {
+            (
+                postcard::to_stdvec(&turn.received).unwrap(),
+                postcard::to_stdvec(&turn.produced).unwrap(),
+            )
+        })
         .collect();
     c.bench_function("replay 10,000 turns, decoded from the store's bytes", |b| {
         b.iter(|| {
@@ -136,7 +186,12 @@ fn turns(c: &mut Criterion) {
             for (turn, (received, produced)) in history.iter().zip(&bytes) {
                 let received: Vec<Event> = postcard::from_bytes(received).unwrap();
                 let produced: Vec<Event> = postcard::from_bytes(produced).unwrap();
-                let turn = Turn { received, produced, next: None, ..*turn };
+                let turn = Turn {
+                    received,
+                    produced,
+                    next: None,
+                    ..*turn
+                };
                 replay_turn(&mut state, &turn, guest.as_mut()).unwrap();
             }
         });

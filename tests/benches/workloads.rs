@@ -1,5 +1,10 @@
 //! Whole workloads on a real hub, synced to disk, against what the same disk does bare. Prints a report; gates nothing.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a report that cannot be made has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a report that cannot be made has failed"
+)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +21,10 @@ const ROUNDS: usize = 5;
 fn bare_commits(dir: &Path, span: Duration) -> f64 {
     let path = dir.join("bare.db");
     let db = rusqlite::Connection::open(&path).unwrap();
-    db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE IF NOT EXISTS t (v)").unwrap();
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE IF NOT EXISTS t (v)",
+    )
+    .unwrap();
     let mut insert = db.prepare("INSERT INTO t VALUES (1)").unwrap();
     let begun = Instant::now();
     let mut commits = 0u32;
@@ -29,12 +37,22 @@ fn bare_commits(dir: &Path, span: Duration) -> f64 {
 
 async fn one(client: &Client, name: &str, input: u32) {
     let id = client.start(name).input(&input).await.unwrap();
-    let status = client.wait_for_completion(&id, LIMIT).await.unwrap().ended().unwrap();
+    let status = client
+        .wait_for_completion(&id, LIMIT)
+        .await
+        .unwrap()
+        .ended()
+        .unwrap();
     assert!(status.failure.is_none(), "{:?}", status.failure);
 }
 
 /// Instances per second with so many in flight.
-async fn throughput(client: &Client, name: &'static str, in_flight: usize, span: Duration) -> (f64, u32) {
+async fn throughput(
+    client: &Client,
+    name: &'static str,
+    in_flight: usize,
+    span: Duration,
+) -> (f64, u32) {
     let done = Arc::new(AtomicU32::new(0));
     let begun = Instant::now();
     let mut lanes = tokio::task::JoinSet::new();
@@ -43,7 +61,12 @@ async fn throughput(client: &Client, name: &'static str, in_flight: usize, span:
         lanes.spawn(async move {
             while begun.elapsed() < span {
                 let id = client.start(name).await.unwrap();
-                client.wait_for_completion(&id, LIMIT).await.unwrap().ended().unwrap();
+                client
+                    .wait_for_completion(&id, LIMIT)
+                    .await
+                    .unwrap()
+                    .ended()
+                    .unwrap();
                 done.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -56,7 +79,12 @@ async fn throughput(client: &Client, name: &'static str, in_flight: usize, span:
 /// Processor seconds that this process has used.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
     // In ticks of a hundredth of a second.
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
@@ -81,14 +109,21 @@ async fn main() {
     let host = host(&dir).await;
     let client = host.client();
     one(&client, "Chain", 10).await;
-    println!("hello-sequence: 3 wasm activities; every turn synced to disk (WAL, synchronous = FULL)");
+    println!(
+        "hello-sequence: 3 wasm activities; every turn synced to disk (WAL, synchronous = FULL)"
+    );
 
     let before = host.stats();
     let mut latencies = Vec::new();
     for _ in 0..50 {
         let begun = Instant::now();
         let id = client.start("HelloSequence").await.unwrap();
-        client.wait_for_completion(&id, LIMIT).await.unwrap().ended().unwrap();
+        client
+            .wait_for_completion(&id, LIMIT)
+            .await
+            .unwrap()
+            .ended()
+            .unwrap();
         latencies.push(begun.elapsed().as_secs_f64() * 1e3);
     }
     let after = host.stats();
@@ -98,7 +133,8 @@ async fn main() {
         median(latencies)
     );
 
-    let (mut ours, mut bare, mut ratios, mut commits, mut cpu) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut ours, mut bare, mut ratios, mut commits, mut cpu) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         let limit = bare_commits(dir.path(), Duration::from_secs(2));
         let (before, cpu_before) = (host.stats(), cpu_seconds());
@@ -122,13 +158,19 @@ async fn main() {
         let (before, begun) = (host.stats(), Instant::now());
         one(&client, name, n).await;
         let commits = host.stats().commits - before.commits;
-        println!("{name} of {n}: {commits} commits, {:.3} ms a step", begun.elapsed().as_secs_f64() * 1e3 / f64::from(n));
+        println!(
+            "{name} of {n}: {commits} commits, {:.3} ms a step",
+            begun.elapsed().as_secs_f64() * 1e3 / f64::from(n)
+        );
     }
     for n in [100, 1_000] {
         let (before, begun) = (host.stats(), Instant::now());
         one(&client, "FanOutN", n).await;
         let commits = host.stats().commits - before.commits;
-        println!("FanOutN of {n}: {commits} commits, {:.0} activities/s", f64::from(n) / begun.elapsed().as_secs_f64());
+        println!(
+            "FanOutN of {n}: {commits} commits, {:.0} activities/s",
+            f64::from(n) / begun.elapsed().as_secs_f64()
+        );
     }
 
     const WAITING: usize = 10_000;
@@ -143,7 +185,11 @@ async fn main() {
         });
     }
     while starts.join_next().await.is_some() {}
-    println!("{WAITING} starts: {:.0}/s; {} guests resident", WAITING as f64 / begun.elapsed().as_secs_f64(), host.stats().resident);
+    println!(
+        "{WAITING} starts: {:.0}/s; {} guests resident",
+        WAITING as f64 / begun.elapsed().as_secs_f64(),
+        host.stats().resident
+    );
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (before, begun) = (cpu_seconds(), Instant::now());
     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -1,11 +1,19 @@
 //! What the tests of the whole share: guests built from their sources, hubs in directories of their own, and the binary.
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot be set up has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot be set up has failed"
+)]
+
+mod process;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use perennial::{Client, Host, HostBuilder, Module};
+
+pub use process::{Serve, binary};
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
@@ -24,8 +32,16 @@ pub fn target() -> PathBuf {
 pub fn guest(package: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let built = Command::new("bash").arg(root().join(".ci/guests")).current_dir(root()).output().unwrap();
-        assert!(built.status.success(), "the guests were not built:\n{}", String::from_utf8_lossy(&built.stderr));
+        let built = Command::new("bash")
+            .arg(root().join(".ci/guests"))
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(
+            built.status.success(),
+            "the guests were not built:\n{}",
+            String::from_utf8_lossy(&built.stderr)
+        );
     });
     let path = target().join("guests").join(format!("{package}.wasm"));
     assert!(path.is_file(), "there is no guest at {}", path.display());

@@ -14,11 +14,27 @@ async fn hello_sequence_greets_three_cities() {
     let client = host.client();
     client.deploy(module("hello-sequence")).await.unwrap();
     let id = client.start("HelloSequence").await.unwrap();
-    let status = client.wait_for_completion(&id, LIMIT).await.unwrap().ended().unwrap();
+    let status = client
+        .wait_for_completion(&id, LIMIT)
+        .await
+        .unwrap()
+        .ended()
+        .unwrap();
     assert_eq!(status.runtime_status, Status::Completed, "{status:?}");
-    assert_eq!(status.output.unwrap().as_str(), r#"["Hello Tokyo!","Hello Seattle!","Hello London!"]"#);
+    assert_eq!(
+        status.output.unwrap().as_str(),
+        r#"["Hello Tokyo!","Hello Seattle!","Hello London!"]"#
+    );
     println!("{:?}", host.stats());
-    for event in client.status(&id).show_history().await.unwrap().unwrap().history.unwrap() {
+    for event in client
+        .status(&id)
+        .show_history()
+        .await
+        .unwrap()
+        .unwrap()
+        .history
+        .unwrap()
+    {
         println!("{}", serde_json::to_string(&event).unwrap());
     }
     host.shut_down().await;

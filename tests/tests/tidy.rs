@@ -35,32 +35,47 @@ fn relative(path: &Path) -> String {
 
 /// Lines of code that use a name as a path, such as `rusqlite::` or `crate::store`; comments do not count.
 fn uses(text: &str, name: &str) -> bool {
-    text.lines().map(|line| line.trim_start()).filter(|line| !line.starts_with("//")).any(|line| {
-        line.match_indices(name).any(|(at, _)| {
-            let before = line[..at].chars().next_back();
-            let after = line[at + name.len()..].chars().next();
-            before.is_none_or(|c| !c.is_alphanumeric() && c != '_')
-                && after.is_some_and(|c| c == ':' || c == ';' || c == ' ' || c == ',' || c == '}')
+    text.lines()
+        .map(|line| line.trim_start())
+        .filter(|line| !line.starts_with("//"))
+        .any(|line| {
+            line.match_indices(name).any(|(at, _)| {
+                let before = line[..at].chars().next_back();
+                let after = line[at + name.len()..].chars().next();
+                before.is_none_or(|c| !c.is_alphanumeric() && c != '_')
+                    && after
+                        .is_some_and(|c| c == ':' || c == ';' || c == ' ' || c == ',' || c == '}')
+            })
         })
-    })
 }
 
 /// Nothing outside `allowed` uses `name`.
 fn only_in(dir: &str, name: &str, allowed: &[&str]) {
     let strays: Vec<String> = sources(dir)
         .into_iter()
-        .filter(|(path, text)| !allowed.iter().any(|room| path.starts_with(room)) && uses(text, name))
+        .filter(|(path, text)| {
+            !allowed.iter().any(|room| path.starts_with(room)) && uses(text, name)
+        })
         .map(|(path, _)| path)
         .collect();
-    assert!(strays.is_empty(), "{name} belongs to {allowed:?}, and is used in {strays:?}");
+    assert!(
+        strays.is_empty(),
+        "{name} belongs to {allowed:?}, and is used in {strays:?}"
+    );
 }
 
 /// Nothing in `room` uses any of `names`.
 fn not_in(room: &str, names: &[&str]) {
     for name in names {
-        let strays: Vec<String> =
-            sources(room).into_iter().filter(|(_, text)| uses(text, name)).map(|(path, _)| path).collect();
-        assert!(strays.is_empty(), "{room} must not use {name}, and does in {strays:?}");
+        let strays: Vec<String> = sources(room)
+            .into_iter()
+            .filter(|(_, text)| uses(text, name))
+            .map(|(path, _)| path)
+            .collect();
+        assert!(
+            strays.is_empty(),
+            "{room} must not use {name}, and does in {strays:?}"
+        );
     }
 }
 
@@ -78,20 +93,55 @@ fn each_library_stays_in_its_room() {
 
 #[test]
 fn rooms_know_only_what_is_below_them() {
-    let above_store = ["crate::engine", "crate::wasm", "crate::client", "crate::runtime", "crate::cli"];
+    let above_store = [
+        "crate::engine",
+        "crate::wasm",
+        "crate::client",
+        "crate::runtime",
+        "crate::cli",
+    ];
     not_in("host/src/store", &above_store);
-    not_in("host/src/engine", &["crate::wasm", "crate::client", "crate::runtime", "crate::cli"]);
-    not_in("host/src/wasm", &["crate::store", "crate::client", "crate::runtime", "crate::cli"]);
+    not_in(
+        "host/src/engine",
+        &[
+            "crate::wasm",
+            "crate::client",
+            "crate::runtime",
+            "crate::cli",
+        ],
+    );
+    not_in(
+        "host/src/wasm",
+        &[
+            "crate::store",
+            "crate::client",
+            "crate::runtime",
+            "crate::cli",
+        ],
+    );
     not_in("host/src/client", &["crate::runtime", "crate::cli"]);
     not_in("host/src/cli", &["crate::store", "crate::engine"]);
-    not_in("host/core/src", &["tokio", "rusqlite", "wasmtime", "std::time::SystemTime", "std::time::Instant", "std::fs"]);
+    not_in(
+        "host/core/src",
+        &[
+            "tokio",
+            "rusqlite",
+            "wasmtime",
+            "std::time::SystemTime",
+            "std::time::Instant",
+            "std::fs",
+        ],
+    );
 }
 
 #[test]
 fn unsafe_code_has_one_place() {
     let places: Vec<String> = sources("host")
         .into_iter()
-        .filter(|(_, text)| text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("unsafe {")))
+        .filter(|(_, text)| {
+            text.lines()
+                .any(|line| !line.trim_start().starts_with("//") && line.contains("unsafe {"))
+        })
         .map(|(path, _)| path)
         .collect();
     assert_eq!(places, ["host/src/wasm/code.rs"]);
@@ -102,7 +152,10 @@ fn no_file_ate_the_design() {
     for dir in ["host", "guest-sdk", "tests", "samples"] {
         for (path, text) in sources(dir) {
             let lines = text.lines().count();
-            assert!(lines <= LINES_MAX, "{path} has {lines} lines; {LINES_MAX} is the most");
+            assert!(
+                lines <= LINES_MAX,
+                "{path} has {lines} lines; {LINES_MAX} is the most"
+            );
         }
     }
 }
@@ -110,7 +163,10 @@ fn no_file_ate_the_design() {
 #[test]
 fn every_test_runs_and_none_sleeps() {
     let (ignored, sleeps) = (concat!("#[", "ignore"), concat!("thread::", "sleep("));
-    for (path, text) in sources("tests/tests").into_iter().chain(sources("host/core")) {
+    for (path, text) in sources("tests/tests")
+        .into_iter()
+        .chain(sources("host/core"))
+    {
         assert!(!text.contains(ignored), "{path} ignores a test");
         assert!(!text.contains(sleeps), "{path} waits by sleeping");
     }

@@ -72,8 +72,11 @@ fn a_name_or_a_version_that_nobody_defined_is_an_unknown_orchestration() {
             version: version.map(str::to_owned),
             ..start(None)
         };
-        let turn = Machine::new(orchestrations)
-            .advance(vec![turn_started(1), Event::ExecutionStarted(start)]);
+        let turn = Machine::new(crate::definition::Component {
+            orchestrations,
+            activities: &[],
+        })
+        .advance(vec![turn_started(1), Event::ExecutionStarted(start)]);
         render(&turn)
     };
     assert!(outcome("Named", Some("1")).contains("activity 0 Step"));
@@ -93,6 +96,9 @@ fn an_activity_takes_what_it_asks_for_and_gives_json() {
     fn none() -> Result<u8, Failure> {
         Ok(1)
     }
+    fn attempt(ctx: ActivityContext) -> Result<u32, Failure> {
+        Ok(ctx.attempt())
+    }
     fn input(text: String) -> Result<usize, std::num::ParseIntError> {
         text.parse()
     }
@@ -101,6 +107,9 @@ fn an_activity_takes_what_it_asks_for_and_gives_json() {
     }
     static ACTIVITIES: &[crate::Activity] = &[
         crate::Activity::new("None", |context| crate::ActivityFn::run(none, context)),
+        crate::Activity::new("Attempt", |context| {
+            crate::ActivityFn::run(attempt, context)
+        }),
         crate::Activity::new("Input", |context| crate::ActivityFn::run(input, context)),
         crate::Activity {
             description: Some("c"),
@@ -139,6 +148,7 @@ fn an_activity_takes_what_it_asks_for_and_gives_json() {
     assert_eq!(run("Input", r#""x""#), Err("ParseIntError".to_owned()));
     assert_eq!(run("Input", "1"), Err("InvalidInput".to_owned()));
     assert_eq!(run("Context", "5"), Ok(r#""e:3 7""#.to_owned()));
+    assert_eq!(run("Attempt", "[]"), Ok("2".to_owned()));
     assert_eq!(run("Absent", "5"), Err("UnknownActivity".to_owned()));
-    assert_eq!(Component::definitions().len(), 3);
+    assert_eq!(Component::definitions().len(), 4);
 }

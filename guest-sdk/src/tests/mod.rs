@@ -6,6 +6,7 @@ use crate::bindings::orchestrations::{
     Action, Event, ExternalEvent, Start, State, TaskResult, Turn, TurnStart,
 };
 use crate::bindings::types::Failure as WitFailure;
+use crate::definition::Component;
 use crate::machine::Machine;
 use crate::{Context, Orchestration, OrchestrationFuture, TaskId};
 
@@ -13,7 +14,9 @@ mod contract;
 mod ending;
 mod events;
 mod programs;
+mod saga;
 mod tasks;
+mod typed;
 
 /// A program under test, from an async function or closure.
 macro_rules! program {
@@ -33,7 +36,10 @@ fn check(program: Program, turns: &[&[Event]], expected: &Expect) {
 }
 
 fn run(program: Program, turns: &[&[Event]]) -> String {
-    let mut subject = Subject::new(program);
+    run_turns(Subject::new(program), turns)
+}
+
+fn run_turns(mut subject: Subject, turns: &[&[Event]]) -> String {
     turns
         .iter()
         .enumerate()
@@ -52,7 +58,10 @@ impl Subject {
     fn new(program: Program) -> Self {
         let orchestrations = Box::leak(Box::new([Orchestration::new("Test", program)]));
         Self {
-            machine: Machine::new(orchestrations),
+            machine: Machine::new(Component {
+                orchestrations,
+                activities: &[],
+            }),
             turns: 0,
             start: start(None),
         }

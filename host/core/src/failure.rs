@@ -110,6 +110,10 @@ pub mod kind {
     pub const TERMINATED: &str = "Terminated";
     /// The instance was replaced by a new one with the same id.
     pub const REPLACED: &str = "Replaced";
+    /// An attempt was interrupted because nobody waits for it any more.
+    pub const CANCELED: &str = "Canceled";
+    /// The host could not run an attempt: its module or a directory that it was granted is missing, say.
+    pub const HOST_ERROR: &str = "HostError";
     /// An activity's result could not be used.
     pub const INVALID_RESULT: &str = "InvalidResult";
 }

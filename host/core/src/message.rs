@@ -56,6 +56,8 @@ pub enum Message {
     ChildDue {
         /// Which.
         task: TaskRef,
+        /// The try that is due, from 2.
+        attempt: u32,
     },
     /// An instance that was asked for was not started.
     StartSkipped {

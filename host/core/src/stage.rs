@@ -70,9 +70,13 @@ impl Stage<'_> {
                 {
                     Event::TimerFired { task: task.task }
                 }
-                Message::ChildDue { task } if self.is_open(task, "child") => {
+                Message::ChildDue { task, attempt } if self.is_open(task, "child") => {
                     match self.child(task.task) {
-                        Some(child) if child.due.is_some() && ended.insert(task.task) => {
+                        Some(child)
+                            if child.due.is_some()
+                                && child.attempt == attempt
+                                && ended.insert(task.task) =>
+                        {
                             Event::ChildRetried {
                                 task: task.task,
                                 attempt: child.attempt,

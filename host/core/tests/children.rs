@@ -19,11 +19,11 @@ fn a_child_that_fails_is_tried_again_as_another_instance() {
         .runs_at(1000)
         .gets([child_failed(0, 1)])
         .runs_at(2000)
-        .gets([child_due(0)])
+        .gets([child_due(0, 2)])
         .runs_at(2100)
         .gets([child_failed(0, 2)])
         .runs_at(3000)
-        .gets([child_due(0)])
+        .gets([child_due(0, 3)])
         .runs_at(3100)
         .gets([child_done(0, 3, "5")])
         .runs_at(4000);
@@ -56,7 +56,7 @@ fn the_last_failure_of_a_child_reaches_the_guest() {
         .runs_at(1000)
         .gets([child_failed(0, 1)])
         .runs_at(2000)
-        .gets([child_due(0)])
+        .gets([child_due(0, 2)])
         .runs_at(2100)
         .gets([child_failed(0, 2)])
         .runs_at(3000);
@@ -110,7 +110,7 @@ fn outcomes_of_stale_attempts_are_ignored() {
     let world = World::new([waits([retried_child(0, "Ship", 5)]), waits([])])
         .runs_at(1000)
         .gets([
-            child_due(0),
+            child_due(0, 2),
             child_failed(0, 2),
             child_failed(0, 1),
             child_failed(0, 1),
@@ -122,7 +122,7 @@ fn outcomes_of_stale_attempts_are_ignored() {
             child_failed(0, 1),
         ])
         .runs_at(2050)
-        .gets([child_due(0), child_due(0)])
+        .gets([child_due(0, 2), child_due(0, 2)])
         .runs_at(2100)
         .gets([child_done(0, 1, "1"), child_failed(0, 3)])
         .runs_at(2200)
@@ -156,7 +156,7 @@ fn a_child_that_waits_to_be_tried_again_can_be_cancelled() {
         .runs_at(2000)
         .gets([raised("stop", "1")])
         .runs_at(2050)
-        .gets([child_due(0), child_done(0, 2, "1")])
+        .gets([child_due(0, 2), child_done(0, 2, "1")])
         .runs_at(2100);
     check(
         &world,

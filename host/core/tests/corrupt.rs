@@ -27,7 +27,7 @@ fn history() -> World {
         .runs_at(2000)
         .gets([child_failed(1, 1)])
         .runs_at(3000)
-        .gets([suspend(), resume(), child_due(1)])
+        .gets([suspend(), resume(), child_due(1, 2)])
         .runs_at(3100)
         .gets([child_done(1, 2, "1")])
         .runs_at(4000)

@@ -218,7 +218,7 @@ fn results_of_another_execution_or_generation_or_kind_of_task_are_ignored() {
         .gets([
             timer_fired(0),
             child_done(0, 1, "1"),
-            child_due(0),
+            child_due(0, 2),
             activity_done(9, "1"),
         ])
         .gets([Message::Start(Box::new(common::start()))])

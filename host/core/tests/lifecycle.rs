@@ -264,7 +264,7 @@ fn a_child_that_waits_for_its_next_attempt_is_dropped_with_the_return() {
         .runs_at(2000)
         .gets([raised("go", "1")])
         .runs_at(2010)
-        .gets([child_due(0)])
+        .gets([child_due(0, 2)])
         .runs_at(2100);
     check(
         &world,

@@ -18,15 +18,37 @@ pub struct Error {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Rejected { id: String, rejection: Rejection },
-    Refused { kind: String, message: String },
-    NameTaken { kind: DefinitionKind, name: String, owner: String },
-    UnknownModule { name: String },
-    Store { hub: String, source: StoreError },
-    Json { what: &'static str, message: String },
+    Rejected {
+        id: String,
+        rejection: Rejection,
+    },
+    Refused {
+        kind: String,
+        message: String,
+    },
+    NameTaken {
+        kind: DefinitionKind,
+        name: String,
+        owner: String,
+    },
+    UnknownModule {
+        name: String,
+    },
+    Store {
+        hub: String,
+        source: StoreError,
+    },
+    Json {
+        what: &'static str,
+        message: String,
+    },
     Token,
-    NoAnswer { what: String },
-    Module { message: String },
+    NoAnswer {
+        what: String,
+    },
+    Module {
+        message: String,
+    },
     Panicked,
 }
 
@@ -35,19 +57,39 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn rejected(id: &str, rejection: Rejection) -> Self {
-        Self { kind: Kind::Rejected { id: id.to_owned(), rejection } }
+        Self {
+            kind: Kind::Rejected {
+                id: id.to_owned(),
+                rejection,
+            },
+        }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused { kind: refused::INVALID.to_owned(), message: message.into() } }
+        Self {
+            kind: Kind::Refused {
+                kind: refused::INVALID.to_owned(),
+                message: message.into(),
+            },
+        }
     }
 
     pub(crate) fn store(hub: &str, source: StoreError) -> Self {
-        Self { kind: Kind::Store { hub: hub.to_owned(), source } }
+        Self {
+            kind: Kind::Store {
+                hub: hub.to_owned(),
+                source,
+            },
+        }
     }
 
     pub(crate) fn json(what: &'static str, error: &serde_json::Error) -> Self {
-        Self { kind: Kind::Json { what, message: error.to_string() } }
+        Self {
+            kind: Kind::Json {
+                what,
+                message: error.to_string(),
+            },
+        }
     }
 
     pub(crate) fn token() -> Self {
@@ -55,29 +97,47 @@ impl Error {
     }
 
     pub(crate) fn unknown_module(name: &str) -> Self {
-        Self { kind: Kind::UnknownModule { name: name.to_owned() } }
+        Self {
+            kind: Kind::UnknownModule {
+                name: name.to_owned(),
+            },
+        }
     }
 
     pub(crate) fn no_answer(what: impl Into<String>) -> Self {
-        Self { kind: Kind::NoAnswer { what: what.into() } }
+        Self {
+            kind: Kind::NoAnswer { what: what.into() },
+        }
     }
 
     pub(crate) fn module(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Module { message: message.into() } }
+        Self {
+            kind: Kind::Module {
+                message: message.into(),
+            },
+        }
     }
 
     pub(crate) fn panicked() -> Self {
-        Self { kind: Kind::Panicked }
+        Self {
+            kind: Kind::Panicked,
+        }
     }
 
     /// What a verdict that is not a success means for the instance or module that it is about.
     pub(crate) fn from_verdict(about: &str, verdict: Verdict) -> Result<Verdict> {
         match verdict {
             Verdict::Rejected(rejection) => Err(Self::rejected(about, rejection)),
-            Verdict::Refused { kind, message } => Err(Self { kind: Kind::Refused { kind, message } }),
-            Verdict::NameTaken(taken) => {
-                Err(Self { kind: Kind::NameTaken { kind: taken.kind, name: taken.name, owner: taken.owner } })
-            }
+            Verdict::Refused { kind, message } => Err(Self {
+                kind: Kind::Refused { kind, message },
+            }),
+            Verdict::NameTaken(taken) => Err(Self {
+                kind: Kind::NameTaken {
+                    kind: taken.kind,
+                    name: taken.name,
+                    owner: taken.owner,
+                },
+            }),
             done @ (Verdict::Done | Verdict::Nothing | Verdict::Deployed(_)) => Ok(done),
         }
     }
@@ -94,7 +154,13 @@ impl Error {
 
     /// The id of a start is in use.
     pub fn is_already_exists(&self) -> bool {
-        matches!(self.kind, Kind::Rejected { rejection: Rejection::AlreadyExists(_), .. })
+        matches!(
+            self.kind,
+            Kind::Rejected {
+                rejection: Rejection::AlreadyExists(_),
+                ..
+            }
+        )
     }
 
     /// The instance is in a status in which the command makes no sense.
@@ -128,20 +194,38 @@ impl Error {
 
     /// Another process owns the task hub.
     pub fn is_owned(&self) -> bool {
-        matches!(&self.kind, Kind::Store { source: StoreError::Owned(_), .. })
+        matches!(
+            &self.kind,
+            Kind::Store {
+                source: StoreError::Owned(_),
+                ..
+            }
+        )
     }
 
     /// The host is shutting down, or has been replaced by another.
     pub fn is_shutting_down(&self) -> bool {
-        matches!(&self.kind, Kind::Store { source: StoreError::Closed | StoreError::Fenced, .. })
+        matches!(
+            &self.kind,
+            Kind::Store {
+                source: StoreError::Closed | StoreError::Fenced,
+                ..
+            }
+        )
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Rejected { id, rejection: Rejection::NotFound } => write!(f, "there is no instance {id:?}"),
-            Kind::Rejected { id, rejection: Rejection::AlreadyExists(status) } => {
+            Kind::Rejected {
+                id,
+                rejection: Rejection::NotFound,
+            } => write!(f, "there is no instance {id:?}"),
+            Kind::Rejected {
+                id,
+                rejection: Rejection::AlreadyExists(status),
+            } => {
                 write!(f, "instance {id:?} exists already and is {status}")
             }
             Kind::Rejected { id, rejection } => write!(f, "instance {id:?}: {rejection}"),
@@ -151,17 +235,26 @@ impl fmt::Display for Error {
                     DefinitionKind::Orchestration => "orchestration",
                     DefinitionKind::Activity => "activity",
                 };
-                write!(f, "the {kind} {name:?} belongs to module {owner:?}; deploy with replace to take it over")
+                write!(
+                    f,
+                    "the {kind} {name:?} belongs to module {owner:?}; deploy with replace to take it over"
+                )
             }
-            Kind::UnknownModule { name } => write!(f, "there is no module {name:?} in this task hub"),
+            Kind::UnknownModule { name } => {
+                write!(f, "there is no module {name:?} in this task hub")
+            }
             Kind::Store { hub, source } => write!(f, "task hub {hub:?}: {source}"),
-            Kind::Json { what, message } => write!(f, "{what} is not the JSON that was expected: {message}"),
+            Kind::Json { what, message } => {
+                write!(f, "{what} is not the JSON that was expected: {message}")
+            }
             Kind::Token => f.write_str("this continuation token does not belong to this list"),
             Kind::NoAnswer { what } => write!(
                 f,
                 "{what} owns the task hub and did not answer in time; the command stays queued and takes effect when it does"
             ),
-            Kind::Panicked => f.write_str("a background operation of the library panicked; its message is in the log"),
+            Kind::Panicked => f.write_str(
+                "a background operation of the library panicked; its message is in the log",
+            ),
         }
     }
 }

@@ -26,7 +26,10 @@ pub(crate) struct FileBackend {
 
 impl FileBackend {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, reader: Mutex::default() }
+        Self {
+            path,
+            reader: Mutex::default(),
+        }
     }
 
     /// Whether some process owns the hub.
@@ -35,7 +38,10 @@ impl FileBackend {
     }
 
     /// Reads.
-    pub(crate) fn with_reader<T>(&self, read: impl FnOnce(&Reader) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn with_reader<T>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let reader = {
             let mut cached = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
             match &*cached {
@@ -53,8 +59,11 @@ impl FileBackend {
         match result.map_err(|_| Error::panicked())? {
             Ok(Some(verdict)) => Ok(verdict),
             Ok(None) => {
-                let owner = store::read_note(&self.path).map(|note| format!("{} (process {})", note.what, note.pid));
-                Err(Error::no_answer(owner.unwrap_or_else(|| "another process".to_owned())))
+                let owner = store::read_note(&self.path)
+                    .map(|note| format!("{} (process {})", note.what, note.pid));
+                Err(Error::no_answer(
+                    owner.unwrap_or_else(|| "another process".to_owned()),
+                ))
             }
             Err(error) => Err(Error::store(hub, error)),
         }
@@ -74,7 +83,12 @@ impl FileBackend {
 
     fn ask_owner(&self, request: &Request) -> Result<Option<Verdict>, StoreError> {
         let token = uuid::Uuid::now_v7().simple().to_string();
-        store::append_command(&self.path, &token, &store::encode(request)?, SystemClock.now())?;
+        store::append_command(
+            &self.path,
+            &token,
+            &store::encode(request)?,
+            SystemClock.now(),
+        )?;
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         while Instant::now() < deadline {
             self.wake_owner();
@@ -94,8 +108,12 @@ impl FileBackend {
 
     /// Tells the owner that a command waits, and returns when it has answered or cannot be reached.
     fn wake_owner(&self) {
-        let Some(socket) = store::read_note(&self.path).and_then(|note| note.socket) else { return };
-        let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) else { return };
+        let Some(socket) = store::read_note(&self.path).and_then(|note| note.socket) else {
+            return;
+        };
+        let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) else {
+            return;
+        };
         // The owner closes the connection when every command that it found is answered. Whatever comes of it, the hub says more.
         let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
         let _ = stream.read(&mut [0]);
@@ -113,7 +131,10 @@ fn answer_waiting(owned: &Owned) -> Result<(), StoreError> {
             match store::decode(&body, "a command") {
                 Ok(request) => apply(owned, request, Some(token))?,
                 Err(error) => {
-                    let refused = Verdict::Refused { kind: crate::engine::refused::INVALID.to_owned(), message: error.to_string() };
+                    let refused = Verdict::Refused {
+                        kind: crate::engine::refused::INVALID.to_owned(),
+                        message: error.to_string(),
+                    };
                     write(owned, store::Change::Answer(refused), Some(token))?
                 }
             };
@@ -135,12 +156,20 @@ fn apply(owned: &Owned, request: Request, token: Option<String>) -> Result<Verdi
     write(owned, prepare(request, &with), token)
 }
 
-fn write(owned: &Owned, change: store::Change, token: Option<String>) -> Result<Verdict, StoreError> {
+fn write(
+    owned: &Owned,
+    change: store::Change,
+    token: Option<String>,
+) -> Result<Verdict, StoreError> {
     let (tell, told) = std::sync::mpsc::channel();
-    let write = Write::new(change, SystemClock.now(), move |_, result| drop(tell.send(result)));
+    let write = Write::new(change, SystemClock.now(), move |_, result| {
+        drop(tell.send(result))
+    });
     owned.writer.submit(match token {
         Some(token) => write.answering(token),
         None => write,
     });
-    told.recv().unwrap_or(Err(StoreError::Closed)).map(|outcome| outcome.verdict)
+    told.recv()
+        .unwrap_or(Err(StoreError::Closed))
+        .map(|outcome| outcome.verdict)
 }

@@ -28,14 +28,22 @@ pub(crate) fn events_of(turns: Vec<Turn>) -> Vec<HistoryEvent> {
     for turn in turns {
         let (first, number, at) = (turn.first_event, turn.number, turn.at);
         let numbered = turn.received.into_iter().chain(turn.produced).enumerate();
-        events.extend(numbered.map(|(i, event)| HistoryEvent { number: first + i as u64, turn: number, at, event }));
+        events.extend(numbered.map(|(i, event)| HistoryEvent {
+            number: first + i as u64,
+            turn: number,
+            at,
+            event,
+        }));
     }
     events
 }
 
 /// A time as RFC 3339, with milliseconds.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
-    match i64::try_from(at.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) {
+    match i64::try_from(at.0)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+    {
         Some(time) => format!("{time:.3}"),
         // Beyond the calendar: a timer that never fires.
         None => "never".to_owned(),
@@ -133,18 +141,29 @@ fn fields<M: SerializeMap>(event: &Event, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("task", task)?;
             map.serialize_entry("failure", &FailureJson::from(failure))?;
         }
-        Event::TimerFired { task } | Event::TaskCanceled { task } => map.serialize_entry("task", task)?,
+        Event::TimerFired { task } | Event::TaskCanceled { task } => {
+            map.serialize_entry("task", task)?
+        }
         Event::ExternalEventRaised { number, name, data } => {
             map.serialize_entry("eventNumber", number)?;
             map.serialize_entry("name", name)?;
             payload(map, "data", data)?;
         }
-        Event::ActivityScheduled { task, name, input, .. } => {
+        Event::ActivityScheduled {
+            task, name, input, ..
+        } => {
             map.serialize_entry("task", task)?;
             map.serialize_entry("name", name)?;
             payload(map, "input", input)?;
         }
-        Event::ChildScheduled { task, name, version, instance_id, input, .. } => {
+        Event::ChildScheduled {
+            task,
+            name,
+            version,
+            instance_id,
+            input,
+            ..
+        } => {
             map.serialize_entry("task", task)?;
             map.serialize_entry("name", name)?;
             text(map, "version", version)?;
@@ -155,44 +174,75 @@ fn fields<M: SerializeMap>(event: &Event, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("task", task)?;
             map.serialize_entry("fireAt", &rfc3339(*fire_at))?;
         }
-        Event::EventSent { instance_id, name, data } => {
+        Event::EventSent {
+            instance_id,
+            name,
+            data,
+        } => {
             map.serialize_entry("instanceId", instance_id)?;
             map.serialize_entry("name", name)?;
             payload(map, "data", data)?;
         }
-        Event::InstanceStarted { instance_id, name, version, input, .. } => {
+        Event::InstanceStarted {
+            instance_id,
+            name,
+            version,
+            input,
+            ..
+        } => {
             map.serialize_entry("instanceId", instance_id)?;
             map.serialize_entry("name", name)?;
             text(map, "version", version)?;
             payload(map, "input", input)?;
         }
         Event::CustomStatusSet { value } => payload(map, "value", value)?,
-        Event::ExecutionReturned { output } | Event::ExecutionCompleted { output } => payload(map, "output", output)?,
+        Event::ExecutionReturned { output } | Event::ExecutionCompleted { output } => {
+            payload(map, "output", output)?
+        }
         Event::ExecutionFailed { failure, cause } => {
             map.serialize_entry("failure", &FailureJson::from(failure))?;
             if let Some(cause) = cause {
                 map.serialize_entry("cause", cause)?;
             }
         }
-        Event::ExecutionTerminated { reason } | Event::ExecutionSuspended { reason } | Event::ExecutionResumed { reason } => {
+        Event::ExecutionTerminated { reason }
+        | Event::ExecutionSuspended { reason }
+        | Event::ExecutionResumed { reason } => {
             text(map, "reason", reason)?;
         }
-        Event::ContinuedAsNew { input, version, execution_id, .. } => {
+        Event::ContinuedAsNew {
+            input,
+            version,
+            execution_id,
+            ..
+        } => {
             payload(map, "input", input)?;
             text(map, "version", version)?;
             map.serialize_entry("executionId", execution_id)?;
         }
-        Event::InstanceStartSkipped { instance_id, reason } => {
+        Event::InstanceStartSkipped {
+            instance_id,
+            reason,
+        } => {
             map.serialize_entry("instanceId", instance_id)?;
             map.serialize_entry("reason", reason)?;
         }
-        Event::ChildRetryScheduled { task, attempt, at, failure } => {
+        Event::ChildRetryScheduled {
+            task,
+            attempt,
+            at,
+            failure,
+        } => {
             map.serialize_entry("task", task)?;
             map.serialize_entry("attempt", attempt)?;
             map.serialize_entry("due", &rfc3339(*at))?;
             map.serialize_entry("failure", &FailureJson::from(failure))?;
         }
-        Event::ChildRetried { task, attempt, instance_id } => {
+        Event::ChildRetried {
+            task,
+            attempt,
+            instance_id,
+        } => {
             map.serialize_entry("task", task)?;
             map.serialize_entry("attempt", attempt)?;
             map.serialize_entry("instanceId", instance_id)?;

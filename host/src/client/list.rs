@@ -40,7 +40,15 @@ pub struct Page {
 
 impl List {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, query: ListQuery { limit: PAGE_SIZE, ..ListQuery::default() }, after: None, show_input: false }
+        Self {
+            client,
+            query: ListQuery {
+                limit: PAGE_SIZE,
+                ..ListQuery::default()
+            },
+            after: None,
+            show_input: false,
+        }
     }
 
     /// Only instances in this status, or in one of several if called again.
@@ -98,7 +106,12 @@ impl IntoFuture for List {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Self { client, mut query, after, show_input } = self;
+            let Self {
+                client,
+                mut query,
+                after,
+                show_input,
+            } = self;
             query.after = after.as_deref().map(parse_token).transpose()?;
             client
                 .read(move |reader| {
@@ -107,13 +120,26 @@ impl IntoFuture for List {
                     let mut rows = reader.list(&query)?;
                     let more = rows.len() > limit as usize;
                     rows.truncate(limit as usize);
-                    let last = rows.last().filter(|_| more).map(|row| token(row.created_at, row.key.0));
+                    let last = rows
+                        .last()
+                        .filter(|_| more)
+                        .map(|row| token(row.created_at, row.key.0));
                     let mut instances = Vec::with_capacity(rows.len());
                     for row in rows {
-                        let input = if show_input { input(reader, &row)? } else { None };
-                        instances.push(InstanceStatus { input, ..row.into() });
+                        let input = if show_input {
+                            input(reader, &row)?
+                        } else {
+                            None
+                        };
+                        instances.push(InstanceStatus {
+                            input,
+                            ..row.into()
+                        });
                     }
-                    Ok(Page { instances, continuation_token: last })
+                    Ok(Page {
+                        instances,
+                        continuation_token: last,
+                    })
                 })
                 .await
         })
@@ -128,7 +154,10 @@ fn token(at: Timestamp, key: i64) -> String {
 fn parse_token(token: &str) -> Result<(Timestamp, i64)> {
     let parse = || {
         let (at, key) = token.split_once('-')?;
-        Some((Timestamp(u64::from_str_radix(at, 16).ok()?), i64::from_str_radix(key, 16).ok()?))
+        Some((
+            Timestamp(u64::from_str_radix(at, 16).ok()?),
+            i64::from_str_radix(key, 16).ok()?,
+        ))
     };
     parse().ok_or_else(Error::token)
 }

@@ -61,7 +61,9 @@ enum Backend {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("hub", &self.hub).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("hub", &self.hub)
+            .finish_non_exhaustive()
     }
 }
 
@@ -70,9 +72,12 @@ impl std::fmt::Debug for Client {
 /// # Errors
 /// [`Error::is_invalid`] if the name is not 1 to 64 letters, digits and dashes.
 pub(crate) fn hub_path(data_dir: &Path, hub: &str) -> Result<PathBuf> {
-    let fits = (1..=64).contains(&hub.len()) && hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let fits = (1..=64).contains(&hub.len())
+        && hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if !fits {
-        return Err(Error::invalid(format!("the task hub name {hub:?} must be 1 to 64 letters, digits and dashes")));
+        return Err(Error::invalid(format!(
+            "the task hub name {hub:?} must be 1 to 64 letters, digits and dashes"
+        )));
     }
     Ok(data_dir.join(format!("{hub}.db")))
 }
@@ -91,7 +96,9 @@ pub fn parse_json(text: impl Into<String>) -> Result<Json> {
 
 /// Writes a value as JSON.
 pub(crate) fn to_json<T: Serialize + ?Sized>(what: &'static str, value: &T) -> Result<Json> {
-    serde_json::to_string(value).map(Json::from_text).map_err(|error| Error::json(what, &error))
+    serde_json::to_string(value)
+        .map(Json::from_text)
+        .map_err(|error| Error::json(what, &error))
 }
 
 impl Client {
@@ -104,11 +111,17 @@ impl Client {
     /// [`Error::is_invalid`] if the name of the hub cannot be one.
     pub fn open(data_dir: impl AsRef<Path>, task_hub: &str) -> Result<Self> {
         let path = hub_path(data_dir.as_ref(), task_hub)?;
-        Ok(Self { hub: task_hub.into(), backend: Backend::File(Arc::new(FileBackend::new(path))) })
+        Ok(Self {
+            hub: task_hub.into(),
+            backend: Backend::File(Arc::new(FileBackend::new(path))),
+        })
     }
 
     pub(crate) fn of_engine(hub: &str, engine: Arc<Engine>) -> Self {
-        Self { hub: hub.into(), backend: Backend::Engine(engine) }
+        Self {
+            hub: hub.into(),
+            backend: Backend::Engine(engine),
+        }
     }
 
     /// The name of the task hub.
@@ -147,7 +160,11 @@ impl Client {
     /// # }
     /// ```
     pub fn status(&self, id: impl Into<String>) -> StatusQuery {
-        StatusQuery { client: self.clone(), id: id.into(), show: Default::default() }
+        StatusQuery {
+            client: self.clone(),
+            id: id.into(),
+            show: Default::default(),
+        }
     }
 
     /// Lists instances, newest first, a page at a time. Await what it returns, after saying which.
@@ -186,7 +203,12 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::is_not_found`], [`Error::is_wrong_state`] if it has ended, [`Error::is_limit_exceeded`].
-    pub async fn raise_event<T: Serialize + ?Sized>(&self, id: &str, name: &str, data: &T) -> Result<()> {
+    pub async fn raise_event<T: Serialize + ?Sized>(
+        &self,
+        id: &str,
+        name: &str,
+        data: &T,
+    ) -> Result<()> {
         let data = to_json("the event's data", data)?;
         self.raise_event_json(id, name, Some(data)).await
     }
@@ -196,7 +218,15 @@ impl Client {
     /// # Errors
     /// As [`raise_event`](Self::raise_event).
     pub async fn raise_event_json(&self, id: &str, name: &str, data: Option<Json>) -> Result<()> {
-        self.command(id, Request::RaiseEvent { id: id.to_owned(), name: name.to_owned(), data }).await
+        self.command(
+            id,
+            Request::RaiseEvent {
+                id: id.to_owned(),
+                name: name.to_owned(),
+                data,
+            },
+        )
+        .await
     }
 
     /// Ends an instance from outside. Accepted when it is durable, and in effect soon after: wait for the end to be sure.
@@ -206,7 +236,14 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`], [`Error::is_wrong_state`] if it has ended.
     pub async fn terminate(&self, id: &str, reason: Option<&str>) -> Result<()> {
-        self.command(id, Request::Terminate { id: id.to_owned(), reason: reason.map(str::to_owned) }).await
+        self.command(
+            id,
+            Request::Terminate {
+                id: id.to_owned(),
+                reason: reason.map(str::to_owned),
+            },
+        )
+        .await
     }
 
     /// Holds everything that an instance would do, until it is resumed. Activities that run finish, and their results are kept.
@@ -214,7 +251,14 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`], [`Error::is_wrong_state`] if it has ended.
     pub async fn suspend(&self, id: &str, reason: Option<&str>) -> Result<()> {
-        self.command(id, Request::Suspend { id: id.to_owned(), reason: reason.map(str::to_owned) }).await
+        self.command(
+            id,
+            Request::Suspend {
+                id: id.to_owned(),
+                reason: reason.map(str::to_owned),
+            },
+        )
+        .await
     }
 
     /// Lets a suspended instance go on. Everything that arrived meanwhile is delivered in order.
@@ -222,7 +266,14 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`], [`Error::is_wrong_state`] if it has ended.
     pub async fn resume(&self, id: &str, reason: Option<&str>) -> Result<()> {
-        self.command(id, Request::Resume { id: id.to_owned(), reason: reason.map(str::to_owned) }).await
+        self.command(
+            id,
+            Request::Resume {
+                id: id.to_owned(),
+                reason: reason.map(str::to_owned),
+            },
+        )
+        .await
     }
 
     async fn command(&self, id: &str, request: Request) -> Result<()> {
@@ -232,7 +283,10 @@ impl Client {
     /// Does what a request asks for, about an instance or a module.
     pub(crate) async fn submit(&self, about: &str, request: Request) -> Result<Verdict> {
         let verdict = match &self.backend {
-            Backend::Engine(engine) => engine.submit(request).await.map_err(|error| Error::store(&self.hub, error))?,
+            Backend::Engine(engine) => engine
+                .submit(request)
+                .await
+                .map_err(|error| Error::store(&self.hub, error))?,
             Backend::File(file) => file.submit(&self.hub, request).await?,
         };
         Error::from_verdict(about, verdict)
@@ -248,6 +302,9 @@ impl Client {
             Backend::Engine(engine) => read(&engine.reader),
             Backend::File(file) => file.with_reader(read),
         });
-        result.await.map_err(|_| Error::panicked())?.map_err(|error| Error::store(&self.hub, error))
+        result
+            .await
+            .map_err(|_| Error::panicked())?
+            .map_err(|error| Error::store(&self.hub, error))
     }
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::client::{Client, Error, Result, rfc3339};
 use crate::engine::Request;
+use crate::engine::executor::{DirGrant, Grants};
 use crate::store::{Definition, NewModule, Repointed, Verdict};
-use crate::wasm::{DirGrant, Grants};
 
 /// A module that was looked at and may be deployed: see [`Module::from_file`](crate::Module::from_file).
 #[derive(Clone, Debug)]
@@ -112,7 +112,12 @@ impl Client {
     /// # }
     /// ```
     pub fn deploy(&self, module: Module) -> Deploy {
-        Deploy { client: self.clone(), module, grants: None, replace: false }
+        Deploy {
+            client: self.clone(),
+            module,
+            grants: None,
+            replace: false,
+        }
     }
 
     /// Modules of the hub, by name.
@@ -128,7 +133,8 @@ impl Client {
                     digest: row.digest.to_string(),
                     definitions: row.definitions,
                     imports: row.imports,
-                    grants: serde_json::from_str(&row.grants).map_err(|error| Error::json("what a module is granted", &error))?,
+                    grants: serde_json::from_str(&row.grants)
+                        .map_err(|error| Error::json("what a module is granted", &error))?,
                     deployed_time: rfc3339(row.deployed_at),
                     size: row.size,
                 })
@@ -141,8 +147,18 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`].
     pub async fn grant(&self, module: &str, grants: &Grants) -> Result<()> {
-        let text = serde_json::to_string(grants).map_err(|error| Error::json("what is granted", &error))?;
-        match self.submit(module, Request::Grant { module: module.to_owned(), grants: text }).await? {
+        let text = serde_json::to_string(grants)
+            .map_err(|error| Error::json("what is granted", &error))?;
+        match self
+            .submit(
+                module,
+                Request::Grant {
+                    module: module.to_owned(),
+                    grants: text,
+                },
+            )
+            .await?
+        {
             Verdict::Nothing => Err(Error::unknown_module(module)),
             _ => Ok(()),
         }
@@ -153,15 +169,26 @@ impl Deploy {
     /// Lets the module's activities read a directory of the host, which they see under another name.
     ///
     /// Grants stay with the module's name: a deployment that grants nothing keeps what there is, one that grants something replaces it.
-    pub fn grant_dir(mut self, host: impl Into<std::path::PathBuf>, guest: impl Into<String>) -> Self {
-        let dir = DirGrant { host: host.into(), guest: guest.into(), writable: false };
+    pub fn grant_dir(
+        mut self,
+        host: impl Into<std::path::PathBuf>,
+        guest: impl Into<String>,
+    ) -> Self {
+        let dir = DirGrant {
+            host: host.into(),
+            guest: guest.into(),
+            writable: false,
+        };
         self.grants.get_or_insert_default().dirs.push(dir);
         self
     }
 
     /// Lets the module's activities see an environment variable.
     pub fn grant_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.grants.get_or_insert_default().env.push((name.into(), value.into()));
+        self.grants
+            .get_or_insert_default()
+            .env
+            .push((name.into(), value.into()));
         self
     }
 
@@ -185,25 +212,59 @@ impl IntoFuture for Deploy {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Module { name, digest, component, contract, definitions, imports } = self.module;
-            let fits = (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+            let Module {
+                name,
+                digest,
+                component,
+                contract,
+                definitions,
+                imports,
+            } = self.module;
+            let fits =
+                (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control);
             if !fits {
-                return Err(Error::invalid(format!("the module name {name:?} must be 1 to 128 characters, none of them control characters")));
+                return Err(Error::invalid(format!(
+                    "the module name {name:?} must be 1 to 128 characters, none of them control characters"
+                )));
             }
             let mut grants = self.grants;
             for dir in grants.iter_mut().flat_map(|grants| &mut grants.dirs) {
                 // The hub may be opened from elsewhere: a relative path would mean another directory there.
                 let absolute = dir.host.canonicalize();
-                dir.host = absolute
-                    .map_err(|error| Error::invalid(format!("cannot grant the directory {}: {error}", dir.host.display())))?;
+                dir.host = absolute.map_err(|error| {
+                    Error::invalid(format!(
+                        "cannot grant the directory {}: {error}",
+                        dir.host.display()
+                    ))
+                })?;
             }
-            let grants = grants.map(|grants| serde_json::to_string(&grants)).transpose();
+            let grants = grants
+                .map(|grants| serde_json::to_string(&grants))
+                .transpose();
             let grants = grants.map_err(|error| Error::json("what is granted", &error))?;
-            let module =
-                NewModule { name: name.clone(), digest, component, contract, definitions, imports, grants, replace: self.replace };
-            match self.client.submit(&name, Request::Deploy(Box::new(module))).await? {
-                Verdict::Deployed(names) => Ok(Deployment { name, digest, names }),
-                other => Err(Error::invalid(format!("the deployment was answered with {other:?}"))),
+            let module = NewModule {
+                name: name.clone(),
+                digest,
+                component,
+                contract,
+                definitions,
+                imports,
+                grants,
+                replace: self.replace,
+            };
+            match self
+                .client
+                .submit(&name, Request::Deploy(Box::new(module)))
+                .await?
+            {
+                Verdict::Deployed(names) => Ok(Deployment {
+                    name,
+                    digest,
+                    names,
+                }),
+                other => Err(Error::invalid(format!(
+                    "the deployment was answered with {other:?}"
+                ))),
             }
         })
     }

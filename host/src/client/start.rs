@@ -88,7 +88,9 @@ impl IntoFuture for Start {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let id = self.id.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+            let id = self
+                .id
+                .unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
             let request = StartRequest {
                 name: self.orchestration,
                 version: self.version,

@@ -185,17 +185,44 @@ impl IntoFuture for StatusQuery {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.client.read(move |reader| read_status(reader, &self.id, self.show)).await })
+        Box::pin(async move {
+            self.client
+                .read(move |reader| read_status(reader, &self.id, self.show))
+                .await
+        })
     }
 }
 
 /// Reads everything about one instance.
-pub(crate) fn read_status(reader: &Reader, id: &str, show: Show) -> Result<Option<InstanceStatus>, StoreError> {
-    let Some(row) = reader.instance(id)? else { return Ok(None) };
-    let waits_for = if row.status.is_end() { Vec::new() } else { waits(reader, &row)? };
-    let input = if show.input { input(reader, &row)? } else { None };
-    let history = if show.history { Some(history(reader, &row)?) } else { None };
-    Ok(Some(InstanceStatus { waits_for, input, history, ..row.into() }))
+pub(crate) fn read_status(
+    reader: &Reader,
+    id: &str,
+    show: Show,
+) -> Result<Option<InstanceStatus>, StoreError> {
+    let Some(row) = reader.instance(id)? else {
+        return Ok(None);
+    };
+    let waits_for = if row.status.is_end() {
+        Vec::new()
+    } else {
+        waits(reader, &row)?
+    };
+    let input = if show.input {
+        input(reader, &row)?
+    } else {
+        None
+    };
+    let history = if show.history {
+        Some(history(reader, &row)?)
+    } else {
+        None
+    };
+    Ok(Some(InstanceStatus {
+        waits_for,
+        input,
+        history,
+        ..row.into()
+    }))
 }
 
 /// The input of the current execution: in its history or, before it began, in its inbox.
@@ -204,10 +231,13 @@ pub(crate) fn input(reader: &Reader, row: &InstanceRow) -> Result<Option<Json>, 
         return Ok(start.input);
     }
     let page = reader.inbox(row.key, 0, 4)?;
-    Ok(page.envelopes.into_iter().find_map(|envelope| match envelope.message {
-        perennial_core::Message::Start(start) => start.input,
-        _ => None,
-    }))
+    Ok(page
+        .envelopes
+        .into_iter()
+        .find_map(|envelope| match envelope.message {
+            perennial_core::Message::Start(start) => start.input,
+            _ => None,
+        }))
 }
 
 /// The whole history of the current execution.
@@ -229,14 +259,22 @@ fn waits(reader: &Reader, row: &InstanceRow) -> Result<Vec<Wait>, StoreError> {
     let mut waits = Vec::new();
     waits.extend(row.quarantine.clone().map(Wait::Quarantine));
     waits.extend(row.waiting.note.clone().map(Wait::Note));
-    waits.extend(row.waiting.events.iter().map(|name| Wait::ExternalEvent { name: name.clone() }));
+    waits.extend(
+        row.waiting
+            .events
+            .iter()
+            .map(|name| Wait::ExternalEvent { name: name.clone() }),
+    );
     let tasks = reader.tasks_of(row.key)?;
     for task in tasks.into_iter().take(WAITS_MAX) {
         waits.extend(wait_for(reader, row, task)?);
     }
     let children = reader.children(&row.id, WAITS_MAX as u32)?;
     let live = children.into_iter().filter(|(_, status)| !status.is_end());
-    waits.extend(live.map(|(instance_id, status)| Wait::Child { instance_id, status }));
+    waits.extend(live.map(|(instance_id, status)| Wait::Child {
+        instance_id,
+        status,
+    }));
     if row.status == Status::Pending && waits.is_empty() {
         waits.push(Wait::Host);
     }
@@ -249,10 +287,15 @@ fn wait_for(reader: &Reader, row: &InstanceRow, task: TaskRow) -> Result<Option<
         (TaskRowKind::Timer, Some(due)) => Some(Wait::Timer { task: id, due }),
         (TaskRowKind::Activity, due) => {
             let turns = reader.turns(row.key, row.execution, task.turn, 1)?;
-            let name = turns.iter().flat_map(|turn| &turn.produced).find_map(|event| match event {
-                Event::ActivityScheduled { task, name, .. } if *task == id => Some(name.clone()),
-                _ => None,
-            });
+            let name = turns
+                .iter()
+                .flat_map(|turn| &turn.produced)
+                .find_map(|event| match event {
+                    Event::ActivityScheduled { task, name, .. } if *task == id => {
+                        Some(name.clone())
+                    }
+                    _ => None,
+                });
             name.map(|name| Wait::Activity {
                 task: id,
                 name,
@@ -270,7 +313,13 @@ impl std::fmt::Display for Wait {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::ExternalEvent { name } => write!(f, "external event {name:?}"),
-            Self::Activity { task, name, attempt, next_attempt_at, last_failure } => {
+            Self::Activity {
+                task,
+                name,
+                attempt,
+                next_attempt_at,
+                last_failure,
+            } => {
                 write!(f, "activity {name:?} (task {task}, attempt {attempt}")?;
                 if let Some(at) = next_attempt_at {
                     write!(f, " at {}", rfc3339(*at))?;
@@ -281,7 +330,10 @@ impl std::fmt::Display for Wait {
                 f.write_str(")")
             }
             Self::Timer { task, due } => write!(f, "timer (task {task}) due {}", rfc3339(*due)),
-            Self::Child { instance_id, status } => write!(f, "child {instance_id:?}, which is {status}"),
+            Self::Child {
+                instance_id,
+                status,
+            } => write!(f, "child {instance_id:?}, which is {status}"),
             Self::Note(note) => f.write_str(note),
             Self::Quarantine(reason) => write!(f, "quarantined: {reason}"),
             Self::Host => f.write_str("a host that runs it"),
@@ -290,14 +342,23 @@ impl std::fmt::Display for Wait {
 }
 
 impl Serialize for Wait {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match self {
             Self::ExternalEvent { name } => {
                 map.serialize_entry("kind", "externalEvent")?;
                 map.serialize_entry("name", name)?;
             }
-            Self::Activity { task, name, attempt, next_attempt_at, last_failure } => {
+            Self::Activity {
+                task,
+                name,
+                attempt,
+                next_attempt_at,
+                last_failure,
+            } => {
                 map.serialize_entry("kind", "activity")?;
                 map.serialize_entry("task", task)?;
                 map.serialize_entry("name", name)?;
@@ -314,7 +375,10 @@ impl Serialize for Wait {
                 map.serialize_entry("task", task)?;
                 map.serialize_entry("due", &rfc3339(*due))?;
             }
-            Self::Child { instance_id, status } => {
+            Self::Child {
+                instance_id,
+                status,
+            } => {
                 map.serialize_entry("kind", "child")?;
                 map.serialize_entry("instanceId", instance_id)?;
                 map.serialize_entry("runtimeStatus", status.name())?;
@@ -334,7 +398,10 @@ impl Serialize for Wait {
 }
 
 impl Serialize for InstanceStatus {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("instanceId", &self.instance_id)?;
         map.serialize_entry("name", &self.name)?;
@@ -351,7 +418,11 @@ impl Serialize for InstanceStatus {
         if let Some(module) = self.module {
             map.serialize_entry("module", &module.to_string())?;
         }
-        for (key, payload) in [("input", &self.input), ("customStatus", &self.custom_status), ("output", &self.output)] {
+        for (key, payload) in [
+            ("input", &self.input),
+            ("customStatus", &self.custom_status),
+            ("output", &self.output),
+        ] {
             if let Some(payload) = payload {
                 map.serialize_entry(key, &raw(payload))?;
             }
@@ -363,7 +434,14 @@ impl Serialize for InstanceStatus {
             map.serialize_entry("parentInstanceId", parent)?;
         }
         if !self.tags.is_empty() {
-            map.serialize_entry("tags", &self.tags.iter().map(|(k, v)| (k, v)).collect::<std::collections::BTreeMap<_, _>>())?;
+            map.serialize_entry(
+                "tags",
+                &self
+                    .tags
+                    .iter()
+                    .map(|(k, v)| (k, v))
+                    .collect::<std::collections::BTreeMap<_, _>>(),
+            )?;
         }
         if !self.waits_for.is_empty() {
             map.serialize_entry("waitsFor", &self.waits_for)?;

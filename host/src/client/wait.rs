@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use perennial_core::Status;
 
+use crate::engine::Until;
 use crate::client::{Backend, Client, Error, InstanceStatus, Result};
 
 /// How often a process that does not run the hub looks again; a host's own clients are notified instead.
@@ -53,7 +54,7 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`].
     pub async fn wait_for_completion(&self, id: &str, limit: Duration) -> Result<Waited> {
-        self.wait_until(id, limit, |status| status.is_ended()).await
+        self.wait(id, limit, Until::Ended, |status| status.is_ended()).await
     }
 
     /// Waits until an instance has started, or ended, for at most so long.
@@ -61,7 +62,7 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`].
     pub async fn wait_for_start(&self, id: &str, limit: Duration) -> Result<Waited> {
-        self.wait_until(id, limit, |status| status.runtime_status != Status::Pending).await
+        self.wait(id, limit, Until::Changed, |status| status.runtime_status != Status::Pending).await
     }
 
     /// Waits until `done` says so of an instance's status, for at most so long. It is asked after each change.
@@ -72,32 +73,48 @@ impl Client {
         &self,
         id: &str,
         limit: Duration,
+        done: impl FnMut(&InstanceStatus) -> bool,
+    ) -> Result<Waited> {
+        self.wait(id, limit, Until::Changed, done).await
+    }
+
+    async fn wait(
+        &self,
+        id: &str,
+        limit: Duration,
+        until: Until,
         mut done: impl FnMut(&InstanceStatus) -> bool,
     ) -> Result<Waited> {
         let begun = Instant::now();
         loop {
             // Asked before the status is read, so that no change falls between the two.
             let changed = match &self.backend {
-                Backend::Engine(engine) => Some(engine.watch(id)),
+                Backend::Engine(engine) => Some(engine.watch(id, until)),
                 Backend::File(_) => None,
             };
-            let status = self.status(id).await?;
-            let status = status.ok_or_else(|| Error::rejected(id, perennial_core::Rejection::NotFound))?;
-            if done(&status) {
-                return Ok(Waited::Ended(status));
-            }
             let left = limit.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return Ok(Waited::TimedOut(status));
+            let row = self.brief_status(id).await?;
+            if done(&row) || left.is_zero() {
+                // What it waits for is looked up only now that somebody reads it.
+                let status = self.status(id).await?.unwrap_or(row);
+                return Ok(if done(&status) { Waited::Ended(status) } else { Waited::TimedOut(status) });
             }
             match changed {
-                // Told, or out of time: either way it looks again.
-                Some(changed) => match tokio::time::timeout(left, changed).await {
-                    Ok(Err(_)) => return Err(Error::store(&self.hub, crate::store::StoreError::Closed)),
-                    Ok(Ok(())) | Err(_) => {}
-                },
+                // Told, or out of time: either way it looks again, unless the host is gone.
+                Some(changed) => {
+                    if let Ok(Err(_)) = tokio::time::timeout(left, changed).await {
+                        return Err(Error::store(&self.hub, crate::store::StoreError::Closed));
+                    }
+                }
                 None => tokio::time::sleep(left.min(LOOK_EVERY)).await,
             }
         }
+    }
+
+    /// The status row alone.
+    async fn brief_status(&self, id: &str) -> Result<InstanceStatus> {
+        let key = id.to_owned();
+        let row = self.read(move |reader| reader.instance(&key)).await?;
+        row.map(InstanceStatus::from).ok_or_else(|| Error::rejected(id, perennial_core::Rejection::NotFound))
     }
 }

@@ -1,10 +1,18 @@
 //! Runs activities: so many at once, each at least once, none again once its result is recorded.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use perennial_core::{AttemptRun, Digest, Failure, Json, Limits, Message, Millis, RetryPolicy, Target, TaskId, TaskRef, Timestamp, kind};
+use futures::FutureExt;
+use perennial_core::{
+    AttemptRun, Digest, Failure, Json, Limits, Message, Millis, RetryPolicy, Target, TaskId,
+    TaskRef, Timestamp, kind,
+};
+
+use tokio::sync::watch;
 
 use crate::engine::Engine;
 use crate::engine::executor::{Attempt, Interrupt};
@@ -44,12 +52,14 @@ pub(crate) struct Caller {
     pub(crate) seed: u64,
 }
 
-type Place = (InstanceKey, TaskId);
+/// A task id may be given again, by the next execution or after a rewind, while the activity that had it before still runs.
+type Place = (InstanceKey, TaskRef);
 
 /// What waits to run and what runs.
 pub(crate) struct Activities {
     state: Mutex<State>,
-    running_max: usize,
+    /// Dropping the attempts that run is the end of them.
+    stop: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -57,8 +67,10 @@ struct State {
     /// In the order in which they became ready; what is no longer in `ready` was cancelled.
     order: VecDeque<(Place, u32)>,
     ready: BTreeMap<Place, Ready>,
-    running: BTreeMap<Place, (TaskRef, Interrupt)>,
-    /// Slots of the flight recorder that are free.
+    running: BTreeMap<Place, Interrupt>,
+    /// Attempts that ended, and whose outcome is neither in the instance's mail nor in the hub yet.
+    ending: BTreeSet<Place>,
+    /// Slots of the flight recorder that are free: as many activities may start.
     free: Vec<usize>,
     stopped: bool,
 }
@@ -67,7 +79,8 @@ impl Activities {
     /// Runs at most `running_max` at once; `first_slot` is its first slot in the flight recorder.
     pub(crate) fn new(running_max: usize, first_slot: usize) -> Self {
         let free = (first_slot..first_slot + running_max).rev().collect();
-        Self { state: Mutex::new(State { free, ..State::default() }), running_max }
+        let state = State { free, ..State::default() };
+        Self { state: Mutex::new(state), stop: watch::Sender::new(false) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -76,43 +89,52 @@ impl Activities {
 
     /// Queues an activity, unless it is queued or running already.
     pub(crate) fn push(engine: &Arc<Engine>, ready: Ready) {
-        let this = &engine.activities;
-        let mut state = this.state();
-        let place = (ready.key, ready.task.task);
-        if state.stopped || state.running.get(&place).is_some_and(|(task, _)| *task == ready.task) {
+        let mut state = engine.activities.state();
+        let place = (ready.key, ready.task);
+        let is_queued = state.ready.get(&place).is_some_and(|queued| queued.attempt == ready.attempt);
+        if state.stopped || is_queued || state.runs(place) {
             return;
         }
         state.order.push_back((place, ready.attempt));
         state.ready.insert(place, ready);
-        this.fill(engine, state);
-    }
-
-    /// Starts as many as may run.
-    fn fill(&self, engine: &Arc<Engine>, mut state: MutexGuard<'_, State>) {
-        while state.running.len() < self.running_max
-            && let Some((ready, slot, interrupt)) = next(&mut state)
-        {
+        while let Some((ready, slot, interrupt)) = state.next() {
             let engine = Arc::clone(engine);
             engine.runtime.clone().spawn(work(engine, ready, slot, interrupt));
         }
     }
 
+    /// Whether an activity is queued, runs, or has ended a moment ago.
+    pub(crate) fn knows(&self, key: InstanceKey, task: TaskRef) -> bool {
+        let state = self.state();
+        state.ready.contains_key(&(key, task)) || state.runs((key, task))
+    }
+
+    /// The activities of an instance of which an attempt runs, or ended a moment ago.
+    pub(crate) fn running_of(&self, key: InstanceKey) -> Vec<TaskId> {
+        let state = self.state();
+        let running = state.running.range(all_of(key)).map(|(place, _)| *place);
+        running.chain(state.ending.range(all_of(key)).copied()).map(|(_, task)| task.task).collect()
+    }
+
     /// Drops what waits for an instance, and tells what runs that nobody waits for it if `interrupt` says so.
     pub(crate) fn cancel_instance(&self, key: InstanceKey, interrupt: bool) {
         let mut state = self.state();
-        let range = (key, TaskId(0))..=(key, TaskId(u32::MAX));
-        let waiting: Vec<Place> = state.ready.range(range).map(|(place, _)| *place).collect();
-        waiting.iter().for_each(|place| drop(state.ready.remove(place)));
+        state.drop_ready(key, |_| true);
         if interrupt {
-            state.running.iter().filter(|((k, _), _)| *k == key).for_each(|(_, (_, interrupt))| interrupt.set());
+            state.running.range(all_of(key)).for_each(|(_, interrupt)| interrupt.set());
         }
     }
 
+    /// Drops the attempts of an instance that wait to run and are not the first.
+    pub(crate) fn cancel_retries(&self, key: InstanceKey) {
+        self.state().drop_ready(key, |ready| ready.attempt > 1);
+    }
+
     /// Drops one activity, running or not.
-    pub(crate) fn cancel(&self, key: InstanceKey, task: TaskId) {
+    pub(crate) fn cancel(&self, key: InstanceKey, task: TaskRef) {
         let mut state = self.state();
         state.ready.remove(&(key, task));
-        if let Some((_, interrupt)) = state.running.get(&(key, task)) {
+        if let Some(interrupt) = state.running.get(&(key, task)) {
             interrupt.set();
         }
     }
@@ -123,78 +145,103 @@ impl Activities {
         (state.ready.len(), state.running.len())
     }
 
-    /// Starts nothing any more, and interrupts what runs: it runs again when the hub is next opened.
+    /// Starts nothing any more, and gives up what runs: it runs again when the hub is next opened.
     pub(crate) fn stop(&self) {
         let mut state = self.state();
         state.stopped = true;
         state.ready.clear();
         state.order.clear();
-        state.running.values().for_each(|(_, interrupt)| interrupt.set());
+        state.running.values().for_each(Interrupt::set);
+        drop(state);
+        self.stop.send_replace(true);
     }
 }
 
-fn next(state: &mut State) -> Option<(Ready, usize, Interrupt)> {
-    while let Some((place, attempt)) = state.order.pop_front() {
-        if state.ready.get(&place).is_none_or(|ready| ready.attempt != attempt) {
-            continue;
-        }
-        let ready = state.ready.remove(&place)?;
-        let interrupt = Interrupt::default();
-        state.running.insert(place, (ready.task, interrupt.clone()));
-        let slot = state.free.pop()?;
-        return Some((ready, slot, interrupt));
+impl State {
+    fn runs(&self, place: Place) -> bool {
+        self.running.contains_key(&place) || self.ending.contains(&place)
     }
-    None
+
+    /// Takes the next one that may run.
+    fn next(&mut self) -> Option<(Ready, usize, Interrupt)> {
+        let slot = self.free.pop()?;
+        while let Some((place, attempt)) = self.order.pop_front() {
+            if self.ready.get(&place).is_some_and(|ready| ready.attempt == attempt)
+                && let Some(ready) = self.ready.remove(&place)
+            {
+                let interrupt = Interrupt::default();
+                self.running.insert(place, interrupt.clone());
+                return Some((ready, slot, interrupt));
+            }
+        }
+        self.free.push(slot);
+        None
+    }
+
+    fn drop_ready(&mut self, key: InstanceKey, which: impl Fn(&Ready) -> bool) {
+        let waiting = self.ready.range(all_of(key)).filter(|(_, ready)| which(ready));
+        let waiting: Vec<Place> = waiting.map(|(place, _)| *place).collect();
+        waiting.iter().for_each(|place| drop(self.ready.remove(place)));
+    }
+}
+
+fn all_of(key: InstanceKey) -> RangeInclusive<Place> {
+    let at = |n| (key, TaskRef { execution: n, generation: n, task: TaskId(n) });
+    at(0)..=at(u32::MAX)
 }
 
 /// Runs one activity after the other until none waits.
 async fn work(engine: Arc<Engine>, first: Ready, slot: usize, first_interrupt: Interrupt) {
-    let mut current = Some((first, first_interrupt));
-    let mut slot = slot;
-    while let Some((ready, interrupt)) = current.take() {
-        let place = (ready.key, ready.task.task);
-        if engine.is_suspended(ready.key) {
-            // It stays in the hub, and is queued again when the instance is resumed.
-            release(&engine, place, slot);
-        } else {
+    let mut current = Some((first, slot, first_interrupt));
+    while let Some((ready, slot, interrupt)) = current.take() {
+        let place = (ready.key, ready.task);
+        if begins(&engine, place) {
             engine.flight.begin(slot, ready.key, Some(ready.task.task));
             let started_at = engine.clock.now();
-            let outcome = attempt(&engine, &ready, started_at, interrupt.clone()).await;
+            let outcome = attempt(&engine, &ready, started_at, interrupt).await;
             engine.flight.end(slot);
-            release(&engine, place, slot);
-            engine.counts.activities.add(1);
-            if !engine.is_stopping() {
+            if let Some(outcome) = outcome {
+                engine.activities.state().ending.insert(place);
+                engine.activities.state().running.remove(&place);
+                engine.counts.activities.add(1);
                 ended(&engine, ready, started_at, outcome);
+            } else {
+                engine.activities.state().running.remove(&place);
             }
         }
         let mut state = engine.activities.state();
-        if state.running.len() < engine.activities.running_max
-            && let Some((ready, next_slot, interrupt)) = next(&mut state)
-        {
-            slot = next_slot;
-            current = Some((ready, interrupt));
-        }
+        state.free.push(slot);
+        current = state.next();
     }
 }
 
-fn release(engine: &Engine, place: Place, slot: usize) {
+/// Whether an attempt may begin. One of a suspended instance stays in the hub, and is queued again when the instance is resumed: that
+/// is asked and it is put down under one lock, so that it cannot be queued again in between and be taken for running.
+fn begins(engine: &Engine, (key, task): Place) -> bool {
     let mut state = engine.activities.state();
-    state.running.remove(&place);
-    state.free.push(slot);
+    let begins = !engine.is_suspended(key);
+    if !begins {
+        state.running.remove(&(key, task));
+    }
+    begins
 }
 
+/// Runs an attempt; `None` if the host stops meanwhile.
 async fn attempt(
     engine: &Arc<Engine>,
     ready: &Ready,
     started_at: Timestamp,
     interrupt: Interrupt,
-) -> Result<Option<Json>, Failure> {
+) -> Option<Result<Option<Json>, Failure>> {
     if let Some(failure) = ready.target.failure("activity", &ready.name) {
-        return Err(failure);
+        return Some(Err(failure));
     }
     if ready.deliveries >= DELIVERIES_MAX {
-        let message = format!("activity {:?} was running {} times when its host died", ready.name, ready.deliveries);
-        return Err(Failure::permanent(kind::HOST_CRASHED, message));
+        let message = format!(
+            "activity {:?} was running {} times when its host died",
+            ready.name, ready.deliveries
+        );
+        return Some(Err(Failure::permanent(kind::HOST_CRASHED, message)));
     }
     let timeout = ready.timeout.unwrap_or(ATTEMPT_TIMEOUT);
     let module: Option<Digest> = match ready.target {
@@ -214,52 +261,108 @@ async fn attempt(
         trace_parent: ready.caller.trace_parent.clone(),
         interrupt: interrupt.clone(),
     };
-    let run = engine.activity_executor.run(attempt);
-    let output = match tokio::time::timeout(Duration::from_millis(timeout.0), run).await {
-        Ok(outcome) => outcome?,
+    let mut stop = engine.activities.stop.subscribe();
+    // The executor answers for its own panics; one that does not must not take the place of an activity for ever.
+    let run = AssertUnwindSafe(async { engine.activity_executor.run(attempt).await }).catch_unwind();
+    let run = tokio::time::timeout(Duration::from_millis(timeout.0), run);
+    let outcome = tokio::select! {
+        outcome = run => outcome,
+        _ = stop.wait_for(|stop| *stop) => return None,
+    };
+    let output = match outcome {
+        Ok(Ok(Ok(output))) => output,
+        Ok(Ok(Err(failure))) => return Some(Err(failure)),
+        Ok(Err(_)) => {
+            let message = format!("an attempt of activity {:?} panicked in the host", ready.name);
+            return Some(Err(Failure::retryable(kind::PANIC, message)));
+        }
         Err(_) => {
             interrupt.set();
-            let message = format!("an attempt of activity {:?} took longer than {} ms", ready.name, timeout.0);
-            return Err(Failure::retryable(kind::TIMEOUT, message));
+            let message = format!(
+                "an attempt of activity {:?} took longer than {} ms",
+                ready.name, timeout.0
+            );
+            return Some(Err(Failure::retryable(kind::TIMEOUT, message)));
         }
     };
-    let (bytes, limit) = (output.as_ref().map_or(0, Json::size) as u64, ready.caller.limits.payload_bytes);
+    let (bytes, limit) = (
+        output.as_ref().map_or(0, Json::size) as u64,
+        ready.caller.limits.payload_bytes,
+    );
     if bytes > limit {
-        let message = format!("the result of activity {:?} has {bytes} bytes; payload_bytes allows {limit}", ready.name);
-        return Err(Failure::permanent(kind::LIMIT_EXCEEDED, message));
+        let message = format!(
+            "the result of activity {:?} has {bytes} bytes; payload_bytes allows {limit}",
+            ready.name
+        );
+        return Some(Err(Failure::permanent(kind::LIMIT_EXCEEDED, message)));
     }
-    Ok(output)
+    Some(Ok(output))
 }
 
 /// Hands the result of an attempt on: to the instance, or to the next attempt.
-fn ended(engine: &Arc<Engine>, ready: Ready, started_at: Timestamp, outcome: Result<Option<Json>, Failure>) {
+fn ended(
+    engine: &Arc<Engine>,
+    ready: Ready,
+    started_at: Timestamp,
+    outcome: Result<Option<Json>, Failure>,
+) {
     let now = engine.clock.now();
-    let run = AttemptRun { attempt: ready.attempt, started_at, ended_at: now };
+    let run = AttemptRun {
+        attempt: ready.attempt,
+        started_at,
+        ended_at: now,
+    };
     let first_started = ready.first_started.unwrap_or(started_at);
     if let (Err(failure), Some(policy)) = (&outcome, &ready.retry) {
         let seed = ready.caller.seed ^ u64::from(ready.task.task.0);
-        if let Some(due) = policy.next_attempt_at(ready.attempt, failure, first_started, now, seed) {
-            let retry =
-                Retry { key: ready.key, task: ready.task, attempt: ready.attempt + 1, due, first_started, failure: failure.clone() };
-            return try_again(engine, retry, Message::ActivityEnded { task: ready.task, outcome, run });
+        if let Some(due) = policy.next_attempt_at(ready.attempt, failure, first_started, now, seed)
+        {
+            let retry = Retry {
+                key: ready.key,
+                task: ready.task,
+                attempt: ready.attempt + 1,
+                due,
+                first_started,
+                failure: failure.clone(),
+            };
+            return try_again(
+                engine,
+                retry,
+                Message::ActivityEnded {
+                    task: ready.task,
+                    outcome,
+                    run,
+                },
+            );
         }
     }
-    engine.post(ready.key, Message::ActivityEnded { task: ready.task, outcome, run });
+    let place = (ready.key, ready.task);
+    hand_over(engine, place, Message::ActivityEnded { task: ready.task, outcome, run });
+}
+
+/// Puts an outcome into the mail, and only then forgets that the activity ran.
+fn hand_over(engine: &Engine, (key, task): Place, ended: Message) {
+    engine.post(key, ended);
+    engine.activities.state().ending.remove(&(key, task));
 }
 
 /// Records that there is another attempt, and arms it. Where no new attempt may start any more, the failure is the task's.
 fn try_again(engine: &Arc<Engine>, retry: Retry, ended: Message) {
     let this = Arc::clone(engine);
-    engine.write(Change::Retry(retry), move |change, result| match (change, result) {
-        (Change::Retry(retry), Ok(outcome)) if outcome.verdict == Verdict::Done => {
-            this.timers.add(retry.due, retry.key, Due::Activity(retry.task));
+    let place = (retry.key, retry.task);
+    engine.write(Change::Retry(retry), move |change, result| {
+        let Change::Retry(retry) = change else { return };
+        match result {
+            Ok(outcome) if outcome.verdict == Verdict::Done => {
+                this.timers.add(retry.due, retry.key, Due::Activity(retry.task));
+            }
+            Ok(_) => return hand_over(&this, place, ended),
+            // The hub still has the task as it was before this attempt: it runs again when the hub can be written.
+            Err(error) => {
+                tracing::warn!(%error, "could not record another attempt");
+                this.timers.try_again(retry.due, retry.key, Due::Activity(retry.task));
+            }
         }
-        (Change::Retry(retry), Ok(_)) => this.post(retry.key, ended),
-        // The hub still has the task as it was before this attempt: it runs again when the hub can be written.
-        (Change::Retry(retry), Err(error)) => {
-            tracing::warn!(%error, "could not record another attempt");
-            this.timers.add(retry.due, retry.key, Due::Activity(retry.task));
-        }
-        _ => {}
+        this.activities.state().ending.remove(&place);
     });
 }

@@ -24,7 +24,9 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
@@ -64,7 +66,12 @@ impl SimClock {
             let mut now = self.0.now.lock().unwrap_or_else(PoisonError::into_inner);
             *now = now.after(span);
         }
-        let told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let told = self
+            .0
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         told.iter().for_each(|tell| tell());
     }
 }
@@ -85,6 +92,10 @@ impl Clock for SimClock {
     }
 
     fn on_jump(&self, told: OnJump) {
-        self.0.told.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+        self.0
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(told);
     }
 }

@@ -8,6 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use perennial_core::TaskId;
 
@@ -24,28 +25,50 @@ pub(crate) type Running = Vec<(InstanceKey, Option<TaskId>)>;
 #[derive(Debug)]
 pub(crate) struct FlightRecorder {
     file: File,
+    /// Whether the file is the next owner's.
+    closed: AtomicBool,
 }
 
 impl FlightRecorder {
     /// Opens the recorder of a hub that is owned, and reads what the last owner left in it.
     pub(crate) fn open(hub: &Path) -> Result<(Self, Running), StoreError> {
         let path = with_suffix(hub, ".running");
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let open = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
         let file = open.map_err(StoreError::file("could not open", &path))?;
         let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut &file, &mut bytes).map_err(StoreError::file("could not read", &path))?;
+        std::io::Read::read_to_end(&mut &file, &mut bytes)
+            .map_err(StoreError::file("could not read", &path))?;
         let running = bytes.chunks_exact(SLOT_BYTES).filter_map(|slot| {
             let (key, rest) = slot.split_first_chunk::<8>()?;
             let (task, used) = rest.split_first_chunk::<4>()?;
             let task = u32::from_le_bytes(*task);
-            (used[0] == 1).then(|| (InstanceKey(i64::from_le_bytes(*key)), (task != TURN).then_some(TaskId(task))))
+            (used[0] == 1).then(|| {
+                (
+                    InstanceKey(i64::from_le_bytes(*key)),
+                    (task != TURN).then_some(TaskId(task)),
+                )
+            })
         });
-        Ok((Self { file }, running.collect()))
+        let closed = AtomicBool::new(false);
+        Ok((Self { file, closed }, running.collect()))
     }
 
     /// Forgets what the last owner left, once it is counted.
     pub(crate) fn clear(&self) -> std::io::Result<()> {
         self.file.set_len(0)
+    }
+
+    /// Forgets what runs: the host ends in peace, and nothing is to blame.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        if let Err(error) = self.clear() {
+            tracing::debug!(%error, "could not clear what was running");
+        }
     }
 
     /// Something starts in a slot.
@@ -63,6 +86,9 @@ impl FlightRecorder {
     }
 
     fn write(&self, slot: usize, bytes: &[u8]) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
         // A recorder that cannot be written (a full disk, say) only fails to count; nothing depends on it.
         if let Err(error) = self.file.write_all_at(bytes, (slot * SLOT_BYTES) as u64) {
             tracing::debug!(%error, "could not record what is running");

@@ -19,34 +19,43 @@ mod load;
 mod names;
 mod request;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod timers;
+mod waiters;
 mod worker;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use perennial_core::{Envelope, Limits, Message};
+use perennial_core::{Envelope, Limits, Message, Millis, TaskRef};
 use tokio::sync::oneshot;
 
 use crate::engine::activities::Activities;
 use crate::engine::clock::Clock;
 use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::flight::FlightRecorder;
-use crate::engine::slots::{Creating, Slot, SlotPhase, Slots};
+use crate::engine::slots::{Creating, Mailbox, Slot, SlotPhase, Slots};
 use crate::engine::timers::{Due, Timers};
+use crate::engine::waiters::Waiters;
 use crate::store::{
-    self, Change, Effects, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, Verdict, Write, Writer, WriterCounts,
+    self, Change, Effects, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, Verdict,
+    Write, Writer, WriterCounts,
 };
 
 pub(crate) use load::find_start;
 pub(crate) use names::NameTable;
+pub(crate) use waiters::Until;
 pub(crate) use request::{Preparation, Request, StartRequest, prepare, refused};
 
 /// Rows deleted in one transaction: few enough that nobody notices.
 const GARBAGE_ROWS: u32 = 500;
+
+/// How long something waits that could not be read or written, before it is tried again.
+const TRY_AGAIN_AFTER: Millis = Millis(1_000);
 
 /// Commands of other processes taken at once.
 const COMMANDS_MAX: u32 = 100;
@@ -76,6 +85,8 @@ pub(crate) struct Parts {
     /// Activities that the host's program registered.
     pub(crate) native: BTreeSet<String>,
     pub(crate) runtime: tokio::runtime::Handle,
+    /// Counted up when a module was deployed or what it is granted has changed.
+    pub(crate) deployments: Arc<AtomicU64>,
 }
 
 /// Counts what happens, from the start of the process.
@@ -110,6 +121,8 @@ pub(crate) enum Work {
     Run(Arc<Slot>),
     /// The writer is done with something of an instance.
     Committed(Box<Committed>),
+    /// Rows that are no longer needed.
+    Collect,
 }
 
 /// See [`Work::Committed`].
@@ -131,13 +144,14 @@ pub(crate) struct Engine {
     activity_executor: Arc<dyn ActivityExecutor>,
     native: BTreeSet<String>,
     runtime: tokio::runtime::Handle,
+    deployments: Arc<AtomicU64>,
     names: RwLock<Arc<NameTable>>,
     slots: Slots,
     timers: Timers,
     activities: Activities,
     flight: FlightRecorder,
     suspended: Mutex<HashSet<InstanceKey>>,
-    waiters: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
+    waiters: Waiters,
     queue: Mutex<Queue>,
     work_there: Condvar,
     next_key: AtomicI64,
@@ -146,6 +160,25 @@ pub(crate) struct Engine {
     commands: tokio::sync::Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) counts: Counts,
+}
+
+/// Something that the writer has not answered. Dropped with the answer, or with the writer.
+struct UnderWay(Arc<Engine>);
+
+impl UnderWay {
+    fn new(engine: &Arc<Engine>) -> Self {
+        engine.queue().in_flight += 1;
+        Self(Arc::clone(engine))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.queue().in_flight -= 1;
+        if self.0.is_stopping() {
+            self.0.work_there.notify_all();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -160,9 +193,17 @@ struct Queue {
 
 impl Engine {
     /// Takes a hub over and starts to run what is in it.
-    pub(crate) fn start(path: &Path, config: EngineConfig, parts: Parts) -> Result<Arc<Self>, StoreError> {
+    pub(crate) fn start(
+        path: &Path,
+        config: EngineConfig,
+        parts: Parts,
+    ) -> Result<Arc<Self>, StoreError> {
         let now = parts.clock.now();
-        let store::Owned { lock, writer, reader } = store::take_over(path, now)?;
+        let store::Owned {
+            lock,
+            writer,
+            reader,
+        } = store::take_over(path, now)?;
         let (flight, were_running) = FlightRecorder::open(path)?;
         let names = NameTable::new(reader.names()?, parts.native.clone());
         let engine = Arc::new(Self {
@@ -173,13 +214,14 @@ impl Engine {
             activity_executor: parts.activity_executor,
             native: parts.native,
             runtime: parts.runtime,
+            deployments: parts.deployments,
             names: RwLock::new(Arc::new(names)),
             slots: Slots::new(config.resident_max, config.resident_bytes_max),
             timers: Timers::default(),
             activities: Activities::new(config.activities_max, config.workers),
             flight,
             suspended: Mutex::new(reader.suspended()?.into_iter().collect()),
-            waiters: Mutex::default(),
+            waiters: Waiters::default(),
             queue: Mutex::default(),
             work_there: Condvar::new(),
             next_key: AtomicI64::new(reader.last_key()?.0 + 1),
@@ -192,15 +234,33 @@ impl Engine {
             writer,
             reader,
         });
-        engine.count_deliveries(were_running)?;
-        engine.spawn_threads()?;
-        engine.recover()?;
+        // What was under way is queued before anything runs: so nothing of it can have ended, and be queued again, meanwhile.
+        let started = engine
+            .count_deliveries(were_running)
+            .and_then(|()| engine.recover())
+            .and_then(|()| engine.spawn_threads());
+        if let Err(error) = started {
+            engine.abandon();
+            return Err(error);
+        }
         Ok(engine)
+    }
+
+    /// Gives the hub back where the engine could not start.
+    fn abandon(self: &Arc<Self>) {
+        self.queue().work.clear();
+        self.collecting.store(false, Ordering::Release);
+        self.shut_down();
     }
 
     fn count_deliveries(self: &Arc<Self>, were_running: flight::Running) -> Result<(), StoreError> {
         self.write_blocking(Change::CountDeliveries(were_running))?;
-        self.flight.clear().map_err(|source| StoreError::file("could not clear", store::with_suffix(&self.path, ".running"))(source))
+        self.flight.clear().map_err(|source| {
+            StoreError::file(
+                "could not clear",
+                store::with_suffix(&self.path, ".running"),
+            )(source)
+        })
     }
 
     fn spawn_threads(self: &Arc<Self>) -> Result<(), StoreError> {
@@ -212,8 +272,19 @@ impl Engine {
             threads.push(thread.spawn(move || engine.work(worker)).map_err(failed)?);
         }
         let engine = Arc::clone(self);
-        let timers = move || engine.timers.run(engine.clock.as_ref(), &engine.reader, |key, due| engine.fire(key, due));
-        threads.push(std::thread::Builder::new().name("perennial-timers".to_owned()).spawn(timers).map_err(failed)?);
+        let timers = move || {
+            engine
+                .timers
+                .run(engine.clock.as_ref(), &engine.reader, |key, due| {
+                    engine.fire(key, due)
+                })
+        };
+        threads.push(
+            std::thread::Builder::new()
+                .name("perennial-timers".to_owned())
+                .spawn(timers)
+                .map_err(failed)?,
+        );
         let weak = Arc::downgrade(self);
         self.clock.on_jump(Arc::new(move || {
             if let Some(engine) = weak.upgrade() {
@@ -226,9 +297,6 @@ impl Engine {
     /// Queues everything that was under way when the last owner left.
     fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
         self.timers.load(&self.reader)?;
-        for key in self.reader.with_messages()? {
-            self.wake(key);
-        }
         let mut after = (InstanceKey(i64::MIN), i64::MIN);
         loop {
             let rows = self.reader.ready_activities(after, 1_000)?;
@@ -237,6 +305,9 @@ impl Engine {
             for ready in load::ready(self, rows)? {
                 Activities::push(self, ready);
             }
+        }
+        for key in self.reader.with_messages()? {
+            self.wake(key);
         }
         if self.reader.has_garbage()? {
             self.collect_garbage();
@@ -253,6 +324,10 @@ impl Engine {
     /// Queues work for the workers.
     pub(crate) fn enqueue(&self, work: Work) {
         let mut queue = self.queue();
+        if queue.closed {
+            drop(queue);
+            return Self::put_down(work);
+        }
         if matches!(work, Work::Committed(_)) {
             // What was under way comes before what is new: it frees memory and wakes waiters.
             queue.work.push_front(work);
@@ -261,6 +336,15 @@ impl Engine {
         }
         drop(queue);
         self.work_there.notify_one();
+    }
+
+    /// Leaves work undone: the hub has everything that is needed to do it later.
+    fn put_down(work: Work) {
+        match work {
+            Work::Run(slot) => worker::put_down(&slot),
+            Work::Committed(done) => worker::put_down(&done.slot),
+            Work::Collect => {}
+        }
     }
 
     fn work(self: &Arc<Self>, worker: usize) {
@@ -275,34 +359,41 @@ impl Engine {
                     if queue.closed {
                         return;
                     }
-                    queue = self.work_there.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    queue = self
+                        .work_there
+                        .wait(queue)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
             };
             match work {
-                Work::Run(slot) if self.is_stopping() => slot.mailbox().phase = SlotPhase::Idle,
+                Work::Run(_) | Work::Collect if self.is_stopping() => Self::put_down(work),
                 Work::Run(slot) => worker::run(self, &slot, worker),
-                Work::Committed(done) => worker::committed(self, &done.slot, done.change, done.result),
+                Work::Committed(done) => {
+                    worker::committed(self, &done.slot, done.change, done.result)
+                }
+                Work::Collect => self.collect(),
             }
             let mut queue = self.queue();
             queue.busy -= 1;
             let quiet = queue.busy == 0 && queue.in_flight == 0 && queue.work.is_empty();
             drop(queue);
-            if quiet && self.is_stopping() {
+            if quiet && (self.is_stopping() || cfg!(test)) {
                 self.work_there.notify_all();
             }
         }
     }
 
     /// Hands a change to the writer. `done` is told on the writer's thread.
-    pub(crate) fn write(self: &Arc<Self>, change: Change, done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static) {
-        self.queue().in_flight += 1;
-        let engine = Arc::clone(self);
-        self.writer.submit(Write::new(change, self.clock.now(), move |change, result| {
+    pub(crate) fn write(
+        self: &Arc<Self>,
+        change: Change,
+        done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
+    ) {
+        let under_way = UnderWay::new(self);
+        let now = self.clock.now();
+        self.writer.submit(Write::new(change, now, move |change, result| {
             done(change, result);
-            engine.queue().in_flight -= 1;
-            if engine.is_stopping() {
-                engine.work_there.notify_all();
-            }
+            drop(under_way);
         }));
     }
 
@@ -319,19 +410,23 @@ impl Engine {
             self.timers.remove_instance(key);
             self.activities.cancel_instance(key, true);
             self.resumed(key);
-            self.wake(key);
+            self.reload(key);
         }
-        effects.ended.iter().for_each(|id| self.tell_waiters(id));
+        effects.ended.iter().for_each(|id| self.tell_waiters(id, true));
         if effects.garbage {
             self.collect_garbage();
         }
     }
 
     /// Deletes what is no longer needed, a batch at a time, each in a transaction that others share.
-    fn collect_garbage(self: &Arc<Self>) {
-        if self.is_stopping() || self.collecting.swap(true, Ordering::AcqRel) {
-            return;
+    fn collect_garbage(&self) {
+        if !self.is_stopping() && !self.collecting.swap(true, Ordering::AcqRel) {
+            // Left to a worker: the writer's own thread must not wait for room in its queue.
+            self.enqueue(Work::Collect);
         }
+    }
+
+    fn collect(self: &Arc<Self>) {
         let engine = Arc::clone(self);
         self.write(Change::Collect { rows: GARBAGE_ROWS }, move |_, result| {
             engine.collecting.store(false, Ordering::Release);
@@ -345,15 +440,20 @@ impl Engine {
 
     /// There is something new in an instance's inbox, or another reason to look at it.
     pub(crate) fn wake(&self, key: InstanceKey) {
-        self.put(key, None);
+        self.put(key, |mailbox| mailbox.inbox_is_new = true);
+    }
+
+    /// An instance is not what memory thinks it is: it was replaced, say.
+    fn reload(&self, key: InstanceKey) {
+        self.put(key, |mailbox| mailbox.reload = true);
     }
 
     /// Something happened for an instance that only memory knows so far.
     pub(crate) fn post(&self, key: InstanceKey, message: Message) {
-        self.put(key, Some(message));
+        self.put(key, |mailbox| mailbox.mail.push_back(Envelope::in_memory(message)));
     }
 
-    fn put(&self, key: InstanceKey, message: Option<Message>) {
+    fn put(&self, key: InstanceKey, put: impl FnOnce(&mut Mailbox)) {
         loop {
             let slot = self.slots.slot(key);
             let mut mailbox = slot.mailbox();
@@ -363,10 +463,7 @@ impl Engine {
                 std::thread::yield_now();
                 continue;
             }
-            match message {
-                Some(message) => mailbox.mail.push_back(Envelope::in_memory(message)),
-                None => mailbox.inbox_is_new = true,
-            }
+            put(&mut mailbox);
             if mailbox.phase == SlotPhase::Idle {
                 mailbox.phase = SlotPhase::Queued;
                 drop(mailbox);
@@ -383,25 +480,34 @@ impl Engine {
         }
         match due {
             Due::Timer(task) => self.post(key, Message::TimerFired { task }),
-            Due::Child(task) => self.post(key, Message::ChildDue { task }),
+            Due::Child(task, attempt) => self.post(key, Message::ChildDue { task, attempt }),
             Due::Wake => self.wake(key),
-            Due::Activity(task) => match self.reader.tasks_of(key).and_then(|mut rows| {
-                rows.retain(|row| row.task == task);
-                load::ready(self, rows)
-            }) {
-                Ok(ready) => ready.into_iter().for_each(|ready| Activities::push(self, ready)),
-                Err(error) => {
+            Due::Activity(task) => {
+                if let Err(error) = self.try_due(key, task) {
                     tracing::warn!(%error, "could not read an activity that is due; trying again");
-                    self.timers.add(self.clock.now().after(perennial_core::Millis(1_000)), key, due);
+                    self.timers.try_again(self.clock.now().after(TRY_AGAIN_AFTER), key, due);
                 }
-            },
+            }
         }
+    }
+
+    /// Starts the attempt of an activity that is due, unless it is no longer so.
+    fn try_due(self: &Arc<Self>, key: InstanceKey, task: TaskRef) -> Result<(), StoreError> {
+        let Some(row) = self.reader.task(key, task.task)?.filter(|row| row.task == task) else { return Ok(()) };
+        if let Some(later) = row.due.filter(|due| *due > self.clock.now()) {
+            self.timers.add(later, key, Due::Activity(task));
+            return Ok(());
+        }
+        load::ready(self, vec![row])?.into_iter().for_each(|ready| Activities::push(self, ready));
+        Ok(())
     }
 
     // --- Suspended instances
 
     fn suspended(&self) -> MutexGuard<'_, HashSet<InstanceKey>> {
-        self.suspended.lock().unwrap_or_else(PoisonError::into_inner)
+        self.suspended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_suspended(&self, key: InstanceKey) -> bool {
@@ -420,33 +526,30 @@ impl Engine {
         }
     }
 
-    /// Arms everything of an instance again.
-    pub(crate) fn rearm(self: &Arc<Self>, key: InstanceKey) {
-        let armed = self.reader.tasks_of(key).and_then(|rows| {
-            for row in &rows {
-                if let (Some(at), Some(due)) = (row.due, timers::due_of(row)) {
-                    self.timers.add(at, key, due);
-                }
-            }
-            load::ready(self, rows.into_iter().filter(|row| row.due.is_none()).collect())
-        });
-        match armed {
-            Ok(ready) => ready.into_iter().for_each(|ready| Activities::push(self, ready)),
-            Err(error) => tracing::error!(%error, "could not read the tasks of a resumed instance"),
+    /// Arms everything of an instance again. Only whoever runs its turns may call it: what has ended and waits in the mail must not be
+    /// taken by a turn meanwhile.
+    pub(crate) fn rearm(self: &Arc<Self>, slot: &Slot) {
+        if let Err(error) = self.try_rearm(slot) {
+            tracing::warn!(%error, "could not read the tasks of a resumed instance; trying again");
+            slot.mailbox().rearm = true;
+            self.timers.try_again(self.clock.now().after(TRY_AGAIN_AFTER), slot.key, Due::Wake);
         }
     }
 
-    /// The orchestration has returned: no new attempt starts, and what waited for one has failed.
-    pub(crate) fn give_up_retries(&self, key: InstanceKey) {
-        match self.reader.tasks_of(key) {
-            Ok(rows) => {
-                for (key, message) in worker::retries_given_up(rows) {
-                    self.timers.remove_instance(key);
-                    self.post(key, message);
-                }
+    fn try_rearm(self: &Arc<Self>, slot: &Slot) -> Result<(), StoreError> {
+        let mut rows = self.reader.tasks_of(slot.key)?;
+        // Asked in this order: what ends meanwhile is in the mail before the activities forget it.
+        rows.retain(|row| !self.activities.knows(slot.key, row.task));
+        let over: BTreeSet<TaskRef> = slot.mailbox().mail.iter().filter_map(|e| worker::outcome_of(&e.message)).collect();
+        rows.retain(|row| !over.contains(&row.task));
+        for row in &rows {
+            if let (Some(at), Some(due)) = (row.due, timers::due_of(row)) {
+                self.timers.add(at, slot.key, due);
             }
-            Err(error) => tracing::error!(%error, "could not read the tasks of an instance that returned"),
         }
+        rows.retain(|row| row.due.is_none());
+        load::ready(self, rows)?.into_iter().for_each(|ready| Activities::push(self, ready));
+        Ok(())
     }
 
     // --- Names and ids
@@ -462,7 +565,9 @@ impl Engine {
                 let table = Arc::new(NameTable::new(rows, self.native.clone()));
                 *self.names.write().unwrap_or_else(PoisonError::into_inner) = table;
             }
-            Err(error) => tracing::error!(%error, "could not read what names mean; they mean what they meant before"),
+            Err(error) => {
+                tracing::error!(%error, "could not read what names mean; they mean what they meant before")
+            }
         }
     }
 
@@ -484,25 +589,47 @@ impl Engine {
         }
         let (tell, told) = oneshot::channel();
         match request {
-            Request::Start(start) => match request::prepare_start(start, &self.preparation(&self.names(), &|| self.next_key())) {
-                Ok(new) => self.begin(Creating { new, respond: Box::new(move |result| drop(tell.send(result))) }),
+            Request::Start(start) => match request::prepare_start(
+                start,
+                &self.preparation(&self.names(), &|| self.next_key()),
+            ) {
+                Ok(new) => self.begin(Creating {
+                    new,
+                    respond: Box::new(move |result| drop(tell.send(result))),
+                }),
                 Err(verdict) => return Ok(verdict),
             },
             other => {
                 let change = self.prepare(other);
+                let about_modules = is_about_modules(&change);
                 let engine = Arc::clone(self);
-                self.write(change, move |_, result| drop(tell.send(result.map(|outcome| engine.answered(outcome)))));
+                self.write(change, move |_, result| {
+                    drop(tell.send(result.map(|outcome| engine.answered(about_modules, outcome))))
+                });
             }
         }
         told.await.unwrap_or(Err(StoreError::Closed))
     }
 
     fn prepare(&self, request: Request) -> Change {
-        prepare(request, &self.preparation(&self.names(), &|| self.next_key()))
+        prepare(
+            request,
+            &self.preparation(&self.names(), &|| self.next_key()),
+        )
     }
 
-    fn preparation<'a>(&self, names: &'a NameTable, next_key: &'a dyn Fn() -> InstanceKey) -> Preparation<'a> {
-        Preparation { names, now: self.clock.now(), limits: self.config.limits, next_key, fresh: &fresh_execution }
+    fn preparation<'a>(
+        &self,
+        names: &'a NameTable,
+        next_key: &'a dyn Fn() -> InstanceKey,
+    ) -> Preparation<'a> {
+        Preparation {
+            names,
+            now: self.clock.now(),
+            limits: self.config.limits,
+            next_key,
+            fresh: &fresh_execution,
+        }
     }
 
     /// Runs the first turn of an instance; its commit makes the instance, and only then is the start accepted.
@@ -518,8 +645,9 @@ impl Engine {
         self.enqueue(Work::Run(slot));
     }
 
-    fn answered(self: &Arc<Self>, outcome: Outcome) -> Verdict {
-        if matches!(outcome.verdict, Verdict::Deployed(_)) {
+    fn answered(self: &Arc<Self>, about_modules: bool, outcome: Outcome) -> Verdict {
+        if about_modules {
+            self.deployments.fetch_add(1, Ordering::AcqRel);
             self.reload_names();
         }
         self.follow(outcome.effects);
@@ -544,12 +672,13 @@ impl Engine {
                         message: format!("{error}: it was written by another version of Perennial"),
                     }),
                 };
+                let about_modules = is_about_modules(&change);
                 let (tell, told) = oneshot::channel();
                 let engine = Arc::clone(self);
-                self.queue().in_flight += 1;
+                let under_way = UnderWay::new(self);
                 let write = Write::new(change, self.clock.now(), move |_, result| {
-                    drop(tell.send(result.map(|outcome| engine.answered(outcome))));
-                    engine.queue().in_flight -= 1;
+                    drop(tell.send(result.map(|outcome| engine.answered(about_modules, outcome))));
+                    drop(under_way);
                 });
                 self.writer.submit(write.answering(token));
                 answers.push(told);
@@ -562,25 +691,13 @@ impl Engine {
 
     // --- Waiting
 
-    /// Is told at the next commit of an instance.
-    pub(crate) fn watch(&self, id: &str) -> oneshot::Receiver<()> {
-        let (tell, told) = oneshot::channel();
-        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_id = waiters.entry(id.to_owned()).or_default();
-        of_id.retain(|waiter| !waiter.is_closed());
-        of_id.push(tell);
-        told
+    /// Is told at the next commit of an instance, or at its end.
+    pub(crate) fn watch(&self, id: &str, until: Until) -> oneshot::Receiver<()> {
+        self.waiters.watch(id, until)
     }
 
-    pub(crate) fn tell_waiters(&self, id: &str) {
-        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiters.is_empty() {
-            return;
-        }
-        for waiter in waiters.remove(id).unwrap_or_default() {
-            // One that no longer waits does not need to know.
-            let _ = waiter.send(());
-        }
+    pub(crate) fn tell_waiters(&self, id: &str, ended: bool) {
+        self.waiters.tell(id, ended);
     }
 
     // --- The end
@@ -597,6 +714,7 @@ impl Engine {
             self.timers.stop();
             self.activities.stop();
             self.work_there.notify_all();
+            self.waiters.clear();
         }
     }
 
@@ -617,7 +735,11 @@ impl Engine {
 
     /// Drops every guest that waits in memory. How many there were.
     pub(crate) fn evict_all(&self) -> usize {
-        self.slots.all().into_iter().filter(|slot| self.slots.evict(slot.key)).count()
+        self.slots
+            .all()
+            .into_iter()
+            .filter(|slot| self.slots.evict(slot.key))
+            .count()
     }
 
     /// Activities that wait, and that run.
@@ -650,31 +772,54 @@ impl Engine {
         {
             let mut queue = self.queue();
             while queue.busy > 0 || queue.in_flight > 0 || !queue.work.is_empty() {
-                queue = self.work_there.wait_timeout(queue, std::time::Duration::from_millis(50)).map_or_else(
-                    |poisoned| poisoned.into_inner().0,
-                    |(queue, _)| queue,
-                );
+                queue = self
+                    .work_there
+                    .wait_timeout(queue, std::time::Duration::from_millis(50))
+                    .map_or_else(|poisoned| poisoned.into_inner().0, |(queue, _)| queue);
             }
             queue.closed = true;
         }
         self.work_there.notify_all();
+        self.flight.close();
         for slot in self.slots.all() {
-            let mail: Vec<Message> =
-                slot.mailbox().mail.drain(..).filter(|e| e.seq.is_none()).map(|envelope| envelope.message).collect();
+            worker::put_down(&slot);
+            slot.body().resident = None;
+            let mail: Vec<Message> = slot
+                .mailbox()
+                .mail
+                .drain(..)
+                .filter(|e| e.seq.is_none())
+                .map(|envelope| envelope.message)
+                .collect();
             if !mail.is_empty() {
-                self.writer.submit(Write::new(Change::Post { key: slot.key, messages: mail }, self.clock.now(), |_, _| {}));
+                self.writer.submit(Write::new(
+                    Change::Post {
+                        key: slot.key,
+                        messages: mail,
+                    },
+                    self.clock.now(),
+                    |_, _| {},
+                ));
             }
         }
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
                 tracing::error!("a thread of the engine panicked");
             }
         }
         self.writer.close();
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.waiters.clear();
+        self.lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
+}
+
+fn is_about_modules(change: &Change) -> bool {
+    matches!(change, Change::Deploy(_) | Change::Grant { .. })
 }
 
 /// The id and the seed of an execution that begins.

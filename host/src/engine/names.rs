@@ -19,7 +19,11 @@ pub(crate) struct NameTable {
 impl NameTable {
     /// What the hub says, and what the host's program registered.
     pub(crate) fn new(rows: NameRows, native: BTreeSet<String>) -> Self {
-        let mut table = Self { versions: rows.versions, native, ..Self::default() };
+        let mut table = Self {
+            versions: rows.versions,
+            native,
+            ..Self::default()
+        };
         for ((kind, name), (_, digest, version)) in rows.definitions {
             match kind {
                 DefinitionKind::Orchestration => {
@@ -31,7 +35,9 @@ impl NameTable {
             }
         }
         let activities_of = rows.activities_of.into_iter();
-        table.activities_of = activities_of.map(|(digest, names)| (digest, names.into_iter().collect())).collect();
+        table.activities_of = activities_of
+            .map(|(digest, names)| (digest, names.into_iter().collect()))
+            .collect();
         table
     }
 
@@ -43,28 +49,40 @@ impl NameTable {
     /// The versions of an orchestration that can be started.
     pub(crate) fn versions_of(&self, name: &str) -> impl Iterator<Item = &str> {
         let from = (name.to_owned(), String::new());
-        self.versions.range(from..).take_while(move |((n, _), _)| n == name).map(|((_, version), _)| version.as_str())
+        self.versions
+            .range(from..)
+            .take_while(move |((n, _), _)| n == name)
+            .map(|((_, version), _)| version.as_str())
     }
 }
 
 impl Names for NameTable {
     fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved {
         if let Some(digest) = caller
-            && self.activities_of.get(&digest).is_some_and(|names| names.contains(name))
+            && self
+                .activities_of
+                .get(&digest)
+                .is_some_and(|names| names.contains(name))
         {
             return Resolved::Module(digest, None);
         }
         if self.native.contains(name) {
             return Resolved::Native;
         }
-        self.activities.get(name).map_or(Resolved::Unknown, |digest| Resolved::Module(*digest, None))
+        self.activities
+            .get(name)
+            .map_or(Resolved::Unknown, |digest| Resolved::Module(*digest, None))
     }
 
     fn orchestration(&self, name: &str, version: Option<&str>) -> Resolved {
-        let Some((newest, newest_version)) = self.orchestrations.get(name) else { return Resolved::Unknown };
+        let Some((newest, newest_version)) = self.orchestrations.get(name) else {
+            return Resolved::Unknown;
+        };
         match version {
             None => Resolved::Module(*newest, newest_version.clone()),
-            Some(version) if newest_version.as_deref() == Some(version) => Resolved::Module(*newest, Some(version.to_owned())),
+            Some(version) if newest_version.as_deref() == Some(version) => {
+                Resolved::Module(*newest, Some(version.to_owned()))
+            }
             Some(version) => match self.versions.get(&(name.to_owned(), version.to_owned())) {
                 Some(digest) => Resolved::Module(*digest, Some(version.to_owned())),
                 None => Resolved::Unknown,

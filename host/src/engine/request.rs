@@ -2,7 +2,8 @@
 //! finds no owner.
 
 use perennial_core::{
-    Command, Json, Limits, Message, Names, Resolved, Reuse, SEMANTICS_VERSION, Start, Tags, Timestamp, check_instance_id,
+    Command, Json, Limits, Message, Names, Resolved, Reuse, SEMANTICS_VERSION, Start, Tags,
+    Timestamp, check_instance_id,
 };
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +14,28 @@ use crate::store::{Change, InstanceKey, NewInstance, NewModule, Verdict};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Start(StartRequest),
-    RaiseEvent { id: String, name: String, data: Option<Json> },
-    Terminate { id: String, reason: Option<String> },
-    Suspend { id: String, reason: Option<String> },
-    Resume { id: String, reason: Option<String> },
+    RaiseEvent {
+        id: String,
+        name: String,
+        data: Option<Json>,
+    },
+    Terminate {
+        id: String,
+        reason: Option<String>,
+    },
+    Suspend {
+        id: String,
+        reason: Option<String>,
+    },
+    Resume {
+        id: String,
+        reason: Option<String>,
+    },
     Deploy(Box<NewModule>),
-    Grant { module: String, grants: String },
+    Grant {
+        module: String,
+        grants: String,
+    },
 }
 
 /// An instance to be started.
@@ -55,7 +72,11 @@ pub(crate) struct Preparation<'a> {
 /// Makes the change that a request asks for; [`Change::Answer`] where it is refused without looking into the hub.
 pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
     let deliver = |id: String, command, message| match check_instance_id(&id) {
-        Ok(()) => Change::Deliver { id, command, message },
+        Ok(()) => Change::Deliver {
+            id,
+            command,
+            message,
+        },
         Err(problem) => refuse(refused::INVALID, problem.to_string()),
     };
     match request {
@@ -64,22 +85,50 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             Err(verdict) => Change::Answer(verdict),
         },
         Request::RaiseEvent { id, name, data } => {
-            if let Some(problem) = problem_with_name("an event name", &name).or_else(|| problem_with_size(data.as_ref(), with)) {
+            if let Some(problem) = problem_with_name("an event name", &name)
+                .or_else(|| problem_with_size(data.as_ref(), with))
+            {
                 return Change::Answer(problem);
             }
-            deliver(id, Command::RaiseEvent, Message::ExternalEvent { number: None, name, data })
+            deliver(
+                id,
+                Command::RaiseEvent,
+                Message::ExternalEvent {
+                    number: None,
+                    name,
+                    data,
+                },
+            )
         }
-        Request::Terminate { id, reason } => deliver(id, Command::Terminate, Message::Terminate { reason }),
-        Request::Suspend { id, reason } => deliver(id, Command::Suspend, Message::Suspend { reason }),
+        Request::Terminate { id, reason } => {
+            deliver(id, Command::Terminate, Message::Terminate { reason })
+        }
+        Request::Suspend { id, reason } => {
+            deliver(id, Command::Suspend, Message::Suspend { reason })
+        }
         Request::Resume { id, reason } => deliver(id, Command::Resume, Message::Resume { reason }),
         Request::Deploy(module) => Change::Deploy(module),
-        Request::Grant { module, grants } => Change::Grant { name: module, grants },
+        Request::Grant { module, grants } => Change::Grant {
+            name: module,
+            grants,
+        },
     }
 }
 
 /// Checks a start and says what it begins.
-pub(crate) fn prepare_start(request: StartRequest, with: &Preparation<'_>) -> Result<NewInstance, Verdict> {
-    let StartRequest { name, version, id, input, tags, reuse, trace_parent } = request;
+pub(crate) fn prepare_start(
+    request: StartRequest,
+    with: &Preparation<'_>,
+) -> Result<NewInstance, Verdict> {
+    let StartRequest {
+        name,
+        version,
+        id,
+        input,
+        tags,
+        reuse,
+        trace_parent,
+    } = request;
     check_instance_id(&id).map_err(|problem| refused(refused::INVALID, problem.to_string()))?;
     if let Some(problem) = problem_with_size(input.as_ref(), with) {
         return Err(problem);
@@ -108,7 +157,12 @@ pub(crate) fn prepare_start(request: StartRequest, with: &Preparation<'_>) -> Re
         accepted_at: with.now,
         scheduled_for: None,
     };
-    Ok(NewInstance { key: (with.next_key)(), start: Box::new(start), reuse })
+    Ok(NewInstance {
+        key: (with.next_key)(),
+        parent: None,
+        start: Box::new(start),
+        reuse,
+    })
 }
 
 fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Verdict {
@@ -117,34 +171,60 @@ fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Verdict {
     let message = match version {
         Some(version) if known.contains(&name) => {
             let versions = list(names.versions_of(name).collect());
-            let versions = if versions.is_empty() { "none has a version".to_owned() } else { format!("deployed: {versions}") };
+            let versions = if versions.is_empty() {
+                "none has a version".to_owned()
+            } else {
+                format!("deployed: {versions}")
+            };
             format!("there is no version {version:?} of orchestration {name:?}; {versions}")
         }
-        _ if known.is_empty() => format!("there is no orchestration {name:?}: nothing is deployed in this task hub yet"),
-        _ => format!("there is no orchestration {name:?}; deployed: {}", list(known)),
+        _ if known.is_empty() => {
+            format!("there is no orchestration {name:?}: nothing is deployed in this task hub yet")
+        }
+        _ => format!(
+            "there is no orchestration {name:?}; deployed: {}",
+            list(known)
+        ),
     };
     refused(refused::UNKNOWN_ORCHESTRATION, message)
 }
 
 fn problem_with_size(payload: Option<&Json>, with: &Preparation<'_>) -> Option<Verdict> {
-    let (bytes, limit) = (payload.map_or(0, Json::size) as u64, with.limits.payload_bytes);
-    (bytes > limit)
-        .then(|| refused(refused::LIMIT_EXCEEDED, format!("the payload has {bytes} bytes; payload_bytes allows {limit}")))
+    let (bytes, limit) = (
+        payload.map_or(0, Json::size) as u64,
+        with.limits.payload_bytes,
+    );
+    (bytes > limit).then(|| {
+        refused(
+            refused::LIMIT_EXCEEDED,
+            format!("the payload has {bytes} bytes; payload_bytes allows {limit}"),
+        )
+    })
 }
 
 fn problem_with_name(what: &str, name: &str) -> Option<Verdict> {
     /// Longer names are payloads in disguise.
     const NAME_CHARS_MAX: usize = 256;
     if name.is_empty() {
-        return Some(refused(refused::INVALID, format!("{what} must not be empty")));
+        return Some(refused(
+            refused::INVALID,
+            format!("{what} must not be empty"),
+        ));
     }
     let chars = name.chars().count();
-    (chars > NAME_CHARS_MAX)
-        .then(|| refused(refused::INVALID, format!("{what} has at most {NAME_CHARS_MAX} characters, this one has {chars}")))
+    (chars > NAME_CHARS_MAX).then(|| {
+        refused(
+            refused::INVALID,
+            format!("{what} has at most {NAME_CHARS_MAX} characters, this one has {chars}"),
+        )
+    })
 }
 
 fn refused(kind: &str, message: String) -> Verdict {
-    Verdict::Refused { kind: kind.to_owned(), message }
+    Verdict::Refused {
+        kind: kind.to_owned(),
+        message,
+    }
 }
 
 fn refuse(kind: &str, message: String) -> Change {

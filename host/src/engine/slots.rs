@@ -23,6 +23,10 @@ pub(crate) struct Mailbox {
     pub(crate) mail: VecDeque<Envelope>,
     /// Whether the inbox may hold messages that are not in `mail`.
     pub(crate) inbox_is_new: bool,
+    /// Whether the instance is not what memory thinks it is.
+    pub(crate) reload: bool,
+    /// Whether its tasks are still to be armed after it was resumed.
+    pub(crate) rearm: bool,
 }
 
 /// What happens to a slot.
@@ -58,7 +62,8 @@ pub(crate) struct Creating {
 }
 
 /// Is told whether a start was accepted.
-pub(crate) type Respond = Box<dyn FnOnce(Result<crate::store::Verdict, crate::store::StoreError>) + Send>;
+pub(crate) type Respond =
+    Box<dyn FnOnce(Result<crate::store::Verdict, crate::store::StoreError>) + Send>;
 
 /// An execution in memory: the fold of its history and, where it still runs code, its guest.
 pub(crate) struct Resident {
@@ -97,7 +102,12 @@ struct Hot {
 impl Slots {
     /// An empty table that keeps at most so many guests, and so many bytes of them.
     pub(crate) fn new(resident_max: usize, resident_bytes_max: usize) -> Self {
-        Self { table: Mutex::default(), hot: Mutex::default(), resident_max, resident_bytes_max }
+        Self {
+            table: Mutex::default(),
+            hot: Mutex::default(),
+            resident_max,
+            resident_bytes_max,
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<InstanceKey, Arc<Slot>>> {
@@ -112,8 +122,18 @@ impl Slots {
     pub(crate) fn slot(&self, key: InstanceKey) -> Arc<Slot> {
         let mut table = self.table();
         let slot = table.entry(key).or_insert_with(|| {
-            let mailbox = Mailbox { phase: SlotPhase::Idle, mail: VecDeque::new(), inbox_is_new: true };
-            Arc::new(Slot { key, mailbox: Mutex::new(mailbox), body: Mutex::default() })
+            let mailbox = Mailbox {
+                phase: SlotPhase::Idle,
+                mail: VecDeque::new(),
+                inbox_is_new: true,
+                reload: false,
+                rearm: false,
+            };
+            Arc::new(Slot {
+                key,
+                mailbox: Mutex::new(mailbox),
+                body: Mutex::default(),
+            })
         });
         Arc::clone(slot)
     }
@@ -128,7 +148,10 @@ impl Slots {
         let mut table = self.table();
         let mut mailbox = slot.mailbox();
         // What is in the inbox stays there: a new slot reads it.
-        if mailbox.phase == SlotPhase::Idle && mailbox.mail.iter().all(|envelope| envelope.seq.is_some()) {
+        if mailbox.phase == SlotPhase::Idle
+            && !mailbox.rearm
+            && mailbox.mail.iter().all(|envelope| envelope.seq.is_some())
+        {
             mailbox.phase = SlotPhase::Gone;
             table.remove(&slot.key);
         }
@@ -157,8 +180,12 @@ impl Slots {
         hot.by_age.insert(tick, key);
         hot.bytes += bytes;
         let mut cold = Vec::new();
-        while hot.ages.len() > self.resident_max || (hot.bytes > self.resident_bytes_max && hot.ages.len() > 1) {
-            let Some((_, coldest)) = hot.by_age.pop_first() else { break };
+        while hot.ages.len() > self.resident_max
+            || (hot.bytes > self.resident_bytes_max && hot.ages.len() > 1)
+        {
+            let Some((_, coldest)) = hot.by_age.pop_first() else {
+                break;
+            };
             if let Some((_, bytes)) = hot.ages.remove(&coldest) {
                 hot.bytes -= bytes;
             }
@@ -178,13 +205,17 @@ impl Slots {
 
     /// Drops the guest of an instance if no turn of it runs. Nothing is lost: the next turn replays.
     pub(crate) fn evict(&self, key: InstanceKey) -> bool {
-        let Some(slot) = self.table().get(&key).cloned() else { return false };
+        let Some(slot) = self.table().get(&key).cloned() else {
+            return false;
+        };
         let evicted = match slot.body.try_lock() {
-            Ok(mut body) if slot.mailbox().phase == SlotPhase::Idle => body.resident.take().is_some(),
+            Ok(mut body) if slot.mailbox().phase == SlotPhase::Idle => {
+                self.cool(key);
+                body.resident.take().is_some()
+            }
             _ => false,
         };
         if evicted {
-            self.cool(key);
             self.remove_if_idle(&slot);
         }
         evicted

@@ -4,17 +4,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use perennial_core::{TaskRef, Timestamp};
 
 use crate::engine::clock::Clock;
 use crate::store::{InstanceKey, Reader, StoreError, TaskRow, TaskRowKind};
 
-/// Timers held in memory: about 10 MiB of them.
-const HELD_MAX: usize = 50_000;
+/// Timers held in memory: about 10 MiB of them. Few in the tests of this crate, so that they go beyond what memory holds.
+const HELD_MAX: usize = if cfg!(test) { 40 } else { 50_000 };
 
 /// How many are read at once.
-const PAGE: u32 = 10_000;
+const PAGE: u32 = if cfg!(test) { 16 } else { 10_000 };
+
+/// How long the thread waits before it looks again into a hub that could not be read.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Fired at once, so that the thread looks at the clock and at its orders now and then.
 const FIRED_AT_ONCE_MAX: usize = 1_000;
@@ -27,7 +31,7 @@ pub(crate) enum Due {
     /// The next attempt of an activity.
     Activity(TaskRef),
     /// The next try of a child.
-    Child(TaskRef),
+    Child(TaskRef, u32),
     /// An instance that could not go on, for a reason that may have passed.
     Wake,
 }
@@ -44,7 +48,7 @@ pub(crate) struct Timers {
 
 #[derive(Default)]
 struct State {
-    held: BTreeMap<Place, Due>,
+    held: BTreeMap<Place, Held>,
     /// Where each is, so that it can be taken out.
     places: BTreeMap<(InstanceKey, i64), Timestamp>,
     /// What comes at this place or later is only in the hub; `None` if memory has everything.
@@ -53,20 +57,47 @@ struct State {
     jumps: u64,
 }
 
+/// Something that memory holds.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    due: Due,
+    /// Whether the hub has it too, at this time.
+    in_hub: bool,
+}
+
 impl State {
-    fn add(&mut self, place: Place, due: Due) {
-        if self.horizon.is_some_and(|horizon| place >= horizon) && due != Due::Wake {
+    fn add(&mut self, place: Place, held: Held) {
+        if held.in_hub && self.horizon.is_some_and(|horizon| place >= horizon) {
             return;
         }
         if let Some(before) = self.places.insert((place.1, place.2), place.0) {
             self.held.remove(&(before, place.1, place.2));
         }
-        self.held.insert(place, due);
-        while self.held.len() > HELD_MAX
-            && let Some((last, _)) = self.held.pop_last()
+        self.held.insert(place, held);
+        self.keep(HELD_MAX);
+    }
+
+    /// Forgets those that come last, beyond so many, and moves the horizon before them.
+    fn keep(&mut self, max: usize) {
+        while self.held.len() > max
+            && let Some((last, _)) = self.held.iter().rev().find(|(_, held)| held.in_hub)
         {
+            let last = *last;
+            self.held.remove(&last);
             self.places.remove(&(last.1, last.2));
             self.horizon = Some(last);
+        }
+    }
+
+    /// What comes at this place or later is only in the hub from now on, unless memory already has less.
+    fn set_horizon(&mut self, horizon: Place) {
+        let horizon = self.horizon.map_or(horizon, |before| before.min(horizon));
+        self.horizon = Some(horizon);
+        let beyond: Vec<Place> =
+            self.held.range(horizon..).filter(|(_, held)| held.in_hub).map(|(place, _)| *place).collect();
+        for place in beyond {
+            self.held.remove(&place);
+            self.places.remove(&(place.1, place.2));
         }
     }
 
@@ -85,16 +116,28 @@ impl Timers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds something that is in the hub, or a wake.
+    /// Adds something that is in the hub, at this time.
     pub(crate) fn add(&self, at: Timestamp, key: InstanceKey, due: Due) {
+        self.hold(at, key, due, true);
+    }
+
+    /// Adds something of which the hub knows nothing, or another time.
+    pub(crate) fn try_again(&self, at: Timestamp, key: InstanceKey, due: Due) {
+        self.hold(at, key, due, false);
+    }
+
+    fn hold(&self, at: Timestamp, key: InstanceKey, due: Due, in_hub: bool) {
         let task = match due {
-            Due::Timer(task) | Due::Activity(task) | Due::Child(task) => i64::from(task.task.0),
+            Due::Timer(task) | Due::Activity(task) | Due::Child(task, _) => i64::from(task.task.0),
             Due::Wake => WAKE,
         };
         let mut state = self.state();
         let place = (at, key, task);
-        let is_first = state.held.first_key_value().is_none_or(|(first, _)| place < *first);
-        state.add(place, due);
+        let is_first = state
+            .held
+            .first_key_value()
+            .is_none_or(|(first, _)| place < *first);
+        state.add(place, Held { due, in_hub });
         drop(state);
         if is_first {
             self.changed.notify_one();
@@ -109,7 +152,11 @@ impl Timers {
     /// Takes out everything of an instance.
     pub(crate) fn remove_instance(&self, key: InstanceKey) {
         let mut state = self.state();
-        let tasks: Vec<i64> = state.places.range((key, i64::MIN)..=(key, i64::MAX)).map(|((_, task), _)| *task).collect();
+        let tasks: Vec<i64> = state
+            .places
+            .range((key, i64::MIN)..=(key, i64::MAX))
+            .map(|((_, task), _)| *task)
+            .collect();
         tasks.into_iter().for_each(|task| state.remove(key, task));
     }
 
@@ -127,7 +174,9 @@ impl Timers {
 
     /// Reads the first page.
     pub(crate) fn load(&self, reader: &Reader) -> Result<(), StoreError> {
-        self.read_on(reader, (Timestamp(0), InstanceKey(i64::MIN), i64::MIN))
+        self.read_on(reader, (Timestamp(0), InstanceKey(i64::MIN), i64::MIN))?;
+        self.changed.notify_one();
+        Ok(())
     }
 
     fn read_on(&self, reader: &Reader, after: Place) -> Result<(), StoreError> {
@@ -140,20 +189,23 @@ impl Timers {
         let last = rows.last().and_then(place_of);
         for row in &rows {
             if let (Some(place), Some(due)) = (place_of(row), due_of(row)) {
-                state.add(place, due);
+                state.add(place, Held { due, in_hub: true });
             }
         }
-        if full
-            && let Some((at, key, task)) = last
-        {
-            let next = (at, key, task + 1);
-            state.horizon = Some(state.horizon.map_or(next, |horizon| horizon.min(next)));
+        if full && let Some((at, key, task)) = last {
+            // What was added meanwhile beyond this page would hide what the hub has before it.
+            state.set_horizon((at, key, task + 1));
         }
         Ok(())
     }
 
     /// Fires what comes due, in order, until stopped. `fire` is called on this thread without any lock.
-    pub(crate) fn run(&self, clock: &dyn Clock, reader: &Reader, mut fire: impl FnMut(InstanceKey, Due)) {
+    pub(crate) fn run(
+        &self,
+        clock: &dyn Clock,
+        reader: &Reader,
+        mut fire: impl FnMut(InstanceKey, Due),
+    ) {
         loop {
             let mut due = Vec::new();
             let mut state = self.state();
@@ -167,37 +219,44 @@ impl Timers {
             {
                 let ((_, key, task), what) = first.remove_entry();
                 state.places.remove(&(key, task));
-                due.push((key, what));
+                due.push((key, what.due));
             }
             if !due.is_empty() {
                 drop(state);
                 due.into_iter().for_each(|(key, what)| fire(key, what));
                 continue;
             }
-            match (state.held.first_key_value().map(|(first, _)| first.0), state.horizon) {
-                (None, Some(horizon)) => {
+            let first = state.held.first_key_value().map(|(first, _)| *first);
+            match (first, state.horizon) {
+                (first, Some(horizon)) if first.is_none_or(|first| first >= horizon) => {
                     drop(state);
                     let before = (horizon.0, horizon.1, horizon.2 - 1);
                     if let Err(error) = self.read_on(reader, before) {
                         tracing::warn!(%error, "could not read what comes due next; trying again");
-                        self.state().horizon = Some(horizon);
-                        std::thread::sleep(std::time::Duration::from_secs(1));
+                        let mut state = self.state();
+                        state.set_horizon(horizon);
+                        drop(self.changed.wait_timeout(state, LOOK_AGAIN));
                     }
                 }
-                (Some(next), _) => match clock.sleep_until(next) {
+                (Some(next), _) => match clock.sleep_until(next.0) {
                     Some(span) => drop(self.changed.wait_timeout(state, span)),
                     None => self.wait(state),
                 },
-                (None, None) => self.wait(state),
+                (None, _) => self.wait(state),
             }
         }
     }
 
     /// Waits until something is added, the clock jumps, or it is stopped.
     fn wait(&self, state: MutexGuard<'_, State>) {
-        let (jumps, first) = (state.jumps, state.held.first_key_value().map(|(place, _)| *place));
+        let (jumps, first) = (
+            state.jumps,
+            state.held.first_key_value().map(|(place, _)| *place),
+        );
         let same = |state: &mut State| {
-            !state.stopped && state.jumps == jumps && state.held.first_key_value().map(|(place, _)| *place) == first
+            !state.stopped
+                && state.jumps == jumps
+                && state.held.first_key_value().map(|(place, _)| *place) == first
         };
         drop(self.changed.wait_while(state, same));
     }
@@ -212,6 +271,6 @@ pub(crate) fn due_of(row: &TaskRow) -> Option<Due> {
     row.due.map(|_| match row.kind {
         TaskRowKind::Activity => Due::Activity(row.task),
         TaskRowKind::Timer => Due::Timer(row.task),
-        TaskRowKind::ChildRetry => Due::Child(row.task),
+        TaskRowKind::ChildRetry => Due::Child(row.task, row.attempt),
     })
 }

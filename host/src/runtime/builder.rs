@@ -1,11 +1,12 @@
 //! How a host is set up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use perennial_core::{Failure, Limits};
+use perennial_core::{Digest, Failure, Limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -54,7 +55,10 @@ impl Default for HostBuilder {
 
 impl std::fmt::Debug for HostBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HostBuilder").field("data_dir", &self.data_dir).field("hub", &self.hub).finish_non_exhaustive()
+        f.debug_struct("HostBuilder")
+            .field("data_dir", &self.data_dir)
+            .field("hub", &self.hub)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,8 +148,8 @@ impl HostBuilder {
                 activities_max: u32::try_from(self.activities_max).unwrap_or(u32::MAX),
                 ..WasmConfig::default()
             };
-            let modules = Modules { path: path.clone(), reader: std::sync::Mutex::default() };
-            let modules = Arc::new(modules);
+            let deployments = Arc::new(AtomicU64::new(0));
+            let modules = Arc::new(Modules::new(path.clone(), Arc::clone(&deployments)));
             let grants = Arc::clone(&modules);
             let wasm = Wasm::new(
                 wasm_config,
@@ -154,7 +158,9 @@ impl HostBuilder {
             );
             let wasm = Arc::new(wasm.map_err(|error| Error::module(error.to_string()))?);
             let native: BTreeSet<String> = self.native.names();
-            let activities = self.native.with_wasm(Arc::clone(&wasm) as Arc<dyn ActivityExecutor>);
+            let activities = self
+                .native
+                .with_wasm(Arc::clone(&wasm) as Arc<dyn ActivityExecutor>);
             let config = EngineConfig {
                 workers: self.workers,
                 resident_max: self.resident_max,
@@ -169,31 +175,46 @@ impl HostBuilder {
                 activity_executor: Arc::new(activities),
                 native,
                 runtime,
+                deployments,
             };
             Engine::start(&path, config, parts).map_err(failed)
         };
-        let engine = tokio::task::spawn_blocking(start).await.map_err(|_| Error::panicked())??;
+        let engine = tokio::task::spawn_blocking(start)
+            .await
+            .map_err(|_| Error::panicked())??;
         let listener = listener::listen(&engine);
-        Ok(Host { engine, hub, listener })
+        Ok(Host {
+            engine,
+            hub,
+            listener,
+        })
     }
 }
 
 /// Reads modules from the hub: the seam between the store and the wasm executor, which know nothing of each other.
 struct Modules {
     path: PathBuf,
-    reader: std::sync::Mutex<Option<Arc<Reader>>>,
+    reader: Mutex<Option<Arc<Reader>>>,
+    /// Counted up by the engine when a module was deployed or what it is granted has changed.
+    deployments: Arc<AtomicU64>,
+    /// What modules are granted, as of a count of deployments.
+    granted: Mutex<(u64, BTreeMap<Digest, Grants>)>,
 }
 
 impl Modules {
+    fn new(path: PathBuf, deployments: Arc<AtomicU64>) -> Self {
+        Self { path, reader: Mutex::default(), deployments, granted: Mutex::default() }
+    }
+
     fn reader(&self) -> Result<Arc<Reader>, StoreError> {
-        let mut reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(match &*reader {
             Some(reader) => Arc::clone(reader),
             None => Arc::clone(reader.insert(Arc::new(Reader::open(&self.path)?))),
         })
     }
 
-    fn component(&self, digest: perennial_core::Digest) -> Result<Vec<u8>, String> {
+    fn component(&self, digest: Digest) -> Result<Vec<u8>, String> {
         match self.reader().and_then(|reader| reader.component(digest)) {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(format!("the hub has no module {}", digest.short())),
@@ -201,7 +222,15 @@ impl Modules {
         }
     }
 
-    fn grants(&self, digest: perennial_core::Digest) -> Grants {
+    fn grants(&self, digest: Digest) -> Grants {
+        let now = self.deployments.load(Ordering::Acquire);
+        let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        if granted.0 != now {
+            *granted = (now, BTreeMap::new());
+        }
+        if let Some(grants) = granted.1.get(&digest) {
+            return grants.clone();
+        }
         let text = match self.reader().and_then(|reader| reader.grants(digest)) {
             Ok(text) => text.unwrap_or_default(),
             Err(error) => {
@@ -209,6 +238,8 @@ impl Modules {
                 return Grants::default();
             }
         };
-        serde_json::from_str(&text).unwrap_or_default()
+        let grants: Grants = serde_json::from_str(&text).unwrap_or_default();
+        granted.1.insert(digest, grants.clone());
+        grants
     }
 }

@@ -35,7 +35,12 @@ pub(crate) fn listen(engine: &Arc<Engine>) -> Option<(oneshot::Sender<()>, JoinH
     Some((stop, tokio::spawn(serve(engine, listener, path, stopped))))
 }
 
-async fn serve(engine: Arc<Engine>, listener: UnixListener, path: PathBuf, mut stopped: oneshot::Receiver<()>) {
+async fn serve(
+    engine: Arc<Engine>,
+    listener: UnixListener,
+    path: PathBuf,
+    mut stopped: oneshot::Receiver<()>,
+) {
     let mut connections = JoinSet::new();
     // Commands that came while nobody listened.
     take(&engine).await;
@@ -70,7 +75,10 @@ async fn take(engine: &Arc<Engine>) {
 
 /// Beside the hub or, where that path is too long for a socket, in the directory for temporary files.
 fn socket_path(hub: &Path) -> PathBuf {
-    let beside = with_suffix(&std::path::absolute(hub).unwrap_or_else(|_| hub.to_owned()), ".sock");
+    let beside = with_suffix(
+        &std::path::absolute(hub).unwrap_or_else(|_| hub.to_owned()),
+        ".sock",
+    );
     if beside.as_os_str().len() <= SOCKET_PATH_MAX {
         return beside;
     }

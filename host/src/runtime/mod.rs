@@ -78,7 +78,10 @@ pub struct HostStats {
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("hub", &self.hub).field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("Host")
+            .field("hub", &self.hub)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
     }
 }
 
@@ -131,7 +134,10 @@ impl Host {
     pub async fn shut_down(mut self) {
         self.stop_listening().await;
         let engine = Arc::clone(&self.engine);
-        if tokio::task::spawn_blocking(move || engine.shut_down()).await.is_err() {
+        if tokio::task::spawn_blocking(move || engine.shut_down())
+            .await
+            .is_err()
+        {
             tracing::error!("{}", Error::panicked());
         }
     }

@@ -16,9 +16,14 @@ impl Module {
     /// [`Error::is_invalid`] says what the file is or lacks, and what to do.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|error| Error::module(format!("cannot read {}: {error}", path.display())))?;
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        Self::from_bytes(name, &bytes).map_err(|error| Error::module(format!("{}: {error}", path.display())))
+        let bytes = std::fs::read(path)
+            .map_err(|error| Error::module(format!("cannot read {}: {error}", path.display())))?;
+        let name = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        Self::from_bytes(name, &bytes)
+            .map_err(|error| Error::module(format!("{}: {error}", path.display())))
     }
 
     /// As [`from_file`](Self::from_file), for bytes.
@@ -27,9 +32,15 @@ impl Module {
     /// [`Error::is_invalid`] says what the bytes are or lack, and what to do.
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let source = |_| Err("a module that is only looked at is not run".to_owned());
-        let wasm = Wasm::new(WasmConfig::default(), Arc::new(source), Arc::new(|_| Grants::default()));
+        let wasm = Wasm::new(
+            WasmConfig::default(),
+            Arc::new(source),
+            Arc::new(|_| Grants::default()),
+        );
         let wasm = wasm.map_err(|error| Error::module(error.to_string()))?;
-        let found = wasm.inspect(bytes).map_err(|error| Error::module(error.to_string()))?;
+        let found = wasm
+            .inspect(bytes)
+            .map_err(|error| Error::module(error.to_string()))?;
         let of_kind = |kind, definitions: Vec<wasm::Definition>| {
             definitions.into_iter().map(move |definition| Definition {
                 kind,

@@ -74,7 +74,10 @@ impl NativeActivity {
                 Ok(input) => input,
                 Err(error) => {
                     let message = format!("activity {name:?} cannot read its input: {error}");
-                    return Box::pin(std::future::ready(Err(Failure::permanent("InvalidInput", message))));
+                    return Box::pin(std::future::ready(Err(Failure::permanent(
+                        "InvalidInput",
+                        message,
+                    ))));
                 }
             };
             let result = run(context, input);
@@ -83,7 +86,8 @@ impl NativeActivity {
                 match serde_json::to_string(&output) {
                     Ok(text) => Ok(Some(Json::from_text(text))),
                     Err(error) => {
-                        let message = format!("the result of activity {name:?} is no JSON: {error}");
+                        let message =
+                            format!("the result of activity {name:?} is no JSON: {error}");
                         Err(Failure::permanent(kind::INVALID_RESULT, message))
                     }
                 }
@@ -124,15 +128,27 @@ impl ActivityExecutor for NativeOrWasm {
         }
         let Some(activity) = self.native.0.get(&attempt.name).cloned() else {
             // It was registered when it was scheduled, and this process is another program.
-            let message = format!("this host has no closure registered for activity {:?}", attempt.name);
-            return Box::pin(std::future::ready(Err(Failure::retryable(kind::UNKNOWN_ACTIVITY, message))));
+            let message = format!(
+                "this host has no closure registered for activity {:?}",
+                attempt.name
+            );
+            return Box::pin(std::future::ready(Err(Failure::retryable(
+                kind::UNKNOWN_ACTIVITY,
+                message,
+            ))));
         };
         let input = attempt.input.clone();
-        let context = ActivityContext { attempt: Arc::new(attempt) };
+        let context = ActivityContext {
+            attempt: Arc::new(attempt),
+        };
         Box::pin(async move {
             // A task of its own, so that a closure that panics fails its attempt and nothing else.
-            let running = AbortOnDrop(tokio::spawn(async move { (activity.0)(context, input).await }));
-            running.await.unwrap_or_else(|message| Err(Failure::retryable(kind::PANIC, message)))
+            let running = AbortOnDrop(tokio::spawn(
+                async move { (activity.0)(context, input).await },
+            ));
+            running
+                .await
+                .unwrap_or_else(|message| Err(Failure::retryable(kind::PANIC, message)))
         })
     }
 }
@@ -143,11 +159,16 @@ struct AbortOnDrop(tokio::task::JoinHandle<Result<Option<Json>, Failure>>);
 impl Future for AbortOnDrop {
     type Output = Result<Result<Option<Json>, Failure>, String>;
 
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        std::pin::Pin::new(&mut self.0).poll(cx).map_err(|error| match error.try_into_panic() {
-            Ok(panic) => panic_message(panic.as_ref()),
-            Err(error) => error.to_string(),
-        })
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0)
+            .poll(cx)
+            .map_err(|error| match error.try_into_panic() {
+                Ok(panic) => panic_message(panic.as_ref()),
+                Err(error) => error.to_string(),
+            })
     }
 }
 
@@ -159,5 +180,6 @@ impl Drop for AbortOnDrop {
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "the activity panicked".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "the activity panicked".to_owned())
 }

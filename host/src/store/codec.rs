@@ -15,7 +15,8 @@ const FORMAT: u8 = 1;
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::with_capacity(128);
     bytes.push(FORMAT);
-    postcard::to_extend(value, bytes).map_err(|e| StoreError::Corrupt(format!("a value could not be encoded: {e}")))
+    postcard::to_extend(value, bytes)
+        .map_err(|e| StoreError::Corrupt(format!("a value could not be encoded: {e}")))
 }
 
 /// Decodes what [`encode`] made.
@@ -55,7 +56,11 @@ mod tests {
         let event = Event::ActivityCompleted {
             task: TaskId(3),
             output: Some(Json::from_text("7")),
-            run: AttemptRun { attempt: 1, started_at: Timestamp(5), ended_at: Timestamp(300) },
+            run: AttemptRun {
+                attempt: 1,
+                started_at: Timestamp(5),
+                ended_at: Timestamp(300),
+            },
         };
         let bytes = encode(&vec![event.clone()]).unwrap();
         assert_eq!(bytes, [1, 1, 2, 3, 1, 1, b'7', 1, 5, 172, 2]);
@@ -65,7 +70,9 @@ mod tests {
     #[test]
     fn damage_is_named() {
         for bytes in [&[][..], &[9, 0], &[1], &[1, 1, 99], &[1, 0, 0]] {
-            let error = decode::<Vec<Event>>(bytes, "turn 4").unwrap_err().to_string();
+            let error = decode::<Vec<Event>>(bytes, "turn 4")
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("turn 4 cannot be read"), "{error}");
         }
     }

@@ -13,39 +13,58 @@ use crate::store::codec::int;
 const KEEP_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Appends a command.
-pub(crate) fn append(db: &Connection, token: &str, body: &[u8], now: Timestamp) -> Result<(), StoreError> {
-    db.prepare_cached("INSERT INTO command (token, at, body) VALUES (?1, ?2, ?3)")?.execute(params![token, int(now.0), body])?;
+pub(crate) fn append(
+    db: &Connection,
+    token: &str,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    db.prepare_cached("INSERT INTO command (token, at, body) VALUES (?1, ?2, ?3)")?
+        .execute(params![token, int(now.0), body])?;
     Ok(())
 }
 
 /// The oldest commands that have no answer, as token and body.
-pub(crate) fn unanswered(db: &Connection, limit: u32) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-    let mut query = db.prepare_cached("SELECT token, body FROM command WHERE answer IS NULL ORDER BY rowid LIMIT ?1")?;
+pub(crate) fn unanswered(
+    db: &Connection,
+    limit: u32,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT token, body FROM command WHERE answer IS NULL ORDER BY rowid LIMIT ?1",
+    )?;
     let rows = query.query_map([limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Records an answer, in the transaction that does what the command asks.
 pub(crate) fn answer(db: &Connection, token: &str, answer: &[u8]) -> Result<(), StoreError> {
-    db.prepare_cached("UPDATE command SET answer = ?2, body = x'' WHERE token = ?1")?.execute(params![token, answer])?;
+    db.prepare_cached("UPDATE command SET answer = ?2, body = x'' WHERE token = ?1")?
+        .execute(params![token, answer])?;
     Ok(())
 }
 
 /// The answer to a command; `None` while there is none.
 pub(crate) fn read_answer(db: &Connection, token: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let mut query = db.prepare_cached("SELECT answer FROM command WHERE token = ?1")?;
-    Ok(query.query_row([token], |row| row.get::<_, Option<Vec<u8>>>(0)).optional()?.flatten())
+    Ok(query
+        .query_row([token], |row| row.get::<_, Option<Vec<u8>>>(0))
+        .optional()?
+        .flatten())
 }
 
 /// Takes a command back, or forgets it after its answer was read.
 pub(crate) fn forget(db: &Connection, token: &str) -> Result<(), StoreError> {
-    db.prepare_cached("DELETE FROM command WHERE token = ?1")?.execute([token])?;
+    db.prepare_cached("DELETE FROM command WHERE token = ?1")?
+        .execute([token])?;
     Ok(())
 }
 
 /// Forgets answers that nobody fetched.
 pub(crate) fn forget_old(db: &Connection, now: Timestamp) -> Result<(), StoreError> {
     let before = now.0.saturating_sub(KEEP_MS);
-    db.execute("DELETE FROM command WHERE answer IS NOT NULL AND at < ?1", [int(before)])?;
+    db.execute(
+        "DELETE FROM command WHERE answer IS NOT NULL AND at < ?1",
+        [int(before)],
+    )?;
     Ok(())
 }

@@ -19,9 +19,15 @@ pub(crate) type CreateOutcome = Result<(), perennial_core::Rejection>;
 ///
 /// # Errors
 /// [`StoreError::Conflict`] if the instance is not where the turn began.
-pub(crate) fn commit_turn(db: &Connection, commit: &TurnCommit, effects: &mut Effects) -> Result<CreateOutcome, StoreError> {
+pub(crate) fn commit_turn(
+    db: &Connection,
+    commit: &TurnCommit,
+    effects: &mut Effects,
+) -> Result<CreateOutcome, StoreError> {
     effects.clear();
-    let TurnCommit { key, turn, after, .. } = commit;
+    let TurnCommit {
+        key, turn, after, ..
+    } = commit;
     match &commit.create {
         Some(new) => match create::make_room(db, &new.start, new.reuse, turn.at, effects)? {
             Created::Yes => insert_with_turn(db, new, turn, after)?,
@@ -34,32 +40,66 @@ pub(crate) fn commit_turn(db: &Connection, commit: &TurnCommit, effects: &mut Ef
     let ended = after.status.is_end() || turn.next.is_some();
     if !ended {
         tasks::record(db, *key, commit.expected, turn)?;
+        if turn.events().any(|event| matches!(event, Event::ExecutionReturned { .. })) {
+            give_up_retries(db, commit, effects)?;
+        }
     } else if commit.create.is_none() {
         tasks::delete_all(db, *key)?;
     }
     send(db, commit, effects)?;
     if let Some(next) = &turn.next {
-        continue_as_new(db, *key, commit.expected.execution, next, &commit.carried, effects)?;
+        continue_as_new(
+            db,
+            *key,
+            commit.expected.execution,
+            next,
+            &commit.carried,
+            effects,
+        )?;
     } else if ended {
-        db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?.execute([key.0])?;
-        if let Some(parent) = &commit.parent {
-            tell_parent(db, parent, outcome(turn, after), effects)?;
+        db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
+            .execute([key.0])?;
+        if let Some((parent_key, parent)) = &commit.parent {
+            tell_parent(db, *parent_key, parent, outcome(turn, after), effects)?;
         }
     }
     Ok(Ok(()))
 }
 
+/// After the return no new attempt starts: what waits for one has failed with its last failure.
+fn give_up_retries(
+    db: &Connection,
+    commit: &TurnCommit,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    for given_up in tasks::give_up_retries(db, commit.key, &commit.running)? {
+        deliver(db, commit.key, &given_up)?;
+        effects.woken.push(commit.key);
+    }
+    Ok(())
+}
+
 /// How a child's execution ended, for its parent.
-fn outcome(turn: &Turn, after: &Summary) -> Result<Option<perennial_core::Json>, perennial_core::Failure> {
+fn outcome(
+    turn: &Turn,
+    after: &Summary,
+) -> Result<Option<perennial_core::Json>, perennial_core::Failure> {
     let reason = turn.events().find_map(|event| match event {
-        Event::ExecutionTerminated { reason } => Some(reason.clone().unwrap_or_else(|| "no reason was given".to_owned())),
+        Event::ExecutionTerminated { reason } => Some(
+            reason
+                .clone()
+                .unwrap_or_else(|| "no reason was given".to_owned()),
+        ),
         _ => None,
     });
     match (&after.failure, reason) {
         (Some(failure), _) => Err(failure.clone()),
         (None, Some(reason)) => {
             let message = format!("the instance was terminated: {reason}");
-            Err(perennial_core::Failure::permanent(perennial_core::kind::TERMINATED, message))
+            Err(perennial_core::Failure::permanent(
+                perennial_core::kind::TERMINATED,
+                message,
+            ))
         }
         (None, None) => Ok(after.output.clone()),
     }
@@ -68,21 +108,29 @@ fn outcome(turn: &Turn, after: &Summary) -> Result<Option<perennial_core::Json>,
 /// Puts the end of a child into its parent's inbox, if the parent still lives.
 pub(crate) fn tell_parent(
     db: &Connection,
+    key: InstanceKey,
     parent: &Parent,
     outcome: Result<Option<perennial_core::Json>, perennial_core::Failure>,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    let message = Message::ChildEnded { task: parent.task, attempt: parent.attempt, outcome };
-    if let Some((key, status)) = instances::find(db, &parent.instance_id)?
-        && !status.is_end()
-    {
+    let message = Message::ChildEnded {
+        task: parent.task,
+        attempt: parent.attempt,
+        outcome,
+    };
+    if instances::is_live(db, key)? {
         deliver(db, key, &message)?;
         effects.woken.push(key);
     }
     Ok(())
 }
 
-fn insert_with_turn(db: &Connection, new: &NewInstance, turn: &Turn, after: &Summary) -> Result<(), StoreError> {
+fn insert_with_turn(
+    db: &Connection,
+    new: &NewInstance,
+    turn: &Turn,
+    after: &Summary,
+) -> Result<(), StoreError> {
     instances::insert(
         db,
         new,
@@ -106,7 +154,9 @@ fn update(
     turn: &Turn,
     after: &Summary,
 ) -> Result<(), StoreError> {
-    let waiting = (!after.status.is_end()).then(|| encode(&after.waiting)).transpose()?;
+    let waiting = (!after.status.is_end())
+        .then(|| encode(&after.waiting))
+        .transpose()?;
     let changed = db
         .prepare_cached(
             "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5, waiting = ?6,
@@ -138,14 +188,27 @@ fn update(
             instances::status_number(after.status),
             after.output.as_ref().map(|json| json.as_str()),
             after.failure.as_ref().map(encode).transpose()?,
-            (after.status != Status::Pending).then_some(int(turn.at.0)),
+            began(after).then_some(int(turn.at.0)),
             key.0,
         ])?;
     }
     Ok(())
 }
 
-fn insert_turn(db: &Connection, key: InstanceKey, execution: u32, turn: &Turn) -> Result<(), StoreError> {
+/// Whether an execution has begun that stands so; one that was suspended or ended from outside may not have.
+fn began(after: &Summary) -> bool {
+    match after.status {
+        Status::Running | Status::Completed | Status::Failed => true,
+        Status::Pending | Status::Suspended | Status::Terminated => false,
+    }
+}
+
+fn insert_turn(
+    db: &Connection,
+    key: InstanceKey,
+    execution: u32,
+    turn: &Turn,
+) -> Result<(), StoreError> {
     db.prepare_cached(
         "INSERT INTO turn (instance, execution, number, first_event, at, answer, received, produced)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -168,19 +231,53 @@ fn send(db: &Connection, commit: &TurnCommit, effects: &mut Effects) -> Result<(
     let mut starts = commit.starts.iter();
     for event in &commit.turn.produced {
         match event {
-            Event::EventSent { instance_id, name, data } => {
-                let Some((key, status)) = instances::find(db, instance_id)? else { continue };
-                if perennial_core::decide(Some(status), perennial_core::Command::RaiseEvent).is_ok() {
-                    let message = Message::ExternalEvent { number: None, name: name.clone(), data: data.clone() };
+            Event::EventSent {
+                instance_id,
+                name,
+                data,
+            } => {
+                let Some((key, status)) = instances::find(db, instance_id)? else {
+                    continue;
+                };
+                if perennial_core::decide(Some(status), perennial_core::Command::RaiseEvent).is_ok()
+                {
+                    let message = Message::ExternalEvent {
+                        number: None,
+                        name: name.clone(),
+                        data: data.clone(),
+                    };
                     deliver(db, key, &message)?;
                     effects.woken.push(key);
                 }
             }
-            Event::ChildScheduled { task, name, instance_id, target, .. } => {
-                let task = TaskRef { execution: commit.expected.execution, generation: commit.expected.generation, task: *task };
-                start_child(db, commit, task, 1, (name, instance_id, target), &mut starts, effects)?;
+            Event::ChildScheduled {
+                task,
+                name,
+                instance_id,
+                target,
+                ..
+            } => {
+                let task = TaskRef {
+                    execution: commit.expected.execution,
+                    generation: commit.expected.generation,
+                    task: *task,
+                };
+                start_child(
+                    db,
+                    commit,
+                    task,
+                    1,
+                    (name, instance_id, target),
+                    &mut starts,
+                    effects,
+                )?;
             }
-            Event::InstanceStarted { name, instance_id, target, .. } => {
+            Event::InstanceStarted {
+                name,
+                instance_id,
+                target,
+                ..
+            } => {
                 let problem = match target.failure("orchestration", name) {
                     Some(failure) => Some(failure.message),
                     None => match starts.next() {
@@ -189,7 +286,10 @@ fn send(db: &Connection, commit: &TurnCommit, effects: &mut Effects) -> Result<(
                     },
                 };
                 if let Some(reason) = problem {
-                    let skipped = Message::StartSkipped { instance_id: instance_id.clone(), reason };
+                    let skipped = Message::StartSkipped {
+                        instance_id: instance_id.clone(),
+                        reason,
+                    };
                     if !commit.after.status.is_end() && commit.turn.next.is_none() {
                         deliver(db, commit.key, &skipped)?;
                         effects.woken.push(commit.key);
@@ -200,9 +300,26 @@ fn send(db: &Connection, commit: &TurnCommit, effects: &mut Effects) -> Result<(
         }
     }
     for event in &commit.turn.received {
-        if let Event::ChildRetried { task, attempt, instance_id } = event {
-            let task = TaskRef { execution: commit.expected.execution, generation: commit.expected.generation, task: *task };
-            start_child(db, commit, task, *attempt, ("", instance_id, &Target::Native), &mut starts, effects)?;
+        if let Event::ChildRetried {
+            task,
+            attempt,
+            instance_id,
+        } = event
+        {
+            let task = TaskRef {
+                execution: commit.expected.execution,
+                generation: commit.expected.generation,
+                task: *task,
+            };
+            start_child(
+                db,
+                commit,
+                task,
+                *attempt,
+                ("", instance_id, &Target::Native),
+                &mut starts,
+                effects,
+            )?;
         }
     }
     Ok(())
@@ -223,11 +340,22 @@ fn start_child(
             let new = starts.next().ok_or_else(|| missing_start(instance_id))?;
             match try_start(db, new, commit, effects)? {
                 None => return Ok(()),
-                Some(reason) => perennial_core::Failure::permanent(perennial_core::kind::INSTANCE_EXISTS, reason),
+                Some(reason) => perennial_core::Failure::permanent(
+                    perennial_core::kind::INSTANCE_EXISTS,
+                    reason,
+                ),
             }
         }
     };
-    deliver(db, commit.key, &Message::ChildEnded { task, attempt, outcome: Err(failure) })?;
+    deliver(
+        db,
+        commit.key,
+        &Message::ChildEnded {
+            task,
+            attempt,
+            outcome: Err(failure),
+        },
+    )?;
     effects.woken.push(commit.key);
     Ok(())
 }
@@ -237,10 +365,17 @@ fn missing_start(id: &str) -> StoreError {
 }
 
 /// Starts an instance for another one, or says why not: an id that is or was in use is not used again.
-fn try_start(db: &Connection, new: &NewInstance, commit: &TurnCommit, effects: &mut Effects) -> Result<Option<String>, StoreError> {
+fn try_start(
+    db: &Connection,
+    new: &NewInstance,
+    commit: &TurnCommit,
+    effects: &mut Effects,
+) -> Result<Option<String>, StoreError> {
     let id = &new.start.instance_id;
     if let Some((_, status)) = instances::find(db, id)? {
-        return Ok(Some(format!("instance {id:?} exists already and is {status}")));
+        return Ok(Some(format!(
+            "instance {id:?} exists already and is {status}"
+        )));
     }
     create::insert_pending(db, new, commit.turn.at)?;
     effects.woken.push(new.key);
@@ -256,9 +391,13 @@ fn continue_as_new(
     carried: &[Message],
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    let mut waiting = db.prepare_cached("SELECT message FROM inbox WHERE instance = ?1 ORDER BY seq")?;
-    let waiting: Vec<Vec<u8>> = waiting.query_map([key.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?.execute([key.0])?;
+    let mut waiting =
+        db.prepare_cached("SELECT message FROM inbox WHERE instance = ?1 ORDER BY seq")?;
+    let waiting: Vec<Vec<u8>> = waiting
+        .query_map([key.0], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
+        .execute([key.0])?;
     db.prepare_cached(
         "UPDATE instance SET execution = ?1, execution_id = ?2, version = ?3, module = ?4, generation = 0, next_event = 0, turns = 0,
              history_bytes = 0, waiting = NULL
@@ -272,7 +411,8 @@ fn continue_as_new(
     for message in waiting {
         instances::deliver_encoded(db, key, &message)?;
     }
-    db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?.execute(params![key.0, execution])?;
+    db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?
+        .execute(params![key.0, execution])?;
     effects.garbage = true;
     effects.woken.push(key);
     Ok(())
@@ -284,10 +424,16 @@ pub(crate) fn summary(state: &perennial_core::State) -> Summary {
         Phase::NotStarted if state.suspended => (Status::Suspended, None, None),
         Phase::NotStarted => (Status::Pending, None, None),
         Phase::Running if state.suspended => (Status::Suspended, None, None),
-        Phase::Running | Phase::Returned { .. } | Phase::ContinuedAsNew => (Status::Running, None, None),
+        Phase::Running | Phase::Returned { .. } | Phase::ContinuedAsNew => {
+            (Status::Running, None, None)
+        }
         Phase::Completed { output } => (Status::Completed, output.clone(), None),
         Phase::Failed { failure } => (Status::Failed, None, Some(failure.clone())),
-        Phase::Terminated { reason } => (Status::Terminated, reason.as_deref().map(reason_as_output), None),
+        Phase::Terminated { reason } => (
+            Status::Terminated,
+            reason.as_deref().map(reason_as_output),
+            None,
+        ),
     };
     Summary {
         status,

@@ -1,6 +1,8 @@
 //! Making instances, and making room for them where their id is in use.
 
-use perennial_core::{Command, Decision, Failure, Message, Rejection, Reuse, Start, Status, Timestamp, decide, kind};
+use perennial_core::{
+    Command, Decision, Failure, Message, Rejection, Reuse, Start, Status, Timestamp, decide, kind,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::codec::{decode, encode};
@@ -40,13 +42,24 @@ pub(crate) fn make_room(
 }
 
 /// Takes an instance out of the way: a live one ends first, and its parent is told.
-fn replace(db: &Connection, key: InstanceKey, status: Status, _now: Timestamp, effects: &mut Effects) -> Result<(), StoreError> {
-    let mut parent = db.prepare_cached("SELECT id, parent FROM instance WHERE key = ?1")?;
-    let (id, parent): (String, Option<Vec<u8>>) = parent.query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+fn replace(
+    db: &Connection,
+    key: InstanceKey,
+    status: Status,
+    _now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let mut parent = db.prepare_cached("SELECT id, parent_key, parent FROM instance WHERE key = ?1")?;
+    let (id, parent_key, parent): (String, Option<i64>, Option<Vec<u8>>) =
+        parent.query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     if !status.is_end() {
-        if let Some(parent) = parent {
-            let failure = Failure::permanent(kind::REPLACED, format!("instance {id:?} was replaced by a new one with the same id"));
-            tell_parent(db, &decode(&parent, "a parent")?, Err(failure), effects)?;
+        if let (Some(parent_key), Some(parent)) = (parent_key, parent) {
+            let failure = Failure::permanent(
+                kind::REPLACED,
+                format!("instance {id:?} was replaced by a new one with the same id"),
+            );
+            let parent = decode(&parent, "a parent")?;
+            tell_parent(db, InstanceKey(parent_key), &parent, Err(failure), effects)?;
         }
         effects.ended.push(id);
     }
@@ -54,10 +67,16 @@ fn replace(db: &Connection, key: InstanceKey, status: Status, _now: Timestamp, e
 }
 
 /// Removes an instance; what it leaves behind is deleted later, in batches.
-pub(crate) fn forget(db: &Connection, key: InstanceKey, effects: &mut Effects) -> Result<(), StoreError> {
-    db.prepare_cached("DELETE FROM instance WHERE key = ?1")?.execute([key.0])?;
+pub(crate) fn forget(
+    db: &Connection,
+    key: InstanceKey,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM instance WHERE key = ?1")?
+        .execute([key.0])?;
     tasks::delete_all(db, key)?;
-    db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?.execute([key.0])?;
+    db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
+        .execute([key.0])?;
     db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?
         .execute(params![key.0, ALL_EXECUTIONS])?;
     effects.gone.push(key);
@@ -66,7 +85,12 @@ pub(crate) fn forget(db: &Connection, key: InstanceKey, effects: &mut Effects) -
 }
 
 /// Accepts a start whose first turn comes later.
-pub(crate) fn start(db: &Connection, new: &NewInstance, now: Timestamp, effects: &mut Effects) -> Result<CreateOutcome, StoreError> {
+pub(crate) fn start(
+    db: &Connection,
+    new: &NewInstance,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<CreateOutcome, StoreError> {
     effects.clear();
     match make_room(db, &new.start, new.reuse, now, effects)? {
         Created::No(rejection) => return Ok(Err(rejection)),
@@ -77,7 +101,11 @@ pub(crate) fn start(db: &Connection, new: &NewInstance, now: Timestamp, effects:
 }
 
 /// Adds an instance that has its start in its inbox.
-pub(crate) fn insert_pending(db: &Connection, new: &NewInstance, now: Timestamp) -> Result<(), StoreError> {
+pub(crate) fn insert_pending(
+    db: &Connection,
+    new: &NewInstance,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let row = Row {
         status: Status::Pending,
         next_event: 0,
@@ -89,15 +117,20 @@ pub(crate) fn insert_pending(db: &Connection, new: &NewInstance, now: Timestamp)
     };
     instances::insert(db, new, &row)?;
     let message = encode(&Message::Start(new.start.clone()))?;
-    db.prepare_cached("INSERT INTO inbox (instance, seq, message) VALUES (?1, 0, ?2)")?.execute(params![new.key.0, message])?;
+    db.prepare_cached("INSERT INTO inbox (instance, seq, message) VALUES (?1, 0, ?2)")?
+        .execute(params![new.key.0, message])?;
     Ok(())
 }
 
 /// Deletes up to `rows` rows that are no longer needed. Whether more are left.
 pub(crate) fn collect_garbage(db: &Connection, rows: u32) -> Result<bool, StoreError> {
     let mut next = db.prepare_cached("SELECT instance, execution FROM garbage LIMIT 1")?;
-    let next: Option<(i64, i64)> = next.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((instance, execution)) = next else { return Ok(false) };
+    let next: Option<(i64, i64)> = next
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((instance, execution)) = next else {
+        return Ok(false);
+    };
     let deleted = if execution == ALL_EXECUTIONS {
         db.prepare_cached(
             "DELETE FROM turn WHERE (instance, execution, number) IN
@@ -112,7 +145,8 @@ pub(crate) fn collect_garbage(db: &Connection, rows: u32) -> Result<bool, StoreE
         .execute(params![instance, execution, rows])?
     };
     if deleted < rows as usize {
-        db.prepare_cached("DELETE FROM garbage WHERE instance = ?1 AND execution = ?2")?.execute(params![instance, execution])?;
+        db.prepare_cached("DELETE FROM garbage WHERE instance = ?1 AND execution = ?2")?
+            .execute(params![instance, execution])?;
     }
     Ok(true)
 }

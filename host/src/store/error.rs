@@ -27,7 +27,9 @@ pub enum StoreError {
     #[error("{0} is not a task hub; it was left as it is")]
     NotAHub(PathBuf),
     /// A newer Perennial wrote the file. It is left alone.
-    #[error("{path} was written by a newer version of Perennial (format {found}; this one knows {known}); it was left as it is")]
+    #[error(
+        "{path} was written by a newer version of Perennial (format {found}; this one knows {known}); it was left as it is"
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -56,7 +58,9 @@ pub enum StoreError {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => Self::Corrupt(error.to_string()),
+            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+                Self::Corrupt(error.to_string())
+            }
             _ => Self::Sqlite(Arc::new(error)),
         }
     }
@@ -64,8 +68,15 @@ impl From<rusqlite::Error> for StoreError {
 
 impl StoreError {
     /// Wraps what came of using a file.
-    pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn file(
+        what: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { what, path, source: Arc::new(source) }
+        move |source| Self::File {
+            what,
+            path,
+            source: Arc::new(source),
+        }
     }
 }

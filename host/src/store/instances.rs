@@ -33,15 +33,20 @@ pub(crate) fn status_number(status: Status) -> u8 {
 
 /// Reads what [`status_number`] wrote.
 pub(crate) fn status_of(number: u8) -> Result<Status, StoreError> {
-    let found = Status::ALL.into_iter().find(|status| status_number(*status) == number);
+    let found = Status::ALL
+        .into_iter()
+        .find(|status| status_number(*status) == number);
     found.ok_or_else(|| StoreError::Corrupt(format!("{number} is no status")))
 }
 
 /// The instance with an id.
 pub(crate) fn find(db: &Connection, id: &str) -> Result<Option<(InstanceKey, Status)>, StoreError> {
     let mut query = db.prepare_cached("SELECT key, status FROM instance WHERE id = ?1")?;
-    let row: Option<(i64, u8)> = query.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    row.map(|(key, status)| Ok((InstanceKey(key), status_of(status)?))).transpose()
+    let row: Option<(i64, u8)> = query
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    row.map(|(key, status)| Ok((InstanceKey(key), status_of(status)?)))
+        .transpose()
 }
 
 /// Adds a status row.
@@ -50,16 +55,28 @@ pub(crate) fn insert(db: &Connection, new: &NewInstance, row: &Row<'_>) -> Resul
     let tags = if start.tags.is_empty() {
         None
     } else {
-        let object: serde_json::Map<_, _> = start.tags.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+        let object: serde_json::Map<_, _> = start
+            .tags
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone().into()))
+            .collect();
         Some(serde_json::Value::Object(object).to_string())
     };
-    let waiting = row.after.filter(|after| !after.status.is_end()).map(|after| encode(&after.waiting)).transpose()?;
-    let failure = row.after.and_then(|after| after.failure.as_ref()).map(encode).transpose()?;
+    let waiting = row
+        .after
+        .filter(|after| !after.status.is_end())
+        .map(|after| encode(&after.waiting))
+        .transpose()?;
+    let failure = row
+        .after
+        .and_then(|after| after.failure.as_ref())
+        .map(encode)
+        .transpose()?;
     db.prepare_cached(
         "INSERT INTO instance (key, id, name, version, module, status, execution, execution_id, generation, next_event, turns,
-             history_bytes, inbox_next, returned, deliveries, created_at, started_at, updated_at, scheduled_for, parent_id, parent, tags,
+             history_bytes, inbox_next, returned, deliveries, created_at, started_at, updated_at, scheduled_for, parent_id, parent_key, parent, tags,
              custom_status, output, failure, waiting)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, ?13, 0, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, ?13, 0, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
     )?
     .execute(params![
         new.key.0,
@@ -80,6 +97,7 @@ pub(crate) fn insert(db: &Connection, new: &NewInstance, row: &Row<'_>) -> Resul
         int(row.updated_at.0),
         start.scheduled_for.map(|at| int(at.0)),
         start.parent.as_ref().map(|parent| parent.instance_id.as_str()),
+        new.parent.map(|key| key.0),
         start.parent.as_ref().map(encode).transpose()?,
         tags,
         row.after.and_then(|after| after.custom_status.as_ref()).map(|json| json.as_str()),
@@ -91,16 +109,27 @@ pub(crate) fn insert(db: &Connection, new: &NewInstance, row: &Row<'_>) -> Resul
 }
 
 /// Puts a message at the end of an inbox. Its number is taken under the instance's row.
-pub(crate) fn deliver(db: &Connection, key: InstanceKey, message: &Message) -> Result<u64, StoreError> {
+pub(crate) fn deliver(
+    db: &Connection,
+    key: InstanceKey,
+    message: &Message,
+) -> Result<u64, StoreError> {
     deliver_encoded(db, key, &encode(message)?)
 }
 
 /// As [`deliver`], for a message that is encoded already.
-pub(crate) fn deliver_encoded(db: &Connection, key: InstanceKey, message: &[u8]) -> Result<u64, StoreError> {
-    let mut take = db.prepare_cached("UPDATE instance SET inbox_next = inbox_next + 1 WHERE key = ?1 RETURNING inbox_next - 1")?;
+pub(crate) fn deliver_encoded(
+    db: &Connection,
+    key: InstanceKey,
+    message: &[u8],
+) -> Result<u64, StoreError> {
+    let mut take = db.prepare_cached(
+        "UPDATE instance SET inbox_next = inbox_next + 1 WHERE key = ?1 RETURNING inbox_next - 1",
+    )?;
     let seq: Option<i64> = take.query_row([key.0], |row| row.get(0)).optional()?;
     let seq = seq.ok_or(StoreError::Conflict)?;
-    db.prepare_cached("INSERT INTO inbox (instance, seq, message) VALUES (?1, ?2, ?3)")?.execute(params![key.0, seq, message])?;
+    db.prepare_cached("INSERT INTO inbox (instance, seq, message) VALUES (?1, ?2, ?3)")?
+        .execute(params![key.0, seq, message])?;
     Ok(crate::store::codec::uint(seq))
 }
 
@@ -114,18 +143,27 @@ pub(crate) fn is_live(db: &Connection, key: InstanceKey) -> Result<bool, StoreEr
     })
 }
 
-/// Says why the host cannot go on with an instance, or that it can again.
-pub(crate) fn quarantine(db: &Connection, key: InstanceKey, reason: Option<&str>) -> Result<(), StoreError> {
-    let status = status_number(if reason.is_some() { Status::Suspended } else { Status::Running });
+/// Says why the host cannot go on with an instance.
+pub(crate) fn quarantine(db: &Connection, key: InstanceKey, reason: &str) -> Result<(), StoreError> {
     db.prepare_cached("UPDATE instance SET quarantine = ?1, status = ?2 WHERE key = ?3 AND status < 3")?
-        .execute(params![reason, status, key.0])?;
+        .execute(params![reason, status_number(Status::Suspended), key.0])?;
+    Ok(())
+}
+
+/// The host can go on with an instance, which is in this status. What it did to its hosts before is forgotten.
+pub(crate) fn release(db: &Connection, key: InstanceKey, status: Status) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "UPDATE instance SET quarantine = NULL, deliveries = 0, status = ?1 WHERE key = ?2 AND quarantine IS NOT NULL AND status < 3",
+    )?
+    .execute(params![status_number(status), key.0])?;
     Ok(())
 }
 
 /// Takes messages out of an inbox.
 pub(crate) fn discard(db: &Connection, key: InstanceKey, seqs: &[u64]) -> Result<(), StoreError> {
     for seq in seqs {
-        db.prepare_cached("DELETE FROM inbox WHERE instance = ?1 AND seq = ?2")?.execute(params![key.0, int(*seq)])?;
+        db.prepare_cached("DELETE FROM inbox WHERE instance = ?1 AND seq = ?2")?
+            .execute(params![key.0, int(*seq)])?;
     }
     Ok(())
 }

@@ -6,11 +6,18 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
 use crate::store::open::with_suffix;
+
+/// How long an owner that says nothing of itself is waited for: a process that applies one command has the lock that briefly.
+const SILENT_OWNER: Duration = Duration::from_secs(2);
+
+/// How often it is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What an owner says about itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,13 +47,23 @@ impl OwnerLock {
         let path = lock_path(hub);
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = open.map_err(StoreError::file("could not open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Owned(match read_note(hub) {
-                Some(note) => format!("{} (process {})", note.what, note.pid),
-                None => "another process".to_owned(),
-            })),
-            Err(TryLockError::Error(error)) => Err(StoreError::file("could not lock", path)(error)),
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => {
+                    // What an owner that died said of itself is no longer true.
+                    file.set_len(0).map_err(StoreError::file("could not clear", &path))?;
+                    return Ok(Self { file });
+                }
+                Err(TryLockError::Error(error)) => return Err(StoreError::file("could not lock", path)(error)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            match read_note(hub) {
+                Some(note) => return Err(StoreError::Owned(format!("{} (process {})", note.what, note.pid))),
+                // Whoever says nothing of itself has the lock for a moment only, or is about to say it.
+                None if begun.elapsed() < SILENT_OWNER => std::thread::sleep(LOOK_AGAIN),
+                None => return Err(StoreError::Owned("another process".to_owned())),
+            }
         }
     }
 
@@ -69,7 +86,10 @@ impl Drop for OwnerLock {
 /// What the owner of a hub says about itself, if it says anything.
 pub(crate) fn read_note(hub: &Path) -> Option<OwnerNote> {
     let mut text = String::new();
-    File::open(lock_path(hub)).ok()?.read_to_string(&mut text).ok()?;
+    File::open(lock_path(hub))
+        .ok()?
+        .read_to_string(&mut text)
+        .ok()?;
     serde_json::from_str(&text).ok()
 }
 

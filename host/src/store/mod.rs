@@ -28,7 +28,8 @@ pub(crate) use open::with_suffix;
 pub(crate) use queries::{ListQuery, Reader};
 pub use types::{Definition, DefinitionKind, Repointed};
 pub(crate) use types::{
-    Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Retry, TaskRow, TaskRowKind, TurnCommit,
+    Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Retry, TaskRow,
+    TaskRowKind, TurnCommit,
 };
 pub(crate) use write::{Change, Outcome, Verdict, Write};
 pub(crate) use writer::{Writer, WriterCounts};
@@ -54,21 +55,35 @@ pub(crate) struct Owned {
 /// [`StoreError::Owned`] if another process has it, and the errors of a file that cannot be used. Nothing is changed then.
 pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError> {
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(StoreError::file("could not create the directory", parent))?;
+        std::fs::create_dir_all(parent)
+            .map_err(StoreError::file("could not create the directory", parent))?;
     }
     let lock = OwnerLock::take(path)?;
     open::create(path, now)?;
     let mut db = open::connect_writer(path)?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let epoch: i64 = tx.query_row("UPDATE hub SET owner_epoch = owner_epoch + 1 RETURNING owner_epoch", [], |row| row.get(0))?;
+    let epoch: i64 = tx.query_row(
+        "UPDATE hub SET owner_epoch = owner_epoch + 1 RETURNING owner_epoch",
+        [],
+        |row| row.get(0),
+    )?;
     tx.commit()?;
     let reader = Reader::open(path)?;
     let writer = Writer::start(path.to_owned(), db, codec::uint(epoch))?;
-    Ok(Owned { lock, writer, reader })
+    Ok(Owned {
+        lock,
+        writer,
+        reader,
+    })
 }
 
 /// Appends a command to a hub that another process owns.
-pub(crate) fn append_command(path: &Path, token: &str, body: &[u8], now: Timestamp) -> Result<(), StoreError> {
+pub(crate) fn append_command(
+    path: &Path,
+    token: &str,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), StoreError> {
     commands::append(&open::connect_writer(path)?, token, body, now)
 }
 

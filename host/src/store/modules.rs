@@ -29,18 +29,28 @@ pub(crate) struct NameRows {
 }
 
 /// Stores a module, and points the names that it defines to it.
-pub(crate) fn deploy(db: &Connection, new: &NewModule, now: Timestamp) -> Result<Result<Vec<Repointed>, NameTaken>, StoreError> {
+pub(crate) fn deploy(
+    db: &Connection,
+    new: &NewModule,
+    now: Timestamp,
+) -> Result<Result<Vec<Repointed>, NameTaken>, StoreError> {
     let mut repointed = Vec::new();
     for definition in &new.definitions {
         let before: Option<(String, [u8; 32])> = db
             .prepare_cached("SELECT module, digest FROM definition WHERE kind = ?1 AND name = ?2")?
-            .query_row(params![number(definition.kind), definition.name], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row(params![number(definition.kind), definition.name], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
         if let Some((owner, _)) = &before
             && *owner != new.name
             && !new.replace
         {
-            return Ok(Err(NameTaken { kind: definition.kind, name: definition.name.clone(), owner: owner.clone() }));
+            return Ok(Err(NameTaken {
+                kind: definition.kind,
+                name: definition.name.clone(),
+                owner: owner.clone(),
+            }));
         }
         let before = before.map(|(_, digest)| Digest(digest));
         repointed.push(Repointed {
@@ -50,8 +60,10 @@ pub(crate) fn deploy(db: &Connection, new: &NewModule, now: Timestamp) -> Result
             changed: before != Some(new.digest),
         });
     }
-    let definitions = serde_json::to_string(&new.definitions).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-    let imports = serde_json::to_string(&new.imports).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    let definitions =
+        serde_json::to_string(&new.definitions).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    let imports =
+        serde_json::to_string(&new.imports).map_err(|e| StoreError::Corrupt(e.to_string()))?;
     db.execute(
         "INSERT OR IGNORE INTO module (digest, component, contract, definitions, imports, stored_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![new.digest.0, new.component, new.contract, definitions, imports, int(now.0)],
@@ -68,7 +80,9 @@ pub(crate) fn deploy(db: &Connection, new: &NewModule, now: Timestamp) -> Result
             "INSERT OR REPLACE INTO definition (kind, name, module, digest, version) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![number(definition.kind), definition.name, new.name, new.digest.0, definition.version],
         )?;
-        if let (DefinitionKind::Orchestration, Some(version)) = (definition.kind, &definition.version) {
+        if let (DefinitionKind::Orchestration, Some(version)) =
+            (definition.kind, &definition.version)
+        {
             db.execute(
                 "INSERT OR REPLACE INTO definition_version (name, version, digest) VALUES (?1, ?2, ?3)",
                 params![definition.name, version, new.digest.0],
@@ -80,7 +94,10 @@ pub(crate) fn deploy(db: &Connection, new: &NewModule, now: Timestamp) -> Result
 
 /// Changes what a module is granted. `false` if there is no such module.
 pub(crate) fn grant(db: &Connection, name: &str, grants: &str) -> Result<bool, StoreError> {
-    Ok(db.execute("UPDATE module_name SET grants = ?1 WHERE name = ?2", params![grants, name])? == 1)
+    Ok(db.execute(
+        "UPDATE module_name SET grants = ?1 WHERE name = ?2",
+        params![grants, name],
+    )? == 1)
 }
 
 /// Reads what all names mean.
@@ -90,18 +107,24 @@ pub(crate) fn names(db: &Connection) -> Result<NameRows, StoreError> {
     let mut found = query.query([])?;
     while let Some(row) = found.next()? {
         let key = (kind_of(row.get(0)?)?, row.get(1)?);
-        rows.definitions.insert(key, (row.get(2)?, Digest(row.get(3)?), row.get(4)?));
+        rows.definitions
+            .insert(key, (row.get(2)?, Digest(row.get(3)?), row.get(4)?));
     }
     let mut query = db.prepare("SELECT name, version, digest FROM definition_version")?;
     let mut found = query.query([])?;
     while let Some(row) = found.next()? {
-        rows.versions.insert((row.get(0)?, row.get(1)?), Digest(row.get(2)?));
+        rows.versions
+            .insert((row.get(0)?, row.get(1)?), Digest(row.get(2)?));
     }
     let mut query = db.prepare("SELECT digest, definitions FROM module")?;
     let mut found = query.query([])?;
     while let Some(row) = found.next()? {
         let definitions = definitions(&row.get::<_, String>(1)?)?;
-        let activities = definitions.into_iter().filter(|d| d.kind == DefinitionKind::Activity).map(|d| d.name).collect();
+        let activities = definitions
+            .into_iter()
+            .filter(|d| d.kind == DefinitionKind::Activity)
+            .map(|d| d.name)
+            .collect();
         rows.activities_of.insert(Digest(row.get(0)?), activities);
     }
     Ok(rows)
@@ -141,7 +164,8 @@ pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
             name: row.get(0)?,
             digest: Digest(row.get(1)?),
             definitions: definitions(&row.get::<_, String>(2)?)?,
-            imports: serde_json::from_str(&row.get::<_, String>(3)?).map_err(|e| StoreError::Corrupt(e.to_string()))?,
+            imports: serde_json::from_str(&row.get::<_, String>(3)?)
+                .map_err(|e| StoreError::Corrupt(e.to_string()))?,
             grants: row.get(4)?,
             deployed_at: Timestamp(uint(row.get(5)?)),
             size: uint(row.get(6)?),
@@ -151,7 +175,8 @@ pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
 }
 
 fn definitions(text: &str) -> Result<Vec<Definition>, StoreError> {
-    serde_json::from_str(text).map_err(|e| StoreError::Corrupt(format!("the definitions of a module: {e}")))
+    serde_json::from_str(text)
+        .map_err(|e| StoreError::Corrupt(format!("the definitions of a module: {e}")))
 }
 
 fn number(kind: DefinitionKind) -> u8 {
@@ -165,6 +190,8 @@ fn kind_of(number: u8) -> Result<DefinitionKind, StoreError> {
     match number {
         0 => Ok(DefinitionKind::Orchestration),
         1 => Ok(DefinitionKind::Activity),
-        other => Err(StoreError::Corrupt(format!("{other} is no kind of definition"))),
+        other => Err(StoreError::Corrupt(format!(
+            "{other} is no kind of definition"
+        ))),
     }
 }

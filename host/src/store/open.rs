@@ -28,7 +28,9 @@ pub(crate) fn connect_writer(path: &Path) -> Result<Connection, StoreError> {
     let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     check_format(&db, path)?;
     // FULL is what makes an acknowledgement mean something: the log is synced before COMMIT returns.
-    db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF;")?;
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF;",
+    )?;
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     db.pragma_update(None, "cache_size", -16_384)?;
     Ok(db)
@@ -51,26 +53,40 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
     }
     let fresh = with_suffix(path, ".new");
     for stale in ["", "-wal", "-shm", "-journal"] {
-        let stale = with_suffix(&fresh, stale);
-        if stale.exists() {
-            std::fs::remove_file(&stale).map_err(StoreError::file("could not remove", &stale))?;
-        }
+        remove(&with_suffix(&fresh, stale))?;
     }
-    let db = connect(&fresh, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let db = connect(
+        &fresh,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+    )?;
     db.execute_batch("PRAGMA synchronous = FULL; BEGIN IMMEDIATE")?;
     db.execute_batch(SCHEMA)?;
-    db.execute("INSERT INTO hub (id, created_at, owner_epoch, commits) VALUES (1, ?1, 0, 0)", [int(now.0)])?;
+    db.execute(
+        "INSERT INTO hub (id, created_at, owner_epoch, commits) VALUES (1, ?1, 0, 0)",
+        [int(now.0)],
+    )?;
     db.pragma_update(None, "application_id", APPLICATION_ID)?;
     db.pragma_update(None, "user_version", FORMAT)?;
     db.execute_batch("COMMIT")?;
     db.close().map_err(|(_, error)| StoreError::from(error))?;
+    // A log that a deleted hub left behind must not be folded into the new one.
+    for stale in ["-wal", "-shm", "-journal"] {
+        remove(&with_suffix(path, stale))?;
+    }
     std::fs::rename(&fresh, path).map_err(StoreError::file("could not create", path))?;
-    if let Some(parent) = path.parent() {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         // The file's name must survive a power loss as surely as its contents do.
         let sync = std::fs::File::open(parent).and_then(|dir| dir.sync_all());
         sync.map_err(StoreError::file("could not sync", parent))?;
     }
     Ok(())
+}
+
+fn remove(file: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::file("could not remove", file)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// `path` with more at its end, as SQLite names the files beside its own.
@@ -104,7 +120,11 @@ fn check_format(db: &Connection, path: &Path) -> Result<(), StoreError> {
     }
     let found: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found != FORMAT {
-        return Err(StoreError::Newer { path: path.to_owned(), found, known: FORMAT });
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known: FORMAT,
+        });
     }
     Ok(())
 }

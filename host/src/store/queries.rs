@@ -1,22 +1,28 @@
 //! What is read: by the engine, by clients, by other processes.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use perennial_core::{Envelope, Event, Message, Status, Timestamp, Turn};
+use perennial_core::{Envelope, Event, Message, Status, TaskId, Timestamp, Turn};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::store::codec::{decode, int, uint};
 use crate::store::types::{InboxPage, InstanceKey, InstanceRow, TaskRow};
 use crate::store::{StoreError, commands, instances, modules, open, tasks};
 
-/// Connections that are kept for the next reader.
-const IDLE_MAX: usize = 8;
+/// Connections at once. A read takes microseconds: whoever is too many waits less than it takes to open one more.
+const CONNECTIONS_MAX: usize = 8;
 
 /// Reads a hub, from any thread, whoever owns it.
 pub(crate) struct Reader {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    connections: Mutex<Connections>,
+    returned: Condvar,
+}
+
+struct Connections {
+    idle: Vec<Connection>,
+    open: usize,
 }
 
 /// Which instances a list shows.
@@ -36,21 +42,36 @@ impl Reader {
     /// Opens a hub for reading.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let first = open::connect_reader(path)?;
-        Ok(Self { path: path.to_owned(), idle: Mutex::new(vec![first]) })
+        let connections = Mutex::new(Connections { idle: vec![first], open: 1 });
+        Ok(Self { path: path.to_owned(), connections, returned: Condvar::new() })
     }
 
     fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
-        let db = match idle {
-            Some(db) => db,
-            None => open::connect_reader(&self.path)?,
-        };
+        let db = self.take()?;
         let result = read(&db);
-        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if idle.len() < IDLE_MAX {
-            idle.push(db);
-        }
+        self.connections().idle.push(db);
+        self.returned.notify_one();
         result
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that is idle, a new one while there are few, or the next one that is given back.
+    fn take(&self) -> Result<Connection, StoreError> {
+        let mut connections = self.connections();
+        loop {
+            if let Some(db) = connections.idle.pop() {
+                return Ok(db);
+            }
+            if connections.open < CONNECTIONS_MAX {
+                connections.open += 1;
+                drop(connections);
+                return open::connect_reader(&self.path).inspect_err(|_| self.connections().open -= 1);
+            }
+            connections = self.returned.wait(connections).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// The instance with an id.
@@ -59,7 +80,10 @@ impl Reader {
     }
 
     /// The instance with a key.
-    pub(crate) fn instance_by_key(&self, key: InstanceKey) -> Result<Option<InstanceRow>, StoreError> {
+    pub(crate) fn instance_by_key(
+        &self,
+        key: InstanceKey,
+    ) -> Result<Option<InstanceRow>, StoreError> {
         self.with(|db| one_instance(db, "key = ?1", [key.0]))
     }
 
@@ -91,10 +115,18 @@ impl Reader {
             clause("created_at <= ?", int(at.0).into());
             values.push(int(at.0).into());
             values.push(key.into());
-            clauses.push(format!("(created_at, key) < (?{}, ?{})", values.len() - 1, values.len()));
+            clauses.push(format!(
+                "(created_at, key) < (?{}, ?{})",
+                values.len() - 1,
+                values.len()
+            ));
         }
         if !query.statuses.is_empty() {
-            let numbers: Vec<String> = query.statuses.iter().map(|s| instances::status_number(*s).to_string()).collect();
+            let numbers: Vec<String> = query
+                .statuses
+                .iter()
+                .map(|s| instances::status_number(*s).to_string())
+                .collect();
             clauses.push(format!("status IN ({})", numbers.join(", ")));
         }
         let sql = format!(
@@ -116,7 +148,8 @@ impl Reader {
     /// How many instances are in each status.
     pub(crate) fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError> {
         self.with(|db| {
-            let mut query = db.prepare_cached("SELECT status, count(*) FROM instance GROUP BY status")?;
+            let mut query =
+                db.prepare_cached("SELECT status, count(*) FROM instance GROUP BY status")?;
             let mut rows = query.query([])?;
             let mut counts = Vec::new();
             while let Some(row) = rows.next()? {
@@ -127,7 +160,13 @@ impl Reader {
     }
 
     /// The turns of an execution from a number on, in order, at most `limit` of them.
-    pub(crate) fn turns(&self, key: InstanceKey, execution: u32, from: u32, limit: u32) -> Result<Vec<Turn>, StoreError> {
+    pub(crate) fn turns(
+        &self,
+        key: InstanceKey,
+        execution: u32,
+        from: u32,
+        limit: u32,
+    ) -> Result<Vec<Turn>, StoreError> {
         self.with(|db| {
             let mut query = db.prepare_cached(
                 "SELECT number, first_event, at, answer, received, produced FROM turn
@@ -138,7 +177,12 @@ impl Reader {
             while let Some(row) = rows.next()? {
                 let number: u32 = row.get(0)?;
                 let events = |column, what: &str| -> Result<Vec<Event>, StoreError> {
-                    decode(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?, &format!("turn {number}, {what}"))
+                    decode(
+                        row.get_ref(column)?
+                            .as_blob()
+                            .map_err(rusqlite::Error::from)?,
+                        &format!("turn {number}, {what}"),
+                    )
                 };
                 turns.push(Turn {
                     number,
@@ -155,7 +199,12 @@ impl Reader {
     }
 
     /// Messages of an inbox from a number on.
-    pub(crate) fn inbox(&self, key: InstanceKey, from: u64, limit: u32) -> Result<InboxPage, StoreError> {
+    pub(crate) fn inbox(
+        &self,
+        key: InstanceKey,
+        from: u64,
+        limit: u32,
+    ) -> Result<InboxPage, StoreError> {
         self.with(|db| {
             let mut query =
                 db.prepare_cached("SELECT seq, message FROM inbox WHERE instance = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3")?;
@@ -184,7 +233,9 @@ impl Reader {
     pub(crate) fn suspended(&self) -> Result<Vec<InstanceKey>, StoreError> {
         self.with(|db| {
             let mut query = db.prepare("SELECT key FROM instance WHERE status = ?1")?;
-            let rows = query.query_map([instances::status_number(Status::Suspended)], |row| Ok(InstanceKey(row.get(0)?)))?;
+            let rows = query.query_map([instances::status_number(Status::Suspended)], |row| {
+                Ok(InstanceKey(row.get(0)?))
+            })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }
@@ -194,8 +245,22 @@ impl Reader {
         self.tasks("WHERE instance = ?1 ORDER BY task", [key.0])
     }
 
+    /// One open task.
+    pub(crate) fn task(
+        &self,
+        key: InstanceKey,
+        task: TaskId,
+    ) -> Result<Option<TaskRow>, StoreError> {
+        let rows = self.tasks("WHERE instance = ?1 AND task = ?2", [key.0, i64::from(task.0)])?;
+        Ok(rows.into_iter().next())
+    }
+
     /// Activities that may run at once, after a place in the order of instances and tasks.
-    pub(crate) fn ready_activities(&self, after: (InstanceKey, i64), limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+    pub(crate) fn ready_activities(
+        &self,
+        after: (InstanceKey, i64),
+        limit: u32,
+    ) -> Result<Vec<TaskRow>, StoreError> {
         self.tasks(
             "WHERE due IS NULL AND kind = 0 AND (instance, task) > (?1, ?2) ORDER BY instance, task LIMIT ?3",
             [after.0.0, after.1, i64::from(limit)],
@@ -204,16 +269,25 @@ impl Reader {
 
     /// Tasks that come due after a time (and, at that time, after a place in the order of instances and tasks), in the order in which
     /// they do.
-    pub(crate) fn due_tasks(&self, after: (Timestamp, InstanceKey, i64), limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+    pub(crate) fn due_tasks(
+        &self,
+        after: (Timestamp, InstanceKey, i64),
+        limit: u32,
+    ) -> Result<Vec<TaskRow>, StoreError> {
         self.tasks(
             "WHERE due IS NOT NULL AND due >= ?1 AND (due, instance, task) > (?1, ?2, ?3) ORDER BY due, instance, task LIMIT ?4",
             [int(after.0.0), after.1.0, after.2, i64::from(limit)],
         )
     }
 
-    fn tasks<const N: usize>(&self, clause: &str, values: [i64; N]) -> Result<Vec<TaskRow>, StoreError> {
+    fn tasks<const N: usize>(
+        &self,
+        clause: &str,
+        values: [i64; N],
+    ) -> Result<Vec<TaskRow>, StoreError> {
         self.with(|db| {
-            let mut query = db.prepare_cached(&format!("SELECT {} FROM task {clause}", tasks::COLUMNS))?;
+            let mut query =
+                db.prepare_cached(&format!("SELECT {} FROM task {clause}", tasks::COLUMNS))?;
             let mut rows = query.query(params_from_iter(values))?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
@@ -224,9 +298,15 @@ impl Reader {
     }
 
     /// Ids and statuses of the children of an instance.
-    pub(crate) fn children(&self, id: &str, limit: u32) -> Result<Vec<(String, Status)>, StoreError> {
+    pub(crate) fn children(
+        &self,
+        id: &str,
+        limit: u32,
+    ) -> Result<Vec<(String, Status)>, StoreError> {
         self.with(|db| {
-            let mut query = db.prepare_cached("SELECT id, status FROM instance WHERE parent_id = ?1 ORDER BY key LIMIT ?2")?;
+            let mut query = db.prepare_cached(
+                "SELECT id, status FROM instance WHERE parent_id = ?1 ORDER BY key LIMIT ?2",
+            )?;
             let mut rows = query.query(params![id, limit])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
@@ -239,7 +319,9 @@ impl Reader {
     /// The highest key in use.
     pub(crate) fn last_key(&self) -> Result<InstanceKey, StoreError> {
         self.with(|db| {
-            let sql = "SELECT max(coalesce((SELECT max(key) FROM instance), 0), coalesce((SELECT max(instance) FROM garbage), 0))";
+            // Each owner begins far above all owners before it, so that no key is given twice, even where nothing is left of its instance.
+            let sql = "SELECT max(owner_epoch << 40, coalesce((SELECT max(key) FROM instance), 0),
+                 coalesce((SELECT max(instance) FROM garbage), 0)) FROM hub";
             Ok(InstanceKey(db.query_row(sql, [], |row| row.get(0))?))
         })
     }
@@ -248,13 +330,22 @@ impl Reader {
     pub(crate) fn deliveries(&self, key: InstanceKey) -> Result<u32, StoreError> {
         self.with(|db| {
             let mut query = db.prepare_cached("SELECT deliveries FROM instance WHERE key = ?1")?;
-            Ok(query.query_row([key.0], |row| row.get(0)).optional()?.unwrap_or(0))
+            Ok(query
+                .query_row([key.0], |row| row.get(0))
+                .optional()?
+                .unwrap_or(0))
         })
     }
 
     /// Whether rows wait to be deleted.
     pub(crate) fn has_garbage(&self) -> Result<bool, StoreError> {
-        self.with(|db| Ok(db.query_row("SELECT EXISTS (SELECT 1 FROM garbage)", [], |row| row.get(0))?))
+        self.with(|db| {
+            Ok(
+                db.query_row("SELECT EXISTS (SELECT 1 FROM garbage)", [], |row| {
+                    row.get(0)
+                })?,
+            )
+        })
     }
 
     /// See [`modules::names`].
@@ -263,12 +354,18 @@ impl Reader {
     }
 
     /// See [`modules::component`].
-    pub(crate) fn component(&self, digest: perennial_core::Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) fn component(
+        &self,
+        digest: perennial_core::Digest,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(|db| modules::component(db, digest))
     }
 
     /// See [`modules::grants`].
-    pub(crate) fn grants(&self, digest: perennial_core::Digest) -> Result<Option<String>, StoreError> {
+    pub(crate) fn grants(
+        &self,
+        digest: perennial_core::Digest,
+    ) -> Result<Option<String>, StoreError> {
         self.with(|db| modules::grants(db, digest))
     }
 
@@ -289,10 +386,14 @@ impl Reader {
 }
 
 const COLUMNS: &str = "key, id, name, version, module, status, execution, execution_id, generation, next_event, turns, history_bytes, \
-     inbox_next, returned, created_at, started_at, updated_at, scheduled_for, parent, tags, custom_status, output, failure, waiting, \
-     quarantine";
+     inbox_next, returned, created_at, started_at, updated_at, scheduled_for, parent, parent_key, tags, custom_status, output, \
+     failure, waiting, quarantine";
 
-fn one_instance(db: &Connection, clause: &str, value: impl rusqlite::Params) -> Result<Option<InstanceRow>, StoreError> {
+fn one_instance(
+    db: &Connection,
+    clause: &str,
+    value: impl rusqlite::Params,
+) -> Result<Option<InstanceRow>, StoreError> {
     let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM instance WHERE {clause}"))?;
     let mut rows = query.query(value)?;
     rows.next()?.map(instance_of).transpose()
@@ -300,12 +401,19 @@ fn one_instance(db: &Connection, clause: &str, value: impl rusqlite::Params) -> 
 
 fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreError> {
     use perennial_core::{Digest, Json};
-    let time = |column| -> Result<Option<Timestamp>, StoreError> { Ok(row.get::<_, Option<i64>>(column)?.map(uint).map(Timestamp)) };
-    let json = |column| -> Result<Option<Json>, StoreError> { Ok(row.get::<_, Option<String>>(column)?.map(Json::from_text)) };
+    let time = |column| -> Result<Option<Timestamp>, StoreError> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(uint).map(Timestamp))
+    };
+    let json = |column| -> Result<Option<Json>, StoreError> {
+        Ok(row.get::<_, Option<String>>(column)?.map(Json::from_text))
+    };
     let blob = |column| -> Result<Option<Vec<u8>>, StoreError> { Ok(row.get(column)?) };
-    let tags: Option<String> = row.get(19)?;
-    let tags = tags.map(|text| serde_json::from_str::<std::collections::BTreeMap<String, String>>(&text));
-    let tags = tags.transpose().map_err(|e| StoreError::Corrupt(format!("the tags of an instance: {e}")))?;
+    let tags: Option<String> = row.get(20)?;
+    let tags =
+        tags.map(|text| serde_json::from_str::<std::collections::BTreeMap<String, String>>(&text));
+    let tags = tags
+        .transpose()
+        .map_err(|e| StoreError::Corrupt(format!("the tags of an instance: {e}")))?;
     Ok(InstanceRow {
         key: InstanceKey(row.get(0)?),
         id: row.get(1)?,
@@ -325,13 +433,21 @@ fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreError> {
         started_at: time(15)?,
         updated_at: time(16)?.unwrap_or_default(),
         scheduled_for: time(17)?,
-        parent: blob(18)?.map(|bytes| decode(&bytes, "a parent")).transpose()?,
+        parent_key: row.get::<_, Option<i64>>(19)?.map(InstanceKey),
+        parent: blob(18)?
+            .map(|bytes| decode(&bytes, "a parent"))
+            .transpose()?,
         tags: tags.unwrap_or_default().into_iter().collect(),
-        custom_status: json(20)?,
-        output: json(21)?,
-        failure: blob(22)?.map(|bytes| decode(&bytes, "the failure of an instance")).transpose()?,
-        waiting: blob(23)?.map(|bytes| decode(&bytes, "what an instance waits for")).transpose()?.unwrap_or_default(),
-        quarantine: row.get(24)?,
+        custom_status: json(21)?,
+        output: json(22)?,
+        failure: blob(23)?
+            .map(|bytes| decode(&bytes, "the failure of an instance"))
+            .transpose()?,
+        waiting: blob(24)?
+            .map(|bytes| decode(&bytes, "what an instance waits for"))
+            .transpose()?
+            .unwrap_or_default(),
+        quarantine: row.get(25)?,
     })
 }
 

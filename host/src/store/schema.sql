@@ -68,6 +68,8 @@ CREATE TABLE instance (
     updated_at    INTEGER NOT NULL,
     scheduled_for INTEGER,
     parent_id     TEXT,
+    -- The parent's row, which is told of the end: another instance may have the parent's id by then.
+    parent_key    INTEGER,
     parent        BLOB,
     tags          TEXT,
     custom_status TEXT,

@@ -1,6 +1,6 @@
 //! Rows of open tasks: what the engine must act on, also after a restart.
 
-use perennial_core::{Event, TaskId, Timestamp, Turn};
+use perennial_core::{AttemptRun, Event, Message, TaskId, TaskRef, Timestamp, Turn};
 use rusqlite::{Connection, Row, params};
 
 use crate::store::StoreError;
@@ -8,17 +8,54 @@ use crate::store::codec::{decode, encode, int, uint};
 use crate::store::types::{InstanceKey, Position, Retry, TaskRow, TaskRowKind, task_ref};
 
 /// Brings the rows in line with a turn.
-pub(crate) fn record(db: &Connection, key: InstanceKey, at: Position, turn: &Turn) -> Result<(), StoreError> {
+pub(crate) fn record(
+    db: &Connection,
+    key: InstanceKey,
+    at: Position,
+    turn: &Turn,
+) -> Result<(), StoreError> {
     for event in turn.events() {
         match event {
             Event::ActivityScheduled { task, .. } => {
-                insert(db, key, at, turn.number, *task, TaskRowKind::Activity, None, 1)?;
+                insert(
+                    db,
+                    key,
+                    at,
+                    turn.number,
+                    *task,
+                    TaskRowKind::Activity,
+                    None,
+                    1,
+                )?;
             }
             Event::TimerSet { task, fire_at } => {
-                insert(db, key, at, turn.number, *task, TaskRowKind::Timer, Some(*fire_at), 1)?;
+                insert(
+                    db,
+                    key,
+                    at,
+                    turn.number,
+                    *task,
+                    TaskRowKind::Timer,
+                    Some(*fire_at),
+                    1,
+                )?;
             }
-            Event::ChildRetryScheduled { task, attempt, at: due, .. } => {
-                insert(db, key, at, turn.number, *task, TaskRowKind::ChildRetry, Some(*due), *attempt)?;
+            Event::ChildRetryScheduled {
+                task,
+                attempt,
+                at: due,
+                ..
+            } => {
+                insert(
+                    db,
+                    key,
+                    at,
+                    turn.number,
+                    *task,
+                    TaskRowKind::ChildRetry,
+                    Some(*due),
+                    *attempt,
+                )?;
             }
             Event::ActivityCompleted { task, .. }
             | Event::ActivityFailed { task, .. }
@@ -53,8 +90,41 @@ pub(crate) fn record(db: &Connection, key: InstanceKey, at: Position, turn: &Tur
 
 /// Deletes the rows of all tasks of an instance.
 pub(crate) fn delete_all(db: &Connection, key: InstanceKey) -> Result<(), StoreError> {
-    db.prepare_cached("DELETE FROM task WHERE instance = ?1")?.execute([key.0])?;
+    db.prepare_cached("DELETE FROM task WHERE instance = ?1")?
+        .execute([key.0])?;
     Ok(())
+}
+
+/// Takes out the row of a task whose outcome went into the inbox: nobody must act on it any more.
+pub(crate) fn settle(db: &Connection, key: InstanceKey, task: TaskRef) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND task = ?2 AND execution = ?3 AND generation = ?4")?
+        .execute(params![key.0, task.task.0, task.execution, task.generation])?;
+    Ok(())
+}
+
+/// Takes out the activities that wait to be tried again, except those of which an attempt runs now. Their outcomes, which are their
+/// last failures.
+pub(crate) fn give_up_retries(
+    db: &Connection,
+    key: InstanceKey,
+    running: &[TaskId],
+) -> Result<Vec<Message>, StoreError> {
+    let mut query = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM task WHERE instance = ?1 AND kind = ?2 AND due IS NOT NULL ORDER BY task"
+    ))?;
+    let mut rows = query.query(params![key.0, kind_number(TaskRowKind::Activity)])?;
+    let mut outcomes = Vec::new();
+    while let Some(row) = rows.next()? {
+        let row = read(row)?;
+        if running.contains(&row.task.task) {
+            continue;
+        }
+        let Some(failure) = row.failure else { continue };
+        let run = AttemptRun { attempt: row.attempt - 1, ..AttemptRun::default() };
+        outcomes.push(Message::ActivityEnded { task: row.task, outcome: Err(failure), run });
+        settle(db, key, row.task)?;
+    }
+    Ok(outcomes)
 }
 
 /// Records that an attempt failed and when the next one starts. `false` if nobody waits for the task any more, or no new attempt may
@@ -80,12 +150,20 @@ pub(crate) fn retry(db: &Connection, retry: &Retry) -> Result<bool, StoreError> 
 }
 
 /// Counts one more delivery of a task to a host that did not survive it, or of an instance's turn where no task is named.
-pub(crate) fn count_delivery(db: &Connection, key: InstanceKey, task: Option<TaskId>) -> Result<(), StoreError> {
+pub(crate) fn count_delivery(
+    db: &Connection,
+    key: InstanceKey,
+    task: Option<TaskId>,
+) -> Result<(), StoreError> {
     match task {
         Some(task) => db
-            .prepare_cached("UPDATE task SET deliveries = deliveries + 1 WHERE instance = ?1 AND task = ?2")?
+            .prepare_cached(
+                "UPDATE task SET deliveries = deliveries + 1 WHERE instance = ?1 AND task = ?2",
+            )?
             .execute(params![key.0, task.0])?,
-        None => db.prepare_cached("UPDATE instance SET deliveries = deliveries + 1 WHERE key = ?1")?.execute([key.0])?,
+        None => db
+            .prepare_cached("UPDATE instance SET deliveries = deliveries + 1 WHERE key = ?1")?
+            .execute([key.0])?,
     };
     Ok(())
 }
@@ -95,7 +173,9 @@ pub(crate) const COLUMNS: &str = "instance, task, kind, execution, generation, t
 
 /// Reads a row of [`COLUMNS`].
 pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
-    let time = |column| -> Result<Option<Timestamp>, StoreError> { Ok(row.get::<_, Option<i64>>(column)?.map(uint).map(Timestamp)) };
+    let time = |column| -> Result<Option<Timestamp>, StoreError> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(uint).map(Timestamp))
+    };
     let failure: Option<Vec<u8>> = row.get(10)?;
     Ok(TaskRow {
         key: InstanceKey(row.get(0)?),
@@ -106,7 +186,9 @@ pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
         attempt: row.get(7)?,
         first_started: time(8)?,
         deliveries: row.get(9)?,
-        failure: failure.map(|bytes| decode(&bytes, "the failure of a task")).transpose()?,
+        failure: failure
+            .map(|bytes| decode(&bytes, "the failure of a task"))
+            .transpose()?,
     })
 }
 
@@ -138,7 +220,8 @@ fn insert(
 }
 
 fn delete(db: &Connection, key: InstanceKey, task: TaskId) -> Result<(), StoreError> {
-    db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND task = ?2")?.execute(params![key.0, task.0])?;
+    db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND task = ?2")?
+        .execute(params![key.0, task.0])?;
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! What the store is given and gives back.
 
-use perennial_core::{Digest, Envelope, Failure, Json, Message, Parent, Start, Status, Tags, TaskId, TaskRef, Timestamp, Turn};
+use perennial_core::{
+    Digest, Envelope, Failure, Json, Message, Parent, Start, Status, Tags, TaskId, TaskRef,
+    Timestamp, Turn,
+};
 use serde::{Deserialize, Serialize};
 
 /// Names an instance inside its hub. Given by the owner, never used again, and never shown to anyone.
@@ -19,6 +22,8 @@ pub(crate) struct Position {
 #[derive(Clone, Debug)]
 pub(crate) struct NewInstance {
     pub(crate) key: InstanceKey,
+    /// The row of the instance whose child it is.
+    pub(crate) parent: Option<InstanceKey>,
     pub(crate) start: Box<Start>,
     pub(crate) reuse: perennial_core::Reuse,
 }
@@ -56,7 +61,9 @@ pub(crate) struct TurnCommit {
     /// External events that move over to the next execution, in order.
     pub(crate) carried: Vec<Message>,
     /// Whose child it is, where it is one.
-    pub(crate) parent: Option<Parent>,
+    pub(crate) parent: Option<(InstanceKey, Parent)>,
+    /// Where the orchestration returned: the attempts that run now. Others that would be tried again have failed.
+    pub(crate) running: Vec<TaskId>,
 }
 
 /// What followed from a commit and happens outside the file.
@@ -136,6 +143,7 @@ pub(crate) struct InstanceRow {
     pub(crate) updated_at: Timestamp,
     pub(crate) scheduled_for: Option<Timestamp>,
     pub(crate) parent: Option<Parent>,
+    pub(crate) parent_key: Option<InstanceKey>,
     pub(crate) tags: Tags,
     pub(crate) custom_status: Option<Json>,
     pub(crate) output: Option<Json>,
@@ -147,7 +155,11 @@ pub(crate) struct InstanceRow {
 impl InstanceRow {
     /// Where it stands.
     pub(crate) fn position(&self) -> Position {
-        Position { execution: self.execution, generation: self.generation, next_event: self.next_event }
+        Position {
+            execution: self.execution,
+            generation: self.generation,
+            next_event: self.next_event,
+        }
     }
 }
 
@@ -229,5 +241,9 @@ pub struct Repointed {
 
 /// A task of an instance, by number.
 pub(crate) fn task_ref(execution: u32, generation: u32, task: u32) -> TaskRef {
-    TaskRef { execution, generation, task: TaskId(task) }
+    TaskRef {
+        execution,
+        generation,
+        task: TaskId(task),
+    }
 }

@@ -1,13 +1,15 @@
 //! What the writer is asked to do. Few operations, each named for what the engine needs.
 
-use perennial_core::{Command, Message, Rejection, TaskId, Timestamp};
+use perennial_core::{Command, Message, Rejection, Status, TaskId, Timestamp};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use crate::store::codec::encode;
 use crate::store::commit::{CreateOutcome, commit_turn};
 use crate::store::modules::NameTaken;
-use crate::store::types::{Effects, InstanceKey, NewInstance, NewModule, Repointed, Retry, TurnCommit};
+use crate::store::types::{
+    Effects, InstanceKey, NewInstance, NewModule, Repointed, Retry, TurnCommit,
+};
 use crate::store::{StoreError, commands, create, instances, modules, tasks};
 
 /// One unit of work: kept or lost as a whole, together with others.
@@ -37,7 +39,10 @@ pub(crate) enum Change {
         message: Message,
     },
     /// Messages of the host itself, for an instance that may be gone.
-    Post { key: InstanceKey, messages: Vec<Message> },
+    Post {
+        key: InstanceKey,
+        messages: Vec<Message>,
+    },
     /// Messages that mean nothing any more.
     Discard { key: InstanceKey, seqs: Vec<u64> },
     /// Another attempt of an activity.
@@ -46,8 +51,18 @@ pub(crate) enum Change {
     Deploy(Box<NewModule>),
     /// What a module is granted.
     Grant { name: String, grants: String },
-    /// Why the host cannot go on with an instance; `None` once it can again.
-    Quarantine { key: InstanceKey, reason: Option<String> },
+    /// Why the host cannot go on with an instance, and the messages that asked it to try.
+    Quarantine {
+        key: InstanceKey,
+        reason: String,
+        seqs: Vec<u64>,
+    },
+    /// The host can go on with an instance that was quarantined, which is in this status.
+    Release {
+        key: InstanceKey,
+        status: Status,
+        seqs: Vec<u64>,
+    },
     /// What was running when the last owner died.
     CountDeliveries(Vec<(InstanceKey, Option<TaskId>)>),
     /// Rows that are no longer needed, so many at a time.
@@ -88,7 +103,13 @@ impl Write {
         now: Timestamp,
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) -> Self {
-        Self { change, now, token: None, outcome: Outcome::default(), done: Box::new(done) }
+        Self {
+            change,
+            now,
+            token: None,
+            outcome: Outcome::default(),
+            done: Box::new(done),
+        }
     }
 
     /// Records what comes of it as the answer to a command of another process, in the same transaction.
@@ -104,7 +125,11 @@ impl Write {
         self.outcome.verdict = match &self.change {
             Change::Turn(commit) => created(commit_turn(db, commit, effects)?),
             Change::Start(new) => created(create::start(db, new, self.now, effects)?),
-            Change::Deliver { id, command, message } => deliver(db, id, *command, message, effects)?,
+            Change::Deliver {
+                id,
+                command,
+                message,
+            } => deliver(db, id, *command, message, effects)?,
             Change::Post { key, messages } => post(db, *key, messages, effects)?,
             Change::Discard { key, seqs } => {
                 instances::discard(db, *key, seqs)?;
@@ -116,8 +141,14 @@ impl Write {
                 Err(taken) => Verdict::NameTaken(taken),
             },
             Change::Grant { name, grants } => done_if(modules::grant(db, name, grants)?),
-            Change::Quarantine { key, reason } => {
-                instances::quarantine(db, *key, reason.as_deref())?;
+            Change::Quarantine { key, reason, seqs } => {
+                instances::quarantine(db, *key, reason)?;
+                instances::discard(db, *key, seqs)?;
+                Verdict::Done
+            }
+            Change::Release { key, status, seqs } => {
+                instances::release(db, *key, *status)?;
+                instances::discard(db, *key, seqs)?;
                 Verdict::Done
             }
             Change::CountDeliveries(running) => {
@@ -153,7 +184,11 @@ fn created(outcome: CreateOutcome) -> Verdict {
 }
 
 fn done_if(done: bool) -> Verdict {
-    if done { Verdict::Done } else { Verdict::Nothing }
+    if done {
+        Verdict::Done
+    } else {
+        Verdict::Nothing
+    }
 }
 
 fn deliver(
@@ -164,7 +199,10 @@ fn deliver(
     effects: &mut Effects,
 ) -> Result<Verdict, StoreError> {
     let found = instances::find(db, id)?;
-    let verdict = match (perennial_core::decide(found.map(|(_, status)| status), command), found) {
+    let verdict = match (
+        perennial_core::decide(found.map(|(_, status)| status), command),
+        found,
+    ) {
         (Ok(perennial_core::Decision::Nothing), _) => Verdict::Nothing,
         (Ok(_), Some((key, _))) => {
             instances::deliver(db, key, message)?;
@@ -177,12 +215,24 @@ fn deliver(
     Ok(verdict)
 }
 
-fn post(db: &Connection, key: InstanceKey, messages: &[Message], effects: &mut Effects) -> Result<Verdict, StoreError> {
+fn post(
+    db: &Connection,
+    key: InstanceKey,
+    messages: &[Message],
+    effects: &mut Effects,
+) -> Result<Verdict, StoreError> {
     if !instances::is_live(db, key)? {
         return Ok(Verdict::Nothing);
     }
     for message in messages {
         instances::deliver(db, key, message)?;
+        // What is in the inbox happens: it must not happen again because its row is still there.
+        if let Message::ActivityEnded { task, .. }
+        | Message::TimerFired { task }
+        | Message::ChildDue { task, .. } = message
+        {
+            tasks::settle(db, key, *task)?;
+        }
     }
     effects.woken.push(key);
     Ok(Verdict::Done)

@@ -9,7 +9,7 @@
 //! - an owner whose epoch has passed commits nothing.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -45,6 +45,9 @@ pub(crate) struct Writer {
     queue: RwLock<Option<SyncSender<Write>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     counts: Arc<WriterCounts>,
+    closing: Arc<AtomicBool>,
+    #[cfg(test)]
+    pub(crate) faults: Arc<faults::Faults>,
 }
 
 impl Writer {
@@ -52,18 +55,46 @@ impl Writer {
     pub(crate) fn start(path: PathBuf, db: Connection, epoch: u64) -> Result<Self, StoreError> {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let counts = Arc::new(WriterCounts::default());
-        let mut state = State { path: path.clone(), db: Some(db), epoch, counts: Arc::clone(&counts), fenced: false };
+        let closing = Arc::new(AtomicBool::new(false));
+        #[cfg(test)]
+        let faults = Arc::new(faults::Faults::default());
+        let mut state = State {
+            path: path.clone(),
+            db: Some(db),
+            epoch,
+            counts: Arc::clone(&counts),
+            fenced: false,
+            closing: Arc::clone(&closing),
+            #[cfg(test)]
+            faults: Arc::clone(&faults),
+        };
         let thread = std::thread::Builder::new()
             .name("perennial-writer".to_owned())
             .spawn(move || state.work(&jobs))
-            .map_err(StoreError::file("could not start the writer thread for", path))?;
-        Ok(Self { queue: RwLock::new(Some(queue)), thread: Mutex::new(Some(thread)), counts })
+            .map_err(StoreError::file(
+                "could not start the writer thread for",
+                path,
+            ))?;
+        Ok(Self {
+            queue: RwLock::new(Some(queue)),
+            thread: Mutex::new(Some(thread)),
+            counts,
+            closing,
+            #[cfg(test)]
+            faults,
+        })
     }
 
     /// Queues a job. Blocks while the queue is full.
     pub(crate) fn submit(&self, job: Write) {
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(queue) = queue else { return job.answer(Err(StoreError::Closed)) };
+        let queue = self
+            .queue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(queue) = queue else {
+            return job.answer(Err(StoreError::Closed));
+        };
         if let Err(lost) = queue.send(job) {
             lost.0.answer(Err(StoreError::Closed));
         }
@@ -72,8 +103,16 @@ impl Writer {
     /// Ends the writer after everything that is queued, and waits until it has ended. What comes later is answered with
     /// [`StoreError::Closed`].
     pub(crate) fn close(&self) {
-        self.queue.write().unwrap_or_else(PoisonError::into_inner).take();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.closing.store(true, Ordering::Release);
+        self.queue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
@@ -100,6 +139,10 @@ struct State {
     epoch: u64,
     counts: Arc<WriterCounts>,
     fenced: bool,
+    /// Whether nobody can wait any longer for a file that cannot be read.
+    closing: Arc<AtomicBool>,
+    #[cfg(test)]
+    faults: Arc<faults::Faults>,
 }
 
 impl State {
@@ -140,7 +183,10 @@ impl State {
     }
 
     /// Runs the batch as one transaction: all at once first, and each in a savepoint of its own where one of them fails.
-    fn try_commit(&mut self, batch: &mut [Write]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+    fn try_commit(
+        &mut self,
+        batch: &mut [Write],
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         if self.fenced {
             return Err(StoreError::Fenced);
         }
@@ -156,7 +202,11 @@ impl State {
                 return Err(error);
             }
         };
-        let all_at_once = batch.iter_mut().try_for_each(|job| job.run(&tx));
+        let all_at_once = batch.iter_mut().try_for_each(|job| {
+            #[cfg(test)]
+            self.faults.run()?;
+            job.run(&tx)
+        });
         let results = match all_at_once {
             Ok(()) => batch.iter().map(|_| Ok(())).collect(),
             Err(_) if batch.len() > 1 => {
@@ -165,15 +215,26 @@ impl State {
                 let mut results = Vec::with_capacity(batch.len());
                 for job in batch.iter_mut() {
                     tx.execute_batch("SAVEPOINT job")?;
+                    #[cfg(test)]
+                    let result = self.faults.run().and_then(|()| job.run(&tx));
+                    #[cfg(not(test))]
                     let result = job.run(&tx);
-                    tx.execute_batch(if result.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" })?;
+                    tx.execute_batch(if result.is_ok() {
+                        "RELEASE job"
+                    } else {
+                        "ROLLBACK TO job; RELEASE job"
+                    })?;
                     results.push(result);
                 }
                 results
             }
             Err(error) => return Err(error),
         };
-        match tx.commit() {
+        #[cfg(test)]
+        let committed = self.faults.commit(tx);
+        #[cfg(not(test))]
+        let committed = tx.commit();
+        match committed {
             Ok(()) => Ok(results),
             Err(error) => self.look_up(number, results, error),
         }
@@ -189,16 +250,27 @@ impl State {
         tracing::warn!(%error, "a commit reported an error; reading what became of it");
         self.db = None;
         loop {
-            let commits = open::connect_writer(&self.path).and_then(|db| {
-                let commits = db.query_row("SELECT commits FROM hub", [], |row| row.get::<_, i64>(0))?;
-                Ok((db, commits))
+            let found = open::connect_writer(&self.path).and_then(|db| {
+                let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+                let found = db.query_row("SELECT owner_epoch, commits FROM hub", [], read)?;
+                Ok((db, found))
             });
-            match commits {
-                Ok((db, commits)) => {
+            match found {
+                // The count is that of the next owner by now, and says nothing about this one's commit.
+                Ok((_, (epoch, _))) if epoch != int(self.epoch) => {
+                    self.fenced = true;
+                    return Err(StoreError::Fenced);
+                }
+                Ok((db, (_, commits))) => {
                     self.db = Some(db);
-                    return if commits >= int(number) { Ok(results) } else { Err(error.into()) };
+                    return if commits >= int(number) {
+                        Ok(results)
+                    } else {
+                        Err(error.into())
+                    };
                 }
                 Err(StoreError::Missing(path)) => return Err(StoreError::Missing(path)),
+                Err(_) if self.closing.load(Ordering::Acquire) => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(%error, "the hub cannot be read; trying again");
                     std::thread::sleep(REOPEN_DELAY);
@@ -210,11 +282,57 @@ impl State {
 
 /// Counts the transaction, and checks in the same statement that this owner still is the owner.
 fn claim(db: &Connection, epoch: u64) -> Result<u64, StoreError> {
-    let mut claim =
-        db.prepare_cached("UPDATE hub SET commits = commits + 1 WHERE id = 1 AND owner_epoch = ?1 RETURNING commits")?;
+    let mut claim = db.prepare_cached(
+        "UPDATE hub SET commits = commits + 1 WHERE id = 1 AND owner_epoch = ?1 RETURNING commits",
+    )?;
     match claim.query_row([int(epoch)], |row| row.get::<_, i64>(0)) {
         Ok(number) => Ok(crate::store::codec::uint(number)),
         Err(rusqlite::Error::QueryReturnedNoRows) => Err(StoreError::Fenced),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the writer fail where a test wants it to.
+#[cfg(test)]
+pub(crate) mod faults {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rusqlite::{Transaction, ffi};
+
+    use crate::store::StoreError;
+
+    /// Counts down to the failure; 0 is never.
+    #[derive(Debug, Default)]
+    pub(crate) struct Faults {
+        /// The job that fails, as on a full disk.
+        pub(crate) run: AtomicU64,
+        /// The commit that is lost.
+        pub(crate) lost: AtomicU64,
+        /// The commit that happens and reports an error all the same.
+        pub(crate) unheard: AtomicU64,
+    }
+
+    fn is_now(countdown: &AtomicU64) -> bool {
+        let before = countdown.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
+        before == Ok(1)
+    }
+
+    fn error() -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), Some("a fault of a test".to_owned()))
+    }
+
+    impl Faults {
+        pub(super) fn run(&self) -> Result<(), StoreError> {
+            if is_now(&self.run) { Err(error().into()) } else { Ok(()) }
+        }
+
+        pub(super) fn commit(&self, tx: Transaction<'_>) -> rusqlite::Result<()> {
+            if is_now(&self.lost) {
+                tx.rollback()?;
+                return Err(error());
+            }
+            tx.commit()?;
+            if is_now(&self.unheard) { Err(error()) } else { Ok(()) }
+        }
     }
 }

@@ -16,32 +16,29 @@ use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use super::answer::is_json;
-use super::grants::Grants;
 use super::guest_log::{GuestLog, HasLog, Output};
 use super::host::{Shared, Wasm};
 use super::limiter::MemoryLimiter;
 use super::link::{LinkError, Name, Provide, link};
 use super::output::Lines;
 use super::sandbox::harmless;
-use super::v0_1::{self, ActivitiesPre};
 use super::stop;
+use super::v0_1::{self, ActivitiesPre};
+use crate::engine::executor::Grants;
 use crate::engine::executor::{ActivityExecutor, Attempt, AttemptFuture, Interrupt};
 
 /// How often an attempt that waits looks whether it was told to stop. One that computes looks at every tick of the epoch.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Kind of the failure of an attempt that was told to stop.
-const CANCELED: &str = "Canceled";
-
-/// Kind of the failure of an attempt that this host could not run.
-const HOST_ERROR: &str = "HostError";
 
 impl ActivityExecutor for Wasm {
     fn run(&self, attempt: Attempt) -> AttemptFuture {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let Some(module) = attempt.module else {
-                return Err(Failure::permanent(kind::UNKNOWN_ACTIVITY, format!("no module has the activity {:?}", attempt.name)));
+                return Err(Failure::permanent(
+                    kind::UNKNOWN_ACTIVITY,
+                    format!("no module has the activity {:?}", attempt.name),
+                ));
             };
             let given_up = GivenUp::default();
             let watch = Watch::new(&attempt, Arc::clone(&given_up.0));
@@ -54,18 +51,32 @@ impl ActivityExecutor for Wasm {
             });
             match ran.await {
                 Ok(outcome) => outcome,
-                Err(error) => Err(Failure::retryable(HOST_ERROR, format!("the attempt's thread ended early: {error}"))),
+                Err(error) => Err(Failure::retryable(
+                    kind::HOST_ERROR,
+                    format!("the attempt's thread ended early: {error}"),
+                )),
             }
         })
     }
 }
 
-async fn run(shared: &Shared, module: Digest, attempt: &Attempt, watch: Watch) -> Result<Option<Json>, Failure> {
-    let host_error = |error: String| Failure::retryable(HOST_ERROR, error);
+async fn run(
+    shared: &Shared,
+    module: Digest,
+    attempt: &Attempt,
+    watch: Watch,
+) -> Result<Option<Json>, Failure> {
+    let host_error = |error: String| Failure::retryable(kind::HOST_ERROR, error);
     watch.check().map_err(|stopped| stopped.failure(attempt))?;
     let pre = shared.activities(module).map_err(host_error)?;
     let log = Arc::new(Mutex::new(GuestLog::loud(attempt.instance_id.as_str())));
-    let ambient = Ambient::new(attempt, &(shared.grants)(module), shared.config.activity_memory_bytes, &log).map_err(host_error)?;
+    let ambient = Ambient::new(
+        attempt,
+        &(shared.grants)(module),
+        shared.config.activity_memory_bytes,
+        &log,
+    )
+    .map_err(host_error)?;
     let mut store = ambient.into_store(&shared.engines.activities, watch.clone());
 
     let called = async {
@@ -80,11 +91,24 @@ async fn run(shared: &Shared, module: Digest, attempt: &Attempt, watch: Watch) -
     log.lock().unwrap_or_else(PoisonError::into_inner).flush();
     match outcome {
         Ok(Ok(result)) if result.as_ref().is_none_or(|json| is_json(json.as_str())) => Ok(result),
-        Ok(Ok(_)) => Err(Failure::permanent(kind::INVALID_RESULT, format!("the result of {:?} is not JSON", attempt.name))),
-        Ok(Err(failure)) if failure.details.as_ref().is_none_or(|json| is_json(json.as_str())) => Err(failure),
+        Ok(Ok(_)) => Err(Failure::permanent(
+            kind::INVALID_RESULT,
+            format!("the result of {:?} is not JSON", attempt.name),
+        )),
+        Ok(Err(failure))
+            if failure
+                .details
+                .as_ref()
+                .is_none_or(|json| is_json(json.as_str())) =>
+        {
+            Err(failure)
+        }
         Ok(Err(failure)) => Err(Failure::permanent(
             kind::INVALID_RESULT,
-            format!("the details of the failure of {:?} are not JSON; it failed with {failure}", attempt.name),
+            format!(
+                "the details of the failure of {:?} are not JSON; it failed with {failure}",
+                attempt.name
+            ),
         )),
         Err(error) => Err(failure_of(&error, &mut store, attempt)),
     }
@@ -117,8 +141,14 @@ impl Stopped {
     fn failure(self, attempt: &Attempt) -> Failure {
         let what = format!("attempt {} of activity {:?}", attempt.attempt, attempt.name);
         match self {
-            Self::Deadline => Failure::retryable(kind::TIMEOUT, format!("{what} ran longer than its attempt timeout")),
-            Self::Told => Failure::permanent(CANCELED, format!("{what} was interrupted: nobody waits for it any more")),
+            Self::Deadline => Failure::retryable(
+                kind::TIMEOUT,
+                format!("{what} ran longer than its attempt timeout"),
+            ),
+            Self::Told => Failure::permanent(
+                kind::CANCELED,
+                format!("{what} was interrupted: nobody waits for it any more"),
+            ),
         }
     }
 }
@@ -144,7 +174,10 @@ impl Watch {
         if self.interrupt.is_set() || self.given_up.load(Ordering::Relaxed) {
             return Err(Stopped::Told);
         }
-        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if self
+            .deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+        {
             return Err(Stopped::Deadline);
         }
         Ok(())
@@ -155,7 +188,9 @@ impl Watch {
             if let Err(stopped) = self.check() {
                 return stopped;
             }
-            let left = self.deadline.map_or(WATCH_INTERVAL, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = self.deadline.map_or(WATCH_INTERVAL, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
             tokio::time::sleep(left.min(WATCH_INTERVAL)).await;
         }
     }
@@ -200,7 +235,12 @@ impl Ambient {
         ActivitiesPre::new(linker.instantiate_pre(component)?)
     }
 
-    fn new(attempt: &Attempt, grants: &Grants, memory_bytes: u64, lines: &Arc<Mutex<GuestLog>>) -> Result<Self, String> {
+    fn new(
+        attempt: &Attempt,
+        grants: &Grants,
+        memory_bytes: u64,
+        lines: &Arc<Mutex<GuestLog>>,
+    ) -> Result<Self, String> {
         let mut wasi = WasiCtx::builder();
         // The thread is there to be blocked.
         wasi.allow_blocking_current_thread(true);
@@ -208,9 +248,18 @@ impl Ambient {
         wasi.stdout(Lines::new(lines, Output::Out));
         wasi.stderr(Lines::new(lines, Output::Err));
         for dir in &grants.dirs {
-            let permissions = if dir.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+            let permissions = if dir.writable {
+                FsPerms::ReadWrite
+            } else {
+                FsPerms::ReadOnly
+            };
             wasi.preopened_dir(&dir.host, &dir.guest, permissions)
-                .map_err(|error| format!("the granted directory {} cannot be opened: {error:#}", dir.host.display()))?;
+                .map_err(|error| {
+                    format!(
+                        "the granted directory {} cannot be opened: {error:#}",
+                        dir.host.display()
+                    )
+                })?;
         }
         Ok(Self {
             wasi: wasi.build(),
@@ -256,10 +305,16 @@ impl Provide for Granted {
     const REFUSAL: &'static str = "not granted to the activities of this module";
 
     fn linked(&self, interface: Name<'_>) -> bool {
-        harmless(interface) && !["wasi:clocks/timezone", "wasi:clocks/types"].contains(&interface.base)
+        harmless(interface)
+            && !["wasi:clocks/timezone", "wasi:clocks/types"].contains(&interface.base)
     }
 
-    fn define(&self, to: &mut LinkerInstance<'_, Ambient>, interface: Name<'_>, function: &str) -> wasmtime::Result<bool> {
+    fn define(
+        &self,
+        to: &mut LinkerInstance<'_, Ambient>,
+        interface: Name<'_>,
+        function: &str,
+    ) -> wasmtime::Result<bool> {
         if v0_1::is_logging(interface) {
             return v0_1::define_logging(to, function);
         }

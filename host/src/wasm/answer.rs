@@ -15,21 +15,35 @@ pub(super) fn is_json(text: &str) -> bool {
 pub(super) fn check_payloads(answer: &Answer) -> Result<(), Failure> {
     for action in &answer.actions {
         match action {
-            Action::CallActivity(call) => check(call.input.as_ref(), || format!("the input of activity {:?}", call.name))?,
-            Action::CallChild(call) => check(call.input.as_ref(), || format!("the input of child {:?}", call.name))?,
-            Action::SendEvent(event) => check(event.data.as_ref(), || format!("the data of event {:?}", event.name))?,
+            Action::CallActivity(call) => check(call.input.as_ref(), || {
+                format!("the input of activity {:?}", call.name)
+            })?,
+            Action::CallChild(call) => check(call.input.as_ref(), || {
+                format!("the input of child {:?}", call.name)
+            })?,
+            Action::SendEvent(event) => check(event.data.as_ref(), || {
+                format!("the data of event {:?}", event.name)
+            })?,
             Action::StartInstance { name, input, .. } => {
-                check(input.as_ref(), || format!("the input of a new instance of {name:?}"))?;
+                check(input.as_ref(), || {
+                    format!("the input of a new instance of {name:?}")
+                })?;
             }
-            Action::SetCustomStatus(status) => check(status.as_ref(), || "the custom status".to_owned())?,
+            Action::SetCustomStatus(status) => {
+                check(status.as_ref(), || "the custom status".to_owned())?
+            }
             Action::SetTimer { .. } | Action::CancelTask(_) => {}
         }
     }
     match &answer.ending {
         Ending::Waiting(_) => Ok(()),
         Ending::Completed(output) => check(output.as_ref(), || "the output".to_owned()),
-        Ending::Failed { failure, .. } => check(failure.details.as_ref(), || "the details of the failure".to_owned()),
-        Ending::ContinuedAsNew { input, .. } => check(input.as_ref(), || "the input of the next execution".to_owned()),
+        Ending::Failed { failure, .. } => check(failure.details.as_ref(), || {
+            "the details of the failure".to_owned()
+        }),
+        Ending::ContinuedAsNew { input, .. } => check(input.as_ref(), || {
+            "the input of the next execution".to_owned()
+        }),
     }
 }
 
@@ -43,10 +57,15 @@ pub(super) fn check_tasks(answer: &Answer, next: &mut TaskId) -> Result<(), Fail
             Action::CallActivity(call) => call.task,
             Action::CallChild(call) => call.task,
             Action::SetTimer { task, .. } => *task,
-            Action::CancelTask(_) | Action::SendEvent(_) | Action::StartInstance { .. } | Action::SetCustomStatus(_) => continue,
+            Action::CancelTask(_)
+            | Action::SendEvent(_)
+            | Action::StartInstance { .. }
+            | Action::SetCustomStatus(_) => continue,
         };
         if task != *next {
-            return Err(invalid(format!("the guest numbered a task {task} where {next} comes next")));
+            return Err(invalid(format!(
+                "the guest numbered a task {task} where {next} comes next"
+            )));
         }
         next.0 = next.0.saturating_add(1);
     }
@@ -87,22 +106,40 @@ mod tests {
     #[test]
     fn tasks_are_numbered_without_a_gap_across_turns() {
         let mut next = TaskId(0);
-        assert_eq!(check_tasks(&waiting(vec![timer(0), Action::CancelTask(TaskId(0)), timer(1)]), &mut next), Ok(()));
+        assert_eq!(
+            check_tasks(
+                &waiting(vec![timer(0), Action::CancelTask(TaskId(0)), timer(1)]),
+                &mut next
+            ),
+            Ok(())
+        );
         assert_eq!(check_tasks(&waiting(vec![timer(2)]), &mut next), Ok(()));
         let failure = check_tasks(&waiting(vec![timer(4)]), &mut next).unwrap_err();
-        assert_eq!(failure.to_string(), "InvalidAnswer: the guest numbered a task 4 where 3 comes next");
+        assert_eq!(
+            failure.to_string(),
+            "InvalidAnswer: the guest numbered a task 4 where 3 comes next"
+        );
     }
 
     #[test]
     fn a_payload_that_is_not_json_is_named() {
         let answer = waiting(vec![Action::SetCustomStatus(Some(Json::from_text("{} x")))]);
-        assert_eq!(check_payloads(&answer).unwrap_err().message, "the custom status is not JSON");
-        let answer = waiting(vec![Action::SetCustomStatus(Some(Json::from_text(" {\"a\":[1e9,null]} ")))]);
+        assert_eq!(
+            check_payloads(&answer).unwrap_err().message,
+            "the custom status is not JSON"
+        );
+        let answer = waiting(vec![Action::SetCustomStatus(Some(Json::from_text(
+            " {\"a\":[1e9,null]} ",
+        )))]);
         assert_eq!(check_payloads(&answer), Ok(()));
     }
 
     #[test]
     fn json_may_nest_deeply() {
-        assert!(is_json(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))));
+        assert!(is_json(&format!(
+            "{}{}",
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        )));
     }
 }

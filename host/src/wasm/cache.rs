@@ -69,7 +69,9 @@ impl CodeCache {
                 return None;
             }
         };
-        if file.len() < HEADER_BYTES || file[..HEADER_BYTES] != header(module, key, &file[HEADER_BYTES..]) {
+        if file.len() < HEADER_BYTES
+            || file[..HEADER_BYTES] != header(module, key, &file[HEADER_BYTES..])
+        {
             tracing::warn!(path = %path.display(), "compiled code is damaged; it is made again");
             return None;
         }
@@ -79,7 +81,9 @@ impl CodeCache {
 
     /// Keeps the code of a module, replacing what was there in one step.
     pub(super) fn store(&self, module: Digest, key: Key, code: &[u8]) {
-        let Some(path) = self.path(module, key) else { return };
+        let Some(path) = self.path(module, key) else {
+            return;
+        };
         if let Err(error) = replace(&path, &header(module, key, code), code) {
             tracing::warn!(path = %path.display(), %error, "compiled code is not cached");
         }
@@ -87,7 +91,9 @@ impl CodeCache {
 
     /// Removes all code of a module, whatever it was compiled for.
     pub(super) fn forget(&self, module: Digest) {
-        let Some(entries) = self.dir.as_ref().and_then(|dir| fs::read_dir(dir).ok()) else { return };
+        let Some(entries) = self.dir.as_ref().and_then(|dir| fs::read_dir(dir).ok()) else {
+            return;
+        };
         let prefix = format!("{module}-");
         for entry in entries.flatten() {
             if entry.file_name().to_string_lossy().starts_with(&prefix) {
@@ -151,7 +157,10 @@ impl Hasher for ShaHasher {
 
     fn finish(&self) -> u64 {
         let digest: [u8; 32] = self.0.clone().finalize().into();
-        digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+        digest
+            .iter()
+            .take(8)
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 }
 
@@ -236,7 +245,10 @@ mod tests {
     fn only_the_owner_can_look_inside() {
         use std::os::unix::fs::PermissionsExt;
         let (_dir, _, path) = cache();
-        let mode = fs::metadata(path.parent().unwrap()).unwrap().permissions().mode();
+        let mode = fs::metadata(path.parent().unwrap())
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o700);
     }
 }

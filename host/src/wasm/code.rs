@@ -20,7 +20,9 @@ pub(super) fn load(
     if let Some(code) = cache.load(module, key) {
         match revive(engine, &code) {
             Ok(component) => return Ok(component),
-            Err(error) => tracing::warn!(%module, error = format!("{error:#}"), "compiled code is of no use; it is made again"),
+            Err(error) => {
+                tracing::warn!(%module, error = format!("{error:#}"), "compiled code is of no use; it is made again")
+            }
         }
     }
     let code = compile(engine, &bytes()?)?;
@@ -33,11 +35,16 @@ pub(super) fn load(
 /// # Errors
 /// Why the component does not compile, for people.
 pub(super) fn compile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, String> {
-    engine.precompile_component(component).map_err(|error| format!("{error:#}"))
+    engine
+        .precompile_component(component)
+        .map_err(|error| format!("{error:#}"))
 }
 
 /// Makes compiled code runnable. It must come from [`compile`], directly or through [`CodeCache`].
-#[expect(unsafe_code, reason = "loading compiled code is trusting it; the function says why it may be trusted")]
+#[expect(
+    unsafe_code,
+    reason = "loading compiled code is trusting it; the function says why it may be trusted"
+)]
 pub(super) fn revive(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `deserialize` needs bytes that wasmtime itself wrote for this component, unchanged. They were either made by `compile` just
     // now, or read from a cache file whose checksum over exactly these bytes, module digest and engine key all matched, in a directory

@@ -93,12 +93,6 @@ fn orchestration_engines(slots: u32, reservation: u64) -> wasmtime::Result<(Engi
 fn activity_engine() -> wasmtime::Result<Engine> {
     let mut config = base();
     config.epoch_interruption(true);
-    if std::env::var("POOL").is_ok() {
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(64).total_core_instances(64*4).total_memories(64).total_tables(64*2).total_stacks(128)
-        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES).pagemap_scan(Enabled::Yes);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));}
-    if std::env::var("SMALL").is_ok() { config.async_stack_size(768<<10); }
     Engine::new(&config)
 }
 
@@ -126,7 +120,13 @@ mod tests {
     #[test]
     fn the_pool_and_its_spare_run_the_same_code_and_activities_do_not() {
         let engines = Engines::new(&WasmConfig::default()).unwrap();
-        assert_eq!(compatibility(&engines.pooled), compatibility(&engines.spare));
-        assert_ne!(compatibility(&engines.pooled), compatibility(&engines.activities));
+        assert_eq!(
+            compatibility(&engines.pooled),
+            compatibility(&engines.spare)
+        );
+        assert_ne!(
+            compatibility(&engines.pooled),
+            compatibility(&engines.activities)
+        );
     }
 }

@@ -10,7 +10,6 @@ use wasmtime::component::{Component, Linker};
 use super::activity::Ambient;
 use super::cache::{CodeCache, Key};
 use super::engines::Engines;
-use super::grants::Grants;
 use super::inspect::{self, Inspected, ModuleError};
 use super::link::link;
 use super::sandbox::{Sandbox, Virtual};
@@ -18,10 +17,10 @@ use super::shelf::Shelf;
 use super::ticker::Ticker;
 use super::v0_1::{ActivitiesPre, OrchestrationsPre};
 use super::{code, module};
+use crate::engine::executor::Grants;
 
 /// How much a [`Wasm`] may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct WasmConfig {
     /// Where compiled code is kept, for this host's user alone; see the warning at [`WasmConfig::default`]. `None` compiles every module
     /// anew after each start.
@@ -93,7 +92,9 @@ pub(super) struct Shared {
 
 impl std::fmt::Debug for Wasm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wasm").field("config", &self.shared.config).finish_non_exhaustive()
+        f.debug_struct("Wasm")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,7 +104,8 @@ impl Wasm {
     /// # Errors
     /// [`WasmError`] if this system cannot run WebAssembly as configured. A cache directory that cannot be used is only a warning.
     pub fn new(config: WasmConfig, source: Source, grants: GrantsOf) -> Result<Self, WasmError> {
-        let engines = Engines::new(&config).map_err(|error| WasmError::Engine(format!("{error:#}")))?;
+        let engines =
+            Engines::new(&config).map_err(|error| WasmError::Engine(format!("{error:#}")))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 grants,
@@ -133,17 +135,25 @@ impl Wasm {
     pub fn inspect(&self, bytes: &[u8]) -> Result<Inspected, ModuleError> {
         let shared = &*self.shared;
         let bytes = module::component(bytes)?;
-        let orchestrations = code::compile(&shared.engines.spare, &bytes).map_err(ModuleError::Corrupt)?;
-        let component = code::revive(&shared.engines.spare, &orchestrations).map_err(|error| ModuleError::Corrupt(format!("{error:#}")))?;
+        let orchestrations =
+            code::compile(&shared.engines.spare, &bytes).map_err(ModuleError::Corrupt)?;
+        let component = code::revive(&shared.engines.spare, &orchestrations)
+            .map_err(|error| ModuleError::Corrupt(format!("{error:#}")))?;
         let inspected = inspect::inspect(&shared.engines.spare, bytes, &component)?;
         if !inspected.activities.is_empty() {
             let engine = &shared.engines.activities;
             let code = code::compile(engine, &inspected.component).map_err(ModuleError::Corrupt)?;
-            let component = code::revive(engine, &code).map_err(|error| ModuleError::Corrupt(format!("{error:#}")))?;
-            Ambient::prepare(&component).map_err(|error| ModuleError::Unlinkable(format!("{error:#}")))?;
-            shared.cache.store(inspected.digest, shared.activities_key, &code);
+            let component = code::revive(engine, &code)
+                .map_err(|error| ModuleError::Corrupt(format!("{error:#}")))?;
+            Ambient::prepare(&component)
+                .map_err(|error| ModuleError::Unlinkable(format!("{error:#}")))?;
+            shared
+                .cache
+                .store(inspected.digest, shared.activities_key, &code);
         }
-        shared.cache.store(inspected.digest, shared.orchestrations_key, &orchestrations);
+        shared
+            .cache
+            .store(inspected.digest, shared.orchestrations_key, &orchestrations);
         Ok(inspected)
     }
 
@@ -158,7 +168,10 @@ impl Wasm {
 
 impl Shared {
     /// The orchestrations of a module, ready to be instantiated in the pool, or `None` if they do not fit.
-    pub(super) fn pooled(&self, module: Digest) -> Result<Arc<Option<OrchestrationsPre<Sandbox>>>, String> {
+    pub(super) fn pooled(
+        &self,
+        module: Digest,
+    ) -> Result<Arc<Option<OrchestrationsPre<Sandbox>>>, String> {
         self.pooled.get(module, || {
             match self.orchestrations(&self.engines.pooled, module) {
                 Ok(pre) => Ok(Some(pre)),
@@ -173,7 +186,8 @@ impl Shared {
 
     /// The orchestrations of a module, ready to be instantiated outside the pool.
     pub(super) fn spare(&self, module: Digest) -> Result<Arc<OrchestrationsPre<Sandbox>>, String> {
-        self.spare.get(module, || self.orchestrations(&self.engines.spare, module))
+        self.spare
+            .get(module, || self.orchestrations(&self.engines.spare, module))
     }
 
     /// The activities of a module, ready to be instantiated.
@@ -184,17 +198,30 @@ impl Shared {
         })
     }
 
-    fn orchestrations(&self, engine: &wasmtime::Engine, module: Digest) -> Result<OrchestrationsPre<Sandbox>, String> {
+    fn orchestrations(
+        &self,
+        engine: &wasmtime::Engine,
+        module: Digest,
+    ) -> Result<OrchestrationsPre<Sandbox>, String> {
         let component = self.load(engine, module, self.orchestrations_key)?;
         let mut linker = Linker::new(engine);
-        link(&mut linker, &component, &Virtual).map_err(|error| format!("module {module:?} cannot be linked: {error}"))?;
-        let pre = linker.instantiate_pre(&component).map_err(|error| unlinkable(module, &error))?;
+        link(&mut linker, &component, &Virtual)
+            .map_err(|error| format!("module {module:?} cannot be linked: {error}"))?;
+        let pre = linker
+            .instantiate_pre(&component)
+            .map_err(|error| unlinkable(module, &error))?;
         OrchestrationsPre::new(pre).map_err(|error| unlinkable(module, &error))
     }
 
-    fn load(&self, engine: &wasmtime::Engine, module: Digest, key: Key) -> Result<Component, String> {
+    fn load(
+        &self,
+        engine: &wasmtime::Engine,
+        module: Digest,
+        key: Key,
+    ) -> Result<Component, String> {
         let bytes = || (self.source)(module);
-        code::load(engine, &self.cache, module, key, bytes).map_err(|error| format!("module {module:?} cannot be loaded: {error}"))
+        code::load(engine, &self.cache, module, key, bytes)
+            .map_err(|error| format!("module {module:?} cannot be loaded: {error}"))
     }
 }
 

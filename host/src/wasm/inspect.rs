@@ -95,7 +95,10 @@ pub enum ModuleError {
         exports: Vec<String>,
     },
     /// A component for a contract that this host does not know.
-    #[error("the component exports {export}, a version of the contract that this host does not know; it knows {}", v0_1::CONTRACT)]
+    #[error(
+        "the component exports {export}, a version of the contract that this host does not know; it knows {}",
+        v0_1::CONTRACT
+    )]
     UnknownContract {
         /// The interface with its version.
         export: String,
@@ -127,7 +130,11 @@ pub enum ModuleError {
 }
 
 /// Checks a compiled component and asks it what it defines.
-pub(super) fn inspect(engine: &Engine, bytes: Vec<u8>, component: &Component) -> Result<Inspected, ModuleError> {
+pub(super) fn inspect(
+    engine: &Engine,
+    bytes: Vec<u8>,
+    component: &Component,
+) -> Result<Inspected, ModuleError> {
     let exports = Exports::of(engine, component)?;
     let imports: BTreeSet<String> = component
         .component_type()
@@ -170,7 +177,10 @@ impl Exports {
         let exported: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
         let has = |interface| {
             let interface = Name::of(interface);
-            exported.iter().map(|name| Name::of(name)).any(|name| name.base == interface.base && name.track() == interface.track())
+            exported
+                .iter()
+                .map(|name| Name::of(name))
+                .any(|name| name.base == interface.base && name.track() == interface.track())
         };
         let exports = Self {
             orchestrations: has(v0_1::ORCHESTRATIONS),
@@ -179,8 +189,14 @@ impl Exports {
         if exports.orchestrations || exports.activities {
             return Ok(exports);
         }
-        let bases = [Name::of(v0_1::ORCHESTRATIONS).base, Name::of(v0_1::ACTIVITIES).base];
-        if let Some(export) = exported.iter().find(|name| bases.contains(&Name::of(name).base)) {
+        let bases = [
+            Name::of(v0_1::ORCHESTRATIONS).base,
+            Name::of(v0_1::ACTIVITIES).base,
+        ];
+        if let Some(export) = exported
+            .iter()
+            .find(|name| bases.contains(&Name::of(name).base))
+        {
             return Err(ModuleError::UnknownContract {
                 export: (*export).to_owned(),
             });
@@ -193,8 +209,13 @@ impl Exports {
 
 fn check_imports(imports: &BTreeSet<String>, activities: bool) -> Result<(), ModuleError> {
     let names = || imports.iter().map(|name| Name::of(name));
-    if let Some(unknown) = names().find(|name| name.base.starts_with("perennial:") && !v0_1::is_known_import(*name)) {
-        return Err(ModuleError::Unlinkable(format!("this host has no {}; is it older than the component?", unknown.full)));
+    if let Some(unknown) =
+        names().find(|name| name.base.starts_with("perennial:") && !v0_1::is_known_import(*name))
+    {
+        return Err(ModuleError::Unlinkable(format!(
+            "this host has no {}; is it older than the component?",
+            unknown.full
+        )));
     }
     let effectful: Vec<String> = names()
         .filter(|name| !name.base.starts_with("perennial:") && !harmless(*name))
@@ -206,28 +227,43 @@ fn check_imports(imports: &BTreeSet<String>, activities: bool) -> Result<(), Mod
     Ok(())
 }
 
-fn definitions(engine: &Engine, component: &Component, exports: &Exports) -> Result<(Vec<Definition>, Vec<Definition>), ModuleError> {
+fn definitions(
+    engine: &Engine,
+    component: &Component,
+    exports: &Exports,
+) -> Result<(Vec<Definition>, Vec<Definition>), ModuleError> {
     let mut linker = Linker::new(engine);
     link(&mut linker, component, &Virtual).map_err(|error| match error {
         LinkError::NotAFunction(..) => ModuleError::Unlinkable(error.to_string()),
         LinkError::Wasmtime(error) => ModuleError::Unlinkable(format!("{error:#}")),
     })?;
-    let pre = linker.instantiate_pre(component).map_err(|error| ModuleError::Unlinkable(format!("{error:#}")))?;
+    let pre = linker
+        .instantiate_pre(component)
+        .map_err(|error| ModuleError::Unlinkable(format!("{error:#}")))?;
     let sandbox = Sandbox::new(GuestLog::new("definitions"), MEMORY_BYTES);
-    let mut store = sandbox.into_store(engine, START_FUEL).map_err(|error| ModuleError::Failed(error.to_string()))?;
+    let mut store = sandbox
+        .into_store(engine, START_FUEL)
+        .map_err(|error| ModuleError::Failed(error.to_string()))?;
 
-    let instance = pre.instantiate(&mut store).map_err(|error| failed(&mut store, &error))?;
+    let instance = pre
+        .instantiate(&mut store)
+        .map_err(|error| failed(&mut store, &error))?;
     let wrong_types = |error: wasmtime::Error| ModuleError::WrongTypes {
         problem: format!("{error:#}"),
     };
     let mut found = (Vec::new(), Vec::new());
     if exports.orchestrations {
-        let orchestrations = v0_1::Orchestrations::of(&mut store, &instance).map_err(wrong_types)?;
-        found.0 = orchestrations.definitions(&mut store).map_err(|error| failed(&mut store, &error))?;
+        let orchestrations =
+            v0_1::Orchestrations::of(&mut store, &instance).map_err(wrong_types)?;
+        found.0 = orchestrations
+            .definitions(&mut store)
+            .map_err(|error| failed(&mut store, &error))?;
     }
     if exports.activities {
         let activities = v0_1::Activities::of(&mut store, &instance).map_err(wrong_types)?;
-        found.1 = activities.definitions(&mut store).map_err(|error| failed(&mut store, &error))?;
+        found.1 = activities
+            .definitions(&mut store)
+            .map_err(|error| failed(&mut store, &error))?;
     }
     Ok(found)
 }
@@ -246,20 +282,34 @@ fn check_definitions(what: &str, definitions: &[Definition]) -> Result<(), Modul
     for definition in definitions {
         let name = &definition.name;
         if name.is_empty() {
-            return Err(ModuleError::Definitions(format!("an {what} has an empty name")));
+            return Err(ModuleError::Definitions(format!(
+                "an {what} has an empty name"
+            )));
         }
         if !names.insert(name) {
-            return Err(ModuleError::Definitions(format!("the {what} {name:?} is defined twice")));
+            return Err(ModuleError::Definitions(format!(
+                "the {what} {name:?} is defined twice"
+            )));
         }
-        if definition.input_schema.as_deref().is_some_and(|schema| !is_json(schema)) {
-            return Err(ModuleError::Definitions(format!("the input schema of {what} {name:?} is not JSON")));
+        if definition
+            .input_schema
+            .as_deref()
+            .is_some_and(|schema| !is_json(schema))
+        {
+            return Err(ModuleError::Definitions(format!(
+                "the input schema of {what} {name:?} is not JSON"
+            )));
         }
     }
     Ok(())
 }
 
 fn list(names: &[String]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "nothing".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

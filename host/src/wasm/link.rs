@@ -49,7 +49,12 @@ pub(super) trait Provide {
     fn linked(&self, interface: Name<'_>) -> bool;
 
     /// Defines one function, if it is provided at all.
-    fn define(&self, to: &mut LinkerInstance<'_, Self::Data>, interface: Name<'_>, function: &str) -> wasmtime::Result<bool>;
+    fn define(
+        &self,
+        to: &mut LinkerInstance<'_, Self::Data>,
+        interface: Name<'_>,
+        function: &str,
+    ) -> wasmtime::Result<bool>;
 
     /// What stands behind a resource of this name. Anything will do where nothing makes one.
     fn resource(&self, name: &str) -> ResourceType;
@@ -70,19 +75,31 @@ impl<'a> Name<'a> {
     /// Takes a name apart.
     pub(super) fn of(full: &'a str) -> Self {
         let (base, version) = full.split_once('@').unwrap_or((full, ""));
-        Self { full, base, version }
+        Self {
+            full,
+            base,
+            version,
+        }
     }
 
     /// The part of the version within which interfaces are compatible: `0.2` of `0.2.6`, `1` of `1.4.0`.
     pub(super) fn track(&self) -> &'a str {
         let mut dots = self.version.match_indices('.').map(|(at, _)| at);
-        let end = if self.version.starts_with("0.") { dots.nth(1) } else { dots.next() };
+        let end = if self.version.starts_with("0.") {
+            dots.nth(1)
+        } else {
+            dots.next()
+        };
         &self.version[..end.unwrap_or(self.version.len())]
     }
 }
 
 /// Adds everything that `component` imports to what `linker` has.
-pub(super) fn link<P: Provide>(linker: &mut Linker<P::Data>, component: &Component, provider: &P) -> Result<(), LinkError> {
+pub(super) fn link<P: Provide>(
+    linker: &mut Linker<P::Data>,
+    component: &Component,
+    provider: &P,
+) -> Result<(), LinkError> {
     let engine = linker.engine().clone();
     let mut linking = Linking {
         provider,
@@ -136,7 +153,12 @@ impl<P: Provide> Linking<'_, P> {
         item: ComponentItem,
         interface: Option<Name<'_>>,
     ) -> Result<(), LinkError> {
-        let qualified = || interface.map_or_else(|| name.to_owned(), |interface| format!("{}#{name}", interface.full));
+        let qualified = || {
+            interface.map_or_else(
+                || name.to_owned(),
+                |interface| format!("{}#{name}", interface.full),
+            )
+        };
         match item {
             ComponentItem::ComponentFunc(_) => {
                 let provided = match interface {
@@ -156,7 +178,9 @@ impl<P: Provide> Linking<'_, P> {
                 Ok(())
             }
             ComponentItem::Type(_) | ComponentItem::ComponentInstance(_) => Ok(()),
-            ComponentItem::Module(_) | ComponentItem::CoreFunc(_) => Err(LinkError::NotAFunction(qualified(), "core module")),
+            ComponentItem::Module(_) | ComponentItem::CoreFunc(_) => {
+                Err(LinkError::NotAFunction(qualified(), "core module"))
+            }
             ComponentItem::Component(_) => Err(LinkError::NotAFunction(qualified(), "component")),
         }
     }
@@ -177,7 +201,9 @@ fn refuse<T: 'static>(
     refusal: &'static str,
 ) -> wasmtime::Result<()> {
     let error = NotProvided { function, refusal };
-    to.func_new(name, move |_, _, _, _| Err(wasmtime::Error::new(error.clone())))
+    to.func_new(name, move |_, _, _, _| {
+        Err(wasmtime::Error::new(error.clone()))
+    })
 }
 
 #[cfg(test)]

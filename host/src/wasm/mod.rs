@@ -18,7 +18,6 @@ mod answer;
 mod cache;
 mod code;
 mod engines;
-mod grants;
 mod guest_log;
 mod host;
 mod inspect;
@@ -34,7 +33,10 @@ mod stop;
 mod ticker;
 mod v0_1;
 
-pub use grants::{DirGrant, Grants};
+pub use crate::engine::executor::{DirGrant, Grants};
 pub use host::{GrantsOf, Source, Wasm, WasmConfig, WasmError};
 pub use inspect::{Definition, Inspected, ModuleError};
 pub use module::MODULE_BYTES_MAX;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! From the bytes of a file to a component.
 
-use wasi_preview1_component_adapter_provider::{WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
 use wit_component::ComponentEncoder;
 
 use super::inspect::ModuleError;
@@ -24,20 +26,31 @@ pub(super) fn component(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
             [1, 0, 0, 0, sections @ ..] => encode(bytes, sections),
             [0x0d, 0, 1, 0, ..] => Ok(bytes.to_vec()),
             [a, b, c, d, ..] => Err(ModuleError::UnknownWasm([*a, *b, *c, *d])),
-            _ => Err(ModuleError::Corrupt("it ends after its first bytes".to_owned())),
+            _ => Err(ModuleError::Corrupt(
+                "it ends after its first bytes".to_owned(),
+            )),
         },
         _ => Err(ModuleError::NotWasm(describe(bytes))),
     }
 }
 
 fn encode(module: &[u8], sections: &[u8]) -> Result<Vec<u8>, ModuleError> {
-    let custom = custom_sections(sections).ok_or_else(|| ModuleError::Corrupt("its sections do not add up".to_owned()))?;
-    if !custom.iter().any(|name| name.starts_with(COMPONENT_TYPE_SECTION)) {
+    let custom = custom_sections(sections)
+        .ok_or_else(|| ModuleError::Corrupt("its sections do not add up".to_owned()))?;
+    if !custom
+        .iter()
+        .any(|name| name.starts_with(COMPONENT_TYPE_SECTION))
+    {
         return Err(ModuleError::NoComponentType);
     }
     let encoded = ComponentEncoder::default()
         .module(module)
-        .and_then(|encoder| encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER))
+        .and_then(|encoder| {
+            encoder.adapter(
+                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+            )
+        })
         .and_then(|mut encoder| encoder.encode());
     encoded.map_err(|error| ModuleError::NotEncodable(format!("{error:#}")))
 }
@@ -72,7 +85,9 @@ fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
 fn describe(bytes: &[u8]) -> String {
     let known = match bytes {
         [] => Some("it is empty"),
-        [0x7f, b'E', b'L', b'F', ..] => Some("it looks like an ELF binary; build it for a wasm32 target"),
+        [0x7f, b'E', b'L', b'F', ..] => {
+            Some("it looks like an ELF binary; build it for a wasm32 target")
+        }
         [0xcf | 0xce, 0xfa, 0xed, 0xfe, ..] | [0xca, 0xfe, 0xba, 0xbe, ..] => {
             Some("it looks like a Mach-O binary; build it for a wasm32 target")
         }
@@ -88,7 +103,11 @@ fn describe(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(start);
     let text = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
     if !text.is_empty() && text.chars().all(|c| !c.is_control() || c.is_whitespace()) {
-        let hint = if text.trim_start().starts_with('(') { "; a WAT text has to be assembled first" } else { "" };
+        let hint = if text.trim_start().starts_with('(') {
+            "; a WAT text has to be assembled first"
+        } else {
+            ""
+        };
         return format!("it looks like a text that begins with {text:?}{hint}");
     }
     let hex: Vec<_> = start.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -107,20 +126,38 @@ mod tests {
     #[test]
     fn what_is_not_wasm_is_described() {
         refused(b"", "not a WebAssembly file: it is empty");
-        refused(b"\x7fELF\x02\x01\x01", "not a WebAssembly file: it looks like an ELF binary; build it for a wasm32 target");
-        refused(b"# Read me\n", "not a WebAssembly file: it looks like a text that begins with \"# Read me\\n\"");
-        refused("naïve äöüäöüäöü".as_bytes(), "not a WebAssembly file: it looks like a text that begins with \"naïve äöüäö\"");
+        refused(
+            b"\x7fELF\x02\x01\x01",
+            "not a WebAssembly file: it looks like an ELF binary; build it for a wasm32 target",
+        );
+        refused(
+            b"# Read me\n",
+            "not a WebAssembly file: it looks like a text that begins with \"# Read me\\n\"",
+        );
+        refused(
+            "naïve äöüäöüäöü".as_bytes(),
+            "not a WebAssembly file: it looks like a text that begins with \"naïve äöüä\"",
+        );
         refused(
             b"(component)",
             "not a WebAssembly file: it looks like a text that begins with \"(component)\"; a WAT text has to be assembled first",
         );
-        refused(b"\x01\x02\x03", "not a WebAssembly file: its first bytes are 01 02 03");
+        refused(
+            b"\x01\x02\x03",
+            "not a WebAssembly file: its first bytes are 01 02 03",
+        );
     }
 
     #[test]
     fn wasm_of_another_kind_is_refused() {
-        refused(b"\0asm\x07\0\0\0", "unknown WebAssembly format (07 00 00 00): neither a component nor a core module of version 1");
-        refused(b"\0asm", "damaged or truncated WebAssembly: it ends after its first bytes");
+        refused(
+            b"\0asm\x07\0\0\0",
+            "unknown WebAssembly format (07 00 00 00): neither a component nor a core module of version 1",
+        );
+        refused(
+            b"\0asm",
+            "damaged or truncated WebAssembly: it ends after its first bytes",
+        );
     }
 
     #[test]
@@ -128,14 +165,25 @@ mod tests {
         let message = "a core module without a component type: build it with the guest SDK or another wit-bindgen for the worlds of \
             perennial:workflow, and keep its custom sections when stripping it";
         refused(&wat::parse_str("(module)").unwrap(), message);
-        refused(&wat::parse_str("(module (@custom \"name\" \"\"))").unwrap(), message);
+        refused(
+            &wat::parse_str("(module (@custom \"name\" \"\"))").unwrap(),
+            message,
+        );
     }
 
     #[test]
     fn a_truncated_core_module_is_refused() {
-        let module = wat::parse_str("(module (memory 1) (@custom \"component-type:x\" \"0123456789\"))").unwrap();
-        refused(&module[..module.len() - 5], "damaged or truncated WebAssembly: its sections do not add up");
-        assert!(matches!(component(&module), Err(ModuleError::NotEncodable(_))));
+        let module =
+            wat::parse_str("(module (memory 1) (@custom \"component-type:x\" \"0123456789\"))")
+                .unwrap();
+        refused(
+            &module[..module.len() - 5],
+            "damaged or truncated WebAssembly: its sections do not add up",
+        );
+        assert!(matches!(
+            component(&module),
+            Err(ModuleError::NotEncodable(_))
+        ));
     }
 
     #[test]

@@ -20,7 +20,12 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const INSTANCE_BYTES: usize = 64 << 10;
 
 impl Executor for Wasm {
-    fn instantiate(&self, module: Digest, limits: &Limits, instance_id: &str) -> Result<Box<dyn ResidentGuest>, String> {
+    fn instantiate(
+        &self,
+        module: Digest,
+        limits: &Limits,
+        instance_id: &str,
+    ) -> Result<Box<dyn ResidentGuest>, String> {
         let start = |pre: &OrchestrationsPre<Sandbox>, engine: &Engine| {
             let sandbox = Sandbox::new(GuestLog::new(instance_id), limits.memory_bytes);
             let mut store = sandbox.into_store(engine, START_FUEL)?;
@@ -29,7 +34,8 @@ impl Executor for Wasm {
         };
         let pooled = self.shared.pooled(module)?;
         if let Some(pre) = &*pooled {
-            let (store, started) = start(pre, &self.shared.engines.pooled).map_err(|error| error.to_string())?;
+            let (store, started) =
+                start(pre, &self.shared.engines.pooled).map_err(|error| error.to_string())?;
             let full = matches!(&started, Err(error) if error.is::<PoolConcurrencyLimitError>());
             if !full {
                 return Ok(Box::new(Instance::new(store, started)?));
@@ -37,7 +43,8 @@ impl Executor for Wasm {
             tracing::debug!("the instance pool is full; an instance is made outside it");
         }
         let spare = self.shared.spare(module)?;
-        let (store, started) = start(&spare, &self.shared.engines.spare).map_err(|error| error.to_string())?;
+        let (store, started) =
+            start(&spare, &self.shared.engines.spare).map_err(|error| error.to_string())?;
         Ok(Box::new(Instance::new(store, started)?))
     }
 }
@@ -62,7 +69,10 @@ enum Life {
 impl Instance {
     /// Around an instance that was just started. What the guest did wrong meanwhile is its own verdict; what the host could not do is
     /// an error.
-    fn new(mut store: Store<Sandbox>, started: wasmtime::Result<Orchestrations>) -> Result<Self, String> {
+    fn new(
+        mut store: Store<Sandbox>,
+        started: wasmtime::Result<Orchestrations>,
+    ) -> Result<Self, String> {
         let guest = match started {
             Ok(guest) => Life::Ready(guest),
             Err(error) => {
@@ -94,7 +104,9 @@ impl Instance {
             match event {
                 GuestEvent::TurnStarted { now, .. } => sandbox.now = *now,
                 GuestEvent::ExecutionStarted { seed, .. } => sandbox.random = Random::seeded(*seed),
-                GuestEvent::TaskCompleted { .. } | GuestEvent::TimerFired(_) | GuestEvent::ExternalEventRaised { .. } => {}
+                GuestEvent::TaskCompleted { .. }
+                | GuestEvent::TimerFired(_)
+                | GuestEvent::ExternalEventRaised { .. } => {}
             }
         }
         self.store.set_fuel(fuel)
@@ -115,9 +127,14 @@ impl Guest for Instance {
         let guest = match std::mem::replace(&mut self.guest, Life::Over) {
             Life::Ready(guest) => guest,
             Life::StillBorn(failure) => return Err(Stop::Verdict(failure)),
-            Life::Over => return Err(Stop::Host("the component instance has come to its end already".to_owned())),
+            Life::Over => {
+                return Err(Stop::Host(
+                    "the component instance has come to its end already".to_owned(),
+                ));
+            }
         };
-        self.prepare(events, mode).map_err(|error| Stop::Host(error.to_string()))?;
+        self.prepare(events, mode)
+            .map_err(|error| Stop::Host(error.to_string()))?;
         let answer = guest.advance(&mut self.store, events).map_err(|error| {
             let sandbox = self.store.data_mut();
             if error.is::<wasmtime::OutOfMemory>() {
@@ -136,6 +153,12 @@ impl ResidentGuest for Instance {
     /// What the guest has allocated since it was started, and a flat amount for the rest: the linear memory that a component begins with
     /// is mostly a stack that it never touches, and data that all its instances share.
     fn resident_bytes(&self) -> usize {
-        INSTANCE_BYTES + self.store.data().limiter.used().saturating_sub(self.initial_bytes)
+        INSTANCE_BYTES
+            + self
+                .store
+                .data()
+                .limiter
+                .used()
+                .saturating_sub(self.initial_bytes)
     }
 }

@@ -28,8 +28,15 @@ impl Lines {
 }
 
 impl AsyncWrite for Lines {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).write(self.output, bytes);
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(self.output, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

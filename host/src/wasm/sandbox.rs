@@ -83,7 +83,11 @@ impl Sandbox {
     }
 
     /// A store around it, with fuel to instantiate in.
-    pub(super) fn into_store(self, engine: &wasmtime::Engine, fuel: u64) -> wasmtime::Result<Store<Self>> {
+    pub(super) fn into_store(
+        self,
+        engine: &wasmtime::Engine,
+        fuel: u64,
+    ) -> wasmtime::Result<Store<Self>> {
         let mut store = Store::new(engine, self);
         store.limiter(|sandbox| &mut sandbox.limiter);
         store.set_fuel(fuel)?;
@@ -102,7 +106,9 @@ impl HasLog for Sandbox {
 /// # Errors
 /// [`Trap::OutOfFuel`] if that was more than it had.
 pub(super) fn charge<T>(cx: &mut StoreContextMut<'_, T>, bytes: usize) -> wasmtime::Result<()> {
-    let Ok(fuel) = cx.get_fuel() else { return Ok(()) };
+    let Ok(fuel) = cx.get_fuel() else {
+        return Ok(());
+    };
     let price = FUEL_PER_HOST_CALL.saturating_add(FUEL_PER_HOST_BYTE.saturating_mul(bytes as u64));
     match fuel.checked_sub(price) {
         Some(left) => cx.set_fuel(left),
@@ -118,13 +124,19 @@ type Cx<'a> = StoreContextMut<'a, Sandbox>;
 impl Provide for Virtual {
     type Data = Sandbox;
 
-    const REFUSAL: &'static str = "an orchestration has no effects but the actions of its turns, so it must not call";
+    const REFUSAL: &'static str =
+        "an orchestration has no effects but the actions of its turns, so it must not call";
 
     fn linked(&self, _interface: Name<'_>) -> bool {
         false
     }
 
-    fn define(&self, to: &mut LinkerInstance<'_, Sandbox>, interface: Name<'_>, function: &str) -> wasmtime::Result<bool> {
+    fn define(
+        &self,
+        to: &mut LinkerInstance<'_, Sandbox>,
+        interface: Name<'_>,
+        function: &str,
+    ) -> wasmtime::Result<bool> {
         if v0_1::is_logging(interface) {
             return v0_1::define_logging(to, function);
         }
@@ -154,10 +166,16 @@ impl Provide for Virtual {
 }
 
 /// An environment with nothing in it.
-fn define_process(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, function: &str) -> wasmtime::Result<bool> {
+fn define_process(
+    to: &mut LinkerInstance<'_, Sandbox>,
+    interface: &str,
+    function: &str,
+) -> wasmtime::Result<bool> {
     match (interface, function) {
         ("cli/environment", "get-environment") => {
-            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((Vec::<(String, String)>::new(),)))?;
+            to.func_wrap(function, |_: Cx<'_>, (): ()| {
+                Ok((Vec::<(String, String)>::new(),))
+            })?;
         }
         ("cli/environment", "get-arguments") => {
             to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((Vec::<String>::new(),)))?;
@@ -169,13 +187,20 @@ fn define_process(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, functio
             to.func_new(function, |_, _, _, _| Err(wasmtime::Error::new(Exited)))?;
         }
         ("cli/terminal-stdin", "get-terminal-stdin") => {
-            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((None::<Resource<TerminalInput>>,)))?;
+            to.func_wrap(function, |_: Cx<'_>, (): ()| {
+                Ok((None::<Resource<TerminalInput>>,))
+            })?;
         }
-        ("cli/terminal-stdout", "get-terminal-stdout") | ("cli/terminal-stderr", "get-terminal-stderr") => {
-            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((None::<Resource<TerminalOutput>>,)))?;
+        ("cli/terminal-stdout", "get-terminal-stdout")
+        | ("cli/terminal-stderr", "get-terminal-stderr") => {
+            to.func_wrap(function, |_: Cx<'_>, (): ()| {
+                Ok((None::<Resource<TerminalOutput>>,))
+            })?;
         }
         ("filesystem/preopens", "get-directories") => {
-            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((Vec::<(Resource<Descriptor>, String)>::new(),)))?;
+            to.func_wrap(function, |_: Cx<'_>, (): ()| {
+                Ok((Vec::<(Resource<Descriptor>, String)>::new(),))
+            })?;
         }
         _ => return Ok(false),
     }
@@ -183,38 +208,62 @@ fn define_process(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, functio
 }
 
 /// An input at its end, and outputs that become log lines.
-fn define_streams(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, function: &str) -> wasmtime::Result<bool> {
+fn define_streams(
+    to: &mut LinkerInstance<'_, Sandbox>,
+    interface: &str,
+    function: &str,
+) -> wasmtime::Result<bool> {
     match (interface, function) {
         ("cli/stdin", "get-stdin") => {
-            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((Resource::<InputStream>::new_own(0),)))?;
+            to.func_wrap(function, |_: Cx<'_>, (): ()| {
+                Ok((Resource::<InputStream>::new_own(0),))
+            })?;
         }
         ("cli/stdout", "get-stdout") => {
-            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((OutputStream::handle(Output::Out),)))?;
+            to.func_wrap(function, |_: Cx<'_>, (): ()| {
+                Ok((OutputStream::handle(Output::Out),))
+            })?;
         }
         ("cli/stderr", "get-stderr") => {
-            to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((OutputStream::handle(Output::Err),)))?;
+            to.func_wrap(function, |_: Cx<'_>, (): ()| {
+                Ok((OutputStream::handle(Output::Err),))
+            })?;
         }
         ("io/streams", "[method]input-stream.read" | "[method]input-stream.blocking-read") => {
-            to.func_wrap(function, |_: Cx<'_>, (_, _): (Resource<InputStream>, u64)| {
-                Ok((Err::<Vec<u8>, _>(StreamError::Closed),))
-            })?;
+            to.func_wrap(
+                function,
+                |_: Cx<'_>, (_, _): (Resource<InputStream>, u64)| {
+                    Ok((Err::<Vec<u8>, _>(StreamError::Closed),))
+                },
+            )?;
         }
         ("io/streams", "[method]input-stream.skip" | "[method]input-stream.blocking-skip") => {
-            to.func_wrap(function, |_: Cx<'_>, (_, _): (Resource<InputStream>, u64)| {
-                Ok((Err::<u64, _>(StreamError::Closed),))
-            })?;
+            to.func_wrap(
+                function,
+                |_: Cx<'_>, (_, _): (Resource<InputStream>, u64)| {
+                    Ok((Err::<u64, _>(StreamError::Closed),))
+                },
+            )?;
         }
         ("io/streams", "[method]output-stream.check-write") => {
             to.func_wrap(function, |_: Cx<'_>, (_,): (Resource<OutputStream>,)| {
                 Ok((Ok::<_, StreamError>(WRITE_PERMIT_BYTES),))
             })?;
         }
-        ("io/streams", "[method]output-stream.write" | "[method]output-stream.blocking-write-and-flush") => {
-            to.func_wrap(function, |mut cx: Cx<'_>, (output, bytes): (Resource<OutputStream>, Vec<u8>)| {
-                charge(&mut cx, bytes.len())?;
-                cx.data_mut().log.write(OutputStream::behind(&output), &bytes);
-                Ok((Ok::<(), StreamError>(()),))
-            })?;
+        (
+            "io/streams",
+            "[method]output-stream.write" | "[method]output-stream.blocking-write-and-flush",
+        ) => {
+            to.func_wrap(
+                function,
+                |mut cx: Cx<'_>, (output, bytes): (Resource<OutputStream>, Vec<u8>)| {
+                    charge(&mut cx, bytes.len())?;
+                    cx.data_mut()
+                        .log
+                        .write(OutputStream::behind(&output), &bytes);
+                    Ok((Ok::<(), StreamError>(()),))
+                },
+            )?;
         }
         ("io/streams", "[method]output-stream.flush" | "[method]output-stream.blocking-flush") => {
             to.func_wrap(function, |_: Cx<'_>, (_,): (Resource<OutputStream>,)| {
@@ -227,10 +276,16 @@ fn define_streams(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, functio
 }
 
 /// Clocks that stand at the turn's time.
-fn define_clocks(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, function: &str) -> wasmtime::Result<bool> {
+fn define_clocks(
+    to: &mut LinkerInstance<'_, Sandbox>,
+    interface: &str,
+    function: &str,
+) -> wasmtime::Result<bool> {
     match (interface, function) {
         ("clocks/wall-clock", "now") => {
-            to.func_wrap(function, |cx: Cx<'_>, (): ()| Ok((DateTime::at(cx.data().now.0),)))?;
+            to.func_wrap(function, |cx: Cx<'_>, (): ()| {
+                Ok((DateTime::at(cx.data().now.0),))
+            })?;
         }
         ("clocks/wall-clock", "resolution") => {
             to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((DateTime::at(1),)))?;
@@ -249,9 +304,14 @@ fn define_clocks(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, function
 }
 
 /// Numbers that follow from the seed. The three interfaces draw from one stream.
-fn define_random(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, function: &str) -> wasmtime::Result<bool> {
+fn define_random(
+    to: &mut LinkerInstance<'_, Sandbox>,
+    interface: &str,
+    function: &str,
+) -> wasmtime::Result<bool> {
     match (interface, function) {
-        ("random/random", "get-random-bytes") | ("random/insecure", "get-insecure-random-bytes") => {
+        ("random/random", "get-random-bytes")
+        | ("random/insecure", "get-insecure-random-bytes") => {
             to.func_wrap(function, |mut cx: Cx<'_>, (length,): (u64,)| {
                 wasmtime::ensure!(
                     length <= RANDOM_BYTES_MAX,
@@ -263,7 +323,9 @@ fn define_random(to: &mut LinkerInstance<'_, Sandbox>, interface: &str, function
             })?;
         }
         ("random/random", "get-random-u64") | ("random/insecure", "get-insecure-random-u64") => {
-            to.func_wrap(function, |mut cx: Cx<'_>, (): ()| Ok((cx.data_mut().random.number(),)))?;
+            to.func_wrap(function, |mut cx: Cx<'_>, (): ()| {
+                Ok((cx.data_mut().random.number(),))
+            })?;
         }
         ("random/insecure-seed", "insecure-seed" | "get-insecure-seed") => {
             to.func_wrap(function, |mut cx: Cx<'_>, (): ()| {
@@ -313,7 +375,11 @@ impl OutputStream {
     }
 
     fn behind(handle: &Resource<Self>) -> Output {
-        if handle.rep() == Output::Err as u32 { Output::Err } else { Output::Out }
+        if handle.rep() == Output::Err as u32 {
+            Output::Err
+        } else {
+            Output::Out
+        }
     }
 }
 

@@ -34,9 +34,15 @@ impl<T> Shelf<T> {
     }
 
     /// What was made for the module, else what `make` makes now. An error is told to whoever asked, and forgotten.
-    pub(super) fn get<E>(&self, module: Digest, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
+    pub(super) fn get<E>(
+        &self,
+        module: Digest,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
         let place = self.place(module);
-        place.last_use.store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        place
+            .last_use
+            .store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         if let Some(made) = place.made.get() {
             return Ok(Arc::clone(made));
         }
@@ -50,16 +56,27 @@ impl<T> Shelf<T> {
 
     /// Takes a module off.
     pub(super) fn forget(&self, module: Digest) {
-        self.places.write().unwrap_or_else(PoisonError::into_inner).remove(&module);
+        self.places
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&module);
     }
 
     fn place(&self, module: Digest) -> Arc<Place<T>> {
-        if let Some(place) = self.places.read().unwrap_or_else(PoisonError::into_inner).get(&module) {
+        if let Some(place) = self
+            .places
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&module)
+        {
             return Arc::clone(place);
         }
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         if places.len() >= LOADED_MAX && !places.contains_key(&module) {
-            let oldest = places.iter().min_by_key(|(_, place)| place.last_use.load(Ordering::Relaxed)).map(|(module, _)| *module);
+            let oldest = places
+                .iter()
+                .min_by_key(|(_, place)| place.last_use.load(Ordering::Relaxed))
+                .map(|(module, _)| *module);
             oldest.map(|oldest| places.remove(&oldest));
         }
         Arc::clone(places.entry(module).or_insert_with(|| {
@@ -88,7 +105,11 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     barrier.wait();
-                    shelf.get(Digest([1; 32]), || Ok::<_, ()>(made.fetch_add(1, Ordering::Relaxed))).unwrap();
+                    shelf
+                        .get(Digest([1; 32]), || {
+                            Ok::<_, ()>(made.fetch_add(1, Ordering::Relaxed))
+                        })
+                        .unwrap();
                 });
             }
         });
@@ -99,7 +120,10 @@ mod tests {
     fn an_error_is_not_kept() {
         let shelf = Shelf::new();
         assert_eq!(shelf.get(Digest([1; 32]), || Err("no")), Err("no"));
-        assert_eq!(shelf.get(Digest([1; 32]), || Ok::<_, ()>(1)), Ok(Arc::new(1)));
+        assert_eq!(
+            shelf.get(Digest([1; 32]), || Ok::<_, ()>(1)),
+            Ok(Arc::new(1))
+        );
     }
 
     #[test]
@@ -114,7 +138,9 @@ mod tests {
             shelf.get(digest(n), || Ok::<_, ()>(n)).unwrap();
         }
         shelf.get(digest(0), || Err("gone")).unwrap();
-        shelf.get(digest(LOADED_MAX), || Ok::<_, ()>(LOADED_MAX)).unwrap();
+        shelf
+            .get(digest(LOADED_MAX), || Ok::<_, ()>(LOADED_MAX))
+            .unwrap();
         shelf.get(digest(0), || Err("gone")).unwrap();
         assert_eq!(shelf.get(digest(1), || Err("gone")), Err("gone"));
     }

@@ -11,7 +11,11 @@ use super::link::{Exited, NotProvided};
 ///
 /// Everything that wasmtime reports from inside a call is the guest's doing: a trap, a refused import, or an answer that does not lift.
 /// What the guest said last, and whether it was refused memory, tells what an unspecific trap is about.
-pub(super) fn failure_of(error: &wasmtime::Error, log: &mut GuestLog, limiter: &MemoryLimiter) -> Failure {
+pub(super) fn failure_of(
+    error: &wasmtime::Error,
+    log: &mut GuestLog,
+    limiter: &MemoryLimiter,
+) -> Failure {
     log.flush();
     let panicking = log.take_panicking();
     let trap = error.downcast_ref::<Trap>();
@@ -19,8 +23,12 @@ pub(super) fn failure_of(error: &wasmtime::Error, log: &mut GuestLog, limiter: &
         return traced(kind::FORBIDDEN_IMPORT, refused.to_string(), error);
     }
     match trap {
-        Some(Trap::OutOfFuel) => return traced(kind::OUT_OF_FUEL, "the turn used up its fuel", error),
-        Some(Trap::StackOverflow) => return traced(kind::STACK_OVERFLOW, "the call stack is exhausted", error),
+        Some(Trap::OutOfFuel) => {
+            return traced(kind::OUT_OF_FUEL, "the turn used up its fuel", error);
+        }
+        Some(Trap::StackOverflow) => {
+            return traced(kind::STACK_OVERFLOW, "the call stack is exhausted", error);
+        }
         _ => {}
     }
     let exited = error.downcast_ref::<Exited>();
@@ -48,7 +56,9 @@ pub(super) fn is_guests(error: &wasmtime::Error) -> bool {
 
 fn traced(kind: &str, message: impl Into<String>, error: &wasmtime::Error) -> Failure {
     Failure {
-        trace: error.downcast_ref::<WasmBacktrace>().map(ToString::to_string),
+        trace: error
+            .downcast_ref::<WasmBacktrace>()
+            .map(ToString::to_string),
         ..Failure::permanent(kind, message)
     }
 }

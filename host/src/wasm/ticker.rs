@@ -1,6 +1,6 @@
 //! The clock that lets running activities notice that they are to stop.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ struct Shared {
 
 struct State {
     running: usize,
+    /// Whether the thread has to be woken to tick.
+    asleep: bool,
     closed: bool,
 }
 
@@ -31,14 +33,17 @@ impl Ticker {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 running: 0,
+                asleep: false,
                 closed: false,
             }),
             changed: Condvar::new(),
         });
-        let thread = std::thread::Builder::new().name("perennial-epoch".to_owned()).spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.tick(&engine)
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("perennial-epoch".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.tick(&engine)
+            })?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -47,14 +52,20 @@ impl Ticker {
 
     /// Ticks at least as long as the answer lives.
     pub(super) fn keep_ticking(&self) -> Ticking {
-        self.shared.change(|state| state.running += 1);
+        let mut state = self.shared.lock();
+        state.running += 1;
+        if state.asleep {
+            self.shared.changed.notify_one();
+        }
+        drop(state);
         Ticking(Arc::clone(&self.shared))
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.shared.change(|state| state.closed = true);
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_one();
         if let Some(thread) = self.thread.take() {
             // It cannot panic, and if it did there is nobody to tell.
             let _ = thread.join();
@@ -67,25 +78,31 @@ pub(super) struct Ticking(Arc<Shared>);
 
 impl Drop for Ticking {
     fn drop(&mut self) {
-        self.0.change(|state| state.running -= 1);
+        self.0.lock().running -= 1;
     }
 }
 
 impl Shared {
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.notify_one();
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Runs until it is closed. An activity that is shorter than a tick does not wake it for itself: it goes to sleep only after a whole
+    /// tick at whose end nothing ran.
     fn tick(&self, engine: &Engine) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         while !state.closed {
             if state.running == 0 {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.asleep = true;
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state.asleep = false;
             } else {
-                engine.increment_epoch();
                 let waited = self.changed.wait_timeout(state, TICK);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                engine.increment_epoch();
             }
         }
     }

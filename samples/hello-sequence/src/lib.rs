@@ -5,7 +5,7 @@ use perennial_sdk::prelude::*;
 async fn hello_sequence(ctx: Context, _: ()) -> Result<Vec<String>, Failure> {
     let mut greetings = Vec::new();
     for city in ["Tokyo", "Seattle", "London"] {
-        greetings.push(ctx.activity("SayHello", city).await?);
+        greetings.push(ctx.call(say_hello, city.to_owned()).await?);
     }
     Ok(greetings)
 }

@@ -234,9 +234,10 @@ impl World {
         match step {
             Step::Run { after_ms } => self.run(after_ms),
             Step::End { task, fails } => self.end_task(task, fails),
-            Step::Due { task } => {
-                if let Some((task, _)) = self.scheduled(task) {
-                    self.send(Message::ChildDue { task });
+            Step::Due { task: nth } => {
+                if let Some((task, _)) = self.scheduled(nth) {
+                    let attempt = 2 + u32::from(nth % 3);
+                    self.send(Message::ChildDue { task, attempt });
                 }
             }
             Step::Raise => self.send(raised("go", &self.sent.len().to_string())),
@@ -370,7 +371,10 @@ pub(crate) fn stale(message: Message, executions: u32) -> Option<Message> {
             outcome,
         },
         Message::TimerFired { task } => Message::TimerFired { task: other(task) },
-        Message::ChildDue { task } => Message::ChildDue { task: other(task) },
+        Message::ChildDue { task, attempt } => Message::ChildDue {
+            task: other(task),
+            attempt,
+        },
         _ => return None,
     })
 }

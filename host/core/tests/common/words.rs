@@ -170,8 +170,11 @@ pub(crate) fn child_failed(of: u32, attempt: u32) -> Message {
     }
 }
 
-pub(crate) fn child_due(of: u32) -> Message {
-    Message::ChildDue { task: task(of) }
+pub(crate) fn child_due(of: u32, attempt: u32) -> Message {
+    Message::ChildDue {
+        task: task(of),
+        attempt,
+    }
 }
 
 pub(crate) fn timer_fired(of: u32) -> Message {

@@ -19,7 +19,10 @@ impl<T: Send + 'static> ActivitiesPre<T> {
     }
 
     /// A fresh instance.
-    pub(in crate::wasm) async fn instantiate(&self, store: &mut Store<T>) -> wasmtime::Result<Activities> {
+    pub(in crate::wasm) async fn instantiate(
+        &self,
+        store: &mut Store<T>,
+    ) -> wasmtime::Result<Activities> {
         Ok(Activities(self.0.instantiate_async(store).await?))
     }
 }
@@ -29,13 +32,22 @@ pub(in crate::wasm) struct Activities(bindings::WithActivities);
 
 impl Activities {
     /// Those of an instance that exists already.
-    pub(in crate::wasm) fn of(store: impl AsContextMut, instance: &Instance) -> wasmtime::Result<Self> {
+    pub(in crate::wasm) fn of(
+        store: impl AsContextMut,
+        instance: &Instance,
+    ) -> wasmtime::Result<Self> {
         Ok(Self(bindings::WithActivities::new(store, instance)?))
     }
 
     /// What the component can run.
-    pub(in crate::wasm) fn definitions(&self, store: impl AsContextMut) -> wasmtime::Result<Vec<Definition>> {
-        let definitions = self.0.perennial_workflow_activities().call_definitions(store)?;
+    pub(in crate::wasm) fn definitions(
+        &self,
+        store: impl AsContextMut,
+    ) -> wasmtime::Result<Vec<Definition>> {
+        let definitions = self
+            .0
+            .perennial_workflow_activities()
+            .call_definitions(store)?;
         Ok(definitions
             .into_iter()
             .map(|definition| Definition {
@@ -67,8 +79,14 @@ impl Activities {
             trace_parent: attempt.trace_parent.as_deref(),
             management_urls: None,
         };
-        let outcome = self.0.perennial_workflow_activities().call_run(store, invocation).await?;
-        Ok(outcome.map(|result| result.map(Json::from_text)).map_err(failure))
+        let outcome = self
+            .0
+            .perennial_workflow_activities()
+            .call_run(store, invocation)
+            .await?;
+        Ok(outcome
+            .map(|result| result.map(Json::from_text))
+            .map_err(failure))
     }
 }
 

@@ -18,16 +18,24 @@ pub(in crate::wasm) fn define_logging<T: HasLog + 'static>(
     function: &str,
 ) -> wasmtime::Result<bool> {
     match function {
-        "log" => to.func_wrap(function, |mut cx: StoreContextMut<'_, T>, (level, message): (WitLevel, String)| {
-            charge(&mut cx, message.len())?;
-            cx.data_mut().log().line(level.into(), &message);
-            Ok(())
-        })?,
-        "panicking" => to.func_wrap(function, |mut cx: StoreContextMut<'_, T>, (message, location): (String, String)| {
-            charge(&mut cx, message.len() + location.len())?;
-            cx.data_mut().log().panicking(Panicking { message, location });
-            Ok(())
-        })?,
+        "log" => to.func_wrap(
+            function,
+            |mut cx: StoreContextMut<'_, T>, (level, message): (WitLevel, String)| {
+                charge(&mut cx, message.len())?;
+                cx.data_mut().log().line(level.into(), &message);
+                Ok(())
+            },
+        )?,
+        "panicking" => to.func_wrap(
+            function,
+            |mut cx: StoreContextMut<'_, T>, (message, location): (String, String)| {
+                charge(&mut cx, message.len() + location.len())?;
+                cx.data_mut()
+                    .log()
+                    .panicking(Panicking { message, location });
+                Ok(())
+            },
+        )?,
         _ => return Ok(false),
     }
     Ok(true)

@@ -24,7 +24,8 @@ pub(super) const ACTIVITIES: &str = "perennial:workflow/activities@0.1.0";
 
 /// Whether a module may import this interface of the contract. The types are no more than names.
 pub(super) fn is_known_import(interface: Name<'_>) -> bool {
-    is_logging(interface) || (interface.base == "perennial:workflow/types" && interface.track() == CONTRACT)
+    is_logging(interface)
+        || (interface.base == "perennial:workflow/types" && interface.track() == CONTRACT)
 }
 
 mod bindings {

@@ -1,8 +1,8 @@
 //! `perennial:workflow/orchestrations@0.1`, and its values as the core knows them.
 
 use perennial_core::{
-    Action, ActivityCall, Answer, Cause, ChildCall, Ending, Failure, GuestEvent, Json, Millis, OutgoingEvent, RetryPolicy, TaskId,
-    Timestamp, Waiting,
+    Action, ActivityCall, Answer, Cause, ChildCall, Ending, Failure, GuestEvent, Json, Millis,
+    OutgoingEvent, RetryPolicy, TaskId, Timestamp, Waiting,
 };
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{AsContextMut, Store};
@@ -10,6 +10,7 @@ use wasmtime::{AsContextMut, Store};
 use super::bindings::orchestrations as bindings;
 use crate::wasm::inspect::Definition;
 use bindings::exports::perennial::workflow::orchestrations as wit;
+use bindings::perennial::workflow::types as wit_types;
 use wit::{FailureParam, FailureResult};
 
 /// A component whose orchestrations are ready to be instantiated.
@@ -22,7 +23,10 @@ impl<T: 'static> OrchestrationsPre<T> {
     }
 
     /// A fresh instance.
-    pub(in crate::wasm) fn instantiate(&self, store: &mut Store<T>) -> wasmtime::Result<Orchestrations> {
+    pub(in crate::wasm) fn instantiate(
+        &self,
+        store: &mut Store<T>,
+    ) -> wasmtime::Result<Orchestrations> {
         Ok(Orchestrations(self.0.instantiate(store)?))
     }
 }
@@ -32,13 +36,22 @@ pub(in crate::wasm) struct Orchestrations(bindings::WithOrchestrations);
 
 impl Orchestrations {
     /// Those of an instance that exists already.
-    pub(in crate::wasm) fn of(store: impl AsContextMut, instance: &Instance) -> wasmtime::Result<Self> {
+    pub(in crate::wasm) fn of(
+        store: impl AsContextMut,
+        instance: &Instance,
+    ) -> wasmtime::Result<Self> {
         Ok(Self(bindings::WithOrchestrations::new(store, instance)?))
     }
 
     /// What the component can run.
-    pub(in crate::wasm) fn definitions(&self, store: impl AsContextMut) -> wasmtime::Result<Vec<Definition>> {
-        let definitions = self.0.perennial_workflow_orchestrations().call_definitions(store)?;
+    pub(in crate::wasm) fn definitions(
+        &self,
+        store: impl AsContextMut,
+    ) -> wasmtime::Result<Vec<Definition>> {
+        let definitions = self
+            .0
+            .perennial_workflow_orchestrations()
+            .call_definitions(store)?;
         Ok(definitions
             .into_iter()
             .map(|definition| Definition {
@@ -51,10 +64,17 @@ impl Orchestrations {
     }
 
     /// One turn.
-    pub(in crate::wasm) fn advance(&self, store: impl AsContextMut, events: &[GuestEvent]) -> wasmtime::Result<Answer> {
+    pub(in crate::wasm) fn advance(
+        &self,
+        store: impl AsContextMut,
+        events: &[GuestEvent],
+    ) -> wasmtime::Result<Answer> {
         let backing = Backing::of(events);
         let events = backing.lend(events);
-        let turn = self.0.perennial_workflow_orchestrations().call_advance(store, &events)?;
+        let turn = self
+            .0
+            .perennial_workflow_orchestrations()
+            .call_advance(store, &events)?;
         Ok(Answer {
             actions: turn.actions.into_iter().map(action).collect(),
             ending: ending(turn.state),
@@ -69,8 +89,6 @@ struct Backing<'a> {
     causes: Vec<Vec<wit_types::CauseParam<'a>>>,
 }
 
-use bindings::perennial::workflow::types as wit_types;
-
 impl<'a> Backing<'a> {
     fn of(events: &'a [GuestEvent]) -> Self {
         let mut backing = Self {
@@ -81,10 +99,18 @@ impl<'a> Backing<'a> {
             match event {
                 GuestEvent::ExecutionStarted { tags, .. } => {
                     // The contract gives an execution one start; of more than one, each would be lent the last one's tags.
-                    backing.tags = tags.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                    backing.tags = tags
+                        .iter()
+                        .map(|(name, value)| (name.as_str(), value.as_str()))
+                        .collect();
                 }
-                GuestEvent::TaskCompleted { outcome: Err(failure), .. } if !failure.causes.is_empty() => {
-                    backing.causes.push(failure.causes.iter().map(cause_param).collect());
+                GuestEvent::TaskCompleted {
+                    outcome: Err(failure),
+                    ..
+                } if !failure.causes.is_empty() => {
+                    backing
+                        .causes
+                        .push(failure.causes.iter().map(cause_param).collect());
                 }
                 GuestEvent::TurnStarted { .. }
                 | GuestEvent::TaskCompleted { .. }
@@ -134,14 +160,21 @@ impl<'a> Backing<'a> {
                     trace_parent: trace_parent.as_deref(),
                     seed: *seed,
                 }),
-                GuestEvent::TaskCompleted { task, outcome } => wit::Event::TaskCompleted(wit::TaskResult {
-                    task: task.0,
-                    outcome: match outcome {
-                        Ok(result) => Ok(text(result.as_ref())),
-                        Err(failure) if failure.causes.is_empty() => Err(failure_param(failure, &[])),
-                        Err(failure) => Err(failure_param(failure, causes.next().map_or(&[], Vec::as_slice))),
-                    },
-                }),
+                GuestEvent::TaskCompleted { task, outcome } => {
+                    wit::Event::TaskCompleted(wit::TaskResult {
+                        task: task.0,
+                        outcome: match outcome {
+                            Ok(result) => Ok(text(result.as_ref())),
+                            Err(failure) if failure.causes.is_empty() => {
+                                Err(failure_param(failure, &[]))
+                            }
+                            Err(failure) => Err(failure_param(
+                                failure,
+                                causes.next().map_or(&[], Vec::as_slice),
+                            )),
+                        },
+                    })
+                }
                 GuestEvent::TimerFired(task) => wit::Event::TimerFired(task.0),
                 GuestEvent::ExternalEventRaised { number, name, data } => {
                     wit::Event::ExternalEventRaised(wit::ExternalEvent {
@@ -167,7 +200,10 @@ fn cause_param(cause: &Cause) -> wit_types::CauseParam<'_> {
     }
 }
 
-fn failure_param<'a>(failure: &'a Failure, causes: &'a [wit_types::CauseParam<'a>]) -> FailureParam<'a> {
+fn failure_param<'a>(
+    failure: &'a Failure,
+    causes: &'a [wit_types::CauseParam<'a>],
+) -> FailureParam<'a> {
     FailureParam {
         kind: &failure.kind,
         message: &failure.message,

@@ -62,7 +62,9 @@ async fn append(ctx: Context, input: Steps) -> Result<u32, Failure> {
     for i in 0..input.steps / 2 {
         let () = ctx.activity("Append", line(i)).await?;
     }
-    let rest: Vec<Call> = (input.steps / 2..input.steps).map(|i| ctx.activity("Append", line(i))).collect();
+    let rest: Vec<Call> = (input.steps / 2..input.steps)
+        .map(|i| ctx.activity("Append", line(i)))
+        .collect();
     try_join_all(rest).await?;
     Ok(input.steps)
 }
@@ -128,7 +130,9 @@ async fn retries(ctx: Context, attempts: u32) -> Result<u32, Failure> {
 async fn observes(ctx: Context, _: ()) -> Result<Vec<String>, Failure> {
     let mut seen = Vec::new();
     for _ in 0..2 {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis());
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis());
         seen.push(format!("{}", now == u128::from(ctx.now().as_unix_millis())));
         let mut set = std::collections::HashSet::new();
         set.extend(0..16);
@@ -146,7 +150,10 @@ fn echo(value: u32) -> Result<u32, Failure> {
 }
 
 fn append_line((file, line): (String, String)) -> Result<(), Failure> {
-    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(file)?;
     file.write_all(format!("{line}\n").as_bytes())?;
     Ok(())
 }

@@ -1,0 +1,298 @@
+//! What was typed. Nothing here reads a file, asks the clock or opens a hub.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use perennial::{DirGrant, Timestamp};
+
+use crate::cli::payload::Source;
+use crate::cli::value::{self, EnvGrant, Limit, StatusFilter};
+
+mod help;
+
+/// Durable workflows in WebAssembly: deploy modules, run a task hub, manage instances
+#[derive(Debug, Parser)]
+#[command(name = "perennial", version, max_term_width = 100, after_help = help::EXIT_CODES, after_long_help = help::MAIN)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Directory that the task hubs are in
+    #[arg(long, global = true, value_name = "DIR", env = "PERENNIAL_DATA_DIR", default_value = ".perennial", hide_env_values = true)]
+    #[arg(help_heading = "Global options")]
+    pub(crate) data_dir: PathBuf,
+    /// Task hub: 1 to 64 letters, digits and dashes
+    #[arg(long, global = true, value_name = "NAME", env = "PERENNIAL_TASK_HUB", default_value = perennial::DEFAULT_TASK_HUB)]
+    #[arg(hide_env_values = true, help_heading = "Global options")]
+    pub(crate) task_hub: String,
+    /// Print JSON: data on stdout, errors on stderr
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) json: bool,
+    /// Say nothing on stderr but errors
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    pub(crate) quiet: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Deploy a file, start one of its orchestrations, wait, and print the result
+    #[command(after_help = help::RUN)]
+    Run(Run),
+    /// Deploy modules: the names that they define mean them for new instances
+    #[command(after_help = help::DEPLOY)]
+    Deploy(Deploy),
+    /// List the deployed modules
+    #[command(after_help = help::MODULES)]
+    Modules,
+    /// Run the task hub until SIGINT or SIGTERM
+    #[command(after_help = help::SERVE)]
+    Serve(Serve),
+    /// Start an instance and print its id
+    #[command(after_help = help::START)]
+    Start(Start),
+    /// Show one instance, and what it waits for
+    #[command(after_help = help::STATUS)]
+    Status(Status),
+    /// Show what happened in an instance, event by event
+    #[command(after_help = help::HISTORY)]
+    History(History),
+    /// List instances, newest first
+    #[command(after_help = help::LIST)]
+    List(List),
+    /// Wait until an instance has ended, and print its result
+    #[command(after_help = help::WAIT)]
+    Wait(Wait),
+    /// Send an event to an instance
+    #[command(after_help = help::RAISE_EVENT)]
+    RaiseEvent(RaiseEvent),
+    /// End an instance from outside
+    #[command(after_help = help::TERMINATE)]
+    Terminate(Terminate),
+    /// Hold everything that an instance would do
+    #[command(after_help = help::SUSPEND)]
+    Suspend(Change),
+    /// Let a suspended instance go on
+    #[command(after_help = help::RESUME)]
+    Resume(Change),
+}
+
+/// What a module's activities may touch.
+#[derive(Debug, Args)]
+pub(crate) struct GrantArgs {
+    /// Let activities see a directory, read-only unless it ends in `:rw`
+    ///
+    /// GUEST is the path that they know it by; without it, HOST as typed. Granting anything replaces what the module was granted before;
+    /// granting nothing keeps it.
+    #[arg(long = "grant-dir", value_name = "HOST[::GUEST][:rw]", value_parser = value::dir_grant)]
+    pub(crate) dirs: Vec<DirGrant>,
+    /// Let activities see an environment variable; without a value, with the one it has here
+    #[arg(long = "grant-env", value_name = "NAME[=VALUE]", value_parser = value::env_grant)]
+    pub(crate) env: Vec<EnvGrant>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// A component, as `cargo build --target wasm32-wasip2` or another guest toolchain makes it
+    #[arg(value_name = "FILE.wasm")]
+    pub(crate) file: PathBuf,
+    /// Which of its orchestrations; may be left out where it defines one
+    pub(crate) orchestration: Option<String>,
+    /// Input: JSON, `@file`, or `-` for stdin
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    pub(crate) input: Option<Source>,
+    /// Id of the instance, instead of a new one
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    #[command(flatten)]
+    pub(crate) grants: GrantArgs,
+    /// Give up waiting after this long, such as `30s` or `1h30m`; the instance is kept
+    #[arg(long, value_name = "DURATION", default_value = "none", value_parser = value::limit)]
+    pub(crate) timeout: Limit,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// Components
+    #[arg(value_name = "FILE.wasm", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Name of the module, instead of its file's; for one file
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) grants: GrantArgs,
+    /// Take over names that other modules own
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// What to log, as `info` or `perennial=debug,warn`
+    #[arg(long, value_name = "FILTER", env = "PERENNIAL_LOG", default_value = "info", hide_env_values = true)]
+    pub(crate) log: String,
+    /// Log as JSON, a line for each event
+    #[arg(long)]
+    pub(crate) log_json: bool,
+    /// Activities that run at once [default: 64]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_activities: Option<usize>,
+    /// Threads that run orchestrations [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) workers: Option<usize>,
+    /// Instances kept in memory between their turns [default: 4096]
+    #[arg(long, value_name = "N")]
+    pub(crate) resident: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// Its name, as `perennial modules` lists it
+    pub(crate) orchestration: String,
+    /// Input: JSON, `@file`, or `-` for stdin
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    pub(crate) input: Option<Source>,
+    /// Id of the instance, instead of a new one
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// A version of the orchestration, instead of the one deployed last
+    #[arg(long)]
+    pub(crate) version: Option<String>,
+    /// A label; may be given several times
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = value::tag)]
+    pub(crate) tags: Vec<(String, String)>,
+    /// Which instance with this id may be replaced
+    #[arg(long, value_enum, default_value_t = Reuse::Ended)]
+    pub(crate) reuse: Reuse,
+    /// Wait until it has ended, and print its result on the line after the id
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Give up waiting after this long; the instance is kept
+    #[arg(long, value_name = "DURATION", default_value = "none", value_parser = value::limit, requires = "wait")]
+    pub(crate) timeout: Limit,
+}
+
+/// What a start does where its id is in use.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Reuse {
+    /// One that has ended
+    Ended,
+    /// None
+    Never,
+    /// A live one too: it ends
+    Any,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Id of the instance
+    pub(crate) id: String,
+    /// With its input
+    #[arg(long)]
+    pub(crate) input: bool,
+    /// With its history
+    #[arg(long)]
+    pub(crate) history: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Id of the instance
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only these statuses: Pending, Running, Suspended, Completed, Failed, Terminated
+    #[arg(long = "status", value_name = "STATUS", value_parser = value::status, value_delimiter = ',', ignore_case = true)]
+    pub(crate) statuses: Vec<StatusFilter>,
+    /// Only ids that begin so
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
+    /// Only this orchestration
+    #[arg(long, value_name = "ORCHESTRATION")]
+    pub(crate) name: Option<String>,
+    /// Only what was created at this time or later, such as `2026-01-31` or `2026-01-31T12:00Z`
+    #[arg(long, value_name = "TIME", value_parser = value::time)]
+    pub(crate) created_from: Option<Timestamp>,
+    /// Only what was created before this time
+    #[arg(long, value_name = "TIME", value_parser = value::time)]
+    pub(crate) created_to: Option<Timestamp>,
+    /// At most so many: 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    /// The page after the one that gave this token
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) continuation_token: Option<String>,
+    /// Only how many instances are in each status
+    #[arg(long, conflicts_with_all = ["statuses", "prefix", "name", "created_from", "created_to", "limit", "continuation_token"])]
+    pub(crate) counts: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// Id of the instance
+    pub(crate) id: String,
+    /// Give up after this long, such as `30s` or `1h30m`; `none` never does
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = value::limit)]
+    pub(crate) timeout: Limit,
+    /// What to wait for
+    #[arg(long = "for", value_enum, default_value_t = WaitFor::Completion)]
+    pub(crate) wait_for: WaitFor,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitFor {
+    /// Its end
+    Completion,
+    /// Its first turn, or its end
+    Start,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RaiseEvent {
+    /// Id of the instance
+    pub(crate) id: String,
+    /// Name of the event, in any case of letters
+    pub(crate) name: String,
+    /// Its data: JSON, `@file`, or `-` for stdin
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    pub(crate) data: Option<Source>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Terminate {
+    #[command(flatten)]
+    pub(crate) change: Change,
+    /// Wait until it has ended
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = value::limit, requires = "wait")]
+    pub(crate) timeout: Limit,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    /// Id of the instance
+    pub(crate) id: String,
+    /// Why, for those who look at it later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+impl Limit {
+    /// The library's way to say it.
+    pub(crate) fn duration(self) -> Duration {
+        self.0.unwrap_or(Duration::MAX)
+    }
+}

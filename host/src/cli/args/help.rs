@@ -1,0 +1,159 @@
+//! The ends of the help texts: examples, and the exit codes.
+
+/// What the process answers with.
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for run, wait and start --wait: the instance Completed
+  1  error, or the instance ended Failed or Terminated
+  2  the command line makes no sense
+  3  no such instance, module, orchestration or task hub
+  4  the instance, name or task hub is in a state that forbids it
+  5  timed out waiting; the instance goes on
+
+`perennial COMMAND --help` shows examples.";
+
+pub(super) const MAIN: &str = "\
+Examples:
+  perennial run hello.wasm                       deploy, run and print the result
+  perennial serve                                run the task hub in .perennial
+  perennial deploy fan-out.wasm --grant-dir .    with a directory for its activities
+  perennial start FanOut --input '{\"root\": \".\"}' --wait
+  perennial list --status Running
+
+Exit codes:
+  0  done; for run, wait and start --wait: the instance Completed
+  1  error, or the instance ended Failed or Terminated
+  2  the command line makes no sense
+  3  no such instance, module, orchestration or task hub
+  4  the instance, name or task hub is in a state that forbids it
+  5  timed out waiting; the instance goes on
+
+JSON: with --json, stdout has data and nothing else, times are RFC 3339 in UTC, and what is absent is left out. An error is one object on
+stderr: {\"error\": {\"code\", \"exitCode\", \"message\", \"causes\", \"hint\"}}.";
+
+pub(super) const RUN: &str = "\
+Where a host owns the task hub, the instance runs there. Otherwise this process is the host until the instance has ended; interrupted,
+it keeps the instance, and `perennial serve` goes on with it.
+
+Examples:
+  perennial run hello.wasm
+  perennial run hello.wasm HelloSequence --id hello-1 --timeout 1m
+  perennial run fan-out.wasm --grant-dir .::/data --input '{\"root\": \"/data\"}'
+  perennial run orders.wasm Ship --input @order.json
+  echo '\"a text is JSON with quotes\"' | perennial run echo.wasm --input -
+
+Stdout: the result, as the JSON that the orchestration returned. With --json: the instance, as `perennial status --json` shows it.";
+
+pub(super) const DEPLOY: &str = "\
+Instances that live stay with the module that they started on. Deploying an older file again is the rollback.
+
+Examples:
+  perennial deploy hello.wasm
+  perennial deploy build/*.wasm
+  perennial deploy fan-out.wasm --grant-dir .::/data --grant-dir ./out::/out:rw
+  perennial deploy mail.wasm --grant-env SMTP_HOST=localhost --grant-env SMTP_PASSWORD
+
+JSON: [{module, digest, names: [{kind, name, change: new|repointed|unchanged, before}]}]";
+
+pub(super) const MODULES: &str = "\
+IMPORTS shows what reaches outside the sandbox: activities see of it only what GRANTS says.
+
+JSON: [{name, digest, definitions: [{kind, name, version, description, input_schema}], imports,
+        grants: {dirs: [{host, guest, writable}], env, http_hosts}, deployedTime, size}]";
+
+pub(super) const SERVE: &str = "\
+One host owns a task hub. Every other command works beside it, and without it too, but then nothing runs. The first signal stops
+gracefully: what is being committed is committed, and activities that run are interrupted and run again next time. A second signal
+stops at once; nothing that was committed is lost by that.
+
+Examples:
+  perennial serve
+  perennial serve --max-activities 8 --log perennial=debug,info
+  PERENNIAL_DATA_DIR=/var/lib/perennial perennial serve --log-json 2>> perennial.log
+
+Stdout: a line when it is ready, and one when it has stopped.
+JSON: {event: ready, taskHub, file, pid, instances} and {event: stopped, taskHub, left: {STATUS: n}, stats: {turns, ended, ...}}";
+
+pub(super) const START: &str = "\
+Returns when the start is durable. Nothing runs until a host owns the task hub: see `perennial serve`.
+
+Examples:
+  perennial start HelloSequence
+  perennial start Ship --id order-17 --input '{\"pieces\": 3}' --tag customer=acme
+  perennial start Ship --id order-17 --reuse never
+  id=$(perennial start HelloSequence)
+
+Stdout: the id; with --wait, the result on the next line.
+JSON: {instanceId, name, hosted}; with --wait, the instance as `perennial status --json` shows it.";
+
+pub(super) const STATUS: &str = "\
+Examples:
+  perennial status order-17
+  perennial status order-17 --input --history
+  perennial status order-17 --json | jq .waitsFor
+
+JSON: {instanceId, name, runtimeStatus, createdTime, startedTime, lastUpdatedTime, executionId, version, module, input, customStatus,
+       output, failure: {kind, message, retryable, details, trace, causes}, parentInstanceId, tags, waitsFor: [{kind, ...}],
+       historyEvents, historyBytes, history}";
+
+pub(super) const HISTORY: &str = "\
+Examples:
+  perennial history order-17
+  perennial history order-17 --json | jq '.[] | select(.event == \"ActivityFailed\")'
+
+JSON: [{number, turn, at, event, ...}], with the fields of each kind of event: task, name, input, output, failure, attempt, startedAt,
+       endedAt, fireAt, data, reason and so on. Payloads are whole there; the table cuts them.";
+
+pub(super) const LIST: &str = "\
+Times are ISO 8601, with or without seconds and zone; UTC where there is none.
+
+Examples:
+  perennial list --status Running,Suspended
+  perennial list --prefix order- --created-from 2026-01-31 --created-to 2026-02-01T12:00+01:00
+  perennial list --counts
+
+JSON: {instances: [as status shows it, without input, waitsFor and history], continuationToken}; with --counts, {STATUS: n}";
+
+pub(super) const WAIT: &str = "\
+Examples:
+  perennial wait order-17
+  perennial wait order-17 --timeout 5m && echo shipped
+  perennial wait order-17 --for start
+
+Stdout: the result, as the JSON that the orchestration returned; with --for start, the status.
+JSON: the instance, as `perennial status --json` shows it.";
+
+pub(super) const RAISE_EVENT: &str = "\
+The event is kept until the orchestration awaits one with this name.
+
+Examples:
+  perennial raise-event order-17 Approved
+  perennial raise-event order-17 Approved --data '{\"by\": \"kim\"}'
+  perennial raise-event order-17 Document --data @document.json
+
+JSON: {instanceId, command: raiseEvent, hosted}";
+
+pub(super) const TERMINATE: &str = "\
+Its children, and the activities that run, are not touched. The first reason wins.
+
+Examples:
+  perennial terminate order-17 --reason 'ordered twice'
+  perennial terminate order-17 --wait
+
+JSON: {instanceId, command: terminate, hosted}; with --wait, the instance as `perennial status --json` shows it.";
+
+pub(super) const SUSPEND: &str = "\
+Activities that run finish, and their results are kept.
+
+Examples:
+  perennial suspend order-17 --reason 'the warehouse is closed'
+
+JSON: {instanceId, command: suspend, hosted}";
+
+pub(super) const RESUME: &str = "\
+Everything that arrived meanwhile is delivered in order.
+
+Examples:
+  perennial resume order-17
+
+JSON: {instanceId, command: resume, hosted}";

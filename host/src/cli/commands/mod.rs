@@ -1,0 +1,39 @@
+//! The commands, one file each or a few that belong together.
+
+mod change;
+mod deploy;
+mod history;
+mod list;
+mod modules;
+mod run;
+mod serve;
+mod start;
+mod status;
+mod wait;
+
+use crate::cli::args::Command;
+use crate::cli::error::Exit;
+use crate::cli::session::Session;
+
+/// Does one command.
+pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
+    match &command {
+        Command::Serve(args) => return serve::serve(args, session).await,
+        _ => crate::cli::log::start_quietly()?,
+    }
+    match command {
+        Command::Run(args) => run::run(args, session).await,
+        Command::Deploy(args) => deploy::deploy(args, session).await,
+        Command::Modules => modules::modules(session).await,
+        Command::Serve(args) => serve::serve(&args, session).await,
+        Command::Start(args) => start::start(args, session).await,
+        Command::Status(args) => status::status(args, session).await,
+        Command::History(args) => history::history(args, session).await,
+        Command::List(args) => list::list(args, session).await,
+        Command::Wait(args) => wait::wait(args, session).await,
+        Command::RaiseEvent(args) => change::raise_event(args, session).await,
+        Command::Terminate(args) => change::terminate(args, session).await,
+        Command::Suspend(args) => change::suspend(args, session).await,
+        Command::Resume(args) => change::resume(args, session).await,
+    }
+}

@@ -1,0 +1,87 @@
+//! `perennial modules`.
+
+use perennial::{DefinitionKind, Grants, ModuleInfo};
+
+use crate::cli::error::Exit;
+use crate::cli::output::{Output, bytes};
+use crate::cli::session::Session;
+
+/// Digits of a digest that tell modules apart for people.
+const DIGEST_DIGITS: usize = 12;
+
+pub(super) async fn modules(session: &Session) -> anyhow::Result<Exit> {
+    let output = session.output();
+    let modules = session.client()?.modules().await?;
+    if output.is_json() {
+        output.json(&modules)?;
+    } else if modules.is_empty() {
+        output.note("nothing is deployed in this task hub yet: see `perennial deploy --help`");
+    }
+    if !output.is_json() {
+        for (i, module) in modules.iter().enumerate() {
+            if i > 0 {
+                output.line("")?;
+            }
+            show(module, output)?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// A block for each module: what modules define and are granted does not fit into the columns of one table.
+fn show(module: &ModuleInfo, output: &Output) -> anyhow::Result<()> {
+    let digest: String = module.digest.chars().take(DIGEST_DIGITS).collect();
+    let deployed: String = module.deployed_time.chars().take("2026-01-31T12:00:00".len()).collect();
+    let mut fields = vec![
+        ("module", output.bold(&module.name)),
+        ("digest", format!("{digest}  {}", output.dim(&bytes(module.size)))),
+        ("deployed", format!("{} UTC", deployed.replace('T', " "))),
+    ];
+    let lists = [
+        ("orchestrations", names(module, DefinitionKind::Orchestration)),
+        ("activities", names(module, DefinitionKind::Activity)),
+        ("imports", outward(&module.imports)),
+        ("granted", granted(&module.grants)),
+    ];
+    fields.extend(lists.into_iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| (name, list.join("\n"))));
+    output.block(&fields)
+}
+
+fn names(module: &ModuleInfo, kind: DefinitionKind) -> Vec<String> {
+    let of_kind = module.definitions.iter().filter(|definition| definition.kind == kind);
+    let line = |definition: &perennial::Definition| {
+        let version = definition.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+        let description = definition.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+        format!("{}{version}{description}", definition.name)
+    };
+    of_kind.map(line).collect()
+}
+
+/// The imports that reach outside the sandbox, in short: `filesystem`, `http`.
+fn outward(imports: &[String]) -> Vec<String> {
+    const OUTWARD: [&str; 4] = ["wasi:filesystem", "wasi:sockets", "wasi:http", "wasi:cli/environment"];
+    let found = OUTWARD.into_iter().filter(|reach| imports.iter().any(|import| import.starts_with(reach)));
+    let names: Vec<&str> = found.map(|reach| reach.rsplit([':', '/']).next().unwrap_or(reach)).collect();
+    if names.is_empty() { Vec::new() } else { vec![names.join(", ")] }
+}
+
+fn granted(grants: &Grants) -> Vec<String> {
+    let dir = |dir: &perennial::DirGrant| {
+        let access = if dir.writable { "read and write" } else { "read" };
+        format!("{access} {} as {}", dir.host.display(), dir.guest)
+    };
+    // A value may be a secret; its name is enough to know what is granted.
+    let env = grants.env.iter().map(|(name, _)| format!("see the variable {name}"));
+    grants.dirs.iter().map(dir).chain(env).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn imports_that_matter_reach_outside() {
+        let imports = ["perennial:workflow/logging@0.1.0", "wasi:cli/environment@0.2.6", "wasi:cli/exit@0.2.6", "wasi:filesystem/types@0.2.6"];
+        assert_eq!(outward(&imports.map(str::to_owned)), ["filesystem, environment"]);
+    }
+}

@@ -1,0 +1,50 @@
+//! `perennial start`.
+
+use perennial::Client;
+
+use crate::cli::args::{self, Start, WaitFor};
+use crate::cli::error::Exit;
+use crate::cli::payload;
+use crate::cli::session::Session;
+
+pub(super) async fn start(args: Start, session: &Session) -> anyhow::Result<Exit> {
+    let output = session.output();
+    let client = session.client()?;
+    let name = args.orchestration.clone();
+    let (wait, limit) = (args.wait, args.timeout);
+    let id = send(args, &client).await?;
+    if wait {
+        if !output.is_json() {
+            output.line(&id)?;
+        }
+        let status = super::wait::until(&client, &id, limit, WaitFor::Completion, session).await?;
+        return super::wait::ended(&status, session);
+    }
+    let hosted = session.warn_if_unhosted(&client, "the instance waits");
+    if output.is_json() {
+        output.json(&serde_json::json!({ "instanceId": id, "name": name, "hosted": hosted }))?;
+    } else {
+        output.line(&id)?;
+    }
+    Ok(Exit::Ok)
+}
+
+async fn send(args: Start, client: &Client) -> anyhow::Result<String> {
+    let input = payload::read(args.input.as_ref(), "--input")?;
+    let reuse = match args.reuse {
+        args::Reuse::Ended => perennial::Reuse::Ended,
+        args::Reuse::Never => perennial::Reuse::Never,
+        args::Reuse::Any => perennial::Reuse::Any,
+    };
+    let mut start = client.start(args.orchestration).input_json(input).reuse(reuse);
+    if let Some(id) = args.id {
+        start = start.id(id);
+    }
+    if let Some(version) = args.version {
+        start = start.version(version);
+    }
+    for (key, value) in args.tags {
+        start = start.tag(key, value);
+    }
+    Ok(start.await?)
+}

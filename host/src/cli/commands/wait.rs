@@ -1,0 +1,104 @@
+//! `perennial wait`, and the waiting that other commands do.
+
+use std::time::Duration;
+
+use perennial::{Client, Failure, InstanceStatus, Json, Status, Waited};
+
+use crate::cli::args::{Wait, WaitFor};
+use crate::cli::error::{Exit, Said};
+use crate::cli::output::span;
+use crate::cli::progress::Progress;
+use crate::cli::session::Session;
+use crate::cli::value::Limit;
+
+pub(super) async fn wait(args: Wait, session: &Session) -> anyhow::Result<Exit> {
+    let client = session.client()?;
+    let status = until(&client, &args.id, args.timeout, args.wait_for, session).await?;
+    match args.wait_for {
+        WaitFor::Completion => ended(&status, session),
+        WaitFor::Start if session.output().is_json() => session.output().json(&status).map(|()| Exit::Ok),
+        WaitFor::Start => session.output().line(status.runtime_status.name()).map(|()| Exit::Ok),
+    }
+}
+
+/// Waits with progress; an error says that the time ran out.
+pub(super) async fn until(
+    client: &Client,
+    id: &str,
+    limit: Limit,
+    wait_for: WaitFor,
+    session: &Session,
+) -> anyhow::Result<InstanceStatus> {
+    let is_there = |status: &InstanceStatus| match wait_for {
+        WaitFor::Completion => status.is_ended(),
+        WaitFor::Start => status.runtime_status != Status::Pending,
+    };
+    let mut progress = Progress::new(session.output(), id);
+    let mut asked = false;
+    let waited = client.wait_until(id, limit.duration(), |status| {
+        progress.show(status);
+        let there = is_there(status);
+        if !there && !asked {
+            asked = true;
+            session.warn_if_unhosted(client, "nothing will happen");
+        }
+        there
+    });
+    let waited = waited.await?;
+    let elapsed = progress.elapsed();
+    drop(progress);
+    match waited {
+        Waited::Ended(status) => Ok(status),
+        Waited::TimedOut(status) => Err(timed_out(&status, elapsed).into()),
+    }
+}
+
+fn timed_out(status: &InstanceStatus, elapsed: Duration) -> Said {
+    let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let mut message = format!("gave up after {}: instance {:?} is still {}", span(ms), status.instance_id, status.runtime_status);
+    if let Some(wait) = status.waits_for.first() {
+        message.push_str(&format!(" and waits for {wait}"));
+    }
+    Said::new(Exit::TimedOut, message).hint(format!("`perennial wait {} --timeout none` waits as long as it takes", status.instance_id))
+}
+
+/// Prints how an instance ended: its result on stdout, and why there is none as an error.
+pub(super) fn ended(status: &InstanceStatus, session: &Session) -> anyhow::Result<Exit> {
+    let output = session.output();
+    if output.is_json() {
+        output.json(status)?;
+    }
+    match status.runtime_status {
+        Status::Completed if output.is_json() => Ok(Exit::Ok),
+        Status::Completed => match &status.output {
+            Some(result) => output.line(result.as_str()).map(|()| Exit::Ok),
+            None => Ok(Exit::Ok),
+        },
+        Status::Terminated => {
+            let reason = status.output.as_ref().map(|reason| format!(": {}", text_of(reason))).unwrap_or_default();
+            Err(Said::new(Exit::Error, format!("instance {:?} was terminated{reason}", status.instance_id)).into())
+        }
+        Status::Failed | Status::Pending | Status::Running | Status::Suspended => {
+            let why = status.failure.as_ref().map(explain).unwrap_or_default();
+            let said = Said::new(Exit::Error, format!("instance {:?} is {}{why}", status.instance_id, status.runtime_status));
+            Err(said.hint(format!("`perennial history {}` shows how it came to that", status.instance_id)).into())
+        }
+    }
+}
+
+/// A failure with its causes, a line each.
+pub(super) fn explain(failure: &Failure) -> String {
+    let mut text = format!("\n  {failure}");
+    for cause in &failure.causes {
+        text.push_str(&format!("\n  caused by {}: {}", cause.kind, cause.message));
+    }
+    if let Some(details) = &failure.details {
+        text.push_str(&format!("\n  details: {details}"));
+    }
+    text
+}
+
+/// A JSON text without its quotes, anything else as it is.
+pub(super) fn text_of(json: &Json) -> String {
+    serde_json::from_str(json.as_str()).unwrap_or_else(|_| json.as_str().to_owned())
+}

@@ -1,0 +1,223 @@
+//! Exit codes, and how an error is told.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::cli::output::say;
+use crate::cli::session::Session;
+
+/// What the process answers with. Documented in the help; scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Ok,
+    /// Something failed, or the instance that was waited for did not complete.
+    Error,
+    /// The command line makes no sense.
+    Usage,
+    /// There is no such thing.
+    NotFound,
+    /// There is, but its state forbids it.
+    WrongState,
+    /// The time ran out.
+    TimedOut,
+    /// A signal ended it, as shells number it.
+    Interrupted,
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Error => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::WrongState => 4,
+            Self::TimedOut => 5,
+            Self::Interrupted => 130,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Usage => "usage",
+            Self::NotFound => "notFound",
+            Self::WrongState => "wrongState",
+            Self::TimedOut => "timedOut",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// What an error of the library means.
+    fn of(error: &perennial::Error) -> Self {
+        if error.is_not_found() || error.is_unknown_orchestration() {
+            Self::NotFound
+        } else if error.is_wrong_state() || error.is_name_taken() || error.is_owned() {
+            Self::WrongState
+        } else if error.is_invalid() {
+            Self::Usage
+        } else {
+            Self::Error
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+/// An error of the command line's own, with its exit code and what to do about it.
+#[derive(Debug)]
+pub(crate) struct Said {
+    exit: Exit,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Said {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The hint, if there is one.
+    #[cfg(test)]
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Said {}
+
+/// Tells an error on stderr, and says how the process ends.
+pub(crate) fn report(error: &anyhow::Error, session: &Session) -> Exit {
+    let said = error.downcast_ref::<Said>();
+    let library = error.chain().find_map(|cause| cause.downcast_ref::<perennial::Error>());
+    let exit = said.map(|said| said.exit).or_else(|| library.map(Exit::of)).unwrap_or(Exit::Error);
+    let hint = said.and_then(|said| said.hint.clone()).or_else(|| hint(library?, session));
+    let (message, causes) = sentences(error);
+    tell(exit, &message, &causes, hint.as_deref(), session.output().is_json());
+    exit
+}
+
+/// Tells what is wrong with the command line, or prints the help that was asked for.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+    if wants_json && error.use_stderr() {
+        let text = error.to_string();
+        let message = text.split("\n\n").next().unwrap_or(&text);
+        let message = message.strip_prefix("error: ").unwrap_or(message).split_whitespace().collect::<Vec<_>>().join(" ");
+        tell(exit, &message, &[], Some("`perennial --help` lists the commands"), true);
+    } else {
+        // A reader that went away, as in `--help | head`, has what it wanted.
+        let _ = error.print();
+    }
+    exit.into()
+}
+
+/// The error and its causes, without what was said already: many a message contains its cause.
+fn sentences(error: &anyhow::Error) -> (String, Vec<String>) {
+    let mut chain = error.chain().map(ToString::to_string);
+    let message = chain.next().unwrap_or_default();
+    let mut last = message.clone();
+    let mut causes = Vec::new();
+    for cause in chain {
+        if !last.contains(&cause) {
+            causes.push(cause.clone());
+            last = cause;
+        }
+    }
+    (message, causes)
+}
+
+fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
+    let hub = session.hub_file();
+    if error.is_not_found() && !hub.exists() {
+        return Some("`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is".to_owned());
+    }
+    if error.is_unknown_orchestration() {
+        return Some("`perennial deploy FILE.wasm` deploys what a file defines, `perennial modules` lists what is deployed".to_owned());
+    }
+    if error.is_not_found() {
+        return Some(format!("`perennial list` shows the instances of this task hub, {}", hub.display()));
+    }
+    if error.is_already_exists() {
+        return Some("`--reuse any` ends and replaces a live instance; without --id a new id is made".to_owned());
+    }
+    if error.is_name_taken() {
+        return Some("`perennial deploy --replace` takes it over; `--name` with that module's name deploys a new version of it".to_owned());
+    }
+    if error.is_owned() {
+        return Some("one host at a time owns a task hub; every other command works beside it".to_owned());
+    }
+    None
+}
+
+#[derive(Serialize)]
+struct ErrorOnly<'a> {
+    error: ErrorJson<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorJson<'a> {
+    code: &'static str,
+    exit_code: u8,
+    message: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    causes: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+fn tell(exit: Exit, message: &str, causes: &[String], hint: Option<&str>, json: bool) {
+    if json {
+        let error = ErrorJson { code: exit.name(), exit_code: exit.code(), message, causes, hint };
+        say(&serde_json::to_string(&ErrorOnly { error }).unwrap_or_default());
+        return;
+    }
+    say(&format!("{} {message}", crate::cli::output::paint_error("error:")));
+    for cause in causes {
+        say(&format!("  because: {cause}"));
+    }
+    if let Some(hint) = hint {
+        say(&format!("  hint: {hint}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_not_told_twice() {
+        let error = anyhow::anyhow!("disk full").context("could not write x: disk full").context("could not deploy");
+        assert_eq!(sentences(&error), ("could not deploy".to_owned(), vec!["could not write x: disk full".to_owned()]));
+    }
+
+    #[test]
+    fn an_error_keeps_its_exit_code_under_more_context() {
+        let failed: Result<(), Said> = Err(Said::new(Exit::TimedOut, "late"));
+        let error = failed.context("waiting").expect_err("it failed");
+        assert_eq!(error.downcast_ref::<Said>().map(|said| said.exit), Some(Exit::TimedOut));
+    }
+}

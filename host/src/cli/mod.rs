@@ -1,0 +1,48 @@
+//! The command line.
+//!
+//! Two layers: [`args`] says what was typed, and each file in [`commands`] turns one command's arguments into what they mean and does it
+//! with the library's public API. Data goes to stdout and nothing else does; what is said about it goes to stderr.
+
+mod args;
+mod commands;
+mod error;
+mod log;
+mod output;
+mod payload;
+mod progress;
+mod session;
+mod value;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::args::Cli;
+use crate::cli::error::{Exit, report};
+use crate::cli::output::Output;
+use crate::cli::session::Session;
+
+/// Reads the arguments, does what they say, and answers with the exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return error::usage(&error),
+    };
+    let output = Output::new(cli.global.json, cli.global.quiet);
+    let session = Session::new(cli.global, output);
+    let exit = match run(cli.command, &session) {
+        Ok(exit) => exit,
+        Err(error) => report(&error, &session),
+    };
+    exit.into()
+}
+
+fn run(command: args::Command, session: &Session) -> anyhow::Result<Exit> {
+    use anyhow::Context;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("could not start the threads of the program")?;
+    let exit = runtime.block_on(Box::pin(commands::dispatch(command, session)));
+    // A read of stdin or of the file that nobody waits for any more must not hold the process back.
+    runtime.shutdown_background();
+    exit
+}

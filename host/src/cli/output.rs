@@ -1,0 +1,236 @@
+//! What is printed: tables and blocks for people, JSON for programs, and colours only for a terminal.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Context;
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
+use perennial::{Status, Timestamp};
+use serde::Serialize;
+
+use crate::cli::progress;
+
+/// Columns of a table that does not go to a terminal, so that a payload of a megabyte does not become a line of one.
+const WIDTH_ELSEWHERE: u16 = 160;
+
+/// Where and how a command prints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+    terminal: bool,
+    colors: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        Self { json, quiet, terminal, colors: terminal && wants_colors() }
+    }
+
+    /// Whether data is printed as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether only errors are told.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Prints a line of data.
+    pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
+        let mut stdout = io::stdout().lock();
+        let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+        match written {
+            // The reader, such as `head`, has what it wanted.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.context("could not write to stdout"),
+        }
+    }
+
+    /// Prints data as JSON: for people to read on a terminal, a line otherwise.
+    pub(crate) fn json<T: Serialize>(&self, data: &T) -> anyhow::Result<()> {
+        let text = if self.terminal { serde_json::to_string_pretty(data) } else { serde_json::to_string(data) };
+        self.line(&text.context("could not write the answer as JSON")?)
+    }
+
+    /// Says something on the side, on stderr.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            progress::aside(|| say(text));
+        }
+    }
+
+    /// A table without lines, cut to the width of the terminal: the last column gives way.
+    pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<Cell>>) -> anyhow::Result<()> {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_truncation_indicator("...");
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        let bold = |text: &&str| Cell::new(text).add_attribute(Attribute::Bold);
+        table.set_header(header.iter().map(bold).collect::<Vec<_>>());
+        for cells in rows {
+            let mut row = Row::from(cells);
+            row.max_height(1);
+            table.add_row(row);
+        }
+        let columns = table.column_iter_mut().count();
+        for (i, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, if i + 1 < columns { 2 } else { 0 }));
+            // Long texts are cut where the line ends, and not before their last word.
+            column.set_delimiter('\u{1}');
+            if i + 1 < columns {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+        if self.colors {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table.set_width(self.width());
+        let text: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        self.line(&text.join("\n"))
+    }
+
+    /// Names and values, a line each; a value of several lines is set below its first.
+    pub(crate) fn block(&self, fields: &[(&str, String)]) -> anyhow::Result<()> {
+        let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let mut text = Vec::new();
+        for (name, value) in fields {
+            for (i, line) in value.lines().enumerate() {
+                let name = if i == 0 { *name } else { "" };
+                text.push(format!("{}  {line}", self.dim(&format!("{name:width$}"))));
+            }
+        }
+        self.line(&text.join("\n"))
+    }
+
+    /// A status, coloured.
+    pub(crate) fn status(&self, status: Status) -> String {
+        self.paint(ansi(status), status.name())
+    }
+
+    /// Something that matters less.
+    pub(crate) fn dim(&self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    /// Something that matters more.
+    pub(crate) fn bold(&self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colors { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    fn width(&self) -> u16 {
+        if !self.terminal {
+            return WIDTH_ELSEWHERE;
+        }
+        Table::new().width().filter(|width| *width >= 40).unwrap_or(80)
+    }
+}
+
+/// A status in a table.
+pub(crate) fn status_cell(status: Status) -> Cell {
+    Cell::new(status.name()).fg(match status {
+        Status::Pending => Color::DarkGrey,
+        Status::Running => Color::Cyan,
+        Status::Suspended => Color::Yellow,
+        Status::Completed => Color::Green,
+        Status::Failed => Color::Red,
+        Status::Terminated => Color::Magenta,
+    })
+}
+
+fn ansi(status: Status) -> &'static str {
+    match status {
+        Status::Pending => "90",
+        Status::Running => "36",
+        Status::Suspended => "33",
+        Status::Completed => "32",
+        Status::Failed => "31",
+        Status::Terminated => "35",
+    }
+}
+
+/// A text in a table or in one line: without what would move the cursor, and not much longer than a terminal is wide. To arrange a cell
+/// of a megabyte takes a table minutes.
+pub(crate) fn plain(text: &str) -> String {
+    const CHARS_MAX: usize = 400;
+    text.chars().take(CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A time for people: the second, in UTC.
+pub(crate) fn time(at: Timestamp) -> String {
+    match i64::try_from(at.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) {
+        Some(time) => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        None => "never".to_owned(),
+    }
+}
+
+/// A span for people, to two places: `12ms`, `1.3s`, `2m 5s`, `3d 4h`.
+pub(crate) fn span(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..60 => format!("{}.{}s", seconds, ms % 1_000 / 100),
+        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// A number of bytes for people.
+pub(crate) fn bytes(count: u64) -> String {
+    match count {
+        0..1_024 => format!("{count} B"),
+        1_024..1_048_576 => format!("{}.{} KiB", count / 1_024, count % 1_024 * 10 / 1_024),
+        _ => format!("{}.{} MiB", count / 1_048_576, count % 1_048_576 * 10 / 1_048_576),
+    }
+}
+
+/// `1 thing`, `2 things`.
+pub(crate) fn count(number: u64, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+/// Says a line on stderr. Where nobody can read it, nothing can be done about that.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// The word that opens an error.
+pub(crate) fn paint_error(text: &str) -> String {
+    if stderr_has_colors() { format!("\u{1b}[1;31m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// Whether stderr may be coloured.
+pub(crate) fn stderr_has_colors() -> bool {
+    io::stderr().is_terminal() && wants_colors()
+}
+
+fn wants_colors() -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    !dumb && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_sizes_are_short() {
+        let spans = [0, 12, 1_300, 59_999, 125_000, 7_500_000, 273_600_000].map(span);
+        assert_eq!(spans, ["0ms", "12ms", "1.3s", "59.9s", "2m 5s", "2h 5m", "3d 4h"]);
+        assert_eq!([0, 1_536, 3 << 20].map(bytes), ["0 B", "1.5 KiB", "3.0 MiB"]);
+        assert_eq!([0, 1, 2].map(|n| count(n, "event")), ["0 events", "1 event", "2 events"]);
+    }
+
+    #[test]
+    fn times_are_utc_and_end() {
+        assert_eq!(time(Timestamp(1_769_860_800_250)), "2026-01-31 12:00:00");
+        assert_eq!(time(Timestamp(u64::MAX)), "never");
+    }
+}

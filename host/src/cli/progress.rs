@@ -1,0 +1,127 @@
+//! How a wait goes, on stderr: a line that lives where it is a terminal, and now and then a plain one elsewhere.
+
+use std::io::{self, IsTerminal};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use perennial::{InstanceStatus, Status};
+
+use crate::cli::output::{Output, plain, say};
+
+/// Before the first plain line, and between two about the same instance unless its status changed.
+const PLAIN_EVERY: Duration = Duration::from_secs(2);
+
+/// Waits named in a line; the others are counted.
+const WAITS_SHOWN: usize = 1;
+
+/// The bar that is on the terminal right now, for those who must write beside it.
+static ON_SCREEN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Writes to stderr without tearing a line of progress apart.
+pub(crate) fn aside<T>(write: impl FnOnce() -> T) -> T {
+    let bar = ON_SCREEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// Shows how one wait goes, until it is dropped.
+pub(crate) struct Progress {
+    way: Way,
+    begun: Instant,
+}
+
+enum Way {
+    Silent,
+    Bar(ProgressBar),
+    Lines { shown: Option<(Status, String)>, at: Instant },
+}
+
+impl Progress {
+    pub(crate) fn new(output: &Output, first: &str) -> Self {
+        let begun = Instant::now();
+        let way = if output.is_quiet() {
+            Way::Silent
+        } else if io::stderr().is_terminal() {
+            Way::Bar(bar(first))
+        } else {
+            Way::Lines { shown: None, at: begun }
+        };
+        Self { way, begun }
+    }
+
+    /// Shows the instance as it is now.
+    pub(crate) fn show(&mut self, status: &InstanceStatus) {
+        let text = match &self.way {
+            Way::Silent => return,
+            Way::Bar(_) | Way::Lines { .. } => describe(status),
+        };
+        match &mut self.way {
+            Way::Silent => {}
+            Way::Bar(bar) => bar.set_message(format!("{} {text}", status.runtime_status)),
+            Way::Lines { shown, at } => {
+                let now = (status.runtime_status, text);
+                let is_news = shown.as_ref() != Some(&now);
+                let status_changed = shown.as_ref().is_some_and(|(before, _)| *before != now.0);
+                // What is quickly over is not worth a line, and the end is told by who waited for it.
+                if is_news && (status_changed || at.elapsed() >= PLAIN_EVERY) && !status.is_ended() {
+                    say(&format!("{}: {} {}", status.instance_id, now.0, now.1));
+                    (*shown, *at) = (Some(now), Instant::now());
+                }
+            }
+        }
+    }
+
+    /// How long it has been.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Way::Bar(bar) = &self.way {
+            *ON_SCREEN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(first: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.set_message(first.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(100));
+    *ON_SCREEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
+    bar
+}
+
+/// What is left out where not every wait is shown, such as ` and 3 more`.
+pub(crate) fn and_more(waits: usize, shown: usize) -> String {
+    /// The library names no more than this.
+    const NAMED_MAX: usize = 100;
+    match waits - shown {
+        0 => String::new(),
+        more if waits >= NAMED_MAX => format!(" and {more} or more others"),
+        more => format!(" and {more} more"),
+    }
+}
+
+/// What the instance shows, and what it waits for.
+fn describe(status: &InstanceStatus) -> String {
+    let mut text = String::new();
+    if let Some(shown) = &status.custom_status {
+        text.push_str(shown.as_str());
+        text.push_str("  ");
+    }
+    let shown: Vec<String> = status.waits_for.iter().take(WAITS_SHOWN).map(ToString::to_string).collect();
+    if !shown.is_empty() {
+        text.push_str("waits for ");
+        text.push_str(&shown.join(", "));
+        text.push_str(&and_more(status.waits_for.len(), shown.len()));
+    }
+    plain(text.trim_end())
+}

@@ -1,0 +1,13 @@
+//! The engine on a real hub: guests and activities are closures, the clock stands still until a test moves it.
+
+mod activities;
+mod crashes;
+mod families;
+mod faults;
+mod lifecycle;
+mod quarantine;
+mod random;
+mod requests;
+mod timers;
+mod turns;
+mod world;

@@ -1,0 +1,240 @@
+//! Turns and commits: what costs one, what joins one, what needs none.
+
+use super::world::*;
+use perennial_core::{Event, Status};
+
+#[test]
+fn each_step_of_a_chain_is_one_commit() {
+    let world = World::with("Chain", chain("Hold", 20));
+    let host = world.open();
+    let before = host.commits();
+    host.start("Chain", "a");
+    assert_eq!(host.commits(), before + 1, "a start and its first turn go down together");
+    for step in 1..=20 {
+        world.held().ends(Ok("1"));
+        host.until("a", |row| row.turns == step + 1);
+        assert_eq!(host.commits(), before + 1 + u64::from(step));
+    }
+    assert_eq!(host.end("a"), "1");
+    host.idle();
+    assert_eq!(host.commits(), before + 21);
+    host.check_histories();
+}
+
+#[test]
+fn results_that_arrive_during_a_commit_join_the_next_turn() {
+    let world = World::with("Fan", || {
+        Box::new(|seen, out| {
+            if seen.results.is_empty() {
+                (0..8).for_each(|n| drop(out.call("Hold", n)));
+            }
+            if seen.results.len() == 8 { completes(8) } else { waits() }
+        })
+    });
+    let host = world.open();
+    host.start("Fan", "a");
+    let mut held: Vec<Held> = (0..8).map(|_| world.held()).collect();
+    // Another process writes: the commit of the turn of the first result has to wait.
+    let db = rusqlite::Connection::open(world.path()).unwrap();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    held.pop().unwrap().ends(Ok("1"));
+    while host.engine.counts.turns.get() < 2 {
+        std::thread::yield_now();
+    }
+    held.into_iter().for_each(|held| held.ends(Ok("1")));
+    while host.engine.counts.activities.get() < 8 || host.engine.activities.counts().1 > 0 {
+        std::thread::yield_now();
+    }
+    db.execute_batch("COMMIT").unwrap();
+    assert_eq!(host.end("a"), "8");
+    assert_eq!(host.turns("a").len(), 3);
+    host.check_histories();
+}
+
+#[test]
+fn a_wide_fan_out_takes_few_turns() {
+    let world = World::with("Fan", || {
+        Box::new(|seen, out| {
+            if seen.results.is_empty() {
+                (0..2_000).for_each(|n| drop(out.call("Echo", n)));
+            }
+            if seen.results.len() == 2_000 { completes(seen.results.len()) } else { waits() }
+        })
+    });
+    let host = world.open();
+    host.start("Fan", "a");
+    assert_eq!(host.end("a"), "2000");
+    assert_eq!(world.activities.began().len(), 2_000);
+    host.check_histories();
+}
+
+#[test]
+fn external_events_come_in_order_whether_or_not_somebody_waits() {
+    let world = World::with("Listen", listens(50));
+    let host = world.open();
+    host.start("Listen", "a");
+    (0..50).for_each(|n| host.raise("a", "go", n));
+    let all: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    assert_eq!(host.end("a"), format!("[{}]", all.join(",")));
+    host.check_histories();
+}
+
+#[test]
+fn instances_send_events_to_each_other_and_to_themselves() {
+    let world = World::with("Ping", || {
+        Box::new(|seen, out| {
+            if seen.events.is_empty() {
+                out.send(&seen.id, "me", "\"self\"");
+                out.send("pong", "go", "\"ping\"");
+                out.send("nobody", "go", "1");
+                return waits();
+            }
+            if seen.events.len() == 2 { completes(seen.events.len()) } else { waits() }
+        })
+    })
+    .and("Pong", || {
+        Box::new(|seen, out| {
+            if seen.events.is_empty() {
+                return waits();
+            }
+            out.send("ping", "back", "1");
+            completes(seen.events[0].2.clone().unwrap())
+        })
+    });
+    let host = world.open();
+    host.start("Pong", "pong");
+    host.start("Ping", "ping");
+    assert_eq!(host.end("pong"), "\"ping\"");
+    assert_eq!(host.end("ping"), "2");
+    host.check_histories();
+}
+
+#[test]
+fn continuing_as_new_a_thousand_times_keeps_the_file_small() {
+    let world = World::with("Loop", || {
+        Box::new(|seen, out| {
+            if seen.results.is_empty() {
+                out.call("Echo", seen.number());
+                return waits();
+            }
+            match seen.number() {
+                1_000 => completes(1_000),
+                n => continues(n + 1, Vec::new()),
+            }
+        })
+    });
+    let host = world.open();
+    host.start_with("Loop", "a", 0);
+    host.until("a", |row| row.execution >= 300);
+    host.meddle("PRAGMA wal_checkpoint(TRUNCATE)");
+    let size = std::fs::metadata(world.path()).unwrap().len();
+    assert_eq!(host.end("a"), "1000");
+    host.idle();
+    assert_eq!(host.count("SELECT count(*) FROM garbage"), 0);
+    assert_eq!(host.count("SELECT count(DISTINCT execution) FROM turn"), 1);
+    host.meddle("PRAGMA wal_checkpoint(TRUNCATE)");
+    let after = std::fs::metadata(world.path()).unwrap().len();
+    assert!(after <= size + 64 * 1024, "{size} bytes became {after}");
+}
+
+#[test]
+fn what_is_carried_over_comes_before_what_waits_already() {
+    let world = World::with("Carry", || {
+        Box::new(|seen, _| match (seen.number(), seen.events.len()) {
+            (0, 3) => continues(1, seen.events.iter().skip(1).map(|(n, _, _)| *n).collect()),
+            (1, 4) => {
+                let all: Vec<String> = seen.events.iter().map(|(n, _, data)| format!("[{n},{}]", data.as_ref().unwrap())).collect();
+                completes(format!("[{}]", all.join(",")))
+            }
+            _ => waits(),
+        })
+    });
+    let host = world.open();
+    host.start_with("Carry", "a", 0);
+    (0..5).for_each(|n| host.raise("a", "go", n));
+    assert_eq!(host.end("a"), "[[1,1],[2,2],[3,3],[4,4]]");
+    host.check_histories();
+}
+
+#[test]
+fn ten_thousand_waiting_instances_cost_nothing() {
+    let mut world = World::with("Listen", listens(1));
+    world.config.resident_max = 100;
+    let host = world.open();
+    let starts = (0..10_000).map(|n| host.engine.submit(start("Listen", &format!("i{n}"), None)));
+    world.block_on("all starts", futures::future::join_all(starts)).into_iter().for_each(|verdict| drop(verdict.unwrap()));
+    host.idle();
+    assert!(host.engine.resident() <= 100);
+    let before = (host.engine.counts.turns.get(), host.commits());
+    host.advance(1_000_000);
+    host.raise("i77", "go", 1);
+    assert_eq!(host.end("i77"), "[1]");
+    host.idle();
+    assert_eq!((host.engine.counts.turns.get(), host.commits()), (before.0 + 1, before.1 + 2));
+    assert!(host.engine.slots.all().len() <= 101, "an instance that waits needs no memory");
+}
+
+#[test]
+fn an_eviction_changes_nothing() {
+    let mut histories = Vec::new();
+    for resident_max in [0, 1, 1_000] {
+        let mut world = World::with("Mix", || {
+            let mut sum = 0;
+            Box::new(move |seen, out| {
+                if seen.results.is_empty() && seen.events.is_empty() {
+                    out.call("Echo", 1);
+                    return waits();
+                }
+                sum += 1;
+                if seen.events.len() == 3 { completes(sum) } else { waits() }
+            })
+        });
+        world.config.resident_max = resident_max;
+        let host = world.open();
+        let mut all = Vec::new();
+        for id in ["a", "b", "c"] {
+            host.start("Mix", id);
+            host.until(id, |row| row.turns == 2);
+            for n in 0..3 {
+                host.raise(id, "go", n);
+                host.until(id, |row| row.turns == 3 + n);
+            }
+            assert_eq!(host.end(id), "4");
+            let told: Vec<Event> = host.events(id).into_iter().filter(|e| !matches!(e, Event::ExecutionStarted(_))).collect();
+            all.push(told);
+        }
+        histories.push(all);
+        assert!(host.engine.resident() <= resident_max);
+        host.check_histories();
+    }
+    // The bytes of a history say how large the start event was, which has ids of its own; they are as long in each world.
+    assert_eq!(histories[0], histories[2]);
+    assert_eq!(histories[1], histories[2]);
+}
+
+#[test]
+fn a_slot_that_has_ended_leaves_nothing_in_memory() {
+    let world = World::with("Race", || {
+        Box::new(|seen, out| {
+            if seen.results.is_empty() {
+                out.call("Echo", 1);
+                out.call("Hold", 1);
+                return waits();
+            }
+            fails("Lost")
+        })
+    });
+    let host = world.open();
+    for n in 0..20 {
+        host.start("Race", &format!("r{n}"));
+        let late = world.held();
+        assert_eq!(host.end(&format!("r{n}")), "Lost");
+        late.ends(Ok("1"));
+    }
+    while host.engine.activities.counts() != (0, 0) {
+        std::thread::yield_now();
+    }
+    host.idle();
+    assert_eq!(host.engine.slots.all().len(), 0);
+    assert_eq!(host.row("r3").unwrap().status, Status::Failed);
+}

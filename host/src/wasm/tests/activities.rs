@@ -1,0 +1,81 @@
+//! How attempts end.
+
+use super::*;
+
+fn worker(bench: &Bench, imports: &str, body: &str) -> Attempt {
+    let memory = format!(
+        r#"{imports} (memory (export "memory") 16) {}"#,
+        definitions(&["A"])
+    );
+    let world = world(&format!("export {ACTIVITIES};"));
+    attempt(bench.deploy(&world, &format!("{memory} {}", activity(body))))
+}
+
+#[test]
+fn an_activity_ends_as_it_ends() {
+    let bench = Bench::new();
+    let ends = |body: &str| run(&bench, worker(&bench, "", body));
+    assert_eq!(ends(""), Ok(None));
+    let failure = ends("unreachable").unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "Trap: wasm trap: wasm `unreachable` instruction executed"
+    );
+    assert!(failure.retryable);
+    let failure =
+        ends("(if (i32.eq (memory.grow (i32.const 4096)) (i32.const -1)) (then unreachable))")
+            .unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "OutOfMemory: more than the limit of 268435456 bytes of memory"
+    );
+    let not_json = "(i32.store8 (i32.const 1204) (i32.const 1)) (i32.store (i32.const 1208) (i32.const 2048)) (i32.store (i32.const 1212) (i32.const 1))";
+    let failure = ends(not_json).unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "InvalidResult: the result of \"A\" is not JSON"
+    );
+}
+
+fn soon() -> Timestamp {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    Timestamp(u64::try_from(now.as_millis()).unwrap() + 30)
+}
+
+#[test]
+fn an_activity_is_stopped_at_its_deadline_whether_it_computes_or_sleeps() {
+    let bench = Bench::new();
+    let sleep = "(i64.store (i32.const 3096) (i64.const 100000000000))
+         (drop (call $poll (i32.const 3072) (i32.const 3200) (i32.const 1) (i32.const 3300)))";
+    for body in ["(loop $l (br $l))", sleep] {
+        let mut attempt = worker(&bench, WASI, body);
+        attempt.deadline = Some(soon());
+        let failure = run(&bench, attempt).unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "Timeout: attempt 1 of activity \"A\" ran longer than its attempt timeout"
+        );
+        assert!(failure.retryable);
+    }
+}
+
+#[test]
+fn an_activity_that_nobody_waits_for_is_interrupted() {
+    let bench = Bench::new();
+    let attempt = worker(&bench, "", "(loop $l (br $l))");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let interrupt = attempt.interrupt.clone();
+    let failure = runtime.block_on(async {
+        let running = tokio::spawn(bench.wasm.run(attempt.clone()));
+        interrupt.set();
+        running.await.unwrap().unwrap_err()
+    });
+    assert_eq!(failure.kind, "Canceled");
+    assert!(!failure.retryable);
+}

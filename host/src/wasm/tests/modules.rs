@@ -1,0 +1,216 @@
+//! What becomes of modules: at deploy, in the cache, in the pool.
+
+use super::*;
+
+#[test]
+fn a_full_pool_fails_nothing() {
+    let bench = Bench::with(WasmConfig {
+        resident_max: 0,
+        ..WasmConfig::default()
+    });
+    let digest = bench.deploy(
+        &world(&format!("export {ORCHESTRATIONS};")),
+        &orchestration(""),
+    );
+    let mut guests: Vec<_> = (0..70)
+        .map(|_| {
+            bench
+                .wasm
+                .instantiate(digest, &Limits::default(), "i")
+                .unwrap()
+        })
+        .collect();
+    for guest in &mut guests {
+        assert_eq!(live(&mut **guest), Ok(waiting()));
+    }
+}
+
+#[test]
+fn a_missing_module_is_the_hosts_error() {
+    let error = Bench::new()
+        .wasm
+        .instantiate(Digest([1; 32]), &Limits::default(), "i")
+        .err();
+    assert_eq!(
+        error.as_deref(),
+        Some("module 010101010101 cannot be loaded: the hub has no such module")
+    );
+}
+
+#[test]
+fn compiled_code_is_found_again_and_made_again_when_it_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |deploy: Option<&Bench>| {
+        let bench = Bench::with(WasmConfig {
+            cache_dir: Some(dir.path().join("code")),
+            resident_max: 0,
+            ..WasmConfig::default()
+        });
+        if let Some(before) = deploy {
+            *bench.modules.lock().unwrap() = before.modules.lock().unwrap().clone();
+        }
+        bench
+    };
+    let asks = |bench: &Bench, digest| {
+        bench
+            .wasm
+            .instantiate(digest, &Limits::default(), "i")
+            .unwrap();
+        bench
+            .wasm
+            .instantiate(digest, &Limits::default(), "i")
+            .unwrap();
+        bench.asked.load(Ordering::Relaxed)
+    };
+    let first = start(None);
+    let digest = first.deploy(
+        &world(&format!("export {ORCHESTRATIONS};")),
+        &orchestration(""),
+    );
+    assert_eq!(asks(&first, digest), 0);
+    assert_eq!(asks(&start(Some(&first)), digest), 0);
+
+    let file = std::fs::read_dir(dir.path().join("code"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let mut code = std::fs::read(&file).unwrap();
+    let middle = code.len() / 2;
+    code[middle] ^= 1;
+    std::fs::write(&file, code).unwrap();
+    assert_eq!(asks(&start(Some(&first)), digest), 1);
+    assert_eq!(asks(&start(Some(&first)), digest), 0);
+
+    first.wasm.forget(digest);
+    assert!(!file.exists());
+}
+
+#[track_caller]
+fn refused(world: &str, body: &str, expected: &str) {
+    let error = Bench::new()
+        .wasm
+        .inspect(&core_module(world, body))
+        .unwrap_err();
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_module_says_what_it_defines() {
+    let world = world(&format!(
+        "import reach; export {ORCHESTRATIONS}; export {ACTIVITIES};"
+    ));
+    let body = format!(
+        r#"(import "test:guest/reach" "out" (func)) {} {}"#,
+        orchestration(""),
+        activity("")
+    );
+    let inspected = Bench::new()
+        .wasm
+        .inspect(&core_module(&world, &body))
+        .unwrap();
+    let names = |definitions: &[Definition]| {
+        definitions
+            .iter()
+            .map(|d| d.name.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&inspected.orchestrations), ["F"]);
+    assert_eq!(names(&inspected.activities), ["F"]);
+    assert_eq!(inspected.contract, "0.1");
+    assert!(inspected.imports.contains(&"test:guest/reach".to_owned()));
+    assert_eq!(inspected.digest, inspect::digest(&inspected.component));
+    let again = Bench::new().wasm.inspect(&inspected.component).unwrap();
+    assert_eq!(again, inspected);
+}
+
+#[test]
+fn a_component_of_another_world_is_refused() {
+    refused(
+        &world("export run: func();"),
+        r#"(memory (export "memory") 16) (func (export "run"))"#,
+        "the component exports neither perennial:workflow/orchestrations@0.1.0 nor perennial:workflow/activities@0.1.0, but run: \
+         is it a component for another host?",
+    );
+    let next = "package perennial:workflow@0.2.0; interface orchestrations { go: func(); } world guest { export orchestrations; }";
+    refused(
+        next,
+        r#"(memory (export "memory") 16) (func (export "perennial:workflow/orchestrations@0.2.0#go"))"#,
+        "the component exports perennial:workflow/orchestrations@0.2.0, a version of the contract that this host does not know; \
+         it knows 0.1",
+    );
+}
+
+#[test]
+fn effects_in_a_module_without_activities_are_refused() {
+    refused(
+        &world(&format!("import reach; export {ORCHESTRATIONS};")),
+        &format!(
+            r#"(import "test:guest/reach" "out" (func)) {}"#,
+            orchestration("")
+        ),
+        "the component only has orchestrations, which must not have side effects, but imports test:guest/reach: \
+         move what needs them to an activity",
+    );
+}
+
+#[test]
+fn definitions_that_cannot_be_used_are_refused() {
+    let world = world(&format!("export {ORCHESTRATIONS};"));
+    let with = |names: &[&str], body: &str| {
+        format!(
+            r#"(memory (export "memory") 16) {}
+            (func (export "{ORCHESTRATIONS}#definitions") (result i32) {body} (i32.const 16))
+            (func (export "{ORCHESTRATIONS}#advance") (param i32 i32) (result i32) unreachable)"#,
+            definitions(names)
+        )
+    };
+    let unusable = "the component's definitions cannot be used:";
+    refused(
+        &world,
+        &with(&["Go", "Go"], ""),
+        &format!("{unusable} the orchestration \"Go\" is defined twice"),
+    );
+    refused(
+        &world,
+        &with(&[""], ""),
+        &format!("{unusable} an orchestration has an empty name"),
+    );
+    refused(
+        &world,
+        &with(&[], ""),
+        &format!("{unusable} there are none"),
+    );
+    let failed = "the component failed while it was asked what it defines:";
+    refused(
+        &world,
+        &with(&["Go"], "unreachable"),
+        &format!("{failed} Trap: wasm trap: wasm `unreachable` instruction executed"),
+    );
+    refused(
+        &world,
+        &with(&["Go"], "(loop $l (br $l))"),
+        &format!("{failed} OutOfFuel: the turn used up its fuel"),
+    );
+}
+
+#[test]
+fn a_component_with_the_right_names_and_wrong_types_is_refused() {
+    let component = wat::parse_str(format!(
+        r#"(component
+            (core module $m (func (export "f")))
+            (core instance $m (instantiate $m))
+            (func $f (canon lift (core func $m "f")))
+            (instance $i (export "definitions" (func $f)) (export "advance" (func $f)))
+            (export "{ORCHESTRATIONS}" (instance $i)))"#
+    ))
+    .unwrap();
+    let error = Bench::new().wasm.inspect(&component).unwrap_err();
+    assert!(matches!(error, ModuleError::WrongTypes { .. }), "{error}");
+    let cut = Bench::new()
+        .wasm
+        .inspect(&component[..component.len() - 3])
+        .unwrap_err();
+    assert!(matches!(cut, ModuleError::Corrupt(_)), "{cut}");
+}

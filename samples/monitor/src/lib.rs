@@ -1,0 +1,59 @@
+//! A monitor: it looks at a job again and again, with durable timers in between, until the job is done or the time is up.
+
+use perennial_sdk::prelude::*;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Job {
+    name: String,
+    /// It is done at this look.
+    done_at_look: u32,
+    #[serde(default = "half_a_minute")]
+    every_secs: u64,
+    #[serde(default = "an_hour")]
+    give_up_after_secs: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Progress {
+    looks: u32,
+    done: bool,
+}
+
+async fn monitor(ctx: Context, job: Job) -> Result<Progress, Failure> {
+    let deadline = ctx.now() + Duration::from_secs(job.give_up_after_secs);
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let done = ctx.call(look, (job.clone(), looks)).await?;
+        ctx.set_custom_status(Progress { looks, done })?;
+        if done {
+            return Ok(Progress { looks, done });
+        }
+        let next = ctx.now() + Duration::from_secs(job.every_secs);
+        if next > deadline {
+            let message = format!("{} is not done after {looks} looks", job.name);
+            return Err(Failure::new("GaveUp", message));
+        }
+        // It costs nothing while it waits, and goes on wherever the host is then.
+        ctx.timer_at(next).await;
+    }
+}
+
+/// Stands for a request to where the job runs.
+fn look((job, number): (Job, u32)) -> Result<bool, Failure> {
+    Ok(number >= job.done_at_look)
+}
+
+fn half_a_minute() -> u64 {
+    30
+}
+
+fn an_hour() -> u64 {
+    60 * 60
+}
+
+perennial_sdk::export! {
+    orchestrations: { "Monitor" => monitor },
+    activities: { "Look" => look },
+}

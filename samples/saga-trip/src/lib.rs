@@ -1,0 +1,86 @@
+//! A saga: a trip is booked step by step, and when a step fails, the steps before it are undone in reverse.
+
+use perennial_sdk::prelude::*;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Trip {
+    city: String,
+    /// Activities that fail, to see what happens then.
+    #[serde(default)]
+    failing: Vec<String>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Booking {
+    number: String,
+    trip: Trip,
+}
+
+#[derive(Serialize)]
+struct Itinerary {
+    hotel: String,
+    flight: String,
+    car: String,
+}
+
+async fn book_trip(ctx: Context, trip: Trip) -> Result<Itinerary, Failure> {
+    ctx.saga(async |saga| {
+        let hotel = ctx.call(book_hotel, trip.clone()).await?;
+        saga.on_failure(ctx.call(cancel_hotel, hotel.clone()));
+        let flight = ctx.call(book_flight, trip.clone()).await?;
+        saga.on_failure(ctx.call(cancel_flight, flight.clone()));
+        let car = ctx.call(book_car, trip).await?;
+        Ok(Itinerary {
+            hotel: hotel.number,
+            flight: flight.number,
+            car: car.number,
+        })
+    })
+    .await
+}
+
+fn book_hotel(ctx: ActivityContext, trip: Trip) -> Result<Booking, Failure> {
+    book(&ctx, trip, "hotel")
+}
+
+fn book_flight(ctx: ActivityContext, trip: Trip) -> Result<Booking, Failure> {
+    book(&ctx, trip, "flight")
+}
+
+fn book_car(ctx: ActivityContext, trip: Trip) -> Result<Booking, Failure> {
+    book(&ctx, trip, "car")
+}
+
+fn cancel_hotel(ctx: ActivityContext, booking: Booking) -> Result<(), Failure> {
+    check(&ctx, &booking.trip)
+}
+
+fn cancel_flight(ctx: ActivityContext, booking: Booking) -> Result<(), Failure> {
+    check(&ctx, &booking.trip)
+}
+
+fn book(ctx: &ActivityContext, trip: Trip, what: &str) -> Result<Booking, Failure> {
+    check(ctx, &trip)?;
+    let number = format!("{what} in {}", trip.city);
+    Ok(Booking { number, trip })
+}
+
+fn check(ctx: &ActivityContext, trip: &Trip) -> Result<(), Failure> {
+    let name = ctx.activity();
+    if trip.failing.iter().any(|failing| failing == name) {
+        return Err(Failure::new("Refused", format!("{name} was refused")).not_retryable());
+    }
+    Ok(())
+}
+
+perennial_sdk::export! {
+    orchestrations: { "BookTrip" => book_trip },
+    activities: {
+        "BookHotel" => book_hotel,
+        "BookFlight" => book_flight,
+        "BookCar" => book_car,
+        "CancelHotel" => cancel_hotel,
+        "CancelFlight" => cancel_flight,
+    },
+}

@@ -1,0 +1,64 @@
+//! The binary, as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::{root, target};
+
+/// The `perennial` binary, built from its source if that is newer.
+pub fn binary() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let args = ["build", "--release", "--locked", "--quiet", "-p", "perennial"];
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo).args(args).current_dir(root()).output().unwrap();
+        assert!(built.status.success(), "the binary was not built:\n{}", String::from_utf8_lossy(&built.stderr));
+    });
+    target().join("release/perennial")
+}
+
+/// A host in a process of its own. Killed when dropped.
+pub struct Serve {
+    child: Child,
+}
+
+impl Serve {
+    /// Starts `perennial serve` and returns when it says that it is ready.
+    pub fn start(data_dir: &Path, args: &[&str]) -> Self {
+        let mut child = Command::new(binary())
+            .arg("--data-dir")
+            .arg(data_dir)
+            .arg("serve")
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert!(!ready.is_empty(), "the host ended before it was ready");
+        Self { child }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it with SIGKILL, as a crash would, and returns when it is gone.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        // One that is gone already needs neither.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
