@@ -248,7 +248,8 @@ impl Context {
     /// ```
     ///
     /// Nothing is undone if the body succeeds or continues as new, if the saga is dropped, as by a [`race`](crate::race) that it loses, or
-    /// if the instance is terminated. To limit the time of a saga, race inside it and return a failure.
+    /// if the instance is terminated. To limit the time of a saga, race inside it and return a failure. A client that rewinds the instance
+    /// afterwards goes back to the step that failed, and not to before what was undone: restart it instead.
     ///
     /// # Errors
     ///

@@ -72,7 +72,7 @@ async fn nothing_is_granted_unless_it_is() {
     let status = client.wait_for_completion(&id, limit).await.unwrap().ended().unwrap();
     let report: serde_json::Value = status.output_as().unwrap();
     assert_eq!(report["totals"]["words"], 3, "{report}");
-    assert_eq!(report["files"][0]["path"], "a.txt", "{report}");
+    assert_eq!(report["files"][0]["path"], "/data/a.txt", "{report}");
     host.shut_down().await;
 }
 

@@ -26,7 +26,14 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Directory that the task hubs are in
-    #[arg(long, global = true, value_name = "DIR", env = "PERENNIAL_DATA_DIR", default_value = ".perennial", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PERENNIAL_DATA_DIR",
+        default_value = ".perennial",
+        hide_env_values = true
+    )]
     #[arg(help_heading = "Global options")]
     pub(crate) data_dir: PathBuf,
     /// Task hub: 1 to 64 letters, digits and dashes
@@ -137,7 +144,13 @@ pub(crate) struct Deploy {
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// What to log, as `info` or `perennial=debug,warn`
-    #[arg(long, value_name = "FILTER", env = "PERENNIAL_LOG", default_value = "info", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "PERENNIAL_LOG",
+        default_value = "info",
+        hide_env_values = true
+    )]
     pub(crate) log: String,
     /// Log as JSON, a line for each event
     #[arg(long)]

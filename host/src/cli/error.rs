@@ -77,12 +77,24 @@ impl From<Exit> for ExitCode {
 pub(crate) struct Said {
     exit: Exit,
     message: String,
+    causes: Vec<String>,
     hint: Option<String>,
 }
 
 impl Said {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None }
+        Self {
+            exit,
+            message: message.into(),
+            causes: Vec::new(),
+            hint: None,
+        }
+    }
+
+    /// What led to it, nearest first.
+    pub(crate) fn causes(mut self, causes: Vec<String>) -> Self {
+        self.causes = causes;
+        self
     }
 
     /// What to do about it.
@@ -109,23 +121,57 @@ impl std::error::Error for Said {}
 /// Tells an error on stderr, and says how the process ends.
 pub(crate) fn report(error: &anyhow::Error, session: &Session) -> Exit {
     let said = error.downcast_ref::<Said>();
-    let library = error.chain().find_map(|cause| cause.downcast_ref::<perennial::Error>());
-    let exit = said.map(|said| said.exit).or_else(|| library.map(Exit::of)).unwrap_or(Exit::Error);
-    let hint = said.and_then(|said| said.hint.clone()).or_else(|| hint(library?, session));
-    let (message, causes) = sentences(error);
-    tell(exit, &message, &causes, hint.as_deref(), session.output().is_json());
+    let library = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<perennial::Error>());
+    let exit = said
+        .map(|said| said.exit)
+        .or_else(|| library.map(Exit::of))
+        .unwrap_or(Exit::Error);
+    let hint = said
+        .and_then(|said| said.hint.clone())
+        .or_else(|| hint(library?, session));
+    let (message, mut causes) = sentences(error);
+    causes.extend(
+        said.into_iter()
+            .flat_map(|said| said.causes.iter().cloned()),
+    );
+    tell(
+        exit,
+        &message,
+        &causes,
+        hint.as_deref(),
+        session.output().is_json(),
+    );
     exit
 }
 
 /// Tells what is wrong with the command line, or prints the help that was asked for.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    let wants_json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
-    let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+    let wants_json = std::env::args_os()
+        .take_while(|arg| arg != "--")
+        .any(|arg| arg == "--json");
+    let exit = if error.use_stderr() {
+        Exit::Usage
+    } else {
+        Exit::Ok
+    };
     if wants_json && error.use_stderr() {
         let text = error.to_string();
         let message = text.split("\n\n").next().unwrap_or(&text);
-        let message = message.strip_prefix("error: ").unwrap_or(message).split_whitespace().collect::<Vec<_>>().join(" ");
-        tell(exit, &message, &[], Some("`perennial --help` lists the commands"), true);
+        let message = message
+            .strip_prefix("error: ")
+            .unwrap_or(message)
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        tell(
+            exit,
+            &message,
+            &[],
+            Some("`perennial --help` lists the commands"),
+            true,
+        );
     } else {
         // A reader that went away, as in `--help | head`, has what it wanted.
         let _ = error.print();
@@ -157,16 +203,24 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
         return Some("`perennial deploy FILE.wasm` deploys what a file defines, `perennial modules` lists what is deployed".to_owned());
     }
     if error.is_not_found() {
-        return Some(format!("`perennial list` shows the instances of this task hub, {}", hub.display()));
+        return Some(format!(
+            "`perennial list` shows the instances of this task hub, {}",
+            hub.display()
+        ));
     }
     if error.is_already_exists() {
-        return Some("`--reuse any` ends and replaces a live instance; without --id a new id is made".to_owned());
+        return Some(
+            "`--reuse any` ends and replaces a live instance; without --id a new id is made"
+                .to_owned(),
+        );
     }
     if error.is_name_taken() {
         return Some("`perennial deploy --replace` takes it over; `--name` with that module's name deploys a new version of it".to_owned());
     }
     if error.is_owned() {
-        return Some("one host at a time owns a task hub; every other command works beside it".to_owned());
+        return Some(
+            "one host at a time owns a task hub; every other command works beside it".to_owned(),
+        );
     }
     None
 }
@@ -190,11 +244,20 @@ struct ErrorJson<'a> {
 
 fn tell(exit: Exit, message: &str, causes: &[String], hint: Option<&str>, json: bool) {
     if json {
-        let error = ErrorJson { code: exit.name(), exit_code: exit.code(), message, causes, hint };
+        let error = ErrorJson {
+            code: exit.name(),
+            exit_code: exit.code(),
+            message,
+            causes,
+            hint,
+        };
         say(&serde_json::to_string(&ErrorOnly { error }).unwrap_or_default());
         return;
     }
-    say(&format!("{} {message}", crate::cli::output::paint_error("error:")));
+    say(&format!(
+        "{} {message}",
+        crate::cli::output::paint_error("error:")
+    ));
     for cause in causes {
         say(&format!("  because: {cause}"));
     }
@@ -210,14 +273,25 @@ mod tests {
 
     #[test]
     fn a_cause_is_not_told_twice() {
-        let error = anyhow::anyhow!("disk full").context("could not write x: disk full").context("could not deploy");
-        assert_eq!(sentences(&error), ("could not deploy".to_owned(), vec!["could not write x: disk full".to_owned()]));
+        let error = anyhow::anyhow!("disk full")
+            .context("could not write x: disk full")
+            .context("could not deploy");
+        assert_eq!(
+            sentences(&error),
+            (
+                "could not deploy".to_owned(),
+                vec!["could not write x: disk full".to_owned()]
+            )
+        );
     }
 
     #[test]
     fn an_error_keeps_its_exit_code_under_more_context() {
         let failed: Result<(), Said> = Err(Said::new(Exit::TimedOut, "late"));
         let error = failed.context("waiting").expect_err("it failed");
-        assert_eq!(error.downcast_ref::<Said>().map(|said| said.exit), Some(Exit::TimedOut));
+        assert_eq!(
+            error.downcast_ref::<Said>().map(|said| said.exit),
+            Some(Exit::TimedOut)
+        );
     }
 }

@@ -18,8 +18,13 @@ pub(crate) enum Format {
 
 /// Begins to log what passes the filter.
 pub(crate) fn start(filter: &str, format: Format) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(filter).with_context(|| format!("{filter:?} is no filter for the log; write it like info or perennial=debug,warn"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Stderr).with_ansi(output::stderr_has_colors());
+    let filter = EnvFilter::builder().parse(filter).with_context(|| {
+        format!("{filter:?} is no filter for the log; write it like info or perennial=debug,warn")
+    })?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Stderr)
+        .with_ansi(output::stderr_has_colors());
     match format {
         // A second start, as in a test, keeps the first.
         Format::Text => drop(log.try_init()),

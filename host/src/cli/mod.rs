@@ -39,7 +39,9 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(command: args::Command, session: &Session) -> anyhow::Result<Exit> {
     use anyhow::Context;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.context("could not start the threads of the program")?;
     let exit = runtime.block_on(Box::pin(commands::dispatch(command, session)));
     // A read of stdin or of the file that nobody waits for any more must not hold the process back.

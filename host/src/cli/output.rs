@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
-use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
+use comfy_table::{
+    Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, presets,
+};
 use perennial::{Status, Timestamp};
 use serde::Serialize;
 
@@ -24,7 +26,12 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
         let terminal = io::stdout().is_terminal();
-        Self { json, quiet, terminal, colors: terminal && wants_colors() }
+        Self {
+            json,
+            quiet,
+            terminal,
+            colors: terminal && wants_colors(),
+        }
     }
 
     /// Whether data is printed as JSON.
@@ -50,7 +57,11 @@ impl Output {
 
     /// Prints data as JSON: for people to read on a terminal, a line otherwise.
     pub(crate) fn json<T: Serialize>(&self, data: &T) -> anyhow::Result<()> {
-        let text = if self.terminal { serde_json::to_string_pretty(data) } else { serde_json::to_string(data) };
+        let text = if self.terminal {
+            serde_json::to_string_pretty(data)
+        } else {
+            serde_json::to_string(data)
+        };
         self.line(&text.context("could not write the answer as JSON")?)
     }
 
@@ -64,7 +75,9 @@ impl Output {
     /// A table without lines, cut to the width of the terminal: the last column gives way.
     pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<Cell>>) -> anyhow::Result<()> {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_truncation_indicator("...");
+        table
+            .load_style(presets::NOTHING)
+            .set_truncation_indicator("...");
         table.set_content_arrangement(ContentArrangement::Dynamic);
         let bold = |text: &&str| Cell::new(text).add_attribute(Attribute::Bold);
         table.set_header(header.iter().map(bold).collect::<Vec<_>>());
@@ -88,7 +101,10 @@ impl Output {
             table.force_no_tty();
         }
         table.set_width(self.width());
-        let text: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        let text: Vec<String> = table
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect();
         self.line(&text.join("\n"))
     }
 
@@ -121,14 +137,21 @@ impl Output {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colors { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.colors {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn width(&self) -> u16 {
         if !self.terminal {
             return WIDTH_ELSEWHERE;
         }
-        Table::new().width().filter(|width| *width >= 40).unwrap_or(80)
+        Table::new()
+            .width()
+            .filter(|width| *width >= 40)
+            .unwrap_or(80)
     }
 }
 
@@ -159,12 +182,18 @@ fn ansi(status: Status) -> &'static str {
 /// of a megabyte takes a table minutes.
 pub(crate) fn plain(text: &str) -> String {
     const CHARS_MAX: usize = 400;
-    text.chars().take(CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .take(CHARS_MAX)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// A time for people: the second, in UTC.
 pub(crate) fn time(at: Timestamp) -> String {
-    match i64::try_from(at.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) {
+    match i64::try_from(at.0)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+    {
         Some(time) => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         None => "never".to_owned(),
     }
@@ -187,13 +216,21 @@ pub(crate) fn bytes(count: u64) -> String {
     match count {
         0..1_024 => format!("{count} B"),
         1_024..1_048_576 => format!("{}.{} KiB", count / 1_024, count % 1_024 * 10 / 1_024),
-        _ => format!("{}.{} MiB", count / 1_048_576, count % 1_048_576 * 10 / 1_048_576),
+        _ => format!(
+            "{}.{} MiB",
+            count / 1_048_576,
+            count % 1_048_576 * 10 / 1_048_576
+        ),
     }
 }
 
 /// `1 thing`, `2 things`.
 pub(crate) fn count(number: u64, one: &str) -> String {
-    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+    if number == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{number} {one}s")
+    }
 }
 
 /// Says a line on stderr. Where nobody can read it, nothing can be done about that.
@@ -203,7 +240,11 @@ pub(crate) fn say(text: &str) {
 
 /// The word that opens an error.
 pub(crate) fn paint_error(text: &str) -> String {
-    if stderr_has_colors() { format!("\u{1b}[1;31m{text}\u{1b}[0m") } else { text.to_owned() }
+    if stderr_has_colors() {
+        format!("\u{1b}[1;31m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Whether stderr may be coloured.
@@ -223,9 +264,18 @@ mod tests {
     #[test]
     fn spans_and_sizes_are_short() {
         let spans = [0, 12, 1_300, 59_999, 125_000, 7_500_000, 273_600_000].map(span);
-        assert_eq!(spans, ["0ms", "12ms", "1.3s", "59.9s", "2m 5s", "2h 5m", "3d 4h"]);
-        assert_eq!([0, 1_536, 3 << 20].map(bytes), ["0 B", "1.5 KiB", "3.0 MiB"]);
-        assert_eq!([0, 1, 2].map(|n| count(n, "event")), ["0 events", "1 event", "2 events"]);
+        assert_eq!(
+            spans,
+            ["0ms", "12ms", "1.3s", "59.9s", "2m 5s", "2h 5m", "3d 4h"]
+        );
+        assert_eq!(
+            [0, 1_536, 3 << 20].map(bytes),
+            ["0 B", "1.5 KiB", "3.0 MiB"]
+        );
+        assert_eq!(
+            [0, 1, 2].map(|n| count(n, "event")),
+            ["0 events", "1 event", "2 events"]
+        );
     }
 
     #[test]

@@ -32,11 +32,14 @@ impl From<&str> for Source {
 
 /// Reads a payload, if there is to be one, and checks that it is JSON. `option` is what it was given with, such as `--input`.
 pub(crate) fn read(source: Option<&Source>, option: &str) -> anyhow::Result<Option<Json>> {
-    let Some(source) = source else { return Ok(None) };
+    let Some(source) = source else {
+        return Ok(None);
+    };
     let (text, place) = match source {
         Source::Typed(text) => (text.clone(), option.to_owned()),
         Source::File(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("could not read {option} from {}", path.display()))?;
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("could not read {option} from {}", path.display()))?;
             (text, format!("{option} in {}", path.display()))
         }
         Source::Stdin => {
@@ -45,7 +48,9 @@ pub(crate) fn read(source: Option<&Source>, option: &str) -> anyhow::Result<Opti
                 tracing::info!("reading {option} from the terminal");
             }
             let mut text = String::new();
-            stdin.read_to_string(&mut text).with_context(|| format!("could not read {option} from stdin"))?;
+            stdin
+                .read_to_string(&mut text)
+                .with_context(|| format!("could not read {option} from stdin"))?;
             (text, format!("{option} on stdin"))
         }
     };
@@ -67,20 +72,34 @@ fn check(text: &str, place: &str, option: &str) -> anyhow::Result<Json> {
 /// Shows the text, where it breaks off, and what was probably meant.
 fn not_json(text: &str, place: &str, option: &str, error: &serde_json::Error) -> Said {
     if text.trim().is_empty() {
-        let said = Said::new(Exit::Usage, format!("{place} is empty, and nothing at all is not JSON"));
+        let said = Said::new(
+            Exit::Usage,
+            format!("{place} is empty, and nothing at all is not JSON"),
+        );
         return said.hint(format!("leave {option} out for no value, or write null"));
     }
     let mut problem = error.to_string();
     if let Some(end) = problem.rfind(" at line ") {
         problem.truncate(end);
     }
-    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or(text);
+    let line = text
+        .lines()
+        .nth(error.line().saturating_sub(1))
+        .unwrap_or(text);
     let (shown, caret) = around(line, error.column());
-    let at = if text.lines().count() > 1 { format!("line {}: ", error.line()) } else { String::new() };
+    let at = if text.lines().count() > 1 {
+        format!("line {}: ", error.line())
+    } else {
+        String::new()
+    };
     let pad = " ".repeat(at.chars().count() + caret);
-    let said = Said::new(Exit::Usage, format!("{place} is not JSON: {problem}\n  {at}{shown}\n  {pad}^"));
+    let said = Said::new(
+        Exit::Usage,
+        format!("{place} is not JSON: {problem}\n  {at}{shown}\n  {pad}^"),
+    );
     let word = text.trim();
-    let is_word = !word.starts_with(['{', '[', '"', '\'']) && !word.contains(['\n', '\'', '"', '\\']);
+    let is_word =
+        !word.starts_with(['{', '[', '"', '\'']) && !word.contains(['\n', '\'', '"', '\\']);
     if is_word {
         said.hint(format!("a text needs quotes of its own, and those need quotes for the shell: {option} '\"{}\"'", clip(word, 40)))
     } else if word.starts_with(['{', '[']) && !word.contains('"') {
@@ -95,15 +114,27 @@ fn around(line: &str, column: usize) -> (String, usize) {
     const BEFORE: usize = 50;
     const AFTER: usize = 20;
     let printable = |c: char| if c.is_control() { ' ' } else { c };
-    let index = line.char_indices().take_while(|(at, _)| at + 1 < column).count();
+    let index = line
+        .char_indices()
+        .take_while(|(at, _)| at + 1 < column)
+        .count();
     let first = index.saturating_sub(BEFORE);
-    let shown: String = line.chars().skip(first).take(index - first + AFTER).map(printable).collect();
+    let shown: String = line
+        .chars()
+        .skip(first)
+        .take(index - first + AFTER)
+        .map(printable)
+        .collect();
     let cut = if first > 0 { "..." } else { "" };
     (format!("{cut}{shown}"), index - first + cut.len())
 }
 
 fn clip(text: &str, chars: usize) -> String {
-    if text.chars().count() <= chars { text.to_owned() } else { format!("{}...", text.chars().take(chars).collect::<String>()) }
+    if text.chars().count() <= chars {
+        text.to_owned()
+    } else {
+        format!("{}...", text.chars().take(chars).collect::<String>())
+    }
 }
 
 #[cfg(test)]
@@ -115,8 +146,13 @@ mod tests {
         let shown = match read(Some(&Source::Typed(text.to_owned())), "--input") {
             Ok(json) => format!("{json:?}\n"),
             Err(error) => {
-                let said = error.downcast_ref::<Said>().expect("what is typed is the user's to mend");
-                let hint = said.hint_text().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+                let said = error
+                    .downcast_ref::<Said>()
+                    .expect("what is typed is the user's to mend");
+                let hint = said
+                    .hint_text()
+                    .map(|hint| format!("hint: {hint}\n"))
+                    .unwrap_or_default();
                 format!("{said}\n{hint}")
             }
         };
@@ -183,7 +219,10 @@ mod tests {
 
     #[test]
     fn files_and_stdin_have_a_sign_of_their_own() {
-        assert_eq!(Source::from("@order.json"), Source::File("order.json".into()));
+        assert_eq!(
+            Source::from("@order.json"),
+            Source::File("order.json".into())
+        );
         assert_eq!(Source::from("-"), Source::Stdin);
         assert_eq!(Source::from("-1"), Source::Typed("-1".to_owned()));
         assert_eq!(Source::from("\"@\""), Source::Typed("\"@\"".to_owned()));

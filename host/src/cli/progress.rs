@@ -20,7 +20,10 @@ static ON_SCREEN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Writes to stderr without tearing a line of progress apart.
 pub(crate) fn aside<T>(write: impl FnOnce() -> T) -> T {
-    let bar = ON_SCREEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let bar = ON_SCREEN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     match bar {
         Some(bar) => bar.suspend(write),
         None => write(),
@@ -36,7 +39,10 @@ pub(crate) struct Progress {
 enum Way {
     Silent,
     Bar(ProgressBar),
-    Lines { shown: Option<(Status, String)>, at: Instant },
+    Lines {
+        shown: Option<(Status, String)>,
+        at: Instant,
+    },
 }
 
 impl Progress {
@@ -47,7 +53,10 @@ impl Progress {
         } else if io::stderr().is_terminal() {
             Way::Bar(bar(first))
         } else {
-            Way::Lines { shown: None, at: begun }
+            Way::Lines {
+                shown: None,
+                at: begun,
+            }
         };
         Self { way, begun }
     }
@@ -66,8 +75,10 @@ impl Progress {
                 let is_news = shown.as_ref() != Some(&now);
                 let status_changed = shown.as_ref().is_some_and(|(before, _)| *before != now.0);
                 // What is quickly over is not worth a line, and the end is told by who waited for it.
-                if is_news && (status_changed || at.elapsed() >= PLAIN_EVERY) && !status.is_ended() {
-                    say(&format!("{}: {} {}", status.instance_id, now.0, now.1));
+                if is_news && (status_changed || at.elapsed() >= PLAIN_EVERY) && !status.is_ended()
+                {
+                    let line = format!("{}: {} {}", status.instance_id, now.0, now.1);
+                    say(line.trim_end());
                     (*shown, *at) = (Some(now), Instant::now());
                 }
             }
@@ -117,7 +128,12 @@ fn describe(status: &InstanceStatus) -> String {
         text.push_str(shown.as_str());
         text.push_str("  ");
     }
-    let shown: Vec<String> = status.waits_for.iter().take(WAITS_SHOWN).map(ToString::to_string).collect();
+    let shown: Vec<String> = status
+        .waits_for
+        .iter()
+        .take(WAITS_SHOWN)
+        .map(ToString::to_string)
+        .collect();
     if !shown.is_empty() {
         text.push_str("waits for ");
         text.push_str(&shown.join(", "));

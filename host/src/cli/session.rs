@@ -37,7 +37,9 @@ impl Session {
 
     /// The hub's file, for messages.
     pub(crate) fn hub_file(&self) -> PathBuf {
-        self.global.data_dir.join(format!("{}.db", self.global.task_hub))
+        self.global
+            .data_dir
+            .join(format!("{}.db", self.global.task_hub))
     }
 
     /// A client of the hub, whoever runs it.
@@ -49,7 +51,10 @@ impl Session {
     pub(crate) fn warn_if_unhosted(&self, client: &Client, what: &str) -> bool {
         let hosted = client.is_hosted();
         if !hosted {
-            self.output.note(&format!("no host runs task hub {:?}: {what} until `perennial serve` does", self.task_hub()));
+            self.output.note(&format!(
+                "no host runs task hub {:?}: {what} until `perennial serve` does",
+                self.task_hub()
+            ));
         }
         hosted
     }

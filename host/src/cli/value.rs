@@ -33,9 +33,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{text} of what? For seconds write {text}s"));
     }
-    let span: jiff::Span = text.parse().map_err(|_| format!("not a duration; {EXAMPLES}"))?;
+    let span: jiff::Span = text
+        .parse()
+        .map_err(|_| format!("not a duration; {EXAMPLES}"))?;
     let relative = jiff::SpanRelativeTo::days_are_24_hours();
-    let signed = span.to_duration(relative).map_err(|_| format!("months and years differ in length; {EXAMPLES}"))?;
+    let signed = span
+        .to_duration(relative)
+        .map_err(|_| format!("months and years differ in length; {EXAMPLES}"))?;
     Duration::try_from(signed).map_err(|_| "a duration must not be negative".to_owned())
 }
 
@@ -47,11 +51,15 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
         Err(_) => {
             let local = text.parse::<jiff::civil::DateTime>();
             let local = local.map_err(|_| "not a time; write it like 2026-01-31, 2026-01-31T12:00 or 2026-01-31T12:00:00+01:00")?;
-            let zoned = local.to_zoned(TimeZone::UTC).map_err(|error| error.to_string())?;
+            let zoned = local
+                .to_zoned(TimeZone::UTC)
+                .map_err(|error| error.to_string())?;
             zoned.timestamp()
         }
     };
-    u64::try_from(time.as_millisecond()).map(Timestamp).map_err(|_| "times before 1970 do not occur here".to_owned())
+    u64::try_from(time.as_millisecond())
+        .map(Timestamp)
+        .map_err(|_| "times before 1970 do not occur here".to_owned())
 }
 
 /// `HOST[::GUEST][:rw]`.
@@ -63,12 +71,20 @@ pub(crate) fn dir_grant(text: &str) -> Result<DirGrant, String> {
     };
     let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
     if host.is_empty() {
-        return Err("no directory; write it like ./data, ./data::/data or ./data::/data:rw".to_owned());
+        return Err(
+            "no directory; write it like ./data, ./data::/data or ./data::/data:rw".to_owned(),
+        );
     }
     if guest.is_empty() {
-        return Err(format!("no path for the guest after `::`; write it like {host}::/data"));
+        return Err(format!(
+            "no path for the guest after `::`; write it like {host}::/data"
+        ));
     }
-    Ok(DirGrant { host: host.into(), guest: guest.to_owned(), writable })
+    Ok(DirGrant {
+        host: host.into(),
+        guest: guest.to_owned(),
+        writable,
+    })
 }
 
 /// `NAME[=VALUE]`.
@@ -80,7 +96,10 @@ pub(crate) fn env_grant(text: &str) -> Result<EnvGrant, String> {
     if name.is_empty() {
         return Err("no name; write it like NAME or NAME=VALUE".to_owned());
     }
-    Ok(EnvGrant { name: name.to_owned(), value })
+    Ok(EnvGrant {
+        name: name.to_owned(),
+        value,
+    })
 }
 
 /// `KEY=VALUE`.
@@ -93,7 +112,9 @@ pub(crate) fn tag(text: &str) -> Result<(String, String), String> {
 
 /// A status, in any case of letters.
 pub(crate) fn status(text: &str) -> Result<StatusFilter, String> {
-    let never = ["Canceled", "ContinuedAsNew"].iter().any(|name| name.eq_ignore_ascii_case(text));
+    let never = ["Canceled", "ContinuedAsNew"]
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(text));
     match Status::from_name(text) {
         Some(status) => Ok(StatusFilter(Some(status))),
         None if never => Ok(StatusFilter(None)),
@@ -117,7 +138,11 @@ mod tests {
     use super::*;
     use expect_test::{Expect, expect};
 
-    fn check<T: std::fmt::Debug>(parse: impl Fn(&str) -> Result<T, String>, texts: &[&str], expected: Expect) {
+    fn check<T: std::fmt::Debug>(
+        parse: impl Fn(&str) -> Result<T, String>,
+        texts: &[&str],
+        expected: Expect,
+    ) {
         let line = |text: &&str| match parse(text) {
             Ok(value) => format!("{text:?} => {value:?}\n"),
             Err(error) => format!("{text:?} => error: {error}\n"),
@@ -129,7 +154,10 @@ mod tests {
     fn durations_have_units() {
         check(
             limit,
-            &["30s", "5m", "1h30m", "1.5s", "250ms", "2 days", "PT5M", "none", "0s", "30", "", "-5s", "1 month", "soon"],
+            &[
+                "30s", "5m", "1h30m", "1.5s", "250ms", "2 days", "PT5M", "none", "0s", "30", "",
+                "-5s", "1 month", "soon",
+            ],
             expect![[r#"
                 "30s" => Limit(Some(30s))
                 "5m" => Limit(Some(300s))
@@ -182,7 +210,18 @@ mod tests {
     fn a_directory_is_granted_read_only_under_its_own_name_unless_said() {
         check(
             dir_grant,
-            &[".", ".::/data", "./out::/out:rw", "./out:rw", "/a:b::/c", "x::/y:ro", "", "::/data", "x::", ":rw"],
+            &[
+                ".",
+                ".::/data",
+                "./out::/out:rw",
+                "./out:rw",
+                "/a:b::/c",
+                "x::/y:ro",
+                "",
+                "::/data",
+                "x::",
+                ":rw",
+            ],
             expect![[r#"
                 "." => DirGrant { host: ".", guest: ".", writable: false }
                 ".::/data" => DirGrant { host: ".", guest: "/data", writable: false }

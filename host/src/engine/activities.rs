@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::engine::Engine;
 use crate::engine::executor::{Attempt, Interrupt};
 use crate::engine::timers::Due;
-use crate::store::{Change, InstanceKey, Retry, Verdict};
+use crate::store::{Change, InstanceKey, Outcome, Retry, Verdict};
 
 /// How long an attempt may take where the call does not say.
 const ATTEMPT_TIMEOUT: Millis = Millis(5 * 60 * 1_000);
@@ -142,7 +142,7 @@ impl Activities {
     /// How many wait and how many run.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = self.state();
-        (state.ready.len(), state.running.len())
+        (state.ready.len(), state.running.len() + state.ending.len())
     }
 
     /// Starts nothing any more, and gives up what runs: it runs again when the hub is next opened.
@@ -352,17 +352,20 @@ fn try_again(engine: &Arc<Engine>, retry: Retry, ended: Message) {
     let place = (retry.key, retry.task);
     engine.write(Change::Retry(retry), move |change, result| {
         let Change::Retry(retry) = change else { return };
+        if let Ok(Outcome { verdict: Verdict::Nothing, .. }) = &result {
+            return hand_over(&this, place, ended);
+        }
+        // First this, so that an attempt that is due at once is not taken for one that runs.
+        this.activities.state().ending.remove(&place);
         match result {
-            Ok(outcome) if outcome.verdict == Verdict::Done => {
+            Ok(_) => {
                 this.timers.add(retry.due, retry.key, Due::Activity(retry.task));
             }
-            Ok(_) => return hand_over(&this, place, ended),
             // The hub still has the task as it was before this attempt: it runs again when the hub can be written.
             Err(error) => {
                 tracing::warn!(%error, "could not record another attempt");
                 this.timers.try_again(retry.due, retry.key, Due::Activity(retry.task));
             }
         }
-        this.activities.state().ending.remove(&place);
     });
 }

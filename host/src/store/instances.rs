@@ -143,20 +143,29 @@ pub(crate) fn is_live(db: &Connection, key: InstanceKey) -> Result<bool, StoreEr
     })
 }
 
-/// Says why the host cannot go on with an instance.
-pub(crate) fn quarantine(db: &Connection, key: InstanceKey, reason: &str) -> Result<(), StoreError> {
-    db.prepare_cached("UPDATE instance SET quarantine = ?1, status = ?2 WHERE key = ?3 AND status < 3")?
-        .execute(params![reason, status_number(Status::Suspended), key.0])?;
-    Ok(())
+/// Says why the host cannot go on with an instance. Its id, if it still lives.
+pub(crate) fn quarantine(
+    db: &Connection,
+    key: InstanceKey,
+    reason: &str,
+) -> Result<Option<String>, StoreError> {
+    let mut update = db.prepare_cached(
+        "UPDATE instance SET quarantine = ?1, status = ?2 WHERE key = ?3 AND status < 3 RETURNING id",
+    )?;
+    let suspended = status_number(Status::Suspended);
+    Ok(update.query_row(params![reason, suspended, key.0], |row| row.get(0)).optional()?)
 }
 
-/// The host can go on with an instance, which is in this status. What it did to its hosts before is forgotten.
-pub(crate) fn release(db: &Connection, key: InstanceKey, status: Status) -> Result<(), StoreError> {
-    db.prepare_cached(
-        "UPDATE instance SET quarantine = NULL, deliveries = 0, status = ?1 WHERE key = ?2 AND quarantine IS NOT NULL AND status < 3",
-    )?
-    .execute(params![status_number(status), key.0])?;
-    Ok(())
+/// The host can go on with an instance, which is in this status. What it did to its hosts before is forgotten. Its id, if it still lives.
+pub(crate) fn release(
+    db: &Connection,
+    key: InstanceKey,
+    status: Status,
+) -> Result<Option<String>, StoreError> {
+    let mut update = db.prepare_cached(
+        "UPDATE instance SET quarantine = NULL, deliveries = 0, status = ?1 WHERE key = ?2 AND status < 3 RETURNING id",
+    )?;
+    Ok(update.query_row(params![status_number(status), key.0], |row| row.get(0)).optional()?)
 }
 
 /// Takes messages out of an inbox.

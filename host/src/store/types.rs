@@ -75,6 +75,8 @@ pub(crate) struct Effects {
     pub(crate) gone: Vec<InstanceKey>,
     /// The instances that ended by it without a turn of their own, by id.
     pub(crate) ended: Vec<String>,
+    /// The instances whose status changed without a turn, by id.
+    pub(crate) changed: Vec<String>,
     /// Whether rows wait to be deleted.
     pub(crate) garbage: bool,
 }

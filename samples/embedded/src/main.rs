@@ -5,24 +5,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use perennial::{ActivityContext, Client, Failure, Host, InstanceStatus, Module};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-#[derive(serde::Deserialize)]
-struct Notice {
-    to: String,
-    text: String,
-}
-
 /// What `human-approval` calls to tell somebody.
-async fn notify(_: ActivityContext, notice: Notice) -> Result<(), Failure> {
-    println!("to the {}: {}", notice.to, notice.text);
+async fn notify(_: ActivityContext, notice: Value) -> Result<(), Failure> {
+    println!("to the {}: {}", notice["to"], notice["text"]);
     Ok(())
 }
 
 /// Runs two samples on a hub in `data_dir`, and returns what came out.
-async fn run(data_dir: &Path, guests: &Path) -> perennial::Result<Vec<InstanceStatus>> {
+pub(crate) async fn run(data_dir: &Path, guests: &Path) -> perennial::Result<Vec<InstanceStatus>> {
     let host = Host::builder()
         .data_dir(data_dir)
         .activity("Notify", notify)

@@ -37,8 +37,8 @@ const NOTIFY: ActivityName<Notice, ()> = ActivityName::new("Notify");
 async fn approve(ctx: Context, request: Request) -> Result<Outcome, Failure> {
     let patience = Duration::from_secs(request.patience_secs);
     for (to, escalated) in [("manager", false), ("director", true)] {
-        ctx.set_custom_status(format!("waits for the {to}"))?;
         notify(&ctx, to, &request.purpose).await;
+        ctx.set_custom_status(format!("waits for the {to}"))?;
         if let Some(decision) = ctx.event::<Decision>("Decision").within(patience).await? {
             return Ok(Outcome {
                 approved: decision.approved,

@@ -69,7 +69,7 @@ fn book(ctx: &ActivityContext, trip: Trip, what: &str) -> Result<Booking, Failur
 fn check(ctx: &ActivityContext, trip: &Trip) -> Result<(), Failure> {
     let name = ctx.activity();
     if trip.failing.iter().any(|failing| failing == name) {
-        return Err(Failure::new("Refused", format!("{name} was refused")).not_retryable());
+        return Err(Failure::new("Refused", format!("{name} was refused")));
     }
     Ok(())
 }

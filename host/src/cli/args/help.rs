@@ -56,10 +56,14 @@ Examples:
 JSON: [{module, digest, names: [{kind, name, change: new|repointed|unchanged, before}]}]";
 
 pub(super) const MODULES: &str = "\
-IMPORTS shows what reaches outside the sandbox: activities see of it only what GRANTS says.
+`imports` shows what reaches outside the sandbox: activities see of it only what is `granted`.
 
-JSON: [{name, digest, definitions: [{kind, name, version, description, input_schema}], imports,
-        grants: {dirs: [{host, guest, writable}], env, http_hosts}, deployedTime, size}]";
+Examples:
+  perennial modules
+  perennial modules --json | jq -r '.[].name'
+
+JSON: [{name, digest, definitions: [{kind, name, version, description, inputSchema}], imports,
+        grants: {dirs: [{host, guest, writable}], env: [NAME]}, deployedTime, size}]";
 
 pub(super) const SERVE: &str = "\
 One host owns a task hub. Every other command works beside it, and without it too, but then nothing runs. The first signal stops

@@ -20,7 +20,10 @@ pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<
     if output.is_json() {
         output.json(&history)?;
     } else if history.is_empty() {
-        output.note(&format!("nothing has happened yet: instance {:?} is {}", args.id, status.runtime_status));
+        output.note(&format!(
+            "nothing has happened yet: instance {:?} is {}",
+            args.id, status.runtime_status
+        ));
     } else {
         print(&history, output)?;
     }
@@ -29,9 +32,14 @@ pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<
 
 /// Prints a history as a table.
 pub(super) fn print(history: &[HistoryEvent], output: &Output) -> anyhow::Result<()> {
-    let begun = history.first().map_or(Timestamp::default(), |event| event.at);
+    let begun = history
+        .first()
+        .map_or(Timestamp::default(), |event| event.at);
     let mut names = BTreeMap::new();
-    let rows = history.iter().map(|event| row(event, begun, &mut names)).collect();
+    let rows = history
+        .iter()
+        .map(|event| row(event, begun, &mut names))
+        .collect();
     output.table(&["#", "TIME", "EVENT", "TASK", "WHAT"], rows)
 }
 
@@ -56,7 +64,11 @@ fn row(event: &HistoryEvent, begun: Timestamp, names: &mut Names) -> Vec<Cell> {
 
 /// A time since the beginning: to the millisecond in the first minute, then to the second.
 fn clock(ms: u64) -> String {
-    if ms < 60_000 { format!("{}.{:03}s", ms / 1_000, ms % 1_000) } else { span(ms) }
+    if ms < 60_000 {
+        format!("{}.{:03}s", ms / 1_000, ms % 1_000)
+    } else {
+        span(ms)
+    }
 }
 
 /// An event in one line.
@@ -68,15 +80,26 @@ struct Line {
 
 impl Line {
     fn new(what: impl Into<String>) -> Self {
-        Self { task: None, what: what.into(), color: None }
+        Self {
+            task: None,
+            what: what.into(),
+            color: None,
+        }
     }
 
     fn of(task: TaskId, what: impl Into<String>) -> Self {
-        Self { task: Some(task), what: what.into(), color: None }
+        Self {
+            task: Some(task),
+            what: what.into(),
+            color: None,
+        }
     }
 
     fn color(self, color: Color) -> Self {
-        Self { color: Some(color), ..self }
+        Self {
+            color: Some(color),
+            ..self
+        }
     }
 }
 
@@ -85,25 +108,42 @@ fn describe(event: &Event, names: &mut Names) -> Line {
     match event {
         Event::TurnStarted { .. } => Line::new("").color(Color::DarkGrey),
         Event::ExecutionStarted(start) => {
-            let version = start.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+            let version = start
+                .version
+                .as_ref()
+                .map(|version| format!(" {version}"))
+                .unwrap_or_default();
             Line::new(format!("{}{version}{}", start.name, payload(&start.input)))
         }
-        Event::ActivityScheduled { task, name, input, .. } => {
+        Event::ActivityScheduled {
+            task, name, input, ..
+        } => {
             names.insert(*task, name.clone());
             Line::of(*task, format!("{name}{}", payload(input)))
         }
-        Event::ChildScheduled { task, name, instance_id, input, .. } => {
+        Event::ChildScheduled {
+            task,
+            name,
+            instance_id,
+            input,
+            ..
+        } => {
             names.insert(*task, name.clone());
             Line::of(*task, format!("{name} as {instance_id}{}", payload(input)))
         }
-        Event::ActivityCompleted { task, output, run } => {
-            Line::of(*task, format!("{} {}{}", name_of(names, task), attempt(run), arrow(output))).color(Color::Green)
-        }
-        Event::ActivityFailed { task, failure, run } => {
-            Line::of(*task, format!("{} {}: {failure}", name_of(names, task), attempt(run))).color(Color::Red)
-        }
+        Event::ActivityCompleted { task, output, run } => Line::of(
+            *task,
+            format!("{} {}{}", name_of(names, task), attempt(run), arrow(output)),
+        )
+        .color(Color::Green),
+        Event::ActivityFailed { task, failure, run } => Line::of(
+            *task,
+            format!("{} {}: {failure}", name_of(names, task), attempt(run)),
+        )
+        .color(Color::Red),
         Event::ChildCompleted { task, output } => {
-            Line::of(*task, format!("{}{}", name_of(names, task), arrow(output))).color(Color::Green)
+            Line::of(*task, format!("{}{}", name_of(names, task), arrow(output)))
+                .color(Color::Green)
         }
         Event::ChildFailed { task, failure } => {
             Line::of(*task, format!("{}: {failure}", name_of(names, task))).color(Color::Red)
@@ -113,43 +153,81 @@ fn describe(event: &Event, names: &mut Names) -> Line {
             Line::of(*task, format!("due {} UTC", time(*fire_at)))
         }
         Event::TimerFired { task } => Line::of(*task, ""),
-        Event::TaskCanceled { task } => Line::of(*task, name_of(names, task)).color(Color::DarkGrey),
-        Event::ExternalEventRaised { name, data, .. } => Line::new(format!("{name}{}", payload(data))),
-        Event::EventSent { instance_id, name, data } => Line::new(format!("{name} to {instance_id}{}", payload(data))),
-        Event::InstanceStarted { instance_id, name, input, .. } => {
-            Line::new(format!("{name} as {instance_id}{}", payload(input)))
+        Event::TaskCanceled { task } => {
+            Line::of(*task, name_of(names, task)).color(Color::DarkGrey)
         }
+        Event::ExternalEventRaised { name, data, .. } => {
+            Line::new(format!("{name}{}", payload(data)))
+        }
+        Event::EventSent {
+            instance_id,
+            name,
+            data,
+        } => Line::new(format!("{name} to {instance_id}{}", payload(data))),
+        Event::InstanceStarted {
+            instance_id,
+            name,
+            input,
+            ..
+        } => Line::new(format!("{name} as {instance_id}{}", payload(input))),
         Event::CustomStatusSet { value } => Line::new(value.as_ref().map(clip).unwrap_or_default()),
         Event::ExecutionReturned { output } => Line::new(arrow(output).trim_start()),
-        Event::ExecutionCompleted { output } => Line::new(arrow(output).trim_start()).color(Color::Green),
-        Event::ExecutionFailed { failure, cause } => {
-            Line { task: *cause, ..Line::new(failure.to_string()).color(Color::Red) }
+        Event::ExecutionCompleted { output } => {
+            Line::new(arrow(output).trim_start()).color(Color::Green)
         }
-        Event::ExecutionTerminated { reason } => Line::new(reason.clone().unwrap_or_default()).color(Color::Magenta),
+        Event::ExecutionFailed { failure, cause } => Line {
+            task: *cause,
+            ..Line::new(failure.to_string()).color(Color::Red)
+        },
+        Event::ExecutionTerminated { reason } => {
+            Line::new(reason.clone().unwrap_or_default()).color(Color::Magenta)
+        }
         Event::ExecutionSuspended { reason } | Event::ExecutionResumed { reason } => {
             Line::new(reason.clone().unwrap_or_default()).color(Color::Yellow)
         }
         Event::ContinuedAsNew { input, .. } => Line::new(payload(input).trim_start()),
-        Event::InstanceStartSkipped { instance_id, reason } => Line::new(format!("{instance_id}: {reason}")),
-        Event::ChildRetryScheduled { task, attempt, at, failure } => {
-            Line::of(*task, format!("attempt {attempt} at {} UTC, after {failure}", time(*at))).color(Color::Yellow)
-        }
-        Event::ChildRetried { task, attempt, instance_id } => Line::of(*task, format!("attempt {attempt} as {instance_id}")),
+        Event::InstanceStartSkipped {
+            instance_id,
+            reason,
+        } => Line::new(format!("{instance_id}: {reason}")),
+        Event::ChildRetryScheduled {
+            task,
+            attempt,
+            at,
+            failure,
+        } => Line::of(
+            *task,
+            format!("attempt {attempt} at {} UTC, after {failure}", time(*at)),
+        )
+        .color(Color::Yellow),
+        Event::ChildRetried {
+            task,
+            attempt,
+            instance_id,
+        } => Line::of(*task, format!("attempt {attempt} as {instance_id}")),
     }
 }
 
 /// How long an attempt took, and which it was where it was not the first.
 fn attempt(run: &AttemptRun) -> String {
     let took = span(run.ended_at.since(run.started_at).0);
-    if run.attempt > 1 { format!("({took}, attempt {})", run.attempt) } else { format!("({took})") }
+    if run.attempt > 1 {
+        format!("({took}, attempt {})", run.attempt)
+    } else {
+        format!("({took})")
+    }
 }
 
 fn payload(json: &Option<Json>) -> String {
-    json.as_ref().map(|json| format!(" {}", clip(json))).unwrap_or_default()
+    json.as_ref()
+        .map(|json| format!(" {}", clip(json)))
+        .unwrap_or_default()
 }
 
 fn arrow(json: &Option<Json>) -> String {
-    json.as_ref().map(|json| format!(" -> {}", clip(json))).unwrap_or_default()
+    json.as_ref()
+        .map(|json| format!(" -> {}", clip(json)))
+        .unwrap_or_default()
 }
 
 fn clip(json: &Json) -> String {

@@ -30,7 +30,14 @@ pub(super) async fn list(args: List, session: &Session) -> anyhow::Result<Exit> 
         output.note("no instances");
         return Ok(Exit::Ok);
     };
-    let header = ["ID", "ORCHESTRATION", "STATUS", "CREATED (UTC)", "UPDATED (UTC)", "SHOWS"];
+    let header = [
+        "ID",
+        "ORCHESTRATION",
+        "STATUS",
+        "CREATED (UTC)",
+        "UPDATED (UTC)",
+        "SHOWS",
+    ];
     output.table(&header, page.instances.iter().map(row).collect())?;
     if let Some(token) = &page.continuation_token {
         output.note(&format!("there are more: add --continuation-token {token}"));
@@ -88,12 +95,17 @@ async fn counts(client: &Client, session: &Session) -> anyhow::Result<Exit> {
     let output = session.output();
     let counts = client.counts().await?;
     if output.is_json() {
-        let by_name: BTreeMap<&str, u64> = counts.iter().map(|(status, count)| (status.name(), *count)).collect();
+        let by_name: BTreeMap<&str, u64> = counts
+            .iter()
+            .map(|(status, count)| (status.name(), *count))
+            .collect();
         output.json(&by_name)?;
     } else if counts.is_empty() {
         output.note("no instances");
     } else {
-        let rows = counts.iter().map(|(status, count)| vec![status_cell(*status), Cell::new(count)]);
+        let rows = counts
+            .iter()
+            .map(|(status, count)| vec![status_cell(*status), Cell::new(count)]);
         output.table(&["STATUS", "INSTANCES"], rows.collect())?;
     }
     Ok(Exit::Ok)

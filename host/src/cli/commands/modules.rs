@@ -1,6 +1,8 @@
 //! `perennial modules`.
 
-use perennial::{DefinitionKind, Grants, ModuleInfo};
+use perennial::{Definition, DefinitionKind, DirGrant, Grants, ModuleInfo};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::cli::error::Exit;
 use crate::cli::output::{Output, bytes};
@@ -13,7 +15,7 @@ pub(super) async fn modules(session: &Session) -> anyhow::Result<Exit> {
     let output = session.output();
     let modules = session.client()?.modules().await?;
     if output.is_json() {
-        output.json(&modules)?;
+        output.json(&modules.iter().map(ModuleJson::from).collect::<Vec<_>>())?;
     } else if modules.is_empty() {
         output.note("nothing is deployed in this task hub yet: see `perennial deploy --help`");
     }
@@ -31,27 +33,53 @@ pub(super) async fn modules(session: &Session) -> anyhow::Result<Exit> {
 /// A block for each module: what modules define and are granted does not fit into the columns of one table.
 fn show(module: &ModuleInfo, output: &Output) -> anyhow::Result<()> {
     let digest: String = module.digest.chars().take(DIGEST_DIGITS).collect();
-    let deployed: String = module.deployed_time.chars().take("2026-01-31T12:00:00".len()).collect();
+    let deployed: String = module
+        .deployed_time
+        .chars()
+        .take("2026-01-31T12:00:00".len())
+        .collect();
     let mut fields = vec![
         ("module", output.bold(&module.name)),
-        ("digest", format!("{digest}  {}", output.dim(&bytes(module.size)))),
+        (
+            "digest",
+            format!("{digest}  {}", output.dim(&bytes(module.size))),
+        ),
         ("deployed", format!("{} UTC", deployed.replace('T', " "))),
     ];
     let lists = [
-        ("orchestrations", names(module, DefinitionKind::Orchestration)),
+        (
+            "orchestrations",
+            names(module, DefinitionKind::Orchestration),
+        ),
         ("activities", names(module, DefinitionKind::Activity)),
         ("imports", outward(&module.imports)),
         ("granted", granted(&module.grants)),
     ];
-    fields.extend(lists.into_iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| (name, list.join("\n"))));
+    fields.extend(
+        lists
+            .into_iter()
+            .filter(|(_, list)| !list.is_empty())
+            .map(|(name, list)| (name, list.join("\n"))),
+    );
     output.block(&fields)
 }
 
 fn names(module: &ModuleInfo, kind: DefinitionKind) -> Vec<String> {
-    let of_kind = module.definitions.iter().filter(|definition| definition.kind == kind);
-    let line = |definition: &perennial::Definition| {
-        let version = definition.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
-        let description = definition.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+    let of_kind = module
+        .definitions
+        .iter()
+        .filter(|definition| definition.kind == kind);
+    let line = |definition: &Definition| {
+        let version = definition
+            .version
+            .as_ref()
+            .map(|version| format!(" {version}"))
+            .unwrap_or_default();
+        let description = definition
+            .description
+            .as_ref()
+            .map(|text| format!(": {text}"))
+            .unwrap_or_default();
         format!("{}{version}{description}", definition.name)
     };
     of_kind.map(line).collect()
@@ -59,20 +87,104 @@ fn names(module: &ModuleInfo, kind: DefinitionKind) -> Vec<String> {
 
 /// The imports that reach outside the sandbox, in short: `filesystem`, `http`.
 fn outward(imports: &[String]) -> Vec<String> {
-    const OUTWARD: [&str; 4] = ["wasi:filesystem", "wasi:sockets", "wasi:http", "wasi:cli/environment"];
-    let found = OUTWARD.into_iter().filter(|reach| imports.iter().any(|import| import.starts_with(reach)));
-    let names: Vec<&str> = found.map(|reach| reach.rsplit([':', '/']).next().unwrap_or(reach)).collect();
-    if names.is_empty() { Vec::new() } else { vec![names.join(", ")] }
+    const OUTWARD: [&str; 4] = [
+        "wasi:filesystem",
+        "wasi:sockets",
+        "wasi:http",
+        "wasi:cli/environment",
+    ];
+    let found = OUTWARD
+        .into_iter()
+        .filter(|reach| imports.iter().any(|import| import.starts_with(reach)));
+    let names: Vec<&str> = found
+        .map(|reach| reach.rsplit([':', '/']).next().unwrap_or(reach))
+        .collect();
+    if names.is_empty() {
+        Vec::new()
+    } else {
+        vec![names.join(", ")]
+    }
 }
 
 fn granted(grants: &Grants) -> Vec<String> {
-    let dir = |dir: &perennial::DirGrant| {
-        let access = if dir.writable { "read and write" } else { "read" };
+    let dir = |dir: &DirGrant| {
+        let access = if dir.writable {
+            "read and write"
+        } else {
+            "read"
+        };
         format!("{access} {} as {}", dir.host.display(), dir.guest)
     };
     // A value may be a secret; its name is enough to know what is granted.
-    let env = grants.env.iter().map(|(name, _)| format!("see the variable {name}"));
+    let env = grants
+        .env
+        .iter()
+        .map(|(name, _)| format!("see the variable {name}"));
     grants.dirs.iter().map(dir).chain(env).collect()
+}
+
+/// What `--json` prints. A type of its own: scripts rely on it, and it leaves the values of variables out, which may be secrets.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ModuleJson<'a> {
+    name: &'a str,
+    digest: &'a str,
+    definitions: Vec<DefinitionJson<'a>>,
+    imports: &'a [String],
+    grants: GrantsJson<'a>,
+    deployed_time: &'a str,
+    size: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DefinitionJson<'a> {
+    kind: DefinitionKind,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_schema: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct GrantsJson<'a> {
+    dirs: &'a [DirGrant],
+    env: Vec<&'a str>,
+}
+
+impl<'a> From<&'a ModuleInfo> for ModuleJson<'a> {
+    fn from(module: &'a ModuleInfo) -> Self {
+        let definition = |definition: &'a Definition| DefinitionJson {
+            kind: definition.kind,
+            name: &definition.name,
+            version: definition.version.as_deref(),
+            description: definition.description.as_deref(),
+            input_schema: definition
+                .input_schema
+                .as_deref()
+                .and_then(|schema| serde_json::from_str(schema).ok()),
+        };
+        Self {
+            name: &module.name,
+            digest: &module.digest,
+            definitions: module.definitions.iter().map(definition).collect(),
+            imports: &module.imports,
+            grants: GrantsJson {
+                dirs: &module.grants.dirs,
+                env: module
+                    .grants
+                    .env
+                    .iter()
+                    .map(|(name, _)| name.as_str())
+                    .collect(),
+            },
+            deployed_time: &module.deployed_time,
+            size: module.size,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -81,7 +193,15 @@ mod tests {
 
     #[test]
     fn imports_that_matter_reach_outside() {
-        let imports = ["perennial:workflow/logging@0.1.0", "wasi:cli/environment@0.2.6", "wasi:cli/exit@0.2.6", "wasi:filesystem/types@0.2.6"];
-        assert_eq!(outward(&imports.map(str::to_owned)), ["filesystem, environment"]);
+        let imports = [
+            "perennial:workflow/logging@0.1.0",
+            "wasi:cli/environment@0.2.6",
+            "wasi:cli/exit@0.2.6",
+            "wasi:filesystem/types@0.2.6",
+        ];
+        assert_eq!(
+            outward(&imports.map(str::to_owned)),
+            ["filesystem, environment"]
+        );
     }
 }

@@ -21,15 +21,24 @@ pub(super) async fn run(args: Run, session: &Session) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     let (host, client) = open(session).await?;
     let deployment = super::deploy::send(&client, module, grants, false).await?;
-    if deployment.names.iter().any(|name| name.changed || name.before.is_none()) {
-        super::deploy::lines_of(&deployment).iter().take(1).for_each(|line| session.output().note(&format!("deployed {line}")));
+    if deployment
+        .names
+        .iter()
+        .any(|name| name.changed || name.before.is_none())
+    {
+        super::deploy::lines_of(&deployment)
+            .iter()
+            .take(1)
+            .for_each(|line| session.output().note(&format!("deployed {line}")));
     }
     let mut start = client.start(&orchestration).input_json(input);
     if let Some(id) = &args.id {
         start = start.id(id);
     }
     let id = start.await?;
-    session.output().note(&format!("started {orchestration} as {id}"));
+    session
+        .output()
+        .note(&format!("started {orchestration} as {id}"));
 
     let waited = tokio::select! {
         waited = super::wait::until(&client, &id, args.timeout, WaitFor::Completion, session) => waited,
@@ -43,14 +52,19 @@ pub(super) async fn run(args: Run, session: &Session) -> anyhow::Result<Exit> {
 
 /// Becomes the host or, where there is one, its client.
 async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
-    let builder = Host::builder().data_dir(session.data_dir()).task_hub(session.task_hub()).name("perennial run");
+    let builder = Host::builder()
+        .data_dir(session.data_dir())
+        .task_hub(session.task_hub())
+        .name("perennial run");
     match super::serve::start(&builder).await {
         Ok(host) => {
             let client = host.client();
             let others: u64 = super::serve::left(&client).await?.values().sum();
             if others > 0 {
                 let others = crate::cli::output::count(others, "other live instance");
-                session.output().note(&format!("the task hub has {others}, which this process runs too meanwhile"));
+                session.output().note(&format!(
+                    "the task hub has {others}, which this process runs too meanwhile"
+                ));
             }
             Ok((Some(host), client))
         }
@@ -60,28 +74,48 @@ async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
 }
 
 fn choose(module: &Module, named: Option<&str>, file: &Path) -> anyhow::Result<String> {
-    let of_kind = module.definitions().iter().filter(|definition| definition.kind == DefinitionKind::Orchestration);
+    let of_kind = module
+        .definitions()
+        .iter()
+        .filter(|definition| definition.kind == DefinitionKind::Orchestration);
     let names: Vec<&str> = of_kind.map(|definition| definition.name.as_str()).collect();
     let file = file.display();
     let list = names.join(", ");
     match (named, names.as_slice()) {
-        (_, []) => Err(Said::new(Exit::NotFound, format!("{file} defines no orchestration, only activities"))
-            .hint(format!("`perennial deploy {file}` makes them known to the orchestrations of other modules"))
-            .into()),
+        (_, []) => Err(Said::new(
+            Exit::NotFound,
+            format!("{file} defines no orchestration, only activities"),
+        )
+        .hint(format!(
+            "`perennial deploy {file}` makes them known to the orchestrations of other modules"
+        ))
+        .into()),
         (Some(name), _) if names.contains(&name) => Ok(name.to_owned()),
-        (Some(name), _) => Err(Said::new(Exit::NotFound, format!("{file} defines no orchestration {name:?}; it defines {list}")).into()),
+        (Some(name), _) => Err(Said::new(
+            Exit::NotFound,
+            format!("{file} defines no orchestration {name:?}; it defines {list}"),
+        )
+        .into()),
         (None, [only]) => Ok((*only).to_owned()),
-        (None, [first, ..]) => Err(Said::new(Exit::Usage, format!("{file} defines several orchestrations: {list}"))
-            .hint(format!("say which: perennial run {file} {first}"))
-            .into()),
+        (None, [first, ..]) => Err(Said::new(
+            Exit::Usage,
+            format!("{file} defines several orchestrations: {list}"),
+        )
+        .hint(format!("say which: perennial run {file} {first}"))
+        .into()),
     }
 }
 
 fn interrupted(id: &str, hosted_here: bool) -> anyhow::Error {
-    let said = Said::new(Exit::Interrupted, format!("interrupted; instance {id:?} is kept"));
+    let said = Said::new(
+        Exit::Interrupted,
+        format!("interrupted; instance {id:?} is kept"),
+    );
     if hosted_here {
-        said.hint("`perennial serve` goes on with it".to_owned()).into()
+        said.hint("`perennial serve` goes on with it".to_owned())
+            .into()
     } else {
-        said.hint(format!("it goes on: `perennial wait {id}`")).into()
+        said.hint(format!("it goes on: `perennial wait {id}`"))
+            .into()
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use perennial::{Client, Host, HostBuilder, HostStats, Result, Status};
+use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::args::Serve;
@@ -17,10 +18,20 @@ use crate::cli::session::Session;
 const BORROWED_MAX: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exit> {
-    log::start(&args.log, if args.log_json { log::Format::Json } else { log::Format::Text })?;
+    log::start(
+        &args.log,
+        if args.log_json {
+            log::Format::Json
+        } else {
+            log::Format::Text
+        },
+    )?;
     let mut signals = Signals::new()?;
     let begun = Instant::now();
-    let mut builder = Host::builder().data_dir(session.data_dir()).task_hub(session.task_hub()).name("perennial serve");
+    let mut builder = Host::builder()
+        .data_dir(session.data_dir())
+        .task_hub(session.task_hub())
+        .name("perennial serve");
     if let Some(count) = args.max_activities {
         builder = builder.activities_max(count);
     }
@@ -33,7 +44,9 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     let host = start(&builder).await?;
     ready(&host, session).await?;
     signals.next().await;
-    session.output().note("stopping; a second signal stops at once");
+    session
+        .output()
+        .note("stopping; a second signal stops at once");
     // Whoever asks twice does not want to wait: what was committed is safe, and the rest happens again.
     let again = tokio::spawn(async move {
         signals.next().await;
@@ -51,7 +64,9 @@ pub(super) async fn start(builder: &HostBuilder) -> Result<Host> {
     let begun = Instant::now();
     loop {
         match builder.clone().start().await {
-            Err(error) if error.is_owned() && begun.elapsed() < BORROWED_MAX => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(error) if error.is_owned() && begun.elapsed() < BORROWED_MAX => {
+                tokio::time::sleep(Duration::from_millis(50)).await
+            }
             other => return other,
         }
     }
@@ -66,7 +81,10 @@ pub(super) struct Signals {
 impl Signals {
     pub(super) fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("could not listen for signals");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
     }
 
     /// Returns when one of them came.
@@ -78,35 +96,75 @@ impl Signals {
     }
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+#[serde(
+    tag = "event",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+enum EventJson<'a> {
+    Ready {
+        task_hub: &'a str,
+        file: String,
+        pid: u32,
+        instances: u64,
+    },
+    Stopped {
+        task_hub: &'a str,
+        left: BTreeMap<&'static str, u64>,
+        stats: HostStats,
+    },
+}
+
 async fn ready(host: &Host, session: &Session) -> anyhow::Result<()> {
     let live: u64 = left(&host.client()).await?.values().sum();
     let (file, pid) = (host.path().display(), std::process::id());
     if session.output().is_json() {
-        let ready = serde_json::json!({
-            "event": "ready", "taskHub": session.task_hub(), "file": file.to_string(), "pid": pid, "instances": live,
+        let (task_hub, file) = (session.task_hub(), file.to_string());
+        return session.output().json(&EventJson::Ready {
+            task_hub,
+            file,
+            pid,
+            instances: live,
         });
-        return session.output().json(&ready);
     }
     let instances = match live {
         0 => "no live instances".to_owned(),
         live => format!("takes up {}", count(live, "instance")),
     };
-    session.output().line(&format!("ready: {file} (pid {pid}), {instances}"))
+    session
+        .output()
+        .line(&format!("ready: {file} (pid {pid}), {instances}"))
 }
 
 async fn stopped(begun: Instant, stats: HostStats, session: &Session) -> anyhow::Result<()> {
     let left = left(&session.client()?).await?;
     if session.output().is_json() {
-        let stopped = serde_json::json!({ "event": "stopped", "taskHub": session.task_hub(), "left": left, "stats": stats });
-        return session.output().json(&stopped);
+        return session.output().json(&EventJson::Stopped {
+            task_hub: session.task_hub(),
+            left,
+            stats,
+        });
     }
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let did = format!("{}, {}, {}", count(stats.turns, "turn"), count(stats.activity_attempts, "activity attempt"), ended(stats));
-    let remains = match left.iter().map(|(status, number)| format!("{number} {status}")).collect::<Vec<_>>() {
+    let did = format!(
+        "{}, {}, {}",
+        count(stats.turns, "turn"),
+        count(stats.activity_attempts, "activity attempt"),
+        ended(stats)
+    );
+    let remains = match left
+        .iter()
+        .map(|(status, number)| format!("{number} {status}"))
+        .collect::<Vec<_>>()
+    {
         none if none.is_empty() => "nothing is left to do".to_owned(),
         some => format!("left: {}", some.join(", ")),
     };
-    session.output().line(&format!("stopped after {}: {did}; {remains}", span(ms)))
+    session
+        .output()
+        .line(&format!("stopped after {}: {did}; {remains}", span(ms)))
 }
 
 fn ended(stats: HostStats) -> String {
@@ -116,6 +174,10 @@ fn ended(stats: HostStats) -> String {
 /// Live instances by status.
 pub(super) async fn left(client: &Client) -> Result<BTreeMap<&'static str, u64>> {
     let counts = client.counts().await?;
-    let live = counts.into_iter().filter(|(status, _): &(Status, u64)| !status.is_end());
-    Ok(live.map(|(status, number)| (status.name(), number)).collect())
+    let live = counts
+        .into_iter()
+        .filter(|(status, _): &(Status, u64)| !status.is_end());
+    Ok(live
+        .map(|(status, number)| (status.name(), number))
+        .collect())
 }

@@ -1,11 +1,20 @@
 //! `perennial start`.
 
 use perennial::Client;
+use serde::Serialize;
 
 use crate::cli::args::{self, Start, WaitFor};
 use crate::cli::error::Exit;
 use crate::cli::payload;
 use crate::cli::session::Session;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StartedJson<'a> {
+    instance_id: &'a str,
+    name: &'a str,
+    hosted: bool,
+}
 
 pub(super) async fn start(args: Start, session: &Session) -> anyhow::Result<Exit> {
     let output = session.output();
@@ -22,7 +31,11 @@ pub(super) async fn start(args: Start, session: &Session) -> anyhow::Result<Exit
     }
     let hosted = session.warn_if_unhosted(&client, "the instance waits");
     if output.is_json() {
-        output.json(&serde_json::json!({ "instanceId": id, "name": name, "hosted": hosted }))?;
+        output.json(&StartedJson {
+            instance_id: &id,
+            name: &name,
+            hosted,
+        })?;
     } else {
         output.line(&id)?;
     }
@@ -36,7 +49,10 @@ async fn send(args: Start, client: &Client) -> anyhow::Result<String> {
         args::Reuse::Never => perennial::Reuse::Never,
         args::Reuse::Any => perennial::Reuse::Any,
     };
-    let mut start = client.start(args.orchestration).input_json(input).reuse(reuse);
+    let mut start = client
+        .start(args.orchestration)
+        .input_json(input)
+        .reuse(reuse);
     if let Some(id) = args.id {
         start = start.id(id);
     }

@@ -8,7 +8,7 @@ use crate::cli::output::{bytes, count, plain, span, time};
 use crate::cli::progress::and_more;
 use crate::cli::session::Session;
 
-use super::wait::{explain, text_of};
+use super::wait::{causes, text_of};
 
 /// Waits shown to people; the others are counted.
 const WAITS_SHOWN: usize = 8;
@@ -36,32 +36,54 @@ async fn read(client: &Client, args: &Status, session: &Session) -> anyhow::Resu
     if args.history {
         query = query.show_history();
     }
-    query.await?.ok_or_else(|| missing(&args.id, session).into())
+    query
+        .await?
+        .ok_or_else(|| missing(&args.id, session).into())
 }
 
 /// The error of a command that found no instance.
 pub(super) fn missing(id: &str, session: &Session) -> Said {
     let said = Said::new(Exit::NotFound, format!("there is no instance {id:?}"));
-    said.hint(format!("`perennial list` shows the instances of this task hub, {}", session.hub_file().display()))
+    said.hint(format!(
+        "`perennial list` shows the instances of this task hub, {}",
+        session.hub_file().display()
+    ))
 }
 
 fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, String)> {
     let output = session.output();
     let mut fields = vec![
         ("instance", status.instance_id.clone()),
-        ("orchestration", match &status.version {
-            Some(version) => format!("{} {version}", status.name),
-            None => status.name.clone(),
-        }),
+        (
+            "orchestration",
+            match &status.version {
+                Some(version) => format!("{} {version}", status.name),
+                None => status.name.clone(),
+            },
+        ),
         ("status", output.status(status.runtime_status)),
         ("created", format!("{} UTC", time(status.created_at))),
     ];
     if let Some(started) = status.started_at {
-        fields.push(("started", format!("{} UTC{}", time(started), later(status.created_at, started))));
+        fields.push((
+            "started",
+            format!("{} UTC{}", time(started), later(status.created_at, started)),
+        ));
     }
     let from = status.started_at.unwrap_or(status.created_at);
-    let updated = if status.is_ended() { "ended" } else { "updated" };
-    fields.push((updated, format!("{} UTC{}", time(status.last_updated_at), later(from, status.last_updated_at))));
+    let updated = if status.is_ended() {
+        "ended"
+    } else {
+        "updated"
+    };
+    fields.push((
+        updated,
+        format!(
+            "{} UTC{}",
+            time(status.last_updated_at),
+            later(from, status.last_updated_at)
+        ),
+    ));
     if let Some(module) = status.module {
         fields.push(("module", module.short()));
     }
@@ -69,12 +91,30 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
         fields.push(("parent", parent.clone()));
     }
     if !status.tags.is_empty() {
-        let tags: Vec<String> = status.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let tags: Vec<String> = status
+            .tags
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         fields.push(("tags", plain(&tags.join(" "))));
     }
-    fields.push(("history", format!("{}, {}", count(status.history_events, "event"), bytes(status.history_bytes))));
-    let payloads = [("input", &status.input), ("custom status", &status.custom_status)];
-    fields.extend(payloads.into_iter().filter_map(|(name, json)| Some((name, json.as_ref()?.to_string()))));
+    fields.push((
+        "history",
+        format!(
+            "{}, {}",
+            count(status.history_events, "event"),
+            bytes(status.history_bytes)
+        ),
+    ));
+    let payloads = [
+        ("input", &status.input),
+        ("custom status", &status.custom_status),
+    ];
+    fields.extend(
+        payloads
+            .into_iter()
+            .filter_map(|(name, json)| Some((name, json.as_ref()?.to_string()))),
+    );
     if let Some(result) = &status.output {
         match status.runtime_status {
             perennial::Status::Completed => fields.push(("output", result.to_string())),
@@ -82,7 +122,14 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
         }
     }
     if let Some(failure) = &status.failure {
-        fields.push(("failure", explain(failure).trim_start().to_owned()));
+        fields.push(("failure", failure.to_string()));
+        fields.extend(causes(failure).into_iter().map(|cause| ("because", cause)));
+        fields.extend(
+            failure
+                .details
+                .iter()
+                .map(|details| ("details", details.to_string())),
+        );
     }
     if !status.waits_for.is_empty() {
         fields.push(("waits for", waits(status)));
@@ -98,7 +145,12 @@ fn later(from: Timestamp, to: Timestamp) -> String {
 }
 
 fn waits(status: &InstanceStatus) -> String {
-    let mut lines: Vec<String> = status.waits_for.iter().take(WAITS_SHOWN).map(|wait| plain(&wait.to_string())).collect();
+    let mut lines: Vec<String> = status
+        .waits_for
+        .iter()
+        .take(WAITS_SHOWN)
+        .map(|wait| plain(&wait.to_string()))
+        .collect();
     let more = and_more(status.waits_for.len(), lines.len());
     if !more.is_empty() {
         lines.push(more.trim_start().to_owned());

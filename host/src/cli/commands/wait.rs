@@ -16,8 +16,13 @@ pub(super) async fn wait(args: Wait, session: &Session) -> anyhow::Result<Exit> 
     let status = until(&client, &args.id, args.timeout, args.wait_for, session).await?;
     match args.wait_for {
         WaitFor::Completion => ended(&status, session),
-        WaitFor::Start if session.output().is_json() => session.output().json(&status).map(|()| Exit::Ok),
-        WaitFor::Start => session.output().line(status.runtime_status.name()).map(|()| Exit::Ok),
+        WaitFor::Start if session.output().is_json() => {
+            session.output().json(&status).map(|()| Exit::Ok)
+        }
+        WaitFor::Start => session
+            .output()
+            .line(status.runtime_status.name())
+            .map(|()| Exit::Ok),
     }
 }
 
@@ -55,11 +60,19 @@ pub(super) async fn until(
 
 fn timed_out(status: &InstanceStatus, elapsed: Duration) -> Said {
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    let mut message = format!("gave up after {}: instance {:?} is still {}", span(ms), status.instance_id, status.runtime_status);
+    let mut message = format!(
+        "gave up after {}: instance {:?} is still {}",
+        span(ms),
+        status.instance_id,
+        status.runtime_status
+    );
     if let Some(wait) = status.waits_for.first() {
         message.push_str(&format!(" and waits for {wait}"));
     }
-    Said::new(Exit::TimedOut, message).hint(format!("`perennial wait {} --timeout none` waits as long as it takes", status.instance_id))
+    Said::new(Exit::TimedOut, message).hint(format!(
+        "`perennial wait {} --timeout none` waits as long as it takes",
+        status.instance_id
+    ))
 }
 
 /// Prints how an instance ended: its result on stdout, and why there is none as an error.
@@ -75,27 +88,49 @@ pub(super) fn ended(status: &InstanceStatus, session: &Session) -> anyhow::Resul
             None => Ok(Exit::Ok),
         },
         Status::Terminated => {
-            let reason = status.output.as_ref().map(|reason| format!(": {}", text_of(reason))).unwrap_or_default();
-            Err(Said::new(Exit::Error, format!("instance {:?} was terminated{reason}", status.instance_id)).into())
+            let reason = status
+                .output
+                .as_ref()
+                .map(|reason| format!(": {}", text_of(reason)))
+                .unwrap_or_default();
+            Err(Said::new(
+                Exit::Error,
+                format!("instance {:?} was terminated{reason}", status.instance_id),
+            )
+            .into())
         }
         Status::Failed | Status::Pending | Status::Running | Status::Suspended => {
-            let why = status.failure.as_ref().map(explain).unwrap_or_default();
-            let said = Said::new(Exit::Error, format!("instance {:?} is {}{why}", status.instance_id, status.runtime_status));
-            Err(said.hint(format!("`perennial history {}` shows how it came to that", status.instance_id)).into())
+            let said = match &status.failure {
+                Some(failure) => Said::new(
+                    Exit::Error,
+                    format!("instance {:?} failed: {failure}", status.instance_id),
+                )
+                .causes(causes(failure)),
+                None => Said::new(
+                    Exit::Error,
+                    format!(
+                        "instance {:?} is {}",
+                        status.instance_id, status.runtime_status
+                    ),
+                ),
+            };
+            Err(said
+                .hint(format!(
+                    "`perennial history {}` shows how it came to that",
+                    status.instance_id
+                ))
+                .into())
         }
     }
 }
 
-/// A failure with its causes, a line each.
-pub(super) fn explain(failure: &Failure) -> String {
-    let mut text = format!("\n  {failure}");
-    for cause in &failure.causes {
-        text.push_str(&format!("\n  caused by {}: {}", cause.kind, cause.message));
-    }
-    if let Some(details) = &failure.details {
-        text.push_str(&format!("\n  details: {details}"));
-    }
-    text
+/// What led to a failure, nearest first.
+pub(super) fn causes(failure: &Failure) -> Vec<String> {
+    failure
+        .causes
+        .iter()
+        .map(|cause| format!("{}: {}", cause.kind, cause.message))
+        .collect()
 }
 
 /// A JSON text without its quotes, anything else as it is.

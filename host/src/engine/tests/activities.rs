@@ -1,1 +1,348 @@
-//! x
+//! Activities: at least once, and never again once their outcome is known.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::world::*;
+use perennial_core::{Event, Failure, Message, Millis, RetryPolicy, Status};
+
+/// Calls one activity and completes with its outcome.
+fn calls(
+    name: &'static str,
+    policy: Option<RetryPolicy>,
+    timeout: Option<Millis>,
+) -> impl Fn() -> Logic + Send + Sync {
+    move || {
+        let (policy, mut called) = (policy.clone(), false);
+        Box::new(move |seen, out| {
+            if !std::mem::replace(&mut called, true) {
+                out.call_with(name, 7, policy.clone(), timeout);
+            }
+            if seen.has(0) { completes(format!("{:?}", seen.result(0))) } else { waits() }
+        })
+    }
+}
+
+#[test]
+fn an_activity_is_tried_again_until_it_ends_well() {
+    let world = World::with("Call", calls("Third", retry(5, 1_000), None));
+    world.activities.add("Third", |attempt| match attempt.attempt {
+        3 => Ok(None),
+        _ => Err(Failure::retryable("Flaky", "")),
+    });
+    let host = world.open();
+    host.start("Call", "a");
+    for attempt in 1..3 {
+        while host.count("SELECT count(*) FROM task WHERE due IS NOT NULL AND attempt = (SELECT max(attempt) FROM task)") == 0
+            || host.count("SELECT max(attempt) FROM task") != attempt + 1
+        {
+            std::thread::yield_now();
+        }
+        assert_eq!(world.activities.began().len(), attempt as usize, "not before its time");
+        host.advance(1_000);
+    }
+    assert_eq!(host.end("a"), "\"nothing\"");
+    let run = host.events("a").into_iter().find_map(|event| match event {
+        Event::ActivityCompleted { run, .. } => Some(run),
+        _ => None,
+    });
+    assert_eq!(run.unwrap().attempt, 3);
+    host.check_histories();
+}
+
+#[test]
+fn a_retry_survives_a_restart() {
+    let world = World::with("Call", calls("Flaky", retry(3, 1_000), None));
+    let host = world.open();
+    host.start("Call", "a");
+    while host.count("SELECT count(*) FROM task WHERE attempt = 2") == 0 {
+        std::thread::yield_now();
+    }
+    drop(host);
+    let host = world.open();
+    host.advance(1_000);
+    while host.count("SELECT count(*) FROM task WHERE attempt = 3") == 0 {
+        std::thread::yield_now();
+    }
+    drop(host);
+    world.clock.advance(Millis(5_000));
+    let host = world.open();
+    assert_eq!(host.end("a"), "\"Flaky\"");
+    assert_eq!(world.activities.began().iter().map(|(_, attempt)| *attempt).collect::<Vec<_>>(), [1, 2, 3]);
+    host.check_histories();
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_fails_and_is_told() {
+    let world = World::with("Call", calls("Hold", retry(2, 0), Some(Millis(20))));
+    let host = world.open();
+    host.start("Call", "a");
+    let (first, second) = (world.held(), world.held());
+    assert_eq!(host.end("a"), "\"Timeout\"");
+    for held in [first, second] {
+        assert!(held.attempt.interrupt.is_set() && !held.is_awaited());
+    }
+}
+
+#[test]
+fn an_activity_that_panics_in_the_host_fails_its_attempt() {
+    let world = World::with("Call", calls("Panic", retry(2, 0), None));
+    world.activities.add("Panic", |_| panic!("on purpose"));
+    let host = world.open();
+    host.start("Call", "a");
+    assert_eq!(host.end("a"), "\"Panic\"");
+    assert_eq!(host.engine.activities.counts(), (0, 0));
+}
+
+#[test]
+fn unknown_activities_and_results_over_the_limit_fail_their_task() {
+    let mut world = World::with("Call", calls("Nowhere", None, None)).and("Long", calls("Long", retry(5, 0), None));
+    world.config.limits.payload_bytes = 100;
+    world.activities.add("Long", |_| Ok(Some(json("1".repeat(101)))));
+    let host = world.open();
+    host.start("Call", "a");
+    host.start("Long", "b");
+    assert_eq!(host.end("a"), "\"UnknownActivity\"");
+    assert_eq!(host.end("b"), "\"LimitExceeded\"");
+    assert_eq!(world.activities.began().len(), 1, "not tried again");
+}
+
+#[test]
+fn a_cancelled_activity_is_told_and_its_result_is_dropped() {
+    let world = World::with("Cancel", || {
+        Box::new(|seen, out| {
+            if seen.events.is_empty() {
+                out.call("Hold", 1);
+                return waits();
+            }
+            if seen.events.len() == 1 {
+                out.cancel(0);
+                return waits();
+            }
+            completes(seen.results.len())
+        })
+    });
+    let host = world.open();
+    host.start("Cancel", "a");
+    let held = world.held();
+    host.raise("a", "go", 1);
+    host.until("a", |row| row.turns == 2);
+    assert!(held.attempt.interrupt.is_set());
+    held.ends(Ok("1"));
+    host.raise("a", "go", 2);
+    assert_eq!(host.end("a"), "0");
+    host.check_histories();
+}
+
+#[test]
+fn results_of_a_suspended_instance_are_kept_and_no_activity_runs_twice() {
+    for restarts in [false, true] {
+        let mut world = World::with("Fan", || {
+            Box::new(|seen, out| {
+                if seen.results.is_empty() {
+                    for n in 0..6 {
+                        out.call("Hold", n);
+                    }
+                }
+                if seen.results.len() == 6 { completes(6) } else { waits() }
+            })
+        });
+        world.config.activities_max = 3;
+        let mut host = world.open();
+        host.start("Fan", "a");
+        let held: Vec<Held> = (0..3).map(|_| world.held()).collect();
+        host.suspend("a");
+        held.into_iter().for_each(|held| held.ends(Ok("1")));
+        while host.count("SELECT count(*) FROM inbox") < 3 {
+            std::thread::yield_now();
+        }
+        while host.engine.activities.counts() != (0, 0) {
+            std::thread::yield_now();
+        }
+        assert_eq!(world.more_held(), 0, "nothing new starts");
+        if restarts {
+            drop(host);
+            host = world.open();
+            host.idle();
+            assert_eq!(world.more_held(), 0, "nor after a restart");
+        }
+        assert_eq!(host.row("a").unwrap().status, Status::Suspended);
+        host.resume("a");
+        for _ in 0..3 {
+            world.held().ends(Ok("1"));
+        }
+        assert_eq!(host.end("a"), "6");
+        let mut began = world.activities.began();
+        began.sort();
+        began.dedup();
+        assert_eq!((began.len(), world.activities.began().len()), (6, 6));
+        host.check_histories();
+    }
+}
+
+#[test]
+fn results_that_wait_in_memory_are_kept_when_the_host_stops() {
+    let world = World::with("Fan", || {
+        Box::new(|seen, out| {
+            if seen.results.is_empty() {
+                for n in 0..8 {
+                    out.call("Hold", n);
+                }
+            }
+            if seen.results.len() == 8 { completes(8) } else { waits() }
+        })
+    });
+    let host = world.open();
+    host.start("Fan", "a");
+    let held: Vec<Held> = (0..8).map(|_| world.held()).collect();
+    // The workers have no chance to take them.
+    let key = host.row("a").unwrap().key;
+    let slot = host.engine.slots.slot(key);
+    slot.mailbox().phase = crate::engine::slots::SlotPhase::Busy;
+    held.into_iter().for_each(|held| held.ends(Ok("1")));
+    while slot.mailbox().mail.len() < 8 {
+        std::thread::yield_now();
+    }
+    drop(host);
+    let host = world.open();
+    assert_eq!(host.end("a"), "8");
+    assert_eq!(world.activities.began().len(), 8, "none runs again");
+}
+
+#[test]
+fn no_new_attempt_starts_after_the_return() {
+    for restarts in [false, true] {
+        let world = World::with("Return", || {
+            Box::new(|seen, out| {
+                if seen.events.is_empty() {
+                    out.call_with("Flaky", 1, retry(5, 1_000_000), None);
+                    out.call_with("Hold", 1, retry(5, 1_000_000), None);
+                    return waits();
+                }
+                completes("\"returned\"")
+            })
+        });
+        let mut host = world.open();
+        host.start("Return", "a");
+        let held = world.held();
+        while host.count("SELECT count(*) FROM task WHERE attempt = 2") == 0 {
+            std::thread::yield_now();
+        }
+        host.raise("a", "go", 1);
+        let row = host.until("a", |row| row.returned);
+        assert_eq!(row.status, Status::Running);
+        if restarts {
+            drop(host);
+            host = world.open();
+            world.held().ends(Err(Failure::retryable("Late", "")));
+        } else {
+            held.ends(Err(Failure::retryable("Late", "")));
+        }
+        assert_eq!(host.end("a"), "\"returned\"");
+        let failed = host.events("a").into_iter().filter(|event| matches!(event, Event::ActivityFailed { .. }));
+        assert_eq!(failed.count(), 2);
+        host.check_histories();
+    }
+}
+
+#[test]
+fn an_activity_of_an_earlier_execution_takes_nobodys_place() {
+    let mut world = World::with("Loop", || {
+        Box::new(|seen, out| match (seen.number(), seen.events.len()) {
+            (3, 0) if seen.results.is_empty() => {
+                out.call("Echo", 1);
+                waits()
+            }
+            (3, _) => completes(seen.results.len()),
+            (_, 0) => {
+                out.call("Hold", 1);
+                waits()
+            }
+            (n, _) => continues(n + 1, Vec::new()),
+        })
+    });
+    world.config.activities_max = 4;
+    let host = world.open();
+    host.start_with("Loop", "a", 0);
+    let mut late = Vec::new();
+    for n in 0..3 {
+        late.push(world.held());
+        host.raise("a", "go", n);
+    }
+    assert_eq!(host.end("a"), "1");
+    late.into_iter().for_each(|held| held.ends(Ok("1")));
+    while host.engine.activities.counts() != (0, 0) {
+        std::thread::yield_now();
+    }
+    for n in 0..4 {
+        host.start_with("Loop", &format!("b{n}"), 0);
+    }
+    let all: Vec<Held> = (0..4).map(|_| world.held()).collect();
+    assert_eq!(all.len(), 4, "every place is free again");
+}
+
+#[test]
+fn a_queued_activity_may_be_pushed_twice_and_runs_once() {
+    let mut world = World::with("Call", calls("Hold", None, None));
+    world.config.activities_max = 1;
+    let host = world.open();
+    host.start("Call", "a");
+    let first = world.held();
+    host.start("Call", "b");
+    for _ in 0..3 {
+        host.suspend("b");
+        host.resume("b");
+        host.until("b", |row| row.status == Status::Running);
+    }
+    first.ends(Ok("1"));
+    world.held().ends(Ok("2"));
+    assert_eq!((host.end("a"), host.end("b")), ("\"1\"".to_owned(), "\"2\"".to_owned()));
+    assert_eq!(world.activities.began().len(), 2);
+}
+
+#[test]
+fn suspending_and_resuming_at_any_moment_loses_no_activity() {
+    let ran = Arc::new(AtomicU32::new(0));
+    let world = World::with("Chain", chain("Count", 300));
+    let counted = Arc::clone(&ran);
+    world.activities.add("Count", move |attempt| {
+        counted.fetch_add(1, Ordering::AcqRel);
+        Ok(attempt.input)
+    });
+    let host = world.open();
+    host.start("Chain", "a");
+    let mut rounds = 0;
+    while host.row("a").is_some_and(|row| !row.status.is_end()) {
+        rounds += 1;
+        for request in [
+            crate::engine::Request::Suspend { id: "a".to_owned(), reason: None },
+            crate::engine::Request::Resume { id: "a".to_owned(), reason: None },
+        ] {
+            host.submit(request).unwrap();
+        }
+        if host.row("a").unwrap().status == Status::Suspended {
+            host.submit(crate::engine::Request::Resume { id: "a".to_owned(), reason: None }).unwrap();
+        }
+        assert!(rounds < 100_000, "it does not end");
+    }
+    assert_eq!(host.end("a"), "299");
+    assert_eq!(ran.load(Ordering::Acquire), 300, "each ran once");
+    host.check_histories();
+}
+
+#[test]
+fn a_result_that_is_posted_twice_counts_once() {
+    let world = World::with("Chain", chain("Hold", 2));
+    let host = world.open();
+    host.start("Chain", "a");
+    let held = world.held();
+    let (key, task) = (host.row("a").unwrap().key, held.attempt.task);
+    held.ends(Ok("1"));
+    let second = world.held();
+    let run = Default::default();
+    host.engine.post(key, Message::ActivityEnded { task, outcome: Ok(None), run });
+    host.idle();
+    second.ends(Ok("5"));
+    assert_eq!(host.end("a"), "5");
+    host.check_histories();
+}

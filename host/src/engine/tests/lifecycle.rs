@@ -1,1 +1,194 @@
-//! x
+//! Terminate, suspend and resume, in each status.
+
+use std::sync::atomic::Ordering;
+
+use super::world::*;
+use crate::engine::Request;
+use crate::store::Verdict;
+use perennial_core::{Event, Status};
+
+/// An instance that the hub has and that could not begin yet: nothing can make its guest.
+fn pending<'a>(world: &'a World, host: &Host<'a>) {
+    world.programs.broken.store(true, Ordering::Release);
+    // As a child, so that the start is in the hub before its first turn.
+    host.raise("starter", "go", 1);
+    host.until("a", |row| row.quarantine.is_some());
+}
+
+fn world() -> World {
+    World::with("Listen", listens(2)).and("Starter", || {
+        Box::new(|seen, out| {
+            if !seen.events.is_empty() {
+                out.start("Listen", "a");
+            }
+            waits()
+        })
+    })
+}
+
+#[test]
+fn an_instance_is_terminated_in_each_status() {
+    for status in ["pending", "running", "suspended"] {
+        let world = world();
+        let host = world.open();
+        host.start("Starter", "starter");
+        match status {
+            "pending" => pending(&world, &host),
+            "running" => host.start("Listen", "a"),
+            _ => {
+                host.start("Listen", "a");
+                host.suspend("a");
+            }
+        }
+        host.terminate("a");
+        assert_eq!(host.until("a", |row| row.status.is_end()).output.unwrap().as_str(), "\"enough\"", "{status}");
+        assert!(host.row("a").unwrap().quarantine.is_none());
+        assert_eq!(host.row("a").unwrap().started_at.is_some(), status != "pending");
+        let again = host.submit(Request::Terminate { id: "a".to_owned(), reason: None }).unwrap();
+        assert!(matches!(again, Verdict::Rejected(_)));
+        world.programs.broken.store(false, Ordering::Release);
+        host.check_histories();
+    }
+}
+
+#[test]
+fn an_instance_that_could_not_begin_begins_when_it_is_resumed() {
+    let world = world();
+    let host = world.open();
+    host.start("Starter", "starter");
+    pending(&world, &host);
+    host.raise("a", "go", 1);
+    // Nothing has changed: it is tried again, and fails again.
+    host.resume("a");
+    host.idle();
+    assert!(host.row("a").unwrap().quarantine.is_some());
+    world.programs.broken.store(false, Ordering::Release);
+    host.resume("a");
+    host.until("a", |row| row.status == Status::Running);
+    host.raise("a", "go", 2);
+    assert_eq!(host.end("a"), "[1,2]");
+    host.check_histories();
+}
+
+#[test]
+fn a_suspended_instance_takes_nothing_and_loses_nothing() {
+    for restarts in [false, true] {
+        let world = world();
+        let mut host = world.open();
+        host.start("Listen", "a");
+        host.suspend("a");
+        host.raise("a", "go", 1);
+        host.raise("a", "go", 2);
+        host.idle();
+        let row = host.row("a").unwrap();
+        assert_eq!((row.status, row.turns), (Status::Suspended, 2));
+        if restarts {
+            drop(host);
+            host = world.open();
+            host.idle();
+            assert_eq!(host.row("a").unwrap().turns, 2);
+        }
+        let nothing = host.submit(Request::Suspend { id: "a".to_owned(), reason: None }).unwrap();
+        assert_eq!(nothing, Verdict::Nothing);
+        host.resume("a");
+        assert_eq!(host.end("a"), "[1,2]");
+        host.check_histories();
+    }
+}
+
+#[test]
+fn a_suspended_instance_with_a_full_inbox_costs_nothing() {
+    let world = World::with("Listen", listens(2_500));
+    let host = world.open();
+    host.start("Listen", "a");
+    host.suspend("a");
+    let events = (0..2_500).map(|n| {
+        host.engine.submit(Request::RaiseEvent { id: "a".to_owned(), name: "go".to_owned(), data: Some(json(n)) })
+    });
+    world.block_on("all events", futures::future::join_all(events));
+    // It rests: nothing is queued any more although so much waits.
+    host.idle();
+    assert_eq!(host.row("a").unwrap().turns, 2);
+    host.resume("a");
+    host.end("a");
+    host.check_histories();
+}
+
+#[test]
+fn terminate_comes_before_everything_that_waits() {
+    let world = world();
+    let host = world.open();
+    host.start("Listen", "a");
+    let db = rusqlite::Connection::open(world.path()).unwrap();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let commands = [
+        Request::RaiseEvent { id: "a".to_owned(), name: "go".to_owned(), data: None },
+        Request::Suspend { id: "a".to_owned(), reason: None },
+        Request::Terminate { id: "a".to_owned(), reason: None },
+    ];
+    let all = futures::future::join_all(commands.into_iter().map(|command| host.engine.submit(command)));
+    let verdicts = std::thread::scope(|threads| {
+        let all = threads.spawn(|| world.block_on("the verdicts", all));
+        while host.engine.queue().in_flight < 3 {
+            std::thread::yield_now();
+        }
+        db.execute_batch("COMMIT").unwrap();
+        all.join().unwrap()
+    });
+    verdicts.into_iter().for_each(|verdict| assert_eq!(verdict.unwrap(), Verdict::Done));
+    assert_eq!(host.end("a"), "Terminated");
+    assert_eq!(host.events("a").iter().filter(|event| matches!(event, Event::ExternalEventRaised { .. })).count(), 0);
+    host.check_histories();
+}
+
+#[test]
+fn suspend_after_the_return_changes_nothing() {
+    let world = World::with("Return", || {
+        Box::new(|_, out| {
+            out.call("Hold", 1);
+            completes(1)
+        })
+    });
+    let host = world.open();
+    host.start("Return", "a");
+    let held = world.held();
+    assert_eq!(host.submit(Request::Suspend { id: "a".to_owned(), reason: None }).unwrap(), Verdict::Done);
+    host.idle();
+    assert_eq!(host.row("a").unwrap().status, Status::Running);
+    held.ends(Ok("1"));
+    assert_eq!(host.end("a"), "1");
+    host.check_histories();
+}
+
+#[test]
+fn stopping_answers_everyone_and_takes_no_time() {
+    let world = World::with("Fan", || {
+        Box::new(|seen, out| {
+            if seen.results.is_empty() {
+                for n in 0..100 {
+                    out.call("Hold", n);
+                }
+            }
+            waits()
+        })
+    });
+    let host = world.open();
+    let starts: Vec<_> = (0..500)
+        .map(|n| {
+            let engine = std::sync::Arc::clone(&host.engine);
+            world.spawn(async move { engine.submit(start("Fan", &format!("f{n}"), None)).await })
+        })
+        .collect();
+    world.held();
+    drop(host);
+    let mut accepted = 0;
+    for (n, verdict) in starts.into_iter().enumerate() {
+        if let Ok(Verdict::Done) = world.block_on("an answer", verdict).unwrap() {
+            accepted += 1;
+            assert!(world.reader().instance(&format!("f{n}")).unwrap().is_some(), "what was acknowledged is there");
+        }
+    }
+    assert!(accepted > 0);
+    let host = world.open();
+    assert_eq!(host.count("SELECT max(deliveries) FROM task"), 0, "a host that stops in peace blames nothing");
+}

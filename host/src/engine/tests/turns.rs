@@ -26,7 +26,9 @@ fn results_that_arrive_during_a_commit_join_the_next_turn() {
     let world = World::with("Fan", || {
         Box::new(|seen, out| {
             if seen.results.is_empty() {
-                (0..8).for_each(|n| drop(out.call("Hold", n)));
+                for n in 0..8 {
+                    out.call("Hold", n);
+                }
             }
             if seen.results.len() == 8 { completes(8) } else { waits() }
         })
@@ -56,7 +58,9 @@ fn a_wide_fan_out_takes_few_turns() {
     let world = World::with("Fan", || {
         Box::new(|seen, out| {
             if seen.results.is_empty() {
-                (0..2_000).for_each(|n| drop(out.call("Echo", n)));
+                for n in 0..2_000 {
+                    out.call("Echo", n);
+                }
             }
             if seen.results.len() == 2_000 { completes(seen.results.len()) } else { waits() }
         })

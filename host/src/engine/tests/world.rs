@@ -1,13 +1,13 @@
 //! A hub, an engine that owns it, guests that are closures, and activities that do what a test says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use perennial_core::{
-    Action, ActivityCall, Answer, Cause, ChildCall, Digest, Ending, Event, Failure, Guest,
+    Action, ActivityCall, Answer, ChildCall, Digest, Ending, Event, Failure, Guest,
     GuestEvent, Json, Limits, Message, Millis, Mode, OutgoingEvent, RetryPolicy, Reuse, State,
     Status, Stop, TaskId, Timestamp, Turn, Waiting, replay_turn,
 };
@@ -24,7 +24,7 @@ use crate::store::{
 };
 
 /// Longer than anything here takes: a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The module that has every orchestration.
 pub(crate) const MODULE: Digest = Digest([7; 32]);
@@ -96,9 +96,13 @@ impl Out {
     }
 
     pub(crate) fn child(&mut self, name: &str, id: Option<&str>, retry: Option<RetryPolicy>) -> u32 {
+        self.child_with(name, id, None, retry)
+    }
+
+    pub(crate) fn child_with(&mut self, name: &str, id: Option<&str>, input: Option<Json>, retry: Option<RetryPolicy>) -> u32 {
         let (task, name) = (self.task(), name.to_owned());
         let instance_id = id.map(str::to_owned);
-        let call = ChildCall { task, name, version: None, instance_id, input: None, tags: Vec::new(), retry };
+        let call = ChildCall { task, name, version: None, instance_id, input, tags: Vec::new(), retry };
         self.actions.push(Action::CallChild(call));
         task.0
     }
@@ -344,7 +348,8 @@ impl World {
             dir: tempfile::tempdir().unwrap(),
             clock: SimClock::new(self.clock.now()),
             programs: self.programs.clone(),
-            activities: self.activities.clone(),
+            // What ran before the crash is nothing that this world did.
+            activities: Activities { began: Arc::default(), ..self.activities.clone() },
             config: self.config.clone(),
             runtime: Arc::clone(&self.runtime),
         };
@@ -409,6 +414,40 @@ impl World {
     pub(crate) fn block_on<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
         let limited = async { tokio::time::timeout(PATIENCE, future).await };
         self.runtime.block_on(limited).unwrap_or_else(|_| panic!("waited in vain for {what}"))
+    }
+
+    pub(crate) fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+        self.runtime.spawn(future)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The activities whose outcome the hub has, in a history or in an inbox, by idempotency key.
+    pub(crate) fn recorded(&self) -> BTreeSet<String> {
+        let reader = self.reader();
+        let mut recorded = BTreeSet::new();
+        for row in reader.list(&crate::store::ListQuery { limit: 100_000, ..Default::default() }).unwrap() {
+            let key = |task: TaskId| format!("{}:{task}", row.execution_id);
+            for event in reader.turns(row.key, row.execution, 0, u32::MAX).unwrap().iter().flat_map(Turn::events) {
+                if let Event::ActivityCompleted { task, .. } | Event::ActivityFailed { task, .. } = event {
+                    recorded.insert(key(*task));
+                }
+            }
+            for envelope in reader.inbox(row.key, 0, 100_000).unwrap().envelopes {
+                if let Message::ActivityEnded { task, .. } = envelope.message
+                    && task.execution == row.execution
+                {
+                    recorded.insert(key(task.task));
+                }
+            }
+        }
+        recorded
+    }
+
+    pub(crate) fn reader(&self) -> Reader {
+        Reader::open(&self.path()).unwrap()
     }
 
     /// The next attempt of `Hold`.

@@ -96,7 +96,7 @@ async fn spins(_: Context, _: ()) -> Result<(), Failure> {
 async fn allocates(_: Context, _: ()) -> Result<usize, Failure> {
     let mut hoard = Vec::new();
     loop {
-        hoard.push(vec![1u8; 1 << 20]);
+        hoard.push(Vec::<u8>::with_capacity(1 << 20));
         std::hint::black_box(&hoard);
     }
 }

@@ -1,0 +1,684 @@
+//! The command line as a user meets it: what each command prints, where, and with which exit code, with a host and without one.
+
+#[path = "cli/see.rs"]
+mod see;
+
+use std::process::Stdio;
+
+use expect_test::expect;
+
+use crate::see::{Cli, Process, hello, mask, read_line, workloads};
+
+#[test]
+fn run_deploys_starts_waits_and_prints_the_result() {
+    let cli = Cli::new();
+    cli.check(
+        &["run", &hello(), "HelloSequence", "--id", "h1"],
+        expect![[r#"
+        ["Hello Tokyo!","Hello Seattle!","Hello London!"]
+        ! deployed hello-sequence <hex>
+        ! started HelloSequence as h1
+    "#]],
+    );
+    cli.check(&["run", &hello(), "--id", "h2", "--json"], expect![[r#"
+        {"instanceId":"h2","name":"HelloSequence","runtimeStatus":"Completed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","output":["Hello Tokyo!","Hello Seattle!","Hello London!"],"historyEvents":12,"historyBytes":<n>}
+        ! started HelloSequence as h2
+    "#]]);
+    cli.check(
+        &["run", &hello(), "-q"],
+        expect![[r#"
+        ["Hello Tokyo!","Hello Seattle!","Hello London!"]
+    "#]],
+    );
+    cli.check(
+        &["history", "h1"],
+        expect![[r##"
+        #   TIME     EVENT               TASK  WHAT
+         0  <span>  TurnStarted
+         1  <span>  ExecutionStarted          HelloSequence
+         2  <span>  ActivityScheduled      0  SayHello "Tokyo"
+         3  <span>  TurnStarted
+         4  <span>  ActivityCompleted      0  SayHello (<span>) -> "Hello Tokyo!"
+         5  <span>  ActivityScheduled      1  SayHello "Seattle"
+         6  <span>  TurnStarted
+         7  <span>  ActivityCompleted      1  SayHello (<span>) -> "Hello Seattle!"
+         8  <span>  ActivityScheduled      2  SayHello "London"
+         9  <span>  TurnStarted
+        10  <span>  ActivityCompleted      2  SayHello (<span>) -> "Hello London!"
+        11  <span>  ExecutionCompleted        -> ["Hello Tokyo!","Hello Seattle!","Hello London!"]
+    "##]],
+    );
+    cli.check(
+        &["status", "h1"],
+        expect![[r#"
+            instance       h1
+            orchestration  HelloSequence
+            status         Completed
+            created        <date> <time> UTC
+            started        <date> <time> UTC
+            ended          <date> <time> UTC
+            module         <hex>
+            history        12 events, <n> B
+            output         ["Hello Tokyo!","Hello Seattle!","Hello London!"]
+        "#]],
+    );
+    cli.check(
+        &["modules"],
+        expect![[r#"
+        module          hello-sequence
+        digest          <hex>  <n> KiB
+        deployed        <date> <time> UTC
+        orchestrations  HelloSequence
+        activities      SayHello
+        imports         filesystem, environment
+    "#]],
+    );
+}
+
+#[test]
+fn run_says_what_is_wrong_before_it_touches_the_hub() {
+    let cli = Cli::new();
+    cli.check(
+        &["run", "nowhere.wasm"],
+        expect![[r#"
+        ! error: cannot read nowhere.wasm: No such file or directory (os error 2)
+        !   hint: the first argument is the path of a .wasm file
+        exit code Some(1)
+    "#]],
+    );
+    cli.check(
+        &["run", "/dev/null"],
+        expect![[r#"
+        ! error: /dev/null: not a WebAssembly file: it is empty
+        exit code Some(1)
+    "#]],
+    );
+    cli.check(&["run", &hello(), "Hello"], expect![[r#"
+        ! error: GUESTS/hello-sequence.wasm defines no orchestration "Hello"; it defines HelloSequence
+        exit code Some(3)
+    "#]]);
+    cli.check(&["run", &workloads()], expect![[r#"
+        ! error: GUESTS/workloads.wasm defines several orchestrations: Chain, NativeChain, FanOutN, Wait, CountEvents, Sleep, Append, ChildSum, CountDown, Panics, Spins, Allocates, Recurses, AwaitsNothing, CallsUnknown, RunsFailing, Retries, Observes
+        !   hint: say which: perennial run GUESTS/workloads.wasm Chain
+        exit code Some(2)
+    "#]]);
+    cli.check(&["run", &hello(), "--input", "Tokyo"], expect![[r#"
+        ! error: --input is not JSON: expected value
+        !   Tokyo
+        !   ^
+        !   hint: a text needs quotes of its own, and those need quotes for the shell: --input '"Tokyo"'
+        exit code Some(2)
+    "#]]);
+    cli.check(
+        &["run", &hello(), "--input", "@nowhere.json"],
+        expect![[r#"
+        ! error: could not read --input from nowhere.json
+        !   because: No such file or directory (os error 2)
+        exit code Some(1)
+    "#]],
+    );
+    cli.check(
+        &["run", &hello(), "--grant-env", "NOT_SET_ANYWHERE"],
+        expect![[r#"
+        ! error: --grant-env NOT_SET_ANYWHERE: there is no variable NOT_SET_ANYWHERE here
+        !   hint: give it a value: --grant-env NOT_SET_ANYWHERE=VALUE
+        exit code Some(2)
+    "#]],
+    );
+    cli.check(
+        &["run", &hello(), "--timeout", "30"],
+        expect![[r#"
+        ! error: invalid value '30' for '--timeout <DURATION>': 30 of what? For seconds write <span>
+        ! 
+        ! For more information, try '--help'.
+        exit code Some(2)
+    "#]],
+    );
+    assert!(
+        !cli.dir.path().join("default.db").exists(),
+        "nothing of this may make a hub"
+    );
+}
+
+#[test]
+fn without_a_hub_every_command_says_how_to_get_one() {
+    let cli = Cli::new();
+    cli.check(&["list"], expect![[r#"
+        ! error: task hub "default": there is no task hub at DIR/default.db; deploy a module or start a host to make it
+        !   hint: `perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is
+        exit code Some(3)
+    "#]]);
+    cli.check(&["status", "x", "--json"], expect![[r#"
+        ! {"error":{"code":"notFound","exitCode":3,"message":"task hub \"default\": there is no task hub at DIR/default.db; deploy a module or start a host to make it","hint":"`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is"}}
+        exit code Some(3)
+    "#]]);
+    let commands: [&[&str]; 6] = [
+        &["modules"],
+        &["history", "x"],
+        &["list", "--counts"],
+        &["wait", "x"],
+        &["status", "x"],
+        &["list"],
+    ];
+    for args in commands {
+        let output = cli.command(args).output().unwrap();
+        assert_eq!(
+            (output.status.code(), output.stdout.as_slice()),
+            (Some(3), b"".as_slice()),
+            "{args:?}"
+        );
+    }
+    cli.check(
+        &["list", "--task-hub", "a/b"],
+        expect![[r#"
+        ! error: cannot use --task-hub
+        !   because: the task hub name "a/b" must be 1 to 64 letters, digits and dashes
+        exit code Some(2)
+    "#]],
+    );
+}
+
+#[test]
+fn without_a_host_commands_are_kept_and_the_user_is_told() {
+    let cli = Cli::new();
+    cli.check(
+        &["deploy", &workloads(), &hello()],
+        expect![[r#"
+        workloads <hex>
+          orchestration  Chain          new
+          orchestration  NativeChain    new
+          orchestration  FanOutN        new
+          orchestration  Wait           new
+          orchestration  CountEvents    new
+          orchestration  Sleep          new
+          orchestration  Append         new
+          orchestration  ChildSum       new
+          orchestration  CountDown      new
+          orchestration  Panics         new
+          orchestration  Spins          new
+          orchestration  Allocates      new
+          orchestration  Recurses       new
+          orchestration  AwaitsNothing  new
+          orchestration  CallsUnknown   new
+          orchestration  RunsFailing    new
+          orchestration  Retries        new
+          orchestration  Observes       new
+          activity       Echo           new
+          activity       Append         new
+          activity       Fails          new
+          activity       Flaky          new
+        hello-sequence <hex>
+          orchestration  HelloSequence  new
+          activity       SayHello       new
+    "#]],
+    );
+    cli.check(&["deploy", &hello(), "--json"], expect![[r#"
+        [{"module":"hello-sequence","digest":"<hex>","names":[{"kind":"orchestration","name":"HelloSequence","change":"unchanged","before":"<hex>"},{"kind":"activity","name":"SayHello","change":"unchanged","before":"<hex>"}]}]
+    "#]]);
+    cli.check(
+        &["start", "Wait", "--id", "w1", "--tag", "customer=acme"],
+        expect![[r#"
+        w1
+        ! no host runs task hub "default": the instance waits until `perennial serve` does
+    "#]],
+    );
+    cli.check(
+        &["start", "Wait", "--id", "w2", "--json"],
+        expect![[r#"
+            {"instanceId":"w2","name":"Wait","hosted":false}
+            ! no host runs task hub "default": the instance waits until `perennial serve` does
+        "#]],
+    );
+    cli.check(
+        &["start", "Wait", "--id", "w1"],
+        expect![[r#"
+        ! error: instance "w1" exists already and is Pending
+        !   hint: `--reuse any` ends and replaces a live instance; without --id a new id is made
+        exit code Some(4)
+    "#]],
+    );
+    cli.check(&["start", "Weight"], expect![[r#"
+        ! error: there is no orchestration "Weight"; deployed: Allocates, Append, AwaitsNothing, CallsUnknown, Chain, ChildSum, CountDown, CountEvents, FanOutN, HelloSequence, NativeChain, Observes, Panics, Recurses, Retries, RunsFailing, Sleep, Spins, Wait
+        !   hint: `perennial deploy FILE.wasm` deploys what a file defines, `perennial modules` lists what is deployed
+        exit code Some(3)
+    "#]]);
+    cli.check(
+        &["start", "Wait", "--id", "a/b"],
+        expect![[r#"
+        ! error: an instance id must not contain '/': control characters and / \ # ? are not allowed
+        exit code Some(2)
+    "#]],
+    );
+    cli.check(
+        &["status", "w1", "--input"],
+        expect![[r#"
+        instance       w1
+        orchestration  Wait
+        status         Pending
+        created        <date> <time> UTC
+        updated        <date> <time> UTC
+        module         <hex>
+        tags           customer=acme
+        history        0 events, <n> B
+        waits for      a host that runs it
+    "#]],
+    );
+    cli.check(
+        &["history", "w1"],
+        expect![[r#"
+        ! nothing has happened yet: instance "w1" is Pending
+    "#]],
+    );
+    cli.check(&["wait", "w1", "--timeout", "100ms"], expect![[r#"
+        ! no host runs task hub "default": nothing will happen until `perennial serve` does
+        ! error: gave up after <span>: instance "w1" is still Pending and waits for a host that runs it
+        !   hint: `perennial wait w1 --timeout none` waits as long as it takes
+        exit code Some(5)
+    "#]]);
+    cli.check(
+        &["raise-event", "w1", "Go", "--data", "\"now\""],
+        expect![[r#"
+        ! raised "Go" to w1
+        ! no host runs task hub "default": it takes no effect until `perennial serve` does
+    "#]],
+    );
+    cli.check(
+        &["raise-event", "w2", "Go", "--json"],
+        expect![[r#"
+            {"instanceId":"w2","command":"raiseEvent","hosted":false}
+            ! raised "Go" to w2
+            ! no host runs task hub "default": it takes no effect until `perennial serve` does
+        "#]],
+    );
+    cli.check(
+        &["raise-event", "nobody", "Go"],
+        expect![[r#"
+        ! error: there is no instance "nobody"
+        !   hint: `perennial list` shows the instances of this task hub, DIR/default.db
+        exit code Some(3)
+    "#]],
+    );
+    cli.check(
+        &["list", "--status", "pending"],
+        expect![[r#"
+        ID  ORCHESTRATION  STATUS   CREATED (UTC)        UPDATED (UTC)        SHOWS
+        w2  Wait           Pending  <date> <time>  <date> <time>
+        w1  Wait           Pending  <date> <time>  <date> <time>
+    "#]],
+    );
+    cli.check(
+        &["list", "--status", "Canceled"],
+        expect![[r#"
+        ! no instances
+    "#]],
+    );
+    cli.check(&["list", "--limit", "1", "--json"], expect![[r#"
+        {"instances":[{"instanceId":"w2","name":"Wait","runtimeStatus":"Pending","createdTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","historyEvents":0,"historyBytes":<n>}],"continuationToken":"<n>"}
+    "#]]);
+    cli.check(
+        &["list", "--counts"],
+        expect![[r#"
+        STATUS   INSTANCES
+        Pending  2
+    "#]],
+    );
+    cli.check(
+        &["list", "--counts", "--json"],
+        expect![[r#"
+        {"Pending":2}
+    "#]],
+    );
+    cli.check(
+        &["list", "--continuation-token", "nonsense"],
+        expect![[r#"
+        ! error: this continuation token does not belong to this list
+        exit code Some(2)
+    "#]],
+    );
+}
+
+#[test]
+fn beside_a_host_an_instance_lives_its_whole_life() {
+    let cli = Cli::deployed();
+    let _host = cli.serve();
+    cli.check(
+        &["start", "Wait", "--id", "w1"],
+        expect![[r#"
+        w1
+    "#]],
+    );
+    cli.check(
+        &["wait", "w1", "--for", "start"],
+        expect![[r#"
+        Running
+    "#]],
+    );
+    cli.check(
+        &["status", "w1"],
+        expect![[r#"
+            instance       w1
+            orchestration  Wait
+            status         Running
+            created        <date> <time> UTC
+            started        <date> <time> UTC
+            updated        <date> <time> UTC
+            module         <hex>
+            history        2 events, <n> B
+            waits for      external event "Go"
+        "#]],
+    );
+    cli.check(
+        &["suspend", "w1", "--reason", "not now"],
+        expect![[r#"
+        ! suspending w1
+    "#]],
+    );
+    cli.check(
+        &["resume", "w1", "--json"],
+        expect![[r#"
+            {"instanceId":"w1","command":"resume","hosted":true}
+            ! resuming w1
+        "#]],
+    );
+    cli.check(
+        &["raise-event", "w1", "go", "--data", "\"now\""],
+        expect![[r#"
+        ! raised "go" to w1
+    "#]],
+    );
+    cli.check(
+        &["wait", "w1"],
+        expect![[r#"
+        "now"
+    "#]],
+    );
+    cli.check(&["wait", "w1", "--json"], expect![[r#"
+        {"instanceId":"w1","name":"Wait","runtimeStatus":"Completed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","output":"now","historyEvents":7,"historyBytes":<n>}
+    "#]]);
+    cli.check(
+        &["raise-event", "w1", "go"],
+        expect![[r#"
+        ! error: instance "w1": it has ended and is Completed
+        exit code Some(4)
+    "#]],
+    );
+    cli.check(
+        &["terminate", "w1"],
+        expect![[r#"
+        ! error: instance "w1": it has ended and is Completed
+        exit code Some(4)
+    "#]],
+    );
+    cli.check(
+        &["start", "Chain", "--input", "2", "--id", "c1", "--wait"],
+        expect![[r#"
+        c1
+        1
+    "#]],
+    );
+    cli.check(
+        &["history", "c1"],
+        expect![[r#"
+        #  TIME     EVENT               TASK  WHAT
+        0  <span>  TurnStarted
+        1  <span>  ExecutionStarted          Chain 2
+        2  <span>  ActivityScheduled      0  Echo 0
+        3  <span>  TurnStarted
+        4  <span>  ActivityCompleted      0  Echo (<span>) -> 0
+        5  <span>  ActivityScheduled      1  Echo 1
+        6  <span>  TurnStarted
+        7  <span>  ActivityCompleted      1  Echo (<span>) -> 1
+        8  <span>  ExecutionCompleted        -> 1
+    "#]],
+    );
+    cli.check(
+        &["start", "Wait", "--id", "w2"],
+        expect![[r#"
+        w2
+    "#]],
+    );
+    cli.check(
+        &["terminate", "w2", "--reason", "enough", "--wait"],
+        expect![[r#"
+        ! w2 is Terminated
+    "#]],
+    );
+    cli.check(
+        &["wait", "w2"],
+        expect![[r#"
+        ! error: instance "w2" was terminated: enough
+        exit code Some(1)
+    "#]],
+    );
+    cli.check(&["wait", "w2", "--json"], expect![[r#"
+        {"instanceId":"w2","name":"Wait","runtimeStatus":"Terminated","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","output":"enough","historyEvents":3,"historyBytes":<n>}
+        ! {"error":{"code":"error","exitCode":1,"message":"instance \"w2\" was terminated: enough"}}
+        exit code Some(1)
+    "#]]);
+    cli.check(
+        &["list", "--counts"],
+        expect![[r#"
+        STATUS      INSTANCES
+        Completed   2
+        Terminated  1
+    "#]],
+    );
+    cli.check(
+        &["run", &hello(), "--id", "h1"],
+        expect![[r#"
+        ["Hello Tokyo!","Hello Seattle!","Hello London!"]
+        ! deployed hello-sequence <hex>
+        ! started HelloSequence as h1
+    "#]],
+    );
+}
+
+#[test]
+fn a_failure_is_told_with_its_kind_and_exit_code() {
+    let cli = Cli::deployed();
+    cli.check(&["run", &workloads(), "CallsUnknown", "--id", "f1"], expect![[r#"
+        ! started CallsUnknown as f1
+        ! error: instance "f1" failed: UnknownActivity: no deployed module and no registered closure has an activity named "NoSuchActivity"
+        !   hint: `perennial history f1` shows how it came to that
+        exit code Some(1)
+    "#]]);
+    cli.check(&["run", &workloads(), "CallsUnknown", "--id", "f2", "--json", "-q"], expect![[r#"
+        {"instanceId":"f2","name":"CallsUnknown","runtimeStatus":"Failed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","failure":{"kind":"UnknownActivity","message":"no deployed module and no registered closure has an activity named \"NoSuchActivity\"","retryable":false},"historyEvents":6,"historyBytes":<n>}
+        ! {"error":{"code":"error","exitCode":1,"message":"instance \"f2\" failed: UnknownActivity: no deployed module and no registered closure has an activity named \"NoSuchActivity\"","hint":"`perennial history f2` shows how it came to that"}}
+        exit code Some(1)
+    "#]]);
+    cli.check(&["status", "f1"], expect![[r#"
+        instance       f1
+        orchestration  CallsUnknown
+        status         Failed
+        created        <date> <time> UTC
+        started        <date> <time> UTC
+        ended          <date> <time> UTC
+        module         <hex>
+        history        6 events, <n> B
+        failure        UnknownActivity: no deployed module and no registered closure has an activity named "NoSuchActivity"
+    "#]]);
+}
+
+#[test]
+fn input_comes_from_stdin_and_files_too() {
+    let cli = Cli::deployed();
+    let file = cli.dir.path().join("input.json");
+    std::fs::write(&file, "3\n").unwrap();
+    cli.ok(&[
+        "start",
+        "Chain",
+        "--id",
+        "file",
+        "--input",
+        &format!("@{}", file.display()),
+    ]);
+    let stdin = std::fs::File::open(&file).unwrap();
+    let started = cli
+        .command(&["start", "Chain", "--id", "stdin", "--input", "-"])
+        .stdin(stdin)
+        .output()
+        .unwrap();
+    assert!(started.status.success());
+    for id in ["file", "stdin"] {
+        let status = cli.see(&["status", id, "--input", "--json"]);
+        assert!(status.contains("\"input\":3"), "{status}");
+    }
+}
+
+#[test]
+fn a_host_says_when_it_is_ready_and_what_is_left_when_it_stops() {
+    let cli = Cli::deployed();
+    cli.ok(&["start", "Wait", "--id", "w1", "-q"]);
+    let serve = cli
+        .command(&["serve", "--json", "--log", "warn"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut host = Process(serve);
+    let ready = host.line().replace(cli.dir.path().to_str().unwrap(), "DIR");
+    expect![[r#"
+        {"event":"ready","taskHub":"default","file":"DIR/default.db","pid":<n>,"instances":1}
+    "#]]
+    .assert_eq(&mask(&ready));
+    cli.check(
+        &["serve"],
+        expect![[r#"
+            ! error: task hub "default": the task hub is in use by perennial serve (process <n>)
+            !   hint: one host at a time owns a task hub; every other command works beside it
+            exit code Some(4)
+        "#]],
+    );
+    cli.ok(&["wait", "w1", "--for", "start"]);
+    host.signal("TERM");
+    let stopped = host.line();
+    let stats = stopped.find("\"stats\"").unwrap();
+    expect![[r#"{"event":"stopped","taskHub":"default","left":{"Running":1},"#]]
+        .assert_eq(&stopped[..stats]);
+    assert_eq!(host.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_interrupted_run_keeps_its_instance() {
+    let cli = Cli::new();
+    let run = cli
+        .command(&["run", &workloads(), "Wait", "--id", "w1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut run = Process(run);
+    let stderr = run.0.stderr.as_mut().unwrap();
+    while !read_line(stderr).starts_with("started ") {}
+    cli.ok(&["wait", "w1", "--for", "start"]);
+    run.signal("INT");
+    assert_eq!(run.0.wait().unwrap().code(), Some(130));
+    cli.check(
+        &["status", "w1"],
+        expect![[r#"
+            instance       w1
+            orchestration  Wait
+            status         Running
+            created        <date> <time> UTC
+            started        <date> <time> UTC
+            updated        <date> <time> UTC
+            module         <hex>
+            history        2 events, <n> B
+            waits for      external event "Go"
+        "#]],
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let cli = Cli::deployed();
+    let commands: [&[&str]; 3] = [&["modules"], &["--help"], &["modules", "--json"]];
+    for args in commands {
+        let mut child = cli
+            .command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(
+            (output.status.code(), output.stderr.as_slice()),
+            (Some(0), b"".as_slice()),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn a_mistyped_command_line_is_told_as_such() {
+    let cli = Cli::new();
+    cli.check(
+        &["sttus", "x"],
+        expect![[r#"
+        ! error: unrecognized subcommand 'sttus'
+        ! 
+        !   tip: a similar subcommand exists: 'status'
+        ! 
+        ! Usage: perennial [OPTIONS] <COMMAND>
+        ! 
+        ! For more information, try '--help'.
+        exit code Some(2)
+    "#]],
+    );
+    cli.check(&["--json", "status"], expect![[r#"
+        ! {"error":{"code":"usage","exitCode":2,"message":"the following required arguments were not provided: <ID>","hint":"`perennial --help` lists the commands"}}
+        exit code Some(2)
+    "#]]);
+    cli.check(&["list", "--created-from", "yesterday"], expect![[r#"
+        ! error: invalid value 'yesterday' for '--created-from <TIME>': not a time; write it like <date>, 2026-01-31T12:00 or 2026-01-31T12:00:00+01:00
+        ! 
+        ! For more information, try '--help'.
+        exit code Some(2)
+    "#]]);
+    cli.check(
+        &["start", "Wait", "--timeout", "5s"],
+        expect![[r#"
+        ! error: the following required arguments were not provided:
+        !   --wait
+        ! 
+        ! Usage: perennial start --wait --timeout <DURATION> --data-dir <DIR> <ORCHESTRATION>
+        ! 
+        ! For more information, try '--help'.
+        exit code Some(2)
+    "#]],
+    );
+}
+
+#[test]
+fn every_command_has_examples() {
+    let cli = Cli::new();
+    let help = cli.see(&["--help"]);
+    let commands = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = commands
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.len() >= 13, "{help}");
+    for command in commands {
+        let help = cli.see(&[command, "--help"]);
+        assert!(
+            help.contains("\nExamples:\n  perennial "),
+            "{command}: {help}"
+        );
+        assert!(
+            help.contains("JSON: "),
+            "{command} documents what it prints as JSON"
+        );
+    }
+    for code in 0..=5 {
+        assert!(
+            help.contains(&format!("\n  {code}  ")),
+            "exit code {code} is documented"
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! Runs the program as a user does, and tells what one sees.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use expect_test::Expect;
+use perennial_tests::{DataDir, binary, guest};
+
+/// A hub of a test's own, and the program on it.
+pub(crate) struct Cli {
+    pub(crate) dir: DataDir,
+}
+
+impl Cli {
+    pub(crate) fn new() -> Self {
+        Self {
+            dir: DataDir::new(),
+        }
+    }
+
+    /// With the guest `workloads` deployed.
+    pub(crate) fn deployed() -> Self {
+        let cli = Self::new();
+        let deployed = cli
+            .command(&["deploy", "-q", workloads().as_str()])
+            .output()
+            .unwrap();
+        assert!(deployed.status.success(), "{deployed:?}");
+        cli
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(args)
+            .env("PERENNIAL_DATA_DIR", self.dir.path())
+            .stdin(Stdio::null());
+        for variable in ["PERENNIAL_TASK_HUB", "PERENNIAL_LOG", "RUST_BACKTRACE"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// What a user sees: stdout, stderr with `!` before each line, and the exit code where it is not 0.
+    pub(crate) fn see(&self, args: &[&str]) -> String {
+        self.tell(&self.command(args).output().unwrap())
+    }
+
+    fn tell(&self, output: &Output) -> String {
+        let mut told = String::from_utf8(output.stdout.clone()).unwrap();
+        let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+        for line in stderr.lines().filter(|line| !is_progress(line)) {
+            told.push_str(&format!("! {line}\n"));
+        }
+        match output.status.code() {
+            Some(0) => {}
+            code => told.push_str(&format!("exit code {code:?}\n")),
+        }
+        let dir = self.dir.path().to_str().unwrap();
+        let guests = guest("workloads")
+            .parent()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        mask(&told.replace(dir, "DIR").replace(&guests, "GUESTS"))
+    }
+
+    pub(crate) fn check(&self, args: &[&str], expected: Expect) {
+        expected.assert_eq(&self.see(args));
+    }
+
+    /// Runs a command whose output does not matter here.
+    pub(crate) fn ok(&self, args: &[&str]) {
+        let output = self.command(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", self.tell(&output));
+    }
+
+    pub(crate) fn serve(&self) -> Process {
+        let mut process = Process(
+            self.command(&["serve", "--log", "warn"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        );
+        let ready = process.line();
+        assert!(ready.starts_with("ready: "), "{ready}");
+        process
+    }
+}
+
+/// A child that is gone when the test is.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    /// The next line of its stdout. One byte at a time, so that nothing after it is lost.
+    pub(crate) fn line(&mut self) -> String {
+        read_line(self.0.stdout.as_mut().unwrap())
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.0.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that is gone already needs neither.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn read_line(from: &mut impl std::io::Read) -> String {
+    let mut line = String::new();
+    BufReader::with_capacity(1, from)
+        .read_line(&mut line)
+        .unwrap();
+    line
+}
+
+pub(crate) fn workloads() -> String {
+    guest("workloads").to_str().unwrap().to_owned()
+}
+
+pub(crate) fn hello() -> String {
+    guest("hello-sequence").to_str().unwrap().to_owned()
+}
+
+/// How a wait goes is told when it takes long, and how long it takes is the machine's affair.
+fn is_progress(line: &str) -> bool {
+    let (id, rest) = line.split_once(": ").unwrap_or_default();
+    !id.is_empty()
+        && !id.contains(' ')
+        && ["Pending", "Running", "Suspended"]
+            .iter()
+            .any(|status| rest.starts_with(status))
+}
+
+/// Hides what differs from run to run.
+pub(crate) fn mask(text: &str) -> String {
+    let mut masked = String::new();
+    let mut rest = text;
+    let in_word = |c: char| c.is_ascii_alphanumeric() || ".:+-".contains(c);
+    while !rest.is_empty() {
+        let end = rest.find(|c| !in_word(c)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let head = &word[..word.len() - word.trim_start_matches(':').len()];
+        let keep = word[head.len()..].trim_end_matches([':', '.']);
+        let tail = &word[head.len() + keep.len()..];
+        masked.push_str(head);
+        let number_before = NUMBERS_AFTER.iter().any(|key| masked.ends_with(key));
+        let size_after = [" B", " KiB", " MiB"]
+            .iter()
+            .any(|unit| after.starts_with(unit));
+        match kind_of(keep) {
+            _ if (number_before || size_after) && !keep.is_empty() => masked.push_str("<n>"),
+            Some(kind) => masked.push_str(kind),
+            None => masked.push_str(keep),
+        }
+        masked.push_str(tail);
+        let next = after.chars().next().map_or(0, char::len_utf8);
+        masked.push_str(&after[..next]);
+        rest = &after[next..];
+    }
+    // What is less than a millisecond later is not said to be later.
+    masked.replace(" (<span> later)", "")
+}
+
+const NUMBERS_AFTER: [&str; 6] = [
+    "\"historyBytes\":",
+    "\"size\":",
+    "\"pid\":",
+    "(pid ",
+    "(process ",
+    "\"continuationToken\":\"",
+];
+
+fn kind_of(word: &str) -> Option<&'static str> {
+    let shape: String = word
+        .chars()
+        .map(|c| if c.is_ascii_digit() { 'd' } else { c })
+        .collect();
+    let is_hex = word.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) && shape.contains('d');
+    if is_hex && matches!(word.len(), 12 | 32 | 64) {
+        return Some("<hex>");
+    }
+    match shape.as_str() {
+        "dddd-dd-dd" => return Some("<date>"),
+        "dd:dd:dd" => return Some("<time>"),
+        "dddd-dd-ddTdd:dd:dd.dddZ" => return Some("<timestamp>"),
+        _ => {}
+    }
+    let span = word
+        .trim_start_matches('+')
+        .trim_end_matches(['m', 's', 'h']);
+    let is_span = span.len() < word.len()
+        && span.starts_with(|c: char| c.is_ascii_digit())
+        && span.parse::<f64>().is_ok();
+    is_span.then_some("<span>")
+}
