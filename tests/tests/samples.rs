@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use perennial::{
     ActivityContext, Client, Clock as _, DirGrant, Event, Failure, Grants, Host, InstanceStatus,
-    Millis, SimClock, Status, Timestamp, Wait, Waited,
+    Millis, SimClock, Status, SystemClock, Wait, Waited,
 };
 use perennial_tests::{DataDir, guest, module};
 use serde_json::{Value, json};
@@ -45,7 +45,8 @@ impl Stage {
     async fn new(sample: &str, orchestration: &str, input: &Value, between: Between) -> Self {
         let mut stage = Self {
             dir: DataDir::new(),
-            clock: SimClock::new(Timestamp(1_000_000)),
+            // Not in the past: the limit of an attempt is kept by the clock of the machine.
+            clock: SimClock::new(SystemClock.now()),
             notices: Arc::default(),
             between,
             host: None,

@@ -14,6 +14,12 @@ use crate::cli::progress;
 /// Columns of a table that does not go to a terminal, so that a payload of a megabyte does not become a line of one.
 const WIDTH_ELSEWHERE: u16 = 160;
 
+/// Between two columns.
+const GAP: u16 = 2;
+
+/// A last column that is narrower says nothing.
+const LAST_COLUMN_MIN: u16 = 12;
+
 /// Where and how a command prints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -72,26 +78,27 @@ impl Output {
         }
     }
 
-    /// A table without lines, cut to the width of the terminal: the last column gives way.
+    /// A table without lines, cut to the width of the terminal: the last column gives way, and is left out where it has no room at all.
     pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<Cell>>) -> anyhow::Result<()> {
-        let mut table = Table::new();
-        table
-            .load_style(presets::NOTHING)
-            .set_truncation_indicator("...");
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        let bold = |text: &&str| Cell::new(text).add_attribute(Attribute::Bold);
-        table.set_header(header.iter().map(bold).collect::<Vec<_>>());
-        for cells in rows {
-            let mut row = Row::from(cells);
-            row.max_height(1);
-            table.add_row(row);
+        let mut columns = header.len();
+        let mut table = table_of(header, &rows, columns);
+        let widths = table.column_max_content_widths();
+        let before_last: u16 = widths
+            .iter()
+            .take(columns - 1)
+            .map(|width| width + GAP)
+            .sum();
+        let (width, room) = self.room(before_last);
+        let fits = widths.last().is_none_or(|last| *last <= room);
+        if !fits && room < LAST_COLUMN_MIN {
+            columns -= 1;
+            table = table_of(header, &rows, columns);
         }
-        let columns = table.column_iter_mut().count();
         for (i, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, if i + 1 < columns { 2 } else { 0 }));
+            column.set_padding((0, if i + 1 < columns { GAP } else { 0 }));
             // Long texts are cut where the line ends, and not before their last word.
             column.set_delimiter('\u{1}');
-            if i + 1 < columns {
+            if i + 1 < header.len() {
                 column.set_constraint(ColumnConstraint::ContentWidth);
             }
         }
@@ -100,12 +107,24 @@ impl Output {
         } else {
             table.force_no_tty();
         }
-        table.set_width(self.width());
+        table.set_width(width);
         let text: Vec<String> = table
             .lines()
             .map(|line| line.trim_end().to_owned())
             .collect();
         self.line(&text.join("\n"))
+    }
+
+    /// Columns of a line, and how many of them a table's last column has.
+    fn room(&self, before_last: u16) -> (u16, u16) {
+        let width = match self.terminal {
+            true => Table::new()
+                .width()
+                .filter(|width| *width >= 40)
+                .unwrap_or(80),
+            false => WIDTH_ELSEWHERE.max(before_last.saturating_add(WIDTH_ELSEWHERE / 2)),
+        };
+        (width, width.saturating_sub(before_last))
     }
 
     /// Names and values, a line each; a value of several lines is set below its first.
@@ -143,16 +162,23 @@ impl Output {
             text.to_owned()
         }
     }
+}
 
-    fn width(&self) -> u16 {
-        if !self.terminal {
-            return WIDTH_ELSEWHERE;
-        }
-        Table::new()
-            .width()
-            .filter(|width| *width >= 40)
-            .unwrap_or(80)
+/// The first so many columns.
+fn table_of(header: &[&str], rows: &[Vec<Cell>], columns: usize) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_truncation_indicator("...");
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    let bold = |text: &&str| Cell::new(text).add_attribute(Attribute::Bold);
+    table.set_header(header.iter().take(columns).map(bold).collect::<Vec<_>>());
+    for cells in rows {
+        let mut row = Row::from(cells.iter().take(columns).cloned().collect::<Vec<_>>());
+        row.max_height(1);
+        table.add_row(row);
     }
+    table
 }
 
 /// A status in a table.

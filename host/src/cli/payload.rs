@@ -210,8 +210,8 @@ mod tests {
             &long,
             expect![[r#"
                 --input is not JSON: expected value
-                  ...1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, x]
-                                                                        ^
+                  ..., 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, x]
+                                                                       ^
                 hint: the shell takes double quotes away; put single quotes around all of it: --input '{"name": "value"}'
             "#]],
         );

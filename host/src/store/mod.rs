@@ -15,6 +15,8 @@ mod modules;
 mod open;
 mod queries;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod types;
 mod write;
 mod writer;

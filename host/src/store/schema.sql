@@ -84,6 +84,8 @@ CREATE UNIQUE INDEX instance_id ON instance (id);
 CREATE INDEX instance_created ON instance (created_at, key);
 -- Lists and counts by status; the live ones at start-up.
 CREATE INDEX instance_status ON instance (status, created_at, key);
+-- Lists by name.
+CREATE INDEX instance_name ON instance (name, created_at, key);
 -- The children of an instance.
 CREATE INDEX instance_parent ON instance (parent_id) WHERE parent_id IS NOT NULL;
 

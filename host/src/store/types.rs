@@ -208,6 +208,7 @@ pub(crate) struct NewModule {
     pub(crate) digest: Digest,
     pub(crate) component: Vec<u8>,
     pub(crate) contract: String,
+    #[serde(with = "as_json")]
     pub(crate) definitions: Vec<Definition>,
     pub(crate) imports: Vec<String>,
     /// What the module is granted from now on; `None` keeps what its name has.
@@ -247,5 +248,22 @@ pub(crate) fn task_ref(execution: u32, generation: u32, task: u32) -> TaskRef {
         execution,
         generation,
         task: TaskId(task),
+    }
+}
+
+/// Definitions leave out what is absent, which a format without field names cannot express: in a command they are a JSON text.
+mod as_json {
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Definition;
+
+    pub(super) fn serialize<S: Serializer>(definitions: &[Definition], to: S) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(definitions).map_err(S::Error::custom)?.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Definition>, D::Error> {
+        serde_json::from_str(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }

@@ -85,6 +85,12 @@ impl Writer {
         })
     }
 
+    /// Jobs that it has not taken yet.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> u64 {
+        self.faults.queued.load(Ordering::Acquire)
+    }
+
     /// Queues a job. Blocks while the queue is full.
     pub(crate) fn submit(&self, job: Write) {
         let queue = self
@@ -95,6 +101,8 @@ impl Writer {
         let Some(queue) = queue else {
             return job.answer(Err(StoreError::Closed));
         };
+        #[cfg(test)]
+        self.faults.queued.fetch_add(1, Ordering::AcqRel);
         if let Err(lost) = queue.send(job) {
             lost.0.answer(Err(StoreError::Closed));
         }
@@ -154,6 +162,8 @@ impl State {
             {
                 batch.push(next);
             }
+            #[cfg(test)]
+            self.faults.queued.fetch_sub(batch.len() as u64, Ordering::AcqRel);
             self.commit(batch);
         }
         if let Some(db) = self.db.take() {
@@ -310,6 +320,8 @@ pub(crate) mod faults {
         pub(crate) lost: AtomicU64,
         /// The commit that happens and reports an error all the same.
         pub(crate) unheard: AtomicU64,
+        /// Jobs that the writer has not taken yet.
+        pub(super) queued: AtomicU64,
     }
 
     fn is_now(countdown: &AtomicU64) -> bool {

@@ -28,12 +28,13 @@ Exit codes:
   4  the instance, name or task hub is in a state that forbids it
   5  timed out waiting; the instance goes on
 
-JSON: with --json, stdout has data and nothing else, times are RFC 3339 in UTC, and what is absent is left out. An error is one object on
-stderr: {\"error\": {\"code\", \"exitCode\", \"message\", \"causes\", \"hint\"}}.";
+JSON: with --json, stdout has data and nothing else, times are RFC 3339 in UTC, and what is absent is left \
+out. An error is one object on stderr: {\"error\": {\"code\", \"exitCode\", \"message\", \"causes\", \
+\"hint\"}}.";
 
 pub(super) const RUN: &str = "\
-Where a host owns the task hub, the instance runs there. Otherwise this process is the host until the instance has ended; interrupted,
-it keeps the instance, and `perennial serve` goes on with it.
+Where a host owns the task hub, the instance runs there. Otherwise this process is the host until the instance \
+has ended; interrupted, it keeps the instance, and `perennial serve` goes on with it.
 
 Examples:
   perennial run hello.wasm
@@ -42,7 +43,8 @@ Examples:
   perennial run orders.wasm Ship --input @order.json
   echo '\"a text is JSON with quotes\"' | perennial run echo.wasm --input -
 
-Stdout: the result, as the JSON that the orchestration returned. With --json: the instance, as `perennial status --json` shows it.";
+Stdout: the result, as the JSON that the orchestration returned. With --json: the instance, as `perennial \
+status --json` shows it.";
 
 pub(super) const DEPLOY: &str = "\
 Instances that live stay with the module that they started on. Deploying an older file again is the rollback.
@@ -62,13 +64,13 @@ Examples:
   perennial modules
   perennial modules --json | jq -r '.[].name'
 
-JSON: [{name, digest, definitions: [{kind, name, version, description, inputSchema}], imports,
-        grants: {dirs: [{host, guest, writable}], env: [NAME]}, deployedTime, size}]";
+JSON: [{name, digest, definitions: [{kind, name, version, description, inputSchema}], imports, grants: {dirs: \
+[{host, guest, writable}], env: [NAME]}, deployedTime, size}]";
 
 pub(super) const SERVE: &str = "\
-One host owns a task hub. Every other command works beside it, and without it too, but then nothing runs. The first signal stops
-gracefully: what is being committed is committed, and activities that run are interrupted and run again next time. A second signal
-stops at once; nothing that was committed is lost by that.
+One host owns a task hub. Every other command works beside it, and without it too, but then nothing runs. The \
+first signal stops gracefully: what is being committed is committed, and activities that run are interrupted \
+and run again next time. A second signal stops at once; nothing that was committed is lost by that.
 
 Examples:
   perennial serve
@@ -76,7 +78,8 @@ Examples:
   PERENNIAL_DATA_DIR=/var/lib/perennial perennial serve --log-json 2>> perennial.log
 
 Stdout: a line when it is ready, and one when it has stopped.
-JSON: {event: ready, taskHub, file, pid, instances} and {event: stopped, taskHub, left: {STATUS: n}, stats: {turns, ended, ...}}";
+JSON: {event: ready, taskHub, file, pid, instances} and {event: stopped, taskHub, left: {STATUS: n}, stats: \
+{turns, ended, ...}}";
 
 pub(super) const START: &str = "\
 Returns when the start is durable. Nothing runs until a host owns the task hub: see `perennial serve`.
@@ -96,17 +99,18 @@ Examples:
   perennial status order-17 --input --history
   perennial status order-17 --json | jq .waitsFor
 
-JSON: {instanceId, name, runtimeStatus, createdTime, startedTime, lastUpdatedTime, executionId, version, module, input, customStatus,
-       output, failure: {kind, message, retryable, details, trace, causes}, parentInstanceId, tags, waitsFor: [{kind, ...}],
-       historyEvents, historyBytes, history}";
+JSON: {instanceId, name, runtimeStatus, createdTime, startedTime, lastUpdatedTime, executionId, version, \
+module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
+parentInstanceId, tags, waitsFor: [{kind, ...}], historyEvents, historyBytes, history}";
 
 pub(super) const HISTORY: &str = "\
 Examples:
   perennial history order-17
   perennial history order-17 --json | jq '.[] | select(.event == \"ActivityFailed\")'
 
-JSON: [{number, turn, at, event, ...}], with the fields of each kind of event: task, name, input, output, failure, attempt, startedAt,
-       endedAt, fireAt, data, reason and so on. Payloads are whole there; the table cuts them.";
+JSON: [{number, turn, at, event, ...}], with the fields of each kind of event: task, name, input, output, \
+failure, attempt, startedAt, endedAt, fireAt, data, reason and so on. Payloads are whole there; the table cuts \
+them.";
 
 pub(super) const LIST: &str = "\
 Times are ISO 8601, with or without seconds and zone; UTC where there is none.
@@ -116,7 +120,8 @@ Examples:
   perennial list --prefix order- --created-from 2026-01-31 --created-to 2026-02-01T12:00+01:00
   perennial list --counts
 
-JSON: {instances: [as status shows it, without input, waitsFor and history], continuationToken}; with --counts, {STATUS: n}";
+JSON: {instances: [as status shows it, without input, waitsFor and history], continuationToken}; with \
+--counts, {STATUS: n}";
 
 pub(super) const WAIT: &str = "\
 Examples:

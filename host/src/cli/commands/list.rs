@@ -30,14 +30,7 @@ pub(super) async fn list(args: List, session: &Session) -> anyhow::Result<Exit> 
         output.note("no instances");
         return Ok(Exit::Ok);
     };
-    let header = [
-        "ID",
-        "ORCHESTRATION",
-        "STATUS",
-        "CREATED (UTC)",
-        "UPDATED (UTC)",
-        "SHOWS",
-    ];
+    let header = ["ID", "ORCHESTRATION", "STATUS", "CREATED (UTC)", "SHOWS"];
     output.table(&header, page.instances.iter().map(row).collect())?;
     if let Some(token) = &page.continuation_token {
         output.note(&format!("there are more: add --continuation-token {token}"));
@@ -86,7 +79,6 @@ fn row(instance: &InstanceStatus) -> Vec<Cell> {
         Cell::new(&instance.name),
         status_cell(instance.runtime_status),
         Cell::new(time(instance.created_at)),
-        Cell::new(time(instance.last_updated_at)),
         Cell::new(plain(&shows)),
     ]
 }

@@ -1,0 +1,131 @@
+//! The hub's file: made as a whole, owned by one, and left alone where it is something else.
+
+use std::path::Path;
+
+use super::*;
+use crate::store::with_suffix;
+
+fn take(path: &Path) -> Result<Owned, StoreError> {
+    take_over(path, Timestamp(1_000))
+}
+
+/// Tries to use a file, which must stay as it is.
+fn check_refused(content: &[u8], is_right: impl Fn(&StoreError) -> bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.db");
+    std::fs::write(&path, content).unwrap();
+    for _ in 0..2 {
+        let Err(error) = take(&path) else { panic!("it was taken over") };
+        assert!(is_right(&error), "{error}");
+        let Err(error) = Reader::open(&path) else { panic!("it was read") };
+        assert!(is_right(&error), "{error}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), content);
+    assert!(!with_suffix(&path, "-wal").exists());
+}
+
+fn database(sql: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("other.db");
+    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn what_is_no_hub_is_left_as_it_is() {
+    let is_no_hub = |error: &StoreError| matches!(error, StoreError::NotAHub(_));
+    check_refused(b"Dear diary", is_no_hub);
+    check_refused("A longer text. ".repeat(1_000).as_bytes(), is_no_hub);
+    check_refused(&[0; 4_096], is_no_hub);
+    check_refused(&database("CREATE TABLE hub (a)"), is_no_hub);
+    check_refused(&database("PRAGMA application_id = 7; CREATE TABLE hub (a)"), is_no_hub);
+}
+
+#[test]
+fn a_hub_of_a_newer_version_is_left_as_it_is() {
+    let Hub { dir, owned } = Hub::new();
+    drop(owned);
+    let path = dir.path().join("hub.db");
+    let sql = "PRAGMA journal_mode = DELETE; PRAGMA user_version = 99";
+    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    check_refused(&std::fs::read(path).unwrap(), |error| matches!(error, StoreError::Newer { found: 99, .. }));
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "x").unwrap();
+    let Err(error) = take(&dir.path().join("file/hub.db")) else { panic!("it was made") };
+    assert!(error.to_string().contains("file"), "{error}");
+    assert!(matches!(Reader::open(&dir.path().join("none.db")), Err(StoreError::Missing(_))));
+    assert!(!dir.path().join("none.db").exists(), "looking makes nothing");
+    take(&dir.path().join("a/b/hub.db")).unwrap();
+}
+
+#[test]
+fn a_crash_while_the_hub_is_made_leaves_nothing_in_the_way() {
+    for left in [".new", ".new-journal", ".new-wal"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.db");
+        std::fs::write(with_suffix(&path, left), "half of a hub").unwrap();
+        let owned = take(&path).unwrap();
+        assert_eq!(owned.reader.last_key().unwrap().0, 1 << 40);
+        assert!(!with_suffix(&path, ".new").exists());
+    }
+    // A file that was made and never written to is no hub of anybody.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("hub.db"), "").unwrap();
+    take(&dir.path().join("hub.db")).unwrap();
+}
+
+#[test]
+fn the_log_of_a_deleted_hub_does_not_come_back() {
+    let hub = Hub::new();
+    hub.start(1, "a");
+    let log = std::fs::read(with_suffix(&hub.path(), "-wal")).unwrap();
+    assert!(!log.is_empty());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.db");
+    std::fs::write(with_suffix(&path, "-wal"), log).unwrap();
+    let owned = take(&path).unwrap();
+    assert!(owned.reader.instance("a").unwrap().is_none());
+}
+
+#[test]
+fn a_hub_has_one_owner_who_says_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.db");
+    let mut owned = take(&path).unwrap();
+    let note = crate::store::OwnerNote {
+        pid: 42,
+        version: "1".to_owned(),
+        what: "a test".to_owned(),
+        socket: None,
+    };
+    owned.lock.write_note(&note).unwrap();
+    let Err(error) = take(&path) else { panic!("two owners") };
+    assert_eq!(error.to_string(), "the task hub is in use by a test (process 42)");
+    drop(owned);
+    assert!(crate::store::read_note(&path).is_none());
+    let owned = take(&path).unwrap();
+    assert_eq!(owned.reader.last_key().unwrap().0, 2 << 40, "no key is given twice");
+}
+
+#[test]
+fn what_was_committed_survives_the_death_of_its_owner() {
+    let hub = Hub::new();
+    for n in 0..20 {
+        hub.start(n, &format!("i{n}"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.db");
+    for suffix in ["", "-wal"] {
+        std::fs::copy(with_suffix(&hub.path(), suffix), with_suffix(&path, suffix)).unwrap();
+    }
+    // And what was cut off in the middle was never acknowledged.
+    let log = std::fs::OpenOptions::new().write(true).open(with_suffix(&path, "-wal")).unwrap();
+    log.set_len(log.metadata().unwrap().len() - 100).unwrap();
+    let owned = take(&path).unwrap();
+    assert!(owned.reader.instance("i18").unwrap().is_some());
+    assert!(owned.reader.instance("i19").unwrap().is_none());
+}

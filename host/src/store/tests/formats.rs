@@ -1,0 +1,280 @@
+//! The stored format: what is written now is read by every later version.
+
+use super::*;
+use crate::store::{decode, encode};
+use expect_test::{Expect, expect};
+use perennial_core::{AttemptRun, Cause, Failure, Millis, RetryPolicy, Target};
+use proptest::prelude::*;
+
+/// What the samples are made of.
+#[derive(Clone, Debug)]
+struct Parts {
+    number: u32,
+    long: u64,
+    text: String,
+    maybe: Option<String>,
+}
+
+impl Parts {
+    fn json(&self) -> Option<Json> {
+        self.maybe.clone().map(Json::from_text)
+    }
+
+    fn failure(&self) -> Failure {
+        let cause = Cause { kind: self.text.clone(), message: String::new(), trace: self.maybe.clone() };
+        Failure {
+            kind: self.text.clone(),
+            message: self.text.clone(),
+            details: self.json(),
+            retryable: self.number % 2 == 1,
+            trace: None,
+            causes: vec![cause],
+        }
+    }
+
+    fn retry(&self) -> Option<RetryPolicy> {
+        self.maybe.as_ref().map(|_| RetryPolicy {
+            max_attempts: self.number,
+            first_delay: Millis(self.long),
+            backoff: 1.5,
+            max_delay: Some(Millis(self.long)),
+            jitter: None,
+            give_up_after: None,
+        })
+    }
+
+    fn target(&self) -> Target {
+        match self.number % 5 {
+            0 => Target::Module(Digest([2; 32])),
+            1 => Target::Native,
+            2 => Target::Unknown,
+            3 => Target::Oversized { bytes: self.long, limit: 5 },
+            _ => Target::Invalid(self.text.clone()),
+        }
+    }
+
+    fn start(&self) -> Box<Start> {
+        Box::new(Start { input: self.json(), execution: self.number, seed: self.long, ..start_of(&self.text) })
+    }
+
+    fn tags(&self) -> Vec<(String, String)> {
+        vec![(self.text.clone(), String::new())]
+    }
+
+    fn run(&self) -> AttemptRun {
+        AttemptRun { attempt: self.number, started_at: Timestamp(self.long), ended_at: Timestamp(self.long) }
+    }
+
+    /// One event of each kind.
+    fn events(&self) -> Vec<Event> {
+        let (task, data, at) = (TaskId(self.number), self.json(), Timestamp(self.long));
+        let (name, instance_id, reason) = (self.text.clone(), self.text.clone(), self.maybe.clone());
+        let version = self.maybe.clone();
+        vec![
+            Event::TurnStarted { now: at, history_events: self.number, history_bytes: self.long },
+            Event::ExecutionStarted(self.start()),
+            Event::ActivityCompleted { task, output: data.clone(), run: self.run() },
+            Event::ActivityFailed { task, failure: self.failure(), run: self.run() },
+            Event::ChildCompleted { task, output: data.clone() },
+            Event::ChildFailed { task, failure: self.failure() },
+            Event::TimerFired { task },
+            Event::ExternalEventRaised { number: self.number, name: name.clone(), data: data.clone() },
+            Event::ActivityScheduled {
+                task,
+                name: name.clone(),
+                input: data.clone(),
+                retry: self.retry(),
+                attempt_timeout: Some(Millis(self.long)),
+                target: self.target(),
+            },
+            Event::ChildScheduled {
+                task,
+                name: name.clone(),
+                version: version.clone(),
+                instance_id: instance_id.clone(),
+                input: data.clone(),
+                tags: self.tags(),
+                retry: self.retry(),
+                target: self.target(),
+            },
+            Event::TimerSet { task, fire_at: at },
+            Event::TaskCanceled { task },
+            Event::EventSent { instance_id: instance_id.clone(), name: name.clone(), data: data.clone() },
+            Event::InstanceStarted {
+                instance_id: instance_id.clone(),
+                name,
+                version: version.clone(),
+                input: data.clone(),
+                tags: self.tags(),
+                target: self.target(),
+            },
+            Event::CustomStatusSet { value: data.clone() },
+            Event::ExecutionReturned { output: data.clone() },
+            Event::ExecutionCompleted { output: data.clone() },
+            Event::ExecutionFailed { failure: self.failure(), cause: Some(task) },
+            Event::ExecutionTerminated { reason: reason.clone() },
+            Event::ContinuedAsNew { input: data, version, carry_over: vec![self.number], execution_id: self.text.clone() },
+            Event::ExecutionSuspended { reason: reason.clone() },
+            Event::ExecutionResumed { reason },
+            Event::InstanceStartSkipped { instance_id: instance_id.clone(), reason: self.text.clone() },
+            Event::ChildRetryScheduled { task, attempt: self.number, at, failure: self.failure() },
+            Event::ChildRetried { task, attempt: self.number, instance_id },
+        ]
+    }
+
+    /// One message of each kind.
+    fn messages(&self) -> Vec<Message> {
+        let task = TaskRef { execution: self.number, generation: 0, task: TaskId(self.number) };
+        let reason = self.maybe.clone();
+        vec![
+            Message::Start(self.start()),
+            Message::ExternalEvent { number: Some(self.number), name: self.text.clone(), data: self.json() },
+            Message::ActivityEnded { task, outcome: Ok(self.json()), run: self.run() },
+            Message::ChildEnded { task, attempt: self.number, outcome: Err(self.failure()) },
+            Message::TimerFired { task },
+            Message::ChildDue { task, attempt: self.number },
+            Message::StartSkipped { instance_id: self.text.clone(), reason: self.text.clone() },
+            Message::Suspend { reason: reason.clone() },
+            Message::Resume { reason: reason.clone() },
+            Message::Terminate { reason },
+        ]
+    }
+}
+
+/// The number of an event's kind: a new kind does not compile before it stands here, and in the samples.
+fn kind_of(event: &Event) -> usize {
+    match event {
+        Event::TurnStarted { .. } => 0,
+        Event::ExecutionStarted(_) => 1,
+        Event::ActivityCompleted { .. } => 2,
+        Event::ActivityFailed { .. } => 3,
+        Event::ChildCompleted { .. } => 4,
+        Event::ChildFailed { .. } => 5,
+        Event::TimerFired { .. } => 6,
+        Event::ExternalEventRaised { .. } => 7,
+        Event::ActivityScheduled { .. } => 8,
+        Event::ChildScheduled { .. } => 9,
+        Event::TimerSet { .. } => 10,
+        Event::TaskCanceled { .. } => 11,
+        Event::EventSent { .. } => 12,
+        Event::InstanceStarted { .. } => 13,
+        Event::CustomStatusSet { .. } => 14,
+        Event::ExecutionReturned { .. } => 15,
+        Event::ExecutionCompleted { .. } => 16,
+        Event::ExecutionFailed { .. } => 17,
+        Event::ExecutionTerminated { .. } => 18,
+        Event::ContinuedAsNew { .. } => 19,
+        Event::ExecutionSuspended { .. } => 20,
+        Event::ExecutionResumed { .. } => 21,
+        Event::InstanceStartSkipped { .. } => 22,
+        Event::ChildRetryScheduled { .. } => 23,
+        Event::ChildRetried { .. } => 24,
+    }
+}
+
+fn message_kind_of(message: &Message) -> usize {
+    match message {
+        Message::Start(_) => 0,
+        Message::ExternalEvent { .. } => 1,
+        Message::ActivityEnded { .. } => 2,
+        Message::ChildEnded { .. } => 3,
+        Message::TimerFired { .. } => 4,
+        Message::ChildDue { .. } => 5,
+        Message::StartSkipped { .. } => 6,
+        Message::Suspend { .. } => 7,
+        Message::Resume { .. } => 8,
+        Message::Terminate { .. } => 9,
+    }
+}
+
+fn sample() -> Parts {
+    Parts { number: 300, long: 1_000_000, text: "Pay".to_owned(), maybe: Some("7".to_owned()) }
+}
+
+fn check<T: serde::Serialize>(values: &[T], name: impl Fn(&T) -> String, bytes: Expect) {
+    let mut lines = String::new();
+    for value in values {
+        let hex: String = encode(value).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        lines += &format!("{} {hex}\n", name(value));
+    }
+    bytes.assert_eq(&lines);
+}
+
+#[test]
+fn the_bytes_of_each_kind_of_event_never_change() {
+    let events = sample().events();
+    assert!(events.iter().map(kind_of).eq(0..25), "one of each, in the order of their numbers");
+    check(&events, |event| event.name().to_owned(), expect![[r#"
+        TurnStarted 0100c0843dac02c0843d
+        ExecutionStarted 01010350617905652d506179ac02054f7264657200010137000000c0843d01010101010101010101010101010101010101010101010101010101010101010180808020808040808001904e80808008a08d0680e1eb17c096b102140001d00f00
+        ActivityCompleted 0102ac02010137ac02c0843dc0843d
+        ActivityFailed 0103ac0203506179035061790101370000010350617900010137ac02c0843dc0843d
+        ChildCompleted 0104ac02010137
+        ChildFailed 0105ac0203506179035061790101370000010350617900010137
+        TimerFired 0106ac02
+        ExternalEventRaised 0107ac0203506179010137
+        ActivityScheduled 0108ac020350617901013701ac02c0843d000000000000f83f01c0843d000001c0843d000202020202020202020202020202020202020202020202020202020202020202
+        ChildScheduled 0109ac02035061790101370350617901013701035061790001ac02c0843d000000000000f83f01c0843d0000000202020202020202020202020202020202020202020202020202020202020202
+        TimerSet 010aac02c0843d
+        TaskCanceled 010bac02
+        EventSent 010c0350617903506179010137
+        InstanceStarted 010d0350617903506179010137010137010350617900000202020202020202020202020202020202020202020202020202020202020202
+        CustomStatusSet 010e010137
+        ExecutionReturned 010f010137
+        ExecutionCompleted 0110010137
+        ExecutionFailed 01110350617903506179010137000001035061790001013701ac02
+        ExecutionTerminated 0112010137
+        ContinuedAsNew 011301013701013701ac0203506179
+        ExecutionSuspended 0114010137
+        ExecutionResumed 0115010137
+        InstanceStartSkipped 01160350617903506179
+        ChildRetryScheduled 0117ac02ac02c0843d03506179035061790101370000010350617900010137
+        ChildRetried 0118ac02ac0203506179
+    "#]]);
+}
+
+#[test]
+fn the_bytes_of_each_kind_of_message_never_change() {
+    let messages = sample().messages();
+    assert!(messages.iter().map(message_kind_of).eq(0..10), "one of each, in the order of their numbers");
+    let name = |message: &Message| format!("{message:?}").split(['(', ' ']).next().unwrap().to_owned();
+    check(&messages, name, expect![[r#"
+        Start 01000350617905652d506179ac02054f7264657200010137000000c0843d01010101010101010101010101010101010101010101010101010101010101010180808020808040808001904e80808008a08d0680e1eb17c096b102140001d00f00
+        ExternalEvent 010101ac0203506179010137
+        ActivityEnded 0102ac0200ac0200010137ac02c0843dc0843d
+        ChildEnded 0103ac0200ac02ac020103506179035061790101370000010350617900010137
+        TimerFired 0104ac0200ac02
+        ChildDue 0105ac0200ac02ac02
+        StartSkipped 01060350617903506179
+        Suspend 0107010137
+        Resume 0108010137
+        Terminate 0109010137
+    "#]]);
+}
+
+fn parts() -> impl Strategy<Value = Parts> {
+    let text = || prop_oneof![Just(String::new()), any::<String>()];
+    (any::<u32>(), any::<u64>(), text(), prop::option::of(text()))
+        .prop_map(|(number, long, text, maybe)| Parts { number, long, text, maybe })
+}
+
+proptest! {
+    #[test]
+    fn what_is_stored_is_what_is_read(parts in parts()) {
+        let (events, messages) = (parts.events(), parts.messages());
+        prop_assert_eq!(decode::<Vec<Event>>(&encode(&events).unwrap(), "events").unwrap(), events);
+        for message in messages {
+            prop_assert_eq!(decode::<Message>(&encode(&message).unwrap(), "a message").unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn damage_is_an_error_and_no_panic(parts in parts(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = encode(&parts.events()).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        drop(decode::<Vec<Event>>(&bytes, "events"));
+        bytes.truncate(at);
+        prop_assert!(decode::<Vec<Event>>(&bytes, "events").is_err());
+    }
+}

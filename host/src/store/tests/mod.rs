@@ -1,0 +1,216 @@
+//! The store on files of its own.
+
+mod commits;
+mod files;
+mod formats;
+mod lists;
+mod writing;
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+use perennial_core::{
+    Digest, Event, Json, Limits, Message, Parent, Reuse, SEMANTICS_VERSION, Start, Status, TaskId,
+    TaskRef, Timestamp, Turn, Waiting,
+};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::store::types::Summary;
+use crate::store::{
+    Change, InstanceKey, NewInstance, Outcome, Owned, Position, Reader, StoreError, TurnCommit,
+    Verdict, Write, take_over,
+};
+
+/// A hub and its owner.
+struct Hub {
+    dir: TempDir,
+    owned: Owned,
+}
+
+impl Hub {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let owned = take_over(&dir.path().join("hub.db"), Timestamp(1_000)).unwrap();
+        Self { dir, owned }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("hub.db")
+    }
+
+    fn reader(&self) -> &Reader {
+        &self.owned.reader
+    }
+
+    /// Another connection, as of another process.
+    fn other(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+
+    fn count(&self, sql: &str) -> i64 {
+        self.other().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Hands a change to the writer; the answer comes later.
+    fn submit(&self, change: Change) -> mpsc::Receiver<Result<Outcome, StoreError>> {
+        let (tell, told) = mpsc::channel();
+        let write = Write::new(change, Timestamp(2_000), move |_, result| tell.send(result).unwrap());
+        self.owned.writer.submit(write);
+        told
+    }
+
+    fn write(&self, change: Change) -> Result<Outcome, StoreError> {
+        self.submit(change).recv().unwrap()
+    }
+
+    fn does(&self, change: Change) -> Outcome {
+        let outcome = self.write(change).unwrap();
+        assert_eq!(outcome.verdict, Verdict::Done);
+        outcome
+    }
+
+    fn start(&self, key: i64, id: &str) {
+        self.does(Change::Start(new(key, id)));
+    }
+
+    /// Everything that the hub says, but for the counter of commits.
+    fn dump(&self) -> Vec<String> {
+        let db = self.other();
+        let mut dump = Vec::new();
+        for table in ["instance", "turn", "task", "inbox", "garbage", "command"] {
+            let mut rows = db.prepare(&format!("SELECT * FROM {table}")).unwrap();
+            let width = rows.column_count();
+            let mut rows = rows.query([]).unwrap();
+            while let Some(row) = rows.next().unwrap() {
+                let values: Vec<rusqlite::types::Value> = (0..width).map(|column| row.get(column).unwrap()).collect();
+                dump.push(format!("{table}: {values:?}"));
+            }
+        }
+        dump
+    }
+
+    fn inbox(&self, key: i64) -> Vec<(u64, Message)> {
+        let envelopes = self.reader().inbox(InstanceKey(key), 0, 10_000).unwrap().envelopes;
+        envelopes.into_iter().map(|envelope| (envelope.seq.unwrap(), envelope.message)).collect()
+    }
+}
+
+fn new(key: i64, id: &str) -> NewInstance {
+    NewInstance { key: InstanceKey(key), parent: None, start: Box::new(start_of(id)), reuse: Reuse::Ended }
+}
+
+fn start_of(id: &str) -> Start {
+    Start {
+        instance_id: id.to_owned(),
+        execution_id: format!("e-{id}"),
+        execution: 0,
+        name: "Order".to_owned(),
+        version: None,
+        input: None,
+        parent: None,
+        tags: Vec::new(),
+        trace_parent: None,
+        seed: 7,
+        module: Some(Digest([1; 32])),
+        limits: Limits::default(),
+        next_external: 0,
+        semantics: SEMANTICS_VERSION,
+        accepted_at: Timestamp(2_000),
+        scheduled_for: None,
+    }
+}
+
+fn child_of(new: NewInstance, parent: i64, id: &str, task: u32) -> NewInstance {
+    let parent_of = Parent {
+        instance_id: id.to_owned(),
+        name: "Order".to_owned(),
+        task: task_ref(task),
+        attempt: 1,
+    };
+    let start = Start { parent: Some(parent_of), ..*new.start };
+    NewInstance { parent: Some(InstanceKey(parent)), start: Box::new(start), ..new }
+}
+
+fn task_ref(task: u32) -> TaskRef {
+    TaskRef { execution: 0, generation: 0, task: TaskId(task) }
+}
+
+fn event(data: &str) -> Message {
+    Message::ExternalEvent { number: None, name: "go".to_owned(), data: Some(Json::from_text(data)) }
+}
+
+/// A turn of an instance that is in the hub, with the events that follow from it.
+fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit {
+    let row = hub.reader().instance_by_key(InstanceKey(key)).unwrap().unwrap();
+    let received = vec![Event::TurnStarted { now: Timestamp(3_000), history_events: 0, history_bytes: 0 }];
+    let output = (status == Status::Completed).then(|| Json::from_text("5"));
+    TurnCommit {
+        key: row.key,
+        id: row.id.clone(),
+        expected: row.position(),
+        status_before: row.status,
+        create: None,
+        turn: Turn {
+            number: row.turns,
+            first_event: row.next_event,
+            at: Timestamp(3_000),
+            received,
+            produced,
+            answer: Some(9),
+            next: None,
+        },
+        consumed: Vec::new(),
+        after: Summary {
+            status,
+            returned: false,
+            history_bytes: 10,
+            custom_status: None,
+            output,
+            failure: None,
+            waiting: Waiting::default(),
+        },
+        starts: Vec::new(),
+        carried: Vec::new(),
+        parent: row.parent_key.zip(row.parent),
+        running: Vec::new(),
+    }
+}
+
+/// The first turn of an instance that is not in the hub yet.
+fn first_turn(new: NewInstance) -> TurnCommit {
+    TurnCommit {
+        key: new.key,
+        id: new.start.instance_id.clone(),
+        expected: Position { execution: 0, generation: 0, next_event: 0 },
+        status_before: Status::Pending,
+        turn: Turn {
+            number: 0,
+            first_event: 0,
+            at: Timestamp(3_000),
+            received: vec![Event::ExecutionStarted(new.start.clone())],
+            produced: Vec::new(),
+            answer: Some(9),
+            next: None,
+        },
+        create: Some(new),
+        consumed: Vec::new(),
+        after: Summary {
+            status: Status::Running,
+            returned: false,
+            history_bytes: 10,
+            custom_status: None,
+            output: None,
+            failure: None,
+            waiting: Waiting::default(),
+        },
+        starts: Vec::new(),
+        carried: Vec::new(),
+        parent: None,
+        running: Vec::new(),
+    }
+}
+
+fn turn_change(commit: TurnCommit) -> Change {
+    Change::Turn(Box::new(commit))
+}
