@@ -1,9 +1,5 @@
 //! What a turn costs without the store: making a guest, asking it, replaying it.
-#![allow(
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "a benchmark that cannot be set up has failed"
-)]
+#![allow(missing_docs, reason = "a benchmark is a program")]
 
 use std::sync::Arc;
 

@@ -1,10 +1,5 @@
 //! Whole workloads on a real hub, synced to disk, against what the same disk does bare. Prints a report; gates nothing.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    missing_docs,
-    reason = "a report that cannot be made has failed"
-)]
+#![allow(missing_docs, reason = "a benchmark is a program")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,9 +1,4 @@
 //! What the tests of the whole share: guests built from their sources, hubs in directories of their own, and the binary.
-#![allow(
-    clippy::unwrap_used,
-    clippy::missing_panics_doc,
-    reason = "a test that cannot be set up has failed"
-)]
 
 mod process;
 

@@ -171,7 +171,14 @@ fn without_a_hub_every_command_says_how_to_get_one() {
 #[test]
 fn without_a_host_commands_are_kept_and_the_user_is_told() {
     let cli = Cli::new();
-    cli.check(&["deploy", &hello()], expect![[""]]);
+    cli.check(
+        &["deploy", &hello()],
+        expect![[r#"
+        hello-sequence <hex>
+          orchestration  HelloSequence  new
+          activity       SayHello       new
+    "#]],
+    );
     cli.ok(&["deploy", &workloads()]);
     cli.check(&["deploy", &hello(), "--json"], expect![[r#"
         [{"module":"hello-sequence","digest":"<hex>","names":[{"kind":"orchestration","name":"HelloSequence","change":"unchanged","before":"<hex>"},{"kind":"activity","name":"SayHello","change":"unchanged","before":"<hex>"}]}]

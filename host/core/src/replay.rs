@@ -43,7 +43,7 @@ pub enum ReplayError {
         /// The turn.
         turn: u32,
         /// How it ended.
-        failure: crate::Failure,
+        failure: Box<crate::Failure>,
     },
     /// The host could not run the guest.
     #[error("the guest could not be run: {0}")]
@@ -75,7 +75,7 @@ pub fn replay_turn(
             .map_err(|stop| match stop {
                 Stop::Verdict(failure) => ReplayError::Stopped {
                     turn: turn.number,
-                    failure,
+                    failure: Box::new(failure),
                 },
                 Stop::Host(reason) => ReplayError::Host(reason),
             })?;

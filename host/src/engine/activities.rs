@@ -258,6 +258,7 @@ async fn attempt(
         task: ready.task,
         attempt: ready.attempt,
         deadline: Some(started_at.after(timeout)),
+        timeout: Some(Duration::from_millis(timeout.0)),
         trace_parent: ready.caller.trace_parent.clone(),
         interrupt: interrupt.clone(),
     };

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use perennial_core::{Digest, Failure, Guest, Json, Limits, TaskRef, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -50,8 +51,10 @@ pub struct Attempt {
     pub task: TaskRef,
     /// Counts from 1.
     pub attempt: u32,
-    /// When it is interrupted.
+    /// When it is interrupted, by the engine's clock: for the activity to read.
     pub deadline: Option<Timestamp>,
+    /// How long it may run, by the machine's own clock: for the executor to enforce.
+    pub timeout: Option<Duration>,
     /// W3C trace context of the execution.
     pub trace_parent: Option<String>,
     /// Set when nobody waits for the result any more.

@@ -148,10 +148,13 @@ pub(crate) fn find_start(reader: &Reader, row: &InstanceRow) -> Result<Option<St
     }
 }
 
+/// An instance, and what its activities are told of it.
+type Called = (InstanceRow, Arc<Caller>);
+
 /// Makes the rows of activities ready to run. Rows of one instance stand together.
 pub(crate) fn ready(engine: &Engine, rows: Vec<TaskRow>) -> Result<Vec<Ready>, StoreError> {
     let mut found = Vec::with_capacity(rows.len());
-    let mut instance: Option<(InstanceKey, Option<(InstanceRow, Arc<Caller>)>)> = None;
+    let mut instance: Option<(InstanceKey, Option<Called>)> = None;
     let mut calls: Option<(InstanceKey, u32, Vec<Event>)> = None;
     for task in rows
         .into_iter()

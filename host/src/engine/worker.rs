@@ -17,7 +17,7 @@ use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
 use crate::engine::timers::Due;
 use crate::engine::{Engine, Work};
 use crate::store::{
-    Change, InstanceKey, InstanceRow, NewInstance, Outcome, Position, StoreError, TaskRowKind,
+    Change, InstanceKey, InstanceRow, NewInstance, Outcome, Position, StoreError,
     TurnCommit, Verdict, summary,
 };
 
@@ -304,12 +304,10 @@ fn fresh_row(new: &NewInstance) -> InstanceRow {
         next_event: 0,
         turns: 0,
         history_bytes: 0,
-        inbox_next: 0,
         returned: false,
         created_at: start.accepted_at,
         started_at: None,
         updated_at: start.accepted_at,
-        scheduled_for: start.scheduled_for,
         parent: start.parent.clone(),
         parent_key: new.parent,
         tags: start.tags.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// What can go wrong with a hub's file. Cheap to clone: one failed commit is the answer to everyone who was in it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The disk or SQLite failed. Nothing of the operation was kept.
     #[error("the hub could not be read or written: {0}")]
     Sqlite(Arc<rusqlite::Error>),

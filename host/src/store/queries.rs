@@ -442,12 +442,10 @@ fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreError> {
         next_event: uint(row.get(9)?),
         turns: row.get(10)?,
         history_bytes: uint(row.get(11)?),
-        inbox_next: uint(row.get(12)?),
         returned: row.get(13)?,
         created_at: time(14)?.unwrap_or_default(),
         started_at: time(15)?,
         updated_at: time(16)?.unwrap_or_default(),
-        scheduled_for: time(17)?,
         parent_key: row.get::<_, Option<i64>>(19)?.map(InstanceKey),
         parent: blob(18)?
             .map(|bytes| decode(&bytes, "a parent"))

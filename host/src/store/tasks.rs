@@ -17,28 +17,10 @@ pub(crate) fn record(
     for event in turn.events() {
         match event {
             Event::ActivityScheduled { task, .. } => {
-                insert(
-                    db,
-                    key,
-                    at,
-                    turn.number,
-                    *task,
-                    TaskRowKind::Activity,
-                    None,
-                    1,
-                )?;
+                insert(db, key, at, turn.number, NewTask { task: *task, kind: TaskRowKind::Activity, due: None, attempt: 1 })?;
             }
             Event::TimerSet { task, fire_at } => {
-                insert(
-                    db,
-                    key,
-                    at,
-                    turn.number,
-                    *task,
-                    TaskRowKind::Timer,
-                    Some(*fire_at),
-                    1,
-                )?;
+                insert(db, key, at, turn.number, NewTask { task: *task, kind: TaskRowKind::Timer, due: Some(*fire_at), attempt: 1 })?;
             }
             Event::ChildRetryScheduled {
                 task,
@@ -46,16 +28,7 @@ pub(crate) fn record(
                 at: due,
                 ..
             } => {
-                insert(
-                    db,
-                    key,
-                    at,
-                    turn.number,
-                    *task,
-                    TaskRowKind::ChildRetry,
-                    Some(*due),
-                    *attempt,
-                )?;
+                insert(db, key, at, turn.number, NewTask { task: *task, kind: TaskRowKind::ChildRetry, due: Some(*due), attempt: *attempt })?;
             }
             Event::ActivityCompleted { task, .. }
             | Event::ActivityFailed { task, .. }
@@ -192,15 +165,20 @@ pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
     })
 }
 
+/// A row to be added.
+struct NewTask {
+    task: TaskId,
+    kind: TaskRowKind,
+    due: Option<Timestamp>,
+    attempt: u32,
+}
+
 fn insert(
     db: &Connection,
     key: InstanceKey,
     at: Position,
     turn: u32,
-    task: TaskId,
-    kind: TaskRowKind,
-    due: Option<Timestamp>,
-    attempt: u32,
+    new: NewTask,
 ) -> Result<(), StoreError> {
     db.prepare_cached(
         "INSERT INTO task (instance, task, kind, execution, generation, turn, due, attempt, deliveries)
@@ -208,13 +186,13 @@ fn insert(
     )?
     .execute(params![
         key.0,
-        task.0,
-        kind_number(kind),
+        new.task.0,
+        kind_number(new.kind),
         at.execution,
         at.generation,
         turn,
-        due.map(|at| int(at.0)),
-        attempt
+        new.due.map(|at| int(at.0)),
+        new.attempt
     ])?;
     Ok(())
 }

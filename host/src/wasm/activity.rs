@@ -7,9 +7,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use perennial_core::{Digest, Failure, Json, Timestamp, kind};
+use perennial_core::{Digest, Failure, Json, kind};
 use tokio::runtime::Handle;
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceTable, ResourceType};
 use wasmtime::{Store, UpdateDeadline};
@@ -164,7 +164,7 @@ struct Watch {
 impl Watch {
     fn new(attempt: &Attempt, given_up: Arc<AtomicBool>) -> Self {
         Self {
-            deadline: attempt.deadline.and_then(instant),
+            deadline: attempt.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             interrupt: attempt.interrupt.clone(),
             given_up,
         }
@@ -194,13 +194,6 @@ impl Watch {
             tokio::time::sleep(left.min(WATCH_INTERVAL)).await;
         }
     }
-}
-
-/// The moment on this process's clock, or `None` if it is too far away to ever come.
-fn instant(at: Timestamp) -> Option<Instant> {
-    let at = UNIX_EPOCH.checked_add(Duration::from_millis(at.0))?;
-    let left = at.duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now().checked_add(left)
 }
 
 /// Tells a running attempt that its future was dropped.

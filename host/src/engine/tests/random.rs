@@ -29,9 +29,9 @@ enum Op {
     Event(u64),
     /// Is cancelled right after it was called.
     Dropped,
-    Child(Box<Op>),
-    Seq(Vec<Op>),
-    Par(Vec<Op>),
+    Child(Box<Self>),
+    Seq(Vec<Self>),
+    Par(Vec<Self>),
 }
 
 impl Op {

@@ -205,6 +205,7 @@ fn attempt(module: Digest) -> Attempt {
         },
         attempt: 1,
         deadline: None,
+        timeout: None,
         trace_parent: None,
         interrupt: Interrupt::default(),
     }
