@@ -11,10 +11,25 @@ use crate::{root, target};
 pub fn binary() -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let args = ["build", "--release", "--locked", "--quiet", "-p", "perennial"];
+        let args = [
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "-p",
+            "perennial",
+        ];
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo).args(args).current_dir(root()).output().unwrap();
-        assert!(built.status.success(), "the binary was not built:\n{}", String::from_utf8_lossy(&built.stderr));
+        let built = Command::new(cargo)
+            .args(args)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(
+            built.status.success(),
+            "the binary was not built:\n{}",
+            String::from_utf8_lossy(&built.stderr)
+        );
     });
     target().join("release/perennial")
 }
@@ -38,7 +53,9 @@ impl Serve {
             .spawn()
             .unwrap();
         let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut ready)
+            .unwrap();
         assert!(!ready.is_empty(), "the host ended before it was ready");
         Self { child }
     }

@@ -18,7 +18,9 @@ async fn host(dir: &DataDir) -> (Host, Client) {
 async fn run(client: &Client, name: &str, input: Value) -> InstanceStatus {
     let id = client.start(name).input(&input).await.unwrap();
     let waited = client.wait_for_completion(&id, LIMIT).await.unwrap();
-    waited.ended().unwrap_or_else(|| panic!("{name} did not end"))
+    waited
+        .ended()
+        .unwrap_or_else(|| panic!("{name} did not end"))
 }
 
 /// The instance fails with this kind, and its message has these words. It still does after a restart of the host.
@@ -30,21 +32,39 @@ async fn check(name: &str, input: Value, kind: &str, words: &[&str]) {
     let failure = status.failure.unwrap();
     assert_eq!(failure.kind, kind, "{failure:?}");
     for word in words {
-        let text = format!("{} {}", failure.message, failure.trace.clone().unwrap_or_default());
+        let text = format!(
+            "{} {}",
+            failure.message,
+            failure.trace.clone().unwrap_or_default()
+        );
         assert!(text.contains(word), "{text:?} does not say {word:?}");
     }
     // A module that does wrong harms only its own instance.
-    assert_eq!(run(&client, "Chain", 2.into()).await.runtime_status, Status::Completed);
+    assert_eq!(
+        run(&client, "Chain", 2.into()).await.runtime_status,
+        Status::Completed
+    );
     host.shut_down().await;
     let host = dir.host().start().await.unwrap();
-    let again = host.client().status(&status.instance_id).await.unwrap().unwrap();
+    let again = host
+        .client()
+        .status(&status.instance_id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(again.failure, Some(failure));
     host.shut_down().await;
 }
 
 #[tokio::test]
 async fn a_panic_says_what_and_where() {
-    check("Panics", Value::Null, "Panic", &["the sky is falling", "src/lib.rs:"]).await;
+    check(
+        "Panics",
+        Value::Null,
+        "Panic",
+        &["the sky is falling", "src/lib.rs:"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -69,12 +89,24 @@ async fn awaiting_what_is_not_perennials_is_an_error_and_no_hang() {
 
 #[tokio::test]
 async fn an_unknown_activity_is_named() {
-    check("CallsUnknown", Value::Null, "UnknownActivity", &["NoSuchActivity"]).await;
+    check(
+        "CallsUnknown",
+        Value::Null,
+        "UnknownActivity",
+        &["NoSuchActivity"],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn an_activitys_failure_comes_through() {
-    check("RunsFailing", Value::Null, "CardDeclined", &["the card was declined"]).await;
+    check(
+        "RunsFailing",
+        Value::Null,
+        "CardDeclined",
+        &["the card was declined"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -99,7 +131,12 @@ async fn an_unknown_orchestration_is_an_error_that_lists_what_there_is() {
     let (host, client) = host(&dir).await;
     let error = client.start("Chian").await.unwrap_err();
     assert!(error.is_unknown_orchestration());
-    assert!(error.to_string().starts_with("there is no orchestration \"Chian\"; deployed: Allocates, "), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("there is no orchestration \"Chian\"; deployed: Allocates, "),
+        "{error}"
+    );
     host.shut_down().await;
 }
 
@@ -116,8 +153,18 @@ async fn an_orchestration_sees_only_its_turn_and_its_seed() {
             }
             client.raise_event(&id, "Go", &()).await.unwrap();
         }
-        let status = client.wait_for_completion(&id, LIMIT).await.unwrap().ended().unwrap();
-        assert_eq!(status.runtime_status, Status::Completed, "{:?}", status.failure);
+        let status = client
+            .wait_for_completion(&id, LIMIT)
+            .await
+            .unwrap()
+            .ended()
+            .unwrap();
+        assert_eq!(
+            status.runtime_status,
+            Status::Completed,
+            "{:?}",
+            status.failure
+        );
         let observed: Vec<String> = status.output_as().unwrap();
         let (first, second) = observed.split_at(5);
         for turn in [first, second] {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use perennial_core::Status;
 
-use crate::engine::Until;
 use crate::client::{Backend, Client, Error, InstanceStatus, Result};
+use crate::engine::Until;
 
 /// How often a process that does not run the hub looks again; a host's own clients are notified instead.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -54,7 +54,8 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`].
     pub async fn wait_for_completion(&self, id: &str, limit: Duration) -> Result<Waited> {
-        self.wait(id, limit, Until::Ended, |status| status.is_ended()).await
+        self.wait(id, limit, Until::Ended, |status| status.is_ended())
+            .await
     }
 
     /// Waits until an instance has started, or ended, for at most so long.
@@ -62,7 +63,10 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`].
     pub async fn wait_for_start(&self, id: &str, limit: Duration) -> Result<Waited> {
-        self.wait(id, limit, Until::Changed, |status| status.runtime_status != Status::Pending).await
+        self.wait(id, limit, Until::Changed, |status| {
+            status.runtime_status != Status::Pending
+        })
+        .await
     }
 
     /// Waits until `done` says so of an instance's status, for at most so long. It is asked after each change.
@@ -97,7 +101,11 @@ impl Client {
             if done(&row) || left.is_zero() {
                 // What it waits for is looked up only now that somebody reads it.
                 let status = self.status(id).await?.unwrap_or(row);
-                return Ok(if done(&status) { Waited::Ended(status) } else { Waited::TimedOut(status) });
+                return Ok(if done(&status) {
+                    Waited::Ended(status)
+                } else {
+                    Waited::TimedOut(status)
+                });
             }
             match changed {
                 // Told, or out of time: either way it looks again, unless the host is gone.
@@ -115,6 +123,7 @@ impl Client {
     async fn brief_status(&self, id: &str) -> Result<InstanceStatus> {
         let key = id.to_owned();
         let row = self.read(move |reader| reader.instance(&key)).await?;
-        row.map(InstanceStatus::from).ok_or_else(|| Error::rejected(id, perennial_core::Rejection::NotFound))
+        row.map(InstanceStatus::from)
+            .ok_or_else(|| Error::rejected(id, perennial_core::Rejection::NotFound))
     }
 }

@@ -79,8 +79,14 @@ impl Activities {
     /// Runs at most `running_max` at once; `first_slot` is its first slot in the flight recorder.
     pub(crate) fn new(running_max: usize, first_slot: usize) -> Self {
         let free = (first_slot..first_slot + running_max).rev().collect();
-        let state = State { free, ..State::default() };
-        Self { state: Mutex::new(state), stop: watch::Sender::new(false) }
+        let state = State {
+            free,
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+            stop: watch::Sender::new(false),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -91,7 +97,10 @@ impl Activities {
     pub(crate) fn push(engine: &Arc<Engine>, ready: Ready) {
         let mut state = engine.activities.state();
         let place = (ready.key, ready.task);
-        let is_queued = state.ready.get(&place).is_some_and(|queued| queued.attempt == ready.attempt);
+        let is_queued = state
+            .ready
+            .get(&place)
+            .is_some_and(|queued| queued.attempt == ready.attempt);
         if state.stopped || is_queued || state.runs(place) {
             return;
         }
@@ -99,7 +108,10 @@ impl Activities {
         state.ready.insert(place, ready);
         while let Some((ready, slot, interrupt)) = state.next() {
             let engine = Arc::clone(engine);
-            engine.runtime.clone().spawn(work(engine, ready, slot, interrupt));
+            engine
+                .runtime
+                .clone()
+                .spawn(work(engine, ready, slot, interrupt));
         }
     }
 
@@ -113,7 +125,10 @@ impl Activities {
     pub(crate) fn running_of(&self, key: InstanceKey) -> Vec<TaskId> {
         let state = self.state();
         let running = state.running.range(all_of(key)).map(|(place, _)| *place);
-        running.chain(state.ending.range(all_of(key)).copied()).map(|(_, task)| task.task).collect()
+        running
+            .chain(state.ending.range(all_of(key)).copied())
+            .map(|(_, task)| task.task)
+            .collect()
     }
 
     /// Drops what waits for an instance, and tells what runs that nobody waits for it if `interrupt` says so.
@@ -121,7 +136,10 @@ impl Activities {
         let mut state = self.state();
         state.drop_ready(key, |_| true);
         if interrupt {
-            state.running.range(all_of(key)).for_each(|(_, interrupt)| interrupt.set());
+            state
+                .running
+                .range(all_of(key))
+                .for_each(|(_, interrupt)| interrupt.set());
         }
     }
 
@@ -166,7 +184,10 @@ impl State {
     fn next(&mut self) -> Option<(Ready, usize, Interrupt)> {
         let slot = self.free.pop()?;
         while let Some((place, attempt)) = self.order.pop_front() {
-            if self.ready.get(&place).is_some_and(|ready| ready.attempt == attempt)
+            if self
+                .ready
+                .get(&place)
+                .is_some_and(|ready| ready.attempt == attempt)
                 && let Some(ready) = self.ready.remove(&place)
             {
                 let interrupt = Interrupt::default();
@@ -179,14 +200,28 @@ impl State {
     }
 
     fn drop_ready(&mut self, key: InstanceKey, which: impl Fn(&Ready) -> bool) {
-        let waiting = self.ready.range(all_of(key)).filter(|(_, ready)| which(ready));
+        let waiting = self
+            .ready
+            .range(all_of(key))
+            .filter(|(_, ready)| which(ready));
         let waiting: Vec<Place> = waiting.map(|(place, _)| *place).collect();
-        waiting.iter().for_each(|place| drop(self.ready.remove(place)));
+        waiting
+            .iter()
+            .for_each(|place| drop(self.ready.remove(place)));
     }
 }
 
 fn all_of(key: InstanceKey) -> RangeInclusive<Place> {
-    let at = |n| (key, TaskRef { execution: n, generation: n, task: TaskId(n) });
+    let at = |n| {
+        (
+            key,
+            TaskRef {
+                execution: n,
+                generation: n,
+                task: TaskId(n),
+            },
+        )
+    };
     at(0)..=at(u32::MAX)
 }
 
@@ -264,7 +299,8 @@ async fn attempt(
     };
     let mut stop = engine.activities.stop.subscribe();
     // The executor answers for its own panics; one that does not must not take the place of an activity for ever.
-    let run = AssertUnwindSafe(async { engine.activity_executor.run(attempt).await }).catch_unwind();
+    let run =
+        AssertUnwindSafe(async { engine.activity_executor.run(attempt).await }).catch_unwind();
     let run = tokio::time::timeout(Duration::from_millis(timeout.0), run);
     let outcome = tokio::select! {
         outcome = run => outcome,
@@ -274,7 +310,10 @@ async fn attempt(
         Ok(Ok(Ok(output))) => output,
         Ok(Ok(Err(failure))) => return Some(Err(failure)),
         Ok(Err(_)) => {
-            let message = format!("an attempt of activity {:?} panicked in the host", ready.name);
+            let message = format!(
+                "an attempt of activity {:?} panicked in the host",
+                ready.name
+            );
             return Some(Err(Failure::retryable(kind::PANIC, message)));
         }
         Err(_) => {
@@ -338,7 +377,15 @@ fn ended(
         }
     }
     let place = (ready.key, ready.task);
-    hand_over(engine, place, Message::ActivityEnded { task: ready.task, outcome, run });
+    hand_over(
+        engine,
+        place,
+        Message::ActivityEnded {
+            task: ready.task,
+            outcome,
+            run,
+        },
+    );
 }
 
 /// Puts an outcome into the mail, and only then forgets that the activity ran.
@@ -353,19 +400,25 @@ fn try_again(engine: &Arc<Engine>, retry: Retry, ended: Message) {
     let place = (retry.key, retry.task);
     engine.write(Change::Retry(retry), move |change, result| {
         let Change::Retry(retry) = change else { return };
-        if let Ok(Outcome { verdict: Verdict::Nothing, .. }) = &result {
+        if let Ok(Outcome {
+            verdict: Verdict::Nothing,
+            ..
+        }) = &result
+        {
             return hand_over(&this, place, ended);
         }
         // First this, so that an attempt that is due at once is not taken for one that runs.
         this.activities.state().ending.remove(&place);
         match result {
             Ok(_) => {
-                this.timers.add(retry.due, retry.key, Due::Activity(retry.task));
+                this.timers
+                    .add(retry.due, retry.key, Due::Activity(retry.task));
             }
             // The hub still has the task as it was before this attempt: it runs again when the hub can be written.
             Err(error) => {
                 tracing::warn!(%error, "could not record another attempt");
-                this.timers.try_again(retry.due, retry.key, Due::Activity(retry.task));
+                this.timers
+                    .try_again(retry.due, retry.key, Due::Activity(retry.task));
             }
         }
     });

@@ -101,7 +101,10 @@ pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        format!("the host panicked: {}", text.as_deref().unwrap_or("without saying why"))
+        format!(
+            "the host panicked: {}",
+            text.as_deref().unwrap_or("without saying why")
+        )
     })
 }
 

@@ -48,8 +48,8 @@ use crate::store::{
 
 pub(crate) use load::find_start;
 pub(crate) use names::NameTable;
-pub(crate) use waiters::Until;
 pub(crate) use request::{Preparation, Request, StartRequest, prepare, refused};
+pub(crate) use waiters::Until;
 
 /// Rows deleted in one transaction: few enough that nobody notices.
 const GARBAGE_ROWS: u32 = 500;
@@ -391,10 +391,11 @@ impl Engine {
     ) {
         let under_way = UnderWay::new(self);
         let now = self.clock.now();
-        self.writer.submit(Write::new(change, now, move |change, result| {
-            done(change, result);
-            drop(under_way);
-        }));
+        self.writer
+            .submit(Write::new(change, now, move |change, result| {
+                done(change, result);
+                drop(under_way);
+            }));
     }
 
     fn write_blocking(self: &Arc<Self>, change: Change) -> Result<Outcome, StoreError> {
@@ -412,8 +413,14 @@ impl Engine {
             self.resumed(key);
             self.reload(key);
         }
-        effects.ended.iter().for_each(|id| self.tell_waiters(id, true));
-        effects.changed.iter().for_each(|id| self.tell_waiters(id, false));
+        effects
+            .ended
+            .iter()
+            .for_each(|id| self.tell_waiters(id, true));
+        effects
+            .changed
+            .iter()
+            .for_each(|id| self.tell_waiters(id, false));
         if effects.garbage {
             self.collect_garbage();
         }
@@ -451,7 +458,9 @@ impl Engine {
 
     /// Something happened for an instance that only memory knows so far.
     pub(crate) fn post(&self, key: InstanceKey, message: Message) {
-        self.put(key, |mailbox| mailbox.mail.push_back(Envelope::in_memory(message)));
+        self.put(key, |mailbox| {
+            mailbox.mail.push_back(Envelope::in_memory(message))
+        });
     }
 
     fn put(&self, key: InstanceKey, put: impl FnOnce(&mut Mailbox)) {
@@ -486,7 +495,8 @@ impl Engine {
             Due::Activity(task) => {
                 if let Err(error) = self.try_due(key, task) {
                     tracing::warn!(%error, "could not read an activity that is due; trying again");
-                    self.timers.try_again(self.clock.now().after(TRY_AGAIN_AFTER), key, due);
+                    self.timers
+                        .try_again(self.clock.now().after(TRY_AGAIN_AFTER), key, due);
                 }
             }
         }
@@ -494,12 +504,20 @@ impl Engine {
 
     /// Starts the attempt of an activity that is due, unless it is no longer so.
     fn try_due(self: &Arc<Self>, key: InstanceKey, task: TaskRef) -> Result<(), StoreError> {
-        let Some(row) = self.reader.task(key, task.task)?.filter(|row| row.task == task) else { return Ok(()) };
+        let Some(row) = self
+            .reader
+            .task(key, task.task)?
+            .filter(|row| row.task == task)
+        else {
+            return Ok(());
+        };
         if let Some(later) = row.due.filter(|due| *due > self.clock.now()) {
             self.timers.add(later, key, Due::Activity(task));
             return Ok(());
         }
-        load::ready(self, vec![row])?.into_iter().for_each(|ready| Activities::push(self, ready));
+        load::ready(self, vec![row])?
+            .into_iter()
+            .for_each(|ready| Activities::push(self, ready));
         Ok(())
     }
 
@@ -533,7 +551,8 @@ impl Engine {
         if let Err(error) = self.try_rearm(slot) {
             tracing::warn!(%error, "could not read the tasks of a resumed instance; trying again");
             slot.mailbox().rearm = true;
-            self.timers.try_again(self.clock.now().after(TRY_AGAIN_AFTER), slot.key, Due::Wake);
+            self.timers
+                .try_again(self.clock.now().after(TRY_AGAIN_AFTER), slot.key, Due::Wake);
         }
     }
 
@@ -541,11 +560,18 @@ impl Engine {
         let mut rows = self.reader.tasks_of(slot.key)?;
         // Asked in this order: what ends meanwhile is in the mail before the activities forget it.
         rows.retain(|row| !self.activities.knows(slot.key, row.task));
-        let over: BTreeSet<TaskRef> = slot.mailbox().mail.iter().filter_map(|e| worker::outcome_of(&e.message)).collect();
+        let over: BTreeSet<TaskRef> = slot
+            .mailbox()
+            .mail
+            .iter()
+            .filter_map(|e| worker::outcome_of(&e.message))
+            .collect();
         rows.retain(|row| !over.contains(&row.task));
         self.timers.add_all(&rows);
         rows.retain(|row| row.due.is_none());
-        load::ready(self, rows)?.into_iter().for_each(|ready| Activities::push(self, ready));
+        load::ready(self, rows)?
+            .into_iter()
+            .for_each(|ready| Activities::push(self, ready));
         Ok(())
     }
 

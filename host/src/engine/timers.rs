@@ -93,8 +93,12 @@ impl State {
     fn set_horizon(&mut self, horizon: Place) {
         let horizon = self.horizon.map_or(horizon, |before| before.min(horizon));
         self.horizon = Some(horizon);
-        let beyond: Vec<Place> =
-            self.held.range(horizon..).filter(|(_, held)| held.in_hub).map(|(place, _)| *place).collect();
+        let beyond: Vec<Place> = self
+            .held
+            .range(horizon..)
+            .filter(|(_, held)| held.in_hub)
+            .map(|(place, _)| *place)
+            .collect();
         for place in beyond {
             self.held.remove(&place);
             self.places.remove(&(place.1, place.2));

@@ -37,7 +37,9 @@ impl Waiters {
         of_id.push((until, tell));
         if state.by_id.len() > state.sweep_at.max(SWEEP_AT_LEAST) {
             // Those that gave up: each is looked at once for each doubling of the table.
-            state.by_id.retain(|_, waiters| waiters.iter().any(|(_, waiter)| !waiter.is_closed()));
+            state
+                .by_id
+                .retain(|_, waiters| waiters.iter().any(|(_, waiter)| !waiter.is_closed()));
             state.sweep_at = state.by_id.len() * 2;
         }
         told
@@ -46,8 +48,12 @@ impl Waiters {
     /// Tells those who wait for a change of an instance or, where it has ended, everyone who waits for it.
     pub(crate) fn tell(&self, id: &str, ended: bool) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(waiters) = state.by_id.get_mut(id) else { return };
-        let (told, rest): (Vec<_>, Vec<_>) = waiters.drain(..).partition(|(until, _)| ended || *until == Until::Changed);
+        let Some(waiters) = state.by_id.get_mut(id) else {
+            return;
+        };
+        let (told, rest): (Vec<_>, Vec<_>) = waiters
+            .drain(..)
+            .partition(|(until, _)| ended || *until == Until::Changed);
         if rest.is_empty() {
             state.by_id.remove(id);
         } else {
@@ -62,7 +68,11 @@ impl Waiters {
 
     /// Tells everyone that there is nothing more to wait for, by dropping what they wait on.
     pub(crate) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).by_id.clear();
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_id
+            .clear();
     }
 }
 
@@ -73,7 +83,10 @@ mod tests {
     #[test]
     fn who_waits_for_the_end_is_not_told_of_changes() {
         let waiters = Waiters::default();
-        let (mut change, mut end) = (waiters.watch("a", Until::Changed), waiters.watch("a", Until::Ended));
+        let (mut change, mut end) = (
+            waiters.watch("a", Until::Changed),
+            waiters.watch("a", Until::Ended),
+        );
         waiters.tell("b", true);
         assert!(change.try_recv().is_err() && end.try_recv().is_err());
         waiters.tell("a", false);

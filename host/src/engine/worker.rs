@@ -17,8 +17,8 @@ use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
 use crate::engine::timers::Due;
 use crate::engine::{Engine, Work};
 use crate::store::{
-    Change, InstanceKey, InstanceRow, NewInstance, Outcome, Position, StoreError,
-    TurnCommit, Verdict, summary,
+    Change, InstanceKey, InstanceRow, NewInstance, Outcome, Position, StoreError, TurnCommit,
+    Verdict, summary,
 };
 
 /// Messages read from an inbox at once: what one turn takes at most.
@@ -102,7 +102,9 @@ fn next_turn(
     }
     if needs_guest(&resident.state, &batch)
         && resident.guest.is_none()
-        && let Err(error) = recorded(engine, worker, slot, || bring_guest(engine, resident, &batch))
+        && let Err(error) = recorded(engine, worker, slot, || {
+            bring_guest(engine, resident, &batch)
+        })
     {
         put_back(slot, batch);
         return match error {
@@ -120,7 +122,9 @@ fn next_turn(
         generation: resident.row.generation,
         next_event: resident.state.next_event,
     };
-    let turn = recorded(engine, worker, slot, || take_turn(engine, resident, messages));
+    let turn = recorded(engine, worker, slot, || {
+        take_turn(engine, resident, messages)
+    });
     match turn {
         Ok(Some(turn)) => {
             engine.counts.turns.add(1);
@@ -143,7 +147,11 @@ fn next_turn(
 }
 
 fn quarantine(slot: &Slot, reason: String) -> Change {
-    Change::Quarantine { key: slot.key, reason, seqs: Vec::new() }
+    Change::Quarantine {
+        key: slot.key,
+        reason,
+        seqs: Vec::new(),
+    }
 }
 
 /// Runs code of a guest, and says so in the flight recorder meanwhile.
@@ -256,12 +264,20 @@ fn load_resident(
         Ok(resident) => body.resident = Some(resident),
         Err(LoadError::Store(error)) => return Err(error),
         Err(LoadError::Quarantine(reason)) => {
-            let seqs = resume.filter(|_| is_quarantined).and_then(|resume| take_out(slot, &resume));
+            let seqs = resume
+                .filter(|_| is_quarantined)
+                .and_then(|resume| take_out(slot, &resume));
             let seqs = seqs.into_iter().collect();
-            return Ok(Some(Change::Quarantine { key: slot.key, reason, seqs }));
+            return Ok(Some(Change::Quarantine {
+                key: slot.key,
+                reason,
+                seqs,
+            }));
         }
     }
-    Ok(resume.filter(|_| is_quarantined).and_then(|resume| release(slot, body, &resume)))
+    Ok(resume
+        .filter(|_| is_quarantined)
+        .and_then(|resume| release(slot, body, &resume)))
 }
 
 /// Ends a quarantine: the execution could be brought back.
@@ -270,13 +286,23 @@ fn release(slot: &Slot, body: &mut Body, resume: &Envelope) -> Option<Change> {
     let status = status_of(&resident.state, &resident.row);
     (resident.row.status, resident.row.quarantine) = (status, None);
     // Where it was suspended before, the message itself is what resumes it.
-    let seqs = if resident.state.suspended { None } else { take_out(slot, resume) };
-    Some(Change::Release { key: slot.key, status, seqs: seqs.into_iter().collect() })
+    let seqs = if resident.state.suspended {
+        None
+    } else {
+        take_out(slot, resume)
+    };
+    Some(Change::Release {
+        key: slot.key,
+        status,
+        seqs: seqs.into_iter().collect(),
+    })
 }
 
 /// Takes a message out of the mail. Its number in the inbox.
 fn take_out(slot: &Slot, envelope: &Envelope) -> Option<u64> {
-    slot.mailbox().mail.retain(|other| other.seq != envelope.seq);
+    slot.mailbox()
+        .mail
+        .retain(|other| other.seq != envelope.seq);
     envelope.seq
 }
 
@@ -397,7 +423,10 @@ fn bring_guest(
     match &resident.state.start {
         // Nothing was asked yet: a fresh guest is all there is to bring.
         None => {
-            if let Some(start) = batch.iter().find_map(|envelope| start_of(&envelope.message)) {
+            if let Some(start) = batch
+                .iter()
+                .find_map(|envelope| start_of(&envelope.message))
+            {
                 resident.guest = Some(load::instantiate(engine, start)?);
             }
         }
@@ -835,8 +864,15 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
             Event::TimerSet { task, fire_at } if live && state.tasks.contains_key(task) => {
                 engine.timers.add(*fire_at, key, Due::Timer(at(*task)));
             }
-            Event::ChildRetryScheduled { task, at: due, attempt, .. } if live => {
-                engine.timers.add(*due, key, Due::Child(at(*task), *attempt));
+            Event::ChildRetryScheduled {
+                task,
+                at: due,
+                attempt,
+                ..
+            } if live => {
+                engine
+                    .timers
+                    .add(*due, key, Due::Child(at(*task), *attempt));
             }
             Event::TaskCanceled { task } => {
                 engine.timers.remove(key, *task);

@@ -203,7 +203,12 @@ struct Modules {
 
 impl Modules {
     fn new(path: PathBuf, deployments: Arc<AtomicU64>) -> Self {
-        Self { path, reader: Mutex::default(), deployments, granted: Mutex::default() }
+        Self {
+            path,
+            reader: Mutex::default(),
+            deployments,
+            granted: Mutex::default(),
+        }
     }
 
     fn reader(&self) -> Result<Arc<Reader>, StoreError> {

@@ -40,7 +40,10 @@ pub(crate) fn commit_turn(
     let ended = after.status.is_end() || turn.next.is_some();
     if !ended {
         tasks::record(db, *key, commit.expected, turn)?;
-        if turn.events().any(|event| matches!(event, Event::ExecutionReturned { .. })) {
+        if turn
+            .events()
+            .any(|event| matches!(event, Event::ExecutionReturned { .. }))
+        {
             give_up_retries(db, commit, effects)?;
         }
     } else if commit.create.is_none() {

@@ -49,7 +49,8 @@ fn replace(
     _now: Timestamp,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    let mut parent = db.prepare_cached("SELECT id, parent_key, parent FROM instance WHERE key = ?1")?;
+    let mut parent =
+        db.prepare_cached("SELECT id, parent_key, parent FROM instance WHERE key = ?1")?;
     let (id, parent_key, parent): (String, Option<i64>, Option<Vec<u8>>) =
         parent.query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     if !status.is_end() {

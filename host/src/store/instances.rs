@@ -153,7 +153,9 @@ pub(crate) fn quarantine(
         "UPDATE instance SET quarantine = ?1, status = ?2 WHERE key = ?3 AND status < 3 RETURNING id",
     )?;
     let suspended = status_number(Status::Suspended);
-    Ok(update.query_row(params![reason, suspended, key.0], |row| row.get(0)).optional()?)
+    Ok(update
+        .query_row(params![reason, suspended, key.0], |row| row.get(0))
+        .optional()?)
 }
 
 /// The host can go on with an instance, which is in this status. What it did to its hosts before is forgotten. Its id, if it still lives.
@@ -165,7 +167,9 @@ pub(crate) fn release(
     let mut update = db.prepare_cached(
         "UPDATE instance SET quarantine = NULL, deliveries = 0, status = ?1 WHERE key = ?2 AND status < 3 RETURNING id",
     )?;
-    Ok(update.query_row(params![status_number(status), key.0], |row| row.get(0)).optional()?)
+    Ok(update
+        .query_row(params![status_number(status), key.0], |row| row.get(0))
+        .optional()?)
 }
 
 /// Takes messages out of an inbox.

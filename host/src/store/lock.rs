@@ -45,21 +45,34 @@ impl OwnerLock {
     /// [`StoreError::Owned`] if another process has it; [`StoreError::File`] if the lock file cannot be used.
     pub(crate) fn take(hub: &Path) -> Result<Self, StoreError> {
         let path = lock_path(hub);
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let open = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
         let file = open.map_err(StoreError::file("could not open", &path))?;
         let begun = Instant::now();
         loop {
             match file.try_lock() {
                 Ok(()) => {
                     // What an owner that died said of itself is no longer true.
-                    file.set_len(0).map_err(StoreError::file("could not clear", &path))?;
+                    file.set_len(0)
+                        .map_err(StoreError::file("could not clear", &path))?;
                     return Ok(Self { file });
                 }
-                Err(TryLockError::Error(error)) => return Err(StoreError::file("could not lock", path)(error)),
+                Err(TryLockError::Error(error)) => {
+                    return Err(StoreError::file("could not lock", path)(error));
+                }
                 Err(TryLockError::WouldBlock) => {}
             }
             match read_note(hub) {
-                Some(note) => return Err(StoreError::Owned(format!("{} (process {})", note.what, note.pid))),
+                Some(note) => {
+                    return Err(StoreError::Owned(format!(
+                        "{} (process {})",
+                        note.what, note.pid
+                    )));
+                }
                 // Whoever says nothing of itself has the lock for a moment only, or is about to say it.
                 None if begun.elapsed() < SILENT_OWNER => std::thread::sleep(LOOK_AGAIN),
                 None => return Err(StoreError::Owned("another process".to_owned())),

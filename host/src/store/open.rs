@@ -74,7 +74,10 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
         remove(&with_suffix(path, stale))?;
     }
     std::fs::rename(&fresh, path).map_err(StoreError::file("could not create", path))?;
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         // The file's name must survive a power loss as surely as its contents do.
         let sync = std::fs::File::open(parent).and_then(|dir| dir.sync_all());
         sync.map_err(StoreError::file("could not sync", parent))?;
@@ -84,7 +87,9 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
 
 fn remove(file: &Path) -> Result<(), StoreError> {
     match std::fs::remove_file(file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::file("could not remove", file)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::file("could not remove", file)(error))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }

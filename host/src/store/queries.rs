@@ -42,11 +42,21 @@ impl Reader {
     /// Opens a hub for reading.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let first = open::connect_reader(path)?;
-        let connections = Mutex::new(Connections { idle: vec![first], open: 1 });
-        Ok(Self { path: path.to_owned(), connections, returned: Condvar::new() })
+        let connections = Mutex::new(Connections {
+            idle: vec![first],
+            open: 1,
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            connections,
+            returned: Condvar::new(),
+        })
     }
 
-    fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn with<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let db = self.take()?;
         let result = read(&db);
         self.connections().idle.push(db);
@@ -68,7 +78,9 @@ impl Reader {
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection that is idle, a new one while there are few, or the next one that is given back.
@@ -81,9 +93,13 @@ impl Reader {
             if connections.open < CONNECTIONS_MAX {
                 connections.open += 1;
                 drop(connections);
-                return open::connect_reader(&self.path).inspect_err(|_| self.connections().open -= 1);
+                return open::connect_reader(&self.path)
+                    .inspect_err(|_| self.connections().open -= 1);
             }
-            connections = self.returned.wait(connections).unwrap_or_else(PoisonError::into_inner);
+            connections = self
+                .returned
+                .wait(connections)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -136,7 +152,8 @@ impl Reader {
         }
         let order = format!("ORDER BY created_at DESC, key DESC LIMIT {}", query.limit);
         let page = |status: Option<Status>| {
-            let status = status.map(|status| format!(" AND status = {}", instances::status_number(status)));
+            let status =
+                status.map(|status| format!(" AND status = {}", instances::status_number(status)));
             let clauses = format!("{}{}", clauses.join(" AND "), status.unwrap_or_default());
             format!("SELECT {COLUMNS} FROM instance WHERE {clauses} {order}")
         };
@@ -145,7 +162,9 @@ impl Reader {
             [status] => page(Some(*status)),
             // A page of each status, from an index that has it in order: together they are sorted in no time, and the rest is not looked at.
             statuses => {
-                let pages = statuses.iter().map(|status| format!("SELECT * FROM ({})", page(Some(*status))));
+                let pages = statuses
+                    .iter()
+                    .map(|status| format!("SELECT * FROM ({})", page(Some(*status))));
                 format!("{} {order}", pages.collect::<Vec<_>>().join(" UNION ALL "))
             }
         };
@@ -266,7 +285,10 @@ impl Reader {
         key: InstanceKey,
         task: TaskId,
     ) -> Result<Option<TaskRow>, StoreError> {
-        let rows = self.tasks("WHERE instance = ?1 AND task = ?2", [key.0, i64::from(task.0)])?;
+        let rows = self.tasks(
+            "WHERE instance = ?1 AND task = ?2",
+            [key.0, i64::from(task.0)],
+        )?;
         Ok(rows.into_iter().next())
     }
 

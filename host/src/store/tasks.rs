@@ -17,10 +17,32 @@ pub(crate) fn record(
     for event in turn.events() {
         match event {
             Event::ActivityScheduled { task, .. } => {
-                insert(db, key, at, turn.number, NewTask { task: *task, kind: TaskRowKind::Activity, due: None, attempt: 1 })?;
+                insert(
+                    db,
+                    key,
+                    at,
+                    turn.number,
+                    NewTask {
+                        task: *task,
+                        kind: TaskRowKind::Activity,
+                        due: None,
+                        attempt: 1,
+                    },
+                )?;
             }
             Event::TimerSet { task, fire_at } => {
-                insert(db, key, at, turn.number, NewTask { task: *task, kind: TaskRowKind::Timer, due: Some(*fire_at), attempt: 1 })?;
+                insert(
+                    db,
+                    key,
+                    at,
+                    turn.number,
+                    NewTask {
+                        task: *task,
+                        kind: TaskRowKind::Timer,
+                        due: Some(*fire_at),
+                        attempt: 1,
+                    },
+                )?;
             }
             Event::ChildRetryScheduled {
                 task,
@@ -28,7 +50,18 @@ pub(crate) fn record(
                 at: due,
                 ..
             } => {
-                insert(db, key, at, turn.number, NewTask { task: *task, kind: TaskRowKind::ChildRetry, due: Some(*due), attempt: *attempt })?;
+                insert(
+                    db,
+                    key,
+                    at,
+                    turn.number,
+                    NewTask {
+                        task: *task,
+                        kind: TaskRowKind::ChildRetry,
+                        due: Some(*due),
+                        attempt: *attempt,
+                    },
+                )?;
             }
             Event::ActivityCompleted { task, .. }
             | Event::ActivityFailed { task, .. }
@@ -70,8 +103,10 @@ pub(crate) fn delete_all(db: &Connection, key: InstanceKey) -> Result<(), StoreE
 
 /// Takes out the row of a task whose outcome went into the inbox: nobody must act on it any more.
 pub(crate) fn settle(db: &Connection, key: InstanceKey, task: TaskRef) -> Result<(), StoreError> {
-    db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND task = ?2 AND execution = ?3 AND generation = ?4")?
-        .execute(params![key.0, task.task.0, task.execution, task.generation])?;
+    db.prepare_cached(
+        "DELETE FROM task WHERE instance = ?1 AND task = ?2 AND execution = ?3 AND generation = ?4",
+    )?
+    .execute(params![key.0, task.task.0, task.execution, task.generation])?;
     Ok(())
 }
 
@@ -93,8 +128,15 @@ pub(crate) fn give_up_retries(
             continue;
         }
         let Some(failure) = row.failure else { continue };
-        let run = AttemptRun { attempt: row.attempt - 1, ..AttemptRun::default() };
-        outcomes.push(Message::ActivityEnded { task: row.task, outcome: Err(failure), run });
+        let run = AttemptRun {
+            attempt: row.attempt - 1,
+            ..AttemptRun::default()
+        };
+        outcomes.push(Message::ActivityEnded {
+            task: row.task,
+            outcome: Err(failure),
+            run,
+        });
         settle(db, key, row.task)?;
     }
     Ok(outcomes)

@@ -257,11 +257,18 @@ mod as_json {
 
     use super::Definition;
 
-    pub(super) fn serialize<S: Serializer>(definitions: &[Definition], to: S) -> Result<S::Ok, S::Error> {
-        serde_json::to_string(definitions).map_err(S::Error::custom)?.serialize(to)
+    pub(super) fn serialize<S: Serializer>(
+        definitions: &[Definition],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(definitions)
+            .map_err(S::Error::custom)?
+            .serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Definition>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<Definition>, D::Error> {
         serde_json::from_str(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }

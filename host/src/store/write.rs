@@ -142,12 +142,16 @@ impl Write {
             },
             Change::Grant { name, grants } => done_if(modules::grant(db, name, grants)?),
             Change::Quarantine { key, reason, seqs } => {
-                effects.changed.extend(instances::quarantine(db, *key, reason)?);
+                effects
+                    .changed
+                    .extend(instances::quarantine(db, *key, reason)?);
                 instances::discard(db, *key, seqs)?;
                 Verdict::Done
             }
             Change::Release { key, status, seqs } => {
-                effects.changed.extend(instances::release(db, *key, *status)?);
+                effects
+                    .changed
+                    .extend(instances::release(db, *key, *status)?);
                 instances::discard(db, *key, seqs)?;
                 Verdict::Done
             }

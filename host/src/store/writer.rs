@@ -163,7 +163,9 @@ impl State {
                 batch.push(next);
             }
             #[cfg(test)]
-            self.faults.queued.fetch_sub(batch.len() as u64, Ordering::AcqRel);
+            self.faults
+                .queued
+                .fetch_sub(batch.len() as u64, Ordering::AcqRel);
             self.commit(batch);
         }
         if let Some(db) = self.db.take() {
@@ -261,7 +263,8 @@ impl State {
         self.db = None;
         loop {
             let found = open::connect_writer(&self.path).and_then(|db| {
-                let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+                let read =
+                    |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
                 let found = db.query_row("SELECT owner_epoch, commits FROM hub", [], read)?;
                 Ok((db, found))
             });
@@ -325,17 +328,25 @@ pub(crate) mod faults {
     }
 
     fn is_now(countdown: &AtomicU64) -> bool {
-        let before = countdown.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
+        let before =
+            countdown.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
         before == Ok(1)
     }
 
     fn error() -> rusqlite::Error {
-        rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), Some("a fault of a test".to_owned()))
+        rusqlite::Error::SqliteFailure(
+            ffi::Error::new(ffi::SQLITE_FULL),
+            Some("a fault of a test".to_owned()),
+        )
     }
 
     impl Faults {
         pub(super) fn run(&self) -> Result<(), StoreError> {
-            if is_now(&self.run) { Err(error().into()) } else { Ok(()) }
+            if is_now(&self.run) {
+                Err(error().into())
+            } else {
+                Ok(())
+            }
         }
 
         pub(super) fn commit(&self, tx: Transaction<'_>) -> rusqlite::Result<()> {
@@ -344,7 +355,11 @@ pub(crate) mod faults {
                 return Err(error());
             }
             tx.commit()?;
-            if is_now(&self.unheard) { Err(error()) } else { Ok(()) }
+            if is_now(&self.unheard) {
+                Err(error())
+            } else {
+                Ok(())
+            }
         }
     }
 }

@@ -164,7 +164,9 @@ struct Watch {
 impl Watch {
     fn new(attempt: &Attempt, given_up: Arc<AtomicBool>) -> Self {
         Self {
-            deadline: attempt.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            deadline: attempt
+                .timeout
+                .and_then(|timeout| Instant::now().checked_add(timeout)),
             interrupt: attempt.interrupt.clone(),
             given_up,
         }

@@ -18,7 +18,11 @@ fn calls(
             if !std::mem::replace(&mut called, true) {
                 out.call_with(name, 7, policy.clone(), timeout);
             }
-            if seen.has(0) { completes(format!("{:?}", seen.result(0))) } else { waits() }
+            if seen.has(0) {
+                completes(format!("{:?}", seen.result(0)))
+            } else {
+                waits()
+            }
         })
     }
 }
@@ -26,10 +30,12 @@ fn calls(
 #[test]
 fn an_activity_is_tried_again_until_it_ends_well() {
     let world = World::with("Call", calls("Third", retry(5, 1_000), None));
-    world.activities.add("Third", |attempt| match attempt.attempt {
-        3 => Ok(None),
-        _ => Err(Failure::retryable("Flaky", "")),
-    });
+    world
+        .activities
+        .add("Third", |attempt| match attempt.attempt {
+            3 => Ok(None),
+            _ => Err(Failure::retryable("Flaky", "")),
+        });
     let host = world.open();
     host.start("Call", "a");
     for attempt in 1..3 {
@@ -38,7 +44,11 @@ fn an_activity_is_tried_again_until_it_ends_well() {
         {
             std::thread::yield_now();
         }
-        assert_eq!(world.activities.began().len(), attempt as usize, "not before its time");
+        assert_eq!(
+            world.activities.began().len(),
+            attempt as usize,
+            "not before its time"
+        );
         host.advance(1_000);
     }
     assert_eq!(host.end("a"), "\"nothing\"");
@@ -68,7 +78,15 @@ fn a_retry_survives_a_restart() {
     world.clock.advance(Millis(5_000));
     let host = world.open();
     assert_eq!(host.end("a"), "\"Flaky\"");
-    assert_eq!(world.activities.began().iter().map(|(_, attempt)| *attempt).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(
+        world
+            .activities
+            .began()
+            .iter()
+            .map(|(_, attempt)| *attempt)
+            .collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
     host.check_histories();
 }
 
@@ -96,9 +114,12 @@ fn an_activity_that_panics_in_the_host_fails_its_attempt() {
 
 #[test]
 fn unknown_activities_and_results_over_the_limit_fail_their_task() {
-    let mut world = World::with("Call", calls("Nowhere", None, None)).and("Long", calls("Long", retry(5, 0), None));
+    let mut world = World::with("Call", calls("Nowhere", None, None))
+        .and("Long", calls("Long", retry(5, 0), None));
     world.config.limits.payload_bytes = 100;
-    world.activities.add("Long", |_| Ok(Some(json("1".repeat(101)))));
+    world
+        .activities
+        .add("Long", |_| Ok(Some(json("1".repeat(101)))));
     let host = world.open();
     host.start("Call", "a");
     host.start("Long", "b");
@@ -144,7 +165,11 @@ fn results_of_a_suspended_instance_are_kept_and_no_activity_runs_twice() {
                         out.call("Hold", n);
                     }
                 }
-                if seen.results.len() == 6 { completes(6) } else { waits() }
+                if seen.results.len() == 6 {
+                    completes(6)
+                } else {
+                    waits()
+                }
             })
         });
         world.config.activities_max = 3;
@@ -189,7 +214,11 @@ fn results_that_wait_in_memory_are_kept_when_the_host_stops() {
                     out.call("Hold", n);
                 }
             }
-            if seen.results.len() == 8 { completes(8) } else { waits() }
+            if seen.results.len() == 8 {
+                completes(8)
+            } else {
+                waits()
+            }
         })
     });
     let host = world.open();
@@ -239,7 +268,10 @@ fn no_new_attempt_starts_after_the_return() {
             held.ends(Err(Failure::retryable("Late", "")));
         }
         assert_eq!(host.end("a"), "\"returned\"");
-        let failed = host.events("a").into_iter().filter(|event| matches!(event, Event::ActivityFailed { .. }));
+        let failed = host
+            .events("a")
+            .into_iter()
+            .filter(|event| matches!(event, Event::ActivityFailed { .. }));
         assert_eq!(failed.count(), 2);
         host.check_histories();
     }
@@ -296,7 +328,10 @@ fn a_queued_activity_may_be_pushed_twice_and_runs_once() {
     }
     first.ends(Ok("1"));
     world.held().ends(Ok("2"));
-    assert_eq!((host.end("a"), host.end("b")), ("\"1\"".to_owned(), "\"2\"".to_owned()));
+    assert_eq!(
+        (host.end("a"), host.end("b")),
+        ("\"1\"".to_owned(), "\"2\"".to_owned())
+    );
     assert_eq!(world.activities.began().len(), 2);
 }
 
@@ -315,13 +350,23 @@ fn suspending_and_resuming_at_any_moment_loses_no_activity() {
     while host.row("a").is_some_and(|row| !row.status.is_end()) {
         rounds += 1;
         for request in [
-            crate::engine::Request::Suspend { id: "a".to_owned(), reason: None },
-            crate::engine::Request::Resume { id: "a".to_owned(), reason: None },
+            crate::engine::Request::Suspend {
+                id: "a".to_owned(),
+                reason: None,
+            },
+            crate::engine::Request::Resume {
+                id: "a".to_owned(),
+                reason: None,
+            },
         ] {
             host.submit(request).unwrap();
         }
         if host.row("a").unwrap().status == Status::Suspended {
-            host.submit(crate::engine::Request::Resume { id: "a".to_owned(), reason: None }).unwrap();
+            host.submit(crate::engine::Request::Resume {
+                id: "a".to_owned(),
+                reason: None,
+            })
+            .unwrap();
         }
         assert!(rounds < 100_000, "it does not end");
     }
@@ -340,7 +385,14 @@ fn a_result_that_is_posted_twice_counts_once() {
     held.ends(Ok("1"));
     let second = world.held();
     let run = Default::default();
-    host.engine.post(key, Message::ActivityEnded { task, outcome: Ok(None), run });
+    host.engine.post(
+        key,
+        Message::ActivityEnded {
+            task,
+            outcome: Ok(None),
+            run,
+        },
+    );
     host.idle();
     second.ends(Ok("5"));
     assert_eq!(host.end("a"), "5");

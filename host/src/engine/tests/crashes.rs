@@ -23,7 +23,11 @@ fn a_crash_at_any_moment_of_a_chain_loses_nothing() {
             assert_eq!(host.end(&format!("c{n}")), "199");
         }
         host.check_histories();
-        let again = image.activities.began().into_iter().find(|(key, _)| recorded.contains(key));
+        let again = image
+            .activities
+            .began()
+            .into_iter()
+            .find(|(key, _)| recorded.contains(key));
         assert_eq!(again, None, "its result was in the hub");
     }
 }
@@ -124,7 +128,9 @@ fn another_owner_is_refused_until_the_first_one_ends() {
     let world = World::with("Listen", listens(1));
     let host = world.open();
     host.engine.announce(None);
-    let Err(error) = world.try_open() else { panic!("two owners") };
+    let Err(error) = world.try_open() else {
+        panic!("two owners")
+    };
     assert!(error.to_string().contains("a test"), "{error}");
     drop(host);
     world.open();
@@ -138,7 +144,10 @@ fn an_owner_that_was_replaced_stops_and_writes_nothing() {
     host.idle();
     host.meddle("UPDATE hub SET owner_epoch = owner_epoch + 1");
     let verdict = host.submit(start("Listen", "b", None));
-    assert!(matches!(verdict, Err(crate::store::StoreError::Fenced)), "{verdict:?}");
+    assert!(
+        matches!(verdict, Err(crate::store::StoreError::Fenced)),
+        "{verdict:?}"
+    );
     let verdict = host.submit(start("Listen", "c", None));
     assert!(verdict.is_err());
     assert!(host.row("b").is_none() && host.row("c").is_none());
@@ -165,5 +174,8 @@ fn garbage_that_a_crash_left_is_collected() {
     drop(host);
     let host = world.open();
     host.idle();
-    assert_eq!(host.count("SELECT (SELECT count(*) FROM turn) + (SELECT count(*) FROM garbage)"), 0);
+    assert_eq!(
+        host.count("SELECT (SELECT count(*) FROM turn) + (SELECT count(*) FROM garbage)"),
+        0
+    );
 }

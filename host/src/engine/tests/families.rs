@@ -5,14 +5,22 @@ use crate::engine::{Request, StartRequest};
 use perennial_core::{Event, RetryPolicy, Reuse, Status};
 
 /// Calls a child and completes with its outcome.
-fn parent(name: &'static str, id: Option<&'static str>, policy: Option<RetryPolicy>) -> impl Fn() -> Logic + Send + Sync {
+fn parent(
+    name: &'static str,
+    id: Option<&'static str>,
+    policy: Option<RetryPolicy>,
+) -> impl Fn() -> Logic + Send + Sync {
     move || {
         let (policy, mut called) = (policy.clone(), false);
         Box::new(move |seen, out| {
             if !std::mem::replace(&mut called, true) {
                 out.child(name, id, policy.clone());
             }
-            if seen.has(0) { completes(format!("{:?}", seen.result(0))) } else { waits() }
+            if seen.has(0) {
+                completes(format!("{:?}", seen.result(0)))
+            } else {
+                waits()
+            }
         })
     }
 }
@@ -23,7 +31,10 @@ fn completing(text: &'static str) -> impl Fn() -> Logic + Send + Sync {
 
 fn failing() -> Logic {
     let failure = perennial_core::Failure::retryable("Child", "");
-    Box::new(move |_, _| perennial_core::Ending::Failed { failure: failure.clone(), cause: None })
+    Box::new(move |_, _| perennial_core::Ending::Failed {
+        failure: failure.clone(),
+        cause: None,
+    })
 }
 
 fn replace(name: &str, id: &str) -> Request {
@@ -40,7 +51,12 @@ fn replace(name: &str, id: &str) -> Request {
 
 /// How often the parent was told.
 fn told(host: &Host<'_>, id: &str) -> usize {
-    let is_end = |event: &Event| matches!(event, Event::ChildCompleted { .. } | Event::ChildFailed { .. });
+    let is_end = |event: &Event| {
+        matches!(
+            event,
+            Event::ChildCompleted { .. } | Event::ChildFailed { .. }
+        )
+    };
     host.events(id).iter().filter(|event| is_end(event)).count()
 }
 
@@ -81,7 +97,10 @@ fn a_child_that_is_replaced_has_ended_for_its_parent() {
     let host = world.open();
     host.start("Named", "a");
     host.until("kid", |row| row.status == Status::Running);
-    assert_eq!(host.submit(replace("Listen", "kid")).unwrap(), crate::store::Verdict::Done);
+    assert_eq!(
+        host.submit(replace("Listen", "kid")).unwrap(),
+        crate::store::Verdict::Done
+    );
     assert_eq!(host.end("a"), "\"Replaced\"");
     host.raise("kid", "go", 1);
     assert_eq!(host.end("kid"), "[1]");
@@ -97,7 +116,10 @@ fn the_end_of_a_child_does_not_reach_another_instance_with_its_parents_id() {
     let host = world.open();
     host.start("Named", "a");
     host.until("kid", |row| row.status == Status::Running);
-    assert_eq!(host.submit(replace("Other", "a")).unwrap(), crate::store::Verdict::Done);
+    assert_eq!(
+        host.submit(replace("Other", "a")).unwrap(),
+        crate::store::Verdict::Done
+    );
     host.until("other-kid", |row| row.status == Status::Running);
     host.raise("kid", "go", "\"wrong\"");
     host.end("kid");
@@ -110,13 +132,26 @@ fn the_end_of_a_child_does_not_reach_another_instance_with_its_parents_id() {
 
 #[test]
 fn a_child_is_tried_again_also_after_a_restart() {
-    let world = World::with("Retry", parent("Failing", Some("kid"), retry(3, 1_000))).and("Failing", failing);
+    let world = World::with("Retry", parent("Failing", Some("kid"), retry(3, 1_000)))
+        .and("Failing", failing);
     let host = world.open();
     host.start("Retry", "a");
     let scheduled = |event: &Event| matches!(event, Event::ChildRetryScheduled { .. });
-    host.until("a", |_| host.events("a").iter().filter(|event| scheduled(event)).count() == 1);
+    host.until("a", |_| {
+        host.events("a")
+            .iter()
+            .filter(|event| scheduled(event))
+            .count()
+            == 1
+    });
     host.advance(1_000);
-    host.until("a", |_| host.events("a").iter().filter(|event| scheduled(event)).count() == 2);
+    host.until("a", |_| {
+        host.events("a")
+            .iter()
+            .filter(|event| scheduled(event))
+            .count()
+            == 2
+    });
     drop(host);
     world.clock.advance(perennial_core::Millis(999));
     let host = world.open();
@@ -195,7 +230,9 @@ fn a_family_tree_of_a_thousand_ends() {
             if seen.results.len() < 10 {
                 return waits();
             }
-            let sum: u64 = (0..10).map(|n| seen.result(n).parse::<u64>().unwrap()).sum();
+            let sum: u64 = (0..10)
+                .map(|n| seen.result(n).parse::<u64>().unwrap())
+                .sum();
             completes(sum)
         })
     });

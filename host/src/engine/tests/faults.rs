@@ -18,20 +18,34 @@ fn check(fault: impl Fn(&Host<'_>, u64)) {
                 out.send(&seen.id, "self", 1);
             }
             let done = seen.results.len() == 3 && seen.fired.len() == 1 && seen.events.len() == 1;
-            if done { completes(format!("[{},{},{}]", seen.result(0), seen.result(1), seen.result(2))) } else { waits() }
+            if done {
+                completes(format!(
+                    "[{},{},{}]",
+                    seen.result(0),
+                    seen.result(1),
+                    seen.result(2)
+                ))
+            } else {
+                waits()
+            }
         })
     })
     .and("Kid", || Box::new(|_, _| completes(3)));
-    world.activities.add("Twice", |attempt| match attempt.attempt {
-        1 => Err(perennial_core::Failure::retryable("Flaky", "")),
-        _ => Ok(attempt.input),
-    });
+    world
+        .activities
+        .add("Twice", |attempt| match attempt.attempt {
+            1 => Err(perennial_core::Failure::retryable("Flaky", "")),
+            _ => Ok(attempt.input),
+        });
     let host = world.open();
     let mut ended = 0;
     for n in 1..60 {
         let id = format!("m{n}");
         fault(&host, n % 20 + 1);
-        if !matches!(host.submit(start("Mix", &id, None)), Ok(crate::store::Verdict::Done)) {
+        if !matches!(
+            host.submit(start("Mix", &id, None)),
+            Ok(crate::store::Verdict::Done)
+        ) {
             // Nobody was told that it was accepted, and it was not.
             assert!(host.row(&id).is_none());
             continue;
@@ -48,7 +62,9 @@ fn check(fault: impl Fn(&Host<'_>, u64)) {
     }
     assert!(ended > 40, "{ended} were accepted");
     let quiet = &host.engine.writer.faults;
-    [&quiet.run, &quiet.lost, &quiet.unheard].into_iter().for_each(|fault| fault.store(0, Ordering::Release));
+    [&quiet.run, &quiet.lost, &quiet.unheard]
+        .into_iter()
+        .for_each(|fault| fault.store(0, Ordering::Release));
     host.check_histories();
 }
 
@@ -64,5 +80,11 @@ fn a_commit_that_is_lost_is_tried_again() {
 
 #[test]
 fn a_commit_that_happened_and_reported_an_error_is_not_repeated() {
-    check(|host, n| host.engine.writer.faults.unheard.store(n, Ordering::Release));
+    check(|host, n| {
+        host.engine
+            .writer
+            .faults
+            .unheard
+            .store(n, Ordering::Release)
+    });
 }

@@ -1,7 +1,7 @@
 //! Instances that the host cannot go on with.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::world::*;
 use perennial_core::Status;
@@ -15,7 +15,11 @@ fn fickle(mood: &Arc<AtomicU32>) -> impl Fn() -> Logic + Send + Sync + use<> {
             if !std::mem::replace(&mut called, true) {
                 out.call("Hold", mood.load(Ordering::Acquire));
             }
-            if seen.events.len() < 2 { waits() } else { completes(seen.results.len()) }
+            if seen.events.len() < 2 {
+                waits()
+            } else {
+                completes(seen.results.len())
+            }
         })
     }
 }
@@ -43,8 +47,15 @@ fn a_guest_that_does_not_repeat_itself_is_quarantined_until_it_does() {
     assert_eq!(host.row("a").unwrap().turns, 1);
     host.resume("a");
     host.idle();
-    assert!(host.row("a").unwrap().quarantine.is_some(), "nothing has changed");
-    assert_eq!(host.count("SELECT count(*) FROM inbox"), 3, "the resume was taken");
+    assert!(
+        host.row("a").unwrap().quarantine.is_some(),
+        "nothing has changed"
+    );
+    assert_eq!(
+        host.count("SELECT count(*) FROM inbox"),
+        3,
+        "the resume was taken"
+    );
     mood.store(0, Ordering::Release);
     host.resume("a");
     assert_eq!(host.end("a"), "1");
@@ -86,7 +97,11 @@ fn timers_and_activities_of_a_quarantined_instance_are_armed_again() {
                 out.call("Hold", 5);
                 out.timer(BEGIN + 1_000);
             }
-            if seen.results.len() < 2 || seen.fired.is_empty() { waits() } else { completes(1) }
+            if seen.results.len() < 2 || seen.fired.is_empty() {
+                waits()
+            } else {
+                completes(1)
+            }
         })
     })
     .and("Witness", sleeps(2_000));
@@ -125,7 +140,9 @@ fn an_instance_that_was_suspended_before_its_quarantine_is_resumed_with_it() {
     host.raise("a", "go", 1);
     host.until("a", |row| row.quarantine.is_some());
     host.resume("a");
-    host.until("a", |row| row.status == Status::Running && row.quarantine.is_none());
+    host.until("a", |row| {
+        row.status == Status::Running && row.quarantine.is_none()
+    });
     host.raise("a", "go", 2);
     host.end("a");
     host.check_histories();
@@ -194,14 +211,25 @@ fn an_inbox_without_a_start_is_no_reason_to_spin() {
     );
     host.raise("a", "go", 1);
     let row = host.until("a", |row| row.quarantine.is_some());
-    assert_eq!(row.quarantine.as_deref(), Some("its inbox does not begin with a start"));
+    assert_eq!(
+        row.quarantine.as_deref(),
+        Some("its inbox does not begin with a start")
+    );
     host.idle();
 }
 
 #[test]
 fn a_guest_that_panics_in_the_host_stops_one_instance() {
-    let world = World::with("Panic", || Box::new(|seen, _| if seen.events.is_empty() { waits() } else { panic!("on purpose") }))
-        .and("Listen", listens(1));
+    let world = World::with("Panic", || {
+        Box::new(|seen, _| {
+            if seen.events.is_empty() {
+                waits()
+            } else {
+                panic!("on purpose")
+            }
+        })
+    })
+    .and("Listen", listens(1));
     let host = world.open();
     host.start("Panic", "a");
     host.raise("a", "go", 1);

@@ -12,7 +12,10 @@ struct Dice(u64);
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
         // Knuth's generator; its upper bits are good enough to choose between a few things.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
@@ -48,8 +51,16 @@ impl Op {
             5 | 6 => Self::Dropped,
             // The events are those of the instance: a child gets none.
             7 => Self::Child(Box::new(Self::random(dice, depth.min(1) - 1, events))),
-            8 | 9 => Self::Seq((0..dice.roll(5)).map(|_| Self::random(dice, depth - 1, events)).collect()),
-            _ => Self::Par((0..dice.roll(5)).map(|_| Self::random(dice, depth - 1, events)).collect()),
+            8 | 9 => Self::Seq(
+                (0..dice.roll(5))
+                    .map(|_| Self::random(dice, depth - 1, events))
+                    .collect(),
+            ),
+            _ => Self::Par(
+                (0..dice.roll(5))
+                    .map(|_| Self::random(dice, depth - 1, events))
+                    .collect(),
+            ),
         }
     }
 
@@ -87,15 +98,28 @@ impl Node {
             Op::Seq(ops) | Op::Par(ops) => ops.iter().map(Self::new).collect(),
             _ => Vec::new(),
         };
-        Self { op: op.clone(), task: None, parts }
+        Self {
+            op: op.clone(),
+            task: None,
+            parts,
+        }
     }
 
     /// Goes on as far as it can; the value where it has ended. `used` are the events that were taken.
     fn poll(&mut self, seen: &Seen, out: &mut Out, used: &mut Vec<u32>) -> Option<u64> {
         match &self.op {
-            Op::Seq(_) => self.parts.iter_mut().map(|part| part.poll(seen, out, used)).take_while_inclusive().sum(),
+            Op::Seq(_) => self
+                .parts
+                .iter_mut()
+                .map(|part| part.poll(seen, out, used))
+                .take_while_inclusive()
+                .sum(),
             Op::Par(_) => {
-                let values: Vec<Option<u64>> = self.parts.iter_mut().map(|part| part.poll(seen, out, used)).collect();
+                let values: Vec<Option<u64>> = self
+                    .parts
+                    .iter_mut()
+                    .map(|part| part.poll(seen, out, used))
+                    .collect();
                 values.into_iter().sum()
             }
             Op::Event(number) => {
@@ -114,15 +138,30 @@ impl Node {
             }
             op => {
                 let task = *self.task.get_or_insert_with(|| match op {
-                    Op::Flaky(value, fails) => out.call_with("FailsFirst", format!("[{value},{fails}]"), retry(10, 5), None),
+                    Op::Flaky(value, fails) => out.call_with(
+                        "FailsFirst",
+                        format!("[{value},{fails}]"),
+                        retry(10, 5),
+                        None,
+                    ),
                     Op::Broken => out.call("Broken", 1),
                     Op::Timer(span) => out.timer(seen.now.0 + span),
                     Op::Child(op) => {
-                        let input = Input { sum: 0, rounds: vec![Op::clone(op)] };
-                        out.child_with("Program", None, Some(json(serde_json::to_string(&input).unwrap())), None)
+                        let input = Input {
+                            sum: 0,
+                            rounds: vec![Op::clone(op)],
+                        };
+                        out.child_with(
+                            "Program",
+                            None,
+                            Some(json(serde_json::to_string(&input).unwrap())),
+                            None,
+                        )
                     }
                     Op::Echo(value) => out.call("Echo", value),
-                    Op::Event(_) | Op::Dropped | Op::Seq(_) | Op::Par(_) => unreachable!("handled above"),
+                    Op::Event(_) | Op::Dropped | Op::Seq(_) | Op::Par(_) => {
+                        unreachable!("handled above")
+                    }
                 });
                 if seen.fired.contains(&task) {
                     return Some(1);
@@ -162,22 +201,44 @@ fn program() -> Logic {
             (input, node)
         });
         let mut used = Vec::new();
-        let Some(value) = node.poll(seen, out, &mut used) else { return waits() };
+        let Some(value) = node.poll(seen, out, &mut used) else {
+            return waits();
+        };
         let sum = input.sum + value;
         if input.rounds.len() <= 1 {
             return completes(sum);
         }
-        let next = Input { sum, rounds: input.rounds[1..].to_vec() };
-        let unused = seen.events.iter().map(|(number, _, _)| *number).filter(|number| !used.contains(number)).collect();
-        let Ending::ContinuedAsNew { version, carry_over, .. } = continues(0, unused) else { unreachable!() };
-        Ending::ContinuedAsNew { input: Some(json(serde_json::to_string(&next).unwrap())), version, carry_over }
+        let next = Input {
+            sum,
+            rounds: input.rounds[1..].to_vec(),
+        };
+        let unused = seen
+            .events
+            .iter()
+            .map(|(number, _, _)| *number)
+            .filter(|number| !used.contains(number))
+            .collect();
+        let Ending::ContinuedAsNew {
+            version,
+            carry_over,
+            ..
+        } = continues(0, unused)
+        else {
+            unreachable!()
+        };
+        Ending::ContinuedAsNew {
+            input: Some(json(serde_json::to_string(&next).unwrap())),
+            version,
+            carry_over,
+        }
     })
 }
 
 fn world() -> World {
     let world = World::with("Program", program);
     world.activities.add("FailsFirst", |attempt| {
-        let (value, fails): (u64, u32) = serde_json::from_str(attempt.input.unwrap().as_str()).unwrap();
+        let (value, fails): (u64, u32) =
+            serde_json::from_str(attempt.input.unwrap().as_str()).unwrap();
         if attempt.attempt <= fails {
             return Err(Failure::retryable("Flaky", ""));
         }
@@ -191,7 +252,9 @@ fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
     let mut values = Vec::new();
     for n in 0..4 {
         let mut events = 0;
-        let rounds: Vec<Op> = (0..1 + dice.roll(3)).map(|_| Op::random(dice, 4, &mut events)).collect();
+        let rounds: Vec<Op> = (0..1 + dice.roll(3))
+            .map(|_| Op::random(dice, 4, &mut events))
+            .collect();
         values.push(rounds.iter().map(Op::value).sum());
         let input = Input { sum: 0, rounds };
         let id = format!("p{n}");
@@ -199,7 +262,12 @@ fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
         for event in 0..events {
             let (name, data) = (format!("e{event}"), Some(json(10_000 + event)));
             // One that has ended already needs no event.
-            host.submit(Request::RaiseEvent { id: id.clone(), name, data }).unwrap();
+            host.submit(Request::RaiseEvent {
+                id: id.clone(),
+                name,
+                data,
+            })
+            .unwrap();
         }
     }
     values
@@ -217,7 +285,11 @@ fn disturb(host: &Host<'_>, dice: &mut Dice) {
         1 => drop(host.submit(Request::Suspend { id, reason: None }).unwrap()),
         2 | 3 => {
             for n in 0..4 {
-                host.submit(Request::Resume { id: format!("p{n}"), reason: None }).unwrap();
+                host.submit(Request::Resume {
+                    id: format!("p{n}"),
+                    reason: None,
+                })
+                .unwrap();
             }
         }
         _ => host.advance(dice.roll(30)),
@@ -245,11 +317,20 @@ fn check(seed: u64) {
         }
         if life >= 6 {
             for (n, value) in values.iter().enumerate() {
-                assert_eq!(host.end(&format!("p{n}")), value.to_string(), "seed {seed}, p{n}");
+                assert_eq!(
+                    host.end(&format!("p{n}")),
+                    value.to_string(),
+                    "seed {seed}, p{n}"
+                );
             }
             host.check_histories();
         }
-        let again = world.activities.began().into_iter().skip(before).find(|(key, _)| recorded.contains(key));
+        let again = world
+            .activities
+            .began()
+            .into_iter()
+            .skip(before)
+            .find(|(key, _)| recorded.contains(key));
         assert_eq!(again, None, "seed {seed}: its result was in the hub");
         if life >= 6 {
             return;

@@ -14,18 +14,39 @@ fn commands_of_other_processes_are_answered_once_each() {
     let world = World::with("Listen", listens(40));
     let host = world.open();
     ask(&world, "start", &start("Listen", "a", None));
-    world.block_on("the start", host.engine.take_commands()).unwrap();
+    world
+        .block_on("the start", host.engine.take_commands())
+        .unwrap();
     for n in 0..40 {
-        ask(&world, &format!("raise{n}"), &Request::RaiseEvent { id: "a".to_owned(), name: "go".to_owned(), data: Some(json(n)) });
+        ask(
+            &world,
+            &format!("raise{n}"),
+            &Request::RaiseEvent {
+                id: "a".to_owned(),
+                name: "go".to_owned(),
+                data: Some(json(n)),
+            },
+        );
     }
     // Many wake-ups at once, as from as many processes.
     let all = (0..10).map(|_| host.engine.take_commands());
-    world.block_on("the commands", futures::future::join_all(all)).into_iter().for_each(|taken| taken.unwrap());
+    world
+        .block_on("the commands", futures::future::join_all(all))
+        .into_iter()
+        .for_each(|taken| taken.unwrap());
     let expected: Vec<String> = (0..40).map(|n| n.to_string()).collect();
     assert_eq!(host.end("a"), format!("[{}]", expected.join(",")));
     for n in 0..40 {
-        let answer = host.engine.reader.answer(&format!("raise{n}")).unwrap().unwrap();
-        assert_eq!(crate::store::decode::<Verdict>(&answer, "an answer").unwrap(), Verdict::Done);
+        let answer = host
+            .engine
+            .reader
+            .answer(&format!("raise{n}"))
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            crate::store::decode::<Verdict>(&answer, "an answer").unwrap(),
+            Verdict::Done
+        );
     }
     assert!(host.engine.reader.unanswered(10).unwrap().is_empty());
     host.check_histories();
@@ -38,7 +59,9 @@ fn a_command_that_cannot_be_read_is_refused_and_holds_up_no_other() {
     append_command(&world.path(), "odd", &[1, 250, 3], world.now()).unwrap();
     ask(&world, "lost", &start("Missing", "a", None));
     ask(&world, "good", &start("Listen", "a", None));
-    world.block_on("the commands", host.engine.take_commands()).unwrap();
+    world
+        .block_on("the commands", host.engine.take_commands())
+        .unwrap();
     let verdict = |token: &str| {
         let answer = host.engine.reader.answer(token).unwrap().unwrap();
         crate::store::decode::<Verdict>(&answer, "an answer").unwrap()
@@ -55,7 +78,9 @@ fn commands_that_came_while_no_host_ran_are_taken_by_the_next() {
     drop(world.open());
     ask(&world, "start", &start("Listen", "a", None));
     let host = world.open();
-    world.block_on("the commands", host.engine.take_commands()).unwrap();
+    world
+        .block_on("the commands", host.engine.take_commands())
+        .unwrap();
     host.raise("a", "go", 1);
     assert_eq!(host.end("a"), "[1]");
 }
@@ -75,13 +100,23 @@ fn a_start_with_an_id_in_use_is_refused_and_leaves_nothing() {
     let verdict = host.submit(start("Fan", "a", None)).unwrap();
     assert!(matches!(verdict, Verdict::Rejected(_)), "{verdict:?}");
     host.idle();
-    assert_eq!((world.more_held(), host.row("kid").is_none()), (0, true), "nothing leaves before its commit");
+    assert_eq!(
+        (world.more_held(), host.row("kid").is_none()),
+        (0, true),
+        "nothing leaves before its commit"
+    );
     assert_eq!(host.count("SELECT count(*) FROM instance"), 1);
     assert_eq!(host.engine.slots.all().len(), 1);
     // Many at once: one of them wins.
     let all = (0..20).map(|_| host.engine.submit(start("Listen", "b", None)));
     let verdicts = world.block_on("the verdicts", futures::future::join_all(all));
-    assert_eq!(verdicts.into_iter().filter(|verdict| matches!(verdict, Ok(Verdict::Done))).count(), 1);
+    assert_eq!(
+        verdicts
+            .into_iter()
+            .filter(|verdict| matches!(verdict, Ok(Verdict::Done)))
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -142,7 +177,9 @@ fn an_input_over_the_limit_is_refused_at_the_door() {
     let mut world = World::with("Listen", listens(1));
     world.config.limits.payload_bytes = 10;
     let host = world.open();
-    let verdict = host.submit(start("Listen", "a", Some(json("12345678901")))).unwrap();
+    let verdict = host
+        .submit(start("Listen", "a", Some(json("12345678901"))))
+        .unwrap();
     assert!(matches!(verdict, Verdict::Refused { .. }), "{verdict:?}");
     assert!(host.row("a").is_none());
 }

@@ -54,7 +54,10 @@ fn more_timers_than_memory_holds_fire_in_order() {
     assert_eq!(host.end("a"), "true");
     host.advance(1_000_000);
     for step in 0..30 {
-        assert_eq!(host.row(&format!("far{step}")).unwrap().created_at.0, BEGIN + 50 * step);
+        assert_eq!(
+            host.row(&format!("far{step}")).unwrap().created_at.0,
+            BEGIN + 50 * step
+        );
         host.end(&format!("far{step}"));
     }
     host.check_histories();
@@ -154,7 +157,11 @@ fn timers_of_an_execution_that_is_over_mean_nothing() {
                 if seen.fired.is_empty() && seen.events.is_empty() {
                     out.timer(BEGIN + 1_000);
                 }
-                if seen.fired.is_empty() { waits() } else { completes(seen.now.0) }
+                if seen.fired.is_empty() {
+                    waits()
+                } else {
+                    completes(seen.now.0)
+                }
             }
         })
     })
@@ -167,7 +174,12 @@ fn timers_of_an_execution_that_is_over_mean_nothing() {
     host.advance(500);
     host.end("w");
     host.idle();
-    assert!(!host.events("a").iter().any(|event| matches!(event, Event::TimerFired { .. })));
+    assert!(
+        !host
+            .events("a")
+            .iter()
+            .any(|event| matches!(event, Event::TimerFired { .. }))
+    );
     host.advance(500);
     assert_eq!(host.end("a"), (BEGIN + 1_000).to_string());
 }

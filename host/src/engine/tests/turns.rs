@@ -9,7 +9,11 @@ fn each_step_of_a_chain_is_one_commit() {
     let host = world.open();
     let before = host.commits();
     host.start("Chain", "a");
-    assert_eq!(host.commits(), before + 1, "a start and its first turn go down together");
+    assert_eq!(
+        host.commits(),
+        before + 1,
+        "a start and its first turn go down together"
+    );
     for step in 1..=20 {
         world.held().ends(Ok("1"));
         host.until("a", |row| row.turns == step + 1);
@@ -30,7 +34,11 @@ fn results_that_arrive_during_a_commit_join_the_next_turn() {
                     out.call("Hold", n);
                 }
             }
-            if seen.results.len() == 8 { completes(8) } else { waits() }
+            if seen.results.len() == 8 {
+                completes(8)
+            } else {
+                waits()
+            }
         })
     });
     let host = world.open();
@@ -62,7 +70,11 @@ fn a_wide_fan_out_takes_few_turns() {
                     out.call("Echo", n);
                 }
             }
-            if seen.results.len() == 2_000 { completes(seen.results.len()) } else { waits() }
+            if seen.results.len() == 2_000 {
+                completes(seen.results.len())
+            } else {
+                waits()
+            }
         })
     });
     let host = world.open();
@@ -93,7 +105,11 @@ fn instances_send_events_to_each_other_and_to_themselves() {
                 out.send("nobody", "go", "1");
                 return waits();
             }
-            if seen.events.len() == 2 { completes(seen.events.len()) } else { waits() }
+            if seen.events.len() == 2 {
+                completes(seen.events.len())
+            } else {
+                waits()
+            }
         })
     })
     .and("Pong", || {
@@ -147,7 +163,11 @@ fn what_is_carried_over_comes_before_what_waits_already() {
         Box::new(|seen, _| match (seen.number(), seen.events.len()) {
             (0, 3) => continues(1, seen.events.iter().skip(1).map(|(n, _, _)| *n).collect()),
             (1, 4) => {
-                let all: Vec<String> = seen.events.iter().map(|(n, _, data)| format!("[{n},{}]", data.as_ref().unwrap())).collect();
+                let all: Vec<String> = seen
+                    .events
+                    .iter()
+                    .map(|(n, _, data)| format!("[{n},{}]", data.as_ref().unwrap()))
+                    .collect();
                 completes(format!("[{}]", all.join(",")))
             }
             _ => waits(),
@@ -166,7 +186,10 @@ fn ten_thousand_waiting_instances_cost_nothing() {
     world.config.resident_max = 100;
     let host = world.open();
     let starts = (0..10_000).map(|n| host.engine.submit(start("Listen", &format!("i{n}"), None)));
-    world.block_on("all starts", futures::future::join_all(starts)).into_iter().for_each(|verdict| drop(verdict.unwrap()));
+    world
+        .block_on("all starts", futures::future::join_all(starts))
+        .into_iter()
+        .for_each(|verdict| drop(verdict.unwrap()));
     host.idle();
     assert!(host.engine.resident() <= 100);
     let before = (host.engine.counts.turns.get(), host.commits());
@@ -174,8 +197,14 @@ fn ten_thousand_waiting_instances_cost_nothing() {
     host.raise("i77", "go", 1);
     assert_eq!(host.end("i77"), "[1]");
     host.idle();
-    assert_eq!((host.engine.counts.turns.get(), host.commits()), (before.0 + 1, before.1 + 2));
-    assert!(host.engine.slots.all().len() <= 101, "an instance that waits needs no memory");
+    assert_eq!(
+        (host.engine.counts.turns.get(), host.commits()),
+        (before.0 + 1, before.1 + 2)
+    );
+    assert!(
+        host.engine.slots.all().len() <= 101,
+        "an instance that waits needs no memory"
+    );
 }
 
 #[test]
@@ -190,7 +219,11 @@ fn an_eviction_changes_nothing() {
                     return waits();
                 }
                 sum += 1;
-                if seen.events.len() == 3 { completes(sum) } else { waits() }
+                if seen.events.len() == 3 {
+                    completes(sum)
+                } else {
+                    waits()
+                }
             })
         });
         world.config.resident_max = resident_max;
@@ -204,7 +237,11 @@ fn an_eviction_changes_nothing() {
                 host.until(id, |row| row.turns == 3 + n);
             }
             assert_eq!(host.end(id), "4");
-            let told: Vec<Event> = host.events(id).into_iter().filter(|e| !matches!(e, Event::ExecutionStarted(_))).collect();
+            let told: Vec<Event> = host
+                .events(id)
+                .into_iter()
+                .filter(|e| !matches!(e, Event::ExecutionStarted(_)))
+                .collect();
             all.push(told);
         }
         histories.push(all);

@@ -7,17 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use perennial_core::{
-    Action, ActivityCall, Answer, ChildCall, Digest, Ending, Event, Failure, Guest,
-    GuestEvent, Json, Limits, Message, Millis, Mode, OutgoingEvent, RetryPolicy, Reuse, State,
-    Status, Stop, TaskId, Timestamp, Turn, Waiting, replay_turn,
+    Action, ActivityCall, Answer, ChildCall, Digest, Ending, Event, Failure, Guest, GuestEvent,
+    Json, Limits, Message, Millis, Mode, OutgoingEvent, RetryPolicy, Reuse, State, Status, Stop,
+    TaskId, Timestamp, Turn, Waiting, replay_turn,
 };
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::clock::{Clock, SimClock};
-use crate::engine::executor::{
-    ActivityExecutor, Attempt, AttemptFuture, Executor, ResidentGuest,
-};
+use crate::engine::executor::{ActivityExecutor, Attempt, AttemptFuture, Executor, ResidentGuest};
 use crate::engine::{Engine, EngineConfig, Parts, Request, StartRequest, Until};
 use crate::store::{
     Definition, DefinitionKind, InstanceRow, NewModule, Reader, StoreError, Verdict, with_suffix,
@@ -52,13 +50,17 @@ impl Seen {
 
     /// The input as a number; 0 if there is none.
     pub(crate) fn number(&self) -> u64 {
-        self.input.as_ref().map_or(0, |input| input.as_str().parse().unwrap())
+        self.input
+            .as_ref()
+            .map_or(0, |input| input.as_str().parse().unwrap())
     }
 
     /// A result in a word: its text, or the kind of its failure.
     pub(crate) fn result(&self, task: u32) -> String {
         match &self.results[&task] {
-            Ok(output) => output.as_ref().map_or("nothing".to_owned(), ToString::to_string),
+            Ok(output) => output
+                .as_ref()
+                .map_or("nothing".to_owned(), ToString::to_string),
             Err(failure) => failure.kind.clone(),
         }
     }
@@ -90,26 +92,54 @@ impl Out {
     ) -> u32 {
         let (task, name) = (self.task(), name.to_owned());
         let input = Some(json(input));
-        let call = ActivityCall { task, name, input, retry, attempt_timeout };
+        let call = ActivityCall {
+            task,
+            name,
+            input,
+            retry,
+            attempt_timeout,
+        };
         self.actions.push(Action::CallActivity(call));
         task.0
     }
 
-    pub(crate) fn child(&mut self, name: &str, id: Option<&str>, retry: Option<RetryPolicy>) -> u32 {
+    pub(crate) fn child(
+        &mut self,
+        name: &str,
+        id: Option<&str>,
+        retry: Option<RetryPolicy>,
+    ) -> u32 {
         self.child_with(name, id, None, retry)
     }
 
-    pub(crate) fn child_with(&mut self, name: &str, id: Option<&str>, input: Option<Json>, retry: Option<RetryPolicy>) -> u32 {
+    pub(crate) fn child_with(
+        &mut self,
+        name: &str,
+        id: Option<&str>,
+        input: Option<Json>,
+        retry: Option<RetryPolicy>,
+    ) -> u32 {
         let (task, name) = (self.task(), name.to_owned());
         let instance_id = id.map(str::to_owned);
-        let call = ChildCall { task, name, version: None, instance_id, input, tags: Vec::new(), retry };
+        let call = ChildCall {
+            task,
+            name,
+            version: None,
+            instance_id,
+            input,
+            tags: Vec::new(),
+            retry,
+        };
         self.actions.push(Action::CallChild(call));
         task.0
     }
 
     pub(crate) fn timer(&mut self, at: u64) -> u32 {
         let task = self.task();
-        self.actions.push(Action::SetTimer { task, fire_at: Timestamp(at) });
+        self.actions.push(Action::SetTimer {
+            task,
+            fire_at: Timestamp(at),
+        });
         task.0
     }
 
@@ -119,12 +149,22 @@ impl Out {
 
     pub(crate) fn send(&mut self, to: &str, name: &str, data: impl ToString) {
         let (instance_id, name, data) = (to.to_owned(), name.to_owned(), Some(json(data)));
-        self.actions.push(Action::SendEvent(OutgoingEvent { instance_id, name, data }));
+        self.actions.push(Action::SendEvent(OutgoingEvent {
+            instance_id,
+            name,
+            data,
+        }));
     }
 
     pub(crate) fn start(&mut self, name: &str, id: &str) {
         let (instance_id, name) = (id.to_owned(), name.to_owned());
-        self.actions.push(Action::StartInstance { instance_id, name, version: None, input: None, tags: Vec::new() });
+        self.actions.push(Action::StartInstance {
+            instance_id,
+            name,
+            version: None,
+            input: None,
+            tags: Vec::new(),
+        });
     }
 }
 
@@ -141,11 +181,18 @@ pub(crate) fn completes(text: impl ToString) -> Ending {
 }
 
 pub(crate) fn fails(kind: &str) -> Ending {
-    Ending::Failed { failure: Failure::permanent(kind, ""), cause: None }
+    Ending::Failed {
+        failure: Failure::permanent(kind, ""),
+        cause: None,
+    }
 }
 
 pub(crate) fn continues(input: impl ToString, carry_over: Vec<u32>) -> Ending {
-    Ending::ContinuedAsNew { input: Some(json(input)), version: None, carry_over }
+    Ending::ContinuedAsNew {
+        input: Some(json(input)),
+        version: None,
+        carry_over,
+    }
 }
 
 pub(crate) fn retry(max_attempts: u32, first_delay: u64) -> Option<RetryPolicy> {
@@ -173,7 +220,12 @@ pub(crate) struct Programs {
 }
 
 impl Executor for Programs {
-    fn instantiate(&self, module: Digest, _: &Limits, _: &str) -> Result<Box<dyn ResidentGuest>, String> {
+    fn instantiate(
+        &self,
+        module: Digest,
+        _: &Limits,
+        _: &str,
+    ) -> Result<Box<dyn ResidentGuest>, String> {
         assert_eq!(module, MODULE);
         if self.broken.load(Ordering::Acquire) {
             return Err("there is no memory for it".to_owned());
@@ -184,7 +236,12 @@ impl Executor for Programs {
 
 impl Programs {
     fn guest(&self) -> ClosureGuest {
-        ClosureGuest { programs: self.clone(), logic: None, seen: Seen::default(), next_task: 0 }
+        ClosureGuest {
+            programs: self.clone(),
+            logic: None,
+            seen: Seen::default(),
+            next_task: 0,
+        }
     }
 }
 
@@ -207,22 +264,38 @@ impl Guest for ClosureGuest {
         for event in events.iter().cloned() {
             match event {
                 GuestEvent::TurnStarted { now, .. } => seen.now = now,
-                GuestEvent::ExecutionStarted { instance_id, name, input, .. } => {
+                GuestEvent::ExecutionStarted {
+                    instance_id,
+                    name,
+                    input,
+                    ..
+                } => {
                     (seen.id, seen.input) = (instance_id, input);
                     self.logic = Some((self.programs.by_name.lock().unwrap()[&name])());
                 }
                 GuestEvent::TaskCompleted { task, outcome } => {
-                    assert!(seen.results.insert(task.0, outcome).is_none(), "told twice of task {task}");
+                    assert!(
+                        seen.results.insert(task.0, outcome).is_none(),
+                        "told twice of task {task}"
+                    );
                 }
                 GuestEvent::TimerFired(task) => seen.fired.push(task.0),
-                GuestEvent::ExternalEventRaised { number, name, data } => seen.events.push((number, name, data)),
+                GuestEvent::ExternalEventRaised { number, name, data } => {
+                    seen.events.push((number, name, data))
+                }
             }
         }
-        let mut out = Out { next_task: self.next_task, actions: Vec::new() };
+        let mut out = Out {
+            next_task: self.next_task,
+            actions: Vec::new(),
+        };
         let logic = self.logic.as_mut().expect("it was told how it begins");
         let ending = logic(seen, &mut out);
         self.next_task = out.next_task;
-        Ok(Answer { actions: out.actions, ending })
+        Ok(Answer {
+            actions: out.actions,
+            ending,
+        })
     }
 }
 
@@ -270,8 +343,13 @@ impl Default for Activities {
         this.add("Broken", |_| Err(Failure::permanent("Broken", "")));
         let hold: Run = Arc::new(move |attempt| {
             let (answer, answered) = oneshot::channel();
-            hold.send(Held { attempt, answer }).unwrap_or_else(|_| panic!("the test is over"));
-            Box::pin(async move { answered.await.unwrap_or_else(|_| Err(Failure::permanent("Forgotten", ""))) })
+            hold.send(Held { attempt, answer })
+                .unwrap_or_else(|_| panic!("the test is over"));
+            Box::pin(async move {
+                answered
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::permanent("Forgotten", "")))
+            })
         });
         this.by_name.lock().unwrap().insert("Hold".to_owned(), hold);
         this
@@ -279,7 +357,11 @@ impl Default for Activities {
 }
 
 impl Activities {
-    pub(crate) fn add(&self, name: &str, run: impl Fn(Attempt) -> Result<Option<Json>, Failure> + Send + Sync + 'static) {
+    pub(crate) fn add(
+        &self,
+        name: &str,
+        run: impl Fn(Attempt) -> Result<Option<Json>, Failure> + Send + Sync + 'static,
+    ) {
         let run: Run = Arc::new(move |attempt| Box::pin(std::future::ready(run(attempt))));
         self.by_name.lock().unwrap().insert(name.to_owned(), run);
     }
@@ -292,7 +374,10 @@ impl Activities {
 
 impl ActivityExecutor for Activities {
     fn run(&self, attempt: Attempt) -> AttemptFuture {
-        self.began.lock().unwrap().push((attempt.idempotency_key(), attempt.attempt));
+        self.began
+            .lock()
+            .unwrap()
+            .push((attempt.idempotency_key(), attempt.attempt));
         let run = Arc::clone(&self.by_name.lock().unwrap()[&attempt.name]);
         run(attempt)
     }
@@ -338,7 +423,11 @@ impl World {
 
     /// And with this one.
     pub(crate) fn and(self, name: &str, make: impl Fn() -> Logic + Send + Sync + 'static) -> Self {
-        self.programs.by_name.lock().unwrap().insert(name.to_owned(), Arc::new(make));
+        self.programs
+            .by_name
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), Arc::new(make));
         self
     }
 
@@ -349,16 +438,24 @@ impl World {
             clock: SimClock::new(self.clock.now()),
             programs: self.programs.clone(),
             // What ran before the crash is nothing that this world did.
-            activities: Activities { began: Arc::default(), ..self.activities.clone() },
+            activities: Activities {
+                began: Arc::default(),
+                ..self.activities.clone()
+            },
             config: self.config.clone(),
             runtime: Arc::clone(&self.runtime),
         };
         // While somebody reads, no log is begun anew: so what is missing in the file is still in the log that is copied after it.
         let db = rusqlite::Connection::open(self.path()).unwrap();
         db.execute_batch("BEGIN; SELECT * FROM hub").unwrap();
-        let _: i64 = db.query_row("SELECT count(*) FROM instance", [], |row| row.get(0)).unwrap();
+        let _: i64 = db
+            .query_row("SELECT count(*) FROM instance", [], |row| row.get(0))
+            .unwrap();
         for suffix in ["", "-wal", ".running"] {
-            let (from, to) = (with_suffix(&self.path(), suffix), with_suffix(&image.path(), suffix));
+            let (from, to) = (
+                with_suffix(&self.path(), suffix),
+                with_suffix(&image.path(), suffix),
+            );
             if from.exists() {
                 std::fs::copy(from, to).unwrap();
             }
@@ -375,12 +472,22 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             executor: Arc::new(self.programs.clone()),
             activity_executor: Arc::new(self.activities.clone()),
-            native: self.activities.by_name.lock().unwrap().keys().cloned().collect(),
+            native: self
+                .activities
+                .by_name
+                .lock()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect(),
             runtime: self.runtime.handle().clone(),
             deployments: Arc::default(),
         };
         let engine = Engine::start(&self.path(), self.config.clone(), parts)?;
-        let host = Host { engine, world: self };
+        let host = Host {
+            engine,
+            world: self,
+        };
         let verdict = host.submit(Request::Deploy(Box::new(self.module())))?;
         assert!(matches!(verdict, Verdict::Deployed(_)), "{verdict:?}");
         Ok(host)
@@ -413,10 +520,15 @@ impl World {
 
     pub(crate) fn block_on<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
         let limited = async { tokio::time::timeout(PATIENCE, future).await };
-        self.runtime.block_on(limited).unwrap_or_else(|_| panic!("waited in vain for {what}"))
+        self.runtime
+            .block_on(limited)
+            .unwrap_or_else(|_| panic!("waited in vain for {what}"))
     }
 
-    pub(crate) fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
         self.runtime.spawn(future)
     }
 
@@ -428,10 +540,23 @@ impl World {
     pub(crate) fn recorded(&self) -> BTreeSet<String> {
         let reader = self.reader();
         let mut recorded = BTreeSet::new();
-        for row in reader.list(&crate::store::ListQuery { limit: 100_000, ..Default::default() }).unwrap() {
+        for row in reader
+            .list(&crate::store::ListQuery {
+                limit: 100_000,
+                ..Default::default()
+            })
+            .unwrap()
+        {
             let key = |task: TaskId| format!("{}:{task}", row.execution_id);
-            for event in reader.turns(row.key, row.execution, 0, u32::MAX).unwrap().iter().flat_map(Turn::events) {
-                if let Event::ActivityCompleted { task, .. } | Event::ActivityFailed { task, .. } = event {
+            for event in reader
+                .turns(row.key, row.execution, 0, u32::MAX)
+                .unwrap()
+                .iter()
+                .flat_map(Turn::events)
+            {
+                if let Event::ActivityCompleted { task, .. } | Event::ActivityFailed { task, .. } =
+                    event
+                {
                     recorded.insert(key(*task));
                 }
             }
@@ -452,24 +577,40 @@ impl World {
 
     /// The next attempt of `Hold`.
     pub(crate) fn held(&self) -> Held {
-        self.block_on("an activity", async { self.activities.held.lock().await.recv().await.unwrap() })
+        self.block_on("an activity", async {
+            self.activities.held.lock().await.recv().await.unwrap()
+        })
     }
 
     /// Attempts of `Hold` that began and were not looked at.
     pub(crate) fn more_held(&self) -> usize {
-        self.block_on("the activities", async { self.activities.held.lock().await.len() })
+        self.block_on("the activities", async {
+            self.activities.held.lock().await.len()
+        })
     }
 
     /// Replays everything in the hub, and checks the laws of each history.
     pub(crate) fn check_histories(&self, reader: &Reader) {
-        for row in reader.list(&crate::store::ListQuery { limit: 100_000, ..Default::default() }).unwrap() {
+        for row in reader
+            .list(&crate::store::ListQuery {
+                limit: 100_000,
+                ..Default::default()
+            })
+            .unwrap()
+        {
             let mut state = State::new(row.generation);
             let mut guest = self.programs.guest();
             let turns = reader.turns(row.key, row.execution, 0, u32::MAX).unwrap();
             for turn in &turns {
-                replay_turn(&mut state, turn, &mut guest).unwrap_or_else(|e| panic!("{}: {e}", row.id));
+                replay_turn(&mut state, turn, &mut guest)
+                    .unwrap_or_else(|e| panic!("{}: {e}", row.id));
             }
-            assert_eq!((state.next_event, state.turns), (row.next_event, row.turns), "{}", row.id);
+            assert_eq!(
+                (state.next_event, state.turns),
+                (row.next_event, row.turns),
+                "{}",
+                row.id
+            );
             assert_eq!(state.phase.is_end(), row.status.is_end(), "{}", row.id);
         }
     }
@@ -489,7 +630,8 @@ impl Drop for Host<'_> {
 
 impl Host<'_> {
     pub(crate) fn submit(&self, request: Request) -> Result<Verdict, StoreError> {
-        self.world.block_on("the verdict", self.engine.submit(request))
+        self.world
+            .block_on("the verdict", self.engine.submit(request))
     }
 
     fn does(&self, request: Request) {
@@ -506,20 +648,33 @@ impl Host<'_> {
     }
 
     pub(crate) fn raise(&self, id: &str, name: &str, data: impl ToString) {
-        self.does(Request::RaiseEvent { id: id.to_owned(), name: name.to_owned(), data: Some(json(data)) });
+        self.does(Request::RaiseEvent {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            data: Some(json(data)),
+        });
     }
 
     pub(crate) fn suspend(&self, id: &str) {
-        self.does(Request::Suspend { id: id.to_owned(), reason: None });
+        self.does(Request::Suspend {
+            id: id.to_owned(),
+            reason: None,
+        });
         self.until(id, |row| row.status == Status::Suspended);
     }
 
     pub(crate) fn resume(&self, id: &str) {
-        self.does(Request::Resume { id: id.to_owned(), reason: None });
+        self.does(Request::Resume {
+            id: id.to_owned(),
+            reason: None,
+        });
     }
 
     pub(crate) fn terminate(&self, id: &str) {
-        self.does(Request::Terminate { id: id.to_owned(), reason: Some("enough".to_owned()) });
+        self.does(Request::Terminate {
+            id: id.to_owned(),
+            reason: Some("enough".to_owned()),
+        });
     }
 
     pub(crate) fn row(&self, id: &str) -> Option<InstanceRow> {
@@ -528,15 +683,16 @@ impl Host<'_> {
 
     /// Waits until an instance is as it should be.
     pub(crate) fn until(&self, id: &str, is_so: impl Fn(&InstanceRow) -> bool) -> InstanceRow {
-        self.world.block_on(&format!("{id:?}, which is {:?}", self.row(id)), async {
-            loop {
-                let changed = self.engine.watch(id, Until::Changed);
-                if let Some(row) = self.row(id).filter(|row| is_so(row)) {
-                    return row;
+        self.world
+            .block_on(&format!("{id:?}, which is {:?}", self.row(id)), async {
+                loop {
+                    let changed = self.engine.watch(id, Until::Changed);
+                    if let Some(row) = self.row(id).filter(|row| is_so(row)) {
+                        return row;
+                    }
+                    changed.await.expect("the engine runs");
                 }
-                changed.await.expect("the engine runs");
-            }
-        })
+            })
     }
 
     /// Waits until an instance ends. How it did, in a word.
@@ -556,18 +712,29 @@ impl Host<'_> {
 
     pub(crate) fn turns(&self, id: &str) -> Vec<Turn> {
         let row = self.row(id).unwrap();
-        self.engine.reader.turns(row.key, row.execution, 0, u32::MAX).unwrap()
+        self.engine
+            .reader
+            .turns(row.key, row.execution, 0, u32::MAX)
+            .unwrap()
     }
 
     pub(crate) fn events(&self, id: &str) -> Vec<Event> {
-        self.turns(id).iter().flat_map(Turn::events).cloned().collect()
+        self.turns(id)
+            .iter()
+            .flat_map(Turn::events)
+            .cloned()
+            .collect()
     }
 
     /// Waits until nothing is queued, run or committed.
     pub(crate) fn idle(&self) {
         let mut queue = self.engine.queue();
         while queue.busy > 0 || queue.in_flight > 0 || !queue.work.is_empty() {
-            let (next, timeout) = self.engine.work_there.wait_timeout(queue, PATIENCE).unwrap();
+            let (next, timeout) = self
+                .engine
+                .work_there
+                .wait_timeout(queue, PATIENCE)
+                .unwrap();
             assert!(!timeout.timed_out(), "the engine does not come to rest");
             queue = next;
         }
@@ -584,7 +751,10 @@ impl Host<'_> {
 
     /// Changes the hub behind the back of its owner.
     pub(crate) fn meddle(&self, sql: &str) {
-        rusqlite::Connection::open(self.world.path()).unwrap().execute_batch(sql).unwrap();
+        rusqlite::Connection::open(self.world.path())
+            .unwrap()
+            .execute_batch(sql)
+            .unwrap();
     }
 
     pub(crate) fn count(&self, sql: &str) -> i64 {
@@ -632,7 +802,11 @@ pub(crate) fn listens(events: usize) -> impl Fn() -> Logic + Send + Sync {
             if seen.events.len() < events {
                 return waits();
             }
-            let data: Vec<String> = seen.events.iter().map(|(_, _, data)| data.as_ref().unwrap().to_string()).collect();
+            let data: Vec<String> = seen
+                .events
+                .iter()
+                .map(|(_, _, data)| data.as_ref().unwrap().to_string())
+                .collect();
             completes(format!("[{}]", data.join(",")))
         })
     }
@@ -646,7 +820,11 @@ pub(crate) fn sleeps(span: u64) -> impl Fn() -> Logic + Send + Sync {
             if !std::mem::replace(&mut set, true) {
                 out.timer(seen.now.0 + span);
             }
-            if seen.has(0) { completes(seen.now.0) } else { waits() }
+            if seen.has(0) {
+                completes(seen.now.0)
+            } else {
+                waits()
+            }
         })
     }
 }

@@ -32,20 +32,38 @@ fn a_turn_is_written_with_everything_that_belongs_to_it() {
     let hub = Hub::new();
     hub.start(1, "a");
     hub.start(2, "b");
-    let sent = Event::EventSent { instance_id: "b".to_owned(), name: "go".to_owned(), data: None };
-    let timer = Event::TimerSet { task: TaskId(1), fire_at: Timestamp(9_000) };
-    let mut commit = turn(&hub, 1, Status::Running, vec![scheduled(0), timer, child(2, "kid"), sent]);
+    let sent = Event::EventSent {
+        instance_id: "b".to_owned(),
+        name: "go".to_owned(),
+        data: None,
+    };
+    let timer = Event::TimerSet {
+        task: TaskId(1),
+        fire_at: Timestamp(9_000),
+    };
+    let mut commit = turn(
+        &hub,
+        1,
+        Status::Running,
+        vec![scheduled(0), timer, child(2, "kid"), sent],
+    );
     commit.consumed = vec![0];
     commit.starts = vec![child_of(new(3, "kid"), 1, "a", 2)];
     let outcome = hub.does(turn_change(commit));
     assert_eq!(outcome.effects.woken, [InstanceKey(3), InstanceKey(2)]);
     let row = hub.reader().instance("a").unwrap().unwrap();
-    assert_eq!((row.status, row.next_event, row.turns, row.started_at), (Status::Running, 5, 1, Some(Timestamp(3_000))));
+    assert_eq!(
+        (row.status, row.next_event, row.turns, row.started_at),
+        (Status::Running, 5, 1, Some(Timestamp(3_000)))
+    );
     assert_eq!(hub.inbox(1), []);
     assert_eq!(hub.inbox(2).len(), 2);
     assert_eq!(hub.reader().tasks_of(InstanceKey(1)).unwrap().len(), 2);
     let kid = hub.reader().instance("kid").unwrap().unwrap();
-    assert_eq!((kid.status, kid.parent_key), (Status::Pending, Some(InstanceKey(1))));
+    assert_eq!(
+        (kid.status, kid.parent_key),
+        (Status::Pending, Some(InstanceKey(1)))
+    );
 }
 
 #[test]
@@ -54,11 +72,22 @@ fn a_turn_that_fails_anywhere_writes_nothing() {
     hub.start(1, "a");
     let before = hub.dump();
     // The child is the last thing that is written, and nobody says how it starts.
-    let commit = turn(&hub, 1, Status::Running, vec![scheduled(0), child(1, "kid")]);
-    assert!(matches!(hub.write(turn_change(commit)), Err(StoreError::Corrupt(_))));
+    let commit = turn(
+        &hub,
+        1,
+        Status::Running,
+        vec![scheduled(0), child(1, "kid")],
+    );
+    assert!(matches!(
+        hub.write(turn_change(commit)),
+        Err(StoreError::Corrupt(_))
+    ));
     // The same task twice.
     let commit = turn(&hub, 1, Status::Running, vec![scheduled(0), scheduled(0)]);
-    assert!(matches!(hub.write(turn_change(commit)), Err(StoreError::Sqlite(_))));
+    assert!(matches!(
+        hub.write(turn_change(commit)),
+        Err(StoreError::Sqlite(_))
+    ));
     assert_eq!(hub.dump(), before);
 }
 
@@ -71,14 +100,34 @@ fn a_turn_of_an_instance_that_moved_on_writes_nothing() {
     let before = hub.dump();
     for expected in [
         stale.expected,
-        Position { execution: 1, next_event: 2, ..stale.expected },
-        Position { generation: 1, next_event: 2, ..stale.expected },
+        Position {
+            execution: 1,
+            next_event: 2,
+            ..stale.expected
+        },
+        Position {
+            generation: 1,
+            next_event: 2,
+            ..stale.expected
+        },
     ] {
-        let stale = TurnCommit { expected, ..stale.clone() };
-        assert!(matches!(hub.write(turn_change(stale)), Err(StoreError::Conflict)));
+        let stale = TurnCommit {
+            expected,
+            ..stale.clone()
+        };
+        assert!(matches!(
+            hub.write(turn_change(stale)),
+            Err(StoreError::Conflict)
+        ));
     }
-    let gone = TurnCommit { key: InstanceKey(99), ..stale };
-    assert!(matches!(hub.write(turn_change(gone)), Err(StoreError::Conflict)));
+    let gone = TurnCommit {
+        key: InstanceKey(99),
+        ..stale
+    };
+    assert!(matches!(
+        hub.write(turn_change(gone)),
+        Err(StoreError::Conflict)
+    ));
     assert_eq!(hub.dump(), before);
 }
 
@@ -87,15 +136,30 @@ fn a_start_with_an_ended_id_replaces_what_was_there() {
     let hub = Hub::new();
     hub.start(1, "a");
     hub.does(turn_change(turn(&hub, 1, Status::Completed, Vec::new())));
-    let rejected = NewInstance { reuse: Reuse::Never, ..new(2, "a") };
+    let rejected = NewInstance {
+        reuse: Reuse::Never,
+        ..new(2, "a")
+    };
     let outcome = hub.write(Change::Start(rejected)).unwrap();
-    assert_eq!(outcome.verdict, Verdict::Rejected(Rejection::AlreadyExists(Status::Completed)));
+    assert_eq!(
+        outcome.verdict,
+        Verdict::Rejected(Rejection::AlreadyExists(Status::Completed))
+    );
     let outcome = hub.does(turn_change(first_turn(new(2, "a"))));
-    assert_eq!((&outcome.effects.gone[..], outcome.effects.garbage), (&[InstanceKey(1)][..], true));
+    assert_eq!(
+        (&outcome.effects.gone[..], outcome.effects.garbage),
+        (&[InstanceKey(1)][..], true)
+    );
     assert_eq!(outcome.effects.ended, [] as [String; 0]);
-    assert_eq!(hub.reader().instance("a").unwrap().unwrap().key, InstanceKey(2));
+    assert_eq!(
+        hub.reader().instance("a").unwrap().unwrap().key,
+        InstanceKey(2)
+    );
     let rejected = hub.write(turn_change(first_turn(new(3, "a")))).unwrap();
-    assert_eq!(rejected.verdict, Verdict::Rejected(Rejection::AlreadyExists(Status::Running)));
+    assert_eq!(
+        rejected.verdict,
+        Verdict::Rejected(Rejection::AlreadyExists(Status::Running))
+    );
     assert_eq!(hub.count("SELECT count(*) FROM turn WHERE instance = 3"), 0);
 }
 
@@ -104,11 +168,21 @@ fn a_live_instance_is_replaced_where_that_is_asked_for_and_its_parent_is_told() 
     let hub = Hub::new();
     hub.start(1, "parent");
     hub.does(Change::Start(child_of(new(2, "kid"), 1, "parent", 4)));
-    let replacing = NewInstance { reuse: Reuse::Any, ..new(3, "kid") };
+    let replacing = NewInstance {
+        reuse: Reuse::Any,
+        ..new(3, "kid")
+    };
     let outcome = hub.does(Change::Start(replacing));
     assert_eq!(outcome.effects.ended, ["kid"]);
     let (_, told) = hub.inbox(1).pop().unwrap();
-    let Message::ChildEnded { task, attempt: 1, outcome: Err(failure) } = told else { panic!("{told:?}") };
+    let Message::ChildEnded {
+        task,
+        attempt: 1,
+        outcome: Err(failure),
+    } = told
+    else {
+        panic!("{told:?}")
+    };
     assert_eq!((task, failure.kind.as_str()), (task_ref(4), kind::REPLACED));
     assert_eq!(hub.inbox(2), []);
 }
@@ -120,7 +194,10 @@ fn what_is_gone_is_deleted_in_batches() {
     for _ in 0..25 {
         hub.does(turn_change(turn(&hub, 1, Status::Running, Vec::new())));
     }
-    hub.does(Change::Start(NewInstance { reuse: Reuse::Any, ..new(2, "a") }));
+    hub.does(Change::Start(NewInstance {
+        reuse: Reuse::Any,
+        ..new(2, "a")
+    }));
     let left = || hub.count("SELECT count(*) FROM turn");
     for expected in [15, 5, 0] {
         assert!(hub.does(Change::Collect { rows: 10 }).effects.garbage);
@@ -134,25 +211,58 @@ fn what_is_gone_is_deleted_in_batches() {
 fn continuing_as_new_moves_messages_over_in_order() {
     let hub = Hub::new();
     hub.start(1, "a");
-    let deliver = |data: &str| Change::Deliver { id: "a".to_owned(), command: Command::RaiseEvent, message: event(data) };
+    let deliver = |data: &str| Change::Deliver {
+        id: "a".to_owned(),
+        command: Command::RaiseEvent,
+        message: event(data),
+    };
     for data in ["1", "2", "3"] {
         hub.does(deliver(data));
     }
     let mut commit = turn(&hub, 1, Status::Running, vec![scheduled(0)]);
     commit.consumed = vec![0, 1];
-    let next = Start { execution: 1, execution_id: "e2".to_owned(), ..start_of("a") };
+    let next = Start {
+        execution: 1,
+        execution_id: "e2".to_owned(),
+        ..start_of("a")
+    };
     commit.turn.next = Some(Box::new(next.clone()));
-    let carried = Message::ExternalEvent { number: Some(7), name: "go".to_owned(), data: None };
+    let carried = Message::ExternalEvent {
+        number: Some(7),
+        name: "go".to_owned(),
+        data: None,
+    };
     commit.carried = vec![carried.clone()];
     hub.does(turn_change(commit));
     hub.does(deliver("4"));
     let inbox = hub.inbox(1);
     let numbers: Vec<u64> = inbox.iter().map(|(seq, _)| *seq).collect();
-    assert_eq!(numbers, (numbers[0]..numbers[0] + 5).collect::<Vec<_>>(), "without a gap");
+    assert_eq!(
+        numbers,
+        (numbers[0]..numbers[0] + 5).collect::<Vec<_>>(),
+        "without a gap"
+    );
     let messages: Vec<Message> = inbox.into_iter().map(|(_, message)| message).collect();
-    assert_eq!(messages, [Message::Start(Box::new(next)), carried, event("2"), event("3"), event("4")]);
+    assert_eq!(
+        messages,
+        [
+            Message::Start(Box::new(next)),
+            carried,
+            event("2"),
+            event("3"),
+            event("4")
+        ]
+    );
     let row = hub.reader().instance("a").unwrap().unwrap();
-    assert_eq!((row.execution, row.next_event, row.turns, row.execution_id.as_str()), (1, 0, 0, "e2"));
+    assert_eq!(
+        (
+            row.execution,
+            row.next_event,
+            row.turns,
+            row.execution_id.as_str()
+        ),
+        (1, 0, 0, "e2")
+    );
     assert!(hub.reader().tasks_of(InstanceKey(1)).unwrap().is_empty());
     assert!(hub.does(Change::Collect { rows: 10 }).effects.garbage);
     assert_eq!(hub.count("SELECT count(*) FROM turn"), 0);
@@ -167,7 +277,13 @@ fn a_child_with_an_id_in_use_has_failed() {
     commit.starts = vec![child_of(new(3, "kid"), 1, "a", 0)];
     hub.does(turn_change(commit));
     let (_, told) = hub.inbox(1).pop().unwrap();
-    let Message::ChildEnded { outcome: Err(failure), .. } = told else { panic!("{told:?}") };
+    let Message::ChildEnded {
+        outcome: Err(failure),
+        ..
+    } = told
+    else {
+        panic!("{told:?}")
+    };
     assert_eq!(failure.kind, kind::INSTANCE_EXISTS);
     assert_eq!(hub.count("SELECT count(*) FROM instance"), 2);
 }
@@ -185,7 +301,10 @@ fn an_end_is_told_to_the_parent_that_asked_once_and_to_nobody_else() {
     assert_eq!(hub.inbox(1).len(), 2);
     // The parent's id may be another instance's by then.
     hub.does(Change::Start(child_of(new(4, "late"), 1, "parent", 5)));
-    hub.does(Change::Start(NewInstance { reuse: Reuse::Any, ..new(5, "parent") }));
+    hub.does(Change::Start(NewInstance {
+        reuse: Reuse::Any,
+        ..new(5, "parent")
+    }));
     let outcome = hub.does(turn_change(turn(&hub, 4, Status::Failed, Vec::new())));
     assert_eq!((outcome.effects.woken.len(), hub.inbox(5).len()), (0, 1));
 }
@@ -196,14 +315,31 @@ fn messages_for_instances_that_are_over_are_dropped() {
     hub.start(1, "a");
     hub.start(2, "b");
     hub.does(turn_change(turn(&hub, 2, Status::Terminated, Vec::new())));
-    let sent = |id: &str| Event::EventSent { instance_id: id.to_owned(), name: "go".to_owned(), data: None };
+    let sent = |id: &str| Event::EventSent {
+        instance_id: id.to_owned(),
+        name: "go".to_owned(),
+        data: None,
+    };
     let commit = turn(&hub, 1, Status::Running, vec![sent("b"), sent("nobody")]);
     assert_eq!(hub.does(turn_change(commit)).effects.woken, []);
-    for (id, rejection) in [("b", Rejection::NotRunning(Status::Terminated)), ("nobody", Rejection::NotFound)] {
-        let change = Change::Deliver { id: id.to_owned(), command: Command::RaiseEvent, message: event("1") };
-        assert_eq!(hub.write(change).unwrap().verdict, Verdict::Rejected(rejection));
+    for (id, rejection) in [
+        ("b", Rejection::NotRunning(Status::Terminated)),
+        ("nobody", Rejection::NotFound),
+    ] {
+        let change = Change::Deliver {
+            id: id.to_owned(),
+            command: Command::RaiseEvent,
+            message: event("1"),
+        };
+        assert_eq!(
+            hub.write(change).unwrap().verdict,
+            Verdict::Rejected(rejection)
+        );
     }
-    let post = Change::Post { key: InstanceKey(2), messages: vec![event("1")] };
+    let post = Change::Post {
+        key: InstanceKey(2),
+        messages: vec![event("1")],
+    };
     assert_eq!(hub.write(post).unwrap().verdict, Verdict::Nothing);
     assert_eq!((hub.inbox(2).len(), hub.inbox(99).len()), (0, 0));
 }
@@ -212,21 +348,51 @@ fn messages_for_instances_that_are_over_are_dropped() {
 fn what_is_in_an_inbox_has_no_task_that_could_happen_again() {
     let hub = Hub::new();
     hub.start(1, "a");
-    let timer = Event::TimerSet { task: TaskId(1), fire_at: Timestamp(9_000) };
-    hub.does(turn_change(turn(&hub, 1, Status::Running, vec![scheduled(0), timer, scheduled(2)])));
-    let ended = |task| Message::ActivityEnded { task, outcome: Ok(None), run: Default::default() };
-    let stale = TaskRef { execution: 5, ..task_ref(2) };
-    let messages = vec![ended(task_ref(0)), Message::TimerFired { task: task_ref(1) }, ended(stale)];
-    hub.does(Change::Post { key: InstanceKey(1), messages });
+    let timer = Event::TimerSet {
+        task: TaskId(1),
+        fire_at: Timestamp(9_000),
+    };
+    hub.does(turn_change(turn(
+        &hub,
+        1,
+        Status::Running,
+        vec![scheduled(0), timer, scheduled(2)],
+    )));
+    let ended = |task| Message::ActivityEnded {
+        task,
+        outcome: Ok(None),
+        run: Default::default(),
+    };
+    let stale = TaskRef {
+        execution: 5,
+        ..task_ref(2)
+    };
+    let messages = vec![
+        ended(task_ref(0)),
+        Message::TimerFired { task: task_ref(1) },
+        ended(stale),
+    ];
+    hub.does(Change::Post {
+        key: InstanceKey(1),
+        messages,
+    });
     let left = hub.reader().tasks_of(InstanceKey(1)).unwrap();
-    assert_eq!(left.iter().map(|row| row.task).collect::<Vec<_>>(), [task_ref(2)]);
+    assert_eq!(
+        left.iter().map(|row| row.task).collect::<Vec<_>>(),
+        [task_ref(2)]
+    );
 }
 
 #[test]
 fn retries_that_wait_are_given_up_with_the_return() {
     let hub = Hub::new();
     hub.start(1, "a");
-    hub.does(turn_change(turn(&hub, 1, Status::Running, vec![scheduled(0), scheduled(1), scheduled(2)])));
+    hub.does(turn_change(turn(
+        &hub,
+        1,
+        Status::Running,
+        vec![scheduled(0), scheduled(1), scheduled(2)],
+    )));
     for task in [0, 1] {
         let retry = crate::store::Retry {
             key: InstanceKey(1),
@@ -238,14 +404,29 @@ fn retries_that_wait_are_given_up_with_the_return() {
         };
         hub.does(Change::Retry(retry.clone()));
     }
-    let mut commit = turn(&hub, 1, Status::Running, vec![Event::ExecutionReturned { output: None }]);
+    let mut commit = turn(
+        &hub,
+        1,
+        Status::Running,
+        vec![Event::ExecutionReturned { output: None }],
+    );
     commit.after.returned = true;
     commit.running = vec![TaskId(1)];
     hub.does(turn_change(commit));
     let left = hub.reader().tasks_of(InstanceKey(1)).unwrap();
-    assert_eq!(left.iter().map(|row| row.task.task.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(
+        left.iter().map(|row| row.task.task.0).collect::<Vec<_>>(),
+        [1, 2]
+    );
     let (_, told) = hub.inbox(1).pop().unwrap();
-    let Message::ActivityEnded { task, outcome: Err(_), run } = told else { panic!("{told:?}") };
+    let Message::ActivityEnded {
+        task,
+        outcome: Err(_),
+        run,
+    } = told
+    else {
+        panic!("{told:?}")
+    };
     assert_eq!((task, run.attempt), (task_ref(0), 1));
     // And no other attempt is recorded any more.
     let retry = crate::store::Retry {
@@ -256,5 +437,8 @@ fn retries_that_wait_are_given_up_with_the_return() {
         first_started: Timestamp(3_000),
         failure: Failure::retryable("Flaky", ""),
     };
-    assert_eq!(hub.write(Change::Retry(retry)).unwrap().verdict, Verdict::Nothing);
+    assert_eq!(
+        hub.write(Change::Retry(retry)).unwrap().verdict,
+        Verdict::Nothing
+    );
 }

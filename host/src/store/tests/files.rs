@@ -15,9 +15,13 @@ fn check_refused(content: &[u8], is_right: impl Fn(&StoreError) -> bool) {
     let path = dir.path().join("hub.db");
     std::fs::write(&path, content).unwrap();
     for _ in 0..2 {
-        let Err(error) = take(&path) else { panic!("it was taken over") };
+        let Err(error) = take(&path) else {
+            panic!("it was taken over")
+        };
         assert!(is_right(&error), "{error}");
-        let Err(error) = Reader::open(&path) else { panic!("it was read") };
+        let Err(error) = Reader::open(&path) else {
+            panic!("it was read")
+        };
         assert!(is_right(&error), "{error}");
     }
     assert_eq!(std::fs::read(&path).unwrap(), content);
@@ -38,7 +42,10 @@ fn what_is_no_hub_is_left_as_it_is() {
     check_refused("A longer text. ".repeat(1_000).as_bytes(), is_no_hub);
     check_refused(&[0; 4_096], is_no_hub);
     check_refused(&database("CREATE TABLE hub (a)"), is_no_hub);
-    check_refused(&database("PRAGMA application_id = 7; CREATE TABLE hub (a)"), is_no_hub);
+    check_refused(
+        &database("PRAGMA application_id = 7; CREATE TABLE hub (a)"),
+        is_no_hub,
+    );
 }
 
 #[test]
@@ -48,17 +55,27 @@ fn a_hub_of_a_newer_version_is_left_as_it_is() {
     let path = dir.path().join("hub.db");
     let sql = "PRAGMA journal_mode = DELETE; PRAGMA user_version = 99";
     Connection::open(&path).unwrap().execute_batch(sql).unwrap();
-    check_refused(&std::fs::read(path).unwrap(), |error| matches!(error, StoreError::Newer { found: 99, .. }));
+    check_refused(&std::fs::read(path).unwrap(), |error| {
+        matches!(error, StoreError::Newer { found: 99, .. })
+    });
 }
 
 #[test]
 fn a_directory_that_cannot_be_used_is_named() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "x").unwrap();
-    let Err(error) = take(&dir.path().join("file/hub.db")) else { panic!("it was made") };
+    let Err(error) = take(&dir.path().join("file/hub.db")) else {
+        panic!("it was made")
+    };
     assert!(error.to_string().contains("file"), "{error}");
-    assert!(matches!(Reader::open(&dir.path().join("none.db")), Err(StoreError::Missing(_))));
-    assert!(!dir.path().join("none.db").exists(), "looking makes nothing");
+    assert!(matches!(
+        Reader::open(&dir.path().join("none.db")),
+        Err(StoreError::Missing(_))
+    ));
+    assert!(
+        !dir.path().join("none.db").exists(),
+        "looking makes nothing"
+    );
     take(&dir.path().join("a/b/hub.db")).unwrap();
 }
 
@@ -103,12 +120,21 @@ fn a_hub_has_one_owner_who_says_its_name() {
         socket: None,
     };
     owned.lock.write_note(&note).unwrap();
-    let Err(error) = take(&path) else { panic!("two owners") };
-    assert_eq!(error.to_string(), "the task hub is in use by a test (process 42)");
+    let Err(error) = take(&path) else {
+        panic!("two owners")
+    };
+    assert_eq!(
+        error.to_string(),
+        "the task hub is in use by a test (process 42)"
+    );
     drop(owned);
     assert!(crate::store::read_note(&path).is_none());
     let owned = take(&path).unwrap();
-    assert_eq!(owned.reader.last_key().unwrap().0, 2 << 40, "no key is given twice");
+    assert_eq!(
+        owned.reader.last_key().unwrap().0,
+        2 << 40,
+        "no key is given twice"
+    );
 }
 
 #[test]
@@ -123,7 +149,10 @@ fn what_was_committed_survives_the_death_of_its_owner() {
         std::fs::copy(with_suffix(&hub.path(), suffix), with_suffix(&path, suffix)).unwrap();
     }
     // And what was cut off in the middle was never acknowledged.
-    let log = std::fs::OpenOptions::new().write(true).open(with_suffix(&path, "-wal")).unwrap();
+    let log = std::fs::OpenOptions::new()
+        .write(true)
+        .open(with_suffix(&path, "-wal"))
+        .unwrap();
     log.set_len(log.metadata().unwrap().len() - 100).unwrap();
     let owned = take(&path).unwrap();
     assert!(owned.reader.instance("i18").unwrap().is_some());

@@ -21,7 +21,11 @@ impl Parts {
     }
 
     fn failure(&self) -> Failure {
-        let cause = Cause { kind: self.text.clone(), message: String::new(), trace: self.maybe.clone() };
+        let cause = Cause {
+            kind: self.text.clone(),
+            message: String::new(),
+            trace: self.maybe.clone(),
+        };
         Failure {
             kind: self.text.clone(),
             message: self.text.clone(),
@@ -48,13 +52,21 @@ impl Parts {
             0 => Target::Module(Digest([2; 32])),
             1 => Target::Native,
             2 => Target::Unknown,
-            3 => Target::Oversized { bytes: self.long, limit: 5 },
+            3 => Target::Oversized {
+                bytes: self.long,
+                limit: 5,
+            },
             _ => Target::Invalid(self.text.clone()),
         }
     }
 
     fn start(&self) -> Box<Start> {
-        Box::new(Start { input: self.json(), execution: self.number, seed: self.long, ..start_of(&self.text) })
+        Box::new(Start {
+            input: self.json(),
+            execution: self.number,
+            seed: self.long,
+            ..start_of(&self.text)
+        })
     }
 
     fn tags(&self) -> Vec<(String, String)> {
@@ -62,23 +74,50 @@ impl Parts {
     }
 
     fn run(&self) -> AttemptRun {
-        AttemptRun { attempt: self.number, started_at: Timestamp(self.long), ended_at: Timestamp(self.long) }
+        AttemptRun {
+            attempt: self.number,
+            started_at: Timestamp(self.long),
+            ended_at: Timestamp(self.long),
+        }
     }
 
     /// One event of each kind.
     fn events(&self) -> Vec<Event> {
         let (task, data, at) = (TaskId(self.number), self.json(), Timestamp(self.long));
-        let (name, instance_id, reason) = (self.text.clone(), self.text.clone(), self.maybe.clone());
+        let (name, instance_id, reason) =
+            (self.text.clone(), self.text.clone(), self.maybe.clone());
         let version = self.maybe.clone();
         vec![
-            Event::TurnStarted { now: at, history_events: self.number, history_bytes: self.long },
+            Event::TurnStarted {
+                now: at,
+                history_events: self.number,
+                history_bytes: self.long,
+            },
             Event::ExecutionStarted(self.start()),
-            Event::ActivityCompleted { task, output: data.clone(), run: self.run() },
-            Event::ActivityFailed { task, failure: self.failure(), run: self.run() },
-            Event::ChildCompleted { task, output: data.clone() },
-            Event::ChildFailed { task, failure: self.failure() },
+            Event::ActivityCompleted {
+                task,
+                output: data.clone(),
+                run: self.run(),
+            },
+            Event::ActivityFailed {
+                task,
+                failure: self.failure(),
+                run: self.run(),
+            },
+            Event::ChildCompleted {
+                task,
+                output: data.clone(),
+            },
+            Event::ChildFailed {
+                task,
+                failure: self.failure(),
+            },
             Event::TimerFired { task },
-            Event::ExternalEventRaised { number: self.number, name: name.clone(), data: data.clone() },
+            Event::ExternalEventRaised {
+                number: self.number,
+                name: name.clone(),
+                data: data.clone(),
+            },
             Event::ActivityScheduled {
                 task,
                 name: name.clone(),
@@ -99,7 +138,11 @@ impl Parts {
             },
             Event::TimerSet { task, fire_at: at },
             Event::TaskCanceled { task },
-            Event::EventSent { instance_id: instance_id.clone(), name: name.clone(), data: data.clone() },
+            Event::EventSent {
+                instance_id: instance_id.clone(),
+                name: name.clone(),
+                data: data.clone(),
+            },
             Event::InstanceStarted {
                 instance_id: instance_id.clone(),
                 name,
@@ -108,34 +151,90 @@ impl Parts {
                 tags: self.tags(),
                 target: self.target(),
             },
-            Event::CustomStatusSet { value: data.clone() },
-            Event::ExecutionReturned { output: data.clone() },
-            Event::ExecutionCompleted { output: data.clone() },
-            Event::ExecutionFailed { failure: self.failure(), cause: Some(task) },
-            Event::ExecutionTerminated { reason: reason.clone() },
-            Event::ContinuedAsNew { input: data, version, carry_over: vec![self.number], execution_id: self.text.clone() },
-            Event::ExecutionSuspended { reason: reason.clone() },
+            Event::CustomStatusSet {
+                value: data.clone(),
+            },
+            Event::ExecutionReturned {
+                output: data.clone(),
+            },
+            Event::ExecutionCompleted {
+                output: data.clone(),
+            },
+            Event::ExecutionFailed {
+                failure: self.failure(),
+                cause: Some(task),
+            },
+            Event::ExecutionTerminated {
+                reason: reason.clone(),
+            },
+            Event::ContinuedAsNew {
+                input: data,
+                version,
+                carry_over: vec![self.number],
+                execution_id: self.text.clone(),
+            },
+            Event::ExecutionSuspended {
+                reason: reason.clone(),
+            },
             Event::ExecutionResumed { reason },
-            Event::InstanceStartSkipped { instance_id: instance_id.clone(), reason: self.text.clone() },
-            Event::ChildRetryScheduled { task, attempt: self.number, at, failure: self.failure() },
-            Event::ChildRetried { task, attempt: self.number, instance_id },
+            Event::InstanceStartSkipped {
+                instance_id: instance_id.clone(),
+                reason: self.text.clone(),
+            },
+            Event::ChildRetryScheduled {
+                task,
+                attempt: self.number,
+                at,
+                failure: self.failure(),
+            },
+            Event::ChildRetried {
+                task,
+                attempt: self.number,
+                instance_id,
+            },
         ]
     }
 
     /// One message of each kind.
     fn messages(&self) -> Vec<Message> {
-        let task = TaskRef { execution: self.number, generation: 0, task: TaskId(self.number) };
+        let task = TaskRef {
+            execution: self.number,
+            generation: 0,
+            task: TaskId(self.number),
+        };
         let reason = self.maybe.clone();
         vec![
             Message::Start(self.start()),
-            Message::ExternalEvent { number: Some(self.number), name: self.text.clone(), data: self.json() },
-            Message::ActivityEnded { task, outcome: Ok(self.json()), run: self.run() },
-            Message::ChildEnded { task, attempt: self.number, outcome: Err(self.failure()) },
+            Message::ExternalEvent {
+                number: Some(self.number),
+                name: self.text.clone(),
+                data: self.json(),
+            },
+            Message::ActivityEnded {
+                task,
+                outcome: Ok(self.json()),
+                run: self.run(),
+            },
+            Message::ChildEnded {
+                task,
+                attempt: self.number,
+                outcome: Err(self.failure()),
+            },
             Message::TimerFired { task },
-            Message::ChildDue { task, attempt: self.number },
-            Message::StartSkipped { instance_id: self.text.clone(), reason: self.text.clone() },
-            Message::Suspend { reason: reason.clone() },
-            Message::Resume { reason: reason.clone() },
+            Message::ChildDue {
+                task,
+                attempt: self.number,
+            },
+            Message::StartSkipped {
+                instance_id: self.text.clone(),
+                reason: self.text.clone(),
+            },
+            Message::Suspend {
+                reason: reason.clone(),
+            },
+            Message::Resume {
+                reason: reason.clone(),
+            },
             Message::Terminate { reason },
         ]
     }
@@ -188,13 +287,22 @@ fn message_kind_of(message: &Message) -> usize {
 }
 
 fn sample() -> Parts {
-    Parts { number: 300, long: 1_000_000, text: "Pay".to_owned(), maybe: Some("7".to_owned()) }
+    Parts {
+        number: 300,
+        long: 1_000_000,
+        text: "Pay".to_owned(),
+        maybe: Some("7".to_owned()),
+    }
 }
 
 fn check<T: serde::Serialize>(values: &[T], name: impl Fn(&T) -> String, bytes: Expect) {
     let mut lines = String::new();
     for value in values {
-        let hex: String = encode(value).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = encode(value)
+            .unwrap()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         lines += &format!("{} {hex}\n", name(value));
     }
     bytes.assert_eq(&lines);
@@ -203,8 +311,14 @@ fn check<T: serde::Serialize>(values: &[T], name: impl Fn(&T) -> String, bytes: 
 #[test]
 fn the_bytes_of_each_kind_of_event_never_change() {
     let events = sample().events();
-    assert!(events.iter().map(kind_of).eq(0..25), "one of each, in the order of their numbers");
-    check(&events, |event| event.name().to_owned(), expect![[r#"
+    assert!(
+        events.iter().map(kind_of).eq(0..25),
+        "one of each, in the order of their numbers"
+    );
+    check(
+        &events,
+        |event| event.name().to_owned(),
+        expect![[r#"
         TurnStarted 0100c0843dac02c0843d
         ExecutionStarted 01010350617905652d506179ac02054f7264657200010137000000c0843d01010101010101010101010101010101010101010101010101010101010101010180808020808040808001904e80808008a08d0680e1eb17c096b102140001d00f00
         ActivityCompleted 0102ac02010137ac02c0843dc0843d
@@ -230,15 +344,28 @@ fn the_bytes_of_each_kind_of_event_never_change() {
         InstanceStartSkipped 01160350617903506179
         ChildRetryScheduled 0117ac02ac02c0843d03506179035061790101370000010350617900010137
         ChildRetried 0118ac02ac0203506179
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_bytes_of_each_kind_of_message_never_change() {
     let messages = sample().messages();
-    assert!(messages.iter().map(message_kind_of).eq(0..10), "one of each, in the order of their numbers");
-    let name = |message: &Message| format!("{message:?}").split(['(', ' ']).next().unwrap().to_owned();
-    check(&messages, name, expect![[r#"
+    assert!(
+        messages.iter().map(message_kind_of).eq(0..10),
+        "one of each, in the order of their numbers"
+    );
+    let name = |message: &Message| {
+        format!("{message:?}")
+            .split(['(', ' '])
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    check(
+        &messages,
+        name,
+        expect![[r#"
         Start 01000350617905652d506179ac02054f7264657200010137000000c0843d01010101010101010101010101010101010101010101010101010101010101010180808020808040808001904e80808008a08d0680e1eb17c096b102140001d00f00
         ExternalEvent 010101ac0203506179010137
         ActivityEnded 0102ac0200ac0200010137ac02c0843dc0843d
@@ -249,13 +376,20 @@ fn the_bytes_of_each_kind_of_message_never_change() {
         Suspend 0107010137
         Resume 0108010137
         Terminate 0109010137
-    "#]]);
+    "#]],
+    );
 }
 
 fn parts() -> impl Strategy<Value = Parts> {
     let text = || prop_oneof![Just(String::new()), any::<String>()];
-    (any::<u32>(), any::<u64>(), text(), prop::option::of(text()))
-        .prop_map(|(number, long, text, maybe)| Parts { number, long, text, maybe })
+    (any::<u32>(), any::<u64>(), text(), prop::option::of(text())).prop_map(
+        |(number, long, text, maybe)| Parts {
+            number,
+            long,
+            text,
+            maybe,
+        },
+    )
 }
 
 proptest! {

@@ -55,7 +55,9 @@ impl Hub {
     /// Hands a change to the writer; the answer comes later.
     fn submit(&self, change: Change) -> mpsc::Receiver<Result<Outcome, StoreError>> {
         let (tell, told) = mpsc::channel();
-        let write = Write::new(change, Timestamp(2_000), move |_, result| tell.send(result).unwrap());
+        let write = Write::new(change, Timestamp(2_000), move |_, result| {
+            tell.send(result).unwrap()
+        });
         self.owned.writer.submit(write);
         told
     }
@@ -83,7 +85,8 @@ impl Hub {
             let width = rows.column_count();
             let mut rows = rows.query([]).unwrap();
             while let Some(row) = rows.next().unwrap() {
-                let values: Vec<rusqlite::types::Value> = (0..width).map(|column| row.get(column).unwrap()).collect();
+                let values: Vec<rusqlite::types::Value> =
+                    (0..width).map(|column| row.get(column).unwrap()).collect();
                 dump.push(format!("{table}: {values:?}"));
             }
         }
@@ -91,13 +94,25 @@ impl Hub {
     }
 
     fn inbox(&self, key: i64) -> Vec<(u64, Message)> {
-        let envelopes = self.reader().inbox(InstanceKey(key), 0, 10_000).unwrap().envelopes;
-        envelopes.into_iter().map(|envelope| (envelope.seq.unwrap(), envelope.message)).collect()
+        let envelopes = self
+            .reader()
+            .inbox(InstanceKey(key), 0, 10_000)
+            .unwrap()
+            .envelopes;
+        envelopes
+            .into_iter()
+            .map(|envelope| (envelope.seq.unwrap(), envelope.message))
+            .collect()
     }
 }
 
 fn new(key: i64, id: &str) -> NewInstance {
-    NewInstance { key: InstanceKey(key), parent: None, start: Box::new(start_of(id)), reuse: Reuse::Ended }
+    NewInstance {
+        key: InstanceKey(key),
+        parent: None,
+        start: Box::new(start_of(id)),
+        reuse: Reuse::Ended,
+    }
 }
 
 fn start_of(id: &str) -> Start {
@@ -128,22 +143,45 @@ fn child_of(new: NewInstance, parent: i64, id: &str, task: u32) -> NewInstance {
         task: task_ref(task),
         attempt: 1,
     };
-    let start = Start { parent: Some(parent_of), ..*new.start };
-    NewInstance { parent: Some(InstanceKey(parent)), start: Box::new(start), ..new }
+    let start = Start {
+        parent: Some(parent_of),
+        ..*new.start
+    };
+    NewInstance {
+        parent: Some(InstanceKey(parent)),
+        start: Box::new(start),
+        ..new
+    }
 }
 
 fn task_ref(task: u32) -> TaskRef {
-    TaskRef { execution: 0, generation: 0, task: TaskId(task) }
+    TaskRef {
+        execution: 0,
+        generation: 0,
+        task: TaskId(task),
+    }
 }
 
 fn event(data: &str) -> Message {
-    Message::ExternalEvent { number: None, name: "go".to_owned(), data: Some(Json::from_text(data)) }
+    Message::ExternalEvent {
+        number: None,
+        name: "go".to_owned(),
+        data: Some(Json::from_text(data)),
+    }
 }
 
 /// A turn of an instance that is in the hub, with the events that follow from it.
 fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit {
-    let row = hub.reader().instance_by_key(InstanceKey(key)).unwrap().unwrap();
-    let received = vec![Event::TurnStarted { now: Timestamp(3_000), history_events: 0, history_bytes: 0 }];
+    let row = hub
+        .reader()
+        .instance_by_key(InstanceKey(key))
+        .unwrap()
+        .unwrap();
+    let received = vec![Event::TurnStarted {
+        now: Timestamp(3_000),
+        history_events: 0,
+        history_bytes: 0,
+    }];
     let output = (status == Status::Completed).then(|| Json::from_text("5"));
     TurnCommit {
         key: row.key,
@@ -182,7 +220,11 @@ fn first_turn(new: NewInstance) -> TurnCommit {
     TurnCommit {
         key: new.key,
         id: new.start.instance_id.clone(),
-        expected: Position { execution: 0, generation: 0, next_event: 0 },
+        expected: Position {
+            execution: 0,
+            generation: 0,
+            next_event: 0,
+        },
         status_before: Status::Pending,
         turn: Turn {
             number: 0,

@@ -15,20 +15,35 @@ fn while_it_waits(hub: &Hub, changes: Vec<Change>) -> (Vec<Result<Outcome, Store
     while hub.owned.writer.queued() > 0 {
         std::thread::yield_now();
     }
-    let told: Vec<_> = changes.into_iter().map(|change| hub.submit(change)).collect();
+    let told: Vec<_> = changes
+        .into_iter()
+        .map(|change| hub.submit(change))
+        .collect();
     other.execute_batch("COMMIT").unwrap();
     first.recv().unwrap().unwrap();
     let results = told.into_iter().map(|told| told.recv().unwrap()).collect();
-    (results, hub.owned.writer.counts().commits.load(Ordering::Relaxed) - before - 1)
+    (
+        results,
+        hub.owned.writer.counts().commits.load(Ordering::Relaxed) - before - 1,
+    )
 }
 
 #[test]
 fn everything_that_is_queued_shares_one_transaction() {
     let hub = Hub::new();
-    let starts = (0..100).map(|n| Change::Start(new(n, &format!("i{n}")))).collect();
+    let starts = (0..100)
+        .map(|n| Change::Start(new(n, &format!("i{n}"))))
+        .collect();
     let (results, commits) = while_it_waits(&hub, starts);
-    assert!(results.into_iter().all(|result| result.unwrap().verdict == Verdict::Done));
-    assert_eq!((commits, hub.count("SELECT count(*) FROM instance")), (1, 100));
+    assert!(
+        results
+            .into_iter()
+            .all(|result| result.unwrap().verdict == Verdict::Done)
+    );
+    assert_eq!(
+        (commits, hub.count("SELECT count(*) FROM instance")),
+        (1, 100)
+    );
 }
 
 #[test]
@@ -38,37 +53,75 @@ fn a_job_that_fails_takes_nobody_with_it() {
     let mut stale = turn(&hub, 1, Status::Running, Vec::new());
     stale.expected.next_event = 5;
     let good = turn(&hub, 1, Status::Running, Vec::new());
-    let sent = Event::EventSent { instance_id: "i3".to_owned(), name: "go".to_owned(), data: None };
-    let mut torn = turn(&hub, 1, Status::Running, vec![sent, Event::TimerSet { task: TaskId(0), fire_at: Timestamp(1) }]);
+    let sent = Event::EventSent {
+        instance_id: "i3".to_owned(),
+        name: "go".to_owned(),
+        data: None,
+    };
+    let mut torn = turn(
+        &hub,
+        1,
+        Status::Running,
+        vec![
+            sent,
+            Event::TimerSet {
+                task: TaskId(0),
+                fire_at: Timestamp(1),
+            },
+        ],
+    );
     torn.turn.produced.push(torn.turn.produced[1].clone());
     torn.expected.next_event = 1;
     torn.turn.number = 1;
-    let mut changes: Vec<Change> = (2..10).map(|n| Change::Start(new(n, &format!("i{n}")))).collect();
+    let mut changes: Vec<Change> = (2..10)
+        .map(|n| Change::Start(new(n, &format!("i{n}"))))
+        .collect();
     changes.insert(3, turn_change(stale));
     changes.insert(5, turn_change(good));
     changes.insert(8, turn_change(torn));
     let (results, commits) = while_it_waits(&hub, changes);
-    let failed: Vec<usize> = (0..results.len()).filter(|n| results[*n].is_err()).collect();
+    let failed: Vec<usize> = (0..results.len())
+        .filter(|n| results[*n].is_err())
+        .collect();
     assert_eq!((failed, commits), (vec![3, 8], 1));
     assert_eq!(hub.count("SELECT count(*) FROM instance"), 9);
-    assert_eq!(hub.inbox(3).len(), 1, "what the failed one had sent before it failed is not there");
+    assert_eq!(
+        hub.inbox(3).len(),
+        1,
+        "what the failed one had sent before it failed is not there"
+    );
     // What follows from those that ran twice, in two transactions, follows once.
-    assert!(results.into_iter().flatten().all(|outcome| outcome.effects.woken.len() <= 1));
+    assert!(
+        results
+            .into_iter()
+            .flatten()
+            .all(|outcome| outcome.effects.woken.len() <= 1)
+    );
 }
 
 #[test]
 fn an_owner_that_was_replaced_writes_nothing() {
     let hub = Hub::new();
     hub.start(1, "a");
-    hub.other().execute_batch("UPDATE hub SET owner_epoch = owner_epoch + 1").unwrap();
+    hub.other()
+        .execute_batch("UPDATE hub SET owner_epoch = owner_epoch + 1")
+        .unwrap();
     let before = hub.dump();
     for n in 2..4 {
-        assert!(matches!(hub.write(Change::Start(new(n, "b"))), Err(StoreError::Fenced)));
+        assert!(matches!(
+            hub.write(Change::Start(new(n, "b"))),
+            Err(StoreError::Fenced)
+        ));
     }
     assert_eq!(hub.dump(), before);
     // Even if the number comes back: it has been replaced.
-    hub.other().execute_batch("UPDATE hub SET owner_epoch = owner_epoch - 1").unwrap();
-    assert!(matches!(hub.write(Change::Start(new(4, "b"))), Err(StoreError::Fenced)));
+    hub.other()
+        .execute_batch("UPDATE hub SET owner_epoch = owner_epoch - 1")
+        .unwrap();
+    assert!(matches!(
+        hub.write(Change::Start(new(4, "b"))),
+        Err(StoreError::Fenced)
+    ));
 }
 
 #[test]
@@ -78,7 +131,10 @@ fn a_commit_that_reports_an_error_is_looked_up() {
     hub.start(1, "a");
     assert_eq!(hub.count("SELECT count(*) FROM instance"), 1);
     hub.owned.writer.faults.lost.store(1, Ordering::Release);
-    assert!(matches!(hub.write(Change::Start(new(2, "b"))), Err(StoreError::Sqlite(_))));
+    assert!(matches!(
+        hub.write(Change::Start(new(2, "b"))),
+        Err(StoreError::Sqlite(_))
+    ));
     assert_eq!(hub.count("SELECT count(*) FROM instance"), 1);
     hub.start(3, "c");
     assert_eq!(hub.count("SELECT commits FROM hub"), 2);
@@ -87,13 +143,22 @@ fn a_commit_that_reports_an_error_is_looked_up() {
 #[test]
 fn what_is_queued_is_written_before_the_writer_ends() {
     let hub = Hub::new();
-    let told: Vec<_> = (0..50).map(|n| hub.submit(Change::Start(new(n, &format!("i{n}"))))).collect();
+    let told: Vec<_> = (0..50)
+        .map(|n| hub.submit(Change::Start(new(n, &format!("i{n}")))))
+        .collect();
     hub.owned.writer.close();
     assert!(told.into_iter().all(|told| told.recv().unwrap().is_ok()));
-    assert!(matches!(hub.write(Change::Start(new(99, "late"))), Err(StoreError::Closed)));
+    assert!(matches!(
+        hub.write(Change::Start(new(99, "late"))),
+        Err(StoreError::Closed)
+    ));
     assert_eq!(hub.count("SELECT count(*) FROM instance"), 50);
     let log = crate::store::with_suffix(&hub.path(), "-wal");
-    assert_eq!(std::fs::metadata(log).map_or(0, |log| log.len()), 0, "one file is the whole hub");
+    assert_eq!(
+        std::fs::metadata(log).map_or(0, |log| log.len()),
+        0,
+        "one file is the whole hub"
+    );
 }
 
 #[test]
@@ -101,15 +166,28 @@ fn an_answer_goes_down_with_what_it_answers() {
     let hub = Hub::new();
     crate::store::append_command(&hub.path(), "t", &[1], Timestamp(5)).unwrap();
     let (tell, told) = mpsc::channel();
-    let change = Change::Deliver { id: "nobody".to_owned(), command: Command::RaiseEvent, message: event("1") };
-    let write = Write::new(change, Timestamp(5), move |_, result| tell.send(result).unwrap());
+    let change = Change::Deliver {
+        id: "nobody".to_owned(),
+        command: Command::RaiseEvent,
+        message: event("1"),
+    };
+    let write = Write::new(change, Timestamp(5), move |_, result| {
+        tell.send(result).unwrap()
+    });
     hub.owned.writer.submit(write.answering("t".to_owned()));
     let verdict = told.recv().unwrap().unwrap().verdict;
     let answer = hub.reader().answer("t").unwrap().unwrap();
-    assert_eq!(crate::store::decode::<Verdict>(&answer, "an answer").unwrap(), verdict);
+    assert_eq!(
+        crate::store::decode::<Verdict>(&answer, "an answer").unwrap(),
+        verdict
+    );
     assert!(hub.reader().unanswered(10).unwrap().is_empty());
     // Answers that nobody fetched are forgotten a day later.
-    let later = Write::new(Change::CountDeliveries(Vec::new()), Timestamp(100_000_000), |_, _| {});
+    let later = Write::new(
+        Change::CountDeliveries(Vec::new()),
+        Timestamp(100_000_000),
+        |_, _| {},
+    );
     hub.owned.writer.submit(later);
     hub.does(Change::Answer(Verdict::Done));
     assert_eq!(hub.count("SELECT count(*) FROM command"), 0);
