@@ -13,15 +13,19 @@
 
 mod activities;
 pub(crate) mod clock;
+mod committed;
+mod counts;
 pub mod executor;
 mod flight;
 mod load;
 mod names;
 mod request;
+mod requests;
 mod slots;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod turn;
 mod waiters;
 mod worker;
 
@@ -36,14 +40,15 @@ use tokio::sync::oneshot;
 
 use crate::engine::activities::Activities;
 use crate::engine::clock::Clock;
+use crate::engine::counts::Counts;
 use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::flight::FlightRecorder;
-use crate::engine::slots::{Creating, Mailbox, Slot, SlotPhase, Slots};
+use crate::engine::slots::{Mailbox, Slot, SlotPhase, Slots};
 use crate::engine::timers::{Due, Timers};
 use crate::engine::waiters::Waiters;
 use crate::store::{
-    self, Change, Effects, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, Verdict,
-    Write, Writer, WriterCounts,
+    self, Change, Effects, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, Write,
+    Writer, WriterCounts,
 };
 
 pub(crate) use load::find_start;
@@ -56,9 +61,6 @@ const GARBAGE_ROWS: u32 = 500;
 
 /// How long something waits that could not be read or written, before it is tried again.
 const TRY_AGAIN_AFTER: Millis = Millis(1_000);
-
-/// Commands of other processes taken at once.
-const COMMANDS_MAX: u32 = 100;
 
 /// How an engine is set up.
 #[derive(Clone, Debug)]
@@ -87,32 +89,6 @@ pub(crate) struct Parts {
     pub(crate) runtime: tokio::runtime::Handle,
     /// Counted up when a module was deployed or what it is granted has changed.
     pub(crate) deployments: Arc<AtomicU64>,
-}
-
-/// Counts what happens, from the start of the process.
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// See [`Count`].
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) turns: Count,
-    pub(crate) replays: Count,
-    pub(crate) replayed_turns: Count,
-    pub(crate) instantiations: Count,
-    pub(crate) evictions: Count,
-    pub(crate) activities: Count,
-    pub(crate) ended: Count,
 }
 
 /// Work for a worker.
@@ -369,7 +345,7 @@ impl Engine {
                 Work::Run(_) | Work::Collect if self.is_stopping() => Self::put_down(work),
                 Work::Run(slot) => worker::run(self, &slot, worker),
                 Work::Committed(done) => {
-                    worker::committed(self, &done.slot, done.change, done.result)
+                    committed::committed(self, &done.slot, done.change, done.result)
                 }
                 Work::Collect => self.collect(),
             }
@@ -603,115 +579,6 @@ impl Engine {
         fresh_execution()
     }
 
-    // --- Requests
-
-    /// Does what a client asks for.
-    pub(crate) async fn submit(self: &Arc<Self>, request: Request) -> Result<Verdict, StoreError> {
-        if self.is_stopping() {
-            return Err(StoreError::Closed);
-        }
-        let (tell, told) = oneshot::channel();
-        match request {
-            Request::Start(start) => match request::prepare_start(
-                start,
-                &self.preparation(&self.names(), &|| self.next_key()),
-            ) {
-                Ok(new) => self.begin(Creating {
-                    new,
-                    respond: Box::new(move |result| drop(tell.send(result))),
-                }),
-                Err(verdict) => return Ok(verdict),
-            },
-            other => {
-                let change = self.prepare(other);
-                let about_modules = is_about_modules(&change);
-                let engine = Arc::clone(self);
-                self.write(change, move |_, result| {
-                    drop(tell.send(result.map(|outcome| engine.answered(about_modules, outcome))))
-                });
-            }
-        }
-        told.await.unwrap_or(Err(StoreError::Closed))
-    }
-
-    fn prepare(&self, request: Request) -> Change {
-        prepare(
-            request,
-            &self.preparation(&self.names(), &|| self.next_key()),
-        )
-    }
-
-    fn preparation<'a>(
-        &self,
-        names: &'a NameTable,
-        next_key: &'a dyn Fn() -> InstanceKey,
-    ) -> Preparation<'a> {
-        Preparation {
-            names,
-            now: self.clock.now(),
-            limits: self.config.limits,
-            next_key,
-            fresh: &fresh_execution,
-        }
-    }
-
-    /// Runs the first turn of an instance; its commit makes the instance, and only then is the start accepted.
-    fn begin(&self, creating: Creating) {
-        let slot = self.slots.slot(creating.new.key);
-        let start = Message::Start(creating.new.start.clone());
-        slot.body().creating = Some(creating);
-        let mut mailbox = slot.mailbox();
-        mailbox.inbox_is_new = false;
-        mailbox.mail.push_back(Envelope::in_memory(start));
-        mailbox.phase = SlotPhase::Queued;
-        drop(mailbox);
-        self.enqueue(Work::Run(slot));
-    }
-
-    fn answered(self: &Arc<Self>, about_modules: bool, outcome: Outcome) -> Verdict {
-        if about_modules {
-            self.deployments.fetch_add(1, Ordering::AcqRel);
-            self.reload_names();
-        }
-        self.follow(outcome.effects);
-        outcome.verdict
-    }
-
-    /// Takes the commands that other processes have appended, and returns when all of them are answered.
-    pub(crate) async fn take_commands(self: &Arc<Self>) -> Result<(), StoreError> {
-        // One at a time, so that no command is taken twice.
-        let _one = self.commands.lock().await;
-        loop {
-            let commands = self.reader.unanswered(COMMANDS_MAX)?;
-            if commands.is_empty() || self.is_stopping() {
-                return Ok(());
-            }
-            let mut answers = Vec::with_capacity(commands.len());
-            for (token, body) in commands {
-                let change = match store::decode::<Request>(&body, "a command") {
-                    Ok(request) => self.prepare(request),
-                    Err(error) => Change::Answer(Verdict::Refused {
-                        kind: refused::INVALID.to_owned(),
-                        message: format!("{error}: it was written by another version of Perennial"),
-                    }),
-                };
-                let about_modules = is_about_modules(&change);
-                let (tell, told) = oneshot::channel();
-                let engine = Arc::clone(self);
-                let under_way = UnderWay::new(self);
-                let write = Write::new(change, self.clock.now(), move |_, result| {
-                    drop(tell.send(result.map(|outcome| engine.answered(about_modules, outcome))));
-                    drop(under_way);
-                });
-                self.writer.submit(write.answering(token));
-                answers.push(told);
-            }
-            for answer in answers {
-                answer.await.unwrap_or(Err(StoreError::Closed))?;
-            }
-        }
-    }
-
     // --- Waiting
 
     /// Is told at the next commit of an instance, or at its end.
@@ -839,10 +706,6 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
     }
-}
-
-fn is_about_modules(change: &Change) -> bool {
-    matches!(change, Change::Deploy(_) | Change::Grant { .. })
 }
 
 /// The id and the seed of an execution that begins.

@@ -1,31 +1,23 @@
-//! The life of a turn: take the mail, ask the guest, hand the commit to the writer, and act on it when it is on disk.
+//! The life of a turn up to its commit: take the mail, bring the guest, ask it, hand everything to the writer.
 //!
-//! Invariant: nothing of a turn leaves before its commit. Activities and children start, timers are armed and waiters wake in
-//! [`committed`], and only there.
+//! Invariant: nothing of a turn leaves before its commit. What follows is in [`committed`](super::committed), and only there.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use perennial_core::{
-    Envelope, Event, Message, Parent, Reuse, Start, State, Status, Target, TaskKind, TaskRef, Turn,
-    TurnContext, run_turn, take_batch,
+    Envelope, Message, Start, State, Status, TaskRef, Turn, TurnContext, run_turn, take_batch,
 };
 
-use crate::engine::activities::{Activities, Ready};
+use crate::engine::committed::{rest, stumble};
 use crate::engine::load::{self, LoadError};
 use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
-use crate::engine::timers::Due;
+use crate::engine::turn::{fresh_row, termination, turn_commit};
 use crate::engine::{Engine, Work};
-use crate::store::{
-    Change, InstanceKey, InstanceRow, NewInstance, Outcome, Position, StoreError, TurnCommit,
-    Verdict, summary,
-};
+use crate::store::{Change, InstanceRow, Position, StoreError, summary};
 
 /// Messages read from an inbox at once: what one turn takes at most.
 const INBOX_PAGE: u32 = 1_000;
-
-/// How long an instance waits before it is tried again after the hub could not be written.
-const RETRY_AFTER: perennial_core::Millis = perennial_core::Millis(1_000);
 
 /// How often an instance may take its host down in a turn before it is quarantined.
 const DELIVERIES_MAX: u32 = 5;
@@ -178,7 +170,7 @@ fn unreadable(
 }
 
 /// Puts messages that no turn took back where they were.
-fn put_back(slot: &Slot, batch: Vec<Envelope>) {
+pub(crate) fn put_back(slot: &Slot, batch: Vec<Envelope>) {
     let mut mailbox = slot.mailbox();
     batch
         .into_iter()
@@ -307,92 +299,11 @@ fn take_out(slot: &Slot, envelope: &Envelope) -> Option<u64> {
 }
 
 /// The status of an instance: an execution that did not begin yet is no longer pending where another one came before it.
-fn status_of(state: &State, row: &InstanceRow) -> Status {
+pub(crate) fn status_of(state: &State, row: &InstanceRow) -> Status {
     match summary(state).status {
         Status::Pending if row.execution > 0 => Status::Running,
         status => status,
     }
-}
-
-/// The status row of an instance that is not in the hub yet.
-fn fresh_row(new: &NewInstance) -> InstanceRow {
-    let start = &new.start;
-    InstanceRow {
-        key: new.key,
-        id: start.instance_id.clone(),
-        name: start.name.clone(),
-        version: start.version.clone(),
-        module: start.module,
-        status: Status::Pending,
-        execution: start.execution,
-        execution_id: start.execution_id.clone(),
-        generation: 0,
-        next_event: 0,
-        turns: 0,
-        history_bytes: 0,
-        returned: false,
-        created_at: start.accepted_at,
-        started_at: None,
-        updated_at: start.accepted_at,
-        parent: start.parent.clone(),
-        parent_key: new.parent,
-        tags: start.tags.clone(),
-        custom_status: None,
-        output: None,
-        failure: None,
-        waiting: perennial_core::Waiting::default(),
-        quarantine: None,
-    }
-}
-
-/// The turn that ends an instance from outside.
-fn termination(
-    engine: &Engine,
-    key: InstanceKey,
-    body: &mut Body,
-    row: InstanceRow,
-    envelope: Envelope,
-) -> TurnCommit {
-    let Message::Terminate { reason } = &envelope.message else {
-        unreachable!("it was found as a termination")
-    };
-    let mut state = State::new(row.generation);
-    state.phase = perennial_core::Phase::Terminated {
-        reason: reason.clone(),
-    };
-    state.history_bytes = row.history_bytes;
-    state.custom_status = row.custom_status.clone();
-    let commit = TurnCommit {
-        key,
-        id: row.id.clone(),
-        expected: row.position(),
-        status_before: row.status,
-        create: None,
-        turn: Turn {
-            number: row.turns,
-            first_event: row.next_event,
-            at: engine.clock.now(),
-            received: vec![Event::ExecutionTerminated {
-                reason: reason.clone(),
-            }],
-            produced: Vec::new(),
-            answer: None,
-            next: None,
-        },
-        consumed: Vec::new(),
-        after: summary(&state),
-        starts: Vec::new(),
-        carried: Vec::new(),
-        parent: row.parent_key.zip(row.parent.clone()),
-        running: Vec::new(),
-    };
-    body.resident = Some(Resident {
-        state,
-        guest: None,
-        row,
-    });
-    body.batch = vec![envelope];
-    commit
 }
 
 /// Whether the guest is asked in the turn of these messages.
@@ -492,214 +403,8 @@ fn take_turn(
     })?
 }
 
-/// Everything that goes down with a turn.
-fn turn_commit(
-    engine: &Engine,
-    key: InstanceKey,
-    body: &Body,
-    turn: Turn,
-    consumed: Vec<u64>,
-    expected: Position,
-) -> Result<TurnCommit, StoreError> {
-    let Some(resident) = &body.resident else {
-        return Err(StoreError::Conflict);
-    };
-    let carried = match turn.produced.last() {
-        Some(Event::ContinuedAsNew { carry_over, .. }) if !carry_over.is_empty() => {
-            carried(engine, resident, &turn, carry_over)?
-        }
-        _ => Vec::new(),
-    };
-    let returned = |event: &Event| matches!(event, Event::ExecutionReturned { .. });
-    let running = if turn.produced.iter().any(returned) {
-        engine.activities.running_of(key)
-    } else {
-        Vec::new()
-    };
-    let mut after = summary(&resident.state);
-    after.status = status_of(&resident.state, &resident.row);
-    Ok(TurnCommit {
-        key,
-        id: resident.row.id.clone(),
-        expected,
-        status_before: resident.row.status,
-        create: body.creating.as_ref().map(|creating| creating.new.clone()),
-        consumed,
-        after,
-        starts: starts(engine, &resident.state, &resident.row, &turn),
-        carried,
-        parent: resident.row.parent_key.zip(resident.row.parent.clone()),
-        running,
-        turn,
-    })
-}
-
-/// External events that move over to the next execution, from the hub's own rows and from the turn that is not in it yet.
-fn carried(
-    engine: &Engine,
-    resident: &Resident,
-    turn: &Turn,
-    numbers: &[u32],
-) -> Result<Vec<Message>, StoreError> {
-    let mut found = std::collections::BTreeMap::new();
-    let mut take = |event: &Event| {
-        if let Event::ExternalEventRaised { number, name, data } = event
-            && numbers.contains(number)
-        {
-            let message = Message::ExternalEvent {
-                number: Some(*number),
-                name: name.clone(),
-                data: data.clone(),
-            };
-            found.insert(*number, message);
-        }
-    };
-    let mut from = 0;
-    loop {
-        let turns = engine
-            .reader
-            .turns(resident.row.key, resident.row.execution, from, 256)?;
-        turns
-            .iter()
-            .flat_map(|turn| &turn.received)
-            .for_each(&mut take);
-        from += 256;
-        if turns.len() < 256 {
-            break;
-        }
-    }
-    turn.received.iter().for_each(&mut take);
-    Ok(found.into_values().collect())
-}
-
-/// The instances that a turn starts, in the order of its events: those of `produced`, then those of `received`, as the store takes them.
-fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec<NewInstance> {
-    let mut starts = Vec::new();
-    let limits = state
-        .start
-        .as_ref()
-        .map_or_else(Default::default, |start| start.limits);
-    let trace_parent = state
-        .start
-        .as_ref()
-        .and_then(|start| start.trace_parent.clone());
-    let mut start = |id: &str,
-                     name: &str,
-                     version: &Option<String>,
-                     input,
-                     tags: &perennial_core::Tags,
-                     target: &Target,
-                     parent| {
-        let Target::Module(module) = target else {
-            return;
-        };
-        let is_child = Option::is_some(&parent);
-        let (execution_id, seed) = engine.fresh_execution();
-        let start = Start {
-            instance_id: id.to_owned(),
-            execution_id,
-            execution: 0,
-            name: name.to_owned(),
-            version: version.clone(),
-            input,
-            parent,
-            tags: tags.clone(),
-            trace_parent: trace_parent.clone(),
-            seed,
-            module: Some(*module),
-            limits,
-            next_external: 0,
-            semantics: perennial_core::SEMANTICS_VERSION,
-            accepted_at: turn.at,
-            scheduled_for: None,
-        };
-        starts.push(NewInstance {
-            key: engine.next_key(),
-            parent: is_child.then_some(row.key),
-            start: Box::new(start),
-            reuse: Reuse::Never,
-        });
-    };
-    let parent = |task, attempt| {
-        let task = TaskRef {
-            execution: row.execution,
-            generation: row.generation,
-            task,
-        };
-        Some(Parent {
-            instance_id: row.id.clone(),
-            name: row.name.clone(),
-            task,
-            attempt,
-        })
-    };
-    for event in &turn.produced {
-        match event {
-            Event::ChildScheduled {
-                task,
-                name,
-                version,
-                instance_id,
-                input,
-                tags,
-                target,
-                ..
-            } => {
-                start(
-                    instance_id,
-                    name,
-                    version,
-                    input.clone(),
-                    tags,
-                    target,
-                    parent(*task, 1),
-                );
-            }
-            Event::InstanceStarted {
-                name,
-                version,
-                instance_id,
-                input,
-                tags,
-                target,
-            } => {
-                start(
-                    instance_id,
-                    name,
-                    version,
-                    input.clone(),
-                    tags,
-                    target,
-                    None,
-                );
-            }
-            _ => {}
-        }
-    }
-    for event in &turn.received {
-        if let Event::ChildRetried {
-            task,
-            attempt,
-            instance_id,
-        } = event
-            && let Some(TaskKind::Child(child)) = state.tasks.get(task).map(|task| &task.kind)
-        {
-            start(
-                instance_id,
-                &child.name,
-                &child.version,
-                child.input.clone(),
-                &child.tags,
-                &child.target,
-                parent(*task, *attempt),
-            );
-        }
-    }
-    starts
-}
-
 /// Messages that are only in memory and cannot be taken now go to the inbox.
-fn store_mail(slot: &Slot) -> Option<Change> {
+pub(crate) fn store_mail(slot: &Slot) -> Option<Change> {
     let mut mailbox = slot.mailbox();
     let (stored, memory): (VecDeque<Envelope>, VecDeque<Envelope>) =
         mailbox.mail.drain(..).partition(|e| e.seq.is_some());
@@ -714,270 +419,10 @@ fn store_mail(slot: &Slot) -> Option<Change> {
     })
 }
 
-/// Acts on what the writer did.
-pub(crate) fn committed(
-    engine: &Arc<Engine>,
-    slot: &Arc<Slot>,
-    change: Change,
-    result: Result<Outcome, StoreError>,
-) {
-    let mut body = slot.body();
-    match (change, result) {
-        (Change::Turn(commit), Ok(outcome)) if outcome.verdict == Verdict::Done => {
-            turn_committed(engine, slot, &mut body, *commit);
-            engine.follow(outcome.effects);
-        }
-        (Change::Turn(_), Ok(outcome)) => {
-            // The id of a new instance is in use. Nothing was written, and nothing has left.
-            let creating = body.creating.take();
-            *body = Body::default();
-            drop(body);
-            engine.slots.remove(slot);
-            if let Some(creating) = creating {
-                (creating.respond)(Ok(outcome.verdict));
-            }
-            return;
-        }
-        (Change::Quarantine { reason, .. }, Ok(outcome)) => {
-            tracing::error!(instance = slot.key.0, reason, "an instance is quarantined");
-            if let Some(creating) = body.creating.take() {
-                (creating.respond)(Ok(Verdict::Refused {
-                    kind: "HostFailure".to_owned(),
-                    message: reason,
-                }));
-                *body = Body::default();
-                drop(body);
-                return engine.slots.remove(slot);
-            }
-            engine.suspend(slot.key);
-            body.resident = None;
-            forget_read(slot, &mut body);
-            engine.follow(outcome.effects);
-        }
-        (Change::Release { status, .. }, Ok(outcome)) => {
-            if status != Status::Suspended {
-                engine.resumed(slot.key);
-                engine.rearm(slot);
-            }
-            engine.follow(outcome.effects);
-        }
-        (Change::Discard { .. }, Ok(_)) => {}
-        (Change::Post { .. }, Ok(outcome)) => {
-            engine.follow(outcome.effects);
-        }
-        (_, Ok(_)) => {}
-        (change, Err(error)) => {
-            let batch = std::mem::take(&mut body.batch);
-            drop(body);
-            if let Change::Post { messages, .. } = change {
-                let mut mailbox = slot.mailbox();
-                messages
-                    .into_iter()
-                    .rev()
-                    .for_each(|message| mailbox.mail.push_front(Envelope::in_memory(message)));
-            }
-            return stumble(engine, slot, batch, &error);
-        }
-    }
-    drop(body);
-    rest(engine, slot);
-}
-
-fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: TurnCommit) {
-    body.batch.clear();
-    if let Some(creating) = body.creating.take() {
-        (creating.respond)(Ok(Verdict::Done));
-    }
-    let Some(resident) = &mut body.resident else {
-        return;
-    };
-    let row = &mut resident.row;
-    row.next_event = commit.turn.next_event();
-    row.turns = commit.turn.number + 1;
-    row.status = commit.after.status;
-    row.returned = commit.after.returned;
-    act(engine, slot, &resident.state, &commit);
-    let ended = commit.after.status.is_end();
-    if ended || commit.turn.next.is_some() {
-        engine.timers.remove_instance(slot.key);
-        engine.activities.cancel_instance(slot.key, false);
-    }
-    if commit.turn.next.is_some() {
-        body.resident = None;
-        engine.slots.cool(slot.key);
-        forget_read(slot, body);
-    }
-    if ended {
-        engine.resumed(slot.key);
-        body.resident = None;
-        engine.counts.ended.add(1);
-        // Whatever came too late means nothing any more.
-        let mut mailbox = slot.mailbox();
-        mailbox.mail.clear();
-        mailbox.inbox_is_new = false;
-    }
-    engine.tell_waiters(&commit.id, ended);
-}
-
-/// What the events of a committed turn set in motion.
-fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
-    let key = slot.key;
-    let at = |task| TaskRef {
-        execution: commit.expected.execution,
-        generation: commit.expected.generation,
-        task,
-    };
-    let live = !commit.after.status.is_end() && commit.turn.next.is_none();
-    let caller = state
-        .start
-        .as_ref()
-        .map(|start| Arc::new(load::caller(start)));
-    for event in commit.turn.events() {
-        match event {
-            Event::ActivityScheduled {
-                task,
-                name,
-                input,
-                retry,
-                attempt_timeout,
-                target,
-            } if live => {
-                let Some(caller) = &caller else { continue };
-                if !state.tasks.contains_key(task) {
-                    continue;
-                }
-                let ready = Ready {
-                    key,
-                    task: at(*task),
-                    attempt: 1,
-                    first_started: None,
-                    deliveries: 0,
-                    name: name.clone(),
-                    input: input.clone(),
-                    retry: retry.clone(),
-                    timeout: *attempt_timeout,
-                    target: target.clone(),
-                    caller: Arc::clone(caller),
-                };
-                Activities::push(engine, ready);
-            }
-            Event::TimerSet { task, fire_at } if live && state.tasks.contains_key(task) => {
-                engine.timers.add(*fire_at, key, Due::Timer(at(*task)));
-            }
-            Event::ChildRetryScheduled {
-                task,
-                at: due,
-                attempt,
-                ..
-            } if live => {
-                engine
-                    .timers
-                    .add(*due, key, Due::Child(at(*task), *attempt));
-            }
-            Event::TaskCanceled { task } => {
-                engine.timers.remove(key, *task);
-                engine.activities.cancel(key, at(*task));
-            }
-            Event::ExecutionReturned { .. } => {
-                // Its timers are cancelled, and what waited to be tried again has failed.
-                engine.timers.remove_instance(key);
-                engine.activities.cancel_retries(key);
-            }
-            Event::ExecutionSuspended { .. } => engine.suspend(key),
-            Event::ExecutionResumed { .. } => {
-                engine.resumed(key);
-                engine.rearm(slot);
-            }
-            _ => {}
-        }
-    }
-}
-
 /// Forgets what was read of an inbox, so that it is read again from the beginning.
-fn forget_read(slot: &Slot, body: &mut Body) {
+pub(crate) fn forget_read(slot: &Slot, body: &mut Body) {
     body.inbox_read_to = 0;
     let mut mailbox = slot.mailbox();
     mailbox.mail.retain(|envelope| envelope.seq.is_none());
     mailbox.inbox_is_new = true;
-}
-
-/// After a turn: the next one, or rest.
-fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
-    let body = slot.body();
-    let resident_bytes = body
-        .resident
-        .as_ref()
-        .map(|r| r.guest.as_ref().map_or(0, |guest| guest.resident_bytes()));
-    let held = body.resident.is_some();
-    let suspended = body
-        .resident
-        .as_ref()
-        .is_some_and(|resident| resident.state.suspended);
-    drop(body);
-    // Counted while nobody else can run it, and evicted when it rests: it may be the coldest itself.
-    let cold = match resident_bytes {
-        Some(bytes) => engine.slots.warm(slot.key, bytes),
-        None => {
-            engine.slots.cool(slot.key);
-            Vec::new()
-        }
-    };
-    let again = {
-        let mut mailbox = slot.mailbox();
-        let waits = mailbox
-            .mail
-            .iter()
-            .any(|e| !suspended || e.message.is_control());
-        // What only memory knows is either taken, stored, or of an instance that is over.
-        let unsaved = mailbox.mail.iter().any(|e| e.seq.is_none());
-        let again = mailbox.inbox_is_new || mailbox.reload || unsaved || (held && waits);
-        mailbox.phase = if again {
-            SlotPhase::Queued
-        } else {
-            SlotPhase::Idle
-        };
-        again
-    };
-    for key in cold {
-        if engine.slots.evict(key) {
-            engine.counts.evictions.add(1);
-        }
-    }
-    if again {
-        engine.enqueue(Work::Run(Arc::clone(slot)));
-    } else if !held {
-        engine.slots.remove_if_idle(slot);
-    }
-}
-
-/// The hub could not be read or written. Nothing is lost: the guest is dropped, what was only in memory waits, and it is tried again.
-fn stumble(engine: &Arc<Engine>, slot: &Arc<Slot>, batch: Vec<Envelope>, error: &StoreError) {
-    let mut body = slot.body();
-    body.resident = None;
-    engine.slots.cool(slot.key);
-    put_back(slot, batch);
-    forget_read(slot, &mut body);
-    if matches!(error, StoreError::Fenced | StoreError::Closed) {
-        if let Some(creating) = body.creating.take() {
-            (creating.respond)(Err(error.clone()));
-        }
-        slot.mailbox().phase = SlotPhase::Idle;
-        return engine.fenced(error);
-    }
-    if let Some(creating) = body.creating.take() {
-        // Nobody was told that the start was accepted, so it was not.
-        (creating.respond)(Err(error.clone()));
-        *body = Body::default();
-        drop(body);
-        return engine.slots.remove(slot);
-    }
-    tracing::warn!(instance = slot.key.0, %error, "a turn was not committed; trying again");
-    slot.mailbox().phase = SlotPhase::Idle;
-    drop(body);
-    if matches!(error, StoreError::Conflict) {
-        // It is not what memory thought it is: there is nothing to wait for.
-        return engine.wake(slot.key);
-    }
-    let at = engine.clock.now().after(RETRY_AFTER);
-    engine.timers.try_again(at, slot.key, Due::Wake);
 }

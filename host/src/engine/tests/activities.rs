@@ -224,6 +224,7 @@ fn results_that_wait_in_memory_are_kept_when_the_host_stops() {
     let host = world.open();
     host.start("Fan", "a");
     let held: Vec<Held> = (0..8).map(|_| world.held()).collect();
+    host.idle();
     // The workers have no chance to take them.
     let key = host.row("a").unwrap().key;
     let slot = host.engine.slots.slot(key);

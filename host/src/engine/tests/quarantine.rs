@@ -31,6 +31,7 @@ fn a_guest_that_does_not_repeat_itself_is_quarantined_until_it_does() {
     let host = world.open();
     host.start("Fickle", "a");
     let held = world.held();
+    host.idle();
     assert_eq!(host.engine.evict_all(), 1);
     mood.store(1, Ordering::Release);
     host.raise("a", "go", 1);
@@ -110,6 +111,7 @@ fn timers_and_activities_of_a_quarantined_instance_are_armed_again() {
     host.start("Fickle", "a");
     host.start("Witness", "w");
     let held = world.held();
+    host.idle();
     host.engine.evict_all();
     mood.store(1, Ordering::Release);
     host.raise("a", "go", 1);

@@ -1,0 +1,281 @@
+//! What follows a commit, and only then: activities and children start, timers are armed, waiters wake; or the turn is tried again.
+
+use std::sync::Arc;
+
+use perennial_core::{Envelope, Event, State, Status, TaskRef};
+
+use crate::engine::activities::{Activities, Ready};
+use crate::engine::load;
+use crate::engine::slots::{Body, Slot, SlotPhase};
+use crate::engine::timers::Due;
+use crate::engine::worker::{forget_read, put_back};
+use crate::engine::{Engine, Work};
+use crate::store::{Change, Outcome, StoreError, TurnCommit, Verdict};
+
+/// How long an instance waits before it is tried again after the hub could not be written.
+const RETRY_AFTER: perennial_core::Millis = perennial_core::Millis(1_000);
+
+/// Acts on what the writer did.
+pub(crate) fn committed(
+    engine: &Arc<Engine>,
+    slot: &Arc<Slot>,
+    change: Change,
+    result: Result<Outcome, StoreError>,
+) {
+    let mut body = slot.body();
+    match (change, result) {
+        (Change::Turn(commit), Ok(outcome)) if outcome.verdict == Verdict::Done => {
+            turn_committed(engine, slot, &mut body, *commit);
+            engine.follow(outcome.effects);
+        }
+        (Change::Turn(_), Ok(outcome)) => {
+            // The id of a new instance is in use. Nothing was written, and nothing has left.
+            let creating = body.creating.take();
+            *body = Body::default();
+            drop(body);
+            engine.slots.remove(slot);
+            if let Some(creating) = creating {
+                (creating.respond)(Ok(outcome.verdict));
+            }
+            return;
+        }
+        (Change::Quarantine { reason, .. }, Ok(outcome)) => {
+            tracing::error!(instance = slot.key.0, reason, "an instance is quarantined");
+            if let Some(creating) = body.creating.take() {
+                (creating.respond)(Ok(Verdict::Refused {
+                    kind: "HostFailure".to_owned(),
+                    message: reason,
+                }));
+                *body = Body::default();
+                drop(body);
+                return engine.slots.remove(slot);
+            }
+            engine.suspend(slot.key);
+            body.resident = None;
+            forget_read(slot, &mut body);
+            engine.follow(outcome.effects);
+        }
+        (Change::Release { status, .. }, Ok(outcome)) => {
+            if status != Status::Suspended {
+                engine.resumed(slot.key);
+                engine.rearm(slot);
+            }
+            engine.follow(outcome.effects);
+        }
+        (Change::Discard { .. }, Ok(_)) => {}
+        (Change::Post { .. }, Ok(outcome)) => {
+            engine.follow(outcome.effects);
+        }
+        (_, Ok(_)) => {}
+        (change, Err(error)) => {
+            let batch = std::mem::take(&mut body.batch);
+            drop(body);
+            if let Change::Post { messages, .. } = change {
+                let mut mailbox = slot.mailbox();
+                messages
+                    .into_iter()
+                    .rev()
+                    .for_each(|message| mailbox.mail.push_front(Envelope::in_memory(message)));
+            }
+            return stumble(engine, slot, batch, &error);
+        }
+    }
+    drop(body);
+    rest(engine, slot);
+}
+
+fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: TurnCommit) {
+    body.batch.clear();
+    if let Some(creating) = body.creating.take() {
+        (creating.respond)(Ok(Verdict::Done));
+    }
+    let Some(resident) = &mut body.resident else {
+        return;
+    };
+    let row = &mut resident.row;
+    row.next_event = commit.turn.next_event();
+    row.turns = commit.turn.number + 1;
+    row.status = commit.after.status;
+    row.returned = commit.after.returned;
+    act(engine, slot, &resident.state, &commit);
+    let ended = commit.after.status.is_end();
+    if ended || commit.turn.next.is_some() {
+        engine.timers.remove_instance(slot.key);
+        engine.activities.cancel_instance(slot.key, false);
+    }
+    if commit.turn.next.is_some() {
+        body.resident = None;
+        engine.slots.cool(slot.key);
+        forget_read(slot, body);
+    }
+    if ended {
+        engine.resumed(slot.key);
+        body.resident = None;
+        engine.counts.ended.add(1);
+        // Whatever came too late means nothing any more.
+        let mut mailbox = slot.mailbox();
+        mailbox.mail.clear();
+        mailbox.inbox_is_new = false;
+    }
+    engine.tell_waiters(&commit.id, ended);
+}
+
+/// What the events of a committed turn set in motion.
+fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
+    let key = slot.key;
+    let at = |task| TaskRef {
+        execution: commit.expected.execution,
+        generation: commit.expected.generation,
+        task,
+    };
+    let live = !commit.after.status.is_end() && commit.turn.next.is_none();
+    let caller = state
+        .start
+        .as_ref()
+        .map(|start| Arc::new(load::caller(start)));
+    for event in commit.turn.events() {
+        match event {
+            Event::ActivityScheduled {
+                task,
+                name,
+                input,
+                retry,
+                attempt_timeout,
+                target,
+            } if live => {
+                let Some(caller) = &caller else { continue };
+                if !state.tasks.contains_key(task) {
+                    continue;
+                }
+                let ready = Ready {
+                    key,
+                    task: at(*task),
+                    attempt: 1,
+                    first_started: None,
+                    deliveries: 0,
+                    name: name.clone(),
+                    input: input.clone(),
+                    retry: retry.clone(),
+                    timeout: *attempt_timeout,
+                    target: target.clone(),
+                    caller: Arc::clone(caller),
+                };
+                Activities::push(engine, ready);
+            }
+            Event::TimerSet { task, fire_at } if live && state.tasks.contains_key(task) => {
+                engine.timers.add(*fire_at, key, Due::Timer(at(*task)));
+            }
+            Event::ChildRetryScheduled {
+                task,
+                at: due,
+                attempt,
+                ..
+            } if live => {
+                engine
+                    .timers
+                    .add(*due, key, Due::Child(at(*task), *attempt));
+            }
+            Event::TaskCanceled { task } => {
+                engine.timers.remove(key, *task);
+                engine.activities.cancel(key, at(*task));
+            }
+            Event::ExecutionReturned { .. } => {
+                // Its timers are cancelled, and what waited to be tried again has failed.
+                engine.timers.remove_instance(key);
+                engine.activities.cancel_retries(key);
+            }
+            Event::ExecutionSuspended { .. } => engine.suspend(key),
+            Event::ExecutionResumed { .. } => {
+                engine.resumed(key);
+                engine.rearm(slot);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// After a turn: the next one, or rest.
+pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
+    let body = slot.body();
+    let resident_bytes = body
+        .resident
+        .as_ref()
+        .map(|r| r.guest.as_ref().map_or(0, |guest| guest.resident_bytes()));
+    let held = body.resident.is_some();
+    let suspended = body
+        .resident
+        .as_ref()
+        .is_some_and(|resident| resident.state.suspended);
+    drop(body);
+    // Counted while nobody else can run it, and evicted when it rests: it may be the coldest itself.
+    let cold = match resident_bytes {
+        Some(bytes) => engine.slots.warm(slot.key, bytes),
+        None => {
+            engine.slots.cool(slot.key);
+            Vec::new()
+        }
+    };
+    let again = {
+        let mut mailbox = slot.mailbox();
+        let waits = mailbox
+            .mail
+            .iter()
+            .any(|e| !suspended || e.message.is_control());
+        // What only memory knows is either taken, stored, or of an instance that is over.
+        let unsaved = mailbox.mail.iter().any(|e| e.seq.is_none());
+        let again = mailbox.inbox_is_new || mailbox.reload || unsaved || (held && waits);
+        mailbox.phase = if again {
+            SlotPhase::Queued
+        } else {
+            SlotPhase::Idle
+        };
+        again
+    };
+    for key in cold {
+        if engine.slots.evict(key) {
+            engine.counts.evictions.add(1);
+        }
+    }
+    if again {
+        engine.enqueue(Work::Run(Arc::clone(slot)));
+    } else if !held {
+        engine.slots.remove_if_idle(slot);
+    }
+}
+
+/// The hub could not be read or written. Nothing is lost: the guest is dropped, what was only in memory waits, and it is tried again.
+pub(crate) fn stumble(
+    engine: &Arc<Engine>,
+    slot: &Arc<Slot>,
+    batch: Vec<Envelope>,
+    error: &StoreError,
+) {
+    let mut body = slot.body();
+    body.resident = None;
+    engine.slots.cool(slot.key);
+    put_back(slot, batch);
+    forget_read(slot, &mut body);
+    if matches!(error, StoreError::Fenced | StoreError::Closed) {
+        if let Some(creating) = body.creating.take() {
+            (creating.respond)(Err(error.clone()));
+        }
+        slot.mailbox().phase = SlotPhase::Idle;
+        return engine.fenced(error);
+    }
+    if let Some(creating) = body.creating.take() {
+        // Nobody was told that the start was accepted, so it was not.
+        (creating.respond)(Err(error.clone()));
+        *body = Body::default();
+        drop(body);
+        return engine.slots.remove(slot);
+    }
+    tracing::warn!(instance = slot.key.0, %error, "a turn was not committed; trying again");
+    slot.mailbox().phase = SlotPhase::Idle;
+    drop(body);
+    if matches!(error, StoreError::Conflict) {
+        // It is not what memory thought it is: there is nothing to wait for.
+        return engine.wake(slot.key);
+    }
+    let at = engine.clock.now().after(RETRY_AFTER);
+    engine.timers.try_again(at, slot.key, Due::Wake);
+}

@@ -1,0 +1,129 @@
+//! Requests of clients: of this process, and of others that have left commands in the hub.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use perennial_core::{Envelope, Message};
+use tokio::sync::oneshot;
+
+use crate::engine::names::NameTable;
+use crate::engine::request::{self, Preparation, Request, prepare, refused};
+use crate::engine::slots::{Creating, SlotPhase};
+use crate::engine::{Engine, UnderWay, Work, fresh_execution};
+use crate::store::{self, Change, InstanceKey, Outcome, StoreError, Verdict, Write};
+
+/// Commands of other processes taken at once.
+const COMMANDS_MAX: u32 = 100;
+
+impl Engine {
+    /// Does what a client asks for.
+    pub(crate) async fn submit(self: &Arc<Self>, request: Request) -> Result<Verdict, StoreError> {
+        if self.is_stopping() {
+            return Err(StoreError::Closed);
+        }
+        let (tell, told) = oneshot::channel();
+        match request {
+            Request::Start(start) => match request::prepare_start(
+                start,
+                &self.preparation(&self.names(), &|| self.next_key()),
+            ) {
+                Ok(new) => self.begin(Creating {
+                    new,
+                    respond: Box::new(move |result| drop(tell.send(result))),
+                }),
+                Err(verdict) => return Ok(verdict),
+            },
+            other => {
+                let change = self.prepare(other);
+                let about_modules = is_about_modules(&change);
+                let engine = Arc::clone(self);
+                self.write(change, move |_, result| {
+                    drop(tell.send(result.map(|outcome| engine.answered(about_modules, outcome))))
+                });
+            }
+        }
+        told.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn prepare(&self, request: Request) -> Change {
+        prepare(
+            request,
+            &self.preparation(&self.names(), &|| self.next_key()),
+        )
+    }
+
+    fn preparation<'a>(
+        &self,
+        names: &'a NameTable,
+        next_key: &'a dyn Fn() -> InstanceKey,
+    ) -> Preparation<'a> {
+        Preparation {
+            names,
+            now: self.clock.now(),
+            limits: self.config.limits,
+            next_key,
+            fresh: &fresh_execution,
+        }
+    }
+
+    /// Runs the first turn of an instance; its commit makes the instance, and only then is the start accepted.
+    fn begin(&self, creating: Creating) {
+        let slot = self.slots.slot(creating.new.key);
+        let start = Message::Start(creating.new.start.clone());
+        slot.body().creating = Some(creating);
+        let mut mailbox = slot.mailbox();
+        mailbox.inbox_is_new = false;
+        mailbox.mail.push_back(Envelope::in_memory(start));
+        mailbox.phase = SlotPhase::Queued;
+        drop(mailbox);
+        self.enqueue(Work::Run(slot));
+    }
+
+    fn answered(self: &Arc<Self>, about_modules: bool, outcome: Outcome) -> Verdict {
+        if about_modules {
+            self.deployments.fetch_add(1, Ordering::AcqRel);
+            self.reload_names();
+        }
+        self.follow(outcome.effects);
+        outcome.verdict
+    }
+
+    /// Takes the commands that other processes have appended, and returns when all of them are answered.
+    pub(crate) async fn take_commands(self: &Arc<Self>) -> Result<(), StoreError> {
+        // One at a time, so that no command is taken twice.
+        let _one = self.commands.lock().await;
+        loop {
+            let commands = self.reader.unanswered(COMMANDS_MAX)?;
+            if commands.is_empty() || self.is_stopping() {
+                return Ok(());
+            }
+            let mut answers = Vec::with_capacity(commands.len());
+            for (token, body) in commands {
+                let change = match store::decode::<Request>(&body, "a command") {
+                    Ok(request) => self.prepare(request),
+                    Err(error) => Change::Answer(Verdict::Refused {
+                        kind: refused::INVALID.to_owned(),
+                        message: format!("{error}: it was written by another version of Perennial"),
+                    }),
+                };
+                let about_modules = is_about_modules(&change);
+                let (tell, told) = oneshot::channel();
+                let engine = Arc::clone(self);
+                let under_way = UnderWay::new(self);
+                let write = Write::new(change, self.clock.now(), move |_, result| {
+                    drop(tell.send(result.map(|outcome| engine.answered(about_modules, outcome))));
+                    drop(under_way);
+                });
+                self.writer.submit(write.answering(token));
+                answers.push(told);
+            }
+            for answer in answers {
+                answer.await.unwrap_or(Err(StoreError::Closed))?;
+            }
+        }
+    }
+}
+
+fn is_about_modules(change: &Change) -> bool {
+    matches!(change, Change::Deploy(_) | Change::Grant { .. })
+}
