@@ -8,7 +8,7 @@ setup: ## make Rust able to build for WebAssembly
 	@.ci/step "setup" .ci/setup
 
 build: ## build the host, optimised, with its own debug assertions
-	@.ci/step "build the host" cargo build --release --locked -p perennial
+	@.ci/step "build the host" cargo build --release --locked --workspace --bin perennial
 
 guests: setup ## build the samples and the tests' guests to components
 	@.ci/step "build the guests" .ci/guests

@@ -16,7 +16,9 @@ pub fn binary() -> PathBuf {
             "--release",
             "--locked",
             "--quiet",
-            "-p",
+            // The whole workspace is what decides on features, as in the tests: nothing is built twice.
+            "--workspace",
+            "--bin",
             "perennial",
         ];
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

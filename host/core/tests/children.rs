@@ -349,3 +349,27 @@ fn an_id_that_has_no_room_for_its_attempts_is_invalid() {
     assert!(!is_invalid(1));
     assert!(is_invalid(2));
 }
+
+#[test]
+fn what_was_due_for_an_earlier_try_starts_nothing() {
+    let told = |stale: &[Message]| {
+        World::new([waits([retried_child(0, "Ship", 5)]), waits([])])
+            .runs_at(1000)
+            .gets([child_failed(0, 1)])
+            .runs_at(2000)
+            .gets([child_due(0, 2)])
+            .runs_at(2100)
+            .gets([child_failed(0, 2)])
+            .runs_at(3000)
+            .gets(stale.to_vec())
+            .runs_at(3050)
+            .told()
+    };
+    let stale = told(&[child_due(0, 2), child_due(0, 4)]);
+    assert!(stale.ends_with("at 3050 nothing changes\n"), "{stale}");
+    let due = told(&[child_due(0, 3)]);
+    assert!(
+        due.ends_with("ChildRetried 0 attempt=3 as e0:0:3\n"),
+        "{due}"
+    );
+}

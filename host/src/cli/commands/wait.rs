@@ -103,7 +103,11 @@ pub(super) fn ended(status: &InstanceStatus, session: &Session) -> anyhow::Resul
             let said = match &status.failure {
                 Some(failure) => Said::new(
                     Exit::Error,
-                    format!("instance {:?} failed: {failure}", status.instance_id),
+                    format!(
+                        "instance {:?} failed: {failure}{}",
+                        status.instance_id,
+                        place(failure)
+                    ),
                 )
                 .causes(causes(failure)),
                 None => Said::new(
@@ -121,6 +125,14 @@ pub(super) fn ended(status: &InstanceStatus, session: &Session) -> anyhow::Resul
                 ))
                 .into())
         }
+    }
+}
+
+/// Where a failure happened, if that is one place and no whole backtrace.
+fn place(failure: &Failure) -> String {
+    match &failure.trace {
+        Some(trace) if trace.lines().count() == 1 => format!(", at {trace}"),
+        _ => String::new(),
     }
 }
 

@@ -16,7 +16,7 @@ fn a_crash_at_any_moment_of_a_chain_loses_nothing() {
         host.check_histories();
     }
     assert!(images.len() > 1);
-    for image in images.into_iter().take(12) {
+    for image in images.into_iter().take(8) {
         let recorded = image.recorded();
         let host = image.open();
         for n in 0..4 {

@@ -22,7 +22,7 @@ use crate::store::{
 };
 
 /// Longer than anything here takes: a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The module that has every orchestration.
 pub(crate) const MODULE: Digest = Digest([7; 32]);
