@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use perennial_tests::root;
 
 /// Longer files are a reason to think, and this is the end of thinking.
-const LINES_MAX: usize = 800;
+const LINES_MAX: usize = 750;
+
+/// The same for tests, which are lists more than thoughts.
+const TEST_LINES_MAX: usize = 900;
 
 fn sources(dir: &str) -> Vec<(String, String)> {
     let mut files = Vec::new();
@@ -49,10 +52,15 @@ fn uses(text: &str, name: &str) -> bool {
         })
 }
 
-/// Nothing outside `allowed` uses `name`.
+fn is_test(path: &str) -> bool {
+    path.starts_with("tests/") || path.contains("/tests/")
+}
+
+/// Nothing outside `allowed` uses `name`; tests may look behind the walls.
 fn only_in(dir: &str, name: &str, allowed: &[&str]) {
     let strays: Vec<String> = sources(dir)
         .into_iter()
+        .filter(|(path, _)| !is_test(path))
         .filter(|(path, text)| {
             !allowed.iter().any(|room| path.starts_with(room)) && uses(text, name)
         })
@@ -152,9 +160,14 @@ fn no_file_ate_the_design() {
     for dir in ["host", "guest-sdk", "tests", "samples"] {
         for (path, text) in sources(dir) {
             let lines = text.lines().count();
+            let most = if is_test(&path) {
+                TEST_LINES_MAX
+            } else {
+                LINES_MAX
+            };
             assert!(
-                lines <= LINES_MAX,
-                "{path} has {lines} lines; {LINES_MAX} is the most"
+                lines <= most,
+                "{path} has {lines} lines; {most} is the most"
             );
         }
     }
