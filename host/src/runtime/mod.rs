@@ -158,8 +158,7 @@ impl Drop for Host {
         if let Some((_, listener)) = self.listener.take() {
             listener.abort();
         }
-        if !self.engine.is_stopping() {
-            self.engine.shut_down();
-        }
+        // Again after a shut-down it does nothing; after another owner took over it still has threads to join.
+        self.engine.shut_down();
     }
 }
