@@ -8,7 +8,8 @@
 //!
 //! - [`State::apply`], one exhaustive match over [`Event`], used both to load a history and to write one;
 //! - [`decide`](fn@decide), the table of what a command does in each [`Status`];
-//! - [`run_turn`], messages in, one [`Turn`] out. [`replay_turn`] is its counterpart for a turn that is recorded already.
+//! - [`run_turn`], messages in, one [`Turn`] out. [`replay_turn`] is its counterpart for a turn that is recorded already, and
+//!   [`Rewinder`] its undoing.
 //!
 //! Laws, kept by property tests: replaying a whole history writes nothing; cutting it at any turn and going on writes what was written
 //! the first time; a log that could not have been written cannot be read.
@@ -25,6 +26,7 @@ mod limits;
 mod message;
 mod replay;
 mod retry;
+mod rewind;
 mod stage;
 mod state;
 mod task;
@@ -45,6 +47,9 @@ pub use limits::Limits;
 pub use message::{Envelope, Message, TaskRef};
 pub use replay::{Nondeterminism, ReplayError, replay_turn};
 pub use retry::RetryPolicy;
+pub use rewind::{
+    ArmedActivity, ArmedTimer, CutFinder, DroppedKind, DroppedTask, Rewind, Rewinder,
+};
 pub use state::{Corrupt, Phase, State, TurnPart};
 pub use task::{ChildTask, Task, TaskKind};
 pub use turn::{Batch, Names, Resolved, Turn, TurnContext, run_turn, take_batch};

@@ -56,6 +56,7 @@ pub(crate) struct RandomGuest {
     next_task: u32,
     open: BTreeSet<TaskId>,
     externals: BTreeSet<u32>,
+    failed: Vec<TaskId>,
     ended: bool,
 }
 
@@ -68,6 +69,7 @@ impl RandomGuest {
             next_task: 0,
             open: BTreeSet::new(),
             externals: BTreeSet::new(),
+            failed: Vec::new(),
             ended: false,
         }
     }
@@ -76,6 +78,13 @@ impl RandomGuest {
     fn hear(&mut self, event: &GuestEvent) {
         for byte in format!("{event:?}").bytes() {
             self.memory = (self.memory ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+        if let GuestEvent::TaskCompleted {
+            task,
+            outcome: Err(_),
+        } = event
+        {
+            self.failed.push(*task);
         }
         match event {
             GuestEvent::TurnStarted { now, .. } => {
@@ -193,7 +202,8 @@ impl RandomGuest {
             0..3 => Ending::Completed(self.payload(dice).filter(|output| output.size() < 60)),
             3 => Ending::Failed {
                 failure: Failure::permanent("Broken", "by chance"),
-                cause: None,
+                cause: (!self.failed.is_empty() && dice.once_in(2))
+                    .then(|| dice.pick(&self.failed)),
             },
             4..7 => Ending::ContinuedAsNew {
                 input: None,

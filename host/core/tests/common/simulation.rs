@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use perennial_core::{
-    AttemptRun, Envelope, Event, Failure, Guest, GuestEvent, Json, Message, Mode, Start, State,
-    Stop, TaskRef, Timestamp, Turn, TurnContext, replay_turn, run_turn, take_batch,
+    AttemptRun, CutFinder, Envelope, Event, Failure, Guest, GuestEvent, Json, Message, Mode,
+    Rewind, Rewinder, Start, State, Stop, TaskRef, Timestamp, Turn, TurnContext, replay_turn,
+    run_turn, take_batch,
 };
 use proptest::prelude::*;
 
@@ -115,7 +116,16 @@ pub(crate) fn turn(
 
 /// Replays turns on a fresh guest.
 pub(crate) fn replay<'a>(turns: impl Iterator<Item = &'a Turn>, guest: &mut dyn Guest) -> State {
-    let mut state = State::new(0);
+    replay_in(0, turns, guest)
+}
+
+/// As [`replay`], in this generation.
+pub(crate) fn replay_in<'a>(
+    generation: u32,
+    turns: impl Iterator<Item = &'a Turn>,
+    guest: &mut dyn Guest,
+) -> State {
+    let mut state = State::new(generation);
     for turn in turns {
         replay_turn(&mut state, turn, guest).expect("what was written repeats");
     }
@@ -167,9 +177,47 @@ impl World {
     /// Forgets the guest and the state, and gets them back from the history.
     fn evict(&mut self) {
         let mut guest = self.fresh_guest(self.executions.len() - 1);
-        let state = replay(self.current().turns(), &mut *guest);
+        let generation = self.current().state.generation;
+        let state = replay_in(generation, self.current().turns(), &mut *guest);
         assert_eq!(state, self.current().state);
         self.guest = guest;
+    }
+
+    /// Goes back to before the failure of the current execution; `None` if it has not failed.
+    pub(crate) fn rewind(&mut self) -> Option<Rewind> {
+        let mut finder = CutFinder::default();
+        let current = self.executions.last_mut()?;
+        current.turns().for_each(|turn| finder.see(turn));
+        let cut = finder.cut()?;
+        let mut rewinder = Rewinder::new(cut, current.state.generation + 1);
+        for turn in current.turns() {
+            rewinder.see(turn).expect("what was written can be read");
+        }
+        let unread = self.mail.drain(..).map(|envelope| envelope.message);
+        let rewind = rewinder.finish(unread, self.now).expect("it can be cut");
+        current
+            .runs
+            .retain(|run| run.turn.as_ref().is_some_and(|turn| turn.number < cut));
+        current.runs.extend(rewind.carried.clone().map(|turn| Run {
+            now: turn.at,
+            messages: Vec::new(),
+            turn: Some(turn),
+        }));
+        let mut guest = self.fresh_guest(self.executions.len() - 1);
+        let current = self.current();
+        let generation = rewind.state.generation;
+        let state = replay_in(generation, current.turns(), &mut *guest);
+        // What it waits for is not recorded: the replay gives it again.
+        let waiting = state.waiting.clone();
+        let said = State {
+            waiting,
+            ..rewind.state.clone()
+        };
+        assert_eq!(state, said, "a rewound history repeats");
+        (current.state, self.guest) = (state, guest);
+        self.mail
+            .extend(rewind.inbox.iter().cloned().map(Envelope::in_memory));
+        Some(rewind)
     }
 
     fn run(&mut self, after_ms: u8) {
@@ -230,7 +278,7 @@ impl World {
         carried.collect()
     }
 
-    fn take(&mut self, step: Step) {
+    pub(crate) fn take(&mut self, step: Step) {
         match step {
             Step::Run { after_ms } => self.run(after_ms),
             Step::End { task, fails } => self.end_task(task, fails),
@@ -274,6 +322,7 @@ impl World {
     /// Some task that was scheduled in this execution, ended or not.
     fn scheduled(&mut self, which: u16) -> Option<(TaskRef, Event)> {
         let execution = self.current().state.execution();
+        let generation = self.current().state.generation;
         let scheduled: Vec<_> = self
             .current()
             .turns()
@@ -287,7 +336,7 @@ impl World {
                 };
                 let task = TaskRef {
                     execution,
-                    generation: 0,
+                    generation,
                     task: *task,
                 };
                 Some((task, event.clone()))

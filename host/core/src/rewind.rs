@@ -1,0 +1,441 @@
+//! Going back to before a failure: where the history is cut, and what of the part that is cut off is kept.
+//!
+//! The turns before the cut stay as they are, so they replay unchanged, and task ids are given again from there on. What came in from the
+//! cut on is a fact about the world and comes in again, as far as it is about something of before the cut: external events, fired timers,
+//! successes. What failed is armed again, and what was only asked for after the cut is dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ChildTask, Corrupt, Event, Message, Phase, State, Target, TaskId, TaskKind, TaskRef, Timestamp,
+    Turn,
+};
+
+/// Finds the turn that delivered the failure on which an execution ended. Sees every turn, in order.
+#[derive(Clone, Debug, Default)]
+pub struct CutFinder {
+    /// The turns that delivered the failure of a task.
+    delivered: BTreeMap<TaskId, u32>,
+    last_delivered: Option<u32>,
+    /// The turn in which it failed, and the task that the guest names as the cause.
+    failed: Option<(u32, Option<TaskId>)>,
+}
+
+impl CutFinder {
+    /// Takes in the next turn.
+    pub fn see(&mut self, turn: &Turn) {
+        for event in &turn.received {
+            if let Event::ActivityFailed { task, .. } | Event::ChildFailed { task, .. } = event {
+                self.delivered.insert(*task, turn.number);
+                self.last_delivered = Some(turn.number);
+            }
+        }
+        if let Some(Event::ExecutionFailed { cause, .. }) = turn.produced.last() {
+            self.failed = Some((turn.number, *cause));
+        }
+    }
+
+    /// The first turn that is cut off: that of the named cause, else that of the last failure delivered, else the last one. `None` if the
+    /// execution has not failed.
+    pub fn cut(&self) -> Option<u32> {
+        let (last, cause) = self.failed?;
+        let named = cause.and_then(|task| self.delivered.get(&task));
+        Some(named.copied().or(self.last_delivered).unwrap_or(last))
+    }
+}
+
+/// A task that is forgotten, because it was asked for after the cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedTask {
+    /// Its id, which is given again.
+    pub task: TaskId,
+    /// What it was.
+    pub kind: DroppedKind,
+    /// Whether it had ended well: that is forgotten too.
+    pub completed: bool,
+}
+
+/// What a [`DroppedTask`] was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DroppedKind {
+    /// An activity.
+    Activity {
+        /// Its name.
+        name: String,
+    },
+    /// A child.
+    Child {
+        /// Its orchestration.
+        name: String,
+        /// The instances of its attempts.
+        instance_ids: Vec<String>,
+    },
+    /// A timer.
+    Timer,
+}
+
+/// An activity that runs again from its first attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmedActivity {
+    /// Which.
+    pub task: TaskId,
+    /// The turn that asked for it.
+    pub turn: u32,
+    /// Its name.
+    pub name: String,
+    /// What ran it.
+    pub target: Target,
+}
+
+/// A timer, or the next try of a child, that is still to come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ArmedTimer {
+    /// Which.
+    pub task: TaskId,
+    /// The turn that asked for it.
+    pub turn: u32,
+    /// When it comes due.
+    pub due: Timestamp,
+    /// The try of a child that is due then, from 2; `None` for a timer of the guest.
+    pub attempt: Option<u32>,
+}
+
+/// What becomes of an execution that is rewound.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rewind {
+    /// The first turn that is cut off.
+    pub cut: u32,
+    /// What is written in its place, if anything: tries of children of before the cut, of which the guest is not told.
+    pub carried: Option<Turn>,
+    /// Where the execution stands then. Every open task is of the new generation, so that what was under way means nothing any more.
+    pub state: State,
+    /// What comes in again, in order.
+    pub inbox: Vec<Message>,
+    /// Activities that run again.
+    pub activities: Vec<ArmedActivity>,
+    /// What is still to come due.
+    pub timers: Vec<ArmedTimer>,
+    /// Children whose outcome is awaited and not in the inbox, each with its task: what becomes of them depends on how they stand.
+    pub children: Vec<(TaskId, ChildTask)>,
+    /// What is forgotten, in the order of task ids.
+    pub dropped: Vec<DroppedTask>,
+}
+
+/// Takes a history apart. Sees every turn, in order.
+#[derive(Debug)]
+pub struct Rewinder {
+    cut: u32,
+    state: State,
+    /// Of what may still be open at the cut: the turn that asked for it and, for an activity, what runs it.
+    asked: BTreeMap<TaskId, (u32, Option<Target>)>,
+    /// Instances that were started before the cut, and nobody waits for.
+    started: BTreeSet<String>,
+    /// The first external event that is this execution's own.
+    first_external: u32,
+    inbox: Vec<Message>,
+    /// Tasks of before the cut whose outcome is in `inbox`.
+    settled: BTreeSet<TaskId>,
+    carried: Vec<Event>,
+    dropped: BTreeMap<TaskId, DroppedTask>,
+}
+
+impl Rewinder {
+    /// Cuts at the turn that [`CutFinder`] found. `generation` is the one that begins.
+    pub fn new(cut: u32, generation: u32) -> Self {
+        Self {
+            cut,
+            state: State::new(generation),
+            asked: BTreeMap::new(),
+            started: BTreeSet::new(),
+            first_external: 0,
+            inbox: Vec::new(),
+            settled: BTreeSet::new(),
+            carried: Vec::new(),
+            dropped: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in the next turn.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if no engine would have written what is kept.
+    pub fn see(&mut self, turn: &Turn) -> Result<(), Corrupt> {
+        if turn.number < self.cut {
+            return self.keep(turn);
+        }
+        for event in &turn.received {
+            self.take_back(event);
+        }
+        for event in &turn.produced {
+            self.drop_task(event);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, turn: &Turn) -> Result<(), Corrupt> {
+        for event in turn.events() {
+            self.state.apply(event)?;
+            match event {
+                Event::ExecutionStarted(start) => self.first_external = start.next_external,
+                Event::ActivityScheduled { task, target, .. } => {
+                    self.asked
+                        .insert(*task, (turn.number, Some(target.clone())));
+                }
+                Event::ChildScheduled { task, .. } | Event::TimerSet { task, .. } => {
+                    self.asked.insert(*task, (turn.number, None));
+                }
+                Event::InstanceStarted { instance_id, .. } => {
+                    self.started.insert(instance_id.clone());
+                }
+                _ => {}
+            }
+        }
+        self.state.turns += 1;
+        Ok(())
+    }
+
+    /// What came in with a turn that is cut off comes in again, where it is about something that is kept.
+    fn take_back(&mut self, event: &Event) {
+        match event {
+            Event::ExecutionStarted(start) => {
+                self.first_external = start.next_external;
+                self.inbox.push(Message::Start(start.clone()));
+            }
+            Event::ActivityCompleted { task, output, run } => {
+                let (outcome, run) = (Ok(output.clone()), *run);
+                self.succeeded(*task, |task| Message::ActivityEnded { task, outcome, run });
+            }
+            Event::ChildCompleted { task, output } => {
+                let outcome = Ok(output.clone());
+                // Its attempt is known when everything was seen.
+                self.succeeded(*task, |task| Message::ChildEnded {
+                    task,
+                    attempt: 0,
+                    outcome,
+                });
+            }
+            Event::TimerFired { task } => {
+                self.succeeded(*task, |task| Message::TimerFired { task });
+            }
+            Event::ExternalEventRaised { number, name, data } => {
+                self.inbox.push(Message::ExternalEvent {
+                    number: Some(*number).filter(|number| *number < self.first_external),
+                    name: name.clone(),
+                    data: data.clone(),
+                });
+            }
+            Event::InstanceStartSkipped {
+                instance_id,
+                reason,
+            } if self.started.contains(instance_id) => self.inbox.push(Message::StartSkipped {
+                instance_id: instance_id.clone(),
+                reason: reason.clone(),
+            }),
+            Event::ChildRetryScheduled { task, .. } if self.state.tasks.contains_key(task) => {
+                self.carried.push(event.clone());
+            }
+            Event::ChildRetried {
+                task, instance_id, ..
+            } => match self.dropped.get_mut(task).map(|dropped| &mut dropped.kind) {
+                Some(DroppedKind::Child { instance_ids, .. }) => {
+                    instance_ids.push(instance_id.clone());
+                }
+                _ if self.state.tasks.contains_key(task) => self.carried.push(event.clone()),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// A task ended well in the part that is cut off.
+    fn succeeded(&mut self, task: TaskId, message: impl FnOnce(TaskRef) -> Message) {
+        if let Some(dropped) = self.dropped.get_mut(&task) {
+            dropped.completed = true;
+        } else if self.state.tasks.contains_key(&task) && self.settled.insert(task) {
+            self.inbox.push(message(TaskRef {
+                execution: self.state.execution(),
+                generation: self.state.generation,
+                task,
+            }));
+        }
+    }
+
+    fn drop_task(&mut self, event: &Event) {
+        let (task, kind) = match event {
+            Event::ActivityScheduled { task, name, .. } => {
+                let name = name.clone();
+                (*task, DroppedKind::Activity { name })
+            }
+            Event::ChildScheduled {
+                task,
+                name,
+                instance_id,
+                ..
+            } => {
+                let kind = DroppedKind::Child {
+                    name: name.clone(),
+                    instance_ids: vec![instance_id.clone()],
+                };
+                (*task, kind)
+            }
+            Event::TimerSet { task, .. } => (*task, DroppedKind::Timer),
+            _ => return,
+        };
+        let completed = false;
+        let dropped = DroppedTask {
+            task,
+            kind,
+            completed,
+        };
+        self.dropped.insert(task, dropped);
+    }
+
+    /// What is to be done. `unread` are the messages that the execution had when it failed, in order; `at` is the time.
+    ///
+    /// # Errors
+    /// As [`see`](Self::see).
+    pub fn finish(
+        mut self,
+        unread: impl IntoIterator<Item = Message>,
+        at: Timestamp,
+    ) -> Result<Rewind, Corrupt> {
+        let carried = self.carry(at)?;
+        unread.into_iter().for_each(|message| self.unread(message));
+        let mut rewind = Rewind {
+            cut: self.cut,
+            carried,
+            inbox: self.inbox,
+            activities: Vec::new(),
+            timers: Vec::new(),
+            children: Vec::new(),
+            dropped: self.dropped.into_values().collect(),
+            state: self.state,
+        };
+        let open = rewind.state.tasks.iter();
+        for (task, open) in open.filter(|(task, _)| !self.settled.contains(task)) {
+            let task = *task;
+            let (turn, target) = self.asked.remove(&task).unwrap_or((0, None));
+            match &open.kind {
+                TaskKind::Activity { name } => rewind.activities.push(ArmedActivity {
+                    task,
+                    turn,
+                    name: name.clone(),
+                    target: target.unwrap_or(Target::Unknown),
+                }),
+                TaskKind::Timer { fire_at } => rewind.timers.push(ArmedTimer {
+                    task,
+                    turn,
+                    due: *fire_at,
+                    attempt: None,
+                }),
+                TaskKind::Child(child) => match child.due {
+                    Some(due) => rewind.timers.push(ArmedTimer {
+                        task,
+                        turn,
+                        due,
+                        attempt: Some(child.attempt),
+                    }),
+                    None => rewind.children.push((task, ChildTask::clone(child))),
+                },
+            }
+        }
+        for message in &mut rewind.inbox {
+            if let Message::ChildEnded { task, attempt, .. } = message
+                && let Some(TaskKind::Child(child)) =
+                    rewind.state.tasks.get(&task.task).map(|task| &task.kind)
+            {
+                *attempt = child.attempt;
+            }
+        }
+        Ok(rewind)
+    }
+
+    /// The tries of children that the guest was never told of have happened, wherever the history is cut.
+    fn carry(&mut self, at: Timestamp) -> Result<Option<Turn>, Corrupt> {
+        if self.carried.is_empty() {
+            return Ok(None);
+        }
+        let received = std::mem::take(&mut self.carried);
+        let (number, first_event) = (self.state.turns, self.state.next_event);
+        for event in &received {
+            self.state.apply(event)?;
+        }
+        self.state.turns += 1;
+        Ok(Some(Turn {
+            number,
+            first_event,
+            at,
+            received,
+            produced: Vec::new(),
+            answer: None,
+            next: None,
+        }))
+    }
+
+    /// What had come in and was not looked at when the execution failed.
+    fn unread(&mut self, message: Message) {
+        // What is older is about a task that was dropped or armed again already.
+        let before = (self.state.execution(), self.state.generation.checked_sub(1));
+        let is_own = |task: TaskRef| (task.execution, Some(task.generation)) == before;
+        match message {
+            Message::ExternalEvent { .. } => self.inbox.push(message),
+            Message::StartSkipped {
+                ref instance_id, ..
+            } => {
+                if self.started.contains(instance_id) {
+                    self.inbox.push(message);
+                }
+            }
+            Message::ActivityEnded {
+                task,
+                outcome: outcome @ Ok(_),
+                run,
+            } if is_own(task) => {
+                self.succeeded(task.task, |task| Message::ActivityEnded {
+                    task,
+                    outcome,
+                    run,
+                });
+            }
+            Message::TimerFired { task } if is_own(task) => {
+                self.succeeded(task.task, |task| Message::TimerFired { task });
+            }
+            Message::ChildEnded {
+                task,
+                attempt,
+                outcome: outcome @ Ok(_),
+            } if is_own(task) && self.awaits(task.task, attempt) => {
+                self.succeeded(task.task, |task| Message::ChildEnded {
+                    task,
+                    attempt,
+                    outcome,
+                });
+            }
+            // Failures are armed again, what is due comes due again, and commands have had their time.
+            Message::ActivityEnded { .. }
+            | Message::TimerFired { .. }
+            | Message::ChildEnded { .. }
+            | Message::ChildDue { .. }
+            | Message::Start(_)
+            | Message::Suspend { .. }
+            | Message::Resume { .. }
+            | Message::Terminate { .. } => {}
+        }
+    }
+
+    fn awaits(&self, task: TaskId, attempt: u32) -> bool {
+        match self.state.tasks.get(&task).map(|task| &task.kind) {
+            Some(TaskKind::Child(child)) => child.attempt == attempt && child.due.is_none(),
+            Some(TaskKind::Activity { .. } | TaskKind::Timer { .. }) | None => false,
+        }
+    }
+}
+
+impl Rewind {
+    /// Whether the execution begins again from its very start.
+    pub fn begins_again(&self) -> bool {
+        self.state.phase == Phase::NotStarted
+    }
+}
