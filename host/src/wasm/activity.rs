@@ -1,14 +1,18 @@
 //! Activities: ordinary programs with WASI, each attempt in a fresh instance.
 //!
-//! An attempt runs on one of tokio's blocking threads, so one that computes for minutes holds up nobody. On that thread it is asynchronous:
-//! an attempt that computes is interrupted by the engine's epoch, one that sleeps or waits for input is dropped where it waits. What
-//! cannot be interrupted is a single file operation that blocks in the system, on a dead network mount for instance: the attempt then
-//! ends, late, when the operation does.
+//! An attempt begins where its future is polled: most are shorter than the way to another thread. One that computes past a tick of the
+//! engine's epoch moves to one of tokio's blocking threads, so that one that computes for minutes holds up nobody; one that may read files
+//! is there from the beginning. Wherever it runs it is asynchronous: an attempt that computes is interrupted by the epoch, one that sleeps or
+//! waits for input is dropped where it waits. What cannot be interrupted is a single file operation that blocks in the system, on a dead
+//! network mount for instance: the attempt then ends, late, when the operation does.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use perennial_core::{Digest, Failure, Json, kind};
 use tokio::runtime::Handle;
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceTable, ResourceType};
@@ -43,12 +47,24 @@ impl ActivityExecutor for Wasm {
             let given_up = GivenUp::default();
             let watch = Watch::new(&attempt, Arc::clone(&given_up.0));
             let permit = Arc::clone(&shared.permits).acquire_owned().await;
-            let runtime = Handle::current();
-            let ran = tokio::task::spawn_blocking(move || {
-                let _permit = permit;
-                let _ticking = shared.ticker.keep_ticking();
-                runtime.block_on(Box::pin(run(&shared, module, &attempt, watch)))
+            let grants = (shared.grants)(module);
+            // Opening a file and loading a module may block.
+            let blocks = !grants.dirs.is_empty() || !shared.has_activities(module);
+            let place = Place::new(if blocks { ON_A_THREAD } else { IN_PLACE });
+            let mut running = Box::pin({
+                let place = place.clone();
+                async move {
+                    // Given back only after the instance is gone: there is a place in the pool for each permit.
+                    let _permit = permit;
+                    let _ticking = shared.ticker.keep_ticking();
+                    run(&shared, module, &grants, &attempt, watch, place).await
+                }
             });
+            if let Some(outcome) = place.poll_in_place(&mut running).await {
+                return outcome;
+            }
+            let runtime = Handle::current();
+            let ran = tokio::task::spawn_blocking(move || runtime.block_on(running));
             match ran.await {
                 Ok(outcome) => outcome,
                 Err(error) => Err(Failure::retryable(
@@ -60,27 +76,68 @@ impl ActivityExecutor for Wasm {
     }
 }
 
+/// Begins on whatever thread polls it, and asks to be moved if it computes for long.
+const IN_PLACE: u8 = 0;
+/// Has asked to be moved.
+const MOVES: u8 = 1;
+/// Runs on a thread that it may block.
+const ON_A_THREAD: u8 = 2;
+
+/// Where an attempt runs.
+#[derive(Clone)]
+struct Place(Arc<AtomicU8>);
+
+impl Place {
+    fn new(place: u8) -> Self {
+        Self(Arc::new(AtomicU8::new(place)))
+    }
+
+    /// Runs an attempt here until it has to go to a thread of its own; `None` says that it has to.
+    async fn poll_in_place<F: Future + Unpin>(&self, running: &mut F) -> Option<F::Output> {
+        std::future::poll_fn(|context| {
+            if self.0.load(Ordering::Relaxed) == ON_A_THREAD {
+                return Poll::Ready(None);
+            }
+            match running.poll_unpin(context) {
+                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+                Poll::Pending if self.0.load(Ordering::Relaxed) == MOVES => {
+                    self.0.store(ON_A_THREAD, Ordering::Relaxed);
+                    Poll::Ready(None)
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// What an attempt does that computed until the epoch's tick.
+    fn on_tick(&self) -> UpdateDeadline {
+        if self.0.load(Ordering::Relaxed) == ON_A_THREAD {
+            return UpdateDeadline::Continue(1);
+        }
+        self.0.store(MOVES, Ordering::Relaxed);
+        UpdateDeadline::Yield(1)
+    }
+}
+
 async fn run(
     shared: &Shared,
     module: Digest,
+    grants: &Grants,
     attempt: &Attempt,
     watch: Watch,
+    place: Place,
 ) -> Result<Option<Json>, Failure> {
     let host_error = |error: String| Failure::retryable(kind::HOST_ERROR, error);
     watch.check().map_err(|stopped| stopped.failure(attempt))?;
-    let pre = shared.activities(module).map_err(host_error)?;
+    let ready = shared.activities(module).map_err(host_error)?;
     let log = Arc::new(Mutex::new(GuestLog::loud(attempt.instance_id.as_str())));
-    let ambient = Ambient::new(
-        attempt,
-        &(shared.grants)(module),
-        shared.config.activity_memory_bytes,
-        &log,
-    )
-    .map_err(host_error)?;
-    let mut store = ambient.into_store(&shared.engines.activities, watch.clone());
+    let ambient = Ambient::new(attempt, grants, shared.config.activity_memory_bytes, &log)
+        .map_err(host_error)?;
+    let mut store = ambient.into_store(&ready.engine, watch.clone(), place);
 
     let called = async {
-        let activities = pre.instantiate(&mut store).await?;
+        let activities = ready.pre.instantiate(&mut store).await?;
         activities.run(&mut store, attempt).await
     };
     let outcome = tokio::select! {
@@ -237,7 +294,7 @@ impl Ambient {
         lines: &Arc<Mutex<GuestLog>>,
     ) -> Result<Self, String> {
         let mut wasi = WasiCtx::builder();
-        // The thread is there to be blocked.
+        // Only what was granted a directory has anything that blocks, and runs on a thread that is there to be blocked.
         wasi.allow_blocking_current_thread(true);
         wasi.envs(&grants.env);
         wasi.stdout(Lines::new(lines, Output::Out));
@@ -264,13 +321,13 @@ impl Ambient {
         })
     }
 
-    fn into_store(self, engine: &wasmtime::Engine, watch: Watch) -> Store<Self> {
+    fn into_store(self, engine: &wasmtime::Engine, watch: Watch, place: Place) -> Store<Self> {
         let mut store = Store::new(engine, self);
         store.limiter(|ambient| &mut ambient.limiter);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |_| {
             watch.check()?;
-            Ok(UpdateDeadline::Continue(1))
+            Ok(place.on_tick())
         });
         store
     }

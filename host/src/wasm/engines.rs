@@ -43,42 +43,56 @@ pub(super) struct Engines {
     pub(super) pooled: Engine,
     /// Runs orchestrations that find the pool full, or do not fit into a slot. Compiled code is the same for both.
     pub(super) spare: Engine,
-    /// Runs activities.
+    /// Runs activities in a pool: an attempt takes a slot and a stack that are there already.
     pub(super) activities: Engine,
+    /// Runs activities that do not fit into a slot. Compiled code is the same for both.
+    pub(super) spare_activities: Engine,
 }
 
 impl Engines {
     /// Makes them, with less address space where the system has not enough for the usual amount.
     pub(super) fn new(config: &WasmConfig) -> wasmtime::Result<Self> {
         let slots = config.resident_max.saturating_add(POOL_HEADROOM);
-        let (pooled, spare) = orchestration_engines(slots, MEMORY_RESERVATION_BYTES).or_else(|error| {
-            tracing::debug!(%error, "no address space for full reservations; orchestrations run with bounds checks");
-            orchestration_engines(slots, SMALL_MEMORY_RESERVATION_BYTES)
-        })?;
+        Self::sized(config, slots, MEMORY_RESERVATION_BYTES).or_else(|error| {
+            tracing::debug!(%error, "no address space for full reservations; guests run with bounds checks");
+            Self::sized(config, slots, SMALL_MEMORY_RESERVATION_BYTES)
+        })
+    }
+
+    fn sized(config: &WasmConfig, slots: u32, reservation: u64) -> wasmtime::Result<Self> {
+        let attempts = config.activities_max.max(1);
+        let of_attempt = config.activity_memory_bytes.min(MEMORY_RESERVATION_BYTES);
+        let activity_reservation = reservation.max(of_attempt);
+        let mut orchestrations = base(reservation);
+        orchestrations
+            .consume_fuel(true)
+            .cranelift_nan_canonicalization(true)
+            .relaxed_simd_deterministic(true);
+        let mut activities = base(activity_reservation);
+        activities.epoch_interruption(true);
         Ok(Self {
-            pooled,
-            spare,
-            activities: activity_engine()?,
+            spare: Engine::new(&orchestrations)?,
+            // A guest's turn is a plain call on the worker's own stack.
+            pooled: pooled(orchestrations, slots, 1, reservation)?,
+            spare_activities: Engine::new(&activities)?,
+            activities: pooled(activities, attempts, attempts, activity_reservation)?,
         })
     }
 }
 
-fn orchestration_engines(slots: u32, reservation: u64) -> wasmtime::Result<(Engine, Engine)> {
-    let mut config = base();
-    config
-        .consume_fuel(true)
-        .cranelift_nan_canonicalization(true)
-        .relaxed_simd_deterministic(true)
-        .memory_reservation(reservation)
-        .memory_may_move(false);
-    let spare = Engine::new(&config)?;
+fn pooled(
+    mut config: Config,
+    slots: u32,
+    stacks: u32,
+    reservation: u64,
+) -> wasmtime::Result<Engine> {
     let scans = PoolingAllocationConfig::is_pagemap_scan_available();
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
         .total_memories(slots)
         .total_tables(slots.saturating_mul(TABLES_PER_COMPONENT))
-        .total_stacks(1)
+        .total_stacks(stacks)
         .table_elements(POOL_TABLE_ELEMENTS)
         .max_memory_size(usize::try_from(reservation).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(if scans { KEEP_RESIDENT_BYTES } else { 0 })
@@ -87,18 +101,14 @@ fn orchestration_engines(slots: u32, reservation: u64) -> wasmtime::Result<(Engi
         pool.pagemap_scan(Enabled::Yes);
     }
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    Ok((Engine::new(&config)?, spare))
-}
-
-fn activity_engine() -> wasmtime::Result<Engine> {
-    let mut config = base();
-    config.epoch_interruption(true);
     Engine::new(&config)
 }
 
-fn base() -> Config {
+fn base(reservation: u64) -> Config {
     let mut config = Config::new();
     config
+        .memory_reservation(reservation)
+        .memory_may_move(false)
         .memory_init_cow(true)
         .max_wasm_stack(WASM_STACK_BYTES)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES_MAX));
@@ -118,11 +128,15 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_and_its_spare_run_the_same_code_and_activities_do_not() {
+    fn a_pool_and_its_spare_run_the_same_code_and_activities_other_code() {
         let engines = Engines::new(&WasmConfig::default()).unwrap();
         assert_eq!(
             compatibility(&engines.pooled),
             compatibility(&engines.spare)
+        );
+        assert_eq!(
+            compatibility(&engines.activities),
+            compatibility(&engines.spare_activities)
         );
         assert_ne!(
             compatibility(&engines.pooled),

@@ -87,7 +87,13 @@ pub(super) struct Shared {
     /// `None` for a component that does not fit into the pool.
     pooled: Shelf<Option<OrchestrationsPre<Sandbox>>>,
     spare: Shelf<OrchestrationsPre<Sandbox>>,
-    activities: Shelf<ActivitiesPre<Ambient>>,
+    activities: Shelf<ReadyActivities>,
+}
+
+/// The activities of a module, and the engine that runs them.
+pub(super) struct ReadyActivities {
+    pub(super) pre: ActivitiesPre<Ambient>,
+    pub(super) engine: wasmtime::Engine,
 }
 
 impl std::fmt::Debug for Wasm {
@@ -110,11 +116,12 @@ impl Wasm {
             shared: Arc::new(Shared {
                 grants,
                 permits: Arc::new(Semaphore::new(config.activities_max.max(1) as usize)),
-                ticker: Ticker::new(engines.activities.clone()).map_err(WasmError::Thread)?,
+                ticker: Ticker::new([engines.activities.clone(), engines.spare_activities.clone()])
+                    .map_err(WasmError::Thread)?,
                 source,
                 cache: CodeCache::open(config.cache_dir.clone()),
                 orchestrations_key: Key::of(&engines.spare, "orchestrations"),
-                activities_key: Key::of(&engines.activities, "activities"),
+                activities_key: Key::of(&engines.spare_activities, "activities"),
                 pooled: Shelf::new(),
                 spare: Shelf::new(),
                 activities: Shelf::new(),
@@ -141,7 +148,7 @@ impl Wasm {
             .map_err(|error| ModuleError::Corrupt(format!("{error:#}")))?;
         let inspected = inspect::inspect(&shared.engines.spare, bytes, &component)?;
         if !inspected.activities.is_empty() {
-            let engine = &shared.engines.activities;
+            let engine = &shared.engines.spare_activities;
             let code = code::compile(engine, &inspected.component).map_err(ModuleError::Corrupt)?;
             let component = code::revive(engine, &code)
                 .map_err(|error| ModuleError::Corrupt(format!("{error:#}")))?;
@@ -191,11 +198,26 @@ impl Shared {
     }
 
     /// The activities of a module, ready to be instantiated.
-    pub(super) fn activities(&self, module: Digest) -> Result<Arc<ActivitiesPre<Ambient>>, String> {
+    pub(super) fn activities(&self, module: Digest) -> Result<Arc<ReadyActivities>, String> {
         self.activities.get(module, || {
-            let component = self.load(&self.engines.activities, module, self.activities_key)?;
-            Ambient::prepare(&component).map_err(|error| unlinkable(module, &error))
+            let prepare = |engine: &wasmtime::Engine| {
+                let component = self.load(engine, module, self.activities_key)?;
+                let pre =
+                    Ambient::prepare(&component).map_err(|error| unlinkable(module, &error))?;
+                let engine = engine.clone();
+                Ok(ReadyActivities { pre, engine })
+            };
+            prepare(&self.engines.activities).or_else(|error: String| {
+                let ready = prepare(&self.engines.spare_activities)?;
+                tracing::info!(%module, %error, "the module's activities run outside the instance pool");
+                Ok(ready)
+            })
         })
+    }
+
+    /// Whether [`Shared::activities`] has its answer at hand.
+    pub(super) fn has_activities(&self, module: Digest) -> bool {
+        self.activities.has(module)
     }
 
     fn orchestrations(

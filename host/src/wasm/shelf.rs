@@ -54,6 +54,14 @@ impl<T> Shelf<T> {
         Ok(Arc::clone(place.made.get_or_init(|| made)))
     }
 
+    /// Whether [`Shelf::get`] would answer at once.
+    pub(super) fn has(&self, module: Digest) -> bool {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        places
+            .get(&module)
+            .is_some_and(|place| place.made.get().is_some())
+    }
+
     /// Takes a module off.
     pub(super) fn forget(&self, module: Digest) {
         self.places

@@ -9,7 +9,7 @@ use wasmtime::Engine;
 /// How often a running activity looks whether it is to stop.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A thread that advances an engine's epoch while anything runs, and sleeps without a timer otherwise.
+/// A thread that advances the epochs of engines while anything runs, and sleeps without a timer otherwise.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -29,7 +29,7 @@ struct State {
 
 impl Ticker {
     /// Starts the thread.
-    pub(super) fn new(engine: Engine) -> std::io::Result<Self> {
+    pub(super) fn new<const N: usize>(engines: [Engine; N]) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 running: 0,
@@ -42,7 +42,7 @@ impl Ticker {
             .name("perennial-epoch".to_owned())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || shared.tick(&engine)
+                move || shared.tick(&engines)
             })?;
         Ok(Self {
             shared,
@@ -89,7 +89,7 @@ impl Shared {
 
     /// Runs until it is closed. An activity that is shorter than a tick does not wake it for itself: it goes to sleep only after a whole
     /// tick at whose end nothing ran.
-    fn tick(&self, engine: &Engine) {
+    fn tick(&self, engines: &[Engine]) {
         let mut state = self.lock();
         while !state.closed {
             if state.running == 0 {
@@ -102,7 +102,7 @@ impl Shared {
             } else {
                 let waited = self.changed.wait_timeout(state, TICK);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                engine.increment_epoch();
+                engines.iter().for_each(Engine::increment_epoch);
             }
         }
     }

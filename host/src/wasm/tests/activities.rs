@@ -72,3 +72,39 @@ fn an_activity_that_nobody_waits_for_is_interrupted() {
     assert_eq!(failure.kind, "Canceled");
     assert!(!failure.retryable);
 }
+
+#[test]
+fn an_activity_that_computes_leaves_the_thread_that_it_began_on() {
+    let bench = Bench::new();
+    let attempt = worker(&bench, "", "(loop $l (br $l))");
+    // Loaded already, so that nothing but the computing can send it away.
+    run(&bench, {
+        let mut first = attempt.clone();
+        first.timeout = Some(std::time::Duration::from_millis(1));
+        first
+    })
+    .unwrap_err();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let interrupt = attempt.interrupt.clone();
+    let failure = runtime.block_on(async {
+        // Only if the attempt gives the one thread back does the second part run at all.
+        let (failure, ()) = tokio::join!(bench.wasm.run(attempt), async { interrupt.set() });
+        failure.unwrap_err()
+    });
+    assert_eq!(failure.kind, "Canceled");
+}
+
+#[test]
+fn an_attempt_finds_nothing_of_the_one_that_had_its_place_before() {
+    let bench = Bench::new();
+    let dirty = "(if (i32.load (i32.const 5000)) (then unreachable)) (i32.store (i32.const 5000) (i32.const 1))
+         (if (i32.load (i32.const 900000)) (then unreachable)) (i32.store (i32.const 900000) (i32.const 1))
+         (if (i32.ne (memory.size) (i32.const 16)) (then unreachable)) (drop (memory.grow (i32.const 3)))";
+    let attempt = worker(&bench, "", dirty);
+    for _ in 0..200 {
+        assert_eq!(run(&bench, attempt.clone()), Ok(None));
+    }
+}
