@@ -4,6 +4,8 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[path = "cli/durable.rs"]
+mod durable;
 #[path = "cli/see.rs"]
 mod see;
 

@@ -9,7 +9,13 @@ use perennial::{DirGrant, Timestamp};
 use crate::cli::payload::Source;
 use crate::cli::value::{self, EnvGrant, Limit, StatusFilter};
 
+mod durable;
 mod help;
+
+pub(crate) use durable::{
+    Durable, GetInstances, GetRuntimeStatus, OfInstance, RaiseEvent as DurableRaiseEvent, StartNew,
+    WithReason,
+};
 
 /// Durable workflows in WebAssembly: deploy modules, run a task hub, manage instances
 #[derive(Debug, Parser)]
@@ -23,7 +29,7 @@ pub(crate) struct Cli {
 }
 
 /// What every command understands.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// Directory that the task hubs are in
     #[arg(
@@ -90,6 +96,14 @@ pub(crate) enum Command {
     /// Let a suspended instance go on
     #[command(after_help = help::RESUME)]
     Resume(Change),
+    /// What `func durable` does, with its words: start-new, get-runtime-status, ...
+    #[command(after_help = help::DURABLE)]
+    #[command(
+        subcommand,
+        disable_help_subcommand = true,
+        arg_required_else_help = true
+    )]
+    Durable(Durable),
 }
 
 /// What a module's activities may touch.

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use serde::Serialize;
 
+use crate::cli::args::Cli;
 use crate::cli::output::say;
 use crate::cli::session::Session;
 
@@ -120,14 +122,23 @@ impl std::error::Error for Said {}
 
 /// Tells an error on stderr, and says how the process ends.
 pub(crate) fn report(error: &anyhow::Error, session: &Session) -> Exit {
-    let said = error.downcast_ref::<Said>();
-    let library = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<perennial::Error>());
+    let said = error.downcast_ref::<Said>().map(|said| said.exit);
     let exit = said
-        .map(|said| said.exit)
-        .or_else(|| library.map(Exit::of))
+        .or_else(|| library_error(error).map(Exit::of))
         .unwrap_or(Exit::Error);
+    report_as(error, session, exit)
+}
+
+fn library_error(error: &anyhow::Error) -> Option<&perennial::Error> {
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<perennial::Error>())
+}
+
+/// As [`report`], where it is known how the process ends.
+pub(crate) fn report_as(error: &anyhow::Error, session: &Session, exit: Exit) -> Exit {
+    let said = error.downcast_ref::<Said>();
+    let library = library_error(error);
     let hint = said
         .and_then(|said| said.hint.clone())
         .or_else(|| hint(library?, session));
@@ -151,10 +162,12 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os()
         .take_while(|arg| arg != "--")
         .any(|arg| arg == "--json");
-    let exit = if error.use_stderr() {
-        Exit::Usage
-    } else {
+    let exit = if !error.use_stderr() {
         Exit::Ok
+    } else if is_durable() {
+        Exit::Error
+    } else {
+        Exit::Usage
     };
     if wants_json && error.use_stderr() {
         let text = error.to_string();
@@ -177,6 +190,13 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
     }
     exit.into()
+}
+
+/// Whether `perennial durable` was meant, whose exit codes are those of `func durable`.
+fn is_durable() -> bool {
+    let command = Cli::command().ignore_errors(true);
+    let typed = command.try_get_matches();
+    typed.is_ok_and(|typed| typed.subcommand_name() == Some("durable"))
 }
 
 /// The error and its causes, without what was said already: many a message contains its cause.

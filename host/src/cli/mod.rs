@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod durable;
 mod error;
 mod log;
 mod output;

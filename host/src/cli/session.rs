@@ -20,6 +20,18 @@ impl Session {
         Self { global, output }
     }
 
+    /// The same run, on another hub.
+    pub(crate) fn elsewhere(&self, data_dir: Option<PathBuf>, task_hub: Option<String>) -> Self {
+        let mut global = self.global.clone();
+        if let Some(data_dir) = data_dir {
+            global.data_dir = data_dir;
+        }
+        if let Some(task_hub) = task_hub {
+            global.task_hub = task_hub;
+        }
+        Self::new(global, self.output)
+    }
+
     /// Where to print.
     pub(crate) fn output(&self) -> &Output {
         &self.output

@@ -125,6 +125,23 @@ pub(crate) fn status(text: &str) -> Result<StatusFilter, String> {
     }
 }
 
+/// As [`status`], and nothing for the gap that two spaces leave.
+pub(crate) fn status_or_blank(text: &str) -> Result<Option<StatusFilter>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    status(text).map(Some)
+}
+
+/// `true` or `false`, in any case of letters.
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
+}
+
 /// A number from 1 on.
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {

@@ -70,6 +70,13 @@ impl Cli {
         expected.assert_eq(&self.see(args));
     }
 
+    /// As `check`, for a line as it is typed into a shell: words, and what stands in single quotes.
+    pub(crate) fn types(&self, line: &str, expected: Expect) {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.check(&words, expected);
+    }
+
     /// Runs a command whose output does not matter here.
     pub(crate) fn ok(&self, args: &[&str]) {
         let output = self.command(args).output().unwrap();
@@ -88,6 +95,19 @@ impl Cli {
         assert!(ready.starts_with("ready: "), "{ready}");
         process
     }
+}
+
+/// The words of a line, as a shell splits it.
+pub(crate) fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (i, part) in line.split('\'').enumerate() {
+        if i % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    words
 }
 
 /// A child that is gone when the test is.
@@ -145,7 +165,8 @@ fn is_progress(line: &str) -> bool {
 /// Hides what differs from run to run.
 pub(crate) fn mask(text: &str) -> String {
     let mut masked = String::new();
-    let mut rest = text;
+    let text = mask_dates(text);
+    let mut rest = text.as_str();
     let in_word = |c: char| c.is_ascii_alphanumeric() || ".:+-".contains(c);
     while !rest.is_empty() {
         let end = rest.find(|c| !in_word(c)).unwrap_or(rest.len());
@@ -172,9 +193,27 @@ pub(crate) fn mask(text: &str) -> String {
     masked.replace(" (<span> later)", "")
 }
 
-const NUMBERS_AFTER: [&str; 6] = [
+/// Dates as .NET writes them: `11/22/2026`. The slash separates words everywhere else.
+fn mask_dates(text: &str) -> String {
+    let is_date = |part: &[u8]| {
+        part.iter().enumerate().all(|(i, b)| match i {
+            2 | 5 => *b == b'/',
+            _ => b.is_ascii_digit(),
+        })
+    };
+    let mut masked = text.to_owned();
+    for at in (0..text.len().saturating_sub(9)).rev() {
+        if is_date(&text.as_bytes()[at..at + 10]) {
+            masked.replace_range(at..at + 10, "<date>");
+        }
+    }
+    masked
+}
+
+const NUMBERS_AFTER: [&str; 7] = [
     "\"historyBytes\":",
     "\"size\":",
+    "\"Size\": ",
     "\"pid\":",
     "(pid ",
     "(process ",

@@ -166,3 +166,16 @@ Examples:
   perennial resume order-17
 
 JSON: {instanceId, command: resume, hosted}";
+
+pub(super) const DURABLE: &str = "\
+The verbs, flags, texts and exit codes of `func durable`: 0 or 1. A storage connection is a data directory here.
+
+Examples:
+  perennial durable start-new --function-name HelloWorld --input @counter-data.json --task-hub-name TestTaskHub
+  perennial durable get-runtime-status --id order-17 --show-input true --show-output true
+  perennial durable get-instances --created-after 2021-03-10T13:57:31Z --runtime-status 'running pending' --top 15
+  perennial durable raise-event --id order-17 --event-name Approved --event-data true
+  STORE=/var/lib/perennial perennial durable get-instances --connection-string-setting STORE
+
+JSON: what get-runtime-status, get-history and get-instances print is JSON in any case; with --json, the others \
+print what start, raise-event and so on do.";

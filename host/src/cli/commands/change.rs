@@ -79,7 +79,7 @@ pub(super) async fn resume(args: Change, session: &Session) -> anyhow::Result<Ex
 }
 
 /// Says that a command is durable, and whether anyone carries it out.
-fn accepted(
+pub(crate) fn accepted(
     client: &Client,
     id: &str,
     command: &str,

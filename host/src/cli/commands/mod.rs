@@ -1,13 +1,13 @@
 //! The commands, one file each or a few that belong together.
 
-mod change;
+pub(super) mod change;
 mod deploy;
 mod history;
 mod list;
 mod modules;
 mod run;
 mod serve;
-mod start;
+pub(super) mod start;
 mod status;
 mod wait;
 
@@ -35,5 +35,6 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Terminate(args) => change::terminate(args, session).await,
         Command::Suspend(args) => change::suspend(args, session).await,
         Command::Resume(args) => change::resume(args, session).await,
+        Command::Durable(verb) => crate::cli::durable::durable(verb, session).await,
     }
 }

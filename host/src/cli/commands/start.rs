@@ -8,12 +8,13 @@ use crate::cli::error::Exit;
 use crate::cli::payload;
 use crate::cli::session::Session;
 
+/// What `--json` prints of a start.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StartedJson<'a> {
-    instance_id: &'a str,
-    name: &'a str,
-    hosted: bool,
+pub(crate) struct StartedJson<'a> {
+    pub(crate) instance_id: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) hosted: bool,
 }
 
 pub(super) async fn start(args: Start, session: &Session) -> anyhow::Result<Exit> {

@@ -1,0 +1,271 @@
+//! `perennial durable`: the verbs, flags, printed texts and exit codes of `func durable`, for people and scripts that know it.
+//!
+//! What it says about an instance is what `func durable` would say; where that would hide something, such as an event to nobody, it is an
+//! error here. Everything that goes wrong has exit code 1, as there.
+
+mod history;
+mod state;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use perennial::{Client, InstanceStatus, Json, Status, Timestamp};
+
+use crate::cli::args::{
+    Durable, DurableRaiseEvent, GetInstances, GetRuntimeStatus, OfInstance, StartNew, WithReason,
+};
+use crate::cli::commands::change;
+use crate::cli::commands::start::StartedJson;
+use crate::cli::error::{Exit, Said, report_as};
+use crate::cli::session::Session;
+
+/// How long `terminate` waits.
+const TERMINATES_WITHIN: Duration = Duration::from_secs(30);
+
+/// Does one verb.
+pub(crate) async fn durable(verb: Durable, session: &Session) -> anyhow::Result<Exit> {
+    let place = verb.place();
+    let data_dir = place.connection_string_setting.as_deref().map(stored_at);
+    let task_hub = place.task_hub_name.clone();
+    let data_dir = match data_dir.transpose() {
+        Ok(data_dir) => data_dir,
+        Err(error) => return Ok(report_as(&error, session, Exit::Error)),
+    };
+    let session = session.elsewhere(data_dir, task_hub);
+    match on(verb, &session).await {
+        Ok(()) => Ok(Exit::Ok),
+        Err(error) => Ok(report_as(&error, &session, Exit::Error)),
+    }
+}
+
+async fn on(verb: Durable, session: &Session) -> anyhow::Result<()> {
+    match verb {
+        Durable::StartNew(args) => start_new(args, session).await,
+        Durable::GetRuntimeStatus(args) => get_runtime_status(args, session).await,
+        Durable::GetHistory(args) => get_history(args, session).await,
+        Durable::GetInstances(args) => get_instances(args, session).await,
+        Durable::RaiseEvent(args) => raise_event(args, session).await,
+        Durable::Terminate(args) => terminate(args, session).await,
+    }
+}
+
+/// The data directory that an environment variable names.
+fn stored_at(variable: &str) -> anyhow::Result<PathBuf> {
+    match std::env::var_os(variable) {
+        Some(dir) if !dir.is_empty() => Ok(dir.into()),
+        _ => Err(Said::new(Exit::Error, "No storage connection string found.")
+            .hint(format!(
+                "the environment variable {variable}, which --connection-string-setting names, must hold the data directory"
+            ))
+            .into()),
+    }
+}
+
+/// What was typed as JSON, in a file, or plainly: a text that is no JSON means itself.
+fn payload(typed: Option<&str>) -> anyhow::Result<Option<Json>> {
+    let Some(typed) = typed else {
+        return Ok(None);
+    };
+    let Some(path) = typed.strip_prefix('@') else {
+        let json = perennial::parse_json(typed);
+        return Ok(Some(json.or_else(|_| {
+            perennial::parse_json(serde_json::Value::from(typed).to_string())
+        })?));
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let said = Said::new(
+            Exit::Error,
+            format!("Could not find input file at '{path}'"),
+        );
+        said.causes(vec![error.to_string()])
+    })?;
+    let json = perennial::parse_json(text.trim()).map_err(|error| {
+        let message =
+            "Could not deserialize the input to the orchestration instance into a valid JSON object.";
+        Said::new(Exit::Error, message).causes(vec![format!("{path}: {error}")])
+    })?;
+    Ok(Some(json))
+}
+
+async fn start_new(args: StartNew, session: &Session) -> anyhow::Result<()> {
+    let client = session.client()?;
+    let input = payload(args.input.as_deref())?;
+    let mut start = client.start(&args.function_name).input_json(input);
+    if let Some(id) = &args.id {
+        start = start.id(id);
+    }
+    let id = start.await?;
+    let status = client.status(&id).await?;
+    let status = status
+        .ok_or_else(|| Said::new(Exit::Error, format!("Could not start new instance '{id}'.")))?;
+    let hosted = session.warn_if_unhosted(&client, "the instance waits");
+    if session.output().is_json() {
+        return session.output().json(&StartedJson {
+            instance_id: &id,
+            name: &status.name,
+            hosted,
+        });
+    }
+    session.output().line(&format!(
+        "Started '{}' at {}. Instance ID: '{id}'.",
+        status.name,
+        date(Some(status.created_at), "")
+    ))
+}
+
+async fn get_runtime_status(args: GetRuntimeStatus, session: &Session) -> anyhow::Result<()> {
+    let mut query = session.client()?.status(&args.of.id);
+    if args.show_input {
+        query = query.show_input();
+    }
+    match query.await? {
+        Some(status) => {
+            let state = state::State::new(&status, args.show_output);
+            session.output().line(&pretty(&state)?)
+        }
+        None => session.output().line(&format!(
+            "Could not find an orchestration instance with id '{}'",
+            args.of.id
+        )),
+    }
+}
+
+async fn get_history(args: OfInstance, session: &Session) -> anyhow::Result<()> {
+    let status = session.client()?.status(&args.id).show_history().await?;
+    // `func durable` has an empty history for what it cannot find.
+    let history = status.and_then(|status| status.history);
+    let events = history::events(&history.unwrap_or_default());
+    session.output().line(&pretty(&events)?)
+}
+
+async fn get_instances(args: GetInstances, session: &Session) -> anyhow::Result<()> {
+    let statuses = args.filter.statuses();
+    let never = statuses.as_ref().is_some_and(Vec::is_empty);
+    let mut list = session.client()?.list().limit(args.top).show_input();
+    for status in statuses.into_iter().flatten() {
+        list = list.status(status);
+    }
+    if let Some(from) = args.filter.created_after {
+        list = list.created_from(from);
+    }
+    if let Some(to) = args.filter.created_before {
+        list = list.created_to(to);
+    }
+    if let Some(token) = args.continuation_token.filter(|token| !token.is_empty()) {
+        list = list.continuation_token(token);
+    }
+    let page = list.await?;
+    let (instances, token) = if never {
+        (Vec::new(), None)
+    } else {
+        (page.instances, page.continuation_token)
+    };
+    let states: Vec<state::State<'_>> = instances
+        .iter()
+        .map(|status| state::State::new(status, true))
+        .collect();
+    session.output().line(&pretty(&states)?)?;
+    let token = format!(
+        "Continuation token for next set of results: '{}'",
+        token.unwrap_or_default()
+    );
+    tell(session, &token)
+}
+
+async fn raise_event(args: DurableRaiseEvent, session: &Session) -> anyhow::Result<()> {
+    let data = payload(args.event_data.as_deref())?;
+    let name = args
+        .event_name
+        .unwrap_or_else(|| format!("Event_{}", uuid::Uuid::new_v4().simple()));
+    let (client, id) = (session.client()?, args.of.id);
+    client.raise_event_json(&id, &name, data).await?;
+    let raised = format!("Raised event '{name}' to instance '{id}'.");
+    if session.output().is_json() {
+        change::accepted(&client, &id, "raiseEvent", &raised, session)?;
+        return Ok(());
+    }
+    session.output().line(&raised)?;
+    session.warn_if_unhosted(&client, "it takes no effect");
+    Ok(())
+}
+
+async fn terminate(args: WithReason, session: &Session) -> anyhow::Result<()> {
+    let (client, id, output) = (session.client()?, args.of.id, session.output());
+    match client.terminate(&id, args.reason.as_deref()).await {
+        Err(error) if error.is_not_found() && session.hub_file().exists() => {
+            return output.line(&format!(
+                "Failed to find instance '{id}'. No instance was terminated."
+            ));
+        }
+        Err(error) if error.is_wrong_state() => {
+            let status = client.status(&id).await?;
+            return terminated(status.as_ref(), &id, session);
+        }
+        other => other?,
+    }
+    let mut status = client.status(&id).await?;
+    let ended =
+        |status: &Option<InstanceStatus>| status.as_ref().is_none_or(InstanceStatus::is_ended);
+    if !ended(&status) {
+        tell(
+            session,
+            &format!(
+                "Sent a termination message to instance '{id}'. Waiting up to 30 seconds for the orchestration to actually terminate..."
+            ),
+        )?;
+        session.warn_if_unhosted(&client, "it takes no effect");
+        status = Some(wait(&client, &id).await?);
+    }
+    terminated(status.as_ref(), &id, session)
+}
+
+async fn wait(client: &Client, id: &str) -> anyhow::Result<InstanceStatus> {
+    let waited = client.wait_for_completion(id, TERMINATES_WITHIN).await?;
+    Ok(waited.status().clone())
+}
+
+fn terminated(status: Option<&InstanceStatus>, id: &str, session: &Session) -> anyhow::Result<()> {
+    let now = status.map(|status| status.runtime_status);
+    if now != Some(Status::Terminated) {
+        let said = Said::new(
+            Exit::Error,
+            "Instance did not terminate within the given timeout.",
+        );
+        let now = now.map_or_else(|| "gone".to_owned(), |status| status.to_string());
+        return Err(said
+            .causes(vec![format!("instance '{id}' is {now}")])
+            .into());
+    }
+    if let (true, Some(status)) = (session.output().is_json(), status) {
+        return session.output().json(status);
+    }
+    session
+        .output()
+        .line(&format!("Successfully terminated '{id}'"))
+}
+
+/// Prints a line for people; a program that asked for JSON gets it on the side.
+fn tell(session: &Session, text: &str) -> anyhow::Result<()> {
+    let output = session.output();
+    if output.is_json() {
+        output.note(text);
+        return Ok(());
+    }
+    output.line(text)
+}
+
+/// Indented, as `func durable` prints it wherever it goes.
+fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)?)
+}
+
+/// A time as .NET writes it where no culture is set.
+fn date(at: Option<Timestamp>, absent: &str) -> String {
+    let time = at
+        .and_then(|at| i64::try_from(at.0).ok())
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    match time {
+        Some(time) => time.strftime("%m/%d/%Y %H:%M:%S").to_string(),
+        None => absent.to_owned(),
+    }
+}
