@@ -34,8 +34,8 @@ pub use client::{
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
 pub use engine::executor;
 pub use perennial_core::{
-    AttemptRun, Cause, Digest, Event, Failure, Json, Limits, Millis, RetryPolicy, Reuse, Status,
-    TaskId, Timestamp, kind,
+    AttemptRun, Cause, Digest, Event, Failure, Json, Limits, Millis, Quarantine, RetryPolicy,
+    Reuse, Status, TaskId, Timestamp, kind,
 };
 pub use runtime::{ActivityContext, Host, HostBuilder, HostStats};
 pub use store::{Definition, DefinitionKind, Repointed};

@@ -147,6 +147,9 @@ pub enum Rejection {
     /// The instance has not ended.
     #[error("it has not ended and is {0}")]
     NotTerminal(Status),
+    /// The instance is not quarantined, and so keeps its module.
+    #[error("it is {0} and not quarantined, so that it keeps its module")]
+    NotQuarantined(Status),
 }
 
 /// Says what `command` does to an instance in `status`, `None` meaning that there is none.

@@ -24,6 +24,7 @@ mod failure;
 mod guest;
 mod limits;
 mod message;
+mod quarantine;
 mod replay;
 mod retry;
 mod rewind;
@@ -45,6 +46,7 @@ pub use guest::{
 };
 pub use limits::Limits;
 pub use message::{Envelope, Message, TaskRef};
+pub use quarantine::Quarantine;
 pub use replay::{Nondeterminism, ReplayError, replay_turn};
 pub use retry::RetryPolicy;
 pub use rewind::{

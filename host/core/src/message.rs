@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptRun, Failure, Json, Start, TaskId};
+use crate::{AttemptRun, Digest, Failure, Json, Start, TaskId};
 
 /// Names one task for ever: task ids start again with each execution, and may be given again after a rewind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,6 +75,8 @@ pub enum Message {
     Resume {
         /// Why.
         reason: Option<String>,
+        /// The module to go on with, where a quarantined execution is to leave its own.
+        module: Option<Digest>,
     },
     /// End.
     Terminate {

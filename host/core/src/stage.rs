@@ -96,7 +96,7 @@ impl Stage<'_> {
                 Message::Suspend { reason } if self.can_suspend() => {
                     Event::ExecutionSuspended { reason }
                 }
-                Message::Resume { reason } if self.state.suspended => {
+                Message::Resume { reason, .. } if self.state.suspended => {
                     Event::ExecutionResumed { reason }
                 }
                 Message::Terminate { reason } => Event::ExecutionTerminated { reason },

@@ -95,7 +95,7 @@ pub(crate) enum Command {
     Suspend(Change),
     /// Let a suspended instance go on
     #[command(after_help = help::RESUME)]
-    Resume(Change),
+    Resume(Resume),
     /// What `func durable` does, with its words: start-new, get-runtime-status, ...
     #[command(after_help = help::DURABLE)]
     #[command(
@@ -306,6 +306,15 @@ pub(crate) struct Terminate {
     /// Give up waiting after this long
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = value::limit, requires = "wait")]
     pub(crate) timeout: Limit,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    #[command(flatten)]
+    pub(crate) change: Change,
+    /// Go on with this module, if it repeats the history: for an instance that is quarantined
+    #[arg(long, value_name = "NAME|DIGEST")]
+    pub(crate) module: Option<String>,
 }
 
 #[derive(Debug, Args)]

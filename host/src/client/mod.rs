@@ -273,6 +273,41 @@ impl Client {
             Request::Resume {
                 id: id.to_owned(),
                 reason: reason.map(str::to_owned),
+                module: None,
+            },
+        )
+        .await
+    }
+
+    /// Lets a quarantined instance go on with another module, given by its name or by the first digits of its digest: with one that mends
+    /// what is wrong with its own, say. It does where the module repeats its history; otherwise it stays as it is, and its status says what
+    /// differs.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no such instance or module, [`Error::is_wrong_state`] if it has ended or is not quarantined.
+    pub async fn resume_on(&self, id: &str, module: &str, reason: Option<&str>) -> Result<()> {
+        let digest = self.find_module(module).await?;
+        let instance = id.to_owned();
+        let name = self
+            .read(move |reader| {
+                let Some(row) = reader.instance(&instance)? else {
+                    return Ok(None);
+                };
+                let defines = reader.defines(digest, &row.name)?;
+                Ok((!defines).then_some(row.name))
+            })
+            .await?;
+        if let Some(name) = name {
+            return Err(Error::invalid(format!(
+                "module {module} defines no orchestration {name:?}, which is what instance {id:?} runs"
+            )));
+        }
+        self.command(
+            id,
+            Request::Resume {
+                id: id.to_owned(),
+                reason: reason.map(str::to_owned),
+                module: Some(digest),
             },
         )
         .await

@@ -165,6 +165,25 @@ impl Client {
     }
 }
 
+impl Client {
+    /// The digest of a module by its name, which means what was deployed last, or by the first six or more digits of the digest itself.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`], and [`Error::is_invalid`] where the digits are those of several modules.
+    pub async fn find_module(&self, name_or_digest: &str) -> Result<Digest> {
+        let text = name_or_digest.to_owned();
+        let found = self.read(move |reader| reader.find_module(&text)).await?;
+        match found[..] {
+            [] => Err(Error::unknown_module(name_or_digest)),
+            [digest] => Ok(digest),
+            [..] => Err(Error::invalid(format!(
+                "{name_or_digest} may be any of {} modules; give more digits of the digest",
+                found.len()
+            ))),
+        }
+    }
+}
+
 impl Deploy {
     /// Lets the module's activities read a directory of the host, which they see under another name.
     ///

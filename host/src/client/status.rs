@@ -3,7 +3,7 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use perennial_core::{Digest, Event, Failure, Json, Status, Tags, TaskId, Timestamp};
+use perennial_core::{Digest, Event, Failure, Json, Quarantine, Status, Tags, TaskId, Timestamp};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
@@ -20,7 +20,8 @@ const TURNS_PAGE: u32 = 512;
 /// What is known about an instance.
 ///
 /// As JSON: `instanceId`, `name`, `runtimeStatus`, `createdTime`, `startedTime`, `lastUpdatedTime` (RFC 3339), `executionId`, `version`,
-/// `module`, `input`, `customStatus`, `output`, `failure`, `parentInstanceId`, `tags`, `waitsFor`, `history`; what is absent is left out.
+/// `module`, `input`, `customStatus`, `output`, `failure`, `parentInstanceId`, `tags`, `quarantine`, `waitsFor`, `history`; what is absent is
+/// left out.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InstanceStatus {
@@ -54,6 +55,8 @@ pub struct InstanceStatus {
     pub parent_instance_id: Option<String>,
     /// Its labels.
     pub tags: Tags,
+    /// Why the host cannot go on with it, where it cannot.
+    pub quarantine: Option<Quarantine>,
     /// Why it does not go on right now. Empty in lists.
     pub waits_for: Vec<Wait>,
     /// Events in its history.
@@ -103,7 +106,7 @@ pub enum Wait {
     /// The orchestration's own words.
     Note(String),
     /// The host cannot go on with it, and why.
-    Quarantine(String),
+    Quarantine(Box<Quarantine>),
     /// It was never run, because no host has the hub open, or the host has not come to it.
     Host,
 }
@@ -142,6 +145,7 @@ impl From<InstanceRow> for InstanceStatus {
             failure: row.failure,
             parent_instance_id: row.parent.map(|parent| parent.instance_id),
             tags: row.tags,
+            quarantine: row.quarantine,
             waits_for: Vec::new(),
             history_events: row.next_event,
             history_bytes: row.history_bytes,
@@ -257,7 +261,7 @@ pub(crate) fn history(reader: &Reader, row: &InstanceRow) -> Result<Vec<HistoryE
 
 fn waits(reader: &Reader, row: &InstanceRow) -> Result<Vec<Wait>, StoreError> {
     let mut waits = Vec::new();
-    waits.extend(row.quarantine.clone().map(Wait::Quarantine));
+    waits.extend(row.quarantine.clone().map(Box::new).map(Wait::Quarantine));
     waits.extend(row.waiting.note.clone().map(Wait::Note));
     waits.extend(
         row.waiting
@@ -335,7 +339,7 @@ impl std::fmt::Display for Wait {
                 status,
             } => write!(f, "child {instance_id:?}, which is {status}"),
             Self::Note(note) => f.write_str(note),
-            Self::Quarantine(reason) => write!(f, "quarantined: {reason}"),
+            Self::Quarantine(why) => write!(f, "quarantined: {why}"),
             Self::Host => f.write_str("a host that runs it"),
         }
     }
@@ -387,13 +391,46 @@ impl Serialize for Wait {
                 map.serialize_entry("kind", "note")?;
                 map.serialize_entry("note", note)?;
             }
-            Self::Quarantine(reason) => {
+            Self::Quarantine(why) => {
                 map.serialize_entry("kind", "quarantine")?;
-                map.serialize_entry("reason", reason)?;
+                map.serialize_entry("reason", &why.reason)?;
             }
             Self::Host => map.serialize_entry("kind", "host")?,
         }
         map.end()
+    }
+}
+
+/// What is known of a quarantine, for programs.
+#[derive(Serialize)]
+struct QuarantineJson<'a> {
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<String>,
+    host: &'a str,
+    time: String,
+}
+
+impl<'a> From<&'a Quarantine> for QuarantineJson<'a> {
+    fn from(why: &'a Quarantine) -> Self {
+        Self {
+            reason: &why.reason,
+            turn: why.turn,
+            event: why.event,
+            recorded: why.recorded.as_deref(),
+            asked: why.asked.as_deref(),
+            module: why.module.map(|digest| digest.to_string()),
+            host: &why.host,
+            time: rfc3339(why.at),
+        }
     }
 }
 
@@ -442,6 +479,9 @@ impl Serialize for InstanceStatus {
                     .map(|(k, v)| (k, v))
                     .collect::<std::collections::BTreeMap<_, _>>(),
             )?;
+        }
+        if let Some(why) = &self.quarantine {
+            map.serialize_entry("quarantine", &QuarantineJson::from(why))?;
         }
         if !self.waits_for.is_empty() {
             map.serialize_entry("waitsFor", &self.waits_for)?;

@@ -50,6 +50,8 @@ pub(crate) struct Caller {
     pub(crate) trace_parent: Option<String>,
     pub(crate) limits: Limits,
     pub(crate) seed: u64,
+    /// What the execution is pinned to.
+    pub(crate) module: Option<Digest>,
 }
 
 /// A task id may be given again, by the next execution or after a rewind, while the activity that had it before still runs.
@@ -290,6 +292,8 @@ async fn attempt(
         instance_id: ready.caller.instance_id.clone(),
         execution_id: ready.caller.execution_id.clone(),
         orchestration: ready.caller.orchestration.clone(),
+        caller: ready.caller.module,
+        output_bytes_max: ready.caller.limits.payload_bytes,
         task: ready.task,
         attempt: ready.attempt,
         deadline: Some(started_at.after(timeout)),

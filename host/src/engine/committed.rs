@@ -39,12 +39,16 @@ pub(crate) fn committed(
             }
             return;
         }
-        (Change::Quarantine { reason, .. }, Ok(outcome)) => {
-            tracing::error!(instance = slot.key.0, reason, "an instance is quarantined");
+        (Change::Quarantine { why, .. }, Ok(outcome)) => {
+            let instance = match &body.creating {
+                Some(creating) => Some(creating.new.start.instance_id.clone()),
+                None => outcome.effects.changed.first().cloned(),
+            };
+            tracing::error!(instance, reason = %why.reason, event = why.event, "an instance is quarantined");
             if let Some(creating) = body.creating.take() {
                 (creating.respond)(Ok(Verdict::Refused {
                     kind: "HostFailure".to_owned(),
-                    message: reason,
+                    message: why.reason,
                 }));
                 *body = Body::default();
                 drop(body);

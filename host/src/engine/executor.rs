@@ -47,6 +47,10 @@ pub struct Attempt {
     pub execution_id: String,
     /// The orchestration that called it.
     pub orchestration: String,
+    /// The module of the orchestration that called it.
+    pub caller: Option<Digest>,
+    /// Bytes that its result may have: a longer one is its failure.
+    pub output_bytes_max: u64,
     /// The task that it is.
     pub task: TaskRef,
     /// Counts from 1.

@@ -1,36 +1,15 @@
 //! Bringing back from the hub what is not in memory: executions by replay, activities by their calls.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use perennial_core::{Event, ReplayError, Start, State, Target, replay_turn};
+use perennial_core::{Digest, Event, Start, Target};
 
 use crate::engine::Engine;
 use crate::engine::activities::{Caller, Ready};
 use crate::engine::executor::ResidentGuest;
+use crate::engine::replay::{Bring, LoadError, replay, started};
 use crate::engine::slots::Resident;
 use crate::store::{InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind};
-
-/// Turns read at once while replaying.
-const PAGE: u32 = 512;
-
-/// Why an execution could not be brought back.
-#[derive(Debug)]
-pub(crate) enum LoadError {
-    /// The hub could not be read; trying again may help.
-    Store(StoreError),
-    /// The instance cannot go on before somebody does something, and why.
-    Quarantine(String),
-}
-
-impl From<StoreError> for LoadError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Corrupt(why) => Self::Quarantine(why),
-            other => Self::Store(other),
-        }
-    }
-}
 
 /// Brings an execution back: the fold of its turns and, if `with_guest`, a guest that has repeated them.
 pub(crate) fn load(
@@ -38,98 +17,36 @@ pub(crate) fn load(
     row: InstanceRow,
     with_guest: bool,
 ) -> Result<Resident, LoadError> {
-    let mut state = State::new(row.generation);
-    let mut guest: Option<Box<dyn ResidentGuest>> = None;
-    while state.turns < row.turns {
-        let turns = engine
-            .reader
-            .turns(row.key, row.execution, state.turns, PAGE)?;
-        if turns.is_empty() {
-            return Err(LoadError::Quarantine(format!(
-                "turn {} of {} is missing",
-                state.turns, row.turns
-            )));
-        }
-        for turn in &turns {
-            if turn.number != state.turns {
-                return Err(LoadError::Quarantine(format!(
-                    "turn {} is missing",
-                    state.turns
-                )));
-            }
-            if with_guest && guest.is_none() && turn.answer.is_some() {
-                let start = turn.received.iter().find_map(started);
-                let start = start.ok_or_else(|| {
-                    LoadError::Quarantine("the first turn has no start".to_owned())
-                })?;
-                guest = Some(instantiate(engine, start)?);
-            }
-            guarded(|| match &mut guest {
-                Some(guest) => replay_turn(&mut state, turn, guest.as_mut()),
-                None => fold(&mut state, turn),
-            })
-            .and_then(|replayed| replayed.map_err(|error| error.to_string()))
-            .map_err(LoadError::Quarantine)?;
-        }
+    let mut bring = |start: &Start| instantiate(engine, start, row.module);
+    let bring: Option<&mut Bring<'_>> = with_guest.then_some(&mut bring);
+    let replayed = replay(&engine.reader, &row, bring, &mut |_| {
         if with_guest {
-            engine.counts.replayed_turns.add(turns.len() as u64);
+            engine.counts.replayed_turns.add(1);
         }
-    }
-    if state.next_event != row.next_event {
-        let why = format!(
-            "the history has {} events where the instance has {}",
-            state.next_event, row.next_event
-        );
-        return Err(LoadError::Quarantine(why));
-    }
+    });
+    let (state, guest) = replayed?;
     if guest.is_some() {
         engine.counts.replays.add(1);
     }
     Ok(Resident { state, guest, row })
 }
 
-fn fold(state: &mut State, turn: &perennial_core::Turn) -> Result<(), ReplayError> {
-    for event in turn.events() {
-        state.apply(event)?;
-    }
-    state.turns += 1;
-    Ok(())
-}
-
-/// Runs code of a guest and of the core. A panic is a bug of the host: it stops the one instance, and no thread that others need.
-pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        format!(
-            "the host panicked: {}",
-            text.as_deref().unwrap_or("without saying why")
-        )
-    })
-}
-
-/// A fresh guest for an execution that begins, or is repeated.
+/// A fresh guest for an execution that begins, or is repeated. What it is pinned to now counts, not what it began with.
 pub(crate) fn instantiate(
     engine: &Engine,
     start: &Start,
+    pinned: Option<Digest>,
 ) -> Result<Box<dyn ResidentGuest>, LoadError> {
-    let Some(module) = start.module else {
-        return Err(LoadError::Quarantine(
-            "it is pinned to no module, and this host runs only modules".to_owned(),
+    let Some(module) = pinned.or(start.module) else {
+        return Err(LoadError::because(
+            "it is pinned to no module, and this host runs only modules",
         ));
     };
     engine.counts.instantiations.add(1);
     let made = engine
         .executor
         .instantiate(module, &start.limits, &start.instance_id);
-    made.map_err(LoadError::Quarantine)
-}
-
-fn started(event: &Event) -> Option<&Start> {
-    match event {
-        Event::ExecutionStarted(start) => Some(start),
-        _ => None,
-    }
+    made.map_err(LoadError::because)
 }
 
 /// How an execution began: the event is in its first turn, or in one of the next where it was suspended before it began.
@@ -142,7 +59,12 @@ pub(crate) fn find_start(reader: &Reader, row: &InstanceRow) -> Result<Option<St
             .flat_map(|turn| &turn.received)
             .find_map(started)
         {
-            return Ok(Some(start.clone()));
+            // It may have left the module that it began with.
+            let module = row.module.or(start.module);
+            return Ok(Some(Start {
+                module,
+                ..start.clone()
+            }));
         }
         from += 4;
         if turns.len() < 4 {
@@ -238,5 +160,6 @@ pub(crate) fn caller(start: &Start) -> Caller {
         trace_parent: start.trace_parent.clone(),
         limits: start.limits,
         seed: start.seed,
+        module: start.module,
     }
 }

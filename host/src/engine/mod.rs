@@ -19,6 +19,7 @@ pub mod executor;
 mod flight;
 mod load;
 mod names;
+mod replay;
 mod request;
 mod requests;
 mod slots;

@@ -2,7 +2,7 @@
 //! finds no owner.
 
 use perennial_core::{
-    Command, Json, Limits, Message, Names, Resolved, Reuse, SEMANTICS_VERSION, Start, Tags,
+    Command, Digest, Json, Limits, Message, Names, Resolved, Reuse, SEMANTICS_VERSION, Start, Tags,
     Timestamp, check_instance_id,
 };
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub(crate) enum Request {
     Resume {
         id: String,
         reason: Option<String>,
+        /// The module to go on with, where the instance is quarantined.
+        module: Option<Digest>,
     },
     Deploy(Box<NewModule>),
     Grant {
@@ -106,7 +108,9 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         Request::Suspend { id, reason } => {
             deliver(id, Command::Suspend, Message::Suspend { reason })
         }
-        Request::Resume { id, reason } => deliver(id, Command::Resume, Message::Resume { reason }),
+        Request::Resume { id, reason, module } => {
+            deliver(id, Command::Resume, Message::Resume { reason, module })
+        }
         Request::Deploy(module) => Change::Deploy(module),
         Request::Grant { module, grants } => Change::Grant {
             name: module,

@@ -6,11 +6,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use perennial_core::{
-    Envelope, Message, Start, State, Status, TaskRef, Turn, TurnContext, run_turn, take_batch,
+    Digest, Envelope, Message, Quarantine, Start, State, Status, TaskRef, Turn, TurnContext,
+    run_turn, take_batch,
 };
 
 use crate::engine::committed::{rest, stumble};
-use crate::engine::load::{self, LoadError};
+use crate::engine::load;
+use crate::engine::replay::{LoadError, guarded};
 use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
 use crate::engine::turn::{fresh_row, termination, turn_commit};
 use crate::engine::{Engine, Work};
@@ -89,7 +91,10 @@ fn next_turn(
     let batch = take_batch(&resident.state, &mut slot.mailbox().mail).envelopes;
     if batch.is_empty() {
         let has_no_start = has_no_start(&resident.state, slot);
-        let lost = || quarantine(slot, "its inbox does not begin with a start".to_owned());
+        let lost = || {
+            let why = Quarantine::because("its inbox does not begin with a start");
+            quarantine(engine, slot, why, None)
+        };
         return Ok(store_mail(slot).or_else(|| has_no_start.then(lost)));
     }
     if needs_guest(&resident.state, &batch)
@@ -101,13 +106,16 @@ fn next_turn(
         put_back(slot, batch);
         return match error {
             LoadError::Store(error) => Err(error),
-            LoadError::Quarantine(reason) => Ok(Some(quarantine(slot, reason))),
+            LoadError::Quarantine(why) => {
+                Ok(Some(quarantine(engine, slot, *why, resident.row.module)))
+            }
         };
     }
     let consumed = batch.iter().filter_map(|envelope| envelope.seq).collect();
+    let pinned = resident.row.module;
     let messages: Vec<Message> = batch
         .iter()
-        .map(|envelope| envelope.message.clone())
+        .map(|envelope| pinned_to(pinned, envelope.message.clone()))
         .collect();
     let expected = Position {
         execution: resident.row.execution,
@@ -131,19 +139,30 @@ fn next_turn(
             seqs: consumed,
         })),
         Err(reason) => {
+            let module = resident.row.module;
             body.resident = None;
             put_back(slot, batch);
-            Ok(Some(quarantine(slot, reason)))
+            let why = Quarantine::because(reason);
+            Ok(Some(quarantine(engine, slot, why, module)))
         }
     }
 }
 
-fn quarantine(slot: &Slot, reason: String) -> Change {
+/// Stops an instance that this host cannot go on with: on this module, where it was asked.
+fn quarantine(engine: &Engine, slot: &Slot, why: Quarantine, module: Option<Digest>) -> Change {
+    let mut why = Box::new(why);
+    (why.module, why.host, why.at) = (module, host_build(), engine.clock.now());
     Change::Quarantine {
         key: slot.key,
-        reason,
+        why,
         seqs: Vec::new(),
     }
+}
+
+/// What is to be known of this program where it did not understand a history: another build may.
+fn host_build() -> String {
+    use std::env::consts::{ARCH, OS};
+    format!("perennial {} on {OS} {ARCH}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Runs code of a guest, and says so in the flight recorder meanwhile.
@@ -165,7 +184,7 @@ fn unreadable(
     body.resident = None;
     let row = engine.reader.instance_by_key(slot.key)?;
     let goes_on = row.is_some_and(|row| row.quarantine.is_none() && !row.status.is_end());
-    let quarantine = goes_on.then(|| quarantine(slot, why));
+    let quarantine = goes_on.then(|| quarantine(engine, slot, Quarantine::because(why), None));
     Ok(quarantine.or_else(|| store_mail(slot)))
 }
 
@@ -248,28 +267,50 @@ fn load_resident(
     }
     if !is_quarantined && engine.reader.deliveries(slot.key)? >= DELIVERIES_MAX {
         let reason = format!("its turn was running {DELIVERIES_MAX} times when its host died");
-        return Ok(Some(quarantine(slot, reason)));
+        let why = Quarantine::because(reason);
+        return Ok(Some(quarantine(engine, slot, why, row.module)));
     }
+    let mut row = row;
+    let pinned = row.module;
+    if let Some(named) = resume
+        .as_ref()
+        .filter(|_| is_quarantined)
+        .and_then(named_module)
+    {
+        row.module = Some(named);
+    }
+    let tried = row.module;
     let with_guest = !row.returned && (is_quarantined || row.status != Status::Suspended);
     let loaded = recorded(engine, worker, slot, || load::load(engine, row, with_guest));
     match loaded {
         Ok(resident) => body.resident = Some(resident),
         Err(LoadError::Store(error)) => return Err(error),
-        Err(LoadError::Quarantine(reason)) => {
-            let seqs = resume
+        Err(LoadError::Quarantine(mut why)) => {
+            if let Some(named) = tried.filter(|_| tried != pinned) {
+                let said = std::mem::take(&mut why.reason);
+                why.reason = format!("it cannot go on with module {}: {said}", named.short());
+            }
+            let taken = resume
                 .filter(|_| is_quarantined)
                 .and_then(|resume| take_out(slot, &resume));
-            let seqs = seqs.into_iter().collect();
-            return Ok(Some(Change::Quarantine {
-                key: slot.key,
-                reason,
-                seqs,
-            }));
+            let mut change = quarantine(engine, slot, *why, tried);
+            if let Change::Quarantine { seqs, .. } = &mut change {
+                seqs.extend(taken);
+            }
+            return Ok(Some(change));
         }
     }
     Ok(resume
         .filter(|_| is_quarantined)
         .and_then(|resume| release(slot, body, &resume)))
+}
+
+/// The module that a quarantined instance is to go on with, where its resumption names one.
+fn named_module(resume: &Envelope) -> Option<Digest> {
+    match &resume.message {
+        Message::Resume { module, .. } => *module,
+        _ => None,
+    }
 }
 
 /// Ends a quarantine: the execution could be brought back.
@@ -286,6 +327,7 @@ fn release(slot: &Slot, body: &mut Body, resume: &Envelope) -> Option<Change> {
     Some(Change::Release {
         key: slot.key,
         status,
+        module: resident.row.module,
         seqs: seqs.into_iter().collect(),
     })
 }
@@ -338,7 +380,7 @@ fn bring_guest(
                 .iter()
                 .find_map(|envelope| start_of(&envelope.message))
             {
-                resident.guest = Some(load::instantiate(engine, start)?);
+                resident.guest = Some(load::instantiate(engine, start, resident.row.module)?);
             }
         }
         Some(_) => *resident = load::load(engine, resident.row.clone(), true)?,
@@ -359,6 +401,17 @@ pub(crate) fn outcome_of(message: &Message) -> Option<TaskRef> {
         | Message::Suspend { .. }
         | Message::Resume { .. }
         | Message::Terminate { .. } => None,
+    }
+}
+
+/// A start, of what the instance is pinned to now: it may have left its first module before it began.
+fn pinned_to(pinned: Option<Digest>, message: Message) -> Message {
+    match message {
+        Message::Start(start) => Message::Start(Box::new(Start {
+            module: pinned.or(start.module),
+            ..*start
+        })),
+        other => other,
     }
 }
 
@@ -397,7 +450,7 @@ fn take_turn(
         fresh: &mut fresh,
     };
     let Resident { state, guest, .. } = resident;
-    load::guarded(|| match guest {
+    guarded(|| match guest {
         Some(guest) => run_turn(state, messages, &mut context, guest.as_mut()),
         None => run_turn(state, messages, &mut context, &mut NoGuest),
     })?

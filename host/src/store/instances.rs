@@ -1,11 +1,11 @@
 //! Status rows and inboxes.
 
-use perennial_core::{Message, Status};
+use perennial_core::{Digest, Message, Quarantine, Status};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::store::StoreError;
 use crate::store::codec::{encode, int};
 use crate::store::types::{InstanceKey, NewInstance, Summary};
+use crate::store::{StoreError, modules};
 use perennial_core::Timestamp;
 
 /// What a fresh status row says beside its start.
@@ -147,29 +147,46 @@ pub(crate) fn is_live(db: &Connection, key: InstanceKey) -> Result<bool, StoreEr
 pub(crate) fn quarantine(
     db: &Connection,
     key: InstanceKey,
-    reason: &str,
+    why: &Quarantine,
 ) -> Result<Option<String>, StoreError> {
     let mut update = db.prepare_cached(
         "UPDATE instance SET quarantine = ?1, status = ?2 WHERE key = ?3 AND status < 3 RETURNING id",
     )?;
     let suspended = status_number(Status::Suspended);
     Ok(update
-        .query_row(params![reason, suspended, key.0], |row| row.get(0))
+        .query_row(params![encode(why)?, suspended, key.0], |row| row.get(0))
         .optional()?)
 }
 
-/// The host can go on with an instance, which is in this status. What it did to its hosts before is forgotten. Its id, if it still lives.
+/// The host can go on with an instance, which is in this status, and is pinned to this module from now on. What it did to its hosts before
+/// is forgotten. Its id, if it still lives.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if the module is no longer here.
 pub(crate) fn release(
     db: &Connection,
     key: InstanceKey,
     status: Status,
+    module: Option<Digest>,
 ) -> Result<Option<String>, StoreError> {
+    if let Some(digest) = module {
+        modules::expect(db, digest)?;
+    }
     let mut update = db.prepare_cached(
-        "UPDATE instance SET quarantine = NULL, deliveries = 0, status = ?1 WHERE key = ?2 AND status < 3 RETURNING id",
+        "UPDATE instance SET quarantine = NULL, deliveries = 0, status = ?1, module = ?2 WHERE key = ?3 AND status < 3 RETURNING id",
     )?;
-    Ok(update
-        .query_row(params![status_number(status), key.0], |row| row.get(0))
-        .optional()?)
+    let values = params![status_number(status), module.map(|digest| digest.0), key.0];
+    Ok(update.query_row(values, |row| row.get(0)).optional()?)
+}
+
+/// Whether the host does not go on with an instance.
+pub(crate) fn is_quarantined(db: &Connection, key: InstanceKey) -> Result<bool, StoreError> {
+    let mut query =
+        db.prepare_cached("SELECT quarantine IS NOT NULL FROM instance WHERE key = ?1")?;
+    Ok(query
+        .query_row([key.0], |row| row.get(0))
+        .optional()?
+        .unwrap_or(false))
 }
 
 /// Takes messages out of an inbox.

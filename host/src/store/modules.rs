@@ -9,6 +9,9 @@ use crate::store::StoreError;
 use crate::store::codec::{int, uint};
 use crate::store::types::{Definition, DefinitionKind, ModuleRow, NewModule, Repointed};
 
+/// Digits of a digest below which a text is taken for a misspelt name.
+const DIGEST_DIGITS_MIN: usize = 6;
+
 /// Why a module is not deployed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct NameTaken {
@@ -128,6 +131,48 @@ pub(crate) fn names(db: &Connection) -> Result<NameRows, StoreError> {
         rows.activities_of.insert(Digest(row.get(0)?), activities);
     }
     Ok(rows)
+}
+
+/// The modules that a text may mean: the one with this name or else all whose digest begins so, in hexadecimal digits.
+pub(crate) fn find(db: &Connection, text: &str) -> Result<Vec<Digest>, StoreError> {
+    let mut query = db.prepare_cached("SELECT digest FROM module_name WHERE name = ?1")?;
+    if let Some(digest) = query.query_row([text], |row| row.get(0)).optional()? {
+        return Ok(vec![Digest(digest)]);
+    }
+    if text.len() < DIGEST_DIGITS_MIN || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(Vec::new());
+    }
+    let mut query =
+        db.prepare_cached("SELECT digest FROM module WHERE hex(digest) LIKE ?1 || '%'")?;
+    let found = query.query_map([text], |row| Ok(Digest(row.get(0)?)))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// Whether a module has an orchestration of this name.
+pub(crate) fn defines(
+    db: &Connection,
+    digest: Digest,
+    orchestration: &str,
+) -> Result<bool, StoreError> {
+    let mut query = db.prepare_cached("SELECT definitions FROM module WHERE digest = ?1")?;
+    let text: Option<String> = query.query_row([digest.0], |row| row.get(0)).optional()?;
+    let defined = text.map(|text| definitions(&text)).transpose()?;
+    Ok(defined.into_iter().flatten().any(|definition| {
+        definition.kind == DefinitionKind::Orchestration && definition.name == orchestration
+    }))
+}
+
+/// Makes sure that a module is here, in the transaction that points something to it: it may have been collected since its name was read.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if it is not.
+pub(crate) fn expect(db: &Connection, digest: Digest) -> Result<(), StoreError> {
+    let mut query = db.prepare_cached("SELECT 1 FROM module WHERE digest = ?1")?;
+    if query.exists([digest.0])? {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict)
+    }
 }
 
 /// The bytes of a module.

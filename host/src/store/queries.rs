@@ -406,6 +406,23 @@ impl Reader {
         self.with(|db| modules::grants(db, digest))
     }
 
+    /// See [`modules::find`].
+    pub(crate) fn find_module(
+        &self,
+        text: &str,
+    ) -> Result<Vec<perennial_core::Digest>, StoreError> {
+        self.with(|db| modules::find(db, text))
+    }
+
+    /// See [`modules::defines`].
+    pub(crate) fn defines(
+        &self,
+        digest: perennial_core::Digest,
+        orchestration: &str,
+    ) -> Result<bool, StoreError> {
+        self.with(|db| modules::defines(db, digest, orchestration))
+    }
+
     /// See [`modules::list`].
     pub(crate) fn modules(&self) -> Result<Vec<crate::store::ModuleRow>, StoreError> {
         self.with(modules::list)
@@ -482,7 +499,9 @@ fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreError> {
             .map(|bytes| decode(&bytes, "what an instance waits for"))
             .transpose()?
             .unwrap_or_default(),
-        quarantine: row.get(25)?,
+        quarantine: blob(25)?
+            .map(|bytes| decode(&bytes, "the quarantine of an instance"))
+            .transpose()?,
     })
 }
 

@@ -76,7 +76,7 @@ CREATE TABLE instance (
     output        TEXT,
     failure       BLOB,
     waiting       BLOB,
-    quarantine    TEXT
+    quarantine    BLOB
 ) STRICT;
 
 CREATE UNIQUE INDEX instance_id ON instance (id);

@@ -1,8 +1,8 @@
 //! What the store is given and gives back.
 
 use perennial_core::{
-    Digest, Envelope, Failure, Json, Message, Parent, Start, Status, Tags, TaskId, TaskRef,
-    Timestamp, Turn,
+    Digest, Envelope, Failure, Json, Message, Parent, Quarantine, Start, Status, Tags, TaskId,
+    TaskRef, Timestamp, Turn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -149,7 +149,7 @@ pub(crate) struct InstanceRow {
     pub(crate) output: Option<Json>,
     pub(crate) failure: Option<Failure>,
     pub(crate) waiting: perennial_core::Waiting,
-    pub(crate) quarantine: Option<String>,
+    pub(crate) quarantine: Option<Quarantine>,
 }
 
 impl InstanceRow {

@@ -1,6 +1,6 @@
 //! What the writer is asked to do. Few operations, each named for what the engine needs.
 
-use perennial_core::{Command, Message, Rejection, Status, TaskId, Timestamp};
+use perennial_core::{Command, Digest, Message, Quarantine, Rejection, Status, TaskId, Timestamp};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
@@ -54,13 +54,14 @@ pub(crate) enum Change {
     /// Why the host cannot go on with an instance, and the messages that asked it to try.
     Quarantine {
         key: InstanceKey,
-        reason: String,
+        why: Box<Quarantine>,
         seqs: Vec<u64>,
     },
-    /// The host can go on with an instance that was quarantined, which is in this status.
+    /// The host can go on with an instance that was quarantined, which is in this status and pinned to this module.
     Release {
         key: InstanceKey,
         status: Status,
+        module: Option<Digest>,
         seqs: Vec<u64>,
     },
     /// What was running when the last owner died.
@@ -141,17 +142,22 @@ impl Write {
                 Err(taken) => Verdict::NameTaken(taken),
             },
             Change::Grant { name, grants } => done_if(modules::grant(db, name, grants)?),
-            Change::Quarantine { key, reason, seqs } => {
+            Change::Quarantine { key, why, seqs } => {
                 effects
                     .changed
-                    .extend(instances::quarantine(db, *key, reason)?);
+                    .extend(instances::quarantine(db, *key, why)?);
                 instances::discard(db, *key, seqs)?;
                 Verdict::Done
             }
-            Change::Release { key, status, seqs } => {
+            Change::Release {
+                key,
+                status,
+                module,
+                seqs,
+            } => {
                 effects
                     .changed
-                    .extend(instances::release(db, *key, *status)?);
+                    .extend(instances::release(db, *key, *status, *module)?);
                 instances::discard(db, *key, seqs)?;
                 Verdict::Done
             }
@@ -203,6 +209,17 @@ fn deliver(
     effects: &mut Effects,
 ) -> Result<Verdict, StoreError> {
     let found = instances::find(db, id)?;
+    if let (
+        Some((key, status)),
+        Message::Resume {
+            module: Some(_), ..
+        },
+    ) = (found, message)
+        && !status.is_end()
+        && !instances::is_quarantined(db, key)?
+    {
+        return Ok(Verdict::Rejected(Rejection::NotQuarantined(status)));
+    }
     let verdict = match (
         perennial_core::decide(found.map(|(_, status)| status), command),
         found,

@@ -312,7 +312,10 @@ impl World {
                 }
             }
             Step::Suspend => self.send(Message::Suspend { reason: None }),
-            Step::Resume => self.send(Message::Resume { reason: None }),
+            Step::Resume => self.send(Message::Resume {
+                reason: None,
+                module: None,
+            }),
             Step::Terminate => self.send(Message::Terminate { reason: None }),
             Step::Evict => self.evict(),
             Step::HostStop => self.host_stop(),

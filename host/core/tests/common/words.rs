@@ -199,7 +199,10 @@ pub(crate) fn suspend() -> Message {
 }
 
 pub(crate) fn resume() -> Message {
-    Message::Resume { reason: None }
+    Message::Resume {
+        reason: None,
+        module: None,
+    }
 }
 
 pub(crate) fn terminate(reason: &str) -> Message {

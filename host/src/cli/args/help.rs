@@ -101,7 +101,7 @@ Examples:
 
 JSON: {instanceId, name, runtimeStatus, createdTime, startedTime, lastUpdatedTime, executionId, version, \
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
-parentInstanceId, tags, waitsFor: [{kind, ...}], historyEvents, historyBytes, history}";
+parentInstanceId, tags, quarantine: {reason, turn, event, recorded, asked, module, host, time}, waitsFor: [{kind, ...}], historyEvents, historyBytes, history}";
 
 pub(super) const HISTORY: &str = "\
 Examples:
@@ -160,12 +160,17 @@ Examples:
 JSON: {instanceId, command: suspend, hosted}";
 
 pub(super) const RESUME: &str = "\
-Everything that arrived meanwhile is delivered in order.
+Everything that arrived meanwhile is delivered in order. An instance is quarantined where its module no longer \
+repeats its history: `perennial status` says what differs. It is tried again when it is resumed, with its own \
+module or with the one that is named, by its name or the first digits of its digest; where that does not repeat \
+the history either, the instance stays as it is, and the exit code is 4.
 
 Examples:
   perennial resume order-17
+  perennial resume order-17 --module orders-fixed
+  perennial resume order-17 --module 5f1e07c2
 
-JSON: {instanceId, command: resume, hosted}";
+JSON: {instanceId, command: resume, hosted}; with --module, the instance as `perennial status --json` shows it.";
 
 pub(super) const DURABLE: &str = "\
 The verbs, flags, texts and exit codes of `func durable`: 0 or 1. A storage connection is a data directory here.

@@ -1,12 +1,17 @@
 //! `perennial raise-event`, `terminate`, `suspend` and `resume`: a command to one instance.
 
-use perennial::Client;
+use std::time::Duration;
+
+use perennial::{Client, InstanceStatus, Waited};
 use serde::Serialize;
 
-use crate::cli::args::{Change, RaiseEvent, Terminate, WaitFor};
-use crate::cli::error::Exit;
+use crate::cli::args::{Change, RaiseEvent, Resume, Terminate, WaitFor};
+use crate::cli::error::{Exit, Said};
 use crate::cli::payload;
 use crate::cli::session::Session;
+
+/// How long a host may take to repeat a history before it is said how things stand.
+const REPLAY_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,16 +71,47 @@ pub(super) async fn suspend(args: Change, session: &Session) -> anyhow::Result<E
     )
 }
 
-pub(super) async fn resume(args: Change, session: &Session) -> anyhow::Result<Exit> {
+pub(super) async fn resume(args: Resume, session: &Session) -> anyhow::Result<Exit> {
+    let Resume {
+        change: Change { id, reason },
+        module,
+    } = args;
     let client = session.client()?;
-    client.resume(&args.id, args.reason.as_deref()).await?;
-    accepted(
-        &client,
-        &args.id,
-        "resume",
-        &format!("resuming {}", args.id),
-        session,
-    )
+    let Some(module) = module else {
+        client.resume(&id, reason.as_deref()).await?;
+        return accepted(&client, &id, "resume", &format!("resuming {id}"), session);
+    };
+    let before = client
+        .status(&id)
+        .await?
+        .and_then(|status| status.quarantine);
+    client.resume_on(&id, &module, reason.as_deref()).await?;
+    let said = format!("resuming {id} with module {module}");
+    if !client.is_hosted() {
+        return accepted(&client, &id, "resume", &said, session);
+    }
+    session.output().note(&said);
+    let tried = |status: &InstanceStatus| status.quarantine != before;
+    let status = match client.wait_until(&id, REPLAY_LIMIT, tried).await? {
+        Waited::Ended(status) | Waited::TimedOut(status) => status,
+    };
+    if let Some(why) = &status.quarantine {
+        let said = Said::new(
+            Exit::WrongState,
+            format!("instance {id:?} stays quarantined: {why}"),
+        );
+        return Err(said
+            .hint("`perennial deploy --check FILE.wasm` says of a file whether instances can go on with it")
+            .into());
+    }
+    if session.output().is_json() {
+        session.output().json(&status)?;
+    } else {
+        session
+            .output()
+            .note(&format!("{id} is {}", status.runtime_status));
+    }
+    Ok(Exit::Ok)
 }
 
 /// Says that a command is durable, and whether anyone carries it out.

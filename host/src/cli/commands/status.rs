@@ -131,9 +131,37 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
                 .map(|details| ("details", details.to_string())),
         );
     }
+    if let Some(why) = &status.quarantine {
+        fields.extend(quarantine(why));
+    }
     if !status.waits_for.is_empty() {
         fields.push(("waits for", waits(status)));
     }
+    fields
+}
+
+/// What differs, who says so, and when.
+fn quarantine(why: &perennial::Quarantine) -> Vec<(&'static str, String)> {
+    let place = match (why.turn, why.event) {
+        (Some(turn), Some(event)) => format!("at event {event} of turn {turn}"),
+        (Some(turn), None) => format!("in turn {turn}"),
+        (None, Some(event)) => format!("at event {event}"),
+        (None, None) => plain(&why.reason),
+    };
+    let module = why
+        .module
+        .map(|module| format!(", with module {}", module.short()));
+    let mut fields = vec![(
+        "quarantined",
+        format!("{place}{}", module.unwrap_or_default()),
+    )];
+    let texts = [("recorded", &why.recorded), ("asked", &why.asked)];
+    fields.extend(
+        texts
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, plain(text.as_ref()?)))),
+    );
+    fields.push(("found by", format!("{}, {} UTC", why.host, time(why.at))));
     fields
 }
 

@@ -358,6 +358,7 @@ fn suspending_and_resuming_at_any_moment_loses_no_activity() {
             crate::engine::Request::Resume {
                 id: "a".to_owned(),
                 reason: None,
+                module: None,
             },
         ] {
             host.submit(request).unwrap();
@@ -366,6 +367,7 @@ fn suspending_and_resuming_at_any_moment_loses_no_activity() {
             host.submit(crate::engine::Request::Resume {
                 id: "a".to_owned(),
                 reason: None,
+                module: None,
             })
             .unwrap();
         }

@@ -5,6 +5,7 @@ mod crashes;
 mod families;
 mod faults;
 mod lifecycle;
+mod modules;
 mod quarantine;
 mod random;
 mod requests;

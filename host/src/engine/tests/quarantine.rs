@@ -37,7 +37,7 @@ fn a_guest_that_does_not_repeat_itself_is_quarantined_until_it_does() {
     host.raise("a", "go", 1);
     let row = host.until("a", |row| row.quarantine.is_some());
     assert_eq!((row.status, row.turns), (Status::Suspended, 1));
-    assert!(row.quarantine.unwrap().contains("does not repeat"));
+    assert!(row.quarantine.unwrap().reason.contains("does not repeat"));
     // What happens meanwhile is kept, and nothing is consumed.
     held.ends(Ok("1"));
     host.raise("a", "go", 2);
@@ -214,7 +214,7 @@ fn an_inbox_without_a_start_is_no_reason_to_spin() {
     host.raise("a", "go", 1);
     let row = host.until("a", |row| row.quarantine.is_some());
     assert_eq!(
-        row.quarantine.as_deref(),
+        row.quarantine.map(|why| why.reason).as_deref(),
         Some("its inbox does not begin with a start")
     );
     host.idle();
@@ -236,7 +236,7 @@ fn a_guest_that_panics_in_the_host_stops_one_instance() {
     host.start("Panic", "a");
     host.raise("a", "go", 1);
     let row = host.until("a", |row| row.quarantine.is_some());
-    assert!(row.quarantine.unwrap().contains("on purpose"));
+    assert!(row.quarantine.unwrap().reason.contains("on purpose"));
     for n in 0..4 {
         host.start("Listen", &format!("l{n}"));
         host.raise(&format!("l{n}"), "go", 1);

@@ -288,6 +288,7 @@ fn disturb(host: &Host<'_>, dice: &mut Dice) {
                 host.submit(Request::Resume {
                     id: format!("p{n}"),
                     reason: None,
+                    module: None,
                 })
                 .unwrap();
             }

@@ -226,17 +226,26 @@ impl Executor for Programs {
         _: &Limits,
         _: &str,
     ) -> Result<Box<dyn ResidentGuest>, String> {
-        assert_eq!(module, MODULE);
         if self.broken.load(Ordering::Acquire) {
             return Err("there is no memory for it".to_owned());
         }
-        Ok(Box::new(self.guest()))
+        let is_there = self
+            .by_name
+            .lock()
+            .unwrap()
+            .keys()
+            .any(|name| module == MODULE || name.ends_with(&format!("#{}", module.0[0])));
+        if !is_there {
+            return Err("there is no logic of it".to_owned());
+        }
+        Ok(Box::new(self.guest(module)))
     }
 }
 
 impl Programs {
-    fn guest(&self) -> ClosureGuest {
+    fn guest(&self, module: Digest) -> ClosureGuest {
         ClosureGuest {
+            module,
             programs: self.clone(),
             logic: None,
             seen: Seen::default(),
@@ -246,6 +255,7 @@ impl Programs {
 }
 
 struct ClosureGuest {
+    module: Digest,
     programs: Programs,
     logic: Option<Logic>,
     seen: Seen,
@@ -271,6 +281,11 @@ impl Guest for ClosureGuest {
                     ..
                 } => {
                     (seen.id, seen.input) = (instance_id, input);
+                    // Another module has an orchestration `F` as `F#n`, where its digest begins with n.
+                    let name = match self.module {
+                        MODULE => name,
+                        Digest(bytes) => format!("{name}#{}", bytes[0]),
+                    };
                     self.logic = Some((self.programs.by_name.lock().unwrap()[&name])());
                 }
                 GuestEvent::TaskCompleted { task, outcome } => {
@@ -499,7 +514,8 @@ impl World {
 
     fn module(&self) -> NewModule {
         let names = self.programs.by_name.lock().unwrap();
-        let orchestrations = names.keys().map(|name| Definition {
+        let names = names.keys().filter(|name| !name.contains('#'));
+        let orchestrations = names.map(|name| Definition {
             kind: DefinitionKind::Orchestration,
             name: name.clone(),
             version: None,
@@ -599,7 +615,7 @@ impl World {
             .unwrap()
         {
             let mut state = State::new(row.generation);
-            let mut guest = self.programs.guest();
+            let mut guest = self.programs.guest(row.module.unwrap());
             let turns = reader.turns(row.key, row.execution, 0, u32::MAX).unwrap();
             for turn in &turns {
                 replay_turn(&mut state, turn, &mut guest)
@@ -667,6 +683,7 @@ impl Host<'_> {
         self.does(Request::Resume {
             id: id.to_owned(),
             reason: None,
+            module: None,
         });
     }
 

@@ -234,6 +234,7 @@ impl Parts {
             },
             Message::Resume {
                 reason: reason.clone(),
+                module: None,
             },
             Message::Terminate { reason },
         ]

@@ -198,6 +198,8 @@ fn attempt(module: Digest) -> Attempt {
         instance_id: "i".to_owned(),
         execution_id: "e".to_owned(),
         orchestration: "F".to_owned(),
+        caller: Some(module),
+        output_bytes_max: 1 << 20,
         task: TaskRef {
             execution: 1,
             generation: 0,

@@ -1,0 +1,126 @@
+//! Repeating what is recorded of an execution, for whoever wants to know: the engine, which goes on from there, or a check, which does not.
+
+use std::panic::AssertUnwindSafe;
+
+use perennial_core::{Event, Quarantine, ReplayError, Start, State, Turn, replay_turn};
+
+use crate::engine::executor::ResidentGuest;
+use crate::store::{InstanceRow, Reader, StoreError};
+
+/// Turns read at once while replaying.
+const PAGE: u32 = 512;
+
+/// Why an execution could not be brought back.
+#[derive(Debug)]
+pub(crate) enum LoadError {
+    /// The hub could not be read; trying again may help.
+    Store(StoreError),
+    /// The instance cannot go on before somebody does something, and why.
+    Quarantine(Box<Quarantine>),
+}
+
+impl LoadError {
+    pub(crate) fn because(reason: impl Into<String>) -> Self {
+        Self::Quarantine(Box::new(Quarantine::because(reason)))
+    }
+}
+
+impl From<StoreError> for LoadError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt(why) => Self::because(why),
+            other => Self::Store(other),
+        }
+    }
+}
+
+/// Makes the guest that repeats an execution.
+pub(crate) type Bring<'a> = dyn FnMut(&Start) -> Result<Box<dyn ResidentGuest>, LoadError> + 'a;
+
+/// Repeats all turns of an execution up to where its row says that it stands, on a guest that `bring` makes when it is first needed;
+/// without one, the turns are only folded. Each turn that repeats itself is told to `sink`. Nothing is written.
+///
+/// # Errors
+/// [`LoadError::Quarantine`] says what does not repeat, and where.
+pub(crate) fn replay(
+    reader: &Reader,
+    row: &InstanceRow,
+    mut bring: Option<&mut Bring<'_>>,
+    sink: &mut dyn FnMut(&Turn),
+) -> Result<(State, Option<Box<dyn ResidentGuest>>), LoadError> {
+    let mut state = State::new(row.generation);
+    let mut guest: Option<Box<dyn ResidentGuest>> = None;
+    while state.turns < row.turns {
+        let left = (row.turns - state.turns).min(PAGE);
+        let turns = reader.turns(row.key, row.execution, state.turns, left)?;
+        if turns.is_empty() {
+            return Err(LoadError::because(format!(
+                "turn {} of {} is missing",
+                state.turns, row.turns
+            )));
+        }
+        for turn in &turns {
+            if turn.number != state.turns {
+                return Err(LoadError::because(format!(
+                    "turn {} is missing",
+                    state.turns
+                )));
+            }
+            if guest.is_none()
+                && turn.answer.is_some()
+                && let Some(bring) = &mut bring
+            {
+                let start = turn.received.iter().find_map(started);
+                let start =
+                    start.ok_or_else(|| LoadError::because("the first turn has no start"))?;
+                guest = Some(bring(start)?);
+            }
+            guarded(|| match &mut guest {
+                Some(guest) => replay_turn(&mut state, turn, guest.as_mut()),
+                None => fold(&mut state, turn),
+            })
+            .map_err(LoadError::because)?
+            .map_err(|error| LoadError::Quarantine(Box::new(Quarantine::from(&error))))?;
+            sink(turn);
+        }
+    }
+    if state.next_event != row.next_event {
+        return Err(LoadError::because(format!(
+            "the history has {} events where the instance has {}",
+            state.next_event, row.next_event
+        )));
+    }
+    if let (Some(start), Some(module)) = (&mut state.start, row.module) {
+        // It may have left the module that it began with.
+        start.module = Some(module);
+    }
+    Ok((state, guest))
+}
+
+fn fold(state: &mut State, turn: &Turn) -> Result<(), ReplayError> {
+    for event in turn.events() {
+        state.apply(event)?;
+    }
+    state.turns += 1;
+    Ok(())
+}
+
+/// Runs code of a guest and of the core. A panic is a bug of the host: it stops the one instance, and no thread that others need.
+pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        format!(
+            "the host panicked: {}",
+            text.as_deref().unwrap_or("without saying why")
+        )
+    })
+}
+
+/// How an execution began, if this event says so.
+pub(crate) fn started(event: &Event) -> Option<&Start> {
+    match event {
+        Event::ExecutionStarted(start) => Some(start),
+        _ => None,
+    }
+}

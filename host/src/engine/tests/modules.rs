@@ -1,0 +1,205 @@
+//! Instances that go on with another module than the one they began with.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::world::*;
+use crate::engine::Request;
+use crate::store::{Definition, DefinitionKind, NewModule, Verdict};
+use perennial_core::{Digest, Rejection, Status};
+
+const MENDED: Digest = Digest([8; 32]);
+const WORSE: Digest = Digest([9; 32]);
+
+/// Another module with an orchestration of the world.
+pub(crate) fn other(digest: Digest, orchestration: &str) -> NewModule {
+    NewModule {
+        name: format!("module-{}", digest.0[0]),
+        digest,
+        component: vec![digest.0[0]],
+        contract: "0.1".to_owned(),
+        definitions: vec![Definition {
+            kind: DefinitionKind::Orchestration,
+            name: orchestration.to_owned(),
+            version: None,
+            description: None,
+            input_schema: None,
+        }],
+        imports: Vec::new(),
+        grants: None,
+        replace: true,
+    }
+}
+
+fn deploy(host: &Host<'_>, module: NewModule) {
+    let verdict = host.submit(Request::Deploy(Box::new(module))).unwrap();
+    assert!(matches!(verdict, Verdict::Deployed(_)), "{verdict:?}");
+}
+
+fn resume_on(host: &Host<'_>, id: &str, module: Digest) -> Verdict {
+    let request = Request::Resume {
+        id: id.to_owned(),
+        reason: None,
+        module: Some(module),
+    };
+    host.submit(request).unwrap()
+}
+
+/// Calls `Hold` with this number, and then waits for two events.
+fn asks(
+    number: impl Fn() -> u32 + Send + Sync + Clone + 'static,
+) -> impl Fn() -> Logic + Send + Sync {
+    move || {
+        let (number, mut called) = (number.clone(), false);
+        Box::new(move |seen, out| {
+            if !std::mem::replace(&mut called, true) {
+                out.call("Hold", number());
+            }
+            if seen.events.len() < 2 {
+                waits()
+            } else {
+                completes(seen.results.len())
+            }
+        })
+    }
+}
+
+/// A world in which `Fickle` of its own module asks for something else since the first time, `WORSE` always does, and `MENDED` does not.
+fn fickle_world() -> World {
+    let moods = Arc::new(AtomicU32::new(0));
+    World::with("Fickle", asks(move || moods.fetch_add(1, Ordering::AcqRel)))
+        .and("Fickle#8", asks(|| 0))
+        .and("Fickle#9", asks(|| 77))
+}
+
+/// Starts `a` on the world's own module, deploys the others, and has `a` quarantined.
+fn quarantined(host: &Host<'_>) -> Held {
+    host.start("Fickle", "a");
+    let held = host.world.held();
+    deploy(host, other(WORSE, "Fickle"));
+    deploy(host, other(MENDED, "Fickle"));
+    host.idle();
+    assert_eq!(host.engine.evict_all(), 1);
+    host.raise("a", "go", 1);
+    host.until("a", |row| row.quarantine.is_some());
+    held
+}
+
+#[test]
+fn a_quarantined_instance_goes_on_with_a_module_that_repeats_its_history_also_after_a_restart() {
+    let world = fickle_world();
+    let host = world.open();
+    let held = quarantined(&host);
+    let why = host.row("a").unwrap().quarantine.unwrap();
+    assert_eq!((why.turn, why.event), (Some(0), Some(2)), "{why:?}");
+    assert!(why.recorded.unwrap().contains("with input 0"));
+    assert!(why.asked.unwrap().contains("with input 1"));
+    assert_eq!(why.module, Some(MODULE));
+    assert!(why.host.starts_with("perennial "), "{}", why.host);
+    assert_eq!(resume_on(&host, "a", MENDED), Verdict::Done);
+    let row = host.until("a", |row| row.quarantine.is_none());
+    assert_eq!((row.status, row.module), (Status::Running, Some(MENDED)));
+    drop(host);
+    drop(held);
+    let host = world.open();
+    world.held().ends(Ok("1"));
+    host.raise("a", "go", 2);
+    assert_eq!(host.end("a"), "1");
+    assert_eq!(host.row("a").unwrap().module, Some(MENDED));
+    host.check_histories();
+}
+
+#[test]
+fn an_instance_stays_with_its_module_where_the_named_one_does_not_repeat_its_history() {
+    let world = fickle_world();
+    let host = world.open();
+    let held = quarantined(&host);
+    for (module, words) in [
+        (
+            WORSE,
+            "it cannot go on with module 090909090909: turn 0 does not repeat",
+        ),
+        (
+            Digest([5; 32]),
+            "it cannot go on with module 050505050505: there is no logic",
+        ),
+    ] {
+        assert_eq!(resume_on(&host, "a", module), Verdict::Done);
+        let row = host.until("a", |row| {
+            row.quarantine.as_ref().and_then(|why| why.module) == Some(module)
+        });
+        let why = row.quarantine.unwrap();
+        assert!(why.reason.starts_with(words), "{}", why.reason);
+        assert_eq!((row.status, row.module), (Status::Suspended, Some(MODULE)));
+        host.idle();
+        assert_eq!(
+            host.count("SELECT count(*) FROM inbox"),
+            1,
+            "the event waits"
+        );
+    }
+    held.ends(Ok("1"));
+    assert_eq!(resume_on(&host, "a", MENDED), Verdict::Done);
+    host.raise("a", "go", 2);
+    assert_eq!(host.end("a"), "1");
+    host.check_histories();
+}
+
+#[test]
+fn only_a_quarantined_instance_leaves_its_module() {
+    let world = World::with("Listen", listens(2)).and("Listen#8", listens(2));
+    let host = world.open();
+    host.start("Listen", "a");
+    deploy(&host, other(MENDED, "Listen"));
+    let refused = |status| Verdict::Rejected(Rejection::NotQuarantined(status));
+    assert_eq!(resume_on(&host, "a", MENDED), refused(Status::Running));
+    host.suspend("a");
+    assert_eq!(resume_on(&host, "a", MENDED), refused(Status::Suspended));
+    host.resume("a");
+    host.raise("a", "go", 1);
+    host.raise("a", "go", 2);
+    assert_eq!(host.end("a"), "[1,2]");
+    let ended = Verdict::Rejected(Rejection::NotRunning(Status::Completed));
+    assert_eq!(resume_on(&host, "a", MENDED), ended);
+    assert_eq!(
+        resume_on(&host, "nobody", MENDED),
+        Verdict::Rejected(Rejection::NotFound)
+    );
+}
+
+#[test]
+fn an_instance_that_never_began_begins_on_the_module_that_is_named() {
+    let world = World::with("Parent", || {
+        Box::new(|seen, out| {
+            if seen.events.is_empty() {
+                waits()
+            } else if seen.results.is_empty() {
+                out.child("Child", Some("a"), None);
+                waits()
+            } else {
+                completes(seen.result(0))
+            }
+        })
+    })
+    .and("Child", || Box::new(|_, _| completes(7)))
+    .and("Child#8", || Box::new(|_, _| completes(8)));
+    let host = world.open();
+    host.start("Parent", "p");
+    host.idle();
+    world.programs.broken.store(true, Ordering::Release);
+    host.raise("p", "go", 1);
+    host.until("a", |row| row.quarantine.is_some());
+    deploy(&host, other(MENDED, "Child"));
+    world.programs.broken.store(false, Ordering::Release);
+    assert_eq!(resume_on(&host, "a", MENDED), Verdict::Done);
+    assert_eq!(host.end("p"), "8");
+    let row = host.row("a").unwrap();
+    assert_eq!(row.module, Some(MENDED));
+    let turns = host.engine.reader.turns(row.key, 0, 0, 1).unwrap();
+    let began = turns[0].received.iter().find_map(|event| match event {
+        perennial_core::Event::ExecutionStarted(start) => start.module,
+        _ => None,
+    });
+    assert_eq!(began, Some(MENDED), "the history says what it began with");
+    host.check_histories();
+}
