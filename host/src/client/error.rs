@@ -124,6 +124,21 @@ impl Error {
         }
     }
 
+    /// An answer that does not belong to what was asked, as of an owner of another version.
+    pub(crate) fn unexpected(verdict: &Verdict) -> Self {
+        Self::invalid(format!(
+            "the owner of the task hub answered something else than what was asked: {verdict:?}"
+        ))
+    }
+
+    /// The same, about another instance than the one that was asked about.
+    pub(crate) fn about(mut self, other: &str) -> Self {
+        if let Kind::Rejected { id, .. } = &mut self.kind {
+            *id = other.to_owned();
+        }
+        self
+    }
+
     /// What a verdict that is not a success means for the instance or module that it is about.
     pub(crate) fn from_verdict(about: &str, verdict: Verdict) -> Result<Verdict> {
         match verdict {
@@ -138,7 +153,11 @@ impl Error {
                     owner: taken.owner,
                 },
             }),
-            done @ (Verdict::Done | Verdict::Nothing | Verdict::Deployed(_)) => Ok(done),
+            done @ (Verdict::Done
+            | Verdict::Nothing
+            | Verdict::Deployed(_)
+            | Verdict::Rewound(_)
+            | Verdict::RewindFirst(_)) => Ok(done),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A hub that this process does not run: reading is direct, and a change goes through the owner or, where there is none, is applied here.
 
+use std::cell::Cell;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +10,7 @@ use perennial_core::Limits;
 
 use crate::client::{Error, Result};
 use crate::engine::clock::{Clock, SystemClock};
-use crate::engine::{NameTable, Preparation, Request, fresh_execution, prepare};
+use crate::engine::{NameTable, Owner, Preparation, Request, carry_out, fresh_execution};
 use crate::store::{self, InstanceKey, Owned, OwnerLock, Reader, StoreError, Verdict, Write};
 
 /// How long the owner may take to answer a command.
@@ -144,16 +145,36 @@ fn answer_waiting(owned: &Owned) -> Result<(), StoreError> {
 
 /// Applies a request as the owner that is for now.
 fn apply(owned: &Owned, request: Request, token: Option<String>) -> Result<Verdict, StoreError> {
-    let names = NameTable::new(owned.reader.names()?, Default::default());
-    let next = owned.reader.last_key()?.0 + 1;
-    let with = Preparation {
-        names: &names,
-        now: SystemClock.now(),
-        limits: Limits::default(),
-        next_key: &|| InstanceKey(next),
-        fresh: &fresh_execution,
-    };
-    write(owned, prepare(request, &with), token)
+    let next_key = Cell::new(owned.reader.last_key()?.0 + 1);
+    carry_out(&Momentary { owned, next_key }, request, token)
+}
+
+/// The owner that a client is while nobody else is.
+struct Momentary<'a> {
+    owned: &'a Owned,
+    next_key: Cell<i64>,
+}
+
+impl Owner for Momentary<'_> {
+    fn reader(&self) -> &Reader {
+        &self.owned.reader
+    }
+
+    fn write(&self, change: store::Change, token: Option<String>) -> Result<Verdict, StoreError> {
+        write(self.owned, change, token)
+    }
+
+    fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError> {
+        let names = NameTable::new(self.owned.reader.names()?, Default::default());
+        let next_key = || InstanceKey(self.next_key.replace(self.next_key.get() + 1));
+        Ok(make(&Preparation {
+            names: &names,
+            now: SystemClock.now(),
+            limits: Limits::default(),
+            next_key: &next_key,
+            fresh: &fresh_execution,
+        }))
+    }
 }
 
 fn write(

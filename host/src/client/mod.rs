@@ -3,6 +3,7 @@
 //! A [`Client`] speaks to the engine of its own process, or to a hub's file: reading is direct, and a change goes through the hub's owner
 //! or, where nobody owns the hub, is applied by the client itself. Callers see no difference, but that nothing runs without a host.
 
+mod again;
 mod error;
 mod file;
 mod history;
@@ -23,6 +24,7 @@ use crate::client::file::FileBackend;
 use crate::engine::{Engine, Request};
 use crate::store::{Reader, StoreError, Verdict};
 
+pub use again::{DroppedTask, RearmedActivity, Restart, Rewind, Rewound};
 pub use error::{Error, Result};
 pub use history::HistoryEvent;
 pub(crate) use history::rfc3339;

@@ -33,6 +33,8 @@ pub(crate) struct Ready {
     pub(crate) attempt: u32,
     pub(crate) first_started: Option<Timestamp>,
     pub(crate) deliveries: u32,
+    /// The generation in which it was scheduled.
+    pub(crate) scheduled_in: u32,
     pub(crate) name: String,
     pub(crate) input: Option<Json>,
     pub(crate) retry: Option<RetryPolicy>,
@@ -299,6 +301,7 @@ async fn attempt(
         deadline: Some(started_at.after(timeout)),
         timeout: Some(Duration::from_millis(timeout.0)),
         trace_parent: ready.caller.trace_parent.clone(),
+        scheduled_in: ready.scheduled_in,
         interrupt: interrupt.clone(),
     };
     let mut stop = engine.activities.stop.subscribe();

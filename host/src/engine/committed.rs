@@ -157,6 +157,7 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
                     attempt: 1,
                     first_started: None,
                     deliveries: 0,
+                    scheduled_in: commit.expected.generation,
                     name: name.clone(),
                     input: input.clone(),
                     retry: retry.clone(),

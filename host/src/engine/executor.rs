@@ -61,14 +61,21 @@ pub struct Attempt {
     pub timeout: Option<Duration>,
     /// W3C trace context of the execution.
     pub trace_parent: Option<String>,
+    /// The generation in which the task was scheduled.
+    pub scheduled_in: u32,
     /// Set when nobody waits for the result any more.
     pub interrupt: Interrupt,
 }
 
 impl Attempt {
     /// The same for every attempt of one task, and for no other task: what a remote system needs to recognise a repeat.
+    ///
+    /// A rewind gives the ids of tasks that it drops to others: those have its generation in their keys.
     pub fn idempotency_key(&self) -> String {
-        format!("{}:{}", self.execution_id, self.task.task)
+        match self.scheduled_in {
+            0 => format!("{}:{}", self.execution_id, self.task.task),
+            generation => format!("{}:{}@{generation}", self.execution_id, self.task.task),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use perennial_core::{Digest, Event, Start, Target};
+use perennial_core::{Digest, Event, Start};
 
 use crate::engine::Engine;
 use crate::engine::activities::{Caller, Ready};
@@ -132,11 +132,12 @@ fn from_event(row: &TaskRow, event: &Event, caller: &Arc<Caller>) -> Option<Read
         attempt: row.attempt,
         first_started: row.first_started,
         deliveries: row.deliveries,
+        scheduled_in: row.scheduled_in,
         name: name.clone(),
         input: input.clone(),
         retry: retry.clone(),
         timeout: *attempt_timeout,
-        target: Target::clone(target),
+        target: row.target.clone().unwrap_or_else(|| target.clone()),
         caller: Arc::clone(caller),
     })
 }

@@ -22,7 +22,9 @@ mod names;
 mod replay;
 mod request;
 mod requests;
+mod rewind;
 mod slots;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -54,7 +56,10 @@ use crate::store::{
 
 pub(crate) use load::find_start;
 pub(crate) use names::NameTable;
-pub(crate) use request::{Preparation, Request, StartRequest, prepare, refused};
+pub(crate) use request::{
+    Preparation, Request, RestartRequest, RewindRequest, StartRequest, refused,
+};
+pub(crate) use steps::{Owner, carry_out};
 pub(crate) use waiters::Until;
 
 /// Rows deleted in one transaction: few enough that nobody notices.
@@ -389,6 +394,15 @@ impl Engine {
             self.activities.cancel_instance(key, true);
             self.resumed(key);
             self.reload(key);
+        }
+        for key in effects.anew {
+            self.timers.remove_instance(key);
+            self.activities.cancel_instance(key, true);
+            self.resumed(key);
+            self.put(key, |mailbox| {
+                mailbox.reload = true;
+                mailbox.rearm = true;
+            });
         }
         effects
             .ended

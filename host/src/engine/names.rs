@@ -56,6 +56,20 @@ impl NameTable {
     }
 }
 
+impl NameTable {
+    /// What runs an activity that is armed again: the newest code that there is, even where the caller is pinned to an older one.
+    pub(crate) fn newest_activity(&self, caller: Option<Digest>, name: &str) -> Resolved {
+        let own = caller.and_then(|digest| self.activities_of.get(&digest));
+        let is_own = own.is_some_and(|names| names.contains(name));
+        match self.activities.get(name) {
+            Some(digest) if is_own || !self.native.contains(name) => {
+                Resolved::Module(*digest, None)
+            }
+            _ => self.activity(caller, name),
+        }
+    }
+}
+
 impl Names for NameTable {
     fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved {
         if let Some(digest) = caller

@@ -38,6 +38,25 @@ pub(crate) enum Request {
         module: String,
         grants: String,
     },
+    Rewind(RewindRequest),
+    Restart(RestartRequest),
+}
+
+/// An instance to be put back to before its failure.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RewindRequest {
+    pub(crate) id: String,
+    pub(crate) reason: Option<String>,
+    /// The module that it goes on with: a name, or a digest or the beginning of one.
+    pub(crate) module: Option<String>,
+}
+
+/// An instance to be run again from its beginning.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RestartRequest {
+    pub(crate) id: String,
+    /// The id of the new instance; absent where it is the next execution of the same one.
+    pub(crate) new_id: Option<String>,
 }
 
 /// An instance to be started.
@@ -58,6 +77,8 @@ pub(crate) mod refused {
     pub(crate) const UNKNOWN_ORCHESTRATION: &str = "UnknownOrchestration";
     /// A name, id or payload that cannot be.
     pub(crate) const INVALID: &str = "Invalid";
+    /// What the hub has cannot be read.
+    pub(crate) const CORRUPT: &str = "Corrupt";
     /// A payload over its limit.
     pub(crate) const LIMIT_EXCEEDED: &str = "LimitExceeded";
 }
@@ -116,6 +137,7 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             name: module,
             grants,
         },
+        Request::Rewind(_) | Request::Restart(_) => unreachable!("it is carried out in steps"),
     }
 }
 
@@ -224,7 +246,8 @@ fn problem_with_name(what: &str, name: &str) -> Option<Verdict> {
     })
 }
 
-fn refused(kind: &str, message: String) -> Verdict {
+/// What is answered to a request that is refused without a change.
+pub(crate) fn refused(kind: &str, message: String) -> Verdict {
     Verdict::Refused {
         kind: kind.to_owned(),
         message,

@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 use crate::engine::names::NameTable;
 use crate::engine::request::{self, Preparation, Request, prepare, refused};
 use crate::engine::slots::{Creating, SlotPhase};
+use crate::engine::steps::{Owner, carry_out, takes_steps};
 use crate::engine::{Engine, UnderWay, Work, fresh_execution};
-use crate::store::{self, Change, InstanceKey, Outcome, StoreError, Verdict, Write};
+use crate::store::{self, Change, InstanceKey, Outcome, Reader, StoreError, Verdict, Write};
 
 /// Commands of other processes taken at once.
 const COMMANDS_MAX: u32 = 100;
@@ -33,6 +34,13 @@ impl Engine {
                 }),
                 Err(verdict) => return Ok(verdict),
             },
+            steps if takes_steps(&steps) => {
+                let engine = Arc::clone(self);
+                let done = self
+                    .runtime
+                    .spawn_blocking(move || carry_out(&engine, steps, None));
+                return done.await.unwrap_or(Err(StoreError::Closed));
+            }
             other => {
                 let change = self.prepare(other);
                 let about_modules = is_about_modules(&change);
@@ -100,6 +108,15 @@ impl Engine {
             let mut answers = Vec::with_capacity(commands.len());
             for (token, body) in commands {
                 let change = match store::decode::<Request>(&body, "a command") {
+                    Ok(steps) if takes_steps(&steps) => {
+                        // It looks into the hub, which must have what came before.
+                        all_told(&mut answers).await?;
+                        let engine = Arc::clone(self);
+                        let steps = move || carry_out(&engine, steps, Some(token));
+                        let done = self.runtime.spawn_blocking(steps);
+                        done.await.unwrap_or(Err(StoreError::Closed))?;
+                        continue;
+                    }
                     Ok(request) => self.prepare(request),
                     Err(error) => Change::Answer(Verdict::Refused {
                         kind: refused::INVALID.to_owned(),
@@ -117,11 +134,45 @@ impl Engine {
                 self.writer.submit(write.answering(token));
                 answers.push(told);
             }
-            for answer in answers {
-                answer.await.unwrap_or(Err(StoreError::Closed))?;
-            }
+            all_told(&mut answers).await?;
         }
     }
+}
+
+impl Owner for Arc<Engine> {
+    fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    fn write(&self, change: Change, token: Option<String>) -> Result<Verdict, StoreError> {
+        let about_modules = is_about_modules(&change);
+        let (tell, told) = std::sync::mpsc::channel();
+        let under_way = UnderWay::new(self);
+        let write = Write::new(change, self.clock.now(), move |_, result| {
+            drop(tell.send(result));
+            drop(under_way);
+        });
+        self.writer.submit(match token {
+            Some(token) => write.answering(token),
+            None => write,
+        });
+        let outcome = told.recv().unwrap_or(Err(StoreError::Closed))?;
+        Ok(self.answered(about_modules, outcome))
+    }
+
+    fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError> {
+        Ok(make(&self.preparation(&self.names(), &|| self.next_key())))
+    }
+}
+
+/// An answer that the writer has not given yet.
+type Answer = oneshot::Receiver<Result<Verdict, StoreError>>;
+
+async fn all_told(answers: &mut Vec<Answer>) -> Result<(), StoreError> {
+    for answer in answers.drain(..) {
+        answer.await.unwrap_or(Err(StoreError::Closed))?;
+    }
+    Ok(())
 }
 
 fn is_about_modules(change: &Change) -> bool {

@@ -1,7 +1,8 @@
 //! What goes down with a turn: the rows of the instances that it starts, the messages that move on, the status that follows.
 
 use perennial_core::{
-    Envelope, Event, Message, Parent, Reuse, Start, State, Status, Target, TaskKind, TaskRef, Turn,
+    Envelope, Event, Json, Message, Parent, Reuse, Start, State, Status, Target, TaskKind, TaskRef,
+    Timestamp, Turn,
 };
 
 use crate::engine::Engine;
@@ -47,7 +48,7 @@ pub(crate) fn turn_commit(
         after,
         starts: starts(engine, &resident.state, &resident.row, &turn),
         carried,
-        parent: resident.row.parent_key.zip(resident.row.parent.clone()),
+        is_child: resident.row.parent_key.is_some(),
         running,
         turn,
     })
@@ -91,53 +92,71 @@ fn carried(
     Ok(found.into_values().collect())
 }
 
+/// What one instance asks for when it starts another.
+pub(crate) struct ChildStart<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) version: &'a Option<String>,
+    pub(crate) input: Option<Json>,
+    pub(crate) tags: &'a perennial_core::Tags,
+    pub(crate) target: &'a Target,
+    /// The row of the instance whose child it is, and its task.
+    pub(crate) parent: Option<(InstanceKey, Parent)>,
+}
+
+/// The instance that another one starts, with what it takes over from that one; `None` where no module runs it.
+pub(crate) fn child_start(
+    new: ChildStart<'_>,
+    caller: &Start,
+    at: Timestamp,
+    key: InstanceKey,
+    (execution_id, seed): (String, u64),
+) -> Option<NewInstance> {
+    let Target::Module(module) = new.target else {
+        return None;
+    };
+    let (parent_key, parent) = new.parent.unzip();
+    let start = Start {
+        instance_id: new.id.to_owned(),
+        execution_id,
+        execution: 0,
+        name: new.name.to_owned(),
+        version: new.version.clone(),
+        input: new.input,
+        parent,
+        tags: new.tags.clone(),
+        trace_parent: caller.trace_parent.clone(),
+        seed,
+        module: Some(*module),
+        limits: caller.limits,
+        next_external: 0,
+        semantics: perennial_core::SEMANTICS_VERSION,
+        accepted_at: at,
+        scheduled_for: None,
+    };
+    Some(NewInstance {
+        key,
+        parent: parent_key,
+        start: Box::new(start),
+        reuse: Reuse::Never,
+    })
+}
+
 /// The instances that a turn starts, in the order of its events: those of `produced`, then those of `received`, as the store takes them.
 fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec<NewInstance> {
     let mut starts = Vec::new();
-    let limits = state
-        .start
-        .as_ref()
-        .map_or_else(Default::default, |start| start.limits);
-    let trace_parent = state
-        .start
-        .as_ref()
-        .and_then(|start| start.trace_parent.clone());
-    let mut start = |id: &str,
-                     name: &str,
-                     version: &Option<String>,
-                     input,
-                     tags: &perennial_core::Tags,
-                     target: &Target,
-                     parent| {
-        let Target::Module(module) = target else {
-            return;
-        };
-        let is_child = Option::is_some(&parent);
-        let (execution_id, seed) = engine.fresh_execution();
-        let start = Start {
-            instance_id: id.to_owned(),
-            execution_id,
-            execution: 0,
-            name: name.to_owned(),
-            version: version.clone(),
-            input,
-            parent,
-            tags: tags.clone(),
-            trace_parent: trace_parent.clone(),
-            seed,
-            module: Some(*module),
-            limits,
-            next_external: 0,
-            semantics: perennial_core::SEMANTICS_VERSION,
-            accepted_at: turn.at,
-            scheduled_for: None,
-        };
-        starts.push(NewInstance {
-            key: engine.next_key(),
-            parent: is_child.then_some(row.key),
-            start: Box::new(start),
-            reuse: Reuse::Never,
-        });
+    let Some(caller) = &state.start else {
+        return starts;
+    };
+    let mut start = |new| {
+        let key = engine.next_key();
+        starts.extend(child_start(
+            new,
+            caller,
+            turn.at,
+            key,
+            engine.fresh_execution(),
+        ));
     };
     let parent = |task, attempt| {
         let task = TaskRef {
@@ -145,12 +164,13 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
             generation: row.generation,
             task,
         };
-        Some(Parent {
+        let parent = Parent {
             instance_id: row.id.clone(),
             name: row.name.clone(),
             task,
             attempt,
-        })
+        };
+        Some((row.key, parent))
     };
     for event in &turn.produced {
         match event {
@@ -164,15 +184,15 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
                 target,
                 ..
             } => {
-                start(
-                    instance_id,
+                start(ChildStart {
+                    id: instance_id,
                     name,
                     version,
-                    input.clone(),
+                    input: input.clone(),
                     tags,
                     target,
-                    parent(*task, 1),
-                );
+                    parent: parent(*task, 1),
+                });
             }
             Event::InstanceStarted {
                 name,
@@ -182,15 +202,15 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
                 tags,
                 target,
             } => {
-                start(
-                    instance_id,
+                start(ChildStart {
+                    id: instance_id,
                     name,
                     version,
-                    input.clone(),
+                    input: input.clone(),
                     tags,
                     target,
-                    None,
-                );
+                    parent: None,
+                });
             }
             _ => {}
         }
@@ -203,15 +223,15 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
         } = event
             && let Some(TaskKind::Child(child)) = state.tasks.get(task).map(|task| &task.kind)
         {
-            start(
-                instance_id,
-                &child.name,
-                &child.version,
-                child.input.clone(),
-                &child.tags,
-                &child.target,
-                parent(*task, *attempt),
-            );
+            start(ChildStart {
+                id: instance_id,
+                name: &child.name,
+                version: &child.version,
+                input: child.input.clone(),
+                tags: &child.tags,
+                target: &child.target,
+                parent: parent(*task, *attempt),
+            });
         }
     }
     starts
@@ -255,7 +275,7 @@ pub(crate) fn termination(
         after: summary(&state),
         starts: Vec::new(),
         carried: Vec::new(),
-        parent: row.parent_key.zip(row.parent.clone()),
+        is_child: row.parent_key.is_some(),
         running: Vec::new(),
     };
     body.resident = Some(Resident {

@@ -340,10 +340,10 @@ fn take_out(slot: &Slot, envelope: &Envelope) -> Option<u64> {
     envelope.seq
 }
 
-/// The status of an instance: an execution that did not begin yet is no longer pending where another one came before it.
+/// The status of an instance: an execution that did not begin yet is no longer pending where the instance began before.
 pub(crate) fn status_of(state: &State, row: &InstanceRow) -> Status {
     match summary(state).status {
-        Status::Pending if row.execution > 0 => Status::Running,
+        Status::Pending if row.started_at.is_some() => Status::Running,
         status => status,
     }
 }

@@ -1,13 +1,13 @@
 //! The commit of a turn.
 
 use perennial_core::{Event, Message, Parent, Phase, Start, Status, Target, TaskRef, Turn};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::store::codec::{encode, int};
+use crate::store::codec::{decode, encode, int};
 use crate::store::create::{self, Created};
 use crate::store::instances::{self, deliver};
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, Summary, TurnCommit};
-use crate::store::{StoreError, tasks};
+use crate::store::{StoreError, rewind, tasks};
 
 /// What became of the first turn of an instance that is not in the hub yet.
 pub(crate) type CreateOutcome = Result<(), perennial_core::Rejection>;
@@ -60,10 +60,13 @@ pub(crate) fn commit_turn(
             effects,
         )?;
     } else if ended {
-        db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
-            .execute([key.0])?;
-        if let Some((parent_key, parent)) = &commit.parent {
-            tell_parent(db, *parent_key, parent, outcome(turn, after), effects)?;
+        if after.status == Status::Completed {
+            // Those that ended otherwise may be rewound or restarted, and have what had come in until then.
+            db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
+                .execute([key.0])?;
+        }
+        if commit.is_child {
+            tell_parent_of(db, *key, outcome(turn, after), effects)?;
         }
     }
     Ok(Ok(()))
@@ -105,6 +108,28 @@ fn outcome(
             ))
         }
         (None, None) => Ok(after.output.clone()),
+    }
+}
+
+/// Tells the parent of an instance how that one ended. Its row says which task that is: the parent may have been rewound meanwhile.
+fn tell_parent_of(
+    db: &Connection,
+    key: InstanceKey,
+    outcome: Result<Option<perennial_core::Json>, perennial_core::Failure>,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT parent_key, parent FROM instance WHERE key = ?1 AND parent_key IS NOT NULL AND parent IS NOT NULL",
+    )?;
+    let found: Option<(i64, Vec<u8>)> = query
+        .query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match found {
+        Some((parent_key, parent)) => {
+            let parent = decode(&parent, "a parent")?;
+            tell_parent(db, InstanceKey(parent_key), &parent, outcome, effects)
+        }
+        None => Ok(()),
     }
 }
 
@@ -206,7 +231,8 @@ fn began(after: &Summary) -> bool {
     }
 }
 
-fn insert_turn(
+/// Adds a turn to a history.
+pub(crate) fn insert_turn(
     db: &Connection,
     key: InstanceKey,
     execution: u32,
@@ -375,7 +401,14 @@ fn try_start(
     effects: &mut Effects,
 ) -> Result<Option<String>, StoreError> {
     let id = &new.start.instance_id;
-    if let Some((_, status)) = instances::find(db, id)? {
+    let taken = instances::find(db, id)?;
+    let is_child = new.start.parent.is_some();
+    if let Some((key, _)) = taken
+        && is_child
+        && rewind::is_left_behind(db, id, &commit.id)?
+    {
+        create::forget(db, key, effects)?;
+    } else if let Some((_, status)) = taken {
         return Ok(Some(format!(
             "instance {id:?} exists already and is {status}"
         )));

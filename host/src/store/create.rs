@@ -145,9 +145,29 @@ pub(crate) fn collect_garbage(db: &Connection, rows: u32) -> Result<bool, StoreE
         )?
         .execute(params![instance, execution, rows])?
     };
+    let deleted = deleted + collect_rewinds(db, instance, execution, rows)?;
     if deleted < rows as usize {
         db.prepare_cached("DELETE FROM garbage WHERE instance = ?1 AND execution = ?2")?
             .execute(params![instance, execution])?;
     }
     Ok(true)
+}
+
+/// Deletes up to `rows` turns that rewinds cut off.
+fn collect_rewinds(
+    db: &Connection,
+    instance: i64,
+    execution: i64,
+    rows: u32,
+) -> Result<usize, StoreError> {
+    let of = format!("instance = ?1 AND (?2 = {ALL_EXECUTIONS} OR execution = ?2)");
+    let deleted = db
+        .prepare_cached(&format!(
+            "DELETE FROM cut_turn WHERE (instance, execution, generation, number) IN
+                 (SELECT instance, execution, generation, number FROM cut_turn WHERE {of} LIMIT ?3)"
+        ))?
+        .execute(params![instance, execution, rows])?;
+    db.prepare_cached(&format!("DELETE FROM rewind WHERE {of}"))?
+        .execute(params![instance, execution])?;
+    Ok(deleted)
 }

@@ -14,6 +14,7 @@ mod lock;
 mod modules;
 mod open;
 mod queries;
+mod rewind;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub(crate) use lock::{OwnerLock, OwnerNote, read_note};
 pub(crate) use modules::NameRows;
 pub(crate) use open::with_suffix;
 pub(crate) use queries::{ListQuery, Reader};
+pub(crate) use rewind::{RestartCommit, RewindCommit, Rewound};
 pub use types::{Definition, DefinitionKind, Repointed};
 pub(crate) use types::{
     Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Retry, TaskRow,

@@ -257,7 +257,9 @@ impl Reader {
     /// Live instances that have messages in their inbox.
     pub(crate) fn with_messages(&self) -> Result<Vec<InstanceKey>, StoreError> {
         self.with(|db| {
-            let mut query = db.prepare("SELECT DISTINCT instance FROM inbox")?;
+            let mut query = db.prepare(
+                "SELECT DISTINCT instance FROM inbox WHERE EXISTS (SELECT 1 FROM instance WHERE key = inbox.instance AND status < 3)",
+            )?;
             let rows = query.query_map([], |row| Ok(InstanceKey(row.get(0)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })

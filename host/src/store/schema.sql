@@ -102,6 +102,30 @@ CREATE TABLE turn (
     PRIMARY KEY (instance, execution, number)
 ) STRICT, WITHOUT ROWID;
 
+-- Rewinds of an execution, by the generation that they ended, and the turns that they cut off.
+CREATE TABLE rewind (
+    instance     INTEGER NOT NULL,
+    execution    INTEGER NOT NULL,
+    generation   INTEGER NOT NULL,
+    at           INTEGER NOT NULL,
+    reason       TEXT,
+    cut          INTEGER NOT NULL,
+    PRIMARY KEY (instance, execution, generation)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE cut_turn (
+    instance     INTEGER NOT NULL,
+    execution    INTEGER NOT NULL,
+    generation   INTEGER NOT NULL,
+    number       INTEGER NOT NULL,
+    first_event  INTEGER NOT NULL,
+    at           INTEGER NOT NULL,
+    answer       INTEGER,
+    received     BLOB NOT NULL,
+    produced     BLOB NOT NULL,
+    PRIMARY KEY (instance, execution, generation, number)
+) STRICT, WITHOUT ROWID;
+
 -- Open tasks that the engine must act on: activities (kind 0), timers (1), and children that wait to be tried again (2).
 CREATE TABLE task (
     instance      INTEGER NOT NULL,
@@ -109,14 +133,17 @@ CREATE TABLE task (
     kind          INTEGER NOT NULL,
     execution     INTEGER NOT NULL,
     generation    INTEGER NOT NULL,
-    -- The turn that scheduled it: where its call is.
+    -- The turn that scheduled it, where its call is, and the generation in which that was.
     turn          INTEGER NOT NULL,
+    scheduled_in  INTEGER NOT NULL,
     -- When a timer fires or the next attempt starts; NULL for what may run at once.
     due           INTEGER,
     attempt       INTEGER NOT NULL,
     first_started INTEGER,
     deliveries    INTEGER NOT NULL,
     failure       BLOB,
+    -- What runs it, where that is no longer what its call says.
+    target        BLOB,
     PRIMARY KEY (instance, task)
 ) STRICT, WITHOUT ROWID;
 

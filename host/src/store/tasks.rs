@@ -1,6 +1,6 @@
 //! Rows of open tasks: what the engine must act on, also after a restart.
 
-use perennial_core::{AttemptRun, Event, Message, TaskId, TaskRef, Timestamp, Turn};
+use perennial_core::{AttemptRun, Event, Message, Target, TaskId, TaskRef, Timestamp, Turn};
 use rusqlite::{Connection, Row, params};
 
 use crate::store::StoreError;
@@ -22,12 +22,7 @@ pub(crate) fn record(
                     key,
                     at,
                     turn.number,
-                    NewTask {
-                        task: *task,
-                        kind: TaskRowKind::Activity,
-                        due: None,
-                        attempt: 1,
-                    },
+                    NewTask::new(*task, TaskRowKind::Activity),
                 )?;
             }
             Event::TimerSet { task, fire_at } => {
@@ -37,10 +32,8 @@ pub(crate) fn record(
                     at,
                     turn.number,
                     NewTask {
-                        task: *task,
-                        kind: TaskRowKind::Timer,
                         due: Some(*fire_at),
-                        attempt: 1,
+                        ..NewTask::new(*task, TaskRowKind::Timer)
                     },
                 )?;
             }
@@ -56,10 +49,9 @@ pub(crate) fn record(
                     at,
                     turn.number,
                     NewTask {
-                        task: *task,
-                        kind: TaskRowKind::ChildRetry,
                         due: Some(*due),
                         attempt: *attempt,
+                        ..NewTask::new(*task, TaskRowKind::ChildRetry)
                     },
                 )?;
             }
@@ -184,7 +176,7 @@ pub(crate) fn count_delivery(
 }
 
 /// The columns that [`read`] reads, in its order.
-pub(crate) const COLUMNS: &str = "instance, task, kind, execution, generation, turn, due, attempt, first_started, deliveries, failure";
+pub(crate) const COLUMNS: &str = "instance, task, kind, execution, generation, turn, due, attempt, first_started, deliveries, failure, target, scheduled_in";
 
 /// Reads a row of [`COLUMNS`].
 pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
@@ -192,6 +184,7 @@ pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
         Ok(row.get::<_, Option<i64>>(column)?.map(uint).map(Timestamp))
     };
     let failure: Option<Vec<u8>> = row.get(10)?;
+    let target: Option<Vec<u8>> = row.get(11)?;
     Ok(TaskRow {
         key: InstanceKey(row.get(0)?),
         task: task_ref(row.get(3)?, row.get(4)?, row.get(1)?),
@@ -204,27 +197,49 @@ pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
         failure: failure
             .map(|bytes| decode(&bytes, "the failure of a task"))
             .transpose()?,
+        target: target
+            .map(|bytes| decode(&bytes, "what runs a task"))
+            .transpose()?,
+        scheduled_in: row.get(12)?,
     })
 }
 
 /// A row to be added.
-struct NewTask {
-    task: TaskId,
-    kind: TaskRowKind,
-    due: Option<Timestamp>,
-    attempt: u32,
+pub(crate) struct NewTask<'a> {
+    pub(crate) task: TaskId,
+    pub(crate) kind: TaskRowKind,
+    pub(crate) due: Option<Timestamp>,
+    pub(crate) attempt: u32,
+    pub(crate) target: Option<&'a Target>,
+    /// The generation in which it was scheduled, where that is not the present one.
+    pub(crate) scheduled_in: Option<u32>,
 }
 
-fn insert(
+impl NewTask<'_> {
+    /// A first attempt that may begin at once.
+    pub(crate) fn new(task: TaskId, kind: TaskRowKind) -> Self {
+        Self {
+            task,
+            kind,
+            due: None,
+            attempt: 1,
+            target: None,
+            scheduled_in: None,
+        }
+    }
+}
+
+/// Adds the row of a task that `turn` asked for.
+pub(crate) fn insert(
     db: &Connection,
     key: InstanceKey,
     at: Position,
     turn: u32,
-    new: NewTask,
+    new: NewTask<'_>,
 ) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT INTO task (instance, task, kind, execution, generation, turn, due, attempt, deliveries)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)",
+        "INSERT INTO task (instance, task, kind, execution, generation, turn, due, attempt, deliveries, target, scheduled_in)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10)",
     )?
     .execute(params![
         key.0,
@@ -234,7 +249,9 @@ fn insert(
         at.generation,
         turn,
         new.due.map(|at| int(at.0)),
-        new.attempt
+        new.attempt,
+        new.target.map(encode).transpose()?,
+        new.scheduled_in.unwrap_or(at.generation),
     ])?;
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! What the store is given and gives back.
 
 use perennial_core::{
-    Digest, Envelope, Failure, Json, Message, Parent, Quarantine, Start, Status, Tags, TaskId,
-    TaskRef, Timestamp, Turn,
+    Digest, Envelope, Failure, Json, Message, Parent, Quarantine, Start, Status, Tags, Target,
+    TaskId, TaskRef, Timestamp, Turn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,8 +60,8 @@ pub(crate) struct TurnCommit {
     pub(crate) starts: Vec<NewInstance>,
     /// External events that move over to the next execution, in order.
     pub(crate) carried: Vec<Message>,
-    /// Whose child it is, where it is one.
-    pub(crate) parent: Option<(InstanceKey, Parent)>,
+    /// Whether it is a child, so that its parent is told of its end.
+    pub(crate) is_child: bool,
     /// Where the orchestration returned: the attempts that run now. Others that would be tried again have failed.
     pub(crate) running: Vec<TaskId>,
 }
@@ -73,6 +73,8 @@ pub(crate) struct Effects {
     pub(crate) woken: Vec<InstanceKey>,
     /// Instances that are gone.
     pub(crate) gone: Vec<InstanceKey>,
+    /// Instances that go on from elsewhere than where memory has them.
+    pub(crate) anew: Vec<InstanceKey>,
     /// The instances that ended by it without a turn of their own, by id.
     pub(crate) ended: Vec<String>,
     /// The instances whose status changed without a turn, by id.
@@ -96,11 +98,15 @@ pub(crate) struct TaskRow {
     pub(crate) kind: TaskRowKind,
     /// The turn that scheduled it.
     pub(crate) turn: u32,
+    /// The generation in which that was.
+    pub(crate) scheduled_in: u32,
     pub(crate) due: Option<Timestamp>,
     pub(crate) attempt: u32,
     pub(crate) first_started: Option<Timestamp>,
     pub(crate) deliveries: u32,
     pub(crate) failure: Option<Failure>,
+    /// What runs it, where that is no longer what its call says.
+    pub(crate) target: Option<Target>,
 }
 
 /// What a [`TaskRow`] is.

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::store::codec::encode;
 use crate::store::commit::{CreateOutcome, commit_turn};
 use crate::store::modules::NameTaken;
+use crate::store::rewind::{RestartCommit, RewindCommit, Rewound};
 use crate::store::types::{
     Effects, InstanceKey, NewInstance, NewModule, Repointed, Retry, TurnCommit,
 };
-use crate::store::{StoreError, commands, create, instances, modules, tasks};
+use crate::store::{StoreError, commands, create, instances, modules, rewind, tasks};
 
 /// One unit of work: kept or lost as a whole, together with others.
 pub(crate) struct Write {
@@ -45,6 +46,10 @@ pub(crate) enum Change {
     },
     /// Messages that mean nothing any more.
     Discard { key: InstanceKey, seqs: Vec<u64> },
+    /// Back to before a failure.
+    Rewind(Box<RewindCommit>),
+    /// The next execution of an instance that has ended.
+    Restart(Box<RestartCommit>),
     /// Another attempt of an activity.
     Retry(Retry),
     /// A module.
@@ -86,6 +91,10 @@ pub(crate) enum Verdict {
     NameTaken(NameTaken),
     /// A module was deployed.
     Deployed(Vec<Repointed>),
+    /// An instance was rewound.
+    Rewound(Rewound),
+    /// Nothing was done yet: these children, by id, must be rewound first.
+    RewindFirst(Vec<String>),
     /// It was refused before it came to the store: a kind that code can match on, and a message.
     Refused { kind: String, message: String },
 }
@@ -136,6 +145,8 @@ impl Write {
                 instances::discard(db, *key, seqs)?;
                 Verdict::Done
             }
+            Change::Rewind(commit) => rewind::rewind(db, commit, self.now, effects)?,
+            Change::Restart(commit) => rewind::restart(db, commit, self.now, effects)?,
             Change::Retry(retry) => done_if(tasks::retry(db, retry)?),
             Change::Deploy(new) => match modules::deploy(db, new, self.now)? {
                 Ok(repointed) => Verdict::Deployed(repointed),
@@ -174,7 +185,9 @@ impl Write {
             }
             Change::Answer(verdict) => verdict.clone(),
         };
-        if let Some(token) = &self.token {
+        if let Some(token) = &self.token
+            && !matches!(self.outcome.verdict, Verdict::RewindFirst(_))
+        {
             commands::answer(db, token, &encode(&self.outcome.verdict)?)?;
         }
         Ok(())

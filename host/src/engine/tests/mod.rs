@@ -9,6 +9,7 @@ mod modules;
 mod quarantine;
 mod random;
 mod requests;
+mod rewind;
 mod timers;
 mod turns;
 mod world;

@@ -74,6 +74,11 @@ pub(crate) struct Out {
 }
 
 impl Out {
+    /// Whether nothing was asked for yet.
+    pub(crate) fn is_first(&self) -> bool {
+        self.next_task == 0
+    }
+
     fn task(&mut self) -> TaskId {
         self.next_task += 1;
         TaskId(self.next_task - 1)

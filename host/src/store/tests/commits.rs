@@ -341,7 +341,8 @@ fn messages_for_instances_that_are_over_are_dropped() {
         messages: vec![event("1")],
     };
     assert_eq!(hub.write(post).unwrap().verdict, Verdict::Nothing);
-    assert_eq!((hub.inbox(2).len(), hub.inbox(99).len()), (0, 0));
+    // What had come in until the end is kept for whoever restarts it: here its start.
+    assert_eq!((hub.inbox(2).len(), hub.inbox(99).len()), (1, 0));
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit
         },
         starts: Vec::new(),
         carried: Vec::new(),
-        parent: row.parent_key.zip(row.parent),
+        is_child: row.parent_key.is_some(),
         running: Vec::new(),
     }
 }
@@ -248,7 +248,7 @@ fn first_turn(new: NewInstance) -> TurnCommit {
         },
         starts: Vec::new(),
         carried: Vec::new(),
-        parent: None,
+        is_child: false,
         running: Vec::new(),
     }
 }

@@ -1,0 +1,225 @@
+//! Going back to before a failure, and beginning again.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use perennial_core::DroppedKind;
+use serde::Serialize;
+
+use crate::client::{Client, Error, Result};
+use crate::engine::{Request, RestartRequest, RewindRequest};
+use crate::store::{self, Verdict};
+
+/// A rewind. Await it: it says what is done again and what is forgotten, once it is durable.
+#[derive(Clone, Debug)]
+#[must_use = "an instance is rewound when its rewind is awaited"]
+pub struct Rewind {
+    client: Client,
+    request: RewindRequest,
+}
+
+/// What a rewind did.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Rewound {
+    /// The activities that run again, with the same idempotency keys, in the order of their tasks.
+    pub activities: Vec<RearmedActivity>,
+    /// Children that had failed and were rewound first, deepest first.
+    pub rewound_children: Vec<String>,
+    /// Children that were gone, or ended from outside, and were started again.
+    pub restarted_children: Vec<String>,
+    /// What was asked for after the failure, and is forgotten. What it did in the world is not undone.
+    pub dropped: Vec<DroppedTask>,
+    /// Events that were cut off the history. They are archived.
+    pub cut_events: u64,
+}
+
+/// An activity that runs again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RearmedActivity {
+    /// Its task.
+    pub task: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// A task that a rewind forgets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DroppedTask {
+    /// The task, whose number is given again.
+    pub task: u32,
+    /// `activity`, `child` or `timer`.
+    pub kind: &'static str,
+    /// The activity or the child's orchestration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The child's instances, one for each try; those that still run are told to end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instance_ids: Vec<String>,
+    /// Whether it had ended well.
+    pub completed: bool,
+}
+
+/// A restart. Await it: it gives the id of the instance that begins, once it is durable.
+#[derive(Clone, Debug)]
+#[must_use = "an instance is restarted when its restart is awaited"]
+pub struct Restart {
+    client: Client,
+    id: String,
+    new_id: Option<String>,
+}
+
+impl Client {
+    /// Puts an instance that has failed back to before its failure, and lets it go on from there. Await what it returns.
+    ///
+    /// The history is cut where the failure came in. What is before stays and is not run again; tasks that failed run again with the newest
+    /// code of their activities; failed children are rewound first. External events, fired timers and results that came in after the cut
+    /// come in again. What was asked for after the cut is forgotten, and listed in the answer.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// let rewound = client.rewind("order-17").reason("the bank is back").await?;
+    /// for task in &rewound.dropped {
+    ///     println!("{} {:?} is forgotten", task.kind, task.name);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rewind(&self, id: impl Into<String>) -> Rewind {
+        Rewind {
+            client: self.clone(),
+            request: RewindRequest {
+                id: id.into(),
+                reason: None,
+                module: None,
+            },
+        }
+    }
+
+    /// Runs an instance again from its beginning: the same orchestration in its newest deployed version, with the same input and labels,
+    /// and nobody's child. Await what it returns.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// client.restart("order-17").await?;
+    /// let copy = client.restart("order-17").with_new_id().await?;
+    /// println!("{copy} does the same once more");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn restart(&self, id: impl Into<String>) -> Restart {
+        Restart {
+            client: self.clone(),
+            id: id.into(),
+            new_id: None,
+        }
+    }
+}
+
+impl Rewind {
+    /// Why, for those who look at it later.
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.request.reason = Some(reason.into());
+        self
+    }
+
+    /// Goes on with another module, by its name or its digest, of which at least 6 digits are given. Its orchestration must do what the
+    /// history says up to the cut: where it does not, the instance is quarantined.
+    pub fn module(mut self, name_or_digest: impl Into<String>) -> Self {
+        self.request.module = Some(name_or_digest.into());
+        self
+    }
+}
+
+impl IntoFuture for Rewind {
+    /// The error says with [`Error::is_not_found`] that there is no such instance, with [`Error::is_wrong_state`] that it has not failed,
+    /// with [`Error::is_invalid`] that the module is none that can go on with it.
+    type Output = Result<Rewound>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let id = self.request.id.clone();
+            let request = Request::Rewind(self.request);
+            match self.client.submit(&id, request).await? {
+                Verdict::Rewound(done) => Ok(done.into()),
+                other => Err(Error::unexpected(&other)),
+            }
+        })
+    }
+}
+
+impl Restart {
+    /// As another instance, with a new id. This one stays as it is, and need not have ended.
+    pub fn with_new_id(self) -> Self {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        self.with_id(id)
+    }
+
+    /// As another instance, with this id, which must not be in use.
+    pub fn with_id(mut self, id: impl Into<String>) -> Self {
+        self.new_id = Some(id.into());
+        self
+    }
+}
+
+impl IntoFuture for Restart {
+    /// The id of what begins. The error says with [`Error::is_not_found`] that there is no such instance, with [`Error::is_wrong_state`]
+    /// that it has not ended, with [`Error::is_already_exists`] that the new id is in use, with [`Error::is_unknown_orchestration`] that
+    /// no module defines its orchestration any more.
+    type Output = Result<String>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Self { client, id, new_id } = self;
+            let begins = new_id.clone().unwrap_or_else(|| id.clone());
+            let request = Request::Restart(RestartRequest {
+                id: id.clone(),
+                new_id,
+            });
+            match client.submit(&id, request).await {
+                // It is about the id that is in use.
+                Err(error) if error.is_already_exists() => Err(error.about(&begins)),
+                done => done.map(|_| begins),
+            }
+        })
+    }
+}
+
+impl From<store::Rewound> for Rewound {
+    fn from(done: store::Rewound) -> Self {
+        let activities = done.activities.into_iter().map(|(task, name)| {
+            let task = task.0;
+            RearmedActivity { task, name }
+        });
+        Self {
+            activities: activities.collect(),
+            rewound_children: done.rewound,
+            restarted_children: done.started,
+            dropped: done.dropped.into_iter().map(DroppedTask::from).collect(),
+            cut_events: done.cut_events,
+        }
+    }
+}
+
+impl From<perennial_core::DroppedTask> for DroppedTask {
+    fn from(dropped: perennial_core::DroppedTask) -> Self {
+        let (kind, name, instance_ids) = match dropped.kind {
+            DroppedKind::Activity { name } => ("activity", Some(name), Vec::new()),
+            DroppedKind::Child { name, instance_ids } => ("child", Some(name), instance_ids),
+            DroppedKind::Timer => ("timer", None, Vec::new()),
+        };
+        Self {
+            task: dropped.task.0,
+            kind,
+            name,
+            instance_ids,
+            completed: dropped.completed,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Working out a rewind: read the history, cut it, and say what becomes of each task. The store does it, if nothing has moved
+//! meanwhile.
+
+use perennial_core::{
+    ChildTask, Command, CutFinder, Digest, Failure, Message, Names, Parent, Resolved, Rewind,
+    Rewinder, Start, Target, TaskRef, Turn,
+};
+
+use crate::engine::load::find_start;
+use crate::engine::request::{Preparation, RewindRequest, refused};
+use crate::engine::steps::{Owner, TRIES_MAX, answer, look_up};
+use crate::engine::turn::{ChildStart, child_start};
+use crate::store::{
+    Change, InstanceRow, NewInstance, Reader, RewindCommit, Rewound, StoreError, Verdict,
+};
+
+/// Turns read at once.
+const TURNS_PAGE: u32 = 512;
+
+/// Messages read at once.
+const INBOX_PAGE: u32 = 1_000;
+
+/// Puts an instance back to before its failure, its failed children first.
+pub(crate) fn rewind(
+    owner: &impl Owner,
+    request: &RewindRequest,
+    token: Option<String>,
+) -> Result<Verdict, StoreError> {
+    // Children that were rewound for it, and those of them, deepest first.
+    let (mut own, mut all) = (Vec::new(), Vec::new());
+    for _ in 0..TRIES_MAX {
+        let row = match look_up(owner, &request.id, Command::Rewind)? {
+            Ok(row) => row,
+            Err(verdict) => return answer(owner, verdict, token),
+        };
+        let module = match &request.module {
+            Some(module) => match module_for(owner.reader(), module, &row.name)? {
+                Ok(digest) => Some(digest),
+                Err(verdict) => return answer(owner, verdict, token),
+            },
+            None => None,
+        };
+        let write = |commit| owner.write(Change::Rewind(Box::new(commit)), token.clone());
+        match work_out(owner, row, request, module, own.clone()).and_then(write) {
+            Ok(Verdict::RewindFirst(children)) => {
+                for id in children {
+                    let child = RewindRequest {
+                        id: id.clone(),
+                        reason: request.reason.clone(),
+                        module: None,
+                    };
+                    // One that is no longer failed needs no rewind: the next look at it says how it stands.
+                    if let Verdict::Rewound(done) = rewind(owner, &child, None)? {
+                        all.extend(done.rewound);
+                        all.push(id.clone());
+                    }
+                    own.push(id);
+                }
+            }
+            Ok(Verdict::Rewound(done)) => {
+                return Ok(Verdict::Rewound(Rewound {
+                    rewound: all,
+                    ..done
+                }));
+            }
+            Err(StoreError::Conflict) => {}
+            done => return done,
+        }
+    }
+    let message = format!(
+        "instance {:?} was rewound by others at the same time; look at it and try again",
+        request.id
+    );
+    answer(owner, refused(refused::INVALID, message), token)
+}
+
+/// The module that an instance of an orchestration is to go on with.
+pub(crate) fn module_for(
+    reader: &Reader,
+    module: &str,
+    orchestration: &str,
+) -> Result<Result<Digest, Verdict>, StoreError> {
+    let invalid = |message| Ok(Err(refused(refused::INVALID, message)));
+    match reader.find_module(module)?[..] {
+        [] => invalid(format!(
+            "there is no module {module:?} in this task hub: give its name or its digest"
+        )),
+        [digest] if reader.defines(digest, orchestration)? => Ok(Ok(digest)),
+        [_] => invalid(format!(
+            "module {module:?} defines no orchestration {orchestration:?}"
+        )),
+        [..] => invalid(format!(
+            "several modules have a digest that begins with {module:?}: give more of it"
+        )),
+    }
+}
+
+fn work_out(
+    owner: &impl Owner,
+    row: InstanceRow,
+    request: &RewindRequest,
+    module: Option<Digest>,
+    rewound: Vec<String>,
+) -> Result<RewindCommit, StoreError> {
+    let reader = owner.reader();
+    let mut rewind = cut(reader, &row, owner.prepared(|with| with.now)?)?;
+    let start = match find_start(reader, &row)? {
+        Some(start) => Start {
+            module: module.or(row.module),
+            ..start
+        },
+        None => return Err(StoreError::Corrupt("its history has no start".to_owned())),
+    };
+    for message in &mut rewind.inbox {
+        if let Message::Start(again) = message {
+            again.module = start.module;
+        }
+    }
+    let (targets, starts) = owner.prepared(|with| {
+        let activities = rewind.activities.iter();
+        let targets = activities.map(|armed| newest(with, &start, &armed.name, &armed.target));
+        let children = rewind.children.iter();
+        let starts = children.map(|(task, child)| {
+            let task = TaskRef {
+                execution: row.execution,
+                generation: rewind.state.generation,
+                task: *task,
+            };
+            started_again(with, &row, &start, task, child)
+        });
+        (targets.collect(), starts.collect())
+    })?;
+    Ok(RewindCommit {
+        key: row.key,
+        expected: row.position(),
+        reason: request.reason.clone(),
+        module,
+        rewind,
+        targets,
+        starts,
+        rewound,
+        id: row.id,
+    })
+}
+
+/// Reads the history twice: to find where to cut it, and to cut it.
+fn cut(
+    reader: &Reader,
+    row: &InstanceRow,
+    now: perennial_core::Timestamp,
+) -> Result<Rewind, StoreError> {
+    let corrupt = |why: perennial_core::Corrupt| StoreError::Corrupt(why.to_string());
+    let mut finder = CutFinder::default();
+    each_turn(reader, row, |turn| {
+        finder.see(turn);
+        Ok(())
+    })?;
+    // It moved on between two reads, if it has no failure.
+    let cut = finder.cut().ok_or(StoreError::Conflict)?;
+    let mut rewinder = Rewinder::new(cut, row.generation + 1);
+    each_turn(reader, row, |turn| rewinder.see(turn).map_err(corrupt))?;
+    let mut unread = Vec::new();
+    let mut from = 0;
+    loop {
+        let page = reader.inbox(row.key, from, INBOX_PAGE)?;
+        from = page
+            .envelopes
+            .last()
+            .and_then(|e| e.seq)
+            .map_or(from, |seq| seq + 1);
+        unread.extend(page.envelopes.into_iter().map(|envelope| envelope.message));
+        if !page.more {
+            break;
+        }
+    }
+    rewinder.finish(unread, now).map_err(corrupt)
+}
+
+fn each_turn(
+    reader: &Reader,
+    row: &InstanceRow,
+    mut see: impl FnMut(&Turn) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut from = 0;
+    loop {
+        let turns = reader.turns(row.key, row.execution, from, TURNS_PAGE)?;
+        turns.iter().try_for_each(&mut see)?;
+        if turns.len() < TURNS_PAGE as usize {
+            return Ok(());
+        }
+        from += TURNS_PAGE;
+    }
+}
+
+/// What runs an activity that is armed again, where that is something else than what is recorded.
+fn newest(with: &Preparation<'_>, start: &Start, name: &str, recorded: &Target) -> Option<Target> {
+    let newest = match recorded {
+        // What was wrong with the call is wrong with it still.
+        Target::Oversized { .. } | Target::Invalid(_) => return None,
+        Target::Module(_) | Target::Native | Target::Unknown => {
+            match with.names.newest_activity(start.module, name) {
+                Resolved::Module(digest, _) => Target::Module(digest),
+                Resolved::Native => Target::Native,
+                Resolved::Unknown => return None,
+            }
+        }
+    };
+    (newest != *recorded).then_some(newest)
+}
+
+/// How a child that is gone is started again, or why it cannot be.
+fn started_again(
+    with: &Preparation<'_>,
+    row: &InstanceRow,
+    start: &Start,
+    task: TaskRef,
+    child: &ChildTask,
+) -> Result<NewInstance, Failure> {
+    let target = match &child.target {
+        wrong @ (Target::Oversized { .. } | Target::Invalid(_)) => wrong.clone(),
+        recorded @ (Target::Module(_) | Target::Native | Target::Unknown) => {
+            match with
+                .names
+                .orchestration(&child.name, child.version.as_deref())
+            {
+                Resolved::Module(digest, _) => Target::Module(digest),
+                Resolved::Native => Target::Native,
+                Resolved::Unknown => recorded.clone(),
+            }
+        }
+    };
+    if let Some(failure) = target.failure("orchestration", &child.name) {
+        return Err(failure);
+    }
+    let id = child.attempt_instance_id(child.attempt);
+    let parent = Parent {
+        instance_id: row.id.clone(),
+        name: row.name.clone(),
+        task,
+        attempt: child.attempt,
+    };
+    let new = ChildStart {
+        id: &id,
+        name: &child.name,
+        version: &child.version,
+        input: child.input.clone(),
+        tags: &child.tags,
+        target: &target,
+        parent: Some((row.key, parent)),
+    };
+    let made = child_start(new, start, with.now, (with.next_key)(), (with.fresh)());
+    made.ok_or_else(|| {
+        let message = format!(
+            "orchestration {:?} is nothing that can be a child",
+            child.name
+        );
+        Failure::permanent(perennial_core::kind::UNKNOWN_ORCHESTRATION, message)
+    })
+}

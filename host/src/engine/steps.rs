@@ -1,0 +1,153 @@
+//! Requests that take a look into the hub before they become a change, or more than one change: the same whoever carries them out, the
+//! owner's engine or a process that finds no owner.
+//!
+//! Each change is a transaction of its own, and a crash between two of them leaves a state from which the same request goes on.
+
+use perennial_core::{Command, Message, Rejection, Reuse, decide};
+
+use crate::engine::load::find_start;
+use crate::engine::request::{self, Preparation, Request, RestartRequest, StartRequest, refused};
+use crate::engine::rewind;
+use crate::store::{Change, InstanceRow, Reader, RestartCommit, StoreError, Verdict};
+
+/// How often a request is worked out anew where the instance moves meanwhile.
+pub(crate) const TRIES_MAX: u32 = 20;
+
+/// Whoever may change the hub.
+pub(crate) trait Owner {
+    /// What the hub says.
+    fn reader(&self) -> &Reader;
+
+    /// Makes a change, and follows up on it; blocks until it is durable. With a token it is the answer to the command of another process.
+    fn write(&self, change: Change, token: Option<String>) -> Result<Verdict, StoreError>;
+
+    /// What names mean, and what is needed to start something.
+    fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError>;
+}
+
+/// Whether a request is more than one change that can be worked out without looking into the hub.
+pub(crate) fn takes_steps(request: &Request) -> bool {
+    matches!(request, Request::Rewind(_) | Request::Restart(_))
+}
+
+/// Does what a request asks for; blocks until it is durable.
+pub(crate) fn carry_out(
+    owner: &impl Owner,
+    request: Request,
+    token: Option<String>,
+) -> Result<Verdict, StoreError> {
+    let done = match request {
+        Request::Rewind(request) => rewind::rewind(owner, &request, token.clone()),
+        Request::Restart(request) => restart(owner, &request, token.clone()),
+        other => {
+            let change = owner.prepared(|with| request::prepare(other, with))?;
+            return owner.write(change, token);
+        }
+    };
+    match done {
+        // Trying again reads the same: this is the answer.
+        Err(StoreError::Corrupt(why)) => {
+            let message = format!("the instance cannot be read: {why}");
+            answer(owner, refused(refused::CORRUPT, message), token)
+        }
+        done => done,
+    }
+}
+
+/// Answers without a change.
+pub(crate) fn answer(
+    owner: &impl Owner,
+    verdict: Verdict,
+    token: Option<String>,
+) -> Result<Verdict, StoreError> {
+    match token {
+        Some(token) => owner.write(Change::Answer(verdict), Some(token)),
+        None => Ok(verdict),
+    }
+}
+
+/// The instance with an id, if the command makes sense for it.
+pub(crate) fn look_up(
+    owner: &impl Owner,
+    id: &str,
+    command: Command,
+) -> Result<Result<InstanceRow, Verdict>, StoreError> {
+    if let Err(problem) = perennial_core::check_instance_id(id) {
+        return Ok(Err(refused(refused::INVALID, problem.to_string())));
+    }
+    let row = owner.reader().instance(id)?;
+    Ok(
+        match (decide(row.as_ref().map(|row| row.status), command), row) {
+            (Ok(_), Some(row)) => Ok(row),
+            (Ok(_), None) => Err(Verdict::Rejected(Rejection::NotFound)),
+            (Err(rejection), _) => Err(Verdict::Rejected(rejection)),
+        },
+    )
+}
+
+fn restart(
+    owner: &impl Owner,
+    request: &RestartRequest,
+    token: Option<String>,
+) -> Result<Verdict, StoreError> {
+    let command = match request.new_id {
+        Some(_) => Command::RestartAs,
+        None => Command::Restart,
+    };
+    for _ in 0..TRIES_MAX {
+        let row = match look_up(owner, &request.id, command)? {
+            Ok(row) => row,
+            Err(verdict) => return answer(owner, verdict, token),
+        };
+        let Some(before) = start_of(owner.reader(), &row)? else {
+            // It moved on between two reads, or its start is lost.
+            continue;
+        };
+        let start = StartRequest {
+            name: before.name,
+            version: None,
+            id: request.new_id.clone().unwrap_or_else(|| row.id.clone()),
+            input: before.input,
+            tags: before.tags,
+            reuse: Reuse::Never,
+            trace_parent: None,
+        };
+        let mut new = match owner.prepared(|with| request::prepare_start(start, with))? {
+            Ok(new) => new,
+            Err(verdict) => return answer(owner, verdict, token),
+        };
+        let change = match request.new_id {
+            Some(_) => Change::Start(new),
+            None => {
+                new.start.execution = row.execution + 1;
+                Change::Restart(Box::new(RestartCommit {
+                    key: row.key,
+                    expected: row.position(),
+                    new,
+                }))
+            }
+        };
+        match owner.write(change, token.clone()) {
+            Err(StoreError::Conflict) => {}
+            done => return done,
+        }
+    }
+    let message = format!("instance {:?} has no start that could be read", request.id);
+    answer(owner, refused(refused::CORRUPT, message), token)
+}
+
+/// How the current execution of an instance begins: in its history or, before that, in its inbox.
+fn start_of(
+    reader: &Reader,
+    row: &InstanceRow,
+) -> Result<Option<perennial_core::Start>, StoreError> {
+    if let Some(start) = find_start(reader, row)? {
+        return Ok(Some(start));
+    }
+    let page = reader.inbox(row.key, 0, 4)?;
+    let mut messages = page.envelopes.into_iter().map(|envelope| envelope.message);
+    Ok(messages.find_map(|message| match message {
+        Message::Start(start) => Some(*start),
+        _ => None,
+    }))
+}

@@ -1,0 +1,450 @@
+//! Going back to before a failure, and beginning again.
+
+use perennial_core::{
+    ArmedTimer, Command, Decision, DroppedKind, Failure, Json, Message, Parent, Rejection, Rewind,
+    Status, Target, TaskId, TaskRef, Timestamp, decide, kind,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use crate::store::codec::{decode, encode, int, uint};
+use crate::store::commit::{insert_turn, summary};
+use crate::store::instances::{self, deliver, status_of};
+use crate::store::tasks::NewTask;
+use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
+use crate::store::write::Verdict;
+use crate::store::{StoreError, create, tasks};
+
+/// A rewind, worked out from what the hub said a moment ago.
+#[derive(Debug)]
+pub(crate) struct RewindCommit {
+    pub(crate) key: InstanceKey,
+    pub(crate) id: String,
+    /// Where the instance stood when it was worked out: a failed one moves only by being rewound or replaced.
+    pub(crate) expected: Position,
+    pub(crate) reason: Option<String>,
+    /// The module that the execution goes on with.
+    pub(crate) module: Option<perennial_core::Digest>,
+    pub(crate) rewind: Rewind,
+    /// What runs each activity of the rewind now, in their order; `None` leaves what was recorded.
+    pub(crate) targets: Vec<Option<Target>>,
+    /// How each child of the rewind would be started again, in their order, or why it cannot be.
+    pub(crate) starts: Vec<Result<NewInstance, Failure>>,
+    /// Children that were rewound for this one already, by id.
+    pub(crate) rewound: Vec<String>,
+}
+
+/// What a rewind did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rewound {
+    /// The activities that run again.
+    pub(crate) activities: Vec<(TaskId, String)>,
+    /// Children that were rewound first, by id, deepest first.
+    pub(crate) rewound: Vec<String>,
+    /// Children that were started again, by id.
+    pub(crate) started: Vec<String>,
+    /// What is forgotten.
+    pub(crate) dropped: Vec<perennial_core::DroppedTask>,
+    /// Events that were cut off and archived.
+    pub(crate) cut_events: u64,
+}
+
+/// How a child stands whose outcome the parent awaits again.
+enum Standing {
+    /// It goes on, and will tell.
+    Live,
+    /// It ended well.
+    Completed(Option<Json>),
+    /// It failed.
+    Failed(Failure),
+    /// It was ended from outside, or is gone: it starts again.
+    Over(Option<InstanceKey>),
+    /// Its id belongs to another instance.
+    Foreign(Status),
+}
+
+/// Puts a failed instance back to before its failure, in one transaction. Answers with the children that must be rewound first, and
+/// changes nothing, where there are some.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if the instance is not where it was when the rewind was worked out.
+pub(crate) fn rewind(
+    db: &Connection,
+    commit: &RewindCommit,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Verdict, StoreError> {
+    let key = commit.key;
+    let mut row = db.prepare_cached(
+        "SELECT status, execution, generation, next_event FROM instance WHERE key = ?1",
+    )?;
+    let found: Option<(u8, u32, u32, i64)> = row
+        .query_row([key.0], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+        .optional()?;
+    let Some((status, execution, generation, next_event)) = found else {
+        return Err(StoreError::Conflict);
+    };
+    if let Err(rejection) = decide(Some(status_of(status)?), Command::Rewind) {
+        return Ok(Verdict::Rejected(rejection));
+    }
+    let position = Position {
+        execution,
+        generation,
+        next_event: uint(next_event),
+    };
+    if position != commit.expected {
+        return Err(StoreError::Conflict);
+    }
+    let mut standings = Vec::with_capacity(commit.rewind.children.len());
+    let mut first = Vec::new();
+    for (task, child) in &commit.rewind.children {
+        let id = child.attempt_instance_id(child.attempt);
+        let standing = standing(db, key, *task, &id)?;
+        if matches!(standing, Standing::Failed(_)) && !commit.rewound.contains(&id) {
+            first.push(id.clone());
+        }
+        standings.push((id, standing));
+    }
+    if !first.is_empty() {
+        return Ok(Verdict::RewindFirst(first));
+    }
+    archive(db, commit, now)?;
+    if let Some(turn) = &commit.rewind.carried {
+        insert_turn(db, key, execution, turn)?;
+    }
+    put_back(db, commit, now)?;
+    db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
+        .execute([key.0])?;
+    for message in &commit.rewind.inbox {
+        deliver(db, key, message)?;
+    }
+    arm(db, commit)?;
+    let started = settle_children(db, commit, standings, now, effects)?;
+    drop_children(db, commit, effects)?;
+    effects.anew.push(key);
+    effects.changed.push(commit.id.clone());
+    let activities = commit.rewind.activities.iter();
+    Ok(Verdict::Rewound(Rewound {
+        activities: activities
+            .map(|armed| (armed.task, armed.name.clone()))
+            .collect(),
+        rewound: commit.rewound.clone(),
+        started,
+        dropped: commit.rewind.dropped.clone(),
+        cut_events: commit.expected.next_event - events_before_the_cut(commit),
+    }))
+}
+
+fn events_before_the_cut(commit: &RewindCommit) -> u64 {
+    let carried = commit.rewind.carried.as_ref();
+    carried.map_or(commit.rewind.state.next_event, |turn| turn.first_event)
+}
+
+/// How a child of `parent` stands now.
+fn standing(
+    db: &Connection,
+    parent: InstanceKey,
+    task: TaskId,
+    id: &str,
+) -> Result<Standing, StoreError> {
+    type Found = (
+        i64,
+        u8,
+        Option<i64>,
+        Option<Vec<u8>>,
+        Option<String>,
+        Option<Vec<u8>>,
+    );
+    let mut query = db.prepare_cached(
+        "SELECT key, status, parent_key, parent, output, failure FROM instance WHERE id = ?1",
+    )?;
+    let found: Option<Found> = query
+        .query_row([id], |row| {
+            Ok((
+                row.get(0)?,
+                row.get(1)?,
+                row.get(2)?,
+                row.get(3)?,
+                row.get(4)?,
+                row.get(5)?,
+            ))
+        })
+        .optional()?;
+    let Some((key, status, parent_key, parent_of, output, failure)) = found else {
+        return Ok(Standing::Over(None));
+    };
+    let status = status_of(status)?;
+    let is_own = match parent_of {
+        Some(bytes) if parent_key == Some(parent.0) => {
+            decode::<Parent>(&bytes, "a parent")?.task.task == task
+        }
+        _ => false,
+    };
+    if !is_own {
+        return Ok(Standing::Foreign(status));
+    }
+    Ok(match status {
+        Status::Pending | Status::Running | Status::Suspended => Standing::Live,
+        Status::Completed => Standing::Completed(output.map(Json::from_text)),
+        Status::Failed => match failure {
+            Some(bytes) => Standing::Failed(decode(&bytes, "the failure of an instance")?),
+            None => Standing::Over(Some(InstanceKey(key))),
+        },
+        Status::Terminated => Standing::Over(Some(InstanceKey(key))),
+    })
+}
+
+/// Keeps what is cut off, and why it was.
+fn archive(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<(), StoreError> {
+    let (key, at, cut) = (commit.key.0, commit.expected, commit.rewind.cut);
+    db.prepare_cached(
+        "INSERT INTO rewind (instance, execution, generation, at, reason, cut) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![key, at.execution, at.generation, int(now.0), commit.reason, cut])?;
+    db.prepare_cached(
+        "INSERT INTO cut_turn (instance, execution, generation, number, first_event, at, answer, received, produced)
+             SELECT instance, execution, ?3, number, first_event, at, answer, received, produced FROM turn
+             WHERE instance = ?1 AND execution = ?2 AND number >= ?4",
+    )?
+    .execute(params![key, at.execution, at.generation, cut])?;
+    db.prepare_cached("DELETE FROM turn WHERE instance = ?1 AND execution = ?2 AND number >= ?3")?
+        .execute(params![key, at.execution, cut])?;
+    Ok(())
+}
+
+fn put_back(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<(), StoreError> {
+    let state = &commit.rewind.state;
+    let after = summary(state);
+    db.prepare_cached(
+        "UPDATE instance SET status = ?1, generation = ?2, next_event = ?3, turns = ?4, history_bytes = ?5, returned = 0, deliveries = 0,
+             updated_at = ?6, module = coalesce(?7, module), custom_status = ?8, output = NULL, failure = NULL, waiting = NULL,
+             quarantine = NULL
+         WHERE key = ?9",
+    )?
+    .execute(params![
+        instances::status_number(Status::Running),
+        state.generation,
+        int(state.next_event),
+        state.turns,
+        int(state.history_bytes),
+        int(now.0),
+        commit.module.map(|digest| digest.0),
+        after.custom_status.as_ref().map(Json::as_str),
+        commit.key.0,
+    ])?;
+    Ok(())
+}
+
+/// Adds the rows of what the engine must act on.
+fn arm(db: &Connection, commit: &RewindCommit) -> Result<(), StoreError> {
+    let at = Position {
+        generation: commit.rewind.state.generation,
+        ..commit.expected
+    };
+    for (armed, target) in commit.rewind.activities.iter().zip(&commit.targets) {
+        let new = NewTask {
+            target: target.as_ref(),
+            scheduled_in: Some(written_in(db, commit, armed.turn)?),
+            ..NewTask::new(armed.task, TaskRowKind::Activity)
+        };
+        tasks::insert(db, commit.key, at, armed.turn, new)?;
+    }
+    for ArmedTimer {
+        task,
+        turn,
+        due,
+        attempt,
+    } in &commit.rewind.timers
+    {
+        let kind = match attempt {
+            Some(_) => TaskRowKind::ChildRetry,
+            None => TaskRowKind::Timer,
+        };
+        let new = NewTask {
+            due: Some(*due),
+            attempt: attempt.unwrap_or(1),
+            ..NewTask::new(*task, kind)
+        };
+        tasks::insert(db, commit.key, at, *turn, new)?;
+    }
+    Ok(())
+}
+
+/// The generation in which a turn that is kept was written: that after the last rewind that cut at or before it.
+fn written_in(db: &Connection, commit: &RewindCommit, turn: u32) -> Result<u32, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT coalesce(max(generation) + 1, 0) FROM rewind WHERE instance = ?1 AND execution = ?2 AND cut <= ?3",
+    )?;
+    let of = params![commit.key.0, commit.expected.execution, turn];
+    Ok(query.query_row(of, |row| row.get(0))?)
+}
+
+/// Sees to it that each child whose outcome is awaited will tell it, or tells it now. Those that were started again.
+fn settle_children(
+    db: &Connection,
+    commit: &RewindCommit,
+    standings: Vec<(String, Standing)>,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Vec<String>, StoreError> {
+    let mut started = Vec::new();
+    let children = commit.rewind.children.iter().zip(&commit.starts);
+    for (((task, child), start), (id, standing)) in children.zip(standings) {
+        let task = TaskRef {
+            execution: commit.expected.execution,
+            generation: commit.rewind.state.generation,
+            task: *task,
+        };
+        let outcome = match (standing, start) {
+            (Standing::Live, _) => {
+                repoint(db, &id, task)?;
+                continue;
+            }
+            (Standing::Over(old), Ok(new)) => {
+                if let Some(old) = old {
+                    create::forget(db, old, effects)?;
+                }
+                create::insert_pending(db, new, now)?;
+                effects.woken.push(new.key);
+                started.push(id);
+                continue;
+            }
+            (Standing::Over(_), Err(failure)) => Err(failure.clone()),
+            (Standing::Failed(failure), _) => Err(failure),
+            (Standing::Completed(output), _) => Ok(output),
+            (Standing::Foreign(status), _) => Err(Failure::permanent(
+                kind::INSTANCE_EXISTS,
+                format!("instance {id:?} exists already and is {status}"),
+            )),
+        };
+        let message = Message::ChildEnded {
+            task,
+            attempt: child.attempt,
+            outcome,
+        };
+        deliver(db, commit.key, &message)?;
+    }
+    Ok(started)
+}
+
+/// A child that goes on tells its end to the task as it is called now.
+fn repoint(db: &Connection, id: &str, task: TaskRef) -> Result<(), StoreError> {
+    let mut query = db.prepare_cached("SELECT parent FROM instance WHERE id = ?1")?;
+    let parent: Vec<u8> = query.query_row([id], |row| row.get(0))?;
+    let parent = Parent {
+        task,
+        ..decode(&parent, "a parent")?
+    };
+    db.prepare_cached("UPDATE instance SET parent = ?1 WHERE id = ?2")?
+        .execute(params![encode(&parent)?, id])?;
+    Ok(())
+}
+
+/// Children that were asked for after the cut belong to nobody now: they are told to end, tell nobody, and leave their ids to those that
+/// are asked for anew.
+fn drop_children(
+    db: &Connection,
+    commit: &RewindCommit,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let ids = commit
+        .rewind
+        .dropped
+        .iter()
+        .flat_map(|dropped| match &dropped.kind {
+            DroppedKind::Child { instance_ids, .. } => instance_ids.as_slice(),
+            DroppedKind::Activity { .. } | DroppedKind::Timer => &[],
+        });
+    for id in ids {
+        let mut orphan = db.prepare_cached(
+            "UPDATE instance SET parent_key = NULL WHERE id = ?1 AND parent_key = ?2 RETURNING key, status",
+        )?;
+        let found: Option<(i64, u8)> = orphan
+            .query_row(params![id, commit.key.0], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        let Some((key, status)) = found else { continue };
+        if status_of(status)?.is_end() {
+            continue;
+        }
+        let reason = format!("{:?} was rewound to before it called this", commit.id);
+        let message = Message::Terminate {
+            reason: Some(reason),
+        };
+        deliver(db, InstanceKey(key), &message)?;
+        effects.woken.push(InstanceKey(key));
+    }
+    Ok(())
+}
+
+/// Whether an instance is what a rewound parent left behind, so that its id is free for the same parent.
+pub(crate) fn is_left_behind(db: &Connection, id: &str, parent: &str) -> Result<bool, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM instance WHERE id = ?1 AND parent_id = ?2 AND parent_key IS NULL)",
+    )?;
+    Ok(query.query_row([id, parent], |row| row.get(0))?)
+}
+
+/// An instance that begins again as its next execution.
+#[derive(Debug)]
+pub(crate) struct RestartCommit {
+    pub(crate) key: InstanceKey,
+    /// Where it stood when the start was worked out.
+    pub(crate) expected: Position,
+    pub(crate) new: NewInstance,
+}
+
+/// Begins the next execution of an instance that has ended.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if the instance is not where it was.
+pub(crate) fn restart(
+    db: &Connection,
+    commit: &RestartCommit,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Verdict, StoreError> {
+    let RestartCommit { key, expected, new } = commit;
+    let start = &new.start;
+    let found = instances::find(db, &start.instance_id)?.filter(|(found, _)| found == key);
+    match decide(found.map(|(_, status)| status), Command::Restart) {
+        Ok(Decision::NextExecution) => {}
+        Ok(_) | Err(Rejection::NotFound) => return Err(StoreError::Conflict),
+        Err(rejection) => return Ok(Verdict::Rejected(rejection)),
+    }
+    let changed = db
+        .prepare_cached(
+            "UPDATE instance SET status = 0, execution = ?1, execution_id = ?2, version = ?3, module = ?4, generation = 0, next_event = 0,
+                 turns = 0, history_bytes = 0, returned = 0, deliveries = 0, created_at = ?5, started_at = NULL, updated_at = ?5,
+                 scheduled_for = NULL, parent_id = NULL, parent_key = NULL, parent = NULL, custom_status = NULL, output = NULL,
+                 failure = NULL, waiting = NULL, quarantine = NULL
+             WHERE key = ?6 AND execution = ?7 AND generation = ?8 AND next_event = ?9",
+        )?
+        .execute(params![
+            start.execution,
+            start.execution_id,
+            start.version,
+            start.module.map(|digest| digest.0),
+            int(now.0),
+            key.0,
+            expected.execution,
+            expected.generation,
+            int(expected.next_event),
+        ])?;
+    if changed != 1 {
+        return Err(StoreError::Conflict);
+    }
+    tasks::delete_all(db, *key)?;
+    db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
+        .execute([key.0])?;
+    deliver(db, *key, &Message::Start(start.clone()))?;
+    db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?
+        .execute(params![key.0, expected.execution])?;
+    effects.garbage = true;
+    effects.anew.push(*key);
+    effects.changed.push(start.instance_id.clone());
+    Ok(Verdict::Done)
+}
