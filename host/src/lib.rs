@@ -28,8 +28,8 @@ pub mod wasm;
 
 pub use client::{
     Client, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask, Error, HistoryEvent,
-    HttpManagementPayload, InstanceStatus, List, Module, ModuleInfo, Page, RearmedActivity, Restart,
-    Result, Rewind, Rewound, Start, StatusQuery, Wait, Waited, parse_json,
+    HttpManagementPayload, InstanceStatus, List, Module, ModuleInfo, Page, RearmedActivity,
+    Restart, Result, Rewind, Rewound, Start, StatusQuery, Wait, Waited, parse_json,
 };
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
 pub use engine::executor;

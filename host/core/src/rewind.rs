@@ -189,7 +189,26 @@ impl Rewinder {
                 Event::InstanceStarted { instance_id, .. } => {
                     self.started.insert(instance_id.clone());
                 }
-                _ => {}
+                Event::TurnStarted { .. }
+                | Event::ActivityCompleted { .. }
+                | Event::ActivityFailed { .. }
+                | Event::ChildCompleted { .. }
+                | Event::ChildFailed { .. }
+                | Event::TimerFired { .. }
+                | Event::ExternalEventRaised { .. }
+                | Event::TaskCanceled { .. }
+                | Event::EventSent { .. }
+                | Event::CustomStatusSet { .. }
+                | Event::ExecutionReturned { .. }
+                | Event::ExecutionCompleted { .. }
+                | Event::ExecutionFailed { .. }
+                | Event::ExecutionTerminated { .. }
+                | Event::ContinuedAsNew { .. }
+                | Event::ExecutionSuspended { .. }
+                | Event::ExecutionResumed { .. }
+                | Event::InstanceStartSkipped { .. }
+                | Event::ChildRetryScheduled { .. }
+                | Event::ChildRetried { .. } => {}
             }
         }
         self.state.turns += 1;
@@ -245,7 +264,26 @@ impl Rewinder {
                 _ if self.state.tasks.contains_key(task) => self.carried.push(event.clone()),
                 _ => {}
             },
-            _ => {}
+            // What failed is armed again, what was asked for is dropped, and commands have had their time.
+            Event::ActivityFailed { .. }
+            | Event::ChildFailed { .. }
+            | Event::ChildRetryScheduled { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::TurnStarted { .. }
+            | Event::ActivityScheduled { .. }
+            | Event::ChildScheduled { .. }
+            | Event::TimerSet { .. }
+            | Event::TaskCanceled { .. }
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionReturned { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ContinuedAsNew { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. } => {}
         }
     }
 
@@ -281,7 +319,28 @@ impl Rewinder {
                 (*task, kind)
             }
             Event::TimerSet { task, .. } => (*task, DroppedKind::Timer),
-            _ => return,
+            Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ActivityCompleted { .. }
+            | Event::ActivityFailed { .. }
+            | Event::ChildCompleted { .. }
+            | Event::ChildFailed { .. }
+            | Event::TimerFired { .. }
+            | Event::ExternalEventRaised { .. }
+            | Event::TaskCanceled { .. }
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionReturned { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ContinuedAsNew { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::ChildRetryScheduled { .. }
+            | Event::ChildRetried { .. } => return,
         };
         let completed = false;
         let dropped = DroppedTask {

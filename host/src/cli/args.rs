@@ -9,6 +9,7 @@ use perennial::{DirGrant, Timestamp};
 use crate::cli::payload::Source;
 use crate::cli::value::{self, EnvGrant, Limit, StatusFilter};
 
+pub(crate) mod again;
 mod durable;
 mod help;
 
@@ -96,6 +97,12 @@ pub(crate) enum Command {
     /// Let a suspended instance go on
     #[command(after_help = help::RESUME)]
     Resume(Resume),
+    /// Put a failed instance back to before its failure, and let it go on
+    #[command(after_help = again::REWIND)]
+    Rewind(again::Rewind),
+    /// Run an instance again from its beginning
+    #[command(after_help = again::RESTART)]
+    Restart(again::Restart),
     /// What `func durable` does, with its words: start-new, get-runtime-status, ...
     #[command(after_help = help::DURABLE)]
     #[command(

@@ -1,6 +1,7 @@
 //! The commands, one file each or a few that belong together.
 
-pub(super) mod change;
+pub(super) mod again;
+pub(crate) mod change;
 mod deploy;
 mod history;
 mod list;
@@ -35,6 +36,8 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Terminate(args) => change::terminate(args, session).await,
         Command::Suspend(args) => change::suspend(args, session).await,
         Command::Resume(args) => change::resume(args, session).await,
+        Command::Rewind(args) => again::rewind(args, session).await,
+        Command::Restart(args) => again::restart(args, session).await,
         Command::Durable(verb) => crate::cli::durable::durable(verb, session).await,
     }
 }

@@ -1,0 +1,48 @@
+//! What `rewind` and `restart` understand.
+
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct Rewind {
+    /// Id of the instance, which must have failed
+    pub(crate) id: String,
+    /// Why, for those who look at it later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Go on with this module instead of the one that it started on
+    #[arg(long, value_name = "NAME|DIGEST")]
+    pub(crate) module: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    /// Id of the instance
+    pub(crate) id: String,
+    /// As another instance, with a new id or with this one; the first stays as it is
+    #[arg(long, value_name = "ID", num_args = 0..=1)]
+    pub(crate) new_id: Option<Option<String>>,
+}
+
+pub(super) const REWIND: &str = "\
+The history is cut where the failure came in. What is before stays, and is not run again; what failed runs again, \
+activities with their newest code, failed children first. Events, timers and results that came in later come in \
+again. What was asked for after the failure is forgotten, and listed: what it did in the world is not undone.
+
+Examples:
+  perennial rewind order-17 --reason 'the bank is back'
+  perennial rewind order-17 --module shipping
+
+JSON: {instanceId, command: rewind, hosted, activities: [{task, name}], rewoundChildren, restartedChildren, \
+dropped: [{task, kind, name, instanceIds, completed}], cutEvents}";
+
+pub(super) const RESTART: &str = "\
+The same orchestration in its newest deployed version, with the same input and labels, and nobody's child. Under \
+the same id it is the next execution of an instance that has ended; under a new one the first may still live.
+
+Examples:
+  perennial restart order-17
+  perennial restart order-17 --new-id
+  perennial restart order-17 --new-id order-17-again
+
+Stdout: the id of what begins.
+JSON: {instanceId, command: restart, hosted}";

@@ -1,0 +1,106 @@
+//! `perennial rewind` and `perennial restart`.
+
+use perennial::{DroppedTask, Rewound};
+use serde::Serialize;
+
+use crate::cli::args::again::{Restart, Rewind};
+use crate::cli::error::Exit;
+use crate::cli::output::Output;
+use crate::cli::session::Session;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RewoundJson<'a> {
+    instance_id: &'a str,
+    command: &'a str,
+    hosted: bool,
+    #[serde(flatten)]
+    rewound: &'a Rewound,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RestartedJson<'a> {
+    instance_id: &'a str,
+    command: &'a str,
+    hosted: bool,
+}
+
+pub(super) async fn rewind(args: Rewind, session: &Session) -> anyhow::Result<Exit> {
+    let client = session.client()?;
+    let mut rewind = client.rewind(&args.id);
+    if let Some(reason) = args.reason {
+        rewind = rewind.reason(reason);
+    }
+    if let Some(module) = args.module {
+        rewind = rewind.module(module);
+    }
+    let rewound = rewind.await?;
+    let output = session.output();
+    tell(&args.id, &rewound, output);
+    let hosted = session.warn_if_unhosted(&client, "nothing runs again");
+    if output.is_json() {
+        output.json(&RewoundJson {
+            instance_id: &args.id,
+            command: "rewind",
+            hosted,
+            rewound: &rewound,
+        })?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// What a rewind did, for people.
+fn tell(id: &str, rewound: &Rewound, output: &Output) {
+    let events = match rewound.cut_events {
+        1 => "1 event is".to_owned(),
+        count => format!("{count} events are"),
+    };
+    output.note(&format!("rewound {id}: {events} cut off"));
+    for activity in &rewound.activities {
+        let (name, task) = (&activity.name, activity.task);
+        output.note(&format!("  runs again: activity {name:?} (task {task})"));
+    }
+    for child in &rewound.rewound_children {
+        output.note(&format!("  rewound first: child {child}"));
+    }
+    for child in &rewound.restarted_children {
+        output.note(&format!("  started again: child {child}"));
+    }
+    for dropped in &rewound.dropped {
+        output.note(&format!("  forgotten: {}", of(dropped)));
+    }
+}
+
+fn of(dropped: &DroppedTask) -> String {
+    let name = dropped.name.as_ref();
+    let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
+    let how = if dropped.completed {
+        ", which had completed"
+    } else {
+        ""
+    };
+    format!("{}{name} (task {}){how}", dropped.kind, dropped.task)
+}
+
+pub(super) async fn restart(args: Restart, session: &Session) -> anyhow::Result<Exit> {
+    let client = session.client()?;
+    let restart = client.restart(&args.id);
+    let id = match args.new_id {
+        None => restart.await?,
+        Some(None) => restart.with_new_id().await?,
+        Some(Some(id)) => restart.with_id(id).await?,
+    };
+    let hosted = session.warn_if_unhosted(&client, "the instance waits");
+    let output = session.output();
+    if output.is_json() {
+        output.json(&RestartedJson {
+            instance_id: &id,
+            command: "restart",
+            hosted,
+        })?;
+    } else {
+        output.line(&id)?;
+    }
+    Ok(Exit::Ok)
+}
