@@ -27,7 +27,7 @@ mod store;
 pub mod wasm;
 
 pub use client::{
-    Client, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask, Error, HistoryEvent,
+    Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask, Error, HistoryEvent,
     HttpManagementPayload, InstanceStatus, List, Module, ModuleInfo, Page, RearmedActivity,
     Restart, Result, Rewind, Rewound, Start, StatusQuery, Wait, Waited, parse_json,
 };

@@ -646,3 +646,30 @@ fn every_command_has_examples() {
         );
     }
 }
+
+#[test]
+fn a_hub_is_copied_and_the_copy_becomes_a_hub() {
+    let cli = Cli::new();
+    cli.ok(&["run", &hello(), "--id", "h1", "-q"]);
+    let file = cli.dir.path().join("copy.db");
+    let file = file.to_str().unwrap();
+    let said = cli.see(&["backup", file]);
+    assert!(
+        said.contains(r#"is a backup of task hub "default""#),
+        "{said}"
+    );
+    let said = cli.see(&["backup", file]);
+    assert!(
+        said.contains("it is there already; name another file")
+            && said.contains("exit code Some(1)"),
+        "{said}"
+    );
+    cli.ok(&["--task-hub", "two", "restore", file]);
+    let said = cli.see(&["--task-hub", "two", "status", "h1", "--json"]);
+    assert!(said.contains("Hello Tokyo!"), "{said}");
+    let said = cli.see(&["--task-hub", "three", "restore", "no-such.db"]);
+    assert!(
+        said.contains("could not read the backup no-such.db"),
+        "{said}"
+    );
+}

@@ -103,6 +103,12 @@ pub(crate) enum Command {
     /// Run an instance again from its beginning
     #[command(after_help = again::RESTART)]
     Restart(again::Restart),
+    /// Copy the task hub to a file, while it runs
+    #[command(after_help = help::BACKUP)]
+    Backup(Backup),
+    /// Make a task hub of a backup
+    #[command(after_help = help::RESTORE)]
+    Restore(Restore),
     /// What `func durable` does, with its words: start-new, get-runtime-status, ...
     #[command(after_help = help::DURABLE)]
     #[command(
@@ -338,4 +344,18 @@ impl Limit {
     pub(crate) fn duration(self) -> Duration {
         self.0.unwrap_or(Duration::MAX)
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Where to: a file that does not exist yet
+    #[arg(value_name = "FILE.db")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// A file that `perennial backup` made
+    #[arg(value_name = "FILE.db")]
+    pub(crate) file: PathBuf,
 }

@@ -100,6 +100,39 @@ impl Drop for Progress {
     }
 }
 
+/// Shows how much of a known amount is done, on a terminal, until it is dropped.
+pub(crate) struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    /// `what` is the participle of what goes on, such as `copying`.
+    pub(crate) fn new(output: &Output, what: &str) -> Self {
+        if output.is_quiet() || !io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} % {eta:>4}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(what.to_owned());
+        Self(Some(bar))
+    }
+
+    /// So much is done.
+    pub(crate) fn show(&self, done: u64, total: u64) {
+        if let Self(Some(bar)) = self {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Self(Some(bar)) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 fn bar(first: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}");

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,11 @@ impl FileBackend {
             path,
             reader: Mutex::default(),
         }
+    }
+
+    /// The hub's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether some process owns the hub.

@@ -4,6 +4,7 @@
 //! or, where nobody owns the hub, is applied by the client itself. Callers see no difference, but that nothing runs without a host.
 
 mod again;
+mod backup;
 mod error;
 mod file;
 mod history;
@@ -25,6 +26,7 @@ use crate::engine::{Engine, Request};
 use crate::store::{Reader, StoreError, Verdict};
 
 pub use again::{DroppedTask, RearmedActivity, Restart, Rewind, Rewound};
+pub use backup::CopyProgress;
 pub use error::{Error, Result};
 pub use history::HistoryEvent;
 pub(crate) use history::rfc3339;

@@ -4,6 +4,7 @@
 //! not at all; only the owner writes, through one [`Writer`]; anyone may read. SQL stands only here, and it stores what the core decided:
 //! no rule about statuses or histories is made in it.
 
+mod backup;
 mod codec;
 mod commands;
 mod commit;
@@ -22,6 +23,7 @@ mod types;
 mod write;
 mod writer;
 
+pub(crate) use backup::{backup, restore};
 pub(crate) use codec::{decode, encode};
 pub(crate) use commit::summary;
 pub(crate) use error::StoreError;

@@ -78,14 +78,19 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
     {
-        // The file's name must survive a power loss as surely as its contents do.
-        let sync = std::fs::File::open(parent).and_then(|dir| dir.sync_all());
-        sync.map_err(StoreError::file("could not sync", parent))?;
+        sync_dir(parent)?;
     }
     Ok(())
 }
 
-fn remove(file: &Path) -> Result<(), StoreError> {
+/// Makes the names in a directory survive a power loss as surely as the contents of its files do.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    let sync = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
+    sync.map_err(StoreError::file("could not sync", dir))
+}
+
+/// Removes a file that may be there.
+pub(crate) fn remove(file: &Path) -> Result<(), StoreError> {
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(StoreError::file("could not remove", file)(error))

@@ -184,3 +184,23 @@ Examples:
 
 JSON: what get-runtime-status, get-history and get-instances print is JSON in any case; with --json, the others \
 print what start, raise-event and so on do.";
+
+pub(super) const BACKUP: &str = "\
+The file is the hub as it was at one moment: instances, histories, modules and what they are granted. It appears \
+under its name when it is complete and synced.
+
+Examples:
+  perennial backup monday.db
+  perennial --task-hub orders backup /backups/orders-$(date +%F).db
+
+JSON: {taskHub, file, bytes}";
+
+pub(super) const RESTORE: &str = "\
+The task hub named by --task-hub must not exist yet. Once a host runs it, its instances go on from where the \
+backup was made; activities whose results came later run again, with the same idempotency keys.
+
+Examples:
+  perennial --task-hub monday restore monday.db
+  perennial --data-dir /var/lib/perennial restore /backups/default.db
+
+JSON: {taskHub, file, bytes}";

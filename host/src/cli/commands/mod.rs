@@ -1,6 +1,7 @@
 //! The commands, one file each or a few that belong together.
 
 pub(super) mod again;
+mod backup;
 pub(crate) mod change;
 mod deploy;
 mod history;
@@ -38,6 +39,8 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Resume(args) => change::resume(args, session).await,
         Command::Rewind(args) => again::rewind(args, session).await,
         Command::Restart(args) => again::restart(args, session).await,
+        Command::Backup(args) => backup::backup(args, session).await,
+        Command::Restore(args) => backup::restore(args, session).await,
         Command::Durable(verb) => crate::cli::durable::durable(verb, session).await,
     }
 }

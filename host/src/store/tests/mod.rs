@@ -1,5 +1,6 @@
 //! The store on files of its own.
 
+mod backups;
 mod commits;
 mod files;
 mod formats;
