@@ -30,6 +30,10 @@ pub use client::{
     Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask, Error, HistoryEvent,
     HttpManagementPayload, InstanceStatus, List, Module, ModuleInfo, Page, RearmedActivity,
     Restart, Result, Rewind, Rewound, Start, StatusQuery, Wait, Waited, parse_json,
+    Client, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask, Error, HistoryEvent,
+    HttpManagementPayload, InstanceCommand, InstanceStatus, List, Module, ModuleInfo, Page,
+    RearmedActivity, Restart, Result, Rewind, Rewound, Start, StatusQuery, Wait, Waited,
+    parse_json,
 };
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
 pub use engine::executor;

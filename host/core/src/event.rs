@@ -254,6 +254,13 @@ pub struct Start {
     pub scheduled_for: Option<Timestamp>,
 }
 
+impl Start {
+    /// Whether it may begin at this time.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.scheduled_for.is_none_or(|at| at <= now)
+    }
+}
+
 /// What runs a task that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {

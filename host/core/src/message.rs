@@ -70,6 +70,8 @@ pub enum Message {
     Suspend {
         /// Why.
         reason: Option<String>,
+        /// Whether it is meant for what is below the instance too.
+        recursive: bool,
     },
     /// Go on.
     Resume {
@@ -77,11 +79,15 @@ pub enum Message {
         reason: Option<String>,
         /// The module to go on with, where a quarantined execution is to leave its own.
         module: Option<Digest>,
+        /// Whether it is meant for what is below the instance too.
+        recursive: bool,
     },
     /// End.
     Terminate {
         /// Why.
         reason: Option<String>,
+        /// Whether it is meant for what is below the instance too.
+        recursive: bool,
     },
 }
 
@@ -92,6 +98,22 @@ impl Message {
             self,
             Self::Suspend { .. } | Self::Resume { .. } | Self::Terminate { .. }
         )
+    }
+
+    /// Whether it is a command that is meant for the children of the instance too.
+    pub fn is_recursive(&self) -> bool {
+        match self {
+            Self::Suspend { recursive, .. }
+            | Self::Resume { recursive, .. }
+            | Self::Terminate { recursive, .. } => *recursive,
+            Self::Start(_)
+            | Self::ExternalEvent { .. }
+            | Self::ActivityEnded { .. }
+            | Self::ChildEnded { .. }
+            | Self::TimerFired { .. }
+            | Self::ChildDue { .. }
+            | Self::StartSkipped { .. } => false,
+        }
     }
 
     /// Bytes that it adds to a turn, roughly.

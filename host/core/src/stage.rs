@@ -93,13 +93,13 @@ impl Stage<'_> {
                     instance_id,
                     reason,
                 },
-                Message::Suspend { reason } if self.can_suspend() => {
+                Message::Suspend { reason, .. } if self.can_suspend() => {
                     Event::ExecutionSuspended { reason }
                 }
                 Message::Resume { reason, .. } if self.state.suspended => {
                     Event::ExecutionResumed { reason }
                 }
-                Message::Terminate { reason } => Event::ExecutionTerminated { reason },
+                Message::Terminate { reason, .. } => Event::ExecutionTerminated { reason },
                 Message::Start(_)
                 | Message::ExternalEvent { .. }
                 | Message::ActivityEnded { .. }

@@ -92,9 +92,9 @@ pub struct Batch {
 /// Takes the messages of the next turn out of `mail`, which is in order of arrival.
 ///
 /// Terminate comes before everything, even to a suspended instance; suspend and resume have a turn of their own; while suspended, and
-/// before the start is there, the rest waits in order; the start comes before what overtook it. An empty batch means that there is
-/// nothing to do now.
-pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>) -> Batch {
+/// before the start is there and its time has come, the rest waits in order; the start comes before what overtook it. An empty batch
+/// means that there is nothing to do now.
+pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) -> Batch {
     let alone = |mail: &mut VecDeque<Envelope>, at: usize| Batch {
         envelopes: mail.remove(at).into_iter().collect(),
     };
@@ -108,7 +108,7 @@ pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>) -> Batch {
     let start = match state.phase {
         Phase::NotStarted => mail
             .iter()
-            .position(|e| matches!(e.message, Message::Start(_)))
+            .position(|e| matches!(&e.message, Message::Start(start) if start.is_due(now)))
             .filter(|start| command.is_none_or(|command| *start < command)),
         Phase::Running
         | Phase::Returned { .. }

@@ -212,9 +212,15 @@ pub(crate) struct Start {
     /// Which instance with this id may be replaced
     #[arg(long, value_enum, default_value_t = Reuse::Ended)]
     pub(crate) reuse: Reuse,
-    /// Wait until it has ended, and print its result on the line after the id
-    #[arg(long)]
-    pub(crate) wait: bool,
+    /// Begin at this time, such as `2026-01-31T12:00Z`; it is Pending until then
+    #[arg(long, value_name = "TIME", value_parser = value::time)]
+    pub(crate) at: Option<Timestamp>,
+    /// Begin after this long, such as `30s` or `1h30m`
+    #[arg(long, value_name = "DURATION", value_parser = value::duration, conflicts_with = "at")]
+    pub(crate) after: Option<Duration>,
+    /// Wait until it has ended, and print its result on the line after the id; or until its start
+    #[arg(long, value_enum, value_name = "FOR", num_args = 0..=1, require_equals = true, default_missing_value = "completion")]
+    pub(crate) wait: Option<WaitFor>,
     /// Give up waiting after this long; the instance is kept
     #[arg(long, value_name = "DURATION", default_value = "none", value_parser = value::limit, requires = "wait")]
     pub(crate) timeout: Limit,
@@ -326,7 +332,7 @@ pub(crate) struct Resume {
     #[command(flatten)]
     pub(crate) change: Change,
     /// Go on with this module, if it repeats the history: for an instance that is quarantined
-    #[arg(long, value_name = "NAME|DIGEST")]
+    #[arg(long, value_name = "NAME|DIGEST", conflicts_with = "recursive")]
     pub(crate) module: Option<String>,
 }
 
@@ -334,6 +340,9 @@ pub(crate) struct Resume {
 pub(crate) struct Change {
     /// Id of the instance
     pub(crate) id: String,
+    /// The instances below it too: its children, and theirs
+    #[arg(long)]
+    pub(crate) recursive: bool,
     /// Why, for those who look at it later
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,

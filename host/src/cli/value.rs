@@ -28,7 +28,8 @@ pub(crate) fn limit(text: &str) -> Result<Limit, String> {
     duration(text).map(|duration| Limit(Some(duration)))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// `30s`, `1h30m`, `2 days` or `PT5M`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     const EXAMPLES: &str = "write it like 30s, 5m, 1h30m or 2d";
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{text} of what? For seconds write {text}s"));

@@ -5,6 +5,7 @@
 
 mod again;
 mod backup;
+mod control;
 mod error;
 mod file;
 mod history;
@@ -18,15 +19,17 @@ mod wait;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use perennial_core::Json;
+use perennial_core::{Json, Timestamp};
 use serde::Serialize;
 
 use crate::client::file::FileBackend;
+use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Request};
 use crate::store::{Reader, StoreError, Verdict};
 
 pub use again::{DroppedTask, RearmedActivity, Restart, Rewind, Rewound};
 pub use backup::CopyProgress;
+pub use control::InstanceCommand;
 pub use error::{Error, Result};
 pub use history::HistoryEvent;
 pub(crate) use history::rfc3339;
@@ -135,6 +138,14 @@ impl Client {
         &self.hub
     }
 
+    /// The time, as the host of this process has it.
+    pub(crate) fn now(&self) -> Timestamp {
+        match &self.backend {
+            Backend::Engine(engine) => engine.clock.now(),
+            Backend::File(_) => SystemClock.now(),
+        }
+    }
+
     /// Whether a host runs the hub right now: this process, or another one.
     pub fn is_hosted(&self) -> bool {
         match &self.backend {
@@ -230,88 +241,6 @@ impl Client {
                 id: id.to_owned(),
                 name: name.to_owned(),
                 data,
-            },
-        )
-        .await
-    }
-
-    /// Ends an instance from outside. Accepted when it is durable, and in effect soon after: wait for the end to be sure.
-    ///
-    /// Its children and the activities that run are not touched. The first reason wins.
-    ///
-    /// # Errors
-    /// [`Error::is_not_found`], [`Error::is_wrong_state`] if it has ended.
-    pub async fn terminate(&self, id: &str, reason: Option<&str>) -> Result<()> {
-        self.command(
-            id,
-            Request::Terminate {
-                id: id.to_owned(),
-                reason: reason.map(str::to_owned),
-            },
-        )
-        .await
-    }
-
-    /// Holds everything that an instance would do, until it is resumed. Activities that run finish, and their results are kept.
-    ///
-    /// # Errors
-    /// [`Error::is_not_found`], [`Error::is_wrong_state`] if it has ended.
-    pub async fn suspend(&self, id: &str, reason: Option<&str>) -> Result<()> {
-        self.command(
-            id,
-            Request::Suspend {
-                id: id.to_owned(),
-                reason: reason.map(str::to_owned),
-            },
-        )
-        .await
-    }
-
-    /// Lets a suspended instance go on. Everything that arrived meanwhile is delivered in order.
-    ///
-    /// # Errors
-    /// [`Error::is_not_found`], [`Error::is_wrong_state`] if it has ended.
-    pub async fn resume(&self, id: &str, reason: Option<&str>) -> Result<()> {
-        self.command(
-            id,
-            Request::Resume {
-                id: id.to_owned(),
-                reason: reason.map(str::to_owned),
-                module: None,
-            },
-        )
-        .await
-    }
-
-    /// Lets a quarantined instance go on with another module, given by its name or by the first digits of its digest: with one that mends
-    /// what is wrong with its own, say. It does where the module repeats its history; otherwise it stays as it is, and its status says what
-    /// differs.
-    ///
-    /// # Errors
-    /// [`Error::is_not_found`] if there is no such instance or module, [`Error::is_wrong_state`] if it has ended or is not quarantined.
-    pub async fn resume_on(&self, id: &str, module: &str, reason: Option<&str>) -> Result<()> {
-        let digest = self.find_module(module).await?;
-        let instance = id.to_owned();
-        let name = self
-            .read(move |reader| {
-                let Some(row) = reader.instance(&instance)? else {
-                    return Ok(None);
-                };
-                let defines = reader.defines(digest, &row.name)?;
-                Ok((!defines).then_some(row.name))
-            })
-            .await?;
-        if let Some(name) = name {
-            return Err(Error::invalid(format!(
-                "module {module} defines no orchestration {name:?}, which is what instance {id:?} runs"
-            )));
-        }
-        self.command(
-            id,
-            Request::Resume {
-                id: id.to_owned(),
-                reason: reason.map(str::to_owned),
-                module: Some(digest),
             },
         )
         .await

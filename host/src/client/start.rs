@@ -2,8 +2,9 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::time::Duration;
 
-use perennial_core::{Json, Reuse, Tags};
+use perennial_core::{Json, Millis, Reuse, Tags, Timestamp};
 use serde::Serialize;
 
 use crate::client::{Client, Result, to_json};
@@ -21,6 +22,15 @@ pub struct Start {
     tags: Tags,
     reuse: Reuse,
     trace_parent: Option<String>,
+    begins: Begins,
+}
+
+/// When an instance may begin.
+#[derive(Clone, Copy, Debug)]
+enum Begins {
+    Now,
+    At(Timestamp),
+    After(Duration),
 }
 
 impl Start {
@@ -34,6 +44,7 @@ impl Start {
             tags: Tags::new(),
             reuse: Reuse::default(),
             trace_parent: None,
+            begins: Begins::Now,
         }
     }
 
@@ -73,6 +84,18 @@ impl Start {
         self
     }
 
+    /// Not before this time: it is Pending until then, also while no host runs. A time that has passed is now.
+    pub fn at(mut self, time: Timestamp) -> Self {
+        self.begins = Begins::At(time);
+        self
+    }
+
+    /// Not before so long has passed.
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.begins = Begins::After(delay);
+        self
+    }
+
     /// As part of this W3C trace.
     pub fn trace_parent(mut self, trace_parent: impl Into<String>) -> Self {
         self.trace_parent = Some(trace_parent.into());
@@ -91,6 +114,14 @@ impl IntoFuture for Start {
             let id = self
                 .id
                 .unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+            let scheduled_for = match self.begins {
+                Begins::Now => None,
+                Begins::At(time) => Some(time),
+                Begins::After(delay) => {
+                    let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                    Some(self.client.now().after(Millis(ms)))
+                }
+            };
             let request = StartRequest {
                 name: self.orchestration,
                 version: self.version,
@@ -99,6 +130,7 @@ impl IntoFuture for Start {
                 tags: self.tags,
                 reuse: self.reuse,
                 trace_parent: self.trace_parent,
+                scheduled_for,
             };
             self.client.submit(&id, Request::Start(request)).await?;
             Ok(id)

@@ -35,6 +35,8 @@ pub struct InstanceStatus {
     pub created_at: Timestamp,
     /// When its first turn ran.
     pub started_at: Option<Timestamp>,
+    /// When it may begin, where its start was scheduled for later.
+    pub scheduled_for: Option<Timestamp>,
     /// When a turn or a command of it was last committed.
     pub last_updated_at: Timestamp,
     /// This run of it.
@@ -96,6 +98,11 @@ pub enum Wait {
         /// When it comes due.
         due: Timestamp,
     },
+    /// Its scheduled start.
+    Start {
+        /// When it may begin.
+        due: Timestamp,
+    },
     /// A child that has not ended.
     Child {
         /// Its id.
@@ -135,6 +142,7 @@ impl From<InstanceRow> for InstanceStatus {
             runtime_status: row.status,
             created_at: row.created_at,
             started_at: row.started_at,
+            scheduled_for: row.scheduled_for,
             last_updated_at: row.updated_at,
             execution_id: row.execution_id,
             version: row.version,
@@ -308,8 +316,9 @@ fn wait_for(reader: &Reader, row: &InstanceRow, task: TaskRow) -> Result<Option<
                 last_failure: task.failure,
             })
         }
+        (TaskRowKind::Start, Some(due)) => Some(Wait::Start { due }),
         (TaskRowKind::ChildRetry, Some(due)) => Some(Wait::Timer { task: id, due }),
-        (TaskRowKind::Timer | TaskRowKind::ChildRetry, None) => None,
+        (TaskRowKind::Timer | TaskRowKind::ChildRetry | TaskRowKind::Start, None) => None,
     })
 }
 
@@ -334,6 +343,7 @@ impl std::fmt::Display for Wait {
                 f.write_str(")")
             }
             Self::Timer { task, due } => write!(f, "timer (task {task}) due {}", rfc3339(*due)),
+            Self::Start { due } => write!(f, "its start, scheduled for {}", rfc3339(*due)),
             Self::Child {
                 instance_id,
                 status,
@@ -377,6 +387,10 @@ impl Serialize for Wait {
             Self::Timer { task, due } => {
                 map.serialize_entry("kind", "timer")?;
                 map.serialize_entry("task", task)?;
+                map.serialize_entry("due", &rfc3339(*due))?;
+            }
+            Self::Start { due } => {
+                map.serialize_entry("kind", "start")?;
                 map.serialize_entry("due", &rfc3339(*due))?;
             }
             Self::Child {
@@ -444,6 +458,9 @@ impl Serialize for InstanceStatus {
         map.serialize_entry("name", &self.name)?;
         map.serialize_entry("runtimeStatus", self.runtime_status.name())?;
         map.serialize_entry("createdTime", &rfc3339(self.created_at))?;
+        if let Some(at) = self.scheduled_for {
+            map.serialize_entry("scheduledTime", &rfc3339(at))?;
+        }
         if let Some(at) = self.started_at {
             map.serialize_entry("startedTime", &rfc3339(at))?;
         }

@@ -66,8 +66,7 @@ pub(crate) fn committed(
             }
             engine.follow(outcome.effects);
         }
-        (Change::Discard { .. }, Ok(_)) => {}
-        (Change::Post { .. }, Ok(outcome)) => {
+        (Change::Discard { .. } | Change::Post { .. }, Ok(outcome)) => {
             engine.follow(outcome.effects);
         }
         (_, Ok(_)) => {}
@@ -105,7 +104,9 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
     let ended = commit.after.status.is_end();
     if ended || commit.turn.next.is_some() {
         engine.timers.remove_instance(slot.key);
-        engine.activities.cancel_instance(slot.key, false);
+        engine
+            .activities
+            .cancel_instance(slot.key, commit.cascade.is_some());
     }
     if commit.turn.next.is_some() {
         body.resident = None;

@@ -288,7 +288,7 @@ impl Engine {
                 Activities::push(self, ready);
             }
         }
-        for key in self.reader.with_messages()? {
+        for key in self.reader.with_messages(self.clock.now())? {
             self.wake(key);
         }
         if self.reader.has_garbage()? {
@@ -482,7 +482,7 @@ impl Engine {
         match due {
             Due::Timer(task) => self.post(key, Message::TimerFired { task }),
             Due::Child(task, attempt) => self.post(key, Message::ChildDue { task, attempt }),
-            Due::Wake => self.wake(key),
+            Due::Wake | Due::Start => self.wake(key),
             Due::Activity(task) => {
                 if let Err(error) = self.try_due(key, task) {
                     tracing::warn!(%error, "could not read an activity that is due; trying again");

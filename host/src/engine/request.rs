@@ -22,16 +22,19 @@ pub(crate) enum Request {
     Terminate {
         id: String,
         reason: Option<String>,
+        recursive: bool,
     },
     Suspend {
         id: String,
         reason: Option<String>,
+        recursive: bool,
     },
     Resume {
         id: String,
         reason: Option<String>,
         /// The module to go on with, where the instance is quarantined.
         module: Option<Digest>,
+        recursive: bool,
     },
     Deploy(Box<NewModule>),
     Grant {
@@ -69,6 +72,8 @@ pub(crate) struct StartRequest {
     pub(crate) tags: Tags,
     pub(crate) reuse: Reuse,
     pub(crate) trace_parent: Option<String>,
+    /// When it may begin, where that is later.
+    pub(crate) scheduled_for: Option<Timestamp>,
 }
 
 /// Kinds of [`Verdict::Refused`].
@@ -123,14 +128,31 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
                 },
             )
         }
-        Request::Terminate { id, reason } => {
-            deliver(id, Command::Terminate, Message::Terminate { reason })
+        Request::Terminate {
+            id,
+            reason,
+            recursive,
+        } => {
+            let message = Message::Terminate { reason, recursive };
+            deliver(id, Command::Terminate, message)
         }
-        Request::Suspend { id, reason } => {
-            deliver(id, Command::Suspend, Message::Suspend { reason })
-        }
-        Request::Resume { id, reason, module } => {
-            deliver(id, Command::Resume, Message::Resume { reason, module })
+        Request::Suspend {
+            id,
+            reason,
+            recursive,
+        } => deliver(id, Command::Suspend, Message::Suspend { reason, recursive }),
+        Request::Resume {
+            id,
+            reason,
+            module,
+            recursive,
+        } => {
+            let message = Message::Resume {
+                reason,
+                module,
+                recursive,
+            };
+            deliver(id, Command::Resume, message)
         }
         Request::Deploy(module) => Change::Deploy(module),
         Request::Grant { module, grants } => Change::Grant {
@@ -154,6 +176,7 @@ pub(crate) fn prepare_start(
         tags,
         reuse,
         trace_parent,
+        scheduled_for,
     } = request;
     check_instance_id(&id).map_err(|problem| refused(refused::INVALID, problem.to_string()))?;
     if let Some(problem) = problem_with_size(input.as_ref(), with) {
@@ -181,7 +204,8 @@ pub(crate) fn prepare_start(
         next_external: 0,
         semantics: SEMANTICS_VERSION,
         accepted_at: with.now,
-        scheduled_for: None,
+        // What may begin now is as any other.
+        scheduled_for: scheduled_for.filter(|at| *at > with.now),
     };
     Ok(NewInstance {
         key: (with.next_key)(),

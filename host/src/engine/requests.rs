@@ -28,6 +28,13 @@ impl Engine {
                 start,
                 &self.preparation(&self.names(), &|| self.next_key()),
             ) {
+                // Its first turn comes later.
+                Ok(new) if new.start.scheduled_for.is_some() => {
+                    let engine = Arc::clone(self);
+                    self.write(Change::Start(new), move |_, result| {
+                        drop(tell.send(result.map(|outcome| engine.answered(false, outcome))))
+                    });
+                }
                 Ok(new) => self.begin(Creating {
                     new,
                     respond: Box::new(move |result| drop(tell.send(result))),

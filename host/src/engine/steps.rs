@@ -111,6 +111,7 @@ fn restart(
             tags: before.tags,
             reuse: Reuse::Never,
             trace_parent: None,
+            scheduled_for: None,
         };
         let mut new = match owner.prepared(|with| request::prepare_start(start, with))? {
             Ok(new) => new,

@@ -32,6 +32,8 @@ pub(crate) enum Due {
     Activity(TaskRef),
     /// The next try of a child.
     Child(TaskRef, u32),
+    /// The start of an instance.
+    Start,
     /// An instance that could not go on, for a reason that may have passed.
     Wake,
 }
@@ -115,6 +117,9 @@ impl State {
 /// Where a [`Due::Wake`] stands among the tasks of its instance.
 const WAKE: i64 = -1;
 
+/// Where a [`Due::Start`] stands among the tasks of its instance.
+const START: i64 = u32::MAX as i64;
+
 impl Timers {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -145,6 +150,7 @@ impl Timers {
     fn hold(&self, at: Timestamp, key: InstanceKey, due: Due, in_hub: bool) {
         let task = match due {
             Due::Timer(task) | Due::Activity(task) | Due::Child(task, _) => i64::from(task.task.0),
+            Due::Start => START,
             Due::Wake => WAKE,
         };
         let mut state = self.state();
@@ -288,5 +294,6 @@ fn due_of(row: &TaskRow) -> Option<Due> {
         TaskRowKind::Activity => Due::Activity(row.task),
         TaskRowKind::Timer => Due::Timer(row.task),
         TaskRowKind::ChildRetry => Due::Child(row.task, row.attempt),
+        TaskRowKind::Start => Due::Start,
     })
 }

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::engine::slots::{Body, Resident};
 use crate::engine::worker::status_of;
 use crate::store::{
-    InstanceKey, InstanceRow, NewInstance, Position, StoreError, TurnCommit, summary,
+    InstanceKey, InstanceRow, NewInstance, Position, StoreError, TurnCommit, summary, termination,
 };
 
 /// Everything that goes down with a turn.
@@ -49,9 +49,16 @@ pub(crate) fn turn_commit(
         starts: starts(engine, &resident.state, &resident.row, &turn),
         carried,
         is_child: resident.row.parent_key.is_some(),
+        cascade: cascade(&body.batch),
         running,
         turn,
     })
+}
+
+/// The command of a batch, where it is meant for the children too: it is alone in its batch.
+pub(crate) fn cascade(batch: &[Envelope]) -> Option<Message> {
+    let first = batch.first().map(|envelope| &envelope.message);
+    first.filter(|message| message.is_recursive()).cloned()
 }
 
 /// External events that move over to the next execution, from the hub's own rows and from the turn that is not in it yet.
@@ -238,45 +245,20 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
 }
 
 /// The turn that ends an instance from outside.
-pub(crate) fn termination(
+pub(crate) fn terminate(
     engine: &Engine,
-    key: InstanceKey,
     body: &mut Body,
     row: InstanceRow,
     envelope: Envelope,
 ) -> TurnCommit {
-    let Message::Terminate { reason } = &envelope.message else {
+    let Message::Terminate { reason, .. } = &envelope.message else {
         unreachable!("it was found as a termination")
     };
+    let mut commit = termination(&row, reason.clone(), engine.clock.now());
+    commit.cascade = Some(envelope.message.clone()).filter(Message::is_recursive);
     let mut state = State::new(row.generation);
     state.phase = perennial_core::Phase::Terminated {
         reason: reason.clone(),
-    };
-    state.history_bytes = row.history_bytes;
-    state.custom_status = row.custom_status.clone();
-    let commit = TurnCommit {
-        key,
-        id: row.id.clone(),
-        expected: row.position(),
-        status_before: row.status,
-        create: None,
-        turn: Turn {
-            number: row.turns,
-            first_event: row.next_event,
-            at: engine.clock.now(),
-            received: vec![Event::ExecutionTerminated {
-                reason: reason.clone(),
-            }],
-            produced: Vec::new(),
-            answer: None,
-            next: None,
-        },
-        consumed: Vec::new(),
-        after: summary(&state),
-        starts: Vec::new(),
-        carried: Vec::new(),
-        is_child: row.parent_key.is_some(),
-        running: Vec::new(),
     };
     body.resident = Some(Resident {
         state,
@@ -307,6 +289,7 @@ pub(crate) fn fresh_row(new: &NewInstance) -> InstanceRow {
         created_at: start.accepted_at,
         started_at: None,
         updated_at: start.accepted_at,
+        scheduled_for: start.scheduled_for,
         parent: start.parent.clone(),
         parent_key: new.parent,
         tags: start.tags.clone(),

@@ -14,7 +14,8 @@ use crate::engine::committed::{rest, stumble};
 use crate::engine::load;
 use crate::engine::replay::{LoadError, guarded};
 use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
-use crate::engine::turn::{fresh_row, termination, turn_commit};
+use crate::engine::timers::Due;
+use crate::engine::turn::{cascade, fresh_row, terminate, turn_commit};
 use crate::engine::{Engine, Work};
 use crate::store::{Change, InstanceRow, Position, StoreError, summary};
 
@@ -88,7 +89,14 @@ fn next_turn(
     let Some(resident) = &mut body.resident else {
         return Ok(None);
     };
-    let batch = take_batch(&resident.state, &mut slot.mailbox().mail).envelopes;
+    let now = engine.clock.now();
+    let batch = take_batch(&resident.state, &mut slot.mailbox().mail, now).envelopes;
+    if batch.is_empty() && waits_for_its_time(engine, slot, body) {
+        return Ok(store_mail(slot));
+    }
+    let Some(resident) = &mut body.resident else {
+        return Ok(None);
+    };
     if batch.is_empty() {
         let has_no_start = has_no_start(&resident.state, slot);
         let lost = || {
@@ -136,7 +144,9 @@ fn next_turn(
         Ok(None) if consumed.is_empty() => Ok(None),
         Ok(None) => Ok(Some(Change::Discard {
             key: slot.key,
+            id: resident.row.id.clone(),
             seqs: consumed,
+            cascade: cascade(&batch),
         })),
         Err(reason) => {
             let module = resident.row.module;
@@ -183,9 +193,39 @@ fn unreadable(
     slot.mailbox().inbox_is_new = false;
     body.resident = None;
     let row = engine.reader.instance_by_key(slot.key)?;
+    if let Some(row) = row.as_ref().filter(|row| !row.status.is_end())
+        && let Some(envelope) = engine.reader.terminate_in(slot.key)?
+    {
+        // It needs none of what cannot be read.
+        let commit = terminate(engine, body, row.clone(), envelope);
+        return Ok(Some(Change::Turn(Box::new(commit))));
+    }
     let goes_on = row.is_some_and(|row| row.quarantine.is_none() && !row.status.is_end());
     let quarantine = goes_on.then(|| quarantine(engine, slot, Quarantine::because(why), None));
     Ok(quarantine.or_else(|| store_mail(slot)))
+}
+
+/// Puts an instance away until its start is due, if that is what it waits for.
+fn waits_for_its_time(engine: &Engine, slot: &Slot, body: &mut Body) -> bool {
+    let Some(resident) = &body.resident else {
+        return false;
+    };
+    let mut mailbox = slot.mailbox();
+    let mut starts = mailbox.mail.iter().filter_map(|e| start_of(&e.message));
+    let due = starts.find_map(|start| start.scheduled_for);
+    let Some(due) = due.filter(|_| {
+        resident.state.phase == perennial_core::Phase::NotStarted && !resident.state.suspended
+    }) else {
+        return false;
+    };
+    engine.timers.add(due, slot.key, Due::Start);
+    if !mailbox.inbox_is_new {
+        mailbox.mail.retain(|envelope| envelope.seq.is_none());
+        drop(mailbox);
+        body.inbox_read_to = 0;
+        body.resident = None;
+    }
+    true
 }
 
 /// Puts messages that no turn took back where they were.
@@ -241,9 +281,9 @@ fn load_resident(
         engine.resumed(slot.key);
         return Ok(None);
     };
-    let (terminate, resume) = {
+    let (ending, resume) = {
         let mailbox = slot.mailbox();
-        let terminate = mailbox
+        let ending = mailbox
             .mail
             .iter()
             .find(|e| matches!(e.message, Message::Terminate { .. }))
@@ -253,13 +293,12 @@ fn load_resident(
             .iter()
             .find(|e| matches!(e.message, Message::Resume { .. }))
             .cloned();
-        (terminate, resume)
+        (ending, resume)
     };
-    if let Some(envelope) = terminate {
+    if let Some(envelope) = ending {
         // No history is needed to end an instance, so that one whose history cannot be read can be ended too.
-        return Ok(Some(Change::Turn(Box::new(termination(
-            engine, slot.key, body, row, envelope,
-        )))));
+        let commit = terminate(engine, body, row, envelope);
+        return Ok(Some(Change::Turn(Box::new(commit))));
     }
     let is_quarantined = row.quarantine.is_some();
     if is_quarantined && resume.is_none() {
@@ -324,11 +363,13 @@ fn release(slot: &Slot, body: &mut Body, resume: &Envelope) -> Option<Change> {
     } else {
         take_out(slot, resume)
     };
+    let cascade = seqs.and_then(|_| cascade(std::slice::from_ref(resume)));
     Some(Change::Release {
         key: slot.key,
         status,
         module: resident.row.module,
         seqs: seqs.into_iter().collect(),
+        cascade,
     })
 }
 

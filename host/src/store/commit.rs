@@ -7,7 +7,7 @@ use crate::store::codec::{decode, encode, int};
 use crate::store::create::{self, Created};
 use crate::store::instances::{self, deliver};
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, Summary, TurnCommit};
-use crate::store::{StoreError, rewind, tasks};
+use crate::store::{StoreError, control, rewind, tasks};
 
 /// What became of the first turn of an instance that is not in the hub yet.
 pub(crate) type CreateOutcome = Result<(), perennial_core::Rejection>;
@@ -24,7 +24,6 @@ pub(crate) fn commit_turn(
     commit: &TurnCommit,
     effects: &mut Effects,
 ) -> Result<CreateOutcome, StoreError> {
-    effects.clear();
     let TurnCommit {
         key, turn, after, ..
     } = commit;
@@ -50,6 +49,9 @@ pub(crate) fn commit_turn(
         tasks::delete_all(db, *key)?;
     }
     send(db, commit, effects)?;
+    if let Some(message) = &commit.cascade {
+        control::cascade(db, *key, &commit.id, message, turn.at, effects)?;
+    }
     if let Some(next) = &turn.next {
         continue_as_new(
             db,

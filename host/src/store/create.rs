@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::store::codec::{decode, encode};
 use crate::store::commit::{CreateOutcome, tell_parent};
 use crate::store::instances::{self, Row, find};
-use crate::store::types::{Effects, InstanceKey, NewInstance};
+use crate::store::tasks::NewTask;
+use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
 use crate::store::{StoreError, tasks};
 
 /// Whether an id is free now.
@@ -92,7 +93,6 @@ pub(crate) fn start(
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<CreateOutcome, StoreError> {
-    effects.clear();
     match make_room(db, &new.start, new.reuse, now, effects)? {
         Created::No(rejection) => return Ok(Err(rejection)),
         Created::Yes => insert_pending(db, new, now)?,
@@ -120,6 +120,18 @@ pub(crate) fn insert_pending(
     let message = encode(&Message::Start(new.start.clone()))?;
     db.prepare_cached("INSERT INTO inbox (instance, seq, message) VALUES (?1, 0, ?2)")?
         .execute(params![new.key.0, message])?;
+    if let Some(at) = new.start.scheduled_for {
+        let position = Position {
+            execution: new.start.execution,
+            generation: 0,
+            next_event: 0,
+        };
+        let scheduled = NewTask {
+            due: Some(at),
+            ..NewTask::new(tasks::START, TaskRowKind::Start)
+        };
+        tasks::insert(db, new.key, position, 0, scheduled)?;
+    }
     Ok(())
 }
 

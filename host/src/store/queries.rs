@@ -113,7 +113,7 @@ impl Reader {
         &self,
         key: InstanceKey,
     ) -> Result<Option<InstanceRow>, StoreError> {
-        self.with(|db| one_instance(db, "key = ?1", [key.0]))
+        self.with(|db| instance_by_key(db, key))
     }
 
     /// A page of instances, newest first.
@@ -254,14 +254,36 @@ impl Reader {
         })
     }
 
-    /// Live instances that have messages in their inbox.
-    pub(crate) fn with_messages(&self) -> Result<Vec<InstanceKey>, StoreError> {
+    /// Live instances that have messages in their inbox, beside a start that is scheduled for after `now`.
+    pub(crate) fn with_messages(&self, now: Timestamp) -> Result<Vec<InstanceKey>, StoreError> {
         self.with(|db| {
             let mut query = db.prepare(
-                "SELECT DISTINCT instance FROM inbox WHERE EXISTS (SELECT 1 FROM instance WHERE key = inbox.instance AND status < 3)",
+                "SELECT waiting.instance FROM (SELECT instance, count(*) AS count FROM inbox GROUP BY instance) waiting
+                 CROSS JOIN instance ON instance.key = waiting.instance
+                 WHERE status < 3 AND (count > 1 OR status <> 0 OR coalesce(scheduled_for, 0) <= ?1)",
             )?;
-            let rows = query.query_map([], |row| Ok(InstanceKey(row.get(0)?)))?;
+            let rows = query.query_map([int(now.0)], |row| Ok(InstanceKey(row.get(0)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// The first terminate among the messages of an inbox, of which some cannot be read.
+    pub(crate) fn terminate_in(&self, key: InstanceKey) -> Result<Option<Envelope>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT seq, message FROM inbox WHERE instance = ?1 ORDER BY seq",
+            )?;
+            let mut rows = query.query([key.0])?;
+            while let Some(row) = rows.next()? {
+                let Ok(bytes) = row.get_ref(1)?.as_blob() else {
+                    continue;
+                };
+                if let Ok(message @ Message::Terminate { .. }) = decode(bytes, "a message") {
+                    let seq = Some(uint(row.get(0)?));
+                    return Ok(Some(Envelope { seq, message }));
+                }
+            }
+            Ok(None)
         })
     }
 
@@ -445,6 +467,14 @@ const COLUMNS: &str = "key, id, name, version, module, status, execution, execut
      inbox_next, returned, created_at, started_at, updated_at, scheduled_for, parent, parent_key, tags, custom_status, output, \
      failure, waiting, quarantine";
 
+/// The instance with a key.
+pub(crate) fn instance_by_key(
+    db: &Connection,
+    key: InstanceKey,
+) -> Result<Option<InstanceRow>, StoreError> {
+    one_instance(db, "key = ?1", [key.0])
+}
+
 fn one_instance(
     db: &Connection,
     clause: &str,
@@ -487,6 +517,7 @@ fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreError> {
         created_at: time(14)?.unwrap_or_default(),
         started_at: time(15)?,
         updated_at: time(16)?.unwrap_or_default(),
+        scheduled_for: time(17)?,
         parent_key: row.get::<_, Option<i64>>(19)?.map(InstanceKey),
         parent: blob(18)?
             .map(|bytes| decode(&bytes, "a parent"))

@@ -373,6 +373,7 @@ fn drop_children(
         let reason = format!("{:?} was rewound to before it called this", commit.id);
         let message = Message::Terminate {
             reason: Some(reason),
+            recursive: true,
         };
         deliver(db, InstanceKey(key), &message)?;
         effects.woken.push(InstanceKey(key));

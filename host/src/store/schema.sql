@@ -126,7 +126,8 @@ CREATE TABLE cut_turn (
     PRIMARY KEY (instance, execution, generation, number)
 ) STRICT, WITHOUT ROWID;
 
--- Open tasks that the engine must act on: activities (kind 0), timers (1), and children that wait to be tried again (2).
+-- Open tasks that the engine must act on: activities (kind 0), timers (1), children that wait to be tried again (2), and
+-- the start of an instance that is scheduled for later (3).
 CREATE TABLE task (
     instance      INTEGER NOT NULL,
     task          INTEGER NOT NULL,

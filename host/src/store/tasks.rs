@@ -7,6 +7,9 @@ use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::types::{InstanceKey, Position, Retry, TaskRow, TaskRowKind, task_ref};
 
+/// The task that stands for a start that is scheduled for later. No guest may give this number to one of its own.
+pub(crate) const START: TaskId = TaskId(u32::MAX);
+
 /// Brings the rows in line with a turn.
 pub(crate) fn record(
     db: &Connection,
@@ -63,6 +66,9 @@ pub(crate) fn record(
             Event::ExecutionReturned { .. } => {
                 db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND kind = ?2")?
                     .execute(params![key.0, kind_number(TaskRowKind::Timer)])?;
+            }
+            Event::ExecutionStarted(start) if start.scheduled_for.is_some() => {
+                delete(db, key, START)?;
             }
             // A child has a row only while it waits to be tried again; the rest changes no task.
             Event::ChildScheduled { .. }
@@ -268,6 +274,7 @@ pub(crate) fn kind_number(kind: TaskRowKind) -> u8 {
         TaskRowKind::Activity => 0,
         TaskRowKind::Timer => 1,
         TaskRowKind::ChildRetry => 2,
+        TaskRowKind::Start => 3,
     }
 }
 
@@ -276,6 +283,7 @@ fn kind_of(number: u8) -> Result<TaskRowKind, StoreError> {
         0 => Ok(TaskRowKind::Activity),
         1 => Ok(TaskRowKind::Timer),
         2 => Ok(TaskRowKind::ChildRetry),
+        3 => Ok(TaskRowKind::Start),
         other => Err(StoreError::Corrupt(format!("{other} is no kind of task"))),
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct TurnCommit {
     pub(crate) starts: Vec<NewInstance>,
     /// External events that move over to the next execution, in order.
     pub(crate) carried: Vec<Message>,
+    /// The command that ends, suspends or resumes it, where that is meant for its children too.
+    pub(crate) cascade: Option<Message>,
     /// Whether it is a child, so that its parent is told of its end.
     pub(crate) is_child: bool,
     /// Where the orchestration returned: the attempts that run now. Others that would be tried again have failed.
@@ -115,6 +117,8 @@ pub(crate) enum TaskRowKind {
     Activity,
     Timer,
     ChildRetry,
+    /// The start of an instance that is scheduled for later.
+    Start,
 }
 
 /// An attempt of an activity failed, and another one follows.
@@ -148,6 +152,7 @@ pub(crate) struct InstanceRow {
     pub(crate) created_at: Timestamp,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) updated_at: Timestamp,
+    pub(crate) scheduled_for: Option<Timestamp>,
     pub(crate) parent: Option<Parent>,
     pub(crate) parent_key: Option<InstanceKey>,
     pub(crate) tags: Tags,

@@ -11,7 +11,7 @@ use crate::store::rewind::{RestartCommit, RewindCommit, Rewound};
 use crate::store::types::{
     Effects, InstanceKey, NewInstance, NewModule, Repointed, Retry, TurnCommit,
 };
-use crate::store::{StoreError, commands, create, instances, modules, rewind, tasks};
+use crate::store::{StoreError, commands, control, create, instances, modules, rewind, tasks};
 
 /// One unit of work: kept or lost as a whole, together with others.
 pub(crate) struct Write {
@@ -44,8 +44,13 @@ pub(crate) enum Change {
         key: InstanceKey,
         messages: Vec<Message>,
     },
-    /// Messages that mean nothing any more.
-    Discard { key: InstanceKey, seqs: Vec<u64> },
+    /// Messages that mean nothing to an instance any more, and may mean something to its children.
+    Discard {
+        key: InstanceKey,
+        id: String,
+        seqs: Vec<u64>,
+        cascade: Option<Message>,
+    },
     /// Back to before a failure.
     Rewind(Box<RewindCommit>),
     /// The next execution of an instance that has ended.
@@ -68,6 +73,8 @@ pub(crate) enum Change {
         status: Status,
         module: Option<Digest>,
         seqs: Vec<u64>,
+        /// What resumed it, where that is meant for its children too.
+        cascade: Option<Message>,
     },
     /// What was running when the last owner died.
     CountDeliveries(Vec<(InstanceKey, Option<TaskId>)>),
@@ -139,10 +146,18 @@ impl Write {
                 id,
                 command,
                 message,
-            } => deliver(db, id, *command, message, effects)?,
+            } => control::command(db, id, *command, message, self.now, effects)?,
             Change::Post { key, messages } => post(db, *key, messages, effects)?,
-            Change::Discard { key, seqs } => {
+            Change::Discard {
+                key,
+                id,
+                seqs,
+                cascade,
+            } => {
                 instances::discard(db, *key, seqs)?;
+                if let Some(message) = cascade {
+                    control::cascade(db, *key, id, message, self.now, effects)?;
+                }
                 Verdict::Done
             }
             Change::Rewind(commit) => rewind::rewind(db, commit, self.now, effects)?,
@@ -165,11 +180,14 @@ impl Write {
                 status,
                 module,
                 seqs,
+                cascade,
             } => {
-                effects
-                    .changed
-                    .extend(instances::release(db, *key, *status, *module)?);
+                let released = instances::release(db, *key, *status, *module)?;
                 instances::discard(db, *key, seqs)?;
+                if let (Some(message), Some(id)) = (cascade, &released) {
+                    control::cascade(db, *key, id, message, self.now, effects)?;
+                }
+                effects.changed.extend(released);
                 Verdict::Done
             }
             Change::CountDeliveries(running) => {
@@ -212,41 +230,6 @@ fn done_if(done: bool) -> Verdict {
     } else {
         Verdict::Nothing
     }
-}
-
-fn deliver(
-    db: &Connection,
-    id: &str,
-    command: Command,
-    message: &Message,
-    effects: &mut Effects,
-) -> Result<Verdict, StoreError> {
-    let found = instances::find(db, id)?;
-    if let (
-        Some((key, status)),
-        Message::Resume {
-            module: Some(_), ..
-        },
-    ) = (found, message)
-        && !status.is_end()
-        && !instances::is_quarantined(db, key)?
-    {
-        return Ok(Verdict::Rejected(Rejection::NotQuarantined(status)));
-    }
-    let verdict = match (
-        perennial_core::decide(found.map(|(_, status)| status), command),
-        found,
-    ) {
-        (Ok(perennial_core::Decision::Nothing), _) => Verdict::Nothing,
-        (Ok(_), Some((key, _))) => {
-            instances::deliver(db, key, message)?;
-            effects.woken.push(key);
-            Verdict::Done
-        }
-        (Ok(_), None) => Verdict::Rejected(Rejection::NotFound),
-        (Err(rejection), _) => Verdict::Rejected(rejection),
-    };
-    Ok(verdict)
 }
 
 fn post(

@@ -142,7 +142,7 @@ impl World {
     /// Runs turns at this time until there is nothing to do.
     pub(crate) fn runs_at(mut self, now: u64) -> Self {
         loop {
-            let batch = take_batch(&self.state, &mut self.mail);
+            let batch = take_batch(&self.state, &mut self.mail, Timestamp(now));
             if batch.envelopes.is_empty() {
                 return self;
             }

@@ -10,7 +10,7 @@ use perennial_core::{
 use proptest::prelude::*;
 
 use super::random::{LIMITS, Manners, RandomGuest};
-use super::words::raised;
+use super::words::{raised, suspend, terminate};
 use super::{Deployed, start};
 
 /// One thing that happens in a simulated world. The numbers say which task or message, modulo how many there are.
@@ -231,7 +231,7 @@ impl World {
             ..
         } = self;
         let current = executions.last_mut().expect("there is one from the start");
-        let batch = take_batch(&current.state, mail);
+        let batch = take_batch(&current.state, mail, now);
         if batch.envelopes.is_empty() {
             return;
         }
@@ -311,12 +311,13 @@ impl World {
                     self.send(message);
                 }
             }
-            Step::Suspend => self.send(Message::Suspend { reason: None }),
+            Step::Suspend => self.send(suspend()),
             Step::Resume => self.send(Message::Resume {
                 reason: None,
                 module: None,
+                recursive: false,
             }),
-            Step::Terminate => self.send(Message::Terminate { reason: None }),
+            Step::Terminate => self.send(terminate("enough")),
             Step::Evict => self.evict(),
             Step::HostStop => self.host_stop(),
         }
@@ -381,7 +382,7 @@ impl World {
     fn host_stop(&mut self) {
         let before: VecDeque<Envelope> = self.mail.clone();
         let mut state = self.current().state.clone();
-        let batch = take_batch(&state, &mut self.mail);
+        let batch = take_batch(&state, &mut self.mail, self.now);
         let messages = batch.envelopes.into_iter().map(|e| e.message).collect();
         if turn(&mut state, self.now, messages, &mut Unreachable).is_err() {
             self.evict();

@@ -195,19 +195,21 @@ pub(crate) fn moved(number: Option<u32>, name: &str, data: &str) -> Message {
 
 pub(crate) fn suspend() -> Message {
     let reason = Some("holiday".to_owned());
-    Message::Suspend { reason }
+    let recursive = false;
+    Message::Suspend { reason, recursive }
 }
 
 pub(crate) fn resume() -> Message {
     Message::Resume {
         reason: None,
         module: None,
+        recursive: false,
     }
 }
 
 pub(crate) fn terminate(reason: &str) -> Message {
-    let reason = Some(reason.to_owned());
-    Message::Terminate { reason }
+    let (reason, recursive) = (Some(reason.to_owned()), false);
+    Message::Terminate { reason, recursive }
 }
 
 // --- What is recorded

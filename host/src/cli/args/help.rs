@@ -88,6 +88,8 @@ Examples:
   perennial start HelloSequence
   perennial start Ship --id order-17 --input '{\"pieces\": 3}' --tag customer=acme
   perennial start Ship --id order-17 --reuse never
+  perennial start Report --at 2026-01-31T06:00+01:00
+  perennial start Report --after 30m --wait=start
   id=$(perennial start HelloSequence)
 
 Stdout: the id; with --wait, the result on the next line.
@@ -143,11 +145,12 @@ Examples:
 JSON: {instanceId, command: raiseEvent, hosted}";
 
 pub(super) const TERMINATE: &str = "\
-Its children, and the activities that run, are not touched. The first reason wins.
+One that has not begun ends at once. Its children, and the activities that run, are not touched; with --recursive \
+children end too, and activities of modules are interrupted. The first reason wins.
 
 Examples:
   perennial terminate order-17 --reason 'ordered twice'
-  perennial terminate order-17 --wait
+  perennial terminate order-17 --recursive --wait
 
 JSON: {instanceId, command: terminate, hosted}; with --wait, the instance as `perennial status --json` shows it.";
 

@@ -35,9 +35,16 @@ pub(super) async fn raise_event(args: RaiseEvent, session: &Session) -> anyhow::
 }
 
 pub(super) async fn terminate(args: Terminate, session: &Session) -> anyhow::Result<Exit> {
-    let Change { id, reason } = args.change;
+    let Change {
+        id,
+        recursive,
+        reason,
+    } = args.change;
     let client = session.client()?;
-    client.terminate(&id, reason.as_deref()).await?;
+    client
+        .terminate(&id, reason.as_deref())
+        .recursive_if(recursive)
+        .await?;
     if !args.wait {
         return accepted(
             &client,
@@ -61,7 +68,10 @@ pub(super) async fn terminate(args: Terminate, session: &Session) -> anyhow::Res
 
 pub(super) async fn suspend(args: Change, session: &Session) -> anyhow::Result<Exit> {
     let client = session.client()?;
-    client.suspend(&args.id, args.reason.as_deref()).await?;
+    client
+        .suspend(&args.id, args.reason.as_deref())
+        .recursive_if(args.recursive)
+        .await?;
     accepted(
         &client,
         &args.id,
@@ -73,12 +83,19 @@ pub(super) async fn suspend(args: Change, session: &Session) -> anyhow::Result<E
 
 pub(super) async fn resume(args: Resume, session: &Session) -> anyhow::Result<Exit> {
     let Resume {
-        change: Change { id, reason },
+        change: Change {
+            id,
+            recursive,
+            reason,
+        },
         module,
     } = args;
     let client = session.client()?;
     let Some(module) = module else {
-        client.resume(&id, reason.as_deref()).await?;
+        client
+            .resume(&id, reason.as_deref())
+            .recursive_if(recursive)
+            .await?;
         return accepted(&client, &id, "resume", &format!("resuming {id}"), session);
     };
     let before = client

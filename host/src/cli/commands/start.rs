@@ -23,12 +23,16 @@ pub(super) async fn start(args: Start, session: &Session) -> anyhow::Result<Exit
     let name = args.orchestration.clone();
     let (wait, limit) = (args.wait, args.timeout);
     let id = send(args, &client).await?;
-    if wait {
+    if let Some(wait_for) = wait {
         if !output.is_json() {
             output.line(&id)?;
         }
-        let status = super::wait::until(&client, &id, limit, WaitFor::Completion, session).await?;
-        return super::wait::ended(&status, session);
+        let status = super::wait::until(&client, &id, limit, wait_for, session).await?;
+        return match wait_for {
+            WaitFor::Completion => super::wait::ended(&status, session),
+            WaitFor::Start if output.is_json() => output.json(&status).map(|()| Exit::Ok),
+            WaitFor::Start => Ok(Exit::Ok),
+        };
     }
     let hosted = session.warn_if_unhosted(&client, "the instance waits");
     if output.is_json() {
@@ -59,6 +63,12 @@ async fn send(args: Start, client: &Client) -> anyhow::Result<String> {
     }
     if let Some(version) = args.version {
         start = start.version(version);
+    }
+    if let Some(time) = args.at {
+        start = start.at(time);
+    }
+    if let Some(delay) = args.after {
+        start = start.after(delay);
     }
     for (key, value) in args.tags {
         start = start.tag(key, value);

@@ -354,11 +354,13 @@ fn suspending_and_resuming_at_any_moment_loses_no_activity() {
             crate::engine::Request::Suspend {
                 id: "a".to_owned(),
                 reason: None,
+                recursive: false,
             },
             crate::engine::Request::Resume {
                 id: "a".to_owned(),
                 reason: None,
                 module: None,
+                recursive: false,
             },
         ] {
             host.submit(request).unwrap();
@@ -368,6 +370,7 @@ fn suspending_and_resuming_at_any_moment_loses_no_activity() {
                 id: "a".to_owned(),
                 reason: None,
                 module: None,
+                recursive: false,
             })
             .unwrap();
         }

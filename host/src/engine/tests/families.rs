@@ -46,6 +46,7 @@ fn replace(name: &str, id: &str) -> Request {
         tags: Vec::new(),
         reuse: Reuse::Any,
         trace_parent: None,
+        scheduled_for: None,
     })
 }
 

@@ -58,6 +58,7 @@ fn an_instance_is_terminated_in_each_status() {
             .submit(Request::Terminate {
                 id: "a".to_owned(),
                 reason: None,
+                recursive: false,
             })
             .unwrap();
         assert!(matches!(again, Verdict::Rejected(_)));
@@ -107,6 +108,7 @@ fn a_suspended_instance_takes_nothing_and_loses_nothing() {
             .submit(Request::Suspend {
                 id: "a".to_owned(),
                 reason: None,
+                recursive: false,
             })
             .unwrap();
         assert_eq!(nothing, Verdict::Nothing);
@@ -174,10 +176,12 @@ fn terminate_comes_before_everything_that_waits() {
         Request::Suspend {
             id: "a".to_owned(),
             reason: None,
+            recursive: false,
         },
         Request::Terminate {
             id: "a".to_owned(),
             reason: None,
+            recursive: false,
         },
     ];
     for (n, command) in commands.into_iter().enumerate() {
@@ -211,7 +215,8 @@ fn suspend_after_the_return_changes_nothing() {
     assert_eq!(
         host.submit(Request::Suspend {
             id: "a".to_owned(),
-            reason: None
+            reason: None,
+            recursive: false
         })
         .unwrap(),
         Verdict::Done

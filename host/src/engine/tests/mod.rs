@@ -1,6 +1,7 @@
 //! The engine on a real hub: guests and activities are closures, the clock stands still until a test moves it.
 
 mod activities;
+mod control;
 mod crashes;
 mod families;
 mod faults;

@@ -41,6 +41,7 @@ fn resume_on(host: &Host<'_>, id: &str, module: Digest) -> Verdict {
         id: id.to_owned(),
         reason: None,
         module: Some(module),
+        recursive: false,
     };
     host.submit(request).unwrap()
 }

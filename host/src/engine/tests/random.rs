@@ -282,13 +282,21 @@ fn disturb(host: &Host<'_>, dice: &mut Dice) {
     let id = format!("p{}", dice.roll(4));
     match dice.roll(6) {
         0 => drop(host.engine.evict_all()),
-        1 => drop(host.submit(Request::Suspend { id, reason: None }).unwrap()),
+        1 => drop(
+            host.submit(Request::Suspend {
+                id,
+                reason: None,
+                recursive: false,
+            })
+            .unwrap(),
+        ),
         2 | 3 => {
             for n in 0..4 {
                 host.submit(Request::Resume {
                     id: format!("p{n}"),
                     reason: None,
                     module: None,
+                    recursive: false,
                 })
                 .unwrap();
             }

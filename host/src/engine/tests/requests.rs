@@ -145,6 +145,7 @@ fn a_live_instance_is_replaced_with_everything_that_it_has() {
         tags: Vec::new(),
         reuse: Reuse::Any,
         trace_parent: None,
+        scheduled_for: None,
     });
     assert_eq!(host.submit(replace).unwrap(), Verdict::Done);
     host.idle();

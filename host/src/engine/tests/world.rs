@@ -680,6 +680,7 @@ impl Host<'_> {
         self.does(Request::Suspend {
             id: id.to_owned(),
             reason: None,
+            recursive: false,
         });
         self.until(id, |row| row.status == Status::Suspended);
     }
@@ -689,6 +690,7 @@ impl Host<'_> {
             id: id.to_owned(),
             reason: None,
             module: None,
+            recursive: false,
         });
     }
 
@@ -696,6 +698,7 @@ impl Host<'_> {
         self.does(Request::Terminate {
             id: id.to_owned(),
             reason: Some("enough".to_owned()),
+            recursive: false,
         });
     }
 
@@ -794,6 +797,7 @@ pub(crate) fn start(name: &str, id: &str, input: Option<Json>) -> Request {
         tags: Vec::new(),
         reuse: Reuse::Ended,
         trace_parent: None,
+        scheduled_for: None,
     })
 }
 

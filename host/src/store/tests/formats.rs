@@ -231,12 +231,17 @@ impl Parts {
             },
             Message::Suspend {
                 reason: reason.clone(),
+                recursive: false,
             },
             Message::Resume {
                 reason: reason.clone(),
                 module: None,
+                recursive: false,
             },
-            Message::Terminate { reason },
+            Message::Terminate {
+                reason,
+                recursive: true,
+            },
         ]
     }
 }
@@ -367,17 +372,17 @@ fn the_bytes_of_each_kind_of_message_never_change() {
         &messages,
         name,
         expect![[r#"
-        Start 01000350617905652d506179ac02054f7264657200010137000000c0843d01010101010101010101010101010101010101010101010101010101010101010180808020808040808001904e80808008a08d0680e1eb17c096b102140001d00f00
-        ExternalEvent 010101ac0203506179010137
-        ActivityEnded 0102ac0200ac0200010137ac02c0843dc0843d
-        ChildEnded 0103ac0200ac02ac020103506179035061790101370000010350617900010137
-        TimerFired 0104ac0200ac02
-        ChildDue 0105ac0200ac02ac02
-        StartSkipped 01060350617903506179
-        Suspend 0107010137
-        Resume 0108010137
-        Terminate 0109010137
-    "#]],
+            Start 01000350617905652d506179ac02054f7264657200010137000000c0843d01010101010101010101010101010101010101010101010101010101010101010180808020808040808001904e80808008a08d0680e1eb17c096b102140001d00f00
+            ExternalEvent 010101ac0203506179010137
+            ActivityEnded 0102ac0200ac0200010137ac02c0843dc0843d
+            ChildEnded 0103ac0200ac02ac020103506179035061790101370000010350617900010137
+            TimerFired 0104ac0200ac02
+            ChildDue 0105ac0200ac02ac02
+            StartSkipped 01060350617903506179
+            Suspend 010701013700
+            Resume 01080101370000
+            Terminate 010901013701
+        "#]],
     );
 }
 

@@ -266,7 +266,7 @@ fn no_question_of_the_engine_walks_the_past() {
         )
     });
     check("who has messages", 1_000, &|reader| {
-        assert_eq!(reader.with_messages().unwrap().len(), 10)
+        assert_eq!(reader.with_messages(Timestamp(1)).unwrap().len(), 10)
     });
     check("who is suspended", 200, &|reader| {
         assert_eq!(reader.suspended().unwrap().len(), 0)

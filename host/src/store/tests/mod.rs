@@ -212,6 +212,7 @@ fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit
         starts: Vec::new(),
         carried: Vec::new(),
         is_child: row.parent_key.is_some(),
+        cascade: None,
         running: Vec::new(),
     }
 }
@@ -250,6 +251,7 @@ fn first_turn(new: NewInstance) -> TurnCommit {
         starts: Vec::new(),
         carried: Vec::new(),
         is_child: false,
+        cascade: None,
         running: Vec::new(),
     }
 }

@@ -121,6 +121,16 @@ async fn runs_failing(ctx: Context, _: ()) -> Result<(), Failure> {
     ctx.activity("Fails", ()).await
 }
 
+/// Fails while a file is not there, then waits for the event `Go`.
+async fn mendable(ctx: Context, file: String) -> Result<String, Failure> {
+    let () = ctx.activity("MustExist", file).await?;
+    ctx.event("Go").await
+}
+
+async fn runs_busy(ctx: Context, _: ()) -> Result<(), Failure> {
+    ctx.activity("Busy", ()).await
+}
+
 async fn retries(ctx: Context, attempts: u32) -> Result<u32, Failure> {
     let policy = RetryPolicy::new(attempts, Duration::from_millis(1));
     ctx.activity("Flaky", ()).retry(policy).await
@@ -162,6 +172,19 @@ fn fails() -> Result<(), Failure> {
     Err(Failure::new("CardDeclined", "the card was declined").not_retryable())
 }
 
+fn must_exist(file: String) -> Result<(), Failure> {
+    if std::path::Path::new(&file).exists() {
+        return Ok(());
+    }
+    Err(Failure::new("Missing", format!("there is no {file}")).not_retryable())
+}
+
+fn busy() -> Result<(), Failure> {
+    loop {
+        std::hint::black_box(0);
+    }
+}
+
 fn flaky(ctx: ActivityContext, _: ()) -> Result<u32, Failure> {
     match ctx.attempt() {
         attempt @ 3.. => Ok(attempt),
@@ -187,8 +210,17 @@ perennial_sdk::export! {
         "AwaitsNothing" => awaits_nothing,
         "CallsUnknown" => calls_unknown,
         "RunsFailing" => runs_failing,
+        "Mendable" => mendable,
+        "RunsBusy" => runs_busy,
         "Retries" => retries,
         "Observes" => observes,
     },
-    activities: { "Echo" => echo, "Append" => append_line, "Fails" => fails, "Flaky" => flaky },
+    activities: {
+        "Echo" => echo,
+        "Append" => append_line,
+        "Fails" => fails,
+        "MustExist" => must_exist,
+        "Busy" => busy,
+        "Flaky" => flaky,
+    },
 }

@@ -1,0 +1,165 @@
+//! Ending, holding and letting go on.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use crate::client::{Client, Error, Result};
+use crate::engine::Request;
+
+/// A command to an instance. Await it: it returns when the command is durable.
+#[derive(Clone, Debug)]
+#[must_use = "a command is sent when it is awaited"]
+pub struct InstanceCommand {
+    client: Client,
+    id: String,
+    reason: Option<String>,
+    kind: Kind,
+    recursive: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Terminate,
+    Suspend,
+    Resume,
+}
+
+impl Client {
+    fn instance_command(&self, kind: Kind, id: &str, reason: Option<&str>) -> InstanceCommand {
+        InstanceCommand {
+            client: self.clone(),
+            id: id.to_owned(),
+            reason: reason.map(str::to_owned),
+            kind,
+            recursive: false,
+        }
+    }
+
+    /// Ends an instance from outside. Await what it returns.
+    ///
+    /// One that has not begun ends at once. Any other ends soon after: wait for the end to be sure. Its children and the activities that run
+    /// are not touched, unless it is [recursive](InstanceCommand::recursive). The first reason wins.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// client.terminate("order-17", Some("ordered twice")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn terminate(&self, id: &str, reason: Option<&str>) -> InstanceCommand {
+        self.instance_command(Kind::Terminate, id, reason)
+    }
+
+    /// Holds everything that an instance would do, until it is resumed. Activities that run finish, and their results are kept. Await what it
+    /// returns.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// client.suspend("order-17", Some("the warehouse is closed")).recursive().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn suspend(&self, id: &str, reason: Option<&str>) -> InstanceCommand {
+        self.instance_command(Kind::Suspend, id, reason)
+    }
+
+    /// Lets a suspended instance go on. Everything that arrived meanwhile is delivered in order. Await what it returns.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// client.resume("order-17", None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn resume(&self, id: &str, reason: Option<&str>) -> InstanceCommand {
+        self.instance_command(Kind::Resume, id, reason)
+    }
+
+    /// Lets a quarantined instance go on with another module, given by its name or by the first digits of its digest: with one that mends
+    /// what is wrong with its own, say. It does where the module repeats its history; otherwise it stays as it is, and its status says what
+    /// differs.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no such instance or module, [`Error::is_wrong_state`] if it has ended or is not quarantined.
+    pub async fn resume_on(&self, id: &str, module: &str, reason: Option<&str>) -> Result<()> {
+        let digest = self.find_module(module).await?;
+        let instance = id.to_owned();
+        let name = self
+            .read(move |reader| {
+                let Some(row) = reader.instance(&instance)? else {
+                    return Ok(None);
+                };
+                let defines = reader.defines(digest, &row.name)?;
+                Ok((!defines).then_some(row.name))
+            })
+            .await?;
+        if let Some(name) = name {
+            return Err(Error::invalid(format!(
+                "module {module} defines no orchestration {name:?}, which is what instance {id:?} runs"
+            )));
+        }
+        self.submit(
+            id,
+            Request::Resume {
+                id: id.to_owned(),
+                reason: reason.map(str::to_owned),
+                module: Some(digest),
+                recursive: false,
+            },
+        )
+        .await
+        .map(|_| ())
+    }
+}
+
+impl InstanceCommand {
+    /// For the children of the instance too, and theirs. A termination then also interrupts the activities of modules that run.
+    pub fn recursive(self) -> Self {
+        self.recursive_if(true)
+    }
+
+    /// As [`recursive`](Self::recursive), where `recursive` says so.
+    pub fn recursive_if(mut self, recursive: bool) -> Self {
+        self.recursive = recursive;
+        self
+    }
+}
+
+impl IntoFuture for InstanceCommand {
+    /// The error says with [`Error::is_not_found`] that there is no such instance, with
+    /// [`Error::is_wrong_state`] that it has ended.
+    type Output = Result<()>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Self {
+                client,
+                id,
+                reason,
+                kind,
+                recursive,
+            } = self;
+            let about = id.clone();
+            let request = match kind {
+                Kind::Terminate => Request::Terminate {
+                    id,
+                    reason,
+                    recursive,
+                },
+                Kind::Suspend => Request::Suspend {
+                    id,
+                    reason,
+                    recursive,
+                },
+                Kind::Resume => Request::Resume {
+                    id,
+                    reason,
+                    module: None,
+                    recursive,
+                },
+            };
+            client.submit(&about, request).await.map(|_| ())
+        })
+    }
+}

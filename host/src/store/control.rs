@@ -1,0 +1,159 @@
+//! Commands that become messages, for one instance and for those below it.
+
+use perennial_core::{
+    Command, Decision, Event, Message, Rejection, State, Status, Timestamp, Turn, decide,
+};
+use rusqlite::{Connection, params};
+
+use crate::store::commit::{commit_turn, summary};
+use crate::store::instances::{self, status_of};
+use crate::store::types::{Effects, InstanceKey, InstanceRow, TurnCommit};
+use crate::store::write::Verdict;
+use crate::store::{StoreError, queries};
+
+/// Gives an instance a client's command.
+pub(crate) fn command(
+    db: &Connection,
+    id: &str,
+    command: Command,
+    message: &Message,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Verdict, StoreError> {
+    let found = instances::find(db, id)?;
+    let names_a_module = matches!(
+        message,
+        Message::Resume {
+            module: Some(_),
+            ..
+        }
+    );
+    if let Some((key, status)) = found.filter(|(_, status)| names_a_module && !status.is_end())
+        && !instances::is_quarantined(db, key)?
+    {
+        return Ok(Verdict::Rejected(Rejection::NotQuarantined(status)));
+    }
+    match (decide(found.map(|(_, status)| status), command), found) {
+        (Ok(decision), Some((key, status))) => {
+            let to = Addressee { key, id, status };
+            give(db, &to, decision, message, now, effects)
+        }
+        (Ok(_), None) => Ok(Verdict::Rejected(Rejection::NotFound)),
+        (Err(rejection), _) => Ok(Verdict::Rejected(rejection)),
+    }
+}
+
+/// An instance that gets a message.
+struct Addressee<'a> {
+    key: InstanceKey,
+    id: &'a str,
+    status: Status,
+}
+
+fn give(
+    db: &Connection,
+    to: &Addressee<'_>,
+    decision: Decision,
+    message: &Message,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Verdict, StoreError> {
+    if decision == Decision::Nothing {
+        if message.is_recursive() {
+            // It is so already; what is below it may not be.
+            cascade(db, to.key, to.id, message, now, effects)?;
+        }
+        return Ok(Verdict::Nothing);
+    }
+    if let (Message::Terminate { reason, .. }, Status::Pending) = (message, to.status)
+        && let Some(row) = queries::instance_by_key(db, to.key)?
+    {
+        // Nothing of it has run, so nothing has to be waited for, and no host is needed.
+        let mut commit = termination(&row, reason.clone(), now);
+        commit.cascade = Some(message.clone()).filter(Message::is_recursive);
+        if let Err(rejection) = commit_turn(db, &commit, effects)? {
+            return Ok(Verdict::Rejected(rejection));
+        }
+        effects.gone.push(to.key);
+        effects.ended.push(to.id.to_owned());
+        return Ok(Verdict::Done);
+    }
+    instances::deliver(db, to.key, message)?;
+    effects.woken.push(to.key);
+    Ok(Verdict::Done)
+}
+
+/// Gives the live children of an instance the same command, as far as it makes sense for them.
+pub(crate) fn cascade(
+    db: &Connection,
+    key: InstanceKey,
+    id: &str,
+    message: &Message,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let command = match message {
+        Message::Terminate { .. } => Command::Terminate,
+        Message::Suspend { .. } => Command::Suspend,
+        Message::Resume { .. } => Command::Resume,
+        Message::Start(_)
+        | Message::ExternalEvent { .. }
+        | Message::ActivityEnded { .. }
+        | Message::ChildEnded { .. }
+        | Message::TimerFired { .. }
+        | Message::ChildDue { .. }
+        | Message::StartSkipped { .. } => return Ok(()),
+    };
+    let mut query = db.prepare_cached(
+        "SELECT key, id, status FROM instance WHERE parent_id = ?1 AND parent_key = ?2 AND status < 3 ORDER BY key",
+    )?;
+    let children: Vec<(i64, String, u8)> = query
+        .query_map(params![id, key.0], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    for (key, id, status) in children {
+        let to = Addressee {
+            key: InstanceKey(key),
+            id: &id,
+            status: status_of(status)?,
+        };
+        if let Ok(decision) = decide(Some(to.status), command) {
+            give(db, &to, decision, message, now, effects)?;
+        }
+    }
+    Ok(())
+}
+
+/// The turn that ends an instance from outside. No history is needed for it, so that one whose history cannot be read can be ended too.
+pub(crate) fn termination(row: &InstanceRow, reason: Option<String>, now: Timestamp) -> TurnCommit {
+    let mut state = State::new(row.generation);
+    state.phase = perennial_core::Phase::Terminated {
+        reason: reason.clone(),
+    };
+    state.history_bytes = row.history_bytes;
+    state.custom_status = row.custom_status.clone();
+    TurnCommit {
+        key: row.key,
+        id: row.id.clone(),
+        expected: row.position(),
+        status_before: row.status,
+        create: None,
+        turn: Turn {
+            number: row.turns,
+            first_event: row.next_event,
+            at: now,
+            received: vec![Event::ExecutionTerminated { reason }],
+            produced: Vec::new(),
+            answer: None,
+            next: None,
+        },
+        consumed: Vec::new(),
+        after: summary(&state),
+        starts: Vec::new(),
+        carried: Vec::new(),
+        cascade: None,
+        is_child: row.parent_key.is_some(),
+        running: Vec::new(),
+    }
+}
