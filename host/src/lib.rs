@@ -28,9 +28,6 @@ pub mod wasm;
 
 pub use client::{
     Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask, Error, HistoryEvent,
-    HttpManagementPayload, InstanceStatus, List, Module, ModuleInfo, Page, RearmedActivity,
-    Restart, Result, Rewind, Rewound, Start, StatusQuery, Wait, Waited, parse_json,
-    Client, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask, Error, HistoryEvent,
     HttpManagementPayload, InstanceCommand, InstanceStatus, List, Module, ModuleInfo, Page,
     RearmedActivity, Restart, Result, Rewind, Rewound, Start, StatusQuery, Wait, Waited,
     parse_json,
