@@ -27,10 +27,10 @@ mod store;
 pub mod wasm;
 
 pub use client::{
-    Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask, Error, HistoryEvent,
-    HttpManagementPayload, InstanceCommand, InstanceStatus, List, Module, ModuleInfo, Page,
-    RearmedActivity, Restart, Result, Rewind, Rewound, Start, StatusQuery, Wait, Waited,
-    parse_json,
+    Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask,
+    Error, Filter, HistoryEvent, HistoryQuery, HttpManagementPayload, HubInfo, HubStats, Hubs,
+    InstanceCommand, InstanceStatus, List, Module, ModuleInfo, Page, Purge, RearmedActivity,
+    Restart, Result, Retention, Rewind, Rewound, Start, StatusQuery, Wait, Waited, parse_json,
 };
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
 pub use engine::executor;
@@ -39,5 +39,5 @@ pub use perennial_core::{
     Reuse, Status, TaskId, Timestamp, kind,
 };
 pub use runtime::{ActivityContext, Host, HostBuilder, HostStats};
-pub use store::{Definition, DefinitionKind, Repointed};
+pub use store::{Definition, DefinitionKind, Order, Repointed};
 pub use wasm::{DirGrant, Grants};

@@ -6,6 +6,8 @@
 
 #[path = "cli/durable.rs"]
 mod durable;
+#[path = "cli/manage.rs"]
+mod manage;
 #[path = "cli/see.rs"]
 mod see;
 

@@ -31,7 +31,14 @@ fn lines(file: &Path) -> BTreeMap<Step, u32> {
 async fn histories(client: &Client) -> Vec<InstanceStatus> {
     let mut all = Vec::new();
     for i in 0..INSTANCES {
-        all.extend(client.status(format!("i{i}")).show_history().await.unwrap());
+        all.extend(
+            client
+                .status(format!("i{i}"))
+                .show_input()
+                .show_history_output()
+                .await
+                .unwrap(),
+        );
     }
     all
 }

@@ -28,7 +28,8 @@ async fn hello_sequence_greets_three_cities() {
     println!("{:?}", host.stats());
     for event in client
         .status(&id)
-        .show_history()
+        .show_input()
+        .show_history_output()
         .await
         .unwrap()
         .unwrap()

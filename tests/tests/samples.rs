@@ -133,7 +133,13 @@ impl Stage {
         let client = self.client();
         let waited = client.wait_for_completion(ID, LIMIT).await.unwrap();
         waited.ended().expect("it ends");
-        let status = client.status(ID).show_history().await.unwrap().unwrap();
+        let status = client
+            .status(ID)
+            .show_input()
+            .show_history_output()
+            .await
+            .unwrap()
+            .unwrap();
         self.stop_host().await;
         match self.between {
             Between::Nothing => assert_eq!(self.replays, 0),

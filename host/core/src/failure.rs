@@ -110,6 +110,8 @@ pub mod kind {
     pub const TERMINATED: &str = "Terminated";
     /// The instance was replaced by a new one with the same id.
     pub const REPLACED: &str = "Replaced";
+    /// A child was deleted before its parent was told how it ended.
+    pub const PURGED: &str = "Purged";
     /// An attempt was interrupted because nobody waits for it any more.
     pub const CANCELED: &str = "Canceled";
     /// The host could not run an attempt: its module or a directory that it was granted is missing, say.

@@ -7,16 +7,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use perennial::{DirGrant, Timestamp};
 
 use crate::cli::payload::Source;
-use crate::cli::value::{self, EnvGrant, Limit, StatusFilter};
+use crate::cli::value::{self, EnvGrant, Limit};
 
 pub(crate) mod again;
 mod durable;
 mod help;
+mod manage;
 
 pub(crate) use durable::{
     Durable, GetInstances, GetRuntimeStatus, OfInstance, RaiseEvent as DurableRaiseEvent, StartNew,
     WithReason,
 };
+pub(crate) use manage::{DeleteTaskHub, FilterArgs, Hubs, HubsCommand, HubsSet, Purge, Selection};
 
 /// Durable workflows in WebAssembly: deploy modules, run a task hub, manage instances
 #[derive(Debug, Parser)]
@@ -88,13 +90,13 @@ pub(crate) enum Command {
     /// Send an event to an instance
     #[command(after_help = help::RAISE_EVENT)]
     RaiseEvent(RaiseEvent),
-    /// End an instance from outside
+    /// End an instance from outside, or many
     #[command(after_help = help::TERMINATE)]
     Terminate(Terminate),
-    /// Hold everything that an instance would do
+    /// Hold everything that an instance would do, or many
     #[command(after_help = help::SUSPEND)]
     Suspend(Change),
-    /// Let a suspended instance go on
+    /// Let a suspended instance go on, or many
     #[command(after_help = help::RESUME)]
     Resume(Resume),
     /// Put a failed instance back to before its failure, and let it go on
@@ -109,6 +111,15 @@ pub(crate) enum Command {
     /// Make a task hub of a backup
     #[command(after_help = help::RESTORE)]
     Restore(Restore),
+    /// Delete instances that have ended, with their histories
+    #[command(after_help = help::PURGE)]
+    Purge(Purge),
+    /// List, make, show and set up task hubs
+    #[command(after_help = help::HUBS)]
+    Hubs(Hubs),
+    /// Delete a task hub, with everything in it
+    #[command(after_help = help::DELETE_TASK_HUB)]
+    DeleteTaskHub(DeleteTaskHub),
     /// What `func durable` does, with its words: start-new, get-runtime-status, ...
     #[command(after_help = help::DURABLE)]
     #[command(
@@ -257,29 +268,25 @@ pub(crate) struct History {
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only these statuses: Pending, Running, Suspended, Completed, Failed, Terminated
-    #[arg(long = "status", value_name = "STATUS", value_parser = value::status, value_delimiter = ',', ignore_case = true)]
-    pub(crate) statuses: Vec<StatusFilter>,
-    /// Only ids that begin so
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) prefix: Option<String>,
-    /// Only this orchestration
-    #[arg(long, value_name = "ORCHESTRATION")]
-    pub(crate) name: Option<String>,
-    /// Only what was created at this time or later, such as `2026-01-31` or `2026-01-31T12:00Z`
-    #[arg(long, value_name = "TIME", value_parser = value::time)]
-    pub(crate) created_from: Option<Timestamp>,
-    /// Only what was created before this time
-    #[arg(long, value_name = "TIME", value_parser = value::time)]
-    pub(crate) created_to: Option<Timestamp>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
     /// At most so many: 1 to 1000
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: u32,
     /// The page after the one that gave this token
     #[arg(long, value_name = "TOKEN")]
     pub(crate) continuation_token: Option<String>,
+    /// The oldest first, instead of the newest
+    #[arg(long)]
+    pub(crate) oldest_first: bool,
+    /// With their inputs
+    #[arg(long)]
+    pub(crate) input: bool,
+    /// With their outputs, which tables show anyway
+    #[arg(long)]
+    pub(crate) output: bool,
     /// Only how many instances are in each status
-    #[arg(long, conflicts_with_all = ["statuses", "prefix", "name", "created_from", "created_to", "limit", "continuation_token"])]
+    #[arg(long, conflicts_with_all = ["limit", "continuation_token", "oldest_first", "input", "output"])]
     pub(crate) counts: bool,
 }
 
@@ -319,8 +326,11 @@ pub(crate) struct RaiseEvent {
 pub(crate) struct Terminate {
     #[command(flatten)]
     pub(crate) change: Change,
-    /// Wait until it has ended
-    #[arg(long)]
+    /// Do not ask, where many are to end
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Wait until it has ended; for one instance
+    #[arg(long, requires = "id")]
     pub(crate) wait: bool,
     /// Give up waiting after this long
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = value::limit, requires = "wait")]
@@ -332,14 +342,19 @@ pub(crate) struct Resume {
     #[command(flatten)]
     pub(crate) change: Change,
     /// Go on with this module, if it repeats the history: for an instance that is quarantined
-    #[arg(long, value_name = "NAME|DIGEST", conflicts_with = "recursive")]
+    #[arg(
+        long,
+        value_name = "NAME|DIGEST",
+        requires = "id",
+        conflicts_with = "recursive"
+    )]
     pub(crate) module: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Change {
-    /// Id of the instance
-    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
     /// The instances below it too: its children, and theirs
     #[arg(long)]
     pub(crate) recursive: bool,

@@ -85,6 +85,20 @@ impl Progress {
         }
     }
 
+    /// Shows how far something has come that is no instance.
+    pub(crate) fn tell(&mut self, text: &str) {
+        match &mut self.way {
+            Way::Silent => {}
+            Way::Bar(bar) => bar.set_message(text.to_owned()),
+            Way::Lines { at, .. } => {
+                if at.elapsed() >= PLAIN_EVERY {
+                    say(text);
+                    *at = Instant::now();
+                }
+            }
+        }
+    }
+
     /// How long it has been.
     pub(crate) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
@@ -144,12 +158,9 @@ fn bar(first: &str) -> ProgressBar {
 }
 
 /// What is left out where not every wait is shown, such as ` and 3 more`.
-pub(crate) fn and_more(waits: usize, shown: usize) -> String {
-    /// The library names no more than this.
-    const NAMED_MAX: usize = 100;
-    match waits - shown {
+pub(crate) fn and_more(status: &InstanceStatus, shown: usize) -> String {
+    match (status.waits_for.len() - shown) as u64 + status.waits_for_more {
         0 => String::new(),
-        more if waits >= NAMED_MAX => format!(" and {more} or more others"),
         more => format!(" and {more} more"),
     }
 }
@@ -170,7 +181,7 @@ fn describe(status: &InstanceStatus) -> String {
     if !shown.is_empty() {
         text.push_str("waits for ");
         text.push_str(&shown.join(", "));
-        text.push_str(&and_more(status.waits_for.len(), shown.len()));
+        text.push_str(&and_more(status, shown.len()));
     }
     plain(text.trim_end())
 }

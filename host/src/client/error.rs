@@ -43,6 +43,13 @@ enum Kind {
         message: String,
     },
     Token,
+    HubExists {
+        hub: String,
+    },
+    MovedOn {
+        id: String,
+        status: perennial_core::Status,
+    },
     NoAnswer {
         what: String,
     },
@@ -94,6 +101,28 @@ impl Error {
 
     pub(crate) fn token() -> Self {
         Self { kind: Kind::Token }
+    }
+
+    pub(crate) fn hub_exists(hub: &str) -> Self {
+        Self {
+            kind: Kind::HubExists {
+                hub: hub.to_owned(),
+            },
+        }
+    }
+
+    pub(crate) fn moved_on(id: &str, status: perennial_core::Status) -> Self {
+        Self {
+            kind: Kind::MovedOn {
+                id: id.to_owned(),
+                status,
+            },
+        }
+    }
+
+    /// There is no such instance; a hub that is missing is something else.
+    pub(crate) fn is_not_found_instance(&self) -> bool {
+        self.is_not_found() && matches!(self.kind, Kind::Rejected { .. })
     }
 
     pub(crate) fn unknown_module(name: &str) -> Self {
@@ -157,7 +186,9 @@ impl Error {
             | Verdict::Nothing
             | Verdict::Deployed(_)
             | Verdict::Rewound(_)
-            | Verdict::RewindFirst(_)) => Ok(done),
+            | Verdict::RewindFirst(_)
+            | Verdict::Purged(_)
+            | Verdict::All(_)) => Ok(done),
         }
     }
 
@@ -171,20 +202,24 @@ impl Error {
         }
     }
 
-    /// The id of a start is in use.
+    /// The id of a start, or the name of a task hub that was to be made, is in use.
     pub fn is_already_exists(&self) -> bool {
         matches!(
             self.kind,
             Kind::Rejected {
                 rejection: Rejection::AlreadyExists(_),
                 ..
-            }
+            } | Kind::HubExists { .. }
         )
     }
 
     /// The instance is in a status in which the command makes no sense.
     pub fn is_wrong_state(&self) -> bool {
-        matches!(&self.kind, Kind::Rejected { rejection, .. } if *rejection != Rejection::NotFound)
+        match &self.kind {
+            Kind::Rejected { rejection, .. } => *rejection != Rejection::NotFound,
+            Kind::HubExists { .. } | Kind::MovedOn { .. } => true,
+            _ => false,
+        }
     }
 
     /// No deployed module defines the orchestration, or the version of it, that was to be started.
@@ -266,7 +301,14 @@ impl fmt::Display for Error {
             Kind::Json { what, message } => {
                 write!(f, "{what} is not the JSON that was expected: {message}")
             }
-            Kind::Token => f.write_str("this continuation token does not belong to this list"),
+            Kind::Token => f.write_str(
+                "this continuation token does not belong to this list: use it with the filters and the order that it came from",
+            ),
+            Kind::HubExists { hub } => write!(f, "there is a task hub {hub:?} already"),
+            Kind::MovedOn { id, status } => write!(
+                f,
+                "instance {id:?}, which is {status}, began another history while this one was read; read it again"
+            ),
             Kind::NoAnswer { what } => write!(
                 f,
                 "{what} owns the task hub and did not answer in time; the command stays queued and takes effect when it does"

@@ -128,8 +128,10 @@ fn escape(text: &str) -> String {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 escaped.push(char::from(byte));
             }
-            // Writing to a string cannot fail.
-            other => drop(write!(escaped, "%{other:02X}")),
+            other => {
+                // Writing to a string cannot fail.
+                let _ = write!(escaped, "%{other:02X}");
+            }
         }
     }
     escaped

@@ -5,13 +5,19 @@
 
 mod again;
 mod backup;
+mod bulk;
 mod control;
 mod error;
 mod file;
+mod filter;
 mod history;
+mod history_query;
+mod hubs;
 mod list;
 mod management;
 mod modules;
+mod purge;
+mod retention;
 mod start;
 mod status;
 mod wait;
@@ -29,13 +35,19 @@ use crate::store::{Reader, StoreError, Verdict};
 
 pub use again::{DroppedTask, RearmedActivity, Restart, Rewind, Rewound};
 pub use backup::CopyProgress;
+pub use bulk::{Bulk, BulkProgress};
 pub use control::InstanceCommand;
 pub use error::{Error, Result};
+pub use filter::Filter;
 pub use history::HistoryEvent;
 pub(crate) use history::rfc3339;
+pub use history_query::HistoryQuery;
+pub use hubs::{HubInfo, HubStats, Hubs};
 pub use list::{List, Page};
 pub use management::HttpManagementPayload;
 pub use modules::{Deploy, Deployment, Module, ModuleInfo};
+pub use purge::Purge;
+pub use retention::Retention;
 pub use start::Start;
 pub use status::{InstanceStatus, StatusQuery, Wait};
 pub use wait::Waited;
@@ -201,12 +213,21 @@ impl Client {
         List::new(self.clone())
     }
 
-    /// How many instances are in each status; statuses without any are left out.
+    /// How many instances are in each status; statuses without any are left out. [`List::counts`] counts under filters.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// for (status, count) in client.counts().await? {
+    ///     println!("{status}: {count}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If the hub cannot be read.
     pub async fn counts(&self) -> Result<Vec<(perennial_core::Status, u64)>> {
-        self.read(Reader::counts).await
+        self.list().counts().await
     }
 
     /// Sends a message to an instance. It is kept until the orchestration awaits an event with this name, in any case of letters.

@@ -3,16 +3,19 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use perennial_core::{Digest, Event, Failure, Json, Quarantine, Status, Tags, TaskId, Timestamp};
+use perennial_core::{
+    Digest, Event, Failure, Json, Quarantine, Status, Tags, TaskId, Timestamp, Turn,
+};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
 use crate::client::history::{FailureJson, HistoryEvent, events_of, raw, rfc3339};
+use crate::client::history_query::hide;
 use crate::client::{Client, Result};
 use crate::store::{InstanceRow, Reader, StoreError, TaskRow, TaskRowKind};
 
 /// Waits listed for one instance: enough to see why, not a dump of a wide fan-out.
-const WAITS_MAX: usize = 100;
+const WAITS_MAX: u32 = 100;
 
 /// Turns read at once.
 const TURNS_PAGE: u32 = 512;
@@ -20,8 +23,8 @@ const TURNS_PAGE: u32 = 512;
 /// What is known about an instance.
 ///
 /// As JSON: `instanceId`, `name`, `runtimeStatus`, `createdTime`, `startedTime`, `lastUpdatedTime` (RFC 3339), `executionId`, `version`,
-/// `module`, `input`, `customStatus`, `output`, `failure`, `parentInstanceId`, `tags`, `quarantine`, `waitsFor`, `history`; what is absent is
-/// left out.
+/// `module`, `input`, `customStatus`, `output`, `failure`, `parentInstanceId`, `tags`, `quarantine`, `waitsFor`, `waitsForMore`,
+/// `historyEvents`, `historyBytes`, `history`; what is absent is left out.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InstanceStatus {
@@ -59,8 +62,10 @@ pub struct InstanceStatus {
     pub tags: Tags,
     /// Why the host cannot go on with it, where it cannot.
     pub quarantine: Option<Quarantine>,
-    /// Why it does not go on right now. Empty in lists.
+    /// Why it does not go on right now: what it waits for, up to a hundred tasks and a hundred children. Empty in lists.
     pub waits_for: Vec<Wait>,
+    /// Tasks and children that it waits for too, beyond those that are named.
+    pub waits_for_more: u64,
     /// Events in its history.
     pub history_events: u64,
     /// Their size in bytes, roughly.
@@ -155,6 +160,7 @@ impl From<InstanceRow> for InstanceStatus {
             tags: row.tags,
             quarantine: row.quarantine,
             waits_for: Vec::new(),
+            waits_for_more: 0,
             history_events: row.next_event,
             history_bytes: row.history_bytes,
             history: None,
@@ -176,6 +182,7 @@ pub struct StatusQuery {
 pub(crate) struct Show {
     pub(crate) input: bool,
     pub(crate) history: bool,
+    pub(crate) history_output: bool,
 }
 
 impl StatusQuery {
@@ -185,9 +192,17 @@ impl StatusQuery {
         self
     }
 
-    /// Asks for the history too.
+    /// Asks for the history too, without what calls returned and, unless the input is asked for, without what they were given. For a long
+    /// one see [`Client::history`], which reads it bit by bit.
     pub fn show_history(mut self) -> Self {
         self.show.history = true;
+        self
+    }
+
+    /// Asks for the history with what calls returned.
+    pub fn show_history_output(mut self) -> Self {
+        self.show.history = true;
+        self.show.history_output = true;
         self
     }
 }
@@ -214,8 +229,8 @@ pub(crate) fn read_status(
     let Some(row) = reader.instance(id)? else {
         return Ok(None);
     };
-    let waits_for = if row.status.is_end() {
-        Vec::new()
+    let (waits_for, waits_for_more) = if row.status.is_end() {
+        Default::default()
     } else {
         waits(reader, &row)?
     };
@@ -225,12 +240,17 @@ pub(crate) fn read_status(
         None
     };
     let history = if show.history {
-        Some(history(reader, &row)?)
+        let mut events = history(reader, &row)?;
+        for event in &mut events {
+            hide(&mut event.event, !show.input, !show.history_output);
+        }
+        Some(events)
     } else {
         None
     };
     Ok(Some(InstanceStatus {
         waits_for,
+        waits_for_more,
         input,
         history,
         ..row.into()
@@ -267,7 +287,8 @@ pub(crate) fn history(reader: &Reader, row: &InstanceRow) -> Result<Vec<HistoryE
     }
 }
 
-fn waits(reader: &Reader, row: &InstanceRow) -> Result<Vec<Wait>, StoreError> {
+/// What it waits for, and how much more than is named.
+fn waits(reader: &Reader, row: &InstanceRow) -> Result<(Vec<Wait>, u64), StoreError> {
     let mut waits = Vec::new();
     waits.extend(row.quarantine.clone().map(Box::new).map(Wait::Quarantine));
     waits.extend(row.waiting.note.clone().map(Wait::Note));
@@ -277,29 +298,42 @@ fn waits(reader: &Reader, row: &InstanceRow) -> Result<Vec<Wait>, StoreError> {
             .iter()
             .map(|name| Wait::ExternalEvent { name: name.clone() }),
     );
-    let tasks = reader.tasks_of(row.key)?;
-    for task in tasks.into_iter().take(WAITS_MAX) {
-        waits.extend(wait_for(reader, row, task)?);
+    let (tasks, all_tasks) = reader.first_tasks(row.key, WAITS_MAX)?;
+    let (children, all_children) = reader.live_children(row.key, WAITS_MAX)?;
+    let more = all_tasks - tasks.len() as u64 + all_children - children.len() as u64;
+    // A wide fan-out is one turn: it is read once and not for each of its calls.
+    let mut turn = None;
+    for task in tasks {
+        waits.extend(wait_for(reader, row, task, &mut turn)?);
     }
-    let children = reader.children(&row.id, WAITS_MAX as u32)?;
-    let live = children.into_iter().filter(|(_, status)| !status.is_end());
-    waits.extend(live.map(|(instance_id, status)| Wait::Child {
-        instance_id,
-        status,
-    }));
+    waits.extend(
+        children
+            .into_iter()
+            .map(|(instance_id, status)| Wait::Child {
+                instance_id,
+                status,
+            }),
+    );
     if row.status == Status::Pending && waits.is_empty() {
         waits.push(Wait::Host);
     }
-    Ok(waits)
+    Ok((waits, more))
 }
 
-fn wait_for(reader: &Reader, row: &InstanceRow, task: TaskRow) -> Result<Option<Wait>, StoreError> {
+fn wait_for(
+    reader: &Reader,
+    row: &InstanceRow,
+    task: TaskRow,
+    read: &mut Option<Turn>,
+) -> Result<Option<Wait>, StoreError> {
     let id = task.task.task;
     Ok(match (task.kind, task.due) {
         (TaskRowKind::Timer, Some(due)) => Some(Wait::Timer { task: id, due }),
         (TaskRowKind::Activity, due) => {
-            let turns = reader.turns(row.key, row.execution, task.turn, 1)?;
-            let name = turns
+            if read.as_ref().is_none_or(|turn| turn.number != task.turn) {
+                *read = reader.turns(row.key, row.execution, task.turn, 1)?.pop();
+            }
+            let name = read
                 .iter()
                 .flat_map(|turn| &turn.produced)
                 .find_map(|event| match event {
@@ -502,6 +536,9 @@ impl Serialize for InstanceStatus {
         }
         if !self.waits_for.is_empty() {
             map.serialize_entry("waitsFor", &self.waits_for)?;
+        }
+        if self.waits_for_more > 0 {
+            map.serialize_entry("waitsForMore", &self.waits_for_more)?;
         }
         map.serialize_entry("historyEvents", &self.history_events)?;
         map.serialize_entry("historyBytes", &self.history_bytes)?;

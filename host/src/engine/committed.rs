@@ -117,6 +117,7 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
         engine.resumed(slot.key);
         body.resident = None;
         engine.counts.ended.add(1);
+        engine.retain_after(commit.after.status);
         // Whatever came too late means nothing any more.
         let mut mailbox = slot.mailbox();
         mailbox.mail.clear();

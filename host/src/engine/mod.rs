@@ -22,6 +22,7 @@ mod names;
 mod replay;
 mod request;
 mod requests;
+mod retention;
 mod rewind;
 mod slots;
 mod steps;
@@ -46,6 +47,7 @@ use crate::engine::clock::Clock;
 use crate::engine::counts::Counts;
 use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::flight::FlightRecorder;
+use crate::engine::retention::Retention;
 use crate::engine::slots::{Mailbox, Slot, SlotPhase, Slots};
 use crate::engine::timers::{Due, Timers};
 use crate::engine::waiters::Waiters;
@@ -105,6 +107,8 @@ pub(crate) enum Work {
     Committed(Box<Committed>),
     /// Rows that are no longer needed.
     Collect,
+    /// Instances that have been kept long enough.
+    Retain,
 }
 
 /// See [`Work::Committed`].
@@ -134,6 +138,7 @@ pub(crate) struct Engine {
     flight: FlightRecorder,
     suspended: Mutex<HashSet<InstanceKey>>,
     waiters: Waiters,
+    retention: Retention,
     queue: Mutex<Queue>,
     work_there: Condvar,
     next_key: AtomicI64,
@@ -204,6 +209,7 @@ impl Engine {
             flight,
             suspended: Mutex::new(reader.suspended()?.into_iter().collect()),
             waiters: Waiters::default(),
+            retention: Retention::default(),
             queue: Mutex::default(),
             work_there: Condvar::new(),
             next_key: AtomicI64::new(reader.last_key()?.0 + 1),
@@ -294,7 +300,7 @@ impl Engine {
         if self.reader.has_garbage()? {
             self.collect_garbage();
         }
-        Ok(())
+        self.load_retention()
     }
 
     // --- Work
@@ -325,7 +331,7 @@ impl Engine {
         match work {
             Work::Run(slot) => worker::put_down(&slot),
             Work::Committed(done) => worker::put_down(&done.slot),
-            Work::Collect => {}
+            Work::Collect | Work::Retain => {}
         }
     }
 
@@ -348,12 +354,15 @@ impl Engine {
                 }
             };
             match work {
-                Work::Run(_) | Work::Collect if self.is_stopping() => Self::put_down(work),
+                Work::Run(_) | Work::Collect | Work::Retain if self.is_stopping() => {
+                    Self::put_down(work)
+                }
                 Work::Run(slot) => worker::run(self, &slot, worker),
                 Work::Committed(done) => {
                     committed::committed(self, &done.slot, done.change, done.result)
                 }
                 Work::Collect => self.collect(),
+                Work::Retain => self.retain(),
             }
             let mut queue = self.queue();
             queue.busy -= 1;
@@ -444,7 +453,10 @@ impl Engine {
 
     /// An instance is not what memory thinks it is: it was replaced, say.
     fn reload(&self, key: InstanceKey) {
-        self.put(key, |mailbox| mailbox.reload = true);
+        // Of what memory has nothing it thinks nothing.
+        if self.slots.has(key) {
+            self.put(key, |mailbox| mailbox.reload = true);
+        }
     }
 
     /// Something happened for an instance that only memory knows so far.
@@ -483,6 +495,7 @@ impl Engine {
             Due::Timer(task) => self.post(key, Message::TimerFired { task }),
             Due::Child(task, attempt) => self.post(key, Message::ChildDue { task, attempt }),
             Due::Wake | Due::Start => self.wake(key),
+            Due::Retain => self.ask_to_retain(),
             Due::Activity(task) => {
                 if let Err(error) = self.try_due(key, task) {
                     tracing::warn!(%error, "could not read an activity that is due; trying again");

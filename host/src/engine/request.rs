@@ -8,7 +8,7 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::engine::names::NameTable;
-use crate::store::{Change, InstanceKey, NewInstance, NewModule, Verdict};
+use crate::store::{Ages, Change, InstanceKey, NewInstance, NewModule, Verdict};
 
 /// What a client asks for. Stored as the command of a process that does not own the hub: the order of variants and fields is a format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,6 +43,12 @@ pub(crate) enum Request {
     },
     Rewind(RewindRequest),
     Restart(RestartRequest),
+    /// Those of these instances that have ended, by key.
+    Purge(Vec<i64>),
+    PurgeId(String),
+    Retain(Ages),
+    /// Several, as one.
+    All(Vec<Self>),
 }
 
 /// An instance to be put back to before its failure.
@@ -159,7 +165,20 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             name: module,
             grants,
         },
-        Request::Rewind(_) | Request::Restart(_) => unreachable!("it is carried out in steps"),
+        // They are carried out in steps, each from what the hub says then, and never as a part of something else.
+        Request::Rewind(_) | Request::Restart(_) => refuse(
+            refused::INVALID,
+            "a rewind or a restart is a command of its own".to_owned(),
+        ),
+        Request::Purge(keys) => Change::Purge(keys.into_iter().map(InstanceKey).collect()),
+        Request::PurgeId(id) => Change::PurgeId(id),
+        Request::Retain(ages) => Change::Retain(ages),
+        Request::All(requests) => Change::All(
+            requests
+                .into_iter()
+                .map(|request| prepare(request, with))
+                .collect(),
+        ),
     }
 }
 

@@ -24,23 +24,27 @@ impl Engine {
         }
         let (tell, told) = oneshot::channel();
         match request {
-            Request::Start(start) => match request::prepare_start(
-                start,
-                &self.preparation(&self.names(), &|| self.next_key()),
-            ) {
-                // Its first turn comes later.
-                Ok(new) if new.start.scheduled_for.is_some() => {
-                    let engine = Arc::clone(self);
-                    self.write(Change::Start(new), move |_, result| {
-                        drop(tell.send(result.map(|outcome| engine.answered(false, outcome))))
-                    });
+            Request::Start(start) => {
+                match request::prepare_start(
+                    start,
+                    &self.preparation(&self.names(), &|| self.next_key()),
+                ) {
+                    // Its first turn comes later.
+                    Ok(new) if new.start.scheduled_for.is_some() => {
+                        let engine = Arc::clone(self);
+                        self.write(Change::Start(new), move |_, result| {
+                            drop(tell.send(
+                                result.map(|outcome| engine.answered(About::default(), outcome)),
+                            ))
+                        });
+                    }
+                    Ok(new) => self.begin(Creating {
+                        new,
+                        respond: Box::new(move |result| drop(tell.send(result))),
+                    }),
+                    Err(verdict) => return Ok(verdict),
                 }
-                Ok(new) => self.begin(Creating {
-                    new,
-                    respond: Box::new(move |result| drop(tell.send(result))),
-                }),
-                Err(verdict) => return Ok(verdict),
-            },
+            }
             steps if takes_steps(&steps) => {
                 let engine = Arc::clone(self);
                 let done = self
@@ -50,10 +54,10 @@ impl Engine {
             }
             other => {
                 let change = self.prepare(other);
-                let about_modules = is_about_modules(&change);
+                let about = About::of(&change);
                 let engine = Arc::clone(self);
                 self.write(change, move |_, result| {
-                    drop(tell.send(result.map(|outcome| engine.answered(about_modules, outcome))))
+                    drop(tell.send(result.map(|outcome| engine.answered(about, outcome))))
                 });
             }
         }
@@ -94,10 +98,15 @@ impl Engine {
         self.enqueue(Work::Run(slot));
     }
 
-    fn answered(self: &Arc<Self>, about_modules: bool, outcome: Outcome) -> Verdict {
-        if about_modules {
+    fn answered(self: &Arc<Self>, about: About, outcome: Outcome) -> Verdict {
+        if about.modules {
             self.deployments.fetch_add(1, Ordering::AcqRel);
             self.reload_names();
+        }
+        if about.retention
+            && let Err(error) = self.load_retention()
+        {
+            tracing::error!(%error, "could not read how long instances are kept; it is as it was before");
         }
         self.follow(outcome.effects);
         outcome.verdict
@@ -130,12 +139,12 @@ impl Engine {
                         message: format!("{error}: it was written by another version of Perennial"),
                     }),
                 };
-                let about_modules = is_about_modules(&change);
+                let about = About::of(&change);
                 let (tell, told) = oneshot::channel();
                 let engine = Arc::clone(self);
                 let under_way = UnderWay::new(self);
                 let write = Write::new(change, self.clock.now(), move |_, result| {
-                    drop(tell.send(result.map(|outcome| engine.answered(about_modules, outcome))));
+                    drop(tell.send(result.map(|outcome| engine.answered(about, outcome))));
                     drop(under_way);
                 });
                 self.writer.submit(write.answering(token));
@@ -152,7 +161,7 @@ impl Owner for Arc<Engine> {
     }
 
     fn write(&self, change: Change, token: Option<String>) -> Result<Verdict, StoreError> {
-        let about_modules = is_about_modules(&change);
+        let about = About::of(&change);
         let (tell, told) = std::sync::mpsc::channel();
         let under_way = UnderWay::new(self);
         let write = Write::new(change, self.clock.now(), move |_, result| {
@@ -164,7 +173,7 @@ impl Owner for Arc<Engine> {
             None => write,
         });
         let outcome = told.recv().unwrap_or(Err(StoreError::Closed))?;
-        Ok(self.answered(about_modules, outcome))
+        Ok(self.answered(about, outcome))
     }
 
     fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError> {
@@ -182,6 +191,29 @@ async fn all_told(answers: &mut Vec<Answer>) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn is_about_modules(change: &Change) -> bool {
-    matches!(change, Change::Deploy(_) | Change::Grant { .. })
+/// What memory has to read again after a change.
+#[derive(Clone, Copy, Debug, Default)]
+struct About {
+    modules: bool,
+    retention: bool,
+}
+
+impl About {
+    fn of(change: &Change) -> Self {
+        match change {
+            Change::All(changes) => {
+                changes
+                    .iter()
+                    .map(Self::of)
+                    .fold(Self::default(), |a, b| Self {
+                        modules: a.modules || b.modules,
+                        retention: a.retention || b.retention,
+                    })
+            }
+            other => Self {
+                modules: matches!(other, Change::Deploy(_) | Change::Grant { .. }),
+                retention: matches!(other, Change::Retain(_)),
+            },
+        }
+    }
 }

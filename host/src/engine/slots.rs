@@ -138,6 +138,11 @@ impl Slots {
         Arc::clone(slot)
     }
 
+    /// Whether an instance is in memory.
+    pub(crate) fn has(&self, key: InstanceKey) -> bool {
+        self.table().contains_key(&key)
+    }
+
     /// Every slot there is.
     pub(crate) fn all(&self) -> Vec<Arc<Slot>> {
         self.table().values().cloned().collect()

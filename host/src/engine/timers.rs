@@ -36,6 +36,8 @@ pub(crate) enum Due {
     Start,
     /// An instance that could not go on, for a reason that may have passed.
     Wake,
+    /// Instances that have been kept long enough. It belongs to none of them.
+    Retain,
 }
 
 /// A place in the order in which things come due.
@@ -151,7 +153,7 @@ impl Timers {
         let task = match due {
             Due::Timer(task) | Due::Activity(task) | Due::Child(task, _) => i64::from(task.task.0),
             Due::Start => START,
-            Due::Wake => WAKE,
+            Due::Wake | Due::Retain => WAKE,
         };
         let mut state = self.state();
         let place = (at, key, task);

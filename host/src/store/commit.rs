@@ -114,7 +114,7 @@ fn outcome(
 }
 
 /// Tells the parent of an instance how that one ended. Its row says which task that is: the parent may have been rewound meanwhile.
-fn tell_parent_of(
+pub(crate) fn tell_parent_of(
     db: &Connection,
     key: InstanceKey,
     outcome: Result<Option<perennial_core::Json>, perennial_core::Failure>,

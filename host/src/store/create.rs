@@ -5,7 +5,7 @@ use perennial_core::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::store::codec::{decode, encode};
+use crate::store::codec::{decode, encode, int};
 use crate::store::commit::{CreateOutcome, tell_parent};
 use crate::store::instances::{self, Row, find};
 use crate::store::tasks::NewTask;
@@ -20,6 +20,10 @@ pub(crate) enum Created {
 
 /// An execution number that means all of an instance's executions.
 pub(crate) const ALL_EXECUTIONS: i64 = -1;
+
+/// A history of so few turns and bytes is deleted with its instance; a longer one is left to be deleted in batches.
+const SHORT_TURNS: u32 = 32;
+const SHORT_BYTES: u32 = 256 << 10;
 
 /// Makes sure that the id of `start` is free, or says why it is not.
 pub(crate) fn make_room(
@@ -74,15 +78,25 @@ pub(crate) fn forget(
     key: InstanceKey,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    db.prepare_cached("DELETE FROM instance WHERE key = ?1")?
-        .execute([key.0])?;
+    instances::untag(db, key)?;
+    let mut delete = db.prepare_cached(
+        "DELETE FROM instance WHERE key = ?1 RETURNING execution = 0 AND generation = 0 AND turns <= ?2 AND history_bytes <= ?3",
+    )?;
+    let is_short: Option<bool> = delete
+        .query_row(params![key.0, SHORT_TURNS, SHORT_BYTES], |row| row.get(0))
+        .optional()?;
     tasks::delete_all(db, key)?;
     db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
         .execute([key.0])?;
-    db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?
-        .execute(params![key.0, ALL_EXECUTIONS])?;
+    if is_short == Some(true) {
+        db.prepare_cached("DELETE FROM turn WHERE instance = ?1")?
+            .execute([key.0])?;
+    } else {
+        db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?
+            .execute(params![key.0, ALL_EXECUTIONS])?;
+        effects.garbage = true;
+    }
     effects.gone.push(key);
-    effects.garbage = true;
     Ok(())
 }
 
@@ -135,34 +149,50 @@ pub(crate) fn insert_pending(
     Ok(())
 }
 
-/// Deletes up to `rows` rows that are no longer needed. Whether more are left.
+/// Deletes up to `rows` rows that are no longer needed. Whether more may be left.
 pub(crate) fn collect_garbage(db: &Connection, rows: u32) -> Result<bool, StoreError> {
-    let mut next = db.prepare_cached("SELECT instance, execution FROM garbage LIMIT 1")?;
-    let next: Option<(i64, i64)> = next
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let Some((instance, execution)) = next else {
-        return Ok(false);
-    };
+    let mut left = rows as usize;
+    while left > 0 {
+        let mut next = db.prepare_cached("SELECT instance, execution FROM garbage LIMIT 1")?;
+        let next: Option<(i64, i64)> = next
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((instance, execution)) = next else {
+            return Ok(false);
+        };
+        let deleted = collect_one(db, instance, execution, left)?;
+        if deleted < left {
+            db.prepare_cached("DELETE FROM garbage WHERE instance = ?1 AND execution = ?2")?
+                .execute(params![instance, execution])?;
+        }
+        // The entry itself counts, so that many short histories are not one long transaction.
+        left = left.saturating_sub(deleted + 1);
+    }
+    Ok(true)
+}
+
+/// Deletes up to `rows` rows of an execution, or of all executions of an instance. How many there were.
+fn collect_one(
+    db: &Connection,
+    instance: i64,
+    execution: i64,
+    rows: usize,
+) -> Result<usize, StoreError> {
+    let limit = int(rows as u64);
     let deleted = if execution == ALL_EXECUTIONS {
         db.prepare_cached(
             "DELETE FROM turn WHERE (instance, execution, number) IN
                  (SELECT instance, execution, number FROM turn WHERE instance = ?1 LIMIT ?2)",
         )?
-        .execute(params![instance, rows])?
+        .execute(params![instance, limit])?
     } else {
         db.prepare_cached(
             "DELETE FROM turn WHERE (instance, execution, number) IN
                  (SELECT instance, execution, number FROM turn WHERE instance = ?1 AND execution = ?2 LIMIT ?3)",
         )?
-        .execute(params![instance, execution, rows])?
+        .execute(params![instance, execution, limit])?
     };
-    let deleted = deleted + collect_rewinds(db, instance, execution, rows)?;
-    if deleted < rows as usize {
-        db.prepare_cached("DELETE FROM garbage WHERE instance = ?1 AND execution = ?2")?
-            .execute(params![instance, execution])?;
-    }
-    Ok(true)
+    Ok(deleted + collect_rewinds(db, instance, execution, limit)?)
 }
 
 /// Deletes up to `rows` turns that rewinds cut off.
@@ -170,7 +200,7 @@ fn collect_rewinds(
     db: &Connection,
     instance: i64,
     execution: i64,
-    rows: u32,
+    rows: i64,
 ) -> Result<usize, StoreError> {
     let of = format!("instance = ?1 AND (?2 = {ALL_EXECUTIONS} OR execution = ?2)");
     let deleted = db

@@ -105,6 +105,36 @@ pub(crate) fn insert(db: &Connection, new: &NewInstance, row: &Row<'_>) -> Resul
         failure,
         waiting,
     ])?;
+    if !start.tags.is_empty() {
+        tag(db, new.key)?;
+    }
+    Ok(())
+}
+
+/// Puts an instance into the lists by tag, as its own row says.
+pub(crate) fn tag(db: &Connection, key: InstanceKey) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT OR IGNORE INTO instance_tag (tag, value, created_at, instance)
+         SELECT tag.key, tag.value, i.created_at, i.key FROM instance AS i, json_each(i.tags) AS tag WHERE i.key = ?1",
+    )?
+    .execute([key.0])?;
+    Ok(())
+}
+
+/// Takes an instance out of the lists by tag. Its own row says which ones those are.
+pub(crate) fn untag(db: &Connection, key: InstanceKey) -> Result<(), StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT tag.key, tag.value, i.created_at FROM instance AS i, json_each(i.tags) AS tag WHERE i.key = ?1",
+    )?;
+    let tags: Vec<(String, String, i64)> = query
+        .query_map([key.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    for (tag, value, created_at) in tags {
+        db.prepare_cached(
+            "DELETE FROM instance_tag WHERE tag = ?1 AND value = ?2 AND created_at = ?3 AND instance = ?4",
+        )?
+        .execute(params![tag, value, created_at, key.0])?;
+    }
     Ok(())
 }
 

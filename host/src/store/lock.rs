@@ -45,16 +45,24 @@ impl OwnerLock {
     /// [`StoreError::Owned`] if another process has it; [`StoreError::File`] if the lock file cannot be used.
     pub(crate) fn take(hub: &Path) -> Result<Self, StoreError> {
         let path = lock_path(hub);
-        let open = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
-        let file = open.map_err(StoreError::file("could not open", &path))?;
+        let open = || {
+            let open = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path);
+            open.map_err(StoreError::file("could not open", &path))
+        };
+        let mut file = open()?;
         let begun = Instant::now();
         loop {
             match file.try_lock() {
+                // The hub was deleted meanwhile, and its lock with it: this one keeps nobody out any more.
+                Ok(()) if !is_at(&file, &path) => {
+                    file = open()?;
+                    continue;
+                }
                 Ok(()) => {
                     // What an owner that died said of itself is no longer true.
                     file.set_len(0)
@@ -93,6 +101,15 @@ impl Drop for OwnerLock {
     fn drop(&mut self) {
         // The lock goes with the file handle; an empty note is only tidier.
         let _ = self.file.set_len(0);
+    }
+}
+
+/// Whether a file is the one that a path leads to.
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
     }
 }
 

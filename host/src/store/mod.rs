@@ -11,12 +11,16 @@ mod commit;
 mod control;
 mod create;
 mod error;
+mod hubs;
 mod instances;
+mod list;
 mod lock;
 mod modules;
 mod open;
+mod purge;
 mod queries;
 mod rewind;
+mod settings;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -29,11 +33,16 @@ pub(crate) use codec::{decode, encode};
 pub(crate) use commit::summary;
 pub(crate) use control::termination;
 pub(crate) use error::StoreError;
+pub(crate) use hubs::{bytes_of, delete, hubs_in};
+pub use list::Order;
+pub(crate) use list::{Brief, InstanceFilter, ListPlace, ListQuery};
 pub(crate) use lock::{OwnerLock, OwnerNote, read_note};
 pub(crate) use modules::NameRows;
 pub(crate) use open::with_suffix;
-pub(crate) use queries::{ListQuery, Reader};
+pub(crate) use purge::Purged;
+pub(crate) use queries::Reader;
 pub(crate) use rewind::{RestartCommit, RewindCommit, Rewound};
+pub(crate) use settings::{Ages, Tally};
 pub use types::{Definition, DefinitionKind, Repointed};
 pub(crate) use types::{
     Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Retry, TaskRow,

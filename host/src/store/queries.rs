@@ -25,19 +25,6 @@ struct Connections {
     open: usize,
 }
 
-/// Which instances a list shows.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ListQuery {
-    pub(crate) statuses: Vec<Status>,
-    pub(crate) id_prefix: Option<String>,
-    pub(crate) name: Option<String>,
-    pub(crate) created_from: Option<Timestamp>,
-    pub(crate) created_to: Option<Timestamp>,
-    /// Only what comes after this one, newest first.
-    pub(crate) after: Option<(Timestamp, i64)>,
-    pub(crate) limit: u32,
-}
-
 impl Reader {
     /// Opens a hub for reading.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
@@ -53,7 +40,7 @@ impl Reader {
         })
     }
 
-    fn with<T>(
+    pub(super) fn with<T>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -116,83 +103,6 @@ impl Reader {
         self.with(|db| instance_by_key(db, key))
     }
 
-    /// A page of instances, newest first.
-    pub(crate) fn list(&self, query: &ListQuery) -> Result<Vec<InstanceRow>, StoreError> {
-        use rusqlite::types::Value;
-        let mut clauses = vec!["1".to_owned()];
-        let mut values: Vec<Value> = Vec::new();
-        let mut clause = |text: &str, value: Value| {
-            values.push(value);
-            clauses.push(text.replace('?', &format!("?{}", values.len())));
-        };
-        if let Some(prefix) = &query.id_prefix {
-            clause("id >= ?", prefix.clone().into());
-            if let Some(end) = prefix_end(prefix) {
-                clause("id < ?", end.into());
-            }
-        }
-        if let Some(name) = &query.name {
-            clause("name = ?", name.clone().into());
-        }
-        if let Some(from) = query.created_from {
-            clause("created_at >= ?", int(from.0).into());
-        }
-        if let Some(to) = query.created_to {
-            clause("created_at < ?", int(to.0).into());
-        }
-        if let Some((at, key)) = query.after {
-            clause("created_at <= ?", int(at.0).into());
-            values.push(int(at.0).into());
-            values.push(key.into());
-            clauses.push(format!(
-                "(created_at, key) < (?{}, ?{})",
-                values.len() - 1,
-                values.len()
-            ));
-        }
-        let order = format!("ORDER BY created_at DESC, key DESC LIMIT {}", query.limit);
-        let page = |status: Option<Status>| {
-            let status =
-                status.map(|status| format!(" AND status = {}", instances::status_number(status)));
-            let clauses = format!("{}{}", clauses.join(" AND "), status.unwrap_or_default());
-            format!("SELECT {COLUMNS} FROM instance WHERE {clauses} {order}")
-        };
-        let sql = match &query.statuses[..] {
-            [] => page(None),
-            [status] => page(Some(*status)),
-            // A page of each status, from an index that has it in order: together they are sorted in no time, and the rest is not looked at.
-            statuses => {
-                let pages = statuses
-                    .iter()
-                    .map(|status| format!("SELECT * FROM ({})", page(Some(*status))));
-                format!("{} {order}", pages.collect::<Vec<_>>().join(" UNION ALL "))
-            }
-        };
-        self.with(|db| {
-            let mut statement = db.prepare_cached(&sql)?;
-            let mut rows = statement.query(params_from_iter(values))?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                found.push(instance_of(row)?);
-            }
-            Ok(found)
-        })
-    }
-
-    /// How many instances are in each status.
-    pub(crate) fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError> {
-        self.with(|db| {
-            let mut query =
-                db.prepare_cached("SELECT status, count(*) FROM instance GROUP BY status")?;
-            let mut rows = query.query([])?;
-            let mut counts = Vec::new();
-            while let Some(row) = rows.next()? {
-                counts.push((instances::status_of(row.get(0)?)?, uint(row.get(1)?)));
-            }
-            Ok(counts)
-        })
-    }
-
     /// The turns of an execution from a number on, in order, at most `limit` of them.
     pub(crate) fn turns(
         &self,
@@ -201,7 +111,20 @@ impl Reader {
         from: u32,
         limit: u32,
     ) -> Result<Vec<Turn>, StoreError> {
+        self.turns_within(key, execution, from, limit, usize::MAX)
+    }
+
+    /// As [`turns`](Self::turns), and no more once they have so many bytes together; at least one where there is one.
+    pub(crate) fn turns_within(
+        &self,
+        key: InstanceKey,
+        execution: u32,
+        from: u32,
+        limit: u32,
+        bytes_max: usize,
+    ) -> Result<Vec<Turn>, StoreError> {
         self.with(|db| {
+            let mut bytes = 0;
             let mut query = db.prepare_cached(
                 "SELECT number, first_event, at, answer, received, produced FROM turn
                  WHERE instance = ?1 AND execution = ?2 AND number >= ?3 ORDER BY number LIMIT ?4",
@@ -210,13 +133,13 @@ impl Reader {
             let mut turns = Vec::new();
             while let Some(row) = rows.next()? {
                 let number: u32 = row.get(0)?;
-                let events = |column, what: &str| -> Result<Vec<Event>, StoreError> {
-                    decode(
-                        row.get_ref(column)?
-                            .as_blob()
-                            .map_err(rusqlite::Error::from)?,
-                        &format!("turn {number}, {what}"),
-                    )
+                let mut events = |column, what: &str| -> Result<Vec<Event>, StoreError> {
+                    let encoded = row
+                        .get_ref(column)?
+                        .as_blob()
+                        .map_err(rusqlite::Error::from)?;
+                    bytes += encoded.len();
+                    decode(encoded, &format!("turn {number}, {what}"))
                 };
                 turns.push(Turn {
                     number,
@@ -227,6 +150,9 @@ impl Reader {
                     produced: events(5, "produced")?,
                     next: None,
                 });
+                if bytes >= bytes_max {
+                    break;
+                }
             }
             Ok(turns)
         })
@@ -358,22 +284,67 @@ impl Reader {
         })
     }
 
-    /// Ids and statuses of the children of an instance.
-    pub(crate) fn children(
+    /// Ids and statuses of the children of an instance that have not ended, and how many there are.
+    pub(crate) fn live_children(
         &self,
-        id: &str,
+        key: InstanceKey,
         limit: u32,
-    ) -> Result<Vec<(String, Status)>, StoreError> {
+    ) -> Result<(Vec<(String, Status)>, u64), StoreError> {
         self.with(|db| {
             let mut query = db.prepare_cached(
-                "SELECT id, status FROM instance WHERE parent_id = ?1 ORDER BY key LIMIT ?2",
+                "SELECT id, status FROM instance WHERE parent_key = ?1 AND status < 3 ORDER BY status, key LIMIT ?2",
             )?;
-            let mut rows = query.query(params![id, limit])?;
+            let mut rows = query.query(params![key.0, limit])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 found.push((row.get(0)?, instances::status_of(row.get(1)?)?));
             }
-            Ok(found)
+            let mut all = found.len() as u64;
+            if all == u64::from(limit) {
+                let mut count = db.prepare_cached(
+                    "SELECT count(*) FROM instance WHERE parent_key = ?1 AND status < 3",
+                )?;
+                all = uint(count.query_row([key.0], |row| row.get(0))?);
+            }
+            Ok((found, all))
+        })
+    }
+
+    /// The children of an instance that have ended, in the order of their keys, after one of them.
+    pub(crate) fn ended_children(
+        &self,
+        key: InstanceKey,
+        after: InstanceKey,
+        limit: u32,
+    ) -> Result<Vec<InstanceKey>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT key FROM instance WHERE parent_key = ?1 AND status >= 3 AND key > ?2 ORDER BY key LIMIT ?3",
+            )?;
+            let rows = query.query_map(params![key.0, after.0, limit], |row| {
+                Ok(InstanceKey(row.get(0)?))
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// The first open tasks of one instance, and how many there are.
+    pub(crate) fn first_tasks(
+        &self,
+        key: InstanceKey,
+        limit: u32,
+    ) -> Result<(Vec<TaskRow>, u64), StoreError> {
+        let tasks = self.tasks(
+            "WHERE instance = ?1 ORDER BY task LIMIT ?2",
+            [key.0, i64::from(limit)],
+        )?;
+        if tasks.len() < limit as usize {
+            let all = tasks.len() as u64;
+            return Ok((tasks, all));
+        }
+        self.with(|db| {
+            let mut count = db.prepare_cached("SELECT count(*) FROM task WHERE instance = ?1")?;
+            Ok((tasks, uint(count.query_row([key.0], |row| row.get(0))?)))
         })
     }
 
@@ -406,6 +377,14 @@ impl Reader {
                     row.get(0)
                 })?,
             )
+        })
+    }
+
+    /// When the hub was made.
+    pub(crate) fn created_at(&self) -> Result<Timestamp, StoreError> {
+        self.with(|db| {
+            let at: i64 = db.query_row("SELECT created_at FROM hub", [], |row| row.get(0))?;
+            Ok(Timestamp(uint(at)))
         })
     }
 
@@ -463,7 +442,7 @@ impl Reader {
     }
 }
 
-const COLUMNS: &str = "key, id, name, version, module, status, execution, execution_id, generation, next_event, turns, history_bytes, \
+pub(super) const COLUMNS: &str = "key, id, name, version, module, status, execution, execution_id, generation, next_event, turns, history_bytes, \
      inbox_next, returned, created_at, started_at, updated_at, scheduled_for, parent, parent_key, tags, custom_status, output, \
      failure, waiting, quarantine";
 
@@ -485,7 +464,7 @@ fn one_instance(
     rows.next()?.map(instance_of).transpose()
 }
 
-fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreError> {
+pub(super) fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreError> {
     use perennial_core::{Digest, Json};
     let time = |column| -> Result<Option<Timestamp>, StoreError> {
         Ok(row.get::<_, Option<i64>>(column)?.map(uint).map(Timestamp))
@@ -536,17 +515,4 @@ fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreError> {
             .map(|bytes| decode(&bytes, "the quarantine of an instance"))
             .transpose()?,
     })
-}
-
-/// The first text that is after every text with this prefix, in the order of bytes.
-fn prefix_end(prefix: &str) -> Option<String> {
-    let mut chars: Vec<char> = prefix.chars().collect();
-    while let Some(last) = chars.pop() {
-        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
-        if let Some(next) = next {
-            chars.push(next);
-            return Some(chars.into_iter().collect());
-        }
-    }
-    None
 }

@@ -416,6 +416,8 @@ pub(crate) fn restart(
         Ok(_) | Err(Rejection::NotFound) => return Err(StoreError::Conflict),
         Err(rejection) => return Ok(Verdict::Rejected(rejection)),
     }
+    // The time of its creation is a part of where it stands in the lists.
+    instances::untag(db, *key)?;
     let changed = db
         .prepare_cached(
             "UPDATE instance SET status = 0, execution = ?1, execution_id = ?2, version = ?3, module = ?4, generation = 0, next_event = 0,
@@ -438,6 +440,7 @@ pub(crate) fn restart(
     if changed != 1 {
         return Err(StoreError::Conflict);
     }
+    instances::tag(db, *key)?;
     tasks::delete_all(db, *key)?;
     db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
         .execute([key.0])?;

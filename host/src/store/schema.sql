@@ -5,8 +5,16 @@ CREATE TABLE hub (
     id           INTEGER PRIMARY KEY CHECK (id = 1),
     created_at   INTEGER NOT NULL,
     owner_epoch  INTEGER NOT NULL,
-    commits      INTEGER NOT NULL
+    commits      INTEGER NOT NULL,
+    -- What its continuation tokens are made with.
+    secret       BLOB NOT NULL DEFAULT (randomblob(16))
 ) STRICT;
+
+-- Settings of the hub itself, such as how long instances that have ended are kept: JSON by name.
+CREATE TABLE setting (
+    name         TEXT PRIMARY KEY,
+    value        TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- Modules by content. What an instance is pinned to stays here for as long as the instance does.
 CREATE TABLE module (
@@ -80,14 +88,26 @@ CREATE TABLE instance (
 ) STRICT;
 
 CREATE UNIQUE INDEX instance_id ON instance (id);
--- Lists are newest first.
-CREATE INDEX instance_created ON instance (created_at, key);
+-- Lists are newest first. With the id, so that a prefix is looked for without the rows.
+CREATE INDEX instance_created ON instance (created_at, key, id);
 -- Lists and counts by status; the live ones at start-up.
 CREATE INDEX instance_status ON instance (status, created_at, key);
--- Lists by name.
-CREATE INDEX instance_name ON instance (name, created_at, key);
+-- Lists and counts by name, and by version; of all statuses together, a page of each.
+CREATE INDEX instance_name ON instance (name, status, created_at, key);
+CREATE INDEX instance_version ON instance (version, status, created_at, key) WHERE version IS NOT NULL;
 -- The children of an instance.
-CREATE INDEX instance_parent ON instance (parent_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX instance_parent ON instance (parent_key, status, key) WHERE parent_key IS NOT NULL;
+-- Those whose retention ends first.
+CREATE INDEX instance_ended ON instance (status, updated_at, key) WHERE status >= 3;
+
+-- Lists by tag.
+CREATE TABLE instance_tag (
+    tag          TEXT NOT NULL,
+    value        TEXT NOT NULL,
+    created_at   INTEGER NOT NULL,
+    instance     INTEGER NOT NULL,
+    PRIMARY KEY (tag, value, created_at, instance)
+) STRICT, WITHOUT ROWID;
 
 -- Histories: a row for each turn, with its events in the order of their numbers.
 CREATE TABLE turn (

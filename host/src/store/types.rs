@@ -90,6 +90,24 @@ impl Effects {
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
+
+    /// What followed from another change of the same transaction.
+    pub(crate) fn add(&mut self, other: Self) {
+        let Self {
+            woken,
+            gone,
+            anew,
+            ended,
+            changed,
+            garbage,
+        } = other;
+        self.woken.extend(woken);
+        self.gone.extend(gone);
+        self.anew.extend(anew);
+        self.ended.extend(ended);
+        self.changed.extend(changed);
+        self.garbage |= garbage;
+    }
 }
 
 /// An open task that the engine must act on.

@@ -7,11 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::store::codec::encode;
 use crate::store::commit::{CreateOutcome, commit_turn};
 use crate::store::modules::NameTaken;
+use crate::store::purge::Purged;
 use crate::store::rewind::{RestartCommit, RewindCommit, Rewound};
+use crate::store::settings::Ages;
 use crate::store::types::{
     Effects, InstanceKey, NewInstance, NewModule, Repointed, Retry, TurnCommit,
 };
-use crate::store::{StoreError, commands, control, create, instances, modules, rewind, tasks};
+use crate::store::{
+    StoreError, commands, control, create, instances, modules, purge, rewind, settings, tasks,
+};
 
 /// One unit of work: kept or lost as a whole, together with others.
 pub(crate) struct Write {
@@ -78,6 +82,14 @@ pub(crate) enum Change {
     },
     /// What was running when the last owner died.
     CountDeliveries(Vec<(InstanceKey, Option<TaskId>)>),
+    /// Instances that have ended, deleted; those that live are left alone.
+    Purge(Vec<InstanceKey>),
+    /// The instance with an id, deleted if it has ended.
+    PurgeId(String),
+    /// How long instances are kept after they have ended.
+    Retain(Ages),
+    /// Several changes, as one: kept or lost together.
+    All(Vec<Self>),
     /// Rows that are no longer needed, so many at a time.
     Collect { rows: u32 },
     /// Nothing but the answer to a command.
@@ -102,6 +114,10 @@ pub(crate) enum Verdict {
     Rewound(Rewound),
     /// Nothing was done yet: these children, by id, must be rewound first.
     RewindFirst(Vec<String>),
+    /// Instances were purged.
+    Purged(Purged),
+    /// What came of each of several changes.
+    All(Vec<Self>),
     /// It was refused before it came to the store: a kind that code can match on, and a message.
     Refused { kind: String, message: String },
 }
@@ -139,70 +155,7 @@ impl Write {
     pub(crate) fn run(&mut self, db: &Connection) -> Result<(), StoreError> {
         let effects = &mut self.outcome.effects;
         effects.clear();
-        self.outcome.verdict = match &self.change {
-            Change::Turn(commit) => created(commit_turn(db, commit, effects)?),
-            Change::Start(new) => created(create::start(db, new, self.now, effects)?),
-            Change::Deliver {
-                id,
-                command,
-                message,
-            } => control::command(db, id, *command, message, self.now, effects)?,
-            Change::Post { key, messages } => post(db, *key, messages, effects)?,
-            Change::Discard {
-                key,
-                id,
-                seqs,
-                cascade,
-            } => {
-                instances::discard(db, *key, seqs)?;
-                if let Some(message) = cascade {
-                    control::cascade(db, *key, id, message, self.now, effects)?;
-                }
-                Verdict::Done
-            }
-            Change::Rewind(commit) => rewind::rewind(db, commit, self.now, effects)?,
-            Change::Restart(commit) => rewind::restart(db, commit, self.now, effects)?,
-            Change::Retry(retry) => done_if(tasks::retry(db, retry)?),
-            Change::Deploy(new) => match modules::deploy(db, new, self.now)? {
-                Ok(repointed) => Verdict::Deployed(repointed),
-                Err(taken) => Verdict::NameTaken(taken),
-            },
-            Change::Grant { name, grants } => done_if(modules::grant(db, name, grants)?),
-            Change::Quarantine { key, why, seqs } => {
-                effects
-                    .changed
-                    .extend(instances::quarantine(db, *key, why)?);
-                instances::discard(db, *key, seqs)?;
-                Verdict::Done
-            }
-            Change::Release {
-                key,
-                status,
-                module,
-                seqs,
-                cascade,
-            } => {
-                let released = instances::release(db, *key, *status, *module)?;
-                instances::discard(db, *key, seqs)?;
-                if let (Some(message), Some(id)) = (cascade, &released) {
-                    control::cascade(db, *key, id, message, self.now, effects)?;
-                }
-                effects.changed.extend(released);
-                Verdict::Done
-            }
-            Change::CountDeliveries(running) => {
-                for (key, task) in running {
-                    tasks::count_delivery(db, *key, *task)?;
-                }
-                commands::forget_old(db, self.now)?;
-                Verdict::Done
-            }
-            Change::Collect { rows } => {
-                effects.garbage = create::collect_garbage(db, *rows)?;
-                Verdict::Done
-            }
-            Change::Answer(verdict) => verdict.clone(),
-        };
+        self.outcome.verdict = apply(&self.change, self.now, db, effects)?;
         if let Some(token) = &self.token
             && !matches!(self.outcome.verdict, Verdict::RewindFirst(_))
         {
@@ -217,11 +170,109 @@ impl Write {
     }
 }
 
+/// Makes one change.
+fn apply(
+    change: &Change,
+    now: Timestamp,
+    db: &Connection,
+    effects: &mut Effects,
+) -> Result<Verdict, StoreError> {
+    Ok(match change {
+        Change::Turn(commit) => created(commit_turn(db, commit, effects)?),
+        Change::Start(new) => created(create::start(db, new, now, effects)?),
+        Change::Deliver {
+            id,
+            command,
+            message,
+        } => control::command(db, id, *command, message, now, effects)?,
+        Change::Post { key, messages } => post(db, *key, messages, effects)?,
+        Change::Discard {
+            key,
+            id,
+            seqs,
+            cascade,
+        } => {
+            instances::discard(db, *key, seqs)?;
+            if let Some(message) = cascade {
+                control::cascade(db, *key, id, message, now, effects)?;
+            }
+            Verdict::Done
+        }
+        Change::Rewind(commit) => rewind::rewind(db, commit, now, effects)?,
+        Change::Restart(commit) => rewind::restart(db, commit, now, effects)?,
+        Change::Retry(retry) => done_if(tasks::retry(db, retry)?),
+        Change::Deploy(new) => match modules::deploy(db, new, now)? {
+            Ok(repointed) => Verdict::Deployed(repointed),
+            Err(taken) => Verdict::NameTaken(taken),
+        },
+        Change::Grant { name, grants } => done_if(modules::grant(db, name, grants)?),
+        Change::Quarantine { key, why, seqs } => {
+            effects
+                .changed
+                .extend(instances::quarantine(db, *key, why)?);
+            instances::discard(db, *key, seqs)?;
+            Verdict::Done
+        }
+        Change::Release {
+            key,
+            status,
+            module,
+            seqs,
+            cascade,
+        } => {
+            let released = instances::release(db, *key, *status, *module)?;
+            instances::discard(db, *key, seqs)?;
+            if let (Some(message), Some(id)) = (cascade, &released) {
+                control::cascade(db, *key, id, message, now, effects)?;
+            }
+            effects.changed.extend(released);
+            Verdict::Done
+        }
+        Change::CountDeliveries(running) => {
+            for (key, task) in running {
+                tasks::count_delivery(db, *key, *task)?;
+            }
+            commands::forget_old(db, now)?;
+            Verdict::Done
+        }
+        Change::Purge(keys) => Verdict::Purged(purge::purge(db, keys, effects)?),
+        Change::PurgeId(id) => purge_id(db, id, effects)?,
+        Change::Retain(ages) => {
+            settings::retain(db, ages)?;
+            Verdict::Done
+        }
+        Change::All(changes) => {
+            let mut verdicts = Vec::with_capacity(changes.len());
+            for change in changes {
+                let mut of_one = Effects::default();
+                verdicts.push(apply(change, now, db, &mut of_one)?);
+                effects.add(of_one);
+            }
+            Verdict::All(verdicts)
+        }
+        Change::Collect { rows } => {
+            effects.garbage = create::collect_garbage(db, *rows)?;
+            Verdict::Done
+        }
+        Change::Answer(verdict) => verdict.clone(),
+    })
+}
+
 fn created(outcome: CreateOutcome) -> Verdict {
     match outcome {
         Ok(()) => Verdict::Done,
         Err(rejection) => Verdict::Rejected(rejection),
     }
+}
+
+fn purge_id(db: &Connection, id: &str, effects: &mut Effects) -> Result<Verdict, StoreError> {
+    let found = instances::find(db, id)?;
+    let decision = perennial_core::decide(found.map(|(_, status)| status), Command::Purge);
+    Ok(match (decision, found) {
+        (Ok(_), Some((key, _))) => Verdict::Purged(purge::purge(db, &[key], effects)?),
+        (Ok(_), None) => Verdict::Purged(Purged::default()),
+        (Err(rejection), _) => Verdict::Rejected(rejection),
+    })
 }
 
 fn done_if(done: bool) -> Verdict {

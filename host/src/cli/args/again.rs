@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::Selection;
+
 #[derive(Debug, Args)]
 pub(crate) struct Rewind {
     /// Id of the instance, which must have failed
@@ -16,10 +18,10 @@ pub(crate) struct Rewind {
 
 #[derive(Debug, Args)]
 pub(crate) struct Restart {
-    /// Id of the instance
-    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
     /// As another instance, with a new id or with this one; the first stays as it is
-    #[arg(long, value_name = "ID", num_args = 0..=1)]
+    #[arg(long, value_name = "ID", num_args = 0..=1, requires = "id")]
     pub(crate) new_id: Option<Option<String>>,
 }
 
@@ -43,6 +45,7 @@ Examples:
   perennial restart order-17
   perennial restart order-17 --new-id
   perennial restart order-17 --new-id order-17-again
+  perennial restart --status Terminated --name Ship
 
 Stdout: the id of what begins.
-JSON: {instanceId, command: restart, hosted}";
+JSON: {instanceId, command: restart, hosted}; of many, {matched, done, skipped, dryRun}";

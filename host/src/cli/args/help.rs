@@ -120,10 +120,11 @@ Times are ISO 8601, with or without seconds and zone; UTC where there is none.
 Examples:
   perennial list --status Running,Suspended
   perennial list --prefix order- --created-from 2026-01-31 --created-to 2026-02-01T12:00+01:00
-  perennial list --counts
+  perennial list --name Ship --tag customer=acme --oldest-first
+  perennial list --name Ship --counts
 
-JSON: {instances: [as status shows it, without input, waitsFor and history], continuationToken}; with \
---counts, {STATUS: n}";
+JSON: {instances: [as status shows it, without waitsFor and history; input and output where asked for], \
+continuationToken}; with --counts, {STATUS: n}";
 
 pub(super) const WAIT: &str = "\
 Examples:
@@ -151,16 +152,19 @@ children end too, and activities of modules are interrupted. The first reason wi
 Examples:
   perennial terminate order-17 --reason 'ordered twice'
   perennial terminate order-17 --recursive --wait
+  perennial terminate --status Running --name Ship --dry-run
+  perennial terminate --tag customer=acme --yes
 
-JSON: {instanceId, command: terminate, hosted}; with --wait, the instance as `perennial status --json` shows it.";
+JSON: {instanceId, command: terminate, hosted}; of many, {matched, done, skipped, dryRun}; with --wait, the instance as `perennial status --json` shows it.";
 
 pub(super) const SUSPEND: &str = "\
 Activities that run finish, and their results are kept.
 
 Examples:
   perennial suspend order-17 --reason 'the warehouse is closed'
+  perennial suspend --name Ship
 
-JSON: {instanceId, command: suspend, hosted}";
+JSON: {instanceId, command: suspend, hosted}; of many, {matched, done, skipped, dryRun}";
 
 pub(super) const RESUME: &str = "\
 Everything that arrived meanwhile is delivered in order. An instance is quarantined where its module no longer \
@@ -207,3 +211,37 @@ Examples:
   perennial --data-dir /var/lib/perennial restore /backups/default.db
 
 JSON: {taskHub, file, bytes}";
+
+pub(super) const PURGE: &str = "\
+Only instances that have ended are deleted. It goes in small batches, so that a host beside it is not held up, and \
+may be interrupted and repeated. A host deletes by itself what `perennial hubs set --retain-completed` says.
+
+Examples:
+  perennial purge order-17
+  perennial purge order-17 --recursive
+  perennial purge --status Completed --created-to 2026-01-31 --dry-run
+  perennial purge --all --yes
+
+JSON: {instanceId, deleted}; of many, {matched, done, skipped, dryRun}";
+
+pub(super) const HUBS: &str = "\
+A task hub is a file in the data directory. What is done to one does not touch the others.
+
+Examples:
+  perennial hubs
+  perennial hubs create billing
+  perennial hubs show billing
+  perennial hubs set billing --retain-completed 7d --retain-failed 30d --retain-terminated none
+
+JSON: [{taskHub, file, bytes, createdTime, owner, problem}]; show: {taskHub, file, bytes, createdTime, owner, \
+instances: {STATUS: n}, historyTurns, historyEvents, historyBytes, modules, storedModules, moduleBytes, retention}; \
+set: {completed, failed, terminated}, in milliseconds or null";
+
+pub(super) const DELETE_TASK_HUB: &str = "\
+Everything in it is lost: instances, histories and modules.
+
+Examples:
+  perennial delete-task-hub billing
+  perennial delete-task-hub billing --yes
+
+JSON: {taskHub, deleted}";

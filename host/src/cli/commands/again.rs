@@ -8,6 +8,8 @@ use crate::cli::error::Exit;
 use crate::cli::output::Output;
 use crate::cli::session::Session;
 
+use super::bulk::{self, Meant, Words, meant};
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RewoundJson<'a> {
@@ -85,7 +87,19 @@ fn of(dropped: &DroppedTask) -> String {
 
 pub(super) async fn restart(args: Restart, session: &Session) -> anyhow::Result<Exit> {
     let client = session.client()?;
-    let restart = client.restart(&args.id);
+    let words = Words {
+        verb: "restart",
+        done: "restarted",
+        asks: false,
+    };
+    let id = match meant(&args.selection, words.verb)? {
+        Meant::One(id) => id,
+        Meant::Many(filter) => {
+            let bulk = |filter| client.restart_where(filter);
+            return bulk::many(filter, bulk, words, args.selection.dry_run, session).await;
+        }
+    };
+    let restart = client.restart(&id);
     let id = match args.new_id {
         None => restart.await?,
         Some(None) => restart.with_new_id().await?,

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use perennial::{Client, InstanceStatus, Waited};
+use perennial::{Bulk, Client, InstanceStatus, Waited};
 use serde::Serialize;
 
 use crate::cli::args::{Change, RaiseEvent, Resume, Terminate, WaitFor};
 use crate::cli::error::{Exit, Said};
 use crate::cli::payload;
 use crate::cli::session::Session;
+
+use super::bulk::{self, Meant, Words, meant};
 
 /// How long a host may take to repeat a history before it is said how things stand.
 const REPLAY_LIMIT: Duration = Duration::from_secs(30);
@@ -36,11 +38,23 @@ pub(super) async fn raise_event(args: RaiseEvent, session: &Session) -> anyhow::
 
 pub(super) async fn terminate(args: Terminate, session: &Session) -> anyhow::Result<Exit> {
     let Change {
-        id,
+        selection,
         recursive,
         reason,
     } = args.change;
     let client = session.client()?;
+    let words = Words {
+        verb: "terminate",
+        done: "terminated",
+        asks: !args.yes,
+    };
+    let id = match meant(&selection, words.verb)? {
+        Meant::One(id) => id,
+        Meant::Many(filter) => {
+            let bulk = |filter| detailed(client.terminate_where(filter), &reason, recursive);
+            return bulk::many(filter, bulk, words, selection.dry_run, session).await;
+        }
+    };
     client
         .terminate(&id, reason.as_deref())
         .recursive_if(recursive)
@@ -67,30 +81,66 @@ pub(super) async fn terminate(args: Terminate, session: &Session) -> anyhow::Res
 }
 
 pub(super) async fn suspend(args: Change, session: &Session) -> anyhow::Result<Exit> {
+    let Change {
+        selection,
+        recursive,
+        reason,
+    } = args;
     let client = session.client()?;
+    let words = Words {
+        verb: "suspend",
+        done: "suspended",
+        asks: false,
+    };
+    let id = match meant(&selection, words.verb)? {
+        Meant::One(id) => id,
+        Meant::Many(filter) => {
+            let bulk = |filter| detailed(client.suspend_where(filter), &reason, recursive);
+            return bulk::many(filter, bulk, words, selection.dry_run, session).await;
+        }
+    };
     client
-        .suspend(&args.id, args.reason.as_deref())
-        .recursive_if(args.recursive)
+        .suspend(&id, reason.as_deref())
+        .recursive_if(recursive)
         .await?;
     accepted(
         &client,
-        &args.id,
+        &id,
         "suspend",
-        &format!("suspending {}", args.id),
+        &format!("suspending {id}"),
         session,
     )
+}
+
+fn detailed(mut bulk: Bulk, reason: &Option<String>, recursive: bool) -> Bulk {
+    if let Some(reason) = reason {
+        bulk = bulk.reason(reason);
+    }
+    if recursive { bulk.recursive() } else { bulk }
 }
 
 pub(super) async fn resume(args: Resume, session: &Session) -> anyhow::Result<Exit> {
     let Resume {
         change: Change {
-            id,
+            selection,
             recursive,
             reason,
         },
         module,
     } = args;
     let client = session.client()?;
+    let words = Words {
+        verb: "resume",
+        done: "resumed",
+        asks: false,
+    };
+    let id = match meant(&selection, words.verb)? {
+        Meant::One(id) => id,
+        Meant::Many(filter) => {
+            let bulk = |filter| detailed(client.resume_where(filter), &reason, recursive);
+            return bulk::many(filter, bulk, words, selection.dry_run, session).await;
+        }
+    };
     let Some(module) = module else {
         client
             .resume(&id, reason.as_deref())

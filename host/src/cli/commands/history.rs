@@ -14,7 +14,12 @@ use super::status::missing;
 
 pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<Exit> {
     let output = session.output();
-    let status = session.client()?.status(&args.id).show_history().await?;
+    let status = session
+        .client()?
+        .status(&args.id)
+        .show_input()
+        .show_history_output()
+        .await?;
     let status = status.ok_or_else(|| missing(&args.id, session))?;
     let history = status.history.unwrap_or_default();
     if output.is_json() {

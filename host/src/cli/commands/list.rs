@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use comfy_table::Cell;
-use perennial::{Client, InstanceStatus, Page};
+use perennial::{Client, Filter, InstanceStatus, Order, Page};
 
 use crate::cli::args::List;
 use crate::cli::error::Exit;
@@ -15,10 +15,10 @@ use super::wait::text_of;
 pub(super) async fn list(args: List, session: &Session) -> anyhow::Result<Exit> {
     let client = session.client()?;
     if args.counts {
-        return counts(&client, session).await;
+        return counts(&client, args.filter.filter(), session).await;
     }
     let output = session.output();
-    let page = read(args, &client).await?;
+    let page = read(args, &client, output.is_json()).await?;
     if output.is_json() {
         match &page {
             Some(page) => output.json(page)?,
@@ -39,26 +39,19 @@ pub(super) async fn list(args: List, session: &Session) -> anyhow::Result<Exit> 
 }
 
 /// `None` where only statuses are asked for that no instance ever has.
-async fn read(args: List, client: &Client) -> anyhow::Result<Option<Page>> {
-    let statuses: Vec<_> = args.statuses.iter().filter_map(|filter| filter.0).collect();
-    if statuses.is_empty() && !args.statuses.is_empty() {
+async fn read(args: List, client: &Client, is_json: bool) -> anyhow::Result<Option<Page>> {
+    let Some(filter) = args.filter.filter() else {
         return Ok(None);
+    };
+    let mut list = client.list().filter(filter).limit(args.limit);
+    if args.oldest_first {
+        list = list.order(Order::OldestFirst);
     }
-    let mut list = client.list().limit(args.limit);
-    for status in statuses {
-        list = list.status(status);
+    if args.input {
+        list = list.show_input();
     }
-    if let Some(prefix) = args.prefix {
-        list = list.id_prefix(prefix);
-    }
-    if let Some(name) = args.name {
-        list = list.name(name);
-    }
-    if let Some(from) = args.created_from {
-        list = list.created_from(from);
-    }
-    if let Some(to) = args.created_to {
-        list = list.created_to(to);
+    if args.output || !is_json {
+        list = list.show_output();
     }
     if let Some(token) = args.continuation_token {
         list = list.continuation_token(token);
@@ -83,9 +76,16 @@ fn row(instance: &InstanceStatus) -> Vec<Cell> {
     ]
 }
 
-async fn counts(client: &Client, session: &Session) -> anyhow::Result<Exit> {
+async fn counts(
+    client: &Client,
+    filter: Option<Filter>,
+    session: &Session,
+) -> anyhow::Result<Exit> {
     let output = session.output();
-    let counts = client.counts().await?;
+    let counts = match filter {
+        Some(filter) => client.list().filter(filter).counts().await?,
+        None => Vec::new(),
+    };
     if output.is_json() {
         let by_name: BTreeMap<&str, u64> = counts
             .iter()

@@ -2,9 +2,11 @@
 
 pub(super) mod again;
 mod backup;
+mod bulk;
 pub(crate) mod change;
 mod deploy;
 mod history;
+mod hubs;
 mod list;
 mod modules;
 mod run;
@@ -41,6 +43,9 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Restart(args) => again::restart(args, session).await,
         Command::Backup(args) => backup::backup(args, session).await,
         Command::Restore(args) => backup::restore(args, session).await,
+        Command::Purge(args) => bulk::purge(args, session).await,
+        Command::Hubs(args) => hubs::hubs(args.command, session).await,
+        Command::DeleteTaskHub(args) => hubs::delete(args, session).await,
         Command::Durable(verb) => crate::cli::durable::durable(verb, session).await,
     }
 }

@@ -34,7 +34,7 @@ async fn read(client: &Client, args: &Status, session: &Session) -> anyhow::Resu
         query = query.show_input();
     }
     if args.history {
-        query = query.show_history();
+        query = query.show_history_output();
     }
     query
         .await?
@@ -179,7 +179,7 @@ fn waits(status: &InstanceStatus) -> String {
         .take(WAITS_SHOWN)
         .map(|wait| plain(&wait.to_string()))
         .collect();
-    let more = and_more(status.waits_for.len(), lines.len());
+    let more = and_more(status, lines.len());
     if !more.is_empty() {
         lines.push(more.trim_start().to_owned());
     }

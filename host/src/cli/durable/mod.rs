@@ -131,7 +131,12 @@ async fn get_runtime_status(args: GetRuntimeStatus, session: &Session) -> anyhow
 }
 
 async fn get_history(args: OfInstance, session: &Session) -> anyhow::Result<()> {
-    let status = session.client()?.status(&args.id).show_history().await?;
+    let status = session
+        .client()?
+        .status(&args.id)
+        .show_input()
+        .show_history_output()
+        .await?;
     // `func durable` has an empty history for what it cannot find.
     let history = status.and_then(|status| status.history);
     let events = history::events(&history.unwrap_or_default());

@@ -567,6 +567,7 @@ impl World {
                 ..Default::default()
             })
             .unwrap()
+            .rows
         {
             let key = |task: TaskId| format!("{}:{task}", row.execution_id);
             for event in reader
@@ -618,6 +619,7 @@ impl World {
                 ..Default::default()
             })
             .unwrap()
+            .rows
         {
             let mut state = State::new(row.generation);
             let mut guest = self.programs.guest(row.module.unwrap());

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::store::ListQuery;
+use crate::store::{InstanceFilter, ListQuery, Order};
 
 fn ids(hub: &Hub, query: &ListQuery) -> Vec<String> {
     hub.reader()
         .list(query)
         .unwrap()
+        .rows
         .into_iter()
         .map(|row| row.id)
         .collect()
@@ -42,14 +43,20 @@ fn each_filter_finds_what_it_should() {
     check(ListQuery { limit: 2, ..all() }, &["b2", "b1"]);
     check(
         ListQuery {
-            id_prefix: Some("a".to_owned()),
+            filter: InstanceFilter {
+                id_prefix: Some("a".to_owned()),
+                ..InstanceFilter::default()
+            },
             ..all()
         },
         &["a2", "a1"],
     );
     check(
         ListQuery {
-            id_prefix: Some(String::new()),
+            filter: InstanceFilter {
+                id_prefix: Some(String::new()),
+                ..InstanceFilter::default()
+            },
             limit: 1,
             ..all()
         },
@@ -57,48 +64,218 @@ fn each_filter_finds_what_it_should() {
     );
     check(
         ListQuery {
-            name: Some("Order".to_owned()),
+            filter: InstanceFilter {
+                name: Some("Order".to_owned()),
+                ..InstanceFilter::default()
+            },
             ..all()
         },
         &["b2", "b1", "a1"],
     );
     check(
         ListQuery {
-            statuses: vec![Status::Completed],
+            filter: InstanceFilter {
+                statuses: vec![Status::Completed],
+                ..InstanceFilter::default()
+            },
             ..all()
         },
         &["b1"],
     );
     check(
         ListQuery {
-            statuses: vec![Status::Completed, Status::Pending],
+            filter: InstanceFilter {
+                statuses: vec![Status::Completed, Status::Pending],
+                ..InstanceFilter::default()
+            },
             ..all()
         },
         &["b2", "b1", "a2", "a1"],
     );
     check(
         ListQuery {
-            created_from: Some(Timestamp(200)),
+            filter: InstanceFilter {
+                created_from: Some(Timestamp(200)),
+                ..InstanceFilter::default()
+            },
             ..all()
         },
         &["b2", "b1", "a2"],
     );
     check(
         ListQuery {
-            created_to: Some(Timestamp(200)),
+            filter: InstanceFilter {
+                created_to: Some(Timestamp(200)),
+                ..InstanceFilter::default()
+            },
             ..all()
         },
         &["a1"],
     );
     check(
         ListQuery {
-            created_from: Some(Timestamp(100)),
-            created_to: Some(Timestamp(300)),
-            name: Some("Ship".to_owned()),
+            filter: InstanceFilter {
+                created_from: Some(Timestamp(100)),
+                created_to: Some(Timestamp(300)),
+                name: Some("Ship".to_owned()),
+                ..InstanceFilter::default()
+            },
             ..all()
         },
         &["a2"],
     );
+}
+
+#[test]
+fn versions_tags_and_the_other_order_are_filters_too() {
+    let hub = Hub::new();
+    let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    for (key, id, version, tags, at) in [
+        (1, "a1", Some("1"), vec![tag("who", "kim")], 100),
+        (
+            2,
+            "a2",
+            Some("2"),
+            vec![tag("who", "kim"), tag("where", "eu")],
+            200,
+        ),
+        (
+            3,
+            "b1",
+            None,
+            vec![tag("who", "lee"), tag("where", "eu")],
+            200,
+        ),
+        (
+            4,
+            "b2",
+            Some("1"),
+            vec![tag("who", "kim"), tag("who2", "x")],
+            300,
+        ),
+    ] {
+        let mut new = new(key, id);
+        (new.start.version, new.start.tags) = (version.map(str::to_owned), tags);
+        new.start.accepted_at = Timestamp(at);
+        hub.does(Change::Start(new));
+    }
+    hub.does(end_of(&hub, 2));
+    let check = |filter: InstanceFilter, expected: &[&str]| {
+        let mut query = ListQuery { filter, ..all() };
+        assert_eq!(ids(&hub, &query), expected, "{query:?}");
+        query.order = Order::OldestFirst;
+        let mut backwards = ids(&hub, &query);
+        backwards.reverse();
+        assert_eq!(backwards, expected, "{query:?}");
+        let counted = hub.reader().counts(&query.filter).unwrap();
+        let sum: u64 = counted.iter().map(|(_, count)| count).sum();
+        assert_eq!(sum, expected.len() as u64, "{query:?}");
+    };
+    let none = InstanceFilter::default;
+    let version = |version: &str| Some(version.to_owned());
+    check(none(), &["b2", "b1", "a2", "a1"]);
+    check(
+        InstanceFilter {
+            version: version("1"),
+            ..none()
+        },
+        &["b2", "a1"],
+    );
+    check(
+        InstanceFilter {
+            version: version("3"),
+            ..none()
+        },
+        &[],
+    );
+    check(
+        InstanceFilter {
+            version: version("1"),
+            name: Some("Order".to_owned()),
+            ..none()
+        },
+        &["b2", "a1"],
+    );
+    check(
+        InstanceFilter {
+            tags: vec![tag("who", "kim")],
+            ..none()
+        },
+        &["b2", "a2", "a1"],
+    );
+    check(
+        InstanceFilter {
+            tags: vec![tag("where", "eu"), tag("who", "kim")],
+            ..none()
+        },
+        &["a2"],
+    );
+    check(
+        InstanceFilter {
+            tags: vec![tag("who", "x")],
+            ..none()
+        },
+        &[],
+    );
+    check(
+        InstanceFilter {
+            tags: vec![tag("who", "kim")],
+            statuses: vec![Status::Completed, Status::Failed],
+            ..none()
+        },
+        &["a2"],
+    );
+    check(
+        InstanceFilter {
+            tags: vec![tag("who", "kim")],
+            id_prefix: Some("a".to_owned()),
+            created_to: Some(Timestamp(200)),
+            ..none()
+        },
+        &["a1"],
+    );
+    let counts = hub.reader().counts(&InstanceFilter {
+        tags: vec![tag("who", "kim")],
+        ..none()
+    });
+    assert_eq!(
+        counts.unwrap(),
+        [(Status::Pending, 2), (Status::Completed, 1)]
+    );
+    hub.write(Change::PurgeId("a2".to_owned())).unwrap();
+    assert_eq!(
+        hub.count("SELECT count(*) FROM instance_tag WHERE instance = 2"),
+        0
+    );
+    check(
+        InstanceFilter {
+            tags: vec![tag("where", "eu")],
+            ..none()
+        },
+        &["b1"],
+    );
+}
+
+#[test]
+fn a_page_ends_early_where_its_payloads_are_large() {
+    let hub = Hub::new();
+    let output = Json::from_text(format!("\"{}\"", "x".repeat(9 << 20)));
+    for key in 1..=3 {
+        hub.start(key, &format!("i{key}"));
+        let mut end = turn(&hub, key, Status::Completed, Vec::new());
+        end.after.output = Some(output.clone());
+        hub.does(turn_change(end));
+    }
+    let query = ListQuery {
+        output: true,
+        ..all()
+    };
+    let page = hub.reader().list(&query).unwrap();
+    assert_eq!((page.rows.len(), page.more), (2, true));
+    assert_eq!(page.rows[0].output.as_ref(), Some(&output));
+    let page = hub.reader().list(&all()).unwrap();
+    assert_eq!((page.rows.len(), page.more), (3, false));
+    assert_eq!(page.rows[0].output, None);
 }
 
 #[test]
@@ -126,7 +303,10 @@ fn a_prefix_is_taken_literally() {
         let found = ids(
             &hub,
             &ListQuery {
-                id_prefix: Some(prefix.to_owned()),
+                filter: InstanceFilter {
+                    id_prefix: Some(prefix.to_owned()),
+                    ..InstanceFilter::default()
+                },
                 ..all()
             },
         );
@@ -141,11 +321,42 @@ fn a_prefix_is_taken_literally() {
 
 #[test]
 fn pages_stay_valid_while_instances_come_and_go() {
+    for (order, filter) in [
+        (Order::NewestFirst, InstanceFilter::default()),
+        (Order::OldestFirst, InstanceFilter::default()),
+        (
+            Order::NewestFirst,
+            InstanceFilter {
+                name: Some("Order".to_owned()),
+                ..InstanceFilter::default()
+            },
+        ),
+        (
+            Order::OldestFirst,
+            InstanceFilter {
+                id_prefix: Some("i".to_owned()),
+                ..InstanceFilter::default()
+            },
+        ),
+        (
+            Order::NewestFirst,
+            InstanceFilter {
+                tags: vec![("of".to_owned(), "the first".to_owned())],
+                ..InstanceFilter::default()
+            },
+        ),
+    ] {
+        pages_stay_valid(order, &filter);
+    }
+}
+
+fn pages_stay_valid(order: Order, filter: &InstanceFilter) {
     let hub = Hub::new();
     for key in 0..40 {
         let mut new = new(key, &format!("i{key}"));
         // Several at the same time.
-        new.start.accepted_at = Timestamp(key as u64 / 4);
+        new.start.accepted_at = Timestamp(1_000 + key as u64 / 4);
+        new.start.tags = vec![("of".to_owned(), "the first".to_owned())];
         hub.does(Change::Start(new));
     }
     let (mut seen, mut after) = (Vec::new(), None);
@@ -155,30 +366,39 @@ fn pages_stay_valid_while_instances_come_and_go() {
             .list(&ListQuery {
                 limit: 7,
                 after,
+                order,
+                filter: filter.clone(),
                 ..all()
             })
-            .unwrap();
+            .unwrap()
+            .rows;
         let Some(last) = page.last() else { break };
         after = Some((last.created_at, last.key.0));
         seen.extend(page.iter().map(|row| row.id.clone()));
+        // What comes stands before the list, in the order in which it is read.
         let key = 1_000 + seen.len() as i64;
-        let mut newer = new(key, &format!("new{key}"));
-        newer.start.accepted_at = Timestamp(key as u64);
-        hub.does(Change::Start(newer));
-        hub.other()
-            .execute(
-                &format!("DELETE FROM instance WHERE key = {}", last.key.0),
-                [],
-            )
-            .unwrap();
+        let mut other = new(key, &format!("new{key}"));
+        other.start.accepted_at = match order {
+            Order::NewestFirst => Timestamp(2_000 + key as u64),
+            Order::OldestFirst => Timestamp(seen.len() as u64),
+        };
+        hub.does(Change::Start(other));
+        let gone = hub.write(Change::All(vec![
+            end_of(&hub, last.key.0),
+            Change::Purge(vec![last.key]),
+        ]));
+        assert_eq!(gone.unwrap().effects.gone, [last.key]);
     }
-    assert_eq!(
-        seen,
-        (0..40)
-            .rev()
-            .map(|key| format!("i{key}"))
-            .collect::<Vec<_>>()
-    );
+    let mut expected: Vec<String> = (0..40).map(|key| format!("i{key}")).collect();
+    if order == Order::NewestFirst {
+        expected.reverse();
+    }
+    assert_eq!(seen, expected, "{order:?} {filter:?}");
+}
+
+/// The turn that ends an instance.
+fn end_of(hub: &Hub, key: i64) -> Change {
+    turn_change(turn(hub, key, Status::Completed, Vec::new()))
 }
 
 /// Instances that ended long ago.
@@ -214,7 +434,7 @@ fn old_hub() -> Hub {
 }
 
 /// Steps of SQLite's virtual machine that a read takes.
-fn steps<T>(hub: &Hub, read: impl FnOnce(&Reader) -> T) -> u64 {
+pub(super) fn steps<T>(hub: &Hub, read: impl FnOnce(&Reader) -> T) -> u64 {
     let steps = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&steps);
     hub.reader().on_each_step(move || {
@@ -287,7 +507,7 @@ fn no_list_of_the_present_walks_the_past() {
     let hub = old_hub();
     let check = |what: &str, max: u64, query: ListQuery, found: usize| {
         let steps = steps(&hub, |reader| {
-            assert_eq!(reader.list(&query).unwrap().len(), found, "{what}")
+            assert_eq!(reader.list(&query).unwrap().rows.len(), found, "{what}")
         });
         assert!(steps <= max, "{what} takes {steps} steps");
     };
@@ -309,7 +529,10 @@ fn no_list_of_the_present_walks_the_past() {
         "the live",
         2_000,
         ListQuery {
-            statuses: vec![Status::Running],
+            filter: InstanceFilter {
+                statuses: vec![Status::Running],
+                ..InstanceFilter::default()
+            },
             ..page()
         },
         10,
@@ -318,7 +541,10 @@ fn no_list_of_the_present_walks_the_past() {
         "the failed",
         500,
         ListQuery {
-            statuses: vec![Status::Failed],
+            filter: InstanceFilter {
+                statuses: vec![Status::Failed],
+                ..InstanceFilter::default()
+            },
             ..page()
         },
         0,
@@ -327,7 +553,10 @@ fn no_list_of_the_present_walks_the_past() {
         "the live of several kinds",
         4_000,
         ListQuery {
-            statuses: vec![Status::Pending, Status::Running, Status::Suspended],
+            filter: InstanceFilter {
+                statuses: vec![Status::Pending, Status::Running, Status::Suspended],
+                ..InstanceFilter::default()
+            },
             ..page()
         },
         10,
@@ -336,7 +565,10 @@ fn no_list_of_the_present_walks_the_past() {
         "a page of the ended",
         2_000,
         ListQuery {
-            statuses: vec![Status::Completed],
+            filter: InstanceFilter {
+                statuses: vec![Status::Completed],
+                ..InstanceFilter::default()
+            },
             ..page()
         },
         10,
@@ -345,7 +577,10 @@ fn no_list_of_the_present_walks_the_past() {
         "the ended",
         5_000,
         ListQuery {
-            statuses: vec![Status::Completed, Status::Failed, Status::Terminated],
+            filter: InstanceFilter {
+                statuses: vec![Status::Completed, Status::Failed, Status::Terminated],
+                ..InstanceFilter::default()
+            },
             ..page()
         },
         10,
@@ -354,7 +589,10 @@ fn no_list_of_the_present_walks_the_past() {
         "those of a name",
         2_000,
         ListQuery {
-            name: Some("Order".to_owned()),
+            filter: InstanceFilter {
+                name: Some("Order".to_owned()),
+                ..InstanceFilter::default()
+            },
             ..page()
         },
         10,
@@ -363,7 +601,10 @@ fn no_list_of_the_present_walks_the_past() {
         "those of an unknown name",
         500,
         ListQuery {
-            name: Some("Gone".to_owned()),
+            filter: InstanceFilter {
+                name: Some("Gone".to_owned()),
+                ..InstanceFilter::default()
+            },
             ..page()
         },
         0,
@@ -372,7 +613,10 @@ fn no_list_of_the_present_walks_the_past() {
         "those with a prefix",
         4_000,
         ListQuery {
-            id_prefix: Some("live".to_owned()),
+            filter: InstanceFilter {
+                id_prefix: Some("live".to_owned()),
+                ..InstanceFilter::default()
+            },
             ..page()
         },
         10,
@@ -381,7 +625,10 @@ fn no_list_of_the_present_walks_the_past() {
         "old ones with a prefix",
         4_000,
         ListQuery {
-            id_prefix: Some("old1999".to_owned()),
+            filter: InstanceFilter {
+                id_prefix: Some("old1999".to_owned()),
+                ..InstanceFilter::default()
+            },
             ..page()
         },
         10,
@@ -390,8 +637,11 @@ fn no_list_of_the_present_walks_the_past() {
         "those of a day",
         2_000,
         ListQuery {
-            created_from: Some(Timestamp(5_000)),
-            created_to: Some(Timestamp(5_005)),
+            filter: InstanceFilter {
+                created_from: Some(Timestamp(5_000)),
+                created_to: Some(Timestamp(5_005)),
+                ..InstanceFilter::default()
+            },
             ..page()
         },
         5,

@@ -5,6 +5,8 @@ mod commits;
 mod files;
 mod formats;
 mod lists;
+mod plans;
+mod purges;
 mod writing;
 
 use std::path::PathBuf;
@@ -81,7 +83,16 @@ impl Hub {
     fn dump(&self) -> Vec<String> {
         let db = self.other();
         let mut dump = Vec::new();
-        for table in ["instance", "turn", "task", "inbox", "garbage", "command"] {
+        for table in [
+            "instance",
+            "instance_tag",
+            "turn",
+            "task",
+            "inbox",
+            "garbage",
+            "command",
+            "setting",
+        ] {
             let mut rows = db.prepare(&format!("SELECT * FROM {table}")).unwrap();
             let width = rows.column_count();
             let mut rows = rows.query([]).unwrap();

@@ -1,0 +1,247 @@
+//! `perennial hubs` and `perennial delete-task-hub`.
+
+use std::time::Duration;
+
+use comfy_table::Cell;
+use perennial::{HubInfo, HubStats, Hubs, Retention};
+use serde::Serialize;
+
+use crate::cli::args::{DeleteTaskHub, HubsCommand, HubsSet};
+use crate::cli::error::{Exit, Said};
+use crate::cli::output::{bytes, count, plain, span, time};
+use crate::cli::session::Session;
+use crate::cli::value::Limit;
+
+use super::bulk::confirmed;
+
+#[derive(Serialize)]
+struct ShownJson<'a> {
+    #[serde(flatten)]
+    stats: &'a HubStats,
+    retention: Retention,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeletedJson<'a> {
+    task_hub: &'a str,
+    deleted: bool,
+}
+
+pub(super) async fn hubs(command: Option<HubsCommand>, session: &Session) -> anyhow::Result<Exit> {
+    let hubs = Hubs::new(session.data_dir());
+    match command.unwrap_or(HubsCommand::List) {
+        HubsCommand::List => list(&hubs, session).await,
+        HubsCommand::Create { name } => create(&hubs, &name, session).await,
+        HubsCommand::Show { name } => {
+            let name = name.unwrap_or_else(|| session.task_hub().to_owned());
+            show(&hubs, &name, session).await
+        }
+        HubsCommand::Set(args) => set(&hubs, args, session).await,
+    }
+}
+
+async fn list(hubs: &Hubs, session: &Session) -> anyhow::Result<Exit> {
+    let (found, output) = (hubs.list().await?, session.output());
+    if output.is_json() {
+        output.json(&found)?;
+    } else if found.is_empty() {
+        output.note(&format!("no task hubs in {}", session.data_dir().display()));
+    } else {
+        let header = ["TASK HUB", "SIZE", "CREATED (UTC)", "HOST"];
+        output.table(&header, found.iter().map(row).collect())?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn row(hub: &HubInfo) -> Vec<Cell> {
+    let state = match (&hub.problem, &hub.owner) {
+        (Some(problem), _) => problem.clone(),
+        (None, Some(owner)) => owner.clone(),
+        (None, None) => "none".to_owned(),
+    };
+    vec![
+        Cell::new(&hub.name),
+        Cell::new(bytes(hub.bytes)),
+        Cell::new(hub.created_at.map(time).unwrap_or_default()),
+        Cell::new(plain(&state)),
+    ]
+}
+
+async fn create(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {
+    let made = hubs.create(name).await.map_err(|error| {
+        if error.is_already_exists() {
+            let said = Said::new(Exit::WrongState, error.to_string());
+            said.hint("`perennial hubs show` shows what it holds")
+                .into()
+        } else {
+            anyhow::Error::from(error)
+        }
+    })?;
+    let output = session.output();
+    if output.is_json() {
+        output.json(&made)?;
+    } else {
+        output.note(&format!("made task hub {name:?}, {}", made.path.display()));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn show(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {
+    let stats = hubs.stats(name).await?;
+    let retention = hubs.client(name)?.retention().await?;
+    let output = session.output();
+    if output.is_json() {
+        output.json(&ShownJson {
+            stats: &stats,
+            retention,
+        })?;
+        return Ok(Exit::Ok);
+    }
+    let hub = &stats.hub;
+    let all: u64 = stats.instances.iter().map(|(_, count)| count).sum();
+    let mut fields = vec![
+        ("task hub", hub.name.clone()),
+        ("file", hub.path.display().to_string()),
+        ("size", bytes(hub.bytes)),
+    ];
+    fields.extend(
+        hub.created_at
+            .map(|at| ("created", format!("{} UTC", time(at)))),
+    );
+    fields.push((
+        "host",
+        hub.owner.clone().unwrap_or_else(|| "none".to_owned()),
+    ));
+    fields.push(("instances", all.to_string()));
+    for (status, number) in &stats.instances {
+        fields.push(("", format!("{number} {}", output.status(*status))));
+    }
+    let history = format!(
+        "{} in {}, {}",
+        count(stats.history_events, "event"),
+        count(stats.history_turns, "turn"),
+        bytes(stats.history_bytes)
+    );
+    fields.push(("history", history));
+    let modules = format!(
+        "{}, {} kept, {}",
+        stats.modules,
+        count(stats.stored_modules, "version"),
+        bytes(stats.module_bytes)
+    );
+    fields.push(("modules", modules));
+    fields.push(("retention", retained(retention)));
+    if stats.has_garbage {
+        fields.push((
+            "",
+            "histories of deleted instances are still being removed".to_owned(),
+        ));
+    }
+    output.block(&fields)?;
+    Ok(Exit::Ok)
+}
+
+fn retained(retention: Retention) -> String {
+    let kept = |name: &str, age: Option<Duration>| match age {
+        Some(age) => {
+            let ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            format!("{name} {}", span(ms))
+        }
+        None => format!("{name} for ever"),
+    };
+    [
+        kept("Completed", retention.completed),
+        kept("Failed", retention.failed),
+        kept("Terminated", retention.terminated),
+    ]
+    .join(", ")
+}
+
+async fn set(hubs: &Hubs, args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
+    let name = args.name.as_deref().unwrap_or_else(|| session.task_hub());
+    let client = hubs.client(name)?;
+    let mut retention = client.retention().await?;
+    let changes: [(&mut Option<Duration>, Option<Limit>); 3] = [
+        (&mut retention.completed, args.retain_completed),
+        (&mut retention.failed, args.retain_failed),
+        (&mut retention.terminated, args.retain_terminated),
+    ];
+    let mut changed = false;
+    for (age, to) in changes {
+        if let Some(Limit(to)) = to {
+            (*age, changed) = (to, true);
+        }
+    }
+    if !changed {
+        let said = Said::new(Exit::Usage, "nothing says what to set");
+        return Err(said
+            .hint("such as --retain-completed 7d; `perennial hubs show` shows what is set")
+            .into());
+    }
+    client.set_retention(retention).await?;
+    let output = session.output();
+    if output.is_json() {
+        output.json(&retention)?;
+    } else {
+        output.note(&format!("task hub {name:?} keeps {}", retained(retention)));
+        session.warn_if_unhosted(&client, "nothing is deleted");
+    }
+    Ok(Exit::Ok)
+}
+
+pub(super) async fn delete(args: DeleteTaskHub, session: &Session) -> anyhow::Result<Exit> {
+    let hubs = Hubs::new(session.data_dir());
+    let found = hubs
+        .list()
+        .await?
+        .into_iter()
+        .find(|hub| hub.name == args.name);
+    if let Some(hub) = found
+        && !args.yes
+    {
+        let what = match &hub.owner {
+            Some(owner) if args.force => format!(", which {owner} runs,"),
+            _ => String::new(),
+        };
+        let question = format!(
+            "delete task hub {:?}{what} with everything in it?",
+            hub.name
+        );
+        if !confirmed(&question)? {
+            session.output().note("nothing was changed");
+            return Ok(Exit::Error);
+        }
+    }
+    let deleted = if args.force {
+        hubs.delete_forced(&args.name).await
+    } else {
+        hubs.delete(&args.name).await
+    };
+    deleted.map_err(|error| {
+        if error.is_owned() {
+            let said = Said::new(Exit::WrongState, error.to_string());
+            said.hint("stop it first; --force deletes the hub under it")
+                .into()
+        } else if error.is_not_found() {
+            let said = Said::new(
+                Exit::NotFound,
+                format!("there is no task hub {:?}", args.name),
+            );
+            said.hint("`perennial hubs` lists them").into()
+        } else {
+            anyhow::Error::from(error)
+        }
+    })?;
+    let output = session.output();
+    if output.is_json() {
+        let task_hub = &args.name;
+        output.json(&DeletedJson {
+            task_hub,
+            deleted: true,
+        })?;
+    } else {
+        output.note(&format!("deleted task hub {:?}", args.name));
+    }
+    Ok(Exit::Ok)
+}

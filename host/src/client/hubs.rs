@@ -1,0 +1,299 @@
+//! Task hubs: which there are, what they hold, making and deleting them.
+
+use std::path::{Path, PathBuf};
+
+use perennial_core::{Status, Timestamp};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::client::history::rfc3339;
+use crate::client::{Client, Error, Result, hub_path};
+use crate::engine::clock::{Clock, SystemClock};
+use crate::store::{self, Reader, StoreError, Tally};
+
+/// The task hubs of a data directory. Cheap to clone.
+///
+/// ```no_run
+/// # async fn example() -> perennial::Result<()> {
+/// let hubs = perennial::Hubs::new(".perennial");
+/// hubs.create("billing").await?;
+/// for hub in hubs.list().await? {
+///     println!("{}: {} bytes, {:?}", hub.name, hub.bytes, hub.owner);
+/// }
+/// println!("{:?}", hubs.stats("billing").await?.instances);
+/// hubs.delete("billing").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Hubs {
+    data_dir: PathBuf,
+}
+
+/// A task hub, as its directory shows it.
+///
+/// As JSON: `taskHub`, `file`, `bytes`, `createdTime`, `owner`, `problem`; what is absent is left out.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HubInfo {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+    /// Which process runs it, if one does.
+    pub owner: Option<String>,
+    /// Why it cannot be read, where it cannot.
+    pub problem: Option<String>,
+}
+
+/// What a task hub holds.
+///
+/// As JSON: `taskHub`, `file`, `bytes`, `createdTime`, `owner`, `instances` (by status), `historyTurns`, `historyEvents`, `historyBytes`,
+/// `modules`, `storedModules`, `moduleBytes`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HubStats {
+    /// The hub.
+    pub hub: HubInfo,
+    /// Instances in each status; statuses without any are left out.
+    pub instances: Vec<(Status, u64)>,
+    /// Turns in the histories of the instances: the rows that they take.
+    pub history_turns: u64,
+    /// Events in them.
+    pub history_events: u64,
+    /// Their bytes, roughly.
+    pub history_bytes: u64,
+    /// Modules that are deployed.
+    pub modules: u64,
+    /// Contents of modules that are kept: earlier ones stay for the instances that run them.
+    pub stored_modules: u64,
+    /// Their bytes.
+    pub module_bytes: u64,
+    /// Whether histories of deleted instances are still to be removed, which a host does bit by bit.
+    pub has_garbage: bool,
+}
+
+impl Hubs {
+    /// The hubs of a directory, which need not exist yet.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+        }
+    }
+
+    /// A client of one of them. See [`Client::open`].
+    ///
+    /// ```
+    /// let client = perennial::Hubs::new(".perennial").client("billing").unwrap();
+    /// assert_eq!(client.task_hub(), "billing");
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if the name cannot be one.
+    pub fn client(&self, name: &str) -> Result<Client> {
+        Client::open(&self.data_dir, name)
+    }
+
+    /// All of them, by name. One that cannot be read is there too, and says why.
+    ///
+    /// ```no_run
+    /// # async fn example() -> perennial::Result<()> {
+    /// for hub in perennial::Hubs::new(".perennial").list().await? {
+    ///     println!("{}", hub.name);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub async fn list(&self) -> Result<Vec<HubInfo>> {
+        let dir = self.data_dir.clone();
+        blocking("", move || {
+            let hubs = store::hubs_in(&dir)?.into_iter();
+            let named = hubs.filter(|(name, _)| hub_path(&dir, name).is_ok());
+            Ok(named.map(|(name, path)| info(name, path)).collect())
+        })
+        .await
+    }
+
+    /// Makes a hub.
+    ///
+    /// ```no_run
+    /// # async fn example() -> perennial::Result<()> {
+    /// perennial::Hubs::new(".perennial").create("billing").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_already_exists`] if there is one, or another file in its place; [`Error::is_invalid`] if the name cannot be one.
+    pub async fn create(&self, name: &str) -> Result<HubInfo> {
+        let path = hub_path(&self.data_dir, name)?;
+        let hub = name.to_owned();
+        let created = blocking(name, move || {
+            if path.exists() {
+                return Ok(None);
+            }
+            drop(store::take_over(&path, SystemClock.now())?);
+            Ok(Some(info(hub, path)))
+        });
+        created.await?.ok_or_else(|| Error::hub_exists(name))
+    }
+
+    /// Deletes a hub with everything in it and beside it.
+    ///
+    /// ```no_run
+    /// # async fn example() -> perennial::Result<()> {
+    /// perennial::Hubs::new(".perennial").delete("billing").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`]; [`Error::is_owned`] if a host runs it. Nothing is deleted then.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        self.delete_it(name, false).await
+    }
+
+    /// As [`delete`](Self::delete), also while a host runs it: that host loses the hub and stops.
+    ///
+    /// ```no_run
+    /// # async fn example() -> perennial::Result<()> {
+    /// perennial::Hubs::new(".perennial").delete_forced("billing").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`].
+    pub async fn delete_forced(&self, name: &str) -> Result<()> {
+        self.delete_it(name, true).await
+    }
+
+    async fn delete_it(&self, name: &str, forced: bool) -> Result<()> {
+        let path = hub_path(&self.data_dir, name)?;
+        blocking(name, move || store::delete(&path, forced)).await
+    }
+
+    /// What a hub holds. It looks at each instance once: a moment for a hundred thousand of them.
+    ///
+    /// ```no_run
+    /// # async fn example() -> perennial::Result<()> {
+    /// let stats = perennial::Hubs::new(".perennial").stats("default").await?;
+    /// println!("{} events in {} bytes", stats.history_events, stats.hub.bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`], and if the hub cannot be read.
+    pub async fn stats(&self, name: &str) -> Result<HubStats> {
+        let path = hub_path(&self.data_dir, name)?;
+        let hub = name.to_owned();
+        blocking(name, move || {
+            let tally = Reader::open(&path)?.tally()?;
+            Ok(HubStats::new(info(hub, path), tally))
+        })
+        .await
+    }
+}
+
+impl HubStats {
+    fn new(hub: HubInfo, tally: Tally) -> Self {
+        Self {
+            hub,
+            instances: tally.instances,
+            history_turns: tally.turns,
+            history_events: tally.events,
+            history_bytes: tally.history_bytes,
+            modules: tally.modules,
+            stored_modules: tally.stored_modules,
+            module_bytes: tally.module_bytes,
+            has_garbage: tally.garbage,
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    hub: &str,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::panicked())?
+        .map_err(|error| Error::store(hub, error))
+}
+
+fn info(name: String, path: PathBuf) -> HubInfo {
+    let created = Reader::open(&path).and_then(|reader| reader.created_at());
+    HubInfo {
+        bytes: store::bytes_of(&path),
+        owner: owner(&path),
+        problem: created.as_ref().err().map(ToString::to_string),
+        created_at: created.ok(),
+        name,
+        path,
+    }
+}
+
+/// Who has the hub's lock. An owner that is about to go, or only applies one command, is none.
+fn owner(path: &Path) -> Option<String> {
+    let note = store::read_note(path)?;
+    let taken = matches!(store::OwnerLock::take(path), Err(StoreError::Owned(_)));
+    taken.then(|| format!("{} (process {})", note.what, note.pid))
+}
+
+impl HubInfo {
+    fn fields<M: SerializeMap>(&self, map: &mut M) -> std::result::Result<(), M::Error> {
+        map.serialize_entry("taskHub", &self.name)?;
+        map.serialize_entry("file", &self.path)?;
+        map.serialize_entry("bytes", &self.bytes)?;
+        if let Some(at) = self.created_at {
+            map.serialize_entry("createdTime", &rfc3339(at))?;
+        }
+        if let Some(owner) = &self.owner {
+            map.serialize_entry("owner", owner)?;
+        }
+        if let Some(problem) = &self.problem {
+            map.serialize_entry("problem", problem)?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for HubInfo {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        self.fields(&mut map)?;
+        map.end()
+    }
+}
+
+impl Serialize for HubStats {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        self.hub.fields(&mut map)?;
+        let by_status: std::collections::BTreeMap<_, _> = self
+            .instances
+            .iter()
+            .map(|(status, count)| (status.name(), count))
+            .collect();
+        map.serialize_entry("instances", &by_status)?;
+        for (name, number) in [
+            ("historyTurns", self.history_turns),
+            ("historyEvents", self.history_events),
+            ("historyBytes", self.history_bytes),
+            ("modules", self.modules),
+            ("storedModules", self.stored_modules),
+            ("moduleBytes", self.module_bytes),
+        ] {
+            map.serialize_entry(name, &number)?;
+        }
+        map.end()
+    }
+}

@@ -1,0 +1,125 @@
+//! Deleting instances that have ended.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use perennial_core::{Rejection, Status};
+
+use crate::client::{Client, Error, Result};
+use crate::engine::Request;
+use crate::store::{InstanceKey, Purged, Reader, StoreError, Verdict};
+
+/// Children read at once.
+const CHILDREN: u32 = 1_000;
+
+/// The deletion of one instance. Await it: it gives how many were deleted.
+#[derive(Clone, Debug)]
+#[must_use = "an instance is deleted when its purge is awaited"]
+pub struct Purge {
+    client: Client,
+    id: String,
+    recursive: bool,
+}
+
+impl Client {
+    /// Deletes an instance that has ended, with its history. Await what it returns: how many were deleted, which is 0 where there is no
+    /// such instance.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// let deleted = client.purge("order-17").recursive().await?;
+    /// println!("{deleted} instances deleted");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn purge(&self, id: impl Into<String>) -> Purge {
+        Purge {
+            client: self.clone(),
+            id: id.into(),
+            recursive: false,
+        }
+    }
+
+    /// Deletes those of some instances that have ended, in one transaction.
+    pub(crate) async fn purge_keys(&self, keys: &[InstanceKey]) -> Result<Purged> {
+        let keys = keys.iter().map(|key| key.0).collect();
+        match self.submit("", Request::Purge(keys)).await? {
+            Verdict::Purged(purged) => Ok(purged),
+            _ => Ok(Purged::default()),
+        }
+    }
+
+    /// Deletes instances with their descendants, the deepest first: where it is interrupted, what is left still hangs together, and the
+    /// same purge does the rest.
+    pub(crate) async fn purge_trees(&self, roots: Vec<InstanceKey>) -> Result<Purged> {
+        let keys = self.read(move |reader| family(reader, roots)).await?;
+        let mut purged = Purged::default();
+        for some in keys.rchunks(self.batch()) {
+            let some: Vec<InstanceKey> = some.iter().rev().copied().collect();
+            purged += self.purge_keys(&some).await?;
+        }
+        Ok(purged)
+    }
+}
+
+impl Purge {
+    /// With its descendants: those that have ended, and are not below one that lives.
+    pub fn recursive(mut self) -> Self {
+        self.recursive = true;
+        self
+    }
+
+    async fn run(self) -> Result<u64> {
+        let Self {
+            client,
+            id,
+            recursive,
+        } = self;
+        if !recursive {
+            return match client.submit(&id, Request::PurgeId(id.clone())).await? {
+                Verdict::Purged(purged) => Ok(purged.deleted.into()),
+                _ => Ok(0),
+            };
+        }
+        let asked = id.clone();
+        let found = client
+            .read(move |reader| Ok(reader.instance(&asked)?.map(|row| (row.key, row.status))))
+            .await?;
+        match found {
+            None => Ok(0),
+            Some((_, status)) if !status.is_end() => Err(not_ended(&id, status)),
+            Some((key, _)) => Ok(client.purge_trees(vec![key]).await?.deleted.into()),
+        }
+    }
+}
+
+impl IntoFuture for Purge {
+    /// The error says with [`Error::is_wrong_state`] that the instance has not ended.
+    type Output = Result<u64>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+fn not_ended(id: &str, status: Status) -> Error {
+    Error::rejected(id, Rejection::NotTerminal(status))
+}
+
+/// Instances and their descendants that have ended, each after its parent. What is below one that lives belongs to that one.
+fn family(reader: &Reader, roots: Vec<InstanceKey>) -> Result<Vec<InstanceKey>, StoreError> {
+    let mut keys = roots;
+    let mut next = 0;
+    while let Some(key) = keys.get(next).copied() {
+        next += 1;
+        let mut after = InstanceKey(i64::MIN);
+        loop {
+            let children = reader.ended_children(key, after, CHILDREN)?;
+            let Some(last) = children.last() else { break };
+            after = *last;
+            keys.extend(children);
+        }
+    }
+    Ok(keys)
+}

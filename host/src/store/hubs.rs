@@ -1,0 +1,77 @@
+//! Hubs as files: which there are, and how one is deleted.
+
+use std::path::{Path, PathBuf};
+
+use crate::store::open::{self, remove, with_suffix};
+use crate::store::{OwnerLock, StoreError};
+
+/// What SQLite and hosts put beside a hub, and what is left where one of them died.
+const BESIDE: [&str; 8] = [
+    "-wal", "-shm", "-journal", ".sock", ".running", ".new", ".new-wal", ".new-shm",
+];
+
+/// The hubs of a directory, by name: every file that is called like one. A directory that is not there has none.
+pub(crate) fn hubs_in(dir: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StoreError::file("could not read the directory", dir)(error)),
+    };
+    let mut hubs = Vec::new();
+    for entry in entries {
+        let path = entry
+            .map_err(StoreError::file("could not read the directory", dir))?
+            .path();
+        if path.extension().is_some_and(|end| end == "db")
+            && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+        {
+            hubs.push((name.to_owned(), path.clone()));
+        }
+    }
+    hubs.sort();
+    Ok(hubs)
+}
+
+/// Bytes of a hub on the disk, with its write-ahead log.
+pub(crate) fn bytes_of(path: &Path) -> u64 {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    size(path) + size(&with_suffix(path, "-wal"))
+}
+
+/// Deletes a hub with everything beside it.
+///
+/// # Errors
+/// [`StoreError::Owned`] if another process owns it and it is not `forced`; [`StoreError::Missing`] if there is none;
+/// [`StoreError::NotAHub`] if the file is something else. Nothing is deleted then.
+pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
+    if !path.exists() {
+        return Err(StoreError::Missing(path.to_owned()));
+    }
+    let lock = match OwnerLock::take(path) {
+        Ok(lock) => Some(lock),
+        Err(StoreError::Owned(_)) if forced => None,
+        Err(error) => return Err(error),
+    };
+    let is_empty = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
+    match open::connect_writer(path) {
+        // Whoever owns it must not go on as if what it writes were kept: its next commit finds that its time is over.
+        Ok(db) if lock.is_none() => {
+            db.execute("UPDATE hub SET owner_epoch = owner_epoch + 1", [])?;
+        }
+        Ok(_) => {}
+        // A host that died before it wrote anything left an empty file.
+        Err(StoreError::NotAHub(_)) if is_empty => {}
+        Err(error @ StoreError::NotAHub(_)) => return Err(error),
+        // A hub that is damaged, or newer, is deleted as well as any other: that is what was asked for.
+        Err(StoreError::Corrupt(_) | StoreError::Newer { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    remove(path)?;
+    for suffix in BESIDE {
+        remove(&with_suffix(path, suffix))?;
+    }
+    // Last, and while it is held, so that nobody makes a new hub among the remains of this one.
+    remove(&with_suffix(path, ".lock"))?;
+    drop(lock);
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! Lists and counts over a hundred thousand instances: which index each takes, and how much work a page is.
+
+use super::lists::steps;
+use super::*;
+use crate::store::{InstanceFilter, ListQuery, Order};
+
+const MANY: i64 = 100_000;
+
+/// Most of what a page of 100 may take: its rows cost some 60 steps each, and finding them must not cost much more.
+const STEPS_MAX: u64 = 40_000;
+
+/// A hundred thousand instances of many names, versions, statuses and tags, a minute apart.
+fn crowded_hub() -> Hub {
+    let hub = Hub::new();
+    hub.start(MANY + 1, "template");
+    hub.other()
+        .execute_batch(&format!(
+            "CREATE TEMP TABLE n AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {MANY}) SELECT n FROM c;
+             INSERT INTO instance (key, id, name, version, module, status, execution, execution_id, generation, next_event, turns,
+                 history_bytes, inbox_next, returned, deliveries, created_at, updated_at, tags, output)
+             SELECT n, CASE n % 50 WHEN 0 THEN 'rare-' ELSE 'order-' END || n, 'Flow' || (n % 7), CASE n % 3 WHEN 0 THEN NULL ELSE 'v' || (n % 5) END,
+                 module, CASE n % 1000 WHEN 1 THEN 4 WHEN 2 THEN 1 ELSE 3 END, 0, execution_id, 0, 9, 3, 500, 5, 0, 0, n * 60000, n * 60000 + 5000,
+                 json_object('team', 't' || (n % 11), 'unit', 'u' || (n % 2000)), '\"done\"'
+             FROM instance, n WHERE key = {MANY} + 1;
+             INSERT INTO instance_tag SELECT 'team', 't' || (n % 11), n * 60000, n FROM n;
+             INSERT INTO instance_tag SELECT 'unit', 'u' || (n % 2000), n * 60000, n FROM n;"
+        ))
+        .unwrap();
+    hub
+}
+
+fn filters() -> Vec<(&'static str, InstanceFilter)> {
+    let none = InstanceFilter::default;
+    let text = |text: &str| Some(text.to_owned());
+    let tag = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
+    let day = |day: u64| Some(Timestamp(day * 86_400_000));
+    let ended = || vec![Status::Completed, Status::Failed, Status::Terminated];
+    vec![
+        ("all", none()),
+        (
+            "a status",
+            InstanceFilter {
+                statuses: vec![Status::Completed],
+                ..none()
+            },
+        ),
+        (
+            "a rare status",
+            InstanceFilter {
+                statuses: vec![Status::Failed],
+                ..none()
+            },
+        ),
+        (
+            "a status of none",
+            InstanceFilter {
+                statuses: vec![Status::Suspended],
+                ..none()
+            },
+        ),
+        (
+            "several statuses",
+            InstanceFilter {
+                statuses: ended(),
+                ..none()
+            },
+        ),
+        (
+            "a name",
+            InstanceFilter {
+                name: text("Flow3"),
+                ..none()
+            },
+        ),
+        (
+            "an unknown name",
+            InstanceFilter {
+                name: text("Gone"),
+                ..none()
+            },
+        ),
+        (
+            "a name and a status",
+            InstanceFilter {
+                name: text("Flow3"),
+                statuses: vec![Status::Failed],
+                ..none()
+            },
+        ),
+        (
+            "a version",
+            InstanceFilter {
+                version: text("v4"),
+                ..none()
+            },
+        ),
+        (
+            "a version and statuses",
+            InstanceFilter {
+                version: text("v1"),
+                statuses: ended(),
+                ..none()
+            },
+        ),
+        (
+            "a tag of many",
+            InstanceFilter {
+                tags: tag("team", "t3"),
+                ..none()
+            },
+        ),
+        (
+            "a tag of few",
+            InstanceFilter {
+                tags: tag("unit", "u77"),
+                ..none()
+            },
+        ),
+        (
+            "an unknown tag",
+            InstanceFilter {
+                tags: tag("unit", "none"),
+                ..none()
+            },
+        ),
+        (
+            "a prefix of most",
+            InstanceFilter {
+                id_prefix: text("order-"),
+                ..none()
+            },
+        ),
+        (
+            "a prefix of one in fifty",
+            InstanceFilter {
+                id_prefix: text("rare-"),
+                ..none()
+            },
+        ),
+        (
+            "a prefix of few",
+            InstanceFilter {
+                id_prefix: text("order-777"),
+                ..none()
+            },
+        ),
+        (
+            "an unknown prefix",
+            InstanceFilter {
+                id_prefix: text("zzz"),
+                ..none()
+            },
+        ),
+        (
+            "a day",
+            InstanceFilter {
+                created_from: day(30),
+                created_to: day(31),
+                ..none()
+            },
+        ),
+        (
+            "until a day",
+            InstanceFilter {
+                created_to: day(3),
+                ..none()
+            },
+        ),
+        (
+            "a day of a name",
+            InstanceFilter {
+                name: text("Flow2"),
+                created_from: day(30),
+                created_to: day(31),
+                ..none()
+            },
+        ),
+        (
+            "a day of a tag",
+            InstanceFilter {
+                tags: tag("team", "t3"),
+                created_from: day(30),
+                created_to: day(31),
+                ..none()
+            },
+        ),
+    ]
+}
+
+#[test]
+fn every_filter_takes_an_index_and_a_page_of_it_is_cheap() {
+    let hub = crowded_hub();
+    for (what, filter) in filters() {
+        for order in [Order::NewestFirst, Order::OldestFirst] {
+            let mut query = ListQuery {
+                filter: filter.clone(),
+                order,
+                limit: 100,
+                output: true,
+                ..ListQuery::default()
+            };
+            for plan in hub.reader().plans(&query).unwrap() {
+                let walks = plan.starts_with("SCAN i") || plan.starts_with("SCAN t");
+                assert!(!walks || plan.contains("INDEX"), "{what}: {plan}");
+                let sorts_all =
+                    plan.contains("TEMP B-TREE FOR ORDER BY") && filter.id_prefix.is_none();
+                // Pages of several statuses are merged.
+                let merges = filter.statuses.len() != 1
+                    && (filter.name.is_some()
+                        || filter.version.is_some()
+                        || !filter.statuses.is_empty());
+                assert!(!sorts_all || merges, "{what}: {plan}");
+            }
+            // The first page, the second, and one far down.
+            let first = hub.reader().list(&query).unwrap();
+            let second = first.rows.last().map(|row| (row.created_at, row.key.0));
+            for after in [None, second, Some((Timestamp(50_000 * 60_000), 50_000))] {
+                query.after = after;
+                let mut rows = 0;
+                let steps = steps(&hub, |reader| {
+                    rows = reader.list(&query).unwrap().rows.len()
+                });
+                assert!(
+                    steps <= STEPS_MAX,
+                    "{what}, {order:?}: a page of {rows} takes {steps} steps"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_counted_is_what_is_listed() {
+    let hub = crowded_hub();
+    for (what, filter) in filters() {
+        let counts = hub.reader().counts(&filter).unwrap();
+        let mut query = ListQuery {
+            filter,
+            limit: 10_000,
+            ..ListQuery::default()
+        };
+        let (mut listed, mut before) = (std::collections::BTreeMap::new(), None);
+        loop {
+            let page = hub.reader().list(&query).unwrap();
+            for row in &page.rows {
+                let place = (row.created_at, row.key.0);
+                assert!(
+                    before.is_none_or(|before| place < before),
+                    "{what}: {place:?}"
+                );
+                before = Some(place);
+                *listed.entry(row.status).or_insert(0) += 1;
+            }
+            query.after = before;
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(counts, listed.into_iter().collect::<Vec<_>>(), "{what}");
+    }
+}
