@@ -568,5 +568,13 @@ async fn task_hubs_are_made_listed_counted_and_deleted() {
         .map(|hub| hub.name)
         .collect();
     assert_eq!(names, ["three", "two"]);
+    // A client does not go on reading what is gone.
+    let two = hubs.client("two").unwrap();
+    two.deploy(module("workloads")).await.unwrap();
+    two.start("Wait").id("w").await.unwrap();
+    assert!(two.status("w").await.unwrap().is_some());
     hubs.delete("two").await.unwrap();
+    assert!(two.status("w").await.unwrap_err().is_not_found());
+    hubs.create("two").await.unwrap();
+    assert!(two.status("w").await.unwrap().is_none());
 }

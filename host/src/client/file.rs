@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A hub's file, opened when it is first read.
 pub(crate) struct FileBackend {
     path: PathBuf,
-    reader: Mutex<Option<Arc<Reader>>>,
+    reader: Mutex<Option<(store::FileId, Arc<Reader>)>>,
 }
 
 impl FileBackend {
@@ -50,9 +50,14 @@ impl FileBackend {
     ) -> Result<T, StoreError> {
         let reader = {
             let mut cached = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            // The hub may have been deleted since, and another made in its place.
+            let now = store::FileId::of(&self.path)?;
             match &*cached {
-                Some(reader) => Arc::clone(reader),
-                None => Arc::clone(cached.insert(Arc::new(Reader::open(&self.path)?))),
+                Some((file, reader)) if *file == now => Arc::clone(reader),
+                _ => {
+                    let reader = Arc::new(Reader::open(&self.path)?);
+                    Arc::clone(&cached.insert((now, reader)).1)
+                }
             }
         };
         read(&reader)

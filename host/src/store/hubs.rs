@@ -10,6 +10,24 @@ const BESIDE: [&str; 8] = [
     "-wal", "-shm", "-journal", ".sock", ".running", ".new", ".new-wal", ".new-shm",
 ];
 
+/// Tells a file from another one that takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId(u64, u64);
+
+impl FileId {
+    /// The file that a path leads to.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if there is none.
+    pub(crate) fn of(path: &Path) -> Result<Self, StoreError> {
+        use std::os::unix::fs::MetadataExt;
+        match std::fs::metadata(path) {
+            Ok(file) => Ok(Self(file.dev(), file.ino())),
+            Err(_) => Err(StoreError::Missing(path.to_owned())),
+        }
+    }
+}
+
 /// The hubs of a directory, by name: every file that is called like one. A directory that is not there has none.
 pub(crate) fn hubs_in(dir: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let entries = match std::fs::read_dir(dir) {

@@ -33,7 +33,7 @@ pub(crate) use codec::{decode, encode};
 pub(crate) use commit::summary;
 pub(crate) use control::termination;
 pub(crate) use error::StoreError;
-pub(crate) use hubs::{bytes_of, delete, hubs_in};
+pub(crate) use hubs::{FileId, bytes_of, delete, hubs_in};
 pub use list::Order;
 pub(crate) use list::{Brief, InstanceFilter, ListPlace, ListQuery};
 pub(crate) use lock::{OwnerLock, OwnerNote, read_note};

@@ -2,6 +2,7 @@
 
 use super::world::*;
 use crate::engine::{Request, StartRequest};
+use crate::store::{Purged, Verdict};
 use perennial_core::{Event, RetryPolicy, Reuse, Status};
 
 /// Calls a child and completes with its outcome.
@@ -100,7 +101,7 @@ fn a_child_that_is_replaced_has_ended_for_its_parent() {
     host.until("kid", |row| row.status == Status::Running);
     assert_eq!(
         host.submit(replace("Listen", "kid")).unwrap(),
-        crate::store::Verdict::Done
+        Verdict::Done
     );
     assert_eq!(host.end("a"), "\"Replaced\"");
     host.raise("kid", "go", 1);
@@ -117,10 +118,7 @@ fn the_end_of_a_child_does_not_reach_another_instance_with_its_parents_id() {
     let host = world.open();
     host.start("Named", "a");
     host.until("kid", |row| row.status == Status::Running);
-    assert_eq!(
-        host.submit(replace("Other", "a")).unwrap(),
-        crate::store::Verdict::Done
-    );
+    assert_eq!(host.submit(replace("Other", "a")).unwrap(), Verdict::Done);
     host.until("other-kid", |row| row.status == Status::Running);
     host.raise("kid", "go", "\"wrong\"");
     host.end("kid");
@@ -240,5 +238,55 @@ fn a_family_tree_of_a_thousand_ends() {
     let host = world.open();
     host.start("Tree", "t");
     assert_eq!(host.end("t"), "1000");
+    host.check_histories();
+}
+
+#[test]
+fn a_purged_child_reaches_its_parent_once_and_not_if_it_had_told_before() {
+    let world = World::with("Patient", || {
+        let mut called = false;
+        Box::new(move |seen, out| {
+            if !std::mem::replace(&mut called, true) {
+                out.child("Child", Some("told"), None);
+                out.child("Child", Some("late"), None);
+                out.child("Listen", Some("lost"), None);
+            }
+            if seen.has(0) && seen.has(1) && seen.has(2) {
+                completes(format!(
+                    "{:?}",
+                    (0..3).map(|i| seen.result(i)).collect::<Vec<_>>()
+                ))
+            } else {
+                waits()
+            }
+        })
+    })
+    .and("Child", completing("ok"))
+    .and("Listen", listens(1));
+    let host = world.open();
+    host.start("Patient", "p");
+    host.idle();
+    assert_eq!(told(&host, "p"), 2);
+    let purge = |id: &str| host.submit(Request::PurgeId(id.to_owned())).unwrap();
+    let one = Verdict::Purged(Purged {
+        deleted: 1,
+        live: 0,
+    });
+    assert!(matches!(purge("lost"), Verdict::Rejected(_)));
+    // A child that told its end is deleted, while the parent runs and while it is held.
+    assert_eq!(purge("told"), one);
+    host.suspend("p");
+    host.idle();
+    assert_eq!(purge("late"), one);
+    host.resume("p");
+    host.idle();
+    assert_eq!(told(&host, "p"), 2);
+    // One that ended without a word: its parent would wait for ever.
+    host.meddle("UPDATE instance SET status = 4 WHERE id = 'lost'");
+    assert_eq!(purge("lost"), one);
+    assert_eq!(purge("lost"), Verdict::Purged(Purged::default()));
+    let end = host.end("p");
+    assert!(end.contains("ok") && end.contains("Purged"), "{end}");
+    assert_eq!(told(&host, "p"), 3);
     host.check_histories();
 }
