@@ -297,9 +297,9 @@ fn without_a_host_commands_are_kept_and_the_user_is_told() {
     cli.check(
         &["list", "--continuation-token", "nonsense"],
         expect![[r#"
-        ! error: this continuation token does not belong to this list
-        exit code Some(2)
-    "#]],
+            ! error: this continuation token does not belong to this list: use it with the filters and the order that it came from
+            exit code Some(2)
+        "#]],
     );
 }
 
@@ -606,14 +606,14 @@ fn a_mistyped_command_line_is_told_as_such() {
     cli.check(
         &["start", "Wait", "--timeout", "5s"],
         expect![[r#"
-        ! error: the following required arguments were not provided:
-        !   --wait
-        ! 
-        ! Usage: perennial start --wait --timeout <DURATION> --data-dir <DIR> <ORCHESTRATION>
-        ! 
-        ! For more information, try '--help'.
-        exit code Some(2)
-    "#]],
+            ! error: the following required arguments were not provided:
+            !   --wait[=<FOR>]
+            ! 
+            ! Usage: perennial start --wait[=<FOR>] --timeout <DURATION> --data-dir <DIR> <ORCHESTRATION>
+            ! 
+            ! For more information, try '--help'.
+            exit code Some(2)
+        "#]],
     );
 }
 

@@ -191,7 +191,10 @@ fn durable_lists_in_pages_with_a_token_to_go_on() {
     let output = String::from_utf8(cli.command(&args).output().unwrap().stdout).unwrap();
     let token = output.trim_end().rsplit('\'').nth(1).unwrap().to_owned();
     assert!(!token.is_empty(), "{output}");
-    let second = cli.see(&["durable", "get-instances", "--continuation-token", &token]);
+    // A token belongs to its filters.
+    let mut args = args.to_vec();
+    args.extend(["--continuation-token", &token]);
+    let second = cli.see(&args);
     assert!(
         second.contains("\"InstanceId\": \"p1\"") && !second.contains("\"InstanceId\": \"p2\""),
         "{second}"

@@ -32,17 +32,78 @@ fn busy() -> Cli {
 #[test]
 fn what_is_purged_is_said_and_asked_for() {
     let cli = busy();
-    cli.types("purge", expect![[""]]);
-    cli.types("purge done1 --all", expect![[""]]);
-    cli.types("purge a1", expect![[""]]);
-    cli.types("purge nobody", expect![[""]]);
-    cli.types("purge done1", expect![[""]]);
-    cli.types("purge done1 --json", expect![[""]]);
-    cli.types("purge --status Completed --dry-run", expect![[""]]);
-    cli.types("purge --status Completed", expect![[""]]);
-    cli.types("purge --status Running --yes", expect![[""]]);
-    cli.types("purge --all --recursive --yes --json", expect![[""]]);
-    cli.types("list --counts --json", expect![[""]]);
+    cli.types(
+        "purge",
+        expect![[r#"
+        ! error: nothing says which instances to purge
+        !   hint: name an instance, or filters such as --status and --name; --all means every one
+        exit code Some(2)
+    "#]],
+    );
+    cli.types(
+        "purge done1 --all",
+        expect![[r#"
+        ! error: name one instance to purge, or filters, and not both
+        exit code Some(2)
+    "#]],
+    );
+    cli.types(
+        "purge a1",
+        expect![[r#"
+        ! error: instance "a1": it has not ended and is Running
+        exit code Some(4)
+    "#]],
+    );
+    cli.types(
+        "purge nobody",
+        expect![[r#"
+        ! there is no instance "nobody": nothing to purge
+    "#]],
+    );
+    cli.types(
+        "purge done1",
+        expect![[r#"
+        ! 1 instance purged
+    "#]],
+    );
+    cli.types(
+        "purge done1 --json",
+        expect![[r#"
+        {"instanceId":"done1","deleted":0}
+    "#]],
+    );
+    cli.types(
+        "purge --status Completed --dry-run",
+        expect![[r#"
+        ! 1 instance would be purged
+    "#]],
+    );
+    cli.types(
+        "purge --status Completed",
+        expect![[r#"
+        ! error: purge 1 instance? Nobody is there to say so
+        !   hint: --yes means it
+        exit code Some(2)
+    "#]],
+    );
+    cli.types(
+        "purge --status Running --yes",
+        expect![[r#"
+        ! 0 instances purged
+    "#]],
+    );
+    cli.types(
+        "purge --all --recursive --yes --json",
+        expect![[r#"
+            {"matched":1,"done":1,"skipped":0,"dryRun":false,"hosted":false}
+        "#]],
+    );
+    cli.types(
+        "list --counts --json",
+        expect![[r#"
+        {"Running":4}
+    "#]],
+    );
 }
 
 #[test]
@@ -50,25 +111,83 @@ fn many_are_suspended_resumed_terminated_and_restarted() {
     let cli = busy();
     cli.types(
         "terminate --status Running --name Wait --dry-run",
-        expect![[""]],
+        expect![[r#"
+            ! 4 instances would be terminated
+        "#]],
     );
-    cli.types("terminate a1 --dry-run", expect![[""]]);
-    cli.types("terminate --tag of=a", expect![[""]]);
-    cli.types("suspend --tag of=a --json", expect![[""]]);
-    cli.types("terminate --tag of=a --yes --reason enough", expect![[""]]);
-    cli.types("suspend", expect![[""]]);
+    cli.types(
+        "terminate a1 --dry-run",
+        expect![[r#"
+        ! error: the argument '[ID]' cannot be used with '--dry-run'
+        ! 
+        ! Usage: perennial terminate --data-dir <DIR> <ID>
+        ! 
+        ! For more information, try '--help'.
+        exit code Some(2)
+    "#]],
+    );
+    cli.types(
+        "terminate --tag of=a",
+        expect![[r#"
+        ! error: terminate 2 instances? Nobody is there to say so
+        !   hint: --yes means it
+        exit code Some(2)
+    "#]],
+    );
+    cli.types(
+        "suspend --tag of=a --json",
+        expect![[r#"
+            {"matched":2,"done":2,"skipped":0,"dryRun":false,"hosted":false}
+            ! no host runs task hub "default": it takes no effect on what has begun until `perennial serve` does
+        "#]],
+    );
+    cli.types(
+        "terminate --tag of=a --yes --reason enough",
+        expect![[r#"
+            ! 2 instances terminated
+            ! no host runs task hub "default": it takes no effect on what has begun until `perennial serve` does
+        "#]],
+    );
+    cli.types(
+        "suspend",
+        expect![[r#"
+        ! error: nothing says which instances to suspend
+        !   hint: name an instance, or filters such as --status and --name; --all means every one
+        exit code Some(2)
+    "#]],
+    );
     let mut host = cli.serve();
     for id in ["a1", "a2"] {
         cli.see(&["wait", id]);
     }
-    cli.types("resume --all", expect![[""]]);
-    cli.types("restart --status Terminated --prefix a1", expect![[""]]);
-    cli.types("list --name Wait --counts --json", expect![[""]]);
+    cli.types(
+        "resume --all",
+        expect![[r#"
+        ! 0 instances resumed
+    "#]],
+    );
+    cli.types(
+        "restart --status Terminated --prefix a1",
+        expect![[r#"
+        ! 1 instance restarted
+    "#]],
+    );
+    cli.types(
+        "list --name Wait --counts --json",
+        expect![[r#"
+            {"Pending":1,"Running":2,"Terminated":1}
+        "#]],
+    );
     cli.types(
         "list --tag of=a --oldest-first --created-to 2020-01-01",
-        expect![[""]],
+        expect![[r#"
+            ! no instances
+        "#]],
     );
-    cli.types("list --continuation-token 0.0.forged", expect![[""]]);
+    cli.types("list --continuation-token 0.0.forged", expect![[r#"
+        ! error: this continuation token does not belong to this list: use it with the filters and the order that it came from
+        exit code Some(2)
+    "#]]);
     host.signal("TERM");
     host.0.wait().unwrap();
 }
@@ -76,31 +195,116 @@ fn many_are_suspended_resumed_terminated_and_restarted() {
 #[test]
 fn task_hubs_are_shown_set_up_and_deleted() {
     let cli = busy();
-    cli.types("hubs create billing", expect![[""]]);
-    cli.types("hubs create billing", expect![[""]]);
-    cli.types("hubs", expect![[""]]);
-    cli.types("hubs show", expect![[""]]);
-    cli.types("hubs set billing", expect![[""]]);
+    cli.types(
+        "hubs create billing",
+        expect![[r#"
+        ! made task hub "billing", DIR/billing.db
+    "#]],
+    );
+    cli.types(
+        "hubs create billing",
+        expect![[r#"
+        ! error: there is a task hub "billing" already
+        !   hint: `perennial hubs show` shows what it holds
+        exit code Some(4)
+    "#]],
+    );
+    cli.types(
+        "hubs",
+        expect![[r#"
+        TASK HUB  SIZE       CREATED (UTC)        HOST
+        billing   <n> KiB  <date> <time>  none
+        default   <n> KiB  <date> <time>  none
+    "#]],
+    );
+    cli.types(
+        "hubs show",
+        expect![[r#"
+        task hub   default
+        file       DIR/default.db
+        size       <n> KiB
+        created    <date> <time> UTC
+        host       none
+        instances  6
+                   4 Running
+                   2 Completed
+        history    20 events in 8 turns, <n> KiB
+        modules    1, 1 version kept, <n> KiB
+        retention  Completed for ever, Failed for ever, Terminated for ever
+    "#]],
+    );
+    cli.types(
+        "hubs set billing",
+        expect![[r#"
+        ! error: nothing says what to set
+        !   hint: such as --retain-completed 7d; `perennial hubs show` shows what is set
+        exit code Some(2)
+    "#]],
+    );
     cli.types(
         "hubs set billing --retain-completed 7d --retain-failed 30d",
-        expect![[""]],
+        expect![[r#"
+            ! task hub "billing" keeps Completed 7d, Failed 30d, Terminated for ever
+            ! no host runs task hub "billing": nothing is deleted until `perennial serve` does
+        "#]],
     );
     cli.types(
         "hubs set billing --retain-failed none --json",
-        expect![[""]],
+        expect![[r#"
+            {"completed":604800000,"failed":null,"terminated":null}
+        "#]],
     );
-    cli.types("hubs show billing --json", expect![[""]]);
-    cli.types("hubs show nothing", expect![[""]]);
-    cli.types("delete-task-hub billing", expect![[""]]);
-    cli.types("delete-task-hub nothing --yes", expect![[""]]);
-    cli.types("delete-task-hub billing --yes", expect![[""]]);
+    let shown = cli.see(&["hubs", "show", "billing", "--json"]);
+    let retention = r#""retention":{"completed":604800000,"failed":null,"terminated":null}}"#;
+    assert!(shown.contains(retention), "{shown}");
+    cli.types("hubs show nothing", expect![[r#"
+        ! error: there is no task hub "nothing"
+        !   hint: `perennial hubs` lists them
+        exit code Some(3)
+    "#]]);
+    cli.types(
+        "delete-task-hub billing",
+        expect![[r#"
+        ! error: delete task hub "billing" with everything in it? Nobody is there to say so
+        !   hint: --yes means it
+        exit code Some(2)
+    "#]],
+    );
+    cli.types(
+        "delete-task-hub nothing --yes",
+        expect![[r#"
+        ! error: there is no task hub "nothing"
+        !   hint: `perennial hubs` lists them
+        exit code Some(3)
+    "#]],
+    );
+    cli.types(
+        "delete-task-hub billing --yes",
+        expect![[r#"
+        ! deleted task hub "billing"
+    "#]],
+    );
     let mut host = cli.serve();
-    cli.types("delete-task-hub default --yes", expect![[""]]);
+    cli.types(
+        "delete-task-hub default --yes",
+        expect![[r#"
+        ! error: task hub "default": the task hub is in use by perennial serve (process <n>)
+        !   hint: stop it first; --force deletes the hub under it
+        exit code Some(4)
+    "#]],
+    );
     cli.types(
         "delete-task-hub default --yes --force --json",
-        expect![[""]],
+        expect![[r#"
+            {"taskHub":"default","deleted":true}
+        "#]],
     );
-    cli.types("hubs", expect![[""]]);
+    cli.types(
+        "hubs",
+        expect![[r#"
+        ! no task hubs in DIR
+    "#]],
+    );
     host.signal("TERM");
     host.0.wait().unwrap();
 }

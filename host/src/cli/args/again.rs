@@ -48,4 +48,4 @@ Examples:
   perennial restart --status Terminated --name Ship
 
 Stdout: the id of what begins.
-JSON: {instanceId, command: restart, hosted}; of many, {matched, done, skipped, dryRun}";
+JSON: {instanceId, command: restart, hosted}; of many, {matched, done, skipped, dryRun, hosted}";

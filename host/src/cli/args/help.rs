@@ -155,7 +155,7 @@ Examples:
   perennial terminate --status Running --name Ship --dry-run
   perennial terminate --tag customer=acme --yes
 
-JSON: {instanceId, command: terminate, hosted}; of many, {matched, done, skipped, dryRun}; with --wait, the instance as `perennial status --json` shows it.";
+JSON: {instanceId, command: terminate, hosted}; of many, {matched, done, skipped, dryRun, hosted}; with --wait, the instance as `perennial status --json` shows it.";
 
 pub(super) const SUSPEND: &str = "\
 Activities that run finish, and their results are kept.
@@ -164,7 +164,7 @@ Examples:
   perennial suspend order-17 --reason 'the warehouse is closed'
   perennial suspend --name Ship
 
-JSON: {instanceId, command: suspend, hosted}; of many, {matched, done, skipped, dryRun}";
+JSON: {instanceId, command: suspend, hosted}; of many, {matched, done, skipped, dryRun, hosted}";
 
 pub(super) const RESUME: &str = "\
 Everything that arrived meanwhile is delivered in order. An instance is quarantined where its module no longer \
@@ -222,7 +222,7 @@ Examples:
   perennial purge --status Completed --created-to 2026-01-31 --dry-run
   perennial purge --all --yes
 
-JSON: {instanceId, deleted}; of many, {matched, done, skipped, dryRun}";
+JSON: {instanceId, deleted}; of many, {matched, done, skipped, dryRun, hosted}";
 
 pub(super) const HUBS: &str = "\
 A task hub is a file in the data directory. What is done to one does not touch the others.

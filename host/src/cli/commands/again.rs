@@ -91,6 +91,7 @@ pub(super) async fn restart(args: Restart, session: &Session) -> anyhow::Result<
         verb: "restart",
         done: "restarted",
         asks: false,
+        at_once: false,
     };
     let id = match meant(&args.selection, words.verb)? {
         Meant::One(id) => id,

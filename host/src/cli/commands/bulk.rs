@@ -21,6 +21,15 @@ pub(super) struct Words {
     pub(super) done: &'static str,
     /// Whether a person is asked before it is done.
     pub(super) asks: bool,
+    /// Whether it is done when it is accepted, and not only once a host comes to it.
+    pub(super) at_once: bool,
+}
+
+#[derive(Serialize)]
+struct ManyJson {
+    #[serde(flatten)]
+    outcome: BulkProgress,
+    hosted: bool,
 }
 
 /// What was meant: one instance, or those that fit a filter. `None` means that no instance can fit.
@@ -61,6 +70,7 @@ pub(super) async fn purge(args: Purge, session: &Session) -> anyhow::Result<Exit
         verb: "purge",
         done: "purged",
         asks: !args.yes,
+        at_once: true,
     };
     match meant(&args.selection, words.verb)? {
         Meant::One(id) => {
@@ -130,19 +140,29 @@ pub(super) async fn many(
 }
 
 fn told(outcome: BulkProgress, words: Words, session: &Session) -> anyhow::Result<Exit> {
-    let output = session.output();
-    if output.is_json() {
-        output.json(&outcome)?;
-    } else if outcome.dry_run {
-        let instances = count(outcome.matched, "instance");
-        output.note(&format!("{instances} would be {}", words.done));
+    let (output, client) = (session.output(), session.client()?);
+    let verb = if outcome.dry_run { "would be " } else { "" };
+    let number = if outcome.dry_run {
+        outcome.matched
     } else {
-        let skipped = match outcome.skipped {
-            0 => String::new(),
-            skipped => format!("; {skipped} had changed meanwhile"),
-        };
-        let instances = count(outcome.done, "instance");
-        output.note(&format!("{instances} {}{skipped}", words.done));
+        outcome.done
+    };
+    let skipped = match outcome.skipped {
+        0 => String::new(),
+        skipped => format!("; {skipped} had changed meanwhile"),
+    };
+    if !output.is_json() {
+        let instances = count(number, "instance");
+        output.note(&format!("{instances} {verb}{}{skipped}", words.done));
+    }
+    let waits = !outcome.dry_run && !words.at_once && outcome.done > 0;
+    let hosted = if waits {
+        session.warn_if_unhosted(&client, "it takes no effect on what has begun")
+    } else {
+        client.is_hosted()
+    };
+    if output.is_json() {
+        output.json(&ManyJson { outcome, hosted })?;
     }
     Ok(Exit::Ok)
 }

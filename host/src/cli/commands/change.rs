@@ -47,6 +47,7 @@ pub(super) async fn terminate(args: Terminate, session: &Session) -> anyhow::Res
         verb: "terminate",
         done: "terminated",
         asks: !args.yes,
+        at_once: false,
     };
     let id = match meant(&selection, words.verb)? {
         Meant::One(id) => id,
@@ -91,6 +92,7 @@ pub(super) async fn suspend(args: Change, session: &Session) -> anyhow::Result<E
         verb: "suspend",
         done: "suspended",
         asks: false,
+        at_once: false,
     };
     let id = match meant(&selection, words.verb)? {
         Meant::One(id) => id,
@@ -133,6 +135,7 @@ pub(super) async fn resume(args: Resume, session: &Session) -> anyhow::Result<Ex
         verb: "resume",
         done: "resumed",
         asks: false,
+        at_once: false,
     };
     let id = match meant(&selection, words.verb)? {
         Meant::One(id) => id,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::args::{DeleteTaskHub, HubsCommand, HubsSet};
 use crate::cli::error::{Exit, Said};
-use crate::cli::output::{bytes, count, plain, span, time};
+use crate::cli::output::{bytes, count, plain, time};
 use crate::cli::session::Session;
 use crate::cli::value::Limit;
 
@@ -88,7 +88,10 @@ async fn create(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Ex
 }
 
 async fn show(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {
-    let stats = hubs.stats(name).await?;
+    let stats = hubs
+        .stats(name)
+        .await
+        .map_err(|error| explain(error, name))?;
     let retention = hubs.client(name)?.retention().await?;
     let output = session.output();
     if output.is_json() {
@@ -145,8 +148,7 @@ async fn show(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit
 fn retained(retention: Retention) -> String {
     let kept = |name: &str, age: Option<Duration>| match age {
         Some(age) => {
-            let ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-            format!("{name} {}", span(ms))
+            format!("{name} {}", whole(age))
         }
         None => format!("{name} for ever"),
     };
@@ -158,10 +160,33 @@ fn retained(retention: Retention) -> String {
     .join(", ")
 }
 
+/// A duration in full, as it is typed: `7d`, `1d 12h`, `0s`.
+fn whole(age: Duration) -> String {
+    let (seconds, ms) = (age.as_secs(), age.subsec_millis());
+    let parts = [
+        (seconds / 86_400, "d"),
+        (seconds / 3_600 % 24, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+        (u64::from(ms), "ms"),
+    ];
+    let said: Vec<String> = parts
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, unit)| format!("{number}{unit}"))
+        .collect();
+    if said.is_empty() {
+        "0s".to_owned()
+    } else {
+        said.join(" ")
+    }
+}
+
 async fn set(hubs: &Hubs, args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
     let name = args.name.as_deref().unwrap_or_else(|| session.task_hub());
     let client = hubs.client(name)?;
-    let mut retention = client.retention().await?;
+    let retention = client.retention().await;
+    let mut retention = retention.map_err(|error| explain(error, name))?;
     let changes: [(&mut Option<Duration>, Option<Limit>); 3] = [
         (&mut retention.completed, args.retain_completed),
         (&mut retention.failed, args.retain_failed),
@@ -185,9 +210,24 @@ async fn set(hubs: &Hubs, args: HubsSet, session: &Session) -> anyhow::Result<Ex
         output.json(&retention)?;
     } else {
         output.note(&format!("task hub {name:?} keeps {}", retained(retention)));
-        session.warn_if_unhosted(&client, "nothing is deleted");
+        let there = session.elsewhere(None, Some(name.to_owned()));
+        there.warn_if_unhosted(&client, "nothing is deleted");
     }
     Ok(Exit::Ok)
+}
+
+/// Says of an error what to do about it where a hub is meant and not an instance.
+fn explain(error: perennial::Error, name: &str) -> anyhow::Error {
+    if error.is_owned() {
+        let said = Said::new(Exit::WrongState, error.to_string());
+        said.hint("stop it first; --force deletes the hub under it")
+            .into()
+    } else if error.is_not_found() {
+        let said = Said::new(Exit::NotFound, format!("there is no task hub {name:?}"));
+        said.hint("`perennial hubs` lists them").into()
+    } else {
+        error.into()
+    }
 }
 
 pub(super) async fn delete(args: DeleteTaskHub, session: &Session) -> anyhow::Result<Exit> {
@@ -218,21 +258,7 @@ pub(super) async fn delete(args: DeleteTaskHub, session: &Session) -> anyhow::Re
     } else {
         hubs.delete(&args.name).await
     };
-    deleted.map_err(|error| {
-        if error.is_owned() {
-            let said = Said::new(Exit::WrongState, error.to_string());
-            said.hint("stop it first; --force deletes the hub under it")
-                .into()
-        } else if error.is_not_found() {
-            let said = Said::new(
-                Exit::NotFound,
-                format!("there is no task hub {:?}", args.name),
-            );
-            said.hint("`perennial hubs` lists them").into()
-        } else {
-            anyhow::Error::from(error)
-        }
-    })?;
+    deleted.map_err(|error| explain(error, &args.name))?;
     let output = session.output();
     if output.is_json() {
         let task_hub = &args.name;

@@ -146,7 +146,8 @@ async fn get_history(args: OfInstance, session: &Session) -> anyhow::Result<()> 
 async fn get_instances(args: GetInstances, session: &Session) -> anyhow::Result<()> {
     let statuses = args.filter.statuses();
     let never = statuses.as_ref().is_some_and(Vec::is_empty);
-    let mut list = session.client()?.list().limit(args.top).show_input();
+    let mut list = session.client()?.list().limit(args.top);
+    list = list.show_input().show_output();
     for status in statuses.into_iter().flatten() {
         list = list.status(status);
     }
