@@ -28,8 +28,8 @@ pub mod wasm;
 
 pub use client::{
     Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask,
-    Error, Filter, HistoryEvent, HistoryQuery, HttpManagementPayload, HubInfo, HubStats, Hubs,
-    InstanceCommand, InstanceStatus, List, Module, ModuleInfo, Page, Purge, RearmedActivity,
+    Error, Family, Filter, HistoryEvent, HistoryQuery, HttpManagementPayload, HubInfo, HubStats,
+    Hubs, InstanceCommand, InstanceStatus, List, Module, ModuleInfo, Page, Purge, RearmedActivity,
     Restart, Result, Retention, Rewind, Rewound, Start, StatusQuery, Wait, Waited, parse_json,
 };
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};

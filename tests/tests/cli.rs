@@ -4,10 +4,16 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[path = "cli/article.rs"]
+mod article;
 #[path = "cli/durable.rs"]
 mod durable;
 #[path = "cli/manage.rs"]
 mod manage;
+#[path = "cli/people.rs"]
+mod people;
+#[path = "cli/project.rs"]
+mod project;
 #[path = "cli/see.rs"]
 mod see;
 

@@ -13,6 +13,8 @@ pub struct State {
     pub phase: Phase,
     /// Whether it holds everything.
     pub suspended: bool,
+    /// The reason that was given for it, while it is suspended.
+    pub suspended_for: Option<String>,
     /// How it began; `None` until it did.
     pub start: Option<Box<Start>>,
     /// The number that the next event gets; also how many there are.
@@ -114,6 +116,7 @@ impl State {
         Self {
             phase: Phase::NotStarted,
             suspended: false,
+            suspended_for: None,
             start: None,
             next_event: 0,
             turns: 0,
@@ -329,18 +332,20 @@ impl State {
                 self.produces()?;
                 self.end(Phase::ContinuedAsNew);
             }
-            Event::ExecutionSuspended { .. } => {
+            Event::ExecutionSuspended { reason } => {
                 expect(!self.suspended, "it is suspended already")?;
                 expect(
                     matches!(self.phase, Phase::NotStarted | Phase::Running),
                     "the guest has returned",
                 )?;
                 self.suspended = true;
+                self.suspended_for.clone_from(reason);
                 self.part = TurnPart::Unasked;
             }
             Event::ExecutionResumed { .. } => {
                 expect(self.suspended, "it is not suspended")?;
                 self.suspended = false;
+                self.suspended_for = None;
             }
         }
         Ok(())

@@ -13,12 +13,14 @@ pub(crate) mod again;
 mod durable;
 mod help;
 mod manage;
+mod project;
 
 pub(crate) use durable::{
-    Durable, GetInstances, GetRuntimeStatus, OfInstance, RaiseEvent as DurableRaiseEvent, StartNew,
-    WithReason,
+    Durable, GetInstances, GetRuntimeStatus, OfInstance, PurgeHistory,
+    RaiseEvent as DurableRaiseEvent, StartNew, WithReason,
 };
 pub(crate) use manage::{DeleteTaskHub, FilterArgs, Hubs, HubsCommand, HubsSet, Purge, Selection};
+pub(crate) use project::{Build, Completions, Dev, Inspect, Man, New};
 
 /// Durable workflows in WebAssembly: deploy modules, run a task hub, manage instances
 #[derive(Debug, Parser)]
@@ -120,6 +122,21 @@ pub(crate) enum Command {
     /// Delete a task hub, with everything in it
     #[command(after_help = help::DELETE_TASK_HUB)]
     DeleteTaskHub(DeleteTaskHub),
+    /// Make a guest project, with the SDK in it
+    #[command(after_help = help::NEW)]
+    New(New),
+    /// Compile a guest project to a component
+    #[command(after_help = help::BUILD)]
+    Build(Build),
+    /// Show what a file defines, imports and can be granted
+    #[command(after_help = help::INSPECT)]
+    Inspect(Inspect),
+    /// Build, deploy and run a guest project, again at each change
+    #[command(after_help = help::DEV)]
+    Dev(Dev),
+    /// Look at the toolchain, the task hub and its host, and say what to fix
+    #[command(after_help = help::DOCTOR)]
+    Doctor,
     /// What `func durable` does, with its words: start-new, get-runtime-status, ...
     #[command(after_help = help::DURABLE)]
     #[command(
@@ -128,6 +145,12 @@ pub(crate) enum Command {
         arg_required_else_help = true
     )]
     Durable(Durable),
+    /// Print a script that completes command lines
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(Completions),
+    /// Write the manual pages
+    #[command(after_help = help::MAN)]
+    Man(Man),
 }
 
 /// What a module's activities may touch.
@@ -258,15 +281,21 @@ pub(crate) struct Status {
     /// With its history
     #[arg(long)]
     pub(crate) history: bool,
+    /// The instance with its children and theirs, on a line each
+    #[arg(long, conflicts_with_all = ["input", "history"])]
+    pub(crate) tree: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct History {
     /// Id of the instance
     pub(crate) id: String,
+    /// When each task began, how long it took, and how often it was tried
+    #[arg(long)]
+    pub(crate) timeline: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
@@ -288,6 +317,10 @@ pub(crate) struct List {
     /// Only how many instances are in each status
     #[arg(long, conflicts_with_all = ["limit", "continuation_token", "oldest_first", "input", "output"])]
     pub(crate) counts: bool,
+    /// Again and again, every second or as often as is said, until Ctrl-C
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = value::limit)]
+    #[arg(conflicts_with = "counts")]
+    pub(crate) watch: Option<Limit>,
 }
 
 #[derive(Debug, Args)]

@@ -106,7 +106,6 @@ impl Said {
     }
 
     /// The hint, if there is one.
-    #[cfg(test)]
     pub(crate) fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }

@@ -11,6 +11,7 @@ mod log;
 mod output;
 mod payload;
 mod progress;
+mod project;
 mod session;
 mod value;
 

@@ -50,6 +50,43 @@ impl Output {
         self.quiet
     }
 
+    /// Whether data goes to a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Columns of a line.
+    pub(crate) fn width(&self) -> u16 {
+        self.room(0).0
+    }
+
+    /// When something was: for the eyes on a terminal how long ago, elsewhere the second, in UTC.
+    pub(crate) fn when(&self, at: Timestamp) -> String {
+        if self.terminal {
+            ago(at, now())
+        } else {
+            time(at)
+        }
+    }
+
+    /// The head of a column of [`when`](Self::when).
+    pub(crate) fn when_head(&self, what: &str) -> String {
+        if self.terminal {
+            what.to_owned()
+        } else {
+            format!("{what} (UTC)")
+        }
+    }
+
+    /// Prints a part of a line of data.
+    pub(crate) fn part(&self, text: &str) -> anyhow::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+            .context("could not write to stdout")
+    }
+
     /// Prints a line of data.
     pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
         let mut stdout = io::stdout().lock();
@@ -225,6 +262,22 @@ pub(crate) fn time(at: Timestamp) -> String {
     }
 }
 
+/// The time.
+pub(crate) fn now() -> Timestamp {
+    Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
+}
+
+/// How long ago something was, or how soon it will be: `12s ago`, `in 3h 5m`.
+pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
+    match (now.since(at).0, at.since(now).0) {
+        (0..1_000, 0..1_000) => "now".to_owned(),
+        (ms @ 1_000..60_000, _) => format!("{}s ago", ms / 1_000),
+        (0, ms @ 0..60_000) => format!("in {}s", ms / 1_000),
+        (0, ms) => format!("in {}", span(ms)),
+        (ms, _) => format!("{} ago", span(ms)),
+    }
+}
+
 /// A span for people, to two places: `12ms`, `1.3s`, `2m 5s`, `3d 4h`.
 pub(crate) fn span(ms: u64) -> String {
     let seconds = ms / 1_000;
@@ -301,6 +354,20 @@ mod tests {
         assert_eq!(
             [0, 1, 2].map(|n| count(n, "event")),
             ["0 events", "1 event", "2 events"]
+        );
+    }
+
+    #[test]
+    fn what_was_is_ago_and_what_comes_is_in() {
+        let at = |ms: u64| ago(Timestamp(1_000_000 + ms), Timestamp(1_000_000));
+        assert_eq!(
+            [0, 999, 5_000, 125_000].map(at),
+            ["now", "now", "in 5s", "in 2m 5s"]
+        );
+        let before = |ms: u64| ago(Timestamp(1_000_000_000 - ms), Timestamp(1_000_000_000));
+        assert_eq!(
+            [999, 5_900, 273_600_000].map(before),
+            ["now", "5s ago", "3d 4h ago"]
         );
     }
 

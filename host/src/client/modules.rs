@@ -40,6 +40,11 @@ impl Module {
         self.digest
     }
 
+    /// The version of the contract that it was built for, such as `0.1`.
+    pub fn contract(&self) -> &str {
+        &self.contract
+    }
+
     /// What it defines.
     pub fn definitions(&self) -> &[Definition] {
         &self.definitions

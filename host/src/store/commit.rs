@@ -459,9 +459,11 @@ fn continue_as_new(
 /// What a status row says of a state.
 pub(crate) fn summary(state: &perennial_core::State) -> Summary {
     let (status, output, failure) = match &state.phase {
-        Phase::NotStarted if state.suspended => (Status::Suspended, None, None),
+        Phase::NotStarted | Phase::Running if state.suspended => {
+            let reason = state.suspended_for.as_deref().map(reason_as_output);
+            (Status::Suspended, reason, None)
+        }
         Phase::NotStarted => (Status::Pending, None, None),
-        Phase::Running if state.suspended => (Status::Suspended, None, None),
         Phase::Running | Phase::Returned { .. } | Phase::ContinuedAsNew => {
             (Status::Running, None, None)
         }

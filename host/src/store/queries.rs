@@ -328,6 +328,21 @@ impl Reader {
         })
     }
 
+    /// Ids of the first children of an instance, in the order in which they were started.
+    pub(crate) fn child_ids(
+        &self,
+        key: InstanceKey,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT id FROM instance WHERE parent_key = ?1 ORDER BY key LIMIT ?2",
+            )?;
+            let rows = query.query_map(params![key.0, limit], |row| row.get(0))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
     /// The first open tasks of one instance, and how many there are.
     pub(crate) fn first_tasks(
         &self,

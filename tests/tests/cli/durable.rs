@@ -375,3 +375,54 @@ fn durable_finds_its_data_directory_in_the_variable_that_is_named() {
     );
     there.ok(&["--task-hub", "TestTaskHub", "status", "t1"]);
 }
+
+#[test]
+fn durable_purges_and_deletes_a_task_hub_as_func_does() {
+    let cli = Cli::deployed();
+    {
+        let _host = cli.serve();
+        for id in ["c1", "c2"] {
+            cli.ok(&["start", "Chain", "--id", id, "--input", "1", "--wait"]);
+        }
+        cli.ok(&["start", "RunsFailing", "--id", "f1"]);
+        cli.see(&["wait", "f1"]);
+        cli.ok(&["start", "Wait", "--id", "w1"]);
+        cli.types(
+            "durable purge-history --created-before 2021-11-14T19:35:00.0000000Z --runtime-status failed",
+            expect![[r#"
+                Purged orchestration history for all instances created between '<date> <time>' and '<date> <time>' and whose runtime status matched one of the following: [Failed]
+                Instances deleted: 0
+                Rows deleted: 0
+            "#]],
+        );
+        cli.types(
+            "durable purge-history --runtime-status 'completed canceled'",
+            expect![[r#"
+                Purged orchestration history for all instances created between '<date> <time>' and '<date> <time>' and whose runtime status matched one of the following: [Completed]
+                Instances deleted: 2
+                Rows deleted: 12
+            "#]],
+        );
+        cli.types("durable purge-history", expect![[r#"
+            Purged orchestration history for all instances created between '<date> <time>' and '<date> <time>'
+            Instances deleted: 1
+            Rows deleted: 6
+        "#]]);
+        cli.types(
+            "durable delete-task-hub",
+            expect![[r#"
+            ! error: task hub "default": the task hub is in use by perennial serve (process <n>)
+            !   hint: one host at a time owns a task hub; every other command works beside it
+            exit code Some(1)
+        "#]],
+        );
+    }
+    cli.ok(&["status", "w1"]);
+    cli.types(
+        "durable delete-task-hub --task-hub-name default",
+        expect![[r#"
+            Task hub 'default' successfully deleted.
+        "#]],
+    );
+    assert!(!cli.dir.path().join("default.db").exists());
+}

@@ -257,11 +257,14 @@ fn task_hubs_are_shown_set_up_and_deleted() {
     let shown = cli.see(&["hubs", "show", "billing", "--json"]);
     let retention = r#""retention":{"completed":604800000,"failed":null,"terminated":null}}"#;
     assert!(shown.contains(retention), "{shown}");
-    cli.types("hubs show nothing", expect![[r#"
+    cli.types(
+        "hubs show nothing",
+        expect![[r#"
         ! error: there is no task hub "nothing"
         !   hint: `perennial hubs` lists them
         exit code Some(3)
-    "#]]);
+    "#]],
+    );
     cli.types(
         "delete-task-hub billing",
         expect![[r#"

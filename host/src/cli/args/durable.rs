@@ -21,6 +21,12 @@ pub(crate) enum Durable {
     RaiseEvent(RaiseEvent),
     /// Terminate an instance, and wait up to 30 seconds for it
     Terminate(WithReason),
+    /// Put a failed instance back to before its failure
+    Rewind(WithReason),
+    /// Delete the instances that have ended, with their histories
+    PurgeHistory(PurgeHistory),
+    /// Delete a task hub, with everything in it
+    DeleteTaskHub(Place),
 }
 
 /// Which task hub is meant.
@@ -99,6 +105,14 @@ pub(crate) struct GetInstances {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PurgeHistory {
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RaiseEvent {
     /// Name of the event [default: Event_ and a random number]
     #[arg(long, value_name = "NAME")]
@@ -128,7 +142,9 @@ impl Durable {
             Self::GetHistory(args) => &args.place,
             Self::GetInstances(args) => &args.place,
             Self::RaiseEvent(args) => &args.of.place,
-            Self::Terminate(args) => &args.of.place,
+            Self::PurgeHistory(args) => &args.place,
+            Self::DeleteTaskHub(place) => place,
+            Self::Terminate(args) | Self::Rewind(args) => &args.of.place,
         }
     }
 }
@@ -138,5 +154,23 @@ impl Filter {
     pub(crate) fn statuses(&self) -> Option<Vec<perennial::Status>> {
         let typed: Vec<&StatusFilter> = self.runtime_statuses.iter().flatten().flatten().collect();
         (!typed.is_empty()).then(|| typed.into_iter().filter_map(|filter| filter.0).collect())
+    }
+
+    /// What it means; `None` where no instance can fit.
+    pub(crate) fn filter(&self) -> Option<perennial::Filter> {
+        let mut filter = perennial::Filter::new();
+        if let Some(statuses) = self.statuses() {
+            if statuses.is_empty() {
+                return None;
+            }
+            filter = statuses.into_iter().fold(filter, perennial::Filter::status);
+        }
+        if let Some(from) = self.created_after {
+            filter = filter.created_from(from);
+        }
+        if let Some(to) = self.created_before {
+            filter = filter.created_to(to);
+        }
+        Some(filter)
     }
 }

@@ -99,20 +99,24 @@ pub(super) const STATUS: &str = "\
 Examples:
   perennial status order-17
   perennial status order-17 --input --history
+  perennial status order-17 --tree
   perennial status order-17 --json | jq .waitsFor
 
 JSON: {instanceId, name, runtimeStatus, createdTime, startedTime, lastUpdatedTime, executionId, version, \
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
-parentInstanceId, tags, quarantine: {reason, turn, event, recorded, asked, module, host, time}, waitsFor: [{kind, ...}], historyEvents, historyBytes, history}";
+parentInstanceId, tags, quarantine: {reason, turn, event, recorded, asked, module, host, time}, waitsFor: [{kind, \
+...}], historyEvents, historyBytes, history}; with --tree, {instance, children: [the same], more}";
 
 pub(super) const HISTORY: &str = "\
 Examples:
   perennial history order-17
+  perennial history order-17 --timeline
   perennial history order-17 --json | jq '.[] | select(.event == \"ActivityFailed\")'
 
 JSON: [{number, turn, at, event, ...}], with the fields of each kind of event: task, name, input, output, \
 failure, attempt, startedAt, endedAt, fireAt, data, reason and so on. Payloads are whole there; the table cuts \
-them.";
+them. With --timeline, [{task, kind: activity|child|timer|event, name, scheduledMs, startedMs, endedMs, attempts, \
+outcome: open|completed|failed|fired|canceled|raised}], in milliseconds since the execution began.";
 
 pub(super) const LIST: &str = "\
 Times are ISO 8601, with or without seconds and zone; UTC where there is none.
@@ -122,9 +126,10 @@ Examples:
   perennial list --prefix order- --created-from 2026-01-31 --created-to 2026-02-01T12:00+01:00
   perennial list --name Ship --tag customer=acme --oldest-first
   perennial list --name Ship --counts
+  perennial list --watch=5s --status Running
 
 JSON: {instances: [as status shows it, without waitsFor and history; input and output where asked for], \
-continuationToken}; with --counts, {STATUS: n}";
+continuationToken}; with --counts, {STATUS: n}; with --watch, a line whenever something has changed";
 
 pub(super) const WAIT: &str = "\
 Examples:
@@ -245,3 +250,68 @@ Examples:
   perennial delete-task-hub billing --yes
 
 JSON: {taskHub, deleted}";
+pub(super) const NEW: &str = "\
+The SDK and the contract of this version are written beside the project, so it builds anywhere.
+
+Examples:
+  perennial new order-flow
+  cd order-flow && perennial build && perennial run target/order-flow.wasm
+
+Stdout: the directory.
+JSON: {name, dir, orchestration}";
+
+pub(super) const BUILD: &str = "\
+Uses the compiler's target wasm32-wasip2 or, on Debian, the packages rustc-web, rust-web-src and wasi-libc; where \
+there is neither it says how to get one. The file is target/NAME.wasm, or in CARGO_TARGET_DIR.
+
+Examples:
+  perennial build
+  perennial deploy $(perennial build order-flow)
+
+Stdout: the file, a line for each.
+JSON: [{name, file, digest, size}]";
+
+pub(super) const INSPECT: &str = "\
+Needs no task hub, and runs nothing of the file but its definitions.
+
+Examples:
+  perennial inspect target/order-flow.wasm
+  perennial inspect app.wasm --json | jq .grantable
+
+JSON: {name, digest, contract, size, definitions: [{kind, name, version, description, inputSchema}], imports, \
+grantable: [directories|environment|http]}";
+
+pub(super) const DEV: &str = "\
+Runs the task hub itself, and shows its log on stderr; where another process runs it, only builds and deploys.
+
+Examples:
+  perennial dev
+  perennial dev --start OrderFlow --input '\"you\"'
+  perennial dev order-flow --grant-dir ./data::/data --log debug
+
+Stdout: what each deployment changed, and how what it started ended.
+JSON: {event: deployed, module, digest} and {event: ended, instance: as `perennial status --json` shows it}";
+
+pub(super) const DOCTOR: &str = "\
+Exit code 1 if nothing would work; a warning is about something that does not work yet.
+
+Examples:
+  perennial doctor
+  perennial doctor --task-hub orders --json | jq -r '.[] | select(.level != \"ok\") | .fix'
+
+JSON: [{check, level: ok|warning|failure, found, fix}]";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  perennial completions bash > ~/.local/share/bash-completion/completions/perennial
+  perennial completions zsh > ~/.zfunc/_perennial
+  perennial completions fish > ~/.config/fish/completions/perennial.fish
+
+JSON: none; the script is the data.";
+
+pub(super) const MAN: &str = "\
+Examples:
+  perennial man ~/.local/share/man/man1 && man perennial-start
+
+Stdout: the files, a line for each.
+JSON: {dir, files: [NAME]}";

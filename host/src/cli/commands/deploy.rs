@@ -45,7 +45,7 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
 }
 
 /// Reads a file and looks at what it defines.
-pub(super) fn open(file: &Path) -> anyhow::Result<Module> {
+pub(crate) fn open(file: &Path) -> anyhow::Result<Module> {
     // The library's message names the file, and calls what cannot be used invalid; on a command line the file is at fault, not its name.
     Module::from_file(file).map_err(|error| {
         let said = Said::new(Exit::Error, error.to_string());
@@ -59,7 +59,7 @@ pub(super) fn open(file: &Path) -> anyhow::Result<Module> {
 }
 
 /// Deploys one module.
-pub(super) async fn send(
+pub(crate) async fn send(
     client: &Client,
     module: Module,
     grants: Option<Grants>,
@@ -79,7 +79,7 @@ pub(super) async fn send(
 }
 
 /// What the options grant; `None` where they grant nothing, which keeps what there is.
-pub(super) fn grants(args: &GrantArgs) -> anyhow::Result<Option<Grants>> {
+pub(crate) fn grants(args: &GrantArgs) -> anyhow::Result<Option<Grants>> {
     if args.dirs.is_empty() && args.env.is_empty() {
         return Ok(None);
     }
@@ -139,7 +139,7 @@ fn print(deployments: &[Deployment], output: &Output) -> anyhow::Result<()> {
 }
 
 /// What a deployment did, a line for each name.
-pub(super) fn lines_of(deployment: &Deployment) -> Vec<String> {
+pub(crate) fn lines_of(deployment: &Deployment) -> Vec<String> {
     let mut lines = vec![format!("{} {}", deployment.name, deployment.digest.short())];
     let width = deployment
         .names

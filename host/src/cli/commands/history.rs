@@ -7,7 +7,7 @@ use perennial::{AttemptRun, Event, HistoryEvent, Json, TaskId, Timestamp};
 
 use crate::cli::args::History;
 use crate::cli::error::Exit;
-use crate::cli::output::{Output, plain, span, time};
+use crate::cli::output::{Output, now, plain, span, time};
 use crate::cli::session::Session;
 
 use super::status::missing;
@@ -21,6 +21,10 @@ pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<
         .show_history_output()
         .await?;
     let status = status.ok_or_else(|| missing(&args.id, session))?;
+    if args.timeline {
+        super::timeline::print(&status, now(), output)?;
+        return Ok(Exit::Ok);
+    }
     let history = status.history.unwrap_or_default();
     if output.is_json() {
         output.json(&history)?;
@@ -68,7 +72,7 @@ fn row(event: &HistoryEvent, begun: Timestamp, names: &mut Names) -> Vec<Cell> {
 }
 
 /// A time since the beginning: to the millisecond in the first minute, then to the second.
-fn clock(ms: u64) -> String {
+pub(super) fn clock(ms: u64) -> String {
     if ms < 60_000 {
         format!("{}.{:03}s", ms / 1_000, ms % 1_000)
     } else {

@@ -7,7 +7,7 @@ use perennial::{Client, Filter, InstanceStatus, Order, Page};
 
 use crate::cli::args::List;
 use crate::cli::error::Exit;
-use crate::cli::output::{plain, status_cell, time};
+use crate::cli::output::{Output, plain, status_cell};
 use crate::cli::session::Session;
 
 use super::wait::text_of;
@@ -17,29 +17,44 @@ pub(super) async fn list(args: List, session: &Session) -> anyhow::Result<Exit> 
     if args.counts {
         return counts(&client, args.filter.filter(), session).await;
     }
-    let output = session.output();
-    let page = read(args, &client, output.is_json()).await?;
-    if output.is_json() {
-        match &page {
-            Some(page) => output.json(page)?,
-            None => output.json(&serde_json::json!({ "instances": [] }))?,
-        }
-        return Ok(Exit::Ok);
+    if let Some(every) = args.watch {
+        return super::watch::watch(args, every.duration(), session).await;
     }
-    let Some(page) = page.filter(|page| !page.instances.is_empty()) else {
-        output.note("no instances");
-        return Ok(Exit::Ok);
-    };
-    let header = ["ID", "ORCHESTRATION", "STATUS", "CREATED (UTC)", "SHOWS"];
-    output.table(&header, page.instances.iter().map(row).collect())?;
-    if let Some(token) = &page.continuation_token {
-        output.note(&format!("there are more: add --continuation-token {token}"));
-    }
+    let page = read(args, &client, session.output().is_json()).await?;
+    show(page.as_ref(), session)?;
     Ok(Exit::Ok)
 }
 
+/// Prints a page.
+pub(super) fn show(page: Option<&Page>, session: &Session) -> anyhow::Result<()> {
+    let output = session.output();
+    if output.is_json() {
+        match page {
+            Some(page) => output.json(page)?,
+            None => output.json(&serde_json::json!({ "instances": [] }))?,
+        }
+        return Ok(());
+    }
+    let Some(page) = page.filter(|page| !page.instances.is_empty()) else {
+        output.note("no instances");
+        return Ok(());
+    };
+    let created = output.when_head("CREATED");
+    let header = ["ID", "ORCHESTRATION", "STATUS", &created, "SHOWS"];
+    let rows = page.instances.iter().map(|instance| row(instance, output));
+    output.table(&header, rows.collect())?;
+    if let Some(token) = &page.continuation_token {
+        output.note(&format!("there are more: add --continuation-token {token}"));
+    }
+    Ok(())
+}
+
 /// `None` where only statuses are asked for that no instance ever has.
-async fn read(args: List, client: &Client, is_json: bool) -> anyhow::Result<Option<Page>> {
+pub(super) async fn read(
+    args: List,
+    client: &Client,
+    is_json: bool,
+) -> anyhow::Result<Option<Page>> {
     let Some(filter) = args.filter.filter() else {
         return Ok(None);
     };
@@ -59,7 +74,7 @@ async fn read(args: List, client: &Client, is_json: bool) -> anyhow::Result<Opti
     Ok(Some(list.await?))
 }
 
-fn row(instance: &InstanceStatus) -> Vec<Cell> {
+fn row(instance: &InstanceStatus, output: &Output) -> Vec<Cell> {
     let shows = match (&instance.failure, &instance.custom_status, &instance.output) {
         (Some(failure), _, _) => failure.to_string(),
         (None, _, Some(output)) if instance.is_ended() => output.to_string(),
@@ -71,7 +86,7 @@ fn row(instance: &InstanceStatus) -> Vec<Cell> {
         Cell::new(&instance.instance_id),
         Cell::new(&instance.name),
         status_cell(instance.runtime_status),
-        Cell::new(time(instance.created_at)),
+        Cell::new(output.when(instance.created_at)),
         Cell::new(plain(&shows)),
     ]
 }

@@ -3,26 +3,31 @@
 pub(super) mod again;
 mod backup;
 mod bulk;
-pub(crate) mod change;
-mod deploy;
+pub(super) mod change;
+pub(super) mod deploy;
 mod history;
 mod hubs;
 mod list;
-mod modules;
+pub(super) mod modules;
 mod run;
-mod serve;
+pub(super) mod serve;
 pub(super) mod start;
 mod status;
+mod timeline;
+mod tree;
 mod wait;
+mod watch;
 
 use crate::cli::args::Command;
 use crate::cli::error::Exit;
+use crate::cli::project;
 use crate::cli::session::Session;
 
 /// Does one command.
 pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
     match &command {
         Command::Serve(args) => return serve::serve(args, session).await,
+        Command::Dev(args) => return project::dev(args, session).await,
         _ => crate::cli::log::start_quietly()?,
     }
     match command {
@@ -46,6 +51,13 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Purge(args) => bulk::purge(args, session).await,
         Command::Hubs(args) => hubs::hubs(args.command, session).await,
         Command::DeleteTaskHub(args) => hubs::delete(args, session).await,
+        Command::New(args) => project::new(&args, session),
+        Command::Build(args) => project::build(args, session).await,
+        Command::Inspect(args) => project::inspect(args, session).await,
+        Command::Dev(args) => project::dev(&args, session).await,
+        Command::Doctor => project::doctor(session).await,
+        Command::Completions(args) => project::completions(&args, session),
+        Command::Man(args) => project::man(&args, session),
         Command::Durable(verb) => crate::cli::durable::durable(verb, session).await,
     }
 }

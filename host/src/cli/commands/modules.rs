@@ -49,9 +49,12 @@ fn show(module: &ModuleInfo, output: &Output) -> anyhow::Result<()> {
     let lists = [
         (
             "orchestrations",
-            names(module, DefinitionKind::Orchestration),
+            names(&module.definitions, DefinitionKind::Orchestration),
         ),
-        ("activities", names(module, DefinitionKind::Activity)),
+        (
+            "activities",
+            names(&module.definitions, DefinitionKind::Activity),
+        ),
         ("imports", outward(&module.imports)),
         ("granted", granted(&module.grants)),
     ];
@@ -64,9 +67,9 @@ fn show(module: &ModuleInfo, output: &Output) -> anyhow::Result<()> {
     output.block(&fields)
 }
 
-fn names(module: &ModuleInfo, kind: DefinitionKind) -> Vec<String> {
-    let of_kind = module
-        .definitions
+/// What is defined of a kind, a line each.
+pub(crate) fn names(definitions: &[Definition], kind: DefinitionKind) -> Vec<String> {
+    let of_kind = definitions
         .iter()
         .filter(|definition| definition.kind == kind);
     let line = |definition: &Definition| {
@@ -136,9 +139,10 @@ struct ModuleJson<'a> {
     size: u64,
 }
 
+/// What `--json` prints of a definition.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct DefinitionJson<'a> {
+pub(crate) struct DefinitionJson<'a> {
     kind: DefinitionKind,
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,9 +159,9 @@ struct GrantsJson<'a> {
     env: Vec<&'a str>,
 }
 
-impl<'a> From<&'a ModuleInfo> for ModuleJson<'a> {
-    fn from(module: &'a ModuleInfo) -> Self {
-        let definition = |definition: &'a Definition| DefinitionJson {
+impl<'a> From<&'a Definition> for DefinitionJson<'a> {
+    fn from(definition: &'a Definition) -> Self {
+        Self {
             kind: definition.kind,
             name: &definition.name,
             version: definition.version.as_deref(),
@@ -166,11 +170,20 @@ impl<'a> From<&'a ModuleInfo> for ModuleJson<'a> {
                 .input_schema
                 .as_deref()
                 .and_then(|schema| serde_json::from_str(schema).ok()),
-        };
+        }
+    }
+}
+
+impl<'a> From<&'a ModuleInfo> for ModuleJson<'a> {
+    fn from(module: &'a ModuleInfo) -> Self {
         Self {
             name: &module.name,
             digest: &module.digest,
-            definitions: module.definitions.iter().map(definition).collect(),
+            definitions: module
+                .definitions
+                .iter()
+                .map(DefinitionJson::from)
+                .collect(),
             imports: &module.imports,
             grants: GrantsJson {
                 dirs: &module.grants.dirs,

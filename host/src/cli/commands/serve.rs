@@ -60,7 +60,7 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
 }
 
 /// Starts a host; a hub that another command has for a moment is waited for.
-pub(super) async fn start(builder: &HostBuilder) -> Result<Host> {
+pub(crate) async fn start(builder: &HostBuilder) -> Result<Host> {
     let begun = Instant::now();
     loop {
         match builder.clone().start().await {
@@ -73,13 +73,13 @@ pub(super) async fn start(builder: &HostBuilder) -> Result<Host> {
 }
 
 /// SIGINT and SIGTERM.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("could not listen for signals");
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
@@ -88,7 +88,7 @@ impl Signals {
     }
 
     /// Returns when one of them came.
-    pub(super) async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -4,7 +4,7 @@ use perennial::{Client, InstanceStatus, Timestamp};
 
 use crate::cli::args::Status;
 use crate::cli::error::{Exit, Said};
-use crate::cli::output::{bytes, count, plain, span, time};
+use crate::cli::output::{Output, bytes, count, plain, span, time};
 use crate::cli::progress::and_more;
 use crate::cli::session::Session;
 
@@ -14,6 +14,9 @@ use super::wait::{causes, text_of};
 const WAITS_SHOWN: usize = 8;
 
 pub(super) async fn status(args: Status, session: &Session) -> anyhow::Result<Exit> {
+    if args.tree {
+        return super::tree::tree(&args.id, session).await;
+    }
     let output = session.output();
     let status = read(&session.client()?, &args, session).await?;
     if output.is_json() {
@@ -62,12 +65,12 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
             },
         ),
         ("status", output.status(status.runtime_status)),
-        ("created", format!("{} UTC", time(status.created_at))),
+        ("created", moment(status.created_at, output)),
     ];
     if let Some(started) = status.started_at {
         fields.push((
             "started",
-            format!("{} UTC{}", time(started), later(status.created_at, started)),
+            moment(started, output) + &later(status.created_at, started),
         ));
     }
     let from = status.started_at.unwrap_or(status.created_at);
@@ -78,11 +81,7 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
     };
     fields.push((
         updated,
-        format!(
-            "{} UTC{}",
-            time(status.last_updated_at),
-            later(from, status.last_updated_at)
-        ),
+        moment(status.last_updated_at, output) + &later(from, status.last_updated_at),
     ));
     if let Some(module) = status.module {
         fields.push(("module", module.short()));
@@ -163,6 +162,16 @@ fn quarantine(why: &perennial::Quarantine) -> Vec<(&'static str, String)> {
     );
     fields.push(("found by", format!("{}, {} UTC", why.host, time(why.at))));
     fields
+}
+
+/// A time and, for the eyes on a terminal, how long ago that is.
+fn moment(at: Timestamp, output: &Output) -> String {
+    let utc = format!("{} UTC", time(at));
+    if output.is_terminal() {
+        format!("{utc}, {}", output.when(at))
+    } else {
+        utc
+    }
 }
 
 fn later(from: Timestamp, to: Timestamp) -> String {

@@ -9,14 +9,17 @@ mod state;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use perennial::{Client, InstanceStatus, Json, Status, Timestamp};
+use futures::TryStreamExt;
+use perennial::{Client, Hubs, InstanceStatus, Json, Status, Timestamp};
 
 use crate::cli::args::{
-    Durable, DurableRaiseEvent, GetInstances, GetRuntimeStatus, OfInstance, StartNew, WithReason,
+    Durable, DurableRaiseEvent, GetInstances, GetRuntimeStatus, OfInstance, PurgeHistory, StartNew,
+    WithReason,
 };
 use crate::cli::commands::change;
 use crate::cli::commands::start::StartedJson;
 use crate::cli::error::{Exit, Said, report_as};
+use crate::cli::progress::Progress;
 use crate::cli::session::Session;
 
 /// How long `terminate` waits.
@@ -46,6 +49,9 @@ async fn on(verb: Durable, session: &Session) -> anyhow::Result<()> {
         Durable::GetInstances(args) => get_instances(args, session).await,
         Durable::RaiseEvent(args) => raise_event(args, session).await,
         Durable::Terminate(args) => terminate(args, session).await,
+        Durable::Rewind(args) => rewind(args, session).await,
+        Durable::PurgeHistory(args) => purge_history(args, session).await,
+        Durable::DeleteTaskHub(_) => delete_task_hub(session).await,
     }
 }
 
@@ -144,27 +150,19 @@ async fn get_history(args: OfInstance, session: &Session) -> anyhow::Result<()> 
 }
 
 async fn get_instances(args: GetInstances, session: &Session) -> anyhow::Result<()> {
-    let statuses = args.filter.statuses();
-    let never = statuses.as_ref().is_some_and(Vec::is_empty);
-    let mut list = session.client()?.list().limit(args.top);
-    list = list.show_input().show_output();
-    for status in statuses.into_iter().flatten() {
-        list = list.status(status);
-    }
-    if let Some(from) = args.filter.created_after {
-        list = list.created_from(from);
-    }
-    if let Some(to) = args.filter.created_before {
-        list = list.created_to(to);
-    }
-    if let Some(token) = args.continuation_token.filter(|token| !token.is_empty()) {
-        list = list.continuation_token(token);
-    }
-    let page = list.await?;
-    let (instances, token) = if never {
-        (Vec::new(), None)
-    } else {
-        (page.instances, page.continuation_token)
+    let client = session.client()?;
+    let (instances, token) = match args.filter.filter() {
+        Some(filter) => {
+            let list = client.list().filter(filter).limit(args.top);
+            let list = list.show_input().show_output();
+            let token = args.continuation_token.filter(|token| !token.is_empty());
+            let page = match token {
+                Some(token) => list.continuation_token(token).await?,
+                None => list.await?,
+            };
+            (page.instances, page.continuation_token)
+        }
+        None => (Vec::new(), None),
     };
     let states: Vec<state::State<'_>> = instances
         .iter()
@@ -248,6 +246,95 @@ fn terminated(status: Option<&InstanceStatus>, id: &str, session: &Session) -> a
     session
         .output()
         .line(&format!("Successfully terminated '{id}'"))
+}
+
+async fn purge_history(args: PurgeHistory, session: &Session) -> anyhow::Result<()> {
+    let client = session.client()?;
+    let (mut deleted, mut rows) = (0, 0);
+    if let Some(filter) = args.filter.filter() {
+        let mut ended = client.list().filter(filter.clone()).limit(1_000).stream();
+        while let Some(instance) = ended.try_next().await? {
+            if instance.is_ended() {
+                rows += instance.history_events;
+            }
+        }
+        let mut progress = Progress::new(session.output(), "purge");
+        let purge = client.purge_where(filter).on_progress(move |so_far| {
+            progress.tell(&format!("{} of {} purged", so_far.done, so_far.matched));
+        });
+        deleted = purge.await?.done;
+    }
+    if session.output().is_json() {
+        let json = serde_json::json!({ "instancesDeleted": deleted, "rowsDeleted": rows });
+        return session.output().json(&json);
+    }
+    let from = date(args.filter.created_after, "01/01/0001 00:00:00");
+    let to = date(args.filter.created_before, "12/30/9999 23:59:59");
+    let mut text = format!(
+        "Purged orchestration history for all instances created between '{from}' and '{to}'"
+    );
+    if let Some(typed) = args.filter.statuses() {
+        let names: Vec<&str> = typed.iter().map(|status| status.name()).collect();
+        text += &format!(
+            " and whose runtime status matched one of the following: [{}]",
+            names.join(",")
+        );
+    }
+    session.output().line(&text)?;
+    session
+        .output()
+        .line(&format!("Instances deleted: {deleted}"))?;
+    session.output().line(&format!("Rows deleted: {rows}"))
+}
+
+async fn delete_task_hub(session: &Session) -> anyhow::Result<()> {
+    let hub = session.task_hub();
+    Hubs::new(session.data_dir()).delete(hub).await?;
+    if session.output().is_json() {
+        let json = serde_json::json!({ "taskHub": hub, "deleted": true });
+        return session.output().json(&json);
+    }
+    session
+        .output()
+        .line(&format!("Task hub '{hub}' successfully deleted."))
+}
+
+async fn rewind(args: WithReason, session: &Session) -> anyhow::Result<()> {
+    let (client, id) = (session.client()?, args.of.id);
+    let mut rewind = client.rewind(&id);
+    if let Some(reason) = args.reason {
+        rewind = rewind.reason(reason);
+    }
+    if let Err(error) = rewind.await {
+        if !error.is_wrong_state() && !error.is_not_found() {
+            return Err(error.into());
+        }
+        let said = Said::new(
+            Exit::Error,
+            "Orchestration instance not rewound. Must have a status of 'Failed', or an EventType of 'TaskFailed' or 'SubOrchestrationInstanceFailed' to be rewound.",
+        );
+        return Err(said.causes(vec![error.to_string()]).into());
+    }
+    tell(
+        session,
+        &format!("Rewind message sent to instance '{id}'. Retrieving new status now..."),
+    )?;
+    session.warn_if_unhosted(&client, "nothing runs again");
+    let Some(status) = client.status(&id).await? else {
+        return Ok(());
+    };
+    if session.output().is_json() {
+        return session.output().json(&status);
+    }
+    // Only what has failed is rewound.
+    tell(
+        session,
+        &format!("Status before rewind: {}", Status::Failed),
+    )?;
+    tell(
+        session,
+        &format!("Status after rewind: {}", status.runtime_status),
+    )
 }
 
 /// Prints a line for people; a program that asked for JSON gets it on the side.

@@ -1,0 +1,265 @@
+//! `perennial history --timeline`: when each task began, how long it took, and how often it was tried.
+
+use std::collections::BTreeMap;
+
+use comfy_table::{Cell, CellAlignment, Color};
+use perennial::{Event, HistoryEvent, InstanceStatus, TaskId, Timestamp, Wait};
+use serde::Serialize;
+
+use crate::cli::output::{Output, count, plain, span};
+
+/// Columns of the picture, where there is room for them.
+const PICTURE: std::ops::RangeInclusive<u16> = 20..=60;
+
+/// Something that took time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Bar {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<TaskId>,
+    kind: &'static str,
+    name: String,
+    /// Milliseconds since the execution began.
+    scheduled_ms: u64,
+    /// When the last attempt began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_ms: Option<u64>,
+    attempts: u32,
+    outcome: &'static str,
+}
+
+/// Prints the timeline of an instance whose history was read.
+pub(super) fn print(
+    status: &InstanceStatus,
+    now: Timestamp,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let history = status.history.as_deref().unwrap_or_default();
+    let begun = history
+        .first()
+        .map_or(Timestamp::default(), |event| event.at);
+    let bars = bars(history, begun, &status.waits_for);
+    if output.is_json() {
+        return output.json(&bars);
+    }
+    if bars.is_empty() {
+        output.note("no task was asked for yet");
+        return Ok(());
+    }
+    let until = if status.is_ended() {
+        status.last_updated_at
+    } else {
+        now
+    };
+    let whole = until.since(begun).0.max(1);
+    let names: Vec<String> = bars
+        .iter()
+        .map(|bar| {
+            plain(&format!("{} {}", bar.kind, bar.name))
+                .trim_end()
+                .to_owned()
+        })
+        .collect();
+    let longest = names
+        .iter()
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or(0);
+    let before = u16::try_from(longest)
+        .unwrap_or(u16::MAX)
+        .saturating_add(34);
+    let width = output
+        .width()
+        .saturating_sub(before)
+        .clamp(*PICTURE.start(), *PICTURE.end());
+    let rows = bars
+        .iter()
+        .zip(&names)
+        .map(|(bar, name)| row(bar, name, whole, usize::from(width)));
+    let scale = format!("0s{:>1$}", span(whole), usize::from(width) - 2);
+    output.table(&["START", "TOOK", "TRIES", "TASK", &scale], rows.collect())?;
+    output.note(&format!(
+        "{}: = runs, . waits or was tried before",
+        count(bars.len() as u64, "task")
+    ));
+    Ok(())
+}
+
+fn row(bar: &Bar, name: &str, whole: u64, width: usize) -> Vec<Cell> {
+    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    let began = bar.started_ms.unwrap_or(bar.scheduled_ms);
+    let took = match bar.ended_ms {
+        Some(ended) if bar.kind != "event" => span(ended.saturating_sub(began)),
+        _ => String::new(),
+    };
+    let tries = if bar.attempts > 0 {
+        bar.attempts.to_string()
+    } else {
+        String::new()
+    };
+    let picture = Cell::new(picture(bar, whole, width));
+    vec![
+        right(format!("+{}", super::history::clock(began))),
+        right(took),
+        right(tries),
+        Cell::new(name),
+        match bar.outcome {
+            "failed" => picture.fg(Color::Red),
+            "completed" | "fired" => picture.fg(Color::Green),
+            "canceled" => picture.fg(Color::DarkGrey),
+            _ => picture.fg(Color::Cyan),
+        },
+    ]
+}
+
+/// `..===`, with what it ended as: `x` failed, `-` canceled, `>` goes on, `*` an event.
+fn picture(bar: &Bar, whole: u64, width: usize) -> String {
+    let at = |ms: u64| {
+        let place = u128::from(ms) * width as u128 / u128::from(whole);
+        usize::try_from(place).unwrap_or(width).min(width - 1)
+    };
+    let scheduled = at(bar.scheduled_ms);
+    let started = bar.started_ms.map_or(scheduled, at);
+    let ended = bar.ended_ms.map_or(width - 1, at).max(started);
+    let waits = bar.kind == "activity" && bar.started_ms.is_none();
+    let mut text = " ".repeat(scheduled) + &".".repeat(started - scheduled);
+    text += &if waits { "." } else { "=" }.repeat(ended - started);
+    text.push(match bar.outcome {
+        "failed" => 'x',
+        "canceled" => '-',
+        "open" => '>',
+        "raised" => '*',
+        _ => '=',
+    });
+    text
+}
+
+fn bars(history: &[HistoryEvent], begun: Timestamp, waits: &[Wait]) -> Vec<Bar> {
+    let since = |at: Timestamp| at.since(begun).0;
+    let mut bars: Vec<Bar> = Vec::new();
+    let mut places: BTreeMap<TaskId, usize> = BTreeMap::new();
+    for event in history {
+        let at = since(event.at);
+        if let Some((task, kind, name)) = opened(&event.event) {
+            places.insert(task, bars.len());
+            bars.push(Bar {
+                task: Some(task),
+                kind,
+                name,
+                scheduled_ms: at,
+                started_ms: None,
+                ended_ms: None,
+                attempts: u32::from(kind != "timer"),
+                outcome: "open",
+            });
+        } else if let Event::ExternalEventRaised { name, .. } = &event.event {
+            bars.push(Bar {
+                task: None,
+                kind: "event",
+                name: name.clone(),
+                scheduled_ms: at,
+                started_ms: Some(at),
+                ended_ms: Some(at),
+                attempts: 0,
+                outcome: "raised",
+            });
+        } else if let Some((task, outcome)) = closed(&event.event)
+            && let Some(bar) = places.get(&task).and_then(|place| bars.get_mut(*place))
+        {
+            bar.outcome = outcome;
+            bar.ended_ms = Some(at);
+            if let Event::ActivityCompleted { run, .. } | Event::ActivityFailed { run, .. } =
+                &event.event
+            {
+                bar.started_ms = Some(since(run.started_at).max(bar.scheduled_ms));
+                bar.ended_ms = Some(since(run.ended_at).max(bar.scheduled_ms));
+                bar.attempts = run.attempt;
+            }
+        } else if let Event::ChildRetried { task, attempt, .. } = &event.event
+            && let Some(bar) = places.get(task).and_then(|place| bars.get_mut(*place))
+        {
+            bar.attempts = *attempt;
+            bar.started_ms = Some(at);
+        }
+    }
+    for wait in waits {
+        if let Wait::Activity { task, attempt, .. } = wait
+            && let Some(bar) = places.get(task).and_then(|place| bars.get_mut(*place))
+        {
+            bar.attempts = *attempt;
+        }
+    }
+    bars
+}
+
+fn opened(event: &Event) -> Option<(TaskId, &'static str, String)> {
+    match event {
+        Event::ActivityScheduled { task, name, .. } => Some((*task, "activity", name.clone())),
+        Event::ChildScheduled { task, name, .. } => Some((*task, "child", name.clone())),
+        Event::TimerSet { task, .. } => Some((*task, "timer", String::new())),
+        _ => None,
+    }
+}
+
+fn closed(event: &Event) -> Option<(TaskId, &'static str)> {
+    match event {
+        Event::ActivityCompleted { task, .. } | Event::ChildCompleted { task, .. } => {
+            Some((*task, "completed"))
+        }
+        Event::ActivityFailed { task, .. } | Event::ChildFailed { task, .. } => {
+            Some((*task, "failed"))
+        }
+        Event::TimerFired { task } => Some((*task, "fired")),
+        Event::TaskCanceled { task } => Some((*task, "canceled")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn bar(
+        kind: &'static str,
+        times: (u64, Option<u64>, Option<u64>),
+        outcome: &'static str,
+    ) -> Bar {
+        Bar {
+            task: None,
+            kind,
+            name: String::new(),
+            scheduled_ms: times.0,
+            started_ms: times.1,
+            ended_ms: times.2,
+            attempts: 1,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn a_picture_shows_when_something_waited_and_ran() {
+        let pictures = [
+            bar("activity", (0, Some(0), Some(400)), "completed"),
+            bar("activity", (100, Some(500), Some(900)), "failed"),
+            bar("activity", (900, None, None), "open"),
+            bar("timer", (200, None, Some(1_000)), "fired"),
+            bar("timer", (200, None, Some(300)), "canceled"),
+            bar("event", (950, Some(950), Some(950)), "raised"),
+            bar("child", (0, None, None), "open"),
+        ]
+        .map(|bar| format!("|{:20}|\n", picture(&bar, 1_000, 20)));
+        expect![[r#"
+            |=========           |
+            |  ........========x |
+            |                  .>|
+            |    ================|
+            |    ==-             |
+            |                   *|
+            |===================>|
+        "#]]
+        .assert_eq(&pictures.concat());
+    }
+}

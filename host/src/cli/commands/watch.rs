@@ -1,0 +1,39 @@
+//! `perennial list --watch`: the list again and again, until Ctrl-C.
+
+use std::time::Duration;
+
+use crate::cli::args::List;
+use crate::cli::error::Exit;
+use crate::cli::session::Session;
+
+use super::list::{read, show};
+use super::serve::Signals;
+
+/// Moves a terminal's cursor home and clears what is below it.
+const CLEAR: &str = "\u{1b}[H\u{1b}[J";
+
+pub(super) async fn watch(args: List, every: Duration, session: &Session) -> anyhow::Result<Exit> {
+    let (client, output) = (session.client()?, session.output());
+    let mut signals = Signals::new()?;
+    let mut shown = None;
+    loop {
+        let page = read(args.clone(), &client, output.is_json()).await?;
+        let text = serde_json::to_string(&page)?;
+        // A terminal shows how long ago things were, which changes by itself; elsewhere only news is worth a line.
+        if output.is_terminal() && !output.is_json() {
+            output.part(CLEAR)?;
+            output.note(&format!(
+                "every {}; Ctrl-C ends it",
+                crate::cli::output::span(every.as_millis() as u64)
+            ));
+            show(page.as_ref(), session)?;
+        } else if shown.as_ref() != Some(&text) {
+            show(page.as_ref(), session)?;
+        }
+        shown = Some(text);
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = signals.next() => return Ok(Exit::Ok),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! An instance with its children, and theirs.
+
+use serde::Serialize;
+
+use crate::client::{Client, InstanceStatus, Result};
+use crate::store::{Reader, StoreError};
+
+/// The most instances that one family is told with.
+const FAMILY_MAX: usize = 10_000;
+
+/// An instance, and its children with theirs, in the order in which they were started.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Family {
+    /// The instance, without its waits.
+    pub instance: InstanceStatus,
+    /// Its children. A child that was started again with another id is one of them as often as it was started.
+    pub children: Vec<Self>,
+    /// Whether there are children that are left out, because the limit was reached.
+    pub more: bool,
+}
+
+impl Client {
+    /// An instance with its children and theirs, at most `limit` instances (10,000 at the most); `None` if there is none with that id.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// if let Some(family) = client.family("order-17", 100).await? {
+    ///     println!("{} has {} children", family.instance.instance_id, family.children.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the hub cannot be read.
+    pub async fn family(&self, id: &str, limit: usize) -> Result<Option<Family>> {
+        let id = id.to_owned();
+        self.read(move |reader| {
+            let mut left = limit.clamp(1, FAMILY_MAX);
+            read(reader, &id, &mut left)
+        })
+        .await
+    }
+}
+
+/// A row has one parent's row, so this ends.
+fn read(reader: &Reader, id: &str, left: &mut usize) -> Result<Option<Family>, StoreError> {
+    let Some(row) = reader.instance(id)? else {
+        return Ok(None);
+    };
+    *left = left.saturating_sub(1);
+    // One more than there is room for, to know that there is one.
+    let page = u32::try_from(left.saturating_add(1)).unwrap_or(u32::MAX);
+    let children = reader.child_ids(row.key, page)?;
+    let mut family = Family {
+        instance: row.into(),
+        children: Vec::new(),
+        more: false,
+    };
+    for child in children {
+        if *left == 0 {
+            family.more = true;
+            break;
+        }
+        family.children.extend(read(reader, &child, left)?);
+    }
+    Ok(Some(family))
+}
