@@ -39,7 +39,6 @@ async fn workload(client: &Client, lanes: usize, stop: &Arc<AtomicBool>) -> Vec<
     while let Some(took) = running.join_next().await {
         all.extend(took.unwrap());
     }
-    all.sort_by(f64::total_cmp);
     all
 }
 
@@ -125,39 +124,43 @@ async fn main() {
     let host = dir.host().start().await.unwrap();
     let client = host.client();
     pages(&client).await;
-    for lanes in [1, 16] {
-        println!("{lanes} in flight");
-        let stop = Arc::new(AtomicBool::new(false));
-        let timer = {
-            let stop = Arc::clone(&stop);
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                stop.store(true, Ordering::Relaxed);
-            })
-        };
-        let alone = report("  alone", &workload(&client, lanes, &stop).await);
-        timer.await.unwrap();
+    // A tenth of the past at a time, and in turn with the workload alone, so that both see the same machine.
+    let mut tenths = 1..=9;
+    for (lanes, rounds) in [(1, 3), (16, 6)] {
+        let (mut alone, mut beside, mut purged, mut took) = (vec![], vec![], 0, Duration::ZERO);
+        for tenth in tenths.by_ref().take(rounds) {
+            let stop = Arc::new(AtomicBool::new(false));
+            let told = Arc::clone(&stop);
+            let timer = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                told.store(true, Ordering::Relaxed);
+            });
+            alone.extend(workload(&client, lanes, &stop).await);
+            timer.await.unwrap();
 
-        let stop = Arc::new(AtomicBool::new(false));
-        let (purging, told) = (client.clone(), Arc::clone(&stop));
-        let purge = tokio::spawn(async move {
-            let begun = Instant::now();
-            // Half of them for each measurement.
-            let half = if lanes == 1 { "past-1" } else { "past-" };
-            let purged = purging
-                .purge_where(Filter::new().id_prefix(half))
-                .await
-                .unwrap();
-            told.store(true, Ordering::Relaxed);
-            (purged.done, begun.elapsed())
-        });
-        let beside = report("  beside a purge", &workload(&client, lanes, &stop).await);
-        let (purged, took) = purge.await.unwrap();
+            let stop = Arc::new(AtomicBool::new(false));
+            let (purging, told) = (client.clone(), Arc::clone(&stop));
+            let purge = tokio::spawn(async move {
+                let begun = Instant::now();
+                let some = Filter::new().id_prefix(format!("past-{tenth}"));
+                let purge = purging.purge_where(some).await.unwrap();
+                told.store(true, Ordering::Relaxed);
+                (purge.done, begun.elapsed())
+            });
+            beside.extend(workload(&client, lanes, &stop).await);
+            let (done, span) = purge.await.unwrap();
+            purged += done;
+            took += span;
+        }
+        alone.sort_by(f64::total_cmp);
+        beside.sort_by(f64::total_cmp);
         println!(
-            "  {purged} instances purged in {:.1} s; p99 {:.2} times what it was",
-            took.as_secs_f64(),
-            beside / alone
+            "{lanes} in flight, {purged} instances purged in {:.1} s",
+            took.as_secs_f64()
         );
+        let before = report("  alone", &alone);
+        let after = report("  beside the purge", &beside);
+        println!("  p99 {:.2} times what it was", after / before);
     }
     host.shut_down().await;
 }

@@ -17,6 +17,7 @@ mod committed;
 mod counts;
 pub mod executor;
 mod flight;
+mod follow;
 mod load;
 mod names;
 mod replay;
@@ -52,8 +53,8 @@ use crate::engine::slots::{Mailbox, Slot, SlotPhase, Slots};
 use crate::engine::timers::{Due, Timers};
 use crate::engine::waiters::Waiters;
 use crate::store::{
-    self, Change, Effects, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, Write,
-    Writer, WriterCounts,
+    self, Change, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, Write, Writer,
+    WriterCounts,
 };
 
 pub(crate) use load::find_start;
@@ -63,9 +64,6 @@ pub(crate) use request::{
 };
 pub(crate) use steps::{Owner, carry_out};
 pub(crate) use waiters::Until;
-
-/// Rows deleted in one transaction: few enough that nobody notices.
-const GARBAGE_ROWS: u32 = 500;
 
 /// How long something waits that could not be read or written, before it is tried again.
 const TRY_AGAIN_AFTER: Millis = Millis(1_000);
@@ -393,55 +391,6 @@ impl Engine {
         let (tell, told) = std::sync::mpsc::channel();
         self.write(change, move |_, result| drop(tell.send(result)));
         told.recv().unwrap_or(Err(StoreError::Closed))
-    }
-
-    /// Follows up on what a commit did to other instances.
-    pub(crate) fn follow(self: &Arc<Self>, effects: Effects) {
-        effects.woken.into_iter().for_each(|key| self.wake(key));
-        for key in effects.gone {
-            self.timers.remove_instance(key);
-            self.activities.cancel_instance(key, true);
-            self.resumed(key);
-            self.reload(key);
-        }
-        for key in effects.anew {
-            self.timers.remove_instance(key);
-            self.activities.cancel_instance(key, true);
-            self.resumed(key);
-            self.put(key, |mailbox| {
-                mailbox.reload = true;
-                mailbox.rearm = true;
-            });
-        }
-        effects
-            .ended
-            .iter()
-            .for_each(|id| self.tell_waiters(id, true));
-        effects
-            .changed
-            .iter()
-            .for_each(|id| self.tell_waiters(id, false));
-        if effects.garbage {
-            self.collect_garbage();
-        }
-    }
-
-    /// Deletes what is no longer needed, a batch at a time, each in a transaction that others share.
-    fn collect_garbage(&self) {
-        if !self.is_stopping() && !self.collecting.swap(true, Ordering::AcqRel) {
-            // Left to a worker: the writer's own thread must not wait for room in its queue.
-            self.enqueue(Work::Collect);
-        }
-    }
-
-    fn collect(self: &Arc<Self>) {
-        let engine = Arc::clone(self);
-        self.write(Change::Collect { rows: GARBAGE_ROWS }, move |_, result| {
-            engine.collecting.store(false, Ordering::Release);
-            if result.is_ok_and(|outcome| outcome.effects.garbage) {
-                engine.collect_garbage();
-            }
-        });
     }
 
     // --- Mail

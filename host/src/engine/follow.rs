@@ -1,0 +1,68 @@
+//! What follows from a commit, outside the file.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use perennial_core::Status;
+
+use crate::engine::{Engine, Work};
+use crate::store::{Change, Effects};
+
+/// Rows deleted in one transaction: few enough that nobody notices.
+const GARBAGE_ROWS: u32 = 500;
+
+impl Engine {
+    /// Follows up on what a commit did to other instances.
+    pub(crate) fn follow(self: &Arc<Self>, effects: Effects) {
+        effects.woken.into_iter().for_each(|key| self.wake(key));
+        for key in effects.gone {
+            self.timers.remove_instance(key);
+            self.activities.cancel_instance(key, true);
+            self.resumed(key);
+            self.reload(key);
+        }
+        for key in effects.anew {
+            self.timers.remove_instance(key);
+            self.activities.cancel_instance(key, true);
+            self.resumed(key);
+            self.put(key, |mailbox| {
+                mailbox.reload = true;
+                mailbox.rearm = true;
+            });
+        }
+        effects
+            .ended
+            .iter()
+            .for_each(|id| self.tell_waiters(id, true));
+        effects
+            .changed
+            .iter()
+            .for_each(|id| self.tell_waiters(id, false));
+        if !effects.ended.is_empty() {
+            // Without a turn of its own an instance ends only from outside.
+            self.retain_after(Status::Terminated);
+        }
+        if effects.garbage {
+            self.collect_garbage();
+        }
+    }
+
+    /// Deletes what is no longer needed, a batch at a time, each in a transaction that others share.
+    pub(super) fn collect_garbage(&self) {
+        if !self.is_stopping() && !self.collecting.swap(true, Ordering::AcqRel) {
+            // Left to a worker: the writer's own thread must not wait for room in its queue.
+            self.enqueue(Work::Collect);
+        }
+    }
+
+    /// Deletes the next batch of it.
+    pub(super) fn collect(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        self.write(Change::Collect { rows: GARBAGE_ROWS }, move |_, result| {
+            engine.collecting.store(false, Ordering::Release);
+            if result.is_ok_and(|outcome| outcome.effects.garbage) {
+                engine.collect_garbage();
+            }
+        });
+    }
+}
