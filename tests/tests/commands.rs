@@ -4,6 +4,9 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[path = "commands/races.rs"]
+mod races;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -133,7 +136,7 @@ fn refusal(message: &str) -> String {
 }
 
 /// Sends a command through the library; the id that it is about afterwards.
-async fn by_client(client: &Client, command: &str, id: &str) -> Result<String, String> {
+async fn send(client: &Client, command: &str, id: &str) -> perennial::Result<String> {
     let start = |reuse| {
         client
             .start("Mendable")
@@ -142,7 +145,7 @@ async fn by_client(client: &Client, command: &str, id: &str) -> Result<String, S
             .reuse(reuse)
     };
     let (own, why) = (id.to_owned(), Some("a test"));
-    let done = match command {
+    match command {
         "start" => start(Reuse::Ended).await,
         "start, never" => start(Reuse::Never).await,
         "start, any" => start(Reuse::Any).await,
@@ -157,8 +160,12 @@ async fn by_client(client: &Client, command: &str, id: &str) -> Result<String, S
         "restart" => client.restart(id).await,
         "restart, new id" => client.restart(id).with_new_id().await,
         other => panic!("{other} is no command"),
-    };
-    done.map_err(|error| {
+    }
+}
+
+/// As [`send`]; a refusal as one word.
+async fn by_client(client: &Client, command: &str, id: &str) -> Result<String, String> {
+    send(client, command, id).await.map_err(|error| {
         let word = refusal(&error.to_string());
         let is_told = match word.as_str() {
             "!NotFound" => error.is_not_found(),

@@ -4,7 +4,7 @@ use perennial::{DroppedTask, Rewound};
 use serde::Serialize;
 
 use crate::cli::args::again::{Restart, Rewind};
-use crate::cli::error::Exit;
+use crate::cli::error::{Exit, Said};
 use crate::cli::output::Output;
 use crate::cli::session::Session;
 
@@ -85,6 +85,14 @@ fn of(dropped: &DroppedTask) -> String {
     format!("{}{name} (task {}){how}", dropped.kind, dropped.task)
 }
 
+fn in_use(error: perennial::Error) -> anyhow::Error {
+    if error.is_already_exists() {
+        let said = Said::new(Exit::WrongState, error.to_string());
+        return said.hint("`--new-id` alone makes a new id").into();
+    }
+    error.into()
+}
+
 pub(super) async fn restart(args: Restart, session: &Session) -> anyhow::Result<Exit> {
     let client = session.client()?;
     let words = Words {
@@ -104,7 +112,7 @@ pub(super) async fn restart(args: Restart, session: &Session) -> anyhow::Result<
     let id = match args.new_id {
         None => restart.await?,
         Some(None) => restart.with_new_id().await?,
-        Some(Some(id)) => restart.with_id(id).await?,
+        Some(Some(id)) => restart.with_id(id).await.map_err(in_use)?,
     };
     let hosted = session.warn_if_unhosted(&client, "the instance waits");
     let output = session.output();
