@@ -4,6 +4,8 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[path = "cli/again.rs"]
+mod again;
 #[path = "cli/article.rs"]
 mod article;
 #[path = "cli/durable.rs"]

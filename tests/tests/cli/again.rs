@@ -1,0 +1,116 @@
+//! `rewind`, `restart`, and starts that are scheduled for later.
+
+use expect_test::expect;
+
+use crate::see::{Cli, workloads};
+
+#[test]
+fn a_failed_instance_is_rewound_and_what_it_does_again_is_told() {
+    let cli = Cli::new();
+    let files = tempfile::tempdir().unwrap();
+    let grant = format!("{}::/files", files.path().display());
+    cli.ok(&["deploy", "-q", &workloads(), "--grant-dir", &grant]);
+    let _host = cli.serve();
+    cli.ok(&[
+        "start",
+        "Mendable",
+        "--id",
+        "m",
+        "--input",
+        "\"/files/late\"",
+    ]);
+    cli.check(
+        &["wait", "m"],
+        expect![[r#"
+        ! error: instance "m" failed: Missing: there is no /files/late
+        !   hint: `perennial history m` shows how it came to that
+        exit code Some(1)
+    "#]],
+    );
+    std::fs::write(files.path().join("late"), "").unwrap();
+    cli.check(
+        &["rewind", "m", "--reason", "it is there now"],
+        expect![[r#"
+        ! rewound m: 3 events are cut off
+        !   runs again: activity "MustExist" (task 0)
+    "#]],
+    );
+    cli.ok(&["raise-event", "m", "Go", "--data", "\"on\""]);
+    cli.check(
+        &["wait", "m"],
+        expect![[r#"
+        "on"
+    "#]],
+    );
+    cli.check(
+        &["rewind", "m"],
+        expect![[r#"
+        ! error: instance "m": it is Completed, and only a Failed instance can be rewound
+        exit code Some(4)
+    "#]],
+    );
+    cli.check(
+        &["restart", "m", "--new-id", "n"],
+        expect![[r#"
+        n
+    "#]],
+    );
+    cli.check(
+        &["restart", "m", "--new-id", "n"],
+        expect![[r#"
+        ! error: instance "n" exists already and is Running
+        !   hint: `--new-id` alone makes a new id
+        exit code Some(4)
+    "#]],
+    );
+    cli.check(
+        &["restart", "n"],
+        expect![[r#"
+        ! error: instance "n": it has not ended and is Running
+        exit code Some(4)
+    "#]],
+    );
+    cli.check(
+        &["restart", "m", "--json"],
+        expect![[r#"
+        {"instanceId":"m","command":"restart","hosted":true}
+    "#]],
+    );
+}
+
+#[test]
+fn a_start_can_wait_for_its_time() {
+    let cli = Cli::deployed();
+    let _host = cli.serve();
+    cli.ok(&["start", "Wait", "--id", "w", "--at", "2999-01-01"]);
+    let status = cli.see(&["status", "w", "--json"]);
+    for part in [
+        r#""runtimeStatus":"Pending""#,
+        r#""scheduledTime":"#,
+        r#""waitsFor":[{"kind":"start","due":"#,
+    ] {
+        assert!(status.contains(part), "{part} is not in {status}");
+    }
+    cli.ok(&["terminate", "w", "--reason", "not in this life"]);
+    let ended = cli.see(&["wait", "w"]);
+    assert!(
+        ended.contains("was terminated: not in this life"),
+        "{ended}"
+    );
+    let started = cli.see(&[
+        "start",
+        "Wait",
+        "--id",
+        "x",
+        "--after",
+        "10ms",
+        "--wait=start",
+    ]);
+    assert!(started.starts_with("x\n"), "{started}");
+    cli.check(
+        &["wait", "x", "--for", "start"],
+        expect![[r#"
+        Running
+    "#]],
+    );
+}
