@@ -22,22 +22,28 @@
 
 mod client;
 mod engine;
+mod histogram;
+#[cfg(feature = "http")]
+pub mod http;
 mod runtime;
 mod store;
 pub mod wasm;
 
 pub use client::{
-    Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask,
-    Error, Family, Filter, HistoryEvent, HistoryQuery, HttpManagementPayload, HubInfo, HubStats,
-    Hubs, InstanceCommand, InstanceStatus, List, Module, ModuleInfo, Page, Purge, RearmedActivity,
-    Restart, Result, Retention, Rewind, Rewound, Start, StatusQuery, Wait, Waited, parse_json,
+    AccessKey, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment,
+    DroppedTask, Error, Family, Filter, HistoryEvent, HistoryQuery, HttpManagementPayload, HubInfo,
+    HubStats, Hubs, InstanceCommand, InstanceStatus, List, Module, ModuleInfo, NewAccessKey, Page,
+    Purge, RearmedActivity, Restart, Result, Retention, Rewind, Rewound, Role, Start, StatusQuery,
+    Wait, Waited, parse_json,
 };
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
 pub use engine::executor;
+pub use engine::{CommitTimings, HostStats};
+pub use histogram::Buckets;
 pub use perennial_core::{
     AttemptRun, Cause, Digest, Event, Failure, Json, Limits, Millis, Quarantine, RetryPolicy,
     Reuse, Status, TaskId, Timestamp, kind,
 };
-pub use runtime::{ActivityContext, Host, HostBuilder, HostStats};
+pub use runtime::{ActivityContext, Host, HostBuilder};
 pub use store::{Definition, DefinitionKind, Order, Repointed};
 pub use wasm::{DirGrant, Grants};

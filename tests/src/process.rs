@@ -48,6 +48,7 @@ impl Serve {
             .arg("--data-dir")
             .arg(data_dir)
             .arg("serve")
+            .env("PERENNIAL_LISTEN", "none")
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -93,6 +93,16 @@ fn each_library_stays_in_its_room() {
     only_in("host", "wasmtime", &["host/src/wasm"]);
     only_in("host", "wasmtime_wasi", &["host/src/wasm"]);
     only_in("host", "wit_component", &["host/src/wasm"]);
+    for library in [
+        "axum",
+        "hyper",
+        "hyper_util",
+        "tokio_rustls",
+        "tower",
+        "tower_http",
+    ] {
+        only_in("host", library, &["host/src/http"]);
+    }
     only_in("host", "clap", &["host/src/cli", "host/src/main.rs"]);
     only_in("host", "anyhow", &["host/src/cli", "host/src/main.rs"]);
     only_in("host", "indicatif", &["host/src/cli"]);
@@ -129,6 +139,16 @@ fn rooms_know_only_what_is_below_them() {
     );
     not_in("host/src/client", &["crate::runtime", "crate::cli"]);
     not_in("host/src/cli", &["crate::store", "crate::engine"]);
+    not_in(
+        "host/src/http",
+        &[
+            "crate::store",
+            "crate::engine",
+            "crate::runtime",
+            "crate::wasm",
+            "crate::cli",
+        ],
+    );
     not_in(
         "host/core/src",
         &[

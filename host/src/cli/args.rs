@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use perennial::{DirGrant, Timestamp};
 
 use crate::cli::payload::Source;
-use crate::cli::value::{self, EnvGrant, Limit};
+use crate::cli::value::{self, EnvGrant, Limit, Listen};
 
 pub(crate) mod again;
 mod durable;
@@ -145,6 +145,9 @@ pub(crate) enum Command {
         arg_required_else_help = true
     )]
     Durable(Durable),
+    /// Make, list and revoke the keys of the HTTP API
+    #[command(subcommand, after_help = help::KEYS)]
+    Keys(Keys),
     /// Print a script that completes command lines
     #[command(after_help = help::COMPLETIONS)]
     Completions(Completions),
@@ -225,6 +228,67 @@ pub(crate) struct Serve {
     /// Instances kept in memory between their turns [default: 4096]
     #[arg(long, value_name = "N")]
     pub(crate) resident: Option<usize>,
+    #[command(flatten)]
+    pub(crate) http: Http,
+}
+
+/// How the HTTP API is served.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "HTTP options")]
+pub(crate) struct Http {
+    /// Address of the HTTP API, or `none` for no HTTP at all; port 0 is a free one
+    ///
+    /// An address that others can reach needs a key: see `perennial keys create`.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "PERENNIAL_LISTEN",
+        default_value = "127.0.0.1:7071",
+        hide_env_values = true,
+        value_parser = value::listen
+    )]
+    pub(crate) listen: Listen,
+    /// Ask for a key on this machine's own address too
+    #[arg(long)]
+    pub(crate) require_key: bool,
+    /// What URLs in answers begin with, such as `https://flows.example.com`; keys are needed then
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    /// Believe X-Forwarded-Host, -Proto and -Prefix of the proxy in front; keys are needed then
+    #[arg(long)]
+    pub(crate) trust_forwarded: bool,
+    /// Let web pages of this origin use the API; may be given several times
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    pub(crate) origins: Vec<String>,
+    /// Serve TLS with the certificates of this PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Bytes that the body of a request may have [default: 4194304]
+    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    pub(crate) max_body: Option<usize>,
+}
+
+/// What is done with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a key and print it: it is not shown again
+    Create {
+        /// What it is for
+        name: String,
+        /// Let it read only
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// List the keys, without the keys themselves
+    List,
+    /// Make a key worthless
+    Revoke {
+        /// Its id, as `perennial keys list` shows it
+        id: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,10 @@ use perennial::{DirGrant, Status, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit(pub(crate) Option<Duration>);
 
+/// Where to listen; `None` for nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) Option<String>);
+
 /// An environment variable that is granted, with the value that it has here where none is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EnvGrant {
@@ -19,6 +23,18 @@ pub(crate) struct EnvGrant {
 /// A status in a filter; `None` for one that other engines know and no instance here ever has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StatusFilter(pub(crate) Option<Status>);
+
+/// `127.0.0.1:7071`, `localhost:7071`, `[::1]:7071`, or `none`.
+pub(crate) fn listen(text: &str) -> Result<Listen, String> {
+    if text.eq_ignore_ascii_case("none") {
+        return Ok(Listen(None));
+    }
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(Listen(Some(text.to_owned()))),
+        _ => Err("write it like 127.0.0.1:7071, or none".to_owned()),
+    }
+}
 
 /// `30s`, `1h30m`, `2 days`, `PT5M`, or `none`.
 pub(crate) fn limit(text: &str) -> Result<Limit, String> {

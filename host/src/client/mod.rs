@@ -11,9 +11,12 @@ mod error;
 mod family;
 mod file;
 mod filter;
+#[cfg(feature = "http")]
+mod follow;
 mod history;
 mod history_query;
 mod hubs;
+mod keys;
 mod list;
 mod management;
 mod modules;
@@ -31,7 +34,7 @@ use serde::Serialize;
 
 use crate::client::file::FileBackend;
 use crate::engine::clock::{Clock, SystemClock};
-use crate::engine::{Engine, Request};
+use crate::engine::{CommitTimings, Engine, HostStats, Request};
 use crate::store::{Reader, StoreError, Verdict};
 
 pub use again::{DroppedTask, RearmedActivity, Restart, Rewind, Rewound};
@@ -41,10 +44,15 @@ pub use control::InstanceCommand;
 pub use error::{Error, Result};
 pub use family::Family;
 pub use filter::Filter;
+#[cfg(feature = "http")]
+pub(crate) use follow::{Change, Changes, Place};
 pub use history::HistoryEvent;
+#[cfg(feature = "http")]
+pub(crate) use history::raw;
 pub(crate) use history::rfc3339;
 pub use history_query::HistoryQuery;
 pub use hubs::{HubInfo, HubStats, Hubs};
+pub use keys::{AccessKey, NewAccessKey, Role};
 pub use list::{List, Page};
 pub use management::HttpManagementPayload;
 pub use modules::{Deploy, Deployment, Module, ModuleInfo};
@@ -165,6 +173,22 @@ impl Client {
         match &self.backend {
             Backend::Engine(engine) => !engine.is_stopping(),
             Backend::File(file) => file.is_owned(),
+        }
+    }
+
+    /// What the host has done, if it is in this process.
+    pub fn host_stats(&self) -> Option<HostStats> {
+        match &self.backend {
+            Backend::Engine(engine) => Some(engine.stats()),
+            Backend::File(_) => None,
+        }
+    }
+
+    /// How the host's commits went, if it is in this process.
+    pub fn commit_timings(&self) -> Option<CommitTimings> {
+        match &self.backend {
+            Backend::Engine(engine) => Some(engine.commit_timings()),
+            Backend::File(_) => None,
         }
     }
 

@@ -26,6 +26,7 @@ mod requests;
 mod retention;
 mod rewind;
 mod slots;
+mod stats;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,7 @@ pub(crate) use names::NameTable;
 pub(crate) use request::{
     Preparation, Request, RestartRequest, RewindRequest, StartRequest, refused,
 };
+pub use stats::{CommitTimings, HostStats};
 pub(crate) use steps::{Owner, carry_out};
 pub(crate) use waiters::Until;
 

@@ -8,7 +8,7 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::engine::names::NameTable;
-use crate::store::{Ages, Change, InstanceKey, NewInstance, NewModule, Verdict};
+use crate::store::{Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, Verdict};
 
 /// What a client asks for. Stored as the command of a process that does not own the hub: the order of variants and fields is a format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +49,10 @@ pub(crate) enum Request {
     Retain(Ages),
     /// Several, as one.
     All(Vec<Self>),
+    CreateKey(KeyRow),
+    RevokeKey {
+        id: String,
+    },
 }
 
 /// An instance to be put back to before its failure.
@@ -179,6 +183,8 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
                 .map(|request| prepare(request, with))
                 .collect(),
         ),
+        Request::CreateKey(key) => Change::CreateKey(key),
+        Request::RevokeKey { id } => Change::RevokeKey { id },
     }
 }
 

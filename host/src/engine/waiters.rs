@@ -1,9 +1,9 @@
 //! Who waits for an instance, inside the process: notification instead of polling.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 /// Below this many ids nobody looks for those who no longer wait.
 const SWEEP_AT_LEAST: usize = 1_024;
@@ -17,9 +17,23 @@ pub(crate) enum Until {
     Ended,
 }
 
+/// Changes that somebody who watches all instances may be behind.
+const BEHIND_MAX: usize = 4_096;
+
 /// See the [module](self).
-#[derive(Default)]
-pub(crate) struct Waiters(Mutex<State>);
+pub(crate) struct Waiters {
+    state: Mutex<State>,
+    all: broadcast::Sender<Arc<str>>,
+}
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            all: broadcast::Sender::new(BEHIND_MAX),
+        }
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -28,10 +42,16 @@ struct State {
 }
 
 impl Waiters {
+    /// Is told of each instance that changes. Who is too far behind is told that.
+    #[cfg(feature = "http")]
+    pub(crate) fn watch_all(&self) -> broadcast::Receiver<Arc<str>> {
+        self.all.subscribe()
+    }
+
     /// Is told, once.
     pub(crate) fn watch(&self, id: &str, until: Until) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let of_id = state.by_id.entry(id.to_owned()).or_default();
         of_id.retain(|(_, waiter)| !waiter.is_closed());
         of_id.push((until, tell));
@@ -47,7 +67,11 @@ impl Waiters {
 
     /// Tells those who wait for a change of an instance or, where it has ended, everyone who waits for it.
     pub(crate) fn tell(&self, id: &str, ended: bool) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.all.receiver_count() > 0 {
+            // The last one may have gone meanwhile.
+            let _ = self.all.send(id.into());
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(waiters) = state.by_id.get_mut(id) else {
             return;
         };
@@ -68,11 +92,19 @@ impl Waiters {
 
     /// Tells everyone that there is nothing more to wait for, by dropping what they wait on.
     pub(crate) fn clear(&self) {
-        self.0
+        self.state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .by_id
             .clear();
+    }
+}
+
+#[cfg(feature = "http")]
+impl crate::engine::Engine {
+    /// See [`Waiters::watch_all`].
+    pub(crate) fn watch_all(&self) -> broadcast::Receiver<Arc<str>> {
+        self.waiters.watch_all()
     }
 }
 
@@ -101,6 +133,6 @@ mod tests {
         for i in 0..10_000 {
             drop(waiters.watch(&i.to_string(), Until::Ended));
         }
-        assert!(waiters.0.lock().unwrap().by_id.len() <= 2 * SWEEP_AT_LEAST);
+        assert!(waiters.state.lock().unwrap().by_id.len() <= 2 * SWEEP_AT_LEAST);
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::client::{Client, Error};
-use crate::engine::Engine;
+use crate::engine::{Engine, HostStats};
 
 pub use builder::HostBuilder;
 pub use native::ActivityContext;
@@ -45,37 +45,6 @@ pub struct Host {
     listener: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-/// What a host has done since it started, and what it holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct HostStats {
-    /// Turns that ran.
-    pub turns: u64,
-    /// Executions that ended.
-    pub ended: u64,
-    /// Executions that were replayed.
-    pub replays: u64,
-    /// Turns that were repeated in replays.
-    pub replayed_turns: u64,
-    /// Guests that were made.
-    pub instantiations: u64,
-    /// Guests that were dropped to make room.
-    pub evictions: u64,
-    /// Attempts of activities that ended.
-    pub activity_attempts: u64,
-    /// Transactions committed, each with one sync to disk.
-    pub commits: u64,
-    /// Changes that were committed in them.
-    pub changes: u64,
-    /// Guests in memory.
-    pub resident: usize,
-    /// Activities that wait to run.
-    pub activities_waiting: usize,
-    /// Activities that run.
-    pub activities_running: usize,
-}
-
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host")
@@ -103,23 +72,7 @@ impl Host {
 
     /// What the host has done.
     pub fn stats(&self) -> HostStats {
-        use std::sync::atomic::Ordering::Relaxed;
-        let (counts, writer) = (&self.engine.counts, self.engine.writer_counts());
-        let (activities_waiting, activities_running) = self.engine.activity_counts();
-        HostStats {
-            turns: counts.turns.get(),
-            ended: counts.ended.get(),
-            replays: counts.replays.get(),
-            replayed_turns: counts.replayed_turns.get(),
-            instantiations: counts.instantiations.get(),
-            evictions: counts.evictions.get(),
-            activity_attempts: counts.activities.get(),
-            commits: writer.commits.load(Relaxed),
-            changes: writer.jobs.load(Relaxed),
-            resident: self.engine.resident(),
-            activities_waiting,
-            activities_running,
-        }
+        self.engine.stats()
     }
 
     /// Drops every guest that waits in memory. Nothing is lost: each comes back by replay when something happens for it.

@@ -486,7 +486,7 @@ pub(crate) fn summary(state: &perennial_core::State) -> Summary {
     }
 }
 
-/// The output of an instance that was ended from outside is the reason given.
+/// The output of an instance that was ended or is held from outside is the reason given.
 fn reason_as_output(reason: &str) -> perennial_core::Json {
     perennial_core::Json::from_text(serde_json::Value::from(reason).to_string())
 }

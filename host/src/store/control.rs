@@ -63,7 +63,13 @@ fn give(
             // It is so already; what is below it may not be.
             cascade(db, to.key, to.id, message, now, effects)?;
         }
-        return Ok(Verdict::Nothing);
+        if !instances::will_change(db, to.key)? {
+            return Ok(Verdict::Nothing);
+        }
+        // Its status is about to change: a suspend that a resume follows at once, say. Then the turn decides.
+        instances::deliver(db, to.key, message)?;
+        effects.woken.push(to.key);
+        return Ok(Verdict::Done);
     }
     if let (Message::Terminate { reason, .. }, Status::Pending) = (message, to.status)
         && let Some(row) = queries::instance_by_key(db, to.key)?

@@ -49,6 +49,25 @@ pub(crate) fn find(db: &Connection, id: &str) -> Result<Option<(InstanceKey, Sta
         .transpose()
 }
 
+/// Whether a suspend or a resume is in the inbox of an instance.
+pub(crate) fn will_change(db: &Connection, key: InstanceKey) -> Result<bool, StoreError> {
+    let suspend = encode(&Message::Suspend {
+        reason: None,
+        recursive: false,
+    })?;
+    let resume = encode(&Message::Resume {
+        reason: None,
+        recursive: false,
+        module: None,
+    })?;
+    // What a message is stands in its first byte; the rest need not be read.
+    let mut query = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM inbox WHERE instance = ?1 AND substr(message, 1, 1) IN (?2, ?3))",
+    )?;
+    let kinds = params![key.0, suspend[..1], resume[..1]];
+    Ok(query.query_row(kinds, |row| row.get(0))?)
+}
+
 /// Adds a status row.
 pub(crate) fn insert(db: &Connection, new: &NewInstance, row: &Row<'_>) -> Result<(), StoreError> {
     let start = &new.start;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::store::codec::{decode, int, uint};
 use crate::store::types::{InboxPage, InstanceKey, InstanceRow, TaskRow};
-use crate::store::{StoreError, commands, instances, modules, open, tasks};
+use crate::store::{StoreError, commands, instances, keys, modules, open, tasks};
 
 /// Connections at once. A read takes microseconds: whoever is too many waits less than it takes to open one more.
 const CONNECTIONS_MAX: usize = 8;
@@ -101,6 +101,27 @@ impl Reader {
         key: InstanceKey,
     ) -> Result<Option<InstanceRow>, StoreError> {
         self.with(|db| instance_by_key(db, key))
+    }
+
+    /// Instances that changed after a change, oldest first. It looks at all of them: for those who were away.
+    #[cfg(feature = "http")]
+    pub(crate) fn updated_after(
+        &self,
+        after: (Timestamp, i64),
+        limit: u32,
+    ) -> Result<Vec<InstanceRow>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM instance WHERE updated_at >= ?1 AND (updated_at, key) > (?1, ?2) ORDER BY updated_at, key LIMIT ?3"
+        );
+        self.with(|db| {
+            let mut statement = db.prepare_cached(&sql)?;
+            let mut rows = statement.query(params![int(after.0.0), after.1, limit])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(instance_of(row)?);
+            }
+            Ok(found)
+        })
     }
 
     /// The turns of an execution from a number on, in order, at most `limit` of them.
@@ -444,6 +465,11 @@ impl Reader {
     /// See [`modules::list`].
     pub(crate) fn modules(&self) -> Result<Vec<crate::store::ModuleRow>, StoreError> {
         self.with(modules::list)
+    }
+
+    /// See [`keys::list`].
+    pub(crate) fn keys(&self) -> Result<Vec<keys::KeyRow>, StoreError> {
+        self.with(keys::list)
     }
 
     /// See [`commands::unanswered`].

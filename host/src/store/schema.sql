@@ -194,3 +194,12 @@ CREATE TABLE command (
     body         BLOB NOT NULL,
     answer       BLOB
 ) STRICT;
+
+-- Keys of the HTTP server: the SHA-256 of each, never the key. Role 0 reads, 1 may do everything.
+CREATE TABLE access_key (
+    id           TEXT PRIMARY KEY,
+    name         TEXT NOT NULL,
+    role         INTEGER NOT NULL,
+    hash         BLOB NOT NULL UNIQUE,
+    created_at   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::codec::encode;
 use crate::store::commit::{CreateOutcome, commit_turn};
+use crate::store::keys::{self, KeyRow};
 use crate::store::modules::NameTaken;
 use crate::store::purge::Purged;
 use crate::store::rewind::{RestartCommit, RewindCommit, Rewound};
@@ -92,6 +93,10 @@ pub(crate) enum Change {
     All(Vec<Self>),
     /// Rows that are no longer needed, so many at a time.
     Collect { rows: u32 },
+    /// A key of the HTTP server.
+    CreateKey(KeyRow),
+    /// A key that is no longer one.
+    RevokeKey { id: String },
     /// Nothing but the answer to a command.
     Answer(Verdict),
 }
@@ -254,6 +259,8 @@ fn apply(
             effects.garbage = create::collect_garbage(db, *rows)?;
             Verdict::Done
         }
+        Change::CreateKey(key) => done_if(keys::create(db, key)?),
+        Change::RevokeKey { id } => done_if(keys::revoke(db, id)?),
         Change::Answer(verdict) => verdict.clone(),
     })
 }

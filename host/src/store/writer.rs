@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use crate::histogram::Histogram;
 use crate::store::StoreError;
 use crate::store::codec::int;
 use crate::store::open;
@@ -38,6 +39,10 @@ pub(crate) struct WriterCounts {
     pub(crate) commits: AtomicU64,
     /// Jobs committed in them.
     pub(crate) jobs: AtomicU64,
+    /// Microseconds that a transaction took.
+    pub(crate) micros: Histogram,
+    /// Jobs in a transaction.
+    pub(crate) batches: Histogram,
 }
 
 /// A handle on the writer. Dropping the last one ends it, after everything that is queued.
@@ -178,8 +183,14 @@ impl State {
 
     fn commit(&mut self, mut batch: Vec<Write>) {
         let count = batch.len() as u64;
+        let begun = Instant::now();
         let results = match self.try_commit(&mut batch) {
             Ok(results) => {
+                let micros = begun.elapsed().as_micros();
+                self.counts
+                    .micros
+                    .record(u64::try_from(micros).unwrap_or(u64::MAX));
+                self.counts.batches.record(count);
                 self.counts.commits.fetch_add(1, Ordering::Relaxed);
                 self.counts.jobs.fetch_add(count, Ordering::Relaxed);
                 results

@@ -34,6 +34,7 @@ impl Cli {
         command
             .args(args)
             .env("PERENNIAL_DATA_DIR", self.dir.path())
+            .env("PERENNIAL_LISTEN", "none")
             .stdin(Stdio::null());
         for variable in ["PERENNIAL_TASK_HUB", "PERENNIAL_LOG", "RUST_BACKTRACE"] {
             command.env_remove(variable);

@@ -72,13 +72,18 @@ One host owns a task hub. Every other command works beside it, and without it to
 first signal stops gracefully: what is being committed is committed, and activities that run are interrupted \
 and run again next time. A second signal stops at once; nothing that was committed is lost by that.
 
+The HTTP API is that of Durable Functions, below /runtime/webhooks/durabletask, with /healthz, /readyz and \
+/metrics beside it.
+
 Examples:
   perennial serve
+  perennial serve --listen 0.0.0.0:7071 --tls-cert cert.pem --tls-key key.pem
+  perennial serve --listen none
   perennial serve --max-activities 8 --log perennial=debug,info
   PERENNIAL_DATA_DIR=/var/lib/perennial perennial serve --log-json 2>> perennial.log
 
 Stdout: a line when it is ready, and one when it has stopped.
-JSON: {event: ready, taskHub, file, pid, instances} and {event: stopped, taskHub, left: {STATUS: n}, stats: \
+JSON: {event: ready, taskHub, file, pid, instances, url} and {event: stopped, taskHub, left: {STATUS: n}, stats: \
 {turns, ended, ...}}";
 
 pub(super) const START: &str = "\
@@ -315,3 +320,15 @@ Examples:
 
 Stdout: the files, a line for each.
 JSON: {dir, files: [NAME]}";
+
+pub(super) const KEYS: &str = "\
+A caller sends its key as the parameter `code`, as the header `x-functions-key`, or as a bearer token. The hub keeps \
+only a hash of it. A key that was revoked is refused from the next request on.
+
+Examples:
+  perennial keys create deploys
+  key=$(perennial keys create dashboard --read-only)
+  perennial keys revoke 1f2e3d4c
+
+Stdout: create prints the key, list a line for each.
+JSON: {id, name, role, createdTime}, and for create also key";

@@ -7,8 +7,11 @@ pub(super) mod change;
 pub(super) mod deploy;
 mod history;
 mod hubs;
+mod keys;
 mod list;
+mod listen;
 pub(super) mod modules;
+mod modules;
 mod run;
 pub(super) mod serve;
 pub(super) mod start;
@@ -59,5 +62,6 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Completions(args) => project::completions(&args, session),
         Command::Man(args) => project::man(&args, session),
         Command::Durable(verb) => crate::cli::durable::durable(verb, session).await,
+        Command::Keys(command) => keys::keys(command, session).await,
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::args::Serve;
+use crate::cli::commands::listen::{self, Served};
 use crate::cli::error::Exit;
 use crate::cli::log;
 use crate::cli::output::{count, span};
@@ -41,8 +42,11 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     if let Some(count) = args.resident {
         builder = builder.resident_max(count);
     }
+    let opened = listen::open(&args.http, session).await?;
     let host = start(&builder).await?;
-    ready(&host, session).await?;
+    let served = opened.map(|opened| opened.serve(&args.http, host.client()));
+    let served = served.transpose()?;
+    ready(&host, served.as_ref(), session).await?;
     signals.next().await;
     session
         .output()
@@ -52,6 +56,9 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
         signals.next().await;
         std::process::exit(130);
     });
+    if let Some(served) = served {
+        served.stop().await;
+    }
     let stats = host.stats();
     host.shut_down().await;
     again.abort();
@@ -109,6 +116,8 @@ enum EventJson<'a> {
         file: String,
         pid: u32,
         instances: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<&'a str>,
     },
     Stopped {
         task_hub: &'a str,
@@ -117,7 +126,8 @@ enum EventJson<'a> {
     },
 }
 
-async fn ready(host: &Host, session: &Session) -> anyhow::Result<()> {
+async fn ready(host: &Host, served: Option<&Served>, session: &Session) -> anyhow::Result<()> {
+    let url = served.map(|served| served.url.as_str());
     let live: u64 = left(&host.client()).await?.values().sum();
     let (file, pid) = (host.path().display(), std::process::id());
     if session.output().is_json() {
@@ -127,15 +137,17 @@ async fn ready(host: &Host, session: &Session) -> anyhow::Result<()> {
             file,
             pid,
             instances: live,
+            url,
         });
     }
     let instances = match live {
         0 => "no live instances".to_owned(),
         live => format!("takes up {}", count(live, "instance")),
     };
+    let url = url.map(|url| format!(", {url}")).unwrap_or_default();
     session
         .output()
-        .line(&format!("ready: {file} (pid {pid}), {instances}"))
+        .line(&format!("ready: {file} (pid {pid}), {instances}{url}"))
 }
 
 async fn stopped(begun: Instant, stats: HostStats, session: &Session) -> anyhow::Result<()> {

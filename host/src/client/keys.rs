@@ -1,0 +1,155 @@
+//! Keys of the HTTP server: made, listed, revoked. The hub never knows more than their hashes.
+
+use perennial_core::Timestamp;
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+use crate::client::{Client, Error, Result, rfc3339};
+use crate::engine::Request;
+use crate::engine::clock::{Clock, SystemClock};
+use crate::store::{KeyRow, Reader, Verdict};
+
+/// What a key begins with, so that one that leaked is recognised.
+const PREFIX: &str = "prn_";
+
+/// What a key allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// To look at everything.
+    ReadOnly,
+    /// To do everything.
+    Admin,
+}
+
+/// A key of a task hub, without the key itself.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct AccessKey {
+    /// With which it is revoked.
+    pub id: String,
+    /// What it is for, in somebody's words.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// When it was made.
+    #[serde(rename = "createdTime", serialize_with = "as_rfc3339")]
+    pub created_at: Timestamp,
+}
+
+/// A key that was just made. Its secret is shown now, or never.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct NewAccessKey {
+    /// What is remembered of it.
+    #[serde(flatten)]
+    pub key: AccessKey,
+    /// What callers send.
+    #[serde(rename = "key")]
+    pub secret: String,
+}
+
+impl std::fmt::Debug for NewAccessKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewAccessKey")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+fn as_rfc3339<S: Serializer>(
+    at: &Timestamp,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at))
+}
+
+impl From<KeyRow> for AccessKey {
+    fn from(row: KeyRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            role: if row.admin {
+                Role::Admin
+            } else {
+                Role::ReadOnly
+            },
+            created_at: row.created_at,
+        }
+    }
+}
+
+impl Client {
+    /// Makes a key for the HTTP server of this task hub, under a name that says what it is for.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if the name cannot be one or the hub has too many keys already.
+    pub async fn create_key(&self, name: &str, role: Role) -> Result<NewAccessKey> {
+        let fits = (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+        if !fits {
+            return Err(Error::invalid(format!(
+                "the name of a key {name:?} must be 1 to 128 characters, none of them control characters"
+            )));
+        }
+        // Two random identifiers have 244 random bits: too many to be guessed, so that their hash needs neither salt nor stretching.
+        let (a, b) = (uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let secret = format!("{PREFIX}{a}{b}");
+        let row = KeyRow {
+            id: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
+            name: name.to_owned(),
+            admin: role == Role::Admin,
+            hash: hash(&secret),
+            created_at: SystemClock.now(),
+        };
+        match self.submit(name, Request::CreateKey(row.clone())).await? {
+            Verdict::Nothing => Err(Error::invalid(
+                "the task hub has too many keys; revoke some that are no longer used",
+            )),
+            _ => Ok(NewAccessKey {
+                key: row.into(),
+                secret,
+            }),
+        }
+    }
+
+    /// The keys of this task hub, oldest first.
+    ///
+    /// # Errors
+    /// If the hub cannot be read.
+    pub async fn keys(&self) -> Result<Vec<AccessKey>> {
+        let rows = self.read(Reader::keys).await?;
+        Ok(rows.into_iter().map(AccessKey::from).collect())
+    }
+
+    /// Makes a key worthless, from the next request on. `false` if there is none with this id.
+    ///
+    /// # Errors
+    /// If the hub cannot be written.
+    pub async fn revoke_key(&self, id: &str) -> Result<bool> {
+        let request = Request::RevokeKey { id: id.to_owned() };
+        Ok(self.submit(id, request).await? != Verdict::Nothing)
+    }
+
+    /// What a text that a caller sent allows: nothing, where it is no key of this hub.
+    ///
+    /// How long it takes does not depend on how much of a key the text is.
+    #[cfg(feature = "http")]
+    pub(crate) async fn role_of(&self, secret: &str) -> Result<Option<Role>> {
+        use subtle::ConstantTimeEq;
+        let given = hash(secret);
+        let rows = self.read(Reader::keys).await?;
+        let mut found = None;
+        for row in rows {
+            if bool::from(row.hash.ct_eq(&given)) {
+                found = Some(AccessKey::from(row).role);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}

@@ -1,0 +1,88 @@
+//! What a host has done and holds, for tests and metrics.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::engine::Engine;
+use crate::histogram::Buckets;
+
+/// What a host has done since it started, and what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct HostStats {
+    /// Turns that ran.
+    pub turns: u64,
+    /// Executions that ended.
+    pub ended: u64,
+    /// Executions that were replayed.
+    pub replays: u64,
+    /// Turns that were repeated in replays.
+    pub replayed_turns: u64,
+    /// Guests that were made.
+    pub instantiations: u64,
+    /// Guests that were dropped to make room.
+    pub evictions: u64,
+    /// Attempts of activities that ended.
+    pub activity_attempts: u64,
+    /// Transactions committed, each with one sync to disk.
+    pub commits: u64,
+    /// Changes that were committed in them.
+    pub changes: u64,
+    /// Guests in memory.
+    pub resident: usize,
+    /// Activities that wait to run.
+    pub activities_waiting: usize,
+    /// Activities that run.
+    pub activities_running: usize,
+    /// Turns and answers of the writer that wait for a worker.
+    pub work_queued: usize,
+    /// Changes that the writer has not answered.
+    pub writes_waiting: usize,
+}
+
+/// How long transactions took, and how much was in them.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct CommitTimings {
+    /// Seconds that one took, with its sync to disk.
+    pub seconds: Buckets,
+    /// Changes in one.
+    pub changes: Buckets,
+}
+
+impl Engine {
+    /// What it has done.
+    pub(crate) fn stats(&self) -> HostStats {
+        let (counts, writer) = (&self.counts, self.writer_counts());
+        let (activities_waiting, activities_running) = self.activity_counts();
+        let (work_queued, writes_waiting) = {
+            let queue = self.queue();
+            (queue.work.len(), queue.in_flight)
+        };
+        HostStats {
+            turns: counts.turns.get(),
+            ended: counts.ended.get(),
+            replays: counts.replays.get(),
+            replayed_turns: counts.replayed_turns.get(),
+            instantiations: counts.instantiations.get(),
+            evictions: counts.evictions.get(),
+            activity_attempts: counts.activities.get(),
+            commits: writer.commits.load(Relaxed),
+            changes: writer.jobs.load(Relaxed),
+            resident: self.resident(),
+            activities_waiting,
+            activities_running,
+            work_queued,
+            writes_waiting,
+        }
+    }
+
+    /// How its commits went.
+    pub(crate) fn commit_timings(&self) -> CommitTimings {
+        let writer = self.writer_counts();
+        CommitTimings {
+            seconds: writer.micros.read(1e-6),
+            changes: writer.batches.read(1.0),
+        }
+    }
+}

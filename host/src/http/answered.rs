@@ -1,0 +1,67 @@
+//! Counts of requests and of how they were answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use crate::Buckets;
+use crate::histogram::Histogram;
+use crate::http::Api;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Answered {
+    classes: [AtomicU64; 5],
+    begun: AtomicU64,
+    ended: AtomicU64,
+    seconds: Histogram,
+}
+
+impl Answered {
+    /// How many answers had a status of each class.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let names = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+        names
+            .into_iter()
+            .zip(&self.classes)
+            .map(|(name, count)| (name, count.load(Relaxed)))
+    }
+
+    pub(crate) fn under_way(&self) -> u64 {
+        let ended = self.ended.load(Relaxed);
+        self.begun.load(Relaxed).saturating_sub(ended)
+    }
+
+    pub(crate) fn seconds(&self) -> Buckets {
+        self.seconds.read(1e-6)
+    }
+}
+
+/// Counts a request as ended, also where its caller went away.
+struct UnderWay(Arc<Api>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.answered.ended.fetch_add(1, Relaxed);
+    }
+}
+
+/// Counts a request.
+pub(crate) async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    api.answered.begun.fetch_add(1, Relaxed);
+    let under_way = UnderWay(Arc::clone(&api));
+    let response = next.run(request).await;
+    drop(under_way);
+    let class = usize::from(response.status().as_u16() / 100);
+    if let Some(count) = api.answered.classes.get(class.saturating_sub(1)) {
+        count.fetch_add(1, Relaxed);
+    }
+    let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    api.answered.seconds.record(micros);
+    response
+}

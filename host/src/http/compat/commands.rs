@@ -1,0 +1,146 @@
+//! What is asked of an instance.
+
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::client::{Error, Filter};
+use crate::http::compat::{Call, Refused, links, reply};
+use crate::http::wire;
+
+/// 202 once the event is on disk.
+pub(super) async fn raise_event(
+    call: &Call<'_>,
+    id: &str,
+    event: &str,
+) -> Result<Response, Refused> {
+    let media_type = call
+        .header(header::CONTENT_TYPE.as_str())
+        .unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        let message = "Only application/json request content is supported";
+        return Ok(reply::problem(StatusCode::BAD_REQUEST, message));
+    }
+    let data = reply::payload(&call.body)?;
+    accepted(call.client.raise_event_json(id, event, data).await)
+}
+
+/// 202 once it is on disk.
+pub(super) async fn terminate(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    accepted(call.client.terminate(id, call.query.text("reason")).await)
+}
+
+/// 202 once it is on disk.
+pub(super) async fn suspend(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    accepted(call.client.suspend(id, call.query.text("reason")).await)
+}
+
+/// 202 once it is on disk.
+pub(super) async fn resume(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    accepted(call.client.resume(id, call.query.text("reason")).await)
+}
+
+/// 202 once it is back before its failure.
+pub(super) async fn rewind(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    let mut rewind = call.client.rewind(id);
+    if let Some(reason) = call.query.text("reason") {
+        rewind = rewind.reason(reason);
+    }
+    let Err(error) = rewind.await else {
+        return Ok(reply::accepted());
+    };
+    if error.is_not_found() {
+        let message = format!("No orchestration with instance ID \"{id}\" found.");
+        return Ok(wire::json(StatusCode::NOT_FOUND, &message));
+    }
+    if error.is_wrong_state() {
+        let status = current_status(call, id).await?;
+        let message = format!(
+            "This orchestration has status {status}, but only orchestrations in the \"Failed\" state can be rewound."
+        );
+        return Ok(wire::json(StatusCode::PRECONDITION_FAILED, &message));
+    }
+    Err(reply::error(&error))
+}
+
+/// 202 with where the new run is, under a new id unless the same one is asked for.
+pub(super) async fn restart(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    let mut restart = call.client.restart(id);
+    if call.query.flag("restartWithNewInstanceId", true)? {
+        restart = restart.with_new_id();
+    }
+    match restart.await {
+        Ok(id) => links::check_status(call, &id),
+        Err(error) if error.is_not_found() => {
+            let message = "InstanceId does not match a valid orchestration instance.";
+            Ok(wire::json(StatusCode::BAD_REQUEST, message))
+        }
+        Err(error) if error.is_wrong_state() => {
+            let message = "A non-terminal instance with this instance ID already exists.";
+            Ok(wire::json(StatusCode::CONFLICT, message))
+        }
+        Err(error) => Err(reply::error(&error)),
+    }
+}
+
+/// What a purge answers with.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Purged {
+    instances_deleted: u64,
+}
+
+/// 200 where it was deleted.
+pub(super) async fn purge(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    match call.client.purge(id).await {
+        Ok(0) => Ok(reply::no_instance()),
+        Ok(instances_deleted) => Ok(wire::json(StatusCode::OK, &Purged { instances_deleted })),
+        Err(error) if error.is_wrong_state() => {
+            let status = current_status(call, id).await?;
+            let message = format!(
+                "Only orchestrations in a terminal state can be purged, but the orchestration with instance ID {id} has status {status}"
+            );
+            Ok(wire::json(StatusCode::PRECONDITION_FAILED, &message))
+        }
+        Err(error) => Err(reply::error(&error)),
+    }
+}
+
+/// 200 with how many were deleted of those created from a time on; 404 where there were none.
+pub(super) async fn purge_many(call: &Call<'_>) -> Result<Response, Refused> {
+    let Some(from) = call.query.time("createdTimeFrom")? else {
+        let message = "Please provide value for 'createdTimeFrom' parameter.";
+        return Ok(wire::json(StatusCode::BAD_REQUEST, message));
+    };
+    let mut filter = Filter::new().created_from(from);
+    if let Some(to) = call.query.time("createdTimeTo")? {
+        filter = filter.created_to(to);
+    }
+    let instances_deleted = match call.query.statuses("runtimeStatus")? {
+        Some(statuses) if statuses.is_empty() => 0,
+        statuses => {
+            let statuses = statuses.into_iter().flatten();
+            let filter = statuses.fold(filter, Filter::status);
+            let purged = call.client.purge_where(filter).await;
+            purged.map_err(|error| reply::error(&error))?.done
+        }
+    };
+    if instances_deleted == 0 {
+        return Ok(reply::no_instance());
+    }
+    Ok(wire::json(StatusCode::OK, &Purged { instances_deleted }))
+}
+
+async fn current_status(call: &Call<'_>, id: &str) -> Result<&'static str, Refused> {
+    let status = call.client.status(id).await;
+    let status = status.map_err(|error| reply::error(&error))?;
+    Ok(status.map_or("Unknown", |status| status.runtime_status.name()))
+}
+
+fn accepted(done: Result<(), Error>) -> Result<Response, Refused> {
+    match done {
+        Ok(()) => Ok(reply::accepted()),
+        Err(error) => Err(reply::error(&error)),
+    }
+}

@@ -1,0 +1,360 @@
+//! A history in the shape in which Durable Functions shows it.
+//!
+//! Law: what was asked for is told by its outcome, which takes over its time, its name and its input; only what has no outcome yet stands
+//! for itself. Inputs are texts that hold JSON, results are JSON.
+
+use std::collections::BTreeMap;
+
+use perennial_core::{Event, Failure, Json, TaskId, Timestamp};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::client::{HistoryEvent, raw};
+use crate::http::wire::{fine_time, reason_text};
+
+/// What of a history is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown {
+    pub(crate) inputs: bool,
+    pub(crate) outputs: bool,
+}
+
+/// One event, as it is written. What is absent is left out.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct EventWire {
+    event_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    orchestration_status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_details: Option<FailureWire>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fire_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduled_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct FailureWire {
+    error_type: String,
+    error_message: String,
+    stack_trace: Option<String>,
+    inner_failure: Option<Box<Self>>,
+    is_non_retriable: bool,
+}
+
+impl From<&Failure> for FailureWire {
+    fn from(failure: &Failure) -> Self {
+        let inner = failure.causes.iter().rev().fold(None, |inner, cause| {
+            Some(Box::new(Self {
+                error_type: cause.kind.clone(),
+                error_message: cause.message.clone(),
+                stack_trace: cause.trace.clone(),
+                inner_failure: inner,
+                is_non_retriable: false,
+            }))
+        });
+        Self {
+            error_type: failure.kind.clone(),
+            error_message: failure.message.clone(),
+            stack_trace: failure.trace.clone(),
+            inner_failure: inner,
+            is_non_retriable: !failure.retryable,
+        }
+    }
+}
+
+/// A task that was asked for: what its outcome takes over, and where it stands until then.
+struct Asked {
+    row: usize,
+    at: Timestamp,
+    name: Option<String>,
+    input: Option<Json>,
+    fire_at: Option<Timestamp>,
+}
+
+struct Shaper {
+    shown: Shown,
+    rows: Vec<Option<EventWire>>,
+    asked: BTreeMap<TaskId, Asked>,
+}
+
+/// Shapes the history of one execution.
+pub(crate) fn shape(history: Vec<HistoryEvent>, shown: Shown) -> Vec<EventWire> {
+    let mut shaper = Shaper {
+        shown,
+        rows: Vec::new(),
+        asked: BTreeMap::new(),
+    };
+    for event in history {
+        shaper.add(event.at, event.event);
+    }
+    shaper.rows.into_iter().flatten().collect()
+}
+
+impl Shaper {
+    fn add(&mut self, at: Timestamp, event: Event) {
+        let row = |event_type| EventWire {
+            event_type,
+            timestamp: fine_time(at),
+            ..EventWire::default()
+        };
+        match event {
+            Event::ExecutionStarted(start) => {
+                let input = self.input(&start.input);
+                self.push(EventWire {
+                    function_name: Some(start.name),
+                    input,
+                    ..row("ExecutionStarted")
+                });
+            }
+            Event::ActivityScheduled {
+                task, name, input, ..
+            } => {
+                self.ask(at, task, row("TaskScheduled"), name, input);
+            }
+            Event::ChildScheduled {
+                task,
+                name,
+                instance_id,
+                input,
+                ..
+            } => {
+                let child = EventWire {
+                    instance_id: Some(instance_id),
+                    ..row("SubOrchestrationInstanceCreated")
+                };
+                self.ask(at, task, child, name, input);
+            }
+            Event::ActivityCompleted { task, output, .. } => {
+                self.completed(task, row("TaskCompleted"), &output);
+            }
+            Event::ChildCompleted { task, output } => {
+                self.completed(task, row("SubOrchestrationInstanceCompleted"), &output);
+            }
+            Event::ActivityFailed { task, failure, .. } => {
+                self.failed(task, row("TaskFailed"), &failure);
+            }
+            Event::ChildFailed { task, failure } => {
+                self.failed(task, row("SubOrchestrationInstanceFailed"), &failure);
+            }
+            Event::TimerSet { task, fire_at } => self.set_timer(at, task, fire_at),
+            Event::TimerFired { task } => {
+                let fire_at = self.asked.get(&task).and_then(|asked| asked.fire_at);
+                self.push(EventWire {
+                    fire_at: fire_at.map(fine_time),
+                    ..row("TimerFired")
+                });
+            }
+            // A retry of a child is a timer and a child again, as the SDKs of Durable Functions make it.
+            Event::ChildRetryScheduled { at: fire_at, .. } => self.push(EventWire {
+                fire_at: Some(fine_time(fire_at)),
+                ..row("TimerCreated")
+            }),
+            Event::ChildRetried {
+                task, instance_id, ..
+            } => {
+                let name = self.asked.get(&task).and_then(|asked| asked.name.clone());
+                self.push(EventWire {
+                    name,
+                    instance_id: Some(instance_id),
+                    ..row("SubOrchestrationInstanceCreated")
+                });
+            }
+            other => self.add_message(row, other),
+        }
+    }
+
+    fn add_message(&mut self, row: impl Fn(&'static str) -> EventWire, event: Event) {
+        let wire = match event {
+            Event::ExternalEventRaised { name, data, .. } => EventWire {
+                name: Some(name),
+                input: self.input(&data),
+                ..row("EventRaised")
+            },
+            Event::EventSent {
+                instance_id,
+                name,
+                data,
+            } => EventWire {
+                name: Some(name),
+                instance_id: Some(instance_id),
+                input: self.input(&data),
+                ..row("EventSent")
+            },
+            Event::InstanceStarted {
+                instance_id,
+                name,
+                input,
+                ..
+            } => EventWire {
+                name: Some(name),
+                instance_id: Some(instance_id),
+                input: self.input(&input),
+                ..row("SubOrchestrationInstanceCreated")
+            },
+            Event::InstanceStartSkipped {
+                instance_id,
+                reason,
+            } => EventWire {
+                data: Some(format!(
+                    "instance {instance_id:?} was not started: {reason}"
+                )),
+                ..row("GenericEvent")
+            },
+            Event::ExecutionSuspended { reason } => EventWire {
+                reason,
+                ..row("ExecutionSuspended")
+            },
+            Event::ExecutionResumed { reason } => EventWire {
+                reason,
+                ..row("ExecutionResumed")
+            },
+            Event::ContinuedAsNew { input, .. } => EventWire {
+                result: self.result(&input),
+                ..row("ContinueAsNew")
+            },
+            other => return self.add_end(row, other),
+        };
+        self.push(wire);
+    }
+
+    fn add_end(&mut self, row: impl Fn(&'static str) -> EventWire, event: Event) {
+        match event {
+            Event::ExecutionCompleted { output } => {
+                let result = self.result(&output);
+                self.push(EventWire {
+                    orchestration_status: Some("Completed"),
+                    result,
+                    ..row("ExecutionCompleted")
+                });
+            }
+            Event::ExecutionFailed { failure, .. } => self.push(EventWire {
+                orchestration_status: Some("Failed"),
+                failure_details: Some(FailureWire::from(&failure)),
+                ..row("ExecutionCompleted")
+            }),
+            Event::ExecutionTerminated { reason } => {
+                let result = reason_text(reason.as_deref());
+                let shown = self.shown;
+                self.push(EventWire {
+                    input: reason.filter(|_| shown.inputs),
+                    ..row("ExecutionTerminated")
+                });
+                self.push(EventWire {
+                    orchestration_status: Some("Terminated"),
+                    result: result.filter(|_| shown.outputs),
+                    ..row("ExecutionCompleted")
+                });
+            }
+            // Bookkeeping that the other engine does not keep in its history.
+            _ => {}
+        }
+    }
+
+    fn push(&mut self, wire: EventWire) {
+        self.rows.push(Some(wire));
+    }
+
+    fn input(&self, input: &Option<Json>) -> Option<String> {
+        let input = input.as_ref().filter(|_| self.shown.inputs);
+        input.map(|json| json.as_str().to_owned())
+    }
+
+    fn result(&self, output: &Option<Json>) -> Option<Box<RawValue>> {
+        output.as_ref().filter(|_| self.shown.outputs).map(raw)
+    }
+
+    fn ask(
+        &mut self,
+        at: Timestamp,
+        task: TaskId,
+        wire: EventWire,
+        name: String,
+        input: Option<Json>,
+    ) {
+        let asked = Asked {
+            row: self.rows.len(),
+            at,
+            name: Some(name.clone()),
+            input: input.clone(),
+            fire_at: None,
+        };
+        self.asked.insert(task, asked);
+        self.push(EventWire {
+            name: Some(name),
+            input: self.input(&input),
+            ..wire
+        });
+    }
+
+    fn set_timer(&mut self, at: Timestamp, task: TaskId, fire_at: Timestamp) {
+        let asked = Asked {
+            row: self.rows.len(),
+            at,
+            name: None,
+            input: None,
+            fire_at: Some(fire_at),
+        };
+        self.asked.insert(task, asked);
+        self.push(EventWire {
+            event_type: "TimerCreated",
+            fire_at: Some(fine_time(fire_at)),
+            timestamp: fine_time(at),
+            ..EventWire::default()
+        });
+    }
+
+    fn completed(&mut self, task: TaskId, wire: EventWire, output: &Option<Json>) {
+        let result = self.result(output);
+        self.outcome(task, EventWire { result, ..wire });
+    }
+
+    fn failed(&mut self, task: TaskId, wire: EventWire, failure: &Failure) {
+        let wire = EventWire {
+            reason: Some(failure.message.clone()),
+            details: failure
+                .details
+                .as_ref()
+                .map(|json| json.as_str().to_owned()),
+            failure_details: Some(FailureWire::from(failure)),
+            ..wire
+        };
+        self.outcome(task, wire);
+    }
+
+    /// An outcome takes the place of what was asked.
+    fn outcome(&mut self, task: TaskId, wire: EventWire) {
+        let Some(asked) = self.asked.remove(&task) else {
+            return self.push(wire);
+        };
+        if let Some(row) = self.rows.get_mut(asked.row) {
+            *row = None;
+        }
+        let input = self.input(&asked.input);
+        self.push(EventWire {
+            scheduled_time: Some(fine_time(asked.at)),
+            function_name: asked.name,
+            input,
+            ..wire
+        });
+    }
+}

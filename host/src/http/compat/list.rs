@@ -1,0 +1,89 @@
+//! Lists of instances.
+
+use axum::http::{HeaderName, StatusCode};
+use axum::response::Response;
+
+use crate::client::List;
+use crate::http::compat::history::Shown;
+use crate::http::compat::status::StatusWire;
+use crate::http::compat::{Call, Refused, reply};
+use crate::http::wire;
+
+/// Where a page ends and the next one begins: in the request and in the answer.
+const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation-token");
+
+/// Instances in an answer where nothing is said, and at most: not every client asks for the second page.
+const TOP_MAX: usize = 1_000;
+
+/// Instances read at once.
+const STEP: usize = 100;
+
+/// Bytes of payloads after which an answer ends and the next page begins, so that large inputs never make an answer that fits nowhere.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// 200 with an array, and the token of the next page if there is one.
+pub(super) async fn list(call: &Call<'_>) -> Result<Response, Refused> {
+    let shown = Shown {
+        inputs: call.query.flag("showInput", true)?,
+        outputs: false,
+    };
+    let top = match call.query.number("top")? {
+        None | Some(0) => TOP_MAX,
+        Some(top) => TOP_MAX.min(top as usize),
+    };
+    let filtered = filtered(call, shown)?;
+    let mut instances: Vec<StatusWire> = Vec::new();
+    let mut token = call
+        .header(CONTINUATION.as_str())
+        .filter(|token| !token.is_empty())
+        .map(str::to_owned);
+    let Some(filtered) = filtered else {
+        return Ok(wire::json(StatusCode::OK, &instances));
+    };
+    let mut bytes = 0;
+    loop {
+        let step = STEP.min(top - instances.len());
+        let mut list = filtered.clone().limit(u32::try_from(step).unwrap_or(1));
+        if let Some(token) = token {
+            list = list.continuation_token(token);
+        }
+        let page = list.await.map_err(|error| reply::error(&error))?;
+        for status in page.instances {
+            bytes += status.input.as_ref().map_or(0, |json| json.size());
+            bytes += status.output.as_ref().map_or(0, |json| json.size());
+            instances.push(StatusWire::new(status, shown));
+        }
+        token = page.continuation_token;
+        if token.is_none() || instances.len() >= top || bytes >= PAGE_BYTES {
+            break;
+        }
+    }
+    let response = wire::json(StatusCode::OK, &instances);
+    Ok(match token {
+        Some(token) => wire::with_header(response, CONTINUATION, &token),
+        None => response,
+    })
+}
+
+/// The list that the parameters describe; `None` where nothing can be in it.
+fn filtered(call: &Call<'_>, shown: Shown) -> Result<Option<List>, Refused> {
+    let mut list = call.client.list().show_output();
+    if shown.inputs {
+        list = list.show_input();
+    }
+    if let Some(from) = call.query.time("createdTimeFrom")? {
+        list = list.created_from(from);
+    }
+    if let Some(to) = call.query.time("createdTimeTo")? {
+        list = list.created_to(to);
+    }
+    if let Some(prefix) = call.query.text("instanceIdPrefix") {
+        list = list.id_prefix(prefix);
+    }
+    match call.query.statuses("runtimeStatus")? {
+        Some(statuses) if statuses.is_empty() => return Ok(None),
+        Some(statuses) => list = statuses.into_iter().fold(list, List::status),
+        None => {}
+    }
+    Ok(Some(list))
+}

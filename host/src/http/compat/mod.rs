@@ -1,0 +1,140 @@
+//! The HTTP API of Durable Functions: its routes, codes, headers and bodies.
+
+mod commands;
+mod history;
+mod links;
+mod list;
+mod reply;
+mod route;
+mod start;
+mod status;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::response::Response;
+use axum::routing::any;
+
+use crate::client::Client;
+use crate::http::Api;
+use crate::http::origin::origin;
+use crate::http::query::Query;
+pub(super) use reply::problem;
+use route::{Route, route};
+
+/// Where the webhooks are.
+const WEBHOOKS: &str = "/runtime/webhooks/durabletask";
+
+/// Where the webhooks of version 1 were.
+const LEGACY: &str = "/admin/extensions/DurableTaskExtension";
+
+/// Where the SDKs of the languages look for the same.
+const RPC: &str = "/durabletask";
+
+/// The routes.
+pub(super) fn routes() -> Router<Arc<Api>> {
+    let mut routes = Router::new();
+    for base in [WEBHOOKS, LEGACY, RPC] {
+        let handler =
+            move |State(api): State<Arc<Api>>, request: Request| webhook(api, base, request);
+        routes = routes.route(&format!("{base}/{{*rest}}"), any(handler));
+    }
+    let root = |State(api): State<Arc<Api>>, request: Request| root(api, request);
+    routes.route("/orchestrators/{*rest}", any(root))
+}
+
+/// One request, and what it is about.
+struct Call<'a> {
+    api: &'a Api,
+    client: &'a Client,
+    query: Query,
+    head: &'a Parts,
+    body: Bytes,
+    /// The URL of the base below which the answer's links are.
+    base: String,
+}
+
+/// Why a request is not done: the answer.
+type Refused = Box<Response>;
+
+async fn webhook(api: Arc<Api>, base: &'static str, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let rest = head.uri.path().strip_prefix(base).unwrap_or_default();
+    let Some(route) = route(&head.method, rest) else {
+        return reply::no_route(&head);
+    };
+    let links = if base == LEGACY { LEGACY } else { WEBHOOKS };
+    let done = async {
+        let body = reply::read_body(&api, &head, body).await?;
+        dispatch(Call::new(&api, &head, body, links)?, route).await
+    };
+    done.await.unwrap_or_else(|refused| *refused)
+}
+
+/// The two routes of the articles' curl lines, which are not below a base.
+async fn root(api: Arc<Api>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let found = match route(&head.method, head.uri.path()) {
+        Some(Route::Start { name, id: None }) => Some((name, false)),
+        Some(Route::Start { name, id: Some(id) }) if id.eq_ignore_ascii_case("wait") => {
+            Some((name, true))
+        }
+        _ => None,
+    };
+    let Some((name, wait)) = found else {
+        return reply::no_route(&head);
+    };
+    let done = async {
+        let body = reply::read_body(&api, &head, body).await?;
+        let call = Call::new(&api, &head, body, WEBHOOKS)?;
+        if wait {
+            start::start_and_wait(&call, name).await
+        } else {
+            start::start(&call, name, None).await
+        }
+    };
+    done.await.unwrap_or_else(|refused| *refused)
+}
+
+async fn dispatch(call: Call<'_>, route: Route) -> Result<Response, Refused> {
+    match route {
+        Route::Start { name, id } => start::start(&call, name, id).await,
+        Route::List => list::list(&call).await,
+        Route::Status(id) => status::status(&call, &id).await,
+        Route::RaiseEvent { id, event } => commands::raise_event(&call, &id, &event).await,
+        Route::Terminate(id) => commands::terminate(&call, &id).await,
+        Route::Suspend(id) => commands::suspend(&call, &id).await,
+        Route::Resume(id) => commands::resume(&call, &id).await,
+        Route::Rewind(id) => commands::rewind(&call, &id).await,
+        Route::Restart(id) => commands::restart(&call, &id).await,
+        Route::Purge(id) => commands::purge(&call, &id).await,
+        Route::PurgeMany => commands::purge_many(&call).await,
+        Route::MakePrimary => Ok(reply::ok()),
+        Route::Entities => Ok(reply::no_entities()),
+    }
+}
+
+impl<'a> Call<'a> {
+    fn new(api: &'a Api, head: &'a Parts, body: Bytes, base: &str) -> Result<Self, Refused> {
+        let query = Query::of(&head.uri);
+        let hub = query.text("taskHub");
+        let client = api
+            .client(hub)
+            .ok_or_else(|| reply::no_hub(hub.unwrap_or_default(), &api.hub_names()))?;
+        Ok(Self {
+            api,
+            client,
+            query,
+            head,
+            body,
+            base: format!("{}{base}", origin(&api.urls, head)),
+        })
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.headers.get(name)?.to_str().ok()
+    }
+}

@@ -1,0 +1,189 @@
+//! Answers, and what the errors of the library are on the wire.
+
+use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use perennial_core::Json;
+use serde::Serialize;
+
+use crate::client::{Error, parse_json};
+use crate::http::compat::Refused;
+use crate::http::query::BadParameter;
+use crate::http::wire;
+use crate::http::{Api, BODY_TIMEOUT};
+
+/// The body of an error. Clients read the first or the second of the fields, so both say it.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Problem<'a> {
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exception_message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exception_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stack_trace: Option<&'a str>,
+}
+
+/// An error with one message.
+pub(in crate::http) fn problem(status: StatusCode, message: &str) -> Response {
+    let problem = Problem {
+        message,
+        exception_message: Some(message),
+        exception_type: None,
+        stack_trace: None,
+    };
+    wire::json(status, &problem)
+}
+
+fn refuse(status: StatusCode, message: &str) -> Refused {
+    Box::new(problem(status, message))
+}
+
+/// What the caller wrote cannot be.
+fn bad_argument(message: &str) -> Refused {
+    let problem = Problem {
+        message: "One or more of the arguments submitted is incorrect",
+        exception_message: Some(message),
+        exception_type: Some("System.ArgumentException"),
+        stack_trace: Some(""),
+    };
+    Box::new(wire::json(StatusCode::BAD_REQUEST, &problem))
+}
+
+impl From<BadParameter> for Refused {
+    fn from(bad: BadParameter) -> Self {
+        bad_argument(&bad.0)
+    }
+}
+
+/// A parameter or a combination of them that cannot be.
+pub(super) fn argument(message: &str) -> Refused {
+    bad_argument(message)
+}
+
+/// The plain success of an operation that has nothing to say.
+pub(super) fn ok() -> Response {
+    wire::empty(StatusCode::OK)
+}
+
+/// It is on disk, and happens soon.
+pub(super) fn accepted() -> Response {
+    wire::empty(StatusCode::ACCEPTED)
+}
+
+/// There is no such operation.
+pub(super) fn no_route(head: &Parts) -> Response {
+    let message = format!(
+        "There is no {} {} in this API.",
+        head.method,
+        head.uri.path()
+    );
+    problem(StatusCode::NOT_FOUND, &message)
+}
+
+/// There is no such instance.
+pub(super) fn no_instance() -> Response {
+    wire::empty(StatusCode::NOT_FOUND)
+}
+
+/// There is no such hub here.
+pub(super) fn no_hub(name: &str, served: &str) -> Refused {
+    let message = format!("The task hub {name:?} is not served here; served: {served}.");
+    refuse(StatusCode::NOT_FOUND, &message)
+}
+
+/// Entities are a programming model that this engine does not have.
+pub(super) fn no_entities() -> Response {
+    let message =
+        "Durable entities are not supported by this host: only orchestrations and activities are.";
+    problem(StatusCode::NOT_IMPLEMENTED, message)
+}
+
+/// Reads a body that is no longer than allowed.
+pub(super) async fn read_body(api: &Api, head: &Parts, body: Body) -> Result<Bytes, Refused> {
+    let limit = api.body_bytes_max;
+    let declared = head.headers.get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
+    }
+    let read = Limited::new(body, limit).collect();
+    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, read).await else {
+        let message = "The request's body took too long.";
+        return Err(refuse(StatusCode::REQUEST_TIMEOUT, message));
+    };
+    match read {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Err(_) => Err(refuse(
+            StatusCode::BAD_REQUEST,
+            "The request's body ended before it was complete.",
+        )),
+    }
+}
+
+fn too_large(limit: usize) -> Refused {
+    let message = format!("The request's body is too large: at most {limit} bytes are allowed.");
+    refuse(StatusCode::PAYLOAD_TOO_LARGE, &message)
+}
+
+/// A body that is JSON, or nothing.
+pub(super) fn payload(body: &Bytes) -> Result<Option<Json>, Refused> {
+    let invalid = |detail: &str| {
+        let problem = Problem {
+            message: "Invalid JSON content",
+            exception_message: Some(detail),
+            exception_type: Some("System.FormatException"),
+            stack_trace: Some(""),
+        };
+        Box::new(wire::json(StatusCode::BAD_REQUEST, &problem))
+    };
+    let text = std::str::from_utf8(body).map_err(|_| invalid("the body is not UTF-8"))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let json = parse_json(text).map_err(|error| invalid(&error.to_string()))?;
+    Ok(Some(json))
+}
+
+/// What an error of the library is to the caller.
+pub(super) fn error(error: &Error) -> Refused {
+    let message = error.to_string();
+    if error.is_not_found() {
+        Box::new(no_instance())
+    } else if error.is_already_exists() {
+        refuse(StatusCode::CONFLICT, &message)
+    } else if error.is_wrong_state() {
+        Box::new(wire::empty(StatusCode::GONE))
+    } else if error.is_limit_exceeded() {
+        refuse(StatusCode::PAYLOAD_TOO_LARGE, &message)
+    } else if error.is_invalid() || error.is_unknown_orchestration() {
+        bad_argument(&message)
+    } else if error.is_shutting_down() {
+        let refused = problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The host is shutting down; try again soon.",
+        );
+        Box::new(wire::with_header(refused, header::RETRY_AFTER, "1"))
+    } else {
+        internal(&message)
+    }
+}
+
+/// What went wrong stays in the log, under a name that the caller is told.
+fn internal(message: &str) -> Refused {
+    let reference = uuid::Uuid::new_v4().simple().to_string();
+    tracing::error!(%reference, error = message, "a request failed");
+    let detail = format!("the log of the host says more under the reference {reference}");
+    let problem = Problem {
+        message: "Something went wrong while processing your request",
+        exception_message: Some(&detail),
+        exception_type: None,
+        stack_trace: None,
+    };
+    Box::new(wire::json(StatusCode::INTERNAL_SERVER_ERROR, &problem))
+}

@@ -1,0 +1,130 @@
+//! Starting an instance, and waiting for it.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use crate::client::Waited;
+use crate::http::compat::{Call, Refused, links, reply, status};
+use crate::http::wire;
+use perennial_core::Status;
+
+/// How long a wait lasts where that is not said.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Seconds between two looks where that is not said. Nobody looks: a wait is told. It only has to fit into the timeout.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts, and waits where both a timeout and an interval are given.
+pub(super) async fn start(
+    call: &Call<'_>,
+    name: String,
+    id: Option<String>,
+) -> Result<Response, Refused> {
+    let timeout = call.query.seconds("timeout")?;
+    let interval = call.query.seconds("pollingInterval")?;
+    let wait = timeout.zip(interval);
+    if let Some((timeout, interval)) = wait {
+        check(timeout, interval)?;
+    }
+    let id = accept(call, name, id).await?;
+    match wait {
+        Some((timeout, _)) => wait_for(call, &id, timeout).await,
+        None => links::check_status(call, &id),
+    }
+}
+
+/// Starts and waits, as the articles' example does.
+pub(super) async fn start_and_wait(call: &Call<'_>, name: String) -> Result<Response, Refused> {
+    let timeout = call.query.seconds("timeout")?.unwrap_or(TIMEOUT);
+    let interval = call.query.seconds("retryInterval")?;
+    check(timeout, interval.unwrap_or(RETRY_INTERVAL.min(timeout)))?;
+    let id = accept(call, name, None).await?;
+    wait_for(call, &id, timeout).await
+}
+
+/// Before anything is started: what cannot be must change nothing.
+fn check(timeout: Duration, interval: Duration) -> Result<(), Refused> {
+    if interval <= timeout {
+        return Ok(());
+    }
+    Err(reply::argument(&format!(
+        "Total timeout {} should be bigger than retry timeout {}",
+        timeout.as_secs_f64(),
+        interval.as_secs_f64()
+    )))
+}
+
+async fn accept(call: &Call<'_>, name: String, id: Option<String>) -> Result<String, Refused> {
+    let mut start = call
+        .client
+        .start(name)
+        .input_json(reply::payload(&call.body)?);
+    // A flag that cannot be read must not be found out after the start.
+    call.query
+        .flag("returnInternalServerErrorOnFailure", false)?;
+    if let Some(id) = &id {
+        start = start.id(id);
+    }
+    if let Some(version) = call.query.text("version") {
+        start = start.version(version);
+    }
+    if let Some(trace) = call
+        .header("traceparent")
+        .filter(|trace| is_trace_parent(trace))
+    {
+        start = start.trace_parent(trace);
+    }
+    start.await.map_err(|error| match id {
+        Some(id) if error.is_already_exists() => {
+            let message = format!("An Orchestration instance with the ID {id} already exists.");
+            Box::new(reply::problem(StatusCode::CONFLICT, &message))
+        }
+        _ => reply::error(&error),
+    })
+}
+
+/// The form that W3C Trace Context gives it, in version 00.
+fn is_trace_parent(text: &str) -> bool {
+    let is_hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let parts: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    lengths == [2, 32, 16, 2] && parts.iter().all(|part| is_hex(part))
+}
+
+async fn wait_for(call: &Call<'_>, id: &str, timeout: Duration) -> Result<Response, Refused> {
+    let limit = timeout.min(call.api.wait_max);
+    let waited = tokio::select! {
+        waited = call.client.wait_for_completion(id, limit) => waited,
+        () = call.api.closing.closed() => return links::check_status(call, id),
+    };
+    match waited.map_err(|error| reply::error(&error))? {
+        Waited::TimedOut(_) => links::check_status(call, id),
+        Waited::Ended(ended) if ended.runtime_status == Status::Completed => {
+            let output = ended.output.as_ref().map_or("null", |json| json.as_str());
+            Ok(wire::json_text(StatusCode::OK, output))
+        }
+        Waited::Ended(_) => status::status(call, id).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_trace_parent_is_one() {
+        assert!(is_trace_parent(
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        ));
+        for text in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "zz-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert!(!is_trace_parent(text), "{text}");
+        }
+    }
+}

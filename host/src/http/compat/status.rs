@@ -1,0 +1,103 @@
+//! The status of an instance.
+
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use perennial_core::{Json, Status};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::client::{InstanceStatus, raw};
+use crate::http::compat::history::{EventWire, Shown, shape};
+use crate::http::compat::{Call, Refused, links, reply};
+use crate::http::wire::{self, reason_text};
+
+/// A status, as it is written.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StatusWire {
+    name: String,
+    instance_id: String,
+    runtime_status: &'static str,
+    input: Option<Box<RawValue>>,
+    custom_status: Option<Box<RawValue>>,
+    output: Option<Box<RawValue>>,
+    created_time: String,
+    last_updated_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history_events: Option<Vec<EventWire>>,
+}
+
+impl StatusWire {
+    /// A status, with its history if that was read.
+    pub(super) fn new(status: InstanceStatus, shown: Shown) -> Self {
+        let output = output(&status);
+        let payload = |json: &Option<Json>| json.as_ref().map(raw);
+        let history = status
+            .history
+            .filter(|_| status.runtime_status != Status::Pending);
+        Self {
+            input: payload(&status.input).filter(|_| shown.inputs),
+            custom_status: payload(&status.custom_status),
+            output,
+            runtime_status: status.runtime_status.name(),
+            created_time: wire::time(status.created_at),
+            last_updated_time: wire::time(status.last_updated_at),
+            history_events: history.map(|history| shape(history, shown)),
+            name: status.name,
+            instance_id: status.instance_id,
+        }
+    }
+}
+
+/// What it returned, why it failed, or the reason for which it was terminated.
+fn output(status: &InstanceStatus) -> Option<Box<RawValue>> {
+    match &status.failure {
+        Some(failure) => {
+            let message = format!(
+                "Orchestrator function '{}' failed: {}",
+                status.name, failure.message
+            );
+            reason_text(Some(&message))
+        }
+        None => status.output.as_ref().map(raw),
+    }
+}
+
+/// 200 where it has ended, 202 where it has not, with where and when to ask again.
+pub(super) async fn status(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    let show_history = call.query.flag("showHistory", false)?;
+    let fail = call
+        .query
+        .flag("returnInternalServerErrorOnFailure", false)?;
+    let shown = Shown {
+        inputs: call.query.flag("showInput", true)?,
+        outputs: call.query.flag("showHistoryOutput", false)?,
+    };
+    let mut query = call.client.status(id);
+    if shown.inputs {
+        query = query.show_input();
+    }
+    if show_history {
+        query = query.show_history();
+    }
+    let status = query.await.map_err(|error| reply::error(&error))?;
+    let Some(status) = status else {
+        return Ok(reply::no_instance());
+    };
+    let runtime_status = status.runtime_status;
+    let code = match runtime_status {
+        Status::Pending | Status::Running | Status::Suspended => StatusCode::ACCEPTED,
+        Status::Failed if fail => StatusCode::INTERNAL_SERVER_ERROR,
+        Status::Completed | Status::Failed | Status::Terminated => StatusCode::OK,
+    };
+    let response = wire::json(code, &StatusWire::new(status, shown));
+    if runtime_status.is_end() {
+        return Ok(response);
+    }
+    let response = wire::with_header(response, header::LOCATION, &links::same_url(call, id));
+    Ok(wire::with_header(
+        response,
+        header::RETRY_AFTER,
+        links::RETRY_AFTER_STATUS,
+    ))
+}

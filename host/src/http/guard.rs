@@ -1,0 +1,149 @@
+//! Who may do what.
+//!
+//! Laws: a key is never logged and never part of an error; what reads needs a key that reads, everything else one that may do everything; a
+//! web page of somebody else reaches nothing on this machine.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use crate::client::Role;
+use crate::http::query::Query;
+use crate::http::{Api, failure, wire};
+
+/// Who is let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Everyone: the program that mounts the router protects it.
+    #[default]
+    Everyone,
+    /// Programs of this machine, which reach it under a name of this machine.
+    ThisMachine,
+    /// Whoever has a key of the hub.
+    Keys,
+}
+
+/// Lets a request in, or answers it.
+pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let refused = match api.access {
+        Access::Everyone => None,
+        Access::ThisMachine => outsider(&api, &head),
+        Access::Keys => without_key(&api, &head).await,
+    };
+    match refused {
+        Some(response) => response,
+        None => next.run(Request::from_parts(head, body)).await,
+    }
+}
+
+/// Refuses requests that a browser sends for a page of somebody else: under another name for this machine, or from another origin.
+fn outsider(api: &Api, head: &Parts) -> Option<Response> {
+    let host = head.uri.host().map(str::to_owned).or_else(|| {
+        let host = head.headers.get(header::HOST)?.to_str().ok()?;
+        Some(host.parse::<Authority>().ok()?.host().to_owned())
+    });
+    if host.as_deref().is_some_and(|host| !is_this_machine(host)) {
+        let message = "This server answers only to names of this machine, such as localhost; for others it needs a base URL and keys.";
+        return Some(failure(head.uri.path(), StatusCode::FORBIDDEN, message));
+    }
+    let origin = head.headers.get(header::ORIGIN)?;
+    let known = origin.to_str().is_ok_and(|origin| {
+        let local = origin.parse::<Uri>().ok();
+        let local = local.and_then(|uri| uri.host().map(is_this_machine));
+        local == Some(true) || api.origins.iter().any(|allowed| allowed == origin)
+    });
+    let message = "Web pages of this origin are not allowed; the server can be told to allow them.";
+    (!known).then(|| failure(head.uri.path(), StatusCode::FORBIDDEN, message))
+}
+
+/// Whether a host's name, or address, can only mean the machine itself.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address = host.parse::<std::net::IpAddr>();
+    address.is_ok_and(|address| address.is_loopback())
+        || host.eq_ignore_ascii_case("localhost")
+        || host.to_ascii_lowercase().ends_with(".localhost")
+}
+
+/// Refuses requests whose key does not allow them.
+async fn without_key(api: &Api, head: &Parts) -> Option<Response> {
+    let path = head.uri.path();
+    let query = Query::of(&head.uri);
+    let Some(secret) = secret(&head.headers, &query) else {
+        let message = "A key is needed: as the parameter code, as the header x-functions-key, or as a bearer token.";
+        return Some(unauthorized(path, message));
+    };
+    // A hub that is not served here has no keys: whoever asks for it learns nothing but that.
+    let client = api.client(query.text("taskHub"));
+    let role = match client {
+        Some(client) => client.role_of(secret).await,
+        None => Ok(None),
+    };
+    let reads = head.method == Method::GET || head.method == Method::HEAD;
+    match role {
+        Ok(Some(Role::Admin)) => None,
+        Ok(Some(Role::ReadOnly)) if reads => None,
+        Ok(Some(Role::ReadOnly)) => {
+            let message = "This key may only read.";
+            Some(failure(path, StatusCode::FORBIDDEN, message))
+        }
+        Ok(None) => Some(unauthorized(path, "This is no key of this task hub.")),
+        Err(error) => {
+            tracing::error!(%error, "the keys of the task hub could not be read");
+            let message = "The keys of the task hub cannot be read right now.";
+            Some(failure(path, StatusCode::SERVICE_UNAVAILABLE, message))
+        }
+    }
+}
+
+fn unauthorized(path: &str, message: &str) -> Response {
+    let response = failure(path, StatusCode::UNAUTHORIZED, message);
+    wire::with_header(response, header::WWW_AUTHENTICATE, "Bearer")
+}
+
+fn secret<'a>(headers: &'a HeaderMap, query: &'a Query) -> Option<&'a str> {
+    let header = |name: &str| headers.get(name)?.to_str().ok();
+    header("x-functions-key")
+        .or_else(|| {
+            let (scheme, token) = header("authorization")?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        })
+        .or_else(|| query.text("code"))
+        .filter(|secret| !secret.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_this_machine() {
+        for host in [
+            "localhost",
+            "LOCALHOST",
+            "127.0.0.1",
+            "127.9.9.9",
+            "[::1]",
+            "::1",
+            "a.localhost",
+        ] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in [
+            "localhost.example.com",
+            "10.0.0.1",
+            "0.0.0.0",
+            "example.com",
+            "",
+            "notlocalhost",
+        ] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The HTTP server: the management API of Durable Functions, so exactly that clients written for it work unchanged.
+//!
+//! [`router`] makes an [`axum::Router`] that an embedding program mounts where it likes; [`Api`] says more about it; [`serve`] runs it on a
+//! socket, with limits, and drains it at the end.
+//!
+//! Laws: nothing here knows how an instance runs, it asks a [`Client`]; an error that a caller caused says what to do, one that it did not
+//! cause says nothing of the host's inside.
+
+mod answered;
+mod closing;
+mod compat;
+mod guard;
+mod native;
+mod ops;
+mod origin;
+mod query;
+mod serve;
+mod tls;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::uri::Authority;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
+
+use crate::client::{Client, Error, Result};
+use crate::http::answered::Answered;
+use crate::http::closing::Closing;
+use crate::http::guard::{Access, is_this_machine};
+use crate::http::origin::UrlSettings;
+
+pub use serve::serve;
+pub use tls::Tls;
+
+/// The most that a request's body may have, where nothing else is said: four times the largest payload of the default limits.
+const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// How long a caller may take for the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest that a request waits for an instance, where nothing else is said.
+const WAIT_MAX: Duration = Duration::from_secs(230);
+
+/// All routes over one task hub, open to whoever reaches them: put your program's own protection in front.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let host = perennial::Host::builder().start().await?;
+/// let app = axum::Router::new().nest("/flows", perennial::http::router(host.client()));
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// axum::serve(listener, app).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn router(client: Client) -> Router {
+    Api::new(client).into_router()
+}
+
+/// Says what a router serves, and how.
+#[derive(Clone, Debug)]
+#[must_use = "it serves once it is made a router"]
+pub struct Api {
+    hubs: Vec<Client>,
+    urls: UrlSettings,
+    body_bytes_max: usize,
+    wait_max: Duration,
+    access: Access,
+    origins: Vec<HeaderValue>,
+    closing: Arc<Closing>,
+    answered: Arc<Answered>,
+}
+
+impl Api {
+    /// Serves a task hub.
+    pub fn new(client: Client) -> Self {
+        Self {
+            hubs: vec![client],
+            urls: UrlSettings::default(),
+            body_bytes_max: BODY_BYTES_MAX,
+            wait_max: WAIT_MAX,
+            access: Access::default(),
+            origins: Vec::new(),
+            closing: Arc::default(),
+            answered: Arc::default(),
+        }
+    }
+
+    /// Serves another task hub too, which requests name with `taskHub`. The first one is meant where none is named.
+    pub fn hub(mut self, client: Client) -> Self {
+        self.hubs.push(client);
+        self
+    }
+
+    /// What every URL in an answer begins with, such as `https://flows.example.com`, whatever the request says.
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.urls.base_url = Some(url.into());
+        self
+    }
+
+    /// Believes `X-Forwarded-Host`, `-Proto` and `-Prefix`. Only behind a proxy that sets them itself.
+    pub fn trust_forwarded(mut self) -> Self {
+        self.urls.trust_forwarded = true;
+        self
+    }
+
+    /// Bytes that a request's body may have: 4 MiB where nothing is said.
+    pub fn body_bytes_max(mut self, bytes: usize) -> Self {
+        self.body_bytes_max = bytes;
+        self
+    }
+
+    /// How long a request may wait for an instance: 230 seconds where nothing is said. One that asks for more gets what there is then.
+    pub fn wait_max(mut self, limit: Duration) -> Self {
+        self.wait_max = limit;
+        self
+    }
+
+    /// Lets in whoever has a key of the hub that a request names: see [`Client::create_key`].
+    pub fn require_keys(mut self) -> Self {
+        self.access = Access::Keys;
+        self
+    }
+
+    /// Lets in programs of this machine, without a key: requests must name this machine, and web pages of other origins are refused.
+    pub fn this_machine_only(mut self) -> Self {
+        self.access = Access::ThisMachine;
+        self
+    }
+
+    /// Lets web pages of an origin use the API from a browser, such as `https://console.example.com`.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`](crate::Error::is_invalid) if it is no origin.
+    pub fn allow_origin(mut self, origin: &str) -> Result<Self> {
+        let is_origin = origin.split_once("://").is_some_and(|(scheme, host)| {
+            matches!(scheme, "http" | "https") && host.parse::<Authority>().is_ok()
+        });
+        match HeaderValue::from_str(origin) {
+            Ok(value) if is_origin => self.origins.push(value),
+            _ => {
+                return Err(Error::invalid(format!(
+                    "the origin {origin:?} must be like https://console.example.com"
+                )));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether someone beyond this machine may reach a server with these settings on this address.
+    pub fn is_exposed_on(&self, address: SocketAddr) -> bool {
+        let named = self.urls.base_url.as_deref().map(|url| {
+            let host = url.parse::<Uri>().ok();
+            host.and_then(|url| url.host().map(str::to_owned))
+        });
+        let elsewhere = named.is_some_and(|host| !host.is_some_and(|host| is_this_machine(&host)));
+        !address.ip().is_loopback() || self.urls.trust_forwarded || elsewhere
+    }
+
+    /// The routes.
+    pub fn into_router(self) -> Router {
+        let origins = self.origins.clone();
+        let api = Arc::new(self);
+        let guarded = compat::routes()
+            .merge(native::routes())
+            .merge(ops::metrics());
+        let guard = from_fn_with_state(Arc::clone(&api), guard::guard);
+        let mut routes = guarded.layer(guard);
+        if !origins.is_empty() {
+            routes = routes.layer(cors(origins));
+        }
+        routes
+            .merge(ops::health())
+            .layer(from_fn_with_state(Arc::clone(&api), answered::count))
+            .layer(CatchPanicLayer::custom(panicked))
+            .with_state(api)
+    }
+
+    /// The hub that a request names; the first one where it names none.
+    fn client(&self, hub: Option<&str>) -> Option<&Client> {
+        let Some(name) = hub else {
+            return self.hubs.first();
+        };
+        self.hubs
+            .iter()
+            .find(|client| client.task_hub() == name)
+            .or_else(|| {
+                self.hubs
+                    .iter()
+                    .find(|client| client.task_hub().eq_ignore_ascii_case(name))
+            })
+    }
+
+    fn hub_names(&self) -> String {
+        let names: Vec<_> = self.hubs.iter().map(Client::task_hub).collect();
+        names.join(", ")
+    }
+}
+
+/// What web pages of allowed origins may send and see.
+fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
+    const MAX_AGE: Duration = Duration::from_secs(600);
+    let name = HeaderName::from_static;
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([
+            header::CONTENT_TYPE,
+            header::AUTHORIZATION,
+            name("x-functions-key"),
+            name("x-ms-continuation-token"),
+            name("last-event-id"),
+            name("traceparent"),
+        ])
+        .expose_headers([
+            header::LOCATION,
+            header::RETRY_AFTER,
+            name("x-ms-continuation-token"),
+        ])
+        .max_age(MAX_AGE)
+}
+
+/// An error in the form that the API has which a path belongs to.
+fn failure(path: &str, status: StatusCode, message: &str) -> Response {
+    if path.starts_with(native::BASE) {
+        return native::failure(status, message);
+    }
+    compat::problem(status, message)
+}
+
+/// A bug: it ends one request, and says nothing of the inside.
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let what = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let what = what.or_else(|| panic.downcast_ref::<String>().cloned());
+    tracing::error!(panic = what.unwrap_or_default(), "a request panicked");
+    let message = "Something went wrong while processing your request";
+    compat::problem(StatusCode::INTERNAL_SERVER_ERROR, message)
+}

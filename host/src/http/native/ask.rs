@@ -1,0 +1,229 @@
+//! What every operation needs of a request, and how it is refused.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::client::{Client, Error};
+use crate::http::query::{BadParameter, Query};
+use crate::http::{Api, BODY_TIMEOUT, wire};
+
+/// The largest component that is taken.
+const COMPONENT_BYTES_MAX: usize = 64 << 20;
+
+/// Who is asked, and with which parameters.
+pub(super) struct Ask {
+    pub(super) api: Arc<Api>,
+    pub(super) client: Client,
+    pub(super) query: Query,
+}
+
+/// A request that was not done: its status, a word for programs, and a sentence for people.
+#[derive(Debug)]
+pub(super) struct Failed {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct FailedWire<'a> {
+    error: ErrorWire<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorWire<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+impl Failed {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "notFound", message)
+    }
+
+    /// There is no instance with this id.
+    pub(super) fn no_instance(id: &str) -> Self {
+        Self::not_found(format!("there is no instance {id:?}"))
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let (code, message) = (self.code, self.message.as_str());
+        let response = wire::json(
+            self.status,
+            &FailedWire {
+                error: ErrorWire { code, message },
+            },
+        );
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            return wire::with_header(response, header::RETRY_AFTER, "1");
+        }
+        response
+    }
+}
+
+/// An error that came before any operation.
+pub(in crate::http) fn failure(status: StatusCode, message: &str) -> Response {
+    let code = match status {
+        StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::FORBIDDEN => "forbidden",
+        StatusCode::NOT_FOUND => "notFound",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        _ => "error",
+    };
+    Failed::new(status, code, message).into_response()
+}
+
+impl From<BadParameter> for Failed {
+    fn from(bad: BadParameter) -> Self {
+        Self::invalid(bad.0)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        let (status, code) = if error.is_not_found() {
+            (StatusCode::NOT_FOUND, "notFound")
+        } else if error.is_already_exists() {
+            (StatusCode::CONFLICT, "alreadyExists")
+        } else if error.is_wrong_state() {
+            (StatusCode::CONFLICT, "wrongState")
+        } else if error.is_name_taken() {
+            (StatusCode::CONFLICT, "nameTaken")
+        } else if error.is_unknown_orchestration() {
+            (StatusCode::BAD_REQUEST, "unknownOrchestration")
+        } else if error.is_limit_exceeded() {
+            (StatusCode::PAYLOAD_TOO_LARGE, "limitExceeded")
+        } else if error.is_invalid() {
+            (StatusCode::BAD_REQUEST, "invalid")
+        } else if error.is_shutting_down() {
+            (StatusCode::SERVICE_UNAVAILABLE, "shuttingDown")
+        } else {
+            return internal(&error);
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+/// What went wrong stays in the log, under a name that the caller is told.
+fn internal(error: &Error) -> Failed {
+    let reference = uuid::Uuid::new_v4().simple().to_string();
+    tracing::error!(%reference, %error, "a request failed");
+    let message = format!(
+        "something went wrong; the log of the host says more under the reference {reference}"
+    );
+    Failed::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+}
+
+impl FromRequestParts<Arc<Api>> for Ask {
+    type Rejection = Failed;
+
+    async fn from_request_parts(head: &mut Parts, api: &Arc<Api>) -> Result<Self, Failed> {
+        let query = Query::of(&head.uri);
+        let hub = query.text("taskHub");
+        let client = api.client(hub).cloned().ok_or_else(|| {
+            let (hub, served) = (hub.unwrap_or_default(), api.hub_names());
+            Failed::not_found(format!(
+                "the task hub {hub:?} is not served here; served: {served}"
+            ))
+        })?;
+        Ok(Self {
+            api: Arc::clone(api),
+            client,
+            query,
+        })
+    }
+}
+
+/// Parts of the path, decoded.
+pub(super) struct Segments<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Api>> for Segments<T> {
+    type Rejection = Failed;
+
+    async fn from_request_parts(head: &mut Parts, api: &Arc<Api>) -> Result<Self, Failed> {
+        match Path::<T>::from_request_parts(head, api).await {
+            Ok(Path(segments)) => Ok(Self(segments)),
+            Err(_) => Err(Failed::invalid("the path is not UTF-8")),
+        }
+    }
+}
+
+/// A body that is no longer than allowed.
+pub(super) struct Bytes(pub(super) axum::body::Bytes);
+
+impl FromRequest<Arc<Api>> for Bytes {
+    type Rejection = Failed;
+
+    async fn from_request(request: Request<Body>, api: &Arc<Api>) -> Result<Self, Failed> {
+        read(request.into_body(), api.body_bytes_max)
+            .await
+            .map(Self)
+    }
+}
+
+/// A body that is a component, which is larger than anything else that is sent.
+pub(super) struct Component(pub(super) axum::body::Bytes);
+
+impl FromRequest<Arc<Api>> for Component {
+    type Rejection = Failed;
+
+    async fn from_request(request: Request<Body>, _: &Arc<Api>) -> Result<Self, Failed> {
+        read(request.into_body(), COMPONENT_BYTES_MAX)
+            .await
+            .map(Self)
+    }
+}
+
+async fn read(body: Body, limit: usize) -> Result<axum::body::Bytes, Failed> {
+    let read = Limited::new(body, limit).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let message = format!("the body is too large: at most {limit} bytes are allowed");
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            Err(Failed::new(status, "limitExceeded", message))
+        }
+        Ok(Err(_)) => Err(Failed::invalid("the body ended before it was complete")),
+        Err(_) => {
+            let message = "the body took too long";
+            Err(Failed::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
+        }
+    }
+}
+
+/// A body in JSON; where there is none, what an empty object means.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {
+    type Rejection = Failed;
+
+    async fn from_request(request: Request<Body>, api: &Arc<Api>) -> Result<Self, Failed> {
+        let Bytes(bytes) = Bytes::from_request(request, api).await?;
+        let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        serde_json::from_slice(bytes)
+            .map(Self)
+            .map_err(|error| Failed::invalid(format!("the body is not what was expected: {error}")))
+    }
+}

@@ -1,0 +1,562 @@
+//! Instances: start, look, wait, list, command.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use perennial_core::{Json, Reuse};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::client::{BulkProgress, Client, Filter, InstanceStatus, Waited, parse_json};
+use crate::http::native::ask::{Ask, Bytes, Failed, Object, Segments};
+use crate::http::native::doc::{Doc, doc, flag, number, schema, text, time};
+use crate::http::native::{BASE, Operation};
+use crate::http::query::Query;
+use crate::http::wire;
+
+/// How long a wait lasts where that is not said.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+type Answer = Result<Response, Failed>;
+
+pub(super) fn operations() -> Vec<Operation> {
+    let mut all = reading();
+    all.extend(changing());
+    all
+}
+
+fn reading() -> Vec<Operation> {
+    vec![
+        Operation {
+            method: "GET",
+            path: "/hub",
+            doc: doc(
+                "hub",
+                "The task hub: its counts, and what its host has done",
+            )
+            .answer(200, "The task hub", schema("Hub")),
+            handler: get(hub),
+        },
+        Operation {
+            method: "GET",
+            path: "/counts",
+            doc: doc("countInstances", "How many instances are in each status").answer(
+                200,
+                "A number for each status that some instance has",
+                schema("Counts"),
+            ),
+            handler: get(counts),
+        },
+        Operation {
+            method: "GET",
+            path: "/instances/{id}",
+            doc: doc("showInstance", "One instance, and why it waits")
+                .query("input", flag(), "With its input")
+                .query("history", flag(), "With its history")
+                .answer(200, "The instance", schema("Instance")),
+            handler: get(show),
+        },
+        Operation {
+            method: "GET",
+            path: "/instances/{id}/wait",
+            doc: doc(
+                "awaitInstance",
+                "Waits until an instance has ended or started",
+            )
+            .query(
+                "for",
+                json!({ "type": "string", "enum": ["completion", "start"] }),
+                "What to wait for",
+            )
+            .query(
+                "timeout",
+                json!({ "type": "number", "minimum": 0 }),
+                "Seconds, 10 where nothing is said",
+            )
+            .answer(200, "It came to what was waited for", schema("Instance"))
+            .answer(
+                202,
+                "The time is up; the instance as it is",
+                schema("Instance"),
+            ),
+            handler: get(wait),
+        },
+        Operation {
+            method: "GET",
+            path: "/instances",
+            doc: filtered(doc(
+                "listInstances",
+                "Instances, newest first, a page at a time",
+            ))
+            .query(
+                "limit",
+                number(),
+                "At most so many: 100 where nothing is said, 1000 at most",
+            )
+            .query(
+                "after",
+                text(),
+                "The page after the one that gave this token",
+            )
+            .query("input", flag(), "Each with its input")
+            .query("output", flag(), "Each with its output")
+            .answer(200, "A page", schema("Page")),
+            handler: get(list),
+        },
+    ]
+}
+
+/// Says which instances are meant.
+fn filtered(doc: Doc) -> Doc {
+    let statuses = json!({ "type": "array", "items": schema("Status") });
+    let tags = json!({ "type": "array", "items": text() });
+    doc.query(
+        "status",
+        statuses,
+        "Only these, separated by commas or repeated",
+    )
+    .query("name", text(), "Only this orchestration")
+    .query("version", text(), "Only this version of it")
+    .query("tag", tags, "Only those with this label, as KEY=VALUE")
+    .query("idPrefix", text(), "Only ids that begin so")
+    .query(
+        "createdFrom",
+        time(),
+        "Only those created at this time or later",
+    )
+    .query("createdTo", time(), "Only those created before this time")
+}
+
+fn changing() -> Vec<Operation> {
+    let command = |path, id, summary, handler| Operation {
+        method: "POST",
+        path,
+        doc: doc(id, summary)
+            .body("application/json", schema("Reason"), false)
+            .empty(202, "It is on disk, and happens soon")
+            .fails(&[(
+                409,
+                "The instance is in a status in which this makes no sense",
+            )]),
+        handler,
+    };
+    vec![
+        Operation {
+            method: "POST",
+            path: "/instances",
+            doc: doc(
+                "startInstance",
+                "Starts an instance; it is on disk when this is answered",
+            )
+            .body("application/json", schema("Start"), true)
+            .answer(201, "Its id, and where it is", schema("Started"))
+            .fails(&[
+                (409, "The id is in use"),
+                (413, "The input is over its limit"),
+            ]),
+            handler: post(start),
+        },
+        Operation {
+            method: "POST",
+            path: "/instances/{id}/events/{name}",
+            doc: doc(
+                "raiseEvent",
+                "Sends a message to an instance, which keeps it until it is awaited",
+            )
+            .body("application/json", json!({}), false)
+            .empty(202, "It is on disk")
+            .fails(&[
+                (409, "The instance has ended"),
+                (413, "The data is over its limit"),
+            ]),
+            handler: post(raise_event),
+        },
+        Operation {
+            method: "DELETE",
+            path: "/instances/{id}",
+            doc: doc("purgeInstance", "Deletes an instance that has ended, with its history")
+                .query("recursive", flag(), "With its descendants")
+                .answer(200, "How many were deleted", schema("Deleted"))
+                .fails(&[(409, "The instance has not ended")]),
+            handler: delete(purge),
+        },
+        Operation {
+            method: "POST",
+            path: "/bulk/{action}",
+            doc: filtered(doc("changeInstances", "Does terminate, suspend, resume, restart or purge to all instances that fit a filter"))
+                .query("all", flag(), "Every instance is meant, where there is no filter")
+                .query("dryRun", flag(), "Only counts them")
+                .query("recursive", flag(), "With their descendants")
+                .body("application/json", schema("Reason"), false)
+                .answer(200, "What became of it", schema("Bulk")),
+            handler: post(bulk),
+        },
+        Operation {
+            method: "POST",
+            path: "/instances/{id}/rewind",
+            doc: doc(
+                "rewindInstance",
+                "Puts a failed instance back to before its failure",
+            )
+            .body("application/json", schema("Rewind"), false)
+            .answer(200, "What was done", schema("Rewound"))
+            .fails(&[(409, "The instance has not failed")]),
+            handler: post(rewind),
+        },
+        Operation {
+            method: "POST",
+            path: "/instances/{id}/restart",
+            doc: doc(
+                "restartInstance",
+                "Runs an instance again from its beginning, under a new id unless it says which",
+            )
+            .body("application/json", schema("Restart"), false)
+            .answer(201, "The id of the new run", schema("Started"))
+            .fails(&[(409, "The id is in use")]),
+            handler: post(restart),
+        },
+        command(
+            "/instances/{id}/terminate",
+            "terminateInstance",
+            "Ends an instance from outside",
+            post(terminate),
+        ),
+        command(
+            "/instances/{id}/suspend",
+            "suspendInstance",
+            "Holds everything that an instance would do",
+            post(suspend),
+        ),
+        command(
+            "/instances/{id}/resume",
+            "resumeInstance",
+            "Lets a suspended instance go on",
+            post(resume),
+        ),
+    ]
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HubWire<'a> {
+    task_hub: &'a str,
+    hosted: bool,
+    counts: BTreeMap<&'static str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<crate::HostStats>,
+}
+
+async fn hub(ask: Ask) -> Answer {
+    let hub = HubWire {
+        task_hub: ask.client.task_hub(),
+        hosted: ask.client.is_hosted(),
+        counts: by_status(&ask.client).await?,
+        stats: ask.client.host_stats(),
+    };
+    Ok(wire::json(StatusCode::OK, &hub))
+}
+
+async fn counts(ask: Ask) -> Answer {
+    Ok(wire::json(StatusCode::OK, &by_status(&ask.client).await?))
+}
+
+async fn by_status(client: &Client) -> Result<BTreeMap<&'static str, u64>, Failed> {
+    let counts = client.counts().await?;
+    Ok(counts
+        .into_iter()
+        .map(|(status, n)| (status.name(), n))
+        .collect())
+}
+
+async fn show(ask: Ask, Segments(id): Segments<String>) -> Answer {
+    let mut query = ask.client.status(&id);
+    if ask.query.flag("input", false)? {
+        query = query.show_input();
+    }
+    if ask.query.flag("history", false)? {
+        query = query.show_history();
+    }
+    let status = query.await?.ok_or_else(|| Failed::no_instance(&id))?;
+    Ok(wire::json(StatusCode::OK, &status))
+}
+
+async fn wait(ask: Ask, Segments(id): Segments<String>) -> Answer {
+    let limit = ask.query.seconds("timeout")?.unwrap_or(TIMEOUT);
+    let limit = limit.min(ask.api.wait_max);
+    let waiting = async {
+        match ask.query.text("for") {
+            None | Some("completion") => Ok(ask.client.wait_for_completion(&id, limit).await?),
+            Some("start") => Ok(ask.client.wait_for_start(&id, limit).await?),
+            Some(other) => Err(Failed::invalid(format!(
+                "the parameter 'for' must be completion or start, not {other:?}"
+            ))),
+        }
+    };
+    let waited = tokio::select! {
+        waited = waiting => waited?,
+        () = ask.api.closing.closed() => {
+            let status = ask.client.status(&id).await?;
+            Waited::TimedOut(status.ok_or_else(|| Failed::no_instance(&id))?)
+        }
+    };
+    let (code, status): (_, InstanceStatus) = match waited {
+        Waited::Ended(status) => (StatusCode::OK, status),
+        Waited::TimedOut(status) => (StatusCode::ACCEPTED, status),
+    };
+    Ok(wire::json(code, &status))
+}
+
+/// The filter that the parameters describe; `None` where nothing can fit it.
+fn filter(query: &Query) -> Result<Option<Filter>, Failed> {
+    let mut filter = Filter::new();
+    if let Some(name) = query.text("name") {
+        filter = filter.name(name);
+    }
+    if let Some(version) = query.text("version") {
+        filter = filter.version(version);
+    }
+    if let Some(prefix) = query.text("idPrefix") {
+        filter = filter.id_prefix(prefix);
+    }
+    for tag in query.values("tag") {
+        let (key, value) = tag.split_once('=').ok_or_else(|| {
+            Failed::invalid(format!(
+                "the parameter 'tag' must be KEY=VALUE, not {tag:?}"
+            ))
+        })?;
+        filter = filter.tag(key, value);
+    }
+    if let Some(from) = query.time("createdFrom")? {
+        filter = filter.created_from(from);
+    }
+    if let Some(to) = query.time("createdTo")? {
+        filter = filter.created_to(to);
+    }
+    Ok(match query.statuses("status")? {
+        Some(statuses) if statuses.is_empty() => None,
+        statuses => Some(statuses.into_iter().flatten().fold(filter, Filter::status)),
+    })
+}
+
+async fn list(ask: Ask) -> Answer {
+    let query = &ask.query;
+    let Some(filter) = filter(query)? else {
+        return Ok(wire::json(StatusCode::OK, &json!({ "instances": [] })));
+    };
+    let mut list = ask.client.list().filter(filter);
+    if let Some(limit) = query.number("limit")? {
+        list = list.limit(limit);
+    }
+    if let Some(token) = query.text("after") {
+        list = list.continuation_token(token);
+    }
+    if query.flag("input", false)? {
+        list = list.show_input();
+    }
+    if query.flag("output", false)? {
+        list = list.show_output();
+    }
+    Ok(wire::json(StatusCode::OK, &list.await?))
+}
+
+async fn purge(ask: Ask, Segments(id): Segments<String>) -> Answer {
+    let mut purge = ask.client.purge(&id);
+    if ask.query.flag("recursive", false)? {
+        purge = purge.recursive();
+    }
+    match purge.await? {
+        0 => Err(Failed::no_instance(&id)),
+        deleted => Ok(wire::json(StatusCode::OK, &json!({ "deleted": deleted }))),
+    }
+}
+
+/// The same for all instances that fit a filter, of which something must be said, so that a slip does not mean all of them.
+async fn bulk(
+    ask: Ask,
+    Segments(action): Segments<String>,
+    Object(body): Object<ReasonBody>,
+) -> Answer {
+    let Some(filter) = filter(&ask.query)? else {
+        return Ok(wire::json(StatusCode::OK, &BulkProgress::default()));
+    };
+    let dry_run = ask.query.flag("dryRun", false)?;
+    if filter.is_empty() && !dry_run && !ask.query.flag("all", false)? {
+        return Err(Failed::invalid(
+            "without a filter this would be done to every instance; say all=true to mean that",
+        ));
+    }
+    let mut bulk = match action.as_str() {
+        "terminate" => ask.client.terminate_where(filter),
+        "suspend" => ask.client.suspend_where(filter),
+        "resume" => ask.client.resume_where(filter),
+        "restart" => ask.client.restart_where(filter),
+        "purge" => ask.client.purge_where(filter),
+        _ => {
+            return Err(Failed::not_found(format!(
+                "there is no bulk operation {action:?}; there are terminate, suspend, resume, restart and purge"
+            )));
+        }
+    };
+    if dry_run {
+        bulk = bulk.dry_run();
+    }
+    if ask.query.flag("recursive", false)? {
+        bulk = bulk.recursive();
+    }
+    if let Some(reason) = body.reason {
+        bulk = bulk.reason(reason);
+    }
+    Ok(wire::json(StatusCode::OK, &bulk.await?))
+}
+
+/// The body of a start.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StartBody {
+    orchestration: String,
+    id: Option<String>,
+    version: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    input: Option<Box<RawValue>>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    #[serde(default)]
+    reuse: ReuseWire,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum ReuseWire {
+    #[default]
+    Ended,
+    Never,
+    Any,
+}
+
+/// An input of `null` is an input.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(from).map(Some)
+}
+
+async fn start(ask: Ask, Object(body): Object<StartBody>) -> Answer {
+    let input = body.input.map(|input| Json::from_text(input.get()));
+    let mut start = ask.client.start(body.orchestration).input_json(input);
+    start = start.reuse(match body.reuse {
+        ReuseWire::Ended => Reuse::Ended,
+        ReuseWire::Never => Reuse::Never,
+        ReuseWire::Any => Reuse::Any,
+    });
+    if let Some(id) = body.id {
+        start = start.id(id);
+    }
+    if let Some(version) = body.version {
+        start = start.version(version);
+    }
+    for (key, value) in body.tags {
+        start = start.tag(key, value);
+    }
+    Ok(created(&start.await?))
+}
+
+async fn raise_event(
+    ask: Ask,
+    Segments((id, name)): Segments<(String, String)>,
+    Bytes(body): Bytes,
+) -> Answer {
+    let text = std::str::from_utf8(&body).map_err(|_| Failed::invalid("the body is not UTF-8"))?;
+    let data = match text.trim() {
+        "" => None,
+        _ => Some(parse_json(text)?),
+    };
+    ask.client.raise_event_json(&id, &name, data).await?;
+    Ok(wire::empty(StatusCode::ACCEPTED))
+}
+
+/// The body of a command.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ReasonBody {
+    reason: Option<String>,
+}
+
+async fn terminate(
+    ask: Ask,
+    Segments(id): Segments<String>,
+    Object(body): Object<ReasonBody>,
+) -> Answer {
+    ask.client.terminate(&id, body.reason.as_deref()).await?;
+    Ok(wire::empty(StatusCode::ACCEPTED))
+}
+
+async fn suspend(
+    ask: Ask,
+    Segments(id): Segments<String>,
+    Object(body): Object<ReasonBody>,
+) -> Answer {
+    ask.client.suspend(&id, body.reason.as_deref()).await?;
+    Ok(wire::empty(StatusCode::ACCEPTED))
+}
+
+async fn resume(
+    ask: Ask,
+    Segments(id): Segments<String>,
+    Object(body): Object<ReasonBody>,
+) -> Answer {
+    ask.client.resume(&id, body.reason.as_deref()).await?;
+    Ok(wire::empty(StatusCode::ACCEPTED))
+}
+
+/// The body of a rewind.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RewindBody {
+    reason: Option<String>,
+    module: Option<String>,
+}
+
+async fn rewind(
+    ask: Ask,
+    Segments(id): Segments<String>,
+    Object(body): Object<RewindBody>,
+) -> Answer {
+    let mut rewind = ask.client.rewind(id);
+    if let Some(reason) = body.reason {
+        rewind = rewind.reason(reason);
+    }
+    if let Some(module) = body.module {
+        rewind = rewind.module(module);
+    }
+    Ok(wire::json(StatusCode::OK, &rewind.await?))
+}
+
+/// The body of a restart.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RestartBody {
+    id: Option<String>,
+}
+
+async fn restart(
+    ask: Ask,
+    Segments(id): Segments<String>,
+    Object(body): Object<RestartBody>,
+) -> Answer {
+    let restart = ask.client.restart(&id);
+    let begun = match body.id {
+        Some(same) if same == id => restart.await?,
+        Some(other) => restart.with_id(other).await?,
+        None => restart.with_new_id().await?,
+    };
+    Ok(created(&begun))
+}
+
+fn created(id: &str) -> Response {
+    let escaped = percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC);
+    let place = format!("{BASE}/instances/{escaped}");
+    let response = wire::json(StatusCode::CREATED, &json!({ "instanceId": id }));
+    wire::with_header(response, header::LOCATION, &place)
+}

@@ -1,0 +1,135 @@
+//! Where the caller reaches this server: the beginning of every URL that an answer contains.
+
+use axum::extract::OriginalUri;
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, header};
+
+/// How a connection came in. Put into each request by [`serve`](crate::http::serve); absent where another program mounts the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Plain,
+    Tls,
+}
+
+/// What URLs are built of, beside the request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UrlSettings {
+    /// Said by whoever runs the server: nothing in a request changes it.
+    pub(crate) base_url: Option<String>,
+    /// Whether a proxy in front of the server is believed about the name that the caller used.
+    pub(crate) trust_forwarded: bool,
+}
+
+/// Scheme, host and the path below which the router is mounted, without a slash at the end.
+pub(crate) fn origin(settings: &UrlSettings, request: &Parts) -> String {
+    if let Some(base) = &settings.base_url {
+        return base.trim_end_matches('/').to_owned();
+    }
+    let headers = &request.headers;
+    let forwarded = |name| {
+        settings
+            .trust_forwarded
+            .then(|| first(headers, name))
+            .flatten()
+    };
+    let scheme =
+        forwarded("x-forwarded-proto").filter(|scheme| matches!(*scheme, "http" | "https"));
+    let scheme = scheme.unwrap_or(match request.extensions.get() {
+        Some(Scheme::Tls) => "https",
+        Some(Scheme::Plain) | None => "http",
+    });
+    let host = forwarded("x-forwarded-host").filter(|host| is_authority(host));
+    let host = host
+        .or_else(|| request.uri.authority().map(Authority::as_str))
+        .or_else(|| first(headers, header::HOST.as_str()).filter(|host| is_authority(host)))
+        .unwrap_or("localhost");
+    let prefix = forwarded("x-forwarded-prefix").filter(|prefix| is_prefix(prefix));
+    let prefix = prefix.unwrap_or_default().trim_end_matches('/');
+    format!("{scheme}://{host}{prefix}{}", mount(request))
+}
+
+/// The path below which another program has mounted the router.
+fn mount(request: &Parts) -> &str {
+    let original = request.extensions.get::<OriginalUri>();
+    original
+        .and_then(|original| original.0.path().strip_suffix(request.uri.path()))
+        .unwrap_or_default()
+}
+
+/// The first of the values that proxies have added to, nearest to the caller first.
+fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let value = headers.get(name)?.to_str().ok()?;
+    let first = value.split(',').next().unwrap_or_default().trim();
+    Some(first).filter(|first| !first.is_empty())
+}
+
+fn is_authority(host: &str) -> bool {
+    host.parse::<Authority>().is_ok() && !host.contains('@')
+}
+
+fn is_prefix(prefix: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.' | b'~');
+    prefix.starts_with('/') && !prefix.starts_with("//") && prefix.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::Request;
+
+    fn parts(headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().uri("/instances");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    const PROXY: [(&str, &str); 4] = [
+        ("host", "10.0.0.7:7071"),
+        ("x-forwarded-proto", "https, http"),
+        ("x-forwarded-host", "flows.example.com, inner"),
+        ("x-forwarded-prefix", "/flows/"),
+    ];
+
+    #[test]
+    fn a_proxy_is_believed_only_where_that_is_said() {
+        let mut settings = UrlSettings::default();
+        assert_eq!(origin(&settings, &parts(&PROXY)), "http://10.0.0.7:7071");
+        settings.trust_forwarded = true;
+        let url = origin(&settings, &parts(&PROXY));
+        assert_eq!(url, "https://flows.example.com/flows");
+    }
+
+    #[test]
+    fn the_setting_comes_before_everything() {
+        let settings = UrlSettings {
+            base_url: Some("https://flows.example.com/a/".to_owned()),
+            trust_forwarded: true,
+        };
+        let url = origin(&settings, &parts(&PROXY));
+        assert_eq!(url, "https://flows.example.com/a");
+    }
+
+    #[test]
+    fn a_header_that_is_no_host_gets_nowhere() {
+        let settings = UrlSettings {
+            trust_forwarded: true,
+            ..UrlSettings::default()
+        };
+        for host in ["a b", "x/../y", "user:secret@host", "a\"b", ""] {
+            let url = origin(
+                &settings,
+                &parts(&[("host", host), ("x-forwarded-host", host)]),
+            );
+            assert_eq!(url, "http://localhost", "{host:?}");
+        }
+        let hostile = [
+            ("host", "h"),
+            ("x-forwarded-proto", "javascript"),
+            ("x-forwarded-prefix", "//evil"),
+        ];
+        assert_eq!(origin(&settings, &parts(&hostile)), "http://h");
+    }
+}

@@ -1,0 +1,194 @@
+//! What a request's query says: names in any case of letters, values parsed once, errors that name the parameter.
+
+use std::time::Duration;
+
+use axum::http::Uri;
+use jiff::tz::TimeZone;
+use perennial_core::{Status, Timestamp};
+
+/// The longest wait that can be asked for: beyond it a number of seconds is only a way to say "long".
+const SECONDS_MAX: f64 = 86_400.0;
+
+/// The parameters of a query, in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+/// What is wrong with a parameter, for the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BadParameter(pub(crate) String);
+
+impl Query {
+    /// Reads the query of a URI. What is not UTF-8 in it is replaced, as browsers do.
+    pub(crate) fn of(uri: &Uri) -> Self {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
+        Self(pairs.map(|query| query.0).unwrap_or_default())
+    }
+
+    /// A parameter, unless it is absent or empty.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.values(name).next()
+    }
+
+    /// All values of a parameter that may be repeated.
+    pub(crate) fn values<'a, 'n>(
+        &'a self,
+        name: &'n str,
+    ) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
+        let named = move |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
+        let values = self.0.iter().filter(named).map(|(_, value)| value.as_str());
+        values.filter(|value| !value.is_empty())
+    }
+
+    /// `true` or `false`, in any case of letters.
+    pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, BadParameter> {
+        match self.text(name) {
+            None => Ok(default),
+            Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+            Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+            Some(text) => Err(bad(name, text, "must be true or false")),
+        }
+    }
+
+    /// A number.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<u32>, BadParameter> {
+        self.text(name)
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| bad(name, text, "must be a number"))
+            })
+            .transpose()
+    }
+
+    /// Seconds, of which fractions are allowed.
+    pub(crate) fn seconds(&self, name: &str) -> Result<Option<Duration>, BadParameter> {
+        self.text(name)
+            .map(|text| {
+                let seconds = text.parse::<f64>().ok().filter(|s| *s >= 0.0);
+                seconds
+                    .map(|s| Duration::from_secs_f64(s.min(SECONDS_MAX)))
+                    .ok_or_else(|| bad(name, text, "must be a number of seconds, such as 2 or 0.5"))
+            })
+            .transpose()
+    }
+
+    /// A time. One before 1970 is the beginning of 1970: nothing here is older.
+    pub(crate) fn time(&self, name: &str) -> Result<Option<Timestamp>, BadParameter> {
+        self.text(name)
+            .map(|text| {
+                time(text)
+                    .ok_or_else(|| bad(name, text, "must be a time, such as 2026-01-31T12:00:00Z"))
+            })
+            .transpose()
+    }
+
+    /// Statuses, separated by commas or repeated. `None` where none is named, an empty list where those that are named never occur.
+    pub(crate) fn statuses(&self, name: &str) -> Result<Option<Vec<Status>>, BadParameter> {
+        let names = self.values(name).flat_map(|text| text.split(','));
+        let mut found = None::<Vec<Status>>;
+        for text in names.map(str::trim).filter(|text| !text.is_empty()) {
+            let found = found.get_or_insert_default();
+            match Status::from_name(text) {
+                Some(status) if found.contains(&status) => {}
+                Some(status) => found.push(status),
+                None if is_foreign_status(text) => {}
+                None => {
+                    let names: Vec<_> = Status::ALL.iter().map(|status| status.name()).collect();
+                    let rule = format!("must be one of {}", names.join(", "));
+                    return Err(bad(name, text, &rule));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Statuses that other engines know and no instance here ever has.
+fn is_foreign_status(text: &str) -> bool {
+    ["Canceled", "ContinuedAsNew"]
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(text))
+}
+
+fn bad(name: &str, text: &str, rule: &str) -> BadParameter {
+    BadParameter(format!("the parameter '{name}' {rule}, not {text:?}"))
+}
+
+/// ISO 8601 with or without seconds, fraction and zone; UTC where there is no zone.
+fn time(text: &str) -> Option<Timestamp> {
+    // Years before 1000, such as the first that .NET and Python know, are not always padded by those who write them.
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let padded = match digits {
+        1..4 if text.as_bytes().get(digits) == Some(&b'-') => {
+            format!("{}{text}", &"0000"[digits..])
+        }
+        _ => text.to_owned(),
+    };
+    let zoned = padded.parse::<jiff::Timestamp>().ok();
+    let time = zoned.or_else(|| {
+        let local = padded.parse::<jiff::civil::DateTime>().ok()?;
+        Some(local.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    })?;
+    Some(Timestamp(u64::try_from(time.as_millisecond()).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Query {
+        Query::of(&format!("http://x/?{text}").parse().unwrap())
+    }
+
+    #[test]
+    fn names_and_flags_are_known_in_any_case() {
+        let query = query("ShowInput=False&showHistory=TRUE&empty=");
+        assert_eq!(query.flag("showInput", true), Ok(false));
+        assert_eq!(query.flag("showHistory", false), Ok(true));
+        assert_eq!(query.flag("empty", true), Ok(true));
+        assert_eq!(query.text("empty"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_names_its_parameter() {
+        let query = query("a=maybe&timeout=-1&nan=NaN&top=many&runtimeStatus=Done&from=yesterday");
+        assert!(query.flag("a", true).unwrap_err().0.contains("'a'"));
+        assert!(query.seconds("timeout").is_err());
+        assert!(query.seconds("nan").is_err());
+        assert!(query.number("top").is_err());
+        assert!(query.time("from").is_err());
+        let error = query.statuses("runtimeStatus").unwrap_err();
+        assert!(error.0.contains("Completed"), "{}", error.0);
+    }
+
+    #[test]
+    fn seconds_may_be_fractions_and_never_overflow() {
+        let query = query("a=0.5&b=1e300&c=inf");
+        assert_eq!(query.seconds("a"), Ok(Some(Duration::from_millis(500))));
+        assert_eq!(query.seconds("b"), Ok(Some(Duration::from_secs(86_400))));
+        assert_eq!(query.seconds("c"), Ok(Some(Duration::from_secs(86_400))));
+    }
+
+    #[test]
+    fn times_come_in_the_forms_that_clients_write() {
+        let at = |text| time(text).map(|at| at.0);
+        let new_year = Some(1_577_836_800_000);
+        assert_eq!(at("2020-01-01T00:00:00.000000Z"), new_year);
+        assert_eq!(at("2020-01-01T00:00Z"), new_year);
+        assert_eq!(at("2020-01-01T01:00:00+01:00"), new_year);
+        assert_eq!(at("2020-01-01T00:00:00"), new_year);
+        assert_eq!(at("2020-01-01"), new_year);
+        assert_eq!(at("0001-01-01T00:00:00Z"), Some(0));
+        assert_eq!(at("1-01-01T00:00:00.000000Z"), Some(0));
+        assert_eq!(at("é-01"), None);
+    }
+
+    #[test]
+    fn statuses_of_other_engines_match_nothing() {
+        assert_eq!(query("").statuses("runtimeStatus"), Ok(None));
+        let both =
+            query("runtimeStatus=completed,Running,ContinuedAsNew").statuses("runtimeStatus");
+        assert_eq!(both, Ok(Some(vec![Status::Completed, Status::Running])));
+        let none = query("runtimeStatus=Canceled").statuses("runtimeStatus");
+        assert_eq!(none, Ok(Some(Vec::new())));
+    }
+}

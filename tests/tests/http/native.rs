@@ -1,0 +1,441 @@
+//! The API below `/api/v1`, and its document.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use expect_test::expect;
+use http_body_util::BodyExt;
+use perennial_tests::guest;
+use serde_json::{Value, json};
+
+use crate::see::{Wire, request};
+
+const API: &str = "/api/v1";
+
+#[tokio::test]
+async fn instances_are_started_seen_and_told_what_to_do() {
+    let wire = Wire::new().await;
+    let start = |body: &str| format!("POST {API}/instances\n\n{body}");
+    wire.check(
+        &start(r#"{"orchestration":"Wait","id":"a b","input":null,"tags":{"team":"x"}}"#),
+        expect![[r#"
+            201
+            location: /api/v1/instances/a%20b
+            {"instanceId":"a b"}
+        "#]],
+    )
+    .await;
+    wire.client()
+        .wait_for_start("a b", Duration::from_secs(30))
+        .await
+        .unwrap();
+    let shown = wire
+        .ask(&format!("GET {API}/instances/a%20b?input=true"))
+        .await
+        .json();
+    assert_eq!(shown["input"], Value::Null);
+    assert!(
+        shown.as_object().unwrap().contains_key("input"),
+        "an input of null is an input"
+    );
+    assert_eq!(
+        (&shown["tags"], &shown["waitsFor"]),
+        (
+            &json!({ "team": "x" }),
+            &json!([{ "kind": "externalEvent", "name": "Go" }])
+        )
+    );
+    wire.check(
+        &start(r#"{"orchestration":"Wait","id":"a b","reuse":"never"}"#),
+        expect![[r#"
+            409
+            {"error":{"code":"alreadyExists","message":"instance \"a b\" exists already and is Running"}}
+        "#]],
+    )
+    .await;
+    wire.check(&start(r#"{"orchestration":"Nothing"}"#), expect![[r#"
+        400
+        {"error":{"code":"unknownOrchestration","message":"there is no orchestration \"Nothing\"; deployed: Allocates, Append, AwaitsNothing, CallsUnknown, Chain, ChildSum, CountDown, CountEvents, FanOutN, HelloSequence, NativeChain, Observes, Panics, Recurses, Retries, RunsFailing, Sleep, Spins, Wait"}}
+    "#]])
+        .await;
+    wire.check(
+        &start(r#"{"orchestration":"Wait","color":"red"}"#),
+        expect![[r#"
+            400
+            {"error":{"code":"invalid","message":"the body is not what was expected: unknown field `color`, expected one of `orchestration`, `id`, `version`, `input`, `tags`, `reuse` at line 1 column 31"}}
+        "#]],
+    )
+    .await;
+    wire.check(&start(""), expect![[r#"
+        400
+        {"error":{"code":"invalid","message":"the body is not what was expected: missing field `orchestration` at line 1 column 2"}}
+    "#]]).await;
+    wire.check(
+        &format!("POST {API}/instances/a%20b/suspend\n\n{{\"reason\":\"hold\"}}"),
+        expect![[r#"
+            202
+        "#]],
+    )
+    .await;
+    wire.check(
+        &format!("POST {API}/instances/a%20b/resume"),
+        expect![[r#"
+        202
+    "#]],
+    )
+    .await;
+    wire.check(
+        &format!("POST {API}/instances/a%20b/events/go\n\n\"now\""),
+        expect![[r#"
+            202
+        "#]],
+    )
+    .await;
+    let ended = wire
+        .ask(&format!("GET {API}/instances/a%20b/wait?timeout=30"))
+        .await;
+    assert_eq!(
+        (ended.status, &ended.json()["output"]),
+        (200, &json!("now"))
+    );
+    wire.check(
+        &format!("POST {API}/instances/a%20b/terminate"),
+        expect![[r#"
+            409
+            {"error":{"code":"wrongState","message":"instance \"a b\": it has ended and is Completed"}}
+        "#]],
+    )
+    .await;
+    wire.check(
+        &format!("GET {API}/instances/nobody"),
+        expect![[r#"
+        404
+        {"error":{"code":"notFound","message":"there is no instance \"nobody\""}}
+    "#]],
+    )
+    .await;
+    wire.check(
+        &format!("GET {API}/counts"),
+        expect![[r#"
+        200
+        {"Completed":1}
+    "#]],
+    )
+    .await;
+    wire.begun("Wait", "b").await;
+    assert_eq!(
+        wire.ask(&format!("GET {API}/instances/b/wait?timeout=0"))
+            .await
+            .status,
+        202
+    );
+    assert_eq!(
+        wire.ask(&format!("GET {API}/instances/b/wait?for=start"))
+            .await
+            .status,
+        200
+    );
+    wire.check(&format!("GET {API}/instances/b/wait?for=ever"), expect![[r#"
+        400
+        {"error":{"code":"invalid","message":"the parameter 'for' must be completion or start, not \"ever\""}}
+    "#]])
+        .await;
+    let page = wire
+        .ask(&format!("GET {API}/instances?limit=1"))
+        .await
+        .json();
+    let after = page["continuationToken"].as_str().unwrap();
+    let rest = wire
+        .ask(&format!("GET {API}/instances?limit=1&after={after}"))
+        .await
+        .json();
+    assert_eq!(
+        (
+            &page["instances"][0]["instanceId"],
+            &rest["instances"][0]["instanceId"]
+        ),
+        (&json!("b"), &json!("a b"))
+    );
+    let hub = wire.ask(&format!("GET {API}/hub")).await.json();
+    assert_eq!(
+        (&hub["taskHub"], &hub["hosted"], &hub["counts"]["Running"]),
+        (&json!("default"), &json!(true), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn modules_are_looked_at_and_deployed() {
+    let wire = Wire::new().await;
+    let bytes = std::fs::read(guest("fan-out")).unwrap();
+    let send = |method: &str, path: &str, body: Vec<u8>| {
+        let mut request = request(&format!("{method} {API}/{path}"));
+        *request.body_mut() = Body::from(body);
+        request
+    };
+    let found = wire
+        .call(send("POST", "inspect?name=fan", bytes.clone()))
+        .await;
+    assert_eq!(
+        (found.status, &found.json()["name"]),
+        (200, &json!("fan")),
+        "{}",
+        found.body
+    );
+    assert_eq!(
+        wire.ask(&format!("GET {API}/modules/fan")).await.status,
+        404
+    );
+    let deployed = wire.call(send("PUT", "modules/fan", bytes.clone())).await;
+    assert_eq!(deployed.status, 200, "{}", deployed.body);
+    assert_eq!(deployed.json()["digest"], found.json()["digest"]);
+    let shown = wire.ask(&format!("GET {API}/modules/fan")).await.json();
+    assert_eq!(shown["definitions"], found.json()["definitions"]);
+    let names: Vec<Value> = wire
+        .ask(&format!("GET {API}/modules"))
+        .await
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["name"].clone())
+        .collect();
+    assert_eq!(names, ["fan", "hello-sequence", "workloads"]);
+    let taken = wire.call(send("PUT", "modules/other", bytes.clone())).await;
+    assert_eq!(
+        (taken.status, &taken.json()["error"]["code"]),
+        (409, &json!("nameTaken")),
+        "{}",
+        taken.body
+    );
+    assert_eq!(
+        wire.call(send("PUT", "modules/other?replace=true", bytes))
+            .await
+            .status,
+        200
+    );
+    let nonsense = wire
+        .call(send("POST", "inspect", b"nonsense".to_vec()))
+        .await;
+    expect![[r#"
+        400
+        {"error":{"code":"invalid","message":"not a WebAssembly file: it looks like a text that begins with \"nonsense\""}}
+    "#]].assert_eq(&nonsense.told());
+}
+
+/// Reads server-sent events until one has a name, and tells their names, ids and data.
+async fn events(wire: &Wire, text: &str, until: &str) -> Vec<(String, String, Value)> {
+    let response = tower::ServiceExt::oneshot(wire.router.clone(), request(text))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    let mut read = String::new();
+    let mut found = Vec::new();
+    loop {
+        let frame = tokio::time::timeout(Duration::from_secs(30), body.frame())
+            .await
+            .unwrap();
+        let Some(frame) = frame else { return found };
+        read.push_str(std::str::from_utf8(frame.unwrap().data_ref().unwrap()).unwrap());
+        while let Some((event, rest)) = read.split_once("\n\n") {
+            let field = |name: &str| {
+                event
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned()
+            };
+            let told = (
+                field("event:"),
+                field("id:"),
+                serde_json::from_str(&field("data:")).unwrap_or_default(),
+            );
+            let last = told.0 == until;
+            found.push(told);
+            read = rest.to_owned();
+            if last {
+                return found;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_history_is_followed_and_taken_up_again() {
+    let wire = Wire::new().await;
+    wire.begun("CountEvents", "none").await;
+    wire.client().start("Wait").id("it").await.unwrap();
+    let follow = format!("GET {API}/instances/it/live");
+    let (all, ()) = tokio::join!(events(&wire, &follow, "ended"), async {
+        wire.client()
+            .wait_for_start("it", Duration::from_secs(30))
+            .await
+            .unwrap();
+        wire.client().raise_event("it", "Go", "now").await.unwrap();
+    });
+    let kinds: Vec<&str> = all
+        .iter()
+        .map(|(_, _, data)| data["event"].as_str().unwrap_or("-"))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "TurnStarted",
+            "ExecutionStarted",
+            "TurnStarted",
+            "ExternalEventRaised",
+            "ExecutionCompleted",
+            "-"
+        ]
+    );
+    assert_eq!(all[5].2["output"], "now");
+    let (third, fourth) = (&all[2].1, &all[3]);
+    let rest = events(&wire, &format!("{follow}\nlast-event-id: {third}"), "ended").await;
+    assert_eq!(rest.len(), 3);
+    assert_eq!(&rest[0], fourth);
+    let last = &all[5].1;
+    let nothing = events(&wire, &format!("{follow}?after={last}"), "ended").await;
+    assert_eq!(nothing.len(), 1, "only the end is told again");
+    wire.check(
+        &format!("{follow}\nlast-event-id: nonsense"),
+        expect![[r#"
+        400
+        {"error":{"code":"invalid","message":"\"nonsense\" is no id of an event of an instance"}}
+    "#]],
+    )
+    .await;
+    wire.check(
+        &format!("GET {API}/instances/nobody/live"),
+        expect![[r#"
+        404
+        {"error":{"code":"notFound","message":"there is no instance \"nobody\""}}
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn changes_are_followed_and_taken_up_again() {
+    let wire = Wire::new().await;
+    wire.ended("HelloSequence", "first", ()).await;
+    wire.ended("HelloSequence", "other", ()).await;
+    // From the beginning of time: what was missed comes first.
+    let missed = events_n(&wire, &format!("GET {API}/live?after=0-0"), 2).await;
+    let ids: Vec<&str> = missed
+        .iter()
+        .map(|(_, _, data)| data["instanceId"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["first", "other"]);
+    let after = events_n(&wire, &format!("GET {API}/live?after={}", missed[0].1), 1).await;
+    assert_eq!(after[0], missed[1]);
+    let third = format!("GET {API}/live?idPrefix=third");
+    let watching = events_n(&wire, &third, 1);
+    let (seen, ()) = tokio::join!(watching, async {
+        wire.ended("HelloSequence", "unwanted", ()).await;
+        wire.ended("HelloSequence", "third", ()).await;
+    });
+    assert_eq!(seen[0].2["instanceId"], "third");
+    wire.check(
+        &format!("GET {API}/live?after=nonsense"),
+        expect![[r#"
+        400
+        {"error":{"code":"invalid","message":"\"nonsense\" is no id of a change"}}
+    "#]],
+    )
+    .await;
+}
+
+/// So many events of a stream.
+async fn events_n(wire: &Wire, text: &str, n: usize) -> Vec<(String, String, Value)> {
+    let response = tower::ServiceExt::oneshot(wire.router.clone(), request(text))
+        .await
+        .unwrap();
+    let mut body = response.into_body();
+    let mut read = String::new();
+    while read.matches("\n\n").count() < n {
+        let frame = tokio::time::timeout(Duration::from_secs(30), body.frame())
+            .await
+            .unwrap()
+            .unwrap();
+        read.push_str(std::str::from_utf8(frame.unwrap().data_ref().unwrap()).unwrap());
+    }
+    let told = read.split_terminator("\n\n").take(n).map(|event| {
+        let field = |name: &str| {
+            event
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
+        (
+            field("event:"),
+            field("id:"),
+            serde_json::from_str(&field("data:")).unwrap_or_default(),
+        )
+    });
+    told.collect()
+}
+
+#[tokio::test]
+async fn every_operation_of_the_document_is_there_and_answers_as_it_says() {
+    let wire = Wire::new().await;
+    wire.begun("Wait", "x").await;
+    let document = wire.ask(&format!("GET {API}/openapi.json")).await.json();
+    let paths = document["paths"].as_object().unwrap();
+    let mut ids = std::collections::BTreeSet::new();
+    for (path, methods) in paths {
+        for (method, operation) in methods.as_object().unwrap() {
+            assert!(
+                ids.insert(operation["operationId"].as_str().unwrap().to_owned()),
+                "an id twice"
+            );
+            let path = path.replace("{id}", "x").replace("{name}", "nobody");
+            let request = request(&format!("{} {API}{path}?timeout=0", method.to_uppercase()));
+            let response = tower::ServiceExt::oneshot(wire.router.clone(), request)
+                .await
+                .unwrap();
+            let status = response.status().as_str().to_owned();
+            let described = operation["responses"].as_object().unwrap();
+            assert!(
+                described.contains_key(&status),
+                "{method} {path}: {status} is not described"
+            );
+            if response
+                .headers()
+                .get("content-type")
+                .is_none_or(|kind| kind != "text/event-stream")
+            {
+                let body = response.into_body().collect().await.unwrap().to_bytes();
+                assert!(
+                    !String::from_utf8_lossy(&body).contains("openapi.json describes it"),
+                    "{method} {path} is not there"
+                );
+            }
+        }
+    }
+    assert!(ids.len() >= 15, "{ids:?}");
+    // Everything that is referred to is there.
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#/").skip(1) {
+        let pointer = format!("/{}", reference.split('"').next().unwrap());
+        assert!(document.pointer(&pointer).is_some(), "{pointer}");
+    }
+    wire.check(&format!("PATCH {API}/instances"), expect![[r#"
+        404
+        allow: GET,HEAD,POST
+        {"error":{"code":"notFound","message":"there is no PATCH /api/v1/instances in this API; /api/v1/openapi.json describes it"}}
+    "#]])
+        .await;
+    wire.check(&format!("GET {API}/nothing/here"), expect![[r#"
+        404
+        {"error":{"code":"notFound","message":"there is no GET /api/v1/nothing/here in this API; /api/v1/openapi.json describes it"}}
+    "#]])
+        .await;
+    wire.check(&format!("GET {API}/counts?taskHub=elsewhere"), expect![[r#"
+        404
+        {"error":{"code":"notFound","message":"the task hub \"elsewhere\" is not served here; served: default"}}
+    "#]])
+        .await;
+}
