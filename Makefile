@@ -1,5 +1,5 @@
 # Thin: every target says what it does and how long each step took. The work is in .ci/.
-.PHONY: help setup build guests demo test test-all bench lint clean
+.PHONY: help setup build guests demo test test-all test-clients bench lint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,6 +21,9 @@ test: build guests ## every test that fits fifteen minutes
 
 test-all: build guests ## every test, the long ones too
 	@PERENNIAL_LONG=1 .ci/step "test, all" cargo test --release --locked --workspace
+
+test-clients: build guests ## the published clients of Durable Functions against a running host, where Python or Node is there
+	@.ci/step "test the clients" .ci/clients
 
 bench: guests ## measure turns, replay, and whole workloads
 	@.ci/step "bench" cargo bench --locked -p perennial-tests

@@ -71,7 +71,7 @@ async fn a_start_answers_with_where_to_ask() {
     wire.check(&format!("POST {BASE}/orchestrators/Nothing"), expect![[r#"
         400
         {"Message":"One or more of the arguments submitted is incorrect",
-         "ExceptionMessage":"there is no orchestration \"Nothing\"; deployed: Allocates, Append, AwaitsNothing, CallsUnknown, Chain, ChildSum, CountDown, CountEvents, FanOutN, HelloSequence, NativeChain, Observes, Panics, Recurses, Retries, RunsFailing, Sleep, Spins, Wait",
+         "ExceptionMessage":"there is no orchestration \"Nothing\"; deployed: Allocates, Append, AwaitsNothing, CallsUnknown, Chain, ChildSum, CountDown, CountEvents, FanOutN, HelloSequence, Mendable, NativeChain, Observes, Panics, Recurses, Retries, RunsBusy, RunsFailing, Sleep, Spins, Wait",
          "ExceptionType":"System.ArgumentException",
          "StackTrace":""}
     "#]])

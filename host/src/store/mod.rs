@@ -35,7 +35,6 @@ pub(crate) use commit::summary;
 pub(crate) use control::termination;
 pub(crate) use error::StoreError;
 pub(crate) use hubs::{FileId, bytes_of, delete, hubs_in};
-pub(crate) use hubs::{bytes_of, delete, hubs_in};
 pub(crate) use keys::KeyRow;
 pub use list::Order;
 pub(crate) use list::{Brief, InstanceFilter, ListPlace, ListQuery};
