@@ -301,6 +301,8 @@ async fn attempt(
         deadline: Some(started_at.after(timeout)),
         timeout: Some(Duration::from_millis(timeout.0)),
         trace_parent: ready.caller.trace_parent.clone(),
+        // The runtime knows them, which serves HTTP or not.
+        management_urls: None,
         scheduled_in: ready.scheduled_in,
         interrupt: interrupt.clone(),
     };

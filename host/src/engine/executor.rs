@@ -61,6 +61,8 @@ pub struct Attempt {
     pub timeout: Option<Duration>,
     /// W3C trace context of the execution.
     pub trace_parent: Option<String>,
+    /// The HTTP management URLs of the instance, as a JSON object, where the host serves HTTP.
+    pub management_urls: Option<Json>,
     /// The generation in which the task was scheduled.
     pub scheduled_in: u32,
     /// Set when nobody waits for the result any more.

@@ -14,7 +14,7 @@ use crate::client::{DEFAULT_TASK_HUB, Error, Result, hub_path};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::{Engine, EngineConfig, Parts};
-use crate::runtime::native::{Activities, ActivityContext, NativeActivity};
+use crate::runtime::native::{Activities, ActivityContext, Management, NativeActivity};
 use crate::runtime::{Host, listener};
 use crate::store::{Reader, StoreError};
 use crate::wasm::{Grants, Wasm, WasmConfig};
@@ -33,6 +33,7 @@ pub struct HostBuilder {
     what: String,
     clock: Arc<dyn Clock>,
     native: Activities,
+    management_url: Option<String>,
 }
 
 impl Default for HostBuilder {
@@ -49,6 +50,7 @@ impl Default for HostBuilder {
             what: "a host".to_owned(),
             clock: Arc::new(SystemClock),
             native: Activities::default(),
+            management_url: None,
         }
     }
 }
@@ -117,6 +119,13 @@ impl HostBuilder {
         self
     }
 
+    /// Where `/instances` of this host is on HTTP, such as `https://flows.example.com/runtime/webhooks/durabletask`: activities are told the
+    /// addresses of their instance below it.
+    pub fn management_url(mut self, base_url: impl Into<String>) -> Self {
+        self.management_url = Some(base_url.into());
+        self
+    }
+
     /// Registers a closure as an activity. Orchestrations of modules that do not define an activity of this name call the closure.
     ///
     /// It runs at least once for each task, on the runtime that the host is started in: it must not block its thread for long.
@@ -158,9 +167,13 @@ impl HostBuilder {
             );
             let wasm = Arc::new(wasm.map_err(|error| Error::module(error.to_string()))?);
             let native: BTreeSet<String> = self.native.names();
+            let management = self.management_url.map(|base_url| Management {
+                base_url,
+                hub: self.hub.clone(),
+            });
             let activities = self
                 .native
-                .with_wasm(Arc::clone(&wasm) as Arc<dyn ActivityExecutor>);
+                .with_wasm(Arc::clone(&wasm) as Arc<dyn ActivityExecutor>, management);
             let config = EngineConfig {
                 workers: self.workers,
                 resident_max: self.resident_max,

@@ -8,6 +8,7 @@ use perennial_core::{Failure, Json, Timestamp, kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::client::HttpManagementPayload;
 use crate::engine::executor::{ActivityExecutor, Attempt, AttemptFuture};
 
 /// What an activity knows about the attempt that it is.
@@ -45,6 +46,13 @@ impl ActivityContext {
     /// When the attempt is given up.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.attempt.deadline
+    }
+
+    /// The HTTP addresses at which the calling instance is managed, where the host serves HTTP: see
+    /// [`HostBuilder::management_url`](crate::HostBuilder::management_url).
+    pub fn management_urls(&self) -> Option<HttpManagementPayload> {
+        let urls = self.attempt.management_urls.as_ref()?;
+        serde_json::from_str(urls.as_str()).ok()
     }
 
     /// Whether nobody waits for the result any more.
@@ -110,19 +118,43 @@ impl Activities {
     }
 
     /// Together with those of modules.
-    pub(crate) fn with_wasm(self, wasm: Arc<dyn ActivityExecutor>) -> NativeOrWasm {
-        NativeOrWasm { native: self, wasm }
+    pub(crate) fn with_wasm(
+        self,
+        wasm: Arc<dyn ActivityExecutor>,
+        management: Option<Management>,
+    ) -> NativeOrWasm {
+        NativeOrWasm {
+            native: self,
+            wasm,
+            management,
+        }
     }
 }
 
-/// Runs closures here, and everything else as wasm.
+/// Where instances of a hub are managed over HTTP.
+pub(crate) struct Management {
+    pub(crate) base_url: String,
+    pub(crate) hub: String,
+}
+
+impl Management {
+    fn urls(&self, id: &str) -> Option<Json> {
+        let payload = HttpManagementPayload::new(&self.base_url, &self.hub, id).ok()?;
+        serde_json::to_string(&payload).ok().map(Json::from_text)
+    }
+}
+
+/// Runs closures here, and everything else as wasm; tells both where their instance is managed.
 pub(crate) struct NativeOrWasm {
     native: Activities,
     wasm: Arc<dyn ActivityExecutor>,
+    management: Option<Management>,
 }
 
 impl ActivityExecutor for NativeOrWasm {
-    fn run(&self, attempt: Attempt) -> AttemptFuture {
+    fn run(&self, mut attempt: Attempt) -> AttemptFuture {
+        let management = self.management.as_ref();
+        attempt.management_urls = management.and_then(|urls| urls.urls(&attempt.instance_id));
         if attempt.module.is_some() {
             return self.wasm.run(attempt);
         }

@@ -92,7 +92,7 @@ async fn a_list_has_pages_and_filters() {
         expect![[r#"
             400
             {"Message":"One or more of the arguments submitted is incorrect",
-             "ExceptionMessage":"this continuation token does not belong to this list",
+             "ExceptionMessage":"this continuation token does not belong to this list: use it with the filters and the order that it came from",
              "ExceptionType":"System.ArgumentException",
              "StackTrace":""}
         "#]],

@@ -1,9 +1,11 @@
 //! Health, metrics, and a real socket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use expect_test::expect;
-use perennial::http::{Api, serve};
+use perennial::http::{Api, Tls, serve};
+use perennial::{ActivityContext, Failure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -192,4 +194,85 @@ async fn what_is_no_http_is_refused_at_the_socket() {
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     stop.send(()).unwrap();
     task.await.unwrap();
+}
+
+#[tokio::test]
+async fn certificates_from_files_are_served() {
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+    let file = |name: &str| perennial_tests::root().join("tests/tests/http").join(name);
+    let (cert, key) = (file("tls-cert.pem"), file("tls-key.pem"));
+    let wire = Wire::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let api = Api::new(wire.client()).this_machine_only();
+    let tls = Some(Tls::from_files(&cert, &key).unwrap());
+    let task = tokio::spawn(serve(listener, api, tls, async { drop(stopped.await) }));
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(&cert).unwrap())
+        .unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    let start = format!(
+        "POST {BASE}/orchestrators/Wait/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(start.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(
+        answer.contains("location: https://localhost/runtime"),
+        "{answer}"
+    );
+    stop.send(()).unwrap();
+    task.await.unwrap();
+    for (cert, key) in [(&key, &key), (&cert, &cert), (&file("none.pem"), &key)] {
+        let error = Tls::from_files(cert, key).unwrap_err();
+        assert!(
+            error.is_invalid() && error.to_string().contains(".pem"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn activities_are_told_where_their_instance_is_managed() {
+    let dir = perennial_tests::DataDir::new();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let native = move |ctx: ActivityContext, n: u32| {
+        tell.send(ctx.management_urls()).unwrap();
+        async move { Ok::<_, Failure>(n) }
+    };
+    let host = dir
+        .host()
+        .management_url("https://flows.example.com/x?code=k")
+        .activity("Native", native);
+    let host = host.start().await.unwrap();
+    host.client()
+        .deploy(perennial_tests::module("workloads"))
+        .await
+        .unwrap();
+    host.client()
+        .start("NativeChain")
+        .id("a b")
+        .input(&1)
+        .await
+        .unwrap();
+    let urls = told.recv().await.unwrap().unwrap();
+    assert_eq!(urls.id, "a b");
+    assert_eq!(
+        urls.send_event_post_uri,
+        "https://flows.example.com/x/instances/a%20b/raiseEvent/{eventName}?taskHub=default&code=k"
+    );
+    host.shut_down().await;
 }

@@ -98,6 +98,22 @@ fn api(args: &Http, client: Client) -> anyhow::Result<Api> {
 }
 
 impl Opened {
+    /// What the URLs of instances begin with.
+    fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        if self.address.ip().is_unspecified() {
+            return format!("{scheme}://localhost:{}", self.address.port());
+        }
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Where activities are told that their instance is managed.
+    pub(super) fn management_url(&self, args: &Http) -> String {
+        let base = args.base_url.clone().unwrap_or_else(|| self.url());
+        let base = base.trim_end_matches('/');
+        format!("{base}/runtime/webhooks/durabletask?connection=Storage")
+    }
+
     /// Begins to answer.
     pub(super) fn serve(self, args: &Http, client: Client) -> anyhow::Result<Served> {
         let api = api(args, client)?;
@@ -106,8 +122,7 @@ impl Opened {
         } else {
             api.this_machine_only()
         };
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let url = format!("{scheme}://{}", self.address);
+        let url = self.url();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(self.listener, api, self.tls, async {
             // Told to stop, or nobody is left who could tell.

@@ -43,6 +43,9 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
         builder = builder.resident_max(count);
     }
     let opened = listen::open(&args.http, session).await?;
+    if let Some(opened) = &opened {
+        builder = builder.management_url(opened.management_url(&args.http));
+    }
     let host = start(&builder).await?;
     let served = opened.map(|opened| opened.serve(&args.http, host.client()));
     let served = served.transpose()?;

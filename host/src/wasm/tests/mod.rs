@@ -209,6 +209,7 @@ fn attempt(module: Digest) -> Attempt {
         deadline: None,
         timeout: None,
         trace_parent: None,
+        management_urls: None,
         scheduled_in: 0,
         interrupt: Interrupt::default(),
     }

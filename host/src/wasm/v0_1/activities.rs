@@ -77,7 +77,7 @@ impl Activities {
             attempt: attempt.attempt,
             deadline: attempt.deadline.map(|deadline| deadline.0),
             trace_parent: attempt.trace_parent.as_deref(),
-            management_urls: None,
+            management_urls: attempt.management_urls.as_ref().map(Json::as_str),
         };
         let outcome = self
             .0
