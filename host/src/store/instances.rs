@@ -64,7 +64,7 @@ pub(crate) fn will_change(db: &Connection, key: InstanceKey) -> Result<bool, Sto
     let mut query = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM inbox WHERE instance = ?1 AND substr(message, 1, 1) IN (?2, ?3))",
     )?;
-    let kinds = params![key.0, suspend[..1], resume[..1]];
+    let kinds = params![key.0, &suspend[..1], &resume[..1]];
     Ok(query.query_row(kinds, |row| row.get(0))?)
 }
 

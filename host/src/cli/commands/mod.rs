@@ -11,7 +11,6 @@ mod keys;
 mod list;
 mod listen;
 pub(super) mod modules;
-mod modules;
 mod run;
 pub(super) mod serve;
 pub(super) mod start;

@@ -119,6 +119,26 @@ fn a_suspended_instance_takes_nothing_and_loses_nothing() {
 }
 
 #[test]
+fn the_last_of_several_commands_at_once_is_the_one_that_counts() {
+    let world = world();
+    let host = world.open();
+    host.start("Listen", "a");
+    for _ in 0..20 {
+        host.suspend("a");
+        host.resume("a");
+    }
+    host.idle();
+    assert_eq!(host.row("a").unwrap().status, Status::Running);
+    for _ in 0..20 {
+        host.resume("a");
+        host.suspend("a");
+    }
+    host.idle();
+    assert_eq!(host.row("a").unwrap().status, Status::Suspended);
+    host.check_histories();
+}
+
+#[test]
 fn a_suspended_instance_with_a_full_inbox_costs_nothing() {
     let world = World::with("Listen", listens(2_500));
     let host = world.open();
