@@ -1,5 +1,8 @@
 //! The rules of the house that the compiler does not know: which room may use what, and how large a room may get.
 
+#[path = "tidy/promises.rs"]
+mod promises;
+
 use std::path::{Path, PathBuf};
 
 use perennial_tests::root;
