@@ -1,6 +1,6 @@
 //! `perennial status`.
 
-use perennial::{Client, InstanceStatus, Timestamp};
+use perennial::{Client, InstanceStatus, Timestamp, Wait};
 
 use crate::cli::args::Status;
 use crate::cli::error::{Exit, Said};
@@ -134,7 +134,7 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
         fields.extend(quarantine(why));
     }
     if !status.waits_for.is_empty() {
-        fields.push(("waits for", waits(status)));
+        fields.push(("waits for", waits(status, output)));
     }
     fields
 }
@@ -181,12 +181,27 @@ fn later(from: Timestamp, to: Timestamp) -> String {
     }
 }
 
-fn waits(status: &InstanceStatus) -> String {
+/// For the eyes on a terminal, how soon a wait is over that knows it.
+fn soon(wait: &Wait, output: &Output) -> String {
+    let at = match wait {
+        Wait::Timer { due, .. } => Some(*due),
+        Wait::Activity {
+            next_attempt_at, ..
+        } => *next_attempt_at,
+        _ => None,
+    };
+    match at {
+        Some(at) if output.is_terminal() => format!(", {}", output.when(at)),
+        _ => String::new(),
+    }
+}
+
+fn waits(status: &InstanceStatus, output: &Output) -> String {
     let mut lines: Vec<String> = status
         .waits_for
         .iter()
         .take(WAITS_SHOWN)
-        .map(|wait| plain(&wait.to_string()))
+        .map(|wait| plain(&wait.to_string()) + &soon(wait, output))
         .collect();
     let more = and_more(status, lines.len());
     if !more.is_empty() {
