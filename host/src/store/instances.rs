@@ -60,11 +60,11 @@ pub(crate) fn will_change(db: &Connection, key: InstanceKey) -> Result<bool, Sto
         recursive: false,
         module: None,
     })?;
-    // What a message is stands in its first byte; the rest need not be read.
+    // What a message is stands behind the byte of the format; the rest need not be read.
     let mut query = db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM inbox WHERE instance = ?1 AND substr(message, 1, 1) IN (?2, ?3))",
+        "SELECT EXISTS (SELECT 1 FROM inbox WHERE instance = ?1 AND substr(message, 1, 2) IN (?2, ?3))",
     )?;
-    let kinds = params![key.0, &suspend[..1], &resume[..1]];
+    let kinds = params![key.0, &suspend[..2], &resume[..2]];
     Ok(query.query_row(kinds, |row| row.get(0))?)
 }
 

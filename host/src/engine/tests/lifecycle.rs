@@ -129,6 +129,7 @@ fn the_last_of_several_commands_at_once_is_the_one_that_counts() {
     }
     host.idle();
     assert_eq!(host.row("a").unwrap().status, Status::Running);
+    host.suspend("a");
     for _ in 0..20 {
         host.resume("a");
         host.suspend("a");
