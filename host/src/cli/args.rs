@@ -421,8 +421,6 @@ pub(crate) struct RaiseEvent {
 
 #[derive(Debug, Args)]
 pub(crate) struct Terminate {
-    #[command(flatten)]
-    pub(crate) change: Change,
     /// Do not ask, where many are to end
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -432,12 +430,12 @@ pub(crate) struct Terminate {
     /// Give up waiting after this long
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = value::limit, requires = "wait")]
     pub(crate) timeout: Limit,
+    #[command(flatten)]
+    pub(crate) change: Change,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Resume {
-    #[command(flatten)]
-    pub(crate) change: Change,
     /// Go on with this module, if it repeats the history: for an instance that is quarantined
     #[arg(
         long,
@@ -446,18 +444,20 @@ pub(crate) struct Resume {
         conflicts_with = "recursive"
     )]
     pub(crate) module: Option<String>,
+    #[command(flatten)]
+    pub(crate) change: Change,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Change {
-    #[command(flatten)]
-    pub(crate) selection: Selection,
     /// The instances below it too: its children, and theirs
     #[arg(long)]
     pub(crate) recursive: bool,
     /// Why, for those who look at it later
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 }
 
 impl Limit {

@@ -18,11 +18,11 @@ pub(crate) struct Rewind {
 
 #[derive(Debug, Args)]
 pub(crate) struct Restart {
-    #[command(flatten)]
-    pub(crate) selection: Selection,
     /// As another instance, with a new id or with this one; the first stays as it is
     #[arg(long, value_name = "ID", num_args = 0..=1, requires = "id")]
     pub(crate) new_id: Option<Option<String>>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 }
 
 pub(super) const REWIND: &str = "\

@@ -83,14 +83,14 @@ pub(crate) struct Selection {
 
 #[derive(Debug, Args)]
 pub(crate) struct Purge {
-    #[command(flatten)]
-    pub(crate) selection: Selection,
     /// With the descendants that have ended too
     #[arg(long)]
     pub(crate) recursive: bool,
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 }
 
 #[derive(Debug, Args)]
