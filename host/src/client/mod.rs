@@ -59,7 +59,7 @@ pub use modules::{Deploy, Deployment, Module, ModuleInfo};
 pub use purge::Purge;
 pub use retention::Retention;
 pub use start::Start;
-pub use status::{InstanceStatus, StatusQuery, Wait};
+pub use status::{InstanceStatus, RewindRecord, StatusQuery, Wait};
 pub use wait::Waited;
 
 /// The name of the task hub that is used where none is named.

@@ -62,6 +62,8 @@ pub struct InstanceStatus {
     pub tags: Tags,
     /// Why the host cannot go on with it, where it cannot.
     pub quarantine: Option<Quarantine>,
+    /// The rewinds of this execution, in order. Empty in lists.
+    pub rewinds: Vec<RewindRecord>,
     /// Why it does not go on right now: what it waits for, up to a hundred tasks and a hundred children. Empty in lists.
     pub waits_for: Vec<Wait>,
     /// Tasks and children that it waits for too, beyond those that are named.
@@ -72,6 +74,16 @@ pub struct InstanceStatus {
     pub history_bytes: u64,
     /// Its history, where that was asked for.
     pub history: Option<Vec<HistoryEvent>>,
+}
+
+/// A rewind that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RewindRecord {
+    /// When.
+    pub at: Timestamp,
+    /// Why, where that was said.
+    pub reason: Option<String>,
 }
 
 /// Something that an instance waits for.
@@ -159,6 +171,7 @@ impl From<InstanceRow> for InstanceStatus {
             parent_instance_id: row.parent.map(|parent| parent.instance_id),
             tags: row.tags,
             quarantine: row.quarantine,
+            rewinds: Vec::new(),
             waits_for: Vec::new(),
             waits_for_more: 0,
             history_events: row.next_event,
@@ -248,7 +261,11 @@ pub(crate) fn read_status(
     } else {
         None
     };
+    let rewinds = reader.rewinds(&row)?.into_iter();
     Ok(Some(InstanceStatus {
+        rewinds: rewinds
+            .map(|(at, reason)| RewindRecord { at, reason })
+            .collect(),
         waits_for,
         waits_for_more,
         input,
@@ -482,6 +499,20 @@ impl<'a> From<&'a Quarantine> for QuarantineJson<'a> {
     }
 }
 
+impl Serialize for RewindRecord {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("time", &rfc3339(self.at))?;
+        if let Some(reason) = &self.reason {
+            map.serialize_entry("reason", reason)?;
+        }
+        map.end()
+    }
+}
+
 impl Serialize for InstanceStatus {
     fn serialize<S: serde::Serializer>(
         &self,
@@ -533,6 +564,9 @@ impl Serialize for InstanceStatus {
         }
         if let Some(why) = &self.quarantine {
             map.serialize_entry("quarantine", &QuarantineJson::from(why))?;
+        }
+        if !self.rewinds.is_empty() {
+            map.serialize_entry("rewinds", &self.rewinds)?;
         }
         if !self.waits_for.is_empty() {
             map.serialize_entry("waitsFor", &self.waits_for)?;

@@ -191,8 +191,15 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
                 engine.timers.remove_instance(key);
                 engine.activities.cancel_retries(key);
             }
-            Event::ExecutionSuspended { .. } => engine.suspend(key),
-            Event::ExecutionResumed { .. } => {
+            Event::ExecutionTerminated { reason } => {
+                tracing::info!(instance = commit.id, reason, "terminated");
+            }
+            Event::ExecutionSuspended { reason } => {
+                tracing::info!(instance = commit.id, reason, "suspended");
+                engine.suspend(key);
+            }
+            Event::ExecutionResumed { reason } => {
+                tracing::info!(instance = commit.id, reason, "resumed");
                 engine.resumed(key);
                 engine.rearm(slot);
             }
@@ -215,7 +222,7 @@ pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
         .is_some_and(|resident| resident.state.suspended);
     drop(body);
     // Counted while nobody else can run it, and evicted when it rests: it may be the coldest itself.
-    let cold = match resident_bytes {
+    let mut cold = match resident_bytes {
         Some(bytes) => engine.slots.warm(slot.key, bytes),
         None => {
             engine.slots.cool(slot.key);
@@ -238,6 +245,10 @@ pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
         };
         again
     };
+    if held && !again && !engine.slots.is_hot(slot.key) {
+        // It was to make room while it did not rest yet, and could not.
+        cold.push(slot.key);
+    }
     for key in cold {
         if engine.slots.evict(key) {
             engine.counts.evictions.add(1);

@@ -58,6 +58,8 @@ pub(crate) fn rewind(
                 }
             }
             Ok(Verdict::Rewound(done)) => {
+                let (instance, reason) = (&request.id, &request.reason);
+                tracing::info!(instance, reason, events = done.cut_events, "rewound");
                 return Ok(Verdict::Rewound(Rewound {
                     rewound: all,
                     ..done

@@ -226,6 +226,11 @@ impl Slots {
         evicted
     }
 
+    /// Whether an instance counts among those that have a guest in memory.
+    pub(crate) fn is_hot(&self, key: InstanceKey) -> bool {
+        self.hot().ages.contains_key(&key)
+    }
+
     /// How many guests are in memory.
     pub(crate) fn resident(&self) -> usize {
         self.hot().ages.len()

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::store::codec::{decode, int, uint};
 use crate::store::types::{InboxPage, InstanceKey, InstanceRow, TaskRow};
-use crate::store::{StoreError, commands, instances, keys, modules, open, tasks};
+use crate::store::{StoreError, commands, instances, keys, modules, open, rewind, tasks};
 
 /// Connections at once. A read takes microseconds: whoever is too many waits less than it takes to open one more.
 const CONNECTIONS_MAX: usize = 8;
@@ -199,6 +199,17 @@ impl Reader {
             let more = envelopes.len() >= limit as usize;
             Ok(InboxPage { envelopes, more })
         })
+    }
+
+    /// See [`rewind::rewinds`].
+    pub(crate) fn rewinds(
+        &self,
+        row: &InstanceRow,
+    ) -> Result<Vec<(Timestamp, Option<String>)>, StoreError> {
+        if row.generation == 0 {
+            return Ok(Vec::new());
+        }
+        self.with(|db| rewind::rewinds(db, row.key, row.execution))
     }
 
     /// Live instances that have messages in their inbox, beside a start that is scheduled for after `now`.

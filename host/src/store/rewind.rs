@@ -381,6 +381,21 @@ fn drop_children(
     Ok(())
 }
 
+/// When an execution was rewound, and why, in order.
+pub(crate) fn rewinds(
+    db: &Connection,
+    key: InstanceKey,
+    execution: u32,
+) -> Result<Vec<(Timestamp, Option<String>)>, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT at, reason FROM rewind WHERE instance = ?1 AND execution = ?2 ORDER BY generation",
+    )?;
+    let rows = query.query_map(params![key.0, execution], |row| {
+        Ok((Timestamp(uint(row.get(0)?)), row.get(1)?))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// Whether an instance is what a rewound parent left behind, so that its id is free for the same parent.
 pub(crate) fn is_left_behind(db: &Connection, id: &str, parent: &str) -> Result<bool, StoreError> {
     let mut query = db.prepare_cached(

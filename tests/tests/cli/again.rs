@@ -42,6 +42,8 @@ fn a_failed_instance_is_rewound_and_what_it_does_again_is_told() {
         "on"
     "#]],
     );
+    let status = cli.see(&["status", "m"]);
+    assert!(status.contains("UTC: it is there now\n"), "{status}");
     cli.check(
         &["rewind", "m"],
         expect![[r#"

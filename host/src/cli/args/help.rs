@@ -109,7 +109,7 @@ Examples:
 
 JSON: {instanceId, name, runtimeStatus, createdTime, startedTime, lastUpdatedTime, executionId, version, \
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
-parentInstanceId, tags, quarantine: {reason, turn, event, recorded, asked, module, host, time}, waitsFor: [{kind, \
+parentInstanceId, tags, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, host, time}, waitsFor: [{kind, \
 ...}], historyEvents, historyBytes, history}; with --tree, {instance, children: [the same], more}";
 
 pub(super) const HISTORY: &str = "\

@@ -86,6 +86,11 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
     if let Some(module) = status.module {
         fields.push(("module", module.short()));
     }
+    for rewind in &status.rewinds {
+        let reason = rewind.reason.as_ref();
+        let reason = reason.map_or_else(String::new, |reason| plain(&format!(": {reason}")));
+        fields.push(("rewound", moment(rewind.at, output) + &reason));
+    }
     if let Some(parent) = &status.parent_instance_id {
         fields.push(("parent", parent.clone()));
     }

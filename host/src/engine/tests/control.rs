@@ -132,8 +132,14 @@ fn a_family_is_suspended_and_resumed_together() {
     host.until("grandchild", |row| row.status == Status::Running);
     assert_eq!(command(&host, "p", suspend_all), Verdict::Done);
     all_are(&host, Status::Suspended);
+    let said = |id: &str| host.row(id).unwrap().output;
+    assert_eq!(
+        (said("p"), said("nest")),
+        (Some(json("\"all\"")), Some(json("\"all\"")))
+    );
     assert_eq!(command(&host, "p", resume_all), Verdict::Done);
     all_are(&host, Status::Running);
+    assert_eq!((said("p"), said("nest")), (None, None));
     // Those on the way that are so already pass it on.
     host.suspend("nest");
     assert_eq!(command(&host, "p", suspend_all), Verdict::Done);

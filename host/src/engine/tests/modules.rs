@@ -31,7 +31,7 @@ pub(crate) fn other(digest: Digest, orchestration: &str) -> NewModule {
     }
 }
 
-fn deploy(host: &Host<'_>, module: NewModule) {
+pub(crate) fn deploy(host: &Host<'_>, module: NewModule) {
     let verdict = host.submit(Request::Deploy(Box::new(module))).unwrap();
     assert!(matches!(verdict, Verdict::Deployed(_)), "{verdict:?}");
 }

@@ -493,6 +493,53 @@ fn a_module_that_cannot_go_on_with_it_is_refused() {
 }
 
 #[test]
+fn a_rewound_instance_goes_on_with_another_module_if_that_repeats_its_history() {
+    use super::modules::{deploy, other};
+    use perennial_core::Digest;
+
+    let world = World::with("Order", in_turn(&["Echo", "Pay"]))
+        .and("Order#8", in_turn(&["Echo", "Echo", "Echo"]))
+        .and("Order#9", in_turn(&["Pay", "Pay"]));
+    let _never_mended = breakable(&world, "Pay");
+    let host = world.open();
+    for id in ["a", "b"] {
+        host.start("Order", id);
+        assert_eq!(host.end(id), "Down");
+    }
+    deploy(&host, other(Digest([9; 32]), "Order"));
+    deploy(&host, other(Digest([8; 32]), "Order"));
+    let rewind_with = |id: &str, module: &str| {
+        let request = RewindRequest {
+            id: id.to_owned(),
+            reason: None,
+            module: Some(module.to_owned()),
+        };
+        let verdict = host.submit(Request::Rewind(request)).unwrap();
+        assert!(matches!(verdict, Verdict::Rewound(_)), "{verdict:?}");
+    };
+    // The call that failed is of before the cut, so the other module must ask for it too.
+    rewind_with("a", "module-8");
+    let why = host
+        .until("a", |row| row.quarantine.is_some())
+        .quarantine
+        .unwrap();
+    assert_eq!((why.turn, why.module), (Some(1), Some(Digest([8; 32]))));
+    rewind_with("b", "module-9");
+    let why = host
+        .until("b", |row| row.quarantine.is_some())
+        .quarantine
+        .unwrap();
+    assert_eq!(why.turn, Some(0));
+    drop(host);
+    let world = world.and("Order#8", in_turn(&["Echo", "Pay", "Echo"]));
+    world.activities.add("Pay", |attempt| Ok(attempt.input));
+    let host = world.open();
+    host.resume("a");
+    assert_eq!(host.end("a"), "2");
+    assert_eq!(host.row("a").unwrap().module, Some(Digest([8; 32])));
+}
+
+#[test]
 fn a_restart_is_the_next_execution_and_nobodys_child() {
     let world = World::with("Parent", calls("Echoes", Some("kid"))).and("Echoes", || {
         Box::new(|seen, _| match seen.events.len() {
