@@ -33,13 +33,8 @@ pub use client::{
     AccessKey, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment,
     DroppedTask, Error, Family, Filter, HistoryEvent, HistoryQuery, HttpManagementPayload, HubInfo,
     HubStats, Hubs, InstanceCommand, InstanceStatus, List, Module, ModuleInfo, NewAccessKey, Page,
-    Purge, RearmedActivity, Restart, Result, Retention, Rewind, Rewound, Role, Start, StatusQuery,
-    Wait, Waited, parse_json,
-    Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedTask,
-    Error, Family, Filter, HistoryEvent, HistoryQuery, HttpManagementPayload, HubInfo, HubStats,
-    Hubs, InstanceCommand, InstanceStatus, List, Module, ModuleInfo, Page, Purge, RearmedActivity,
-    Restart, Result, Retention, Rewind, RewindRecord, Rewound, Start, StatusQuery, Wait, Waited,
-    parse_json,
+    Purge, RearmedActivity, Restart, Result, Retention, Rewind, RewindRecord, Rewound, Role, Start,
+    StatusQuery, Wait, Waited, parse_json,
 };
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
 pub use engine::executor;
