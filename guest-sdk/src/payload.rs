@@ -29,9 +29,18 @@ impl Payload<'_> {
             .map_err(|error| self.failure(format!("{self} cannot be written as JSON: {error}")))
     }
 
-    /// Reads a value. An absent payload reads as `null`, so that `()` and `Option` accept it.
+    /// Reads a value. An absent payload reads as `null`, so that `()` and `Option` accept it; so does an empty text as input where no text is
+    /// expected, which is what clients of other languages send that have no input.
     pub(crate) fn decode<T: DeserializeOwned>(self, json: Option<&str>) -> Result<T, Failure> {
-        serde_json::from_str(json.unwrap_or("null")).map_err(|error| {
+        const EMPTY: &str = r#""""#;
+        let read = serde_json::from_str(json.unwrap_or("null"));
+        let read = match (&read, self) {
+            (Err(_), Self::Input { .. }) if json == Some(EMPTY) => {
+                serde_json::from_str("null").or(read)
+            }
+            _ => read,
+        };
+        read.map_err(|error| {
             let expected = std::any::type_name::<T>();
             self.failure(format!(
                 "{self} is not what was expected, `{expected}`: {error}"
@@ -56,5 +65,26 @@ impl fmt::Display for Payload<'_> {
             Self::EventData { name } => write!(f, "the data of event {name:?}"),
             Self::CustomStatus => f.write_str("the custom status"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INPUT: Payload<'_> = Payload::Input {
+        of: "orchestration",
+        name: "A",
+    };
+
+    #[test]
+    fn no_input_comes_in_several_forms() {
+        for json in [None, Some("null"), Some(r#""""#)] {
+            assert_eq!(INPUT.decode::<()>(json).ok(), Some(()));
+            assert_eq!(INPUT.decode::<Option<u32>>(json).ok(), Some(None));
+            assert!(INPUT.decode::<u32>(json).is_err());
+        }
+        let text = INPUT.decode::<String>(Some(r#""""#)).ok();
+        assert_eq!(text.as_deref(), Some(""));
     }
 }

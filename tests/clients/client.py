@@ -38,12 +38,13 @@ async def refused(operation, words: str) -> None:
 
 async def starts(client) -> None:
     assert await client.start_new("HelloSequence", "py-hello") == "py-hello"
-    made_up = await client.start_new("CountDown", client_input=3)
+    made_up = await client.start_new("Sleep", client_input={"a": 1})
     assert len(made_up) == 32, made_up
+    # The client encodes the input twice, and gets back what it sent.
+    assert (await client.get_status(made_up, show_input=True)).input_ == '{"a": 1}'
     hello = await until(client, "py-hello", Status.Completed)
     assert hello.output == ["Hello Tokyo!", "Hello Seattle!", "Hello London!"], hello.output
     assert hello.name == "HelloSequence" and hello.created_time <= hello.last_updated_time
-    assert (await until(client, made_up, Status.Completed)).output == "lift-off"
     await client.start_new("Wait", "py-taken")
     await refused(client.start_new("Wait", "py-taken"), "already exists")
     await refused(client.start_new("NoSuchThing"), "NoSuchThing")

@@ -77,7 +77,9 @@ pub(super) async fn status(call: &Call<'_>, id: &str) -> Result<Response, Refuse
     if shown.inputs {
         query = query.show_input();
     }
-    if show_history {
+    if show_history && shown.outputs {
+        query = query.show_history_output();
+    } else if show_history {
         query = query.show_history();
     }
     let status = query.await.map_err(|error| reply::error(&error))?;

@@ -278,7 +278,7 @@ async fn show(ask: Ask, Segments(id): Segments<String>) -> Answer {
         query = query.show_input();
     }
     if ask.query.flag("history", false)? {
-        query = query.show_history();
+        query = query.show_history_output();
     }
     let status = query.await?.ok_or_else(|| Failed::no_instance(&id))?;
     Ok(wire::json(StatusCode::OK, &status))
