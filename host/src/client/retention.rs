@@ -12,7 +12,8 @@ use crate::store::{Ages, Reader};
 
 /// How long the hub keeps instances after they have ended, by how they ended; `None` keeps them until they are purged.
 ///
-/// The hub's host deletes them some time after that: at the latest when a hundredth of it, or a minute, has passed.
+/// The hub's host deletes them some time after that: at the latest when a hundredth of it, or a minute, has passed. With no time at all an
+/// instance may be gone before whoever waits for it has read how it ended.
 ///
 /// As JSON: `completed`, `failed`, `terminated`, in milliseconds or `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

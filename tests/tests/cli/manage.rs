@@ -172,6 +172,7 @@ fn many_are_suspended_resumed_terminated_and_restarted() {
         ! 1 instance restarted
     "#]],
     );
+    cli.ok(&["wait", "a1", "--for", "start"]);
     cli.types(
         "list --name Wait --counts --json",
         expect![[r#"

@@ -37,11 +37,12 @@ async fn read(client: &Client, args: &Status, session: &Session) -> anyhow::Resu
         query = query.show_input();
     }
     if args.history {
-        query = query.show_history_output();
+        // The history is shown as `perennial history` shows it, with its inputs.
+        query = query.show_input().show_history_output();
     }
-    query
-        .await?
-        .ok_or_else(|| missing(&args.id, session).into())
+    let mut status = query.await?.ok_or_else(|| missing(&args.id, session))?;
+    status.input = status.input.filter(|_| args.input);
+    Ok(status)
 }
 
 /// The error of a command that found no instance.
