@@ -63,6 +63,7 @@ mod execution;
 #[doc(hidden)]
 pub mod export;
 mod failure;
+mod http;
 mod machine;
 mod mailbox;
 mod payload;
@@ -86,6 +87,7 @@ pub use crate::definition::{
 };
 pub use crate::event::{EventStream, EventWait, EventWithin};
 pub use crate::failure::{Cause, Failure};
+pub use crate::http::{HttpCall, HttpRequest, HttpResponse};
 pub use crate::retry::RetryPolicy;
 pub use crate::saga::{Compensation, Saga};
 pub use crate::task::{ActivityCall, ChildCall, Task};
@@ -101,8 +103,9 @@ pub use uuid::Uuid;
 /// What most guests use.
 pub mod prelude {
     pub use crate::{
-        ActivityContext, ActivityName, Context, Duration, Failure, OrchestrationName, RetryPolicy,
-        Saga, Task, Timer, Timestamp, debug, error, info, race, race_all, trace, warn,
+        ActivityContext, ActivityName, Context, Duration, Failure, HttpRequest, HttpResponse,
+        OrchestrationName, RetryPolicy, Saga, Task, Timer, Timestamp, debug, error, info, race,
+        race_all, trace, warn,
     };
     pub use futures::future::{Either, join_all, try_join_all};
     pub use futures::stream::{FuturesUnordered, StreamExt};

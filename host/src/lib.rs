@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod builtin;
 mod client;
 mod engine;
 mod histogram;
@@ -44,6 +45,9 @@ pub use perennial_core::{
     AttemptRun, Cause, Digest, Event, Failure, Json, Limits, Millis, Quarantine, RetryPolicy,
     Reuse, Status, TaskId, Timestamp, kind,
 };
-pub use runtime::{ActivityContext, Host, HostBuilder};
-pub use store::{Definition, DefinitionKind, Order, Repointed};
+pub use runtime::{
+    ActivityContext, AlsoInUse, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName,
+    Collect, Host, HostBuilder, NameChange,
+};
+pub use store::{CollectedModule, Definition, DefinitionKind, Order, Repointed};
 pub use wasm::{DirGrant, Grants};

@@ -108,6 +108,7 @@ fn each_library_stays_in_its_room() {
     }
     only_in("host", "clap", &["host/src/cli", "host/src/main.rs"]);
     only_in("host", "anyhow", &["host/src/cli", "host/src/main.rs"]);
+    only_in("host", "reqwest", &["host/src/builtin"]);
     only_in("host", "indicatif", &["host/src/cli"]);
     only_in("host", "comfy_table", &["host/src/cli"]);
 }
@@ -141,6 +142,16 @@ fn rooms_know_only_what_is_below_them() {
         ],
     );
     not_in("host/src/client", &["crate::runtime", "crate::cli"]);
+    not_in(
+        "host/src/builtin",
+        &[
+            "crate::store",
+            "crate::wasm",
+            "crate::client",
+            "crate::runtime",
+            "crate::cli",
+        ],
+    );
     not_in("host/src/cli", &["crate::store", "crate::engine"]);
     not_in(
         "host/src/http",

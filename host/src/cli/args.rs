@@ -13,6 +13,7 @@ pub(crate) mod again;
 mod durable;
 mod help;
 mod manage;
+mod modules;
 mod project;
 
 pub(crate) use durable::{
@@ -21,6 +22,8 @@ pub(crate) use durable::{
 };
 pub(crate) use manage::{DeleteTaskHub, FilterArgs, Hubs, HubsCommand, HubsSet, Purge, Selection};
 pub(crate) use project::{Build, Completions, Dev, Inspect, Man, New};
+
+pub(crate) use modules::{GrantsArgs, Modules, ModulesVerb, RemoveModule};
 
 /// Durable workflows in WebAssembly: deploy modules, run a task hub, manage instances
 #[derive(Debug, Parser)]
@@ -68,9 +71,12 @@ pub(crate) enum Command {
     /// Deploy modules: the names that they define mean them for new instances
     #[command(after_help = help::DEPLOY)]
     Deploy(Deploy),
-    /// List the deployed modules
+    /// List the deployed modules, or delete those that nothing points to
     #[command(after_help = help::MODULES)]
-    Modules,
+    Modules(Modules),
+    /// Show or change what modules are granted, without a deployment
+    #[command(after_help = help::GRANTS)]
+    Grants(GrantsArgs),
     /// Run the task hub until SIGINT or SIGTERM
     #[command(after_help = help::SERVE)]
     Serve(Serve),
@@ -168,6 +174,9 @@ pub(crate) struct GrantArgs {
     /// Let activities see an environment variable; without a value, with the one it has here
     #[arg(long = "grant-env", value_name = "NAME[=VALUE]", value_parser = value::env_grant)]
     pub(crate) env: Vec<EnvGrant>,
+    /// Let orchestrations send HTTP requests to a host; without a port, to those of http and https
+    #[arg(long = "allow-http", value_name = "HOST[:PORT]", value_parser = value::http_host)]
+    pub(crate) http_hosts: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -203,6 +212,9 @@ pub(crate) struct Deploy {
     /// Take over names that other modules own
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Deploy nothing: say what would change, and which live instances could go on with the module
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]

@@ -25,6 +25,8 @@ pub(crate) enum Exit {
     WrongState,
     /// The time ran out.
     TimedOut,
+    /// A module was checked that is not what live instances or other modules need.
+    Differs,
     /// A signal ended it, as shells number it.
     Interrupted,
 }
@@ -38,6 +40,7 @@ impl Exit {
             Self::NotFound => 3,
             Self::WrongState => 4,
             Self::TimedOut => 5,
+            Self::Differs => 6,
             Self::Interrupted => 130,
         }
     }
@@ -50,6 +53,7 @@ impl Exit {
             Self::NotFound => "notFound",
             Self::WrongState => "wrongState",
             Self::TimedOut => "timedOut",
+            Self::Differs => "differs",
             Self::Interrupted => "interrupted",
         }
     }

@@ -119,6 +119,11 @@ pub(crate) fn env_grant(text: &str) -> Result<EnvGrant, String> {
     })
 }
 
+/// `HOST[:PORT]`.
+pub(crate) fn http_host(text: &str) -> Result<String, String> {
+    perennial::executor::http_host_problem(text).map_or_else(|| Ok(text.to_owned()), Err)
+}
+
 /// `KEY=VALUE`.
 pub(crate) fn tag(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

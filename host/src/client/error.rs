@@ -34,6 +34,10 @@ enum Kind {
     UnknownModule {
         name: String,
     },
+    InUse {
+        name: String,
+        live: u64,
+    },
     Store {
         hub: String,
         source: StoreError,
@@ -182,13 +186,20 @@ impl Error {
                     owner: taken.owner,
                 },
             }),
+            Verdict::InUse(live) => Err(Self {
+                kind: Kind::InUse {
+                    name: about.to_owned(),
+                    live,
+                },
+            }),
             done @ (Verdict::Done
             | Verdict::Nothing
             | Verdict::Deployed(_)
             | Verdict::Rewound(_)
             | Verdict::RewindFirst(_)
             | Verdict::Purged(_)
-            | Verdict::All(_)) => Ok(done),
+            | Verdict::All(_)
+            | Verdict::Collected(_)) => Ok(done),
         }
     }
 
@@ -217,9 +228,14 @@ impl Error {
     pub fn is_wrong_state(&self) -> bool {
         match &self.kind {
             Kind::Rejected { rejection, .. } => *rejection != Rejection::NotFound,
-            Kind::HubExists { .. } | Kind::MovedOn { .. } => true,
+            Kind::HubExists { .. } | Kind::MovedOn { .. } | Kind::InUse { .. } => true,
             _ => false,
         }
+    }
+
+    /// Live instances run the module that was to be removed.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self.kind, Kind::InUse { .. })
     }
 
     /// No deployed module defines the orchestration, or the version of it, that was to be started.
@@ -296,6 +312,12 @@ impl fmt::Display for Error {
             }
             Kind::UnknownModule { name } => {
                 write!(f, "there is no module {name:?} in this task hub")
+            }
+            Kind::InUse { name, live: 1 } => {
+                write!(f, "a live instance runs module {name:?}")
+            }
+            Kind::InUse { name, live } => {
+                write!(f, "{live} live instances run module {name:?}")
             }
             Kind::Store { hub, source } => write!(f, "task hub {hub:?}: {source}"),
             Kind::Json { what, message } => {

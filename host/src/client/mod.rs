@@ -293,6 +293,14 @@ impl Client {
         .await
     }
 
+    /// The hub's file.
+    pub(crate) fn path(&self) -> &Path {
+        match &self.backend {
+            Backend::Engine(engine) => engine.path(),
+            Backend::File(file) => file.path(),
+        }
+    }
+
     async fn command(&self, id: &str, request: Request) -> Result<()> {
         self.submit(id, request).await.map(|_| ())
     }

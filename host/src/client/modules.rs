@@ -152,8 +152,7 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`].
     pub async fn grant(&self, module: &str, grants: &Grants) -> Result<()> {
-        let text = serde_json::to_string(grants)
-            .map_err(|error| Error::json("what is granted", &error))?;
+        let text = grants_text(grants.clone())?;
         match self
             .submit(
                 module,
@@ -216,6 +215,15 @@ impl Deploy {
         self
     }
 
+    /// Lets the module's orchestrations call a host with the activity `http`: `HOST` or `HOST:PORT`, see [`Grants::http_hosts`].
+    pub fn allow_http(mut self, host: impl Into<String>) -> Self {
+        self.grants
+            .get_or_insert_default()
+            .http_hosts
+            .push(host.into());
+        self
+    }
+
     /// Grants exactly this.
     pub fn grants(mut self, grants: Grants) -> Self {
         self.grants = Some(grants);
@@ -251,21 +259,7 @@ impl IntoFuture for Deploy {
                     "the module name {name:?} must be 1 to 128 characters, none of them control characters"
                 )));
             }
-            let mut grants = self.grants;
-            for dir in grants.iter_mut().flat_map(|grants| &mut grants.dirs) {
-                // The hub may be opened from elsewhere: a relative path would mean another directory there.
-                let absolute = dir.host.canonicalize();
-                dir.host = absolute.map_err(|error| {
-                    Error::invalid(format!(
-                        "cannot grant the directory {}: {error}",
-                        dir.host.display()
-                    ))
-                })?;
-            }
-            let grants = grants
-                .map(|grants| serde_json::to_string(&grants))
-                .transpose();
-            let grants = grants.map_err(|error| Error::json("what is granted", &error))?;
+            let grants = self.grants.map(grants_text).transpose()?;
             let module = NewModule {
                 name: name.clone(),
                 digest,
@@ -292,4 +286,22 @@ impl IntoFuture for Deploy {
             }
         })
     }
+}
+
+/// What is granted, as it is stored.
+fn grants_text(mut grants: Grants) -> Result<String> {
+    if let Some(problem) = grants.problem() {
+        return Err(Error::invalid(problem));
+    }
+    for dir in &mut grants.dirs {
+        // The hub may be opened from elsewhere: a relative path would mean another directory there.
+        let absolute = dir.host.canonicalize();
+        dir.host = absolute.map_err(|error| {
+            Error::invalid(format!(
+                "cannot grant the directory {}: {error}",
+                dir.host.display()
+            ))
+        })?;
+    }
+    serde_json::to_string(&grants).map_err(|error| Error::json("what is granted", &error))
 }

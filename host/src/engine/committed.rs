@@ -6,6 +6,7 @@ use perennial_core::{Envelope, Event, State, Status, TaskRef};
 
 use crate::engine::activities::{Activities, Ready};
 use crate::engine::load;
+use crate::engine::long;
 use crate::engine::slots::{Body, Slot, SlotPhase};
 use crate::engine::timers::Due;
 use crate::engine::worker::{forget_read, put_back};
@@ -96,6 +97,18 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
         return;
     };
     let row = &mut resident.row;
+    if let Some(size) = long::crossed(
+        (row.next_event, row.history_bytes),
+        (commit.turn.next_event(), commit.after.history_bytes),
+    ) {
+        tracing::warn!(
+            instance = %row.id,
+            events = commit.turn.next_event(),
+            bytes = commit.after.history_bytes,
+            "the history of an instance has grown past {size}: to bring it back is to repeat all of it; consider to continue as new"
+        );
+    }
+    row.history_bytes = commit.after.history_bytes;
     row.next_event = commit.turn.next_event();
     row.turns = commit.turn.number + 1;
     row.status = commit.after.status;

@@ -3,14 +3,14 @@
 //! Today a wasm component runs both, and a closure of the embedding program runs activities. The engine knows neither.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use perennial_core::{Digest, Failure, Guest, Json, Limits, TaskRef, Timestamp};
-use serde::{Deserialize, Serialize};
+
+pub use crate::engine::grants::{DirGrant, Grants, http_host_problem};
 
 /// A guest that can wait in memory between its turns, on any thread.
 pub trait ResidentGuest: Guest + Send {
@@ -30,6 +30,9 @@ pub trait Executor: Send + Sync {
         limits: &Limits,
         instance_id: &str,
     ) -> Result<Box<dyn ResidentGuest>, String>;
+
+    /// Lets go of whatever it keeps of a module that the hub no longer has. Guests that exist go on.
+    fn forget(&self, _module: Digest) {}
 }
 
 /// One attempt of an activity.
@@ -104,29 +107,4 @@ pub type AttemptFuture = Pin<Box<dyn Future<Output = Result<Option<Json>, Failur
 pub trait ActivityExecutor: Send + Sync {
     /// Starts an attempt. Dropping the future gives the attempt up.
     fn run(&self, attempt: Attempt) -> AttemptFuture;
-}
-
-/// What the activities of a module may touch, beside clocks and random numbers. By default nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Grants {
-    /// Directories of the host.
-    pub dirs: Vec<DirGrant>,
-    /// Environment variables, as name and value.
-    pub env: Vec<(String, String)>,
-    /// Hosts that HTTP requests may go to. Kept with the module; outbound HTTP does not exist yet.
-    pub http_hosts: Vec<String>,
-}
-
-/// A directory that activities see.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DirGrant {
-    /// The directory on the host.
-    pub host: PathBuf,
-    /// Its path for the activity, such as `/data`.
-    pub guest: String,
-    /// Whether files in it may be made, changed and removed.
-    #[serde(default)]
-    pub writable: bool,
 }

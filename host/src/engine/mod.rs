@@ -18,7 +18,9 @@ mod counts;
 pub mod executor;
 mod flight;
 mod follow;
+mod grants;
 mod load;
+mod long;
 mod names;
 mod replay;
 mod request;
@@ -60,6 +62,7 @@ use crate::store::{
 
 pub(crate) use load::find_start;
 pub(crate) use names::NameTable;
+pub(crate) use replay::{LoadError, replay};
 pub(crate) use request::{
     Preparation, Request, RestartRequest, RewindRequest, StartRequest, refused,
 };

@@ -8,7 +8,9 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::engine::names::NameTable;
-use crate::store::{Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, Verdict};
+use crate::store::{
+    Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, OldVersions, Verdict,
+};
 
 /// What a client asks for. Stored as the command of a process that does not own the hub: the order of variants and fields is a format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +54,13 @@ pub(crate) enum Request {
     CreateKey(KeyRow),
     RevokeKey {
         id: String,
+    },
+    CollectModules {
+        old: OldVersions,
+    },
+    RemoveModule {
+        name: String,
+        in_use_too: bool,
     },
 }
 
@@ -185,6 +194,8 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         ),
         Request::CreateKey(key) => Change::CreateKey(key),
         Request::RevokeKey { id } => Change::RevokeKey { id },
+        Request::CollectModules { old } => Change::CollectModules { old },
+        Request::RemoveModule { name, in_use_too } => Change::RemoveModule { name, in_use_too },
     }
 }
 

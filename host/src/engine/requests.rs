@@ -7,11 +7,13 @@ use perennial_core::{Envelope, Message};
 use tokio::sync::oneshot;
 
 use crate::engine::names::NameTable;
-use crate::engine::request::{self, Preparation, Request, prepare, refused};
+use crate::engine::request::{self, Preparation, Request, StartRequest, prepare, refused};
 use crate::engine::slots::{Creating, SlotPhase};
 use crate::engine::steps::{Owner, carry_out, takes_steps};
 use crate::engine::{Engine, UnderWay, Work, fresh_execution};
-use crate::store::{self, Change, InstanceKey, Outcome, Reader, StoreError, Verdict, Write};
+use crate::store::{
+    self, Change, InstanceKey, NewInstance, Outcome, Reader, StoreError, Verdict, Write,
+};
 
 /// Commands of other processes taken at once.
 const COMMANDS_MAX: u32 = 100;
@@ -22,29 +24,8 @@ impl Engine {
         if self.is_stopping() {
             return Err(StoreError::Closed);
         }
-        let (tell, told) = oneshot::channel();
-        match request {
-            Request::Start(start) => {
-                match request::prepare_start(
-                    start,
-                    &self.preparation(&self.names(), &|| self.next_key()),
-                ) {
-                    // Its first turn comes later.
-                    Ok(new) if new.start.scheduled_for.is_some() => {
-                        let engine = Arc::clone(self);
-                        self.write(Change::Start(new), move |_, result| {
-                            drop(tell.send(
-                                result.map(|outcome| engine.answered(About::default(), outcome)),
-                            ))
-                        });
-                    }
-                    Ok(new) => self.begin(Creating {
-                        new,
-                        respond: Box::new(move |result| drop(tell.send(result))),
-                    }),
-                    Err(verdict) => return Ok(verdict),
-                }
-            }
+        let other = match request {
+            Request::Start(start) => return self.start_instance(start).await,
             steps if takes_steps(&steps) => {
                 let engine = Arc::clone(self);
                 let done = self
@@ -52,16 +33,53 @@ impl Engine {
                     .spawn_blocking(move || carry_out(&engine, steps, None));
                 return done.await.unwrap_or(Err(StoreError::Closed));
             }
-            other => {
-                let change = self.prepare(other);
-                let about = About::of(&change);
+            other => other,
+        };
+        let (tell, told) = oneshot::channel();
+        let change = self.prepare(other);
+        let about = About::of(&change);
+        let engine = Arc::clone(self);
+        self.write(change, move |_, result| {
+            drop(tell.send(result.map(|outcome| engine.answered(about, outcome))))
+        });
+        told.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Starts an instance. Its module may be collected between the look at what the name means and the commit: then it is looked up again.
+    async fn start_instance(self: &Arc<Self>, start: StartRequest) -> Result<Verdict, StoreError> {
+        /// Each time somebody deployed and collected in between.
+        const TRIES_MAX: usize = 10;
+        let mut result = Err(StoreError::Conflict);
+        for _ in 0..TRIES_MAX {
+            let new = match self.prepare_start(start.clone()) {
+                Ok(new) => new,
+                Err(verdict) => return Ok(verdict),
+            };
+            let (tell, told) = oneshot::channel();
+            if new.start.scheduled_for.is_some() {
+                // Its first turn comes later.
                 let engine = Arc::clone(self);
-                self.write(change, move |_, result| {
-                    drop(tell.send(result.map(|outcome| engine.answered(about, outcome))))
+                self.write(Change::Start(new), move |_, result| {
+                    let answered = |outcome| engine.answered(About::default(), outcome);
+                    drop(tell.send(result.map(answered)))
+                });
+            } else {
+                self.begin(Creating {
+                    new,
+                    respond: Box::new(move |result| drop(tell.send(result))),
                 });
             }
+            result = told.await.unwrap_or(Err(StoreError::Closed));
+            if !matches!(result, Err(StoreError::Conflict)) {
+                break;
+            }
         }
-        told.await.unwrap_or(Err(StoreError::Closed))
+        result
+    }
+
+    fn prepare_start(&self, start: StartRequest) -> Result<NewInstance, Verdict> {
+        let with = (self.names(), || self.next_key());
+        request::prepare_start(start, &self.preparation(&with.0, &with.1))
     }
 
     fn prepare(&self, request: Request) -> Change {
@@ -107,6 +125,11 @@ impl Engine {
             && let Err(error) = self.load_retention()
         {
             tracing::error!(%error, "could not read how long instances are kept; it is as it was before");
+        }
+        if let Verdict::Collected(modules) = &outcome.verdict {
+            for module in modules {
+                self.executor.forget(module.digest);
+            }
         }
         self.follow(outcome.effects);
         outcome.verdict
@@ -211,7 +234,13 @@ impl About {
                     })
             }
             other => Self {
-                modules: matches!(other, Change::Deploy(_) | Change::Grant { .. }),
+                modules: matches!(
+                    other,
+                    Change::Deploy(_)
+                        | Change::Grant { .. }
+                        | Change::CollectModules { .. }
+                        | Change::RemoveModule { .. }
+                ),
                 retention: matches!(other, Change::Retain(_)),
             },
         }

@@ -1,8 +1,8 @@
 //! What goes down with a turn: the rows of the instances that it starts, the messages that move on, the status that follows.
 
 use perennial_core::{
-    Envelope, Event, Json, Message, Parent, Reuse, Start, State, Status, Target, TaskKind, TaskRef,
-    Timestamp, Turn,
+    Digest, Envelope, Event, Json, Message, Parent, Reuse, Start, State, Status, Target, TaskId,
+    TaskKind, TaskRef, Timestamp, Turn,
 };
 
 use crate::engine::Engine;
@@ -50,6 +50,7 @@ pub(crate) fn turn_commit(
         carried,
         is_child: resident.row.parent_key.is_some(),
         cascade: cascade(&body.batch),
+        retried: retried(&resident.state, &turn),
         running,
         turn,
     })
@@ -59,6 +60,23 @@ pub(crate) fn turn_commit(
 pub(crate) fn cascade(batch: &[Envelope]) -> Option<Message> {
     let first = batch.first().map(|envelope| &envelope.message);
     first.filter(|message| message.is_recursive()).cloned()
+}
+
+/// The modules of children that wait to be tried again since this turn.
+fn retried(state: &State, turn: &Turn) -> Vec<(TaskId, Digest)> {
+    let waits = |event: &Event| {
+        let Event::ChildRetryScheduled { task, .. } = event else {
+            return None;
+        };
+        match &state.tasks.get(task)?.kind {
+            TaskKind::Child(child) => match child.target {
+                Target::Module(digest) => Some((*task, digest)),
+                _ => None,
+            },
+            _ => None,
+        }
+    };
+    turn.received.iter().filter_map(waits).collect()
 }
 
 /// External events that move over to the next execution, from the hub's own rows and from the turn that is not in it yet.

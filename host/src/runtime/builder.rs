@@ -10,6 +10,7 @@ use perennial_core::{Digest, Failure, Limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::builtin::Builtins;
 use crate::client::{DEFAULT_TASK_HUB, Error, Result, hub_path};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::executor::{ActivityExecutor, Executor};
@@ -147,7 +148,7 @@ impl HostBuilder {
     /// says why. A file that is no hub is left alone.
     pub async fn start(self) -> Result<Host> {
         let path = hub_path(&self.data_dir, &self.hub)?;
-        let cache_dir = Some(self.data_dir.join("cache"));
+        let cache_dir = Some(self.data_dir.join(super::CACHE_DIR));
         let (hub, runtime) = (self.hub.clone(), tokio::runtime::Handle::current());
         let start = move || -> Result<Arc<Engine>> {
             let failed = |error: StoreError| Error::store(&self.hub, error);
@@ -160,20 +161,22 @@ impl HostBuilder {
             let deployments = Arc::new(AtomicU64::new(0));
             let modules = Arc::new(Modules::new(path.clone(), Arc::clone(&deployments)));
             let grants = Arc::clone(&modules);
+            let builtin_grants = Arc::clone(&modules);
             let wasm = Wasm::new(
                 wasm_config,
                 Arc::new(move |digest| modules.component(digest)),
                 Arc::new(move |digest| grants.grants(digest)),
             );
             let wasm = Arc::new(wasm.map_err(|error| Error::module(error.to_string()))?);
-            let native: BTreeSet<String> = self.native.names();
+            let mut native: BTreeSet<String> = self.native.names();
+            native.extend(Builtins::names());
+            let builtins = Builtins::new(Arc::new(move |digest| builtin_grants.grants(digest)));
             let management = self.management_url.map(|base_url| Management {
                 base_url,
                 hub: self.hub.clone(),
             });
-            let activities = self
-                .native
-                .with_wasm(Arc::clone(&wasm) as Arc<dyn ActivityExecutor>, management);
+            let wasm_activities = Arc::clone(&wasm) as Arc<dyn ActivityExecutor>;
+            let activities = self.native.with(wasm_activities, builtins, management);
             let config = EngineConfig {
                 workers: self.workers,
                 resident_max: self.resident_max,

@@ -1,6 +1,8 @@
 //! The one place that wires store, executors and engine, and shuts them down.
 
 mod builder;
+mod check;
+mod collect;
 mod listener;
 mod module;
 mod native;
@@ -15,7 +17,12 @@ use crate::client::{Client, Error};
 use crate::engine::{Engine, HostStats};
 
 pub use builder::HostBuilder;
+pub use check::{Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, NameChange};
+pub use collect::{AlsoInUse, Collect};
 pub use native::ActivityContext;
+
+/// The directory of compiled code, beside the hubs.
+const CACHE_DIR: &str = "cache";
 
 /// A running host of one task hub: it owns the hub, and runs the instances in it.
 ///

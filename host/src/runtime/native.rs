@@ -8,6 +8,7 @@ use perennial_core::{Failure, Json, Timestamp, kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::builtin::Builtins;
 use crate::client::HttpManagementPayload;
 use crate::engine::executor::{ActivityExecutor, Attempt, AttemptFuture};
 
@@ -117,14 +118,16 @@ impl Activities {
         self.0.keys().cloned().collect()
     }
 
-    /// Together with those of modules.
-    pub(crate) fn with_wasm(
+    /// Together with those of modules and those that come with the host.
+    pub(crate) fn with(
         self,
         wasm: Arc<dyn ActivityExecutor>,
+        builtins: Builtins,
         management: Option<Management>,
     ) -> NativeOrWasm {
         NativeOrWasm {
             native: self,
+            builtins,
             wasm,
             management,
         }
@@ -144,9 +147,10 @@ impl Management {
     }
 }
 
-/// Runs closures here, and everything else as wasm; tells both where their instance is managed.
+/// Runs closures and what comes with the host here, and everything else as wasm; tells them where their instance is managed.
 pub(crate) struct NativeOrWasm {
     native: Activities,
+    builtins: Builtins,
     wasm: Arc<dyn ActivityExecutor>,
     management: Option<Management>,
 }
@@ -159,6 +163,9 @@ impl ActivityExecutor for NativeOrWasm {
             return self.wasm.run(attempt);
         }
         let Some(activity) = self.native.0.get(&attempt.name).cloned() else {
+            if self.builtins.has(&attempt.name) {
+                return self.builtins.run(attempt);
+            }
             // It was registered when it was scheduled, and this process is another program.
             let message = format!(
                 "this host has no closure registered for activity {:?}",

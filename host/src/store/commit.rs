@@ -7,7 +7,7 @@ use crate::store::codec::{decode, encode, int};
 use crate::store::create::{self, Created};
 use crate::store::instances::{self, deliver};
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, Summary, TurnCommit};
-use crate::store::{StoreError, control, rewind, tasks};
+use crate::store::{StoreError, control, modules, rewind, tasks};
 
 /// What became of the first turn of an instance that is not in the hub yet.
 pub(crate) type CreateOutcome = Result<(), perennial_core::Rejection>;
@@ -38,7 +38,7 @@ pub(crate) fn commit_turn(
     instances::discard(db, *key, &commit.consumed)?;
     let ended = after.status.is_end() || turn.next.is_some();
     if !ended {
-        tasks::record(db, *key, commit.expected, turn)?;
+        tasks::record(db, *key, commit.expected, turn, &commit.retried)?;
         if turn
             .events()
             .any(|event| matches!(event, Event::ExecutionReturned { .. }))
@@ -369,7 +369,19 @@ fn start_child(
         Some(failure) => failure,
         None => {
             let new = starts.next().ok_or_else(|| missing_start(instance_id))?;
-            match try_start(db, new, commit, effects)? {
+            let deleted = match new.start.module {
+                // A first attempt runs what its name means now; a later one what the first one ran, which may be gone for good.
+                Some(digest) if attempt > 1 => modules::expect(db, digest).is_err(),
+                _ => false,
+            };
+            let tried = if deleted {
+                Some(format!(
+                    "the module of {instance_id:?} was deleted before it was tried again"
+                ))
+            } else {
+                try_start(db, new, commit, effects)?
+            };
+            match tried {
                 None => return Ok(()),
                 Some(reason) => perennial_core::Failure::permanent(
                     perennial_core::kind::INSTANCE_EXISTS,
@@ -429,6 +441,9 @@ fn continue_as_new(
     carried: &[Message],
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
+    if let Some(digest) = next.module {
+        modules::expect(db, digest)?;
+    }
     let mut waiting =
         db.prepare_cached("SELECT message FROM inbox WHERE instance = ?1 ORDER BY seq")?;
     let waiting: Vec<Vec<u8>> = waiting

@@ -159,6 +159,7 @@ pub(crate) fn termination(row: &InstanceRow, reason: Option<String>, now: Timest
         starts: Vec::new(),
         carried: Vec::new(),
         cascade: None,
+        retried: Vec::new(),
         is_child: row.parent_key.is_some(),
         running: Vec::new(),
     }

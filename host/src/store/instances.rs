@@ -69,8 +69,14 @@ pub(crate) fn will_change(db: &Connection, key: InstanceKey) -> Result<bool, Sto
 }
 
 /// Adds a status row.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if its module is no longer here.
 pub(crate) fn insert(db: &Connection, new: &NewInstance, row: &Row<'_>) -> Result<(), StoreError> {
     let start = &new.start;
+    if let Some(digest) = start.module {
+        modules::expect(db, digest)?;
+    }
     let tags = if start.tags.is_empty() {
         None
     } else {

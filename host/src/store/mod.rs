@@ -6,6 +6,7 @@
 
 mod backup;
 mod codec;
+mod collect;
 mod commands;
 mod commit;
 mod control;
@@ -31,6 +32,7 @@ mod writer;
 
 pub(crate) use backup::{backup, restore};
 pub(crate) use codec::{decode, encode};
+pub(crate) use collect::OldVersions;
 pub(crate) use commit::summary;
 pub(crate) use control::termination;
 pub(crate) use error::StoreError;
@@ -45,7 +47,7 @@ pub(crate) use purge::Purged;
 pub(crate) use queries::Reader;
 pub(crate) use rewind::{RestartCommit, RewindCommit, Rewound};
 pub(crate) use settings::{Ages, Tally};
-pub use types::{Definition, DefinitionKind, Repointed};
+pub use types::{CollectedModule, Definition, DefinitionKind, Repointed};
 pub(crate) use types::{
     Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Retry, TaskRow,
     TaskRowKind, TurnCommit,

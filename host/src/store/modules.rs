@@ -87,8 +87,8 @@ pub(crate) fn deploy(
             (definition.kind, &definition.version)
         {
             db.execute(
-                "INSERT OR REPLACE INTO definition_version (name, version, digest) VALUES (?1, ?2, ?3)",
-                params![definition.name, version, new.digest.0],
+                "INSERT OR REPLACE INTO definition_version (name, version, module, digest) VALUES (?1, ?2, ?3, ?4)",
+                params![definition.name, version, new.name, new.digest.0],
             )?;
         }
     }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::store::codec::{decode, int, uint};
 use crate::store::types::{InboxPage, InstanceKey, InstanceRow, TaskRow};
-use crate::store::{StoreError, commands, instances, keys, modules, open, rewind, tasks};
+use crate::store::{StoreError, collect, commands, instances, keys, modules, open, rewind, tasks};
 
 /// Connections at once. A read takes microseconds: whoever is too many waits less than it takes to open one more.
 const CONNECTIONS_MAX: usize = 8;
@@ -471,6 +471,14 @@ impl Reader {
         orchestration: &str,
     ) -> Result<bool, StoreError> {
         self.with(|db| modules::defines(db, digest, orchestration))
+    }
+
+    /// See [`collect::collectable`].
+    pub(crate) fn collectable(
+        &self,
+        old: collect::OldVersions,
+    ) -> Result<Vec<crate::store::CollectedModule>, StoreError> {
+        self.with(|db| collect::collectable(db, old))
     }
 
     /// See [`modules::list`].

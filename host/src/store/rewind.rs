@@ -2,7 +2,7 @@
 
 use perennial_core::{
     ArmedTimer, Command, Decision, DroppedKind, Failure, Json, Message, Parent, Rejection, Rewind,
-    Status, Target, TaskId, TaskRef, Timestamp, decide, kind,
+    Status, Target, TaskId, TaskKind, TaskRef, Timestamp, decide, kind,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::store::instances::{self, deliver, status_of};
 use crate::store::tasks::NewTask;
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
 use crate::store::write::Verdict;
-use crate::store::{StoreError, create, tasks};
+use crate::store::{StoreError, create, modules, tasks};
 
 /// A rewind, worked out from what the hub said a moment ago.
 #[derive(Debug)]
@@ -215,6 +215,9 @@ fn archive(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<(),
 }
 
 fn put_back(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<(), StoreError> {
+    if let Some(digest) = commit.module {
+        modules::expect(db, digest)?;
+    }
     let state = &commit.rewind.state;
     let after = summary(state);
     db.prepare_cached(
@@ -244,7 +247,12 @@ fn arm(db: &Connection, commit: &RewindCommit) -> Result<(), StoreError> {
         ..commit.expected
     };
     for (armed, target) in commit.rewind.activities.iter().zip(&commit.targets) {
+        let module = match target {
+            Some(Target::Module(digest)) => Some(*digest),
+            _ => None,
+        };
         let new = NewTask {
+            module,
             target: target.as_ref(),
             scheduled_in: Some(written_in(db, commit, armed.turn)?),
             ..NewTask::new(armed.task, TaskRowKind::Activity)
@@ -262,7 +270,15 @@ fn arm(db: &Connection, commit: &RewindCommit) -> Result<(), StoreError> {
             Some(_) => TaskRowKind::ChildRetry,
             None => TaskRowKind::Timer,
         };
+        let module = match commit.rewind.state.tasks.get(task).map(|task| &task.kind) {
+            Some(TaskKind::Child(child)) => match child.target {
+                Target::Module(digest) => Some(digest),
+                _ => None,
+            },
+            _ => None,
+        };
         let new = NewTask {
+            module,
             due: Some(*due),
             attempt: attempt.unwrap_or(1),
             ..NewTask::new(*task, kind)
@@ -430,6 +446,9 @@ pub(crate) fn restart(
         Ok(Decision::NextExecution) => {}
         Ok(_) | Err(Rejection::NotFound) => return Err(StoreError::Conflict),
         Err(rejection) => return Ok(Verdict::Rejected(rejection)),
+    }
+    if let Some(digest) = start.module {
+        modules::expect(db, digest)?;
     }
     // The time of its creation is a part of where it stands in the lists.
     instances::untag(db, *key)?;

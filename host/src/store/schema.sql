@@ -44,10 +44,11 @@ CREATE TABLE definition (
     PRIMARY KEY (kind, name)
 ) STRICT, WITHOUT ROWID;
 
--- Every version of an orchestration that was ever deployed, and the newest module that has it.
+-- Versions of orchestrations that were deployed and can be started, and the newest module that has each.
 CREATE TABLE definition_version (
     name         TEXT NOT NULL,
     version      TEXT NOT NULL,
+    module       TEXT NOT NULL,
     digest       BLOB NOT NULL,
     PRIMARY KEY (name, version)
 ) STRICT, WITHOUT ROWID;
@@ -154,6 +155,8 @@ CREATE TABLE task (
     kind          INTEGER NOT NULL,
     execution     INTEGER NOT NULL,
     generation    INTEGER NOT NULL,
+    -- What runs it, where a module does: it is kept until then.
+    module        BLOB,
     -- The turn that scheduled it, where its call is, and the generation in which that was.
     turn          INTEGER NOT NULL,
     scheduled_in  INTEGER NOT NULL,

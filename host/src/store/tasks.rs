@@ -1,11 +1,13 @@
 //! Rows of open tasks: what the engine must act on, also after a restart.
 
-use perennial_core::{AttemptRun, Event, Message, Target, TaskId, TaskRef, Timestamp, Turn};
+use perennial_core::{
+    AttemptRun, Digest, Event, Message, Target, TaskId, TaskRef, Timestamp, Turn,
+};
 use rusqlite::{Connection, Row, params};
 
-use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::types::{InstanceKey, Position, Retry, TaskRow, TaskRowKind, task_ref};
+use crate::store::{StoreError, modules};
 
 /// The task that stands for a start that is scheduled for later. No guest may give this number to one of its own.
 pub(crate) const START: TaskId = TaskId(u32::MAX);
@@ -16,16 +18,32 @@ pub(crate) fn record(
     key: InstanceKey,
     at: Position,
     turn: &Turn,
+    retried: &[(TaskId, Digest)],
 ) -> Result<(), StoreError> {
+    let mut known = None;
     for event in turn.events() {
         match event {
-            Event::ActivityScheduled { task, .. } => {
+            Event::ActivityScheduled { task, target, .. } => {
+                let module = match target {
+                    Target::Module(digest) => Some(*digest),
+                    Target::Native
+                    | Target::Unknown
+                    | Target::Oversized { .. }
+                    | Target::Invalid(_) => None,
+                };
+                if let Some(digest) = module.filter(|_| module != known) {
+                    modules::expect(db, digest)?;
+                    known = module;
+                }
                 insert(
                     db,
                     key,
                     at,
                     turn.number,
-                    NewTask::new(*task, TaskRowKind::Activity),
+                    NewTask {
+                        module,
+                        ..NewTask::new(*task, TaskRowKind::Activity)
+                    },
                 )?;
             }
             Event::TimerSet { task, fire_at } => {
@@ -52,6 +70,9 @@ pub(crate) fn record(
                     at,
                     turn.number,
                     NewTask {
+                        module: retried
+                            .iter()
+                            .find_map(|(child, digest)| (child == task).then_some(*digest)),
                         due: Some(*due),
                         attempt: *attempt,
                         ..NewTask::new(*task, TaskRowKind::ChildRetry)
@@ -214,6 +235,8 @@ pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
 pub(crate) struct NewTask<'a> {
     pub(crate) task: TaskId,
     pub(crate) kind: TaskRowKind,
+    /// The module that runs it, which is kept until then.
+    pub(crate) module: Option<Digest>,
     pub(crate) due: Option<Timestamp>,
     pub(crate) attempt: u32,
     pub(crate) target: Option<&'a Target>,
@@ -227,6 +250,7 @@ impl NewTask<'_> {
         Self {
             task,
             kind,
+            module: None,
             due: None,
             attempt: 1,
             target: None,
@@ -244,8 +268,8 @@ pub(crate) fn insert(
     new: NewTask<'_>,
 ) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT INTO task (instance, task, kind, execution, generation, turn, due, attempt, deliveries, target, scheduled_in)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10)",
+        "INSERT INTO task (instance, task, kind, execution, generation, turn, due, attempt, deliveries, target, scheduled_in, module)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11)",
     )?
     .execute(params![
         key.0,
@@ -258,6 +282,7 @@ pub(crate) fn insert(
         new.attempt,
         new.target.map(encode).transpose()?,
         new.scheduled_in.unwrap_or(at.generation),
+        new.module.map(|digest| digest.0),
     ])?;
     Ok(())
 }

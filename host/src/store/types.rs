@@ -64,6 +64,8 @@ pub(crate) struct TurnCommit {
     pub(crate) cascade: Option<Message>,
     /// Whether it is a child, so that its parent is told of its end.
     pub(crate) is_child: bool,
+    /// What will run the children that wait to be tried again.
+    pub(crate) retried: Vec<(TaskId, Digest)>,
     /// Where the orchestration returned: the attempts that run now. Others that would be tried again have failed.
     pub(crate) running: Vec<TaskId>,
 }
@@ -254,6 +256,16 @@ pub(crate) struct ModuleRow {
     pub(crate) grants: String,
     pub(crate) deployed_at: Timestamp,
     pub(crate) size: u64,
+}
+
+/// A module that nothing pointed to any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CollectedModule {
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes of its component.
+    pub bytes: u64,
 }
 
 /// A name that a deployment points to another module than before.

@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use crate::store::codec::encode;
+use crate::store::collect::{self, OldVersions, Removed};
 use crate::store::commit::{CreateOutcome, commit_turn};
 use crate::store::keys::{self, KeyRow};
 use crate::store::modules::NameTaken;
@@ -12,7 +13,7 @@ use crate::store::purge::Purged;
 use crate::store::rewind::{RestartCommit, RewindCommit, Rewound};
 use crate::store::settings::Ages;
 use crate::store::types::{
-    Effects, InstanceKey, NewInstance, NewModule, Repointed, Retry, TurnCommit,
+    CollectedModule, Effects, InstanceKey, NewInstance, NewModule, Repointed, Retry, TurnCommit,
 };
 use crate::store::{
     StoreError, commands, control, create, instances, modules, purge, rewind, settings, tasks,
@@ -97,6 +98,10 @@ pub(crate) enum Change {
     CreateKey(KeyRow),
     /// A key that is no longer one.
     RevokeKey { id: String },
+    /// Modules that nothing points to any more.
+    CollectModules { old: OldVersions },
+    /// A module's name; also one that live instances run, if so.
+    RemoveModule { name: String, in_use_too: bool },
     /// Nothing but the answer to a command.
     Answer(Verdict),
 }
@@ -123,6 +128,10 @@ pub(crate) enum Verdict {
     Purged(Purged),
     /// What came of each of several changes.
     All(Vec<Self>),
+    /// Modules were deleted.
+    Collected(Vec<CollectedModule>),
+    /// So many live instances run what was to be removed.
+    InUse(u64),
     /// It was refused before it came to the store: a kind that code can match on, and a message.
     Refused { kind: String, message: String },
 }
@@ -261,6 +270,14 @@ fn apply(
         }
         Change::CreateKey(key) => done_if(keys::create(db, key)?),
         Change::RevokeKey { id } => done_if(keys::revoke(db, id)?),
+        Change::CollectModules { old } => Verdict::Collected(collect::collect(db, *old)?),
+        Change::RemoveModule { name, in_use_too } => {
+            match collect::remove(db, name, *in_use_too)? {
+                Removed::Missing => Verdict::Nothing,
+                Removed::InUse(live) => Verdict::InUse(live),
+                Removed::Done => Verdict::Done,
+            }
+        }
         Change::Answer(verdict) => verdict.clone(),
     })
 }

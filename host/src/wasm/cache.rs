@@ -109,6 +109,12 @@ impl CodeCache {
     }
 }
 
+/// Removes all code of a module from a directory of compiled code, which need not be there.
+pub(crate) fn forget_compiled(dir: &Path, module: Digest) {
+    let dir = Some(dir.to_owned());
+    CodeCache { dir }.forget(module);
+}
+
 /// What a whole file with this code begins with.
 fn header(module: Digest, key: Key, code: &[u8]) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];

@@ -34,6 +34,7 @@ mod ticker;
 mod v0_1;
 
 pub use crate::engine::executor::{DirGrant, Grants};
+pub(crate) use cache::forget_compiled;
 pub use host::{GrantsOf, Source, Wasm, WasmConfig, WasmError};
 pub use inspect::{Definition, Inspected, ModuleError};
 pub use module::MODULE_BYTES_MAX;

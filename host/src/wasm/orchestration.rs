@@ -47,6 +47,10 @@ impl Executor for Wasm {
             start(&spare, &self.shared.engines.spare).map_err(|error| error.to_string())?;
         Ok(Box::new(Instance::new(store, started)?))
     }
+
+    fn forget(&self, module: Digest) {
+        Self::forget(self, module);
+    }
 }
 
 /// One execution's component instance.

@@ -9,6 +9,7 @@ Exit codes:
   3  no such instance, module, orchestration or task hub
   4  the instance, name or task hub is in a state that forbids it
   5  timed out waiting; the instance goes on
+  6  deploy --check: a live instance could not go on with the module, or it needs --replace
 
 `perennial COMMAND --help` shows examples.";
 
@@ -27,6 +28,7 @@ Exit codes:
   3  no such instance, module, orchestration or task hub
   4  the instance, name or task hub is in a state that forbids it
   5  timed out waiting; the instance goes on
+  6  deploy --check: a live instance could not go on with the module, or it needs --replace
 
 JSON: with --json, stdout has data and nothing else, times are RFC 3339 in UTC, and what is absent is left \
 out. An error is one object on stderr: {\"error\": {\"code\", \"exitCode\", \"message\", \"causes\", \
@@ -47,15 +49,35 @@ Stdout: the result, as the JSON that the orchestration returned. With --json: th
 status --json` shows it.";
 
 pub(super) const DEPLOY: &str = "\
-Instances that live stay with the module that they started on. Deploying an older file again is the rollback.
+Instances that live stay with the module that they started on. Deploying an older file again is the rollback. With \
+--check nothing is deployed: the histories of all live instances of its orchestrations are repeated on the module, \
+and it is said of each whether it could go on with it (`perennial resume --module`) or what differs. The exit code \
+is 6 then if one could not, or if the deployment would need --replace.
 
 Examples:
   perennial deploy hello.wasm
   perennial deploy build/*.wasm
   perennial deploy fan-out.wasm --grant-dir .::/data --grant-dir ./out::/out:rw
   perennial deploy mail.wasm --grant-env SMTP_HOST=localhost --grant-env SMTP_PASSWORD
+  perennial deploy orders.wasm --allow-http api.example.com --allow-http localhost:8080
+  perennial deploy --check orders.wasm && perennial deploy orders.wasm
 
-JSON: [{module, digest, names: [{kind, name, change: new|repointed|unchanged, before}]}]";
+JSON: [{module, digest, names: [{kind, name, change: new|repointed|unchanged, before}]}]; with --check, [{module, \
+digest, names: [{kind, name, change: new|repointed|unchanged|taken|dropped, before, owner}], imports: {added, \
+removed}, grants: {before, after}, compatible, incompatible, instances: [{instanceId, name, runtimeStatus, module, \
+outcome: compatible|differs|notDefined|ended|busy, reason, turn, event, recorded, asked}]}]";
+
+pub(super) const GRANTS: &str = "\
+Grants belong to a module's name, also for instances that are pinned to an older version of it. A change counts from \
+the next attempt of an activity on.
+
+Examples:
+  perennial grants
+  perennial grants orders --allow-http api.example.com
+  perennial grants orders --set --grant-dir ./data::/data --grant-env TOKEN
+  perennial grants orders --set
+
+JSON: {MODULE: {dirs: [{host, guest, writable}], env: [NAME], httpHosts: [HOST]}}";
 
 pub(super) const MODULES: &str = "\
 `imports` shows what reaches outside the sandbox: activities see of it only what is `granted`.
@@ -63,9 +85,15 @@ pub(super) const MODULES: &str = "\
 Examples:
   perennial modules
   perennial modules --json | jq -r '.[].name'
+  perennial modules --gc --dry-run
+  perennial modules remove orders
+
+`--gc` deletes the modules that nothing points to: no name and no version that could be started, no instance that \
+is live or Failed, nothing that waits to be tried again. Their compiled code goes with them.
 
 JSON: [{name, digest, definitions: [{kind, name, version, description, inputSchema}], imports, grants: {dirs: \
-[{host, guest, writable}], env: [NAME]}, deployedTime, size}]";
+[{host, guest, writable}], env: [NAME], httpHosts: [HOST]}, deployedTime, size}]; with --gc, {dryRun, collected: \
+[{digest, size}]}; of remove, {removed}";
 
 pub(super) const SERVE: &str = "\
 One host owns a task hub. Every other command works beside it, and without it too, but then nothing runs. The \

@@ -17,6 +17,7 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
         name,
         grants,
         replace,
+        check,
     } = args;
     if name.is_some() && files.len() > 1 {
         return Err(Said::new(Exit::Usage, "--name is for one file")
@@ -36,6 +37,9 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
             .collect();
     }
     let client = session.client()?;
+    if check {
+        return super::check::check(&client, modules, grants, replace, session).await;
+    }
     let mut deployments = Vec::new();
     for module in modules {
         deployments.push(send(&client, module, grants.clone(), replace).await?);
@@ -80,11 +84,12 @@ pub(crate) async fn send(
 
 /// What the options grant; `None` where they grant nothing, which keeps what there is.
 pub(crate) fn grants(args: &GrantArgs) -> anyhow::Result<Option<Grants>> {
-    if args.dirs.is_empty() && args.env.is_empty() {
+    if args.dirs.is_empty() && args.env.is_empty() && args.http_hosts.is_empty() {
         return Ok(None);
     }
     let mut grants = Grants {
         dirs: args.dirs.clone(),
+        http_hosts: args.http_hosts.clone(),
         ..Grants::default()
     };
     for variable in &args.env {

@@ -3,8 +3,11 @@
 pub(super) mod again;
 mod backup;
 mod bulk;
-pub(super) mod change;
+pub(crate) mod change;
+mod check;
+mod collect;
 pub(super) mod deploy;
+mod grants;
 mod history;
 mod hubs;
 mod keys;
@@ -35,7 +38,8 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
     match command {
         Command::Run(args) => run::run(args, session).await,
         Command::Deploy(args) => deploy::deploy(args, session).await,
-        Command::Modules => modules::modules(session).await,
+        Command::Modules(args) => modules::modules(args, session).await,
+        Command::Grants(args) => grants::grants(args, session).await,
         Command::Serve(args) => serve::serve(&args, session).await,
         Command::Start(args) => start::start(args, session).await,
         Command::Status(args) => status::status(args, session).await,

@@ -4,6 +4,7 @@ use perennial::{Definition, DefinitionKind, DirGrant, Grants, ModuleInfo};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::cli::args::{Modules, ModulesVerb};
 use crate::cli::error::Exit;
 use crate::cli::output::{Output, bytes};
 use crate::cli::session::Session;
@@ -11,7 +12,17 @@ use crate::cli::session::Session;
 /// Digits of a digest that tell modules apart for people.
 const DIGEST_DIGITS: usize = 12;
 
-pub(super) async fn modules(session: &Session) -> anyhow::Result<Exit> {
+pub(super) async fn modules(args: Modules, session: &Session) -> anyhow::Result<Exit> {
+    if args.gc {
+        return super::collect::collect(&args, session).await;
+    }
+    match args.verb {
+        Some(ModulesVerb::Remove(args)) => super::collect::remove(args, session).await,
+        None => list(session).await,
+    }
+}
+
+async fn list(session: &Session) -> anyhow::Result<Exit> {
     let output = session.output();
     let modules = session.client()?.modules().await?;
     if output.is_json() {
@@ -109,7 +120,8 @@ fn outward(imports: &[String]) -> Vec<String> {
     }
 }
 
-fn granted(grants: &Grants) -> Vec<String> {
+/// What is granted, a line for each.
+pub(super) fn granted(grants: &Grants) -> Vec<String> {
     let dir = |dir: &DirGrant| {
         let access = if dir.writable {
             "read and write"
@@ -123,7 +135,11 @@ fn granted(grants: &Grants) -> Vec<String> {
         .env
         .iter()
         .map(|(name, _)| format!("see the variable {name}"));
-    grants.dirs.iter().map(dir).chain(env).collect()
+    let http = grants
+        .http_hosts
+        .iter()
+        .map(|host| format!("send HTTP requests to {host}"));
+    grants.dirs.iter().map(dir).chain(env).chain(http).collect()
 }
 
 /// What `--json` prints. A type of its own: scripts rely on it, and it leaves the values of variables out, which may be secrets.
@@ -153,10 +169,23 @@ pub(crate) struct DefinitionJson<'a> {
     input_schema: Option<&'a RawValue>,
 }
 
+/// What is granted, for programs. A type of its own for the same reasons.
 #[derive(Serialize)]
-struct GrantsJson<'a> {
+#[serde(rename_all = "camelCase")]
+pub(super) struct GrantsJson<'a> {
     dirs: &'a [DirGrant],
     env: Vec<&'a str>,
+    http_hosts: &'a [String],
+}
+
+impl<'a> From<&'a Grants> for GrantsJson<'a> {
+    fn from(grants: &'a Grants) -> Self {
+        Self {
+            dirs: &grants.dirs,
+            env: grants.env.iter().map(|(name, _)| name.as_str()).collect(),
+            http_hosts: &grants.http_hosts,
+        }
+    }
 }
 
 impl<'a> From<&'a Definition> for DefinitionJson<'a> {
@@ -185,15 +214,7 @@ impl<'a> From<&'a ModuleInfo> for ModuleJson<'a> {
                 .map(DefinitionJson::from)
                 .collect(),
             imports: &module.imports,
-            grants: GrantsJson {
-                dirs: &module.grants.dirs,
-                env: module
-                    .grants
-                    .env
-                    .iter()
-                    .map(|(name, _)| name.as_str())
-                    .collect(),
-            },
+            grants: GrantsJson::from(&module.grants),
             deployed_time: &module.deployed_time,
             size: module.size,
         }

@@ -5,6 +5,7 @@ mod control;
 mod crashes;
 mod families;
 mod faults;
+mod hostile;
 mod lifecycle;
 mod modules;
 mod quarantine;

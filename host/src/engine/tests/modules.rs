@@ -204,3 +204,52 @@ fn an_instance_that_never_began_begins_on_the_module_that_is_named() {
     assert_eq!(began, Some(MENDED), "the history says what it began with");
     host.check_histories();
 }
+
+#[test]
+fn what_is_started_while_modules_are_collected_always_has_its_module() {
+    let mut world = World::with("Listen", listens(1)).and("Listen#8", listens(1));
+    world.config.workers = 4;
+    let host = world.open();
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| {
+            for n in 0..200 {
+                host.start("Listen", &format!("a{n}"));
+            }
+        });
+        let mut round = 0;
+        while !started.is_finished() {
+            round += 1;
+            deploy(
+                &host,
+                if round % 2 == 0 {
+                    named(world.module())
+                } else {
+                    named(other(MENDED, "Listen"))
+                },
+            );
+            let request = Request::CollectModules {
+                old: crate::store::OldVersions::Keep,
+            };
+            let verdict = host.submit(request).unwrap();
+            assert!(matches!(verdict, Verdict::Collected(_)), "{verdict:?}");
+        }
+        started.join().unwrap();
+    });
+    host.idle();
+    let without = "SELECT count(*) FROM instance WHERE module NOT IN (SELECT digest FROM module)";
+    assert_eq!(host.count(without), 0);
+    for n in 0..200 {
+        host.raise(&format!("a{n}"), "go", 1);
+        assert_eq!(host.end(&format!("a{n}")), "[1]");
+    }
+    host.check_histories();
+}
+
+/// Under one name, so that what is deployed first is left behind.
+fn named(module: NewModule) -> NewModule {
+    NewModule {
+        name: "listen".to_owned(),
+        component: vec![module.digest.0[0]],
+        ..module
+    }
+}

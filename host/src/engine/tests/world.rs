@@ -148,6 +148,10 @@ impl Out {
         task.0
     }
 
+    pub(crate) fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
     pub(crate) fn cancel(&mut self, task: u32) {
         self.actions.push(Action::CancelTask(TaskId(task)));
     }
@@ -517,7 +521,7 @@ impl World {
         self.try_open().unwrap()
     }
 
-    fn module(&self) -> NewModule {
+    pub(crate) fn module(&self) -> NewModule {
         let names = self.programs.by_name.lock().unwrap();
         let names = names.keys().filter(|name| !name.contains('#'));
         let orchestrations = names.map(|name| Definition {

@@ -25,6 +25,8 @@ use crate::store::{
     Verdict, Write, take_over,
 };
 
+const MODULE: Digest = Digest([1; 32]);
+
 /// A hub and its owner.
 struct Hub {
     dir: TempDir,
@@ -35,7 +37,11 @@ impl Hub {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let owned = take_over(&dir.path().join("hub.db"), Timestamp(1_000)).unwrap();
-        Self { dir, owned }
+        let hub = Self { dir, owned };
+        // What every instance here is pinned to.
+        let module = "INSERT INTO module VALUES (?1, x'00', '0.1', '[]', '[]', 0)";
+        hub.other().execute(module, [MODULE.0]).unwrap();
+        hub
     }
 
     fn path(&self) -> PathBuf {
@@ -139,7 +145,7 @@ fn start_of(id: &str) -> Start {
         tags: Vec::new(),
         trace_parent: None,
         seed: 7,
-        module: Some(Digest([1; 32])),
+        module: Some(MODULE),
         limits: Limits::default(),
         next_external: 0,
         semantics: SEMANTICS_VERSION,
@@ -224,6 +230,7 @@ fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit
         carried: Vec::new(),
         is_child: row.parent_key.is_some(),
         cascade: None,
+        retried: Vec::new(),
         running: Vec::new(),
     }
 }
@@ -263,6 +270,7 @@ fn first_turn(new: NewInstance) -> TurnCommit {
         carried: Vec::new(),
         is_child: false,
         cascade: None,
+        retried: Vec::new(),
         running: Vec::new(),
     }
 }

@@ -136,6 +136,25 @@ async fn retries(ctx: Context, attempts: u32) -> Result<u32, Failure> {
     ctx.activity("Flaky", ()).retry(policy).await
 }
 
+#[derive(Deserialize)]
+struct Requested {
+    /// What the activity `http` is given.
+    request: perennial_sdk::serde_json::Value,
+    attempts: u32,
+    timeout_millis: u64,
+}
+
+/// The activity `http`, as a guest without an SDK calls it.
+async fn calls_http(
+    ctx: Context,
+    input: Requested,
+) -> Result<perennial_sdk::serde_json::Value, Failure> {
+    let policy = RetryPolicy::new(input.attempts, Duration::from_millis(1));
+    let call = ctx.activity("http", input.request).retry(policy);
+    call.attempt_timeout(Duration::from_millis(input.timeout_millis))
+        .await
+}
+
 /// What an orchestration sees of the world.
 async fn observes(ctx: Context, _: ()) -> Result<Vec<String>, Failure> {
     let mut seen = Vec::new();
@@ -214,6 +233,7 @@ perennial_sdk::export! {
         "RunsBusy" => runs_busy,
         "Retries" => retries,
         "Observes" => observes,
+        "CallsHttp" => calls_http,
     },
     activities: {
         "Echo" => echo,

@@ -1,0 +1,143 @@
+//! What a module is granted, as it is kept with its name.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What the activities of a module may touch, beside clocks and random numbers. By default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grants {
+    /// Directories of the host.
+    pub dirs: Vec<DirGrant>,
+    /// Environment variables, as name and value.
+    pub env: Vec<(String, String)>,
+    /// Hosts that the activity `http` may send requests to for the module's orchestrations, as `HOST` or `HOST:PORT`. Without a port it
+    /// is those of http and https, 80 and 443. `*.example.com` is every host below that domain.
+    pub http_hosts: Vec<String>,
+}
+
+/// A directory that activities see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirGrant {
+    /// The directory on the host.
+    pub host: PathBuf,
+    /// Its path for the activity, such as `/data`.
+    pub guest: String,
+    /// Whether files in it may be made, changed and removed.
+    #[serde(default)]
+    pub writable: bool,
+}
+
+impl Grants {
+    /// Whether requests may go to a host, on a port that is the one of the URL's scheme or not.
+    pub(crate) fn allows_http(&self, host: &str, port: u16, is_default_port: bool) -> bool {
+        self.http_hosts.iter().any(|granted| {
+            let (name, granted_port) = split(granted);
+            let ports = match granted_port {
+                Some(granted_port) => granted_port == port,
+                None => is_default_port,
+            };
+            ports && names(name, host)
+        })
+    }
+
+    /// What is wrong with the hosts that are granted, if anything is.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.http_hosts
+            .iter()
+            .find_map(|host| http_host_problem(host))
+    }
+}
+
+/// Why a text is not `HOST` or `HOST:PORT`, if it is not.
+pub fn http_host_problem(text: &str) -> Option<String> {
+    let (name, _) = split(text);
+    let bare = name.strip_prefix("*.").unwrap_or(name);
+    let is_v6 = bare
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+    let is_name = !bare.is_empty()
+        && bare
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    (!is_v6 && !is_name).then(|| {
+        format!("{text:?} is no host; write it like api.example.com, *.example.com, localhost:8080 or [::1]:8080, without http://")
+    })
+}
+
+/// A host and, where there is one, its port. What is no number stays with the host.
+fn split(text: &str) -> (&str, Option<u16>) {
+    text.rsplit_once(':')
+        .and_then(|(name, port)| Some((name, Some(port.parse().ok()?))))
+        .unwrap_or((text, None))
+}
+
+fn names(granted: &str, host: &str) -> bool {
+    match granted.strip_prefix('*') {
+        Some(domain) => {
+            let host = host.to_ascii_lowercase();
+            host.len() > domain.len() && host.ends_with(&domain.to_ascii_lowercase())
+        }
+        None => granted.eq_ignore_ascii_case(host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(granted: &str, host: &str, port: u16) -> bool {
+        let grants = Grants {
+            http_hosts: vec![granted.to_owned()],
+            ..Grants::default()
+        };
+        grants.allows_http(host, port, [80, 443].contains(&port))
+    }
+
+    #[test]
+    fn a_host_is_granted_as_it_is_written() {
+        assert!(allows("api.example.com", "API.example.com", 443));
+        assert!(!allows("api.example.com", "api.example.com", 8080));
+        assert!(allows("api.example.com:8080", "api.example.com", 8080));
+        assert!(!allows("api.example.com:8080", "api.example.com", 443));
+        assert!(!allows("example.com", "api.example.com", 443));
+        assert!(!allows("example.com", "example.com.evil.org", 443));
+        assert!(allows("*.example.com", "a.b.example.com", 443));
+        assert!(!allows("*.example.com", "example.com", 443));
+        assert!(!allows("*.example.com", "badexample.com", 443));
+        assert!(allows("[::1]:80", "[::1]", 80));
+        assert!(!allows("127.0.0.1", "localhost", 80));
+    }
+
+    #[test]
+    fn what_is_no_host_is_said() {
+        for host in [
+            "a.b",
+            "*.a.b:8080",
+            "localhost",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::1]:80",
+            "a_b",
+        ] {
+            assert_eq!(http_host_problem(host), None);
+        }
+        for text in [
+            "",
+            "http://a.b",
+            "a.b/c",
+            "a:b",
+            "*",
+            "*.",
+            "a b",
+            "[::1",
+            "::1",
+            "a:99999",
+        ] {
+            assert!(http_host_problem(text).is_some(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Whether live instances could go on with a module: their histories are repeated on it, and nothing is written.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use perennial_core::{Digest, Quarantine, Status};
+
+use crate::client::{Client, Error, Module, ModuleInfo, Result};
+use crate::engine::executor::Executor;
+use crate::engine::{LoadError, replay};
+use crate::store::{
+    DefinitionKind, InstanceFilter, InstanceKey, InstanceRow, ListQuery, Reader, StoreError,
+};
+use crate::wasm::{Grants, Wasm, WasmConfig};
+
+/// Instances read at once.
+const PAGE: u32 = 500;
+
+/// How often an instance is looked at again that went on while it was looked at.
+const LOOKS_MAX: usize = 5;
+
+/// What a deployment would change, and which live instances could go on with it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// The name under which the module would be deployed.
+    pub module: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// What would become of each name that the module defines, or that it defines no longer.
+    pub names: Vec<CheckedName>,
+    /// Interfaces that it imports and the module deployed under its name does not.
+    pub imports_added: Vec<String>,
+    /// Interfaces that the module deployed under its name imports and it does not.
+    pub imports_removed: Vec<String>,
+    /// What the module is granted now; nothing where it is new.
+    pub grants_before: Grants,
+    /// What it would be granted.
+    pub grants_after: Grants,
+    /// Every live instance of its orchestrations, the oldest last.
+    pub instances: Vec<CheckedInstance>,
+}
+
+/// A name that a deployment is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckedName {
+    /// Orchestration or activity.
+    pub kind: DefinitionKind,
+    /// The name.
+    pub name: String,
+    /// What would become of it.
+    pub change: NameChange,
+}
+
+/// What would become of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NameChange {
+    /// Nothing has it yet.
+    New,
+    /// It means this module already.
+    Unchanged,
+    /// It would mean this module instead of that one.
+    Repointed(Digest),
+    /// The module with this name owns it: the deployment would need to replace it.
+    Taken(String),
+    /// The module no longer defines it: it could not be started or called any more.
+    Dropped,
+}
+
+/// A live instance.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CheckedInstance {
+    /// Its id.
+    pub instance_id: String,
+    /// Its orchestration.
+    pub name: String,
+    /// Its status.
+    pub runtime_status: Status,
+    /// The module that it is pinned to, and stays pinned to.
+    pub pinned: Option<Digest>,
+    /// Whether it could go on with the module.
+    pub outcome: CheckOutcome,
+}
+
+/// Whether an instance could go on with a module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CheckOutcome {
+    /// It could: the module repeats its history.
+    Compatible {
+        /// Turns of it.
+        turns: u32,
+    },
+    /// It could not, and what differs.
+    Differs(Box<Quarantine>),
+    /// It could not: the module does not define its orchestration.
+    NotDefined,
+    /// It ended meanwhile.
+    Ended,
+    /// It goes on too fast to be looked at.
+    Busy,
+}
+
+impl CheckReport {
+    /// Instances that could not go on with the module.
+    pub fn incompatible(&self) -> impl Iterator<Item = &CheckedInstance> {
+        self.instances
+            .iter()
+            .filter(|instance| match instance.outcome {
+                CheckOutcome::Differs(_) | CheckOutcome::NotDefined | CheckOutcome::Busy => true,
+                CheckOutcome::Compatible { .. } | CheckOutcome::Ended => false,
+            })
+    }
+
+    /// Names that other modules own.
+    pub fn taken(&self) -> impl Iterator<Item = &CheckedName> {
+        let is_taken = |name: &&CheckedName| matches!(name.change, NameChange::Taken(_));
+        self.names.iter().filter(is_taken)
+    }
+}
+
+type OnProgress = Box<dyn Fn(usize, usize) + Send + Sync>;
+
+/// A check. Await it.
+#[must_use = "a check is made when it is awaited"]
+pub struct Check {
+    client: Client,
+    module: Module,
+    grants: Option<Grants>,
+    on_progress: OnProgress,
+}
+
+impl std::fmt::Debug for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Check")
+            .field("module", &self.module)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Says what deploying a module would change, and which live instances of the names concerned could go on with it. Their histories are
+    /// repeated on it, on all processors and without writing anything, whoever runs the hub. Await what it returns.
+    ///
+    /// A deployment changes nothing for live instances: they stay with the module that they are pinned to. What is compatible could leave it
+    /// all the same, by [`resume_on`](Client::resume_on).
+    pub fn check(&self, module: Module) -> Check {
+        Check {
+            client: self.clone(),
+            module,
+            grants: None,
+            on_progress: Box::new(|_, _| {}),
+        }
+    }
+}
+
+impl Check {
+    /// What the deployment would grant; without this, what the module's name is granted already.
+    pub fn grants(mut self, grants: Grants) -> Self {
+        self.grants = Some(grants);
+        self
+    }
+
+    /// Is told, on any thread, how many instances were looked at, of how many.
+    pub fn on_progress(mut self, told: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
+        self.on_progress = Box::new(told);
+        self
+    }
+}
+
+impl IntoFuture for Check {
+    type Output = Result<CheckReport>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Self {
+                client,
+                module,
+                grants,
+                on_progress,
+            } = self;
+            let before = client.modules().await?;
+            let before = before.into_iter().find(|info| info.name == module.name);
+            let threads = std::thread::available_parallelism().map_or(2, usize::from);
+            let component = module.component.clone();
+            let wasm = tokio::task::spawn_blocking(move || {
+                let config = WasmConfig {
+                    // Nothing of a module that is not deployed is kept.
+                    cache_dir: None,
+                    resident_max: u32::try_from(threads).unwrap_or(u32::MAX),
+                    ..WasmConfig::default()
+                };
+                let source = Arc::new(move |_| Ok(component.clone()));
+                Wasm::new(config, source, Arc::new(|_| Grants::default()))
+            });
+            let wasm = wasm.await.map_err(|_| Error::panicked())?;
+            let wasm = wasm.map_err(|error| Error::module(error.to_string()))?;
+            let checked = module.clone();
+            let (names, instances) = client
+                .read(move |reader| {
+                    let names = names(reader, &checked)?;
+                    let live = live(reader, &names)?;
+                    let with = Checking {
+                        reader,
+                        executor: &wasm,
+                        module: &checked,
+                    };
+                    Ok((names, with.all(live, threads, &on_progress)?))
+                })
+                .await?;
+            Ok(report(module, before, grants, names, instances))
+        })
+    }
+}
+
+fn report(
+    module: Module,
+    before: Option<ModuleInfo>,
+    grants: Option<Grants>,
+    names: Vec<CheckedName>,
+    instances: Vec<CheckedInstance>,
+) -> CheckReport {
+    let (imports, grants_before) =
+        before.map_or_else(Default::default, |info| (info.imports, info.grants));
+    let missing_in = |these: &[String], those: &[String]| -> Vec<String> {
+        let missing = those.iter().filter(|import| !these.contains(import));
+        missing.cloned().collect()
+    };
+    CheckReport {
+        imports_added: missing_in(&imports, &module.imports),
+        imports_removed: missing_in(&module.imports, &imports),
+        grants_after: grants.unwrap_or_else(|| grants_before.clone()),
+        grants_before,
+        module: module.name,
+        digest: module.digest,
+        names,
+        instances,
+    }
+}
+
+/// What would become of the names that a module defines, and of those that it has now.
+fn names(reader: &Reader, module: &Module) -> Result<Vec<CheckedName>, StoreError> {
+    let now = reader.names()?.definitions;
+    let mut names = BTreeMap::new();
+    for definition in &module.definitions {
+        let key = (definition.kind, definition.name.clone());
+        let change = match now.get(&key) {
+            None => NameChange::New,
+            Some((owner, _, _)) if *owner != module.name => NameChange::Taken(owner.clone()),
+            Some((_, digest, _)) if *digest == module.digest => NameChange::Unchanged,
+            Some((_, digest, _)) => NameChange::Repointed(*digest),
+        };
+        names.insert(key, change);
+    }
+    let owned = now
+        .into_iter()
+        .filter(|(_, (owner, ..))| *owner == module.name);
+    for (key, _) in owned {
+        names.entry(key).or_insert(NameChange::Dropped);
+    }
+    let name = |((kind, name), change)| CheckedName { kind, name, change };
+    Ok(names.into_iter().map(name).collect())
+}
+
+/// Every live instance of these orchestrations, newest first.
+fn live(reader: &Reader, names: &[CheckedName]) -> Result<Vec<InstanceRow>, StoreError> {
+    let mut live = Vec::new();
+    let orchestrations = names
+        .iter()
+        .filter(|name| name.kind == DefinitionKind::Orchestration);
+    for orchestration in orchestrations {
+        let filter = InstanceFilter {
+            statuses: vec![Status::Pending, Status::Running, Status::Suspended],
+            name: Some(orchestration.name.clone()),
+            ..InstanceFilter::default()
+        };
+        let mut query = ListQuery {
+            filter,
+            limit: PAGE,
+            ..ListQuery::default()
+        };
+        loop {
+            let page = reader.list(&query)?;
+            if let Some(last) = page.rows.last() {
+                query.after = Some((last.created_at, last.key.0));
+            }
+            live.extend(page.rows);
+            if !page.more {
+                break;
+            }
+        }
+    }
+    Ok(live)
+}
+
+/// Repeats histories on a module.
+struct Checking<'a> {
+    reader: &'a Reader,
+    executor: &'a dyn Executor,
+    module: &'a Module,
+}
+
+impl Checking<'_> {
+    fn all(
+        &self,
+        live: Vec<InstanceRow>,
+        threads: usize,
+        on_progress: &OnProgress,
+    ) -> Result<Vec<CheckedInstance>, StoreError> {
+        let (total, done) = (live.len(), AtomicUsize::new(0));
+        on_progress(0, total);
+        let queue: Mutex<VecDeque<(usize, InstanceRow)>> =
+            Mutex::new(live.into_iter().enumerate().collect());
+        let next = || {
+            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.pop_front()
+        };
+        let work = || -> Result<Vec<(usize, CheckedInstance)>, StoreError> {
+            let mut checked = Vec::new();
+            while let Some((place, row)) = next() {
+                checked.push((place, self.one(row)?));
+                on_progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+            }
+            Ok(checked)
+        };
+        let mut checked = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads.min(total)).map(|_| scope.spawn(work)).collect();
+            let mut all = Vec::with_capacity(total);
+            for worker in workers {
+                // Code of guests and of the core is guarded; what panics all the same is a bug of the check.
+                let checked = worker
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                all.extend(checked);
+            }
+            Ok::<_, StoreError>(all)
+        })?;
+        checked.sort_by_key(|(place, _)| *place);
+        Ok(checked.into_iter().map(|(_, checked)| checked).collect())
+    }
+
+    fn one(&self, row: InstanceRow) -> Result<CheckedInstance, StoreError> {
+        let (key, name) = (row.key, row.name.clone());
+        let checked = |row: &InstanceRow, outcome| CheckedInstance {
+            instance_id: row.id.clone(),
+            name: row.name.clone(),
+            runtime_status: row.status,
+            pinned: row.module,
+            outcome,
+        };
+        let is_defined = self.module.definitions.iter().any(|definition| {
+            definition.kind == DefinitionKind::Orchestration && definition.name == name
+        });
+        if !is_defined {
+            return Ok(checked(&row, CheckOutcome::NotDefined));
+        }
+        let mut row = row;
+        for _ in 0..LOOKS_MAX {
+            match self.replay(&row) {
+                Ok(()) => return Ok(checked(&row, CheckOutcome::Compatible { turns: row.turns })),
+                Err(LoadError::Store(error)) => return Err(error),
+                Err(LoadError::Quarantine(why)) => {
+                    // It goes on meanwhile, and its rows with it: continued as new, it has another history.
+                    let Some(now) = self.now(key)? else {
+                        return Ok(checked(&row, CheckOutcome::Ended));
+                    };
+                    if (now.execution, now.generation) == (row.execution, row.generation) {
+                        return Ok(checked(&now, CheckOutcome::Differs(why)));
+                    }
+                    row = now;
+                }
+            }
+        }
+        Ok(checked(&row, CheckOutcome::Busy))
+    }
+
+    fn now(&self, key: InstanceKey) -> Result<Option<InstanceRow>, StoreError> {
+        let row = self.reader.instance_by_key(key)?;
+        Ok(row.filter(|row| !row.status.is_end()))
+    }
+
+    fn replay(&self, row: &InstanceRow) -> Result<(), LoadError> {
+        let mut bring = |start: &perennial_core::Start| {
+            self.executor
+                .instantiate(self.module.digest, &start.limits, &start.instance_id)
+                .map_err(LoadError::because)
+        };
+        replay(self.reader, row, Some(&mut bring), &mut |_| {}).map(|_| ())
+    }
+}
