@@ -28,6 +28,6 @@ fn send(parcel: String) -> Result<String, Failure> {
 }
 
 perennial_sdk::export! {
-    orchestrations: { "Ship" => ship, "Bill" (version = "1") => bill, "Retire" => retire },
+    orchestrations: { "Ship" => ship, "Bill" => bill, "Refund" (version = "1") => bill, "Retire" => retire },
     activities: { "Pack" => pack, "Send" => send },
 }

@@ -28,6 +28,6 @@ fn send(parcel: String) -> Result<String, Failure> {
 }
 
 perennial_sdk::export! {
-    orchestrations: { "Ship" => ship, "Bill" (version = "2") => bill },
+    orchestrations: { "Ship" => ship, "Bill" => bill, "Refund" (version = "2") => bill },
     activities: { "Weigh" => weigh, "Pack" => pack, "Send" => send },
 }
