@@ -247,8 +247,8 @@ fn arm(db: &Connection, commit: &RewindCommit) -> Result<(), StoreError> {
         ..commit.expected
     };
     for (armed, target) in commit.rewind.activities.iter().zip(&commit.targets) {
-        let module = match target {
-            Some(Target::Module(digest)) => Some(*digest),
+        let module = match target.as_ref().unwrap_or(&armed.target) {
+            Target::Module(digest) => Some(*digest),
             _ => None,
         };
         let new = NewTask {
