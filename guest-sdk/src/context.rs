@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::bindings::orchestrations::{Action, InstanceStart as WitInstanceStart, OutgoingEvent};
+use crate::bindings::orchestrations::{Action, OutgoingEvent};
 use crate::combine;
 use crate::execution::Execution;
 use crate::failure::Continued;
@@ -34,6 +34,10 @@ impl Context {
 
     pub(crate) fn execution(&self) -> Rc<Execution> {
         Rc::clone(&self.0)
+    }
+
+    pub(crate) fn exported(&self) -> Exported {
+        Exported(self.0.component)
     }
 
     // Tasks.
@@ -103,7 +107,7 @@ impl Context {
         A: TypedActivity<Args>,
         A::Input: Serialize,
     {
-        match activity.resolve(Exported(self.0.component)) {
+        match activity.resolve(self.exported()) {
             Ok(name) => self.activity(name, input),
             Err(failure) => ActivityCall::new(self.execution(), String::new(), Err(failure)),
         }
@@ -139,7 +143,7 @@ impl Context {
         C: TypedOrchestration<Args>,
         C::Input: Serialize,
     {
-        match orchestration.resolve(Exported(self.0.component)) {
+        match orchestration.resolve(self.exported()) {
             Ok((name, Some(version))) => self.child(name, input).version(version),
             Ok((name, None)) => self.child(name, input),
             Err(failure) => ChildCall::new(self.execution(), String::new(), Err(failure)),
@@ -317,40 +321,6 @@ impl Context {
         Ok(())
     }
 
-    /// Starts an instance that this one does not wait for. Skipped by the host if the id is in use or the name is unknown.
-    ///
-    /// ```
-    /// # use perennial_sdk::prelude::*;
-    /// # fn audit(ctx: &Context) -> Result<(), Failure> {
-    /// ctx.start_instance("audit-7", "Audit", 7).tag("kind", "audit").start()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn start_instance(
-        &self,
-        instance_id: impl Into<String>,
-        orchestration: impl Into<String>,
-        input: impl Serialize,
-    ) -> InstanceStart {
-        let name = orchestration.into();
-        let input = Payload::Input {
-            of: "orchestration",
-            name: &name,
-        }
-        .encode(&input);
-        let start = input.map(|input| WitInstanceStart {
-            instance_id: instance_id.into(),
-            name,
-            version: None,
-            input: Some(input),
-            tags: Vec::new(),
-        });
-        InstanceStart {
-            execution: self.execution(),
-            start,
-        }
-    }
-
     /// Shows a value to clients until it is replaced.
     ///
     /// # Errors
@@ -424,6 +394,7 @@ impl Context {
 
     /// A random number: SplitMix64, seeded by the host when the execution starts. Not for secrets.
     #[must_use]
+    #[doc(alias = "random")]
     pub fn random_u64(&self) -> u64 {
         self.0.random_u64()
     }
@@ -486,41 +457,6 @@ impl Context {
     #[must_use]
     pub fn history_bytes(&self) -> u64 {
         self.0.turn().history_bytes
-    }
-}
-
-/// An instance to start, made by [`Context::start_instance`].
-#[must_use = "nothing starts before `.start()`"]
-pub struct InstanceStart {
-    execution: Rc<Execution>,
-    start: Result<WitInstanceStart, Failure>,
-}
-
-impl InstanceStart {
-    /// Runs this version, not the newest deployed one.
-    pub fn version(mut self, version: impl Into<String>) -> Self {
-        if let Ok(start) = &mut self.start {
-            start.version = Some(version.into());
-        }
-        self
-    }
-
-    /// Adds a tag to the instance.
-    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        if let Ok(start) = &mut self.start {
-            start.tags.push((key.into(), value.into()));
-        }
-        self
-    }
-
-    /// Asks the host to start it.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` if serde cannot write the input.
-    pub fn start(self) -> Result<(), Failure> {
-        self.execution.act(Action::StartInstance(self.start?));
-        Ok(())
     }
 }
 

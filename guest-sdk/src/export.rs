@@ -12,8 +12,36 @@ use crate::{Activity, ActivityContext, Failure, Orchestration};
 /// Exports orchestrations and activities as a component.
 ///
 /// Either section may be missing: the component then exports only what it has. Behind a name may stand what else a definition says of
-/// itself: for an orchestration `version`, `description` and `input_schema` (a JSON Schema), for an activity the last two. Several
-/// orchestrations may share a name if their versions differ.
+/// itself: for an orchestration `version`, `description` and `input_schema` (a JSON Schema), for an activity the last two.
+///
+/// A name stands for one function of a component. Other versions of an orchestration are in the modules that were deployed before, where
+/// what started on them goes on; a name that is listed twice does not compile:
+///
+/// ```compile_fail,E0080
+/// # use perennial_sdk::prelude::*;
+/// # async fn pay(_: Context) -> Result<(), Failure> { Ok(()) }
+/// # async fn pay_more(_: Context) -> Result<(), Failure> { Ok(()) }
+/// perennial_sdk::export! {
+///     orchestrations: { "Pay" => pay, "Pay" (version = "2") => pay_more },
+/// }
+/// # fn main() {}
+/// ```
+///
+/// Neither does an activity in the place of an orchestration, nor the other way round:
+///
+/// ```compile_fail,E0277
+/// # use perennial_sdk::prelude::*;
+/// # fn charge(cents: u64) -> Result<u64, Failure> { Ok(cents) }
+/// perennial_sdk::export! { orchestrations: { "Charge" => charge } }
+/// # fn main() {}
+/// ```
+///
+/// ```compile_fail,E0271
+/// # use perennial_sdk::prelude::*;
+/// # async fn pay(_: Context) -> Result<(), Failure> { Ok(()) }
+/// perennial_sdk::export! { activities: { "Pay" => pay } }
+/// # fn main() {}
+/// ```
 ///
 /// ```
 /// use perennial_sdk::prelude::*;
@@ -62,6 +90,8 @@ macro_rules! export {
 #[macro_export]
 macro_rules! __define {
     (orchestrations: { $($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)? }, $($activities:tt)*) => {
+        const _: () = $crate::export::check_names(&[$($name),*]);
+
         static ORCHESTRATIONS: &[$crate::Orchestration] = &[$(
             $crate::Orchestration {
                 $($($key: ::core::option::Option::Some($value),)*)?
@@ -73,6 +103,8 @@ macro_rules! __define {
         $crate::__define! { $($activities)* }
     };
     (activities: { $($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)? }) => {
+        const _: () = $crate::export::check_names(&[$($name),*]);
+
         static ACTIVITIES: &[$crate::Activity] = &[$(
             $crate::Activity {
                 $($($key: ::core::option::Option::Some($value),)*)?
@@ -139,6 +171,44 @@ macro_rules! __export_activities {
             const _: $crate::export::NativeUse<Component> = $crate::export::NativeUse::activities();
         };
     };
+}
+
+/// Fails the build of a component whose names cannot be told apart.
+///
+/// # Panics
+///
+/// If a name is empty or stands there twice.
+pub const fn check_names(names: &[&str]) {
+    let mut at = 0;
+    while at < names.len() {
+        assert!(
+            !names[at].is_empty(),
+            "`export!` lists an empty name: nobody could start or call it"
+        );
+        let mut before = 0;
+        while before < at {
+            assert!(
+                !same(names[before].as_bytes(), names[at].as_bytes()),
+                "`export!` lists a name twice: in one component a name stands for one function"
+            );
+            before += 1;
+        }
+        at += 1;
+    }
+}
+
+const fn same(left: &[u8], right: &[u8]) -> bool {
+    if left.len() != right.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < left.len() {
+        if left[at] != right[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
 }
 
 /// The type of a function, which no other function has.
@@ -237,7 +307,7 @@ pub fn run(
         Some(activity) => (activity.run)(ActivityContext::new(invocation)),
         None => {
             let message = format!("this component defines no activity {:?}", invocation.name);
-            Err(Failure::new("UnknownActivity", message).not_retryable())
+            Err(Failure::new(crate::kind::UNKNOWN_ACTIVITY, message).not_retryable())
         }
     };
     result.map_err(Failure::into_wit)

@@ -39,6 +39,14 @@
 //! from any crate works, as long as what is at its leaves comes from [`Context`]. What can never happen is not waited for: an
 //! orchestration that awaits anything else ends with the failure `ForeignAwait`.
 //!
+//! The ordinary library shows the sandbox too: `SystemTime::now` and `Instant::now` are the time of the turn, which stands still until
+//! the next one; the order of a `HashMap` and what `rand` draws follow from the execution's seed; there are no variables, arguments,
+//! files, sockets or threads, and the input is at its end. What would wait, such as `std::thread::sleep`, fails the orchestration with
+//! `ForbiddenImport`.
+//!
+//! There is deliberately no way to ask whether an orchestration is being replayed: code that did something else then would not be the
+//! same function of its events. Log lines need none, since the host drops those of a replay.
+//!
 //! # Names and types
 //!
 //! [`Context::call`] and [`Context::call_child`] take the functions themselves, so that the compiler checks their types, and
@@ -50,6 +58,7 @@
 //! `export!` puts a [definition](Orchestration) behind each name; a machine polls the orchestration to quiescence after each event; the
 //! futures share with it one `Execution`, which holds the open tasks, the events, and the actions of the turn.
 
+pub mod kind;
 pub mod log;
 
 mod activity;
@@ -64,6 +73,8 @@ mod execution;
 pub mod export;
 mod failure;
 mod http;
+mod instance;
+mod limit;
 mod machine;
 mod mailbox;
 mod payload;
@@ -81,13 +92,14 @@ mod tests;
 pub use crate::activity::ActivityContext;
 pub use crate::bindings::types::TaskId;
 pub use crate::combine::{race, race_all};
-pub use crate::context::{Context, Continuation, InstanceStart, Parent};
+pub use crate::context::{Context, Continuation, Parent};
 pub use crate::definition::{
     Activity, ActivityFn, Orchestration, OrchestrationFn, OrchestrationFuture,
 };
 pub use crate::event::{EventStream, EventWait, EventWithin};
 pub use crate::failure::{Cause, Failure};
 pub use crate::http::{HttpCall, HttpRequest, HttpResponse};
+pub use crate::instance::InstanceStart;
 pub use crate::retry::RetryPolicy;
 pub use crate::saga::{Compensation, Saga};
 pub use crate::task::{ActivityCall, ChildCall, Task};

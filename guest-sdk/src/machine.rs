@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{self, Poll, Wake, Waker};
 
-use crate::Context;
 use crate::bindings::orchestrations::{Continuation, Ended, Event, Start, State, Turn, TurnStart};
 use crate::definition::{Component, OrchestrationFuture};
 use crate::execution::Execution;
 use crate::failure::{Continued, End, Failure};
+use crate::{Context, kind};
 
 /// One execution of one of a component's orchestrations.
 pub(crate) struct Machine {
@@ -91,6 +91,17 @@ impl Machine {
             let Some(event) = events.next() else { break };
             running.take_in(event);
             end = running.settle(&self.signal, &self.waker);
+        }
+        if let Some(State::ContinuedAsNew(continuation)) = &mut end {
+            // They were given to this execution, so nobody else moves them over: how events are batched must not matter.
+            let rest = events.filter_map(|event| match event {
+                Event::ExternalEventRaised(event) => Some(event.number),
+                Event::TurnStarted(_)
+                | Event::ExecutionStarted(_)
+                | Event::TaskCompleted(_)
+                | Event::TimerFired(_) => None,
+            });
+            continuation.carry_over.extend(rest);
         }
         let actions = running.execution.take_actions();
         let state = match end {
@@ -191,7 +202,7 @@ fn unknown(start: &Start) -> Failure {
         .map(|version| format!(" version {version:?}"))
         .unwrap_or_default();
     Failure::new(
-        "UnknownOrchestration",
+        kind::UNKNOWN_ORCHESTRATION,
         format!(
             "this component defines no orchestration {:?}{version}",
             start.name
@@ -202,7 +213,7 @@ fn unknown(start: &Start) -> Failure {
 
 fn foreign_await() -> Failure {
     Failure::new(
-        "ForeignAwait",
+        kind::FOREIGN_AWAIT,
         "the orchestration awaits something that can never happen: no activity, child, timer or external event is open that could wake \
          it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input \
          and output in an activity",

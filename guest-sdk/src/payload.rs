@@ -6,12 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
-
-/// The kind of a failure to read or to write an input, or the data of an event.
-const INVALID_INPUT: &str = "InvalidInput";
-
-/// The kind of a failure to read or to write a result.
-const INVALID_OUTPUT: &str = "InvalidOutput";
+use crate::kind::{INVALID_INPUT, INVALID_OUTPUT};
 
 /// Whose payload it is: `the input of activity "SayHello"`.
 #[derive(Clone, Copy)]

@@ -10,10 +10,7 @@ use std::time::Duration;
 
 use serde::de::IgnoredAny;
 
-use crate::{ActivityCall, Cause, ChildCall, Failure, RetryPolicy, Task};
-
-/// The kind of the cause that says that a compensation failed too.
-pub(crate) const COMPENSATION_FAILED: &str = "CompensationFailed";
+use crate::{ActivityCall, Cause, ChildCall, Failure, RetryPolicy, Task, kind};
 
 /// What undoes the steps of a saga, made by [`Context::saga`](crate::Context::saga).
 pub struct Saga {
@@ -70,7 +67,7 @@ async fn outcome(task: Task<IgnoredAny>) -> Result<(), Cause> {
     match task.await {
         Ok(IgnoredAny) => Ok(()),
         Err(failure) => Err(Cause {
-            kind: COMPENSATION_FAILED.to_owned(),
+            kind: kind::COMPENSATION_FAILED.to_owned(),
             message: format!("{what} failed: {failure}"),
             trace: failure.trace().map(str::to_owned),
         }),

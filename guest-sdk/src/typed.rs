@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::definition::Component;
-use crate::{ActivityFn, Failure, OrchestrationFn};
+use crate::{ActivityFn, Failure, OrchestrationFn, kind};
 
 /// What [`Context::call`](crate::Context::call) takes: a function that [`export!`](crate::export!) lists under `activities`, or an
 /// [`ActivityName`].
@@ -127,7 +127,7 @@ impl<I, O> TypedOrchestration<ByName> for OrchestrationName<I, O> {
 fn not_exported<F>(section: &str) -> Failure {
     let function = std::any::type_name::<F>();
     Failure::new(
-        "NotExported",
+        kind::NOT_EXPORTED,
         format!("`{function}` has no name: list it under `{section}` in `perennial_sdk::export!`"),
     )
     .not_retryable()

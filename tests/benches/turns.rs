@@ -31,8 +31,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
-        let bytes = std::fs::read(guest("workloads")).unwrap();
+    fn of(package: &str) -> Self {
+        let bytes = std::fs::read(guest(package)).unwrap();
         let none = |_| Err(String::new());
         let looking = Wasm::new(
             WasmConfig::default(),
@@ -93,13 +93,17 @@ impl Bench {
     }
 
     fn result(task: u32) -> Message {
+        Self::result_of(task, "1")
+    }
+
+    fn result_of(task: u32, output: &str) -> Message {
         Message::ActivityEnded {
             task: TaskRef {
                 execution: 0,
                 generation: 0,
                 task: TaskId(task),
             },
-            outcome: Ok(Some(Json::from_text("1"))),
+            outcome: Ok(Some(Json::from_text(output))),
             run: AttemptRun {
                 attempt: 1,
                 started_at: Timestamp(1_000),
@@ -115,7 +119,24 @@ fn stored(turn: &Turn) -> usize {
 }
 
 fn turns(c: &mut Criterion) {
-    let bench = Bench::new();
+    let hello = Bench::of("hello-sequence");
+    c.bench_function("hello-sequence: instantiate, all four turns, drop", |b| {
+        b.iter(|| {
+            let (mut state, mut guest) = (State::new(0), hello.guest());
+            hello.turn(
+                &mut state,
+                guest.as_mut(),
+                hello.start("HelloSequence", "null"),
+            );
+            (0..3).for_each(|task| {
+                let greeting = Bench::result_of(task, "\"Hello!\"");
+                hello.turn(&mut state, guest.as_mut(), greeting);
+            });
+            assert!(state.phase.is_end());
+        });
+    });
+
+    let bench = Bench::of("workloads");
 
     c.bench_function("instantiate and drop", |b| b.iter(|| bench.guest()));
 

@@ -99,6 +99,68 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// What something costs for each of so many steps, in milliseconds: of the processor, and by the clock.
+async fn cost(steps: u32, work: impl Future<Output = ()>) -> (f64, f64) {
+    let (begun, cpu) = (Instant::now(), cpu_seconds());
+    work.await;
+    let per_step = |seconds: f64| seconds * 1e3 / f64::from(steps);
+    (
+        per_step(cpu_seconds() - cpu),
+        per_step(begun.elapsed().as_secs_f64()),
+    )
+}
+
+/// Prints the costs of one step in two workloads, which were measured in turn, and how they compare.
+fn compare(what: &str, rounds: &[((f64, f64), (f64, f64))]) {
+    let of = |pick: fn(&((f64, f64), (f64, f64))) -> f64| median(rounds.iter().map(pick).collect());
+    println!(
+        "{what}: {:.3} against {:.3} ms of CPU a step, {:.2} times; {:.3} against {:.3} ms by the clock, {:.2} times",
+        of(|round| round.0.0),
+        of(|round| round.1.0),
+        of(|round| round.0.0 / round.1.0),
+        of(|round| round.0.1),
+        of(|round| round.1.1),
+        of(|round| round.0.1 / round.1.1),
+    );
+}
+
+/// A step must not cost more because many came before it.
+async fn long_chain(client: &Client) {
+    const LONG: u32 = 10_000;
+    const SHORT: u32 = 100;
+    const SHORTS: u32 = 20;
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        let short = async {
+            for _ in 0..SHORTS {
+                one(client, "NativeChain", SHORT).await;
+            }
+        };
+        let short = cost(SHORT * SHORTS, short).await;
+        let long = cost(LONG, one(client, "NativeChain", LONG)).await;
+        rounds.push((long, short));
+    }
+    compare("a chain of 10,000 against chains of 100", &rounds);
+}
+
+/// Many at once, against as many in ten chains at once.
+async fn wide_fan_out(client: &Client) {
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let wide = cost(1_000, one(client, "FanOutN", 1_000)).await;
+        let chains = async {
+            let mut chains = tokio::task::JoinSet::new();
+            for _ in 0..10 {
+                let client = client.clone();
+                chains.spawn(async move { one(&client, "Chain", 100).await });
+            }
+            chains.join_all().await;
+        };
+        rounds.push((wide, cost(1_000, chains).await));
+    }
+    compare("a fan-out of 1,000 against 10 chains of 100", &rounds);
+}
+
 async fn host(dir: &DataDir) -> Host {
     let native = |_: ActivityContext, value: u32| async move { Ok::<_, Failure>(value) };
     let host = dir.host().activity("Native", native).start().await.unwrap();
@@ -177,6 +239,9 @@ async fn main() {
             f64::from(n) / begun.elapsed().as_secs_f64()
         );
     }
+
+    long_chain(&client).await;
+    wide_fan_out(&client).await;
 
     const WAITING: usize = 10_000;
     let begun = Instant::now();

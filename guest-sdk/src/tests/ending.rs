@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use expect_test::expect;
 
-use super::{Subject, check, completed, program, raised, render, start};
+use super::{State, Subject, check, completed, fired, program, raised, render, start};
 use crate::prelude::*;
 
 #[test]
@@ -18,7 +18,7 @@ fn continue_as_new_carries_over_what_was_not_consumed() {
         raised(4, "kept", "1"),
         raised(5, "dropped", "null"),
         raised(6, "next", "null"),
-        raised(7, "ignored", "2"),
+        raised(7, "later", "2"),
     ];
     check(
         program!(eternal),
@@ -27,7 +27,7 @@ fn continue_as_new_carries_over_what_was_not_consumed() {
         turn 1
           timer 0 at 10000
           cancel 0
-          => continued Continuation { input: Some("\"state\""), version: None, carry-over: [4, 5] }
+          => continued Continuation { input: Some("\"state\""), version: None, carry-over: [4, 5, 7] }
     "#]],
     );
 }
@@ -207,4 +207,30 @@ fn what_an_execution_may_know_does_not_depend_on_the_machine_it_runs_on() {
           => completed "instance execution Test None None [(\"team\", \"blue\")] 1970-01-01T00:00:02.000Z 7 700 | 594a88c3-080d-5e7d-9210-7442d4c8348c e883e29a-c35a-556e-9af1-d042edfae7ff 13679457532755275413 0.1599103928769201"
     "#]],
     );
+}
+
+#[test]
+fn an_event_that_comes_in_the_turn_of_the_end_moves_over_too() {
+    async fn first(ctx: Context) -> Result<(), Failure> {
+        ctx.event::<u32>("E").await?;
+        ctx.continue_as_new(())
+    }
+    async fn first_and_drop(ctx: Context) -> Result<(), Failure> {
+        ctx.event::<u32>("E").await?;
+        ctx.continuation(()).discard_events().end()
+    }
+    let events = &[
+        raised(3, "Other", "0"),
+        raised(4, "E", "1"),
+        raised(5, "E", "2"),
+        fired(7),
+        raised(6, "Other", "3"),
+    ];
+    let carried = |program| match Subject::new(program).turn(events).state {
+        State::ContinuedAsNew(continuation) => continuation.carry_over,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(carried(program!(first)), [3, 5, 6]);
+    // Only what came before the end is dropped: with one event a turn it would be the same.
+    assert_eq!(carried(program!(first_and_drop)), [5, 6]);
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{ChildTask, Digest, Event, Json, Start, Task, TaskId, TaskKind, Timestamp, Waiting};
+use crate::{
+    ChildTask, Digest, Event, Json, SEMANTICS_VERSION, Start, Task, TaskId, TaskKind, Timestamp,
+    Waiting,
+};
 
 /// Where an execution stands: the fold of the events that were applied, in order.
 ///
@@ -204,6 +207,7 @@ impl State {
                 self.part = TurnPart::Received;
             }
             Event::ExecutionStarted(start) => {
+                known_rules(start)?;
                 self.phase = Phase::Running;
                 self.next_external = start.next_external;
                 self.start = Some(start.clone());
@@ -447,6 +451,18 @@ impl State {
                 Err(format!("task {task} is no open child"))
             }
         }
+    }
+}
+
+/// Whether this crate knows the rules that an execution began under. Those of older versions are kept; of newer ones it knows nothing.
+fn known_rules(start: &Start) -> Result<(), String> {
+    match start.semantics {
+        0 => Err("no rules have version 0".to_owned()),
+        1..=SEMANTICS_VERSION => Ok(()),
+        version => Err(format!(
+            "it was begun by a newer host, under version {version} of the rules; this host knows up to {SEMANTICS_VERSION}: run it with \
+             the newer one"
+        )),
     }
 }
 

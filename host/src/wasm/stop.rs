@@ -2,6 +2,7 @@
 
 use perennial_core::{Failure, kind};
 use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
 
 use super::guest_log::GuestLog;
 use super::limiter::MemoryLimiter;
@@ -31,7 +32,8 @@ pub(super) fn failure_of(
         }
         _ => {}
     }
-    let exited = error.downcast_ref::<Exited>();
+    // In an orchestration's sandbox the first, in an activity's WASI the second.
+    let exited = (error.is::<Exited>() || error.is::<I32Exit>()).then_some(Exited);
     if let (true, Some(panicking)) = (trap.is_some() || exited.is_some(), panicking) {
         return Failure {
             trace: Some(panicking.location),

@@ -414,6 +414,8 @@ pub(crate) struct World {
     dir: TempDir,
     pub(crate) clock: SimClock,
     pub(crate) programs: Programs,
+    /// What runs guests, where the programs do not.
+    pub(crate) executor: Option<Arc<dyn Executor>>,
     pub(crate) activities: Activities,
     pub(crate) config: EngineConfig,
     runtime: Arc<tokio::runtime::Runtime>,
@@ -427,6 +429,7 @@ impl World {
             dir: tempfile::tempdir().unwrap(),
             clock: SimClock::new(Timestamp(BEGIN)),
             programs: Programs::default(),
+            executor: None,
             activities: Activities::default(),
             config: EngineConfig {
                 workers: 2,
@@ -461,6 +464,7 @@ impl World {
             dir: tempfile::tempdir().unwrap(),
             clock: SimClock::new(self.clock.now()),
             programs: self.programs.clone(),
+            executor: self.executor.clone(),
             // What ran before the crash is nothing that this world did.
             activities: Activities {
                 began: Arc::default(),
@@ -494,7 +498,7 @@ impl World {
     pub(crate) fn try_open(&self) -> Result<Host<'_>, StoreError> {
         let parts = Parts {
             clock: Arc::new(self.clock.clone()),
-            executor: Arc::new(self.programs.clone()),
+            executor: self.executor(),
             activity_executor: Arc::new(self.activities.clone()),
             native: self
                 .activities
@@ -515,6 +519,13 @@ impl World {
         let verdict = host.submit(Request::Deploy(Box::new(self.module())))?;
         assert!(matches!(verdict, Verdict::Deployed(_)), "{verdict:?}");
         Ok(host)
+    }
+
+    fn executor(&self) -> Arc<dyn Executor> {
+        match &self.executor {
+            Some(executor) => Arc::clone(executor),
+            None => Arc::new(self.programs.clone()),
+        }
     }
 
     pub(crate) fn open(&self) -> Host<'_> {
@@ -626,10 +637,13 @@ impl World {
             .rows
         {
             let mut state = State::new(row.generation);
-            let mut guest = self.programs.guest(row.module.unwrap());
+            let mut guest = self
+                .executor()
+                .instantiate(row.module.unwrap(), &self.config.limits, &row.id)
+                .unwrap();
             let turns = reader.turns(row.key, row.execution, 0, u32::MAX).unwrap();
             for turn in &turns {
-                replay_turn(&mut state, turn, &mut guest)
+                replay_turn(&mut state, turn, guest.as_mut())
                     .unwrap_or_else(|e| panic!("{}: {e}", row.id));
             }
             assert_eq!(

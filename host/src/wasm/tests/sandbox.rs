@@ -90,3 +90,60 @@ fn sleeping_in_an_orchestration_is_forbidden() {
         failure.message
     );
 }
+
+/// A world with an interface of WASI that reaches out.
+fn reaching(exports: &str) -> String {
+    format!(
+        "package test:guest;
+         package wasi:http@0.2.6 {{ interface outgoing-handler {{ handle: func() -> u32; }} }}
+         world guest {{ import wasi:http/outgoing-handler@0.2.6; {exports} }}"
+    )
+}
+
+const NETWORK: &str =
+    r#"(import "wasi:http/outgoing-handler@0.2.6" "handle" (func $network (result i32)))"#;
+
+#[test]
+fn the_network_is_refused_at_deploy_or_by_its_name() {
+    let bench = Bench::new();
+    let alone = core_module(
+        &reaching(&format!("export {ORCHESTRATIONS};")),
+        &format!("{NETWORK} {}", orchestration("(drop (call $network))")),
+    );
+    assert_eq!(
+        bench.wasm.inspect(&alone).unwrap_err().to_string(),
+        "the component only has orchestrations, which must not have side effects, but imports wasi:http/outgoing-handler@0.2.6: \
+         move what needs them to an activity"
+    );
+    let digest = bench.deploy(
+        &reaching(&format!("export {ORCHESTRATIONS}; export {ACTIVITIES};")),
+        &format!(
+            "{NETWORK} {} {}",
+            orchestration("(drop (call $network))"),
+            activity("(drop (call $network))")
+        ),
+    );
+    let guest = bench.wasm.instantiate(digest, &Limits::default(), "i");
+    assert_eq!(
+        verdict(live(&mut *guest.unwrap())).to_string(),
+        "ForbiddenImport: an orchestration has no effects but the actions of its turns, so it must not call: \
+         wasi:http/outgoing-handler@0.2.6#handle"
+    );
+    assert_eq!(
+        run(&bench, attempt(digest)).unwrap_err().to_string(),
+        "ForbiddenImport: not granted to the activities of this module: wasi:http/outgoing-handler@0.2.6#handle"
+    );
+}
+
+#[test]
+fn threads_are_refused_at_deploy() {
+    let world = world(&format!("export {ORCHESTRATIONS};"));
+    let refused = |body: &str| {
+        let module = core_module(&world, &format!("{body} {}", orchestration("")));
+        Bench::new().wasm.inspect(&module).unwrap_err().to_string()
+    };
+    let spawns = refused(r#"(import "wasi" "thread-spawn" (func (param i32) (result i32)))"#);
+    assert!(spawns.contains("thread-spawn"), "{spawns}");
+    let shares = refused(r#"(memory $shared 1 1 shared)"#);
+    assert!(shares.contains("shared"), "{shares}");
+}

@@ -1,0 +1,40 @@
+//! A time limit around anything.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::future::Either;
+
+use crate::{Context, Failure, kind, race};
+
+impl Context {
+    /// Gives a future no longer than this, with a durable timer: [`Timeout`](kind::TIMEOUT) if its time is up first.
+    ///
+    /// What it waits for is then cancelled, as by any drop: a running activity is interrupted, and a child runs on by itself. To limit
+    /// each attempt of an activity, and have it tried again, use [`attempt_timeout`](crate::ActivityCall::attempt_timeout).
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn report(ctx: Context, region: String) -> Result<u64, Failure> {
+    ///     let sales = ctx.child("Sales", region).retry(RetryPolicy::new(3, Duration::from_secs(60)));
+    ///     ctx.timeout(Duration::from_secs(3600), sales).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the future, and `Timeout`.
+    pub async fn timeout<T, F>(&self, limit: Duration, future: F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        match race(future, self.timer(limit)).await {
+            Either::Left(result) => result,
+            Either::Right(()) => Err(Failure::new(
+                kind::TIMEOUT,
+                format!("it was not done after {limit:?}"),
+            )),
+        }
+    }
+}

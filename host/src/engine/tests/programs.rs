@@ -1,0 +1,149 @@
+//! Random programs of the SDK's operations on the engine: whatever the host goes through, each ends as an undisturbed one would, and as
+//! the model says. The same source runs as a component in the tests of the whole.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use perennial_core::Failure;
+use perennial_sdk::{Orchestration, OrchestrationFn};
+
+use super::sdk::Native;
+use super::world::*;
+use crate::engine::Request;
+
+#[path = "../../../../tests/guests/interpreter/src/program.rs"]
+mod program;
+#[path = "../../../../tests/guests/interpreter/src/run.rs"]
+mod run;
+
+use program::{Dice, FIRST_EVENT, Input};
+
+static ORCHESTRATIONS: [Orchestration; 2] = [
+    Orchestration::new("Program", |context| {
+        OrchestrationFn::start(run::program, context)
+    }),
+    Orchestration::new("Fails", |context| {
+        OrchestrationFn::start(run::fails, context)
+    }),
+];
+
+/// Instances in a world.
+const PROGRAMS: u64 = 4;
+
+/// No program takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a world ends before it is left alone.
+const LIVES: u32 = 5;
+
+fn world(dice: &mut Dice) -> World {
+    let never: fn() -> Logic = || unreachable!("guests are of the SDK");
+    let mut world = World::with("Program", never).and("Fails", never);
+    world.executor = Some(Arc::new(Native(&ORCHESTRATIONS)));
+    world.config.resident_max = [0, 1, 2, 1_000][dice.roll(4) as usize];
+    world.activities.add("FailsFirst", |attempt| {
+        let (value, fails): (u64, u32) =
+            serde_json::from_str(attempt.input.unwrap().as_str()).unwrap();
+        if attempt.attempt <= fails {
+            return Err(Failure::retryable("Flaky", ""));
+        }
+        Ok(Some(json(value)))
+    });
+    world
+}
+
+/// Starts random programs; what each comes to.
+fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
+    let mut values = Vec::new();
+    for n in 0..PROGRAMS {
+        let (input, value, events) = Input::random(dice, 3);
+        values.push(value);
+        let id = format!("p{n}");
+        host.start_with("Program", &id, serde_json::to_string(&input).unwrap());
+        for event in 0..events {
+            let (name, data) = (format!("E{event}"), Some(json(FIRST_EVENT + event)));
+            // One that has ended already needs no event.
+            host.submit(Request::RaiseEvent {
+                id: id.clone(),
+                name,
+                data,
+            })
+            .unwrap();
+        }
+    }
+    values
+}
+
+/// Something happens to the host or to an instance.
+fn disturb(host: &Host<'_>, dice: &mut Dice) {
+    let id = format!("p{}", dice.roll(PROGRAMS));
+    match dice.roll(6) {
+        0 => drop(host.engine.evict_all()),
+        1 => drop(host.submit(Request::Suspend { id, reason: None }).unwrap()),
+        2 | 3 => resume_all(host),
+        _ => host.advance(dice.roll(30)),
+    }
+    for _ in 0..dice.roll(300) {
+        std::thread::yield_now();
+    }
+}
+
+fn resume_all(host: &Host<'_>) {
+    for n in 0..PROGRAMS {
+        let id = format!("p{n}");
+        host.submit(Request::Resume {
+            id,
+            reason: None,
+            module: None,
+        })
+        .unwrap();
+    }
+}
+
+fn all_ended(host: &Host<'_>) -> bool {
+    (0..PROGRAMS).all(|n| host.row(&format!("p{n}")).unwrap().status.is_end())
+}
+
+fn check(seed: u64) {
+    let mut dice = Dice(seed);
+    let mut world = world(&mut dice);
+    let values = begin(&world.open(), &mut dice);
+    for _ in 0..LIVES {
+        let host = world.open();
+        (0..dice.roll(12)).for_each(|_| disturb(&host, &mut dice));
+        if dice.roll(3) > 0 {
+            let image = world.crash_image();
+            drop(host);
+            world = image;
+        }
+    }
+    let host = world.open();
+    resume_all(&host);
+    let begun = Instant::now();
+    while !all_ended(&host) {
+        if begun.elapsed() > PATIENCE {
+            let open = (0..PROGRAMS).map(|n| format!("p{n}"));
+            let open = open.filter(|id| !host.row(id).unwrap().status.is_end());
+            let histories: Vec<_> = open.map(|id| (host.row(&id), host.events(&id))).collect();
+            panic!("seed {seed}: {histories:#?}");
+        }
+        // Retries of compensations wait for seconds.
+        host.advance(dice.roll(2_000));
+        host.idle();
+        std::thread::yield_now();
+    }
+    for (n, value) in values.iter().enumerate() {
+        let id = format!("p{n}");
+        assert_eq!(host.end(&id), value.to_string(), "seed {seed}, {id}");
+    }
+    host.check_histories();
+}
+
+#[test]
+fn random_programs_of_the_sdk_end_as_the_model_says_whatever_happens() {
+    let seeds = match std::env::var_os("PERENNIAL_LONG") {
+        Some(_) => 2_000,
+        None => 40,
+    };
+    (0..seeds).for_each(check);
+}

@@ -1,0 +1,113 @@
+//! What authors do wrong, and what they are told. Mistakes that do not compile are in the documentation of the SDK, as examples that
+//! fail; what is no module at all is in the tests of deployment.
+
+use expect_test::expect;
+use serde_json::json;
+
+use super::*;
+
+#[tokio::test]
+async fn each_mistake_has_its_words() {
+    let mut stage = Stage::probe().await;
+    let mut told = String::new();
+    for (name, input) in [
+        ("Sleeps", json!(null)),
+        ("ReadsInput", json!(null)),
+        ("Exits", json!(null)),
+        ("Traps", json!(null)),
+        ("PollsForOthers", json!(null)),
+        ("RacesNobody", json!(null)),
+        ("TriesNever", json!(null)),
+        ("Unlisted", json!(null)),
+        ("StartsNobody", json!(null)),
+        ("ChildOfNobody", json!(null)),
+        ("SendsTooMuch", json!(2 << 20)),
+        ("ShowsTooMuch", json!(20 << 10)),
+        ("ReturnsTooMuch", json!(2 << 20)),
+        ("ReturnsNoJson", json!(null)),
+        ("CallsWithTooMuch", json!(2 << 20)),
+        ("CallsWithNoJson", json!(null)),
+        ("CallsTooOften", json!(10_001)),
+        ("CallsTooOften", json!("often")),
+        ("Calls", json!(["Kep", null, null])),
+        ("Calls", json!(["Sleep", "long", null])),
+    ] {
+        let status = stage.run(name, input).await;
+        let end = match &status.failure {
+            Some(failure) => failure.to_string(),
+            None => format!("completed with {}", output(&status)),
+        };
+        told.push_str(&format!("{name}: {end}\n"));
+    }
+    stage.close().await;
+    expect![[r#"
+        Sleeps: ForbiddenImport: an orchestration has no effects but the actions of its turns, so it must not call: wasi:clocks/monotonic-clock@0.2.12#subscribe-duration
+        ReadsInput: completed with 0
+        Exits: Trap: the guest ended its program instead of returning
+        Traps: Trap: wasm trap: wasm `unreachable` instruction executed
+        PollsForOthers: ForeignAwait: the orchestration awaits something that can never happen: no activity, child, timer or external event is open that could wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input and output in an activity
+        RacesNobody: Panic: a race needs somebody to win it
+        TriesNever: Panic: a task is tried at least once
+        Unlisted: NotExported: `probe::mistakes::not_in_the_list` has no name: list it under `activities` in `perennial_sdk::export!`
+        StartsNobody: completed with "done"
+        ChildOfNobody: UnknownOrchestration: no deployed module has an orchestration named "NoSuchOrchestration"
+        SendsTooMuch: LimitExceeded: bytes of what it sends to another instance: 2097154; payload_bytes allows 1048576
+        ShowsTooMuch: LimitExceeded: bytes of the custom status: 20482; custom_status_bytes allows 16384
+        ReturnsTooMuch: LimitExceeded: bytes of the output: 2097154; payload_bytes allows 1048576
+        ReturnsNoJson: InvalidOutput: the output of orchestration "ReturnsNoJson" cannot be written as JSON: key must be a string
+        CallsWithTooMuch: LimitExceeded: the input of activity "Keep" has 2097154 bytes; payload_bytes allows 1048576
+        CallsWithNoJson: InvalidInput: the input of activity "Keep" cannot be written as JSON: key must be a string
+        CallsTooOften: LimitExceeded: actions in one turn: 10001; actions_per_turn allows 10000
+        CallsTooOften: InvalidInput: the input of orchestration "CallsTooOften" is not what was expected, `u32`: invalid type: string "often", expected u32 at line 1 column 7
+        Calls: UnknownActivity: no deployed module and no registered closure has an activity named "Kep"
+        Calls: InvalidInput: the input of activity "Sleep" is not what was expected, `u64`: invalid type: string "long", expected u64 at line 1 column 6
+    "#]].assert_eq(&told);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_after_the_end_is_not_done() {
+    for between in ALL {
+        let mut stage = Stage::probe().await;
+        stage.start("CallsAfterTheEnd", Value::Null).await;
+        stage.awaits("Go").await;
+        stage.disturb(between).await;
+        stage.raise("Go", Value::Null).await;
+        let ended = stage.end(ID).await;
+        assert_eq!(failure(&ended).kind, "ForeignAwait");
+        assert_eq!(
+            ended.custom_status.as_ref().unwrap().as_str(),
+            "\"in time\""
+        );
+        let history = stage
+            .client()
+            .status(ID)
+            .show_history()
+            .await
+            .unwrap()
+            .unwrap();
+        let text = serde_json::to_string(&history.history).unwrap();
+        assert!(
+            !text.contains("too late") && !text.contains("Late") && !text.contains("Keep"),
+            "{text}"
+        );
+        stage.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_at_the_door() {
+    let mut stage = Stage::probe().await;
+    let client = stage.client();
+    let large = "x".repeat(2 << 20);
+    let start = client.start("Listens").input(&large).await.unwrap_err();
+    stage.start("Listens", json!(["Go"])).await;
+    let event = client.raise_event(ID, "Go", &large).await.unwrap_err();
+    expect![[r#"
+        the payload has 2097154 bytes; payload_bytes allows 1048576
+        the payload has 2097154 bytes; payload_bytes allows 1048576
+    "#]]
+    .assert_eq(&format!("{start}\n{event}\n"));
+    stage.raise("Go", json!("small")).await;
+    assert_eq!(output(&stage.end(ID).await), json!(["small"]));
+    stage.close().await;
+}
