@@ -100,7 +100,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// What something costs for each of so many steps, in milliseconds: of the processor, and by the clock.
-async fn cost(steps: u32, work: impl Future<Output = ()>) -> (f64, f64) {
+async fn cost(steps: u32, work: impl Future<Output = ()>) -> Cost {
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     work.await;
     let per_step = |seconds: f64| seconds * 1e3 / f64::from(steps);
@@ -110,9 +110,12 @@ async fn cost(steps: u32, work: impl Future<Output = ()>) -> (f64, f64) {
     )
 }
 
+/// Milliseconds of the processor and by the clock.
+type Cost = (f64, f64);
+
 /// Prints the costs of one step in two workloads, which were measured in turn, and how they compare.
-fn compare(what: &str, rounds: &[((f64, f64), (f64, f64))]) {
-    let of = |pick: fn(&((f64, f64), (f64, f64))) -> f64| median(rounds.iter().map(pick).collect());
+fn compare(what: &str, rounds: &[(Cost, Cost)]) {
+    let of = |pick: fn(&(Cost, Cost)) -> f64| median(rounds.iter().map(pick).collect());
     println!(
         "{what}: {:.3} against {:.3} ms of CPU a step, {:.2} times; {:.3} against {:.3} ms by the clock, {:.2} times",
         of(|round| round.0.0),

@@ -152,6 +152,13 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
         .start
         .as_ref()
         .map(|start| Arc::new(load::caller(start)));
+    let set = commit.turn.events().filter_map(|event| match event {
+        Event::TimerSet { task, fire_at } if live && state.tasks.contains_key(task) => {
+            Some((*fire_at, at(*task)))
+        }
+        _ => None,
+    });
+    engine.timers.add_turn(key, &set.collect::<Vec<_>>());
     for event in commit.turn.events() {
         match event {
             Event::ActivityScheduled {
@@ -181,9 +188,6 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
                     caller: Arc::clone(caller),
                 };
                 Activities::push(engine, ready);
-            }
-            Event::TimerSet { task, fire_at } if live && state.tasks.contains_key(task) => {
-                engine.timers.add(*fire_at, key, Due::Timer(at(*task)));
             }
             Event::ChildRetryScheduled {
                 task,

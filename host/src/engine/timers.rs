@@ -144,6 +144,21 @@ impl Timers {
         self.changed.notify_one();
     }
 
+    /// Adds the timers of one turn together, so that those that are due already fire in their order, and not in that of their tasks.
+    pub(crate) fn add_turn(&self, key: InstanceKey, timers: &[(Timestamp, TaskRef)]) {
+        if timers.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        for (at, task) in timers {
+            let due = Due::Timer(*task);
+            let place = (*at, key, i64::from(task.task.0));
+            state.add(place, Held { due, in_hub: true });
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
     /// Adds something of which the hub knows nothing, or another time.
     pub(crate) fn try_again(&self, at: Timestamp, key: InstanceKey, due: Due) {
         self.hold(at, key, due, false);

@@ -62,6 +62,7 @@ async fn what_is_granted_can_be_reached_and_nothing_beside_it() {
     let history = stage
         .client()
         .status(ID)
+        .show_input()
         .show_history()
         .await
         .unwrap()

@@ -79,7 +79,14 @@ fn disturb(host: &Host<'_>, dice: &mut Dice) {
     let id = format!("p{}", dice.roll(PROGRAMS));
     match dice.roll(6) {
         0 => drop(host.engine.evict_all()),
-        1 => drop(host.submit(Request::Suspend { id, reason: None }).unwrap()),
+        1 => drop(
+            host.submit(Request::Suspend {
+                id,
+                reason: None,
+                recursive: false,
+            })
+            .unwrap(),
+        ),
         2 | 3 => resume_all(host),
         _ => host.advance(dice.roll(30)),
     }
@@ -95,6 +102,7 @@ fn resume_all(host: &Host<'_>) {
             id,
             reason: None,
             module: None,
+            recursive: false,
         })
         .unwrap();
     }

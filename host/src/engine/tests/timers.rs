@@ -183,3 +183,24 @@ fn timers_of_an_execution_that_is_over_mean_nothing() {
     host.advance(500);
     assert_eq!(host.end("a"), (BEGIN + 1_000).to_string());
 }
+
+#[test]
+fn timers_of_one_turn_that_are_due_already_fire_in_their_order() {
+    let world = World::with("Race", || {
+        let mut set = false;
+        Box::new(move |seen, out| {
+            if !std::mem::replace(&mut set, true) {
+                out.timer(27);
+                out.timer(14);
+            }
+            seen.fired.first().map_or_else(waits, completes)
+        })
+    });
+    let host = world.open();
+    for n in 0..100 {
+        host.start("Race", &format!("r{n}"));
+    }
+    for n in 0..100 {
+        assert_eq!(host.end(&format!("r{n}")), "1");
+    }
+}
