@@ -73,6 +73,7 @@ pub(crate) async fn randoms(ctx: Context) -> Result<Vec<Vec<String>>, Failure> {
 }
 
 /// The bits of what is no number, from operations that leave them to the machine.
+#[expect(clippy::eq_op, reason = "that is how one makes what is no number")]
 pub(crate) async fn floats(ctx: Context) -> Result<Vec<Vec<String>>, Failure> {
     look(&ctx, || {
         let (zero, infinite, negative) = (
