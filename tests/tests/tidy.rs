@@ -111,6 +111,9 @@ fn each_library_stays_in_its_room() {
     only_in("host", "reqwest", &["host/src/builtin"]);
     only_in("host", "indicatif", &["host/src/cli"]);
     only_in("host", "comfy_table", &["host/src/cli"]);
+    only_in("host", "clap_complete", &["host/src/cli"]);
+    only_in("host", "clap_mangen", &["host/src/cli"]);
+    only_in("host", "notify", &["host/src/cli/project"]);
 }
 
 #[test]

@@ -360,6 +360,9 @@ pub(crate) struct Status {
     /// The instance with its children and theirs, on a line each
     #[arg(long, conflicts_with_all = ["input", "history"])]
     pub(crate) tree: bool,
+    /// The HTTP addresses at which it is managed, below the one where a host's `/instances` is
+    #[arg(long, value_name = "BASE_URL", conflicts_with_all = ["input", "history", "tree"])]
+    pub(crate) urls: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -195,6 +195,35 @@ fn article_send_events_to_instances_and_wait_for_completion() {
 }
 
 #[test]
+fn article_retrieve_http_management_webhook_urls() {
+    let (cli, _host) = host();
+    cli.ok(&["start", "HelloSequence", "--id", "h1", "--wait"]);
+    let base = "http://localhost:7071/runtime/webhooks/durabletask?code=KEY";
+    cli.check(&["status", "h1", "--urls", base], expect![[r#"
+        status       http://localhost:7071/runtime/webhooks/durabletask/instances/h1?taskHub=default&code=KEY
+        raise event  http://localhost:7071/runtime/webhooks/durabletask/instances/h1/raiseEvent/{eventName}?taskHub=default&code=KEY
+        terminate    http://localhost:7071/runtime/webhooks/durabletask/instances/h1/terminate?reason={text}&taskHub=default&code=KEY
+        suspend      http://localhost:7071/runtime/webhooks/durabletask/instances/h1/suspend?reason={text}&taskHub=default&code=KEY
+        resume       http://localhost:7071/runtime/webhooks/durabletask/instances/h1/resume?reason={text}&taskHub=default&code=KEY
+        rewind       http://localhost:7071/runtime/webhooks/durabletask/instances/h1/rewind?reason={text}&taskHub=default&code=KEY
+        restart      http://localhost:7071/runtime/webhooks/durabletask/instances/h1/restart?taskHub=default&code=KEY
+        purge        http://localhost:7071/runtime/webhooks/durabletask/instances/h1?taskHub=default&code=KEY
+    "#]]);
+    cli.check(
+        &["status", "h1", "--urls", base, "--json"],
+        expect![[r#"
+            {"id":"h1","statusQueryGetUri":"http://localhost:7071/runtime/webhooks/durabletask/instances/h1?taskHub=default&code=KEY","sendEventPostUri":"http://localhost:7071/runtime/webhooks/durabletask/instances/h1/raiseEvent/{eventName}?taskHub=default&code=KEY","terminatePostUri":"http://localhost:7071/runtime/webhooks/durabletask/instances/h1/terminate?reason={text}&taskHub=default&code=KEY","rewindPostUri":"http://localhost:7071/runtime/webhooks/durabletask/instances/h1/rewind?reason={text}&taskHub=default&code=KEY","purgeHistoryDeleteUri":"http://localhost:7071/runtime/webhooks/durabletask/instances/h1?taskHub=default&code=KEY","restartPostUri":"http://localhost:7071/runtime/webhooks/durabletask/instances/h1/restart?taskHub=default&code=KEY","suspendPostUri":"http://localhost:7071/runtime/webhooks/durabletask/instances/h1/suspend?reason={text}&taskHub=default&code=KEY","resumePostUri":"http://localhost:7071/runtime/webhooks/durabletask/instances/h1/resume?reason={text}&taskHub=default&code=KEY"}
+        "#]],
+    );
+    cli.check(&["status", "h1", "--urls", "localhost"], expect![[r#"
+        ! error: the base URL "localhost" must be like http://localhost:7071/runtime/webhooks/durabletask
+        exit code Some(2)
+    "#]]);
+    let nobody = cli.see(&["status", "nobody", "--urls", base]);
+    assert!(nobody.ends_with("exit code Some(3)\n"), "{nobody}");
+}
+
+#[test]
 fn article_rewind_instances() {
     let cli = Cli::new();
     let fan_out = guest("fan-out");

@@ -173,7 +173,10 @@ const PROMISES: &[(&str, &[&str])] = &[
     // Retrieve HTTP management webhook URLs.
     (
         "the payload of an instance's addresses has these fields",
-        &["the_payload_is_the_documented_one"],
+        &[
+            "the_payload_is_the_documented_one",
+            "article_retrieve_http_management_webhook_urls",
+        ],
     ),
     // Rewind instances.
     (

@@ -133,12 +133,15 @@ Examples:
   perennial status order-17
   perennial status order-17 --input --history
   perennial status order-17 --tree
+  perennial status order-17 --urls http://localhost:7071/runtime/webhooks/durabletask
   perennial status order-17 --json | jq .waitsFor
 
 JSON: {instanceId, name, runtimeStatus, createdTime, startedTime, lastUpdatedTime, executionId, version, \
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
-parentInstanceId, tags, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, host, time}, waitsFor: [{kind, \
-...}], historyEvents, historyBytes, history}; with --tree, {instance, children: [the same], more}";
+parentInstanceId, tags, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, \
+host, time}, waitsFor: [{kind, ...}], historyEvents, historyBytes, history}; with --tree, {instance, children: \
+[the same], more}; with --urls, {id, statusQueryGetUri, sendEventPostUri, terminatePostUri, rewindPostUri, \
+purgeHistoryDeleteUri, restartPostUri, suspendPostUri, resumePostUri}";
 
 pub(super) const HISTORY: &str = "\
 Examples:

@@ -20,6 +20,7 @@ pub(super) mod start;
 mod status;
 mod timeline;
 mod tree;
+mod urls;
 mod wait;
 mod watch;
 

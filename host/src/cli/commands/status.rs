@@ -14,6 +14,9 @@ use super::wait::{causes, text_of};
 const WAITS_SHOWN: usize = 8;
 
 pub(super) async fn status(args: Status, session: &Session) -> anyhow::Result<Exit> {
+    if let Some(base) = &args.urls {
+        return super::urls::urls(&args.id, base, session).await;
+    }
     if args.tree {
         return super::tree::tree(&args.id, session).await;
     }
