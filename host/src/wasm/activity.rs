@@ -16,7 +16,7 @@ use futures::FutureExt;
 use perennial_core::{Digest, Failure, Json, kind};
 use tokio::runtime::Handle;
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceTable, ResourceType};
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use super::answer::is_json;
@@ -130,20 +130,30 @@ async fn run(
 ) -> Result<Option<Json>, Failure> {
     let host_error = |error: String| Failure::retryable(kind::HOST_ERROR, error);
     watch.check().map_err(|stopped| stopped.failure(attempt))?;
-    let ready = shared.activities(module).map_err(host_error)?;
     let log = Arc::new(Mutex::new(GuestLog::loud(attempt.instance_id.as_str())));
-    let ambient = Ambient::new(attempt, grants, shared.config.activity_memory_bytes, &log)
-        .map_err(host_error)?;
-    let mut store = ambient.into_store(&ready.engine, watch.clone(), place);
-
+    let ambient = || {
+        Ambient::new(attempt, grants, shared.config.activity_memory_bytes, &log).map_err(host_error)
+    };
     let called = async {
-        let activities = ready.pre.instantiate(&mut store).await?;
-        activities.run(&mut store, attempt).await
+        let ready = shared.activities(module).map_err(host_error)?;
+        let mut store = ambient()?.into_store(&ready.engine, watch.clone(), place.clone());
+        let mut started = ready.pre.instantiate(&mut store).await;
+        if matches!(&started, Err(error) if error.is::<PoolConcurrencyLimitError>()) {
+            // A component may be made of more parts than the pool has for each attempt.
+            let ready = shared.spare_activities(module).map_err(host_error)?;
+            store = ambient()?.into_store(&ready.engine, watch.clone(), place);
+            started = ready.pre.instantiate(&mut store).await;
+        }
+        let ran = match started {
+            Ok(activities) => activities.run(&mut store, attempt).await,
+            Err(error) => Err(error),
+        };
+        ran.map_err(|error| failure_of(&error, &mut store, attempt))
     };
     let outcome = tokio::select! {
         biased;
         outcome = called => outcome,
-        stopped = watch.stopped() => Err(wasmtime::Error::new(stopped)),
+        stopped = watch.stopped() => Err(stopped.failure(attempt)),
     };
     log.lock().unwrap_or_else(PoisonError::into_inner).flush();
     match outcome {
@@ -167,7 +177,7 @@ async fn run(
                 attempt.name
             ),
         )),
-        Err(error) => Err(failure_of(&error, &mut store, attempt)),
+        Err(failure) => Err(failure),
     }
 }
 

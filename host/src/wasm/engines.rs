@@ -10,8 +10,9 @@ use super::WasmConfig;
 /// Instances that may exist beyond the resident ones: those whose turn is running, and those that are about to be evicted.
 const POOL_HEADROOM: u32 = 64;
 
-/// Core instances of one component: the module itself, the WASI adapter, and what `wit-component` puts between them.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 4;
+/// Core instances of one component: the module itself, the WASI adapter, and what `wit-component` puts between them, with some to spare.
+/// They are only counted; what takes room in the pool is memories and tables.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 8;
 
 /// Tables of one component: the module's, and the one of the shim.
 const TABLES_PER_COMPONENT: u32 = 2;

@@ -88,6 +88,7 @@ pub(super) struct Shared {
     pooled: Shelf<Option<OrchestrationsPre<Sandbox>>>,
     spare: Shelf<OrchestrationsPre<Sandbox>>,
     activities: Shelf<ReadyActivities>,
+    spare_activities: Shelf<ReadyActivities>,
 }
 
 /// The activities of a module, and the engine that runs them.
@@ -125,6 +126,7 @@ impl Wasm {
                 pooled: Shelf::new(),
                 spare: Shelf::new(),
                 activities: Shelf::new(),
+                spare_activities: Shelf::new(),
                 engines,
                 config,
             }),
@@ -169,6 +171,7 @@ impl Wasm {
         self.shared.pooled.forget(module);
         self.shared.spare.forget(module);
         self.shared.activities.forget(module);
+        self.shared.spare_activities.forget(module);
         self.shared.cache.forget(module);
     }
 }
@@ -197,22 +200,34 @@ impl Shared {
             .get(module, || self.orchestrations(&self.engines.spare, module))
     }
 
-    /// The activities of a module, ready to be instantiated.
+    /// The activities of a module, ready to be instantiated in the pool, or outside it if they do not fit.
     pub(super) fn activities(&self, module: Digest) -> Result<Arc<ReadyActivities>, String> {
         self.activities.get(module, || {
-            let prepare = |engine: &wasmtime::Engine| {
-                let component = self.load(engine, module, self.activities_key)?;
-                let pre =
-                    Ambient::prepare(&component).map_err(|error| unlinkable(module, &error))?;
-                let engine = engine.clone();
-                Ok(ReadyActivities { pre, engine })
-            };
-            prepare(&self.engines.activities).or_else(|error: String| {
-                let ready = prepare(&self.engines.spare_activities)?;
+            let pooled = self.prepare_activities(&self.engines.activities, module);
+            pooled.or_else(|error| {
+                let ready = self.prepare_activities(&self.engines.spare_activities, module)?;
                 tracing::info!(%module, %error, "the module's activities run outside the instance pool");
                 Ok(ready)
             })
         })
+    }
+
+    /// The activities of a module, ready to be instantiated outside the pool.
+    pub(super) fn spare_activities(&self, module: Digest) -> Result<Arc<ReadyActivities>, String> {
+        self.spare_activities.get(module, || {
+            self.prepare_activities(&self.engines.spare_activities, module)
+        })
+    }
+
+    fn prepare_activities(
+        &self,
+        engine: &wasmtime::Engine,
+        module: Digest,
+    ) -> Result<ReadyActivities, String> {
+        let component = self.load(engine, module, self.activities_key)?;
+        let pre = Ambient::prepare(&component).map_err(|error| unlinkable(module, &error))?;
+        let engine = engine.clone();
+        Ok(ReadyActivities { pre, engine })
     }
 
     /// Whether [`Shared::activities`] has its answer at hand.

@@ -108,3 +108,27 @@ fn an_attempt_finds_nothing_of_the_one_that_had_its_place_before() {
         assert_eq!(run(&bench, attempt.clone()), Ok(None));
     }
 }
+
+#[test]
+fn there_is_room_for_as_many_attempts_as_may_run_at_once() {
+    let bench = Bench::with(WasmConfig {
+        activities_max: 3,
+        ..WasmConfig::default()
+    });
+    // Each sleeps, so that they are there together; with the adapter of WASI, so that they have all the parts that a program has.
+    let sleep = "(i64.store (i32.const 3096) (i64.const 2000000))
+         (drop (call $poll (i32.const 3072) (i32.const 3200) (i32.const 1) (i32.const 3300)))";
+    let attempt = worker(&bench, WASI, sleep);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let outcomes = runtime.block_on(async {
+        let running = (0..30).map(|_| tokio::spawn(bench.wasm.run(attempt.clone())));
+        futures::future::join_all(running.collect::<Vec<_>>()).await
+    });
+    for outcome in outcomes {
+        assert_eq!(outcome.unwrap(), Ok(None));
+    }
+}
