@@ -61,8 +61,8 @@ async fn a_history_has_the_shape_that_clients_know() {
              "createdTime":"2030-01-01T00:00:00Z",
              "lastUpdatedTime":"2030-01-01T00:00:00Z",
              "historyEvents":[{"EventType":"ExecutionStarted","Timestamp":"2030-01-01T00:00:00.0000000Z","FunctionName":"Chain"},
-               {"EventType":"TaskCompleted","Timestamp":"2030-01-01T00:00:00.0000000Z","ScheduledTime":"2030-01-01T00:00:00.0000000Z","FunctionName":"Echo"},
-               {"EventType":"ExecutionCompleted","OrchestrationStatus":"Completed","Timestamp":"2030-01-01T00:00:00.0000000Z"}]}
+               {"EventType":"TaskCompleted","Result":0,"Timestamp":"2030-01-01T00:00:00.0000000Z","ScheduledTime":"2030-01-01T00:00:00.0000000Z","FunctionName":"Echo"},
+               {"EventType":"ExecutionCompleted","OrchestrationStatus":"Completed","Result":0,"Timestamp":"2030-01-01T00:00:00.0000000Z"}]}
         "#]],
     )
     .await;
@@ -96,7 +96,7 @@ async fn a_history_has_the_shape_that_clients_know() {
                    {"EventType":"ExecutionSuspended","Reason":"hold","Timestamp":"2030-01-01T00:00:00.0000000Z"},
                    {"EventType":"ExecutionResumed","Reason":"go","Timestamp":"2030-01-01T00:00:00.0000000Z"},
                    {"EventType":"EventRaised","Name":"Go","Timestamp":"2030-01-01T00:00:00.0000000Z","Input":"\"now\""},
-                   {"EventType":"ExecutionCompleted","OrchestrationStatus":"Completed","Timestamp":"2030-01-01T00:00:00.0000000Z"}]}
+                   {"EventType":"ExecutionCompleted","OrchestrationStatus":"Completed","Result":"now","Timestamp":"2030-01-01T00:00:00.0000000Z"}]}
             "#]],
             "over" => expect![[r#"
                 200
@@ -147,8 +147,8 @@ async fn a_history_has_the_shape_that_clients_know() {
              "createdTime":"2030-01-01T00:00:00Z",
              "lastUpdatedTime":"2030-01-01T00:00:00Z",
              "historyEvents":[{"EventType":"ExecutionStarted","Timestamp":"2030-01-01T00:00:00.0000000Z","FunctionName":"ChildSum","Input":"1"},
-               {"EventType":"SubOrchestrationInstanceCompleted","Timestamp":"2030-01-01T00:00:00.0000000Z","ScheduledTime":"2030-01-01T00:00:00.0000000Z","FunctionName":"Chain","Input":"0"},
-               {"EventType":"ExecutionCompleted","OrchestrationStatus":"Completed","Timestamp":"2030-01-01T00:00:00.0000000Z"}]}
+               {"EventType":"SubOrchestrationInstanceCompleted","Result":0,"Timestamp":"2030-01-01T00:00:00.0000000Z","ScheduledTime":"2030-01-01T00:00:00.0000000Z","FunctionName":"Chain","Input":"0"},
+               {"EventType":"ExecutionCompleted","OrchestrationStatus":"Completed","Result":0,"Timestamp":"2030-01-01T00:00:00.0000000Z"}]}
         "#]],
     )
     .await;
