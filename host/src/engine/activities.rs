@@ -315,6 +315,11 @@ async fn attempt(
         outcome = run => outcome,
         _ = stop.wait_for(|stop| *stop) => return None,
     };
+    let succeeded = matches!(outcome, Ok(Ok(Ok(_))));
+    if !succeeded && engine.activities.state().stopped {
+        // It was interrupted because the host stops, which is no failure of its own: it runs again.
+        return None;
+    }
     let output = match outcome {
         Ok(Ok(Ok(output))) => output,
         Ok(Ok(Err(failure))) => return Some(Err(failure)),
