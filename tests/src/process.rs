@@ -22,11 +22,17 @@ pub fn binary() -> PathBuf {
             "perennial",
         ];
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(args)
-            .current_dir(root())
-            .output()
-            .unwrap();
+        let mut build = Command::new(cargo);
+        build.args(args).current_dir(root());
+        // What cargo tells the tests about their own package is no business of another cargo: build scripts of dependencies that watch
+        // these variables would run again, and with them everything that depends on them.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                build.env_remove(name);
+            }
+        }
+        let built = build.output().unwrap();
         assert!(
             built.status.success(),
             "the binary was not built:\n{}",
