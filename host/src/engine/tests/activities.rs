@@ -240,6 +240,32 @@ fn results_that_wait_in_memory_are_kept_when_the_host_stops() {
 }
 
 #[test]
+fn an_activity_that_obeys_a_host_that_stops_has_not_failed() {
+    let world = World::with("Call", calls("Obeys", None, None));
+    let (tell, told) = std::sync::mpsc::channel();
+    let attempts = AtomicU32::new(0);
+    world.activities.add("Obeys", move |attempt| {
+        if attempts.fetch_add(1, Ordering::Relaxed) > 0 {
+            return Ok(None);
+        }
+        tell.send(()).unwrap();
+        while !attempt.interrupt.is_set() {
+            std::thread::yield_now();
+        }
+        Err(Failure::permanent("Canceled", "it was told to stop"))
+    });
+    let host = world.open();
+    host.start("Call", "a");
+    told.recv().unwrap();
+    drop(host);
+    let host = world.open();
+    let end = host.end("a");
+    assert!(!end.contains("Canceled"), "{end}");
+    assert_eq!(world.activities.began().len(), 2, "it ran again");
+    host.check_histories();
+}
+
+#[test]
 fn no_new_attempt_starts_after_the_return() {
     for restarts in [false, true] {
         let world = World::with("Return", || {
@@ -373,6 +399,19 @@ fn suspending_and_resuming_at_any_moment_loses_no_activity() {
                 recursive: false,
             })
             .unwrap();
+        }
+        if rounds % 16 == 0 {
+            // Commands are accepted faster than they are carried out, and a result comes after all that were accepted before it.
+            host.until("a", |row| {
+                row.status.is_end()
+                    || host
+                        .engine
+                        .reader
+                        .inbox(row.key, 0, 1)
+                        .unwrap()
+                        .envelopes
+                        .is_empty()
+            });
         }
         assert!(rounds < 100_000, "it does not end");
     }
