@@ -28,6 +28,8 @@ mod histogram;
 pub mod http;
 mod runtime;
 mod store;
+#[cfg(feature = "otel")]
+pub mod telemetry;
 pub mod wasm;
 
 pub use client::{
@@ -38,8 +40,8 @@ pub use client::{
     StatusQuery, Wait, Waited, parse_json,
 };
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
-pub use engine::executor;
 pub use engine::{CommitTimings, HostStats};
+pub use engine::{executor, spans};
 pub use histogram::Buckets;
 pub use perennial_core::{
     AttemptRun, Cause, Digest, Event, Failure, Json, Limits, Millis, Quarantine, RetryPolicy,

@@ -109,6 +109,9 @@ fn each_library_stays_in_its_room() {
     only_in("host", "clap", &["host/src/cli", "host/src/main.rs"]);
     only_in("host", "anyhow", &["host/src/cli", "host/src/main.rs"]);
     only_in("host", "reqwest", &["host/src/builtin"]);
+    for library in ["opentelemetry", "opentelemetry_otlp", "opentelemetry_sdk"] {
+        only_in("host", library, &["host/src/telemetry.rs"]);
+    }
     only_in("host", "indicatif", &["host/src/cli"]);
     only_in("host", "comfy_table", &["host/src/cli"]);
     only_in("host", "clap_complete", &["host/src/cli"]);

@@ -31,6 +31,7 @@ mod rewind;
 mod stage;
 mod state;
 mod task;
+mod trace;
 mod turn;
 mod value;
 mod writer;
@@ -54,6 +55,7 @@ pub use rewind::{
 };
 pub use state::{Corrupt, Phase, State, TurnPart};
 pub use task::{ChildTask, Task, TaskKind};
+pub use trace::TraceContext;
 pub use turn::{Batch, Names, Resolved, Turn, TurnContext, run_turn, take_batch};
 pub use value::{
     Digest, InvalidId, Json, Millis, Parent, Tags, TaskId, Timestamp, check_instance_id,

@@ -7,8 +7,8 @@ use crate::turn::{Resolved, TurnContext};
 use crate::value::size_of;
 use crate::{
     Action, Answer, Ending, Event, Failure, Guest, GuestEvent, Json, Limits, Mode, Phase,
-    SEMANTICS_VERSION, Start, State, Stop, Target, TaskId, TaskKind, Timestamp, Waiting,
-    answer_hash, check_instance_id, kind,
+    SEMANTICS_VERSION, Start, State, Stop, Target, TaskId, TaskKind, Timestamp, TraceContext,
+    Waiting, answer_hash, check_instance_id, kind,
 };
 
 /// The events of a turn in the making. Everything it writes goes through [`State::apply`].
@@ -157,6 +157,11 @@ impl Writer<'_, '_> {
             }
         };
         let (execution_id, seed) = (self.context.fresh)();
+        // All executions of an instance are in one trace: that of its caller, or the one that the first began.
+        let trace_parent = start.trace_parent.clone().or_else(|| {
+            let (own, _) = TraceContext::of_execution(&start, self.state.generation);
+            Some(own.to_string())
+        });
         self.next = Some(Box::new(Start {
             execution_id: execution_id.clone(),
             execution: start.execution + 1,
@@ -168,6 +173,7 @@ impl Writer<'_, '_> {
             semantics: SEMANTICS_VERSION,
             accepted_at: self.context.now,
             scheduled_for: None,
+            trace_parent,
             ..*start
         }));
         self.produce(Event::ContinuedAsNew {

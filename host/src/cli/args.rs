@@ -240,6 +240,16 @@ pub(crate) struct Serve {
     /// Instances kept in memory between their turns [default: 4096]
     #[arg(long, value_name = "N")]
     pub(crate) resident: Option<usize>,
+    /// Export traces to the OpenTelemetry collector at this address, such as `http://127.0.0.1:4318`
+    ///
+    /// The other variables of OpenTelemetry hold too, such as OTEL_SERVICE_NAME and OTEL_EXPORTER_OTLP_HEADERS.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        hide_env_values = true
+    )]
+    pub(crate) otlp: Option<String>,
     #[command(flatten)]
     pub(crate) http: Http,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use perennial_core::{
     AttemptRun, Digest, Failure, Json, Limits, Message, Millis, RetryPolicy, Target, TaskId,
-    TaskRef, Timestamp, kind,
+    TaskRef, Timestamp, TraceContext, kind,
 };
 
 use tokio::sync::watch;
@@ -49,7 +49,8 @@ pub(crate) struct Caller {
     pub(crate) instance_id: String,
     pub(crate) execution_id: String,
     pub(crate) orchestration: String,
-    pub(crate) trace_parent: Option<String>,
+    /// The span of the execution.
+    pub(crate) trace: TraceContext,
     pub(crate) limits: Limits,
     pub(crate) seed: u64,
     /// What the execution is pinned to.
@@ -243,6 +244,7 @@ async fn work(engine: Arc<Engine>, first: Ready, slot: usize, first_interrupt: I
                 engine.activities.state().ending.insert(place);
                 engine.activities.state().running.remove(&place);
                 engine.counts.activities.add(1);
+                engine.attempt_ended(&ready, started_at, outcome.as_ref().err());
                 ended(&engine, ready, started_at, outcome);
             } else {
                 engine.activities.state().running.remove(&place);
@@ -300,7 +302,13 @@ async fn attempt(
         attempt: ready.attempt,
         deadline: Some(started_at.after(timeout)),
         timeout: Some(Duration::from_millis(timeout.0)),
-        trace_parent: ready.caller.trace_parent.clone(),
+        trace_parent: Some(
+            ready
+                .caller
+                .trace
+                .attempt(ready.task, ready.attempt)
+                .to_string(),
+        ),
         // The runtime knows them, which serves HTTP or not.
         management_urls: None,
         scheduled_in: ready.scheduled_in,

@@ -116,6 +116,7 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
     act(engine, slot, &resident.state, &commit);
     let ended = commit.after.status.is_end();
     if ended || commit.turn.next.is_some() {
+        engine.execution_ended(&resident.state, &resident.row, &commit);
         engine.timers.remove_instance(slot.key);
         engine
             .activities
@@ -151,7 +152,7 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
     let caller = state
         .start
         .as_ref()
-        .map(|start| Arc::new(load::caller(start)));
+        .map(|start| Arc::new(load::caller(start, state.generation)));
     let set = commit.turn.events().filter_map(|event| match event {
         Event::TimerSet { task, fire_at } if live && state.tasks.contains_key(task) => {
             Some((*fire_at, at(*task)))

@@ -62,7 +62,7 @@ pub struct Attempt {
     pub deadline: Option<Timestamp>,
     /// How long it may run, by the machine's own clock: for the executor to enforce.
     pub timeout: Option<Duration>,
-    /// W3C trace context of the execution.
+    /// W3C trace context of the attempt.
     pub trace_parent: Option<String>,
     /// The HTTP management URLs of the instance, as a JSON object, where the host serves HTTP.
     pub management_urls: Option<Json>,

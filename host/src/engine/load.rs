@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use perennial_core::{Digest, Event, Start};
+use perennial_core::{Digest, Event, Start, TraceContext};
 
 use crate::engine::Engine;
 use crate::engine::activities::{Caller, Ready};
@@ -149,16 +149,20 @@ fn caller_of(
     let Some(row) = reader.instance_by_key(key)? else {
         return Ok(None);
     };
-    Ok(find_start(reader, &row)?.map(|start| (row, Arc::new(caller(&start)))))
+    let start = find_start(reader, &row)?;
+    Ok(start.map(|start| {
+        let caller = caller(&start, row.generation);
+        (row, Arc::new(caller))
+    }))
 }
 
-/// Who calls the activities of an execution.
-pub(crate) fn caller(start: &Start) -> Caller {
+/// Who calls the activities of an execution, in this generation of it.
+pub(crate) fn caller(start: &Start, generation: u32) -> Caller {
     Caller {
         instance_id: start.instance_id.clone(),
         execution_id: start.execution_id.clone(),
         orchestration: start.name.clone(),
-        trace_parent: start.trace_parent.clone(),
+        trace: TraceContext::of_execution(start, generation).0,
         limits: start.limits,
         seed: start.seed,
         module: start.module,

@@ -28,6 +28,7 @@ mod requests;
 mod retention;
 mod rewind;
 mod slots;
+pub mod spans;
 mod stats;
 mod steps;
 #[cfg(test)]
@@ -53,6 +54,7 @@ use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::flight::FlightRecorder;
 use crate::engine::retention::Retention;
 use crate::engine::slots::{Mailbox, Slot, SlotPhase, Slots};
+use crate::engine::spans::SpanSink;
 use crate::engine::timers::{Due, Timers};
 use crate::engine::waiters::Waiters;
 use crate::store::{
@@ -95,6 +97,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) activity_executor: Arc<dyn ActivityExecutor>,
+    /// Who is told of what has ended.
+    pub(crate) spans: Option<Arc<dyn SpanSink>>,
     /// Activities that the host's program registered.
     pub(crate) native: BTreeSet<String>,
     pub(crate) runtime: tokio::runtime::Handle,
@@ -131,6 +135,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     executor: Arc<dyn Executor>,
     activity_executor: Arc<dyn ActivityExecutor>,
+    spans: Option<Arc<dyn SpanSink>>,
     native: BTreeSet<String>,
     runtime: tokio::runtime::Handle,
     deployments: Arc<AtomicU64>,
@@ -202,6 +207,7 @@ impl Engine {
             clock: parts.clock,
             executor: parts.executor,
             activity_executor: parts.activity_executor,
+            spans: parts.spans,
             native: parts.native,
             runtime: parts.runtime,
             deployments: parts.deployments,

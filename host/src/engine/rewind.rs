@@ -250,7 +250,13 @@ fn started_again(
         target: &target,
         parent: Some((row.key, parent)),
     };
-    let made = child_start(new, start, with.now, (with.next_key)(), (with.fresh)());
+    let made = child_start(
+        new,
+        (start, row.generation + 1),
+        with.now,
+        (with.next_key)(),
+        (with.fresh)(),
+    );
     made.ok_or_else(|| {
         let message = format!(
             "orchestration {:?} is nothing that can be a child",

@@ -2,7 +2,7 @@
 
 use perennial_core::{
     Digest, Envelope, Event, Json, Message, Parent, Reuse, Start, State, Status, Target, TaskId,
-    TaskKind, TaskRef, Timestamp, Turn,
+    TaskKind, TaskRef, Timestamp, TraceContext, Turn,
 };
 
 use crate::engine::Engine;
@@ -129,10 +129,10 @@ pub(crate) struct ChildStart<'a> {
     pub(crate) parent: Option<(InstanceKey, Parent)>,
 }
 
-/// The instance that another one starts, with what it takes over from that one; `None` where no module runs it.
+/// The instance that another one, in this generation of it, starts, with what it takes over from that one; `None` where no module runs it.
 pub(crate) fn child_start(
     new: ChildStart<'_>,
-    caller: &Start,
+    (caller, generation): (&Start, u32),
     at: Timestamp,
     key: InstanceKey,
     (execution_id, seed): (String, u64),
@@ -141,6 +141,7 @@ pub(crate) fn child_start(
         return None;
     };
     let (parent_key, parent) = new.parent.unzip();
+    let (trace, _) = TraceContext::of_execution(caller, generation);
     let start = Start {
         instance_id: new.id.to_owned(),
         execution_id,
@@ -150,7 +151,7 @@ pub(crate) fn child_start(
         input: new.input,
         parent,
         tags: new.tags.clone(),
-        trace_parent: caller.trace_parent.clone(),
+        trace_parent: Some(trace.to_string()),
         seed,
         module: Some(*module),
         limits: caller.limits,
@@ -177,7 +178,7 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
         let key = engine.next_key();
         starts.extend(child_start(
             new,
-            caller,
+            (caller, row.generation),
             turn.at,
             key,
             engine.fresh_execution(),

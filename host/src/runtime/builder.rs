@@ -14,6 +14,7 @@ use crate::builtin::Builtins;
 use crate::client::{DEFAULT_TASK_HUB, Error, Result, hub_path};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::executor::{ActivityExecutor, Executor};
+use crate::engine::spans::SpanSink;
 use crate::engine::{Engine, EngineConfig, Parts};
 use crate::runtime::native::{Activities, ActivityContext, Management, NativeActivity};
 use crate::runtime::{Host, listener};
@@ -35,6 +36,7 @@ pub struct HostBuilder {
     clock: Arc<dyn Clock>,
     native: Activities,
     management_url: Option<String>,
+    spans: Option<Arc<dyn SpanSink>>,
 }
 
 impl Default for HostBuilder {
@@ -52,6 +54,7 @@ impl Default for HostBuilder {
             clock: Arc::new(SystemClock),
             native: Activities::default(),
             management_url: None,
+            spans: None,
         }
     }
 }
@@ -127,6 +130,13 @@ impl HostBuilder {
         self
     }
 
+    /// Who is told of each execution and each attempt of an activity when it has ended: [`telemetry`](crate::telemetry) exports them as
+    /// OpenTelemetry has it, or anything else.
+    pub fn spans(mut self, sink: Arc<dyn SpanSink>) -> Self {
+        self.spans = Some(sink);
+        self
+    }
+
     /// Registers a closure as an activity. Orchestrations of modules that do not define an activity of this name call the closure.
     ///
     /// It runs at least once for each task, on the runtime that the host is started in: it must not block its thread for long.
@@ -189,6 +199,7 @@ impl HostBuilder {
                 clock: self.clock,
                 executor: wasm as Arc<dyn Executor>,
                 activity_executor: Arc::new(activities),
+                spans: self.spans,
                 native,
                 runtime,
                 deployments,

@@ -1,9 +1,11 @@
 //! `perennial serve`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use perennial::telemetry::Otlp;
 use perennial::{Client, Host, HostBuilder, HostStats, Result, Status};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -42,6 +44,11 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     if let Some(count) = args.resident {
         builder = builder.resident_max(count);
     }
+    let otlp = args.otlp.as_deref().map(Otlp::new).transpose()?;
+    let otlp = otlp.map(Arc::new);
+    if let Some(otlp) = &otlp {
+        builder = builder.spans(Arc::clone(otlp) as _);
+    }
     let opened = listen::open(&args.http, session).await?;
     if let Some(opened) = &opened {
         builder = builder.management_url(opened.management_url(&args.http));
@@ -64,6 +71,10 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     }
     let stats = host.stats();
     host.shut_down().await;
+    if let Some(otlp) = otlp {
+        let sent = tokio::task::spawn_blocking(move || otlp.shut_down()).await?;
+        sent.unwrap_or_else(|error| tracing::warn!(%error, "the last traces are lost"));
+    }
     again.abort();
     stopped(begun, stats, session).await?;
     Ok(Exit::Ok)

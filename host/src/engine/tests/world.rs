@@ -500,6 +500,7 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             executor: self.executor(),
             activity_executor: Arc::new(self.activities.clone()),
+            spans: None,
             native: self
                 .activities
                 .by_name

@@ -8,7 +8,7 @@ use axum::response::Response;
 use crate::client::Waited;
 use crate::http::compat::{Call, Refused, links, reply, status};
 use crate::http::wire;
-use perennial_core::Status;
+use perennial_core::{Status, TraceContext};
 
 /// How long a wait lasts where that is not said.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ async fn accept(call: &Call<'_>, name: String, id: Option<String>) -> Result<Str
     }
     if let Some(trace) = call
         .header("traceparent")
-        .filter(|trace| is_trace_parent(trace))
+        .filter(|trace| TraceContext::parse(trace).is_some())
     {
         start = start.trace_parent(trace);
     }
@@ -83,14 +83,6 @@ async fn accept(call: &Call<'_>, name: String, id: Option<String>) -> Result<Str
         }
         _ => reply::error(&error),
     })
-}
-
-/// The form that W3C Trace Context gives it, in version 00.
-fn is_trace_parent(text: &str) -> bool {
-    let is_hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let parts: Vec<&str> = text.split('-').collect();
-    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
-    lengths == [2, 32, 16, 2] && parts.iter().all(|part| is_hex(part))
 }
 
 async fn wait_for(call: &Call<'_>, id: &str, timeout: Duration) -> Result<Response, Refused> {
@@ -106,25 +98,5 @@ async fn wait_for(call: &Call<'_>, id: &str, timeout: Duration) -> Result<Respon
             Ok(wire::json_text(StatusCode::OK, output))
         }
         Waited::Ended(_) => status::status(call, id).await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_trace_parent_is_one() {
-        assert!(is_trace_parent(
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        ));
-        for text in [
-            "",
-            "00",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
-            "zz-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        ] {
-            assert!(!is_trace_parent(text), "{text}");
-        }
     }
 }

@@ -1,0 +1,100 @@
+//! What a trace tells of an instance: a span for each execution, and in it one for each attempt of an activity.
+//!
+//! A span is handed on when what it tells of is over, with ids that follow from the execution's. So it needs no memory of the engine,
+//! and an execution that ran for a year, through any number of restarts, is one span. An attempt that a crash cut off has none.
+
+use perennial_core::{Failure, State, Status, Timestamp, TraceContext};
+
+use crate::engine::activities::Ready;
+use crate::engine::{Engine, load};
+use crate::store::{InstanceRow, TurnCommit};
+
+/// What a [`Span`] tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SpanKind {
+    /// One execution of an instance.
+    Execution,
+    /// An attempt of an activity; attempts count from 1.
+    Attempt(u32),
+}
+
+/// Something that happened and is over, in a distributed trace.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Span {
+    /// Itself.
+    pub context: TraceContext,
+    /// The span that it is in, in the same trace; an execution's may be of another program.
+    pub parent: Option<u64>,
+    /// What it tells of.
+    pub kind: SpanKind,
+    /// The orchestration or the activity.
+    pub name: String,
+    /// The instance.
+    pub instance_id: String,
+    /// The execution.
+    pub execution_id: String,
+    /// When it began: for an execution, when it was accepted.
+    pub began: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// How an execution ended; `None` for one that continued as new, and for an attempt.
+    pub status: Option<Status>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+}
+
+/// Takes spans, each when it has ended. Called between turns, so it must return at once.
+pub trait SpanSink: Send + Sync {
+    /// Takes a span.
+    fn ended(&self, span: Span);
+}
+
+impl Engine {
+    /// Tells of an execution that this commit ended.
+    pub(crate) fn execution_ended(&self, state: &State, row: &InstanceRow, commit: &TurnCommit) {
+        let Some(sink) = &self.spans else { return };
+        // An instance that was ended without its history has it in the hub still.
+        let start = match &state.start {
+            Some(start) => Some(start.as_ref().clone()),
+            None => load::find_start(&self.reader, row).ok().flatten(),
+        };
+        let Some(start) = start else { return };
+        let (context, parent) = TraceContext::of_execution(&start, row.generation);
+        if context.sampled {
+            sink.ended(Span {
+                context,
+                parent,
+                kind: SpanKind::Execution,
+                name: start.name,
+                instance_id: start.instance_id,
+                execution_id: start.execution_id,
+                began: start.accepted_at,
+                ended: commit.turn.at,
+                status: Some(commit.after.status).filter(|status| status.is_end()),
+                failure: commit.after.failure.clone(),
+            });
+        }
+    }
+
+    /// Tells of an attempt that ended.
+    pub(crate) fn attempt_ended(&self, ready: &Ready, began: Timestamp, failure: Option<&Failure>) {
+        let Some(sink) = &self.spans else { return };
+        let caller = ready.caller.trace;
+        if caller.sampled {
+            sink.ended(Span {
+                context: caller.attempt(ready.task, ready.attempt),
+                parent: Some(caller.span_id),
+                kind: SpanKind::Attempt(ready.attempt),
+                name: ready.name.clone(),
+                instance_id: ready.caller.instance_id.clone(),
+                execution_id: ready.caller.execution_id.clone(),
+                began,
+                ended: self.clock.now(),
+                status: None,
+                failure: failure.cloned(),
+            });
+        }
+    }
+}
