@@ -389,6 +389,7 @@ fn ended(
             };
             return try_again(
                 engine,
+                ready.caller,
                 retry,
                 Message::ActivityEnded {
                     task: ready.task,
@@ -417,7 +418,7 @@ fn hand_over(engine: &Engine, (key, task): Place, ended: Message) {
 }
 
 /// Records that there is another attempt, and arms it. Where no new attempt may start any more, the failure is the task's.
-fn try_again(engine: &Arc<Engine>, retry: Retry, ended: Message) {
+fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: Message) {
     let this = Arc::clone(engine);
     let place = (retry.key, retry.task);
     engine.write(Change::Retry(retry), move |change, result| {
@@ -438,7 +439,7 @@ fn try_again(engine: &Arc<Engine>, retry: Retry, ended: Message) {
             }
             // The hub still has the task as it was before this attempt: it runs again when the hub can be written.
             Err(error) => {
-                tracing::warn!(%error, "could not record another attempt");
+                tracing::warn!(instance = caller.instance_id, %error, "could not record another attempt");
                 this.timers
                     .try_again(retry.due, retry.key, Due::Activity(retry.task));
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use perennial_core::{Envelope, Event, State, Status, TaskRef};
+use perennial_core::{Envelope, Event, Failure, State, Status, TaskRef};
 
 use crate::engine::activities::{Activities, Ready};
 use crate::engine::load;
@@ -131,6 +131,7 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
         engine.resumed(slot.key);
         body.resident = None;
         engine.counts.ended.add(1);
+        log_end(&commit);
         engine.retain_after(commit.after.status);
         // Whatever came too late means nothing any more.
         let mut mailbox = slot.mailbox();
@@ -138,6 +139,17 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
         mailbox.inbox_is_new = false;
     }
     engine.tell_waiters(&commit.id, ended);
+}
+
+/// Says how an instance ended. A termination has been told with its reason.
+fn log_end(commit: &TurnCommit) {
+    let instance = &commit.id;
+    match &commit.after.failure {
+        Some(Failure { kind, message, .. }) => {
+            tracing::info!(instance, kind, error = message, "failed");
+        }
+        None => tracing::debug!(instance, status = %commit.after.status, "ended"),
+    }
 }
 
 /// What the events of a committed turn set in motion.
@@ -305,7 +317,7 @@ pub(crate) fn stumble(
         drop(body);
         return engine.slots.remove(slot);
     }
-    tracing::warn!(instance = slot.key.0, %error, "a turn was not committed; trying again");
+    tracing::warn!(instance = engine.name_of(slot.key), %error, "a turn was not committed; trying again");
     slot.mailbox().phase = SlotPhase::Idle;
     drop(body);
     if matches!(error, StoreError::Conflict) {

@@ -458,7 +458,7 @@ impl Engine {
             Due::Retain => self.ask_to_retain(),
             Due::Activity(task) => {
                 if let Err(error) = self.try_due(key, task) {
-                    tracing::warn!(%error, "could not read an activity that is due; trying again");
+                    tracing::warn!(instance = self.name_of(key), %error, "could not read an activity that is due; trying again");
                     self.timers
                         .try_again(self.clock.now().after(TRY_AGAIN_AFTER), key, due);
                 }
@@ -483,6 +483,14 @@ impl Engine {
             .into_iter()
             .for_each(|ready| Activities::push(self, ready));
         Ok(())
+    }
+
+    /// What the log calls an instance: its id, or the number of its row where that cannot be read.
+    fn name_of(&self, key: InstanceKey) -> String {
+        match self.reader.instance_by_key(key) {
+            Ok(Some(row)) => row.id,
+            Ok(None) | Err(_) => format!("row {}", key.0),
+        }
     }
 
     // --- Suspended instances
@@ -513,7 +521,7 @@ impl Engine {
     /// taken by a turn meanwhile.
     pub(crate) fn rearm(self: &Arc<Self>, slot: &Slot) {
         if let Err(error) = self.try_rearm(slot) {
-            tracing::warn!(%error, "could not read the tasks of a resumed instance; trying again");
+            tracing::warn!(instance = self.name_of(slot.key), %error, "could not read the tasks of a resumed instance; trying again");
             slot.mailbox().rearm = true;
             self.timers
                 .try_again(self.clock.now().after(TRY_AGAIN_AFTER), slot.key, Due::Wake);

@@ -1,0 +1,110 @@
+//! The log of a host: every line about an instance names it, and what a guest logged appears once, however often it is replayed.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use perennial::{Client, Status};
+use perennial_tests::{DataDir, binary, module};
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What `perennial serve` logs while `use_it` uses the hub.
+fn logged(args: &[&str], use_it: impl AsyncFnOnce(Client)) -> Vec<Value> {
+    let dir = DataDir::new();
+    let log = dir.path().join("log");
+    let mut serve = Command::new(binary())
+        .args(["serve", "--listen", "none", "--log-json", "--data-dir"])
+        .arg(dir.path())
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(serve.stdout.take().unwrap())
+        .read_line(&mut ready)
+        .unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(use_it(Client::open(dir.path(), "default").unwrap()));
+    let killed = Command::new("kill")
+        .args(["-TERM", &serve.id().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    assert!(serve.wait().unwrap().success());
+    std::fs::read_to_string(log)
+        .unwrap()
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn what_a_guest_logs_appears_once_though_it_is_replayed_in_every_turn() {
+    // Nothing is kept in memory: each turn begins with a replay of all before.
+    let lines = logged(&["--resident", "0"], async |client| {
+        client.deploy(module("golden-chain")).await.unwrap();
+        client.start("Chain").id("l").input(&6).await.unwrap();
+        let waited = client.wait_for_completion("l", LIMIT).await.unwrap();
+        assert_eq!(waited.status().runtime_status, Status::Failed);
+    });
+    let guest = lines
+        .iter()
+        .filter(|line| line["target"] == "perennial::guest");
+    let said: Vec<String> = guest
+        .map(|line| {
+            assert_eq!(line["instance"], "l");
+            line["message"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let steps: Vec<&str> = said.iter().map(|line| &line[..6]).collect();
+    assert_eq!(
+        steps,
+        ["step 0", "step 1", "step 2", "step 3", "step 4", "step 5"]
+    );
+}
+
+#[test]
+fn every_line_about_an_instance_names_it() {
+    let lines = logged(&["--log", "perennial=debug"], async |client| {
+        client.deploy(module("probe")).await.unwrap();
+        client.start("FailsThrough").id("fails").await.unwrap();
+        client.wait_for_completion("fails", LIMIT).await.unwrap();
+        client
+            .start("Listens")
+            .id("waits")
+            .input(&["Go"])
+            .await
+            .unwrap();
+        client.wait_for_start("waits", LIMIT).await.unwrap();
+        client.suspend("waits", Some("a look")).await.unwrap();
+        client.resume("waits", Some("looked")).await.unwrap();
+        client.terminate("waits", Some("enough")).await.unwrap();
+        client.wait_for_completion("waits", LIMIT).await.unwrap();
+    });
+    let about: Vec<(&str, &str)> = lines
+        .iter()
+        .filter(|line| line["target"] == "perennial::engine::committed")
+        .map(|line| {
+            (
+                line["message"].as_str().unwrap(),
+                line["instance"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    for said in [
+        ("failed", "fails"),
+        ("suspended", "waits"),
+        ("resumed", "waits"),
+        ("terminated", "waits"),
+    ] {
+        assert!(about.contains(&said), "{said:?} in {lines:#?}");
+    }
+}
