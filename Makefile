@@ -1,5 +1,5 @@
 # Thin: every target says what it does and how long each step took. The work is in .ci/.
-.PHONY: help setup build guests demo test test-all test-clients bench lint clean
+.PHONY: help setup build guests demo test test-all test-clients bench bench-long lint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,8 +25,13 @@ test-all: build guests ## every test, the long ones too
 test-clients: build guests ## the published clients of Durable Functions against a running host, where Python or Node is there
 	@.ci/step "test the clients" .ci/clients
 
-bench: guests ## measure turns, replay, and whole workloads
-	@.ci/step "bench" cargo bench --locked -p perennial-tests
+bench: guests ## measure the workloads W1 to W6 against the limits of this machine, and write tests/bench/report.md; 15 minutes at most
+	@.ci/step "bench" cargo bench --locked --workspace --bench suite
+
+bench-long: guests ## the long workloads W7 and W8 too, and then turns, replay and purges; 20 minutes more
+	@.ci/step "bench, long" cargo bench --locked --workspace --bench suite -- long
+	@.ci/step "bench, turns" cargo bench --locked --workspace --bench turns
+	@.ci/step "bench, purges" cargo bench --locked --workspace --bench purge
 
 lint: ## what CI checks beside the tests
 	@.ci/lint

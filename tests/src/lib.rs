@@ -58,6 +58,11 @@ impl DataDir {
         Self(tempfile::tempdir().unwrap())
     }
 
+    /// An empty one in a directory that exists, on its disk.
+    pub fn within(dir: &Path) -> Self {
+        Self(tempfile::tempdir_in(dir).unwrap())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.0.path()

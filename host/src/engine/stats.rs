@@ -28,6 +28,10 @@ pub struct HostStats {
     pub commits: u64,
     /// Changes that were committed in them.
     pub changes: u64,
+    /// Rows that they inserted, changed or deleted.
+    pub rows: u64,
+    /// Times that the write-ahead log was folded into the file, with two more syncs each.
+    pub checkpoints: u64,
     /// Guests in memory.
     pub resident: usize,
     /// Activities that wait to run.
@@ -69,6 +73,8 @@ impl Engine {
             activity_attempts: counts.activities.get(),
             commits: writer.commits.load(Relaxed),
             changes: writer.jobs.load(Relaxed),
+            rows: writer.rows.load(Relaxed),
+            checkpoints: writer.checkpoints.load(Relaxed),
             resident: self.resident(),
             activities_waiting,
             activities_running,

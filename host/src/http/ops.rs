@@ -155,6 +155,16 @@ impl Exposition {
                 "Changes committed in them",
                 stats.changes,
             ),
+            (
+                "perennial_written_rows_total",
+                "Rows inserted, changed or deleted in them",
+                stats.rows,
+            ),
+            (
+                "perennial_checkpoints_total",
+                "Times that the write-ahead log was folded into the file",
+                stats.checkpoints,
+            ),
         ] {
             self.add("counter", name, help, &hub, value as f64);
         }

@@ -37,6 +37,7 @@ pub struct HostBuilder {
     native: Activities,
     management_url: Option<String>,
     spans: Option<Arc<dyn SpanSink>>,
+    meters_fuel: bool,
 }
 
 impl Default for HostBuilder {
@@ -55,6 +56,7 @@ impl Default for HostBuilder {
             native: Activities::default(),
             management_url: None,
             spans: None,
+            meters_fuel: true,
         }
     }
 }
@@ -137,6 +139,14 @@ impl HostBuilder {
         self
     }
 
+    /// Runs turns without counting their instructions, so that a benchmark can say what counting costs. A turn that does not end is never
+    /// ended on such a host.
+    #[doc(hidden)]
+    pub fn without_fuel(mut self) -> Self {
+        self.meters_fuel = false;
+        self
+    }
+
     /// Registers a closure as an activity. Orchestrations of modules that do not define an activity of this name call the closure.
     ///
     /// It runs at least once for each task, on the runtime that the host is started in: it must not block its thread for long.
@@ -166,6 +176,7 @@ impl HostBuilder {
                 cache_dir,
                 resident_max: u32::try_from(self.resident_max).unwrap_or(u32::MAX),
                 activities_max: u32::try_from(self.activities_max).unwrap_or(u32::MAX),
+                meters_fuel: self.meters_fuel,
                 ..WasmConfig::default()
             };
             let deployments = Arc::new(AtomicU64::new(0));

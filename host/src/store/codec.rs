@@ -3,6 +3,8 @@
 //! Postcard stores fields in order and variants by number, so the core's order is the format. What is pinned here by recorded bytes is
 //! read by every later version; a shape that has to change gets a new format byte and keeps its old reader.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,8 +24,11 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, StoreE
 /// Decodes what [`encode`] made.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] names `what` it should have been.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, StoreError> {
+/// [`StoreError::Corrupt`] names `what` it should have been, which is put into words only then.
+pub(crate) fn decode<T: DeserializeOwned>(
+    bytes: &[u8],
+    what: impl fmt::Display,
+) -> Result<T, StoreError> {
     let corrupt = |why: String| StoreError::Corrupt(format!("{what} cannot be read: {why}"));
     match bytes.split_first() {
         Some((&FORMAT, rest)) => match postcard::take_from_bytes(rest) {

@@ -15,13 +15,13 @@ const APPLICATION_ID: i32 = 0x5045_524e;
 /// The format that this binary writes.
 const FORMAT: u32 = 1;
 
+/// Pages of the write-ahead log before it is folded into the file.
+pub(super) const CHECKPOINT_PAGES: u32 = 4_000;
+
 const SCHEMA: &str = include_str!("schema.sql");
 
 /// How long a connection waits for another process's write. Theirs are single rows.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Pages of the write-ahead log before it is folded into the file.
-const CHECKPOINT_PAGES: u32 = 4_000;
 
 /// Opens the write connection of an existing hub.
 pub(crate) fn connect_writer(path: &Path) -> Result<Connection, StoreError> {

@@ -160,7 +160,7 @@ impl Reader {
                         .as_blob()
                         .map_err(rusqlite::Error::from)?;
                     bytes += encoded.len();
-                    decode(encoded, &format!("turn {number}, {what}"))
+                    decode(encoded, format_args!("turn {number}, {what}"))
                 };
                 turns.push(Turn {
                     number,

@@ -9,7 +9,7 @@
 //! - an owner whose epoch has passed commits nothing.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -39,6 +39,10 @@ pub(crate) struct WriterCounts {
     pub(crate) commits: AtomicU64,
     /// Jobs committed in them.
     pub(crate) jobs: AtomicU64,
+    /// Rows that they inserted, changed or deleted.
+    pub(crate) rows: AtomicU64,
+    /// Times that the write-ahead log was folded into the file.
+    pub(crate) checkpoints: AtomicU64,
     /// Microseconds that a transaction took.
     pub(crate) micros: Histogram,
     /// Jobs in a transaction.
@@ -65,14 +69,16 @@ impl Writer {
         let faults = Arc::new(faults::Faults::default());
         let mut state = State {
             path: path.clone(),
-            db: Some(db),
+            db: None,
             epoch,
             counts: Arc::clone(&counts),
             fenced: false,
             closing: Arc::clone(&closing),
+            log_pages: Arc::default(),
             #[cfg(test)]
             faults: Arc::clone(&faults),
         };
+        state.adopt(db)?;
         let thread = std::thread::Builder::new()
             .name("perennial-writer".to_owned())
             .spawn(move || state.work(&jobs))
@@ -154,11 +160,43 @@ struct State {
     fenced: bool,
     /// Whether nobody can wait any longer for a file that cannot be read.
     closing: Arc<AtomicBool>,
+    /// Pages in the write-ahead log after the last commit.
+    log_pages: Arc<AtomicU32>,
     #[cfg(test)]
     faults: Arc<faults::Faults>,
 }
 
 impl State {
+    /// Writes through this connection from now on. It does not fold the log into the file by itself: that would keep whoever waits for
+    /// a commit waiting.
+    fn adopt(&mut self, mut db: Connection) -> Result<(), StoreError> {
+        let log_pages = Arc::clone(&self.log_pages);
+        db.wal_hook(Some(
+            move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
+                log_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+                Ok(())
+            },
+        ))?;
+        self.db = Some(db);
+        Ok(())
+    }
+
+    /// Folds the log into the file where it has become long. What a reader still needs stays, and is folded after the next commit.
+    fn fold_log(&mut self) {
+        if self.log_pages.load(Ordering::Relaxed) < open::CHECKPOINT_PAGES {
+            return;
+        }
+        let Some(db) = &self.db else { return };
+        match db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            Ok(()) => {
+                self.counts.checkpoints.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the write-ahead log could not be folded into the hub; it grows")
+            }
+        }
+    }
+
     fn work(&mut self, jobs: &Receiver<Write>) {
         while let Ok(first) = jobs.recv() {
             let mut batch = vec![first];
@@ -172,6 +210,7 @@ impl State {
                 .queued
                 .fetch_sub(batch.len() as u64, Ordering::AcqRel);
             self.commit(batch);
+            self.fold_log();
         }
         if let Some(db) = self.db.take() {
             // A clean end leaves one file: the log is folded into it, so that copying the file is a backup.
@@ -213,10 +252,13 @@ impl State {
         if self.fenced {
             return Err(StoreError::Fenced);
         }
-        let db = match &mut self.db {
-            Some(db) => db,
-            none => none.insert(open::connect_writer(&self.path)?),
+        if self.db.is_none() {
+            self.adopt(open::connect_writer(&self.path)?)?;
+        }
+        let Some(db) = &mut self.db else {
+            return Err(StoreError::Closed);
         };
+        let rows_before = db.total_changes();
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let number = match claim(&tx, self.epoch) {
             Ok(number) => number,
@@ -258,7 +300,11 @@ impl State {
         #[cfg(not(test))]
         let committed = tx.commit();
         match committed {
-            Ok(()) => Ok(results),
+            Ok(()) => {
+                let rows = db.total_changes() - rows_before;
+                self.counts.rows.fetch_add(rows, Ordering::Relaxed);
+                Ok(results)
+            }
             Err(error) => self.look_up(number, results, error),
         }
     }
@@ -286,7 +332,7 @@ impl State {
                     return Err(StoreError::Fenced);
                 }
                 Ok((db, (_, commits))) => {
-                    self.db = Some(db);
+                    self.adopt(db)?;
                     return if commits >= int(number) {
                         Ok(results)
                     } else {

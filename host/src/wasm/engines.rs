@@ -66,7 +66,7 @@ impl Engines {
         let activity_reservation = reservation.max(of_attempt);
         let mut orchestrations = base(reservation);
         orchestrations
-            .consume_fuel(true)
+            .consume_fuel(config.meters_fuel)
             .cranelift_nan_canonicalization(true)
             .relaxed_simd_deterministic(true);
         let mut activities = base(activity_reservation);
@@ -126,6 +126,24 @@ mod tests {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         hasher.finish()
+    }
+
+    #[test]
+    fn code_that_counts_no_fuel_is_other_code() {
+        let metered = Engines::new(&WasmConfig::default()).unwrap();
+        let config = WasmConfig {
+            meters_fuel: false,
+            ..WasmConfig::default()
+        };
+        let unmetered = Engines::new(&config).unwrap();
+        assert_ne!(
+            compatibility(&metered.spare),
+            compatibility(&unmetered.spare)
+        );
+        assert_ne!(
+            compatibility(&unmetered.spare),
+            compatibility(&unmetered.spare_activities)
+        );
     }
 
     #[test]

@@ -31,6 +31,10 @@ pub struct WasmConfig {
     pub activities_max: u32,
     /// Memory that one attempt of an activity may use.
     pub activity_memory_bytes: u64,
+    /// Whether turns of orchestrations run on fuel. Only what measures the price of fuel says no: nothing else ends a turn that never
+    /// would.
+    #[doc(hidden)]
+    pub meters_fuel: bool,
 }
 
 impl Default for WasmConfig {
@@ -44,6 +48,7 @@ impl Default for WasmConfig {
             resident_max: 4096,
             activities_max: 64,
             activity_memory_bytes: 256 << 20,
+            meters_fuel: true,
         }
     }
 }

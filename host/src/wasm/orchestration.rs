@@ -8,7 +8,7 @@ use super::guest_log::GuestLog;
 use super::host::Wasm;
 use super::inspect::START_FUEL;
 use super::random::Random;
-use super::sandbox::Sandbox;
+use super::sandbox::{Sandbox, refuel};
 use super::stop;
 use super::v0_1::{Orchestrations, OrchestrationsPre};
 use crate::engine::executor::{Executor, ResidentGuest};
@@ -113,7 +113,7 @@ impl Instance {
                 | GuestEvent::ExternalEventRaised { .. } => {}
             }
         }
-        self.store.set_fuel(fuel)
+        refuel(&mut self.store, fuel)
     }
 
     fn check(&mut self, answer: &Answer, mode: Mode) -> Result<(), Failure> {

@@ -90,8 +90,16 @@ impl Sandbox {
     ) -> wasmtime::Result<Store<Self>> {
         let mut store = Store::new(engine, self);
         store.limiter(|sandbox| &mut sandbox.limiter);
-        store.set_fuel(fuel)?;
+        refuel(&mut store, fuel)?;
         Ok(store)
+    }
+}
+
+/// Gives a guest so much fuel, where guests run on fuel.
+pub(super) fn refuel(store: &mut Store<Sandbox>, fuel: u64) -> wasmtime::Result<()> {
+    match store.get_fuel() {
+        Ok(_) => store.set_fuel(fuel),
+        Err(_) => Ok(()),
     }
 }
 

@@ -30,6 +30,29 @@ async fn fan_out(ctx: Context, n: u32) -> Result<u32, Failure> {
     Ok(try_join_all(calls).await?.len() as u32)
 }
 
+/// `n` activities of the host's program at once.
+async fn native_fan_out(ctx: Context, n: u32) -> Result<u32, Failure> {
+    let calls = (0..n).map(|i| ctx.activity::<u32>("Native", i));
+    Ok(try_join_all(calls).await?.len() as u32)
+}
+
+/// `n` activities of the host's program, one after the other; then one more for each event `Go`, without end.
+async fn steps_then_events(ctx: Context, n: u32) -> Result<(), Failure> {
+    for i in 0..n {
+        ctx.activity::<u32>("Native", i).await?;
+    }
+    loop {
+        let value: u32 = ctx.event("Go").await?;
+        ctx.activity::<u32>("Stepped", value).await?;
+    }
+}
+
+/// Waits until a time, in milliseconds since 1970.
+async fn sleep_until(ctx: Context, millis: u64) -> Result<(), Failure> {
+    ctx.timer_at(Timestamp::from_unix_millis(millis)).await;
+    Ok(())
+}
+
 /// Waits for the event `Go` and returns what it carries.
 async fn wait(ctx: Context, _: ()) -> Result<String, Failure> {
     ctx.event("Go").await
@@ -216,6 +239,9 @@ perennial_sdk::export! {
         "Chain" => chain,
         "NativeChain" => native_chain,
         "FanOutN" => fan_out,
+        "NativeFanOutN" => native_fan_out,
+        "StepsThenEvents" => steps_then_events,
+        "SleepUntil" => sleep_until,
         "Wait" => wait,
         "CountEvents" => count_events,
         "Sleep" => sleep,
