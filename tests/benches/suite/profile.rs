@@ -41,7 +41,16 @@ pub(crate) fn run() -> Result<Section, String> {
         return Err(format!("perf cannot record here: {recorded}"));
     }
     let reported = Command::new("perf")
-        .args(["report", "--stdio", "--no-children", "-F", "overhead,comm,sym", "-t", "|", "-i"])
+        .args([
+            "report",
+            "--stdio",
+            "--no-children",
+            "-F",
+            "overhead,comm,sym",
+            "-t",
+            "|",
+            "-i",
+        ])
         .arg(&data)
         .output()
         .map_err(|error| error.to_string())?;
@@ -72,10 +81,29 @@ fn section(report: &str) -> Section {
             rows.push([number(percent), thread.to_owned(), format!("`{function}`")]);
         }
     }
-    let mut threads: Vec<(String, f64)> = threads.into_iter().filter(|(_, share)| *share >= 0.5).collect();
+    let mut threads: Vec<(String, f64)> = threads
+        .into_iter()
+        .filter(|(_, share)| *share >= 0.5)
+        .collect();
     threads.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let shares: Vec<_> = threads.iter().map(|(thread, share)| ours(thread, *share)).collect();
-    section.chart("profile-threads.svg", "processor time by thread", bars("hello-sequence, 64 in flight: processor time by thread", "%", &shares, None));
-    section.table("The functions that took most", ["%", "thread", "function"], rows);
+    let shares: Vec<_> = threads
+        .iter()
+        .map(|(thread, share)| ours(thread, *share))
+        .collect();
+    section.chart(
+        "profile-threads.svg",
+        "processor time by thread",
+        bars(
+            "hello-sequence, 64 in flight: processor time by thread",
+            "%",
+            &shares,
+            None,
+        ),
+    );
+    section.table(
+        "The functions that took most",
+        ["%", "thread", "function"],
+        rows,
+    );
     section
 }
