@@ -49,7 +49,7 @@ pub use perennial_core::{
 };
 pub use runtime::{
     ActivityContext, AlsoInUse, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName,
-    Collect, Host, HostBuilder, NameChange,
+    Collect, Host, HostBuilder, HubCheck, HubProblem, NameChange, Verify,
 };
 pub use store::{CollectedModule, Definition, DefinitionKind, Order, Repointed};
 pub use wasm::{DirGrant, Grants};

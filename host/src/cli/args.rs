@@ -113,6 +113,9 @@ pub(crate) enum Command {
     /// Run an instance again from its beginning
     #[command(after_help = again::RESTART)]
     Restart(again::Restart),
+    /// Look whether the task hub is whole: its file, its histories, and what could go on
+    #[command(after_help = help::CHECK)]
+    Check,
     /// Copy the task hub to a file, while it runs
     #[command(after_help = help::BACKUP)]
     Backup(Backup),

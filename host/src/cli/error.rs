@@ -25,7 +25,7 @@ pub(crate) enum Exit {
     WrongState,
     /// The time ran out.
     TimedOut,
-    /// A module was checked that is not what live instances or other modules need.
+    /// What was checked is not as it should be: a module that live instances or other modules could not go on with, or a hub.
     Differs,
     /// A signal ended it, as shells number it.
     Interrupted,

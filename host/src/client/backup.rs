@@ -69,7 +69,7 @@ impl Client {
     }
 
     /// The hub's file.
-    fn file(&self) -> &Path {
+    pub(crate) fn file(&self) -> &Path {
         match &self.backend {
             Backend::Engine(engine) => engine.path(),
             Backend::File(file) => file.path(),

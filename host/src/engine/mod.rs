@@ -64,7 +64,7 @@ use crate::store::{
 
 pub(crate) use load::find_start;
 pub(crate) use names::NameTable;
-pub(crate) use replay::{LoadError, replay};
+pub(crate) use replay::{Bring, LoadError, replay};
 pub(crate) use request::{
     Preparation, Request, RestartRequest, RewindRequest, StartRequest, refused,
 };

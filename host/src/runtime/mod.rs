@@ -6,6 +6,7 @@ mod collect;
 mod listener;
 mod module;
 mod native;
+mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use builder::HostBuilder;
 pub use check::{Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, NameChange};
 pub use collect::{AlsoInUse, Collect};
 pub use native::ActivityContext;
+pub use verify::{HubCheck, HubProblem, Verify};
 
 /// The directory of compiled code, beside the hubs.
 const CACHE_DIR: &str = "cache";

@@ -61,13 +61,28 @@ pub(crate) fn restore(
     })
 }
 
+/// What SQLite finds wrong with a hub's file, at most so many things; nothing where it is whole.
+///
+/// # Errors
+/// Those of a hub that cannot be opened.
+pub(crate) fn integrity(hub: &Path, most: u32) -> Result<Vec<String>, StoreError> {
+    problems(&connect_reader(hub)?, most)
+}
+
+fn problems(db: &Connection, most: u32) -> Result<Vec<String>, StoreError> {
+    let mut query = db.prepare(&format!("PRAGMA integrity_check({most})"))?;
+    let found: Result<Vec<String>, rusqlite::Error> =
+        query.query_map([], |row| row.get(0))?.collect();
+    let mut found = found?;
+    found.retain(|line| line != "ok");
+    Ok(found)
+}
+
 /// Whether SQLite finds the file whole.
 fn check(db: &Connection) -> Result<(), StoreError> {
-    let found: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if found == "ok" {
-        Ok(())
-    } else {
-        Err(StoreError::Corrupt(found))
+    match problems(db, 1)?.pop() {
+        Some(problem) => Err(StoreError::Corrupt(problem)),
+        None => Ok(()),
     }
 }
 

@@ -23,6 +23,11 @@ pub(crate) enum StoreError {
     /// There is no hub.
     #[error("there is no task hub at {0}; deploy a module or start a host to make it")]
     Missing(PathBuf),
+    /// The file was taken away from under its owner.
+    #[error(
+        "{0} was moved or deleted while it was in use, and nothing is accepted until it is back; put it back, or stop this process"
+    )]
+    Gone(PathBuf),
     /// The file is something else. It is left alone.
     #[error("{0} is not a task hub; it was left as it is")]
     NotAHub(PathBuf),

@@ -11,7 +11,11 @@ mod commands;
 mod commit;
 mod control;
 mod create;
+#[cfg(test)]
+pub(crate) mod disk;
 mod error;
+#[cfg(test)]
+mod faults;
 mod hubs;
 mod instances;
 mod keys;
@@ -30,7 +34,7 @@ mod types;
 mod write;
 mod writer;
 
-pub(crate) use backup::{backup, restore};
+pub(crate) use backup::{backup, integrity, restore};
 pub(crate) use codec::{decode, encode};
 pub(crate) use collect::OldVersions;
 pub(crate) use commit::summary;

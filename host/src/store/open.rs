@@ -15,8 +15,8 @@ const APPLICATION_ID: i32 = 0x5045_524e;
 /// The format that this binary writes.
 const FORMAT: u32 = 1;
 
-/// Pages of the write-ahead log before it is folded into the file.
-pub(super) const CHECKPOINT_PAGES: u32 = 4_000;
+/// Pages of the write-ahead log before it is folded into the file. Few in the tests of this crate, so that it happens in them.
+pub(super) const CHECKPOINT_PAGES: u32 = if cfg!(test) { 200 } else { 4_000 };
 
 const SCHEMA: &str = include_str!("schema.sql");
 

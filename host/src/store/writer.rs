@@ -6,7 +6,7 @@
 //! - nobody is answered with success before the transaction that holds their work is on disk;
 //! - a job that fails takes nobody with it;
 //! - a commit that reports an error is looked up in the file before anyone is answered;
-//! - an owner whose epoch has passed commits nothing.
+//! - an owner whose epoch has passed commits nothing, and neither does one whose file was taken away.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -20,6 +20,9 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::histogram::Histogram;
 use crate::store::StoreError;
 use crate::store::codec::int;
+#[cfg(test)]
+use crate::store::faults;
+use crate::store::hubs::FileId;
 use crate::store::open;
 use crate::store::write::Write;
 
@@ -30,7 +33,7 @@ const QUEUE_MAX: usize = 8_192;
 const BATCH_MAX: usize = 1_024;
 
 /// How long the writer waits before it looks again what became of a commit.
-const REOPEN_DELAY: Duration = Duration::from_millis(100);
+const REOPEN_DELAY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 /// Counters of the writer, for tests and metrics.
 #[derive(Debug, Default)]
@@ -68,6 +71,7 @@ impl Writer {
         #[cfg(test)]
         let faults = Arc::new(faults::Faults::default());
         let mut state = State {
+            file: FileId::of(&path)?,
             path: path.clone(),
             db: None,
             epoch,
@@ -154,6 +158,8 @@ impl Drop for Writer {
 
 struct State {
     path: PathBuf,
+    /// The file that this owner took over.
+    file: FileId,
     db: Option<Connection>,
     epoch: u64,
     counts: Arc<WriterCounts>,
@@ -177,6 +183,8 @@ impl State {
                 Ok(())
             },
         ))?;
+        #[cfg(test)]
+        self.faults.watch(&mut db)?;
         self.db = Some(db);
         Ok(())
     }
@@ -267,9 +275,14 @@ impl State {
                 return Err(error);
             }
         };
+        // What is written to a file without a name is synced, and lost all the same.
+        if FileId::of(&self.path).ok() != Some(self.file) {
+            return Err(StoreError::Gone(self.path.clone()));
+        }
         let all_at_once = batch.iter_mut().try_for_each(|job| {
             #[cfg(test)]
-            self.faults.run()?;
+            return self.faults.run(|| job.run(&tx));
+            #[cfg(not(test))]
             job.run(&tx)
         });
         let results = match all_at_once {
@@ -281,7 +294,7 @@ impl State {
                 for job in batch.iter_mut() {
                     tx.execute_batch("SAVEPOINT job")?;
                     #[cfg(test)]
-                    let result = self.faults.run().and_then(|()| job.run(&tx));
+                    let result = self.faults.run(|| job.run(&tx));
                     #[cfg(not(test))]
                     let result = job.run(&tx);
                     tx.execute_batch(if result.is_ok() {
@@ -320,6 +333,8 @@ impl State {
         self.db = None;
         loop {
             let found = open::connect_writer(&self.path).and_then(|db| {
+                #[cfg(test)]
+                self.faults.reopen()?;
                 let read =
                     |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
                 let found = db.query_row("SELECT owner_epoch, commits FROM hub", [], read)?;
@@ -339,7 +354,7 @@ impl State {
                         Err(error.into())
                     };
                 }
-                Err(StoreError::Missing(path)) => return Err(StoreError::Missing(path)),
+                Err(StoreError::Missing(path)) => return Err(StoreError::Gone(path)),
                 Err(_) if self.closing.load(Ordering::Acquire) => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(%error, "the hub cannot be read; trying again");
@@ -359,64 +374,5 @@ fn claim(db: &Connection, epoch: u64) -> Result<u64, StoreError> {
         Ok(number) => Ok(crate::store::codec::uint(number)),
         Err(rusqlite::Error::QueryReturnedNoRows) => Err(StoreError::Fenced),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Makes the writer fail where a test wants it to.
-#[cfg(test)]
-pub(crate) mod faults {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use rusqlite::{Transaction, ffi};
-
-    use crate::store::StoreError;
-
-    /// Counts down to the failure; 0 is never.
-    #[derive(Debug, Default)]
-    pub(crate) struct Faults {
-        /// The job that fails, as on a full disk.
-        pub(crate) run: AtomicU64,
-        /// The commit that is lost.
-        pub(crate) lost: AtomicU64,
-        /// The commit that happens and reports an error all the same.
-        pub(crate) unheard: AtomicU64,
-        /// Jobs that the writer has not taken yet.
-        pub(super) queued: AtomicU64,
-    }
-
-    fn is_now(countdown: &AtomicU64) -> bool {
-        let before =
-            countdown.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
-        before == Ok(1)
-    }
-
-    fn error() -> rusqlite::Error {
-        rusqlite::Error::SqliteFailure(
-            ffi::Error::new(ffi::SQLITE_FULL),
-            Some("a fault of a test".to_owned()),
-        )
-    }
-
-    impl Faults {
-        pub(super) fn run(&self) -> Result<(), StoreError> {
-            if is_now(&self.run) {
-                Err(error().into())
-            } else {
-                Ok(())
-            }
-        }
-
-        pub(super) fn commit(&self, tx: Transaction<'_>) -> rusqlite::Result<()> {
-            if is_now(&self.lost) {
-                tx.rollback()?;
-                return Err(error());
-            }
-            tx.commit()?;
-            if is_now(&self.unheard) {
-                Err(error())
-            } else {
-                Ok(())
-            }
-        }
     }
 }

@@ -9,7 +9,7 @@ Exit codes:
   3  no such instance, module, orchestration or task hub
   4  the instance, name or task hub is in a state that forbids it
   5  timed out waiting; the instance goes on
-  6  deploy --check: a live instance could not go on with the module, or it needs --replace
+  6  check: something is wrong with the hub; deploy --check: a live instance could not go on, or it needs --replace
 
 `perennial COMMAND --help` shows examples.";
 
@@ -28,7 +28,7 @@ Exit codes:
   3  no such instance, module, orchestration or task hub
   4  the instance, name or task hub is in a state that forbids it
   5  timed out waiting; the instance goes on
-  6  deploy --check: a live instance could not go on with the module, or it needs --replace
+  6  check: something is wrong with the hub; deploy --check: a live instance could not go on, or it needs --replace
 
 JSON: with --json, stdout has data and nothing else, times are RFC 3339 in UTC, and what is absent is left \
 out. An error is one object on stderr: {\"error\": {\"code\", \"exitCode\", \"message\", \"causes\", \
@@ -232,6 +232,18 @@ Examples:
 
 JSON: what get-runtime-status, get-history and get-instances print is JSON in any case; with --json, the others \
 print what start, raise-event and so on do.";
+
+pub(super) const CHECK: &str = "\
+Nothing is written, and a host may run the hub meanwhile. Looked at are the file, as SQLite checks it; every history, \
+by the rules that wrote it; and every live instance, which is repeated on the module that it is pinned to. The exit \
+code is 6 where something is wrong.
+
+Examples:
+  perennial check
+  perennial --task-hub orders check --json | jq .problems
+
+JSON: {taskHub, sound, fileProblems, instances, replayed, turns, moved, problems: [{instanceId, name, runtimeStatus, \
+reason, turn?, event?, recorded?, asked?}]}";
 
 pub(super) const BACKUP: &str = "\
 The file is the hub as it was at one moment: instances, histories, modules and what they are granted. It appears \

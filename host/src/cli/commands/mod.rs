@@ -21,6 +21,7 @@ mod status;
 mod timeline;
 mod tree;
 mod urls;
+mod verify;
 mod wait;
 mod watch;
 
@@ -53,6 +54,7 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Resume(args) => change::resume(args, session).await,
         Command::Rewind(args) => again::rewind(args, session).await,
         Command::Restart(args) => again::restart(args, session).await,
+        Command::Check => verify::check(session).await,
         Command::Backup(args) => backup::backup(args, session).await,
         Command::Restore(args) => backup::restore(args, session).await,
         Command::Purge(args) => bulk::purge(args, session).await,

@@ -1,6 +1,7 @@
 //! The engine on a real hub: guests and activities are closures, the clock stands still until a test moves it.
 
 mod activities;
+mod ailing;
 mod control;
 mod crashes;
 mod families;
@@ -8,12 +9,14 @@ mod faults;
 mod hostile;
 mod lifecycle;
 mod modules;
+mod power;
 mod programs;
 mod quarantine;
 mod random;
 mod requests;
 mod rewind;
 mod sdk;
+mod seeds;
 mod timers;
 mod turns;
 mod world;

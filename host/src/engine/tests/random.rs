@@ -7,10 +7,10 @@ use crate::engine::Request;
 use perennial_core::{Ending, Failure};
 
 /// Small numbers from a seed.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         // Knuth's generator; its upper bits are good enough to choose between a few things.
         self.0 = self
             .0
@@ -22,7 +22,7 @@ impl Dice {
 
 /// A program. Its value is a number, and does not depend on the order in which things happen.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum Op {
+pub(super) enum Op {
     Echo(u64),
     /// Fails so often before it gives its value.
     Flaky(u64, u32),
@@ -38,7 +38,7 @@ enum Op {
 }
 
 impl Op {
-    fn random(dice: &mut Dice, depth: u32, events: &mut u64) -> Self {
+    pub(super) fn random(dice: &mut Dice, depth: u32, events: &mut u64) -> Self {
         match dice.roll(if depth == 0 { 7 } else { 12 }) {
             0 | 1 => Self::Echo(dice.roll(100)),
             2 => Self::Flaky(dice.roll(100), dice.roll(4) as u32),
@@ -65,7 +65,7 @@ impl Op {
     }
 
     /// What it comes to.
-    fn value(&self) -> u64 {
+    pub(super) fn value(&self) -> u64 {
         match self {
             Self::Echo(value) | Self::Flaky(value, _) => *value,
             Self::Broken => 1_000,
@@ -80,9 +80,9 @@ impl Op {
 
 /// What an execution begins with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Input {
-    sum: u64,
-    rounds: Vec<Op>,
+pub(super) struct Input {
+    pub(super) sum: u64,
+    pub(super) rounds: Vec<Op>,
 }
 
 /// A program that runs.
@@ -234,7 +234,7 @@ fn program() -> Logic {
     })
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let world = World::with("Program", program);
     world.activities.add("FailsFirst", |attempt| {
         let (value, fails): (u64, u32) =

@@ -1,7 +1,7 @@
 //! A hub, an engine that owns it, guests that are closures, and activities that do what a test says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -458,9 +458,9 @@ impl World {
         self
     }
 
-    /// What is on the disk right now, in a world of its own: as if the process had died at this moment.
-    pub(crate) fn crash_image(&self) -> Self {
-        let image = Self {
+    /// A world like this one, without a hub.
+    pub(crate) fn another(&self) -> Self {
+        Self {
             dir: tempfile::tempdir().unwrap(),
             clock: SimClock::new(self.clock.now()),
             programs: self.programs.clone(),
@@ -472,7 +472,12 @@ impl World {
             },
             config: self.config.clone(),
             runtime: Arc::clone(&self.runtime),
-        };
+        }
+    }
+
+    /// What is on the disk right now, in a world of its own: as if the process had died at this moment.
+    pub(crate) fn crash_image(&self) -> Self {
+        let image = self.another();
         // While somebody reads, no log is begun anew: so what is missing in the file is still in the log that is copied after it.
         let db = rusqlite::Connection::open(self.path()).unwrap();
         db.execute_batch("BEGIN; SELECT * FROM hub").unwrap();
@@ -489,6 +494,10 @@ impl World {
             }
         }
         image
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -567,6 +576,13 @@ impl World {
         future: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
         self.runtime.spawn(future)
+    }
+
+    /// Waits until no attempt of a host that has ended is still on its way.
+    pub(crate) fn settle(&self) {
+        while self.runtime.metrics().num_alive_tasks() > 0 {
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -1,0 +1,222 @@
+//! Random programs over a disk that fails, delays, and says that it failed when it did not. One seed is one program, one order of faults
+//! and one order of disturbances; which thread comes first is not its business, and must not matter.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::random::{Dice, Input, Op, world};
+use super::world::*;
+use crate::engine::Request;
+use crate::store::{StoreError, Verdict};
+
+/// Seeds of a usual run, and of a long one.
+const SEEDS: (u64, u64) = (200, 5_000);
+
+/// Programs of one seed.
+const PROGRAMS: u64 = 3;
+
+/// Lives of the host before the one in which everything ends.
+const LIVES: u64 = 3;
+
+/// The seeds to run: the one that is asked for, or so many.
+pub(super) fn seeds((usual, long): (u64, u64)) -> Range<u64> {
+    match std::env::var("PERENNIAL_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("PERENNIAL_SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) if std::env::var_os("PERENNIAL_LONG").is_some() => 0..long,
+        Err(_) => 0..usual,
+    }
+}
+
+/// Says which seed it was, where one fails.
+pub(super) struct Named(pub(super) u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("PERENNIAL_SEED={} runs it again", self.0);
+        }
+    }
+}
+
+/// Runs each seed, several at once; says and returns what they counted together.
+pub(super) fn each_of(what: &str, seeds: Range<u64>, check: fn(u64) -> u64) -> u64 {
+    let (count, begun) = (seeds.end - seeds.start, std::time::Instant::now());
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let mut counted = 0;
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return counted;
+            }
+            counted += check(seed);
+        }
+    };
+    // They wait for the disk more than they compute.
+    let counted: u64 = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..count.min(6)).map(|_| scope.spawn(work)).collect();
+        let counted = workers.into_iter().map(|worker| worker.join());
+        counted.map(|counted| counted.expect("a seed failed")).sum()
+    });
+    eprintln!("{count} seeds, {counted} {what}, {:?}", begun.elapsed());
+    counted
+}
+
+/// Asks until it is accepted. What is not accepted must not have happened.
+fn insist(host: &Host<'_>, ask: impl Fn() -> Request, happened: impl Fn() -> bool) {
+    loop {
+        match host.submit(ask()) {
+            Ok(Verdict::Done) => return,
+            Ok(verdict) => panic!("{verdict:?}"),
+            Err(error) => {
+                assert!(!happened(), "it was refused, and happened: {error}");
+                host.advance(200);
+            }
+        }
+    }
+}
+
+fn id(n: u64) -> String {
+    format!("p{n}")
+}
+
+/// Starts the programs, and sends them their events; what each comes to.
+fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
+    let mut values = Vec::new();
+    for n in 0..PROGRAMS {
+        let mut events = 0;
+        let rounds: Vec<Op> = (0..1 + dice.roll(2))
+            .map(|_| Op::random(dice, 3, &mut events))
+            .collect();
+        values.push(rounds.iter().map(Op::value).sum());
+        let input = json(serde_json::to_string(&Input { sum: 0, rounds }).unwrap());
+        insist(
+            host,
+            || start("Program", &id(n), Some(input.clone())),
+            || host.row(&id(n)).is_some(),
+        );
+        for event in 0..events {
+            // That each takes effect once is for the value of the program to show.
+            let raise = || Request::RaiseEvent {
+                id: id(n),
+                name: format!("e{event}"),
+                data: Some(json(10_000 + event)),
+            };
+            insist(host, raise, || false);
+        }
+    }
+    values
+}
+
+fn disturb(host: &Host<'_>, dice: &mut Dice) {
+    let id = id(dice.roll(PROGRAMS));
+    let told = match dice.roll(8) {
+        0 => {
+            host.engine.evict_all();
+            Ok(Verdict::Done)
+        }
+        1 => host.submit(Request::Suspend {
+            id,
+            reason: None,
+            recursive: false,
+        }),
+        2 | 3 => resume(host, id),
+        _ => {
+            host.advance(dice.roll(1_500));
+            Ok(Verdict::Done)
+        }
+    };
+    let is_lawful = matches!(
+        told,
+        Ok(Verdict::Done | Verdict::Nothing | Verdict::Rejected(_)) | Err(StoreError::Sqlite(_))
+    );
+    assert!(is_lawful, "{told:?}");
+    for _ in 0..dice.roll(100) {
+        std::thread::yield_now();
+    }
+}
+
+fn resume(host: &Host<'_>, id: String) -> Result<Verdict, StoreError> {
+    host.submit(Request::Resume {
+        id,
+        reason: None,
+        module: None,
+        recursive: false,
+    })
+}
+
+fn all_ended(host: &Host<'_>) -> bool {
+    (0..PROGRAMS).all(|n| host.row(&id(n)).unwrap().status.is_end())
+}
+
+/// Runs one seed; how many writes did not go as they should.
+fn check(seed: u64) -> u64 {
+    let _named = Named(seed);
+    let mut dice = Dice(seed);
+    let mut world = world();
+    world.config.resident_max = [0, 2, 1_000][dice.roll(3) as usize];
+    let done = Arc::<Mutex<Vec<String>>>::default();
+    let told = Arc::clone(&done);
+    world.activities.add("Echo", move |attempt| {
+        told.lock().unwrap().push(attempt.idempotency_key());
+        Ok(attempt.input)
+    });
+    let one_in = 2 + dice.roll(30);
+    let (mut values, mut dealt) = (Vec::new(), 0);
+    for life in 0..=LIVES {
+        let recorded = if life == 0 {
+            BTreeSet::new()
+        } else {
+            world.recorded()
+        };
+        let before = world.activities.began().len();
+        world.settle();
+        done.lock().unwrap().clear();
+        let host = world.open();
+        let faults = &host.engine.writer.faults;
+        faults.follow(seed * 16 + life, one_in);
+        if life == 0 {
+            values = begin(&host, &mut dice);
+        }
+        if life < LIVES {
+            (0..dice.roll(10)).for_each(|_| disturb(&host, &mut dice));
+        } else {
+            while !all_ended(&host) {
+                disturb(&host, &mut dice);
+            }
+        }
+        dealt += faults.dealt();
+        let began = world.activities.began().split_off(before);
+        let again = began.iter().find(|(key, _)| recorded.contains(key));
+        assert_eq!(again, None, "its result was in the hub");
+        // A host that goes on living keeps the results that it could not write yet.
+        let done = std::mem::take(&mut *done.lock().unwrap());
+        let once: BTreeSet<&String> = done.iter().collect();
+        assert_eq!(once.len(), done.len(), "what succeeded ran again: {done:?}");
+        if life == LIVES {
+            faults.cease();
+            for (n, value) in (0..).zip(&values) {
+                assert_eq!(host.end(&id(n)), value.to_string(), "{}", id(n));
+            }
+            host.check_histories();
+        } else if dice.roll(2) == 0 {
+            let image = world.crash_image();
+            drop(host);
+            world = image;
+        }
+    }
+    dealt
+}
+
+#[test]
+fn random_programs_end_as_they_should_whatever_the_disk_does() {
+    let seeds = seeds(SEEDS);
+    let count = seeds.end - seeds.start;
+    let dealt = each_of("faults", seeds, check);
+    assert!(dealt > count, "only {dealt} faults");
+}

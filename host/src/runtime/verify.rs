@@ -1,0 +1,294 @@
+//! Whether a hub is whole: its file, every history, and every live instance on the module that it is pinned to. Nothing is written.
+
+use std::future::{Future, IntoFuture};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use perennial_core::{Quarantine, Start, Status};
+
+use crate::client::{Client, Error, Result};
+use crate::engine::executor::Executor;
+use crate::engine::{Bring, LoadError, replay};
+use crate::store::{self, InstanceRow, ListQuery, Reader, StoreError};
+use crate::wasm::{Grants, Wasm, WasmConfig};
+
+/// Instances read at once.
+const PAGE: u32 = 500;
+
+/// How often an instance is looked at again that went on while it was looked at.
+const LOOKS_MAX: usize = 5;
+
+/// Problems of the file that are told; a damaged page has many.
+const FILE_PROBLEMS_MAX: u32 = 100;
+
+/// What was found in a hub.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct HubCheck {
+    /// What SQLite finds wrong with the file; nothing where it is whole.
+    pub file_problems: Vec<String>,
+    /// Instances whose histories were looked at.
+    pub instances: u64,
+    /// Those of them that are live, and were repeated on their modules.
+    pub replayed: u64,
+    /// Turns in all histories.
+    pub turns: u64,
+    /// Instances that ended, were purged or went on too fast while they were looked at. A later check sees them.
+    pub moved: u64,
+    /// Instances that are not as they should be.
+    pub problems: Vec<HubProblem>,
+}
+
+impl HubCheck {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.file_problems.is_empty() && self.problems.is_empty()
+    }
+}
+
+/// An instance that is not as it should be.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HubProblem {
+    /// Its id.
+    pub instance_id: String,
+    /// Its orchestration.
+    pub name: String,
+    /// Its status.
+    pub runtime_status: Status,
+    /// What is wrong, and at which turn and event.
+    pub why: Box<Quarantine>,
+}
+
+type OnProgress = Box<dyn Fn(u64, u64) + Send + Sync>;
+
+/// A check of a hub. Await it.
+#[must_use = "a check is made when it is awaited"]
+pub struct Verify {
+    client: Client,
+    on_progress: OnProgress,
+}
+
+impl std::fmt::Debug for Verify {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verify").finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Looks whether the hub is whole: SQLite's check of the file; every history folded by the rules that wrote it, and compared with what
+    /// its instance says of itself; every live instance repeated on the module that it is pinned to. On all processors, and without writing
+    /// anything, whoever runs the hub meanwhile. Await what it returns.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// let found = client.verify().await?;
+    /// assert!(found.is_sound(), "{:?}", found.problems);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn verify(&self) -> Verify {
+        Verify {
+            client: self.clone(),
+            on_progress: Box::new(|_, _| {}),
+        }
+    }
+}
+
+impl Verify {
+    /// Is told, on any thread, how many instances were looked at, of about how many.
+    pub fn on_progress(mut self, told: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
+        self.on_progress = Box::new(told);
+        self
+    }
+}
+
+impl IntoFuture for Verify {
+    type Output = Result<HubCheck>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Self {
+                client,
+                on_progress,
+            } = self;
+            let (hub, path) = (client.task_hub().to_owned(), client.file().to_owned());
+            let verify = move || verify(&hub, path, &on_progress);
+            tokio::task::spawn_blocking(verify)
+                .await
+                .map_err(|_| Error::panicked())?
+        })
+    }
+}
+
+fn verify(hub: &str, path: PathBuf, on_progress: &OnProgress) -> Result<HubCheck> {
+    let failed = |error: StoreError| Error::store(hub, error);
+    let file_problems = store::integrity(&path, FILE_PROBLEMS_MAX).map_err(failed)?;
+    let reader = Arc::new(Reader::open(&path).map_err(failed)?);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let config = WasmConfig {
+        cache_dir: None,
+        resident_max: u32::try_from(threads).unwrap_or(u32::MAX),
+        ..WasmConfig::default()
+    };
+    let modules = Arc::clone(&reader);
+    let source = move |digest| match modules.component(digest) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err("it is not in the hub".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    let wasm = Wasm::new(config, Arc::new(source), Arc::new(|_| Grants::default()));
+    let wasm = wasm.map_err(|error| Error::module(error.to_string()))?;
+    let verifying = Verifying {
+        reader: &reader,
+        executor: &wasm,
+        threads,
+        on_progress,
+        found: Mutex::new(HubCheck {
+            file_problems,
+            ..HubCheck::default()
+        }),
+    };
+    match verifying.all() {
+        // Of a file that is damaged as much is told as can be read.
+        Err(StoreError::Corrupt(why)) => {
+            let mut found = verifying.found();
+            found
+                .file_problems
+                .push(format!("not all instances could be read: {why}"));
+        }
+        done => done.map_err(failed)?,
+    }
+    let found = verifying.found;
+    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Looks at instances.
+struct Verifying<'a> {
+    reader: &'a Reader,
+    executor: &'a dyn Executor,
+    threads: usize,
+    on_progress: &'a OnProgress,
+    found: Mutex<HubCheck>,
+}
+
+impl Verifying<'_> {
+    fn found(&self) -> std::sync::MutexGuard<'_, HubCheck> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> std::result::Result<(), StoreError> {
+        let mut query = ListQuery {
+            limit: PAGE,
+            ..ListQuery::default()
+        };
+        let total = self.reader.counts(&query.filter)?;
+        let total = total.iter().map(|(_, count)| count).sum();
+        let done = AtomicU64::new(0);
+        (self.on_progress)(0, total);
+        loop {
+            let page = self.reader.list(&query)?;
+            if let Some(last) = page.rows.last() {
+                query.after = Some((last.created_at, last.key.0));
+            }
+            self.page(&page.rows, &done, total)?;
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn page(
+        &self,
+        rows: &[InstanceRow],
+        done: &AtomicU64,
+        total: u64,
+    ) -> std::result::Result<(), StoreError> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.one(row.clone())?;
+                let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                (self.on_progress)(done, total.max(done));
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads = self.threads.min(rows.len());
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().try_for_each(|worker| {
+                // Code of guests and of the core is guarded; what panics all the same is a bug of the check.
+                let done = worker.join();
+                done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })
+    }
+
+    fn one(&self, mut row: InstanceRow) -> std::result::Result<(), StoreError> {
+        for _ in 0..LOOKS_MAX {
+            let why = match self.look(&row) {
+                Ok(()) => {
+                    let mut found = self.found();
+                    found.instances += 1;
+                    found.turns += u64::from(row.turns);
+                    found.replayed += u64::from(!row.status.is_end());
+                    return Ok(());
+                }
+                Err(LoadError::Store(error)) => return Err(error),
+                Err(LoadError::Quarantine(why)) => why,
+            };
+            // It goes on meanwhile, and its rows with it.
+            let Some(now) = self.reader.instance_by_key(row.key)? else {
+                break;
+            };
+            let place = |row: &InstanceRow| (row.execution, row.generation, row.next_event);
+            if place(&now) == place(&row) && now.status == row.status {
+                let mut found = self.found();
+                found.instances += 1;
+                found.problems.push(HubProblem {
+                    instance_id: row.id,
+                    name: row.name,
+                    runtime_status: row.status,
+                    why,
+                });
+                return Ok(());
+            }
+            row = now;
+        }
+        self.found().moved += 1;
+        Ok(())
+    }
+
+    fn look(&self, row: &InstanceRow) -> std::result::Result<(), LoadError> {
+        let mut bring = |start: &Start| {
+            let module = row.module.or(start.module);
+            let module = module.ok_or_else(|| LoadError::because("it is pinned to no module"))?;
+            let made = self
+                .executor
+                .instantiate(module, &start.limits, &start.instance_id);
+            made.map_err(|error| {
+                LoadError::because(format!(
+                    "module {} cannot be brought: {error}",
+                    module.short()
+                ))
+            })
+        };
+        // What has ended is never asked anything again, and its module may be gone.
+        let is_live = !row.status.is_end() && !row.returned;
+        let with = is_live.then_some(&mut bring as &mut Bring<'_>);
+        let (state, _) = replay(self.reader, row, with, &mut |_| {})?;
+        if state.phase.is_end() != row.status.is_end() {
+            return Err(LoadError::because(format!(
+                "it is {}, and its history says otherwise",
+                row.status
+            )));
+        }
+        match &row.quarantine {
+            Some(why) if is_live => Err(LoadError::Quarantine(Box::new(why.clone()))),
+            _ => Ok(()),
+        }
+    }
+}
