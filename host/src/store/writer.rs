@@ -1,6 +1,7 @@
 //! The one thread that writes.
 //!
-//! It takes everything that is queued, commits it as one transaction, answers everyone, and looks again. It never waits for company.
+//! It takes everything that is queued, commits it as one transaction, answers everyone, and looks again. It never waits for company: who
+//! is alone is committed at once, and whoever comes while a commit runs is in the next one.
 //!
 //! Laws:
 //! - nobody is answered with success before the transaction that holds their work is on disk;
@@ -208,10 +209,12 @@ impl State {
     fn work(&mut self, jobs: &Receiver<Write>) {
         while let Ok(first) = jobs.recv() {
             let mut batch = vec![first];
-            while batch.len() < BATCH_MAX
-                && let Ok(next) = jobs.try_recv()
-            {
-                batch.push(next);
+            take_all(jobs, &mut batch);
+            if batch.len() > 1 {
+                // Where there is company already, threads that are about to add to it may want the processor first. Where none does,
+                // which is so where the disk is what is slow, this returns at once.
+                std::thread::yield_now();
+                take_all(jobs, &mut batch);
             }
             #[cfg(test)]
             self.faults
@@ -362,6 +365,15 @@ impl State {
                 }
             }
         }
+    }
+}
+
+/// Takes what is queued, as far as it fits.
+fn take_all(jobs: &Receiver<Write>, batch: &mut Vec<Write>) {
+    while batch.len() < BATCH_MAX
+        && let Ok(next) = jobs.try_recv()
+    {
+        batch.push(next);
     }
 }
 

@@ -92,45 +92,30 @@ async fn round(
     }
 }
 
-/// Milliseconds of one instance after the other, in turn with the bare transactions that it needs.
-async fn alone(host: &Host, bare: &mut Bare) -> (Vec<f64>, Vec<f64>, Cost) {
-    let client = host.client();
-    let count = sized(300);
-    let (mut took, mut limits, mut costs) = (vec![], vec![], vec![]);
-    for _ in 0..count {
-        let instance = async {
-            let begun = Instant::now();
-            let id = client.start(HELLO).await.unwrap();
-            ends(&client, &id).await;
-            begun.elapsed()
-        };
-        let (cost, span) = cost(host, instance).await;
-        took.push(span.as_secs_f64() * 1e3);
-        costs.push(cost);
-        limits.push(bare.one().as_secs_f64() * 1e3);
-    }
-    // Counts are means: one of many has a checkpoint.
-    let sum = |of: fn(&Cost) -> f64| costs.iter().map(of).sum::<f64>();
-    let all = Cost {
-        seconds: sum(|c| c.seconds),
-        cpu: sum(|c| c.cpu),
-        bytes: sum(|c| c.bytes),
-        commits: sum(|c| c.commits),
-        changes: sum(|c| c.changes),
-        rows: sum(|c| c.rows),
-        checkpoints: sum(|c| c.checkpoints),
-        instantiations: sum(|c| c.instantiations),
-    };
-    (took, limits, all.each(f64::from(count)))
+async fn ended(client: &Client) {
+    let id = client.start(HELLO).await.unwrap();
+    ends(client, &id).await;
 }
 
-/// Commits of the owner for an instance that a client starts who only has the file, as another process has.
-async fn from_outside(dir: &DataDir, host: &Host) -> Cost {
-    let (client, count) = (dir.client(), sized(50));
+/// Milliseconds of one instance after the other, each in turn with the bare transactions that it needs.
+async fn latencies(host: &Host, bare: &mut Bare) -> (Vec<f64>, Vec<f64>) {
+    let client = host.client();
+    let (mut took, mut limits) = (vec![], vec![]);
+    for _ in 0..sized(300) {
+        let begun = Instant::now();
+        ended(&client).await;
+        took.push(begun.elapsed().as_secs_f64() * 1e3);
+        limits.push(bare.one().as_secs_f64() * 1e3);
+    }
+    (took, limits)
+}
+
+/// What an instance costs that is alone.
+async fn alone(host: &Host, client: &Client) -> Cost {
+    let count = sized(100);
     let work = async {
         for _ in 0..count {
-            let id = client.start(HELLO).await.unwrap();
-            ends(&client, &id).await;
+            ended(client).await;
         }
     };
     let (cost, ()) = cost(host, work).await;
@@ -165,10 +150,12 @@ pub(crate) async fn run() -> Section {
     }
     let single_dir = data_dir();
     let mut single = Bare::new(single_dir.path(), script());
-    let (took, limits, alone) = alone(&metered, &mut single).await;
-    let outside = from_outside(&dir, &metered).await;
+    let (took, limits) = latencies(&metered, &mut single).await;
+    let within = alone(&metered, &metered.client()).await;
+    // A client who only has the file, as another process has.
+    let outside = alone(&metered, &dir.client()).await;
     say(&mut section, &all, batch);
-    say_alone(&mut section, &took, &limits, &alone, &outside);
+    say_alone(&mut section, &took, &limits, &within, &outside);
     let wasm: Vec<Cost> = all.iter().map(|round| round.wasm.1).collect();
     let many: Vec<Cost> = all.iter().map(|round| round.many.1).collect();
     let native: Vec<Cost> = all.iter().map(|round| round.native.1).collect();
@@ -176,7 +163,7 @@ pub(crate) async fn run() -> Section {
         "Counts for one instance",
         COUNTS,
         vec![
-            counts_row("1 in flight", &[alone]),
+            counts_row("1 in flight", &[within]),
             counts_row("1 in flight, started through the file", &[outside]),
             counts_row("64 in flight", &wasm),
             counts_row("1,024 in flight", &many),
