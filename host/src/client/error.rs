@@ -4,7 +4,7 @@ use std::fmt;
 
 use perennial_core::Rejection;
 
-use crate::engine::refused;
+use crate::engine::{brief, refused};
 use crate::store::{DefinitionKind, StoreError, Verdict};
 
 /// Why something that was asked of Perennial was not done.
@@ -291,7 +291,7 @@ impl fmt::Display for Error {
             Kind::Rejected {
                 id,
                 rejection: Rejection::NotFound,
-            } => write!(f, "there is no instance {id:?}"),
+            } => write!(f, "there is no instance {:?}", brief(id)),
             Kind::Rejected {
                 id,
                 rejection: Rejection::AlreadyExists(status),
@@ -311,7 +311,7 @@ impl fmt::Display for Error {
                 )
             }
             Kind::UnknownModule { name } => {
-                write!(f, "there is no module {name:?} in this task hub")
+                write!(f, "there is no module {:?} in this task hub", brief(name))
             }
             Kind::InUse { name, live: 1 } => {
                 write!(f, "a live instance runs module {name:?}")

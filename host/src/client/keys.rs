@@ -5,8 +5,8 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::client::{Client, Error, Result, rfc3339};
-use crate::engine::Request;
 use crate::engine::clock::{Clock, SystemClock};
+use crate::engine::{Request, brief};
 use crate::store::{KeyRow, Reader, Verdict};
 
 /// What a key begins with, so that one that leaked is recognised.
@@ -90,7 +90,8 @@ impl Client {
         let fits = (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control);
         if !fits {
             return Err(Error::invalid(format!(
-                "the name of a key {name:?} must be 1 to 128 characters, none of them control characters"
+                "the name of a key {:?} must be 1 to 128 characters, none of them control characters",
+                brief(name)
             )));
         }
         // Two random identifiers have 244 random bits: too many to be guessed, so that their hash needs neither salt nor stretching.

@@ -34,7 +34,7 @@ use serde::Serialize;
 
 use crate::client::file::FileBackend;
 use crate::engine::clock::{Clock, SystemClock};
-use crate::engine::{CommitTimings, Engine, HostStats, Request};
+use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::store::{Reader, StoreError, Verdict};
 
 pub use again::{DroppedTask, RearmedActivity, Restart, Rewind, Rewound};
@@ -107,7 +107,8 @@ pub(crate) fn hub_path(data_dir: &Path, hub: &str) -> Result<PathBuf> {
         && hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if !fits {
         return Err(Error::invalid(format!(
-            "the task hub name {hub:?} must be 1 to 64 letters, digits and dashes"
+            "the task hub name {:?} must be 1 to 64 letters, digits and dashes",
+            brief(hub)
         )));
     }
     Ok(data_dir.join(format!("{hub}.db")))
@@ -118,11 +119,15 @@ pub(crate) fn hub_path(data_dir: &Path, hub: &str) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::is_invalid`] says what is wrong with it and where.
 pub fn parse_json(text: impl Into<String>) -> Result<Json> {
-    let text = text.into();
-    match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
-        Ok(_) => Ok(Json::from_text(text)),
-        Err(error) => Err(Error::json("the text", &error)),
-    }
+    let json = Json::from_text(text.into());
+    check_json(&json).map(|()| json)
+}
+
+/// Whether a text that was made elsewhere is the JSON that it says it is: nothing that is kept is looked at again.
+pub(crate) fn check_json(json: &Json) -> Result<()> {
+    serde_json::from_str::<serde::de::IgnoredAny>(json.as_str())
+        .map(|_| ())
+        .map_err(|error| Error::json("the text", &error))
 }
 
 /// Writes a value as JSON.
@@ -280,8 +285,9 @@ impl Client {
     /// As [`raise_event`](Self::raise_event), with a JSON text, which is kept as it is, or without any data.
     ///
     /// # Errors
-    /// As [`raise_event`](Self::raise_event).
+    /// As [`raise_event`](Self::raise_event); [`Error::is_invalid`] if the text is not JSON.
     pub async fn raise_event_json(&self, id: &str, name: &str, data: Option<Json>) -> Result<()> {
+        data.as_ref().map_or(Ok(()), check_json)?;
         self.command(
             id,
             Request::RaiseEvent {

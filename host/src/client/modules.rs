@@ -7,8 +7,8 @@ use perennial_core::Digest;
 use serde::Serialize;
 
 use crate::client::{Client, Error, Result, rfc3339};
-use crate::engine::Request;
 use crate::engine::executor::{DirGrant, Grants};
+use crate::engine::{Request, brief};
 use crate::store::{Definition, NewModule, Repointed, Verdict};
 
 /// A module that was looked at and may be deployed: see [`Module::from_file`](crate::Module::from_file).
@@ -256,7 +256,8 @@ impl IntoFuture for Deploy {
                 (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control);
             if !fits {
                 return Err(Error::invalid(format!(
-                    "the module name {name:?} must be 1 to 128 characters, none of them control characters"
+                    "the module name {:?} must be 1 to 128 characters, none of them control characters",
+                    brief(&name)
                 )));
             }
             let grants = self.grants.map(grants_text).transpose()?;

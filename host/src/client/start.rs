@@ -7,7 +7,7 @@ use std::time::Duration;
 use perennial_core::{Json, Millis, Reuse, Tags, Timestamp};
 use serde::Serialize;
 
-use crate::client::{Client, Result, to_json};
+use crate::client::{Client, Result, check_json, to_json};
 use crate::engine::{Request, StartRequest};
 
 /// A start. Await it: it gives the instance's id once the start is durable.
@@ -60,9 +60,9 @@ impl Start {
         self
     }
 
-    /// With this JSON text as input, which is kept as it is, or without any.
+    /// With this JSON text as input, which is kept as it is, or without any. A text that is not JSON is refused.
     pub fn input_json(mut self, input: Option<Json>) -> Self {
-        self.input = Ok(input);
+        self.input = input.as_ref().map_or(Ok(()), check_json).map(|()| input);
         self
     }
 

@@ -12,6 +12,7 @@
 //! memory at any moment loses nothing that was acknowledged. Nothing here knows wasm or SQL.
 
 mod activities;
+mod bounds;
 pub(crate) mod clock;
 mod committed;
 mod counts;
@@ -62,6 +63,7 @@ use crate::store::{
     WriterCounts,
 };
 
+pub(crate) use bounds::brief;
 pub(crate) use load::find_start;
 pub(crate) use names::NameTable;
 pub(crate) use replay::{Bring, LoadError, replay};

@@ -7,6 +7,9 @@ use perennial_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::engine::bounds::{
+    brief, problem_with_name, problem_with_reason, problem_with_tags, problem_with_trace,
+};
 use crate::engine::names::NameTable;
 use crate::store::{
     Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, OldVersions, Verdict,
@@ -126,6 +129,9 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         },
         Err(problem) => refuse(refused::INVALID, problem.to_string()),
     };
+    if let Some(problem) = problem_with_reason(&request) {
+        return Change::Answer(problem);
+    }
     match request {
         Request::Start(start) => match prepare_start(start, with) {
             Ok(new) => Change::Start(new),
@@ -215,7 +221,10 @@ pub(crate) fn prepare_start(
         scheduled_for,
     } = request;
     check_instance_id(&id).map_err(|problem| refused(refused::INVALID, problem.to_string()))?;
-    if let Some(problem) = problem_with_size(input.as_ref(), with) {
+    let problem = problem_with_size(input.as_ref(), with)
+        .or_else(|| problem_with_tags(&tags))
+        .or_else(|| problem_with_trace(trace_parent.as_deref()));
+    if let Some(problem) = problem {
         return Err(problem);
     }
     let (module, version) = match with.names.orchestration(&name, version.as_deref()) {
@@ -253,8 +262,9 @@ pub(crate) fn prepare_start(
 
 fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Verdict {
     let list = |names: Vec<&str>| names.join(", ");
+    let (name, version) = (&*brief(name), version.map(brief));
     let known: Vec<&str> = names.orchestration_names().collect();
-    let message = match version {
+    let message = match &version {
         Some(version) if known.contains(&name) => {
             let versions = list(names.versions_of(name).collect());
             let versions = if versions.is_empty() {
@@ -284,24 +294,6 @@ fn problem_with_size(payload: Option<&Json>, with: &Preparation<'_>) -> Option<V
         refused(
             refused::LIMIT_EXCEEDED,
             format!("the payload has {bytes} bytes; payload_bytes allows {limit}"),
-        )
-    })
-}
-
-fn problem_with_name(what: &str, name: &str) -> Option<Verdict> {
-    /// Longer names are payloads in disguise.
-    const NAME_CHARS_MAX: usize = 256;
-    if name.is_empty() {
-        return Some(refused(
-            refused::INVALID,
-            format!("{what} must not be empty"),
-        ));
-    }
-    let chars = name.chars().count();
-    (chars > NAME_CHARS_MAX).then(|| {
-        refused(
-            refused::INVALID,
-            format!("{what} has at most {NAME_CHARS_MAX} characters, this one has {chars}"),
         )
     })
 }

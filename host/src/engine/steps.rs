@@ -5,6 +5,7 @@
 
 use perennial_core::{Command, Message, Rejection, Reuse, decide};
 
+use crate::engine::bounds::problem_with_reason;
 use crate::engine::load::find_start;
 use crate::engine::request::{self, Preparation, Request, RestartRequest, StartRequest, refused};
 use crate::engine::rewind;
@@ -36,6 +37,9 @@ pub(crate) fn carry_out(
     request: Request,
     token: Option<String>,
 ) -> Result<Verdict, StoreError> {
+    if let Some(problem) = problem_with_reason(&request) {
+        return answer(owner, problem, token);
+    }
     let done = match request {
         Request::Rewind(request) => rewind::rewind(owner, &request, token.clone()),
         Request::Restart(request) => restart(owner, &request, token.clone()),
