@@ -1,5 +1,5 @@
 # Thin: every target says what it does and how long each step took. The work is in .ci/.
-.PHONY: help setup build guests demo test test-all test-clients bench bench-long lint clean
+.PHONY: help setup build guests demo test test-all test-clients soak bench bench-long lint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,6 +24,10 @@ test-all: build guests ## every test, the long ones too
 
 test-clients: build guests ## the published clients of Durable Functions against a running host, where Python or Node is there
 	@.ci/step "test the clients" .ci/clients
+
+SOAK_MINUTES ?= 30
+soak: build guests ## a host under a mixed load for SOAK_MINUTES (30): memory and open files must not grow
+	@PERENNIAL_SOAK_SECONDS=$$(($(SOAK_MINUTES) * 60)) .ci/step "soak" cargo test --release --locked --workspace --test soak -- --nocapture
 
 bench: guests ## measure the workloads W1 to W6 against the limits of this machine, and write tests/bench/report.md; 15 minutes at most
 	@.ci/step "bench" cargo bench --locked --workspace --bench suite

@@ -40,7 +40,7 @@ pub use client::{
     StatusQuery, Wait, Waited, parse_json,
 };
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
-pub use engine::{CommitTimings, HostStats};
+pub use engine::{CommitTimings, HostStats, Quotas};
 pub use engine::{executor, spans};
 pub use histogram::Buckets;
 pub use perennial_core::{

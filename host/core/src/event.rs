@@ -279,6 +279,8 @@ pub enum Target {
     },
     /// The call itself makes no sense, and why: the task fails.
     Invalid(String),
+    /// There is no room for another instance, and why: the task fails.
+    Full(String),
 }
 
 impl Target {
@@ -306,6 +308,10 @@ impl Target {
             Self::Invalid(why) => failure(
                 crate::kind::INVALID_ANSWER,
                 format!("{what} {name:?} was not called: {why}"),
+            ),
+            Self::Full(why) => failure(
+                crate::kind::LIMIT_EXCEEDED,
+                format!("{what} {name:?} was not started: {why}"),
             ),
         }
     }

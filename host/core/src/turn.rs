@@ -49,6 +49,10 @@ pub trait Names {
     fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved;
     /// What runs an orchestration: the version asked for, else the newest deployed one.
     fn orchestration(&self, name: &str, version: Option<&str>) -> Resolved;
+    /// Why there is no room for another instance of a module, if there is none.
+    fn full(&self, _module: Digest) -> Option<String> {
+        None
+    }
 }
 
 /// What runs a name.

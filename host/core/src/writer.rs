@@ -214,6 +214,7 @@ impl Writer<'_, '_> {
                 if let Err(problem) = check_instance_id(&instance_id) {
                     target = Target::Invalid(problem.to_string());
                 }
+                let target = self.if_there_is_room(target);
                 Event::InstanceStarted {
                     instance_id,
                     name,
@@ -279,6 +280,7 @@ impl Writer<'_, '_> {
         if let Err(problem) = check_instance_id(&longest) {
             target = Target::Invalid(format!("{problem} (in {longest:?})"));
         }
+        let mut target = self.if_there_is_room(target);
         let input = within(input, limits, &mut target);
         Event::ChildScheduled {
             task,
@@ -289,6 +291,17 @@ impl Writer<'_, '_> {
             tags,
             retry,
             target,
+        }
+    }
+
+    /// A target that is another instance of a module, unless there is no room for one.
+    fn if_there_is_room(&self, target: Target) -> Target {
+        match target {
+            Target::Module(module) => match self.context.names.full(module) {
+                Some(why) => Target::Full(why),
+                None => target,
+            },
+            other => other,
         }
     }
 

@@ -254,7 +254,36 @@ pub(crate) struct Serve {
     )]
     pub(crate) otlp: Option<String>,
     #[command(flatten)]
+    pub(crate) quotas: QuotaArgs,
+    #[command(flatten)]
     pub(crate) http: Http,
+}
+
+/// What the hub, its modules and its executions may take up.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Quotas")]
+pub(crate) struct QuotaArgs {
+    /// Live instances; one more is refused [default: no limit]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_instances: Option<usize>,
+    /// Live instances of one module [default: no limit]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_instances_per_module: Option<usize>,
+    /// Bytes of the hub's files, beyond which nothing is started [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    pub(crate) max_hub_bytes: Option<usize>,
+    /// Events in the history of one execution, which fails beyond [default: no limit]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_history_events: Option<usize>,
+    /// Bytes in the history of one execution, which fails beyond [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    pub(crate) max_history_bytes: Option<usize>,
+    /// Activities that run at once for the instances of one module; others wait [default: no limit]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_activities_per_module: Option<usize>,
+    /// Requests that wait for the disk; one more is refused [default: 10000]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_requests: Option<usize>,
 }
 
 /// How the HTTP API is served.

@@ -243,9 +243,21 @@ impl Error {
         matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::UNKNOWN_ORCHESTRATION)
     }
 
-    /// A payload is over its limit.
+    /// A payload is over its limit, or a quota is used up.
     pub fn is_limit_exceeded(&self) -> bool {
-        matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::LIMIT_EXCEEDED)
+        let payload =
+            matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::LIMIT_EXCEEDED);
+        payload || self.is_quota_exceeded()
+    }
+
+    /// A quota of the hub, or of a module in it, is used up; the message names it. See [`Quotas`](crate::Quotas).
+    pub fn is_quota_exceeded(&self) -> bool {
+        matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::QUOTA_EXCEEDED)
+    }
+
+    /// The host has taken more than it can do, and refused this; nothing was changed. Try again in a moment.
+    pub fn is_overloaded(&self) -> bool {
+        matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::OVERLOADED)
     }
 
     /// What was given cannot be: an id with a slash, a text that is not JSON, a file that is no module.

@@ -1,6 +1,6 @@
 //! Runs activities: so many at once, each at least once, none again once its result is recorded.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::engine::Engine;
 use crate::engine::executor::{Attempt, Interrupt};
+use crate::engine::order::FairOrder;
 use crate::engine::timers::Due;
 use crate::store::{Change, InstanceKey, Outcome, Retry, Verdict};
 
@@ -58,7 +59,7 @@ pub(crate) struct Caller {
 }
 
 /// A task id may be given again, by the next execution or after a rewind, while the activity that had it before still runs.
-type Place = (InstanceKey, TaskRef);
+pub(super) type Place = (InstanceKey, TaskRef);
 
 /// What waits to run and what runs.
 pub(crate) struct Activities {
@@ -69,8 +70,8 @@ pub(crate) struct Activities {
 
 #[derive(Default)]
 struct State {
-    /// In the order in which they became ready; what is no longer in `ready` was cancelled.
-    order: VecDeque<(Place, u32)>,
+    /// Whose turn it is.
+    order: FairOrder,
     ready: BTreeMap<Place, Ready>,
     running: BTreeMap<Place, Interrupt>,
     /// Attempts that ended, and whose outcome is neither in the instance's mail nor in the hub yet.
@@ -82,10 +83,13 @@ struct State {
 
 impl Activities {
     /// Runs at most `running_max` at once; `first_slot` is its first slot in the flight recorder.
-    pub(crate) fn new(running_max: usize, first_slot: usize) -> Self {
+    ///
+    /// At most `module_max` of them are of the instances of one module.
+    pub(crate) fn new(running_max: usize, first_slot: usize, module_max: Option<usize>) -> Self {
         let free = (first_slot..first_slot + running_max).rev().collect();
         let state = State {
             free,
+            order: FairOrder::new(module_max),
             ..State::default()
         };
         Self {
@@ -109,7 +113,7 @@ impl Activities {
         if state.stopped || is_queued || state.runs(place) {
             return;
         }
-        state.order.push_back((place, ready.attempt));
+        state.order.push(place, ready.attempt, ready.caller.module);
         state.ready.insert(place, ready);
         while let Some((ready, slot, interrupt)) = state.next() {
             let engine = Arc::clone(engine);
@@ -188,7 +192,7 @@ impl State {
     /// Takes the next one that may run.
     fn next(&mut self) -> Option<(Ready, usize, Interrupt)> {
         let slot = self.free.pop()?;
-        while let Some((place, attempt)) = self.order.pop_front() {
+        while let Some((place, attempt, module)) = self.order.next() {
             if self
                 .ready
                 .get(&place)
@@ -197,6 +201,7 @@ impl State {
             {
                 let interrupt = Interrupt::default();
                 self.running.insert(place, interrupt.clone());
+                self.order.begun(module);
                 return Some((ready, slot, interrupt));
             }
         }
@@ -234,7 +239,7 @@ fn all_of(key: InstanceKey) -> RangeInclusive<Place> {
 async fn work(engine: Arc<Engine>, first: Ready, slot: usize, first_interrupt: Interrupt) {
     let mut current = Some((first, slot, first_interrupt));
     while let Some((ready, slot, interrupt)) = current.take() {
-        let place = (ready.key, ready.task);
+        let (place, module) = ((ready.key, ready.task), ready.caller.module);
         if begins(&engine, place) {
             engine.flight.begin(slot, ready.key, Some(ready.task.task));
             let started_at = engine.clock.now();
@@ -252,6 +257,7 @@ async fn work(engine: Arc<Engine>, first: Ready, slot: usize, first_interrupt: I
         }
         let mut state = engine.activities.state();
         state.free.push(slot);
+        state.order.ended(module);
         current = state.next();
     }
 }
@@ -287,7 +293,11 @@ async fn attempt(
     let timeout = ready.timeout.unwrap_or(ATTEMPT_TIMEOUT);
     let module: Option<Digest> = match ready.target {
         Target::Module(digest) => Some(digest),
-        Target::Native | Target::Unknown | Target::Oversized { .. } | Target::Invalid(_) => None,
+        Target::Native
+        | Target::Unknown
+        | Target::Oversized { .. }
+        | Target::Invalid(_)
+        | Target::Full(_) => None,
     };
     let attempt = Attempt {
         module,

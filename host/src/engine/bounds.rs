@@ -23,6 +23,9 @@ const TAG_VALUE_CHARS_MAX: usize = 1_024;
 /// Characters of a trace parent; one of version 00 has 55.
 const TRACE_PARENT_CHARS_MAX: usize = 256;
 
+/// What a request takes up beside its payloads, roughly.
+pub(super) const REQUEST_BYTES: u64 = 1_024;
+
 /// Characters of a name that a message shows.
 const SHOWN_CHARS_MAX: usize = 100;
 

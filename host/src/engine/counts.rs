@@ -26,4 +26,5 @@ pub(crate) struct Counts {
     pub(crate) evictions: Count,
     pub(crate) activities: Count,
     pub(crate) ended: Count,
+    pub(crate) refused: Count,
 }

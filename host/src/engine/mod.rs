@@ -23,6 +23,8 @@ mod grants;
 mod load;
 mod long;
 mod names;
+mod order;
+mod quotas;
 mod replay;
 mod request;
 mod requests;
@@ -66,6 +68,7 @@ use crate::store::{
 pub(crate) use bounds::brief;
 pub(crate) use load::find_start;
 pub(crate) use names::NameTable;
+pub use quotas::Quotas;
 pub(crate) use replay::{Bring, LoadError, replay};
 pub(crate) use request::{
     Preparation, Request, RestartRequest, RewindRequest, StartRequest, refused,
@@ -88,6 +91,8 @@ pub(crate) struct EngineConfig {
     pub(crate) resident_bytes_max: usize,
     /// Activities at once.
     pub(crate) activities_max: usize,
+    /// What may be taken up.
+    pub(crate) quotas: Quotas,
     /// What new executions may use.
     pub(crate) limits: Limits,
     /// What kind of process this is, for whoever finds the hub in use.
@@ -152,6 +157,7 @@ pub(crate) struct Engine {
     queue: Mutex<Queue>,
     work_there: Condvar,
     next_key: AtomicI64,
+    admission: Arc<quotas::Admission>,
     stopping: AtomicBool,
     collecting: AtomicBool,
     commands: tokio::sync::Mutex<()>,
@@ -201,6 +207,9 @@ impl Engine {
             writer,
             reader,
         } = store::take_over(path, now)?;
+        if config.quotas.counts_instances() {
+            writer.live().want();
+        }
         let (flight, were_running) = FlightRecorder::open(path)?;
         let names = NameTable::new(reader.names()?, parts.native.clone());
         let engine = Arc::new(Self {
@@ -216,13 +225,18 @@ impl Engine {
             names: RwLock::new(Arc::new(names)),
             slots: Slots::new(config.resident_max, config.resident_bytes_max),
             timers: Timers::default(),
-            activities: Activities::new(config.activities_max, config.workers),
+            activities: Activities::new(
+                config.activities_max,
+                config.workers,
+                config.quotas.activities_per_module,
+            ),
             flight,
             suspended: Mutex::new(reader.suspended()?.into_iter().collect()),
             waiters: Waiters::default(),
             retention: Retention::default(),
             queue: Mutex::default(),
             work_there: Condvar::new(),
+            admission: Arc::default(),
             next_key: AtomicI64::new(reader.last_key()?.0 + 1),
             stopping: AtomicBool::new(false),
             collecting: AtomicBool::new(false),

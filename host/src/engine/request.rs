@@ -106,6 +106,10 @@ pub(crate) mod refused {
     pub(crate) const INVALID: &str = "Invalid";
     /// What the hub has cannot be read.
     pub(crate) const CORRUPT: &str = "Corrupt";
+    /// More waits than the host can take.
+    pub(crate) const OVERLOADED: &str = "Overloaded";
+    /// A quota that is used up.
+    pub(crate) const QUOTA_EXCEEDED: &str = "QuotaExceeded";
     /// A payload over its limit.
     pub(crate) const LIMIT_EXCEEDED: &str = "LimitExceeded";
 }

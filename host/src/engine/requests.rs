@@ -24,6 +24,10 @@ impl Engine {
         if self.is_stopping() {
             return Err(StoreError::Closed);
         }
+        let _admitted = match self.admit(&request) {
+            Ok(admitted) => admitted,
+            Err(verdict) => return Ok(verdict),
+        };
         let other = match request {
             Request::Start(start) => return self.start_instance(start).await,
             steps if takes_steps(&steps) => {
@@ -79,14 +83,21 @@ impl Engine {
 
     fn prepare_start(&self, start: StartRequest) -> Result<NewInstance, Verdict> {
         let with = (self.names(), || self.next_key());
-        request::prepare_start(start, &self.preparation(&with.0, &with.1))
+        let new = request::prepare_start(start, &self.preparation(&with.0, &with.1))?;
+        match self.no_room(new.start.module) {
+            Some(why) => Err(refused(refused::QUOTA_EXCEEDED, why)),
+            None => Ok(new),
+        }
     }
 
     fn prepare(&self, request: Request) -> Change {
-        prepare(
-            request,
-            &self.preparation(&self.names(), &|| self.next_key()),
-        )
+        match request {
+            Request::Start(start) => match self.prepare_start(start) {
+                Ok(new) => Change::Start(new),
+                Err(verdict) => Change::Answer(verdict),
+            },
+            other => prepare(other, &self.preparation(&self.names(), &|| self.next_key())),
+        }
     }
 
     fn preparation<'a>(

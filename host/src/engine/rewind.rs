@@ -199,7 +199,7 @@ fn newest(with: &Preparation<'_>, start: &Start, name: &str, recorded: &Target) 
     let newest = match recorded {
         // What was wrong with the call is wrong with it still.
         Target::Oversized { .. } | Target::Invalid(_) => return None,
-        Target::Module(_) | Target::Native | Target::Unknown => {
+        Target::Module(_) | Target::Native | Target::Unknown | Target::Full(_) => {
             match with.names.newest_activity(start.module, name) {
                 Resolved::Module(digest, _) => Target::Module(digest),
                 Resolved::Native => Target::Native,
@@ -220,7 +220,7 @@ fn started_again(
 ) -> Result<NewInstance, Failure> {
     let target = match &child.target {
         wrong @ (Target::Oversized { .. } | Target::Invalid(_)) => wrong.clone(),
-        recorded @ (Target::Module(_) | Target::Native | Target::Unknown) => {
+        recorded @ (Target::Module(_) | Target::Native | Target::Unknown | Target::Full(_)) => {
             match with
                 .names
                 .orchestration(&child.name, child.version.as_deref())

@@ -40,6 +40,8 @@ pub struct HostStats {
     pub activities_running: usize,
     /// Turns and answers of the writer that wait for a worker.
     pub work_queued: usize,
+    /// Requests that were refused because too many waited.
+    pub requests_refused: u64,
     /// Changes that the writer has not answered.
     pub writes_waiting: usize,
 }
@@ -79,6 +81,7 @@ impl Engine {
             activities_waiting,
             activities_running,
             work_queued,
+            requests_refused: counts.refused.get(),
             writes_waiting,
         }
     }

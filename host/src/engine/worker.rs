@@ -12,6 +12,7 @@ use perennial_core::{
 
 use crate::engine::committed::{rest, stumble};
 use crate::engine::load;
+use crate::engine::quotas::{Full, Rooms};
 use crate::engine::replay::{LoadError, guarded};
 use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
 use crate::engine::timers::Due;
@@ -483,17 +484,24 @@ fn take_turn(
     resident: &mut Resident,
     messages: Vec<Message>,
 ) -> Result<Option<Turn>, String> {
+    let full = engine.history_is_full(resident);
     let names = engine.names();
+    let rooms = Rooms {
+        names: names.as_ref(),
+        engine,
+    };
     let mut fresh = || engine.fresh_execution();
     let mut context = TurnContext {
         now: engine.clock.now(),
-        names: names.as_ref(),
+        names: &rooms,
         fresh: &mut fresh,
     };
     let Resident { state, guest, .. } = resident;
-    guarded(|| match guest {
-        Some(guest) => run_turn(state, messages, &mut context, guest.as_mut()),
-        None => run_turn(state, messages, &mut context, &mut NoGuest),
+    let mut full = full.map(Full);
+    guarded(|| match (guest, &mut full) {
+        (Some(_), Some(full)) => run_turn(state, messages, &mut context, full),
+        (Some(guest), None) => run_turn(state, messages, &mut context, guest.as_mut()),
+        (None, _) => run_turn(state, messages, &mut context, &mut NoGuest),
     })?
 }
 

@@ -15,7 +15,7 @@ use crate::client::{DEFAULT_TASK_HUB, Error, Result, hub_path};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::spans::SpanSink;
-use crate::engine::{Engine, EngineConfig, Parts};
+use crate::engine::{Engine, EngineConfig, Parts, Quotas};
 use crate::runtime::native::{Activities, ActivityContext, Management, NativeActivity};
 use crate::runtime::{Host, listener};
 use crate::store::{Reader, StoreError};
@@ -32,6 +32,7 @@ pub struct HostBuilder {
     resident_bytes_max: usize,
     activities_max: usize,
     limits: Limits,
+    quotas: Quotas,
     what: String,
     clock: Arc<dyn Clock>,
     native: Activities,
@@ -51,6 +52,7 @@ impl Default for HostBuilder {
             resident_bytes_max: 1 << 30,
             activities_max: 64,
             limits: Limits::default(),
+            quotas: Quotas::default(),
             what: "a host".to_owned(),
             clock: Arc::new(SystemClock),
             native: Activities::default(),
@@ -110,6 +112,12 @@ impl HostBuilder {
     /// What executions that begin from now on may use. Those that live keep what they began with.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// What the hub, its modules and its executions may take up while this host runs.
+    pub fn quotas(mut self, quotas: Quotas) -> Self {
+        self.quotas = quotas;
         self
     }
 
@@ -204,6 +212,7 @@ impl HostBuilder {
                 resident_bytes_max: self.resident_bytes_max,
                 activities_max: self.activities_max,
                 limits: self.limits,
+                quotas: self.quotas,
                 what: self.what,
             };
             let parts = Parts {

@@ -6,6 +6,8 @@ mod collect;
 mod listener;
 mod module;
 mod native;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::path::Path;

@@ -4,6 +4,7 @@
 //! not at all; only the owner writes, through one [`Writer`]; anyone may read. SQL stands only here, and it stores what the core decided:
 //! no rule about statuses or histories is made in it.
 
+mod backlog;
 mod backup;
 mod codec;
 mod collect;
@@ -20,6 +21,7 @@ mod hubs;
 mod instances;
 mod keys;
 mod list;
+mod live;
 mod lock;
 mod modules;
 mod open;

@@ -29,7 +29,8 @@ pub(crate) fn record(
                     Target::Native
                     | Target::Unknown
                     | Target::Oversized { .. }
-                    | Target::Invalid(_) => None,
+                    | Target::Invalid(_)
+                    | Target::Full(_) => None,
                 };
                 if let Some(digest) = module.filter(|_| module != known) {
                     modules::expect(db, digest)?;

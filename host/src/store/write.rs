@@ -26,6 +26,7 @@ pub(crate) struct Write {
     /// The command of another process that this answers.
     token: Option<String>,
     outcome: Outcome,
+    bytes: usize,
     done: Done,
 }
 
@@ -150,11 +151,13 @@ impl Write {
         now: Timestamp,
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) -> Self {
+        let bytes = change.bytes();
         Self {
             change,
             now,
             token: None,
             outcome: Outcome::default(),
+            bytes,
             done: Box::new(done),
         }
     }
@@ -163,6 +166,11 @@ impl Write {
     pub(crate) fn answering(mut self, token: String) -> Self {
         self.token = Some(token);
         self
+    }
+
+    /// See [`Change::bytes`].
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Writes. May be called again after a rollback.

@@ -20,10 +20,12 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::histogram::Histogram;
 use crate::store::StoreError;
+use crate::store::backlog::Backlog;
 use crate::store::codec::int;
 #[cfg(test)]
 use crate::store::faults;
 use crate::store::hubs::FileId;
+use crate::store::live::{self, LiveCounts};
 use crate::store::open;
 use crate::store::write::Write;
 
@@ -32,6 +34,9 @@ const QUEUE_MAX: usize = 8_192;
 
 /// Jobs in one transaction: more would make the first wait too long for the last.
 const BATCH_MAX: usize = 1_024;
+
+/// Bytes after which no more jobs are taken into a transaction.
+const BATCH_BYTES_MAX: usize = 32 << 20;
 
 /// How long the writer waits before it looks again what became of a commit.
 const REOPEN_DELAY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
@@ -58,6 +63,8 @@ pub(crate) struct Writer {
     queue: RwLock<Option<SyncSender<Write>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     counts: Arc<WriterCounts>,
+    backlog: Arc<Backlog>,
+    live: Arc<LiveCounts>,
     closing: Arc<AtomicBool>,
     #[cfg(test)]
     pub(crate) faults: Arc<faults::Faults>,
@@ -69,6 +76,7 @@ impl Writer {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let counts = Arc::new(WriterCounts::default());
         let closing = Arc::new(AtomicBool::new(false));
+        let (backlog, live) = <(Arc<Backlog>, Arc<LiveCounts>)>::default();
         #[cfg(test)]
         let faults = Arc::new(faults::Faults::default());
         let mut state = State {
@@ -77,6 +85,9 @@ impl Writer {
             db: None,
             epoch,
             counts: Arc::clone(&counts),
+            backlog: Arc::clone(&backlog),
+            live: Arc::clone(&live),
+            counts_live: false,
             fenced: false,
             closing: Arc::clone(&closing),
             log_pages: Arc::default(),
@@ -95,6 +106,8 @@ impl Writer {
             queue: RwLock::new(Some(queue)),
             thread: Mutex::new(Some(thread)),
             counts,
+            backlog,
+            live,
             closing,
             #[cfg(test)]
             faults,
@@ -119,7 +132,10 @@ impl Writer {
         };
         #[cfg(test)]
         self.faults.queued.fetch_add(1, Ordering::AcqRel);
+        let bytes = job.bytes();
+        self.backlog.enter(bytes);
         if let Err(lost) = queue.send(job) {
+            self.backlog.leave(bytes);
             lost.0.answer(Err(StoreError::Closed));
         }
     }
@@ -145,6 +161,11 @@ impl Writer {
         }
     }
 
+    /// How many instances are live, once that is wanted.
+    pub(crate) fn live(&self) -> &LiveCounts {
+        &self.live
+    }
+
     /// See [`WriterCounts`].
     pub(crate) fn counts(&self) -> &WriterCounts {
         &self.counts
@@ -164,6 +185,10 @@ struct State {
     db: Option<Connection>,
     epoch: u64,
     counts: Arc<WriterCounts>,
+    backlog: Arc<Backlog>,
+    live: Arc<LiveCounts>,
+    /// Whether this connection counts them.
+    counts_live: bool,
     fenced: bool,
     /// Whether nobody can wait any longer for a file that cannot be read.
     closing: Arc<AtomicBool>,
@@ -208,19 +233,21 @@ impl State {
 
     fn work(&mut self, jobs: &Receiver<Write>) {
         while let Ok(first) = jobs.recv() {
+            let mut bytes = first.bytes();
             let mut batch = vec![first];
-            take_all(jobs, &mut batch);
+            bytes = take_all(jobs, &mut batch, bytes);
             if batch.len() > 1 {
                 // Where there is company already, threads that are about to add to it may want the processor first. Where none does,
                 // which is so where the disk is what is slow, this returns at once.
                 std::thread::yield_now();
-                take_all(jobs, &mut batch);
+                bytes = take_all(jobs, &mut batch, bytes);
             }
             #[cfg(test)]
             self.faults
                 .queued
                 .fetch_sub(batch.len() as u64, Ordering::AcqRel);
             self.commit(batch);
+            self.backlog.leave(bytes);
             self.fold_log();
         }
         if let Some(db) = self.db.take() {
@@ -269,6 +296,10 @@ impl State {
         let Some(db) = &mut self.db else {
             return Err(StoreError::Closed);
         };
+        if self.live.is_wanted() && !self.counts_live {
+            live::watch(db)?;
+            self.counts_live = true;
+        }
         let rows_before = db.total_changes();
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let number = match claim(&tx, self.epoch) {
@@ -319,9 +350,18 @@ impl State {
             Ok(()) => {
                 let rows = db.total_changes() - rows_before;
                 self.counts.rows.fetch_add(rows, Ordering::Relaxed);
+                if self.counts_live {
+                    self.publish_live();
+                }
                 Ok(results)
             }
             Err(error) => self.look_up(number, results, error),
+        }
+    }
+
+    fn publish_live(&self) {
+        if let Some(Err(error)) = self.db.as_ref().map(|db| self.live.publish(db)) {
+            tracing::warn!(%error, "could not read how many instances are live; quotas go by what was known before");
         }
     }
 
@@ -333,7 +373,7 @@ impl State {
         error: rusqlite::Error,
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         tracing::warn!(%error, "a commit reported an error; reading what became of it");
-        self.db = None;
+        (self.db, self.counts_live) = (None, false);
         loop {
             let found = open::connect_writer(&self.path).and_then(|db| {
                 #[cfg(test)]
@@ -368,13 +408,16 @@ impl State {
     }
 }
 
-/// Takes what is queued, as far as it fits.
-fn take_all(jobs: &Receiver<Write>, batch: &mut Vec<Write>) {
+/// Takes what is queued, as far as it fits beside what the batch has. The bytes of all of it.
+fn take_all(jobs: &Receiver<Write>, batch: &mut Vec<Write>, mut bytes: usize) -> usize {
     while batch.len() < BATCH_MAX
+        && bytes < BATCH_BYTES_MAX
         && let Ok(next) = jobs.try_recv()
     {
+        bytes += next.bytes();
         batch.push(next);
     }
+    bytes
 }
 
 /// Counts the transaction, and checks in the same statement that this owner still is the owner.

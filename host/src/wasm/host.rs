@@ -1,7 +1,7 @@
 //! [`Wasm`]: the engines, the caches, and what they are configured with.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use perennial_core::Digest;
 use tokio::sync::Semaphore;
@@ -70,6 +70,9 @@ pub enum WasmError {
     #[error("the WebAssembly engine gets no thread")]
     Thread(#[source] std::io::Error),
 }
+
+/// Held while a module that somebody brought is compiled.
+static COMPILING: Mutex<()> = Mutex::new(());
 
 /// Runs the modules of a hub. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -149,6 +152,8 @@ impl Wasm {
     pub fn inspect(&self, bytes: &[u8]) -> Result<Inspected, ModuleError> {
         let shared = &*self.shared;
         let bytes = module::component(bytes)?;
+        // One at a time, in the whole process: what a compiler takes is not multiplied by those who ask.
+        let _one = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
         let orchestrations =
             code::compile(&shared.engines.spare, &bytes).map_err(ModuleError::Corrupt)?;
         let component = code::revive(&shared.engines.spare, &orchestrations)

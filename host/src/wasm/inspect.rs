@@ -65,6 +65,9 @@ pub enum ModuleError {
         /// Its size.
         bytes: usize,
     },
+    /// More than a compiler can be asked for.
+    #[error("a module that would take too long to compile: {0}")]
+    TooComplex(String),
     /// Not WebAssembly at all, and what it looks like.
     #[error("not a WebAssembly file: {0}")]
     NotWasm(String),

@@ -15,6 +15,7 @@
 
 mod activity;
 mod answer;
+mod bounds;
 mod cache;
 mod code;
 mod engines;
@@ -34,10 +35,11 @@ mod ticker;
 mod v0_1;
 
 pub use crate::engine::executor::{DirGrant, Grants};
+pub use bounds::{FUNCTION_BYTES_MAX, FUNCTIONS_MAX};
 pub(crate) use cache::forget_compiled;
 pub use host::{GrantsOf, Source, Wasm, WasmConfig, WasmError};
 pub use inspect::{Definition, Inspected, ModuleError};
 pub use module::MODULE_BYTES_MAX;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

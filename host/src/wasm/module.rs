@@ -5,6 +5,7 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wit_component::ComponentEncoder;
 
+use super::bounds;
 use super::inspect::ModuleError;
 
 /// A larger file is refused before anything looks into it: compiling takes time and memory in proportion.
@@ -20,6 +21,9 @@ const COMPONENT_TYPE_SECTION: &str = "component-type";
 pub(super) fn component(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
     if bytes.len() > MODULE_BYTES_MAX {
         return Err(ModuleError::TooLarge { bytes: bytes.len() });
+    }
+    if let [b'\0', b'a', b's', b'm', 1 | 0x0d, 0, 0 | 1, 0, ..] = bytes {
+        bounds::check(bytes)?;
     }
     match bytes {
         [b'\0', b'a', b's', b'm', rest @ ..] => match rest {
@@ -70,7 +74,7 @@ fn custom_sections(mut sections: &[u8]) -> Option<Vec<String>> {
     Some(names)
 }
 
-fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
+pub(super) fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut value = 0_u64;
     for (at, byte) in bytes.iter().enumerate().take(5) {
         value |= u64::from(byte & 0x7f) << (7 * at);

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use perennial::telemetry::Otlp;
-use perennial::{Client, Host, HostBuilder, HostStats, Result, Status};
+use perennial::{Client, Host, HostBuilder, HostStats, Quotas, Result, Status};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::args::Serve;
+use crate::cli::args::{QuotaArgs, Serve};
 use crate::cli::commands::listen::{self, Served};
 use crate::cli::error::Exit;
 use crate::cli::log;
@@ -49,6 +49,7 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     if let Some(otlp) = &otlp {
         builder = builder.spans(Arc::clone(otlp) as _);
     }
+    builder = builder.quotas(quotas(&args.quotas));
     let opened = listen::open(&args.http, session).await?;
     if let Some(opened) = &opened {
         builder = builder.management_url(opened.management_url(&args.http));
@@ -78,6 +79,21 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     again.abort();
     stopped(begun, stats, session).await?;
     Ok(Exit::Ok)
+}
+
+fn quotas(args: &QuotaArgs) -> Quotas {
+    let many = |count: Option<usize>| count.and_then(|count| u64::try_from(count).ok());
+    let mut quotas = Quotas::default();
+    quotas.instances = many(args.max_instances);
+    quotas.instances_per_module = many(args.max_instances_per_module);
+    quotas.hub_bytes = many(args.max_hub_bytes);
+    quotas.history_events = many(args.max_history_events);
+    quotas.history_bytes = many(args.max_history_bytes);
+    quotas.activities_per_module = args.max_activities_per_module;
+    if let Some(count) = args.max_requests {
+        quotas.requests_waiting = count;
+    }
+    quotas
 }
 
 /// Starts a host; a hub that another command has for a moment is waited for.

@@ -432,6 +432,7 @@ impl World {
             executor: None,
             activities: Activities::default(),
             config: EngineConfig {
+                quotas: crate::engine::Quotas::default(),
                 workers: 2,
                 resident_max: 1_000,
                 resident_bytes_max: 1 << 30,

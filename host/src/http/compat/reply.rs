@@ -159,19 +159,27 @@ pub(super) fn error(error: &Error) -> Refused {
         refuse(StatusCode::CONFLICT, &message)
     } else if error.is_wrong_state() {
         Box::new(wire::empty(StatusCode::GONE))
+    } else if error.is_overloaded() {
+        Box::new(later(StatusCode::SERVICE_UNAVAILABLE, &message))
+    } else if error.is_quota_exceeded() {
+        Box::new(later(StatusCode::TOO_MANY_REQUESTS, &message))
     } else if error.is_limit_exceeded() {
         refuse(StatusCode::PAYLOAD_TOO_LARGE, &message)
     } else if error.is_invalid() || error.is_unknown_orchestration() {
         bad_argument(&message)
     } else if error.is_shutting_down() {
-        let refused = problem(
+        Box::new(later(
             StatusCode::SERVICE_UNAVAILABLE,
             "The host is shutting down; try again soon.",
-        );
-        Box::new(wire::with_header(refused, header::RETRY_AFTER, "1"))
+        ))
     } else {
         internal(&message)
     }
+}
+
+/// It was not done, and may be in a moment.
+fn later(status: StatusCode, message: &str) -> Response {
+    wire::with_header(problem(status, message), header::RETRY_AFTER, "1")
 }
 
 /// What went wrong stays in the log, under a name that the caller is told.

@@ -76,7 +76,11 @@ impl IntoResponse for Failed {
                 error: ErrorWire { code, message },
             },
         );
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        let is_later = [
+            StatusCode::SERVICE_UNAVAILABLE,
+            StatusCode::TOO_MANY_REQUESTS,
+        ];
+        if is_later.contains(&self.status) {
             return wire::with_header(response, header::RETRY_AFTER, "1");
         }
         response
@@ -113,8 +117,12 @@ impl From<Error> for Failed {
             (StatusCode::CONFLICT, "nameTaken")
         } else if error.is_unknown_orchestration() {
             (StatusCode::BAD_REQUEST, "unknownOrchestration")
+        } else if error.is_quota_exceeded() {
+            (StatusCode::TOO_MANY_REQUESTS, "quotaExceeded")
         } else if error.is_limit_exceeded() {
             (StatusCode::PAYLOAD_TOO_LARGE, "limitExceeded")
+        } else if error.is_overloaded() {
+            (StatusCode::SERVICE_UNAVAILABLE, "overloaded")
         } else if error.is_invalid() {
             (StatusCode::BAD_REQUEST, "invalid")
         } else if error.is_shutting_down() {

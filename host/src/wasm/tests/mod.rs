@@ -14,20 +14,21 @@ use super::*;
 use crate::engine::executor::{ActivityExecutor, Attempt, Executor, Interrupt, ResidentGuest};
 
 mod activities;
+mod bytes;
 mod modules;
 mod sandbox;
 mod verdicts;
 
-const ORCHESTRATIONS: &str = "perennial:workflow/orchestrations@0.1.0";
+pub(crate) const ORCHESTRATIONS: &str = "perennial:workflow/orchestrations@0.1.0";
 const ACTIVITIES: &str = "perennial:workflow/activities@0.1.0";
 
 /// A world that exports this and imports more than the contract.
-fn world(items: &str) -> String {
+pub(crate) fn world(items: &str) -> String {
     format!("package test:guest; interface reach {{ out: func(); }} world guest {{ {items} }}")
 }
 
 /// A core module for `world`, as a guest's compiler makes it: memory, allocator, and the body that is given.
-fn core_module(world: &str, body: &str) -> Vec<u8> {
+pub(crate) fn core_module(world: &str, body: &str) -> Vec<u8> {
     let mut module = wat::parse_str(format!(
         r#"(module
             {body}
@@ -69,7 +70,7 @@ fn definitions(names: &[&str]) -> String {
 }
 
 /// The exports of a module with the orchestration `F`, whose `advance` does this. Address 1024 holds an answer that waits.
-fn orchestration(advance: &str) -> String {
+pub(crate) fn orchestration(advance: &str) -> String {
     format!(
         r#"(memory (export "memory") 16)
         {}

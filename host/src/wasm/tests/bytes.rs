@@ -1,0 +1,118 @@
+//! Components that were damaged on the way, or on purpose: each is refused or works, and none takes the host with it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+
+/// Numbers that follow from a seed, so that each run can be repeated.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n.max(1) as u64) as usize
+    }
+}
+
+/// A small module with an orchestration and an activity, as a component.
+fn sample(bench: &Bench) -> Vec<u8> {
+    let world = world(&format!(
+        "import perennial:workflow/logging@0.1.0; export {ORCHESTRATIONS}; export {ACTIVITIES};"
+    ));
+    let body = format!(
+        r#"(import "perennial:workflow/logging@0.1.0" "panicking" (func $panicking (param i32 i32 i32 i32)))
+        {} {}"#,
+        orchestration(
+            "(local $n i32) (loop $l (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 9))))"
+        ),
+        activity("")
+    );
+    bench
+        .wasm
+        .inspect(&core_module(&world, &body))
+        .unwrap()
+        .component
+}
+
+/// What happens to bytes: flipped bits, other bytes, an end that is gone, a part that is gone, doubled or somewhere else.
+fn mutated(whole: &[u8], chance: &mut Chance) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    for _ in 0..=chance.below(4) {
+        if bytes.is_empty() {
+            break;
+        }
+        let at = chance.below(bytes.len());
+        let end = (at + 1 + chance.below(64)).min(bytes.len());
+        match chance.below(8) {
+            0..=2 => bytes[at] ^= 1 << chance.below(8),
+            3 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][chance.below(5)],
+            4 => bytes.truncate(at),
+            5 => drop(bytes.drain(at..end)),
+            6 => {
+                let part = bytes[at..end].to_vec();
+                let to = chance.below(bytes.len());
+                bytes.splice(to..to, part);
+            }
+            _ => bytes[at..end].reverse(),
+        }
+    }
+    bytes
+}
+
+#[test]
+fn damaged_components_are_refused_or_work_and_never_panic() {
+    let seeds = match std::env::var("PERENNIAL_LONG") {
+        Ok(_) => 20_000,
+        Err(_) => 400,
+    };
+    let bench = Bench::new();
+    let whole = sample(&bench);
+    let (mut refused, mut worked) = (0, 0);
+    for seed in 0..seeds {
+        let bytes = mutated(&whole, &mut Chance(seed));
+        let tried = catch_unwind(AssertUnwindSafe(|| try_out(&bench, &bytes)));
+        match tried {
+            Ok(true) => worked += 1,
+            Ok(false) => refused += 1,
+            Err(_) => panic!("seed {seed} made the host panic"),
+        }
+    }
+    // The mutations are neither all harmless nor all the same.
+    assert!(refused > seeds / 2, "{refused} of {seeds} refused");
+    assert!(worked > 0, "{worked} of {seeds} worked");
+}
+
+/// Whether the bytes are a module; one that is runs a turn, which ends somehow.
+fn try_out(bench: &Bench, bytes: &[u8]) -> bool {
+    match bench.wasm.inspect(bytes) {
+        Ok(inspected) => {
+            let digest = inspected.digest;
+            bench.modules.lock().unwrap().push(inspected.component);
+            if let Ok(mut guest) = bench.wasm.instantiate(digest, &Limits::default(), "i") {
+                drop(live(&mut *guest));
+            }
+            bench.wasm.forget(digest);
+            bench.modules.lock().unwrap().clear();
+            true
+        }
+        Err(error) => {
+            assert!(error.to_string().len() < 20_000, "{error}");
+            false
+        }
+    }
+}
+
+#[test]
+fn a_module_of_one_huge_function_is_refused_before_it_is_compiled() {
+    let body = "(drop (i32.add (i32.const 1) (i32.const 2)))".repeat(200_000);
+    let world = world(&format!("export {ORCHESTRATIONS};"));
+    let module = core_module(&world, &orchestration(&body));
+    let error = Bench::new().wasm.inspect(&module).unwrap_err().to_string();
+    assert!(
+        error.contains("would take too long to compile") && error.contains("1048576 are allowed"),
+        "{error}"
+    );
+}
