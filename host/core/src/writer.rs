@@ -296,13 +296,11 @@ impl Writer<'_, '_> {
 
     /// A target that is another instance of a module, unless there is no room for one.
     fn if_there_is_room(&self, target: Target) -> Target {
-        match target {
-            Target::Module(module) => match self.context.names.full(module) {
-                Some(why) => Target::Full(why),
-                None => target,
-            },
-            other => other,
-        }
+        let Target::Module(module) = target else {
+            return target;
+        };
+        let full = self.context.names.full(module);
+        full.map_or(target, Target::Full)
     }
 
     pub(crate) fn complete_if_done(&mut self) {

@@ -35,7 +35,7 @@ pub mod spans;
 mod stats;
 mod steps;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timers;
 mod turn;
 mod waiters;

@@ -112,11 +112,10 @@ async fn a_small_instance_is_done_while_a_wide_one_has_most_before_it() {
         .input(&WIDE)
         .await
         .unwrap();
-    assert!(
-        host.stats().activities_waiting > 50_000,
-        "{:?}",
-        host.stats()
-    );
+    // They are handed over after the start was accepted, and much faster than they run.
+    while host.stats().activities_waiting < WIDE as usize / 2 {
+        assert!(!client.status("wide").await.unwrap().unwrap().is_ended());
+    }
     let before = host.stats().activity_attempts;
     client
         .start("Chain")

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use perennial::{ActivityContext, Error, Failure, Quotas, Start, Status};
-use perennial_tests::DataDir;
+use perennial_tests::{DataDir, module};
 use serde_json::json;
 
 use super::{completes, ended, host};
@@ -63,27 +63,38 @@ async fn a_hub_has_no_more_live_instances_than_it_may() {
 }
 
 #[tokio::test]
-async fn children_are_counted_and_fail_where_there_is_no_room() {
+async fn a_child_for_which_there_is_no_room_fails_by_the_quotas_name() {
     let dir = DataDir::new();
-    let one = quotas(|quotas| quotas.instances_per_module = Some(1));
-    let host = host(&dir, |builder| builder.quotas(one)).await;
+    let two = quotas(|quotas| quotas.instances_per_module = Some(2));
+    let host = host(&dir, |builder| builder.quotas(two)).await;
     let client = host.client();
-    // The parent alone has the place. Its first turn is not committed when it asks for children, so they are asked for one turn later.
-    client.start("Wait").id("place").await.unwrap();
-    let error = client.start("ChildSum").input(&2).await.unwrap_err();
+    client.deploy(module("probe")).await.unwrap();
+    // It starts a child, and that one a child of its own, for which there is no room.
+    client
+        .start("FailsThrough")
+        .id("deep")
+        .input(&3)
+        .await
+        .unwrap();
+    let deep = ended(&client, "deep").await;
+    let said = serde_json::to_string(&deep.failure.unwrap().causes).unwrap();
     assert!(
-        error.to_string().contains("instances_per_module allows 1"),
-        "{error}"
+        said.contains("LimitExceeded") && said.contains("instances_per_module allows 2"),
+        "{said}"
     );
-    client.raise_event("place", "Go", "well").await.unwrap();
-    completes(&client, "place").await;
+    // Another module has room of its own, and to continue as new is to be the same instance.
+    for id in ["a", "b"] {
+        client.start("Wait").id(id).await.unwrap();
+    }
+    refused(client.start("Wait"), "instances_per_module allows 2").await;
+    client.raise_event("a", "Go", "well").await.unwrap();
+    completes(&client, "a").await;
     client
         .start("CountDown")
         .id("down")
         .input(&5)
         .await
         .unwrap();
-    // To continue as new is to be the same instance.
     completes(&client, "down").await;
     host.shut_down().await;
 }

@@ -10,7 +10,7 @@ mod hostile;
 mod lifecycle;
 mod modules;
 mod power;
-mod programs;
+pub(crate) mod programs;
 mod quarantine;
 mod random;
 mod requests;

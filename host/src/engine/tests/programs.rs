@@ -10,6 +10,7 @@ use perennial_sdk::{Orchestration, OrchestrationFn};
 use super::sdk::Native;
 use super::world::*;
 use crate::engine::Request;
+use crate::engine::executor::Executor;
 
 #[path = "../../../../tests/guests/interpreter/src/program.rs"]
 mod program;
@@ -36,10 +37,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a world ends before it is left alone.
 const LIVES: u32 = 5;
 
-fn world(dice: &mut Dice) -> World {
+/// What runs the programs natively.
+pub(crate) fn native() -> Arc<dyn Executor> {
+    Arc::new(Native(&ORCHESTRATIONS))
+}
+
+fn world(dice: &mut Dice, executor: Arc<dyn Executor>) -> World {
     let never: fn() -> Logic = || unreachable!("guests are of the SDK");
     let mut world = World::with("Program", never).and("Fails", never);
-    world.executor = Some(Arc::new(Native(&ORCHESTRATIONS)));
+    world.executor = Some(executor);
     world.config.resident_max = [0, 1, 2, 1_000][dice.roll(4) as usize];
     world.activities.add("FailsFirst", |attempt| {
         let (value, fails): (u64, u32) =
@@ -112,9 +118,10 @@ fn all_ended(host: &Host<'_>) -> bool {
     (0..PROGRAMS).all(|n| host.row(&format!("p{n}")).unwrap().status.is_end())
 }
 
-fn check(seed: u64) {
+/// Runs random programs on an executor through all that may happen to a host.
+pub(crate) fn check_on(seed: u64, executor: Arc<dyn Executor>) {
     let mut dice = Dice(seed);
-    let mut world = world(&mut dice);
+    let mut world = world(&mut dice, executor);
     let values = begin(&world.open(), &mut dice);
     for _ in 0..LIVES {
         let host = world.open();
@@ -153,5 +160,5 @@ fn random_programs_of_the_sdk_end_as_the_model_says_whatever_happens() {
         Some(_) => 2_000,
         None => 40,
     };
-    (0..seeds).for_each(check);
+    (0..seeds).for_each(|seed| check_on(seed, native()));
 }
