@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::measure::cpu_seconds;
+
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
@@ -10,6 +12,42 @@ fn after<'a>(text: &'a str, name: &str) -> &'a str {
     let line = text.lines().find(|line| line.starts_with(name));
     line.and_then(|line| line.split_once(':'))
         .map_or("unknown", |(_, value)| value.trim())
+}
+
+/// Processor time of the machine, and this program's part of it, since a moment.
+pub(crate) struct Busy {
+    all: f64,
+    idle: f64,
+    own: f64,
+}
+
+/// From now on.
+pub(crate) fn busy() -> Busy {
+    let stat = read("/proc/stat");
+    let ticks: Vec<f64> = stat
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|ticks| ticks.parse().ok())
+        .collect();
+    // User, nice, system, idle, waiting for the disk, interrupts, soft interrupts, taken by other machines: in hundredths of a second.
+    let idle: f64 = ticks.iter().skip(3).take(2).sum();
+    Busy {
+        all: ticks.iter().take(8).sum::<f64>() / 100.0,
+        idle: idle / 100.0,
+        own: cpu_seconds(),
+    }
+}
+
+impl Busy {
+    /// The part of the time since then that other programs, and other machines on the same processor, had.
+    pub(crate) fn others(&self) -> f64 {
+        let now = busy();
+        let all = (now.all - self.all).max(0.01);
+        let used = all - (now.idle - self.idle) - (now.own - self.own);
+        (used / all).clamp(0.0, 1.0)
+    }
 }
 
 /// The kind of file system that a directory is on: the longest mount point above it.
@@ -35,7 +73,6 @@ pub(crate) fn description() -> Vec<(&'static str, String)> {
         .next()
         .and_then(|kib| kib.parse().ok())
         .unwrap_or(0.0);
-    let load = read("/proc/loadavg");
     vec![
         (
             "processor",
@@ -60,13 +97,6 @@ pub(crate) fn description() -> Vec<(&'static str, String)> {
             ),
         ),
         ("file system of the hubs", file_system(&crate::results())),
-        (
-            "load when the report was made",
-            load.split_whitespace()
-                .next()
-                .unwrap_or("unknown")
-                .to_owned(),
-        ),
         ("SQLite", rusqlite::version().to_owned()),
         ("perennial", env!("CARGO_PKG_VERSION").to_owned()),
     ]

@@ -69,9 +69,10 @@ fn in_this_process(name: &str) {
     if name == profile::NAME {
         return runtime.block_on(profile::work());
     }
-    let begun = Instant::now();
+    let (begun, busy) = (Instant::now(), machine::busy());
     let mut section = runtime.block_on(run(name));
     section.seconds = begun.elapsed().as_secs_f64();
+    section.others = Some(busy.others());
     keep(name, &section);
 }
 

@@ -68,7 +68,9 @@ fn text(sections: &[Section]) -> String {
         for note in &section.notes {
             let _ = writeln!(page, "\n{note}");
         }
-        let _ = writeln!(page, "\nIt took {:.0} s.", section.seconds);
+        if section.seconds >= 1.0 {
+            let _ = writeln!(page, "\nIt took {}.", section.conditions());
+        }
     }
     page
 }

@@ -15,6 +15,9 @@ pub(crate) struct Section {
     /// What a figure does not say by itself.
     pub(crate) notes: Vec<String>,
     pub(crate) seconds: f64,
+    /// How much of the machine's processor time other programs had meanwhile, from 0 to 1: from a tenth on, times say little.
+    #[serde(default)]
+    pub(crate) others: Option<f64>,
 }
 
 /// What is wanted, and what is.
@@ -117,9 +120,18 @@ impl Section {
         self.notes.push(text.into());
     }
 
+    /// How long it took, and what else the machine did.
+    pub(crate) fn conditions(&self) -> String {
+        let others = self.others.map_or_else(String::new, |others| {
+            let percent = number((others * 100.0).round());
+            format!("; other programs had {percent} % of the machine's processor time")
+        });
+        format!("{:.0} s{others}", self.seconds)
+    }
+
     /// On the terminal, as soon as it is measured.
     pub(crate) fn print(&self) {
-        println!("\n{} {} ({:.0} s)", self.name, self.title, self.seconds);
+        println!("\n{} {} ({})", self.name, self.title, self.conditions());
         for goal in &self.goals {
             let verdict = match &goal.missed {
                 None => "met".to_owned(),
