@@ -34,10 +34,10 @@ pub mod wasm;
 
 pub use client::{
     AccessKey, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment,
-    DroppedTask, Error, Family, Filter, HistoryEvent, HistoryQuery, HttpManagementPayload, HubInfo,
-    HubStats, Hubs, InstanceCommand, InstanceStatus, List, Module, ModuleInfo, NewAccessKey, Page,
-    Purge, RearmedActivity, Restart, Result, Retention, Rewind, RewindRecord, Rewound, Role, Start,
-    StatusQuery, Wait, Waited, parse_json,
+    DroppedTask, Error, Family, Filter, HistoryEvent, HistoryPage, HistoryQuery,
+    HttpManagementPayload, HubInfo, HubStats, Hubs, InstanceCommand, InstanceStatus, List, Module,
+    ModuleInfo, NewAccessKey, Page, Purge, RearmedActivity, Restart, Result, Retention, Rewind,
+    RewindRecord, Rewound, Role, Start, StatusQuery, Wait, Waited, parse_json,
 };
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
 pub use engine::{CommitTimings, HostStats, Quotas};

@@ -1,5 +1,8 @@
 //! The main promise: a host is killed again and again while it works, and nothing is lost and nothing that was recorded runs again.
 
+#[path = "crash/purge.rs"]
+mod purge;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};

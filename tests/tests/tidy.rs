@@ -108,7 +108,11 @@ fn each_library_stays_in_its_room() {
     }
     only_in("host", "clap", &["host/src/cli", "host/src/main.rs"]);
     only_in("host", "anyhow", &["host/src/cli", "host/src/main.rs"]);
-    only_in("host", "reqwest", &["host/src/builtin"]);
+    only_in(
+        "host",
+        "reqwest",
+        &["host/src/builtin", "host/src/client/remote"],
+    );
     for library in ["opentelemetry", "opentelemetry_otlp", "opentelemetry_sdk"] {
         only_in("host", library, &["host/src/telemetry.rs"]);
     }

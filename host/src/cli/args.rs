@@ -54,6 +54,22 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "NAME", env = "PERENNIAL_TASK_HUB", default_value = perennial::DEFAULT_TASK_HUB)]
     #[arg(hide_env_values = true, help_heading = "Global options")]
     pub(crate) task_hub: String,
+    /// Address of a running host, such as `http://127.0.0.1:7071`: the command is sent there; also from `PERENNIAL_URL`
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    pub(crate) url: Option<String>,
+    /// A key of that host; also from `PERENNIAL_KEY`, where other people of this machine do not see it
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY",
+        help_heading = "Global options"
+    )]
+    pub(crate) key: Option<String>,
     /// Print JSON: data on stdout, errors on stderr
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,

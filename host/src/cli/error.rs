@@ -218,8 +218,10 @@ fn sentences(error: &anyhow::Error) -> (String, Vec<String>) {
 }
 
 fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
-    let hub = session.hub_file();
-    if error.is_not_found() && !hub.exists() {
+    if let Some(hint) = http_hint(error, session) {
+        return Some(hint);
+    }
+    if error.is_not_found() && session.url().is_none() && !session.hub_file().exists() {
         return Some("`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is".to_owned());
     }
     if error.is_unknown_orchestration() {
@@ -228,7 +230,7 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
     if error.is_not_found() {
         return Some(format!(
             "`perennial list` shows the instances of this task hub, {}",
-            hub.display()
+            session.place()
         ));
     }
     if error.is_already_exists() {
@@ -246,6 +248,46 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
         );
     }
     None
+}
+
+/// What to do where the host is elsewhere and did not do it.
+fn http_hint(error: &perennial::Error, session: &Session) -> Option<String> {
+    let url = session.url()?;
+    let message = error.to_string().to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if error.is_unauthorized() {
+        return Some(if message.contains("keys create") {
+            "give it with --key or PERENNIAL_KEY".to_owned()
+        } else if message.contains("only read") {
+            "`perennial keys create NAME` on the host's machine makes one that may change things"
+                .to_owned()
+        } else {
+            "give a key with --key or PERENNIAL_KEY; `perennial keys create NAME` on the host's machine makes one".to_owned()
+        });
+    }
+    if !error.is_unreachable() {
+        return None;
+    }
+    Some(
+        if says(&[
+            "unknownissuer",
+            "unknown issuer",
+            "self-signed",
+            "certificate",
+        ]) {
+            "the certificate must be made for this name by an authority that this machine trusts; the environment variable SSL_CERT_FILE names a file with more of them".to_owned()
+        } else if url.starts_with("https")
+            && says(&["corrupt message", "invalidcontenttype", "handshake"])
+        {
+            "does the host serve TLS? If not, write http:// instead of https://".to_owned()
+        } else if says(&["dns", "lookup"]) {
+            "is the name of the machine right?".to_owned()
+        } else if says(&["timed out"]) {
+            "is the host busy, or a firewall between here and there?".to_owned()
+        } else {
+            "does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://".to_owned()
+        },
+    )
 }
 
 #[derive(Serialize)]

@@ -81,31 +81,36 @@ impl Output {
     /// Prints a part of a line of data.
     pub(crate) fn part(&self, text: &str) -> anyhow::Result<()> {
         let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush())
-            .context("could not write to stdout")
+        written(
+            stdout
+                .write_all(text.as_bytes())
+                .and_then(|()| stdout.flush()),
+        )
     }
 
     /// Prints a line of data.
     pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
         let mut stdout = io::stdout().lock();
-        let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
-        match written {
-            // The reader, such as `head`, has what it wanted.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.context("could not write to stdout"),
-        }
+        written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
     }
 
     /// Prints data as JSON: for people to read on a terminal, a line otherwise.
-    pub(crate) fn json<T: Serialize>(&self, data: &T) -> anyhow::Result<()> {
+    pub(crate) fn json<T: Serialize + ?Sized>(&self, data: &T) -> anyhow::Result<()> {
         let text = if self.terminal {
             serde_json::to_string_pretty(data)
         } else {
             serde_json::to_string(data)
         };
         self.line(&text.context("could not write the answer as JSON")?)
+    }
+
+    /// Prints a list as [`json`](Self::json) would, one item at a time.
+    pub(crate) fn json_list(&self) -> JsonList<'_> {
+        JsonList {
+            output: self,
+            text: String::new(),
+            is_empty: true,
+        }
     }
 
     /// Says something on the side, on stderr.
@@ -198,6 +203,53 @@ impl Output {
         } else {
             text.to_owned()
         }
+    }
+}
+
+fn written(result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        // The reader, such as `head`, has what it wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("could not write to stdout"),
+    }
+}
+
+/// A list that is printed while it is read.
+pub(crate) struct JsonList<'a> {
+    output: &'a Output,
+    text: String,
+    is_empty: bool,
+}
+
+impl JsonList<'_> {
+    /// Characters that are written at once.
+    const CHUNK: usize = 1 << 16;
+
+    /// Prints the next item.
+    pub(crate) fn item<T: Serialize>(&mut self, item: &T) -> anyhow::Result<()> {
+        self.text.push(if self.is_empty { '[' } else { ',' });
+        self.is_empty = false;
+        let item = if self.output.terminal {
+            let pretty = serde_json::to_string_pretty(item);
+            pretty.map(|text| format!("\n  {}", text.replace('\n', "\n  ")))
+        } else {
+            serde_json::to_string(item)
+        };
+        self.text += &item.context("could not write the answer as JSON")?;
+        if self.text.len() < Self::CHUNK {
+            return Ok(());
+        }
+        self.output.part(&std::mem::take(&mut self.text))
+    }
+
+    /// Ends the list.
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+        self.text += match (self.is_empty, self.output.terminal) {
+            (true, _) => "[]",
+            (false, true) => "\n]",
+            (false, false) => "]",
+        };
+        self.output.line(&self.text)
     }
 }
 

@@ -9,27 +9,52 @@ use crate::cli::args::Global;
 use crate::cli::output::Output;
 
 /// One run of the program.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(crate) struct Session {
     global: Global,
     output: Output,
+    url: Option<String>,
+    key: Option<String>,
+}
+
+/// A variable of the environment, unless it is empty.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 impl Session {
     pub(crate) fn new(global: Global, output: Output) -> Self {
-        Self { global, output }
+        let url = global.url.clone().or_else(|| variable("PERENNIAL_URL"));
+        let key = global.key.clone().or_else(|| variable("PERENNIAL_KEY"));
+        Self {
+            global,
+            output,
+            url,
+            key,
+        }
     }
 
     /// The same run, on another hub.
     pub(crate) fn elsewhere(&self, data_dir: Option<PathBuf>, task_hub: Option<String>) -> Self {
-        let mut global = self.global.clone();
+        let mut session = self.clone();
         if let Some(data_dir) = data_dir {
-            global.data_dir = data_dir;
+            session.global.data_dir = data_dir;
+            session.url = None;
         }
         if let Some(task_hub) = task_hub {
-            global.task_hub = task_hub;
+            session.global.task_hub = task_hub;
         }
-        Self::new(global, self.output)
+        session
+    }
+
+    /// The address of the host that commands are sent to, where they are.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    /// Whether that address was typed, and not only found in the environment.
+    pub(crate) fn is_url_typed(&self) -> bool {
+        self.global.url.is_some()
     }
 
     /// Where to print.
@@ -54,8 +79,22 @@ impl Session {
             .join(format!("{}.db", self.global.task_hub))
     }
 
-    /// A client of the hub, whoever runs it.
+    /// Where the hub is, for messages: its file, or the address of its host.
+    pub(crate) fn place(&self) -> String {
+        match &self.url {
+            Some(url) => {
+                let url = url.split('?').next().unwrap_or_default();
+                format!("{} at {url}", self.task_hub())
+            }
+            None => self.hub_file().display().to_string(),
+        }
+    }
+
+    /// A client of the hub, whoever runs it: of its file or, with `--url`, of the host there. It is the one place that knows the difference.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        if let Some(url) = &self.url {
+            return Ok(Client::connect(url, self.task_hub(), self.key.as_deref())?);
+        }
         Client::open(self.data_dir(), self.task_hub()).context("cannot use --task-hub")
     }
 

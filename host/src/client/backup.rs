@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::client::{Backend, Client, Error, Result, hub_path};
+use crate::client::{Client, Error, Result, hub_path};
 use crate::store::{self, StoreError};
 
 /// How far a copy is, in pages of the file.
@@ -33,7 +33,8 @@ impl Client {
         to: impl Into<PathBuf>,
         progress: impl FnMut(CopyProgress) + Send + 'static,
     ) -> Result<()> {
-        let (to, from) = (to.into(), self.file().to_owned());
+        let from = self.path().ok_or_else(|| Error::needs_file("a backup"))?;
+        let (to, from) = (to.into(), from.to_owned());
         blocking(&self.hub, progress, move |progress| {
             store::backup(&from, &to, progress)
         })
@@ -66,14 +67,6 @@ impl Client {
         })
         .await?;
         Self::open(data_dir, task_hub)
-    }
-
-    /// The hub's file.
-    pub(crate) fn file(&self) -> &Path {
-        match &self.backend {
-            Backend::Engine(engine) => engine.path(),
-            Backend::File(file) => file.path(),
-        }
     }
 }
 

@@ -177,7 +177,7 @@ impl Client {
             Backend::Engine(_) => BATCH,
             // Each is a command of its own, which costs more than what it does; without a host there is nobody to disturb.
             Backend::File(file) if file.is_owned() => 4 * BATCH,
-            Backend::File(_) => PAGE as usize,
+            Backend::File(_) | Backend::Remote(_) => PAGE as usize,
         }
     }
 }
@@ -215,6 +215,13 @@ impl Bulk {
         let Some(Filter(mut filter)) = self.filter.among(self.action.statuses()) else {
             return Ok(progress);
         };
+        if let Some(remote) = self.client.remote() {
+            let (options, reason) = ((self.dry_run, self.recursive), self.reason.as_deref());
+            let filter = &self.filter.0;
+            return remote
+                .bulk(self.action.name(), filter, options, reason)
+                .await;
+        }
         // What is created from now on is not meant, or this might never end. What begins again counts as created then.
         let end = match (self.client.now(), self.action) {
             (now, Action::Restart) => now,
@@ -280,6 +287,17 @@ impl Bulk {
 }
 
 impl Action {
+    /// What it is called over HTTP.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "terminate",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::Restart => "restart",
+            Self::Purge => "purge",
+        }
+    }
+
     /// What is asked of one instance.
     fn request(self, id: &str, reason: Option<String>, recursive: bool) -> Request {
         let id = id.to_owned();

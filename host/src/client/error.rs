@@ -61,6 +61,22 @@ enum Kind {
         message: String,
     },
     Panicked,
+    /// What a host elsewhere answered.
+    Answered {
+        code: String,
+        message: String,
+    },
+    Unreachable {
+        address: String,
+        message: String,
+    },
+    NotPerennial {
+        address: String,
+        what: String,
+    },
+    NeedsFile {
+        what: &'static str,
+    },
 }
 
 /// What comes of asking Perennial for something.
@@ -157,6 +173,45 @@ impl Error {
         }
     }
 
+    pub(crate) fn answered(code: String, message: String) -> Self {
+        Self {
+            kind: Kind::Answered { code, message },
+        }
+    }
+
+    pub(crate) fn unreachable(address: &str, message: String) -> Self {
+        Self {
+            kind: Kind::Unreachable {
+                address: address.to_owned(),
+                message,
+            },
+        }
+    }
+
+    pub(crate) fn not_perennial(address: &str, what: String) -> Self {
+        Self {
+            kind: Kind::NotPerennial {
+                address: address.to_owned(),
+                what,
+            },
+        }
+    }
+
+    pub(crate) fn needs_file(what: &'static str) -> Self {
+        Self {
+            kind: Kind::NeedsFile { what },
+        }
+    }
+
+    /// A host elsewhere says that there is no such thing there.
+    pub(crate) fn is_absent_there(&self) -> bool {
+        self.has_code(&["notFound"])
+    }
+
+    fn has_code(&self, codes: &[&str]) -> bool {
+        matches!(&self.kind, Kind::Answered { code, .. } if codes.contains(&code.as_str()))
+    }
+
     /// An answer that does not belong to what was asked, as of an owner of another version.
     pub(crate) fn unexpected(verdict: &Verdict) -> Self {
         Self::invalid(format!(
@@ -209,7 +264,7 @@ impl Error {
             Kind::Rejected { rejection, .. } => *rejection == Rejection::NotFound,
             Kind::UnknownModule { .. } => true,
             Kind::Store { source, .. } => matches!(source, StoreError::Missing(_)),
-            _ => false,
+            _ => self.has_code(&["notFound", "noTaskHub"]),
         }
     }
 
@@ -221,7 +276,7 @@ impl Error {
                 rejection: Rejection::AlreadyExists(_),
                 ..
             } | Kind::HubExists { .. }
-        )
+        ) || self.has_code(&["alreadyExists"])
     }
 
     /// The instance is in a status in which the command makes no sense.
@@ -229,49 +284,52 @@ impl Error {
         match &self.kind {
             Kind::Rejected { rejection, .. } => *rejection != Rejection::NotFound,
             Kind::HubExists { .. } | Kind::MovedOn { .. } | Kind::InUse { .. } => true,
-            _ => false,
+            _ => self.has_code(&["wrongState", "alreadyExists", "inUse"]),
         }
     }
 
     /// Live instances run the module that was to be removed.
     pub fn is_in_use(&self) -> bool {
-        matches!(self.kind, Kind::InUse { .. })
+        matches!(self.kind, Kind::InUse { .. }) || self.has_code(&["inUse"])
     }
 
     /// No deployed module defines the orchestration, or the version of it, that was to be started.
     pub fn is_unknown_orchestration(&self) -> bool {
         matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::UNKNOWN_ORCHESTRATION)
+            || self.has_code(&["unknownOrchestration"])
     }
 
     /// A payload is over its limit, or a quota is used up.
     pub fn is_limit_exceeded(&self) -> bool {
         let payload =
             matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::LIMIT_EXCEEDED);
-        payload || self.is_quota_exceeded()
+        payload || self.has_code(&["limitExceeded"]) || self.is_quota_exceeded()
     }
 
     /// A quota of the hub, or of a module in it, is used up; the message names it. See [`Quotas`](crate::Quotas).
     pub fn is_quota_exceeded(&self) -> bool {
         matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::QUOTA_EXCEEDED)
+            || self.has_code(&["quotaExceeded"])
     }
 
     /// The host has taken more than it can do, and refused this; nothing was changed. Try again in a moment.
     pub fn is_overloaded(&self) -> bool {
         matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::OVERLOADED)
+            || self.has_code(&["overloaded"])
     }
 
     /// What was given cannot be: an id with a slash, a text that is not JSON, a file that is no module.
     pub fn is_invalid(&self) -> bool {
         match &self.kind {
             Kind::Refused { kind, .. } => kind == refused::INVALID,
-            Kind::Json { .. } | Kind::Token | Kind::Module { .. } => true,
-            _ => false,
+            Kind::Json { .. } | Kind::Token | Kind::Module { .. } | Kind::NeedsFile { .. } => true,
+            _ => self.has_code(&["invalid"]),
         }
     }
 
     /// A module defines a name that another module owns.
     pub fn is_name_taken(&self) -> bool {
-        matches!(self.kind, Kind::NameTaken { .. })
+        matches!(self.kind, Kind::NameTaken { .. }) || self.has_code(&["nameTaken"])
     }
 
     /// Another process owns the task hub.
@@ -293,7 +351,20 @@ impl Error {
                 source: StoreError::Closed | StoreError::Fenced,
                 ..
             }
+        ) || self.has_code(&["shuttingDown"])
+    }
+
+    /// Nothing answers at the address of a host, or not what speaks this API.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Unreachable { .. } | Kind::NotPerennial { .. }
         )
+    }
+
+    /// The host wants another key than the one that was sent, or one at all.
+    pub fn is_unauthorized(&self) -> bool {
+        self.has_code(&["unauthorized", "forbidden"])
     }
 }
 
@@ -346,6 +417,17 @@ impl fmt::Display for Error {
             Kind::NoAnswer { what } => write!(
                 f,
                 "{what} owns the task hub and did not answer in time; the command stays queued and takes effect when it does"
+            ),
+            Kind::Answered { message, .. } => f.write_str(message),
+            Kind::Unreachable { address, message } => {
+                write!(f, "no answer from {address}: {message}")
+            }
+            Kind::NotPerennial { address, what } => {
+                write!(f, "what answers at {address} is no Perennial host: {what}")
+            }
+            Kind::NeedsFile { what } => write!(
+                f,
+                "{what} is not done over HTTP: it needs the file of the task hub"
             ),
             Kind::Panicked => f.write_str(
                 "a background operation of the library panicked; its message is in the log",

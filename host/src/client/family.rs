@@ -36,6 +36,9 @@ impl Client {
     /// # Errors
     /// If the hub cannot be read.
     pub async fn family(&self, id: &str, limit: usize) -> Result<Option<Family>> {
+        if let Some(remote) = self.remote() {
+            return remote.family(id, limit).await;
+        }
         let id = id.to_owned();
         self.read(move |reader| {
             let mut left = limit.clamp(1, FAMILY_MAX);

@@ -57,7 +57,7 @@ impl Client {
     pub(crate) fn changed(&self, id: &str) -> impl Future<Output = ()> + Send + use<> {
         let told = match &self.backend {
             Backend::Engine(engine) => Some(engine.watch(id, Until::Changed)),
-            Backend::File(_) => None,
+            Backend::File(_) | Backend::Remote(_) => None,
         };
         async move {
             match told {
@@ -113,7 +113,7 @@ impl Client {
     pub(crate) fn changes(&self, seen: Option<&str>) -> Result<Changes> {
         let told = match &self.backend {
             Backend::Engine(engine) => Some(engine.watch_all()),
-            Backend::File(_) => None,
+            Backend::File(_) | Backend::Remote(_) => None,
         };
         let since = match seen {
             Some(seen) => parse(seen)?,

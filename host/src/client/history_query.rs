@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use futures::{Stream, TryStreamExt};
 use perennial_core::{Event, Rejection};
+use serde::Serialize;
 
 use crate::client::history::{HistoryEvent, events_of};
 use crate::client::{Client, Error, Result};
@@ -51,14 +52,41 @@ impl Client {
     }
 }
 
-/// Where a stream stands.
-struct Reading {
-    query: HistoryQuery,
-    /// The execution whose history it is, once something was read.
-    of: Option<(InstanceKey, u32, u32)>,
+/// Some of a history.
+///
+/// As JSON: `events` and, where there are any, `continuationToken`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct HistoryPage {
+    /// The events, in order; none where nothing more has happened.
+    pub events: Vec<HistoryEvent>,
+    /// Where the next page begins; `None` where nothing more has happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continuation_token: Option<String>,
+}
+
+/// A place between two turns of an execution that was not rewound since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    of: (InstanceKey, u32, u32),
     next_turn: u32,
-    events: VecDeque<HistoryEvent>,
-    is_over: bool,
+}
+
+impl Place {
+    fn token(self) -> String {
+        let ((key, execution, generation), turn) = (self.of, self.next_turn);
+        format!("{:x}.{execution:x}.{generation:x}.{turn:x}", key.0)
+    }
+
+    fn of_token(token: &str) -> Option<Self> {
+        let mut parts = token.split('.');
+        let key = i64::from_str_radix(parts.next()?, 16).ok()?;
+        let mut number = || u32::from_str_radix(parts.next()?, 16).ok();
+        let of = (InstanceKey(key), number()?, number()?);
+        let next_turn = number()?;
+        parts.next().is_none().then_some(Self { of, next_turn })
+    }
 }
 
 impl HistoryQuery {
@@ -81,59 +109,74 @@ impl HistoryQuery {
     /// [`Error::is_not_found`]; [`Error::is_wrong_state`] if another execution of the instance began, or it went back to before a failure,
     /// while the history was read. The stream ends then.
     pub fn stream(self) -> impl Stream<Item = Result<HistoryEvent>> + Send + Unpin {
-        let reading = Reading {
-            query: self,
-            of: None,
-            next_turn: 0,
-            events: VecDeque::new(),
-            is_over: false,
-        };
+        let state = (self, Some(None::<String>), VecDeque::new());
         Box::pin(futures::stream::try_unfold(
-            reading,
-            |mut reading| async move {
-                while reading.events.is_empty() && !reading.is_over {
-                    reading.read_on().await?;
+            state,
+            |(query, mut next, mut events)| async move {
+                while events.is_empty() {
+                    let Some(after) = next.take() else {
+                        return Ok(None);
+                    };
+                    let page = query.page(after.as_deref()).await?;
+                    next = page.continuation_token.map(Some);
+                    events.extend(page.events);
                 }
-                Ok(reading.events.pop_front().map(|event| (event, reading)))
+                Ok(events
+                    .pop_front()
+                    .map(|event| (event, (query, next, events))))
             },
         ))
     }
-}
 
-impl Reading {
-    async fn read_on(&mut self) -> Result<()> {
-        let (id, from, before) = (self.query.id.clone(), self.next_turn, self.of);
-        let read = self.query.client.read(move |reader| {
+    /// Some MiB of the history: from its beginning, or after the page that gave a token.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// let history = client.history("order-17");
+    /// let first = history.page(None).await?;
+    /// let second = history.page(first.continuation_token.as_deref()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As those of the [`stream`](Self::stream); [`Error::is_invalid`] if the token is none.
+    pub async fn page(&self, after: Option<&str>) -> Result<HistoryPage> {
+        if let Some(remote) = self.client.remote() {
+            let hide = (self.hide_inputs, self.hide_outputs);
+            let page = remote.history(&self.id, hide, after).await?;
+            return page.ok_or_else(|| Error::rejected(&self.id, Rejection::NotFound));
+        }
+        let after = match after {
+            Some(token) => Some(Place::of_token(token).ok_or_else(Error::token)?),
+            None => None,
+        };
+        let id = self.id.clone();
+        let read = self.client.read(move |reader| {
             let Some(row) = reader.instance(&id)? else {
                 return Ok(None);
             };
             let of = (row.key, row.execution, row.generation);
-            let turns = if before.is_none_or(|before| before == of) {
-                reader.turns_within(row.key, row.execution, from, TURNS, BYTES_MAX)?
-            } else {
-                Vec::new()
-            };
-            Ok(Some((of, row.status, turns)))
+            let from = after.map_or(0, |place| place.next_turn);
+            if after.is_some_and(|place| place.of != of) {
+                return Ok(Some((of, row.status, None)));
+            }
+            let turns = reader.turns_within(row.key, row.execution, from, TURNS, BYTES_MAX)?;
+            Ok(Some((of, row.status, Some(turns))))
         });
         let Some((of, status, turns)) = read.await? else {
-            return Err(Error::rejected(&self.query.id, Rejection::NotFound));
+            return Err(Error::rejected(&self.id, Rejection::NotFound));
         };
-        if self.of.is_some_and(|before| before != of) {
-            return Err(Error::moved_on(&self.query.id, status));
-        }
-        self.of = Some(of);
-        self.is_over = turns.is_empty();
-        self.next_turn = turns.last().map_or(from, |turn| turn.number + 1);
+        let turns = turns.ok_or_else(|| Error::moved_on(&self.id, status))?;
+        let next = turns.last().map(|turn| turn.number + 1);
         let mut events = events_of(turns);
         for event in &mut events {
-            hide(
-                &mut event.event,
-                self.query.hide_inputs,
-                self.query.hide_outputs,
-            );
+            hide(&mut event.event, self.hide_inputs, self.hide_outputs);
         }
-        self.events = events.into();
-        Ok(())
+        Ok(HistoryPage {
+            events,
+            continuation_token: next.map(|next_turn| Place { of, next_turn }.token()),
+        })
     }
 }
 

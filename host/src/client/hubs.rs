@@ -53,7 +53,7 @@ pub struct HubInfo {
 /// What a task hub holds.
 ///
 /// As JSON: `taskHub`, `file`, `bytes`, `createdTime`, `owner`, `instances` (by status), `historyTurns`, `historyEvents`, `historyBytes`,
-/// `modules`, `storedModules`, `moduleBytes`.
+/// `modules`, `storedModules`, `moduleBytes`, `hasGarbage`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HubStats {
@@ -180,7 +180,7 @@ impl Hubs {
         blocking(name, move || store::delete(&path, forced)).await
     }
 
-    /// What a hub holds. It looks at each instance once: a moment for a hundred thousand of them.
+    /// What a hub holds: see [`Client::stats`]. It looks at each instance once: a moment for a hundred thousand of them.
     ///
     /// ```no_run
     /// # async fn example() -> perennial::Result<()> {
@@ -193,9 +193,29 @@ impl Hubs {
     /// # Errors
     /// [`Error::is_not_found`], and if the hub cannot be read.
     pub async fn stats(&self, name: &str) -> Result<HubStats> {
-        let path = hub_path(&self.data_dir, name)?;
-        let hub = name.to_owned();
-        blocking(name, move || {
+        self.client(name)?.stats().await
+    }
+}
+
+impl Client {
+    /// What the hub holds. It looks at each instance once: a moment for a hundred thousand of them.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// println!("{} events", client.stats().await?.history_events);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`], and if the hub cannot be read.
+    pub async fn stats(&self) -> Result<HubStats> {
+        if let Some(remote) = self.remote() {
+            return remote.stats().await;
+        }
+        let path = self.path().ok_or_else(|| Error::needs_file("this"))?;
+        let (hub, path) = (self.task_hub().to_owned(), path.to_owned());
+        blocking(self.task_hub(), move || {
             let tally = Reader::open(&path)?.tally()?;
             Ok(HubStats::new(info(hub, path), tally))
         })
@@ -294,6 +314,7 @@ impl Serialize for HubStats {
         ] {
             map.serialize_entry(name, &number)?;
         }
+        map.serialize_entry("hasGarbage", &self.has_garbage)?;
         map.end()
     }
 }

@@ -94,6 +94,9 @@ impl Client {
                 brief(name)
             )));
         }
+        if let Some(remote) = self.remote() {
+            return remote.create_key(name, role).await;
+        }
         // Two random identifiers have 244 random bits: too many to be guessed, so that their hash needs neither salt nor stretching.
         let (a, b) = (uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let secret = format!("{PREFIX}{a}{b}");
@@ -120,6 +123,9 @@ impl Client {
     /// # Errors
     /// If the hub cannot be read.
     pub async fn keys(&self) -> Result<Vec<AccessKey>> {
+        if let Some(remote) = self.remote() {
+            return remote.keys().await;
+        }
         let rows = self.read(Reader::keys).await?;
         Ok(rows.into_iter().map(AccessKey::from).collect())
     }

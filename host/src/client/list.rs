@@ -192,17 +192,24 @@ impl List {
     /// If the hub cannot be read.
     pub async fn counts(self) -> Result<Vec<(Status, u64)>> {
         let filter = self.filter.0;
+        if let Some(remote) = self.client.remote() {
+            return remote.counts(&filter).await;
+        }
         self.client.read(move |reader| reader.counts(&filter)).await
     }
 
-    fn read(&self, reader: &Reader, after: Option<ListPlace>) -> Result<Page, StoreError> {
-        let page = reader.list(&ListQuery {
+    fn query(&self, after: Option<ListPlace>) -> ListQuery {
+        ListQuery {
             filter: self.filter.0.clone(),
             order: self.order,
             after,
             limit: self.limit,
             output: self.show_output,
-        })?;
+        }
+    }
+
+    fn read(&self, reader: &Reader, after: Option<ListPlace>) -> Result<Page, StoreError> {
+        let page = reader.list(&self.query(after))?;
         let (mut more, mut bytes, all) = (page.more, 0, page.rows.len());
         let (mut instances, mut last) = (Vec::with_capacity(all), None);
         for row in page.rows {
@@ -274,6 +281,10 @@ impl IntoFuture for List {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let client = self.client.clone();
+            if let Some(remote) = client.remote() {
+                let after = self.after.as_deref();
+                return remote.list(&self.query(None), after, self.show_input).await;
+            }
             let page = client.read(move |reader| {
                 let after = match &self.after {
                     None => None,

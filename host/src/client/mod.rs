@@ -1,7 +1,8 @@
 //! The management API: start, query, list, wait, raise events, terminate, suspend, resume, deploy.
 //!
-//! A [`Client`] speaks to the engine of its own process, or to a hub's file: reading is direct, and a change goes through the hub's owner
-//! or, where nobody owns the hub, is applied by the client itself. Callers see no difference, but that nothing runs without a host.
+//! A [`Client`] speaks to the engine of its own process, to a hub's file, or to a host elsewhere over HTTP. With a file reading is direct, and
+//! a change goes through the hub's owner or, where nobody owns the hub, is applied by the client itself. Callers see no difference, but that
+//! nothing runs without a host.
 
 mod again;
 mod backup;
@@ -21,6 +22,7 @@ mod list;
 mod management;
 mod modules;
 mod purge;
+mod remote;
 mod retention;
 mod start;
 mod status;
@@ -33,6 +35,7 @@ use perennial_core::{Json, Timestamp};
 use serde::Serialize;
 
 use crate::client::file::FileBackend;
+use crate::client::remote::Remote;
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::store::{Reader, StoreError, Verdict};
@@ -50,7 +53,7 @@ pub use history::HistoryEvent;
 #[cfg(feature = "http")]
 pub(crate) use history::raw;
 pub(crate) use history::rfc3339;
-pub use history_query::HistoryQuery;
+pub use history_query::{HistoryPage, HistoryQuery};
 pub use hubs::{HubInfo, HubStats, Hubs};
 pub use keys::{AccessKey, NewAccessKey, Role};
 pub use list::{List, Page};
@@ -88,6 +91,7 @@ pub struct Client {
 enum Backend {
     Engine(Arc<Engine>),
     File(Arc<FileBackend>),
+    Remote(Arc<Remote>),
 }
 
 impl std::fmt::Debug for Client {
@@ -169,7 +173,7 @@ impl Client {
     pub(crate) fn now(&self) -> Timestamp {
         match &self.backend {
             Backend::Engine(engine) => engine.clock.now(),
-            Backend::File(_) => SystemClock.now(),
+            Backend::File(_) | Backend::Remote(_) => SystemClock.now(),
         }
     }
 
@@ -178,6 +182,8 @@ impl Client {
         match &self.backend {
             Backend::Engine(engine) => !engine.is_stopping(),
             Backend::File(file) => file.is_owned(),
+            // Whoever answers there is the host.
+            Backend::Remote(_) => true,
         }
     }
 
@@ -185,7 +191,7 @@ impl Client {
     pub fn host_stats(&self) -> Option<HostStats> {
         match &self.backend {
             Backend::Engine(engine) => Some(engine.stats()),
-            Backend::File(_) => None,
+            Backend::File(_) | Backend::Remote(_) => None,
         }
     }
 
@@ -193,7 +199,7 @@ impl Client {
     pub fn commit_timings(&self) -> Option<CommitTimings> {
         match &self.backend {
             Backend::Engine(engine) => Some(engine.commit_timings()),
-            Backend::File(_) => None,
+            Backend::File(_) | Backend::Remote(_) => None,
         }
     }
 
@@ -299,12 +305,26 @@ impl Client {
         .await
     }
 
-    /// The hub's file.
-    pub(crate) fn path(&self) -> &Path {
+    /// The hub's file, where this process reads it.
+    pub(crate) fn path(&self) -> Option<&Path> {
         match &self.backend {
-            Backend::Engine(engine) => engine.path(),
-            Backend::File(file) => file.path(),
+            Backend::Engine(engine) => Some(engine.path()),
+            Backend::File(file) => Some(file.path()),
+            Backend::Remote(_) => None,
         }
+    }
+
+    /// The host elsewhere that is asked, if it is one.
+    pub(crate) fn remote(&self) -> Option<&Remote> {
+        match &self.backend {
+            Backend::Remote(remote) => Some(remote),
+            Backend::Engine(_) | Backend::File(_) => None,
+        }
+    }
+
+    /// The address of the host that is asked over HTTP: see [`connect`](Self::connect).
+    pub fn address(&self) -> Option<&str> {
+        self.remote().map(Remote::address)
     }
 
     async fn command(&self, id: &str, request: Request) -> Result<()> {
@@ -319,6 +339,7 @@ impl Client {
                 .await
                 .map_err(|error| Error::store(&self.hub, error))?,
             Backend::File(file) => file.submit(&self.hub, request).await?,
+            Backend::Remote(remote) => remote.submit(request).await?,
         };
         Error::from_verdict(about, verdict)
     }
@@ -328,11 +349,11 @@ impl Client {
         &self,
         read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T> {
-        let backend = self.backend.clone();
-        let result = tokio::task::spawn_blocking(move || match &backend {
-            Backend::Engine(engine) => read(&engine.reader),
-            Backend::File(file) => file.with_reader(read),
-        });
+        let result = match self.backend.clone() {
+            Backend::Engine(engine) => tokio::task::spawn_blocking(move || read(&engine.reader)),
+            Backend::File(file) => tokio::task::spawn_blocking(move || file.with_reader(read)),
+            Backend::Remote(_) => return Err(Error::needs_file("this")),
+        };
         result
             .await
             .map_err(|_| Error::panicked())?

@@ -74,7 +74,7 @@ pub struct ModuleInfo {
     pub definitions: Vec<Definition>,
     /// The interfaces that it imports.
     pub imports: Vec<String>,
-    /// What it is granted.
+    /// What it is granted. A host that is asked over HTTP keeps the values of variables to itself: they are empty then.
     pub grants: Grants,
     /// When it was deployed, as RFC 3339.
     pub deployed_time: String,
@@ -130,6 +130,9 @@ impl Client {
     /// # Errors
     /// If the hub cannot be read.
     pub async fn modules(&self) -> Result<Vec<ModuleInfo>> {
+        if let Some(remote) = self.remote() {
+            return remote.modules().await;
+        }
         let rows = self.read(crate::store::Reader::modules).await?;
         rows.into_iter()
             .map(|row| {
@@ -152,7 +155,7 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`].
     pub async fn grant(&self, module: &str, grants: &Grants) -> Result<()> {
-        let text = grants_text(grants.clone())?;
+        let text = self.grants_text(grants.clone())?;
         match self
             .submit(
                 module,
@@ -260,7 +263,9 @@ impl IntoFuture for Deploy {
                     brief(&name)
                 )));
             }
-            let grants = self.grants.map(grants_text).transpose()?;
+            let client = self.client.clone();
+            let grants = self.grants.map(|grants| client.grants_text(grants));
+            let grants = grants.transpose()?;
             let module = NewModule {
                 name: name.clone(),
                 digest,
@@ -289,11 +294,48 @@ impl IntoFuture for Deploy {
     }
 }
 
-/// What is granted, as it is stored.
-fn grants_text(mut grants: Grants) -> Result<String> {
-    if let Some(problem) = grants.problem() {
-        return Err(Error::invalid(problem));
+impl Client {
+    /// What is granted, as it is stored, or as it is sent: directories are those of the host.
+    fn grants_text(&self, mut grants: Grants) -> Result<String> {
+        if let Some(problem) = grants.problem() {
+            return Err(Error::invalid(problem));
+        }
+        if self.remote().is_none() {
+            find_dirs(&mut grants)?;
+        }
+        serde_json::to_string(&grants).map_err(|error| Error::json("what is granted", &error))
     }
+
+    /// Grants a module more than it has been granted, from the next attempt of each of its activities on. Where both say something of the
+    /// same directory or variable, what is given now counts.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// let more = perennial::Grants { http_hosts: vec!["api.example.com".to_owned()], ..Default::default() };
+    /// client.grant_more("shop", &more).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`].
+    pub async fn grant_more(&self, module: &str, more: &Grants) -> Result<()> {
+        if let Some(remote) = self.remote() {
+            let text = self.grants_text(more.clone())?;
+            return match remote.grant(module, "POST", text).await? {
+                Verdict::Nothing => Err(Error::unknown_module(module)),
+                _ => Ok(()),
+            };
+        }
+        let modules = self.modules().await?;
+        let before = modules.into_iter().find(|info| info.name == module);
+        let before = before.ok_or_else(|| Error::unknown_module(module))?;
+        self.grant(module, &before.grants.and(more.clone())).await
+    }
+}
+
+/// Makes the directories that are granted independent of where this process runs, and sure that they are there.
+fn find_dirs(grants: &mut Grants) -> Result<()> {
     for dir in &mut grants.dirs {
         // The hub may be opened from elsewhere: a relative path would mean another directory there.
         let absolute = dir.host.canonicalize();
@@ -304,5 +346,5 @@ fn grants_text(mut grants: Grants) -> Result<String> {
             ))
         })?;
     }
-    serde_json::to_string(&grants).map_err(|error| Error::json("what is granted", &error))
+    Ok(())
 }

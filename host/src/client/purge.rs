@@ -75,6 +75,12 @@ impl Purge {
             id,
             recursive,
         } = self;
+        if let (Some(remote), true) = (client.remote(), recursive) {
+            return match remote.purge(&id, true).await? {
+                Verdict::Purged(purged) => Ok(purged.deleted.into()),
+                _ => Ok(0),
+            };
+        }
         if !recursive {
             return match client.submit(&id, Request::PurgeId(id.clone())).await? {
                 Verdict::Purged(purged) => Ok(purged.deleted.into()),

@@ -40,6 +40,9 @@ impl Client {
     /// # Errors
     /// If the hub cannot be read.
     pub async fn retention(&self) -> Result<Retention> {
+        if let Some(remote) = self.remote() {
+            return remote.retention().await;
+        }
         let Ages {
             completed,
             failed,

@@ -131,14 +131,22 @@ pub enum Wait {
     Note(String),
     /// The host cannot go on with it, and why.
     Quarantine(Box<Quarantine>),
-    /// It was never run, because no host has the hub open, or the host has not come to it.
+    /// It was never run, because no host runs the hub.
     Host,
+    /// It was never run, because the host that runs the hub has not come to it yet.
+    FirstTurn,
 }
 
 impl InstanceStatus {
     /// Whether nothing runs any more.
     pub fn is_ended(&self) -> bool {
         self.runtime_status.is_end()
+    }
+
+    /// Differs whenever the instance changed.
+    pub(crate) fn stamp(&self) -> String {
+        let (at, events) = (self.last_updated_at.0, self.history_events);
+        format!("{at:x}-{events:x}-{}", self.runtime_status)
     }
 
     /// Reads the output as a value; an absent one as `null`.
@@ -226,9 +234,19 @@ impl IntoFuture for StatusQuery {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            self.client
-                .read(move |reader| read_status(reader, &self.id, self.show))
-                .await
+            if let Some(remote) = self.client.remote() {
+                return remote.status(&self.id, self.show).await;
+            }
+            let client = self.client.clone();
+            let read = client.read(move |reader| read_status(reader, &self.id, self.show));
+            let mut status = read.await?;
+            if let Some(status) = &mut status
+                && status.waits_for.first() == Some(&Wait::Host)
+                && client.is_hosted()
+            {
+                status.waits_for = vec![Wait::FirstTurn];
+            }
+            Ok(status)
         })
     }
 }
@@ -402,6 +420,7 @@ impl std::fmt::Display for Wait {
             Self::Note(note) => f.write_str(note),
             Self::Quarantine(why) => write!(f, "quarantined: {why}"),
             Self::Host => f.write_str("a host that runs it"),
+            Self::FirstTurn => f.write_str("its first turn, which the host has not come to"),
         }
     }
 }
@@ -461,6 +480,7 @@ impl Serialize for Wait {
                 map.serialize_entry("reason", &why.reason)?;
             }
             Self::Host => map.serialize_entry("kind", "host")?,
+            Self::FirstTurn => map.serialize_entry("kind", "firstTurn")?,
         }
         map.end()
     }

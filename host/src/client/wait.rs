@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use perennial_core::Status;
+use perennial_core::{Rejection, Status};
 
+use crate::client::remote::Remote;
+use crate::client::status::Show;
 use crate::client::{Backend, Client, Error, InstanceStatus, Result};
 use crate::engine::Until;
 
@@ -90,11 +92,14 @@ impl Client {
         mut done: impl FnMut(&InstanceStatus) -> bool,
     ) -> Result<Waited> {
         let begun = Instant::now();
+        if let Some(remote) = self.remote() {
+            return wait_there(remote, id, limit, done).await;
+        }
         loop {
             // Asked before the status is read, so that no change falls between the two.
             let changed = match &self.backend {
                 Backend::Engine(engine) => Some(engine.watch(id, until)),
-                Backend::File(_) => None,
+                Backend::File(_) | Backend::Remote(_) => None,
             };
             let left = limit.saturating_sub(begun.elapsed());
             let row = self.brief_status(id).await?;
@@ -124,6 +129,33 @@ impl Client {
         let key = id.to_owned();
         let row = self.read(move |reader| reader.instance(&key)).await?;
         row.map(InstanceStatus::from)
-            .ok_or_else(|| Error::rejected(id, perennial_core::Rejection::NotFound))
+            .ok_or_else(|| Error::rejected(id, Rejection::NotFound))
+    }
+}
+
+/// The longest that a host elsewhere is asked to wait with its answer: whatever is between would take a longer silence for an end.
+const ANSWER_EVERY: Duration = Duration::from_secs(20);
+
+/// As a wait here: the host answers when something changes.
+async fn wait_there(
+    remote: &Remote,
+    id: &str,
+    limit: Duration,
+    mut done: impl FnMut(&InstanceStatus) -> bool,
+) -> Result<Waited> {
+    let begun = Instant::now();
+    let mut found = remote.status(id, Show::default()).await?;
+    loop {
+        let status = found.ok_or_else(|| Error::rejected(id, Rejection::NotFound))?;
+        let left = limit.saturating_sub(begun.elapsed());
+        if done(&status) {
+            return Ok(Waited::Ended(status));
+        }
+        if left.is_zero() {
+            return Ok(Waited::TimedOut(status));
+        }
+        found = remote.changed(id, &status, left.min(ANSWER_EVERY)).await?;
+        // One that changes all the time is not asked about all the time.
+        tokio::time::sleep(left.min(LOOK_EVERY)).await;
     }
 }

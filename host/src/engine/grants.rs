@@ -31,6 +31,25 @@ pub struct DirGrant {
 }
 
 impl Grants {
+    /// These, and others too: where both say something of the same directory or variable, the others count.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        for dir in others.dirs {
+            self.dirs.retain(|before| before.guest != dir.guest);
+            self.dirs.push(dir);
+        }
+        for (name, value) in others.env {
+            self.env.retain(|(before, _)| *before != name);
+            self.env.push((name, value));
+        }
+        for host in others.http_hosts {
+            if !self.http_hosts.contains(&host) {
+                self.http_hosts.push(host);
+            }
+        }
+        self
+    }
+
     /// Whether requests may go to a host, on a port that is the one of the URL's scheme or not.
     pub(crate) fn allows_http(&self, host: &str, port: u16, is_default_port: bool) -> bool {
         self.http_hosts.iter().any(|granted| {
@@ -139,5 +158,21 @@ mod tests {
         ] {
             assert!(http_host_problem(text).is_some(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_given_is_added_and_wins() {
+        let grants = |env: &[(&str, &str)], hosts: &[&str]| Grants {
+            env: env
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            http_hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            ..Grants::default()
+        };
+        let before = grants(&[("A", "1"), ("B", "2")], &["a.b"]);
+        let given = grants(&[("A", "3")], &["a.b", "c.d"]);
+        let after = grants(&[("B", "2"), ("A", "3")], &["a.b", "c.d"]);
+        assert_eq!(before.and(given), after);
     }
 }

@@ -107,7 +107,8 @@ fn unauthorized(path: &str, message: &str) -> Response {
     wire::with_header(response, header::WWW_AUTHENTICATE, "Bearer")
 }
 
-fn secret<'a>(headers: &'a HeaderMap, query: &'a Query) -> Option<&'a str> {
+/// The key that was sent, if one was.
+pub(crate) fn secret<'a>(headers: &'a HeaderMap, query: &'a Query) -> Option<&'a str> {
     let header = |name: &str| headers.get(name)?.to_str().ok();
     header("x-functions-key")
         .or_else(|| {

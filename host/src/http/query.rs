@@ -114,7 +114,7 @@ fn bad(name: &str, text: &str, rule: &str) -> BadParameter {
 }
 
 /// ISO 8601 with or without seconds, fraction and zone; UTC where there is no zone.
-fn time(text: &str) -> Option<Timestamp> {
+pub(crate) fn time(text: &str) -> Option<Timestamp> {
     // Years before 1000, such as the first that .NET and Python know, are not always padded by those who write them.
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let padded = match digits {

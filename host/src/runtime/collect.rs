@@ -1,5 +1,7 @@
 //! Forgetting modules: in the hub, and in the cache of compiled code beside it.
 
+use std::path::Path;
+
 use crate::client::{Client, Error, Result};
 use crate::engine::Request;
 use crate::store::{CollectedModule, OldVersions, Verdict};
@@ -29,6 +31,9 @@ impl Client {
         } else {
             OldVersions::Keep
         };
+        if let (Some(remote), true) = (self.remote(), which.dry_run) {
+            return remote.collectable(which.old_versions).await;
+        }
         if which.dry_run {
             return self.read(move |reader| reader.collectable(old)).await;
         }
@@ -40,7 +45,7 @@ impl Client {
             other => return Err(Error::invalid(format!("it was answered with {other:?}"))),
         };
         // The owner has forgotten what it kept. Where this process was the owner for a moment, nobody else does it.
-        if let Some(dir) = self.path().parent() {
+        if let Some(dir) = self.path().and_then(Path::parent) {
             let dir = dir.join(super::CACHE_DIR);
             for module in &modules {
                 wasm::forget_compiled(&dir, module.digest);

@@ -36,7 +36,14 @@ impl Cli {
             .env("PERENNIAL_DATA_DIR", self.dir.path())
             .env("PERENNIAL_LISTEN", "none")
             .stdin(Stdio::null());
-        for variable in ["PERENNIAL_TASK_HUB", "PERENNIAL_LOG", "RUST_BACKTRACE"] {
+        let variables = [
+            "PERENNIAL_TASK_HUB",
+            "PERENNIAL_LOG",
+            "PERENNIAL_URL",
+            "PERENNIAL_KEY",
+            "RUST_BACKTRACE",
+        ];
+        for variable in variables {
             command.env_remove(variable);
         }
         command
@@ -47,7 +54,7 @@ impl Cli {
         self.tell(&self.command(args).output().unwrap())
     }
 
-    fn tell(&self, output: &Output) -> String {
+    pub(crate) fn tell(&self, output: &Output) -> String {
         let mut told = String::from_utf8(output.stdout.clone()).unwrap();
         let stderr = String::from_utf8(output.stderr.clone()).unwrap();
         for line in stderr.lines().filter(|line| !is_progress(line)) {

@@ -136,10 +136,11 @@ Examples:
   perennial status order-17 --urls http://localhost:7071/runtime/webhooks/durabletask
   perennial status order-17 --json | jq .waitsFor
 
-JSON: {instanceId, name, runtimeStatus, createdTime, startedTime, lastUpdatedTime, executionId, version, \
+JSON: {instanceId, name, runtimeStatus, createdTime, scheduledTime, startedTime, lastUpdatedTime, executionId, version, \
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
 parentInstanceId, tags, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, \
-host, time}, waitsFor: [{kind, ...}], historyEvents, historyBytes, history}; with --tree, {instance, children: \
+host, time}, waitsFor: [{kind: externalEvent|activity|timer|start|child|note|quarantine|host|firstTurn, name, task, \
+attempt, nextAttemptTime, lastFailure, due, instanceId, runtimeStatus, note, reason}], waitsForMore, historyEvents, historyBytes, history}; with --tree, {instance, children: \
 [the same], more}; with --urls, {id, statusQueryGetUri, sendEventPostUri, terminatePostUri, rewindPostUri, \
 purgeHistoryDeleteUri, restartPostUri, suspendPostUri, resumePostUri}";
 
@@ -149,8 +150,9 @@ Examples:
   perennial history order-17 --timeline
   perennial history order-17 --json | jq '.[] | select(.event == \"ActivityFailed\")'
 
-JSON: [{number, turn, at, event, ...}], with the fields of each kind of event: task, name, input, output, \
-failure, attempt, startedAt, endedAt, fireAt, data, reason and so on. Payloads are whole there; the table cuts \
+JSON: [{number, turn, at, event, ...}], with the fields of each kind of event: now, instanceId, executionId, name, \
+version, input, parentInstanceId, module, task, output, failure, attempt, startedAt, endedAt, eventNumber, data, \
+fireAt, value, cause, reason, due. Payloads are whole there; the table cuts \
 them. With --timeline, [{task, kind: activity|child|timer|event, name, scheduledMs, startedMs, endedMs, attempts, \
 outcome: open|completed|failed|fired|canceled|raised}], in milliseconds since the execution began.";
 
@@ -287,8 +289,8 @@ Examples:
   perennial hubs set billing --retain-completed 7d --retain-failed 30d --retain-terminated none
 
 JSON: [{taskHub, file, bytes, createdTime, owner, problem}]; show: {taskHub, file, bytes, createdTime, owner, \
-instances: {STATUS: n}, historyTurns, historyEvents, historyBytes, modules, storedModules, moduleBytes, retention}; \
-set: {completed, failed, terminated}, in milliseconds or null";
+instances: {STATUS: n}, historyTurns, historyEvents, historyBytes, modules, storedModules, moduleBytes, hasGarbage, \
+retention: {completed, failed, terminated}}; set: {completed, failed, terminated}, in milliseconds or null";
 
 pub(super) const DELETE_TASK_HUB: &str = "\
 Everything in it is lost: instances, histories and modules.
@@ -374,4 +376,4 @@ Examples:
   perennial keys revoke 1f2e3d4c
 
 Stdout: create prints the key, list a line for each.
-JSON: {id, name, role, createdTime}, and for create also key";
+JSON: {id, name, role, createdTime}, and for create also key; revoke: {id, revoked}";

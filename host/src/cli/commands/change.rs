@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use perennial::{Bulk, Client, InstanceStatus, Waited};
+use perennial::{Bulk, Client, Filter, InstanceCommand, InstanceStatus, Waited};
 use serde::Serialize;
 
 use crate::cli::args::{Change, RaiseEvent, Resume, Terminate, WaitFor};
@@ -36,133 +36,128 @@ pub(super) async fn raise_event(args: RaiseEvent, session: &Session) -> anyhow::
     )
 }
 
-pub(super) async fn terminate(args: Terminate, session: &Session) -> anyhow::Result<Exit> {
-    let Change {
-        selection,
-        recursive,
-        reason,
-    } = args.change;
-    let client = session.client()?;
-    let words = Words {
-        verb: "terminate",
-        done: "terminated",
-        asks: !args.yes,
-        at_once: false,
-    };
-    let id = match meant(&selection, words.verb)? {
-        Meant::One(id) => id,
-        Meant::Many(filter) => {
-            let bulk = |filter| detailed(client.terminate_where(filter), &reason, recursive);
-            return bulk::many(filter, bulk, words, selection.dry_run, session).await;
+/// What a command does to one instance, or to many.
+#[derive(Clone, Copy)]
+enum Verb {
+    Terminate,
+    Suspend,
+    Resume,
+}
+
+impl Verb {
+    /// As in "terminate 3 instances", "terminating order-17" and "3 instances terminated".
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Terminate => ("terminate", "terminating", "terminated"),
+            Self::Suspend => ("suspend", "suspending", "suspended"),
+            Self::Resume => ("resume", "resuming", "resumed"),
         }
-    };
-    client
-        .terminate(&id, reason.as_deref())
-        .recursive_if(recursive)
-        .await?;
-    if !args.wait {
-        return accepted(
-            &client,
-            &id,
-            "terminate",
-            &format!("terminating {id}"),
-            session,
-        );
     }
+
+    fn one(self, client: &Client, id: &str, reason: Option<&str>) -> InstanceCommand {
+        match self {
+            Self::Terminate => client.terminate(id, reason),
+            Self::Suspend => client.suspend(id, reason),
+            Self::Resume => client.resume(id, reason),
+        }
+    }
+
+    fn many(self, client: &Client, filter: Filter) -> Bulk {
+        match self {
+            Self::Terminate => client.terminate_where(filter),
+            Self::Suspend => client.suspend_where(filter),
+            Self::Resume => client.resume_where(filter),
+        }
+    }
+}
+
+pub(super) async fn terminate(args: Terminate, session: &Session) -> anyhow::Result<Exit> {
+    let id = args.change.selection.id.clone();
+    let Some(id) = id.filter(|_| args.wait) else {
+        return change(Verb::Terminate, args.change, !args.yes, session).await;
+    };
+    let client = session.client()?;
+    // That several are not meant is checked as for one that is not waited for.
+    meant(&args.change.selection, "terminate")?;
+    client
+        .terminate(&id, args.change.reason.as_deref())
+        .recursive_if(args.change.recursive)
+        .await?;
     let status =
         super::wait::until(&client, &id, args.timeout, WaitFor::Completion, session).await?;
-    if session.output().is_json() {
-        session.output().json(&status)?;
-    } else {
-        session
-            .output()
-            .note(&format!("{id} is {}", status.runtime_status));
-    }
-    Ok(Exit::Ok)
+    is_now(&status, session)
 }
 
 pub(super) async fn suspend(args: Change, session: &Session) -> anyhow::Result<Exit> {
+    change(Verb::Suspend, args, false, session).await
+}
+
+pub(super) async fn resume(args: Resume, session: &Session) -> anyhow::Result<Exit> {
+    let Some(module) = args.module else {
+        return change(Verb::Resume, args.change, false, session).await;
+    };
+    match meant(&args.change.selection, "resume")? {
+        Meant::One(id) => resume_on(&id, &module, args.change.reason.as_deref(), session).await,
+        // The arguments do not allow it: which modules could go on with many is for each to say.
+        Meant::Many(_) => Err(Said::new(Exit::Usage, "--module is for one instance").into()),
+    }
+}
+
+/// Does it to the one that is named, or to all that fit; a person is asked before where `asks`.
+async fn change(verb: Verb, args: Change, asks: bool, session: &Session) -> anyhow::Result<Exit> {
     let Change {
         selection,
         recursive,
         reason,
     } = args;
     let client = session.client()?;
+    let (word, doing, done) = verb.words();
     let words = Words {
-        verb: "suspend",
-        done: "suspended",
-        asks: false,
+        verb: word,
+        done,
+        asks,
         at_once: false,
     };
-    let id = match meant(&selection, words.verb)? {
+    let reason = reason.as_deref();
+    let id = match meant(&selection, word)? {
         Meant::One(id) => id,
         Meant::Many(filter) => {
-            let bulk = |filter| detailed(client.suspend_where(filter), &reason, recursive);
+            let bulk = |filter| {
+                let bulk = verb.many(&client, filter);
+                let bulk = match reason {
+                    Some(reason) => bulk.reason(reason),
+                    None => bulk,
+                };
+                if recursive { bulk.recursive() } else { bulk }
+            };
             return bulk::many(filter, bulk, words, selection.dry_run, session).await;
         }
     };
-    client
-        .suspend(&id, reason.as_deref())
-        .recursive_if(recursive)
-        .await?;
-    accepted(
-        &client,
-        &id,
-        "suspend",
-        &format!("suspending {id}"),
-        session,
-    )
+    let command = verb.one(&client, &id, reason);
+    command.recursive_if(recursive).await?;
+    accepted(&client, &id, word, &format!("{doing} {id}"), session)
 }
 
-fn detailed(mut bulk: Bulk, reason: &Option<String>, recursive: bool) -> Bulk {
-    if let Some(reason) = reason {
-        bulk = bulk.reason(reason);
-    }
-    if recursive { bulk.recursive() } else { bulk }
-}
-
-pub(super) async fn resume(args: Resume, session: &Session) -> anyhow::Result<Exit> {
-    let Resume {
-        change: Change {
-            selection,
-            recursive,
-            reason,
-        },
-        module,
-    } = args;
+/// Resumes a quarantined instance with another module, and says whether that can go on with it.
+async fn resume_on(
+    id: &str,
+    module: &str,
+    reason: Option<&str>,
+    session: &Session,
+) -> anyhow::Result<Exit> {
     let client = session.client()?;
-    let words = Words {
-        verb: "resume",
-        done: "resumed",
-        asks: false,
-        at_once: false,
-    };
-    let id = match meant(&selection, words.verb)? {
-        Meant::One(id) => id,
-        Meant::Many(filter) => {
-            let bulk = |filter| detailed(client.resume_where(filter), &reason, recursive);
-            return bulk::many(filter, bulk, words, selection.dry_run, session).await;
-        }
-    };
-    let Some(module) = module else {
-        client
-            .resume(&id, reason.as_deref())
-            .recursive_if(recursive)
-            .await?;
-        return accepted(&client, &id, "resume", &format!("resuming {id}"), session);
-    };
     let before = client
-        .status(&id)
+        .status(id)
         .await?
         .and_then(|status| status.quarantine);
-    client.resume_on(&id, &module, reason.as_deref()).await?;
+    client.resume_on(id, module, reason).await?;
     let said = format!("resuming {id} with module {module}");
     if !client.is_hosted() {
-        return accepted(&client, &id, "resume", &said, session);
+        return accepted(&client, id, "resume", &said, session);
     }
     session.output().note(&said);
     let tried = |status: &InstanceStatus| status.quarantine != before;
-    let status = match client.wait_until(&id, REPLAY_LIMIT, tried).await? {
+    let status = match client.wait_until(id, REPLAY_LIMIT, tried).await? {
         Waited::Ended(status) | Waited::TimedOut(status) => status,
     };
     if let Some(why) = &status.quarantine {
@@ -174,12 +169,19 @@ pub(super) async fn resume(args: Resume, session: &Session) -> anyhow::Result<Ex
             .hint("`perennial deploy --check FILE.wasm` says of a file whether instances can go on with it")
             .into());
     }
-    if session.output().is_json() {
-        session.output().json(&status)?;
+    is_now(&status, session)
+}
+
+/// Prints what became of an instance.
+fn is_now(status: &InstanceStatus, session: &Session) -> anyhow::Result<Exit> {
+    let output = session.output();
+    if output.is_json() {
+        output.json(status)?;
     } else {
-        session
-            .output()
-            .note(&format!("{id} is {}", status.runtime_status));
+        output.note(&format!(
+            "{} is {}",
+            status.instance_id, status.runtime_status
+        ));
     }
     Ok(Exit::Ok)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use perennial::{Client, Grants, ModuleInfo};
+use perennial::{Client, ModuleInfo};
 
 use super::modules::{GrantsJson, granted};
 use crate::cli::args::GrantsArgs;
@@ -23,14 +23,20 @@ pub(super) async fn grants(args: GrantsArgs, session: &Session) -> anyhow::Resul
         let all = client.modules().await?;
         return show(&all.iter().collect::<Vec<_>>(), session.output());
     };
-    let before = find(&client, name).await?;
-    let after = match (args.set, given) {
-        (true, given) => Some(given.unwrap_or_default()),
-        (false, Some(given)) => Some(added(before.grants.clone(), given)),
-        (false, None) => None,
+    // What is not there is said before anything about it.
+    find(&client, name).await?;
+    let changed = match (args.set, given) {
+        (true, given) => {
+            client.grant(name, &given.unwrap_or_default()).await?;
+            true
+        }
+        (false, Some(given)) => {
+            client.grant_more(name, &given).await?;
+            true
+        }
+        (false, None) => false,
     };
-    if let Some(after) = after {
-        client.grant(name, &after).await?;
+    if changed {
         session
             .output()
             .note(&format!("from the next attempt on, {name} is granted:"));
@@ -48,24 +54,6 @@ async fn find(client: &Client, name: &str) -> anyhow::Result<ModuleInfo> {
         );
         said.hint("`perennial modules` lists them").into()
     })
-}
-
-/// What there is, and what is given; where both say something of the same thing, what is given.
-fn added(mut grants: Grants, given: Grants) -> Grants {
-    for dir in given.dirs {
-        grants.dirs.retain(|before| before.guest != dir.guest);
-        grants.dirs.push(dir);
-    }
-    for (name, value) in given.env {
-        grants.env.retain(|(before, _)| *before != name);
-        grants.env.push((name, value));
-    }
-    for host in given.http_hosts {
-        if !grants.http_hosts.contains(&host) {
-            grants.http_hosts.push(host);
-        }
-    }
-    grants
 }
 
 fn show(modules: &[&ModuleInfo], output: &Output) -> anyhow::Result<Exit> {
@@ -97,25 +85,4 @@ fn show(modules: &[&ModuleInfo], output: &Output) -> anyhow::Result<Exit> {
         .collect();
     output.block(&fields)?;
     Ok(Exit::Ok)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_given_is_added_and_wins() {
-        let grants = |env: &[(&str, &str)], hosts: &[&str]| Grants {
-            env: env
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-            http_hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
-            ..Grants::default()
-        };
-        let before = grants(&[("A", "1"), ("B", "2")], &["a.b"]);
-        let given = grants(&[("A", "3")], &["a.b", "c.d"]);
-        let after = grants(&[("B", "2"), ("A", "3")], &["a.b", "c.d"]);
-        assert_eq!(added(before, given), after);
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use comfy_table::{Cell, CellAlignment, Color};
+use futures::TryStreamExt;
 use perennial::{AttemptRun, Event, HistoryEvent, Json, TaskId, Timestamp};
 
 use crate::cli::args::History;
@@ -11,45 +12,81 @@ use crate::cli::output::{Output, now, plain, span, time};
 use crate::cli::session::Session;
 
 use super::status::missing;
+use super::timeline::Timeline;
+
+/// Events that are printed together, below a header of their own: the columns are as wide as these need.
+const MEASURED: usize = 1_000;
 
 pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<Exit> {
-    let output = session.output();
-    let status = session
-        .client()?
-        .status(&args.id)
-        .show_input()
-        .show_history_output()
-        .await?;
-    let status = status.ok_or_else(|| missing(&args.id, session))?;
+    let (output, client) = (session.output(), session.client()?);
+    let mut events = client.history(&args.id).stream();
+    let absent = |error: perennial::Error| match error.is_not_found() {
+        true => anyhow::Error::from(missing(&args.id, session)),
+        false => error.into(),
+    };
     if args.timeline {
-        super::timeline::print(&status, now(), output)?;
+        let mut timeline = Timeline::default();
+        while let Some(event) = events.try_next().await.map_err(absent)? {
+            timeline.tell(&event);
+        }
+        let status = client.status(&args.id).await?;
+        let status = status.ok_or_else(|| missing(&args.id, session))?;
+        timeline.print(&status, now(), output)?;
         return Ok(Exit::Ok);
     }
-    let history = status.history.unwrap_or_default();
     if output.is_json() {
-        output.json(&history)?;
-    } else if history.is_empty() {
+        let mut list = output.json_list();
+        while let Some(event) = events.try_next().await.map_err(absent)? {
+            list.item(&event)?;
+        }
+        list.end()?;
+        return Ok(Exit::Ok);
+    }
+    let mut table = HistoryTable::default();
+    let mut some = Vec::new();
+    while let Some(event) = events.try_next().await.map_err(absent)? {
+        some.push(event);
+        if some.len() == MEASURED {
+            table.print(&std::mem::take(&mut some), output)?;
+        }
+    }
+    if table.begun.is_none() && some.is_empty() {
+        let status = client.status(&args.id).await?;
+        let status = status.ok_or_else(|| missing(&args.id, session))?;
         output.note(&format!(
             "nothing has happened yet: instance {:?} is {}",
             args.id, status.runtime_status
         ));
-    } else {
-        print(&history, output)?;
+    } else if !some.is_empty() {
+        table.print(&some, output)?;
     }
     Ok(Exit::Ok)
 }
 
-/// Prints a history as a table.
+/// Prints a history that is at hand as a table.
 pub(super) fn print(history: &[HistoryEvent], output: &Output) -> anyhow::Result<()> {
-    let begun = history
-        .first()
-        .map_or(Timestamp::default(), |event| event.at);
-    let mut names = BTreeMap::new();
-    let rows = history
-        .iter()
-        .map(|event| row(event, begun, &mut names))
-        .collect();
-    output.table(&["#", "TIME", "EVENT", "TASK", "WHAT"], rows)
+    HistoryTable::default().print(history, output)
+}
+
+/// A table that is printed in parts, however long the history is: what it remembers are the names of tasks.
+#[derive(Default)]
+struct HistoryTable {
+    begun: Option<Timestamp>,
+    names: Names,
+}
+
+impl HistoryTable {
+    fn print(&mut self, events: &[HistoryEvent], output: &Output) -> anyhow::Result<()> {
+        let first = events
+            .first()
+            .map_or(Timestamp::default(), |event| event.at);
+        let begun = *self.begun.get_or_insert(first);
+        let rows = events
+            .iter()
+            .map(|event| row(event, begun, &mut self.names))
+            .collect();
+        output.table(&["#", "TIME", "EVENT", "TASK", "WHAT"], rows)
+    }
 }
 
 /// What a task is called: an outcome only has its number.

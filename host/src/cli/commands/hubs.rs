@@ -35,9 +35,9 @@ pub(super) async fn hubs(command: Option<HubsCommand>, session: &Session) -> any
         HubsCommand::Create { name } => create(&hubs, &name, session).await,
         HubsCommand::Show { name } => {
             let name = name.unwrap_or_else(|| session.task_hub().to_owned());
-            show(&hubs, &name, session).await
+            show(&name, session).await
         }
-        HubsCommand::Set(args) => set(&hubs, args, session).await,
+        HubsCommand::Set(args) => set(args, session).await,
     }
 }
 
@@ -87,12 +87,11 @@ async fn create(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Ex
     Ok(Exit::Ok)
 }
 
-async fn show(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {
-    let stats = hubs
-        .stats(name)
-        .await
-        .map_err(|error| explain(error, name))?;
-    let retention = hubs.client(name)?.retention().await?;
+async fn show(name: &str, session: &Session) -> anyhow::Result<Exit> {
+    let client = session.elsewhere(None, Some(name.to_owned())).client()?;
+    let stats = client.stats().await;
+    let stats = stats.map_err(|error| explain(error, name))?;
+    let retention = client.retention().await?;
     let output = session.output();
     if output.is_json() {
         output.json(&ShownJson {
@@ -182,9 +181,10 @@ fn whole(age: Duration) -> String {
     }
 }
 
-async fn set(hubs: &Hubs, args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
+async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
     let name = args.name.as_deref().unwrap_or_else(|| session.task_hub());
-    let client = hubs.client(name)?;
+    let there = session.elsewhere(None, Some(name.to_owned()));
+    let client = there.client()?;
     let retention = client.retention().await;
     let mut retention = retention.map_err(|error| explain(error, name))?;
     let changes: [(&mut Option<Duration>, Option<Limit>); 3] = [
@@ -210,7 +210,6 @@ async fn set(hubs: &Hubs, args: HubsSet, session: &Session) -> anyhow::Result<Ex
         output.json(&retention)?;
     } else {
         output.note(&format!("task hub {name:?} keeps {}", retained(retention)));
-        let there = session.elsewhere(None, Some(name.to_owned()));
         there.warn_if_unhosted(&client, "nothing is deleted");
     }
     Ok(Exit::Ok)

@@ -1,10 +1,17 @@
 //! `perennial keys`.
 
 use perennial::Role;
+use serde::Serialize;
 
 use crate::cli::args::Keys;
 use crate::cli::error::{Exit, Said};
 use crate::cli::session::Session;
+
+#[derive(Serialize)]
+struct RevokedJson<'a> {
+    id: &'a str,
+    revoked: bool,
+}
 
 pub(super) async fn keys(command: Keys, session: &Session) -> anyhow::Result<Exit> {
     match command {
@@ -60,7 +67,12 @@ async fn revoke(id: &str, session: &Session) -> anyhow::Result<Exit> {
             .hint("`perennial keys list` shows the ids of the keys")
             .into());
     }
-    session.output().note(&format!("revoked key {id}"));
+    let output = session.output();
+    if output.is_json() {
+        output.json(&RevokedJson { id, revoked: true })?;
+    } else {
+        output.note(&format!("revoked key {id}"));
+    }
     Ok(Exit::Ok)
 }
 

@@ -14,6 +14,7 @@ mod keys;
 mod list;
 mod listen;
 pub(super) mod modules;
+mod remote;
 mod run;
 pub(super) mod serve;
 pub(super) mod start;
@@ -32,6 +33,7 @@ use crate::cli::session::Session;
 
 /// Does one command.
 pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
+    remote::check(&command, session)?;
     match &command {
         Command::Serve(args) => return serve::serve(args, session).await,
         Command::Dev(args) => return project::dev(args, session).await,

@@ -52,6 +52,9 @@ pub(super) async fn run(args: Run, session: &Session) -> anyhow::Result<Exit> {
 
 /// Becomes the host or, where there is one, its client.
 async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
+    if session.url().is_some() {
+        return Ok((None, session.client()?));
+    }
     let builder = Host::builder()
         .data_dir(session.data_dir())
         .task_hub(session.task_hub())

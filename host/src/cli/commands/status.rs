@@ -53,7 +53,7 @@ pub(super) fn missing(id: &str, session: &Session) -> Said {
     let said = Said::new(Exit::NotFound, format!("there is no instance {id:?}"));
     said.hint(format!(
         "`perennial list` shows the instances of this task hub, {}",
-        session.hub_file().display()
+        session.place()
     ))
 }
 

@@ -30,30 +30,102 @@ struct Bar {
     outcome: &'static str,
 }
 
-/// Prints the timeline of an instance whose history was read.
-pub(super) fn print(
-    status: &InstanceStatus,
-    now: Timestamp,
-    output: &Output,
-) -> anyhow::Result<()> {
-    let history = status.history.as_deref().unwrap_or_default();
-    let begun = history
-        .first()
-        .map_or(Timestamp::default(), |event| event.at);
-    let bars = bars(history, begun, &status.waits_for);
+/// The bars of a history, which is told event by event.
+#[derive(Default)]
+pub(super) struct Timeline {
+    begun: Option<Timestamp>,
+    bars: Vec<Bar>,
+    /// Where the bar of each task is.
+    places: BTreeMap<TaskId, usize>,
+}
+
+impl Timeline {
+    /// Takes the next event.
+    pub(super) fn tell(&mut self, event: &HistoryEvent) {
+        let begun = *self.begun.get_or_insert(event.at);
+        let since = |at: Timestamp| at.since(begun).0;
+        let at = since(event.at);
+        if let Some((task, kind, name)) = opened(&event.event) {
+            self.places.insert(task, self.bars.len());
+            self.bars.push(Bar {
+                task: Some(task),
+                kind,
+                name,
+                scheduled_ms: at,
+                started_ms: None,
+                ended_ms: None,
+                attempts: u32::from(kind != "timer"),
+                outcome: "open",
+            });
+        } else if let Event::ExternalEventRaised { name, .. } = &event.event {
+            self.bars.push(Bar {
+                task: None,
+                kind: "event",
+                name: name.clone(),
+                scheduled_ms: at,
+                started_ms: Some(at),
+                ended_ms: Some(at),
+                attempts: 0,
+                outcome: "raised",
+            });
+        } else if let Some((task, outcome)) = closed(&event.event)
+            && let Some(bar) = self.bar(task)
+        {
+            bar.outcome = outcome;
+            bar.ended_ms = Some(at);
+            if let Event::ActivityCompleted { run, .. } | Event::ActivityFailed { run, .. } =
+                &event.event
+            {
+                bar.started_ms = Some(since(run.started_at).max(bar.scheduled_ms));
+                bar.ended_ms = Some(since(run.ended_at).max(bar.scheduled_ms));
+                bar.attempts = run.attempt;
+            }
+        } else if let Event::ChildRetried { task, attempt, .. } = &event.event
+            && let Some(bar) = self.bar(*task)
+        {
+            bar.attempts = *attempt;
+            bar.started_ms = Some(at);
+        }
+    }
+
+    fn bar(&mut self, task: TaskId) -> Option<&mut Bar> {
+        let place = self.places.get(&task)?;
+        self.bars.get_mut(*place)
+    }
+
+    /// Prints it, with the attempts that the instance says it waits for.
+    pub(super) fn print(
+        mut self,
+        status: &InstanceStatus,
+        now: Timestamp,
+        output: &Output,
+    ) -> anyhow::Result<()> {
+        for wait in &status.waits_for {
+            if let Wait::Activity { task, attempt, .. } = wait
+                && let Some(bar) = self.bar(*task)
+            {
+                bar.attempts = *attempt;
+            }
+        }
+        let begun = self.begun.unwrap_or_default();
+        let until = if status.is_ended() {
+            status.last_updated_at
+        } else {
+            now
+        };
+        show(&self.bars, until.since(begun).0.max(1), output)
+    }
+}
+
+/// Prints bars of an execution that took so many milliseconds.
+fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
     if output.is_json() {
-        return output.json(&bars);
+        return output.json(bars);
     }
     if bars.is_empty() {
         output.note("no task was asked for yet");
         return Ok(());
     }
-    let until = if status.is_ended() {
-        status.last_updated_at
-    } else {
-        now
-    };
-    let whole = until.since(begun).0.max(1);
     let names: Vec<String> = bars
         .iter()
         .map(|bar| {
@@ -134,64 +206,6 @@ fn picture(bar: &Bar, whole: u64, width: usize) -> String {
         _ => '=',
     });
     text
-}
-
-fn bars(history: &[HistoryEvent], begun: Timestamp, waits: &[Wait]) -> Vec<Bar> {
-    let since = |at: Timestamp| at.since(begun).0;
-    let mut bars: Vec<Bar> = Vec::new();
-    let mut places: BTreeMap<TaskId, usize> = BTreeMap::new();
-    for event in history {
-        let at = since(event.at);
-        if let Some((task, kind, name)) = opened(&event.event) {
-            places.insert(task, bars.len());
-            bars.push(Bar {
-                task: Some(task),
-                kind,
-                name,
-                scheduled_ms: at,
-                started_ms: None,
-                ended_ms: None,
-                attempts: u32::from(kind != "timer"),
-                outcome: "open",
-            });
-        } else if let Event::ExternalEventRaised { name, .. } = &event.event {
-            bars.push(Bar {
-                task: None,
-                kind: "event",
-                name: name.clone(),
-                scheduled_ms: at,
-                started_ms: Some(at),
-                ended_ms: Some(at),
-                attempts: 0,
-                outcome: "raised",
-            });
-        } else if let Some((task, outcome)) = closed(&event.event)
-            && let Some(bar) = places.get(&task).and_then(|place| bars.get_mut(*place))
-        {
-            bar.outcome = outcome;
-            bar.ended_ms = Some(at);
-            if let Event::ActivityCompleted { run, .. } | Event::ActivityFailed { run, .. } =
-                &event.event
-            {
-                bar.started_ms = Some(since(run.started_at).max(bar.scheduled_ms));
-                bar.ended_ms = Some(since(run.ended_at).max(bar.scheduled_ms));
-                bar.attempts = run.attempt;
-            }
-        } else if let Event::ChildRetried { task, attempt, .. } = &event.event
-            && let Some(bar) = places.get(task).and_then(|place| bars.get_mut(*place))
-        {
-            bar.attempts = *attempt;
-            bar.started_ms = Some(at);
-        }
-    }
-    for wait in waits {
-        if let Wait::Activity { task, attempt, .. } = wait
-            && let Some(bar) = places.get(task).and_then(|place| bars.get_mut(*place))
-        {
-            bar.attempts = *attempt;
-        }
-    }
-    bars
 }
 
 fn opened(event: &Event) -> Option<(TaskId, &'static str, String)> {

@@ -196,7 +196,9 @@ async fn raise_event(args: DurableRaiseEvent, session: &Session) -> anyhow::Resu
 async fn terminate(args: WithReason, session: &Session) -> anyhow::Result<()> {
     let (client, id, output) = (session.client()?, args.of.id, session.output());
     match client.terminate(&id, args.reason.as_deref()).await {
-        Err(error) if error.is_not_found() && session.hub_file().exists() => {
+        Err(error)
+            if error.is_not_found() && (session.url().is_some() || session.hub_file().exists()) =>
+        {
             return output.line(&format!(
                 "Failed to find instance '{id}'. No instance was terminated."
             ));

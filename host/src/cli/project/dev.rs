@@ -2,13 +2,15 @@
 //!
 //! It is the host of the hub meanwhile. Where another process is, it deploys to that one, whose log is elsewhere.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use perennial::{Client, Grants, Host, InstanceStatus, Json};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::cli::args::Dev;
@@ -41,7 +43,7 @@ pub(crate) async fn dev(args: &Dev, session: &Session) -> anyhow::Result<Exit> {
     let input = payload::read(args.input.as_ref(), "--input")?;
     let grants = deploy::grants(&args.grants)?;
     let mut signals = Signals::new()?;
-    let (_watcher, mut changes) = watch(&args.dir)?;
+    let (mut watched, mut changes) = Watched::new(&args.dir)?;
     let (host, client) = open(session).await?;
     let mut round = Round {
         args,
@@ -60,6 +62,8 @@ pub(crate) async fn dev(args: &Dev, session: &Session) -> anyhow::Result<Exit> {
             }
             () = signals.next() => break Exit::Ok,
         }
+        // What a manifest names now may be elsewhere than what it named before.
+        watched.dependencies(&args.dir);
         session.output().note("waits for a change; Ctrl-C ends it");
         tokio::select! {
             change = next(&mut changes) => match change {
@@ -167,30 +171,95 @@ fn ended(status: &InstanceStatus) -> String {
     format!("{} {}{result}", status.instance_id, status.runtime_status)
 }
 
-/// Watches the sources of a project: `src`, what is vendored, and the manifest, but not what cargo writes.
-fn watch(dir: &Path) -> anyhow::Result<(RecommendedWatcher, mpsc::UnboundedReceiver<PathBuf>)> {
-    let (tell, changes) = mpsc::unbounded_channel();
-    let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        let Ok(event) = event else { return };
-        if let (true, Some(path)) = (matters(&event), event.paths.first()) {
-            // Nobody listens any more when the program ends.
-            let _ = tell.send(path.clone());
-        }
-    });
-    let mut watcher = watcher.context("could not watch files")?;
-    let cannot = || format!("could not watch {}", dir.display());
-    watcher
-        .watch(dir, RecursiveMode::NonRecursive)
-        .with_context(cannot)?;
-    for below in ["src", "vendor"] {
-        let below = dir.join(below);
-        if below.is_dir() {
-            watcher
-                .watch(&below, RecursiveMode::Recursive)
+/// The sources that are watched: of a project, what it vendors, and the packages on this disk that it depends on, wherever they are; but not
+/// what cargo writes.
+struct Watched {
+    watcher: RecommendedWatcher,
+    places: BTreeSet<PathBuf>,
+}
+
+impl Watched {
+    fn new(dir: &Path) -> anyhow::Result<(Self, mpsc::UnboundedReceiver<PathBuf>)> {
+        let (tell, changes) = mpsc::unbounded_channel();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            let Ok(event) = event else { return };
+            if let (true, Some(path)) = (matters(&event), event.paths.first()) {
+                // Nobody listens any more when the program ends.
+                let _ = tell.send(path.clone());
+            }
+        });
+        let mut watched = Self {
+            watcher: watcher.context("could not watch files")?,
+            places: BTreeSet::new(),
+        };
+        let cannot = || format!("could not watch {}", dir.display());
+        watched.package(dir).with_context(cannot)?;
+        let vendored = dir.join("vendor");
+        if vendored.is_dir() {
+            watched
+                .place(&vendored, RecursiveMode::Recursive)
                 .with_context(cannot)?;
         }
+        Ok((watched, changes))
     }
-    Ok((watcher, changes))
+
+    /// Watches the packages that the one in `dir` depends on by path. Where cargo cannot say which, what was watched before has to do.
+    fn dependencies(&mut self, dir: &Path) {
+        for package in packages_of(dir).unwrap_or_default() {
+            if let Err(error) = self.package(&package) {
+                tracing::warn!(%error, package = %package.display(), "could not watch a dependency");
+            }
+        }
+    }
+
+    fn package(&mut self, dir: &Path) -> notify::Result<()> {
+        self.place(dir, RecursiveMode::NonRecursive)?;
+        let sources = dir.join("src");
+        if sources.is_dir() {
+            self.place(&sources, RecursiveMode::Recursive)?;
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, place: &Path, mode: RecursiveMode) -> notify::Result<()> {
+        let place = place.canonicalize().unwrap_or_else(|_| place.to_owned());
+        if self.places.insert(place.clone()) {
+            self.watcher.watch(&place, mode)?;
+        }
+        Ok(())
+    }
+}
+
+/// What cargo says of a project, as far as it matters here.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    manifest_path: PathBuf,
+    /// Where it was downloaded from; `None` where it is on this disk.
+    source: Option<String>,
+}
+
+/// The directories of the packages on this disk that a project consists of, its own among them.
+fn packages_of(dir: &Path) -> Option<Vec<PathBuf>> {
+    let said = Command::new("cargo")
+        // What is not downloaded by now was not built either.
+        .args(["metadata", "--format-version", "1", "--offline", "--quiet"])
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let metadata: Metadata = serde_json::from_slice(&said.stdout).ok()?;
+    let here = metadata.packages.into_iter();
+    let here = here.filter(|package| package.source.is_none());
+    Some(
+        here.filter_map(|package| Some(package.manifest_path.parent()?.to_owned()))
+            .collect(),
+    )
 }
 
 fn matters(event: &Event) -> bool {
@@ -229,5 +298,32 @@ mod tests {
         assert!(!seen(EventKind::Access(AccessKind::Any), "/p/src/lib.rs"));
         assert!(!seen(modify, "/p/Cargo.lock"));
         assert!(!seen(modify, "/p/src/.lib.rs.swp"));
+    }
+
+    #[test]
+    fn packages_that_a_project_depends_on_are_watched_wherever_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let package = |name: &str, dependencies: &str| {
+            let root = dir.path().canonicalize().unwrap().join(name);
+            std::fs::create_dir_all(root.join("src")).unwrap();
+            std::fs::write(root.join("src/lib.rs"), "").unwrap();
+            let manifest =
+                format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\n{dependencies}");
+            std::fs::write(root.join("Cargo.toml"), manifest).unwrap();
+            root
+        };
+        let shared = package("shared", "");
+        let near = package("near", "[dependencies]\nshared = { path = \"../shared\" }");
+        let flow = package("flow", "[dependencies]\nnear = { path = \"../near\" }");
+        let (mut watched, _changes) = Watched::new(&flow).unwrap();
+        watched.dependencies(&flow);
+        for root in [flow, near, shared] {
+            let sources = root.join("src");
+            assert!(
+                watched.places.contains(&root) && watched.places.contains(&sources),
+                "{} is not watched",
+                root.display()
+            );
+        }
     }
 }

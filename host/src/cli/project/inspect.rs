@@ -24,10 +24,9 @@ struct InspectJson<'a> {
 }
 
 /// What can be granted: an option, and the imports with which a module would use it.
-const GRANTABLE: [(&str, &str, &str); 3] = [
+const GRANTABLE: [(&str, &str, &str); 2] = [
     ("directories", "--grant-dir", "wasi:filesystem/"),
     ("environment", "--grant-env", "wasi:cli/environment"),
-    ("http", "--grant-http", "wasi:http/"),
 ];
 
 pub(crate) async fn inspect(args: Inspect, session: &Session) -> anyhow::Result<Exit> {
@@ -97,20 +96,20 @@ fn show(
     output.block(&fields)
 }
 
-/// What activities could use if they were granted it. Orchestrations are granted nothing, whatever they import.
+/// What the module could use if it was granted it: its activities what they import, its orchestrations calls of the activity `http`, which
+/// comes with the host.
 fn grantable(
     definitions: &[perennial::Definition],
     imports: &[String],
 ) -> Vec<(&'static str, &'static str)> {
-    if !definitions
-        .iter()
-        .any(|definition| definition.kind == DefinitionKind::Activity)
-    {
-        return Vec::new();
-    }
-    GRANTABLE
-        .into_iter()
-        .filter(|(_, _, interface)| imports.iter().any(|import| import.starts_with(interface)))
+    let defines = |kind| definitions.iter().any(|definition| definition.kind == kind);
+    let imported = GRANTABLE.into_iter().filter(|(_, _, interface)| {
+        defines(DefinitionKind::Activity)
+            && imports.iter().any(|import| import.starts_with(interface))
+    });
+    let http = defines(DefinitionKind::Orchestration).then_some(("http", "--allow-http"));
+    imported
         .map(|(what, option, _)| (what, option))
+        .chain(http)
         .collect()
 }

@@ -11,7 +11,8 @@ use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::client::{Client, Error};
+use crate::client::{Client, Error, Role};
+use crate::http::guard::secret;
 use crate::http::query::{BadParameter, Query};
 use crate::http::{Api, BODY_TIMEOUT, wire};
 
@@ -23,6 +24,8 @@ pub(super) struct Ask {
     pub(super) api: Arc<Api>,
     pub(super) client: Client,
     pub(super) query: Query,
+    /// The key that was sent.
+    secret: Option<String>,
 }
 
 /// A request that was not done: its status, a word for programs, and a sentence for people.
@@ -111,6 +114,8 @@ impl From<Error> for Failed {
             (StatusCode::NOT_FOUND, "notFound")
         } else if error.is_already_exists() {
             (StatusCode::CONFLICT, "alreadyExists")
+        } else if error.is_in_use() {
+            (StatusCode::CONFLICT, "inUse")
         } else if error.is_wrong_state() {
             (StatusCode::CONFLICT, "wrongState")
         } else if error.is_name_taken() {
@@ -152,15 +157,34 @@ impl FromRequestParts<Arc<Api>> for Ask {
         let hub = query.text("taskHub");
         let client = api.client(hub).cloned().ok_or_else(|| {
             let (hub, served) = (hub.unwrap_or_default(), api.hub_names());
-            Failed::not_found(format!(
-                "the task hub {hub:?} is not served here; served: {served}"
-            ))
+            let message = format!("the task hub {hub:?} is not served here; served: {served}");
+            Failed::new(StatusCode::NOT_FOUND, "noTaskHub", message)
         })?;
         Ok(Self {
             api: Arc::clone(api),
             client,
+            secret: secret(&head.headers, &query).map(str::to_owned),
             query,
         })
+    }
+}
+
+impl Ask {
+    /// Refuses whoever has no key that may do everything, also on this machine, where other things need none: what modules may touch of the
+    /// machine, and who may say so, is not for everyone who has an account on it.
+    ///
+    /// # Errors
+    /// The answer, where there is no such key.
+    pub(super) async fn must_be_admin(&self) -> Result<(), Failed> {
+        let role = match &self.secret {
+            Some(secret) => self.client.role_of(secret).await?,
+            None => None,
+        };
+        if role == Some(Role::Admin) {
+            return Ok(());
+        }
+        let message = "this needs a key that may do everything, also on the host's own machine: `perennial keys create NAME` there makes one";
+        Err(Failed::new(StatusCode::FORBIDDEN, "forbidden", message))
     }
 }
 
@@ -191,16 +215,27 @@ impl FromRequest<Arc<Api>> for Bytes {
     }
 }
 
-/// A body that is a component, which is larger than anything else that is sent.
-pub(super) struct Component(pub(super) axum::body::Bytes);
+/// A body that is a component, which is larger than anything else that is sent; in JSON it is a third longer.
+pub(super) struct Component {
+    pub(super) bytes: axum::body::Bytes,
+    pub(super) is_json: bool,
+}
 
 impl FromRequest<Arc<Api>> for Component {
     type Rejection = Failed;
 
     async fn from_request(request: Request<Body>, _: &Arc<Api>) -> Result<Self, Failed> {
-        read(request.into_body(), COMPONENT_BYTES_MAX)
-            .await
-            .map(Self)
+        let media_type = request.headers().get(header::CONTENT_TYPE);
+        let media_type = media_type.and_then(|media_type| media_type.to_str().ok());
+        let is_json =
+            media_type.is_some_and(|media_type| media_type.starts_with("application/json"));
+        let limit = if is_json {
+            COMPONENT_BYTES_MAX / 2 * 3
+        } else {
+            COMPONENT_BYTES_MAX
+        };
+        let bytes = read(request.into_body(), limit).await?;
+        Ok(Self { bytes, is_json })
     }
 }
 

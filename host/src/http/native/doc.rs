@@ -57,6 +57,14 @@ impl Doc {
         self
     }
 
+    /// The body in another form.
+    pub(super) fn body_or(mut self, media_type: &str, schema: Value) -> Self {
+        if let Some(body) = &mut self.body {
+            body["content"][media_type] = json!({ "schema": schema });
+        }
+        self
+    }
+
     pub(super) fn answer(mut self, status: u16, description: &str, schema: Value) -> Self {
         let content = json!({ "application/json": { "schema": schema } });
         let response = json!({ "description": description, "content": content });
@@ -161,6 +169,14 @@ fn object(required: &[&str], properties: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties })
 }
 
+fn age() -> Value {
+    json!({ "type": ["integer", "null"], "minimum": 0 })
+}
+
+fn role() -> Value {
+    json!({ "type": "string", "enum": ["admin", "read-only"] })
+}
+
 fn schemas() -> Value {
     let statuses = [
         "Pending",
@@ -197,18 +213,26 @@ fn schemas() -> Value {
                 "orchestration": text(), "id": text(), "version": text(), "input": {},
                 "tags": { "type": "object", "additionalProperties": text() },
                 "reuse": { "type": "string", "enum": ["ended", "never", "any"] },
+                "scheduledTime": time(), "traceParent": text(),
             },
         },
         "Started": object(&["instanceId"], json!({ "instanceId": text() })),
         "Reason": { "type": "object", "additionalProperties": false, "properties": { "reason": text() } },
-    "Deleted": object(&["deleted"], json!({ "deleted": { "type": "integer" } })),
+        "Command": {
+            "type": "object", "additionalProperties": false,
+            "properties": { "reason": text(), "recursive": flag(), "module": text() },
+        },
+        "Deleted": object(&["deleted"], json!({ "deleted": { "type": "integer" } })),
         "Bulk": object(&["matched", "done", "skipped", "dryRun"], json!({
             "matched": { "type": "integer" }, "done": { "type": "integer" }, "skipped": { "type": "integer" }, "dryRun": flag(),
         })),
         "Rewind": {
             "type": "object", "additionalProperties": false, "properties": { "reason": text(), "module": text() },
         },
-        "Rewound": { "type": "object" },
+        "Rewound": object(&["activities", "rewoundChildren", "restartedChildren", "dropped", "cutEvents"], json!({
+            "activities": { "type": "array" }, "rewoundChildren": { "type": "array", "items": text() },
+            "restartedChildren": { "type": "array", "items": text() }, "dropped": { "type": "array" }, "cutEvents": { "type": "integer" },
+        })),
         "Restart": { "type": "object", "additionalProperties": false, "properties": { "id": text() } },
         "Counts": { "type": "object", "additionalProperties": { "type": "integer" } },
         "Definition": object(&["kind", "name"], json!({
@@ -225,6 +249,37 @@ fn schemas() -> Value {
         })),
         "Hub": object(&["taskHub", "hosted", "counts"], json!({
             "taskHub": text(), "hosted": flag(), "counts": schema("Counts"), "stats": { "type": "object" },
+        })),
+        "HubStats": object(&["taskHub", "bytes", "instances"], json!({
+            "taskHub": text(), "file": text(), "bytes": { "type": "integer" }, "createdTime": time(), "owner": text(),
+            "instances": schema("Counts"), "historyTurns": { "type": "integer" }, "historyEvents": { "type": "integer" },
+            "historyBytes": { "type": "integer" }, "modules": { "type": "integer" }, "storedModules": { "type": "integer" },
+            "moduleBytes": { "type": "integer" }, "hasGarbage": flag(),
+        })),
+        "Retention": object(&[], json!({ "completed": age(), "failed": age(), "terminated": age() })),
+        "Key": object(&["id", "name", "role", "createdTime"], json!({
+            "id": text(), "name": text(), "role": role(), "createdTime": time(), "key": text(),
+        })),
+        "NewKey": {
+            "type": "object", "additionalProperties": false, "required": ["name", "role"],
+            "properties": { "name": text(), "role": role() },
+        },
+        "Upload": {
+            "type": "object", "additionalProperties": false, "required": ["component"],
+            "properties": { "component": { "type": "string", "contentEncoding": "base64" }, "grants": schema("Grants") },
+        },
+        "CollectedModule": object(&["digest", "size"], json!({ "digest": text(), "size": { "type": "integer" } })),
+        "Grants": {
+            "type": "object", "additionalProperties": false,
+            "properties": {
+                "dirs": { "type": "array", "items": object(&["host", "guest"], json!({ "host": text(), "guest": text(), "writable": flag() })) },
+                "env": { "type": "array", "items": { "type": "array", "items": text() } },
+                "http_hosts": { "type": "array", "items": text() },
+            },
+        },
+        "HistoryPage": object(&["events"], json!({ "events": list("HistoryEvent"), "continuationToken": text() })),
+        "Family": object(&["instance", "children", "more"], json!({
+            "instance": schema("Instance"), "children": list("Family"), "more": flag(),
         })),
     })
 }

@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use perennial_core::{Json, Reuse};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::client::{BulkProgress, Client, Filter, InstanceStatus, Waited, parse_json};
+use crate::Order;
+use crate::client::{BulkProgress, Filter, InstanceCommand, InstanceStatus, Waited, parse_json};
 use crate::http::native::ask::{Ask, Bytes, Failed, Object, Segments};
 use crate::http::native::doc::{Doc, doc, flag, number, schema, text, time};
 use crate::http::native::{BASE, Operation};
-use crate::http::query::Query;
+use crate::http::query::{Query, time as time_of};
 use crate::http::wire;
 
 /// How long a wait lasts where that is not said.
@@ -33,30 +34,23 @@ fn reading() -> Vec<Operation> {
     vec![
         Operation {
             method: "GET",
-            path: "/hub",
-            doc: doc(
-                "hub",
-                "The task hub: its counts, and what its host has done",
-            )
-            .answer(200, "The task hub", schema("Hub")),
-            handler: get(hub),
-        },
-        Operation {
-            method: "GET",
-            path: "/counts",
-            doc: doc("countInstances", "How many instances are in each status").answer(
-                200,
-                "A number for each status that some instance has",
-                schema("Counts"),
-            ),
-            handler: get(counts),
-        },
-        Operation {
-            method: "GET",
             path: "/instances/{id}",
             doc: doc("showInstance", "One instance, and why it waits")
-                .query("input", flag(), "With its input")
-                .query("history", flag(), "With its history")
+                .query(
+                    "input",
+                    flag(),
+                    "With its input, and with what calls in its history were given",
+                )
+                .query(
+                    "history",
+                    flag(),
+                    "With its history, for short ones; /history reads it in pages",
+                )
+                .query(
+                    "historyOutput",
+                    flag(),
+                    "With what calls in it returned: true where nothing is said",
+                )
                 .answer(200, "The instance", schema("Instance")),
             handler: get(show),
         },
@@ -69,8 +63,13 @@ fn reading() -> Vec<Operation> {
             )
             .query(
                 "for",
-                json!({ "type": "string", "enum": ["completion", "start"] }),
+                json!({ "type": "string", "enum": ["completion", "start", "change"] }),
                 "What to wait for",
+            )
+            .query(
+                "since",
+                text(),
+                "For a change: what was seen, as the header x-stamp of the last answer",
             )
             .query(
                 "timeout",
@@ -102,6 +101,11 @@ fn reading() -> Vec<Operation> {
                 text(),
                 "The page after the one that gave this token",
             )
+            .query(
+                "order",
+                json!({ "type": "string", "enum": ["newestFirst", "oldestFirst"] }),
+                "newestFirst where nothing is said",
+            )
             .query("input", flag(), "Each with its input")
             .query("output", flag(), "Each with its output")
             .answer(200, "A page", schema("Page")),
@@ -111,7 +115,7 @@ fn reading() -> Vec<Operation> {
 }
 
 /// Says which instances are meant.
-fn filtered(doc: Doc) -> Doc {
+pub(super) fn filtered(doc: Doc) -> Doc {
     let statuses = json!({ "type": "array", "items": schema("Status") });
     let tags = json!({ "type": "array", "items": text() });
     doc.query(
@@ -136,7 +140,7 @@ fn changing() -> Vec<Operation> {
         method: "POST",
         path,
         doc: doc(id, summary)
-            .body("application/json", schema("Reason"), false)
+            .body("application/json", schema("Command"), false)
             .empty(202, "It is on disk, and happens soon")
             .fails(&[(
                 409,
@@ -240,45 +244,17 @@ fn changing() -> Vec<Operation> {
     ]
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct HubWire<'a> {
-    task_hub: &'a str,
-    hosted: bool,
-    counts: BTreeMap<&'static str, u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stats: Option<crate::HostStats>,
-}
-
-async fn hub(ask: Ask) -> Answer {
-    let hub = HubWire {
-        task_hub: ask.client.task_hub(),
-        hosted: ask.client.is_hosted(),
-        counts: by_status(&ask.client).await?,
-        stats: ask.client.host_stats(),
-    };
-    Ok(wire::json(StatusCode::OK, &hub))
-}
-
-async fn counts(ask: Ask) -> Answer {
-    Ok(wire::json(StatusCode::OK, &by_status(&ask.client).await?))
-}
-
-async fn by_status(client: &Client) -> Result<BTreeMap<&'static str, u64>, Failed> {
-    let counts = client.counts().await?;
-    Ok(counts
-        .into_iter()
-        .map(|(status, n)| (status.name(), n))
-        .collect())
-}
-
 async fn show(ask: Ask, Segments(id): Segments<String>) -> Answer {
     let mut query = ask.client.status(&id);
     if ask.query.flag("input", false)? {
         query = query.show_input();
     }
     if ask.query.flag("history", false)? {
-        query = query.show_history_output();
+        query = if ask.query.flag("historyOutput", true)? {
+            query.show_history_output()
+        } else {
+            query.show_history()
+        };
     }
     let status = query.await?.ok_or_else(|| Failed::no_instance(&id))?;
     Ok(wire::json(StatusCode::OK, &status))
@@ -291,8 +267,13 @@ async fn wait(ask: Ask, Segments(id): Segments<String>) -> Answer {
         match ask.query.text("for") {
             None | Some("completion") => Ok(ask.client.wait_for_completion(&id, limit).await?),
             Some("start") => Ok(ask.client.wait_for_start(&id, limit).await?),
+            Some("change") => {
+                let seen = ask.query.text("since").unwrap_or_default();
+                let changed = |status: &InstanceStatus| status.stamp() != seen;
+                Ok(ask.client.wait_until(&id, limit, changed).await?)
+            }
             Some(other) => Err(Failed::invalid(format!(
-                "the parameter 'for' must be completion or start, not {other:?}"
+                "the parameter 'for' must be completion, start or change, not {other:?}"
             ))),
         }
     };
@@ -307,11 +288,16 @@ async fn wait(ask: Ask, Segments(id): Segments<String>) -> Answer {
         Waited::Ended(status) => (StatusCode::OK, status),
         Waited::TimedOut(status) => (StatusCode::ACCEPTED, status),
     };
-    Ok(wire::json(code, &status))
+    let stamp = HeaderName::from_static("x-stamp");
+    Ok(wire::with_header(
+        wire::json(code, &status),
+        stamp,
+        &status.stamp(),
+    ))
 }
 
 /// The filter that the parameters describe; `None` where nothing can fit it.
-fn filter(query: &Query) -> Result<Option<Filter>, Failed> {
+pub(super) fn filter(query: &Query) -> Result<Option<Filter>, Failed> {
     let mut filter = Filter::new();
     if let Some(name) = query.text("name") {
         filter = filter.name(name);
@@ -353,6 +339,15 @@ async fn list(ask: Ask) -> Answer {
     }
     if let Some(token) = query.text("after") {
         list = list.continuation_token(token);
+    }
+    match query.text("order") {
+        None | Some("newestFirst") => {}
+        Some("oldestFirst") => list = list.order(Order::OldestFirst),
+        Some(other) => {
+            return Err(Failed::invalid(format!(
+                "the parameter 'order' must be newestFirst or oldestFirst, not {other:?}"
+            )));
+        }
     }
     if query.flag("input", false)? {
         list = list.show_input();
@@ -426,6 +421,8 @@ struct StartBody {
     tags: BTreeMap<String, String>,
     #[serde(default)]
     reuse: ReuseWire,
+    scheduled_time: Option<String>,
+    trace_parent: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -456,6 +453,17 @@ async fn start(ask: Ask, Object(body): Object<StartBody>) -> Answer {
     if let Some(version) = body.version {
         start = start.version(version);
     }
+    if let Some(text) = body.scheduled_time {
+        let time = time_of(&text).ok_or_else(|| {
+            Failed::invalid(format!(
+                "scheduledTime must be a time, such as 2026-01-31T12:00:00Z, not {text:?}"
+            ))
+        })?;
+        start = start.at(time);
+    }
+    if let Some(trace) = body.trace_parent {
+        start = start.trace_parent(trace);
+    }
     for (key, value) in body.tags {
         start = start.tag(key, value);
     }
@@ -483,30 +491,58 @@ struct ReasonBody {
     reason: Option<String>,
 }
 
+/// The body of a command to one instance.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CommandBody {
+    reason: Option<String>,
+    #[serde(default)]
+    recursive: bool,
+    /// For a resume: the module with which a quarantined instance goes on.
+    module: Option<String>,
+}
+
 async fn terminate(
     ask: Ask,
     Segments(id): Segments<String>,
-    Object(body): Object<ReasonBody>,
+    Object(body): Object<CommandBody>,
 ) -> Answer {
-    ask.client.terminate(&id, body.reason.as_deref()).await?;
-    Ok(wire::empty(StatusCode::ACCEPTED))
+    let command = ask.client.terminate(&id, body.reason.as_deref());
+    accepted(command, &body).await
 }
 
 async fn suspend(
     ask: Ask,
     Segments(id): Segments<String>,
-    Object(body): Object<ReasonBody>,
+    Object(body): Object<CommandBody>,
 ) -> Answer {
-    ask.client.suspend(&id, body.reason.as_deref()).await?;
+    let command = ask.client.suspend(&id, body.reason.as_deref());
+    accepted(command, &body).await
+}
+
+async fn accepted(command: InstanceCommand, body: &CommandBody) -> Answer {
+    if body.module.is_some() {
+        return Err(Failed::invalid("only a resume takes a module"));
+    }
+    command.recursive_if(body.recursive).await?;
     Ok(wire::empty(StatusCode::ACCEPTED))
 }
 
 async fn resume(
     ask: Ask,
     Segments(id): Segments<String>,
-    Object(body): Object<ReasonBody>,
+    Object(body): Object<CommandBody>,
 ) -> Answer {
-    ask.client.resume(&id, body.reason.as_deref()).await?;
+    let reason = body.reason.as_deref();
+    let Some(module) = &body.module else {
+        return accepted(ask.client.resume(&id, reason), &body).await;
+    };
+    if body.recursive {
+        return Err(Failed::invalid(
+            "a module is for one instance, not for its descendants",
+        ));
+    }
+    ask.client.resume_on(&id, module, reason).await?;
     Ok(wire::empty(StatusCode::ACCEPTED))
 }
 

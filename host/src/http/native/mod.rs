@@ -4,6 +4,8 @@
 
 mod ask;
 mod doc;
+mod histories;
+mod hub;
 mod instances;
 mod live;
 mod modules;
@@ -32,7 +34,9 @@ struct Operation {
 }
 
 fn operations() -> Vec<Operation> {
-    let mut all = instances::operations();
+    let mut all = hub::operations();
+    all.extend(instances::operations());
+    all.extend(histories::operations());
     all.extend(live::operations());
     all.extend(modules::operations());
     all

@@ -145,6 +145,30 @@ fn filters() -> Vec<(&'static str, InstanceFilter)> {
             },
         ),
         (
+            "a prefix of most and a rare status",
+            InstanceFilter {
+                id_prefix: text("order-"),
+                statuses: vec![Status::Failed],
+                ..none()
+            },
+        ),
+        (
+            "a prefix of one in fifty and a status of none of them",
+            InstanceFilter {
+                id_prefix: text("rare-"),
+                statuses: vec![Status::Failed, Status::Suspended],
+                ..none()
+            },
+        ),
+        (
+            "a prefix of few and a common status",
+            InstanceFilter {
+                id_prefix: text("order-777"),
+                statuses: vec![Status::Completed],
+                ..none()
+            },
+        ),
+        (
             "an unknown prefix",
             InstanceFilter {
                 id_prefix: text("zzz"),

@@ -99,6 +99,24 @@ async fn child_sum(ctx: Context, n: u32) -> Result<u32, Failure> {
     Ok(try_join_all(children).await?.into_iter().sum())
 }
 
+#[derive(Deserialize)]
+struct Wide {
+    timers: u32,
+    children: u32,
+}
+
+/// Waits for many timers of a day and many children that wait for an event.
+async fn waits_widely(ctx: Context, wide: Wide) -> Result<(), Failure> {
+    let day = Duration::from_secs(24 * 60 * 60);
+    let timers: Vec<_> = (0..wide.timers).map(|_| ctx.timer(day)).collect();
+    let children = (0..wide.children).map(|_| ctx.child::<String>("Wait", ()));
+    try_join_all(children.collect::<Vec<_>>()).await?;
+    for timer in timers {
+        timer.await;
+    }
+    Ok(())
+}
+
 async fn count_down(ctx: Context, n: u32) -> Result<String, Failure> {
     if n > 0 {
         return ctx.continue_as_new(n - 1);
@@ -246,6 +264,7 @@ perennial_sdk::export! {
         "CountEvents" => count_events,
         "Sleep" => sleep,
         "Append" => append,
+        "WaitsWidely" => waits_widely,
         "ChildSum" => child_sum,
         "CountDown" => count_down,
         "Panics" => panics,

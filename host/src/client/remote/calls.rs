@@ -1,0 +1,191 @@
+//! What is asked of the host.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use perennial_core::{Status, Timestamp};
+
+use super::wire::{
+    BulkWire, CollectedWire, FamilyWire, HistoryWire, HubWire, InstanceWire, KeyWire, ModuleWire,
+    PageWire, RetentionWire, counts,
+};
+use super::{ANSWER_TIMEOUT, Call, Remote, instance};
+use crate::client::status::Show;
+use crate::client::{
+    AccessKey, BulkProgress, Family, HistoryPage, HubStats, InstanceStatus, ModuleInfo,
+    NewAccessKey, Page, Result, Retention, Role, rfc3339,
+};
+use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
+
+impl Call {
+    /// Only instances that fit.
+    fn filter(mut self, filter: &InstanceFilter) -> Self {
+        for status in &filter.statuses {
+            self = self.query("status", status.name());
+        }
+        for (key, value) in &filter.tags {
+            self = self.query("tag", format!("{key}={value}"));
+        }
+        let texts = [
+            ("name", &filter.name),
+            ("version", &filter.version),
+            ("idPrefix", &filter.id_prefix),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                self = self.query(name, text);
+            }
+        }
+        let times = [
+            ("createdFrom", filter.created_from),
+            ("createdTo", filter.created_to),
+        ];
+        for (name, time) in times {
+            if let Some(time) = time {
+                self = self.query(name, moment(time));
+            }
+        }
+        self
+    }
+}
+
+/// A time that the host can read: beyond the calendar is its end.
+fn moment(at: Timestamp) -> String {
+    match rfc3339(at) {
+        text if text == "never" => "9999-12-31T00:00:00Z".to_owned(),
+        text => text,
+    }
+}
+
+impl Remote {
+    pub(crate) async fn status(&self, id: &str, show: Show) -> Result<Option<InstanceStatus>> {
+        // What cannot be an id is nobody's.
+        let Ok(path) = instance(id, &[]) else {
+            return Ok(None);
+        };
+        let call = Call::get(&path)
+            .flag("input", show.input)
+            .flag("history", show.history)
+            .query("historyOutput", show.history_output.to_string());
+        Ok(self.find::<InstanceWire>(call).await?.map(Into::into))
+    }
+
+    /// The instance as soon as it is not as it was seen, or as it is when the time is up.
+    pub(crate) async fn changed(
+        &self,
+        id: &str,
+        seen: &InstanceStatus,
+        limit: Duration,
+    ) -> Result<Option<InstanceStatus>> {
+        let call = Call::get(&instance(id, &["wait"])?)
+            .query("for", "change")
+            .query("since", seen.stamp())
+            .query("timeout", limit.as_secs_f64().to_string())
+            .within(Some(limit + ANSWER_TIMEOUT));
+        Ok(self.find::<InstanceWire>(call).await?.map(Into::into))
+    }
+
+    pub(crate) async fn history(
+        &self,
+        id: &str,
+        hide: (bool, bool),
+        after: Option<&str>,
+    ) -> Result<Option<HistoryPage>> {
+        let Ok(path) = instance(id, &["history"]) else {
+            return Ok(None);
+        };
+        let mut call = Call::get(&path)
+            .query("input", (!hide.0).to_string())
+            .query("output", (!hide.1).to_string());
+        if let Some(after) = after {
+            call = call.query("after", after);
+        }
+        Ok(self.find::<HistoryWire>(call).await?.map(Into::into))
+    }
+
+    pub(crate) async fn family(&self, id: &str, limit: usize) -> Result<Option<Family>> {
+        let Ok(path) = instance(id, &["family"]) else {
+            return Ok(None);
+        };
+        let call = Call::get(&path).query("limit", limit.to_string());
+        Ok(self.find::<FamilyWire>(call).await?.map(Into::into))
+    }
+
+    pub(crate) async fn list(
+        &self,
+        query: &ListQuery,
+        after: Option<&str>,
+        show_input: bool,
+    ) -> Result<Page> {
+        let mut call = Call::get(&["instances"])
+            .filter(&query.filter)
+            .query("limit", query.limit.to_string())
+            .flag("input", show_input)
+            .flag("output", query.output);
+        if query.order == Order::OldestFirst {
+            call = call.query("order", "oldestFirst");
+        }
+        if let Some(after) = after {
+            call = call.query("after", after);
+        }
+        Ok(self.ask::<PageWire>(call).await?.into())
+    }
+
+    pub(crate) async fn counts(&self, filter: &InstanceFilter) -> Result<Vec<(Status, u64)>> {
+        let by_name: BTreeMap<String, u64> =
+            self.ask(Call::get(&["counts"]).filter(filter)).await?;
+        Ok(counts(&by_name))
+    }
+
+    /// `options` are dry run, and with descendants. It takes as long as it takes.
+    pub(crate) async fn bulk(
+        &self,
+        action: &str,
+        filter: &InstanceFilter,
+        (dry_run, recursive): (bool, bool),
+        reason: Option<&str>,
+    ) -> Result<BulkProgress> {
+        let call = Call::post(&["bulk", action])
+            .filter(filter)
+            .query("all", "true")
+            .flag("dryRun", dry_run)
+            .flag("recursive", recursive)
+            .within(None)
+            .json(&serde_json::json!({ "reason": reason }))?;
+        Ok(self.ask::<BulkWire>(call).await?.into())
+    }
+
+    pub(crate) async fn modules(&self) -> Result<Vec<ModuleInfo>> {
+        let modules: Vec<ModuleWire> = self.ask(Call::get(&["modules"])).await?;
+        Ok(modules.into_iter().map(Into::into).collect())
+    }
+
+    pub(crate) async fn collectable(&self, old_versions: bool) -> Result<Vec<CollectedModule>> {
+        let call = Call::post(&["collect"])
+            .flag("oldVersions", old_versions)
+            .flag("dryRun", true);
+        let modules: Vec<CollectedWire> = self.ask(call).await?;
+        Ok(modules.into_iter().map(Into::into).collect())
+    }
+
+    pub(crate) async fn create_key(&self, name: &str, role: Role) -> Result<NewAccessKey> {
+        let body = serde_json::json!({ "name": name, "role": role });
+        let call = Call::post(&["keys"]).json(&body)?;
+        Ok(self.ask::<KeyWire>(call).await?.into())
+    }
+
+    pub(crate) async fn keys(&self) -> Result<Vec<AccessKey>> {
+        let keys: Vec<KeyWire> = self.ask(Call::get(&["keys"])).await?;
+        Ok(keys.into_iter().map(Into::into).collect())
+    }
+
+    pub(crate) async fn retention(&self) -> Result<Retention> {
+        let call = Call::get(&["hub", "retention"]);
+        Ok(self.ask::<RetentionWire>(call).await?.into())
+    }
+
+    pub(crate) async fn stats(&self) -> Result<HubStats> {
+        let call = Call::get(&["hub", "stats"]);
+        Ok(self.ask::<HubWire>(call).await?.into())
+    }
+}

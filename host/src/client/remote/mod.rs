@@ -1,0 +1,337 @@
+//! A hub that a host elsewhere runs, managed through the API below `/api/v1` of that host.
+//!
+//! Laws: what the host says of a request is what its own clients are told; a key goes to the host that was named and to nobody else, and
+//! is part of no message.
+
+mod calls;
+mod changes;
+mod events;
+mod wire;
+
+use std::time::Duration;
+
+use perennial_core::check_instance_id;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::{Method, Response, StatusCode, Url, redirect};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::client::{Client, Error, Result};
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an answer may take that waits for nothing.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the API is, below the address of the host.
+const API: [&str; 2] = ["api", "v1"];
+
+/// A host and the hub there that is meant.
+pub(crate) struct Remote {
+    base: Url,
+    hub: String,
+    key: Option<HeaderValue>,
+    http: reqwest::Client,
+}
+
+/// One request that is to be sent.
+struct Call {
+    method: Method,
+    path: Vec<String>,
+    query: Vec<(&'static str, String)>,
+    body: Option<(&'static str, Vec<u8>)>,
+    timeout: Option<Duration>,
+}
+
+impl Call {
+    fn new(method: Method, path: &[&str]) -> Self {
+        Self {
+            method,
+            path: path.iter().map(|part| (*part).to_owned()).collect(),
+            query: Vec::new(),
+            body: None,
+            timeout: Some(ANSWER_TIMEOUT),
+        }
+    }
+
+    fn get(path: &[&str]) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    fn post(path: &[&str]) -> Self {
+        Self::new(Method::POST, path)
+    }
+
+    fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    /// A parameter that is only sent where it is true.
+    fn flag(self, name: &'static str, is_set: bool) -> Self {
+        if is_set {
+            self.query(name, "true")
+        } else {
+            self
+        }
+    }
+
+    fn json<T: Serialize + ?Sized>(mut self, body: &T) -> Result<Self> {
+        let body = serde_json::to_vec(body).map_err(|error| Error::json("the request", &error))?;
+        self.body = Some(("application/json", body));
+        Ok(self)
+    }
+
+    fn bytes(mut self, media_type: &'static str, body: Vec<u8>) -> Self {
+        self.body = Some((media_type, body));
+        self
+    }
+
+    /// It may take so long, or as long as it takes.
+    fn within(mut self, limit: Option<Duration>) -> Self {
+        self.timeout = limit;
+        self
+    }
+}
+
+impl Remote {
+    fn new(url: &str, hub: &str, key: Option<&str>) -> Result<Self> {
+        let (base, coded) = read_url(url)?;
+        let key = key.map(str::to_owned).or(coded).map(|key| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
+                Error::invalid("the key has characters that no key has; copy it once more")
+            })?;
+            value.set_sensitive(true);
+            Ok::<_, Error>(value)
+        });
+        let mut http = reqwest::Client::builder()
+            .user_agent(concat!("perennial/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            // The key is for this host, wherever it would send us.
+            .redirect(redirect::Policy::none());
+        if is_loopback(&base) {
+            // A proxy is for what is elsewhere, and would look for this machine on its own.
+            http = http.no_proxy();
+        }
+        let http = http
+            .build()
+            .map_err(|error| Error::unreachable(url, chain(&error)))?;
+        Ok(Self {
+            base,
+            hub: hub.to_owned(),
+            key: key.transpose()?,
+            http,
+        })
+    }
+
+    /// The address of the host.
+    pub(crate) fn address(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    fn url(&self, call: &Call) -> Result<Url> {
+        let mut url = self.base.clone();
+        // A path in which these are parts means another path.
+        if let Some(part) = call
+            .path
+            .iter()
+            .find(|part| matches!(part.as_str(), "" | "." | ".."))
+        {
+            return Err(Error::invalid(format!("{part:?} cannot be part of a URL")));
+        }
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(API).extend(&call.path);
+        }
+        url.query_pairs_mut()
+            .append_pair("taskHub", &self.hub)
+            .extend_pairs(
+                call.query
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str())),
+            );
+        Ok(url)
+    }
+
+    async fn send(&self, call: Call) -> Result<(StatusCode, Vec<u8>)> {
+        let url = self.url(&call)?;
+        let mut request = self.http.request(call.method, url);
+        if let Some(key) = &self.key {
+            request = request.header(AUTHORIZATION, key.clone());
+        }
+        if let Some((media_type, body)) = call.body {
+            request = request.header(CONTENT_TYPE, media_type).body(body);
+        }
+        if let Some(limit) = call.timeout {
+            request = request.timeout(limit);
+        }
+        let failed =
+            |error: reqwest::Error| Error::unreachable(self.address(), chain(&error.without_url()));
+        let response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        if status.is_redirection() {
+            return Err(self.redirected(&response));
+        }
+        let body = response.bytes().await.map_err(failed)?;
+        if status.is_success() {
+            return Ok((status, body.to_vec()));
+        }
+        Err(self.refused(status, &body))
+    }
+
+    /// What a call that was done answers.
+    async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
+        let (status, body) = self.send(call).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| self.strange(format!("its answer {status} cannot be read: {error}")))
+    }
+
+    /// As [`ask`](Self::ask); `None` where there is no such thing.
+    async fn find<T: DeserializeOwned>(&self, call: Call) -> Result<Option<T>> {
+        match self.ask(call).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_absent_there() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> Error {
+        match serde_json::from_slice::<wire::Failed>(body) {
+            Ok(wire::Failed { error }) => Error::answered(error.code, error.message),
+            Err(_) => self.strange(format!("it answered {status}")),
+        }
+    }
+
+    fn redirected(&self, response: &Response) -> Error {
+        let to = response.headers().get(LOCATION);
+        let to = to.and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
+        self.strange(format!("it redirects to {to}"))
+    }
+
+    /// Something answers that does not speak this API.
+    fn strange(&self, what: impl std::fmt::Display) -> Error {
+        Error::not_perennial(self.address(), what.to_string())
+    }
+}
+
+impl Client {
+    /// A client of a task hub that a host elsewhere serves over HTTP: see [`http`](crate::http). `url` is the address of the host, such as
+    /// `https://flows.example.com`; `key` is one of the hub's, where the host asks for one.
+    ///
+    /// Nothing is sent yet. What needs the hub's file (backups, checks of modules, a router over the client) is not for such a client and
+    /// answers with an error.
+    ///
+    /// ```no_run
+    /// # async fn example() -> perennial::Result<()> {
+    /// let client = perennial::Client::connect("http://127.0.0.1:7071", "default", None)?;
+    /// println!("{:?}", client.counts().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if the URL is none of http or https, the name of the hub cannot be one, or the key cannot be one. Later
+    /// [`Error::is_unreachable`] and [`Error::is_unauthorized`].
+    pub fn connect(url: &str, task_hub: &str, key: Option<&str>) -> Result<Self> {
+        super::hub_path(std::path::Path::new(""), task_hub)?;
+        Ok(Self {
+            hub: task_hub.into(),
+            backend: super::Backend::Remote(std::sync::Arc::new(Remote::new(url, task_hub, key)?)),
+        })
+    }
+}
+
+/// The parts of the path of an instance. An id that cannot be one is refused before it is taken for a path.
+fn instance<'a>(id: &'a str, rest: &[&'a str]) -> Result<Vec<&'a str>> {
+    check_instance_id(id).map_err(|problem| Error::invalid(problem.to_string()))?;
+    Ok([&["instances", id], rest].concat())
+}
+
+/// The address of a host, and the key that stands in it.
+fn read_url(text: &str) -> Result<(Url, Option<String>)> {
+    let bad = |why: &str| {
+        Error::invalid(format!(
+            "the address {text:?} {why}; write it like http://127.0.0.1:7071 or https://flows.example.com"
+        ))
+    };
+    let mut url: Url = text.parse().map_err(|_| bad("is no URL"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(bad("is not one of http or https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("has a name or password in it"));
+    }
+    let key = url.query_pairs().find(|(name, _)| name == "code");
+    let key = key.map(|(_, key)| key.into_owned());
+    url.set_query(None);
+    url.set_fragment(None);
+    let path = url.path().trim_end_matches('/');
+    let path = path.strip_suffix("/api/v1").unwrap_or(path).to_owned();
+    url.set_path(&path);
+    Ok((url, key))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// An error with what led to it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_have_a_path_and_a_key() {
+        let read = |text| {
+            let (url, key) = read_url(text).unwrap();
+            (url.to_string(), key)
+        };
+        let root = ("http://h:7071/".to_owned(), None);
+        assert_eq!(read("http://h:7071"), root);
+        assert_eq!(read("http://h:7071/api/v1/"), root);
+        let nested = ("https://h/flows".to_owned(), Some("k y".to_owned()));
+        assert_eq!(read("https://h/flows/?code=k%20y"), nested);
+        for bad in ["h:7071", "", "ftp://h", "http://", "http://me:word@h"] {
+            let error = read_url(bad).unwrap_err();
+            assert!(
+                error.is_invalid() && error.to_string().contains("write it like"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn ids_are_parts_of_the_path_and_nothing_else() {
+        let remote = Remote::new("http://h/x", "default", Some("secret")).unwrap();
+        let url = |id: &str| {
+            let path = instance(id, &["wait"])?;
+            remote.url(&Call::get(&path).query("since", "a&b"))
+        };
+        assert_eq!(
+            url("a b%2F\u{fc}").unwrap().as_str(),
+            "http://h/x/api/v1/instances/a%20b%252F%C3%BC/wait?taskHub=default&since=a%26b"
+        );
+        for bad in ["", ".", "..", "a/b", "a?b"] {
+            assert!(url(bad).unwrap_err().is_invalid(), "{bad:?}");
+        }
+    }
+}

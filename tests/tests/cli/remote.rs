@@ -1,0 +1,425 @@
+//! The same commands against the file of a hub and, with `--url`, against the host of another one: what a user sees is the same.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use expect_test::expect;
+use perennial_tests::guest;
+
+use crate::see::{Cli, Process, hello, words, workloads};
+
+/// A hub with a host, and one of the two ways to it.
+struct Side {
+    cli: Cli,
+    url: Option<String>,
+    key: String,
+    _host: Process,
+}
+
+/// Where nothing is: a command that is sent to a host has no business with a directory.
+const NOWHERE: &str = "/nowhere/at/all";
+
+impl Side {
+    fn new(is_remote: bool) -> Self {
+        let cli = Cli::new();
+        let made = cli.command(&["keys", "create", "test", "-q"]).output();
+        let key = String::from_utf8(made.unwrap().stdout).unwrap();
+        let (host, url) = serve(&cli, &[]);
+        Self {
+            cli,
+            url: is_remote.then_some(url),
+            key: key.trim().to_owned(),
+            _host: host,
+        }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.cli.command(args);
+        if let Some(url) = &self.url {
+            command
+                .env("PERENNIAL_DATA_DIR", NOWHERE)
+                .args(["--url", url, "--key", &self.key]);
+        }
+        command
+    }
+
+    /// What a user sees, without what says where the hub is.
+    fn see(&self, line: &str) -> String {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let told = self.cli.tell(&self.command(&words).output().unwrap());
+        let place = match &self.url {
+            Some(url) => format!("default at {url}"),
+            None => "DIR/default.db".to_owned(),
+        };
+        told.replace(&place, "PLACE")
+    }
+}
+
+/// A host with an HTTP API, and its address.
+fn serve(cli: &Cli, args: &[&str]) -> (Process, String) {
+    let mut command = cli.command(&["serve", "--json", "--log", "error"]);
+    command.args(["--listen", "127.0.0.1:0"]).args(args);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut process = Process(child.unwrap());
+    let ready: serde_json::Value = serde_json::from_str(&process.line()).unwrap();
+    let url = ready["url"].as_str().unwrap().to_owned();
+    (process, url)
+}
+
+/// What is typed, line by line. Everything that is waited for is waited for, so that both hubs are in the same state at each line.
+fn script() -> Vec<String> {
+    let lines = format!(
+        "deploy {workloads} {hello}
+        deploy {workloads} --json
+        deploy {approval} --grant-env SECRET=hush --allow-http api.example.com
+        deploy nowhere.wasm
+        modules
+        modules --json
+        grants human-approval
+        grants human-approval --grant-env OTHER=1 --json
+        grants human-approval --set --json
+        grants nothing --allow-http x.example.com
+        start HelloSequence --id h1 --tag team=a --wait
+        start HelloSequence --id h1 --reuse never
+        start Nothing --id n1
+        start HelloSequence --id bad/id
+        start Wait --id w1 --input '{{\"a\": [1.0, null]}}'
+        start Wait --id w2 --json
+        start Wait --id later --at 2099-01-01
+        start ChildSum --id family --input '[2, 1]' --wait
+        start Panics --id p1 --wait=start
+        wait p1
+        wait w1 --for start
+        wait w2 --for start --json
+        wait w1 --timeout 0s
+        wait nobody
+        status h1
+        status h1 --json --history
+        status w1 --input
+        status later
+        status later --json
+        status family --tree
+        status family --tree --json
+        status nobody
+        status ..
+        status h1 --urls http://localhost:7071/runtime/webhooks/durabletask
+        history h1
+        history h1 --json
+        history h1 --timeline
+        history family
+        history later
+        history nobody
+        list --oldest-first
+        list --json --limit 2 --oldest-first --input --output
+        list --status Running
+        list --name HelloSequence --tag team=a --prefix h --created-from 2020-01-01 --created-to 2099-01-01
+        list --status Canceled
+        list --counts
+        list --counts --json --name Wait
+        list --continuation-token nonsense
+        raise-event w1 Other --data '{{\"b\": \"\u{fc}\"}}'
+        raise-event nobody Go
+        raise-event h1 Go
+        raise-event w1 Go --data nonsense
+        suspend w1 --reason 'for a while'
+        status w1
+        resume w1 --reason 'go on'
+        resume h1
+        rewind h1
+        rewind p1 --reason again --json
+        wait p1
+        terminate w1 --reason 'it is over' --wait
+        terminate w1
+        history w1
+        restart h1
+        wait h1
+        restart h1 --new-id h2
+        wait h2 --json
+        restart h1 --new-id h2
+        restart nobody
+        suspend --name Wait --dry-run
+        suspend --name Wait --json
+        resume --status Suspended --json
+        terminate --prefix w --yes
+        terminate --status Canceled --yes
+        wait w2
+        purge later
+        purge h2
+        purge h2
+        purge family --recursive --json
+        purge --status Failed --dry-run
+        purge --status Failed --yes --json
+        hubs show --task-hub other
+        hubs set --retain-completed 7d
+        hubs show --json
+        keys list
+        keys revoke nothing
+        modules remove human-approval
+        modules remove human-approval
+        modules --gc --dry-run
+        modules --gc --json
+        run {hello} --id r1
+        durable get-runtime-status --id h1
+        durable get-history --id h1
+        durable start-new --function-name HelloSequence --id d1
+        durable raise-event --id nobody --event-name x
+        durable terminate --id h1
+        durable get-instances --top 1 --runtime-status Terminated",
+        workloads = workloads(),
+        hello = hello(),
+        approval = guest("human-approval").display(),
+    );
+    lines.lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn every_command_shows_the_same_over_http() {
+    let (file, http) = (Side::new(false), Side::new(true));
+    let mut differ = String::new();
+    for line in script() {
+        let (here, there) = (file.see(&line), http.see(&line));
+        if outline(&here) != outline(&there) {
+            differ += &format!("$ perennial {line}\n--- file\n{here}--- http\n{there}\n");
+        }
+    }
+    assert!(differ.is_empty(), "{differ}");
+}
+
+/// What is measured differs from run to run, and what is made up: sizes, ids of executions within other words, and how wide a column is.
+fn outline(told: &str) -> String {
+    let mut lines = Vec::new();
+    for line in told.lines() {
+        let words: Vec<String> = line
+            .split_whitespace()
+            .map(|word| {
+                let made_up = |c: char| c.is_ascii_hexdigit() || c == '-';
+                if word.len() > 30 && word.chars().all(made_up) {
+                    "<id>".to_owned()
+                } else if word.contains("=")
+                    && word.trim_matches(['=', '.', 'x', '>', '-', '*']).is_empty()
+                {
+                    "<picture>".to_owned()
+                } else {
+                    word.to_owned()
+                }
+            })
+            .collect();
+        lines.push(words.join(" "));
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn what_needs_the_files_of_a_hub_is_refused_over_http() {
+    let cli = Cli::new();
+    let see = |line: &str| {
+        let words = words(&format!("{line} --url http://127.0.0.1:9"));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        cli.see(&words)
+    };
+    let refused = [
+        "serve",
+        "backup copy.db",
+        "restore copy.db",
+        "doctor",
+        "dev",
+        "hubs",
+        "hubs create other",
+        "delete-task-hub other --yes",
+        "durable delete-task-hub",
+        "deploy --check x.wasm",
+        "new project",
+        "build",
+        "inspect x.wasm",
+        "completions bash",
+        "man pages",
+    ];
+    let mut told = String::new();
+    for line in refused {
+        let seen = see(line);
+        assert!(seen.ends_with("exit code Some(2)\n"), "{line}: {seen}");
+        told += seen.lines().next().unwrap_or_default();
+        told.push('\n');
+    }
+    expect![[r#"
+        ! error: `perennial serve` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial backup` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial restore` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial doctor` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial dev` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial hubs list` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial hubs create` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial delete-task-hub` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial durable delete-task-hub` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial deploy --check` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial new` is not done over HTTP: it uses no task hub
+        ! error: `perennial build` is not done over HTTP: it uses no task hub
+        ! error: `perennial inspect` is not done over HTTP: it uses no task hub
+        ! error: `perennial completions` is not done over HTTP: it uses no task hub
+        ! error: `perennial man` is not done over HTTP: it uses no task hub
+    "#]]
+    .assert_eq(&told);
+    // An address that is only in the environment is no reason not to do what needs no hub.
+    let mut completions = cli.command(&["completions", "bash"]);
+    completions.env("PERENNIAL_URL", "http://127.0.0.1:9");
+    assert!(completions.output().unwrap().status.success());
+}
+
+#[test]
+fn keys_are_asked_for_where_the_host_wants_them_or_where_it_matters() {
+    let cli = Cli::new();
+    let key = |args: &[&str]| {
+        let made = cli.command(args).output().unwrap();
+        String::from_utf8(made.stdout).unwrap().trim().to_owned()
+    };
+    let admin = key(&["keys", "create", "all", "-q"]);
+    let reader = key(&["keys", "create", "eyes", "--read-only", "-q"]);
+    cli.ok(&["deploy", "-q", &hello()]);
+    let (host, url) = serve(&cli, &["--require-key"]);
+    let see = |line: &str, key: Option<&str>| {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut command = cli.command(&words);
+        command.env("PERENNIAL_URL", &url);
+        key.map(|key| command.env("PERENNIAL_KEY", key));
+        let told = cli.tell(&command.output().unwrap());
+        assert!(!key.is_some_and(|key| told.contains(key)), "{told}");
+        told.replace(&url, "URL")
+    };
+    let told = [
+        see("list", None),
+        see("list", Some("wrong")),
+        see("list --counts", Some(&reader)),
+        see("start HelloSequence", Some(&reader)),
+        see("keys list --json", Some(&reader)),
+        see("start HelloSequence --id a --wait", Some(&admin)),
+        see("list --counts --json", Some(&reader)),
+    ];
+    expect![[r#"
+        ! error: A key is needed: as the parameter code, as the header x-functions-key, or as a bearer token.
+        !   hint: give a key with --key or PERENNIAL_KEY; `perennial keys create NAME` on the host's machine makes one
+        exit code Some(1)
+        ! error: This is no key of this task hub.
+        !   hint: give a key with --key or PERENNIAL_KEY; `perennial keys create NAME` on the host's machine makes one
+        exit code Some(1)
+        ! no instances
+        ! error: This key may only read.
+        !   hint: `perennial keys create NAME` on the host's machine makes one that may change things
+        exit code Some(1)
+        ! error: this needs a key that may do everything, also on the host's own machine: `perennial keys create NAME` there makes one
+        !   hint: give it with --key or PERENNIAL_KEY
+        exit code Some(1)
+        a
+        ["Hello Tokyo!","Hello Seattle!","Hello London!"]
+        {"Completed":1}
+    "#]]
+    .assert_eq(&told.concat());
+    drop(host);
+
+    // On its own machine a host asks nobody for a key, but for what modules may touch there.
+    let (_host, url) = serve(&cli, &[]);
+    let see = |line: &str, key: &[&str]| {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        cli.see(&[&words, &["--url", url.as_str()][..], key].concat())
+    };
+    let refused = "! error: this needs a key that may do everything, also on the host's own machine: `perennial keys create NAME` there makes one";
+    assert!(see("status a", &[]).starts_with("instance"));
+    let grants = [
+        "grants hello-sequence --grant-dir /",
+        "grants hello-sequence --set",
+        "keys create mine",
+        "keys list",
+        &format!("deploy {} --grant-dir /", hello()),
+    ];
+    for line in grants {
+        let seen = see(line, &[]);
+        assert!(seen.starts_with(refused), "{line}: {seen}");
+        let seen = see(line, &["--key", &reader]);
+        assert!(seen.starts_with(refused), "{line}: {seen}");
+        let seen = see(line, &["--key", &admin]);
+        assert!(!seen.contains("exit code"), "{line}: {seen}");
+    }
+}
+
+#[test]
+fn whatever_is_wrong_with_an_address_is_said() {
+    let cli = Cli::new();
+    let see = |url: &str| {
+        let told = cli.see(&["list", "--url", url]);
+        let port = url.rsplit(':').next().unwrap_or_default();
+        told.replace(port, "PORT")
+    };
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = port(&free);
+    drop(free);
+    let refused = see(&format!("http://127.0.0.1:{nobody}"));
+    assert!(
+        refused.contains("no answer from http://127.0.0.1:PORT"),
+        "{refused}"
+    );
+    assert!(refused.contains("Connection refused"), "{refused}");
+    assert!(
+        refused.contains("does `perennial serve` run there?"),
+        "{refused}"
+    );
+    assert!(refused.ends_with("exit code Some(1)\n"), "{refused}");
+
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://127.0.0.1:{}", port(&stranger));
+    let answers = [
+        ("HTTP/1.1 200 OK", "<html>"),
+        ("HTTP/1.1 404 Not Found", "nothing here"),
+        (
+            "HTTP/1.1 302 Found\r\nlocation: https://elsewhere.example",
+            "",
+        ),
+    ];
+    let thread = std::thread::spawn(move || {
+        for (head, body) in answers {
+            let (mut stream, _) = stranger.accept().unwrap();
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            let length = body.len();
+            let answer =
+                format!("{head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let told: String = answers.iter().map(|_| see(&url)).collect();
+    thread.join().unwrap();
+    expect![[r#"
+        ! error: what answers at http://127.0.0.1:PORT is no Perennial host: its answer 200 OK cannot be read: expected value at line 1 column 1
+        !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://
+        exit code Some(1)
+        ! error: what answers at http://127.0.0.1:PORT is no Perennial host: it answered 404 Not Found
+        !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://
+        exit code Some(1)
+        ! error: what answers at http://127.0.0.1:PORT is no Perennial host: it redirects to https://elsewhere.example
+        !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://
+        exit code Some(1)
+    "#]]
+    .assert_eq(&told);
+
+    // A host that does not serve TLS, asked as if it did.
+    let (_host, url) = serve(&cli, &[]);
+    let told = see(&url.replace("http://", "https://"));
+    assert!(told.contains("write http:// instead of https://"), "{told}");
+    let other = cli.see(&["list", "--url", &url, "--task-hub", "other"]);
+    assert!(
+        other.contains("not served here; served: default"),
+        "{other}"
+    );
+    assert!(other.ends_with("exit code Some(3)\n"), "{other}");
+    for bad in ["localhost:7071", "ftp://x", "http://me:pass@x"] {
+        let told = cli.see(&["list", "--url", bad]);
+        assert!(
+            told.contains("write it like http://127.0.0.1:7071"),
+            "{told}"
+        );
+        assert!(told.ends_with("exit code Some(2)\n"), "{told}");
+    }
+}
