@@ -29,7 +29,7 @@ use std::process::Stdio;
 
 use expect_test::expect;
 
-use crate::see::{Cli, Process, hello, mask, read_line, workloads};
+use crate::see::{Cli, Process, hello, mask, workloads};
 
 /// An instance that waits for `Go`, as it is shown to people.
 pub(crate) fn shows_that_it_waits(cli: &Cli, id: &str) {
@@ -484,6 +484,29 @@ fn a_mistyped_command_line_is_told_as_such() {
             ! For more information, try '--help'.
             exit code Some(2)
         "#]],
+    );
+}
+
+#[test]
+fn words_of_the_original_are_understood_or_answered_with_where_they_are() {
+    let cli = Cli::deployed();
+    cli.ok(&["start", "Wait", "--id", "w1"]);
+    cli.ok(&["status", "w1", "--show-input", "--show-history"]);
+    cli.ok(&["raise-event", "w1", "Other", "--event-data", "1"]);
+    let since = [
+        "--created-after",
+        "2020-01-01",
+        "--created-before",
+        "2099-01-01",
+    ];
+    let list = ["list", "--runtime-status", "Pending", "--top", "1"];
+    let told = cli.see(&[&list[..], &since].concat());
+    assert!(told.contains("w1"), "{told}");
+    let told = cli.see(&["get-instances", "--top", "1"]);
+    assert!(
+        told.contains("! error: unrecognized subcommand 'get-instances'")
+            && told.contains("hint: `perennial durable get-instances` has the flags"),
+        "{told}"
     );
 }
 

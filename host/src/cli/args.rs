@@ -410,10 +410,10 @@ pub(crate) struct Status {
     /// Id of the instance
     pub(crate) id: String,
     /// With its input
-    #[arg(long)]
+    #[arg(long, alias = "show-input")]
     pub(crate) input: bool,
     /// With its history
-    #[arg(long)]
+    #[arg(long, alias = "show-history")]
     pub(crate) history: bool,
     /// The instance with its children and theirs, on a line each
     #[arg(long, conflicts_with_all = ["input", "history"])]
@@ -437,7 +437,7 @@ pub(crate) struct List {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
     /// At most so many: 1 to 1000
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, alias = "top", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: u32,
     /// The page after the one that gave this token
     #[arg(long, value_name = "TOKEN")]
@@ -488,7 +488,12 @@ pub(crate) struct RaiseEvent {
     /// Name of the event, in any case of letters
     pub(crate) name: String,
     /// Its data: JSON, `@file`, or `-` for stdin
-    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        alias = "event-data",
+        value_name = "JSON|@FILE|-",
+        allow_hyphen_values = true
+    )]
     pub(crate) data: Option<Source>,
 }
 

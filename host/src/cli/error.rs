@@ -191,8 +191,25 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     } else {
         // A reader that went away, as in `--help | head`, has what it wanted.
         let _ = error.print();
+        if let Some(verb) = foreign_verb(error) {
+            say(&format!(
+                "  hint: `perennial durable {verb}` has the flags and the texts of `func durable {verb}`"
+            ));
+        }
     }
     exit.into()
+}
+
+/// The verb of `func durable` that was typed where a command of this program stands.
+fn foreign_verb(error: &clap::Error) -> Option<String> {
+    if error.kind() != clap::error::ErrorKind::InvalidSubcommand {
+        return None;
+    }
+    let typed = error.get(clap::error::ContextKind::InvalidSubcommand)?;
+    let typed = typed.to_string();
+    let command = Cli::command();
+    let durable = command.find_subcommand("durable")?;
+    durable.find_subcommand(&typed).map(|_| typed)
 }
 
 /// Whether `perennial durable` was meant, whose exit codes are those of `func durable`.

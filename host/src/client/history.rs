@@ -1,5 +1,7 @@
 //! An execution's history, as clients read it.
 
+use std::collections::BTreeMap;
+
 use perennial_core::{Event, Failure, Json, Timestamp, Turn};
 use serde::Serialize;
 use serde::ser::SerializeMap;
@@ -121,6 +123,10 @@ fn fields<M: SerializeMap>(event: &Event, map: &mut M) -> Result<(), M::Error> {
             }
             if let Some(module) = start.module {
                 map.serialize_entry("module", &module.to_string())?;
+            }
+            if !start.tags.is_empty() {
+                let tags = start.tags.iter().map(|(key, value)| (key, value));
+                map.serialize_entry("tags", &tags.collect::<BTreeMap<_, _>>())?;
             }
         }
         Event::ActivityCompleted { task, output, run } => {

@@ -12,8 +12,8 @@ use crate::see::{Cli, hello, words, workloads};
 #[derive(Clone, Debug, PartialEq)]
 enum Shape {
     Plain(&'static str),
-    List(Option<Box<Shape>>),
-    Fields(BTreeMap<String, (bool, Shape)>),
+    List(Option<Box<Self>>),
+    Fields(BTreeMap<String, (bool, Self)>),
     Any,
 }
 
@@ -103,6 +103,12 @@ fn names(shape: &Shape, depth: usize, found: &mut Vec<String>) {
     }
 }
 
+/// A help text as if lines had no end.
+fn unwrapped(help: &[u8]) -> String {
+    let text = std::str::from_utf8(help).unwrap();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn what_programs_read_has_the_shape_that_the_help_tells() {
     let cli = Cli::new();
@@ -172,13 +178,19 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         told += &format!("{}\n    {shape}\n", verb.join(" "));
 
         let help = cli.command(&[args[0], "--help"]).output().unwrap();
-        let help = String::from_utf8(help.stdout).unwrap();
+        let help = unwrapped(&help.stdout);
         let shown = if help.contains("perennial status --json`") || help.contains("as status shows")
         {
             let status = cli.command(&["status", "--help"]).output().unwrap();
-            help + &String::from_utf8(status.stdout).unwrap()
+            help + &unwrapped(&status.stdout)
         } else {
             help
+        };
+        let shown = if shown.contains("history: as `perennial history --json`") {
+            let history = cli.command(&["history", "--help"]).output().unwrap();
+            shown + &unwrapped(&history.stdout)
+        } else {
+            shown
         };
         let is_word = |c: char| !c.is_ascii_alphanumeric();
         let said: Vec<&str> = shown.split(is_word).collect();

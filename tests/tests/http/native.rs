@@ -435,7 +435,7 @@ async fn every_operation_of_the_document_is_there_and_answers_as_it_says() {
         .await;
     wire.check(&format!("GET {API}/counts?taskHub=elsewhere"), expect![[r#"
         404
-        {"error":{"code":"notFound","message":"the task hub \"elsewhere\" is not served here; served: default"}}
+        {"error":{"code":"noTaskHub","message":"the task hub \"elsewhere\" is not served here; served: default"}}
     "#]])
         .await;
 }

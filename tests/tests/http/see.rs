@@ -102,6 +102,33 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// Asks, and gets what every start answers: the addresses at which the instance is managed. `id` is `<id>` where it was made up.
+    pub(crate) async fn accepts(&self, text: &str, id: &str) {
+        let uri = |path: &str, first: &str| {
+            let base = "http://localhost:7071/runtime/webhooks/durabletask/instances";
+            format!("{base}/{id}{path}?{first}taskHub=default&connection=Storage")
+        };
+        let reason = "reason={text}&";
+        let uris = [
+            ("statusQueryGet", uri("", "")),
+            ("sendEventPost", uri("/raiseEvent/{eventName}", "")),
+            ("terminatePost", uri("/terminate", reason)),
+            ("purgeHistoryDelete", uri("", "")),
+            ("restartPost", uri("/restart", "")),
+            ("suspendPost", uri("/suspend", reason)),
+            ("resumePost", uri("/resume", reason)),
+        ];
+        let uris = uris.map(|(name, uri)| format!(",\n \"{name}Uri\":\"{uri}\""));
+        let expected = format!(
+            "202\nlocation: {}\nretry-after: 10\n{{\"id\":\"{id}\"{}}}\n",
+            uri("", ""),
+            uris.concat()
+        );
+        assert_eq!(self.ask(text).await.told(), expected, "{text}");
+    }
+}
+
 impl Answer {
     pub(crate) async fn read(response: Response<Body>) -> Self {
         let (head, body) = response.into_parts();

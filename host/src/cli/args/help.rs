@@ -140,7 +140,7 @@ JSON: {instanceId, name, runtimeStatus, createdTime, scheduledTime, startedTime,
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
 parentInstanceId, tags, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, \
 host, time}, waitsFor: [{kind: externalEvent|activity|timer|start|child|note|quarantine|host|firstTurn, name, task, \
-attempt, nextAttemptTime, lastFailure, due, instanceId, runtimeStatus, note, reason}], waitsForMore, historyEvents, historyBytes, history}; with --tree, {instance, children: \
+attempt, nextAttemptTime, lastFailure, due, instanceId, runtimeStatus, note, reason}], waitsForMore, historyEvents, historyBytes, history: as `perennial history --json` shows it}; with --tree, {instance, children: \
 [the same], more}; with --urls, {id, statusQueryGetUri, sendEventPostUri, terminatePostUri, rewindPostUri, \
 purgeHistoryDeleteUri, restartPostUri, suspendPostUri, resumePostUri}";
 
@@ -151,7 +151,7 @@ Examples:
   perennial history order-17 --json | jq '.[] | select(.event == \"ActivityFailed\")'
 
 JSON: [{number, turn, at, event, ...}], with the fields of each kind of event: now, instanceId, executionId, name, \
-version, input, parentInstanceId, module, task, output, failure, attempt, startedAt, endedAt, eventNumber, data, \
+version, input, parentInstanceId, module, tags, task, output, failure, attempt, startedAt, endedAt, eventNumber, data, \
 fireAt, value, cause, reason, due. Payloads are whole there; the table cuts \
 them. With --timeline, [{task, kind: activity|child|timer|event, name, scheduledMs, startedMs, endedMs, attempts, \
 outcome: open|completed|failed|fired|canceled|raised}], in milliseconds since the execution began.";

@@ -9,7 +9,7 @@ use crate::cli::value::{self, Limit, StatusFilter};
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct FilterArgs {
     /// Only these statuses: Pending, Running, Suspended, Completed, Failed, Terminated
-    #[arg(long = "status", value_name = "STATUS", value_parser = value::status, value_delimiter = ',', ignore_case = true)]
+    #[arg(long = "status", alias = "runtime-status", value_name = "STATUS", value_parser = value::status, value_delimiter = ',', ignore_case = true)]
     pub(crate) statuses: Vec<StatusFilter>,
     /// Only ids that begin so
     #[arg(long, value_name = "TEXT")]
@@ -24,10 +24,10 @@ pub(crate) struct FilterArgs {
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = value::tag)]
     pub(crate) tags: Vec<(String, String)>,
     /// Only what was created at this time or later, such as `2026-01-31` or `2026-01-31T12:00Z`
-    #[arg(long, value_name = "TIME", value_parser = value::time)]
+    #[arg(long, alias = "created-after", value_name = "TIME", value_parser = value::time)]
     pub(crate) created_from: Option<Timestamp>,
     /// Only what was created before this time
-    #[arg(long, value_name = "TIME", value_parser = value::time)]
+    #[arg(long, alias = "created-before", value_name = "TIME", value_parser = value::time)]
     pub(crate) created_to: Option<Timestamp>,
 }
 

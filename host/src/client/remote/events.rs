@@ -1,5 +1,7 @@
 //! Events of a history, read from what the host writes.
 
+use std::collections::BTreeMap;
+
 use perennial_core::{
     AttemptRun, Event, Failure, Json, Limits, Parent, Start, Target, TaskId, TaskRef, Timestamp,
 };
@@ -29,6 +31,8 @@ struct EventWire {
     parent_instance_id: Option<String>,
     module: Option<Hex>,
     #[serde(default)]
+    tags: BTreeMap<String, String>,
+    #[serde(default)]
     task: TaskId,
     #[serde(default, deserialize_with = "payload")]
     output: Option<Json>,
@@ -49,7 +53,8 @@ struct EventWire {
     due: Option<Time>,
 }
 
-/// An event, with what the host does not tell of it as if it were absent: retry policies, labels, what runs a task, limits, seeds.
+/// An event, with what the host does not tell of it as if it were absent: retry policies, what runs a task, limits, seeds, and the
+/// labels of what is started by it.
 #[derive(Deserialize)]
 #[serde(try_from = "EventWire")]
 pub(super) struct EventRead(pub(super) HistoryEvent);
@@ -230,7 +235,7 @@ impl EventWire {
             version: self.version.take(),
             input: self.input.take(),
             parent: self.parent_instance_id.take().map(parent),
-            tags: Vec::new(),
+            tags: std::mem::take(&mut self.tags).into_iter().collect(),
             trace_parent: None,
             seed: 0,
             module: self.module.map(|module| module.0),

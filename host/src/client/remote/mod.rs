@@ -139,7 +139,7 @@ impl Remote {
             .iter()
             .find(|part| matches!(part.as_str(), "" | "." | ".."))
         {
-            return Err(Error::invalid(format!("{part:?} cannot be part of a URL")));
+            return Err(no_part(part));
         }
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(API).extend(&call.path);
@@ -245,7 +245,14 @@ impl Client {
 /// The parts of the path of an instance. An id that cannot be one is refused before it is taken for a path.
 fn instance<'a>(id: &'a str, rest: &[&'a str]) -> Result<Vec<&'a str>> {
     check_instance_id(id).map_err(|problem| Error::invalid(problem.to_string()))?;
+    if matches!(id, "." | "..") {
+        return Err(no_part(id));
+    }
     Ok([&["instances", id], rest].concat())
+}
+
+fn no_part(text: &str) -> Error {
+    Error::invalid(format!("{text:?} cannot be part of a URL"))
 }
 
 /// The address of a host, and the key that stands in it.

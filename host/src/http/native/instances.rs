@@ -288,12 +288,12 @@ async fn wait(ask: Ask, Segments(id): Segments<String>) -> Answer {
         Waited::Ended(status) => (StatusCode::OK, status),
         Waited::TimedOut(status) => (StatusCode::ACCEPTED, status),
     };
+    let answer = wire::json(code, &status);
+    if ask.query.text("for") != Some("change") {
+        return Ok(answer);
+    }
     let stamp = HeaderName::from_static("x-stamp");
-    Ok(wire::with_header(
-        wire::json(code, &status),
-        stamp,
-        &status.stamp(),
-    ))
+    Ok(wire::with_header(answer, stamp, &status.stamp()))
 }
 
 /// The filter that the parameters describe; `None` where nothing can fit it.
