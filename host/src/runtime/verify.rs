@@ -115,7 +115,9 @@ impl IntoFuture for Verify {
                 client,
                 on_progress,
             } = self;
-            let (hub, path) = (client.task_hub().to_owned(), client.file().to_owned());
+            let path = client.path();
+            let path = path.ok_or_else(|| Error::needs_file("a check of the hub"))?;
+            let (hub, path) = (client.task_hub().to_owned(), path.to_owned());
             let verify = move || verify(&hub, path, &on_progress);
             tokio::task::spawn_blocking(verify)
                 .await

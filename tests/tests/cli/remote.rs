@@ -259,6 +259,7 @@ fn what_needs_the_files_of_a_hub_is_refused_over_http() {
         "backup copy.db",
         "restore copy.db",
         "doctor",
+        "check",
         "dev",
         "hubs",
         "hubs create other",
@@ -283,6 +284,7 @@ fn what_needs_the_files_of_a_hub_is_refused_over_http() {
         ! error: `perennial backup` is not done over HTTP: it needs the files of the task hub
         ! error: `perennial restore` is not done over HTTP: it needs the files of the task hub
         ! error: `perennial doctor` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial check` is not done over HTTP: it needs the files of the task hub
         ! error: `perennial dev` is not done over HTTP: it needs the files of the task hub
         ! error: `perennial hubs list` is not done over HTTP: it needs the files of the task hub
         ! error: `perennial hubs create` is not done over HTTP: it needs the files of the task hub

@@ -213,5 +213,88 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         }
     }
     assert!(untold.is_empty(), "the help does not tell of\n{untold}");
-    expect![[r#""#]].assert_eq(&told);
+    expect![[r#"
+        deploy
+            [{digest: text, module: text, names: [{change: text, kind: text, name: text}]}]
+        deploy --check
+            [{compatible: number, digest: text, grants: {after: {dirs: [], env: [], httpHosts: []}, before: {dirs: [], env: [], httpHosts: []}}, imports: {added: [], removed: []}, incompatible: number, instances: [], module: text, names: [{change: text, kind: text, name: text}]}]
+        deploy -q --grant-env
+            [{digest: text, module: text, names: [{change: text, kind: text, name: text}]}]
+        modules
+            [{definitions: [{kind: text, name: text}], deployedTime: text, digest: text, grants: {dirs: [], env: [text], httpHosts: []}, imports: [text], name: text, size: number}]
+        grants human-approval --allow-http example.com
+            {human-approval: {dirs: [], env: [text], httpHosts: [text]}}
+        inspect
+            {contract: text, definitions: [{kind: text, name: text}], digest: text, grantable: [text], imports: [text], name: text, size: number}
+        run --id r1 --input null
+            {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, runtimeStatus: text, startedTime: text}
+        new
+            {dir: text, name: text, orchestration: text}
+        man
+            {dir: text, files: [text]}
+        doctor
+            [{check: text, found: text, level: text}]
+        start Wait --id w1 --tag
+            {hosted: flag, instanceId: text, name: text}
+        start HelloSequence --id later --at 2099-01-01
+            {hosted: flag, instanceId: text, name: text}
+        raise-event w1 Other
+            {command: text, hosted: flag, instanceId: text}
+        suspend w1
+            {command: text, hosted: flag, instanceId: text}
+        resume w1
+            {command: text, hosted: flag, instanceId: text}
+        suspend --name Wait
+            {done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
+        status r1 --history
+            {createdTime: text, executionId: text, history: [{at: text, attempt?: number, endedAt?: text, event: text, executionId?: text, input?: any, instanceId?: text, module?: text, name?: text, now?: text, number: number, output?: any, startedAt?: text, task?: number, turn: number}], historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, runtimeStatus: text, startedTime: text}
+        status later
+            {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, runtimeStatus: text, scheduledTime: text, waitsFor: [{due: text, kind: text}]}
+        status r1 --tree
+            {children: [], instance: {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, runtimeStatus: text, startedTime: text}, more: flag}
+        status r1 --urls
+            {id: text, purgeHistoryDeleteUri: text, restartPostUri: text, resumePostUri: text, rewindPostUri: text, sendEventPostUri: text, statusQueryGetUri: text, suspendPostUri: text, terminatePostUri: text}
+        history r1
+            [{at: text, attempt?: number, endedAt?: text, event: text, executionId?: text, input?: any, instanceId?: text, module?: text, name?: text, now?: text, number: number, output?: any, startedAt?: text, task?: number, turn: number}]
+        history r1 --timeline
+            [{attempts: number, endedMs: number, kind: text, name: text, outcome: text, scheduledMs: number, startedMs: number, task: number}]
+        list --limit 2 --input --output
+            {continuationToken: text, instances: [{createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, runtimeStatus: text, scheduledTime?: text, tags?: {team: text}}]}
+        list --counts
+            {Completed: number, Pending: number}
+        wait r1
+            {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, runtimeStatus: text, startedTime: text}
+        restart r1 --new-id r2
+            {command: text, hosted: flag, instanceId: text}
+        terminate w1
+            {command: text, hosted: flag, instanceId: text}
+        terminate --name Wait --dry-run
+            {done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
+        purge r1
+            {deleted: number, instanceId: text}
+        purge --status Completed --dry-run
+            {done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
+        keys create mine
+            {createdTime: text, id: text, key: text, name: text, role: text}
+        keys list
+            [{createdTime: text, id: text, name: text, role: text}]
+        hubs create other
+            {bytes: number, createdTime: text, file: text, taskHub: text}
+        hubs
+            [{bytes: number, createdTime: text, file: text, taskHub: text}]
+        hubs show
+            {bytes: number, createdTime: text, file: text, hasGarbage: flag, historyBytes: number, historyEvents: number, historyTurns: number, instances: {Pending: number, Terminated: number}, moduleBytes: number, modules: number, retention: {completed: null, failed: null, terminated: null}, storedModules: number, taskHub: text}
+        hubs set --retain-failed 7d
+            {completed: null, failed: number, terminated: null}
+        delete-task-hub other --yes
+            {deleted: flag, taskHub: text}
+        modules remove human-approval
+            {removed: text}
+        modules --gc --dry-run
+            {collected: [{digest: text, size: number}], dryRun: flag}
+        backup
+            {bytes: number, file: text, taskHub: text}
+        restore --task-hub copied
+            {bytes: number, file: text, taskHub: text}
+    "#]].assert_eq(&told);
 }

@@ -21,6 +21,7 @@ fn needs(command: &Command) -> Needs {
         Command::Backup(_) => Needs::File("backup"),
         Command::Restore(_) => Needs::File("restore"),
         Command::Doctor => Needs::File("doctor"),
+        Command::Check => Needs::File("check"),
         Command::DeleteTaskHub(_) => Needs::File("delete-task-hub"),
         Command::Durable(Durable::DeleteTaskHub { .. }) => Needs::File("durable delete-task-hub"),
         Command::Hubs(hubs) => match hubs.command {
