@@ -250,7 +250,10 @@ pub(crate) struct Serve {
     /// Log as JSON, a line for each event
     #[arg(long)]
     pub(crate) log_json: bool,
-    /// Activities that run at once [default: 64]
+    /// Another task hub to run, which HTTP requests name with `taskHub`; may be given several times
+    #[arg(long = "and-hub", value_name = "HUB")]
+    pub(crate) and_hubs: Vec<String>,
+    /// Activities of a hub that run at once [default: 64]
     #[arg(long, value_name = "N", value_parser = value::at_least_one)]
     pub(crate) max_activities: Option<usize>,
     /// Threads that run orchestrations [default: one for each processor]

@@ -114,9 +114,11 @@ impl Opened {
         format!("{base}/runtime/webhooks/durabletask?connection=Storage")
     }
 
-    /// Begins to answer.
-    pub(super) fn serve(self, args: &Http, client: Client) -> anyhow::Result<Served> {
-        let api = api(args, client)?;
+    /// Begins to answer for these hubs; the first is meant where a request names none.
+    pub(super) fn serve(self, args: &Http, hubs: Vec<Client>) -> anyhow::Result<Served> {
+        let mut hubs = hubs.into_iter();
+        let first = hubs.next().context("there is no task hub to serve")?;
+        let api = hubs.fold(api(args, first)?, Api::hub);
         let api = if api.is_exposed_on(self.address) || args.require_key {
             api.require_keys()
         } else {

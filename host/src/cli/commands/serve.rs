@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::args::{QuotaArgs, Serve};
 use crate::cli::commands::listen::{self, Served};
-use crate::cli::error::Exit;
+use crate::cli::error::{Exit, Said};
 use crate::cli::log;
 use crate::cli::output::{count, span};
 use crate::cli::session::Session;
@@ -33,7 +33,6 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     let begun = Instant::now();
     let mut builder = Host::builder()
         .data_dir(session.data_dir())
-        .task_hub(session.task_hub())
         .name("perennial serve");
     if let Some(count) = args.max_activities {
         builder = builder.activities_max(count);
@@ -54,10 +53,17 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     if let Some(opened) = &opened {
         builder = builder.management_url(opened.management_url(&args.http));
     }
-    let host = start(&builder).await?;
-    let served = opened.map(|opened| opened.serve(&args.http, host.client()));
+    let hubs = hubs(args, session)?;
+    let mut hosts = Vec::with_capacity(hubs.len());
+    for hub in &hubs {
+        hosts.push(start(&builder.clone().task_hub(*hub)).await?);
+    }
+    let clients = hosts.iter().map(Host::client).collect();
+    let served = opened.map(|opened| opened.serve(&args.http, clients));
     let served = served.transpose()?;
-    ready(&host, served.as_ref(), session).await?;
+    for (host, hub) in hosts.iter().zip(&hubs) {
+        ready(host, hub, served.as_ref(), session).await?;
+    }
     signals.next().await;
     session
         .output()
@@ -70,14 +76,19 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     if let Some(served) = served {
         served.stop().await;
     }
-    let stats = host.stats();
-    host.shut_down().await;
+    let mut did = Vec::with_capacity(hosts.len());
+    for host in hosts {
+        did.push(host.stats());
+        host.shut_down().await;
+    }
     if let Some(otlp) = otlp {
         let sent = tokio::task::spawn_blocking(move || otlp.shut_down()).await?;
         sent.unwrap_or_else(|error| tracing::warn!(%error, "the last traces are lost"));
     }
     again.abort();
-    stopped(begun, stats, session).await?;
+    for (stats, hub) in did.into_iter().zip(hubs) {
+        stopped(begun, stats, hub, session).await?;
+    }
     Ok(Exit::Ok)
 }
 
@@ -94,6 +105,21 @@ fn quotas(args: &QuotaArgs) -> Quotas {
         quotas.requests_waiting = count;
     }
     quotas
+}
+
+/// The hubs to run, each once; the first is meant by requests that name none.
+fn hubs<'a>(args: &'a Serve, session: &'a Session) -> anyhow::Result<Vec<&'a str>> {
+    let mut hubs = vec![session.task_hub()];
+    for hub in &args.and_hubs {
+        if hubs.iter().any(|other| other.eq_ignore_ascii_case(hub)) {
+            let said = Said::new(Exit::Usage, format!("task hub {hub:?} is named twice"));
+            return Err(said
+                .hint("name each with --task-hub or --and-hub once")
+                .into());
+        }
+        hubs.push(hub);
+    }
+    Ok(hubs)
 }
 
 /// Starts a host; a hub that another command has for a moment is waited for.
@@ -156,12 +182,17 @@ enum EventJson<'a> {
     },
 }
 
-async fn ready(host: &Host, served: Option<&Served>, session: &Session) -> anyhow::Result<()> {
+async fn ready(
+    host: &Host,
+    task_hub: &str,
+    served: Option<&Served>,
+    session: &Session,
+) -> anyhow::Result<()> {
     let url = served.map(|served| served.url.as_str());
     let live: u64 = left(&host.client()).await?.values().sum();
     let (file, pid) = (host.path().display(), std::process::id());
     if session.output().is_json() {
-        let (task_hub, file) = (session.task_hub(), file.to_string());
+        let file = file.to_string();
         return session.output().json(&EventJson::Ready {
             task_hub,
             file,
@@ -180,11 +211,16 @@ async fn ready(host: &Host, served: Option<&Served>, session: &Session) -> anyho
         .line(&format!("ready: {file} (pid {pid}), {instances}{url}"))
 }
 
-async fn stopped(begun: Instant, stats: HostStats, session: &Session) -> anyhow::Result<()> {
-    let left = left(&session.client()?).await?;
+async fn stopped(
+    begun: Instant,
+    stats: HostStats,
+    task_hub: &str,
+    session: &Session,
+) -> anyhow::Result<()> {
+    let left = left(&Client::open(session.data_dir(), task_hub)?).await?;
     if session.output().is_json() {
         return session.output().json(&EventJson::Stopped {
-            task_hub: session.task_hub(),
+            task_hub,
             left,
             stats,
         });

@@ -1,0 +1,95 @@
+//! One host process, several task hubs: a request says which it means, and each hub stays by itself.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use perennial::Client;
+use perennial_tests::{DataDir, binary, module};
+use serde_json::Value;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_names_the_hub_that_it_means() {
+    let dir = DataDir::new();
+    let mut serve = Command::new(binary())
+        .args([
+            "serve",
+            "--json",
+            "--listen",
+            "127.0.0.1:0",
+            "--and-hub",
+            "other",
+            "--data-dir",
+        ])
+        .arg(dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(serve.stdout.take().unwrap()).lines();
+    let mut line = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let (first, second) = (line(), line());
+    assert_eq!(
+        (&first["taskHub"], &second["taskHub"]),
+        (&"default".into(), &"other".into())
+    );
+    let url = first["url"].as_str().unwrap();
+
+    let other = Client::open(dir.path(), "other").unwrap();
+    other.deploy(module("hello-sequence")).await.unwrap();
+    let http = reqwest::Client::new();
+    let start = async |query: &str| {
+        let url =
+            format!("{url}/runtime/webhooks/durabletask/orchestrators/HelloSequence/h?{query}");
+        let answer = http.post(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, body) = start("taskHub=other").await;
+    assert_eq!(status, 202, "{body}");
+    assert!(body.contains("taskHub=other"), "{body}");
+    let (status, body) = start("").await;
+    assert_eq!(status, 404, "nothing is deployed in the other hub: {body}");
+    let (status, body) = start("taskHub=third").await;
+    assert!(status == 404 && body.contains("other"), "{status} {body}");
+    let ended = other
+        .wait_for_completion("h", Duration::from_secs(60))
+        .await;
+    assert!(ended.unwrap().ended().is_some());
+    let default = Client::open(dir.path(), "default").unwrap();
+    assert!(default.status("h").await.unwrap().is_none());
+
+    let killed = Command::new("kill")
+        .args(["-TERM", &serve.id().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    let (first, second) = (line(), line());
+    assert_eq!(first["stats"]["ended"], 0);
+    assert_eq!(second["stats"]["ended"], 1);
+    assert!(serve.wait().unwrap().success());
+}
+
+#[test]
+fn a_hub_that_is_named_twice_is_a_mistake() {
+    let dir = DataDir::new();
+    let output = Command::new(binary())
+        .args([
+            "serve",
+            "--listen",
+            "none",
+            "--and-hub",
+            "Default",
+            "--data-dir",
+        ])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("task hub \"Default\" is named twice"),
+        "{said}"
+    );
+}
