@@ -23,6 +23,9 @@ const CROWD: usize = 64;
 /// What memory may differ by between two moments of the same load: allocators keep some for later.
 const SLACK_BYTES: u64 = 48 << 20;
 
+/// Files that readers open and close as there are many of them or few.
+const FILES_SLACK: usize = 16;
+
 /// Bytes in memory, and open files.
 #[derive(Clone, Copy, Debug)]
 struct Held {
@@ -116,7 +119,10 @@ async fn memory_and_open_files_are_flat_under_load() {
         after.bytes <= before.bytes + before.bytes / 10 + SLACK_BYTES,
         "{before:?} {after:?}"
     );
-    assert!(after.files <= before.files + 4, "{before:?} {after:?}");
+    assert!(
+        after.files <= before.files + FILES_SLACK,
+        "{before:?} {after:?}"
+    );
     let left = client.counts().await.unwrap();
     assert!(left.is_empty(), "{left:?}");
     host.shut_down().await;
