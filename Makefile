@@ -21,6 +21,7 @@ test: build guests ## every test that fits fifteen minutes
 
 test-all: build guests ## every test, the long ones too
 	@PERENNIAL_LONG=1 .ci/step "test, all" cargo test --release --locked --workspace
+	@.ci/step "mutations" .ci/mutations
 
 test-clients: build guests ## the published clients of Durable Functions against a running host, where Python or Node is there
 	@.ci/step "test the clients" .ci/clients

@@ -17,6 +17,7 @@ mod requests;
 mod rewind;
 mod sdk;
 mod seeds;
+mod simulation;
 mod timers;
 mod turns;
 mod world;
