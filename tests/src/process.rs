@@ -74,6 +74,11 @@ impl Serve {
         self.child.id()
     }
 
+    /// Returns its exit code when it has ended by itself.
+    pub fn ended(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     /// Kills it with SIGKILL, as a crash would, and returns when it is gone.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

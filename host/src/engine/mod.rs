@@ -159,6 +159,8 @@ pub(crate) struct Engine {
     next_key: AtomicI64,
     admission: Arc<quotas::Admission>,
     stopping: AtomicBool,
+    /// Whether the hub is another owner's.
+    pub(crate) lost: tokio::sync::watch::Sender<bool>,
     collecting: AtomicBool,
     commands: tokio::sync::Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -239,6 +241,7 @@ impl Engine {
             admission: Arc::default(),
             next_key: AtomicI64::new(reader.last_key()?.0 + 1),
             stopping: AtomicBool::new(false),
+            lost: tokio::sync::watch::Sender::new(false),
             collecting: AtomicBool::new(false),
             commands: tokio::sync::Mutex::new(()),
             threads: Mutex::default(),
@@ -613,6 +616,7 @@ impl Engine {
     pub(crate) fn fenced(&self, error: &StoreError) {
         if !self.stopping.swap(true, Ordering::AcqRel) {
             tracing::error!(%error, "this host stops running instances");
+            self.lost.send_replace(true);
             self.timers.stop();
             self.activities.stop();
             self.work_there.notify_all();

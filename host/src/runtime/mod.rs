@@ -93,6 +93,18 @@ impl Host {
         self.engine.evict_all()
     }
 
+    /// Returns when the host has lost its hub: another process took it over, while this one was held up and looked dead, say. It runs
+    /// nothing any more, and what is left to do is to [shut it down](Self::shut_down).
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut lost = self.engine.lost.subscribe();
+        async move {
+            // The engine tells before it goes.
+            if lost.wait_for(|lost| *lost).await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
     /// Stops, and gives the hub back. What is being committed is committed; activities that run are interrupted, and run again when the
     /// hub is next opened.
     pub async fn shut_down(mut self) {

@@ -91,5 +91,6 @@ async fn an_owner_that_slept_while_it_was_replaced_writes_nothing_when_it_wakes(
     }
     let found = client.verify().await.unwrap();
     assert!(found.is_sound(), "{found:?}");
-    drop((sleeper, heir));
+    assert_eq!(sleeper.ended(), Some(1), "it has nothing left to do");
+    drop(heir);
 }

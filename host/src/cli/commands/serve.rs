@@ -31,24 +31,12 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     )?;
     let mut signals = Signals::new()?;
     let begun = Instant::now();
-    let mut builder = Host::builder()
-        .data_dir(session.data_dir())
-        .name("perennial serve");
-    if let Some(count) = args.max_activities {
-        builder = builder.activities_max(count);
-    }
-    if let Some(count) = args.workers {
-        builder = builder.workers(count);
-    }
-    if let Some(count) = args.resident {
-        builder = builder.resident_max(count);
-    }
+    let mut builder = builder(args, session);
     let otlp = args.otlp.as_deref().map(Otlp::new).transpose()?;
     let otlp = otlp.map(Arc::new);
     if let Some(otlp) = &otlp {
         builder = builder.spans(Arc::clone(otlp) as _);
     }
-    builder = builder.quotas(quotas(&args.quotas));
     let opened = listen::open(&args.http, session).await?;
     if let Some(opened) = &opened {
         builder = builder.management_url(opened.management_url(&args.http));
@@ -64,10 +52,19 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     for (host, hub) in hosts.iter().zip(&hubs) {
         ready(host, hub, served.as_ref(), session).await?;
     }
-    signals.next().await;
-    session
-        .output()
-        .note("stopping; a second signal stops at once");
+    let lost = hosts.iter().zip(&hubs).map(|(host, hub)| {
+        let lost = host.lost();
+        Box::pin(async move {
+            lost.await;
+            *hub
+        })
+    });
+    let lost = tokio::select! {
+        () = signals.next() => None,
+        (hub, _, _) = futures::future::select_all(lost) => Some(hub),
+    };
+    let stops = "stopping; a second signal stops at once";
+    session.output().note(stops);
     // Whoever asks twice does not want to wait: what was committed is safe, and the rest happens again.
     let again = tokio::spawn(async move {
         signals.next().await;
@@ -76,20 +73,37 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     if let Some(served) = served {
         served.stop().await;
     }
-    let mut did = Vec::with_capacity(hosts.len());
-    for host in hosts {
-        did.push(host.stats());
-        host.shut_down().await;
-    }
-    if let Some(otlp) = otlp {
-        let sent = tokio::task::spawn_blocking(move || otlp.shut_down()).await?;
-        sent.unwrap_or_else(|error| tracing::warn!(%error, "the last traces are lost"));
-    }
+    let did = shut_down(hosts, otlp).await?;
     again.abort();
     for (stats, hub) in did.into_iter().zip(hubs) {
         stopped(begun, stats, hub, session).await?;
     }
-    Ok(Exit::Ok)
+    match lost {
+        None => Ok(Exit::Ok),
+        Some(hub) => {
+            let message = format!("another process took task hub {hub:?} over");
+            let said = Said::new(Exit::Error, message);
+            Err(said
+                .hint("`perennial doctor` says who owns it; nothing that was acknowledged is lost")
+                .into())
+        }
+    }
+}
+
+fn builder(args: &Serve, session: &Session) -> HostBuilder {
+    let mut builder = Host::builder()
+        .data_dir(session.data_dir())
+        .name("perennial serve");
+    if let Some(count) = args.max_activities {
+        builder = builder.activities_max(count);
+    }
+    if let Some(count) = args.workers {
+        builder = builder.workers(count);
+    }
+    if let Some(count) = args.resident {
+        builder = builder.resident_max(count);
+    }
+    builder.quotas(quotas(&args.quotas))
 }
 
 fn quotas(args: &QuotaArgs) -> Quotas {
@@ -105,6 +119,20 @@ fn quotas(args: &QuotaArgs) -> Quotas {
         quotas.requests_waiting = count;
     }
     quotas
+}
+
+/// Stops the hosts, and sends the last of their traces. What each did.
+async fn shut_down(hosts: Vec<Host>, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Vec<HostStats>> {
+    let mut did = Vec::with_capacity(hosts.len());
+    for host in hosts {
+        did.push(host.stats());
+        host.shut_down().await;
+    }
+    if let Some(otlp) = otlp {
+        let sent = tokio::task::spawn_blocking(move || otlp.shut_down()).await?;
+        sent.unwrap_or_else(|error| tracing::warn!(%error, "the last traces are lost"));
+    }
+    Ok(did)
 }
 
 /// The hubs to run, each once; the first is meant by requests that name none.
