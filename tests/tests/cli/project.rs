@@ -128,6 +128,7 @@ fn inspect_tells_what_a_file_is_without_a_hub() {
         activities      SayHello
         can be granted  directories, with --grant-dir
                         environment, with --grant-env
+                        http, with --allow-http
     "#]]
     .assert_eq(&(masked.join("\n") + "\n"));
     let output = cli
