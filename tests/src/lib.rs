@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use perennial::{Client, Host, HostBuilder, Module};
 
-pub use process::{Serve, binary};
+pub use process::{Process, Serve, binary};
 
 /// The root of the repository.
 pub fn root() -> &'static Path {

@@ -1,6 +1,7 @@
 //! The binary, as a process of its own.
 
 use std::io::{BufRead, BufReader};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -42,9 +43,34 @@ pub fn binary() -> PathBuf {
     target().join("release/perennial")
 }
 
+/// A process that is killed when dropped: a test that fails leaves nothing behind.
+pub struct Process(pub Child);
+
+impl Deref for Process {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that is gone already needs neither.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A host in a process of its own. Killed when dropped.
 pub struct Serve {
-    child: Child,
+    child: Process,
 }
 
 impl Serve {
@@ -66,7 +92,9 @@ impl Serve {
             .read_line(&mut ready)
             .unwrap();
         assert!(!ready.is_empty(), "the host ended before it was ready");
-        Self { child }
+        Self {
+            child: Process(child),
+        }
     }
 
     /// Its process.
@@ -83,13 +111,5 @@ impl Serve {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        // One that is gone already needs neither.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use perennial::{Client, Status};
-use perennial_tests::{DataDir, binary, module};
+use perennial_tests::{DataDir, Process, binary, module};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn logged(args: &[&str], use_it: impl AsyncFnOnce(Client)) -> Vec<Value> {
     let dir = DataDir::new();
     let log = dir.path().join("log");
-    let mut serve = Command::new(binary())
+    let serve = Command::new(binary())
         .args(["serve", "--listen", "none", "--log-json", "--data-dir"])
         .arg(dir.path())
         .args(args)
@@ -27,6 +27,7 @@ fn logged(args: &[&str], use_it: impl AsyncFnOnce(Client)) -> Vec<Value> {
         .stderr(File::create(&log).unwrap())
         .spawn()
         .unwrap();
+    let mut serve = Process(serve);
     let mut ready = String::new();
     BufReader::new(serve.stdout.take().unwrap())
         .read_line(&mut ready)

@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::routing::post;
 use axum::{Json, Router};
 use perennial::{Client, Status};
-use perennial_tests::{DataDir, binary, module};
+use perennial_tests::{DataDir, Process, binary, module};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ fn words(span: &Value) -> String {
 async fn an_instance_is_one_trace_that_continues_its_callers() {
     let (url, sent) = collector().await;
     let dir = DataDir::new();
-    let mut serve = Command::new(binary())
+    let serve = Command::new(binary())
         .args(["serve", "--listen", "none", "--otlp", &url, "--data-dir"])
         .arg(dir.path())
         // Nothing is sent until the host stops: so the last spans are seen not to be lost.
@@ -70,6 +70,7 @@ async fn an_instance_is_one_trace_that_continues_its_callers() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut serve = Process(serve);
     let mut ready = String::new();
     BufReader::new(serve.stdout.take().unwrap())
         .read_line(&mut ready)

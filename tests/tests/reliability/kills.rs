@@ -11,6 +11,9 @@ const ROUNDS: (u64, u64) = (25, 300);
 /// Events that each counter waits for.
 const EVENTS: u32 = 8;
 
+/// How long an instance is waited for before it is looked at again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Between two checks of the whole hub.
 const CHECK_EVERY: u64 = 8;
 
@@ -188,8 +191,21 @@ async fn settle(load: &mut Load) {
         }
     }
     for known in load.known.iter().filter(|known| !known.purged) {
-        let waited = client.wait_for_completion(&known.id, limit).await.unwrap();
-        let status = waited.status();
+        let begun = Instant::now();
+        let status = loop {
+            let waited = client
+                .wait_for_completion(&known.id, LOOK_EVERY)
+                .await
+                .unwrap();
+            let status = waited.status().clone();
+            if status.runtime_status.is_end() || begun.elapsed() > limit {
+                break status;
+            }
+            if status.runtime_status == Status::Suspended {
+                // A suspension that was accepted before the last kill takes effect after it, and so after the resumption that was none.
+                let _ = client.resume(&known.id, None).await;
+            }
+        };
         let expected = if known.ended_by_hand && status.runtime_status != Status::Completed {
             Status::Terminated
         } else {
