@@ -103,7 +103,9 @@ fn a_quarantined_instance_goes_on_with_a_module_that_repeats_its_history_also_af
     drop(host);
     drop(held);
     let host = world.open();
+    let turns = host.row("a").unwrap().turns;
     world.held().ends(Ok("1"));
+    host.until("a", |row| row.turns > turns);
     host.raise("a", "go", 2);
     assert_eq!(host.end("a"), "1");
     assert_eq!(host.row("a").unwrap().module, Some(MENDED));
@@ -140,6 +142,9 @@ fn an_instance_stays_with_its_module_where_the_named_one_does_not_repeat_its_his
         );
     }
     held.ends(Ok("1"));
+    while host.count("SELECT count(*) FROM inbox") < 2 {
+        std::thread::yield_now();
+    }
     assert_eq!(resume_on(&host, "a", MENDED), Verdict::Done);
     host.raise("a", "go", 2);
     assert_eq!(host.end("a"), "1");
