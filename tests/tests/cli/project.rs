@@ -142,7 +142,7 @@ fn inspect_tells_what_a_file_is_without_a_hub() {
     );
     assert_eq!(
         json["grantable"],
-        serde_json::json!(["directories", "environment"])
+        serde_json::json!(["directories", "environment", "http"])
     );
     assert_eq!(json["contract"], "0.1");
     cli.check(
