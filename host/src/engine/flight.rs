@@ -65,10 +65,17 @@ impl FlightRecorder {
 
     /// Forgets what runs: the host ends in peace, and nothing is to blame.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
         if let Err(error) = self.clear() {
             tracing::debug!(%error, "could not clear what was running");
         }
+    }
+
+    /// Writes nothing more: the recorder is another owner's, and tells what runs there.
+    pub(crate) fn let_go(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     /// Something starts in a slot.

@@ -616,6 +616,7 @@ impl Engine {
     pub(crate) fn fenced(&self, error: &StoreError) {
         if !self.stopping.swap(true, Ordering::AcqRel) {
             tracing::error!(%error, "this host stops running instances");
+            self.flight.let_go();
             self.lost.send_replace(true);
             self.timers.stop();
             self.activities.stop();

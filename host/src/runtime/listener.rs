@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::engine::Engine;
-use crate::store::with_suffix;
+use crate::store::{FileId, with_suffix};
 
 /// What the operating system allows a socket's path to have, less the zero at its end.
 const SOCKET_PATH_MAX: usize = 107;
@@ -41,6 +41,7 @@ async fn serve(
     path: PathBuf,
     mut stopped: oneshot::Receiver<()>,
 ) {
+    let socket = FileId::of(&path).ok();
     let mut connections = JoinSet::new();
     // Commands that came while nobody listened.
     take(&engine).await;
@@ -64,7 +65,10 @@ async fn serve(
         }
     }
     while connections.join_next().await.is_some() {}
-    let _ = std::fs::remove_file(path);
+    // Where another owner took the hub over, its socket is there now.
+    if FileId::of(&path).ok() == socket {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 async fn take(engine: &Arc<Engine>) {

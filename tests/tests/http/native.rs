@@ -137,7 +137,7 @@ async fn instances_are_started_seen_and_told_what_to_do() {
     );
     wire.check(&format!("GET {API}/instances/b/wait?for=ever"), expect![[r#"
         400
-        {"error":{"code":"invalid","message":"the parameter 'for' must be completion or start, not \"ever\""}}
+        {"error":{"code":"invalid","message":"the parameter 'for' must be completion, start or change, not \"ever\""}}
     "#]])
         .await;
     let page = wire
