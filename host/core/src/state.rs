@@ -300,6 +300,11 @@ impl State {
             }
             Event::ExecutionReturned { output } => {
                 self.produces()?;
+                let to_retry = |task: &Task| matches!(&task.kind, TaskKind::Child(child) if child.due.is_some());
+                expect(
+                    !self.tasks.values().any(to_retry),
+                    "a child that waits to be tried again was not cancelled",
+                )?;
                 self.tasks
                     .retain(|_, task| !matches!(task.kind, TaskKind::Timer { .. }));
                 self.phase = Phase::Returned {
