@@ -21,6 +21,7 @@
 //! ```
 
 mod builtin;
+mod chain;
 mod client;
 mod engine;
 mod histogram;

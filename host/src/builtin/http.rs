@@ -13,6 +13,7 @@ use reqwest::header::{
 use reqwest::{Method, StatusCode, Url, redirect};
 
 use super::wire::{Body, Request, Response, ResponseHeader};
+use crate::chain::chain;
 use crate::engine::executor::{Attempt, AttemptFuture, Grants, Interrupt};
 
 /// What it is called by.
@@ -284,20 +285,6 @@ fn failed(url: &Url, error: reqwest::Error) -> Failure {
     };
     let message = format!("{what} {}: {}", authority(url), chain(&error.without_url()));
     Failure::retryable(FAILED, message)
-}
-
-/// An error with what led to it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 /// Reads a response, and says what it means.

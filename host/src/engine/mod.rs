@@ -22,6 +22,7 @@ mod follow;
 mod grants;
 mod load;
 mod long;
+mod mail;
 mod names;
 mod order;
 mod quotas;
@@ -47,7 +48,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use perennial_core::{Envelope, Limits, Message, Millis, TaskRef};
+use perennial_core::{Limits, Message, Millis};
 use tokio::sync::oneshot;
 
 use crate::engine::activities::Activities;
@@ -56,9 +57,9 @@ use crate::engine::counts::Counts;
 use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::flight::FlightRecorder;
 use crate::engine::retention::Retention;
-use crate::engine::slots::{Mailbox, Slot, SlotPhase, Slots};
+use crate::engine::slots::{Slot, Slots};
 use crate::engine::spans::SpanSink;
-use crate::engine::timers::{Due, Timers};
+use crate::engine::timers::Timers;
 use crate::engine::waiters::Waiters;
 use crate::store::{
     self, Change, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, Write, Writer,
@@ -423,149 +424,6 @@ impl Engine {
         told.recv().unwrap_or(Err(StoreError::Closed))
     }
 
-    // --- Mail
-
-    /// There is something new in an instance's inbox, or another reason to look at it.
-    pub(crate) fn wake(&self, key: InstanceKey) {
-        self.put(key, |mailbox| mailbox.inbox_is_new = true);
-    }
-
-    /// An instance is not what memory thinks it is: it was replaced, say.
-    fn reload(&self, key: InstanceKey) {
-        // Of what memory has nothing it thinks nothing.
-        if self.slots.has(key) {
-            self.put(key, |mailbox| mailbox.reload = true);
-        }
-    }
-
-    /// Something happened for an instance that only memory knows so far.
-    pub(crate) fn post(&self, key: InstanceKey, message: Message) {
-        self.put(key, |mailbox| {
-            mailbox.mail.push_back(Envelope::in_memory(message))
-        });
-    }
-
-    fn put(&self, key: InstanceKey, put: impl FnOnce(&mut Mailbox)) {
-        loop {
-            let slot = self.slots.slot(key);
-            let mut mailbox = slot.mailbox();
-            if mailbox.phase == SlotPhase::Gone {
-                drop(mailbox);
-                // Whoever removes it holds the table first, so that the next look finds another.
-                std::thread::yield_now();
-                continue;
-            }
-            put(&mut mailbox);
-            if mailbox.phase == SlotPhase::Idle {
-                mailbox.phase = SlotPhase::Queued;
-                drop(mailbox);
-                self.enqueue(Work::Run(slot));
-            }
-            return;
-        }
-    }
-
-    fn fire(self: &Arc<Self>, key: InstanceKey, due: Due) {
-        if due != Due::Wake && self.is_suspended(key) {
-            // It stays in the hub, and is armed again when the instance is resumed.
-            return;
-        }
-        match due {
-            Due::Timer(task) => self.post(key, Message::TimerFired { task }),
-            Due::Child(task, attempt) => self.post(key, Message::ChildDue { task, attempt }),
-            Due::Wake | Due::Start => self.wake(key),
-            Due::Retain => self.ask_to_retain(),
-            Due::Activity(task) => {
-                if let Err(error) = self.try_due(key, task) {
-                    tracing::warn!(instance = self.name_of(key), %error, "could not read an activity that is due; trying again");
-                    self.timers
-                        .try_again(self.clock.now().after(TRY_AGAIN_AFTER), key, due);
-                }
-            }
-        }
-    }
-
-    /// Starts the attempt of an activity that is due, unless it is no longer so.
-    fn try_due(self: &Arc<Self>, key: InstanceKey, task: TaskRef) -> Result<(), StoreError> {
-        let Some(row) = self
-            .reader
-            .task(key, task.task)?
-            .filter(|row| row.task == task)
-        else {
-            return Ok(());
-        };
-        if let Some(later) = row.due.filter(|due| *due > self.clock.now()) {
-            self.timers.add(later, key, Due::Activity(task));
-            return Ok(());
-        }
-        load::ready(self, vec![row])?
-            .into_iter()
-            .for_each(|ready| Activities::push(self, ready));
-        Ok(())
-    }
-
-    /// What the log calls an instance: its id, or the number of its row where that cannot be read.
-    fn name_of(&self, key: InstanceKey) -> String {
-        match self.reader.instance_by_key(key) {
-            Ok(Some(row)) => row.id,
-            Ok(None) | Err(_) => format!("row {}", key.0),
-        }
-    }
-
-    // --- Suspended instances
-
-    fn suspended(&self) -> MutexGuard<'_, HashSet<InstanceKey>> {
-        self.suspended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn is_suspended(&self, key: InstanceKey) -> bool {
-        let suspended = self.suspended();
-        !suspended.is_empty() && suspended.contains(&key)
-    }
-
-    pub(crate) fn suspend(&self, key: InstanceKey) {
-        self.suspended().insert(key);
-    }
-
-    pub(crate) fn resumed(&self, key: InstanceKey) {
-        let mut suspended = self.suspended();
-        if !suspended.is_empty() {
-            suspended.remove(&key);
-        }
-    }
-
-    /// Arms everything of an instance again. Only whoever runs its turns may call it: what has ended and waits in the mail must not be
-    /// taken by a turn meanwhile.
-    pub(crate) fn rearm(self: &Arc<Self>, slot: &Slot) {
-        if let Err(error) = self.try_rearm(slot) {
-            tracing::warn!(instance = self.name_of(slot.key), %error, "could not read the tasks of a resumed instance; trying again");
-            slot.mailbox().rearm = true;
-            self.timers
-                .try_again(self.clock.now().after(TRY_AGAIN_AFTER), slot.key, Due::Wake);
-        }
-    }
-
-    fn try_rearm(self: &Arc<Self>, slot: &Slot) -> Result<(), StoreError> {
-        let mut rows = self.reader.tasks_of(slot.key)?;
-        // Asked in this order: what ends meanwhile is in the mail before the activities forget it.
-        rows.retain(|row| !self.activities.knows(slot.key, row.task));
-        let over: BTreeSet<TaskRef> = slot
-            .mailbox()
-            .mail
-            .iter()
-            .filter_map(|e| worker::outcome_of(&e.message))
-            .collect();
-        rows.retain(|row| !over.contains(&row.task));
-        self.timers.add_all(&rows);
-        rows.retain(|row| row.due.is_none());
-        load::ready(self, rows)?
-            .into_iter()
-            .for_each(|ready| Activities::push(self, ready));
-        Ok(())
-    }
-
     // --- Names and ids
 
     /// What names mean now.
@@ -625,7 +483,7 @@ impl Engine {
         }
     }
 
-    /// Whether what it did can no longer be kept.
+    /// The hub's file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
