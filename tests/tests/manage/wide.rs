@@ -1,6 +1,9 @@
 //! Instances with very many children and timers, and with very long histories: what is told of them, and what they cost others.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use perennial::{Client, Status, Wait, Waited};
 use perennial_tests::{DataDir, module};
@@ -45,22 +48,23 @@ async fn what_waits_for_more_than_is_told_says_for_how_much_more() {
     host.shut_down().await;
 }
 
-/// The longest that a small instance took while `busy` was.
-async fn longest_beside(client: &Client, busy: impl Future<Output = ()>) -> Duration {
-    let mut longest = Duration::ZERO;
+/// The longest that a small instance took while `busy` was, the one that then still ran counted so far. Ids begin with
+/// `prefix`, which must be a new one: that last instance is left running.
+async fn longest_beside(client: &Client, prefix: &str, busy: impl Future<Output = ()>) -> Duration {
+    let begun = Cell::new(Instant::now());
+    let longest = Cell::new(Duration::ZERO);
     let beside = async {
         for i in 0.. {
-            let begun = Instant::now();
-            let id = format!("beside{i}");
+            let id = format!("{prefix}{i}");
             assert_eq!(ended(client, "Chain", &id, 1).await, Status::Completed);
-            longest = longest.max(begun.elapsed());
+            longest.set(longest.get().max(begun.replace(Instant::now()).elapsed()));
         }
     };
     tokio::select! {
         () = busy => {}
         () = beside => {}
     }
-    longest
+    longest.get().max(begun.get().elapsed())
 }
 
 #[tokio::test]
@@ -90,7 +94,7 @@ async fn a_command_to_a_very_wide_family_reaches_all_of_it_and_others_go_on() {
             .zip([Status::Suspended, Status::Running, Status::Terminated])
     {
         let begun = Instant::now();
-        let longest = longest_beside(&client, async {
+        let longest = longest_beside(&client, &format!("beside-{command}-"), async {
             let command = match command {
                 "suspend" => client.suspend("wide", None),
                 "resume" => client.resume("wide", None),
