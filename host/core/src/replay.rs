@@ -198,15 +198,18 @@ fn ends(state: &State, rest: &[Event], ending: &Ending) -> bool {
     match ending {
         Ending::Waiting(_) => rest.is_empty(),
         Ending::Completed(asked) => {
+            // Only a return that leaves something open cancels; it is also the end where what it cancels was all.
             let canceled = rest.iter().take_while(dropped_with_the_return).count();
-            match &rest[canceled..] {
-                [Event::ExecutionReturned { output } | Event::ExecutionCompleted { output }] => {
-                    output == asked
-                }
-                [
-                    Event::ExecutionReturned { output },
-                    Event::ExecutionCompleted { .. },
-                ] => output == asked,
+            match (canceled, &rest[canceled..]) {
+                (_, [Event::ExecutionReturned { output }])
+                | (0, [Event::ExecutionCompleted { output }])
+                | (
+                    1..,
+                    [
+                        Event::ExecutionReturned { output },
+                        Event::ExecutionCompleted { .. },
+                    ],
+                ) => output == asked,
                 _ => false,
             }
         }

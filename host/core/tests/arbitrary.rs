@@ -165,15 +165,8 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
-fn cases() -> u32 {
-    match std::env::var_os("PERENNIAL_LONG") {
-        Some(_) => 100_000,
-        None => 2_000,
-    }
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases()) })]
+    #![proptest_config(common::tried(2_000))]
 
     #[test]
     fn whatever_a_guest_answers_the_history_repeats(

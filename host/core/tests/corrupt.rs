@@ -220,3 +220,33 @@ fn a_difference_names_its_turn_and_event() {
     };
     assert_eq!((difference.turn, difference.event), (1, 8));
 }
+
+#[test]
+fn no_event_of_a_return_that_cancels_and_ends_can_be_missing() {
+    let answers = [waits([retried_child(0, "Ship", 3)]), completes([], "1")];
+    let world = World::new(answers.clone())
+        .runs_at(1000)
+        .gets([child_failed(0, 1)])
+        .runs_at(2000)
+        .gets([raised("go", "1")])
+        .runs_at(2010);
+    let replayed = |turns: &[Turn]| {
+        let mut guest = Script::new(&answers.clone().map(Ok));
+        let mut state = State::new(0);
+        turns
+            .iter()
+            .try_for_each(|turn| replay_turn(&mut state, turn, &mut guest))
+    };
+    replayed(&world.turns).unwrap();
+    let last = world.turns.len() - 1;
+    let produced: Vec<&str> = world.turns[last].produced.iter().map(Event::name).collect();
+    assert_eq!(
+        produced,
+        ["TaskCanceled", "ExecutionReturned", "ExecutionCompleted"]
+    );
+    for missing in 0..produced.len() {
+        let mut turns = world.turns.clone();
+        turns[last].produced.remove(missing);
+        assert!(replayed(&turns).is_err(), "{}", produced[missing]);
+    }
+}

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use common::random::Dice;
 use common::simulation::{Execution, Step, World, first_start, replay, story, turn};
+use common::tried;
 use perennial_core::{Event, Guest, Json, Message, Phase, State, Turn, replay_turn};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -124,7 +125,7 @@ fn replays(turns: &[Turn], guest: &mut dyn Guest) -> Option<State> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(tried(4_000))]
 
     #[test]
     fn replaying_a_whole_history_comes_to_the_same_state((seed, manners, steps) in story()) {

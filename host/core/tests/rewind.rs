@@ -301,7 +301,7 @@ fn live(seed: u64, manners: Manners, lives: &[Vec<Step>]) -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::tried(3_000))]
 
     #[test]
     fn a_rewound_execution_goes_on_lawfully_and_repeats_no_success_that_is_kept((seed, manners, steps) in lives()) {

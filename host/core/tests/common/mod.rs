@@ -12,7 +12,24 @@ use perennial_core::{
     SEMANTICS_VERSION, Start, State, Stop, Timestamp, Turn, TurnContext, replay_turn, run_turn,
     take_batch,
 };
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
 use words::show;
+
+/// How many random cases a law is tried with: the same ones each time, so that a failure is that of the change that is tested.
+///
+/// `PERENNIAL_LONG` tries fifty times as many, new ones each time.
+pub(crate) fn tried(cases: u32) -> ProptestConfig {
+    let (cases, rng_seed) = match std::env::var_os("PERENNIAL_LONG") {
+        Some(_) => (cases * 50, RngSeed::Random),
+        None => (cases, RngSeed::Fixed(0)),
+    };
+    ProptestConfig {
+        failure_persistence: None,
+        rng_seed,
+        ..ProptestConfig::with_cases(cases)
+    }
+}
 
 /// A guest that gives these answers, one a turn, whatever it is told.
 pub(crate) struct Script {

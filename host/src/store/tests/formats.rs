@@ -5,6 +5,7 @@ use crate::store::{decode, encode};
 use expect_test::{Expect, expect};
 use perennial_core::{AttemptRun, Cause, Failure, Millis, RetryPolicy, Target};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 /// What the samples are made of.
 #[derive(Clone, Debug)]
@@ -399,6 +400,9 @@ fn parts() -> impl Strategy<Value = Parts> {
 }
 
 proptest! {
+    // The same cases each time.
+    #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(0), ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_stored_is_what_is_read(parts in parts()) {
         let (events, messages) = (parts.events(), parts.messages());
