@@ -1,5 +1,5 @@
 # Thin: every target says what it does and how long each step took. The work is in .ci/.
-.PHONY: help setup build guests demo test test-all test-clients soak bench bench-long lint clean
+.PHONY: help setup build guests demo test test-all test-clients soak bench bench-long bench-peers lint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,9 @@ bench-long: guests ## the long workloads W7 and W8 too, and then turns, replay a
 	@.ci/step "bench, long" cargo bench --locked --workspace --bench suite -- long
 	@.ci/step "bench, turns" cargo bench --locked --workspace --bench turns
 	@.ci/step "bench, purges" cargo bench --locked --workspace --bench purge
+
+bench-peers: guests ## hello-sequence in turn with the other engines that tests/bench/peers/install installed
+	@.ci/step "bench, peers" cargo bench --locked --workspace --bench suite -- peers
 
 lint: ## what CI checks beside the tests
 	@.ci/lint

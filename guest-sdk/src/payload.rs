@@ -38,7 +38,8 @@ impl Payload<'_> {
         read.map_err(|error| {
             let expected = std::any::type_name::<T>();
             self.failure(format!(
-                "{self} is not what was expected, `{expected}`: {error}"
+                "{self} is not what was expected, `{expected}`: {}",
+                brief(&error.to_string())
             ))
         })
     }
@@ -50,6 +51,18 @@ impl Payload<'_> {
         };
         Failure::new(kind, message).not_retryable()
     }
+}
+
+/// A message that may quote what was wrong as a whole: the beginning of that, and the end of the message, which says what was expected and
+/// where.
+fn brief(message: &str) -> String {
+    const KEPT: usize = 150;
+    if message.len() <= 3 * KEPT {
+        return message.to_owned();
+    }
+    let head = message.floor_char_boundary(KEPT);
+    let tail = message.ceil_char_boundary(message.len() - KEPT);
+    format!("{}…{}", &message[..head], &message[tail..])
 }
 
 impl fmt::Display for Payload<'_> {

@@ -2,6 +2,8 @@
 
 #[path = "reliability/check.rs"]
 mod check;
+#[path = "reliability/disks.rs"]
+mod disks;
 #[path = "reliability/kills.rs"]
 mod kills;
 #[path = "reliability/owners.rs"]

@@ -112,6 +112,19 @@ fn an_input_of_another_type_is_an_invalid_input() {
 }
 
 #[test]
+fn what_is_wrong_with_a_large_input_is_said_in_a_line() {
+    async fn takes(_: Context, input: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        Ok(input)
+    }
+    let large = serde_json::to_string(&"é".repeat(100_000)).unwrap();
+    let turn = Subject::with_start(program!(takes), start(Some(&large))).turn(&[]);
+    let said = render(&turn);
+    assert!(said.len() < 600, "{} bytes", said.len());
+    assert!(said.contains("invalid type: string \"éé"), "{said}");
+    assert!(said.contains("expected a sequence at line 1"), "{said}");
+}
+
+#[test]
 fn an_absent_input_is_a_unit_or_a_none() {
     async fn unit(_: Context, (): ()) -> Result<(), Failure> {
         Ok(())

@@ -16,6 +16,12 @@ use crate::store::{self, InstanceKey, Owned, OwnerLock, Reader, StoreError, Verd
 /// How long the owner may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long an owner may fail to take a command before the command is taken back.
+const FAILURE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Bytes of what an owner says of its failure that are read.
+const SAID_MAX: u64 = 4_096;
+
 /// How often a client looks for an answer that the owner's socket did not announce.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -69,14 +75,16 @@ impl FileBackend {
         let result = tokio::task::spawn_blocking(move || this.submit_blocking(request)).await;
         match result.map_err(|_| Error::panicked())? {
             Ok(Some(verdict)) => Ok(verdict),
-            Ok(None) => {
-                let owner = store::read_note(&self.path)
-                    .map(|note| format!("{} (process {})", note.what, note.pid));
-                Err(Error::no_answer(
-                    owner.unwrap_or_else(|| "another process".to_owned()),
-                ))
-            }
+            Ok(None) => Err(Error::no_answer(self.owner())),
             Err(error) => Err(Error::store(hub, error)),
+        }
+    }
+
+    /// The owner, in words.
+    fn owner(&self) -> String {
+        match store::read_note(&self.path) {
+            Some(note) => format!("{} (process {})", note.what, note.pid),
+            None => "another process".to_owned(),
         }
     }
 
@@ -101,12 +109,26 @@ impl FileBackend {
             SystemClock.now(),
         )?;
         let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let mut failing_since = None;
         while Instant::now() < deadline {
-            self.wake_owner();
+            let failure = self.wake_owner();
             if let Some(answer) = self.with_reader(|reader| reader.answer(&token))? {
                 store::forget_command(&self.path, &token)?;
                 return store::decode(&answer, "an answer").map(Some);
             }
+            if let Some(why) = failure {
+                let since = *failing_since.get_or_insert_with(Instant::now);
+                // Where even that cannot be written, the command waits with everything else.
+                if since.elapsed() > FAILURE_PATIENCE
+                    && store::take_back_command(&self.path, &token).unwrap_or(false)
+                {
+                    let owner = self.owner();
+                    return Err(StoreError::NotTaken { owner, why });
+                }
+                std::thread::sleep(LOOK_EVERY * 10);
+                continue;
+            }
+            failing_since = None;
             // The owner may have died meanwhile. Then the command is still there, and this process answers it.
             if let Ok(owned) = store::take_over(&self.path, SystemClock.now()) {
                 answer_waiting(&owned)?;
@@ -117,17 +139,16 @@ impl FileBackend {
         Ok(None)
     }
 
-    /// Tells the owner that a command waits, and returns when it has answered or cannot be reached.
-    fn wake_owner(&self) {
-        let Some(socket) = store::read_note(&self.path).and_then(|note| note.socket) else {
-            return;
-        };
-        let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) else {
-            return;
-        };
-        // The owner closes the connection when every command that it found is answered. Whatever comes of it, the hub says more.
-        let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
-        let _ = stream.read(&mut [0]);
+    /// Tells the owner that a command waits, and returns when it has answered or cannot be reached. Why it could not take commands, if
+    /// it said so.
+    fn wake_owner(&self) -> Option<String> {
+        let socket = store::read_note(&self.path).and_then(|note| note.socket)?;
+        let stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
+        // The owner closes the connection when every command that it found is answered. Whatever else comes of it, the hub says more.
+        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        let mut said = String::new();
+        stream.take(SAID_MAX).read_to_string(&mut said).ok()?;
+        (!said.is_empty()).then_some(said)
     }
 }
 
@@ -139,16 +160,20 @@ fn answer_waiting(owned: &Owned) -> Result<(), StoreError> {
             return Ok(());
         }
         for (token, body) in commands {
-            match store::decode(&body, "a command") {
-                Ok(request) => apply(owned, request, Some(token))?,
+            let applied = match store::decode(&body, "a command") {
+                Ok(request) => apply(owned, request, Some(token)),
                 Err(error) => {
                     let refused = Verdict::Refused {
                         kind: crate::engine::refused::INVALID.to_owned(),
                         message: error.to_string(),
                     };
-                    write(owned, store::Change::Answer(refused), Some(token))?
+                    write(owned, store::Change::Answer(refused), Some(token))
                 }
             };
+            match applied {
+                Ok(_) | Err(StoreError::TakenBack) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 }

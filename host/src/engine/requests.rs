@@ -164,8 +164,10 @@ impl Engine {
                         let engine = Arc::clone(self);
                         let steps = move || carry_out(&engine, steps, Some(token));
                         let done = self.runtime.spawn_blocking(steps);
-                        done.await.unwrap_or(Err(StoreError::Closed))?;
-                        continue;
+                        match done.await.unwrap_or(Err(StoreError::Closed)) {
+                            Ok(_) | Err(StoreError::TakenBack) => continue,
+                            Err(error) => return Err(error),
+                        }
                     }
                     Ok(request) => self.prepare(request),
                     Err(error) => Change::Answer(Verdict::Refused {
@@ -220,7 +222,11 @@ type Answer = oneshot::Receiver<Result<Verdict, StoreError>>;
 
 async fn all_told(answers: &mut Vec<Answer>) -> Result<(), StoreError> {
     for answer in answers.drain(..) {
-        answer.await.unwrap_or(Err(StoreError::Closed))?;
+        match answer.await.unwrap_or(Err(StoreError::Closed)) {
+            // Its sender took it back after it was read, and it did not happen.
+            Ok(_) | Err(StoreError::TakenBack) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! The local socket beside a hub: how other processes tell the owner that a command waits.
 //!
-//! A connection is the whole message. The owner answers every command that waits in the hub, and closes it.
+//! A connection is the whole message. The owner answers every command that waits in the hub, and closes it; where it cannot, it says why
+//! first.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
@@ -49,11 +51,13 @@ async fn serve(
         tokio::select! {
             _ = &mut stopped => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((mut stream, _)) => {
                     let engine = Arc::clone(&engine);
                     connections.spawn(async move {
-                        take(&engine).await;
-                        drop(stream);
+                        if let Some(why) = take(&engine).await {
+                            // Whoever has gone away does not want to know.
+                            let _ = stream.write_all(why.as_bytes()).await;
+                        }
                     });
                 }
                 Err(error) => {
@@ -71,10 +75,11 @@ async fn serve(
     }
 }
 
-async fn take(engine: &Arc<Engine>) {
-    if let Err(error) = engine.take_commands().await {
-        tracing::warn!(%error, "could not take the commands of another process; they stay in the hub");
-    }
+/// Takes the commands that wait. Why that could not be done, if it could not.
+async fn take(engine: &Arc<Engine>) -> Option<String> {
+    let error = engine.take_commands().await.err()?;
+    tracing::warn!(%error, "could not take the commands of another process; they stay in the hub");
+    Some(error.to_string())
 }
 
 /// Beside the hub or, where that path is too long for a socket, in the directory for temporary files.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::store::StoreError;
 use crate::store::lock::OwnerLock;
-use crate::store::open::{connect_reader, remove, sync_dir, with_suffix};
+use crate::store::open::{connect_copier, connect_reader, remove, sync_dir, with_suffix};
 
 /// Pages copied between two reports: 4 MiB of the usual pages.
 const PAGES_AT_ONCE: i32 = 1_024;
@@ -27,7 +27,7 @@ pub(crate) fn backup(
     to: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), StoreError> {
-    let from = connect_reader(hub)?;
+    let from = connect_copier(hub)?;
     copy(&from, to, progress, |_| Ok(()))
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn restore(
     if let Err(error) = std::fs::metadata(from) {
         return Err(StoreError::file("could not read the backup", from)(error));
     }
-    let source = connect_reader(from)?;
+    let source = connect_copier(from)?;
     check(&source)?;
     if let Some(parent) = hub.parent() {
         std::fs::create_dir_all(parent)

@@ -37,9 +37,16 @@ pub(crate) fn unanswered(
 }
 
 /// Records an answer, in the transaction that does what the command asks.
+///
+/// # Errors
+/// [`StoreError::TakenBack`] if its sender no longer wants it: then it must not take effect.
 pub(crate) fn answer(db: &Connection, token: &str, answer: &[u8]) -> Result<(), StoreError> {
-    db.prepare_cached("UPDATE command SET answer = ?2, body = x'' WHERE token = ?1")?
+    let answered = db
+        .prepare_cached("UPDATE command SET answer = ?2, body = x'' WHERE token = ?1")?
         .execute(params![token, answer])?;
+    if answered == 0 {
+        return Err(StoreError::TakenBack);
+    }
     Ok(())
 }
 
@@ -52,7 +59,15 @@ pub(crate) fn read_answer(db: &Connection, token: &str) -> Result<Option<Vec<u8>
         .flatten())
 }
 
-/// Takes a command back, or forgets it after its answer was read.
+/// Takes a command back that was not answered yet. Whether that was so.
+pub(crate) fn take_back(db: &Connection, token: &str) -> Result<bool, StoreError> {
+    let taken = db
+        .prepare_cached("DELETE FROM command WHERE token = ?1 AND answer IS NULL")?
+        .execute([token])?;
+    Ok(taken == 1)
+}
+
+/// Forgets a command after its answer was read.
 pub(crate) fn forget(db: &Connection, token: &str) -> Result<(), StoreError> {
     db.prepare_cached("DELETE FROM command WHERE token = ?1")?
         .execute([token])?;

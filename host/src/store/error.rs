@@ -43,12 +43,35 @@ pub(crate) enum StoreError {
         /// The newest format that this binary knows.
         known: u32,
     },
+    /// An older Perennial wrote the file, and no host of this version had it since.
+    #[error(
+        "{path} was written by an older version of Perennial (format {found}; this one has {known}); start a host on it, which brings it up to date"
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format of this binary.
+        known: u32,
+    },
     /// What the file says cannot be.
     #[error("the hub is damaged: {0}")]
     Corrupt(String),
     /// Another process owns the hub.
     #[error("the task hub is in use by {0}")]
     Owned(String),
+    /// The owner of the hub could not take a command, which was taken back.
+    #[error("{owner} has it and could not take the command, so nothing was changed: {why}")]
+    NotTaken {
+        /// Who owns it.
+        owner: String,
+        /// What it said.
+        why: String,
+    },
+    /// A command's sender no longer wants it.
+    #[error("the command was taken back")]
+    TakenBack,
     /// Another owner took the hub over; this one may not write any more.
     #[error("another process has taken the hub over")]
     Fenced,

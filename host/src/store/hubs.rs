@@ -80,8 +80,8 @@ pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
         // A host that died before it wrote anything left an empty file.
         Err(StoreError::NotAHub(_)) if is_empty => {}
         Err(error @ StoreError::NotAHub(_)) => return Err(error),
-        // A hub that is damaged, or newer, is deleted as well as any other: that is what was asked for.
-        Err(StoreError::Corrupt(_) | StoreError::Newer { .. }) => {}
+        // A hub that is damaged, newer or older, is deleted as well as any other: that is what was asked for.
+        Err(StoreError::Corrupt(_) | StoreError::Newer { .. } | StoreError::Older { .. }) => {}
         Err(error) => return Err(error),
     }
     remove(path)?;

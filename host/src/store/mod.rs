@@ -87,6 +87,9 @@ pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError
     }
     let lock = OwnerLock::take(path)?;
     open::create(path, now)?;
+    if let Some((from, to)) = open::migrate(path)? {
+        tracing::info!(hub = %path.display(), from, to, "the hub was brought to the format of this version");
+    }
     let mut db = open::connect_writer(path)?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let epoch: i64 = tx.query_row(
@@ -114,7 +117,12 @@ pub(crate) fn append_command(
     commands::append(&open::connect_writer(path)?, token, body, now)
 }
 
-/// Takes back a command of this process, or forgets it once its answer was read.
+/// Takes back a command of this process that has no answer yet. Whether that was so: it takes no effect then.
+pub(crate) fn take_back_command(path: &Path, token: &str) -> Result<bool, StoreError> {
+    commands::take_back(&open::connect_writer(path)?, token)
+}
+
+/// Forgets a command of this process once its answer was read.
 pub(crate) fn forget_command(path: &Path, token: &str) -> Result<(), StoreError> {
     commands::forget(&open::connect_writer(path)?, token)
 }

@@ -1,10 +1,11 @@
 //! Opening a hub's file: what it must look like, and how each connection is set up.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use perennial_core::Timestamp;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::store::StoreError;
 use crate::store::codec::int;
@@ -12,8 +13,14 @@ use crate::store::codec::int;
 /// Marks a file as a hub: "PERN".
 const APPLICATION_ID: i32 = 0x5045_524e;
 
+/// The format that `schema.sql` makes, and the oldest that there is.
+const FIRST_FORMAT: u32 = 1;
+
+/// SQL that brings a file to the next format: the first from format 1 to 2, and so on. What was released is never changed.
+const MIGRATIONS: &[&str] = &[];
+
 /// The format that this binary writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = FIRST_FORMAT + MIGRATIONS.len() as u32;
 
 /// Pages of the write-ahead log before it is folded into the file. Few in the tests of this crate, so that it happens in them.
 pub(super) const CHECKPOINT_PAGES: u32 = if cfg!(test) { 200 } else { 4_000 };
@@ -43,6 +50,15 @@ pub(crate) fn connect_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
+/// Opens a connection that copies the file as it is, which may be of an older format.
+pub(crate) fn connect_copier(path: &Path) -> Result<Connection, StoreError> {
+    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    match check_format(&db, path) {
+        Ok(()) | Err(StoreError::Older { .. }) => Ok(db),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes the hub where there is none, all of it or nothing: it is written beside its place and moved there.
 ///
 /// Only the holder of the hub's lock may call it.
@@ -61,6 +77,9 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
     )?;
     db.execute_batch("PRAGMA synchronous = FULL; BEGIN IMMEDIATE")?;
     db.execute_batch(SCHEMA)?;
+    for step in MIGRATIONS {
+        db.execute_batch(step)?;
+    }
     db.execute(
         "INSERT INTO hub (id, created_at, owner_epoch, commits) VALUES (1, ?1, 0, 0)",
         [int(now.0)],
@@ -81,6 +100,33 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
         sync_dir(parent)?;
     }
     Ok(())
+}
+
+/// Brings the file of an older version to this one's format, all of it or nothing. What it was and is, if that was so.
+///
+/// Only the holder of the hub's lock may call it.
+pub(crate) fn migrate(path: &Path) -> Result<Option<(u32, u32)>, StoreError> {
+    migrate_with(path, MIGRATIONS)
+}
+
+/// [`migrate`] with these steps from the first format on.
+pub(super) fn migrate_with(path: &Path, steps: &[&str]) -> Result<Option<(u32, u32)>, StoreError> {
+    let mut db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let known = FIRST_FORMAT + steps.len() as u32;
+    let found = format(&db, path)?;
+    if found >= known {
+        return Ok(None);
+    }
+    db.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF")?;
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // An owner that was paused and replaced knows the old format: its time is over with this.
+    tx.execute("UPDATE hub SET owner_epoch = owner_epoch + 1", [])?;
+    for step in &steps[(found - FIRST_FORMAT) as usize..] {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "user_version", known)?;
+    tx.commit()?;
+    Ok(Some((found, known)))
 }
 
 /// Makes the names in a directory survive a power loss as surely as the contents of its files do.
@@ -118,6 +164,21 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
 
 /// Looks at the file before anything is done with it: what is no hub, or a newer one, is left as it is.
 fn check_format(db: &Connection, path: &Path) -> Result<(), StoreError> {
+    fits(format(db, path)?, FORMAT, path)
+}
+
+/// Whether a file of one format can be used by who knows another.
+pub(super) fn fits(found: u32, known: u32, path: &Path) -> Result<(), StoreError> {
+    let path = path.to_owned();
+    match found.cmp(&known) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(StoreError::Newer { path, found, known }),
+        Ordering::Less => Err(StoreError::Older { path, found, known }),
+    }
+}
+
+/// The format of a file that is a hub.
+fn format(db: &Connection, path: &Path) -> Result<u32, StoreError> {
     let application: i32 = match db.pragma_query_value(None, "application_id", |row| row.get(0)) {
         Ok(id) => id,
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
@@ -129,12 +190,9 @@ fn check_format(db: &Connection, path: &Path) -> Result<(), StoreError> {
         return Err(StoreError::NotAHub(path.to_owned()));
     }
     let found: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found != FORMAT {
-        return Err(StoreError::Newer {
-            path: path.to_owned(),
-            found,
-            known: FORMAT,
-        });
+    // No version of Perennial wrote a format below the first.
+    if found < FIRST_FORMAT {
+        return Err(StoreError::NotAHub(path.to_owned()));
     }
-    Ok(())
+    Ok(found)
 }

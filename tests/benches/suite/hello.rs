@@ -97,6 +97,17 @@ async fn ended(client: &Client) {
     ends(client, &id).await;
 }
 
+/// Milliseconds of so many instances, one after the other.
+pub(crate) async fn alone_ms(client: &Client, count: u32) -> Vec<f64> {
+    let mut took = Vec::new();
+    for _ in 0..count {
+        let begun = Instant::now();
+        ended(client).await;
+        took.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    took
+}
+
 /// Milliseconds of one instance after the other, each in turn with the bare transactions that it needs.
 async fn latencies(host: &Host, bare: &mut Bare) -> (Vec<f64>, Vec<f64>) {
     let client = host.client();

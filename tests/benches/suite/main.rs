@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --workspace --bench suite                  W1 to W6, and the report
 //! cargo bench --workspace --bench suite -- long          W7 and W8, and the report
+//! cargo bench --workspace --bench suite -- peers         the same as W1 on other engines, and the report
 //! cargo bench --workspace --bench suite -- W3 W6         some of them, and the report with what was measured before
 //! ```
 //!
@@ -18,6 +19,7 @@ mod limit;
 mod machine;
 mod measure;
 mod mixed;
+mod peers;
 mod profile;
 mod report;
 mod section;
@@ -35,9 +37,12 @@ use section::Section;
 /// The workload that this process runs, where it was started to run one.
 const WORKLOAD: &str = "PERENNIAL_BENCH_WORKLOAD";
 
-/// In the order of the report.
 const SHORT: [&str; 7] = ["W1", "W2", "W3", "W4", "W5", "W6", profile::NAME];
 const LONG: [&str; 2] = ["W7", "W8"];
+/// In the order of the report.
+const ALL: [&str; 10] = [
+    "W1", "peers", "W2", "W3", "W4", "W5", "W6", "profile", "W7", "W8",
+];
 
 /// Where what was measured is kept.
 fn results() -> PathBuf {
@@ -60,14 +65,17 @@ async fn run(name: &str) -> Section {
         "W6" => wake::run().await,
         "W7" => mixed::run().await,
         "W8" => large::run().await,
+        peers::NAME => peers::run(),
         other => panic!("there is no workload {other:?}"),
     }
 }
 
 fn in_this_process(name: &str) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    if name == profile::NAME {
-        return runtime.block_on(profile::work());
+    match name {
+        profile::NAME => return runtime.block_on(profile::work()),
+        peers::DRIVER => return runtime.block_on(peers::driver()),
+        _ => {}
     }
     let (begun, busy) = (Instant::now(), machine::busy());
     let mut section = runtime.block_on(run(name));
@@ -124,7 +132,7 @@ fn main() -> ExitCode {
     if measure::is_quick() {
         println!("everything was small, so there is no report");
     } else {
-        let sections = SHORT.iter().chain(&LONG).filter_map(|name| {
+        let sections = ALL.iter().filter_map(|name| {
             let bytes = std::fs::read(kept(name)).ok()?;
             serde_json::from_slice(&bytes).ok()
         });

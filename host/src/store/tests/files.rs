@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::store::open::{fits, migrate_with};
 use crate::store::with_suffix;
 
 fn take(path: &Path) -> Result<Owned, StoreError> {
@@ -157,4 +158,73 @@ fn what_was_committed_survives_the_death_of_its_owner() {
     let owned = take(&path).unwrap();
     assert!(owned.reader.instance("i8").unwrap().is_some());
     assert!(owned.reader.instance("i9").unwrap().is_none());
+}
+
+/// A hub with an instance and without an owner.
+fn left_behind() -> TempDir {
+    let hub = Hub::new();
+    hub.start(1, "kept");
+    let Hub { dir, owned } = hub;
+    drop(owned);
+    dir
+}
+
+/// The format, and the owners that there were.
+fn format_and_epoch(path: &Path) -> (u32, i64) {
+    let db = Connection::open(path).unwrap();
+    let format = db.pragma_query_value(None, "user_version", |row| row.get(0));
+    let epoch = db.query_row("SELECT owner_epoch FROM hub", [], |row| row.get(0));
+    (format.unwrap(), epoch.unwrap())
+}
+
+#[test]
+fn an_older_hub_is_brought_up_to_date_once_and_then_left_alone_by_older_versions() {
+    let dir = left_behind();
+    let path = dir.path().join("hub.db");
+    let (_, epoch) = format_and_epoch(&path);
+    let steps = [
+        "CREATE TABLE extra (a INTEGER); INSERT INTO extra VALUES (7)",
+        "ALTER TABLE extra ADD COLUMN b INTEGER; UPDATE extra SET b = a + 1",
+    ];
+    assert_eq!(migrate_with(&path, &steps[..1]).unwrap(), Some((1, 2)));
+    assert_eq!(migrate_with(&path, &steps).unwrap(), Some((2, 3)));
+    assert_eq!(migrate_with(&path, &steps).unwrap(), None);
+    // Each time whoever had it before has lost it.
+    assert_eq!(format_and_epoch(&path), (3, epoch + 2));
+    let db = Connection::open(&path).unwrap();
+    let found = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(found("SELECT b FROM extra"), 8);
+    assert_eq!(found("SELECT count(*) FROM instance"), 1);
+    let Err(error) = take(&path) else {
+        panic!("an older version took it over")
+    };
+    assert!(
+        matches!(error, StoreError::Newer { found: 3, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_step_that_fails_leaves_the_older_hub_as_it_was() {
+    let dir = left_behind();
+    let path = dir.path().join("hub.db");
+    let before = format_and_epoch(&path);
+    let steps = ["CREATE TABLE extra (a)", "INSERT INTO nowhere VALUES (1)"];
+    let error = migrate_with(&path, &steps).unwrap_err();
+    assert!(error.to_string().contains("nowhere"), "{error}");
+    assert_eq!(format_and_epoch(&path), before);
+    let owned = take(&path).unwrap();
+    assert!(owned.reader.instance("kept").unwrap().is_some());
+    let db = Connection::open(&path).unwrap();
+    assert!(db.prepare("SELECT a FROM extra").is_err());
+}
+
+#[test]
+fn who_may_not_bring_a_hub_up_to_date_says_who_may() {
+    let path = Path::new("hub.db");
+    fits(2, 2, path).unwrap();
+    let error = fits(1, 2, path).unwrap_err().to_string();
+    assert!(error.contains("start a host on it"), "{error}");
+    let error = fits(3, 2, path).unwrap_err().to_string();
+    assert!(error.contains("newer version"), "{error}");
 }

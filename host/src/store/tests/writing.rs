@@ -162,6 +162,44 @@ fn what_is_queued_is_written_before_the_writer_ends() {
 }
 
 #[test]
+fn a_command_that_was_taken_back_takes_no_effect() {
+    let hub = Hub::new();
+    hub.start(1, "a");
+    crate::store::append_command(&hub.path(), "t", &[1], Timestamp(5)).unwrap();
+    assert!(crate::store::take_back_command(&hub.path(), "t").unwrap());
+    // Its owner had read it before.
+    let (tell, told) = mpsc::channel();
+    let change = Change::Deliver {
+        id: "a".to_owned(),
+        command: Command::RaiseEvent,
+        message: event("1"),
+    };
+    let write = Write::new(change, Timestamp(5), move |_, result| {
+        tell.send(result).unwrap()
+    });
+    hub.owned.writer.submit(write.answering("t".to_owned()));
+    let result = told.recv().unwrap();
+    assert!(matches!(result, Err(StoreError::TakenBack)), "{result:?}");
+    let delivered = "SELECT count(*) FROM inbox WHERE instance = 1";
+    let before = hub.count(delivered);
+    // What was answered is not taken back any more.
+    crate::store::append_command(&hub.path(), "u", &[1], Timestamp(5)).unwrap();
+    let change = Change::Deliver {
+        id: "a".to_owned(),
+        command: Command::RaiseEvent,
+        message: event("1"),
+    };
+    let (tell, told) = mpsc::channel();
+    let write = Write::new(change, Timestamp(5), move |_, result| {
+        tell.send(result).unwrap()
+    });
+    hub.owned.writer.submit(write.answering("u".to_owned()));
+    told.recv().unwrap().unwrap();
+    assert_eq!(hub.count(delivered), before + 1);
+    assert!(!crate::store::take_back_command(&hub.path(), "u").unwrap());
+}
+
+#[test]
 fn an_answer_goes_down_with_what_it_answers() {
     let hub = Hub::new();
     crate::store::append_command(&hub.path(), "t", &[1], Timestamp(5)).unwrap();
