@@ -251,6 +251,24 @@ impl IntoFuture for StatusQuery {
     }
 }
 
+/// Reads everything about one instance that has ended; of a live one not what it waits for.
+pub(crate) fn read_brief(reader: &Reader, id: &str) -> Result<Option<InstanceStatus>, StoreError> {
+    let Some(row) = reader.instance(id)? else {
+        return Ok(None);
+    };
+    Ok(Some(InstanceStatus {
+        rewinds: rewinds(reader, &row)?,
+        ..row.into()
+    }))
+}
+
+fn rewinds(reader: &Reader, row: &InstanceRow) -> Result<Vec<RewindRecord>, StoreError> {
+    let rewinds = reader.rewinds(row)?.into_iter();
+    Ok(rewinds
+        .map(|(at, reason)| RewindRecord { at, reason })
+        .collect())
+}
+
 /// Reads everything about one instance.
 pub(crate) fn read_status(
     reader: &Reader,
@@ -279,11 +297,8 @@ pub(crate) fn read_status(
     } else {
         None
     };
-    let rewinds = reader.rewinds(&row)?.into_iter();
     Ok(Some(InstanceStatus {
-        rewinds: rewinds
-            .map(|(at, reason)| RewindRecord { at, reason })
-            .collect(),
+        rewinds: rewinds(reader, &row)?,
         waits_for,
         waits_for_more,
         input,

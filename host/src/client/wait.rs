@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use perennial_core::{Rejection, Status};
 
 use crate::client::remote::Remote;
-use crate::client::status::Show;
+use crate::client::status::{Show, read_brief};
 use crate::client::{Backend, Client, Error, InstanceStatus, Result};
 use crate::engine::Until;
 
@@ -104,8 +104,12 @@ impl Client {
             let left = limit.saturating_sub(begun.elapsed());
             let row = self.brief_status(id).await?;
             if done(&row) || left.is_zero() {
-                // What it waits for is looked up only now that somebody reads it.
-                let status = self.status(id).await?.unwrap_or(row);
+                // What it waits for is looked up only now that somebody reads it. What has ended waits for nothing.
+                let status = if row.is_ended() {
+                    row
+                } else {
+                    self.status(id).await?.unwrap_or(row)
+                };
                 return Ok(if done(&status) {
                     Waited::Ended(status)
                 } else {
@@ -124,12 +128,11 @@ impl Client {
         }
     }
 
-    /// The status row alone.
+    /// The status without what a live instance waits for.
     async fn brief_status(&self, id: &str) -> Result<InstanceStatus> {
         let key = id.to_owned();
-        let row = self.read(move |reader| reader.instance(&key)).await?;
-        row.map(InstanceStatus::from)
-            .ok_or_else(|| Error::rejected(id, Rejection::NotFound))
+        let found = self.read(move |reader| read_brief(reader, &key)).await?;
+        found.ok_or_else(|| Error::rejected(id, Rejection::NotFound))
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use perennial_core::{
     AttemptRun, Digest, Failure, Json, Limits, Message, Millis, RetryPolicy, Target, TaskId,
     TaskRef, Timestamp, TraceContext, kind,
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::engine::Engine;
 use crate::engine::executor::{Attempt, Interrupt};
+use crate::engine::here;
 use crate::engine::order::FairOrder;
 use crate::engine::timers::Due;
 use crate::store::{Change, InstanceKey, Outcome, Retry, Verdict};
@@ -116,11 +118,17 @@ impl Activities {
         state.order.push(place, ready.attempt, ready.caller.module);
         state.ready.insert(place, ready);
         while let Some((ready, slot, interrupt)) = state.next() {
-            let engine = Arc::clone(engine);
-            engine
-                .runtime
-                .clone()
-                .spawn(work(engine, ready, slot, interrupt));
+            // Native code may block the thread that it runs on; that of a module is moved when it computes for long.
+            let may_begin_here = matches!(ready.target, Target::Module(_));
+            let work = boxed(engine, ready, slot, interrupt);
+            let not_held = if may_begin_here {
+                here::hold(work)
+            } else {
+                Some(work)
+            };
+            if let Some(work) = not_held {
+                engine.runtime.spawn(work);
+            }
         }
     }
 
@@ -235,7 +243,17 @@ fn all_of(key: InstanceKey) -> RangeInclusive<Place> {
     at(0)..=at(u32::MAX)
 }
 
-/// Runs one activity after the other until none waits.
+/// [`work`], which may have to begin another one like itself.
+fn boxed(
+    engine: &Arc<Engine>,
+    first: Ready,
+    slot: usize,
+    interrupt: Interrupt,
+) -> BoxFuture<'static, ()> {
+    work(Arc::clone(engine), first, slot, interrupt).boxed()
+}
+
+/// Runs one activity after the other until none waits; on a worker only the first.
 async fn work(engine: Arc<Engine>, first: Ready, slot: usize, first_interrupt: Interrupt) {
     let mut current = Some((first, slot, first_interrupt));
     while let Some((ready, slot, interrupt)) = current.take() {
@@ -259,6 +277,13 @@ async fn work(engine: Arc<Engine>, first: Ready, slot: usize, first_interrupt: I
         state.free.push(slot);
         state.order.ended(module);
         current = state.next();
+        drop(state);
+        if here::is_worker()
+            && let Some((ready, slot, interrupt)) = current.take()
+        {
+            // It has other things to do.
+            engine.runtime.spawn(boxed(&engine, ready, slot, interrupt));
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod executor;
 mod flight;
 mod follow;
 mod grants;
+mod here;
 mod load;
 mod long;
 mod mail;
@@ -352,7 +353,9 @@ impl Engine {
             queue.work.push_back(work);
         }
         drop(queue);
-        self.work_there.notify_one();
+        if !here::is_taken_here() {
+            self.work_there.notify_one();
+        }
     }
 
     /// Leaves work undone: the hub has everything that is needed to do it later.
@@ -388,7 +391,10 @@ impl Engine {
                 }
                 Work::Run(slot) => worker::run(self, &slot, worker),
                 Work::Committed(done) => {
-                    committed::committed(self, &done.slot, done.change, done.result)
+                    let held = here::holding(|| {
+                        committed::committed(self, &done.slot, done.change, done.result);
+                    });
+                    self.go_on(held);
                 }
                 Work::Collect => self.collect(),
                 Work::Retain => self.retain(),
@@ -409,13 +415,34 @@ impl Engine {
         change: Change,
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) {
+        self.writer.submit(self.job(change, done));
+    }
+
+    /// As [`write`](Self::write) from a worker, which commits itself where neither the writer nor it has anything else to do: `done` is
+    /// told on its own thread then.
+    pub(crate) fn write_from_worker(
+        self: &Arc<Self>,
+        change: Change,
+        done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
+    ) {
+        let job = self.job(change, done);
+        if self.has_nothing_else() {
+            here::before_looking(|| self.writer.submit_or_commit(job));
+        } else {
+            self.writer.submit(job);
+        }
+    }
+
+    fn job(
+        self: &Arc<Self>,
+        change: Change,
+        done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
+    ) -> Write {
         let under_way = UnderWay::new(self);
-        let now = self.clock.now();
-        self.writer
-            .submit(Write::new(change, now, move |change, result| {
-                done(change, result);
-                drop(under_way);
-            }));
+        Write::new(change, self.clock.now(), move |change, result| {
+            done(change, result);
+            drop(under_way);
+        })
     }
 
     fn write_blocking(self: &Arc<Self>, change: Change) -> Result<Outcome, StoreError> {

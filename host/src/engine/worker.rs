@@ -34,9 +34,8 @@ pub(crate) fn run(engine: &Arc<Engine>, slot: &Arc<Slot>, worker: usize) {
         Ok(Some(change)) => {
             drop(body);
             let (this, slot) = (Arc::clone(engine), Arc::clone(slot));
-            engine.write(change, move |change, result| {
-                let engine = Arc::clone(&this);
-                engine.enqueue(Work::Committed(Box::new(crate::engine::Committed {
+            engine.write_from_worker(change, move |change, result| {
+                this.enqueue(Work::Committed(Box::new(crate::engine::Committed {
                     slot,
                     change,
                     result,

@@ -33,6 +33,11 @@ impl Backlog {
         *waiting += bytes;
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) == 0
+    }
+
     /// Gives room back.
     pub(super) fn leave(&self, bytes: usize) {
         let mut waiting = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);

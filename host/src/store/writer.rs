@@ -1,7 +1,11 @@
 //! The one thread that writes.
 //!
-//! It takes everything that is queued, commits it as one transaction, answers everyone, and looks again. It never waits for company: who
-//! is alone is committed at once, and whoever comes while a commit runs is in the next one.
+//! It takes everything that is queued, commits it as one transaction, answers everyone, and looks again. Who is alone is committed at
+//! once, and whoever comes while a commit runs is in the next one. Only where several have come already does it wait a moment for more:
+//! a commit costs the same whoever is in it.
+//!
+//! Whoever may block, and finds the writer with nothing to do, commits on its own thread: the way to the writer's and back takes longer
+//! than most syncs. There is one transaction at a time all the same.
 //!
 //! Laws:
 //! - nobody is answered with success before the transaction that holds their work is on disk;
@@ -11,7 +15,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -38,6 +42,12 @@ const BATCH_MAX: usize = 1_024;
 /// Bytes after which no more jobs are taken into a transaction.
 const BATCH_BYTES_MAX: usize = 32 << 20;
 
+/// Jobs that are company enough to wait for more.
+const COMPANY: usize = 4;
+
+/// How long it is waited for more. Less than what a commit takes where disks are fast, and nothing beside it where they are slow.
+const WAIT_FOR_MORE: Duration = Duration::from_micros(200);
+
 /// How long the writer waits before it looks again what became of a commit.
 const REOPEN_DELAY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
@@ -60,7 +70,8 @@ pub(crate) struct WriterCounts {
 
 /// A handle on the writer. Dropping the last one ends it, after everything that is queued.
 pub(crate) struct Writer {
-    queue: RwLock<Option<SyncSender<Write>>>,
+    queue: RwLock<Option<SyncSender<Job>>>,
+    state: Arc<Mutex<State>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     counts: Arc<WriterCounts>,
     backlog: Arc<Backlog>,
@@ -95,15 +106,18 @@ impl Writer {
             faults: Arc::clone(&faults),
         };
         state.adopt(db)?;
+        let state = Arc::new(Mutex::new(state));
+        let of_thread = Arc::clone(&state);
         let thread = std::thread::Builder::new()
             .name("perennial-writer".to_owned())
-            .spawn(move || state.work(&jobs))
+            .spawn(move || work(&of_thread, &jobs))
             .map_err(StoreError::file(
                 "could not start the writer thread for",
                 path,
             ))?;
         Ok(Self {
             queue: RwLock::new(Some(queue)),
+            state,
             thread: Mutex::new(Some(thread)),
             counts,
             backlog,
@@ -134,9 +148,32 @@ impl Writer {
         self.faults.queued.fetch_add(1, Ordering::AcqRel);
         let bytes = job.bytes();
         self.backlog.enter(bytes);
-        if let Err(lost) = queue.send(job) {
+        if let Err(SendError(Job::Write(lost))) = queue.send(Job::Write(job)) {
             self.backlog.leave(bytes);
-            lost.0.answer(Err(StoreError::Closed));
+            lost.answer(Err(StoreError::Closed));
+        }
+    }
+
+    /// As [`submit`](Self::submit), but commits on this thread, and answers before it returns, where the writer has nothing to do.
+    pub(crate) fn submit_or_commit(&self, job: Write) {
+        // What waits already comes first. An answer that is given here finds the state in use, and is queued.
+        if !self.backlog.is_empty() {
+            return self.submit(job);
+        }
+        let Ok(mut state) = self.state.try_lock() else {
+            return self.submit(job);
+        };
+        if self.closing.load(Ordering::Acquire) || !self.backlog.is_empty() {
+            drop(state);
+            return self.submit(job);
+        }
+        state.commit(vec![job]);
+        let is_long = state.log_is_long();
+        drop(state);
+        if is_long {
+            let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+            // A queue that is full has commits in it, after which it is folded too.
+            queue.as_ref().map(|queue| queue.try_send(Job::FoldLog));
         }
     }
 
@@ -178,6 +215,13 @@ impl Drop for Writer {
     }
 }
 
+/// What the writer's thread is asked for.
+enum Job {
+    Write(Write),
+    /// Another thread committed, and the log is long.
+    FoldLog,
+}
+
 struct State {
     path: PathBuf,
     /// The file that this owner took over.
@@ -215,9 +259,13 @@ impl State {
         Ok(())
     }
 
+    fn log_is_long(&self) -> bool {
+        self.log_pages.load(Ordering::Relaxed) >= open::CHECKPOINT_PAGES
+    }
+
     /// Folds the log into the file where it has become long. What a reader still needs stays, and is folded after the next commit.
     fn fold_log(&mut self) {
-        if self.log_pages.load(Ordering::Relaxed) < open::CHECKPOINT_PAGES {
+        if !self.log_is_long() {
             return;
         }
         let Some(db) = &self.db else { return };
@@ -231,30 +279,12 @@ impl State {
         }
     }
 
-    fn work(&mut self, jobs: &Receiver<Write>) {
-        while let Ok(first) = jobs.recv() {
-            let mut bytes = first.bytes();
-            let mut batch = vec![first];
-            bytes = take_all(jobs, &mut batch, bytes);
-            if batch.len() > 1 {
-                // Where there is company already, threads that are about to add to it may want the processor first. Where none does,
-                // which is so where the disk is what is slow, this returns at once.
-                std::thread::yield_now();
-                bytes = take_all(jobs, &mut batch, bytes);
-            }
-            #[cfg(test)]
-            self.faults
-                .queued
-                .fetch_sub(batch.len() as u64, Ordering::AcqRel);
-            self.commit(batch);
-            self.backlog.leave(bytes);
-            self.fold_log();
-        }
-        if let Some(db) = self.db.take() {
-            // A clean end leaves one file: the log is folded into it, so that copying the file is a backup.
-            if let Err(error) = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-                tracing::debug!(%error, "the write-ahead log stays beside the hub");
-            }
+    /// A clean end leaves one file: the log is folded into it, so that copying the file is a backup.
+    fn end(&mut self) {
+        if let Some(db) = self.db.take()
+            && let Err(error) = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        {
+            tracing::debug!(%error, "the write-ahead log stays beside the hub");
         }
     }
 
@@ -408,14 +438,45 @@ impl State {
     }
 }
 
+/// The writer's thread.
+fn work(state: &Mutex<State>, jobs: &Receiver<Job>) {
+    let state = || state.lock().unwrap_or_else(PoisonError::into_inner);
+    while let Ok(first) = jobs.recv() {
+        let Job::Write(first) = first else {
+            state().fold_log();
+            continue;
+        };
+        let mut bytes = first.bytes();
+        let mut batch = vec![first];
+        bytes = take_all(jobs, &mut batch, bytes);
+        if batch.len() >= COMPANY {
+            std::thread::sleep(WAIT_FOR_MORE);
+            bytes = take_all(jobs, &mut batch, bytes);
+        }
+        let mut state = state();
+        #[cfg(test)]
+        state
+            .faults
+            .queued
+            .fetch_sub(batch.len() as u64, Ordering::AcqRel);
+        state.commit(batch);
+        state.backlog.leave(bytes);
+        state.fold_log();
+    }
+    state().end();
+}
+
 /// Takes what is queued, as far as it fits beside what the batch has. The bytes of all of it.
-fn take_all(jobs: &Receiver<Write>, batch: &mut Vec<Write>, mut bytes: usize) -> usize {
+fn take_all(jobs: &Receiver<Job>, batch: &mut Vec<Write>, mut bytes: usize) -> usize {
     while batch.len() < BATCH_MAX
         && bytes < BATCH_BYTES_MAX
         && let Ok(next) = jobs.try_recv()
     {
-        bytes += next.bytes();
-        batch.push(next);
+        // The log is folded after this batch anyway.
+        if let Job::Write(next) = next {
+            bytes += next.bytes();
+            batch.push(next);
+        }
     }
     bytes
 }

@@ -130,11 +130,18 @@ impl Driver {
     }
 
     fn answer(&mut self) -> Result<Value, String> {
-        let mut line = String::new();
-        let read = self.answers.read_line(&mut line);
-        match read.map_err(|error| error.to_string())? {
-            0 => Err("it ended without an answer".to_owned()),
-            _ => serde_json::from_str(&line).map_err(|error| format!("{error}: {line:?}")),
+        loop {
+            let mut line = String::new();
+            let read = self.answers.read_line(&mut line);
+            match read.map_err(|error| error.to_string())? {
+                0 => return Err("it ended without an answer".to_owned()),
+                // Some write their log there too.
+                _ if !line.starts_with('{') => {}
+                _ => {
+                    return serde_json::from_str(&line)
+                        .map_err(|error| format!("{error}: {line:?}"));
+                }
+            }
         }
     }
 
@@ -172,7 +179,7 @@ impl Drop for Driver {
 
 /// Processor seconds of a process and of its descendants that live.
 fn family(root: u32) -> HashMap<u32, f64> {
-    let mut all = HashMap::new();
+    let mut all: HashMap<u32, (u32, f64)> = HashMap::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|pid| pid.parse().ok()) else {
             continue;
@@ -198,7 +205,8 @@ fn family(root: u32) -> HashMap<u32, f64> {
         let Some((_, cpu)) = all.get(&pid) else {
             continue;
         };
-        found.insert(pid, *cpu);
+        let cpu: f64 = *cpu;
+        found.insert(pid, cpu);
         next.extend(
             all.iter()
                 .filter(|(_, (parent, _))| *parent == pid)

@@ -43,10 +43,9 @@ async fn main() {
         .unwrap();
     let store = Arc::new(store);
     let activities = ActivityRegistry::builder()
-        .register(
-            "SayHello",
-            |_: ActivityContext, city: String| async move { Ok(format!("Hello {city}!")) },
-        )
+        .register("SayHello", |_: ActivityContext, city: String| async move {
+            Ok(format!("Hello {city}!"))
+        })
         .build();
     let hello = |ctx: OrchestrationContext, _: String| async move {
         let mut greetings = Vec::new();
@@ -60,13 +59,12 @@ async fn main() {
         .build();
     let options = RuntimeOptions {
         dispatcher_min_poll_interval: Duration::from_millis(5),
-        orchestration_concurrency: 4,
-        worker_concurrency: 4,
         ..RuntimeOptions::default()
     };
     let runtime =
         Runtime::start_with_options(store.clone(), activities, orchestrations, options).await;
-    let configuration = "SQLite provider as it ships (commits are not synced), 4 + 4 dispatchers, polling every 5 ms";
+    let configuration =
+        "SQLite provider as it ships (commits are not synced), polling every 5 ms in place of 100";
     peers::serve("0.1.32", configuration, Duroxide(Client::new(store))).await;
     runtime.shutdown(Some(0)).await;
 }

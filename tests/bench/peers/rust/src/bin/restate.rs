@@ -77,7 +77,10 @@ async fn main() {
     let server = Command::new(&program)
         .args(["--no-logo", "--listen-mode", "tcp", "--base-dir", &dir])
         .args(["--bind-address", &format!("127.0.0.1:{node}")])
-        .env("RESTATE_INGRESS__BIND_ADDRESS", format!("127.0.0.1:{ingress}"))
+        .env(
+            "RESTATE_INGRESS__BIND_ADDRESS",
+            format!("127.0.0.1:{ingress}"),
+        )
         .env("RESTATE_ADMIN__BIND_ADDRESS", format!("127.0.0.1:{admin}"))
         .env("RESTATE_DISABLE_TELEMETRY", "true")
         .env("RUST_LOG", "warn")

@@ -1,0 +1,101 @@
+//! What a worker goes on with itself: the way to another thread and back takes longer than most turns, attempts and syncs.
+//!
+//! A worker that has nothing else to do commits its turn itself, runs the activity that the turn asked for until it first waits, and takes
+//! the turn that its result leads to. As soon as anything else is queued, each goes to the threads that are there for it.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use futures::future::BoxFuture;
+
+use crate::engine::Engine;
+
+thread_local! {
+    /// Whether this thread looks for work next, and nothing was left for it yet.
+    static LOOKS_NEXT: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread is a worker that runs an attempt.
+    static RUNS_ATTEMPT: Cell<bool> = const { Cell::new(false) };
+    /// Attempts that this thread may go on with.
+    static HELD: RefCell<Option<Vec<BoxFuture<'static, ()>>>> = const { RefCell::new(None) };
+}
+
+/// Sets a flag of this thread until dropped, however that comes.
+struct During(&'static std::thread::LocalKey<Cell<bool>>);
+
+impl During {
+    fn new(flag: &'static std::thread::LocalKey<Cell<bool>>) -> Self {
+        flag.set(true);
+        Self(flag)
+    }
+}
+
+impl Drop for During {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// Runs something on a worker that looks for work next. Nobody is woken for the first that it queues.
+pub(super) fn before_looking<T>(run: impl FnOnce() -> T) -> T {
+    let _during = During::new(&LOOKS_NEXT);
+    run()
+}
+
+/// Whether what is queued now is taken by this thread next.
+pub(super) fn is_taken_here() -> bool {
+    LOOKS_NEXT.replace(false)
+}
+
+/// Whether an attempt runs on a worker, which has other things to do after it.
+pub(super) fn is_worker() -> bool {
+    RUNS_ATTEMPT.get()
+}
+
+/// Collects the attempts that begin meanwhile instead of handing them to the runtime.
+pub(super) fn holding(run: impl FnOnce()) -> Vec<BoxFuture<'static, ()>> {
+    HELD.set(Some(Vec::new()));
+    run();
+    HELD.take().unwrap_or_default()
+}
+
+/// Keeps an attempt for this worker; gives it back where this thread is none that would run it.
+pub(super) fn hold(attempt: BoxFuture<'static, ()>) -> Option<BoxFuture<'static, ()>> {
+    HELD.with_borrow_mut(|held| match held {
+        Some(held) => {
+            held.push(attempt);
+            None
+        }
+        None => Some(attempt),
+    })
+}
+
+impl Engine {
+    /// Goes on with what a turn asked for: here, where it is one attempt and there is nothing else to do.
+    pub(super) fn go_on(self: &Arc<Self>, mut held: Vec<BoxFuture<'static, ()>>) {
+        if held.len() == 1
+            && self.has_nothing_else()
+            && let Some(mut attempt) = held.pop()
+        {
+            let _runtime = self.runtime.enter();
+            let _runs = During::new(&RUNS_ATTEMPT);
+            let polled = before_looking(|| {
+                // Where it waits, it is polled again by the runtime, with a waker of its own.
+                attempt
+                    .as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()))
+            });
+            if polled.is_pending() {
+                held.push(attempt);
+            }
+        }
+        for attempt in held {
+            self.runtime.spawn(attempt);
+        }
+    }
+
+    /// Whether a worker may keep itself busy with one instance: nothing else waits, and another worker is there for what comes.
+    pub(super) fn has_nothing_else(&self) -> bool {
+        self.config.workers > 1 && self.queue().work.is_empty()
+    }
+}
