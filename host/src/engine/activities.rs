@@ -258,6 +258,7 @@ async fn work(engine: Arc<Engine>, first: Ready, slot: usize, first_interrupt: I
     let mut current = Some((first, slot, first_interrupt));
     while let Some((ready, slot, interrupt)) = current.take() {
         let (place, module) = ((ready.key, ready.task), ready.caller.module);
+        prepared(&engine, &ready.target).await;
         if begins(&engine, place) {
             engine.flight.begin(slot, ready.key, Some(ready.task.task));
             let started_at = engine.clock.now();
@@ -283,6 +284,21 @@ async fn work(engine: Arc<Engine>, first: Ready, slot: usize, first_interrupt: I
         {
             // It has other things to do.
             engine.runtime.spawn(boxed(&engine, ready, slot, interrupt));
+        }
+    }
+}
+
+/// Returns when there is nothing left to be done for a module before its activity begins, or the host stops. None of that is the
+/// activity's: neither its time, nor what happens to the host meanwhile.
+async fn prepared(engine: &Engine, target: &Target) {
+    let Target::Module(module) = target else {
+        return;
+    };
+    if let Some(preparing) = engine.activity_executor.prepare(*module) {
+        let mut stop = engine.activities.stop.subscribe();
+        tokio::select! {
+            () = preparing => {}
+            _ = stop.wait_for(|stop| *stop) => {}
         }
     }
 }

@@ -31,6 +31,10 @@ pub trait Executor: Send + Sync {
         instance_id: &str,
     ) -> Result<Box<dyn ResidentGuest>, String>;
 
+    /// Brings a module as far as it comes before a guest of it is made: it may have to be compiled, which is nobody's turn. What is wrong
+    /// with it is said when one is made.
+    fn prepare(&self, _module: Digest) {}
+
     /// Lets go of whatever it keeps of a module that the hub no longer has. Guests that exist go on.
     fn forget(&self, _module: Digest) {}
 }
@@ -105,6 +109,11 @@ pub type AttemptFuture = Pin<Box<dyn Future<Output = Result<Option<Json>, Failur
 
 /// Runs attempts of activities.
 pub trait ActivityExecutor: Send + Sync {
+    /// As [`Executor::prepare`], for the attempts of a module's activities; `None` where there is nothing to wait for.
+    fn prepare(&self, _module: Digest) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        None
+    }
+
     /// Starts an attempt. Dropping the future gives the attempt up.
     fn run(&self, attempt: Attempt) -> AttemptFuture;
 }

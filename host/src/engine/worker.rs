@@ -105,8 +105,11 @@ fn next_turn(
         };
         return Ok(store_mail(slot).or_else(|| has_no_start.then(lost)));
     }
-    if needs_guest(&resident.state, &batch)
-        && resident.guest.is_none()
+    let brings_guest = needs_guest(&resident.state, &batch) && resident.guest.is_none();
+    if brings_guest && let Some(module) = resident.row.module {
+        engine.executor.prepare(module);
+    }
+    if brings_guest
         && let Err(error) = recorded(engine, worker, slot, || {
             bring_guest(engine, resident, &batch)
         })
@@ -175,7 +178,8 @@ fn host_build() -> String {
     format!("perennial {} on {OS} {ARCH}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Runs code of a guest, and says so in the flight recorder meanwhile.
+/// Runs code of a guest, and says so in the flight recorder meanwhile. Its module is compiled before: who kills a host while it compiles
+/// says nothing about an instance.
 fn recorded<T>(engine: &Engine, worker: usize, slot: &Slot, run: impl FnOnce() -> T) -> T {
     engine.flight.begin(worker, slot.key, None);
     let result = run();
@@ -320,6 +324,9 @@ fn load_resident(
     }
     let tried = row.module;
     let with_guest = !row.returned && (is_quarantined || row.status != Status::Suspended);
+    if with_guest && let Some(module) = row.module {
+        engine.executor.prepare(module);
+    }
     let loaded = recorded(engine, worker, slot, || load::load(engine, row, with_guest));
     match loaded {
         Ok(resident) => body.resident = Some(resident),

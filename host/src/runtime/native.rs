@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use perennial_core::{Failure, Json, Timestamp, kind};
+use perennial_core::{Digest, Failure, Json, Timestamp, kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -156,6 +157,10 @@ pub(crate) struct NativeOrWasm {
 }
 
 impl ActivityExecutor for NativeOrWasm {
+    fn prepare(&self, module: Digest) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        self.wasm.prepare(module)
+    }
+
     fn run(&self, mut attempt: Attempt) -> AttemptFuture {
         let management = self.management.as_ref();
         attempt.management_urls = management.and_then(|urls| urls.urls(&attempt.instance_id));
@@ -199,10 +204,10 @@ impl Future for AbortOnDrop {
     type Output = Result<Result<Option<Json>, Failure>, String>;
 
     fn poll(
-        mut self: std::pin::Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Self::Output> {
-        std::pin::Pin::new(&mut self.0)
+        Pin::new(&mut self.0)
             .poll(cx)
             .map_err(|error| match error.try_into_panic() {
                 Ok(panic) => panic_message(panic.as_ref()),

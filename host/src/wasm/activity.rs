@@ -7,6 +7,7 @@
 //! network mount for instance: the attempt then ends, late, when the operation does.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -35,6 +36,16 @@ use crate::engine::executor::{ActivityExecutor, Attempt, AttemptFuture, Interrup
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 
 impl ActivityExecutor for Wasm {
+    fn prepare(&self, module: Digest) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        if self.shared.has_activities(module) {
+            return None;
+        }
+        let shared = Arc::clone(&self.shared);
+        let compiling = tokio::task::spawn_blocking(move || drop(shared.activities(module)));
+        // What is wrong is said by the attempt.
+        Some(Box::pin(compiling.map(drop)))
+    }
+
     fn run(&self, attempt: Attempt) -> AttemptFuture {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {

@@ -48,6 +48,11 @@ impl Executor for Wasm {
         Ok(Box::new(Instance::new(store, started)?))
     }
 
+    fn prepare(&self, module: Digest) {
+        // What is wrong is said when a guest is made.
+        drop(self.shared.pooled(module));
+    }
+
     fn forget(&self, module: Digest) {
         Self::forget(self, module);
     }
