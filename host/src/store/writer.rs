@@ -148,7 +148,7 @@ impl Writer {
         self.faults.queued.fetch_add(1, Ordering::AcqRel);
         let bytes = job.bytes();
         self.backlog.enter(bytes);
-        if let Err(SendError(Job::Write(lost))) = queue.send(Job::Write(job)) {
+        if let Err(SendError(Job::Write(lost))) = queue.send(Job::Write(Box::new(job))) {
             self.backlog.leave(bytes);
             lost.answer(Err(StoreError::Closed));
         }
@@ -172,8 +172,10 @@ impl Writer {
         drop(state);
         if is_long {
             let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-            // A queue that is full has commits in it, after which it is folded too.
-            queue.as_ref().map(|queue| queue.try_send(Job::FoldLog));
+            if let Some(queue) = &*queue {
+                // A queue that is full has commits in it, after which it is folded too.
+                let _ = queue.try_send(Job::FoldLog);
+            }
         }
     }
 
@@ -217,7 +219,7 @@ impl Drop for Writer {
 
 /// What the writer's thread is asked for.
 enum Job {
-    Write(Write),
+    Write(Box<Write>),
     /// Another thread committed, and the log is long.
     FoldLog,
 }
@@ -447,7 +449,7 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Job>) {
             continue;
         };
         let mut bytes = first.bytes();
-        let mut batch = vec![first];
+        let mut batch = vec![*first];
         bytes = take_all(jobs, &mut batch, bytes);
         if batch.len() >= COMPANY {
             std::thread::sleep(WAIT_FOR_MORE);
@@ -475,7 +477,7 @@ fn take_all(jobs: &Receiver<Job>, batch: &mut Vec<Write>, mut bytes: usize) -> u
         // The log is folded after this batch anyway.
         if let Job::Write(next) = next {
             bytes += next.bytes();
-            batch.push(next);
+            batch.push(*next);
         }
     }
     bytes

@@ -13,6 +13,7 @@
 #![allow(missing_docs, reason = "a benchmark is a program")]
 
 mod charts;
+mod flame;
 mod hello;
 mod large;
 mod limit;

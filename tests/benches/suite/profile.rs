@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::charts::{bars, ours};
+use crate::flame::Calls;
 use crate::hello;
 use crate::measure::{data_dir, is_quick};
 use crate::section::{Section, number};
@@ -29,7 +30,8 @@ pub(crate) fn run() -> Result<Section, String> {
     let (begun, data) = (Instant::now(), crate::results().join("perf.data"));
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let recorded = Command::new("perf")
-        .args(["record", "-q", "-D", "5000", "-F", "499", "-o"])
+        .args(["record", "-q", "-D", "5000", "-F", "299"])
+        .args(["--call-graph", "dwarf,16384", "-o"])
         .arg(&data)
         .arg(program)
         .env(crate::WORKLOAD, NAME)
@@ -44,7 +46,10 @@ pub(crate) fn run() -> Result<Section, String> {
         .args([
             "report",
             "--stdio",
+            "--no-inline",
             "--no-children",
+            "-g",
+            "none",
             "-F",
             "overhead,comm,sym",
             "-t",
@@ -54,8 +59,20 @@ pub(crate) fn run() -> Result<Section, String> {
         .arg(&data)
         .output()
         .map_err(|error| error.to_string())?;
+    let script = Command::new("perf")
+        .args(["script", "--no-inline", "-F", "comm,ip,sym", "-i"])
+        .arg(&data)
+        .output()
+        .map_err(|error| error.to_string())?;
     let _ = std::fs::remove_file(&data);
     let mut section = section(&String::from_utf8_lossy(&reported.stdout));
+    section.chart(
+        "profile-flame.svg",
+        "flame graph of W1",
+        Calls::of_script(&String::from_utf8_lossy(&script.stdout)).svg(
+            "hello-sequence, 64 in flight: who spends the processor time, from below to above",
+        ),
+    );
     section.seconds = begun.elapsed().as_secs_f64();
     Ok(section)
 }
@@ -65,7 +82,7 @@ fn section(report: &str) -> Section {
     let mut section = Section::new(
         "Profile",
         "where the processor time of W1 goes",
-        "`perf` samples the suite's process 499 times a second while it runs hello-sequence with 64 in flight for ten seconds, from its fifth second on. `[k]` is the kernel, `[.]` the program.",
+        "`perf` samples the suite's process 299 times a second while it runs hello-sequence with 64 in flight for ten seconds, from its fifth second on. `[k]` is the kernel, `[.]` the program.",
     );
     let (mut threads, mut rows) = (BTreeMap::<String, f64>::new(), Vec::new());
     for line in report.lines().filter(|line| !line.starts_with('#')) {
