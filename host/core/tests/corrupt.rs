@@ -244,9 +244,9 @@ fn no_event_of_a_return_that_cancels_and_ends_can_be_missing() {
         produced,
         ["TaskCanceled", "ExecutionReturned", "ExecutionCompleted"]
     );
-    for missing in 0..produced.len() {
+    for (missing, name) in produced.into_iter().enumerate() {
         let mut turns = world.turns.clone();
         turns[last].produced.remove(missing);
-        assert!(replayed(&turns).is_err(), "{}", produced[missing]);
+        assert!(replayed(&turns).is_err(), "{name}");
     }
 }
