@@ -112,6 +112,13 @@ impl Disk {
         held(&self.0.log).troubled
     }
 
+    /// How often SQLite had something synced.
+    pub(crate) fn syncs(&self) -> usize {
+        let log = held(&self.0.log);
+        let is_sync = |entry: &&Entry| matches!(entry, Entry::Sync { .. });
+        log.entries.iter().filter(is_sync).count()
+    }
+
     /// Everything so far.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         held(&self.0.log).entries.clone()

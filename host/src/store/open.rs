@@ -118,7 +118,7 @@ pub(super) fn migrate_with(path: &Path, steps: &[&str]) -> Result<Option<(u32, u
     if found >= known {
         return Ok(None);
     }
-    db.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF")?;
+    db.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA synchronous = FULL")?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // An owner that was paused and replaced knows the old format: its time is over with this.
     tx.execute("UPDATE hub SET owner_epoch = owner_epoch + 1", [])?;

@@ -1,11 +1,13 @@
 //! Turns and commits: what costs one, what joins one, what needs none.
 
 use super::world::*;
+use crate::store::disk::Disk;
 use perennial_core::{Event, Status};
 
 #[test]
 fn each_step_of_a_chain_is_one_commit() {
     let world = World::with("Chain", chain("Hold", 20));
+    let disk = Disk::under(world.dir());
     let host = world.open();
     let before = host.commits();
     host.start("Chain", "a");
@@ -14,6 +16,7 @@ fn each_step_of_a_chain_is_one_commit() {
         before + 1,
         "a start and its first turn go down together"
     );
+    let syncs = disk.syncs();
     for step in 1..=20 {
         world.held().ends(Ok("1"));
         host.until("a", |row| row.turns == step + 1);
@@ -22,6 +25,7 @@ fn each_step_of_a_chain_is_one_commit() {
     assert_eq!(host.end("a"), "1");
     host.idle();
     assert_eq!(host.commits(), before + 21);
+    assert_eq!(disk.syncs() - syncs, 20, "a commit is one sync");
     host.check_histories();
 }
 
