@@ -14,6 +14,10 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// A third more than was measured when it was last looked at: 122 times, 43 KB.
+const STEP_MAX: f64 = 162.0;
+const STEP_BYTES_MAX: f64 = 57_000.0;
+
 /// Allocations, and bytes of them.
 struct Allocated {
     count: f64,
@@ -70,7 +74,3 @@ async fn a_step_allocates_a_bounded_number_of_times_however_long_the_history() {
     assert!(many.count < few.count * 1.1, "{} {}", few.count, many.count);
     host.shut_down().await;
 }
-
-/// A third more than was measured when it was last looked at.
-const STEP_MAX: f64 = 1_000.0;
-const STEP_BYTES_MAX: f64 = 1_000_000.0;

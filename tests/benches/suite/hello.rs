@@ -255,6 +255,16 @@ fn say(section: &mut Section, all: &[Round], batch: usize) {
             ["rows in them".to_owned(), number(of(|r| r.bare.rows))],
         ],
     );
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let (cpu, bare) = (of(|r| r.wasm.1.cpu), of(|r| r.bare.instances));
+    if of(|r| r.wasm.0 / r.bare.instances) < 0.6 {
+        section.note(format!(
+            "What stands between 64 in flight and the limit is the processor, not the disk: an instance takes {} ms of it over all threads, so that              {cores} cores can do at most {} a second, and the limit, which only writes, takes {} ms on one thread, most of them waiting for syncs.              The profile below says where the rest goes: making and dropping four guests, the turns, handing work from thread to thread, and the              reads of whoever waits. More turns in a transaction make both faster, the limit more.",
+            number(cpu * 1e3),
+            number(cores / cpu),
+            number(1e3 / bare),
+        ));
+    }
     section.note(format!(
         "Fuel, in throughput: {} of what the same host gives without it (median of ratios).",
         number(of(|r| r.wasm.0 / r.without_fuel.0))
@@ -310,6 +320,13 @@ fn say_alone(section: &mut Section, took: &[f64], limits: &[f64], alone: &Cost, 
             None,
         ),
     );
+    if median(took) > median(limits) * 1.5 {
+        section.note(format!(
+            "Beside the commits that it needs, an instance alone takes {} ms: {} ms of processor time altogether, and four ways between threads              of which one sleeps: from the client to a worker, from there to the client, and to a thread that reads the result and back.",
+            number(median(took) - median(limits)),
+            number(alone.cpu * 1e3),
+        ));
+    }
     section.note(format!(
         "1 in flight, the median of the ratios of neighbours: {}.",
         number(median(&ratios))

@@ -81,7 +81,8 @@ fn in_this_process(name: &str) {
     let (begun, busy) = (Instant::now(), machine::busy());
     let mut section = runtime.block_on(run(name));
     section.seconds = begun.elapsed().as_secs_f64();
-    section.others = Some(busy.others());
+    // Peers are other programs, and measured.
+    section.others = (name != peers::NAME).then(|| busy.others());
     keep(name, &section);
 }
 
