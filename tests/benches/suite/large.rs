@@ -10,10 +10,12 @@ use crate::hello::host;
 use crate::measure::{data_dir, ends, is_quick, median, one, rounds};
 use crate::section::{Section, number};
 
-const BYTES: u64 = 1 << 30;
+/// Bytes of the hubs. One is left out where the disk has no room for four of it.
+const SIZES: [u64; 2] = [1 << 30, 10 << 30];
 
-/// Copies the instances of a hub, with their histories, until the file is so large: mostly such as have ended, and one in a hundred that waits.
-fn grow(hub: &Path, bytes: u64) -> u64 {
+/// Copies the instances of a hub, with their histories, until the file is so large: mostly such as have ended, and one in a hundred that waits. `before` of them are there
+/// already; how many are then.
+fn grow(hub: &Path, bytes: u64, before: u64) -> u64 {
     const AT_ONCE: i64 = 20_000;
     let db = rusqlite::Connection::open(hub).unwrap();
     db.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -262144")
@@ -25,7 +27,7 @@ fn grow(hub: &Path, bytes: u64) -> u64 {
         .collect::<Result<_, _>>()
         .unwrap();
     let columns = columns.join(", ");
-    let mut next = 1_000_000_i64;
+    let mut next = 1_000_000 + i64::try_from(before).unwrap();
     while std::fs::metadata(hub).unwrap().len() < bytes {
         db.execute_batch(&format!(
             "BEGIN;
@@ -43,6 +45,22 @@ fn grow(hub: &Path, bytes: u64) -> u64 {
         next += AT_ONCE;
     }
     u64::try_from(next - 1_000_000).unwrap()
+}
+
+/// Bytes that are free where a file is.
+fn free_beside(file: &Path) -> u64 {
+    let said = std::process::Command::new("df")
+        .args(["--output=avail", "-B1"])
+        .arg(file)
+        .output();
+    let text = said.map_or_else(
+        |_| String::new(),
+        |out| String::from_utf8_lossy(&out.stdout).into_owned(),
+    );
+    text.lines()
+        .nth(1)
+        .and_then(|line| line.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 /// Drops what the system has of a file in memory, so that the next host reads it from the disk.
@@ -72,7 +90,7 @@ async fn restart(dir: &DataDir) -> (f64, f64) {
 pub(crate) async fn run() -> Section {
     let mut section = Section::new(
         "W8",
-        "the start of a host with a hub of 1 GB",
+        "the start of a host with a large hub",
         "The hub has copies of a hello-sequence that has ended, and one instance in a hundred that waits for an event. The clock runs from the start \
          of the host to the end of the first instance that is started on it; with the hub's pages dropped from the system's memory before, and \
          without.",
@@ -88,46 +106,57 @@ pub(crate) async fn run() -> Section {
     client.start("Wait").id("waits").await.unwrap();
     first.shut_down().await;
     let hub = dir.path().join("default.db");
-    let small = { (0..rounds()).map(|_| &dir) };
-    let (mut empty, mut cold, mut warm) = (vec![], vec![], vec![]);
-    for dir in small {
-        empty.push(restart(dir).await);
-    }
-    let instances = grow(&hub, if is_quick() { BYTES / 50 } else { BYTES });
-    let mut dropped = true;
+    let mut hubs = Vec::new();
+    let mut empty = Vec::new();
     for _ in 0..rounds() {
-        dropped &= forget_cached(&hub);
-        cold.push(restart(&dir).await);
-        warm.push(restart(&dir).await);
+        empty.push(restart(&dir).await);
+    }
+    hubs.push(("almost empty".to_owned(), empty));
+    let (mut instances, mut dropped) = (0, true);
+    for bytes in SIZES {
+        let bytes = if is_quick() { bytes / 50 } else { bytes };
+        let gigabytes = number(bytes as f64 / f64::from(1 << 30));
+        if free_beside(&hub) < 4 * bytes {
+            section.note(format!("The disk has no room for a hub of {gigabytes} GB."));
+            continue;
+        }
+        instances = grow(&hub, bytes, instances);
+        let (mut cold, mut warm) = (vec![], vec![]);
+        for _ in 0..rounds() {
+            dropped &= forget_cached(&hub);
+            cold.push(restart(&dir).await);
+            warm.push(restart(&dir).await);
+        }
+        let size = format!("{gigabytes} GB, {} instances", number(instances as f64));
+        hubs.push((format!("{size}, read before"), warm));
+        hubs.push((format!("{size}, not in memory"), cold));
     }
     let of = |rounds: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| {
         median(&rounds.iter().map(of).collect::<Vec<_>>())
     };
-    let row = |what: &str, rounds: &[(f64, f64)]| {
+    let rows = hubs.iter().map(|(what, rounds)| {
         [
-            what.to_owned(),
+            what.clone(),
             number(of(rounds, |r| r.0)),
             number(of(rounds, |r| r.1)),
         ]
-    };
+    });
     section.table(
-        &format!(
-            "Seconds, with {} instances in {} MB",
-            number(instances as f64),
-            std::fs::metadata(&hub).unwrap().len() >> 20
-        ),
+        "Seconds",
         ["hub", "host started", "first instance ended"],
-        vec![
-            row("almost empty", &empty),
-            row("large, read before", &warm),
-            row("large, not in memory", &cold),
-        ],
+        rows.collect(),
     );
-    let bars_of = [
-        ours("almost empty", of(&empty, |r| r.1)),
-        ours("large, read before", of(&warm, |r| r.1)),
-        ours("large, not in memory", of(&cold, |r| r.1)),
-    ];
+    // The numbers of instances are in the table.
+    let short = |what: &str| match what.split_once(", ") {
+        Some((size, rest)) => format!("{size}, {}", rest.rsplit(", ").next().unwrap_or(rest)),
+        None => what.to_owned(),
+    };
+    let labels: Vec<String> = hubs.iter().map(|(what, _)| short(what)).collect();
+    let bars_of: Vec<_> = labels
+        .iter()
+        .zip(&hubs)
+        .map(|(label, (_, rounds))| ours(label, of(rounds, |r| r.1)))
+        .collect();
     section.chart(
         "w8-start.svg",
         "W8, the start of a host",
