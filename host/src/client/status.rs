@@ -251,33 +251,22 @@ impl IntoFuture for StatusQuery {
     }
 }
 
-/// Reads everything about one instance that has ended; of a live one not what it waits for.
-pub(crate) fn read_brief(reader: &Reader, id: &str) -> Result<Option<InstanceStatus>, StoreError> {
-    let Some(row) = reader.instance(id)? else {
-        return Ok(None);
-    };
-    Ok(Some(InstanceStatus {
-        rewinds: rewinds(reader, &row)?,
-        ..row.into()
-    }))
-}
-
-fn rewinds(reader: &Reader, row: &InstanceRow) -> Result<Vec<RewindRecord>, StoreError> {
-    let rewinds = reader.rewinds(row)?.into_iter();
-    Ok(rewinds
-        .map(|(at, reason)| RewindRecord { at, reason })
-        .collect())
-}
-
 /// Reads everything about one instance.
 pub(crate) fn read_status(
     reader: &Reader,
     id: &str,
     show: Show,
 ) -> Result<Option<InstanceStatus>, StoreError> {
-    let Some(row) = reader.instance(id)? else {
-        return Ok(None);
-    };
+    let row = reader.instance(id)?;
+    row.map(|row| complete(reader, row, show)).transpose()
+}
+
+/// Reads what a row does not say.
+pub(crate) fn complete(
+    reader: &Reader,
+    row: InstanceRow,
+    show: Show,
+) -> Result<InstanceStatus, StoreError> {
     let (waits_for, waits_for_more) = if row.status.is_end() {
         Default::default()
     } else {
@@ -297,14 +286,17 @@ pub(crate) fn read_status(
     } else {
         None
     };
-    Ok(Some(InstanceStatus {
-        rewinds: rewinds(reader, &row)?,
+    let rewinds = reader.rewinds(&row)?.into_iter();
+    Ok(InstanceStatus {
+        rewinds: rewinds
+            .map(|(at, reason)| RewindRecord { at, reason })
+            .collect(),
         waits_for,
         waits_for_more,
         input,
         history,
         ..row.into()
-    }))
+    })
 }
 
 /// The input of the current execution: in its history or, before it began, in its inbox.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use perennial_core::{Rejection, Status};
 
 use crate::client::remote::Remote;
-use crate::client::status::{Show, read_brief};
+use crate::client::status::{Show, complete};
 use crate::client::{Backend, Client, Error, InstanceStatus, Result};
 use crate::engine::Until;
 
@@ -128,10 +128,14 @@ impl Client {
         }
     }
 
-    /// The status without what a live instance waits for.
+    /// The status of an instance that has ended, and the row alone of one that lives.
     async fn brief_status(&self, id: &str) -> Result<InstanceStatus> {
         let key = id.to_owned();
-        let found = self.read(move |reader| read_brief(reader, &key)).await?;
+        let found = self.read(move |reader| match reader.instance(&key)? {
+            Some(row) if row.status.is_end() => complete(reader, row, Show::default()).map(Some),
+            row => Ok(row.map(InstanceStatus::from)),
+        });
+        let found = found.await?;
         found.ok_or_else(|| Error::rejected(id, Rejection::NotFound))
     }
 }

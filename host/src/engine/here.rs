@@ -10,6 +10,7 @@ use std::task::{Context, Waker};
 use futures::future::BoxFuture;
 
 use crate::engine::Engine;
+use crate::store::{Change, Outcome, StoreError};
 
 thread_local! {
     /// Whether this thread looks for work next, and nothing was left for it yet.
@@ -71,6 +72,21 @@ pub(super) fn hold(attempt: BoxFuture<'static, ()>) -> Option<BoxFuture<'static,
 }
 
 impl Engine {
+    /// As [`write`](Self::write) from a worker, which commits itself where neither the writer nor it has anything else to do: `done` is
+    /// told on its own thread then.
+    pub(crate) fn write_from_worker(
+        self: &Arc<Self>,
+        change: Change,
+        done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
+    ) {
+        let job = self.job(change, done);
+        if self.has_nothing_else() {
+            before_looking(|| self.writer.submit_or_commit(job));
+        } else {
+            self.writer.submit(job);
+        }
+    }
+
     /// Goes on with what a turn asked for: here, where it is one attempt and there is nothing else to do.
     pub(super) fn go_on(self: &Arc<Self>, mut held: Vec<BoxFuture<'static, ()>>) {
         if held.len() == 1

@@ -418,21 +418,6 @@ impl Engine {
         self.writer.submit(self.job(change, done));
     }
 
-    /// As [`write`](Self::write) from a worker, which commits itself where neither the writer nor it has anything else to do: `done` is
-    /// told on its own thread then.
-    pub(crate) fn write_from_worker(
-        self: &Arc<Self>,
-        change: Change,
-        done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
-    ) {
-        let job = self.job(change, done);
-        if self.has_nothing_else() {
-            here::before_looking(|| self.writer.submit_or_commit(job));
-        } else {
-            self.writer.submit(job);
-        }
-    }
-
     fn job(
         self: &Arc<Self>,
         change: Change,

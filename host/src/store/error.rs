@@ -61,8 +61,8 @@ pub(crate) enum StoreError {
     /// Another process owns the hub.
     #[error("the task hub is in use by {0}")]
     Owned(String),
-    /// The owner of the hub could not take a command, which was taken back.
-    #[error("{owner} has it and could not take the command, so nothing was changed: {why}")]
+    /// The owner of the hub could not do a command, which was taken back. One of several transactions may be done in part.
+    #[error("{owner} has it and could not do what was asked, which was taken back: {why}")]
     NotTaken {
         /// Who owns it.
         owner: String,

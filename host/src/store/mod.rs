@@ -87,10 +87,14 @@ pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError
     }
     let lock = OwnerLock::take(path)?;
     open::create(path, now)?;
-    if let Some((from, to)) = open::migrate(path)? {
-        tracing::info!(hub = %path.display(), from, to, "the hub was brought to the format of this version");
-    }
-    let mut db = open::connect_writer(path)?;
+    let mut db = match open::connect_writer(path) {
+        Err(StoreError::Older { found, known, .. }) => {
+            open::migrate(path)?;
+            tracing::info!(hub = %path.display(), from = found, to = known, "the hub was brought to the format of this version");
+            open::connect_writer(path)?
+        }
+        connected => connected?,
+    };
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let epoch: i64 = tx.query_row(
         "UPDATE hub SET owner_epoch = owner_epoch + 1 RETURNING owner_epoch",

@@ -103,20 +103,20 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Brings the file of an older version to this one's format, all of it or nothing. What it was and is, if that was so.
+/// Brings the file of an older version to this one's format, all of it or nothing.
 ///
 /// Only the holder of the hub's lock may call it.
-pub(crate) fn migrate(path: &Path) -> Result<Option<(u32, u32)>, StoreError> {
+pub(crate) fn migrate(path: &Path) -> Result<(), StoreError> {
     migrate_with(path, MIGRATIONS)
 }
 
 /// [`migrate`] with these steps from the first format on.
-pub(super) fn migrate_with(path: &Path, steps: &[&str]) -> Result<Option<(u32, u32)>, StoreError> {
+pub(super) fn migrate_with(path: &Path, steps: &[&str]) -> Result<(), StoreError> {
     let mut db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let known = FIRST_FORMAT + steps.len() as u32;
     let found = format(&db, path)?;
     if found >= known {
-        return Ok(None);
+        return Ok(());
     }
     db.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA synchronous = FULL")?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -127,7 +127,7 @@ pub(super) fn migrate_with(path: &Path, steps: &[&str]) -> Result<Option<(u32, u
     }
     tx.pragma_update(None, "user_version", known)?;
     tx.commit()?;
-    Ok(Some((found, known)))
+    Ok(())
 }
 
 /// Makes the names in a directory survive a power loss as surely as the contents of its files do.

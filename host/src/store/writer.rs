@@ -4,8 +4,8 @@
 //! once, and whoever comes while a commit runs is in the next one. Only where several have come already does it wait a moment for more:
 //! a commit costs the same whoever is in it.
 //!
-//! Whoever may block, and finds the writer with nothing to do, commits on its own thread: the way to the writer's and back takes longer
-//! than most syncs. There is one transaction at a time all the same.
+//! Whoever may block, and finds the writer with nothing to do, commits on its own thread: the way to the writer's and back takes about as
+//! long as the sync of a fast disk. There is one transaction at a time all the same.
 //!
 //! Laws:
 //! - nobody is answered with success before the transaction that holds their work is on disk;
@@ -156,13 +156,11 @@ impl Writer {
 
     /// As [`submit`](Self::submit), but commits on this thread, and answers before it returns, where the writer has nothing to do.
     pub(crate) fn submit_or_commit(&self, job: Write) {
-        // What waits already comes first. An answer that is given here finds the state in use, and is queued.
-        if !self.backlog.is_empty() {
-            return self.submit(job);
-        }
+        // An answer that is given here and submits more finds the state in use.
         let Ok(mut state) = self.state.try_lock() else {
             return self.submit(job);
         };
+        // What waits already comes first.
         if self.closing.load(Ordering::Acquire) || !self.backlog.is_empty() {
             drop(state);
             return self.submit(job);

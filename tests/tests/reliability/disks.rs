@@ -88,19 +88,22 @@ impl Small {
     }
 }
 
-fn workloads() -> String {
-    perennial_tests::guest("workloads").display().to_string()
+/// A host on a small disk, and an instance that waits for `Go`.
+fn at_work(size: &str) -> Option<(Small, Process)> {
+    let small = Small::new(size)?;
+    let workloads = perennial_tests::guest("workloads").display().to_string();
+    small.succeeds(&["deploy", &workloads]);
+    let host = small.serve();
+    small.succeeds(&["start", "Wait", "--id", "waits"]);
+    small.succeeds(&["wait", "waits", "--for", "start", "--timeout", "60s"]);
+    Some((small, host))
 }
 
 #[test]
 fn a_disk_that_is_really_full_is_said_and_nothing_that_was_accepted_is_lost() {
-    let Some(small) = Small::new("12m") else {
+    let Some((small, host)) = at_work("12m") else {
         return;
     };
-    small.succeeds(&["deploy", &workloads()]);
-    let host = small.serve();
-    small.succeeds(&["start", "Wait", "--id", "waits"]);
-    small.succeeds(&["wait", "waits", "--for", "start", "--timeout", "60s"]);
     let large = small.path().with_extension("json");
     std::fs::write(&large, format!("\"{}\"", "x".repeat(700 << 10))).unwrap();
     let input = format!("@{}", large.display());
@@ -133,12 +136,9 @@ fn a_disk_that_is_really_full_is_said_and_nothing_that_was_accepted_is_lost() {
 
 #[test]
 fn a_read_only_disk_is_said_and_can_be_read() {
-    let Some(small) = Small::new("32m") else {
+    let Some((small, host)) = at_work("32m") else {
         return;
     };
-    small.succeeds(&["deploy", &workloads()]);
-    let host = small.serve();
-    small.succeeds(&["start", "Wait", "--id", "waits"]);
     drop(host);
     small.remount("ro");
     for args in [

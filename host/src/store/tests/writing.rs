@@ -161,6 +161,21 @@ fn what_is_queued_is_written_before_the_writer_ends() {
     );
 }
 
+/// Raises an event for an instance as the answer to a command.
+fn raised(hub: &Hub, id: &str, token: &str) -> Result<Outcome, StoreError> {
+    let (tell, told) = mpsc::channel();
+    let change = Change::Deliver {
+        id: id.to_owned(),
+        command: Command::RaiseEvent,
+        message: event("1"),
+    };
+    let write = Write::new(change, Timestamp(5), move |_, result| {
+        tell.send(result).unwrap()
+    });
+    hub.owned.writer.submit(write.answering(token.to_owned()));
+    told.recv().unwrap()
+}
+
 #[test]
 fn a_command_that_was_taken_back_takes_no_effect() {
     let hub = Hub::new();
@@ -168,33 +183,13 @@ fn a_command_that_was_taken_back_takes_no_effect() {
     crate::store::append_command(&hub.path(), "t", &[1], Timestamp(5)).unwrap();
     assert!(crate::store::take_back_command(&hub.path(), "t").unwrap());
     // Its owner had read it before.
-    let (tell, told) = mpsc::channel();
-    let change = Change::Deliver {
-        id: "a".to_owned(),
-        command: Command::RaiseEvent,
-        message: event("1"),
-    };
-    let write = Write::new(change, Timestamp(5), move |_, result| {
-        tell.send(result).unwrap()
-    });
-    hub.owned.writer.submit(write.answering("t".to_owned()));
-    let result = told.recv().unwrap();
+    let result = raised(&hub, "a", "t");
     assert!(matches!(result, Err(StoreError::TakenBack)), "{result:?}");
     let delivered = "SELECT count(*) FROM inbox WHERE instance = 1";
     let before = hub.count(delivered);
     // What was answered is not taken back any more.
     crate::store::append_command(&hub.path(), "u", &[1], Timestamp(5)).unwrap();
-    let change = Change::Deliver {
-        id: "a".to_owned(),
-        command: Command::RaiseEvent,
-        message: event("1"),
-    };
-    let (tell, told) = mpsc::channel();
-    let write = Write::new(change, Timestamp(5), move |_, result| {
-        tell.send(result).unwrap()
-    });
-    hub.owned.writer.submit(write.answering("u".to_owned()));
-    told.recv().unwrap().unwrap();
+    raised(&hub, "a", "u").unwrap();
     assert_eq!(hub.count(delivered), before + 1);
     assert!(!crate::store::take_back_command(&hub.path(), "u").unwrap());
 }
@@ -203,17 +198,7 @@ fn a_command_that_was_taken_back_takes_no_effect() {
 fn an_answer_goes_down_with_what_it_answers() {
     let hub = Hub::new();
     crate::store::append_command(&hub.path(), "t", &[1], Timestamp(5)).unwrap();
-    let (tell, told) = mpsc::channel();
-    let change = Change::Deliver {
-        id: "nobody".to_owned(),
-        command: Command::RaiseEvent,
-        message: event("1"),
-    };
-    let write = Write::new(change, Timestamp(5), move |_, result| {
-        tell.send(result).unwrap()
-    });
-    hub.owned.writer.submit(write.answering("t".to_owned()));
-    let verdict = told.recv().unwrap().unwrap().verdict;
+    let verdict = raised(&hub, "nobody", "t").unwrap().verdict;
     let answer = hub.reader().answer("t").unwrap().unwrap();
     assert_eq!(
         crate::store::decode::<Verdict>(&answer, "an answer").unwrap(),
