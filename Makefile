@@ -1,5 +1,5 @@
 # Thin: every target says what it does and how long each step took. The work is in .ci/.
-.PHONY: help setup build guests demo test test-all test-clients soak bench bench-long bench-peers lint clean
+.PHONY: help setup build guests demo test test-all test-clients soak fuzz bench bench-long bench-peers lint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +29,10 @@ test-clients: build guests ## the published clients of Durable Functions against
 SOAK_MINUTES ?= 30
 soak: build guests ## a host under a mixed load for SOAK_MINUTES (30): memory and open files must not grow
 	@PERENNIAL_SOAK_SECONDS=$$(($(SOAK_MINUTES) * 60)) .ci/step "soak" cargo test --release --locked --workspace --test soak -- --nocapture
+
+FUZZ_SECONDS ?= 60
+fuzz: ## coverage-guided fuzzers of deployed bytes and of guests' answers, FUZZ_SECONDS (60) each; builds for some minutes at first
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) .ci/step "fuzz" .ci/fuzz
 
 bench: guests ## measure the workloads W1 to W6 against the limits of this machine, and write tests/bench/report.md; 15 minutes at most
 	@.ci/step "bench" cargo bench --locked --workspace --bench suite

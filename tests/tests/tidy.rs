@@ -96,6 +96,7 @@ fn each_library_stays_in_its_room() {
     only_in("host", "wasmtime", &["host/src/wasm"]);
     only_in("host", "wasmtime_wasi", &["host/src/wasm"]);
     only_in("host", "wit_component", &["host/src/wasm"]);
+    only_in("host", "wasmparser", &["host/src/wasm"]);
     for library in [
         "axum",
         "hyper",

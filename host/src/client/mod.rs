@@ -50,7 +50,6 @@ pub use filter::Filter;
 #[cfg(feature = "http")]
 pub(crate) use follow::{Change, Changes, Place};
 pub use history::HistoryEvent;
-#[cfg(feature = "http")]
 pub(crate) use history::raw;
 pub(crate) use history::rfc3339;
 pub use history_query::{HistoryPage, HistoryQuery};

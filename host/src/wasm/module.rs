@@ -1,8 +1,11 @@
 //! From the bytes of a file to a component.
 
+use std::panic::catch_unwind;
+
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
+use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
 use super::bounds;
@@ -27,7 +30,7 @@ pub(super) fn component(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
     }
     match bytes {
         [b'\0', b'a', b's', b'm', rest @ ..] => match rest {
-            [1, 0, 0, 0, sections @ ..] => encode(bytes, sections),
+            [1, 0, 0, 0, ..] => encode(bytes),
             [0x0d, 0, 1, 0, ..] => Ok(bytes.to_vec()),
             [a, b, c, d, ..] => Err(ModuleError::UnknownWasm([*a, *b, *c, *d])),
             _ => Err(ModuleError::Corrupt(
@@ -38,51 +41,35 @@ pub(super) fn component(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
     }
 }
 
-fn encode(module: &[u8], sections: &[u8]) -> Result<Vec<u8>, ModuleError> {
-    let custom = custom_sections(sections)
-        .ok_or_else(|| ModuleError::Corrupt("its sections do not add up".to_owned()))?;
-    if !custom
-        .iter()
-        .any(|name| name.starts_with(COMPONENT_TYPE_SECTION))
-    {
+fn encode(module: &[u8]) -> Result<Vec<u8>, ModuleError> {
+    if !has_component_type(module) {
         return Err(ModuleError::NoComponentType);
     }
-    let encoded = ComponentEncoder::default()
-        .module(module)
-        .and_then(|encoder| {
-            encoder.adapter(
-                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
-                WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-            )
-        })
-        .and_then(|mut encoder| encoder.encode());
-    encoded.map_err(|error| ModuleError::NotEncodable(format!("{error:#}")))
+    // The encoder takes what a module says of its types for true, and panics where that contradicts itself.
+    let encoded = catch_unwind(|| {
+        ComponentEncoder::default()
+            .module(module)
+            .and_then(|encoder| {
+                encoder.adapter(
+                    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                    WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+                )
+            })
+            .and_then(|mut encoder| encoder.encode())
+    });
+    let said = match encoded {
+        Ok(Ok(component)) => return Ok(component),
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => "what it says of its types contradicts itself".to_owned(),
+    };
+    Err(ModuleError::NotEncodable(said))
 }
 
-/// Names of the custom sections, or `None` if the sections do not fill the file exactly.
-fn custom_sections(mut sections: &[u8]) -> Option<Vec<String>> {
-    let mut names = Vec::new();
-    while let Some((id, rest)) = sections.split_first() {
-        let (length, rest) = leb128(rest)?;
-        let (body, rest) = rest.split_at_checked(length)?;
-        if *id == 0 {
-            let (length, body) = leb128(body)?;
-            names.push(String::from_utf8_lossy(body.get(..length)?).into_owned());
-        }
-        sections = rest;
-    }
-    Some(names)
-}
-
-pub(super) fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut value = 0_u64;
-    for (at, byte) in bytes.iter().enumerate().take(5) {
-        value |= u64::from(byte & 0x7f) << (7 * at);
-        if byte & 0x80 == 0 {
-            return Some((usize::try_from(value).ok()?, &bytes[at + 1..]));
-        }
-    }
-    None
+/// Whether a custom section says what component it is to be.
+fn has_component_type(module: &[u8]) -> bool {
+    Parser::new(0)
+        .parse_all(module)
+        .any(|payload| matches!(payload, Ok(Payload::CustomSection(custom)) if custom.name().starts_with(COMPONENT_TYPE_SECTION)))
 }
 
 /// What a file that is no WebAssembly looks like, for people.
@@ -182,7 +169,7 @@ mod tests {
                 .unwrap();
         refused(
             &module[..module.len() - 5],
-            "damaged or truncated WebAssembly: its sections do not add up",
+            "damaged or truncated WebAssembly: unexpected end-of-file (at offset 0xf)",
         );
         assert!(matches!(
             component(&module),

@@ -85,6 +85,20 @@ fn damaged_components_are_refused_or_work_and_never_panic() {
     assert!(worked > 0, "{worked} of {seeds} worked");
 }
 
+/// What the fuzzer of deployments has found, and was mended.
+#[test]
+fn what_was_found_before_is_refused_or_works() {
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/kept/deploy");
+    let bench = Bench::new();
+    let mut found = 0;
+    for entry in std::fs::read_dir(kept).unwrap() {
+        let path = entry.unwrap().path();
+        try_out(&bench, &std::fs::read(&path).unwrap());
+        found += 1;
+    }
+    assert!(found > 0, "nothing is kept in {kept}");
+}
+
 /// Whether the bytes are a module; one that is runs a turn, which ends somehow.
 fn try_out(bench: &Bench, bytes: &[u8]) -> bool {
     match bench.wasm.inspect(bytes) {
@@ -115,4 +129,71 @@ fn a_module_of_one_huge_function_is_refused_before_it_is_compiled() {
         error.contains("would take too long to compile") && error.contains("1048576 are allowed"),
         "{error}"
     );
+}
+
+/// Modules that are about as hard to compile as one may be, each in another way: how many functions, and the body of each.
+fn hard_modules() -> Vec<(&'static str, usize, String)> {
+    let locals = |n: usize| format!("(local {})", "i32 ".repeat(n));
+    let sets = |locals: usize, times: usize| -> String {
+        (0..times)
+            .map(|n| {
+                let (to, from) = (n % locals, (n * 7 + 1) % locals);
+                format!("(local.set {to} (i32.add (local.get {from}) (local.get {to})))")
+            })
+            .collect()
+    };
+    let nest = |loops: usize, of: usize, inside: &str| {
+        let (open, close) = ("(loop ".repeat(loops), ")".repeat(loops));
+        let out = loops - 1;
+        format!(
+            "{} {open} {inside} (br_if 0 (local.get 0)) (br_if {out} (local.get 1)) {close}",
+            locals(of)
+        )
+    };
+    let ifs = |times: usize, of: usize| {
+        let some: String = (0..times)
+            .map(|n| {
+                let (from, to, other) = (n % of, (n * 13) % of, (n * 31) % of);
+                format!("(if (local.get {from}) (then (local.set {to} (local.get {other}))))")
+            })
+            .collect();
+        format!("{} (loop {some} (br_if 0 (local.get 0)))", locals(of))
+    };
+    let loads = "(drop (i64.load (i32.load (i32.load (i32.const 8)))))";
+    vec![
+        ("900 loops", 1, nest(900, 1_800, &sets(1_800, 1_800))),
+        ("90 loops", 1, nest(90, 5_500, &sets(5_500, 5_500))),
+        ("9 loops", 1, nest(9, 13_500, &sets(13_500, 13_500))),
+        ("one loop", 1, nest(1, 49_000, &sets(49_000, 1_000))),
+        ("full loops", 6, nest(80, 1_000, &sets(1_000, 65_000))),
+        ("ifs", 7, ifs(50_000, 1_000)),
+        ("ifs in small functions", 1_800, ifs(2_000, 100)),
+        ("many functions", 18_000, nest(4, 100, &sets(100, 200))),
+        (
+            "much code",
+            60,
+            format!("{} {}", locals(2), loads.repeat(80_000)),
+        ),
+    ]
+}
+
+/// How long the hardest modules take that are let through, and that each is.
+#[test]
+#[expect(clippy::print_stdout, reason = "what was measured, for people")]
+fn what_is_let_through_is_compiled_in_minutes() {
+    if std::env::var_os("PERENNIAL_LONG").is_none() {
+        return;
+    }
+    let bench = Bench::new();
+    let world = world(&format!("export {ORCHESTRATIONS};"));
+    for (name, functions, body) in hard_modules() {
+        let hard = format!("(func {body})").repeat(functions);
+        let module = core_module(&world, &format!("{hard} {}", orchestration("")));
+        let begun = std::time::Instant::now();
+        let inspected = bench.wasm.inspect(&module);
+        let (bytes, took) = (module.len(), begun.elapsed());
+        println!("{name}: {functions} functions, {bytes} bytes, {took:.1?}");
+        assert_eq!(inspected.map(drop), Ok(()), "{name}");
+        assert!(took.as_secs() < 600, "{name} took {took:?}");
+    }
 }
