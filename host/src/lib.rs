@@ -27,6 +27,7 @@ mod engine;
 mod histogram;
 #[cfg(feature = "http")]
 pub mod http;
+mod outage;
 mod runtime;
 mod store;
 #[cfg(feature = "otel")]

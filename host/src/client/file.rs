@@ -208,6 +208,8 @@ impl Owner for Momentary<'_> {
             limits: Limits::default(),
             next_key: &next_key,
             fresh: &fresh_execution,
+            // Quotas are a host's.
+            full: &|_| None,
         }))
     }
 }

@@ -16,7 +16,7 @@ use crate::store::{self, Verdict};
 
 /// What a hub, its modules and its executions may take up. `None` is no limit of its own.
 ///
-/// A start over a quota is refused with [`Error::is_limit_exceeded`](crate::Error::is_limit_exceeded), and a child fails with
+/// A start, a restart or a rewind over a quota is refused with [`Error::is_limit_exceeded`](crate::Error::is_limit_exceeded), and a child fails with
 /// `LimitExceeded`, as does an execution whose history is over its own: the message names the quota. Quotas are the host's: a hub
 /// without a host has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

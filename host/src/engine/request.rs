@@ -121,6 +121,8 @@ pub(crate) struct Preparation<'a> {
     pub(crate) limits: Limits,
     pub(crate) next_key: &'a dyn Fn() -> InstanceKey,
     pub(crate) fresh: &'a dyn Fn() -> (String, u64),
+    /// Why there is no room for another live instance of a module, if there is none.
+    pub(crate) full: &'a dyn Fn(Option<Digest>) -> Option<String>,
 }
 
 /// Makes the change that a request asks for; [`Change::Answer`] where it is refused without looking into the hub.
@@ -236,6 +238,7 @@ pub(crate) fn prepare_start(
         Resolved::Native => (None, None),
         Resolved::Unknown => return Err(unknown(&name, version.as_deref(), with.names)),
     };
+    has_room(module, with)?;
     let (execution_id, seed) = (with.fresh)();
     let start = Start {
         instance_id: id,
@@ -262,6 +265,14 @@ pub(crate) fn prepare_start(
         start: Box::new(start),
         reuse,
     })
+}
+
+/// Refuses what would make an instance live, where there is no room for it.
+pub(crate) fn has_room(module: Option<Digest>, with: &Preparation<'_>) -> Result<(), Verdict> {
+    match (with.full)(module) {
+        Some(why) => Err(refused(refused::QUOTA_EXCEEDED, why)),
+        None => Ok(()),
+    }
 }
 
 fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Verdict {

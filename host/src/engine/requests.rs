@@ -6,14 +6,11 @@ use std::sync::atomic::Ordering;
 use perennial_core::{Envelope, Message};
 use tokio::sync::oneshot;
 
-use crate::engine::names::NameTable;
-use crate::engine::request::{self, Preparation, Request, StartRequest, prepare, refused};
+use crate::engine::request::{self, Preparation, Request, StartRequest, refused};
 use crate::engine::slots::{Creating, SlotPhase};
 use crate::engine::steps::{Owner, carry_out, takes_steps};
 use crate::engine::{Engine, UnderWay, Work, fresh_execution};
-use crate::store::{
-    self, Change, InstanceKey, NewInstance, Outcome, Reader, StoreError, Verdict, Write,
-};
+use crate::store::{self, Change, Outcome, Reader, StoreError, Verdict, Write};
 
 /// Commands of other processes taken at once.
 const COMMANDS_MAX: u32 = 100;
@@ -55,7 +52,7 @@ impl Engine {
         const TRIES_MAX: usize = 10;
         let mut result = Err(StoreError::Conflict);
         for _ in 0..TRIES_MAX {
-            let new = match self.prepare_start(start.clone()) {
+            let new = match self.preparing(|with| request::prepare_start(start.clone(), with)) {
                 Ok(new) => new,
                 Err(verdict) => return Ok(verdict),
             };
@@ -81,37 +78,19 @@ impl Engine {
         result
     }
 
-    fn prepare_start(&self, start: StartRequest) -> Result<NewInstance, Verdict> {
-        let with = (self.names(), || self.next_key());
-        let new = request::prepare_start(start, &self.preparation(&with.0, &with.1))?;
-        match self.no_room(new.start.module) {
-            Some(why) => Err(refused(refused::QUOTA_EXCEEDED, why)),
-            None => Ok(new),
-        }
-    }
-
     fn prepare(&self, request: Request) -> Change {
-        match request {
-            Request::Start(start) => match self.prepare_start(start) {
-                Ok(new) => Change::Start(new),
-                Err(verdict) => Change::Answer(verdict),
-            },
-            other => prepare(other, &self.preparation(&self.names(), &|| self.next_key())),
-        }
+        self.preparing(|with| request::prepare(request, with))
     }
 
-    fn preparation<'a>(
-        &self,
-        names: &'a NameTable,
-        next_key: &'a dyn Fn() -> InstanceKey,
-    ) -> Preparation<'a> {
-        Preparation {
-            names,
+    fn preparing<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> T {
+        make(&Preparation {
+            names: &self.names(),
             now: self.clock.now(),
             limits: self.config.limits,
-            next_key,
+            next_key: &|| self.next_key(),
             fresh: &fresh_execution,
-        }
+            full: &|module| self.no_room(module),
+        })
     }
 
     /// Runs the first turn of an instance; its commit makes the instance, and only then is the start accepted.
@@ -213,7 +192,7 @@ impl Owner for Arc<Engine> {
     }
 
     fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError> {
-        Ok(make(&self.preparation(&self.names(), &|| self.next_key())))
+        Ok(self.preparing(make))
     }
 }
 

@@ -7,7 +7,7 @@ use perennial_core::{
 };
 
 use crate::engine::load::find_start;
-use crate::engine::request::{Preparation, RewindRequest, refused};
+use crate::engine::request::{Preparation, RewindRequest, has_room, refused};
 use crate::engine::steps::{Owner, TRIES_MAX, answer, look_up};
 use crate::engine::turn::{ChildStart, child_start};
 use crate::store::{
@@ -20,8 +20,23 @@ const TURNS_PAGE: u32 = 512;
 /// Messages read at once.
 const INBOX_PAGE: u32 = 1_000;
 
-/// Puts an instance back to before its failure, its failed children first.
+/// Puts an instance back to before its failure, its failed children first, where there is room for one that lives again.
 pub(crate) fn rewind(
+    owner: &impl Owner,
+    request: &RewindRequest,
+    token: Option<String>,
+) -> Result<Verdict, StoreError> {
+    match look_up(owner, &request.id, Command::Rewind)? {
+        Ok(row) => match owner.prepared(|with| has_room(row.module, with))? {
+            Ok(()) => put_back(owner, request, token),
+            Err(full) => answer(owner, full, token),
+        },
+        Err(verdict) => answer(owner, verdict, token),
+    }
+}
+
+/// Room was made for the first of them; its children go beyond a quota rather than to be put back without it.
+fn put_back(
     owner: &impl Owner,
     request: &RewindRequest,
     token: Option<String>,
@@ -50,7 +65,7 @@ pub(crate) fn rewind(
                         module: None,
                     };
                     // One that is no longer failed needs no rewind: the next look at it says how it stands.
-                    if let Verdict::Rewound(done) = rewind(owner, &child, None)? {
+                    if let Verdict::Rewound(done) = put_back(owner, &child, None)? {
                         all.extend(done.rewound);
                         all.push(id.clone());
                     }

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::histogram::Histogram;
+use crate::outage::Outage;
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::codec::int;
@@ -100,6 +101,7 @@ impl Writer {
             live: Arc::clone(&live),
             counts_live: false,
             fenced: false,
+            outage: Outage::default(),
             closing: Arc::clone(&closing),
             log_pages: Arc::default(),
             #[cfg(test)]
@@ -234,6 +236,7 @@ struct State {
     /// Whether this connection counts them.
     counts_live: bool,
     fenced: bool,
+    outage: Outage,
     /// Whether nobody can wait any longer for a file that cannot be read.
     closing: Arc<AtomicBool>,
     /// Pages in the write-ahead log after the last commit.
@@ -300,10 +303,15 @@ impl State {
                 self.counts.batches.record(count);
                 self.counts.commits.fetch_add(1, Ordering::Relaxed);
                 self.counts.jobs.fetch_add(count, Ordering::Relaxed);
+                if let Some(unsaid) = self.outage.succeeded() {
+                    tracing::info!(unsaid, "transactions are committed again");
+                }
                 results
             }
             Err(error) => {
-                tracing::warn!(%error, jobs = count, "a transaction was not committed");
+                if let Some(unsaid) = self.outage.failed() {
+                    tracing::warn!(%error, jobs = count, unsaid, "a transaction was not committed");
+                }
                 batch.iter().map(|_| Err(error.clone())).collect()
             }
         };

@@ -63,6 +63,40 @@ async fn a_hub_has_no_more_live_instances_than_it_may() {
 }
 
 #[tokio::test]
+async fn what_ended_lives_again_only_where_there_is_room() {
+    let dir = DataDir::new();
+    let one = quotas(|quotas| quotas.instances = Some(1));
+    let host = host(&dir, |builder| builder.quotas(one)).await;
+    let client = host.client();
+    client.start("Panics").id("failed").await.unwrap();
+    ended(&client, "failed").await;
+    client.start("Wait").id("waits").await.unwrap();
+    let before = format!("{:?}", client.status("failed").await.unwrap());
+    let words = "the task hub has 1 live instances; instances allows 1";
+    for outside in [false, true] {
+        let client = if outside { dir.client() } else { host.client() };
+        for refused in [
+            client.restart("failed").await.map(drop),
+            client.restart("failed").with_new_id().await.map(drop),
+            client.rewind("failed").await.map(drop),
+        ] {
+            let error = refused.unwrap_err();
+            assert!(error.is_quota_exceeded(), "{error:?}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+    let after = format!("{:?}", client.status("failed").await.unwrap());
+    assert_eq!(after, before);
+    client.terminate("waits", None).await.unwrap();
+    ended(&client, "waits").await;
+    client.rewind("failed").await.unwrap();
+    ended(&client, "failed").await;
+    client.restart("failed").await.unwrap();
+    ended(&client, "failed").await;
+    host.shut_down().await;
+}
+
+#[tokio::test]
 async fn a_child_for_which_there_is_no_room_fails_by_the_quotas_name() {
     let dir = DataDir::new();
     let two = quotas(|quotas| quotas.instances_per_module = Some(2));

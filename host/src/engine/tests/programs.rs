@@ -2,7 +2,7 @@
 //! the model says. The same source runs as a component in the tests of the whole.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use perennial_core::Failure;
 use perennial_sdk::{Orchestration, OrchestrationFn};
@@ -30,9 +30,6 @@ static ORCHESTRATIONS: [Orchestration; 2] = [
 
 /// Instances in a world.
 const PROGRAMS: u64 = 4;
-
-/// No program takes so long.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a world ends before it is left alone.
 const LIVES: u32 = 5;
@@ -136,7 +133,7 @@ pub(crate) fn check_on(seed: u64, executor: Arc<dyn Executor>) {
     resume_all(&host);
     let begun = Instant::now();
     while !all_ended(&host) {
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > patience() {
             let open = (0..PROGRAMS).map(|n| format!("p{n}"));
             let open = open.filter(|id| !host.row(id).unwrap().status.is_end());
             let histories: Vec<_> = open.map(|id| (host.row(&id), host.events(&id))).collect();

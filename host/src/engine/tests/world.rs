@@ -21,8 +21,11 @@ use crate::store::{
     Definition, DefinitionKind, InstanceRow, NewModule, Reader, StoreError, Verdict, with_suffix,
 };
 
-/// Longer than anything here takes: a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than anything here takes: a test that waits so long has failed. Who knows that it will fails it sooner.
+pub(crate) fn patience() -> Duration {
+    let seconds = std::env::var("PERENNIAL_TEST_PATIENCE").ok();
+    Duration::from_secs(seconds.map_or(60, |seconds| seconds.parse().unwrap()))
+}
 
 /// The module that has every orchestration.
 pub(crate) const MODULE: Digest = Digest([7; 32]);
@@ -566,7 +569,7 @@ impl World {
     }
 
     pub(crate) fn block_on<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
-        let limited = async { tokio::time::timeout(PATIENCE, future).await };
+        let limited = async { tokio::time::timeout(patience(), future).await };
         self.runtime
             .block_on(limited)
             .unwrap_or_else(|_| panic!("waited in vain for {what}"))
@@ -753,7 +756,7 @@ impl Host<'_> {
                     if let Some(row) = self.row(id).filter(|row| is_so(row)) {
                         return row;
                     }
-                    changed.await.expect("the engine runs");
+                    changed.told.await.expect("the engine runs");
                 }
             })
     }
@@ -796,7 +799,7 @@ impl Host<'_> {
             let (next, timeout) = self
                 .engine
                 .work_there
-                .wait_timeout(queue, PATIENCE)
+                .wait_timeout(queue, patience())
                 .unwrap();
             assert!(!timeout.timed_out(), "the engine does not come to rest");
             queue = next;

@@ -1,0 +1,66 @@
+//! What fails again and again is said now and then, and not each time: a disk that is full fails everything that there is to do.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long nothing more is said.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Outage(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    said: Option<Instant>,
+    unsaid: u64,
+    lasts: bool,
+}
+
+impl Outage {
+    /// Takes note of a failure. Where it is time to say something: how many failures nothing was said of.
+    pub(crate) fn failed(&self) -> Option<u64> {
+        self.failed_at(Instant::now())
+    }
+
+    fn failed_at(&self, now: Instant) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.lasts = true;
+        if state
+            .said
+            .is_some_and(|said| now.saturating_duration_since(said) < EVERY)
+        {
+            state.unsaid += 1;
+            return None;
+        }
+        state.said = Some(now);
+        Some(std::mem::take(&mut state.unsaid))
+    }
+
+    /// Takes note of a success. Where failures came before it: how many of them nothing was said of.
+    pub(crate) fn succeeded(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = std::mem::take(&mut state.lasts);
+        over.then(|| std::mem::take(&mut state.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_is_said_now_and_then_with_what_was_left_out() {
+        let outage = Outage::default();
+        let begun = Instant::now();
+        let after = |seconds| outage.failed_at(begun + Duration::from_secs(seconds));
+        assert_eq!(outage.succeeded(), None);
+        assert_eq!([after(0), after(1), after(9)], [Some(0), None, None]);
+        assert_eq!([after(10), after(11)], [Some(2), None]);
+        assert_eq!(outage.succeeded(), Some(1));
+        assert_eq!(outage.succeeded(), None);
+        // One that comes and goes is not said more often.
+        assert_eq!(after(12), None);
+        assert_eq!(after(20), Some(1));
+    }
+}
