@@ -56,7 +56,7 @@ impl Client {
     /// Returns at the next change of an instance, or when it is time to look again.
     pub(crate) fn changed(&self, id: &str) -> impl Future<Output = ()> + Send + use<> {
         let told = match &self.backend {
-            Backend::Engine(engine) => Some(engine.watch(id, Until::Changed)),
+            Backend::Engine(engine) => Some(engine.watch(id, Until::Changed).told),
             Backend::File(_) | Backend::Remote(_) => None,
         };
         async move {

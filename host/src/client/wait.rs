@@ -97,33 +97,43 @@ impl Client {
         }
         loop {
             // Asked before the status is read, so that no change falls between the two.
-            let changed = match &self.backend {
+            let watch = match &self.backend {
                 Backend::Engine(engine) => Some(engine.watch(id, until)),
                 Backend::File(_) | Backend::Remote(_) => None,
             };
             let left = limit.saturating_sub(begun.elapsed());
-            let row = self.brief_status(id).await?;
-            if done(&row) || left.is_zero() {
-                // What it waits for is looked up only now that somebody reads it. What has ended waits for nothing.
-                let status = if row.is_ended() {
-                    row
-                } else {
-                    self.status(id).await?.unwrap_or(row)
-                };
-                return Ok(if done(&status) {
-                    Waited::Ended(status)
-                } else {
-                    Waited::TimedOut(status)
-                });
-            }
-            match changed {
-                // Told, or out of time: either way it looks again, unless the host is gone.
-                Some(changed) => {
-                    if let Ok(Err(_)) = tokio::time::timeout(left, changed).await {
-                        return Err(Error::store(&self.hub, crate::store::StoreError::Closed));
-                    }
+            // One that lives has not ended: there is nothing to read before that is told.
+            let lives = until == Until::Ended && watch.as_ref().is_some_and(|watch| watch.lives);
+            if !lives || left.is_zero() {
+                let row = self.brief_status(id).await?;
+                if done(&row) || left.is_zero() {
+                    // What it waits for is looked up only now that somebody reads it. What has ended waits for nothing.
+                    let status = if row.is_ended() {
+                        row
+                    } else {
+                        self.status(id).await?.unwrap_or(row)
+                    };
+                    return Ok(if done(&status) {
+                        Waited::Ended(status)
+                    } else {
+                        Waited::TimedOut(status)
+                    });
                 }
-                None => tokio::time::sleep(left.min(LOOK_EVERY)).await,
+            }
+            let Some(watch) = watch else {
+                tokio::time::sleep(left.min(LOOK_EVERY)).await;
+                continue;
+            };
+            match tokio::time::timeout(left, watch.told).await {
+                // Rewinds are in the hub alone.
+                Ok(Ok(Some(end))) if end.generation == 0 => {
+                    return Ok(Waited::Ended((*end).into()));
+                }
+                // Told of a change, or out of time: it looks again.
+                Ok(Ok(_)) | Err(_) => {}
+                Ok(Err(_)) => {
+                    return Err(Error::store(&self.hub, crate::store::StoreError::Closed));
+                }
             }
         }
     }

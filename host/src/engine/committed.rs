@@ -91,6 +91,7 @@ pub(crate) fn committed(
 fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: TurnCommit) {
     body.batch.clear();
     if let Some(creating) = body.creating.take() {
+        engine.waiters.begun(&commit.id);
         (creating.respond)(Ok(Verdict::Done));
     }
     let Some(resident) = &mut body.resident else {
@@ -108,11 +109,11 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
             "the history of an instance has grown past {size}: to bring it back is to repeat all of it; consider to continue as new"
         );
     }
-    row.history_bytes = commit.after.history_bytes;
-    row.next_event = commit.turn.next_event();
-    row.turns = commit.turn.number + 1;
-    row.status = commit.after.status;
-    row.returned = commit.after.returned;
+    row.advance(&commit);
+    // Who waits for the end does not have to read it.
+    let end = row.ended(&commit.after);
+    #[cfg(test)]
+    is_as_read(engine, end.as_ref());
     act(engine, slot, &resident.state, &commit);
     let ended = commit.after.status.is_end();
     if ended || commit.turn.next.is_some() {
@@ -127,9 +128,10 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
         engine.slots.cool(slot.key);
         forget_read(slot, body);
     }
+    let mut over = None;
     if ended {
         engine.resumed(slot.key);
-        body.resident = None;
+        over = body.resident.take();
         engine.counts.ended.add(1);
         log_end(&commit);
         engine.retain_after(commit.after.status);
@@ -138,7 +140,28 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
         mailbox.mail.clear();
         mailbox.inbox_is_new = false;
     }
-    engine.tell_waiters(&commit.id, ended);
+    engine.waiters.tell_of_turn(&commit.id, end);
+    // Nobody has to wait for the guest to be gone.
+    drop(over);
+}
+
+/// Every end in every test is told as it is read, where it is still there.
+#[cfg(test)]
+fn is_as_read(engine: &Engine, end: Option<&crate::store::InstanceRow>) {
+    let Some(end) = end else { return };
+    if let Ok(Some(read)) = engine.reader.instance_by_key(end.key)
+        && read.execution_id == end.execution_id
+        && read.generation == end.generation
+        && read.status.is_end()
+    {
+        let shown = |row: &crate::store::InstanceRow| {
+            let mut row = row.clone();
+            row.parent_key = None;
+            let parent = row.parent.take().map(|parent| parent.instance_id);
+            format!("{row:?} of {parent:?}")
+        };
+        assert_eq!(shown(end), shown(&read));
+    }
 }
 
 /// Says how an instance ended. A termination has been told with its reason.
@@ -317,12 +340,14 @@ pub(crate) fn stumble(
         drop(body);
         return engine.slots.remove(slot);
     }
-    tracing::warn!(instance = engine.name_of(slot.key), %error, "a turn was not committed; trying again");
     slot.mailbox().phase = SlotPhase::Idle;
     drop(body);
     if matches!(error, StoreError::Conflict) {
-        // It is not what memory thought it is: there is nothing to wait for.
+        tracing::warn!(instance = engine.name_of(slot.key), %error, "an instance is not what memory thought it is; reading it again");
         return engine.wake(slot.key);
+    }
+    if let Some(unsaid) = engine.outage.failed() {
+        tracing::warn!(instance = engine.name_of(slot.key), %error, unsaid, "a turn was not committed; trying again each second");
     }
     let at = engine.clock.now().after(RETRY_AFTER);
     engine.timers.try_again(at, slot.key, Due::Wake);

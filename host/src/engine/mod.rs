@@ -50,7 +50,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use perennial_core::{Limits, Message, Millis};
-use tokio::sync::oneshot;
 
 use crate::engine::activities::Activities;
 use crate::engine::clock::Clock;
@@ -62,6 +61,7 @@ use crate::engine::slots::{Slot, Slots};
 use crate::engine::spans::SpanSink;
 use crate::engine::timers::Timers;
 use crate::engine::waiters::Waiters;
+use crate::outage::Outage;
 use crate::store::{
     self, Change, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, Write, Writer,
     WriterCounts,
@@ -77,7 +77,7 @@ pub(crate) use request::{
 };
 pub use stats::{CommitTimings, HostStats};
 pub(crate) use steps::{Owner, carry_out};
-pub(crate) use waiters::Until;
+pub(crate) use waiters::{Until, Watch};
 
 /// How long something waits that could not be read or written, before it is tried again.
 const TRY_AGAIN_AFTER: Millis = Millis(1_000);
@@ -160,6 +160,8 @@ pub(crate) struct Engine {
     work_there: Condvar,
     next_key: AtomicI64,
     admission: Arc<quotas::Admission>,
+    /// Turns that the hub did not take.
+    outage: Outage,
     stopping: AtomicBool,
     /// Whether the hub is another owner's.
     pub(crate) lost: tokio::sync::watch::Sender<bool>,
@@ -241,6 +243,7 @@ impl Engine {
             queue: Mutex::default(),
             work_there: Condvar::new(),
             admission: Arc::default(),
+            outage: Outage::default(),
             next_key: AtomicI64::new(reader.last_key()?.0 + 1),
             stopping: AtomicBool::new(false),
             lost: tokio::sync::watch::Sender::new(false),
@@ -467,7 +470,7 @@ impl Engine {
     // --- Waiting
 
     /// Is told at the next commit of an instance, or at its end.
-    pub(crate) fn watch(&self, id: &str, until: Until) -> oneshot::Receiver<()> {
+    pub(crate) fn watch(&self, id: &str, until: Until) -> Watch {
         self.waiters.watch(id, until)
     }
 

@@ -1,9 +1,11 @@
-//! Who waits for an instance, inside the process: notification instead of polling.
+//! Who waits for an instance, inside the process: notification instead of polling, and the end itself instead of a look into the hub.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, oneshot};
+
+use crate::store::InstanceRow;
 
 /// Below this many ids nobody looks for those who no longer wait.
 const SWEEP_AT_LEAST: usize = 1_024;
@@ -35,10 +37,28 @@ impl Default for Waiters {
     }
 }
 
+/// What a waiter is told: the row with which the instance ended, where that was read by nobody yet.
+pub(crate) type News = Option<Box<InstanceRow>>;
+
+/// Somebody who waits.
+pub(crate) struct Watch {
+    /// Told, once.
+    pub(crate) told: oneshot::Receiver<News>,
+    /// Whether the instance is known to live without a look into the hub.
+    pub(crate) lives: bool,
+}
+
+/// Instances that are remembered to have begun a moment ago: who starts one and waits for it comes within these.
+const BEGUN_MAX: usize = 4_096;
+
 #[derive(Default)]
 struct State {
-    by_id: HashMap<String, Vec<(Until, oneshot::Sender<()>)>>,
+    by_id: HashMap<String, Vec<(Until, oneshot::Sender<News>)>>,
     sweep_at: usize,
+    /// Of the instances that began last those that have not ended.
+    begun: HashSet<Arc<str>>,
+    /// All of them, the oldest first.
+    begun_last: VecDeque<Arc<str>>,
 }
 
 impl Waiters {
@@ -49,7 +69,7 @@ impl Waiters {
     }
 
     /// Is told, once.
-    pub(crate) fn watch(&self, id: &str, until: Until) -> oneshot::Receiver<()> {
+    pub(crate) fn watch(&self, id: &str, until: Until) -> Watch {
         let (tell, told) = oneshot::channel();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let of_id = state.by_id.entry(id.to_owned()).or_default();
@@ -62,16 +82,45 @@ impl Waiters {
                 .retain(|_, waiters| waiters.iter().any(|(_, waiter)| !waiter.is_closed()));
             state.sweep_at = state.by_id.len() * 2;
         }
-        told
+        let lives = state.begun.contains(id);
+        Watch { told, lives }
+    }
+
+    /// Remembers that an instance lives, before anybody is told that it was started.
+    pub(super) fn begun(&self, id: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let id: Arc<str> = id.into();
+        state.begun.insert(Arc::clone(&id));
+        state.begun_last.push_back(id);
+        if state.begun_last.len() > BEGUN_MAX
+            && let Some(oldest) = state.begun_last.pop_front()
+        {
+            state.begun.remove(&oldest);
+        }
     }
 
     /// Tells those who wait for a change of an instance or, where it has ended, everyone who waits for it.
     pub(crate) fn tell(&self, id: &str, ended: bool) {
+        self.tell_each(id, ended, || None);
+    }
+
+    /// As [`tell`](Self::tell), of a turn that ended the instance so or not at all.
+    pub(super) fn tell_of_turn(&self, id: &str, end: Option<InstanceRow>) {
+        let ended = end.is_some();
+        let mut end = end.map(Box::new);
+        self.tell_each(id, ended, || end.take());
+    }
+
+    /// The first one who waited for an end gets the news, and others look for themselves.
+    fn tell_each(&self, id: &str, ended: bool, mut news: impl FnMut() -> News) {
         if self.all.receiver_count() > 0 {
             // The last one may have gone meanwhile.
             let _ = self.all.send(id.into());
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended {
+            state.begun.remove(id);
+        }
         let Some(waiters) = state.by_id.get_mut(id) else {
             return;
         };
@@ -84,9 +133,10 @@ impl Waiters {
             *waiters = rest;
         }
         drop(state);
-        for (_, waiter) in told {
+        for (until, waiter) in told {
+            let news = if until == Until::Ended { news() } else { None };
             // One that no longer waits does not need to know.
-            let _ = waiter.send(());
+            let _ = waiter.send(news);
         }
     }
 
@@ -115,10 +165,8 @@ mod tests {
     #[test]
     fn who_waits_for_the_end_is_not_told_of_changes() {
         let waiters = Waiters::default();
-        let (mut change, mut end) = (
-            waiters.watch("a", Until::Changed),
-            waiters.watch("a", Until::Ended),
-        );
+        let watch = |until| waiters.watch("a", until).told;
+        let (mut change, mut end) = (watch(Until::Changed), watch(Until::Ended));
         waiters.tell("b", true);
         assert!(change.try_recv().is_err() && end.try_recv().is_err());
         waiters.tell("a", false);
@@ -134,5 +182,24 @@ mod tests {
             drop(waiters.watch(&i.to_string(), Until::Ended));
         }
         assert!(waiters.state.lock().unwrap().by_id.len() <= 2 * SWEEP_AT_LEAST);
+    }
+
+    #[test]
+    fn what_began_lives_until_its_end_is_told() {
+        let waiters = Waiters::default();
+        let lives = |id| waiters.watch(id, Until::Ended).lives;
+        assert!(!lives("a"));
+        waiters.begun("a");
+        assert!(lives("a"));
+        waiters.tell("a", false);
+        assert!(lives("a"));
+        waiters.tell("a", true);
+        assert!(!lives("a"));
+        waiters.begun("b");
+        for i in 0..BEGUN_MAX {
+            waiters.begun(&i.to_string());
+        }
+        assert!(!lives("b"), "so many are not remembered");
+        assert!(lives("0"));
     }
 }

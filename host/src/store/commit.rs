@@ -6,7 +6,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::store::codec::{decode, encode, int};
 use crate::store::create::{self, Created};
 use crate::store::instances::{self, deliver};
-use crate::store::types::{Effects, InstanceKey, NewInstance, Position, Summary, TurnCommit};
+use crate::store::types::{
+    Effects, InstanceKey, NewInstance, Position, Summary, TurnCommit, began,
+};
 use crate::store::{StoreError, control, modules, rewind, tasks};
 
 /// What became of the first turn of an instance that is not in the hub yet.
@@ -223,14 +225,6 @@ fn update(
         ])?;
     }
     Ok(())
-}
-
-/// Whether an execution has begun that stands so; one that was suspended or ended from outside may not have.
-fn began(after: &Summary) -> bool {
-    match after.status {
-        Status::Running | Status::Completed | Status::Failed => true,
-        Status::Pending | Status::Suspended | Status::Terminated => false,
-    }
 }
 
 /// Adds a turn to a history.

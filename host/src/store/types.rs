@@ -192,6 +192,41 @@ impl InstanceRow {
             next_event: self.next_event,
         }
     }
+
+    /// Takes over what a commit wrote about where the instance stands.
+    pub(crate) fn advance(&mut self, commit: &TurnCommit) {
+        let TurnCommit { turn, after, .. } = commit;
+        self.history_bytes = after.history_bytes;
+        self.next_event = turn.next_event();
+        self.turns = turn.number + 1;
+        self.status = after.status;
+        self.returned = after.returned;
+        self.updated_at = turn.at;
+        if commit.create.is_some() || began(after) {
+            self.started_at = self.started_at.or(Some(turn.at));
+        }
+    }
+
+    /// The row as it is read after the commit that it [`advance`](Self::advance)d by, where that ended the instance: but for what it is to its
+    /// parent, which a rewind of that one changes in the hub alone.
+    pub(crate) fn ended(&self, after: &Summary) -> Option<Self> {
+        after.status.is_end().then(|| Self {
+            custom_status: after.custom_status.clone(),
+            output: after.output.clone(),
+            failure: after.failure.clone(),
+            waiting: perennial_core::Waiting::default(),
+            quarantine: None,
+            ..self.clone()
+        })
+    }
+}
+
+/// Whether an execution has begun that stands so; one that was suspended or ended from outside may not have.
+pub(crate) fn began(after: &Summary) -> bool {
+    match after.status {
+        Status::Running | Status::Completed | Status::Failed => true,
+        Status::Pending | Status::Suspended | Status::Terminated => false,
+    }
 }
 
 /// A page of the inbox.

@@ -4,6 +4,7 @@ mod activities;
 mod ailing;
 mod control;
 mod crashes;
+mod ends;
 mod families;
 mod faults;
 mod hostile;
