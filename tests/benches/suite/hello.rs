@@ -259,7 +259,7 @@ fn say(section: &mut Section, all: &[Round], batch: usize) {
     let (cpu, bare) = (of(|r| r.wasm.1.cpu), of(|r| r.bare.instances));
     if of(|r| r.wasm.0 / r.bare.instances) < 0.6 {
         section.note(format!(
-            "What stands between 64 in flight and the limit is the processor, not the disk: an instance takes {} ms of it over all threads, so that              {cores} cores can do at most {} a second, and the limit, which only writes, takes {} ms on one thread, most of them waiting for syncs.              The profile below says where the rest goes: making and dropping four guests, the turns, handing work from thread to thread, and the              reads of whoever waits. More turns in a transaction make both faster, the limit more.",
+            "What stands between 64 in flight and the limit is the processor, not the disk: an instance takes {} ms of it over all threads, so that {cores} cores can do at most {} a second, and the limit, which only writes, takes {} ms on one thread, most of them waiting for syncs. The profile below says where the rest goes: making and dropping four guests, the turns, and handing work from thread to thread. More turns in a transaction make both faster, the limit more.",
             number(cpu * 1e3),
             number(cores / cpu),
             number(1e3 / bare),
@@ -322,7 +322,7 @@ fn say_alone(section: &mut Section, took: &[f64], limits: &[f64], alone: &Cost, 
     );
     if median(took) > median(limits) * 1.5 {
         section.note(format!(
-            "Beside the commits that it needs, an instance alone takes {} ms: {} ms of processor time altogether, and four ways between threads              of which one sleeps: from the client to a worker, from there to the client, and to a thread that reads the result and back.",
+            "Beside the commits that it needs, an instance alone takes {} ms: {} ms of processor time altogether, and two ways between threads of which one sleeps: from the client to a worker, and from there to the client.",
             number(median(took) - median(limits)),
             number(alone.cpu * 1e3),
         ));
