@@ -7,7 +7,7 @@ use perennial_core::{Envelope, Event, Failure, State, Status, TaskRef};
 use crate::engine::activities::{Activities, Ready};
 use crate::engine::load;
 use crate::engine::long;
-use crate::engine::slots::{Body, Slot, SlotPhase};
+use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
 use crate::engine::timers::Due;
 use crate::engine::worker::{forget_read, put_back};
 use crate::engine::{Engine, Work};
@@ -110,10 +110,6 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
         );
     }
     row.advance(&commit);
-    // Who waits for the end does not have to read it.
-    let end = row.ended(&commit.after);
-    #[cfg(test)]
-    is_as_read(engine, end.as_ref());
     act(engine, slot, &resident.state, &commit);
     let ended = commit.after.status.is_end();
     if ended || commit.turn.next.is_some() {
@@ -140,15 +136,21 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
         mailbox.mail.clear();
         mailbox.inbox_is_new = false;
     }
-    engine.waiters.tell_of_turn(&commit.id, end);
+    let Some(Resident { row, guest, .. }) = over else {
+        return engine.tell_waiters(&commit.id, false);
+    };
+    // Who waits for the end does not have to read it.
+    let end = row.ended(commit.after);
+    #[cfg(test)]
+    is_as_read(engine, &end);
+    engine.waiters.tell_end(end);
     // Nobody has to wait for the guest to be gone.
-    drop(over);
+    drop(guest);
 }
 
 /// Every end in every test is told as it is read, where it is still there.
 #[cfg(test)]
-fn is_as_read(engine: &Engine, end: Option<&crate::store::InstanceRow>) {
-    let Some(end) = end else { return };
+fn is_as_read(engine: &Engine, end: &crate::store::InstanceRow) {
     if let Ok(Some(read)) = engine.reader.instance_by_key(end.key)
         && read.execution_id == end.execution_id
         && read.generation == end.generation

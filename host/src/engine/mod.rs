@@ -77,7 +77,7 @@ pub(crate) use request::{
 };
 pub use stats::{CommitTimings, HostStats};
 pub(crate) use steps::{Owner, carry_out};
-pub(crate) use waiters::{Until, Watch};
+pub(crate) use waiters::Until;
 
 /// How long something waits that could not be read or written, before it is tried again.
 const TRY_AGAIN_AFTER: Millis = Millis(1_000);
@@ -465,17 +465,6 @@ impl Engine {
     /// The id and the seed of an execution that begins. The id is in the order of time, so that its rows are near each other.
     pub(crate) fn fresh_execution(&self) -> (String, u64) {
         fresh_execution()
-    }
-
-    // --- Waiting
-
-    /// Is told at the next commit of an instance, or at its end.
-    pub(crate) fn watch(&self, id: &str, until: Until) -> Watch {
-        self.waiters.watch(id, until)
-    }
-
-    pub(crate) fn tell_waiters(&self, id: &str, ended: bool) {
-        self.waiters.tell(id, ended);
     }
 
     // --- The end

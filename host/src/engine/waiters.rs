@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, oneshot};
 
+use crate::engine::Engine;
 use crate::store::InstanceRow;
 
 /// Below this many ids nobody looks for those who no longer wait.
@@ -104,11 +105,11 @@ impl Waiters {
         self.tell_each(id, ended, || None);
     }
 
-    /// As [`tell`](Self::tell), of a turn that ended the instance so or not at all.
-    pub(super) fn tell_of_turn(&self, id: &str, end: Option<InstanceRow>) {
-        let ended = end.is_some();
-        let mut end = end.map(Box::new);
-        self.tell_each(id, ended, || end.take());
+    /// As [`tell`](Self::tell), with how the instance ended.
+    pub(super) fn tell_end(&self, end: InstanceRow) {
+        let id = end.id.clone();
+        let mut end = Some(Box::new(end));
+        self.tell_each(&id, true, || end.take());
     }
 
     /// The first one who waited for an end gets the news, and others look for themselves.
@@ -150,9 +151,18 @@ impl Waiters {
     }
 }
 
-#[cfg(feature = "http")]
-impl crate::engine::Engine {
+impl Engine {
+    /// Is told at the next commit of an instance, or at its end.
+    pub(crate) fn watch(&self, id: &str, until: Until) -> Watch {
+        self.waiters.watch(id, until)
+    }
+
+    pub(crate) fn tell_waiters(&self, id: &str, ended: bool) {
+        self.waiters.tell(id, ended);
+    }
+
     /// See [`Waiters::watch_all`].
+    #[cfg(feature = "http")]
     pub(crate) fn watch_all(&self) -> broadcast::Receiver<Arc<str>> {
         self.waiters.watch_all()
     }

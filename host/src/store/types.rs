@@ -207,17 +207,17 @@ impl InstanceRow {
         }
     }
 
-    /// The row as it is read after the commit that it [`advance`](Self::advance)d by, where that ended the instance: but for what it is to its
+    /// The row as it is read after the commit that it [`advance`](Self::advance)d by and that ended the instance: but for what it is to its
     /// parent, which a rewind of that one changes in the hub alone.
-    pub(crate) fn ended(&self, after: &Summary) -> Option<Self> {
-        after.status.is_end().then(|| Self {
-            custom_status: after.custom_status.clone(),
-            output: after.output.clone(),
-            failure: after.failure.clone(),
+    pub(crate) fn ended(self, after: Summary) -> Self {
+        Self {
+            custom_status: after.custom_status,
+            output: after.output,
+            failure: after.failure,
             waiting: perennial_core::Waiting::default(),
             quarantine: None,
-            ..self.clone()
-        })
+            ..self
+        }
     }
 }
 
