@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, ffi};
+use rusqlite::{Connection, ffi};
 
 use crate::store::StoreError;
+use crate::store::transaction::Transaction;
 
 /// The longest that a write is delayed.
 const DELAY_MAX: u64 = 400;

@@ -32,6 +32,7 @@ mod settings;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod types;
 mod write;
 mod writer;

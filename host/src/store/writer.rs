@@ -1,8 +1,7 @@
 //! The one thread that writes.
 //!
-//! It takes everything that is queued, commits it as one transaction, answers everyone, and looks again. Who is alone is committed at
-//! once, and whoever comes while a commit runs is in the next one. Only where several have come already does it wait a moment for more:
-//! a commit costs the same whoever is in it.
+//! It takes everything that is queued, commits it as one transaction, answers everyone, and looks again. Nobody waits for company, and
+//! whoever comes while a commit runs is in the next one.
 //!
 //! Whoever may block, and finds the writer with nothing to do, commits on its own thread: the way to the writer's and back takes about as
 //! long as the sync of a fast disk. There is one transaction at a time all the same.
@@ -20,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 
 use crate::histogram::Histogram;
 use crate::outage::Outage;
@@ -32,6 +31,7 @@ use crate::store::faults;
 use crate::store::hubs::FileId;
 use crate::store::live::{self, LiveCounts};
 use crate::store::open;
+use crate::store::transaction::Transaction;
 use crate::store::write::Write;
 
 /// Jobs that may wait for the writer. Whoever adds one more waits until there is room: this is the back-pressure of the whole engine.
@@ -42,12 +42,6 @@ const BATCH_MAX: usize = 1_024;
 
 /// Bytes after which no more jobs are taken into a transaction.
 const BATCH_BYTES_MAX: usize = 32 << 20;
-
-/// Jobs that are company enough to wait for more.
-const COMPANY: usize = 4;
-
-/// How long it is waited for more. Less than what a commit takes where disks are fast, and nothing beside it where they are slow.
-const WAIT_FOR_MORE: Duration = Duration::from_micros(200);
 
 /// How long the writer waits before it looks again what became of a commit.
 const REOPEN_DELAY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
@@ -96,6 +90,7 @@ impl Writer {
             path: path.clone(),
             db: None,
             epoch,
+            number: None,
             counts: Arc::clone(&counts),
             backlog: Arc::clone(&backlog),
             live: Arc::clone(&live),
@@ -230,6 +225,8 @@ struct State {
     file: FileId,
     db: Option<Connection>,
     epoch: u64,
+    /// How many transactions the hub has counted, after one that was committed.
+    number: Option<u64>,
     counts: Arc<WriterCounts>,
     backlog: Arc<Backlog>,
     live: Arc<LiveCounts>,
@@ -339,8 +336,8 @@ impl State {
             self.counts_live = true;
         }
         let rows_before = db.total_changes();
-        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let number = match claim(&tx, self.epoch) {
+        let tx = Transaction::begin(db)?;
+        let number = match claim(&tx, self.epoch, self.number.take()) {
             Ok(number) => number,
             Err(error) => {
                 self.fenced = matches!(error, StoreError::Fenced);
@@ -360,8 +357,8 @@ impl State {
         let results = match all_at_once {
             Ok(()) => batch.iter().map(|_| Ok(())).collect(),
             Err(_) if batch.len() > 1 => {
-                tx.execute_batch("ROLLBACK; BEGIN IMMEDIATE")?;
-                claim(&tx, self.epoch)?;
+                tx.again()?;
+                claim(&tx, self.epoch, None)?;
                 let mut results = Vec::with_capacity(batch.len());
                 for job in batch.iter_mut() {
                     tx.execute_batch("SAVEPOINT job")?;
@@ -386,6 +383,7 @@ impl State {
         let committed = tx.commit();
         match committed {
             Ok(()) => {
+                self.number = Some(number);
                 let rows = db.total_changes() - rows_before;
                 self.counts.rows.fetch_add(rows, Ordering::Relaxed);
                 if self.counts_live {
@@ -457,10 +455,6 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Job>) {
         let mut bytes = first.bytes();
         let mut batch = vec![*first];
         bytes = take_all(jobs, &mut batch, bytes);
-        if batch.len() >= COMPANY {
-            std::thread::sleep(WAIT_FOR_MORE);
-            bytes = take_all(jobs, &mut batch, bytes);
-        }
         let mut state = state();
         #[cfg(test)]
         state
@@ -489,8 +483,20 @@ fn take_all(jobs: &Receiver<Job>, batch: &mut Vec<Write>, mut bytes: usize) -> u
     bytes
 }
 
-/// Counts the transaction, and checks in the same statement that this owner still is the owner.
-fn claim(db: &Connection, epoch: u64) -> Result<u64, StoreError> {
+/// Counts the transaction, and checks in the same statement that this owner still is the owner. The number of the transaction; `last` is
+/// that of the one before, where it is known.
+fn claim(db: &Connection, epoch: u64, last: Option<u64>) -> Result<u64, StoreError> {
+    if let Some(last) = last {
+        // What a statement returns goes through a table of its own, which costs more than the update.
+        let counted = db
+            .prepare_cached(
+                "UPDATE hub SET commits = ?1 WHERE id = 1 AND owner_epoch = ?2 AND commits = ?3",
+            )?
+            .execute([int(last + 1), int(epoch), int(last)])?;
+        if counted == 1 {
+            return Ok(last + 1);
+        }
+    }
     let mut claim = db.prepare_cached(
         "UPDATE hub SET commits = commits + 1 WHERE id = 1 AND owner_epoch = ?1 RETURNING commits",
     )?;
