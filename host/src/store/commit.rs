@@ -189,40 +189,44 @@ fn update(
     let waiting = (!after.status.is_end())
         .then(|| encode(&after.waiting))
         .transpose()?;
-    let changed = db
-        .prepare_cached(
+    let at = params![
+        int(turn.next_event()),
+        turn.number + 1,
+        int(after.history_bytes),
+        int(turn.at.0),
+        after.returned,
+        waiting,
+        after.custom_status.as_ref().map(|json| json.as_str()),
+        key.0,
+        expected.execution,
+        expected.generation,
+        int(expected.next_event),
+    ];
+    let changed = if status_before == after.status && !after.status.is_end() {
+        db.prepare_cached(
             "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5, waiting = ?6,
                  custom_status = ?7, deliveries = 0
              WHERE key = ?8 AND execution = ?9 AND generation = ?10 AND next_event = ?11",
         )?
-        .execute(params![
-            int(turn.next_event()),
-            turn.number + 1,
-            int(after.history_bytes),
-            int(turn.at.0),
-            after.returned,
-            waiting,
-            after.custom_status.as_ref().map(|json| json.as_str()),
-            key.0,
-            expected.execution,
-            expected.generation,
-            int(expected.next_event),
-        ])?;
-    if changed != 1 {
-        return Err(StoreError::Conflict);
-    }
-    if status_before != after.status || after.status.is_end() {
-        db.prepare_cached(
-            "UPDATE instance SET status = ?1, output = ?2, failure = ?3, started_at = coalesce(started_at, ?4), quarantine = NULL
-             WHERE key = ?5",
-        )?
-        .execute(params![
+        .execute(at)?
+    } else {
+        let failure = after.failure.as_ref().map(encode).transpose()?;
+        let status = params![
             instances::status_number(after.status),
             after.output.as_ref().map(|json| json.as_str()),
-            after.failure.as_ref().map(encode).transpose()?,
+            failure,
             began(after).then_some(int(turn.at.0)),
-            key.0,
-        ])?;
+        ];
+        db.prepare_cached(
+            "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5, waiting = ?6,
+                 custom_status = ?7, deliveries = 0, status = ?12, output = ?13, failure = ?14,
+                 started_at = coalesce(started_at, ?15), quarantine = NULL
+             WHERE key = ?8 AND execution = ?9 AND generation = ?10 AND next_event = ?11",
+        )?
+        .execute(&[at, status].concat()[..])?
+    };
+    if changed != 1 {
+        return Err(StoreError::Conflict);
     }
     Ok(())
 }

@@ -236,6 +236,12 @@ impl Bare {
         let number = i64::try_from(number).unwrap();
         if number == 0 {
             self.run_sql(&self.insert, params_from_iter(self.status_row(key)));
+        } else if last {
+            self.run_sql(
+                "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = 0, waiting = NULL,
+                     custom_status = NULL, deliveries = 0, status = 3, output = ?6, failure = NULL, quarantine = NULL WHERE key = ?5",
+                params![turn.columns[2], number + 1, number * 100, turn.columns[3], key, self.column("output")],
+            );
         } else {
             self.run_sql(
                 "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = 0, waiting = x'01',
@@ -259,12 +265,6 @@ impl Bare {
                 "INSERT INTO task (instance, task, kind, execution, generation, module, turn, scheduled_in, attempt, deliveries)
                  VALUES (?1, ?2, 0, 0, 0, ?3, ?4, 0, 1, 0)",
                 params![key, task, self.column("module"), number],
-            );
-        }
-        if last {
-            self.run_sql(
-                "UPDATE instance SET status = 3, output = ?1, failure = NULL, quarantine = NULL WHERE key = ?2",
-                params![self.column("output"), key],
             );
         }
     }
