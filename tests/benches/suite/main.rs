@@ -35,6 +35,9 @@ use std::time::Instant;
 
 use section::Section;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The workload that this process runs, where it was started to run one.
 const WORKLOAD: &str = "PERENNIAL_BENCH_WORKLOAD";
 
