@@ -1,6 +1,5 @@
 //! How near the engine comes to a program that only writes the same rows in as many transactions: a ratio of rates that are measured in
 //! turn, so that a slow machine is slow for both. It holds against a loss of several times, not of percents: `make bench` has the figure.
-#![allow(missing_docs, reason = "a test is a program")]
 
 #[path = "../benches/suite/limit.rs"]
 #[allow(dead_code, reason = "the benchmark measures more of it")]

@@ -178,6 +178,19 @@ fn insert_with_turn(
     )
 }
 
+/// The statement that changes a status row where that is still where a turn began, and more of the row if it says so: to name a column that
+/// an index has costs a change of the index, also where the value stays the same.
+macro_rules! update_row {
+    ($more:literal) => {
+        concat!(
+            "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5, waiting = ?6,
+                 custom_status = ?7, deliveries = 0",
+            $more,
+            " WHERE key = ?8 AND execution = ?9 AND generation = ?10 AND next_event = ?11"
+        )
+    };
+}
+
 fn update(
     db: &Connection,
     key: InstanceKey,
@@ -203,12 +216,7 @@ fn update(
         int(expected.next_event),
     ];
     let changed = if status_before == after.status && !after.status.is_end() {
-        db.prepare_cached(
-            "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5, waiting = ?6,
-                 custom_status = ?7, deliveries = 0
-             WHERE key = ?8 AND execution = ?9 AND generation = ?10 AND next_event = ?11",
-        )?
-        .execute(at)?
+        db.prepare_cached(update_row!(""))?.execute(at)?
     } else {
         let failure = after.failure.as_ref().map(encode).transpose()?;
         let status = params![
@@ -217,13 +225,11 @@ fn update(
             failure,
             began(after).then_some(int(turn.at.0)),
         ];
-        db.prepare_cached(
-            "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5, waiting = ?6,
-                 custom_status = ?7, deliveries = 0, status = ?12, output = ?13, failure = ?14,
-                 started_at = coalesce(started_at, ?15), quarantine = NULL
-             WHERE key = ?8 AND execution = ?9 AND generation = ?10 AND next_event = ?11",
-        )?
-        .execute(&[at, status].concat()[..])?
+        let and_status = update_row!(
+            ", status = ?12, output = ?13, failure = ?14, started_at = coalesce(started_at, ?15), quarantine = NULL"
+        );
+        db.prepare_cached(and_status)?
+            .execute(&[at, status].concat()[..])?
     };
     if changed != 1 {
         return Err(StoreError::Conflict);
