@@ -43,6 +43,7 @@ bench-long: guests ## the long workloads W7 and W8 too, and then turns, replay a
 	@.ci/step "bench, purges" cargo bench --locked --workspace --bench purge
 
 bench-peers: guests ## hello-sequence in turn with the other engines that tests/bench/peers/install installed
+	@.ci/step "build the host as it is measured" .ci/measured
 	@.ci/step "bench, peers" cargo bench --locked --workspace --bench suite -- peers
 
 lint: ## what CI checks beside the tests

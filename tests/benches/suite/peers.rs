@@ -18,7 +18,11 @@ pub(crate) const NAME: &str = "peers";
 /// The workload that is a driver of Perennial like those of its peers.
 pub(crate) const DRIVER: &str = "peers-perennial";
 
+/// In one process with its clients.
 const PERENNIAL: &str = "Perennial";
+/// As a server of its own, asked as those peers are that are servers too.
+const OVER_HTTP: &str = "Perennial over HTTP";
+const RESTATE: &str = "Restate";
 const IN_FLIGHT: usize = 64;
 
 /// Answers questions on standard input until its end, as every driver does.
@@ -71,11 +75,20 @@ fn commands() -> Vec<(&'static str, Vec<PathBuf>)> {
     let python = at.join("venv/bin/python");
     vec![
         (PERENNIAL, vec![std::env::current_exe().unwrap()]),
-        ("Restate", vec![at.join("target/release/restate")]),
+        (
+            OVER_HTTP,
+            vec![at.join("target/release/perennial"), program()],
+        ),
+        (RESTATE, vec![at.join("target/release/restate")]),
         ("Temporal", vec![python.clone(), here.join("temporal.py")]),
         ("DBOS", vec![python, here.join("dbos_hello.py")]),
         ("duroxide", vec![at.join("target/release/duroxide")]),
     ]
+}
+
+/// The command line that `make bench-peers` builds as this suite is built.
+fn program() -> PathBuf {
+    perennial_tests::target().join("bench/perennial")
 }
 
 fn restate_server() -> PathBuf {
@@ -107,6 +120,7 @@ impl Driver {
             .arg(dir.path())
             .env(crate::WORKLOAD, DRIVER)
             .env("RESTATE_SERVER", restate_server())
+            .env("PERENNIAL_HELLO", perennial_tests::guest("hello-sequence"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -297,6 +311,15 @@ impl Measured {
         median(&ratios)
     }
 
+    /// The median of what it is beyond another in the same round.
+    fn beyond(&self, other: &Self, pick: impl Fn(&Round) -> f64) -> f64 {
+        let pairs = self.rounds.iter().zip(&other.rounds);
+        let differences: Vec<f64> = pairs
+            .map(|(own, others)| pick(own) - pick(others))
+            .collect();
+        median(&differences)
+    }
+
     fn all_ms(&self) -> Vec<f64> {
         self.rounds
             .iter()
@@ -314,7 +337,8 @@ pub(crate) fn run() -> Section {
         "Peers",
         "hello-sequence on other engines",
         "The same three activities, one after the other, on each engine that is there; what each is, and how it is set, is in \
-         [peers/README.md](peers/README.md). Each engine is a program of its own with its clients in it, and a server of its own where it has one. \
+         [peers/README.md](peers/README.md). Each engine is a program of its own with its clients in it, and a server of its own where it has one: Restate, and Perennial as \
+         `perennial serve`, are servers that the same client asks over HTTP, and Perennial is measured in one process with its clients too. \
          In each of five rounds each has 64 in flight for four seconds, and then 25 instances one after the other. Processor time is that of all \
          its processes together; ratios are medians of those within a round. Syncs were counted with `strace` in a run of their own.",
     );
@@ -358,17 +382,37 @@ pub(crate) fn run() -> Section {
 fn say(section: &mut Section, all: &[Measured]) {
     let own = &all[0];
     assert_eq!(own.name, PERENNIAL);
-    for peer in &all[1..] {
-        let wanted = if peer.name == "Restate" { 5.0 } else { 50.0 };
+    let over_http = all.iter().find(|one| one.name == OVER_HTTP);
+    if let Some(http) = over_http {
         section.at_least(
-            &format!("64 in flight, throughput of {}'s", peer.name),
-            wanted,
+            "64 in flight, throughput over HTTP of that in one process",
+            0.5,
+            "",
+            http.to(own, |round| round.rate),
+        );
+        section.at_most(
+            "1 in flight, p50 over HTTP beyond that in one process",
+            0.4,
+            "ms",
+            http.beyond(own, p50),
+        );
+    }
+    for peer in all[1..].iter().filter(|one| one.name != OVER_HTTP) {
+        // A server that is asked over HTTP is compared with one; what runs in one process with its clients, with that.
+        let (own, how, throughput) = match (peer.name, over_http) {
+            (RESTATE, Some(http)) => (http, ", both over HTTP", 8.0),
+            (RESTATE, None) => (own, "", 8.0),
+            _ => (own, "", 50.0),
+        };
+        section.at_least(
+            &format!("64 in flight, throughput of {}'s{how}", peer.name),
+            throughput,
             "times",
             own.to(peer, |round| round.rate),
         );
-        if peer.name == "Restate" {
+        if peer.name == RESTATE {
             section.at_least(
-                "1 in flight, p50: Restate's of ours",
+                &format!("1 in flight, p50: Restate's of ours{how}"),
                 5.0,
                 "times",
                 peer.to(own, p50),
@@ -383,7 +427,7 @@ fn say(section: &mut Section, all: &[Measured]) {
         let of_all: Vec<_> = all
             .iter()
             .map(|one| match one.name {
-                PERENNIAL => ours(one.name, of(one)),
+                PERENNIAL | OVER_HTTP => ours(one.name, of(one)),
                 name => limit(name, of(one)),
             })
             .collect();
@@ -420,6 +464,7 @@ fn say(section: &mut Section, all: &[Measured]) {
             one.name.to_owned(),
             number(one.of(|round| round.rate)),
             number(own.to(one, |round| round.rate)),
+            over_http.map_or_else(String::new, |http| number(http.to(one, |round| round.rate))),
             number(percentile(&ms, 0.5)),
             number(percentile(&ms, 0.99)),
             number(one.of(|round| round.cpu * 1e3)),
@@ -432,7 +477,8 @@ fn say(section: &mut Section, all: &[Measured]) {
         [
             "engine",
             "64 in flight, 1/s",
-            "Perennial is so many times as fast",
+            "Perennial in process is so many times as fast",
+            "and over HTTP",
             "1 in flight, p50 ms",
             "p99 ms",
             "ms of CPU, of 64",

@@ -1,5 +1,7 @@
 //! What the drivers share: the questions that they answer, and the lanes of instances.
 
+pub mod http;
+
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,9 +1,10 @@
 //! hello-sequence on Restate: a server of its own, and the service in this process.
 
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use peers::http::{Calls, Server};
 use restate_sdk::prelude::*;
 
 struct Hello;
@@ -24,27 +25,15 @@ impl Hello {
     }
 }
 
-/// Ends with this program.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 struct Restate {
-    http: reqwest::Client,
-    ingress: String,
+    run: Calls,
     _server: Server,
 }
 
 impl peers::Peer for Restate {
     async fn one(&self, _: u64) {
-        let answer = self.http.post(&self.ingress).send().await.unwrap();
-        let answer: String = answer.error_for_status().unwrap().json().await.unwrap();
-        assert_eq!(answer, "Hello Tokyo!, Hello Seattle!, Hello London!");
+        let answer = self.run.post().await;
+        assert_eq!(answer, r#""Hello Tokyo!, Hello Seattle!, Hello London!""#);
     }
 }
 
@@ -95,10 +84,7 @@ async fn main() {
         let address = format!("127.0.0.1:{service}").parse().unwrap();
         HttpServer::new(endpoint).listen_and_serve(address).await;
     });
-    let http = reqwest::Client::builder()
-        .pool_max_idle_per_host(2_000)
-        .build()
-        .unwrap();
+    let http = reqwest::Client::new();
     until_ready(&http, &format!("http://127.0.0.1:{admin}/health")).await;
     until_ready(&http, &format!("http://127.0.0.1:{ingress}/restate/health")).await;
     let deployment = serde_json::json!({ "uri": format!("http://127.0.0.1:{service}") });
@@ -117,8 +103,7 @@ async fn main() {
     let version = Command::new(&program).arg("--version").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
     let restate = Restate {
-        http,
-        ingress: format!("http://127.0.0.1:{ingress}/Hello/run"),
+        run: Calls::new(format!("127.0.0.1:{ingress}"), "/Hello/run"),
         _server: server,
     };
     let configuration = "one node, defaults (the log is synced), the service in Rust, requests that wait over kept connections";
