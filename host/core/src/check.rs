@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::value::size_of;
+use crate::bounds::{INSTANCE_ID_CHARS, NAME_CHARS, TAG_VALUE_CHARS, TAGS};
+use crate::value::{self, InvalidName, size_of};
 use crate::{Action, Answer, Ending, Failure, Limits, State, Tags, TaskId, Waiting, kind};
 
 /// Checks an answer against the contract and the limits. The failure is the execution's, and none of the answer's actions is taken.
@@ -16,6 +17,7 @@ pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(
     let mut tasks = Tasks::of(state);
     for action in &answer.actions {
         tasks.take(action)?;
+        check_names(action)?;
         check_payload(action, limits)?;
     }
     let total = answer.actions.iter().map(action_size).sum::<usize>() + said_size(&answer.ending);
@@ -33,10 +35,14 @@ pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(
             u64::from(limits.open_tasks),
         ),
         Ending::Completed(output) => payload("the output", size_of(output.as_ref()), limits),
-        Ending::Failed { failure, .. } => payload("the failure", failure.size(), limits),
+        // It is cut where it is written: what a program says last is worth more than that it said too much.
+        Ending::Failed { .. } => Ok(()),
         Ending::ContinuedAsNew {
-            input, carry_over, ..
+            input,
+            version,
+            carry_over,
         } => {
+            check_name("the version to go on with", version.as_deref())?;
             let mut seen = BTreeSet::new();
             let foreign = |number: &&u32| !state.has_external(**number) || !seen.insert(**number);
             if let Some(number) = carry_over.iter().find(foreign) {
@@ -113,6 +119,84 @@ impl<'a> Tasks<'a> {
         }
         Ok(())
     }
+}
+
+/// Checks the names and labels of an action: what is longer than any name is a payload in disguise, and stands in lists and logs.
+///
+/// Ids are checked where their instances are made; here only what no list should hold.
+fn check_names(action: &Action) -> Result<(), Failure> {
+    match action {
+        Action::CallActivity(call) => check_name("the name of an activity", Some(&call.name)),
+        Action::CallChild(call) => {
+            check_name("the name of a child", Some(&call.name))?;
+            check_name("the version of a child", call.version.as_deref())?;
+            check_id(call.instance_id.as_deref())?;
+            check_tags(&call.tags)
+        }
+        Action::SendEvent(event) => {
+            check_name("the name of an event", Some(&event.name))?;
+            check_id(Some(&event.instance_id))
+        }
+        Action::StartInstance {
+            instance_id,
+            name,
+            version,
+            tags,
+            ..
+        } => {
+            check_name("the name of a new instance", Some(name))?;
+            check_name("the version of a new instance", version.as_deref())?;
+            check_id(Some(instance_id))?;
+            check_tags(tags)
+        }
+        Action::SetTimer { .. } | Action::CancelTask(_) | Action::SetCustomStatus(_) => Ok(()),
+    }
+}
+
+/// An empty name names nothing, which fails what asks for it alone.
+fn check_name(what: &str, name: Option<&str>) -> Result<(), Failure> {
+    match name.map(|name| value::check_name(name, NAME_CHARS)) {
+        None | Some(Ok(()) | Err(InvalidName::Empty)) => Ok(()),
+        Some(Err(InvalidName::TooLong { chars, .. })) => within(
+            &format!("characters of {what}"),
+            "NAME_CHARS",
+            chars as u64,
+            NAME_CHARS as u64,
+        ),
+        Some(Err(problem @ InvalidName::Character(_))) => wrong(format!("{what} {problem}")),
+    }
+}
+
+fn check_id(id: Option<&str>) -> Result<(), Failure> {
+    // No character has more bytes: an id that is a little too long fails the call alone.
+    within(
+        "bytes of an instance id",
+        "INSTANCE_ID_CHARS",
+        id.map_or(0, str::len) as u64,
+        4 * INSTANCE_ID_CHARS as u64,
+    )
+}
+
+fn check_tags(tags: &Tags) -> Result<(), Failure> {
+    within(
+        "tags of an instance",
+        "TAGS",
+        tags.len() as u64,
+        TAGS as u64,
+    )?;
+    for (key, value) in tags {
+        check_name("the key of a tag", Some(key))?;
+        within(
+            "characters of the value of a tag",
+            "TAG_VALUE_CHARS",
+            value.chars().count() as u64,
+            TAG_VALUE_CHARS as u64,
+        )?;
+        if value.contains('\0') {
+            return wrong("the value of a tag must not contain '\\0'".to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// Checks what is refused as a whole. An input over the limit fails only its task.

@@ -205,7 +205,7 @@ fn completed(output: &Option<Json>) -> String {
 }
 
 fn failed(failure: &Failure, task: Option<TaskId>) -> String {
-    let mut text = format!("the failure {failure}");
+    let mut text = format!("the failure {}", shortened_text(&failure.to_string()));
     if failure.retryable {
         push(&mut text, format_args!(", retryable"));
     }
@@ -216,7 +216,7 @@ fn failed(failure: &Failure, task: Option<TaskId>) -> String {
         push(&mut text, format_args!(", trace {}", shortened_text(trace)));
     }
     for cause in &failure.causes {
-        let (kind, message) = (&cause.kind, shortened_text(&cause.message));
+        let (kind, message) = (shortened_text(&cause.kind), shortened_text(&cause.message));
         push(&mut text, format_args!(", because of {kind}: {message}"));
         if let Some(trace) = &cause.trace {
             push(&mut text, format_args!(" at {}", shortened_text(trace)));

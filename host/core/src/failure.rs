@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Json;
+use crate::bounds::{
+    CAUSE_MESSAGE_BYTES, CAUSE_TRACE_BYTES, FAILURE_CAUSES, FAILURE_KIND_BYTES,
+    FAILURE_MESSAGE_BYTES, FAILURE_TRACE_BYTES,
+};
+use crate::text::{bounded, is_cut_of};
+use crate::{Json, TooDeep};
 
 /// Why an activity or an orchestration did not produce a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +58,78 @@ impl Failure {
         }
     }
 
+    /// What comes in of a failure that a guest, a closure or an embedding program gives: each text of it is cut at its bound, and
+    /// details over `payload_bytes`, or too deep to be read, give way to a text that says so.
+    #[must_use]
+    pub fn bounded(self, payload_bytes: u64) -> Self {
+        let Self {
+            kind,
+            message,
+            details,
+            retryable,
+            trace,
+            mut causes,
+        } = self;
+        let more = causes.len().saturating_sub(FAILURE_CAUSES);
+        causes.truncate(FAILURE_CAUSES);
+        let mut causes: Vec<Cause> = causes.into_iter().map(Cause::bounded).collect();
+        if let (1.., Some(last)) = (more, causes.last_mut()) {
+            last.message = bounded(
+                std::mem::take(&mut last.message) + &left_out(more),
+                CAUSE_MESSAGE_BYTES + 32,
+            );
+        }
+        Self {
+            kind: bounded(kind, FAILURE_KIND_BYTES),
+            message: bounded(message, FAILURE_MESSAGE_BYTES),
+            details: details.map(|details| bounded_details(details, payload_bytes)),
+            retryable,
+            trace: trace.map(|trace| bounded(trace, FAILURE_TRACE_BYTES)),
+            causes,
+        }
+    }
+
+    /// Whether this is what some bound left of `whole`, or all of it. A history keeps what the bounds of its time left.
+    pub(crate) fn is_of(&self, whole: &Self) -> bool {
+        let same = |kept: &str, whole: &str| kept == whole || is_cut_of(kept, whole);
+        let same_trace = |kept: &Option<String>, whole: &Option<String>| match (kept, whole) {
+            (Some(kept), Some(whole)) => same(kept, whole),
+            (kept, whole) => kept == whole,
+        };
+        let same_causes = || {
+            let kept = self.causes.len();
+            let more = whole.causes.len().checked_sub(kept);
+            more.is_some_and(|more| {
+                self.causes
+                    .iter()
+                    .zip(&whole.causes)
+                    .enumerate()
+                    .all(|(i, (cause, of))| {
+                        let message = match more {
+                            1.. if i + 1 == kept => cause.message.strip_suffix(&left_out(more)),
+                            _ => Some(&*cause.message),
+                        };
+                        same(&cause.kind, &of.kind)
+                            && message.is_some_and(|message| same(message, &of.message))
+                            && same_trace(&cause.trace, &of.trace)
+                    })
+            })
+        };
+        let same_details = match (&self.details, &whole.details) {
+            (Some(kept), Some(of)) => {
+                kept == of || [cut_details(of), deep_details()].contains(kept)
+            }
+            (kept, of) => kept == of,
+        };
+        self == whole
+            || (self.retryable == whole.retryable
+                && same(&self.kind, &whole.kind)
+                && same(&self.message, &whole.message)
+                && same_details
+                && same_trace(&self.trace, &whole.trace)
+                && same_causes())
+    }
+
     /// Bytes that it takes in a history, roughly.
     pub(crate) fn size(&self) -> usize {
         let text = |t: &Option<String>| t.as_ref().map_or(0, String::len);
@@ -67,6 +144,39 @@ impl Failure {
             + causes
             + crate::value::size_of(self.details.as_ref())
     }
+}
+
+impl Cause {
+    fn bounded(self) -> Self {
+        Self {
+            kind: bounded(self.kind, FAILURE_KIND_BYTES),
+            message: bounded(self.message, CAUSE_MESSAGE_BYTES),
+            trace: self.trace.map(|trace| bounded(trace, CAUSE_TRACE_BYTES)),
+        }
+    }
+}
+
+/// What the last cause that is kept says of the others.
+fn left_out(causes: usize) -> String {
+    format!(" … ({causes} more)")
+}
+
+fn bounded_details(details: Json, payload_bytes: u64) -> Json {
+    if details.size() as u64 > payload_bytes {
+        return cut_details(&details);
+    }
+    match details.check_levels() {
+        Ok(()) => details,
+        Err(_) => deep_details(),
+    }
+}
+
+fn cut_details(details: &Json) -> Json {
+    Json::from_text(format!("\"… (cut: {} bytes)\"", details.size()))
+}
+
+fn deep_details() -> Json {
+    Json::from_text(format!("\"… (cut: {TooDeep})\""))
 }
 
 impl std::fmt::Display for Failure {
@@ -118,4 +228,84 @@ pub mod kind {
     pub const HOST_ERROR: &str = "HostError";
     /// An activity's result could not be used.
     pub const INVALID_RESULT: &str = "InvalidResult";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn huge() -> Failure {
+        let text = "é".repeat(20_000);
+        Failure {
+            details: Some(Json::from_text(format!("{text:?}"))),
+            trace: Some(text.clone()),
+            causes: (0..100)
+                .map(|i| Cause {
+                    kind: text.clone(),
+                    message: if i % 2 == 0 {
+                        text.clone()
+                    } else {
+                        i.to_string()
+                    },
+                    trace: Some(text.clone()),
+                })
+                .collect(),
+            ..Failure::retryable(text.clone(), text)
+        }
+    }
+
+    #[test]
+    fn a_failure_of_any_size_comes_in_bounded_and_says_what_was_cut() {
+        let whole = huge();
+        let kept = whole.clone().bounded(1_000);
+        assert!(kept.size() < 300 << 10, "{}", kept.size());
+        assert!(kept.message.ends_with("é… (cut: 40000 bytes)"));
+        assert!(kept.kind.ends_with("… (cut: 40000 bytes)"));
+        assert!(
+            kept.trace
+                .as_deref()
+                .unwrap()
+                .ends_with("… (cut: 40000 bytes)")
+        );
+        assert_eq!(kept.causes.len(), FAILURE_CAUSES);
+        assert_eq!(kept.causes.last().unwrap().message, "15 … (84 more)");
+        assert_eq!(
+            kept.details.as_ref().unwrap().as_str(),
+            "\"… (cut: 40002 bytes)\""
+        );
+        assert!(kept.retryable);
+        assert_eq!(
+            kept.clone().bounded(1_000),
+            kept,
+            "what came in once stays as it is"
+        );
+
+        let deep = Failure {
+            details: Some(Json::from_text("[".repeat(500) + &"]".repeat(500))),
+            ..Failure::permanent("a", "b")
+        };
+        let details = deep.clone().bounded(1_000).details.unwrap();
+        assert!(details.as_str().contains("JSON_LEVELS"), "{details}");
+
+        let small = Failure::permanent("Declined", "no money");
+        assert_eq!(small.clone().bounded(1_000), small);
+    }
+
+    #[test]
+    fn what_a_bound_left_is_known_for_what_it_is_of() {
+        let whole = huge();
+        let kept = whole.clone().bounded(1_000);
+        assert!(kept.is_of(&whole));
+        assert!(whole.is_of(&whole));
+        let mut other = huge();
+        other.message.insert(0, 'x');
+        assert!(!kept.is_of(&other));
+        let mut other = huge();
+        other.causes.pop();
+        assert!(!kept.is_of(&other));
+        let mut other = huge();
+        other.details = None;
+        assert!(!kept.is_of(&other));
+        assert!(!kept.is_of(&Failure::permanent("a", "b")));
+    }
 }

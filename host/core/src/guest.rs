@@ -1,5 +1,7 @@
 //! What a guest is given and what it answers: the contract, as the core sees it.
 
+use crate::bounds::{NAME_CHARS, NOTE_BYTES, OPEN_TASKS, WAITING_EVENTS};
+use crate::text::bounded;
 use crate::{Failure, Json, Millis, Parent, RetryPolicy, Tags, TaskId, Timestamp};
 
 /// Something that runs one execution: a component instance, or a closure in a test.
@@ -132,6 +134,22 @@ pub struct Waiting {
     pub tasks: Vec<TaskId>,
     /// The guest's own words.
     pub note: Option<String>,
+}
+
+impl Waiting {
+    /// What is kept of what a guest says: it is for people, and nothing follows from it.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.events.truncate(WAITING_EVENTS);
+        for name in &mut self.events {
+            if name.len() > 4 * NAME_CHARS {
+                *name = bounded(std::mem::take(name), 4 * NAME_CHARS);
+            }
+        }
+        self.tasks.truncate(OPEN_TASKS);
+        self.note = self.note.map(|note| bounded(note, NOTE_BYTES));
+        self
+    }
 }
 
 /// What a guest can ask for.

@@ -16,8 +16,10 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod answer;
+pub mod bounds;
 mod check;
 mod decide;
+mod depth;
 mod describe;
 mod event;
 mod failure;
@@ -31,6 +33,7 @@ mod rewind;
 mod stage;
 mod state;
 mod task;
+pub mod text;
 mod trace;
 mod turn;
 mod value;
@@ -39,6 +42,7 @@ mod xxh64;
 
 pub use answer::answer_hash;
 pub use decide::{Command, Decision, Rejection, Reuse, Status, decide};
+pub use depth::{TooDeep, check_levels};
 pub use event::{AttemptRun, Event, Start, Target};
 pub use failure::{Cause, Failure, kind};
 pub use guest::{
@@ -58,7 +62,8 @@ pub use task::{ChildTask, Task, TaskKind};
 pub use trace::TraceContext;
 pub use turn::{Batch, Names, Resolved, Turn, TurnContext, run_turn, take_batch};
 pub use value::{
-    Digest, InvalidId, Json, Millis, Parent, Tags, TaskId, Timestamp, check_instance_id,
+    Digest, InvalidId, InvalidName, Json, Millis, Parent, Tags, TaskId, Timestamp,
+    check_instance_id, check_name,
 };
 
 /// The version of the rules in this crate, recorded in every [`Start`], so that a later fix never changes what a running execution does.

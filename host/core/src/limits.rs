@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds;
+
 /// What an execution may use. A limit that is exceeded is a verdict, recorded once and never derived again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -30,12 +32,12 @@ impl Default for Limits {
     /// 50 million + 5 million an event + 20 a byte.
     fn default() -> Self {
         Self {
-            memory_bytes: 64 << 20,
-            payload_bytes: 1 << 20,
-            custom_status_bytes: 16 << 10,
-            actions_per_turn: 10_000,
-            action_bytes_per_turn: 16 << 20,
-            open_tasks: 100_000,
+            memory_bytes: bounds::MEMORY_BYTES as u64,
+            payload_bytes: bounds::PAYLOAD_BYTES as u64,
+            custom_status_bytes: bounds::CUSTOM_STATUS_BYTES as u64,
+            actions_per_turn: bounds::ACTIONS_PER_TURN as u32,
+            action_bytes_per_turn: bounds::ACTION_BYTES_PER_TURN as u64,
+            open_tasks: bounds::OPEN_TASKS as u32,
             fuel_base: 50_000_000,
             fuel_per_event: 5_000_000,
             fuel_per_byte: 20,

@@ -83,7 +83,7 @@ pub fn replay_turn(
             return Err(difference.into());
         }
         if let Ending::Waiting(said) = answer.ending {
-            waiting = said;
+            waiting = said.bounded();
         }
     }
     for event in &turn.produced {
@@ -214,7 +214,7 @@ fn ends(state: &State, rest: &[Event], ending: &Ending) -> bool {
             }
         }
         Ending::Failed { failure, cause } => {
-            matches!(rest, [Event::ExecutionFailed { failure: f, cause: c }] if (f, c) == (failure, cause))
+            matches!(rest, [Event::ExecutionFailed { failure: f, cause: c }] if c == cause && f.is_of(failure))
         }
         Ending::ContinuedAsNew {
             input,

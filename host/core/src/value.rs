@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::INSTANCE_ID_CHARS;
+use crate::text;
+
 /// A JSON text (RFC 8259), stored and returned verbatim.
 ///
 /// Whoever makes one answers for its being JSON: a value is parsed where it enters the process and trusted inside. Absent is
@@ -143,39 +146,85 @@ pub enum InvalidId {
     /// No character at all.
     #[error("an instance id must not be empty")]
     Empty,
-    /// More than 256 characters.
-    #[error("an instance id has at most 256 characters, this one has {0}")]
+    /// More than [`INSTANCE_ID_CHARS`].
+    #[error("an instance id has at most {INSTANCE_ID_CHARS} characters, this one has {0}")]
     TooLong(usize),
     /// A character that would not survive in a URL path or a terminal.
     #[error(
-        "an instance id must not contain {0:?}: control characters and / \\ # ? are not allowed"
+        "an instance id must not contain {0:?}: control characters, those that change the direction of text, and / \\ # ? are not allowed"
     )]
     Character(char),
     /// Reserved for entities.
     #[error("an instance id must not start with '@'")]
     At,
+    /// `.` or `..`, which a URL path does not keep.
+    #[error("an instance id must not be {0:?}: no URL could name it")]
+    Dots(String),
 }
 
-/// Checks an instance id that a client chose.
+/// Checks an id that an instance is to have.
 ///
 /// # Errors
 /// [`InvalidId`] says which rule it breaks.
 pub fn check_instance_id(id: &str) -> Result<(), InvalidId> {
-    let length = id.chars().count();
-    if length == 0 {
-        return Err(InvalidId::Empty);
+    // Bytes are at least as many as characters: what is far too long is not counted.
+    if id.len() > 4 * INSTANCE_ID_CHARS || id.chars().count() > INSTANCE_ID_CHARS {
+        return Err(InvalidId::TooLong(id.chars().count()));
     }
-    if length > 256 {
-        return Err(InvalidId::TooLong(length));
-    }
-    if id.starts_with('@') {
-        return Err(InvalidId::At);
+    match id {
+        "" => return Err(InvalidId::Empty),
+        "." | ".." => return Err(InvalidId::Dots(id.to_owned())),
+        _ if id.starts_with('@') => return Err(InvalidId::At),
+        _ => {}
     }
     match id
         .chars()
-        .find(|c| c.is_control() || matches!(c, '/' | '\\' | '#' | '?'))
+        .find(|c| text::is_control(*c) || matches!(c, '/' | '\\' | '#' | '?'))
     {
         Some(c) => Err(InvalidId::Character(c)),
+        None => Ok(()),
+    }
+}
+
+/// Why a text cannot be the name of something, which the message does not name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidName {
+    /// No character at all.
+    #[error("must not be empty")]
+    Empty,
+    /// More than are allowed.
+    #[error("has at most {max} characters, this one has {chars}")]
+    TooLong {
+        /// How many it has.
+        chars: usize,
+        /// How many are allowed.
+        max: usize,
+    },
+    /// A character that a reader would not see, or be misled by.
+    #[error(
+        "must not contain {0:?}: control characters and those that change the direction of text are not allowed"
+    )]
+    Character(char),
+}
+
+/// Checks the name of an orchestration, an activity, an event, a tag or a module, which has at most `max_chars` characters.
+///
+/// # Errors
+/// [`InvalidName`] says which rule it breaks.
+pub fn check_name(name: &str, max_chars: usize) -> Result<(), InvalidName> {
+    let chars = name.chars().count();
+    if chars == 0 {
+        return Err(InvalidName::Empty);
+    }
+    if chars > max_chars {
+        return Err(InvalidName::TooLong {
+            chars,
+            max: max_chars,
+        });
+    }
+    match name.chars().find(|c| text::is_control(*c)) {
+        Some(c) => Err(InvalidName::Character(c)),
         None => Ok(()),
     }
 }
@@ -203,11 +252,33 @@ mod tests {
             Err(InvalidId::TooLong(257))
         );
         assert_eq!(check_instance_id("@counter@1"), Err(InvalidId::At));
-        for c in ['/', '\\', '#', '?', '\n', '\u{0}'] {
+        for c in [
+            '/', '\\', '#', '?', '\n', '\u{0}', '\u{7f}', '\u{9b}', '\u{202e}', '\u{2066}',
+            '\u{200f}', '\u{2028}',
+        ] {
             assert_eq!(
                 check_instance_id(&format!("a{c}b")),
                 Err(InvalidId::Character(c))
             );
+        }
+        for dots in [".", ".."] {
+            let refused = Err(InvalidId::Dots(dots.to_owned()));
+            assert_eq!(check_instance_id(dots), refused);
+        }
+        assert_eq!(check_instance_id("..."), Ok(()));
+    }
+
+    #[test]
+    fn names_have_an_end_and_nothing_unseen() {
+        assert_eq!(check_name("Größe 7/8", 9), Ok(()));
+        assert_eq!(check_name("", 9), Err(InvalidName::Empty));
+        assert_eq!(
+            check_name("0123456789", 9),
+            Err(InvalidName::TooLong { chars: 10, max: 9 })
+        );
+        for c in ['\u{0}', '\u{1b}', '\n', '\u{202e}'] {
+            let name = format!("a{c}");
+            assert_eq!(check_name(&name, 9), Err(InvalidName::Character(c)));
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::check::check;
 use crate::guest::{ActivityCall, ChildCall};
 use crate::task::attempt_id;
+use crate::text::shortened;
 use crate::turn::{Resolved, TurnContext};
 use crate::value::size_of;
 use crate::{
@@ -58,7 +59,8 @@ impl Writer<'_, '_> {
         staged.into_iter().for_each(|event| self.receive(event));
     }
 
-    /// Asks the guest and writes what follows. The hash of its answer, where it gave a lawful one.
+    /// Asks the guest and writes what follows. The hash of its answer, where it gave a lawful one: of the whole answer, also where a
+    /// failure in it is cut before it is written, so that a replay knows the answer again whatever the bounds are then.
     pub(crate) fn ask(&mut self, guest: &mut dyn Guest) -> Result<Option<u64>, String> {
         let events: Vec<GuestEvent> = self.received.iter().filter_map(Event::to_guest).collect();
         let bytes = self.received.iter().map(Event::size).sum();
@@ -81,7 +83,7 @@ impl Writer<'_, '_> {
                 }
                 Err(failure) => failure,
             },
-            Err(Stop::Verdict(failure)) => failure,
+            Err(Stop::Verdict(failure)) => failure.bounded(limits.payload_bytes),
             Err(Stop::Host(reason)) => return Err(reason),
         };
         self.produce(Event::ExecutionFailed {
@@ -99,7 +101,7 @@ impl Writer<'_, '_> {
         }
         self.state.waiting = Waiting::default();
         match answer.ending {
-            Ending::Waiting(waiting) => self.state.waiting = waiting,
+            Ending::Waiting(waiting) => self.state.waiting = waiting.bounded(),
             Ending::Completed(output) if self.state.has_open_work() => {
                 let tasks = self.state.tasks.iter();
                 let waiting_to_retry: Vec<TaskId> = tasks
@@ -113,6 +115,7 @@ impl Writer<'_, '_> {
             }
             Ending::Completed(output) => self.produce(Event::ExecutionCompleted { output }),
             Ending::Failed { failure, cause } => {
+                let failure = failure.bounded(limits.payload_bytes);
                 self.produce(Event::ExecutionFailed { failure, cause })
             }
             Ending::ContinuedAsNew {
@@ -278,7 +281,7 @@ impl Writer<'_, '_> {
         let attempts = retry.as_ref().map_or(1, |retry| retry.max_attempts);
         let longest = attempt_id(&instance_id, attempts);
         if let Err(problem) = check_instance_id(&longest) {
-            target = Target::Invalid(format!("{problem} (in {longest:?})"));
+            target = Target::Invalid(format!("{problem} (in {:?})", shortened(&longest, 300)));
         }
         let mut target = self.if_there_is_room(target);
         let input = within(input, limits, &mut target);

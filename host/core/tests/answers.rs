@@ -3,11 +3,12 @@
 mod common;
 
 use common::words::*;
-use common::{World, start};
+use common::{Script, World, start};
 use expect_test::{Expect, expect};
+use perennial_core::bounds::FAILURE_MESSAGE_BYTES;
 use perennial_core::{
-    Action, Answer, Ending, Failure, Phase, State, Stop, TaskId, Timestamp, TurnContext, Waiting,
-    kind, run_turn,
+    Action, Answer, Ending, Event, Failure, Phase, State, Stop, TaskId, Timestamp, TurnContext,
+    Waiting, kind, replay_turn, run_turn,
 };
 
 /// Limits that a small answer meets.
@@ -243,22 +244,124 @@ fn outputs_are_within_the_limit() {
         continued(21),
         expect!["LimitExceeded: bytes of the next execution's input: 21; payload_bytes allows 20"],
     );
-    let mut failure = Failure::permanent("Broken", "");
-    failure.details = Some(json(&long(15)));
-    check(
-        ends(
-            [],
-            Ending::Failed {
-                failure,
-                cause: None,
+}
+
+#[test]
+fn a_failure_over_its_bounds_is_cut_and_its_history_repeats() {
+    let failed = |details: &str, message: String| {
+        let failure = Failure {
+            details: Some(json(details)),
+            ..Failure::permanent("Broken", message)
+        };
+        let cause = None;
+        world([ends([], Ending::Failed { failure, cause })])
+    };
+    let world = failed(&long(21), "x".repeat(100 << 20));
+    world.told();
+    let Phase::Failed { failure } = &world.state.phase else {
+        panic!("it failed");
+    };
+    assert_eq!(failure.message.len(), FAILURE_MESSAGE_BYTES);
+    expect!["… (cut: 104857600 bytes)"].assert_eq(failure.message.trim_start_matches('x'));
+    expect![[r#""… (cut: 21 bytes)""#]].assert_eq(failure.details.as_ref().unwrap().as_str());
+    assert!(world.turns[0].answer.is_some(), "it is the guest's answer");
+
+    // What an older host recorded of the same answer is all of it, and repeats as it is.
+    let whole = Failure {
+        details: Some(json(&long(21))),
+        ..Failure::permanent("Broken", "x".repeat(100 << 20))
+    };
+    let mut old = world;
+    old.turns[0].produced = vec![Event::ExecutionFailed {
+        failure: whole.clone(),
+        cause: None,
+    }];
+    old.state.phase = Phase::Failed { failure: whole };
+    let mut state = State::new(0);
+    let mut guest = Script::new(&[Ok(ends(
+        [],
+        Ending::Failed {
+            failure: match &old.state.phase {
+                Phase::Failed { failure } => failure.clone(),
+                _ => unreachable!("it failed"),
             },
-        ),
-        expect!["LimitExceeded: bytes of the failure: 21; payload_bytes allows 20"],
+            cause: None,
+        },
+    ))]);
+    replay_turn(&mut state, &old.turns[0], &mut guest).expect("it repeats");
+    assert_eq!(state.phase, old.state.phase);
+
+    // Another failure does not pass for a cut one.
+    let other = failed(&long(21), "y".repeat(100 << 20));
+    let mut guest = Script::new(&[Ok(fails("Broken", None))]);
+    let differs = replay_turn(&mut State::new(0), &other.turns[0], &mut guest).unwrap_err();
+    assert!(differs.to_string().len() < 2_000, "{differs}");
+}
+
+#[test]
+fn a_verdict_is_bounded_too() {
+    let failure = Failure::permanent(kind::PANIC, "x".repeat(16 << 20));
+    let world = World::with_start(start(), [Err(Stop::Verdict(failure))]).runs_at(1000);
+    world.told();
+    let Phase::Failed { failure } = &world.state.phase else {
+        panic!("it failed");
+    };
+    assert_eq!(failure.message.len(), FAILURE_MESSAGE_BYTES);
+}
+
+#[test]
+fn names_and_labels_are_within_their_bounds() {
+    let name = |chars| "é".repeat(chars);
+    let refused = |action| {
+        let world = World::new([waits([action])]).runs_at(1000);
+        world.told();
+        match &world.state.phase {
+            Phase::Failed { failure } => failure.to_string(),
+            _ => "fine".to_owned(),
+        }
+    };
+    let with_tag = |key: &str, value: String| {
+        let Action::CallChild(mut call) = child(0, "Ship") else {
+            panic!("it is a call of a child");
+        };
+        call.tags = vec![(key.to_owned(), value)];
+        refused(Action::CallChild(call))
+    };
+    assert_eq!(refused(activity(0, &name(256), "1")), "fine");
+    assert_eq!(refused(send("other", &name(256))), "fine");
+    expect!["LimitExceeded: characters of the name of an activity: 257; NAME_CHARS allows 256"]
+        .assert_eq(&refused(activity(0, &name(257), "1")));
+    expect!["LimitExceeded: characters of the name of an event: 257; NAME_CHARS allows 256"]
+        .assert_eq(&refused(send("other", &name(257))));
+    expect![[r#"InvalidAnswer: the name of an event must not contain '\0': control characters and those that change the direction of text are not allowed"#]]
+        .assert_eq(&refused(send("other", "a\0b")));
+    expect!["LimitExceeded: bytes of an instance id: 1025; INSTANCE_ID_CHARS allows 1024"]
+        .assert_eq(&refused(send(&long(1025), "go")));
+    assert_eq!(with_tag("k", name(1024)), "fine");
+    expect!["LimitExceeded: characters of the value of a tag: 1025; TAG_VALUE_CHARS allows 1024"]
+        .assert_eq(&with_tag("k", name(1025)));
+    expect!["InvalidAnswer: the value of a tag must not contain '\\0'"]
+        .assert_eq(&with_tag("k", "\0".to_owned()));
+    expect![[r#"InvalidAnswer: the key of a tag must not contain '\u{202e}': control characters and those that change the direction of text are not allowed"#]]
+        .assert_eq(&with_tag("a\u{202e}", name(1)));
+}
+
+#[test]
+fn what_it_says_it_waits_for_is_cut() {
+    let waiting = Waiting {
+        events: (0..2_000).map(|_| "é".repeat(1_000)).collect(),
+        tasks: vec![TaskId(0); 150_000],
+        note: Some("x".repeat(10_000)),
+    };
+    let world = World::new([ends([], Ending::Waiting(waiting))]).runs_at(1000);
+    world.told();
+    let kept = &world.state.waiting;
+    assert_eq!((kept.events.len(), kept.tasks.len()), (1_000, 100_000));
+    assert_eq!(
+        kept.events[0],
+        format!("{}… (cut: 2000 bytes)", "é".repeat(501))
     );
-    check(
-        fails(&long(21), None),
-        expect!["LimitExceeded: bytes of the failure: 21; payload_bytes allows 20"],
-    );
+    assert_eq!(kept.note.as_ref().unwrap().len(), 4 << 10);
 }
 
 #[test]
@@ -322,7 +425,7 @@ fn a_host_that_cannot_run_the_guest_changes_nothing_durable() {
     let world = World::with_start(start(), [stopped]).runs_at(1000);
     assert!(world.turns.is_empty());
     let mut state = State::new(0);
-    let mut guest = common::Script::new(&[Ok(waits([timer(0, 5000)]))]);
+    let mut guest = Script::new(&[Ok(waits([timer(0, 5000)]))]);
     let mut context = TurnContext {
         now: Timestamp(1000),
         names: &common::Deployed,

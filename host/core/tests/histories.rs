@@ -391,16 +391,16 @@ fn what_a_guest_sends_and_starts_is_recorded_and_a_skipped_start_too() {
     check(
         &world,
         expect![[r#"
-        at 1000
-           0 < TurnStarted now=1000 after 0 events, 0 bytes
-           1 < ExecutionStarted Order execution=0 id=e0 next_external=0
-           2 > EventSent hello to other
-           3 > InstanceStarted Audit as audit by module 02
-           4 > InstanceStarted Audit as a/b by Invalid("an instance id must not contain '/': control characters and / \\ # ? are not allowed")
-           5 > InstanceStarted Missing as x by Unknown
-           6 > CustomStatusSet {"step":1}
-        at 2000
-           7 < InstanceStartSkipped audit: the id is in use
-    "#]],
+            at 1000
+               0 < TurnStarted now=1000 after 0 events, 0 bytes
+               1 < ExecutionStarted Order execution=0 id=e0 next_external=0
+               2 > EventSent hello to other
+               3 > InstanceStarted Audit as audit by module 02
+               4 > InstanceStarted Audit as a/b by Invalid("an instance id must not contain '/': control characters, those that change the direction of text, and / \\ # ? are not allowed")
+               5 > InstanceStarted Missing as x by Unknown
+               6 > CustomStatusSet {"step":1}
+            at 2000
+               7 < InstanceStartSkipped audit: the id is in use
+        "#]],
     );
 }

@@ -1,0 +1,184 @@
+//! The one table of limits: what may come in from outside, how much of it, and what becomes of more.
+//!
+//! Each is a constant for the code that keeps it and a row of [`TABLE`], from which SECURITY.md's is made: a test compares the two. What
+//! goes with an execution is in [`Limits`](crate::Limits), whose defaults stand here.
+
+/// One row of [`TABLE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Bound {
+    /// The constant; its last word is the unit.
+    pub name: &'static str,
+    /// How much is allowed.
+    pub max: u64,
+    /// Of what.
+    pub what: &'static str,
+    /// What becomes of more.
+    pub beyond: &'static str,
+}
+
+impl Bound {
+    /// The number with its unit, for people.
+    pub fn amount(&self) -> String {
+        let max = self.max;
+        let (unit, number) = match self.name.rsplit('_').next() {
+            Some("BYTES") if max >= 1 << 20 && max.is_multiple_of(1 << 20) => ("MiB", max >> 20),
+            Some("BYTES") if max >= 1 << 10 && max.is_multiple_of(1 << 10) => ("KiB", max >> 10),
+            Some("BYTES") => ("bytes", max),
+            Some("CHARS") => ("characters", max),
+            Some("LEVELS") => ("levels", max),
+            _ => ("", max),
+        };
+        format!("{} {unit}", grouped(number)).trim_end().to_owned()
+    }
+}
+
+/// A number in groups of three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// [`TABLE`] as Markdown, as SECURITY.md has it.
+pub fn table() -> String {
+    let mut text =
+        "| what | limit | beyond it | constant |\n| --- | --- | --- | --- |\n".to_owned();
+    for bound in TABLE {
+        text += &format!(
+            "| {} | {} | {} | `{}` |\n",
+            bound.what,
+            bound.amount(),
+            bound.beyond,
+            bound.name
+        );
+    }
+    text
+}
+
+macro_rules! bounds {
+    ($($name:ident = $max:expr, $what:literal, $beyond:literal;)*) => {
+        $(
+            #[doc = concat!("Of ", $what, ". Beyond it: ", $beyond, ".")]
+            pub const $name: usize = $max;
+        )*
+
+        /// All of them.
+        pub const TABLE: &[Bound] = &[$(
+            Bound { name: stringify!($name), max: $name as u64, what: $what, beyond: $beyond },
+        )*];
+    };
+}
+
+bounds! {
+    // Payloads.
+    PAYLOAD_BYTES = 1 << 20, "a payload: an input, an output, the data of an event, the details of a failure",
+        "refused; a task fails with `LimitExceeded`; details are left out, and the message says so";
+    CUSTOM_STATUS_BYTES = 16 << 10, "a custom status", "the execution fails with `LimitExceeded`";
+    JSON_LEVELS = 128, "arrays and objects within each other, in every payload",
+        "refused; what a guest answers is `InvalidAnswer` or `InvalidResult`";
+
+    // Ids and names.
+    INSTANCE_ID_CHARS = 256, "an instance id; no control or bidirectional characters, none of `/ \\ # ?`, not `.` or `..`, no `@` at its beginning",
+        "refused; a child fails, an instance that a guest starts is not started";
+    NAME_CHARS = 256, "a name or a version of an orchestration or activity, the name of an event, the key of a tag; no control or bidirectional characters",
+        "refused; a guest that asks for it fails with `LimitExceeded`";
+    MODULE_NAME_CHARS = 128, "the name of a module or of a key; no control or bidirectional characters", "refused";
+    TAGS = 64, "tags of an instance", "refused; a guest that asks for it fails with `LimitExceeded`";
+    TAG_VALUE_CHARS = 1_024, "the value of a tag; no NUL", "refused; a guest that asks for it fails with `LimitExceeded`";
+    TRACE_PARENT_CHARS = 256, "a trace parent", "refused";
+    REASON_BYTES = 64 << 10, "a reason; no NUL", "refused";
+
+    // What a module defines.
+    DEFINITIONS = 10_000, "orchestrations of a module, and activities", "the module is refused";
+    DESCRIPTION_BYTES = 16 << 10, "a description of an orchestration or activity", "the module is refused";
+    INPUT_SCHEMA_BYTES = 256 << 10, "a JSON Schema of an input", "the module is refused";
+    DEFINITIONS_BYTES = 8 << 20, "all that a module says of what it defines", "the module is refused";
+
+    // Failures, of guests, closures and what embeds the host. What older hosts recorded stays as it is.
+    FAILURE_KIND_BYTES = 256, "the kind of a failure, and of each of its causes", "cut, with its length";
+    FAILURE_MESSAGE_BYTES = 16 << 10, "the message of a failure; that of a panic", "cut, with its length";
+    FAILURE_TRACE_BYTES = 32 << 10, "the trace of a failure", "cut, with its length";
+    FAILURE_CAUSES = 16, "causes of a failure", "the others are left out, and the last one says how many";
+    CAUSE_MESSAGE_BYTES = 4 << 10, "the message of a cause", "cut, with its length";
+    CAUSE_TRACE_BYTES = 8 << 10, "the trace of a cause", "cut, with its length";
+
+    // What a guest says of itself.
+    NOTE_BYTES = 4 << 10, "the note that says what an instance waits for", "cut, with its length";
+    WAITING_EVENTS = 1_000, "names of events that a status says an instance waits for", "the others are left out of the status";
+
+    // An orchestration.
+    MEMORY_BYTES = 64 << 20, "memory of an orchestration", "`OutOfMemory`";
+    ACTIONS_PER_TURN = 10_000, "actions in a turn", "`LimitExceeded`";
+    ACTION_BYTES_PER_TURN = 16 << 20, "bytes that a turn asks to be stored", "`LimitExceeded`";
+    OPEN_TASKS = 100_000, "tasks that are scheduled and not ended", "`LimitExceeded`";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_the_unit_of_their_names() {
+        let amount = |name, max| {
+            let bound = Bound {
+                name,
+                max,
+                what: "",
+                beyond: "",
+            };
+            bound.amount()
+        };
+        assert_eq!(amount("A_BYTES", 64 << 20), "64 MiB");
+        assert_eq!(amount("A_BYTES", 1_536), "1,536 bytes");
+        assert_eq!(amount("A_BYTES", 4 << 10), "4 KiB");
+        assert_eq!(amount("A_CHARS", 256), "256 characters");
+        assert_eq!(amount("TAGS", 100_000), "100,000");
+    }
+
+    #[test]
+    fn the_defaults_of_an_execution_are_those_of_the_table() {
+        let limits = crate::Limits::default();
+        let defaults = [
+            (limits.payload_bytes, PAYLOAD_BYTES),
+            (limits.custom_status_bytes, CUSTOM_STATUS_BYTES),
+            (limits.memory_bytes, MEMORY_BYTES),
+            (limits.action_bytes_per_turn, ACTION_BYTES_PER_TURN),
+            (u64::from(limits.actions_per_turn), ACTIONS_PER_TURN),
+            (u64::from(limits.open_tasks), OPEN_TASKS),
+        ];
+        for (is, bound) in defaults {
+            assert_eq!(is, bound as u64);
+        }
+    }
+
+    #[test]
+    fn security_md_lists_exactly_these() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../SECURITY.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = text
+            .split_once("<!-- limits -->\n")
+            .expect("no table of limits");
+        let (listed, after) = rest
+            .split_once("<!-- end of limits -->")
+            .expect("no end of the table");
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            let text = format!(
+                "{before}<!-- limits -->\n{}<!-- end of limits -->{after}",
+                table()
+            );
+            return std::fs::write(path, text).unwrap();
+        }
+        assert_eq!(
+            listed,
+            table(),
+            "the table of limits in SECURITY.md is not that of core/src/bounds.rs: UPDATE_EXPECT=1 writes it"
+        );
+    }
+}
