@@ -7,7 +7,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Bound {
-    /// The constant; its last word is the unit.
+    /// The constant; a word of it is the unit, where it counts no things.
     pub name: &'static str,
     /// How much is allowed.
     pub max: u64,
@@ -21,7 +21,9 @@ impl Bound {
     /// The number with its unit, for people.
     pub fn amount(&self) -> String {
         let max = self.max;
-        let (unit, number) = match self.name.rsplit('_').next() {
+        let words = || self.name.split('_');
+        let unit = words().find(|word| ["BYTES", "CHARS", "LEVELS"].contains(word));
+        let (unit, number) = match unit {
             Some("BYTES") if max >= 1 << 20 && max.is_multiple_of(1 << 20) => ("MiB", max >> 20),
             Some("BYTES") if max >= 1 << 10 && max.is_multiple_of(1 << 10) => ("KiB", max >> 10),
             Some("BYTES") => ("bytes", max),
@@ -79,10 +81,10 @@ macro_rules! bounds {
 bounds! {
     // Payloads.
     PAYLOAD_BYTES = 1 << 20, "a payload: an input, an output, the data of an event, the details of a failure",
-        "refused; a task fails with `LimitExceeded`; details are left out, and the message says so";
+        "refused; a guest, or the task that it is of, fails with `LimitExceeded`; details of a failure give way to a text with their size";
     CUSTOM_STATUS_BYTES = 16 << 10, "a custom status", "the execution fails with `LimitExceeded`";
     JSON_LEVELS = 128, "arrays and objects within each other, in every payload",
-        "refused; what a guest answers is `InvalidAnswer` or `InvalidResult`";
+        "the same";
 
     // Ids and names.
     INSTANCE_ID_CHARS = 256, "an instance id; no control or bidirectional characters, none of `/ \\ # ?`, not `.` or `..`, no `@` at its beginning",
@@ -116,7 +118,7 @@ bounds! {
     // An orchestration.
     MEMORY_BYTES = 64 << 20, "memory of an orchestration", "`OutOfMemory`";
     ACTIONS_PER_TURN = 10_000, "actions in a turn", "`LimitExceeded`";
-    ACTION_BYTES_PER_TURN = 16 << 20, "bytes that a turn asks to be stored", "`LimitExceeded`";
+    ACTION_BYTES_PER_TURN = 16 << 20, "what a turn asks to be stored", "`LimitExceeded`";
     OPEN_TASKS = 100_000, "tasks that are scheduled and not ended", "`LimitExceeded`";
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::bounds::{INSTANCE_ID_CHARS, NAME_CHARS, TAG_VALUE_CHARS, TAGS};
 use crate::value::{self, InvalidName, size_of};
-use crate::{Action, Answer, Ending, Failure, Limits, State, Tags, TaskId, Waiting, kind};
+use crate::{Action, Answer, Ending, Failure, Json, Limits, State, Tags, TaskId, Waiting, kind};
 
 /// Checks an answer against the contract and the limits. The failure is the execution's, and none of the answer's actions is taken.
 pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(), Failure> {
@@ -34,7 +34,7 @@ pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(
             tasks.open,
             u64::from(limits.open_tasks),
         ),
-        Ending::Completed(output) => payload("the output", size_of(output.as_ref()), limits),
+        Ending::Completed(output) => payload("the output", output.as_ref(), limits),
         // It is cut where it is written: what a program says last is worth more than that it said too much.
         Ending::Failed { .. } => Ok(()),
         Ending::ContinuedAsNew {
@@ -50,11 +50,7 @@ pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(
                     "it carries over external event {number}, which it does not have"
                 ));
             }
-            payload(
-                "the next execution's input",
-                size_of(input.as_ref()),
-                limits,
-            )
+            payload("the next execution's input", input.as_ref(), limits)
         }
     }
 }
@@ -201,16 +197,19 @@ fn check_tags(tags: &Tags) -> Result<(), Failure> {
 
 /// Checks what is refused as a whole. An input over the limit fails only its task.
 fn check_payload(action: &Action, limits: &Limits) -> Result<(), Failure> {
-    let sent = |bytes| payload("what it sends to another instance", bytes, limits);
+    let sent = |json| payload("what it sends to another instance", json, limits);
     match action {
-        Action::SetCustomStatus(value) => within(
-            "bytes of the custom status",
-            "custom_status_bytes",
-            size_of(value.as_ref()) as u64,
-            limits.custom_status_bytes,
-        ),
-        Action::SendEvent(event) => sent(size_of(event.data.as_ref())),
-        Action::StartInstance { input, .. } => sent(size_of(input.as_ref())),
+        Action::SetCustomStatus(value) => {
+            within(
+                "bytes of the custom status",
+                "custom_status_bytes",
+                size_of(value.as_ref()) as u64,
+                limits.custom_status_bytes,
+            )?;
+            levels("the custom status", value.as_ref())
+        }
+        Action::SendEvent(event) => sent(event.data.as_ref()),
+        Action::StartInstance { input, .. } => sent(input.as_ref()),
         Action::CallActivity(_)
         | Action::CallChild(_)
         | Action::SetTimer { .. }
@@ -264,9 +263,18 @@ fn said_size(ending: &Ending) -> usize {
     }
 }
 
-fn payload(what: &str, bytes: usize, limits: &Limits) -> Result<(), Failure> {
-    let what = format!("bytes of {what}");
-    within(&what, "payload_bytes", bytes as u64, limits.payload_bytes)
+fn payload(what: &str, json: Option<&Json>, limits: &Limits) -> Result<(), Failure> {
+    let bytes = size_of(json) as u64;
+    if bytes > limits.payload_bytes {
+        let what = format!("bytes of {what}");
+        return within(&what, "payload_bytes", bytes, limits.payload_bytes);
+    }
+    levels(what, json)
+}
+
+fn levels(what: &str, json: Option<&Json>) -> Result<(), Failure> {
+    json.map_or(Ok(()), Json::check_levels)
+        .map_err(|deep| Failure::permanent(kind::LIMIT_EXCEEDED, format!("{what}: {deep}")))
 }
 
 fn within(what: &str, limit_name: &str, is: u64, limit: u64) -> Result<(), Failure> {

@@ -8,9 +8,7 @@ use crate::bounds::JSON_LEVELS;
 
 /// A payload with more levels than [`JSON_LEVELS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "JSON of more than {JSON_LEVELS} levels of arrays and objects; JSON_LEVELS allows {JSON_LEVELS}"
-)]
+#[error("arrays and objects nested deeper than the {JSON_LEVELS} levels that JSON_LEVELS allows")]
 pub struct TooDeep;
 
 /// Checks that a text that is JSON has at most [`JSON_LEVELS`] levels. Of a text that is no JSON the answer means nothing.

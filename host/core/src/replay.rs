@@ -318,5 +318,7 @@ fn records(state: &State, event: &Event, action: &Action) -> bool {
 }
 
 fn same_input(recorded: &Option<Json>, asked: &Option<Json>, target: &Target) -> bool {
-    recorded == asked || matches!(target, Target::Oversized { .. })
+    recorded == asked
+        || matches!(target, Target::Oversized { .. })
+        || (recorded.is_none() && matches!(target, Target::Invalid(_)))
 }

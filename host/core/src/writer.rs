@@ -325,11 +325,16 @@ pub(crate) fn derived_child_id(state: &State, task: TaskId) -> String {
     format!("{execution_id}:{task}")
 }
 
-/// The input, unless it is over the limit, in which case it is the target that says so.
+/// The input, unless it is over a limit, in which case it is the target that says so.
 fn within(input: Option<Json>, limits: &Limits, target: &mut Target) -> Option<Json> {
     let bytes = size_of(input.as_ref()) as u64;
     if bytes <= limits.payload_bytes {
-        return input;
+        let levels = input.as_ref().map_or(Ok(()), Json::check_levels);
+        let Err(deep) = levels else {
+            return input;
+        };
+        *target = Target::Invalid(format!("its input has {deep}"));
+        return None;
     }
     *target = Target::Oversized {
         bytes,

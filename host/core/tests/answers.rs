@@ -347,6 +347,48 @@ fn names_and_labels_are_within_their_bounds() {
 }
 
 #[test]
+fn payloads_that_no_client_could_read_are_refused() {
+    let deep = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let refused = |answer| {
+        let world = World::new([answer]).runs_at(1000);
+        world.told();
+        match (&world.state.phase, world.events().last()) {
+            (Phase::Failed { failure }, _) => failure.to_string(),
+            (_, Some(Event::ActivityScheduled { target, input, .. })) => {
+                assert_eq!(input.is_none(), target.failure("activity", "Pay").is_some());
+                let failure = target.failure("activity", "Pay");
+                failure.map_or("fine".to_owned(), |failure| failure.to_string())
+            }
+            _ => "fine".to_owned(),
+        }
+    };
+    let status = |levels| waits([Action::SetCustomStatus(Some(json(&deep(levels))))]);
+    let sends = |levels| {
+        let Action::SendEvent(mut event) = send("other", "go") else {
+            panic!("it sends an event");
+        };
+        event.data = Some(json(&deep(levels)));
+        waits([Action::SendEvent(event)])
+    };
+    let answers = |levels| {
+        [
+            waits([activity(0, "Pay", &deep(levels))]),
+            status(levels),
+            sends(levels),
+            completes([], &deep(levels)),
+        ]
+    };
+    assert_eq!(answers(128).map(refused), [(); 4].map(|()| "fine"));
+    expect![[r#"
+        InvalidAnswer: activity "Pay" was not called: its input has arrays and objects nested deeper than the 128 levels that JSON_LEVELS allows
+        LimitExceeded: the custom status: arrays and objects nested deeper than the 128 levels that JSON_LEVELS allows
+        LimitExceeded: what it sends to another instance: arrays and objects nested deeper than the 128 levels that JSON_LEVELS allows
+        LimitExceeded: the output: arrays and objects nested deeper than the 128 levels that JSON_LEVELS allows
+    "#]]
+    .assert_eq(&answers(129).map(|answer| refused(answer) + "\n").concat());
+}
+
+#[test]
 fn what_it_says_it_waits_for_is_cut() {
     let waiting = Waiting {
         events: (0..2_000).map(|_| "é".repeat(1_000)).collect(),
