@@ -101,6 +101,7 @@ bounds! {
     DEFINITIONS = 10_000, "orchestrations of a module, and activities", "the module is refused";
     DESCRIPTION_BYTES = 16 << 10, "a description of an orchestration or activity", "the module is refused";
     INPUT_SCHEMA_BYTES = 256 << 10, "a JSON Schema of an input", "the module is refused";
+    IMPORTS = 1_000, "interfaces that a module imports, each with a name of up to `NAME_CHARS`", "the module is refused";
     DEFINITIONS_BYTES = 8 << 20, "all that a module says of what it defines", "the module is refused";
 
     // Failures, of guests, closures and what embeds the host. What older hosts recorded stays as it is.

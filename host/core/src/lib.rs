@@ -63,7 +63,7 @@ pub use trace::TraceContext;
 pub use turn::{Batch, Names, Resolved, Turn, TurnContext, run_turn, take_batch};
 pub use value::{
     Digest, InvalidId, InvalidName, Json, Millis, Parent, Tags, TaskId, Timestamp,
-    check_instance_id, check_name,
+    check_instance_id, check_known_id, check_name,
 };
 
 /// The version of the rules in this crate, recorded in every [`Start`], so that a later fix never changes what a running execution does.

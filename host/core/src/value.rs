@@ -186,6 +186,24 @@ pub fn check_instance_id(id: &str) -> Result<(), InvalidId> {
     }
 }
 
+/// Checks an id that names an instance which may be there: also one that older hosts let in.
+///
+/// # Errors
+/// As [`check_instance_id`].
+pub fn check_known_id(id: &str) -> Result<(), InvalidId> {
+    match check_instance_id(id) {
+        Err(InvalidId::Dots(_)) => Ok(()),
+        Err(InvalidId::Character(_))
+            if !id
+                .chars()
+                .any(|c| c.is_control() || matches!(c, '/' | '\\' | '#' | '?')) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
 /// Why a text cannot be the name of something, which the message does not name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -266,6 +284,12 @@ mod tests {
             assert_eq!(check_instance_id(dots), refused);
         }
         assert_eq!(check_instance_id("..."), Ok(()));
+        for old in [".", "..", "a\u{202e}b"] {
+            assert_eq!(check_known_id(old), Ok(()), "it may be there");
+        }
+        for never in ["", "@a", "a/b", "a\0", &"x".repeat(257)] {
+            assert_eq!(check_known_id(never), check_instance_id(never));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Keys of the HTTP server: made, listed, revoked. The hub never knows more than their hashes.
 
-use perennial_core::Timestamp;
+use perennial_core::bounds::MODULE_NAME_CHARS;
+use perennial_core::{Timestamp, check_name};
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
@@ -87,13 +88,9 @@ impl Client {
     /// # Errors
     /// [`Error::is_invalid`] if the name cannot be one or the hub has too many keys already.
     pub async fn create_key(&self, name: &str, role: Role) -> Result<NewAccessKey> {
-        let fits = (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-        if !fits {
-            return Err(Error::invalid(format!(
-                "the name of a key {:?} must be 1 to 128 characters, none of them control characters",
-                brief(name)
-            )));
-        }
+        check_name(name, MODULE_NAME_CHARS).map_err(|problem| {
+            Error::invalid(format!("the name of a key {:?} {problem}", brief(name)))
+        })?;
         if let Some(remote) = self.remote() {
             return remote.create_key(name, role).await;
         }

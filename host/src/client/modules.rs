@@ -3,7 +3,8 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use perennial_core::Digest;
+use perennial_core::bounds::MODULE_NAME_CHARS;
+use perennial_core::{Digest, check_name};
 use serde::Serialize;
 
 use crate::client::{Client, Error, Result, rfc3339};
@@ -255,14 +256,9 @@ impl IntoFuture for Deploy {
                 definitions,
                 imports,
             } = self.module;
-            let fits =
-                (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-            if !fits {
-                return Err(Error::invalid(format!(
-                    "the module name {:?} must be 1 to 128 characters, none of them control characters",
-                    brief(&name)
-                )));
-            }
+            check_name(&name, MODULE_NAME_CHARS).map_err(|problem| {
+                Error::invalid(format!("the module name {:?} {problem}", brief(&name)))
+            })?;
             let client = self.client.clone();
             let grants = self.grants.map(|grants| client.grants_text(grants));
             let grants = grants.transpose()?;

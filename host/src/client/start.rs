@@ -48,8 +48,8 @@ impl Start {
         }
     }
 
-    /// Under this id instead of a new one: 1 to 256 characters, none of `/ \ # ?`, no control characters, not starting with `@`. A new one
-    /// is a UUID of version 7 without its dashes, so that ids sort by when they were made.
+    /// Under this id instead of a new one: 1 to 256 characters, none of `/ \ # ?`, none that control a terminal or the direction of text, not
+    /// `.` or `..`, not starting with `@`. A new one is a UUID of version 7 without its dashes, so that ids sort by when they were made.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self

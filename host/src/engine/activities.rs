@@ -265,6 +265,9 @@ async fn work(engine: Arc<Engine>, first: Ready, slot: usize, first_interrupt: I
             let outcome = attempt(&engine, &ready, started_at, interrupt).await;
             engine.flight.end(slot);
             if let Some(outcome) = outcome {
+                // Here whatever an executor says comes in: of a module, of a closure, of what comes with the host.
+                let payload_bytes = ready.caller.limits.payload_bytes;
+                let outcome = outcome.map_err(|failure| failure.bounded(payload_bytes));
                 engine.activities.state().ending.insert(place);
                 engine.activities.state().running.remove(&place);
                 engine.counts.activities.add(1);
@@ -407,6 +410,10 @@ async fn attempt(
             "the result of activity {:?} has {bytes} bytes; payload_bytes allows {limit}",
             ready.name
         );
+        return Some(Err(Failure::permanent(kind::LIMIT_EXCEEDED, message)));
+    }
+    if let Some(Err(deep)) = output.as_ref().map(Json::check_levels) {
+        let message = format!("the result of activity {:?} has {deep}", ready.name);
         return Some(Err(Failure::permanent(kind::LIMIT_EXCEEDED, message)));
     }
     Some(Ok(output))

@@ -1,27 +1,13 @@
 //! What is checked of the words of a request before it becomes a change: names, labels, reasons.
 //!
 //! Payloads have a limit of their own, [`Limits::payload_bytes`](perennial_core::Limits::payload_bytes). What is bounded here is kept in
-//! rows that lists and statuses read, and shown to people.
+//! rows that lists and statuses read, and shown to people. The numbers are in [`perennial_core::bounds`].
 
-use perennial_core::Tags;
+use perennial_core::bounds::{NAME_CHARS, REASON_BYTES, TAG_VALUE_CHARS, TAGS, TRACE_PARENT_CHARS};
+use perennial_core::{Tags, check_name};
 
 use crate::engine::request::{Request, refused};
 use crate::store::Verdict;
-
-/// Characters of a name: longer ones are payloads in disguise.
-const NAME_CHARS_MAX: usize = 256;
-
-/// Bytes of a reason.
-const REASON_BYTES_MAX: usize = 64 << 10;
-
-/// Labels of an instance.
-const TAGS_MAX: usize = 64;
-
-/// Characters of the value of a label.
-const TAG_VALUE_CHARS_MAX: usize = 1_024;
-
-/// Characters of a trace parent; one of version 00 has 55.
-const TRACE_PARENT_CHARS_MAX: usize = 256;
 
 /// What a request takes up beside its payloads, roughly.
 pub(super) const REQUEST_BYTES: u64 = 1_024;
@@ -38,56 +24,61 @@ pub(super) fn problem_with_reason(request: &Request) -> Option<Verdict> {
         Request::Rewind(rewind) => &rewind.reason,
         _ => return None,
     };
-    let bytes = reason.as_ref().map_or(0, String::len);
-    (bytes > REASON_BYTES_MAX).then(|| {
-        refused(
+    let reason = reason.as_deref().unwrap_or("");
+    let bytes = reason.len();
+    if bytes > REASON_BYTES {
+        return Some(refused(
             refused::LIMIT_EXCEEDED,
-            format!("the reason has {bytes} bytes; {REASON_BYTES_MAX} are allowed"),
-        )
-    })
+            format!("the reason has {bytes} bytes; REASON_BYTES allows {REASON_BYTES}"),
+        ));
+    }
+    problem_with_nul("the reason", reason)
 }
 
 /// Refuses a name that cannot be one.
 pub(super) fn problem_with_name(what: &str, name: &str) -> Option<Verdict> {
-    let chars = name.chars().count();
-    let problem = match chars {
-        0 => format!("{what} must not be empty"),
-        1..=NAME_CHARS_MAX => return None,
-        _ => format!("{what} has at most {NAME_CHARS_MAX} characters, this one has {chars}"),
-    };
-    Some(refused(refused::INVALID, problem))
+    let problem = check_name(name, NAME_CHARS).err()?;
+    Some(refused(refused::INVALID, format!("{what} {problem}")))
+}
+
+/// Refuses the one character that no text has, and that ends a text where it is read by what is written in C.
+fn problem_with_nul(what: &str, text: &str) -> Option<Verdict> {
+    text.contains('\0')
+        .then(|| refused(refused::INVALID, format!("{what} must not contain '\\0'")))
 }
 
 /// Refuses labels that cannot be.
 pub(super) fn problem_with_tags(tags: &Tags) -> Option<Verdict> {
-    if tags.len() > TAGS_MAX {
+    if tags.len() > TAGS {
         let message = format!(
-            "an instance has at most {TAGS_MAX} tags, this one has {}",
+            "an instance has at most {TAGS} tags, this one has {}",
             tags.len()
         );
         return Some(refused(refused::INVALID, message));
     }
     tags.iter().find_map(|(key, value)| {
-        problem_with_name("the key of a tag", key).or_else(|| {
-            let chars = value.chars().count();
-            (chars > TAG_VALUE_CHARS_MAX).then(|| {
-                let key = brief(key);
-                let rule = format!("has at most {TAG_VALUE_CHARS_MAX} characters");
-                refused(
-                    refused::INVALID,
-                    format!("the value of a tag {rule}, that of {key:?} has {chars}"),
-                )
+        problem_with_name("the key of a tag", key)
+            .or_else(|| {
+                let chars = value.chars().count();
+                (chars > TAG_VALUE_CHARS).then(|| {
+                    let key = brief(key);
+                    let rule = format!("has at most {TAG_VALUE_CHARS} characters");
+                    refused(
+                        refused::INVALID,
+                        format!("the value of a tag {rule}, that of {key:?} has {chars}"),
+                    )
+                })
             })
-        })
+            .or_else(|| problem_with_nul("the value of a tag", value))
     })
 }
 
 /// Refuses what is no W3C trace parent by its length alone: what else it may say is for whoever reads traces.
 pub(super) fn problem_with_trace(trace_parent: Option<&str>) -> Option<Verdict> {
     let chars = trace_parent.map_or(0, |text| text.chars().count());
-    (chars > TRACE_PARENT_CHARS_MAX).then(|| {
+    (chars > TRACE_PARENT_CHARS).then(|| {
         let message = format!(
-            "a trace parent has at most {TRACE_PARENT_CHARS_MAX} characters, this one has {chars}"
+            "a trace parent has at most {TRACE_PARENT_CHARS} characters, this one has {chars}"
         );
         refused(refused::INVALID, message)
     })

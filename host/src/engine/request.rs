@@ -3,7 +3,7 @@
 
 use perennial_core::{
     Command, Digest, Json, Limits, Message, Names, Resolved, Reuse, SEMANTICS_VERSION, Start, Tags,
-    Timestamp, check_instance_id,
+    Timestamp, check_instance_id, check_known_id,
 };
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +127,7 @@ pub(crate) struct Preparation<'a> {
 
 /// Makes the change that a request asks for; [`Change::Answer`] where it is refused without looking into the hub.
 pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
-    let deliver = |id: String, command, message| match check_instance_id(&id) {
+    let deliver = |id: String, command, message| match check_known_id(&id) {
         Ok(()) => Change::Deliver {
             id,
             command,
@@ -145,7 +145,7 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         },
         Request::RaiseEvent { id, name, data } => {
             if let Some(problem) = problem_with_name("an event name", &name)
-                .or_else(|| problem_with_size(data.as_ref(), with))
+                .or_else(|| problem_with_payload(data.as_ref(), with))
             {
                 return Change::Answer(problem);
             }
@@ -227,7 +227,7 @@ pub(crate) fn prepare_start(
         scheduled_for,
     } = request;
     check_instance_id(&id).map_err(|problem| refused(refused::INVALID, problem.to_string()))?;
-    let problem = problem_with_size(input.as_ref(), with)
+    let problem = problem_with_payload(input.as_ref(), with)
         .or_else(|| problem_with_tags(&tags))
         .or_else(|| problem_with_trace(trace_parent.as_deref()));
     if let Some(problem) = problem {
@@ -300,17 +300,20 @@ fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Verdict {
     refused(refused::UNKNOWN_ORCHESTRATION, message)
 }
 
-fn problem_with_size(payload: Option<&Json>, with: &Preparation<'_>) -> Option<Verdict> {
-    let (bytes, limit) = (
-        payload.map_or(0, Json::size) as u64,
-        with.limits.payload_bytes,
-    );
-    (bytes > limit).then(|| {
-        refused(
+fn problem_with_payload(payload: Option<&Json>, with: &Preparation<'_>) -> Option<Verdict> {
+    let payload = payload?;
+    let (bytes, limit) = (payload.size() as u64, with.limits.payload_bytes);
+    if bytes > limit {
+        return Some(refused(
             refused::LIMIT_EXCEEDED,
             format!("the payload has {bytes} bytes; payload_bytes allows {limit}"),
-        )
-    })
+        ));
+    }
+    let deep = payload.check_levels().err()?;
+    Some(refused(
+        refused::LIMIT_EXCEEDED,
+        format!("the payload has {deep}"),
+    ))
 }
 
 /// What is answered to a request that is refused without a change.

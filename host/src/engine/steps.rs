@@ -76,7 +76,7 @@ pub(crate) fn look_up(
     id: &str,
     command: Command,
 ) -> Result<Result<InstanceRow, Verdict>, StoreError> {
-    if let Err(problem) = perennial_core::check_instance_id(id) {
+    if let Err(problem) = perennial_core::check_known_id(id) {
         return Ok(Err(refused(refused::INVALID, problem.to_string())));
     }
     let row = owner.reader().instance(id)?;

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use perennial_core::Digest;
+use perennial_core::bounds::{
+    DEFINITIONS, DEFINITIONS_BYTES, DESCRIPTION_BYTES, FAILURE_MESSAGE_BYTES, IMPORTS,
+    INPUT_SCHEMA_BYTES, NAME_CHARS,
+};
+use perennial_core::text::shortened;
+use perennial_core::{Digest, check_levels, check_name};
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
@@ -19,9 +24,6 @@ pub(super) const START_FUEL: u64 = 1_000_000_000;
 
 /// Memory for asking a module what it defines.
 const MEMORY_BYTES: u64 = 64 << 20;
-
-/// Names of one kind that a module may define.
-const DEFINITIONS_MAX: usize = 10_000;
 
 /// A module as it is stored, and what it defines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,14 @@ pub struct Definition {
     pub description: Option<String>,
     /// JSON Schema of its input.
     pub input_schema: Option<String>,
+}
+
+impl Definition {
+    /// Bytes of its texts.
+    fn size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        self.name.len() + text(&self.version) + text(&self.description) + text(&self.input_schema)
+    }
 }
 
 /// Why a file is not a module that this host can run.
@@ -220,6 +230,19 @@ fn check_imports(imports: &BTreeSet<String>, activities: bool) -> Result<(), Mod
             unknown.full
         )));
     }
+    // They are kept beside the module, listed and printed.
+    if let Some(name) = imports.iter().find(|name| name.len() > NAME_CHARS) {
+        let name = shortened(name, 200);
+        return Err(ModuleError::Unlinkable(format!(
+            "the name of the import {name:?} has more than {NAME_CHARS} characters, which NAME_CHARS allows"
+        )));
+    }
+    if imports.len() > IMPORTS {
+        let count = imports.len();
+        return Err(ModuleError::Unlinkable(format!(
+            "it has {count} imports; IMPORTS allows {IMPORTS}"
+        )));
+    }
     let effectful: Vec<String> = names()
         .filter(|name| !name.base.starts_with("perennial:") && !harmless(*name))
         .map(|name| name.full.to_owned())
@@ -273,49 +296,185 @@ fn definitions(
 
 fn failed(store: &mut Store<Sandbox>, error: &wasmtime::Error) -> ModuleError {
     let sandbox = store.data_mut();
-    ModuleError::Failed(stop::failure_of(error, &mut sandbox.log, &sandbox.limiter).to_string())
+    let failure = stop::failure_of(error, &mut sandbox.log, &sandbox.limiter);
+    ModuleError::Failed(shortened(&failure.to_string(), FAILURE_MESSAGE_BYTES).into_owned())
 }
 
+/// Checks what a module says of itself before anything of it is stored: it is kept in rows, listed, printed and logged from then on.
 fn check_definitions(what: &str, definitions: &[Definition]) -> Result<(), ModuleError> {
-    if definitions.len() > DEFINITIONS_MAX {
-        let message = format!("more than {DEFINITIONS_MAX} of one kind");
-        return Err(ModuleError::Definitions(message));
+    let refuse = |message: String| Err(ModuleError::Definitions(message));
+    if definitions.len() > DEFINITIONS {
+        let defined = definitions.len();
+        return refuse(format!(
+            "{defined} of one kind; DEFINITIONS allows {DEFINITIONS}"
+        ));
+    }
+    let bytes: usize = definitions.iter().map(Definition::size).sum();
+    if bytes > DEFINITIONS_BYTES {
+        return refuse(format!(
+            "the names, versions, descriptions and schemas have {bytes} bytes; DEFINITIONS_BYTES allows {DEFINITIONS_BYTES}"
+        ));
     }
     let mut names = BTreeSet::new();
     for definition in definitions {
-        let name = &definition.name;
-        if name.is_empty() {
-            return Err(ModuleError::Definitions(format!(
-                "an {what} has an empty name"
-            )));
+        let name = &*shortened(&definition.name, 200);
+        if let Err(problem) = check_name(&definition.name, NAME_CHARS) {
+            return refuse(format!("the name {name:?} of an {what} {problem}"));
         }
-        if !names.insert(name) {
-            return Err(ModuleError::Definitions(format!(
-                "the {what} {name:?} is defined twice"
-            )));
-        }
-        if definition
-            .input_schema
+        if let Some(Err(problem)) = definition
+            .version
             .as_deref()
-            .is_some_and(|schema| !is_json(schema))
+            .map(|version| check_name(version, NAME_CHARS))
         {
-            return Err(ModuleError::Definitions(format!(
-                "the input schema of {what} {name:?} is not JSON"
-            )));
+            return refuse(format!("the version of {what} {name:?} {problem}"));
+        }
+        if !names.insert(&definition.name) {
+            return refuse(format!("the {what} {name:?} is defined twice"));
+        }
+        let (description, schema) = (&definition.description, &definition.input_schema);
+        let parts = [
+            (
+                "description",
+                description,
+                "DESCRIPTION_BYTES",
+                DESCRIPTION_BYTES,
+            ),
+            (
+                "input schema",
+                schema,
+                "INPUT_SCHEMA_BYTES",
+                INPUT_SCHEMA_BYTES,
+            ),
+        ];
+        for (part, text, limit, max) in parts {
+            let bytes = text.as_ref().map_or(0, String::len);
+            if bytes > max {
+                return refuse(format!(
+                    "the {part} of {what} {name:?} has {bytes} bytes; {limit} allows {max}"
+                ));
+            }
+        }
+        if schema.as_deref().is_some_and(|schema| !is_json(schema)) {
+            return refuse(format!("the input schema of {what} {name:?} is not JSON"));
+        }
+        if let Some(Err(deep)) = schema.as_deref().map(check_levels) {
+            return refuse(format!("the input schema of {what} {name:?} has {deep}"));
         }
     }
     Ok(())
 }
 
 fn list(names: &[String]) -> String {
+    /// A file may have a hundred thousand.
+    const SHOWN_MAX: usize = 20;
     if names.is_empty() {
-        "nothing".to_owned()
-    } else {
-        names.join(", ")
+        return "nothing".to_owned();
+    }
+    let shown: Vec<_> = names
+        .iter()
+        .take(SHOWN_MAX)
+        .map(|name| shortened(name, 200))
+        .collect();
+    match names.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
     let bytes: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     bytes.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_module_says_of_itself_is_bounded() {
+        let fine = Definition {
+            name: "Größe".repeat(51),
+            version: Some("1".repeat(256)),
+            description: Some("x".repeat(16 << 10)),
+            input_schema: Some(format!("{:?}", "x".repeat((256 << 10) - 2))),
+        };
+        let check = |definition: Definition| {
+            let checked = check_definitions("activity", &[definition]);
+            checked.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+        };
+        assert_eq!(check(fine.clone()), "fine");
+        let unusable = "the component's definitions cannot be used:";
+        let named = |name: &str| {
+            let (name, description) = (name.to_owned(), None);
+            check(Definition {
+                name,
+                description,
+                ..fine.clone()
+            })
+        };
+        let cases = [
+            (named(""), "the name \"\" of an activity must not be empty"),
+            (
+                named("a\u{1b}[2J"),
+                "the name \"a\\u{1b}[2J\" of an activity must not contain '\\u{1b}'",
+            ),
+            (
+                named("a\u{202e}b"),
+                "the name \"a\\u{202e}b\" of an activity must not contain '\\u{202e}'",
+            ),
+            (
+                check(Definition {
+                    version: Some("1".repeat(257)),
+                    name: "Pay".to_owned(),
+                    ..fine.clone()
+                }),
+                "the version of activity \"Pay\" has at most 256 characters, this one has 257",
+            ),
+            (
+                check(Definition {
+                    description: Some("x".repeat((16 << 10) + 1)),
+                    name: "Pay".to_owned(),
+                    ..fine.clone()
+                }),
+                "the description of activity \"Pay\" has 16385 bytes; DESCRIPTION_BYTES allows 16384",
+            ),
+            (
+                check(Definition {
+                    input_schema: Some("1".repeat((256 << 10) + 1)),
+                    name: "Pay".to_owned(),
+                    ..fine.clone()
+                }),
+                "the input schema of activity \"Pay\" has 262145 bytes; INPUT_SCHEMA_BYTES allows 262144",
+            ),
+            (
+                check(Definition {
+                    input_schema: Some("[".repeat(129) + &"]".repeat(129)),
+                    name: "Pay".to_owned(),
+                    ..fine.clone()
+                }),
+                "the input schema of activity \"Pay\" has arrays and objects nested deeper",
+            ),
+        ];
+        for (said, expected) in cases {
+            assert!(
+                said.starts_with(&format!("{unusable} {expected}")),
+                "{said}"
+            );
+        }
+        let huge = named(&"x".repeat(1 << 20));
+        assert!(
+            huge.len() < 500 && huge.contains("this one has 1048576"),
+            "{huge}"
+        );
+        let many: Vec<_> = (0..40)
+            .map(|i| Definition {
+                name: format!("A{i}"),
+                ..fine.clone()
+            })
+            .collect();
+        let all = check_definitions("activity", &many)
+            .unwrap_err()
+            .to_string();
+        assert!(all.contains("DEFINITIONS_BYTES allows 8388608"), "{all}");
+    }
 }

@@ -48,7 +48,7 @@ async fn a_start_answers_with_where_to_ask() {
         expect![[r#"
             400
             {"Message":"One or more of the arguments submitted is incorrect",
-             "ExceptionMessage":"an instance id must not contain '/': control characters and / \\ # ? are not allowed",
+             "ExceptionMessage":"an instance id must not contain '/': control characters, those that change the direction of text, and / \\ # ? are not allowed",
              "ExceptionType":"System.ArgumentException",
              "StackTrace":""}
         "#]],

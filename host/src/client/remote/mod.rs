@@ -10,7 +10,7 @@ mod wire;
 
 use std::time::Duration;
 
-use perennial_core::check_instance_id;
+use perennial_core::check_known_id;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url, redirect};
 use serde::Serialize;
@@ -245,7 +245,7 @@ impl Client {
 
 /// The parts of the path of an instance. An id that cannot be one is refused before it is taken for a path.
 fn instance<'a>(id: &'a str, rest: &[&'a str]) -> Result<Vec<&'a str>> {
-    check_instance_id(id).map_err(|problem| Error::invalid(problem.to_string()))?;
+    check_known_id(id).map_err(|problem| Error::invalid(problem.to_string()))?;
     if matches!(id, "." | "..") {
         return Err(no_part(id));
     }

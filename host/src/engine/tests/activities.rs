@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::world::*;
+use perennial_core::bounds::FAILURE_MESSAGE_BYTES;
 use perennial_core::{Event, Failure, Message, Millis, RetryPolicy, Status};
 
 /// Calls one activity and completes with its outcome.
@@ -126,6 +127,48 @@ fn unknown_activities_and_results_over_the_limit_fail_their_task() {
     assert_eq!(host.end("a"), "\"UnknownActivity\"");
     assert_eq!(host.end("b"), "\"LimitExceeded\"");
     assert_eq!(world.activities.began().len(), 1, "not tried again");
+}
+
+#[test]
+fn a_failure_of_any_size_comes_in_bounded_and_its_caller_lives() {
+    let world = World::with("Call", calls("Huge", retry(2, 0), None));
+    world.activities.add("Huge", |_| {
+        let text = "x".repeat(100 << 20);
+        Err(Failure {
+            details: Some(json(format!("[{}]", "1,".repeat(1 << 20) + "1"))),
+            trace: Some(text.clone()),
+            ..Failure::retryable(text.clone(), text)
+        })
+    });
+    let host = world.open();
+    host.start("Call", "a");
+    let kind = host.end("a");
+    assert!(kind.ends_with("… (cut: 104857600 bytes)\""), "{kind}");
+    let failures: Vec<Failure> = host
+        .events("a")
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::ActivityFailed { failure, .. } => Some(failure),
+            _ => None,
+        })
+        .collect();
+    let [failure] = &failures[..] else {
+        panic!("it failed once: {failures:?}");
+    };
+    assert_eq!(failure.message.len(), FAILURE_MESSAGE_BYTES);
+    assert_eq!(failure.details, Some(json("\"… (cut: 2097155 bytes)\"")));
+    host.check_histories();
+}
+
+#[test]
+fn a_result_that_no_client_could_read_fails_its_task() {
+    let world = World::with("Call", calls("Deep", None, None));
+    world.activities.add("Deep", |_| {
+        Ok(Some(json("[".repeat(129) + &"]".repeat(129))))
+    });
+    let host = world.open();
+    host.start("Call", "a");
+    assert_eq!(host.end("a"), "\"LimitExceeded\"");
 }
 
 #[test]

@@ -184,3 +184,96 @@ fn an_input_over_the_limit_is_refused_at_the_door() {
     assert!(matches!(verdict, Verdict::Refused { .. }), "{verdict:?}");
     assert!(host.row("a").is_none());
 }
+
+#[test]
+fn what_clients_say_is_refused_by_one_rule_and_changes_nothing() {
+    let world = World::with("Listen", listens(1));
+    let host = world.open();
+    host.start("Listen", "a");
+    let before = host.count("SELECT count(*) FROM turn");
+    let deep = || Some(json("[".repeat(129) + &"]".repeat(129)));
+    let with = |change: &dyn Fn(&mut StartRequest)| {
+        let Request::Start(mut request) = start("Listen", "b", None) else {
+            panic!("it is a start");
+        };
+        change(&mut request);
+        Request::Start(request)
+    };
+    let raise = |name: &str, data| Request::RaiseEvent {
+        id: "a".to_owned(),
+        name: name.to_owned(),
+        data,
+    };
+    let terminate = |reason: String| Request::Terminate {
+        id: "a".to_owned(),
+        reason: Some(reason),
+        recursive: false,
+    };
+    let tag = |key: &'static str, value: &'static str| {
+        with(&move |start| start.tags = vec![(key.to_owned(), value.to_owned())])
+    };
+    let refused = [
+        (
+            with(&|start| start.id = ".".to_owned()),
+            "an instance id must not be \".\"",
+        ),
+        (
+            with(&|start| start.id = "..".to_owned()),
+            "an instance id must not be \"..\"",
+        ),
+        (
+            with(&|start| start.id = "a\u{202e}b".to_owned()),
+            "an instance id must not contain '\\u{202e}'",
+        ),
+        (
+            with(&|start| start.id = "a\u{9b}1m".to_owned()),
+            "an instance id must not contain '\\u{9b}'",
+        ),
+        (
+            with(&|start| start.input = deep()),
+            "the payload has arrays and objects nested deeper than the 128 levels",
+        ),
+        (tag("k\0", "v"), "the key of a tag must not contain '\\0'"),
+        (tag("k", "v\0"), "the value of a tag must not contain '\\0'"),
+        (raise("go\0", None), "an event name must not contain '\\0'"),
+        (
+            raise("go\u{2066}", None),
+            "an event name must not contain '\\u{2066}'",
+        ),
+        (
+            raise("go", deep()),
+            "the payload has arrays and objects nested deeper than the 128 levels",
+        ),
+        (
+            terminate("why\0".to_owned()),
+            "the reason must not contain '\\0'",
+        ),
+        (
+            terminate("x".repeat((64 << 10) + 1)),
+            "the reason has 65537 bytes; REASON_BYTES allows 65536",
+        ),
+    ];
+    for (request, expected) in refused {
+        let said = format!("{request:?}");
+        match host.submit(request).unwrap() {
+            Verdict::Refused { message, .. } => assert!(message.starts_with(expected), "{message}"),
+            other => panic!("{said} was answered with {other:?}"),
+        }
+    }
+    assert_eq!(host.count("SELECT count(*) FROM turn"), before);
+    assert_eq!(host.count("SELECT count(*) FROM instance"), 1);
+}
+
+#[test]
+fn an_instance_whose_id_older_hosts_let_in_is_still_managed() {
+    let world = World::with("Listen", listens(1));
+    let host = world.open();
+    host.start("Listen", "a");
+    host.meddle("UPDATE instance SET id = 'a\u{202e}b' WHERE id = 'a'");
+    let terminate = Request::Terminate {
+        id: "a\u{202e}b".to_owned(),
+        reason: None,
+        recursive: false,
+    };
+    assert_eq!(host.submit(terminate).unwrap(), Verdict::Done);
+}

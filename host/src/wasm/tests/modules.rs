@@ -175,7 +175,15 @@ fn definitions_that_cannot_be_used_are_refused() {
     refused(
         &world,
         &with(&[""], ""),
-        &format!("{unusable} an orchestration has an empty name"),
+        &format!("{unusable} the name \"\" of an orchestration must not be empty"),
+    );
+    refused(
+        &world,
+        &with(&[&"x".repeat(257)], ""),
+        &format!(
+            "{unusable} the name {:?} of an orchestration has at most 256 characters, this one has 257",
+            format!("{}… (cut: 257 bytes)", "x".repeat(180))
+        ),
     );
     refused(
         &world,
