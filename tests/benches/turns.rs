@@ -54,7 +54,7 @@ impl Bench {
 
     fn guest(&self) -> Box<dyn ResidentGuest> {
         self.wasm
-            .instantiate(self.module, &Limits::default(), "bench")
+            .instantiate(self.module, &Limits::default(), "bench", Timestamp(0))
             .unwrap()
     }
 

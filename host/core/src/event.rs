@@ -255,6 +255,14 @@ pub struct Start {
 }
 
 impl Start {
+    /// The time that its guest sees until its first turn: it may be asked for while the guest's language is started.
+    pub fn clock(&self) -> Timestamp {
+        match self.semantics {
+            ..=1 => Timestamp(0),
+            _ => self.accepted_at,
+        }
+    }
+
     /// Whether it may begin at this time.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.scheduled_for.is_none_or(|at| at <= now)

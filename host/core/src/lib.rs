@@ -67,4 +67,6 @@ pub use value::{
 };
 
 /// The version of the rules in this crate, recorded in every [`Start`], so that a later fix never changes what a running execution does.
-pub const SEMANTICS_VERSION: u32 = 1;
+///
+/// - 2: until the first turn a guest's clock stands at the time of the start, and no longer at 0.
+pub const SEMANTICS_VERSION: u32 = 2;

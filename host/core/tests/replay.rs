@@ -6,8 +6,8 @@ use common::words::*;
 use common::{Script, World};
 use expect_test::{Expect, expect};
 use perennial_core::{
-    Action, ActivityCall, Answer, ChildCall, Ending, Failure, Millis, State, Stop, TaskId, Turn,
-    Waiting, replay_turn,
+    Action, ActivityCall, Answer, ChildCall, Ending, Failure, Millis, Start, State, Stop, TaskId,
+    Timestamp, Turn, Waiting, replay_turn,
 };
 
 /// Records a first turn with one answer and repeats it with another.
@@ -321,4 +321,16 @@ fn a_guest_that_fails_where_it_answered() {
         &world.turns,
         [Err(Stop::Host("no memory".to_owned()))],
     ));
+}
+
+#[test]
+fn until_the_first_turn_the_clock_stands_where_the_rules_of_the_start_have_it() {
+    let start = common::start();
+    assert_eq!(start.clock(), start.accepted_at);
+    assert_ne!(start.accepted_at, Timestamp(0));
+    let old = Start {
+        semantics: 1,
+        ..start
+    };
+    assert_eq!(old.clock(), Timestamp(0));
 }

@@ -20,7 +20,8 @@ pub trait ResidentGuest: Guest + Send {
 
 /// Makes guests.
 pub trait Executor: Send + Sync {
-    /// A fresh guest of an execution that is pinned to `module`, for the orchestration and instance named only in log lines.
+    /// A fresh guest of an execution that is pinned to `module`, for the orchestration and instance named only in log lines. Until its first
+    /// turn its clock stands at `began`.
     ///
     /// # Errors
     /// Why the host cannot make one, for people: the module is missing from the hub, say, or no longer compiles. No turn happens.
@@ -29,6 +30,7 @@ pub trait Executor: Send + Sync {
         module: Digest,
         limits: &Limits,
         instance_id: &str,
+        began: Timestamp,
     ) -> Result<Box<dyn ResidentGuest>, String>;
 
     /// Brings a module as far as it comes before a guest of it is made: it may have to be compiled, which is nobody's turn. What is wrong

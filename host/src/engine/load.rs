@@ -43,9 +43,10 @@ pub(crate) fn instantiate(
         ));
     };
     engine.counts.instantiations.add(1);
+    let (limits, id) = (&start.limits, &start.instance_id);
     let made = engine
         .executor
-        .instantiate(module, &start.limits, &start.instance_id);
+        .instantiate(module, limits, id, start.clock());
     made.map_err(LoadError::because)
 }
 

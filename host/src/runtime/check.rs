@@ -388,8 +388,9 @@ impl Checking<'_> {
 
     fn replay(&self, row: &InstanceRow) -> Result<(), LoadError> {
         let mut bring = |start: &perennial_core::Start| {
+            let (limits, id) = (&start.limits, &start.instance_id);
             self.executor
-                .instantiate(self.module.digest, &start.limits, &start.instance_id)
+                .instantiate(self.module.digest, limits, id, start.clock())
                 .map_err(LoadError::because)
         };
         replay(self.reader, row, Some(&mut bring), &mut |_| {}).map(|_| ())

@@ -268,9 +268,8 @@ impl Verifying<'_> {
         let mut bring = |start: &Start| {
             let module = row.module.or(start.module);
             let module = module.ok_or_else(|| LoadError::because("it is pinned to no module"))?;
-            let made = self
-                .executor
-                .instantiate(module, &start.limits, &start.instance_id);
+            let (limits, id) = (&start.limits, &start.instance_id);
+            let made = self.executor.instantiate(module, limits, id, start.clock());
             made.map_err(|error| {
                 LoadError::because(format!(
                     "module {} cannot be brought: {error}",

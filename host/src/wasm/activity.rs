@@ -21,12 +21,13 @@ use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use super::answer::is_json;
+use super::denied::Denied;
 use super::guest_log::{GuestLog, HasLog, Output};
 use super::host::{Shared, Wasm};
 use super::limiter::MemoryLimiter;
 use super::link::{LinkError, Name, Provide, link};
 use super::output::Lines;
-use super::sandbox::harmless;
+use super::sandbox::{define_timezone, harmless};
 use super::stop;
 use super::v0_1::{self, ActivitiesPre};
 use crate::engine::executor::Grants;
@@ -299,7 +300,7 @@ impl Ambient {
     pub(super) fn prepare(component: &Component) -> wasmtime::Result<ActivitiesPre<Self>> {
         let mut linker = Linker::new(component.engine());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        // Sockets are there, but are not granted: a refusal with a name says more than an error code.
+        // Sockets are there, but are not granted: not one of them is made, and each attempt is denied.
         linker.allow_shadowing(true);
         link(&mut linker, component, &Granted).map_err(|error| match error {
             LinkError::Wasmtime(error) => error,
@@ -391,10 +392,18 @@ impl Provide for Granted {
         if v0_1::is_logging(interface) {
             return v0_1::define_logging(to, function);
         }
-        Ok(false)
+        let wasi = interface.base.strip_prefix("wasi:");
+        match wasi.filter(|_| harmless(interface)) {
+            Some(interface) => define_timezone(to, interface, function),
+            None => Ok(false),
+        }
     }
 
-    fn resource(&self, _name: &str) -> ResourceType {
-        ResourceType::host::<()>()
+    fn define_resource(
+        &self,
+        to: &mut LinkerInstance<'_, Ambient>,
+        name: &str,
+    ) -> wasmtime::Result<()> {
+        to.resource(name, ResourceType::host::<Denied>(), |_, _| Ok(()))
     }
 }

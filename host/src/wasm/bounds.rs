@@ -84,6 +84,66 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), ModuleError> {
     Ok(())
 }
 
+/// Proposals that a module may be built with and a host not have, by the names that people know, and what to do without.
+const PROPOSALS: [(WasmFeatures, &str, &str); 7] = [
+    (
+        WasmFeatures::CM_ASYNC
+            .union(WasmFeatures::CM_ASYNC_STACKFUL)
+            .union(WasmFeatures::CM_MORE_ASYNC_BUILTINS)
+            .union(WasmFeatures::CM_THREADING)
+            .union(WasmFeatures::CM_ERROR_CONTEXT),
+        "component-model async",
+        "build it for WASI 0.2, with functions that are not async",
+    ),
+    (
+        WasmFeatures::THREADS.union(WasmFeatures::SHARED_EVERYTHING_THREADS),
+        "threads",
+        "build it without threads and shared memory",
+    ),
+    (
+        WasmFeatures::EXCEPTIONS.union(WasmFeatures::LEGACY_EXCEPTIONS),
+        "exceptions",
+        "build it without them",
+    ),
+    (
+        WasmFeatures::GC.union(WasmFeatures::CM_GC),
+        "garbage collection",
+        "build it for linear memory",
+    ),
+    (
+        WasmFeatures::MEMORY64.union(WasmFeatures::CM64),
+        "64-bit memory",
+        "build it for wasm32",
+    ),
+    (
+        WasmFeatures::STACK_SWITCHING,
+        "stack switching",
+        "build it without",
+    ),
+    (
+        WasmFeatures::all().difference(WasmFeatures::WASM3),
+        "a WebAssembly proposal that is not finished",
+        "build it for WebAssembly 3.0 or older",
+    ),
+];
+
+/// Why valid bytes do not compile: they use a proposal that this host does not have, or else what the compiler says.
+pub(super) fn refusal(bytes: &[u8], said: String) -> ModuleError {
+    let uses = |features: WasmFeatures| {
+        let without = WasmFeatures::all().difference(features);
+        Validator::new_with_features(without)
+            .validate_all(bytes)
+            .is_err()
+    };
+    let has_nothing_wrong = !uses(WasmFeatures::empty());
+    PROPOSALS
+        .into_iter()
+        .find(|(features, ..)| has_nothing_wrong && uses(*features))
+        .map_or(ModuleError::Corrupt(said), |(_, proposal, advice)| {
+            ModuleError::Unsupported { proposal, advice }
+        })
+}
+
 fn corrupt(error: &BinaryReaderError) -> ModuleError {
     ModuleError::Corrupt(format!("{error:#}"))
 }
@@ -200,6 +260,35 @@ mod tests {
             &[b"\0asm\x01\0\0\0".as_slice(), &claims(10)].concat(),
             "damaged",
         );
+    }
+
+    #[test]
+    fn a_proposal_that_a_host_does_not_have_is_named() {
+        let named = |text: &str| {
+            let bytes = wat::parse_str(text).unwrap();
+            refusal(&bytes, "?".to_owned()).to_string()
+        };
+        assert_eq!(
+            named("(component (core func (canon backpressure.inc)))"),
+            "the module uses component-model async, which this host does not have: build it for WASI 0.2, with functions that are not async"
+        );
+        for (text, proposal) in [
+            (
+                r#"(component (import "f" (func async)))"#,
+                "component-model async",
+            ),
+            ("(component (type (stream u8)))", "component-model async"),
+            ("(module (memory 1 1 shared))", "threads"),
+            ("(module (tag))", "exceptions"),
+            ("(module (type (struct)))", "garbage collection"),
+            ("(module (memory i64 1))", "64-bit memory"),
+            ("(module (type (cont 0)))", "damaged"),
+            ("(module (memory 1 (pagesize 1)))", "not finished"),
+            ("(module)", "damaged or truncated WebAssembly: ?"),
+        ] {
+            let said = named(text);
+            assert!(said.contains(proposal), "{text}: {said}");
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@ const TARGET: &str = "perennial::guest";
 /// A longer line without its end is broken, so that a guest that never ends one holds no memory of the host.
 const LINE_BYTES_MAX: usize = 8 << 10;
 
+/// Bytes that are kept of what a guest wrote that says nothing to the log.
+const KEPT_BYTES_MAX: usize = 2 << 10;
+
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
@@ -33,6 +36,8 @@ pub(super) struct GuestLog {
     /// What was written to standard output and to standard error, and not yet ended with a line break.
     partial: [Vec<u8>; 2],
     panicking: Option<Panicking>,
+    /// The end of everything that was written, where that is kept.
+    kept: Option<Vec<u8>>,
 }
 
 /// A guest's state that has a log.
@@ -64,6 +69,29 @@ impl GuestLog {
             silent: true,
             partial: [Vec::new(), Vec::new()],
             panicking: None,
+            kept: None,
+        }
+    }
+
+    /// As [`new`](Self::new), but [keeps](Self::take_kept) the end of what it does not say.
+    pub(super) fn keeping(instance_id: impl Into<Arc<str>>) -> Self {
+        Self {
+            kept: Some(Vec::new()),
+            ..Self::new(instance_id)
+        }
+    }
+
+    /// The end of what was written, if anything was.
+    pub(super) fn take_kept(&mut self) -> Option<String> {
+        let kept = self.kept.take()?;
+        let text = String::from_utf8_lossy(&kept).trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT_BYTES_MAX)..]);
+            kept.drain(..kept.len().saturating_sub(KEPT_BYTES_MAX));
         }
     }
 
@@ -73,7 +101,9 @@ impl GuestLog {
     }
 
     /// One line.
-    pub(super) fn line(&self, level: Level, message: &str) {
+    pub(super) fn line(&mut self, level: Level, message: &str) {
+        self.keep(message.as_bytes());
+        self.keep(b"\n");
         if self.silent {
             return;
         }
@@ -90,6 +120,7 @@ impl GuestLog {
     /// Bytes of an output stream, which become lines.
     pub(super) fn write(&mut self, output: Output, mut bytes: &[u8]) {
         if self.silent {
+            self.keep(bytes);
             return;
         }
         while let Some(end) = bytes.iter().position(|b| *b == b'\n') {

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
 
 use super::activity::Ambient;
+use super::bounds::refusal;
 use super::cache::{CodeCache, Key};
 use super::engines::Engines;
 use super::inspect::{self, Inspected, ModuleError};
@@ -155,7 +156,7 @@ impl Wasm {
         // One at a time, in the whole process: what a compiler takes is not multiplied by those who ask.
         let _one = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
         let orchestrations =
-            code::compile(&shared.engines.spare, &bytes).map_err(ModuleError::Corrupt)?;
+            code::compile(&shared.engines.spare, &bytes).map_err(|said| refusal(&bytes, said))?;
         let component = code::revive(&shared.engines.spare, &orchestrations)
             .map_err(|error| ModuleError::Corrupt(format!("{error:#}")))?;
         let inspected = inspect::inspect(&shared.engines.spare, bytes, &component)?;

@@ -16,8 +16,8 @@ use super::answer::is_json;
 use super::guest_log::GuestLog;
 use super::link::{LinkError, Name, link};
 use super::module::MODULE_BYTES_MAX;
-use super::sandbox::{Sandbox, Virtual, harmless};
-use super::{stop, v0_1};
+use super::sandbox::{Sandbox, TIME_OF_DEFINITIONS, Virtual, harmless};
+use super::{denied, stop, v0_1};
 
 /// Fuel for starting a module and asking it what it defines: about a second.
 pub(super) const START_FUEL: u64 = 1_000_000_000;
@@ -84,7 +84,15 @@ pub enum ModuleError {
     /// WebAssembly of a version or layer that does not exist yet.
     #[error("unknown WebAssembly format ({}): neither a component nor a core module of version 1", hex(.0))]
     UnknownWasm([u8; 4]),
-    /// Breaks off, does not validate, or uses a WebAssembly feature that hosts of this version do not have.
+    /// Uses a WebAssembly proposal that hosts of this version do not have.
+    #[error("the module uses {proposal}, which this host does not have: {advice}")]
+    Unsupported {
+        /// Its name.
+        proposal: &'static str,
+        /// What to do without it.
+        advice: &'static str,
+    },
+    /// Breaks off, or does not validate.
     #[error("damaged or truncated WebAssembly: {0}")]
     Corrupt(String),
     /// A core module that says nothing of the component model.
@@ -244,7 +252,9 @@ fn check_imports(imports: &BTreeSet<String>, activities: bool) -> Result<(), Mod
         )));
     }
     let effectful: Vec<String> = names()
-        .filter(|name| !name.base.starts_with("perennial:") && !harmless(*name))
+        .filter(|name| {
+            !name.base.starts_with("perennial:") && !harmless(*name) && !denied::answers(*name)
+        })
         .map(|name| name.full.to_owned())
         .collect();
     if !activities && !effectful.is_empty() {
@@ -266,7 +276,8 @@ fn definitions(
     let pre = linker
         .instantiate_pre(component)
         .map_err(|error| ModuleError::Unlinkable(format!("{error:#}")))?;
-    let sandbox = Sandbox::new(GuestLog::new("definitions"), MEMORY_BYTES);
+    let log = GuestLog::keeping("definitions");
+    let sandbox = Sandbox::new(TIME_OF_DEFINITIONS, log, MEMORY_BYTES);
     let mut store = sandbox
         .into_store(engine, START_FUEL)
         .map_err(|error| ModuleError::Failed(error.to_string()))?;
@@ -297,7 +308,12 @@ fn definitions(
 fn failed(store: &mut Store<Sandbox>, error: &wasmtime::Error) -> ModuleError {
     let sandbox = store.data_mut();
     let failure = stop::failure_of(error, &mut sandbox.log, &sandbox.limiter);
-    ModuleError::Failed(shortened(&failure.to_string(), FAILURE_MESSAGE_BYTES).into_owned())
+    let mut said = shortened(&failure.to_string(), FAILURE_MESSAGE_BYTES).into_owned();
+    if let Some(written) = sandbox.log.take_kept() {
+        said.push_str("; it wrote: ");
+        said.push_str(&written);
+    }
+    ModuleError::Failed(said)
 }
 
 /// Checks what a module says of itself before anything of it is stored: it is kept in rows, listed, printed and logged from then on.

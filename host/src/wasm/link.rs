@@ -1,11 +1,16 @@
 //! Satisfies whatever a component imports, if only with a refusal.
 //!
-//! Each function that a component asks for is either provided, or replaced by one that traps with [`NotProvided`] and its name when it is
-//! called: a component may import more than it ever uses, as everything built on a standard library does.
+//! Each function that a component asks for is either provided, or replaced by one that answers with an error, where it can
+//! ([`Denial`]), and otherwise traps with [`NotProvided`] and its name: a component may import more than it ever uses, as everything built
+//! on a standard library does.
 
 use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
+
+use super::denied::Denial;
+use super::guest_log::{HasLog, Level};
+use super::sandbox::charge;
 
 /// What a guest gets that calls an import which is not provided.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +20,14 @@ pub(super) struct NotProvided {
     function: String,
     /// Why not.
     refusal: &'static str,
+}
+
+impl NotProvided {
+    /// A function, as `interface#function`, that is not provided for this reason.
+    pub(super) fn new(function: impl Into<String>, refusal: &'static str) -> Self {
+        let function = function.into();
+        Self { function, refusal }
+    }
 }
 
 /// What a guest gets that calls an exit function.
@@ -40,7 +53,7 @@ impl From<wasmtime::Error> for LinkError {
 /// Provides imports of one kind of guest.
 pub(super) trait Provide {
     /// Data of the guest's store.
-    type Data: 'static;
+    type Data: HasLog + 'static;
 
     /// What a guest is told that calls something that is not provided.
     const REFUSAL: &'static str;
@@ -56,8 +69,12 @@ pub(super) trait Provide {
         function: &str,
     ) -> wasmtime::Result<bool>;
 
-    /// What stands behind a resource of this name. Anything will do where nothing makes one.
-    fn resource(&self, name: &str) -> ResourceType;
+    /// Defines a resource of this name. A [`Denied`](super::denied::Denied) will do where nothing makes one.
+    fn define_resource(
+        &self,
+        to: &mut LinkerInstance<'_, Self::Data>,
+        name: &str,
+    ) -> wasmtime::Result<()>;
 }
 
 /// The name of an interface, such as `wasi:io/streams@0.2.6`.
@@ -166,14 +183,15 @@ impl<P: Provide> Linking<'_, P> {
                     None => false,
                 };
                 if !provided {
-                    refuse(to, name, qualified(), P::REFUSAL)?;
+                    let denial = interface.and_then(Denial::of);
+                    refuse(to, name, NotProvided::new(qualified(), P::REFUSAL), denial)?;
                 }
                 Ok(())
             }
             ComponentItem::Resource(resource) => {
                 if !self.seen.contains(&resource) {
                     self.seen.push(resource);
-                    to.resource(name, self.provider.resource(name), |_, _| Ok(()))?;
+                    self.provider.define_resource(to, name)?;
                 }
                 Ok(())
             }
@@ -194,15 +212,23 @@ impl<P: Provide> Linking<'_, P> {
     }
 }
 
-fn refuse<T: 'static>(
+fn refuse<T: HasLog + 'static>(
     to: &mut LinkerInstance<'_, T>,
     name: &str,
-    function: String,
-    refusal: &'static str,
+    refused: NotProvided,
+    denial: Option<Denial>,
 ) -> wasmtime::Result<()> {
-    let error = NotProvided { function, refusal };
-    to.func_new(name, move |_, _, _, _| {
-        Err(wasmtime::Error::new(error.clone()))
+    to.func_new(name, move |mut cx, ty, parameters, results| {
+        if let Some(denial) = denial {
+            charge(&mut cx, 0)?;
+            if denial.answer(&mut cx, &ty, parameters, results)? {
+                if denial.is_final() {
+                    cx.data_mut().log().line(Level::Warn, &refused.to_string());
+                }
+                return Ok(());
+            }
+        }
+        Err(wasmtime::Error::new(refused.clone()))
     })
 }
 

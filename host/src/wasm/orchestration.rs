@@ -1,6 +1,8 @@
 //! Orchestrations: component instances that wait in memory between their turns.
 
-use perennial_core::{Answer, Digest, Failure, Guest, GuestEvent, Limits, Mode, Stop, TaskId};
+use perennial_core::{
+    Answer, Digest, Failure, Guest, GuestEvent, Limits, Mode, Stop, TaskId, Timestamp,
+};
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
 
 use super::answer::{check_payloads, check_tasks};
@@ -25,9 +27,10 @@ impl Executor for Wasm {
         module: Digest,
         limits: &Limits,
         instance_id: &str,
+        began: Timestamp,
     ) -> Result<Box<dyn ResidentGuest>, String> {
         let start = |pre: &OrchestrationsPre<Sandbox>, engine: &Engine| {
-            let sandbox = Sandbox::new(GuestLog::new(instance_id), limits.memory_bytes);
+            let sandbox = Sandbox::new(began, GuestLog::new(instance_id), limits.memory_bytes);
             let mut store = sandbox.into_store(engine, START_FUEL)?;
             let started = pre.instantiate(&mut store);
             wasmtime::error::Ok((store, started))

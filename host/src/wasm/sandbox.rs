@@ -2,7 +2,8 @@
 //!
 //! The Rust standard library and the WASI adapter import a dozen interfaces, so they exist here: an empty environment, no arguments, no
 //! directories, an empty input, outputs that become log lines, clocks that stand at the turn's time, and random numbers that follow from
-//! the seed in the start event. Whatever could wait, reach out, or look around is refused by name when it is called.
+//! the seed in the start event. What would reach out is [denied](super::denied) with an error where the function has one; whatever else could
+//! reach out or wait is refused by name when it is called.
 //!
 //! Law: what a function here answers depends on the calls and events that came before it in this instance, and on nothing else.
 
@@ -10,9 +11,11 @@ use perennial_core::Timestamp;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, ResourceType};
 use wasmtime::{Store, StoreContextMut, Trap};
 
+use super::denied::Denied;
 use super::guest_log::{GuestLog, HasLog, Output};
 use super::limiter::MemoryLimiter;
 use super::link::{Exited, Name, Provide};
+use super::poll::{self, Pollable, Times};
 use super::random::Random;
 use super::v0_1;
 
@@ -28,7 +31,11 @@ const FUEL_PER_HOST_CALL: u64 = 500;
 /// Bytes that a guest may write to its output at once.
 const WRITE_PERMIT_BYTES: u64 = 64 << 10;
 
-const NANOS_PER_MILLI: u64 = 1_000_000;
+pub(super) const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// The time while a module is asked what it defines, which is to depend on nothing but the module: 2026-01-01T00:00:00Z. Some runtimes
+/// do not start at a time that cannot be.
+pub(super) const TIME_OF_DEFINITIONS: Timestamp = Timestamp(1_767_225_600_000);
 
 /// Interfaces that exist in the sandbox, if only as names: what they could do to the world is refused.
 const INTERFACES: [&str; 22] = [
@@ -63,20 +70,23 @@ pub(super) fn harmless(interface: Name<'_>) -> bool {
 
 /// The state of one orchestration's sandbox.
 pub(super) struct Sandbox {
-    /// The turn's time; 0 before the first turn.
+    /// The turn's time; before the first turn, what the execution began with.
     pub(super) now: Timestamp,
     /// Seeded by the first turn.
     pub(super) random: Random,
+    /// What it may wait for.
+    pub(super) times: Times,
     pub(super) log: GuestLog,
     pub(super) limiter: MemoryLimiter,
 }
 
 impl Sandbox {
-    /// As every execution finds it.
-    pub(super) fn new(log: GuestLog, memory_bytes: u64) -> Self {
+    /// As an execution finds it that begins at this time.
+    pub(super) fn new(now: Timestamp, log: GuestLog, memory_bytes: u64) -> Self {
         Self {
-            now: Timestamp(0),
+            now,
             random: Random::default(),
+            times: Times::default(),
             log,
             limiter: MemoryLimiter::new(memory_bytes),
         }
@@ -127,7 +137,7 @@ pub(super) fn charge<T>(cx: &mut StoreContextMut<'_, T>, bytes: usize) -> wasmti
 /// Provides the sandbox to a component.
 pub(super) struct Virtual;
 
-type Cx<'a> = StoreContextMut<'a, Sandbox>;
+pub(super) type Cx<'a> = StoreContextMut<'a, Sandbox>;
 
 impl Provide for Virtual {
     type Data = Sandbox;
@@ -151,25 +161,41 @@ impl Provide for Virtual {
         if !harmless(interface) {
             return Ok(false);
         }
+        if poll::define(to, interface, function)? {
+            return Ok(true);
+        }
         let Some(interface) = interface.base.strip_prefix("wasi:") else {
             return Ok(false);
         };
         Ok(define_process(to, interface, function)?
             || define_streams(to, interface, function)?
             || define_clocks(to, interface, function)?
+            || define_timezone(to, interface, function)?
             || define_random(to, interface, function)?)
     }
 
-    fn resource(&self, name: &str) -> ResourceType {
-        match name {
+    fn define_resource(
+        &self,
+        to: &mut LinkerInstance<'_, Sandbox>,
+        name: &str,
+    ) -> wasmtime::Result<()> {
+        let behind = match name {
+            "pollable" => {
+                let ty = ResourceType::host::<Pollable>();
+                return to.resource(name, ty, |mut cx, number| {
+                    cx.data_mut().times.close(number);
+                    Ok(())
+                });
+            }
             "input-stream" => ResourceType::host::<InputStream>(),
             "output-stream" => ResourceType::host::<OutputStream>(),
             "error" => ResourceType::host::<IoError>(),
             "terminal-input" => ResourceType::host::<TerminalInput>(),
             "terminal-output" => ResourceType::host::<TerminalOutput>(),
             "descriptor" => ResourceType::host::<Descriptor>(),
-            _ => ResourceType::host::<Never>(),
-        }
+            _ => ResourceType::host::<Denied>(),
+        };
+        to.resource(name, behind, |_, _| Ok(()))
     }
 }
 
@@ -253,6 +279,49 @@ fn define_streams(
                 },
             )?;
         }
+        ("io/streams", "[method]input-stream.subscribe") => {
+            to.func_wrap(function, |_: Cx<'_>, (_,): (Resource<InputStream>,)| {
+                Ok((Pollable::ready(),))
+            })?;
+        }
+        ("io/streams", "[method]output-stream.subscribe") => {
+            to.func_wrap(function, |_: Cx<'_>, (_,): (Resource<OutputStream>,)| {
+                Ok((Pollable::ready(),))
+            })?;
+        }
+        (
+            "io/streams",
+            "[method]output-stream.write-zeroes"
+            | "[method]output-stream.blocking-write-zeroes-and-flush",
+        ) => {
+            to.func_wrap(
+                function,
+                |mut cx: Cx<'_>, (output, length): (Resource<OutputStream>, u64)| {
+                    wasmtime::ensure!(
+                        length <= WRITE_PERMIT_BYTES,
+                        "{length} zeroes at once, at most {WRITE_PERMIT_BYTES} are allowed"
+                    );
+                    let zeroes = vec![0; usize::try_from(length)?];
+                    charge(&mut cx, zeroes.len())?;
+                    cx.data_mut()
+                        .log
+                        .write(OutputStream::behind(&output), &zeroes);
+                    Ok((Ok::<(), StreamError>(()),))
+                },
+            )?;
+        }
+        // The only input is at its end.
+        (
+            "io/streams",
+            "[method]output-stream.splice" | "[method]output-stream.blocking-splice",
+        ) => {
+            to.func_wrap(
+                function,
+                |_: Cx<'_>, (_, _, _): (Resource<OutputStream>, Resource<InputStream>, u64)| {
+                    Ok((Err::<u64, _>(StreamError::Closed),))
+                },
+            )?;
+        }
         ("io/streams", "[method]output-stream.check-write") => {
             to.func_wrap(function, |_: Cx<'_>, (_,): (Resource<OutputStream>,)| {
                 Ok((Ok::<_, StreamError>(WRITE_PERMIT_BYTES),))
@@ -299,12 +368,36 @@ fn define_clocks(
             to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((DateTime::at(1),)))?;
         }
         ("clocks/monotonic-clock", "now") => {
-            to.func_wrap(function, |cx: Cx<'_>, (): ()| {
-                Ok((cx.data().now.0.saturating_mul(NANOS_PER_MILLI),))
-            })?;
+            to.func_wrap(function, |cx: Cx<'_>, (): ()| Ok((cx.data().nanos(),)))?;
         }
         ("clocks/monotonic-clock", "resolution") => {
             to.func_wrap(function, |_: Cx<'_>, (): ()| Ok((NANOS_PER_MILLI,)))?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The zone of everything here, for orchestrations and activities alike: UTC.
+pub(super) fn define_timezone<T: 'static>(
+    to: &mut LinkerInstance<'_, T>,
+    interface: &str,
+    function: &str,
+) -> wasmtime::Result<bool> {
+    match (interface, function) {
+        ("clocks/timezone", "display") => {
+            to.func_wrap(function, |_: StoreContextMut<'_, T>, (_,): (DateTime,)| {
+                Ok((TimezoneDisplay {
+                    utc_offset: 0,
+                    name: "UTC".to_owned(),
+                    in_daylight_saving_time: false,
+                },))
+            })?;
+        }
+        ("clocks/timezone", "utc-offset") => {
+            to.func_wrap(function, |_: StoreContextMut<'_, T>, (_,): (DateTime,)| {
+                Ok((0_i32,))
+            })?;
         }
         _ => return Ok(false),
     }
@@ -364,6 +457,17 @@ struct DateTime {
     nanoseconds: u32,
 }
 
+/// `wasi:clocks/timezone.timezone-display`.
+#[derive(Clone, ComponentType, Lower)]
+#[component(record)]
+struct TimezoneDisplay {
+    #[component(name = "utc-offset")]
+    utc_offset: i32,
+    name: String,
+    #[component(name = "in-daylight-saving-time")]
+    in_daylight_saving_time: bool,
+}
+
 impl DateTime {
     fn at(millis: u64) -> Self {
         Self {
@@ -398,6 +502,3 @@ struct TerminalInput;
 struct TerminalOutput;
 
 struct Descriptor;
-
-/// Behind every resource that nothing here makes.
-struct Never;

@@ -93,7 +93,7 @@ impl Bench {
     }
 
     fn guest(&self, module: Digest) -> Result<Box<dyn ResidentGuest>, String> {
-        self.wasm.instantiate(module, &limits(), "order")
+        self.wasm.instantiate(module, &limits(), "order", Timestamp(1))
     }
 }
 

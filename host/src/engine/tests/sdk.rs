@@ -23,6 +23,7 @@ impl Executor for Native {
         _: Digest,
         _: &Limits,
         _: &str,
+        _: Timestamp,
     ) -> Result<Box<dyn ResidentGuest>, String> {
         let orchestrations = self.0;
         let (events, told) = channel::<Vec<wit::Event>>();

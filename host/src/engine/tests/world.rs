@@ -237,6 +237,7 @@ impl Executor for Programs {
         module: Digest,
         _: &Limits,
         _: &str,
+        _: Timestamp,
     ) -> Result<Box<dyn ResidentGuest>, String> {
         if self.broken.load(Ordering::Acquire) {
             return Err("there is no memory for it".to_owned());
@@ -660,7 +661,12 @@ impl World {
             let mut state = State::new(row.generation);
             let mut guest = self
                 .executor()
-                .instantiate(row.module.unwrap(), &self.config.limits, &row.id)
+                .instantiate(
+                    row.module.unwrap(),
+                    &self.config.limits,
+                    &row.id,
+                    Timestamp(0),
+                )
                 .unwrap();
             let turns = reader.turns(row.key, row.execution, 0, u32::MAX).unwrap();
             for turn in &turns {

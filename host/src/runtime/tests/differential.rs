@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use perennial_core::{Answer, Digest, Guest, GuestEvent, Limits, Mode, Stop};
+use perennial_core::{Answer, Digest, Guest, GuestEvent, Limits, Mode, Stop, Timestamp};
 
 use crate::engine::executor::{Executor, ResidentGuest};
 use crate::engine::tests::programs;
@@ -22,10 +22,15 @@ impl Executor for Both {
         module: Digest,
         limits: &Limits,
         instance_id: &str,
+        began: Timestamp,
     ) -> Result<Box<dyn ResidentGuest>, String> {
         Ok(Box::new(Pair {
-            native: self.native.instantiate(module, limits, instance_id)?,
-            wasm: self.wasm.instantiate(self.module, limits, instance_id)?,
+            native: self
+                .native
+                .instantiate(module, limits, instance_id, began)?,
+            wasm: self
+                .wasm
+                .instantiate(self.module, limits, instance_id, began)?,
         }))
     }
 }

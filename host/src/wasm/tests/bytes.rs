@@ -105,7 +105,11 @@ fn try_out(bench: &Bench, bytes: &[u8]) -> bool {
         Ok(inspected) => {
             let digest = inspected.digest;
             bench.modules.lock().unwrap().push(inspected.component);
-            if let Ok(mut guest) = bench.wasm.instantiate(digest, &Limits::default(), "i") {
+            if let Ok(mut guest) =
+                bench
+                    .wasm
+                    .instantiate(digest, &Limits::default(), "i", Timestamp(0))
+            {
                 drop(live(&mut *guest));
             }
             bench.wasm.forget(digest);

@@ -130,7 +130,7 @@ impl Bench {
         let world = world(&format!("{imports} export {ORCHESTRATIONS};"));
         let digest = self.deploy(&world, &format!("{body} {}", orchestration(advance)));
         self.wasm
-            .instantiate(digest, &Limits::default(), "i")
+            .instantiate(digest, &Limits::default(), "i", Timestamp(0))
             .unwrap()
     }
 }

@@ -16,7 +16,7 @@ fn a_full_pool_fails_nothing() {
         .map(|_| {
             bench
                 .wasm
-                .instantiate(digest, &Limits::default(), "i")
+                .instantiate(digest, &Limits::default(), "i", Timestamp(0))
                 .unwrap()
         })
         .collect();
@@ -29,7 +29,7 @@ fn a_full_pool_fails_nothing() {
 fn a_missing_module_is_the_hosts_error() {
     let error = Bench::new()
         .wasm
-        .instantiate(Digest([1; 32]), &Limits::default(), "i")
+        .instantiate(Digest([1; 32]), &Limits::default(), "i", Timestamp(0))
         .err();
     assert_eq!(
         error.as_deref(),
@@ -54,11 +54,11 @@ fn compiled_code_is_found_again_and_made_again_when_it_is_damaged() {
     let asks = |bench: &Bench, digest| {
         bench
             .wasm
-            .instantiate(digest, &Limits::default(), "i")
+            .instantiate(digest, &Limits::default(), "i", Timestamp(0))
             .unwrap();
         bench
             .wasm
-            .instantiate(digest, &Limits::default(), "i")
+            .instantiate(digest, &Limits::default(), "i", Timestamp(0))
             .unwrap();
         bench.asked.load(Ordering::Relaxed)
     };

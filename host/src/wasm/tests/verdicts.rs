@@ -51,7 +51,12 @@ fn a_trap_is_a_verdict_of_its_kind() {
                 memory_bytes: 1000,
                 ..Limits::default()
             };
-            live(&mut *bench.wasm.instantiate(digest, &limits, "i").unwrap())
+            live(
+                &mut *bench
+                    .wasm
+                    .instantiate(digest, &limits, "i", Timestamp(0))
+                    .unwrap(),
+            )
         }),
     );
     assert_eq!(starts_badly.kind, "OutOfMemory");
