@@ -9,7 +9,8 @@ use futures::future::Either;
 use futures::stream::FuturesUnordered;
 
 /// Runs both, and returns the result of the one that is ready first; the left one, if both are. The other is dropped, which cancels
-/// the tasks it waits for.
+/// the tasks it waits for: a running activity is interrupted, a timer is disarmed. A child orchestration runs on by itself, and
+/// nobody learns how it ends; see [`Task`](crate::Task).
 ///
 /// ```
 /// use perennial_sdk::prelude::*;
@@ -34,7 +35,8 @@ pub async fn race<A: Future, B: Future>(left: A, right: B) -> Either<A::Output, 
 }
 
 /// Runs all of them, and returns the place and the result of the one that is ready first; the first in the list, if several are. The
-/// others are dropped, which cancels the tasks they wait for.
+/// others are dropped, which cancels the tasks they wait for: a running activity is interrupted, a timer is disarmed. A child
+/// orchestration runs on by itself, and nobody learns how it ends; see [`Task`](crate::Task).
 ///
 /// # Panics
 ///

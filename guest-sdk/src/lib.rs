@@ -30,8 +30,8 @@
 //!
 //! A call such as [`Context::activity`] is a future, and like any other it does nothing before it is polled: it is scheduled when it is
 //! first awaited, alone or in a `join!`. To have several run while you do something else, [`start`](ActivityCall::start) them. Dropping
-//! a task cancels it, so what loses a [`race`] is not waited for, and neither is what is still open when the orchestration returns;
-//! [`Task::detach`] lets it go on.
+//! a task cancels it, so what loses a [`race`] is not waited for, and neither is what is still open when the orchestration returns; an
+//! activity is interrupted then, and a child orchestration runs on by itself. [`Task::detach`] has the instance wait for it all the same.
 //!
 //! # Determinism
 //!
@@ -41,8 +41,10 @@
 //!
 //! The ordinary library shows the sandbox too: `SystemTime::now` and `Instant::now` are the time of the turn, which stands still until
 //! the next one; the order of a `HashMap` and what `rand` draws follow from the execution's seed; there are no variables, arguments,
-//! files, sockets or threads, and the input is at its end. What would wait, such as `std::thread::sleep`, fails the orchestration with
-//! `ForbiddenImport`.
+//! files, sockets or threads (each attempt is an `Err`), and the input is at its end. What `println!`, `eprintln!` and `dbg!` write becomes
+//! lines of the log, as by [`info!`] and [`warn!`], once and not in each replay. What would wait, such as `std::thread::sleep`, fails the
+//! orchestration with `ForbiddenImport`. All this is the same for the targets `wasm32-wasip2` and `wasm32-wasip1`. On
+//! `wasm32-unknown-unknown` the ordinary library has no clock and writes nowhere: there use [`Context::now`] and [`info!`].
 //!
 //! There is deliberately no way to ask whether an orchestration is being replayed: code that did something else then would not be the
 //! same function of its events. Log lines need none, since the host drops those of a replay.
@@ -77,6 +79,8 @@ mod instance;
 mod limit;
 mod machine;
 mod mailbox;
+#[cfg(perennial_no_pthreads)]
+mod no_threads;
 mod payload;
 mod random;
 mod retry;

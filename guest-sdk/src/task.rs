@@ -18,6 +18,11 @@ use crate::{Failure, RetryPolicy, TaskId};
 
 /// A task that was started: a future of its result. Dropping it cancels the task; see [`detach`](Self::detach).
 ///
+/// To cancel an activity is to have no further attempt, and the running one interrupted. To cancel a child orchestration is only to wait
+/// for it no longer: it runs on by itself, with its activities, and its outcome is ignored. Contract 0.1 has no way for a parent to end
+/// a child. A child that is to end with its parent's interest in it waits for an event that says so, which the parent sends
+/// ([`Context::send_event`](crate::Context::send_event)); from outside, `perennial terminate --recursive` ends a family.
+///
 /// Its outcome is `Err` with the task's failure once no retry is left, or with `InvalidOutput` if the result is not a `T`.
 #[must_use = "dropping a task cancels it: await it, or `.detach()` it"]
 pub struct Task<T> {
@@ -113,7 +118,7 @@ fn over() -> ! {
     panic!("a task was polled after it had given its result")
 }
 
-/// A task whose outcome was not taken yet. Dropping it cancels the task.
+/// A task whose outcome was not taken yet. Dropping it cancels the task, but for a child, which runs on.
 pub(crate) struct OpenTask {
     execution: Rc<Execution>,
     id: TaskId,
@@ -303,7 +308,8 @@ impl<T: DeserializeOwned> Future for ActivityCall<T> {
 
 /// A call of a child orchestration, made by [`Context::child`](crate::Context::child).
 ///
-/// It is a future: the child is scheduled when that is first polled, or at once by [`start`](Self::start).
+/// It is a future: the child is scheduled when that is first polled, or at once by [`start`](Self::start). Dropped after that, the child
+/// runs on by itself; see [`Task`].
 #[must_use = "a call is scheduled when it is awaited or started"]
 pub struct ChildCall<T>(Call<wit::ChildCall, T>);
 

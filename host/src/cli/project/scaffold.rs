@@ -22,7 +22,7 @@ macro_rules! files {
 /// The sources of the SDK, without its tests.
 const SDK: &[(&str, &str)] = files!("guest-sdk/src":
     "activity.rs" "bindings.rs" "combine.rs" "context.rs" "definition.rs" "event.rs" "execution.rs" "export.rs" "failure.rs" "http.rs"
-    "instance.rs" "kind.rs" "lib.rs" "limit.rs" "log.rs" "machine.rs" "mailbox.rs" "payload.rs" "random.rs" "retry.rs" "saga.rs" "task.rs" "time.rs" "timer.rs" "typed.rs");
+    "instance.rs" "kind.rs" "lib.rs" "limit.rs" "log.rs" "machine.rs" "mailbox.rs" "no_threads.rs" "payload.rs" "random.rs" "retry.rs" "saga.rs" "task.rs" "time.rs" "timer.rs" "typed.rs");
 
 /// The contract.
 const WIT: &[(&str, &str)] = files!("wit":

@@ -14,6 +14,9 @@ const DEBIAN_PACKAGES: &str = "rustc-web rust-web-src wasi-libc";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const WASI_LIBC: &str = "/usr/lib/wasm32-wasi";
 
+/// The oldest compiler that the SDK compiles with: that of its Cargo.toml, which is that of this program.
+const RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
+
 /// What cargo needs to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Toolchain {
@@ -66,8 +69,20 @@ fn missing(has_rust: bool) -> Said {
         format!("install https://rustup.rs, then {rustup}")
     };
     Said::new(Exit::Error, message).hint(format!(
-        "{rustup}; or on Debian: apt-get install {DEBIAN_PACKAGES}"
+        "{rustup}; or on Debian: apt-get update && apt-get install {DEBIAN_PACKAGES} (Rust {RUST_VERSION} or newer)"
     ))
+}
+
+/// Whether a compiler that says this of itself, such as `rustc 1.96.0 (ac68faa20 2026-05-25)`, is not too old.
+fn is_new_enough(version: &str) -> bool {
+    let number = |version: &str| -> Vec<u32> {
+        version
+            .split('.')
+            .map_while(|part| part.parse().ok())
+            .collect()
+    };
+    let has = version.split_whitespace().nth(1).map(number);
+    has.is_some_and(|has| has >= number(RUST_VERSION))
 }
 
 /// A library of another version than its compiler does not compile, so both must come from the same build.
@@ -79,13 +94,17 @@ fn debian(sysroot: Option<&Path>) -> Option<Toolchain> {
     let package =
         |name| tell(Command::new("dpkg-query").args(["-W", "-f", "${source:Version}", name]));
     let matched = package("rustc-web").is_some() && package("rustc-web") == package("rust-web-src");
-    if !crt.is_file() || !library.is_file() || !matched {
+    if !crt.is_file() || !library.is_file() || !matched || !is_new_enough(&version) {
         return None;
     }
     let mut flags = format!(
         "-L native={WASI_LIBC} -C link-arg={} -C link-self-contained=no",
         crt.display()
     );
+    // The standard library calls functions for threads, if only to hear that there are none. An old libc does not have them; the SDK has.
+    if !has_threads(&Path::new(WASI_LIBC).join("libc.a")) {
+        flags.push_str(" --cfg perennial_no_pthreads");
+    }
     let mut env = vec![
         ("RUSTC", DEBIAN_RUSTC.to_owned()),
         ("RUSTC_BOOTSTRAP", "1".to_owned()),
@@ -107,6 +126,11 @@ fn debian(sysroot: Option<&Path>) -> Option<Toolchain> {
     })
 }
 
+fn has_threads(libc: &Path) -> bool {
+    const NAME: &[u8] = b"pthread_create";
+    std::fs::read(libc).is_ok_and(|bytes| bytes.windows(NAME.len()).any(|window| window == NAME))
+}
+
 fn with_lld(sysroot: &Path) -> Option<PathBuf> {
     let targets = std::fs::read_dir(sysroot.join("lib/rustlib")).ok()?;
     targets
@@ -124,4 +148,29 @@ pub(super) fn tell(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     (output.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_that_is_too_old_for_the_sdk_is_no_way() {
+        for new in [
+            "rustc 1.95.0 (59807616e 2026-04-14)",
+            "rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)",
+            "rustc 1.100.0-nightly (a b)",
+            "rustc 2.0.0",
+        ] {
+            assert!(is_new_enough(new), "{new}");
+        }
+        for old in [
+            "rustc 1.85.0 (4d91de4e4 2025-02-17)",
+            "rustc 1.9.0",
+            "rustc",
+            "",
+        ] {
+            assert!(!is_new_enough(old), "{old}");
+        }
+    }
 }
