@@ -1,5 +1,5 @@
 # Thin: every target says what it does and how long each step took. The work is in .ci/.
-.PHONY: help setup build guests demo test test-all test-clients soak fuzz bench bench-long bench-peers lint clean
+.PHONY: help setup build guests demo how-long test test-ways test-all test-clients soak fuzz bench bench-long bench-peers lint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -7,20 +7,27 @@ help:
 setup: ## make Rust able to build for WebAssembly
 	@.ci/step "setup" .ci/setup
 
-build: ## build the host, optimised, with its own debug assertions
+# What is missing for the guests is said before anything is built: the host takes a quarter of an hour at first.
+build: setup ## build the host, optimised, with its own debug assertions
 	@.ci/step "build the host" cargo build --release --locked --workspace --bin perennial
 
 guests: setup ## build the samples and the tests' guests to components
 	@.ci/step "build the guests" .ci/guests
 
-demo: build guests ## run a workflow over this repository, kill its host half-way, and see it finish
+demo: how-long build guests ## run a workflow over this repository, kill its host half-way, and see it finish
 	@.ci/step "demo" .ci/demo
 
+how-long:
+	@.ci/how-long
+
 test: build guests ## every test that fits fifteen minutes
-	@.ci/step "test" cargo test --release --locked --workspace
+	@.ci/step "test" cargo test --release --locked --workspace --no-fail-fast
+
+test-ways: build guests ## what depends on how a guest was built, once more by each other way to build that this machine has
+	@.ci/step "test the ways to build guests" .ci/ways
 
 test-all: build guests ## every test, the long ones too
-	@PERENNIAL_LONG=1 .ci/step "test, all" cargo test --release --locked --workspace
+	@PERENNIAL_LONG=1 .ci/step "test, all" cargo test --release --locked --workspace --no-fail-fast
 	@.ci/step "mutations" .ci/mutations
 
 test-clients: build guests ## the published clients of Durable Functions against a running host, where Python or Node is there

@@ -23,6 +23,51 @@ pub fn target() -> PathBuf {
     }
 }
 
+/// A way to build guests; see `.ci/setup`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// rustup's `wasm32-wasip2`.
+    Rustup,
+    /// Debian's packages, for `wasm32-wasip1`.
+    Debian,
+    /// `wasm32-unknown-unknown`: a standard library without a system below it.
+    Unknown,
+}
+
+impl Way {
+    /// The one that the guests of this run were built by: what `GUEST_WAY` names, or what `.ci/setup` found.
+    pub fn here() -> Self {
+        let found = std::env::var("GUEST_WAY").ok();
+        let found = found.filter(|way| !way.is_empty()).unwrap_or_else(|| {
+            let found = std::fs::read_to_string(target().join("guest-toolchain.env")).unwrap();
+            let line = found
+                .lines()
+                .find_map(|line| line.strip_prefix("guest_way="));
+            line.unwrap().to_owned()
+        });
+        match found.as_str() {
+            "rustup" => Self::Rustup,
+            "debian" => Self::Debian,
+            "unknown" => Self::Unknown,
+            other => panic!("{other:?} is no way to build guests"),
+        }
+    }
+
+    /// Whether the standard library of a guest has a system to ask for the time, files and outputs.
+    pub fn has_system(self) -> bool {
+        self != Self::Unknown
+    }
+}
+
+/// Where the guests are that `.ci/guests` makes.
+pub fn guests() -> PathBuf {
+    let guests = target().join("guests");
+    match std::env::var("GUEST_WAY") {
+        Ok(way) if !way.is_empty() => guests.join(format!("by-{way}")),
+        _ => guests,
+    }
+}
+
 /// The `.wasm` file of a guest package, built from its source if that is newer.
 pub fn guest(package: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
@@ -38,7 +83,7 @@ pub fn guest(package: &str) -> PathBuf {
             String::from_utf8_lossy(&built.stderr)
         );
     });
-    let path = target().join("guests").join(format!("{package}.wasm"));
+    let path = guests().join(format!("{package}.wasm"));
     assert!(path.is_file(), "there is no guest at {}", path.display());
     path
 }

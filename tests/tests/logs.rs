@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use perennial::{Client, Status};
-use perennial_tests::{DataDir, Process, binary, module};
+use perennial_tests::{DataDir, Process, Way, binary, module};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -70,6 +70,59 @@ fn what_a_guest_logs_appears_once_though_it_is_replayed_in_every_turn() {
         steps,
         ["step 0", "step 1", "step 2", "step 3", "step 4", "step 5"]
     );
+}
+
+#[test]
+fn what_the_standard_library_writes_becomes_lines() {
+    let uses = [
+        "println", "eprintln", "print", "eprint", "dbg", "stdout", "stderr",
+    ];
+    let lines = logged(&["--resident", "0"], async |client| {
+        client.deploy(module("probe")).await.unwrap();
+        for what in uses {
+            // In an orchestration, and in an activity.
+            let id = client.start("Uses").input(&what).await.unwrap();
+            client.wait_for_completion(&id, LIMIT).await.unwrap();
+            let input = ("Use", what, None::<u64>);
+            let id = client.start("Calls").input(&input).await.unwrap();
+            client.wait_for_completion(&id, LIMIT).await.unwrap();
+        }
+    });
+    let said: Vec<(&str, &str)> = lines
+        .iter()
+        .filter(|line| line["target"] == "perennial::guest")
+        .map(|line| {
+            (
+                line["level"].as_str().unwrap(),
+                line["message"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let mut expected = Vec::new();
+    // On a target without a system the standard library writes nowhere.
+    if Way::here().has_system() {
+        for line in [
+            ("INFO", "a line by println"),
+            ("WARN", "a line by eprintln"),
+            ("INFO", "a line by print"),
+            ("WARN", "a line by eprint"),
+            ("WARN", "6 * 7 = 42"),
+            ("INFO", "a line by write"),
+            ("WARN", "a line by writeln"),
+        ] {
+            expected.extend([line, line]);
+        }
+    }
+    let short = |line: &str| line.rsplit("] ").next().unwrap().to_owned();
+    let said: Vec<(&str, String)> = said
+        .iter()
+        .map(|(level, said)| (*level, short(said)))
+        .collect();
+    let said: Vec<(&str, &str)> = said
+        .iter()
+        .map(|(level, said)| (*level, said.as_str()))
+        .collect();
+    assert_eq!(said, expected);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 )]
 
 mod activities;
+mod library;
 mod mistakes;
 mod programs;
 mod sandbox;
@@ -19,7 +20,7 @@ use perennial::{
     ActivityContext, Client, Clock as _, Failure, Host, HostBuilder, InstanceStatus, Limits,
     Millis, Module, SimClock, Status, SystemClock, Wait, Waited,
 };
-use perennial_tests::{DataDir, module};
+use perennial_tests::{DataDir, Way, module};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(120);

@@ -27,6 +27,10 @@ async fn each(name: &str, check: impl Fn(Vec<Value>)) {
 
 #[tokio::test]
 async fn both_clocks_stand_at_the_time_of_the_turn() {
+    // Without a system the library has no clocks; the context has.
+    if !Way::here().has_system() {
+        return;
+    }
     each("Clocks", |sights| {
         let sights: Vec<[u64; 4]> = sights
             .into_iter()

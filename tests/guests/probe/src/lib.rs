@@ -1,6 +1,7 @@
 //! Orchestrations and activities that try everything they should not: what they come to is what the tests of the sandbox compare.
 
 mod acts;
+mod library;
 mod mistakes;
 mod sandbox;
 mod shapes;
@@ -16,6 +17,7 @@ perennial_sdk::export! {
         "Logs" => sandbox::logs,
         "BurnsEachTurn" => sandbox::burns_each_turn,
         "HoldsMemory" => sandbox::holds_memory,
+        "Uses" => library::uses,
         // What must not be done.
         "Sleeps" => mistakes::sleeps,
         "ReadsInput" => mistakes::reads_input,
@@ -54,6 +56,7 @@ perennial_sdk::export! {
     activities: {
         "Keep" => acts::keep,
         "Look" => acts::look,
+        "Use" => library::used,
         "Write" => acts::write,
         "Spin" => acts::spin,
         "Sleep" => acts::sleep,

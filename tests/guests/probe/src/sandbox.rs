@@ -59,17 +59,29 @@ pub(crate) async fn hashes(ctx: Context) -> Result<Vec<(Vec<u32>, Vec<String>, S
 /// Random numbers by every road that leads to them.
 pub(crate) async fn randoms(ctx: Context) -> Result<Vec<Vec<String>>, Failure> {
     look(&ctx, || {
-        let mut bytes = [0; 8];
-        let system = getrandom::fill(&mut bytes).map(|()| u64::from_le_bytes(bytes));
+        let [system, library] = of_the_system(&ctx);
         vec![
-            format!("{system:?}"),
-            rand::random::<u64>().to_string(),
+            system,
+            library,
             ctx.random_u64().to_string(),
             ctx.random_f64().to_string(),
             ctx.new_uuid().to_string(),
         ]
     })
     .await
+}
+
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+fn of_the_system(_: &Context) -> [String; 2] {
+    let mut bytes = [0; 8];
+    let system = getrandom::fill(&mut bytes).map(|()| u64::from_le_bytes(bytes));
+    [format!("{system:?}"), rand::random::<u64>().to_string()]
+}
+
+/// Where there is no system, there is still the context.
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+fn of_the_system(ctx: &Context) -> [String; 2] {
+    [ctx.random_u64(), ctx.random_u64()].map(|number| number.to_string())
 }
 
 /// The bits of what is no number, from operations that leave them to the machine.
