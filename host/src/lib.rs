@@ -20,6 +20,8 @@
 //! # }
 //! ```
 
+#[cfg(feature = "http")]
+mod budget;
 mod builtin;
 mod chain;
 mod client;

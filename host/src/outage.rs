@@ -37,6 +37,13 @@ impl Outage {
         Some(std::mem::take(&mut state.unsaid))
     }
 
+    /// Whether the last thing that was done failed.
+    #[cfg(feature = "http")]
+    pub(crate) fn lasts(&self) -> bool {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.lasts
+    }
+
     /// Takes note of a success. Where failures came before it: how many of them nothing was said of.
     pub(crate) fn succeeded(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

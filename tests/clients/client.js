@@ -68,6 +68,21 @@ async function commands() {
   await assert.rejects(client.terminate("js-nobody", "x"), /js-nobody/);
 }
 
+/** What an orchestration declares of its input and its events is what a client gives it. */
+async function typed() {
+  await client.startNew("Approve", { instanceId: "js-approve", input: { purpose: "a new chair" } });
+  await until("js-approve", "Running");
+  await client.raiseEvent("js-approve", "Decision", { approved: true, by: "Ann" });
+  const approved = await until("js-approve", "Completed", "Failed");
+  assert.deepEqual(approved.output, { approved: true, by: "Ann", escalated: false });
+  for (const value of ["now", "", "17", '{"a": 1}', "null"]) {
+    const told = await client.startNew("Wait");
+    await client.raiseEvent(told, "Go", value);
+    const ended = await until(told, "Completed", "Failed");
+    assert.deepEqual([ended.runtimeStatus, ended.output], ["Completed", value]);
+  }
+}
+
 async function again() {
   await client.startNew("RunsFailing", { instanceId: "js-failed" });
   const failed = await until("js-failed", "Failed");
@@ -99,7 +114,7 @@ async function purges() {
 }
 
 (async () => {
-  for (const part of [starts, statuses, commands, again, waits, purges]) {
+  for (const part of [starts, statuses, commands, typed, again, waits, purges]) {
     await part();
     console.log(`  ${part.name}: ok`);
   }

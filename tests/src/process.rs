@@ -71,6 +71,7 @@ impl Drop for Process {
 /// A host in a process of its own. Killed when dropped.
 pub struct Serve {
     child: Process,
+    ready: String,
 }
 
 impl Serve {
@@ -94,7 +95,15 @@ impl Serve {
         assert!(!ready.is_empty(), "the host ended before it was ready");
         Self {
             child: Process(child),
+            ready,
         }
+    }
+
+    /// The address of its HTTP API, where it was started with `--listen 127.0.0.1:0`.
+    pub fn address(&self) -> std::net::SocketAddr {
+        let url = self.ready.split("http://").nth(1).unwrap();
+        let end = url.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ':'));
+        url[..end.unwrap_or(url.len())].parse().unwrap()
     }
 
     /// Its process.

@@ -24,6 +24,8 @@ mod ops;
 mod see;
 #[path = "http/starts.rs"]
 mod starts;
+#[path = "http/strict.rs"]
+mod strict;
 #[path = "http/urls.rs"]
 mod urls;
 

@@ -131,7 +131,7 @@ impl Failure {
     }
 
     /// Bytes that it takes in a history, roughly.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         let text = |t: &Option<String>| t.as_ref().map_or(0, String::len);
         let causes: usize = self
             .causes

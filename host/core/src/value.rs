@@ -62,6 +62,14 @@ impl Timestamp {
         Self(self.0.saturating_add(span.0))
     }
 
+    /// The beginning of the next whole second: everything before it is shown as this second, or an earlier one, where times are shown in
+    /// whole seconds. The end of time where there is none.
+    #[must_use]
+    pub fn end_of_second(self) -> Self {
+        const SECOND: u64 = 1_000;
+        Self((self.0 / SECOND).saturating_add(1).saturating_mul(SECOND))
+    }
+
     /// From `earlier` to this time; zero where `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Millis {

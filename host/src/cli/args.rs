@@ -342,6 +342,15 @@ pub(crate) struct Http {
     /// Bytes that the body of a request may have [default: 4194304]
     #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
     pub(crate) max_body: Option<usize>,
+    /// Bytes that bodies and answers under way may take up together [default: 134217728]
+    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    pub(crate) max_http_memory: Option<usize>,
+    /// Connections at once [default: 1024]
+    #[arg(long, value_name = "COUNT", value_parser = value::at_least_one)]
+    pub(crate) max_connections: Option<usize>,
+    /// Connections at once from one address, this machine's too [default: 256, but for this machine and for a proxy in front]
+    #[arg(long, value_name = "COUNT", value_parser = value::at_least_one)]
+    pub(crate) max_connections_per_peer: Option<usize>,
 }
 
 /// What is done with keys.

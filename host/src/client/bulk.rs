@@ -217,10 +217,10 @@ impl Bulk {
         };
         if let Some(remote) = self.client.remote() {
             let (options, reason) = ((self.dry_run, self.recursive), self.reason.as_deref());
-            let filter = &self.filter.0;
-            return remote
-                .bulk(self.action.name(), filter, options, reason)
-                .await;
+            let (action, filter) = (self.action.name(), &self.filter.0);
+            let told = self.told.as_deref_mut();
+            let told = told.map(|told| told as &mut (dyn FnMut(BulkProgress) + Send));
+            return remote.bulk(action, filter, options, reason, told).await;
         }
         // What is created from now on is not meant, or this might never end. What begins again counts as created then.
         let end = match (self.client.now(), self.action) {

@@ -343,6 +343,18 @@ impl Error {
         )
     }
 
+    /// The disk of the task hub is full; nothing was changed. The host goes on by itself once there is space.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(&self.kind, Kind::Store { source, .. } if source.is_disk_full())
+            || self.has_code(&["diskFull"])
+    }
+
+    /// Something else has locked the file of the task hub, such as another program with it open; nothing was changed. Try again in a moment.
+    pub fn is_locked(&self) -> bool {
+        matches!(&self.kind, Kind::Store { source, .. } if source.is_locked())
+            || self.has_code(&["locked"])
+    }
+
     /// The host is shutting down, or has been replaced by another.
     pub fn is_shutting_down(&self) -> bool {
         matches!(

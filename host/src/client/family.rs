@@ -8,6 +8,9 @@ use crate::store::{Reader, StoreError};
 /// The most instances that one family is told with.
 const FAMILY_MAX: usize = 10_000;
 
+/// The most bytes that their rows have, but for a last one that is large itself.
+pub(crate) const FAMILY_BYTES_MAX: usize = 4 << 20;
+
 /// An instance, and its children with theirs, in the order in which they were started.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -17,7 +20,7 @@ pub struct Family {
     pub instance: InstanceStatus,
     /// Its children. A child that was started again with another id is one of them as often as it was started.
     pub children: Vec<Self>,
-    /// Whether there are children that are left out, because the limit was reached.
+    /// Whether there are children that are left out, because the limit, or 4 MiB of outputs, was reached.
     pub more: bool,
 }
 
@@ -41,21 +44,31 @@ impl Client {
         }
         let id = id.to_owned();
         self.read(move |reader| {
-            let mut left = limit.clamp(1, FAMILY_MAX);
+            let mut left = Left {
+                instances: limit.clamp(1, FAMILY_MAX),
+                bytes: FAMILY_BYTES_MAX,
+            };
             read(reader, &id, &mut left)
         })
         .await
     }
 }
 
+/// What a family may still have.
+struct Left {
+    instances: usize,
+    bytes: usize,
+}
+
 /// A row has one parent's row, so this ends.
-fn read(reader: &Reader, id: &str, left: &mut usize) -> Result<Option<Family>, StoreError> {
+fn read(reader: &Reader, id: &str, left: &mut Left) -> Result<Option<Family>, StoreError> {
     let Some(row) = reader.instance(id)? else {
         return Ok(None);
     };
-    *left = left.saturating_sub(1);
+    left.instances = left.instances.saturating_sub(1);
+    left.bytes = left.bytes.saturating_sub(row.size());
     // One more than there is room for, to know that there is one.
-    let page = u32::try_from(left.saturating_add(1)).unwrap_or(u32::MAX);
+    let page = u32::try_from(left.instances.saturating_add(1)).unwrap_or(u32::MAX);
     let children = reader.child_ids(row.key, page)?;
     let mut family = Family {
         instance: row.into(),
@@ -63,7 +76,7 @@ fn read(reader: &Reader, id: &str, left: &mut usize) -> Result<Option<Family>, S
         more: false,
     };
     for child in children {
-        if *left == 0 {
+        if left.instances == 0 || left.bytes == 0 {
             family.more = true;
             break;
         }

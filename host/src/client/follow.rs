@@ -12,42 +12,96 @@ use crate::client::status::{Show, read_status};
 use crate::client::{Backend, Client, Error, HistoryEvent, InstanceStatus, Result};
 use crate::engine::Until;
 use crate::engine::clock::{Clock, SystemClock};
-use crate::store::StoreError;
+use crate::store::{InstanceRow, Reader, StoreError};
 
 /// How often a process that does not run the hub looks again; a host's own clients are notified instead.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Turns read at once.
+/// Turns read at once, and bytes of them after which a read ends.
 const TURNS_PAGE: u32 = 256;
+const TURNS_BYTES_MAX: usize = 256 << 10;
 
 /// Changed instances that are told of at once.
 const CHANGES_PAGE: u32 = 1_000;
+
+/// Bytes of changed instances after which no more are told of at once.
+const CHANGES_BYTES_MAX: usize = 1 << 20;
 
 /// A place in the history of an instance: what was seen already.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The run that it is in; empty before any.
     pub(crate) execution: String,
+    /// Rewinds of it that were seen; unknown where an event's id did not say it.
+    pub(crate) generation: Option<u32>,
+    /// The number of the event that comes next.
+    pub(crate) next_event: u64,
     next_turn: u32,
-    next_event: u64,
 }
 
 /// What is new in a history.
 pub(crate) struct Found {
     pub(crate) events: Vec<HistoryEvent>,
+    /// Where it was read from: the place that was asked for or, where the instance went back or began again, one before it or in another run.
+    pub(crate) from: Place,
     /// The instance, if it has ended and there is nothing more.
     pub(crate) ended: Option<InstanceStatus>,
+    /// Whether there is nothing more right now.
+    pub(crate) complete: bool,
 }
 
 impl Place {
-    /// The place after an event, by `EXECUTION:NUMBER`.
+    /// The place after an event, by `EXECUTION:GENERATION:NUMBER`, or without the generation, as older versions wrote it.
     pub(crate) fn after(event: &str) -> Option<Self> {
-        let (execution, number) = event.rsplit_once(':')?;
+        let (of, number) = event.rsplit_once(':')?;
         let number: u64 = number.parse().ok()?;
+        let (execution, generation) = match of.rsplit_once(':') {
+            Some((execution, generation)) => (execution, Some(generation.parse().ok()?)),
+            None => (of, None),
+        };
         Some(Self {
             execution: execution.to_owned(),
-            next_turn: 0,
+            generation,
             next_event: number.saturating_add(1),
+            next_turn: 0,
+        })
+    }
+
+    /// The id of an event of the run that the place is in.
+    pub(crate) fn id_of(&self, event: u64) -> String {
+        let generation = self.generation.unwrap_or_default();
+        format!("{}:{generation}:{event}", self.execution)
+    }
+
+    /// Whether whoever is at the one place has seen what whoever is at the other has.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        self.is_beside(other) && self.next_event == other.next_event
+    }
+
+    /// Whether both are in one run of an instance that did not go back in between.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        self.execution == other.execution && self.generation == other.generation
+    }
+
+    /// Where whoever is at this place goes on in what the instance is now: nothing is left out, and what was cut off is told as it became.
+    fn in_(self, reader: &Reader, row: &InstanceRow) -> Result<Self, StoreError> {
+        if row.execution_id != self.execution {
+            return Ok(Self {
+                execution: row.execution_id.clone(),
+                generation: Some(row.generation),
+                ..Self::default()
+            });
+        }
+        if self.generation == Some(row.generation) {
+            return Ok(self);
+        }
+        // Without a generation it may be any: the first.
+        let cut = reader.first_cut(row, self.generation.unwrap_or_default())?;
+        Ok(Self {
+            generation: Some(row.generation),
+            next_event: cut.map_or(self.next_event, |cut| cut.min(self.next_event)),
+            next_turn: 0,
+            ..self
         })
     }
 }
@@ -70,35 +124,37 @@ impl Client {
 
     /// What happened in an instance after a place, which moves on; `None` if there is no such instance.
     ///
-    /// A run that began after the place is told from its beginning.
+    /// A run that began after the place is told from its beginning, one that went back from where it was cut.
     pub(crate) async fn history_after(&self, id: &str, place: &mut Place) -> Result<Option<Found>> {
         let (id, from) = (id.to_owned(), place.clone());
         let read = self.read(move |reader| {
             let Some(row) = reader.instance(&id)? else {
                 return Ok(None);
             };
-            let mut from = if row.execution_id == from.execution {
-                from
-            } else {
-                Place {
-                    execution: row.execution_id.clone(),
-                    ..Place::default()
-                }
-            };
-            let turns = reader.turns(row.key, row.execution, from.next_turn, TURNS_PAGE)?;
-            let complete = turns.len() < TURNS_PAGE as usize;
-            from.next_turn += u32::try_from(turns.len()).unwrap_or(0);
+            let from = from.in_(reader, &row)?;
+            let (key, execution) = (row.key, row.execution);
+            let turns =
+                reader.turns_within(key, execution, from.next_turn, TURNS_PAGE, TURNS_BYTES_MAX)?;
+            let mut next = from.clone();
+            next.next_turn += u32::try_from(turns.len()).unwrap_or(0);
+            let complete = next.next_turn >= row.turns || turns.is_empty();
             let mut events = events_of(turns);
             events.retain(|event| event.number >= from.next_event);
             if let Some(last) = events.last() {
-                from.next_event = last.number + 1;
+                next.next_event = last.number + 1;
             }
             let ended = if complete && row.status.is_end() {
                 read_status(reader, &id, Show::default())?
             } else {
                 None
             };
-            Ok(Some((Found { events, ended }, from)))
+            let found = Found {
+                events,
+                from,
+                ended,
+                complete,
+            };
+            Ok(Some((found, next)))
         });
         Ok(read.await?.map(|(found, next)| {
             *place = next;
@@ -117,14 +173,36 @@ impl Client {
         };
         let since = match seen {
             Some(seen) => parse(seen)?,
-            None => (SystemClock.now(), 0),
+            None => Changes::now(),
         };
         Ok(Changes {
             client: self.clone(),
             caught_up: seen.is_none() && told.is_some(),
             told,
             since,
+            left: BTreeSet::new(),
         })
+    }
+
+    /// The place of a change, by the id that it was told with.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if it is no change.
+    pub(crate) fn change_place(id: &str) -> Result<ChangePlace> {
+        parse(id)
+    }
+
+    /// What changed after a place, from the hub, and whether that is all. Of an instance that changed several times the last.
+    pub(crate) async fn changed_after(&self, since: ChangePlace) -> Result<(Vec<Change>, bool)> {
+        let rows = self
+            .read(move |reader| reader.updated_after(since, CHANGES_PAGE, CHANGES_BYTES_MAX))
+            .await?;
+        let (rows, more) = rows;
+        let changes = rows.into_iter().map(|row| Change {
+            key: row.key.0,
+            instance: row.into(),
+        });
+        Ok((changes.collect(), !more))
     }
 }
 
@@ -135,14 +213,21 @@ pub(crate) struct Change {
     key: i64,
 }
 
+/// When a change was, and of which instance.
+pub(crate) type ChangePlace = (Timestamp, i64);
+
 impl Change {
     /// Names the change: when it was, and of which instance.
     pub(crate) fn id(&self) -> String {
         format!("{:x}-{:x}", self.instance.last_updated_at.0, self.key)
     }
+
+    pub(crate) fn place(&self) -> ChangePlace {
+        (self.instance.last_updated_at, self.key)
+    }
 }
 
-fn parse(id: &str) -> Result<(Timestamp, i64)> {
+fn parse(id: &str) -> Result<ChangePlace> {
     let parse = || {
         let (at, key) = id.split_once('-')?;
         let at = u64::from_str_radix(at, 16).ok()?;
@@ -157,12 +242,19 @@ pub(crate) struct Changes {
     /// Ids of instances that change; absent where another process runs the hub.
     told: Option<Receiver<std::sync::Arc<str>>>,
     /// The last change that was seen.
-    since: (Timestamp, i64),
+    since: ChangePlace,
     /// Whether nothing between then and now was missed.
     caught_up: bool,
+    /// Ids of instances that changed and were not read yet.
+    left: BTreeSet<std::sync::Arc<str>>,
 }
 
 impl Changes {
+    /// The place of what changes from now on.
+    pub(crate) fn now() -> ChangePlace {
+        (SystemClock.now(), 0)
+    }
+
     /// The next changes, at least one. Several changes of one instance in a short time are one.
     ///
     /// # Errors
@@ -170,8 +262,8 @@ impl Changes {
     pub(crate) async fn next(&mut self) -> Result<Vec<Change>> {
         loop {
             if !self.caught_up {
-                let missed = self.missed().await?;
-                self.caught_up = missed.len() < CHANGES_PAGE as usize;
+                let missed;
+                (missed, self.caught_up) = self.client.changed_after(self.since).await?;
                 self.remember(&missed);
                 if !missed.is_empty() {
                     return Ok(missed);
@@ -182,9 +274,14 @@ impl Changes {
                 self.caught_up = false;
                 continue;
             };
-            let mut ids = BTreeSet::new();
-            match told.recv().await {
-                Ok(id) => drop(ids.insert(id)),
+            // What there was no room for the last time comes first.
+            let first = if self.left.is_empty() {
+                told.recv().await.map(Some)
+            } else {
+                Ok(None)
+            };
+            match first {
+                Ok(id) => self.left.extend(id),
                 Err(RecvError::Lagged(_)) => {
                     self.caught_up = false;
                     continue;
@@ -194,9 +291,11 @@ impl Changes {
                 }
             }
             while let Ok(id) = told.try_recv() {
-                ids.insert(id);
+                self.left.insert(id);
             }
-            let changed = self.read(ids).await?;
+            let left = std::mem::take(&mut self.left);
+            let (changed, left) = self.read(left).await?;
+            self.left = left;
             self.remember(&changed);
             if !changed.is_empty() {
                 return Ok(changed);
@@ -205,17 +304,22 @@ impl Changes {
     }
 
     fn remember(&mut self, changes: &[Change]) {
-        let places = changes
-            .iter()
-            .map(|change| (change.instance.last_updated_at, change.key));
+        let places = changes.iter().map(Change::place);
         self.since = places.fold(self.since, Ord::max);
     }
 
-    async fn read(&self, ids: BTreeSet<std::sync::Arc<str>>) -> Result<Vec<Change>> {
+    /// Instances as they are, and the ids of those that there was no room for.
+    async fn read(
+        &self,
+        mut ids: BTreeSet<std::sync::Arc<str>>,
+    ) -> Result<(Vec<Change>, BTreeSet<std::sync::Arc<str>>)> {
         let read = self.client.read(move |reader| {
-            let mut changes = Vec::with_capacity(ids.len());
-            for id in ids {
+            let (mut changes, mut bytes) = (Vec::with_capacity(ids.len()), 0);
+            while bytes < CHANGES_BYTES_MAX
+                && let Some(id) = ids.pop_first()
+            {
                 if let Some(row) = reader.instance(&id)? {
+                    bytes += row.size();
                     let key = row.key.0;
                     changes.push(Change {
                         instance: row.into(),
@@ -223,24 +327,29 @@ impl Changes {
                     });
                 }
             }
-            Ok(changes)
+            Ok((changes, ids))
         });
-        let mut changes = read.await?;
-        changes.sort_by_key(|change| (change.instance.last_updated_at, change.key));
-        Ok(changes)
+        let (mut changes, left) = read.await?;
+        changes.sort_by_key(Change::place);
+        Ok((changes, left))
     }
+}
 
-    /// Looks for what changed after the last change that was seen.
-    async fn missed(&self) -> Result<Vec<Change>> {
-        let since = self.since;
-        let rows = self
-            .client
-            .read(move |reader| reader.updated_after(since, CHANGES_PAGE))
-            .await?;
-        let changes = rows.into_iter().map(|row| Change {
-            key: row.key.0,
-            instance: row.into(),
-        });
-        Ok(changes.collect())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_events_are_read_with_a_generation_and_without() {
+        let new = Place::after("abc:2:17").unwrap();
+        assert_eq!((new.execution.as_str(), new.generation), ("abc", Some(2)));
+        assert_eq!(new.next_event, 18);
+        assert_eq!(Place::after(&new.id_of(17)), Some(new));
+        let old = Place::after("abc:17").unwrap();
+        assert_eq!((old.execution.as_str(), old.generation), ("abc", None));
+        assert_eq!(old.next_event, 18);
+        for bad in ["", "17", "abc:x", "abc:x:17", "abc:-1:17", "abc:1:"] {
+            assert_eq!(Place::after(bad), None, "{bad}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::store::InstanceKey;
 const TURNS: u32 = 256;
 
 /// And no more once they have so many bytes.
-const BYTES_MAX: usize = 4 << 20;
+pub(crate) const HISTORY_BYTES_MAX: usize = 4 << 20;
 
 /// A question about the history of an instance's current execution. Await it for all of it, or read it as a [`stream`](Self::stream).
 #[derive(Clone, Debug)]
@@ -161,7 +161,8 @@ impl HistoryQuery {
             if after.is_some_and(|place| place.of != of) {
                 return Ok(Some((of, row.status, None)));
             }
-            let turns = reader.turns_within(row.key, row.execution, from, TURNS, BYTES_MAX)?;
+            let turns =
+                reader.turns_within(row.key, row.execution, from, TURNS, HISTORY_BYTES_MAX)?;
             Ok(Some((of, row.status, Some(turns))))
         });
         let Some((of, status, turns)) = read.await? else {

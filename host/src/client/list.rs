@@ -22,7 +22,11 @@ const PAGE_SIZE: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 1_000;
 
 /// A page ends early once its inputs have so many bytes.
-const INPUT_BYTES_MAX: usize = 16 << 20;
+const INPUT_BYTES_MAX: usize = 2 << 20;
+
+/// What the instances of a page have in bytes, at most, but for one that is large itself.
+#[cfg(feature = "http")]
+pub(crate) const PAGE_BYTES_MAX: usize = INPUT_BYTES_MAX + crate::store::LIST_BYTES_MAX;
 
 /// A list of instances. Await it for its first page, or for the one after a token; or read all of it as a [`stream`](Self::stream).
 #[derive(Clone, Debug)]

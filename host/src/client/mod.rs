@@ -45,16 +45,22 @@ pub use backup::CopyProgress;
 pub use bulk::{Bulk, BulkProgress};
 pub use control::InstanceCommand;
 pub use error::{Error, Result};
+#[cfg(feature = "http")]
+pub(crate) use family::FAMILY_BYTES_MAX;
 pub use family::Family;
 pub use filter::Filter;
 #[cfg(feature = "http")]
-pub(crate) use follow::{Change, Changes, Place};
+pub(crate) use follow::{Change, ChangePlace, Changes, Found, Place};
 pub use history::HistoryEvent;
 pub(crate) use history::raw;
 pub(crate) use history::rfc3339;
+#[cfg(feature = "http")]
+pub(crate) use history_query::HISTORY_BYTES_MAX;
 pub use history_query::{HistoryPage, HistoryQuery};
 pub use hubs::{HubInfo, HubStats, Hubs};
 pub use keys::{AccessKey, NewAccessKey, Role};
+#[cfg(feature = "http")]
+pub(crate) use list::PAGE_BYTES_MAX;
 pub use list::{List, Page};
 pub use management::HttpManagementPayload;
 pub use modules::{Deploy, Deployment, Module, ModuleInfo};
@@ -184,6 +190,22 @@ impl Client {
             // Whoever answers there is the host.
             Backend::Remote(_) => true,
         }
+    }
+
+    /// Whether the hub can be written. Where the last commit of its host, which is in this process, failed, one that changes nothing is
+    /// tried: else a host that nobody asks any more, because it is not ready, would never be ready again.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    #[cfg(feature = "http")]
+    pub(crate) async fn can_write(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Engine(engine) if engine.fails_to_write() => {}
+            Backend::Engine(_) | Backend::File(_) | Backend::Remote(_) => return Ok(()),
+        }
+        // No key has this id.
+        let nothing = Request::RevokeKey { id: String::new() };
+        self.submit("", nothing).await.map(drop)
     }
 
     /// What the host has done, if it is in this process.

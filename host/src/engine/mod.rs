@@ -412,6 +412,12 @@ impl Engine {
         }
     }
 
+    /// Whether the last commit failed.
+    #[cfg(feature = "http")]
+    pub(crate) fn fails_to_write(&self) -> bool {
+        self.writer.fails()
+    }
+
     /// Hands a change to the writer. `done` is told on the writer's thread.
     pub(crate) fn write(
         self: &Arc<Self>,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -50,12 +51,16 @@ impl Drop for UnderWay {
     }
 }
 
-/// Counts a request.
+/// Counts a request. Its answer is what it says that it is, whatever a browser finds in it.
 pub(crate) async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     api.answered.begun.fetch_add(1, Relaxed);
     let under_way = UnderWay(Arc::clone(&api));
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     drop(under_way);
     let class = usize::from(response.status().as_u16() / 100);
     if let Some(count) = api.answered.classes.get(class.saturating_sub(1)) {

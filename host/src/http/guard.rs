@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -33,8 +33,11 @@ pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
     let (head, body) = request.into_parts();
     let refused = match api.access {
         Access::Everyone => None,
-        Access::ThisMachine => outsider(&api, &head),
-        Access::Keys => without_key(&api, &head).await,
+        Access::ThisMachine => nowhere(&head).or_else(|| outsider(&api, &head)),
+        Access::Keys => match nowhere(&head) {
+            None => without_key(&api, &head).await,
+            refused => refused,
+        },
     };
     match refused {
         Some(response) => response,
@@ -42,13 +45,32 @@ pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
     }
 }
 
+/// Refuses requests that do not say, in a way that can be meant, which host they are for.
+fn nowhere(head: &Parts) -> Option<Response> {
+    let mut named = head.headers.get_all(header::HOST).iter();
+    let host = named.next()?;
+    if named.next().is_none() && host_of(host).is_some() {
+        return None;
+    }
+    let message = "The header Host must name one host, such as localhost:7071.";
+    Some(failure(head.uri.path(), StatusCode::BAD_REQUEST, message))
+}
+
+/// The host that a header names, without its port.
+fn host_of(header: &HeaderValue) -> Option<String> {
+    let text = header.to_str().ok()?;
+    let authority = text.parse::<Authority>().ok()?;
+    let is_host = !text.contains('@') && !authority.host().is_empty();
+    let port_is_one = authority.port().is_none() || authority.port_u16().is_some();
+    (is_host && port_is_one).then(|| authority.host().to_owned())
+}
+
 /// Refuses requests that a browser sends for a page of somebody else: under another name for this machine, or from another origin.
 fn outsider(api: &Api, head: &Parts) -> Option<Response> {
-    let host = head.uri.host().map(str::to_owned).or_else(|| {
-        let host = head.headers.get(header::HOST)?.to_str().ok()?;
-        Some(host.parse::<Authority>().ok()?.host().to_owned())
-    });
-    if host.as_deref().is_some_and(|host| !is_this_machine(host)) {
+    let in_url = head.uri.host().map(str::to_owned);
+    let in_header = head.headers.get(header::HOST).and_then(host_of);
+    let mut hosts = in_url.iter().chain(&in_header);
+    if !hosts.all(|host| is_this_machine(host)) {
         let message = "This server answers only to names of this machine, such as localhost; for others it needs a base URL and keys.";
         return Some(failure(head.uri.path(), StatusCode::FORBIDDEN, message));
     }
@@ -122,6 +144,36 @@ pub(crate) fn secret<'a>(headers: &'a HeaderMap, query: &'a Query) -> Option<&'a
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_named_once_and_can_be_one() {
+        let refused = |hosts: &[&str]| {
+            let mut request = axum::http::Request::builder().uri("/");
+            for host in hosts {
+                request = request.header(header::HOST, *host);
+            }
+            let head = request.body(()).unwrap().into_parts().0;
+            nowhere(&head).map(|response| response.status().as_u16())
+        };
+        for host in ["localhost", "localhost:7071", "[::1]:7071", "a.example.com"] {
+            assert_eq!(refused(&[host]), None, "{host}");
+        }
+        for host in [
+            "",
+            " ",
+            "a b",
+            "http://localhost",
+            "localhost:x",
+            "localhost:99999",
+            "a@localhost",
+            "[::1",
+            "localhost/",
+        ] {
+            assert_eq!(refused(&[host]), Some(400), "{host}");
+        }
+        assert_eq!(refused(&["localhost", "localhost"]), Some(400));
+        assert_eq!(refused(&[]), None, "as programs that speak HTTP/1.0 do");
+    }
 
     #[test]
     fn only_this_machine_is_this_machine() {

@@ -7,19 +7,22 @@
 //! cause says nothing of the host's inside.
 
 mod answered;
+mod body;
 mod closing;
 mod compat;
 mod guard;
+mod line;
 mod native;
 mod ops;
 mod origin;
+mod places;
 mod query;
 mod serve;
 mod tls;
 mod wire;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -30,11 +33,13 @@ use axum::response::Response;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 
+use crate::budget::Budget;
 use crate::client::{Client, Error, Result};
 use crate::http::answered::Answered;
 use crate::http::closing::Closing;
 use crate::http::guard::{Access, is_this_machine};
 use crate::http::origin::UrlSettings;
+use crate::http::places::PlacesMax;
 
 pub use serve::serve;
 pub use tls::Tls;
@@ -42,11 +47,23 @@ pub use tls::Tls;
 /// The most that a request's body may have, where nothing else is said: four times the largest payload of the default limits.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
-/// How long a caller may take for the body of a request.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that all bodies and answers under way may take up, where nothing else is said.
+const MEMORY_MAX: u64 = 128 << 20;
+
+/// Connections at once, where nothing else is said. HTTP/1.1 has one request at a time on each, so this bounds requests too.
+const CONNECTIONS_MAX: usize = 1_024;
+
+/// Connections from one address of elsewhere, where nothing else is said.
+const STRANGER_CONNECTIONS_MAX: usize = 256;
 
 /// The longest that a request waits for an instance, where nothing else is said.
 const WAIT_MAX: Duration = Duration::from_secs(230);
+
+/// What a caller is told of a disk that is full, and of a file that something else has locked: nothing of the host's inside.
+const DISK_FULL: &str =
+    "the disk of the task hub is full: nothing was changed; make space, and ask again";
+const LOCKED: &str =
+    "something else has locked the task hub: nothing was changed; ask again in a moment";
 
 /// All routes over one task hub, open to whoever reaches them: put your program's own protection in front.
 ///
@@ -70,11 +87,15 @@ pub struct Api {
     hubs: Vec<Client>,
     urls: UrlSettings,
     body_bytes_max: usize,
+    budget: Budget,
+    connections_max: usize,
+    peer_connections_max: Option<usize>,
     wait_max: Duration,
     access: Access,
     origins: Vec<HeaderValue>,
     closing: Arc<Closing>,
     answered: Arc<Answered>,
+    live: Arc<OnceLock<native::Live>>,
 }
 
 impl Api {
@@ -84,11 +105,15 @@ impl Api {
             hubs: vec![client],
             urls: UrlSettings::default(),
             body_bytes_max: BODY_BYTES_MAX,
+            budget: Budget::new(MEMORY_MAX),
+            connections_max: CONNECTIONS_MAX,
+            peer_connections_max: None,
             wait_max: WAIT_MAX,
             access: Access::default(),
             origins: Vec::new(),
             closing: Arc::default(),
             answered: Arc::default(),
+            live: Arc::default(),
         }
     }
 
@@ -113,6 +138,27 @@ impl Api {
     /// Bytes that a request's body may have: 4 MiB where nothing is said.
     pub fn body_bytes_max(mut self, bytes: usize) -> Self {
         self.body_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes that the bodies and answers of all callers together may take up: 128 MiB where nothing is said. A request for which there is
+    /// no room is answered with 503; those with bodies and answers of up to 16 KiB always have some.
+    pub fn memory_max(mut self, bytes: u64) -> Self {
+        self.budget = Budget::new(bytes);
+        self
+    }
+
+    /// Connections that [`serve`] has at once: 1,024 where nothing is said. Beyond them those that keep the server waiting are closed; where
+    /// there are none, whoever comes is told how the host is, and to try again.
+    pub fn connections_max(mut self, connections: usize) -> Self {
+        self.connections_max = connections;
+        self
+    }
+
+    /// Connections that [`serve`] has at once from one address: 256 where nothing is said, and no bound of their own for this machine and
+    /// for a proxy in front.
+    pub fn connections_per_peer_max(mut self, connections: usize) -> Self {
+        self.peer_connections_max = Some(connections);
         self
     }
 
@@ -170,8 +216,9 @@ impl Api {
         let guarded = compat::routes()
             .merge(native::routes())
             .merge(ops::metrics());
+        let bound = from_fn_with_state(Arc::clone(&api), body::bound);
         let guard = from_fn_with_state(Arc::clone(&api), guard::guard);
-        let mut routes = guarded.layer(guard);
+        let mut routes = guarded.layer(bound).layer(guard);
         if !origins.is_empty() {
             routes = routes.layer(cors(origins));
         }
@@ -180,6 +227,37 @@ impl Api {
             .layer(from_fn_with_state(Arc::clone(&api), answered::count))
             .layer(CatchPanicLayer::custom(panicked))
             .with_state(api)
+    }
+
+    /// What is answered where there is no place for more: how the host is.
+    fn into_door(self) -> Router {
+        let api = Arc::new(self);
+        ops::health()
+            .fallback(full)
+            .layer(from_fn_with_state(Arc::clone(&api), answered::count))
+            .layer(CatchPanicLayer::custom(panicked))
+            .with_state(api)
+    }
+
+    /// Who is told what happens, and by whom.
+    fn live(&self) -> &native::Live {
+        self.live.get_or_init(|| {
+            let (budget, closing) = (self.budget.clone(), Arc::clone(&self.closing));
+            native::Live::new(native::Told::new(budget, closing))
+        })
+    }
+
+    fn places_max(&self) -> PlacesMax {
+        let behind_proxy = self.urls.trust_forwarded || self.urls.base_url.is_some();
+        PlacesMax {
+            all: self.connections_max,
+            peer: self.peer_connections_max,
+            stranger: if behind_proxy {
+                usize::MAX
+            } else {
+                STRANGER_CONNECTIONS_MAX
+            },
+        }
     }
 
     /// The hub that a request names; the first one where it names none.
@@ -228,10 +306,18 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
 
 /// An error in the form that the API has which a path belongs to.
 fn failure(path: &str, status: StatusCode, message: &str) -> Response {
-    if path.starts_with(native::BASE) {
+    if native::is_below(path) {
         return native::failure(status, message);
     }
     compat::problem(status, message)
+}
+
+/// There is no place for another caller.
+async fn full(uri: Uri) -> Response {
+    let message = "this server has as many connections as it takes, all of them at work, or as many from this address; try again soon";
+    let response = failure(uri.path(), StatusCode::SERVICE_UNAVAILABLE, message);
+    let response = wire::with_header(response, header::RETRY_AFTER, "1");
+    wire::with_header(response, header::CONNECTION, "close")
 }
 
 /// A bug: it ends one request, and says nothing of the inside.

@@ -43,6 +43,18 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
             let message = format!("task hub {hub:?} cannot be read; the log says why\n");
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);
         }
+        if let Err(error) = client.can_write().await {
+            let why = if error.is_disk_full() {
+                "its disk is full"
+            } else if error.is_locked() {
+                "something else has locked it"
+            } else {
+                "the log says why"
+            };
+            tracing::warn!(hub, %error, "the task hub cannot be written");
+            let message = format!("task hub {hub:?} cannot be written; {why}\n");
+            return text(StatusCode::SERVICE_UNAVAILABLE, &message);
+        }
     }
     text(StatusCode::OK, "ready\n")
 }
@@ -253,6 +265,24 @@ impl Exposition {
             help,
             &format!("perennial_http_requests_in_flight {under_way}"),
         );
+        for (name, help, value) in [
+            (
+                "perennial_http_memory_bytes",
+                "Bytes that bodies and answers under way take up",
+                api.budget.used(),
+            ),
+            (
+                "perennial_http_memory_max_bytes",
+                "Bytes that they may take up",
+                api.budget.total(),
+            ),
+        ] {
+            self.line("gauge", name, help, &format!("{name} {value}"));
+        }
+        let name = "perennial_http_memory_refused_total";
+        let help = "Requests that there was no room for";
+        let refused = api.budget.refused();
+        self.line("counter", name, help, &format!("{name} {refused}"));
         let help = "Seconds until the head of an answer";
         self.histogram_of_http(help, &api.answered.seconds());
     }

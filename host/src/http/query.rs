@@ -17,6 +17,45 @@ pub(crate) struct Query(Vec<(String, String)>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadParameter(pub(crate) String);
 
+/// What callers of Durable Functions send with every request, or may: which hub and with which key, and what is shown.
+const HARMLESS: [&str; 9] = [
+    "taskHub",
+    "connection",
+    "code",
+    "systemKey",
+    "clientId",
+    "showInput",
+    "showHistory",
+    "showHistoryOutput",
+    "returnInternalServerErrorOnFailure",
+];
+
+/// A parameter that a request may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known<'a> {
+    pub(crate) name: &'a str,
+    /// Whether it may be there more than once.
+    pub(crate) many: bool,
+    /// Whether it may say nothing: a filter that says nothing is one that its caller meant to fill in.
+    pub(crate) empty: bool,
+}
+
+/// Why something is done: there may be no reason.
+pub(crate) const REASON: Known<'_> = Known {
+    name: "reason",
+    many: false,
+    empty: true,
+};
+
+/// Parameters that are there once.
+pub(crate) fn once<'a, const N: usize>(names: [&'a str; N]) -> [Known<'a>; N] {
+    names.map(|name| Known {
+        name,
+        many: false,
+        empty: false,
+    })
+}
+
 impl Query {
     /// Reads the query of a URI. What is not UTF-8 in it is replaced, as browsers do.
     pub(crate) fn of(uri: &Uri) -> Self {
@@ -59,6 +98,14 @@ impl Query {
             .transpose()
     }
 
+    /// How many there may be: at least one.
+    pub(crate) fn count(&self, name: &str) -> Result<Option<u32>, BadParameter> {
+        match self.number(name)? {
+            Some(0) => Err(bad(name, "0", "must be at least 1")),
+            count => Ok(count),
+        }
+    }
+
     /// Seconds, of which fractions are allowed.
     pub(crate) fn seconds(&self, name: &str) -> Result<Option<Duration>, BadParameter> {
         self.text(name)
@@ -79,6 +126,43 @@ impl Query {
                     .ok_or_else(|| bad(name, text, "must be a time, such as 2026-01-31T12:00:00Z"))
             })
             .transpose()
+    }
+
+    /// The time before which everything is that is shown as a time, or an earlier one: times are shown in whole seconds, without what is
+    /// left of one, and whoever gives such a time back means what it was shown for.
+    pub(crate) fn time_through(&self, name: &str) -> Result<Option<Timestamp>, BadParameter> {
+        Ok(self.time(name)?.map(Timestamp::end_of_second))
+    }
+
+    /// Refuses what nobody here knows, and what says nothing: with it would be destroyed what was not meant.
+    ///
+    /// What callers send with everything means nothing here and is let through.
+    pub(crate) fn only(&self, known: &[Known<'_>]) -> Result<(), BadParameter> {
+        for (i, (name, value)) in self.0.iter().enumerate() {
+            let is_it = |other: &str| name.eq_ignore_ascii_case(other);
+            if HARMLESS.iter().any(|harmless| is_it(harmless)) {
+                continue;
+            }
+            let Some(known) = known.iter().find(|known| is_it(known.name)) else {
+                let names: Vec<_> = known.iter().map(|known| known.name).collect();
+                let names = match &names[..] {
+                    [] => "it has none".to_owned(),
+                    names => format!("it has {}", names.join(", ")),
+                };
+                let message = format!("this request has no parameter {name:?}; {names}");
+                return Err(BadParameter(message));
+            };
+            if value.is_empty() && !known.empty {
+                let message = format!("the parameter '{}' says nothing", known.name);
+                return Err(BadParameter(message));
+            }
+            let again = self.0[..i].iter().any(|(other, _)| is_it(other));
+            if again && !known.many {
+                let message = format!("the parameter '{}' is there twice", known.name);
+                return Err(BadParameter(message));
+            }
+        }
+        Ok(())
     }
 
     /// Statuses, separated by commas or repeated. `None` where none is named, an empty list where those that are named never occur.
@@ -166,6 +250,47 @@ mod tests {
         assert_eq!(query.seconds("a"), Ok(Some(Duration::from_millis(500))));
         assert_eq!(query.seconds("b"), Ok(Some(Duration::from_secs(86_400))));
         assert_eq!(query.seconds("c"), Ok(Some(Duration::from_secs(86_400))));
+    }
+
+    #[test]
+    fn a_time_that_was_shown_is_the_whole_second() {
+        let through = |text: &str| query(text).time_through("to").unwrap().map(|at| at.0);
+        assert_eq!(through("to=1970-01-01T00:00:05Z"), Some(6_000));
+        assert_eq!(through("to=1970-01-01T00:00:05.999Z"), Some(6_000));
+        assert_eq!(through("from=1970-01-01T00:00:05Z"), None);
+        assert!(query("to=soon").time_through("to").is_err());
+    }
+
+    #[test]
+    fn what_nobody_knows_or_says_nothing_is_refused() {
+        let mut known = once(["createdTimeTo"]).to_vec();
+        known.push(REASON);
+        known.push(Known {
+            name: "runtimeStatus",
+            many: true,
+            empty: false,
+        });
+        let refused = |text: &str| query(text).only(&known).err().map(|bad| bad.0);
+        for fine in [
+            "",
+            "reason=a",
+            "reason=",
+            "REASON=a&runtimeStatus=Failed&runtimestatus=Completed",
+            "taskHub=&connection=Storage&code=&systemKey=x&showInput=true",
+        ] {
+            assert_eq!(refused(fine), None, "{fine}");
+        }
+        let unknown = refused("instanceIdPrefix=a").unwrap();
+        assert!(unknown.contains("instanceIdPrefix") && unknown.contains("createdTimeTo"));
+        for bad in [
+            "createdTimeTo",
+            "reason=a&Reason=b",
+            "reasn=a",
+            "=a",
+            "createdTimeTo=",
+        ] {
+            assert!(refused(bad).is_some(), "{bad}");
+        }
     }
 
     #[test]

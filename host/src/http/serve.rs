@@ -1,7 +1,7 @@
 //! A socket, served with limits until it is told to stop, and drained then.
 //!
-//! Law: whoever connects can hold one of a bounded number of connections, and each of them only for a bounded time without saying
-//! something.
+//! Laws: whoever connects holds one of a bounded number of places, and each of them only for a bounded time without doing its part; how the
+//! host is, is told whoever asks, whatever the others do.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -9,30 +9,33 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::http::Request;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
 use crate::http::Api;
+use crate::http::body::{Received, Streamed};
+use crate::http::line::{Line, WRITE_TIMEOUT};
 use crate::http::origin::Scheme;
+use crate::http::places::{Caller, Place, Places};
 use crate::http::tls::Tls;
-
-/// Connections at once. One more waits until another ends: HTTP/1.1 has one request at a time on each, so this bounds requests too.
-const CONNECTIONS_MAX: usize = 1_024;
 
 /// How long a caller may take for the head of a request, or say nothing between two of them.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a caller may take for the handshake of TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a caller may stay at the door, where it is told how the host is and nothing else.
+const DOOR_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Headers of a request, and bytes of its head.
 const HEADERS_MAX: usize = 100;
@@ -44,6 +47,13 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after the system has refused a connection for want of something.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
+/// What answers those who are inside, and those at the door.
+#[derive(Clone)]
+struct Routers {
+    inside: axum::Router,
+    door: axum::Router,
+}
+
 /// Serves until `shutdown` is there, then answers what was asked already: waits end at once with what is known, streams end.
 ///
 /// How many connections were cut off because they took too long to end.
@@ -54,26 +64,27 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> usize {
     let closing = Arc::clone(&api.closing);
-    let router = api.into_router();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Places::new(api.places_max());
+    let routers = Routers {
+        door: api.clone().into_door(),
+        inside: api.into_router(),
+    };
     let drain = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let (stream, peer, place) = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = &mut shutdown => break,
-            Some(accepted) = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places) => accepted,
         };
-        let (router, watcher, tls) = (router.clone(), drain.watcher(), tls.clone());
+        let place = places.enter(address.ip());
+        let (routers, watcher, tls) = (routers.clone(), drain.watcher(), tls.clone());
         tokio::spawn(async move {
-            let _place = place;
-            let stream = match tls {
-                None => return converse(stream, Scheme::Plain, router, watcher).await,
-                Some(tls) => tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await,
-            };
-            match stream {
-                Ok(Ok(stream)) => converse(stream, Scheme::Tls, router, watcher).await,
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+            let caller = Arc::clone(&place.caller);
+            tokio::select! {
+                () = talk(stream, &place, routers, watcher, tls) => {}
+                () = caller.sent_away() => {
+                    tracing::debug!(%address, "a connection gave way to another");
+                }
             }
         });
     }
@@ -86,39 +97,75 @@ pub async fn serve(
     }
 }
 
-/// The next connection, once there is a place for it. `None` where the system refused it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+/// The next connection.
+async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
+            Ok((stream, address)) => {
                 // Answers are small, and whoever asks waits for them.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "a connection has no TCP_NODELAY");
                 }
-                return Some((stream, peer, place));
+                return (stream, address);
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
+                // It may be a descriptor that is missing: somebody may have one that does nothing with it.
+                places.make_room();
                 tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
             }
         }
     }
 }
 
+async fn talk(
+    stream: TcpStream,
+    place: &Place,
+    routers: Routers,
+    watcher: Watcher,
+    tls: Option<Tls>,
+) {
+    let caller = &place.caller;
+    let line = Line::new(stream, Arc::clone(caller), WRITE_TIMEOUT);
+    let router = if place.at_door {
+        routers.door
+    } else {
+        routers.inside
+    };
+    let talk = async {
+        let Some(tls) = tls else {
+            return converse(line, Scheme::Plain, router, watcher, caller).await;
+        };
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(line)).await {
+            Ok(Ok(stream)) => converse(stream, Scheme::Tls, router, watcher, caller).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
+    };
+    if !place.at_door {
+        return talk.await;
+    }
+    // Whoever is too slow there may come again.
+    let _ = tokio::time::timeout(DOOR_TIMEOUT, talk).await;
+}
+
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     scheme: Scheme,
     router: axum::Router,
-    watcher: hyper_util::server::graceful::Watcher,
+    watcher: Watcher,
+    caller: &Arc<Caller>,
 ) {
+    let caller = Arc::clone(caller);
     let answer = service_fn(move |mut request: Request<Incoming>| {
+        caller.asked();
         request.extensions_mut().insert(scheme);
-        let answer = router.clone().oneshot(request.map(Body::new));
-        async move { answer.await.map_err(|error: Infallible| error) }
+        let answer = router.clone().oneshot(received(request, &caller));
+        let caller = Arc::clone(&caller);
+        async move {
+            let response = answer.await.map_err(|error: Infallible| error)?;
+            Ok::<_, Infallible>(answered(response, caller))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -129,4 +176,23 @@ async fn converse(
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+fn received(request: Request<Incoming>, caller: &Arc<Caller>) -> Request<Body> {
+    let (head, body) = request.into_parts();
+    let body = if body.is_end_stream() {
+        Body::empty()
+    } else {
+        Body::new(Received::new(body, &head.headers, Arc::clone(caller)))
+    };
+    Request::from_parts(head, body)
+}
+
+/// What is known to end is up to the caller from here on; a stream is served until it ends.
+fn answered(response: Response, caller: Arc<Caller>) -> Response {
+    if HttpBody::size_hint(response.body()).exact().is_some() {
+        caller.answered();
+        return response;
+    }
+    response.map(|body| Body::new(Streamed { body, caller }))
 }

@@ -95,6 +95,31 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl StoreError {
+    /// There is no space left on the disk, or no more may be used.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            Self::File { source, .. } => matches!(
+                source.kind(),
+                std::io::ErrorKind::StorageFull
+                    | std::io::ErrorKind::QuotaExceeded
+                    | std::io::ErrorKind::FileTooLarge
+            ),
+            _ => false,
+        }
+    }
+
+    /// Another process has locked the file for longer than was waited.
+    pub(crate) fn is_locked(&self) -> bool {
+        let Self::Sqlite(error) = self else {
+            return false;
+        };
+        matches!(
+            error.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+        )
+    }
+
     /// Wraps what came of using a file.
     pub(crate) fn file(
         what: &'static str,
@@ -106,5 +131,35 @@ impl StoreError {
             path,
             source: Arc::new(source),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    #[test]
+    fn what_the_surroundings_lack_is_told_apart() {
+        let sqlite =
+            |code| StoreError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        let file = |kind: std::io::ErrorKind| StoreError::file("tried", "a.db")(kind.into());
+        for full in [
+            sqlite(ffi::SQLITE_FULL),
+            file(std::io::ErrorKind::StorageFull),
+            file(std::io::ErrorKind::QuotaExceeded),
+        ] {
+            assert!(full.is_disk_full() && !full.is_locked(), "{full}");
+        }
+        for locked in [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_LOCKED,
+            ffi::SQLITE_BUSY_SNAPSHOT,
+        ] {
+            let locked = sqlite(locked);
+            assert!(locked.is_locked() && !locked.is_disk_full(), "{locked}");
+        }
+        let other = sqlite(ffi::SQLITE_IOERR);
+        assert!(!other.is_locked() && !other.is_disk_full());
     }
 }

@@ -14,8 +14,8 @@ use crate::store::{InstanceKey, InstanceRow, Reader, StoreError, instances};
 /// Up to so many ids with a prefix are looked up and sorted. With more of them, walking in the order of time soon finds a page.
 const FEW: u32 = 1_000;
 
-/// A page ends early once its payloads have so many bytes.
-const PAGE_BYTES_MAX: usize = 16 << 20;
+/// A page ends early once its rows have so many bytes.
+pub(crate) const PAGE_BYTES_MAX: usize = 2 << 20;
 
 /// Which instances are meant: those that fit everything that it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,11 +97,7 @@ impl Reader {
                 let mut rows = select.query([key])?;
                 let Some(row) = rows.next()? else { continue };
                 let row = instance_of(row)?;
-                bytes += [&row.output, &row.custom_status]
-                    .into_iter()
-                    .flatten()
-                    .map(perennial_core::Json::size)
-                    .sum::<usize>();
+                bytes += row.size();
                 page.rows.push(row);
                 if bytes > PAGE_BYTES_MAX {
                     page.more |= i + 1 < keys.len();

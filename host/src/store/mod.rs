@@ -46,6 +46,8 @@ pub(crate) use error::StoreError;
 pub(crate) use hubs::{FileId, bytes_of, delete, hubs_in};
 pub(crate) use keys::KeyRow;
 pub use list::Order;
+#[cfg(feature = "http")]
+pub(crate) use list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
 pub(crate) use list::{Brief, InstanceFilter, ListPlace, ListQuery};
 pub(crate) use lock::{OwnerLock, OwnerNote, read_note};
 pub(crate) use modules::NameRows;

@@ -109,18 +109,25 @@ impl Reader {
         &self,
         after: (Timestamp, i64),
         limit: u32,
-    ) -> Result<Vec<InstanceRow>, StoreError> {
+        bytes_max: usize,
+    ) -> Result<(Vec<InstanceRow>, bool), StoreError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM instance WHERE updated_at >= ?1 AND (updated_at, key) > (?1, ?2) ORDER BY updated_at, key LIMIT ?3"
         );
         self.with(|db| {
             let mut statement = db.prepare_cached(&sql)?;
             let mut rows = statement.query(params![int(after.0.0), after.1, limit])?;
-            let mut found = Vec::new();
+            let (mut found, mut bytes) = (Vec::new(), 0);
             while let Some(row) = rows.next()? {
-                found.push(instance_of(row)?);
+                let row = instance_of(row)?;
+                bytes += row.size();
+                found.push(row);
+                if bytes >= bytes_max {
+                    return Ok((found, true));
+                }
             }
-            Ok(found)
+            let more = found.len() >= limit as usize;
+            Ok((found, more))
         })
     }
 
@@ -210,6 +217,16 @@ impl Reader {
             return Ok(Vec::new());
         }
         self.with(|db| rewind::rewinds(db, row.key, row.execution))
+    }
+
+    /// The first event that was cut off the current execution since it had a generation.
+    #[cfg(feature = "http")]
+    pub(crate) fn first_cut(
+        &self,
+        row: &InstanceRow,
+        since: u32,
+    ) -> Result<Option<u64>, StoreError> {
+        self.with(|db| rewind::first_cut(db, row.key, row.execution, since))
     }
 
     /// Live instances that have messages in their inbox, beside a start that is scheduled for after `now`.

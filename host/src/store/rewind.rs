@@ -412,6 +412,21 @@ pub(crate) fn rewinds(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// The first event that was cut off an execution since it had a generation.
+#[cfg(feature = "http")]
+pub(crate) fn first_cut(
+    db: &Connection,
+    key: InstanceKey,
+    execution: u32,
+    since: u32,
+) -> Result<Option<u64>, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT min(first_event) FROM cut_turn WHERE instance = ?1 AND execution = ?2 AND generation >= ?3",
+    )?;
+    let first: Option<i64> = query.query_row(params![key.0, execution, since], |row| row.get(0))?;
+    Ok(first.map(uint))
+}
+
 /// Whether an instance is what a rewound parent left behind, so that its id is free for the same parent.
 pub(crate) fn is_left_behind(db: &Connection, id: &str, parent: &str) -> Result<bool, StoreError> {
     let mut query = db.prepare_cached(

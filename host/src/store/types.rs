@@ -184,6 +184,25 @@ pub(crate) struct InstanceRow {
 }
 
 impl InstanceRow {
+    /// Bytes that it takes up in memory, and about as many as JSON.
+    pub(crate) fn size(&self) -> usize {
+        /// What has one size in every row.
+        const FIXED: usize = 512;
+        let json = |json: &Option<Json>| json.as_ref().map_or(0, Json::size);
+        let failure = self.failure.as_ref().map_or(0, Failure::size);
+        let tags = self.tags.iter().map(|(key, value)| key.len() + value.len());
+        let names = self.id.len() + self.name.len() + self.version.as_ref().map_or(0, String::len);
+        let waiting = self.waiting.events.iter().map(String::len).sum::<usize>()
+            + self.waiting.note.as_ref().map_or(0, String::len);
+        FIXED
+            + names
+            + tags.sum::<usize>()
+            + json(&self.custom_status)
+            + json(&self.output)
+            + failure
+            + waiting
+    }
+
     /// Where it stands.
     pub(crate) fn position(&self) -> Position {
         Position {

@@ -72,6 +72,7 @@ pub(crate) struct Writer {
     backlog: Arc<Backlog>,
     live: Arc<LiveCounts>,
     closing: Arc<AtomicBool>,
+    outage: Arc<Outage>,
     #[cfg(test)]
     pub(crate) faults: Arc<faults::Faults>,
 }
@@ -83,6 +84,7 @@ impl Writer {
         let counts = Arc::new(WriterCounts::default());
         let closing = Arc::new(AtomicBool::new(false));
         let (backlog, live) = <(Arc<Backlog>, Arc<LiveCounts>)>::default();
+        let outage = Arc::new(Outage::default());
         #[cfg(test)]
         let faults = Arc::new(faults::Faults::default());
         let mut state = State {
@@ -96,7 +98,7 @@ impl Writer {
             live: Arc::clone(&live),
             counts_live: false,
             fenced: false,
-            outage: Outage::default(),
+            outage: Arc::clone(&outage),
             closing: Arc::clone(&closing),
             log_pages: Arc::default(),
             #[cfg(test)]
@@ -120,9 +122,16 @@ impl Writer {
             backlog,
             live,
             closing,
+            outage,
             #[cfg(test)]
             faults,
         })
+    }
+
+    /// Whether the last transaction was not committed.
+    #[cfg(feature = "http")]
+    pub(crate) fn fails(&self) -> bool {
+        self.outage.lasts()
     }
 
     /// Jobs that it has not taken yet.
@@ -233,7 +242,7 @@ struct State {
     /// Whether this connection counts them.
     counts_live: bool,
     fenced: bool,
-    outage: Outage,
+    outage: Arc<Outage>,
     /// Whether nobody can wait any longer for a file that cannot be read.
     closing: Arc<AtomicBool>,
     /// Pages in the write-ahead log after the last commit.

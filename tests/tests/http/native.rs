@@ -316,6 +316,89 @@ async fn a_history_is_followed_and_taken_up_again() {
 }
 
 #[tokio::test]
+async fn whoever_follows_what_went_back_misses_nothing() {
+    let wire = Wire::new().await;
+    wire.ended("RunsFailing", "it", ()).await;
+    let follow = format!("GET {API}/instances/it/live");
+    let before = events(&wire, &follow, "ended").await;
+    wire.client().rewind("it").await.unwrap();
+    wire.until_ended("it").await;
+    let after = events(&wire, &follow, "ended").await;
+    let number = |event: &(String, String, Value)| event.2["number"].as_u64();
+    let execution = before[0].1.split(':').next().unwrap();
+    let cut = before
+        .iter()
+        .find(|event| event.2["event"] == "ActivityFailed")
+        .and_then(number)
+        .unwrap();
+    // The turn of the failure begins one event before it.
+    let cut = cut - 1;
+    let retold: Vec<_> = after
+        .iter()
+        .filter(|event| number(event).is_none_or(|number| number >= cut))
+        .cloned()
+        .collect();
+    assert!(retold.len() > 2, "{after:?}");
+    let last_event = before[before.len() - 2].1.clone();
+    let ended = before[before.len() - 1].1.clone();
+    let old = format!("{execution}:{}", number(&before[before.len() - 2]).unwrap());
+    for seen in [last_event, ended, old] {
+        let rest = events(&wire, &format!("{follow}?after={seen}"), "ended").await;
+        assert_eq!(rest, retold, "after {seen}");
+    }
+    // What came before the cut is not told again.
+    let early = &before[0].1;
+    let rest = events(&wire, &format!("{follow}\nlast-event-id: {early}"), "ended").await;
+    assert_eq!(rest, after[1..]);
+    let id = &retold[0].1;
+    assert_eq!(id.split(':').nth(1), Some("1"), "{id} has no generation");
+    // Nor is anything once it was seen as it became.
+    let last = &retold[retold.len() - 1].1;
+    let rest = events(&wire, &format!("{follow}?after={last}"), "ended").await;
+    assert_eq!(rest.len(), 1);
+}
+
+#[tokio::test]
+async fn what_begins_anew_is_told_from_its_beginning() {
+    let wire = Wire::new().await;
+    wire.ended("HelloSequence", "it", ()).await;
+    let follow = format!("GET {API}/instances/it/live");
+    let before = events(&wire, &follow, "ended").await;
+    let last = &before[before.len() - 1].1;
+    wire.client().restart("it").await.unwrap();
+    wire.until_ended("it").await;
+    let rest = events(&wire, &format!("{follow}?after={last}"), "ended").await;
+    assert_eq!(rest.len(), before.len());
+    assert_eq!(rest[0].2["number"], 0);
+}
+
+#[tokio::test]
+async fn many_follow_one_instance_and_each_is_told_everything() {
+    let wire = Wire::new().await;
+    wire.begun("CountEvents", "other").await;
+    let start = wire.client().start("CountEvents").id("it").input(&40);
+    start.await.unwrap();
+    let follow = format!("GET {API}/instances/it/live");
+    let followers = (0..50).map(|_| events(&wire, &follow, "ended"));
+    let work = async {
+        for n in 0..40_u32 {
+            wire.client().raise_event("it", "go", &n).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let (told, ()) = tokio::join!(futures::future::join_all(followers), work);
+    let numbers = |told: &[(String, String, Value)]| -> Vec<u64> {
+        let numbers = told.iter().filter_map(|event| event.2["number"].as_u64());
+        numbers.collect()
+    };
+    let all = numbers(&events(&wire, &follow, "ended").await);
+    assert!(all.len() > 40 && all.iter().zip(0..).all(|(a, b)| *a == b));
+    for told in told {
+        assert_eq!(numbers(&told), all);
+    }
+}
+
+#[tokio::test]
 async fn changes_are_followed_and_taken_up_again() {
     let wire = Wire::new().await;
     wire.ended("HelloSequence", "first", ()).await;

@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, header};
+use axum::http::{Method, Request, Response, header};
 use expect_test::Expect;
 use http_body_util::BodyExt;
 use perennial::http::Api;
 use perennial::{ActivityContext, Client, Failure, Host, SimClock, Timestamp, Waited};
 use perennial_tests::{DataDir, module};
+use serde_json::Value;
 use tower::ServiceExt;
 
 /// 2030-01-01T00:00:00Z: every time that an answer shows.
 pub(crate) const NOW: Timestamp = Timestamp(1_893_456_000_000);
+
+const API: &str = "/api/v1";
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -83,7 +86,38 @@ impl Wire {
     }
 
     pub(crate) async fn call(&self, request: Request<Body>) -> Answer {
-        Answer::read(self.router.clone().oneshot(request).await.unwrap()).await
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let answer = Answer::read(self.router.clone().oneshot(request).await.unwrap()).await;
+        if path.starts_with(API) && !path.ends_with("/openapi.json") {
+            self.is_described(&method, &path[API.len()..], &answer)
+                .await;
+        }
+        answer
+    }
+
+    /// Every field that an answer has is in the document.
+    async fn is_described(&self, method: &Method, path: &str, answer: &Answer) {
+        let document = request(&format!("GET {API}/openapi.json"));
+        let document = self.router.clone().oneshot(document).await.unwrap();
+        let document = Answer::read(document).await.json();
+        let fits = |template: &str| {
+            let (template, path) = (template.split('/'), path.split('/'));
+            template.clone().count() == path.clone().count()
+                && template
+                    .zip(path)
+                    .all(|(t, p)| t == p || (t.starts_with('{') && !p.is_empty()))
+        };
+        let paths = document["paths"].as_object().unwrap();
+        let found = paths.iter().find(|(template, _)| fits(template));
+        let method = method.as_str().to_lowercase();
+        let Some(operation) = found.and_then(|(_, methods)| methods.get(method)) else {
+            return;
+        };
+        let response = &operation["responses"][answer.status.to_string()];
+        let schema = &response["content"]["application/json"]["schema"];
+        if !schema.is_null() && !answer.body.is_empty() {
+            describes(&document, schema, &answer.json(), path);
+        }
     }
 
     /// The status alone: a body may go on for ever.
@@ -140,7 +174,7 @@ impl Answer {
         }
     }
 
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 
@@ -150,11 +184,13 @@ impl Answer {
 
     /// The answer as it goes over the wire, with its body laid out and without what every answer has.
     pub(crate) fn told(&self) -> String {
+        assert_eq!(self.header("x-content-type-options"), Some("nosniff"));
         let mut told = format!("{}\n", self.status);
         for (name, value) in &self.headers {
             let value = value.to_str().unwrap();
             let usual = *name == header::CONTENT_TYPE && value == "application/json; charset=utf-8";
-            if !usual && *name != header::CONTENT_LENGTH {
+            let always = [header::CONTENT_LENGTH, header::X_CONTENT_TYPE_OPTIONS];
+            if !usual && !always.contains(name) {
                 told.push_str(&format!("{name}: {}\n", mask(value)));
             }
         }
@@ -223,4 +259,29 @@ fn mask(text: &str) -> String {
     }
     masked.pop();
     masked
+}
+
+/// Sees that a schema of the document has every field of a value.
+fn describes(document: &Value, schema: &Value, value: &Value, at: &str) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let schema = document.pointer(&reference[1..]).unwrap();
+        return describes(document, schema, value, at);
+    }
+    match value {
+        Value::Object(fields) if schema["type"] == "object" => {
+            for (name, value) in fields {
+                let at = format!("{at}.{name}");
+                let field = schema["properties"].get(name);
+                let field = field.or_else(|| schema.get("additionalProperties"));
+                let field = field.unwrap_or_else(|| panic!("{at} is not in the document"));
+                describes(document, field, value, &at);
+            }
+        }
+        Value::Array(items) if schema["type"] == "array" => {
+            for item in items {
+                describes(document, &schema["items"], item, at);
+            }
+        }
+        _ => {}
+    }
 }

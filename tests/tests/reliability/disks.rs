@@ -1,7 +1,8 @@
 //! Disks that are really full, read-only, or somebody else's: a small file system of memory in a namespace of its own, which ends with the
 //! processes in it. Where the tests may not mount, they say so.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -76,6 +77,19 @@ impl Small {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// A host that is asked over HTTP, and where.
+    fn serve_http(&self) -> (Process, SocketAddr) {
+        let mut command = self.inside(&binary());
+        command.arg("--data-dir").arg(self.path());
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut ready = String::new();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        out.read_line(&mut ready).unwrap();
+        let address = ready.split("http://").nth(1).unwrap().trim();
+        (Process(child), address.parse().unwrap())
+    }
+
     fn serve(&self) -> Process {
         let mut command = self.inside(&binary());
         command.arg("--data-dir").arg(self.path()).arg("serve");
@@ -132,6 +146,72 @@ fn a_disk_that_is_really_full_is_said_and_nothing_that_was_accepted_is_lost() {
     assert!(small.succeeds(&["start", "Wait"]).len() > 10);
     drop(host);
     small.succeeds(&["check"]);
+}
+
+/// A request over HTTP, and its answer.
+fn ask(address: SocketAddr, head: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let length = body.len();
+    let request = format!(
+        "{head} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_full_disk_is_told_over_http_until_there_is_space() {
+    let Some(small) = Small::new("12m") else {
+        return;
+    };
+    let workloads = perennial_tests::guest("workloads").display().to_string();
+    small.succeeds(&["deploy", &workloads]);
+    let (host, address) = small.serve_http();
+    let is = |answer: &str, status: u16| answer.starts_with(&format!("HTTP/1.1 {status}"));
+    let start = r#"{"orchestration":"Wait","id":"waits"}"#;
+    let started = ask(address, "POST /api/v1/instances", start);
+    assert!(is(&started, 201), "{started}");
+    let filler = format!("\"{}\"", "x".repeat(700 << 10));
+    let raise = |address| {
+        ask(
+            address,
+            "POST /api/v1/instances/waits/events/Filler",
+            &filler,
+        )
+    };
+    let mut accepted = 0;
+    let refused = loop {
+        let answer = raise(address);
+        if !is(&answer, 202) {
+            break answer;
+        }
+        accepted += 1;
+        assert!(accepted < 60, "it never is full");
+    };
+    assert!(is(&refused, 507), "{refused}");
+    assert!(refused.contains("diskFull") && refused.contains("retry-after: 1"));
+    let compat = ask(
+        address,
+        "POST /runtime/webhooks/durabletask/orchestrators/Wait",
+        &filler,
+    );
+    assert!(is(&compat, 507), "{compat}");
+    let ready = ask(address, "GET /readyz", "");
+    assert!(
+        is(&ready, 503) && ready.contains("its disk is full"),
+        "{ready}"
+    );
+    assert!(is(&ask(address, "GET /healthz", ""), 200));
+    let shown = ask(address, "GET /api/v1/instances/waits", "");
+    assert!(is(&shown, 200), "{shown}");
+    small.remount("size=100m");
+    // Nobody sends it work until it is ready: it finds out by itself.
+    let ready = ask(address, "GET /readyz", "");
+    assert!(is(&ready, 200), "{ready}");
+    assert!(is(&raise(address), 202));
+    drop(host);
 }
 
 #[test]

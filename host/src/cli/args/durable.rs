@@ -82,7 +82,7 @@ pub(crate) struct Filter {
     /// Only those created at this time (UTC) or later, in ISO 8601
     #[arg(long, value_name = "TIME", value_parser = value::time)]
     pub(crate) created_after: Option<Timestamp>,
-    /// Only those created before this time (UTC), in ISO 8601
+    /// Only those created up to this time (UTC), in ISO 8601, to the end of its second
     #[arg(long, value_name = "TIME", value_parser = value::time)]
     pub(crate) created_before: Option<Timestamp>,
     /// Only those with one of these statuses, separated by spaces
@@ -169,7 +169,7 @@ impl Filter {
             filter = filter.created_from(from);
         }
         if let Some(to) = self.created_before {
-            filter = filter.created_to(to);
+            filter = filter.created_to(to.end_of_second());
         }
         Some(filter)
     }

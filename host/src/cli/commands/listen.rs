@@ -89,6 +89,15 @@ fn api(args: &Http, client: Client) -> anyhow::Result<Api> {
     if let Some(bytes) = args.max_body {
         api = api.body_bytes_max(bytes);
     }
+    if let Some(bytes) = args.max_http_memory {
+        api = api.memory_max(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+    if let Some(count) = args.max_connections {
+        api = api.connections_max(count);
+    }
+    if let Some(count) = args.max_connections_per_peer {
+        api = api.connections_per_peer_max(count);
+    }
     for origin in &args.origins {
         api = api
             .allow_origin(origin)

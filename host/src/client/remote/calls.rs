@@ -6,13 +6,13 @@ use std::time::Duration;
 use perennial_core::{Status, Timestamp};
 
 use super::wire::{
-    BulkWire, CollectedWire, FamilyWire, HistoryWire, HubWire, InstanceWire, KeyWire, ModuleWire,
-    PageWire, RetentionWire, counts,
+    BulkStepWire, BulkWire, CollectedWire, FamilyWire, HistoryWire, HubWire, InstanceWire, KeyWire,
+    ModuleWire, PageWire, RetentionWire, counts,
 };
 use super::{ANSWER_TIMEOUT, Call, Remote, instance};
 use crate::client::status::Show;
 use crate::client::{
-    AccessKey, BulkProgress, Family, HistoryPage, HubStats, InstanceStatus, ModuleInfo,
+    AccessKey, BulkProgress, Error, Family, HistoryPage, HubStats, InstanceStatus, ModuleInfo,
     NewAccessKey, Page, Result, Retention, Role, rfc3339,
 };
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
@@ -137,13 +137,15 @@ impl Remote {
         Ok(counts(&by_name))
     }
 
-    /// `options` are dry run, and with descendants. It takes as long as it takes.
+    /// Changes many instances, which takes as long as it takes; the flags are dry run, and with descendants. Whoever wants to know how far
+    /// it is, is told after each step of the host's. One that is older says nothing in between.
     pub(crate) async fn bulk(
         &self,
         action: &str,
         filter: &InstanceFilter,
         (dry_run, recursive): (bool, bool),
         reason: Option<&str>,
+        told: Option<&mut (dyn FnMut(BulkProgress) + Send)>,
     ) -> Result<BulkProgress> {
         let call = Call::post(&["bulk", action])
             .filter(filter)
@@ -152,7 +154,25 @@ impl Remote {
             .flag("recursive", recursive)
             .within(None)
             .json(&serde_json::json!({ "reason": reason }))?;
-        Ok(self.ask::<BulkWire>(call).await?.into())
+        let Some(told) = told else {
+            return Ok(self.ask::<BulkWire>(call).await?.into());
+        };
+        let mut lines = self.lines(call).await?;
+        loop {
+            let line = lines.next(self).await?;
+            let Some(line) = line else {
+                return Err(self.strange("its answer ended before the operation did"));
+            };
+            let step: BulkStepWire = serde_json::from_slice(&line)
+                .map_err(|error| self.strange(format!("a step cannot be read: {error}")))?;
+            match step {
+                BulkStepWire::Step(step) if lines.are_lines => told(step.into()),
+                BulkStepWire::Over { over } | BulkStepWire::Step(over) => return Ok(over.into()),
+                BulkStepWire::Error { error } => {
+                    return Err(Error::answered(error.code, error.message));
+                }
+            }
+        }
     }
 
     pub(crate) async fn modules(&self) -> Result<Vec<ModuleInfo>> {

@@ -11,7 +11,7 @@ mod wire;
 use std::time::Duration;
 
 use perennial_core::check_known_id;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +43,41 @@ struct Call {
     query: Vec<(&'static str, String)>,
     body: Option<(&'static str, Vec<u8>)>,
     timeout: Option<Duration>,
+    accept: Option<&'static str>,
+}
+
+/// An answer that is read a line at a time.
+struct Lines {
+    response: Response,
+    read: Vec<u8>,
+    /// Whether it is what was asked for, and not one answer as a whole.
+    are_lines: bool,
+    over: bool,
+}
+
+impl Lines {
+    /// The next line that has something in it; `None` at the end.
+    async fn next(&mut self, remote: &Remote) -> Result<Option<Vec<u8>>> {
+        loop {
+            let end = self.read.iter().position(|byte| *byte == b'\n');
+            if let Some(end) = end.filter(|_| self.are_lines) {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                if !line.trim_ascii().is_empty() {
+                    return Ok(Some(line));
+                }
+                continue;
+            }
+            if self.over {
+                let rest = std::mem::take(&mut self.read);
+                return Ok(Some(rest).filter(|rest| !rest.trim_ascii().is_empty()));
+            }
+            match self.response.chunk().await {
+                Ok(Some(more)) => self.read.extend_from_slice(&more),
+                Ok(None) => self.over = true,
+                Err(error) => return Err(remote.unreachable(error)),
+            }
+        }
+    }
 }
 
 impl Call {
@@ -53,6 +88,7 @@ impl Call {
             query: Vec::new(),
             body: None,
             timeout: Some(ANSWER_TIMEOUT),
+            accept: None,
         }
     }
 
@@ -155,11 +191,15 @@ impl Remote {
         Ok(url)
     }
 
-    async fn send(&self, call: Call) -> Result<(StatusCode, Vec<u8>)> {
+    /// Sends a request, and gets the head of its answer.
+    async fn begin(&self, call: Call) -> Result<Response> {
         let url = self.url(&call)?;
         let mut request = self.http.request(call.method, url);
         if let Some(key) = &self.key {
             request = request.header(AUTHORIZATION, key.clone());
+        }
+        if let Some(media_type) = call.accept {
+            request = request.header(ACCEPT, media_type);
         }
         if let Some((media_type, body)) = call.body {
             request = request.header(CONTENT_TYPE, media_type).body(body);
@@ -167,18 +207,47 @@ impl Remote {
         if let Some(limit) = call.timeout {
             request = request.timeout(limit);
         }
-        let failed =
-            |error: reqwest::Error| Error::unreachable(self.address(), chain(&error.without_url()));
-        let response = request.send().await.map_err(failed)?;
-        let status = response.status();
-        if status.is_redirection() {
+        let response = request.send().await;
+        let response = response.map_err(|error| self.unreachable(error))?;
+        if response.status().is_redirection() {
             return Err(self.redirected(&response));
         }
-        let body = response.bytes().await.map_err(failed)?;
+        Ok(response)
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> Error {
+        Error::unreachable(self.address(), chain(&error.without_url()))
+    }
+
+    async fn send(&self, call: Call) -> Result<(StatusCode, Vec<u8>)> {
+        let response = self.begin(call).await?;
+        let status = response.status();
+        let body = response.bytes().await;
+        let body = body.map_err(|error| self.unreachable(error))?;
         if status.is_success() {
             return Ok((status, body.to_vec()));
         }
         Err(self.refused(status, &body))
+    }
+
+    /// Sends a request whose answer comes in lines, as far as the host can do that.
+    async fn lines(&self, mut call: Call) -> Result<Lines> {
+        const LINES: &str = "application/x-ndjson";
+        call.accept = Some(LINES);
+        let response = self.begin(call).await?;
+        let status = response.status();
+        if !status.is_success() {
+            let body = response.bytes().await;
+            let body = body.map_err(|error| self.unreachable(error))?;
+            return Err(self.refused(status, &body));
+        }
+        let kind = response.headers().get(CONTENT_TYPE);
+        Ok(Lines {
+            are_lines: kind.is_some_and(|kind| kind == LINES),
+            response,
+            read: Vec::new(),
+            over: false,
+        })
     }
 
     /// What a call that was done answers.

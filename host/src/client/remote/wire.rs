@@ -302,6 +302,15 @@ pub(super) struct BulkWire {
     dry_run: bool,
 }
 
+/// A line of an answer that says how far an operation is.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum BulkStepWire {
+    Over { over: BulkWire },
+    Error { error: FailedError },
+    Step(BulkWire),
+}
+
 impl From<BulkWire> for BulkProgress {
     fn from(wire: BulkWire) -> Self {
         Self {

@@ -2,10 +2,11 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::client::{Error, Filter};
-use crate::http::compat::{Call, Refused, links, reply};
+use crate::http::compat::{Call, Refused, reply, start};
+use crate::http::query::{Known, REASON, once};
 use crate::http::wire;
 
 /// 202 once the event is on disk.
@@ -22,27 +23,31 @@ pub(super) async fn raise_event(
         let message = "Only application/json request content is supported";
         return Ok(reply::problem(StatusCode::BAD_REQUEST, message));
     }
-    let data = reply::payload(&call.body)?;
+    let data = call.payload()?;
     accepted(call.client.raise_event_json(id, event, data).await)
 }
 
 /// 202 once it is on disk.
 pub(super) async fn terminate(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    call.query.only(&[REASON])?;
     accepted(call.client.terminate(id, call.query.text("reason")).await)
 }
 
 /// 202 once it is on disk.
 pub(super) async fn suspend(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    call.query.only(&[REASON])?;
     accepted(call.client.suspend(id, call.query.text("reason")).await)
 }
 
 /// 202 once it is on disk.
 pub(super) async fn resume(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    call.query.only(&[REASON])?;
     accepted(call.client.resume(id, call.query.text("reason")).await)
 }
 
 /// 202 once it is back before its failure.
 pub(super) async fn rewind(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    call.query.only(&[REASON])?;
     let mut rewind = call.client.rewind(id);
     if let Some(reason) = call.query.text("reason") {
         rewind = rewind.reason(reason);
@@ -64,14 +69,42 @@ pub(super) async fn rewind(call: &Call<'_>, id: &str) -> Result<Response, Refuse
     Err(reply::error(&error))
 }
 
-/// 202 with where the new run is, under a new id unless the same one is asked for.
-pub(super) async fn restart(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+/// How an instance is run again, where a body says it: what it leaves open, the query says.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RestartOptions {
+    restart_with_new_instance_id: Option<bool>,
+}
+
+/// As [`restart`], with options in the body, if there is one.
+pub(super) async fn restart_with_options(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    let options = match reply::payload(&call.take_body())? {
+        None => RestartOptions::default(),
+        Some(body) => serde_json::from_str(body.as_str())
+            .map_err(|error| reply::argument(&format!("the options of a restart: {error}")))?,
+    };
+    restart(call, id, options).await
+}
+
+/// 202 with where the new run is, under a new id unless the same one is asked for; what it returned, where it is waited for.
+pub(super) async fn restart(
+    call: &Call<'_>,
+    id: &str,
+    options: RestartOptions,
+) -> Result<Response, Refused> {
+    call.query.only(&once([
+        "restartWithNewInstanceId",
+        "timeout",
+        "pollingInterval",
+    ]))?;
+    let wait = start::wait(call)?;
     let mut restart = call.client.restart(id);
-    if call.query.flag("restartWithNewInstanceId", true)? {
+    let in_query = call.query.flag("restartWithNewInstanceId", true)?;
+    if options.restart_with_new_instance_id.unwrap_or(in_query) {
         restart = restart.with_new_id();
     }
     match restart.await {
-        Ok(id) => links::check_status(call, &id),
+        Ok(id) => start::begun(call, &id, wait).await,
         Err(error) if error.is_not_found() => {
             let message = "InstanceId does not match a valid orchestration instance.";
             Ok(wire::json(StatusCode::BAD_REQUEST, message))
@@ -93,6 +126,7 @@ struct Purged {
 
 /// 200 where it was deleted.
 pub(super) async fn purge(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
+    call.query.only(&[])?;
     match call.client.purge(id).await {
         Ok(0) => Ok(reply::no_instance()),
         Ok(instances_deleted) => Ok(wire::json(StatusCode::OK, &Purged { instances_deleted })),
@@ -109,12 +143,19 @@ pub(super) async fn purge(call: &Call<'_>, id: &str) -> Result<Response, Refused
 
 /// 200 with how many were deleted of those created from a time on; 404 where there were none.
 pub(super) async fn purge_many(call: &Call<'_>) -> Result<Response, Refused> {
+    let mut known = once(["createdTimeFrom", "createdTimeTo"]).to_vec();
+    known.push(Known {
+        name: "runtimeStatus",
+        many: true,
+        empty: false,
+    });
+    call.query.only(&known)?;
     let Some(from) = call.query.time("createdTimeFrom")? else {
         let message = "Please provide value for 'createdTimeFrom' parameter.";
         return Ok(wire::json(StatusCode::BAD_REQUEST, message));
     };
     let mut filter = Filter::new().created_from(from);
-    if let Some(to) = call.query.time("createdTimeTo")? {
+    if let Some(to) = call.query.time_through("createdTimeTo")? {
         filter = filter.created_to(to);
     }
     let instances_deleted = match call.query.statuses("runtimeStatus")? {

@@ -3,7 +3,10 @@
 use axum::http::{HeaderName, StatusCode};
 use axum::response::Response;
 
-use crate::client::List;
+use perennial_core::Json;
+
+use crate::client::{InstanceStatus, List, PAGE_BYTES_MAX};
+use crate::http::body;
 use crate::http::compat::history::Shown;
 use crate::http::compat::status::StatusWire;
 use crate::http::compat::{Call, Refused, reply};
@@ -19,7 +22,7 @@ const TOP_MAX: usize = 1_000;
 const STEP: usize = 100;
 
 /// Bytes of payloads after which an answer ends and the next page begins, so that large inputs never make an answer that fits nowhere.
-const PAGE_BYTES: usize = 8 << 20;
+const PAGE_BYTES: usize = 4 << 20;
 
 /// 200 with an array, and the token of the next page if there is one.
 pub(super) async fn list(call: &Call<'_>) -> Result<Response, Refused> {
@@ -28,7 +31,7 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Refused> {
         outputs: false,
     };
     let top = match call.query.number("top")? {
-        None | Some(0) => TOP_MAX,
+        None => TOP_MAX,
         Some(top) => TOP_MAX.min(top as usize),
     };
     let filtered = filtered(call, shown)?;
@@ -37,9 +40,11 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Refused> {
         .header(CONTINUATION.as_str())
         .filter(|token| !token.is_empty())
         .map(str::to_owned);
-    let Some(filtered) = filtered else {
+    let Some(filtered) = filtered.filter(|_| top > 0) else {
         return Ok(wire::json(StatusCode::OK, &instances));
     };
+    let room = body::room_for(call.api, PAGE_BYTES + PAGE_BYTES_MAX).await;
+    let room = room.map_err(reply::no_room)?;
     let mut bytes = 0;
     loop {
         let step = STEP.min(top - instances.len());
@@ -49,8 +54,7 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Refused> {
         }
         let page = list.await.map_err(|error| reply::error(&error))?;
         for status in page.instances {
-            bytes += status.input.as_ref().map_or(0, |json| json.size());
-            bytes += status.output.as_ref().map_or(0, |json| json.size());
+            bytes += size(&status);
             instances.push(StatusWire::new(status, shown));
         }
         token = page.continuation_token;
@@ -58,11 +62,22 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Refused> {
             break;
         }
     }
-    let response = wire::json(StatusCode::OK, &instances);
+    let response = body::json_in(room, StatusCode::OK, &instances);
+    let response = response.map_err(reply::no_room)?;
     Ok(match token {
         Some(token) => wire::with_header(response, CONTINUATION, &token),
         None => response,
     })
+}
+
+/// Bytes of an instance in an answer, roughly.
+fn size(status: &InstanceStatus) -> usize {
+    /// What has one size in each.
+    const FIXED: usize = 256;
+    let payloads = [&status.input, &status.output, &status.custom_status];
+    let payloads = payloads.into_iter().flatten().map(Json::size);
+    let failure = status.failure.as_ref().map_or(0, |f| f.message.len());
+    FIXED + status.instance_id.len() + status.name.len() + payloads.sum::<usize>() + failure
 }
 
 /// The list that the parameters describe; `None` where nothing can be in it.
@@ -74,7 +89,7 @@ fn filtered(call: &Call<'_>, shown: Shown) -> Result<Option<List>, Refused> {
     if let Some(from) = call.query.time("createdTimeFrom")? {
         list = list.created_from(from);
     }
-    if let Some(to) = call.query.time("createdTimeTo")? {
+    if let Some(to) = call.query.time_through("createdTimeTo")? {
         list = list.created_to(to);
     }
     if let Some(prefix) = call.query.text("instanceIdPrefix") {

@@ -9,19 +9,23 @@ mod route;
 mod start;
 mod status;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
+use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 
-use crate::client::Client;
+use perennial_core::Json;
+
+use crate::client::{Client, parse_json};
 use crate::http::Api;
 use crate::http::origin::origin;
 use crate::http::query::Query;
+use commands::RestartOptions;
 pub(super) use reply::problem;
 use route::{Route, route};
 
@@ -52,7 +56,8 @@ struct Call<'a> {
     client: &'a Client,
     query: Query,
     head: &'a Parts,
-    body: Bytes,
+    /// Until it is read as a payload: what waits for long does not keep it.
+    body: Mutex<Bytes>,
     /// The URL of the base below which the answer's links are.
     base: String,
 }
@@ -109,7 +114,8 @@ async fn dispatch(call: Call<'_>, route: Route) -> Result<Response, Refused> {
         Route::Suspend(id) => commands::suspend(&call, &id).await,
         Route::Resume(id) => commands::resume(&call, &id).await,
         Route::Rewind(id) => commands::rewind(&call, &id).await,
-        Route::Restart(id) => commands::restart(&call, &id).await,
+        Route::Restart(id) => commands::restart(&call, &id, RestartOptions::default()).await,
+        Route::RestartWithOptions(id) => commands::restart_with_options(&call, &id).await,
         Route::Purge(id) => commands::purge(&call, &id).await,
         Route::PurgeMany => commands::purge_many(&call).await,
         Route::MakePrimary => Ok(reply::ok()),
@@ -129,12 +135,75 @@ impl<'a> Call<'a> {
             client,
             query,
             head,
-            body,
+            body: Mutex::new(body),
             base: format!("{}{base}", origin(&api.urls, head)),
         })
     }
 
+    /// The body as a payload, or nothing.
+    fn payload(&self) -> Result<Option<Json>, Refused> {
+        let agent = self.header(header::USER_AGENT.as_str());
+        let payload = reply::payload(&self.take_body())?;
+        Ok(payload.map(|json| match agent {
+            Some(agent) if writes_twice(agent) => written_once(json),
+            _ => json,
+        }))
+    }
+
+    fn take_body(&self) -> Bytes {
+        std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn header(&self, name: &str) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Whether a client writes its payloads as JSON twice: the one for Python does, always, and the library with which it asks names itself.
+/// Durable Functions, too, gives an orchestration what the text in such a text says.
+fn writes_twice(agent: &str) -> bool {
+    agent.contains("aiohttp/")
+}
+
+/// What a text that is JSON says; anything else as it is.
+fn written_once(json: Json) -> Json {
+    if !json.as_str().trim_start().starts_with('"') {
+        return json;
+    }
+    let inner = serde_json::from_str::<String>(json.as_str()).ok();
+    let inner = inner.and_then(|text| parse_json(text).ok());
+    inner.unwrap_or(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_twice_is_what_was_meant() {
+        let once = |text: &str| written_once(parse_json(text).unwrap()).as_str().to_owned();
+        assert_eq!(once(r#""{\"a\": 1}""#), r#"{"a": 1}"#);
+        assert_eq!(once(r#""\"now\"""#), r#""now""#);
+        assert_eq!(once(r#""null""#), "null");
+        // Only once: what is in it is what was meant.
+        assert_eq!(once(r#""\"{\\\"a\\\": 1}\"""#), r#""{\"a\": 1}""#);
+        for other in [
+            r#"{"a": "1"}"#,
+            r#""hello""#,
+            r#""{a}""#,
+            "17",
+            r#"["1"]"#,
+            r#""""#,
+        ] {
+            assert_eq!(once(other), other);
+        }
+    }
+
+    #[test]
+    fn only_the_client_for_python_writes_twice() {
+        assert!(writes_twice("Python/3.13 aiohttp/3.14.5"));
+        for agent in ["axios/1.7.2", "curl/8.5.0", "python-requests/2.34.2", ""] {
+            assert!(!writes_twice(agent), "{agent}");
+        }
     }
 }

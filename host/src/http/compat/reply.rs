@@ -4,15 +4,16 @@ use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use perennial_core::Json;
 use serde::Serialize;
 
+use crate::budget::Spent;
 use crate::client::{Error, parse_json};
+use crate::http::body::{self, Unread};
 use crate::http::compat::Refused;
 use crate::http::query::BadParameter;
 use crate::http::wire;
-use crate::http::{Api, BODY_TIMEOUT};
+use crate::http::{Api, DISK_FULL, LOCKED};
 
 /// The body of an error. Clients read the first or the second of the fields, so both say it.
 #[derive(Serialize)]
@@ -104,25 +105,24 @@ pub(super) fn no_entities() -> Response {
 
 /// Reads a body that is no longer than allowed.
 pub(super) async fn read_body(api: &Api, head: &Parts, body: Body) -> Result<Bytes, Refused> {
-    let limit = api.body_bytes_max;
-    let declared = head.headers.get(header::CONTENT_LENGTH);
-    let declared = declared.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limit) {
-        return Err(too_large(limit));
-    }
-    let read = Limited::new(body, limit).collect();
-    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, read).await else {
-        let message = "The request's body took too long.";
-        return Err(refuse(StatusCode::REQUEST_TIMEOUT, message));
-    };
-    match read {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit)),
-        Err(_) => Err(refuse(
-            StatusCode::BAD_REQUEST,
-            "The request's body ended before it was complete.",
-        )),
-    }
+    let read = body::read(api, &head.headers, body, api.body_bytes_max).await;
+    read.map_err(|unread| match unread {
+        Unread::TooLarge(limit) => too_large(limit),
+        Unread::Slow => {
+            let message = "The request's body took too long.";
+            refuse(StatusCode::REQUEST_TIMEOUT, message)
+        }
+        Unread::Broken => {
+            let message = "The request's body ended before it was complete.";
+            refuse(StatusCode::BAD_REQUEST, message)
+        }
+        Unread::NoRoom => Box::new(body::no_room(false)),
+    })
+}
+
+/// All bytes that there are for bodies and answers are taken.
+pub(super) fn no_room(_: Spent) -> Refused {
+    Box::new(body::no_room(false))
 }
 
 fn too_large(limit: usize) -> Refused {
@@ -172,6 +172,10 @@ pub(super) fn error(error: &Error) -> Refused {
             StatusCode::SERVICE_UNAVAILABLE,
             "The host is shutting down; try again soon.",
         ))
+    } else if error.is_disk_full() {
+        Box::new(later(StatusCode::INSUFFICIENT_STORAGE, DISK_FULL))
+    } else if error.is_locked() {
+        Box::new(later(StatusCode::SERVICE_UNAVAILABLE, LOCKED))
     } else {
         internal(&message)
     }

@@ -16,6 +16,7 @@ pub(crate) enum Route {
     Resume(String),
     Rewind(String),
     Restart(String),
+    RestartWithOptions(String),
     MakePrimary,
     Entities,
 }
@@ -63,6 +64,7 @@ fn of_instance(id: &str, operation: &str, rest: &[&str]) -> Option<Route> {
         ("resume", []) => Some(Route::Resume(id)),
         ("rewind", []) => Some(Route::Rewind(id)),
         ("restart", []) => Some(Route::Restart(id)),
+        ("restartwithoptions", []) => Some(Route::RestartWithOptions(id)),
         _ => None,
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use crate::budget::Spent;
 use crate::client::Waited;
+use crate::http::body;
 use crate::http::compat::{Call, Refused, links, reply, status};
-use crate::http::wire;
 use perennial_core::{Status, TraceContext};
 
 /// How long a wait lasts where that is not said.
@@ -22,16 +23,34 @@ pub(super) async fn start(
     name: String,
     id: Option<String>,
 ) -> Result<Response, Refused> {
+    let wait = wait(call)?;
+    let id = accept(call, name, id).await?;
+    begun(call, &id, wait).await
+}
+
+/// How long the caller waits for the end: where it gives both a timeout and an interval.
+pub(super) fn wait(call: &Call<'_>) -> Result<Option<Duration>, Refused> {
     let timeout = call.query.seconds("timeout")?;
     let interval = call.query.seconds("pollingInterval")?;
-    let wait = timeout.zip(interval);
-    if let Some((timeout, interval)) = wait {
-        check(timeout, interval)?;
-    }
-    let id = accept(call, name, id).await?;
+    // A flag that cannot be read must not be found out after the start.
+    call.query
+        .flag("returnInternalServerErrorOnFailure", false)?;
+    let Some((timeout, interval)) = timeout.zip(interval) else {
+        return Ok(None);
+    };
+    check(timeout, interval)?;
+    Ok(Some(timeout))
+}
+
+/// What is answered once it has begun.
+pub(super) async fn begun(
+    call: &Call<'_>,
+    id: &str,
+    wait: Option<Duration>,
+) -> Result<Response, Refused> {
     match wait {
-        Some((timeout, _)) => wait_for(call, &id, timeout).await,
-        None => links::check_status(call, &id),
+        Some(timeout) => wait_for(call, id, timeout).await,
+        None => links::check_status(call, id),
     }
 }
 
@@ -40,6 +59,8 @@ pub(super) async fn start_and_wait(call: &Call<'_>, name: String) -> Result<Resp
     let timeout = call.query.seconds("timeout")?.unwrap_or(TIMEOUT);
     let interval = call.query.seconds("retryInterval")?;
     check(timeout, interval.unwrap_or(RETRY_INTERVAL.min(timeout)))?;
+    call.query
+        .flag("returnInternalServerErrorOnFailure", false)?;
     let id = accept(call, name, None).await?;
     wait_for(call, &id, timeout).await
 }
@@ -57,13 +78,7 @@ fn check(timeout: Duration, interval: Duration) -> Result<(), Refused> {
 }
 
 async fn accept(call: &Call<'_>, name: String, id: Option<String>) -> Result<String, Refused> {
-    let mut start = call
-        .client
-        .start(name)
-        .input_json(reply::payload(&call.body)?);
-    // A flag that cannot be read must not be found out after the start.
-    call.query
-        .flag("returnInternalServerErrorOnFailure", false)?;
+    let mut start = call.client.start(name).input_json(call.payload()?);
     if let Some(id) = &id {
         start = start.id(id);
     }
@@ -95,7 +110,11 @@ async fn wait_for(call: &Call<'_>, id: &str, timeout: Duration) -> Result<Respon
         Waited::TimedOut(_) => links::check_status(call, id),
         Waited::Ended(ended) if ended.runtime_status == Status::Completed => {
             let output = ended.output.as_ref().map_or("null", |json| json.as_str());
-            Ok(wire::json_text(StatusCode::OK, output))
+            // It has been started, which must not look as if it was not: where the output does not fit now, it is there to be asked for.
+            match body::text_in_room(call.api, output) {
+                Ok(response) => Ok(response),
+                Err(Spent) => links::check_status(call, id),
+            }
         }
         Waited::Ended(_) => status::status(call, id).await,
     }

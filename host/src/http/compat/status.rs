@@ -6,7 +6,9 @@ use perennial_core::{Json, Status};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::budget::Permit;
 use crate::client::{InstanceStatus, raw};
+use crate::http::body;
 use crate::http::compat::history::{EventWire, Shown, shape};
 use crate::http::compat::{Call, Refused, links, reply};
 use crate::http::wire::{self, reason_text};
@@ -82,6 +84,11 @@ pub(super) async fn status(call: &Call<'_>, id: &str) -> Result<Response, Refuse
     } else if show_history {
         query = query.show_history();
     }
+    let room = if show_history {
+        Some(room_for_history(call, id).await?)
+    } else {
+        None
+    };
     let status = query.await.map_err(|error| reply::error(&error))?;
     let Some(status) = status else {
         return Ok(reply::no_instance());
@@ -92,7 +99,11 @@ pub(super) async fn status(call: &Call<'_>, id: &str) -> Result<Response, Refuse
         Status::Failed if fail => StatusCode::INTERNAL_SERVER_ERROR,
         Status::Completed | Status::Failed | Status::Terminated => StatusCode::OK,
     };
-    let response = wire::json(code, &StatusWire::new(status, shown));
+    let status = StatusWire::new(status, shown);
+    let response = match room.flatten() {
+        Some(room) => body::json_in(room, code, &status).map_err(reply::no_room)?,
+        None => wire::json(code, &status),
+    };
     if runtime_status.is_end() {
         return Ok(response);
     }
@@ -102,4 +113,23 @@ pub(super) async fn status(call: &Call<'_>, id: &str) -> Result<Response, Refuse
         header::RETRY_AFTER,
         links::RETRY_AFTER_STATUS,
     ))
+}
+
+/// Room for an instance with its history; none where there is no such instance.
+async fn room_for_history(call: &Call<'_>, id: &str) -> Result<Option<Permit>, Refused> {
+    let status = call.client.status(id).await;
+    let Some(status) = status.map_err(|error| reply::error(&error))? else {
+        return Ok(None);
+    };
+    let room = body::room_for_history(call.api, &status).await;
+    let room = room.map_err(reply::no_room)?;
+    if room.is_some() {
+        return Ok(room);
+    }
+    let message = format!(
+        "The history of this instance has {} events and {} bytes, too many for one answer; /api/v1/instances/{{id}}/history has it in pages.",
+        status.history_events, status.history_bytes
+    );
+    let problem = reply::problem(StatusCode::PAYLOAD_TOO_LARGE, &message);
+    Err(Box::new(problem))
 }

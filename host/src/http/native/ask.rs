@@ -7,14 +7,15 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, Limited};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 
+use crate::budget::Spent;
 use crate::client::{Client, Error, Role};
+use crate::http::body::{self, Unread};
 use crate::http::guard::secret;
 use crate::http::query::{BadParameter, Query};
-use crate::http::{Api, BODY_TIMEOUT, wire};
+use crate::http::{Api, DISK_FULL, LOCKED, wire};
 
 /// The largest component that is taken.
 const COMPONENT_BYTES_MAX: usize = 64 << 20;
@@ -30,7 +31,7 @@ pub(super) struct Ask {
 
 /// A request that was not done: its status, a word for programs, and a sentence for people.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(in crate::http) struct Failed {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -64,24 +65,33 @@ impl Failed {
         Self::new(StatusCode::NOT_FOUND, "notFound", message)
     }
 
+    /// All bytes that there are for bodies and answers are taken.
+    pub(in crate::http) fn no_room() -> Self {
+        let message = "the answers and bodies that other callers have not taken or sent yet take up all the memory that there is for them; try again soon";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
+    }
+
     /// There is no instance with this id.
     pub(super) fn no_instance(id: &str) -> Self {
         Self::not_found(format!("there is no instance {id:?}"))
     }
 }
 
+impl Serialize for Failed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (code, message) = (self.code, self.message.as_str());
+        let error = ErrorWire { code, message };
+        FailedWire { error }.serialize(serializer)
+    }
+}
+
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        let (code, message) = (self.code, self.message.as_str());
-        let response = wire::json(
-            self.status,
-            &FailedWire {
-                error: ErrorWire { code, message },
-            },
-        );
+        let response = wire::json(self.status, &self);
         let is_later = [
             StatusCode::SERVICE_UNAVAILABLE,
             StatusCode::TOO_MANY_REQUESTS,
+            StatusCode::INSUFFICIENT_STORAGE,
         ];
         if is_later.contains(&self.status) {
             return wire::with_header(response, header::RETRY_AFTER, "1");
@@ -100,6 +110,12 @@ pub(in crate::http) fn failure(status: StatusCode, message: &str) -> Response {
         _ => "error",
     };
     Failed::new(status, code, message).into_response()
+}
+
+impl From<Spent> for Failed {
+    fn from(_: Spent) -> Self {
+        Self::no_room()
+    }
 }
 
 impl From<BadParameter> for Failed {
@@ -132,6 +148,10 @@ impl From<Error> for Failed {
             (StatusCode::BAD_REQUEST, "invalid")
         } else if error.is_shutting_down() {
             (StatusCode::SERVICE_UNAVAILABLE, "shuttingDown")
+        } else if error.is_disk_full() {
+            return Self::new(StatusCode::INSUFFICIENT_STORAGE, "diskFull", DISK_FULL);
+        } else if error.is_locked() {
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "locked", LOCKED);
         } else {
             return internal(&error);
         };
@@ -188,6 +208,18 @@ impl Ask {
     }
 }
 
+/// A key that may do everything is there: asked for before the body is read.
+pub(super) struct Admin;
+
+impl FromRequestParts<Arc<Api>> for Admin {
+    type Rejection = Failed;
+
+    async fn from_request_parts(head: &mut Parts, api: &Arc<Api>) -> Result<Self, Failed> {
+        let ask = Ask::from_request_parts(head, api).await?;
+        ask.must_be_admin().await.map(|()| Self)
+    }
+}
+
 /// Parts of the path, decoded.
 pub(super) struct Segments<T>(pub(super) T);
 
@@ -209,9 +241,7 @@ impl FromRequest<Arc<Api>> for Bytes {
     type Rejection = Failed;
 
     async fn from_request(request: Request<Body>, api: &Arc<Api>) -> Result<Self, Failed> {
-        read(request.into_body(), api.body_bytes_max)
-            .await
-            .map(Self)
+        read(api, request, api.body_bytes_max).await.map(Self)
     }
 }
 
@@ -224,7 +254,7 @@ pub(super) struct Component {
 impl FromRequest<Arc<Api>> for Component {
     type Rejection = Failed;
 
-    async fn from_request(request: Request<Body>, _: &Arc<Api>) -> Result<Self, Failed> {
+    async fn from_request(request: Request<Body>, api: &Arc<Api>) -> Result<Self, Failed> {
         let media_type = request.headers().get(header::CONTENT_TYPE);
         let media_type = media_type.and_then(|media_type| media_type.to_str().ok());
         let is_json =
@@ -234,26 +264,30 @@ impl FromRequest<Arc<Api>> for Component {
         } else {
             COMPONENT_BYTES_MAX
         };
-        let bytes = read(request.into_body(), limit).await?;
+        let bytes = read(api, request, limit).await?;
         Ok(Self { bytes, is_json })
     }
 }
 
-async fn read(body: Body, limit: usize) -> Result<axum::body::Bytes, Failed> {
-    let read = Limited::new(body, limit).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, read).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+async fn read(
+    api: &Api,
+    request: Request<Body>,
+    limit: usize,
+) -> Result<axum::body::Bytes, Failed> {
+    let (head, body) = request.into_parts();
+    let read = body::read(api, &head.headers, body, limit).await;
+    read.map_err(|unread| match unread {
+        Unread::TooLarge(limit) => {
             let message = format!("the body is too large: at most {limit} bytes are allowed");
-            let status = StatusCode::PAYLOAD_TOO_LARGE;
-            Err(Failed::new(status, "limitExceeded", message))
+            Failed::new(StatusCode::PAYLOAD_TOO_LARGE, "limitExceeded", message)
         }
-        Ok(Err(_)) => Err(Failed::invalid("the body ended before it was complete")),
-        Err(_) => {
+        Unread::Slow => {
             let message = "the body took too long";
-            Err(Failed::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
+            Failed::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
         }
-    }
+        Unread::Broken => Failed::invalid("the body ended before it was complete"),
+        Unread::NoRoom => Failed::no_room(),
+    })
 }
 
 /// A body in JSON; where there is none, what an empty object means.

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::http::native::schemas;
+
 /// What is said of one operation.
 pub(super) struct Doc {
     id: &'static str,
@@ -35,8 +37,9 @@ pub(super) fn flag() -> Value {
     json!({ "type": "boolean" })
 }
 
+/// How many there may be.
 pub(super) fn number() -> Value {
-    json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX })
+    json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX })
 }
 
 pub(super) fn time() -> Value {
@@ -91,6 +94,15 @@ impl Doc {
             self = self.answer(*status, description, schema("Error"));
         }
         self
+    }
+
+    /// The parameters of the query, and whether each may be there more than once.
+    pub(super) fn query_names(&self) -> Vec<(String, bool)> {
+        let named = self.parameters.iter().filter_map(|parameter| {
+            let name = parameter["name"].as_str()?.to_owned();
+            Some((name, parameter["schema"]["type"] == "array"))
+        });
+        named.collect()
     }
 
     fn value(&self, path: &str) -> Value {
@@ -160,126 +172,7 @@ pub(super) fn document<'a>(
                 "code": { "type": "apiKey", "in": "query", "name": "code" },
                 "bearer": { "type": "http", "scheme": "bearer" },
             },
-            "schemas": schemas(),
+            "schemas": schemas::schemas(),
         },
-    })
-}
-
-fn object(required: &[&str], properties: Value) -> Value {
-    json!({ "type": "object", "required": required, "properties": properties })
-}
-
-fn age() -> Value {
-    json!({ "type": ["integer", "null"], "minimum": 0 })
-}
-
-fn role() -> Value {
-    json!({ "type": "string", "enum": ["admin", "read-only"] })
-}
-
-fn schemas() -> Value {
-    let statuses = [
-        "Pending",
-        "Running",
-        "Suspended",
-        "Completed",
-        "Failed",
-        "Terminated",
-    ];
-    let list = |name: &str| json!({ "type": "array", "items": schema(name) });
-    json!({
-        "Status": { "type": "string", "enum": statuses },
-        "Error": object(&["error"], json!({
-            "error": object(&["code", "message"], json!({ "code": text(), "message": text() })),
-        })),
-        "Failure": object(&["kind", "message", "retryable"], json!({
-            "kind": text(), "message": text(), "retryable": flag(), "details": {}, "trace": text(), "causes": { "type": "array" },
-        })),
-        "Instance": object(&["instanceId", "name", "runtimeStatus", "createdTime", "lastUpdatedTime"], json!({
-            "instanceId": text(), "name": text(), "runtimeStatus": schema("Status"), "createdTime": time(), "startedTime": time(),
-            "lastUpdatedTime": time(), "executionId": text(), "version": text(), "module": text(), "input": {}, "customStatus": {},
-            "output": {}, "failure": schema("Failure"), "parentInstanceId": text(),
-            "tags": { "type": "object", "additionalProperties": text() },
-            "waitsFor": { "type": "array", "items": object(&["kind"], json!({ "kind": text() })) },
-            "historyEvents": { "type": "integer" }, "historyBytes": { "type": "integer" }, "history": list("HistoryEvent"),
-        })),
-        "HistoryEvent": object(&["number", "turn", "at", "event"], json!({
-            "number": { "type": "integer" }, "turn": { "type": "integer" }, "at": time(), "event": text(),
-        })),
-        "Page": object(&["instances"], json!({ "instances": list("Instance"), "continuationToken": text() })),
-        "Start": {
-            "type": "object", "additionalProperties": false, "required": ["orchestration"],
-            "properties": {
-                "orchestration": text(), "id": text(), "version": text(), "input": {},
-                "tags": { "type": "object", "additionalProperties": text() },
-                "reuse": { "type": "string", "enum": ["ended", "never", "any"] },
-                "scheduledTime": time(), "traceParent": text(),
-            },
-        },
-        "Started": object(&["instanceId"], json!({ "instanceId": text() })),
-        "Reason": { "type": "object", "additionalProperties": false, "properties": { "reason": text() } },
-        "Command": {
-            "type": "object", "additionalProperties": false,
-            "properties": { "reason": text(), "recursive": flag(), "module": text() },
-        },
-        "Deleted": object(&["deleted"], json!({ "deleted": { "type": "integer" } })),
-        "Bulk": object(&["matched", "done", "skipped", "dryRun"], json!({
-            "matched": { "type": "integer" }, "done": { "type": "integer" }, "skipped": { "type": "integer" }, "dryRun": flag(),
-        })),
-        "Rewind": {
-            "type": "object", "additionalProperties": false, "properties": { "reason": text(), "module": text() },
-        },
-        "Rewound": object(&["activities", "rewoundChildren", "restartedChildren", "dropped", "cutEvents"], json!({
-            "activities": { "type": "array" }, "rewoundChildren": { "type": "array", "items": text() },
-            "restartedChildren": { "type": "array", "items": text() }, "dropped": { "type": "array" }, "cutEvents": { "type": "integer" },
-        })),
-        "Restart": { "type": "object", "additionalProperties": false, "properties": { "id": text() } },
-        "Counts": { "type": "object", "additionalProperties": { "type": "integer" } },
-        "Definition": object(&["kind", "name"], json!({
-            "kind": { "type": "string", "enum": ["orchestration", "activity"] }, "name": text(), "version": text(), "description": text(),
-            "inputSchema": text(),
-        })),
-        "Module": object(&["name", "digest", "definitions", "imports"], json!({
-            "name": text(), "digest": text(), "definitions": list("Definition"),
-            "imports": { "type": "array", "items": text() }, "size": { "type": "integer" }, "deployedTime": time(), "grants": { "type": "object" },
-        })),
-        "Deployment": object(&["name", "digest", "names"], json!({
-            "name": text(), "digest": text(),
-            "names": { "type": "array", "items": object(&["kind", "name", "changed"], json!({ "kind": text(), "name": text(), "changed": flag() })) },
-        })),
-        "Hub": object(&["taskHub", "hosted", "counts"], json!({
-            "taskHub": text(), "hosted": flag(), "counts": schema("Counts"), "stats": { "type": "object" },
-        })),
-        "HubStats": object(&["taskHub", "bytes", "instances"], json!({
-            "taskHub": text(), "file": text(), "bytes": { "type": "integer" }, "createdTime": time(), "owner": text(),
-            "instances": schema("Counts"), "historyTurns": { "type": "integer" }, "historyEvents": { "type": "integer" },
-            "historyBytes": { "type": "integer" }, "modules": { "type": "integer" }, "storedModules": { "type": "integer" },
-            "moduleBytes": { "type": "integer" }, "hasGarbage": flag(),
-        })),
-        "Retention": object(&[], json!({ "completed": age(), "failed": age(), "terminated": age() })),
-        "Key": object(&["id", "name", "role", "createdTime"], json!({
-            "id": text(), "name": text(), "role": role(), "createdTime": time(), "key": text(),
-        })),
-        "NewKey": {
-            "type": "object", "additionalProperties": false, "required": ["name", "role"],
-            "properties": { "name": text(), "role": role() },
-        },
-        "Upload": {
-            "type": "object", "additionalProperties": false, "required": ["component"],
-            "properties": { "component": { "type": "string", "contentEncoding": "base64" }, "grants": schema("Grants") },
-        },
-        "CollectedModule": object(&["digest", "size"], json!({ "digest": text(), "size": { "type": "integer" } })),
-        "Grants": {
-            "type": "object", "additionalProperties": false,
-            "properties": {
-                "dirs": { "type": "array", "items": object(&["host", "guest"], json!({ "host": text(), "guest": text(), "writable": flag() })) },
-                "env": { "type": "array", "items": { "type": "array", "items": text() } },
-                "http_hosts": { "type": "array", "items": text() },
-            },
-        },
-        "HistoryPage": object(&["events"], json!({ "events": list("HistoryEvent"), "continuationToken": text() })),
-        "Family": object(&["instance", "children", "more"], json!({
-            "instance": schema("Instance"), "children": list("Family"), "more": flag(),
-        })),
     })
 }

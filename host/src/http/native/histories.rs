@@ -4,10 +4,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
 
+use crate::client::{FAMILY_BYTES_MAX, HISTORY_BYTES_MAX};
+use crate::http::body;
 use crate::http::native::Operation;
 use crate::http::native::ask::{Ask, Failed, Segments};
 use crate::http::native::doc::{doc, flag, number, schema, text};
-use crate::http::wire;
 
 /// Instances of a family where nothing else is said.
 const FAMILY: u32 = 1_000;
@@ -69,14 +70,16 @@ async fn history(ask: Ask, Segments(id): Segments<String>) -> Answer {
     if !ask.query.flag("output", true)? {
         query = query.hide_outputs();
     }
+    let room = body::room_for(&ask.api, HISTORY_BYTES_MAX).await?;
     let page = query.page(ask.query.text("after")).await?;
-    Ok(wire::json(StatusCode::OK, &page))
+    Ok(body::json_in(room, StatusCode::OK, &page)?)
 }
 
 async fn family(ask: Ask, Segments(id): Segments<String>) -> Answer {
-    let limit = ask.query.number("limit")?.unwrap_or(FAMILY);
+    let limit = ask.query.count("limit")?.unwrap_or(FAMILY);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let room = body::room_for(&ask.api, FAMILY_BYTES_MAX).await?;
     let family = ask.client.family(&id, limit).await?;
     let family = family.ok_or_else(|| Failed::no_instance(&id))?;
-    Ok(wire::json(StatusCode::OK, &family))
+    Ok(body::json_in(room, StatusCode::OK, &family)?)
 }

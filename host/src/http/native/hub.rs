@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::client::{List, Retention, Role};
 use crate::http::native::Operation;
-use crate::http::native::ask::{Ask, Failed, Object, Segments};
+use crate::http::native::ask::{Admin, Ask, Failed, Object, Segments};
 use crate::http::native::doc::{doc, schema};
 use crate::http::native::instances::{filter, filtered};
 use crate::http::wire;
@@ -181,8 +181,7 @@ async fn set_retention(ask: Ask, Object(body): Object<RetentionBody>) -> Answer 
     Ok(wire::json(StatusCode::OK, &retention))
 }
 
-async fn list_keys(ask: Ask) -> Answer {
-    ask.must_be_admin().await?;
+async fn list_keys(ask: Ask, _: Admin) -> Answer {
     Ok(wire::json(StatusCode::OK, &ask.client.keys().await?))
 }
 
@@ -200,8 +199,7 @@ enum RoleBody {
     Admin,
 }
 
-async fn create_key(ask: Ask, Object(body): Object<NewKeyBody>) -> Answer {
-    ask.must_be_admin().await?;
+async fn create_key(ask: Ask, _: Admin, Object(body): Object<NewKeyBody>) -> Answer {
     let role = match body.role {
         RoleBody::ReadOnly => Role::ReadOnly,
         RoleBody::Admin => Role::Admin,
@@ -210,8 +208,7 @@ async fn create_key(ask: Ask, Object(body): Object<NewKeyBody>) -> Answer {
     Ok(wire::json(StatusCode::CREATED, &made))
 }
 
-async fn revoke_key(ask: Ask, Segments(id): Segments<String>) -> Answer {
-    ask.must_be_admin().await?;
+async fn revoke_key(ask: Ask, _: Admin, Segments(id): Segments<String>) -> Answer {
     if !ask.client.revoke_key(&id).await? {
         return Err(Failed::not_found(format!("there is no key {id:?}")));
     }

@@ -12,7 +12,9 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::Order;
-use crate::client::{BulkProgress, Filter, InstanceCommand, InstanceStatus, Waited, parse_json};
+use crate::budget::Permit;
+use crate::client::{Filter, InstanceCommand, InstanceStatus, PAGE_BYTES_MAX, Waited, parse_json};
+use crate::http::body;
 use crate::http::native::ask::{Ask, Bytes, Failed, Object, Segments};
 use crate::http::native::doc::{Doc, doc, flag, number, schema, text, time};
 use crate::http::native::{BASE, Operation};
@@ -182,22 +184,14 @@ fn changing() -> Vec<Operation> {
         Operation {
             method: "DELETE",
             path: "/instances/{id}",
-            doc: doc("purgeInstance", "Deletes an instance that has ended, with its history")
-                .query("recursive", flag(), "With its descendants")
-                .answer(200, "How many were deleted", schema("Deleted"))
-                .fails(&[(409, "The instance has not ended")]),
+            doc: doc(
+                "purgeInstance",
+                "Deletes an instance that has ended, with its history",
+            )
+            .query("recursive", flag(), "With its descendants")
+            .answer(200, "How many were deleted", schema("Deleted"))
+            .fails(&[(409, "The instance has not ended")]),
             handler: delete(purge),
-        },
-        Operation {
-            method: "POST",
-            path: "/bulk/{action}",
-            doc: filtered(doc("changeInstances", "Does terminate, suspend, resume, restart or purge to all instances that fit a filter"))
-                .query("all", flag(), "Every instance is meant, where there is no filter")
-                .query("dryRun", flag(), "Only counts them")
-                .query("recursive", flag(), "With their descendants")
-                .body("application/json", schema("Reason"), false)
-                .answer(200, "What became of it", schema("Bulk")),
-            handler: post(bulk),
         },
         Operation {
             method: "POST",
@@ -256,8 +250,30 @@ async fn show(ask: Ask, Segments(id): Segments<String>) -> Answer {
             query.show_history()
         };
     }
+    let room = if ask.query.flag("history", false)? {
+        Some(room_for_history(&ask, &id).await?)
+    } else {
+        None
+    };
     let status = query.await?.ok_or_else(|| Failed::no_instance(&id))?;
-    Ok(wire::json(StatusCode::OK, &status))
+    Ok(match room {
+        Some(room) => body::json_in(room, StatusCode::OK, &status)?,
+        None => wire::json(StatusCode::OK, &status),
+    })
+}
+
+/// Room for the history of an instance; one that never fits is read in pages.
+async fn room_for_history(ask: &Ask, id: &str) -> Result<Permit, Failed> {
+    let status = ask.client.status(id).await?;
+    let status = status.ok_or_else(|| Failed::no_instance(id))?;
+    let room = body::room_for_history(&ask.api, &status).await?;
+    room.ok_or_else(|| {
+        let message = format!(
+            "the history of instance {id:?} has {} events and {} bytes, too many for one answer; {BASE}/instances/{{id}}/history has it in pages",
+            status.history_events, status.history_bytes
+        );
+        Failed::new(StatusCode::PAYLOAD_TOO_LARGE, "limitExceeded", message)
+    })
 }
 
 async fn wait(ask: Ask, Segments(id): Segments<String>) -> Answer {
@@ -334,7 +350,7 @@ async fn list(ask: Ask) -> Answer {
         return Ok(wire::json(StatusCode::OK, &json!({ "instances": [] })));
     };
     let mut list = ask.client.list().filter(filter);
-    if let Some(limit) = query.number("limit")? {
+    if let Some(limit) = query.count("limit")? {
         list = list.limit(limit);
     }
     if let Some(token) = query.text("after") {
@@ -355,7 +371,8 @@ async fn list(ask: Ask) -> Answer {
     if query.flag("output", false)? {
         list = list.show_output();
     }
-    Ok(wire::json(StatusCode::OK, &list.await?))
+    let room = body::room_for(&ask.api, PAGE_BYTES_MAX).await?;
+    Ok(body::json_in(room, StatusCode::OK, &list.await?)?)
 }
 
 async fn purge(ask: Ask, Segments(id): Segments<String>) -> Answer {
@@ -367,45 +384,6 @@ async fn purge(ask: Ask, Segments(id): Segments<String>) -> Answer {
         0 => Err(Failed::no_instance(&id)),
         deleted => Ok(wire::json(StatusCode::OK, &json!({ "deleted": deleted }))),
     }
-}
-
-/// The same for all instances that fit a filter, of which something must be said, so that a slip does not mean all of them.
-async fn bulk(
-    ask: Ask,
-    Segments(action): Segments<String>,
-    Object(body): Object<ReasonBody>,
-) -> Answer {
-    let Some(filter) = filter(&ask.query)? else {
-        return Ok(wire::json(StatusCode::OK, &BulkProgress::default()));
-    };
-    let dry_run = ask.query.flag("dryRun", false)?;
-    if filter.is_empty() && !dry_run && !ask.query.flag("all", false)? {
-        return Err(Failed::invalid(
-            "without a filter this would be done to every instance; say all=true to mean that",
-        ));
-    }
-    let mut bulk = match action.as_str() {
-        "terminate" => ask.client.terminate_where(filter),
-        "suspend" => ask.client.suspend_where(filter),
-        "resume" => ask.client.resume_where(filter),
-        "restart" => ask.client.restart_where(filter),
-        "purge" => ask.client.purge_where(filter),
-        _ => {
-            return Err(Failed::not_found(format!(
-                "there is no bulk operation {action:?}; there are terminate, suspend, resume, restart and purge"
-            )));
-        }
-    };
-    if dry_run {
-        bulk = bulk.dry_run();
-    }
-    if ask.query.flag("recursive", false)? {
-        bulk = bulk.recursive();
-    }
-    if let Some(reason) = body.reason {
-        bulk = bulk.reason(reason);
-    }
-    Ok(wire::json(StatusCode::OK, &bulk.await?))
 }
 
 /// The body of a start.
@@ -482,13 +460,6 @@ async fn raise_event(
     };
     ask.client.raise_event_json(&id, &name, data).await?;
     Ok(wire::empty(StatusCode::ACCEPTED))
-}
-
-/// The body of a command.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ReasonBody {
-    reason: Option<String>,
 }
 
 /// The body of a command to one instance.

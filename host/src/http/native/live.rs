@@ -1,23 +1,26 @@
 //! What happens, while it happens: server-sent events, which a caller that lost them takes up where it was.
 //!
-//! Laws: an event's id is the place in what it tells of; whoever gives the last one that it saw misses nothing after it.
+//! Laws: an event's id is the place in what it tells of, with the rewinds that came before it; whoever gives the last one that it saw misses
+//! nothing after it, and what was cut off since is told as it became.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt::Write;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
 use axum::routing::get;
 use futures::stream::{self, Stream};
 
-use crate::client::{Change, Changes, Client, HistoryEvent, Place};
+use crate::client::{Change, ChangePlace, Changes, Client, Found, InstanceStatus, Place};
 use crate::http::Api;
 use crate::http::native::Operation;
 use crate::http::native::ask::{Ask, Failed, Segments};
 use crate::http::native::doc::{doc, text};
+use crate::http::native::feed::{Feeds, Follower, News, Next, Source, Told};
 
 /// How often a stream says something, so that whoever is between keeps it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -30,9 +33,9 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation {
             method: "GET",
             path: "/instances/{id}/live",
-            doc: doc("followInstance", "The history of an instance as server-sent events, from its beginning or after Last-Event-ID, until it has ended")
+            doc: doc("followInstance", "The history of an instance as server-sent events, from its beginning or after Last-Event-ID, until it has ended; after a rewind it goes on from where the history was cut")
                 .query("after", text(), "As the header Last-Event-ID")
-                .stream("`history` for each event, `ended` with the instance at the end; ids are EXECUTION:NUMBER"),
+                .stream("`history` for each event, `ended` with the instance at the end; ids are EXECUTION:GENERATION:NUMBER"),
             handler: get(follow),
         },
         Operation {
@@ -56,31 +59,163 @@ fn last_seen(ask: &Ask, headers: &HeaderMap) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn stream_of(events: impl Stream<Item = Event> + Send + 'static) -> Response {
+/// Server-sent events, which whoever is between must not keep.
+fn stream_of(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let events = futures::StreamExt::map(events, Ok::<_, Infallible>);
-    Sse::new(events)
-        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
-        .into_response()
+    let mut response = Response::new(Body::from_stream(events));
+    let headers = response.headers_mut();
+    let kind = HeaderValue::from_static("text/event-stream");
+    headers.insert(header::CONTENT_TYPE, kind);
+    let kept = HeaderValue::from_static("no-cache");
+    headers.insert(header::CACHE_CONTROL, kept);
+    response
 }
 
-fn event(name: &str, id: String, data: &impl serde::Serialize) -> Event {
-    let event = Event::default().event(name).id(id);
-    match event.json_data(data) {
-        Ok(event) => event,
+/// Writes one event. JSON has no line break in it.
+fn write_event(text: &mut String, name: &str, id: &str, data: &impl serde::Serialize) {
+    match serde_json::to_string(data) {
+        Ok(data) => {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "event: {name}\nid: {id}\ndata: {data}\n\n");
+        }
         Err(error) => {
             tracing::error!(%error, "an event could not be written as JSON");
-            Event::default().comment("an event could not be written")
+            text.push_str(": an event could not be written\n\n");
         }
     }
 }
 
-/// Where a stream of one instance is.
+/// What is said where there is nothing to say.
+const STILL_THERE: &str = ":\n\n";
+
+/// The feeds of a server.
+#[derive(Debug)]
+pub(in crate::http) struct Live {
+    told: Arc<Told>,
+    histories: Arc<Feeds<(String, String), HistoryPiece>>,
+    changes: Arc<Feeds<String, ChangesPiece>>,
+}
+
+impl Live {
+    pub(in crate::http) fn new(told: Told) -> Self {
+        Self {
+            told: Arc::new(told),
+            histories: Arc::default(),
+            changes: Arc::default(),
+        }
+    }
+}
+
+/// Some of a history, as it is told.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct HistoryPiece {
+    /// Where the feed was, and where the piece begins: before that, where the instance went back.
+    before: Place,
+    from: Place,
+    to: Place,
+    text: Bytes,
+    /// Where each event begins in the text, and at the end the rest.
+    marks: Arc<[(u64, usize)]>,
+    ended: bool,
+}
+
+/// What of a piece is new.
+enum Rest {
+    Text(Bytes),
+    Nothing,
+    /// Something between is missing.
+    Missing,
+}
+
+impl HistoryPiece {
+    /// `None` at the end of the server.
+    async fn new(told: &Told, before: Place, found: Found, to: Place) -> Option<Self> {
+        let mut text = String::new();
+        let mut marks = Vec::with_capacity(found.events.len() + 1);
+        for event in &found.events {
+            marks.push((event.number, text.len()));
+            write_event(&mut text, "history", &to.id_of(event.number), event);
+        }
+        marks.push((u64::MAX, text.len()));
+        if let Some(ended) = &found.ended {
+            write_event(&mut text, "ended", &to.id_of(u64::MAX), ended);
+        }
+        Some(Self {
+            before,
+            from: found.from,
+            to,
+            text: told.piece(text).await?,
+            marks: marks.into(),
+            ended: found.ended.is_some(),
+        })
+    }
+
+    fn rest(&self, place: &Place) -> Rest {
+        if *place == self.before || place.is_at(&self.before) {
+            return Rest::Text(self.text.clone());
+        }
+        if !place.is_beside(&self.to) || place.next_event < self.from.next_event {
+            return Rest::Missing;
+        }
+        let next = self
+            .marks
+            .partition_point(|(number, _)| *number < place.next_event);
+        let begin = self.marks.get(next).map_or(self.text.len(), |(_, at)| *at);
+        match self.text.slice(begin..) {
+            rest if rest.is_empty() => Rest::Nothing,
+            rest => Rest::Text(rest),
+        }
+    }
+}
+
+/// Reads a history for a feed.
+struct History {
+    client: Client,
+    id: String,
+    place: Place,
+}
+
+impl Source for History {
+    type Piece = HistoryPiece;
+
+    fn next<'a>(
+        &'a mut self,
+        told: &'a Told,
+    ) -> Pin<Box<dyn Future<Output = Option<Next<HistoryPiece>>> + Send + 'a>> {
+        Box::pin(async move {
+            loop {
+                // Asked before it is read, so that no change falls between the two.
+                let changed = self.client.changed(&self.id);
+                let before = self.place.clone();
+                // Purged, or the host is gone: there is nothing more to tell.
+                let found = self.client.history_after(&self.id, &mut self.place).await;
+                let found = found.ok()??;
+                if found.events.is_empty() && found.ended.is_none() {
+                    if found.complete {
+                        changed.await;
+                    }
+                    continue;
+                }
+                let piece = HistoryPiece::new(told, before, found, self.place.clone()).await?;
+                return Some(Next {
+                    bytes: piece.text.len(),
+                    last: piece.ended,
+                    piece,
+                });
+            }
+        })
+    }
+}
+
+/// Where a follower of one instance is.
 struct Following {
     api: Arc<Api>,
     client: Client,
     id: String,
     place: Place,
-    ready: VecDeque<Event>,
+    follower: Option<Follower<HistoryPiece>>,
+    /// Whether nothing is missing between its place and what it is told next.
+    caught_up: bool,
     over: bool,
 }
 
@@ -103,92 +238,238 @@ async fn follow(
         client: ask.client,
         id,
         place,
-        ready: VecDeque::new(),
+        follower: None,
+        caught_up: false,
         over: false,
     };
     Ok(stream_of(stream::unfold(following, Following::next)))
 }
 
 impl Following {
-    async fn next(mut self) -> Option<(Event, Self)> {
+    async fn next(mut self) -> Option<(Bytes, Self)> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some((event, self));
-            }
             if self.over || self.api.closing.is_closed() {
                 return None;
             }
-            // Asked before it is read, so that no change falls between the two.
-            let changed = self.client.changed(&self.id);
-            match self.client.history_after(&self.id, &mut self.place).await {
-                Ok(Some(found)) => {
-                    let execution = &self.place.execution;
-                    let told =
-                        |e: &HistoryEvent| event("history", format!("{execution}:{}", e.number), e);
-                    self.ready.extend(found.events.iter().map(told));
-                    if let Some(ended) = found.ended {
-                        let last = format!("{execution}:{}", u64::MAX);
-                        self.ready.push_back(event("ended", last, &ended));
-                        self.over = true;
-                    }
-                    if !self.ready.is_empty() {
-                        continue;
-                    }
-                }
-                // Purged, or the host is gone: there is nothing more to tell.
-                Ok(None) | Err(_) => self.over = true,
-            }
-            tokio::select! {
-                () = changed => {}
-                () = self.api.closing.closed() => {}
+            let text = if self.follower.is_none() {
+                self.join();
+                None
+            } else if self.caught_up {
+                self.listen().await
+            } else {
+                self.catch_up().await
+            };
+            if let Some(text) = text {
+                return Some((text, self));
             }
         }
     }
+
+    /// Before it reads what it missed, so that nothing falls between the two.
+    fn join(&mut self) {
+        let live = self.api.live();
+        let key = (self.client.task_hub().to_owned(), self.id.clone());
+        let follower = live.histories.join(key, &live.told, || History {
+            client: self.client.clone(),
+            id: self.id.clone(),
+            place: self.place.clone(),
+        });
+        self.caught_up = follower.is_first;
+        self.follower = Some(follower);
+    }
+
+    async fn listen(&mut self) -> Option<Bytes> {
+        let follower = self.follower.as_mut()?;
+        let news = tokio::time::timeout(KEEP_ALIVE, follower.next()).await;
+        match news {
+            Err(_) => return Some(Bytes::from_static(STILL_THERE.as_bytes())),
+            Ok(News::Piece(piece)) => match piece.rest(&self.place) {
+                Rest::Text(text) => {
+                    self.place = piece.to;
+                    self.over = piece.ended;
+                    return Some(text);
+                }
+                Rest::Nothing => {}
+                Rest::Missing => self.caught_up = false,
+            },
+            Ok(News::Behind) => self.caught_up = false,
+            // It may have begun again meanwhile: the hub says so.
+            Ok(News::Over) => {
+                let text = self.catch_up().await;
+                self.follower = None;
+                return text;
+            }
+        }
+        None
+    }
+
+    /// Reads the hub itself.
+    async fn catch_up(&mut self) -> Option<Bytes> {
+        let api = Arc::clone(&self.api);
+        let told = &api.live().told;
+        let _reader = told.reader().await;
+        let before = self.place.clone();
+        let found = self.client.history_after(&self.id, &mut self.place).await;
+        // Purged, or the host is gone: there is nothing more to tell.
+        let Ok(Some(found)) = found else {
+            self.over = true;
+            return None;
+        };
+        self.caught_up = found.complete;
+        self.over = found.ended.is_some();
+        if found.events.is_empty() && found.ended.is_none() {
+            return None;
+        }
+        let piece = HistoryPiece::new(told, before, found, self.place.clone()).await;
+        self.over |= piece.is_none();
+        Some(piece?.text)
+    }
 }
 
-/// Where a stream of changes is.
+/// Some changes, as they are told.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct ChangesPiece {
+    text: Bytes,
+    /// Of each its instance's name and id, and where it ends in the text.
+    changes: Arc<[(String, String, usize)]>,
+    /// The place of the last of them.
+    last: ChangePlace,
+}
+
+impl ChangesPiece {
+    /// `None` at the end of the server.
+    async fn new(told: &Told, found: Vec<Change>) -> Option<Self> {
+        let mut text = String::new();
+        let mut changes = Vec::with_capacity(found.len());
+        let last = found.iter().map(Change::place).max().unwrap_or_default();
+        for change in found {
+            write_event(&mut text, "instance", &change.id(), &change.instance);
+            let InstanceStatus {
+                name, instance_id, ..
+            } = change.instance;
+            changes.push((name, instance_id, text.len()));
+        }
+        Some(Self {
+            text: told.piece(text).await?,
+            changes: changes.into(),
+            last,
+        })
+    }
+}
+
+/// Reads changes for a feed.
+struct Watched(Changes);
+
+impl Source for Watched {
+    type Piece = ChangesPiece;
+
+    fn next<'a>(
+        &'a mut self,
+        told: &'a Told,
+    ) -> Pin<Box<dyn Future<Output = Option<Next<ChangesPiece>>> + Send + 'a>> {
+        Box::pin(async move {
+            let changes = self.0.next().await.ok()?;
+            let piece = ChangesPiece::new(told, changes).await?;
+            Some(Next {
+                bytes: piece.text.len(),
+                last: false,
+                piece,
+            })
+        })
+    }
+}
+
+/// Where a follower of changes is.
 struct Watching {
     api: Arc<Api>,
-    changes: Changes,
-    ready: VecDeque<Change>,
+    client: Client,
+    follower: Follower<ChangesPiece>,
+    /// What it was told last, where that is not what the feed told last.
+    since: Option<ChangePlace>,
+    /// What it was told last at all.
+    last: ChangePlace,
     name: Option<String>,
     id_prefix: Option<String>,
 }
 
 async fn changes(ask: Ask, headers: HeaderMap) -> Result<Response, Failed> {
-    let last = last_seen(&ask, &headers);
+    let since = match last_seen(&ask, &headers) {
+        Some(last) => Some(Client::change_place(&last)?),
+        None => None,
+    };
+    // What is followed begins here: before anything else is asked.
+    let now = ask.client.changes(None)?;
+    let live = ask.api.live();
+    let key = ask.client.task_hub().to_owned();
+    let follower = live.changes.join(key, &live.told, || Watched(now));
     let watching = Watching {
-        changes: ask.client.changes(last.as_deref())?,
+        client: ask.client.clone(),
+        follower,
+        last: since.unwrap_or_else(Changes::now),
+        since,
         name: ask.query.text("name").map(str::to_owned),
         id_prefix: ask.query.text("idPrefix").map(str::to_owned),
         api: ask.api,
-        ready: VecDeque::new(),
     };
     Ok(stream_of(stream::unfold(watching, Watching::next)))
 }
 
 impl Watching {
-    async fn next(mut self) -> Option<(Event, Self)> {
+    async fn next(mut self) -> Option<(Bytes, Self)> {
         loop {
-            while let Some(change) = self.ready.pop_front() {
-                if self.wants(&change) {
-                    return Some((event("instance", change.id(), &change.instance), self));
+            let piece = match self.since {
+                Some(since) => self.missed(since).await?,
+                None => {
+                    let news = tokio::time::timeout(KEEP_ALIVE, self.follower.next());
+                    match news.await {
+                        Err(_) => return Some((Bytes::from_static(STILL_THERE.as_bytes()), self)),
+                        Ok(News::Piece(piece)) => piece,
+                        Ok(News::Behind) => {
+                            self.since = Some(self.last);
+                            continue;
+                        }
+                        Ok(News::Over) => return None,
+                    }
                 }
-            }
-            let closing = Arc::clone(&self.api.closing);
-            tokio::select! {
-                changed = self.changes.next() => self.ready.extend(changed.ok()?),
-                () = closing.closed() => return None,
+            };
+            self.last = self.last.max(piece.last);
+            let text = self.wanted(&piece);
+            if !text.is_empty() {
+                return Some((text, self));
             }
         }
     }
 
-    fn wants(&self, change: &Change) -> bool {
-        let instance = &change.instance;
-        self.name.as_ref().is_none_or(|name| *name == instance.name)
-            && self
-                .id_prefix
-                .as_ref()
-                .is_none_or(|prefix| instance.instance_id.starts_with(prefix))
+    /// What changed after a place, from the hub.
+    async fn missed(&mut self, since: ChangePlace) -> Option<ChangesPiece> {
+        let api = Arc::clone(&self.api);
+        let told = &api.live().told;
+        let _reader = told.reader().await;
+        let (changes, all) = self.client.changed_after(since).await.ok()?;
+        let last = changes.iter().map(Change::place).max();
+        self.since = last.filter(|_| !all);
+        ChangesPiece::new(told, changes).await
+    }
+
+    fn wanted(&self, piece: &ChangesPiece) -> Bytes {
+        if self.name.is_none() && self.id_prefix.is_none() {
+            return piece.text.clone();
+        }
+        let (mut wanted, mut begin) = (Vec::new(), 0);
+        for (name, id, end) in piece.changes.iter() {
+            if self.wants(name, id) {
+                wanted.extend_from_slice(&piece.text[begin..*end]);
+            }
+            begin = *end;
+        }
+        wanted.into()
+    }
+
+    fn wants(&self, name: &str, id: &str) -> bool {
+        let is_wanted = |wanted: &Option<String>, fits: &dyn Fn(&str) -> bool| {
+            wanted.as_deref().is_none_or(fits)
+        };
+        is_wanted(&self.name, &|wanted| wanted == name)
+            && is_wanted(&self.id_prefix, &|prefix| id.starts_with(prefix))
     }
 }

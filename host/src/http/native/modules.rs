@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::client::{Error, Module};
 use crate::http::native::Operation;
-use crate::http::native::ask::{Ask, Component, Failed, Object, Segments};
+use crate::http::native::ask::{Admin, Ask, Component, Failed, Object, Segments};
 use crate::http::native::doc::{doc, flag, schema, text};
 use crate::http::{Api, wire};
 use crate::{
@@ -224,20 +224,20 @@ async fn collect(ask: Ask) -> Answer {
 
 async fn set_grants(
     ask: Ask,
+    _: Admin,
     Segments(name): Segments<String>,
     Object(grants): Object<Grants>,
 ) -> Answer {
-    ask.must_be_admin().await?;
     ask.client.grant(&name, &grants).await?;
     Ok(wire::empty(StatusCode::NO_CONTENT))
 }
 
 async fn add_grants(
     ask: Ask,
+    _: Admin,
     Segments(name): Segments<String>,
     Object(grants): Object<Grants>,
 ) -> Answer {
-    ask.must_be_admin().await?;
     ask.client.grant_more(&name, &grants).await?;
     Ok(wire::empty(StatusCode::NO_CONTENT))
 }

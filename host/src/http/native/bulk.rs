@@ -1,0 +1,135 @@
+//! One command for all instances that fit a filter.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::post;
+use futures::stream::{self, Stream};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::client::{Bulk, BulkProgress, Error};
+use crate::http::native::Operation;
+use crate::http::native::ask::{Ask, Failed, Object, Segments};
+use crate::http::native::doc::{doc, flag, schema};
+use crate::http::native::instances::{filter, filtered};
+use crate::http::wire;
+
+/// A line for each step, and a last one with what came of it.
+pub(crate) const LINES: &str = "application/x-ndjson";
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![Operation {
+        method: "POST",
+        path: "/bulk/{action}",
+        doc: filtered(doc(
+            "changeInstances",
+            "Does terminate, suspend, resume, restart or purge to all instances that fit a filter; with Accept: application/x-ndjson it says how far it is, a line for each step, the last one as {over} or {error}",
+        ))
+        .query(
+            "all",
+            flag(),
+            "Every instance is meant, where there is no filter",
+        )
+        .query("dryRun", flag(), "Only counts them")
+        .query("recursive", flag(), "With their descendants")
+        .body("application/json", schema("Reason"), false)
+        .answer(200, "What became of it", schema("Bulk")),
+        handler: post(bulk),
+    }]
+}
+
+/// The body of a command to many instances.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ReasonBody {
+    reason: Option<String>,
+}
+
+/// Of the filter something must be said, so that a slip does not mean every instance.
+async fn bulk(
+    ask: Ask,
+    Segments(action): Segments<String>,
+    headers: HeaderMap,
+    Object(body): Object<ReasonBody>,
+) -> Result<Response, Failed> {
+    let Some(filter) = filter(&ask.query)? else {
+        return Ok(wire::json(StatusCode::OK, &BulkProgress::default()));
+    };
+    let dry_run = ask.query.flag("dryRun", false)?;
+    if filter.is_empty() && !dry_run && !ask.query.flag("all", false)? {
+        return Err(Failed::invalid(
+            "without a filter this would be done to every instance; say all=true to mean that",
+        ));
+    }
+    let mut bulk = match action.as_str() {
+        "terminate" => ask.client.terminate_where(filter),
+        "suspend" => ask.client.suspend_where(filter),
+        "resume" => ask.client.resume_where(filter),
+        "restart" => ask.client.restart_where(filter),
+        "purge" => ask.client.purge_where(filter),
+        _ => {
+            return Err(Failed::not_found(format!(
+                "there is no bulk operation {action:?}; there are terminate, suspend, resume, restart and purge"
+            )));
+        }
+    };
+    if dry_run {
+        bulk = bulk.dry_run();
+    }
+    if ask.query.flag("recursive", false)? {
+        bulk = bulk.recursive();
+    }
+    if let Some(reason) = body.reason {
+        bulk = bulk.reason(reason);
+    }
+    let accept = headers.get(header::ACCEPT);
+    if accept.is_some_and(|accept| accept == LINES) {
+        let mut response = Response::new(Body::from_stream(steps(bulk)));
+        let kind = HeaderValue::from_static(LINES);
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        return Ok(response);
+    }
+    Ok(wire::json(StatusCode::OK, &bulk.await?))
+}
+
+/// An operation that is under way, and how far it is: who is slow is told the latest, and nothing waits for it.
+struct Steps {
+    done: Pin<Box<dyn Future<Output = Result<BulkProgress, Error>> + Send>>,
+    told: watch::Receiver<BulkProgress>,
+}
+
+fn steps(bulk: Bulk) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    let (tell, told) = watch::channel(BulkProgress::default());
+    let bulk = bulk.on_progress(move |progress| {
+        tell.send_replace(progress);
+    });
+    let steps = Steps {
+        done: bulk.into_future(),
+        told,
+    };
+    stream::unfold(Some(steps), |steps: Option<Steps>| async move {
+        let mut steps = steps?;
+        let step = tokio::select! {
+            biased;
+            Ok(()) = steps.told.changed() => Some(*steps.told.borrow_and_update()),
+            done = &mut steps.done => return Some((Ok(last(done)), None)),
+        };
+        Some((Ok(line(&json!(step))), Some(steps)))
+    })
+}
+
+fn last(done: Result<BulkProgress, Error>) -> Bytes {
+    match done {
+        Ok(progress) => line(&json!({ "over": progress })),
+        Err(error) => line(&json!(Failed::from(error))),
+    }
+}
+
+fn line(value: &serde_json::Value) -> Bytes {
+    format!("{value}\n").into()
+}

@@ -1,0 +1,342 @@
+//! Who may be connected: so many at once, so many from one address, and whoever keeps the server waiting gives way to who comes.
+//!
+//! Law: whatever those who are connected do, there is always a place at the door, where the host says how it is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// Connections at the door: one more sends the oldest of them away.
+const DOOR_MAX: usize = 64;
+
+/// Who has kept the server waiting for so long gives way where places are short: less is the time that a request is under way.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many may be connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlacesMax {
+    pub(crate) all: usize,
+    /// From one address, be it this machine or a proxy. Where it is not said, this machine and proxies are not bounded apart.
+    pub(crate) peer: Option<usize>,
+    /// From any other address.
+    pub(crate) stranger: usize,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Places {
+    max: PlacesMax,
+    begun: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    inside: BTreeMap<u64, (IpAddr, Arc<Caller>)>,
+    door: BTreeMap<u64, Arc<Caller>>,
+    peers: HashMap<IpAddr, usize>,
+}
+
+/// One connection. Dropped when it is over.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    number: u64,
+    peer: IpAddr,
+    pub(crate) caller: Arc<Caller>,
+    /// Whether there was only a place at the door: health is told there, and nothing else.
+    pub(crate) at_door: bool,
+}
+
+/// What a connection does: whether the server works for it, or waits for it.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    begun: Instant,
+    /// Milliseconds after the beginning, and one more; 0 where the server does not wait.
+    waits_since: AtomicU64,
+    serving: AtomicBool,
+    sent_away: Notify,
+}
+
+impl Places {
+    pub(crate) fn new(max: PlacesMax) -> Arc<Self> {
+        let mut max = max;
+        if let Some(files) = open_files_max()
+            && files / 2 < max.all
+        {
+            let (wanted, fits) = (max.all, (files / 2).max(1));
+            tracing::warn!(
+                files,
+                "{wanted} connections do not fit beside what the host needs of the {files} files that it may open: it takes {fits}; raise the limit (ulimit -n)"
+            );
+            max.all = fits;
+        }
+        Arc::new(Self {
+            max,
+            begun: Instant::now(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Where somebody who comes is put.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Place {
+        let peer = network(address);
+        let of_peer = match self.max.peer {
+            None if peer.is_loopback() => usize::MAX,
+            None => self.max.stranger,
+            Some(max) => max,
+        };
+        let caller = Arc::new(Caller::new(self.begun));
+        let mut state = self.state();
+        let number = state.next;
+        state.next += 1;
+        let has = state.peers.get(&peer).copied().unwrap_or_default();
+        let there_is_room = if has >= of_peer {
+            state.send_away(Some(peer))
+        } else {
+            state.inside.len() < self.max.all || state.send_away(None)
+        };
+        if there_is_room {
+            let inside = (peer, Arc::clone(&caller));
+            state.inside.insert(number, inside);
+            *state.peers.entry(peer).or_default() += 1;
+        } else {
+            if state.door.len() >= DOOR_MAX
+                && let Some((_, oldest)) = state.door.pop_first()
+            {
+                oldest.sent_away.notify_one();
+            }
+            state.door.insert(number, Arc::clone(&caller));
+        }
+        drop(state);
+        Place {
+            places: Arc::clone(self),
+            number,
+            peer,
+            caller,
+            at_door: !there_is_room,
+        }
+    }
+
+    /// Makes room for something else than a connection, such as a descriptor, where somebody keeps the server waiting.
+    pub(crate) fn make_room(&self) {
+        self.state().send_away(None);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Sends the one away who has kept the server waiting the longest, if that is too long. Whether there was one.
+    fn send_away(&mut self, of: Option<IpAddr>) -> bool {
+        let of_peer = |peer: IpAddr| of.is_none_or(|of| of == peer);
+        let waiting = self.inside.iter().filter(|(_, (peer, _))| of_peer(*peer));
+        let waiting = waiting.filter_map(|(number, (_, caller))| Some((caller.waits()?, *number)));
+        let longest = waiting.max_by_key(|(waits, _)| *waits);
+        let Some((_, number)) = longest.filter(|(waits, _)| *waits >= PATIENCE) else {
+            return false;
+        };
+        if let Some((_, caller)) = self.leave(number) {
+            caller.sent_away.notify_one();
+        }
+        true
+    }
+
+    fn leave(&mut self, number: u64) -> Option<(IpAddr, Arc<Caller>)> {
+        let (peer, caller) = self.inside.remove(&number)?;
+        if let Some(count) = self.peers.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.peers.remove(&peer);
+            }
+        }
+        Some((peer, caller))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.places.state();
+        // One that was sent away has left already.
+        if self.at_door {
+            state.door.remove(&self.number);
+        } else if let Some((peer, _)) = state.leave(self.number) {
+            debug_assert_eq!(peer, self.peer, "a place has one peer");
+        }
+    }
+}
+
+impl Caller {
+    fn new(begun: Instant) -> Self {
+        let caller = Self {
+            begun,
+            waits_since: AtomicU64::new(0),
+            serving: AtomicBool::new(false),
+            sent_away: Notify::new(),
+        };
+        caller.answered();
+        caller
+    }
+
+    /// A request is there, and the server works.
+    pub(crate) fn asked(&self) {
+        self.serving.store(true, Relaxed);
+        self.waits_since.store(0, Relaxed);
+    }
+
+    /// It is answered: what comes next is up to the caller.
+    pub(crate) fn answered(&self) {
+        self.serving.store(false, Relaxed);
+        self.waits_since.store(self.now(), Relaxed);
+    }
+
+    /// The server can do nothing until the caller reads, or writes.
+    pub(crate) fn stalls(&self) {
+        if self.waits_since.load(Relaxed) == 0 {
+            self.waits_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// The caller did.
+    pub(crate) fn moves(&self) {
+        let serving = self.serving.load(Relaxed);
+        let since = if serving { 0 } else { self.now() };
+        self.waits_since.store(since, Relaxed);
+    }
+
+    /// Returns when somebody else needs the place.
+    pub(crate) async fn sent_away(&self) {
+        self.sent_away.notified().await;
+    }
+
+    /// How long it has kept the server waiting.
+    fn waits(&self) -> Option<Duration> {
+        let since = self.waits_since.load(Relaxed).checked_sub(1)?;
+        let now = self.now() - 1;
+        Some(Duration::from_millis(now.saturating_sub(since)))
+    }
+
+    fn now(&self) -> u64 {
+        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        ms + 1
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stalled_for(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap();
+        let now = self.now();
+        self.waits_since
+            .store(now.saturating_sub(ms).max(1), Relaxed);
+    }
+}
+
+/// How many files the system lets this process open, where it says so: the host's own are more important than callers.
+fn open_files_max() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// What counts as one address: a machine has all of a network of IPv6 to choose from.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let bits = u128::from(address) & !u128::from(u64::MAX);
+            Ipv6Addr::from(bits).into()
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn places(all: usize, peer: Option<usize>) -> Arc<Places> {
+        let places = Places::new(PlacesMax {
+            all,
+            peer,
+            stranger: 2,
+        });
+        // So that somebody can have waited for long.
+        let begun = Instant::now().checked_sub(2 * LONG).unwrap();
+        Arc::new(Places {
+            begun,
+            ..Arc::try_unwrap(places).unwrap()
+        })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn was_sent_away(place: &Place) -> bool {
+        let waits = std::pin::pin!(place.caller.sent_away());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        waits.poll(&mut context).is_ready()
+    }
+
+    #[test]
+    fn who_keeps_the_server_waiting_longest_gives_way_to_who_comes() {
+        let places = places(3, None);
+        let here = address("127.0.0.1");
+        let (works, waits, longer) = (places.enter(here), places.enter(here), places.enter(here));
+        works.caller.asked();
+        waits.caller.stalled_for(LONG / 2);
+        longer.caller.stalled_for(LONG);
+        let comes = places.enter(here);
+        assert!(!comes.at_door && was_sent_away(&longer));
+        assert!(!was_sent_away(&waits) && !was_sent_away(&works));
+        assert!(!places.enter(here).at_door && was_sent_away(&waits));
+    }
+
+    #[test]
+    fn nobody_gives_way_whom_the_server_works_for_and_who_comes_is_at_the_door() {
+        let places = places(2, None);
+        let here = address("::1");
+        let inside = [places.enter(here), places.enter(here)];
+        inside.iter().for_each(|place| place.caller.asked());
+        let mut door: Vec<Place> = (0..DOOR_MAX).map(|_| places.enter(here)).collect();
+        assert!(door.iter().all(|place| place.at_door));
+        door.push(places.enter(here));
+        assert!(was_sent_away(&door[0]) && !was_sent_away(&door[1]));
+        assert!(inside.iter().all(|place| !was_sent_away(place)));
+        drop((inside, door));
+        assert!(!places.enter(here).at_door);
+        assert!(places.state().peers.is_empty() && places.state().door.is_empty());
+    }
+
+    #[test]
+    fn an_address_has_only_so_many_places() {
+        let places = places(10, None);
+        let one = |last: &str| places.enter(address(&format!("2001:db8::{last}")));
+        let first = [one("1"), one("2")];
+        assert!(first.iter().all(|place| !place.at_door));
+        assert!(one("3").at_door, "the network is what counts");
+        first[0].caller.stalled_for(LONG);
+        assert!(!one("3").at_door && was_sent_away(&first[0]));
+        let here: Vec<Place> = (0..5).map(|_| places.enter(address("127.0.0.1"))).collect();
+        assert!(here.iter().all(|place| !place.at_door));
+    }
+
+    #[test]
+    fn a_bound_that_is_said_holds_for_this_machine_too() {
+        let places = places(10, Some(1));
+        let here = || places.enter(address("127.0.0.1"));
+        let first = here();
+        assert!(!first.at_door && here().at_door);
+        drop(first);
+        assert!(!here().at_door);
+    }
+}
