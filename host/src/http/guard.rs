@@ -60,9 +60,13 @@ fn nowhere(head: &Parts) -> Option<Response> {
 fn host_of(header: &HeaderValue) -> Option<String> {
     let text = header.to_str().ok()?;
     let authority = text.parse::<Authority>().ok()?;
-    let is_host = !text.contains('@') && !authority.host().is_empty();
-    let port_is_one = authority.port().is_none() || authority.port_u16().is_some();
-    (is_host && port_is_one).then(|| authority.host().to_owned())
+    let host = authority.host();
+    let port = text.strip_prefix(host)?;
+    let port_is_one = match port.strip_prefix(':') {
+        None => port.is_empty(),
+        Some(port) => port.parse::<u16>().is_ok(),
+    };
+    (port_is_one && !host.is_empty()).then(|| host.to_owned())
 }
 
 /// Refuses requests that a browser sends for a page of somebody else: under another name for this machine, or from another origin.
