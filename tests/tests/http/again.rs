@@ -111,7 +111,7 @@ async fn what_has_ended_is_purged() {
     )
     .await;
     wire.check(
-        &of(&format!("{all}&createdTimeTo=2030-01-01T00:00:00Z")),
+        &of(&format!("{all}&createdTimeTo=2029-12-31T23:59:59Z")),
         expect![[r#"
             404
         "#]],

@@ -115,7 +115,8 @@ impl Wire {
         };
         let response = &operation["responses"][answer.status.to_string()];
         let schema = &response["content"]["application/json"]["schema"];
-        if !schema.is_null() && !answer.body.is_empty() {
+        let kind = answer.header("content-type").unwrap_or_default();
+        if !schema.is_null() && kind.starts_with("application/json") {
             describes(&document, schema, &answer.json(), path);
         }
     }

@@ -144,9 +144,10 @@ async fn a_payload_that_the_client_for_python_writes_twice_is_what_was_meant() {
         format!("POST {BASE}/instances/{id}/raiseEvent/Go\n{JSON}\n{head}\n\n\"\\\"now\\\"\"")
     };
     for (id, head, meant) in [
-        ("dict", agent, json!("now")),
-        ("other", "user-agent: curl/8", json!("\"now\"")),
+        ("twice", agent, json!("now")),
+        ("exactly", "user-agent: curl/8", json!("\"now\"")),
     ] {
+        wire.begun("Wait", id).await;
         assert_eq!(wire.ask(&event(id, head)).await.status, 202);
         wire.until_ended(id).await;
         let ended = wire.ask(&format!("GET {BASE}/instances/{id}")).await;

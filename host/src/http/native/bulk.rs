@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -101,35 +102,48 @@ async fn bulk(
 struct Steps {
     done: Pin<Box<dyn Future<Output = Result<BulkProgress, Error>> + Send>>,
     told: watch::Receiver<BulkProgress>,
+    /// So that what was told last is not lost where the operation ends with it.
+    _tell: Arc<watch::Sender<BulkProgress>>,
 }
 
 fn steps(bulk: Bulk) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let (tell, told) = watch::channel(BulkProgress::default());
+    let tell = Arc::new(tell);
+    let tells = Arc::clone(&tell);
     let bulk = bulk.on_progress(move |progress| {
-        tell.send_replace(progress);
+        tells.send_replace(progress);
     });
     let steps = Steps {
         done: bulk.into_future(),
         told,
+        _tell: tell,
     };
     stream::unfold(Some(steps), |steps: Option<Steps>| async move {
         let mut steps = steps?;
-        let step = tokio::select! {
+        let done = tokio::select! {
             biased;
-            Ok(()) = steps.told.changed() => Some(*steps.told.borrow_and_update()),
-            done = &mut steps.done => return Some((Ok(last(done)), None)),
+            Ok(()) = steps.told.changed() => None,
+            done = &mut steps.done => Some(done),
         };
-        Some((Ok(line(&json!(step))), Some(steps)))
+        // An operation may take a step and end at once.
+        let is_new = done.is_none() || steps.told.has_changed().is_ok_and(|changed| changed);
+        let step = is_new.then(|| *steps.told.borrow_and_update());
+        let mut text = step.map_or_else(String::new, |step| line(&json!(step)));
+        let Some(done) = done else {
+            return Some((Ok(text.into()), Some(steps)));
+        };
+        text += &last(done);
+        Some((Ok(text.into()), None))
     })
 }
 
-fn last(done: Result<BulkProgress, Error>) -> Bytes {
+fn last(done: Result<BulkProgress, Error>) -> String {
     match done {
         Ok(progress) => line(&json!({ "over": progress })),
         Err(error) => line(&json!(Failed::from(error))),
     }
 }
 
-fn line(value: &serde_json::Value) -> Bytes {
-    format!("{value}\n").into()
+fn line(value: &serde_json::Value) -> String {
+    format!("{value}\n")
 }
