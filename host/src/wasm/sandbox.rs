@@ -20,7 +20,7 @@ use super::random::Random;
 use super::v0_1;
 
 /// Bytes that a guest may draw at once. More is a mistake, or an attack on the host's memory.
-const RANDOM_BYTES_MAX: u64 = 64 << 10;
+const RANDOM_BYTES_MAX: u64 = 1 << 20;
 
 /// Fuel for each byte that the host handles for a guest: copying is not free, and is not counted as instructions.
 const FUEL_PER_HOST_BYTE: u64 = 1;
