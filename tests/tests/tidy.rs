@@ -230,3 +230,19 @@ fn every_test_runs_and_none_sleeps() {
         assert!(!text.contains(sleeps), "{path} waits by sleeping");
     }
 }
+
+#[test]
+fn the_packages_that_the_readme_has_optimised_are_those_that_compile() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    let (readme, lock) = (read("README.md"), read("Cargo.lock"));
+    let named = readme
+        .lines()
+        .filter_map(|line| line.split_once(".opt-level = 2"))
+        .map(|(name, _)| name);
+    let mut count = 0;
+    for name in named {
+        assert!(lock.contains(&format!("name = \"{name}\"\n")), "{name}");
+        count += 1;
+    }
+    assert_eq!(count, 7);
+}
