@@ -11,6 +11,10 @@ async fn call(stage: &Stage, name: &str, input: Value, timeout_ms: Option<u64>) 
 
 #[tokio::test]
 async fn nothing_is_granted_by_default() {
+    // What is granted is a system's.
+    if !Way::here().has_system() {
+        return;
+    }
     let mut stage = Stage::probe().await;
     let seen: Vec<String> =
         serde_json::from_value(output(&call(&stage, "Look", json!("/data"), None).await)).unwrap();
@@ -23,6 +27,10 @@ async fn nothing_is_granted_by_default() {
 
 #[tokio::test]
 async fn what_is_granted_can_be_reached_and_nothing_beside_it() {
+    // What is granted is a system's.
+    if !Way::here().has_system() {
+        return;
+    }
     let mut stage = Stage::probe().await;
     let data = tempfile::tempdir().unwrap();
     let grants = |writable| Grants {
@@ -83,6 +91,10 @@ async fn an_attempt_that_takes_too_long_is_interrupted_and_says_so() {
         ("Sleep", json!(600_000)),
         ("Hold", Value::Null),
     ] {
+        // Without a system the library cannot sleep.
+        if name == "Sleep" && !Way::here().has_system() {
+            continue;
+        }
         let begun = Instant::now();
         let status = call(&stage, name, input, Some(200)).await;
         let failure = failure(&status);
@@ -125,7 +137,15 @@ async fn each_end_of_an_attempt_has_a_kind_of_its_own() {
             "CardDeclined",
             "declined: no money",
         ),
-        ("Exit", json!(null), "Trap", "ended its program"),
+        (
+            "Exit",
+            json!(null),
+            "Trap",
+            match Way::here().has_system() {
+                true => "ended its program",
+                false => "wasm trap: wasm `unreachable` instruction executed",
+            },
+        ),
         (
             "NoJson",
             json!(null),

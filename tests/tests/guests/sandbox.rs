@@ -100,6 +100,10 @@ async fn what_is_no_number_has_the_same_bits_on_every_machine() {
 
 #[tokio::test]
 async fn there_is_nothing_around_it() {
+    // Without a system the library does not even look.
+    if !Way::here().has_system() {
+        return;
+    }
     each("Surroundings", |sights| {
         for sight in sights {
             let seen: Vec<String> = serde_json::from_value(sight).unwrap();
