@@ -9,9 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -247,9 +245,7 @@ fn keep(response: Response, permit: Permit) -> Response {
 }
 
 /// Lets an answer go out that is small, or for which there is room.
-pub(crate) async fn bound(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let is_native = native::is_below(request.uri().path());
-    let response = next.run(request).await;
+pub(crate) fn bounded(api: &Api, is_native: bool, response: Response) -> Response {
     let size = size(&response);
     if size <= FREE_BYTES || response.extensions().get::<Counted>().is_some() {
         return response;

@@ -14,7 +14,7 @@ use axum::response::Response;
 
 use crate::client::Role;
 use crate::http::query::Query;
-use crate::http::{Api, failure, wire};
+use crate::http::{Api, body, failure, native, wire};
 
 /// Who is let in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) enum Access {
     Keys,
 }
 
-/// Lets a request in, or answers it.
+/// Lets a request in, or answers it; and its answer out, where there is room for it.
 pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
     let refused = match api.access {
@@ -39,10 +39,12 @@ pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
             refused => refused,
         },
     };
-    match refused {
-        Some(response) => response,
-        None => next.run(Request::from_parts(head, body)).await,
+    if let Some(response) = refused {
+        return response;
     }
+    let is_native = native::is_below(head.uri.path());
+    let response = next.run(Request::from_parts(head, body)).await;
+    body::bounded(&api, is_native, response)
 }
 
 /// Refuses requests that do not say, in a way that can be meant, which host they are for.

@@ -216,9 +216,8 @@ impl Api {
         let guarded = compat::routes()
             .merge(native::routes())
             .merge(ops::metrics());
-        let bound = from_fn_with_state(Arc::clone(&api), body::bound);
         let guard = from_fn_with_state(Arc::clone(&api), guard::guard);
-        let mut routes = guarded.layer(bound).layer(guard);
+        let mut routes = guarded.layer(guard);
         if !origins.is_empty() {
             routes = routes.layer(cors(origins));
         }

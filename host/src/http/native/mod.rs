@@ -14,16 +14,20 @@ mod live;
 mod modules;
 mod schemas;
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 
-use crate::http::query::{Known, Query};
+use futures::future::{Either, Ready, ready};
+use tower::{Layer, Service};
+
+use crate::http::query::{BadParameter, Known, Query};
 use crate::http::{Api, wire};
 use doc::Doc;
 
@@ -68,7 +72,8 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         let handler = if operation.method == "GET" {
             operation.handler
         } else {
-            only(&operation.doc, operation.handler)
+            let names = operation.doc.query_names().into();
+            operation.handler.layer(OnlyLayer(names))
         };
         routes = routes.route(&format!("{BASE}{}", operation.path), handler);
     }
@@ -79,25 +84,58 @@ pub(super) fn routes() -> Router<Arc<Api>> {
 
 /// Lets requests through that have the parameters of which the document tells, and no others: what changes something must not do more, or
 /// something else, than its caller wrote.
-fn only(doc: &Doc, handler: MethodRouter<Arc<Api>>) -> MethodRouter<Arc<Api>> {
-    let names: Arc<[(String, bool)]> = doc.query_names().into();
-    handler.layer(from_fn(move |request: Request, next: Next| {
-        let names = Arc::clone(&names);
-        async move {
-            if request.uri().query().is_some() {
-                let known = names.iter().map(|(name, many)| Known {
-                    name,
-                    many: *many,
-                    empty: false,
-                });
-                let known: Vec<Known<'_>> = known.collect();
-                if let Err(bad) = Query::of(request.uri()).only(&known) {
-                    return Failed::from(bad).into_response();
-                }
-            }
-            next.run(request).await
+#[derive(Clone)]
+struct Only<S> {
+    inner: S,
+    /// The parameters, and whether each may be there more than once.
+    names: Arc<[(String, bool)]>,
+}
+
+#[derive(Clone)]
+struct OnlyLayer(Arc<[(String, bool)]>);
+
+impl<S> Layer<S> for OnlyLayer {
+    type Service = Only<S>;
+
+    fn layer(&self, inner: S) -> Only<S> {
+        let names = Arc::clone(&self.0);
+        Only { inner, names }
+    }
+}
+
+impl<S> Service<Request> for Only<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Response, Infallible>>, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        match self.unknown(request.uri()) {
+            Ok(()) => Either::Right(self.inner.call(request)),
+            Err(bad) => Either::Left(ready(Ok(Failed::from(bad).into_response()))),
         }
-    }))
+    }
+}
+
+impl<S> Only<S> {
+    fn unknown(&self, uri: &Uri) -> Result<(), BadParameter> {
+        if uri.query().is_none() {
+            return Ok(());
+        }
+        let known = self.names.iter().map(|(name, many)| Known {
+            name,
+            many: *many,
+            empty: false,
+        });
+        let known: Vec<Known<'_>> = known.collect();
+        Query::of(uri).only(&known)
+    }
 }
 
 async fn no_route(head: axum::http::request::Parts) -> Response {
