@@ -25,6 +25,7 @@ mod budget;
 mod builtin;
 mod chain;
 mod client;
+mod descriptors;
 mod engine;
 mod histogram;
 #[cfg(feature = "http")]
@@ -34,6 +35,7 @@ mod runtime;
 mod store;
 #[cfg(feature = "otel")]
 pub mod telemetry;
+mod want;
 pub mod wasm;
 
 pub use client::{
@@ -43,6 +45,7 @@ pub use client::{
     ModuleInfo, NewAccessKey, Page, Purge, RearmedActivity, Restart, Result, Retention, Rewind,
     RewindRecord, Rewound, Role, Start, StatusQuery, Wait, Waited, parse_json,
 };
+pub use descriptors::raise_descriptor_limit;
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
 pub use engine::{CommitTimings, HostStats, Quotas};
 pub use engine::{executor, spans};
@@ -56,4 +59,5 @@ pub use runtime::{
     Collect, Host, HostBuilder, HubCheck, HubProblem, NameChange, Verify,
 };
 pub use store::{CollectedModule, Definition, DefinitionKind, Order, Repointed};
+pub use want::{Resource, Want};
 pub use wasm::{DirGrant, Grants};

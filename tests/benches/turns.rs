@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use perennial::executor::{Executor, ResidentGuest};
+use perennial::executor::{Executor, Fault, ResidentGuest};
 use perennial::wasm::{Grants, Wasm, WasmConfig};
 use perennial::{AttemptRun, Digest, Json, Limits, Timestamp};
 use perennial_core::{
@@ -33,11 +33,11 @@ struct Bench {
 impl Bench {
     fn of(package: &str) -> Self {
         let bytes = std::fs::read(guest(package)).unwrap();
-        let none = |_| Err(String::new());
+        let none = |_| Err(Fault::Module(String::new()));
         let looking = Wasm::new(
             WasmConfig::default(),
             Arc::new(none),
-            Arc::new(|_| Grants::default()),
+            Arc::new(|_| Ok(Grants::default())),
         )
         .unwrap();
         let found = looking.inspect(&bytes).unwrap();
@@ -46,7 +46,7 @@ impl Bench {
         let wasm = Wasm::new(
             WasmConfig::default(),
             Arc::new(source),
-            Arc::new(|_| Grants::default()),
+            Arc::new(|_| Ok(Grants::default())),
         )
         .unwrap();
         Self { wasm, module }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use perennial::executor::Executor as _;
+use perennial::executor::{Executor as _, Fault};
 use perennial::wasm::{Grants, Wasm, WasmConfig};
 use perennial::{
     Client, Clock as _, Digest, Event, HostBuilder, Millis, Module, SimClock, SystemClock,
@@ -179,12 +179,13 @@ impl Player {
     fn of(module: &[u8]) -> Self {
         let looked_at: Arc<OnceLock<Vec<u8>>> = Arc::default();
         let component = Arc::clone(&looked_at);
-        let source = Arc::new(move |_| component.get().cloned().ok_or_else(String::new));
+        let source =
+            Arc::new(move |_| component.get().cloned().ok_or(Fault::Module(String::new())));
         let config = WasmConfig {
             resident_max: 1,
             ..WasmConfig::default()
         };
-        let wasm = Wasm::new(config, source, Arc::new(|_| Grants::default())).unwrap();
+        let wasm = Wasm::new(config, source, Arc::new(|_| Ok(Grants::default()))).unwrap();
         let found = wasm.inspect(module).unwrap();
         looked_at.set(found.component).unwrap();
         let module = found.digest;

@@ -14,7 +14,9 @@ use reqwest::{Method, StatusCode, Url, redirect};
 
 use super::wire::{Body, Request, Response, ResponseHeader};
 use crate::chain::chain;
-use crate::engine::executor::{Attempt, AttemptFuture, Grants, Interrupt};
+use crate::engine::executor::{
+    Attempt, AttemptError, AttemptFuture, Grants, Interrupt, Resource, Want,
+};
 
 /// What it is called by.
 pub(super) const NAME: &str = "http";
@@ -55,13 +57,13 @@ impl Http {
                 outcome = this.call(&grants, &attempt) => outcome,
                 () = told(&interrupt) => {
                     let message = "the request was given up: nobody waits for it any more";
-                    Err(Failure::permanent(kind::CANCELED, message))
+                    Err(Failure::permanent(kind::CANCELED, message).into())
                 }
             }
         })
     }
 
-    async fn call(&self, grants: &Grants, attempt: &Attempt) -> Result<Option<Json>, Failure> {
+    async fn call(&self, grants: &Grants, attempt: &Attempt) -> Result<Option<Json>, AttemptError> {
         let input = attempt.input.as_ref().map_or("null", Json::as_str);
         let request: Request = serde_json::from_str(input)
             .map_err(|error| invalid(format!("it is not what was expected: {error}")))?;
@@ -76,11 +78,11 @@ impl Http {
             }
         }
         let message = format!("the request was redirected more than {REDIRECTS_MAX} times");
-        Err(Failure::permanent(FAILED, message))
+        Err(Failure::permanent(FAILED, message).into())
     }
 }
 
-async fn client() -> Result<reqwest::Client, Failure> {
+async fn client() -> Result<reqwest::Client, AttemptError> {
     let client = reqwest::Client::builder()
         .user_agent(concat!("perennial/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
@@ -91,7 +93,10 @@ async fn client() -> Result<reqwest::Client, Failure> {
         .build();
     client.map_err(|error| {
         let message = format!("there is no HTTP client: {}", chain(&error));
-        Failure::retryable(kind::HOST_ERROR, message)
+        match Resource::in_chain(&error).filter(|resource| resource.is_of_process()) {
+            Some(resource) => Want::new(resource, message).into(),
+            None => Failure::retryable(kind::HOST_ERROR, message).into(),
+        }
     })
 }
 
@@ -155,7 +160,7 @@ impl Next {
         })
     }
 
-    async fn send(&self, client: &reqwest::Client) -> Result<reqwest::Response, Failure> {
+    async fn send(&self, client: &reqwest::Client) -> Result<reqwest::Response, AttemptError> {
         let mut request = client
             .request(self.method.clone(), self.url.clone())
             .headers(self.headers.clone());
@@ -277,18 +282,26 @@ fn authority(url: &Url) -> String {
         .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-fn failed(url: &Url, error: reqwest::Error) -> Failure {
+fn failed(url: &Url, error: reqwest::Error) -> AttemptError {
+    let lacks = Resource::in_chain(&error).filter(|resource| resource.is_of_process());
     let what = if error.is_connect() {
         "could not connect to"
     } else {
         "there was no whole response from"
     };
     let message = format!("{what} {}: {}", authority(url), chain(&error.without_url()));
-    Failure::retryable(FAILED, message)
+    match lacks {
+        // No server had a part in that.
+        Some(resource) => Want::new(resource, message).into(),
+        None => Failure::retryable(FAILED, message).into(),
+    }
 }
 
 /// Reads a response, and says what it means.
-async fn finish(mut response: reqwest::Response, bytes_max: u64) -> Result<Option<Json>, Failure> {
+async fn finish(
+    mut response: reqwest::Response,
+    bytes_max: u64,
+) -> Result<Option<Json>, AttemptError> {
     let (status, url) = (response.status(), response.url().clone());
     let transient = status.is_server_error()
         || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
@@ -308,7 +321,7 @@ async fn finish(mut response: reqwest::Response, bytes_max: u64) -> Result<Optio
                 "the response of {} has more than {bytes_max} bytes; payload_bytes allows no more",
                 authority(&url)
             );
-            return Err(Failure::permanent(kind::LIMIT_EXCEEDED, message));
+            return Err(Failure::permanent(kind::LIMIT_EXCEEDED, message).into());
         }
     }
     let header = |(name, value): (&HeaderName, &HeaderValue)| ResponseHeader {
@@ -332,7 +345,8 @@ async fn finish(mut response: reqwest::Response, bytes_max: u64) -> Result<Optio
         return Err(Failure {
             details: Some(Json::from_text(text)),
             ..Failure::retryable(STATUS, message)
-        });
+        }
+        .into());
     }
     Ok(Some(Json::from_text(text)))
 }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use perennial_core::Digest;
 
-use crate::engine::executor::{Attempt, AttemptFuture, Grants};
+use crate::engine::executor::{Attempt, AttemptError, AttemptFuture, Fault, Grants};
 
 /// Gives what a module is granted at the moment.
-pub(crate) type GrantsOf = Arc<dyn Fn(Digest) -> Grants + Send + Sync>;
+pub(crate) type GrantsOf = Arc<dyn Fn(Digest) -> Result<Grants, Fault> + Send + Sync>;
 
 /// The activities that come with the host.
 pub(crate) struct Builtins {
@@ -42,7 +42,9 @@ impl Builtins {
 
     /// Starts an attempt of an activity that is here.
     pub(crate) fn run(&self, attempt: Attempt) -> AttemptFuture {
-        let grants = attempt.caller.map(&*self.grants).unwrap_or_default();
-        self.http.run(grants, attempt)
+        match attempt.caller.map(&*self.grants).transpose() {
+            Ok(grants) => self.http.run(grants.unwrap_or_default(), attempt),
+            Err(fault) => Box::pin(std::future::ready(Err(AttemptError::of_fault(fault)))),
+        }
     }
 }

@@ -6,6 +6,7 @@ use perennial_core::Rejection;
 
 use crate::engine::{brief, refused};
 use crate::store::{DefinitionKind, StoreError, Verdict};
+use crate::want::{Resource, Want};
 
 /// Why something that was asked of Perennial was not done.
 ///
@@ -61,6 +62,7 @@ enum Kind {
         message: String,
     },
     Panicked,
+    Lacks(Want),
     /// What a host elsewhere answered.
     Answered {
         code: String,
@@ -170,6 +172,12 @@ impl Error {
     pub(crate) fn panicked() -> Self {
         Self {
             kind: Kind::Panicked,
+        }
+    }
+
+    pub(crate) fn lacking(want: Want) -> Self {
+        Self {
+            kind: Kind::Lacks(want),
         }
     }
 
@@ -318,6 +326,27 @@ impl Error {
             || self.has_code(&["overloaded"])
     }
 
+    /// The host lacked something, such as room on the disk, memory or file descriptors, and what was asked has not happened: it may go
+    /// through when it is tried again. [`lacks`](Self::lacks) says what it was.
+    pub fn is_unavailable(&self) -> bool {
+        self.lacks().is_some() || self.has_code(&["unavailable"])
+    }
+
+    /// What the host lacked, where that is why and this process knows it.
+    pub fn lacks(&self) -> Option<Resource> {
+        match &self.kind {
+            Kind::Lacks(want) => Some(want.resource),
+            Kind::Store { source, .. } => match source {
+                StoreError::Sqlite(_)
+                | StoreError::File { .. }
+                | StoreError::Gone(_)
+                | StoreError::Lacks(_) => source.want().map(|want| want.resource),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// What was given cannot be: an id with a slash, a text that is not JSON, a file that is no module.
     pub fn is_invalid(&self) -> bool {
         match &self.kind {
@@ -441,6 +470,7 @@ impl fmt::Display for Error {
                 f,
                 "{what} is not done over HTTP: it needs the file of the task hub"
             ),
+            Kind::Lacks(want) => write!(f, "{want}; the host lacks {}", want.resource),
             Kind::Panicked => f.write_str(
                 "a background operation of the library panicked; its message is in the log",
             ),

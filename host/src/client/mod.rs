@@ -28,9 +28,11 @@ mod start;
 mod status;
 mod wait;
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::FutureExt;
 use perennial_core::{Json, Timestamp};
 use serde::Serialize;
 
@@ -39,6 +41,7 @@ use crate::client::remote::Remote;
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::store::{Reader, StoreError, Verdict};
+use crate::want::Want;
 
 pub use again::{DroppedTask, RearmedActivity, Restart, Rewind, Rewound};
 pub use backup::CopyProgress;
@@ -216,6 +219,14 @@ impl Client {
         }
     }
 
+    /// What the host lacked a moment ago, if it is in this process: see [`Host::wants`](crate::Host::wants).
+    pub fn wants(&self) -> Vec<Want> {
+        match &self.backend {
+            Backend::Engine(engine) => engine.wants.now(),
+            Backend::File(_) | Backend::Remote(_) => Vec::new(),
+        }
+    }
+
     /// How the host's commits went, if it is in this process.
     pub fn commit_timings(&self) -> Option<CommitTimings> {
         match &self.backend {
@@ -371,7 +382,13 @@ impl Client {
         read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T> {
         let result = match self.backend.clone() {
-            Backend::Engine(engine) => tokio::task::spawn_blocking(move || read(&engine.reader)),
+            Backend::Engine(engine) => {
+                // A panic of what reads is told, as it is where another process reads.
+                let result = AssertUnwindSafe(engine.reading(read)).catch_unwind().await;
+                return result
+                    .map_err(|_| Error::panicked())?
+                    .map_err(|error| Error::store(&self.hub, error));
+            }
             Backend::File(file) => tokio::task::spawn_blocking(move || file.with_reader(read)),
             Backend::Remote(_) => return Err(Error::needs_file("this")),
         };

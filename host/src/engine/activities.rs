@@ -15,12 +15,14 @@ use perennial_core::{
 
 use tokio::sync::watch;
 
-use crate::engine::Engine;
-use crate::engine::executor::{Attempt, Interrupt};
+use crate::engine::executor::{Attempt, AttemptError, Interrupt};
 use crate::engine::here;
-use crate::engine::order::FairOrder;
+use crate::engine::order::{FairOrder, Holder};
+use crate::engine::replay::guarded;
 use crate::engine::timers::Due;
+use crate::engine::{Engine, TRY_AGAIN_AFTER};
 use crate::store::{Change, InstanceKey, Outcome, Retry, Verdict};
+use crate::want::Want;
 
 /// How long an attempt may take where the call does not say.
 const ATTEMPT_TIMEOUT: Millis = Millis(5 * 60 * 1_000);
@@ -91,7 +93,7 @@ impl Activities {
         let free = (first_slot..first_slot + running_max).rev().collect();
         let state = State {
             free,
-            order: FairOrder::new(module_max),
+            order: FairOrder::new(running_max, module_max),
             ..State::default()
         };
         Self {
@@ -117,18 +119,26 @@ impl Activities {
         }
         state.order.push(place, ready.attempt, ready.caller.module);
         state.ready.insert(place, ready);
-        while let Some((ready, slot, interrupt)) = state.next() {
-            // Native code may block the thread that it runs on; that of a module is moved when it computes for long.
-            let may_begin_here = matches!(ready.target, Target::Module(_));
-            let work = boxed(engine, ready, slot, interrupt);
-            let not_held = if may_begin_here {
-                here::hold(work)
-            } else {
-                Some(work)
-            };
-            if let Some(work) = not_held {
-                engine.runtime.spawn(work);
-            }
+        let mut next = state.next(engine);
+        drop(state);
+        while let Some(begun) = next {
+            Self::begin(engine, begun);
+            next = engine.activities.state().next(engine);
+        }
+    }
+
+    /// Begins an attempt, and then others.
+    fn begin(engine: &Arc<Engine>, begun: Begun) {
+        // Native code may block the thread that it runs on; that of a module is moved when it computes for long.
+        let may_begin_here = matches!(begun.ready.target, Target::Module(_));
+        let work = boxed(engine, begun);
+        let not_held = if may_begin_here {
+            here::hold(work)
+        } else {
+            Some(work)
+        };
+        if let Some(work) = not_held {
+            engine.runtime.spawn(work);
         }
     }
 
@@ -198,22 +208,27 @@ impl State {
     }
 
     /// Takes the next one that may run.
-    fn next(&mut self) -> Option<(Ready, usize, Interrupt)> {
-        let slot = self.free.pop()?;
-        while let Some((place, attempt, module)) = self.order.next() {
-            if self
-                .ready
-                .get(&place)
-                .is_some_and(|ready| ready.attempt == attempt)
+    fn next(&mut self, engine: &Arc<Engine>) -> Option<Begun> {
+        while let Some((place, attempt, holder)) = self.order.next() {
+            let is_it = |ready: &Ready| ready.attempt == attempt;
+            if self.ready.get(&place).is_some_and(is_it)
                 && let Some(ready) = self.ready.remove(&place)
+                && let Some(slot) = self.free.pop()
             {
                 let interrupt = Interrupt::default();
                 self.running.insert(place, interrupt.clone());
-                self.order.begun(module);
-                return Some((ready, slot, interrupt));
+                let held = Held {
+                    engine: Arc::clone(engine),
+                    place,
+                    slot,
+                    holder,
+                    interrupt,
+                    over: false,
+                };
+                return Some(Begun { ready, held });
             }
+            self.order.ended(holder);
         }
-        self.free.push(slot);
         None
     }
 
@@ -243,27 +258,72 @@ fn all_of(key: InstanceKey) -> RangeInclusive<Place> {
     at(0)..=at(u32::MAX)
 }
 
-/// [`work`], which may have to begin another one like itself.
-fn boxed(
-    engine: &Arc<Engine>,
-    first: Ready,
+/// An attempt that is to begin, in a place that it has.
+struct Begun {
+    ready: Ready,
+    held: Held,
+}
+
+/// The place of an attempt, which goes back by dropping, however the attempt ends.
+struct Held {
+    engine: Arc<Engine>,
+    place: Place,
+    /// In the flight recorder.
     slot: usize,
+    holder: Holder,
     interrupt: Interrupt,
-) -> BoxFuture<'static, ()> {
-    work(Arc::clone(engine), first, slot, interrupt).boxed()
+    /// Whether the attempt came to an end that is taken care of.
+    over: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let engine = &self.engine;
+        if !self.over {
+            engine.flight.end(self.slot);
+        }
+        let mut state = engine.activities.state();
+        state.free.push(self.slot);
+        state.order.ended(self.holder);
+        if self.over || state.stopped {
+            return;
+        }
+        // It panicked, or was dropped. The hub has the task as it was before, and it is tried again, with whatever waits by then.
+        state.running.remove(&self.place);
+        drop(state);
+        let (key, task) = self.place;
+        let at = engine.clock.now().after(TRY_AGAIN_AFTER);
+        engine.timers.try_again(at, key, Due::Activity(task));
+    }
+}
+
+/// [`work`], which may have to begin another one like itself.
+fn boxed(engine: &Arc<Engine>, first: Begun) -> BoxFuture<'static, ()> {
+    work(Arc::clone(engine), first).boxed()
 }
 
 /// Runs one activity after the other until none waits; on a worker only the first.
-async fn work(engine: Arc<Engine>, first: Ready, slot: usize, first_interrupt: Interrupt) {
-    let mut current = Some((first, slot, first_interrupt));
-    while let Some((ready, slot, interrupt)) = current.take() {
-        let (place, module) = ((ready.key, ready.task), ready.caller.module);
+async fn work(engine: Arc<Engine>, first: Begun) {
+    let mut current = Some(first);
+    while let Some(Begun { ready, mut held }) = current.take() {
+        let place = held.place;
         prepared(&engine, &ready.target).await;
         if begins(&engine, place) {
-            engine.flight.begin(slot, ready.key, Some(ready.task.task));
+            engine
+                .flight
+                .begin(held.slot, ready.key, Some(ready.task.task));
             let started_at = engine.clock.now();
-            let outcome = attempt(&engine, &ready, started_at, interrupt).await;
-            engine.flight.end(slot);
+            let outcome = attempt(&engine, &ready, started_at, held.interrupt.clone()).await;
+            engine.flight.end(held.slot);
+            let outcome = match outcome {
+                Some(Ok(output)) => Some(Ok(output)),
+                Some(Err(AttemptError::Failed(failure))) => Some(Err(failure)),
+                Some(Err(AttemptError::Host(want))) => {
+                    try_later(&engine, place, &want);
+                    None
+                }
+                None => None,
+            };
             if let Some(outcome) = outcome {
                 // Here whatever an executor says comes in: of a module, of a closure, of what comes with the host.
                 let payload_bytes = ready.caller.limits.payload_bytes;
@@ -271,22 +331,27 @@ async fn work(engine: Arc<Engine>, first: Ready, slot: usize, first_interrupt: I
                 engine.activities.state().ending.insert(place);
                 engine.activities.state().running.remove(&place);
                 engine.counts.activities.add(1);
+                engine.backoff.over((place.0, Some(place.1)));
                 engine.attempt_ended(&ready, started_at, outcome.as_ref().err());
                 ended(&engine, ready, started_at, outcome);
             } else {
                 engine.activities.state().running.remove(&place);
             }
         }
+        held.over = true;
+        drop(held);
         let mut state = engine.activities.state();
-        state.free.push(slot);
-        state.order.ended(module);
-        current = state.next();
+        current = state.next(&engine);
+        let more = state.next(&engine);
         drop(state);
+        if let Some(begun) = more {
+            Activities::begin(&engine, begun);
+        }
         if here::is_worker()
-            && let Some((ready, slot, interrupt)) = current.take()
+            && let Some(begun) = current.take()
         {
             // It has other things to do.
-            engine.runtime.spawn(boxed(&engine, ready, slot, interrupt));
+            engine.runtime.spawn(boxed(&engine, begun));
         }
     }
 }
@@ -297,10 +362,12 @@ async fn prepared(engine: &Engine, target: &Target) {
     let Target::Module(module) = target else {
         return;
     };
-    if let Some(preparing) = engine.activity_executor.prepare(*module) {
+    let prepare = || engine.activity_executor.prepare(*module);
+    // What goes wrong is said by the attempt.
+    if let Ok(Some(preparing)) = guarded(prepare) {
         let mut stop = engine.activities.stop.subscribe();
         tokio::select! {
-            () = preparing => {}
+            _ = AssertUnwindSafe(preparing).catch_unwind() => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
@@ -323,16 +390,16 @@ async fn attempt(
     ready: &Ready,
     started_at: Timestamp,
     interrupt: Interrupt,
-) -> Option<Result<Option<Json>, Failure>> {
+) -> Option<Result<Option<Json>, AttemptError>> {
     if let Some(failure) = ready.target.failure("activity", &ready.name) {
-        return Some(Err(failure));
+        return Some(Err(failure.into()));
     }
     if ready.deliveries >= DELIVERIES_MAX {
         let message = format!(
             "activity {:?} was running {} times when its host died",
             ready.name, ready.deliveries
         );
-        return Some(Err(Failure::permanent(kind::HOST_CRASHED, message)));
+        return Some(Err(Failure::permanent(kind::HOST_CRASHED, message).into()));
     }
     let timeout = ready.timeout.unwrap_or(ATTEMPT_TIMEOUT);
     let module: Option<Digest> = match ready.target {
@@ -384,13 +451,13 @@ async fn attempt(
     }
     let output = match outcome {
         Ok(Ok(Ok(output))) => output,
-        Ok(Ok(Err(failure))) => return Some(Err(failure)),
+        Ok(Ok(Err(error))) => return Some(Err(error)),
         Ok(Err(_)) => {
             let message = format!(
                 "an attempt of activity {:?} panicked in the host",
                 ready.name
             );
-            return Some(Err(Failure::retryable(kind::PANIC, message)));
+            return Some(Err(Failure::retryable(kind::PANIC, message).into()));
         }
         Err(_) => {
             interrupt.set();
@@ -398,7 +465,7 @@ async fn attempt(
                 "an attempt of activity {:?} took longer than {} ms",
                 ready.name, timeout.0
             );
-            return Some(Err(Failure::retryable(kind::TIMEOUT, message)));
+            return Some(Err(Failure::retryable(kind::TIMEOUT, message).into()));
         }
     };
     let (bytes, limit) = (
@@ -410,11 +477,12 @@ async fn attempt(
             "the result of activity {:?} has {bytes} bytes; payload_bytes allows {limit}",
             ready.name
         );
-        return Some(Err(Failure::permanent(kind::LIMIT_EXCEEDED, message)));
+        return Some(Err(Failure::permanent(kind::LIMIT_EXCEEDED, message).into()));
     }
     if let Some(Err(deep)) = output.as_ref().map(Json::check_levels) {
         let message = format!("the result of activity {:?} has {deep}", ready.name);
-        return Some(Err(Failure::permanent(kind::LIMIT_EXCEEDED, message)));
+        let failure = Failure::permanent(kind::LIMIT_EXCEEDED, message);
+        return Some(Err(failure.into()));
     }
     Some(Ok(output))
 }
@@ -469,6 +537,14 @@ fn ended(
     );
 }
 
+/// An attempt had not what it needs of the host. The hub has the task as it was before it: it is tried again, as the same attempt.
+fn try_later(engine: &Engine, (key, task): Place, want: &Want) {
+    engine.wants.note(want);
+    let wait = engine.backoff.again((key, Some(task)));
+    let at = engine.clock.now().after(wait);
+    engine.timers.try_again(at, key, Due::Activity(task));
+}
+
 /// Puts an outcome into the mail, and only then forgets that the activity ran.
 fn hand_over(engine: &Engine, (key, task): Place, ended: Message) {
     engine.post(key, ended);
@@ -479,7 +555,7 @@ fn hand_over(engine: &Engine, (key, task): Place, ended: Message) {
 fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: Message) {
     let this = Arc::clone(engine);
     let place = (retry.key, retry.task);
-    engine.write(Change::Retry(retry), move |change, result| {
+    engine.write_soon(Change::Retry(retry), move |change, result| {
         let Change::Retry(retry) = change else { return };
         if let Ok(Outcome {
             verdict: Verdict::Nothing,

@@ -1,9 +1,13 @@
 //! What time it is, as an argument of the engine.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use perennial_core::{Millis, Timestamp};
+
+use crate::outage::Outage;
 
 /// Is called when a clock jumped.
 pub type OnJump = Arc<dyn Fn() + Send + Sync>;
@@ -38,6 +42,58 @@ impl Clock for SystemClock {
     }
 
     fn on_jump(&self, _told: OnJump) {}
+}
+
+/// A clock of the embedding program, which may panic: then it stands where it stood.
+pub(super) struct Guarded {
+    clock: Arc<dyn Clock>,
+    last: AtomicU64,
+    panics: Outage,
+}
+
+impl Guarded {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let (last, panics) = (AtomicU64::new(0), Outage::default());
+        Self {
+            clock,
+            last,
+            panics,
+        }
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(&dyn Clock) -> T) -> Option<T> {
+        let asked = catch_unwind(AssertUnwindSafe(|| ask(self.clock.as_ref())));
+        if asked.is_err()
+            && let Some(unsaid) = self.panics.failed()
+        {
+            tracing::error!(
+                unsaid,
+                "the clock of this host panicked; it counts as standing still"
+            );
+        }
+        asked.ok()
+    }
+}
+
+impl Clock for Guarded {
+    fn now(&self) -> Timestamp {
+        match self.ask(|clock| clock.now()) {
+            Some(now) => {
+                self.last.store(now.0, Ordering::Relaxed);
+                now
+            }
+            None => Timestamp(self.last.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> Option<Duration> {
+        self.ask(|clock| clock.sleep_until(at))
+            .unwrap_or(Some(Duration::from_secs(1)))
+    }
+
+    fn on_jump(&self, told: OnJump) {
+        self.ask(|clock| clock.on_jump(told));
+    }
 }
 
 /// A time that stands still until it is moved: a day of timers passes in a moment.

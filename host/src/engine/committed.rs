@@ -13,9 +13,6 @@ use crate::engine::worker::{forget_read, put_back};
 use crate::engine::{Engine, Work};
 use crate::store::{Change, Outcome, StoreError, TurnCommit, Verdict};
 
-/// How long an instance waits before it is tried again after the hub could not be written.
-const RETRY_AFTER: perennial_core::Millis = perennial_core::Millis(1_000);
-
 /// Acts on what the writer did.
 pub(crate) fn committed(
     engine: &Arc<Engine>,
@@ -90,6 +87,7 @@ pub(crate) fn committed(
 
 fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: TurnCommit) {
     body.batch.clear();
+    engine.backoff.over((slot.key, None));
     if let Some(creating) = body.creating.take() {
         engine.waiters.begun(&commit.id);
         (creating.respond)(Ok(Verdict::Done));
@@ -336,21 +334,39 @@ pub(crate) fn stumble(
         return engine.fenced(error);
     }
     if let Some(creating) = body.creating.take() {
-        // Nobody was told that the start was accepted, so it was not.
-        (creating.respond)(Err(error.clone()));
         *body = Body::default();
         drop(body);
-        return engine.slots.remove(slot);
+        engine.slots.remove(slot);
+        if let StoreError::Lacks(want) = error {
+            // The hub can be written: the start is accepted, and its first turn comes when there is what it takes.
+            engine.wants.note(want);
+            return engine.accept_for_later(creating);
+        }
+        // Nobody was told that the start was accepted, so it was not.
+        return (creating.respond)(Err(error.clone()));
     }
     slot.mailbox().phase = SlotPhase::Idle;
     drop(body);
     if matches!(error, StoreError::Conflict) {
-        tracing::warn!(instance = engine.name_of(slot.key), %error, "an instance is not what memory thought it is; reading it again");
+        // It was ended, replaced or purged while its turn ran.
+        tracing::debug!(instance = engine.name_of(slot.key), %error, "an instance is not what memory thought it is; reading it again");
         return engine.wake(slot.key);
     }
-    if let Some(unsaid) = engine.outage.failed() {
-        tracing::warn!(instance = engine.name_of(slot.key), %error, unsaid, "a turn was not committed; trying again each second");
+    match error {
+        StoreError::Lacks(want) => engine.wants.note(want),
+        error => {
+            error
+                .want()
+                .iter()
+                .for_each(|want| engine.wants.notice(want));
+            if let Some(unsaid) = engine.outage.failed() {
+                tracing::warn!(instance = engine.name_of(slot.key), %error, unsaid, "a turn was not committed; trying again, later each time");
+            }
+        }
     }
-    let at = engine.clock.now().after(RETRY_AFTER);
+    let at = engine
+        .clock
+        .now()
+        .after(engine.backoff.again((slot.key, None)));
     engine.timers.try_again(at, slot.key, Due::Wake);
 }

@@ -11,6 +11,66 @@ use std::time::Duration;
 use perennial_core::{Digest, Failure, Guest, Json, Limits, TaskRef, Timestamp};
 
 pub use crate::engine::grants::{DirGrant, Grants, http_host_problem};
+pub use crate::want::{Resource, Want};
+
+/// Why the host cannot go on with an instance, by where the fault lies. A fault of a request is the answer to it, and no fault of these.
+///
+/// Law: only what an instance's history or a module proves stops or fails anything. For the rest there is [`Want`], which is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// In the instance: its history cannot be what an engine wrote, say.
+    #[error("{0}")]
+    Instance(String),
+    /// In the module: the hub does not have it, or it is none that this host can run.
+    #[error("{0}")]
+    Module(String),
+    /// In what the host has or has not at the moment.
+    #[error(transparent)]
+    Host(#[from] Want),
+}
+
+impl Fault {
+    /// The same, with what was to be done before it.
+    #[must_use]
+    pub fn context(self, what: impl std::fmt::Display) -> Self {
+        match self {
+            Self::Instance(why) => Self::Instance(format!("{what}: {why}")),
+            Self::Module(why) => Self::Module(format!("{what}: {why}")),
+            Self::Host(want) => Self::Host(want.context(what)),
+        }
+    }
+}
+
+/// Why an attempt has no result.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttemptError {
+    /// It failed, which is its outcome.
+    #[error("{0}")]
+    Failed(Failure),
+    /// The host lacked something, which is none: it is as if the attempt had not begun.
+    #[error(transparent)]
+    Host(#[from] Want),
+}
+
+impl From<Failure> for AttemptError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl AttemptError {
+    /// A fault met on the way to an attempt: that of a module fails it, and may be over when it is tried again.
+    pub(crate) fn of_fault(fault: Fault) -> Self {
+        match fault {
+            Fault::Host(want) => Self::Host(want),
+            Fault::Instance(why) | Fault::Module(why) => {
+                Self::Failed(Failure::retryable(perennial_core::kind::HOST_ERROR, why))
+            }
+        }
+    }
+}
 
 /// A guest that can wait in memory between its turns, on any thread.
 pub trait ResidentGuest: Guest + Send {
@@ -24,14 +84,15 @@ pub trait Executor: Send + Sync {
     /// turn its clock stands at `began`.
     ///
     /// # Errors
-    /// Why the host cannot make one, for people: the module is missing from the hub, say, or no longer compiles. No turn happens.
+    /// Why the host cannot make one: the module is missing from the hub, say, or no longer compiles, or there is no memory for it. No turn
+    /// happens.
     fn instantiate(
         &self,
         module: Digest,
         limits: &Limits,
         instance_id: &str,
         began: Timestamp,
-    ) -> Result<Box<dyn ResidentGuest>, String>;
+    ) -> Result<Box<dyn ResidentGuest>, Fault>;
 
     /// Brings a module as far as it comes before a guest of it is made: it may have to be compiled, which is nobody's turn. What is wrong
     /// with it is said when one is made.
@@ -107,7 +168,7 @@ impl Interrupt {
 }
 
 /// The result of an attempt, when it is there.
-pub type AttemptFuture = Pin<Box<dyn Future<Output = Result<Option<Json>, Failure>> + Send>>;
+pub type AttemptFuture = Pin<Box<dyn Future<Output = Result<Option<Json>, AttemptError>> + Send>>;
 
 /// Runs attempts of activities.
 pub trait ActivityExecutor: Send + Sync {

@@ -58,7 +58,7 @@ impl Engine {
     /// Deletes the next batch of it.
     pub(super) fn collect(self: &Arc<Self>) {
         let engine = Arc::clone(self);
-        self.write(Change::Collect { rows: GARBAGE_ROWS }, move |_, result| {
+        self.write_soon(Change::Collect { rows: GARBAGE_ROWS }, move |_, result| {
             engine.collecting.store(false, Ordering::Release);
             if result.is_ok_and(|outcome| outcome.effects.garbage) {
                 engine.collect_garbage();

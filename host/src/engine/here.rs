@@ -55,7 +55,15 @@ pub(super) fn is_worker() -> bool {
 
 /// Collects the attempts that begin meanwhile instead of handing them to the runtime.
 pub(super) fn holding(run: impl FnOnce()) -> Vec<BoxFuture<'static, ()>> {
+    /// However that comes to its end, nothing is kept any more.
+    struct Holding;
+    impl Drop for Holding {
+        fn drop(&mut self) {
+            HELD.take();
+        }
+    }
     HELD.set(Some(Vec::new()));
+    let _holding = Holding;
     run();
     HELD.take().unwrap_or_default()
 }

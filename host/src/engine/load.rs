@@ -7,7 +7,7 @@ use perennial_core::{Digest, Event, Start, TraceContext};
 use crate::engine::Engine;
 use crate::engine::activities::{Caller, Ready};
 use crate::engine::executor::ResidentGuest;
-use crate::engine::replay::{Bring, LoadError, replay, started};
+use crate::engine::replay::{Bring, LoadError, guarded, replay, started};
 use crate::engine::slots::Resident;
 use crate::store::{InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind};
 
@@ -44,10 +44,12 @@ pub(crate) fn instantiate(
     };
     engine.counts.instantiations.add(1);
     let (limits, id) = (&start.limits, &start.instance_id);
-    let made = engine
-        .executor
-        .instantiate(module, limits, id, start.clock());
-    made.map_err(LoadError::because)
+    let make = || {
+        engine
+            .executor
+            .instantiate(module, limits, id, start.clock())
+    };
+    Ok(guarded(make).map_err(LoadError::Panicked)??)
 }
 
 /// How an execution began: the event is in its first turn, or in one of the next where it was suspended before it began.

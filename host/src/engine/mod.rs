@@ -12,6 +12,7 @@
 //! memory at any moment loses nothing that was acknowledged. Nothing here knows wasm or SQL.
 
 mod activities;
+mod backoff;
 mod bounds;
 pub(crate) mod clock;
 mod committed;
@@ -38,27 +39,30 @@ mod stats;
 mod steps;
 #[cfg(test)]
 pub(crate) mod tests;
+mod threads;
 mod timers;
 mod turn;
 mod waiters;
 mod worker;
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use perennial_core::{Limits, Message, Millis};
+use perennial_core::{Limits, Millis};
 
 use crate::engine::activities::Activities;
-use crate::engine::clock::Clock;
+use crate::engine::backoff::Backoff;
+use crate::engine::clock::{Clock, Guarded};
 use crate::engine::counts::Counts;
 use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::flight::FlightRecorder;
 use crate::engine::retention::Retention;
 use crate::engine::slots::{Slot, Slots};
-use crate::engine::spans::SpanSink;
+use crate::engine::spans::{SpanSink, Spans};
+use crate::engine::threads::{Queue, UnderWay};
 use crate::engine::timers::Timers;
 use crate::engine::waiters::Waiters;
 use crate::outage::Outage;
@@ -66,6 +70,7 @@ use crate::store::{
     self, Change, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, Write, Writer,
     WriterCounts,
 };
+use crate::want::Wants;
 
 pub(crate) use bounds::brief;
 pub(crate) use load::find_start;
@@ -144,7 +149,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     executor: Arc<dyn Executor>,
     activity_executor: Arc<dyn ActivityExecutor>,
-    spans: Option<Arc<dyn SpanSink>>,
+    spans: Option<Spans>,
     native: BTreeSet<String>,
     runtime: tokio::runtime::Handle,
     deployments: Arc<AtomicU64>,
@@ -162,42 +167,22 @@ pub(crate) struct Engine {
     admission: Arc<quotas::Admission>,
     /// Turns that the hub did not take.
     outage: Outage,
+    /// What the host lacks.
+    pub(crate) wants: Wants,
+    /// What is tried again for want of something.
+    backoff: Backoff,
+    /// Panics of what this engine is given.
+    panics: Outage,
+    /// Whether names could not be read after they had changed.
+    names_are_old: AtomicBool,
     stopping: AtomicBool,
     /// Whether the hub is another owner's.
     pub(crate) lost: tokio::sync::watch::Sender<bool>,
     collecting: AtomicBool,
     commands: tokio::sync::Mutex<()>,
+    blocking: requests::Blocking,
     threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) counts: Counts,
-}
-
-/// Something that the writer has not answered. Dropped with the answer, or with the writer.
-struct UnderWay(Arc<Engine>);
-
-impl UnderWay {
-    fn new(engine: &Arc<Engine>) -> Self {
-        engine.queue().in_flight += 1;
-        Self(Arc::clone(engine))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.queue().in_flight -= 1;
-        if self.0.is_stopping() || cfg!(test) {
-            self.0.work_there.notify_all();
-        }
-    }
-}
-
-#[derive(Default)]
-struct Queue {
-    work: VecDeque<Work>,
-    /// Writes that the writer has not answered.
-    in_flight: usize,
-    /// Workers that run something.
-    busy: usize,
-    closed: bool,
 }
 
 impl Engine {
@@ -221,10 +206,10 @@ impl Engine {
         let engine = Arc::new(Self {
             path: path.to_owned(),
             lock: Mutex::new(Some(lock)),
-            clock: parts.clock,
+            clock: Arc::new(Guarded::new(parts.clock)),
             executor: parts.executor,
             activity_executor: parts.activity_executor,
-            spans: parts.spans,
+            spans: parts.spans.map(Spans::new),
             native: parts.native,
             runtime: parts.runtime,
             deployments: parts.deployments,
@@ -244,11 +229,16 @@ impl Engine {
             work_there: Condvar::new(),
             admission: Arc::default(),
             outage: Outage::default(),
+            wants: Wants::default(),
+            panics: Outage::default(),
+            backoff: Backoff::default(),
+            names_are_old: AtomicBool::new(false),
             next_key: AtomicI64::new(reader.last_key()?.0 + 1),
             stopping: AtomicBool::new(false),
             lost: tokio::sync::watch::Sender::new(false),
             collecting: AtomicBool::new(false),
             commands: tokio::sync::Mutex::new(()),
+            blocking: requests::Blocking::default(),
             threads: Mutex::default(),
             counts: Counts::default(),
             config,
@@ -284,37 +274,6 @@ impl Engine {
         })
     }
 
-    fn spawn_threads(self: &Arc<Self>) -> Result<(), StoreError> {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = |source| StoreError::file("could not start a thread for", &self.path)(source);
-        for worker in 0..self.config.workers {
-            let engine = Arc::clone(self);
-            let thread = std::thread::Builder::new().name(format!("perennial-worker-{worker}"));
-            threads.push(thread.spawn(move || engine.work(worker)).map_err(failed)?);
-        }
-        let engine = Arc::clone(self);
-        let timers = move || {
-            engine
-                .timers
-                .run(engine.clock.as_ref(), &engine.reader, |key, due| {
-                    engine.fire(key, due)
-                })
-        };
-        threads.push(
-            std::thread::Builder::new()
-                .name("perennial-timers".to_owned())
-                .spawn(timers)
-                .map_err(failed)?,
-        );
-        let weak = Arc::downgrade(self);
-        self.clock.on_jump(Arc::new(move || {
-            if let Some(engine) = weak.upgrade() {
-                engine.timers.jumped();
-            }
-        }));
-        Ok(())
-    }
-
     /// Queues everything that was under way when the last owner left.
     fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
         self.timers.load(&self.reader)?;
@@ -336,81 +295,7 @@ impl Engine {
         self.load_retention()
     }
 
-    // --- Work
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Queues work for the workers.
-    pub(crate) fn enqueue(&self, work: Work) {
-        let mut queue = self.queue();
-        if queue.closed {
-            drop(queue);
-            return Self::put_down(work);
-        }
-        if matches!(work, Work::Committed(_)) {
-            // What was under way comes before what is new: it frees memory and wakes waiters.
-            queue.work.push_front(work);
-        } else {
-            queue.work.push_back(work);
-        }
-        drop(queue);
-        if !here::is_taken_here() {
-            self.work_there.notify_one();
-        }
-    }
-
-    /// Leaves work undone: the hub has everything that is needed to do it later.
-    fn put_down(work: Work) {
-        match work {
-            Work::Run(slot) => worker::put_down(&slot),
-            Work::Committed(done) => worker::put_down(&done.slot),
-            Work::Collect | Work::Retain => {}
-        }
-    }
-
-    fn work(self: &Arc<Self>, worker: usize) {
-        loop {
-            let work = {
-                let mut queue = self.queue();
-                loop {
-                    if let Some(work) = queue.work.pop_front() {
-                        queue.busy += 1;
-                        break work;
-                    }
-                    if queue.closed {
-                        return;
-                    }
-                    queue = self
-                        .work_there
-                        .wait(queue)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-            };
-            match work {
-                Work::Run(_) | Work::Collect | Work::Retain if self.is_stopping() => {
-                    Self::put_down(work)
-                }
-                Work::Run(slot) => worker::run(self, &slot, worker),
-                Work::Committed(done) => {
-                    let held = here::holding(|| {
-                        committed::committed(self, &done.slot, done.change, done.result);
-                    });
-                    self.go_on(held);
-                }
-                Work::Collect => self.collect(),
-                Work::Retain => self.retain(),
-            }
-            let mut queue = self.queue();
-            queue.busy -= 1;
-            let quiet = queue.busy == 0 && queue.in_flight == 0 && queue.work.is_empty();
-            drop(queue);
-            if quiet && (self.is_stopping() || cfg!(test)) {
-                self.work_there.notify_all();
-            }
-        }
-    }
+    // --- Writing
 
     /// Whether the last commit failed.
     #[cfg(feature = "http")]
@@ -425,6 +310,28 @@ impl Engine {
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) {
         self.writer.submit(self.job(change, done));
+    }
+
+    /// As [`write`](Self::write), on a runtime: it waits for room without a thread. Dropped before that, nothing is written.
+    pub(crate) async fn write_later(
+        self: &Arc<Self>,
+        change: Change,
+        done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
+    ) {
+        self.writer.submit_later(self.job(change, done)).await;
+    }
+
+    /// As [`write`](Self::write), from wherever nobody may wait: where there is no room, a task of the runtime waits for it.
+    pub(crate) fn write_soon(
+        self: &Arc<Self>,
+        change: Change,
+        done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
+    ) {
+        if let Err(job) = self.writer.try_submit(self.job(change, done)) {
+            let engine = Arc::clone(self);
+            self.runtime
+                .spawn(async move { engine.writer.submit_later(job).await });
+        }
     }
 
     fn job(
@@ -449,6 +356,9 @@ impl Engine {
 
     /// What names mean now.
     pub(crate) fn names(&self) -> Arc<NameTable> {
+        if self.names_are_old.load(Ordering::Acquire) {
+            self.reload_names();
+        }
         Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -457,9 +367,11 @@ impl Engine {
             Ok(rows) => {
                 let table = Arc::new(NameTable::new(rows, self.native.clone()));
                 *self.names.write().unwrap_or_else(PoisonError::into_inner) = table;
+                self.names_are_old.store(false, Ordering::Release);
             }
             Err(error) => {
-                tracing::error!(%error, "could not read what names mean; they mean what they meant before")
+                self.names_are_old.store(true, Ordering::Release);
+                tracing::error!(%error, "could not read what names mean; they mean what they meant before until they can be read");
             }
         }
     }
@@ -534,62 +446,6 @@ impl Engine {
         if let Some(Err(error)) = lock.as_mut().map(|lock| lock.write_note(&note)) {
             tracing::warn!(%error, "could not say who owns the hub; other processes cannot reach this one");
         }
-    }
-
-    /// Stops: what is being committed is committed, results that wait in memory go to the inboxes, and the hub is given back.
-    ///
-    /// Blocks. Activities that run are interrupted, and run again when the hub is next opened.
-    pub(crate) fn shut_down(self: &Arc<Self>) {
-        self.stopping.store(true, Ordering::Release);
-        self.timers.stop();
-        self.activities.stop();
-        self.work_there.notify_all();
-        {
-            let mut queue = self.queue();
-            while queue.busy > 0 || queue.in_flight > 0 || !queue.work.is_empty() {
-                queue = self
-                    .work_there
-                    .wait_timeout(queue, std::time::Duration::from_millis(50))
-                    .map_or_else(|poisoned| poisoned.into_inner().0, |(queue, _)| queue);
-            }
-            queue.closed = true;
-        }
-        self.work_there.notify_all();
-        self.flight.close();
-        for slot in self.slots.all() {
-            worker::put_down(&slot);
-            slot.body().resident = None;
-            let mail: Vec<Message> = slot
-                .mailbox()
-                .mail
-                .drain(..)
-                .filter(|e| e.seq.is_none())
-                .map(|envelope| envelope.message)
-                .collect();
-            if !mail.is_empty() {
-                self.writer.submit(Write::new(
-                    Change::Post {
-                        key: slot.key,
-                        messages: mail,
-                    },
-                    self.clock.now(),
-                    |_, _| {},
-                ));
-            }
-        }
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
-                tracing::error!("a thread of the engine panicked");
-            }
-        }
-        self.writer.close();
-        self.waiters.clear();
-        self.lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
     }
 }
 

@@ -1,37 +1,70 @@
-//! Whose turn it is among activities that may run: each instance in turn, so that one with a hundred thousand of them holds nobody up.
+//! Whose turn it is among activities that may run, and who may have another place: whoever has fewest, first among modules, then among the
+//! instances of a module. So one with a hundred thousand of them holds nobody up.
+//!
+//! An attempt that runs is not taken from its place. So whoever has many leaves some free for those who have none, and the more it has the
+//! more it leaves: alone an instance gets seven of eight. Where all are taken all the same, the next that is given back goes to whoever has
+//! fewest: nobody waits for longer than one attempt of others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use perennial_core::{Digest, TaskRef};
 
 use crate::engine::activities::Place;
 use crate::store::InstanceKey;
 
-/// Attempts that may run, by instance, and the instances in the order in which they come.
+/// A host with fewer places keeps none of them free: who asks for so few wants them all.
+const SHARED_MIN: usize = 16;
+
+/// Attempts that may run, by instance, and the instances and modules in the order in which they come.
 ///
-/// It may name what no longer waits: whoever takes something looks whether it still does.
+/// It may name what no longer waits: whoever takes something looks whether it still does, and gives the place back if not.
 #[derive(Debug, Default)]
 pub(super) struct FairOrder {
-    /// Each instance of `waiting` that is not held is here once.
-    turns: VecDeque<InstanceKey>,
-    waiting: HashMap<InstanceKey, Waiting>,
-    /// Attempts that run, by module, where that is limited.
-    running: HashMap<Option<Digest>, usize>,
-    /// Instances whose module has as many running as it may.
-    held: HashMap<Option<Digest>, VecDeque<InstanceKey>>,
+    /// Places that there are.
+    places: usize,
+    /// Those that are taken.
+    taken: usize,
+    /// Those that waited or were given a place so far: whoever comes later has a higher number.
+    turns: u64,
+    modules: HashMap<Option<Digest>, OfModule>,
+    /// Modules of which something waits.
+    order: BTreeSet<(Standing, Option<Digest>)>,
     module_max: Option<usize>,
 }
 
-#[derive(Debug)]
-struct Waiting {
+/// Where somebody stands: how many places it has, and since when it waits for another. The least is next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Standing {
+    running: usize,
+    turn: u64,
+}
+
+#[derive(Debug, Default)]
+struct OfModule {
+    standing: Standing,
+    instances: HashMap<InstanceKey, OfInstance>,
+    /// Its instances of which something waits.
+    order: BTreeSet<(Standing, InstanceKey)>,
+}
+
+#[derive(Debug, Default)]
+struct OfInstance {
+    standing: Standing,
+    waiting: VecDeque<(TaskRef, u32)>,
+}
+
+/// Who has a place. It goes back through [`FairOrder::ended`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    key: InstanceKey,
     module: Option<Digest>,
-    attempts: VecDeque<(TaskRef, u32)>,
 }
 
 impl FairOrder {
-    /// At most so many at once of the instances of one module.
-    pub(super) fn new(module_max: Option<usize>) -> Self {
+    /// So many places, of which the instances of one module have at most `module_max`.
+    pub(super) fn new(places: usize, module_max: Option<usize>) -> Self {
         Self {
+            places,
             module_max,
             ..Self::default()
         }
@@ -39,70 +72,117 @@ impl FairOrder {
 
     /// Adds an attempt, after those of its instance that wait already.
     pub(super) fn push(&mut self, (key, task): Place, attempt: u32, module: Option<Digest>) {
-        let turns = &mut self.turns;
-        let waiting = self.waiting.entry(key).or_insert_with(|| {
-            turns.push_back(key);
-            Waiting {
-                module,
-                attempts: VecDeque::new(),
+        self.turns += 1;
+        let turn = self.turns;
+        self.change(Holder { key, module }, |of_module, instance, is_first| {
+            if is_first {
+                of_module.turn = turn;
             }
+            if instance.waiting.is_empty() {
+                instance.standing.turn = turn;
+            }
+            instance.waiting.push_back((task, attempt));
         });
-        waiting.attempts.push_back((task, attempt));
     }
 
-    /// Takes the next one, of a module that has room.
-    pub(super) fn next(&mut self) -> Option<(Place, u32, Option<Digest>)> {
-        while let Some(key) = self.turns.pop_front() {
-            let Some(waiting) = self.waiting.get_mut(&key) else {
-                continue;
-            };
-            let module = waiting.module;
-            let running = self.running.get(&module).copied().unwrap_or(0);
-            if self.module_max.is_some_and(|max| running >= max) {
-                self.held.entry(module).or_default().push_back(key);
-                continue;
+    /// Takes the next one, and a place for it.
+    pub(super) fn next(&mut self) -> Option<(Place, u32, Holder)> {
+        let next = |(_, module): &(Standing, Option<Digest>)| self.next_of(*module);
+        let holder = self.order.iter().find_map(next)?;
+        self.turns += 1;
+        self.taken += 1;
+        let turn = self.turns;
+        let (task, attempt) = self.change(holder, |of_module, instance, _| {
+            for standing in [of_module, &mut instance.standing] {
+                standing.running += 1;
+                standing.turn = turn;
             }
-            let next = waiting.attempts.pop_front();
-            if waiting.attempts.is_empty() {
-                self.waiting.remove(&key);
-            } else {
-                self.turns.push_back(key);
-            }
-            if let Some((task, attempt)) = next {
-                return Some(((key, task), attempt, module));
-            }
-        }
-        None
+            instance.waiting.pop_front()
+        })?;
+        Some(((holder.key, task), attempt, holder))
     }
 
-    /// One that was taken runs.
-    pub(super) fn begun(&mut self, module: Option<Digest>) {
-        if self.module_max.is_some() {
-            *self.running.entry(module).or_default() += 1;
+    /// The instance of a module that is given the next place, if one may have it.
+    fn next_of(&self, module: Option<Digest>) -> Option<Holder> {
+        let of_module = self.modules.get(&module)?;
+        let has = of_module.standing.running;
+        if self.module_max.is_some_and(|max| has >= max) {
+            return None;
         }
+        // The one with fewest: what it may not have, none of them may.
+        let (standing, key) = of_module.order.first()?;
+        let may = self.may_have_another(has, standing.running);
+        may.then_some(Holder { key: *key, module })
     }
 
-    /// One that ran does no longer: those that were held for it come next.
-    pub(super) fn ended(&mut self, module: Option<Digest>) {
-        if self.module_max.is_none() {
-            return;
+    /// Whether a module that has so many places, and an instance of it that has so many of them, may have one of those that are left.
+    ///
+    /// Some are kept for instances that have few, and a part of those for modules that have none: the fewer are left, the fewer one must
+    /// have.
+    fn may_have_another(&self, of_module: usize, of_instance: usize) -> bool {
+        let left = self.places.saturating_sub(self.taken);
+        if left == 0 || of_module == 0 || self.places < SHARED_MIN {
+            return left > 0;
         }
-        if let Some(running) = self.running.get_mut(&module) {
-            *running = running.saturating_sub(1);
-            if *running == 0 {
-                self.running.remove(&module);
-            }
-        }
-        for key in self.held.remove(&module).into_iter().flatten() {
-            self.turns.push_back(key);
-        }
+        let (for_instances, for_modules) = (self.places / 8, self.places / 32);
+        let for_instances = for_instances - for_modules;
+        // Alone it comes to rest where exactly so many are left as are kept.
+        let may = |has: usize, left: usize, kept: usize, most: usize| {
+            kept == 0 || has * kept < most * left
+        };
+        let most = self.places - for_modules;
+        left > for_modules
+            && may(of_module, left, for_modules, most)
+            && may(
+                of_instance,
+                left - for_modules,
+                for_instances,
+                most - for_instances,
+            )
     }
 
-    /// Forgets everything.
+    /// A place is given back.
+    pub(super) fn ended(&mut self, holder: Holder) {
+        self.taken -= 1;
+        self.change(holder, |of_module, instance, _| {
+            of_module.running -= 1;
+            instance.standing.running -= 1;
+        });
+    }
+
+    /// Changes where an instance and its module stand. `change` is told whether nothing of the module waits.
+    fn change<T>(
+        &mut self,
+        Holder { key, module }: Holder,
+        change: impl FnOnce(&mut Standing, &mut OfInstance, bool) -> T,
+    ) -> T {
+        let of_module = self.modules.entry(module).or_default();
+        let is_first = of_module.order.is_empty();
+        self.order.remove(&(of_module.standing, module));
+        let instance = of_module.instances.entry(key).or_default();
+        of_module.order.remove(&(instance.standing, key));
+        let done = change(&mut of_module.standing, instance, is_first);
+        if !instance.waiting.is_empty() {
+            of_module.order.insert((instance.standing, key));
+        } else if instance.standing.running == 0 {
+            of_module.instances.remove(&key);
+        }
+        if !of_module.order.is_empty() {
+            self.order.insert((of_module.standing, module));
+        } else if of_module.instances.is_empty() {
+            self.modules.remove(&module);
+        }
+        done
+    }
+
+    /// Forgets everything that waits.
     pub(super) fn clear(&mut self) {
-        self.turns.clear();
-        self.waiting.clear();
-        self.held.clear();
+        self.order.clear();
+        for of_module in self.modules.values_mut() {
+            of_module.order.clear();
+            let instances = of_module.instances.values_mut();
+            instances.for_each(|instance| instance.waiting.clear());
+        }
     }
 }
 
@@ -121,47 +201,132 @@ mod tests {
         (InstanceKey(key), task)
     }
 
-    fn taken(order: &mut FairOrder) -> Option<(i64, u32)> {
-        order.next().map(|((key, task), _, _)| (key.0, task.task.0))
+    fn module(n: u8) -> Option<Digest> {
+        Some(Digest([n; 32]))
+    }
+
+    impl FairOrder {
+        fn many(&mut self, key: i64, module: Option<Digest>, count: u32) {
+            (0..count).for_each(|task| self.push(place(key, task), 1, module));
+        }
+
+        /// The instances that are given places until nobody may have another, in order.
+        fn begun(&mut self) -> Vec<(i64, Holder)> {
+            std::iter::from_fn(|| self.next().map(|((key, _), _, holder)| (key.0, holder)))
+                .collect()
+        }
+
+        fn taken_by(&mut self) -> Vec<i64> {
+            self.begun().into_iter().map(|(key, _)| key).collect()
+        }
+    }
+
+    fn count(of: i64, all: &[i64]) -> usize {
+        all.iter().filter(|key| **key == of).count()
     }
 
     #[test]
     fn instances_take_turns_and_each_keeps_its_order() {
-        let mut order = FairOrder::new(None);
-        for task in 0..1_000 {
-            order.push(place(1, task), 1, None);
-        }
-        order.push(place(2, 0), 1, None);
-        order.push(place(2, 1), 1, None);
-        let first: Vec<_> = (0..6).filter_map(|_| taken(&mut order)).collect();
+        let mut order = FairOrder::new(6, None);
+        order.many(1, None, 1_000);
+        order.many(2, None, 2);
+        let first: Vec<_> = std::iter::from_fn(|| order.next())
+            .map(|((key, task), _, _)| (key.0, task.task.0))
+            .collect();
         assert_eq!(first, [(1, 0), (2, 0), (1, 1), (2, 1), (1, 2), (1, 3)]);
     }
 
     #[test]
-    fn a_module_has_no_more_running_than_it_may_and_holds_nobody_else_up() {
-        let (one, other) = (Some(Digest([1; 32])), Some(Digest([2; 32])));
-        let mut order = FairOrder::new(Some(2));
-        for task in 0..4 {
-            order.push(place(1, task), 1, one);
-            order.push(place(2, task), 1, one);
+    fn an_instance_that_is_alone_has_seven_of_eight_places_and_a_newcomer_finds_one() {
+        for (places, most) in [(1, 1), (8, 8), (15, 15), (16, 14), (64, 56), (1_000, 875)] {
+            let mut order = FairOrder::new(places, None);
+            order.many(1, module(1), 100_000);
+            assert_eq!(order.taken_by().len(), most, "of {places}");
+            // One of the same module, and one of another.
+            if most < places {
+                order.many(2, module(1), 1);
+                order.many(3, module(2), 1);
+                assert_eq!(count(2, &order.taken_by()), 1, "of {places}");
+            }
         }
-        order.push(place(3, 0), 1, other);
-        let begin = |order: &mut FairOrder| {
-            let (place, _, module) = order.next()?;
-            order.begun(module);
-            Some((place.0.0, place.1.task.0))
-        };
-        assert_eq!(begin(&mut order), Some((1, 0)));
-        assert_eq!(begin(&mut order), Some((2, 0)));
-        assert_eq!(begin(&mut order), Some((3, 0)));
-        assert_eq!(begin(&mut order), None);
-        order.ended(one);
-        assert_eq!(begin(&mut order), Some((1, 1)));
-        assert_eq!(begin(&mut order), None);
-        order.ended(one);
-        order.ended(one);
-        assert_eq!(begin(&mut order), Some((2, 1)));
-        assert_eq!(begin(&mut order), Some((1, 2)));
-        assert_eq!(begin(&mut order), None);
+    }
+
+    #[test]
+    fn a_module_with_many_instances_leaves_places_to_others() {
+        let mut order = FairOrder::new(64, None);
+        (0..1_000).for_each(|key| order.many(key, module(1), 100));
+        assert_eq!(order.taken_by().len(), 62);
+        order.many(5_000, module(2), 100);
+        order.many(6_000, module(3), 100);
+        assert_eq!(order.taken_by(), [5_000, 6_000]);
+    }
+
+    #[test]
+    fn a_place_that_is_given_back_goes_to_whoever_has_fewest() {
+        let mut order = FairOrder::new(8, None);
+        order.many(1, module(1), 100_000);
+        let all = order.begun();
+        assert_eq!(all.len(), 8);
+        (2..6).for_each(|key| order.many(key, module(1), 10));
+        for (_, holder) in &all[..4] {
+            order.ended(*holder);
+        }
+        assert_eq!(order.taken_by(), [2, 3, 4, 5]);
+        for (_, holder) in &all[4..] {
+            order.ended(*holder);
+        }
+        // By now all five want one more.
+        assert_eq!(order.taken_by(), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn shares_come_to_be_equal_however_they_began() {
+        let mut order = FairOrder::new(64, None);
+        order.many(1, module(1), 100_000);
+        let mut running: VecDeque<(i64, Holder)> = order.begun().into();
+        order.many(2, module(1), 100_000);
+        order.many(3, module(2), 100_000);
+        for _ in 0..1_000 {
+            running.extend(order.begun());
+            let (_, holder) = running.pop_front().unwrap();
+            order.ended(holder);
+        }
+        running.extend(order.begun());
+        let keys: Vec<i64> = running.into_iter().map(|(key, _)| key).collect();
+        let [one, two, three] = [1, 2, 3].map(|key| count(key, &keys));
+        // A module with one instance has no less for it than one with two has for each.
+        assert!(three >= one.max(two), "{one} {two} {three}");
+        assert!(one.abs_diff(two) <= 2, "{one} {two} {three}");
+        assert!(one + two + three >= 56, "{one} {two} {three}");
+    }
+
+    #[test]
+    fn a_module_has_no_more_running_than_it_may_and_holds_nobody_else_up() {
+        let mut order = FairOrder::new(8, Some(2));
+        order.many(1, module(1), 4);
+        order.many(2, module(1), 4);
+        order.many(3, module(2), 1);
+        let begun = order.begun();
+        let keys: Vec<i64> = begun.iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys, [1, 3, 2]);
+        order.ended(begun[0].1);
+        assert_eq!(order.taken_by(), [1]);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_over() {
+        let mut order = FairOrder::new(8, None);
+        order.many(1, module(1), 20);
+        loop {
+            let begun = order.begun();
+            if begun.is_empty() {
+                break;
+            }
+            begun
+                .into_iter()
+                .for_each(|(_, holder)| order.ended(holder));
+        }
+        assert!(order.modules.is_empty() && order.order.is_empty());
+        assert_eq!(order.taken, 0);
     }
 }

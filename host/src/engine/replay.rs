@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 
 use perennial_core::{Event, Quarantine, ReplayError, Start, State, Turn, replay_turn};
 
-use crate::engine::executor::ResidentGuest;
+use crate::engine::executor::{Fault, ResidentGuest, Resource, Want};
 use crate::store::{InstanceRow, Reader, StoreError};
 
 /// Turns read at once while replaying.
@@ -13,8 +13,10 @@ const PAGE: u32 = 512;
 /// Why an execution could not be brought back.
 #[derive(Debug)]
 pub(crate) enum LoadError {
-    /// The hub could not be read; trying again may help.
+    /// The hub could not be read, or the host lacked something else; trying again may help.
     Store(StoreError),
+    /// Code of the guest's executor or of the core panicked, and said this.
+    Panicked(String),
     /// The instance cannot go on before somebody does something, and why.
     Quarantine(Box<Quarantine>),
 }
@@ -22,6 +24,15 @@ pub(crate) enum LoadError {
 impl LoadError {
     pub(crate) fn because(reason: impl Into<String>) -> Self {
         Self::Quarantine(Box::new(Quarantine::because(reason)))
+    }
+}
+
+impl From<Fault> for LoadError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Instance(why) | Fault::Module(why) => Self::because(why),
+            Fault::Host(want) => Self::Store(StoreError::Lacks(want)),
+        }
     }
 }
 
@@ -79,8 +90,12 @@ pub(crate) fn replay(
                 Some(guest) => replay_turn(&mut state, turn, guest.as_mut()),
                 None => fold(&mut state, turn),
             })
-            .map_err(LoadError::because)?
-            .map_err(|error| LoadError::Quarantine(Box::new(Quarantine::from(&error))))?;
+            .map_err(LoadError::Panicked)?
+            .map_err(|error| match error {
+                // Not a word of that is about the instance.
+                ReplayError::Host(why) => Fault::Host(Want::new(Resource::Host, why)).into(),
+                proof => LoadError::Quarantine(Box::new(Quarantine::from(&proof))),
+            })?;
             sink(turn);
         }
     }
@@ -105,7 +120,7 @@ fn fold(state: &mut State, turn: &Turn) -> Result<(), ReplayError> {
     Ok(())
 }
 
-/// Runs code of a guest and of the core. A panic is a bug of the host: it stops the one instance, and no thread that others need.
+/// Runs code of a guest, of the core, or of whoever embeds the host. A panic ends nothing but that: no thread that others need.
 pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

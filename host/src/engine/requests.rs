@@ -4,18 +4,78 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use perennial_core::{Envelope, Message};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
+use crate::engine::replay::guarded;
 use crate::engine::request::{self, Preparation, Request, StartRequest, refused};
 use crate::engine::slots::{Creating, SlotPhase};
 use crate::engine::steps::{Owner, carry_out, takes_steps};
-use crate::engine::{Engine, UnderWay, Work, fresh_execution};
+use crate::engine::threads::UnderWay;
+use crate::engine::{Engine, Work, fresh_execution};
 use crate::store::{self, Change, Outcome, Reader, StoreError, Verdict, Write};
+use crate::want::{Resource, Want};
 
 /// Commands of other processes taken at once.
 const COMMANDS_MAX: u32 = 100;
 
+/// Threads that read the hub for clients at once, and as many that do what takes several steps. More wait, and keep no thread.
+const BLOCKING_MAX: usize = 16;
+
+/// See [`BLOCKING_MAX`].
+#[derive(Debug)]
+pub(super) struct Blocking {
+    reads: Semaphore,
+    steps: Semaphore,
+}
+
+impl Default for Blocking {
+    fn default() -> Self {
+        Self {
+            reads: Semaphore::new(BLOCKING_MAX),
+            steps: Semaphore::new(BLOCKING_MAX),
+        }
+    }
+}
+
 impl Engine {
+    /// Reads the hub for a client, on a thread that may block.
+    ///
+    /// # Errors
+    /// As [`blocking`](Self::blocking).
+    pub(crate) async fn reading<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let engine = Arc::clone(self);
+        self.blocking(&self.blocking.reads, move || read(&engine.reader))
+            .await
+    }
+
+    /// Does something that blocks, on one of a bounded number of threads that may.
+    ///
+    /// # Errors
+    /// Those of what is done; [`StoreError::Lacks`] if the system has no thread for it, and nothing was done.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        places: &Semaphore,
+        run: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _place = places.acquire().await;
+        // The runtime panics where it has no thread and gets none.
+        let running = guarded(|| self.runtime.spawn_blocking(run)).map_err(|_| {
+            let want = Want::new(Resource::Threads, "there is no thread for a request");
+            self.wants.note(&want);
+            StoreError::Lacks(want)
+        })?;
+        running
+            .await
+            .unwrap_or_else(|error| match error.try_into_panic() {
+                // Whoever asked is told as it would be told where it did this itself.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(StoreError::Closed),
+            })
+    }
+
     /// Does what a client asks for.
     pub(crate) async fn submit(self: &Arc<Self>, request: Request) -> Result<Verdict, StoreError> {
         if self.is_stopping() {
@@ -29,10 +89,8 @@ impl Engine {
             Request::Start(start) => return self.start_instance(start).await,
             steps if takes_steps(&steps) => {
                 let engine = Arc::clone(self);
-                let done = self
-                    .runtime
-                    .spawn_blocking(move || carry_out(&engine, steps, None));
-                return done.await.unwrap_or(Err(StoreError::Closed));
+                let steps = move || carry_out(&engine, steps, None);
+                return self.blocking(&self.blocking.steps, steps).await;
             }
             other => other,
         };
@@ -40,9 +98,10 @@ impl Engine {
         let change = self.prepare(other);
         let about = About::of(&change);
         let engine = Arc::clone(self);
-        self.write(change, move |_, result| {
+        self.write_later(change, move |_, result| {
             drop(tell.send(result.map(|outcome| engine.answered(about, outcome))))
-        });
+        })
+        .await;
         told.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -60,10 +119,11 @@ impl Engine {
             if new.start.scheduled_for.is_some() {
                 // Its first turn comes later.
                 let engine = Arc::clone(self);
-                self.write(Change::Start(new), move |_, result| {
+                self.write_later(Change::Start(new), move |_, result| {
                     let answered = |outcome| engine.answered(About::default(), outcome);
                     drop(tell.send(result.map(answered)))
-                });
+                })
+                .await;
             } else {
                 self.begin(Creating {
                     new,
@@ -106,6 +166,15 @@ impl Engine {
         self.enqueue(Work::Run(slot));
     }
 
+    /// Makes an instance whose first turn cannot run now: it is pending until it can.
+    pub(super) fn accept_for_later(self: &Arc<Self>, creating: Creating) {
+        let Creating { new, respond } = creating;
+        let engine = Arc::clone(self);
+        self.write(Change::Start(new), move |_, result| {
+            respond(result.map(|outcome| engine.answered(About::default(), outcome)));
+        });
+    }
+
     fn answered(self: &Arc<Self>, about: About, outcome: Outcome) -> Verdict {
         if about.modules {
             self.deployments.fetch_add(1, Ordering::AcqRel);
@@ -130,7 +199,8 @@ impl Engine {
         // One at a time, so that no command is taken twice.
         let _one = self.commands.lock().await;
         loop {
-            let commands = self.reader.unanswered(COMMANDS_MAX)?;
+            let unanswered = |reader: &Reader| reader.unanswered(COMMANDS_MAX);
+            let commands = self.reading(unanswered).await?;
             if commands.is_empty() || self.is_stopping() {
                 return Ok(());
             }
@@ -142,8 +212,7 @@ impl Engine {
                         all_told(&mut answers).await?;
                         let engine = Arc::clone(self);
                         let steps = move || carry_out(&engine, steps, Some(token));
-                        let done = self.runtime.spawn_blocking(steps);
-                        match done.await.unwrap_or(Err(StoreError::Closed)) {
+                        match self.blocking(&self.blocking.steps, steps).await {
                             Ok(_) | Err(StoreError::TakenBack) => continue,
                             Err(error) => return Err(error),
                         }
@@ -162,7 +231,7 @@ impl Engine {
                     drop(tell.send(result.map(|outcome| engine.answered(about, outcome))));
                     drop(under_way);
                 });
-                self.writer.submit(write.answering(token));
+                self.writer.submit_later(write.answering(token)).await;
                 answers.push(told);
             }
             all_told(&mut answers).await?;

@@ -1,7 +1,7 @@
 //! The instances that are in memory: their mail, and their guests while they are hot.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use perennial_core::{Envelope, State};
 
@@ -76,6 +76,15 @@ pub(crate) struct Resident {
 impl Slot {
     pub(crate) fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`body`](Self::body), unless somebody has it.
+    pub(crate) fn try_body(&self) -> Option<MutexGuard<'_, Body>> {
+        match self.body.try_lock() {
+            Ok(body) => Some(body),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     pub(crate) fn body(&self) -> MutexGuard<'_, Body> {
@@ -213,8 +222,8 @@ impl Slots {
         let Some(slot) = self.table().get(&key).cloned() else {
             return false;
         };
-        let evicted = match slot.body.try_lock() {
-            Ok(mut body) if slot.mailbox().phase == SlotPhase::Idle => {
+        let evicted = match slot.try_body() {
+            Some(mut body) if slot.mailbox().phase == SlotPhase::Idle => {
                 self.cool(key);
                 body.resident.take().is_some()
             }

@@ -3,10 +3,14 @@
 //! A span is handed on when what it tells of is over, with ids that follow from the execution's. So it needs no memory of the engine,
 //! and an execution that ran for a year, through any number of restarts, is one span. An attempt that a crash cut off has none.
 
+use std::sync::Arc;
+
 use perennial_core::{Failure, State, Status, Timestamp, TraceContext};
 
 use crate::engine::activities::Ready;
+use crate::engine::replay::guarded;
 use crate::engine::{Engine, load};
+use crate::outage::Outage;
 use crate::store::{InstanceRow, TurnCommit};
 
 /// What a [`Span`] tells of.
@@ -51,6 +55,27 @@ pub trait SpanSink: Send + Sync {
     fn ended(&self, span: Span);
 }
 
+/// Who is told of spans, and code of the embedding program: it may panic, and then the span is lost and nothing else.
+pub(crate) struct Spans {
+    sink: Arc<dyn SpanSink>,
+    panics: Outage,
+}
+
+impl Spans {
+    pub(crate) fn new(sink: Arc<dyn SpanSink>) -> Self {
+        let panics = Outage::default();
+        Self { sink, panics }
+    }
+
+    fn tell(&self, span: Span) {
+        if let Err(why) = guarded(|| self.sink.ended(span))
+            && let Some(unsaid) = self.panics.failed()
+        {
+            tracing::error!(why, unsaid, "the sink of spans panicked; spans are lost");
+        }
+    }
+}
+
 impl Engine {
     /// Tells of an execution that this commit ended.
     pub(crate) fn execution_ended(&self, state: &State, row: &InstanceRow, commit: &TurnCommit) {
@@ -63,7 +88,7 @@ impl Engine {
         let Some(start) = start else { return };
         let (context, parent) = TraceContext::of_execution(&start, row.generation);
         if context.sampled {
-            sink.ended(Span {
+            sink.tell(Span {
                 context,
                 parent,
                 kind: SpanKind::Execution,
@@ -83,7 +108,7 @@ impl Engine {
         let Some(sink) = &self.spans else { return };
         let caller = ready.caller.trace;
         if caller.sampled {
-            sink.ended(Span {
+            sink.tell(Span {
                 context: caller.attempt(ready.task, ready.attempt),
                 parent: Some(caller.span_id),
                 kind: SpanKind::Attempt(ready.attempt),

@@ -10,6 +10,7 @@ use perennial_core::{
     run_turn, take_batch,
 };
 
+use crate::engine::backoff::PANICS_MAX;
 use crate::engine::committed::{rest, stumble};
 use crate::engine::load;
 use crate::engine::quotas::{Full, Rooms};
@@ -19,6 +20,7 @@ use crate::engine::timers::Due;
 use crate::engine::turn::{cascade, fresh_row, terminate, turn_commit};
 use crate::engine::{Engine, Work};
 use crate::store::{Change, InstanceRow, Position, StoreError, summary};
+use crate::want::{Resource, Want};
 
 /// Messages read from an inbox at once: what one turn takes at most.
 const INBOX_PAGE: u32 = 1_000;
@@ -60,6 +62,34 @@ pub(crate) fn put_down(slot: &Slot) {
         (creating.respond)(Err(StoreError::Closed));
     }
     slot.mailbox().phase = SlotPhase::Idle;
+}
+
+/// Brings an instance whose turn, or what followed its commit, panicked back to what the hub has of it: whatever of it was only in memory
+/// is in the hub as a task that has no outcome yet.
+pub(crate) fn recover(engine: &Engine, slot: &Arc<Slot>) {
+    let creating = {
+        let mut body = slot.body();
+        let creating = body.creating.take();
+        *body = Body::default();
+        creating
+    };
+    engine.slots.cool(slot.key);
+    if let Some(creating) = creating {
+        engine.slots.remove(slot);
+        let why = "the host panicked while it started the instance";
+        return (creating.respond)(Err(Want::new(Resource::Host, why).into()));
+    }
+    {
+        let mut mailbox = slot.mailbox();
+        mailbox.phase = SlotPhase::Idle;
+        (mailbox.rearm, mailbox.inbox_is_new) = (true, true);
+        mailbox.mail.retain(|envelope| envelope.seq.is_none());
+    }
+    let at = engine
+        .clock
+        .now()
+        .after(engine.backoff.again((slot.key, None)));
+    engine.timers.try_again(at, slot.key, Due::Wake);
 }
 
 /// What there is to do for an instance; `None` if there is nothing.
@@ -107,7 +137,7 @@ fn next_turn(
     }
     let brings_guest = needs_guest(&resident.state, &batch) && resident.guest.is_none();
     if brings_guest && let Some(module) = resident.row.module {
-        engine.executor.prepare(module);
+        prepare(engine, module);
     }
     if brings_guest
         && let Err(error) = recorded(engine, worker, slot, || {
@@ -115,11 +145,11 @@ fn next_turn(
         })
     {
         put_back(slot, batch);
+        let module = resident.row.module;
         return match error {
             LoadError::Store(error) => Err(error),
-            LoadError::Quarantine(why) => {
-                Ok(Some(quarantine(engine, slot, *why, resident.row.module)))
-            }
+            LoadError::Panicked(why) => panicked(engine, slot, module, why).map(Some),
+            LoadError::Quarantine(why) => Ok(Some(quarantine(engine, slot, *why, module))),
         };
     }
     let consumed = batch.iter().filter_map(|envelope| envelope.seq).collect();
@@ -151,14 +181,31 @@ fn next_turn(
             seqs: consumed,
             cascade: cascade(&batch),
         })),
-        Err(reason) => {
+        Err(stopped) => {
             let module = resident.row.module;
             body.resident = None;
             put_back(slot, batch);
-            let why = Quarantine::because(reason);
-            Ok(Some(quarantine(engine, slot, why, module)))
+            match stopped {
+                NoTurn::Host(want) => Err(want.into()),
+                NoTurn::Panicked(why) => panicked(engine, slot, module, why).map(Some),
+            }
         }
     }
+}
+
+/// The host panicked for an instance. That says nothing about the instance before it happens time and again: then it is stopped, so that
+/// it does not go on for ever.
+fn panicked(
+    engine: &Engine,
+    slot: &Slot,
+    module: Option<Digest>,
+    why: String,
+) -> Result<Change, StoreError> {
+    if engine.backoff.panicked((slot.key, None)) < PANICS_MAX {
+        return Err(Want::new(Resource::Host, why).into());
+    }
+    engine.backoff.over((slot.key, None));
+    Ok(quarantine(engine, slot, Quarantine::because(why), module))
 }
 
 /// Stops an instance that this host cannot go on with: on this module, where it was asked.
@@ -176,6 +223,11 @@ fn quarantine(engine: &Engine, slot: &Slot, why: Quarantine, module: Option<Dige
 fn host_build() -> String {
     use std::env::consts::{ARCH, OS};
     format!("perennial {} on {OS} {ARCH}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Brings a module as far as it comes before a guest of it is made. What goes wrong is said when one is made.
+fn prepare(engine: &Engine, module: Digest) {
+    let _ = guarded(|| engine.executor.prepare(module));
 }
 
 /// Runs code of a guest, and says so in the flight recorder meanwhile. Its module is compiled before: who kills a host while it compiles
@@ -325,12 +377,13 @@ fn load_resident(
     let tried = row.module;
     let with_guest = !row.returned && (is_quarantined || row.status != Status::Suspended);
     if with_guest && let Some(module) = row.module {
-        engine.executor.prepare(module);
+        prepare(engine, module);
     }
     let loaded = recorded(engine, worker, slot, || load::load(engine, row, with_guest));
     match loaded {
         Ok(resident) => body.resident = Some(resident),
         Err(LoadError::Store(error)) => return Err(error),
+        Err(LoadError::Panicked(why)) => return panicked(engine, slot, tried, why).map(Some),
         Err(LoadError::Quarantine(mut why)) => {
             if let Some(named) = tried.filter(|_| tried != pinned) {
                 let said = std::mem::take(&mut why.reason);
@@ -489,7 +542,7 @@ fn take_turn(
     engine: &Engine,
     resident: &mut Resident,
     messages: Vec<Message>,
-) -> Result<Option<Turn>, String> {
+) -> Result<Option<Turn>, NoTurn> {
     let full = engine.history_is_full(resident);
     let names = engine.names();
     let rooms = Rooms {
@@ -504,11 +557,21 @@ fn take_turn(
     };
     let Resident { state, guest, .. } = resident;
     let mut full = full.map(Full);
-    guarded(|| match (guest, &mut full) {
+    let turn = guarded(|| match (guest, &mut full) {
         (Some(_), Some(full)) => run_turn(state, messages, &mut context, full),
         (Some(guest), None) => run_turn(state, messages, &mut context, guest.as_mut()),
         (None, _) => run_turn(state, messages, &mut context, &mut NoGuest),
-    })?
+    });
+    turn.map_err(NoTurn::Panicked)?
+        .map_err(|why| NoTurn::Host(Want::new(Resource::Host, why)))
+}
+
+/// Why a turn did not happen. None of it is proof of anything.
+enum NoTurn {
+    /// The host could not run the guest.
+    Host(Want),
+    /// Code of the guest's executor or of the core panicked.
+    Panicked(String),
 }
 
 /// Messages that are only in memory and cannot be taken now go to the inbox.

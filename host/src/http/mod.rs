@@ -59,6 +59,14 @@ const STRANGER_CONNECTIONS_MAX: usize = 256;
 /// The longest that a request waits for an instance, where nothing else is said.
 const WAIT_MAX: Duration = Duration::from_secs(230);
 
+/// What a caller is told where the process has run out of something: nothing of the host's inside.
+fn lacking(error: &Error) -> Option<String> {
+    let resource = error.lacks().filter(|resource| resource.is_of_process())?;
+    Some(format!(
+        "the host lacks {resource} at the moment; nothing was changed: ask again in a moment"
+    ))
+}
+
 /// What a caller is told of a disk that is full, and of a file that something else has locked: nothing of the host's inside.
 const DISK_FULL: &str =
     "the disk of the task hub is full: nothing was changed; make space, and ask again";

@@ -56,6 +56,15 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);
         }
     }
+    let wants = api.hubs.iter().flat_map(Client::wants);
+    // The hubs have been looked at.
+    let wants = wants.filter(|want| want.resource.is_of_process());
+    let mut lacks: Vec<String> = wants.map(|want| want.resource.to_string()).collect();
+    lacks.dedup();
+    if !lacks.is_empty() {
+        let message = format!("the host lacks {}\n", lacks.join(", "));
+        return text(StatusCode::SERVICE_UNAVAILABLE, &message);
+    }
     text(StatusCode::OK, "ready\n")
 }
 

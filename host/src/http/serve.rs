@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
+use crate::descriptors;
 use crate::http::Api;
 use crate::http::body::{Received, Streamed};
 use crate::http::line::{Line, WRITE_TIMEOUT};
@@ -102,6 +103,10 @@ async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, SocketAd
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
+                if descriptors::is_in_reserve(&stream) {
+                    // The last ones are the store's.
+                    places.make_room();
+                }
                 // Answers are small, and whoever asks waits for them.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "a connection has no TCP_NODELAY");

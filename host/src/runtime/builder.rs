@@ -13,11 +13,11 @@ use serde::de::DeserializeOwned;
 use crate::builtin::Builtins;
 use crate::client::{DEFAULT_TASK_HUB, Error, Result, hub_path};
 use crate::engine::clock::{Clock, SystemClock};
-use crate::engine::executor::{ActivityExecutor, Executor};
+use crate::engine::executor::{ActivityExecutor, Executor, Fault};
 use crate::engine::spans::SpanSink;
 use crate::engine::{Engine, EngineConfig, Parts, Quotas};
 use crate::runtime::native::{Activities, ActivityContext, Management, NativeActivity};
-use crate::runtime::{Host, listener};
+use crate::runtime::{Host, fault, listener};
 use crate::store::{Reader, StoreError};
 use crate::wasm::{Grants, Wasm, WasmConfig};
 
@@ -103,7 +103,7 @@ impl HostBuilder {
         self
     }
 
-    /// Activities that run at once; at least one.
+    /// Activities that run at once; at least one. From 16 on, one in eight is kept for instances that have few running.
     pub fn activities_max(mut self, count: usize) -> Self {
         self.activities_max = count.max(1);
         self
@@ -141,7 +141,7 @@ impl HostBuilder {
     }
 
     /// Who is told of each execution and each attempt of an activity when it has ended: [`telemetry`](crate::telemetry) exports them as
-    /// OpenTelemetry has it, or anything else.
+    /// OpenTelemetry has it, or anything else. Where it panics the span is lost.
     pub fn spans(mut self, sink: Arc<dyn SpanSink>) -> Self {
         self.spans = Some(sink);
         self
@@ -266,32 +266,36 @@ impl Modules {
         })
     }
 
-    fn component(&self, digest: Digest) -> Result<Vec<u8>, String> {
+    fn component(&self, digest: Digest) -> Result<Vec<u8>, Fault> {
         match self.reader().and_then(|reader| reader.component(digest)) {
             Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => Err(format!("the hub has no module {}", digest.short())),
-            Err(error) => Err(error.to_string()),
+            Ok(None) => Err(Fault::Module(format!(
+                "the hub has no module {}",
+                digest.short()
+            ))),
+            Err(error) => Err(fault(error)),
         }
     }
 
-    fn grants(&self, digest: Digest) -> Grants {
+    fn grants(&self, digest: Digest) -> Result<Grants, Fault> {
         let now = self.deployments.load(Ordering::Acquire);
         let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
         if granted.0 != now {
             *granted = (now, BTreeMap::new());
         }
         if let Some(grants) = granted.1.get(&digest) {
-            return grants.clone();
+            return Ok(grants.clone());
         }
-        let text = match self.reader().and_then(|reader| reader.grants(digest)) {
-            Ok(text) => text.unwrap_or_default(),
-            Err(error) => {
-                tracing::error!(%error, module = %digest.short(), "could not read what a module is granted; it gets nothing");
-                return Grants::default();
-            }
-        };
+        let text = self.reader().and_then(|reader| reader.grants(digest));
+        let text = text.map_err(|error| {
+            fault(error).context(format!(
+                "could not read what module {} is granted",
+                digest.short()
+            ))
+        })?;
+        let text = text.unwrap_or_default();
         let grants: Grants = serde_json::from_str(&text).unwrap_or_default();
         granted.1.insert(digest, grants.clone());
-        grants
+        Ok(grants)
     }
 }

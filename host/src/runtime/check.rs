@@ -198,7 +198,7 @@ impl IntoFuture for Check {
                     ..WasmConfig::default()
                 };
                 let source = Arc::new(move |_| Ok(component.clone()));
-                Wasm::new(config, source, Arc::new(|_| Grants::default()))
+                Wasm::new(config, source, Arc::new(|_| Ok(Grants::default())))
             });
             let wasm = wasm.await.map_err(|_| Error::panicked())?;
             let wasm = wasm.map_err(|error| Error::module(error.to_string()))?;
@@ -331,8 +331,8 @@ impl Checking<'_> {
             Ok(checked)
         };
         let mut checked = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads.min(total)).map(|_| scope.spawn(work)).collect();
-            let mut all = Vec::with_capacity(total);
+            let workers = spawn_some(scope, threads.min(total), &work);
+            let mut all = work()?;
             for worker in workers {
                 // Code of guests and of the core is guarded; what panics all the same is a bug of the check.
                 let checked = worker
@@ -366,6 +366,10 @@ impl Checking<'_> {
             match self.replay(&row) {
                 Ok(()) => return Ok(checked(&row, CheckOutcome::Compatible { turns: row.turns })),
                 Err(LoadError::Store(error)) => return Err(error),
+                Err(LoadError::Panicked(why)) => {
+                    let why = Box::new(Quarantine::because(why));
+                    return Ok(checked(&row, CheckOutcome::Differs(why)));
+                }
                 Err(LoadError::Quarantine(why)) => {
                     // It goes on meanwhile, and its rows with it: continued as new, it has another history.
                     let Some(now) = self.now(key)? else {
@@ -391,8 +395,18 @@ impl Checking<'_> {
             let (limits, id) = (&start.limits, &start.instance_id);
             self.executor
                 .instantiate(self.module.digest, limits, id, start.clock())
-                .map_err(LoadError::because)
+                .map_err(LoadError::from)
         };
         replay(self.reader, row, Some(&mut bring), &mut |_| {}).map(|_| ())
     }
+}
+
+/// Threads for some work of a scope that also goes on without them: as many of these as there are to be had.
+pub(super) fn spawn_some<'scope, T: Send + 'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    count: usize,
+    work: &'scope (dyn Fn() -> T + Sync),
+) -> Vec<std::thread::ScopedJoinHandle<'scope, T>> {
+    let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+    (1..count).map_while(spawn).collect()
 }

@@ -17,7 +17,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::client::{Client, Error};
+use crate::engine::executor::Fault;
 use crate::engine::{Engine, HostStats};
+use crate::store::StoreError;
+use crate::want::Want;
 
 pub use builder::HostBuilder;
 pub use check::{Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, NameChange};
@@ -27,6 +30,14 @@ pub use verify::{HubCheck, HubProblem, Verify};
 
 /// The directory of compiled code, beside the hubs.
 const CACHE_DIR: &str = "cache";
+
+/// Where the fault lies that the hub does not give what belongs to a module: in that only where its rows are damaged.
+fn fault(error: StoreError) -> Fault {
+    match error.want() {
+        Some(want) => want.into(),
+        None => Fault::Module(error.to_string()),
+    }
+}
 
 /// A running host of one task hub: it owns the hub, and runs the instances in it.
 ///
@@ -86,6 +97,12 @@ impl Host {
         self.engine.stats()
     }
 
+    /// What the host lacked a moment ago, such as file descriptors or memory, each with what could last not be done for want of it. What
+    /// needs it waits, and is tried again.
+    pub fn wants(&self) -> Vec<Want> {
+        self.engine.wants.now()
+    }
+
     /// Drops every guest that waits in memory. Nothing is lost: each comes back by replay when something happens for it.
     ///
     /// How many were dropped.
@@ -107,6 +124,9 @@ impl Host {
 
     /// Stops, and gives the hub back. What is being committed is committed; activities that run are interrupted, and run again when the
     /// hub is next opened.
+    ///
+    /// It takes no longer than about half a minute, also where a closure, a clock or the disk does not return: that is left to itself, and
+    /// nothing that it does later is kept.
     pub async fn shut_down(mut self) {
         self.stop_listening().await;
         let engine = Arc::clone(&self.engine);

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::client::{Error, Module, Result};
+use crate::engine::executor::Fault;
 use crate::store::{Definition, DefinitionKind};
-use crate::wasm::{self, Grants, Wasm, WasmConfig};
+use crate::wasm::{self, Grants, ModuleError, Wasm, WasmConfig};
 
 impl Module {
     /// Reads a `.wasm` file and looks at it: a component or a core module with an embedded component type, for a world of this contract.
@@ -22,8 +23,12 @@ impl Module {
             .file_stem()
             .map(|stem| stem.to_string_lossy().into_owned())
             .unwrap_or_default();
-        Self::from_bytes(name, &bytes)
-            .map_err(|error| Error::module(format!("{}: {error}", path.display())))
+        Self::from_bytes(name, &bytes).map_err(|error| {
+            if error.is_unavailable() {
+                return error;
+            }
+            Error::module(format!("{}: {error}", path.display()))
+        })
     }
 
     /// As [`from_file`](Self::from_file), for bytes.
@@ -31,16 +36,18 @@ impl Module {
     /// # Errors
     /// [`Error::is_invalid`] says what the bytes are or lack, and what to do.
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
-        let source = |_| Err("a module that is only looked at is not run".to_owned());
+        let why = "a module that is only looked at is not run";
+        let source = |_| Err(Fault::Module(why.to_owned()));
         let wasm = Wasm::new(
             WasmConfig::default(),
             Arc::new(source),
-            Arc::new(|_| Grants::default()),
+            Arc::new(|_| Ok(Grants::default())),
         );
         let wasm = wasm.map_err(|error| Error::module(error.to_string()))?;
-        let found = wasm
-            .inspect(bytes)
-            .map_err(|error| Error::module(error.to_string()))?;
+        let found = wasm.inspect(bytes).map_err(|error| match error {
+            ModuleError::Host(want) => Error::lacking(want),
+            error => Error::module(error.to_string()),
+        })?;
         let of_kind = |kind, definitions: Vec<wasm::Definition>| {
             definitions.into_iter().map(move |definition| Definition {
                 kind,

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::builtin::Builtins;
 use crate::client::HttpManagementPayload;
-use crate::engine::executor::{ActivityExecutor, Attempt, AttemptFuture};
+use crate::engine::executor::{ActivityExecutor, Attempt, AttemptError, AttemptFuture};
 
 /// What an activity knows about the attempt that it is.
 #[derive(Clone, Debug)]
@@ -87,7 +87,8 @@ impl NativeActivity {
                     return Box::pin(std::future::ready(Err(Failure::permanent(
                         "InvalidInput",
                         message,
-                    ))));
+                    )
+                    .into())));
                 }
             };
             let result = run(context, input);
@@ -98,7 +99,7 @@ impl NativeActivity {
                     Err(error) => {
                         let message =
                             format!("the result of activity {name:?} is no JSON: {error}");
-                        Err(Failure::permanent(kind::INVALID_RESULT, message))
+                        Err(Failure::permanent(kind::INVALID_RESULT, message).into())
                     }
                 }
             })
@@ -176,10 +177,8 @@ impl ActivityExecutor for NativeOrWasm {
                 "this host has no closure registered for activity {:?}",
                 attempt.name
             );
-            return Box::pin(std::future::ready(Err(Failure::retryable(
-                kind::UNKNOWN_ACTIVITY,
-                message,
-            ))));
+            let failure = Failure::retryable(kind::UNKNOWN_ACTIVITY, message);
+            return Box::pin(std::future::ready(Err(failure.into())));
         };
         let input = attempt.input.clone();
         let context = ActivityContext {
@@ -192,16 +191,16 @@ impl ActivityExecutor for NativeOrWasm {
             ));
             running
                 .await
-                .unwrap_or_else(|message| Err(Failure::retryable(kind::PANIC, message)))
+                .unwrap_or_else(|message| Err(Failure::retryable(kind::PANIC, message).into()))
         })
     }
 }
 
 /// A task that is given up when nobody waits for it any more.
-struct AbortOnDrop(tokio::task::JoinHandle<Result<Option<Json>, Failure>>);
+struct AbortOnDrop(tokio::task::JoinHandle<Result<Option<Json>, AttemptError>>);
 
 impl Future for AbortOnDrop {
-    type Output = Result<Result<Option<Json>, Failure>, String>;
+    type Output = Result<Result<Option<Json>, AttemptError>, String>;
 
     fn poll(
         mut self: Pin<&mut Self>,

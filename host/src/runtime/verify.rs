@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use perennial_core::{Quarantine, Start, Status};
 
 use crate::client::{Client, Error, Result};
-use crate::engine::executor::Executor;
+use crate::engine::executor::{Executor, Fault};
 use crate::engine::{Bring, LoadError, replay};
+use crate::runtime::check::spawn_some;
+use crate::runtime::fault;
 use crate::store::{self, InstanceRow, ListQuery, Reader, StoreError};
 use crate::wasm::{Grants, Wasm, WasmConfig};
 
@@ -139,10 +141,14 @@ fn verify(hub: &str, path: PathBuf, on_progress: &OnProgress) -> Result<HubCheck
     let modules = Arc::clone(&reader);
     let source = move |digest| match modules.component(digest) {
         Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err("it is not in the hub".to_owned()),
-        Err(error) => Err(error.to_string()),
+        Ok(None) => Err(Fault::Module("it is not in the hub".to_owned())),
+        Err(error) => Err(fault(error)),
     };
-    let wasm = Wasm::new(config, Arc::new(source), Arc::new(|_| Grants::default()));
+    let wasm = Wasm::new(
+        config,
+        Arc::new(source),
+        Arc::new(|_| Ok(Grants::default())),
+    );
     let wasm = wasm.map_err(|error| Error::module(error.to_string()))?;
     let verifying = Verifying {
         reader: &reader,
@@ -220,7 +226,8 @@ impl Verifying<'_> {
         };
         std::thread::scope(|scope| {
             let threads = self.threads.min(rows.len());
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let workers = spawn_some(scope, threads, &work);
+            work()?;
             workers.into_iter().try_for_each(|worker| {
                 // Code of guests and of the core is guarded; what panics all the same is a bug of the check.
                 let done = worker.join();
@@ -241,6 +248,7 @@ impl Verifying<'_> {
                 }
                 Err(LoadError::Store(error)) => return Err(error),
                 Err(LoadError::Quarantine(why)) => why,
+                Err(LoadError::Panicked(why)) => Box::new(Quarantine::because(why)),
             };
             // It goes on meanwhile, and its rows with it.
             let Some(now) = self.reader.instance_by_key(row.key)? else {
@@ -270,11 +278,10 @@ impl Verifying<'_> {
             let module = module.ok_or_else(|| LoadError::because("it is pinned to no module"))?;
             let (limits, id) = (&start.limits, &start.instance_id);
             let made = self.executor.instantiate(module, limits, id, start.clock());
-            made.map_err(|error| {
-                LoadError::because(format!(
-                    "module {} cannot be brought: {error}",
-                    module.short()
-                ))
+            made.map_err(|fault| {
+                fault
+                    .context(format!("module {} cannot be brought", module.short()))
+                    .into()
             })
         };
         // What has ended is never asked anything again, and its module may be gone.

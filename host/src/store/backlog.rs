@@ -1,14 +1,19 @@
-//! How much waits for the writer, in bytes: whoever adds more than there is room for waits, as for a place in the queue.
+//! How much waits for the writer, in changes and in bytes: whoever adds more than there is room for waits. Threads wait here, and what runs on
+//! a runtime waits without a thread.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use perennial_core::{Event, Json, Message, Start};
+use tokio::sync::Notify;
 
 use crate::store::types::NewInstance;
 use crate::store::write::Change;
 
-/// Bytes that may wait for the writer.
-const BYTES_MAX: usize = 128 << 20;
+/// Bytes that may wait for the writer. Few in the tests of this crate, so that they go beyond it.
+const BYTES_MAX: usize = if cfg!(test) { 16 << 20 } else { 128 << 20 };
+
+/// Changes that may wait for the writer.
+const JOBS_MAX: usize = 8_192;
 
 /// What a row costs beside its payloads, roughly.
 const ROW_BYTES: usize = 256;
@@ -16,34 +21,78 @@ const ROW_BYTES: usize = 256;
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    bytes: Mutex<usize>,
+    waiting: Mutex<Waiting>,
     room: Condvar,
+    room_on_runtimes: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: usize,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Takes room, if there is some. What is larger than all room there is takes it when nothing else does.
+    fn enter(&mut self, bytes: usize) -> bool {
+        let is_room = self.jobs < JOBS_MAX && self.bytes + bytes <= BYTES_MAX;
+        if is_room || self.jobs == 0 {
+            self.jobs += 1;
+            self.bytes += bytes;
+            return true;
+        }
+        false
+    }
 }
 
 impl Backlog {
-    /// Waits for room. What is larger than all room there is waits until nothing else does.
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room, if there is some right now.
+    pub(super) fn try_enter(&self, bytes: usize) -> bool {
+        self.waiting().enter(bytes)
+    }
+
+    /// Waits for room. Blocks the thread.
     pub(super) fn enter(&self, bytes: usize) {
-        let mut waiting = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        while *waiting > 0 && *waiting + bytes > BYTES_MAX {
+        let mut waiting = self.waiting();
+        while !waiting.enter(bytes) {
             waiting = self
                 .room
                 .wait(waiting)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        *waiting += bytes;
+    }
+
+    /// Waits for room, and lets the thread do other things meanwhile.
+    pub(super) async fn enter_later(&self, bytes: usize) {
+        loop {
+            let mut room = std::pin::pin!(self.room_on_runtimes.notified());
+            // What is given back from here on is noticed.
+            room.as_mut().enable();
+            if self.try_enter(bytes) {
+                return;
+            }
+            room.await;
+        }
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) == 0
+        self.waiting().jobs == 0
     }
 
-    /// Gives room back.
-    pub(super) fn leave(&self, bytes: usize) {
-        let mut waiting = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        *waiting = waiting.saturating_sub(bytes);
-        drop(waiting);
+    /// Gives back the room of so many changes.
+    pub(super) fn leave(&self, jobs: usize, bytes: usize) {
+        {
+            let mut waiting = self.waiting();
+            waiting.jobs = waiting.jobs.saturating_sub(jobs);
+            waiting.bytes = waiting.bytes.saturating_sub(bytes);
+        }
         self.room.notify_all();
+        self.room_on_runtimes.notify_waiters();
     }
 }
 
@@ -112,7 +161,7 @@ mod tests {
                         most.fetch_max(now, Ordering::SeqCst);
                         std::thread::yield_now();
                         waiting.fetch_sub(bytes, Ordering::SeqCst);
-                        backlog.leave(bytes);
+                        backlog.leave(1, bytes);
                     }
                 });
             }
@@ -124,8 +173,44 @@ mod tests {
     fn what_is_larger_than_all_room_is_let_in_alone() {
         let backlog = Backlog::default();
         backlog.enter(BYTES_MAX * 2);
-        backlog.leave(BYTES_MAX * 2);
+        assert!(!backlog.try_enter(1));
+        backlog.leave(1, BYTES_MAX * 2);
         backlog.enter(1);
-        assert_eq!(*backlog.bytes.lock().unwrap(), 1);
+        assert_eq!(backlog.waiting().bytes, 1);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_number() {
+        let backlog = Backlog::default();
+        assert!((0..JOBS_MAX).all(|_| backlog.try_enter(1)));
+        assert!(!backlog.try_enter(1));
+        backlog.leave(2, 2);
+        assert!(backlog.try_enter(1) && backlog.try_enter(1) && !backlog.try_enter(1));
+    }
+
+    #[test]
+    fn what_waits_for_room_on_a_runtime_keeps_no_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.build().unwrap();
+        let backlog = Arc::new(Backlog::default());
+        backlog.enter(BYTES_MAX);
+        // On the one thread there is, five wait for room, and what gives it comes after them.
+        runtime.block_on(async {
+            let waiting: Vec<_> = (0..5)
+                .map(|_| {
+                    let backlog = Arc::clone(&backlog);
+                    tokio::spawn(async move {
+                        backlog.enter_later(BYTES_MAX).await;
+                        backlog.leave(1, BYTES_MAX);
+                    })
+                })
+                .collect();
+            tokio::task::yield_now().await;
+            backlog.leave(1, BYTES_MAX);
+            for waits in waiting {
+                waits.await.unwrap();
+            }
+        });
+        assert!(backlog.is_empty());
     }
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::want::{Resource, Want};
+
 /// What can go wrong with a hub's file. Cheap to clone: one failed commit is the answer to everyone who was in it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -78,6 +80,9 @@ pub(crate) enum StoreError {
     /// The instance is not where the turn left it: it was replaced or purged meanwhile.
     #[error("the instance changed meanwhile")]
     Conflict,
+    /// The host lacked something else than its hub. Nothing of the operation was kept.
+    #[error(transparent)]
+    Lacks(#[from] Want),
     /// The store is shutting down.
     #[error("the host is shutting down")]
     Closed,
@@ -120,6 +125,27 @@ impl StoreError {
         )
     }
 
+    /// What was lacking, where the fault lies neither in what the file says nor in what was asked: it may be there when it is tried again.
+    pub(crate) fn want(&self) -> Option<Want> {
+        let resource = match self {
+            Self::Sqlite(error) => of_sqlite(error),
+            Self::File { source, .. } => Resource::of_io(source),
+            Self::Missing(_)
+            | Self::Gone(_)
+            | Self::NotAHub(_)
+            | Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::Owned(_)
+            | Self::NotTaken { .. }
+            | Self::Fenced
+            | Self::Conflict
+            | Self::Closed => Resource::Hub,
+            Self::Lacks(want) => return Some(want.clone()),
+            Self::Corrupt(_) | Self::TakenBack => return None,
+        };
+        Some(Want::new(resource, self.to_string()))
+    }
+
     /// Wraps what came of using a file.
     pub(crate) fn file(
         what: &'static str,
@@ -131,6 +157,18 @@ impl StoreError {
             path,
             source: Arc::new(source),
         }
+    }
+}
+
+/// What SQLite had not enough of. It hides most errors of the system behind codes of its own.
+fn of_sqlite(error: &rusqlite::Error) -> Resource {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Resource::Disk,
+        Some(ErrorCode::OutOfMemory) => Resource::Memory,
+        // A file of a hub that is there can be opened as long as there are descriptors.
+        Some(ErrorCode::CannotOpen) => Resource::Descriptors,
+        _ => Resource::Hub,
     }
 }
 

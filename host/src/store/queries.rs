@@ -20,6 +20,24 @@ pub(crate) struct Reader {
     returned: Condvar,
 }
 
+/// A connection that somebody reads with. It goes back by dropping; one that saw a panic is closed, and another may be opened for it.
+struct Lent<'a> {
+    reader: &'a Reader,
+    db: Option<Connection>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut connections = self.reader.connections();
+        match self.db.take() {
+            Some(db) if !std::thread::panicking() => connections.idle.push(db),
+            _ => connections.open -= 1,
+        }
+        drop(connections);
+        self.reader.returned.notify_one();
+    }
+}
+
 struct Connections {
     idle: Vec<Connection>,
     open: usize,
@@ -45,10 +63,14 @@ impl Reader {
         read: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let db = self.take()?;
-        let result = read(&db);
-        self.connections().idle.push(db);
-        self.returned.notify_one();
-        result
+        let lent = Lent {
+            reader: self,
+            db: Some(db),
+        };
+        match &lent.db {
+            Some(db) => read(db),
+            None => Err(StoreError::Closed),
+        }
     }
 
     /// Is told of each step of SQLite's virtual machine in the reads that follow: the work that they take.

@@ -12,9 +12,10 @@
 //! - a commit that reports an error is looked up in the file before anyone is answered;
 //! - an owner whose epoch has passed commits nothing, and neither does one whose file was taken away.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,15 +34,16 @@ use crate::store::live::{self, LiveCounts};
 use crate::store::open;
 use crate::store::transaction::Transaction;
 use crate::store::write::Write;
-
-/// Jobs that may wait for the writer. Whoever adds one more waits until there is room: this is the back-pressure of the whole engine.
-const QUEUE_MAX: usize = 8_192;
+use crate::want::{Resource, Want};
 
 /// Jobs in one transaction: more would make the first wait too long for the last.
 const BATCH_MAX: usize = 1_024;
 
 /// Bytes after which no more jobs are taken into a transaction.
 const BATCH_BYTES_MAX: usize = 32 << 20;
+
+/// How long a writer that is dropped may take to end.
+const CLOSE_MAX: Duration = Duration::from_secs(30);
 
 /// How long the writer waits before it looks again what became of a commit.
 const REOPEN_DELAY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
@@ -65,9 +67,11 @@ pub(crate) struct WriterCounts {
 
 /// A handle on the writer. Dropping the last one ends it, after everything that is queued.
 pub(crate) struct Writer {
-    queue: RwLock<Option<SyncSender<Job>>>,
+    queue: RwLock<Option<Sender<Job>>>,
     state: Arc<Mutex<State>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Thread>>,
+    /// Whether the writer was asked to fold the log, and has not come to it.
+    folds: Arc<AtomicBool>,
     counts: Arc<WriterCounts>,
     backlog: Arc<Backlog>,
     live: Arc<LiveCounts>,
@@ -77,10 +81,16 @@ pub(crate) struct Writer {
     pub(crate) faults: Arc<faults::Faults>,
 }
 
+/// The writer's thread, and what says that it has ended.
+struct Thread {
+    handle: JoinHandle<()>,
+    ended: Receiver<()>,
+}
+
 impl Writer {
     /// Starts the writer on a connection of its own, for the owner with this epoch.
     pub(crate) fn start(path: PathBuf, db: Connection, epoch: u64) -> Result<Self, StoreError> {
-        let (queue, jobs) = sync_channel(QUEUE_MAX);
+        let (queue, jobs) = channel();
         let counts = Arc::new(WriterCounts::default());
         let closing = Arc::new(AtomicBool::new(false));
         let (backlog, live) = <(Arc<Backlog>, Arc<LiveCounts>)>::default();
@@ -99,6 +109,7 @@ impl Writer {
             counts_live: false,
             fenced: false,
             outage: Arc::clone(&outage),
+            committing: None,
             closing: Arc::clone(&closing),
             log_pages: Arc::default(),
             #[cfg(test)]
@@ -107,9 +118,15 @@ impl Writer {
         state.adopt(db)?;
         let state = Arc::new(Mutex::new(state));
         let of_thread = Arc::clone(&state);
-        let thread = std::thread::Builder::new()
+        let folds = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&folds);
+        let (ending, ended) = channel();
+        let handle = std::thread::Builder::new()
             .name("perennial-writer".to_owned())
-            .spawn(move || work(&of_thread, &jobs))
+            .spawn(move || {
+                let _ending: Sender<()> = ending;
+                work(&of_thread, &jobs, &asked);
+            })
             .map_err(StoreError::file(
                 "could not start the writer thread for",
                 path,
@@ -117,7 +134,8 @@ impl Writer {
         Ok(Self {
             queue: RwLock::new(Some(queue)),
             state,
-            thread: Mutex::new(Some(thread)),
+            thread: Mutex::new(Some(Thread { handle, ended })),
+            folds,
             counts,
             backlog,
             live,
@@ -140,22 +158,43 @@ impl Writer {
         self.faults.queued.load(Ordering::Acquire)
     }
 
-    /// Queues a job. Blocks while the queue is full.
+    /// Queues a job. Blocks while too much waits already.
     pub(crate) fn submit(&self, job: Write) {
+        self.backlog.enter(job.bytes());
+        self.queue(job);
+    }
+
+    /// As [`submit`](Self::submit), and keeps no thread while too much waits already.
+    pub(crate) async fn submit_later(&self, job: Write) {
+        self.backlog.enter_later(job.bytes()).await;
+        self.queue(job);
+    }
+
+    /// As [`submit`](Self::submit), but gives the job back where too much waits already.
+    pub(crate) fn try_submit(&self, job: Write) -> Result<(), Write> {
+        if !self.backlog.try_enter(job.bytes()) {
+            return Err(job);
+        }
+        self.queue(job);
+        Ok(())
+    }
+
+    /// Queues a job that there is room for.
+    fn queue(&self, job: Write) {
+        let bytes = job.bytes();
         let queue = self
             .queue
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let Some(queue) = queue else {
+            self.backlog.leave(1, bytes);
             return job.answer(Err(StoreError::Closed));
         };
         #[cfg(test)]
         self.faults.queued.fetch_add(1, Ordering::AcqRel);
-        let bytes = job.bytes();
-        self.backlog.enter(bytes);
         if let Err(SendError(Job::Write(lost))) = queue.send(Job::Write(Box::new(job))) {
-            self.backlog.leave(bytes);
+            self.backlog.leave(1, bytes);
             lost.answer(Err(StoreError::Closed));
         }
     }
@@ -177,15 +216,17 @@ impl Writer {
         if is_long {
             let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(queue) = &*queue {
-                // A queue that is full has commits in it, after which it is folded too.
-                let _ = queue.try_send(Job::FoldLog);
+                if !self.folds.swap(true, Ordering::AcqRel) {
+                    // A writer that has ended has folded it.
+                    let _ = queue.send(Job::FoldLog);
+                }
             }
         }
     }
 
-    /// Ends the writer after everything that is queued, and waits until it has ended. What comes later is answered with
-    /// [`StoreError::Closed`].
-    pub(crate) fn close(&self) {
+    /// Ends the writer after everything that is queued, and waits until it has ended, at most until some time. What comes later is answered
+    /// with [`StoreError::Closed`].
+    pub(crate) fn close(&self, until: Instant) {
         self.closing.store(true, Ordering::Release);
         self.queue
             .write()
@@ -196,10 +237,18 @@ impl Writer {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
-        {
+        let Some(Thread { handle, ended }) = thread else {
+            return;
+        };
+        if handle.thread().id() == std::thread::current().id() {
+            return;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!(
+                "the disk does not take what is being written; the writer is left to itself"
+            );
+        } else if handle.join().is_err() {
             tracing::error!("the writer thread panicked");
         }
     }
@@ -217,7 +266,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.close();
+        self.close(Instant::now() + CLOSE_MAX);
     }
 }
 
@@ -242,6 +291,8 @@ struct State {
     /// Whether this connection counts them.
     counts_live: bool,
     fenced: bool,
+    /// The transaction whose commit is under way, and what it answers.
+    committing: Option<(u64, Vec<Result<(), StoreError>>)>,
     outage: Arc<Outage>,
     /// Whether nobody can wait any longer for a file that cannot be read.
     closing: Arc<AtomicBool>,
@@ -300,7 +351,7 @@ impl State {
     fn commit(&mut self, mut batch: Vec<Write>) {
         let count = batch.len() as u64;
         let begun = Instant::now();
-        let results = match self.try_commit(&mut batch) {
+        let results = match self.guarded_commit(&mut batch) {
             Ok(results) => {
                 let micros = begun.elapsed().as_micros();
                 self.counts
@@ -315,15 +366,41 @@ impl State {
                 results
             }
             Err(error) => {
-                if let Some(unsaid) = self.outage.failed() {
+                // One that lost a race against what ended or replaced its instance is nothing to tell anybody.
+                if !matches!(error, StoreError::Conflict)
+                    && let Some(unsaid) = self.outage.failed()
+                {
                     tracing::warn!(%error, jobs = count, unsaid, "a transaction was not committed");
                 }
                 batch.iter().map(|_| Err(error.clone())).collect()
             }
         };
         for (job, result) in batch.into_iter().zip(results) {
-            job.answer(result);
+            // Who is answered may panic; the others are answered all the same.
+            if catch_unwind(AssertUnwindSafe(|| job.answer(result))).is_err() {
+                tracing::error!("what follows a change panicked");
+            }
         }
+    }
+
+    /// As [`try_commit`](Self::try_commit), also where that panics: whoever is in the batch is answered, and the thread goes on.
+    fn guarded_commit(
+        &mut self,
+        batch: &mut [Write],
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        let committed = catch_unwind(AssertUnwindSafe(|| self.try_commit(batch)));
+        let committing = self.committing.take();
+        committed.unwrap_or_else(|_| {
+            let want = Want::new(
+                Resource::Host,
+                "the host panicked while it wrote to the hub",
+            );
+            (self.db, self.counts_live) = (None, false);
+            match committing {
+                Some((number, results)) => self.look_up(number, results, want.into()),
+                None => Err(want.into()),
+            }
+        })
     }
 
     /// Runs the batch as one transaction: all at once first, and each in a savepoint of its own where one of them fails.
@@ -386,6 +463,7 @@ impl State {
             }
             Err(error) => return Err(error),
         };
+        self.committing = Some((number, results.clone()));
         #[cfg(test)]
         let committed = self.faults.commit(tx);
         #[cfg(not(test))]
@@ -400,7 +478,7 @@ impl State {
                 }
                 Ok(results)
             }
-            Err(error) => self.look_up(number, results, error),
+            Err(error) => self.look_up(number, results, error.into()),
         }
     }
 
@@ -415,7 +493,7 @@ impl State {
         &mut self,
         number: u64,
         results: Vec<Result<(), StoreError>>,
-        error: rusqlite::Error,
+        error: StoreError,
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         tracing::warn!(%error, "a commit reported an error; reading what became of it");
         (self.db, self.counts_live) = (None, false);
@@ -439,11 +517,11 @@ impl State {
                     return if commits >= int(number) {
                         Ok(results)
                     } else {
-                        Err(error.into())
+                        Err(error)
                     };
                 }
                 Err(StoreError::Missing(path)) => return Err(StoreError::Gone(path)),
-                Err(_) if self.closing.load(Ordering::Acquire) => return Err(error.into()),
+                Err(_) if self.closing.load(Ordering::Acquire) => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "the hub cannot be read; trying again");
                     std::thread::sleep(REOPEN_DELAY);
@@ -454,16 +532,18 @@ impl State {
 }
 
 /// The writer's thread.
-fn work(state: &Mutex<State>, jobs: &Receiver<Job>) {
+fn work(state: &Mutex<State>, jobs: &Receiver<Job>, folds: &AtomicBool) {
     let state = || state.lock().unwrap_or_else(PoisonError::into_inner);
     while let Ok(first) = jobs.recv() {
         let Job::Write(first) = first else {
+            folds.store(false, Ordering::Release);
             state().fold_log();
             continue;
         };
         let mut bytes = first.bytes();
         let mut batch = vec![*first];
-        bytes = take_all(jobs, &mut batch, bytes);
+        bytes = take_all(jobs, &mut batch, bytes, folds);
+        let count = batch.len();
         let mut state = state();
         #[cfg(test)]
         state
@@ -471,22 +551,30 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Job>) {
             .queued
             .fetch_sub(batch.len() as u64, Ordering::AcqRel);
         state.commit(batch);
-        state.backlog.leave(bytes);
+        state.backlog.leave(count, bytes);
         state.fold_log();
     }
     state().end();
 }
 
 /// Takes what is queued, as far as it fits beside what the batch has. The bytes of all of it.
-fn take_all(jobs: &Receiver<Job>, batch: &mut Vec<Write>, mut bytes: usize) -> usize {
+fn take_all(
+    jobs: &Receiver<Job>,
+    batch: &mut Vec<Write>,
+    mut bytes: usize,
+    folds: &AtomicBool,
+) -> usize {
     while batch.len() < BATCH_MAX
         && bytes < BATCH_BYTES_MAX
         && let Ok(next) = jobs.try_recv()
     {
-        // The log is folded after this batch anyway.
-        if let Job::Write(next) = next {
-            bytes += next.bytes();
-            batch.push(*next);
+        match next {
+            Job::Write(next) => {
+                bytes += next.bytes();
+                batch.push(*next);
+            }
+            // It is folded after this batch anyway.
+            Job::FoldLog => folds.store(false, Ordering::Release),
         }
     }
     bytes

@@ -7,6 +7,7 @@
 //! network mount for instance: the attempt then ends, late, when the operation does.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,12 +17,16 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use perennial_core::{Digest, Failure, Json, kind};
 use tokio::runtime::Handle;
-use wasmtime::component::{Component, Linker, LinkerInstance, ResourceTable, ResourceType};
+use wasmtime::component::{
+    Component, Linker, LinkerInstance, ResourceTable, ResourceTableError, ResourceType,
+};
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use super::answer::is_json;
+use super::code;
 use super::denied::Denied;
+use super::files;
 use super::guest_log::{GuestLog, HasLog, Output};
 use super::host::{Shared, Wasm};
 use super::limiter::MemoryLimiter;
@@ -31,7 +36,9 @@ use super::sandbox::{define_timezone, harmless};
 use super::stop;
 use super::v0_1::{self, ActivitiesPre};
 use crate::engine::executor::Grants;
-use crate::engine::executor::{ActivityExecutor, Attempt, AttemptFuture, Interrupt};
+use crate::engine::executor::{
+    ActivityExecutor, Attempt, AttemptError, AttemptFuture, Fault, Interrupt, Resource, Want,
+};
 
 /// How often an attempt that waits looks whether it was told to stop. One that computes looks at every tick of the epoch.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
@@ -51,15 +58,13 @@ impl ActivityExecutor for Wasm {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let Some(module) = attempt.module else {
-                return Err(Failure::permanent(
-                    kind::UNKNOWN_ACTIVITY,
-                    format!("no module has the activity {:?}", attempt.name),
-                ));
+                let message = format!("no module has the activity {:?}", attempt.name);
+                return Err(Failure::permanent(kind::UNKNOWN_ACTIVITY, message).into());
             };
             let given_up = GivenUp::default();
             let watch = Watch::new(&attempt, Arc::clone(&given_up.0));
             let permit = Arc::clone(&shared.permits).acquire_owned().await;
-            let grants = (shared.grants)(module);
+            let grants = (shared.grants)(module).map_err(AttemptError::of_fault)?;
             // Opening a file and loading a module may block.
             let blocks = !grants.dirs.is_empty() || !shared.has_activities(module);
             let place = Place::new(if blocks { ON_A_THREAD } else { IN_PLACE });
@@ -76,13 +81,17 @@ impl ActivityExecutor for Wasm {
                 return outcome;
             }
             let runtime = Handle::current();
-            let ran = tokio::task::spawn_blocking(move || runtime.block_on(running));
+            let blocking = || tokio::task::spawn_blocking(move || runtime.block_on(running));
+            // It panics where the system has no thread, and none that ran something before is left.
+            let Ok(ran) = catch_unwind(AssertUnwindSafe(blocking)) else {
+                return Err(Want::new(Resource::Threads, "no thread for an attempt").into());
+            };
             match ran.await {
                 Ok(outcome) => outcome,
-                Err(error) => Err(Failure::retryable(
-                    kind::HOST_ERROR,
-                    format!("the attempt's thread ended early: {error}"),
-                )),
+                Err(error) => {
+                    let message = format!("the attempt's thread ended early: {error}");
+                    Err(Failure::retryable(kind::HOST_ERROR, message).into())
+                }
             }
         })
     }
@@ -139,33 +148,33 @@ async fn run(
     attempt: &Attempt,
     watch: Watch,
     place: Place,
-) -> Result<Option<Json>, Failure> {
-    let host_error = |error: String| Failure::retryable(kind::HOST_ERROR, error);
+) -> Result<Option<Json>, AttemptError> {
     watch.check().map_err(|stopped| stopped.failure(attempt))?;
     let log = Arc::new(Mutex::new(GuestLog::loud(attempt.instance_id.as_str())));
     let ambient = || {
-        Ambient::new(attempt, grants, shared.config.activity_memory_bytes, &log).map_err(host_error)
+        Ambient::new(attempt, grants, shared.config.activity_memory_bytes, &log)
+            .map_err(AttemptError::of_fault)
     };
     let called = async {
-        let ready = shared.activities(module).map_err(host_error)?;
+        let ready = shared.activities(module).map_err(AttemptError::of_fault)?;
         let mut store = ambient()?.into_store(&ready.engine, watch.clone(), place.clone());
         let mut started = ready.pre.instantiate(&mut store).await;
         if matches!(&started, Err(error) if error.is::<PoolConcurrencyLimitError>()) {
             // A component may be made of more parts than the pool has for each attempt.
-            let ready = shared.spare_activities(module).map_err(host_error)?;
+            let ready = shared
+                .spare_activities(module)
+                .map_err(AttemptError::of_fault)?;
             store = ambient()?.into_store(&ready.engine, watch.clone(), place);
             started = ready.pre.instantiate(&mut store).await;
         }
-        let ran = match started {
-            Ok(activities) => activities.run(&mut store, attempt).await,
-            Err(error) => Err(error),
-        };
-        ran.map_err(|error| failure_of(&error, &mut store, attempt))
+        let started = started.map_err(|error| not_started(&error, &mut store, attempt))?;
+        let ran = started.run(&mut store, attempt).await;
+        ran.map_err(|error| not_ended(&error, &mut store, attempt))
     };
     let outcome = tokio::select! {
         biased;
         outcome = called => outcome,
-        stopped = watch.stopped() => Err(stopped.failure(attempt)),
+        stopped = watch.stopped() => Err(stopped.failure(attempt).into()),
     };
     log.lock().unwrap_or_else(PoisonError::into_inner).flush();
     match outcome {
@@ -173,14 +182,15 @@ async fn run(
         Ok(Ok(_)) => Err(Failure::permanent(
             kind::INVALID_RESULT,
             format!("the result of {:?} is not JSON", attempt.name),
-        )),
+        )
+        .into()),
         Ok(Err(failure))
             if failure
                 .details
                 .as_ref()
                 .is_none_or(|json| is_json(json.as_str())) =>
         {
-            Err(failure)
+            Err(failure.into())
         }
         Ok(Err(failure)) => Err(Failure::permanent(
             kind::INVALID_RESULT,
@@ -188,14 +198,52 @@ async fn run(
                 "the details of the failure of {:?} are not JSON; it failed with {failure}",
                 attempt.name
             ),
-        )),
-        Err(failure) => Err(failure),
+        )
+        .into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Why an attempt did not come to its first instruction. Its component was ready: what is not its own doing is what the host lacks.
+fn not_started(
+    error: &wasmtime::Error,
+    store: &mut Store<Ambient>,
+    attempt: &Attempt,
+) -> AttemptError {
+    let is_guests =
+        error.is::<Stopped>() || stop::is_guests(error) || store.data().limiter.refused();
+    if is_guests && !store.data().limiter.starved() {
+        return failure_of(error, store, attempt).into();
+    }
+    let resource = code::lacks(error).unwrap_or(Resource::Memory);
+    Want::new(resource, format!("an attempt cannot be made: {error:#}")).into()
+}
+
+/// Why an attempt broke off.
+fn not_ended(
+    error: &wasmtime::Error,
+    store: &mut Store<Ambient>,
+    attempt: &Attempt,
+) -> AttemptError {
+    let lacks = code::lacks(error).filter(|resource| resource.is_of_process());
+    let starved = store.data().limiter.starved().then_some(Resource::Memory);
+    match lacks.or(starved) {
+        Some(resource) => Want::new(resource, format!("an attempt cannot go on: {error:#}")).into(),
+        None => failure_of(error, store, attempt).into(),
     }
 }
 
 fn failure_of(error: &wasmtime::Error, store: &mut Store<Ambient>, attempt: &Attempt) -> Failure {
     if let Some(stopped) = error.downcast_ref::<Stopped>() {
         return stopped.failure(attempt);
+    }
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+        let message = format!(
+            "{:?} has more than {} files, streams and other resources open at once",
+            attempt.name,
+            files::OPEN_MAX
+        );
+        return Failure::permanent(kind::LIMIT_EXCEEDED, message);
     }
     let ambient = store.data_mut();
     let mut failure = stop::failure_of(error, &mut ambient.log, &ambient.limiter);
@@ -300,8 +348,9 @@ impl Ambient {
     pub(super) fn prepare(component: &Component) -> wasmtime::Result<ActivitiesPre<Self>> {
         let mut linker = Linker::new(component.engine());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        // Sockets are there, but are not granted: not one of them is made, and each attempt is denied.
         linker.allow_shadowing(true);
+        files::link(&mut linker)?;
+        // Sockets are there, but are not granted: not one of them is made, and each attempt is denied.
         link(&mut linker, component, &Granted).map_err(|error| match error {
             LinkError::Wasmtime(error) => error,
             LinkError::NotAFunction(..) => wasmtime::Error::msg(error.to_string()),
@@ -314,7 +363,7 @@ impl Ambient {
         grants: &Grants,
         memory_bytes: u64,
         lines: &Arc<Mutex<GuestLog>>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Fault> {
         let mut wasi = WasiCtx::builder();
         // Only what was granted a directory has anything that blocks, and runs on a thread that is there to be blocked.
         wasi.allow_blocking_current_thread(true);
@@ -329,15 +378,21 @@ impl Ambient {
             };
             wasi.preopened_dir(&dir.host, &dir.guest, permissions)
                 .map_err(|error| {
-                    format!(
+                    let what = format!(
                         "the granted directory {} cannot be opened: {error:#}",
                         dir.host.display()
-                    )
+                    );
+                    match code::lacks(&error).filter(|resource| resource.is_of_process()) {
+                        Some(resource) => Fault::Host(Want::new(resource, what)),
+                        None => Fault::Module(what),
+                    }
                 })?;
         }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(files::OPEN_MAX);
         Ok(Self {
             wasi: wasi.build(),
-            table: ResourceTable::new(),
+            table,
             log: GuestLog::loud(attempt.instance_id.as_str()),
             limiter: MemoryLimiter::new(memory_bytes),
         })

@@ -18,7 +18,7 @@ use super::shelf::Shelf;
 use super::ticker::Ticker;
 use super::v0_1::{ActivitiesPre, OrchestrationsPre};
 use super::{code, module};
-use crate::engine::executor::Grants;
+use crate::engine::executor::{Fault, Grants};
 
 /// How much a [`Wasm`] may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,10 +55,10 @@ impl Default for WasmConfig {
 }
 
 /// Gives the stored bytes of a module, or says why not.
-pub type Source = Arc<dyn Fn(Digest) -> Result<Vec<u8>, String> + Send + Sync>;
+pub type Source = Arc<dyn Fn(Digest) -> Result<Vec<u8>, Fault> + Send + Sync>;
 
-/// Gives what a module is granted at the moment.
-pub type GrantsOf = Arc<dyn Fn(Digest) -> Grants + Send + Sync>;
+/// Gives what a module is granted at the moment, or says why that cannot be known.
+pub type GrantsOf = Arc<dyn Fn(Digest) -> Result<Grants, Fault> + Send + Sync>;
 
 /// Why there is no [`Wasm`].
 #[derive(Debug, thiserror::Error)]
@@ -156,15 +156,19 @@ impl Wasm {
         // One at a time, in the whole process: what a compiler takes is not multiplied by those who ask.
         let _one = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
         let orchestrations =
-            code::compile(&shared.engines.spare, &bytes).map_err(|said| refusal(&bytes, said))?;
+            code::compile(&shared.engines.spare, &bytes).map_err(|fault| match fault {
+                Fault::Module(said) => refusal(&bytes, said),
+                fault => ModuleError::from_fault(fault),
+            })?;
         let component = code::revive(&shared.engines.spare, &orchestrations)
-            .map_err(|error| ModuleError::Corrupt(format!("{error:#}")))?;
+            .map_err(|error| ModuleError::from_fault(code::fault(&error)))?;
         let inspected = inspect::inspect(&shared.engines.spare, bytes, &component)?;
         if !inspected.activities.is_empty() {
             let engine = &shared.engines.spare_activities;
-            let code = code::compile(engine, &inspected.component).map_err(ModuleError::Corrupt)?;
+            let code =
+                code::compile(engine, &inspected.component).map_err(ModuleError::from_fault)?;
             let component = code::revive(engine, &code)
-                .map_err(|error| ModuleError::Corrupt(format!("{error:#}")))?;
+                .map_err(|error| ModuleError::from_fault(code::fault(&error)))?;
             Ambient::prepare(&component)
                 .map_err(|error| ModuleError::Unlinkable(format!("{error:#}")))?;
             shared
@@ -192,10 +196,11 @@ impl Shared {
     pub(super) fn pooled(
         &self,
         module: Digest,
-    ) -> Result<Arc<Option<OrchestrationsPre<Sandbox>>>, String> {
+    ) -> Result<Arc<Option<OrchestrationsPre<Sandbox>>>, Fault> {
         self.pooled.get(module, || {
             match self.orchestrations(&self.engines.pooled, module) {
                 Ok(pre) => Ok(Some(pre)),
+                Err(want @ Fault::Host(_)) => Err(want),
                 // Whatever is wrong with it is wrong outside the pool too, unless it only was too large for the pool.
                 Err(error) => self.spare(module).map(|_| {
                     tracing::info!(%module, %error, "the module runs outside the instance pool");
@@ -206,16 +211,19 @@ impl Shared {
     }
 
     /// The orchestrations of a module, ready to be instantiated outside the pool.
-    pub(super) fn spare(&self, module: Digest) -> Result<Arc<OrchestrationsPre<Sandbox>>, String> {
+    pub(super) fn spare(&self, module: Digest) -> Result<Arc<OrchestrationsPre<Sandbox>>, Fault> {
         self.spare
             .get(module, || self.orchestrations(&self.engines.spare, module))
     }
 
     /// The activities of a module, ready to be instantiated in the pool, or outside it if they do not fit.
-    pub(super) fn activities(&self, module: Digest) -> Result<Arc<ReadyActivities>, String> {
+    pub(super) fn activities(&self, module: Digest) -> Result<Arc<ReadyActivities>, Fault> {
         self.activities.get(module, || {
             let pooled = self.prepare_activities(&self.engines.activities, module);
             pooled.or_else(|error| {
+                if matches!(error, Fault::Host(_)) {
+                    return Err(error);
+                }
                 let ready = self.prepare_activities(&self.engines.spare_activities, module)?;
                 tracing::info!(%module, %error, "the module's activities run outside the instance pool");
                 Ok(ready)
@@ -224,7 +232,7 @@ impl Shared {
     }
 
     /// The activities of a module, ready to be instantiated outside the pool.
-    pub(super) fn spare_activities(&self, module: Digest) -> Result<Arc<ReadyActivities>, String> {
+    pub(super) fn spare_activities(&self, module: Digest) -> Result<Arc<ReadyActivities>, Fault> {
         self.spare_activities.get(module, || {
             self.prepare_activities(&self.engines.spare_activities, module)
         })
@@ -234,7 +242,7 @@ impl Shared {
         &self,
         engine: &wasmtime::Engine,
         module: Digest,
-    ) -> Result<ReadyActivities, String> {
+    ) -> Result<ReadyActivities, Fault> {
         let component = self.load(engine, module, self.activities_key)?;
         let pre = Ambient::prepare(&component).map_err(|error| unlinkable(module, &error))?;
         let engine = engine.clone();
@@ -250,11 +258,12 @@ impl Shared {
         &self,
         engine: &wasmtime::Engine,
         module: Digest,
-    ) -> Result<OrchestrationsPre<Sandbox>, String> {
+    ) -> Result<OrchestrationsPre<Sandbox>, Fault> {
         let component = self.load(engine, module, self.orchestrations_key)?;
         let mut linker = Linker::new(engine);
-        link(&mut linker, &component, &Virtual)
-            .map_err(|error| format!("module {module:?} cannot be linked: {error}"))?;
+        link(&mut linker, &component, &Virtual).map_err(|error| {
+            Fault::Module(format!("module {module:?} cannot be linked: {error}"))
+        })?;
         let pre = linker
             .instantiate_pre(&component)
             .map_err(|error| unlinkable(module, &error))?;
@@ -266,13 +275,13 @@ impl Shared {
         engine: &wasmtime::Engine,
         module: Digest,
         key: Key,
-    ) -> Result<Component, String> {
+    ) -> Result<Component, Fault> {
         let bytes = || (self.source)(module);
         code::load(engine, &self.cache, module, key, bytes)
-            .map_err(|error| format!("module {module:?} cannot be loaded: {error}"))
+            .map_err(|fault| fault.context(format!("module {module:?} cannot be loaded")))
     }
 }
 
-fn unlinkable(module: Digest, error: &wasmtime::Error) -> String {
-    format!("module {module:?} cannot be linked: {error:#}")
+fn unlinkable(module: Digest, error: &wasmtime::Error) -> Fault {
+    code::fault(error).context(format!("module {module:?} cannot be linked"))
 }

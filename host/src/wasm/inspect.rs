@@ -17,7 +17,8 @@ use super::guest_log::GuestLog;
 use super::link::{LinkError, Name, link};
 use super::module::MODULE_BYTES_MAX;
 use super::sandbox::{Sandbox, TIME_OF_DEFINITIONS, Virtual, harmless};
-use super::{denied, stop, v0_1};
+use super::{code, denied, stop, v0_1};
+use crate::engine::executor::{Fault, Want};
 
 /// Fuel for starting a module and asking it what it defines: about a second.
 pub(super) const START_FUEL: u64 = 1_000_000_000;
@@ -84,6 +85,9 @@ pub enum ModuleError {
     /// WebAssembly of a version or layer that does not exist yet.
     #[error("unknown WebAssembly format ({}): neither a component nor a core module of version 1", hex(.0))]
     UnknownWasm([u8; 4]),
+    /// Nothing is known of the module: the host lacked something that it takes to look at it.
+    #[error("the module could not be looked at: {0}")]
+    Host(#[source] Want),
     /// Uses a WebAssembly proposal that hosts of this version do not have.
     #[error("the module uses {proposal}, which this host does not have: {advice}")]
     Unsupported {
@@ -148,6 +152,16 @@ pub enum ModuleError {
     /// A component that defines something that cannot be called.
     #[error("the component's definitions cannot be used: {0}")]
     Definitions(String),
+}
+
+impl ModuleError {
+    /// Why a component could not be made ready.
+    pub(super) fn from_fault(fault: Fault) -> Self {
+        match fault {
+            Fault::Host(want) => Self::Host(want),
+            Fault::Module(why) | Fault::Instance(why) => Self::Corrupt(why),
+        }
+    }
 }
 
 /// Checks a compiled component and asks it what it defines.
@@ -275,7 +289,10 @@ fn definitions(
     })?;
     let pre = linker
         .instantiate_pre(component)
-        .map_err(|error| ModuleError::Unlinkable(format!("{error:#}")))?;
+        .map_err(|error| match code::fault(&error) {
+            Fault::Host(want) => ModuleError::Host(want),
+            Fault::Module(why) | Fault::Instance(why) => ModuleError::Unlinkable(why),
+        })?;
     let log = GuestLog::keeping("definitions");
     let sandbox = Sandbox::new(TIME_OF_DEFINITIONS, log, MEMORY_BYTES);
     let mut store = sandbox
@@ -306,6 +323,9 @@ fn definitions(
 }
 
 fn failed(store: &mut Store<Sandbox>, error: &wasmtime::Error) -> ModuleError {
+    if let Fault::Host(want) = code::fault(error) {
+        return ModuleError::Host(want);
+    }
     let sandbox = store.data_mut();
     let failure = stop::failure_of(error, &mut sandbox.log, &sandbox.limiter);
     let mut said = shortened(&failure.to_string(), FAILURE_MESSAGE_BYTES).into_owned();

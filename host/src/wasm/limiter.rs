@@ -2,6 +2,8 @@
 
 use wasmtime::ResourceLimiter;
 
+use super::code;
+
 /// Bytes that one element of a table takes.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
@@ -13,6 +15,8 @@ pub(super) struct MemoryLimiter {
     limit: usize,
     used: usize,
     refused: bool,
+    /// Whether the system had no memory for a growth that was allowed.
+    starved: bool,
 }
 
 impl MemoryLimiter {
@@ -22,6 +26,7 @@ impl MemoryLimiter {
             limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX),
             used: 0,
             refused: false,
+            starved: false,
         }
     }
 
@@ -40,9 +45,23 @@ impl MemoryLimiter {
         self.refused
     }
 
+    /// Whether the system had no memory for what the guest may have. That is no answer to a guest: it ends the call, and nothing else.
+    pub(super) fn starved(&self) -> bool {
+        self.starved
+    }
+
     /// A refusal that the guest has survived says nothing about a later trap.
     pub(super) fn forget_refusal(&mut self) {
         self.refused = false;
+    }
+
+    /// What the memory's or the table's type forbids is an answer to the guest; what the system had no memory for is not.
+    fn grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        if code::lacks(&error).is_none() {
+            return Ok(());
+        }
+        self.starved = true;
+        Err(error)
     }
 
     fn grow(&mut self, by: usize) -> bool {
@@ -71,6 +90,14 @@ impl ResourceLimiter for MemoryLimiter {
             return Ok(false);
         }
         Ok(self.grow(desired.saturating_sub(current)))
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.grow_failed(error)
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.grow_failed(error)
     }
 
     fn table_growing(

@@ -20,6 +20,7 @@ mod cache;
 mod code;
 mod denied;
 mod engines;
+mod files;
 mod guest_log;
 mod host;
 mod inspect;

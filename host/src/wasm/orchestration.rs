@@ -6,6 +6,7 @@ use perennial_core::{
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
 
 use super::answer::{check_payloads, check_tasks};
+use super::code;
 use super::guest_log::GuestLog;
 use super::host::Wasm;
 use super::inspect::START_FUEL;
@@ -13,7 +14,7 @@ use super::random::Random;
 use super::sandbox::{Sandbox, refuel};
 use super::stop;
 use super::v0_1::{Orchestrations, OrchestrationsPre};
-use crate::engine::executor::{Executor, ResidentGuest};
+use crate::engine::executor::{Executor, Fault, ResidentGuest, Resource, Want};
 
 /// Bytes that the host will copy out of a guest in one call. Strings of a guest may overlap, so its own memory is no bound.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -28,7 +29,7 @@ impl Executor for Wasm {
         limits: &Limits,
         instance_id: &str,
         began: Timestamp,
-    ) -> Result<Box<dyn ResidentGuest>, String> {
+    ) -> Result<Box<dyn ResidentGuest>, Fault> {
         let start = |pre: &OrchestrationsPre<Sandbox>, engine: &Engine| {
             let sandbox = Sandbox::new(began, GuestLog::new(instance_id), limits.memory_bytes);
             let mut store = sandbox.into_store(engine, START_FUEL)?;
@@ -38,7 +39,7 @@ impl Executor for Wasm {
         let pooled = self.shared.pooled(module)?;
         if let Some(pre) = &*pooled {
             let (store, started) =
-                start(pre, &self.shared.engines.pooled).map_err(|error| error.to_string())?;
+                start(pre, &self.shared.engines.pooled).map_err(|error| want(&error))?;
             let full = matches!(&started, Err(error) if error.is::<PoolConcurrencyLimitError>());
             if !full {
                 return Ok(Box::new(Instance::new(store, started)?));
@@ -47,7 +48,7 @@ impl Executor for Wasm {
         }
         let spare = self.shared.spare(module)?;
         let (store, started) =
-            start(&spare, &self.shared.engines.spare).map_err(|error| error.to_string())?;
+            start(&spare, &self.shared.engines.spare).map_err(|error| want(&error))?;
         Ok(Box::new(Instance::new(store, started)?))
     }
 
@@ -59,6 +60,15 @@ impl Executor for Wasm {
     fn forget(&self, module: Digest) {
         Self::forget(self, module);
     }
+}
+
+/// What was lacking where a component that was ready could not be instantiated: there is nothing else that can be wrong with it.
+fn want(error: &wasmtime::Error) -> Want {
+    let resource = code::lacks(error).unwrap_or(Resource::Memory);
+    Want::new(
+        resource,
+        format!("the component cannot be instantiated: {error:#}"),
+    )
 }
 
 /// One execution's component instance.
@@ -84,13 +94,14 @@ impl Instance {
     fn new(
         mut store: Store<Sandbox>,
         started: wasmtime::Result<Orchestrations>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Fault> {
         let guest = match started {
             Ok(guest) => Life::Ready(guest),
             Err(error) => {
                 let sandbox = store.data_mut();
-                if !stop::is_guests(&error) && !sandbox.limiter.refused() {
-                    return Err(format!("the component cannot be instantiated: {error:#}"));
+                let is_guests = stop::is_guests(&error) || sandbox.limiter.refused();
+                if !is_guests || sandbox.limiter.starved() {
+                    return Err(want(&error).into());
                 }
                 Life::StillBorn(stop::failure_of(&error, &mut sandbox.log, &sandbox.limiter))
             }
@@ -149,8 +160,8 @@ impl Guest for Instance {
             .map_err(|error| Stop::Host(error.to_string()))?;
         let answer = guest.advance(&mut self.store, events).map_err(|error| {
             let sandbox = self.store.data_mut();
-            if error.is::<wasmtime::OutOfMemory>() {
-                return Stop::Host(format!("{error:#}"));
+            if sandbox.limiter.starved() || code::lacks(&error).is_some() {
+                return Stop::Host(format!("there is no memory for the guest: {error:#}"));
             }
             Stop::Verdict(stop::failure_of(&error, &mut sandbox.log, &sandbox.limiter))
         })?;

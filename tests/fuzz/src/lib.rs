@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use perennial::executor::{Executor, ResidentGuest};
+use perennial::executor::{Executor, Fault, ResidentGuest};
 use perennial::wasm::{GrantsOf, ModuleError, Source, Wasm, WasmConfig};
 use perennial::{Digest, Grants, Json, Limits, Timestamp};
 use perennial_core::{
@@ -77,7 +77,7 @@ impl Bench {
                 Ok(module.clone())
             })
         };
-        let grants: GrantsOf = Arc::new(|_| Grants::default());
+        let grants: GrantsOf = Arc::new(|_| Ok(Grants::default()));
         let config = WasmConfig {
             resident_max: 4,
             ..WasmConfig::default()
@@ -92,7 +92,7 @@ impl Bench {
         Ok(inspected.digest)
     }
 
-    fn guest(&self, module: Digest) -> Result<Box<dyn ResidentGuest>, String> {
+    fn guest(&self, module: Digest) -> Result<Box<dyn ResidentGuest>, Fault> {
         self.wasm.instantiate(module, &limits(), "order", Timestamp(1))
     }
 }

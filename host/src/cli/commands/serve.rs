@@ -29,6 +29,8 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
             log::Format::Text
         },
     )?;
+    let descriptors = perennial::raise_descriptor_limit();
+    tracing::debug!(?descriptors, "open files at most");
     let mut signals = Signals::new()?;
     let begun = Instant::now();
     let mut builder = builder(args, session);

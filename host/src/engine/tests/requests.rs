@@ -1,5 +1,8 @@
 //! What clients ask for, in this process and in others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::world::*;
 use crate::engine::{Request, StartRequest};
 use crate::store::{Verdict, append_command, encode};
@@ -276,4 +279,49 @@ fn an_instance_whose_id_older_hosts_let_in_is_still_managed() {
         recursive: false,
     };
     assert_eq!(host.submit(terminate).unwrap(), Verdict::Done);
+}
+
+#[test]
+fn a_runtime_goes_on_while_more_waits_for_the_writer_than_there_is_room_for() {
+    const RAISES: usize = 40;
+    let world = World::with("Listen", listens(RAISES + 1));
+    let host = world.open();
+    host.start("Listen", "a");
+    // Nobody can write as long as this transaction lasts.
+    let other = rusqlite::Connection::open(world.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let data = json(format!("\"{}\"", "x".repeat(900_000)));
+    let raises: Vec<_> = (0..RAISES)
+        .map(|_| {
+            let (engine, data) = (Arc::clone(&host.engine), data.clone());
+            let (asked, answered) = (Arc::clone(&asked), Arc::clone(&answered));
+            world.spawn(async move {
+                asked.fetch_add(1, Ordering::AcqRel);
+                let raised = engine.submit(Request::RaiseEvent {
+                    id: "a".to_owned(),
+                    name: "go".to_owned(),
+                    data: Some(data),
+                });
+                let raised = raised.await;
+                answered.fetch_add(1, Ordering::AcqRel);
+                raised
+            })
+        })
+        .collect();
+    // On the same two threads: it gets there only if none of the others keeps one.
+    let ticks = world.spawn(async move {
+        while asked.load(Ordering::Acquire) < RAISES {
+            tokio::task::yield_now().await;
+        }
+        answered.load(Ordering::Acquire)
+    });
+    assert_eq!(world.block_on("the one that ticks", ticks).unwrap(), 0);
+    other.execute_batch("COMMIT").unwrap();
+    for raise in raises {
+        // One that waited for too long is refused, and nothing else.
+        let _ = world.block_on("a raise", raise).unwrap();
+    }
+    host.raise("a", "go", 1);
 }

@@ -12,7 +12,7 @@ use perennial_sdk::Orchestration;
 use perennial_sdk::bindings::orchestrations as wit;
 use perennial_sdk::bindings::types as wit_types;
 
-use crate::engine::executor::{Executor, ResidentGuest};
+use crate::engine::executor::{Executor, Fault, ResidentGuest};
 
 /// Makes guests of these orchestrations.
 pub(crate) struct Native(pub(crate) &'static [Orchestration]);
@@ -24,7 +24,7 @@ impl Executor for Native {
         _: &Limits,
         _: &str,
         _: Timestamp,
-    ) -> Result<Box<dyn ResidentGuest>, String> {
+    ) -> Result<Box<dyn ResidentGuest>, Fault> {
         let orchestrations = self.0;
         let (events, told) = channel::<Vec<wit::Event>>();
         let (answer, answers) = channel();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +15,11 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::clock::{Clock, SimClock};
-use crate::engine::executor::{ActivityExecutor, Attempt, AttemptFuture, Executor, ResidentGuest};
+use crate::engine::executor::{
+    ActivityExecutor, Attempt, AttemptError, AttemptFuture, Executor, Fault, ResidentGuest,
+    Resource, Want,
+};
+use crate::engine::spans::SpanSink;
 use crate::engine::{Engine, EngineConfig, Parts, Request, StartRequest, Until};
 use crate::store::{
     Definition, DefinitionKind, InstanceRow, NewModule, Reader, StoreError, Verdict, with_suffix,
@@ -227,8 +231,12 @@ type Make = Arc<dyn Fn() -> Logic + Send + Sync>;
 #[derive(Clone, Default)]
 pub(crate) struct Programs {
     by_name: Arc<Mutex<BTreeMap<String, Make>>>,
-    /// Whether no guest can be made.
+    /// Whether the module is none that this host can run.
     pub(crate) broken: Arc<AtomicBool>,
+    /// How often a guest that comes to rest panics from now on.
+    pub(crate) panics: Arc<AtomicU32>,
+    /// What the host lacks for a guest.
+    pub(crate) lacks: Arc<Mutex<Option<Resource>>>,
 }
 
 impl Executor for Programs {
@@ -238,9 +246,12 @@ impl Executor for Programs {
         _: &Limits,
         _: &str,
         _: Timestamp,
-    ) -> Result<Box<dyn ResidentGuest>, String> {
+    ) -> Result<Box<dyn ResidentGuest>, Fault> {
         if self.broken.load(Ordering::Acquire) {
-            return Err("there is no memory for it".to_owned());
+            return Err(Fault::Module("it does not compile".to_owned()));
+        }
+        if let Some(resource) = *self.lacks.lock().unwrap() {
+            return Err(Want::new(resource, "there is none left").into());
         }
         let is_there = self
             .by_name
@@ -249,7 +260,7 @@ impl Executor for Programs {
             .keys()
             .any(|name| module == MODULE || name.ends_with(&format!("#{}", module.0[0])));
         if !is_there {
-            return Err("there is no logic of it".to_owned());
+            return Err(Fault::Module("there is no logic of it".to_owned()));
         }
         Ok(Box::new(self.guest(module)))
     }
@@ -277,6 +288,10 @@ struct ClosureGuest {
 
 impl ResidentGuest for ClosureGuest {
     fn resident_bytes(&self) -> usize {
+        let one_less = |left: u32| left.checked_sub(1);
+        let panics = &self.programs.panics;
+        let panics = panics.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
+        assert!(panics.is_err(), "on purpose");
         1_000
     }
 }
@@ -334,13 +349,20 @@ type Run = Arc<dyn Fn(Attempt) -> AttemptFuture + Send + Sync>;
 /// An attempt that waits for a test to say how it ends.
 pub(crate) struct Held {
     pub(crate) attempt: Attempt,
-    answer: oneshot::Sender<Result<Option<Json>, Failure>>,
+    answer: oneshot::Sender<Result<Option<Json>, AttemptError>>,
 }
 
 impl Held {
     pub(crate) fn ends(self, outcome: Result<&str, Failure>) {
         // One that was given up needs no answer.
-        let _ = self.answer.send(outcome.map(|text| Some(json(text))));
+        let outcome = outcome.map(|text| Some(json(text)));
+        let _ = self.answer.send(outcome.map_err(AttemptError::from));
+    }
+
+    /// It ends for want of something of the host.
+    pub(crate) fn lacks(self, resource: Resource) {
+        let want = Want::new(resource, "there is none left");
+        let _ = self.answer.send(Err(want.into()));
     }
 
     /// Whether the host still waits for it.
@@ -376,7 +398,7 @@ impl Default for Activities {
             Box::pin(async move {
                 answered
                     .await
-                    .unwrap_or_else(|_| Err(Failure::permanent("Forgotten", "")))
+                    .unwrap_or_else(|_| Err(Failure::permanent("Forgotten", "").into()))
             })
         });
         this.by_name.lock().unwrap().insert("Hold".to_owned(), hold);
@@ -390,7 +412,10 @@ impl Activities {
         name: &str,
         run: impl Fn(Attempt) -> Result<Option<Json>, Failure> + Send + Sync + 'static,
     ) {
-        let run: Run = Arc::new(move |attempt| Box::pin(std::future::ready(run(attempt))));
+        let run: Run = Arc::new(move |attempt| {
+            let outcome = run(attempt).map_err(AttemptError::from);
+            Box::pin(std::future::ready(outcome))
+        });
         self.by_name.lock().unwrap().insert(name.to_owned(), run);
     }
 
@@ -421,6 +446,7 @@ pub(crate) struct World {
     /// What runs guests, where the programs do not.
     pub(crate) executor: Option<Arc<dyn Executor>>,
     pub(crate) activities: Activities,
+    pub(crate) spans: Option<Arc<dyn SpanSink>>,
     pub(crate) config: EngineConfig,
     runtime: Arc<tokio::runtime::Runtime>,
 }
@@ -435,6 +461,7 @@ impl World {
             programs: Programs::default(),
             executor: None,
             activities: Activities::default(),
+            spans: None,
             config: EngineConfig {
                 quotas: crate::engine::Quotas::default(),
                 workers: 2,
@@ -475,6 +502,7 @@ impl World {
                 began: Arc::default(),
                 ..self.activities.clone()
             },
+            spans: self.spans.clone(),
             config: self.config.clone(),
             runtime: Arc::clone(&self.runtime),
         }
@@ -514,7 +542,7 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             executor: self.executor(),
             activity_executor: Arc::new(self.activities.clone()),
-            spans: None,
+            spans: self.spans.clone(),
             native: self
                 .activities
                 .by_name

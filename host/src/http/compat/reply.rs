@@ -13,7 +13,7 @@ use crate::http::body::{self, Unread};
 use crate::http::compat::Refused;
 use crate::http::query::BadParameter;
 use crate::http::wire;
-use crate::http::{Api, DISK_FULL, LOCKED};
+use crate::http::{Api, DISK_FULL, LOCKED, lacking};
 
 /// The body of an error. Clients read the first or the second of the fields, so both say it.
 #[derive(Serialize)]
@@ -174,6 +174,8 @@ pub(super) fn error(error: &Error) -> Refused {
         ))
     } else if error.is_disk_full() {
         Box::new(later(StatusCode::INSUFFICIENT_STORAGE, DISK_FULL))
+    } else if let Some(lacking) = lacking(error) {
+        Box::new(later(StatusCode::SERVICE_UNAVAILABLE, &lacking))
     } else if error.is_locked() {
         Box::new(later(StatusCode::SERVICE_UNAVAILABLE, LOCKED))
     } else {

@@ -15,7 +15,7 @@ use crate::client::{Client, Error, Role};
 use crate::http::body::{self, Unread};
 use crate::http::guard::secret;
 use crate::http::query::{BadParameter, Query};
-use crate::http::{Api, DISK_FULL, LOCKED, wire};
+use crate::http::{Api, DISK_FULL, LOCKED, lacking, wire};
 
 /// The largest component that is taken.
 const COMPONENT_BYTES_MAX: usize = 64 << 20;
@@ -150,6 +150,8 @@ impl From<Error> for Failed {
             (StatusCode::SERVICE_UNAVAILABLE, "shuttingDown")
         } else if error.is_disk_full() {
             return Self::new(StatusCode::INSUFFICIENT_STORAGE, "diskFull", DISK_FULL);
+        } else if let Some(lacking) = lacking(&error) {
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", lacking);
         } else if error.is_locked() {
             return Self::new(StatusCode::SERVICE_UNAVAILABLE, "locked", LOCKED);
         } else {

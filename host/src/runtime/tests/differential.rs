@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use perennial_core::{Answer, Digest, Guest, GuestEvent, Limits, Mode, Stop, Timestamp};
 
-use crate::engine::executor::{Executor, ResidentGuest};
+use crate::engine::executor::{Executor, Fault, ResidentGuest};
 use crate::engine::tests::programs;
 use crate::wasm::{Grants, Wasm, WasmConfig};
 
@@ -23,7 +23,7 @@ impl Executor for Both {
         limits: &Limits,
         instance_id: &str,
         began: Timestamp,
-    ) -> Result<Box<dyn ResidentGuest>, String> {
+    ) -> Result<Box<dyn ResidentGuest>, Fault> {
         Ok(Box::new(Pair {
             native: self
                 .native
@@ -67,8 +67,8 @@ fn both() -> Arc<dyn Executor> {
     let file = root.join(target).join("guests/interpreter.wasm");
     let bytes = std::fs::read(&file)
         .unwrap_or_else(|error| panic!("{}: {error}; `make guests` makes it", file.display()));
-    let source = |_| Err("it is kept".to_owned());
-    let none = Arc::new(|_| Grants::default());
+    let source = |_| Err(Fault::Module("it is kept".to_owned()));
+    let none = Arc::new(|_| Ok(Grants::default()));
     let looked_at = Wasm::new(WasmConfig::default(), Arc::new(source), none.clone())
         .unwrap()
         .inspect(&bytes)

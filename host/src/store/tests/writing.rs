@@ -146,7 +146,9 @@ fn what_is_queued_is_written_before_the_writer_ends() {
     let told: Vec<_> = (0..50)
         .map(|n| hub.submit(Change::Start(new(n, &format!("i{n}")))))
         .collect();
-    hub.owned.writer.close();
+    hub.owned
+        .writer
+        .close(std::time::Instant::now() + std::time::Duration::from_secs(60));
     assert!(told.into_iter().all(|told| told.recv().unwrap().is_ok()));
     assert!(matches!(
         hub.write(Change::Start(new(99, "late"))),

@@ -67,7 +67,7 @@ fn an_activity_that_nobody_waits_for_is_interrupted() {
     let failure = runtime.block_on(async {
         let running = tokio::spawn(bench.wasm.run(attempt.clone()));
         interrupt.set();
-        running.await.unwrap().unwrap_err()
+        of_guest(running.await.unwrap().unwrap_err())
     });
     assert_eq!(failure.kind, "Canceled");
     assert!(!failure.retryable);
@@ -92,7 +92,7 @@ fn an_activity_that_computes_leaves_the_thread_that_it_began_on() {
     let failure = runtime.block_on(async {
         // Only if the attempt gives the one thread back does the second part run at all.
         let (failure, ()) = tokio::join!(bench.wasm.run(attempt), async { interrupt.set() });
-        failure.unwrap_err()
+        of_guest(failure.unwrap_err())
     });
     assert_eq!(failure.kind, "Canceled");
 }

@@ -11,7 +11,9 @@ use wit_component::StringEncoding;
 use wit_parser::Resolve;
 
 use super::*;
-use crate::engine::executor::{ActivityExecutor, Attempt, Executor, Interrupt, ResidentGuest};
+use crate::engine::executor::{
+    ActivityExecutor, Attempt, AttemptError, Executor, Fault, Interrupt, ResidentGuest,
+};
 
 mod activities;
 mod bytes;
@@ -109,10 +111,10 @@ impl Bench {
                     .find(|module| inspect::digest(module) == digest);
                 module
                     .cloned()
-                    .ok_or_else(|| "the hub has no such module".to_owned())
+                    .ok_or_else(|| Fault::Module("the hub has no such module".to_owned()))
             })
         };
-        let wasm = Wasm::new(config, source, Arc::new(|_| Grants::default())).unwrap();
+        let wasm = Wasm::new(config, source, Arc::new(|_| Ok(Grants::default()))).unwrap();
         Self {
             wasm,
             modules,
@@ -222,5 +224,13 @@ fn run(bench: &Bench, attempt: Attempt) -> Result<Option<Json>, Failure> {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(bench.wasm.run(attempt))
+    runtime.block_on(bench.wasm.run(attempt)).map_err(of_guest)
+}
+
+/// What an attempt failed with, which lacked nothing of the host.
+fn of_guest(error: AttemptError) -> Failure {
+    match error {
+        AttemptError::Failed(failure) => failure,
+        AttemptError::Host(want) => panic!("the host lacks {}: {want}", want.resource),
+    }
 }

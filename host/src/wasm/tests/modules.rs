@@ -32,8 +32,10 @@ fn a_missing_module_is_the_hosts_error() {
         .instantiate(Digest([1; 32]), &Limits::default(), "i", Timestamp(0))
         .err();
     assert_eq!(
-        error.as_deref(),
-        Some("module 010101010101 cannot be loaded: the hub has no such module")
+        error,
+        Some(Fault::Module(
+            "module 010101010101 cannot be loaded: the hub has no such module".to_owned()
+        ))
     );
 }
 

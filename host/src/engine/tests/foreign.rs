@@ -1,0 +1,114 @@
+//! Code of whoever embeds the host: it may panic, and it may never return.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use super::world::*;
+use crate::engine::spans::{Span, SpanSink};
+
+/// Panics for every span, after it has counted it.
+#[derive(Default)]
+struct Panics(AtomicU64);
+
+impl SpanSink for Panics {
+    fn ended(&self, _: Span) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_sink_that_panics_loses_its_spans_and_nothing_else() {
+    let mut world = World::with("Chain", chain("Echo", 5));
+    let sink = Arc::new(Panics::default());
+    world.spans = Some(sink.clone());
+    let host = world.open();
+    for n in 0..8 {
+        host.start("Chain", &format!("c{n}"));
+    }
+    for n in 0..8 {
+        assert_eq!(host.end(&format!("c{n}")), "4");
+    }
+    host.idle();
+    assert_eq!(host.engine.activity_counts(), (0, 0));
+    host.check_histories();
+    drop(host);
+    assert_eq!(sink.0.load(Ordering::Acquire), 8 * 6);
+}
+
+#[test]
+fn a_worker_that_panics_after_a_commit_brings_its_instance_back_and_goes_on() {
+    let mut world = World::with("Chain", chain("Hold", 3));
+    // Both panic: none is left that did not.
+    world.config.workers = 2;
+    let host = world.open();
+    host.start("Chain", "a");
+    for n in 0..3 {
+        let held = world.held();
+        world.programs.panics.store(2, Ordering::Release);
+        held.ends(Ok("7"));
+        let begun = Instant::now();
+        while host.row("a").unwrap().turns < n + 2
+            || world.programs.panics.load(Ordering::Acquire) > 0
+        {
+            assert!(begun.elapsed() < patience(), "turn {n} never comes");
+            host.advance(1_000);
+            if world.more_held() > 0 || host.row("a").unwrap().status.is_end() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+    }
+    world.programs.panics.store(0, Ordering::Release);
+    let begun = Instant::now();
+    while !host.row("a").unwrap().status.is_end() {
+        assert!(begun.elapsed() < patience(), "it never ends");
+        host.advance(1_000);
+        std::thread::yield_now();
+    }
+    assert_eq!(host.end("a"), "7");
+    host.check_histories();
+    host.idle();
+    let queue = host.engine.queue();
+    assert_eq!((queue.busy, queue.in_flight), (0, 0));
+}
+
+#[test]
+fn a_host_stops_in_its_time_whatever_does_not_return() {
+    let (release, held) = mpsc::channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    let (stuck, turn_stuck) = (Arc::clone(&held), held);
+    let world = World::with("Chain", chain("Stuck", 1)).and("Turn", move || {
+        let held = Arc::clone(&turn_stuck);
+        Box::new(move |_, _| {
+            let _ = held.lock().unwrap().recv();
+            completes(1)
+        })
+    });
+    let (begun, begins) = mpsc::channel();
+    world.activities.add("Stuck", move |attempt| {
+        let _ = begun.send(());
+        let _ = stuck.lock().unwrap().recv();
+        Ok(attempt.input)
+    });
+    let host = world.open();
+    host.start("Chain", "a");
+    begins.recv_timeout(patience()).unwrap();
+    // A turn that does not return keeps its worker and its instance.
+    let engine = Arc::clone(&host.engine);
+    let answer = world.spawn(async move { engine.submit(start("Turn", "b", None)).await });
+    let stopping = Instant::now();
+    host.engine.shut_down();
+    assert!(stopping.elapsed() < Duration::from_secs(20));
+    drop(release);
+    drop(host);
+    world
+        .block_on("the answer of the start", answer)
+        .unwrap()
+        .unwrap_err();
+    // Another has the hub meanwhile, and does again what was not done.
+    let host = world.open();
+    assert_eq!(host.end("a"), "0");
+    host.check_histories();
+}

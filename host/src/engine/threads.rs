@@ -1,0 +1,314 @@
+//! The threads of an engine: what they are given to do, and how they end.
+//!
+//! Laws:
+//! - code of whoever embeds the host may panic: what it was called for is done again or not at all, and the thread goes on;
+//! - what a thread holds (a count, a place, an instance that is busy) goes back by dropping, however its work ends;
+//! - the end of an engine takes no longer than [`SHUT_DOWN_MAX`], whatever happens in it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use perennial_core::Message;
+
+use crate::engine::replay::guarded;
+use crate::engine::{Engine, TRY_AGAIN_AFTER, Work, committed, here, worker};
+use crate::store::{Change, StoreError, Write};
+
+/// How long the end of an engine may take: turns that run, what the disk takes to write what is under way, and threads to end. What has not
+/// ended by then is left to itself: nothing that it writes later is kept.
+const SHUT_DOWN_MAX: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
+
+/// Something that the writer has not answered. Dropped with the answer, or with the writer.
+pub(super) struct UnderWay(Arc<Engine>);
+
+impl UnderWay {
+    pub(super) fn new(engine: &Arc<Engine>) -> Self {
+        engine.queue().in_flight += 1;
+        Self(Arc::clone(engine))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.queue().in_flight -= 1;
+        if self.0.is_stopping() || cfg!(test) {
+            self.0.work_there.notify_all();
+        }
+    }
+}
+
+/// What waits for a worker, and what the threads do.
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) work: VecDeque<Work>,
+    /// Writes that the writer has not answered.
+    pub(super) in_flight: usize,
+    /// Workers that run something.
+    pub(super) busy: usize,
+    /// Threads that have not ended.
+    alive: usize,
+    pub(super) closed: bool,
+}
+
+impl Queue {
+    fn is_quiet(&self) -> bool {
+        self.busy == 0 && self.in_flight == 0 && self.work.is_empty()
+    }
+}
+
+/// A worker that runs something.
+struct Busy<'a>(&'a Engine);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue();
+        queue.busy -= 1;
+        let quiet = queue.is_quiet();
+        drop(queue);
+        if quiet && (self.0.is_stopping() || cfg!(test)) {
+            self.0.work_there.notify_all();
+        }
+    }
+}
+
+/// A thread that has not ended.
+struct Alive(Arc<Engine>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.queue().alive -= 1;
+        self.0.work_there.notify_all();
+    }
+}
+
+impl Engine {
+    pub(super) fn spawn_threads(self: &Arc<Self>) -> Result<(), StoreError> {
+        for worker in 0..self.config.workers {
+            self.spawn_thread(&format!("worker-{worker}"), move |engine| {
+                engine.work(worker)
+            })?;
+        }
+        self.spawn_thread("timers", |engine| {
+            let fire = |key, due| {
+                if let Err(why) = guarded(|| engine.fire(key, due)) {
+                    engine.panicked("what came due was handled", &why);
+                    let at = engine.clock.now().after(TRY_AGAIN_AFTER);
+                    engine.timers.try_again(at, key, due);
+                }
+            };
+            engine
+                .timers
+                .run(engine.clock.as_ref(), &engine.reader, fire);
+        })?;
+        let weak = Arc::downgrade(self);
+        self.clock.on_jump(Arc::new(move || {
+            if let Some(engine) = weak.upgrade() {
+                engine.timers.jumped();
+            }
+        }));
+        Ok(())
+    }
+
+    /// Starts a thread that runs something until it returns: where it panics, it is run again.
+    fn spawn_thread(
+        self: &Arc<Self>,
+        name: &str,
+        run: impl Fn(&Arc<Self>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.queue().alive += 1;
+        let alive = Alive(Arc::clone(self));
+        let begun = std::thread::Builder::new()
+            .name(format!("perennial-{name}"))
+            .spawn(move || {
+                while let Err(why) = guarded(|| run(&alive.0)) {
+                    // Whoever is told of log lines may be what panics.
+                    let _ = guarded(|| alive.0.panicked("a thread of the engine ran", &why));
+                }
+            });
+        let thread = begun.map_err(StoreError::file("could not start a thread for", &self.path))?;
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.push(thread);
+        Ok(())
+    }
+
+    /// Says that something panicked, and what it was for.
+    pub(super) fn panicked(&self, what: &str, why: &str) {
+        if let Some(unsaid) = self.panics.failed() {
+            tracing::error!(why, unsaid, "there was a panic while {what}; it goes on");
+        }
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues work for the workers.
+    pub(crate) fn enqueue(&self, work: Work) {
+        let mut queue = self.queue();
+        if queue.closed {
+            drop(queue);
+            return Self::put_down(work);
+        }
+        if matches!(work, Work::Committed(_)) {
+            // What was under way comes before what is new: it frees memory and wakes waiters.
+            queue.work.push_front(work);
+        } else {
+            queue.work.push_back(work);
+        }
+        drop(queue);
+        if !here::is_taken_here() {
+            self.work_there.notify_one();
+        }
+    }
+
+    /// Leaves work undone: the hub has everything that is needed to do it later.
+    fn put_down(work: Work) {
+        match work {
+            Work::Run(slot) => worker::put_down(&slot),
+            Work::Committed(done) => worker::put_down(&done.slot),
+            Work::Collect | Work::Retain => {}
+        }
+    }
+
+    /// Takes the next work, once there is some; `None` if there will be none.
+    fn take_work(&self) -> Option<(Work, Busy<'_>)> {
+        let mut queue = self.queue();
+        loop {
+            if let Some(work) = queue.work.pop_front() {
+                queue.busy += 1;
+                return Some((work, Busy(self)));
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self
+                .work_there
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn work(self: &Arc<Self>, worker: usize) {
+        while let Some((work, _busy)) = self.take_work() {
+            let slot = match &work {
+                Work::Run(slot) => Some(Arc::clone(slot)),
+                Work::Committed(done) => Some(Arc::clone(&done.slot)),
+                Work::Collect | Work::Retain => None,
+            };
+            if let Err(why) = guarded(|| self.run_work(work, worker)) {
+                self.flight.end(worker);
+                if let Some(slot) = slot {
+                    worker::recover(self, &slot);
+                }
+                self.panicked("a worker ran", &why);
+            }
+        }
+    }
+
+    fn run_work(self: &Arc<Self>, work: Work, worker: usize) {
+        match work {
+            Work::Run(_) | Work::Collect | Work::Retain if self.is_stopping() => {
+                Self::put_down(work);
+            }
+            Work::Run(slot) => worker::run(self, &slot, worker),
+            Work::Committed(done) => {
+                let held = here::holding(|| {
+                    committed::committed(self, &done.slot, done.change, done.result);
+                });
+                self.go_on(held);
+            }
+            Work::Collect => self.collect(),
+            Work::Retain => self.retain(),
+        }
+    }
+
+    /// Stops: what is being committed is committed, results that wait in memory go to the inboxes, and the hub is given back.
+    ///
+    /// Blocks, no longer than about [`SHUT_DOWN_MAX`]. Activities that run are interrupted, and run again when the hub is next opened.
+    pub(crate) fn shut_down(self: &Arc<Self>) {
+        let until = Instant::now() + SHUT_DOWN_MAX;
+        self.stopping.store(true, Ordering::Release);
+        self.timers.stop();
+        self.activities.stop();
+        self.work_there.notify_all();
+        let is_quiet = self.wait_until(until, Queue::is_quiet);
+        self.queue().closed = true;
+        self.work_there.notify_all();
+        if !is_quiet {
+            tracing::error!(
+                seconds = SHUT_DOWN_MAX.as_secs(),
+                "the host does not come to rest; what has not ended is left to itself, and is done again when the hub is next opened"
+            );
+        }
+        self.flight.close();
+        self.put_down_all();
+        let ended = self.wait_until(until, |queue| queue.alive == 0);
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // One that does not end holds nobody up.
+            let own = thread.thread().id() == std::thread::current().id();
+            if ended && !own && thread.join().is_err() {
+                tracing::error!("a thread of the engine panicked");
+            }
+        }
+        self.writer.close(until);
+        self.waiters.clear();
+        self.lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    /// Waits until the threads have come to something, at most until some time. Whether they have.
+    fn wait_until(&self, until: Instant, reached: impl Fn(&Queue) -> bool) -> bool {
+        let mut queue = self.queue();
+        while !reached(&queue) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            queue = self
+                .work_there
+                .wait_timeout(queue, left.min(Duration::from_millis(50)))
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(queue, _)| queue);
+        }
+        true
+    }
+
+    /// Drops what is in memory. What only memory knows goes to the inboxes.
+    fn put_down_all(&self) {
+        for slot in self.slots.all() {
+            // A worker that does not end has it, and with it what the hub has too.
+            let Some(mut body) = slot.try_body() else {
+                continue;
+            };
+            body.resident = None;
+            let creating = body.creating.take();
+            drop(body);
+            if let Some(creating) = creating {
+                (creating.respond)(Err(StoreError::Closed));
+            }
+            worker::put_down(&slot);
+            let mail: Vec<Message> = slot
+                .mailbox()
+                .mail
+                .drain(..)
+                .filter(|e| e.seq.is_none())
+                .map(|envelope| envelope.message)
+                .collect();
+            if !mail.is_empty() {
+                self.writer.submit(Write::new(
+                    Change::Post {
+                        key: slot.key,
+                        messages: mail,
+                    },
+                    self.clock.now(),
+                    |_, _| {},
+                ));
+            }
+        }
+    }
+}

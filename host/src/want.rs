@@ -1,0 +1,218 @@
+//! What the host's surroundings lack: descriptors, memory, threads, room on a disk, a hub that can be read.
+//!
+//! Law: a want says nothing about an instance, a module or a request. What needs what is lacking is tried again, later and later, until it
+//! is there; nothing is quarantined and nothing fails for it. What is lacking is said now and then, and not for each that needs it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use crate::outage::Outage;
+
+/// How long after it was last noticed something counts as lacking. What waits for it tries more often than that.
+const LASTS: Duration = Duration::from_secs(20);
+
+/// Something that a process has only so much of, and may have none left of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Resource {
+    /// Open files and sockets, of this process or of the whole system.
+    Descriptors,
+    /// Memory, or address space for it.
+    Memory,
+    /// Threads.
+    Threads,
+    /// Room on a disk.
+    Disk,
+    /// A file or a directory that cannot be used as it is.
+    Files,
+    /// The file of a task hub, which cannot be read or written at the moment.
+    Hub,
+    /// Something else of the host.
+    Host,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Descriptors => "file descriptors",
+            Self::Memory => "memory",
+            Self::Threads => "threads",
+            Self::Disk => "room on a disk",
+            Self::Files => "a file that can be used",
+            Self::Hub => "a task hub that can be read and written",
+            Self::Host => "something of the host",
+        })
+    }
+}
+
+impl Resource {
+    /// What an error of the system says is lacking.
+    pub(crate) fn of_io(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(errno) => Self::of_errno(errno),
+            None if error.kind() == io::ErrorKind::OutOfMemory => Self::Memory,
+            None => Self::Files,
+        }
+    }
+
+    fn of_errno(errno: Errno) -> Self {
+        match errno {
+            Errno::MFILE | Errno::NFILE => Self::Descriptors,
+            Errno::NOMEM => Self::Memory,
+            Errno::AGAIN => Self::Threads,
+            Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Self::Disk,
+            _ => Self::Files,
+        }
+    }
+
+    /// As [`of_io`](Self::of_io), of the first error of the system in a chain of errors.
+    pub(crate) fn in_chain(error: &(dyn Error + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                // One that wraps another error is only its envelope.
+                if error.raw_os_error().is_some() {
+                    return Some(Self::of_io(error));
+                }
+                if let Some(found) = error.get_ref().and_then(|inner| Self::in_chain(inner)) {
+                    return Some(found);
+                }
+            }
+            if let Some(errno) = error.downcast_ref::<Errno>() {
+                return Some(Self::of_errno(*errno));
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    /// Whether the process has run out of it, so that no peer, guest or granted file can be the reason.
+    pub(crate) fn is_of_process(self) -> bool {
+        matches!(self, Self::Descriptors | Self::Memory | Self::Threads)
+    }
+}
+
+/// Why something could not be done for a reason that lies in the host's surroundings. See the [module](self).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct Want {
+    /// What is lacking.
+    pub resource: Resource,
+    /// What could not be done, for people.
+    pub message: String,
+}
+
+impl Want {
+    /// Something that could not be done because of what is lacking.
+    pub fn new(resource: Resource, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { resource, message }
+    }
+
+    /// The same, with what was to be done before it.
+    #[must_use]
+    pub fn context(self, what: impl fmt::Display) -> Self {
+        Self {
+            message: format!("{what}: {}", self.message),
+            ..self
+        }
+    }
+}
+
+/// What a host lacks at the moment.
+#[derive(Debug, Default)]
+pub(crate) struct Wants(Mutex<BTreeMap<Resource, Lack>>);
+
+#[derive(Debug, Default)]
+struct Lack {
+    said: Outage,
+    last: Option<Instant>,
+    message: String,
+}
+
+impl Wants {
+    /// Takes note of a want, and says so now and then.
+    pub(crate) fn note(&self, want: &Want) {
+        if let Some(unsaid) = self.noted_at(want, Instant::now()) {
+            tracing::warn!(
+                lacks = %want.resource,
+                error = %want.message,
+                unsaid,
+                "the host lacks {}; what needs it waits, and is tried again",
+                want.resource
+            );
+        }
+    }
+
+    /// Takes note of a want that is said elsewhere.
+    pub(crate) fn notice(&self, want: &Want) {
+        let _ = self.noted_at(want, Instant::now());
+    }
+
+    fn noted_at(&self, want: &Want, now: Instant) -> Option<u64> {
+        let mut lacks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lack = lacks.entry(want.resource).or_default();
+        lack.last = Some(now);
+        lack.message.clone_from(&want.message);
+        lack.said.failed()
+    }
+
+    /// What was lacking a moment ago, each with what could last not be done.
+    pub(crate) fn now(&self) -> Vec<Want> {
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> Vec<Want> {
+        let lacks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasts = |last: Instant| now.saturating_duration_since(last) < LASTS;
+        lacks
+            .iter()
+            .filter(|(_, lack)| lack.last.is_some_and(lasts))
+            .map(|(resource, lack)| Want::new(*resource, lack.message.as_str()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_says_what_is_lacking() {
+        for (errno, resource) in [
+            (Errno::MFILE, Resource::Descriptors),
+            (Errno::NFILE, Resource::Descriptors),
+            (Errno::NOMEM, Resource::Memory),
+            (Errno::AGAIN, Resource::Threads),
+            (Errno::NOSPC, Resource::Disk),
+            (Errno::FBIG, Resource::Disk),
+            (Errno::ACCESS, Resource::Files),
+        ] {
+            let error = io::Error::from(errno);
+            assert_eq!(Resource::of_io(&error), resource);
+            // However deep it lies.
+            let wrapped = io::Error::other(io::Error::other(error));
+            assert_eq!(Resource::in_chain(&wrapped), Some(resource));
+        }
+        assert_eq!(Resource::in_chain(&io::Error::other("a text")), None);
+    }
+
+    #[test]
+    fn what_is_lacking_is_said_once_and_known_for_a_while() {
+        let wants = Wants::default();
+        let begun = Instant::now();
+        let want = Want::new(Resource::Memory, "no memory for a guest");
+        let said = [0, 1, 2].map(|_| wants.noted_at(&want, begun));
+        assert_eq!(said, [Some(0), None, None]);
+        assert_eq!(wants.at(begun + LASTS / 2), [want]);
+        assert_eq!(wants.at(begun + LASTS), []);
+    }
+}
