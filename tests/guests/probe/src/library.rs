@@ -1,4 +1,12 @@
 //! What an orchestration may do with the standard library, one thing at a time: which works, which is refused, and how.
+#![expect(
+    clippy::dbg_macro,
+    clippy::print_stdout,
+    clippy::unit_arg,
+    clippy::unnecessary_literal_unwrap,
+    clippy::unwrap_used,
+    reason = "what authors write, and should not always"
+)]
 
 use std::collections::HashMap;
 use std::hint::black_box;
