@@ -36,7 +36,9 @@ async fn completes(client: &Client, id: &str) {
 }
 
 /// What a guest does, of which module, with which input; how its instance fails.
-const MISDEEDS: &[(&str, &str, &str, &str)] = &[
+type Misdeed = (&'static str, &'static str, &'static str, &'static str);
+
+const MISDEEDS: &[Misdeed] = &[
     ("workloads", "Panics", "null", "Panic"),
     ("workloads", "Spins", "null", "OutOfFuel"),
     ("workloads", "Allocates", "null", "OutOfMemory"),
@@ -74,17 +76,11 @@ const MISDEEDS: &[(&str, &str, &str, &str)] = &[
     ("probe", "Calls", r#"["Exit", null, null]"#, "Trap"),
 ];
 
-/// Those that the standard library can be told to do: without a system it cannot sleep.
-fn misdeeds() -> Vec<(
-    usize,
-    &'static (&'static str, &'static str, &'static str, &'static str),
-)> {
-    let sleeps = |(_, name, input, _): &(&str, &str, &str, &str)| {
-        *name == "Sleeps" || input.contains("\"Sleep\"")
-    };
-    let possible = |misdeed: &(_, _, _, _)| Way::here().has_system() || !sleeps(misdeed);
+/// Those that the standard library can be told to do, by their number: without a system it cannot sleep.
+fn misdeeds() -> impl Iterator<Item = (usize, &'static Misdeed)> {
+    let sleeps = |(_, name, input, _): &Misdeed| *name == "Sleeps" || input.contains("\"Sleep\"");
     let all = MISDEEDS.iter().enumerate();
-    all.filter(|(_, misdeed)| possible(misdeed)).collect()
+    all.filter(move |(_, misdeed)| Way::here().has_system() || !sleeps(misdeed))
 }
 
 #[tokio::test(flavor = "multi_thread")]
