@@ -43,7 +43,7 @@ pub use client::{
     DroppedTask, Error, Family, Filter, HistoryEvent, HistoryPage, HistoryQuery,
     HttpManagementPayload, HubInfo, HubStats, Hubs, InstanceCommand, InstanceStatus, List, Module,
     ModuleInfo, NewAccessKey, Page, Purge, RearmedActivity, Restart, Result, Retention, Rewind,
-    RewindRecord, Rewound, Role, Start, StatusQuery, Wait, Waited, parse_json,
+    RewindRecord, Rewound, Role, Start, StatusQuery, Wait, Waited, parse_json, parse_time,
 };
 pub use descriptors::raise_descriptor_limit;
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
@@ -51,8 +51,8 @@ pub use engine::{CommitTimings, HostStats, Quotas};
 pub use engine::{executor, spans};
 pub use histogram::Buckets;
 pub use perennial_core::{
-    AttemptRun, Cause, Digest, Event, Failure, Json, Limits, Millis, Quarantine, RetryPolicy,
-    Reuse, Status, TaskId, Timestamp, kind,
+    AttemptRun, Cause, Digest, Event, FailedAttempt, Failure, Json, Limits, Millis, Quarantine,
+    RetryPolicy, Reuse, Status, TaskId, Timestamp, kind,
 };
 pub use runtime::{
     ActivityContext, AlsoInUse, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName,

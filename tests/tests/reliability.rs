@@ -2,6 +2,8 @@
 
 #[path = "reliability/check.rs"]
 mod check;
+#[path = "reliability/clocks.rs"]
+mod clocks;
 #[path = "reliability/disks.rs"]
 mod disks;
 #[path = "reliability/kills.rs"]

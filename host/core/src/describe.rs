@@ -74,7 +74,8 @@ pub(crate) fn event(event: &Event) -> String {
         | Event::ExecutionResumed { .. }
         | Event::InstanceStartSkipped { .. }
         | Event::ChildRetryScheduled { .. }
-        | Event::ChildRetried { .. } => event.name().to_owned(),
+        | Event::ChildRetried { .. }
+        | Event::AttemptFailed { .. } => event.name().to_owned(),
     }
 }
 

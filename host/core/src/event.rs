@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::shortened;
 use crate::value::size_of;
 use crate::{
     Digest, Failure, GuestEvent, Json, Limits, Millis, Parent, RetryPolicy, Tags, TaskId, Timestamp,
@@ -215,6 +216,15 @@ pub enum Event {
         /// Its instance.
         instance_id: String,
     },
+    /// An attempt of an activity failed, or was cut off, and another one followed. Comes in with the outcome, so that each attempt is seen.
+    AttemptFailed {
+        /// The activity's task.
+        task: TaskId,
+        /// Why, in brief.
+        failure: Failure,
+        /// The attempt.
+        run: AttemptRun,
+    },
 }
 
 /// How an execution begins, and everything it is pinned to.
@@ -336,6 +346,54 @@ pub struct AttemptRun {
     pub ended_at: Timestamp,
 }
 
+/// An attempt of an activity that failed, or that its host's death cut off, and that another one followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedAttempt {
+    /// The attempt.
+    pub run: AttemptRun,
+    /// Why, in brief.
+    pub failure: Failure,
+}
+
+impl FailedAttempt {
+    /// So many are kept of one activity: the first one and the last ones.
+    pub const KEPT_MAX: usize = 10;
+
+    /// Bytes of its kind and of its message.
+    const TEXT_MAX: usize = 1_000;
+
+    /// An attempt that failed so. Only the last failure is kept whole.
+    pub fn new(run: AttemptRun, failure: &Failure) -> Self {
+        let brief = |text: &str| shortened(text, Self::TEXT_MAX).into_owned();
+        let failure = Failure {
+            kind: brief(&failure.kind),
+            message: brief(&failure.message),
+            details: None,
+            retryable: failure.retryable,
+            trace: None,
+            causes: Vec::new(),
+        };
+        Self { run, failure }
+    }
+
+    /// An attempt that was running when its host died.
+    pub fn cut_off(run: AttemptRun) -> Self {
+        let message = "it was cut off: it was running when its host died";
+        Self {
+            run,
+            failure: Failure::retryable(crate::kind::HOST_CRASHED, message),
+        }
+    }
+
+    /// Adds it to those before it.
+    pub fn follow(self, before: &mut Vec<Self>) {
+        before.push(self);
+        while before.len() > Self::KEPT_MAX {
+            before.remove(1);
+        }
+    }
+}
+
 impl Event {
     /// What the guest is told of this event, if it is told of it.
     pub fn to_guest(&self) -> Option<GuestEvent> {
@@ -393,7 +451,8 @@ impl Event {
             | Self::ExecutionResumed { .. }
             | Self::InstanceStartSkipped { .. }
             | Self::ChildRetryScheduled { .. }
-            | Self::ChildRetried { .. } => return None,
+            | Self::ChildRetried { .. }
+            | Self::AttemptFailed { .. } => return None,
         };
         Some(event)
     }
@@ -422,6 +481,7 @@ impl Event {
                 Self::ActivityFailed { failure, .. }
                 | Self::ChildFailed { failure, .. }
                 | Self::ExecutionFailed { failure, .. }
+                | Self::AttemptFailed { failure, .. }
                 | Self::ChildRetryScheduled { failure, .. } => failure.size(),
                 Self::ExternalEventRaised { name, data, .. } => name.len() + payload(data),
                 Self::ActivityScheduled { name, input, .. } => name.len() + payload(input) + 32,
@@ -494,6 +554,7 @@ impl Event {
             Self::InstanceStartSkipped { .. } => "InstanceStartSkipped",
             Self::ChildRetryScheduled { .. } => "ChildRetryScheduled",
             Self::ChildRetried { .. } => "ChildRetried",
+            Self::AttemptFailed { .. } => "AttemptFailed",
         }
     }
 }

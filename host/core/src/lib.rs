@@ -43,7 +43,7 @@ mod xxh64;
 pub use answer::answer_hash;
 pub use decide::{Command, Decision, Rejection, Reuse, Status, decide};
 pub use depth::{TooDeep, check_levels};
-pub use event::{AttemptRun, Event, Start, Target};
+pub use event::{AttemptRun, Event, FailedAttempt, Start, Target};
 pub use failure::{Cause, Failure, kind};
 pub use guest::{
     Action, ActivityCall, Answer, ChildCall, Ending, Guest, GuestEvent, Mode, OutgoingEvent, Stop,

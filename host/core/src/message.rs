@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptRun, Digest, Failure, Json, Start, TaskId};
+use crate::{AttemptRun, Digest, FailedAttempt, Failure, Json, Start, TaskId, Timestamp};
 
 /// Names one task for ever: task ids start again with each execution, and may be given again after a rewind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,6 +89,13 @@ pub enum Message {
         /// Whether it is meant for what is below the instance too.
         recursive: bool,
     },
+    /// Attempts of an activity that failed before its last one. Comes right before its end.
+    AttemptsFailed {
+        /// Which activity.
+        task: TaskRef,
+        /// Those that are kept, in order.
+        attempts: Vec<FailedAttempt>,
+    },
 }
 
 impl Message {
@@ -112,7 +119,8 @@ impl Message {
             | Self::ChildEnded { .. }
             | Self::TimerFired { .. }
             | Self::ChildDue { .. }
-            | Self::StartSkipped { .. } => false,
+            | Self::StartSkipped { .. }
+            | Self::AttemptsFailed { .. } => false,
         }
     }
 
@@ -128,6 +136,9 @@ impl Message {
                 Ok(output) => crate::value::size_of(output.as_ref()) + 16,
                 Err(failure) => failure.size() + 16,
             },
+            Self::AttemptsFailed { attempts, .. } => {
+                attempts.iter().map(|one| one.failure.size() + 16).sum()
+            }
             Self::StartSkipped {
                 instance_id,
                 reason,
@@ -146,13 +157,32 @@ impl Message {
 pub struct Envelope {
     /// Its number in the instance's inbox; `None` where it is only in memory and the turn that takes it makes it durable.
     pub seq: Option<u64>,
+    /// When it came in, by the host's clock; of what came due: when that was. The beginning of time where nobody asks.
+    pub at: Timestamp,
     /// The message.
     pub message: Message,
 }
 
 impl Envelope {
-    /// A message that is only in memory.
+    /// A message that is only in memory, and comes before whatever is due.
     pub fn in_memory(message: Message) -> Self {
-        Self { seq: None, message }
+        Self::came(message, Timestamp(0))
+    }
+
+    /// A message that is only in memory and came in, or came due, at this time.
+    pub fn came(message: Message, at: Timestamp) -> Self {
+        Self {
+            seq: None,
+            at,
+            message,
+        }
+    }
+
+    /// Whether it says that something came due.
+    pub(crate) fn is_due(&self) -> bool {
+        matches!(
+            self.message,
+            Message::TimerFired { .. } | Message::ChildDue { .. }
+        )
     }
 }

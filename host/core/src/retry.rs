@@ -59,6 +59,26 @@ impl RetryPolicy {
         }
     }
 
+    /// What a task has failed with of which an attempt would start now, where that is too late: the failure of the last attempt, which says
+    /// so. The host may have been down, or busy, since the attempt was planned.
+    pub fn given_up(
+        &self,
+        last: &Failure,
+        first_started: Timestamp,
+        now: Timestamp,
+    ) -> Option<Failure> {
+        let limit = self.give_up_after?;
+        (now.since(first_started) > limit).then(|| {
+            let mut failure = last.clone();
+            let separator = if failure.message.is_empty() { "" } else { "; " };
+            failure.message += &format!(
+                "{separator}it was given up: no attempt starts later than {} ms after the first one (give-up-after)",
+                limit.0
+            );
+            failure
+        })
+    }
+
     /// When the attempt after `attempt` (which counts from 1 and just failed with `failure`) starts, or `None` if there is none.
     ///
     /// The jitter is a function of `seed` and the attempt, so that asking twice gives the same answer.

@@ -208,7 +208,8 @@ impl Rewinder {
                 | Event::ExecutionResumed { .. }
                 | Event::InstanceStartSkipped { .. }
                 | Event::ChildRetryScheduled { .. }
-                | Event::ChildRetried { .. } => {}
+                | Event::ChildRetried { .. }
+                | Event::AttemptFailed { .. } => {}
             }
         }
         self.state.turns += 1;
@@ -266,6 +267,7 @@ impl Rewinder {
             },
             // What failed is armed again, what was asked for is dropped, and commands have had their time.
             Event::ActivityFailed { .. }
+            | Event::AttemptFailed { .. }
             | Event::ChildFailed { .. }
             | Event::ChildRetryScheduled { .. }
             | Event::InstanceStartSkipped { .. }
@@ -340,7 +342,8 @@ impl Rewinder {
             | Event::ExecutionResumed { .. }
             | Event::InstanceStartSkipped { .. }
             | Event::ChildRetryScheduled { .. }
-            | Event::ChildRetried { .. } => return,
+            | Event::ChildRetried { .. }
+            | Event::AttemptFailed { .. } => return,
         };
         let completed = false;
         let dropped = DroppedTask {
@@ -474,6 +477,7 @@ impl Rewinder {
             }
             // Failures are armed again, what is due comes due again, and commands have had their time.
             Message::ActivityEnded { .. }
+            | Message::AttemptsFailed { .. }
             | Message::TimerFired { .. }
             | Message::ChildEnded { .. }
             | Message::ChildDue { .. }

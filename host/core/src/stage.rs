@@ -70,8 +70,31 @@ impl Stage<'_> {
                 {
                     Event::TimerFired { task: task.task }
                 }
+                Message::AttemptsFailed { task, attempts } => {
+                    if self.is_open(task, "activity") && !ended.contains(&task.task) {
+                        let task = task.task;
+                        let seen = attempts.into_iter().map(|one| Event::AttemptFailed {
+                            task,
+                            failure: one.failure,
+                            run: one.run,
+                        });
+                        staged.extend(seen);
+                    }
+                    continue;
+                }
                 Message::ChildDue { task, attempt } if self.is_open(task, "child") => {
                     match self.child(task.task) {
+                        Some(child)
+                            if child.due.is_some()
+                                && child.attempt == attempt
+                                && let Some(failure) = self.given_up(child)
+                                && ended.insert(task.task) =>
+                        {
+                            Event::ChildFailed {
+                                task: task.task,
+                                failure,
+                            }
+                        }
                         Some(child)
                             if child.due.is_some()
                                 && child.attempt == attempt
@@ -141,6 +164,12 @@ impl Stage<'_> {
             TaskKind::Child(child) => Some(child),
             TaskKind::Activity { .. } | TaskKind::Timer { .. } => None,
         }
+    }
+
+    /// What a child has failed with that would be tried again too late.
+    fn given_up(&self, child: &ChildTask) -> Option<Failure> {
+        let policy = child.retry.as_ref()?;
+        policy.given_up(child.last_failure.as_ref()?, child.scheduled_at, self.now)
     }
 
     fn child_ended(

@@ -250,6 +250,7 @@ impl State {
                     target: target.clone(),
                     attempt: 1,
                     due: None,
+                    last_failure: None,
                     scheduled_at: self.now,
                 };
                 self.open_task(*task, TaskKind::Child(Box::new(child)))?;
@@ -264,7 +265,10 @@ impl State {
                 }
             }
             Event::ChildRetryScheduled {
-                task, attempt, at, ..
+                task,
+                attempt,
+                at,
+                failure,
             } => {
                 self.arrives()?;
                 expect(self.phase == Phase::Running, "the guest has returned")?;
@@ -276,6 +280,7 @@ impl State {
                     ));
                 }
                 (child.attempt, child.due) = (*attempt, Some(*at));
+                child.last_failure = Some(failure.clone());
             }
             Event::ChildRetried {
                 task,
@@ -293,6 +298,12 @@ impl State {
                 }
             }
             Event::InstanceStartSkipped { .. } => self.arrives()?,
+            Event::AttemptFailed { task, .. } => {
+                self.arrives()?;
+                let open = self.tasks.get(task).map(|task| &task.kind);
+                let is_activity = matches!(open, Some(TaskKind::Activity { .. }));
+                expect(is_activity, "its task is no open activity")?;
+            }
             Event::EventSent { .. } | Event::InstanceStarted { .. } => self.produces()?,
             Event::CustomStatusSet { value } => {
                 self.produces()?;

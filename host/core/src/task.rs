@@ -1,6 +1,6 @@
 //! The tasks of an execution that are scheduled and not yet ended.
 
-use crate::{Json, RetryPolicy, Tags, Target, Timestamp};
+use crate::{Failure, Json, RetryPolicy, Tags, Target, Timestamp};
 
 /// A task that is scheduled and not yet ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +49,8 @@ pub struct ChildTask {
     pub attempt: u32,
     /// When the attempt starts, where it waits to.
     pub due: Option<Timestamp>,
+    /// Why the last attempt failed, where one did.
+    pub last_failure: Option<Failure>,
     /// When the first attempt was scheduled.
     pub scheduled_at: Timestamp,
 }

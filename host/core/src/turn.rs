@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use crate::stage::Stage;
 use crate::writer::Writer;
-use crate::{Digest, Envelope, Event, Guest, Message, Phase, Start, State, Target, Timestamp};
+use crate::{
+    Digest, Envelope, Event, Guest, Message, Millis, Phase, Start, State, Target, Timestamp,
+};
 
 /// A turn takes no more events than this, and the rest waits for the next.
 const EVENTS_PER_TURN_MAX: usize = 1_000;
@@ -35,6 +37,20 @@ impl Turn {
     /// The events of the turn, in the order of their numbers.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.received.iter().chain(&self.produced)
+    }
+
+    /// By how much the guest's time was ahead of the host's in this turn: that of an execution never goes back, and a clock may be set back.
+    pub fn ahead(&self) -> Millis {
+        match self.received.first() {
+            Some(Event::TurnStarted { now, .. }) => now.since(self.at),
+            Some(_) | None => Millis(0),
+        }
+    }
+
+    /// When the host's clock shows that a timer is due that the guest set in this turn for `fire_at`, by its own time. A span that begins
+    /// in the turn is as long by both.
+    pub fn due(&self, fire_at: Timestamp) -> Timestamp {
+        Timestamp(fire_at.0.saturating_sub(self.ahead().0))
     }
 
     /// The number after its last event.
@@ -96,9 +112,10 @@ pub struct Batch {
 /// Takes the messages of the next turn out of `mail`, which is in order of arrival.
 ///
 /// Terminate comes before everything, even to a suspended instance; suspend and resume have a turn of their own; while suspended, and
-/// before the start is there and its time has come, the rest waits in order; the start comes before what overtook it. An empty batch
-/// means that there is nothing to do now.
+/// before the start is there and its time has come, the rest waits in order; the start comes before what overtook it. What came due is
+/// handled before what came in after that, however late the host was to notice. An empty batch means that there is nothing to do now.
 pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) -> Batch {
+    put_in_time(mail);
     let alone = |mail: &mut VecDeque<Envelope>, at: usize| Batch {
         envelopes: mail.remove(at).into_iter().collect(),
     };
@@ -142,6 +159,28 @@ pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) 
         }
     }
     batch
+}
+
+/// Puts what came due before what came in later, and after what came in earlier. The rest stays in its order, whatever clock it came in by.
+fn put_in_time(mail: &mut VecDeque<Envelope>) {
+    if !mail.iter().any(Envelope::is_due) {
+        return;
+    }
+    let (mut due, rest): (Vec<_>, Vec<_>) = std::mem::take(mail)
+        .into_iter()
+        .enumerate()
+        .partition(|(_, envelope)| envelope.is_due());
+    due.sort_by_key(|(place, envelope)| (envelope.at, *place));
+    let mut due = due.into_iter().peekable();
+    for (place, envelope) in rest {
+        while let Some((_, first)) =
+            due.next_if(|(before, first)| (first.at, *before) < (envelope.at, place))
+        {
+            mail.push_back(first);
+        }
+        mail.push_back(envelope);
+    }
+    mail.extend(due.map(|(_, envelope)| envelope));
 }
 
 /// Runs one turn: folds what `messages` mean into `state`, asks the guest, and folds in what follows from its answer.

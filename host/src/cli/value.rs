@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use perennial::{DirGrant, Status, Timestamp};
 
 /// How long to wait; `None` for as long as it takes.
@@ -60,23 +59,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).map_err(|_| "a duration must not be negative".to_owned())
 }
 
-/// ISO 8601 with or without seconds, fraction and zone; UTC where there is no zone; the first moment of a day that comes alone.
+/// ISO 8601 with or without seconds, fraction and zone; UTC where there is no zone; the first moment of a day that comes alone. Beyond the
+/// range of the clock it is its end.
 pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
-    let zoned = text.parse::<jiff::Timestamp>();
-    let time = match zoned {
-        Ok(time) => time,
-        Err(_) => {
-            let local = text.parse::<jiff::civil::DateTime>();
-            let local = local.map_err(|_| "not a time; write it like 2026-01-31, 2026-01-31T12:00 or 2026-01-31T12:00:00+01:00")?;
-            let zoned = local
-                .to_zoned(TimeZone::UTC)
-                .map_err(|error| error.to_string())?;
-            zoned.timestamp()
-        }
-    };
-    u64::try_from(time.as_millisecond())
-        .map(Timestamp)
-        .map_err(|_| "times before 1970 do not occur here".to_owned())
+    let problem =
+        "not a time; write it like 2026-01-31, 2026-01-31T12:00 or 2026-01-31T12:00:00+01:00";
+    perennial::parse_time(text).ok_or_else(|| problem.to_owned())
 }
 
 /// `HOST[::GUEST][:rw]`.
@@ -228,6 +216,7 @@ mod tests {
                 "2026-01-31T12:00:00+01:00",
                 "2026-01-31T12:00:00.250Z",
                 "1960-01-01",
+                "9999-12-31T23:59:59.9999999Z",
                 "2026-02-30",
                 "yesterday",
             ],
@@ -238,7 +227,8 @@ mod tests {
                 "2026-01-31T12:00Z" => Timestamp(1769860800000)
                 "2026-01-31T12:00:00+01:00" => Timestamp(1769857200000)
                 "2026-01-31T12:00:00.250Z" => Timestamp(1769860800250)
-                "1960-01-01" => error: times before 1970 do not occur here
+                "1960-01-01" => Timestamp(0)
+                "9999-12-31T23:59:59.9999999Z" => Timestamp(253402207200999)
                 "2026-02-30" => error: not a time; write it like 2026-01-31, 2026-01-31T12:00 or 2026-01-31T12:00:00+01:00
                 "yesterday" => error: not a time; write it like 2026-01-31, 2026-01-31T12:00 or 2026-01-31T12:00:00+01:00
             "#]],

@@ -38,7 +38,8 @@ impl Client {
     /// Ends an instance from outside. Await what it returns.
     ///
     /// One that has not begun ends at once. Any other ends soon after: wait for the end to be sure. Its children and the activities that run
-    /// are not touched, unless it is [recursive](InstanceCommand::recursive). The first reason wins.
+    /// are not touched, unless it is [recursive](InstanceCommand::recursive): that also stops what is left of an instance that has ended, at
+    /// any depth below it. The first reason wins.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {

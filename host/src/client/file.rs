@@ -11,7 +11,7 @@ use perennial_core::Limits;
 use crate::client::{Error, Result};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{NameTable, Owner, Preparation, Request, carry_out, fresh_execution};
-use crate::store::{self, InstanceKey, Owned, OwnerLock, Reader, StoreError, Verdict, Write};
+use crate::store::{self, InstanceKey, Owned, Reader, StoreError, Verdict, Write, is_owned};
 
 /// How long the owner may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ impl FileBackend {
 
     /// Whether some process owns the hub.
     pub(crate) fn is_owned(&self) -> bool {
-        self.path.exists() && matches!(OwnerLock::take(&self.path), Err(StoreError::Owned(_)))
+        self.path.exists() && is_owned(&self.path)
     }
 
     /// Reads.
@@ -208,6 +208,7 @@ impl Owner for Momentary<'_> {
             limits: Limits::default(),
             next_key: &next_key,
             fresh: &fresh_execution,
+            running: &Vec::new,
             // Quotas are a host's.
             full: &|_| None,
         }))

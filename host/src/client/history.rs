@@ -244,6 +244,11 @@ fn fields<M: SerializeMap>(event: &Event, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("due", &rfc3339(*at))?;
             map.serialize_entry("failure", &FailureJson::from(failure))?;
         }
+        Event::AttemptFailed { task, failure, run } => {
+            map.serialize_entry("task", task)?;
+            map.serialize_entry("failure", &FailureJson::from(failure))?;
+            attempt(map, run)?;
+        }
         Event::ChildRetried {
             task,
             attempt,

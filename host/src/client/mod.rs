@@ -21,12 +21,14 @@ mod keys;
 mod list;
 mod management;
 mod modules;
+mod moment;
 mod purge;
 mod remote;
 mod retention;
 mod start;
 mod status;
 mod wait;
+mod waits;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -67,11 +69,13 @@ pub(crate) use list::PAGE_BYTES_MAX;
 pub use list::{List, Page};
 pub use management::HttpManagementPayload;
 pub use modules::{Deploy, Deployment, Module, ModuleInfo};
+pub use moment::parse_time;
 pub use purge::Purge;
 pub use retention::Retention;
 pub use start::Start;
-pub use status::{InstanceStatus, RewindRecord, StatusQuery, Wait};
+pub use status::{InstanceStatus, RewindRecord, StatusQuery};
 pub use wait::Waited;
+pub use waits::Wait;
 
 /// The name of the task hub that is used where none is named.
 pub const DEFAULT_TASK_HUB: &str = "default";

@@ -3,19 +3,15 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use perennial_core::{
-    Digest, Event, Failure, Json, Quarantine, Status, Tags, TaskId, Timestamp, Turn,
-};
+use perennial_core::{Digest, Failure, Json, Quarantine, Status, Tags, Timestamp};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
 use crate::client::history::{FailureJson, HistoryEvent, events_of, raw, rfc3339};
 use crate::client::history_query::hide;
+use crate::client::waits::{self, Wait};
 use crate::client::{Client, Result};
-use crate::store::{InstanceRow, Reader, StoreError, TaskRow, TaskRowKind};
-
-/// Waits listed for one instance: enough to see why, not a dump of a wide fan-out.
-const WAITS_MAX: u32 = 100;
+use crate::store::{InstanceRow, Reader, StoreError};
 
 /// Turns read at once.
 const TURNS_PAGE: u32 = 512;
@@ -24,7 +20,7 @@ const TURNS_PAGE: u32 = 512;
 ///
 /// As JSON: `instanceId`, `name`, `runtimeStatus`, `createdTime`, `startedTime`, `lastUpdatedTime` (RFC 3339), `executionId`, `version`,
 /// `module`, `input`, `customStatus`, `output`, `failure`, `parentInstanceId`, `tags`, `quarantine`, `waitsFor`, `waitsForMore`,
-/// `historyEvents`, `historyBytes`, `history`; what is absent is left out.
+/// `stillRuns`, `historyEvents`, `historyBytes`, `history`; what is absent is left out.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InstanceStatus {
@@ -68,6 +64,9 @@ pub struct InstanceStatus {
     pub waits_for: Vec<Wait>,
     /// Tasks and children that it waits for too, beyond those that are named.
     pub waits_for_more: u64,
+    /// What still runs though it has ended, and nobody waits for: attempts of activities, each of which keeps a place until it ends, and
+    /// children. A recursive termination stops it. Empty in lists.
+    pub still_runs: Vec<Wait>,
     /// Events in its history.
     pub history_events: u64,
     /// Their size in bytes, roughly.
@@ -84,57 +83,6 @@ pub struct RewindRecord {
     pub at: Timestamp,
     /// Why, where that was said.
     pub reason: Option<String>,
-}
-
-/// Something that an instance waits for.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Wait {
-    /// A message with this name.
-    ExternalEvent {
-        /// As the orchestration named it.
-        name: String,
-    },
-    /// An activity.
-    Activity {
-        /// Its task.
-        task: TaskId,
-        /// Its name.
-        name: String,
-        /// The attempt that runs or comes next.
-        attempt: u32,
-        /// When the next attempt starts, where one failed.
-        next_attempt_at: Option<Timestamp>,
-        /// Why the last attempt failed.
-        last_failure: Option<Failure>,
-    },
-    /// A timer.
-    Timer {
-        /// Its task.
-        task: TaskId,
-        /// When it comes due.
-        due: Timestamp,
-    },
-    /// Its scheduled start.
-    Start {
-        /// When it may begin.
-        due: Timestamp,
-    },
-    /// A child that has not ended.
-    Child {
-        /// Its id.
-        instance_id: String,
-        /// Its status.
-        status: Status,
-    },
-    /// The orchestration's own words.
-    Note(String),
-    /// The host cannot go on with it, and why.
-    Quarantine(Box<Quarantine>),
-    /// It was never run, because no host runs the hub.
-    Host,
-    /// It was never run, because the host that runs the hub has not come to it yet.
-    FirstTurn,
 }
 
 impl InstanceStatus {
@@ -182,6 +130,7 @@ impl From<InstanceRow> for InstanceStatus {
             rewinds: Vec::new(),
             waits_for: Vec::new(),
             waits_for_more: 0,
+            still_runs: Vec::new(),
             history_events: row.next_event,
             history_bytes: row.history_bytes,
             history: None,
@@ -257,11 +206,22 @@ pub(crate) fn read_status(
     id: &str,
     show: Show,
 ) -> Result<Option<InstanceStatus>, StoreError> {
-    let row = reader.instance(id)?;
-    row.map(|row| complete(reader, row, show)).transpose()
+    let Some(row) = reader.instance(id)? else {
+        return Ok(None);
+    };
+    let still_runs = if row.status.is_end() {
+        waits::still_runs(reader, &row)?
+    } else {
+        Vec::new()
+    };
+    let status = complete(reader, row, show)?;
+    Ok(Some(InstanceStatus {
+        still_runs,
+        ..status
+    }))
 }
 
-/// Reads what a row does not say.
+/// Reads what a row does not say, but for what still runs for an instance that has ended: who waits for an end is told of it at once.
 pub(crate) fn complete(
     reader: &Reader,
     row: InstanceRow,
@@ -270,7 +230,7 @@ pub(crate) fn complete(
     let (waits_for, waits_for_more) = if row.status.is_end() {
         Default::default()
     } else {
-        waits(reader, &row)?
+        waits::waits(reader, &row)?
     };
     let input = if show.input {
         input(reader, &row)?
@@ -326,170 +286,6 @@ pub(crate) fn history(reader: &Reader, row: &InstanceRow) -> Result<Vec<HistoryE
         if count < TURNS_PAGE as usize {
             return Ok(events);
         }
-    }
-}
-
-/// What it waits for, and how much more than is named.
-fn waits(reader: &Reader, row: &InstanceRow) -> Result<(Vec<Wait>, u64), StoreError> {
-    let mut waits = Vec::new();
-    waits.extend(row.quarantine.clone().map(Box::new).map(Wait::Quarantine));
-    waits.extend(row.waiting.note.clone().map(Wait::Note));
-    waits.extend(
-        row.waiting
-            .events
-            .iter()
-            .map(|name| Wait::ExternalEvent { name: name.clone() }),
-    );
-    let (tasks, all_tasks) = reader.first_tasks(row.key, WAITS_MAX)?;
-    let (children, all_children) = reader.live_children(row.key, WAITS_MAX)?;
-    let more = all_tasks - tasks.len() as u64 + all_children - children.len() as u64;
-    // A wide fan-out is one turn: it is read once and not for each of its calls.
-    let mut turn = None;
-    for task in tasks {
-        waits.extend(wait_for(reader, row, task, &mut turn)?);
-    }
-    waits.extend(
-        children
-            .into_iter()
-            .map(|(instance_id, status)| Wait::Child {
-                instance_id,
-                status,
-            }),
-    );
-    if row.status == Status::Pending && waits.is_empty() {
-        waits.push(Wait::Host);
-    }
-    Ok((waits, more))
-}
-
-fn wait_for(
-    reader: &Reader,
-    row: &InstanceRow,
-    task: TaskRow,
-    read: &mut Option<Turn>,
-) -> Result<Option<Wait>, StoreError> {
-    let id = task.task.task;
-    Ok(match (task.kind, task.due) {
-        (TaskRowKind::Timer, Some(due)) => Some(Wait::Timer { task: id, due }),
-        (TaskRowKind::Activity, due) => {
-            if read.as_ref().is_none_or(|turn| turn.number != task.turn) {
-                *read = reader.turns(row.key, row.execution, task.turn, 1)?.pop();
-            }
-            let name = read
-                .iter()
-                .flat_map(|turn| &turn.produced)
-                .find_map(|event| match event {
-                    Event::ActivityScheduled { task, name, .. } if *task == id => {
-                        Some(name.clone())
-                    }
-                    _ => None,
-                });
-            name.map(|name| Wait::Activity {
-                task: id,
-                name,
-                attempt: task.attempt,
-                next_attempt_at: due,
-                last_failure: task.failure,
-            })
-        }
-        (TaskRowKind::Start, Some(due)) => Some(Wait::Start { due }),
-        (TaskRowKind::ChildRetry, Some(due)) => Some(Wait::Timer { task: id, due }),
-        (TaskRowKind::Timer | TaskRowKind::ChildRetry | TaskRowKind::Start, None) => None,
-    })
-}
-
-impl std::fmt::Display for Wait {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::ExternalEvent { name } => write!(f, "external event {name:?}"),
-            Self::Activity {
-                task,
-                name,
-                attempt,
-                next_attempt_at,
-                last_failure,
-            } => {
-                write!(f, "activity {name:?} (task {task}, attempt {attempt}")?;
-                if let Some(at) = next_attempt_at {
-                    write!(f, " at {}", rfc3339(*at))?;
-                }
-                if let Some(failure) = last_failure {
-                    write!(f, "; the last one failed with {failure}")?;
-                }
-                f.write_str(")")
-            }
-            Self::Timer { task, due } => write!(f, "timer (task {task}) due {}", rfc3339(*due)),
-            Self::Start { due } => write!(f, "its start, scheduled for {}", rfc3339(*due)),
-            Self::Child {
-                instance_id,
-                status,
-            } => write!(f, "child {instance_id:?}, which is {status}"),
-            Self::Note(note) => f.write_str(note),
-            Self::Quarantine(why) => write!(f, "quarantined: {why}"),
-            Self::Host => f.write_str("a host that runs it"),
-            Self::FirstTurn => f.write_str("its first turn, which the host has not come to"),
-        }
-    }
-}
-
-impl Serialize for Wait {
-    fn serialize<S: serde::Serializer>(
-        &self,
-        serializer: S,
-    ) -> std::result::Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        match self {
-            Self::ExternalEvent { name } => {
-                map.serialize_entry("kind", "externalEvent")?;
-                map.serialize_entry("name", name)?;
-            }
-            Self::Activity {
-                task,
-                name,
-                attempt,
-                next_attempt_at,
-                last_failure,
-            } => {
-                map.serialize_entry("kind", "activity")?;
-                map.serialize_entry("task", task)?;
-                map.serialize_entry("name", name)?;
-                map.serialize_entry("attempt", attempt)?;
-                if let Some(at) = next_attempt_at {
-                    map.serialize_entry("nextAttemptTime", &rfc3339(*at))?;
-                }
-                if let Some(failure) = last_failure {
-                    map.serialize_entry("lastFailure", &FailureJson::from(failure))?;
-                }
-            }
-            Self::Timer { task, due } => {
-                map.serialize_entry("kind", "timer")?;
-                map.serialize_entry("task", task)?;
-                map.serialize_entry("due", &rfc3339(*due))?;
-            }
-            Self::Start { due } => {
-                map.serialize_entry("kind", "start")?;
-                map.serialize_entry("due", &rfc3339(*due))?;
-            }
-            Self::Child {
-                instance_id,
-                status,
-            } => {
-                map.serialize_entry("kind", "child")?;
-                map.serialize_entry("instanceId", instance_id)?;
-                map.serialize_entry("runtimeStatus", status.name())?;
-            }
-            Self::Note(note) => {
-                map.serialize_entry("kind", "note")?;
-                map.serialize_entry("note", note)?;
-            }
-            Self::Quarantine(why) => {
-                map.serialize_entry("kind", "quarantine")?;
-                map.serialize_entry("reason", &why.reason)?;
-            }
-            Self::Host => map.serialize_entry("kind", "host")?,
-            Self::FirstTurn => map.serialize_entry("kind", "firstTurn")?,
-        }
-        map.end()
     }
 }
 
@@ -600,6 +396,9 @@ impl Serialize for InstanceStatus {
         }
         if self.waits_for_more > 0 {
             map.serialize_entry("waitsForMore", &self.waits_for_more)?;
+        }
+        if !self.still_runs.is_empty() {
+            map.serialize_entry("stillRuns", &self.still_runs)?;
         }
         map.serialize_entry("historyEvents", &self.history_events)?;
         map.serialize_entry("historyBytes", &self.history_bytes)?;

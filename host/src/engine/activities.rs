@@ -9,12 +9,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use perennial_core::{
-    AttemptRun, Digest, Failure, Json, Limits, Message, Millis, RetryPolicy, Target, TaskId,
+    AttemptRun, Digest, FailedAttempt, Failure, Json, Limits, Millis, RetryPolicy, Target, TaskId,
     TaskRef, Timestamp, TraceContext, kind,
 };
 
 use tokio::sync::watch;
 
+use crate::engine::attempts::{Ended, give_up, hand_over, log_failure};
 use crate::engine::executor::{Attempt, AttemptError, Interrupt};
 use crate::engine::here;
 use crate::engine::order::{FairOrder, Holder};
@@ -38,6 +39,10 @@ pub(crate) struct Ready {
     pub(crate) attempt: u32,
     pub(crate) first_started: Option<Timestamp>,
     pub(crate) deliveries: u32,
+    /// Why the last attempt failed, where one did.
+    pub(crate) failure: Option<Failure>,
+    /// Attempts that failed or were cut off, as far as they are kept.
+    pub(crate) earlier: Vec<FailedAttempt>,
     /// The generation in which it was scheduled.
     pub(crate) scheduled_in: u32,
     pub(crate) name: String,
@@ -158,6 +163,21 @@ impl Activities {
             .collect()
     }
 
+    /// The instances of which an attempt runs.
+    pub(crate) fn running(&self) -> Vec<InstanceKey> {
+        self.state().running.keys().map(|(key, _)| *key).collect()
+    }
+
+    /// Tells what runs for any of these that nobody waits for it.
+    pub(crate) fn interrupt_all(&self, of: &[InstanceKey]) {
+        let of: BTreeSet<InstanceKey> = of.iter().copied().collect();
+        let state = self.state();
+        let running = state.running.iter();
+        running
+            .filter(|((key, _), _)| of.contains(key))
+            .for_each(|(_, interrupt)| interrupt.set());
+    }
+
     /// Drops what waits for an instance, and tells what runs that nobody waits for it if `interrupt` says so.
     pub(crate) fn cancel_instance(&self, key: InstanceKey, interrupt: bool) {
         let mut state = self.state();
@@ -182,6 +202,11 @@ impl Activities {
         if let Some(interrupt) = state.running.get(&(key, task)) {
             interrupt.set();
         }
+    }
+
+    /// The outcome of an activity is in the mail of its instance, or in the hub.
+    pub(super) fn is_handed_over(&self, place: Place) {
+        self.state().ending.remove(&place);
     }
 
     /// How many wait and how many run.
@@ -308,11 +333,17 @@ async fn work(engine: Arc<Engine>, first: Begun) {
     while let Some(Begun { ready, mut held }) = current.take() {
         let place = held.place;
         prepared(&engine, &ready.target).await;
-        if begins(&engine, place) {
+        let started_at = engine.clock.now();
+        if !begins(&engine, place) {
+            // It is queued again when its instance is resumed.
+        } else if let Some(failure) = ready.given_up(started_at) {
+            engine.activities.state().ending.insert(place);
+            engine.activities.state().running.remove(&place);
+            give_up(&engine, ready, failure);
+        } else {
             engine
                 .flight
-                .begin(held.slot, ready.key, Some(ready.task.task));
-            let started_at = engine.clock.now();
+                .begin(held.slot, ready.key, Some(ready.task.task), started_at);
             let outcome = attempt(&engine, &ready, started_at, held.interrupt.clone()).await;
             engine.flight.end(held.slot);
             let outcome = match outcome {
@@ -420,14 +451,14 @@ async fn attempt(
         caller: ready.caller.module,
         output_bytes_max: ready.caller.limits.payload_bytes,
         task: ready.task,
-        attempt: ready.attempt,
+        attempt: ready.number(),
         deadline: Some(started_at.after(timeout)),
         timeout: Some(Duration::from_millis(timeout.0)),
         trace_parent: Some(
             ready
                 .caller
                 .trace
-                .attempt(ready.task, ready.attempt)
+                .attempt(ready.task, ready.number())
                 .to_string(),
         ),
         // The runtime knows them, which serves HTTP or not.
@@ -496,46 +527,49 @@ fn ended(
 ) {
     let now = engine.clock.now();
     let run = AttemptRun {
-        attempt: ready.attempt,
+        attempt: ready.number(),
         started_at,
         ended_at: now,
     };
-    let first_started = ready.first_started.unwrap_or(started_at);
-    if let (Err(failure), Some(policy)) = (&outcome, &ready.retry) {
-        let seed = ready.caller.seed ^ u64::from(ready.task.task.0);
-        if let Some(due) = policy.next_attempt_at(ready.attempt, failure, first_started, now, seed)
-        {
-            let retry = Retry {
+    // Where the clock was set back, the time of the policy runs from then on.
+    let first_started = ready.first_started.unwrap_or(started_at).min(now);
+    let next = match (&outcome, &ready.retry) {
+        (Err(failure), Some(policy)) => {
+            let seed = ready.caller.seed ^ u64::from(ready.task.task.0);
+            policy.next_attempt_at(ready.attempt, failure, first_started, now, seed)
+        }
+        _ => None,
+    };
+    if let Err(failure) = &outcome {
+        log_failure(&ready, failure, next.map(|due| due.since(now)));
+    }
+    let retry = match (&outcome, next) {
+        (Err(failure), Some(due)) => {
+            let mut attempts = ready.earlier.clone();
+            FailedAttempt::new(run, failure).follow(&mut attempts);
+            Some(Retry {
                 key: ready.key,
                 task: ready.task,
                 attempt: ready.attempt + 1,
                 due,
                 first_started,
                 failure: failure.clone(),
-            };
-            return try_again(
-                engine,
-                ready.caller,
-                retry,
-                Message::ActivityEnded {
-                    task: ready.task,
-                    outcome,
-                    run,
-                },
-            );
+                attempts,
+            })
         }
+        _ => None,
+    };
+    let ended = Ended {
+        task: ready.task,
+        at: now,
+        earlier: ready.earlier,
+        outcome,
+        run,
+    };
+    match retry {
+        Some(retry) => try_again(engine, ready.caller, retry, ended),
+        None => hand_over(engine, ready.key, ended),
     }
-    let place = (ready.key, ready.task);
-    hand_over(
-        engine,
-        place,
-        Message::ActivityEnded {
-            task: ready.task,
-            outcome,
-            run,
-        },
-    );
-}
 
 /// An attempt had not what it needs of the host. The hub has the task as it was before it: it is tried again, as the same attempt.
 fn try_later(engine: &Engine, (key, task): Place, want: &Want) {
@@ -544,15 +578,10 @@ fn try_later(engine: &Engine, (key, task): Place, want: &Want) {
     let at = engine.clock.now().after(wait);
     engine.timers.try_again(at, key, Due::Activity(task));
 }
-
-/// Puts an outcome into the mail, and only then forgets that the activity ran.
-fn hand_over(engine: &Engine, (key, task): Place, ended: Message) {
-    engine.post(key, ended);
-    engine.activities.state().ending.remove(&(key, task));
 }
 
 /// Records that there is another attempt, and arms it. Where no new attempt may start any more, the failure is the task's.
-fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: Message) {
+fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: Ended) {
     let this = Arc::clone(engine);
     let place = (retry.key, retry.task);
     engine.write_soon(Change::Retry(retry), move |change, result| {
@@ -562,7 +591,7 @@ fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: Mes
             ..
         }) = &result
         {
-            return hand_over(&this, place, ended);
+            return hand_over(&this, retry.key, ended);
         }
         // First this, so that an attempt that is due at once is not taken for one that runs.
         this.activities.state().ending.remove(&place);

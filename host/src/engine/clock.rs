@@ -2,8 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use perennial_core::{Millis, Timestamp};
 
@@ -20,6 +20,11 @@ pub trait Clock: Send + Sync + 'static {
     fn sleep_until(&self, at: Timestamp) -> Option<Duration>;
     /// Asks to be told of jumps.
     fn on_jump(&self, told: OnJump);
+    /// How much time has passed since some moment, by a clock that nobody sets; `None` where there is none. By it the host knows at once, and
+    /// exactly, by how much [`now`](Self::now) was set back; without it, only that it is earlier than it was when it was last looked at.
+    fn passed(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The time of the operating system.
@@ -42,6 +47,11 @@ impl Clock for SystemClock {
     }
 
     fn on_jump(&self, _told: OnJump) {}
+
+    fn passed(&self) -> Option<Duration> {
+        static FIRST_ASKED: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Some(FIRST_ASKED.elapsed())
+    }
 }
 
 /// A clock of the embedding program, which may panic: then it stands where it stood.
@@ -94,6 +104,10 @@ impl Clock for Guarded {
     fn on_jump(&self, told: OnJump) {
         self.ask(|clock| clock.on_jump(told));
     }
+
+    fn passed(&self) -> Option<Duration> {
+        self.ask(Clock::passed).flatten()
+    }
 }
 
 /// A time that stands still until it is moved: a day of timers passes in a moment.
@@ -104,24 +118,45 @@ pub struct SimClock(Arc<SimState>);
 
 #[derive(Default)]
 struct SimState {
-    now: Mutex<Timestamp>,
+    now: Mutex<SimTime>,
     told: Mutex<Vec<OnJump>>,
+}
+
+/// What a clock shows, and the time that has passed whatever it was set to.
+#[derive(Clone, Copy, Default)]
+struct SimTime {
+    shown: Timestamp,
+    passed: Millis,
 }
 
 impl SimClock {
     /// A clock that stands at `now`.
     pub fn new(now: Timestamp) -> Self {
         let clock = Self::default();
-        *clock.0.now.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        clock.change(|time| time.shown = now);
         clock
     }
 
     /// Moves the time on, and wakes whoever waits for it.
     pub fn advance(&self, span: Millis) {
-        {
-            let mut now = self.0.now.lock().unwrap_or_else(PoisonError::into_inner);
-            *now = now.after(span);
-        }
+        self.change(|time| {
+            time.shown = time.shown.after(span);
+            time.passed = Millis(time.passed.0.saturating_add(span.0));
+        });
+    }
+
+    /// Sets the clock to another time, as an operator does, or a machine that finds that it was wrong, and wakes whoever waits for it. No
+    /// time passes.
+    pub fn set(&self, to: Timestamp) {
+        self.change(|time| time.shown = to);
+    }
+
+    fn time(&self) -> SimTime {
+        *self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut SimTime)) {
+        change(&mut self.0.now.lock().unwrap_or_else(PoisonError::into_inner));
         let told = self
             .0
             .told
@@ -140,7 +175,11 @@ impl std::fmt::Debug for SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        *self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
+        self.time().shown
+    }
+
+    fn passed(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.time().passed.0))
     }
 
     fn sleep_until(&self, at: Timestamp) -> Option<Duration> {

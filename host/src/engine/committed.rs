@@ -72,11 +72,7 @@ pub(crate) fn committed(
             let batch = std::mem::take(&mut body.batch);
             drop(body);
             if let Change::Post { messages, .. } = change {
-                let mut mailbox = slot.mailbox();
-                messages
-                    .into_iter()
-                    .rev()
-                    .for_each(|message| mailbox.mail.push_front(Envelope::in_memory(message)));
+                put_back(slot, messages);
             }
             return stumble(engine, slot, batch, &error);
         }
@@ -190,7 +186,7 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
         .map(|start| Arc::new(load::caller(start, state.generation)));
     let set = commit.turn.events().filter_map(|event| match event {
         Event::TimerSet { task, fire_at } if live && state.tasks.contains_key(task) => {
-            Some((*fire_at, at(*task)))
+            Some((commit.turn.due(*fire_at), at(*task)))
         }
         _ => None,
     });
@@ -215,6 +211,8 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
                     attempt: 1,
                     first_started: None,
                     deliveries: 0,
+                    failure: None,
+                    earlier: Vec::new(),
                     scheduled_in: commit.expected.generation,
                     name: name.clone(),
                     input: input.clone(),

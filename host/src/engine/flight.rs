@@ -10,16 +10,19 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use perennial_core::TaskId;
+use perennial_core::{TaskId, Timestamp};
 
-use crate::store::{InstanceKey, StoreError, with_suffix};
+use crate::store::{InstanceKey, StoreError, WasRunning, with_suffix};
 
-/// Key, task (or the mark of a turn), and whether the slot is in use.
-const SLOT_BYTES: usize = 16;
+/// Key, task (or the mark of a turn), whether the slot is in use, and when that began.
+const SLOT_BYTES: usize = 2 * PART_BYTES;
+/// A slot of an older version has the first part alone.
+const PART_BYTES: usize = 16;
 const TURN: u32 = u32::MAX;
 
-/// What was running when a host died.
-pub(crate) type Running = Vec<(InstanceKey, Option<TaskId>)>;
+/// Marks a slot in use: of this version, and of an older one. The same place of a second part holds no mark.
+const USED: u8 = 2;
+const USED_BEFORE: u8 = 1;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -31,7 +34,7 @@ pub(crate) struct FlightRecorder {
 
 impl FlightRecorder {
     /// Opens the recorder of a hub that is owned, and reads what the last owner left in it.
-    pub(crate) fn open(hub: &Path) -> Result<(Self, Running), StoreError> {
+    pub(crate) fn open(hub: &Path) -> Result<(Self, Vec<WasRunning>), StoreError> {
         let path = with_suffix(hub, ".running");
         let open = OpenOptions::new()
             .read(true)
@@ -43,19 +46,8 @@ impl FlightRecorder {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut &file, &mut bytes)
             .map_err(StoreError::file("could not read", &path))?;
-        let running = bytes.chunks_exact(SLOT_BYTES).filter_map(|slot| {
-            let (key, rest) = slot.split_first_chunk::<8>()?;
-            let (task, used) = rest.split_first_chunk::<4>()?;
-            let task = u32::from_le_bytes(*task);
-            (used[0] == 1).then(|| {
-                (
-                    InstanceKey(i64::from_le_bytes(*key)),
-                    (task != TURN).then_some(TaskId(task)),
-                )
-            })
-        });
         let closed = AtomicBool::new(false);
-        Ok((Self { file, closed }, running.collect()))
+        Ok((Self { file, closed }, parse(&bytes)))
     }
 
     /// Forgets what the last owner left, once it is counted.
@@ -78,12 +70,13 @@ impl FlightRecorder {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Something starts in a slot.
-    pub(crate) fn begin(&self, slot: usize, key: InstanceKey, task: Option<TaskId>) {
+    /// Something starts in a slot, at this time.
+    pub(crate) fn begin(&self, slot: usize, key: InstanceKey, task: Option<TaskId>, at: Timestamp) {
         let mut bytes = [0; SLOT_BYTES];
         bytes[..8].copy_from_slice(&key.0.to_le_bytes());
         bytes[8..12].copy_from_slice(&task.map_or(TURN, |task| task.0).to_le_bytes());
-        bytes[12] = 1;
+        bytes[12] = USED;
+        bytes[16..24].copy_from_slice(&at.0.to_le_bytes());
         self.write(slot, &bytes);
     }
 
@@ -100,5 +93,70 @@ impl FlightRecorder {
         if let Err(error) = self.file.write_all_at(bytes, (slot * SLOT_BYTES) as u64) {
             tracing::debug!(%error, "could not record what is running");
         }
+    }
+}
+
+/// What runs now in the host that owns a hub, for whoever asks from outside. Empty where that cannot be read.
+pub(crate) fn look(hub: &Path) -> Vec<WasRunning> {
+    std::fs::read(with_suffix(hub, ".running")).map_or_else(|_| Vec::new(), |bytes| parse(&bytes))
+}
+
+fn parse(bytes: &[u8]) -> Vec<WasRunning> {
+    let mut parts = bytes.chunks_exact(PART_BYTES);
+    let mut found = Vec::new();
+    while let Some(part) = parts.next() {
+        let Some((key, _)) = part.split_first_chunk::<8>() else {
+            continue;
+        };
+        let started_at = match part[12] {
+            USED => parts.next().and_then(|more| {
+                let (at, _) = more.split_first_chunk::<8>()?;
+                Some(Timestamp(u64::from_le_bytes(*at)))
+            }),
+            USED_BEFORE => None,
+            _ => continue,
+        };
+        let task = u32::from_le_bytes([part[8], part[9], part[10], part[11]]);
+        found.push(WasRunning {
+            key: InstanceKey(i64::from_le_bytes(*key)),
+            task: (task != TURN).then_some(TaskId(task)),
+            started_at,
+        });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_of_an_older_version_are_read() {
+        let mut bytes = vec![0; 16];
+        bytes.extend([7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0]);
+        let was = WasRunning {
+            key: InstanceKey(7),
+            task: Some(TaskId(3)),
+            started_at: None,
+        };
+        assert_eq!(parse(&bytes), [was]);
+    }
+
+    #[test]
+    fn what_is_written_is_read_from_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = dir.path().join("hub.db");
+        let (flight, before) = FlightRecorder::open(&hub).unwrap();
+        assert_eq!(before, []);
+        flight.begin(1, InstanceKey(-5), None, Timestamp(u64::MAX));
+        flight.begin(2, InstanceKey(9), Some(TaskId(0)), Timestamp(4));
+        flight.begin(3, InstanceKey(9), Some(TaskId(1)), Timestamp(4));
+        flight.end(3);
+        let was = |key, task: Option<u32>, at| WasRunning {
+            key: InstanceKey(key),
+            task: task.map(TaskId),
+            started_at: Some(Timestamp(at)),
+        };
+        assert_eq!(look(&hub), [was(-5, None, u64::MAX), was(9, Some(0), 4)]);
     }
 }

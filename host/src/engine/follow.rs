@@ -30,6 +30,9 @@ impl Engine {
                 mailbox.rearm = true;
             });
         }
+        if !effects.stopped.is_empty() {
+            self.activities.interrupt_all(&effects.stopped);
+        }
         effects
             .ended
             .iter()

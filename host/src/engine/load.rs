@@ -135,6 +135,8 @@ fn from_event(row: &TaskRow, event: &Event, caller: &Arc<Caller>) -> Option<Read
         attempt: row.attempt,
         first_started: row.first_started,
         deliveries: row.deliveries,
+        failure: row.failure.clone(),
+        earlier: row.attempts.clone(),
         scheduled_in: row.scheduled_in,
         name: name.clone(),
         input: input.clone(),

@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use perennial_core::{Envelope, Message, TaskRef};
+use perennial_core::{Envelope, Message, TaskRef, Timestamp};
 
 use crate::engine::activities::Activities;
 use crate::engine::slots::{Mailbox, Slot, SlotPhase};
-use crate::engine::timers::Due;
+use crate::engine::timers::{self, Due, Fired};
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work, load, worker};
 use crate::store::{InstanceKey, StoreError};
 
@@ -25,10 +25,10 @@ impl Engine {
         }
     }
 
-    /// Something happened for an instance that only memory knows so far.
-    pub(crate) fn post(&self, key: InstanceKey, message: Message) {
+    /// Something happened for an instance, at this time, that only memory knows so far.
+    pub(crate) fn post(&self, key: InstanceKey, at: Timestamp, message: Message) {
         self.put(key, |mailbox| {
-            mailbox.mail.push_back(Envelope::in_memory(message))
+            mailbox.mail.push_back(Envelope::came(message, at))
         });
     }
 
@@ -52,18 +52,22 @@ impl Engine {
         }
     }
 
-    pub(super) fn fire(self: &Arc<Self>, key: InstanceKey, due: Due) {
+    pub(super) fn fire(self: &Arc<Self>, fired: Fired) {
+        let Fired { key, due, at, .. } = fired;
         if due != Due::Wake && self.is_suspended(key) {
             // It stays in the hub, and is armed again when the instance is resumed.
             return;
         }
         match due {
-            Due::Timer(task) => self.post(key, Message::TimerFired { task }),
-            Due::Child(task, attempt) => self.post(key, Message::ChildDue { task, attempt }),
+            Due::Timer(_) | Due::Child(..) => {
+                if let Some(message) = message_of(due) {
+                    self.post(key, at, message);
+                }
+            }
             Due::Wake | Due::Start => self.wake(key),
             Due::Retain => self.ask_to_retain(),
             Due::Activity(task) => {
-                if let Err(error) = self.try_due(key, task) {
+                if let Err(error) = self.try_due(&fired, task) {
                     tracing::warn!(instance = self.name_of(key), %error, "could not read an activity that is due; trying again");
                     self.timers
                         .try_again(self.clock.now().after(TRY_AGAIN_AFTER), key, due);
@@ -75,9 +79,10 @@ impl Engine {
     /// Starts the attempt of an activity that is due, unless it is no longer so.
     pub(super) fn try_due(
         self: &Arc<Self>,
-        key: InstanceKey,
+        fired: &Fired,
         task: TaskRef,
     ) -> Result<(), StoreError> {
+        let key = fired.key;
         let Some(row) = self
             .reader
             .task(key, task.task)?
@@ -85,13 +90,29 @@ impl Engine {
         else {
             return Ok(());
         };
-        if let Some(later) = row.due.filter(|due| *due > self.clock.now()) {
+        let is_later = |due: &Timestamp| *due != fired.asked && *due > self.clock.now();
+        if let Some(later) = row.due.filter(is_later) {
             self.timers.add(later, key, Due::Activity(task));
             return Ok(());
         }
         load::ready(self, vec![row])?
             .into_iter()
             .for_each(|ready| Activities::push(self, ready));
+        Ok(())
+    }
+
+    /// What came due for an instance and may not be in its mail yet goes there, before a turn takes what came in later.
+    pub(super) fn post_due(&self, slot: &Slot) -> Result<(), StoreError> {
+        let (mut due, is_hidden) = self.timers.take_due(slot.key);
+        if is_hidden {
+            let now = self.clock.now();
+            let rows = self.reader.tasks_of(slot.key)?;
+            due.extend(rows.iter().filter_map(|row| timers::late(row, now)));
+        }
+        let due = due
+            .iter()
+            .filter_map(|fired| Some(Envelope::came(message_of(fired.due)?, fired.at)));
+        slot.mailbox().mail.extend(due);
         Ok(())
     }
 
@@ -153,5 +174,14 @@ impl Engine {
             .into_iter()
             .for_each(|ready| Activities::push(self, ready));
         Ok(())
+    }
+}
+
+/// What an instance is told when something of its own comes due.
+fn message_of(due: Due) -> Option<Message> {
+    match due {
+        Due::Timer(task) => Some(Message::TimerFired { task }),
+        Due::Child(task, attempt) => Some(Message::ChildDue { task, attempt }),
+        Due::Activity(_) | Due::Start | Due::Wake | Due::Retain => None,
     }
 }

@@ -12,13 +12,14 @@
 //! memory at any moment loses nothing that was acknowledged. Nothing here knows wasm or SQL.
 
 mod activities;
+mod attempts;
 mod backoff;
 mod bounds;
 pub(crate) mod clock;
 mod committed;
 mod counts;
 pub mod executor;
-mod flight;
+pub(crate) mod flight;
 mod follow;
 mod grants;
 mod here;
@@ -51,7 +52,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use perennial_core::{Limits, Millis};
+use perennial_core::{Limits, Millis, Timestamp};
 
 use crate::engine::activities::Activities;
 use crate::engine::backoff::Backoff;
@@ -67,8 +68,8 @@ use crate::engine::timers::Timers;
 use crate::engine::waiters::Waiters;
 use crate::outage::Outage;
 use crate::store::{
-    self, Change, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, Write, Writer,
-    WriterCounts,
+    self, Change, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, WasRunning,
+    Write, Writer, WriterCounts,
 };
 use crate::want::Wants;
 
@@ -201,8 +202,10 @@ impl Engine {
         if config.quotas.counts_instances() {
             writer.live().want();
         }
+        let seen = reader.last_commit()?;
         let (flight, were_running) = FlightRecorder::open(path)?;
         let names = NameTable::new(reader.names()?, parts.native.clone());
+        let timers = Timers::new(Arc::clone(&parts.clock));
         let engine = Arc::new(Self {
             path: path.to_owned(),
             lock: Mutex::new(Some(lock)),
@@ -215,7 +218,7 @@ impl Engine {
             deployments: parts.deployments,
             names: RwLock::new(Arc::new(names)),
             slots: Slots::new(config.resident_max, config.resident_bytes_max),
-            timers: Timers::default(),
+            timers,
             activities: Activities::new(
                 config.activities_max,
                 config.workers,
@@ -248,7 +251,7 @@ impl Engine {
         // What was under way is queued before anything runs: so nothing of it can have ended, and be queued again, meanwhile.
         let started = engine
             .count_deliveries(were_running)
-            .and_then(|()| engine.recover())
+            .and_then(|()| engine.recover(seen))
             .and_then(|()| engine.spawn_threads());
         if let Err(error) = started {
             engine.abandon();
@@ -264,7 +267,15 @@ impl Engine {
         self.shut_down();
     }
 
-    fn count_deliveries(self: &Arc<Self>, were_running: flight::Running) -> Result<(), StoreError> {
+    fn count_deliveries(self: &Arc<Self>, were_running: Vec<WasRunning>) -> Result<(), StoreError> {
+        for was in &were_running {
+            let (instance, task) = (self.name_of(was.key), was.task.map(|task| task.0));
+            tracing::warn!(
+                instance,
+                task,
+                "was running when the last host of the hub died"
+            );
+        }
         self.write_blocking(Change::CountDeliveries(were_running))?;
         self.flight.clear().map_err(|source| {
             StoreError::file(
@@ -275,8 +286,8 @@ impl Engine {
     }
 
     /// Queues everything that was under way when the last owner left.
-    fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
-        self.timers.load(&self.reader)?;
+    fn recover(self: &Arc<Self>, seen: Timestamp) -> Result<(), StoreError> {
+        self.timers.load(&self.reader, seen)?;
         let mut after = (InstanceKey(i64::MIN), i64::MIN);
         loop {
             let rows = self.reader.ready_activities(after, 1_000)?;

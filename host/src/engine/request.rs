@@ -121,6 +121,8 @@ pub(crate) struct Preparation<'a> {
     pub(crate) limits: Limits,
     pub(crate) next_key: &'a dyn Fn() -> InstanceKey,
     pub(crate) fresh: &'a dyn Fn() -> (String, u64),
+    /// Instances of which an attempt of an activity runs.
+    pub(crate) running: &'a dyn Fn() -> Vec<InstanceKey>,
     /// Why there is no room for another live instance of a module, if there is none.
     pub(crate) full: &'a dyn Fn(Option<Digest>) -> Option<String>,
 }
@@ -165,7 +167,14 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             recursive,
         } => {
             let message = Message::Terminate { reason, recursive };
-            deliver(id, Command::Terminate, message)
+            match check_instance_id(&id) {
+                Ok(()) if recursive => Change::TerminateAll {
+                    id,
+                    message,
+                    running: (with.running)(),
+                },
+                _ => deliver(id, Command::Terminate, message),
+            }
         }
         Request::Suspend {
             id,

@@ -149,6 +149,7 @@ impl Engine {
             limits: self.config.limits,
             next_key: &|| self.next_key(),
             fresh: &fresh_execution,
+            running: &|| self.activities.running(),
             full: &|module| self.no_room(module),
         })
     }

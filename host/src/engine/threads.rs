@@ -91,16 +91,14 @@ impl Engine {
             })?;
         }
         self.spawn_thread("timers", |engine| {
-            let fire = |key, due| {
-                if let Err(why) = guarded(|| engine.fire(key, due)) {
+            let fire = |fired: Fired| {
+                if let Err(why) = guarded(|| engine.fire(fired)) {
                     engine.panicked("what came due was handled", &why);
                     let at = engine.clock.now().after(TRY_AGAIN_AFTER);
-                    engine.timers.try_again(at, key, due);
+                    engine.timers.try_again(at, fired.key, fired.due);
                 }
             };
-            engine
-                .timers
-                .run(engine.clock.as_ref(), &engine.reader, fire);
+            engine.timers.run(&engine.reader, fire);
         })?;
         let weak = Arc::downgrade(self);
         self.clock.on_jump(Arc::new(move || {
@@ -292,13 +290,8 @@ impl Engine {
                 (creating.respond)(Err(StoreError::Closed));
             }
             worker::put_down(&slot);
-            let mail: Vec<Message> = slot
-                .mailbox()
-                .mail
-                .drain(..)
-                .filter(|e| e.seq.is_none())
-                .map(|envelope| envelope.message)
-                .collect();
+            let mut mail: Vec<Envelope> = slot.mailbox().mail.drain(..).collect();
+            mail.retain(|envelope| envelope.seq.is_none());
             if !mail.is_empty() {
                 self.writer.submit(Write::new(
                     Change::Post {

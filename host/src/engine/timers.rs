@@ -1,9 +1,12 @@
 //! Everything that comes due: timers, attempts to be tried again, instances whose commit failed.
 //!
 //! The hub has them all, by time. Memory holds those that come first, up to a bound, and reads on when it has fired them.
+//!
+//! Laws: what waits for a span of time waits for no longer because the clock is set back, and is due where the clock is set past it; what
+//! waits for a date goes by the clock alone.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use perennial_core::{TaskRef, Timestamp};
@@ -40,12 +43,36 @@ pub(crate) enum Due {
     Retain,
 }
 
+impl Due {
+    /// Whether it waits for a span of time to pass, and not for a date: then it comes no later because the clock was set back.
+    fn is_span(self) -> bool {
+        match self {
+            Self::Timer(_) | Self::Activity(_) | Self::Child(..) | Self::Wake => true,
+            Self::Start | Self::Retain => false,
+        }
+    }
+}
+
+/// Something that came due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fired {
+    pub(crate) key: InstanceKey,
+    pub(crate) due: Due,
+    /// When it came due.
+    pub(crate) at: Timestamp,
+    /// The time that the hub has for it: later, where the clock was set back since.
+    pub(crate) asked: Timestamp,
+}
+
 /// A place in the order in which things come due.
 type Place = (Timestamp, InstanceKey, i64);
 
+/// The clock is taken to have been set where it moved by so much against the time that passed; it is not read at one moment.
+const SET_MIN_MS: i64 = 1_000;
+
 /// See the [module](self).
-#[derive(Default)]
 pub(crate) struct Timers {
+    clock: Arc<dyn Clock>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -57,28 +84,109 @@ struct State {
     places: BTreeMap<(InstanceKey, i64), Timestamp>,
     /// What comes at this place or later is only in the hub; `None` if memory has everything.
     horizon: Option<Place>,
+    /// What was taken out to be fired, and may not be in the mail yet.
+    firing: Vec<Fired>,
     stopped: bool,
     jumps: u64,
+    /// By how much the clock leads the time that has passed, in milliseconds: it is less when the clock was set back.
+    lead: i64,
+    /// Whether it was set back, and the hub may have what comes earlier than where it stands there.
+    went_back: bool,
+    /// The last time that a clock showed which says nothing of the time that has passed.
+    seen: Timestamp,
 }
 
 /// Something that memory holds.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     due: Due,
+    /// The time that it was armed for.
+    asked: Timestamp,
+    /// What the clock led by then.
+    lead: i64,
     /// Whether the hub has it too, at this time.
     in_hub: bool,
 }
 
+impl Held {
+    /// When the clock shows that it is due, where the clock leads by so much now. No earlier than asked for because the clock was set
+    /// forward: as far as anybody knows, that time has passed.
+    fn comes(&self, lead: i64) -> Timestamp {
+        let set_back = self.lead.saturating_sub(lead);
+        if self.due.is_span() && set_back >= SET_MIN_MS {
+            Timestamp(self.asked.0.saturating_sub(set_back.unsigned_abs()))
+        } else {
+            self.asked
+        }
+    }
+}
+
 impl State {
-    fn add(&mut self, place: Place, held: Held) {
+    /// Looks at the clock. Where it was set, everything moves to the place where it comes due now.
+    fn look(&mut self, clock: &dyn Clock) -> Timestamp {
+        let now = clock.now();
+        let lead = match clock.passed() {
+            Some(passed) => {
+                signed(now.0).saturating_sub(i64::try_from(passed.as_millis()).unwrap_or(i64::MAX))
+            }
+            None => {
+                let back = signed(self.seen.since(now).0);
+                if back >= SET_MIN_MS {
+                    self.seen = now;
+                    self.lead.saturating_sub(back)
+                } else {
+                    self.seen = self.seen.max(now);
+                    self.lead
+                }
+            }
+        };
+        if lead.abs_diff(self.lead) >= SET_MIN_MS.unsigned_abs() {
+            self.went_back |= lead < self.lead;
+            self.lead = lead;
+            self.places.clear();
+            for ((_, key, task), held) in std::mem::take(&mut self.held) {
+                let at = held.comes(lead);
+                self.places.insert((key, task), at);
+                self.held.insert((at, key, task), held);
+            }
+        }
+        now
+    }
+
+    fn add(&mut self, key: InstanceKey, task: i64, held: Held) {
+        let place = (held.comes(self.lead), key, task);
         if held.in_hub && self.horizon.is_some_and(|horizon| place >= horizon) {
             return;
         }
-        if let Some(before) = self.places.insert((place.1, place.2), place.0) {
-            self.held.remove(&(before, place.1, place.2));
+        if let Some(at) = self.places.get(&(key, task)).copied() {
+            let before = (at, key, task);
+            let same = |had: &&Held| had.due == held.due && had.asked == held.asked;
+            if self.held.get(&before).filter(same).is_some() {
+                // It knows better what the clock led by when it was armed.
+                return;
+            }
+            self.held.remove(&before);
         }
+        self.places.insert((key, task), place.0);
         self.held.insert(place, held);
         self.keep(HELD_MAX);
+    }
+
+    /// Adds a row of the hub.
+    fn add_row(&mut self, row: &TaskRow, now: Timestamp) {
+        let (Some(asked), Some(due)) = (row.due, due_of(row)) else {
+            return;
+        };
+        // It was armed when the clock showed a later time than now: by so much at least it was set back. Before that it may have been set
+        // forward, so that this says nothing about what was armed earlier.
+        let set_back = signed(row.set_at.since(now).0);
+        let held = Held {
+            due,
+            asked,
+            lead: self.lead.saturating_add(set_back),
+            in_hub: true,
+        };
+        self.add(row.key, i64::from(row.task.task.0), held);
     }
 
     /// Forgets those that come last, beyond so many, and moves the horizon before them.
@@ -123,6 +231,17 @@ const WAKE: i64 = -1;
 const START: i64 = u32::MAX as i64;
 
 impl Timers {
+    /// Timers by this clock.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let mut state = State::default();
+        state.look(clock.as_ref());
+        Self {
+            clock,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,11 +254,8 @@ impl Timers {
     /// Adds several at once: those that are due already fire in their order too.
     pub(crate) fn add_all(&self, rows: &[TaskRow]) {
         let mut state = self.state();
-        for row in rows {
-            if let (Some(place), Some(due)) = (place_of(row), due_of(row)) {
-                state.add(place, Held { due, in_hub: true });
-            }
-        }
+        let now = state.look(self.clock.as_ref());
+        rows.iter().for_each(|row| state.add_row(row, now));
         drop(state);
         self.changed.notify_one();
     }
@@ -150,10 +266,15 @@ impl Timers {
             return;
         }
         let mut state = self.state();
-        for (at, task) in timers {
-            let due = Due::Timer(*task);
-            let place = (*at, key, i64::from(task.task.0));
-            state.add(place, Held { due, in_hub: true });
+        state.look(self.clock.as_ref());
+        for (asked, task) in timers {
+            let held = Held {
+                due: Due::Timer(*task),
+                asked: *asked,
+                lead: state.lead,
+                in_hub: true,
+            };
+            state.add(key, i64::from(task.task.0), held);
         }
         drop(state);
         self.changed.notify_one();
@@ -164,23 +285,63 @@ impl Timers {
         self.hold(at, key, due, false);
     }
 
-    fn hold(&self, at: Timestamp, key: InstanceKey, due: Due, in_hub: bool) {
+    fn hold(&self, asked: Timestamp, key: InstanceKey, due: Due, in_hub: bool) {
         let task = match due {
             Due::Timer(task) | Due::Activity(task) | Due::Child(task, _) => i64::from(task.task.0),
             Due::Start => START,
             Due::Wake | Due::Retain => WAKE,
         };
         let mut state = self.state();
-        let place = (at, key, task);
-        let is_first = state
-            .held
-            .first_key_value()
-            .is_none_or(|(first, _)| place < *first);
-        state.add(place, Held { due, in_hub });
+        state.look(self.clock.as_ref());
+        let first = |state: &State| state.held.first_key_value().map(|(place, _)| *place);
+        let before = first(&state);
+        let lead = state.lead;
+        let held = Held {
+            due,
+            asked,
+            lead,
+            in_hub,
+        };
+        state.add(key, task, held);
+        let is_first = first(&state) != before;
         drop(state);
         if is_first {
             self.changed.notify_one();
         }
+    }
+
+    /// Takes out what an instance waited for and is due: messages that came in later come after it. Whether memory may not have all of it.
+    pub(crate) fn take_due(&self, key: InstanceKey) -> (Vec<Fired>, bool) {
+        let mut state = self.state();
+        let now = state.look(self.clock.as_ref());
+        let mut due: Vec<Fired> = state
+            .firing
+            .extract_if(.., |fired| fired.key == key)
+            .collect();
+        let is_late = |place: &Place| place.0 <= now;
+        if state
+            .held
+            .first_key_value()
+            .is_some_and(|(first, _)| is_late(first))
+        {
+            let late = state.places.range((key, i64::MIN)..=(key, i64::MAX));
+            let late = late.map(|((key, task), at)| (*at, *key, *task));
+            let late: Vec<Place> = late.filter(is_late).collect();
+            for place in late {
+                let is_task = |held: &&Held| matches!(held.due, Due::Timer(_) | Due::Child(..));
+                if let Some(held) = state.held.get(&place).filter(is_task).copied() {
+                    state.remove(key, place.2);
+                    due.push(Fired {
+                        key,
+                        due: held.due,
+                        at: place.0,
+                        asked: held.asked,
+                    });
+                }
+            }
+        }
+        let is_hidden = state.horizon.is_some_and(|horizon| is_late(&horizon));
+        (due, is_hidden)
     }
 
     /// Takes out a task that was cancelled.
@@ -211,9 +372,14 @@ impl Timers {
         self.changed.notify_one();
     }
 
-    /// Reads the first page.
-    pub(crate) fn load(&self, reader: &Reader) -> Result<(), StoreError> {
+    /// Reads the first page. `seen` is the latest time that the hub knows of: where the clock shows an earlier one it was set back, and what
+    /// was armed in between comes before its time in the hub.
+    pub(crate) fn load(&self, reader: &Reader, seen: Timestamp) -> Result<(), StoreError> {
         self.read_on(reader, (Timestamp(0), InstanceKey(i64::MIN), i64::MIN))?;
+        let now = self.clock.now();
+        if seen > now {
+            self.add_all(&reader.tasks_set_after(now)?);
+        }
         self.changed.notify_one();
         Ok(())
     }
@@ -224,13 +390,10 @@ impl Timers {
         self.state().horizon = None;
         let rows = reader.due_tasks(after, PAGE)?;
         let mut state = self.state();
+        let now = state.look(self.clock.as_ref());
         let full = rows.len() >= PAGE as usize;
         let last = rows.last().and_then(place_of);
-        for row in &rows {
-            if let (Some(place), Some(due)) = (place_of(row), due_of(row)) {
-                state.add(place, Held { due, in_hub: true });
-            }
-        }
+        rows.iter().for_each(|row| state.add_row(row, now));
         if full && let Some((at, key, task)) = last {
             // What was added meanwhile beyond this page would hide what the hub has before it.
             state.set_horizon((at, key, task + 1));
@@ -239,30 +402,43 @@ impl Timers {
     }
 
     /// Fires what comes due, in order, until stopped. `fire` is called on this thread without any lock.
-    pub(crate) fn run(
-        &self,
-        clock: &dyn Clock,
-        reader: &Reader,
-        mut fire: impl FnMut(InstanceKey, Due),
-    ) {
+    pub(crate) fn run(&self, reader: &Reader, mut fire: impl FnMut(Fired)) {
         loop {
             let mut due = Vec::new();
             let mut state = self.state();
+            // What was fired last is in the mail.
+            state.firing.clear();
             if state.stopped {
                 return;
             }
-            let now = clock.now();
+            let now = state.look(self.clock.as_ref());
+            if std::mem::take(&mut state.went_back) && state.horizon.is_some() {
+                drop(state);
+                match reader.tasks_set_after(now) {
+                    Ok(rows) => self.add_all(&rows),
+                    Err(error) => {
+                        tracing::warn!(%error, "could not read what was armed before the clock was set back; it goes by the clock");
+                    }
+                }
+                continue;
+            }
             while due.len() < FIRED_AT_ONCE_MAX
                 && let Some(first) = state.held.first_entry()
                 && first.key().0 <= now
             {
-                let ((_, key, task), what) = first.remove_entry();
+                let ((at, key, task), held) = first.remove_entry();
                 state.places.remove(&(key, task));
-                due.push((key, what.due));
+                due.push(Fired {
+                    key,
+                    due: held.due,
+                    at,
+                    asked: held.asked,
+                });
             }
             if !due.is_empty() {
+                state.firing.clone_from(&due);
                 drop(state);
-                due.into_iter().for_each(|(key, what)| fire(key, what));
+                due.into_iter().for_each(&mut fire);
                 continue;
             }
             let first = state.held.first_key_value().map(|(first, _)| *first);
@@ -277,7 +453,7 @@ impl Timers {
                         drop(self.changed.wait_timeout(state, LOOK_AGAIN));
                     }
                 }
-                (Some(next), _) => match clock.sleep_until(next.0) {
+                (Some(next), _) => match self.clock.sleep_until(next.0) {
                     Some(span) => drop(self.changed.wait_timeout(state, span)),
                     None => self.wait(state),
                 },
@@ -305,6 +481,11 @@ fn place_of(row: &TaskRow) -> Option<Place> {
     Some((row.due?, row.key, i64::from(row.task.task.0)))
 }
 
+/// Times as differences are taken of them: those that matter are far from the end of either.
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
 /// What a row with a due time is.
 fn due_of(row: &TaskRow) -> Option<Due> {
     row.due.map(|_| match row.kind {
@@ -312,5 +493,17 @@ fn due_of(row: &TaskRow) -> Option<Due> {
         TaskRowKind::Timer => Due::Timer(row.task),
         TaskRowKind::ChildRetry => Due::Child(row.task, row.attempt),
         TaskRowKind::Start => Due::Start,
+    })
+}
+
+/// A row that is due.
+pub(crate) fn late(row: &TaskRow, now: Timestamp) -> Option<Fired> {
+    let (due, asked) = (due_of(row)?, row.due?);
+    let at = Timestamp(asked.0.saturating_sub(row.set_at.since(now).0));
+    (at <= now).then_some(Fired {
+        key: row.key,
+        due,
+        at,
+        asked,
     })
 }

@@ -119,6 +119,10 @@ fn next_turn(
     let Some(resident) = &mut body.resident else {
         return Ok(None);
     };
+    let waits = !slot.mailbox().mail.is_empty();
+    if waits && !resident.state.suspended {
+        engine.post_due(slot)?;
+    }
     let now = engine.clock.now();
     let batch = take_batch(&resident.state, &mut slot.mailbox().mail, now).envelopes;
     if batch.is_empty() && waits_for_its_time(engine, slot, body) {
@@ -233,7 +237,9 @@ fn prepare(engine: &Engine, module: Digest) {
 /// Runs code of a guest, and says so in the flight recorder meanwhile. Its module is compiled before: who kills a host while it compiles
 /// says nothing about an instance.
 fn recorded<T>(engine: &Engine, worker: usize, slot: &Slot, run: impl FnOnce() -> T) -> T {
-    engine.flight.begin(worker, slot.key, None);
+    engine
+        .flight
+        .begin(worker, slot.key, None, engine.clock.now());
     let result = run();
     engine.flight.end(worker);
     result
@@ -499,6 +505,7 @@ pub(crate) fn outcome_of(message: &Message) -> Option<TaskRef> {
         | Message::ExternalEvent { .. }
         | Message::ChildEnded { .. }
         | Message::StartSkipped { .. }
+        | Message::AttemptsFailed { .. }
         | Message::Suspend { .. }
         | Message::Resume { .. }
         | Message::Terminate { .. } => None,
@@ -580,10 +587,7 @@ pub(crate) fn store_mail(slot: &Slot) -> Option<Change> {
     let (stored, memory): (VecDeque<Envelope>, VecDeque<Envelope>) =
         mailbox.mail.drain(..).partition(|e| e.seq.is_some());
     mailbox.mail = stored;
-    let messages: Vec<Message> = memory
-        .into_iter()
-        .map(|envelope| envelope.message)
-        .collect();
+    let messages: Vec<Envelope> = memory.into();
     (!messages.is_empty()).then_some(Change::Post {
         key: slot.key,
         messages,

@@ -3,7 +3,7 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use perennial_core::{Event, Json, Message, Start};
+use perennial_core::{Event, Json, Start};
 use tokio::sync::Notify;
 
 use crate::store::types::NewInstance;
@@ -116,7 +116,7 @@ impl Change {
             }
             Self::Start(new) => start(new),
             Self::Deliver { message, .. } => message.size(),
-            Self::Post { messages, .. } => messages.iter().map(Message::size).map(row).sum(),
+            Self::Post { messages, .. } => messages.iter().map(|e| row(e.message.size())).sum(),
             Self::Deploy(module) => module.component.len(),
             Self::All(changes) => changes.iter().map(Self::bytes).sum(),
             Self::Purge(keys) => keys.len() * ROW_BYTES,

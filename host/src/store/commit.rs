@@ -1,9 +1,11 @@
 //! The commit of a turn.
 
-use perennial_core::{Event, Message, Parent, Phase, Start, Status, Target, TaskRef, Turn};
+use perennial_core::{
+    Event, Message, Parent, Phase, Start, Status, Target, TaskRef, Timestamp, Turn,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::store::codec::{decode, encode, int};
+use crate::store::codec::{decode, encode, int, uint};
 use crate::store::create::{self, Created};
 use crate::store::instances::{self, deliver};
 use crate::store::types::{
@@ -183,8 +185,8 @@ fn insert_with_turn(
 macro_rules! update_row {
     ($more:literal) => {
         concat!(
-            "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5, waiting = ?6,
-                 custom_status = ?7, deliveries = 0",
+            "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5,
+                 waiting = iif(?12, ?6, waiting), custom_status = ?7, deliveries = 0",
             $more,
             " WHERE key = ?8 AND execution = ?9 AND generation = ?10 AND next_event = ?11"
         )
@@ -214,6 +216,8 @@ fn update(
         expected.execution,
         expected.generation,
         int(expected.next_event),
+        // Only the guest knows what it waits for, and may not be in memory: a turn that does not ask it leaves that as it was.
+        turn.answer.is_some() || after.status.is_end(),
     ];
     let changed = if status_before == after.status && !after.status.is_end() {
         db.prepare_cached(update_row!(""))?.execute(at)?
@@ -226,7 +230,7 @@ fn update(
             began(after).then_some(int(turn.at.0)),
         ];
         let and_status = update_row!(
-            ", status = ?12, output = ?13, failure = ?14, started_at = coalesce(started_at, ?15), quarantine = NULL"
+            ", status = ?13, output = ?14, failure = ?15, started_at = coalesce(started_at, ?16), quarantine = NULL"
         );
         db.prepare_cached(and_status)?
             .execute(&[at, status].concat()[..])?
@@ -449,9 +453,9 @@ fn continue_as_new(
         modules::expect(db, digest)?;
     }
     let mut waiting =
-        db.prepare_cached("SELECT message FROM inbox WHERE instance = ?1 ORDER BY seq")?;
-    let waiting: Vec<Vec<u8>> = waiting
-        .query_map([key.0], |row| row.get(0))?
+        db.prepare_cached("SELECT message, at FROM inbox WHERE instance = ?1 ORDER BY seq")?;
+    let waiting: Vec<(Vec<u8>, i64)> = waiting
+        .query_map([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
         .execute([key.0])?;
@@ -466,7 +470,8 @@ fn continue_as_new(
         deliver(db, key, message)?;
     }
     for message in waiting {
-        instances::deliver_encoded(db, key, &message)?;
+        let (message, at) = message;
+        instances::deliver_encoded(db, key, &message, Some(Timestamp(uint(at))))?;
     }
     db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?
         .execute(params![key.0, execution])?;

@@ -43,6 +43,66 @@ pub(crate) fn command(
     }
 }
 
+/// Ends an instance and everything below it; where it has ended, what is left below it.
+pub(crate) fn terminate_all(
+    db: &Connection,
+    id: &str,
+    message: &Message,
+    running: &[InstanceKey],
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Verdict, StoreError> {
+    let Some((key, status)) = instances::find(db, id)?.filter(|(_, status)| status.is_end()) else {
+        return command(db, id, Command::Terminate, message, now, effects);
+    };
+    let before = effects.stopped.len();
+    let live = end_below(db, key, message, now, effects)?;
+    effects.stopped.push(key);
+    let runs = |stopped: &InstanceKey| running.contains(stopped);
+    if live == 0 && !effects.stopped[before..].iter().any(runs) {
+        effects.stopped.truncate(before);
+        return Ok(Verdict::Rejected(Rejection::NotRunning(status)));
+    }
+    Ok(Verdict::Done)
+}
+
+/// Tells everything that lives below an instance to end, also below what has ended itself. How many were told.
+fn end_below(
+    db: &Connection,
+    key: InstanceKey,
+    message: &Message,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<usize, StoreError> {
+    let mut query = db.prepare_cached(
+        "WITH RECURSIVE below (key, id, status) AS (
+             SELECT key, id, status FROM instance WHERE parent_key = ?1
+             UNION SELECT i.key, i.id, i.status FROM below AS b CROSS JOIN instance AS i ON i.parent_key = b.key WHERE b.status >= 3
+         ) SELECT key, id, status FROM below",
+    )?;
+    let mut rows = query.query([key.0])?;
+    let mut live = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (key, status) = (InstanceKey(row.get(0)?), status_of(row.get(2)?)?);
+        if status.is_end() {
+            effects.stopped.push(key);
+        } else {
+            live.push((key, row.get::<_, String>(1)?, status));
+        }
+    }
+    for (key, id, status) in &live {
+        let to = Addressee {
+            key: *key,
+            id,
+            status: *status,
+        };
+        if let Ok(decision) = decide(Some(*status), Command::Terminate) {
+            give(db, &to, decision, message, now, effects)?;
+        }
+    }
+    Ok(live.len())
+}
+
 /// An instance that gets a message.
 struct Addressee<'a> {
     key: InstanceKey,
@@ -89,7 +149,8 @@ fn give(
     Ok(Verdict::Done)
 }
 
-/// Gives the live children of an instance the same command, as far as it makes sense for them.
+/// Gives the live children of an instance the same command, as far as it makes sense for them; a termination goes on below those that have
+/// ended.
 pub(crate) fn cascade(
     db: &Connection,
     key: InstanceKey,
@@ -99,7 +160,9 @@ pub(crate) fn cascade(
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
     let command = match message {
-        Message::Terminate { .. } => Command::Terminate,
+        Message::Terminate { .. } => {
+            return end_below(db, key, message, now, effects).map(drop);
+        }
         Message::Suspend { .. } => Command::Suspend,
         Message::Resume { .. } => Command::Resume,
         Message::Start(_)
@@ -108,7 +171,8 @@ pub(crate) fn cascade(
         | Message::ChildEnded { .. }
         | Message::TimerFired { .. }
         | Message::ChildDue { .. }
-        | Message::StartSkipped { .. } => return Ok(()),
+        | Message::StartSkipped { .. }
+        | Message::AttemptsFailed { .. } => return Ok(()),
     };
     let mut query = db.prepare_cached(
         "SELECT key, id, status FROM instance WHERE parent_id = ?1 AND parent_key = ?2 AND status < 3 ORDER BY key",

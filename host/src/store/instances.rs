@@ -163,28 +163,31 @@ pub(crate) fn untag(db: &Connection, key: InstanceKey) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Puts a message at the end of an inbox. Its number is taken under the instance's row.
+/// Puts a message that comes in now at the end of an inbox. Its number is taken under the instance's row.
 pub(crate) fn deliver(
     db: &Connection,
     key: InstanceKey,
     message: &Message,
 ) -> Result<u64, StoreError> {
-    deliver_encoded(db, key, &encode(message)?)
+    deliver_encoded(db, key, &encode(message)?, None)
 }
 
-/// As [`deliver`], for a message that is encoded already.
+/// As [`deliver`], for a message that is encoded already, and may have come in before: now is when the transaction is made.
 pub(crate) fn deliver_encoded(
     db: &Connection,
     key: InstanceKey,
     message: &[u8],
+    at: Option<Timestamp>,
 ) -> Result<u64, StoreError> {
     let mut take = db.prepare_cached(
         "UPDATE instance SET inbox_next = inbox_next + 1 WHERE key = ?1 RETURNING inbox_next - 1",
     )?;
     let seq: Option<i64> = take.query_row([key.0], |row| row.get(0)).optional()?;
     let seq = seq.ok_or(StoreError::Conflict)?;
-    db.prepare_cached("INSERT INTO inbox (instance, seq, message) VALUES (?1, ?2, ?3)")?
-        .execute(params![key.0, seq, message])?;
+    db.prepare_cached(
+        "INSERT INTO inbox (instance, seq, message, at) VALUES (?1, ?2, ?3, coalesce(?4, (SELECT at FROM hub WHERE id = 1)))",
+    )?
+    .execute(params![key.0, seq, message, at.map(|at| int(at.0))])?;
     Ok(crate::store::codec::uint(seq))
 }
 

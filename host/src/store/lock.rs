@@ -32,6 +32,11 @@ pub(crate) struct OwnerNote {
     pub(crate) socket: Option<PathBuf>,
 }
 
+/// Whether somebody owns a hub.
+pub(crate) fn is_owned(hub: &Path) -> bool {
+    matches!(OwnerLock::take(hub), Err(StoreError::Owned(_)))
+}
+
 /// The right to change a hub, until dropped.
 #[derive(Debug)]
 pub(crate) struct OwnerLock {

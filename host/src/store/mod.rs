@@ -49,7 +49,7 @@ pub use list::Order;
 #[cfg(feature = "http")]
 pub(crate) use list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
 pub(crate) use list::{Brief, InstanceFilter, ListPlace, ListQuery};
-pub(crate) use lock::{OwnerLock, OwnerNote, read_note};
+pub(crate) use lock::{OwnerLock, OwnerNote, is_owned, read_note};
 pub(crate) use modules::NameRows;
 pub(crate) use open::with_suffix;
 pub(crate) use purge::Purged;
@@ -59,7 +59,7 @@ pub(crate) use settings::{Ages, Tally};
 pub use types::{CollectedModule, Definition, DefinitionKind, Repointed};
 pub(crate) use types::{
     Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Retry, TaskRow,
-    TaskRowKind, TurnCommit,
+    TaskRowKind, TurnCommit, WasRunning,
 };
 pub(crate) use write::{Change, Outcome, Verdict, Write};
 pub(crate) use writer::{Writer, WriterCounts};

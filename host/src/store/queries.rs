@@ -58,6 +58,11 @@ impl Reader {
         })
     }
 
+    /// The hub's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn with<T>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, StoreError>,
@@ -217,13 +222,14 @@ impl Reader {
     ) -> Result<InboxPage, StoreError> {
         self.with(|db| {
             let mut query =
-                db.prepare_cached("SELECT seq, message FROM inbox WHERE instance = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3")?;
+                db.prepare_cached("SELECT seq, message, at FROM inbox WHERE instance = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3")?;
             let mut rows = query.query(params![key.0, int(from), limit])?;
             let mut envelopes = Vec::new();
             while let Some(row) = rows.next()? {
                 let seq = uint(row.get(0)?);
                 let message: Message = decode(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?, "a message")?;
-                envelopes.push(Envelope { seq: Some(seq), message });
+                let at = Timestamp(uint(row.get(2)?));
+                envelopes.push(Envelope { seq: Some(seq), at, message });
             }
             let more = envelopes.len() >= limit as usize;
             Ok(InboxPage { envelopes, more })
@@ -268,7 +274,7 @@ impl Reader {
     pub(crate) fn terminate_in(&self, key: InstanceKey) -> Result<Option<Envelope>, StoreError> {
         self.with(|db| {
             let mut query = db.prepare_cached(
-                "SELECT seq, message FROM inbox WHERE instance = ?1 ORDER BY seq",
+                "SELECT seq, message, at FROM inbox WHERE instance = ?1 ORDER BY seq",
             )?;
             let mut rows = query.query([key.0])?;
             while let Some(row) = rows.next()? {
@@ -277,7 +283,8 @@ impl Reader {
                 };
                 if let Ok(message @ Message::Terminate { .. }) = decode(bytes, "a message") {
                     let seq = Some(uint(row.get(0)?));
-                    return Ok(Some(Envelope { seq, message }));
+                    let at = Timestamp(uint(row.get(2)?));
+                    return Ok(Some(Envelope { seq, at, message }));
                 }
             }
             Ok(None)
@@ -432,6 +439,22 @@ impl Reader {
             let mut count = db.prepare_cached("SELECT count(*) FROM task WHERE instance = ?1")?;
             Ok((tasks, uint(count.query_row([key.0], |row| row.get(0))?)))
         })
+    }
+
+    /// When the last transaction was committed, by the clock of the host that did.
+    pub(crate) fn last_commit(&self) -> Result<Timestamp, StoreError> {
+        self.with(|db| {
+            let at: i64 = db.query_row("SELECT at FROM hub", [], |row| row.get(0))?;
+            Ok(Timestamp(uint(at)))
+        })
+    }
+
+    /// Tasks that come due and were set by a clock that showed a later time than `now`. It looks at all that come due after that: for a host
+    /// whose clock was set back.
+    pub(crate) fn tasks_set_after(&self, now: Timestamp) -> Result<Vec<TaskRow>, StoreError> {
+        let mut rows = self.tasks("WHERE due IS NOT NULL AND due > ?1", [int(now.0)])?;
+        rows.retain(|row| row.set_at > now);
+        Ok(rows)
     }
 
     /// The highest key in use.

@@ -1,12 +1,14 @@
 //! Rows of open tasks: what the engine must act on, also after a restart.
 
 use perennial_core::{
-    AttemptRun, Digest, Event, Message, Target, TaskId, TaskRef, Timestamp, Turn,
+    AttemptRun, Digest, Event, FailedAttempt, Message, Target, TaskId, TaskRef, Timestamp, Turn,
 };
 use rusqlite::{Connection, Row, params};
 
 use crate::store::codec::{decode, encode, int, uint};
-use crate::store::types::{InstanceKey, Position, Retry, TaskRow, TaskRowKind, task_ref};
+use crate::store::types::{
+    InstanceKey, Position, Retry, TaskRow, TaskRowKind, WasRunning, task_ref,
+};
 use crate::store::{StoreError, modules};
 
 /// The task that stands for a start that is scheduled for later. No guest may give this number to one of its own.
@@ -54,7 +56,7 @@ pub(crate) fn record(
                     at,
                     turn.number,
                     NewTask {
-                        due: Some(*fire_at),
+                        due: Some(turn.due(*fire_at)),
                         ..NewTask::new(*task, TaskRowKind::Timer)
                     },
                 )?;
@@ -84,6 +86,8 @@ pub(crate) fn record(
             | Event::ActivityFailed { task, .. }
             | Event::TimerFired { task }
             | Event::TaskCanceled { task }
+            // A child fails without having been tried again where it waited for that for too long.
+            | Event::ChildFailed { task, .. }
             | Event::ChildRetried { task, .. } => delete(db, key, *task)?,
             Event::ExecutionReturned { .. } => {
                 db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND kind = ?2")?
@@ -95,7 +99,7 @@ pub(crate) fn record(
             // A child has a row only while it waits to be tried again; the rest changes no task.
             Event::ChildScheduled { .. }
             | Event::ChildCompleted { .. }
-            | Event::ChildFailed { .. }
+            | Event::AttemptFailed { .. }
             | Event::TurnStarted { .. }
             | Event::ExecutionStarted(_)
             | Event::ExternalEventRaised { .. }
@@ -148,10 +152,18 @@ pub(crate) fn give_up_retries(
             continue;
         }
         let Some(failure) = row.failure else { continue };
-        let run = AttemptRun {
-            attempt: row.attempt - 1,
-            ..AttemptRun::default()
+        let (task, mut attempts) = (row.task, row.attempts);
+        let run = match attempts.pop() {
+            Some(last) => last.run,
+            // It waits since a version that did not keep them.
+            None => AttemptRun {
+                attempt: row.attempt - 1,
+                ..AttemptRun::default()
+            },
         };
+        if !attempts.is_empty() {
+            outcomes.push(Message::AttemptsFailed { task, attempts });
+        }
         outcomes.push(Message::ActivityEnded {
             task: row.task,
             outcome: Err(failure),
@@ -167,7 +179,7 @@ pub(crate) fn give_up_retries(
 pub(crate) fn retry(db: &Connection, retry: &Retry) -> Result<bool, StoreError> {
     let changed = db
         .prepare_cached(
-            "UPDATE task SET attempt = ?1, due = ?2, first_started = ?3, failure = ?4
+            "UPDATE task SET attempt = ?1, due = ?2, first_started = ?3, failure = ?4, attempts = ?9
              WHERE instance = ?5 AND task = ?6 AND execution = ?7 AND generation = ?8
                AND EXISTS (SELECT 1 FROM instance WHERE key = ?5 AND returned = 0)",
         )?
@@ -180,22 +192,46 @@ pub(crate) fn retry(db: &Connection, retry: &Retry) -> Result<bool, StoreError> 
             retry.task.task.0,
             retry.task.execution,
             retry.task.generation,
+            encode(&retry.attempts)?,
         ])?;
     Ok(changed == 1)
 }
 
-/// Counts one more delivery of a task to a host that did not survive it, or of an instance's turn where no task is named.
+/// Counts one more delivery of a task to a host that did not survive it, or of an instance's turn where no task is named. The attempt is
+/// among those that failed from then on. `now` is when that was found out.
 pub(crate) fn count_delivery(
     db: &Connection,
-    key: InstanceKey,
-    task: Option<TaskId>,
+    was: &WasRunning,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
-    match task {
-        Some(task) => db
-            .prepare_cached(
-                "UPDATE task SET deliveries = deliveries + 1 WHERE instance = ?1 AND task = ?2",
+    let key = was.key;
+    match was.task {
+        Some(task) => {
+            let sql = format!("SELECT {COLUMNS} FROM task WHERE instance = ?1 AND task = ?2");
+            let mut query = db.prepare_cached(&sql)?;
+            let mut rows = query.query(params![key.0, task.0])?;
+            let Some(row) = rows.next()?.map(read).transpose()? else {
+                return Ok(());
+            };
+            let started_at = was.started_at.unwrap_or(now);
+            let run = AttemptRun {
+                attempt: row.attempt + row.deliveries,
+                started_at,
+                ended_at: now.max(started_at),
+            };
+            let mut attempts = row.attempts;
+            FailedAttempt::cut_off(run).follow(&mut attempts);
+            db.prepare_cached(
+                "UPDATE task SET deliveries = deliveries + 1, first_started = coalesce(first_started, ?3), attempts = ?4
+                 WHERE instance = ?1 AND task = ?2",
             )?
-            .execute(params![key.0, task.0])?,
+            .execute(params![
+                key.0,
+                task.0,
+                int(started_at.0),
+                encode(&attempts)?
+            ])?
+        }
         None => db
             .prepare_cached("UPDATE instance SET deliveries = deliveries + 1 WHERE key = ?1")?
             .execute([key.0])?,
@@ -204,7 +240,8 @@ pub(crate) fn count_delivery(
 }
 
 /// The columns that [`read`] reads, in its order.
-pub(crate) const COLUMNS: &str = "instance, task, kind, execution, generation, turn, due, attempt, first_started, deliveries, failure, target, scheduled_in";
+pub(crate) const COLUMNS: &str = "instance, task, kind, execution, generation, turn, due, attempt, first_started, deliveries, failure, target, scheduled_in,
+     attempts, (SELECT at FROM turn WHERE turn.instance = task.instance AND turn.execution = task.execution AND turn.number = task.turn)";
 
 /// Reads a row of [`COLUMNS`].
 pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
@@ -213,7 +250,15 @@ pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
     };
     let failure: Option<Vec<u8>> = row.get(10)?;
     let target: Option<Vec<u8>> = row.get(11)?;
+    let attempts: Option<Vec<u8>> = row.get(13)?;
+    let attempts: Vec<FailedAttempt> = attempts
+        .map(|bytes| decode(&bytes, "the attempts of a task"))
+        .transpose()?
+        .unwrap_or_default();
+    let last = attempts.last().map(|last| last.run.ended_at);
     Ok(TaskRow {
+        set_at: last.or(time(14)?).unwrap_or_default(),
+        attempts,
         key: InstanceKey(row.get(0)?),
         task: task_ref(row.get(3)?, row.get(4)?, row.get(1)?),
         kind: kind_of(row.get(2)?)?,

@@ -1,8 +1,8 @@
 //! What the store is given and gives back.
 
 use perennial_core::{
-    Digest, Envelope, Failure, Json, Message, Parent, Quarantine, Start, Status, Tags, Target,
-    TaskId, TaskRef, Timestamp, Turn,
+    Digest, Envelope, FailedAttempt, Failure, Json, Message, Parent, Quarantine, Start, Status,
+    Tags, Target, TaskId, TaskRef, Timestamp, Turn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,8 @@ pub(crate) struct Effects {
     pub(crate) ended: Vec<String>,
     /// The instances whose status changed without a turn, by id.
     pub(crate) changed: Vec<String>,
+    /// Instances that had ended, and of which no attempt is to run on.
+    pub(crate) stopped: Vec<InstanceKey>,
     /// Whether rows wait to be deleted.
     pub(crate) garbage: bool,
 }
@@ -101,6 +103,7 @@ impl Effects {
             anew,
             ended,
             changed,
+            stopped,
             garbage,
         } = other;
         self.woken.extend(woken);
@@ -108,6 +111,7 @@ impl Effects {
         self.anew.extend(anew);
         self.ended.extend(ended);
         self.changed.extend(changed);
+        self.stopped.extend(stopped);
         self.garbage |= garbage;
     }
 }
@@ -127,6 +131,10 @@ pub(crate) struct TaskRow {
     pub(crate) first_started: Option<Timestamp>,
     pub(crate) deliveries: u32,
     pub(crate) failure: Option<Failure>,
+    /// The attempts that failed or were cut off, as far as they are kept.
+    pub(crate) attempts: Vec<FailedAttempt>,
+    /// When `due` was set, by the clock of the host that did.
+    pub(crate) set_at: Timestamp,
     /// What runs it, where that is no longer what its call says.
     pub(crate) target: Option<Target>,
 }
@@ -151,6 +159,17 @@ pub(crate) struct Retry {
     pub(crate) due: Timestamp,
     pub(crate) first_started: Timestamp,
     pub(crate) failure: Failure,
+    /// All attempts that have failed, as far as they are kept.
+    pub(crate) attempts: Vec<FailedAttempt>,
+}
+
+/// What was running when a host died: an attempt of an activity or, where no task is named, a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WasRunning {
+    pub(crate) key: InstanceKey,
+    pub(crate) task: Option<TaskId>,
+    /// When it began, where that is known.
+    pub(crate) started_at: Option<Timestamp>,
 }
 
 /// A status row.

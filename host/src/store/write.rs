@@ -1,6 +1,8 @@
 //! What the writer is asked to do. Few operations, each named for what the engine needs.
 
-use perennial_core::{Command, Digest, Message, Quarantine, Rejection, Status, TaskId, Timestamp};
+use perennial_core::{
+    Command, Digest, Envelope, Message, Quarantine, Rejection, Status, Timestamp,
+};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,7 @@ use crate::store::rewind::{RestartCommit, RewindCommit, Rewound};
 use crate::store::settings::Ages;
 use crate::store::types::{
     CollectedModule, Effects, InstanceKey, NewInstance, NewModule, Repointed, Retry, TurnCommit,
+    WasRunning,
 };
 use crate::store::{
     StoreError, commands, control, create, instances, modules, purge, rewind, settings, tasks,
@@ -46,10 +49,16 @@ pub(crate) enum Change {
         command: Command,
         message: Message,
     },
+    /// A termination that is meant for everything below the instance too, which may have ended. Of `running` an attempt runs now.
+    TerminateAll {
+        id: String,
+        message: Message,
+        running: Vec<InstanceKey>,
+    },
     /// Messages of the host itself, for an instance that may be gone.
     Post {
         key: InstanceKey,
-        messages: Vec<Message>,
+        messages: Vec<Envelope>,
     },
     /// Messages that mean nothing to an instance any more, and may mean something to its children.
     Discard {
@@ -84,7 +93,7 @@ pub(crate) enum Change {
         cascade: Option<Message>,
     },
     /// What was running when the last owner died.
-    CountDeliveries(Vec<(InstanceKey, Option<TaskId>)>),
+    CountDeliveries(Vec<WasRunning>),
     /// Instances that have ended, deleted; those that live are left alone.
     Purge(Vec<InstanceKey>),
     /// The instance with an id, deleted if it has ended.
@@ -187,6 +196,11 @@ impl Write {
     }
 
     /// Tells what became of it.
+    /// When it was asked for.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
     pub(crate) fn answer(self, result: Result<(), StoreError>) {
         (self.done)(self.change, result.map(|()| self.outcome));
     }
@@ -207,6 +221,11 @@ fn apply(
             command,
             message,
         } => control::command(db, id, *command, message, now, effects)?,
+        Change::TerminateAll {
+            id,
+            message,
+            running,
+        } => control::terminate_all(db, id, message, running, now, effects)?,
         Change::Post { key, messages } => post(db, *key, messages, effects)?,
         Change::Discard {
             key,
@@ -251,8 +270,8 @@ fn apply(
             Verdict::Done
         }
         Change::CountDeliveries(running) => {
-            for (key, task) in running {
-                tasks::count_delivery(db, *key, *task)?;
+            for was in running {
+                tasks::count_delivery(db, was, now)?;
             }
             commands::forget_old(db, now)?;
             Verdict::Done
@@ -318,14 +337,14 @@ fn done_if(done: bool) -> Verdict {
 fn post(
     db: &Connection,
     key: InstanceKey,
-    messages: &[Message],
+    messages: &[Envelope],
     effects: &mut Effects,
 ) -> Result<Verdict, StoreError> {
     if !instances::is_live(db, key)? {
         return Ok(Verdict::Nothing);
     }
-    for message in messages {
-        instances::deliver(db, key, message)?;
+    for Envelope { at, message, .. } in messages {
+        instances::deliver_encoded(db, key, &encode(message)?, Some(*at))?;
         // What is in the inbox happens: it must not happen again because its row is still there.
         if let Message::ActivityEnded { task, .. }
         | Message::TimerFired { task }

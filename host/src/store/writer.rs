@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use perennial_core::Timestamp;
 use rusqlite::Connection;
 
 use crate::histogram::Histogram;
@@ -422,8 +423,9 @@ impl State {
             self.counts_live = true;
         }
         let rows_before = db.total_changes();
+        let now = batch.iter().map(Write::now).max().unwrap_or_default();
         let tx = Transaction::begin(db)?;
-        let number = match claim(&tx, self.epoch, self.number.take()) {
+        let number = match claim(&tx, self.epoch, self.number.take(), now) {
             Ok(number) => number,
             Err(error) => {
                 self.fenced = matches!(error, StoreError::Fenced);
@@ -444,7 +446,7 @@ impl State {
             Ok(()) => batch.iter().map(|_| Ok(())).collect(),
             Err(_) if batch.len() > 1 => {
                 tx.again()?;
-                claim(&tx, self.epoch, None)?;
+                claim(&tx, self.epoch, None, now)?;
                 let mut results = Vec::with_capacity(batch.len());
                 for job in batch.iter_mut() {
                     tx.execute_batch("SAVEPOINT job")?;
@@ -580,24 +582,29 @@ fn take_all(
     bytes
 }
 
-/// Counts the transaction, and checks in the same statement that this owner still is the owner. The number of the transaction; `last` is
-/// that of the one before, where it is known.
-fn claim(db: &Connection, epoch: u64, last: Option<u64>) -> Result<u64, StoreError> {
+/// Counts the transaction, says when it was made, and checks in the same statement that this owner still is the owner. The number of the
+/// transaction; `last` is that of the one before, where it is known.
+fn claim(
+    db: &Connection,
+    epoch: u64,
+    last: Option<u64>,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
     if let Some(last) = last {
         // What a statement returns goes through a table of its own, which costs more than the update.
         let counted = db
             .prepare_cached(
-                "UPDATE hub SET commits = ?1 WHERE id = 1 AND owner_epoch = ?2 AND commits = ?3",
+                "UPDATE hub SET commits = ?1, at = ?4 WHERE id = 1 AND owner_epoch = ?2 AND commits = ?3",
             )?
-            .execute([int(last + 1), int(epoch), int(last)])?;
+            .execute([int(last + 1), int(epoch), int(last), int(now.0)])?;
         if counted == 1 {
             return Ok(last + 1);
         }
     }
     let mut claim = db.prepare_cached(
-        "UPDATE hub SET commits = commits + 1 WHERE id = 1 AND owner_epoch = ?1 RETURNING commits",
+        "UPDATE hub SET commits = commits + 1, at = ?2 WHERE id = 1 AND owner_epoch = ?1 RETURNING commits",
     )?;
-    match claim.query_row([int(epoch)], |row| row.get::<_, i64>(0)) {
+    match claim.query_row([int(epoch), int(now.0)], |row| row.get::<_, i64>(0)) {
         Ok(number) => Ok(crate::store::codec::uint(number)),
         Err(rusqlite::Error::QueryReturnedNoRows) => Err(StoreError::Fenced),
         Err(error) => Err(error.into()),

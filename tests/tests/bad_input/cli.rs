@@ -55,7 +55,6 @@ fn cases(foreign: &str, files: &std::path::Path) -> Vec<Case> {
         case("a tag without a value", &["start", "Wait", "--tag", "team"], 2, "customer=acme"),
         case("a tag of 100 KB", &["start", "Wait", "--tag", &format!("a={}", "x".repeat(100_000))], 2, "a tag has at most 1024"),
         case("a day that is none", &["start", "Wait", "--at", "2026-02-30"], 2, "not a time"),
-        case("a time before time", &["start", "Wait", "--at", "1969-12-31T23:59:59Z"], 2, "before 1970"),
         case("a year beyond all years", &["start", "Wait", "--at", "999999999-01-01"], 2, "not a time"),
         case("a negative span", &["start", "Wait", "--after=-5s"], 2, "must not be negative"),
         case("a span without a unit", &["start", "Wait", "--after", "5"], 2, "5 of what?"),

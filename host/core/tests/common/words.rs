@@ -304,6 +304,9 @@ pub(crate) fn show(event: &Event) -> String {
             at,
             failure,
         } => format!("{task} attempt={attempt} at={} after {failure}", at.0),
+        Event::AttemptFailed { task, failure, run } => {
+            format!("{task} attempt={} {failure}", run.attempt)
+        }
         Event::ChildRetried {
             task,
             attempt,

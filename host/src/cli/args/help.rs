@@ -140,7 +140,8 @@ JSON: {instanceId, name, runtimeStatus, createdTime, scheduledTime, startedTime,
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
 parentInstanceId, tags, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, \
 host, time}, waitsFor: [{kind: externalEvent|activity|timer|start|child|note|quarantine|host|firstTurn, name, task, \
-attempt, nextAttemptTime, lastFailure, due, instanceId, runtimeStatus, note, reason}], waitsForMore, historyEvents, historyBytes, history: as `perennial history --json` shows it}; with --tree, {instance, children: \
+attempt, state: running|queued|waiting, runningSince, nextAttemptTime, lastFailure, failedAttempts: [{attempt, \
+startedAt, endedAt, failure}], due, instanceId, runtimeStatus, note, reason}], waitsForMore, stillRuns: [as waitsFor; of one that has ended], historyEvents, historyBytes, history: as `perennial history --json` shows it}; with --tree, {instance, children: \
 [the same], more}; with --urls, {id, statusQueryGetUri, sendEventPostUri, terminatePostUri, rewindPostUri, \
 purgeHistoryDeleteUri, restartPostUri, suspendPostUri, resumePostUri}";
 
@@ -154,7 +155,7 @@ JSON: [{number, turn, at, event, ...}], with the fields of each kind of event: n
 version, input, parentInstanceId, module, tags, task, output, failure, attempt, startedAt, endedAt, eventNumber, data, \
 fireAt, value, cause, reason, due. Payloads are whole there; the table cuts \
 them. With --timeline, [{task, kind: activity|child|timer|event, name, scheduledMs, startedMs, endedMs, attempts, \
-outcome: open|completed|failed|fired|canceled|raised}], in milliseconds since the execution began.";
+outcome: open|completed|failed|fired|canceled|raised, failed: [{attempt, startedMs, endedMs, failure}]}], in milliseconds since the execution began.";
 
 pub(super) const LIST: &str = "\
 Times are ISO 8601, with or without seconds and zone; UTC where there is none.
@@ -191,6 +192,9 @@ JSON: {instanceId, command: raiseEvent, hosted}";
 pub(super) const TERMINATE: &str = "\
 One that has not begun ends at once. Its children, and the activities that run, are not touched; with --recursive \
 children end too, and activities of modules are interrupted. The first reason wins.
+
+One that has ended may have left children and activities that run on: `perennial status` shows them as still running, \
+and --recursive stops them, at any depth below it.
 
 Examples:
   perennial terminate order-17 --reason 'ordered twice'

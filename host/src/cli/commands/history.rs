@@ -246,6 +246,11 @@ fn describe(event: &Event, names: &mut Names) -> Line {
             format!("attempt {attempt} at {} UTC, after {failure}", time(*at)),
         )
         .color(Color::Yellow),
+        Event::AttemptFailed { task, failure, run } => Line::of(
+            *task,
+            format!("attempt {} {failure} {}", run.attempt, took(run)),
+        )
+        .color(Color::Yellow),
         Event::ChildRetried {
             task,
             attempt,
@@ -256,12 +261,16 @@ fn describe(event: &Event, names: &mut Names) -> Line {
 
 /// How long an attempt took, and which it was where it was not the first.
 fn attempt(run: &AttemptRun) -> String {
-    let took = span(run.ended_at.since(run.started_at).0);
     if run.attempt > 1 {
+        let took = span(run.ended_at.since(run.started_at).0);
         format!("({took}, attempt {})", run.attempt)
     } else {
-        format!("({took})")
+        took(run)
     }
+}
+
+fn took(run: &AttemptRun) -> String {
+    format!("({})", span(run.ended_at.since(run.started_at).0))
 }
 
 fn payload(json: &Option<Json>) -> String {

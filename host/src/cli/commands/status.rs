@@ -145,6 +145,11 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
     if !status.waits_for.is_empty() {
         fields.push(("waits for", waits(status, output)));
     }
+    if !status.still_runs.is_empty() {
+        let left = status.still_runs.iter().take(WAITS_SHOWN);
+        let lines: Vec<String> = left.map(|wait| plain(&wait.to_string())).collect();
+        fields.push(("still runs", lines.join("\n")));
+    }
     fields
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use comfy_table::{Cell, CellAlignment, Color};
-use perennial::{Event, HistoryEvent, InstanceStatus, TaskId, Timestamp, Wait};
+use perennial::{AttemptRun, Event, HistoryEvent, InstanceStatus, TaskId, Timestamp, Wait};
 use serde::Serialize;
 
 use crate::cli::output::{Output, count, plain, span};
@@ -28,6 +28,19 @@ struct Bar {
     ended_ms: Option<u64>,
     attempts: u32,
     outcome: &'static str,
+    /// Attempts that failed or were cut off, and were followed by another.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<Try>,
+}
+
+/// An attempt that another one followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Try {
+    attempt: u32,
+    started_ms: u64,
+    ended_ms: u64,
+    failure: String,
 }
 
 /// The bars of a history, which is told event by event.
@@ -56,6 +69,7 @@ impl Timeline {
                 ended_ms: None,
                 attempts: u32::from(kind != "timer"),
                 outcome: "open",
+                failed: Vec::new(),
             });
         } else if let Event::ExternalEventRaised { name, .. } = &event.event {
             self.bars.push(Bar {
@@ -67,6 +81,7 @@ impl Timeline {
                 ended_ms: Some(at),
                 attempts: 0,
                 outcome: "raised",
+                failed: Vec::new(),
             });
         } else if let Some((task, outcome)) = closed(&event.event)
             && let Some(bar) = self.bar(task)
@@ -80,11 +95,25 @@ impl Timeline {
                 bar.ended_ms = Some(since(run.ended_at).max(bar.scheduled_ms));
                 bar.attempts = run.attempt;
             }
+        } else if let Event::AttemptFailed { task, failure, run } = &event.event {
+            let (run, failure) = (*run, failure.to_string());
+            self.failed(*task, begun, run, failure);
         } else if let Event::ChildRetried { task, attempt, .. } = &event.event
             && let Some(bar) = self.bar(*task)
         {
             bar.attempts = *attempt;
             bar.started_ms = Some(at);
+        }
+    }
+
+    fn failed(&mut self, task: TaskId, begun: Timestamp, run: AttemptRun, failure: String) {
+        if let Some(bar) = self.bar(task) {
+            bar.failed.push(Try {
+                attempt: run.attempt,
+                started_ms: run.started_at.since(begun).0,
+                ended_ms: run.ended_at.since(begun).0,
+                failure,
+            });
         }
     }
 
@@ -100,14 +129,27 @@ impl Timeline {
         now: Timestamp,
         output: &Output,
     ) -> anyhow::Result<()> {
+        let begun = self.begun.unwrap_or_default();
         for wait in &status.waits_for {
-            if let Wait::Activity { task, attempt, .. } = wait
-                && let Some(bar) = self.bar(*task)
-            {
+            let Wait::Activity {
+                task,
+                attempt,
+                running_since,
+                failed_attempts,
+                ..
+            } = wait
+            else {
+                continue;
+            };
+            for failed in failed_attempts {
+                let failure = failed.failure.to_string();
+                self.failed(*task, begun, failed.run, failure);
+            }
+            if let Some(bar) = self.bar(*task) {
                 bar.attempts = *attempt;
+                bar.started_ms = running_since.map(|at| at.since(begun).0);
             }
         }
-        let begun = self.begun.unwrap_or_default();
         let until = if status.is_ended() {
             status.last_updated_at
         } else {
@@ -146,10 +188,11 @@ fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
         .width()
         .saturating_sub(before)
         .clamp(*PICTURE.start(), *PICTURE.end());
-    let rows = bars
-        .iter()
-        .zip(&names)
-        .map(|(bar, name)| row(bar, name, whole, usize::from(width)));
+    let rows = bars.iter().zip(&names).flat_map(|(bar, name)| {
+        let tries = bar.failed.iter().map(failed_row);
+        let last = row(bar, name, whole, usize::from(width));
+        tries.chain(std::iter::once(last)).collect::<Vec<_>>()
+    });
     let scale = format!("0s{:>1$}", span(whole), usize::from(width) - 2);
     output.table(&["START", "TOOK", "TRIES", "TASK", &scale], rows.collect())?;
     output.note(&format!(
@@ -157,6 +200,19 @@ fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
         count(bars.len() as u64, "task")
     ));
     Ok(())
+}
+
+/// An attempt that another one followed stands before the line of its task.
+fn failed_row(failed: &Try) -> Vec<Cell> {
+    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    let took = failed.ended_ms.saturating_sub(failed.started_ms);
+    vec![
+        right(format!("+{}", super::history::clock(failed.started_ms))),
+        right(span(took)),
+        right(failed.attempt.to_string()),
+        Cell::new(plain(&failed.failure)).fg(Color::Red),
+        Cell::new(""),
+    ]
 }
 
 fn row(bar: &Bar, name: &str, whole: u64, width: usize) -> Vec<Cell> {
@@ -250,6 +306,7 @@ mod tests {
             ended_ms: times.2,
             attempts: 1,
             outcome,
+            failed: Vec::new(),
         }
     }
 

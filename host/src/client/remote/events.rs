@@ -125,6 +125,11 @@ impl EventWire {
                 at: at(self.due),
                 failure: self.failure(),
             },
+            "AttemptFailed" => Event::AttemptFailed {
+                task,
+                failure: self.failure(),
+                run,
+            },
             "ChildRetried" => Event::ChildRetried {
                 task,
                 attempt: self.attempt,

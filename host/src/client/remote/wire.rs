@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use perennial_core::{
-    Cause, Digest, DroppedKind, Failure, Json, Quarantine, Status, TaskId, Timestamp,
+    AttemptRun, Cause, Digest, DroppedKind, FailedAttempt, Failure, Json, Quarantine, Status,
+    TaskId, Timestamp,
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::events::EventRead;
+use crate::client::parse_time;
 use crate::client::{
     AccessKey, BulkProgress, Family, HistoryPage, HubInfo, HubStats, InstanceStatus, ModuleInfo,
     NewAccessKey, Page, Retention, RewindRecord, Role, Wait,
@@ -41,9 +43,8 @@ impl TryFrom<String> for Time {
         if text == "never" {
             return Ok(Self(Timestamp(u64::MAX)));
         }
-        let time: jiff::Timestamp = text.parse().map_err(|_| format!("{text:?} is no time"))?;
-        let ms = u64::try_from(time.as_millisecond()).unwrap_or(0);
-        Ok(Self(Timestamp(ms)))
+        let time = parse_time(&text).ok_or_else(|| format!("{text:?} is no time"))?;
+        Ok(Self(time))
     }
 }
 
@@ -134,6 +135,28 @@ struct RewindWire {
     reason: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AttemptWire {
+    attempt: u32,
+    started_at: Time,
+    ended_at: Time,
+    failure: FailureWire,
+}
+
+impl From<AttemptWire> for FailedAttempt {
+    fn from(wire: AttemptWire) -> Self {
+        Self {
+            run: AttemptRun {
+                attempt: wire.attempt,
+                started_at: wire.started_at.0,
+                ended_at: wire.ended_at.0,
+            },
+            failure: wire.failure.into(),
+        }
+    }
+}
+
 /// A wait: `kind` says which of the others are there.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -142,7 +165,10 @@ struct WaitWire {
     name: Option<String>,
     task: Option<TaskId>,
     attempt: Option<u32>,
+    running_since: Option<Time>,
     next_attempt_time: Option<Time>,
+    #[serde(default)]
+    failed_attempts: Vec<AttemptWire>,
     last_failure: Option<FailureWire>,
     due: Option<Time>,
     instance_id: Option<String>,
@@ -160,8 +186,10 @@ impl WaitWire {
                 task: self.task?,
                 name: self.name?,
                 attempt: self.attempt?,
+                running_since: self.running_since.map(|at| at.0),
                 next_attempt_at: self.next_attempt_time.map(|at| at.0),
                 last_failure: self.last_failure.map(Failure::from),
+                failed_attempts: self.failed_attempts.into_iter().map(Into::into).collect(),
             },
             "timer" => Wait::Timer {
                 task: self.task?,
@@ -211,6 +239,8 @@ pub(super) struct InstanceWire {
     #[serde(default)]
     waits_for: Vec<WaitWire>,
     #[serde(default)]
+    still_runs: Vec<WaitWire>,
+    #[serde(default)]
     waits_for_more: u64,
     history_events: u64,
     history_bytes: u64,
@@ -249,6 +279,11 @@ impl From<InstanceWire> for InstanceStatus {
             quarantine,
             rewinds: rewinds.collect(),
             waits_for_more: wire.waits_for_more,
+            still_runs: wire
+                .still_runs
+                .into_iter()
+                .filter_map(|wait| wait.wait(None))
+                .collect(),
             history_events: wire.history_events,
             history_bytes: wire.history_bytes,
             history: history.map(|events| events.into_iter().map(|event| event.0).collect()),

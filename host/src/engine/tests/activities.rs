@@ -475,6 +475,7 @@ fn a_result_that_is_posted_twice_counts_once() {
     let run = Default::default();
     host.engine.post(
         key,
+        world.now(),
         Message::ActivityEnded {
             task,
             outcome: Ok(None),

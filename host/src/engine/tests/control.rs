@@ -340,3 +340,58 @@ fn an_instance_whose_inbox_cannot_be_read_can_be_terminated() {
     assert_eq!(host.end("a"), "Terminated");
     assert_eq!(host.row("a").unwrap().quarantine, None);
 }
+
+/// Starts a child and an activity, and ends without either.
+fn leaves(child: &'static str) -> impl Fn() -> Logic + Send + Sync {
+    move || {
+        Box::new(move |seen, out| {
+            if out.is_first() {
+                out.child(child, None, None);
+                out.call("Hold", 1);
+            }
+            if seen.events.is_empty() {
+                waits()
+            } else {
+                fails("Enough")
+            }
+        })
+    }
+}
+
+#[test]
+fn what_is_left_below_an_instance_that_has_ended_is_stopped() {
+    let world = World::with("Root", leaves("Middle"))
+        .and("Middle", leaves("Leaf"))
+        .and("Leaf", listens(1));
+    let host = world.open();
+    host.start("Root", "root");
+    let held = [world.held(), world.held()];
+    let ids = |parent: &str| {
+        let key = host.row(parent).unwrap().key;
+        host.engine.reader.child_ids(key, 10).unwrap()
+    };
+    let middle = ids("root").remove(0);
+    host.until(&middle, |row| row.turns == 1);
+    let leaf = ids(&middle).remove(0);
+    host.raise(&middle, "go", 1);
+    assert_eq!(host.end(&middle), "Enough");
+    host.terminate("root");
+    assert_eq!(host.end("root"), "Terminated");
+    host.idle();
+    assert!(held.iter().all(|held| !held.attempt.interrupt.is_set()));
+    assert_eq!(host.row(&leaf).unwrap().status, Status::Running);
+
+    assert_eq!(command(&host, "root", terminate_all), Verdict::Done);
+    assert_eq!(host.end(&leaf), "Terminated");
+    assert!(held.iter().all(|held| held.attempt.interrupt.is_set()));
+    // They are told, and run on until they listen: then nothing is left.
+    for held in held {
+        held.ends(Ok("1"));
+    }
+    while host.engine.activity_counts() != (0, 0) {
+        std::thread::yield_now();
+    }
+    let over = Verdict::Rejected(Rejection::NotRunning(Status::Terminated));
+    assert_eq!(command(&host, "root", terminate_all), over);
+    host.check_histories();
+}

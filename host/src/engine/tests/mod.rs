@@ -2,6 +2,8 @@
 
 mod activities;
 mod ailing;
+mod attempts;
+mod clocks;
 mod control;
 mod crashes;
 mod ends;
@@ -11,6 +13,7 @@ mod foreign;
 mod hostile;
 mod lifecycle;
 mod modules;
+mod order;
 mod power;
 pub(crate) mod programs;
 mod quarantine;

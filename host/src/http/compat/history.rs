@@ -211,6 +211,17 @@ impl Shaper {
                 input: self.input(&input),
                 ..row("SubOrchestrationInstanceCreated")
             },
+            Event::AttemptFailed { task, failure, run } => {
+                let asked = self.asked.get(&task).and_then(|asked| asked.name.clone());
+                EventWire {
+                    data: Some(format!(
+                        "attempt {} of activity {:?} failed and was followed by another: {failure}",
+                        run.attempt,
+                        asked.unwrap_or_default()
+                    )),
+                    ..row("GenericEvent")
+                }
+            }
             Event::InstanceStartSkipped {
                 instance_id,
                 reason,

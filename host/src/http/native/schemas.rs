@@ -59,6 +59,7 @@ fn of_instances() -> Value {
             "startedTime": time(), "lastUpdatedTime": time(), "executionId": text(), "version": text(), "module": text(), "input": {},
             "customStatus": {}, "output": {}, "failure": schema("Failure"), "parentInstanceId": text(), "tags": tags(),
             "quarantine": schema("Quarantine"), "rewinds": list("RewindRecord"), "waitsFor": list("Wait"), "waitsForMore": count(),
+            "stillRuns": list("Wait"),
             "historyEvents": count(), "historyBytes": count(), "history": list("HistoryEvent"),
         })),
         "Quarantine": object(&["reason", "host", "time"], json!({
@@ -68,7 +69,11 @@ fn of_instances() -> Value {
         "RewindRecord": object(&["time"], json!({ "time": time(), "reason": text() })),
         "Wait": object(&["kind"], json!({
             "kind": text(), "name": text(), "task": count(), "attempt": count(), "nextAttemptTime": time(), "lastFailure": schema("Failure"),
-            "due": time(), "instanceId": text(), "runtimeStatus": schema("Status"), "note": text(), "reason": text(),
+            "state": { "type": "string", "enum": ["running", "queued", "waiting"] }, "runningSince": time(),
+            "failedAttempts": list("FailedAttempt"), "due": time(), "instanceId": text(), "runtimeStatus": schema("Status"), "note": text(), "reason": text(),
+        })),
+        "FailedAttempt": object(&["attempt", "startedAt", "endedAt", "failure"], json!({
+            "attempt": count(), "startedAt": time(), "endedAt": time(), "failure": schema("Failure"),
         })),
         "HistoryEvent": object(&["number", "turn", "at", "event"], json!({
             "number": count(), "turn": count(), "at": time(), "event": text(),

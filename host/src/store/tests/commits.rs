@@ -1,7 +1,7 @@
 //! What one change does to the hub: all of it or nothing.
 
 use super::*;
-use perennial_core::{Command, Failure, Rejection, Target, kind};
+use perennial_core::{Command, Envelope, Failure, Rejection, Target, kind};
 
 fn scheduled(task: u32) -> Event {
     Event::ActivityScheduled {
@@ -341,7 +341,7 @@ fn messages_for_instances_that_are_over_are_dropped() {
     }
     let post = Change::Post {
         key: InstanceKey(2),
-        messages: vec![event("1")],
+        messages: vec![Envelope::in_memory(event("1"))],
     };
     assert_eq!(hub.write(post).unwrap().verdict, Verdict::Nothing);
     // What had come in until the end is kept for whoever restarts it: here its start.
@@ -378,7 +378,7 @@ fn what_is_in_an_inbox_has_no_task_that_could_happen_again() {
     ];
     hub.does(Change::Post {
         key: InstanceKey(1),
-        messages,
+        messages: messages.into_iter().map(Envelope::in_memory).collect(),
     });
     let left = hub.reader().tasks_of(InstanceKey(1)).unwrap();
     assert_eq!(
@@ -405,6 +405,7 @@ fn retries_that_wait_are_given_up_with_the_return() {
             due: Timestamp(9_000),
             first_started: Timestamp(3_000),
             failure: Failure::retryable("Flaky", ""),
+            attempts: Vec::new(),
         };
         hub.does(Change::Retry(retry.clone()));
     }
@@ -440,6 +441,7 @@ fn retries_that_wait_are_given_up_with_the_return() {
         due: Timestamp(9_000),
         first_started: Timestamp(3_000),
         failure: Failure::retryable("Flaky", ""),
+        attempts: Vec::new(),
     };
     assert_eq!(
         hub.write(Change::Retry(retry)).unwrap().verdict,

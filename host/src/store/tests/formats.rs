@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::{decode, encode};
 use expect_test::{Expect, expect};
-use perennial_core::{AttemptRun, Cause, Failure, Millis, RetryPolicy, Target};
+use perennial_core::{AttemptRun, Cause, FailedAttempt, Failure, Millis, RetryPolicy, Target};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -193,6 +193,11 @@ impl Parts {
                 attempt: self.number,
                 instance_id,
             },
+            Event::AttemptFailed {
+                task,
+                failure: self.failure(),
+                run: self.run(),
+            },
         ]
     }
 
@@ -243,6 +248,13 @@ impl Parts {
                 reason,
                 recursive: true,
             },
+            Message::AttemptsFailed {
+                task,
+                attempts: vec![FailedAttempt {
+                    run: self.run(),
+                    failure: self.failure(),
+                }],
+            },
         ]
     }
 }
@@ -275,6 +287,7 @@ fn kind_of(event: &Event) -> usize {
         Event::InstanceStartSkipped { .. } => 22,
         Event::ChildRetryScheduled { .. } => 23,
         Event::ChildRetried { .. } => 24,
+        Event::AttemptFailed { .. } => 25,
     }
 }
 
@@ -290,6 +303,7 @@ fn message_kind_of(message: &Message) -> usize {
         Message::Suspend { .. } => 7,
         Message::Resume { .. } => 8,
         Message::Terminate { .. } => 9,
+        Message::AttemptsFailed { .. } => 10,
     }
 }
 
@@ -319,7 +333,7 @@ fn check<T: serde::Serialize>(values: &[T], name: impl Fn(&T) -> String, bytes: 
 fn the_bytes_of_each_kind_of_event_never_change() {
     let events = sample().events();
     assert!(
-        events.iter().map(kind_of).eq(0..25),
+        events.iter().map(kind_of).eq(0..26),
         "one of each, in the order of their numbers"
     );
     check(
@@ -359,7 +373,7 @@ fn the_bytes_of_each_kind_of_event_never_change() {
 fn the_bytes_of_each_kind_of_message_never_change() {
     let messages = sample().messages();
     assert!(
-        messages.iter().map(message_kind_of).eq(0..10),
+        messages.iter().map(message_kind_of).eq(0..11),
         "one of each, in the order of their numbers"
     );
     let name = |message: &Message| {
