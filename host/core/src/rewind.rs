@@ -130,6 +130,8 @@ pub struct Rewinder {
     state: State,
     /// Of what may still be open at the cut: the turn that asked for it and, for an activity, what runs it.
     asked: BTreeMap<TaskId, (u32, Option<Target>)>,
+    /// When timers of before the cut come due by the host's clock.
+    dues: BTreeMap<TaskId, Timestamp>,
     /// Instances that were started before the cut, and nobody waits for.
     started: BTreeSet<String>,
     /// The first external event that is this execution's own.
@@ -148,6 +150,7 @@ impl Rewinder {
             cut,
             state: State::new(generation),
             asked: BTreeMap::new(),
+            dues: BTreeMap::new(),
             started: BTreeSet::new(),
             first_external: 0,
             inbox: Vec::new(),
@@ -177,6 +180,9 @@ impl Rewinder {
     fn keep(&mut self, turn: &Turn) -> Result<(), Corrupt> {
         for event in turn.events() {
             self.state.apply(event)?;
+            if let Event::TimerSet { task, fire_at } = event {
+                self.dues.insert(*task, turn.due(*fire_at));
+            }
             match event {
                 Event::ExecutionStarted(start) => self.first_external = start.next_external,
                 Event::ActivityScheduled { task, target, .. } => {
@@ -389,7 +395,7 @@ impl Rewinder {
                 TaskKind::Timer { fire_at } => rewind.timers.push(ArmedTimer {
                     task,
                     turn,
-                    due: *fire_at,
+                    due: self.dues.get(&task).copied().unwrap_or(*fire_at),
                     attempt: None,
                 }),
                 TaskKind::Child(child) => match child.due {

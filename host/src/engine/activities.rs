@@ -570,6 +570,7 @@ fn ended(
         Some(retry) => try_again(engine, ready.caller, retry, ended),
         None => hand_over(engine, ready.key, ended),
     }
+}
 
 /// An attempt had not what it needs of the host. The hub has the task as it was before it: it is tried again, as the same attempt.
 fn try_later(engine: &Engine, (key, task): Place, want: &Want) {
@@ -577,7 +578,6 @@ fn try_later(engine: &Engine, (key, task): Place, want: &Want) {
     let wait = engine.backoff.again((key, Some(task)));
     let at = engine.clock.now().after(wait);
     engine.timers.try_again(at, key, Due::Activity(task));
-}
 }
 
 /// Records that there is another attempt, and arms it. Where no new attempt may start any more, the failure is the task's.

@@ -205,11 +205,12 @@ impl Engine {
         let seen = reader.last_commit()?;
         let (flight, were_running) = FlightRecorder::open(path)?;
         let names = NameTable::new(reader.names()?, parts.native.clone());
-        let timers = Timers::new(Arc::clone(&parts.clock));
+        let clock: Arc<dyn Clock> = Arc::new(Guarded::new(parts.clock));
+        let timers = Timers::new(Arc::clone(&clock));
         let engine = Arc::new(Self {
             path: path.to_owned(),
             lock: Mutex::new(Some(lock)),
-            clock: Arc::new(Guarded::new(parts.clock)),
+            clock,
             executor: parts.executor,
             activity_executor: parts.activity_executor,
             spans: parts.spans.map(Spans::new),

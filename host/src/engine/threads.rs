@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use perennial_core::Message;
+use perennial_core::Envelope;
 
 use crate::engine::replay::guarded;
+use crate::engine::timers::Fired;
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work, committed, here, worker};
 use crate::store::{Change, StoreError, Write};
 

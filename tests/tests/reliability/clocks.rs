@@ -147,7 +147,10 @@ async fn a_status_says_what_is_waited_for_after_turns_without_a_guest() {
         waits.collect::<Vec<_>>()
     };
     let said = waits(&client.status("a").await.unwrap().unwrap());
-    assert!(said.iter().any(|wait| wait.contains("Decision")), "{said:?}");
+    assert!(
+        said.iter().any(|wait| wait.contains("Decision")),
+        "{said:?}"
+    );
     for _ in 0..3 {
         client.suspend("a", None).await.unwrap();
         let held = |status: &InstanceStatus| status.runtime_status == Status::Suspended;

@@ -113,9 +113,11 @@ fn an_attempt_that_a_crash_cut_off_is_counted_and_seen() {
     {
         let host = world.open();
         host.start("Call", "a");
-        assert_eq!(world.held().attempt.attempt, 1);
+        let first = world.held();
+        assert_eq!(first.attempt.attempt, 1);
         let image = world.crash_image();
         drop(host);
+        drop(first);
         world = image;
     }
     world.clock.advance(Millis(50));
@@ -186,9 +188,10 @@ fn an_attempt_that_was_cut_off_counts_for_giving_up() {
     {
         let host = world.open();
         host.start("Call", "a");
-        world.held();
+        let first = world.held();
         let image = world.crash_image();
         drop(host);
+        drop(first);
         world = image;
     }
     world.clock.advance(Millis(1_501));

@@ -13,12 +13,13 @@ use serde_json::value::RawValue;
 
 use crate::Order;
 use crate::budget::Permit;
+use crate::client::parse_time as time_of;
 use crate::client::{Filter, InstanceCommand, InstanceStatus, PAGE_BYTES_MAX, Waited, parse_json};
 use crate::http::body;
 use crate::http::native::ask::{Ask, Bytes, Failed, Object, Segments};
 use crate::http::native::doc::{Doc, doc, flag, number, schema, text, time};
 use crate::http::native::{BASE, Operation};
-use crate::http::query::{Query, time as time_of};
+use crate::http::query::Query;
 use crate::http::wire;
 
 /// How long a wait lasts where that is not said.
