@@ -48,7 +48,7 @@ fn raise_without_a_host(world: &World, id: &str) {
         tell.send(result.is_ok()).unwrap();
     }));
     assert!(told.recv().unwrap());
-    writer.close();
+    writer.close(std::time::Instant::now() + patience());
 }
 
 #[test]
