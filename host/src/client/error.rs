@@ -329,7 +329,7 @@ impl Error {
     /// The host lacked something, such as room on the disk, memory or file descriptors, and what was asked has not happened: it may go
     /// through when it is tried again. [`lacks`](Self::lacks) says what it was.
     pub fn is_unavailable(&self) -> bool {
-        self.lacks().is_some() || self.has_code(&["unavailable"])
+        self.lacks().is_some() || self.has_code(&["unavailable", "diskFull", "locked"])
     }
 
     /// What the host lacked, where that is why and this process knows it.

@@ -174,10 +174,10 @@ pub(super) fn error(error: &Error) -> Refused {
         ))
     } else if error.is_disk_full() {
         Box::new(later(StatusCode::INSUFFICIENT_STORAGE, DISK_FULL))
-    } else if let Some(lacking) = lacking(error) {
-        Box::new(later(StatusCode::SERVICE_UNAVAILABLE, &lacking))
     } else if error.is_locked() {
         Box::new(later(StatusCode::SERVICE_UNAVAILABLE, LOCKED))
+    } else if let Some(lacking) = lacking(error) {
+        Box::new(later(StatusCode::SERVICE_UNAVAILABLE, &lacking))
     } else {
         internal(&message)
     }

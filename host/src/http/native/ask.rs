@@ -150,10 +150,10 @@ impl From<Error> for Failed {
             (StatusCode::SERVICE_UNAVAILABLE, "shuttingDown")
         } else if error.is_disk_full() {
             return Self::new(StatusCode::INSUFFICIENT_STORAGE, "diskFull", DISK_FULL);
-        } else if let Some(lacking) = lacking(&error) {
-            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", lacking);
         } else if error.is_locked() {
             return Self::new(StatusCode::SERVICE_UNAVAILABLE, "locked", LOCKED);
+        } else if let Some(lacking) = lacking(&error) {
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", lacking);
         } else {
             return internal(&error);
         };
