@@ -594,6 +594,7 @@ impl World {
             imports: Vec::new(),
             grants: None,
             replace: true,
+            limits: None,
         }
     }
 
