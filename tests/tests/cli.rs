@@ -8,8 +8,6 @@
 mod again;
 #[path = "cli/article.rs"]
 mod article;
-#[path = "cli/cache.rs"]
-mod cache;
 #[path = "cli/durable.rs"]
 mod durable;
 #[path = "cli/manage.rs"]

@@ -4,6 +4,8 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[path = "hostile/fair.rs"]
+mod fair;
 #[path = "hostile/load.rs"]
 mod load;
 #[path = "hostile/quotas.rs"]

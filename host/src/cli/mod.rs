@@ -42,6 +42,8 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: args::Command, session: &Session) -> anyhow::Result<Exit> {
     use anyhow::Context;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        // A thread that there was once is there when the system has no other.
+        .thread_keep_alive(std::time::Duration::from_secs(60 * 60))
         .enable_all()
         .build();
     let runtime = runtime.context("could not start the threads of the program")?;

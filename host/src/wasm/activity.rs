@@ -338,9 +338,8 @@ impl Drop for GivenUp {
 /// The state of one attempt.
 pub(super) struct Ambient {
     wasi: WasiCtx,
-    pub(super) table: ResourceTable,
-    pub(super) files_said: bool,
-    pub(super) log: GuestLog,
+    table: ResourceTable,
+    log: GuestLog,
     limiter: MemoryLimiter,
 }
 
@@ -394,7 +393,6 @@ impl Ambient {
         Ok(Self {
             wasi: wasi.build(),
             table,
-            files_said: false,
             log: GuestLog::loud(attempt.instance_id.as_str()),
             limiter: MemoryLimiter::new(memory_bytes),
         })

@@ -12,6 +12,7 @@ mod faults;
 mod foreign;
 mod hostile;
 mod lifecycle;
+mod logic;
 mod modules;
 mod order;
 mod power;
