@@ -42,9 +42,10 @@
 //! The ordinary library shows the sandbox too: `SystemTime::now` and `Instant::now` are the time of the turn, which stands still until
 //! the next one; the order of a `HashMap` and what `rand` draws follow from the execution's seed; there are no variables, arguments,
 //! files, sockets or threads (each attempt is an `Err`), and the input is at its end. What `println!`, `eprintln!` and `dbg!` write becomes
-//! lines of the log, as by [`info!`] and [`warn!`], once and not in each replay. What would wait, such as `std::thread::sleep`, fails the
-//! orchestration with `ForbiddenImport`. All this is the same for the targets `wasm32-wasip2` and `wasm32-wasip1`. On
-//! `wasm32-unknown-unknown` the ordinary library has no clock and writes nowhere: there use [`Context::now`] and [`info!`].
+//! lines of the log, as by [`info!`] and [`warn!`], once and not in each replay; a line that `print!` does not end is kept by the library
+//! until it ends. What would wait, such as `std::thread::sleep`, fails the orchestration with `ForbiddenImport`. All this is the same for
+//! the targets `wasm32-wasip2` and `wasm32-wasip1`. On `wasm32-unknown-unknown` the ordinary library has no clock and writes nowhere: there
+//! use [`Context::now`] and [`info!`].
 //!
 //! There is deliberately no way to ask whether an orchestration is being replayed: code that did something else then would not be the
 //! same function of its events. Log lines need none, since the host drops those of a replay.

@@ -47,7 +47,7 @@ pub use client::{
 };
 pub use descriptors::raise_descriptor_limit;
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
-pub use engine::{CommitTimings, HostStats, Quotas};
+pub use engine::{CommitTimings, HostStats, ModuleLimits, Quotas};
 pub use engine::{executor, spans};
 pub use histogram::Buckets;
 pub use perennial_core::{

@@ -8,6 +8,8 @@
 mod again;
 #[path = "cli/article.rs"]
 mod article;
+#[path = "cli/cache.rs"]
+mod cache;
 #[path = "cli/durable.rs"]
 mod durable;
 #[path = "cli/manage.rs"]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::stage::Stage;
 use crate::writer::Writer;
 use crate::{
-    Digest, Envelope, Event, Guest, Message, Millis, Phase, Start, State, Target, Timestamp,
+    Digest, Envelope, Event, Guest, Limits, Message, Millis, Phase, Start, State, Target, Timestamp,
 };
 
 /// A turn takes no more events than this, and the rest waits for the next.
@@ -65,6 +65,10 @@ pub trait Names {
     fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved;
     /// What runs an orchestration: the version asked for, else the newest deployed one.
     fn orchestration(&self, name: &str, version: Option<&str>) -> Resolved;
+    /// What a new execution of a module may use, after one that had `before`.
+    fn limits(&self, _module: Option<Digest>, before: Limits) -> Limits {
+        before
+    }
     /// Why there is no room for another instance of a module, if there is none.
     fn full(&self, _module: Digest) -> Option<String> {
         None

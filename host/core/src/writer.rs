@@ -177,6 +177,7 @@ impl Writer<'_, '_> {
             accepted_at: self.context.now,
             scheduled_for: None,
             trace_parent,
+            limits: self.context.names.limits(module, start.limits),
             ..*start
         }));
         self.produce(Event::ContinuedAsNew {

@@ -198,6 +198,19 @@ pub(crate) struct GrantArgs {
     pub(crate) http_hosts: Vec<String>,
 }
 
+/// What executions of a module may use.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct LimitArgs {
+    /// Fuel of a turn, about an instruction each, such as `20G`; each event of the turn brings a tenth of it more [default: as the host says]
+    ///
+    /// Limits are kept with the module's name, for executions that begin from now on. Giving one replaces both; giving none keeps them.
+    #[arg(long, value_name = "N", value_parser = value::amount)]
+    pub(crate) fuel: Option<u64>,
+    /// Memory of an instance, such as `256MiB` [default: as the host says]
+    #[arg(long, value_name = "BYTES", value_parser = value::bytes)]
+    pub(crate) memory: Option<u64>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// A component, as `cargo build --target wasm32-wasip2` or another guest toolchain makes it
@@ -213,6 +226,8 @@ pub(crate) struct Run {
     pub(crate) id: Option<String>,
     #[command(flatten)]
     pub(crate) grants: GrantArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     /// Give up waiting after this long, such as `30s` or `1h30m`; the instance is kept
     #[arg(long, value_name = "DURATION", default_value = "none", value_parser = value::limit)]
     pub(crate) timeout: Limit,
@@ -228,6 +243,8 @@ pub(crate) struct Deploy {
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) grants: GrantArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     /// Take over names that other modules own
     #[arg(long)]
     pub(crate) replace: bool,

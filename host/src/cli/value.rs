@@ -59,6 +59,35 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).map_err(|_| "a duration must not be negative".to_owned())
 }
 
+/// `5000000`, `5M` or `20G`: thousands, millions, billions, trillions.
+pub(crate) fn amount(text: &str) -> Result<u64, String> {
+    let units = [
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+    ];
+    in_units(text, &units).ok_or_else(|| "write it like 5000000, 500M or 20G".to_owned())
+}
+
+/// `1048576`, `512KiB`, `256MiB` or `1GiB`.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    in_units(text, &units).ok_or_else(|| "write it like 67108864, 256MiB or 1GiB".to_owned())
+}
+
+fn in_units(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let unit = units.iter().find(|(name, _)| text.ends_with(name));
+    let (digits, factor) = match unit {
+        Some((name, factor)) => (&text[..text.len() - name.len()], *factor),
+        None => (text, 1),
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
 /// ISO 8601 with or without seconds, fraction and zone; UTC where there is no zone; the first moment of a day that comes alone. Beyond the
 /// range of the clock it is its end.
 pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
@@ -302,6 +331,34 @@ mod tests {
                 "CANCELED" => StatusFilter(None)
                 "ContinuedAsNew" => StatusFilter(None)
                 "done" => error: not a status; there are Pending, Running, Suspended, Completed, Failed, Terminated
+            "#]],
+        );
+    }
+
+    #[test]
+    fn amounts_and_bytes_have_units() {
+        check(
+            amount,
+            &["5000000", "20G", "1k", "1.5G", "G", "-1", "99999999999T"],
+            expect![[r#"
+                "5000000" => 5000000
+                "20G" => 20000000000
+                "1k" => 1000
+                "1.5G" => error: write it like 5000000, 500M or 20G
+                "G" => error: write it like 5000000, 500M or 20G
+                "-1" => error: write it like 5000000, 500M or 20G
+                "99999999999T" => error: write it like 5000000, 500M or 20G
+            "#]],
+        );
+        check(
+            bytes,
+            &["67108864", "256MiB", "1GiB", "256MB", ""],
+            expect![[r#"
+                "67108864" => 67108864
+                "256MiB" => 268435456
+                "1GiB" => 1073741824
+                "256MB" => error: write it like 67108864, 256MiB or 1GiB
+                "" => error: write it like 67108864, 256MiB or 1GiB
             "#]],
         );
     }

@@ -200,7 +200,11 @@ impl Owner for Momentary<'_> {
     }
 
     fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError> {
-        let names = NameTable::new(self.owned.reader.names()?, Default::default());
+        let names = NameTable::new(
+            self.owned.reader.names()?,
+            Default::default(),
+            Limits::default(),
+        );
         let next_key = || InstanceKey(self.next_key.replace(self.next_key.get() + 1));
         Ok(make(&Preparation {
             names: &names,

@@ -7,10 +7,11 @@ use perennial_core::bounds::MODULE_NAME_CHARS;
 use perennial_core::{Digest, check_name};
 use serde::Serialize;
 
-use crate::client::{Client, Error, Result, rfc3339};
+use crate::client::{Backend, Client, Error, Result, rfc3339};
 use crate::engine::executor::{DirGrant, Grants};
-use crate::engine::{Request, brief};
+use crate::engine::{ModuleLimits, Request, brief};
 use crate::store::{Definition, NewModule, Repointed, Verdict};
+use crate::wasm::{CACHE_DIR, keep_compiled};
 
 /// A module that was looked at and may be deployed: see [`Module::from_file`](crate::Module::from_file).
 #[derive(Clone, Debug)]
@@ -77,6 +78,8 @@ pub struct ModuleInfo {
     pub imports: Vec<String>,
     /// What it is granted. A host that is asked over HTTP keeps the values of variables to itself: they are empty then.
     pub grants: Grants,
+    /// What its executions may use, where that is not what the host gives all.
+    pub limits: ModuleLimits,
     /// When it was deployed, as RFC 3339.
     pub deployed_time: String,
     /// Bytes of its component.
@@ -102,6 +105,7 @@ pub struct Deploy {
     client: Client,
     module: Module,
     grants: Option<Grants>,
+    limits: Option<ModuleLimits>,
     replace: bool,
 }
 
@@ -122,6 +126,7 @@ impl Client {
             client: self.clone(),
             module,
             grants: None,
+            limits: None,
             replace: false,
         }
     }
@@ -144,6 +149,8 @@ impl Client {
                     imports: row.imports,
                     grants: serde_json::from_str(&row.grants)
                         .map_err(|error| Error::json("what a module is granted", &error))?,
+                    limits: serde_json::from_str(&row.limits)
+                        .map_err(|error| Error::json("what a module may use", &error))?,
                     deployed_time: rfc3339(row.deployed_at),
                     size: row.size,
                 })
@@ -234,6 +241,28 @@ impl Deploy {
         self
     }
 
+    /// Gives each turn of the module's orchestrations so much fuel, about an instruction each, and a tenth of it more for each event of the
+    /// turn: what is interpreted, such as Python, may need more than the default of 3 billion.
+    ///
+    /// Limits stay with the module's name, as grants do: a deployment that says none keeps what there is, one that says some replaces it.
+    /// They count for executions that begin from now on.
+    pub fn fuel(mut self, fuel: u64) -> Self {
+        self.limits.get_or_insert_default().fuel = Some(fuel);
+        self
+    }
+
+    /// Lets an instance of the module's orchestrations have so many bytes of memory, as [`fuel`](Self::fuel) does for fuel.
+    pub fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.limits.get_or_insert_default().memory_bytes = Some(bytes);
+        self
+    }
+
+    /// Limits its executions exactly so; [`ModuleLimits::default`] goes back to what the host gives all.
+    pub fn limits(mut self, limits: ModuleLimits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
     /// Takes over names that other modules own.
     pub fn replace(mut self) -> Self {
         self.replace = true;
@@ -262,6 +291,7 @@ impl IntoFuture for Deploy {
             let client = self.client.clone();
             let grants = self.grants.map(|grants| client.grants_text(grants));
             let grants = grants.transpose()?;
+            let limits = self.limits.map(limits_text).transpose()?;
             let module = NewModule {
                 name: name.clone(),
                 digest,
@@ -271,17 +301,21 @@ impl IntoFuture for Deploy {
                 imports,
                 grants,
                 replace: self.replace,
+                limits,
             };
             match self
                 .client
                 .submit(&name, Request::Deploy(Box::new(module)))
                 .await?
             {
-                Verdict::Deployed(names) => Ok(Deployment {
-                    name,
-                    digest,
-                    names,
-                }),
+                Verdict::Deployed(names) => {
+                    client.keep_compiled(digest).await;
+                    Ok(Deployment {
+                        name,
+                        digest,
+                        names,
+                    })
+                }
                 other => Err(Error::invalid(format!(
                     "the deployment was answered with {other:?}"
                 ))),
@@ -291,6 +325,18 @@ impl IntoFuture for Deploy {
 }
 
 impl Client {
+    /// Keeps what was compiled of a module beside the hub, where the next host finds it. A host of this process has done so itself.
+    async fn keep_compiled(&self, module: Digest) {
+        if let Backend::File(file) = &self.backend
+            && let Some(dir) = file.path().parent()
+        {
+            let dir = dir.join(CACHE_DIR);
+            let keep = move || keep_compiled(dir, module);
+            // What is not kept is compiled again.
+            let _ = tokio::task::spawn_blocking(keep).await;
+        }
+    }
+
     /// What is granted, as it is stored, or as it is sent: directories are those of the host.
     fn grants_text(&self, mut grants: Grants) -> Result<String> {
         if let Some(problem) = grants.problem() {
@@ -328,6 +374,14 @@ impl Client {
         let before = before.ok_or_else(|| Error::unknown_module(module))?;
         self.grant(module, &before.grants.and(more.clone())).await
     }
+}
+
+/// Limits as they are stored or sent.
+fn limits_text(limits: ModuleLimits) -> Result<String> {
+    if let Some(problem) = limits.problem() {
+        return Err(Error::invalid(problem));
+    }
+    serde_json::to_string(&limits).map_err(|error| Error::json("what a module may use", &error))
 }
 
 /// Makes the directories that are granted independent of where this process runs, and sure that they are there.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use perennial_core::{Envelope, Event, Failure, State, Status, TaskRef};
+use perennial_core::{Envelope, Event, Failure, Json, State, Status, TaskRef};
 
 use crate::engine::activities::{Activities, Ready};
 use crate::engine::load;
@@ -259,13 +259,21 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
     }
 }
 
+/// Bytes that the fold of a history holds, roughly: what it began with, and its open tasks, which are all in the history.
+fn state_bytes(state: &State) -> usize {
+    const TASK_BYTES: u64 = 512;
+    let tasks = (state.tasks.len() as u64).saturating_mul(TASK_BYTES);
+    let input = state.start.as_ref().and_then(|start| start.input.as_ref());
+    let bytes = tasks.min(state.history_bytes) + input.map_or(0, Json::size) as u64;
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 /// After a turn: the next one, or rest.
 pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
     let body = slot.body();
-    let resident_bytes = body
-        .resident
-        .as_ref()
-        .map(|r| r.guest.as_ref().map_or(0, |guest| guest.resident_bytes()));
+    let resident_bytes = body.resident.as_ref().map(|r| {
+        r.guest.as_ref().map_or(0, |guest| guest.resident_bytes()) + state_bytes(&r.state)
+    });
     let held = body.resident.is_some();
     let suspended = body
         .resident

@@ -98,6 +98,10 @@ pub trait Executor: Send + Sync {
     /// with it is said when one is made.
     fn prepare(&self, _module: Digest) {}
 
+    /// Gets a module that is about to be deployed ready to run, so that its first instance waits for nothing. Blocks. What is wrong with it is
+    /// said when a guest is made.
+    fn ready(&self, _module: Digest, _component: &[u8]) {}
+
     /// Lets go of whatever it keeps of a module that the hub no longer has. Guests that exist go on.
     fn forget(&self, _module: Digest) {}
 }

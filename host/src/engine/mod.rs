@@ -26,6 +26,7 @@ mod here;
 mod load;
 mod long;
 mod mail;
+mod module_limits;
 mod names;
 mod order;
 mod quotas;
@@ -75,6 +76,7 @@ use crate::want::Wants;
 
 pub(crate) use bounds::brief;
 pub(crate) use load::find_start;
+pub use module_limits::ModuleLimits;
 pub(crate) use names::NameTable;
 pub use quotas::Quotas;
 pub(crate) use replay::{Bring, LoadError, replay};
@@ -204,7 +206,7 @@ impl Engine {
         }
         let seen = reader.last_commit()?;
         let (flight, were_running) = FlightRecorder::open(path)?;
-        let names = NameTable::new(reader.names()?, parts.native.clone());
+        let names = NameTable::new(reader.names()?, parts.native.clone(), config.limits);
         let clock: Arc<dyn Clock> = Arc::new(Guarded::new(parts.clock));
         let timers = Timers::new(Arc::clone(&clock));
         let engine = Arc::new(Self {
@@ -377,7 +379,11 @@ impl Engine {
     fn reload_names(&self) {
         match self.reader.names() {
             Ok(rows) => {
-                let table = Arc::new(NameTable::new(rows, self.native.clone()));
+                let table = Arc::new(NameTable::new(
+                    rows,
+                    self.native.clone(),
+                    self.config.limits,
+                ));
                 *self.names.write().unwrap_or_else(PoisonError::into_inner) = table;
                 self.names_are_old.store(false, Ordering::Release);
             }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use perennial_core::{Digest, Names, Resolved};
+use perennial_core::{Digest, Limits, Names, Resolved};
 
+use crate::engine::module_limits::ModuleLimits;
 use crate::store::{DefinitionKind, NameRows};
 
 /// What names mean.
@@ -14,14 +15,23 @@ pub(crate) struct NameTable {
     activities: BTreeMap<String, Digest>,
     activities_of: BTreeMap<Digest, BTreeSet<String>>,
     native: BTreeSet<String>,
+    /// What the host gives, and the modules that have limits of their own.
+    limits: Limits,
+    limits_of: BTreeMap<Digest, ModuleLimits>,
 }
 
 impl NameTable {
-    /// What the hub says, and what the host's program registered.
-    pub(crate) fn new(rows: NameRows, native: BTreeSet<String>) -> Self {
+    /// What the hub says, what the host's program registered, and what executions may use where their module's name does not say.
+    pub(crate) fn new(rows: NameRows, native: BTreeSet<String>, limits: Limits) -> Self {
+        let limits_of = rows.limits.into_iter();
         let mut table = Self {
             versions: rows.versions,
             native,
+            limits,
+            // They were checked when they were stored; what a later version adds is not for this one.
+            limits_of: limits_of
+                .filter_map(|(digest, text)| Some((digest, serde_json::from_str(&text).ok()?)))
+                .collect(),
             ..Self::default()
         };
         for ((kind, name), (_, digest, version)) in rows.definitions {
@@ -57,6 +67,12 @@ impl NameTable {
 }
 
 impl NameTable {
+    /// What an execution of a module that begins now may use.
+    pub(crate) fn limits_of(&self, module: Option<Digest>) -> Limits {
+        let own = module.and_then(|digest| self.limits_of.get(&digest));
+        own.map_or(self.limits, |own| own.over(self.limits))
+    }
+
     /// What runs an activity that is armed again: the newest code that there is, even where the caller is pinned to an older one.
     pub(crate) fn newest_activity(&self, caller: Option<Digest>, name: &str) -> Resolved {
         let own = caller.and_then(|digest| self.activities_of.get(&digest));
@@ -71,6 +87,10 @@ impl NameTable {
 }
 
 impl Names for NameTable {
+    fn limits(&self, module: Option<Digest>, _before: Limits) -> Limits {
+        self.limits_of(module)
+    }
+
     fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved {
         if let Some(digest) = caller
             && self

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use perennial_core::{Digest, Failure, Json, Names, Resolved, kind};
+use perennial_core::{Digest, Failure, Json, Limits, Names, Resolved, kind};
 
 use crate::engine::names::NameTable;
 use crate::engine::request::{Request, refused};
@@ -192,6 +192,10 @@ impl Names for Rooms<'_> {
 
     fn orchestration(&self, name: &str, version: Option<&str>) -> Resolved {
         self.names.orchestration(name, version)
+    }
+
+    fn limits(&self, module: Option<Digest>, before: Limits) -> Limits {
+        self.names.limits(module, before)
     }
 
     fn full(&self, module: Digest) -> Option<String> {

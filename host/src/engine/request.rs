@@ -261,7 +261,7 @@ pub(crate) fn prepare_start(
         trace_parent,
         seed,
         module,
-        limits: with.limits,
+        limits: with.names.limits_of(module),
         next_external: 0,
         semantics: SEMANTICS_VERSION,
         accepted_at: with.now,

@@ -92,7 +92,7 @@ impl Engine {
                 let steps = move || carry_out(&engine, steps, None);
                 return self.blocking(&self.blocking.steps, steps).await;
             }
-            other => other,
+            other => self.made_ready(other).await?,
         };
         let (tell, told) = oneshot::channel();
         let change = self.prepare(other);
@@ -136,6 +136,20 @@ impl Engine {
             }
         }
         result
+    }
+
+    /// A request that can be answered as soon as it is durable: a module that it deploys is compiled before.
+    async fn made_ready(self: &Arc<Self>, request: Request) -> Result<Request, StoreError> {
+        let Request::Deploy(module) = request else {
+            return Ok(request);
+        };
+        let engine = Arc::clone(self);
+        let ready = move || {
+            engine.executor.ready(module.digest, &module.component);
+            Request::Deploy(module)
+        };
+        let ready = self.runtime.spawn_blocking(ready).await;
+        ready.map_err(|_| StoreError::Closed)
     }
 
     fn prepare(&self, request: Request) -> Change {
@@ -218,7 +232,7 @@ impl Engine {
                             Err(error) => return Err(error),
                         }
                     }
-                    Ok(request) => self.prepare(request),
+                    Ok(request) => self.prepare(self.made_ready(request).await?),
                     Err(error) => Change::Answer(Verdict::Refused {
                         kind: refused::INVALID.to_owned(),
                         message: format!("{error}: it was written by another version of Perennial"),

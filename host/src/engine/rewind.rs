@@ -9,7 +9,7 @@ use perennial_core::{
 use crate::engine::load::find_start;
 use crate::engine::request::{Preparation, RewindRequest, has_room, refused};
 use crate::engine::steps::{Owner, TRIES_MAX, answer, look_up};
-use crate::engine::turn::{ChildStart, child_start};
+use crate::engine::turn::{ChildStart, child_start, module_of};
 use crate::store::{
     Change, InstanceRow, NewInstance, Reader, RewindCommit, Rewound, StoreError, Verdict,
 };
@@ -271,6 +271,7 @@ fn started_again(
         with.now,
         (with.next_key)(),
         (with.fresh)(),
+        with.names.limits_of(module_of(&target)),
     );
     made.ok_or_else(|| {
         let message = format!(

@@ -240,6 +240,11 @@ impl Slots {
         self.hot().ages.contains_key(&key)
     }
 
+    /// Bytes that the guests in memory hold.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        self.hot().bytes
+    }
+
     /// How many guests are in memory.
     pub(crate) fn resident(&self) -> usize {
         self.hot().ages.len()

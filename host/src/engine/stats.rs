@@ -34,6 +34,8 @@ pub struct HostStats {
     pub checkpoints: u64,
     /// Guests in memory.
     pub resident: usize,
+    /// Bytes that they hold, as far as that can be told.
+    pub resident_bytes: usize,
     /// Activities that wait to run.
     pub activities_waiting: usize,
     /// Activities that run.
@@ -78,6 +80,7 @@ impl Engine {
             rows: writer.rows.load(Relaxed),
             checkpoints: writer.checkpoints.load(Relaxed),
             resident: self.resident(),
+            resident_bytes: self.slots.resident_bytes(),
             activities_waiting,
             activities_running,
             work_queued,

@@ -1,8 +1,8 @@
 //! What goes down with a turn: the rows of the instances that it starts, the messages that move on, the status that follows.
 
 use perennial_core::{
-    Digest, Envelope, Event, Json, Message, Parent, Reuse, Start, State, Status, Target, TaskId,
-    TaskKind, TaskRef, Timestamp, TraceContext, Turn,
+    Digest, Envelope, Event, Json, Limits, Message, Parent, Reuse, Start, State, Status, Target,
+    TaskId, TaskKind, TaskRef, Timestamp, TraceContext, Turn,
 };
 
 use crate::engine::Engine;
@@ -129,6 +129,14 @@ pub(crate) struct ChildStart<'a> {
     pub(crate) parent: Option<(InstanceKey, Parent)>,
 }
 
+/// The module that a target is, if it is one.
+pub(crate) fn module_of(target: &Target) -> Option<Digest> {
+    match target {
+        Target::Module(module) => Some(*module),
+        _ => None,
+    }
+}
+
 /// The instance that another one, in this generation of it, starts, with what it takes over from that one; `None` where no module runs it.
 pub(crate) fn child_start(
     new: ChildStart<'_>,
@@ -136,6 +144,7 @@ pub(crate) fn child_start(
     at: Timestamp,
     key: InstanceKey,
     (execution_id, seed): (String, u64),
+    limits: Limits,
 ) -> Option<NewInstance> {
     let Target::Module(module) = new.target else {
         return None;
@@ -154,7 +163,7 @@ pub(crate) fn child_start(
         trace_parent: Some(trace.to_string()),
         seed,
         module: Some(*module),
-        limits: caller.limits,
+        limits,
         next_external: 0,
         semantics: perennial_core::SEMANTICS_VERSION,
         accepted_at: at,
@@ -174,7 +183,8 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
     let Some(caller) = &state.start else {
         return starts;
     };
-    let mut start = |new| {
+    let mut start = |new: ChildStart<'_>| {
+        let limits = engine.names().limits_of(module_of(new.target));
         let key = engine.next_key();
         starts.extend(child_start(
             new,
@@ -182,6 +192,7 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
             turn.at,
             key,
             engine.fresh_execution(),
+            limits,
         ));
     };
     let parent = |task, attempt| {

@@ -176,7 +176,7 @@ impl HostBuilder {
     /// says why. A file that is no hub is left alone.
     pub async fn start(self) -> Result<Host> {
         let path = hub_path(&self.data_dir, &self.hub)?;
-        let cache_dir = Some(self.data_dir.join(super::CACHE_DIR));
+        let cache_dir = Some(self.data_dir.join(crate::wasm::CACHE_DIR));
         let (hub, runtime) = (self.hub.clone(), tokio::runtime::Handle::current());
         let start = move || -> Result<Arc<Engine>> {
             let failed = |error: StoreError| Error::store(&self.hub, error);

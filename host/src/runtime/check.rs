@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, IntoFuture};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use crate::engine::{LoadError, replay};
 use crate::store::{
     DefinitionKind, InstanceFilter, InstanceKey, InstanceRow, ListQuery, Reader, StoreError,
 };
-use crate::wasm::{Grants, Wasm, WasmConfig};
+use crate::wasm::{CACHE_DIR, Grants, Wasm, WasmConfig};
 
 /// Instances read at once.
 const PAGE: u32 = 500;
@@ -190,10 +191,12 @@ impl IntoFuture for Check {
             let before = before.into_iter().find(|info| info.name == module.name);
             let threads = std::thread::available_parallelism().map_or(2, usize::from);
             let component = module.component.clone();
+            let cache_dir = client.path().and_then(Path::parent);
+            let cache_dir = cache_dir.map(|dir| dir.join(CACHE_DIR));
             let wasm = tokio::task::spawn_blocking(move || {
                 let config = WasmConfig {
-                    // Nothing of a module that is not deployed is kept.
-                    cache_dir: None,
+                    // It was compiled when it was looked at.
+                    cache_dir,
                     resident_max: u32::try_from(threads).unwrap_or(u32::MAX),
                     ..WasmConfig::default()
                 };

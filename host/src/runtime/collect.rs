@@ -46,7 +46,7 @@ impl Client {
         };
         // The owner has forgotten what it kept. Where this process was the owner for a moment, nobody else does it.
         if let Some(dir) = self.path().and_then(Path::parent) {
-            let dir = dir.join(super::CACHE_DIR);
+            let dir = dir.join(wasm::CACHE_DIR);
             for module in &modules {
                 wasm::forget_compiled(&dir, module.digest);
             }

@@ -28,9 +28,6 @@ pub use collect::{AlsoInUse, Collect};
 pub use native::ActivityContext;
 pub use verify::{HubCheck, HubProblem, Verify};
 
-/// The directory of compiled code, beside the hubs.
-const CACHE_DIR: &str = "cache";
-
 /// Where the fault lies that the hub does not give what belongs to a module: in that only where its rows are damaged.
 fn fault(error: StoreError) -> Fault {
     match error.want() {

@@ -1,34 +1,35 @@
 //! Looking at a module before it is deployed.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use crate::client::{Error, Module, Result};
-use crate::engine::executor::Fault;
+use crate::client::{Client, Error, Module, Result};
 use crate::store::{Definition, DefinitionKind};
-use crate::wasm::{self, Grants, ModuleError, Wasm, WasmConfig};
+use crate::wasm::{self, CACHE_DIR, ModuleError};
 
 impl Module {
     /// Reads a `.wasm` file and looks at it: a component or a core module with an embedded component type, for a world of this contract.
     ///
-    /// It is named after the file, without `.wasm`.
+    /// It is named after the file, without `.wasm`. It is compiled unless a host of this process or this process itself has done so before;
+    /// [`from_file_in`](Self::from_file_in) also knows what other processes have compiled.
     ///
     /// # Errors
     /// [`Error::is_invalid`] says what the file is or lacks, and what to do.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path)
-            .map_err(|error| Error::module(format!("cannot read {}: {error}", path.display())))?;
-        let name = path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        Self::from_bytes(name, &bytes).map_err(|error| {
-            if error.is_unavailable() {
-                return error;
-            }
-            Error::module(format!("{}: {error}", path.display()))
-        })
+        let (name, bytes) = read(path)?;
+        Self::from_bytes(name, &bytes).map_err(|error| of_file(path, error))
+    }
+
+    /// As [`from_file`](Self::from_file), with the compiled code that hosts of this data directory keep: what any process has looked at or run
+    /// there is not compiled again. Where there is no such directory yet, none is made.
+    ///
+    /// # Errors
+    /// As [`from_file`](Self::from_file).
+    pub fn from_file_in(path: impl AsRef<Path>, data_dir: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let (name, bytes) = read(path)?;
+        let dir = data_dir.as_ref().join(CACHE_DIR);
+        Self::look(name, &bytes, Some(&dir)).map_err(|error| of_file(path, error))
     }
 
     /// As [`from_file`](Self::from_file), for bytes.
@@ -36,15 +37,13 @@ impl Module {
     /// # Errors
     /// [`Error::is_invalid`] says what the bytes are or lack, and what to do.
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
-        let why = "a module that is only looked at is not run";
-        let source = |_| Err(Fault::Module(why.to_owned()));
-        let wasm = Wasm::new(
-            WasmConfig::default(),
-            Arc::new(source),
-            Arc::new(|_| Ok(Grants::default())),
-        );
-        let wasm = wasm.map_err(|error| Error::module(error.to_string()))?;
-        let found = wasm.inspect(bytes).map_err(|error| match error {
+        Self::look(name.into(), bytes, None)
+    }
+
+    fn look(name: String, bytes: &[u8], cache_dir: Option<&Path>) -> Result<Self> {
+        let looked =
+            wasm::look_at(bytes, cache_dir).map_err(|error| Error::module(error.to_string()))?;
+        let found = looked.map_err(|error| match error {
             ModuleError::Host(want) => Error::lacking(want),
             error => Error::module(error.to_string()),
         })?;
@@ -61,7 +60,7 @@ impl Module {
             .chain(of_kind(DefinitionKind::Activity, found.activities))
             .collect();
         Ok(Self {
-            name: name.into(),
+            name,
             digest: found.digest,
             component: found.component,
             contract: found.contract.to_owned(),
@@ -69,4 +68,39 @@ impl Module {
             imports: found.imports,
         })
     }
+}
+
+impl Client {
+    /// Looks at a module as [`Module::from_bytes`] does, where its code is of use: a host elsewhere looks at it itself, and for a hub of this
+    /// machine the code is kept where its host finds it.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] says what the bytes are or lack, and what to do.
+    pub async fn look_at(&self, name: impl Into<String>, bytes: Vec<u8>) -> Result<Module> {
+        let name = name.into();
+        if let Some(remote) = self.remote() {
+            return remote.inspect(name, bytes).await;
+        }
+        let dir = self.path().and_then(Path::parent);
+        let dir = dir.map(|dir| dir.join(CACHE_DIR));
+        let look = move || Module::look(name, &bytes, dir.as_deref());
+        tokio::task::spawn_blocking(look)
+            .await
+            .map_err(|_| Error::panicked())?
+    }
+}
+
+/// The name of a module, and its bytes.
+fn read(path: &Path) -> Result<(String, Vec<u8>)> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| Error::module(format!("cannot read {}: {error}", path.display())))?;
+    let name = path.file_stem().map(|stem| stem.to_string_lossy());
+    Ok((name.unwrap_or_default().into_owned(), bytes))
+}
+
+fn of_file(path: &Path, error: Error) -> Error {
+    if error.is_unavailable() {
+        return error;
+    }
+    Error::module(format!("{}: {error}", path.display()))
 }

@@ -14,7 +14,7 @@ use crate::engine::{Bring, LoadError, replay};
 use crate::runtime::check::spawn_some;
 use crate::runtime::fault;
 use crate::store::{self, InstanceRow, ListQuery, Reader, StoreError};
-use crate::wasm::{Grants, Wasm, WasmConfig};
+use crate::wasm::{CACHE_DIR, Grants, Wasm, WasmConfig};
 
 /// Instances read at once.
 const PAGE: u32 = 500;
@@ -134,7 +134,11 @@ fn verify(hub: &str, path: PathBuf, on_progress: &OnProgress) -> Result<HubCheck
     let reader = Arc::new(Reader::open(&path).map_err(failed)?);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let config = WasmConfig {
-        cache_dir: None,
+        // What a host has compiled is of use; what only this check compiles is not kept.
+        cache_dir: path
+            .parent()
+            .map(|dir| dir.join(CACHE_DIR))
+            .filter(|dir| dir.is_dir()),
         resident_max: u32::try_from(threads).unwrap_or(u32::MAX),
         ..WasmConfig::default()
     };

@@ -27,6 +27,8 @@ pub(crate) struct NameRows {
     pub(crate) definitions: BTreeMap<(DefinitionKind, String), (String, Digest, Option<String>)>,
     /// Versions of orchestrations.
     pub(crate) versions: BTreeMap<(String, String), Digest>,
+    /// What executions of modules may use, as JSON, where it is not what the host gives all.
+    pub(crate) limits: BTreeMap<Digest, String>,
     /// Activities that each module defines, whether or not it is the newest.
     pub(crate) activities_of: BTreeMap<Digest, Vec<String>>,
 }
@@ -72,9 +74,16 @@ pub(crate) fn deploy(
         params![new.digest.0, new.component, new.contract, definitions, imports, int(now.0)],
     )?;
     db.execute(
-        "INSERT INTO module_name (name, digest, grants, deployed_at) VALUES (?1, ?2, coalesce(?3, '{}'), ?4)
-         ON CONFLICT (name) DO UPDATE SET digest = ?2, grants = coalesce(?3, grants), deployed_at = ?4",
-        params![new.name, new.digest.0, new.grants, int(now.0)],
+        "INSERT INTO module_name (name, digest, grants, deployed_at, limits)
+             VALUES (?1, ?2, coalesce(?3, '{}'), ?4, coalesce(?5, '{}'))
+         ON CONFLICT (name) DO UPDATE SET digest = ?2, grants = coalesce(?3, grants), deployed_at = ?4, limits = coalesce(?5, limits)",
+        params![
+            new.name,
+            new.digest.0,
+            new.grants,
+            int(now.0),
+            new.limits
+        ],
     )?;
     // Names that the module no longer defines mean nothing any more for new instances.
     db.execute("DELETE FROM definition WHERE module = ?1", [&new.name])?;
@@ -118,6 +127,15 @@ pub(crate) fn names(db: &Connection) -> Result<NameRows, StoreError> {
     while let Some(row) = found.next()? {
         rows.versions
             .insert((row.get(0)?, row.get(1)?), Digest(row.get(2)?));
+    }
+    // A version that its name has left behind has the limits of the name. What the name means now counts more.
+    let mut query = db.prepare(
+        "SELECT v.digest, n.limits FROM definition_version v JOIN module_name n ON n.name = v.module WHERE n.limits <> '{}'
+         UNION ALL SELECT digest, limits FROM module_name WHERE limits <> '{}'",
+    )?;
+    let mut found = query.query([])?;
+    while let Some(row) = found.next()? {
+        rows.limits.insert(Digest(row.get(0)?), row.get(1)?);
     }
     let mut query = db.prepare("SELECT digest, definitions FROM module")?;
     let mut found = query.query([])?;
@@ -199,7 +217,7 @@ pub(crate) fn grants(db: &Connection, digest: Digest) -> Result<Option<String>, 
 /// All modules, by name.
 pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
     let mut query = db.prepare(
-        "SELECT n.name, n.digest, m.definitions, m.imports, n.grants, n.deployed_at, length(m.component)
+        "SELECT n.name, n.digest, m.definitions, m.imports, n.grants, n.deployed_at, length(m.component), n.limits
          FROM module_name n JOIN module m ON m.digest = n.digest ORDER BY n.name",
     )?;
     let mut found = query.query([])?;
@@ -214,6 +232,7 @@ pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
             grants: row.get(4)?,
             deployed_at: Timestamp(uint(row.get(5)?)),
             size: uint(row.get(6)?),
+            limits: row.get(7)?,
         });
     }
     Ok(modules)

@@ -18,13 +18,15 @@ const APPLICATION_ID: i32 = 0x5045_524e;
 const FIRST_FORMAT: u32 = 1;
 
 /// SQL that brings a file to the next format: the first from format 1 to 2, and so on. What was released is never changed.
-const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &["
     -- When the last transaction was committed, by the clock of that host. One that takes over and is behind it knows that the clock was set back.
     ALTER TABLE hub ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
     -- When a message came in: what came due before that is handled before it.
     ALTER TABLE inbox ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
     -- The attempts of an activity that ended and were followed by another one.
     ALTER TABLE task ADD COLUMN attempts BLOB;
+    -- What executions of a module may use, where it is not what the host gives all.
+    ALTER TABLE module_name ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';
 "];
 
 /// The format that this binary writes.

@@ -317,6 +317,8 @@ pub(crate) struct NewModule {
     pub(crate) grants: Option<String>,
     /// Whether names that another module owns are taken over.
     pub(crate) replace: bool,
+    /// What its executions may use from now on, as JSON; `None` keeps what its name has.
+    pub(crate) limits: Option<String>,
 }
 
 /// A deployed module.
@@ -327,6 +329,7 @@ pub(crate) struct ModuleRow {
     pub(crate) definitions: Vec<Definition>,
     pub(crate) imports: Vec<String>,
     pub(crate) grants: String,
+    pub(crate) limits: String,
     pub(crate) deployed_at: Timestamp,
     pub(crate) size: u64,
 }

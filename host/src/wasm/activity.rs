@@ -338,8 +338,9 @@ impl Drop for GivenUp {
 /// The state of one attempt.
 pub(super) struct Ambient {
     wasi: WasiCtx,
-    table: ResourceTable,
-    log: GuestLog,
+    pub(super) table: ResourceTable,
+    pub(super) files_said: bool,
+    pub(super) log: GuestLog,
     limiter: MemoryLimiter,
 }
 
@@ -393,6 +394,7 @@ impl Ambient {
         Ok(Self {
             wasi: wasi.build(),
             table,
+            files_said: false,
             log: GuestLog::loud(attempt.instance_id.as_str()),
             limiter: MemoryLimiter::new(memory_bytes),
         })

@@ -4,15 +4,19 @@
 //!
 //! A cache file is native code, and whoever can write one can run code as the host. So the directory is as trusted as the program that
 //! is running: it belongs to the host's own user and is closed to all others (mode 0700, set on every start; a directory that cannot be
-//! closed is not used). The checksum in each file finds accidents, not attackers. It is no keyed hash on purpose: the key would have to lie
-//! where the same user can read it, next to the files, and protect nothing. For the same reason a cache must not be copied from anybody
-//! else; the hub's own file holds everything that is worth copying.
+//! closed is not used), and a file in it is only loaded if it is a plain file of that user that nobody else can write to. The checksum in
+//! each file finds accidents, not attackers. It is no keyed hash on purpose: the key would have to lie where the same user can read it,
+//! next to the files, and protect nothing. For the same reason a cache must not be copied from anybody else; the hub's own file holds
+//! everything that is worth copying.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use perennial_core::Digest;
 use sha2::{Digest as _, Sha256};
@@ -24,12 +28,30 @@ const MAGIC: &[u8; 8] = b"prncwsm1";
 /// Magic, key, module, checksum.
 const HEADER_BYTES: usize = 8 + 32 + 32 + 32;
 
+/// A larger file is not read: no module is compiled to so much.
+const FILE_BYTES_MAX: u64 = 2 << 30;
+
+/// Bytes of all files; beyond them those go that were not used for longest.
+const CACHE_BYTES_MAX: u64 = 4 << 30;
+
+/// A file that was last used longer ago is marked as used again.
+const MARK_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// A file that was begun longer ago was never finished.
+const UNFINISHED_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// Problems with single files that are said; a directory full of them is one problem.
+const SAID_MAX: usize = 20;
+
+/// Directories of which it was said that they cannot be used: whoever looks at a module opens its own.
+static UNUSABLE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
 /// Says which code a host can run: the engine's settings, wasmtime's version and the CPU's features go into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key([u8; 32]);
 
 impl Key {
-    /// The key of code for `engine`, which belongs to engines of this `kind`.
+    /// The key of what belongs to engines of this `kind`.
     pub(super) fn of(engine: &Engine, kind: &str) -> Self {
         let mut hasher = ShaHasher(Sha256::new());
         kind.hash(&mut hasher);
@@ -39,10 +61,12 @@ impl Key {
 }
 
 /// A directory of compiled code.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct CodeCache {
     /// `None` keeps nothing.
     dir: Option<PathBuf>,
+    /// Files whose problem was said, and whether it was said that nothing can be written.
+    said: Mutex<(BTreeSet<PathBuf>, bool)>,
 }
 
 impl CodeCache {
@@ -51,42 +75,57 @@ impl CodeCache {
         let dir = dir.filter(|dir| match prepare(dir) {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(dir = %dir.display(), %error, "compiled code is not cached");
+                let mut said = UNUSABLE.lock().unwrap_or_else(PoisonError::into_inner);
+                if said.len() < SAID_MAX && said.insert(dir.clone()) {
+                    tracing::warn!(dir = %dir.display(), %error, "compiled code is not cached");
+                }
                 false
             }
         });
-        Self { dir }
+        Self {
+            dir,
+            said: Mutex::default(),
+        }
+    }
+
+    /// Whether there is a directory.
+    pub(super) fn keeps(&self) -> bool {
+        self.dir.is_some()
     }
 
     /// The code of a module, if it is here and whole.
     pub(super) fn load(&self, module: Digest, key: Key) -> Option<Vec<u8>> {
         let path = self.path(module, key)?;
-        let mut file = match fs::read(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        match read(&path, module, key) {
+            Ok(code) => Some(code),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "compiled code cannot be read");
-                return None;
+                self.say(&path, &error);
+                None
             }
-        };
-        if file.len() < HEADER_BYTES
-            || file[..HEADER_BYTES] != header(module, key, &file[HEADER_BYTES..])
-        {
-            tracing::warn!(path = %path.display(), "compiled code is damaged; it is made again");
-            return None;
         }
-        file.drain(..HEADER_BYTES);
-        Some(file)
     }
 
-    /// Keeps the code of a module, replacing what was there in one step.
-    pub(super) fn store(&self, module: Digest, key: Key, code: &[u8]) {
-        let Some(path) = self.path(module, key) else {
-            return;
+    /// Whether the code of a module is here, as far as can be seen without reading it.
+    pub(super) fn has(&self, module: Digest, key: Key) -> bool {
+        self.path(module, key)
+            .is_some_and(|path| fs::symlink_metadata(path).is_ok_and(|file| file.is_file()))
+    }
+
+    /// Keeps the code of a module, replacing what was there in one step. Whether it is kept.
+    pub(super) fn store(&self, module: Digest, key: Key, code: &[u8]) -> bool {
+        let (Some(dir), Some(path)) = (&self.dir, self.path(module, key)) else {
+            return false;
         };
         if let Err(error) = replace(&path, &header(module, key, code), code) {
-            tracing::warn!(path = %path.display(), %error, "compiled code is not cached");
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            if !std::mem::replace(&mut said.1, true) {
+                tracing::warn!(path = %path.display(), %error, "compiled code is not cached");
+            }
+            return false;
         }
+        prune(dir, &path, CACHE_BYTES_MAX);
+        true
     }
 
     /// Removes all code of a module, whatever it was compiled for.
@@ -107,12 +146,22 @@ impl CodeCache {
         let name = format!("{module}-{}.cwasm", Digest(key.0).short());
         self.dir.as_ref().map(|dir| dir.join(name))
     }
+
+    fn say(&self, path: &Path, error: &io::Error) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.0.len() < SAID_MAX && said.0.insert(path.to_owned()) {
+            tracing::warn!(path = %path.display(), %error, "compiled code is not loaded; it is made again");
+        }
+    }
 }
 
 /// Removes all code of a module from a directory of compiled code, which need not be there.
 pub(crate) fn forget_compiled(dir: &Path, module: Digest) {
-    let dir = Some(dir.to_owned());
-    CodeCache { dir }.forget(module);
+    CodeCache {
+        dir: Some(dir.to_owned()),
+        said: Mutex::default(),
+    }
+    .forget(module);
 }
 
 /// What a whole file with this code begins with.
@@ -129,18 +178,124 @@ fn prepare(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt;
-        // Only the owner can do this, so it also proves whose directory it is.
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let owner = fs::metadata(dir)?.uid();
+        if owner != rustix::process::geteuid().as_raw() {
+            return Err(not_ours(owner));
+        }
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
     }
     Ok(())
+}
+
+/// The code in a file, if it is the one that is meant, whole, and nobody else's.
+fn read(path: &Path, module: Digest, key: Key) -> io::Result<Vec<u8>> {
+    // What is opened is looked at, and not what the name means a moment before or after.
+    let mut file = open(path)?;
+    let length = check_file(&file)?;
+    let mut found = [0; HEADER_BYTES];
+    let mut code = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.read_exact(&mut found)
+        .and_then(|()| (&file).take(FILE_BYTES_MAX).read_to_end(&mut code))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => damaged(),
+            _ => error,
+        })?;
+    if found != header(module, key, &code) {
+        return Err(damaged());
+    }
+    mark_used(&file);
+    Ok(code)
+}
+
+/// Opens a file and nothing that stands for another one or makes its opener wait.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    options.open(path).map_err(|error| {
+        if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+            return no_plain_file("a symbolic link");
+        }
+        error
+    })
+}
+
+/// Whether an opened file may be loaded, and its length.
+fn check_file(file: &File) -> io::Result<u64> {
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(no_plain_file("no plain file"));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        if found.uid() != rustix::process::geteuid().as_raw() {
+            return Err(not_ours(found.uid()));
+        }
+        if found.mode() & 0o022 != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "others than its owner can write to it",
+            ));
+        }
+    }
+    if found.len() > FILE_BYTES_MAX {
+        return Err(damaged());
+    }
+    Ok(found.len())
+}
+
+#[cfg(unix)]
+fn not_ours(owner: u32) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!(
+            "it belongs to user {owner}, and this process runs as user {}",
+            rustix::process::geteuid().as_raw()
+        ),
+    )
+}
+
+fn no_plain_file(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}"))
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "it is damaged, or of another module",
+    )
+}
+
+/// Notes that a file is of use, so that it is not the next to go. Where that cannot be noted it is made again one day.
+fn mark_used(file: &File) {
+    let now = SystemTime::now();
+    let modified = file.metadata().and_then(|found| found.modified());
+    if modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > MARK_AFTER)) {
+        let _ = file.set_modified(now);
+    }
 }
 
 fn replace(path: &Path, header: &[u8], code: &[u8]) -> io::Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let unique = COUNT.fetch_add(1, Ordering::Relaxed);
     let temporary = path.with_extension(format!("{}-{unique}.tmp", std::process::id()));
-    let written = fs::File::create_new(&temporary)
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let written = options
+        .open(&temporary)
         .and_then(|mut file| {
             file.write_all(header)?;
             file.write_all(code)
@@ -151,6 +306,40 @@ fn replace(path: &Path, header: &[u8], code: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Makes room: removes what was not used for longest until the rest has at most so many bytes, and what was never finished.
+fn prune(dir: &Path, newest: &Path, bytes_max: u64) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    let mut bytes = 0;
+    let mut files = Vec::new();
+    for entry in entries.flatten() {
+        let Ok(found) = entry.metadata() else {
+            continue;
+        };
+        let path = entry.path();
+        let used = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        let is_old = used.elapsed().is_ok_and(|age| age > UNFINISHED_AFTER);
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("tmp") if is_old => drop(fs::remove_file(&path)),
+            Some("cwasm") if found.is_file() => {
+                bytes += found.len();
+                files.push((used, found.len(), path));
+            }
+            _ => {}
+        }
+    }
+    files.sort();
+    for (_, length, path) in files {
+        if bytes <= bytes_max {
+            return;
+        }
+        if path != newest && fs::remove_file(&path).is_ok() {
+            bytes -= length;
+        }
+    }
 }
 
 /// Feeds what is hashed to SHA-256: unlike the hashers of the standard library it is the same in every process.
@@ -256,5 +445,94 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[cfg(unix)]
+    mod of_somebody_else {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        use super::*;
+
+        /// Puts something else in the place of a good file, which must not be loaded, must hold nobody up, and must not stay.
+        #[track_caller]
+        fn is_left_alone(put: impl FnOnce(&Path, &Path)) {
+            let (_dir, cache, path) = cache();
+            let good = path.with_extension("good");
+            fs::rename(&path, &good).unwrap();
+            put(&path, &good);
+            assert_eq!(cache.load(MODULE, KEY), None);
+            assert!(cache.store(MODULE, KEY, b"some code"));
+            assert_eq!(cache.load(MODULE, KEY).as_deref(), Some(&b"some code"[..]));
+        }
+
+        #[test]
+        fn a_symbolic_link_is_not_loaded() {
+            is_left_alone(|path, good| symlink(good, path).unwrap());
+        }
+
+        #[test]
+        fn a_pipe_holds_nobody_up() {
+            is_left_alone(|path, _| {
+                let made = std::process::Command::new("mkfifo").arg(path).status();
+                assert!(made.unwrap().success());
+            });
+        }
+
+        #[test]
+        fn a_file_that_others_can_write_is_not_loaded() {
+            for mode in [0o620, 0o602] {
+                is_left_alone(|path, good| {
+                    fs::rename(good, path).unwrap();
+                    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+                });
+            }
+        }
+
+        #[test]
+        fn a_directory_in_the_place_of_a_file_costs_a_compilation() {
+            let (_dir, cache, path) = cache();
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("file"), "").unwrap();
+            assert_eq!(cache.load(MODULE, KEY), None);
+            assert!(!cache.store(MODULE, KEY, b"some code"));
+        }
+
+        #[test]
+        fn what_belongs_to_another_user_is_not_loaded() {
+            if !rustix::process::geteuid().is_root() {
+                // Nobody else can give a file away.
+                return;
+            }
+            is_left_alone(|path, good| {
+                fs::rename(good, path).unwrap();
+                std::os::unix::fs::chown(path, Some(12_345), None).unwrap();
+            });
+            let (_dir, _, path) = cache();
+            let dir = path.parent().unwrap();
+            std::os::unix::fs::chown(dir, Some(12_345), None).unwrap();
+            assert!(!CodeCache::open(Some(dir.to_owned())).keeps());
+        }
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_makes_room() {
+        let (dir, cache, path) = cache();
+        let day = Duration::from_secs(86_400);
+        for (n, age) in [(1, 3), (2, 2), (3, 1)] {
+            let module = Digest([n; 32]);
+            cache.store(module, KEY, &[0; 1_000]);
+            let file = File::open(cache.path(module, KEY).unwrap()).unwrap();
+            file.set_modified(SystemTime::now() - day * age).unwrap();
+        }
+        // Using it makes it the newest.
+        assert!(cache.load(Digest([1; 32]), KEY).is_some());
+        let unfinished = dir.path().join("code/x.tmp");
+        fs::write(&unfinished, "").unwrap();
+        let file = File::options().append(true).open(&unfinished).unwrap();
+        file.set_modified(SystemTime::now() - day).unwrap();
+        prune(&dir.path().join("code"), &path, 2_500);
+        assert!(cache.has(MODULE, KEY) && cache.has(Digest([1; 32]), KEY));
+        assert!(!cache.has(Digest([2; 32]), KEY) && !unfinished.exists());
     }
 }

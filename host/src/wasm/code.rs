@@ -1,6 +1,8 @@
-//! From the bytes of a module to code that an engine can run.
+//! From the bytes of a module to code that an engine can run, at most once for each module and kind of engine.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use perennial_core::Digest;
 use wasmtime::Engine;
@@ -9,7 +11,32 @@ use wasmtime::component::Component;
 use super::cache::{CodeCache, Key};
 use crate::engine::executor::{Fault, Resource, Want};
 
-/// The component for `engine`: from the cache if it is there and fits, else compiled from what `bytes` says and cached.
+/// Bytes of compiled code that is kept in memory because it is on no disk.
+const KEPT_BYTES_MAX: usize = 192 << 20;
+
+/// Code up to this size stays in memory after a cache directory has it: the next host of this process may have another directory.
+const STAYS_BYTES_MAX: usize = 4 << 20;
+
+/// Modules whose compilations are counted.
+const COUNTED_MAX: usize = 10_000;
+
+/// Held while something is compiled: what a compiler takes is not multiplied by those who ask.
+static COMPILING: Mutex<()> = Mutex::new(());
+
+/// Code that was compiled in this process and that no cache directory took: whoever looks at a module often has none, and hands the module
+/// to a host of the same process.
+static KEPT: Mutex<Kept> = Mutex::new(Kept {
+    codes: VecDeque::new(),
+    bytes: 0,
+});
+
+/// The caches of the hosts of this process: what one has compiled no other has to.
+static OF_HOSTS: Mutex<Vec<Weak<CodeCache>>> = Mutex::new(Vec::new());
+
+/// How often each module was compiled, for tests.
+static COMPILED: Mutex<BTreeMap<Digest, u64>> = Mutex::new(BTreeMap::new());
+
+/// The component for `engine`: from the cache or memory if it is there and fits, else compiled from what `bytes` says, and kept.
 ///
 /// # Errors
 /// Whatever `bytes` says, or why the component does not compile.
@@ -20,19 +47,118 @@ pub(super) fn load(
     key: Key,
     bytes: impl FnOnce() -> Result<Vec<u8>, Fault>,
 ) -> Result<Component, Fault> {
-    if let Some(code) = cache.load(module, key) {
-        match revive(engine, &code) {
-            Ok(component) => return Ok(component),
-            // To compile it takes more of what is lacking already.
-            Err(error) if lacks(&error).is_some() => return Err(fault(&error)),
-            Err(error) => {
-                tracing::warn!(%module, error = format!("{error:#}"), "compiled code is of no use; it is made again")
-            }
-        }
+    if let Some(component) = find(engine, cache, module, key)? {
+        return Ok(component);
     }
-    let code = compile(engine, &bytes()?)?;
-    cache.store(module, key, &code);
-    revive(engine, &code).map_err(|error| fault(&error))
+    let bytes = bytes()?;
+    let _one = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
+    // Somebody else may have compiled it meanwhile.
+    if let Some(component) = find(engine, cache, module, key)? {
+        return Ok(component);
+    }
+    let code = compile(engine, module, &bytes)?;
+    let component = revive(engine, &code).map_err(|error| fault(&error))?;
+    keep(cache, module, key, code);
+    Ok(component)
+}
+
+/// Keeps what was made of a module: in the cache or, where that takes nothing, in memory.
+pub(super) fn keep(cache: &CodeCache, module: Digest, key: Key, made: Vec<u8>) {
+    if !cache.store(module, key, &made) {
+        kept().put(module, key, made);
+    }
+}
+
+/// What [`keep`] has kept.
+pub(super) fn recall(cache: &CodeCache, module: Digest, key: Key) -> Option<Arc<Vec<u8>>> {
+    let elsewhere = || {
+        let in_memory = kept().get(module, key);
+        in_memory.or_else(|| of_hosts(module, key))
+    };
+    cache.load(module, key).map(Arc::new).or_else(elsewhere)
+}
+
+/// Has others find what is in the cache of a host as long as that is there.
+pub(super) fn remember(cache: &Arc<CodeCache>) {
+    let mut caches = OF_HOSTS.lock().unwrap_or_else(PoisonError::into_inner);
+    caches.retain(|cache| cache.strong_count() > 0);
+    if cache.keeps() {
+        caches.push(Arc::downgrade(cache));
+    }
+}
+
+fn of_hosts(module: Digest, key: Key) -> Option<Arc<Vec<u8>>> {
+    let caches = OF_HOSTS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let mut caches = caches.iter().filter_map(Weak::upgrade);
+    caches
+        .find_map(|cache| cache.load(module, key))
+        .map(Arc::new)
+}
+
+/// The component, if it was compiled before.
+fn find(
+    engine: &Engine,
+    cache: &CodeCache,
+    module: Digest,
+    key: Key,
+) -> Result<Option<Component>, Fault> {
+    let useful = |code: &[u8]| match revive(engine, code) {
+        Ok(component) => Ok(Some(component)),
+        // To compile it takes more of what is lacking already.
+        Err(error) if lacks(&error).is_some() => Err(fault(&error)),
+        Err(error) => {
+            tracing::warn!(%module, error = format!("{error:#}"), "compiled code is of no use; it is made again");
+            Ok(None)
+        }
+    };
+    if let Some(code) = cache.load(module, key)
+        && let Some(component) = useful(&code)?
+    {
+        return Ok(Some(component));
+    }
+    let in_memory = kept().get(module, key);
+    let Some(code) = in_memory.or_else(|| of_hosts(module, key)) else {
+        return Ok(None);
+    };
+    let found = useful(&code)?;
+    if found.is_some() && cache.store(module, key, &code) && code.len() > STAYS_BYTES_MAX {
+        kept().forget(module, key);
+    }
+    Ok(found)
+}
+
+/// Writes what is kept of a module, in memory or by another host, to a cache directory.
+pub(super) fn hand_over(cache: &CodeCache, module: Digest, key: Key) {
+    if cache.keeps()
+        && !cache.has(module, key)
+        && let Some(code) = recall(&CodeCache::default(), module, key)
+    {
+        cache.store(module, key, &code);
+    }
+}
+
+/// Compiles a component to code that [`revive`] takes, on any engine with the same settings.
+fn compile(engine: &Engine, module: Digest, component: &[u8]) -> Result<Vec<u8>, Fault> {
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if compiled.len() >= COUNTED_MAX {
+        compiled.clear();
+    }
+    *compiled.entry(module).or_default() += 1;
+    drop(compiled);
+    // The compiler's own threads: those that it would share with everything else of the process are made once, and where the system has
+    // none at that moment there never are any.
+    let threads = rayon::ThreadPoolBuilder::new()
+        .thread_name(|n| format!("perennial-compiler-{n}"))
+        .build()
+        .map_err(|error| Want::new(Resource::Threads, format!("the compiler: {error}")))?;
+    let compile = || threads.install(|| engine.precompile_component(component));
+    match catch_unwind(AssertUnwindSafe(compile)) {
+        Ok(compiled) => compiled.map_err(|error| fault(&error)),
+        Err(_) => Err(Want::new(Resource::Host, "the compiler panicked").into()),
+    }
 }
 
 /// What the system had not enough of where wasmtime could not do something, if that is why.
@@ -54,22 +180,10 @@ pub(super) fn fault(error: &wasmtime::Error) -> Fault {
     }
 }
 
-/// Compiles a component to code that [`revive`] takes, on any engine with the same settings.
-///
-/// # Errors
-/// Why the component does not compile.
-pub(super) fn compile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, Fault> {
-    // The compiler's own threads: those that it would share with everything else of the process are made once, and where the system has
-    // none at that moment there never are any.
-    let threads = rayon::ThreadPoolBuilder::new()
-        .thread_name(|n| format!("perennial-compiler-{n}"))
-        .build()
-        .map_err(|error| Want::new(Resource::Threads, format!("the compiler: {error}")))?;
-    let compile = || threads.install(|| engine.precompile_component(component));
-    match catch_unwind(AssertUnwindSafe(compile)) {
-        Ok(compiled) => compiled.map_err(|error| fault(&error)),
-        Err(_) => Err(Want::new(Resource::Host, "the compiler panicked").into()),
-    }
+/// How often this process has compiled a module: once for its orchestrations, and once for its activities where it has some, if all is well.
+pub fn compilations(module: Digest) -> u64 {
+    let compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    compiled.get(&module).copied().unwrap_or(0)
 }
 
 /// Makes compiled code runnable. It must come from [`compile`], directly or through [`CodeCache`].
@@ -77,10 +191,54 @@ pub(super) fn compile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, Faul
     unsafe_code,
     reason = "loading compiled code is trusting it; the function says why it may be trusted"
 )]
-pub(super) fn revive(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `deserialize` needs bytes that wasmtime itself wrote for this component, unchanged. They were either made by `compile` just
-    // now, or read from a cache file whose checksum over exactly these bytes, module digest and engine key all matched, in a directory
-    // that only the user of this process can write to. Whoever could forge such a file could replace this program as well. Code of another
-    // wasmtime, other settings or another CPU is not unsound but an error: `deserialize` compares them itself.
+fn revive(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `deserialize` needs bytes that wasmtime itself wrote for this component, unchanged. They were either made by `compile` in this
+    // process, or read from a cache file whose checksum over exactly these bytes, module digest and engine key all matched, a plain file in
+    // a directory that only the user of this process can write to, and that belongs to that user itself. Whoever could forge such a file
+    // could replace this program as well. Code of another wasmtime, other settings or another CPU is not unsound but an error:
+    // `deserialize` compares them itself.
     unsafe { Component::deserialize(engine, code) }
+}
+
+/// Compiled code in memory, that which was used last at the end.
+struct Kept {
+    codes: VecDeque<(Digest, Key, Arc<Vec<u8>>)>,
+    bytes: usize,
+}
+
+fn kept() -> MutexGuard<'static, Kept> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Kept {
+    fn get(&mut self, module: Digest, key: Key) -> Option<Arc<Vec<u8>>> {
+        let at = self.at(module, key)?;
+        let found = self.codes.remove(at)?;
+        let code = Arc::clone(&found.2);
+        self.codes.push_back(found);
+        Some(code)
+    }
+
+    fn put(&mut self, module: Digest, key: Key, code: Vec<u8>) {
+        self.forget(module, key);
+        self.bytes += code.len();
+        self.codes.push_back((module, key, Arc::new(code)));
+        while self.bytes > KEPT_BYTES_MAX
+            && let Some((_, _, code)) = self.codes.pop_front()
+        {
+            self.bytes -= code.len();
+        }
+    }
+
+    fn forget(&mut self, module: Digest, key: Key) {
+        if let Some((_, _, code)) = self.at(module, key).and_then(|at| self.codes.remove(at)) {
+            self.bytes -= code.len();
+        }
+    }
+
+    fn at(&self, module: Digest, key: Key) -> Option<usize> {
+        self.codes
+            .iter()
+            .position(|(of, as_key, _)| (*of, *as_key) == (module, key))
+    }
 }

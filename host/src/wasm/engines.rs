@@ -24,8 +24,16 @@ const POOL_TABLE_ELEMENTS: usize = 20_000;
 /// execution carries fits. It costs nothing until it is touched.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
 
-/// As [`MEMORY_RESERVATION_BYTES`], for a system that does not hand out so much address space.
+/// As [`MEMORY_RESERVATION_BYTES`], for so many slots that the machine has no address space for as much.
 const SMALL_MEMORY_RESERVATION_BYTES: u64 = 64 << 20;
+
+/// A process that may use less address space than this reserves none. A pool of the usual size takes 17 TiB, and what it leaves over would
+/// be too little for anything else.
+const ADDRESS_SPACE_MIN: u64 = 32 << 40;
+
+/// Address space by which a memory grows at a time where none is reserved, and that of the guard behind it.
+const GROWTH_BYTES: u64 = 1 << 20;
+const SMALL_GUARD_BYTES: u64 = 64 << 10;
 
 /// Bytes of a linear memory or a table that are cleared by hand when its instance goes, so that the next one in its place takes no page
 /// fault. For a linear memory only where the system can tell which pages were written to (Linux 6.7): clearing its first pages on a guess
@@ -37,6 +45,66 @@ const WASM_STACK_BYTES: usize = 512 << 10;
 
 /// Frames of a trap's backtrace.
 const BACKTRACE_FRAMES_MAX: usize = 20;
+
+/// How much address space there is for guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// A memory has all that it could ever use.
+    Full,
+    /// A memory has the usual limit of an orchestration, and moves if it grows beyond.
+    Small,
+    /// A memory has what it uses, and there is no pool: each instance asks the system for its own.
+    Tight,
+}
+
+impl Room {
+    /// What this process begins with. All that compile decide it alike, so that they make code for each other.
+    fn here() -> Self {
+        match address_space() {
+            Some(bytes) if bytes < ADDRESS_SPACE_MIN => Self::Tight,
+            Some(_) | None => Self::Full,
+        }
+    }
+
+    fn reservation(self) -> u64 {
+        match self {
+            Self::Full => MEMORY_RESERVATION_BYTES,
+            Self::Small => SMALL_MEMORY_RESERVATION_BYTES,
+            Self::Tight => 0,
+        }
+    }
+}
+
+/// Bytes of address space that this process may use, where that is limited (`ulimit -v`).
+fn address_space() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit};
+        getrlimit(Resource::As).current
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// Engines that reserve nothing until something runs on them: enough to look at a module.
+#[derive(Clone)]
+pub(super) struct PlainEngines {
+    /// Runs orchestrations.
+    pub(super) orchestrations: Engine,
+    /// Runs activities.
+    pub(super) activities: Engine,
+}
+
+impl PlainEngines {
+    /// Those that make the code that hosts of this machine run, unless they are set up in an unusual way.
+    pub(super) fn new() -> wasmtime::Result<Self> {
+        let (orchestrations, activities) = configs(&WasmConfig::default(), Room::here());
+        Ok(Self {
+            orchestrations: Engine::new(&orchestrations)?,
+            activities: Engine::new(&activities)?,
+        })
+    }
+}
 
 /// The engines of one [`Wasm`](super::Wasm).
 pub(super) struct Engines {
@@ -53,31 +121,73 @@ pub(super) struct Engines {
 impl Engines {
     /// Makes them, with less address space where the system has not enough for the usual amount.
     pub(super) fn new(config: &WasmConfig) -> wasmtime::Result<Self> {
-        let slots = config.resident_max.saturating_add(POOL_HEADROOM);
-        Self::sized(config, slots, MEMORY_RESERVATION_BYTES).or_else(|error| {
-            tracing::debug!(%error, "no address space for full reservations; guests run with bounds checks");
-            Self::sized(config, slots, SMALL_MEMORY_RESERVATION_BYTES)
-        })
+        if Room::here() == Room::Tight {
+            tracing::warn!(
+                limit = address_space(),
+                "this process may use little address space: guests run with bounds checks, and each is given memory when it is made"
+            );
+            return Self::sized(config, Room::Tight);
+        }
+        let rooms = [Room::Small, Room::Tight];
+        rooms
+            .into_iter()
+            .fold(Self::sized(config, Room::Full), |made, next| {
+                made.or_else(|error| {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "no address space for the usual reservations; guests run with bounds checks"
+                    );
+                    Self::sized(config, next)
+                })
+            })
     }
 
-    fn sized(config: &WasmConfig, slots: u32, reservation: u64) -> wasmtime::Result<Self> {
+    fn sized(config: &WasmConfig, room: Room) -> wasmtime::Result<Self> {
+        let (orchestrations, activities) = configs(config, room);
+        let spare = Engine::new(&orchestrations)?;
+        let spare_activities = Engine::new(&activities)?;
+        if room == Room::Tight {
+            return Ok(Self {
+                pooled: spare.clone(),
+                activities: spare_activities.clone(),
+                spare,
+                spare_activities,
+            });
+        }
+        let slots = config.resident_max.saturating_add(POOL_HEADROOM);
         let attempts = config.activities_max.max(1);
-        let of_attempt = config.activity_memory_bytes.min(MEMORY_RESERVATION_BYTES);
-        let activity_reservation = reservation.max(of_attempt);
-        let mut orchestrations = base(reservation);
-        orchestrations
-            .consume_fuel(config.meters_fuel)
-            .cranelift_nan_canonicalization(true)
-            .relaxed_simd_deterministic(true);
-        let mut activities = base(activity_reservation);
-        activities.epoch_interruption(true);
         Ok(Self {
-            spare: Engine::new(&orchestrations)?,
             // A guest's turn is a plain call on the worker's own stack.
-            pooled: pooled(orchestrations, slots, 1, reservation)?,
-            spare_activities: Engine::new(&activities)?,
-            activities: pooled(activities, attempts, attempts, activity_reservation)?,
+            pooled: pooled(orchestrations, slots, 1, room.reservation())?,
+            activities: pooled(
+                activities,
+                attempts,
+                attempts,
+                activity_reservation(config, room),
+            )?,
+            spare,
+            spare_activities,
         })
+    }
+}
+
+/// The settings for orchestrations, and those for activities.
+fn configs(config: &WasmConfig, room: Room) -> (Config, Config) {
+    let mut orchestrations = base(room, room.reservation());
+    orchestrations
+        .consume_fuel(config.meters_fuel)
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true);
+    let mut activities = base(room, activity_reservation(config, room));
+    activities.epoch_interruption(true);
+    (orchestrations, activities)
+}
+
+fn activity_reservation(config: &WasmConfig, room: Room) -> u64 {
+    let of_attempt = config.activity_memory_bytes.min(MEMORY_RESERVATION_BYTES);
+    match room {
+        Room::Full | Room::Small => room.reservation().max(of_attempt),
+        Room::Tight => 0,
     }
 }
 
@@ -105,14 +215,20 @@ fn pooled(
     Engine::new(&config)
 }
 
-fn base(reservation: u64) -> Config {
+fn base(room: Room, reservation: u64) -> Config {
     let mut config = Config::new();
     config
         .memory_reservation(reservation)
-        .memory_may_move(false)
+        .memory_may_move(room != Room::Full)
         .memory_init_cow(true)
         .max_wasm_stack(WASM_STACK_BYTES)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES_MAX));
+    if room == Room::Tight {
+        config
+            .memory_reservation_for_growth(GROWTH_BYTES)
+            .memory_guard_size(SMALL_GUARD_BYTES)
+            .guard_before_linear_memory(false);
+    }
     config
 }
 
@@ -161,5 +277,34 @@ mod tests {
             compatibility(&engines.pooled),
             compatibility(&engines.activities)
         );
+    }
+
+    #[test]
+    fn who_looks_at_a_module_makes_the_code_that_hosts_run() {
+        let engines = Engines::new(&WasmConfig::default()).unwrap();
+        let plain = PlainEngines::new().unwrap();
+        assert_eq!(
+            compatibility(&plain.orchestrations),
+            compatibility(&engines.pooled)
+        );
+        assert_eq!(
+            compatibility(&plain.activities),
+            compatibility(&engines.activities)
+        );
+    }
+
+    #[test]
+    fn every_room_has_engines_and_tight_ones_share_no_code_with_others() {
+        let config = WasmConfig {
+            resident_max: 4,
+            activities_max: 2,
+            ..WasmConfig::default()
+        };
+        let made = [Room::Full, Room::Small, Room::Tight]
+            .map(|room| Engines::sized(&config, room).unwrap());
+        let [full, small, tight] = made
+            .each_ref()
+            .map(|engines| compatibility(&engines.pooled));
+        assert!(full != small && small != tight && tight != full);
     }
 }

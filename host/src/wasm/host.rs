@@ -1,23 +1,23 @@
 //! [`Wasm`]: the engines, the caches, and what they are configured with.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use perennial_core::Digest;
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
 
 use super::activity::Ambient;
-use super::bounds::refusal;
 use super::cache::{CodeCache, Key};
+use super::code;
 use super::engines::Engines;
-use super::inspect::{self, Inspected, ModuleError};
+use super::inspect::{Exports, Inspected, ModuleError};
 use super::link::link;
+use super::look::{self, Keys, Looker};
 use super::sandbox::{Sandbox, Virtual};
 use super::shelf::Shelf;
 use super::ticker::Ticker;
 use super::v0_1::{ActivitiesPre, OrchestrationsPre};
-use super::{code, module};
 use crate::engine::executor::{Fault, Grants};
 
 /// How much a [`Wasm`] may use.
@@ -72,9 +72,6 @@ pub enum WasmError {
     Thread(#[source] std::io::Error),
 }
 
-/// Held while a module that somebody brought is compiled.
-static COMPILING: Mutex<()> = Mutex::new(());
-
 /// Runs the modules of a hub. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Wasm {
@@ -90,9 +87,8 @@ pub(super) struct Shared {
     pub(super) permits: Arc<Semaphore>,
     pub(super) ticker: Ticker,
     source: Source,
-    cache: CodeCache,
-    orchestrations_key: Key,
-    activities_key: Key,
+    cache: Arc<CodeCache>,
+    keys: Keys,
     /// `None` for a component that does not fit into the pool.
     pooled: Shelf<Option<OrchestrationsPre<Sandbox>>>,
     spare: Shelf<OrchestrationsPre<Sandbox>>,
@@ -122,6 +118,8 @@ impl Wasm {
     pub fn new(config: WasmConfig, source: Source, grants: GrantsOf) -> Result<Self, WasmError> {
         let engines =
             Engines::new(&config).map_err(|error| WasmError::Engine(format!("{error:#}")))?;
+        let cache = Arc::new(CodeCache::open(config.cache_dir.clone()));
+        code::remember(&cache);
         Ok(Self {
             shared: Arc::new(Shared {
                 grants,
@@ -129,9 +127,8 @@ impl Wasm {
                 ticker: Ticker::new([engines.activities.clone(), engines.spare_activities.clone()])
                     .map_err(WasmError::Thread)?,
                 source,
-                cache: CodeCache::open(config.cache_dir.clone()),
-                orchestrations_key: Key::of(&engines.spare, "orchestrations"),
-                activities_key: Key::of(&engines.spare_activities, "activities"),
+                cache,
+                keys: Keys::of(&engines.spare, &engines.spare_activities),
                 pooled: Shelf::new(),
                 spare: Shelf::new(),
                 activities: Shelf::new(),
@@ -152,33 +149,31 @@ impl Wasm {
     /// [`ModuleError`] says what is missing and what to do about it.
     pub fn inspect(&self, bytes: &[u8]) -> Result<Inspected, ModuleError> {
         let shared = &*self.shared;
-        let bytes = module::component(bytes)?;
-        // One at a time, in the whole process: what a compiler takes is not multiplied by those who ask.
-        let _one = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
-        let orchestrations =
-            code::compile(&shared.engines.spare, &bytes).map_err(|fault| match fault {
-                Fault::Module(said) => refusal(&bytes, said),
-                fault => ModuleError::from_fault(fault),
-            })?;
-        let component = code::revive(&shared.engines.spare, &orchestrations)
-            .map_err(|error| ModuleError::from_fault(code::fault(&error)))?;
-        let inspected = inspect::inspect(&shared.engines.spare, bytes, &component)?;
-        if !inspected.activities.is_empty() {
-            let engine = &shared.engines.spare_activities;
-            let code =
-                code::compile(engine, &inspected.component).map_err(ModuleError::from_fault)?;
-            let component = code::revive(engine, &code)
-                .map_err(|error| ModuleError::from_fault(code::fault(&error)))?;
-            Ambient::prepare(&component)
-                .map_err(|error| ModuleError::Unlinkable(format!("{error:#}")))?;
-            shared
-                .cache
-                .store(inspected.digest, shared.activities_key, &code);
+        let looker = Looker {
+            orchestrations: &shared.engines.spare,
+            activities: &shared.engines.spare_activities,
+            keys: shared.keys,
+            cache: &shared.cache,
+        };
+        looker.look(bytes)
+    }
+
+    /// Gets a module that was looked at ready to run: what has to be compiled or loaded is, so that its first instance waits for nothing.
+    ///
+    /// # Errors
+    /// Why it cannot be run here.
+    pub fn ready(&self, module: Digest, component: &[u8]) -> Result<(), Fault> {
+        let exports = Exports::of(component).map_err(|error| Fault::Module(error.to_string()))?;
+        let bytes = || Ok(component.to_vec());
+        if exports.orchestrations {
+            self.shared.pooled_from(module, &bytes)?;
         }
-        shared
-            .cache
-            .store(inspected.digest, shared.orchestrations_key, &orchestrations);
-        Ok(inspected)
+        if exports.activities {
+            self.shared.activities_from(module, &bytes)?;
+        }
+        // What was found when it was looked at is kept where its code is.
+        look::hand_over(&self.shared.cache, module, self.shared.keys);
+        Ok(())
     }
 
     /// Lets go of everything that is kept for a module that the hub no longer has. Guests that exist go on.
@@ -197,12 +192,20 @@ impl Shared {
         &self,
         module: Digest,
     ) -> Result<Arc<Option<OrchestrationsPre<Sandbox>>>, Fault> {
+        self.pooled_from(module, &|| (self.source)(module))
+    }
+
+    fn pooled_from(
+        &self,
+        module: Digest,
+        bytes: &Bytes<'_>,
+    ) -> Result<Arc<Option<OrchestrationsPre<Sandbox>>>, Fault> {
         self.pooled.get(module, || {
-            match self.orchestrations(&self.engines.pooled, module) {
+            match self.orchestrations(&self.engines.pooled, module, bytes) {
                 Ok(pre) => Ok(Some(pre)),
                 Err(want @ Fault::Host(_)) => Err(want),
                 // Whatever is wrong with it is wrong outside the pool too, unless it only was too large for the pool.
-                Err(error) => self.spare(module).map(|_| {
+                Err(error) => self.spare_from(module, bytes).map(|_| {
                     tracing::info!(%module, %error, "the module runs outside the instance pool");
                     None
                 }),
@@ -212,19 +215,37 @@ impl Shared {
 
     /// The orchestrations of a module, ready to be instantiated outside the pool.
     pub(super) fn spare(&self, module: Digest) -> Result<Arc<OrchestrationsPre<Sandbox>>, Fault> {
-        self.spare
-            .get(module, || self.orchestrations(&self.engines.spare, module))
+        self.spare_from(module, &|| (self.source)(module))
+    }
+
+    fn spare_from(
+        &self,
+        module: Digest,
+        bytes: &Bytes<'_>,
+    ) -> Result<Arc<OrchestrationsPre<Sandbox>>, Fault> {
+        self.spare.get(module, || {
+            self.orchestrations(&self.engines.spare, module, bytes)
+        })
     }
 
     /// The activities of a module, ready to be instantiated in the pool, or outside it if they do not fit.
     pub(super) fn activities(&self, module: Digest) -> Result<Arc<ReadyActivities>, Fault> {
+        self.activities_from(module, &|| (self.source)(module))
+    }
+
+    fn activities_from(
+        &self,
+        module: Digest,
+        bytes: &Bytes<'_>,
+    ) -> Result<Arc<ReadyActivities>, Fault> {
         self.activities.get(module, || {
-            let pooled = self.prepare_activities(&self.engines.activities, module);
+            let pooled = self.prepare_activities(&self.engines.activities, module, bytes);
             pooled.or_else(|error| {
                 if matches!(error, Fault::Host(_)) {
                     return Err(error);
                 }
-                let ready = self.prepare_activities(&self.engines.spare_activities, module)?;
+                let spare = &self.engines.spare_activities;
+                let ready = self.prepare_activities(spare, module, bytes)?;
                 tracing::info!(%module, %error, "the module's activities run outside the instance pool");
                 Ok(ready)
             })
@@ -234,7 +255,8 @@ impl Shared {
     /// The activities of a module, ready to be instantiated outside the pool.
     pub(super) fn spare_activities(&self, module: Digest) -> Result<Arc<ReadyActivities>, Fault> {
         self.spare_activities.get(module, || {
-            self.prepare_activities(&self.engines.spare_activities, module)
+            let bytes = || (self.source)(module);
+            self.prepare_activities(&self.engines.spare_activities, module, &bytes)
         })
     }
 
@@ -242,8 +264,9 @@ impl Shared {
         &self,
         engine: &wasmtime::Engine,
         module: Digest,
+        bytes: &Bytes<'_>,
     ) -> Result<ReadyActivities, Fault> {
-        let component = self.load(engine, module, self.activities_key)?;
+        let component = self.load(engine, module, self.keys.activities, bytes)?;
         let pre = Ambient::prepare(&component).map_err(|error| unlinkable(module, &error))?;
         let engine = engine.clone();
         Ok(ReadyActivities { pre, engine })
@@ -258,8 +281,9 @@ impl Shared {
         &self,
         engine: &wasmtime::Engine,
         module: Digest,
+        bytes: &Bytes<'_>,
     ) -> Result<OrchestrationsPre<Sandbox>, Fault> {
-        let component = self.load(engine, module, self.orchestrations_key)?;
+        let component = self.load(engine, module, self.keys.orchestrations, bytes)?;
         let mut linker = Linker::new(engine);
         link(&mut linker, &component, &Virtual).map_err(|error| {
             Fault::Module(format!("module {module:?} cannot be linked: {error}"))
@@ -275,12 +299,15 @@ impl Shared {
         engine: &wasmtime::Engine,
         module: Digest,
         key: Key,
+        bytes: &Bytes<'_>,
     ) -> Result<Component, Fault> {
-        let bytes = || (self.source)(module);
         code::load(engine, &self.cache, module, key, bytes)
             .map_err(|fault| fault.context(format!("module {module:?} cannot be loaded")))
     }
 }
+
+/// Gives the bytes of a module, where they are needed.
+type Bytes<'a> = dyn Fn() -> Result<Vec<u8>, Fault> + 'a;
 
 fn unlinkable(module: Digest, error: &wasmtime::Error) -> Fault {
     code::fault(error).context(format!("module {module:?} cannot be linked"))

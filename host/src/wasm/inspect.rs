@@ -9,6 +9,7 @@ use perennial_core::bounds::{
 use perennial_core::text::shortened;
 use perennial_core::{Digest, check_levels, check_name};
 use sha2::{Digest as _, Sha256};
+use wasmparser::{BinaryReaderError, Parser, Payload};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
 
@@ -164,52 +165,30 @@ impl ModuleError {
     }
 }
 
-/// Checks a compiled component and asks it what it defines.
-pub(super) fn inspect(
-    engine: &Engine,
-    bytes: Vec<u8>,
-    component: &Component,
-) -> Result<Inspected, ModuleError> {
-    let exports = Exports::of(engine, component)?;
-    let imports: BTreeSet<String> = component
-        .component_type()
-        .imports(engine)
-        .map(|(name, _)| name.to_owned())
-        .collect();
-    check_imports(&imports, exports.activities)?;
-
-    let (orchestrations, activities) = definitions(engine, component, &exports)?;
-    check_definitions("orchestration", &orchestrations)?;
-    check_definitions("activity", &activities)?;
-    if orchestrations.is_empty() && activities.is_empty() {
-        return Err(ModuleError::Definitions("there are none".to_owned()));
-    }
-    Ok(Inspected {
-        digest: digest(&bytes),
-        component: bytes,
-        contract: v0_1::CONTRACT,
-        orchestrations,
-        activities,
-        imports: imports.into_iter().collect(),
-    })
-}
-
 /// Names stored bytes.
 pub(super) fn digest(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())
 }
 
-/// Which interfaces of the contract a component exports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a component says of itself by its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Exports {
+    /// Whether it exports orchestrations of this contract.
     pub(super) orchestrations: bool,
+    /// Whether it exports activities of this contract.
     pub(super) activities: bool,
+    /// Names of what it imports.
+    pub(super) imports: BTreeSet<String>,
 }
 
 impl Exports {
-    fn of(engine: &Engine, component: &Component) -> Result<Self, ModuleError> {
-        let ty = component.component_type();
-        let exported: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
+    /// Reads them, and nothing else of the component: it need not be valid otherwise.
+    ///
+    /// # Errors
+    /// [`ModuleError`] if it is a component of another world.
+    pub(super) fn of(component: &[u8]) -> Result<Self, ModuleError> {
+        let (exported, imports) = names(component)
+            .map_err(|error: BinaryReaderError| ModuleError::Corrupt(format!("{error:#}")))?;
         let has = |interface| {
             let interface = Name::of(interface);
             exported
@@ -220,6 +199,7 @@ impl Exports {
         let exports = Self {
             orchestrations: has(v0_1::ORCHESTRATIONS),
             activities: has(v0_1::ACTIVITIES),
+            imports,
         };
         if exports.orchestrations || exports.activities {
             return Ok(exports);
@@ -233,17 +213,42 @@ impl Exports {
             .find(|name| bases.contains(&Name::of(name).base))
         {
             return Err(ModuleError::UnknownContract {
-                export: (*export).to_owned(),
+                export: export.clone(),
             });
         }
-        Err(ModuleError::NoContract {
-            exports: exported.into_iter().map(str::to_owned).collect(),
-        })
+        Err(ModuleError::NoContract { exports: exported })
     }
 }
 
-fn check_imports(imports: &BTreeSet<String>, activities: bool) -> Result<(), ModuleError> {
-    let names = || imports.iter().map(|name| Name::of(name));
+/// The names of what a component exports and imports itself, and not of what the parts inside it do.
+fn names(component: &[u8]) -> Result<(Vec<String>, BTreeSet<String>), BinaryReaderError> {
+    let (mut exports, mut imports, mut depth) = (Vec::new(), BTreeSet::new(), 0);
+    for payload in Parser::new(0).parse_all(component) {
+        match payload? {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    exports.push(export?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    imports.insert(import?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((exports, imports))
+}
+
+/// Checks that a component asks for nothing that it cannot be given.
+///
+/// # Errors
+/// [`ModuleError`] says what that is.
+pub(super) fn check_imports(exports: &Exports) -> Result<(), ModuleError> {
+    let names = || exports.imports.iter().map(|name| Name::of(name));
     if let Some(unknown) =
         names().find(|name| name.base.starts_with("perennial:") && !v0_1::is_known_import(*name))
     {
@@ -253,14 +258,14 @@ fn check_imports(imports: &BTreeSet<String>, activities: bool) -> Result<(), Mod
         )));
     }
     // They are kept beside the module, listed and printed.
-    if let Some(name) = imports.iter().find(|name| name.len() > NAME_CHARS) {
+    if let Some(name) = exports.imports.iter().find(|name| name.len() > NAME_CHARS) {
         let name = shortened(name, 200);
         return Err(ModuleError::Unlinkable(format!(
             "the name of the import {name:?} has more than {NAME_CHARS} characters, which NAME_CHARS allows"
         )));
     }
-    if imports.len() > IMPORTS {
-        let count = imports.len();
+    if exports.imports.len() > IMPORTS {
+        let count = exports.imports.len();
         return Err(ModuleError::Unlinkable(format!(
             "it has {count} imports; IMPORTS allows {IMPORTS}"
         )));
@@ -271,13 +276,31 @@ fn check_imports(imports: &BTreeSet<String>, activities: bool) -> Result<(), Mod
         })
         .map(|name| name.full.to_owned())
         .collect();
-    if !activities && !effectful.is_empty() {
+    if !exports.activities && !effectful.is_empty() {
         return Err(ModuleError::Effectful { imports: effectful });
     }
     Ok(())
 }
 
-fn definitions(
+/// Asks a compiled component what it defines: its orchestrations, and its activities.
+///
+/// # Errors
+/// [`ModuleError`] if it does not say, or if that cannot be used.
+pub(super) fn definitions(
+    engine: &Engine,
+    component: &Component,
+    exports: &Exports,
+) -> Result<(Vec<Definition>, Vec<Definition>), ModuleError> {
+    let (orchestrations, activities) = ask(engine, component, exports)?;
+    check_definitions("orchestration", &orchestrations)?;
+    check_definitions("activity", &activities)?;
+    if orchestrations.is_empty() && activities.is_empty() {
+        return Err(ModuleError::Definitions("there are none".to_owned()));
+    }
+    Ok((orchestrations, activities))
+}
+
+fn ask(
     engine: &Engine,
     component: &Component,
     exports: &Exports,

@@ -22,10 +22,12 @@ mod denied;
 mod engines;
 mod files;
 mod guest_log;
+mod held;
 mod host;
 mod inspect;
 mod limiter;
 mod link;
+mod look;
 mod module;
 mod orchestration;
 mod output;
@@ -40,9 +42,15 @@ mod v0_1;
 pub use crate::engine::executor::{DirGrant, Grants};
 pub use bounds::{FUNCTION_BYTES_MAX, FUNCTIONS_MAX};
 pub(crate) use cache::forget_compiled;
+#[doc(hidden)]
+pub use code::compilations;
 pub use host::{GrantsOf, Source, Wasm, WasmConfig, WasmError};
 pub use inspect::{Definition, Inspected, ModuleError};
+pub(crate) use look::{keep_compiled, look_at};
 pub use module::MODULE_BYTES_MAX;
+
+/// The directory of compiled code, beside the hubs.
+pub(crate) const CACHE_DIR: &str = "cache";
 
 #[cfg(test)]
 pub(crate) mod tests;

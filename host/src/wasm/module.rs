@@ -20,18 +20,27 @@ const SHOWN_BYTES_MAX: usize = 16;
 /// Section of a core module that holds what its component is to look like.
 const COMPONENT_TYPE_SECTION: &str = "component-type";
 
-/// A component with the meaning of `bytes`: those of a component themselves, or those of a core module, encoded.
-pub(super) fn component(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
+/// What a file is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A component.
+    Component,
+    /// A core module, which may be encoded as one.
+    Core,
+}
+
+/// Says what a file is.
+///
+/// # Errors
+/// [`ModuleError`] if it is no WebAssembly, or too much of it.
+pub(super) fn kind(bytes: &[u8]) -> Result<Kind, ModuleError> {
     if bytes.len() > MODULE_BYTES_MAX {
         return Err(ModuleError::TooLarge { bytes: bytes.len() });
     }
-    if let [b'\0', b'a', b's', b'm', 1 | 0x0d, 0, 0 | 1, 0, ..] = bytes {
-        bounds::check(bytes)?;
-    }
     match bytes {
         [b'\0', b'a', b's', b'm', rest @ ..] => match rest {
-            [1, 0, 0, 0, ..] => encode(bytes),
-            [0x0d, 0, 1, 0, ..] => Ok(bytes.to_vec()),
+            [1, 0, 0, 0, ..] => Ok(Kind::Core),
+            [0x0d, 0, 1, 0, ..] => Ok(Kind::Component),
             [a, b, c, d, ..] => Err(ModuleError::UnknownWasm([*a, *b, *c, *d])),
             _ => Err(ModuleError::Corrupt(
                 "it ends after its first bytes".to_owned(),
@@ -41,7 +50,14 @@ pub(super) fn component(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
     }
 }
 
-fn encode(module: &[u8]) -> Result<Vec<u8>, ModuleError> {
+/// Checks that a component or core module is valid, and not too much for a compiler.
+pub(super) fn check(bytes: &[u8]) -> Result<(), ModuleError> {
+    bounds::check(bytes)
+}
+
+/// A component with the meaning of a core module, which is [checked](check) before.
+pub(super) fn encode(module: &[u8]) -> Result<Vec<u8>, ModuleError> {
+    check(module)?;
     if !has_component_type(module) {
         return Err(ModuleError::NoComponentType);
     }
@@ -108,6 +124,13 @@ fn describe(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn component(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
+        match kind(bytes)? {
+            Kind::Component => Ok(bytes.to_vec()),
+            Kind::Core => encode(bytes),
+        }
+    }
 
     #[track_caller]
     fn refused(bytes: &[u8], message: &str) {

@@ -8,6 +8,7 @@ use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
 use super::answer::{check_payloads, check_tasks};
 use super::code;
 use super::guest_log::GuestLog;
+use super::held::Touched;
 use super::host::Wasm;
 use super::inspect::START_FUEL;
 use super::random::Random;
@@ -19,7 +20,7 @@ use crate::engine::executor::{Executor, Fault, ResidentGuest, Resource, Want};
 /// Bytes that the host will copy out of a guest in one call. Strings of a guest may overlap, so its own memory is no bound.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// What an instance takes beyond what its guest allocates: touched pages of its stack and data, page tables, and the host's own records.
+/// What an instance takes beyond what its guest touches: page tables, and the host's own records.
 const INSTANCE_BYTES: usize = 64 << 10;
 
 impl Executor for Wasm {
@@ -33,28 +34,35 @@ impl Executor for Wasm {
         let start = |pre: &OrchestrationsPre<Sandbox>, engine: &Engine| {
             let sandbox = Sandbox::new(began, GuestLog::new(instance_id), limits.memory_bytes);
             let mut store = sandbox.into_store(engine, START_FUEL)?;
-            let started = pre.instantiate(&mut store);
-            wasmtime::error::Ok((store, started))
+            let mut touched = Touched::default();
+            let started = touched.by(|| pre.instantiate(&mut store));
+            wasmtime::error::Ok((store, started, touched))
         };
         let pooled = self.shared.pooled(module)?;
         if let Some(pre) = &*pooled {
-            let (store, started) =
+            let (store, started, touched) =
                 start(pre, &self.shared.engines.pooled).map_err(|error| want(&error))?;
             let full = matches!(&started, Err(error) if error.is::<PoolConcurrencyLimitError>());
             if !full {
-                return Ok(Box::new(Instance::new(store, started)?));
+                return Ok(Box::new(Instance::new(store, started, touched)?));
             }
             tracing::debug!("the instance pool is full; an instance is made outside it");
         }
         let spare = self.shared.spare(module)?;
-        let (store, started) =
+        let (store, started, touched) =
             start(&spare, &self.shared.engines.spare).map_err(|error| want(&error))?;
-        Ok(Box::new(Instance::new(store, started)?))
+        Ok(Box::new(Instance::new(store, started, touched)?))
     }
 
     fn prepare(&self, module: Digest) {
         // What is wrong is said when a guest is made.
         drop(self.shared.pooled(module));
+    }
+
+    fn ready(&self, module: Digest, component: &[u8]) {
+        if let Err(error) = Self::ready(self, module, component) {
+            tracing::warn!(%module, %error, "a module that is deployed is not ready to run");
+        }
     }
 
     fn forget(&self, module: Digest) {
@@ -77,8 +85,7 @@ struct Instance {
     guest: Life,
     /// The number that the guest gives its next task.
     next_task: TaskId,
-    /// Bytes that the guest had allocated before its first turn, most of them never touched.
-    initial_bytes: usize,
+    touched: Touched,
 }
 
 enum Life {
@@ -94,6 +101,7 @@ impl Instance {
     fn new(
         mut store: Store<Sandbox>,
         started: wasmtime::Result<Orchestrations>,
+        touched: Touched,
     ) -> Result<Self, Fault> {
         let guest = match started {
             Ok(guest) => Life::Ready(guest),
@@ -109,7 +117,7 @@ impl Instance {
         Ok(Self {
             guest,
             next_task: TaskId(0),
-            initial_bytes: store.data().limiter.used(),
+            touched,
             store,
         })
     }
@@ -158,7 +166,8 @@ impl Guest for Instance {
         };
         self.prepare(events, mode)
             .map_err(|error| Stop::Host(error.to_string()))?;
-        let answer = guest.advance(&mut self.store, events).map_err(|error| {
+        let answered = self.touched.by(|| guest.advance(&mut self.store, events));
+        let answer = answered.map_err(|error| {
             let sandbox = self.store.data_mut();
             if sandbox.limiter.starved() || code::lacks(&error).is_some() {
                 return Stop::Host(format!("there is no memory for the guest: {error:#}"));
@@ -173,15 +182,8 @@ impl Guest for Instance {
 }
 
 impl ResidentGuest for Instance {
-    /// What the guest has allocated since it was started, and a flat amount for the rest: the linear memory that a component begins with
-    /// is mostly a stack that it never touches, and data that all its instances share.
+    /// What the guest has touched of its memories and tables, and a flat amount for the rest.
     fn resident_bytes(&self) -> usize {
-        INSTANCE_BYTES
-            + self
-                .store
-                .data()
-                .limiter
-                .used()
-                .saturating_sub(self.initial_bytes)
+        INSTANCE_BYTES + self.touched.bytes(self.store.data().limiter.used())
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Dev {
     pub(crate) input: Option<Source>,
     #[command(flatten)]
     pub(crate) grants: super::GrantArgs,
+    #[command(flatten)]
+    pub(crate) limits: super::LimitArgs,
     /// What to log, as `info` or `perennial=debug,warn`
     #[arg(
         long,

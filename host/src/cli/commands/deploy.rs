@@ -1,12 +1,12 @@
 //! `perennial deploy`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use perennial::{Client, DefinitionKind, Deployment, Grants, Module, Repointed};
+use perennial::{Client, DefinitionKind, Deployment, Grants, Module, ModuleLimits, Repointed};
 use serde::Serialize;
 
-use crate::cli::args::{Deploy, GrantArgs};
+use crate::cli::args::{Deploy, GrantArgs, LimitArgs};
 use crate::cli::error::{Exit, Said};
 use crate::cli::output::Output;
 use crate::cli::session::Session;
@@ -16,6 +16,7 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
         files,
         name,
         grants,
+        limits,
         replace,
         check,
     } = args;
@@ -26,10 +27,10 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
     }
     let grants = self::grants(&grants)?;
     // All of them are looked at before the first is deployed: a broken file among them changes nothing.
-    let mut modules = files
-        .iter()
-        .map(|file| open(file))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut modules = Vec::with_capacity(files.len());
+    for file in files {
+        modules.push(open(file, session).await?);
+    }
     if let Some(name) = name {
         modules = modules
             .into_iter()
@@ -42,24 +43,45 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
     }
     let mut deployments = Vec::new();
     for module in modules {
-        deployments.push(send(&client, module, grants.clone(), replace).await?);
+        deployments.push(send(&client, module, grants.clone(), limits, replace).await?);
     }
     print(&deployments, session.output())?;
     Ok(Exit::Ok)
 }
 
-/// Reads a file and looks at what it defines.
-pub(crate) fn open(file: &Path) -> anyhow::Result<Module> {
-    // The library's message names the file, and calls what cannot be used invalid; on a command line the file is at fault, not its name.
-    Module::from_file(file).map_err(|error| {
-        let said = Said::new(Exit::Error, error.to_string());
-        if file.exists() {
-            said
-        } else {
-            said.hint("the first argument is the path of a .wasm file")
-        }
-        .into()
+/// Reads a file and looks at what it defines. A host elsewhere that is asked looks at it itself: it has to compile it anyway.
+pub(crate) async fn open(file: PathBuf, session: &Session) -> anyhow::Result<Module> {
+    if session.url().is_none() {
+        return open_here(file, session).await;
+    }
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let bytes = std::fs::read(&file)
+        .map_err(|error| unusable(&file, format!("cannot read {}: {error}", file.display())))?;
+    let looked = session.client()?.look_at(name, bytes).await;
+    looked.map_err(|error| match error.is_invalid() {
+        true => unusable(&file, format!("{}: {error}", file.display())),
+        false => error.into(),
     })
+}
+
+/// As [`open`], without asking anybody.
+pub(crate) async fn open_here(file: PathBuf, session: &Session) -> anyhow::Result<Module> {
+    let data_dir = session.data_dir().to_owned();
+    let look = move || {
+        Module::from_file_in(&file, data_dir).map_err(|error| unusable(&file, error.to_string()))
+    };
+    tokio::task::spawn_blocking(look).await?
+}
+
+/// The library's message names the file, and calls what cannot be used invalid; on a command line the file is at fault, not its name.
+fn unusable(file: &Path, message: String) -> anyhow::Error {
+    let said = Said::new(Exit::Error, message);
+    if file.exists() {
+        said
+    } else {
+        said.hint("the first argument is the path of a .wasm file")
+    }
+    .into()
 }
 
 /// Deploys one module.
@@ -67,12 +89,19 @@ pub(crate) async fn send(
     client: &Client,
     module: Module,
     grants: Option<Grants>,
+    limits: LimitArgs,
     replace: bool,
 ) -> anyhow::Result<Deployment> {
     let name = module.name().to_owned();
     let mut deploy = client.deploy(module);
     if let Some(grants) = grants {
         deploy = deploy.grants(grants);
+    }
+    if limits.fuel.is_some() || limits.memory.is_some() {
+        let limits = ModuleLimits::default()
+            .with_fuel(limits.fuel)
+            .with_memory_bytes(limits.memory);
+        deploy = deploy.limits(limits);
     }
     if replace {
         deploy = deploy.replace();

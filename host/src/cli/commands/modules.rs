@@ -1,6 +1,6 @@
 //! `perennial modules`.
 
-use perennial::{Definition, DefinitionKind, DirGrant, Grants, ModuleInfo};
+use perennial::{Definition, DefinitionKind, DirGrant, Grants, ModuleInfo, ModuleLimits};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -68,6 +68,7 @@ fn show(module: &ModuleInfo, output: &Output) -> anyhow::Result<()> {
         ),
         ("imports", outward(&module.imports)),
         ("granted", granted(&module.grants)),
+        ("limits", limits(&module.limits)),
     ];
     fields.extend(
         lists
@@ -142,6 +143,15 @@ pub(super) fn granted(grants: &Grants) -> Vec<String> {
     grants.dirs.iter().map(dir).chain(env).chain(http).collect()
 }
 
+/// What its executions may use, where that is not what the host gives all.
+fn limits(limits: &ModuleLimits) -> Vec<String> {
+    let fuel = limits.fuel.map(|fuel| format!("{fuel} fuel for a turn"));
+    let memory = limits
+        .memory_bytes
+        .map(|memory| format!("{} of memory", bytes(memory)));
+    fuel.into_iter().chain(memory).collect()
+}
+
 /// What `--json` prints. A type of its own: scripts rely on it, and it leaves the values of variables out, which may be secrets.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -151,6 +161,7 @@ struct ModuleJson<'a> {
     definitions: Vec<DefinitionJson<'a>>,
     imports: &'a [String],
     grants: GrantsJson<'a>,
+    limits: ModuleLimits,
     deployed_time: &'a str,
     size: u64,
 }
@@ -215,6 +226,7 @@ impl<'a> From<&'a ModuleInfo> for ModuleJson<'a> {
                 .collect(),
             imports: &module.imports,
             grants: GrantsJson::from(&module.grants),
+            limits: module.limits,
             deployed_time: &module.deployed_time,
             size: module.size,
         }

@@ -13,14 +13,14 @@ use super::serve::Signals;
 
 pub(super) async fn run(args: Run, session: &Session) -> anyhow::Result<Exit> {
     // Everything that was typed is checked before the hub is touched.
-    let module = super::deploy::open(&args.file)?;
+    let module = super::deploy::open(args.file.clone(), session).await?;
     let orchestration = choose(&module, args.orchestration.as_deref(), &args.file)?;
     let input = payload::read(args.input.as_ref(), "--input")?;
     let grants = super::deploy::grants(&args.grants)?;
 
     let mut signals = Signals::new()?;
     let (host, client) = open(session).await?;
-    let deployment = super::deploy::send(&client, module, grants, false).await?;
+    let deployment = super::deploy::send(&client, module, grants, args.limits, false).await?;
     if deployment
         .names
         .iter()

@@ -49,7 +49,8 @@ struct BuiltJson<'a> {
 }
 
 pub(crate) async fn build(args: Build, session: &Session) -> anyhow::Result<Exit> {
-    let built = tokio::task::spawn_blocking(move || compile(&args.dir)).await??;
+    let data_dir = session.data_dir().to_owned();
+    let built = tokio::task::spawn_blocking(move || compile(&args.dir, &data_dir)).await??;
     let output = session.output();
     if output.is_json() {
         let json = built.iter().map(|built| BuiltJson {
@@ -73,8 +74,8 @@ pub(crate) async fn build(args: Build, session: &Session) -> anyhow::Result<Exit
     Ok(Exit::Ok)
 }
 
-/// Compiles a project, and looks at what came of it. Cargo tells on stderr how it goes.
-pub(super) fn compile(dir: &Path) -> anyhow::Result<Vec<Built>> {
+/// Compiles a project, and looks at what came of it, with what is compiled in a data directory already. Cargo tells on stderr how it goes.
+pub(super) fn compile(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Built>> {
     if !dir.join("Cargo.toml").is_file() {
         let said = Said::new(
             Exit::NotFound,
@@ -124,7 +125,7 @@ pub(super) fn compile(dir: &Path) -> anyhow::Result<Vec<Built>> {
             .hint("its Cargo.toml needs [lib] with crate-type = [\"cdylib\"]")
             .into());
     }
-    files.iter().map(|file| place(file)).collect()
+    files.iter().map(|file| place(file, data_dir)).collect()
 }
 
 /// A message of cargo's, as far as it matters here.
@@ -147,7 +148,7 @@ fn files_of(messages: impl BufRead) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Copies a file from cargo's depths, `target/TARGET/guest/my_flow.wasm`, to where people find it: `target/my-flow.wasm`.
-fn place(file: &Path) -> anyhow::Result<Built> {
+fn place(file: &Path, data_dir: &Path) -> anyhow::Result<Built> {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let name = stem.replace('_', "-");
     let target = file.ancestors().nth(3).unwrap_or(Path::new("."));
@@ -156,7 +157,7 @@ fn place(file: &Path) -> anyhow::Result<Built> {
     std::fs::copy(file, &new)
         .and_then(|_| std::fs::rename(&new, &copy))
         .with_context(|| format!("could not write {}", copy.display()))?;
-    let module = Module::from_file(&copy).map_err(|error| {
+    let module = Module::from_file_in(&copy, data_dir).map_err(|error| {
         Said::new(Exit::Error, error.to_string())
             .hint("a guest exports its orchestrations and activities with `perennial_sdk::export!`")
     })?;

@@ -113,9 +113,17 @@ struct Round<'a> {
 impl Round<'_> {
     async fn go(&mut self) -> anyhow::Result<()> {
         let dir = self.args.dir.clone();
-        let built = tokio::task::spawn_blocking(move || compile(&dir)).await??;
+        let data_dir = self.session.data_dir().to_owned();
+        let built = tokio::task::spawn_blocking(move || compile(&dir, &data_dir)).await??;
         for Built { module, .. } in built {
-            let deployment = deploy::send(self.client, module, self.grants.clone(), false).await?;
+            let deployment = deploy::send(
+                self.client,
+                module,
+                self.grants.clone(),
+                self.args.limits,
+                false,
+            )
+            .await?;
             let output = self.session.output();
             if output.is_json() {
                 output.json(&EventJson::Deployed {

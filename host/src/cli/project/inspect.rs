@@ -4,7 +4,7 @@ use perennial::DefinitionKind;
 use serde::Serialize;
 
 use crate::cli::args::Inspect;
-use crate::cli::commands::deploy::open;
+use crate::cli::commands::deploy::open_here;
 use crate::cli::commands::modules::{DefinitionJson, names};
 use crate::cli::error::Exit;
 use crate::cli::output::{Output, bytes};
@@ -30,7 +30,7 @@ const GRANTABLE: [(&str, &str, &str); 2] = [
 ];
 
 pub(crate) async fn inspect(args: Inspect, session: &Session) -> anyhow::Result<Exit> {
-    let module = tokio::task::spawn_blocking(move || open(&args.file)).await??;
+    let module = open_here(args.file, session).await?;
     let output = session.output();
     let grantable = grantable(module.definitions(), module.imports());
     if output.is_json() {

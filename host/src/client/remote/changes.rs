@@ -9,9 +9,9 @@ use reqwest::Method;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::wire::{CollectedWire, DeploymentWire, RewoundWire};
+use super::wire::{CollectedWire, DeploymentWire, InspectedWire, RewoundWire};
 use super::{Call, Remote, instance};
-use crate::client::{Error, Result, raw, rfc3339};
+use crate::client::{Error, Module, Result, raw, rfc3339};
 use crate::engine::{Request, StartRequest};
 use crate::store::{NewModule, OldVersions, Purged, Verdict};
 
@@ -177,19 +177,41 @@ impl Remote {
         let call = Call::new(Method::PUT, &["modules", &module.name])
             .flag("replace", module.replace)
             .within(None);
-        let call = match module.grants {
-            None => call.bytes("application/wasm", module.component),
-            Some(grants) => {
-                let grants = RawValue::from_string(grants)
-                    .map_err(|error| Error::json("what is granted", &error))?;
+        let raw = |text: Option<String>| {
+            let raw = text.map(RawValue::from_string).transpose();
+            raw.map_err(|error| Error::json("what comes with a module", &error))
+        };
+        let call = match (raw(module.grants)?, raw(module.limits)?) {
+            (None, None) => call.bytes("application/wasm", module.component),
+            (grants, limits) => {
                 let component = BASE64_STANDARD.encode(module.component);
-                call.json(&Upload { component, grants })?
+                call.json(&Upload {
+                    component,
+                    grants,
+                    limits,
+                })?
             }
         };
         let done: DeploymentWire = self.ask(call).await?;
         Ok(Verdict::Deployed(
             done.names.into_iter().map(Into::into).collect(),
         ))
+    }
+
+    /// Has the host look at a module.
+    pub(crate) async fn inspect(&self, name: String, component: Vec<u8>) -> Result<Module> {
+        let call = Call::post(&["inspect"])
+            .within(None)
+            .bytes("application/wasm", component.clone());
+        let found: InspectedWire = self.ask(call).await?;
+        Ok(Module {
+            name,
+            digest: found.digest.0,
+            component,
+            contract: found.contract,
+            definitions: found.definitions,
+            imports: found.imports,
+        })
     }
 
     /// Says what a module is granted (`PUT`), or grants it more (`POST`).
@@ -205,9 +227,12 @@ impl Remote {
     }
 }
 
-/// A component with what it is granted.
+/// A component with what it is granted and may use.
 #[derive(serde::Serialize)]
 struct Upload {
     component: String,
-    grants: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grants: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Box<RawValue>>,
 }

@@ -16,6 +16,7 @@ use crate::client::{
     AccessKey, BulkProgress, Family, HistoryPage, HubInfo, HubStats, InstanceStatus, ModuleInfo,
     NewAccessKey, Page, Retention, RewindRecord, Role, Wait,
 };
+use crate::engine::ModuleLimits;
 use crate::engine::executor::Grants;
 use crate::store::{self, CollectedModule, Definition, DefinitionKind, Repointed};
 
@@ -416,6 +417,16 @@ pub(super) struct DeploymentWire {
 }
 
 #[derive(Deserialize)]
+pub(super) struct InspectedWire {
+    pub(super) digest: Hex,
+    /// Hosts before 0.2 do not say.
+    #[serde(default)]
+    pub(super) contract: String,
+    pub(super) definitions: Vec<Definition>,
+    pub(super) imports: Vec<String>,
+}
+
+#[derive(Deserialize)]
 pub(super) struct NameWire {
     kind: DefinitionKind,
     name: String,
@@ -452,6 +463,8 @@ pub(super) struct ModuleWire {
     imports: Vec<String>,
     #[serde(default)]
     grants: GrantsWire,
+    #[serde(default)]
+    limits: ModuleLimits,
     deployed_time: String,
     size: u64,
 }
@@ -469,6 +482,7 @@ impl From<ModuleWire> for ModuleInfo {
                 env: names.map(|name| (name, String::new())).collect(),
                 http_hosts: wire.grants.http_hosts,
             },
+            limits: wire.limits,
             deployed_time: wire.deployed_time,
             size: wire.size,
         }

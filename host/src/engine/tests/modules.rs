@@ -28,6 +28,7 @@ pub(crate) fn other(digest: Digest, orchestration: &str) -> NewModule {
         imports: Vec::new(),
         grants: None,
         replace: true,
+        limits: None,
     }
 }
 
@@ -257,4 +258,77 @@ fn named(module: NewModule) -> NewModule {
         component: vec![module.digest.0[0]],
         ..module
     }
+}
+
+/// What an execution of this instance began with.
+fn limits_of(host: &Host<'_>, id: &str) -> perennial_core::Limits {
+    let mut events = host.events(id).into_iter();
+    let limits = events.find_map(|event| match event {
+        perennial_core::Event::ExecutionStarted(start) => Some(start.limits),
+        _ => None,
+    });
+    limits.unwrap()
+}
+
+#[test]
+fn executions_begin_with_the_limits_of_their_module_wherever_they_come_from() {
+    let calls = || -> Logic {
+        let mut called = false;
+        Box::new(move |seen, out| {
+            if !std::mem::replace(&mut called, true) {
+                out.child("Leaf", Some("leaf"), None);
+                out.start("Leaf", "beside");
+            }
+            if seen.has(0) { completes(1) } else { waits() }
+        })
+    };
+    let continues_once = || -> Logic {
+        Box::new(|seen, _| match seen.events.len() {
+            0 => waits(),
+            _ => continues(1, Vec::new()),
+        })
+    };
+    let world = World::with("Parent", calls)
+        .and("Again", continues_once)
+        .and("Leaf#8", || Box::new(|_, _| completes(1)));
+    let host = world.open();
+    let with = |module: NewModule, limits: &str| NewModule {
+        limits: Some(limits.to_owned()),
+        ..module
+    };
+    let all = world.module();
+    let leaf = other(MENDED, "Leaf");
+    deploy(&host, all.clone());
+    deploy(&host, with(leaf.clone(), r#"{"fuel":7000000}"#));
+    host.start("Again", "again");
+    host.start("Parent", "p");
+    assert_eq!(host.end("p"), "1");
+    let usual = perennial_core::Limits::default();
+    let fuel = perennial_core::Limits {
+        fuel_base: 7_000_000,
+        fuel_per_event: 700_000,
+        ..usual
+    };
+    assert_eq!(limits_of(&host, "p"), usual);
+    assert_eq!(limits_of(&host, "leaf"), fuel);
+    assert_eq!(limits_of(&host, "beside"), fuel);
+    // A deployment that says nothing of limits keeps them; one that does replaces them.
+    deploy(&host, leaf.clone());
+    host.start("Leaf", "kept");
+    assert_eq!(limits_of(&host, "kept"), fuel);
+    deploy(&host, with(leaf, r#"{"memoryBytes":1048576}"#));
+    host.start("Leaf", "other");
+    let memory = perennial_core::Limits {
+        memory_bytes: 1 << 20,
+        ..usual
+    };
+    assert_eq!(limits_of(&host, "other"), memory);
+    // The next execution is a new one; what lives keeps what it began with.
+    deploy(&host, with(all, r#"{"memoryBytes":1048576}"#));
+    assert_eq!(limits_of(&host, "again"), usual);
+    host.raise("again", "go", 1);
+    host.until("again", |row| row.execution == 1);
+    host.idle();
+    assert_eq!(limits_of(&host, "again"), memory);
+    host.check_histories();
 }

@@ -595,6 +595,7 @@ impl World {
             imports: Vec::new(),
             grants: None,
             replace: true,
+            limits: None,
         }
     }
 

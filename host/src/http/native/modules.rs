@@ -10,13 +10,14 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::client::{Error, Module};
+use crate::client::Error;
 use crate::http::native::Operation;
 use crate::http::native::ask::{Admin, Ask, Component, Failed, Object, Segments};
 use crate::http::native::doc::{doc, flag, schema, text};
 use crate::http::{Api, wire};
 use crate::{
-    AlsoInUse, Collect, Definition, DefinitionKind, DirGrant, Grants, ModuleInfo, Repointed,
+    AlsoInUse, Collect, Definition, DefinitionKind, DirGrant, Grants, ModuleInfo, ModuleLimits,
+    Repointed,
 };
 
 type Answer = Result<Response, Failed>;
@@ -144,6 +145,7 @@ struct DeployedWire<'a> {
     definitions: &'a [Definition],
     imports: &'a [String],
     grants: GrantsWire<'a>,
+    limits: ModuleLimits,
     deployed_time: &'a str,
     size: u64,
 }
@@ -173,6 +175,7 @@ impl<'a> From<&'a ModuleInfo> for DeployedWire<'a> {
                 env: env.iter().map(|(name, _)| name.as_str()).collect(),
                 http_hosts,
             },
+            limits: module.limits,
             deployed_time: &module.deployed_time,
             size: module.size,
         }
@@ -269,37 +272,59 @@ impl From<Repointed> for NameWire {
     }
 }
 
-/// A component with what it is granted.
+/// A component with what it is granted and may use.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct UploadBody {
     component: String,
     grants: Option<Grants>,
+    limits: Option<ModuleLimits>,
 }
 
-/// What is uploaded: a component, or one in JSON with what it is granted.
-fn uploaded(body: Component) -> Result<(axum::body::Bytes, Option<Grants>), Failed> {
+/// What is uploaded: a component, or one in JSON with more about it.
+struct Uploaded {
+    component: axum::body::Bytes,
+    grants: Option<Grants>,
+    limits: Option<ModuleLimits>,
+}
+
+fn uploaded(body: Component) -> Result<Uploaded, Failed> {
     if !body.is_json {
-        return Ok((body.bytes, None));
+        return Ok(Uploaded {
+            component: body.bytes,
+            grants: None,
+            limits: None,
+        });
     }
     let upload: UploadBody = serde_json::from_slice(&body.bytes)
         .map_err(|error| Failed::invalid(format!("the body is not what was expected: {error}")))?;
     let component = BASE64_STANDARD
         .decode(upload.component)
         .map_err(|error| Failed::invalid(format!("the component is not base64: {error}")))?;
-    Ok((component.into(), upload.grants))
+    Ok(Uploaded {
+        component: component.into(),
+        grants: upload.grants,
+        limits: upload.limits,
+    })
 }
 
 async fn deploy(ask: Ask, Segments(name): Segments<String>, body: Component) -> Answer {
     let replace = ask.query.flag("replace", false)?;
-    let (component, grants) = uploaded(body)?;
+    let Uploaded {
+        component,
+        grants,
+        limits,
+    } = uploaded(body)?;
     if grants.is_some() {
         ask.must_be_admin().await?;
     }
-    let module = look_at(name, component).await?;
+    let module = ask.client.look_at(name, component.into()).await?;
     let mut deploy = ask.client.deploy(module);
     if let Some(grants) = grants {
         deploy = deploy.grants(grants);
+    }
+    if let Some(limits) = limits {
+        deploy = deploy.limits(limits);
     }
     if replace {
         deploy = deploy.replace();
@@ -317,6 +342,7 @@ async fn deploy(ask: Ask, Segments(name): Segments<String>, body: Component) -> 
 struct ModuleWire<'a> {
     name: &'a str,
     digest: String,
+    contract: &'a str,
     definitions: &'a [Definition],
     imports: &'a [String],
     size: usize,
@@ -324,21 +350,15 @@ struct ModuleWire<'a> {
 
 async fn inspect(ask: Ask, body: Component) -> Answer {
     let name = ask.query.text("name").unwrap_or_default().to_owned();
-    let (component, _) = uploaded(body)?;
-    let module = look_at(name, component).await?;
+    let Uploaded { component, .. } = uploaded(body)?;
+    let module = ask.client.look_at(name, component.into()).await?;
     let found = ModuleWire {
         name: module.name(),
         digest: module.digest().to_string(),
+        contract: module.contract(),
         definitions: module.definitions(),
         imports: module.imports(),
         size: module.size(),
     };
     Ok(wire::json(StatusCode::OK, &found))
-}
-
-/// Looking at a component compiles it: not on a thread that others need.
-async fn look_at(name: String, body: axum::body::Bytes) -> Result<Module, Failed> {
-    let looked = tokio::task::spawn_blocking(move || Module::from_bytes(name, &body)).await;
-    let looked = looked.map_err(|_| Failed::from(Error::panicked()))?;
-    Ok(looked?)
 }

@@ -125,8 +125,9 @@ fn of_hubs() -> Value {
             "input_schema": text(),
         })),
         "Module": object(&["name", "digest", "definitions", "imports"], json!({
-            "name": text(), "digest": text(), "definitions": list("Definition"),
+            "name": text(), "digest": text(), "contract": text(), "definitions": list("Definition"),
             "imports": { "type": "array", "items": text() }, "size": { "type": "integer" }, "deployedTime": time(), "grants": schema("ShownGrants"),
+            "limits": schema("ModuleLimits"),
         })),
         "Deployment": object(&["name", "digest", "names"], json!({
             "name": text(), "digest": text(),
@@ -151,9 +152,13 @@ fn of_hubs() -> Value {
         },
         "Upload": {
             "type": "object", "additionalProperties": false, "required": ["component"],
-            "properties": { "component": { "type": "string", "contentEncoding": "base64" }, "grants": schema("Grants") },
+            "properties": { "component": { "type": "string", "contentEncoding": "base64" }, "grants": schema("Grants"), "limits": schema("ModuleLimits") },
         },
         "CollectedModule": object(&["digest", "size"], json!({ "digest": text(), "size": { "type": "integer" } })),
+        "ModuleLimits": {
+            "type": "object", "additionalProperties": false,
+            "properties": { "fuel": { "type": "integer" }, "memoryBytes": { "type": "integer" } },
+        },
         "Grants": {
             "type": "object", "additionalProperties": false,
             "properties": {

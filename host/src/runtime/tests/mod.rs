@@ -131,3 +131,30 @@ async fn a_hostile_guest_harms_its_own_instance_and_nothing_else() {
     check(&host.client()).await;
     host.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_that_hold_much_do_not_stay_beyond_the_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::builder().data_dir(dir.path()).start().await.unwrap();
+    let client = host.client();
+    let fill = r#"(start $fill) (func $fill
+        (drop (memory.grow (i32.const 800)))
+        (memory.fill (i32.const 65536) (i32.const 1) (i32.const 52428800)))"#;
+    client.deploy(module("large", "", fill, "")).await.unwrap();
+    for n in 0..40 {
+        client.start("F").id(format!("i{n}")).await.unwrap();
+        let stats = host.stats();
+        // 1 GiB holds 20 of them.
+        assert!(stats.resident <= 20, "{stats:?}");
+        assert!(stats.resident_bytes <= 1 << 30, "{stats:?}");
+    }
+    // Those that were dropped are as live as the others.
+    for n in [0, 39] {
+        let id = format!("i{n}");
+        client.raise_event(&id, "any", &1).await.unwrap();
+        let status = client.status(id).await.unwrap().unwrap();
+        assert_eq!(status.runtime_status, Status::Running);
+    }
+    assert!(host.stats().evictions >= 19, "{:?}", host.stats());
+    host.shut_down().await;
+}

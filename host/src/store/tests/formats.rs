@@ -3,7 +3,9 @@
 use super::*;
 use crate::store::{decode, encode};
 use expect_test::{Expect, expect};
-use perennial_core::{AttemptRun, Cause, FailedAttempt, Failure, Millis, RetryPolicy, Target};
+use perennial_core::{
+    AttemptRun, Cause, FailedAttempt, Failure, Limits, Millis, RetryPolicy, Target,
+};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -62,11 +64,18 @@ impl Parts {
     }
 
     fn start(&self) -> Box<Start> {
+        let start = start_of(&self.text);
         Box::new(Start {
             input: self.json(),
             execution: self.number,
             seed: self.long,
-            ..start_of(&self.text)
+            // What is the default today may be another one tomorrow.
+            limits: Limits {
+                fuel_base: 50_000_000,
+                ..start.limits
+            },
+            semantics: 2,
+            ..start
         })
     }
 

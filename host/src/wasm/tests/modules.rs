@@ -67,17 +67,20 @@ fn compiled_code_is_found_again_and_made_again_when_it_is_damaged() {
     let first = start(None);
     let digest = first.deploy(
         &world(&format!("export {ORCHESTRATIONS};")),
-        &orchestration(""),
+        &format!(
+            r#"(data (i32.const 60000) "to be damaged") {}"#,
+            orchestration("")
+        ),
     );
     assert_eq!(asks(&first, digest), 0);
     assert_eq!(asks(&start(Some(&first)), digest), 0);
 
-    let file = std::fs::read_dir(dir.path().join("code"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    // Beside it is what was found in the module, which is less.
+    let files = std::fs::read_dir(dir.path().join("code")).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    let file = files
+        .max_by_key(|file| std::fs::metadata(file).unwrap().len())
+        .unwrap();
     let mut code = std::fs::read(&file).unwrap();
     let middle = code.len() / 2;
     code[middle] ^= 1;
@@ -87,6 +90,98 @@ fn compiled_code_is_found_again_and_made_again_when_it_is_damaged() {
 
     first.wasm.forget(digest);
     assert!(!file.exists());
+}
+
+/// A module with an orchestration and an activity that no other test has.
+fn whole(unique: &str) -> Vec<u8> {
+    let world = world(&format!("export {ORCHESTRATIONS}; export {ACTIVITIES};"));
+    let unique = format!(r#"(data (i32.const 60000) "{unique}")"#);
+    core_module(
+        &world,
+        &format!("{unique} {} {}", orchestration(""), activity("")),
+    )
+}
+
+/// Runs both kinds of guest of a module.
+fn use_all(bench: &Bench, digest: Digest) {
+    bench
+        .wasm
+        .instantiate(digest, &Limits::default(), "i", Timestamp(0))
+        .unwrap();
+    run(bench, attempt(digest)).unwrap();
+}
+
+#[test]
+fn a_module_is_compiled_once_for_each_kind_of_guest_whoever_looks_and_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |name: Option<&str>| WasmConfig {
+        cache_dir: name.map(|name| dir.path().join(name)),
+        resident_max: 1,
+        ..WasmConfig::default()
+    };
+    for (cached, unique) in [(None, "in memory"), (Some("code"), "on disk")] {
+        let bytes = whole(unique);
+        let looked = look_at(&bytes, None).unwrap().unwrap();
+        let digest = looked.digest;
+        assert_eq!(compilations(digest), 2, "{unique}");
+        for _ in 0..2 {
+            let bench = Bench::with(config(cached));
+            assert_eq!(bench.wasm.inspect(&bytes).unwrap(), looked);
+            bench.modules.lock().unwrap().push(looked.component.clone());
+            bench.wasm.ready(digest, &looked.component).unwrap();
+            use_all(&bench, digest);
+            assert_eq!(bench.asked.load(Ordering::Relaxed), 0, "it was ready");
+            let remote = look_at(&looked.component, None).unwrap().unwrap();
+            assert_eq!(remote, looked);
+        }
+        assert_eq!(compilations(digest), 2, "{unique}");
+    }
+}
+
+#[test]
+fn a_directory_of_compiled_code_serves_who_looks_and_who_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    let bytes = whole("between processes");
+    let looked = look_at(&bytes, Some(&cache)).unwrap().unwrap();
+    let files = || std::fs::read_dir(&cache).unwrap().count();
+    assert_eq!(
+        files(),
+        3,
+        "code for each kind of guest, and what was found"
+    );
+    let bench = Bench::with(WasmConfig {
+        cache_dir: Some(cache.clone()),
+        ..WasmConfig::default()
+    });
+    use_all(&bench, looked.digest);
+    assert_eq!(look_at(&bytes, Some(&cache)).unwrap().unwrap(), looked);
+    assert_eq!(compilations(looked.digest), 2);
+    // Nobody has a directory for hubs yet: looking at a module makes none.
+    let nowhere = dir.path().join("none/cache");
+    look_at(&bytes, Some(&nowhere)).unwrap().unwrap();
+    assert!(!nowhere.parent().unwrap().exists());
+    // What only memory had is kept when it is deployed.
+    let other = look_at(&whole("kept later"), None).unwrap().unwrap();
+    keep_compiled(cache.clone(), other.digest);
+    assert_eq!(files(), 6);
+}
+
+#[test]
+fn a_component_of_another_world_is_refused_without_being_compiled() {
+    let functions = "(func (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))";
+    let foreign = wat::parse_str(format!(
+        r#"(component
+            (core module $m (func (export "f")) {})
+            (core instance $m (instantiate $m))
+            (func $f (canon lift (core func $m "f")))
+            (export "run" (func $f)))"#,
+        functions.repeat(60_000)
+    ))
+    .unwrap();
+    let error = look_at(&foreign, None).unwrap().unwrap_err();
+    assert!(matches!(error, ModuleError::NoContract { .. }), "{error}");
+    assert_eq!(compilations(inspect::digest(&foreign)), 0);
 }
 
 #[track_caller]
@@ -223,4 +318,28 @@ fn a_component_with_the_right_names_and_wrong_types_is_refused() {
         .inspect(&component[..component.len() - 3])
         .unwrap_err();
     assert!(matches!(cut, ModuleError::Corrupt(_)), "{cut}");
+}
+
+#[test]
+fn a_guest_counts_for_what_it_holds_and_not_for_what_it_may_use() {
+    const MIB: usize = 1 << 20;
+    let bench = Bench::new();
+    let mut plain = bench.orchestration("", "", "");
+    live(&mut *plain).unwrap();
+    assert!(plain.resident_bytes() < MIB, "{}", plain.resident_bytes());
+    // Whenever it begins to hold it: when it is made, or in a turn.
+    let fill = "(memory.fill (i32.const 65536) (i32.const 1) (i32.const 52428800))";
+    let grow = "(drop (memory.grow (i32.const 800)))";
+    let start = format!("(start $fill) (func $fill {grow} {fill})");
+    let mut made = bench.orchestration("", &start, "");
+    assert!(made.resident_bytes() >= 50 * MIB);
+    live(&mut *made).unwrap();
+    assert!(made.resident_bytes() >= 50 * MIB);
+    let mut later = bench.orchestration("", &format!("(start $g) (func $g {grow})"), fill);
+    assert!(!held::is_exact() || later.resident_bytes() < 2 * MIB);
+    later
+        .advance(&first_turn(1000, 7), Mode::Live { fuel: u64::MAX })
+        .unwrap();
+    assert!(later.resident_bytes() >= 50 * MIB);
+    assert!(later.resident_bytes() <= 53 * MIB);
 }

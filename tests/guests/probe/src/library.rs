@@ -2,6 +2,7 @@
 #![expect(
     clippy::dbg_macro,
     clippy::print_stdout,
+    clippy::print_with_newline,
     clippy::unit_arg,
     clippy::unnecessary_literal_unwrap,
     clippy::unwrap_used,
@@ -43,7 +44,8 @@ fn done(what: &str) -> String {
         "eprintln" => ok(eprintln!("a line by eprintln")),
         "print" => {
             print!("a line ");
-            ok(print!("by print"))
+            // The library keeps a line until it ends.
+            ok(print!("by print\n"))
         }
         "eprint" => ok(eprint!("a line by eprint")),
         "dbg" => dbg!(6 * 7).to_string(),
