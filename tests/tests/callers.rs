@@ -8,7 +8,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -89,40 +89,33 @@ fn is_healthy(address: SocketAddr) {
 }
 
 /// Somebody else is served again, soon.
-fn works_for_others(address: SocketAddr) {
+async fn works_for_others(address: SocketAddr) {
     let begun = Instant::now();
     loop {
         match ask(address, "GET /api/v1/counts", b"") {
             Ok(answer) if answer.starts_with("HTTP/1.1 200") => return,
             other => assert!(begun.elapsed() < LIMIT, "{other:?}"),
         }
-        std::thread::sleep(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 /// A caller who sends this, as far as it is taken, and then nothing; it never reads.
 fn caller(address: SocketAddr, sends: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_nonblocking(true).unwrap();
+    stream
+        .set_write_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
     send(&mut stream, sends);
     stream
 }
 
-/// Sends what is taken without waiting for long.
+/// Sends what is taken without waiting for long. One that was refused, or gave way to another, sends no more.
 fn send(stream: &mut TcpStream, mut bytes: &[u8]) {
-    let begun = Instant::now();
-    while !bytes.is_empty() {
-        match stream.write(bytes) {
-            Ok(0) => return,
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if begun.elapsed() > Duration::from_millis(200) {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            // It was refused, or gave way to another.
-            Err(_) => return,
+    while let Ok(sent @ 1..) = stream.write(bytes) {
+        bytes = &bytes[sent..];
+        if bytes.is_empty() {
+            return;
         }
     }
 }
@@ -153,10 +146,10 @@ async fn callers_who_never_read_keep_nobody_from_the_host() {
         .map(|_| caller(address, asks.as_bytes()))
         .collect();
     is_healthy(address);
-    works_for_others(address);
+    works_for_others(address).await;
     is_healthy(address);
     drop(callers);
-    works_for_others(address);
+    works_for_others(address).await;
 }
 
 #[tokio::test]
@@ -172,7 +165,7 @@ async fn callers_who_never_finish_what_they_say_keep_nobody_from_the_host() {
             .map(|_| caller(address, says.as_bytes()))
             .collect();
         is_healthy(address);
-        works_for_others(address);
+        works_for_others(address).await;
         is_healthy(address);
         drop(callers);
     }
@@ -183,7 +176,7 @@ async fn what_callers_hold_up_is_bounded_in_all_and_given_back() {
     let dir = hub(8).await;
     let host = serve(&dir);
     let address = host.address();
-    works_for_others(address);
+    works_for_others(address).await;
     let before = resident(host.pid());
     let mut most = before;
     let mut look = |what: &str| {
@@ -231,13 +224,13 @@ async fn what_callers_hold_up_is_bounded_in_all_and_given_back() {
         is_healthy(address);
         look(&head);
     }
-    works_for_others(address);
+    works_for_others(address).await;
     // Whoever was refused is told when to ask again, and everything is given back once the callers are gone.
     assert!(metric(address, "perennial_http_memory_refused_total") > 0.0);
     let begun = Instant::now();
     while metric(address, "perennial_http_memory_bytes") > 0.0 {
         assert!(begun.elapsed() < LIMIT, "something is not given back");
-        std::thread::sleep(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     while resident(host.pid()) > before + SLACK / 2 {
         assert!(
@@ -246,7 +239,7 @@ async fn what_callers_hold_up_is_bounded_in_all_and_given_back() {
             (resident(host.pid()) - before) >> 20,
             (most - before) >> 20
         );
-        std::thread::sleep(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     println!("at most {} MiB more", (most - before) >> 20);
 }
