@@ -53,7 +53,7 @@ pub struct HubInfo {
 /// What a task hub holds.
 ///
 /// As JSON: `taskHub`, `file`, `bytes`, `createdTime`, `owner`, `instances` (by status), `historyTurns`, `historyEvents`, `historyBytes`,
-/// `modules`, `storedModules`, `moduleBytes`, `hasGarbage`.
+/// `modules`, `storedModules`, `moduleBytes`, `usedBytes`, `freeBytes`, `hasGarbage`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HubStats {
@@ -73,6 +73,10 @@ pub struct HubStats {
     pub stored_modules: u64,
     /// Their bytes.
     pub module_bytes: u64,
+    /// Bytes of the file that hold something: what a quota of the hub counts.
+    pub used_bytes: u64,
+    /// Bytes of the file that hold nothing any more. A host gives them back bit by bit, but for a few that it will need again.
+    pub free_bytes: u64,
     /// Whether histories of deleted instances are still to be removed, which a host does bit by bit.
     pub has_garbage: bool,
 }
@@ -176,8 +180,27 @@ impl Hubs {
     }
 
     async fn delete_it(&self, name: &str, forced: bool) -> Result<()> {
-        let path = hub_path(&self.data_dir, name)?;
+        hub_path(&self.data_dir, name)?;
+        let path = self.data_dir.join(format!("{name}.db"));
         blocking(name, move || store::delete(&path, forced)).await
+    }
+
+    /// Writes a hub anew without the space that it no longer needs, which is given back to the disk: the bytes that it had, and those it
+    /// has now. From then on it gives space back by itself, as hubs do that were made by this version. It needs room for a copy.
+    ///
+    /// ```no_run
+    /// # async fn example() -> perennial::Result<()> {
+    /// let (before, after) = perennial::Hubs::new(".perennial").compact("billing").await?;
+    /// println!("{before} bytes became {after}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`]; [`Error::is_owned`] if a host runs it, which gives space back by itself. Nothing is changed then.
+    pub async fn compact(&self, name: &str) -> Result<(u64, u64)> {
+        let path = hub_path(&self.data_dir, name)?;
+        blocking(name, move || store::compact(&path)).await
     }
 
     /// What a hub holds: see [`Client::stats`]. It looks at each instance once: a moment for a hundred thousand of them.
@@ -234,6 +257,8 @@ impl HubStats {
             modules: tally.modules,
             stored_modules: tally.stored_modules,
             module_bytes: tally.module_bytes,
+            used_bytes: tally.pages.used_bytes(),
+            free_bytes: tally.pages.free_bytes(),
             has_garbage: tally.garbage,
         }
     }
@@ -311,6 +336,8 @@ impl Serialize for HubStats {
             ("modules", self.modules),
             ("storedModules", self.stored_modules),
             ("moduleBytes", self.module_bytes),
+            ("usedBytes", self.used_bytes),
+            ("freeBytes", self.free_bytes),
         ] {
             map.serialize_entry(name, &number)?;
         }

@@ -200,11 +200,15 @@ impl Engine {
             lock,
             writer,
             reader,
+            made: _,
         } = store::take_over(path, now)?;
         if config.quotas.counts_instances() {
             writer.live().want();
         }
         let seen = reader.last_commit()?;
+        if config.quotas.hub_bytes.is_some() {
+            writer.space().want();
+        }
         let (flight, were_running) = FlightRecorder::open(path)?;
         let names = NameTable::new(reader.names()?, parts.native.clone(), config.limits);
         let clock: Arc<dyn Clock> = Arc::new(Guarded::new(parts.clock));

@@ -12,7 +12,7 @@ use crate::engine::names::NameTable;
 use crate::engine::request::{Request, refused};
 use crate::engine::slots::Resident;
 use crate::engine::{Engine, bounds};
-use crate::store::{self, Verdict};
+use crate::store::Verdict;
 
 /// What a hub, its modules and its executions may take up. `None` is no limit of its own.
 ///
@@ -26,7 +26,7 @@ pub struct Quotas {
     pub instances: Option<u64>,
     /// Live instances that run one module.
     pub instances_per_module: Option<u64>,
-    /// Bytes of the hub's files, beyond which nothing new is started.
+    /// Bytes of the hub's file that are in use, beyond which nothing new is started. What was deleted and the write-ahead log do not count.
     pub hub_bytes: Option<u64>,
     /// Events in the history of one execution.
     pub history_events: Option<u64>,
@@ -133,9 +133,9 @@ impl Engine {
             })
             .or_else(|| {
                 let limit = quotas.hub_bytes?;
-                let bytes = store::bytes_of(&self.path);
+                let bytes = self.writer.space().bytes();
                 (bytes >= limit)
-                    .then(|| format!("the task hub has {bytes} bytes; hub_bytes allows {limit}"))
+                    .then(|| format!("the task hub has {bytes} bytes in use; hub_bytes allows {limit}: purge instances that have ended"))
             })
     }
 

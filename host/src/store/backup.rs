@@ -3,20 +3,24 @@
 //! Laws: a copy is the hub as it was at one moment, whatever goes on meanwhile; it appears under its name whole and synced, or not at all;
 //! a file that is there is never replaced.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::store::StoreError;
+use crate::store::fresh::{Fresh, refuse_existing};
 use crate::store::lock::OwnerLock;
-use crate::store::open::{connect_copier, connect_reader, remove, sync_dir, with_suffix};
+use crate::store::open::{connect_copier, connect_reader, remove, with_suffix};
+use crate::store::space::Pages;
+use crate::store::{StoreError, foreign_log, space};
 
-/// Pages copied between two reports: 4 MiB of the usual pages.
-const PAGES_AT_ONCE: i32 = 1_024;
+/// Steps of SQLite's virtual machine between two reports: a few hundred rows.
+const STEPS_BETWEEN_REPORTS: std::ffi::c_int = 1_000;
 
-/// What SQLite keeps beside a database.
-const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+/// What SQLite keeps beside a database, and would take for this one's.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// How far ahead of its hub a copy counts its transactions, so that no log of the hub's can pass for the copy's own.
+const AHEAD: i64 = 1 << 40;
 
 /// Copies a hub that may be in use to a file that does not exist. `progress` is told the pages that are copied, and all.
 ///
@@ -28,7 +32,13 @@ pub(crate) fn backup(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), StoreError> {
     let from = connect_copier(hub)?;
-    copy(&from, to, progress, |_| Ok(()))
+    for suffix in BESIDE {
+        refuse_existing(&with_suffix(to, suffix))?;
+    }
+    copy(from, to, progress, |db| {
+        db.execute("UPDATE hub SET commits = commits + ?1", [AHEAD])?;
+        Ok(())
+    })
 }
 
 /// Makes a hub of a copy, where there is none yet. `progress` is told the pages that are copied, and all.
@@ -53,7 +63,11 @@ pub(crate) fn restore(
     let _lock = OwnerLock::take(hub)?;
     // What ran when a hub of this name died says nothing about this one.
     remove(&with_suffix(hub, ".running"))?;
-    copy(&source, hub, progress, |db| {
+    copy(source, hub, progress, |db| {
+        // A log that a deleted hub left behind must not be folded into this one.
+        for suffix in BESIDE {
+            remove(&with_suffix(hub, suffix))?;
+        }
         // Commands whose senders waited for the hub that was copied are answered by nobody any more.
         db.execute("DELETE FROM command", [])?;
         db.execute("UPDATE hub SET owner_epoch = owner_epoch + 1", [])?;
@@ -66,6 +80,7 @@ pub(crate) fn restore(
 /// # Errors
 /// Those of a hub that cannot be opened.
 pub(crate) fn integrity(hub: &Path, most: u32) -> Result<Vec<String>, StoreError> {
+    foreign_log::check(hub)?;
     problems(&connect_reader(hub)?, most)
 }
 
@@ -87,90 +102,77 @@ fn check(db: &Connection) -> Result<(), StoreError> {
 }
 
 fn copy(
-    from: &Connection,
+    mut from: Connection,
     to: &Path,
     progress: &mut dyn FnMut(u64, u64),
     finish: impl FnOnce(&Connection) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let place = to.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let place = place.unwrap_or(Path::new("."));
-    let fresh = with_suffix(to, ".new");
-    let refuse_existing = || match to.symlink_metadata() {
-        Ok(_) => Err(StoreError::file("will not replace", to)(
-            std::io::Error::new(
-                std::io::ErrorKind::AlreadyExists,
-                "it is there already; name another file, or move it away first",
-            ),
-        )),
-        Err(_) => Ok(()),
-    };
-    refuse_existing()?;
-    remove_all(&fresh)?;
-    let copied = copy_pages(from, &fresh, progress, finish);
-    let moved = copied.and_then(|()| {
-        refuse_existing()?;
-        // A log that a deleted database left behind must not be folded into this one.
-        BESIDE[1..]
-            .iter()
-            .try_for_each(|suffix| remove(&with_suffix(to, suffix)))?;
-        std::fs::rename(&fresh, to).map_err(StoreError::file("could not create", to))?;
-        sync_dir(place)
-    });
-    if moved.is_err() {
-        // The first error says more than one about a file that nobody asked for.
-        let _ = remove_all(&fresh);
-    }
-    moved
-}
-
-fn copy_pages(
-    from: &Connection,
-    fresh: &PathBuf,
-    progress: &mut dyn FnMut(u64, u64),
-    finish: impl FnOnce(&Connection) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    // Holds one state of the hub fast, so that no write makes the copy begin again.
-    from.execute_batch("BEGIN")?;
-    from.query_row("SELECT id FROM hub", [], |_| Ok(()))?;
-    let mut copy = Connection::open_with_flags(
-        fresh,
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    refuse_existing(to)?;
+    let fresh = Fresh::beside(to)?;
+    copy_used(&mut from, fresh.path(), progress)?;
+    // A file without a journal beside it, until it is opened as a hub; what is changed here is synced when it gets its name.
+    let copy = Connection::open_with_flags(
+        fresh.path(),
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
-    .map_err(|error| unwritable(fresh, error))?;
-    {
-        let backup = Backup::new(from, &mut copy)?;
-        loop {
-            let step = backup.step(PAGES_AT_ONCE);
-            let step = step.map_err(|error| unwritable(fresh, error))?;
-            let pages = backup.progress();
-            let (left, all) = (count(pages.remaining), count(pages.pagecount));
-            progress(all - left.min(all), all);
-            if step == StepResult::Done {
-                break;
-            }
-        }
-    }
-    from.execute_batch("COMMIT")?;
-    // One file, without a log beside it, until it is opened as a hub.
-    copy.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL")?;
+    .map_err(|error| unwritable(to, error))?;
+    copy.execute_batch("PRAGMA journal_mode = MEMORY")?;
     finish(&copy)?;
     copy.close().map_err(|(_, error)| StoreError::from(error))?;
-    let sync = std::fs::File::open(fresh).and_then(|file| file.sync_all());
-    sync.map_err(StoreError::file("could not sync", fresh))
+    fresh.publish(to)
 }
 
-fn count(pages: i32) -> u64 {
-    u64::try_from(pages).unwrap_or(0)
+/// Copies what is in use, as it is at one moment, and no page that is free.
+fn copy_used(
+    from: &mut Connection,
+    fresh: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), StoreError> {
+    let used = Pages::of(from)?;
+    let all = used.all.saturating_sub(used.free);
+    if !space::gives_back(from)? {
+        // The copy of an older hub gives space back.
+        from.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+    }
+    // Whoever is told waits for nothing but its own progress: the copy goes on when it has taken the news.
+    let (tell, told) = std::sync::mpsc::sync_channel(0);
+    let target = fresh.to_string_lossy().into_owned();
+    let copied = std::thread::scope(|threads| {
+        let copying = threads.spawn(move || -> rusqlite::Result<()> {
+            let ticks = move || {
+                // Who no longer listens does not stop the copy.
+                let _ = tell.send(());
+                false
+            };
+            from.progress_handler(STEPS_BETWEEN_REPORTS, Some(ticks))?;
+            let copied = from.execute("VACUUM INTO ?1", [target]);
+            // Drops the sender, which ends the reports.
+            from.progress_handler(0, None::<fn() -> bool>)?;
+            copied.map(drop)
+        });
+        let mut last = 0;
+        for () in told {
+            let bytes = std::fs::metadata(fresh).map_or(0, |file| file.len());
+            last = (bytes / used.bytes_of_one).clamp(last, all);
+            progress(last, all);
+        }
+        copying.join()
+    });
+    match copied {
+        Ok(Ok(())) => progress(all, all),
+        Ok(Err(error)) => {
+            return Err(match StoreError::from(error) {
+                StoreError::Sqlite(error) => {
+                    StoreError::file("could not write", fresh)(std::io::Error::other(error))
+                }
+                damaged => damaged,
+            });
+        }
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+    Ok(())
 }
 
 fn unwritable(file: &Path, error: rusqlite::Error) -> StoreError {
     StoreError::file("could not write", file)(std::io::Error::other(error))
-}
-
-fn remove_all(file: &Path) -> Result<(), StoreError> {
-    BESIDE
-        .iter()
-        .try_for_each(|suffix| remove(&with_suffix(file, suffix)))
 }

@@ -57,6 +57,21 @@ pub(crate) enum StoreError {
         /// The format of this binary.
         known: u32,
     },
+    /// Beside the file lies the log of another one, or of another state of it. Both are left alone.
+    #[error(
+        "{} does not belong to {}, which was copied or moved here without the log that it had: move the log away to use the file as it is, or put back the file that belongs to the log", log.display(), path.display()
+    )]
+    ForeignLog {
+        /// The file.
+        path: PathBuf,
+        /// The log beside it.
+        log: PathBuf,
+    },
+    /// Several names lead to the file.
+    #[error(
+        "{0} has another name too (a hard link), under which another host would not see that it is in use: copy the file and remove one of the names, or use a symbolic link"
+    )]
+    Linked(PathBuf),
     /// What the file says cannot be.
     #[error("the hub is damaged: {0}")]
     Corrupt(String),

@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::store::open::{self, remove, with_suffix};
-use crate::store::{OwnerLock, StoreError};
+use crate::store::{Owned, OwnerLock, StoreError, fresh};
 
 /// What SQLite and hosts put beside a hub, and what is left where one of them died.
-const BESIDE: [&str; 8] = [
-    "-wal", "-shm", "-journal", ".sock", ".running", ".new", ".new-wal", ".new-shm",
-];
+const BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".sock", ".running"];
 
 /// Tells a file from another one that takes its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +24,28 @@ impl FileId {
             Err(_) => Err(StoreError::Missing(path.to_owned())),
         }
     }
+}
+
+/// The file that a path leads to, where it is a symbolic link to one.
+pub(crate) fn real(path: PathBuf) -> PathBuf {
+    match std::fs::symlink_metadata(&path) {
+        Ok(found) if found.is_symlink() => std::fs::canonicalize(&path).unwrap_or(path),
+        _ => path,
+    }
+}
+
+/// Refuses a file with several names: beside each of them would be a lock and a log of its own.
+pub(super) fn check_names(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::MetadataExt;
+    let has_several = || std::fs::metadata(path).is_ok_and(|file| file.nlink() > 1);
+    if has_several() {
+        // Whoever made it may have died before the name went that it had meanwhile.
+        path.parent().into_iter().for_each(fresh::remove_stale);
+    }
+    if has_several() {
+        return Err(StoreError::Linked(path.to_owned()));
+    }
+    Ok(())
 }
 
 /// The hubs of a directory, by name: every file that is called like one. A directory that is not there has none.
@@ -65,6 +85,9 @@ pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
     if !path.exists() {
         return Err(StoreError::Missing(path.to_owned()));
     }
+    // The name that was given goes too, where it is a link to the file.
+    let given = path;
+    let path = &real(path.to_owned());
     let lock = match OwnerLock::take(path) {
         Ok(lock) => Some(lock),
         Err(StoreError::Owned(_)) if forced => None,
@@ -84,12 +107,41 @@ pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
         Err(StoreError::Corrupt(_) | StoreError::Newer { .. } | StoreError::Older { .. }) => {}
         Err(error) => return Err(error),
     }
+    remove_all(path)?;
+    if given != path {
+        remove(given)?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Takes back a hub that was made just now and for nothing. One that another process wants something of meanwhile stays.
+pub(crate) fn unmake(path: &Path, owned: Owned) -> Result<(), StoreError> {
+    let Owned {
+        lock,
+        writer,
+        reader,
+        ..
+    } = owned;
+    let is_wanted = !reader.unanswered(1)?.is_empty();
+    writer.close();
+    drop(reader);
+    if !is_wanted {
+        remove_all(path)?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Removes a hub and what lies beside it, for whoever has its lock or does not care who has it.
+fn remove_all(path: &Path) -> Result<(), StoreError> {
     remove(path)?;
     for suffix in BESIDE {
         remove(&with_suffix(path, suffix))?;
     }
+    if let Some(dir) = path.parent() {
+        fresh::remove_stale(dir);
+    }
     // Last, and while it is held, so that nobody makes a new hub among the remains of this one.
-    remove(&with_suffix(path, ".lock"))?;
-    drop(lock);
-    Ok(())
+    remove(&with_suffix(path, ".lock"))
 }

@@ -128,6 +128,7 @@ pub(crate) fn read_note(hub: &Path) -> Option<OwnerNote> {
     serde_json::from_str(&text).ok()
 }
 
+/// Beside the file, whatever link led to it: two names of a hub are one lock.
 fn lock_path(hub: &Path) -> PathBuf {
-    with_suffix(hub, ".lock")
+    with_suffix(&crate::store::real(hub.to_owned()), ".lock")
 }

@@ -17,6 +17,8 @@ pub(crate) mod disk;
 mod error;
 #[cfg(test)]
 mod faults;
+mod foreign_log;
+mod fresh;
 mod hubs;
 mod instances;
 mod keys;
@@ -30,6 +32,7 @@ mod queries;
 mod reader;
 mod rewind;
 mod settings;
+mod space;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -44,7 +47,7 @@ pub(crate) use collect::OldVersions;
 pub(crate) use commit::summary;
 pub(crate) use control::termination;
 pub(crate) use error::StoreError;
-pub(crate) use hubs::{FileId, bytes_of, delete, hubs_in};
+pub(crate) use hubs::{FileId, bytes_of, delete, hubs_in, real, unmake};
 pub(crate) use keys::KeyRow;
 pub use list::Order;
 #[cfg(feature = "http")]
@@ -57,6 +60,7 @@ pub(crate) use purge::Purged;
 pub(crate) use reader::Reader;
 pub(crate) use rewind::{RestartCommit, RewindCommit, Rewound};
 pub(crate) use settings::{Ages, Tally};
+pub(crate) use space::{Pages, compact};
 pub use types::{CollectedModule, Definition, DefinitionKind, Repointed};
 pub(crate) use types::{
     Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Retry, TaskRow,
@@ -78,6 +82,19 @@ pub(crate) struct Owned {
     pub(crate) writer: Writer,
     /// Everything that reads.
     pub(crate) reader: Reader,
+    /// Whether there was none before.
+    pub(crate) made: bool,
+}
+
+/// Takes over a hub that there is.
+///
+/// # Errors
+/// [`StoreError::Missing`] if there is none, and those of [`take_over`].
+pub(crate) fn take_over_existing(path: &Path, now: Timestamp) -> Result<Owned, StoreError> {
+    if !path.exists() {
+        return Err(StoreError::Missing(path.to_owned()));
+    }
+    take_over(path, now)
 }
 
 /// Takes a hub over, making it where there is none.
@@ -90,7 +107,9 @@ pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError
             .map_err(StoreError::file("could not create the directory", parent))?;
     }
     let lock = OwnerLock::take(path)?;
-    open::create(path, now)?;
+    hubs::check_names(path)?;
+    let made = open::create(path, now)?;
+    foreign_log::check(path)?;
     let mut db = match open::connect_writer(path) {
         Err(StoreError::Older { found, known, .. }) => {
             open::migrate(path)?;
@@ -112,6 +131,7 @@ pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError
         lock,
         writer,
         reader,
+        made,
     })
 }
 

@@ -8,8 +8,9 @@ use perennial_core::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::store::StoreError;
 use crate::store::codec::int;
+use crate::store::fresh::Fresh;
+use crate::store::{StoreError, foreign_log, space};
 
 /// Marks a file as a hub: "PERN".
 const APPLICATION_ID: i32 = 0x5045_524e;
@@ -38,7 +39,7 @@ pub(super) const CHECKPOINT_PAGES: u32 = if cfg!(test) { 200 } else { 4_000 };
 const SCHEMA: &str = include_str!("schema.sql");
 
 /// How long a connection waits for another process's write. Theirs are single rows.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the write connection of an existing hub.
 pub(crate) fn connect_writer(path: &Path) -> Result<Connection, StoreError> {
@@ -49,6 +50,7 @@ pub(crate) fn connect_writer(path: &Path) -> Result<Connection, StoreError> {
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF;",
     )?;
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    db.pragma_update(None, "journal_size_limit", space::LOG_BYTES_KEPT)?;
     db.pragma_update(None, "cache_size", -16_384)?;
     Ok(db)
 }
@@ -62,6 +64,7 @@ pub(crate) fn connect_reader(path: &Path) -> Result<Connection, StoreError> {
 
 /// Opens a connection that copies the file as it is, which may be of an older format.
 pub(crate) fn connect_copier(path: &Path) -> Result<Connection, StoreError> {
+    foreign_log::check(path)?;
     let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     match check_format(&db, path) {
         Ok(()) | Err(StoreError::Older { .. }) => Ok(db),
@@ -69,23 +72,20 @@ pub(crate) fn connect_copier(path: &Path) -> Result<Connection, StoreError> {
     }
 }
 
-/// Makes the hub where there is none, all of it or nothing: it is written beside its place and moved there.
+/// Makes the hub where there is none, all of it or nothing: it is written beside its place and moved there. Whether it was made.
 ///
 /// Only the holder of the hub's lock may call it.
-pub(crate) fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
+pub(crate) fn create(path: &Path, now: Timestamp) -> Result<bool, StoreError> {
     let is_empty = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
     if path.exists() && !is_empty {
-        return Ok(());
+        return Ok(false);
     }
-    let fresh = with_suffix(path, ".new");
-    for stale in ["", "-wal", "-shm", "-journal"] {
-        remove(&with_suffix(&fresh, stale))?;
-    }
-    let db = connect(
-        &fresh,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+    let fresh = Fresh::beside(path)?;
+    let db = connect(fresh.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // Nothing of it is needed after a crash: no journal lies beside it. That pages can be given back is decided before the first one.
+    db.execute_batch(
+        "PRAGMA journal_mode = MEMORY; PRAGMA auto_vacuum = INCREMENTAL; BEGIN IMMEDIATE",
     )?;
-    db.execute_batch("PRAGMA synchronous = FULL; BEGIN IMMEDIATE")?;
     db.execute_batch(SCHEMA)?;
     for step in MIGRATIONS {
         db.execute_batch(step)?;
@@ -102,14 +102,8 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<(), StoreError> {
     for stale in ["-wal", "-shm", "-journal"] {
         remove(&with_suffix(path, stale))?;
     }
-    std::fs::rename(&fresh, path).map_err(StoreError::file("could not create", path))?;
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        sync_dir(parent)?;
-    }
-    Ok(())
+    fresh.publish_over_empty(path)?;
+    Ok(true)
 }
 
 /// Brings the file of an older version to this one's format, all of it or nothing.

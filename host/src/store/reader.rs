@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
-use crate::store::{StoreError, open};
+use crate::store::{StoreError, foreign_log, open};
 
 /// Connections at once. A read takes microseconds: whoever is too many waits less than it takes to open one more.
 const CONNECTIONS_MAX: usize = 8;
@@ -43,6 +43,7 @@ struct Connections {
 impl Reader {
     /// Opens a hub for reading.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        foreign_log::check(path)?;
         let first = open::connect_reader(path)?;
         let connections = Mutex::new(Connections {
             idle: vec![first],

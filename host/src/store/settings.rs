@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use crate::store::codec::{int, uint};
-use crate::store::{InstanceFilter, InstanceKey, Reader, StoreError, instances};
+use crate::store::{InstanceFilter, InstanceKey, Pages, Reader, StoreError, instances};
 
 /// The setting that holds the [`Ages`].
 const RETENTION: &str = "retention";
@@ -31,7 +31,7 @@ impl Ages {
 }
 
 /// What a hub holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) created_at: Timestamp,
     pub(crate) instances: Vec<(Status, u64)>,
@@ -45,6 +45,8 @@ pub(crate) struct Tally {
     pub(crate) module_bytes: u64,
     /// Whether rows of what was deleted are still to be removed.
     pub(crate) garbage: bool,
+    /// The pages of the file.
+    pub(crate) pages: Pages,
 }
 
 /// Sets how long instances are kept.
@@ -122,6 +124,7 @@ impl Reader {
                 stored_modules: number("SELECT count(*) FROM module")?,
                 module_bytes: number("SELECT coalesce(sum(length(component)), 0) FROM module")?,
                 garbage,
+                pages: Pages::of(db)?,
             })
         })
     }

@@ -182,6 +182,11 @@ impl Write {
         self.bytes
     }
 
+    /// Whether it may leave pages of the file empty.
+    pub(crate) fn frees(&self) -> bool {
+        self.change.frees()
+    }
+
     /// Writes. May be called again after a rollback.
     pub(crate) fn run(&mut self, db: &Connection) -> Result<(), StoreError> {
         let effects = &mut self.outcome.effects;
@@ -203,6 +208,21 @@ impl Write {
 
     pub(crate) fn answer(self, result: Result<(), StoreError>) {
         (self.done)(self.change, result.map(|()| self.outcome));
+    }
+}
+
+impl Change {
+    /// Whether it deletes what takes up space.
+    fn frees(&self) -> bool {
+        match self {
+            Self::Purge(_)
+            | Self::PurgeId(_)
+            | Self::Collect { .. }
+            | Self::CollectModules { .. }
+            | Self::RemoveModule { .. } => true,
+            Self::All(changes) => changes.iter().any(Self::frees),
+            _ => false,
+        }
     }
 }
 

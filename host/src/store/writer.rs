@@ -33,6 +33,7 @@ use crate::store::faults;
 use crate::store::hubs::FileId;
 use crate::store::live::{self, LiveCounts};
 use crate::store::open;
+use crate::store::space::{self, Pages, SpaceUsed};
 use crate::store::transaction::Transaction;
 use crate::store::write::Write;
 use crate::want::{Resource, Want};
@@ -60,6 +61,8 @@ pub(crate) struct WriterCounts {
     pub(crate) rows: AtomicU64,
     /// Times that the write-ahead log was folded into the file.
     pub(crate) checkpoints: AtomicU64,
+    /// Transactions that gave pages of the file back.
+    pub(crate) given_back: AtomicU64,
     /// Microseconds that a transaction took.
     pub(crate) micros: Histogram,
     /// Jobs in a transaction.
@@ -76,6 +79,7 @@ pub(crate) struct Writer {
     counts: Arc<WriterCounts>,
     backlog: Arc<Backlog>,
     live: Arc<LiveCounts>,
+    space: Arc<SpaceUsed>,
     closing: Arc<AtomicBool>,
     outage: Arc<Outage>,
     #[cfg(test)]
@@ -94,7 +98,7 @@ impl Writer {
         let (queue, jobs) = channel();
         let counts = Arc::new(WriterCounts::default());
         let closing = Arc::new(AtomicBool::new(false));
-        let (backlog, live) = <(Arc<Backlog>, Arc<LiveCounts>)>::default();
+        let (backlog, live, space) = <(Arc<Backlog>, Arc<LiveCounts>, Arc<SpaceUsed>)>::default();
         let outage = Arc::new(Outage::default());
         #[cfg(test)]
         let faults = Arc::new(faults::Faults::default());
@@ -108,6 +112,11 @@ impl Writer {
             backlog: Arc::clone(&backlog),
             live: Arc::clone(&live),
             counts_live: false,
+            space: Arc::clone(&space),
+            may_give_back: true,
+            may_empty_log: true,
+            tidy_asked: false,
+            last_commit: Instant::now(),
             fenced: false,
             outage: Arc::clone(&outage),
             committing: None,
@@ -140,6 +149,7 @@ impl Writer {
             counts,
             backlog,
             live,
+            space,
             closing,
             outage,
             #[cfg(test)]
@@ -212,9 +222,9 @@ impl Writer {
             return self.submit(job);
         }
         state.commit(vec![job]);
-        let is_long = state.log_is_long();
+        let wakes = state.log_is_long() || state.asks_to_tidy();
         drop(state);
-        if is_long {
+        if wakes {
             let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(queue) = &*queue {
                 if !self.folds.swap(true, Ordering::AcqRel) {
@@ -259,6 +269,11 @@ impl Writer {
         &self.live
     }
 
+    /// How much of the file is in use, once that is wanted.
+    pub(crate) fn space(&self) -> &SpaceUsed {
+        &self.space
+    }
+
     /// See [`WriterCounts`].
     pub(crate) fn counts(&self) -> &WriterCounts {
         &self.counts
@@ -274,7 +289,7 @@ impl Drop for Writer {
 /// What the writer's thread is asked for.
 enum Job {
     Write(Box<Write>),
-    /// Another thread committed, and the log is long.
+    /// Another thread committed, and the log is long, or there is something to tidy up once it is quiet.
     FoldLog,
 }
 
@@ -291,6 +306,14 @@ struct State {
     live: Arc<LiveCounts>,
     /// Whether this connection counts them.
     counts_live: bool,
+    space: Arc<SpaceUsed>,
+    /// Whether pages may have become free since it was last looked.
+    may_give_back: bool,
+    /// Whether the log may be worth emptying.
+    may_empty_log: bool,
+    /// Whether the writer's thread knows that there is something to tidy up.
+    tidy_asked: bool,
+    last_commit: Instant,
     fenced: bool,
     /// The transaction whose commit is under way, and what it answers.
     committing: Option<(u64, Vec<Result<(), StoreError>>)>,
@@ -340,6 +363,74 @@ impl State {
         }
     }
 
+    /// Whether there may be something to do while nobody writes.
+    fn is_untidy(&self) -> bool {
+        self.db.is_some() && !self.fenced && (self.may_give_back || self.may_empty_log)
+    }
+
+    /// The same, once: the writer's thread is told by whoever committed on another.
+    fn asks_to_tidy(&mut self) -> bool {
+        self.is_untidy() && !std::mem::replace(&mut self.tidy_asked, true)
+    }
+
+    /// One step of what is done while nobody writes: some pages given back or, when no more are worth it, the log emptied.
+    fn tidy(&mut self) {
+        if !self.is_untidy() {
+            return;
+        }
+        let tidied = if self.may_give_back {
+            self.give_back()
+        } else {
+            self.empty_log()
+        };
+        if let Err(error) = tidied {
+            // It is tried again after the next commit that frees something: whatever fails here fails commits too, which say so.
+            tracing::debug!(%error, "space was not given back");
+            (self.may_give_back, self.may_empty_log) = (false, false);
+        }
+    }
+
+    /// Gives some pages back, if so many are free that they will not be wanted soon.
+    fn give_back(&mut self) -> Result<(), StoreError> {
+        let Some(db) = &self.db else { return Ok(()) };
+        let pages = Pages::of(db)?;
+        if !pages.has_excess() || !space::gives_back(db)? {
+            self.may_give_back = false;
+            return Ok(());
+        }
+        let tx = Transaction::begin(db)?;
+        let number = match claim(&tx, self.epoch, self.number.take()) {
+            Ok(number) => number,
+            Err(error) => {
+                self.fenced = matches!(error, StoreError::Fenced);
+                return Err(error);
+            }
+        };
+        if FileId::of(&self.path).ok() != Some(self.file) {
+            return Err(StoreError::Gone(self.path.clone()));
+        }
+        space::give_back(&tx)?;
+        tx.commit()?;
+        self.number = Some(number);
+        self.may_empty_log = true;
+        self.counts.given_back.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Empties a log that is worth it. A reader that still needs it is waited for by looking again.
+    fn empty_log(&mut self) -> Result<(), StoreError> {
+        let Some(db) = &self.db else { return Ok(()) };
+        if self.log_pages.load(Ordering::Relaxed) >= space::IDLE_LOG_PAGES {
+            if !space::empty_log(db)? {
+                return Ok(());
+            }
+            self.log_pages.store(0, Ordering::Relaxed);
+            self.counts.checkpoints.fetch_add(1, Ordering::Relaxed);
+        }
+        self.may_empty_log = false;
+        Ok(())
+    }
+
     /// A clean end leaves one file: the log is folded into it, so that copying the file is a backup.
     fn end(&mut self) {
         if let Some(db) = self.db.take()
@@ -352,6 +443,7 @@ impl State {
     fn commit(&mut self, mut batch: Vec<Write>) {
         let count = batch.len() as u64;
         let begun = Instant::now();
+        self.may_give_back |= batch.iter().any(Write::frees);
         let results = match self.guarded_commit(&mut batch) {
             Ok(results) => {
                 let micros = begun.elapsed().as_micros();
@@ -361,6 +453,9 @@ impl State {
                 self.counts.batches.record(count);
                 self.counts.commits.fetch_add(1, Ordering::Relaxed);
                 self.counts.jobs.fetch_add(count, Ordering::Relaxed);
+                self.last_commit = begun;
+                self.may_empty_log |=
+                    self.log_pages.load(Ordering::Relaxed) >= space::IDLE_LOG_PAGES;
                 if let Some(unsaid) = self.outage.succeeded() {
                     tracing::info!(unsaid, "transactions are committed again");
                 }
@@ -478,6 +573,9 @@ impl State {
                 if self.counts_live {
                     self.publish_live();
                 }
+                if self.space.is_wanted() {
+                    self.publish_space();
+                }
                 Ok(results)
             }
             Err(error) => self.look_up(number, results, error.into()),
@@ -487,6 +585,16 @@ impl State {
     fn publish_live(&self) {
         if let Some(Err(error)) = self.db.as_ref().map(|db| self.live.publish(db)) {
             tracing::warn!(%error, "could not read how many instances are live; quotas go by what was known before");
+        }
+    }
+
+    fn publish_space(&self) {
+        match self.db.as_ref().map(Pages::of) {
+            Some(Ok(pages)) => self.space.publish(pages),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "could not read how full the hub is; its quota goes by what was known before");
+            }
+            None => {}
         }
     }
 
@@ -536,7 +644,7 @@ impl State {
 /// The writer's thread.
 fn work(state: &Mutex<State>, jobs: &Receiver<Job>, folds: &AtomicBool) {
     let state = || state.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Ok(first) = jobs.recv() {
+    while let Some(first) = next(&state, jobs) {
         let Job::Write(first) = first else {
             folds.store(false, Ordering::Release);
             state().fold_log();
@@ -557,6 +665,38 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Job>, folds: &AtomicBool) {
         state.fold_log();
     }
     state().end();
+}
+
+/// The next job; none when there will be no more. Tidies up while there is none.
+fn next<'s>(
+    state: &impl Fn() -> std::sync::MutexGuard<'s, State>,
+    jobs: &Receiver<Job>,
+) -> Option<Job> {
+    loop {
+        let quiet_in = {
+            let mut state = state();
+            state.tidy_asked = state.is_untidy();
+            let quiet_in = space::QUIET.saturating_sub(state.last_commit.elapsed());
+            state.tidy_asked.then_some(quiet_in)
+        };
+        let Some(quiet_in) = quiet_in else {
+            return jobs.recv().ok();
+        };
+        match jobs.recv_timeout(quiet_in) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let mut state = state();
+        // Another thread may have committed meanwhile.
+        if state.last_commit.elapsed() >= space::QUIET {
+            state.tidy();
+            if !state.may_give_back {
+                // What is left waits for somebody who reads.
+                state.last_commit = Instant::now();
+            }
+        }
+    }
 }
 
 /// Takes what is queued, as far as it fits beside what the batch has. The bytes of all of it.

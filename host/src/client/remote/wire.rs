@@ -205,6 +205,7 @@ impl WaitWire {
             "quarantine" => Wait::Quarantine(Box::new(quarantine?.clone())),
             "host" => Wait::Host,
             "firstTurn" => Wait::FirstTurn,
+            "nothing" => Wait::Nothing,
             _ => return None,
         })
     }
@@ -243,6 +244,8 @@ pub(super) struct InstanceWire {
     still_runs: Vec<WaitWire>,
     #[serde(default)]
     waits_for_more: u64,
+    #[serde(default)]
+    events_without_effect: Vec<String>,
     history_events: u64,
     history_bytes: u64,
     history: Option<Vec<EventRead>>,
@@ -285,6 +288,7 @@ impl From<InstanceWire> for InstanceStatus {
                 .into_iter()
                 .filter_map(|wait| wait.wait(None))
                 .collect(),
+            events_without_effect: wire.events_without_effect,
             history_events: wire.history_events,
             history_bytes: wire.history_bytes,
             history: history.map(|events| events.into_iter().map(|event| event.0).collect()),
@@ -573,6 +577,10 @@ pub(super) struct HubWire {
     stored_modules: u64,
     module_bytes: u64,
     #[serde(default)]
+    used_bytes: u64,
+    #[serde(default)]
+    free_bytes: u64,
+    #[serde(default)]
     has_garbage: bool,
 }
 
@@ -594,6 +602,8 @@ impl From<HubWire> for HubStats {
             modules: wire.modules,
             stored_modules: wire.stored_modules,
             module_bytes: wire.module_bytes,
+            used_bytes: wire.used_bytes,
+            free_bytes: wire.free_bytes,
             has_garbage: wire.has_garbage,
         }
     }

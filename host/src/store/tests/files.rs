@@ -82,14 +82,18 @@ fn a_directory_that_cannot_be_used_is_named() {
 
 #[test]
 fn a_crash_while_the_hub_is_made_leaves_nothing_in_the_way() {
-    for left in [".new", ".new-journal", ".new-wal"] {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("hub.db");
-        std::fs::write(with_suffix(&path, left), "half of a hub").unwrap();
-        let owned = take(&path).unwrap();
-        assert_eq!(owned.reader.last_key().unwrap().0, 1 << 40);
-        assert!(!with_suffix(&path, ".new").exists());
-    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.db");
+    let left = dir
+        .path()
+        .join(format!(".hub.db.{}.perennial-new", "0a".repeat(16)));
+    std::fs::write(&left, "half of a hub").unwrap();
+    // Nobody else's file is taken for it.
+    std::fs::write(with_suffix(&path, ".new"), "mine").unwrap();
+    let owned = take(&path).unwrap();
+    assert_eq!(owned.reader.last_key().unwrap().0, 1 << 40);
+    assert!(!left.exists());
+    assert_eq!(std::fs::read(with_suffix(&path, ".new")).unwrap(), b"mine");
     // A file that was made and never written to is no hub of anybody.
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("hub.db"), "").unwrap();
@@ -230,4 +234,130 @@ fn who_may_not_bring_a_hub_up_to_date_says_who_may() {
     assert!(error.contains("start a host on it"), "{error}");
     let error = fits(3, 2, path).unwrap_err().to_string();
     assert!(error.contains("newer version"), "{error}");
+}
+
+#[test]
+fn a_hub_has_one_lock_whatever_name_leads_to_it() {
+    let hub = Hub::new();
+    let link = hub.dir.path().join("link.db");
+    std::os::unix::fs::symlink(hub.path(), &link).unwrap();
+    let Err(error) = take(&link) else {
+        panic!("two owners")
+    };
+    assert!(matches!(error, StoreError::Owned(_)), "{error}");
+    assert!(!with_suffix(&link, ".lock").exists());
+    let Hub { dir, owned } = hub;
+    drop(owned);
+    drop(take(&link).unwrap());
+
+    // What has two names that are equally good would have two locks, and two logs.
+    let (path, other) = (dir.path().join("hub.db"), dir.path().join("other.db"));
+    std::fs::hard_link(&path, &other).unwrap();
+    for name in [&path, &other] {
+        let Err(error) = take(name) else {
+            panic!("it was taken over")
+        };
+        assert!(matches!(error, StoreError::Linked(_)), "{error}");
+    }
+    std::fs::remove_file(&other).unwrap();
+    take(&path).unwrap();
+}
+
+#[test]
+fn a_link_is_deleted_with_what_it_leads_to() {
+    let dir = left_behind();
+    let (path, link) = (dir.path().join("hub.db"), dir.path().join("link.db"));
+    std::os::unix::fs::symlink("hub.db", &link).unwrap();
+    crate::store::delete(&link, false).unwrap();
+    assert!(!path.exists() && link.symlink_metadata().is_err());
+}
+
+/// A hub and its log, as the death of its owner leaves them, and what stood in the file before.
+fn killed_later() -> (TempDir, Vec<u8>) {
+    let hub = Hub::new();
+    hub.start(1, "a");
+    let Hub { dir, owned } = hub;
+    drop(owned);
+    let path = dir.path().join("hub.db");
+    let early = std::fs::read(&path).unwrap();
+    start_on(&take(&path).unwrap(), 2);
+    let owned = take(&path).unwrap();
+    start_on(&owned, 3);
+    let log = std::fs::read(with_suffix(&path, "-wal")).unwrap();
+    let file = std::fs::read(&path).unwrap();
+    drop(owned);
+    std::fs::write(&path, file).unwrap();
+    std::fs::write(with_suffix(&path, "-wal"), log).unwrap();
+    (dir, early)
+}
+
+fn start_on(owned: &Owned, key: i64) {
+    let (tell, told) = mpsc::channel();
+    let change = Change::Start(new(key, &format!("i{key}")));
+    let write = Write::new(change, Timestamp(2_000), move |_, result| {
+        tell.send(result.is_ok()).unwrap();
+    });
+    owned.writer.submit(write);
+    assert!(told.recv().unwrap());
+}
+
+/// Puts another file in the place of a hub that has a log, and tries to use it in every way.
+fn check_foreign(path: &Path, content: &[u8]) {
+    let log = std::fs::read(with_suffix(path, "-wal")).unwrap();
+    std::fs::write(path, content).unwrap();
+    let copy = path.with_file_name("copy.db");
+    let tries: [Result<(), StoreError>; 5] = [
+        take(path).map(drop),
+        Reader::open(path).map(drop),
+        crate::store::backup(path, &copy, &mut |_, _| {}),
+        crate::store::integrity(path, 1).map(drop),
+        crate::store::compact(path).map(drop),
+    ];
+    for (n, tried) in tries.into_iter().enumerate() {
+        let error = tried.expect_err(&n.to_string());
+        assert!(
+            matches!(error, StoreError::ForeignLog { .. }),
+            "{n}: {error}"
+        );
+    }
+    assert_eq!(std::fs::read(path).unwrap(), content);
+    assert_eq!(std::fs::read(with_suffix(path, "-wal")).unwrap(), log);
+    assert!(!copy.exists());
+}
+
+#[test]
+fn a_file_beside_the_log_of_another_one_is_left_as_it_is() {
+    let (dir, early) = killed_later();
+    let path = dir.path().join("hub.db");
+    let own = std::fs::read(&path).unwrap();
+    // Of before the log began, and of another hub.
+    check_foreign(&path, &early);
+    check_foreign(
+        &path,
+        &std::fs::read(left_behind().path().join("hub.db")).unwrap(),
+    );
+    // With its own log it goes on.
+    std::fs::write(&path, own).unwrap();
+    let owned = take(&path).unwrap();
+    assert!(owned.reader.instance("i3").unwrap().is_some());
+}
+
+#[test]
+fn neither_a_later_file_nor_a_backup_is_mixed_with_a_log() {
+    let (dir, _) = killed_later();
+    let path = dir.path().join("hub.db");
+    let log = std::fs::read(with_suffix(&path, "-wal")).unwrap();
+    let copy = dir.path().join("backup.db");
+    crate::store::backup(&path, &copy, &mut |_, _| {}).unwrap();
+    check_foreign(&path, &std::fs::read(&copy).unwrap());
+    // Of after the log, when another owner had it.
+    std::fs::remove_file(with_suffix(&path, "-wal")).unwrap();
+    let owned = take(&path).unwrap();
+    for key in 10..20 {
+        start_on(&owned, key);
+    }
+    drop(owned);
+    let later = std::fs::read(&path).unwrap();
+    std::fs::write(with_suffix(&path, "-wal"), log).unwrap();
+    check_foreign(&path, &later);
 }

@@ -7,6 +7,7 @@ mod formats;
 mod lists;
 mod plans;
 mod purges;
+mod space;
 mod writing;
 
 use std::path::PathBuf;

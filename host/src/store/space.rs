@@ -1,0 +1,142 @@
+//! What a hub's file really holds, and how what it no longer holds is given back to the disk.
+//!
+//! SQLite keeps the pages of what was deleted and uses them again. They count for nothing, and are given back in small steps, each a
+//! transaction of its own, while nobody else writes. A file that was made before that was so gives nothing back until it is compacted.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::store::codec::uint;
+use crate::store::{OwnerLock, StoreError, bytes_of, foreign_log, open};
+
+/// Pages that one transaction gives back: about as many as a large turn writes.
+pub(super) const PAGES_AT_ONCE: u32 = 256;
+
+/// Free pages that stay, because what comes next will want them: giving them back and taking them again costs more than 4 MiB are worth.
+pub(super) const FREE_PAGES_KEPT: u64 = if cfg!(test) { 16 } else { 1_024 };
+
+/// Pages of a log that is left as it is while nobody writes. A longer one is folded, and its file emptied.
+pub(super) const IDLE_LOG_PAGES: u32 = if cfg!(test) { 8 } else { 256 };
+
+/// How long nobody has written before the writer tidies up.
+pub(super) const QUIET: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2_000 });
+
+/// Bytes to which a log is cut that a long read kept from being folded. It usually stays below that, and is not cut.
+pub(super) const LOG_BYTES_KEPT: u32 = 64 << 20;
+
+/// How much of a hub's file is in use, as of the last commit, for those who set a limit to it.
+#[derive(Debug, Default)]
+pub(crate) struct SpaceUsed {
+    wanted: AtomicBool,
+    bytes: AtomicU64,
+}
+
+impl SpaceUsed {
+    /// Has it counted, from the next transaction on.
+    pub(crate) fn want(&self) {
+        self.wanted.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// Bytes of the pages that hold something.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn publish(&self, pages: Pages) {
+        self.bytes.store(pages.used_bytes(), Ordering::Release);
+    }
+}
+
+/// The pages of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pages {
+    pub(crate) all: u64,
+    pub(crate) free: u64,
+    pub(crate) bytes_of_one: u64,
+}
+
+impl Pages {
+    pub(super) fn of(db: &Connection) -> Result<Self, StoreError> {
+        let number = |pragma: &str| -> Result<u64, StoreError> {
+            let mut query = db.prepare_cached(pragma)?;
+            Ok(uint(query.query_row([], |row| row.get(0))?))
+        };
+        Ok(Self {
+            all: number("PRAGMA page_count")?,
+            free: number("PRAGMA freelist_count")?,
+            bytes_of_one: number("PRAGMA page_size")?,
+        })
+    }
+
+    /// Bytes of those that hold something.
+    pub(crate) fn used_bytes(self) -> u64 {
+        self.all.saturating_sub(self.free) * self.bytes_of_one
+    }
+
+    /// Bytes of those that do not.
+    pub(crate) fn free_bytes(self) -> u64 {
+        self.free * self.bytes_of_one
+    }
+
+    /// Whether more is free than is worth keeping.
+    pub(super) fn has_excess(self) -> bool {
+        self.free > FREE_PAGES_KEPT.max(self.all / 8)
+    }
+}
+
+/// Whether the file can give pages back without being written anew.
+pub(super) fn gives_back(db: &Connection) -> Result<bool, StoreError> {
+    let mode: u32 = db.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+    Ok(mode == 2)
+}
+
+/// Gives some pages back, in the transaction that is open.
+pub(super) fn give_back(db: &Connection) -> Result<(), StoreError> {
+    let mut step = db.prepare_cached(&format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})"))?;
+    let mut rows = step.query([])?;
+    // Each row is a page.
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+/// Folds the log into the file and empties it, unless somebody still reads from it. Whether that was so.
+pub(super) fn empty_log(db: &Connection) -> Result<bool, StoreError> {
+    // Whoever reads is not waited for: nothing is lost by trying again later, and commits would wait too.
+    db.busy_timeout(Duration::ZERO)?;
+    let emptied = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        row.get::<_, i64>(0)
+    });
+    db.busy_timeout(open::BUSY_TIMEOUT)?;
+    Ok(emptied? == 0)
+}
+
+/// Writes a hub anew without what it no longer needs, so that from then on it also gives space back by itself. The bytes that it had on the
+/// disk, and those it has now.
+///
+/// It needs room for a copy of what the hub holds. A crash in the middle leaves the hub as it was.
+///
+/// # Errors
+/// [`StoreError::Missing`]; [`StoreError::Owned`] where a process runs it; and those of a hub that cannot be used.
+pub(crate) fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
+    if !path.exists() {
+        return Err(StoreError::Missing(path.to_owned()));
+    }
+    let _lock = OwnerLock::take(path)?;
+    foreign_log::check(path)?;
+    let db = open::connect_writer(path)?;
+    // The log is part of what is there: without it the file may be smaller than what it becomes.
+    empty_log(&db)?;
+    let before = bytes_of(path);
+    // An owner that was paused and replaced must not go on.
+    db.execute("UPDATE hub SET owner_epoch = owner_epoch + 1", [])?;
+    db.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM")?;
+    empty_log(&db)?;
+    Ok((before, bytes_of(path)))
+}
