@@ -41,9 +41,10 @@ pub mod wasm;
 pub use client::{
     AccessKey, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment,
     DroppedTask, Error, Family, Filter, HistoryEvent, HistoryPage, HistoryQuery,
-    HttpManagementPayload, HubInfo, HubStats, Hubs, InstanceCommand, InstanceStatus, List, Module,
-    ModuleInfo, NewAccessKey, Page, Purge, RearmedActivity, Restart, Result, Retention, Rewind,
-    RewindRecord, Rewound, Role, Start, StatusQuery, Wait, Waited, parse_json, parse_time,
+    HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceStatus,
+    List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge, RearmedActivity, Restart,
+    Result, Retention, Rewind, RewindRecord, Rewound, Role, Start, StatusQuery, Wait, Waited,
+    parse_json, parse_time,
 };
 pub use descriptors::raise_descriptor_limit;
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
@@ -52,7 +53,7 @@ pub use engine::{executor, spans};
 pub use histogram::Buckets;
 pub use perennial_core::{
     AttemptRun, Cause, Digest, Event, FailedAttempt, Failure, Json, Limits, Millis, Quarantine,
-    RetryPolicy, Reuse, Status, TaskId, Timestamp, kind,
+    RetryPolicy, Reuse, Status, TaskId, Timestamp, closest, kind,
 };
 pub use runtime::{
     ActivityContext, AlsoInUse, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName,

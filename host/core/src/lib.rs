@@ -18,6 +18,7 @@
 mod answer;
 pub mod bounds;
 mod check;
+mod closest;
 mod decide;
 mod depth;
 mod describe;
@@ -41,6 +42,7 @@ mod writer;
 mod xxh64;
 
 pub use answer::answer_hash;
+pub use closest::closest;
 pub use decide::{Command, Decision, Rejection, Reuse, Status, decide};
 pub use depth::{TooDeep, check_levels};
 pub use event::{AttemptRun, Event, FailedAttempt, Start, Target};

@@ -156,7 +156,7 @@ impl IntoFuture for Rewind {
 impl Restart {
     /// As another instance, with a new id. This one stays as it is, and need not have ended.
     pub fn with_new_id(self) -> Self {
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id = uuid::Uuid::now_v7().simple().to_string();
         self.with_id(id)
     }
 

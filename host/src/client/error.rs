@@ -361,6 +361,19 @@ impl Error {
         matches!(self.kind, Kind::NameTaken { .. }) || self.has_code(&["nameTaken"])
     }
 
+    /// The owner of the task hub did not answer, and what was asked could not be taken back: it may still be done.
+    pub fn is_queued(&self) -> bool {
+        matches!(self.kind, Kind::NoAnswer { .. })
+    }
+
+    /// The module that owns a name which another one defines, where [`is_name_taken`](Self::is_name_taken) and that is known.
+    pub fn name_owner(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::NameTaken { owner, .. } => Some(owner),
+            _ => None,
+        }
+    }
+
     /// Another process owns the task hub.
     pub fn is_owned(&self) -> bool {
         matches!(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use perennial_core::Limits;
 
+use crate::client::owner::is_stopped;
 use crate::client::{Error, Result};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{NameTable, Owner, Preparation, Request, carry_out, fresh_execution};
@@ -18,6 +19,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long an owner may fail to take a command before the command is taken back.
 const FAILURE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long an owner may be stopped by a signal before a command is taken back: one that a debugger or a snapshot holds goes on soon.
+const STOPPED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Bytes of what an owner says of its failure that are read.
 const SAID_MAX: u64 = 4_096;
@@ -88,12 +92,24 @@ impl FileBackend {
         }
     }
 
-    /// `None` if the owner did not answer in time.
+    /// `None` if the owner did not answer in time, and may still do what is asked.
     fn submit_blocking(&self, request: Request) -> Result<Option<Verdict>, StoreError> {
-        match store::take_over(&self.path, SystemClock.now()) {
+        let now = SystemClock.now();
+        // What has nothing to do without a hub makes none.
+        let taken = match &request {
+            Request::Deploy(_) | Request::CreateKey(_) => store::take_over(&self.path, now),
+            _ => store::take_over_existing(&self.path, now),
+        };
+        match taken {
             Ok(owned) => {
                 answer_waiting(&owned)?;
-                apply(&owned, request, None).map(Some)
+                let done = apply(&owned, request, None);
+                let is_done = matches!(done, Ok(Verdict::Done | Verdict::Deployed(_)));
+                if owned.made && !is_done {
+                    // That it was made is not what was asked for.
+                    store::unmake(&self.path, owned)?;
+                }
+                done.map(Some)
             }
             Err(StoreError::Owned(_)) => self.ask_owner(&request),
             Err(error) => Err(error),
@@ -109,8 +125,17 @@ impl FileBackend {
             SystemClock.now(),
         )?;
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        let mut failing_since = None;
+        let (mut failing_since, mut stopped_since) = (None, None);
         while Instant::now() < deadline {
+            if store::read_note(&self.path).is_some_and(|note| is_stopped(note.pid)) {
+                let since = *stopped_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > STOPPED_PATIENCE {
+                    break;
+                }
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            }
+            stopped_since = None;
             let failure = self.wake_owner();
             if let Some(answer) = self.with_reader(|reader| reader.answer(&token))? {
                 store::forget_command(&self.path, &token)?;
@@ -136,7 +161,40 @@ impl FileBackend {
                 std::thread::sleep(LOOK_EVERY);
             }
         }
-        Ok(None)
+        self.give_up(&token)
+    }
+
+    /// Takes back what nobody did in time: whoever asked can then ask again, and it is not done twice.
+    fn give_up(&self, token: &str) -> Result<Option<Verdict>, StoreError> {
+        let note = store::read_note(&self.path);
+        match store::take_back_command(&self.path, token) {
+            Ok(true) => {
+                let why = match note {
+                    Some(note) if is_stopped(note.pid) => format!(
+                        "it is stopped; `kill -CONT {}` lets it go on, and then this can be tried again",
+                        note.pid
+                    ),
+                    _ => format!(
+                        "it did not answer within {} seconds",
+                        ANSWER_TIMEOUT.as_secs()
+                    ),
+                };
+                let owner = self.owner();
+                Err(StoreError::NotTaken { owner, why })
+            }
+            // It was answered in the last moment.
+            Ok(false) => match self.with_reader(|reader| reader.answer(token))? {
+                Some(answer) => {
+                    store::forget_command(&self.path, token)?;
+                    store::decode(&answer, "an answer").map(Some)
+                }
+                None => Ok(None),
+            },
+            Err(error) => {
+                tracing::debug!(%error, "a command could not be taken back");
+                Ok(None)
+            }
+        }
     }
 
     /// Tells the owner that a command waits, and returns when it has answered or cannot be reached. Why it could not take commands, if

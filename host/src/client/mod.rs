@@ -22,6 +22,7 @@ mod list;
 mod management;
 mod modules;
 mod moment;
+mod owner;
 mod purge;
 mod remote;
 mod retention;
@@ -42,7 +43,7 @@ use crate::client::file::FileBackend;
 use crate::client::remote::Remote;
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
-use crate::store::{Reader, StoreError, Verdict};
+use crate::store::{self, Reader, StoreError, Verdict};
 use crate::want::Want;
 
 pub use again::{DroppedTask, RearmedActivity, Restart, Rewind, Rewound};
@@ -70,6 +71,7 @@ pub use list::{List, Page};
 pub use management::HttpManagementPayload;
 pub use modules::{Deploy, Deployment, Module, ModuleInfo};
 pub use moment::parse_time;
+pub use owner::{HubOwner, OwnerState};
 pub use purge::Purge;
 pub use retention::Retention;
 pub use start::Start;
@@ -127,7 +129,9 @@ pub(crate) fn hub_path(data_dir: &Path, hub: &str) -> Result<PathBuf> {
             brief(hub)
         )));
     }
-    Ok(data_dir.join(format!("{hub}.db")))
+    let path = data_dir.join(format!("{hub}.db"));
+    // A symbolic link is another name for a hub, not another hub: what lies beside it, its lock first of all, is beside the file.
+    Ok(store::real(path))
 }
 
 /// Checks that a text is JSON, and keeps it as it is.
@@ -156,8 +160,8 @@ pub(crate) fn to_json<T: Serialize + ?Sized>(what: &'static str, value: &T) -> R
 impl Client {
     /// A client of a hub's file, in a process that does not run the hub.
     ///
-    /// The hub need not exist yet: the first change makes it, and until then reading says that there is none. Other calls need a tokio
-    /// runtime.
+    /// The hub need not exist yet: the first deployment makes it, and until then everything else says that there is none. Other calls need
+    /// a tokio runtime.
     ///
     /// # Errors
     /// [`Error::is_invalid`] if the name of the hub cannot be one.

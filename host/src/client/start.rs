@@ -7,8 +7,8 @@ use std::time::Duration;
 use perennial_core::{Json, Millis, Reuse, Tags, Timestamp};
 use serde::Serialize;
 
-use crate::client::{Client, Result, check_json, to_json};
-use crate::engine::{Request, StartRequest};
+use crate::client::{Client, Error, Result, check_json, to_json};
+use crate::engine::{Request, StartRequest, brief};
 
 /// A start. Await it: it gives the instance's id once the start is durable.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ impl Start {
         self
     }
 
-    /// With a label.
+    /// With a label. One key has one value: a start that gives two is refused.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.push((key.into(), value.into()));
         self
@@ -117,12 +117,20 @@ impl IntoFuture for Start {
             let id = self
                 .id
                 .unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string());
-            let scheduled_for = match self.begins {
-                Begins::Now => None,
-                Begins::At(time) => Some(time),
+            let mut keys: Vec<&str> = self.tags.iter().map(|(key, _)| key.as_str()).collect();
+            keys.sort_unstable();
+            if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+                let key = brief(twice[0]);
+                return Err(Error::invalid(format!(
+                    "the tag {key:?} is given twice, and an instance has one value of each"
+                )));
+            }
+            let (scheduled_for, delay) = match self.begins {
+                Begins::Now => (None, None),
+                Begins::At(time) => (Some(time), None),
                 Begins::After(delay) => {
-                    let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                    Some(self.client.now().after(Millis(ms)))
+                    let ms = Millis(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+                    (Some(self.client.now().after(ms)), Some(ms))
                 }
             };
             let request = StartRequest {
@@ -135,7 +143,15 @@ impl IntoFuture for Start {
                 trace_parent: self.trace_parent,
                 scheduled_for,
             };
-            self.client.submit(&id, Request::Start(request)).await?;
+            match (self.client.remote(), delay) {
+                // A span is counted on the clock of whoever waits for its end.
+                (Some(remote), Some(delay)) => remote.start_after(request, delay).await?,
+                _ => self
+                    .client
+                    .submit(&id, Request::Start(request))
+                    .await
+                    .map(drop)?,
+            }
             Ok(id)
         })
     }

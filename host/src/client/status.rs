@@ -3,7 +3,9 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use perennial_core::{Digest, Failure, Json, Quarantine, Status, Tags, Timestamp};
+use perennial_core::{
+    Digest, Event, Failure, Json, Message, Quarantine, Status, Tags, Timestamp,
+};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
@@ -13,6 +15,12 @@ use crate::client::waits::{self, Wait};
 use crate::client::{Client, Result};
 use crate::store::{InstanceRow, Reader, StoreError};
 
+/// Turns in which it is looked for events that led to nothing: a person asks soon after sending one.
+const TURNS_LOOKED_AT: u32 = 16;
+
+/// Such events that are named.
+const EVENTS_MAX: u32 = 100;
+
 /// Turns read at once.
 const TURNS_PAGE: u32 = 512;
 
@@ -20,7 +28,7 @@ const TURNS_PAGE: u32 = 512;
 ///
 /// As JSON: `instanceId`, `name`, `runtimeStatus`, `createdTime`, `startedTime`, `lastUpdatedTime` (RFC 3339), `executionId`, `version`,
 /// `module`, `input`, `customStatus`, `output`, `failure`, `parentInstanceId`, `tags`, `quarantine`, `waitsFor`, `waitsForMore`,
-/// `stillRuns`, `historyEvents`, `historyBytes`, `history`; what is absent is left out.
+/// `eventsWithoutEffect`, `stillRuns`, `historyEvents`, `historyBytes`, `history`; what is absent is left out.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InstanceStatus {
@@ -67,6 +75,9 @@ pub struct InstanceStatus {
     /// What still runs though it has ended, and nobody waits for: attempts of activities, each of which keeps a place until it ends, and
     /// children. A recursive termination stops it. Empty in lists.
     pub still_runs: Vec<Wait>,
+    /// Names of external events that it was sent and that led to nothing so far: it is suspended, or waits for others. One that it does not
+    /// wait for is kept until it does, and one whose name is misspelt is seen here. Up to a hundred, of the latest turns. Empty in lists.
+    pub events_without_effect: Vec<String>,
     /// Events in its history.
     pub history_events: u64,
     /// Their size in bytes, roughly.
@@ -131,6 +142,7 @@ impl From<InstanceRow> for InstanceStatus {
             waits_for: Vec::new(),
             waits_for_more: 0,
             still_runs: Vec::new(),
+            events_without_effect: Vec::new(),
             history_events: row.next_event,
             history_bytes: row.history_bytes,
             history: None,
@@ -232,6 +244,7 @@ pub(crate) fn complete(
     } else {
         waits::waits(reader, &row)?
     };
+    let events_without_effect = without_effect(reader, &row)?;
     let input = if show.input {
         input(reader, &row)?
     } else {
@@ -253,6 +266,7 @@ pub(crate) fn complete(
             .collect(),
         waits_for,
         waits_for_more,
+        events_without_effect,
         input,
         history,
         ..row.into()
@@ -269,7 +283,7 @@ pub(crate) fn input(reader: &Reader, row: &InstanceRow) -> Result<Option<Json>, 
         .envelopes
         .into_iter()
         .find_map(|envelope| match envelope.message {
-            perennial_core::Message::Start(start) => start.input,
+            Message::Start(start) => start.input,
             _ => None,
         }))
 }
@@ -287,6 +301,35 @@ pub(crate) fn history(reader: &Reader, row: &InstanceRow) -> Result<Vec<HistoryE
             return Ok(events);
         }
     }
+}
+
+/// What it was sent and did nothing about, as far as the latest turns and its inbox tell. Only for those that wait for events or are held:
+/// nobody else pays for it.
+fn without_effect(reader: &Reader, row: &InstanceRow) -> Result<Vec<String>, StoreError> {
+    let is_held = row.status == Status::Suspended;
+    if row.status.is_end() || !is_held && row.waiting.events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let from = row.turns.saturating_sub(TURNS_LOOKED_AT);
+    let mut names = Vec::new();
+    for turn in reader.turns(row.key, row.execution, from, TURNS_LOOKED_AT)? {
+        // What is awaited now came to nothing before: it was used, or there would be no waiting for it.
+        let is_awaited =
+            |name: &str| (row.waiting.events.iter()).any(|other| other.eq_ignore_ascii_case(name));
+        if turn.produced.is_empty() {
+            names.extend(turn.received.into_iter().filter_map(|event| match event {
+                Event::ExternalEventRaised { name, .. } if !is_awaited(&name) => Some(name),
+                _ => None,
+            }));
+        }
+    }
+    let inbox = reader.inbox(row.key, 0, EVENTS_MAX)?.envelopes.into_iter();
+    names.extend(inbox.filter_map(|envelope| match envelope.message {
+        Message::ExternalEvent { name, .. } => Some(name),
+        _ => None,
+    }));
+    names.truncate(EVENTS_MAX as usize);
+    Ok(names)
 }
 
 /// What is known of a quarantine, for programs.
@@ -399,6 +442,9 @@ impl Serialize for InstanceStatus {
         }
         if !self.still_runs.is_empty() {
             map.serialize_entry("stillRuns", &self.still_runs)?;
+        }
+        if !self.events_without_effect.is_empty() {
+            map.serialize_entry("eventsWithoutEffect", &self.events_without_effect)?;
         }
         map.serialize_entry("historyEvents", &self.history_events)?;
         map.serialize_entry("historyBytes", &self.history_bytes)?;

@@ -69,6 +69,8 @@ pub enum Wait {
     Host,
     /// It was never run, because the host that runs the hub has not come to it yet.
     FirstTurn,
+    /// Nothing that can happen by itself: its code awaits something that is no task of its own. Only an event or a command changes that.
+    Nothing,
 }
 
 /// What it waits for, and how much more than is named.
@@ -106,6 +108,14 @@ pub(super) fn waits(reader: &Reader, row: &InstanceRow) -> Result<(Vec<Wait>, u6
     );
     if row.status == Status::Pending && waits.is_empty() {
         waits.push(Wait::Host);
+    }
+    let says_more = |wait: &Wait| !matches!(wait, Wait::Note(_));
+    // What is in the inbox is about to be handled, and says then what is waited for.
+    if row.status == Status::Running
+        && !waits.iter().any(says_more)
+        && reader.inbox(row.key, 0, 1)?.envelopes.is_empty()
+    {
+        waits.push(Wait::Nothing);
     }
     Ok((waits, more))
 }
@@ -261,6 +271,9 @@ impl std::fmt::Display for Wait {
             Self::Quarantine(why) => write!(f, "quarantined: {why}"),
             Self::Host => f.write_str("a host that runs it"),
             Self::FirstTurn => f.write_str("its first turn, which the host has not come to"),
+            Self::Nothing => f.write_str(
+                "nothing that can happen: its code awaits something that is no activity, timer, child or event, and stays so until it is terminated",
+            ),
         }
     }
 }
@@ -333,6 +346,7 @@ impl Serialize for Wait {
             }
             Self::Host => map.serialize_entry("kind", "host")?,
             Self::FirstTurn => map.serialize_entry("kind", "firstTurn")?,
+            Self::Nothing => map.serialize_entry("kind", "nothing")?,
         }
         map.end()
     }

@@ -3,7 +3,7 @@
 
 use perennial_core::{
     Command, Digest, Json, Limits, Message, Names, Resolved, Reuse, SEMANTICS_VERSION, Start, Tags,
-    Timestamp, check_instance_id, check_known_id,
+    Timestamp, check_instance_id, check_known_id, closest,
 };
 use serde::{Deserialize, Serialize};
 
@@ -301,10 +301,14 @@ fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Verdict {
         _ if known.is_empty() => {
             format!("there is no orchestration {name:?}: nothing is deployed in this task hub yet")
         }
-        _ => format!(
-            "there is no orchestration {name:?}; deployed: {}",
-            list(known)
-        ),
+        _ => {
+            let meant = closest(name, known.iter().copied());
+            let meant = meant.map_or_else(String::new, |meant| format!("did you mean {meant:?}? "));
+            format!(
+                "there is no orchestration {name:?}; {meant}deployed: {}",
+                list(known)
+            )
+        }
     };
     refused(refused::UNKNOWN_ORCHESTRATION, message)
 }

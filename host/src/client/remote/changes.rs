@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use perennial_core::{Json, Reuse};
+use perennial_core::{Json, Millis, Reuse};
 use reqwest::Method;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -64,7 +64,7 @@ impl Remote {
             Request::Deploy(module) => self.deploy(*module).await,
             Request::Grant { module, grants } => self.grant(&module, "PUT", grants).await,
             Request::Retain(ages) => {
-                let ms = |age: Option<perennial_core::Millis>| age.map(|age| age.0);
+                let ms = |age: Option<Millis>| age.map(|age| age.0);
                 let body = json!({
                     "completed": ms(ages.completed),
                     "failed": ms(ages.failed),
@@ -105,6 +105,15 @@ impl Remote {
     }
 
     async fn start(&self, start: StartRequest) -> Result<Verdict> {
+        self.start_when(start, None).await
+    }
+
+    /// Starts an instance that begins after so long on the clock of the host.
+    pub(crate) async fn start_after(&self, start: StartRequest, delay: Millis) -> Result<()> {
+        self.start_when(start, Some(delay)).await.map(drop)
+    }
+
+    async fn start_when(&self, start: StartRequest, delay: Option<Millis>) -> Result<Verdict> {
         let mut body = BTreeMap::new();
         let mut put = |name: &'static str, value: Option<Box<RawValue>>| {
             value.map(|value| body.insert(name, value));
@@ -114,10 +123,16 @@ impl Remote {
         put("id", text(&start.id));
         put("version", start.version.as_deref().and_then(text));
         put("input", start.input.as_ref().map(raw));
-        put(
-            "scheduledTime",
-            start.scheduled_for.map(rfc3339).as_deref().and_then(text),
-        );
+        match delay {
+            Some(delay) => put(
+                "startAfterMs",
+                Some(raw(&Json::from_text(delay.0.to_string()))),
+            ),
+            None => put(
+                "scheduledTime",
+                start.scheduled_for.map(rfc3339).as_deref().and_then(text),
+            ),
+        };
         let tags: BTreeMap<String, String> = start.tags.into_iter().collect();
         put("tags", Some(raw(&Json::from_text(json!(tags).to_string()))));
         put(

@@ -1,5 +1,7 @@
 //! Children, and instances that start others.
 
+use std::future::IntoFuture;
+
 use super::world::*;
 use crate::engine::{Request, StartRequest};
 use crate::store::{Purged, Verdict};
@@ -289,4 +291,22 @@ fn a_purged_child_reaches_its_parent_once_and_not_if_it_had_told_before() {
     assert!(end.contains("ok") && end.contains("Purged"), "{end}");
     assert_eq!(told(&host, "p"), 3);
     host.check_histories();
+}
+
+#[test]
+fn what_waits_for_nothing_says_so_and_what_waits_does_not() {
+    let world = World::with("Idle", || Box::new(|_, _| waits())).and("Listen", listens(1));
+    let host = world.open();
+    host.start("Idle", "a");
+    host.start("Listen", "b");
+    host.idle();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = crate::Client::open(world.dir(), "hub").unwrap();
+    let waits = |id: &str| {
+        let status = runtime.block_on(client.status(id).into_future());
+        status.unwrap().unwrap().waits_for
+    };
+    assert_eq!(waits("a"), [crate::Wait::Nothing]);
+    assert!(waits("b").iter().all(|wait| *wait != crate::Wait::Nothing));
+    assert!(!waits("b").is_empty());
 }

@@ -401,6 +401,7 @@ struct StartBody {
     #[serde(default)]
     reuse: ReuseWire,
     scheduled_time: Option<String>,
+    start_after_ms: Option<u64>,
     trace_parent: Option<String>,
 }
 
@@ -432,6 +433,7 @@ async fn start(ask: Ask, Object(body): Object<StartBody>) -> Answer {
     if let Some(version) = body.version {
         start = start.version(version);
     }
+    let is_scheduled = body.scheduled_time.is_some();
     if let Some(text) = body.scheduled_time {
         let time = time_of(&text).ok_or_else(|| {
             Failed::invalid(format!(
@@ -439,6 +441,14 @@ async fn start(ask: Ask, Object(body): Object<StartBody>) -> Answer {
             ))
         })?;
         start = start.at(time);
+    }
+    if let Some(ms) = body.start_after_ms {
+        if is_scheduled {
+            return Err(Failed::invalid(
+                "scheduledTime and startAfterMs both say when it begins: give one of them",
+            ));
+        }
+        start = start.after(Duration::from_millis(ms));
     }
     if let Some(trace) = body.trace_parent {
         start = start.trace_parent(trace);

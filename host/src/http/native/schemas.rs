@@ -89,7 +89,7 @@ fn of_instances() -> Value {
                 "orchestration": text(), "id": text(), "version": text(), "input": {},
                 "tags": tags(),
                 "reuse": { "type": "string", "enum": ["ended", "never", "any"] },
-                "scheduledTime": time(), "traceParent": text(),
+                "scheduledTime": time(), "startAfterMs": { "type": "integer", "minimum": 0 }, "traceParent": text(),
             },
         },
         "Started": object(&["instanceId"], json!({ "instanceId": text() })),
@@ -140,7 +140,8 @@ fn of_hubs() -> Value {
             "taskHub": text(), "file": text(), "bytes": { "type": "integer" }, "createdTime": time(), "owner": text(),
             "instances": schema("Counts"), "historyTurns": { "type": "integer" }, "historyEvents": { "type": "integer" },
             "historyBytes": { "type": "integer" }, "modules": { "type": "integer" }, "storedModules": { "type": "integer" },
-            "moduleBytes": { "type": "integer" }, "hasGarbage": flag(),
+            "moduleBytes": { "type": "integer" }, "usedBytes": { "type": "integer" }, "freeBytes": { "type": "integer" },
+            "hasGarbage": flag(),
         })),
         "Retention": object(&[], json!({ "completed": age(), "failed": age(), "terminated": age() })),
         "Key": object(&["id", "name", "role", "createdTime"], json!({
