@@ -14,6 +14,8 @@ mod cache;
 mod durable;
 #[path = "cli/manage.rs"]
 mod manage;
+#[path = "cli/mistakes.rs"]
+mod mistakes;
 #[path = "cli/people.rs"]
 mod people;
 #[path = "cli/project.rs"]

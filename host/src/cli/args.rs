@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use perennial::{DirGrant, Timestamp};
 
+use crate::cli::output::Columns;
 use crate::cli::payload::Source;
 use crate::cli::value::{self, EnvGrant, Limit, Listen};
 
@@ -73,6 +74,10 @@ pub(crate) struct Global {
     /// Print JSON: data on stdout, errors on stderr
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
+    /// Columns that lines are cut to, or `none` for whole lines [default: those of the terminal; none elsewhere]
+    #[arg(long, global = true, value_name = "COLUMNS", value_parser = value::columns)]
+    #[arg(help_heading = "Global options")]
+    pub(crate) width: Option<Columns>,
     /// Say nothing on stderr but errors
     #[arg(long, short, global = true, help_heading = "Global options")]
     pub(crate) quiet: bool,
@@ -305,7 +310,7 @@ pub(crate) struct QuotaArgs {
     /// Live instances of one module [default: no limit]
     #[arg(long, value_name = "N", value_parser = value::at_least_one)]
     pub(crate) max_instances_per_module: Option<usize>,
-    /// Bytes of the hub's files, beyond which nothing is started [default: no limit]
+    /// Bytes in use in the hub's file, beyond which nothing is started [default: no limit]
     #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
     pub(crate) max_hub_bytes: Option<usize>,
     /// Events in the history of one execution, which fails beyond [default: no limit]

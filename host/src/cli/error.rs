@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::cli::args::Cli;
 use crate::cli::output::say;
 use crate::cli::session::Session;
+use crate::cli::suggest;
 
 /// What the process answers with. Documented in the help; scripts rely on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,7 @@ pub(crate) struct Said {
     exit: Exit,
     message: String,
     causes: Vec<String>,
+    trace: Option<String>,
     hint: Option<String>,
 }
 
@@ -93,6 +95,7 @@ impl Said {
             exit,
             message: message.into(),
             causes: Vec::new(),
+            trace: None,
             hint: None,
         }
     }
@@ -100,6 +103,12 @@ impl Said {
     /// What led to it, nearest first.
     pub(crate) fn causes(mut self, causes: Vec<String>) -> Self {
         self.causes = causes;
+        self
+    }
+
+    /// Where it happened, over several lines; for people, since programs are told the whole failure.
+    pub(crate) fn trace(mut self, trace: Option<String>) -> Self {
+        self.trace = trace;
         self
     }
 
@@ -123,13 +132,13 @@ impl fmt::Display for Said {
 
 impl std::error::Error for Said {}
 
-/// Tells an error on stderr, and says how the process ends.
-pub(crate) fn report(error: &anyhow::Error, session: &Session) -> Exit {
+/// Tells an error on stderr, with what was probably meant, and says how the process ends.
+pub(crate) fn report(error: &anyhow::Error, meant: Option<&str>, session: &Session) -> Exit {
     let said = error.downcast_ref::<Said>().map(|said| said.exit);
     let exit = said
         .or_else(|| library_error(error).map(Exit::of))
         .unwrap_or(Exit::Error);
-    report_as(error, session, exit)
+    tell_all(error, meant, session, exit)
 }
 
 fn library_error(error: &anyhow::Error) -> Option<&perennial::Error> {
@@ -140,20 +149,33 @@ fn library_error(error: &anyhow::Error) -> Option<&perennial::Error> {
 
 /// As [`report`], where it is known how the process ends.
 pub(crate) fn report_as(error: &anyhow::Error, session: &Session, exit: Exit) -> Exit {
+    tell_all(error, None, session, exit)
+}
+
+fn tell_all(error: &anyhow::Error, meant: Option<&str>, session: &Session, exit: Exit) -> Exit {
     let said = error.downcast_ref::<Said>();
     let library = library_error(error);
     let hint = said
         .and_then(|said| said.hint.clone())
         .or_else(|| hint(library?, session));
+    let hint = match meant {
+        Some(meant) => Some(match hint {
+            Some(hint) => format!("did you mean {meant:?}? {hint}"),
+            None => format!("did you mean {meant:?}?"),
+        }),
+        None => hint,
+    };
     let (message, mut causes) = sentences(error);
     causes.extend(
         said.into_iter()
             .flat_map(|said| said.causes.iter().cloned()),
     );
+    let trace = said.and_then(|said| said.trace.as_deref());
     tell(
         exit,
         &message,
         &causes,
+        trace,
         hint.as_deref(),
         session.output().is_json(),
     );
@@ -185,6 +207,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
             exit,
             &message,
             &[],
+            None,
             Some("`perennial --help` lists the commands"),
             true,
         );
@@ -239,7 +262,8 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
         return Some(hint);
     }
     if error.is_not_found() && session.url().is_none() && !session.hub_file().exists() {
-        return Some("`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is".to_owned());
+        let others = suggest::hubs(session);
+        return Some(others.unwrap_or_else(|| "`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is".to_owned()));
     }
     if error.is_unknown_orchestration() {
         return Some("`perennial deploy FILE.wasm` deploys what a file defines, `perennial modules` lists what is deployed".to_owned());
@@ -257,7 +281,10 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
         );
     }
     if error.is_name_taken() {
-        return Some("`perennial deploy --replace` takes it over; `--name` with that module's name deploys a new version of it".to_owned());
+        let owner = error.name_owner().unwrap_or("MODULE");
+        return Some(format!(
+            "`perennial deploy --name {owner}` deploys the file as a new version of that module; `--replace` takes the name over"
+        ));
     }
     if error.is_owned() {
         return Some(
@@ -324,7 +351,14 @@ struct ErrorJson<'a> {
     hint: Option<&'a str>,
 }
 
-fn tell(exit: Exit, message: &str, causes: &[String], hint: Option<&str>, json: bool) {
+fn tell(
+    exit: Exit,
+    message: &str,
+    causes: &[String],
+    trace: Option<&str>,
+    hint: Option<&str>,
+    json: bool,
+) {
     if json {
         let error = ErrorJson {
             code: exit.name(),
@@ -342,6 +376,10 @@ fn tell(exit: Exit, message: &str, causes: &[String], hint: Option<&str>, json: 
     ));
     for cause in causes {
         say(&format!("  because: {cause}"));
+    }
+    for (i, line) in trace.into_iter().flat_map(str::lines).enumerate() {
+        let name = if i == 0 { "trace:" } else { "" };
+        say(&format!("  {name:<6} {line}"));
     }
     if let Some(hint) = hint {
         say(&format!("  hint: {hint}"));

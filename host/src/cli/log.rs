@@ -33,9 +33,26 @@ pub(crate) fn start(filter: &str, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The log of commands that are no host for long: only what a person must know, unless the environment asks for more.
-pub(crate) fn start_quietly() -> anyhow::Result<()> {
-    let filter = std::env::var("PERENNIAL_LOG").unwrap_or_else(|_| "warn".to_owned());
+/// How much commands log that are no host for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Errors.
+    Quiet,
+    /// What a person must know.
+    Warnings,
+    /// That, and what guests say.
+    Guests,
+}
+
+/// The log of commands that are no host for long, unless the environment asks for more.
+pub(crate) fn start_quietly(need: Need) -> anyhow::Result<()> {
+    let default = match need {
+        // A guest's own errors are its warnings to a person, who wants none.
+        Need::Quiet => "error,perennial::guest=off",
+        Need::Warnings => "warn",
+        Need::Guests => "warn,perennial::guest=info",
+    };
+    let filter = std::env::var("PERENNIAL_LOG").unwrap_or_else(|_| default.to_owned());
     start(&filter, Format::Text).context("cannot use PERENNIAL_LOG")
 }
 

@@ -13,6 +13,7 @@ mod payload;
 mod progress;
 mod project;
 mod session;
+mod suggest;
 mod value;
 
 use std::process::ExitCode;
@@ -30,24 +31,35 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return error::usage(&error),
     };
-    let output = Output::new(cli.global.json, cli.global.quiet);
+    let output = Output::new(cli.global.json, cli.global.quiet, cli.global.width);
     let session = Session::new(cli.global, output);
     let exit = match run(cli.command, &session) {
         Ok(exit) => exit,
-        Err(error) => report(&error, &session),
+        Err((error, meant)) => report(&error, meant.as_deref(), &session),
     };
     exit.into()
 }
 
-fn run(command: args::Command, session: &Session) -> anyhow::Result<Exit> {
+/// How it went or, with an error, also what was probably meant.
+fn run(command: args::Command, session: &Session) -> Result<Exit, (anyhow::Error, Option<String>)> {
     use anyhow::Context;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // A thread that there was once is there when the system has no other.
         .thread_keep_alive(std::time::Duration::from_secs(60 * 60))
         .enable_all()
         .build();
-    let runtime = runtime.context("could not start the threads of the program")?;
-    let exit = runtime.block_on(Box::pin(commands::dispatch(command, session)));
+    let runtime = runtime.context("could not start the threads of the program");
+    let runtime = runtime.map_err(|error| (error, None))?;
+    let typed = suggest::Typed::of(&command);
+    let exit = runtime.block_on(Box::pin(async {
+        match commands::dispatch(command, session).await {
+            Ok(exit) => Ok(exit),
+            Err(error) => {
+                let meant = typed.meant(&error, session).await;
+                Err((error, meant))
+            }
+        }
+    }));
     // A read of stdin or of the file that nobody waits for any more must not hold the process back.
     runtime.shutdown_background();
     exit

@@ -4,21 +4,33 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 use comfy_table::{
-    Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, presets,
+    Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets,
 };
 use perennial::{Status, Timestamp};
 use serde::Serialize;
 
 use crate::cli::progress;
 
-/// Columns of a table that does not go to a terminal, so that a payload of a megabyte does not become a line of one.
-const WIDTH_ELSEWHERE: u16 = 160;
+/// Columns of a terminal that does not say how many it has.
+const WIDTH_UNKNOWN: u16 = 80;
 
 /// Between two columns.
 const GAP: u16 = 2;
 
 /// A last column that is narrower says nothing.
 const LAST_COLUMN_MIN: u16 = 12;
+
+/// No other column is cut to less.
+const COLUMN_MIN: u16 = 6;
+
+/// How many columns a line may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Columns {
+    /// As many as it needs: what goes to a file or another program is whole.
+    All,
+    /// What is longer is cut.
+    At(u16),
+}
 
 /// Where and how a command prints.
 #[derive(Clone, Copy, Debug)]
@@ -27,16 +39,19 @@ pub(crate) struct Output {
     quiet: bool,
     terminal: bool,
     colors: bool,
+    /// What was chosen, instead of what the terminal has.
+    columns: Option<Columns>,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+    pub(crate) fn new(json: bool, quiet: bool, columns: Option<Columns>) -> Self {
         let terminal = io::stdout().is_terminal();
         Self {
             json,
             quiet,
             terminal,
             colors: terminal && wants_colors(),
+            columns,
         }
     }
 
@@ -55,9 +70,26 @@ impl Output {
         self.terminal
     }
 
-    /// Columns of a line.
-    pub(crate) fn width(&self) -> u16 {
-        self.room(0).0
+    /// Columns of a line. They are looked up anew: a window may have become another one.
+    pub(crate) fn columns(&self) -> Columns {
+        let of_terminal = || match self.terminal {
+            true => Columns::At(size().map_or(WIDTH_UNKNOWN, |(columns, _)| columns)),
+            false => Columns::All,
+        };
+        self.columns.unwrap_or_else(of_terminal)
+    }
+
+    /// Lines of the terminal, if it is one that says so.
+    pub(crate) fn lines(&self) -> Option<u16> {
+        size().map(|(_, lines)| lines).filter(|_| self.terminal)
+    }
+
+    /// A text in a table: in one line, and no longer than will be shown.
+    pub(crate) fn cell(&self, text: &str) -> String {
+        match self.columns() {
+            Columns::All => whole(text),
+            Columns::At(_) => plain(text),
+        }
     }
 
     /// When something was: for the eyes on a terminal how long ago, elsewhere the second, in UTC.
@@ -120,53 +152,80 @@ impl Output {
         }
     }
 
-    /// A table without lines, cut to the width of the terminal: the last column gives way, and is left out where it has no room at all.
+    /// A table without lines, cut to the width of the terminal: the last column gives way first, and is left out where it has no room at
+    /// all; then the widest of the others.
     pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<Cell>>) -> anyhow::Result<()> {
-        let mut columns = header.len();
-        let mut table = table_of(header, &rows, columns);
-        let widths = table.column_max_content_widths();
-        let before_last: u16 = widths
-            .iter()
-            .take(columns - 1)
-            .map(|width| width + GAP)
-            .sum();
-        let (width, room) = self.room(before_last);
-        let fits = widths.last().is_none_or(|last| *last <= room);
-        if !fits && room < LAST_COLUMN_MIN {
-            columns -= 1;
-            table = table_of(header, &rows, columns);
+        let columns = match self.columns() {
+            Columns::All => return self.whole_table(header, &rows),
+            Columns::At(columns) => columns,
+        };
+        let mut count = header.len();
+        let mut table = table_of(header, &rows, count);
+        let mut widths = table.column_max_content_widths();
+        let with_gaps = |widths: &[u16]| -> u16 {
+            let gaps = GAP.saturating_mul(u16::try_from(widths.len()).unwrap_or(u16::MAX));
+            widths
+                .iter()
+                .fold(gaps, |all, width| all.saturating_add(*width))
+        };
+        let room = columns.saturating_sub(with_gaps(&widths[..count - 1]));
+        if count > 1 && room < LAST_COLUMN_MIN.min(widths[count - 1]) {
+            count -= 1;
+            table = table_of(header, &rows, count);
+            widths.truncate(count);
+            shrink(&mut widths, columns);
+        } else {
+            widths[count - 1] = widths[count - 1].min(room);
         }
         for (i, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, if i + 1 < columns { GAP } else { 0 }));
+            let gap = if i + 1 < count { GAP } else { 0 };
+            column.set_padding((0, gap));
             // Long texts are cut where the line ends, and not before their last word.
             column.set_delimiter('\u{1}');
-            if i + 1 < header.len() {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
+            let width = widths[i].saturating_add(gap);
+            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
         }
+        self.print(table, columns)
+    }
+
+    /// A table whose last column has no end: nothing is cut, and nothing is filled up.
+    fn whole_table(&self, header: &[&str], rows: &[Vec<Cell>]) -> anyhow::Result<()> {
+        let last = header.len() - 1;
+        let mut table = table_of(header, rows, last);
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, GAP));
+        }
+        if !self.colors {
+            table.force_no_tty();
+        }
+        let ends = std::iter::once(header[last].to_owned()).chain(rows.iter().map(|row| {
+            let cell = row.get(last);
+            cell.map_or_else(String::new, |cell| cell.content().replace('\n', " "))
+        }));
+        let begins: Vec<String> = match last {
+            0 => vec![String::new(); rows.len() + 1],
+            _ => table.lines().collect(),
+        };
+        let lines = begins.into_iter().zip(ends);
+        let text: Vec<String> = lines
+            .map(|(begin, end)| (begin + &end).trim_end().to_owned())
+            .collect();
+        self.line(&text.join("\n"))
+    }
+
+    fn print(&self, mut table: Table, columns: u16) -> anyhow::Result<()> {
         if self.colors {
             table.enforce_styling();
         } else {
             table.force_no_tty();
         }
-        table.set_width(width);
+        table.set_width(columns);
         let text: Vec<String> = table
             .lines()
             .map(|line| line.trim_end().to_owned())
             .collect();
         self.line(&text.join("\n"))
-    }
-
-    /// Columns of a line, and how many of them a table's last column has.
-    fn room(&self, before_last: u16) -> (u16, u16) {
-        let width = match self.terminal {
-            true => Table::new()
-                .width()
-                .filter(|width| *width >= 40)
-                .unwrap_or(80),
-            false => WIDTH_ELSEWHERE.max(before_last.saturating_add(WIDTH_ELSEWHERE / 2)),
-        };
-        (width, width.saturating_sub(before_last))
     }
 
     /// Names and values, a line each; a value of several lines is set below its first.
@@ -253,6 +312,31 @@ impl JsonList<'_> {
     }
 }
 
+/// Columns and lines of the terminal.
+fn size() -> Option<(u16, u16)> {
+    let (columns, lines) = terminal_size::terminal_size()?;
+    // Some that are none say 0.
+    (columns.0 > 0).then_some((columns.0, lines.0))
+}
+
+/// Cuts the widest columns until all of them fit.
+fn shrink(widths: &mut [u16], room: u16) {
+    let gaps = usize::from(GAP) * widths.len().saturating_sub(1);
+    let all = |widths: &[u16]| {
+        widths
+            .iter()
+            .map(|width| usize::from(*width))
+            .sum::<usize>()
+            + gaps
+    };
+    while all(widths) > usize::from(room)
+        && let Some(widest) = widths.iter_mut().max()
+        && *widest > COLUMN_MIN
+    {
+        *widest -= 1;
+    }
+}
+
 /// The first so many columns.
 fn table_of(header: &[&str], rows: &[Vec<Cell>], columns: usize) -> Table {
     let mut table = Table::new();
@@ -299,6 +383,13 @@ pub(crate) fn plain(text: &str) -> String {
     const CHARS_MAX: usize = 400;
     text.chars()
         .take(CHARS_MAX)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// A text in one line, however long it is.
+fn whole(text: &str) -> String {
+    text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
 }
@@ -421,6 +512,18 @@ mod tests {
             [999, 5_900, 273_600_000].map(before),
             ["now", "5s ago", "3d 4h ago"]
         );
+    }
+
+    #[test]
+    fn the_widest_columns_are_cut_and_none_to_nothing() {
+        let cut = |widths: [u16; 3], room| {
+            let mut widths = widths.to_vec();
+            shrink(&mut widths, room);
+            widths
+        };
+        assert_eq!(cut([10, 10, 10], 40), [10, 10, 10]);
+        assert_eq!(cut([32, 20, 10], 54), [20, 20, 10]);
+        assert_eq!(cut([300, 10, 10], 3), [6, 6, 6]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use perennial::Json;
 use serde::de::IgnoredAny;
 
 use crate::cli::error::{Exit, Said};
+use crate::cli::output::say;
 
 /// Where a payload comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,9 @@ pub(crate) fn read(source: Option<&Source>, option: &str) -> anyhow::Result<Opti
         Source::Stdin => {
             let mut stdin = std::io::stdin();
             if stdin.is_terminal() {
-                tracing::info!("reading {option} from the terminal");
+                say(&format!(
+                    "reading {option} from the terminal: write JSON, then Ctrl-D on a line of its own"
+                ));
             }
             let mut text = String::new();
             stdin

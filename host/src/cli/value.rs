@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use perennial::{DirGrant, Status, Timestamp};
 
+use crate::cli::output::Columns;
+
 /// How long to wait; `None` for as long as it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit(pub(crate) Option<Duration>);
@@ -32,6 +34,17 @@ pub(crate) fn listen(text: &str) -> Result<Listen, String> {
     match port.map(|(_, port)| port.parse::<u16>()) {
         Some(Ok(_)) => Ok(Listen(Some(text.to_owned()))),
         _ => Err("write it like 127.0.0.1:7071, or none".to_owned()),
+    }
+}
+
+/// `120`, or `none`.
+pub(crate) fn columns(text: &str) -> Result<Columns, String> {
+    if text.eq_ignore_ascii_case("none") {
+        return Ok(Columns::All);
+    }
+    match text.parse() {
+        Ok(columns @ 20..) => Ok(Columns::At(columns)),
+        _ => Err("write 20 or more columns, or none".to_owned()),
     }
 }
 

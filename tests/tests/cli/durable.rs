@@ -334,7 +334,7 @@ fn durable_says_what_is_wrong_with_exit_code_1() {
 "durable get-instances --task-hub-name TestTaskHub",
         expect![[r#"
             ! error: task hub "TestTaskHub": there is no task hub at DIR/TestTaskHub.db; deploy a module or start a host to make it
-            !   hint: `perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is
+            !   hint: there are: default
             exit code Some(1)
         "#]],
     );

@@ -223,7 +223,7 @@ fn task_hubs_are_shown_set_up_and_deleted() {
         expect![[r#"
         task hub   default
         file       DIR/default.db
-        size       <n> KiB
+        size       <n> KiB; <n> KiB in use, <n> B free
         created    <date> <time> UTC
         host       none
         instances  6

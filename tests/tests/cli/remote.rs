@@ -226,15 +226,22 @@ fn without_ids(told: &str) -> String {
     text
 }
 
-/// The text without a number that differs from hub to hub.
+/// The text without the numbers that differ from hub to hub: a module that came through the file leaves room there.
 fn without_bytes(told: &str) -> String {
-    match told.split_once("\"bytes\":") {
-        Some((before, after)) => {
+    let mut told = told.to_owned();
+    for key in ["\"bytes\":", "\"usedBytes\":", "\"freeBytes\":"] {
+        if let Some((before, after)) = told.split_once(key) {
             let rest = after.trim_start_matches(|c: char| c.is_ascii_digit() || "<n>".contains(c));
-            format!("{before}\"bytes\":N{rest}")
+            told = format!("{before}{key}N{rest}");
         }
-        None => told.to_owned(),
     }
+    if let Some((before, (_, after))) = told
+        .split_once("iB in use, ")
+        .and_then(|(before, after)| Some((before, after.split_once(" free")?)))
+    {
+        told = format!("{before}iB in use, N free{after}");
+    }
+    told
 }
 
 /// What is measured differs from run to run, and what is made up: sizes, ids of executions within other words, and how wide a column is.

@@ -139,9 +139,9 @@ Examples:
 JSON: {instanceId, name, runtimeStatus, createdTime, scheduledTime, startedTime, lastUpdatedTime, executionId, version, \
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
 parentInstanceId, tags, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, \
-host, time}, waitsFor: [{kind: externalEvent|activity|timer|start|child|note|quarantine|host|firstTurn, name, task, \
+host, time}, waitsFor: [{kind: externalEvent|activity|timer|start|child|note|quarantine|host|firstTurn|nothing, name, task, \
 attempt, state: running|queued|waiting, runningSince, nextAttemptTime, lastFailure, failedAttempts: [{attempt, \
-startedAt, endedAt, failure}], due, instanceId, runtimeStatus, note, reason}], waitsForMore, stillRuns: [as waitsFor; of one that has ended], historyEvents, historyBytes, history: as `perennial history --json` shows it}; with --tree, {instance, children: \
+startedAt, endedAt, failure}], due, instanceId, runtimeStatus, note, reason}], waitsForMore, eventsWithoutEffect: [name], stillRuns: [as waitsFor; of one that has ended], historyEvents, historyBytes, history: as `perennial history --json` shows it}; with --tree, {instance, children: \
 [the same], more}; with --urls, {id, statusQueryGetUri, sendEventPostUri, terminatePostUri, rewindPostUri, \
 purgeHistoryDeleteUri, restartPostUri, suspendPostUri, resumePostUri}";
 
@@ -291,10 +291,12 @@ Examples:
   perennial hubs create billing
   perennial hubs show billing
   perennial hubs set billing --retain-completed 7d --retain-failed 30d --retain-terminated none
+  perennial hubs compact billing
 
 JSON: [{taskHub, file, bytes, createdTime, owner, problem}]; show: {taskHub, file, bytes, createdTime, owner, \
-instances: {STATUS: n}, historyTurns, historyEvents, historyBytes, modules, storedModules, moduleBytes, hasGarbage, \
-retention: {completed, failed, terminated}}; set: {completed, failed, terminated}, in milliseconds or null";
+instances: {STATUS: n}, historyTurns, historyEvents, historyBytes, modules, storedModules, moduleBytes, usedBytes, freeBytes, hasGarbage, \
+retention: {completed, failed, terminated}}; set: {completed, failed, terminated}, in milliseconds or null; \
+compact: {taskHub, bytesBefore, bytes}";
 
 pub(super) const DELETE_TASK_HUB: &str = "\
 Everything in it is lost: instances, histories and modules.

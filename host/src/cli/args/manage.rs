@@ -116,6 +116,11 @@ pub(crate) enum HubsCommand {
     },
     /// Change the settings of a task hub
     Set(HubsSet),
+    /// Give the space of what was deleted back to the disk; no host may run the task hub
+    Compact {
+        /// Its name; without it, the one that --task-hub names
+        name: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use perennial::{Bulk, Client, Filter, InstanceCommand, InstanceStatus, Waited};
+use perennial::{
+    Bulk, Client, Filter, InstanceCommand, InstanceStatus, Status, Wait, Waited, closest,
+};
 use serde::Serialize;
 
 use crate::cli::args::{Change, RaiseEvent, Resume, Terminate, WaitFor};
@@ -27,6 +29,9 @@ pub(super) async fn raise_event(args: RaiseEvent, session: &Session) -> anyhow::
     let data = payload::read(args.data.as_ref(), "--data")?;
     let client = session.client()?;
     client.raise_event_json(&args.id, &args.name, data).await?;
+    if let Some(waits) = waits_for_others(&client, &args.id, &args.name).await {
+        session.output().note(&waits);
+    }
     accepted(
         &client,
         &args.id,
@@ -34,6 +39,29 @@ pub(super) async fn raise_event(args: RaiseEvent, session: &Session) -> anyhow::
         &format!("raised {:?} to {}", args.name, args.id),
         session,
     )
+}
+
+/// Says of an event that is not waited for which ones are: it is kept, and its name may be misspelt. Nothing where that is not known.
+async fn waits_for_others(client: &Client, id: &str, name: &str) -> Option<String> {
+    let status = client.status(id).await.ok()??;
+    let awaited = status.waits_for.iter().filter_map(|wait| match wait {
+        Wait::ExternalEvent { name } => Some(name.as_str()),
+        _ => None,
+    });
+    let awaited: Vec<&str> = awaited.collect();
+    let is_awaited = awaited.iter().any(|one| one.eq_ignore_ascii_case(name));
+    if awaited.is_empty() || is_awaited {
+        return None;
+    }
+    let list = awaited.iter().map(|one| format!("{one:?}"));
+    let list = list.collect::<Vec<_>>().join(", ");
+    let meant = match closest(name, awaited.iter().copied()) {
+        Some(meant) => format!("; did you mean {meant:?}?"),
+        None => String::new(),
+    };
+    Some(format!(
+        "{id} waits for {list} now, not for {name:?}, which is kept until it does{meant}"
+    ))
 }
 
 /// What a command does to one instance, or to many.
@@ -60,6 +88,17 @@ impl Verb {
             Self::Suspend => client.suspend(id, reason),
             Self::Resume => client.resume(id, reason),
         }
+    }
+
+    /// That there is nothing to do for an instance that is as it is, if so.
+    fn done(self, status: &InstanceStatus) -> Option<String> {
+        let (id, is) = (&status.instance_id, status.runtime_status);
+        let done = match self {
+            Self::Terminate => false,
+            Self::Suspend => is == Status::Suspended && status.quarantine.is_none(),
+            Self::Resume => matches!(is, Status::Running | Status::Pending),
+        };
+        done.then(|| format!("{id} is {is}"))
     }
 
     fn many(self, client: &Client, filter: Filter) -> Bulk {
@@ -133,9 +172,18 @@ async fn change(verb: Verb, args: Change, asks: bool, session: &Session) -> anyh
             return bulk::many(filter, bulk, words, selection.dry_run, session).await;
         }
     };
+    let already = match verb {
+        Verb::Terminate => None,
+        Verb::Suspend | Verb::Resume => client.status(&id).await?.and_then(|one| verb.done(&one)),
+    };
     let command = verb.one(&client, &id, reason);
     command.recursive_if(recursive).await?;
-    accepted(&client, &id, word, &format!("{doing} {id}"), session)
+    let said = match (already, recursive) {
+        (None, _) => format!("{doing} {id}"),
+        (Some(already), false) => format!("{already}: nothing was changed"),
+        (Some(already), true) => format!("{already}; {doing} what is below it"),
+    };
+    accepted(&client, &id, word, &said, session)
 }
 
 /// Resumes a quarantined instance with another module, and says whether that can go on with it.

@@ -209,7 +209,9 @@ fn change_of(name: &CheckedName) -> String {
         NameChange::New => "new".to_owned(),
         NameChange::Unchanged => "unchanged".to_owned(),
         NameChange::Repointed(before) => format!("re-pointed from {}", before.short()),
-        NameChange::Taken(owner) => format!("belongs to module {owner}; needs --replace"),
+        NameChange::Taken(owner) => format!(
+            "belongs to module {owner}; --name {owner} deploys a new version of it, --replace takes the name over"
+        ),
         NameChange::Dropped => "no longer defined".to_owned(),
         _ => "changed".to_owned(),
     }

@@ -8,7 +8,7 @@ use perennial::{AttemptRun, Event, HistoryEvent, Json, TaskId, Timestamp};
 
 use crate::cli::args::History;
 use crate::cli::error::Exit;
-use crate::cli::output::{Output, now, plain, span, time};
+use crate::cli::output::{Output, now, span, time};
 use crate::cli::session::Session;
 
 use super::status::missing;
@@ -83,7 +83,7 @@ impl HistoryTable {
         let begun = *self.begun.get_or_insert(first);
         let rows = events
             .iter()
-            .map(|event| row(event, begun, &mut self.names))
+            .map(|event| row(event, begun, &mut self.names, output))
             .collect();
         output.table(&["#", "TIME", "EVENT", "TASK", "WHAT"], rows)
     }
@@ -92,7 +92,7 @@ impl HistoryTable {
 /// What a task is called: an outcome only has its number.
 type Names = BTreeMap<TaskId, String>;
 
-fn row(event: &HistoryEvent, begun: Timestamp, names: &mut Names) -> Vec<Cell> {
+fn row(event: &HistoryEvent, begun: Timestamp, names: &mut Names, output: &Output) -> Vec<Cell> {
     let line = describe(&event.event, names);
     let kind = Cell::new(event.event.name());
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
@@ -104,7 +104,7 @@ fn row(event: &HistoryEvent, begun: Timestamp, names: &mut Names) -> Vec<Cell> {
             None => kind,
         },
         right(line.task.map(|task| task.to_string()).unwrap_or_default()),
-        Cell::new(plain(&line.what)),
+        Cell::new(output.cell(&line.what)),
     ]
 }
 
@@ -286,5 +286,5 @@ fn arrow(json: &Option<Json>) -> String {
 }
 
 fn clip(json: &Json) -> String {
-    plain(json.as_str())
+    json.as_str().to_owned()
 }

@@ -28,6 +28,17 @@ struct DeletedJson<'a> {
     deleted: bool,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CompactedJson<'a> {
+    task_hub: &'a str,
+    bytes_before: u64,
+    bytes: u64,
+}
+
+/// What to do about a hub that is in use and is to be deleted.
+const FORCE: &str = "stop it first; --force deletes the hub under it";
+
 pub(super) async fn hubs(command: Option<HubsCommand>, session: &Session) -> anyhow::Result<Exit> {
     let hubs = Hubs::new(session.data_dir());
     match command.unwrap_or(HubsCommand::List) {
@@ -38,7 +49,34 @@ pub(super) async fn hubs(command: Option<HubsCommand>, session: &Session) -> any
             show(&name, session).await
         }
         HubsCommand::Set(args) => set(args, session).await,
+        HubsCommand::Compact { name } => {
+            let name = name.unwrap_or_else(|| session.task_hub().to_owned());
+            compact(&hubs, &name, session).await
+        }
     }
+}
+
+async fn compact(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {
+    let compacted = hubs.compact(name).await;
+    let (before, after) = compacted.map_err(|error| {
+        let hint = "a host gives space back by itself while it has nothing else to do; stop it to have all of it back at once";
+        explain(error, name, hint)
+    })?;
+    let output = session.output();
+    if output.is_json() {
+        output.json(&CompactedJson {
+            task_hub: name,
+            bytes_before: before,
+            bytes: after,
+        })?;
+    } else {
+        output.note(&format!(
+            "task hub {name:?} has {} on the disk, and had {}",
+            bytes(after),
+            bytes(before)
+        ));
+    }
+    Ok(Exit::Ok)
 }
 
 async fn list(hubs: &Hubs, session: &Session) -> anyhow::Result<Exit> {
@@ -90,7 +128,7 @@ async fn create(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Ex
 async fn show(name: &str, session: &Session) -> anyhow::Result<Exit> {
     let client = session.elsewhere(None, Some(name.to_owned())).client()?;
     let stats = client.stats().await;
-    let stats = stats.map_err(|error| explain(error, name))?;
+    let stats = stats.map_err(|error| explain(error, name, FORCE))?;
     let retention = client.retention().await?;
     let output = session.output();
     if output.is_json() {
@@ -105,7 +143,15 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<Exit> {
     let mut fields = vec![
         ("task hub", hub.name.clone()),
         ("file", hub.path.display().to_string()),
-        ("size", bytes(hub.bytes)),
+        (
+            "size",
+            format!(
+                "{}; {} in use, {} free",
+                bytes(hub.bytes),
+                bytes(stats.used_bytes),
+                bytes(stats.free_bytes)
+            ),
+        ),
     ];
     fields.extend(
         hub.created_at
@@ -186,7 +232,7 @@ async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
     let there = session.elsewhere(None, Some(name.to_owned()));
     let client = there.client()?;
     let retention = client.retention().await;
-    let mut retention = retention.map_err(|error| explain(error, name))?;
+    let mut retention = retention.map_err(|error| explain(error, name, FORCE))?;
     let changes: [(&mut Option<Duration>, Option<Limit>); 3] = [
         (&mut retention.completed, args.retain_completed),
         (&mut retention.failed, args.retain_failed),
@@ -216,11 +262,10 @@ async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
 }
 
 /// Says of an error what to do about it where a hub is meant and not an instance.
-fn explain(error: perennial::Error, name: &str) -> anyhow::Error {
+fn explain(error: perennial::Error, name: &str, if_owned: &str) -> anyhow::Error {
     if error.is_owned() {
         let said = Said::new(Exit::WrongState, error.to_string());
-        said.hint("stop it first; --force deletes the hub under it")
-            .into()
+        said.hint(if_owned).into()
     } else if error.is_not_found() {
         let said = Said::new(Exit::NotFound, format!("there is no task hub {name:?}"));
         said.hint("`perennial hubs` lists them").into()
@@ -257,7 +302,7 @@ pub(super) async fn delete(args: DeleteTaskHub, session: &Session) -> anyhow::Re
     } else {
         hubs.delete(&args.name).await
     };
-    deleted.map_err(|error| explain(error, &args.name))?;
+    deleted.map_err(|error| explain(error, &args.name, FORCE))?;
     let output = session.output();
     if output.is_json() {
         let task_hub = &args.name;

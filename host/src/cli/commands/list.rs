@@ -7,7 +7,7 @@ use perennial::{Client, Filter, InstanceStatus, Order, Page};
 
 use crate::cli::args::List;
 use crate::cli::error::Exit;
-use crate::cli::output::{Output, plain, status_cell};
+use crate::cli::output::{Output, status_cell};
 use crate::cli::session::Session;
 
 use super::wait::text_of;
@@ -27,6 +27,15 @@ pub(super) async fn list(args: List, session: &Session) -> anyhow::Result<Exit> 
 
 /// Prints a page.
 pub(super) fn show(page: Option<&Page>, session: &Session) -> anyhow::Result<()> {
+    show_at_most(page, usize::MAX, session)
+}
+
+/// Prints what fits into so many lines, and says how much does not.
+pub(super) fn show_at_most(
+    page: Option<&Page>,
+    lines: usize,
+    session: &Session,
+) -> anyhow::Result<()> {
     let output = session.output();
     if output.is_json() {
         match page {
@@ -41,12 +50,34 @@ pub(super) fn show(page: Option<&Page>, session: &Session) -> anyhow::Result<()>
     };
     let created = output.when_head("CREATED");
     let header = ["ID", "ORCHESTRATION", "STATUS", &created, "SHOWS"];
-    let rows = page.instances.iter().map(|instance| row(instance, output));
-    output.table(&header, rows.collect())?;
-    if let Some(token) = &page.continuation_token {
+    // Beside the header, and a line that says how many are missing where there are any.
+    let room = lines.saturating_sub(1);
+    let is_all =
+        page.instances.len() <= room && (lines == usize::MAX || page.continuation_token.is_none());
+    let shown = if is_all { room } else { room.saturating_sub(1) };
+    let rows = page.instances.iter().take(shown);
+    output.table(
+        &header,
+        rows.map(|instance| row(instance, output)).collect(),
+    )?;
+    if lines != usize::MAX {
+        if !is_all {
+            output.line(&unseen(page, shown))?;
+        }
+    } else if let Some(token) = &page.continuation_token {
         output.note(&format!("there are more: add --continuation-token {token}"));
     }
     Ok(())
+}
+
+/// Says in one short line what a screen has no room for.
+fn unseen(page: &Page, shown: usize) -> String {
+    let more = page.instances.len().saturating_sub(shown);
+    match (more, &page.continuation_token) {
+        (more, None) => format!("... and {more} more"),
+        (0, Some(_)) => "... and more".to_owned(),
+        (more, Some(_)) => format!("... and more than {more} more"),
+    }
 }
 
 /// `None` where only statuses are asked for that no instance ever has.
@@ -87,7 +118,7 @@ fn row(instance: &InstanceStatus, output: &Output) -> Vec<Cell> {
         Cell::new(&instance.name),
         status_cell(instance.runtime_status),
         Cell::new(output.when(instance.created_at)),
-        Cell::new(plain(&shows)),
+        Cell::new(output.cell(&shows)),
     ]
 }
 

@@ -28,6 +28,7 @@ mod watch;
 
 use crate::cli::args::Command;
 use crate::cli::error::Exit;
+use crate::cli::log;
 use crate::cli::project;
 use crate::cli::session::Session;
 
@@ -37,7 +38,9 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
     match &command {
         Command::Serve(args) => return serve::serve(args, session).await,
         Command::Dev(args) => return project::dev(args, session).await,
-        _ => crate::cli::log::start_quietly()?,
+        Command::Run(_) if !session.output().is_quiet() => log::start_quietly(log::Need::Guests)?,
+        _ if session.output().is_quiet() => log::start_quietly(log::Need::Quiet)?,
+        _ => log::start_quietly(log::Need::Warnings)?,
     }
     match command {
         Command::Run(args) => run::run(args, session).await,

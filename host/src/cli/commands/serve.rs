@@ -39,11 +39,15 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     if let Some(otlp) = &otlp {
         builder = builder.spans(Arc::clone(otlp) as _);
     }
-    let opened = listen::open(&args.http, session).await?;
+    let hubs = hubs(args, session)?;
+    let opened = match listen::open(&args.http, session).await {
+        Ok(opened) => opened,
+        // Where it is another host that has the address, it probably has the hub too, and that is what matters.
+        Err(error) => return Err(owned(&hubs, session).await?.unwrap_or(error)),
+    };
     if let Some(opened) = &opened {
         builder = builder.management_url(opened.management_url(&args.http));
     }
-    let hubs = hubs(args, session)?;
     let mut hosts = Vec::with_capacity(hubs.len());
     for hub in &hubs {
         hosts.push(start(&builder.clone().task_hub(*hub)).await?);
@@ -137,6 +141,20 @@ async fn shut_down(hosts: Vec<Host>, otlp: Option<Arc<Otlp>>) -> anyhow::Result<
     Ok(did)
 }
 
+/// Says of the first of these hubs that a host runs who does.
+async fn owned(hubs: &[&str], session: &Session) -> anyhow::Result<Option<anyhow::Error>> {
+    for hub in hubs {
+        let owner = Client::open(session.data_dir(), hub)?.owner().await?;
+        if let Some(owner) = owner {
+            let message = format!("task hub {hub:?}: the task hub is in use by {owner}");
+            let said = Said::new(Exit::WrongState, message);
+            let hint = "one host at a time owns a task hub; every other command works beside it";
+            return Ok(Some(said.hint(hint).into()));
+        }
+    }
+    Ok(None)
+}
+
 /// The hubs to run, each once; the first is meant by requests that name none.
 fn hubs<'a>(args: &'a Serve, session: &'a Session) -> anyhow::Result<Vec<&'a str>> {
     let mut hubs = vec![session.task_hub()];
@@ -148,6 +166,10 @@ fn hubs<'a>(args: &'a Serve, session: &'a Session) -> anyhow::Result<Vec<&'a str
                 .into());
         }
         hubs.push(hub);
+    }
+    // A name that cannot be one is said before a hub is made of another.
+    for hub in &hubs {
+        Client::open(session.data_dir(), hub)?;
     }
     Ok(hubs)
 }

@@ -1,10 +1,10 @@
 //! `perennial start`.
 
-use perennial::Client;
+use perennial::{Client, Json};
 use serde::Serialize;
 
 use crate::cli::args::{self, Start, WaitFor};
-use crate::cli::error::Exit;
+use crate::cli::error::{Exit, Said};
 use crate::cli::payload;
 use crate::cli::session::Session;
 
@@ -19,10 +19,27 @@ pub(crate) struct StartedJson<'a> {
 
 pub(super) async fn start(args: Start, session: &Session) -> anyhow::Result<Exit> {
     let output = session.output();
+    let input = payload::read(args.input.as_ref(), "--input")?;
     let client = session.client()?;
     let name = args.orchestration.clone();
+    let reuses_ended = matches!(args.reuse, args::Reuse::Ended);
     let (wait, limit) = (args.wait, args.timeout);
-    let id = send(args, &client).await?;
+    // Made here where none is given, so that it can be told of a start of which nobody knows yet what becomes of it.
+    let id = args.id.clone();
+    let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string());
+    if let Err(error) = send(args, &id, input, &client).await {
+        if error.is_queued() {
+            // Whoever tries again with this id starts nothing twice.
+            if !output.is_json() {
+                output.line(&id)?;
+            }
+            let said = Said::new(Exit::TimedOut, error.to_string());
+            return Err(said
+                .hint(format!("instance {id:?} begins when it does; to try again without starting another one: --id {id} --reuse never"))
+                .into());
+        }
+        return Err(explained(error, reuses_ended));
+    }
     if let Some(wait_for) = wait {
         if !output.is_json() {
             output.line(&id)?;
@@ -47,8 +64,22 @@ pub(super) async fn start(args: Start, session: &Session) -> anyhow::Result<Exit
     Ok(Exit::Ok)
 }
 
-async fn send(args: Start, client: &Client) -> anyhow::Result<String> {
-    let input = payload::read(args.input.as_ref(), "--input")?;
+/// Says of an id that is in use what to do about it, which depends on who uses it.
+fn explained(error: perennial::Error, reuses_ended: bool) -> anyhow::Error {
+    if !error.is_already_exists() || reuses_ended {
+        return error.into();
+    }
+    let said = Said::new(Exit::WrongState, error.to_string());
+    said.hint("without `--reuse never` an instance that has ended is replaced; without --id a new id is made")
+        .into()
+}
+
+async fn send(
+    args: Start,
+    id: &str,
+    input: Option<Json>,
+    client: &Client,
+) -> perennial::Result<()> {
     let reuse = match args.reuse {
         args::Reuse::Ended => perennial::Reuse::Ended,
         args::Reuse::Never => perennial::Reuse::Never,
@@ -56,11 +87,9 @@ async fn send(args: Start, client: &Client) -> anyhow::Result<String> {
     };
     let mut start = client
         .start(args.orchestration)
+        .id(id)
         .input_json(input)
         .reuse(reuse);
-    if let Some(id) = args.id {
-        start = start.id(id);
-    }
     if let Some(version) = args.version {
         start = start.version(version);
     }
@@ -73,5 +102,5 @@ async fn send(args: Start, client: &Client) -> anyhow::Result<String> {
     for (key, value) in args.tags {
         start = start.tag(key, value);
     }
-    Ok(start.await?)
+    start.await.map(drop)
 }

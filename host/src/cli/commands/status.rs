@@ -1,6 +1,8 @@
 //! `perennial status`.
 
-use perennial::{Client, InstanceStatus, Timestamp, Wait};
+use std::collections::BTreeMap;
+
+use perennial::{Client, InstanceStatus, Timestamp, Wait, closest};
 
 use crate::cli::args::Status;
 use crate::cli::error::{Exit, Said};
@@ -8,7 +10,7 @@ use crate::cli::output::{Output, bytes, count, plain, span, time};
 use crate::cli::progress::and_more;
 use crate::cli::session::Session;
 
-use super::wait::{causes, text_of};
+use super::wait::{GRANT_DIRECTORY, causes, lacks_directory, text_of};
 
 /// Waits shown to people; the others are counted.
 const WAITS_SHOWN: usize = 8;
@@ -132,6 +134,10 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
     if let Some(failure) = &status.failure {
         fields.push(("failure", failure.to_string()));
         fields.extend(causes(failure).into_iter().map(|cause| ("because", cause)));
+        fields.extend(failure.trace.clone().map(|trace| ("trace", trace)));
+        if lacks_directory(failure) {
+            fields.push(("hint", GRANT_DIRECTORY.to_owned()));
+        }
         fields.extend(
             failure
                 .details
@@ -150,7 +156,38 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
         let lines: Vec<String> = left.map(|wait| plain(&wait.to_string())).collect();
         fields.push(("still runs", lines.join("\n")));
     }
+    if !status.events_without_effect.is_empty() {
+        fields.push(("was sent", without_effect(status)));
+    }
     fields
+}
+
+/// The events that led to nothing, each once, and what was meant by one that may be misspelt.
+fn without_effect(status: &InstanceStatus) -> String {
+    let awaited = status.waits_for.iter().filter_map(|wait| match wait {
+        Wait::ExternalEvent { name } => Some(name.as_str()),
+        _ => None,
+    });
+    let awaited: Vec<&str> = awaited.collect();
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for name in &status.events_without_effect {
+        *counts.entry(name).or_default() += 1;
+    }
+    let lines = counts.into_iter().map(|(name, number)| {
+        let times = if number > 1 {
+            format!(" ({number} times)")
+        } else {
+            String::new()
+        };
+        let meant = match closest(name, awaited.iter().copied()) {
+            Some(meant) if !awaited.contains(&name) => format!("; did you mean {meant:?}?"),
+            _ => String::new(),
+        };
+        plain(&format!(
+            "external event {name:?}{times}, which led to nothing so far{meant}"
+        ))
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What differs, who says so, and when.

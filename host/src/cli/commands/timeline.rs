@@ -6,10 +6,19 @@ use comfy_table::{Cell, CellAlignment, Color};
 use perennial::{AttemptRun, Event, HistoryEvent, InstanceStatus, TaskId, Timestamp, Wait};
 use serde::Serialize;
 
-use crate::cli::output::{Output, count, plain, span};
+use crate::cli::output::{Columns, Output, count, plain, span};
 
-/// Columns of the picture, where there is room for them.
-const PICTURE: std::ops::RangeInclusive<u16> = 20..=60;
+/// Columns of the picture where nothing says how many there are.
+const PICTURE: u16 = 60;
+
+/// A picture with fewer shows nothing, and one with more is no clearer.
+const PICTURE_RANGE: std::ops::RangeInclusive<u16> = 12..=200;
+
+/// Columns of times and tries before the names, with the gaps between them.
+const BEFORE: u16 = 34;
+
+/// Columns that a name keeps however narrow the terminal is.
+const NAME_MIN: u16 = 10;
 
 /// Something that took time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -168,28 +177,25 @@ fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
         output.note("no task was asked for yet");
         return Ok(());
     }
-    let names: Vec<String> = bars
+    let mut names: Vec<String> = bars
         .iter()
         .map(|bar| {
-            plain(&format!("{} {}", bar.kind, bar.name))
-                .trim_end()
-                .to_owned()
+            let name = output.cell(&format!("{} {}", bar.kind, bar.name));
+            name.trim_end().to_owned()
         })
         .collect();
-    let longest = names
-        .iter()
-        .map(|name| name.chars().count())
-        .max()
-        .unwrap_or(0);
-    let before = u16::try_from(longest)
-        .unwrap_or(u16::MAX)
-        .saturating_add(34);
-    let width = output
-        .width()
-        .saturating_sub(before)
-        .clamp(*PICTURE.start(), *PICTURE.end());
+    let columns = output.columns();
+    let width = match columns {
+        Columns::All => PICTURE,
+        Columns::At(columns) => fit(&mut names, columns),
+    };
+    // What failed before stands where the names do, and takes no more room than they.
+    let room = match columns {
+        Columns::All => usize::MAX,
+        Columns::At(_) => names.iter().map(|name| name.chars().count()).max().unwrap_or(0),
+    };
     let rows = bars.iter().zip(&names).flat_map(|(bar, name)| {
-        let tries = bar.failed.iter().map(failed_row);
+        let tries = bar.failed.iter().map(|failed| failed_row(failed, room));
         let last = row(bar, name, whole, usize::from(width));
         tries.chain(std::iter::once(last)).collect::<Vec<_>>()
     });
@@ -203,16 +209,31 @@ fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
 }
 
 /// An attempt that another one followed stands before the line of its task.
-fn failed_row(failed: &Try) -> Vec<Cell> {
+fn failed_row(failed: &Try, room: usize) -> Vec<Cell> {
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     let took = failed.ended_ms.saturating_sub(failed.started_ms);
+    let failure = plain(&failed.failure);
     vec![
         right(format!("+{}", super::history::clock(failed.started_ms))),
         right(span(took)),
         right(failed.attempt.to_string()),
-        Cell::new(plain(&failed.failure)).fg(Color::Red),
+        Cell::new(failure.chars().take(room).collect::<String>()).fg(Color::Red),
         Cell::new(""),
     ]
+}
+
+/// Cuts the names so that a picture has room beside them: its columns.
+fn fit(names: &mut [String], columns: u16) -> u16 {
+    let length = |name: &String| u16::try_from(name.chars().count()).unwrap_or(u16::MAX);
+    let most = columns
+        .saturating_sub(BEFORE + PICTURE_RANGE.start())
+        .max(NAME_MIN);
+    for name in names.iter_mut().filter(|name| length(name) > most) {
+        *name = name.chars().take(usize::from(most) - 3).collect::<String>() + "...";
+    }
+    let longest = names.iter().map(length).max().unwrap_or(0);
+    let room = columns.saturating_sub(BEFORE).saturating_sub(longest);
+    room.clamp(*PICTURE_RANGE.start(), *PICTURE_RANGE.end())
 }
 
 fn row(bar: &Bar, name: &str, whole: u64, width: usize) -> Vec<Cell> {
@@ -307,6 +328,19 @@ mod tests {
             attempts: 1,
             outcome,
             failed: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn names_and_picture_share_what_there_is() {
+        let name = "activity ChargeTheCreditCard";
+        for columns in [40, 60, 80, 120, 400] {
+            let mut names = vec![name.to_owned()];
+            let picture = fit(&mut names, columns);
+            let taken = BEFORE + names[0].len() as u16 + picture;
+            let fits = taken <= columns || picture == *PICTURE_RANGE.start();
+            assert!(fits, "{columns}: {names:?} {picture}");
+            assert_eq!(names[0] == name, columns > 60, "{columns}");
         }
     }
 

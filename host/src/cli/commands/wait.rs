@@ -109,7 +109,8 @@ pub(super) fn ended(status: &InstanceStatus, session: &Session) -> anyhow::Resul
                         place(failure)
                     ),
                 )
-                .causes(causes(failure)),
+                .causes(causes(failure))
+                .trace(backtrace(failure)),
                 None => Said::new(
                     Exit::Error,
                     format!(
@@ -118,11 +119,16 @@ pub(super) fn ended(status: &InstanceStatus, session: &Session) -> anyhow::Resul
                     ),
                 ),
             };
+            let history = format!(
+                "`perennial history {}` shows how it came to that",
+                status.instance_id
+            );
+            let lacks_grants = status.failure.as_ref().is_some_and(lacks_directory);
             Err(said
-                .hint(format!(
-                    "`perennial history {}` shows how it came to that",
-                    status.instance_id
-                ))
+                .hint(match lacks_grants {
+                    true => format!("{GRANT_DIRECTORY}; {history}"),
+                    false => history,
+                })
                 .into())
         }
     }
@@ -134,6 +140,28 @@ fn place(failure: &Failure) -> String {
         Some(trace) if trace.lines().count() == 1 => format!(", at {trace}"),
         _ => String::new(),
     }
+}
+
+/// What to do where an activity finds no file.
+pub(super) const GRANT_DIRECTORY: &str = "activities see only the directories that their module is granted: `perennial grants` shows which, `perennial grants MODULE --grant-dir DIR` grants one";
+
+/// Whether a failure says, in the words of a guest's standard library, that there is no such file: a directory that is not granted is
+/// not there.
+pub(super) fn lacks_directory(failure: &Failure) -> bool {
+    // 44 and 76 are "no such file or directory" and "not capable" of WASI; without any directory its C library says more.
+    const WORDS: [&str; 3] = [
+        "(os error 44)",
+        "(os error 76)",
+        "pre-opened file descriptor",
+    ];
+    let says = |text: &str| WORDS.iter().any(|words| text.contains(words));
+    says(&failure.message) || failure.causes.iter().any(|cause| says(&cause.message))
+}
+
+/// Where a failure happened, if that takes several lines.
+pub(super) fn backtrace(failure: &Failure) -> Option<String> {
+    let trace = failure.trace.as_ref();
+    trace.filter(|trace| trace.lines().count() > 1).cloned()
 }
 
 /// What led to a failure, nearest first.

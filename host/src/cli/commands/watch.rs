@@ -6,7 +6,7 @@ use crate::cli::args::List;
 use crate::cli::error::Exit;
 use crate::cli::session::Session;
 
-use super::list::{read, show};
+use super::list::{read, show, show_at_most};
 use super::serve::Signals;
 
 /// Moves a terminal's cursor home and clears what is below it.
@@ -26,7 +26,10 @@ pub(super) async fn watch(args: List, every: Duration, session: &Session) -> any
                 "every {}; Ctrl-C ends it",
                 crate::cli::output::span(every.as_millis() as u64)
             ));
-            show(page.as_ref(), session)?;
+            // One line is taken by the note above, and one by the cursor: with it at the end the first one would go.
+            let lines = output.lines().map_or(usize::MAX, usize::from);
+            let taken = if output.is_quiet() { 1 } else { 2 };
+            show_at_most(page.as_ref(), lines.saturating_sub(taken).max(2), session)?;
         } else if shown.as_ref() != Some(&text) {
             show(page.as_ref(), session)?;
         }

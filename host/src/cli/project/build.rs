@@ -153,10 +153,15 @@ fn place(file: &Path, data_dir: &Path) -> anyhow::Result<Built> {
     let name = stem.replace('_', "-");
     let target = file.ancestors().nth(3).unwrap_or(Path::new("."));
     let copy = target.join(format!("{name}.wasm"));
-    let new = target.join(format!("{name}.wasm.new"));
-    std::fs::copy(file, &new)
-        .and_then(|_| std::fs::rename(&new, &copy))
-        .with_context(|| format!("could not write {}", copy.display()))?;
+    // Beside cargo's own files, where no file of a user's is, and each build has a name of its own.
+    let unique = uuid::Uuid::new_v4().simple();
+    let new = file.with_file_name(format!(".{name}.{unique}.wasm"));
+    let copied = std::fs::copy(file, &new).and_then(|_| std::fs::rename(&new, &copy));
+    if copied.is_err() {
+        // That it could not be written is the news.
+        let _ = std::fs::remove_file(&new);
+    }
+    copied.with_context(|| format!("could not write {}", copy.display()))?;
     let module = Module::from_file_in(&copy, data_dir).map_err(|error| {
         Said::new(Exit::Error, error.to_string())
             .hint("a guest exports its orchestrations and activities with `perennial_sdk::export!`")

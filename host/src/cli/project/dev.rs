@@ -57,7 +57,7 @@ pub(crate) async fn dev(args: &Dev, session: &Session) -> anyhow::Result<Exit> {
             done = round.go() => {
                 // What does not compile or deploy now may do so after the next change.
                 if let Err(error) = done {
-                    report(&error, session);
+                    report(&error, None, session);
                 }
             }
             () = signals.next() => break Exit::Ok,

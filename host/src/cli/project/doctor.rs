@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use comfy_table::{Cell, Color};
+use perennial::{HubOwner, OwnerState};
 use serde::Serialize;
 
 use crate::cli::error::Exit;
@@ -195,21 +196,48 @@ async fn look(session: &Session) -> anyhow::Result<Vec<Finding>> {
     } else {
         Finding::ok("task hub", found)
     };
-    let host = match (client.is_hosted(), live) {
-        (true, live) => Finding::ok("host", format!("runs; {} live", count(live, "instance"))),
-        (false, 0) => Finding::ok("host", "none runs, and nothing waits for one"),
-        (false, live) => Finding::bad(
-            "host",
-            Level::Warning,
-            format!(
-                "none runs, and {} for one",
-                match live {
-                    1 => "1 instance waits".to_owned(),
-                    live => format!("{live} instances wait"),
-                }
-            ),
-            "`perennial serve` runs the task hub",
-        ),
-    };
+    let host = host(client.owner().await?, live);
     Ok(vec![hub, host])
+}
+
+/// The host, by what it does and not only by the lock that it has.
+fn host(owner: Option<HubOwner>, live: u64) -> Finding {
+    let Some(owner) = owner else {
+        return match live {
+            0 => Finding::ok("host", "none runs, and nothing waits for one"),
+            live => Finding::bad(
+                "host",
+                Level::Warning,
+                format!(
+                    "none runs, and {} for one",
+                    match live {
+                        1 => "1 instance waits".to_owned(),
+                        live => format!("{live} instances wait"),
+                    }
+                ),
+                "`perennial serve` runs the task hub",
+            ),
+        };
+    };
+    let process = owner.process;
+    let goes_on = |how: &str| format!("{owner} {how}; {} live", count(live, "instance"));
+    match owner.state {
+        OwnerState::Runs => Finding::ok("host", goes_on("runs")),
+        OwnerState::Stopped => Finding::bad(
+            "host",
+            Level::Failure,
+            goes_on("is stopped by a signal, and nothing goes on"),
+            format!(
+                "`kill -CONT {process}` lets it go on; `kill -KILL {process}` ends it, and loses nothing"
+            ),
+        ),
+        _ => Finding::bad(
+            "host",
+            Level::Failure,
+            goes_on("does not answer"),
+            format!(
+                "look at its log; if it hangs, `kill -KILL {process}` ends it, and loses nothing"
+            ),
+        ),
+    }
 }

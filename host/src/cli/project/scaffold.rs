@@ -135,7 +135,8 @@ fn write(path: &Path, name: &str, orchestration: &str) -> anyhow::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    let made = parent.join(format!(".{name}.{}", std::process::id()));
+    let unique = uuid::Uuid::new_v4().simple();
+    let made = parent.join(format!(".{name}.{unique}"));
     let filled = |text: &str| {
         text.replace("{{name}}", name)
             .replace("{{Name}}", orchestration)
