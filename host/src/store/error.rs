@@ -148,6 +148,8 @@ impl StoreError {
             Self::Missing(_)
             | Self::Gone(_)
             | Self::NotAHub(_)
+            | Self::ForeignLog { .. }
+            | Self::Linked(_)
             | Self::Newer { .. }
             | Self::Older { .. }
             | Self::Owned(_)

@@ -124,7 +124,7 @@ pub(crate) fn unmake(path: &Path, owned: Owned) -> Result<(), StoreError> {
         ..
     } = owned;
     let is_wanted = !reader.unanswered(1)?.is_empty();
-    writer.close();
+    drop(writer);
     drop(reader);
     if !is_wanted {
         remove_all(path)?;

@@ -58,7 +58,7 @@ fn of_instances() -> Value {
             "instanceId": text(), "name": text(), "runtimeStatus": schema("Status"), "createdTime": time(), "scheduledTime": time(),
             "startedTime": time(), "lastUpdatedTime": time(), "executionId": text(), "version": text(), "module": text(), "input": {},
             "customStatus": {}, "output": {}, "failure": schema("Failure"), "parentInstanceId": text(), "tags": tags(),
-            "quarantine": schema("Quarantine"), "rewinds": list("RewindRecord"), "waitsFor": list("Wait"), "waitsForMore": count(),
+            "quarantine": schema("Quarantine"), "rewinds": list("RewindRecord"), "waitsFor": list("Wait"), "waitsForMore": count(), "eventsWithoutEffect": { "type": "array", "items": text() },
             "stillRuns": list("Wait"),
             "historyEvents": count(), "historyBytes": count(), "history": list("HistoryEvent"),
         })),
