@@ -3,9 +3,7 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use perennial_core::{
-    Digest, Event, Failure, Json, Message, Quarantine, Status, Tags, Timestamp,
-};
+use perennial_core::{Digest, Event, Failure, Json, Message, Quarantine, Status, Tags, Timestamp};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 

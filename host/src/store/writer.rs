@@ -399,7 +399,12 @@ impl State {
             return Ok(());
         }
         let tx = Transaction::begin(db)?;
-        let number = match claim(&tx, self.epoch, self.number.take()) {
+        // Nothing happened in it for anybody: the time of the last that did stays.
+        let at = tx
+            .prepare_cached("SELECT at FROM hub")?
+            .query_row([], |row| row.get::<_, i64>(0))?;
+        let at = Timestamp(crate::store::codec::uint(at));
+        let number = match claim(&tx, self.epoch, self.number.take(), at) {
             Ok(number) => number,
             Err(error) => {
                 self.fenced = matches!(error, StoreError::Fenced);

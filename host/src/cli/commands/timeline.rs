@@ -192,7 +192,11 @@ fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
     // What failed before stands where the names do, and takes no more room than they.
     let room = match columns {
         Columns::All => usize::MAX,
-        Columns::At(_) => names.iter().map(|name| name.chars().count()).max().unwrap_or(0),
+        Columns::At(_) => names
+            .iter()
+            .map(|name| name.chars().count())
+            .max()
+            .unwrap_or(0),
     };
     let rows = bars.iter().zip(&names).flat_map(|(bar, name)| {
         let tries = bar.failed.iter().map(|failed| failed_row(failed, room));
