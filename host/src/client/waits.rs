@@ -69,7 +69,7 @@ pub enum Wait {
     Host,
     /// It was never run, because the host that runs the hub has not come to it yet.
     FirstTurn,
-    /// Nothing that can happen by itself: its code awaits something that is no task of its own. Only an event or a command changes that.
+    /// Nothing that it names, and nothing that happens by itself. Only an event or a command from outside changes that.
     Nothing,
 }
 
@@ -272,7 +272,7 @@ impl std::fmt::Display for Wait {
             Self::Host => f.write_str("a host that runs it"),
             Self::FirstTurn => f.write_str("its first turn, which the host has not come to"),
             Self::Nothing => f.write_str(
-                "nothing that can happen: its code awaits something that is no activity, timer, child or event, and stays so until it is terminated",
+                "nothing that it names: no activity, timer, child or event; only an event or a command from outside can move it on",
             ),
         }
     }
