@@ -163,8 +163,8 @@ impl Starved {
         }
         assert!(healthy > 0, "it does not say that it lives");
         feed(&mut self);
-        for n in 0..INSTANCES {
-            if !told[n] {
+        for (n, told) in told.iter().enumerate() {
+            if !told {
                 self.raise(&format!("w{n}"));
             }
             let begun = Instant::now();

@@ -345,7 +345,7 @@ impl Engine {
         change: Change,
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) {
-        if let Err(job) = self.writer.try_submit(self.job(change, done)) {
+        if let Some(job) = self.writer.try_submit(self.job(change, done)) {
             let engine = Arc::clone(self);
             self.runtime
                 .spawn(async move { engine.writer.submit_later(job).await });

@@ -182,12 +182,12 @@ impl Writer {
     }
 
     /// As [`submit`](Self::submit), but gives the job back where too much waits already.
-    pub(crate) fn try_submit(&self, job: Write) -> Result<(), Write> {
+    pub(crate) fn try_submit(&self, job: Write) -> Option<Write> {
         if !self.backlog.try_enter(job.bytes()) {
-            return Err(job);
+            return Some(job);
         }
         self.queue(job);
-        Ok(())
+        None
     }
 
     /// Queues a job that there is room for.
@@ -226,11 +226,11 @@ impl Writer {
         drop(state);
         if wakes {
             let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(queue) = &*queue {
-                if !self.folds.swap(true, Ordering::AcqRel) {
-                    // A writer that has ended has folded it.
-                    let _ = queue.send(Job::FoldLog);
-                }
+            if let Some(queue) = &*queue
+                && !self.folds.swap(true, Ordering::AcqRel)
+            {
+                // A writer that has ended has folded it.
+                let _ = queue.send(Job::FoldLog);
             }
         }
     }

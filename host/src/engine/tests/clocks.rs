@@ -164,10 +164,11 @@ fn a_retry_waits_for_its_delay_and_not_for_the_clock() {
             if out.is_first() && !seen.has(0) {
                 out.call_with("Twice", 1, retry(3, 1_000), None);
             }
-            seen.results
-                .contains_key(&0)
-                .then(|| completes(seen.result(0)))
-                .unwrap_or_else(waits)
+            if seen.results.contains_key(&0) {
+                completes(seen.result(0))
+            } else {
+                waits()
+            }
         })
     });
     world

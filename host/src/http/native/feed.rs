@@ -35,16 +35,16 @@ const READERS_MAX: usize = 2;
 /// How long to wait for room for a piece before it is looked again whether there still is somebody to tell.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The next piece of a feed, once there is one.
+pub(super) type NextPiece<'a, P> = Pin<Box<dyn Future<Output = Option<Next<P>>> + Send + 'a>>;
+
 /// What is read for a feed: a place to read from, and pieces.
 pub(super) trait Source: Send + 'static {
     /// A piece that is told.
     type Piece: Clone + Send + 'static;
 
     /// The next piece, once there is one. `None` at the end.
-    fn next<'a>(
-        &'a mut self,
-        told: &'a Told,
-    ) -> Pin<Box<dyn Future<Output = Option<Next<Self::Piece>>> + Send + 'a>>;
+    fn next<'a>(&'a mut self, told: &'a Told) -> NextPiece<'a, Self::Piece>;
 }
 
 /// A piece, its size, and whether it is the last.
