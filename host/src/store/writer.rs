@@ -13,7 +13,7 @@
 //! - an owner whose epoch has passed commits nothing, and neither does one whose file was taken away.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -81,6 +81,7 @@ pub(crate) struct Writer {
     live: Arc<LiveCounts>,
     space: Arc<SpaceUsed>,
     closing: Arc<AtomicBool>,
+    #[cfg(feature = "http")]
     outage: Arc<Outage>,
     #[cfg(test)]
     pub(crate) faults: Arc<faults::Faults>,
@@ -151,6 +152,7 @@ impl Writer {
             live,
             space,
             closing,
+            #[cfg(feature = "http")]
             outage,
             #[cfg(test)]
             faults,
@@ -326,6 +328,14 @@ struct State {
     faults: Arc<faults::Faults>,
 }
 
+/// Whether a file is still the one that was taken over: what is written to a file without a name is synced, and lost all the same.
+fn is_there(path: &Path, file: FileId) -> Result<(), StoreError> {
+    if FileId::of(path).ok() == Some(file) {
+        return Ok(());
+    }
+    Err(StoreError::Gone(path.to_owned()))
+}
+
 impl State {
     /// Writes through this connection from now on. It does not fold the log into the file by itself: that would keep whoever waits for
     /// a commit waiting.
@@ -411,9 +421,7 @@ impl State {
                 return Err(error);
             }
         };
-        if FileId::of(&self.path).ok() != Some(self.file) {
-            return Err(StoreError::Gone(self.path.clone()));
-        }
+        is_there(&self.path, self.file)?;
         space::give_back(&tx)?;
         tx.commit()?;
         self.number = Some(number);
@@ -532,10 +540,7 @@ impl State {
                 return Err(error);
             }
         };
-        // What is written to a file without a name is synced, and lost all the same.
-        if FileId::of(&self.path).ok() != Some(self.file) {
-            return Err(StoreError::Gone(self.path.clone()));
-        }
+        is_there(&self.path, self.file)?;
         let all_at_once = batch.iter_mut().try_for_each(|job| {
             #[cfg(test)]
             return self.faults.run(|| job.run(&tx));
