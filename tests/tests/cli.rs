@@ -20,6 +20,8 @@ mod mistakes;
 mod people;
 #[path = "cli/project.rs"]
 mod project;
+#[path = "cli/raw.rs"]
+mod raw;
 #[path = "cli/remote.rs"]
 mod remote;
 #[path = "cli/run.rs"]

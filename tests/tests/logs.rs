@@ -162,3 +162,98 @@ fn every_line_about_an_instance_names_it() {
         assert!(about.contains(&said), "{said:?} in {lines:#?}");
     }
 }
+
+/// The log of `perennial serve` as it is written, while `use_it` uses the hub.
+fn raw_log(args: &[&str], use_it: impl AsyncFnOnce(Client)) -> String {
+    let dir = DataDir::new();
+    let log = dir.path().join("log");
+    let serve = Command::new(binary())
+        .args(["serve", "--listen", "none", "--data-dir"])
+        .arg(dir.path())
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut serve = Process(serve);
+    let mut ready = String::new();
+    BufReader::new(serve.stdout.take().unwrap())
+        .read_line(&mut ready)
+        .unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(use_it(Client::open(dir.path(), "default").unwrap()));
+    let killed = Command::new("kill")
+        .args(["-TERM", &serve.id().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    assert!(serve.wait().unwrap().success());
+    std::fs::read_to_string(log).unwrap()
+}
+
+#[test]
+fn no_guest_begins_a_line_or_moves_a_cursor() {
+    for args in [&["--log", "debug"][..], &["--log", "debug", "--log-json"]] {
+        let log = raw_log(args, async |client| {
+            client.deploy(module("hostile-texts")).await.unwrap();
+            for (orchestration, input) in [("Fails", 0), ("Panics", 16 << 20), ("Returns", 0)] {
+                let start = client.start(orchestration).input(&input);
+                let id = start.await.unwrap();
+                client.wait_for_completion(&id, LIMIT).await.unwrap();
+            }
+            client.start("Shows").id("shows").await.unwrap();
+            client.wait_for_start("shows", LIMIT).await.unwrap();
+            let foul = "foul\u{1b}[2J\r\nerror: forged";
+            client.suspend("shows", Some(foul)).await.unwrap();
+            client.terminate("shows", Some(foul)).await.unwrap();
+            client.wait_for_completion("shows", LIMIT).await.unwrap();
+        });
+        assert!(log.contains("foul"), "{log}");
+        for line in log.lines() {
+            let raw = line.chars().find(|c| perennial_core::text::is_unseen(*c));
+            assert_eq!(raw, None, "{line:?}");
+            assert!(!line.starts_with("error: forged"), "{line:?}");
+            assert!(line.len() < 100_000, "a line of {} bytes", line.len());
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_floods_the_log_has_its_share_and_it_is_said_what_is_missing() {
+    // 25 MB; 500 MB for long.
+    let lines = if std::env::var_os("PERENNIAL_LONG").is_some() {
+        250_000
+    } else {
+        12_500
+    };
+    let log = raw_log(&["--log", "info"], async |client| {
+        client.deploy(module("hostile-texts")).await.unwrap();
+        client.start("Floods").id("f").input(&lines).await.unwrap();
+        let waited = client.wait_for_completion("f", LIMIT).await.unwrap();
+        assert_eq!(waited.status().runtime_status, Status::Completed);
+    });
+    assert!(log.len() < 5 << 20, "{} bytes of log", log.len());
+    assert!(
+        log.contains("log lines of guests were left out"),
+        "it is said"
+    );
+}
+
+#[test]
+fn a_caller_lives_on_after_a_failure_that_is_larger_than_its_memory() {
+    raw_log(&[], async |client| {
+        client.deploy(module("hostile-texts")).await.unwrap();
+        let bytes = 100 << 20;
+        client
+            .start("Survives")
+            .id("s")
+            .input(&bytes)
+            .await
+            .unwrap();
+        let waited = client.wait_for_completion("s", LIMIT).await.unwrap();
+        let output = waited.status().output.clone().unwrap();
+        assert!(
+            output.as_str().ends_with("(cut: 104857600 bytes)\""),
+            "{output}"
+        );
+    });
+}

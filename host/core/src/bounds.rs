@@ -116,6 +116,14 @@ bounds! {
     NOTE_BYTES = 4 << 10, "the note that says what an instance waits for", "cut, with its length";
     WAITING_EVENTS = 1_000, "names of events that a status says an instance waits for", "the others are left out of the status";
 
+    // Log lines of guests. They go to the log of the host, whose disk has an end.
+    LOG_LINE_BYTES = 8 << 10, "a log line of a guest", "cut, with its length; an unfinished line of an output is broken";
+    LOG_ATTEMPT_BYTES = 1 << 20, "log lines of a turn, or of an attempt: what it prints, and what it logs", "left out, and their number is logged";
+    LOG_INSTANCE_BYTES = 4 << 20, "log lines of an instance at once", "the same";
+    LOG_INSTANCE_BYTES_PER_SECOND = 128 << 10, "log lines of an instance in each second after that", "the same";
+    LOG_HOST_BYTES = 16 << 20, "log lines of all guests of a process at once", "the same";
+    LOG_HOST_BYTES_PER_SECOND = 1 << 20, "log lines of all guests of a process in each second after that", "the same";
+
     // An orchestration.
     MEMORY_BYTES = 64 << 20, "memory of an orchestration", "`OutOfMemory`";
     ACTIONS_PER_TURN = 10_000, "actions in a turn", "`LimitExceeded`";

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use serde::Serialize;
 
 use crate::cli::args::Cli;
-use crate::cli::output::say;
+use crate::cli::output::{say, say_json};
 use crate::cli::session::Session;
 use crate::cli::suggest;
 
@@ -367,23 +367,34 @@ fn tell(
             causes,
             hint,
         };
-        say(&serde_json::to_string(&ErrorOnly { error }).unwrap_or_default());
+        say_json(&serde_json::to_string(&ErrorOnly { error }).unwrap_or_default());
         return;
     }
     say(&format!(
-        "{} {message}",
-        crate::cli::output::paint_error("error:")
+        "{} {}",
+        crate::cli::output::paint_error("error:"),
+        set_in(message)
     ));
     for cause in causes {
-        say(&format!("  because: {cause}"));
+        say(&format!("  because: {}", set_in(cause)));
     }
     for (i, line) in trace.into_iter().flat_map(str::lines).enumerate() {
         let name = if i == 0 { "trace:" } else { "" };
         say(&format!("  {name:<6} {line}"));
     }
     if let Some(hint) = hint {
-        say(&format!("  hint: {hint}"));
+        say(&format!("  hint: {}", set_in(hint)));
     }
+}
+
+/// A text in which no line but the first begins where an error or a hint of this program begins.
+fn set_in(text: &str) -> String {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |text, line| match line.starts_with("  ") {
+        true => text + "\n" + line,
+        false => text + "\n  " + line,
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod durable;
 mod error;
 mod log;
 mod output;
+mod paint;
 mod payload;
 mod progress;
 mod project;

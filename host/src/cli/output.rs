@@ -1,14 +1,21 @@
 //! What is printed: tables and blocks for people, JSON for programs, and colours only for a terminal.
+//!
+//! Law: what this module prints cannot be raw. Names, messages, reasons and payloads come from modules and from whoever reaches the HTTP
+//! API, and a terminal obeys what it is given; so every text is written out as [`paint`](crate::cli::paint) does it, whoever hands it over,
+//! and only what is painted here moves a cursor or has a colour.
 
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 use comfy_table::{
-    Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets,
+    Attribute, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, Width,
+    presets,
 };
-use perennial::{Status, Timestamp};
+use perennial::{Json, Status, Timestamp};
+use perennial_core::text::{visible, visible_json};
 use serde::Serialize;
 
+use crate::cli::paint::{painted, written_out};
 use crate::cli::progress;
 
 /// Columns of a terminal that does not say how many it has.
@@ -110,20 +117,24 @@ impl Output {
         }
     }
 
-    /// Prints a part of a line of data.
-    pub(crate) fn part(&self, text: &str) -> anyhow::Result<()> {
-        let mut stdout = io::stdout().lock();
-        written(
-            stdout
-                .write_all(text.as_bytes())
-                .and_then(|()| stdout.flush()),
-        )
+    /// Prints a line of data, or several.
+    pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
+        raw(&[&written_out(text), "\n"])
     }
 
-    /// Prints a line of data.
-    pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
-        let mut stdout = io::stdout().lock();
-        written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+    /// Prints a payload as it is: the same JSON for whoever reads it, with escapes where a terminal would obey.
+    pub(crate) fn payload(&self, json: &Json) -> anyhow::Result<()> {
+        self.json_text(json.as_str())
+    }
+
+    /// Prints a text that is JSON.
+    pub(crate) fn json_text(&self, json: &str) -> anyhow::Result<()> {
+        raw(&[&visible_json(json), "\n"])
+    }
+
+    /// Moves a terminal's cursor home and clears what is below it.
+    pub(crate) fn clear(&self) -> anyhow::Result<()> {
+        raw(&["\u{1b}[H\u{1b}[J"])
     }
 
     /// Prints data as JSON: for people to read on a terminal, a line otherwise.
@@ -133,7 +144,7 @@ impl Output {
         } else {
             serde_json::to_string(data)
         };
-        self.line(&text.context("could not write the answer as JSON")?)
+        self.json_text(&text.context("could not write the answer as JSON")?)
     }
 
     /// Prints a list as [`json`](Self::json) would, one item at a time.
@@ -201,7 +212,7 @@ impl Output {
         }
         let ends = std::iter::once(header[last].to_owned()).chain(rows.iter().map(|row| {
             let cell = row.get(last);
-            cell.map_or_else(String::new, |cell| cell.content().replace('\n', " "))
+            cell.map_or_else(String::new, |cell| cell.0.content())
         }));
         let begins: Vec<String> = match last {
             0 => vec![String::new(); rows.len() + 1],
@@ -211,7 +222,7 @@ impl Output {
         let text: Vec<String> = lines
             .map(|(begin, end)| (begin + &end).trim_end().to_owned())
             .collect();
-        self.line(&text.join("\n"))
+        raw(&[&text.join("\n"), "\n"])
     }
 
     fn print(&self, mut table: Table, columns: u16) -> anyhow::Result<()> {
@@ -221,11 +232,12 @@ impl Output {
             table.force_no_tty();
         }
         table.set_width(columns);
+        // Its cells were written out when they were made, and the colours are the table's own.
         let text: Vec<String> = table
             .lines()
             .map(|line| line.trim_end().to_owned())
             .collect();
-        self.line(&text.join("\n"))
+        raw(&[&text.join("\n"), "\n"])
     }
 
     /// Names and values, a line each; a value of several lines is set below its first.
@@ -258,11 +270,23 @@ impl Output {
 
     fn paint(&self, code: &str, text: &str) -> String {
         if self.colors {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+            painted(code, text)
         } else {
             text.to_owned()
         }
     }
+}
+
+/// Writes to stdout what is safe there.
+fn raw(parts: &[&str]) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let mut write = || {
+        parts
+            .iter()
+            .try_for_each(|part| stdout.write_all(part.as_bytes()))?;
+        stdout.flush()
+    };
+    written(write())
 }
 
 fn written(result: io::Result<()>) -> anyhow::Result<()> {
@@ -298,7 +322,7 @@ impl JsonList<'_> {
         if self.text.len() < Self::CHUNK {
             return Ok(());
         }
-        self.output.part(&std::mem::take(&mut self.text))
+        raw(&[&visible_json(&std::mem::take(&mut self.text))])
     }
 
     /// Ends the list.
@@ -308,7 +332,7 @@ impl JsonList<'_> {
             (false, true) => "\n]",
             (false, false) => "]",
         };
-        self.output.line(&self.text)
+        self.output.json_text(&self.text)
     }
 }
 
@@ -344,14 +368,35 @@ fn table_of(header: &[&str], rows: &[Vec<Cell>], columns: usize) -> Table {
         .load_style(presets::NOTHING)
         .set_truncation_indicator("...");
     table.set_content_arrangement(ContentArrangement::Dynamic);
-    let bold = |text: &&str| Cell::new(text).add_attribute(Attribute::Bold);
+    let bold = |text: &&str| Cell::new(text).0.add_attribute(Attribute::Bold);
     table.set_header(header.iter().take(columns).map(bold).collect::<Vec<_>>());
     for cells in rows {
-        let mut row = Row::from(cells.iter().take(columns).cloned().collect::<Vec<_>>());
+        let cells = cells.iter().take(columns).map(|cell| cell.0.clone());
+        let mut row = Row::from(cells.collect::<Vec<_>>());
         row.max_height(1);
         table.add_row(row);
     }
     table
+}
+
+/// A cell of a table: one line, written out.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell(comfy_table::Cell);
+
+impl Cell {
+    pub(crate) fn new(text: impl ToString) -> Self {
+        Self(comfy_table::Cell::new(visible(&text.to_string())))
+    }
+
+    /// In a colour.
+    pub(crate) fn fg(self, color: Color) -> Self {
+        Self(self.0.fg(color))
+    }
+
+    /// To one side of its column.
+    pub(crate) fn set_alignment(self, alignment: CellAlignment) -> Self {
+        Self(self.0.set_alignment(alignment))
+    }
 }
 
 /// A status in a table.
@@ -377,21 +422,17 @@ fn ansi(status: Status) -> &'static str {
     }
 }
 
-/// A text in a table or in one line: without what would move the cursor, and not much longer than a terminal is wide. To arrange a cell
-/// of a megabyte takes a table minutes.
+/// A text in a table or in one line: written out, and not much longer than a terminal is wide. To arrange a cell of a megabyte takes a
+/// table minutes.
 pub(crate) fn plain(text: &str) -> String {
     const CHARS_MAX: usize = 400;
-    text.chars()
-        .take(CHARS_MAX)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    let end = text.char_indices().nth(CHARS_MAX).map(|(end, _)| end);
+    visible(&text[..end.unwrap_or(text.len())]).into_owned()
 }
 
 /// A text in one line, however long it is.
 fn whole(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    visible(text).into_owned()
 }
 
 /// A time for people: the second, in UTC.
@@ -455,15 +496,20 @@ pub(crate) fn count(number: u64, one: &str) -> String {
     }
 }
 
-/// Says a line on stderr. Where nobody can read it, nothing can be done about that.
+/// Says a line on stderr, or several. Where nobody can read it, nothing can be done about that.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", written_out(text));
+}
+
+/// As [`say`], of a text that is JSON.
+pub(crate) fn say_json(json: &str) {
+    let _ = writeln!(io::stderr(), "{}", visible_json(json));
 }
 
 /// The word that opens an error.
 pub(crate) fn paint_error(text: &str) -> String {
     if stderr_has_colors() {
-        format!("\u{1b}[1;31m{text}\u{1b}[0m")
+        painted("1;31", text)
     } else {
         text.to_owned()
     }

@@ -69,7 +69,7 @@ impl Progress {
         };
         match &mut self.way {
             Way::Silent => {}
-            Way::Bar(bar) => bar.set_message(format!("{} {text}", status.runtime_status)),
+            Way::Bar(bar) => tell(bar, &format!("{} {text}", status.runtime_status)),
             Way::Lines { shown, at } => {
                 let now = (status.runtime_status, text);
                 let is_news = shown.as_ref() != Some(&now);
@@ -89,7 +89,7 @@ impl Progress {
     pub(crate) fn tell(&mut self, text: &str) {
         match &mut self.way {
             Way::Silent => {}
-            Way::Bar(bar) => bar.set_message(text.to_owned()),
+            Way::Bar(bar) => tell(bar, text),
             Way::Lines { at, .. } => {
                 if at.elapsed() >= PLAIN_EVERY {
                     say(text);
@@ -126,7 +126,7 @@ impl Bar {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} % {eta:>4}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_message(what.to_owned());
+        tell(&bar, what);
         Self(Some(bar))
     }
 
@@ -151,10 +151,15 @@ fn bar(first: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    bar.set_message(first.to_owned());
+    tell(&bar, first);
     bar.enable_steady_tick(Duration::from_millis(100));
     *ON_SCREEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
     bar
+}
+
+/// Sets what a bar says; it is told of instances by their own words.
+pub(crate) fn tell(bar: &ProgressBar, text: &str) {
+    bar.set_message(plain(text));
 }
 
 /// What is left out where not every wait is shown, such as ` and 3 more`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use perennial_core::text::Visible;
 use perennial_core::{Envelope, Event, Failure, Json, State, Status, TaskRef};
 
 use crate::engine::activities::{Activities, Ready};
@@ -42,7 +43,7 @@ pub(crate) fn committed(
                 Some(creating) => Some(creating.new.start.instance_id.clone()),
                 None => outcome.effects.changed.first().cloned(),
             };
-            tracing::error!(instance, reason = %why.reason, event = why.event, "an instance is quarantined");
+            tracing::error!(instance, reason = %Visible(&why.reason), event = why.event, "an instance is quarantined");
             if let Some(creating) = body.creating.take() {
                 (creating.respond)(Ok(Verdict::Refused {
                     kind: "HostFailure".to_owned(),

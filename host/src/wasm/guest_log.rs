@@ -1,12 +1,22 @@
 //! Log lines of guests, on their way to `tracing`.
+//!
+//! What leaves here is a line: written out, so that no guest begins a line of its own in the host's log or moves a terminal's cursor, and
+//! within what [`log_budget`](super::log_budget) allows.
 
 use std::sync::Arc;
 
-/// Where guest lines go: `RUST_LOG=perennial::guest=debug` shows them.
-const TARGET: &str = "perennial::guest";
+use perennial_core::bounds::{FAILURE_MESSAGE_BYTES, FAILURE_TRACE_BYTES, LOG_LINE_BYTES};
+use perennial_core::text::{bounded, shortened, visible};
+use tracing::enabled;
 
-/// A longer line without its end is broken, so that a guest that never ends one holds no memory of the host.
-const LINE_BYTES_MAX: usize = 8 << 10;
+use super::log_budget::Allowance;
+
+/// Where guest lines go: `RUST_LOG=perennial::guest=debug` shows them.
+pub(super) const TARGET: &str = "perennial::guest";
+
+/// A longer line without its end is broken, so that a guest that never ends one holds no memory of the host. Shorter than a line may be,
+/// so that nothing of it is cut.
+const LINE_BYTES_MAX: usize = LOG_LINE_BYTES / 2;
 
 /// Bytes that are kept of what a guest wrote that says nothing to the log.
 const KEPT_BYTES_MAX: usize = 2 << 10;
@@ -38,6 +48,7 @@ pub(super) struct GuestLog {
     panicking: Option<Panicking>,
     /// The end of everything that was written, where that is kept.
     kept: Option<Vec<u8>>,
+    allowance: Allowance,
 }
 
 /// A guest's state that has a log.
@@ -64,8 +75,10 @@ impl GuestLog {
 
     /// As [`loud`](Self::loud), but says nothing until it is [unmuted](Self::mute).
     pub(super) fn new(instance_id: impl Into<Arc<str>>) -> Self {
+        let instance_id = instance_id.into();
         Self {
-            instance_id: instance_id.into(),
+            allowance: Allowance::new(Arc::clone(&instance_id)),
+            instance_id,
             silent: true,
             partial: [Vec::new(), Vec::new()],
             panicking: None,
@@ -95,25 +108,32 @@ impl GuestLog {
         }
     }
 
-    /// Drops what follows, or lets it through again: a turn that is repeated was logged when it happened.
+    /// Drops what follows, or lets it through again: a turn that is repeated was logged when it happened. A turn that is not has its own
+    /// allowance.
     pub(super) fn mute(&mut self, silent: bool) {
         self.silent = silent;
+        if !silent {
+            self.allowance.renew();
+        }
     }
 
     /// One line.
     pub(super) fn line(&mut self, level: Level, message: &str) {
         self.keep(message.as_bytes());
         self.keep(b"\n");
-        if self.silent {
+        if self.silent || !level.is_enabled() {
             return;
         }
-        let instance = &*self.instance_id;
-        match level {
-            Level::Trace => tracing::trace!(target: TARGET, instance, "{message}"),
-            Level::Debug => tracing::debug!(target: TARGET, instance, "{message}"),
-            Level::Info => tracing::info!(target: TARGET, instance, "{message}"),
-            Level::Warn => tracing::warn!(target: TARGET, instance, "{message}"),
-            Level::Error => tracing::error!(target: TARGET, instance, "{message}"),
+        let message = one_line(message);
+        if self.allowance.allows(message.len()) {
+            let instance = &*self.instance_id;
+            match level {
+                Level::Trace => tracing::trace!(target: TARGET, instance, "{message}"),
+                Level::Debug => tracing::debug!(target: TARGET, instance, "{message}"),
+                Level::Info => tracing::info!(target: TARGET, instance, "{message}"),
+                Level::Warn => tracing::warn!(target: TARGET, instance, "{message}"),
+                Level::Error => tracing::error!(target: TARGET, instance, "{message}"),
+            }
         }
     }
 
@@ -143,11 +163,15 @@ impl GuestLog {
                 self.end_line(output);
             }
         }
+        self.allowance.tell_left_out();
     }
 
     /// Keeps what a trap that follows is about.
     pub(super) fn panicking(&mut self, panicking: Panicking) {
-        self.panicking = Some(panicking);
+        self.panicking = Some(Panicking {
+            message: bounded(panicking.message, FAILURE_MESSAGE_BYTES),
+            location: bounded(panicking.location, FAILURE_TRACE_BYTES),
+        });
     }
 
     /// What the trap that just happened is about.
@@ -163,5 +187,59 @@ impl GuestLog {
             Output::Out => self.line(Level::Info, line),
             Output::Err => self.line(Level::Warn, line),
         }
+    }
+}
+
+/// What a guest says, as one line with an end.
+fn one_line(message: &str) -> String {
+    // Cut before it is written out, which makes it longer: nobody waits for the escapes of a hundred megabytes.
+    let message = shortened(message, LOG_LINE_BYTES);
+    let message = visible(&message);
+    shortened(&message, LOG_LINE_BYTES).into_owned()
+}
+
+impl Level {
+    /// Whether somebody writes such lines down. What nobody does uses up nothing.
+    fn is_enabled(self) -> bool {
+        match self {
+            Self::Trace => enabled!(target: TARGET, tracing::Level::TRACE),
+            Self::Debug => enabled!(target: TARGET, tracing::Level::DEBUG),
+            Self::Info => enabled!(target: TARGET, tracing::Level::INFO),
+            Self::Warn => enabled!(target: TARGET, tracing::Level::WARN),
+            Self::Error => enabled!(target: TARGET, tracing::Level::ERROR),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_guest_is_one_line_with_an_end() {
+        assert_eq!(one_line("step 1"), "step 1");
+        assert_eq!(
+            one_line("step 1\r\n2026-11-27 ERROR forged \u{1b}[2J"),
+            r"step 1\r\n2026-11-27 ERROR forged \u{1b}[2J"
+        );
+        for text in ["x", "\u{1b}", "\u{e0041}"] {
+            let line = one_line(&text.repeat(10 << 20));
+            assert!(
+                line.len() <= LOG_LINE_BYTES && line.contains("… (cut: "),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_guest_says_of_its_panic_has_an_end() {
+        let mut log = GuestLog::new("a");
+        log.panicking(Panicking {
+            message: "x".repeat(16 << 20),
+            location: "y".repeat(16 << 20),
+        });
+        let panicking = log.take_panicking().unwrap();
+        assert_eq!(panicking.message.len(), FAILURE_MESSAGE_BYTES);
+        assert_eq!(panicking.location.len(), FAILURE_TRACE_BYTES);
     }
 }

@@ -27,6 +27,7 @@ mod host;
 mod inspect;
 mod limiter;
 mod link;
+mod log_budget;
 mod look;
 mod module;
 mod orchestration;

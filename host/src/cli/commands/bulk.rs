@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::cli::args::{Purge, Selection};
 use crate::cli::error::{Exit, Said};
 use crate::cli::output::count;
+use crate::cli::paint::written_out;
 use crate::cli::progress::Progress;
 use crate::cli::session::Session;
 
@@ -174,7 +175,7 @@ pub(super) fn confirmed(question: &str) -> anyhow::Result<bool> {
         return Err(said.hint("--yes means it").into());
     }
     let mut answer = String::new();
-    write!(io::stderr(), "{question} [y/N] ")
+    write!(io::stderr(), "{} [y/N] ", written_out(question))
         .and_then(|()| io::stdin().read_line(&mut answer))
         .context("could not ask")?;
     let answer = answer.trim().to_ascii_lowercase();

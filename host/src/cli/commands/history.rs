@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{Cell, CellAlignment, Color};
+use comfy_table::{CellAlignment, Color};
 use futures::TryStreamExt;
 use perennial::{AttemptRun, Event, HistoryEvent, Json, TaskId, Timestamp};
 
 use crate::cli::args::History;
 use crate::cli::error::Exit;
-use crate::cli::output::{Output, now, span, time};
+use crate::cli::output::{Cell, Output, now, span, time};
 use crate::cli::session::Session;
 
 use super::status::missing;

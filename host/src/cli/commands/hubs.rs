@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use comfy_table::Cell;
 use perennial::{HubInfo, HubStats, Hubs, Retention};
 use serde::Serialize;
 
 use crate::cli::args::{DeleteTaskHub, HubsCommand, HubsSet};
 use crate::cli::error::{Exit, Said};
-use crate::cli::output::{bytes, count, plain, time};
+use crate::cli::output::{Cell, bytes, count, plain, time};
 use crate::cli::session::Session;
 use crate::cli::value::Limit;
 

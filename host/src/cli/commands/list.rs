@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::Cell;
 use perennial::{Client, Filter, InstanceStatus, Order, Page};
 
 use crate::cli::args::List;
 use crate::cli::error::Exit;
-use crate::cli::output::{Output, status_cell};
+use crate::cli::output::{Cell, Output, status_cell};
 use crate::cli::session::Session;
 
 use super::wait::text_of;

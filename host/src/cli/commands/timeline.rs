@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{Cell, CellAlignment, Color};
+use comfy_table::{CellAlignment, Color};
 use perennial::{AttemptRun, Event, HistoryEvent, InstanceStatus, TaskId, Timestamp, Wait};
 use serde::Serialize;
 
-use crate::cli::output::{Columns, Output, count, plain, span};
+use crate::cli::output::{Cell, Columns, Output, count, plain, span};
 
 /// Columns of the picture where nothing says how many there are.
 const PICTURE: u16 = 60;

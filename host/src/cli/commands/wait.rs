@@ -84,7 +84,7 @@ pub(super) fn ended(status: &InstanceStatus, session: &Session) -> anyhow::Resul
     match status.runtime_status {
         Status::Completed if output.is_json() => Ok(Exit::Ok),
         Status::Completed => match &status.output {
-            Some(result) => output.line(result.as_str()).map(|()| Exit::Ok),
+            Some(result) => output.payload(result).map(|()| Exit::Ok),
             None => Ok(Exit::Ok),
         },
         Status::Terminated => {

@@ -9,9 +9,6 @@ use crate::cli::session::Session;
 use super::list::{read, show, show_at_most};
 use super::serve::Signals;
 
-/// Moves a terminal's cursor home and clears what is below it.
-const CLEAR: &str = "\u{1b}[H\u{1b}[J";
-
 pub(super) async fn watch(args: List, every: Duration, session: &Session) -> anyhow::Result<Exit> {
     let (client, output) = (session.client()?, session.output());
     let mut signals = Signals::new()?;
@@ -21,7 +18,7 @@ pub(super) async fn watch(args: List, every: Duration, session: &Session) -> any
         let text = serde_json::to_string(&page)?;
         // A terminal shows how long ago things were, which changes by itself; elsewhere only news is worth a line.
         if output.is_terminal() && !output.is_json() {
-            output.part(CLEAR)?;
+            output.clear()?;
             output.note(&format!(
                 "every {}; Ctrl-C ends it",
                 crate::cli::output::span(every.as_millis() as u64)

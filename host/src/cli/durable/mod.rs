@@ -127,7 +127,7 @@ async fn get_runtime_status(args: GetRuntimeStatus, session: &Session) -> anyhow
     match query.await? {
         Some(status) => {
             let state = state::State::new(&status, args.show_output);
-            session.output().line(&pretty(&state)?)
+            session.output().json_text(&pretty(&state)?)
         }
         None => session.output().line(&format!(
             "Could not find an orchestration instance with id '{}'",
@@ -146,7 +146,7 @@ async fn get_history(args: OfInstance, session: &Session) -> anyhow::Result<()> 
     // `func durable` has an empty history for what it cannot find.
     let history = status.and_then(|status| status.history);
     let events = history::events(&history.unwrap_or_default());
-    session.output().line(&pretty(&events)?)
+    session.output().json_text(&pretty(&events)?)
 }
 
 async fn get_instances(args: GetInstances, session: &Session) -> anyhow::Result<()> {
@@ -168,7 +168,7 @@ async fn get_instances(args: GetInstances, session: &Session) -> anyhow::Result<
         .iter()
         .map(|status| state::State::new(status, true))
         .collect();
-    session.output().line(&pretty(&states)?)?;
+    session.output().json_text(&pretty(&states)?)?;
     let token = format!(
         "Continuation token for next set of results: '{}'",
         token.unwrap_or_default()

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::process::Command;
 
-use comfy_table::{Cell, Color};
+use comfy_table::Color;
 use perennial::{HubOwner, OwnerState};
 use serde::Serialize;
 
 use crate::cli::error::Exit;
-use crate::cli::output::count;
+use crate::cli::output::{Cell, count};
 use crate::cli::session::Session;
 
 use super::toolchain::{self, tell};

@@ -1,0 +1,61 @@
+//! Colours inside of texts that are written out before they are printed.
+//!
+//! What is painted is put together with names and messages of others long before it is printed. So a colour travels as a mark that is made
+//! anew in each process, and that nobody who does not know it can write; [`written_out`] turns these marks into what a terminal obeys, and
+//! everything else that a terminal would obey into something to read.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use perennial_core::text::visible_lines;
+
+/// What a mark begins with. A text of others has it with a chance of one in 2^64.
+static SECRET: LazyLock<String> = LazyLock::new(|| {
+    // Randomly keyed for each process.
+    format!(
+        "\u{1}{:016x}:",
+        RandomState::new().hash_one(std::process::id())
+    )
+});
+
+/// What a mark ends with.
+const END: char = '\u{2}';
+
+/// A text in a colour, or bold, by its number of ANSI.
+pub(crate) fn painted(code: &str, text: &str) -> String {
+    let mark = |code| format!("{}{code}{END}", *SECRET);
+    format!("{}{text}{}", mark(code), mark("0"))
+}
+
+/// A text as it is printed: its lines stay, what [`painted`] left becomes colour, and everything else is written out.
+pub(crate) fn written_out(text: &str) -> String {
+    let mut parts = text.split(SECRET.as_str());
+    let mut out = visible_lines(parts.next().unwrap_or_default()).into_owned();
+    for part in parts {
+        match part.split_once(END) {
+            Some((code, rest)) => out += &format!("\u{1b}[{code}m{}", visible_lines(rest)),
+            None => out += &visible_lines(part),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_painted_has_colour_and_what_is_not_is_written_out() {
+        let hostile = "a\u{1b}[31mb\u{1}0000000000000000:31\u{2}c\u{9b}2J\u{202e}d\r";
+        let line = format!(
+            "{} {hostile}\n{}",
+            painted("1", "title"),
+            painted("2", hostile)
+        );
+        let written = r"a\u{1b}[31mb\u{1}0000000000000000:31\u{2}c\u{9b}2J\u{202e}d\r";
+        assert_eq!(
+            written_out(&line),
+            format!("\u{1b}[1mtitle\u{1b}[0m {written}\n\u{1b}[2m{written}\u{1b}[0m")
+        );
+    }
+}
