@@ -321,7 +321,7 @@ impl Context {
         Ok(())
     }
 
-    /// Shows a value to clients until it is replaced.
+    /// Shows a value to clients until it is replaced, also when the orchestration continues as new.
     ///
     /// # Errors
     ///

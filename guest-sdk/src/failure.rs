@@ -131,6 +131,12 @@ impl Failure {
         &self.0.failure.causes
     }
 
+    /// Says which task is to blame for it.
+    pub(crate) fn of_task(mut self, task: Option<TaskId>) -> Self {
+        self.0.origin = task;
+        self
+    }
+
     /// Names something that went wrong besides, and does not change what is to blame.
     pub(crate) fn push_cause(&mut self, cause: Cause) {
         self.0.failure.causes.push(cause);

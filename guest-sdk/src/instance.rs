@@ -13,7 +13,8 @@ impl Context {
     /// Starts an instance that this one does not wait for, by a name that is known only when it runs. [`launch`](Self::launch) checks the
     /// types, where they are known.
     ///
-    /// The host skips it if the id is in use or the name is unknown, and says so in the history; nobody else is told.
+    /// The host skips it if an instance with this id lives, if the name is unknown or if there is no room, and says so in the history and in
+    /// its log; nobody else is told. The id of an instance that has ended is used again: what that one left is replaced.
     ///
     /// ```
     /// # use perennial_sdk::prelude::*;

@@ -30,7 +30,7 @@ pub const TIMEOUT: &str = "Timeout";
 pub const UNKNOWN_ACTIVITY: &str = "UnknownActivity";
 /// No deployed module has this orchestration.
 pub const UNKNOWN_ORCHESTRATION: &str = "UnknownOrchestration";
-/// The id of a child is in use.
+/// The id of a child is in use by an instance that lives.
 pub const INSTANCE_EXISTS: &str = "InstanceExists";
 /// A child was terminated.
 pub const TERMINATED: &str = "Terminated";

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::Either;
 
+use crate::timer::Named;
 use crate::{Context, Failure, kind, race};
 
 impl Context {
@@ -22,6 +23,8 @@ impl Context {
     /// }
     /// ```
     ///
+    /// A rewind of an instance that failed with this `Timeout` gives it its whole time again.
+    ///
     /// # Errors
     ///
     /// Those of the future, and `Timeout`.
@@ -29,12 +32,12 @@ impl Context {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        match race(future, self.timer(limit)).await {
+        match race(future, Named(self.timer(limit))).await {
             Either::Left(result) => result,
-            Either::Right(()) => Err(Failure::new(
-                kind::TIMEOUT,
-                format!("it was not done after {limit:?}"),
-            )),
+            Either::Right(timer) => {
+                let message = format!("it was not done after {limit:?}");
+                Err(Failure::new(kind::TIMEOUT, message).of_task(timer))
+            }
         }
     }
 }

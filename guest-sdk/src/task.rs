@@ -138,6 +138,10 @@ impl OpenTask {
         }
     }
 
+    pub(crate) fn id(&self) -> TaskId {
+        self.id
+    }
+
     pub(crate) fn poll(&mut self, cx: &task::Context<'_>) -> Poll<Outcome> {
         let outcome = task::ready!(self.execution.poll_task(self.id, cx));
         self.taken = true;
@@ -332,6 +336,10 @@ impl<T> ChildCall<T> {
     }
 
     /// Names the child's instance. Without this the host derives an id from this execution's and the task's.
+    ///
+    /// While an instance with this id lives the call fails with [`InstanceExists`](crate::kind::INSTANCE_EXISTS). That of one that has ended
+    /// is used again, so that the next round of an eternal orchestration, or a restart, may call its children by the same names; what
+    /// that one left is replaced.
     pub fn instance_id(self, id: impl Into<String>) -> Self {
         Self(self.0.adjust(|plan| plan.instance_id = Some(id.into())))
     }

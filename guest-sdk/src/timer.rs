@@ -23,7 +23,7 @@ pub struct Timer {
 enum State {
     Planned(Rc<Execution>),
     Set(OpenTask),
-    Fired,
+    Fired(TaskId),
 }
 
 impl Timer {
@@ -63,8 +63,23 @@ impl Future for Timer {
         if let State::Set(task) = &mut self.state {
             // However it ended, the time has come: a timer has no result.
             let _ = task::ready!(task.poll(cx));
-            self.state = State::Fired;
+            self.state = State::Fired(task.id());
         }
         Poll::Ready(())
+    }
+}
+
+/// A timer that says which task it was when it has fired.
+pub(crate) struct Named(pub(crate) Timer);
+
+impl Future for Named {
+    type Output = Option<TaskId>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        task::ready!(Pin::new(&mut self.0).poll(cx));
+        Poll::Ready(match self.0.state {
+            State::Fired(task) => Some(task),
+            State::Planned(_) | State::Set(_) => None,
+        })
     }
 }

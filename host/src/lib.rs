@@ -42,7 +42,7 @@ pub use client::{
     AccessKey, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment,
     DroppedTask, Error, Family, Filter, HistoryEvent, HistoryPage, HistoryQuery,
     HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceStatus,
-    List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge, RearmedActivity, Restart,
+    List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge, RearmedActivity, RemainingFailure, Restart,
     Result, Retention, Rewind, RewindRecord, Rewound, Role, Start, StatusQuery, Wait, Waited,
     parse_json, parse_time,
 };

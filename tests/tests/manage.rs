@@ -4,6 +4,8 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[path = "manage/starts.rs"]
+mod starts;
 #[path = "manage/waits.rs"]
 mod waits;
 #[path = "manage/wide.rs"]

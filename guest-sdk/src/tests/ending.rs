@@ -247,3 +247,26 @@ fn an_event_that_comes_in_the_turn_of_the_end_moves_over_too() {
     // Only what came before the end is dropped: with one event a turn it would be the same.
     assert_eq!(carried(program!(first_and_drop)), [5, 6]);
 }
+
+#[test]
+fn a_time_limit_that_is_over_is_to_blame_for_the_failure() {
+    async fn limited(ctx: Context) -> Result<(), Failure> {
+        let both = futures::future::join(ctx.activity::<()>("A", ()), ctx.event::<()>("E"));
+        let both = async { both.await.0 };
+        let result = ctx.timeout(Duration::from_secs(1), both).await;
+        result.map_err(|failure| Failure::new("Late", "it is late").caused_by(failure))
+    }
+    check(
+        program!(limited),
+        &[&[], &[fired(1)]],
+        &expect![[r#"
+            turn 1
+              activity 0 A null
+              timer 1 at 2000
+              => waiting for events ["E"], tasks [0, 1]
+            turn 2
+              cancel 0
+              => failed Late: it is late (cause Some(1), causes ["Timeout: it was not done after 1s"])
+        "#]],
+    );
+}

@@ -141,7 +141,7 @@ pub enum Event {
         /// What runs it.
         target: Target,
     },
-    /// The custom status changed.
+    /// The custom status changed. Right after the start of an execution: it is that of the execution before.
     CustomStatusSet {
         /// To this.
         value: Option<Json>,
@@ -189,7 +189,8 @@ pub enum Event {
         /// The reason given.
         reason: Option<String>,
     },
-    /// An instance that this one asked for was not started.
+    /// An instance that this one asked for was not started. It may follow the end, where that came with what asked for it; and the start,
+    /// where the execution before asked for it.
     InstanceStartSkipped {
         /// Its id.
         instance_id: String,

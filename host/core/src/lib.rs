@@ -19,6 +19,7 @@ mod answer;
 pub mod bounds;
 mod check;
 mod closest;
+mod cut;
 mod decide;
 mod depth;
 mod describe;
@@ -43,6 +44,7 @@ mod xxh64;
 
 pub use answer::answer_hash;
 pub use closest::closest;
+pub use cut::{Cut, CutFinder, FailedKind, RemainingFailure, Scope};
 pub use decide::{Command, Decision, Rejection, Reuse, Status, decide};
 pub use depth::{TooDeep, check_levels};
 pub use event::{AttemptRun, Event, FailedAttempt, Start, Target};
@@ -56,9 +58,7 @@ pub use message::{Envelope, Message, TaskRef};
 pub use quarantine::Quarantine;
 pub use replay::{Nondeterminism, ReplayError, replay_turn};
 pub use retry::RetryPolicy;
-pub use rewind::{
-    ArmedActivity, ArmedTimer, CutFinder, DroppedKind, DroppedTask, Rewind, Rewinder,
-};
+pub use rewind::{ArmedActivity, ArmedTimer, DroppedKind, DroppedTask, Rewind, Rewinder};
 pub use state::{Corrupt, Phase, State, TurnPart};
 pub use task::{ChildTask, Task, TaskKind};
 pub use trace::TraceContext;
@@ -70,5 +70,6 @@ pub use value::{
 
 /// The version of the rules in this crate, recorded in every [`Start`], so that a later fix never changes what a running execution does.
 ///
-/// - 2: until the first turn a guest's clock stands at the time of the start, and no longer at 0.
+/// - 2: until the first turn a guest's clock stands at the time of the start, and no longer at 0; the custom status of the execution before
+///   may stand right after the start, and after the end that an instance was not started.
 pub const SEMANTICS_VERSION: u32 = 2;

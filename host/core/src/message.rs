@@ -96,6 +96,11 @@ pub enum Message {
         /// Those that are kept, in order.
         attempts: Vec<FailedAttempt>,
     },
+    /// The custom status that the execution before this one left.
+    CustomStatus {
+        /// What it shows.
+        value: Json,
+    },
 }
 
 impl Message {
@@ -120,7 +125,8 @@ impl Message {
             | Self::TimerFired { .. }
             | Self::ChildDue { .. }
             | Self::StartSkipped { .. }
-            | Self::AttemptsFailed { .. } => false,
+            | Self::AttemptsFailed { .. }
+            | Self::CustomStatus { .. } => false,
         }
     }
 
@@ -143,6 +149,7 @@ impl Message {
                 instance_id,
                 reason,
             } => instance_id.len() + reason.len(),
+            Self::CustomStatus { value } => value.size() + 16,
             Self::TimerFired { .. }
             | Self::ChildDue { .. }
             | Self::Suspend { .. }

@@ -2,49 +2,16 @@
 //!
 //! The turns before the cut stay as they are, so they replay unchanged, and task ids are given again from there on. What came in from the
 //! cut on is a fact about the world and comes in again, as far as it is about something of before the cut: external events, fired timers,
-//! successes. What failed is armed again, and what was only asked for after the cut is dropped.
+//! successes. What failed is armed again, a time limit that it failed on too, and what was only asked for after the cut is dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChildTask, Corrupt, Event, Message, Phase, State, Target, TaskId, TaskKind, TaskRef, Timestamp,
-    Turn,
+    ChildTask, Corrupt, Cut, Event, Json, Message, Millis, Phase, State, Target, TaskId, TaskKind,
+    TaskRef, Timestamp, Turn,
 };
-
-/// Finds the turn that delivered the failure on which an execution ended. Sees every turn, in order.
-#[derive(Clone, Debug, Default)]
-pub struct CutFinder {
-    /// The turns that delivered the failure of a task.
-    delivered: BTreeMap<TaskId, u32>,
-    last_delivered: Option<u32>,
-    /// The turn in which it failed, and the task that the guest names as the cause.
-    failed: Option<(u32, Option<TaskId>)>,
-}
-
-impl CutFinder {
-    /// Takes in the next turn.
-    pub fn see(&mut self, turn: &Turn) {
-        for event in &turn.received {
-            if let Event::ActivityFailed { task, .. } | Event::ChildFailed { task, .. } = event {
-                self.delivered.insert(*task, turn.number);
-                self.last_delivered = Some(turn.number);
-            }
-        }
-        if let Some(Event::ExecutionFailed { cause, .. }) = turn.produced.last() {
-            self.failed = Some((turn.number, *cause));
-        }
-    }
-
-    /// The first turn that is cut off: that of the named cause, else that of the last failure delivered, else the last one. `None` if the
-    /// execution has not failed.
-    pub fn cut(&self) -> Option<u32> {
-        let (last, cause) = self.failed?;
-        let named = cause.and_then(|task| self.delivered.get(&task));
-        Some(named.copied().or(self.last_delivered).unwrap_or(last))
-    }
-}
 
 /// A task that is forgotten, because it was asked for after the cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +99,12 @@ pub struct Rewinder {
     asked: BTreeMap<TaskId, (u32, Option<Target>)>,
     /// When timers of before the cut come due by the host's clock.
     dues: BTreeMap<TaskId, Timestamp>,
+    /// Timers that have their span again, and that span where they were set before the cut.
+    limits: BTreeMap<TaskId, Option<Millis>>,
+    /// Those of them that fired.
+    over: BTreeSet<TaskId>,
+    /// Instances that were started from the cut on, and nobody waits for; not those that were started before, too.
+    started_late: BTreeSet<String>,
     /// Instances that were started before the cut, and nobody waits for.
     started: BTreeSet<String>,
     /// The first external event that is this execution's own.
@@ -144,13 +117,16 @@ pub struct Rewinder {
 }
 
 impl Rewinder {
-    /// Cuts at the turn that [`CutFinder`] found. `generation` is the one that begins.
-    pub fn new(cut: u32, generation: u32) -> Self {
+    /// Cuts where [`CutFinder`](crate::CutFinder) says. `generation` is the one that begins.
+    pub fn new(cut: &Cut, generation: u32) -> Self {
         Self {
-            cut,
+            cut: cut.turn,
             state: State::new(generation),
             asked: BTreeMap::new(),
             dues: BTreeMap::new(),
+            limits: cut.limits.iter().map(|task| (*task, None)).collect(),
+            over: BTreeSet::new(),
+            started_late: BTreeSet::new(),
             started: BTreeSet::new(),
             first_external: 0,
             inbox: Vec::new(),
@@ -173,6 +149,11 @@ impl Rewinder {
         }
         for event in &turn.produced {
             self.drop_task(event);
+            if let Event::InstanceStarted { instance_id, .. } = event
+                && !self.started.contains(instance_id)
+            {
+                self.started_late.insert(instance_id.clone());
+            }
         }
         Ok(())
     }
@@ -189,8 +170,14 @@ impl Rewinder {
                     self.asked
                         .insert(*task, (turn.number, Some(target.clone())));
                 }
-                Event::ChildScheduled { task, .. } | Event::TimerSet { task, .. } => {
+                Event::ChildScheduled { task, .. } => {
                     self.asked.insert(*task, (turn.number, None));
+                }
+                Event::TimerSet { task, fire_at } => {
+                    self.asked.insert(*task, (turn.number, None));
+                    if let Some(span) = self.limits.get_mut(task) {
+                        *span = Some(Millis(fire_at.0.saturating_sub(self.state.now.0)));
+                    }
                 }
                 Event::InstanceStarted { instance_id, .. } => {
                     self.started.insert(instance_id.clone());
@@ -242,8 +229,10 @@ impl Rewinder {
                     outcome,
                 });
             }
-            Event::TimerFired { task } => {
-                self.succeeded(*task, |task| Message::TimerFired { task });
+            Event::TimerFired { task } => self.fired(*task),
+            Event::CustomStatusSet { value: Some(value) } => {
+                let value = value.clone();
+                self.inbox.push(Message::CustomStatus { value });
             }
             Event::ExternalEventRaised { number, name, data } => {
                 self.inbox.push(Message::ExternalEvent {
@@ -255,10 +244,12 @@ impl Rewinder {
             Event::InstanceStartSkipped {
                 instance_id,
                 reason,
-            } if self.started.contains(instance_id) => self.inbox.push(Message::StartSkipped {
-                instance_id: instance_id.clone(),
-                reason: reason.clone(),
-            }),
+            } if !self.started_late.contains(instance_id) => {
+                self.inbox.push(Message::StartSkipped {
+                    instance_id: instance_id.clone(),
+                    reason: reason.clone(),
+                });
+            }
             Event::ChildRetryScheduled { task, .. } if self.state.tasks.contains_key(task) => {
                 self.carried.push(event.clone());
             }
@@ -292,6 +283,15 @@ impl Rewinder {
             | Event::ContinuedAsNew { .. }
             | Event::ExecutionSuspended { .. }
             | Event::ExecutionResumed { .. } => {}
+        }
+    }
+
+    /// A timer fired in the part that is cut off, or was about to be told.
+    fn fired(&mut self, task: TaskId) {
+        if self.limits.contains_key(&task) {
+            self.over.insert(task);
+        } else {
+            self.succeeded(task, |task| Message::TimerFired { task });
         }
     }
 
@@ -392,12 +392,17 @@ impl Rewinder {
                     name: name.clone(),
                     target: target.unwrap_or(Target::Unknown),
                 }),
-                TaskKind::Timer { fire_at } => rewind.timers.push(ArmedTimer {
-                    task,
-                    turn,
-                    due: self.dues.get(&task).copied().unwrap_or(*fire_at),
-                    attempt: None,
-                }),
+                TaskKind::Timer { fire_at } => {
+                    let span = self.limits.get(&task).copied().flatten();
+                    let due = self.dues.get(&task).copied().unwrap_or(*fire_at);
+                    let is_over = self.over.contains(&task) || due <= at;
+                    rewind.timers.push(ArmedTimer {
+                        task,
+                        turn,
+                        due: span.filter(|_| is_over).map_or(due, |span| at.after(span)),
+                        attempt: None,
+                    });
+                }
                 TaskKind::Child(child) => match child.due {
                     Some(due) => rewind.timers.push(ArmedTimer {
                         task,
@@ -452,7 +457,7 @@ impl Rewinder {
             Message::StartSkipped {
                 ref instance_id, ..
             } => {
-                if self.started.contains(instance_id) {
+                if !self.started_late.contains(instance_id) {
                     self.inbox.push(message);
                 }
             }
@@ -467,9 +472,7 @@ impl Rewinder {
                     run,
                 });
             }
-            Message::TimerFired { task } if is_own(task) => {
-                self.succeeded(task.task, |task| Message::TimerFired { task });
-            }
+            Message::TimerFired { task } if is_own(task) => self.fired(task.task),
             Message::ChildEnded {
                 task,
                 attempt,
@@ -488,6 +491,7 @@ impl Rewinder {
             | Message::ChildEnded { .. }
             | Message::ChildDue { .. }
             | Message::Start(_)
+            | Message::CustomStatus { .. }
             | Message::Suspend { .. }
             | Message::Resume { .. }
             | Message::Terminate { .. } => {}
@@ -506,5 +510,14 @@ impl Rewind {
     /// Whether the execution begins again from its very start.
     pub fn begins_again(&self) -> bool {
         self.state.phase == Phase::NotStarted
+    }
+
+    /// What the status of the execution shows until it is set again.
+    pub fn custom_status(&self) -> Option<&Json> {
+        let left = self.inbox.iter().find_map(|message| match message {
+            Message::CustomStatus { value } => Some(value),
+            _ => None,
+        });
+        self.state.custom_status.as_ref().or(left)
     }
 }

@@ -26,7 +26,12 @@ impl Stage<'_> {
         {
             start = Some(messages.remove(at));
         }
-        for message in start.into_iter().chain(messages) {
+        // It is part of how the execution begins, so nothing comes between.
+        let status = messages
+            .iter()
+            .position(|message| matches!(message, Message::CustomStatus { .. }))
+            .map(|at| messages.remove(at));
+        for message in start.into_iter().chain(status).chain(messages) {
             let event = match message {
                 Message::Start(start)
                     if self.state.phase == Phase::NotStarted && staged.is_empty() =>
@@ -112,10 +117,15 @@ impl Stage<'_> {
                 Message::StartSkipped {
                     instance_id,
                     reason,
-                } if self.state.phase != Phase::NotStarted => Event::InstanceStartSkipped {
-                    instance_id,
-                    reason,
-                },
+                } if self.state.phase != Phase::NotStarted || !staged.is_empty() => {
+                    Event::InstanceStartSkipped {
+                        instance_id,
+                        reason,
+                    }
+                }
+                Message::CustomStatus { value } if matches!(&staged[..], [Event::ExecutionStarted(start)] if start.execution > 0) => {
+                    Event::CustomStatusSet { value: Some(value) }
+                }
                 Message::Suspend { reason, .. } if self.can_suspend() => {
                     Event::ExecutionSuspended { reason }
                 }
@@ -130,6 +140,7 @@ impl Stage<'_> {
                 | Message::TimerFired { .. }
                 | Message::ChildDue { .. }
                 | Message::StartSkipped { .. }
+                | Message::CustomStatus { .. }
                 | Message::Suspend { .. }
                 | Message::Resume { .. } => continue,
             };

@@ -53,6 +53,8 @@ pub enum TurnPart {
     Unasked,
     /// In what the guest was given.
     Received,
+    /// There, and the execution began with it.
+    Begun,
     /// In what follows from its answer.
     Produced,
 }
@@ -182,7 +184,9 @@ impl State {
 
     fn fold(&mut self, event: &Event) -> Result<(), String> {
         if self.phase.is_end() {
-            return Err("the execution has ended".to_owned());
+            // What it asked for as it ended may have been refused: that is the last that is known of it.
+            let is_late = matches!(event, Event::InstanceStartSkipped { .. });
+            return expect(is_late, "the execution has ended");
         }
         let begins = self.phase == Phase::NotStarted && self.part == TurnPart::Received;
         if begins != matches!(event, Event::ExecutionStarted(_)) {
@@ -210,6 +214,8 @@ impl State {
                 known_rules(start)?;
                 self.phase = Phase::Running;
                 self.next_external = start.next_external;
+                self.custom_status = None;
+                self.part = TurnPart::Begun;
                 self.start = Some(start.clone());
             }
             Event::ActivityCompleted { task, .. } | Event::ActivityFailed { task, .. } => {
@@ -306,7 +312,11 @@ impl State {
             }
             Event::EventSent { .. } | Event::InstanceStarted { .. } => self.produces()?,
             Event::CustomStatusSet { value } => {
-                self.produces()?;
+                if self.part == TurnPart::Begun && self.execution() > 0 {
+                    self.part = TurnPart::Received;
+                } else {
+                    self.produces()?;
+                }
                 self.custom_status = value.clone();
             }
             Event::ExecutionReturned { output } => {
@@ -375,8 +385,10 @@ impl State {
     fn arrives(&mut self) -> Result<(), String> {
         expect(self.phase != Phase::NotStarted, "it has not started")?;
         expect(!self.suspended, "it is suspended")?;
-        if self.part == TurnPart::Produced {
-            self.part = TurnPart::Unasked;
+        match self.part {
+            TurnPart::Produced => self.part = TurnPart::Unasked,
+            TurnPart::Begun => self.part = TurnPart::Received,
+            TurnPart::Unasked | TurnPart::Received => {}
         }
         Ok(())
     }
@@ -393,7 +405,10 @@ impl State {
     }
 
     /// What the guest is told, while there is one to tell.
-    fn is_told(&self) -> Result<(), String> {
+    fn is_told(&mut self) -> Result<(), String> {
+        if self.part == TurnPart::Begun {
+            self.part = TurnPart::Received;
+        }
         expect(
             self.phase != Phase::Running || self.part == TurnPart::Received,
             "the guest was not asked in this turn",

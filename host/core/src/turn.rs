@@ -116,8 +116,9 @@ pub struct Batch {
 /// Takes the messages of the next turn out of `mail`, which is in order of arrival.
 ///
 /// Terminate comes before everything, even to a suspended instance; suspend and resume have a turn of their own; while suspended, and
-/// before the start is there and its time has come, the rest waits in order; the start comes before what overtook it. What came due is
-/// handled before what came in after that, however late the host was to notice. An empty batch means that there is nothing to do now.
+/// before the start is there and its time has come, the rest waits in order; the start comes before what overtook it, and with it the
+/// custom status that the execution before left. What came due is handled before what came in after that, however late the host was to
+/// notice. An empty batch means that there is nothing to do now.
 pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) -> Batch {
     put_in_time(mail);
     let alone = |mail: &mut VecDeque<Envelope>, at: usize| Batch {
@@ -145,7 +146,16 @@ pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) 
     let Some(start) = start.filter(|_| !state.suspended) else {
         return command.map_or_else(Batch::default, |at| alone(mail, at));
     };
-    if let Some(first) = mail.remove(start) {
+    let begins = state.phase == Phase::NotStarted;
+    let status = |mail: &VecDeque<Envelope>| {
+        let is_status = |e: &Envelope| matches!(e.message, Message::CustomStatus { .. });
+        mail.iter().position(is_status)
+    };
+    let start = mail.remove(start);
+    if begins && let Some(status) = status(mail).and_then(|at| mail.remove(at)) {
+        mail.push_front(status);
+    }
+    if let Some(first) = start {
         mail.push_front(first);
     }
     let mut batch = Batch::default();

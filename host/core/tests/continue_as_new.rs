@@ -5,7 +5,7 @@ mod common;
 use common::words::*;
 use common::{NEWEST, PINNED, World, start};
 use expect_test::{Expect, expect};
-use perennial_core::Digest;
+use perennial_core::{Digest, Ending, Event, Message, TaskId};
 
 /// Checks the history, and the start of what follows it.
 fn check(world: &World, history: Expect, next: Expect) {
@@ -167,4 +167,85 @@ fn terminate_beats_continue_as_new() {
     "#]],
         expect!["nothing"],
     );
+}
+
+/// What the execution before showed.
+fn left(value: &str) -> Message {
+    Message::CustomStatus { value: json(value) }
+}
+
+#[test]
+fn the_custom_status_stays_until_it_is_set_again() {
+    let first = World::new([ends(
+        [status("1")],
+        Ending::ContinuedAsNew {
+            input: None,
+            version: None,
+            carry_over: vec![0],
+        },
+    )])
+    .gets([raised("a", "1")])
+    .runs_at(1000);
+    let next = *first.next.expect("it continued as new");
+    // Whatever overtook it, it comes with the start.
+    let world = World::without_start([Ok(waits([])), Ok(waits([status("2")]))])
+        .gets([
+            activity_done(0, "1"),
+            Message::Start(Box::new(next.clone())),
+        ])
+        .gets([moved(Some(0), "a", "1"), left("1")])
+        .runs_at(2000);
+    assert_eq!(world.state.custom_status, Some(json("1")));
+    let world = world.gets([raised("b", "2")]).runs_at(3000);
+    assert_eq!(world.state.custom_status, Some(json("2")));
+    expect![[r#"
+        at 2000
+           0 < TurnStarted now=2000 after 0 events, 0 bytes
+           1 < ExecutionStarted Order execution=1 id=e1 next_external=1
+           2 < CustomStatusSet 1
+           3 < ExternalEventRaised 0 a 1
+        at 3000
+           4 < TurnStarted now=3000 after 4 events, 207 bytes
+           5 < ExternalEventRaised 1 b 2
+           6 > CustomStatusSet 2
+    "#]]
+    .assert_eq(&world.told());
+    // An instance begins with none, and none comes later.
+    let begins = World::new([waits([]), waits([])])
+        .gets([left("1")])
+        .runs_at(1000)
+        .gets([left("2"), raised("a", "1")])
+        .runs_at(2000);
+    assert_eq!(begins.state.custom_status, None);
+    let late = World::with_start(next, [Ok(waits([])), Ok(waits([]))])
+        .runs_at(1000)
+        .gets([left("2"), raised("a", "1")])
+        .runs_at(2000);
+    assert_eq!(late.state.custom_status, None);
+}
+
+#[test]
+fn what_was_not_started_is_noted_also_after_the_end_and_by_the_next_execution() {
+    let skipped = || Message::StartSkipped {
+        instance_id: "taken".to_owned(),
+        reason: "it exists".to_owned(),
+    };
+    let first = World::new([continues(None, &[])]).runs_at(1000);
+    let next = *first.next.expect("it continued as new");
+    let world = World::with_start(next, [Ok(waits([]))])
+        .gets([skipped()])
+        .runs_at(2000);
+    let names: Vec<&str> = world.turns[0].events().map(Event::name).collect();
+    assert_eq!(
+        names,
+        ["TurnStarted", "ExecutionStarted", "InstanceStartSkipped"]
+    );
+    let mut ended = World::new([completes([], "1")]).runs_at(1000).state;
+    let late = Event::InstanceStartSkipped {
+        instance_id: "taken".to_owned(),
+        reason: "it exists".to_owned(),
+    };
+    assert_eq!(ended.apply(&late), Ok(()));
+    let other = Event::TimerFired { task: TaskId(0) };
+    assert!(ended.apply(&other).is_err());
 }

@@ -179,6 +179,20 @@ proptest! {
     }
 
     #[test]
+    fn the_custom_status_is_the_last_one_set_in_any_execution((seed, manners, steps) in story()) {
+        let world = World::play(seed, manners, &steps);
+        let mut shown = None;
+        for execution in world.executions.iter().filter(|execution| execution.state.start.is_some()) {
+            for event in execution.turns().flat_map(Turn::events) {
+                if let Event::CustomStatusSet { value } = event {
+                    shown = value.clone();
+                }
+            }
+            prop_assert_eq!(&execution.state.custom_status, &shown);
+        }
+    }
+
+    #[test]
     fn a_damaged_history_is_noticed((seed, manners, steps) in story(), chance in any::<u64>()) {
         let world = World::play(seed, manners, &steps);
         let mut dice = Dice(chance);

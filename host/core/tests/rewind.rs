@@ -8,8 +8,8 @@ use common::random::Manners;
 use common::simulation::{Step, World, replay_in, step};
 use common::words::*;
 use perennial_core::{
-    CutFinder, DroppedKind, Event, Failure, Message, Phase, Rewind, Rewinder, Status, TaskId,
-    TaskRef, Timestamp, Turn,
+    Cut, CutFinder, DroppedKind, Event, FailedKind, Failure, Message, Phase, Rewind, Rewinder,
+    Scope, Status, TaskId, TaskRef, Timestamp, Turn,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -21,10 +21,15 @@ fn rewind(world: &common::World) -> Rewind {
     rewind_with(world, [])
 }
 
-fn rewind_with(world: &common::World, unread: impl IntoIterator<Item = Message>) -> Rewind {
+fn cut_of(world: &common::World, scope: Scope) -> Option<Cut> {
     let mut finder = CutFinder::default();
     world.turns.iter().for_each(|turn| finder.see(turn));
-    let mut rewinder = Rewinder::new(finder.cut().expect("it failed"), 1);
+    finder.cut(scope)
+}
+
+fn rewind_with(world: &common::World, unread: impl IntoIterator<Item = Message>) -> Rewind {
+    let cut = cut_of(world, Scope::Together).expect("it failed");
+    let mut rewinder = Rewinder::new(&cut, 1);
     for turn in &world.turns {
         rewinder.see(turn).expect("it can be read");
     }
@@ -50,8 +55,8 @@ fn again(task: u32) -> TaskRef {
 fn the_cut_is_at_the_named_cause_else_the_last_failure_else_the_last_turn() {
     let history = |cause| {
         common::World::new([
-            waits([activity(0, "A", "1"), activity(1, "B", "2")]),
-            waits([activity(2, "Undo", "3")]),
+            waits([activity(0, "A", "1")]),
+            waits([activity(1, "B", "2"), activity(2, "Undo", "3")]),
             waits([]),
             waits([]),
             fails("Gone", cause),
@@ -68,11 +73,11 @@ fn the_cut_is_at_the_named_cause_else_the_last_failure_else_the_last_turn() {
     };
     let by_cause = rewind(&history(Some(0)));
     assert_eq!(by_cause.cut, 1);
-    assert_eq!(armed(&by_cause), [0, 1]);
-    assert_eq!(by_cause.dropped.len(), 1);
-    assert_eq!(by_cause.dropped[0].task, TaskId(2));
+    assert_eq!(armed(&by_cause), [0]);
+    assert_eq!(by_cause.dropped.len(), 2);
+    assert_eq!(by_cause.dropped[1].task, TaskId(2));
     assert!(
-        by_cause.dropped[0].completed,
+        by_cause.dropped[1].completed,
         "its success is forgotten, and that is said"
     );
     let by_last_failure = rewind(&history(None));
@@ -86,6 +91,143 @@ fn the_cut_is_at_the_named_cause_else_the_last_failure_else_the_last_turn() {
         .runs_at(1_100);
     let last_turn = rewind(&nothing_failed);
     assert_eq!((last_turn.cut, armed(&last_turn)), (1, vec![0]));
+}
+
+/// Two activities and a child of one turn fail at different times, and the guest ends on the last of them.
+fn siblings(cause: Option<u32>) -> common::World {
+    common::World::new([
+        waits([activity(0, "Before", "0")]),
+        waits([
+            activity(1, "A", "1"),
+            activity(2, "B", "2"),
+            child(3, "Kid"),
+        ]),
+        waits([]),
+        waits([activity(4, "Between", "4")]),
+        waits([]),
+        fails("Gone", cause),
+    ])
+    .runs_at(1_000)
+    .gets([activity_failed(0, "Early")])
+    .runs_at(1_100)
+    .gets([activity_failed(1, "Card")])
+    .runs_at(1_200)
+    .gets([child_failed(3, 1)])
+    .runs_at(1_300)
+    .gets([activity_done(4, "4")])
+    .runs_at(1_400)
+    .gets([activity_failed(2, "Hotel")])
+    .runs_at(1_500)
+}
+
+#[test]
+fn what_failed_together_runs_again_together_and_the_failures_that_stay_are_said() {
+    for cause in [Some(2), Some(1), Some(3), None] {
+        let world = siblings(cause);
+        let cut = cut_of(&world, Scope::Together).expect("it failed");
+        assert_eq!(cut.turn, 2, "{cause:?}");
+        let [stays] = &cut.remaining[..] else {
+            panic!("{:?}", cut.remaining);
+        };
+        assert_eq!(
+            (stays.task, stays.kind, &*stays.name, &*stays.failure),
+            (TaskId(0), FailedKind::Activity, "Before", "Early")
+        );
+        assert!(stays.why.starts_with("turn 1 took it in"), "{}", stays.why);
+        let rewind = rewind(&world);
+        assert_eq!(armed(&rewind), [1, 2]);
+        let children: Vec<TaskId> = rewind.children.iter().map(|(task, _)| *task).collect();
+        assert_eq!(children, [TaskId(3)]);
+        assert_eq!(rewind.dropped.len(), 1, "what was asked for in between");
+    }
+}
+
+#[test]
+fn all_failures_of_an_execution_run_again_where_that_is_asked_for() {
+    let cut = cut_of(&siblings(Some(2)), Scope::AllFailures).expect("it failed");
+    assert_eq!((cut.turn, cut.remaining.len()), (1, 0));
+}
+
+#[test]
+fn failures_that_stay_are_listed_up_to_a_bound() {
+    let calls = |n: u32| waits((n * 10..(n + 1) * 10).map(|task| activity(task, "A", "1")));
+    let script = (0..31).map(calls).chain([fails("Gone", Some(300))]);
+    let mut world = common::World::new(script).runs_at(1_000);
+    for n in 0..31 {
+        world = world
+            .gets((n * 10..(n + 1) * 10).map(|task| activity_failed(task, "Down")))
+            .runs_at(1_000 + u64::from(n));
+    }
+    let cut = cut_of(&world, Scope::Together).expect("it failed");
+    assert_eq!(
+        (cut.turn, cut.remaining.len(), cut.more_remaining),
+        (31, 100, 200)
+    );
+    assert_eq!(cut.remaining[0].task, TaskId(200));
+}
+
+/// A time limit of an hour around an activity and an event; a failure was dealt with meanwhile.
+fn over_time(cause: Option<u32>) -> common::World {
+    common::World::new([
+        waits([activity(0, "A", "0"), timer(1, 4_600), timer(2, 1_500)]),
+        waits([activity(3, "Instead", "3")]),
+        waits([]),
+        waits([]),
+        fails("Timeout", cause),
+    ])
+    .runs_at(1_000)
+    .gets([activity_done(0, "7")])
+    .runs_at(1_100)
+    .gets([activity_done(3, "8")])
+    .runs_at(1_200)
+    .gets([timer_fired(2)])
+    .runs_at(1_500)
+    .gets([timer_fired(1)])
+    .runs_at(4_600)
+}
+
+#[test]
+fn a_time_limit_that_was_over_has_its_whole_span_again() {
+    for cause in [Some(1), None] {
+        let rewind = rewind_with(&over_time(cause), [raised("late", "1")]);
+        assert_eq!(rewind.cut, 4);
+        // At 9,000, and as long as it was when it was set.
+        let [limit] = rewind.timers[..] else {
+            panic!("{:?}", rewind.timers);
+        };
+        assert_eq!((limit.task, limit.due), (TaskId(1), Timestamp(12_600)));
+        assert_eq!(rewind.inbox, [raised("late", "1")]);
+    }
+}
+
+#[test]
+fn limits_around_each_other_are_not_over_at_once_after_the_inner_one() {
+    let world = common::World::new([
+        waits([timer(0, 2_000), timer(1, 3_000), timer(2, 20_000)]),
+        fails("Timeout", Some(0)),
+    ])
+    .runs_at(1_000)
+    .gets([timer_fired(0)])
+    .runs_at(2_000);
+    // The outer one came due while it had failed, and the third has time left.
+    let again = rewind_with(&world, [timer_fired(1)]);
+    assert_eq!(again.inbox, []);
+    let due: Vec<u64> = again.timers.iter().map(|timer| timer.due.0).collect();
+    assert_eq!(due, [10_000, 11_000, 20_000]);
+}
+
+#[test]
+fn a_timer_that_fired_is_no_limit_where_a_task_failed() {
+    let world = common::World::new([
+        waits([activity(0, "A", "0"), timer(1, 1_500)]),
+        fails("Gone", Some(0)),
+    ])
+    .runs_at(1_000)
+    .gets([activity_failed(0, "Down"), timer_fired(1)])
+    .runs_at(1_500);
+    let rewind = rewind(&world);
+    assert_eq!(rewind.inbox, [Message::TimerFired { task: again(1) }]);
+    assert_eq!((armed(&rewind), rewind.timers.len()), (vec![0], 0));
 }
 
 #[test]
@@ -193,9 +335,7 @@ fn a_failure_in_the_first_turn_begins_again_with_the_same_start() {
 #[test]
 fn what_has_not_failed_is_not_cut() {
     let world = common::World::new([completes([], "1")]).runs_at(1_000);
-    let mut finder = CutFinder::default();
-    world.turns.iter().for_each(|turn| finder.see(turn));
-    assert_eq!(finder.cut(), None);
+    assert_eq!(cut_of(&world, Scope::Together), None);
     assert!(Status::ALL.into_iter().all(|status| {
         let decided = perennial_core::decide(Some(status), perennial_core::Command::Rewind);
         decided.is_ok() == (status == Status::Failed)
@@ -286,7 +426,8 @@ fn live(seed: u64, manners: Manners, lives: &[Vec<Step>]) -> u32 {
             .turns()
             .cloned()
             .collect();
-        if let Some(rewind) = world.rewind() {
+        let scope = [Scope::Together, Scope::AllFailures][rewinds as usize % 2];
+        if let Some(rewind) = world.rewind(scope) {
             check(&world, &before, &rewind);
             rewinds += 1;
         }

@@ -3,7 +3,7 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use perennial_core::DroppedKind;
+use perennial_core::{DroppedKind, FailedKind, Scope};
 use serde::Serialize;
 
 use crate::client::{Client, Error, Result};
@@ -16,6 +16,7 @@ use crate::store::{self, Verdict};
 pub struct Rewind {
     client: Client,
     request: RewindRequest,
+    scope: Scope,
 }
 
 /// What a rewind did.
@@ -33,6 +34,28 @@ pub struct Rewound {
     pub dropped: Vec<DroppedTask>,
     /// Events that were cut off the history. They are archived.
     pub cut_events: u64,
+    /// Failures that came in before the cut and stay as they are, the latest of them, and those that come back at once; each says why.
+    pub remaining_failures: Vec<RemainingFailure>,
+    /// How many more stay.
+    pub more_remaining: u32,
+}
+
+/// A failure that a rewind leaves as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RemainingFailure {
+    /// The task that failed.
+    pub task: u32,
+    /// `activity` or `child`.
+    pub kind: &'static str,
+    /// The activity or the child's orchestration.
+    pub name: String,
+    /// The kind of its failure.
+    pub failure: String,
+    /// The message of its failure, or the beginning of it.
+    pub message: String,
+    /// Why it stays.
+    pub why: String,
 }
 
 /// An activity that runs again.
@@ -76,9 +99,11 @@ pub struct Restart {
 impl Client {
     /// Puts an instance that has failed back to before its failure, and lets it go on from there. Await what it returns.
     ///
-    /// The history is cut where the failure came in. What is before stays and is not run again; tasks that failed run again with the newest
-    /// code of their activities; failed children are rewound first. External events, fired timers and results that came in after the cut
-    /// come in again. What was asked for after the cut is forgotten, and listed in the answer.
+    /// The history is cut where the failure came in, or the first failure of a task that was asked for in the same turn: what failed
+    /// together runs again together. What is before stays and is not run again; tasks that failed run again with the newest code of their
+    /// activities; failed children are rewound first, and one that was restarted is taken as it is. A time limit that was over has its whole
+    /// span again. External events, fired timers and results that came in after the cut come in again. What was asked for after the cut is
+    /// forgotten, and listed in the answer, as are the failures that stay.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -97,6 +122,7 @@ impl Client {
                 reason: None,
                 module: None,
             },
+            scope: Scope::Together,
         }
     }
 
@@ -133,6 +159,12 @@ impl Rewind {
         self.request.module = Some(name_or_digest.into());
         self
     }
+
+    /// Goes back to before the first failure of the whole execution, so that none stays: also those that the orchestration had dealt with.
+    pub fn all_failures(mut self) -> Self {
+        self.scope = Scope::AllFailures;
+        self
+    }
 }
 
 impl IntoFuture for Rewind {
@@ -144,7 +176,10 @@ impl IntoFuture for Rewind {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let id = self.request.id.clone();
-            let request = Request::Rewind(self.request);
+            let request = match self.scope {
+                Scope::Together => Request::Rewind(self.request),
+                Scope::AllFailures => Request::RewindAll(self.request),
+            };
             match self.client.submit(&id, request).await? {
                 Verdict::Rewound(done) => Ok(done.into()),
                 other => Err(Error::unexpected(&other)),
@@ -203,6 +238,24 @@ impl From<store::Rewound> for Rewound {
             restarted_children: done.started,
             dropped: done.dropped.into_iter().map(DroppedTask::from).collect(),
             cut_events: done.cut_events,
+            remaining_failures: done.remaining.into_iter().map(Into::into).collect(),
+            more_remaining: done.more_remaining,
+        }
+    }
+}
+
+impl From<perennial_core::RemainingFailure> for RemainingFailure {
+    fn from(remaining: perennial_core::RemainingFailure) -> Self {
+        Self {
+            task: remaining.task.0,
+            kind: match remaining.kind {
+                FailedKind::Activity => "activity",
+                FailedKind::Child => "child",
+            },
+            name: remaining.name,
+            failure: remaining.failure,
+            message: remaining.message,
+            why: remaining.why,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use perennial_core::text::Visible;
-use perennial_core::{Envelope, Event, Failure, Json, State, Status, TaskRef};
+use perennial_core::{Envelope, Event, Failure, Json, State, Status, TaskRef, Turn};
 
 use crate::engine::activities::{Activities, Ready};
 use crate::engine::load;
@@ -24,7 +24,10 @@ pub(crate) fn committed(
     let mut body = slot.body();
     match (change, result) {
         (Change::Turn(commit), Ok(outcome)) if outcome.verdict == Verdict::Done => {
-            turn_committed(engine, slot, &mut body, *commit);
+            let epilogue = outcome.effects.epilogue.as_ref();
+            let epilogue = epilogue.filter(|(key, _)| *key == slot.key);
+            let epilogue = epilogue.map(|(_, turn)| turn);
+            turn_committed(engine, slot, &mut body, *commit, epilogue);
             engine.follow(outcome.effects);
         }
         (Change::Turn(_), Ok(outcome)) => {
@@ -82,7 +85,13 @@ pub(crate) fn committed(
     rest(engine, slot);
 }
 
-fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: TurnCommit) {
+fn turn_committed(
+    engine: &Arc<Engine>,
+    slot: &Slot,
+    body: &mut Body,
+    commit: TurnCommit,
+    epilogue: Option<&Turn>,
+) {
     body.batch.clear();
     engine.backoff.over((slot.key, None));
     if let Some(creating) = body.creating.take() {
@@ -105,6 +114,9 @@ fn turn_committed(engine: &Arc<Engine>, slot: &Slot, body: &mut Body, commit: Tu
         );
     }
     row.advance(&commit);
+    if let Some(turn) = epilogue {
+        row.add_epilogue(turn);
+    }
     act(engine, slot, &resident.state, &commit);
     let ended = commit.after.status.is_end();
     if ended || commit.turn.next.is_some() {
@@ -154,7 +166,9 @@ fn is_as_read(engine: &Engine, end: &crate::store::InstanceRow) {
         let shown = |row: &crate::store::InstanceRow| {
             let mut row = row.clone();
             row.parent_key = None;
-            let parent = row.parent.take().map(|parent| parent.instance_id);
+            // One that was begun again may have become somebody's child again.
+            let parent = row.parent.take().filter(|_| row.execution == 0);
+            let parent = parent.map(|parent| parent.instance_id);
             format!("{row:?} of {parent:?}")
         };
         assert_eq!(shown(end), shown(&read));

@@ -6,7 +6,10 @@ use std::sync::atomic::Ordering;
 use perennial_core::Status;
 
 use crate::engine::{Engine, Work};
-use crate::store::{Change, Effects};
+use crate::store::{Change, Effects, Refused};
+
+/// Of what one commit refused, so much is logged in single lines.
+const REFUSED_LINES_MAX: usize = 10;
 
 /// Rows deleted in one transaction: few enough that nobody notices.
 const GARBAGE_ROWS: u32 = 500;
@@ -48,6 +51,7 @@ impl Engine {
         if effects.garbage {
             self.collect_garbage();
         }
+        warn_of(&effects.refused);
     }
 
     /// Deletes what is no longer needed, a batch at a time, each in a transaction that others share.
@@ -67,5 +71,38 @@ impl Engine {
                 engine.collect_garbage();
             }
         });
+    }
+}
+
+/// Says what orchestrations asked for in vain: nobody waits for it, so nobody else would tell.
+fn warn_of(refused: &[Refused]) {
+    for refused in refused.iter().take(REFUSED_LINES_MAX) {
+        match refused {
+            Refused::Start { by, id, reason } => tracing::warn!(
+                instance = by,
+                asked_for = id,
+                reason,
+                "an instance that an orchestration asked for was not started"
+            ),
+            Refused::Event {
+                by,
+                to,
+                name,
+                rejection,
+            } => tracing::info!(
+                instance = by,
+                to,
+                event = name,
+                reason = %rejection,
+                "an event that an orchestration sent was discarded"
+            ),
+        }
+    }
+    let more = refused.len().saturating_sub(REFUSED_LINES_MAX);
+    if more > 0 {
+        tracing::warn!(
+            more,
+            "further instances were not started, or events discarded: the histories of their senders say which"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use perennial_core::{Digest, Event, Start, TraceContext};
+use perennial_core::{Digest, Event, Phase, Start, TraceContext};
 
 use crate::engine::Engine;
 use crate::engine::activities::{Caller, Ready};
@@ -24,7 +24,11 @@ pub(crate) fn load(
             engine.counts.replayed_turns.add(1);
         }
     });
-    let (state, guest) = replayed?;
+    let (mut state, guest) = replayed?;
+    if state.phase == Phase::NotStarted {
+        // What the execution before showed stays while this one has not begun.
+        state.custom_status.clone_from(&row.custom_status);
+    }
     if guest.is_some() {
         engine.counts.replays.add(1);
     }

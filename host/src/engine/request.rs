@@ -65,6 +65,8 @@ pub(crate) enum Request {
         name: String,
         in_use_too: bool,
     },
+    /// As [`Rewind`](Self::Rewind), to before the first failure of the execution.
+    RewindAll(RewindRequest),
 }
 
 /// An instance to be put back to before its failure.
@@ -200,7 +202,7 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             grants,
         },
         // They are carried out in steps, each from what the hub says then, and never as a part of something else.
-        Request::Rewind(_) | Request::Restart(_) => refuse(
+        Request::Rewind(_) | Request::RewindAll(_) | Request::Restart(_) => refuse(
             refused::INVALID,
             "a rewind or a restart is a command of its own".to_owned(),
         ),

@@ -2,8 +2,8 @@
 //! meanwhile.
 
 use perennial_core::{
-    ChildTask, Command, CutFinder, Digest, Failure, Message, Names, Parent, Resolved, Rewind,
-    Rewinder, Start, Target, TaskRef, Turn,
+    ChildTask, Command, Cut, CutFinder, Digest, Failure, Message, Names, Parent, Resolved, Rewind,
+    Rewinder, Scope, Start, Target, TaskRef, Turn,
 };
 
 use crate::engine::load::find_start;
@@ -24,11 +24,12 @@ const INBOX_PAGE: u32 = 1_000;
 pub(crate) fn rewind(
     owner: &impl Owner,
     request: &RewindRequest,
+    scope: Scope,
     token: Option<String>,
 ) -> Result<Verdict, StoreError> {
     match look_up(owner, &request.id, Command::Rewind)? {
         Ok(row) => match owner.prepared(|with| has_room(row.module, with))? {
-            Ok(()) => put_back(owner, request, token),
+            Ok(()) => put_back(owner, request, scope, token),
             Err(full) => answer(owner, full, token),
         },
         Err(verdict) => answer(owner, verdict, token),
@@ -39,6 +40,7 @@ pub(crate) fn rewind(
 fn put_back(
     owner: &impl Owner,
     request: &RewindRequest,
+    scope: Scope,
     token: Option<String>,
 ) -> Result<Verdict, StoreError> {
     // Children that were rewound for it, and those of them, deepest first.
@@ -56,7 +58,7 @@ fn put_back(
             None => None,
         };
         let write = |commit| owner.write(Change::Rewind(Box::new(commit)), token.clone());
-        match work_out(owner, row, request, module, own.clone()).and_then(write) {
+        match work_out(owner, row, (request, scope), module, own.clone()).and_then(write) {
             Ok(Verdict::RewindFirst(children)) => {
                 for id in children {
                     let child = RewindRequest {
@@ -65,7 +67,7 @@ fn put_back(
                         module: None,
                     };
                     // One that is no longer failed needs no rewind: the next look at it says how it stands.
-                    if let Verdict::Rewound(done) = put_back(owner, &child, None)? {
+                    if let Verdict::Rewound(done) = put_back(owner, &child, scope, None)? {
                         all.extend(done.rewound);
                         all.push(id.clone());
                     }
@@ -115,12 +117,13 @@ pub(crate) fn module_for(
 fn work_out(
     owner: &impl Owner,
     row: InstanceRow,
-    request: &RewindRequest,
+    (request, scope): (&RewindRequest, Scope),
     module: Option<Digest>,
     rewound: Vec<String>,
 ) -> Result<RewindCommit, StoreError> {
     let reader = owner.reader();
-    let mut rewind = cut(reader, &row, owner.prepared(|with| with.now)?)?;
+    let now = owner.prepared(|with| with.now)?;
+    let (cut, mut rewind) = cut_off(reader, &row, scope, now)?;
     let start = match find_start(reader, &row)? {
         Some(start) => Start {
             module: module.or(row.module),
@@ -156,16 +159,19 @@ fn work_out(
         targets,
         starts,
         rewound,
+        remaining: cut.remaining,
+        more_remaining: cut.more_remaining,
         id: row.id,
     })
 }
 
 /// Reads the history twice: to find where to cut it, and to cut it.
-fn cut(
+fn cut_off(
     reader: &Reader,
     row: &InstanceRow,
+    scope: Scope,
     now: perennial_core::Timestamp,
-) -> Result<Rewind, StoreError> {
+) -> Result<(Cut, Rewind), StoreError> {
     let corrupt = |why: perennial_core::Corrupt| StoreError::Corrupt(why.to_string());
     let mut finder = CutFinder::default();
     each_turn(reader, row, |turn| {
@@ -173,8 +179,8 @@ fn cut(
         Ok(())
     })?;
     // It moved on between two reads, if it has no failure.
-    let cut = finder.cut().ok_or(StoreError::Conflict)?;
-    let mut rewinder = Rewinder::new(cut, row.generation + 1);
+    let cut = finder.cut(scope).ok_or(StoreError::Conflict)?;
+    let mut rewinder = Rewinder::new(&cut, row.generation + 1);
     each_turn(reader, row, |turn| rewinder.see(turn).map_err(corrupt))?;
     let mut unread = Vec::new();
     let mut from = 0;
@@ -190,7 +196,8 @@ fn cut(
             break;
         }
     }
-    rewinder.finish(unread, now).map_err(corrupt)
+    let rewind = rewinder.finish(unread, now).map_err(corrupt)?;
+    Ok((cut, rewind))
 }
 
 fn each_turn(

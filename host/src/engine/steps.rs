@@ -3,7 +3,7 @@
 //!
 //! Each change is a transaction of its own, and a crash between two of them leaves a state from which the same request goes on.
 
-use perennial_core::{Command, Message, Rejection, Reuse, decide};
+use perennial_core::{Command, Message, Rejection, Reuse, Scope, decide};
 
 use crate::engine::bounds::problem_with_reason;
 use crate::engine::load::find_start;
@@ -28,7 +28,10 @@ pub(crate) trait Owner {
 
 /// Whether a request is more than one change that can be worked out without looking into the hub.
 pub(crate) fn takes_steps(request: &Request) -> bool {
-    matches!(request, Request::Rewind(_) | Request::Restart(_))
+    matches!(
+        request,
+        Request::Rewind(_) | Request::RewindAll(_) | Request::Restart(_)
+    )
 }
 
 /// Does what a request asks for; blocks until it is durable.
@@ -41,7 +44,10 @@ pub(crate) fn carry_out(
         return answer(owner, problem, token);
     }
     let done = match request {
-        Request::Rewind(request) => rewind::rewind(owner, &request, token.clone()),
+        Request::Rewind(request) => rewind::rewind(owner, &request, Scope::Together, token.clone()),
+        Request::RewindAll(request) => {
+            rewind::rewind(owner, &request, Scope::AllFailures, token.clone())
+        }
         Request::Restart(request) => restart(owner, &request, token.clone()),
         other => {
             let change = owner.prepared(|with| request::prepare(other, with))?;

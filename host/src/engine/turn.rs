@@ -173,7 +173,8 @@ pub(crate) fn child_start(
         key,
         parent: parent_key,
         start: Box::new(start),
-        reuse: Reuse::Never,
+        // Version 0.1 of the contract has no word for another choice.
+        reuse: Reuse::Ended,
     })
 }
 

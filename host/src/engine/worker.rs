@@ -506,6 +506,7 @@ pub(crate) fn outcome_of(message: &Message) -> Option<TaskRef> {
         | Message::ChildEnded { .. }
         | Message::StartSkipped { .. }
         | Message::AttemptsFailed { .. }
+        | Message::CustomStatus { .. }
         | Message::Suspend { .. }
         | Message::Resume { .. }
         | Message::Terminate { .. } => None,

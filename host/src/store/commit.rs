@@ -1,17 +1,16 @@
 //! The commit of a turn.
 
-use perennial_core::{
-    Event, Message, Parent, Phase, Start, Status, Target, TaskRef, Timestamp, Turn,
-};
+use perennial_core::{Event, Message, Parent, Phase, Start, Status, Timestamp, Turn};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::create::{self, Created};
 use crate::store::instances::{self, deliver};
+use crate::store::send::send;
 use crate::store::types::{
     Effects, InstanceKey, NewInstance, Position, Summary, TurnCommit, began,
 };
-use crate::store::{StoreError, control, modules, rewind, tasks};
+use crate::store::{StoreError, control, modules, tasks};
 
 /// What became of the first turn of an instance that is not in the hub yet.
 pub(crate) type CreateOutcome = Result<(), perennial_core::Rejection>;
@@ -52,30 +51,95 @@ pub(crate) fn commit_turn(
     } else if commit.create.is_none() {
         tasks::delete_all(db, *key)?;
     }
-    send(db, commit, effects)?;
+    let refused = send(db, commit, effects)?;
     if let Some(message) = &commit.cascade {
         control::cascade(db, *key, &commit.id, message, turn.at, effects)?;
     }
     if let Some(next) = &turn.next {
-        continue_as_new(
-            db,
-            *key,
-            commit.expected.execution,
-            next,
-            &commit.carried,
-            effects,
-        )?;
+        continue_as_new(db, *key, commit.expected.execution, next, commit, effects)?;
     } else if ended {
+        epilogue(db, commit, refused, effects)?;
         if after.status == Status::Completed {
             // Those that ended otherwise may be rewound or restarted, and have what had come in until then.
             db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
                 .execute([key.0])?;
         }
-        if commit.is_child {
+        // What was begun again may be somebody's child again since it was read.
+        if commit.is_child || commit.expected.execution > 0 {
             tell_parent_of(db, *key, outcome(turn, after), effects)?;
         }
     }
     Ok(Ok(()))
+}
+
+/// Adds to the history of an instance that ends what else is to be known of it: the instances that it asked for and that were not started.
+fn epilogue(
+    db: &Connection,
+    commit: &TurnCommit,
+    refused: Vec<Event>,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let mut received = match commit.create {
+        // Nothing can have been in its inbox.
+        Some(_) => Vec::new(),
+        None => take_unread_refusals(db, commit.key)?,
+    };
+    received.extend(refused);
+    if received.is_empty() {
+        return Ok(());
+    }
+    let bytes = received.iter().map(Event::size).sum::<usize>() as u64;
+    let turn = Turn {
+        number: commit.turn.number + 1,
+        first_event: commit.turn.next_event(),
+        at: commit.turn.at,
+        received,
+        produced: Vec::new(),
+        answer: None,
+        next: None,
+    };
+    insert_turn(db, commit.key, commit.expected.execution, &turn)?;
+    db.prepare_cached(
+        "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3 WHERE key = ?4",
+    )?
+    .execute(params![
+        int(turn.next_event()),
+        turn.number + 1,
+        int(commit.after.history_bytes + bytes),
+        commit.key.0,
+    ])?;
+    effects.epilogue = Some((commit.key, turn));
+    Ok(())
+}
+
+/// Takes the refusals out of an inbox that no turn took in, and that none will.
+fn take_unread_refusals(db: &Connection, key: InstanceKey) -> Result<Vec<Event>, StoreError> {
+    let sample = encode(&Message::StartSkipped {
+        instance_id: String::new(),
+        reason: String::new(),
+    })?;
+    // What a message is stands behind the byte of the format; the rest need not be read.
+    let mut query = db.prepare_cached(
+        "SELECT seq, message FROM inbox WHERE instance = ?1 AND substr(message, 1, 2) = ?2 ORDER BY seq",
+    )?;
+    let mut rows = query.query(params![key.0, &sample[..2]])?;
+    let (mut seqs, mut refusals) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        let message: Vec<u8> = row.get(1)?;
+        if let Message::StartSkipped {
+            instance_id,
+            reason,
+        } = decode(&message, "a message")?
+        {
+            seqs.push(uint(row.get(0)?));
+            refusals.push(Event::InstanceStartSkipped {
+                instance_id,
+                reason,
+            });
+        }
+    }
+    instances::discard(db, key, &seqs)?;
+    Ok(refusals)
 }
 
 /// After the return no new attempt starts: what waits for one has failed with its last failure.
@@ -265,188 +329,13 @@ pub(crate) fn insert_turn(
     Ok(())
 }
 
-/// Starts and messages to other instances, and the failures of those that cannot be started.
-fn send(db: &Connection, commit: &TurnCommit, effects: &mut Effects) -> Result<(), StoreError> {
-    let mut starts = commit.starts.iter();
-    for event in &commit.turn.produced {
-        match event {
-            Event::EventSent {
-                instance_id,
-                name,
-                data,
-            } => {
-                let Some((key, status)) = instances::find(db, instance_id)? else {
-                    continue;
-                };
-                if perennial_core::decide(Some(status), perennial_core::Command::RaiseEvent).is_ok()
-                {
-                    let message = Message::ExternalEvent {
-                        number: None,
-                        name: name.clone(),
-                        data: data.clone(),
-                    };
-                    deliver(db, key, &message)?;
-                    effects.woken.push(key);
-                }
-            }
-            Event::ChildScheduled {
-                task,
-                name,
-                instance_id,
-                target,
-                ..
-            } => {
-                let task = TaskRef {
-                    execution: commit.expected.execution,
-                    generation: commit.expected.generation,
-                    task: *task,
-                };
-                start_child(
-                    db,
-                    commit,
-                    task,
-                    1,
-                    (name, instance_id, target),
-                    &mut starts,
-                    effects,
-                )?;
-            }
-            Event::InstanceStarted {
-                name,
-                instance_id,
-                target,
-                ..
-            } => {
-                let problem = match target.failure("orchestration", name) {
-                    Some(failure) => Some(failure.message),
-                    None => match starts.next() {
-                        Some(new) => try_start(db, new, commit, effects)?,
-                        None => return Err(missing_start(instance_id)),
-                    },
-                };
-                if let Some(reason) = problem {
-                    let skipped = Message::StartSkipped {
-                        instance_id: instance_id.clone(),
-                        reason,
-                    };
-                    if !commit.after.status.is_end() && commit.turn.next.is_none() {
-                        deliver(db, commit.key, &skipped)?;
-                        effects.woken.push(commit.key);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    for event in &commit.turn.received {
-        if let Event::ChildRetried {
-            task,
-            attempt,
-            instance_id,
-        } = event
-        {
-            let task = TaskRef {
-                execution: commit.expected.execution,
-                generation: commit.expected.generation,
-                task: *task,
-            };
-            start_child(
-                db,
-                commit,
-                task,
-                *attempt,
-                ("", instance_id, &Target::Native),
-                &mut starts,
-                effects,
-            )?;
-        }
-    }
-    Ok(())
-}
-
-fn start_child(
-    db: &Connection,
-    commit: &TurnCommit,
-    task: TaskRef,
-    attempt: u32,
-    (name, instance_id, target): (&str, &str, &Target),
-    starts: &mut std::slice::Iter<'_, NewInstance>,
-    effects: &mut Effects,
-) -> Result<(), StoreError> {
-    let failure = match target.failure("orchestration", name) {
-        Some(failure) => failure,
-        None => {
-            let new = starts.next().ok_or_else(|| missing_start(instance_id))?;
-            let deleted = match new.start.module {
-                // A first attempt runs what its name means now; a later one what the first one ran, which may be gone for good.
-                Some(digest) if attempt > 1 => modules::expect(db, digest).is_err(),
-                _ => false,
-            };
-            let tried = if deleted {
-                Some(format!(
-                    "the module of {instance_id:?} was deleted before it was tried again"
-                ))
-            } else {
-                try_start(db, new, commit, effects)?
-            };
-            match tried {
-                None => return Ok(()),
-                Some(reason) => perennial_core::Failure::permanent(
-                    perennial_core::kind::INSTANCE_EXISTS,
-                    reason,
-                ),
-            }
-        }
-    };
-    deliver(
-        db,
-        commit.key,
-        &Message::ChildEnded {
-            task,
-            attempt,
-            outcome: Err(failure),
-        },
-    )?;
-    effects.woken.push(commit.key);
-    Ok(())
-}
-
-fn missing_start(id: &str) -> StoreError {
-    StoreError::Corrupt(format!("a turn starts {id:?} without saying how"))
-}
-
-/// Starts an instance for another one, or says why not: an id that is or was in use is not used again.
-fn try_start(
-    db: &Connection,
-    new: &NewInstance,
-    commit: &TurnCommit,
-    effects: &mut Effects,
-) -> Result<Option<String>, StoreError> {
-    let id = &new.start.instance_id;
-    let taken = instances::find(db, id)?;
-    let is_child = new.start.parent.is_some();
-    if let Some((key, _)) = taken
-        && is_child
-        && rewind::is_left_behind(db, id, &commit.id)?
-    {
-        create::forget(db, key, effects)?;
-    } else if let Some((_, status)) = taken {
-        return Ok(Some(format!(
-            "instance {id:?} exists already and is {status}"
-        )));
-    }
-    create::insert_pending(db, new, commit.turn.at)?;
-    effects.woken.push(new.key);
-    Ok(None)
-}
-
-/// Begins the next execution of an instance: a fresh history, the events that move over, then those that wait already.
+/// Begins the next execution of an instance: a fresh history, what it shows, the events that move over, then those that wait already.
 fn continue_as_new(
     db: &Connection,
     key: InstanceKey,
     execution: u32,
     next: &Start,
-    carried: &[Message],
+    commit: &TurnCommit,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
     if let Some(digest) = next.module {
@@ -466,7 +355,10 @@ fn continue_as_new(
     )?
     .execute(params![next.execution, next.execution_id, next.version, next.module.map(|d| d.0), key.0])?;
     deliver(db, key, &Message::Start(Box::new(next.clone())))?;
-    for message in carried {
+    if let Some(value) = commit.after.custom_status.clone() {
+        deliver(db, key, &Message::CustomStatus { value })?;
+    }
+    for message in &commit.carried {
         deliver(db, key, message)?;
     }
     for message in waiting {

@@ -172,7 +172,8 @@ pub(crate) fn cascade(
         | Message::TimerFired { .. }
         | Message::ChildDue { .. }
         | Message::StartSkipped { .. }
-        | Message::AttemptsFailed { .. } => return Ok(()),
+        | Message::AttemptsFailed { .. }
+        | Message::CustomStatus { .. } => return Ok(()),
     };
     let mut query = db.prepare_cached(
         "SELECT key, id, status FROM instance WHERE parent_id = ?1 AND parent_key = ?2 AND status < 3 ORDER BY key",

@@ -31,6 +31,7 @@ mod purge;
 mod queries;
 mod reader;
 mod rewind;
+mod send;
 mod settings;
 mod space;
 mod tasks;
@@ -63,8 +64,8 @@ pub(crate) use settings::{Ages, Tally};
 pub(crate) use space::{Pages, compact};
 pub use types::{CollectedModule, Definition, DefinitionKind, Repointed};
 pub(crate) use types::{
-    Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Retry, TaskRow,
-    TaskRowKind, TurnCommit, WasRunning,
+    Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Refused, Retry,
+    TaskRow, TaskRowKind, TurnCommit, WasRunning,
 };
 pub(crate) use write::{Change, Outcome, Verdict, Write};
 pub(crate) use writer::{Writer, WriterCounts};

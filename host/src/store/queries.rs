@@ -457,7 +457,7 @@ impl Reader {
 }
 
 pub(super) const COLUMNS: &str = "key, id, name, version, module, status, execution, execution_id, generation, next_event, turns, history_bytes, \
-     inbox_next, returned, created_at, started_at, updated_at, scheduled_for, parent, parent_key, tags, custom_status, output, \
+     inbox_next, returned, created_at, started_at, updated_at, scheduled_for, iif(parent_id IS NULL, NULL, parent), parent_key, tags, custom_status, output, \
      failure, waiting, quarantine";
 
 /// The instance with a key.

@@ -1,14 +1,15 @@
 //! Going back to before a failure, and beginning again.
 
 use perennial_core::{
-    ArmedTimer, Command, Decision, DroppedKind, Failure, Json, Message, Parent, Rejection, Rewind,
-    Status, Target, TaskId, TaskKind, TaskRef, Timestamp, decide, kind,
+    ArmedTimer, Command, Decision, DroppedKind, FailedKind, Failure, Json, Message, Parent,
+    Rejection, RemainingFailure, Rewind, Status, Target, TaskId, TaskKind, TaskRef, Timestamp,
+    decide, kind,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use crate::store::codec::{decode, encode, int, uint};
-use crate::store::commit::{insert_turn, summary};
+use crate::store::commit::insert_turn;
 use crate::store::instances::{self, deliver, status_of};
 use crate::store::tasks::NewTask;
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
@@ -32,6 +33,9 @@ pub(crate) struct RewindCommit {
     pub(crate) starts: Vec<Result<NewInstance, Failure>>,
     /// Children that were rewound for this one already, by id.
     pub(crate) rewound: Vec<String>,
+    /// Failures that stay, and how many more there are.
+    pub(crate) remaining: Vec<RemainingFailure>,
+    pub(crate) more_remaining: u32,
 }
 
 /// What a rewind did.
@@ -47,6 +51,10 @@ pub(crate) struct Rewound {
     pub(crate) dropped: Vec<perennial_core::DroppedTask>,
     /// Events that were cut off and archived.
     pub(crate) cut_events: u64,
+    /// Failures that stay, and those that come back at once.
+    pub(crate) remaining: Vec<RemainingFailure>,
+    /// How many more there are.
+    pub(crate) more_remaining: u32,
 }
 
 /// How a child stands whose outcome the parent awaits again.
@@ -101,7 +109,7 @@ pub(crate) fn rewind(
     let mut first = Vec::new();
     for (task, child) in &commit.rewind.children {
         let id = child.attempt_instance_id(child.attempt);
-        let standing = standing(db, key, *task, &id)?;
+        let standing = standing(db, commit, *task, &id)?;
         if matches!(standing, Standing::Failed(_)) && !commit.rewound.contains(&id) {
             first.push(id.clone());
         }
@@ -121,7 +129,10 @@ pub(crate) fn rewind(
         deliver(db, key, message)?;
     }
     arm(db, commit)?;
-    let started = settle_children(db, commit, standings, now, effects)?;
+    let mut remaining = commit.remaining.clone();
+    remaining.extend(fail_again(commit));
+    let settled = settle_children(db, commit, standings, now, effects)?;
+    remaining.extend(settled.failed);
     drop_children(db, commit, effects)?;
     effects.anew.push(key);
     effects.changed.push(commit.id.clone());
@@ -131,8 +142,10 @@ pub(crate) fn rewind(
             .map(|armed| (armed.task, armed.name.clone()))
             .collect(),
         rewound: commit.rewound.clone(),
-        started,
+        started: settled.started,
         dropped: commit.rewind.dropped.clone(),
+        remaining,
+        more_remaining: commit.more_remaining,
         cut_events: commit.expected.next_event - events_before_the_cut(commit),
     }))
 }
@@ -142,23 +155,46 @@ fn events_before_the_cut(commit: &RewindCommit) -> u64 {
     carried.map_or(commit.rewind.state.next_event, |turn| turn.first_event)
 }
 
-/// How a child of `parent` stands now.
+/// Activities of which the call itself is wrong, or that nothing runs: they fail once more.
+fn fail_again(commit: &RewindCommit) -> impl Iterator<Item = RemainingFailure> {
+    let armed = commit.rewind.activities.iter().zip(&commit.targets);
+    armed.filter_map(|(armed, target)| {
+        let target = target.as_ref().unwrap_or(&armed.target);
+        let failure = target.failure("activity", &armed.name)?;
+        let name = armed.name.clone();
+        Some(again(armed.task, FailedKind::Activity, name, &failure))
+    })
+}
+
+fn again(task: TaskId, kind: FailedKind, name: String, failure: &Failure) -> RemainingFailure {
+    RemainingFailure {
+        task,
+        kind,
+        name,
+        failure: failure.kind.clone(),
+        message: failure.message.clone(),
+        why: "it was asked for again, and fails at once for the same reason".to_owned(),
+    }
+}
+
+/// How a child of the instance stands now. One that was restarted in place is nobody's child, and still says whose it was.
 fn standing(
     db: &Connection,
-    parent: InstanceKey,
+    commit: &RewindCommit,
     task: TaskId,
     id: &str,
 ) -> Result<Standing, StoreError> {
     type Found = (
         i64,
         u8,
+        Option<String>,
         Option<i64>,
         Option<Vec<u8>>,
         Option<String>,
         Option<Vec<u8>>,
     );
     let mut query = db.prepare_cached(
-        "SELECT key, status, parent_key, parent, output, failure FROM instance WHERE id = ?1",
+        "SELECT key, status, parent_id, parent_key, parent, output, failure FROM instance WHERE id = ?1",
     )?;
     let found: Option<Found> = query
         .query_row([id], |row| {
@@ -169,21 +205,34 @@ fn standing(
                 row.get(3)?,
                 row.get(4)?,
                 row.get(5)?,
+                row.get(6)?,
             ))
         })
         .optional()?;
-    let Some((key, status, parent_key, parent_of, output, failure)) = found else {
+    let Some((key, status, parent_id, parent_key, parent, output, failure)) = found else {
         return Ok(Standing::Over(None));
     };
     let status = status_of(status)?;
-    let is_own = match parent_of {
-        Some(bytes) if parent_key == Some(parent.0) => {
-            decode::<Parent>(&bytes, "a parent")?.task.task == task
+    let is_of_task = match &parent {
+        Some(bytes) => {
+            let parent: Parent = decode(bytes, "a parent")?;
+            parent.instance_id == commit.id
+                && (parent.task.execution, parent.task.task) == (commit.expected.execution, task)
         }
-        _ => false,
+        None => false,
     };
-    if !is_own {
-        return Ok(Standing::Foreign(status));
+    let is_own = match parent_key {
+        Some(parent_key) => parent_key == commit.key.0,
+        None => parent_id.is_none(),
+    };
+    if !(is_of_task && is_own) {
+        // It has the id until it has ended, and then it is in nobody's way.
+        let is_left_behind = parent_key.is_none() && parent_id.as_ref() == Some(&commit.id);
+        return Ok(if status.is_end() || is_left_behind {
+            Standing::Over(Some(InstanceKey(key)))
+        } else {
+            Standing::Foreign(status)
+        });
     }
     Ok(match status {
         Status::Pending | Status::Running | Status::Suspended => Standing::Live,
@@ -219,7 +268,6 @@ fn put_back(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<()
         modules::expect(db, digest)?;
     }
     let state = &commit.rewind.state;
-    let after = summary(state);
     db.prepare_cached(
         "UPDATE instance SET status = ?1, generation = ?2, next_event = ?3, turns = ?4, history_bytes = ?5, returned = 0, deliveries = 0,
              updated_at = ?6, module = coalesce(?7, module), custom_status = ?8, output = NULL, failure = NULL, waiting = NULL,
@@ -234,7 +282,7 @@ fn put_back(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<()
         int(state.history_bytes),
         int(now.0),
         commit.module.map(|digest| digest.0),
-        after.custom_status.as_ref().map(Json::as_str),
+        commit.rewind.custom_status().map(Json::as_str),
         commit.key.0,
     ])?;
     Ok(())
@@ -297,15 +345,24 @@ fn written_in(db: &Connection, commit: &RewindCommit, turn: u32) -> Result<u32, 
     Ok(query.query_row(of, |row| row.get(0))?)
 }
 
-/// Sees to it that each child whose outcome is awaited will tell it, or tells it now. Those that were started again.
+/// What became of children.
+#[derive(Default)]
+struct Settled {
+    /// Those that were started again.
+    started: Vec<String>,
+    /// Those that fail once more.
+    failed: Vec<RemainingFailure>,
+}
+
+/// Sees to it that each child whose outcome is awaited will tell it, or tells it now.
 fn settle_children(
     db: &Connection,
     commit: &RewindCommit,
     standings: Vec<(String, Standing)>,
     now: Timestamp,
     effects: &mut Effects,
-) -> Result<Vec<String>, StoreError> {
-    let mut started = Vec::new();
+) -> Result<Settled, StoreError> {
+    let mut settled = Settled::default();
     let children = commit.rewind.children.iter().zip(&commit.starts);
     for (((task, child), start), (id, standing)) in children.zip(standings) {
         let task = TaskRef {
@@ -315,7 +372,7 @@ fn settle_children(
         };
         let outcome = match (standing, start) {
             (Standing::Live, _) => {
-                repoint(db, &id, task)?;
+                repoint(db, commit, &id, task, child.attempt)?;
                 continue;
             }
             (Standing::Over(old), Ok(new)) => {
@@ -324,7 +381,7 @@ fn settle_children(
                 }
                 create::insert_pending(db, new, now)?;
                 effects.woken.push(new.key);
-                started.push(id);
+                settled.started.push(id);
                 continue;
             }
             (Standing::Over(_), Err(failure)) => Err(failure.clone()),
@@ -335,6 +392,11 @@ fn settle_children(
                 format!("instance {id:?} exists already and is {status}"),
             )),
         };
+        if let Err(failure) = &outcome {
+            let name = child.name.clone();
+            let failed = again(task.task, FailedKind::Child, name, failure);
+            settled.failed.push(failed);
+        }
         let message = Message::ChildEnded {
             task,
             attempt: child.attempt,
@@ -342,19 +404,28 @@ fn settle_children(
         };
         deliver(db, commit.key, &message)?;
     }
-    Ok(started)
+    Ok(settled)
 }
 
-/// A child that goes on tells its end to the task as it is called now.
-fn repoint(db: &Connection, id: &str, task: TaskRef) -> Result<(), StoreError> {
+/// A child that goes on tells its end to the task as it is called now. One that was restarted is a child again.
+fn repoint(
+    db: &Connection,
+    commit: &RewindCommit,
+    id: &str,
+    task: TaskRef,
+    attempt: u32,
+) -> Result<(), StoreError> {
     let mut query = db.prepare_cached("SELECT parent FROM instance WHERE id = ?1")?;
     let parent: Vec<u8> = query.query_row([id], |row| row.get(0))?;
     let parent = Parent {
         task,
+        attempt,
         ..decode(&parent, "a parent")?
     };
-    db.prepare_cached("UPDATE instance SET parent = ?1 WHERE id = ?2")?
-        .execute(params![encode(&parent)?, id])?;
+    db.prepare_cached(
+        "UPDATE instance SET parent = ?1, parent_id = ?2, parent_key = ?3 WHERE id = ?4",
+    )?
+    .execute(params![encode(&parent)?, commit.id, commit.key.0, id])?;
     Ok(())
 }
 
@@ -444,7 +515,8 @@ pub(crate) struct RestartCommit {
     pub(crate) new: NewInstance,
 }
 
-/// Begins the next execution of an instance that has ended.
+/// Begins the next execution of an instance that has ended. It is nobody's child, but still says whose it was: a rewind of that one takes
+/// over how it ends. Not so what a rewound parent left behind.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] if the instance is not where it was.
@@ -471,8 +543,8 @@ pub(crate) fn restart(
         .prepare_cached(
             "UPDATE instance SET status = 0, execution = ?1, execution_id = ?2, version = ?3, module = ?4, generation = 0, next_event = 0,
                  turns = 0, history_bytes = 0, returned = 0, deliveries = 0, created_at = ?5, started_at = NULL, updated_at = ?5,
-                 scheduled_for = NULL, parent_id = NULL, parent_key = NULL, parent = NULL, custom_status = NULL, output = NULL,
-                 failure = NULL, waiting = NULL, quarantine = NULL
+                 scheduled_for = NULL, parent = iif(parent_key IS NULL AND parent_id IS NOT NULL, NULL, parent), parent_id = NULL,
+                 parent_key = NULL, custom_status = NULL, output = NULL, failure = NULL, waiting = NULL, quarantine = NULL
              WHERE key = ?6 AND execution = ?7 AND generation = ?8 AND next_event = ?9",
         )?
         .execute(params![

@@ -1,8 +1,8 @@
 //! What the store is given and gives back.
 
 use perennial_core::{
-    Digest, Envelope, FailedAttempt, Failure, Json, Message, Parent, Quarantine, Start, Status,
-    Tags, Target, TaskId, TaskRef, Timestamp, Turn,
+    Digest, Envelope, FailedAttempt, Failure, Json, Message, Parent, Quarantine, Rejection, Start,
+    Status, Tags, Target, TaskId, TaskRef, Timestamp, Turn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +87,31 @@ pub(crate) struct Effects {
     pub(crate) stopped: Vec<InstanceKey>,
     /// Whether rows wait to be deleted.
     pub(crate) garbage: bool,
+    /// What orchestrations asked for and nobody waits for, and that was not done.
+    pub(crate) refused: Vec<Refused>,
+    /// The turn that was added to the history of an instance after the one that ended it.
+    pub(crate) epilogue: Option<(InstanceKey, Turn)>,
+}
+
+/// What an orchestration asked for without waiting for it, and that was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// An instance was not started.
+    Start {
+        /// The id of the instance that asked for it.
+        by: String,
+        /// The id that it would have had.
+        id: String,
+        reason: String,
+    },
+    /// An event found nobody to take it.
+    Event {
+        /// The id of the instance that sent it.
+        by: String,
+        to: String,
+        name: String,
+        rejection: Rejection,
+    },
 }
 
 impl Effects {
@@ -105,6 +130,8 @@ impl Effects {
             changed,
             stopped,
             garbage,
+            refused,
+            epilogue,
         } = other;
         self.woken.extend(woken);
         self.gone.extend(gone);
@@ -113,6 +140,8 @@ impl Effects {
         self.changed.extend(changed);
         self.stopped.extend(stopped);
         self.garbage |= garbage;
+        self.refused.extend(refused);
+        self.epilogue = epilogue.or(self.epilogue.take());
     }
 }
 
@@ -243,6 +272,13 @@ impl InstanceRow {
         if commit.create.is_some() || began(after) {
             self.started_at = self.started_at.or(Some(turn.at));
         }
+    }
+
+    /// Takes over the turn that the commit added after the one that ended the instance.
+    pub(crate) fn add_epilogue(&mut self, turn: &Turn) {
+        self.history_bytes += turn.events().map(|event| event.size() as u64).sum::<u64>();
+        self.next_event = turn.next_event();
+        self.turns = turn.number + 1;
     }
 
     /// The row as it is read after the commit that it [`advance`](Self::advance)d by and that ended the instance: but for what it is to its

@@ -5,6 +5,46 @@ use expect_test::expect;
 use crate::see::{Cli, workloads};
 
 #[test]
+fn what_failed_together_takes_one_rewind_and_a_time_limit_begins_again() {
+    let cli = Cli::new();
+    let files = tempfile::tempdir().unwrap();
+    let grant = format!("{}::/files", files.path().display());
+    cli.ok(&["deploy", "-q", &workloads(), "--grant-dir", &grant]);
+    let _host = cli.serve();
+    let both = "[\"/files/one\", \"/files/two\", \"/files/one\"]";
+    cli.ok(&["start", "MendsAll", "--id", "b", "--input", both]);
+    cli.see(&["wait", "b"]);
+    for file in ["one", "two"] {
+        std::fs::write(files.path().join(file), "").unwrap();
+    }
+    let told = cli.see(&["rewind", "b", "--all-failures", "--json"]);
+    assert!(told.contains("\"remainingFailures\":[]"), "{told}");
+    cli.check(
+        &["wait", "b"],
+        expect![[r#"
+        3
+    "#]],
+    );
+    cli.ok(&["start", "GoesInTime", "--id", "late", "--input", "5000"]);
+    cli.check(
+        &["wait", "late"],
+        expect![[r#"
+        ! error: instance "late" failed: Timeout: it was not done after 5s
+        !   hint: `perennial history late` shows how it came to that
+        exit code Some(1)
+    "#]],
+    );
+    cli.ok(&["rewind", "late"]);
+    cli.ok(&["raise-event", "late", "Go", "--data", "\"in time\""]);
+    cli.check(
+        &["wait", "late"],
+        expect![[r#"
+        "in time"
+    "#]],
+    );
+}
+
+#[test]
 fn a_failed_instance_is_rewound_and_what_it_does_again_is_told() {
     let cli = Cli::new();
     let files = tempfile::tempdir().unwrap();

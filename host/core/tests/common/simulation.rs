@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use perennial_core::{
     AttemptRun, CutFinder, Envelope, Event, Failure, Guest, GuestEvent, Json, Message, Mode,
-    Rewind, Rewinder, Start, State, Stop, TaskRef, Timestamp, Turn, TurnContext, replay_turn,
-    run_turn, take_batch,
+    Rewind, Rewinder, Scope, Start, State, Stop, TaskRef, Timestamp, Turn, TurnContext,
+    replay_turn, run_turn, take_batch,
 };
 use proptest::prelude::*;
 
@@ -184,12 +184,12 @@ impl World {
     }
 
     /// Goes back to before the failure of the current execution; `None` if it has not failed.
-    pub(crate) fn rewind(&mut self) -> Option<Rewind> {
+    pub(crate) fn rewind(&mut self, scope: Scope) -> Option<Rewind> {
         let mut finder = CutFinder::default();
         let current = self.executions.last_mut()?;
         current.turns().for_each(|turn| finder.see(turn));
-        let cut = finder.cut()?;
-        let mut rewinder = Rewinder::new(cut, current.state.generation + 1);
+        let cut = finder.cut(scope)?;
+        let mut rewinder = Rewinder::new(&cut, current.state.generation + 1);
         for turn in current.turns() {
             rewinder.see(turn).expect("what was written can be read");
         }
@@ -197,7 +197,7 @@ impl World {
         let rewind = rewinder.finish(unread, self.now).expect("it can be cut");
         current
             .runs
-            .retain(|run| run.turn.as_ref().is_some_and(|turn| turn.number < cut));
+            .retain(|run| run.turn.as_ref().is_some_and(|turn| turn.number < cut.turn));
         current.runs.extend(rewind.carried.clone().map(|turn| Run {
             now: turn.at,
             messages: Vec::new(),
@@ -246,7 +246,10 @@ impl World {
         });
         if let Some(next) = next {
             let carried = self.carried();
-            self.begin(std::iter::once(Message::Start(next)).chain(carried));
+            let status = self.current().state.custom_status.clone();
+            let status = status.map(|value| Message::CustomStatus { value });
+            let start = std::iter::once(Message::Start(next));
+            self.begin(start.chain(status).chain(carried));
         }
     }
 

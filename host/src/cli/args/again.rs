@@ -14,6 +14,9 @@ pub(crate) struct Rewind {
     /// Go on with this module instead of the one that it started on
     #[arg(long, value_name = "NAME|DIGEST")]
     pub(crate) module: Option<String>,
+    /// Back to before the first failure of the whole execution, so that none stays
+    #[arg(long)]
+    pub(crate) all_failures: bool,
 }
 
 #[derive(Debug, Args)]
@@ -26,16 +29,20 @@ pub(crate) struct Restart {
 }
 
 pub(super) const REWIND: &str = "\
-The history is cut where the failure came in. What is before stays, and is not run again; what failed runs again, \
-activities with their newest code, failed children first. Events, timers and results that came in later come in \
-again. What was asked for after the failure is forgotten, and listed: what it did in the world is not undone.
+The history is cut where the failure came in, or the first failure of what was asked for together with it. What is \
+before stays, and is not run again; what failed runs again, activities with their newest code, failed children \
+first. A time limit that was over has its whole span again. Events, timers and results that came in later come in \
+again. What was asked for after the failure is forgotten, and listed: what it did in the world is not undone. \
+Earlier failures stay, and are listed: with --all-failures they run again too, and what followed on them is forgotten.
 
 Examples:
   perennial rewind order-17 --reason 'the bank is back'
   perennial rewind order-17 --module shipping
+  perennial rewind order-17 --all-failures
 
 JSON: {instanceId, command: rewind, hosted, activities: [{task, name}], rewoundChildren, restartedChildren, \
-dropped: [{task, kind, name, instanceIds, completed}], cutEvents}";
+dropped: [{task, kind, name, instanceIds, completed}], cutEvents, remainingFailures: [{task, kind, name, failure, message, \
+why}], moreRemaining}";
 
 pub(super) const RESTART: &str = "\
 The same orchestration in its newest deployed version, with the same input and labels, and nobody's child. Under \

@@ -37,6 +37,9 @@ pub(super) async fn rewind(args: Rewind, session: &Session) -> anyhow::Result<Ex
     if let Some(module) = args.module {
         rewind = rewind.module(module);
     }
+    if args.all_failures {
+        rewind = rewind.all_failures();
+    }
     let rewound = rewind.await?;
     let output = session.output();
     tell(&args.id, &rewound, output);
@@ -71,6 +74,18 @@ fn tell(id: &str, rewound: &Rewound, output: &Output) {
     }
     for dropped in &rewound.dropped {
         output.note(&format!("  forgotten: {}", of(dropped)));
+    }
+    for remaining in &rewound.remaining_failures {
+        let (kind, name, task) = (remaining.kind, &remaining.name, remaining.task);
+        let failure = &remaining.failure;
+        output.note(&format!(
+            "  stays failed: {kind} {name:?} (task {task}) with {failure:?}: {}",
+            remaining.why
+        ));
+    }
+    match rewound.more_remaining {
+        0 => {}
+        more => output.note(&format!("  and {more} earlier failures stay")),
     }
 }
 

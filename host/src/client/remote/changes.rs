@@ -9,7 +9,8 @@ use reqwest::Method;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::wire::{CollectedWire, DeploymentWire, InspectedWire, RewoundWire};
+use super::rewound::RewoundWire;
+use super::wire::{CollectedWire, DeploymentWire, InspectedWire};
 use super::{Call, Remote, instance};
 use crate::client::{Error, Module, Result, raw, rfc3339};
 use crate::engine::{Request, StartRequest};
@@ -44,9 +45,12 @@ impl Remote {
             } => self.command(&id, "resume", reason, recursive).await,
             Request::Rewind(rewind) => {
                 let body = json!({ "reason": rewind.reason, "module": rewind.module });
-                let call = Call::post(&instance(&rewind.id, &["rewind"])?).within(None);
-                let done: RewoundWire = self.ask(call.json(&body)?).await?;
-                Ok(Verdict::Rewound(done.into()))
+                self.rewind(&rewind.id, &body).await
+            }
+            Request::RewindAll(rewind) => {
+                let (reason, module) = (&rewind.reason, &rewind.module);
+                let body = json!({ "reason": reason, "module": module, "allFailures": true });
+                self.rewind(&rewind.id, &body).await
             }
             Request::Restart(restart) => {
                 let begins = restart.new_id.as_deref().unwrap_or(&restart.id);
@@ -56,6 +60,12 @@ impl Remote {
             Request::PurgeId(id) => self.purge(&id, false).await,
             other => self.submit_of_hub(other).await,
         }
+    }
+
+    async fn rewind(&self, id: &str, body: &serde_json::Value) -> Result<Verdict> {
+        let call = Call::post(&instance(id, &["rewind"])?).within(None);
+        let done: RewoundWire = self.ask(call.json(body)?).await?;
+        Ok(Verdict::Rewound(done.into()))
     }
 
     /// What is not about one instance.

@@ -6,6 +6,7 @@
 mod calls;
 mod changes;
 mod events;
+mod rewound;
 mod wire;
 
 use std::time::Duration;

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use perennial_core::{
-    AttemptRun, Cause, Digest, DroppedKind, FailedAttempt, Failure, Json, Quarantine, Status,
-    TaskId, Timestamp,
+    AttemptRun, Cause, Digest, FailedAttempt, Failure, Json, Quarantine, Status, TaskId, Timestamp,
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -18,7 +17,7 @@ use crate::client::{
 };
 use crate::engine::ModuleLimits;
 use crate::engine::executor::Grants;
-use crate::store::{self, CollectedModule, Definition, DefinitionKind, Repointed};
+use crate::store::{CollectedModule, Definition, DefinitionKind, Repointed};
 
 /// A request that was not done.
 #[derive(Deserialize)]
@@ -358,59 +357,6 @@ impl From<BulkWire> for BulkProgress {
             done: wire.done,
             skipped: wire.skipped,
             dry_run: wire.dry_run,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DroppedWire {
-    task: TaskId,
-    kind: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    instance_ids: Vec<String>,
-    completed: bool,
-}
-
-#[derive(Deserialize)]
-struct RearmedWire {
-    task: TaskId,
-    name: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RewoundWire {
-    activities: Vec<RearmedWire>,
-    rewound_children: Vec<String>,
-    restarted_children: Vec<String>,
-    dropped: Vec<DroppedWire>,
-    cut_events: u64,
-}
-
-impl From<RewoundWire> for store::Rewound {
-    fn from(wire: RewoundWire) -> Self {
-        let activities = wire.activities.into_iter();
-        let dropped = wire.dropped.into_iter().map(|dropped| {
-            let (name, instance_ids) = (dropped.name, dropped.instance_ids);
-            perennial_core::DroppedTask {
-                task: dropped.task,
-                kind: match dropped.kind.as_str() {
-                    "activity" => DroppedKind::Activity { name },
-                    "child" => DroppedKind::Child { name, instance_ids },
-                    _ => DroppedKind::Timer,
-                },
-                completed: dropped.completed,
-            }
-        });
-        Self {
-            activities: activities.map(|task| (task.task, task.name)).collect(),
-            rewound: wire.rewound_children,
-            started: wire.restarted_children,
-            dropped: dropped.collect(),
-            cut_events: wire.cut_events,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The engine on a real hub: guests and activities are closures, the clock stands still until a test moves it.
 
 mod activities;
+mod again;
 mod ailing;
 mod attempts;
 mod clocks;
@@ -11,6 +12,7 @@ mod families;
 mod faults;
 mod foreign;
 mod hostile;
+mod ids;
 mod lifecycle;
 mod logic;
 mod modules;

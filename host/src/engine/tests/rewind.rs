@@ -16,21 +16,21 @@ pub(super) fn rewind_request(id: &str) -> Request {
     })
 }
 
-fn rewind(host: &Host<'_>, id: &str) -> Rewound {
+pub(super) fn rewind(host: &Host<'_>, id: &str) -> Rewound {
     match host.submit(rewind_request(id)).unwrap() {
         Verdict::Rewound(done) => done,
         other => panic!("{other:?}"),
     }
 }
 
-fn restart(host: &Host<'_>, id: &str, new_id: Option<&str>) -> Verdict {
+pub(super) fn restart(host: &Host<'_>, id: &str, new_id: Option<&str>) -> Verdict {
     let (id, new_id) = (id.to_owned(), new_id.map(str::to_owned));
     host.submit(Request::Restart(RestartRequest { id, new_id }))
         .unwrap()
 }
 
 /// Fails for as long as it is not mended.
-fn breakable(world: &World, name: &str) -> Arc<AtomicBool> {
+pub(super) fn breakable(world: &World, name: &str) -> Arc<AtomicBool> {
     let mended = Arc::new(AtomicBool::new(false));
     let is_mended = Arc::clone(&mended);
     world.activities.add(name, move |attempt| {
@@ -44,7 +44,7 @@ fn breakable(world: &World, name: &str) -> Arc<AtomicBool> {
 }
 
 /// Fails with the failure of a task.
-fn fails_with(seen: &Seen, task: u32) -> Option<Ending> {
+pub(super) fn fails_with(seen: &Seen, task: u32) -> Option<Ending> {
     match seen.results.get(&task) {
         Some(Err(failure)) => Some(Ending::Failed {
             failure: failure.clone(),
@@ -55,7 +55,7 @@ fn fails_with(seen: &Seen, task: u32) -> Option<Ending> {
 }
 
 /// Calls these activities one after the other; completes with the last result, fails with the first failure.
-fn in_turn(activities: &'static [&'static str]) -> impl Fn() -> Logic + Send + Sync {
+pub(super) fn in_turn(activities: &'static [&'static str]) -> impl Fn() -> Logic + Send + Sync {
     move || {
         let mut next = 0;
         Box::new(move |seen, out| {
@@ -78,7 +78,10 @@ fn in_turn(activities: &'static [&'static str]) -> impl Fn() -> Logic + Send + S
 }
 
 /// Calls a child and ends as it does.
-fn calls(name: &'static str, id: Option<&'static str>) -> impl Fn() -> Logic + Send + Sync {
+pub(super) fn calls(
+    name: &'static str,
+    id: Option<&'static str>,
+) -> impl Fn() -> Logic + Send + Sync {
     move || {
         let mut called = false;
         Box::new(move |seen, out| {
@@ -230,8 +233,10 @@ fn events_that_came_in_after_the_failure_are_not_lost() {
     host.start("Listens", "a");
     host.raise("a", "one", 1);
     host.until("a", |row| row.turns == 2);
+    // One that has not begun would wait until the instance is resumed.
+    let held = world.held();
     host.suspend("a");
-    world.held().ends(Err(Failure::permanent("Down", "")));
+    held.ends(Err(Failure::permanent("Down", "")));
     host.raise("a", "two", 2);
     host.resume("a");
     assert_eq!(host.end("a"), "Down");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, StatusCode};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use perennial_core::{Json, Reuse};
@@ -16,6 +16,7 @@ use crate::budget::Permit;
 use crate::client::parse_time as time_of;
 use crate::client::{Filter, InstanceCommand, InstanceStatus, PAGE_BYTES_MAX, Waited, parse_json};
 use crate::http::body;
+use crate::http::native::again::{created, restart, rewind};
 use crate::http::native::ask::{Ask, Bytes, Failed, Object, Segments};
 use crate::http::native::doc::{Doc, doc, flag, number, schema, text, time};
 use crate::http::native::{BASE, Operation};
@@ -526,55 +527,4 @@ async fn resume(
     }
     ask.client.resume_on(&id, module, reason).await?;
     Ok(wire::empty(StatusCode::ACCEPTED))
-}
-
-/// The body of a rewind.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RewindBody {
-    reason: Option<String>,
-    module: Option<String>,
-}
-
-async fn rewind(
-    ask: Ask,
-    Segments(id): Segments<String>,
-    Object(body): Object<RewindBody>,
-) -> Answer {
-    let mut rewind = ask.client.rewind(id);
-    if let Some(reason) = body.reason {
-        rewind = rewind.reason(reason);
-    }
-    if let Some(module) = body.module {
-        rewind = rewind.module(module);
-    }
-    Ok(wire::json(StatusCode::OK, &rewind.await?))
-}
-
-/// The body of a restart.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RestartBody {
-    id: Option<String>,
-}
-
-async fn restart(
-    ask: Ask,
-    Segments(id): Segments<String>,
-    Object(body): Object<RestartBody>,
-) -> Answer {
-    let restart = ask.client.restart(&id);
-    let begun = match body.id {
-        Some(same) if same == id => restart.await?,
-        Some(other) => restart.with_id(other).await?,
-        None => restart.with_new_id().await?,
-    };
-    Ok(created(&begun))
-}
-
-fn created(id: &str) -> Response {
-    let escaped = percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC);
-    let place = format!("{BASE}/instances/{escaped}");
-    let response = wire::json(StatusCode::CREATED, &json!({ "instanceId": id }));
-    wire::with_header(response, header::LOCATION, &place)
 }

@@ -3,6 +3,7 @@
 //! Laws: one table of operations is both the routes and the OpenAPI document, so neither has what the other lacks; what
 //! changes something is done only where every parameter is known.
 
+mod again;
 mod ask;
 mod bulk;
 mod doc;

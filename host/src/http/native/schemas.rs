@@ -103,11 +103,16 @@ fn of_instances() -> Value {
             "matched": { "type": "integer" }, "done": { "type": "integer" }, "skipped": { "type": "integer" }, "dryRun": flag(),
         })),
         "Rewind": {
-            "type": "object", "additionalProperties": false, "properties": { "reason": text(), "module": text() },
+            "type": "object", "additionalProperties": false, "properties": { "reason": text(), "module": text(), "allFailures": flag() },
         },
-        "Rewound": object(&["activities", "rewoundChildren", "restartedChildren", "dropped", "cutEvents"], json!({
+        "Rewound": object(&["activities", "rewoundChildren", "restartedChildren", "dropped", "cutEvents", "remainingFailures", "moreRemaining"], json!({
             "activities": list("RearmedActivity"), "rewoundChildren": { "type": "array", "items": text() },
             "restartedChildren": { "type": "array", "items": text() }, "dropped": list("DroppedTask"), "cutEvents": { "type": "integer" },
+            "remainingFailures": list("RemainingFailure"), "moreRemaining": count(),
+        })),
+        "RemainingFailure": object(&["task", "kind", "name", "failure", "message", "why"], json!({
+            "task": count(), "kind": { "type": "string", "enum": ["activity", "child"] }, "name": text(), "failure": text(),
+            "message": text(), "why": text(),
         })),
         "RearmedActivity": object(&["task", "name"], json!({ "task": count(), "name": text() })),
         "DroppedTask": object(&["task", "kind", "completed"], json!({

@@ -264,6 +264,9 @@ impl Parts {
                     failure: self.failure(),
                 }],
             },
+            Message::CustomStatus {
+                value: Json::from_text(self.text.clone()),
+            },
         ]
     }
 }
@@ -313,6 +316,7 @@ fn message_kind_of(message: &Message) -> usize {
         Message::Resume { .. } => 8,
         Message::Terminate { .. } => 9,
         Message::AttemptsFailed { .. } => 10,
+        Message::CustomStatus { .. } => 11,
     }
 }
 
@@ -383,7 +387,7 @@ fn the_bytes_of_each_kind_of_event_never_change() {
 fn the_bytes_of_each_kind_of_message_never_change() {
     let messages = sample().messages();
     assert!(
-        messages.iter().map(message_kind_of).eq(0..11),
+        messages.iter().map(message_kind_of).eq(0..12),
         "one of each, in the order of their numbers"
     );
     let name = |message: &Message| {
@@ -408,6 +412,7 @@ fn the_bytes_of_each_kind_of_message_never_change() {
             Resume 01080101370000
             Terminate 010901013701
             AttemptsFailed 010aac0200ac0201ac02c0843dc0843d03506179035061790101370000010350617900010137
+            CustomStatus 010b03506179
         "#]],
     );
 }

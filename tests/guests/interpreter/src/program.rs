@@ -60,6 +60,8 @@ pub(crate) enum Op {
     Draws,
     /// The same in an instance of its own.
     Child(Box<Self>),
+    /// The same, twice, in an instance whose id each round gives anew.
+    Named(u64, Box<Self>),
     /// A child that fails after this.
     FailingChild(Box<Self>),
     /// One after the other.
@@ -81,7 +83,7 @@ impl Op {
                 .map(|_| Self::random(dice, depth - 1, events))
                 .collect()
         };
-        match dice.roll(if depth == 0 { 14 } else { 24 }) {
+        match dice.roll(if depth == 0 { 14 } else { 25 }) {
             0 | 1 => Self::Echo(dice.roll(100)),
             2 => Self::Flaky(dice.roll(100), dice.roll(4) as u32),
             3 => Self::Exhausted(1 + dice.roll(3) as u32),
@@ -108,7 +110,8 @@ impl Op {
             18 => Self::Unrivalled(Box::new(Self::random(dice, depth - 1, events))),
             19 | 20 => Self::Seq(few(dice)),
             21 => Self::Par(few(dice)),
-            22 => match dice.roll(2) {
+            22 => Self::Named(0, Box::new(Self::random(dice, 0, events))),
+            23 => match dice.roll(2) {
                 0 => Self::Unordered(few(dice)),
                 _ => Self::Map(1 + dice.roll(3) as usize, few(dice)),
             },
@@ -128,12 +131,31 @@ impl Op {
             Self::Event(number) => FIRST_EVENT + number,
             Self::Dropped | Self::Detached | Self::Status(_) => 0,
             Self::Draws => 4,
-            Self::Child(op) | Self::Unrivalled(op) => op.value(),
+            Self::Child(op) | Self::Named(_, op) | Self::Unrivalled(op) => op.value(),
             Self::Seq(ops) | Self::Par(ops) | Self::Unordered(ops) | Self::Map(_, ops) => {
                 ops.iter().map(Self::value).sum()
             }
             Self::Saga(_, true) => UNDONE,
             Self::Saga(ops, false) => ops.iter().map(Self::value).sum(),
+        }
+    }
+}
+
+impl Op {
+    /// Gives each named child of a round another name.
+    fn name(&mut self, next: &mut u64) {
+        match self {
+            Self::Named(name, _) => {
+                *name = *next;
+                *next += 1;
+            }
+            Self::Unrivalled(op) => op.name(next),
+            Self::Seq(ops)
+            | Self::Par(ops)
+            | Self::Unordered(ops)
+            | Self::Map(_, ops)
+            | Self::Saga(ops, _) => ops.iter_mut().for_each(|op| op.name(next)),
+            _ => {}
         }
     }
 }
@@ -149,9 +171,10 @@ impl Input {
     /// A program, what it comes to, and how many events it waits for.
     pub(crate) fn random(dice: &mut Dice, depth: u32) -> (Self, u64, u64) {
         let mut events = 0;
-        let rounds: Vec<Op> = (0..1 + dice.roll(3))
+        let mut rounds: Vec<Op> = (0..1 + dice.roll(3))
             .map(|_| Op::random(dice, depth, &mut events))
             .collect();
+        rounds.iter_mut().for_each(|round| round.name(&mut 0));
         let value = rounds.iter().map(Op::value).sum();
         (Self { sum: 0, rounds }, value, events)
     }

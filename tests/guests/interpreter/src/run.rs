@@ -120,6 +120,18 @@ async fn leaf(ctx: &Context, op: &Op) -> Result<u64, Failure> {
             ctx.child("Program", json!({ "sum": 0, "rounds": [op] }))
                 .await
         }
+        Op::Named(name, op) => {
+            let input = json!({ "sum": 0, "rounds": [op] });
+            let id = format!("{}.{name}", ctx.instance_id());
+            let call = || ctx.child::<u64>("Program", &input).instance_id(&id);
+            let first = call().await?;
+            let again = call().await?;
+            if first == again {
+                Ok(again)
+            } else {
+                unexpected("another result under the same id")
+            }
+        }
         Op::FailingChild(op) => caught(ctx.child("Fails", op).await, "Meant"),
         Op::Seq(_)
         | Op::Par(_)

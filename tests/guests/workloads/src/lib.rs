@@ -168,6 +168,42 @@ async fn mendable(ctx: Context, file: String) -> Result<String, Failure> {
     ctx.event("Go").await
 }
 
+/// Asks for each file at once, and fails with the last failure once all have ended.
+async fn mends_all(ctx: Context, files: Vec<String>) -> Result<usize, Failure> {
+    let calls = files
+        .iter()
+        .map(|file| ctx.activity::<()>("MustExist", file));
+    let failed = join_all(calls)
+        .await
+        .into_iter()
+        .rev()
+        .find_map(Result::err);
+    failed.map_or(Ok(files.len()), Err)
+}
+
+/// Waits for the event `Go` no longer than so many milliseconds.
+async fn goes_in_time(ctx: Context, millis: u64) -> Result<String, Failure> {
+    ctx.timeout(Duration::from_millis(millis), ctx.event("Go"))
+        .await
+}
+
+#[derive(Deserialize)]
+struct Launch {
+    ids: Vec<String>,
+    fails: bool,
+}
+
+/// Starts an instance of `Wait` under each id, and ends at once.
+async fn launches(ctx: Context, launch: Launch) -> Result<usize, Failure> {
+    for id in &launch.ids {
+        ctx.start_instance(id, "Wait", ()).start()?;
+    }
+    match launch.fails {
+        true => Err(Failure::new("Meant", "it was meant to fail")),
+        false => Ok(launch.ids.len()),
+    }
+}
+
 async fn runs_busy(ctx: Context, _: ()) -> Result<(), Failure> {
     ctx.activity("Busy", ()).await
 }
@@ -275,6 +311,9 @@ perennial_sdk::export! {
         "CallsUnknown" => calls_unknown,
         "RunsFailing" => runs_failing,
         "Mendable" => mendable,
+        "MendsAll" => mends_all,
+        "GoesInTime" => goes_in_time,
+        "Launches" => launches,
         "RunsBusy" => runs_busy,
         "Retries" => retries,
         "Observes" => observes,

@@ -1,0 +1,234 @@
+//! Where the history of an execution that failed is cut, and what of it stays all the same.
+//!
+//! What failed together runs again together: the cut is before the first failure of those tasks that the same turn asked for as the task
+//! that the execution failed on. Failures of before that stay, for a guest may have dealt with them; they are listed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::shortened;
+use crate::{Event, Failure, TaskId, Turn};
+
+/// Failures that stay are listed up to this number, the latest of them.
+const REMAINING_MAX: usize = 100;
+
+/// Of the message of a failure that stays, so many bytes are told.
+const MESSAGE_BYTES_MAX: usize = 500;
+
+/// Which failures run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// That which the execution failed on, and those of the tasks that were asked for with it.
+    #[default]
+    Together,
+    /// All of the execution.
+    AllFailures,
+}
+
+/// Where a history is cut.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cut {
+    /// The first turn that is cut off.
+    pub turn: u32,
+    /// Timers whose time was up, on which the execution failed: they have their whole span again. Those among them that did not fire have it
+    /// if they are due by now.
+    pub limits: BTreeSet<TaskId>,
+    /// Failures that came in before, and stay: the latest of them, in the order of their tasks.
+    pub remaining: Vec<RemainingFailure>,
+    /// How many more there are.
+    pub more_remaining: u32,
+}
+
+/// A failure that a rewind leaves as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemainingFailure {
+    /// Whose it is.
+    pub task: TaskId,
+    /// What that is.
+    pub kind: FailedKind,
+    /// The name of the activity, or of the child's orchestration.
+    pub name: String,
+    /// The kind of the failure.
+    pub failure: String,
+    /// Its message, or the beginning of it.
+    pub message: String,
+    /// Why it stays.
+    pub why: String,
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailedKind {
+    /// An activity.
+    Activity,
+    /// A child.
+    Child,
+}
+
+/// Finds out on what an execution failed, and where to cut. Sees every turn, in order.
+#[derive(Clone, Debug, Default)]
+pub struct CutFinder {
+    /// Tasks that have not ended well, each with the turn that asked for it and, where it is no timer, its name.
+    asked: BTreeMap<TaskId, (u32, Option<Named>)>,
+    /// Failures, each with the turn that delivered it.
+    delivered: BTreeMap<TaskId, Delivered>,
+    last_delivered: Option<TaskId>,
+    /// The turns in which timers fired.
+    fired: BTreeMap<TaskId, u32>,
+    /// The turn in which it failed, and the task that the guest names as the cause.
+    failed: Option<(u32, Option<TaskId>)>,
+}
+
+type Named = (FailedKind, String);
+
+#[derive(Clone, Debug)]
+struct Delivered {
+    turn: u32,
+    kind: String,
+    message: String,
+}
+
+impl CutFinder {
+    /// Takes in the next turn.
+    pub fn see(&mut self, turn: &Turn) {
+        for event in turn.events() {
+            match event {
+                Event::ActivityScheduled { task, name, .. } => {
+                    let named = (FailedKind::Activity, name.clone());
+                    self.asked.insert(*task, (turn.number, Some(named)));
+                }
+                Event::ChildScheduled { task, name, .. } => {
+                    let named = (FailedKind::Child, name.clone());
+                    self.asked.insert(*task, (turn.number, Some(named)));
+                }
+                Event::TimerSet { task, .. } => {
+                    self.asked.insert(*task, (turn.number, None));
+                }
+                Event::ActivityFailed { task, failure, .. }
+                | Event::ChildFailed { task, failure } => self.deliver(*task, turn.number, failure),
+                Event::TimerFired { task } => {
+                    self.fired.insert(*task, turn.number);
+                }
+                Event::ActivityCompleted { task, .. }
+                | Event::ChildCompleted { task, .. }
+                | Event::TaskCanceled { task } => {
+                    self.asked.remove(task);
+                }
+                Event::ExecutionFailed { cause, .. } => self.failed = Some((turn.number, *cause)),
+                Event::TurnStarted { .. }
+                | Event::ExecutionStarted(_)
+                | Event::ExternalEventRaised { .. }
+                | Event::EventSent { .. }
+                | Event::InstanceStarted { .. }
+                | Event::CustomStatusSet { .. }
+                | Event::ExecutionReturned { .. }
+                | Event::ExecutionCompleted { .. }
+                | Event::ExecutionTerminated { .. }
+                | Event::ContinuedAsNew { .. }
+                | Event::ExecutionSuspended { .. }
+                | Event::ExecutionResumed { .. }
+                | Event::InstanceStartSkipped { .. }
+                | Event::ChildRetryScheduled { .. }
+                | Event::ChildRetried { .. }
+                | Event::AttemptFailed { .. } => {}
+            }
+        }
+    }
+
+    fn deliver(&mut self, task: TaskId, turn: u32, failure: &Failure) {
+        let message = shortened(&failure.message, MESSAGE_BYTES_MAX).into_owned();
+        let kind = failure.kind.clone();
+        let delivered = Delivered {
+            turn,
+            kind,
+            message,
+        };
+        self.delivered.insert(task, delivered);
+        self.last_delivered = Some(task);
+    }
+
+    /// Where it is cut: before the failure of the task that the guest names as the cause, else before the last failure delivered, else
+    /// before the last turn; and before the failures of those that were asked for with it. `None` if the execution has not failed.
+    ///
+    /// A cause may be a timer: a time limit that was over. Where a guest names no task, the timers that fired as it failed are such.
+    pub fn cut(&self, scope: Scope) -> Option<Cut> {
+        let (last, named) = self.failed?;
+        let named = named.filter(|task| self.came_in(*task).is_some());
+        let cause = named.or(self.last_delivered);
+        let mut turn = cause.and_then(|task| self.came_in(task)).unwrap_or(last);
+        let with_cause = cause.and_then(|task| self.asked_in(task));
+        for (task, delivered) in &self.delivered {
+            let together = with_cause.is_some() && self.asked_in(*task) == with_cause;
+            if together || scope == Scope::AllFailures {
+                turn = turn.min(delivered.turn);
+            }
+        }
+        let limits = self.limits(turn, last, named, with_cause);
+        let remain = self.delivered.iter().filter(|(_, d)| d.turn < turn);
+        let mut remaining: Vec<RemainingFailure> = remain
+            .map(|(task, delivered)| self.remains(*task, delivered))
+            .collect();
+        let more = remaining.len().saturating_sub(REMAINING_MAX);
+        remaining.drain(..more);
+        Some(Cut {
+            turn,
+            limits,
+            remaining,
+            more_remaining: u32::try_from(more).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// The turn in which a task failed, or a timer fired.
+    fn came_in(&self, task: TaskId) -> Option<u32> {
+        let failed = self.delivered.get(&task).map(|delivered| delivered.turn);
+        failed.or_else(|| self.fired.get(&task).copied())
+    }
+
+    fn asked_in(&self, task: TaskId) -> Option<u32> {
+        self.asked.get(&task).map(|(turn, _)| *turn)
+    }
+
+    /// The timers that have their span again.
+    fn limits(
+        &self,
+        cut: u32,
+        last: u32,
+        named: Option<TaskId>,
+        with_cause: Option<u32>,
+    ) -> BTreeSet<TaskId> {
+        let Some(named) = named else {
+            let fired = self.fired.iter().filter(|(_, turn)| **turn == last);
+            return fired.map(|(task, _)| *task).collect();
+        };
+        let Some(fired_in) = self.fired.get(&named) else {
+            return BTreeSet::new();
+        };
+        // Limits that are set together, one around the other or side by side, are over together or soon after.
+        let timers = self.asked.iter().filter(|(_, (_, name))| name.is_none());
+        let again = timers.filter(|(task, (asked_in, _))| match self.fired.get(task) {
+            Some(fired) => fired == fired_in || (Some(*asked_in) == with_cause && *fired >= cut),
+            None => Some(*asked_in) == with_cause,
+        });
+        again.map(|(task, _)| *task).collect()
+    }
+
+    fn remains(&self, task: TaskId, delivered: &Delivered) -> RemainingFailure {
+        let (turn, named) = match self.asked.get(&task) {
+            Some((turn, Some(named))) => (*turn, named.clone()),
+            Some((_, None)) | None => (0, (FailedKind::Activity, String::new())),
+        };
+        RemainingFailure {
+            task,
+            kind: named.0,
+            name: named.1,
+            failure: delivered.kind.clone(),
+            message: delivered.message.clone(),
+            why: format!(
+                "turn {} took it in, before the turn that is gone back to, and what failed then was not asked for together with it (it was \
+                 in turn {turn}): only a rewind of all failures runs it again",
+                delivered.turn
+            ),
+        }
+    }
+}
