@@ -42,9 +42,9 @@ pub use client::{
     AccessKey, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment,
     DroppedTask, Error, Family, Filter, HistoryEvent, HistoryPage, HistoryQuery,
     HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceStatus,
-    List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge, RearmedActivity, RemainingFailure, Restart,
-    Result, Retention, Rewind, RewindRecord, Rewound, Role, Start, StatusQuery, Wait, Waited,
-    parse_json, parse_time,
+    List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge, RearmedActivity,
+    RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound, Role, Start,
+    StatusQuery, Wait, Waited, parse_json, parse_time,
 };
 pub use descriptors::raise_descriptor_limit;
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};

@@ -130,6 +130,14 @@ impl Message {
         }
     }
 
+    /// The custom status that it carries over.
+    pub(crate) fn custom_status(&self) -> Option<&Json> {
+        if let Self::CustomStatus { value } = self {
+            return Some(value);
+        }
+        None
+    }
+
     /// Bytes that it adds to a turn, roughly.
     pub fn size(&self) -> usize {
         match self {

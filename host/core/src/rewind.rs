@@ -514,10 +514,7 @@ impl Rewind {
 
     /// What the status of the execution shows until it is set again.
     pub fn custom_status(&self) -> Option<&Json> {
-        let left = self.inbox.iter().find_map(|message| match message {
-            Message::CustomStatus { value } => Some(value),
-            _ => None,
-        });
+        let left = self.inbox.iter().find_map(Message::custom_status);
         self.state.custom_status.as_ref().or(left)
     }
 }

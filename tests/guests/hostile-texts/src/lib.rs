@@ -1,5 +1,7 @@
 //! Says whatever a terminal would obey, and more of it than anybody could read, wherever a guest may say something.
 
+#![allow(clippy::print_stdout, reason = "what is printed is looked at")]
+
 use perennial_sdk::prelude::*;
 
 /// Clears the screen, in the two ways that there are, turns the order of text around, begins a line of its own, rings, and is not seen.
