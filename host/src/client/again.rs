@@ -181,7 +181,7 @@ impl IntoFuture for Rewind {
                 Scope::AllFailures => Request::RewindAll(self.request),
             };
             match self.client.submit(&id, request).await? {
-                Verdict::Rewound(done) => Ok(done.into()),
+                Verdict::Rewound(done) => Ok((*done).into()),
                 other => Err(Error::unexpected(&other)),
             }
         })

@@ -77,10 +77,10 @@ fn put_back(
             Ok(Verdict::Rewound(done)) => {
                 let (instance, reason) = (&request.id, &request.reason);
                 tracing::info!(instance, reason, events = done.cut_events, "rewound");
-                return Ok(Verdict::Rewound(Rewound {
+                return Ok(Verdict::Rewound(Box::new(Rewound {
                     rewound: all,
-                    ..done
-                }));
+                    ..*done
+                })));
             }
             Err(StoreError::Conflict) => {}
             done => return done,

@@ -137,7 +137,7 @@ pub(crate) fn rewind(
     effects.anew.push(key);
     effects.changed.push(commit.id.clone());
     let activities = commit.rewind.activities.iter();
-    Ok(Verdict::Rewound(Rewound {
+    Ok(Verdict::Rewound(Box::new(Rewound {
         activities: activities
             .map(|armed| (armed.task, armed.name.clone()))
             .collect(),
@@ -147,7 +147,7 @@ pub(crate) fn rewind(
         remaining,
         more_remaining: commit.more_remaining,
         cut_events: commit.expected.next_event - events_before_the_cut(commit),
-    }))
+    })))
 }
 
 fn events_before_the_cut(commit: &RewindCommit) -> u64 {

@@ -131,7 +131,7 @@ pub(crate) enum Verdict {
     /// A module was deployed.
     Deployed(Vec<Repointed>),
     /// An instance was rewound.
-    Rewound(Rewound),
+    Rewound(Box<Rewound>),
     /// Nothing was done yet: these children, by id, must be rewound first.
     RewindFirst(Vec<String>),
     /// Instances were purged.

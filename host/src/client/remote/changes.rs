@@ -65,7 +65,7 @@ impl Remote {
     async fn rewind(&self, id: &str, body: &serde_json::Value) -> Result<Verdict> {
         let call = Call::post(&instance(id, &["rewind"])?).within(None);
         let done: RewoundWire = self.ask(call.json(body)?).await?;
-        Ok(Verdict::Rewound(done.into()))
+        Ok(Verdict::Rewound(Box::new(done.into())))
     }
 
     /// What is not about one instance.

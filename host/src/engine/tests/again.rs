@@ -15,7 +15,7 @@ fn rewind_all(host: &Host<'_>, id: &str) -> Rewound {
         module: None,
     };
     match host.submit(Request::RewindAll(request)).unwrap() {
-        Verdict::Rewound(done) => done,
+        Verdict::Rewound(done) => *done,
         other => panic!("{other:?}"),
     }
 }

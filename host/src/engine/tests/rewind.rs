@@ -18,7 +18,7 @@ pub(super) fn rewind_request(id: &str) -> Request {
 
 pub(super) fn rewind(host: &Host<'_>, id: &str) -> Rewound {
     match host.submit(rewind_request(id)).unwrap() {
-        Verdict::Rewound(done) => done,
+        Verdict::Rewound(done) => *done,
         other => panic!("{other:?}"),
     }
 }
@@ -616,10 +616,10 @@ fn the_answer_of_a_rewind_survives_the_file() {
         cut_events: 7,
         ..Rewound::default()
     };
-    let bytes = crate::store::encode(&Verdict::Rewound(done.clone())).unwrap();
+    let bytes = crate::store::encode(&Verdict::Rewound(Box::new(done.clone()))).unwrap();
     assert_eq!(
         crate::store::decode::<Verdict>(&bytes, "an answer").unwrap(),
-        Verdict::Rewound(done)
+        Verdict::Rewound(Box::new(done))
     );
     let is_cut = |event: &Event| matches!(event, Event::ExecutionFailed { .. });
     let world = World::with("Order", in_turn(&["Pay"]));
