@@ -55,7 +55,8 @@ async fn every_start_that_is_refused_stands_in_a_history_whoever_raced_for_the_i
     assert_eq!(all - refused, wanted.len());
     for id in &wanted {
         let status = client.status(id).await.unwrap().unwrap();
-        assert_eq!(status.runtime_status, Status::Running, "{id}");
+        // It may not have begun yet.
+        assert!(!status.runtime_status.is_end(), "{id}: {status:?}");
     }
     host.shut_down().await;
 }
