@@ -259,7 +259,7 @@ fn versions_tags_and_the_other_order_are_filters_too() {
 #[test]
 fn a_page_ends_early_where_its_payloads_are_large() {
     let hub = Hub::new();
-    let output = Json::from_text(format!("\"{}\"", "x".repeat(9 << 20)));
+    let output = Json::from_text(format!("\"{}\"", "x".repeat(3 << 19)));
     for key in 1..=3 {
         hub.start(key, &format!("i{key}"));
         let mut end = turn(&hub, key, Status::Completed, Vec::new());
