@@ -1,0 +1,84 @@
+//! What the writer does while nobody writes: pages that hold nothing go back to the file system, and a long log is emptied.
+
+use std::sync::atomic::Ordering;
+
+use perennial_core::Timestamp;
+
+use crate::store::space::{self, Pages};
+use crate::store::transaction::Transaction;
+use crate::store::{StoreError, codec};
+
+use super::{State, claim, is_there};
+
+impl State {
+    /// Whether there may be something to do while nobody writes.
+    pub(super) fn is_untidy(&self) -> bool {
+        self.db.is_some() && !self.fenced && (self.may_give_back || self.may_empty_log)
+    }
+
+    /// The same, once: the writer's thread is told by whoever committed on another.
+    pub(super) fn asks_to_tidy(&mut self) -> bool {
+        self.is_untidy() && !std::mem::replace(&mut self.tidy_asked, true)
+    }
+
+    /// One step of what is done while nobody writes: some pages given back or, when no more are worth it, the log emptied.
+    pub(super) fn tidy(&mut self) {
+        if !self.is_untidy() {
+            return;
+        }
+        let tidied = if self.may_give_back {
+            self.give_back()
+        } else {
+            self.empty_log()
+        };
+        if let Err(error) = tidied {
+            // It is tried again after the next commit that frees something: whatever fails here fails commits too, which say so.
+            tracing::debug!(%error, "space was not given back");
+            (self.may_give_back, self.may_empty_log) = (false, false);
+        }
+    }
+
+    /// Gives some pages back, if so many are free that they will not be wanted soon.
+    fn give_back(&mut self) -> Result<(), StoreError> {
+        let Some(db) = &self.db else { return Ok(()) };
+        let pages = Pages::of(db)?;
+        if !pages.has_excess() || !space::gives_back(db)? {
+            self.may_give_back = false;
+            return Ok(());
+        }
+        let tx = Transaction::begin(db)?;
+        // Nothing happened in it for anybody: the time of the last that did stays.
+        let at = tx
+            .prepare_cached("SELECT at FROM hub")?
+            .query_row([], |row| row.get::<_, i64>(0))?;
+        let at = Timestamp(codec::uint(at));
+        let number = match claim(&tx, self.epoch, self.number.take(), at) {
+            Ok(number) => number,
+            Err(error) => {
+                self.fenced = matches!(error, StoreError::Fenced);
+                return Err(error);
+            }
+        };
+        is_there(&self.path, self.file)?;
+        space::give_back(&tx)?;
+        tx.commit()?;
+        self.number = Some(number);
+        self.may_empty_log = true;
+        self.counts.given_back.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Empties a log that is worth it. A reader that still needs it is waited for by looking again.
+    fn empty_log(&mut self) -> Result<(), StoreError> {
+        let Some(db) = &self.db else { return Ok(()) };
+        if self.log_pages.load(Ordering::Relaxed) >= space::IDLE_LOG_PAGES {
+            if !space::empty_log(db)? {
+                return Ok(());
+            }
+            self.log_pages.store(0, Ordering::Relaxed);
+            self.counts.checkpoints.fetch_add(1, Ordering::Relaxed);
+        }
+        self.may_empty_log = false;
+        Ok(())
+    }
+}
