@@ -99,7 +99,7 @@ impl Resource {
     }
 }
 
-/// Why something could not be done for a reason that lies in the host's surroundings. See the [module](self).
+/// Why something could not be done for a reason that lies in the host's surroundings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
