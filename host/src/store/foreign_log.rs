@@ -44,26 +44,49 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
     }
     // What an owner does meanwhile only ever makes the file newer, so the log is read first. And again after the file, for its end; where
     // another log has begun by then, an owner is at work, and what lies there is its own.
-    let Some(before) = page_of_the_row(path).and_then(|page| read(&log, page)) else {
+    let Some(before) = page_of_the_row(path).and_then(|page| read(&log, page, Frames::Any)) else {
         return Ok(());
     };
     let Some((page, file)) = mark_of(path) else {
         return Ok(());
     };
-    let Some(after) = read(&log, page) else {
+    let Some(after) = read(&log, page, Frames::Any) else {
         return Ok(());
     };
     if before.header != after.header {
         return Ok(());
     }
-    let is_same = before.first.secret == file.secret && before.first.created_at == file.created_at;
-    if is_same && before.first.changes <= file.changes + 1 && file.changes <= after.last.changes {
+    if file.is_between(&before.first, &after.last) {
+        return Ok(());
+    }
+    // What a loss of power left half-written is no part of the log. To see that takes a look at every byte, so it comes last.
+    let Some(whole) = read(&log, page, Frames::Whole) else {
+        return Ok(());
+    };
+    if whole.header != after.header || file.is_between(&whole.first, &whole.last) {
         return Ok(());
     }
     Err(StoreError::ForeignLog {
         path: path.to_owned(),
         log,
     })
+}
+
+impl Mark {
+    /// Whether a log from `first` to `last` goes on from a file with this row.
+    fn is_between(&self, first: &Self, last: &Self) -> bool {
+        let is_same = first.secret == self.secret && first.created_at == self.created_at;
+        is_same && first.changes <= self.changes + 1 && self.changes <= last.changes
+    }
+}
+
+/// Which frames of a log are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Frames {
+    /// All that name the log's salt.
+    Any,
+    /// Those that SQLite would fold: up to the last commit, and none from the first on whose checksum is wrong.
+    Whole,
 }
 
 /// Opens the file as it is without its log. Through SQLite, because closing the file by other means would give up its locks on it.
@@ -106,7 +129,7 @@ fn mark_of(path: &Path) -> Option<(u32, Mark)> {
 }
 
 /// Looks through the frames of a log for a page.
-fn read(log: &Path, page: u32) -> Option<Log> {
+fn read(log: &Path, page: u32, frames: Frames) -> Option<Log> {
     let file = File::open(log).ok()?;
     let mut header = [0; HEADER_BYTES];
     file.read_exact_at(&mut header, 0).ok()?;
@@ -118,17 +141,38 @@ fn read(log: &Path, page: u32) -> Option<Log> {
         return None;
     }
     let salt = &header[16..24];
+    let mut sum = Checksum::new(&header);
+    if frames == Frames::Whole && !sum.goes_on(&header[..24], &header[24..]) {
+        return None;
+    }
     let (mut first, mut last) = (None, None);
+    // Of a transaction that may not have been committed.
+    let mut open: Option<Mark> = None;
     let mut place = HEADER_BYTES as u64;
     let mut frame = [0; FRAME_HEADER_BYTES];
     let mut content = vec![0; page_bytes];
     // Frames of another salt are what is left of an earlier log.
     while file.read_exact_at(&mut frame, place).is_ok() && frame[8..16] == *salt {
         let at = place + FRAME_HEADER_BYTES as u64;
-        if word(&frame, 0) == page && file.read_exact_at(&mut content, at).is_ok() {
-            let mark = mark_in(&content);
-            first = first.or_else(|| mark.clone());
-            last = mark.or(last);
+        let is_of_the_row = word(&frame, 0) == page;
+        if (is_of_the_row || frames == Frames::Whole)
+            && file.read_exact_at(&mut content, at).is_err()
+        {
+            break;
+        }
+        if frames == Frames::Whole {
+            sum.add(&frame[..8]);
+            if !sum.goes_on(&content, &frame[16..24]) {
+                break;
+            }
+        }
+        if is_of_the_row {
+            open = mark_in(&content).or(open);
+        }
+        let commits = word(&frame, 4) != 0;
+        if commits || frames == Frames::Any {
+            first = first.or_else(|| open.clone());
+            last = open.take().or(last);
         }
         place = at + page_bytes as u64;
     }
@@ -137,6 +181,44 @@ fn read(log: &Path, page: u32) -> Option<Log> {
         first: first?,
         last: last?,
     })
+}
+
+/// SQLite's checksum of a log: it goes on from frame to frame, in the byte order that the log's first word names.
+struct Checksum {
+    sums: [u32; 2],
+    is_big_endian: bool,
+}
+
+impl Checksum {
+    fn new(header: &[u8]) -> Self {
+        Self {
+            sums: [0; 2],
+            is_big_endian: word(header, 0) & 1 == 1,
+        }
+    }
+
+    /// Adds bytes, whose number is a multiple of eight.
+    fn add(&mut self, bytes: &[u8]) {
+        for pair in bytes.chunks_exact(8) {
+            for (this, other, word) in [(0, 1, &pair[..4]), (1, 0, &pair[4..])] {
+                let word: [u8; 4] = word.try_into().unwrap_or_default();
+                let word = if self.is_big_endian {
+                    u32::from_be_bytes(word)
+                } else {
+                    u32::from_le_bytes(word)
+                };
+                self.sums[this] = self.sums[this]
+                    .wrapping_add(word)
+                    .wrapping_add(self.sums[other]);
+            }
+        }
+    }
+
+    /// Adds bytes, and says whether the sum is then what is written.
+    fn goes_on(&mut self, bytes: &[u8], written: &[u8]) -> bool {
+        self.add(bytes);
+        self.sums == [word(written, 0), word(written, 4)]
+    }
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
