@@ -86,7 +86,7 @@ pub(crate) fn start_quietly(need: Need) -> anyhow::Result<()> {
         // A guest's own errors are its warnings to a person, who wants none.
         Need::Quiet => "error,perennial::guest=off",
         Need::Warnings => "warn",
-        Need::Guests => "warn,perennial::guest=info",
+        Need::Guests => "warn,perennial::guest=info,perennial::engine::attempts=error",
     };
     let filter = std::env::var("PERENNIAL_LOG").unwrap_or_else(|_| default.to_owned());
     start(&filter, Format::Text).context("cannot use PERENNIAL_LOG")

@@ -75,7 +75,7 @@ fn cases(c: &Client, dir: &std::path::Path, foreign: String) -> Vec<Case> {
         ("a key of no name", ask!(c, c.create_key("", Role::ReadOnly)), Error::is_invalid, "name"),
         ("a key of a long name", ask!(c, c.create_key(&text(100_000), Role::ReadOnly)), Error::is_invalid, "name"),
         ("a module that is noise", ask!(c, async { c.deploy(Module::from_bytes("m", &[7; 1_000])?).await }), Error::is_invalid, "not a WebAssembly file"),
-        ("a module of no name", ask!(c, c.deploy(module("hello-sequence").named(""))), Error::is_invalid, "1 to 128 characters"),
+        ("a module of no name", ask!(c, c.deploy(module("hello-sequence").named(""))), Error::is_invalid, "must not be empty"),
         ("a module of another's names", ask!(c, c.deploy(module("workloads").named("other"))), Error::is_name_taken, "deploy with replace"),
         ("a grant to a module that is none", ask!(c, c.grant("nothing", &Grants::default())), Error::is_not_found, "there is no module"),
         ("a directory that is not there", ask!(c, c.deploy(module("workloads")).grant_dir("/nowhere/at/all", "/x")), Error::is_invalid, "/nowhere/at/all"),

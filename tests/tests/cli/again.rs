@@ -29,7 +29,7 @@ fn what_failed_together_takes_one_rewind_and_a_time_limit_begins_again() {
     cli.check(
         &["wait", "late"],
         expect![[r#"
-        ! error: instance "late" failed: Timeout: it was not done after 5s
+        ! error: instance "late" failed: Timeout: it was not done after <span>
         !   hint: `perennial history late` shows how it came to that
         exit code Some(1)
     "#]],

@@ -99,6 +99,10 @@ fn a_timeline_shows_when_each_task_ran_and_how_often() {
     let mut lines = seen.lines();
     let head: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
     assert_eq!(head[..4], ["START", "TOOK", "TRIES", "TASK"]);
+    for attempt in ["1", "2"] {
+        let row: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
+        assert_eq!(row[2..], [attempt, "Flaky:", "attempt", attempt, "failed"]);
+    }
     let row: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
     assert_eq!(row[2..5], ["3", "activity", "Flaky"]);
     assert!(row[5].ends_with('='), "{seen}");

@@ -92,7 +92,7 @@ Examples:
 is live or Failed, nothing that waits to be tried again. Their compiled code goes with them.
 
 JSON: [{name, digest, definitions: [{kind, name, version, description, inputSchema}], imports, grants: {dirs: \
-[{host, guest, writable}], env: [NAME], httpHosts: [HOST]}, deployedTime, size}]; with --gc, {dryRun, collected: \
+[{host, guest, writable}], env: [NAME], httpHosts: [HOST]}, limits: {fuel, memoryBytes}, deployedTime, size}]; with --gc, {dryRun, collected: \
 [{digest, size}]}; of remove, {removed}";
 
 pub(super) const SERVE: &str = "\

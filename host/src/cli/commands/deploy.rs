@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use perennial::{Client, DefinitionKind, Deployment, Grants, Module, ModuleLimits, Repointed};
+use perennial_core::bounds;
+use perennial_core::text::shortened;
 use serde::Serialize;
 
 use crate::cli::args::{Deploy, GrantArgs, LimitArgs};
@@ -106,9 +108,12 @@ pub(crate) async fn send(
     if replace {
         deploy = deploy.replace();
     }
-    deploy
-        .await
-        .with_context(|| format!("could not deploy module {name:?}"))
+    deploy.await.with_context(|| {
+        format!(
+            "could not deploy module {:?}",
+            shortened(&name, bounds::MODULE_NAME_CHARS)
+        )
+    })
 }
 
 /// What the options grant; `None` where they grant nothing, which keeps what there is.
