@@ -131,12 +131,8 @@ async fn an_unknown_orchestration_is_an_error_that_lists_what_there_is() {
     let (host, client) = host(&dir).await;
     let error = client.start("Chian").await.unwrap_err();
     assert!(error.is_unknown_orchestration());
-    assert!(
-        error
-            .to_string()
-            .starts_with("there is no orchestration \"Chian\"; deployed: Allocates, "),
-        "{error}"
-    );
+    let says = "there is no orchestration \"Chian\"; did you mean \"Chain\"? deployed: Allocates, ";
+    assert!(error.to_string().starts_with(says), "{error}");
     host.shut_down().await;
 }
 
