@@ -93,7 +93,8 @@ impl Bench {
     }
 
     fn guest(&self, module: Digest) -> Result<Box<dyn ResidentGuest>, Fault> {
-        self.wasm.instantiate(module, &limits(), "order", Timestamp(1))
+        self.wasm
+            .instantiate(module, &limits(), "order", Timestamp(1))
     }
 }
 
