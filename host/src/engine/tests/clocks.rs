@@ -48,6 +48,7 @@ fn a_span_that_begins_after_the_clock_was_set_back_is_no_longer_than_it_says() {
         world.config.resident_max = resident_max;
         let mut host = world.open();
         host.start("Sleep", "a");
+        host.idle();
         set_back(&world, DAY);
         for nap in 1..=2 {
             if restarts {
@@ -76,6 +77,7 @@ fn a_span_that_has_begun_when_the_clock_is_set_back_goes_on() {
     let world = with("Sleep", sleeps(10_000));
     let host = world.open();
     host.start("Sleep", "a");
+    host.idle();
     host.advance(4_000);
     set_back(&world, DAY);
     host.advance(5_999);
@@ -92,6 +94,7 @@ fn a_clock_that_is_set_back_and_forward_again_wakes_nobody_early() {
     let world = with("Sleep", sleeps(10 * DAY));
     let host = world.open();
     host.start("Sleep", "a");
+    host.idle();
     for _ in 0..3 {
         set_back(&world, DAY);
         host.advance(1_000);
@@ -114,6 +117,7 @@ fn what_a_host_began_whose_clock_was_days_ahead_waits_no_longer_than_it_says() {
         world.clock.set(Timestamp(103 * DAY));
         let host = world.open();
         host.start("Sleep", "a");
+        host.idle();
         host.raise("a", "go", 1);
         host.until("a", |row| row.turns == 2);
     }
@@ -153,6 +157,7 @@ fn more_timers_than_memory_holds_of_a_host_that_was_days_ahead_are_all_found() {
     for n in 60..120 {
         host.start("Long", &format!("long{n}"));
     }
+    host.idle();
     host.advance(2_000);
     (0..20).for_each(|n| drop(host.end(&format!("a{n}"))));
 }
@@ -202,6 +207,7 @@ fn a_scheduled_start_is_a_date() {
     .unwrap();
     set_back(&world, DAY);
     host.start("Witness", "w");
+    host.idle();
     host.advance(2_000);
     host.end("w");
     host.idle();
@@ -215,6 +221,7 @@ fn the_time_that_a_guest_is_told_never_goes_back() {
     let world = with("Sleep", sleeps_after(3, 500));
     let host = world.open();
     host.start("Sleep", "a");
+    host.idle();
     for _ in 0..3 {
         set_back(&world, DAY);
         host.raise("a", "go", 1);
