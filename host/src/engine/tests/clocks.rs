@@ -61,9 +61,11 @@ fn a_span_that_begins_after_the_clock_was_set_back_is_no_longer_than_it_says() {
                 drop(host);
                 host = world.open();
             }
+            host.idle();
             host.advance(1_999);
             host.idle();
             assert_eq!(host.row("a").unwrap().turns, 2 * nap, "not before its time");
+            host.idle();
             host.advance(1);
             host.until("a", |row| row.turns == 2 * nap + 1);
         }
@@ -79,10 +81,13 @@ fn a_span_that_has_begun_when_the_clock_is_set_back_goes_on() {
     host.start("Sleep", "a");
     host.idle();
     host.advance(4_000);
+    host.idle();
     set_back(&world, DAY);
+    host.idle();
     host.advance(5_999);
     host.idle();
     assert_eq!(host.row("a").unwrap().status, Status::Running);
+    host.idle();
     host.advance(1);
     // To its own eyes it slept as long as it asked for.
     assert_eq!(host.end("a"), (100 * DAY + 10_000).to_string());
@@ -96,16 +101,21 @@ fn a_clock_that_is_set_back_and_forward_again_wakes_nobody_early() {
     host.start("Sleep", "a");
     host.idle();
     for _ in 0..3 {
+        host.idle();
         set_back(&world, DAY);
+        host.idle();
         host.advance(1_000);
         world.clock.set(Timestamp(world.now().0 + DAY));
     }
     // Forward and back: what was set before is not late, either.
     world.clock.set(Timestamp(world.now().0 + 3 * DAY));
+    host.idle();
     set_back(&world, 3 * DAY);
+    host.idle();
     host.advance(10 * DAY - 3_001);
     host.idle();
     assert_eq!(host.row("a").unwrap().status, Status::Running);
+    host.idle();
     host.advance(1);
     host.end("a");
 }
@@ -123,10 +133,12 @@ fn what_a_host_began_whose_clock_was_days_ahead_waits_no_longer_than_it_says() {
     }
     set_back(&world, 3 * DAY);
     let host = world.open();
+    host.idle();
     host.advance(2_000);
     host.until("a", |row| row.turns == 3);
     host.raise("a", "go", 2);
     host.until("a", |row| row.turns == 4);
+    host.idle();
     host.advance(2_000);
     assert_eq!(host.end("a"), "2");
     host.check_histories();
@@ -189,6 +201,7 @@ fn a_retry_waits_for_its_delay_and_not_for_the_clock() {
     }
     host.idle();
     set_back(&world, DAY);
+    host.idle();
     host.advance(1_000);
     assert_eq!(host.end("a"), "1");
 }
@@ -205,6 +218,7 @@ fn a_scheduled_start_is_a_date() {
         ..start
     }))
     .unwrap();
+    host.idle();
     set_back(&world, DAY);
     host.start("Witness", "w");
     host.idle();
@@ -212,6 +226,7 @@ fn a_scheduled_start_is_a_date() {
     host.end("w");
     host.idle();
     assert_eq!(host.row("a").unwrap().status, Status::Pending);
+    host.idle();
     host.advance(DAY);
     assert_eq!(host.end("a"), "1");
 }
@@ -223,6 +238,7 @@ fn the_time_that_a_guest_is_told_never_goes_back() {
     host.start("Sleep", "a");
     host.idle();
     for _ in 0..3 {
+        host.idle();
         set_back(&world, DAY);
         host.raise("a", "go", 1);
         host.idle();
