@@ -221,7 +221,7 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         deploy -q --grant-env
             [{digest: text, module: text, names: [{change: text, kind: text, name: text}]}]
         modules
-            [{definitions: [{kind: text, name: text}], deployedTime: text, digest: text, grants: {dirs: [], env: [text], httpHosts: []}, imports: [text], name: text, size: number}]
+            [{definitions: [{kind: text, name: text}], deployedTime: text, digest: text, grants: {dirs: [], env: [text], httpHosts: []}, imports: [text], limits: {}, name: text, size: number}]
         grants human-approval --allow-http example.com
             {human-approval: {dirs: [], env: [text], httpHosts: [text]}}
         inspect
