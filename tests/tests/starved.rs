@@ -162,6 +162,9 @@ impl Starved {
             }
         }
         assert!(healthy > 0, "it does not say that it lives");
+        // A host that had what it needed after all has nothing to say.
+        let lacked = told.contains(&false)
+            || (0..INSTANCES).any(|n| self.status(&format!("w{n}")) != "Completed");
         feed(&mut self);
         for (n, told) in told.iter().enumerate() {
             if !told {
@@ -178,7 +181,10 @@ impl Starved {
         }
         let log = self.log();
         assert!(!log.contains("quarantined"), "{log}");
-        assert!(log.contains(says), "it never says {says:?}: {log}");
+        assert!(
+            !lacked || log.contains(says),
+            "it never says {says:?}: {log}"
+        );
         let lines = log.lines().count();
         assert!(lines < 100, "{lines} lines of log");
     }
