@@ -62,13 +62,13 @@ impl ModuleLimits {
         let outside = |what, value: Option<u64>, range: &std::ops::RangeInclusive<u64>| {
             let value = value.filter(|value| !range.contains(value))?;
             Some(format!(
-                "{what} of {value} cannot be: it is {} to {}",
+                "{what} must be {} to {}, not {value}",
                 range.start(),
                 range.end()
             ))
         };
         outside("fuel", self.fuel, &FUEL)
-            .or_else(|| outside("a memory", self.memory_bytes, &MEMORY_BYTES))
+            .or_else(|| outside("memory", self.memory_bytes, &MEMORY_BYTES))
     }
 }
 
@@ -104,12 +104,12 @@ mod tests {
         assert_eq!(with(Some(1_000_000), Some(4 << 30)), None);
         assert_eq!(
             with(Some(5), None).as_deref(),
-            Some("fuel of 5 cannot be: it is 1000000 to 1000000000000000")
+            Some("fuel must be 1000000 to 1000000000000000, not 5")
         );
         assert!(
             with(None, Some(5 << 30))
                 .unwrap()
-                .starts_with("a memory of")
+                .starts_with("memory must be")
         );
     }
 
