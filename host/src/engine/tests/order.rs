@@ -59,6 +59,7 @@ fn a_deadline_that_passed_while_no_host_ran_comes_before_an_event_that_came_late
         {
             let host = world.open();
             ids.iter().for_each(|id| host.start("Race", id));
+            host.idle();
         }
         world.clock.advance(perennial_core::Millis(raised_at));
         ids.iter().for_each(|id| raise_without_a_host(&world, id));
@@ -79,6 +80,7 @@ fn a_deadline_that_passed_while_it_was_suspended_comes_before_an_event_that_came
             world.config.resident_max = resident_max;
             let host = world.open();
             host.start("Race", "a");
+            host.idle();
             host.suspend("a");
             host.advance(raised_at);
             host.raise("a", "go", 1);

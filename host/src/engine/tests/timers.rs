@@ -85,7 +85,11 @@ fn timers_of_many_instances_survive_a_restart() {
 #[test]
 fn what_came_due_while_no_host_ran_fires_at_once() {
     let world = World::with("Sleep", sleeps(DAY));
-    world.open().start("Sleep", "a");
+    {
+        let host = world.open();
+        host.start("Sleep", "a");
+        host.idle();
+    }
     world.clock.advance(perennial_core::Millis(2 * DAY));
     let host = world.open();
     assert_eq!(host.end("a"), (BEGIN + 2 * DAY).to_string());

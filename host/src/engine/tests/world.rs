@@ -808,7 +808,9 @@ impl Host<'_> {
         }
     }
 
+    /// Moves the clock once everything that was asked for has been done at the time it was asked for.
     pub(crate) fn advance(&self, span: u64) {
+        self.idle();
         self.world.clock.advance(Millis(span));
     }
 
