@@ -58,8 +58,10 @@ pub(crate) fn commit_turn(
     if let Some(next) = &turn.next {
         continue_as_new(db, *key, commit.expected.execution, next, commit, effects)?;
     } else if ended {
-        epilogue(db, commit, refused, effects)?;
-        if after.status == Status::Completed {
+        // Nothing can have been in the inbox of what is new, and hardly ever is anything left in that of another.
+        let is_unread = commit.create.is_none() && instances::has_mail(db, *key)?;
+        epilogue(db, commit, refused, is_unread, effects)?;
+        if is_unread && after.status == Status::Completed {
             // Those that ended otherwise may be rewound or restarted, and have what had come in until then.
             db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
                 .execute([key.0])?;
@@ -77,12 +79,12 @@ fn epilogue(
     db: &Connection,
     commit: &TurnCommit,
     refused: Vec<Event>,
+    is_unread: bool,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    let mut received = match commit.create {
-        // Nothing can have been in its inbox.
-        Some(_) => Vec::new(),
-        None => take_unread_refusals(db, commit.key)?,
+    let mut received = match is_unread {
+        true => take_unread_refusals(db, commit.key)?,
+        false => Vec::new(),
     };
     received.extend(refused);
     if received.is_empty() {

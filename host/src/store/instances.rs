@@ -247,6 +247,13 @@ pub(crate) fn is_quarantined(db: &Connection, key: InstanceKey) -> Result<bool, 
         .unwrap_or(false))
 }
 
+/// Whether there is anything in an inbox.
+pub(super) fn has_mail(db: &Connection, key: InstanceKey) -> Result<bool, StoreError> {
+    let mut query =
+        db.prepare_cached("SELECT EXISTS (SELECT 1 FROM inbox WHERE instance = ?1)")?;
+    Ok(query.query_row([key.0], |row| row.get(0))?)
+}
+
 /// Takes messages out of an inbox.
 pub(crate) fn discard(db: &Connection, key: InstanceKey, seqs: &[u64]) -> Result<(), StoreError> {
     for seq in seqs {
