@@ -27,6 +27,7 @@ mod chain;
 mod client;
 mod descriptors;
 mod engine;
+mod foreign;
 mod histogram;
 #[cfg(feature = "http")]
 pub mod http;

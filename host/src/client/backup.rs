@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::client::{Client, Error, Result, hub_path};
+use crate::foreign::Listener;
 use crate::store::{self, StoreError};
 
 /// How far a copy is, in pages of the file.
@@ -72,11 +73,15 @@ impl Client {
 
 async fn blocking(
     hub: &str,
-    mut progress: impl FnMut(CopyProgress) + Send + 'static,
+    progress: impl FnMut(CopyProgress) + Send + 'static,
     copy: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<(), StoreError> + Send + 'static,
 ) -> Result<()> {
+    let progress = Listener::new("the progress of a copy", 1, progress);
     let copied = tokio::task::spawn_blocking(move || {
-        copy(&mut |done, total| progress(CopyProgress { done, total }))
+        // A copy keeps the log of the hub from being emptied: it does not wait for whoever looks on.
+        let copied = copy(&mut |done, total| progress.tell(CopyProgress { done, total }));
+        progress.close();
+        copied
     });
     copied
         .await

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::client::filter::Filter;
 use crate::client::{Backend, Client, Result};
 use crate::engine::{Request, RestartRequest};
+use crate::foreign::Foreign;
 use crate::store::{Brief, ListQuery, Order, Purged, Verdict};
 
 /// Instances read at once, and sent to another process at once.
@@ -57,6 +58,9 @@ pub struct BulkProgress {
     pub dry_run: bool,
 }
 
+/// Who wants to know how far an operation is.
+type Told = Foreign<Box<dyn FnMut(BulkProgress) + Send>>;
+
 /// An operation on all instances that fit a filter. Await it: it gives what became of it.
 ///
 /// It goes through the instances that are there when it begins, the oldest first, in small transactions that others share. What is done
@@ -69,7 +73,7 @@ pub struct Bulk {
     reason: Option<String>,
     recursive: bool,
     dry_run: bool,
-    told: Option<Box<dyn FnMut(BulkProgress) + Send>>,
+    told: Option<Told>,
 }
 
 impl fmt::Debug for Bulk {
@@ -201,9 +205,9 @@ impl Bulk {
         self
     }
 
-    /// Is told after each batch.
+    /// Is told after each batch, in the task that awaits the operation.
     pub fn on_progress(mut self, told: impl FnMut(BulkProgress) + Send + 'static) -> Self {
-        self.told = Some(Box::new(told));
+        self.told = Some(Foreign::new("the progress of an operation", Box::new(told)));
         self
     }
 
@@ -218,8 +222,14 @@ impl Bulk {
         if let Some(remote) = self.client.remote() {
             let (options, reason) = ((self.dry_run, self.recursive), self.reason.as_deref());
             let (action, filter) = (self.action.name(), &self.filter.0);
-            let told = self.told.as_deref_mut();
-            let told = told.map(|told| told as &mut (dyn FnMut(BulkProgress) + Send));
+            let mut told = self.told.take();
+            let wants_steps = told.is_some();
+            let mut tell = |step| {
+                if let Some(told) = &mut told {
+                    told.call_mut(|told| told(step));
+                }
+            };
+            let told = wants_steps.then_some(&mut tell as &mut (dyn FnMut(BulkProgress) + Send));
             return remote.bulk(action, filter, options, reason, told).await;
         }
         // What is created from now on is not meant, or this might never end. What begins again counts as created then.
@@ -279,7 +289,7 @@ impl Bulk {
                 }
             }
             if let Some(told) = &mut self.told {
-                told(*progress);
+                told.call_mut(|told| told(*progress));
             }
         }
         Ok(())

@@ -19,9 +19,9 @@ use crate::engine::attempts::{Ended, give_up, hand_over, log_failure};
 use crate::engine::executor::{Attempt, AttemptError, Interrupt};
 use crate::engine::here;
 use crate::engine::order::{FairOrder, Holder};
-use crate::engine::replay::guarded;
 use crate::engine::timers::Due;
 use crate::engine::{Engine, TRY_AGAIN_AFTER};
+use crate::foreign::guarded;
 use crate::store::{Change, InstanceKey, Outcome, Retry, Verdict};
 use crate::want::Want;
 

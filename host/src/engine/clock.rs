@@ -1,13 +1,12 @@
 //! What time it is, as an argument of the engine.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use perennial_core::{Millis, Timestamp};
 
-use crate::outage::Outage;
+use crate::foreign::Foreign;
 
 /// Is called when a clock jumped.
 pub type OnJump = Arc<dyn Fn() + Send + Sync>;
@@ -56,32 +55,22 @@ impl Clock for SystemClock {
 
 /// A clock of the embedding program, which may panic: then it stands where it stood.
 pub(super) struct Guarded {
-    clock: Arc<dyn Clock>,
+    clock: Foreign<Arc<dyn Clock>>,
     last: AtomicU64,
-    panics: Outage,
 }
 
 impl Guarded {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        let (last, panics) = (AtomicU64::new(0), Outage::default());
-        Self {
+        let clock = Foreign::new(
+            "the clock of this host, which counts as standing still,",
             clock,
-            last,
-            panics,
-        }
+        );
+        let last = AtomicU64::new(0);
+        Self { clock, last }
     }
 
     fn ask<T>(&self, ask: impl FnOnce(&dyn Clock) -> T) -> Option<T> {
-        let asked = catch_unwind(AssertUnwindSafe(|| ask(self.clock.as_ref())));
-        if asked.is_err()
-            && let Some(unsaid) = self.panics.failed()
-        {
-            tracing::error!(
-                unsaid,
-                "the clock of this host panicked; it counts as standing still"
-            );
-        }
-        asked.ok()
+        self.clock.call(|clock| ask(clock.as_ref()))
     }
 }
 

@@ -7,8 +7,9 @@ use perennial_core::{Digest, Event, Phase, Start, TraceContext};
 use crate::engine::Engine;
 use crate::engine::activities::{Caller, Ready};
 use crate::engine::executor::ResidentGuest;
-use crate::engine::replay::{Bring, LoadError, guarded, replay, started};
+use crate::engine::replay::{Bring, LoadError, replay, started};
 use crate::engine::slots::Resident;
+use crate::foreign::guarded;
 use crate::store::{InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind};
 
 /// Brings an execution back: the fold of its turns and, if `with_guest`, a guest that has repeated them.

@@ -63,10 +63,12 @@ use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::flight::FlightRecorder;
 use crate::engine::retention::Retention;
 use crate::engine::slots::{Slot, Slots};
-use crate::engine::spans::{SpanSink, Spans};
+use crate::engine::spans::{Span, SpanSink};
+pub(crate) use crate::engine::threads::SHUT_DOWN_MAX;
 use crate::engine::threads::{Queue, UnderWay};
 use crate::engine::timers::Timers;
 use crate::engine::waiters::Waiters;
+use crate::foreign::Listener;
 use crate::outage::Outage;
 use crate::store::{
     self, Change, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, WasRunning,
@@ -152,7 +154,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     executor: Arc<dyn Executor>,
     activity_executor: Arc<dyn ActivityExecutor>,
-    spans: Option<Spans>,
+    spans: Option<Listener<Span>>,
     native: BTreeSet<String>,
     runtime: tokio::runtime::Handle,
     deployments: Arc<AtomicU64>,
@@ -195,7 +197,8 @@ impl Engine {
         config: EngineConfig,
         parts: Parts,
     ) -> Result<Arc<Self>, StoreError> {
-        let now = parts.clock.now();
+        let clock: Arc<dyn Clock> = Arc::new(Guarded::new(parts.clock));
+        let now = clock.now();
         let store::Owned {
             lock,
             writer,
@@ -211,7 +214,6 @@ impl Engine {
         }
         let (flight, were_running) = FlightRecorder::open(path)?;
         let names = NameTable::new(reader.names()?, parts.native.clone(), config.limits);
-        let clock: Arc<dyn Clock> = Arc::new(Guarded::new(parts.clock));
         let timers = Timers::new(Arc::clone(&clock));
         let engine = Arc::new(Self {
             path: path.to_owned(),
@@ -219,7 +221,7 @@ impl Engine {
             clock,
             executor: parts.executor,
             activity_executor: parts.activity_executor,
-            spans: parts.spans.map(Spans::new),
+            spans: parts.spans.map(spans::listener),
             native: parts.native,
             runtime: parts.runtime,
             deployments: parts.deployments,

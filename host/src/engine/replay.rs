@@ -1,10 +1,9 @@
 //! Repeating what is recorded of an execution, for whoever wants to know: the engine, which goes on from there, or a check, which does not.
 
-use std::panic::AssertUnwindSafe;
-
 use perennial_core::{Event, Quarantine, ReplayError, Start, State, Turn, replay_turn};
 
 use crate::engine::executor::{Fault, ResidentGuest, Resource, Want};
+use crate::foreign::guarded;
 use crate::store::{InstanceRow, Reader, StoreError};
 
 /// Turns read at once while replaying.
@@ -118,18 +117,6 @@ fn fold(state: &mut State, turn: &Turn) -> Result<(), ReplayError> {
     }
     state.turns += 1;
     Ok(())
-}
-
-/// Runs code of a guest, of the core, or of whoever embeds the host. A panic ends nothing but that: no thread that others need.
-pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        format!(
-            "the host panicked: {}",
-            text.as_deref().unwrap_or("without saying why")
-        )
-    })
 }
 
 /// How an execution began, if this event says so.

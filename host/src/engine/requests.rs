@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use perennial_core::{Envelope, Message};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::engine::replay::guarded;
 use crate::engine::request::{self, Preparation, Request, StartRequest, refused};
 use crate::engine::slots::{Creating, SlotPhase};
 use crate::engine::steps::{Owner, carry_out, takes_steps};
 use crate::engine::threads::UnderWay;
 use crate::engine::{Engine, Work, fresh_execution};
+use crate::foreign::guarded;
 use crate::store::{self, Change, Outcome, Reader, StoreError, Verdict, Write};
 use crate::want::{Resource, Want};
 

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use perennial_core::{Failure, State, Status, Timestamp, TraceContext};
 
 use crate::engine::activities::Ready;
-use crate::engine::replay::guarded;
 use crate::engine::{Engine, load};
-use crate::outage::Outage;
+use crate::foreign::Listener;
 use crate::store::{InstanceRow, TurnCommit};
 
 /// What a [`Span`] tells of.
@@ -49,31 +48,20 @@ pub struct Span {
     pub failure: Option<Failure>,
 }
 
-/// Takes spans, each when it has ended. Called between turns, so it must return at once.
+/// Spans that a sink has not taken yet, at most: those of a second or so of a busy host.
+const WAITING_MAX: usize = 8_192;
+
+/// Takes spans, each when it has ended, on a thread that the host has for it. Where it is slow it misses spans, and where it panics one.
 pub trait SpanSink: Send + Sync {
     /// Takes a span.
     fn ended(&self, span: Span);
 }
 
-/// Who is told of spans, and code of the embedding program: it may panic, and then the span is lost and nothing else.
-pub(crate) struct Spans {
-    sink: Arc<dyn SpanSink>,
-    panics: Outage,
-}
-
-impl Spans {
-    pub(crate) fn new(sink: Arc<dyn SpanSink>) -> Self {
-        let panics = Outage::default();
-        Self { sink, panics }
-    }
-
-    fn tell(&self, span: Span) {
-        if let Err(why) = guarded(|| self.sink.ended(span))
-            && let Some(unsaid) = self.panics.failed()
-        {
-            tracing::error!(why, unsaid, "the sink of spans panicked; spans are lost");
-        }
-    }
+/// Who is told of spans.
+pub(crate) fn listener(sink: Arc<dyn SpanSink>) -> Listener<Span> {
+    Listener::new("the sink of spans", WAITING_MAX, move |span| {
+        sink.ended(span);
+    })
 }
 
 impl Engine {

@@ -7,19 +7,22 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use perennial_core::Envelope;
 
-use crate::engine::replay::guarded;
 use crate::engine::timers::Fired;
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work, committed, here, worker};
+use crate::foreign::{guarded, panic_message};
 use crate::store::{Change, StoreError, Write};
 
 /// How long the end of an engine may take: turns that run, what the disk takes to write what is under way, and threads to end. What has not
 /// ended by then is left to itself: nothing that it writes later is kept.
-const SHUT_DOWN_MAX: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
+pub(crate) const SHUT_DOWN_MAX: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
+
+/// How much longer than that it is waited for, since each step of it takes the time that is left.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Something that the writer has not answered. Dropped with the answer, or with the writer.
 pub(super) struct UnderWay(Arc<Engine>);
@@ -227,7 +230,32 @@ impl Engine {
     ///
     /// Blocks, no longer than about [`SHUT_DOWN_MAX`]. Activities that run are interrupted, and run again when the hub is next opened.
     pub(crate) fn shut_down(self: &Arc<Self>) {
-        let until = Instant::now() + SHUT_DOWN_MAX;
+        self.shut_down_by(Instant::now() + SHUT_DOWN_MAX);
+    }
+
+    /// As [`shut_down`](Self::shut_down), until about that time.
+    pub(crate) fn shut_down_by(self: &Arc<Self>, until: Instant) {
+        let (tell, told) = mpsc::channel::<()>();
+        let engine = Arc::clone(self);
+        // A clock that does not return keeps whoever asks it, and the locks that are held meanwhile.
+        let stop = move || {
+            let _tell = tell;
+            engine.stop_by(until);
+        };
+        let begun = std::thread::Builder::new().name("perennial-stop".to_owned());
+        let Ok(stopping) = begun.spawn(stop) else {
+            return self.stop_by(until);
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        if told.recv_timeout(left + GRACE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::error!("the end of the host does not return, and is left to itself");
+        } else if let Err(panic) = stopping.join() {
+            let why = panic_message(panic);
+            tracing::error!(why, "there was a panic at the end of the host");
+        }
+    }
+
+    fn stop_by(self: &Arc<Self>, until: Instant) {
         self.stopping.store(true, Ordering::Release);
         self.timers.stop();
         self.activities.stop();
@@ -252,6 +280,9 @@ impl Engine {
             if ended && !own && thread.join().is_err() {
                 tracing::error!("a thread of the engine panicked");
             }
+        }
+        if let Some(spans) = &self.spans {
+            spans.close_by(until);
         }
         self.writer.close(until);
         self.waiters.clear();

@@ -14,11 +14,12 @@ use crate::engine::backoff::PANICS_MAX;
 use crate::engine::committed::{rest, stumble};
 use crate::engine::load;
 use crate::engine::quotas::{Full, Rooms};
-use crate::engine::replay::{LoadError, guarded};
+use crate::engine::replay::LoadError;
 use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
 use crate::engine::timers::Due;
 use crate::engine::turn::{cascade, fresh_row, terminate, turn_commit};
 use crate::engine::{Engine, Work};
+use crate::foreign::guarded;
 use crate::store::{Change, InstanceRow, Position, StoreError, summary};
 use crate::want::{Resource, Want};
 

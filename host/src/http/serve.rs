@@ -6,12 +6,14 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::http::Request;
 use axum::response::Response;
+use futures::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
 use crate::descriptors;
+use crate::foreign::panic_message;
 use crate::http::Api;
 use crate::http::body::{Received, Streamed};
 use crate::http::line::{Line, WRITE_TIMEOUT};
@@ -71,10 +74,17 @@ pub async fn serve(
         inside: api.into_router(),
     };
     let drain = GracefulShutdown::new();
-    let mut shutdown = std::pin::pin!(shutdown);
+    // It is somebody else's code: where it panics there is nothing more to wait for.
+    let mut shutdown = std::pin::pin!(AssertUnwindSafe(shutdown).catch_unwind());
     loop {
         let (stream, address) = tokio::select! {
-            () = &mut shutdown => break,
+            ended = &mut shutdown => {
+                if let Err(panic) = ended {
+                    let why = panic_message(panic);
+                    tracing::error!(why, "what says when to stop serving panicked; serving stops");
+                }
+                break;
+            }
             accepted = accept(&listener, &places) => accepted,
         };
         let place = places.enter(address.ip());

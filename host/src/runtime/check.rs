@@ -12,6 +12,7 @@ use perennial_core::{Digest, Quarantine, Status};
 use crate::client::{Client, Error, Module, ModuleInfo, Result};
 use crate::engine::executor::Executor;
 use crate::engine::{LoadError, replay};
+use crate::foreign::Listener;
 use crate::store::{
     DefinitionKind, InstanceFilter, InstanceKey, InstanceRow, ListQuery, Reader, StoreError,
 };
@@ -126,7 +127,7 @@ impl CheckReport {
     }
 }
 
-type OnProgress = Box<dyn Fn(usize, usize) + Send + Sync>;
+type OnProgress = Option<Listener<(usize, usize)>>;
 
 /// A check. Await it.
 #[must_use = "a check is made when it is awaited"]
@@ -156,7 +157,7 @@ impl Client {
             client: self.clone(),
             module,
             grants: None,
-            on_progress: Box::new(|_, _| {}),
+            on_progress: None,
         }
     }
 }
@@ -168,9 +169,10 @@ impl Check {
         self
     }
 
-    /// Is told, on any thread, how many instances were looked at, of how many.
+    /// Is told, on a thread of its own, how many instances were looked at, of how many. Where it is slow it is told less often.
     pub fn on_progress(mut self, told: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
-        self.on_progress = Box::new(told);
+        let told = move |(done, total)| told(done, total);
+        self.on_progress = Some(Listener::new("the progress of a check", 1, told));
         self
     }
 }
@@ -206,6 +208,8 @@ impl IntoFuture for Check {
             let wasm = wasm.await.map_err(|_| Error::panicked())?;
             let wasm = wasm.map_err(|error| Error::module(error.to_string()))?;
             let checked = module.clone();
+            let on_progress = Arc::new(on_progress);
+            let told = Arc::clone(&on_progress);
             let (names, instances) = client
                 .read(move |reader| {
                     let names = names(reader, &checked)?;
@@ -218,6 +222,10 @@ impl IntoFuture for Check {
                     Ok((names, with.all(live, threads, &on_progress)?))
                 })
                 .await?;
+            // Not where it would keep a host from reading.
+            let close = move || told.iter().for_each(Listener::close);
+            let closed = tokio::task::spawn_blocking(close);
+            closed.await.map_err(|_| Error::panicked())?;
             Ok(report(module, before, grants, names, instances))
         })
     }
@@ -318,7 +326,8 @@ impl Checking<'_> {
         on_progress: &OnProgress,
     ) -> Result<Vec<CheckedInstance>, StoreError> {
         let (total, done) = (live.len(), AtomicUsize::new(0));
-        on_progress(0, total);
+        let progress = |done| on_progress.iter().for_each(|told| told.tell((done, total)));
+        progress(0);
         let queue: Mutex<VecDeque<(usize, InstanceRow)>> =
             Mutex::new(live.into_iter().enumerate().collect());
         let next = || {
@@ -329,7 +338,7 @@ impl Checking<'_> {
             let mut checked = Vec::new();
             while let Some((place, row)) = next() {
                 checked.push((place, self.one(row)?));
-                on_progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1);
             }
             Ok(checked)
         };

@@ -12,13 +12,14 @@ mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::client::{Client, Error};
 use crate::engine::executor::Fault;
-use crate::engine::{Engine, HostStats};
+use crate::engine::{Engine, HostStats, SHUT_DOWN_MAX};
 use crate::store::StoreError;
 use crate::want::Want;
 
@@ -62,6 +63,8 @@ pub struct Host {
     engine: Arc<Engine>,
     hub: String,
     listener: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// Whether the engine was told to stop.
+    stopped: bool,
 }
 
 impl std::fmt::Debug for Host {
@@ -125,9 +128,11 @@ impl Host {
     /// It takes no longer than about half a minute, also where a closure, a clock or the disk does not return: that is left to itself, and
     /// nothing that it does later is kept.
     pub async fn shut_down(mut self) {
+        let until = Instant::now() + SHUT_DOWN_MAX;
         self.stop_listening().await;
         let engine = Arc::clone(&self.engine);
-        if tokio::task::spawn_blocking(move || engine.shut_down())
+        self.stopped = true;
+        if tokio::task::spawn_blocking(move || engine.shut_down_by(until))
             .await
             .is_err()
         {
@@ -135,12 +140,23 @@ impl Host {
         }
     }
 
+    /// Waits for what other processes have asked for, a third of the time that a shutdown may take at most: the rest is the engine's.
     async fn stop_listening(&mut self) {
-        if let Some((stop, listener)) = self.listener.take() {
-            // A listener that has ended already does not need to be told.
-            let _ = stop.send(());
-            if let Err(error) = listener.await {
+        let Some((stop, mut listener)) = self.listener.take() else {
+            return;
+        };
+        // A listener that has ended already does not need to be told.
+        let _ = stop.send(());
+        match tokio::time::timeout(SHUT_DOWN_MAX / 3, &mut listener).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
                 tracing::error!(%error, "the listener for other processes ended badly");
+            }
+            Err(_) => {
+                listener.abort();
+                tracing::error!(
+                    "the listener for other processes does not end; what they asked for stays in the hub"
+                );
             }
         }
     }
@@ -151,7 +167,9 @@ impl Drop for Host {
         if let Some((_, listener)) = self.listener.take() {
             listener.abort();
         }
-        // Again after a shut-down it does nothing; after another owner took over it still has threads to join.
-        self.engine.shut_down();
+        // After another owner took over it still has threads to join.
+        if !self.stopped {
+            self.engine.shut_down();
+        }
     }
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::builtin::Builtins;
 use crate::client::HttpManagementPayload;
 use crate::engine::executor::{ActivityExecutor, Attempt, AttemptError, AttemptFuture};
+use crate::foreign::{Foreign, panic_message};
 
 /// What an activity knows about the attempt that it is.
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ type Run = dyn Fn(ActivityContext, Option<Json>) -> AttemptFuture + Send + Sync;
 
 /// A registered closure.
 #[derive(Clone)]
-pub(crate) struct NativeActivity(Arc<Run>);
+pub(crate) struct NativeActivity(Arc<Foreign<Box<Run>>>);
 
 impl NativeActivity {
     pub(crate) fn new<I, O, F, Fut>(run: F) -> Self
@@ -77,7 +78,7 @@ impl NativeActivity {
         F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, Failure>> + Send + 'static,
     {
-        Self(Arc::new(move |context, input| {
+        let run: Box<Run> = Box::new(move |context: ActivityContext, input: Option<Json>| {
             let name = context.attempt.name.clone();
             let text = input.as_ref().map_or("null", Json::as_str);
             let input: I = match serde_json::from_str(text) {
@@ -103,7 +104,8 @@ impl NativeActivity {
                     }
                 }
             })
-        }))
+        });
+        Self(Arc::new(Foreign::new("a closure that is an activity", run)))
     }
 }
 
@@ -186,9 +188,15 @@ impl ActivityExecutor for NativeOrWasm {
         };
         Box::pin(async move {
             // A task of its own, so that a closure that panics fails its attempt and nothing else.
-            let running = AbortOnDrop(tokio::spawn(
-                async move { (activity.0)(context, input).await },
-            ));
+            let running = AbortOnDrop(tokio::spawn(async move {
+                match activity.0.code() {
+                    Some(run) => run(context, input).await,
+                    None => Err(AttemptError::from(Failure::retryable(
+                        kind::PANIC,
+                        "it is gone",
+                    ))),
+                }
+            }));
             running
                 .await
                 .unwrap_or_else(|message| Err(Failure::retryable(kind::PANIC, message).into()))
@@ -209,7 +217,9 @@ impl Future for AbortOnDrop {
         Pin::new(&mut self.0)
             .poll(cx)
             .map_err(|error| match error.try_into_panic() {
-                Ok(panic) => panic_message(panic.as_ref()),
+                Ok(panic) => {
+                    panic_message(panic).unwrap_or_else(|| "the activity panicked".to_owned())
+                }
                 Err(error) => error.to_string(),
             })
     }
@@ -219,10 +229,4 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "the activity panicked".to_owned())
 }

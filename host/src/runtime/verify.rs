@@ -11,6 +11,7 @@ use perennial_core::{Quarantine, Start, Status};
 use crate::client::{Client, Error, Result};
 use crate::engine::executor::{Executor, Fault};
 use crate::engine::{Bring, LoadError, replay};
+use crate::foreign::Listener;
 use crate::runtime::check::spawn_some;
 use crate::runtime::fault;
 use crate::store::{self, InstanceRow, ListQuery, Reader, StoreError};
@@ -64,7 +65,7 @@ pub struct HubProblem {
     pub why: Box<Quarantine>,
 }
 
-type OnProgress = Box<dyn Fn(u64, u64) + Send + Sync>;
+type OnProgress = Option<Listener<(u64, u64)>>;
 
 /// A check of a hub. Await it.
 #[must_use = "a check is made when it is awaited"]
@@ -94,15 +95,16 @@ impl Client {
     pub fn verify(&self) -> Verify {
         Verify {
             client: self.clone(),
-            on_progress: Box::new(|_, _| {}),
+            on_progress: None,
         }
     }
 }
 
 impl Verify {
-    /// Is told, on any thread, how many instances were looked at, of about how many.
+    /// Is told, on a thread of its own, how many instances were looked at, of about how many. Where it is slow it is told less often.
     pub fn on_progress(mut self, told: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
-        self.on_progress = Box::new(told);
+        let told = move |(done, total)| told(done, total);
+        self.on_progress = Some(Listener::new("the progress of a check", 1, told));
         self
     }
 }
@@ -120,7 +122,11 @@ impl IntoFuture for Verify {
             let path = client.path();
             let path = path.ok_or_else(|| Error::needs_file("a check of the hub"))?;
             let (hub, path) = (client.task_hub().to_owned(), path.to_owned());
-            let verify = move || verify(&hub, path, &on_progress);
+            let verify = move || {
+                let found = verify(&hub, path, &on_progress);
+                on_progress.iter().for_each(Listener::close);
+                found
+            };
             tokio::task::spawn_blocking(verify)
                 .await
                 .map_err(|_| Error::panicked())?
@@ -192,6 +198,12 @@ impl Verifying<'_> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn progress(&self, done: u64, total: u64) {
+        if let Some(told) = self.on_progress {
+            told.tell((done, total));
+        }
+    }
+
     fn all(&self) -> std::result::Result<(), StoreError> {
         let mut query = ListQuery {
             limit: PAGE,
@@ -200,7 +212,7 @@ impl Verifying<'_> {
         let total = self.reader.counts(&query.filter)?;
         let total = total.iter().map(|(_, count)| count).sum();
         let done = AtomicU64::new(0);
-        (self.on_progress)(0, total);
+        self.progress(0, total);
         loop {
             let page = self.reader.list(&query)?;
             if let Some(last) = page.rows.last() {
@@ -224,7 +236,7 @@ impl Verifying<'_> {
             while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
                 self.one(row.clone())?;
                 let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                (self.on_progress)(done, total.max(done));
+                self.progress(done, total.max(done));
             }
             Ok(())
         };

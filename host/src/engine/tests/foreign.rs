@@ -37,6 +37,37 @@ fn a_sink_that_panics_loses_its_spans_and_nothing_else() {
     assert_eq!(sink.0.load(Ordering::Acquire), 8 * 6);
 }
 
+/// Does not return.
+struct Holds(Mutex<mpsc::Receiver<()>>, AtomicU64);
+
+impl SpanSink for Holds {
+    fn ended(&self, _: Span) {
+        self.1.fetch_add(1, Ordering::AcqRel);
+        let _ = self.0.lock().unwrap().recv();
+    }
+}
+
+#[test]
+fn a_sink_that_does_not_return_holds_nobody_up() {
+    let (release, held) = mpsc::channel::<()>();
+    let sink = Arc::new(Holds(Mutex::new(held), AtomicU64::new(0)));
+    let mut world = World::with("Chain", chain("Echo", 5));
+    world.spans = Some(sink.clone());
+    let host = world.open();
+    for n in 0..8 {
+        host.start("Chain", &format!("c{n}"));
+    }
+    for n in 0..8 {
+        assert_eq!(host.end(&format!("c{n}")), "4");
+    }
+    host.idle();
+    let stopping = Instant::now();
+    host.engine.shut_down();
+    assert!(stopping.elapsed() < Duration::from_secs(20));
+    assert_eq!(sink.1.load(Ordering::Acquire), 1);
+    drop(release);
+}
+
 #[test]
 fn a_worker_that_panics_after_a_commit_brings_its_instance_back_and_goes_on() {
     let mut world = World::with("Chain", chain("Hold", 3));

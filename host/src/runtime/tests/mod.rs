@@ -1,6 +1,7 @@
 //! Guests that are written by hand to do harm, on a whole host with other work going on.
 
 mod differential;
+mod foreign;
 
 use std::time::Duration;
 
