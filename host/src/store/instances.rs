@@ -249,8 +249,7 @@ pub(crate) fn is_quarantined(db: &Connection, key: InstanceKey) -> Result<bool, 
 
 /// Whether there is anything in an inbox.
 pub(super) fn has_mail(db: &Connection, key: InstanceKey) -> Result<bool, StoreError> {
-    let mut query =
-        db.prepare_cached("SELECT EXISTS (SELECT 1 FROM inbox WHERE instance = ?1)")?;
+    let mut query = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM inbox WHERE instance = ?1)")?;
     Ok(query.query_row([key.0], |row| row.get(0))?)
 }
 
