@@ -19,6 +19,7 @@ use crate::engine::attempts::{Ended, give_up, hand_over, log_failure};
 use crate::engine::executor::{Attempt, AttemptError, Interrupt};
 use crate::engine::here;
 use crate::engine::order::{FairOrder, Holder};
+use crate::engine::processors::Share;
 use crate::engine::timers::Due;
 use crate::engine::{Engine, TRY_AGAIN_AFTER};
 use crate::foreign::guarded;
@@ -465,6 +466,11 @@ async fn attempt(
         management_urls: None,
         scheduled_in: ready.scheduled_in,
         interrupt: interrupt.clone(),
+        share: Share::new(
+            Arc::clone(&engine.processors),
+            ready.key,
+            ready.caller.module,
+        ),
     };
     let mut stop = engine.activities.stop.subscribe();
     // The executor answers for its own panics; one that does not must not take the place of an activity for ever.

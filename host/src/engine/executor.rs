@@ -11,6 +11,7 @@ use std::time::Duration;
 use perennial_core::{Digest, Failure, Guest, Json, Limits, TaskRef, Timestamp};
 
 pub use crate::engine::grants::{DirGrant, Grants, http_host_problem};
+pub use crate::engine::processors::Share;
 pub use crate::want::{Resource, Want};
 
 /// Why the host cannot go on with an instance, by where the fault lies. A fault of a request is the answer to it, and no fault of these.
@@ -141,6 +142,8 @@ pub struct Attempt {
     pub scheduled_in: u32,
     /// Set when nobody waits for the result any more.
     pub interrupt: Interrupt,
+    /// What it has of the processors.
+    pub share: Share,
 }
 
 impl Attempt {

@@ -29,12 +29,14 @@ mod mail;
 mod module_limits;
 mod names;
 mod order;
+pub(crate) mod processors;
 mod quotas;
 mod replay;
 mod request;
 mod requests;
 mod retention;
 mod rewind;
+mod shares;
 mod slots;
 pub mod spans;
 mod stats;
@@ -61,6 +63,7 @@ use crate::engine::clock::{Clock, Guarded};
 use crate::engine::counts::Counts;
 use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::flight::FlightRecorder;
+use crate::engine::processors::Processors;
 use crate::engine::retention::Retention;
 use crate::engine::slots::{Slot, Slots};
 use crate::engine::spans::{Span, SpanSink};
@@ -162,6 +165,7 @@ pub(crate) struct Engine {
     slots: Slots,
     timers: Timers,
     activities: Activities,
+    processors: Arc<Processors>,
     flight: FlightRecorder,
     suspended: Mutex<HashSet<InstanceKey>>,
     waiters: Waiters,
@@ -233,6 +237,7 @@ impl Engine {
                 config.workers,
                 config.quotas.activities_per_module,
             ),
+            processors: Arc::new(Processors::of_machine()),
             flight,
             suspended: Mutex::new(reader.suspended()?.into_iter().collect()),
             waiters: Waiters::default(),
@@ -424,6 +429,7 @@ impl Engine {
             self.lost.send_replace(true);
             self.timers.stop();
             self.activities.stop();
+            self.processors.close();
             self.work_there.notify_all();
             self.waiters.clear();
         }

@@ -104,6 +104,7 @@ impl Engine {
             };
             engine.timers.run(&engine.reader, fire);
         })?;
+        self.spawn_thread("processors", |engine| engine.processors.watch())?;
         let weak = Arc::downgrade(self);
         self.clock.on_jump(Arc::new(move || {
             if let Some(engine) = weak.upgrade() {
@@ -259,6 +260,7 @@ impl Engine {
         self.stopping.store(true, Ordering::Release);
         self.timers.stop();
         self.activities.stop();
+        self.processors.close();
         self.work_there.notify_all();
         let is_quiet = self.wait_until(until, Queue::is_quiet);
         self.queue().closed = true;

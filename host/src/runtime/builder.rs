@@ -157,7 +157,8 @@ impl HostBuilder {
 
     /// Registers a closure as an activity. Orchestrations of modules that do not define an activity of this name call the closure.
     ///
-    /// It runs at least once for each task, on the runtime that the host is started in: it must not block its thread for long.
+    /// It runs at least once for each task, on the runtime that the host is started in. While its polls take long it is polled by
+    /// threads for what blocks, in turns with others; the turns are at its `await`s.
     pub fn activity<I, O, F, Fut>(mut self, name: impl Into<String>, run: F) -> Self
     where
         I: DeserializeOwned + Send + 'static,

@@ -1,5 +1,6 @@
 //! The one place that wires store, executors and engine, and shuts them down.
 
+mod apart;
 mod builder;
 mod check;
 mod collect;

@@ -12,7 +12,9 @@ use serde::de::DeserializeOwned;
 use crate::builtin::Builtins;
 use crate::client::HttpManagementPayload;
 use crate::engine::executor::{ActivityExecutor, Attempt, AttemptError, AttemptFuture};
+use crate::engine::processors::Pace;
 use crate::foreign::{Foreign, panic_message};
+use crate::runtime::apart::{Apart, paced};
 
 /// What an activity knows about the attempt that it is.
 #[derive(Clone, Debug)]
@@ -66,9 +68,12 @@ impl ActivityContext {
 
 type Run = dyn Fn(ActivityContext, Option<Json>) -> AttemptFuture + Send + Sync;
 
-/// A registered closure.
+/// A registered closure, and how long its polls take.
 #[derive(Clone)]
-pub(crate) struct NativeActivity(Arc<Foreign<Box<Run>>>);
+pub(crate) struct NativeActivity {
+    run: Arc<Foreign<Box<Run>>>,
+    pace: Arc<Pace>,
+}
 
 impl NativeActivity {
     pub(crate) fn new<I, O, F, Fut>(run: F) -> Self
@@ -105,7 +110,10 @@ impl NativeActivity {
                 }
             })
         });
-        Self(Arc::new(Foreign::new("a closure that is an activity", run)))
+        Self {
+            run: Arc::new(Foreign::new("a closure that is an activity", run)),
+            pace: Arc::new(Pace::unknown()),
+        }
     }
 }
 
@@ -183,20 +191,27 @@ impl ActivityExecutor for NativeOrWasm {
             return Box::pin(std::future::ready(Err(failure.into())));
         };
         let input = attempt.input.clone();
+        let turn = attempt.share.turn();
         let context = ActivityContext {
             attempt: Arc::new(attempt),
         };
         Box::pin(async move {
-            // A task of its own, so that a closure that panics fails its attempt and nothing else.
-            let running = AbortOnDrop(tokio::spawn(async move {
-                match activity.0.code() {
+            let NativeActivity { run, pace } = activity;
+            let running = async move {
+                match run.code() {
                     Some(run) => run(context, input).await,
                     None => Err(AttemptError::from(Failure::retryable(
                         kind::PANIC,
                         "it is gone",
                     ))),
                 }
-            }));
+            };
+            // A task of its own, so that a closure that panics fails its attempt and nothing else.
+            let running = AbortOnDrop(if pace.is_quick() {
+                tokio::spawn(paced(running, pace))
+            } else {
+                tokio::spawn(Apart::new(running, turn, pace))
+            });
             running
                 .await
                 .unwrap_or_else(|message| Err(Failure::retryable(kind::PANIC, message).into()))

@@ -8,14 +8,15 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use perennial_core::{Digest, Failure, Json, kind};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 use wasmtime::component::{
     Component, Linker, LinkerInstance, ResourceTable, ResourceTableError, ResourceType,
@@ -37,8 +38,9 @@ use super::stop;
 use super::v0_1::{self, ActivitiesPre};
 use crate::engine::executor::Grants;
 use crate::engine::executor::{
-    ActivityExecutor, Attempt, AttemptError, AttemptFuture, Fault, Interrupt, Resource, Want,
+    ActivityExecutor, Attempt, AttemptError, AttemptFuture, Fault, Interrupt, Resource, Share, Want,
 };
+use crate::engine::processors::Pace;
 
 /// How often an attempt that waits looks whether it was told to stop. One that computes looks at every tick of the epoch.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
@@ -67,7 +69,13 @@ impl ActivityExecutor for Wasm {
             let grants = (shared.grants)(module).map_err(AttemptError::of_fault)?;
             // Opening a file and loading a module may block.
             let blocks = !grants.dirs.is_empty() || !shared.has_activities(module);
-            let place = Place::new(if blocks { ON_A_THREAD } else { IN_PLACE });
+            let pace = if blocks {
+                None
+            } else {
+                let ready = shared.activities(module).map_err(AttemptError::of_fault)?;
+                Some(ready.pace(&attempt.name))
+            };
+            let place = Place::new(attempt.share.clone(), pace);
             let mut running = Box::pin({
                 let place = place.clone();
                 async move {
@@ -104,25 +112,70 @@ const MOVES: u8 = 1;
 /// Runs on a thread that it may block.
 const ON_A_THREAD: u8 = 2;
 
-/// Where an attempt runs.
+/// Where an attempt runs, and whether it takes turns with others there.
 #[derive(Clone)]
-struct Place(Arc<AtomicU8>);
+struct Place(Arc<Stand>);
+
+struct Stand {
+    place: AtomicU8,
+    /// Whether it was seen to compute: from then on it does so in turns.
+    computes: AtomicBool,
+    share: Share,
+    /// Of its activity, where it does not block as well.
+    pace: Option<Arc<Pace>>,
+    /// Nanoseconds that its thread had of a processor when the epoch last ticked for it.
+    ran: AtomicU64,
+}
 
 impl Place {
-    fn new(place: u8) -> Self {
-        Self(Arc::new(AtomicU8::new(place)))
+    /// One that blocks has no pace.
+    fn new(share: Share, pace: Option<Arc<Pace>>) -> Self {
+        let is_quick = pace.as_ref().is_some_and(|pace| pace.is_quick());
+        Self(Arc::new(Stand {
+            place: AtomicU8::new(if is_quick { IN_PLACE } else { ON_A_THREAD }),
+            computes: AtomicBool::new(!is_quick && pace.is_some()),
+            share,
+            pace,
+            ran: AtomicU64::new(u64::MAX),
+        }))
+    }
+
+    fn is(&self, place: u8) -> bool {
+        self.0.place.load(Ordering::Relaxed) == place
+    }
+
+    /// Polls an attempt wherever it is polled, in turns with others once it computes.
+    async fn in_turns<F: Future>(&self, running: F) -> F::Output {
+        let mut running = pin!(running);
+        let mut turn = self.0.share.turn();
+        let mut poll = |context: &mut Context<'_>| {
+            let begun = Instant::now();
+            let polled = running.as_mut().poll(context);
+            if let Some(pace) = &self.0.pace {
+                pace.took(begun.elapsed());
+            }
+            polled
+        };
+        std::future::poll_fn(|context| {
+            if self.0.computes.load(Ordering::Relaxed) {
+                turn.poll_with(context, &mut poll)
+            } else {
+                poll(context)
+            }
+        })
+        .await
     }
 
     /// Runs an attempt here until it has to go to a thread of its own; `None` says that it has to.
     async fn poll_in_place<F: Future + Unpin>(&self, running: &mut F) -> Option<F::Output> {
         std::future::poll_fn(|context| {
-            if self.0.load(Ordering::Relaxed) == ON_A_THREAD {
+            if self.is(ON_A_THREAD) {
                 return Poll::Ready(None);
             }
             match running.poll_unpin(context) {
                 Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                Poll::Pending if self.0.load(Ordering::Relaxed) == MOVES => {
-                    self.0.store(ON_A_THREAD, Ordering::Relaxed);
+                Poll::Pending if self.is(MOVES) => {
+                    self.0.place.store(ON_A_THREAD, Ordering::Relaxed);
                     Poll::Ready(None)
                 }
                 Poll::Pending => Poll::Pending,
@@ -131,14 +184,34 @@ impl Place {
         .await
     }
 
-    /// What an attempt does that computed until the epoch's tick.
+    /// What an attempt does that is under way as the epoch ticks.
     fn on_tick(&self) -> UpdateDeadline {
-        if self.0.load(Ordering::Relaxed) == ON_A_THREAD {
-            return UpdateDeadline::Continue(1);
+        if !self.is(ON_A_THREAD) {
+            self.0.computes.store(true, Ordering::Relaxed);
+            self.0.place.store(MOVES, Ordering::Relaxed);
+            return UpdateDeadline::Yield(1);
         }
-        self.0.store(MOVES, Ordering::Relaxed);
-        UpdateDeadline::Yield(1)
+        // One that was in the system for most of the time holds up nobody.
+        let ran = thread_nanos();
+        let since = ran.saturating_sub(self.0.ran.swap(ran, Ordering::Relaxed));
+        let began = since >= COMPUTES_NANOS && !self.0.computes.swap(true, Ordering::Relaxed);
+        let computes = self.0.computes.load(Ordering::Relaxed);
+        if began || computes && self.0.share.is_wanted() {
+            UpdateDeadline::Yield(1)
+        } else {
+            UpdateDeadline::Continue(1)
+        }
     }
+}
+
+/// What an attempt has of a processor between two ticks if it computes.
+const COMPUTES_NANOS: u64 = 5_000_000;
+
+/// Nanoseconds that this thread had of a processor.
+fn thread_nanos() -> u64 {
+    let had = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(had.tv_sec).unwrap_or_default();
+    seconds * 1_000_000_000 + u64::try_from(had.tv_nsec).unwrap_or_default()
 }
 
 async fn run(
@@ -155,7 +228,8 @@ async fn run(
         Ambient::new(attempt, grants, shared.config.activity_memory_bytes, &log)
             .map_err(AttemptError::of_fault)
     };
-    let called = async {
+    let calls = place.clone();
+    let called = calls.in_turns(async {
         let ready = shared.activities(module).map_err(AttemptError::of_fault)?;
         let mut store = ambient()?.into_store(&ready.engine, watch.clone(), place.clone());
         let mut started = ready.pre.instantiate(&mut store).await;
@@ -170,7 +244,7 @@ async fn run(
         let started = started.map_err(|error| not_started(&error, &mut store, attempt))?;
         let ran = started.run(&mut store, attempt).await;
         ran.map_err(|error| not_ended(&error, &mut store, attempt))
-    };
+    });
     let outcome = tokio::select! {
         biased;
         outcome = called => outcome,

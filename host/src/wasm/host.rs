@@ -1,7 +1,8 @@
 //! [`Wasm`]: the engines, the caches, and what they are configured with.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use perennial_core::Digest;
 use tokio::sync::Semaphore;
@@ -19,6 +20,7 @@ use super::shelf::Shelf;
 use super::ticker::Ticker;
 use super::v0_1::{ActivitiesPre, OrchestrationsPre};
 use crate::engine::executor::{Fault, Grants};
+use crate::engine::processors::Pace;
 
 /// How much a [`Wasm`] may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +102,20 @@ pub(super) struct Shared {
 pub(super) struct ReadyActivities {
     pub(super) pre: ActivitiesPre<Ambient>,
     pub(super) engine: wasmtime::Engine,
+    /// How long the polls of each take.
+    paces: Mutex<BTreeMap<String, Arc<Pace>>>,
+}
+
+impl ReadyActivities {
+    pub(super) fn pace(&self, activity: &str) -> Arc<Pace> {
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pace) = paces.get(activity) {
+            return Arc::clone(pace);
+        }
+        let pace = Arc::new(Pace::quick());
+        paces.insert(activity.to_owned(), Arc::clone(&pace));
+        pace
+    }
 }
 
 impl std::fmt::Debug for Wasm {
@@ -269,7 +285,11 @@ impl Shared {
         let component = self.load(engine, module, self.keys.activities, bytes)?;
         let pre = Ambient::prepare(&component).map_err(|error| unlinkable(module, &error))?;
         let engine = engine.clone();
-        Ok(ReadyActivities { pre, engine })
+        Ok(ReadyActivities {
+            pre,
+            engine,
+            paces: Mutex::default(),
+        })
     }
 
     /// Whether [`Shared::activities`] has its answer at hand.

@@ -18,6 +18,7 @@ mod logic;
 mod modules;
 mod order;
 mod power;
+mod processors;
 pub(crate) mod programs;
 mod quarantine;
 mod random;

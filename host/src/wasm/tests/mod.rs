@@ -14,6 +14,7 @@ use super::*;
 use crate::engine::executor::{
     ActivityExecutor, Attempt, AttemptError, Executor, Fault, Interrupt, ResidentGuest,
 };
+use crate::engine::processors::Share;
 
 mod activities;
 mod bytes;
@@ -215,6 +216,7 @@ fn attempt(module: Digest) -> Attempt {
         management_urls: None,
         scheduled_in: 0,
         interrupt: Interrupt::default(),
+        share: Share::default(),
     }
 }
 

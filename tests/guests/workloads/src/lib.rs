@@ -36,6 +36,12 @@ async fn native_fan_out(ctx: Context, n: u32) -> Result<u32, Failure> {
     Ok(try_join_all(calls).await?.len() as u32)
 }
 
+/// `n` activities at once that compute, each for 5 ms.
+async fn spin_out(ctx: Context, n: u32) -> Result<u32, Failure> {
+    let calls = (0..n).map(|_| ctx.activity::<u32>("SpinFor", 5));
+    Ok(try_join_all(calls).await?.len() as u32)
+}
+
 /// `n` activities of the host's program, one after the other; then one more for each event `Go`, without end.
 async fn steps_then_events(ctx: Context, n: u32) -> Result<(), Failure> {
     for i in 0..n {
@@ -281,6 +287,14 @@ fn busy() -> Result<(), Failure> {
     }
 }
 
+fn spin_for(millis: u32) -> Result<u32, Failure> {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_millis(millis.into()) {
+        std::hint::spin_loop();
+    }
+    Ok(millis)
+}
+
 fn flaky(ctx: ActivityContext, _: ()) -> Result<u32, Failure> {
     match ctx.attempt() {
         attempt @ 3.. => Ok(attempt),
@@ -294,6 +308,7 @@ perennial_sdk::export! {
         "NativeChain" => native_chain,
         "FanOutN" => fan_out,
         "NativeFanOutN" => native_fan_out,
+        "SpinOutN" => spin_out,
         "StepsThenEvents" => steps_then_events,
         "SleepUntil" => sleep_until,
         "Wait" => wait,
@@ -326,5 +341,6 @@ perennial_sdk::export! {
         "MustExist" => must_exist,
         "Busy" => busy,
         "Flaky" => flaky,
+        "SpinFor" => spin_for,
     },
 }
