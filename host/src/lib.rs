@@ -36,6 +36,7 @@ mod runtime;
 mod store;
 #[cfg(feature = "otel")]
 pub mod telemetry;
+mod timed;
 mod want;
 pub mod wasm;
 

@@ -13,6 +13,7 @@ use crate::client::{Backend, Client, Error, HistoryEvent, InstanceStatus, Result
 use crate::engine::Until;
 use crate::engine::clock::{Clock, SystemClock};
 use crate::store::{InstanceRow, Reader, StoreError};
+use crate::timed::timed;
 
 /// How often a process that does not run the hub looks again; a host's own clients are notified instead.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -48,6 +49,8 @@ pub(crate) struct Found {
     pub(crate) ended: Option<InstanceStatus>,
     /// Whether there is nothing more right now.
     pub(crate) complete: bool,
+    /// What reading it took.
+    pub(crate) took: Duration,
 }
 
 impl Place {
@@ -127,7 +130,7 @@ impl Client {
     /// A run that began after the place is told from its beginning, one that went back from where it was cut.
     pub(crate) async fn history_after(&self, id: &str, place: &mut Place) -> Result<Option<Found>> {
         let (id, from) = (id.to_owned(), place.clone());
-        let read = self.read(move |reader| {
+        let read = move |reader: &Reader| {
             let Some(row) = reader.instance(&id)? else {
                 return Ok(None);
             };
@@ -153,12 +156,14 @@ impl Client {
                 from,
                 ended,
                 complete,
+                took: Duration::ZERO,
             };
             Ok(Some((found, next)))
-        });
-        Ok(read.await?.map(|(found, next)| {
+        };
+        let (read, took) = self.timed_read(read).await?;
+        Ok(read.map(|(found, next)| {
             *place = next;
-            found
+            Found { took, ..found }
         }))
     }
 
@@ -193,17 +198,39 @@ impl Client {
     }
 
     /// What changed after a place, from the hub, and whether that is all. Of an instance that changed several times the last.
-    pub(crate) async fn changed_after(&self, since: ChangePlace) -> Result<(Vec<Change>, bool)> {
-        let rows = self
-            .read(move |reader| reader.updated_after(since, CHANGES_PAGE, CHANGES_BYTES_MAX))
-            .await?;
-        let (rows, more) = rows;
+    pub(crate) async fn changed_after(&self, since: ChangePlace) -> Result<Changed> {
+        let read =
+            move |reader: &Reader| reader.updated_after(since, CHANGES_PAGE, CHANGES_BYTES_MAX);
+        let ((rows, more), took) = self.timed_read(read).await?;
         let changes = rows.into_iter().map(|row| Change {
             key: row.key.0,
             instance: row.into(),
         });
-        Ok((changes.collect(), !more))
+        Ok(Changed {
+            changes: changes.collect(),
+            all: !more,
+            took,
+        })
     }
+
+    /// Reads, and says what that took of the processors' time.
+    async fn timed_read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<(T, Duration)> {
+        self.read(move |reader| {
+            let (read, took) = timed(|| read(reader));
+            Ok((read?, took))
+        })
+        .await
+    }
+}
+
+/// Instances that changed, whether there are no more, and what it took to read them.
+pub(crate) struct Changed {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) all: bool,
+    pub(crate) took: Duration,
 }
 
 /// An instance that changed, as it is since then.
@@ -259,14 +286,16 @@ impl Changes {
     ///
     /// # Errors
     /// If the hub cannot be read, or the host is gone.
-    pub(crate) async fn next(&mut self) -> Result<Vec<Change>> {
+    pub(crate) async fn next(&mut self) -> Result<Changed> {
+        let mut took = Duration::ZERO;
         loop {
             if !self.caught_up {
-                let missed;
-                (missed, self.caught_up) = self.client.changed_after(self.since).await?;
-                self.remember(&missed);
-                if !missed.is_empty() {
-                    return Ok(missed);
+                let missed = self.client.changed_after(self.since).await?;
+                took += missed.took;
+                self.caught_up = missed.all;
+                self.remember(&missed.changes);
+                if !missed.changes.is_empty() {
+                    return Ok(Changed { took, ..missed });
                 }
             }
             let Some(told) = &mut self.told else {
@@ -294,11 +323,13 @@ impl Changes {
                 self.left.insert(id);
             }
             let left = std::mem::take(&mut self.left);
-            let (changed, left) = self.read(left).await?;
+            let ((changes, left), read_took) = self.read(left).await?;
+            took += read_took;
             self.left = left;
-            self.remember(&changed);
-            if !changed.is_empty() {
-                return Ok(changed);
+            self.remember(&changes);
+            if !changes.is_empty() {
+                let all = self.left.is_empty();
+                return Ok(Changed { changes, all, took });
             }
         }
     }
@@ -312,8 +343,8 @@ impl Changes {
     async fn read(
         &self,
         mut ids: BTreeSet<std::sync::Arc<str>>,
-    ) -> Result<(Vec<Change>, BTreeSet<std::sync::Arc<str>>)> {
-        let read = self.client.read(move |reader| {
+    ) -> Result<((Vec<Change>, BTreeSet<std::sync::Arc<str>>), Duration)> {
+        let read = move |reader: &Reader| {
             let (mut changes, mut bytes) = (Vec::with_capacity(ids.len()), 0);
             while bytes < CHANGES_BYTES_MAX
                 && let Some(id) = ids.pop_first()
@@ -327,11 +358,10 @@ impl Changes {
                     });
                 }
             }
+            changes.sort_by_key(Change::place);
             Ok((changes, ids))
-        });
-        let (mut changes, left) = read.await?;
-        changes.sort_by_key(Change::place);
-        Ok((changes, left))
+        };
+        self.client.timed_read(read).await
     }
 }
 

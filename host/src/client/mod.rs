@@ -56,7 +56,7 @@ pub(crate) use family::FAMILY_BYTES_MAX;
 pub use family::Family;
 pub use filter::Filter;
 #[cfg(feature = "http")]
-pub(crate) use follow::{Change, ChangePlace, Changes, Found, Place};
+pub(crate) use follow::{Change, ChangePlace, Changed, Changes, Found, Place};
 pub use history::HistoryEvent;
 pub(crate) use history::raw;
 pub(crate) use history::rfc3339;

@@ -7,6 +7,7 @@
 //! cause says nothing of the host's inside.
 
 mod answered;
+mod bill;
 mod body;
 mod closing;
 mod compat;

@@ -292,6 +292,29 @@ impl Exposition {
         let help = "Requests that there was no room for";
         let refused = api.budget.refused();
         self.line("counter", name, help, &format!("{name} {refused}"));
+        let bill = api.live().bill();
+        for (kind, name, help, value) in [
+            (
+                "gauge",
+                "perennial_http_followers",
+                "Callers who follow an instance, or all that changes",
+                bill.followers() as f64,
+            ),
+            (
+                "counter",
+                "perennial_http_follower_reads_total",
+                "Reads of hubs for those who follow",
+                bill.reads() as f64,
+            ),
+            (
+                "counter",
+                "perennial_http_follower_cpu_seconds_total",
+                "Time of the processors that was spent on those who follow",
+                bill.spent().as_secs_f64(),
+            ),
+        ] {
+            self.line(kind, name, help, &format!("{name} {value}"));
+        }
         let help = "Seconds until the head of an answer";
         self.histogram_of_http(help, &api.answered.seconds());
     }

@@ -5,10 +5,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+
+use crate::http::bill::Bill;
 
 /// Connections at the door: one more sends the oldest of them away.
 const DOOR_MAX: usize = 64;
@@ -61,6 +63,9 @@ pub(crate) struct Caller {
     waits_since: AtomicU64,
     serving: AtomicBool,
     sent_away: Notify,
+    /// Whether it follows something now, and on what bill.
+    follows: AtomicBool,
+    bill: OnceLock<Arc<Bill>>,
 }
 
 impl Places {
@@ -180,6 +185,8 @@ impl Caller {
             waits_since: AtomicU64::new(0),
             serving: AtomicBool::new(false),
             sent_away: Notify::new(),
+            follows: AtomicBool::new(false),
+            bill: OnceLock::new(),
         };
         caller.answered();
         caller
@@ -187,6 +194,7 @@ impl Caller {
 
     /// A request is there, and the server works.
     pub(crate) fn asked(&self) {
+        self.follows.store(false, Relaxed);
         self.serving.store(true, Relaxed);
         self.waits_since.store(0, Relaxed);
     }
@@ -195,6 +203,18 @@ impl Caller {
     pub(crate) fn answered(&self) {
         self.serving.store(false, Relaxed);
         self.waits_since.store(self.now(), Relaxed);
+    }
+
+    /// What it is answered goes on, and what that costs is on a bill: the same one for all.
+    pub(crate) fn follows(&self, bill: Arc<Bill>) {
+        self.bill.get_or_init(|| bill);
+        self.follows.store(true, Relaxed);
+    }
+
+    /// The bill, while it follows.
+    pub(crate) fn bill(&self) -> Option<&Bill> {
+        let bill = self.follows.load(Relaxed).then(|| self.bill.get())?;
+        bill.map(Arc::as_ref)
     }
 
     /// The server can do nothing until the caller reads, or writes.

@@ -26,6 +26,7 @@ use tower::ServiceExt;
 use crate::descriptors;
 use crate::foreign::panic_message;
 use crate::http::Api;
+use crate::http::bill::{Follows, on_bill};
 use crate::http::body::{Received, Streamed};
 use crate::http::line::{Line, WRITE_TIMEOUT};
 use crate::http::origin::Scheme;
@@ -171,7 +172,7 @@ async fn converse(
     watcher: Watcher,
     caller: &Arc<Caller>,
 ) {
-    let caller = Arc::clone(caller);
+    let (whose, caller) = (caller, Arc::clone(caller));
     let answer = service_fn(move |mut request: Request<Incoming>| {
         caller.asked();
         request.extensions_mut().insert(scheme);
@@ -188,7 +189,8 @@ async fn converse(
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), answer);
-    if let Err(error) = watcher.watch(connection).await {
+    let connection = on_bill(watcher.watch(connection), || whose.bill());
+    if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection ended early");
     }
 }
@@ -205,6 +207,10 @@ fn received(request: Request<Incoming>, caller: &Arc<Caller>) -> Request<Body> {
 
 /// What is known to end is up to the caller from here on; a stream is served until it ends.
 fn answered(response: Response, caller: Arc<Caller>) -> Response {
+    let mut response = response;
+    if let Some(Follows(bill)) = response.extensions_mut().remove() {
+        caller.follows(bill);
+    }
     if HttpBody::size_hint(response.body()).exact().is_some() {
         caller.answered();
         return response;

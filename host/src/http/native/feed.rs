@@ -1,36 +1,30 @@
 //! One reader for all who follow the same: what happens is read from the hub once, written as text once, and told to everyone.
 //!
-//! Laws: what followers cost is bounded: the more there are, and the more there is to tell, the less often they are told, in larger pieces;
-//! a feed holds a bounded number of pieces, and whoever is too slow for them reads the hub again.
+//! Laws: what followers cost is bounded, whether they have caught up or not: the more there are, and the more there is to tell, the less
+//! often they are told, in larger pieces; a feed holds a bounded number of pieces. Whoever is too slow for them, or begins later, is given
+//! what was read for others, and reads the hub where nobody did.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Bytes;
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Notify, broadcast};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Permit};
+use crate::http::bill::{Bill, Held, on_bill};
 use crate::http::body::{FREE_BYTES, kept};
 use crate::http::closing::Closing;
 
 /// Pieces that a follower may be behind.
-const BEHIND_MAX: usize = 8;
+const BEHIND_MAX: usize = 4;
 
-/// What it costs to tell one follower something: a wake-up, a call of the system, and the same on its side.
-const TELL: Duration = Duration::from_micros(100);
-
-/// Bytes that are told to all followers in a second, beyond that.
-const BYTES_PER_SECOND: u64 = 64 << 20;
-
-/// What may be told before it is paid.
-const CREDIT: Duration = Duration::from_millis(5);
-
-/// Followers that read the hub by themselves at once: those that begin, and those that were too slow.
-const READERS_MAX: usize = 2;
+/// Pieces of a feed that are kept for those who are behind, and bytes of all of them.
+const RECENT_MAX: usize = 8;
+const RECENT_BYTES_MAX: u64 = 4 << 20;
 
 /// How long to wait for room for a piece before it is looked again whether there still is somebody to tell.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
@@ -43,7 +37,7 @@ pub(super) trait Source: Send + 'static {
     /// A piece that is told.
     type Piece: Clone + Send + 'static;
 
-    /// The next piece, once there is one. `None` at the end.
+    /// The next piece, once there is one and what was told is paid for. `None` at the end.
     fn next<'a>(&'a mut self, told: &'a Told) -> NextPiece<'a, Self::Piece>;
 }
 
@@ -58,30 +52,37 @@ pub(super) struct Next<P> {
 #[derive(Debug)]
 pub(in crate::http) struct Told {
     budget: Budget,
+    /// For what is kept of what was told: a part of it.
+    recent: Budget,
     closing: Arc<Closing>,
-    /// Until when what was told has to be paid for.
-    paid: Mutex<Instant>,
-    readers: Semaphore,
+    pub(in crate::http) bill: Arc<Bill>,
 }
 
 impl Told {
     pub(in crate::http) fn new(budget: Budget, closing: Arc<Closing>) -> Self {
+        let recent = RECENT_BYTES_MAX.min(budget.total() / 8);
         Self {
             budget,
+            recent: Budget::new(recent),
+            bill: Arc::new(Bill::new(Arc::clone(&closing))),
             closing,
-            paid: Mutex::new(Instant::now()),
-            readers: Semaphore::new(READERS_MAX),
         }
     }
 
-    /// Text for followers, in room of the budget where it is large. `None` at the end of the server.
-    pub(super) async fn piece(&self, text: String) -> Option<Bytes> {
-        let text = Bytes::from(text);
+    /// Text for followers, in room of the budget where it is large; the turn ends where it has to wait for that. `None` at the end of the
+    /// server.
+    pub(super) async fn piece(&self, text: String, turn: &mut Option<Held<'_>>) -> Option<Bytes> {
+        // What has grown has room for more; what is counted is what is held.
+        let text = Bytes::copy_from_slice(text.as_bytes());
         if text.len() <= FREE_BYTES {
             return Some(text);
         }
         // What is larger than all that there is would wait for ever.
         let size = (text.len() as u64).min(self.budget.total());
+        if let Ok(permit) = self.budget.try_take(size) {
+            return Some(kept(text, permit));
+        }
+        *turn = None;
         loop {
             if self.closing.is_closed() {
                 return None;
@@ -91,31 +92,49 @@ impl Told {
             }
         }
     }
+}
 
-    /// One of the few places for those who read the hub by themselves.
-    pub(super) async fn reader(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        self.readers.acquire().await.ok()
+/// The last pieces of a feed, and what was read for those who were behind, for others who are.
+#[derive(Debug)]
+pub(super) struct Recent<P>(Mutex<VecDeque<(P, Permit)>>);
+
+impl<P> Default for Recent<P> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<P: Clone> Recent<P> {
+    /// What somebody can use of them, the latest first.
+    pub(super) fn find<T>(&self, of: impl FnMut(&P) -> Option<T>) -> Option<T> {
+        self.pieces()
+            .iter()
+            .rev()
+            .map(|(piece, _)| piece)
+            .find_map(of)
     }
 
-    /// Puts what it costs to tell so many followers so many bytes on the bill, and returns when it is paid.
-    async fn pay(&self, followers: usize, bytes: usize) {
-        let followers = u32::try_from(followers).unwrap_or(u32::MAX);
-        let bytes = (bytes as u64).saturating_mul(followers.into());
-        let cost = TELL * followers + Duration::from_micros(bytes / (BYTES_PER_SECOND / 1_000_000));
-        let ahead = {
-            let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            *paid = (*paid).max(now) + cost;
-            *paid - now
-        };
-        // A few followers are told at once: a timer is coarser than what they cost.
-        let Some(waits) = ahead.checked_sub(CREDIT) else {
-            return;
-        };
-        tokio::select! {
-            () = tokio::time::sleep(waits) => {}
-            () = self.closing.closed() => {}
+    /// Keeps a piece, if there is room for it, and not for long.
+    pub(super) fn keep(&self, piece: &P, bytes: usize, told: &Told) {
+        let mut pieces = self.pieces();
+        while pieces.len() >= RECENT_MAX {
+            pieces.pop_front();
         }
+        loop {
+            // A small one takes up something too.
+            match told.recent.try_take(bytes.max(1 << 10) as u64) {
+                Ok(permit) => return pieces.push_back((piece.clone(), permit)),
+                Err(_) => {
+                    if pieces.pop_front().is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn pieces(&self) -> MutexGuard<'_, VecDeque<(P, Permit)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,6 +152,7 @@ impl<K, P> Default for Feeds<K, P> {
 #[derive(Debug)]
 struct Feed<P> {
     tell: broadcast::Sender<P>,
+    recent: Arc<Recent<P>>,
     /// Told when a follower goes.
     left: Arc<Notify>,
 }
@@ -141,6 +161,8 @@ struct Feed<P> {
 pub(super) struct Follower<P> {
     told: Option<broadcast::Receiver<P>>,
     left: Arc<Notify>,
+    /// What was told lately, and belongs to those who follow.
+    pub(super) recent: Arc<Recent<P>>,
     /// Whether the feed begins with this follower: it is told everything from where the feed's source begins.
     pub(super) is_first: bool,
 }
@@ -171,22 +193,27 @@ where
             return Follower {
                 told: Some(feed.tell.subscribe()),
                 left: Arc::clone(&feed.left),
+                recent: Arc::clone(&feed.recent),
                 is_first: false,
             };
         }
         let (tell, receiver) = broadcast::channel(BEHIND_MAX);
-        let left = Arc::new(Notify::new());
+        let (left, recent) = (Arc::<Notify>::default(), Arc::<Recent<P>>::default());
         let follower = Follower {
             told: Some(receiver),
             left: Arc::clone(&left),
+            recent: Arc::clone(&recent),
             is_first: true,
         };
-        let feed = Arc::new(Feed { tell, left });
+        let feed = Arc::new(Feed { tell, recent, left });
         feeds.insert(key.clone(), Arc::downgrade(&feed));
         drop(feeds);
         let (all, told, source) = (Arc::clone(self), Arc::clone(told), source());
         // It ends with its source, with its last follower, or with the server.
-        tokio::spawn(async move { all.run(&key, feed, source, &told).await });
+        tokio::spawn(async move {
+            let run = all.run(&key, feed, source, &told);
+            on_bill(run, || Some(&*told.bill)).await;
+        });
         follower
     }
 
@@ -212,13 +239,13 @@ where
                 }
             };
             let Some(next) = next else { break };
-            let followers = feed.tell.receiver_count();
+            feed.recent.keep(&next.piece, next.bytes, told);
+            told.bill.expect(feed.tell.receiver_count(), next.bytes);
             // The last one may have gone meanwhile.
             let _ = feed.tell.send(next.piece);
             if next.last {
                 break;
             }
-            told.pay(followers, next.bytes).await;
         }
         self.forget(key, &feed, usize::MAX);
     }
@@ -272,10 +299,7 @@ mod tests {
     impl Source for Given {
         type Piece = usize;
 
-        fn next<'a>(
-            &'a mut self,
-            _: &'a Told,
-        ) -> Pin<Box<dyn Future<Output = Option<Next<usize>>> + Send + 'a>> {
+        fn next<'a>(&'a mut self, _: &'a Told) -> NextPiece<'a, usize> {
             Box::pin(async move {
                 let piece = self.pieces.recv().await?;
                 self.reads.fetch_add(1, Relaxed);
@@ -369,14 +393,46 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn telling_has_its_price_and_ends_with_the_server() {
+    async fn a_feed_ends_with_the_server() {
         let set = Set::new();
-        let begun = Instant::now();
-        set.told.pay(1_000, 10).await;
-        assert!(begun.elapsed() + CREDIT >= 1_000 * TELL, "it is paid for");
         set.closing.close();
-        set.told.pay(usize::MAX, 1).await;
         let (mut follower, _give) = set.join();
         assert!(matches!(follower.next().await, News::Over));
+    }
+
+    #[tokio::test]
+    async fn what_was_told_is_kept_for_those_who_are_behind_and_no_longer_than_they_follow() {
+        let set = Set::new();
+        let (mut follower, give) = set.join();
+        for n in 0..2 * RECENT_MAX {
+            give.send(n).unwrap();
+            piece(&mut follower).await;
+        }
+        let (late, _) = set.join();
+        let find = |wanted: usize| late.recent.find(|piece| (*piece == wanted).then_some(()));
+        assert!(find(2 * RECENT_MAX - 1).is_some());
+        assert!(find(RECENT_MAX).is_some());
+        assert!(find(RECENT_MAX - 1).is_none(), "only the last ones");
+        assert!(set.told.recent.used() > 0);
+        let kept = set.told.recent.total();
+        let too_much = usize::try_from(kept).unwrap() + 1;
+        late.recent.keep(&1, too_much, &set.told);
+        assert_eq!(set.told.recent.used(), 0, "others gave way in vain");
+        late.recent.keep(&1, 1, &set.told);
+        drop((follower, late));
+        give.closed().await;
+        assert_eq!(set.told.recent.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_piece_holds_what_it_counts() {
+        let budget = Budget::new(1 << 20);
+        let told = Told::new(budget.clone(), Arc::default());
+        let mut text = String::with_capacity(1 << 20);
+        text.push_str(&"x".repeat(100 << 10));
+        let piece = told.piece(text, &mut None).await.unwrap();
+        assert_eq!(budget.used(), piece.len() as u64);
+        drop(piece);
+        assert_eq!(budget.used(), 0);
     }
 }

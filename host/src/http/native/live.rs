@@ -5,9 +5,8 @@
 
 use std::convert::Infallible;
 use std::fmt::Write;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -15,12 +14,13 @@ use axum::response::Response;
 use axum::routing::get;
 use futures::stream::{self, Stream};
 
-use crate::client::{Change, ChangePlace, Changes, Client, Found, InstanceStatus, Place};
+use crate::client::{Change, ChangePlace, Changed, Changes, Client, Found, InstanceStatus, Place};
 use crate::http::Api;
+use crate::http::bill::{Bill, Counted, Follows, Held, Turn};
 use crate::http::native::Operation;
 use crate::http::native::ask::{Ask, Failed, Segments};
 use crate::http::native::doc::{doc, text};
-use crate::http::native::feed::{Feeds, Follower, News, Next, Source, Told};
+use crate::http::native::feed::{Feeds, Follower, News, Next, NextPiece, Source, Told};
 
 /// How often a stream says something, so that whoever is between keeps it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -60,7 +60,7 @@ fn last_seen(ask: &Ask, headers: &HeaderMap) -> Option<String> {
 }
 
 /// Server-sent events, which whoever is between must not keep.
-fn stream_of(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+fn stream_of(events: impl Stream<Item = Bytes> + Send + 'static, bill: Arc<Bill>) -> Response {
     let events = futures::StreamExt::map(events, Ok::<_, Infallible>);
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
@@ -68,6 +68,7 @@ fn stream_of(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     headers.insert(header::CONTENT_TYPE, kind);
     let kept = HeaderValue::from_static("no-cache");
     headers.insert(header::CACHE_CONTROL, kept);
+    response.extensions_mut().insert(Follows(bill));
     response
 }
 
@@ -97,6 +98,11 @@ pub(in crate::http) struct Live {
 }
 
 impl Live {
+    /// What followers cost.
+    pub(in crate::http) fn bill(&self) -> &Bill {
+        &self.told.bill
+    }
+
     pub(in crate::http) fn new(told: Told) -> Self {
         Self {
             told: Arc::new(told),
@@ -109,13 +115,16 @@ impl Live {
 /// Some of a history, as it is told.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct HistoryPiece {
-    /// Where the feed was, and where the piece begins: before that, where the instance went back.
+    /// Where the reader was, and where the piece begins: before that, where the instance went back.
     before: Place,
     from: Place,
     to: Place,
     text: Bytes,
     /// Where each event begins in the text, and at the end the rest.
     marks: Arc<[(u64, usize)]>,
+    /// When it was read, and whether there was nothing more then.
+    read_at: Instant,
+    complete: bool,
     ended: bool,
 }
 
@@ -128,8 +137,17 @@ enum Rest {
 }
 
 impl HistoryPiece {
-    /// `None` at the end of the server.
-    async fn new(told: &Told, before: Place, found: Found, to: Place) -> Option<Self> {
+    /// What comes after a place, from the hub. `None` where nothing more comes: the instance was purged, the host is gone, or the server ends.
+    async fn read(
+        client: &Client,
+        id: &str,
+        place: &Place,
+        told: &Told,
+        turn: &mut Option<Held<'_>>,
+    ) -> Option<Self> {
+        let (read_at, mut to) = (Instant::now(), place.clone());
+        let found = client.history_after(id, &mut to).await.ok()??;
+        told.bill.has_read(found.took);
         let mut text = String::new();
         let mut marks = Vec::with_capacity(found.events.len() + 1);
         for event in &found.events {
@@ -140,19 +158,30 @@ impl HistoryPiece {
         if let Some(ended) = &found.ended {
             write_event(&mut text, "ended", &to.id_of(u64::MAX), ended);
         }
+        let Found {
+            from,
+            ended,
+            complete,
+            ..
+        } = found;
         Some(Self {
-            before,
-            from: found.from,
+            before: place.clone(),
+            from,
             to,
-            text: told.piece(text).await?,
+            text: told.piece(text, turn).await?,
             marks: marks.into(),
-            ended: found.ended.is_some(),
+            read_at,
+            complete,
+            ended: ended.is_some(),
         })
     }
 
     fn rest(&self, place: &Place) -> Rest {
         if *place == self.before || place.is_at(&self.before) {
-            return Rest::Text(self.text.clone());
+            return match &self.text {
+                text if text.is_empty() => Rest::Nothing,
+                text => Rest::Text(text.clone()),
+            };
         }
         if !place.is_beside(&self.to) || place.next_event < self.from.next_event {
             return Rest::Missing;
@@ -178,30 +207,27 @@ struct History {
 impl Source for History {
     type Piece = HistoryPiece;
 
-    fn next<'a>(
-        &'a mut self,
-        told: &'a Told,
-    ) -> Pin<Box<dyn Future<Output = Option<Next<HistoryPiece>>> + Send + 'a>> {
+    fn next<'a>(&'a mut self, told: &'a Told) -> NextPiece<'a, HistoryPiece> {
         Box::pin(async move {
             loop {
                 // Asked before it is read, so that no change falls between the two.
                 let changed = self.client.changed(&self.id);
-                let before = self.place.clone();
-                // Purged, or the host is gone: there is nothing more to tell.
-                let found = self.client.history_after(&self.id, &mut self.place).await;
-                let found = found.ok()??;
-                if found.events.is_empty() && found.ended.is_none() {
-                    if found.complete {
-                        changed.await;
-                    }
-                    continue;
+                let mut turn = Some(told.bill.turn(Turn::Feed).await);
+                let (client, place) = (&self.client, &self.place);
+                let read = HistoryPiece::read(client, &self.id, place, told, &mut turn);
+                let piece = read.await?;
+                drop(turn);
+                self.place = piece.to.clone();
+                if !piece.text.is_empty() {
+                    return Some(Next {
+                        bytes: piece.text.len(),
+                        last: piece.ended,
+                        piece,
+                    });
                 }
-                let piece = HistoryPiece::new(told, before, found, self.place.clone()).await?;
-                return Some(Next {
-                    bytes: piece.text.len(),
-                    last: piece.ended,
-                    piece,
-                });
+                if piece.complete {
+                    changed.await;
+                }
             }
         })
     }
@@ -214,9 +240,10 @@ struct Following {
     id: String,
     place: Place,
     follower: Option<Follower<HistoryPiece>>,
-    /// Whether nothing is missing between its place and what it is told next.
-    caught_up: bool,
+    /// Since when something may be missing between its place and what it is told next, if something is.
+    behind_since: Option<Instant>,
     over: bool,
+    _counted: Counted,
 }
 
 async fn follow(
@@ -233,16 +260,18 @@ async fn follow(
     if ask.client.status(&id).await?.is_none() {
         return Err(Failed::no_instance(&id));
     }
+    let bill = Arc::clone(&ask.api.live().told.bill);
     let following = Following {
         api: ask.api,
         client: ask.client,
         id,
         place,
         follower: None,
-        caught_up: false,
+        behind_since: None,
         over: false,
+        _counted: bill.follower(),
     };
-    Ok(stream_of(stream::unfold(following, Following::next)))
+    Ok(stream_of(stream::unfold(following, Following::next), bill))
 }
 
 impl Following {
@@ -251,13 +280,13 @@ impl Following {
             if self.over || self.api.closing.is_closed() {
                 return None;
             }
-            let text = if self.follower.is_none() {
-                self.join();
-                None
-            } else if self.caught_up {
-                self.listen().await
-            } else {
-                self.catch_up().await
+            let text = match (&self.follower, self.behind_since) {
+                (None, _) => {
+                    self.join();
+                    None
+                }
+                (Some(_), None) => self.listen().await,
+                (Some(_), Some(since)) => self.catch_up(since).await,
             };
             if let Some(text) = text {
                 return Some((text, self));
@@ -274,7 +303,7 @@ impl Following {
             id: self.id.clone(),
             place: self.place.clone(),
         });
-        self.caught_up = follower.is_first;
+        self.behind_since = (!follower.is_first).then(Instant::now);
         self.follower = Some(follower);
     }
 
@@ -290,12 +319,12 @@ impl Following {
                     return Some(text);
                 }
                 Rest::Nothing => {}
-                Rest::Missing => self.caught_up = false,
+                Rest::Missing => self.behind_since = Some(Instant::now()),
             },
-            Ok(News::Behind) => self.caught_up = false,
+            Ok(News::Behind) => self.behind_since = Some(Instant::now()),
             // It may have begun again meanwhile: the hub says so.
             Ok(News::Over) => {
-                let text = self.catch_up().await;
+                let text = self.catch_up(Instant::now()).await;
                 self.follower = None;
                 return text;
             }
@@ -303,26 +332,48 @@ impl Following {
         None
     }
 
-    /// Reads the hub itself.
-    async fn catch_up(&mut self) -> Option<Bytes> {
+    /// What others were told lately, or what the hub says.
+    async fn catch_up(&mut self, since: Instant) -> Option<Bytes> {
         let api = Arc::clone(&self.api);
         let told = &api.live().told;
-        let _reader = told.reader().await;
-        let before = self.place.clone();
-        let found = self.client.history_after(&self.id, &mut self.place).await;
-        // Purged, or the host is gone: there is nothing more to tell.
-        let Ok(Some(found)) = found else {
-            self.over = true;
-            return None;
+        let recent = Arc::clone(&self.follower.as_ref()?.recent);
+        // Whoever waits for its turn meanwhile finds what is read in this one.
+        let mut turn = Some(told.bill.turn(Turn::Behind).await);
+        let known = recent.find(|piece| self.leads_on(piece, since));
+        let piece = match known {
+            Some(piece) => piece,
+            None => {
+                let (client, place) = (&self.client, &self.place);
+                let read = HistoryPiece::read(client, &self.id, place, told, &mut turn);
+                let Some(piece) = read.await else {
+                    self.over = true;
+                    return None;
+                };
+                recent.keep(&piece, piece.text.len(), told);
+                piece
+            }
         };
-        self.caught_up = found.complete;
-        self.over = found.ended.is_some();
-        if found.events.is_empty() && found.ended.is_none() {
-            return None;
+        drop(turn);
+        told.bill.expect(1, piece.text.len());
+        let rest = piece.rest(&self.place);
+        self.place = piece.to;
+        self.over = piece.ended;
+        // What was read before something was missed may not have it.
+        self.behind_since = (!piece.complete || piece.read_at < since).then_some(since);
+        match rest {
+            Rest::Text(text) => Some(text),
+            Rest::Nothing | Rest::Missing => None,
         }
-        let piece = HistoryPiece::new(told, before, found, self.place.clone()).await;
-        self.over |= piece.is_none();
-        Some(piece?.text)
+    }
+
+    /// A piece that has something after the place, or says that there is nothing more.
+    fn leads_on(&self, piece: &HistoryPiece, since: Instant) -> Option<HistoryPiece> {
+        let leads_on = match piece.rest(&self.place) {
+            Rest::Text(_) => true,
+            Rest::Nothing => piece.complete && piece.read_at >= since,
+            Rest::Missing => false,
+        };
+        leads_on.then(|| piece.clone())
     }
 }
 
@@ -334,15 +385,26 @@ pub(in crate::http) struct ChangesPiece {
     changes: Arc<[(String, String, usize)]>,
     /// The place of the last of them.
     last: ChangePlace,
+    /// Where they were read after, when, and whether that was all. A feed's own come after what it told before.
+    after: Option<ChangePlace>,
+    read_at: Instant,
+    all: bool,
 }
 
 impl ChangesPiece {
     /// `None` at the end of the server.
-    async fn new(told: &Told, found: Vec<Change>) -> Option<Self> {
+    async fn new(
+        told: &Told,
+        after: Option<ChangePlace>,
+        read_at: Instant,
+        found: Changed,
+        turn: &mut Option<Held<'_>>,
+    ) -> Option<Self> {
+        told.bill.has_read(found.took);
         let mut text = String::new();
-        let mut changes = Vec::with_capacity(found.len());
-        let last = found.iter().map(Change::place).max().unwrap_or_default();
-        for change in found {
+        let mut changes = Vec::with_capacity(found.changes.len());
+        let last = found.changes.iter().map(Change::place).max();
+        for change in found.changes {
             write_event(&mut text, "instance", &change.id(), &change.instance);
             let InstanceStatus {
                 name, instance_id, ..
@@ -350,9 +412,12 @@ impl ChangesPiece {
             changes.push((name, instance_id, text.len()));
         }
         Some(Self {
-            text: told.piece(text).await?,
+            text: told.piece(text, turn).await?,
             changes: changes.into(),
-            last,
+            last: last.or(after).unwrap_or_default(),
+            after,
+            read_at,
+            all: found.all,
         })
     }
 }
@@ -363,13 +428,11 @@ struct Watched(Changes);
 impl Source for Watched {
     type Piece = ChangesPiece;
 
-    fn next<'a>(
-        &'a mut self,
-        told: &'a Told,
-    ) -> Pin<Box<dyn Future<Output = Option<Next<ChangesPiece>>> + Send + 'a>> {
+    fn next<'a>(&'a mut self, told: &'a Told) -> NextPiece<'a, ChangesPiece> {
         Box::pin(async move {
-            let changes = self.0.next().await.ok()?;
-            let piece = ChangesPiece::new(told, changes).await?;
+            told.bill.paid().await;
+            let found = self.0.next().await.ok()?;
+            let piece = ChangesPiece::new(told, None, Instant::now(), found, &mut None).await?;
             Some(Next {
                 bytes: piece.text.len(),
                 last: false,
@@ -384,12 +447,14 @@ struct Watching {
     api: Arc<Api>,
     client: Client,
     follower: Follower<ChangesPiece>,
-    /// What it was told last, where that is not what the feed told last.
+    /// What it was told last, where that is not what the feed told last, and since when something may be missing in between.
     since: Option<ChangePlace>,
+    behind_since: Instant,
     /// What it was told last at all.
     last: ChangePlace,
     name: Option<String>,
     id_prefix: Option<String>,
+    _counted: Counted,
 }
 
 async fn changes(ask: Ask, headers: HeaderMap) -> Result<Response, Failed> {
@@ -402,16 +467,19 @@ async fn changes(ask: Ask, headers: HeaderMap) -> Result<Response, Failed> {
     let live = ask.api.live();
     let key = ask.client.task_hub().to_owned();
     let follower = live.changes.join(key, &live.told, || Watched(now));
+    let bill = Arc::clone(&live.told.bill);
     let watching = Watching {
         client: ask.client.clone(),
         follower,
+        behind_since: Instant::now(),
         last: since.unwrap_or_else(Changes::now),
         since,
         name: ask.query.text("name").map(str::to_owned),
         id_prefix: ask.query.text("idPrefix").map(str::to_owned),
         api: ask.api,
+        _counted: bill.follower(),
     };
-    Ok(stream_of(stream::unfold(watching, Watching::next)))
+    Ok(stream_of(stream::unfold(watching, Watching::next), bill))
 }
 
 impl Watching {
@@ -425,7 +493,7 @@ impl Watching {
                         Err(_) => return Some((Bytes::from_static(STILL_THERE.as_bytes()), self)),
                         Ok(News::Piece(piece)) => piece,
                         Ok(News::Behind) => {
-                            self.since = Some(self.last);
+                            (self.since, self.behind_since) = (Some(self.last), Instant::now());
                             continue;
                         }
                         Ok(News::Over) => return None,
@@ -440,15 +508,32 @@ impl Watching {
         }
     }
 
-    /// What changed after a place, from the hub.
+    /// What changed after a place: what others were told lately, or what the hub says.
     async fn missed(&mut self, since: ChangePlace) -> Option<ChangesPiece> {
         let api = Arc::clone(&self.api);
         let told = &api.live().told;
-        let _reader = told.reader().await;
-        let (changes, all) = self.client.changed_after(since).await.ok()?;
-        let last = changes.iter().map(Change::place).max();
-        self.since = last.filter(|_| !all);
-        ChangesPiece::new(told, changes).await
+        let recent = Arc::clone(&self.follower.recent);
+        // Whoever waits for its turn meanwhile finds what is read in this one.
+        let mut turn = Some(told.bill.turn(Turn::Behind).await);
+        // What was read before something was missed may not have it.
+        let is_new = |piece: &ChangesPiece| piece.read_at >= self.behind_since;
+        let leads_on = |piece: &ChangesPiece| {
+            piece.after == Some(since) && (!piece.text.is_empty() || piece.all && is_new(piece))
+        };
+        let known = recent.find(|piece| leads_on(piece).then(|| piece.clone()));
+        let piece = match known {
+            Some(piece) => piece,
+            None => {
+                let read_at = Instant::now();
+                let found = self.client.changed_after(since).await.ok()?;
+                let piece = ChangesPiece::new(told, Some(since), read_at, found, &mut turn).await?;
+                recent.keep(&piece, piece.text.len(), told);
+                piece
+            }
+        };
+        told.bill.expect(1, piece.text.len());
+        self.since = (!piece.all || !is_new(&piece)).then_some(piece.last);
+        Some(piece)
     }
 
     fn wanted(&self, piece: &ChangesPiece) -> Bytes {

@@ -1,0 +1,263 @@
+//! What those cost who follow what happens, as time of the processors: it is measured, and no more than a share is spent on them.
+//!
+//! Laws: whatever is done for followers is on the bill, be it read, written as text, encrypted or sent; the next thing is done for them once
+//! what was done before is paid; who has caught up and who has not get their turns by turns, each of them in the order of those who wait.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::MutexGuard;
+
+use crate::http::closing::Closing;
+use crate::timed::timed;
+
+/// The part of the processors' time that is for followers.
+const PART: u32 = 8;
+
+/// What may be spent before it is paid: a few followers are told at once, since a timer is coarser than what they cost.
+const CREDIT: Duration = Duration::from_millis(5);
+
+/// What it costs at least to tell one follower something, and what its bytes cost. It is expected before it is measured, so that one piece
+/// is not told behind another before anything of the first is on the bill.
+const TELL: Duration = Duration::from_micros(5);
+const BYTES_PER_NANOSECOND: u64 = 8;
+
+/// What may be expected in all. What was expected and did not come to pass is no credit for later.
+const EXPECTED_MAX: Duration = Duration::from_millis(100);
+
+/// Who waits for a turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Turn {
+    /// One reader for all who have caught up.
+    Feed,
+    /// A follower that has not.
+    Behind,
+}
+
+/// A turn, until it is dropped.
+pub(crate) type Held<'a> = MutexGuard<'a, ()>;
+
+/// Says that an answer goes on for a follower, on a bill.
+#[derive(Clone)]
+pub(crate) struct Follows(pub(crate) Arc<Bill>);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Bill {
+    processors: u32,
+    closing: Arc<Closing>,
+    owed: Mutex<Owed>,
+    feeds: tokio::sync::Mutex<()>,
+    behind: tokio::sync::Mutex<()>,
+    spent_ns: AtomicU64,
+    reads: AtomicU64,
+    followers: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Owed {
+    /// As of when.
+    at: Instant,
+    time: Duration,
+    /// The part of it that is not measured yet.
+    expected: Duration,
+}
+
+/// A follower, while it is one.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Bill>);
+
+impl Bill {
+    pub(crate) fn new(closing: Arc<Closing>) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            processors: u32::try_from(processors).unwrap_or(u32::MAX),
+            closing,
+            owed: Mutex::new(Owed {
+                at: Instant::now(),
+                time: Duration::ZERO,
+                expected: Duration::ZERO,
+            }),
+            feeds: tokio::sync::Mutex::default(),
+            behind: tokio::sync::Mutex::default(),
+            spent_ns: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            followers: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns when everything is paid and it is their turn, which lasts until what is returned is dropped, and at the end of the server.
+    pub(crate) async fn turn(&self, whose: Turn) -> Held<'_> {
+        let turns = match whose {
+            Turn::Feed => &self.feeds,
+            Turn::Behind => &self.behind,
+        };
+        let turn = turns.lock().await;
+        self.paid().await;
+        turn
+    }
+
+    /// Returns when everything is paid, and at the end of the server.
+    pub(crate) async fn paid(&self) {
+        while let Some(waits) = self.waits() {
+            tokio::select! {
+                () = tokio::time::sleep(waits) => {}
+                () = self.closing.closed() => return,
+            }
+        }
+    }
+
+    fn waits(&self) -> Option<Duration> {
+        let owed = self.owed(|owed| owed.time).checked_sub(CREDIT)?;
+        Some(owed * PART / self.processors).filter(|waits| !waits.is_zero())
+    }
+
+    /// Puts on the bill what it will cost to tell so many followers so many bytes.
+    pub(crate) fn expect(&self, followers: usize, bytes: usize) {
+        let followers = u32::try_from(followers).unwrap_or(u32::MAX);
+        let bytes = (bytes as u64).saturating_mul(followers.into());
+        let bytes = Duration::from_nanos(bytes / BYTES_PER_NANOSECOND);
+        let cost = TELL.saturating_mul(followers).saturating_add(bytes);
+        self.owed(|owed| {
+            let more = cost.min(EXPECTED_MAX.saturating_sub(owed.expected));
+            owed.expected += more;
+            owed.time += more;
+        });
+    }
+
+    /// Puts on the bill what it did cost.
+    pub(crate) fn charge(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.spent_ns.fetch_add(ns, Relaxed);
+        self.owed(|owed| {
+            let expected = time.min(owed.expected);
+            owed.expected -= expected;
+            owed.time += time - expected;
+        });
+    }
+
+    /// Puts it on the bill that the hub was read.
+    pub(crate) fn has_read(&self, took: Duration) {
+        self.reads.fetch_add(1, Relaxed);
+        self.charge(took);
+    }
+
+    /// One follower more.
+    pub(crate) fn follower(self: &Arc<Self>) -> Counted {
+        self.followers.fetch_add(1, Relaxed);
+        Counted(Arc::clone(self))
+    }
+
+    /// Followers that there are.
+    pub(crate) fn followers(&self) -> usize {
+        self.followers.load(Relaxed)
+    }
+
+    /// Reads of hubs for followers.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Relaxed)
+    }
+
+    /// Time of the processors that followers have cost.
+    pub(crate) fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent_ns.load(Relaxed))
+    }
+
+    fn owed<T>(&self, then: impl FnOnce(&mut Owed) -> T) -> T {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let paid = (now - owed.at).saturating_mul(self.processors) / PART;
+        owed.at = now;
+        owed.time = owed.time.saturating_sub(paid);
+        then(&mut owed)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.followers.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Puts on a bill what a future costs, from when there is one.
+pub(crate) async fn on_bill<'a, F: Future>(
+    future: F,
+    bill: impl Fn() -> Option<&'a Bill>,
+) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        let Some(bill) = bill() else {
+            return future.as_mut().poll(cx);
+        };
+        let (polled, took) = timed(|| future.as_mut().poll(cx));
+        bill.charge(took);
+        polled
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timed::thread_time;
+
+    fn bill() -> (Bill, Arc<Closing>) {
+        let closing = Arc::new(Closing::default());
+        (Bill::new(Arc::clone(&closing)), closing)
+    }
+
+    #[tokio::test]
+    async fn what_is_done_for_followers_is_paid_for_with_a_share_of_the_processors() {
+        let (bill, _) = bill();
+        let begun = Instant::now();
+        let cost = Duration::from_millis(10) * bill.processors;
+        bill.charge(cost);
+        bill.paid().await;
+        let least = (cost - CREDIT) * PART / bill.processors;
+        assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
+        assert_eq!(bill.spent(), cost);
+    }
+
+    #[test]
+    fn what_was_expected_is_not_charged_twice_nor_saved_up() {
+        let (bill, _) = bill();
+        let second = Duration::from_secs(1);
+        bill.expect(1_000_000_000, 1);
+        assert!(bill.owed(|owed| owed.time) <= EXPECTED_MAX);
+        bill.charge(second);
+        bill.charge(second);
+        assert!(bill.owed(|owed| owed.time) <= 2 * second);
+        assert_eq!(bill.owed(|owed| owed.expected), Duration::ZERO);
+        assert!(bill.waits() > Some(second));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_server_waits_for_no_payment() {
+        let (bill, closing) = bill();
+        bill.charge(Duration::from_secs(3600));
+        closing.close();
+        drop(bill.turn(Turn::Feed).await);
+        drop(bill.turn(Turn::Behind).await);
+    }
+
+    #[tokio::test]
+    async fn what_a_future_costs_is_on_the_bill() {
+        let (bill, _) = bill();
+        let computes = async {
+            let begun = thread_time();
+            while thread_time() - begun < Duration::from_millis(20) {
+                std::hint::spin_loop();
+            }
+        };
+        on_bill(computes, || Some(&bill)).await;
+        assert!(bill.spent() >= Duration::from_millis(20));
+        on_bill(tokio::time::sleep(Duration::from_millis(20)), || {
+            Some(&bill)
+        })
+        .await;
+        assert!(bill.spent() < Duration::from_millis(40), "waiting is free");
+    }
+}

@@ -1,0 +1,19 @@
+//! What something takes of the processors' time: less than by the clock where others work too.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Time that processors have worked for the thread that asks.
+pub(crate) fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let whole = |part: i64| u64::try_from(part).unwrap_or(0);
+    Duration::from_secs(whole(time.tv_sec)) + Duration::from_nanos(whole(time.tv_nsec))
+}
+
+/// Does something on this thread, and says what it took.
+pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
+    let begun = thread_time();
+    let done = run();
+    (done, thread_time().saturating_sub(begun))
+}
