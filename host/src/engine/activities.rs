@@ -318,8 +318,9 @@ impl Drop for Held {
         state.running.remove(&self.place);
         drop(state);
         let (key, task) = self.place;
-        let at = engine.clock.now().after(TRY_AGAIN_AFTER);
-        engine.timers.try_again(at, key, Due::Activity(task));
+        engine
+            .timers
+            .again_in(TRY_AGAIN_AFTER, key, Due::Activity(task));
     }
 }
 
@@ -582,8 +583,7 @@ fn ended(
 fn try_later(engine: &Engine, (key, task): Place, want: &Want) {
     engine.wants.note(want);
     let wait = engine.backoff.again((key, Some(task)));
-    let at = engine.clock.now().after(wait);
-    engine.timers.try_again(at, key, Due::Activity(task));
+    engine.timers.again_in(wait, key, Due::Activity(task));
 }
 
 /// Records that there is another attempt, and arms it. Where no new attempt may start any more, the failure is the task's.
@@ -603,14 +603,14 @@ fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: End
         this.activities.state().ending.remove(&place);
         match result {
             Ok(_) => {
-                this.timers
-                    .add(retry.due, retry.key, Due::Activity(retry.task));
+                let due = Due::Activity(retry.task);
+                this.timers.add(retry.due, ended.at, retry.key, due);
             }
             // The hub still has the task as it was before this attempt: it runs again when the hub can be written.
             Err(error) => {
                 tracing::warn!(instance = caller.instance_id, %error, "could not record another attempt");
-                this.timers
-                    .try_again(retry.due, retry.key, Due::Activity(retry.task));
+                let due = Due::Activity(retry.task);
+                this.timers.again_at(retry.due, ended.at, retry.key, due);
             }
         }
     });

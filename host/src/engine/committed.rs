@@ -205,7 +205,8 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
         }
         _ => None,
     });
-    engine.timers.add_turn(key, &set.collect::<Vec<_>>());
+    let set: Vec<_> = set.collect();
+    engine.timers.add_turn(key, commit.turn.at, &set);
     for event in commit.turn.events() {
         match event {
             Event::ActivityScheduled {
@@ -244,9 +245,8 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
                 attempt,
                 ..
             } if live => {
-                engine
-                    .timers
-                    .add(*due, key, Due::Child(at(*task), *attempt));
+                let due_child = Due::Child(at(*task), *attempt);
+                engine.timers.add(*due, commit.turn.at, key, due_child);
             }
             Event::TaskCanceled { task } => {
                 engine.timers.remove(key, *task);
@@ -385,9 +385,6 @@ pub(crate) fn stumble(
             }
         }
     }
-    let at = engine
-        .clock
-        .now()
-        .after(engine.backoff.again((slot.key, None)));
-    engine.timers.try_again(at, slot.key, Due::Wake);
+    let wait = engine.backoff.again((slot.key, None));
+    engine.timers.again_in(wait, slot.key, Due::Wake);
 }

@@ -69,8 +69,7 @@ impl Engine {
             Due::Activity(task) => {
                 if let Err(error) = self.try_due(&fired, task) {
                     tracing::warn!(instance = self.name_of(key), %error, "could not read an activity that is due; trying again");
-                    self.timers
-                        .try_again(self.clock.now().after(TRY_AGAIN_AFTER), key, due);
+                    self.timers.again_in(TRY_AGAIN_AFTER, key, due);
                 }
             }
         }
@@ -92,7 +91,7 @@ impl Engine {
         };
         let is_later = |due: &Timestamp| *due != fired.asked && *due > self.clock.now();
         if let Some(later) = row.due.filter(is_later) {
-            self.timers.add(later, key, Due::Activity(task));
+            self.timers.add(later, row.set_at, key, Due::Activity(task));
             return Ok(());
         }
         load::ready(self, vec![row])?
@@ -152,8 +151,7 @@ impl Engine {
         if let Err(error) = self.try_rearm(slot) {
             tracing::warn!(instance = self.name_of(slot.key), %error, "could not read the tasks of a resumed instance; trying again");
             slot.mailbox().rearm = true;
-            self.timers
-                .try_again(self.clock.now().after(TRY_AGAIN_AFTER), slot.key, Due::Wake);
+            self.timers.again_in(TRY_AGAIN_AFTER, slot.key, Due::Wake);
         }
     }
 

@@ -78,7 +78,7 @@ impl Engine {
         let mut state = self.retention.state();
         if state.armed.is_none_or(|armed| at < armed) {
             state.armed = Some(at);
-            self.timers.try_again(at, NOBODY, Due::Retain);
+            self.timers.again_at(at, at, NOBODY, Due::Retain);
         }
     }
 

@@ -98,8 +98,9 @@ impl Engine {
             let fire = |fired: Fired| {
                 if let Err(why) = guarded(|| engine.fire(fired)) {
                     engine.panicked("what came due was handled", &why);
-                    let at = engine.clock.now().after(TRY_AGAIN_AFTER);
-                    engine.timers.try_again(at, fired.key, fired.due);
+                    engine
+                        .timers
+                        .again_in(TRY_AGAIN_AFTER, fired.key, fired.due);
                 }
             };
             engine.timers.run(&engine.reader, fire);

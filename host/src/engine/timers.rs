@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use perennial_core::{TaskRef, Timestamp};
+use perennial_core::{Millis, TaskRef, Timestamp};
 
 use crate::engine::clock::Clock;
 use crate::store::{InstanceKey, Reader, StoreError, TaskRow, TaskRowKind};
@@ -172,18 +172,21 @@ impl State {
         self.keep(HELD_MAX);
     }
 
+    /// What the clock led by, at least, when it showed `set_at`: where that is later than now, it was set back by so much since. Before that
+    /// it may have been set forward, so that this says nothing about what was armed earlier.
+    fn lead_at(&self, set_at: Timestamp, now: Timestamp) -> i64 {
+        self.lead.saturating_add(signed(set_at.since(now).0))
+    }
+
     /// Adds a row of the hub.
     fn add_row(&mut self, row: &TaskRow, now: Timestamp) {
         let (Some(asked), Some(due)) = (row.due, due_of(row)) else {
             return;
         };
-        // It was armed when the clock showed a later time than now: by so much at least it was set back. Before that it may have been set
-        // forward, so that this says nothing about what was armed earlier.
-        let set_back = signed(row.set_at.since(now).0);
         let held = Held {
             due,
             asked,
-            lead: self.lead.saturating_add(set_back),
+            lead: self.lead_at(row.set_at, now),
             in_hub: true,
         };
         self.add(row.key, i64::from(row.task.task.0), held);
@@ -246,9 +249,17 @@ impl Timers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds something that is in the hub, at this time.
-    pub(crate) fn add(&self, at: Timestamp, key: InstanceKey, due: Due) {
-        self.hold(at, key, due, true);
+    /// Adds something that is in the hub, and was armed when the clock showed `set_at`.
+    pub(crate) fn add(&self, at: Timestamp, set_at: Timestamp, key: InstanceKey, due: Due) {
+        let mut state = self.state();
+        let now = state.look(self.clock.as_ref());
+        let held = Held {
+            due,
+            asked: at,
+            lead: state.lead_at(set_at, now),
+            in_hub: true,
+        };
+        self.hold(state, key, held);
     }
 
     /// Adds several at once: those that are due already fire in their order too.
@@ -260,18 +271,25 @@ impl Timers {
         self.changed.notify_one();
     }
 
-    /// Adds the timers of one turn together, so that those that are due already fire in their order, and not in that of their tasks.
-    pub(crate) fn add_turn(&self, key: InstanceKey, timers: &[(Timestamp, TaskRef)]) {
+    /// Adds the timers of one turn together, so that those that are due already fire in their order, and not in that of their tasks. The
+    /// clock showed `set_at` in that turn.
+    pub(crate) fn add_turn(
+        &self,
+        key: InstanceKey,
+        set_at: Timestamp,
+        timers: &[(Timestamp, TaskRef)],
+    ) {
         if timers.is_empty() {
             return;
         }
         let mut state = self.state();
-        state.look(self.clock.as_ref());
+        let now = state.look(self.clock.as_ref());
+        let lead = state.lead_at(set_at, now);
         for (asked, task) in timers {
             let held = Held {
                 due: Due::Timer(*task),
                 asked: *asked,
-                lead: state.lead,
+                lead,
                 in_hub: true,
             };
             state.add(key, i64::from(task.task.0), held);
@@ -280,28 +298,40 @@ impl Timers {
         self.changed.notify_one();
     }
 
-    /// Adds something of which the hub knows nothing, or another time.
-    pub(crate) fn try_again(&self, at: Timestamp, key: InstanceKey, due: Due) {
-        self.hold(at, key, due, false);
+    /// Adds something of which the hub knows nothing, or another time: it comes when this span has passed.
+    pub(crate) fn again_in(&self, span: Millis, key: InstanceKey, due: Due) {
+        let mut state = self.state();
+        let now = state.look(self.clock.as_ref());
+        let held = Held {
+            due,
+            asked: now.after(span),
+            lead: state.lead,
+            in_hub: false,
+        };
+        self.hold(state, key, held);
     }
 
-    fn hold(&self, asked: Timestamp, key: InstanceKey, due: Due, in_hub: bool) {
-        let task = match due {
+    /// As [`again_in`](Self::again_in), at a time by a clock that showed `set_at` then.
+    pub(crate) fn again_at(&self, at: Timestamp, set_at: Timestamp, key: InstanceKey, due: Due) {
+        let mut state = self.state();
+        let now = state.look(self.clock.as_ref());
+        let held = Held {
+            due,
+            asked: at,
+            lead: state.lead_at(set_at, now),
+            in_hub: false,
+        };
+        self.hold(state, key, held);
+    }
+
+    fn hold(&self, mut state: MutexGuard<'_, State>, key: InstanceKey, held: Held) {
+        let task = match held.due {
             Due::Timer(task) | Due::Activity(task) | Due::Child(task, _) => i64::from(task.task.0),
             Due::Start => START,
             Due::Wake | Due::Retain => WAKE,
         };
-        let mut state = self.state();
-        state.look(self.clock.as_ref());
         let first = |state: &State| state.held.first_key_value().map(|(place, _)| *place);
         let before = first(&state);
-        let lead = state.lead;
-        let held = Held {
-            due,
-            asked,
-            lead,
-            in_hub,
-        };
         state.add(key, task, held);
         let is_first = first(&state) != before;
         drop(state);

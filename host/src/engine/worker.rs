@@ -86,11 +86,8 @@ pub(crate) fn recover(engine: &Engine, slot: &Arc<Slot>) {
         (mailbox.rearm, mailbox.inbox_is_new) = (true, true);
         mailbox.mail.retain(|envelope| envelope.seq.is_none());
     }
-    let at = engine
-        .clock
-        .now()
-        .after(engine.backoff.again((slot.key, None)));
-    engine.timers.try_again(at, slot.key, Due::Wake);
+    let wait = engine.backoff.again((slot.key, None));
+    engine.timers.again_in(wait, slot.key, Due::Wake);
 }
 
 /// What there is to do for an instance; `None` if there is nothing.
@@ -281,7 +278,8 @@ fn waits_for_its_time(engine: &Engine, slot: &Slot, body: &mut Body) -> bool {
     }) else {
         return false;
     };
-    engine.timers.add(due, slot.key, Due::Start);
+    // A date goes by the clock alone, whatever it showed when it was asked for.
+    engine.timers.add(due, due, slot.key, Due::Start);
     if !mailbox.inbox_is_new {
         mailbox.mail.retain(|envelope| envelope.seq.is_none());
         drop(mailbox);

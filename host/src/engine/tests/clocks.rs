@@ -1,11 +1,11 @@
 //! Clocks that are set: a span of time is as long as it is, whatever a clock shows meanwhile, and a date is what the clock shows.
 
 use super::world::*;
-use crate::engine::clock::{Clock, OnJump};
+use crate::engine::clock::{Clock, OnJump, SimClock};
 use crate::engine::timers::{Due, Fired, Timers};
 use crate::engine::{Request, StartRequest};
 use crate::store::InstanceKey;
-use perennial_core::{Event, Failure, Status, TaskId, TaskRef, Timestamp};
+use perennial_core::{Event, Failure, Millis, Status, TaskId, TaskRef, Timestamp};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -299,14 +299,65 @@ fn a_clock_that_says_nothing_of_the_time_that_passed_is_believed_while_it_goes_o
         let due = due.into_iter().map(|Fired { due, .. }| due);
         due.collect::<Vec<_>>()
     };
-    timers.add(Timestamp(60_000), InstanceKey(1), Due::Timer(task(0)));
+    let (first, second) = (Due::Timer(task(0)), Due::Timer(task(1)));
+    timers.add(Timestamp(60_000), Timestamp(50_000), InstanceKey(1), first);
     // Steps of less than a second are not told from the noise of a clock.
     assert_eq!(due(49_500), []);
     assert_eq!(due(59_999), []);
     // 20 s back: what had 1 ms to go has 1 ms to go.
     assert_eq!(due(39_999), []);
-    timers.add(Timestamp(40_500), InstanceKey(1), Due::Timer(task(1)));
+    timers.add(Timestamp(40_500), Timestamp(39_999), InstanceKey(1), second);
     assert_eq!(due(40_000), [Due::Timer(task(0))]);
     assert_eq!(due(40_499), []);
     assert_eq!(due(40_500), [Due::Timer(task(1))]);
+}
+
+#[test]
+fn a_clock_that_is_set_back_between_a_turn_and_the_arming_of_its_timers_makes_none_late() {
+    let key = InstanceKey(1);
+    let task = |task| TaskRef {
+        execution: 0,
+        generation: 0,
+        task: TaskId(task),
+    };
+    let (turn_at, span) = (Timestamp(100 * DAY), 2_000);
+    let asked = Timestamp(turn_at.0 + span);
+    // What passed meanwhile is known by the one clock, and not by the other.
+    let simulated = SimClock::new(turn_at);
+    let shown = Shown::default();
+    shown.set(turn_at.0);
+    let set_shown = shown.clone();
+    let set_simulated = simulated.clone();
+    let clocks: [(Arc<dyn Clock>, Box<dyn Fn(u64)>); 2] = [
+        (Arc::new(shown), Box::new(move |at| set_shown.set(at))),
+        (
+            Arc::new(simulated),
+            Box::new(move |at| {
+                // Back it is set; forward, time passes.
+                match at.checked_sub(set_simulated.now().0) {
+                    Some(passes) => set_simulated.advance(Millis(passes)),
+                    None => set_simulated.set(Timestamp(at)),
+                }
+            }),
+        ),
+    ];
+    for (clock, set) in clocks {
+        let timers = Timers::new(Arc::clone(&clock));
+        set(99 * DAY);
+        timers.add_turn(key, turn_at, &[(asked, task(0))]);
+        timers.add(asked, turn_at, key, Due::Activity(task(1)));
+        timers.add(asked, turn_at, key, Due::Child(task(2), 1));
+        // A date goes by the clock.
+        timers.add(asked, turn_at, InstanceKey(2), Due::Start);
+        set(99 * DAY + span - 1);
+        assert_eq!(timers.take_due(key).0.len(), 0, "not before its time");
+        set(99 * DAY + span);
+        let due = timers.take_due(key).0.into_iter().map(|fired| fired.due);
+        // Attempts are begun by the thread of the timers.
+        assert_eq!(
+            due.collect::<Vec<_>>(),
+            [Due::Timer(task(0)), Due::Child(task(2), 1)]
+        );
+        assert_eq!(timers.take_due(InstanceKey(2)).0.len(), 0);
+    }
 }
