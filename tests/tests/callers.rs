@@ -236,6 +236,51 @@ async fn what_callers_hold_up_is_bounded_in_all_and_given_back() {
     println!("at most {} MiB more", (most - before) >> 20);
 }
 
+/// Everything that a host may hold, at once: guests, what is queued, answers that nobody reads, bodies that do not end, and followers.
+#[tokio::test]
+async fn all_attacks_at_once_hold_no_more_than_the_bounds_together() {
+    let dir = hub(8).await;
+    let host = serve(&dir);
+    let address = host.address();
+    works_for_others(address).await;
+    let before = resident(host.pid());
+    let guests: u32 = if is_long() { 2_000 } else { 200 };
+    for n in 0..guests {
+        let body = json!({ "orchestration": "Wait", "id": format!("w{n}") }).to_string();
+        let started = ask(address, "POST /api/v1/instances", body.as_bytes()).unwrap();
+        assert!(started.starts_with("HTTP/1.1 201"), "{started}");
+    }
+    let ask_of = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").repeat(8);
+    let body_of = |head: &str, length: usize| {
+        let head =
+            format!("{head} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+        head + &"x".repeat(2 << 20)
+    };
+    let attacks = [
+        ask_of("/api/v1/instances?input=true"),
+        ask_of("/api/v1/instances/large-1?input=true&history=true"),
+        ask_of("/api/v1/instances/large-1/live"),
+        body_of("PUT /api/v1/modules/m", 60 << 20),
+        body_of("POST /api/v1/instances", 3 << 20),
+    ];
+    // 1 GiB of guests is far more than these are: each has touched a few pages.
+    let bound = MEMORY + SLACK + u64::from(guests) * (512 << 10);
+    let rounds = if is_long() { 80 } else { 12 };
+    let (mut callers, mut most) = (Vec::new(), 0);
+    for _ in 0..rounds {
+        for attack in &attacks {
+            callers.push(caller(address, attack.as_bytes()));
+        }
+        let grown = resident(host.pid()).saturating_sub(before);
+        most = most.max(grown);
+        assert!(grown < bound, "{} of {} MiB", grown >> 20, bound >> 20);
+    }
+    is_healthy(address);
+    drop(callers);
+    works_for_others(address).await;
+    println!("at most {} MiB more, of {}", most >> 20, bound >> 20);
+}
+
 #[tokio::test]
 async fn a_body_that_is_too_large_is_answered_and_not_cut_off() {
     let dir = hub(0).await;
