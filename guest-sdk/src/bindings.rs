@@ -17,7 +17,7 @@
 
 pub mod orchestrator {
     wit_bindgen::generate!({
-        path: "../wit",
+        path: "wit",
         world: "orchestrator",
         pub_export_macro: true,
         export_macro_name: "export_orchestrator",
@@ -28,7 +28,7 @@ pub mod orchestrator {
 
 pub mod worker {
     wit_bindgen::generate!({
-        path: "../wit",
+        path: "wit",
         world: "worker",
         pub_export_macro: true,
         export_macro_name: "export_worker",

@@ -107,8 +107,6 @@ fn each_library_stays_in_its_room() {
     ] {
         only_in("host", library, &["host/src/http"]);
     }
-    only_in("host", "clap", &["host/src/cli", "host/src/main.rs"]);
-    only_in("host", "anyhow", &["host/src/cli", "host/src/main.rs"]);
     only_in(
         "host",
         "reqwest",
@@ -117,11 +115,7 @@ fn each_library_stays_in_its_room() {
     for library in ["opentelemetry", "opentelemetry_otlp", "opentelemetry_sdk"] {
         only_in("host", library, &["host/src/telemetry.rs"]);
     }
-    only_in("host", "indicatif", &["host/src/cli"]);
-    only_in("host", "comfy_table", &["host/src/cli"]);
-    only_in("host", "clap_complete", &["host/src/cli"]);
-    only_in("host", "clap_mangen", &["host/src/cli"]);
-    only_in("host", "notify", &["host/src/cli/project"]);
+    only_in("host/cli", "notify", &["host/cli/src/project"]);
 }
 
 #[test]
@@ -131,28 +125,17 @@ fn rooms_know_only_what_is_below_them() {
         "crate::wasm",
         "crate::client",
         "crate::runtime",
-        "crate::cli",
     ];
     not_in("host/src/store", &above_store);
     not_in(
         "host/src/engine",
-        &[
-            "crate::wasm",
-            "crate::client",
-            "crate::runtime",
-            "crate::cli",
-        ],
+        &["crate::wasm", "crate::client", "crate::runtime"],
     );
     not_in(
         "host/src/wasm",
-        &[
-            "crate::store",
-            "crate::client",
-            "crate::runtime",
-            "crate::cli",
-        ],
+        &["crate::store", "crate::client", "crate::runtime"],
     );
-    not_in("host/src/client", &["crate::runtime", "crate::cli"]);
+    not_in("host/src/client", &["crate::runtime"]);
     not_in(
         "host/src/builtin",
         &[
@@ -160,10 +143,8 @@ fn rooms_know_only_what_is_below_them() {
             "crate::wasm",
             "crate::client",
             "crate::runtime",
-            "crate::cli",
         ],
     );
-    not_in("host/src/cli", &["crate::store", "crate::engine"]);
     not_in(
         "host/src/http",
         &[
@@ -171,7 +152,6 @@ fn rooms_know_only_what_is_below_them() {
             "crate::engine",
             "crate::runtime",
             "crate::wasm",
-            "crate::cli",
         ],
     );
     not_in(

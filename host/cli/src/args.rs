@@ -1,0 +1,594 @@
+//! What was typed. Nothing here reads a file, asks the clock or opens a hub.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use perennial::{DirGrant, Timestamp};
+
+use crate::output::Columns;
+use crate::payload::Source;
+use crate::value::{self, EnvGrant, Limit, Listen};
+
+pub(crate) mod again;
+mod durable;
+mod help;
+mod manage;
+mod modules;
+mod project;
+
+pub(crate) use durable::{
+    Durable, GetInstances, GetRuntimeStatus, OfInstance, PurgeHistory,
+    RaiseEvent as DurableRaiseEvent, StartNew, WithReason,
+};
+pub(crate) use manage::{DeleteTaskHub, FilterArgs, Hubs, HubsCommand, HubsSet, Purge, Selection};
+pub(crate) use project::{Build, Completions, Dev, Inspect, Man, New};
+
+pub(crate) use modules::{GrantsArgs, Modules, ModulesVerb, RemoveModule};
+
+/// Durable workflows in WebAssembly: deploy modules, run a task hub, manage instances
+#[derive(Debug, Parser)]
+#[command(name = "perennial", version, max_term_width = 100, after_help = help::EXIT_CODES, after_long_help = help::MAIN)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Directory that the task hubs are in
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PERENNIAL_DATA_DIR",
+        default_value = ".perennial",
+        hide_env_values = true
+    )]
+    #[arg(help_heading = "Global options")]
+    pub(crate) data_dir: PathBuf,
+    /// Task hub: 1 to 64 letters, digits and dashes
+    #[arg(long, global = true, value_name = "NAME", env = "PERENNIAL_TASK_HUB", default_value = perennial::DEFAULT_TASK_HUB)]
+    #[arg(hide_env_values = true, help_heading = "Global options")]
+    pub(crate) task_hub: String,
+    /// Address of a running host, such as `http://127.0.0.1:7071`: the command is sent there; also from `PERENNIAL_URL`
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    pub(crate) url: Option<String>,
+    /// A key of that host; also from `PERENNIAL_KEY`, where other people of this machine do not see it
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY",
+        help_heading = "Global options"
+    )]
+    pub(crate) key: Option<String>,
+    /// Print JSON: data on stdout, errors on stderr
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) json: bool,
+    /// Columns that lines are cut to, or `none` for whole lines [default: those of the terminal; none elsewhere]
+    #[arg(long, global = true, value_name = "COLUMNS", value_parser = value::columns)]
+    #[arg(help_heading = "Global options")]
+    pub(crate) width: Option<Columns>,
+    /// Say nothing on stderr but errors
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    pub(crate) quiet: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Deploy a file, start one of its orchestrations, wait, and print the result
+    #[command(after_help = help::RUN)]
+    Run(Run),
+    /// Deploy modules: the names that they define mean them for new instances
+    #[command(after_help = help::DEPLOY)]
+    Deploy(Deploy),
+    /// List the deployed modules, or delete those that nothing points to
+    #[command(after_help = help::MODULES)]
+    Modules(Modules),
+    /// Show or change what modules are granted, without a deployment
+    #[command(after_help = help::GRANTS)]
+    Grants(GrantsArgs),
+    /// Run the task hub until SIGINT or SIGTERM
+    #[command(after_help = help::SERVE)]
+    Serve(Serve),
+    /// Start an instance and print its id
+    #[command(after_help = help::START)]
+    Start(Start),
+    /// Show one instance, and what it waits for
+    #[command(after_help = help::STATUS)]
+    Status(Status),
+    /// Show what happened in an instance, event by event
+    #[command(after_help = help::HISTORY)]
+    History(History),
+    /// List instances, newest first
+    #[command(after_help = help::LIST)]
+    List(List),
+    /// Wait until an instance has ended, and print its result
+    #[command(after_help = help::WAIT)]
+    Wait(Wait),
+    /// Send an event to an instance
+    #[command(after_help = help::RAISE_EVENT)]
+    RaiseEvent(RaiseEvent),
+    /// End an instance from outside, or many
+    #[command(after_help = help::TERMINATE)]
+    Terminate(Terminate),
+    /// Hold everything that an instance would do, or many
+    #[command(after_help = help::SUSPEND)]
+    Suspend(Change),
+    /// Let a suspended instance go on, or many
+    #[command(after_help = help::RESUME)]
+    Resume(Resume),
+    /// Put a failed instance back to before its failure, and let it go on
+    #[command(after_help = again::REWIND)]
+    Rewind(again::Rewind),
+    /// Run an instance again from its beginning
+    #[command(after_help = again::RESTART)]
+    Restart(again::Restart),
+    /// Look whether the task hub is whole: its file, its histories, and what could go on
+    #[command(after_help = help::CHECK)]
+    Check,
+    /// Copy the task hub to a file, while it runs
+    #[command(after_help = help::BACKUP)]
+    Backup(Backup),
+    /// Make a task hub of a backup
+    #[command(after_help = help::RESTORE)]
+    Restore(Restore),
+    /// Delete instances that have ended, with their histories
+    #[command(after_help = help::PURGE)]
+    Purge(Purge),
+    /// List, make, show and set up task hubs
+    #[command(after_help = help::HUBS)]
+    Hubs(Hubs),
+    /// Delete a task hub, with everything in it
+    #[command(after_help = help::DELETE_TASK_HUB)]
+    DeleteTaskHub(DeleteTaskHub),
+    /// Make a guest project, with the SDK in it
+    #[command(after_help = help::NEW)]
+    New(New),
+    /// Compile a guest project to a component
+    #[command(after_help = help::BUILD)]
+    Build(Build),
+    /// Show what a file defines, imports and can be granted
+    #[command(after_help = help::INSPECT)]
+    Inspect(Inspect),
+    /// Build, deploy and run a guest project, again at each change
+    #[command(after_help = help::DEV)]
+    Dev(Dev),
+    /// Look at the toolchain, the task hub and its host, and say what to fix
+    #[command(after_help = help::DOCTOR)]
+    Doctor,
+    /// What `func durable` does, with its words: start-new, get-runtime-status, ...
+    #[command(after_help = help::DURABLE)]
+    #[command(
+        subcommand,
+        disable_help_subcommand = true,
+        arg_required_else_help = true
+    )]
+    Durable(Durable),
+    /// Make, list and revoke the keys of the HTTP API
+    #[command(subcommand, after_help = help::KEYS)]
+    Keys(Keys),
+    /// Print a script that completes command lines
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(Completions),
+    /// Write the manual pages
+    #[command(after_help = help::MAN)]
+    Man(Man),
+}
+
+/// What a module's activities may touch.
+#[derive(Debug, Args)]
+pub(crate) struct GrantArgs {
+    /// Let activities see a directory, read-only unless it ends in `:rw`
+    ///
+    /// GUEST is the path that they know it by; without it, HOST as typed. Granting anything replaces what the module was granted before;
+    /// granting nothing keeps it.
+    #[arg(long = "grant-dir", value_name = "HOST[::GUEST][:rw]", value_parser = value::dir_grant)]
+    pub(crate) dirs: Vec<DirGrant>,
+    /// Let activities see an environment variable; without a value, with the one it has here
+    #[arg(long = "grant-env", value_name = "NAME[=VALUE]", value_parser = value::env_grant)]
+    pub(crate) env: Vec<EnvGrant>,
+    /// Let orchestrations send HTTP requests to a host; without a port, to those of http and https
+    #[arg(long = "allow-http", value_name = "HOST[:PORT]", value_parser = value::http_host)]
+    pub(crate) http_hosts: Vec<String>,
+}
+
+/// What executions of a module may use.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct LimitArgs {
+    /// Fuel of a turn, about an instruction each, such as `20G`; each event of the turn brings a tenth of it more [default: as the host says]
+    ///
+    /// Limits are kept with the module's name, for executions that begin from now on. Giving one replaces both; giving none keeps them.
+    #[arg(long, value_name = "N", value_parser = value::amount)]
+    pub(crate) fuel: Option<u64>,
+    /// Memory of an instance, such as `256MiB` [default: as the host says]
+    #[arg(long, value_name = "BYTES", value_parser = value::bytes)]
+    pub(crate) memory: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// A component, as `cargo build --target wasm32-wasip2` or another guest toolchain makes it
+    #[arg(value_name = "FILE.wasm")]
+    pub(crate) file: PathBuf,
+    /// Which of its orchestrations; may be left out where it defines one
+    pub(crate) orchestration: Option<String>,
+    /// Input: JSON, `@file`, or `-` for stdin
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    pub(crate) input: Option<Source>,
+    /// Id of the instance, instead of a new one
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    #[command(flatten)]
+    pub(crate) grants: GrantArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// Give up waiting after this long, such as `30s` or `1h30m`; the instance is kept
+    #[arg(long, value_name = "DURATION", default_value = "none", value_parser = value::limit)]
+    pub(crate) timeout: Limit,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// Components
+    #[arg(value_name = "FILE.wasm", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Name of the module, instead of its file's; for one file
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) grants: GrantArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// Take over names that other modules own
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Deploy nothing: say what would change, and which live instances could go on with the module
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// What to log, as `info` or `perennial=debug,warn`
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "PERENNIAL_LOG",
+        default_value = "info",
+        hide_env_values = true
+    )]
+    pub(crate) log: String,
+    /// Log as JSON, a line for each event
+    #[arg(long)]
+    pub(crate) log_json: bool,
+    /// Another task hub to run, which HTTP requests name with `taskHub`; may be given several times
+    #[arg(long = "and-hub", value_name = "HUB")]
+    pub(crate) and_hubs: Vec<String>,
+    /// Activities of a hub that run at once [default: 64]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_activities: Option<usize>,
+    /// Threads that run orchestrations [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) workers: Option<usize>,
+    /// Instances kept in memory between their turns [default: 4096]
+    #[arg(long, value_name = "N")]
+    pub(crate) resident: Option<usize>,
+    /// Export traces to the OpenTelemetry collector at this address, such as `http://127.0.0.1:4318`
+    ///
+    /// The other variables of OpenTelemetry hold too, such as OTEL_SERVICE_NAME and OTEL_EXPORTER_OTLP_HEADERS.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        hide_env_values = true
+    )]
+    pub(crate) otlp: Option<String>,
+    #[command(flatten)]
+    pub(crate) quotas: QuotaArgs,
+    #[command(flatten)]
+    pub(crate) http: Http,
+}
+
+/// What the hub, its modules and its executions may take up.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Quotas")]
+pub(crate) struct QuotaArgs {
+    /// Live instances; one more is refused [default: no limit]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_instances: Option<usize>,
+    /// Live instances of one module [default: no limit]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_instances_per_module: Option<usize>,
+    /// Bytes in use in the hub's file, beyond which nothing is started [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    pub(crate) max_hub_bytes: Option<usize>,
+    /// Events in the history of one execution, which fails beyond [default: no limit]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_history_events: Option<usize>,
+    /// Bytes in the history of one execution, which fails beyond [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    pub(crate) max_history_bytes: Option<usize>,
+    /// Activities that run at once for the instances of one module; others wait [default: no limit]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_activities_per_module: Option<usize>,
+    /// Requests that wait for the disk; one more is refused [default: 10000]
+    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
+    pub(crate) max_requests: Option<usize>,
+}
+
+/// How the HTTP API is served.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "HTTP options")]
+pub(crate) struct Http {
+    /// Address of the HTTP API, or `none` for no HTTP at all; port 0 is a free one
+    ///
+    /// An address that others can reach needs a key: see `perennial keys create`.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "PERENNIAL_LISTEN",
+        default_value = "127.0.0.1:7071",
+        hide_env_values = true,
+        value_parser = value::listen
+    )]
+    pub(crate) listen: Listen,
+    /// Ask for a key on this machine's own address too
+    #[arg(long)]
+    pub(crate) require_key: bool,
+    /// What URLs in answers begin with, such as `https://flows.example.com`; keys are needed then
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+    /// Believe X-Forwarded-Host, -Proto and -Prefix of the proxy in front; keys are needed then
+    #[arg(long)]
+    pub(crate) trust_forwarded: bool,
+    /// Let web pages of this origin use the API; may be given several times
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    pub(crate) origins: Vec<String>,
+    /// Serve TLS with the certificates of this PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Bytes that the body of a request may have [default: 4194304]
+    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    pub(crate) max_body: Option<usize>,
+    /// Bytes that bodies and answers under way may take up together [default: 134217728]
+    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    pub(crate) max_http_memory: Option<usize>,
+    /// Connections at once [default: 1024]
+    #[arg(long, value_name = "COUNT", value_parser = value::at_least_one)]
+    pub(crate) max_connections: Option<usize>,
+    /// Connections at once from one address, this machine's too [default: 256, but for this machine and for a proxy in front]
+    #[arg(long, value_name = "COUNT", value_parser = value::at_least_one)]
+    pub(crate) max_connections_per_peer: Option<usize>,
+}
+
+/// What is done with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a key and print it: it is not shown again
+    Create {
+        /// What it is for
+        name: String,
+        /// Let it read only
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// List the keys, without the keys themselves
+    List,
+    /// Make a key worthless
+    Revoke {
+        /// Its id, as `perennial keys list` shows it
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// Its name, as `perennial modules` lists it
+    pub(crate) orchestration: String,
+    /// Input: JSON, `@file`, or `-` for stdin
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    pub(crate) input: Option<Source>,
+    /// Id of the instance, instead of a new one
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// A version of the orchestration, instead of the one deployed last
+    #[arg(long)]
+    pub(crate) version: Option<String>,
+    /// A label; may be given several times
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = value::tag)]
+    pub(crate) tags: Vec<(String, String)>,
+    /// Which instance with this id may be replaced
+    #[arg(long, value_enum, default_value_t = Reuse::Ended)]
+    pub(crate) reuse: Reuse,
+    /// Begin at this time, such as `2026-01-31T12:00Z`; it is Pending until then
+    #[arg(long, value_name = "TIME", value_parser = value::time)]
+    pub(crate) at: Option<Timestamp>,
+    /// Begin after this long, such as `30s` or `1h30m`
+    #[arg(long, value_name = "DURATION", value_parser = value::duration, conflicts_with = "at")]
+    pub(crate) after: Option<Duration>,
+    /// Wait until it has ended, and print its result on the line after the id; or until its start
+    #[arg(long, value_enum, value_name = "FOR", num_args = 0..=1, require_equals = true, default_missing_value = "completion")]
+    pub(crate) wait: Option<WaitFor>,
+    /// Give up waiting after this long; the instance is kept
+    #[arg(long, value_name = "DURATION", default_value = "none", value_parser = value::limit, requires = "wait")]
+    pub(crate) timeout: Limit,
+}
+
+/// What a start does where its id is in use.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Reuse {
+    /// One that has ended
+    Ended,
+    /// None
+    Never,
+    /// A live one too: it ends
+    Any,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Id of the instance
+    pub(crate) id: String,
+    /// With its input
+    #[arg(long, alias = "show-input")]
+    pub(crate) input: bool,
+    /// With its history
+    #[arg(long, alias = "show-history")]
+    pub(crate) history: bool,
+    /// The instance with its children and theirs, on a line each
+    #[arg(long, conflicts_with_all = ["input", "history"])]
+    pub(crate) tree: bool,
+    /// The HTTP addresses at which it is managed, below the one where a host's `/instances` is
+    #[arg(long, value_name = "BASE_URL", conflicts_with_all = ["input", "history", "tree"])]
+    pub(crate) urls: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Id of the instance
+    pub(crate) id: String,
+    /// When each task began, how long it took, and how often it was tried
+    #[arg(long)]
+    pub(crate) timeline: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// At most so many: 1 to 1000
+    #[arg(long, alias = "top", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    /// The page after the one that gave this token
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) continuation_token: Option<String>,
+    /// The oldest first, instead of the newest
+    #[arg(long)]
+    pub(crate) oldest_first: bool,
+    /// With their inputs
+    #[arg(long)]
+    pub(crate) input: bool,
+    /// With their outputs, which tables show anyway
+    #[arg(long)]
+    pub(crate) output: bool,
+    /// Only how many instances are in each status
+    #[arg(long, conflicts_with_all = ["limit", "continuation_token", "oldest_first", "input", "output"])]
+    pub(crate) counts: bool,
+    /// Again and again, every second or as often as is said, until Ctrl-C
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = value::limit)]
+    #[arg(conflicts_with = "counts")]
+    pub(crate) watch: Option<Limit>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// Id of the instance
+    pub(crate) id: String,
+    /// Give up after this long, such as `30s` or `1h30m`; `none` never does
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = value::limit)]
+    pub(crate) timeout: Limit,
+    /// What to wait for
+    #[arg(long = "for", value_enum, default_value_t = WaitFor::Completion)]
+    pub(crate) wait_for: WaitFor,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitFor {
+    /// Its end
+    Completion,
+    /// Its first turn, or its end
+    Start,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RaiseEvent {
+    /// Id of the instance
+    pub(crate) id: String,
+    /// Name of the event, in any case of letters
+    pub(crate) name: String,
+    /// Its data: JSON, `@file`, or `-` for stdin
+    #[arg(
+        long,
+        alias = "event-data",
+        value_name = "JSON|@FILE|-",
+        allow_hyphen_values = true
+    )]
+    pub(crate) data: Option<Source>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Terminate {
+    /// Do not ask, where many are to end
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Wait until it has ended; for one instance
+    #[arg(long, requires = "id")]
+    pub(crate) wait: bool,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = value::limit, requires = "wait")]
+    pub(crate) timeout: Limit,
+    #[command(flatten)]
+    pub(crate) change: Change,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// Go on with this module, if it repeats the history: for an instance that is quarantined
+    #[arg(
+        long,
+        value_name = "NAME|DIGEST",
+        requires = "id",
+        conflicts_with = "recursive"
+    )]
+    pub(crate) module: Option<String>,
+    #[command(flatten)]
+    pub(crate) change: Change,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    /// The instances below it too: its children, and theirs
+    #[arg(long)]
+    pub(crate) recursive: bool,
+    /// Why, for those who look at it later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+impl Limit {
+    /// The library's way to say it.
+    pub(crate) fn duration(self) -> Duration {
+        self.0.unwrap_or(Duration::MAX)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Where to: a file that does not exist yet
+    #[arg(value_name = "FILE.db")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// A file that `perennial backup` made
+    #[arg(value_name = "FILE.db")]
+    pub(crate) file: PathBuf,
+}

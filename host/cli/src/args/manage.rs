@@ -1,0 +1,151 @@
+//! Arguments of what is done to many instances, and to task hubs.
+
+use clap::{Args, Subcommand};
+use perennial::{Filter, Timestamp};
+
+use crate::value::{self, Limit, StatusFilter};
+
+/// Which instances are meant, by what they have in common.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct FilterArgs {
+    /// Only these statuses: Pending, Running, Suspended, Completed, Failed, Terminated
+    #[arg(long = "status", alias = "runtime-status", value_name = "STATUS", value_parser = value::status, value_delimiter = ',', ignore_case = true)]
+    pub(crate) statuses: Vec<StatusFilter>,
+    /// Only ids that begin so
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
+    /// Only this orchestration
+    #[arg(long, value_name = "ORCHESTRATION")]
+    pub(crate) name: Option<String>,
+    /// Only this version of an orchestration
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Option<String>,
+    /// Only with this label, and with all of several
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = value::tag)]
+    pub(crate) tags: Vec<(String, String)>,
+    /// Only what was created at this time or later, such as `2026-01-31` or `2026-01-31T12:00Z`
+    #[arg(long, alias = "created-after", value_name = "TIME", value_parser = value::time)]
+    pub(crate) created_from: Option<Timestamp>,
+    /// Only what was created before this time
+    #[arg(long, alias = "created-before", value_name = "TIME", value_parser = value::time)]
+    pub(crate) created_to: Option<Timestamp>,
+}
+
+impl FilterArgs {
+    /// What it means; `None` where only statuses are asked for that no instance ever has.
+    pub(crate) fn filter(&self) -> Option<Filter> {
+        let statuses = || self.statuses.iter().filter_map(|filter| filter.0);
+        if !self.statuses.is_empty() && statuses().next().is_none() {
+            return None;
+        }
+        let mut filter = statuses().fold(Filter::new(), Filter::status);
+        if let Some(prefix) = &self.prefix {
+            filter = filter.id_prefix(prefix);
+        }
+        if let Some(name) = &self.name {
+            filter = filter.name(name);
+        }
+        if let Some(version) = &self.version {
+            filter = filter.version(version);
+        }
+        for (key, value) in &self.tags {
+            filter = filter.tag(key, value);
+        }
+        if let Some(from) = self.created_from {
+            filter = filter.created_from(from);
+        }
+        if let Some(to) = self.created_to {
+            filter = filter.created_to(to);
+        }
+        Some(filter)
+    }
+
+    /// Whether anything was typed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.statuses.is_empty() && self.filter().is_none_or(|filter| filter.is_empty())
+    }
+}
+
+/// One instance by its id, or many by a filter.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Selection {
+    /// Id of the instance; without it, filters say which ones
+    pub(crate) id: Option<String>,
+    #[command(flatten, next_help_heading = "Many instances")]
+    pub(crate) filter: FilterArgs,
+    /// Every instance to which it can be done
+    #[arg(long, help_heading = "Many instances")]
+    pub(crate) all: bool,
+    /// Only count the instances, and change nothing
+    #[arg(long, help_heading = "Many instances", conflicts_with = "id")]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Purge {
+    /// With the descendants that have ended too
+    #[arg(long)]
+    pub(crate) recursive: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Hubs {
+    #[command(subcommand)]
+    pub(crate) command: Option<HubsCommand>,
+}
+
+/// What is done to task hubs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HubsCommand {
+    /// List the task hubs of the data directory
+    List,
+    /// Make a task hub
+    Create {
+        /// Its name: 1 to 64 letters, digits and dashes
+        name: String,
+    },
+    /// Show what a task hub holds, and its settings
+    Show {
+        /// Its name; without it, the one that --task-hub names
+        name: Option<String>,
+    },
+    /// Change the settings of a task hub
+    Set(HubsSet),
+    /// Give the space of what was deleted back to the disk; no host may run the task hub
+    Compact {
+        /// Its name; without it, the one that --task-hub names
+        name: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HubsSet {
+    /// Its name; without it, the one that --task-hub names
+    pub(crate) name: Option<String>,
+    /// How long instances are kept that completed, such as `7d` or `12h`; `none` keeps them
+    #[arg(long, value_name = "DURATION", value_parser = value::limit)]
+    pub(crate) retain_completed: Option<Limit>,
+    /// How long instances are kept that failed
+    #[arg(long, value_name = "DURATION", value_parser = value::limit)]
+    pub(crate) retain_failed: Option<Limit>,
+    /// How long instances are kept that were terminated
+    #[arg(long, value_name = "DURATION", value_parser = value::limit)]
+    pub(crate) retain_terminated: Option<Limit>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteTaskHub {
+    /// Its name
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Also while a host runs it: that host loses it and stops
+    #[arg(long)]
+    pub(crate) force: bool,
+}

@@ -1,0 +1,144 @@
+//! `perennial rewind` and `perennial restart`.
+
+use perennial::{DroppedTask, Rewound};
+use serde::Serialize;
+
+use crate::args::again::{Restart, Rewind};
+use crate::error::{Exit, Said};
+use crate::output::Output;
+use crate::session::Session;
+
+use super::bulk::{self, Meant, Words, meant};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RewoundJson<'a> {
+    instance_id: &'a str,
+    command: &'a str,
+    hosted: bool,
+    #[serde(flatten)]
+    rewound: &'a Rewound,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RestartedJson<'a> {
+    instance_id: &'a str,
+    command: &'a str,
+    hosted: bool,
+}
+
+pub(super) async fn rewind(args: Rewind, session: &Session) -> anyhow::Result<Exit> {
+    let client = session.client()?;
+    let mut rewind = client.rewind(&args.id);
+    if let Some(reason) = args.reason {
+        rewind = rewind.reason(reason);
+    }
+    if let Some(module) = args.module {
+        rewind = rewind.module(module);
+    }
+    if args.all_failures {
+        rewind = rewind.all_failures();
+    }
+    let rewound = rewind.await?;
+    let output = session.output();
+    tell(&args.id, &rewound, output);
+    let hosted = session.warn_if_unhosted(&client, "nothing runs again");
+    if output.is_json() {
+        output.json(&RewoundJson {
+            instance_id: &args.id,
+            command: "rewind",
+            hosted,
+            rewound: &rewound,
+        })?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// What a rewind did, for people.
+fn tell(id: &str, rewound: &Rewound, output: &Output) {
+    let events = match rewound.cut_events {
+        1 => "1 event is".to_owned(),
+        count => format!("{count} events are"),
+    };
+    output.note(&format!("rewound {id}: {events} cut off"));
+    for activity in &rewound.activities {
+        let (name, task) = (&activity.name, activity.task);
+        output.note(&format!("  runs again: activity {name:?} (task {task})"));
+    }
+    for child in &rewound.rewound_children {
+        output.note(&format!("  rewound first: child {child}"));
+    }
+    for child in &rewound.restarted_children {
+        output.note(&format!("  started again: child {child}"));
+    }
+    for dropped in &rewound.dropped {
+        output.note(&format!("  forgotten: {}", of(dropped)));
+    }
+    for remaining in &rewound.remaining_failures {
+        let (kind, name, task) = (remaining.kind, &remaining.name, remaining.task);
+        let failure = &remaining.failure;
+        output.note(&format!(
+            "  stays failed: {kind} {name:?} (task {task}) with {failure:?}: {}",
+            remaining.why
+        ));
+    }
+    match rewound.more_remaining {
+        0 => {}
+        more => output.note(&format!("  and {more} earlier failures stay")),
+    }
+}
+
+fn of(dropped: &DroppedTask) -> String {
+    let name = dropped.name.as_ref();
+    let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
+    let how = if dropped.completed {
+        ", which had completed"
+    } else {
+        ""
+    };
+    format!("{}{name} (task {}){how}", dropped.kind, dropped.task)
+}
+
+fn in_use(error: perennial::Error) -> anyhow::Error {
+    if error.is_already_exists() {
+        let said = Said::new(Exit::WrongState, error.to_string());
+        return said.hint("`--new-id` alone makes a new id").into();
+    }
+    error.into()
+}
+
+pub(super) async fn restart(args: Restart, session: &Session) -> anyhow::Result<Exit> {
+    let client = session.client()?;
+    let words = Words {
+        verb: "restart",
+        done: "restarted",
+        asks: false,
+        at_once: false,
+    };
+    let id = match meant(&args.selection, words.verb)? {
+        Meant::One(id) => id,
+        Meant::Many(filter) => {
+            let bulk = |filter| client.restart_where(filter);
+            return bulk::many(filter, bulk, words, args.selection.dry_run, session).await;
+        }
+    };
+    let restart = client.restart(&id);
+    let id = match args.new_id {
+        None => restart.await?,
+        Some(None) => restart.with_new_id().await?,
+        Some(Some(id)) => restart.with_id(id).await.map_err(in_use)?,
+    };
+    let hosted = session.warn_if_unhosted(&client, "the instance waits");
+    let output = session.output();
+    if output.is_json() {
+        output.json(&RestartedJson {
+            instance_id: &id,
+            command: "restart",
+            hosted,
+        })?;
+    } else {
+        output.line(&id)?;
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,183 @@
+//! What is done to many instances at once, and `perennial purge`.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Context;
+use perennial::{Bulk, BulkProgress, Filter};
+use serde::Serialize;
+
+use crate::args::{Purge, Selection};
+use crate::error::{Exit, Said};
+use crate::output::count;
+use crate::paint::written_out;
+use crate::progress::Progress;
+use crate::session::Session;
+
+/// The words of a bulk operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words {
+    /// As in "terminate 3 instances".
+    pub(super) verb: &'static str,
+    /// As in "3 instances terminated".
+    pub(super) done: &'static str,
+    /// Whether a person is asked before it is done.
+    pub(super) asks: bool,
+    /// Whether it is done when it is accepted, and not only once a host comes to it.
+    pub(super) at_once: bool,
+}
+
+#[derive(Serialize)]
+struct ManyJson {
+    #[serde(flatten)]
+    outcome: BulkProgress,
+    hosted: bool,
+}
+
+/// What was meant: one instance, or those that fit a filter. `None` means that no instance can fit.
+pub(super) enum Meant {
+    One(String),
+    Many(Option<Filter>),
+}
+
+/// Sorts out what was typed.
+pub(super) fn meant(selection: &Selection, verb: &str) -> anyhow::Result<Meant> {
+    let usage = |message: String| Said::new(Exit::Usage, message);
+    match &selection.id {
+        Some(_) if selection.all || !selection.filter.is_empty() => {
+            let message = format!("name one instance to {verb}, or filters, and not both");
+            Err(usage(message).into())
+        }
+        Some(id) => Ok(Meant::One(id.clone())),
+        None if !selection.all && selection.filter.is_empty() => {
+            let said = usage(format!("nothing says which instances to {verb}"));
+            Err(said
+                .hint("name an instance, or filters such as --status and --name; --all means every one")
+                .into())
+        }
+        None => Ok(Meant::Many(selection.filter.filter())),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PurgedJson<'a> {
+    instance_id: &'a str,
+    deleted: u64,
+}
+
+pub(super) async fn purge(args: Purge, session: &Session) -> anyhow::Result<Exit> {
+    let client = session.client()?;
+    let words = Words {
+        verb: "purge",
+        done: "purged",
+        asks: !args.yes,
+        at_once: true,
+    };
+    match meant(&args.selection, words.verb)? {
+        Meant::One(id) => {
+            let purge = client.purge(&id);
+            let deleted = if args.recursive {
+                purge.recursive().await?
+            } else {
+                purge.await?
+            };
+            let output = session.output();
+            if output.is_json() {
+                let instance_id = &id;
+                output.json(&PurgedJson {
+                    instance_id,
+                    deleted,
+                })?;
+            } else if deleted == 0 {
+                output.note(&format!("there is no instance {id:?}: nothing to purge"));
+            } else {
+                output.note(&format!("{} purged", count(deleted, "instance")));
+            }
+            Ok(Exit::Ok)
+        }
+        Meant::Many(filter) => {
+            let bulk = |filter| {
+                let bulk = client.purge_where(filter);
+                if args.recursive {
+                    bulk.recursive()
+                } else {
+                    bulk
+                }
+            };
+            many(filter, bulk, words, args.selection.dry_run, session).await
+        }
+    }
+}
+
+/// Does it to all that fit, after asking where it destroys something.
+pub(super) async fn many(
+    filter: Option<Filter>,
+    bulk: impl Fn(Filter) -> Bulk,
+    words: Words,
+    dry_run: bool,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let output = session.output();
+    let Some(filter) = filter else {
+        return told(BulkProgress::default(), words, session);
+    };
+    if dry_run || words.asks {
+        let would = bulk(filter.clone()).dry_run().await?;
+        if dry_run || would.matched == 0 {
+            return told(would, words, session);
+        }
+        let question = format!("{} {}?", words.verb, count(would.matched, "instance"));
+        if !confirmed(&question)? {
+            output.note("nothing was changed");
+            return Ok(Exit::Error);
+        }
+    }
+    let mut progress = Progress::new(output, words.verb);
+    let bulk = bulk(filter).on_progress(move |so_far| {
+        let text = format!("{} of {} {}", so_far.done, so_far.matched, words.done);
+        progress.tell(&text);
+    });
+    told(bulk.await?, words, session)
+}
+
+fn told(outcome: BulkProgress, words: Words, session: &Session) -> anyhow::Result<Exit> {
+    let (output, client) = (session.output(), session.client()?);
+    let verb = if outcome.dry_run { "would be " } else { "" };
+    let number = if outcome.dry_run {
+        outcome.matched
+    } else {
+        outcome.done
+    };
+    let skipped = match outcome.skipped {
+        0 => String::new(),
+        skipped => format!("; {skipped} had changed meanwhile"),
+    };
+    if !output.is_json() {
+        let instances = count(number, "instance");
+        output.note(&format!("{instances} {verb}{}{skipped}", words.done));
+    }
+    let waits = !outcome.dry_run && !words.at_once && outcome.done > 0;
+    let hosted = if waits {
+        session.warn_if_unhosted(&client, "it takes no effect on what has begun")
+    } else {
+        client.is_hosted()
+    };
+    if output.is_json() {
+        output.json(&ManyJson { outcome, hosted })?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Asks a person. A program must say beforehand that it means it.
+pub(super) fn confirmed(question: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        let said = Said::new(Exit::Usage, format!("{question} Nobody is there to say so"));
+        return Err(said.hint("--yes means it").into());
+    }
+    let mut answer = String::new();
+    write!(io::stderr(), "{} [y/N] ", written_out(question))
+        .and_then(|()| io::stdin().read_line(&mut answer))
+        .context("could not ask")?;
+    let answer = answer.trim().to_ascii_lowercase();
+    Ok(answer == "y" || answer == "yes")
+}

@@ -1,0 +1,256 @@
+//! `perennial raise-event`, `terminate`, `suspend` and `resume`: a command to one instance.
+
+use std::time::Duration;
+
+use perennial::{
+    Bulk, Client, Filter, InstanceCommand, InstanceStatus, Status, Wait, Waited, closest,
+};
+use serde::Serialize;
+
+use crate::args::{Change, RaiseEvent, Resume, Terminate, WaitFor};
+use crate::error::{Exit, Said};
+use crate::payload;
+use crate::session::Session;
+
+use super::bulk::{self, Meant, Words, meant};
+
+/// How long a host may take to repeat a history before it is said how things stand.
+const REPLAY_LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AcceptedJson<'a> {
+    instance_id: &'a str,
+    command: &'a str,
+    hosted: bool,
+}
+
+pub(super) async fn raise_event(args: RaiseEvent, session: &Session) -> anyhow::Result<Exit> {
+    let data = payload::read(args.data.as_ref(), "--data")?;
+    let client = session.client()?;
+    client.raise_event_json(&args.id, &args.name, data).await?;
+    if let Some(waits) = waits_for_others(&client, &args.id, &args.name).await {
+        session.output().note(&waits);
+    }
+    accepted(
+        &client,
+        &args.id,
+        "raiseEvent",
+        &format!("raised {:?} to {}", args.name, args.id),
+        session,
+    )
+}
+
+/// Says of an event that is not waited for which ones are: it is kept, and its name may be misspelt. Nothing where that is not known.
+async fn waits_for_others(client: &Client, id: &str, name: &str) -> Option<String> {
+    let status = client.status(id).await.ok()??;
+    let awaited = status.waits_for.iter().filter_map(|wait| match wait {
+        Wait::ExternalEvent { name } => Some(name.as_str()),
+        _ => None,
+    });
+    let awaited: Vec<&str> = awaited.collect();
+    let is_awaited = awaited.iter().any(|one| one.eq_ignore_ascii_case(name));
+    if awaited.is_empty() || is_awaited {
+        return None;
+    }
+    let list = awaited.iter().map(|one| format!("{one:?}"));
+    let list = list.collect::<Vec<_>>().join(", ");
+    let meant = match closest(name, awaited.iter().copied()) {
+        Some(meant) => format!("; did you mean {meant:?}?"),
+        None => String::new(),
+    };
+    Some(format!(
+        "{id} waits for {list} now, not for {name:?}, which is kept until it does{meant}"
+    ))
+}
+
+/// What a command does to one instance, or to many.
+#[derive(Clone, Copy)]
+enum Verb {
+    Terminate,
+    Suspend,
+    Resume,
+}
+
+impl Verb {
+    /// As in "terminate 3 instances", "terminating order-17" and "3 instances terminated".
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Terminate => ("terminate", "terminating", "terminated"),
+            Self::Suspend => ("suspend", "suspending", "suspended"),
+            Self::Resume => ("resume", "resuming", "resumed"),
+        }
+    }
+
+    fn one(self, client: &Client, id: &str, reason: Option<&str>) -> InstanceCommand {
+        match self {
+            Self::Terminate => client.terminate(id, reason),
+            Self::Suspend => client.suspend(id, reason),
+            Self::Resume => client.resume(id, reason),
+        }
+    }
+
+    /// That there is nothing to do for an instance that is as it is, if so.
+    fn done(self, status: &InstanceStatus) -> Option<String> {
+        let (id, is) = (&status.instance_id, status.runtime_status);
+        let done = match self {
+            Self::Terminate => false,
+            Self::Suspend => is == Status::Suspended && status.quarantine.is_none(),
+            Self::Resume => matches!(is, Status::Running | Status::Pending),
+        };
+        done.then(|| format!("{id} is {is}"))
+    }
+
+    fn many(self, client: &Client, filter: Filter) -> Bulk {
+        match self {
+            Self::Terminate => client.terminate_where(filter),
+            Self::Suspend => client.suspend_where(filter),
+            Self::Resume => client.resume_where(filter),
+        }
+    }
+}
+
+pub(super) async fn terminate(args: Terminate, session: &Session) -> anyhow::Result<Exit> {
+    let id = args.change.selection.id.clone();
+    let Some(id) = id.filter(|_| args.wait) else {
+        return change(Verb::Terminate, args.change, !args.yes, session).await;
+    };
+    let client = session.client()?;
+    // That several are not meant is checked as for one that is not waited for.
+    meant(&args.change.selection, "terminate")?;
+    client
+        .terminate(&id, args.change.reason.as_deref())
+        .recursive_if(args.change.recursive)
+        .await?;
+    let status =
+        super::wait::until(&client, &id, args.timeout, WaitFor::Completion, session).await?;
+    is_now(&status, session)
+}
+
+pub(super) async fn suspend(args: Change, session: &Session) -> anyhow::Result<Exit> {
+    change(Verb::Suspend, args, false, session).await
+}
+
+pub(super) async fn resume(args: Resume, session: &Session) -> anyhow::Result<Exit> {
+    let Some(module) = args.module else {
+        return change(Verb::Resume, args.change, false, session).await;
+    };
+    match meant(&args.change.selection, "resume")? {
+        Meant::One(id) => resume_on(&id, &module, args.change.reason.as_deref(), session).await,
+        // The arguments do not allow it: which modules could go on with many is for each to say.
+        Meant::Many(_) => Err(Said::new(Exit::Usage, "--module is for one instance").into()),
+    }
+}
+
+/// Does it to the one that is named, or to all that fit; a person is asked before where `asks`.
+async fn change(verb: Verb, args: Change, asks: bool, session: &Session) -> anyhow::Result<Exit> {
+    let Change {
+        selection,
+        recursive,
+        reason,
+    } = args;
+    let client = session.client()?;
+    let (word, doing, done) = verb.words();
+    let words = Words {
+        verb: word,
+        done,
+        asks,
+        at_once: false,
+    };
+    let reason = reason.as_deref();
+    let id = match meant(&selection, word)? {
+        Meant::One(id) => id,
+        Meant::Many(filter) => {
+            let bulk = |filter| {
+                let bulk = verb.many(&client, filter);
+                let bulk = match reason {
+                    Some(reason) => bulk.reason(reason),
+                    None => bulk,
+                };
+                if recursive { bulk.recursive() } else { bulk }
+            };
+            return bulk::many(filter, bulk, words, selection.dry_run, session).await;
+        }
+    };
+    let already = match verb {
+        Verb::Terminate => None,
+        Verb::Suspend | Verb::Resume => client.status(&id).await?.and_then(|one| verb.done(&one)),
+    };
+    let command = verb.one(&client, &id, reason);
+    command.recursive_if(recursive).await?;
+    let said = match (already, recursive) {
+        (None, _) => format!("{doing} {id}"),
+        (Some(already), false) => format!("{already}: nothing was changed"),
+        (Some(already), true) => format!("{already}; {doing} what is below it"),
+    };
+    accepted(&client, &id, word, &said, session)
+}
+
+/// Resumes a quarantined instance with another module, and says whether that can go on with it.
+async fn resume_on(
+    id: &str,
+    module: &str,
+    reason: Option<&str>,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let client = session.client()?;
+    let before = client
+        .status(id)
+        .await?
+        .and_then(|status| status.quarantine);
+    client.resume_on(id, module, reason).await?;
+    let said = format!("resuming {id} with module {module}");
+    if !client.is_hosted() {
+        return accepted(&client, id, "resume", &said, session);
+    }
+    session.output().note(&said);
+    let tried = |status: &InstanceStatus| status.quarantine != before;
+    let status = match client.wait_until(id, REPLAY_LIMIT, tried).await? {
+        Waited::Ended(status) | Waited::TimedOut(status) => status,
+    };
+    if let Some(why) = &status.quarantine {
+        let said = Said::new(
+            Exit::WrongState,
+            format!("instance {id:?} stays quarantined: {why}"),
+        );
+        return Err(said
+            .hint("`perennial deploy --check FILE.wasm` says of a file whether instances can go on with it")
+            .into());
+    }
+    is_now(&status, session)
+}
+
+/// Prints what became of an instance.
+fn is_now(status: &InstanceStatus, session: &Session) -> anyhow::Result<Exit> {
+    let output = session.output();
+    if output.is_json() {
+        output.json(status)?;
+    } else {
+        output.note(&format!(
+            "{} is {}",
+            status.instance_id, status.runtime_status
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Says that a command is durable, and whether anyone carries it out.
+pub(crate) fn accepted(
+    client: &Client,
+    id: &str,
+    command: &str,
+    said: &str,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let output = session.output();
+    output.note(said);
+    let hosted = session.warn_if_unhosted(client, "it takes no effect");
+    if output.is_json() {
+        output.json(&AcceptedJson {
+            instance_id: id,
+            command,
+            hosted,
+        })?;
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,235 @@
+//! `perennial deploy`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use perennial::{Client, DefinitionKind, Deployment, Grants, Module, ModuleLimits, Repointed};
+use perennial_core::bounds;
+use perennial_core::text::shortened;
+use serde::Serialize;
+
+use crate::args::{Deploy, GrantArgs, LimitArgs};
+use crate::error::{Exit, Said};
+use crate::output::Output;
+use crate::session::Session;
+
+pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Exit> {
+    let Deploy {
+        files,
+        name,
+        grants,
+        limits,
+        replace,
+        check,
+    } = args;
+    if name.is_some() && files.len() > 1 {
+        return Err(Said::new(Exit::Usage, "--name is for one file")
+            .hint("deploy the files one by one")
+            .into());
+    }
+    let grants = self::grants(&grants)?;
+    // All of them are looked at before the first is deployed: a broken file among them changes nothing.
+    let mut modules = Vec::with_capacity(files.len());
+    for file in files {
+        modules.push(open(file, session).await?);
+    }
+    if let Some(name) = name {
+        modules = modules
+            .into_iter()
+            .map(|module| module.named(name.clone()))
+            .collect();
+    }
+    let client = session.client()?;
+    if check {
+        return super::check::check(&client, modules, grants, replace, session).await;
+    }
+    let mut deployments = Vec::new();
+    for module in modules {
+        deployments.push(send(&client, module, grants.clone(), limits, replace).await?);
+    }
+    print(&deployments, session.output())?;
+    Ok(Exit::Ok)
+}
+
+/// Reads a file and looks at what it defines. A host elsewhere that is asked looks at it itself: it has to compile it anyway.
+pub(crate) async fn open(file: PathBuf, session: &Session) -> anyhow::Result<Module> {
+    if session.url().is_none() {
+        return open_here(file, session).await;
+    }
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let bytes = std::fs::read(&file)
+        .map_err(|error| unusable(&file, format!("cannot read {}: {error}", file.display())))?;
+    let looked = session.client()?.look_at(name, bytes).await;
+    looked.map_err(|error| match error.is_invalid() {
+        true => unusable(&file, format!("{}: {error}", file.display())),
+        false => error.into(),
+    })
+}
+
+/// As [`open`], without asking anybody.
+pub(crate) async fn open_here(file: PathBuf, session: &Session) -> anyhow::Result<Module> {
+    let data_dir = session.data_dir().to_owned();
+    let look = move || {
+        Module::from_file_in(&file, data_dir).map_err(|error| unusable(&file, error.to_string()))
+    };
+    tokio::task::spawn_blocking(look).await?
+}
+
+/// The library's message names the file, and calls what cannot be used invalid; on a command line the file is at fault, not its name.
+fn unusable(file: &Path, message: String) -> anyhow::Error {
+    let said = Said::new(Exit::Error, message);
+    if file.exists() {
+        said
+    } else {
+        said.hint("the first argument is the path of a .wasm file")
+    }
+    .into()
+}
+
+/// Deploys one module.
+pub(crate) async fn send(
+    client: &Client,
+    module: Module,
+    grants: Option<Grants>,
+    limits: LimitArgs,
+    replace: bool,
+) -> anyhow::Result<Deployment> {
+    let name = module.name().to_owned();
+    let mut deploy = client.deploy(module);
+    if let Some(grants) = grants {
+        deploy = deploy.grants(grants);
+    }
+    if limits.fuel.is_some() || limits.memory.is_some() {
+        let limits = ModuleLimits::default()
+            .with_fuel(limits.fuel)
+            .with_memory_bytes(limits.memory);
+        deploy = deploy.limits(limits);
+    }
+    if replace {
+        deploy = deploy.replace();
+    }
+    deploy.await.with_context(|| {
+        format!(
+            "could not deploy module {:?}",
+            shortened(&name, bounds::MODULE_NAME_CHARS)
+        )
+    })
+}
+
+/// What the options grant; `None` where they grant nothing, which keeps what there is.
+pub(crate) fn grants(args: &GrantArgs) -> anyhow::Result<Option<Grants>> {
+    if args.dirs.is_empty() && args.env.is_empty() && args.http_hosts.is_empty() {
+        return Ok(None);
+    }
+    let mut grants = Grants {
+        dirs: args.dirs.clone(),
+        http_hosts: args.http_hosts.clone(),
+        ..Grants::default()
+    };
+    for variable in &args.env {
+        let value = match &variable.value {
+            Some(value) => value.clone(),
+            None => std::env::var(&variable.name).map_err(|_| {
+                let said = Said::new(
+                    Exit::Usage,
+                    format!(
+                        "--grant-env {0}: there is no variable {0} here",
+                        variable.name
+                    ),
+                );
+                said.hint(format!(
+                    "give it a value: --grant-env {}=VALUE",
+                    variable.name
+                ))
+            })?,
+        };
+        grants.env.push((variable.name.clone(), value));
+    }
+    Ok(Some(grants))
+}
+
+#[derive(Serialize)]
+struct DeploymentJson<'a> {
+    module: &'a str,
+    digest: String,
+    names: Vec<NameJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct NameJson<'a> {
+    kind: DefinitionKind,
+    name: &'a str,
+    change: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
+}
+
+fn print(deployments: &[Deployment], output: &Output) -> anyhow::Result<()> {
+    if output.is_json() {
+        let json: Vec<DeploymentJson<'_>> = deployments.iter().map(json_of).collect();
+        return output.json(&json);
+    }
+    for deployment in deployments {
+        for line in lines_of(deployment) {
+            output.line(&line)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a deployment did, a line for each name.
+pub(crate) fn lines_of(deployment: &Deployment) -> Vec<String> {
+    let mut lines = vec![format!("{} {}", deployment.name, deployment.digest.short())];
+    let width = deployment
+        .names
+        .iter()
+        .map(|name| name.name.chars().count())
+        .max()
+        .unwrap_or(0);
+    lines.extend(deployment.names.iter().map(|name| {
+        let change = match (change_of(name), name.before) {
+            ("repointed", Some(before)) => format!("re-pointed from {}", before.short()),
+            (change, _) => change.to_owned(),
+        };
+        format!(
+            "  {:<13}  {:width$}  {change}",
+            kind_name(name.kind),
+            name.name
+        )
+    }));
+    lines
+}
+
+fn json_of(deployment: &Deployment) -> DeploymentJson<'_> {
+    DeploymentJson {
+        module: &deployment.name,
+        digest: deployment.digest.to_string(),
+        names: deployment.names.iter().map(name_json).collect(),
+    }
+}
+
+fn name_json(name: &Repointed) -> NameJson<'_> {
+    let before = name.before.map(|digest| digest.to_string());
+    NameJson {
+        kind: name.kind,
+        name: &name.name,
+        change: change_of(name),
+        before,
+    }
+}
+
+fn change_of(name: &Repointed) -> &'static str {
+    match (name.before, name.changed) {
+        (None, _) => "new",
+        (Some(_), true) => "repointed",
+        (Some(_), false) => "unchanged",
+    }
+}
+
+/// A kind in the words of the command line.
+pub(super) fn kind_name(kind: DefinitionKind) -> &'static str {
+    match kind {
+        DefinitionKind::Orchestration => "orchestration",
+        DefinitionKind::Activity => "activity",
+    }
+}

@@ -1,0 +1,316 @@
+//! `perennial hubs` and `perennial delete-task-hub`.
+
+use std::time::Duration;
+
+use perennial::{HubInfo, HubStats, Hubs, Retention};
+use serde::Serialize;
+
+use crate::args::{DeleteTaskHub, HubsCommand, HubsSet};
+use crate::error::{Exit, Said};
+use crate::output::{Cell, bytes, count, plain, time};
+use crate::session::Session;
+use crate::value::Limit;
+
+use super::bulk::confirmed;
+
+#[derive(Serialize)]
+struct ShownJson<'a> {
+    #[serde(flatten)]
+    stats: &'a HubStats,
+    retention: Retention,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeletedJson<'a> {
+    task_hub: &'a str,
+    deleted: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CompactedJson<'a> {
+    task_hub: &'a str,
+    bytes_before: u64,
+    bytes: u64,
+}
+
+/// What to do about a hub that is in use and is to be deleted.
+const FORCE: &str = "stop it first; --force deletes the hub under it";
+
+pub(super) async fn hubs(command: Option<HubsCommand>, session: &Session) -> anyhow::Result<Exit> {
+    let hubs = Hubs::new(session.data_dir());
+    match command.unwrap_or(HubsCommand::List) {
+        HubsCommand::List => list(&hubs, session).await,
+        HubsCommand::Create { name } => create(&hubs, &name, session).await,
+        HubsCommand::Show { name } => {
+            let name = name.unwrap_or_else(|| session.task_hub().to_owned());
+            show(&name, session).await
+        }
+        HubsCommand::Set(args) => set(args, session).await,
+        HubsCommand::Compact { name } => {
+            let name = name.unwrap_or_else(|| session.task_hub().to_owned());
+            compact(&hubs, &name, session).await
+        }
+    }
+}
+
+async fn compact(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {
+    let compacted = hubs.compact(name).await;
+    let (before, after) = compacted.map_err(|error| {
+        let hint = "a host gives space back by itself while it has nothing else to do; stop it to have all of it back at once";
+        explain(error, name, hint)
+    })?;
+    let output = session.output();
+    if output.is_json() {
+        output.json(&CompactedJson {
+            task_hub: name,
+            bytes_before: before,
+            bytes: after,
+        })?;
+    } else {
+        output.note(&format!(
+            "task hub {name:?} has {} on the disk, and had {}",
+            bytes(after),
+            bytes(before)
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn list(hubs: &Hubs, session: &Session) -> anyhow::Result<Exit> {
+    let (found, output) = (hubs.list().await?, session.output());
+    if output.is_json() {
+        output.json(&found)?;
+    } else if found.is_empty() {
+        output.note(&format!("no task hubs in {}", session.data_dir().display()));
+    } else {
+        let header = ["TASK HUB", "SIZE", "CREATED (UTC)", "HOST"];
+        output.table(&header, found.iter().map(row).collect())?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn row(hub: &HubInfo) -> Vec<Cell> {
+    let state = match (&hub.problem, &hub.owner) {
+        (Some(problem), _) => problem.clone(),
+        (None, Some(owner)) => owner.clone(),
+        (None, None) => "none".to_owned(),
+    };
+    vec![
+        Cell::new(&hub.name),
+        Cell::new(bytes(hub.bytes)),
+        Cell::new(hub.created_at.map(time).unwrap_or_default()),
+        Cell::new(plain(&state)),
+    ]
+}
+
+async fn create(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {
+    let made = hubs.create(name).await.map_err(|error| {
+        if error.is_already_exists() {
+            let said = Said::new(Exit::WrongState, error.to_string());
+            said.hint("`perennial hubs show` shows what it holds")
+                .into()
+        } else {
+            anyhow::Error::from(error)
+        }
+    })?;
+    let output = session.output();
+    if output.is_json() {
+        output.json(&made)?;
+    } else {
+        output.note(&format!("made task hub {name:?}, {}", made.path.display()));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn show(name: &str, session: &Session) -> anyhow::Result<Exit> {
+    let client = session.elsewhere(None, Some(name.to_owned())).client()?;
+    let stats = client.stats().await;
+    let stats = stats.map_err(|error| explain(error, name, FORCE))?;
+    let retention = client.retention().await?;
+    let output = session.output();
+    if output.is_json() {
+        output.json(&ShownJson {
+            stats: &stats,
+            retention,
+        })?;
+        return Ok(Exit::Ok);
+    }
+    let hub = &stats.hub;
+    let all: u64 = stats.instances.iter().map(|(_, count)| count).sum();
+    let mut fields = vec![
+        ("task hub", hub.name.clone()),
+        ("file", hub.path.display().to_string()),
+        (
+            "size",
+            format!(
+                "{}; {} in use, {} free",
+                bytes(hub.bytes),
+                bytes(stats.used_bytes),
+                bytes(stats.free_bytes)
+            ),
+        ),
+    ];
+    fields.extend(
+        hub.created_at
+            .map(|at| ("created", format!("{} UTC", time(at)))),
+    );
+    fields.push((
+        "host",
+        hub.owner.clone().unwrap_or_else(|| "none".to_owned()),
+    ));
+    fields.push(("instances", all.to_string()));
+    for (status, number) in &stats.instances {
+        fields.push(("", format!("{number} {}", output.status(*status))));
+    }
+    let history = format!(
+        "{} in {}, {}",
+        count(stats.history_events, "event"),
+        count(stats.history_turns, "turn"),
+        bytes(stats.history_bytes)
+    );
+    fields.push(("history", history));
+    let modules = format!(
+        "{}, {} kept, {}",
+        stats.modules,
+        count(stats.stored_modules, "version"),
+        bytes(stats.module_bytes)
+    );
+    fields.push(("modules", modules));
+    fields.push(("retention", retained(retention)));
+    if stats.has_garbage {
+        fields.push((
+            "",
+            "histories of deleted instances are still being removed".to_owned(),
+        ));
+    }
+    output.block(&fields)?;
+    Ok(Exit::Ok)
+}
+
+fn retained(retention: Retention) -> String {
+    let kept = |name: &str, age: Option<Duration>| match age {
+        Some(age) => {
+            format!("{name} {}", whole(age))
+        }
+        None => format!("{name} for ever"),
+    };
+    [
+        kept("Completed", retention.completed),
+        kept("Failed", retention.failed),
+        kept("Terminated", retention.terminated),
+    ]
+    .join(", ")
+}
+
+/// A duration in full, as it is typed: `7d`, `1d 12h`, `0s`.
+fn whole(age: Duration) -> String {
+    let (seconds, ms) = (age.as_secs(), age.subsec_millis());
+    let parts = [
+        (seconds / 86_400, "d"),
+        (seconds / 3_600 % 24, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+        (u64::from(ms), "ms"),
+    ];
+    let said: Vec<String> = parts
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, unit)| format!("{number}{unit}"))
+        .collect();
+    if said.is_empty() {
+        "0s".to_owned()
+    } else {
+        said.join(" ")
+    }
+}
+
+async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
+    let name = args.name.as_deref().unwrap_or_else(|| session.task_hub());
+    let there = session.elsewhere(None, Some(name.to_owned()));
+    let client = there.client()?;
+    let retention = client.retention().await;
+    let mut retention = retention.map_err(|error| explain(error, name, FORCE))?;
+    let changes: [(&mut Option<Duration>, Option<Limit>); 3] = [
+        (&mut retention.completed, args.retain_completed),
+        (&mut retention.failed, args.retain_failed),
+        (&mut retention.terminated, args.retain_terminated),
+    ];
+    let mut changed = false;
+    for (age, to) in changes {
+        if let Some(Limit(to)) = to {
+            (*age, changed) = (to, true);
+        }
+    }
+    if !changed {
+        let said = Said::new(Exit::Usage, "nothing says what to set");
+        return Err(said
+            .hint("such as --retain-completed 7d; `perennial hubs show` shows what is set")
+            .into());
+    }
+    client.set_retention(retention).await?;
+    let output = session.output();
+    if output.is_json() {
+        output.json(&retention)?;
+    } else {
+        output.note(&format!("task hub {name:?} keeps {}", retained(retention)));
+        there.warn_if_unhosted(&client, "nothing is deleted");
+    }
+    Ok(Exit::Ok)
+}
+
+/// Says of an error what to do about it where a hub is meant and not an instance.
+fn explain(error: perennial::Error, name: &str, if_owned: &str) -> anyhow::Error {
+    if error.is_owned() {
+        let said = Said::new(Exit::WrongState, error.to_string());
+        said.hint(if_owned).into()
+    } else if error.is_not_found() {
+        let said = Said::new(Exit::NotFound, format!("there is no task hub {name:?}"));
+        said.hint("`perennial hubs` lists them").into()
+    } else {
+        error.into()
+    }
+}
+
+pub(super) async fn delete(args: DeleteTaskHub, session: &Session) -> anyhow::Result<Exit> {
+    let hubs = Hubs::new(session.data_dir());
+    let found = hubs
+        .list()
+        .await?
+        .into_iter()
+        .find(|hub| hub.name == args.name);
+    if let Some(hub) = found
+        && !args.yes
+    {
+        let what = match &hub.owner {
+            Some(owner) if args.force => format!(", which {owner} runs,"),
+            _ => String::new(),
+        };
+        let question = format!(
+            "delete task hub {:?}{what} with everything in it?",
+            hub.name
+        );
+        if !confirmed(&question)? {
+            session.output().note("nothing was changed");
+            return Ok(Exit::Error);
+        }
+    }
+    let deleted = if args.force {
+        hubs.delete_forced(&args.name).await
+    } else {
+        hubs.delete(&args.name).await
+    };
+    deleted.map_err(|error| explain(error, &args.name, FORCE))?;
+    let output = session.output();
+    if output.is_json() {
+        let task_hub = &args.name;
+        output.json(&DeletedJson {
+            task_hub,
+            deleted: true,
+        })?;
+    } else {
+        output.note(&format!("deleted task hub {:?}", args.name));
+    }
+    Ok(Exit::Ok)
+}

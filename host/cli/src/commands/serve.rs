@@ -1,0 +1,313 @@
+//! `perennial serve`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use perennial::telemetry::Otlp;
+use perennial::{Client, Host, HostBuilder, HostStats, Quotas, Result, Status};
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::{QuotaArgs, Serve};
+use crate::commands::listen::{self, Served};
+use crate::error::{Exit, Said};
+use crate::log;
+use crate::output::{count, span};
+use crate::session::Session;
+
+/// How long a hub may be in other hands before it counts as owned: commands that find no host own it for a moment.
+const BORROWED_MAX: Duration = Duration::from_secs(1);
+
+pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exit> {
+    log::start(
+        &args.log,
+        if args.log_json {
+            log::Format::Json
+        } else {
+            log::Format::Text
+        },
+    )?;
+    let descriptors = perennial::raise_descriptor_limit();
+    tracing::debug!(?descriptors, "open files at most");
+    let mut signals = Signals::new()?;
+    let begun = Instant::now();
+    let mut builder = builder(args, session);
+    let otlp = args.otlp.as_deref().map(Otlp::new).transpose()?;
+    let otlp = otlp.map(Arc::new);
+    if let Some(otlp) = &otlp {
+        builder = builder.spans(Arc::clone(otlp) as _);
+    }
+    let hubs = hubs(args, session)?;
+    let opened = match listen::open(&args.http, session).await {
+        Ok(opened) => opened,
+        // Where it is another host that has the address, it probably has the hub too, and that is what matters.
+        Err(error) => return Err(owned(&hubs, session).await?.unwrap_or(error)),
+    };
+    if let Some(opened) = &opened {
+        builder = builder.management_url(opened.management_url(&args.http));
+    }
+    let mut hosts = Vec::with_capacity(hubs.len());
+    for hub in &hubs {
+        hosts.push(start(&builder.clone().task_hub(*hub)).await?);
+    }
+    let clients = hosts.iter().map(Host::client).collect();
+    let served = opened.map(|opened| opened.serve(&args.http, clients));
+    let served = served.transpose()?;
+    for (host, hub) in hosts.iter().zip(&hubs) {
+        ready(host, hub, served.as_ref(), session).await?;
+    }
+    let lost = hosts.iter().zip(&hubs).map(|(host, hub)| {
+        let lost = host.lost();
+        Box::pin(async move {
+            lost.await;
+            *hub
+        })
+    });
+    let lost = tokio::select! {
+        () = signals.next() => None,
+        (hub, _, _) = futures::future::select_all(lost) => Some(hub),
+    };
+    let stops = "stopping; a second signal stops at once";
+    session.output().note(stops);
+    // Whoever asks twice does not want to wait: what was committed is safe, and the rest happens again.
+    let again = tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(130);
+    });
+    if let Some(served) = served {
+        served.stop().await;
+    }
+    let did = shut_down(hosts, otlp).await?;
+    again.abort();
+    for (stats, hub) in did.into_iter().zip(hubs) {
+        stopped(begun, stats, hub, session).await?;
+    }
+    match lost {
+        None => Ok(Exit::Ok),
+        Some(hub) => {
+            let message = format!("another process took task hub {hub:?} over");
+            let said = Said::new(Exit::Error, message);
+            Err(said
+                .hint("`perennial doctor` says who owns it; nothing that was acknowledged is lost")
+                .into())
+        }
+    }
+}
+
+fn builder(args: &Serve, session: &Session) -> HostBuilder {
+    let mut builder = Host::builder()
+        .data_dir(session.data_dir())
+        .name("perennial serve");
+    if let Some(count) = args.max_activities {
+        builder = builder.activities_max(count);
+    }
+    if let Some(count) = args.workers {
+        builder = builder.workers(count);
+    }
+    if let Some(count) = args.resident {
+        builder = builder.resident_max(count);
+    }
+    builder.quotas(quotas(&args.quotas))
+}
+
+fn quotas(args: &QuotaArgs) -> Quotas {
+    let many = |count: Option<usize>| count.and_then(|count| u64::try_from(count).ok());
+    let mut quotas = Quotas::default();
+    quotas.instances = many(args.max_instances);
+    quotas.instances_per_module = many(args.max_instances_per_module);
+    quotas.hub_bytes = many(args.max_hub_bytes);
+    quotas.history_events = many(args.max_history_events);
+    quotas.history_bytes = many(args.max_history_bytes);
+    quotas.activities_per_module = args.max_activities_per_module;
+    if let Some(count) = args.max_requests {
+        quotas.requests_waiting = count;
+    }
+    quotas
+}
+
+/// Stops the hosts, and sends the last of their traces. What each did.
+async fn shut_down(hosts: Vec<Host>, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Vec<HostStats>> {
+    let mut did = Vec::with_capacity(hosts.len());
+    for host in hosts {
+        did.push(host.stats());
+        host.shut_down().await;
+    }
+    if let Some(otlp) = otlp {
+        let sent = tokio::task::spawn_blocking(move || otlp.shut_down()).await?;
+        sent.unwrap_or_else(|error| tracing::warn!(%error, "the last traces are lost"));
+    }
+    Ok(did)
+}
+
+/// Says of the first of these hubs that a host runs who does.
+async fn owned(hubs: &[&str], session: &Session) -> anyhow::Result<Option<anyhow::Error>> {
+    for hub in hubs {
+        let owner = Client::open(session.data_dir(), hub)?.owner().await?;
+        if let Some(owner) = owner {
+            let message = format!("task hub {hub:?}: the task hub is in use by {owner}");
+            let said = Said::new(Exit::WrongState, message);
+            let hint = "one host at a time owns a task hub; every other command works beside it";
+            return Ok(Some(said.hint(hint).into()));
+        }
+    }
+    Ok(None)
+}
+
+/// The hubs to run, each once; the first is meant by requests that name none.
+fn hubs<'a>(args: &'a Serve, session: &'a Session) -> anyhow::Result<Vec<&'a str>> {
+    let mut hubs = vec![session.task_hub()];
+    for hub in &args.and_hubs {
+        if hubs.iter().any(|other| other.eq_ignore_ascii_case(hub)) {
+            let said = Said::new(Exit::Usage, format!("task hub {hub:?} is named twice"));
+            return Err(said
+                .hint("name each with --task-hub or --and-hub once")
+                .into());
+        }
+        hubs.push(hub);
+    }
+    // A name that cannot be one is said before a hub is made of another.
+    for hub in &hubs {
+        Client::open(session.data_dir(), hub)?;
+    }
+    Ok(hubs)
+}
+
+/// Starts a host; a hub that another command has for a moment is waited for.
+pub(crate) async fn start(builder: &HostBuilder) -> Result<Host> {
+    let begun = Instant::now();
+    loop {
+        match builder.clone().start().await {
+            Err(error) if error.is_owned() && begun.elapsed() < BORROWED_MAX => {
+                tokio::time::sleep(Duration::from_millis(50)).await
+            }
+            other => return other,
+        }
+    }
+}
+
+/// SIGINT and SIGTERM.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("could not listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// Returns when one of them came.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+#[serde(
+    tag = "event",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+enum EventJson<'a> {
+    Ready {
+        task_hub: &'a str,
+        file: String,
+        pid: u32,
+        instances: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<&'a str>,
+    },
+    Stopped {
+        task_hub: &'a str,
+        left: BTreeMap<&'static str, u64>,
+        stats: HostStats,
+    },
+}
+
+async fn ready(
+    host: &Host,
+    task_hub: &str,
+    served: Option<&Served>,
+    session: &Session,
+) -> anyhow::Result<()> {
+    let url = served.map(|served| served.url.as_str());
+    let live: u64 = left(&host.client()).await?.values().sum();
+    let (file, pid) = (host.path().display(), std::process::id());
+    if session.output().is_json() {
+        let file = file.to_string();
+        return session.output().json(&EventJson::Ready {
+            task_hub,
+            file,
+            pid,
+            instances: live,
+            url,
+        });
+    }
+    let instances = match live {
+        0 => "no live instances".to_owned(),
+        live => format!("takes up {}", count(live, "instance")),
+    };
+    let url = url.map(|url| format!(", {url}")).unwrap_or_default();
+    session
+        .output()
+        .line(&format!("ready: {file} (pid {pid}), {instances}{url}"))
+}
+
+async fn stopped(
+    begun: Instant,
+    stats: HostStats,
+    task_hub: &str,
+    session: &Session,
+) -> anyhow::Result<()> {
+    let left = left(&Client::open(session.data_dir(), task_hub)?).await?;
+    if session.output().is_json() {
+        return session.output().json(&EventJson::Stopped {
+            task_hub,
+            left,
+            stats,
+        });
+    }
+    let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let did = format!(
+        "{}, {}, {}",
+        count(stats.turns, "turn"),
+        count(stats.activity_attempts, "activity attempt"),
+        ended(stats)
+    );
+    let remains = match left
+        .iter()
+        .map(|(status, number)| format!("{number} {status}"))
+        .collect::<Vec<_>>()
+    {
+        none if none.is_empty() => "nothing is left to do".to_owned(),
+        some => format!("left: {}", some.join(", ")),
+    };
+    session
+        .output()
+        .line(&format!("stopped after {}: {did}; {remains}", span(ms)))
+}
+
+fn ended(stats: HostStats) -> String {
+    format!("{} ended", count(stats.ended, "execution"))
+}
+
+/// Live instances by status.
+pub(super) async fn left(client: &Client) -> Result<BTreeMap<&'static str, u64>> {
+    let counts = client.counts().await?;
+    let live = counts
+        .into_iter()
+        .filter(|(status, _): &(Status, u64)| !status.is_end());
+    Ok(live
+        .map(|(status, number)| (status.name(), number))
+        .collect())
+}

@@ -1,0 +1,262 @@
+//! `perennial status`.
+
+use std::collections::BTreeMap;
+
+use perennial::{Client, InstanceStatus, Timestamp, Wait, closest};
+
+use crate::args::Status;
+use crate::error::{Exit, Said};
+use crate::output::{Output, bytes, count, plain, span, time};
+use crate::progress::and_more;
+use crate::session::Session;
+
+use super::wait::{GRANT_DIRECTORY, causes, lacks_directory, text_of};
+
+/// Waits shown to people; the others are counted.
+const WAITS_SHOWN: usize = 8;
+
+pub(super) async fn status(args: Status, session: &Session) -> anyhow::Result<Exit> {
+    if let Some(base) = &args.urls {
+        return super::urls::urls(&args.id, base, session).await;
+    }
+    if args.tree {
+        return super::tree::tree(&args.id, session).await;
+    }
+    let output = session.output();
+    let status = read(&session.client()?, &args, session).await?;
+    if output.is_json() {
+        output.json(&status)?;
+        return Ok(Exit::Ok);
+    }
+    output.block(&fields(&status, session))?;
+    if let Some(history) = &status.history {
+        output.line("")?;
+        super::history::print(history, output)?;
+    }
+    Ok(Exit::Ok)
+}
+
+async fn read(client: &Client, args: &Status, session: &Session) -> anyhow::Result<InstanceStatus> {
+    let mut query = client.status(&args.id);
+    if args.input {
+        query = query.show_input();
+    }
+    if args.history {
+        // The history is shown as `perennial history` shows it, with its inputs.
+        query = query.show_input().show_history_output();
+    }
+    let mut status = query.await?.ok_or_else(|| missing(&args.id, session))?;
+    status.input = status.input.filter(|_| args.input);
+    Ok(status)
+}
+
+/// The error of a command that found no instance.
+pub(super) fn missing(id: &str, session: &Session) -> Said {
+    let said = Said::new(Exit::NotFound, format!("there is no instance {id:?}"));
+    said.hint(format!(
+        "`perennial list` shows the instances of this task hub, {}",
+        session.place()
+    ))
+}
+
+fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, String)> {
+    let output = session.output();
+    let mut fields = vec![
+        ("instance", status.instance_id.clone()),
+        (
+            "orchestration",
+            match &status.version {
+                Some(version) => format!("{} {version}", status.name),
+                None => status.name.clone(),
+            },
+        ),
+        ("status", output.status(status.runtime_status)),
+        ("created", moment(status.created_at, output)),
+    ];
+    if let Some(started) = status.started_at {
+        fields.push((
+            "started",
+            moment(started, output) + &later(status.created_at, started),
+        ));
+    }
+    let from = status.started_at.unwrap_or(status.created_at);
+    let updated = if status.is_ended() {
+        "ended"
+    } else {
+        "updated"
+    };
+    fields.push((
+        updated,
+        moment(status.last_updated_at, output) + &later(from, status.last_updated_at),
+    ));
+    if let Some(module) = status.module {
+        fields.push(("module", module.short()));
+    }
+    for rewind in &status.rewinds {
+        let reason = rewind.reason.as_ref();
+        let reason = reason.map_or_else(String::new, |reason| plain(&format!(": {reason}")));
+        fields.push(("rewound", moment(rewind.at, output) + &reason));
+    }
+    if let Some(parent) = &status.parent_instance_id {
+        fields.push(("parent", parent.clone()));
+    }
+    if !status.tags.is_empty() {
+        let tags: Vec<String> = status
+            .tags
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        fields.push(("tags", plain(&tags.join(" "))));
+    }
+    fields.push((
+        "history",
+        format!(
+            "{}, {}",
+            count(status.history_events, "event"),
+            bytes(status.history_bytes)
+        ),
+    ));
+    let payloads = [
+        ("input", &status.input),
+        ("custom status", &status.custom_status),
+    ];
+    fields.extend(
+        payloads
+            .into_iter()
+            .filter_map(|(name, json)| Some((name, json.as_ref()?.to_string()))),
+    );
+    if let Some(result) = &status.output {
+        match status.runtime_status {
+            perennial::Status::Completed => fields.push(("output", result.to_string())),
+            _ => fields.push(("reason", text_of(result))),
+        }
+    }
+    if let Some(failure) = &status.failure {
+        fields.push(("failure", failure.to_string()));
+        fields.extend(causes(failure).into_iter().map(|cause| ("because", cause)));
+        fields.extend(failure.trace.clone().map(|trace| ("trace", trace)));
+        if lacks_directory(failure) {
+            fields.push(("hint", GRANT_DIRECTORY.to_owned()));
+        }
+        fields.extend(
+            failure
+                .details
+                .iter()
+                .map(|details| ("details", details.to_string())),
+        );
+    }
+    if let Some(why) = &status.quarantine {
+        fields.extend(quarantine(why));
+    }
+    if !status.waits_for.is_empty() {
+        fields.push(("waits for", waits(status, output)));
+    }
+    if !status.still_runs.is_empty() {
+        let left = status.still_runs.iter().take(WAITS_SHOWN);
+        let lines: Vec<String> = left.map(|wait| plain(&wait.to_string())).collect();
+        fields.push(("still runs", lines.join("\n")));
+    }
+    if !status.events_without_effect.is_empty() {
+        fields.push(("was sent", without_effect(status)));
+    }
+    fields
+}
+
+/// The events that led to nothing, each once, and what was meant by one that may be misspelt.
+fn without_effect(status: &InstanceStatus) -> String {
+    let awaited = status.waits_for.iter().filter_map(|wait| match wait {
+        Wait::ExternalEvent { name } => Some(name.as_str()),
+        _ => None,
+    });
+    let awaited: Vec<&str> = awaited.collect();
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for name in &status.events_without_effect {
+        *counts.entry(name).or_default() += 1;
+    }
+    let lines = counts.into_iter().map(|(name, number)| {
+        let times = if number > 1 {
+            format!(" ({number} times)")
+        } else {
+            String::new()
+        };
+        let meant = match closest(name, awaited.iter().copied()) {
+            Some(meant) if !awaited.contains(&name) => format!("; did you mean {meant:?}?"),
+            _ => String::new(),
+        };
+        plain(&format!(
+            "external event {name:?}{times}, which led to nothing so far{meant}"
+        ))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What differs, who says so, and when.
+fn quarantine(why: &perennial::Quarantine) -> Vec<(&'static str, String)> {
+    let place = match (why.turn, why.event) {
+        (Some(turn), Some(event)) => format!("at event {event} of turn {turn}"),
+        (Some(turn), None) => format!("in turn {turn}"),
+        (None, Some(event)) => format!("at event {event}"),
+        (None, None) => plain(&why.reason),
+    };
+    let module = why
+        .module
+        .map(|module| format!(", with module {}", module.short()));
+    let mut fields = vec![(
+        "quarantined",
+        format!("{place}{}", module.unwrap_or_default()),
+    )];
+    let texts = [("recorded", &why.recorded), ("asked", &why.asked)];
+    fields.extend(
+        texts
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, plain(text.as_ref()?)))),
+    );
+    fields.push(("found by", format!("{}, {} UTC", why.host, time(why.at))));
+    fields
+}
+
+/// A time and, for the eyes on a terminal, how long ago that is.
+fn moment(at: Timestamp, output: &Output) -> String {
+    let utc = format!("{} UTC", time(at));
+    if output.is_terminal() {
+        format!("{utc}, {}", output.when(at))
+    } else {
+        utc
+    }
+}
+
+fn later(from: Timestamp, to: Timestamp) -> String {
+    match to.since(from).0 {
+        0 => String::new(),
+        ms => format!(" ({} later)", span(ms)),
+    }
+}
+
+/// For the eyes on a terminal, how soon a wait is over that knows it.
+fn soon(wait: &Wait, output: &Output) -> String {
+    let at = match wait {
+        Wait::Timer { due, .. } => Some(*due),
+        Wait::Activity {
+            next_attempt_at, ..
+        } => *next_attempt_at,
+        _ => None,
+    };
+    match at {
+        Some(at) if output.is_terminal() => format!(", {}", output.when(at)),
+        _ => String::new(),
+    }
+}
+
+fn waits(status: &InstanceStatus, output: &Output) -> String {
+    let mut lines: Vec<String> = status
+        .waits_for
+        .iter()
+        .take(WAITS_SHOWN)
+        .map(|wait| plain(&wait.to_string()) + &soon(wait, output))
+        .collect();
+    let more = and_more(status, lines.len());
+    if !more.is_empty() {
+        lines.push(more.trim_start().to_owned());
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,113 @@
+//! The log, on stderr.
+//!
+//! A line of it is one event, whatever a field says: names, messages and reasons come from modules and from whoever reaches the HTTP API,
+//! and could begin lines of their own, or move a terminal's cursor. So every field is written out here, also one that whoever logs it
+//! forgot about.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use anyhow::Context;
+use perennial_core::text::{Visible, shortened, visible_json};
+use tracing::field::Field;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+
+use crate::output;
+use crate::progress;
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+/// Begins to log what passes the filter.
+pub(crate) fn start(filter: &str, format: Format) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder().parse(filter).with_context(|| {
+        format!("{filter:?} is no filter for the log; write it like info or perennial=debug,warn")
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    match format {
+        // A second start, as in a test, keeps the first.
+        Format::Text => drop(
+            log.fmt_fields(debug_fn(field).delimited(" "))
+                .with_ansi(output::stderr_has_colors())
+                .with_writer(|| Stderr { is_json: false })
+                .try_init(),
+        ),
+        Format::Json => drop(
+            log.json()
+                .flatten_event(true)
+                .with_ansi(false)
+                .with_writer(|| Stderr { is_json: true })
+                .try_init(),
+        ),
+    }
+    Ok(())
+}
+
+/// Writes one field of an event: the message as it is, the others as `name=value`.
+fn field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = format!("{value:?}");
+    let value = shortened(&value, FIELD_BYTES_MAX);
+    match field.name() {
+        "message" => write!(to, "{}", Visible(&value)),
+        name if to.has_ansi_escapes() => {
+            write!(
+                to,
+                "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{}",
+                Visible(&value)
+            )
+        }
+        name => write!(to, "{name}={}", Visible(&value)),
+    }
+}
+
+/// Of a field in a line: more than the longest message that comes in, with its escapes.
+const FIELD_BYTES_MAX: usize = 64 << 10;
+
+/// How much commands log that are no host for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Errors.
+    Quiet,
+    /// What a person must know.
+    Warnings,
+    /// That, and what guests say.
+    Guests,
+}
+
+/// The log of commands that are no host for long, unless the environment asks for more.
+pub(crate) fn start_quietly(need: Need) -> anyhow::Result<()> {
+    let default = match need {
+        // A guest's own errors are its warnings to a person, who wants none.
+        Need::Quiet => "error,perennial::guest=off",
+        Need::Warnings => "warn",
+        Need::Guests => "warn,perennial::guest=info,perennial::engine::attempts=error",
+    };
+    let filter = std::env::var("PERENNIAL_LOG").unwrap_or_else(|_| default.to_owned());
+    start(&filter, Format::Text).context("cannot use PERENNIAL_LOG")
+}
+
+/// Stderr, without tearing a line of progress apart.
+struct Stderr {
+    is_json: bool,
+}
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // JSON leaves some characters that a terminal obeys as they are, and has escapes for all.
+        let text = std::str::from_utf8(bytes).ok().filter(|_| self.is_json);
+        let safe = text.map(visible_json);
+        let safe = safe.as_deref().map_or(bytes, str::as_bytes);
+        progress::aside(|| io::stderr().write_all(safe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -1,0 +1,72 @@
+//! The binary `perennial`: deploys modules, runs hubs, and manages instances from a command line.
+//!
+//! Two layers: [`args`] says what was typed, and each file in [`commands`] turns one command's arguments into what they mean and does it
+//! with the library's public API. Data goes to stdout and nothing else does; what is said about it goes to stderr.
+
+mod args;
+mod commands;
+mod durable;
+mod error;
+mod log;
+mod output;
+mod paint;
+mod payload;
+mod progress;
+mod project;
+mod session;
+mod suggest;
+mod value;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::error::{Exit, report};
+use crate::output::Output;
+use crate::session::Session;
+
+/// What one thread allocates another frees here, from client to worker to writer, which the system's allocator on Linux makes them wait
+/// for. A library leaves the choice to its program; this is the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Reads the arguments, does what they say, and answers with the exit code.
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return error::usage(&error),
+    };
+    let output = Output::new(cli.global.json, cli.global.quiet, cli.global.width);
+    let session = Session::new(cli.global, output);
+    let exit = match run(cli.command, &session) {
+        Ok(exit) => exit,
+        Err((error, meant)) => report(&error, meant.as_deref(), &session),
+    };
+    exit.into()
+}
+
+/// How it went or, with an error, also what was probably meant.
+fn run(command: args::Command, session: &Session) -> Result<Exit, (anyhow::Error, Option<String>)> {
+    use anyhow::Context;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // A thread that there was once is there when the system has no other.
+        .thread_keep_alive(std::time::Duration::from_secs(60 * 60))
+        .enable_all()
+        .build();
+    let runtime = runtime.context("could not start the threads of the program");
+    let runtime = runtime.map_err(|error| (error, None))?;
+    let typed = suggest::Typed::of(&command);
+    let exit = runtime.block_on(Box::pin(async {
+        match commands::dispatch(command, session).await {
+            Ok(exit) => Ok(exit),
+            Err(error) => {
+                let meant = typed.meant(&error, session).await;
+                Err((error, meant))
+            }
+        }
+    }));
+    // A read of stdin or of the file that nobody waits for any more must not hold the process back.
+    runtime.shutdown_background();
+    exit
+}

@@ -1,0 +1,580 @@
+//! What is printed: tables and blocks for people, JSON for programs, and colours only for a terminal.
+//!
+//! Law: what this module prints cannot be raw. Names, messages, reasons and payloads come from modules and from whoever reaches the HTTP
+//! API, and a terminal obeys what it is given; so every text is written out as [`paint`](crate::paint) does it, whoever hands it over,
+//! and only what is painted here moves a cursor or has a colour.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Context;
+use comfy_table::{
+    Attribute, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, Width,
+    presets,
+};
+use perennial::{Json, Status, Timestamp};
+use perennial_core::text::{visible, visible_json};
+use serde::Serialize;
+
+use crate::paint::{painted, written_out};
+use crate::progress;
+
+/// Columns of a terminal that does not say how many it has.
+const WIDTH_UNKNOWN: u16 = 80;
+
+/// Between two columns.
+const GAP: u16 = 2;
+
+/// A last column that is narrower says nothing.
+const LAST_COLUMN_MIN: u16 = 12;
+
+/// No other column is cut to less.
+const COLUMN_MIN: u16 = 6;
+
+/// How many columns a line may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Columns {
+    /// As many as it needs: what goes to a file or another program is whole.
+    All,
+    /// What is longer is cut.
+    At(u16),
+}
+
+/// Where and how a command prints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+    terminal: bool,
+    colors: bool,
+    /// What was chosen, instead of what the terminal has.
+    columns: Option<Columns>,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, quiet: bool, columns: Option<Columns>) -> Self {
+        let terminal = io::stdout().is_terminal();
+        Self {
+            json,
+            quiet,
+            terminal,
+            colors: terminal && wants_colors(),
+            columns,
+        }
+    }
+
+    /// Whether data is printed as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether only errors are told.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Whether data goes to a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Columns of a line. They are looked up anew: a window may have become another one.
+    pub(crate) fn columns(&self) -> Columns {
+        let of_terminal = || match self.terminal {
+            true => Columns::At(size().map_or(WIDTH_UNKNOWN, |(columns, _)| columns)),
+            false => Columns::All,
+        };
+        self.columns.unwrap_or_else(of_terminal)
+    }
+
+    /// Lines of the terminal, if it is one that says so.
+    pub(crate) fn lines(&self) -> Option<u16> {
+        size().map(|(_, lines)| lines).filter(|_| self.terminal)
+    }
+
+    /// A text in a table: in one line, and no longer than will be shown.
+    pub(crate) fn cell(&self, text: &str) -> String {
+        match self.columns() {
+            Columns::All => whole(text),
+            Columns::At(_) => plain(text),
+        }
+    }
+
+    /// When something was: for the eyes on a terminal how long ago, elsewhere the second, in UTC.
+    pub(crate) fn when(&self, at: Timestamp) -> String {
+        if self.terminal {
+            ago(at, now())
+        } else {
+            time(at)
+        }
+    }
+
+    /// The head of a column of [`when`](Self::when).
+    pub(crate) fn when_head(&self, what: &str) -> String {
+        if self.terminal {
+            what.to_owned()
+        } else {
+            format!("{what} (UTC)")
+        }
+    }
+
+    /// Prints a line of data, or several.
+    pub(crate) fn line(&self, text: &str) -> anyhow::Result<()> {
+        raw(&[&written_out(text), "\n"])
+    }
+
+    /// Prints a payload as it is: the same JSON for whoever reads it, with escapes where a terminal would obey.
+    pub(crate) fn payload(&self, json: &Json) -> anyhow::Result<()> {
+        self.json_text(json.as_str())
+    }
+
+    /// Prints a text that is JSON.
+    pub(crate) fn json_text(&self, json: &str) -> anyhow::Result<()> {
+        raw(&[&visible_json(json), "\n"])
+    }
+
+    /// Moves a terminal's cursor home and clears what is below it.
+    pub(crate) fn clear(&self) -> anyhow::Result<()> {
+        raw(&["\u{1b}[H\u{1b}[J"])
+    }
+
+    /// Prints data as JSON: for people to read on a terminal, a line otherwise.
+    pub(crate) fn json<T: Serialize + ?Sized>(&self, data: &T) -> anyhow::Result<()> {
+        let text = if self.terminal {
+            serde_json::to_string_pretty(data)
+        } else {
+            serde_json::to_string(data)
+        };
+        self.json_text(&text.context("could not write the answer as JSON")?)
+    }
+
+    /// Prints a list as [`json`](Self::json) would, one item at a time.
+    pub(crate) fn json_list(&self) -> JsonList<'_> {
+        JsonList {
+            output: self,
+            text: String::new(),
+            is_empty: true,
+        }
+    }
+
+    /// Says something on the side, on stderr.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            progress::aside(|| say(text));
+        }
+    }
+
+    /// A table without lines, cut to the width of the terminal: the last column gives way first, and is left out where it has no room at
+    /// all; then the widest of the others.
+    pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<Cell>>) -> anyhow::Result<()> {
+        let columns = match self.columns() {
+            Columns::All => return self.whole_table(header, &rows),
+            Columns::At(columns) => columns,
+        };
+        let mut count = header.len();
+        let mut table = table_of(header, &rows, count);
+        let mut widths = table.column_max_content_widths();
+        let with_gaps = |widths: &[u16]| -> u16 {
+            let gaps = GAP.saturating_mul(u16::try_from(widths.len()).unwrap_or(u16::MAX));
+            widths
+                .iter()
+                .fold(gaps, |all, width| all.saturating_add(*width))
+        };
+        let room = columns.saturating_sub(with_gaps(&widths[..count - 1]));
+        if count > 1 && room < LAST_COLUMN_MIN.min(widths[count - 1]) {
+            count -= 1;
+            table = table_of(header, &rows, count);
+            widths.truncate(count);
+            shrink(&mut widths, columns);
+        } else {
+            widths[count - 1] = widths[count - 1].min(room);
+        }
+        for (i, column) in table.column_iter_mut().enumerate() {
+            let gap = if i + 1 < count { GAP } else { 0 };
+            column.set_padding((0, gap));
+            // Long texts are cut where the line ends, and not before their last word.
+            column.set_delimiter('\u{1}');
+            let width = widths[i].saturating_add(gap);
+            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
+        }
+        self.print(table, columns)
+    }
+
+    /// A table whose last column has no end: nothing is cut, and nothing is filled up.
+    fn whole_table(&self, header: &[&str], rows: &[Vec<Cell>]) -> anyhow::Result<()> {
+        let last = header.len() - 1;
+        let mut table = table_of(header, rows, last);
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, GAP));
+        }
+        if !self.colors {
+            table.force_no_tty();
+        }
+        let ends = std::iter::once(header[last].to_owned()).chain(rows.iter().map(|row| {
+            let cell = row.get(last);
+            cell.map_or_else(String::new, |cell| cell.0.content())
+        }));
+        let begins: Vec<String> = match last {
+            0 => vec![String::new(); rows.len() + 1],
+            _ => table.lines().collect(),
+        };
+        let lines = begins.into_iter().zip(ends);
+        let text: Vec<String> = lines
+            .map(|(begin, end)| (begin + &end).trim_end().to_owned())
+            .collect();
+        raw(&[&text.join("\n"), "\n"])
+    }
+
+    fn print(&self, mut table: Table, columns: u16) -> anyhow::Result<()> {
+        if self.colors {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table.set_width(columns);
+        // Its cells were written out when they were made, and the colours are the table's own.
+        let text: Vec<String> = table
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect();
+        raw(&[&text.join("\n"), "\n"])
+    }
+
+    /// Names and values, a line each; a value of several lines is set below its first.
+    pub(crate) fn block(&self, fields: &[(&str, String)]) -> anyhow::Result<()> {
+        let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let mut text = Vec::new();
+        for (name, value) in fields {
+            for (i, line) in value.lines().enumerate() {
+                let name = if i == 0 { *name } else { "" };
+                text.push(format!("{}  {line}", self.dim(&format!("{name:width$}"))));
+            }
+        }
+        self.line(&text.join("\n"))
+    }
+
+    /// A status, coloured.
+    pub(crate) fn status(&self, status: Status) -> String {
+        self.paint(ansi(status), status.name())
+    }
+
+    /// Something that matters less.
+    pub(crate) fn dim(&self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    /// Something that matters more.
+    pub(crate) fn bold(&self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colors {
+            painted(code, text)
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// Writes to stdout what is safe there.
+fn raw(parts: &[&str]) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let mut write = || {
+        parts
+            .iter()
+            .try_for_each(|part| stdout.write_all(part.as_bytes()))?;
+        stdout.flush()
+    };
+    written(write())
+}
+
+fn written(result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        // The reader, such as `head`, has what it wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("could not write to stdout"),
+    }
+}
+
+/// A list that is printed while it is read.
+pub(crate) struct JsonList<'a> {
+    output: &'a Output,
+    text: String,
+    is_empty: bool,
+}
+
+impl JsonList<'_> {
+    /// Characters that are written at once.
+    const CHUNK: usize = 1 << 16;
+
+    /// Prints the next item.
+    pub(crate) fn item<T: Serialize>(&mut self, item: &T) -> anyhow::Result<()> {
+        self.text.push(if self.is_empty { '[' } else { ',' });
+        self.is_empty = false;
+        let item = if self.output.terminal {
+            let pretty = serde_json::to_string_pretty(item);
+            pretty.map(|text| format!("\n  {}", text.replace('\n', "\n  ")))
+        } else {
+            serde_json::to_string(item)
+        };
+        self.text += &item.context("could not write the answer as JSON")?;
+        if self.text.len() < Self::CHUNK {
+            return Ok(());
+        }
+        raw(&[&visible_json(&std::mem::take(&mut self.text))])
+    }
+
+    /// Ends the list.
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+        self.text += match (self.is_empty, self.output.terminal) {
+            (true, _) => "[]",
+            (false, true) => "\n]",
+            (false, false) => "]",
+        };
+        self.output.json_text(&self.text)
+    }
+}
+
+/// Columns and lines of the terminal.
+fn size() -> Option<(u16, u16)> {
+    let (columns, lines) = terminal_size::terminal_size()?;
+    // Some that are none say 0.
+    (columns.0 > 0).then_some((columns.0, lines.0))
+}
+
+/// Cuts the widest columns until all of them fit.
+fn shrink(widths: &mut [u16], room: u16) {
+    let gaps = usize::from(GAP) * widths.len().saturating_sub(1);
+    let all = |widths: &[u16]| {
+        widths
+            .iter()
+            .map(|width| usize::from(*width))
+            .sum::<usize>()
+            + gaps
+    };
+    while all(widths) > usize::from(room)
+        && let Some(widest) = widths.iter_mut().max()
+        && *widest > COLUMN_MIN
+    {
+        *widest -= 1;
+    }
+}
+
+/// The first so many columns.
+fn table_of(header: &[&str], rows: &[Vec<Cell>], columns: usize) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_truncation_indicator("...");
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    let bold = |text: &&str| Cell::new(text).0.add_attribute(Attribute::Bold);
+    table.set_header(header.iter().take(columns).map(bold).collect::<Vec<_>>());
+    for cells in rows {
+        let cells = cells.iter().take(columns).map(|cell| cell.0.clone());
+        let mut row = Row::from(cells.collect::<Vec<_>>());
+        row.max_height(1);
+        table.add_row(row);
+    }
+    table
+}
+
+/// A cell of a table: one line, written out.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell(comfy_table::Cell);
+
+impl Cell {
+    pub(crate) fn new(text: impl ToString) -> Self {
+        Self(comfy_table::Cell::new(visible(&text.to_string())))
+    }
+
+    /// In a colour.
+    pub(crate) fn fg(self, color: Color) -> Self {
+        Self(self.0.fg(color))
+    }
+
+    /// To one side of its column.
+    pub(crate) fn set_alignment(self, alignment: CellAlignment) -> Self {
+        Self(self.0.set_alignment(alignment))
+    }
+}
+
+/// A status in a table.
+pub(crate) fn status_cell(status: Status) -> Cell {
+    Cell::new(status.name()).fg(match status {
+        Status::Pending => Color::DarkGrey,
+        Status::Running => Color::Cyan,
+        Status::Suspended => Color::Yellow,
+        Status::Completed => Color::Green,
+        Status::Failed => Color::Red,
+        Status::Terminated => Color::Magenta,
+    })
+}
+
+fn ansi(status: Status) -> &'static str {
+    match status {
+        Status::Pending => "90",
+        Status::Running => "36",
+        Status::Suspended => "33",
+        Status::Completed => "32",
+        Status::Failed => "31",
+        Status::Terminated => "35",
+    }
+}
+
+/// A text in a table or in one line: written out, and not much longer than a terminal is wide. To arrange a cell of a megabyte takes a
+/// table minutes.
+pub(crate) fn plain(text: &str) -> String {
+    const CHARS_MAX: usize = 400;
+    let end = text.char_indices().nth(CHARS_MAX).map(|(end, _)| end);
+    visible(&text[..end.unwrap_or(text.len())]).into_owned()
+}
+
+/// A text in one line, however long it is.
+fn whole(text: &str) -> String {
+    visible(text).into_owned()
+}
+
+/// A time for people: the second, in UTC.
+pub(crate) fn time(at: Timestamp) -> String {
+    match i64::try_from(at.0)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+    {
+        Some(time) => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        None => "never".to_owned(),
+    }
+}
+
+/// The time.
+pub(crate) fn now() -> Timestamp {
+    Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
+}
+
+/// How long ago something was, or how soon it will be: `12s ago`, `in 3h 5m`.
+pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
+    match (now.since(at).0, at.since(now).0) {
+        (0..1_000, 0..1_000) => "now".to_owned(),
+        (ms @ 1_000..60_000, _) => format!("{}s ago", ms / 1_000),
+        (0, ms @ 0..60_000) => format!("in {}s", ms / 1_000),
+        (0, ms) => format!("in {}", span(ms)),
+        (ms, _) => format!("{} ago", span(ms)),
+    }
+}
+
+/// A span for people, to two places: `12ms`, `1.3s`, `2m 5s`, `3d 4h`.
+pub(crate) fn span(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..60 => format!("{}.{}s", seconds, ms % 1_000 / 100),
+        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// A number of bytes for people.
+pub(crate) fn bytes(count: u64) -> String {
+    match count {
+        0..1_024 => format!("{count} B"),
+        1_024..1_048_576 => format!("{}.{} KiB", count / 1_024, count % 1_024 * 10 / 1_024),
+        _ => format!(
+            "{}.{} MiB",
+            count / 1_048_576,
+            count % 1_048_576 * 10 / 1_048_576
+        ),
+    }
+}
+
+/// `1 thing`, `2 things`.
+pub(crate) fn count(number: u64, one: &str) -> String {
+    if number == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{number} {one}s")
+    }
+}
+
+/// Says a line on stderr, or several. Where nobody can read it, nothing can be done about that.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", written_out(text));
+}
+
+/// As [`say`], of a text that is JSON.
+pub(crate) fn say_json(json: &str) {
+    let _ = writeln!(io::stderr(), "{}", visible_json(json));
+}
+
+/// The word that opens an error.
+pub(crate) fn paint_error(text: &str) -> String {
+    if stderr_has_colors() {
+        painted("1;31", text)
+    } else {
+        text.to_owned()
+    }
+}
+
+/// Whether stderr may be coloured.
+pub(crate) fn stderr_has_colors() -> bool {
+    io::stderr().is_terminal() && wants_colors()
+}
+
+fn wants_colors() -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    !dumb && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_sizes_are_short() {
+        let spans = [0, 12, 1_300, 59_999, 125_000, 7_500_000, 273_600_000].map(span);
+        assert_eq!(
+            spans,
+            ["0ms", "12ms", "1.3s", "59.9s", "2m 5s", "2h 5m", "3d 4h"]
+        );
+        assert_eq!(
+            [0, 1_536, 3 << 20].map(bytes),
+            ["0 B", "1.5 KiB", "3.0 MiB"]
+        );
+        assert_eq!(
+            [0, 1, 2].map(|n| count(n, "event")),
+            ["0 events", "1 event", "2 events"]
+        );
+    }
+
+    #[test]
+    fn what_was_is_ago_and_what_comes_is_in() {
+        let at = |ms: u64| ago(Timestamp(1_000_000 + ms), Timestamp(1_000_000));
+        assert_eq!(
+            [0, 999, 5_000, 125_000].map(at),
+            ["now", "now", "in 5s", "in 2m 5s"]
+        );
+        let before = |ms: u64| ago(Timestamp(1_000_000_000 - ms), Timestamp(1_000_000_000));
+        assert_eq!(
+            [999, 5_900, 273_600_000].map(before),
+            ["now", "5s ago", "3d 4h ago"]
+        );
+    }
+
+    #[test]
+    fn the_widest_columns_are_cut_and_none_to_nothing() {
+        let cut = |widths: [u16; 3], room| {
+            let mut widths = widths.to_vec();
+            shrink(&mut widths, room);
+            widths
+        };
+        assert_eq!(cut([10, 10, 10], 40), [10, 10, 10]);
+        assert_eq!(cut([32, 20, 10], 54), [20, 20, 10]);
+        assert_eq!(cut([300, 10, 10], 3), [6, 6, 6]);
+    }
+
+    #[test]
+    fn times_are_utc_and_end() {
+        assert_eq!(time(Timestamp(1_769_860_800_250)), "2026-01-31 12:00:00");
+        assert_eq!(time(Timestamp(u64::MAX)), "never");
+    }
+}

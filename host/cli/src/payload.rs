@@ -1,0 +1,233 @@
+//! JSON that is typed, in a file, or on stdin.
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use perennial::Json;
+use serde::de::IgnoredAny;
+
+use crate::error::{Exit, Said};
+use crate::output::say;
+
+/// Where a payload comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The command line itself.
+    Typed(String),
+    /// A file.
+    File(PathBuf),
+    /// Stdin.
+    Stdin,
+}
+
+impl From<&str> for Source {
+    fn from(text: &str) -> Self {
+        match text.strip_prefix('@') {
+            Some(path) => Self::File(path.into()),
+            None if text == "-" => Self::Stdin,
+            None => Self::Typed(text.to_owned()),
+        }
+    }
+}
+
+/// Reads a payload, if there is to be one, and checks that it is JSON. `option` is what it was given with, such as `--input`.
+pub(crate) fn read(source: Option<&Source>, option: &str) -> anyhow::Result<Option<Json>> {
+    let Some(source) = source else {
+        return Ok(None);
+    };
+    let (text, place) = match source {
+        Source::Typed(text) => (text.clone(), option.to_owned()),
+        Source::File(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("could not read {option} from {}", path.display()))?;
+            (text, format!("{option} in {}", path.display()))
+        }
+        Source::Stdin => {
+            let mut stdin = std::io::stdin();
+            if stdin.is_terminal() {
+                say(&format!(
+                    "reading {option} from the terminal: write JSON, then Ctrl-D on a line of its own"
+                ));
+            }
+            let mut text = String::new();
+            stdin
+                .read_to_string(&mut text)
+                .with_context(|| format!("could not read {option} from stdin"))?;
+            (text, format!("{option} on stdin"))
+        }
+    };
+    // The line end that an editor or `echo` leaves is not part of a value.
+    let text = match source {
+        Source::Typed(_) => text.as_str(),
+        Source::File(_) | Source::Stdin => text.trim(),
+    };
+    check(text, &place, option).map(Some)
+}
+
+fn check(text: &str, place: &str, option: &str) -> anyhow::Result<Json> {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Ok(perennial::parse_json(text)?),
+        Err(error) => Err(not_json(text, place, option, &error).into()),
+    }
+}
+
+/// Shows the text, where it breaks off, and what was probably meant.
+fn not_json(text: &str, place: &str, option: &str, error: &serde_json::Error) -> Said {
+    if text.trim().is_empty() {
+        let said = Said::new(
+            Exit::Usage,
+            format!("{place} is empty, and nothing at all is not JSON"),
+        );
+        return said.hint(format!("leave {option} out for no value, or write null"));
+    }
+    let mut problem = error.to_string();
+    if let Some(end) = problem.rfind(" at line ") {
+        problem.truncate(end);
+    }
+    let line = text
+        .lines()
+        .nth(error.line().saturating_sub(1))
+        .unwrap_or(text);
+    let (shown, caret) = around(line, error.column());
+    let at = if text.lines().count() > 1 {
+        format!("line {}: ", error.line())
+    } else {
+        String::new()
+    };
+    let pad = " ".repeat(at.chars().count() + caret);
+    let said = Said::new(
+        Exit::Usage,
+        format!("{place} is not JSON: {problem}\n  {at}{shown}\n  {pad}^"),
+    );
+    let word = text.trim();
+    let is_word =
+        !word.starts_with(['{', '[', '"', '\'']) && !word.contains(['\n', '\'', '"', '\\']);
+    if is_word {
+        said.hint(format!("a text needs quotes of its own, and those need quotes for the shell: {option} '\"{}\"'", clip(word, 40)))
+    } else if word.starts_with(['{', '[']) && !word.contains('"') {
+        said.hint(format!("the shell takes double quotes away; put single quotes around all of it: {option} '{{\"name\": \"value\"}}'"))
+    } else {
+        said
+    }
+}
+
+/// The part of a line around a column (from 1, in bytes), and where the column is in it.
+fn around(line: &str, column: usize) -> (String, usize) {
+    const BEFORE: usize = 50;
+    const AFTER: usize = 20;
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let index = line
+        .char_indices()
+        .take_while(|(at, _)| at + 1 < column)
+        .count();
+    let first = index.saturating_sub(BEFORE);
+    let shown: String = line
+        .chars()
+        .skip(first)
+        .take(index - first + AFTER)
+        .map(printable)
+        .collect();
+    let cut = if first > 0 { "..." } else { "" };
+    (format!("{cut}{shown}"), index - first + cut.len())
+}
+
+fn clip(text: &str, chars: usize) -> String {
+    if text.chars().count() <= chars {
+        text.to_owned()
+    } else {
+        format!("{}...", text.chars().take(chars).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn check_typed(text: &str, expected: Expect) {
+        let shown = match read(Some(&Source::Typed(text.to_owned())), "--input") {
+            Ok(json) => format!("{json:?}\n"),
+            Err(error) => {
+                let said = error
+                    .downcast_ref::<Said>()
+                    .expect("what is typed is the user's to mend");
+                let hint = said
+                    .hint_text()
+                    .map(|hint| format!("hint: {hint}\n"))
+                    .unwrap_or_default();
+                format!("{said}\n{hint}")
+            }
+        };
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn json_is_kept_as_it_is_typed() {
+        check_typed("{ \"a\": 1.0 }", expect!["Some({ \"a\": 1.0 })\n"]);
+        check_typed("null", expect!["Some(null)\n"]);
+        check_typed("\"\"", expect!["Some(\"\")\n"]);
+    }
+
+    #[test]
+    fn what_is_no_json_is_shown_with_where_it_breaks() {
+        check_typed(
+            "Tokyo",
+            expect![[r#"
+                --input is not JSON: expected value
+                  Tokyo
+                  ^
+                hint: a text needs quotes of its own, and those need quotes for the shell: --input '"Tokyo"'
+            "#]],
+        );
+        check_typed(
+            "{root: /data}",
+            expect![[r#"
+                --input is not JSON: key must be a string
+                  {root: /data}
+                   ^
+                hint: the shell takes double quotes away; put single quotes around all of it: --input '{"name": "value"}'
+            "#]],
+        );
+        check_typed(
+            "{\"a\": 1,\n \"b\": }",
+            expect![[r#"
+                --input is not JSON: expected value
+                  line 2:  "b": }
+                                ^
+            "#]],
+        );
+        check_typed(
+            "",
+            expect![[r#"
+                --input is empty, and nothing at all is not JSON
+                hint: leave --input out for no value, or write null
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_place() {
+        let long = format!("[{}x]", "1, ".repeat(100));
+        check_typed(
+            &long,
+            expect![[r#"
+                --input is not JSON: expected value
+                  ..., 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, x]
+                                                                       ^
+                hint: the shell takes double quotes away; put single quotes around all of it: --input '{"name": "value"}'
+            "#]],
+        );
+    }
+
+    #[test]
+    fn files_and_stdin_have_a_sign_of_their_own() {
+        assert_eq!(
+            Source::from("@order.json"),
+            Source::File("order.json".into())
+        );
+        assert_eq!(Source::from("-"), Source::Stdin);
+        assert_eq!(Source::from("-1"), Source::Typed("-1".to_owned()));
+        assert_eq!(Source::from("\"@\""), Source::Typed("\"@\"".to_owned()));
+    }
+}

@@ -1,0 +1,243 @@
+//! `perennial doctor`: looks at the toolchain, the hub and its host, and says what to fix.
+
+use std::path::Path;
+use std::process::Command;
+
+use comfy_table::Color;
+use perennial::{HubOwner, OwnerState};
+use serde::Serialize;
+
+use crate::error::Exit;
+use crate::output::{Cell, count};
+use crate::session::Session;
+
+use super::toolchain::{self, tell};
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Level {
+    /// As it should be.
+    Ok,
+    /// Something will not work until it is mended, and other things do.
+    Warning,
+    /// Nothing on this hub works.
+    Failure,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    level: Level,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            check,
+            level: Level::Ok,
+            found: found.into(),
+            fix: None,
+        }
+    }
+
+    fn bad(
+        check: &'static str,
+        level: Level,
+        found: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self {
+            check,
+            level,
+            found: found.into(),
+            fix: Some(fix.into()),
+        }
+    }
+}
+
+pub(crate) async fn doctor(session: &Session) -> anyhow::Result<Exit> {
+    let mut findings = vec![Finding::ok(
+        "perennial",
+        format!("version {}", env!("CARGO_PKG_VERSION")),
+    )];
+    findings.extend(tokio::task::spawn_blocking(building).await?);
+    findings.extend(hub(session).await);
+    let output = session.output();
+    let failed = findings
+        .iter()
+        .any(|finding| finding.level == Level::Failure);
+    if output.is_json() {
+        output.json(&findings)?;
+    } else {
+        output.table(&["CHECK", "", "FOUND"], findings.iter().map(row).collect())?;
+        for finding in &findings {
+            if let Some(fix) = &finding.fix {
+                output.line(&format!("\n{}: {fix}", finding.check))?;
+            }
+        }
+    }
+    Ok(if failed { Exit::Error } else { Exit::Ok })
+}
+
+fn row(finding: &Finding) -> Vec<Cell> {
+    let (word, color) = match finding.level {
+        Level::Ok => ("ok", Color::Green),
+        Level::Warning => ("warning", Color::Yellow),
+        Level::Failure => ("failure", Color::Red),
+    };
+    vec![
+        Cell::new(finding.check),
+        Cell::new(word).fg(color),
+        Cell::new(&finding.found),
+    ]
+}
+
+/// What is needed to build guests. A machine that only runs them does without.
+fn building() -> Vec<Finding> {
+    let cargo = match tell(Command::new("cargo").arg("--version")) {
+        Some(version) => Finding::ok("cargo", version),
+        None => Finding::bad(
+            "cargo",
+            Level::Warning,
+            "not found; `perennial build` needs it",
+            "install https://rustup.rs, or on Debian: apt-get install cargo",
+        ),
+    };
+    let target = match toolchain::find(Path::new(".")) {
+        Ok(toolchain) => Finding::ok(
+            "WebAssembly",
+            format!("{} with {}", toolchain.target, toolchain.version),
+        ),
+        Err(missing) => {
+            let fix = missing.hint_text().unwrap_or_default().to_owned();
+            Finding::bad("WebAssembly", Level::Warning, missing.to_string(), fix)
+        }
+    };
+    vec![cargo, target]
+}
+
+async fn hub(session: &Session) -> Vec<Finding> {
+    let dir = session.data_dir();
+    let mut findings = vec![data_dir(dir)];
+    let file = session.hub_file();
+    if !file.exists() {
+        findings.push(Finding::bad(
+            "task hub",
+            Level::Warning,
+            format!("{} is not there yet", file.display()),
+            "`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is",
+        ));
+        return findings;
+    }
+    match look(session).await {
+        Ok(found) => findings.extend(found),
+        Err(error) => findings.push(Finding::bad(
+            "task hub",
+            Level::Failure,
+            format!("{error:#}"),
+            "nothing was changed; use the version of Perennial that wrote it, or a backup",
+        )),
+    }
+    findings
+}
+
+fn data_dir(dir: &Path) -> Finding {
+    match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() && !found.permissions().readonly() => {
+            Finding::ok("data directory", dir.display().to_string())
+        }
+        Ok(found) if found.is_dir() => Finding::bad(
+            "data directory",
+            Level::Failure,
+            format!("{} cannot be written to", dir.display()),
+            "change its permissions, or name another with --data-dir",
+        ),
+        Ok(_) => Finding::bad(
+            "data directory",
+            Level::Failure,
+            format!("{} is no directory", dir.display()),
+            "name another with --data-dir or PERENNIAL_DATA_DIR",
+        ),
+        Err(_) => Finding::ok(
+            "data directory",
+            format!("{} is made when it is needed", dir.display()),
+        ),
+    }
+}
+
+async fn look(session: &Session) -> anyhow::Result<Vec<Finding>> {
+    let client = session.client()?;
+    let counts = client.counts().await?;
+    let modules = client.modules().await?.len() as u64;
+    let all: u64 = counts.iter().map(|(_, number)| number).sum();
+    let live: u64 = counts
+        .iter()
+        .filter(|(status, _)| !status.is_end())
+        .map(|(_, number)| number)
+        .sum();
+    let found = format!(
+        "{}: {}, {}",
+        session.hub_file().display(),
+        count(modules, "module"),
+        count(all, "instance")
+    );
+    let hub = if modules == 0 {
+        Finding::bad(
+            "task hub",
+            Level::Warning,
+            found,
+            "nothing is deployed: `perennial deploy FILE.wasm`",
+        )
+    } else {
+        Finding::ok("task hub", found)
+    };
+    let host = host(client.owner().await?, live);
+    Ok(vec![hub, host])
+}
+
+/// The host, by what it does and not only by the lock that it has.
+fn host(owner: Option<HubOwner>, live: u64) -> Finding {
+    let Some(owner) = owner else {
+        return match live {
+            0 => Finding::ok("host", "none runs, and nothing waits for one"),
+            live => Finding::bad(
+                "host",
+                Level::Warning,
+                format!(
+                    "none runs, and {} for one",
+                    match live {
+                        1 => "1 instance waits".to_owned(),
+                        live => format!("{live} instances wait"),
+                    }
+                ),
+                "`perennial serve` runs the task hub",
+            ),
+        };
+    };
+    let process = owner.process;
+    let goes_on = |how: &str| format!("{owner} {how}; {} live", count(live, "instance"));
+    match owner.state {
+        OwnerState::Runs => Finding::ok("host", goes_on("runs")),
+        OwnerState::Stopped => Finding::bad(
+            "host",
+            Level::Failure,
+            goes_on("is stopped by a signal, and nothing goes on"),
+            format!(
+                "`kill -CONT {process}` lets it go on; `kill -KILL {process}` ends it, and loses nothing"
+            ),
+        ),
+        _ => Finding::bad(
+            "host",
+            Level::Failure,
+            goes_on("does not answer"),
+            format!(
+                "look at its log; if it hangs, `kill -KILL {process}` ends it, and loses nothing"
+            ),
+        ),
+    }
+}

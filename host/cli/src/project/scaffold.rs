@@ -1,0 +1,251 @@
+//! `perennial new`: a guest project that builds anywhere.
+//!
+//! The SDK and the contract are in this binary and are written beside the project's sources, with the versions of their dependencies that
+//! they were tested with. So the project needs nothing but cargo and a way to compile to WebAssembly.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::args::New;
+use crate::error::{Exit, Said};
+use crate::session::Session;
+
+/// Names and texts of files that lie together in the repository.
+macro_rules! files {
+    ($dir:literal: $($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../../assets/", $dir, "/", $name)))),*]
+    };
+}
+
+/// The sources of the SDK, without its tests.
+const SDK: &[(&str, &str)] = files!("sdk":
+    "activity.rs" "bindings.rs" "combine.rs" "context.rs" "definition.rs" "event.rs" "execution.rs" "export.rs" "failure.rs" "http.rs"
+    "instance.rs" "kind.rs" "lib.rs" "limit.rs" "log.rs" "machine.rs" "mailbox.rs" "no_threads.rs" "payload.rs" "random.rs" "retry.rs" "saga.rs" "task.rs" "time.rs" "timer.rs" "typed.rs");
+
+/// The contract.
+const WIT: &[(&str, &str)] = files!("wit":
+    "activities.wit" "logging.wit" "orchestrations.wit" "types.wit" "world.wit");
+
+/// The versions that the SDK was tested with. Cargo leaves out of it what a project does not use.
+const LOCK: &str = include_str!("../../assets/Cargo.lock");
+
+const PROJECT: &[(&str, &str)] = &[
+    ("Cargo.toml", include_str!("template/Cargo.toml.in")),
+    ("README.md", include_str!("template/README.md")),
+    ("src/lib.rs", include_str!("template/lib.rs")),
+    (
+        "vendor/perennial-sdk/Cargo.toml",
+        include_str!("template/sdk-Cargo.toml.in"),
+    ),
+    (".gitignore", "/target\n/.perennial\n"),
+];
+
+/// Words that cannot be the name of a crate.
+const RESERVED: [&str; 12] = [
+    "perennial-sdk",
+    "perennial_sdk",
+    "std",
+    "core",
+    "alloc",
+    "test",
+    "self",
+    "super",
+    "crate",
+    "async",
+    "fn",
+    "mod",
+];
+
+#[derive(Serialize)]
+struct NewJson<'a> {
+    name: &'a str,
+    dir: String,
+    orchestration: &'a str,
+}
+
+pub(crate) fn new(args: &New, session: &Session) -> anyhow::Result<Exit> {
+    let path = &args.path;
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let name = name.unwrap_or_default();
+    check_name(&name)?;
+    if path.exists() {
+        let said = Said::new(
+            Exit::WrongState,
+            format!("{} is there already", path.display()),
+        );
+        return Err(said
+            .hint("give the project another name, or remove what is there")
+            .into());
+    }
+    let orchestration = pascal(&name);
+    write(path, &name, &orchestration)?;
+    let output = session.output();
+    let dir = path.display();
+    if output.is_json() {
+        output.json(&NewJson {
+            name: &name,
+            dir: dir.to_string(),
+            orchestration: &orchestration,
+        })?;
+    } else {
+        output.line(&dir.to_string())?;
+    }
+    output.note(&format!(
+        "next: cd {dir} && perennial build && perennial run target/{name}.wasm"
+    ));
+    Ok(Exit::Ok)
+}
+
+fn check_name(name: &str) -> anyhow::Result<()> {
+    let fits = name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
+    if fits && !RESERVED.contains(&name) {
+        return Ok(());
+    }
+    let said = Said::new(
+        Exit::Usage,
+        format!("{name:?} cannot be the name of a project"),
+    );
+    Err(said
+        .hint("take up to 64 lower-case letters, digits and dashes, a letter first, and no word of the language: order-flow")
+        .into())
+}
+
+/// `order-flow` as the name of an orchestration: `OrderFlow`.
+fn pascal(name: &str) -> String {
+    let words = name.split(['-', '_']).filter(|word| !word.is_empty());
+    words
+        .map(|word| {
+            let (first, rest) = word.split_at(1);
+            first.to_ascii_uppercase() + rest
+        })
+        .collect()
+}
+
+/// Writes all of it beside the place and moves it there, so that a project is there whole or not at all.
+fn write(path: &Path, name: &str, orchestration: &str) -> anyhow::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let unique = uuid::Uuid::new_v4().simple();
+    let made = parent.join(format!(".{name}.{unique}"));
+    let filled = |text: &str| {
+        text.replace("{{name}}", name)
+            .replace("{{Name}}", orchestration)
+            .replace("{{version}}", env!("CARGO_PKG_VERSION"))
+    };
+    let project = PROJECT
+        .iter()
+        .map(|(file, text)| ((*file).to_owned(), filled(text)));
+    let sdk = SDK.iter().map(|(file, text)| {
+        (
+            format!("vendor/perennial-sdk/src/{file}"),
+            (*text).to_owned(),
+        )
+    });
+    let wit = WIT.iter().map(|(file, text)| {
+        (
+            format!("vendor/perennial-sdk/wit/{file}"),
+            (*text).to_owned(),
+        )
+    });
+    let lock = [("Cargo.lock".to_owned(), LOCK.to_owned())];
+    let written = project
+        .chain(sdk)
+        .chain(wit)
+        .chain(lock)
+        .try_for_each(|(file, text)| {
+            let file = made.join(file);
+            std::fs::create_dir_all(file.parent().unwrap_or(&made))?;
+            std::fs::write(file, text)
+        })
+        .and_then(|()| std::fs::rename(&made, path));
+    if written.is_err() {
+        // What could not be written whole is not left behind; that it could not be removed either is not the news.
+        let _ = std::fs::remove_dir_all(&made);
+    }
+    written.with_context(|| format!("could not write the project {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    }
+
+    fn names_in(dir: &str, extension: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("assets")
+                .join(dir),
+        )
+        .unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut names: Vec<String> = paths
+            .filter(|path| path.extension().is_some_and(|found| found == extension))
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn every_file_of_the_sdk_and_of_the_contract_is_carried() {
+        let carried = |files: &[(&str, &str)]| {
+            let mut names: Vec<String> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(carried(SDK), names_in("sdk", "rs"));
+        assert_eq!(carried(WIT), names_in("wit", "wit"));
+    }
+
+    #[test]
+    fn the_sdk_that_is_carried_has_the_dependencies_of_the_one_that_is_tested() {
+        let (_, carried) = PROJECT
+            .iter()
+            .find(|(file, _)| file.contains("perennial-sdk"))
+            .unwrap();
+        let carried = carried.split("[dependencies]\n").nth(1).unwrap();
+        let workspace = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+        let sdk = std::fs::read_to_string(root().join("guest-sdk/Cargo.toml")).unwrap();
+        let own = sdk.split("[dependencies]\n").nth(1).unwrap();
+        let own: Vec<&str> = own
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .filter(|line| !line.starts_with('#'))
+            .collect();
+        assert_eq!(
+            carried.lines().count(),
+            own.len(),
+            "{carried}\nis not\n{own:?}"
+        );
+        for line in carried.lines() {
+            assert!(
+                workspace.contains(&format!("\n{line}\n")) || own.contains(&line),
+                "{line} is no dependency of the SDK"
+            );
+        }
+    }
+
+    #[test]
+    fn names_of_projects_become_names_of_orchestrations() {
+        assert_eq!(
+            ["hello", "order-flow", "a_b2"].map(pascal),
+            ["Hello", "OrderFlow", "AB2"]
+        );
+        for bad in ["", "Hello", "1st", "a b", "../x", "crate", "ü"] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What was probably meant by a name that there is not.
+
+use perennial::closest;
+
+use crate::args::{Command, ModulesVerb};
+use crate::session::Session;
+
+/// Instances that are looked through, the newest: more would take longer than to type it again.
+const INSTANCES_LOOKED_AT: u32 = 1_000;
+
+/// What a command names that there may not be.
+pub(crate) struct Typed {
+    instance: Option<String>,
+    module: Option<String>,
+}
+
+impl Typed {
+    pub(crate) fn of(command: &Command) -> Self {
+        let instance = match command {
+            Command::Status(args) => Some(&args.id),
+            Command::History(args) => Some(&args.id),
+            Command::Wait(args) => Some(&args.id),
+            Command::RaiseEvent(args) => Some(&args.id),
+            Command::Rewind(args) => Some(&args.id),
+            Command::Terminate(args) => args.change.selection.id.as_ref(),
+            Command::Suspend(args) => args.selection.id.as_ref(),
+            Command::Resume(args) => args.change.selection.id.as_ref(),
+            Command::Restart(args) => args.selection.id.as_ref(),
+            Command::Purge(args) => args.selection.id.as_ref(),
+            _ => None,
+        };
+        let module = match command {
+            Command::Modules(args) => match &args.verb {
+                Some(ModulesVerb::Remove(args)) => Some(&args.name),
+                _ => None,
+            },
+            Command::Grants(args) => args.module.as_ref(),
+            Command::Resume(args) => args.module.as_ref(),
+            Command::Rewind(args) => args.module.as_ref(),
+            _ => None,
+        };
+        Self {
+            instance: instance.cloned(),
+            module: module.cloned(),
+        }
+    }
+
+    /// What was meant instead of what an error says there is not. Where that cannot be found out, the error is all there is to say.
+    pub(crate) async fn meant(&self, error: &anyhow::Error, session: &Session) -> Option<String> {
+        let message = error.to_string();
+        if let Some(typed) = &self.module
+            && message.contains("there is no module")
+        {
+            let modules = session.client().ok()?.modules().await.ok()?;
+            let names = modules.iter().map(|module| module.name.as_str());
+            return closest(typed, names).map(str::to_owned);
+        }
+        if let Some(typed) = &self.instance
+            && message.contains("there is no instance")
+        {
+            let client = session.client().ok()?;
+            let page = client.list().limit(INSTANCES_LOOKED_AT).await.ok()?;
+            let ids = page.instances.iter().map(|one| one.instance_id.as_str());
+            return closest(typed, ids).map(str::to_owned);
+        }
+        None
+    }
+}
+
+/// The other hubs of the data directory, and which of them was meant.
+pub(crate) fn hubs(session: &Session) -> Option<String> {
+    let entries = std::fs::read_dir(session.data_dir()).ok()?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.strip_suffix(".db").map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    let list = match names.len() {
+        0 => return None,
+        1..=10 => names.join(", "),
+        more => format!("{} and {} more", names[..10].join(", "), more - 10),
+    };
+    let there = format!("there are: {list}");
+    Some(
+        match closest(session.task_hub(), names.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean {meant:?}? {there}"),
+            None => there,
+        },
+    )
+}
