@@ -2,21 +2,16 @@
 
 use std::future::Future;
 use std::rc::Rc;
-use std::time::Duration;
 
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::bindings::orchestrations::{Action, OutgoingEvent};
+use crate::bindings::orchestrations::Action;
 use crate::combine;
 use crate::execution::Execution;
 use crate::failure::Continued;
 use crate::payload::Payload;
-use crate::typed::Exported;
-use crate::{
-    ActivityCall, ChildCall, EventStream, EventWait, Failure, HttpCall, HttpRequest, Saga, Timer,
-    Timestamp, TypedActivity, TypedOrchestration,
-};
+use crate::{Failure, Timestamp};
 
 pub use crate::bindings::orchestrations::Parent;
 
@@ -36,195 +31,6 @@ impl Context {
         Rc::clone(&self.0)
     }
 
-    pub(crate) fn exported(&self) -> Exported {
-        Exported(self.0.component)
-    }
-
-    // Tasks.
-
-    /// Calls an activity with its types checked: a function that [`export!`](crate::export!) lists, or an
-    /// [`ActivityName`](crate::ActivityName).
-    ///
-    /// Await the result, or [`start`](ActivityCall::start) several and then await them. The function does not run here: it is what tells
-    /// the compiler the types, and the SDK the name, which is the first one that `export!` gives it. One that is not listed there fails
-    /// with `NotExported`.
-    ///
-    /// ```
-    /// use perennial_sdk::prelude::*;
-    ///
-    /// fn say_hello(city: String) -> Result<String, Failure> {
-    ///     Ok(format!("Hello {city}!"))
-    /// }
-    ///
-    /// async fn hello(ctx: Context, city: String) -> Result<usize, Failure> {
-    ///     let greeting = ctx.call(say_hello, city).retry(RetryPolicy::new(3, Duration::from_secs(1))).await?;
-    ///     Ok(greeting.len())
-    /// }
-    ///
-    /// perennial_sdk::export! { orchestrations: { "Hello" => hello }, activities: { "SayHello" => say_hello } }
-    /// # fn main() {}
-    /// ```
-    ///
-    /// A misspelt name, an input or an output of another type, and an orchestration in an activity's place do not compile:
-    ///
-    /// ```compile_fail,E0425
-    /// # use perennial_sdk::prelude::*;
-    /// # fn say_hello(city: String) -> Result<String, Failure> { Ok(city) }
-    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
-    /// ctx.call(say_helo, "Tokyo".to_owned()).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// ```compile_fail,E0308
-    /// # use perennial_sdk::prelude::*;
-    /// # fn say_hello(city: String) -> Result<String, Failure> { Ok(city) }
-    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
-    /// ctx.call(say_hello, 42_u32).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// ```compile_fail,E0308
-    /// # use perennial_sdk::prelude::*;
-    /// # fn say_hello(city: String) -> Result<String, Failure> { Ok(city) }
-    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
-    /// let greeting: u32 = ctx.call(say_hello, "Tokyo".to_owned()).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// ```compile_fail,E0277
-    /// # use perennial_sdk::prelude::*;
-    /// # async fn greet(ctx: Context, city: String) -> Result<String, Failure> { Ok(city) }
-    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
-    /// ctx.call(greet, "Tokyo".to_owned()).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn call<A, Args>(&self, activity: A, input: A::Input) -> ActivityCall<A::Output>
-    where
-        A: TypedActivity<Args>,
-        A::Input: Serialize,
-    {
-        match activity.resolve(self.exported()) {
-            Ok(name) => self.activity(name, input),
-            Err(failure) => ActivityCall::new(self.execution(), String::new(), Err(failure)),
-        }
-    }
-
-    /// Runs an orchestration as a child with its types checked: a function that [`export!`](crate::export!) lists, in the version that is
-    /// given there, or an [`OrchestrationName`](crate::OrchestrationName). As [`call`](Self::call) otherwise.
-    ///
-    /// ```
-    /// use perennial_sdk::prelude::*;
-    ///
-    /// async fn ship(_: Context, order: u32) -> Result<String, Failure> {
-    ///     Ok(format!("{order} is on its way"))
-    /// }
-    ///
-    /// async fn ship_all(ctx: Context, orders: Vec<u32>) -> Result<Vec<String>, Failure> {
-    ///     try_join_all(orders.into_iter().map(|order| ctx.call_child(ship, order))).await
-    /// }
-    ///
-    /// perennial_sdk::export! { orchestrations: { "Ship" => ship, "ShipAll" => ship_all } }
-    /// # fn main() {}
-    /// ```
-    ///
-    /// ```compile_fail,E0308
-    /// # use perennial_sdk::prelude::*;
-    /// # async fn ship(_: Context, order: u32) -> Result<String, Failure> { Ok(String::new()) }
-    /// # async fn ship_all(ctx: Context) -> Result<String, Failure> {
-    /// ctx.call_child(ship, "seven").await
-    /// # }
-    /// ```
-    pub fn call_child<C, Args>(&self, orchestration: C, input: C::Input) -> ChildCall<C::Output>
-    where
-        C: TypedOrchestration<Args>,
-        C::Input: Serialize,
-    {
-        match orchestration.resolve(self.exported()) {
-            Ok((name, Some(version))) => self.child(name, input).version(version),
-            Ok((name, None)) => self.child(name, input),
-            Err(failure) => ChildCall::new(self.execution(), String::new(), Err(failure)),
-        }
-    }
-
-    /// Calls an activity by a name that is known only when it runs. [`call`](Self::call) checks the types, where they are known.
-    ///
-    /// ```
-    /// use perennial_sdk::prelude::*;
-    ///
-    /// async fn both(ctx: Context, order: u32) -> Result<(String, u32), Failure> {
-    ///     let label = ctx.activity("PrintLabel", order).start();
-    ///     let weight = ctx.activity("Weigh", order).retry(RetryPolicy::new(3, Duration::from_secs(1))).start();
-    ///     Ok((label.await?, weight.await?))
-    /// }
-    /// ```
-    pub fn activity<T>(&self, name: impl Into<String>, input: impl Serialize) -> ActivityCall<T> {
-        let name = name.into();
-        let input = Payload::Input {
-            of: "activity",
-            name: &name,
-        }
-        .encode(&input);
-        ActivityCall::new(self.execution(), name, input)
-    }
-
-    /// Runs an orchestration as a child, by a name that is known only when it runs. [`call_child`](Self::call_child) checks the types,
-    /// where they are known.
-    ///
-    /// ```
-    /// use perennial_sdk::prelude::*;
-    ///
-    /// async fn ship_all(ctx: Context, orders: Vec<u32>) -> Result<Vec<String>, Failure> {
-    ///     let children = orders.iter().map(|order| ctx.child("Ship", order).instance_id(format!("ship-{order}")).tag("kind", "shipping"));
-    ///     try_join_all(children).await
-    /// }
-    /// ```
-    pub fn child<T>(
-        &self,
-        orchestration: impl Into<String>,
-        input: impl Serialize,
-    ) -> ChildCall<T> {
-        let name = orchestration.into();
-        let input = Payload::Input {
-            of: "orchestration",
-            name: &name,
-        }
-        .encode(&input);
-        ChildCall::new(self.execution(), name, input)
-    }
-
-    /// Sends an HTTP request, as an activity that comes with the host. The deployment has to grant the host that it goes to:
-    /// `perennial deploy --allow-http api.example.com`.
-    ///
-    /// What comes out is the response, whatever its status, or a failure where there is none: `HttpFailed`, `HttpNotGranted`, `Timeout` or
-    /// `LimitExceeded`. Redirects are followed, to hosts that are granted. A request may be sent more than once, like any activity.
-    ///
-    /// ```
-    /// use perennial_sdk::prelude::*;
-    ///
-    /// async fn weather(ctx: Context, city: String) -> Result<String, Failure> {
-    ///     let request = HttpRequest::get(format!("https://api.example.com/weather/{city}")).header_from_env("authorization", "API_TOKEN");
-    ///     let response = ctx.http(request).retry(RetryPolicy::new(5, Duration::from_secs(1)).backoff(2.0)).await?;
-    ///     Ok(response.error_for_status()?.text())
-    /// }
-    /// ```
-    pub fn http(&self, request: HttpRequest) -> HttpCall {
-        HttpCall::new(self.execution(), &request)
-    }
-
-    /// A durable timer that fires this long after [`now`](Self::now), counted in whole milliseconds, rounded up.
-    pub fn timer(&self, duration: Duration) -> Timer {
-        self.timer_at(self.now() + duration)
-    }
-
-    /// A durable timer that fires at this time, or at once if that is past.
-    pub fn timer_at(&self, time: Timestamp) -> Timer {
-        Timer::new(self.execution(), time)
-    }
-
     /// Makes a future of each item and runs at most `max_parallel` at once. The results are in the order of the items.
     ///
     /// ```
@@ -241,84 +47,6 @@ impl Context {
         make: impl FnMut(I) -> F,
     ) -> Vec<F::Output> {
         combine::map(items, max_parallel, make).await
-    }
-
-    /// Runs steps that are undone if a later one fails. The body registers with [`on_failure`](Saga::on_failure) what undoes a step. If it
-    /// returns a failure, by `?` or otherwise, what was registered is called in reverse, one after the other, and each is
-    /// [tried again](crate::Compensation) if it fails. What comes out is the failure of the body; for each compensation that could not be
-    /// carried out it has a cause of the kind `CompensationFailed`, and the others run all the same.
-    ///
-    /// ```
-    /// use perennial_sdk::prelude::*;
-    ///
-    /// async fn order(ctx: Context, item: String) -> Result<String, Failure> {
-    ///     ctx.saga(async |saga| {
-    ///         let reservation = ctx.call(reserve, item).await?;
-    ///         saga.on_failure(ctx.call(release, reservation));
-    ///         let receipt = ctx.call(charge, reservation).retry(RetryPolicy::new(3, Duration::from_secs(5))).await?;
-    ///         Ok(receipt)
-    ///     })
-    ///     .await
-    /// }
-    /// # fn reserve(_: String) -> Result<u32, Failure> { Ok(1) }
-    /// # fn release(_: u32) -> Result<(), Failure> { Ok(()) }
-    /// # fn charge(_: u32) -> Result<String, Failure> { Ok(String::new()) }
-    /// # perennial_sdk::export! {
-    /// #     orchestrations: { "Order" => order },
-    /// #     activities: { "Reserve" => reserve, "Release" => release, "Charge" => charge },
-    /// # }
-    /// # fn main() {}
-    /// ```
-    ///
-    /// Nothing is undone if the body succeeds or continues as new, if the saga is dropped, as by a [`race`](crate::race) that it loses, or
-    /// if the instance is terminated. To limit the time of a saga, race inside it and return a failure. A client that rewinds the instance
-    /// afterwards goes back to the step that failed, and not to before what was undone: restart it instead.
-    ///
-    /// # Errors
-    ///
-    /// Those of the body.
-    pub async fn saga<T, F>(&self, body: F) -> Result<T, Failure>
-    where
-        F: AsyncFnOnce(&Saga) -> Result<T, Failure>,
-    {
-        let saga = Saga::new();
-        match body(&saga).await {
-            Err(failure) if !failure.is_continuation() => Err(saga.compensate(failure).await),
-            result => result,
-        }
-    }
-
-    // Events and other instances.
-
-    /// Waits for the next external event of this name, in any case. Events are kept until somebody waits for them.
-    pub fn event<T>(&self, name: impl AsRef<str>) -> EventWait<T> {
-        EventWait::new(self.execution(), name.as_ref())
-    }
-
-    /// The external events of this name, in any case, as a stream that does not end.
-    pub fn events<T>(&self, name: impl AsRef<str>) -> EventStream<T> {
-        EventStream::new(self.execution(), name.as_ref())
-    }
-
-    /// Sends an external event to an instance. Nobody is told if that does not exist or has ended.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` if serde cannot write the data.
-    pub fn send_event(
-        &self,
-        instance_id: impl Into<String>,
-        name: impl Into<String>,
-        data: impl Serialize,
-    ) -> Result<(), Failure> {
-        let name = name.into();
-        let data = Payload::EventData { name: &name }.encode(&data)?;
-        self.0.act(Action::SendEvent(OutgoingEvent {
-            instance_id: instance_id.into(),
-            name,
-            data: Some(data),
-        }));
-        Ok(())
     }
 
     /// Shows a value to clients until it is replaced, also when the orchestration continues as new.

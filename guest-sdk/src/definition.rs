@@ -7,6 +7,7 @@ use std::pin::Pin;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::execution::Names;
 use crate::payload::Payload;
 use crate::{ActivityContext, Context, Failure};
 
@@ -54,19 +55,17 @@ pub(crate) struct Component {
     pub(crate) activities: &'static [Activity],
 }
 
-impl Component {
-    /// The orchestration that is this function.
-    pub(crate) fn orchestration<F: 'static>(self) -> Option<&'static Orchestration> {
-        let of = Some(TypeId::of::<F>());
-        self.orchestrations
-            .iter()
-            .find(|known| known.function == of)
+impl Names for Component {
+    fn activity(&self, function: TypeId) -> Option<&'static str> {
+        let mut known = self.activities.iter();
+        let found = known.find(|known| known.function == Some(function))?;
+        Some(found.name)
     }
 
-    /// The activity that is this function.
-    pub(crate) fn activity<F: 'static>(self) -> Option<&'static Activity> {
-        let of = Some(TypeId::of::<F>());
-        self.activities.iter().find(|known| known.function == of)
+    fn orchestration(&self, function: TypeId) -> Option<(&'static str, Option<&'static str>)> {
+        let mut known = self.orchestrations.iter();
+        let found = known.find(|known| known.function == Some(function))?;
+        Some((found.name, found.version))
     }
 }
 

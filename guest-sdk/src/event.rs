@@ -8,13 +8,47 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::orchestrations::ExternalEvent;
+use crate::bindings::orchestrations::{Action, ExternalEvent, OutgoingEvent};
 use crate::execution::Execution;
 use crate::mailbox::{EventName, WaiterId};
 use crate::payload::Payload;
 use crate::{Context, Failure, Timer};
+
+impl Context {
+    /// Waits for the next external event of this name, in any case. Events are kept until somebody waits for them.
+    pub fn event<T>(&self, name: impl AsRef<str>) -> EventWait<T> {
+        EventWait::new(self.execution(), name.as_ref())
+    }
+
+    /// The external events of this name, in any case, as a stream that does not end.
+    pub fn events<T>(&self, name: impl AsRef<str>) -> EventStream<T> {
+        EventStream::new(self.execution(), name.as_ref())
+    }
+
+    /// Sends an external event to an instance. Nobody is told if that does not exist or has ended.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if serde cannot write the data.
+    pub fn send_event(
+        &self,
+        instance_id: impl Into<String>,
+        name: impl Into<String>,
+        data: impl Serialize,
+    ) -> Result<(), Failure> {
+        let name = name.into();
+        let data = Payload::EventData { name: &name }.encode(&data)?;
+        self.execution().act(Action::SendEvent(OutgoingEvent {
+            instance_id: instance_id.into(),
+            name,
+            data: Some(data),
+        }));
+        Ok(())
+    }
+}
 
 /// Waits for an external event, made by [`Context::event`](crate::Context::event): a future of its data.
 ///

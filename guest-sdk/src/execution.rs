@@ -3,6 +3,7 @@
 //! Laws: task ids are given out in the order of scheduling, from 0; a task is cancelled at most once, and only while it is open; nothing
 //! is asked for after the end.
 
+use std::any::TypeId;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
@@ -11,7 +12,6 @@ use uuid::Uuid;
 
 use crate::bindings::orchestrations::{Action, ExternalEvent, Start, TurnStart, Waiting};
 use crate::bindings::types::{Failure, TaskId};
-use crate::definition::Component;
 use crate::mailbox::{EventName, Mailbox, WaiterId};
 use crate::random::{self, SplitMix64};
 
@@ -22,8 +22,16 @@ pub(crate) type Outcome = Result<Option<String>, Failure>;
 /// and a long one in every turn of a wide fan-out would cost more than the turn.
 pub(crate) const TASKS_LISTED_MAX: usize = 100;
 
+/// By which names a component exports its functions, which are told apart by their types.
+pub(crate) trait Names {
+    fn activity(&self, function: TypeId) -> Option<&'static str>;
+
+    /// The name, and the version.
+    fn orchestration(&self, function: TypeId) -> Option<(&'static str, Option<&'static str>)>;
+}
+
 pub(crate) struct Execution {
-    pub(crate) component: Component,
+    pub(crate) names: Box<dyn Names>,
     pub(crate) start: Start,
     turn: Cell<TurnStart>,
     state: RefCell<State>,
@@ -44,7 +52,7 @@ struct State {
 }
 
 impl Execution {
-    pub(crate) fn new(component: Component, start: Start, turn: TurnStart) -> Self {
+    pub(crate) fn new(names: Box<dyn Names>, start: Start, turn: TurnStart) -> Self {
         let state = State {
             next_task: 0,
             open: BTreeMap::new(),
@@ -57,7 +65,7 @@ impl Execution {
             ended: false,
         };
         Self {
-            component,
+            names,
             start,
             turn: Cell::new(turn),
             state: RefCell::new(state),

@@ -14,7 +14,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::execution::Execution;
 use crate::payload::Payload;
-use crate::{ActivityCall, Failure, RetryPolicy};
+use crate::{ActivityCall, Context, Failure, RetryPolicy};
+
+impl Context {
+    /// Sends an HTTP request, as an activity that comes with the host. The deployment has to grant the host that it goes to:
+    /// `perennial deploy --allow-http api.example.com`.
+    ///
+    /// What comes out is the response, whatever its status, or a failure where there is none: `HttpFailed`, `HttpNotGranted`, `Timeout` or
+    /// `LimitExceeded`. Redirects are followed, to hosts that are granted. A request may be sent more than once, like any activity.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn weather(ctx: Context, city: String) -> Result<String, Failure> {
+    ///     let request = HttpRequest::get(format!("https://api.example.com/weather/{city}")).header_from_env("authorization", "API_TOKEN");
+    ///     let response = ctx.http(request).retry(RetryPolicy::new(5, Duration::from_secs(1)).backoff(2.0)).await?;
+    ///     Ok(response.error_for_status()?.text())
+    /// }
+    /// ```
+    pub fn http(&self, request: HttpRequest) -> HttpCall {
+        HttpCall::new(self.execution(), &request)
+    }
+}
 
 /// The name of the activity.
 const NAME: &str = "http";

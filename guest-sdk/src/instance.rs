@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::bindings::orchestrations::{Action, InstanceStart as WitInstanceStart};
 use crate::execution::Execution;
 use crate::payload::Payload;
+use crate::typed::Exported;
 use crate::{Context, Failure, TypedOrchestration};
 
 impl Context {
@@ -84,13 +85,14 @@ impl Context {
         C: TypedOrchestration<Args>,
         C::Input: Serialize,
     {
-        match orchestration.resolve(self.exported()) {
+        let execution = self.execution();
+        match orchestration.resolve(Exported(&*execution.names)) {
             Ok((name, Some(version))) => self
                 .start_instance(instance_id, name, input)
                 .version(version),
             Ok((name, None)) => self.start_instance(instance_id, name, input),
             Err(failure) => InstanceStart {
-                execution: self.execution(),
+                execution,
                 start: Err(failure),
             },
         }

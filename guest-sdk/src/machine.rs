@@ -121,7 +121,7 @@ impl Machine {
             .orchestrations
             .iter()
             .find(|orchestration| orchestration.matches(&start.name, start.version.as_deref()));
-        let execution = Rc::new(Execution::new(self.component, start, turn));
+        let execution = Rc::new(Execution::new(Box::new(self.component), start, turn));
         let context = Context::new(Rc::clone(&execution));
         let root = match found {
             Some(orchestration) => (orchestration.start)(context),

@@ -10,7 +10,54 @@ use std::time::Duration;
 
 use serde::de::IgnoredAny;
 
-use crate::{ActivityCall, Cause, ChildCall, Failure, RetryPolicy, Task, kind};
+use crate::{ActivityCall, Cause, ChildCall, Context, Failure, RetryPolicy, Task, kind};
+
+impl Context {
+    /// Runs steps that are undone if a later one fails. The body registers with [`on_failure`](Saga::on_failure) what undoes a step. If it
+    /// returns a failure, by `?` or otherwise, what was registered is called in reverse, one after the other, and each is
+    /// [tried again](crate::Compensation) if it fails. What comes out is the failure of the body; for each compensation that could not be
+    /// carried out it has a cause of the kind `CompensationFailed`, and the others run all the same.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn order(ctx: Context, item: String) -> Result<String, Failure> {
+    ///     ctx.saga(async |saga| {
+    ///         let reservation = ctx.call(reserve, item).await?;
+    ///         saga.on_failure(ctx.call(release, reservation));
+    ///         let receipt = ctx.call(charge, reservation).retry(RetryPolicy::new(3, Duration::from_secs(5))).await?;
+    ///         Ok(receipt)
+    ///     })
+    ///     .await
+    /// }
+    /// # fn reserve(_: String) -> Result<u32, Failure> { Ok(1) }
+    /// # fn release(_: u32) -> Result<(), Failure> { Ok(()) }
+    /// # fn charge(_: u32) -> Result<String, Failure> { Ok(String::new()) }
+    /// # perennial_sdk::export! {
+    /// #     orchestrations: { "Order" => order },
+    /// #     activities: { "Reserve" => reserve, "Release" => release, "Charge" => charge },
+    /// # }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// Nothing is undone if the body succeeds or continues as new, if the saga is dropped, as by a [`race`](crate::race) that it loses, or
+    /// if the instance is terminated. To limit the time of a saga, race inside it and return a failure. A client that rewinds the instance
+    /// afterwards goes back to the step that failed, and not to before what was undone: restart it instead.
+    ///
+    /// # Errors
+    ///
+    /// Those of the body.
+    pub async fn saga<T, F>(&self, body: F) -> Result<T, Failure>
+    where
+        F: AsyncFnOnce(&Saga) -> Result<T, Failure>,
+    {
+        let saga = Saga::new();
+        match body(&saga).await {
+            Err(failure) if !failure.is_continuation() => Err(saga.compensate(failure).await),
+            result => result,
+        }
+    }
+}
 
 /// What undoes the steps of a saga, made by [`Context::saga`](crate::Context::saga).
 pub struct Saga {

@@ -8,13 +8,62 @@ use std::rc::Rc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::bindings::orchestrations::{self as wit, Action};
 use crate::execution::{Execution, Outcome};
 use crate::payload::Payload;
 use crate::time::millis;
-use crate::{Failure, RetryPolicy, TaskId};
+use crate::{Context, Failure, RetryPolicy, TaskId};
+
+impl Context {
+    /// Calls an activity by a name that is known only when it runs. [`call`](Self::call) checks the types, where they are known.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn both(ctx: Context, order: u32) -> Result<(String, u32), Failure> {
+    ///     let label = ctx.activity("PrintLabel", order).start();
+    ///     let weight = ctx.activity("Weigh", order).retry(RetryPolicy::new(3, Duration::from_secs(1))).start();
+    ///     Ok((label.await?, weight.await?))
+    /// }
+    /// ```
+    pub fn activity<T>(&self, name: impl Into<String>, input: impl Serialize) -> ActivityCall<T> {
+        let name = name.into();
+        let input = Payload::Input {
+            of: "activity",
+            name: &name,
+        }
+        .encode(&input);
+        ActivityCall::new(self.execution(), name, input)
+    }
+
+    /// Runs an orchestration as a child, by a name that is known only when it runs. [`call_child`](Self::call_child) checks the types,
+    /// where they are known.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn ship_all(ctx: Context, orders: Vec<u32>) -> Result<Vec<String>, Failure> {
+    ///     let children = orders.iter().map(|order| ctx.child("Ship", order).instance_id(format!("ship-{order}")).tag("kind", "shipping"));
+    ///     try_join_all(children).await
+    /// }
+    /// ```
+    pub fn child<T>(
+        &self,
+        orchestration: impl Into<String>,
+        input: impl Serialize,
+    ) -> ChildCall<T> {
+        let name = orchestration.into();
+        let input = Payload::Input {
+            of: "orchestration",
+            name: &name,
+        }
+        .encode(&input);
+        ChildCall::new(self.execution(), name, input)
+    }
+}
 
 /// A task that was started: a future of its result. Dropping it cancels the task; see [`detach`](Self::detach).
 ///

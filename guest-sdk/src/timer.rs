@@ -4,11 +4,24 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use crate::bindings::orchestrations::{self as wit, Action};
 use crate::execution::Execution;
 use crate::task::OpenTask;
-use crate::{TaskId, Timestamp};
+use crate::{Context, TaskId, Timestamp};
+
+impl Context {
+    /// A durable timer that fires this long after [`now`](Self::now), counted in whole milliseconds, rounded up.
+    pub fn timer(&self, duration: Duration) -> Timer {
+        self.timer_at(self.now() + duration)
+    }
+
+    /// A durable timer that fires at this time, or at once if that is past.
+    pub fn timer_at(&self, time: Timestamp) -> Timer {
+        Timer::new(self.execution(), time)
+    }
+}
 
 /// A durable timer, made by [`Context::timer`](crate::Context::timer) or [`Context::timer_at`](crate::Context::timer_at).
 ///

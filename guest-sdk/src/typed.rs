@@ -1,10 +1,125 @@
 //! Calls whose types the compiler checks: of functions, and of names that say what is behind them.
 
+use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::definition::Component;
-use crate::{ActivityFn, Failure, OrchestrationFn, kind};
+use serde::Serialize;
+
+use crate::execution::Names;
+use crate::{ActivityCall, ActivityFn, ChildCall, Context, Failure, OrchestrationFn, kind};
+
+impl Context {
+    /// Calls an activity with its types checked: a function that [`export!`](crate::export!) lists, or an
+    /// [`ActivityName`](crate::ActivityName).
+    ///
+    /// Await the result, or [`start`](ActivityCall::start) several and then await them. The function does not run here: it is what tells
+    /// the compiler the types, and the SDK the name, which is the first one that `export!` gives it. One that is not listed there fails
+    /// with `NotExported`.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// fn say_hello(city: String) -> Result<String, Failure> {
+    ///     Ok(format!("Hello {city}!"))
+    /// }
+    ///
+    /// async fn hello(ctx: Context, city: String) -> Result<usize, Failure> {
+    ///     let greeting = ctx.call(say_hello, city).retry(RetryPolicy::new(3, Duration::from_secs(1))).await?;
+    ///     Ok(greeting.len())
+    /// }
+    ///
+    /// perennial_sdk::export! { orchestrations: { "Hello" => hello }, activities: { "SayHello" => say_hello } }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// A misspelt name, an input or an output of another type, and an orchestration in an activity's place do not compile:
+    ///
+    /// ```compile_fail,E0425
+    /// # use perennial_sdk::prelude::*;
+    /// # fn say_hello(city: String) -> Result<String, Failure> { Ok(city) }
+    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
+    /// ctx.call(say_helo, "Tokyo".to_owned()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// ```compile_fail,E0308
+    /// # use perennial_sdk::prelude::*;
+    /// # fn say_hello(city: String) -> Result<String, Failure> { Ok(city) }
+    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
+    /// ctx.call(say_hello, 42_u32).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// ```compile_fail,E0308
+    /// # use perennial_sdk::prelude::*;
+    /// # fn say_hello(city: String) -> Result<String, Failure> { Ok(city) }
+    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
+    /// let greeting: u32 = ctx.call(say_hello, "Tokyo".to_owned()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// ```compile_fail,E0277
+    /// # use perennial_sdk::prelude::*;
+    /// # async fn greet(ctx: Context, city: String) -> Result<String, Failure> { Ok(city) }
+    /// # async fn hello(ctx: Context) -> Result<(), Failure> {
+    /// ctx.call(greet, "Tokyo".to_owned()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call<A, Args>(&self, activity: A, input: A::Input) -> ActivityCall<A::Output>
+    where
+        A: TypedActivity<Args>,
+        A::Input: Serialize,
+    {
+        let execution = self.execution();
+        match activity.resolve(Exported(&*execution.names)) {
+            Ok(name) => self.activity(name, input),
+            Err(failure) => ActivityCall::new(self.execution(), String::new(), Err(failure)),
+        }
+    }
+
+    /// Runs an orchestration as a child with its types checked: a function that [`export!`](crate::export!) lists, in the version that is
+    /// given there, or an [`OrchestrationName`](crate::OrchestrationName). As [`call`](Self::call) otherwise.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn ship(_: Context, order: u32) -> Result<String, Failure> {
+    ///     Ok(format!("{order} is on its way"))
+    /// }
+    ///
+    /// async fn ship_all(ctx: Context, orders: Vec<u32>) -> Result<Vec<String>, Failure> {
+    ///     try_join_all(orders.into_iter().map(|order| ctx.call_child(ship, order))).await
+    /// }
+    ///
+    /// perennial_sdk::export! { orchestrations: { "Ship" => ship, "ShipAll" => ship_all } }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// ```compile_fail,E0308
+    /// # use perennial_sdk::prelude::*;
+    /// # async fn ship(_: Context, order: u32) -> Result<String, Failure> { Ok(String::new()) }
+    /// # async fn ship_all(ctx: Context) -> Result<String, Failure> {
+    /// ctx.call_child(ship, "seven").await
+    /// # }
+    /// ```
+    pub fn call_child<C, Args>(&self, orchestration: C, input: C::Input) -> ChildCall<C::Output>
+    where
+        C: TypedOrchestration<Args>,
+        C::Input: Serialize,
+    {
+        let execution = self.execution();
+        match orchestration.resolve(Exported(&*execution.names)) {
+            Ok((name, Some(version))) => self.child(name, input).version(version),
+            Ok((name, None)) => self.child(name, input),
+            Err(failure) => ChildCall::new(self.execution(), String::new(), Err(failure)),
+        }
+    }
+}
 
 /// What [`Context::call`](crate::Context::call) takes: a function that [`export!`](crate::export!) lists under `activities`, or an
 /// [`ActivityName`].
@@ -22,7 +137,7 @@ pub trait TypedActivity<Args> {
 
     /// The name it is called by.
     #[doc(hidden)]
-    fn resolve(&self, exported: Exported) -> Result<&'static str, Failure>;
+    fn resolve(&self, exported: Exported<'_>) -> Result<&'static str, Failure>;
 }
 
 /// What [`Context::call_child`](crate::Context::call_child) takes: a function that [`export!`](crate::export!) lists under
@@ -41,13 +156,16 @@ pub trait TypedOrchestration<Args> {
 
     /// The name it is called by, and its version.
     #[doc(hidden)]
-    fn resolve(&self, exported: Exported) -> Result<(&'static str, Option<&'static str>), Failure>;
+    fn resolve(
+        &self,
+        exported: Exported<'_>,
+    ) -> Result<(&'static str, Option<&'static str>), Failure>;
 }
 
 /// What the component exports.
 #[doc(hidden)]
 #[derive(Clone, Copy)]
-pub struct Exported(pub(crate) Component);
+pub struct Exported<'a>(pub(crate) &'a dyn Names);
 
 /// The name of an activity that is not a function of this component, with its types: a closure of the host's program, or an activity of
 /// another module. Declare it once, and call it like a function:
@@ -83,9 +201,9 @@ where
     type Input = F::Input;
     type Output = F::Output;
 
-    fn resolve(&self, exported: Exported) -> Result<&'static str, Failure> {
-        match exported.0.activity::<F>() {
-            Some(activity) => Ok(activity.name),
+    fn resolve(&self, exported: Exported<'_>) -> Result<&'static str, Failure> {
+        match exported.0.activity(TypeId::of::<F>()) {
+            Some(name) => Ok(name),
             None => Err(not_exported::<F>("activities")),
         }
     }
@@ -95,7 +213,7 @@ impl<I, O> TypedActivity<ByName> for ActivityName<I, O> {
     type Input = I;
     type Output = O;
 
-    fn resolve(&self, _: Exported) -> Result<&'static str, Failure> {
+    fn resolve(&self, _: Exported<'_>) -> Result<&'static str, Failure> {
         Ok(self.name)
     }
 }
@@ -107,9 +225,12 @@ where
     type Input = F::Input;
     type Output = F::Output;
 
-    fn resolve(&self, exported: Exported) -> Result<(&'static str, Option<&'static str>), Failure> {
-        match exported.0.orchestration::<F>() {
-            Some(orchestration) => Ok((orchestration.name, orchestration.version)),
+    fn resolve(
+        &self,
+        exported: Exported<'_>,
+    ) -> Result<(&'static str, Option<&'static str>), Failure> {
+        match exported.0.orchestration(TypeId::of::<F>()) {
+            Some(named) => Ok(named),
             None => Err(not_exported::<F>("orchestrations")),
         }
     }
@@ -119,7 +240,7 @@ impl<I, O> TypedOrchestration<ByName> for OrchestrationName<I, O> {
     type Input = I;
     type Output = O;
 
-    fn resolve(&self, _: Exported) -> Result<(&'static str, Option<&'static str>), Failure> {
+    fn resolve(&self, _: Exported<'_>) -> Result<(&'static str, Option<&'static str>), Failure> {
         Ok((self.name, None))
     }
 }
