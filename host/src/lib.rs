@@ -36,6 +36,7 @@ mod runtime;
 mod store;
 #[cfg(feature = "otel")]
 pub mod telemetry;
+#[cfg(feature = "http")]
 mod timed;
 mod want;
 pub mod wasm;

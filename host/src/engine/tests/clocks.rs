@@ -328,7 +328,8 @@ fn a_clock_that_is_set_back_between_a_turn_and_the_arming_of_its_timers_makes_no
     shown.set(turn_at.0);
     let set_shown = shown.clone();
     let set_simulated = simulated.clone();
-    let clocks: [(Arc<dyn Clock>, Box<dyn Fn(u64)>); 2] = [
+    type Set = Box<dyn Fn(u64)>;
+    let clocks: [(Arc<dyn Clock>, Set); 2] = [
         (Arc::new(shown), Box::new(move |at| set_shown.set(at))),
         (
             Arc::new(simulated),
