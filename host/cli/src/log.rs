@@ -15,7 +15,7 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use crate::output;
-use crate::progress;
+use crate::screen;
 
 /// How the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Write for Stderr {
         let text = std::str::from_utf8(bytes).ok().filter(|_| self.is_json);
         let safe = text.map(visible_json);
         let safe = safe.as_deref().map_or(bytes, str::as_bytes);
-        progress::aside(|| io::stderr().write_all(safe))?;
+        screen::aside(|| io::stderr().write_all(safe))?;
         Ok(bytes.len())
     }
 

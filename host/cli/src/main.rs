@@ -13,6 +13,7 @@ mod paint;
 mod payload;
 mod progress;
 mod project;
+mod screen;
 mod session;
 mod suggest;
 mod value;

@@ -16,7 +16,7 @@ use perennial_core::text::{visible, visible_json};
 use serde::Serialize;
 
 use crate::paint::{painted, written_out};
-use crate::progress;
+use crate::screen;
 
 /// Columns of a terminal that does not say how many it has.
 const WIDTH_UNKNOWN: u16 = 80;
@@ -159,7 +159,7 @@ impl Output {
     /// Says something on the side, on stderr.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            progress::aside(|| say(text));
+            screen::aside(|| say(text));
         }
     }
 

@@ -1,34 +1,20 @@
 //! How a wait goes, on stderr: a line that lives where it is a terminal, and now and then a plain one elsewhere.
 
 use std::io::{self, IsTerminal};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use perennial::{InstanceStatus, Status};
 
 use crate::output::{Output, plain, say};
+use crate::screen::ON_SCREEN;
 
 /// Before the first plain line, and between two about the same instance unless its status changed.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 
 /// Waits named in a line; the others are counted.
 const WAITS_SHOWN: usize = 1;
-
-/// The bar that is on the terminal right now, for those who must write beside it.
-static ON_SCREEN: Mutex<Option<ProgressBar>> = Mutex::new(None);
-
-/// Writes to stderr without tearing a line of progress apart.
-pub(crate) fn aside<T>(write: impl FnOnce() -> T) -> T {
-    let bar = ON_SCREEN
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    match bar {
-        Some(bar) => bar.suspend(write),
-        None => write(),
-    }
-}
 
 /// Shows how one wait goes, until it is dropped.
 pub(crate) struct Progress {

@@ -19,6 +19,7 @@ mod answer;
 pub mod bounds;
 mod check;
 mod closest;
+mod context;
 mod cut;
 mod decide;
 mod depth;
@@ -44,6 +45,7 @@ mod xxh64;
 
 pub use answer::answer_hash;
 pub use closest::closest;
+pub use context::{Names, Resolved, TurnContext};
 pub use cut::{Cut, CutFinder, FailedKind, RemainingFailure, Scope};
 pub use decide::{Command, Decision, Rejection, Reuse, Status, decide};
 pub use depth::{TooDeep, check_levels};
@@ -54,7 +56,7 @@ pub use guest::{
     Waiting,
 };
 pub use limits::Limits;
-pub use message::{Envelope, Message, TaskRef};
+pub use message::{Envelope, Message};
 pub use quarantine::Quarantine;
 pub use replay::{Nondeterminism, ReplayError, replay_turn};
 pub use retry::RetryPolicy;
@@ -62,9 +64,9 @@ pub use rewind::{ArmedActivity, ArmedTimer, DroppedKind, DroppedTask, Rewind, Re
 pub use state::{Corrupt, Phase, State, TurnPart};
 pub use task::{ChildTask, Task, TaskKind};
 pub use trace::TraceContext;
-pub use turn::{Batch, Names, Resolved, Turn, TurnContext, run_turn, take_batch};
+pub use turn::{Batch, Turn, run_turn, take_batch};
 pub use value::{
-    Digest, InvalidId, InvalidName, Json, Millis, Parent, Tags, TaskId, Timestamp,
+    Digest, InvalidId, InvalidName, Json, Millis, Parent, Tags, TaskId, TaskRef, Timestamp,
     check_instance_id, check_known_id, check_name,
 };
 

@@ -2,18 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptRun, Digest, FailedAttempt, Failure, Json, Start, TaskId, Timestamp};
-
-/// Names one task for ever: task ids start again with each execution, and may be given again after a rewind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct TaskRef {
-    /// Which execution of the instance.
-    pub execution: u32,
-    /// The generation in which it was scheduled, or armed again.
-    pub generation: u32,
-    /// The task.
-    pub task: TaskId,
-}
+use crate::{AttemptRun, Digest, FailedAttempt, Failure, Json, Start, TaskRef, Timestamp};
 
 /// A message for an instance. As with [`Event`](crate::Event), the order of variants and fields is part of the stored format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

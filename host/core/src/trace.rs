@@ -5,8 +5,8 @@
 
 use std::fmt;
 
+use crate::TaskRef;
 use crate::event::Start;
-use crate::message::TaskRef;
 use crate::xxh64::xxh64;
 
 /// A span in a trace, as [W3C Trace Context](https://www.w3.org/TR/trace-context/) has it.

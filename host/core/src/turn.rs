@@ -2,11 +2,10 @@
 
 use std::collections::VecDeque;
 
+use crate::context::TurnContext;
 use crate::stage::Stage;
 use crate::writer::Writer;
-use crate::{
-    Digest, Envelope, Event, Guest, Limits, Message, Millis, Phase, Start, State, Target, Timestamp,
-};
+use crate::{Envelope, Event, Guest, Message, Millis, Phase, Start, State, Timestamp};
 
 /// A turn takes no more events than this, and the rest waits for the next.
 const EVENTS_PER_TURN_MAX: usize = 1_000;
@@ -57,53 +56,6 @@ impl Turn {
     pub fn next_event(&self) -> u64 {
         self.first_event + (self.received.len() + self.produced.len()) as u64
     }
-}
-
-/// Says what runs a name.
-pub trait Names {
-    /// What runs an activity that an execution pinned to `caller` calls.
-    fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved;
-    /// What runs an orchestration: the version asked for, else the newest deployed one.
-    fn orchestration(&self, name: &str, version: Option<&str>) -> Resolved;
-    /// What a new execution of a module may use, after one that had `before`.
-    fn limits(&self, _module: Option<Digest>, before: Limits) -> Limits {
-        before
-    }
-    /// Why there is no room for another instance of a module, if there is none.
-    fn full(&self, _module: Digest) -> Option<String> {
-        None
-    }
-}
-
-/// What runs a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resolved {
-    /// This module, in which the name has this version.
-    Module(Digest, Option<String>),
-    /// A closure of the host's program.
-    Native,
-    /// Nothing.
-    Unknown,
-}
-
-impl Resolved {
-    pub(crate) fn target(self) -> (Target, Option<String>) {
-        match self {
-            Self::Module(digest, version) => (Target::Module(digest), version),
-            Self::Native => (Target::Native, None),
-            Self::Unknown => (Target::Unknown, None),
-        }
-    }
-}
-
-/// What a turn needs to know of the world.
-pub struct TurnContext<'a> {
-    /// The host's time.
-    pub now: Timestamp,
-    /// What runs a name.
-    pub names: &'a dyn Names,
-    /// Makes the id and the seed of an execution that begins.
-    pub fresh: &'a mut dyn FnMut() -> (String, u64),
 }
 
 /// The messages of one turn.

@@ -134,6 +134,17 @@ impl fmt::Debug for Digest {
 /// Labels of an instance, in the order given.
 pub type Tags = Vec<(String, String)>;
 
+/// Names one task for ever: task ids start again with each execution, and may be given again after a rewind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TaskRef {
+    /// Which execution of the instance.
+    pub execution: u32,
+    /// The generation in which it was scheduled, or armed again.
+    pub generation: u32,
+    /// The task.
+    pub task: TaskId,
+}
+
 /// The task that an instance is the child of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
@@ -142,7 +153,7 @@ pub struct Parent {
     /// The parent's orchestration.
     pub name: String,
     /// The task, in the parent's execution.
-    pub task: crate::TaskRef,
+    pub task: TaskRef,
     /// Which try this child is, from 1.
     pub attempt: u32,
 }

@@ -1,10 +1,10 @@
 //! A turn in the making: what follows from what came in and from the guest's answer.
 
 use crate::check::check;
+use crate::context::{Resolved, TurnContext};
 use crate::guest::{ActivityCall, ChildCall};
 use crate::task::attempt_id;
 use crate::text::shortened;
-use crate::turn::{Resolved, TurnContext};
 use crate::value::size_of;
 use crate::{
     Action, Answer, Ending, Event, Failure, Guest, GuestEvent, Json, Limits, Mode, Phase,

@@ -11,8 +11,8 @@ use perennial::{
 };
 use serde::Serialize;
 
-use super::deploy::kind_name;
 use super::modules::{GrantsJson, granted};
+use super::words::kind_name;
 use crate::error::Exit;
 use crate::output::{Output, count, plain, say};
 use crate::session::Session;

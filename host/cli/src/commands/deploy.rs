@@ -13,6 +13,8 @@ use crate::error::{Exit, Said};
 use crate::output::Output;
 use crate::session::Session;
 
+use super::words::kind_name;
+
 pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Exit> {
     let Deploy {
         files,
@@ -223,13 +225,5 @@ fn change_of(name: &Repointed) -> &'static str {
         (None, _) => "new",
         (Some(_), true) => "repointed",
         (Some(_), false) => "unchanged",
-    }
-}
-
-/// A kind in the words of the command line.
-pub(super) fn kind_name(kind: DefinitionKind) -> &'static str {
-    match kind {
-        DefinitionKind::Orchestration => "orchestration",
-        DefinitionKind::Activity => "activity",
     }
 }

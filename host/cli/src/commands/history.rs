@@ -11,7 +11,7 @@ use crate::error::Exit;
 use crate::output::{Cell, Output, now, span, time};
 use crate::session::Session;
 
-use super::status::missing;
+use super::missing::missing;
 use super::timeline::Timeline;
 
 /// Events that are printed together, below a header of their own: the columns are as wide as these need.

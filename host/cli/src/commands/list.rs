@@ -16,9 +16,6 @@ pub(super) async fn list(args: List, session: &Session) -> anyhow::Result<Exit> 
     if args.counts {
         return counts(&client, args.filter.filter(), session).await;
     }
-    if let Some(every) = args.watch {
-        return super::watch::watch(args, every.duration(), session).await;
-    }
     let page = read(args, &client, session.output().is_json()).await?;
     show(page.as_ref(), session)?;
     Ok(Exit::Ok)

@@ -13,6 +13,7 @@ mod hubs;
 mod keys;
 mod list;
 mod listen;
+mod missing;
 pub(super) mod modules;
 mod remote;
 mod run;
@@ -25,6 +26,7 @@ mod urls;
 mod verify;
 mod wait;
 mod watch;
+mod words;
 
 use crate::args::Command;
 use crate::error::Exit;
@@ -51,7 +53,10 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Start(args) => start::start(args, session).await,
         Command::Status(args) => status::status(args, session).await,
         Command::History(args) => history::history(args, session).await,
-        Command::List(args) => list::list(args, session).await,
+        Command::List(args) => match args.watch {
+            Some(every) if !args.counts => watch::watch(args, every.duration(), session).await,
+            _ => list::list(args, session).await,
+        },
         Command::Wait(args) => wait::wait(args, session).await,
         Command::RaiseEvent(args) => change::raise_event(args, session).await,
         Command::Terminate(args) => change::terminate(args, session).await,

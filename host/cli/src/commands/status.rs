@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use perennial::{Client, InstanceStatus, Timestamp, Wait, closest};
 
 use crate::args::Status;
-use crate::error::{Exit, Said};
+use crate::error::Exit;
 use crate::output::{Output, bytes, count, plain, span, time};
 use crate::progress::and_more;
 use crate::session::Session;
 
+use super::missing::missing;
 use super::wait::{GRANT_DIRECTORY, causes, lacks_directory, text_of};
 
 /// Waits shown to people; the others are counted.
@@ -48,15 +49,6 @@ async fn read(client: &Client, args: &Status, session: &Session) -> anyhow::Resu
     let mut status = query.await?.ok_or_else(|| missing(&args.id, session))?;
     status.input = status.input.filter(|_| args.input);
     Ok(status)
-}
-
-/// The error of a command that found no instance.
-pub(super) fn missing(id: &str, session: &Session) -> Said {
-    let said = Said::new(Exit::NotFound, format!("there is no instance {id:?}"));
-    said.hint(format!(
-        "`perennial list` shows the instances of this task hub, {}",
-        session.place()
-    ))
 }
 
 fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, String)> {

@@ -6,7 +6,7 @@ use crate::error::Exit;
 use crate::output::{Output, plain, span};
 use crate::session::Session;
 
-use super::status::missing;
+use super::missing::missing;
 
 /// Instances shown: more than that is no picture any more.
 const SHOWN_MAX: usize = 1_000;

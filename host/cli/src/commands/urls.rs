@@ -3,7 +3,7 @@
 use crate::error::Exit;
 use crate::session::Session;
 
-use super::status::missing;
+use super::missing::missing;
 
 pub(super) async fn urls(id: &str, base: &str, session: &Session) -> anyhow::Result<Exit> {
     let client = session.client()?;
