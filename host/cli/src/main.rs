@@ -13,6 +13,7 @@ mod paint;
 mod payload;
 mod progress;
 mod project;
+mod report;
 mod screen;
 mod session;
 mod suggest;
@@ -23,8 +24,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::Cli;
-use crate::error::{Exit, report};
+use crate::error::Exit;
 use crate::output::Output;
+use crate::report::report;
 use crate::session::Session;
 
 /// What one thread allocates another frees here, from client to worker to writer, which the system's allocator on Linux makes them wait
@@ -36,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return error::usage(&error),
+        Err(error) => return report::usage(&error),
     };
     let output = Output::new(cli.global.json, cli.global.quiet, cli.global.width);
     let session = Session::new(cli.global, output);

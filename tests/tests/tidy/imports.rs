@@ -35,7 +35,7 @@ impl Crate {
         let mut krate = Self {
             modules: BTreeMap::new(),
         };
-        krate.read_file(root, &root.parent().unwrap().to_owned(), Vec::new());
+        krate.read_file(root, root.parent().unwrap(), Vec::new());
         krate
     }
 
@@ -43,8 +43,8 @@ impl Crate {
     fn read_file(&mut self, file: &Path, dir: &Path, path: ModulePath) {
         let text = std::fs::read_to_string(file)
             .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let parsed = syn::parse_file(&text)
-            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let parsed =
+            syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         self.read_items(file, dir, path, &parsed.items);
     }
 
@@ -62,7 +62,11 @@ impl Crate {
                     Some((_, items)) => self.read_items(file, &inner_dir, inner, items),
                     None => {
                         let one = dir.join(format!("{name}.rs"));
-                        let file = if one.exists() { one } else { inner_dir.join("mod.rs") };
+                        let file = if one.exists() {
+                            one
+                        } else {
+                            inner_dir.join("mod.rs")
+                        };
                         self.read_file(&file, &inner_dir, inner);
                     }
                 }
@@ -169,7 +173,11 @@ impl Crate {
         let reach = |from: &Path| {
             let (mut seen, mut next) = (BTreeSet::new(), vec![from.to_owned()]);
             while let Some(file) = next.pop() {
-                for used in uses.get(file.as_path()).into_iter().flat_map(BTreeMap::keys) {
+                for used in uses
+                    .get(file.as_path())
+                    .into_iter()
+                    .flat_map(BTreeMap::keys)
+                {
                     if seen.insert(used.to_path_buf()) {
                         next.push(used.to_path_buf());
                     }
@@ -183,19 +191,28 @@ impl Crate {
         for (file, those) in &reached {
             let ring: BTreeSet<&PathBuf> = those
                 .iter()
-                .filter(|other| reached.get(other.as_path()).is_some_and(|back| back.contains(*file)))
+                .filter(|other| {
+                    reached
+                        .get(other.as_path())
+                        .is_some_and(|back| back.contains(*file))
+                })
                 .collect();
             if ring.len() > 1 {
                 let ties = ring.iter().flat_map(|from| {
                     let of = uses.get(from.as_path()).into_iter().flatten();
                     of.filter(|(to, _)| ring.contains(&to.to_path_buf()))
-                        .map(|(to, names)| format!("  {} -> {}: {names:?}\n", from.display(), to.display()))
+                        .map(|(to, names)| {
+                            format!("  {} -> {}: {names:?}\n", from.display(), to.display())
+                        })
                         .collect::<Vec<_>>()
                 });
                 circles.insert(format!("{ring:?}"), ties.collect::<String>());
             }
         }
-        circles.into_iter().map(|(ring, ties)| format!("{ring}\n{ties}")).collect()
+        circles
+            .into_iter()
+            .map(|(ring, ties)| format!("{ring}\n{ties}"))
+            .collect()
     }
 }
 
@@ -246,10 +263,18 @@ impl Reader<'_> {
         match tree {
             syn::UseTree::Path(path) => self.import(&with(&path.ident), &path.tree, is_face),
             syn::UseTree::Name(name) if name.ident == "self" => {
-                self.bind(before.last().cloned().unwrap_or_default(), before.to_vec(), is_face);
+                self.bind(
+                    before.last().cloned().unwrap_or_default(),
+                    before.to_vec(),
+                    is_face,
+                );
             }
-            syn::UseTree::Name(name) => self.bind(name.ident.to_string(), with(&name.ident), is_face),
-            syn::UseTree::Rename(name) => self.bind(name.rename.to_string(), with(&name.ident), is_face),
+            syn::UseTree::Name(name) => {
+                self.bind(name.ident.to_string(), with(&name.ident), is_face)
+            }
+            syn::UseTree::Rename(name) => {
+                self.bind(name.rename.to_string(), with(&name.ident), is_face)
+            }
             syn::UseTree::Glob(_) => self.module.globs.push(before.to_vec()),
             syn::UseTree::Group(group) => {
                 for tree in &group.items {

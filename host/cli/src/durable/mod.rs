@@ -18,8 +18,9 @@ use crate::args::{
 };
 use crate::commands::change;
 use crate::commands::start::StartedJson;
-use crate::error::{Exit, Said, report_as};
+use crate::error::{Exit, Said};
 use crate::progress::Progress;
+use crate::report::report_as;
 use crate::session::Session;
 
 /// How long `terminate` waits.

@@ -16,9 +16,10 @@ use tokio::sync::mpsc;
 use crate::args::Dev;
 use crate::commands::deploy;
 use crate::commands::serve::{self, Signals};
-use crate::error::{Exit, report};
+use crate::error::Exit;
 use crate::log;
 use crate::payload;
+use crate::report::report;
 use crate::session::Session;
 
 use super::build::{Built, compile};

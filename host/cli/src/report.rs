@@ -1,0 +1,307 @@
+//! Errors, told on stderr: what happened, why, and what to do about it.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use serde::Serialize;
+
+use crate::args::Cli;
+use crate::error::{Exit, Said};
+use crate::output::{say, say_json};
+use crate::session::Session;
+use crate::suggest;
+
+/// Tells an error on stderr, with what was probably meant, and says how the process ends.
+pub(crate) fn report(error: &anyhow::Error, meant: Option<&str>, session: &Session) -> Exit {
+    let said = error.downcast_ref::<Said>().map(|said| said.exit);
+    let exit = said
+        .or_else(|| library_error(error).map(Exit::of))
+        .unwrap_or(Exit::Error);
+    tell_all(error, meant, session, exit)
+}
+
+fn library_error(error: &anyhow::Error) -> Option<&perennial::Error> {
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<perennial::Error>())
+}
+
+/// As [`report`], where it is known how the process ends.
+pub(crate) fn report_as(error: &anyhow::Error, session: &Session, exit: Exit) -> Exit {
+    tell_all(error, None, session, exit)
+}
+
+fn tell_all(error: &anyhow::Error, meant: Option<&str>, session: &Session, exit: Exit) -> Exit {
+    let said = error.downcast_ref::<Said>();
+    let library = library_error(error);
+    let hint = said
+        .and_then(|said| said.hint.clone())
+        .or_else(|| hint(library?, session));
+    let hint = match meant {
+        Some(meant) => Some(match hint {
+            Some(hint) => format!("did you mean {meant:?}? {hint}"),
+            None => format!("did you mean {meant:?}?"),
+        }),
+        None => hint,
+    };
+    let (message, mut causes) = sentences(error);
+    causes.extend(
+        said.into_iter()
+            .flat_map(|said| said.causes.iter().cloned()),
+    );
+    let trace = said.and_then(|said| said.trace.as_deref());
+    tell(
+        exit,
+        &message,
+        &causes,
+        trace,
+        hint.as_deref(),
+        session.output().is_json(),
+    );
+    exit
+}
+
+/// Tells what is wrong with the command line, or prints the help that was asked for.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os()
+        .take_while(|arg| arg != "--")
+        .any(|arg| arg == "--json");
+    let exit = if !error.use_stderr() {
+        Exit::Ok
+    } else if is_durable() {
+        Exit::Error
+    } else {
+        Exit::Usage
+    };
+    if wants_json && error.use_stderr() {
+        let text = error.to_string();
+        let message = text.split("\n\n").next().unwrap_or(&text);
+        let message = message
+            .strip_prefix("error: ")
+            .unwrap_or(message)
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        tell(
+            exit,
+            &message,
+            &[],
+            None,
+            Some("`perennial --help` lists the commands"),
+            true,
+        );
+    } else {
+        // A reader that went away, as in `--help | head`, has what it wanted.
+        let _ = error.print();
+        if let Some(verb) = foreign_verb(error) {
+            say(&format!(
+                "  hint: `perennial durable {verb}` has the flags and the texts of `func durable {verb}`"
+            ));
+        }
+    }
+    exit.into()
+}
+
+/// The verb of `func durable` that was typed where a command of this program stands.
+fn foreign_verb(error: &clap::Error) -> Option<String> {
+    if error.kind() != clap::error::ErrorKind::InvalidSubcommand {
+        return None;
+    }
+    let typed = error.get(clap::error::ContextKind::InvalidSubcommand)?;
+    let typed = typed.to_string();
+    let command = Cli::command();
+    let durable = command.find_subcommand("durable")?;
+    durable.find_subcommand(&typed).map(|_| typed)
+}
+
+/// Whether `perennial durable` was meant, whose exit codes are those of `func durable`.
+fn is_durable() -> bool {
+    let command = Cli::command().ignore_errors(true);
+    let typed = command.try_get_matches();
+    typed.is_ok_and(|typed| typed.subcommand_name() == Some("durable"))
+}
+
+/// The error and its causes, without what was said already: many a message contains its cause.
+fn sentences(error: &anyhow::Error) -> (String, Vec<String>) {
+    let mut chain = error.chain().map(ToString::to_string);
+    let message = chain.next().unwrap_or_default();
+    let mut last = message.clone();
+    let mut causes = Vec::new();
+    for cause in chain {
+        if !last.contains(&cause) {
+            causes.push(cause.clone());
+            last = cause;
+        }
+    }
+    (message, causes)
+}
+
+fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
+    if let Some(hint) = http_hint(error, session) {
+        return Some(hint);
+    }
+    if error.is_not_found() && session.url().is_none() && !session.hub_file().exists() {
+        let others = suggest::hubs(session);
+        return Some(others.unwrap_or_else(|| "`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is".to_owned()));
+    }
+    if error.is_unknown_orchestration() {
+        return Some("`perennial deploy FILE.wasm` deploys what a file defines, `perennial modules` lists what is deployed".to_owned());
+    }
+    if error.is_not_found() {
+        return Some(format!(
+            "`perennial list` shows the instances of this task hub, {}",
+            session.place()
+        ));
+    }
+    if error.is_already_exists() {
+        return Some(
+            "`--reuse any` ends and replaces a live instance; without --id a new id is made"
+                .to_owned(),
+        );
+    }
+    if error.is_name_taken() {
+        let owner = error.name_owner().unwrap_or("MODULE");
+        return Some(format!(
+            "`perennial deploy --name {owner}` deploys the file as a new version of that module; `--replace` takes the name over"
+        ));
+    }
+    if error.is_owned() {
+        return Some(
+            "one host at a time owns a task hub; every other command works beside it".to_owned(),
+        );
+    }
+    None
+}
+
+/// What to do where the host is elsewhere and did not do it.
+fn http_hint(error: &perennial::Error, session: &Session) -> Option<String> {
+    let url = session.url()?;
+    let message = error.to_string().to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if error.is_unauthorized() {
+        return Some(if message.contains("keys create") {
+            "give it with --key or PERENNIAL_KEY".to_owned()
+        } else if message.contains("only read") {
+            "`perennial keys create NAME` on the host's machine makes one that may change things"
+                .to_owned()
+        } else {
+            "give a key with --key or PERENNIAL_KEY; `perennial keys create NAME` on the host's machine makes one".to_owned()
+        });
+    }
+    if !error.is_unreachable() {
+        return None;
+    }
+    Some(
+        if says(&[
+            "unknownissuer",
+            "unknown issuer",
+            "self-signed",
+            "certificate",
+        ]) {
+            "the certificate must be made for this name by an authority that this machine trusts; the environment variable SSL_CERT_FILE names a file with more of them".to_owned()
+        } else if url.starts_with("https")
+            && says(&["corrupt message", "invalidcontenttype", "handshake"])
+        {
+            "does the host serve TLS? If not, write http:// instead of https://".to_owned()
+        } else if says(&["dns", "lookup"]) {
+            "is the name of the machine right?".to_owned()
+        } else if says(&["timed out"]) {
+            "is the host busy, or a firewall between here and there?".to_owned()
+        } else {
+            "does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://".to_owned()
+        },
+    )
+}
+
+#[derive(Serialize)]
+struct ErrorOnly<'a> {
+    error: ErrorJson<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorJson<'a> {
+    code: &'static str,
+    exit_code: u8,
+    message: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    causes: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+fn tell(
+    exit: Exit,
+    message: &str,
+    causes: &[String],
+    trace: Option<&str>,
+    hint: Option<&str>,
+    json: bool,
+) {
+    if json {
+        let error = ErrorJson {
+            code: exit.name(),
+            exit_code: exit.code(),
+            message,
+            causes,
+            hint,
+        };
+        say_json(&serde_json::to_string(&ErrorOnly { error }).unwrap_or_default());
+        return;
+    }
+    say(&format!(
+        "{} {}",
+        crate::output::paint_error("error:"),
+        set_in(message)
+    ));
+    for cause in causes {
+        say(&format!("  because: {}", set_in(cause)));
+    }
+    for (i, line) in trace.into_iter().flat_map(str::lines).enumerate() {
+        let name = if i == 0 { "trace:" } else { "" };
+        say(&format!("  {name:<6} {line}"));
+    }
+    if let Some(hint) = hint {
+        say(&format!("  hint: {}", set_in(hint)));
+    }
+}
+
+/// A text in which no line but the first begins where an error or a hint of this program begins.
+fn set_in(text: &str) -> String {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |text, line| match line.starts_with("  ") {
+        true => text + "\n" + line,
+        false => text + "\n  " + line,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_not_told_twice() {
+        let error = anyhow::anyhow!("disk full")
+            .context("could not write x: disk full")
+            .context("could not deploy");
+        assert_eq!(
+            sentences(&error),
+            (
+                "could not deploy".to_owned(),
+                vec!["could not write x: disk full".to_owned()]
+            )
+        );
+    }
+
+    #[test]
+    fn an_error_keeps_its_exit_code_under_more_context() {
+        let failed: Result<(), Said> = Err(Said::new(Exit::TimedOut, "late"));
+        let error = failed.context("waiting").expect_err("it failed");
+        assert_eq!(
+            error.downcast_ref::<Said>().map(|said| said.exit),
+            Some(Exit::TimedOut)
+        );
+    }
+}
