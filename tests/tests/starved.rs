@@ -369,3 +369,58 @@ fn without_room_for_temporary_files_and_with_a_cache_of_somebody_else() {
     });
     starved.goes_on(|_| {}, |_| {}, "");
 }
+
+/// What the log of a host may be: a disk without room for ever, and a pipe that nobody reads.
+#[test]
+fn with_a_log_that_cannot_be_written() {
+    for stderr in [
+        Stdio::from(File::options().write(true).open("/dev/full").unwrap()),
+        Stdio::piped(),
+    ] {
+        let dir = deployed();
+        let mut host = plain();
+        let host = host
+            .args(["--json", "--data-dir"])
+            .arg(dir.path())
+            // Far more than a pipe takes.
+            .args(["serve", "--log", "trace", "--listen", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr);
+        let mut host = Process(host.spawn().unwrap());
+        let mut ready = String::new();
+        let mut out = BufReader::new(host.stdout.take().unwrap());
+        out.read_line(&mut ready).unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        let url = ready["url"].as_str().unwrap();
+        let address = url.strip_prefix("http://").unwrap().trim_end_matches('/');
+        let mut line = connect(address.parse().unwrap());
+        for n in 0..60 {
+            let start = format!("{API}/orchestrators/Chain/a{n}");
+            let (status, body) = ask(&mut line, "POST", &start, "3").unwrap();
+            assert_eq!(status, 202, "{body}");
+        }
+        let begun = Instant::now();
+        for n in 0..60 {
+            let path = format!("{API}/instances/a{n}");
+            loop {
+                let (_, body) = ask(&mut line, "GET", &path, "").unwrap();
+                let status: serde_json::Value = serde_json::from_str(&body).unwrap();
+                match status["runtimeStatus"].as_str().unwrap() {
+                    "Completed" => break,
+                    "Pending" | "Running" => assert!(begun.elapsed() < PATIENCE, "a{n}: {body}"),
+                    other => panic!("a{n} is {other}: {body}"),
+                }
+            }
+        }
+        let pid = host.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(host.wait().unwrap().success(), "it stops as it should");
+    }
+}

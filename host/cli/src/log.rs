@@ -29,7 +29,9 @@ pub(crate) fn start(filter: &str, format: Format) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(filter).with_context(|| {
         format!("{filter:?} is no filter for the log; write it like info or perennial=debug,warn")
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .log_internal_errors(false);
     match format {
         // A second start, as in a test, keeps the first.
         Format::Text => drop(
@@ -103,11 +105,12 @@ impl Write for Stderr {
         let text = std::str::from_utf8(bytes).ok().filter(|_| self.is_json);
         let safe = text.map(visible_json);
         let safe = safe.as_deref().map_or(bytes, str::as_bytes);
-        screen::aside(|| io::stderr().write_all(safe))?;
+        // An error here would be printed by whoever logs, to where nothing can be written, which panics.
+        screen::to_stderr(safe);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }

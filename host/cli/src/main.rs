@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit,
         Err((error, meant)) => report(&error, meant.as_deref(), &session),
     };
+    screen::finish();
     exit.into()
 }
 

@@ -159,7 +159,7 @@ impl Output {
     /// Says something on the side, on stderr.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            screen::aside(|| say(text));
+            say(text);
         }
     }
 
@@ -498,12 +498,12 @@ pub(crate) fn count(number: u64, one: &str) -> String {
 
 /// Says a line on stderr, or several. Where nobody can read it, nothing can be done about that.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", written_out(text));
+    screen::to_stderr(format!("{}\n", written_out(text)).as_bytes());
 }
 
 /// As [`say`], of a text that is JSON.
 pub(crate) fn say_json(json: &str) {
-    let _ = writeln!(io::stderr(), "{}", visible_json(json));
+    screen::to_stderr(format!("{}\n", visible_json(json)).as_bytes());
 }
 
 /// The word that opens an error.

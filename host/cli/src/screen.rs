@@ -1,6 +1,13 @@
-//! The one terminal: who writes to stderr beside a line of progress.
+//! Stderr: who writes there beside a line of progress, and that nobody fails or waits for it.
+//!
+//! A log may be on a disk that is full, or go through a pipe that nobody reads. A host goes on all the same: what it says is queued for a
+//! thread of its own, and lost where the queue is full or the write fails.
 
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
@@ -17,4 +24,94 @@ pub(crate) fn aside<T>(write: impl FnOnce() -> T) -> T {
         Some(bar) => bar.suspend(write),
         None => write(),
     }
+}
+
+/// Texts that wait to be written. One is at most some hundreds of KiB, and most are a line.
+const WAITING_MAX: usize = 512;
+
+/// How long the end of the program waits for what is still to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What the thread that writes is told.
+enum Told {
+    Text(Vec<u8>),
+    /// To answer when everything before it is written.
+    Flush(SyncSender<()>),
+}
+
+/// To the thread that writes, where there is one.
+static QUEUE: OnceLock<SyncSender<Told>> = OnceLock::new();
+
+/// Texts that were lost and not yet told of.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// From now on nobody waits for stderr. Without a thread for it, they do.
+pub(crate) fn queue_stderr() {
+    let (queue, texts) = sync_channel(WAITING_MAX);
+    let spawned = std::thread::Builder::new()
+        .name("perennial-stderr".to_owned())
+        .spawn(move || write_all(&texts));
+    if spawned.is_ok() {
+        // A second queue ends with its sender.
+        let _ = QUEUE.set(queue);
+    }
+}
+
+fn write_all(texts: &Receiver<Told>) {
+    for told in texts {
+        match told {
+            Told::Text(text) => write_one(&text),
+            Told::Flush(done) => drop(done.try_send(())),
+        }
+    }
+}
+
+/// Writes a text, and first how many could not be written before it.
+fn write_one(text: &[u8]) {
+    let lost = LOST.swap(0, Ordering::Relaxed);
+    let said = match lost {
+        0 => Ok(()),
+        lost => aside(|| {
+            writeln!(
+                io::stderr(),
+                "({lost} lines are missing here: stderr could not be written, or was not read)"
+            )
+        }),
+    };
+    if said
+        .and_then(|()| aside(|| io::stderr().write_all(text)))
+        .is_err()
+    {
+        LOST.fetch_add(lost + 1, Ordering::Relaxed);
+    }
+}
+
+/// Writes to stderr, or queues it. What cannot be written is lost.
+pub(crate) fn to_stderr(text: &[u8]) {
+    match QUEUE.get() {
+        Some(queue) => match queue.try_send(Told::Text(text.to_vec())) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                LOST.fetch_add(1, Ordering::Relaxed);
+            }
+        },
+        None => drop(aside(|| io::stderr().write_all(text))),
+    }
+}
+
+/// Waits until what was queued is written, for a second at most.
+pub(crate) fn finish() {
+    let Some(queue) = QUEUE.get() else {
+        return;
+    };
+    let until = Instant::now() + LAST_WORDS;
+    let (done, is_done) = sync_channel(1);
+    while queue.try_send(Told::Flush(done.clone())).is_err() {
+        if Instant::now() >= until {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Later than that, nobody reads it.
+    let _ = is_done.recv_timeout(until.saturating_duration_since(Instant::now()));
 }

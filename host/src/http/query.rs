@@ -42,7 +42,7 @@ pub(crate) struct Known<'a> {
 }
 
 /// Why something is done: there may be no reason.
-pub(crate) const REASON: Known<'_> = Known {
+const REASON: Known<'_> = Known {
     name: "reason",
     many: false,
     empty: true,
@@ -67,6 +67,38 @@ impl Query {
     /// A parameter, unless it is absent or empty.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.values(name).next()
+    }
+
+    /// The reason, in a request that has no other parameter of its own.
+    ///
+    /// The published client for JavaScript does not escape it: an `&` in a reason begins what looks like another parameter, and belongs to
+    /// the reason all the same.
+    pub(crate) fn reason(&self) -> Result<Option<String>, BadParameter> {
+        let harmless = |name: &str| {
+            HARMLESS
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
+        };
+        let mut own = self.0.iter().filter(|(name, _)| !harmless(name));
+        let Some((first, value)) = own.next() else {
+            return Ok(None);
+        };
+        if !first.eq_ignore_ascii_case(REASON.name) {
+            self.only(&[REASON])?;
+        }
+        let mut reason = value.clone();
+        for (name, value) in own {
+            if name.eq_ignore_ascii_case(REASON.name) {
+                self.only(&[REASON])?;
+            }
+            reason.push('&');
+            reason.push_str(name);
+            if !value.is_empty() {
+                reason.push('=');
+                reason.push_str(value);
+            }
+        }
+        Ok((!reason.is_empty()).then_some(reason))
     }
 
     /// All values of a parameter that may be repeated.
@@ -213,6 +245,18 @@ mod tests {
         assert_eq!(query.flag("showHistory", false), Ok(true));
         assert_eq!(query.flag("empty", true), Ok(true));
         assert_eq!(query.text("empty"), None);
+    }
+
+    #[test]
+    fn a_reason_that_was_not_escaped_is_whole() {
+        let reason = |text: &str| query(text).reason();
+        assert_eq!(reason("taskHub=h&code=k"), Ok(None));
+        assert_eq!(reason("reason="), Ok(None));
+        let budget = Ok(Some("R&D budget".to_owned()));
+        assert_eq!(reason("taskHub=h&reason=R&D%20budget&code=k"), budget);
+        assert_eq!(reason("reason=a%26b&c=d"), Ok(Some("a&b&c=d".to_owned())));
+        assert!(reason("reson=a").is_err());
+        assert!(reason("reason=a&reason=b").is_err());
     }
 
     #[test]

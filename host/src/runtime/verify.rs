@@ -15,7 +15,7 @@ use crate::foreign::Listener;
 use crate::runtime::check::spawn_some;
 use crate::runtime::fault;
 use crate::store::{self, InstanceRow, ListQuery, Reader, StoreError};
-use crate::wasm::{CACHE_DIR, Grants, Wasm, WasmConfig};
+use crate::wasm::{self, CACHE_DIR, Grants, Wasm, WasmConfig};
 
 /// Instances read at once.
 const PAGE: u32 = 500;
@@ -209,6 +209,7 @@ impl Verifying<'_> {
             limit: PAGE,
             ..ListQuery::default()
         };
+        self.modules()?;
         let total = self.reader.counts(&query.filter)?;
         let total = total.iter().map(|(_, count)| count).sum();
         let done = AtomicU64::new(0);
@@ -223,6 +224,19 @@ impl Verifying<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether the bytes of each module are those that its digest names.
+    fn modules(&self) -> std::result::Result<(), StoreError> {
+        for module in self.reader.digests()? {
+            let Some(bytes) = self.reader.component(module)? else {
+                continue;
+            };
+            if let Err(damage) = wasm::undamaged(module, bytes) {
+                self.found().file_problems.push(damage.to_string());
+            }
+        }
+        Ok(())
     }
 
     fn page(

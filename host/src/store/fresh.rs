@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
-use crate::store::open::{remove, sync_dir};
+use crate::store::open::{is_empty_file, remove, sync_dir};
 
 /// What temporary names end with.
 const SUFFIX: &str = ".perennial-new";
@@ -75,7 +75,10 @@ impl Fresh {
 
     /// As [`publish`](Self::publish), in place of an empty file.
     pub(super) fn publish_over_empty(self, place: &Path) -> Result<(), StoreError> {
-        if std::fs::metadata(place).is_ok_and(|file| file.len() == 0) {
+        if place
+            .symlink_metadata()
+            .is_ok_and(|found| is_empty_file(&found))
+        {
             remove(place)?;
         }
         self.publish(place)

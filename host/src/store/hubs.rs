@@ -80,7 +80,8 @@ pub(crate) fn bytes_of(path: &Path) -> u64 {
 ///
 /// # Errors
 /// [`StoreError::Owned`] if another process owns it and it is not `forced`; [`StoreError::Missing`] if there is none;
-/// [`StoreError::NotAHub`] if the file is something else. Nothing is deleted then.
+/// [`StoreError::NotAHub`] if the file is something else, and [`StoreError::Newer`] if only a newer version knows what it is. Nothing is
+/// deleted then.
 pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
     if !path.exists() {
         return Err(StoreError::Missing(path.to_owned()));
@@ -93,7 +94,9 @@ pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
         Err(StoreError::Owned(_)) if forced => None,
         Err(error) => return Err(error),
     };
-    let is_empty = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
+    let is_empty = path
+        .symlink_metadata()
+        .is_ok_and(|found| open::is_empty_file(&found));
     match open::connect_writer(path) {
         // Whoever owns it must not go on as if what it writes were kept: its next commit finds that its time is over.
         Ok(db) if lock.is_none() => {
@@ -103,8 +106,8 @@ pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
         // A host that died before it wrote anything left an empty file.
         Err(StoreError::NotAHub(_)) if is_empty => {}
         Err(error @ StoreError::NotAHub(_)) => return Err(error),
-        // A hub that is damaged, newer or older, is deleted as well as any other: that is what was asked for.
-        Err(StoreError::Corrupt(_) | StoreError::Newer { .. } | StoreError::Older { .. }) => {}
+        // A hub that is damaged or older is deleted as well as any other: that is what was asked for.
+        Err(StoreError::Corrupt(_) | StoreError::Older { .. }) => {}
         Err(error) => return Err(error),
     }
     remove_all(path)?;

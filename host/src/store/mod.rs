@@ -83,7 +83,7 @@ pub(crate) struct Owned {
     pub(crate) writer: Writer,
     /// Everything that reads.
     pub(crate) reader: Reader,
-    /// Whether there was none before.
+    /// Whether there was nothing before.
     pub(crate) made: bool,
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError
     }
     let lock = OwnerLock::take(path)?;
     hubs::check_names(path)?;
-    let made = open::create(path, now)?;
+    let made = open::create(path, now)? == open::Made::New;
     foreign_log::check(path)?;
     let mut db = match open::connect_writer(path) {
         Err(StoreError::Older { found, known, .. }) => {

@@ -193,6 +193,13 @@ pub(crate) fn expect(db: &Connection, digest: Digest) -> Result<(), StoreError> 
     }
 }
 
+/// Every module that is stored.
+pub(crate) fn digests(db: &Connection) -> Result<Vec<Digest>, StoreError> {
+    let mut query = db.prepare_cached("SELECT digest FROM module ORDER BY digest")?;
+    let digests = query.query_map([], |row| row.get(0).map(Digest))?;
+    Ok(digests.collect::<Result<_, _>>()?)
+}
+
 /// The bytes of a module.
 pub(crate) fn component(db: &Connection, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
     let mut query = db.prepare_cached("SELECT component FROM module WHERE digest = ?1")?;

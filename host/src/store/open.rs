@@ -72,14 +72,28 @@ pub(crate) fn connect_copier(path: &Path) -> Result<Connection, StoreError> {
     }
 }
 
-/// Makes the hub where there is none, all of it or nothing: it is written beside its place and moved there. Whether it was made.
+/// What became of a place where a hub shall be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// Something was there already.
+    No,
+    /// Nothing was there.
+    New,
+    /// An empty file was there, which was somebody's.
+    OverEmpty,
+}
+
+/// Makes the hub where there is none, all of it or nothing: it is written beside its place and moved there.
 ///
 /// Only the holder of the hub's lock may call it.
-pub(crate) fn create(path: &Path, now: Timestamp) -> Result<bool, StoreError> {
-    let is_empty = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
-    if path.exists() && !is_empty {
-        return Ok(false);
-    }
+pub(crate) fn create(path: &Path, now: Timestamp) -> Result<Made, StoreError> {
+    let made = match path.symlink_metadata() {
+        Err(_) => Made::New,
+        Ok(found) if is_empty_file(&found) => Made::OverEmpty,
+        // Such a link leads nowhere, and what is made for it cannot be named.
+        Ok(found) if found.is_symlink() => Made::New,
+        Ok(_) => return Ok(Made::No),
+    };
     let fresh = Fresh::beside(path)?;
     let db = connect(fresh.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // Nothing of it is needed after a crash: no journal lies beside it. That pages can be given back is decided before the first one.
@@ -102,8 +116,16 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<bool, StoreError> {
     for stale in ["-wal", "-shm", "-journal"] {
         remove(&with_suffix(path, stale))?;
     }
-    fresh.publish_over_empty(path)?;
-    Ok(true)
+    match made {
+        Made::OverEmpty => fresh.publish_over_empty(path)?,
+        _ => fresh.publish(path)?,
+    }
+    Ok(made)
+}
+
+/// Whether there is a file, of its own and not a device or a pipe, which has nothing in it.
+pub(super) fn is_empty_file(found: &std::fs::Metadata) -> bool {
+    found.is_file() && found.len() == 0
 }
 
 /// Brings the file of an older version to this one's format, all of it or nothing.
@@ -160,6 +182,7 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     if !mode.contains(OpenFlags::SQLITE_OPEN_CREATE) && !path.exists() {
         return Err(StoreError::Missing(path.to_owned()));
     }
+    refuse_special(path)?;
     let db = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     // Plans go by the schema alone. Otherwise SQLite looks at the values too, at that of a LIMIT for one, and makes such a statement anew
@@ -167,6 +190,25 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.set_prepared_statement_cache_capacity(128);
     Ok(db)
+}
+
+/// Refuses what is no file, before it is opened: a pipe would be waited for, and a device may do anything.
+fn refuse_special(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::FileTypeExt;
+    let Ok(kind) = std::fs::metadata(path).map(|found| found.file_type()) else {
+        return Ok(());
+    };
+    let what = match kind {
+        _ if kind.is_file() => return Ok(()),
+        _ if kind.is_dir() => "it is a directory",
+        _ if kind.is_fifo() => "it is a named pipe",
+        _ if kind.is_socket() => "it is a socket",
+        _ => "it is a device",
+    };
+    let what = format!("{what}, not the file of a task hub; it was left as it is");
+    Err(StoreError::file("will not open", path)(
+        std::io::Error::other(what),
+    ))
 }
 
 /// Looks at the file before anything is done with it: what is no hub, or a newer one, is left as it is.

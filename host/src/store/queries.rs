@@ -394,6 +394,11 @@ impl Reader {
         self.with(modules::names)
     }
 
+    /// Every module that is stored.
+    pub(crate) fn digests(&self) -> Result<Vec<perennial_core::Digest>, StoreError> {
+        self.with(modules::digests)
+    }
+
     /// See [`modules::component`].
     pub(crate) fn component(
         &self,

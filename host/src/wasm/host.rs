@@ -12,7 +12,7 @@ use super::activity::Ambient;
 use super::cache::{CodeCache, Key};
 use super::code;
 use super::engines::Engines;
-use super::inspect::{Exports, Inspected, ModuleError};
+use super::inspect::{self, Exports, Inspected, ModuleError};
 use super::link::link;
 use super::look::{self, Keys, Looker};
 use super::sandbox::{Sandbox, Virtual};
@@ -126,6 +126,20 @@ impl std::fmt::Debug for Wasm {
     }
 }
 
+/// The bytes of a module, if they are what its digest names.
+///
+/// # Errors
+/// A fault of the module: its instances wait until the bytes are there again.
+pub(crate) fn undamaged(module: Digest, bytes: Vec<u8>) -> Result<Vec<u8>, Fault> {
+    if inspect::digest(&bytes) == module {
+        return Ok(bytes);
+    }
+    Err(Fault::Module(format!(
+        "the bytes of module {} are not those that were deployed: the file of the task hub is damaged; restore a backup of it",
+        module.short()
+    )))
+}
+
 impl Wasm {
     /// Starts the engines. Modules come from `source` when they are first needed, and only then.
     ///
@@ -136,6 +150,7 @@ impl Wasm {
             Engines::new(&config).map_err(|error| WasmError::Engine(format!("{error:#}")))?;
         let cache = Arc::new(CodeCache::open(config.cache_dir.clone()));
         code::remember(&cache);
+        let source: Source = Arc::new(move |module| undamaged(module, source(module)?));
         Ok(Self {
             shared: Arc::new(Shared {
                 grants,

@@ -45,6 +45,7 @@ pub use bounds::{FUNCTION_BYTES_MAX, FUNCTIONS_MAX};
 pub(crate) use cache::forget_compiled;
 #[doc(hidden)]
 pub use code::compilations;
+pub(crate) use host::undamaged;
 pub use host::{GrantsOf, Source, Wasm, WasmConfig, WasmError};
 pub use inspect::{Definition, Inspected, ModuleError};
 pub(crate) use look::{keep_compiled, look_at};

@@ -15,12 +15,14 @@ use crate::commands::listen::{self, Served};
 use crate::error::{Exit, Said};
 use crate::log;
 use crate::output::{count, span};
+use crate::screen;
 use crate::session::Session;
 
 /// How long a hub may be in other hands before it counts as owned: commands that find no host own it for a moment.
 const BORROWED_MAX: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exit> {
+    screen::queue_stderr();
     log::start(
         &args.log,
         if args.log_json {

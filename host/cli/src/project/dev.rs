@@ -20,6 +20,7 @@ use crate::error::Exit;
 use crate::log;
 use crate::payload;
 use crate::report::report;
+use crate::screen;
 use crate::session::Session;
 
 use super::build::{Built, compile};
@@ -40,6 +41,7 @@ enum EventJson<'a> {
 }
 
 pub(crate) async fn dev(args: &Dev, session: &Session) -> anyhow::Result<Exit> {
+    screen::queue_stderr();
     log::start(&args.log, log::Format::Text)?;
     let input = payload::read(args.input.as_ref(), "--input")?;
     let grants = deploy::grants(&args.grants)?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{Error, Filter};
 use crate::http::compat::{Call, Refused, reply, start};
-use crate::http::query::{Known, REASON, once};
+use crate::http::query::{Known, once};
 use crate::http::wire;
 
 /// 202 once the event is on disk.
@@ -29,27 +29,26 @@ pub(super) async fn raise_event(
 
 /// 202 once it is on disk.
 pub(super) async fn terminate(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
-    call.query.only(&[REASON])?;
-    accepted(call.client.terminate(id, call.query.text("reason")).await)
+    let reason = call.query.reason()?;
+    accepted(call.client.terminate(id, reason.as_deref()).await)
 }
 
 /// 202 once it is on disk.
 pub(super) async fn suspend(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
-    call.query.only(&[REASON])?;
-    accepted(call.client.suspend(id, call.query.text("reason")).await)
+    let reason = call.query.reason()?;
+    accepted(call.client.suspend(id, reason.as_deref()).await)
 }
 
 /// 202 once it is on disk.
 pub(super) async fn resume(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
-    call.query.only(&[REASON])?;
-    accepted(call.client.resume(id, call.query.text("reason")).await)
+    let reason = call.query.reason()?;
+    accepted(call.client.resume(id, reason.as_deref()).await)
 }
 
 /// 202 once it is back before its failure.
 pub(super) async fn rewind(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
-    call.query.only(&[REASON])?;
     let mut rewind = call.client.rewind(id);
-    if let Some(reason) = call.query.text("reason") {
+    if let Some(reason) = call.query.reason()? {
         rewind = rewind.reason(reason);
     }
     let Err(error) = rewind.await else {

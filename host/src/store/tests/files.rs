@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::store::open::{MIGRATIONS, fits, migrate_with};
-use crate::store::with_suffix;
+use crate::store::{delete, real, with_suffix};
 
 fn take(path: &Path) -> Result<Owned, StoreError> {
     take_over(path, Timestamp(1_000))
@@ -59,6 +59,67 @@ fn a_hub_of_a_newer_version_is_left_as_it_is() {
     check_refused(&std::fs::read(path).unwrap(), |error| {
         matches!(error, StoreError::Newer { found: 99, .. })
     });
+}
+
+#[test]
+fn what_is_no_file_is_neither_opened_nor_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    let socket = std::os::unix::net::UnixListener::bind(place("socket.db")).unwrap();
+    let pipe = std::process::Command::new("mkfifo")
+        .arg(place("pipe.db"))
+        .status();
+    assert!(pipe.unwrap().success());
+    std::fs::create_dir(place("dir.db")).unwrap();
+    std::os::unix::fs::symlink(place("pipe.db"), place("link.db")).unwrap();
+    for (name, what) in [
+        ("socket.db", "socket"),
+        ("pipe.db", "named pipe"),
+        ("dir.db", "directory"),
+        ("link.db", "named pipe"),
+    ] {
+        let path = real(place(name));
+        let kind = || path.symlink_metadata().unwrap().file_type();
+        let before = kind();
+        let refusals = [
+            take(&path).map(drop),
+            Reader::open(&path).map(drop),
+            delete(&path, false),
+            delete(&path, true),
+        ];
+        for refused in refusals {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
+        assert_eq!(kind(), before, "{name}");
+    }
+    drop(socket);
+}
+
+#[test]
+fn an_empty_file_becomes_a_hub_that_is_not_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.db");
+    std::fs::write(&path, "").unwrap();
+    let owned = take(&path).unwrap();
+    assert!(!owned.made, "it was somebody's file");
+    drop(owned);
+    Reader::open(&path).map(drop).unwrap();
+}
+
+#[test]
+fn a_hub_of_a_newer_version_is_not_deleted() {
+    let Hub { dir, owned } = Hub::new();
+    drop(owned);
+    let path = dir.path().join("hub.db");
+    let sql = "PRAGMA journal_mode = DELETE; PRAGMA user_version = 99";
+    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    for forced in [false, true] {
+        let error = delete(&path, forced).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { .. }), "{error}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
 #[test]
@@ -268,7 +329,7 @@ fn a_link_is_deleted_with_what_it_leads_to() {
     let dir = left_behind();
     let (path, link) = (dir.path().join("hub.db"), dir.path().join("link.db"));
     std::os::unix::fs::symlink("hub.db", &link).unwrap();
-    crate::store::delete(&link, false).unwrap();
+    delete(&link, false).unwrap();
     assert!(!path.exists() && link.symlink_metadata().is_err());
 }
 
