@@ -37,7 +37,9 @@ pub(crate) fn real(path: PathBuf) -> PathBuf {
 /// Refuses a file with several names: beside each of them would be a lock and a log of its own.
 pub(super) fn check_names(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::MetadataExt;
-    let has_several = || std::fs::metadata(path).is_ok_and(|file| file.nlink() > 1);
+    // Each directory has several names.
+    let has_several =
+        || std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.nlink() > 1);
     if has_several() {
         // Whoever made it may have died before the name went that it had meanwhile.
         path.parent().into_iter().for_each(fresh::remove_stale);

@@ -91,7 +91,7 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<Made, StoreError> {
         Err(_) => Made::New,
         Ok(found) if is_empty_file(&found) => Made::OverEmpty,
         // Such a link leads nowhere, and what is made for it cannot be named.
-        Ok(found) if found.is_symlink() => Made::New,
+        Ok(found) if found.is_symlink() && !path.exists() => Made::New,
         Ok(_) => return Ok(Made::No),
     };
     let fresh = Fresh::beside(path)?;
