@@ -413,8 +413,9 @@ async fn a_thousand_followers_cost_less_than_a_fifth() {
     // What is under way when it is paid for, and a timer, come on top.
     let spent = many.cpu / many.seconds / processors;
     assert!(spent < 0.2, "{spent:.2} of the processors' time");
+    // A faster machine reads more in the same time of its processors: some a second for each follower, and not one for each event.
     assert!(
-        many.reads < followers as f64 * many.seconds,
+        many.reads < 10.0 * followers as f64 * many.seconds,
         "{} reads",
         many.reads
     );

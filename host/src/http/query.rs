@@ -83,20 +83,17 @@ impl Query {
         let Some((first, value)) = own.next() else {
             return Ok(None);
         };
-        if !first.eq_ignore_ascii_case(REASON.name) {
-            self.only(&[REASON])?;
-        }
         let mut reason = value.clone();
         for (name, value) in own {
-            if name.eq_ignore_ascii_case(REASON.name) {
+            // What has a value was meant as a parameter.
+            if !value.is_empty() || name.eq_ignore_ascii_case(REASON.name) {
                 self.only(&[REASON])?;
             }
             reason.push('&');
             reason.push_str(name);
-            if !value.is_empty() {
-                reason.push('=');
-                reason.push_str(value);
-            }
+        }
+        if !first.eq_ignore_ascii_case(REASON.name) {
+            self.only(&[REASON])?;
         }
         Ok((!reason.is_empty()).then_some(reason))
     }
@@ -254,7 +251,8 @@ mod tests {
         assert_eq!(reason("reason="), Ok(None));
         let budget = Ok(Some("R&D budget".to_owned()));
         assert_eq!(reason("taskHub=h&reason=R&D%20budget&code=k"), budget);
-        assert_eq!(reason("reason=a%26b&c=d"), Ok(Some("a&b&c=d".to_owned())));
+        assert_eq!(reason("reason=a%26b&c"), Ok(Some("a&b&c".to_owned())));
+        assert!(reason("reason=a&recursive=true").is_err());
         assert!(reason("reson=a").is_err());
         assert!(reason("reason=a&reason=b").is_err());
     }
