@@ -54,7 +54,8 @@ impl Context {
 ///
 /// It takes its place in the queue when it is first polled. Dropped before it is ready, it takes nothing with it.
 ///
-/// Its outcome is `Err` with `InvalidInput` if the data of the event is not a `T`; the event is consumed.
+/// Its outcome is `Err` with `InvalidInput` if the data of the event is not a `T`; the event is consumed. The details of the failure say
+/// which event it was, so that a rewind of an instance that fails with it puts that aside and waits anew.
 #[must_use = "it begins to wait when it is awaited"]
 pub struct EventWait<T> {
     place: Place,
@@ -167,9 +168,15 @@ impl Place {
     }
 
     fn poll<T: DeserializeOwned>(&mut self, cx: &task::Context<'_>) -> Poll<Result<T, Failure>> {
-        let ExternalEvent { name, data, .. } =
+        let ExternalEvent { name, data, number } =
             task::ready!(self.execution.poll_event(&mut self.waiter, &self.name, cx));
-        Poll::Ready(Payload::EventData { name: &name }.decode(data.as_deref()))
+        let read = Payload::EventData { name: &name }.decode(data.as_deref());
+        Poll::Ready(read.map_err(|failure: Failure| {
+            // By this a rewind knows which event to put aside.
+            let details =
+                serde_json::json!({ "externalEvent": { "number": number, "name": name } });
+            failure.with_details(&details)
+        }))
     }
 }
 

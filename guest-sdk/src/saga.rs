@@ -41,8 +41,11 @@ impl Context {
     /// ```
     ///
     /// Nothing is undone if the body succeeds or continues as new, if the saga is dropped, as by a [`race`](crate::race) that it loses, or
-    /// if the instance is terminated. To limit the time of a saga, race inside it and return a failure. A client that rewinds the instance
-    /// afterwards goes back to the step that failed, and not to before what was undone: restart it instead.
+    /// if the instance is terminated. To limit the time of a saga, race inside it and return a failure.
+    ///
+    /// A rewind goes back to the step that failed, and not to before what was undone: the history would say that the earlier steps stand. So
+    /// an instance whose compensations were carried out is not rewound, unless that is asked for with `--forget-completed`: restart it
+    /// instead.
     ///
     /// # Errors
     ///

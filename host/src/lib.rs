@@ -43,7 +43,7 @@ pub mod wasm;
 
 pub use client::{
     AccessKey, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment,
-    DroppedTask, Error, Family, Filter, HistoryEvent, HistoryPage, HistoryQuery,
+    DroppedEvent, DroppedTask, Error, Family, Filter, HistoryEvent, HistoryPage, HistoryQuery,
     HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceStatus,
     List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge, RearmedActivity,
     RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound, Role, Start,

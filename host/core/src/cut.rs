@@ -13,6 +13,9 @@ use crate::{Event, Failure, TaskId, Turn};
 /// Failures that stay are listed up to this number, the latest of them.
 const REMAINING_MAX: usize = 100;
 
+/// What a failure is that says that data was not what was expected, in guests of every language.
+const INVALID_INPUT: &str = "InvalidInput";
+
 /// Of the message of a failure that stays, so many bytes are told.
 const MESSAGE_BYTES_MAX: usize = 500;
 
@@ -34,6 +37,8 @@ pub struct Cut {
     /// Timers whose time was up, on which the execution failed: they have their whole span again. Those among them that did not fire have it
     /// if they are due by now.
     pub limits: BTreeSet<TaskId>,
+    /// The external event whose data the execution failed on, by its number: unless it is put aside, the same code fails again at once.
+    pub event: Option<u32>,
     /// Failures that came in before, and stay: the latest of them, in the order of their tasks.
     pub remaining: Vec<RemainingFailure>,
     /// How many more there are.
@@ -78,6 +83,9 @@ pub struct CutFinder {
     fired: BTreeMap<TaskId, u32>,
     /// The turn in which it failed, and the task that the guest names as the cause.
     failed: Option<(u32, Option<TaskId>)>,
+    /// The external event that the failure blames, and the turn that took it in.
+    blamed: Option<u32>,
+    blamed_in: Option<u32>,
 }
 
 type Named = (FailedKind, String);
@@ -90,6 +98,14 @@ struct Delivered {
 }
 
 impl CutFinder {
+    /// As [`default`](Self::default), where the failure says by number which external event it is about.
+    pub fn blaming(event: Option<u32>) -> Self {
+        Self {
+            blamed: event,
+            ..Self::default()
+        }
+    }
+
     /// Takes in the next turn.
     pub fn see(&mut self, turn: &Turn) {
         for event in turn.events() {
@@ -115,7 +131,13 @@ impl CutFinder {
                 | Event::TaskCanceled { task } => {
                     self.asked.remove(task);
                 }
-                Event::ExecutionFailed { cause, .. } => self.failed = Some((turn.number, *cause)),
+                Event::ExecutionFailed { cause, failure } => {
+                    self.failed = Some((turn.number, *cause));
+                    self.blame(turn, failure);
+                }
+                Event::ExternalEventRaised { number, .. } if self.blamed == Some(*number) => {
+                    self.blamed_in = Some(turn.number);
+                }
                 Event::TurnStarted { .. }
                 | Event::ExecutionStarted(_)
                 | Event::ExternalEventRaised { .. }
@@ -136,6 +158,26 @@ impl CutFinder {
         }
     }
 
+    /// Where a guest does not say by number which event it could not read, as those of older SDKs, its message does by name.
+    fn blame(&mut self, turn: &Turn, failure: &Failure) {
+        if self.blamed_in.is_some() {
+            return;
+        }
+        let said = |kind: &str, message: &str, name: &str| {
+            kind == INVALID_INPUT && message.contains(&format!("event {name:?}"))
+        };
+        self.blamed = turn.received.iter().find_map(|event| {
+            let Event::ExternalEventRaised { number, name, .. } = event else {
+                return None;
+            };
+            let causes = &failure.causes;
+            let is_it = said(&failure.kind, &failure.message, name)
+                || causes.iter().any(|c| said(&c.kind, &c.message, name));
+            is_it.then_some(*number)
+        });
+        self.blamed_in = self.blamed.map(|_| turn.number);
+    }
+
     fn deliver(&mut self, task: TaskId, turn: u32, failure: &Failure) {
         let message = shortened(&failure.message, MESSAGE_BYTES_MAX).into_owned();
         let kind = failure.kind.clone();
@@ -151,12 +193,21 @@ impl CutFinder {
     /// Where it is cut: before the failure of the task that the guest names as the cause, else before the last failure delivered, else
     /// before the last turn; and before the failures of those that were asked for with it. `None` if the execution has not failed.
     ///
+    /// Where it failed on the data of an external event, and names no task, it is cut before that event.
+    ///
     /// A cause may be a timer: a time limit that was over. Where a guest names no task, the timers that fired as it failed are such.
     pub fn cut(&self, scope: Scope) -> Option<Cut> {
         let (last, named) = self.failed?;
         let named = named.filter(|task| self.came_in(*task).is_some());
-        let cause = named.or(self.last_delivered);
-        let mut turn = cause.and_then(|task| self.came_in(task)).unwrap_or(last);
+        let event = self.blamed.zip(self.blamed_in).filter(|_| named.is_none());
+        let cause = match event {
+            Some(_) => None,
+            None => named.or(self.last_delivered),
+        };
+        let mut turn = match event {
+            Some((_, raised_in)) => raised_in,
+            None => cause.and_then(|task| self.came_in(task)).unwrap_or(last),
+        };
         let with_cause = cause.and_then(|task| self.asked_in(task));
         for (task, delivered) in &self.delivered {
             let together = with_cause.is_some() && self.asked_in(*task) == with_cause;
@@ -164,7 +215,10 @@ impl CutFinder {
                 turn = turn.min(delivered.turn);
             }
         }
-        let limits = self.limits(turn, last, named, with_cause);
+        let limits = match event {
+            Some(_) => BTreeSet::new(),
+            None => self.limits(turn, last, named, with_cause),
+        };
         let remain = self.delivered.iter().filter(|(_, d)| d.turn < turn);
         let mut remaining: Vec<RemainingFailure> = remain
             .map(|(task, delivered)| self.remains(*task, delivered))
@@ -174,6 +228,7 @@ impl CutFinder {
         Some(Cut {
             turn,
             limits,
+            event: event.map(|(number, _)| number),
             remaining,
             more_remaining: u32::try_from(more).unwrap_or(u32::MAX),
         })

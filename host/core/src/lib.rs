@@ -60,7 +60,9 @@ pub use message::{Envelope, Message};
 pub use quarantine::Quarantine;
 pub use replay::{Nondeterminism, ReplayError, replay_turn};
 pub use retry::RetryPolicy;
-pub use rewind::{ArmedActivity, ArmedTimer, DroppedKind, DroppedTask, Rewind, Rewinder};
+pub use rewind::{
+    ArmedActivity, ArmedTimer, DroppedEvent, DroppedKind, DroppedTask, Rewind, Rewinder,
+};
 pub use state::{Corrupt, Phase, State, TurnPart};
 pub use task::{ChildTask, Task, TaskKind};
 pub use trace::TraceContext;

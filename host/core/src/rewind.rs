@@ -43,6 +43,25 @@ pub enum DroppedKind {
     Timer,
 }
 
+impl DroppedTask {
+    /// Whether something was done in the world that the history knows nothing of any more: its outcome cannot be had again by waiting.
+    pub fn is_work_done(&self) -> bool {
+        match self.kind {
+            DroppedKind::Activity { .. } | DroppedKind::Child { .. } => self.completed,
+            DroppedKind::Timer => false,
+        }
+    }
+}
+
+/// An external event that does not come in again, because the execution failed on its data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedEvent {
+    /// The number that it had.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+}
+
 /// An activity that runs again from its first attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArmedActivity {
@@ -88,6 +107,8 @@ pub struct Rewind {
     pub children: Vec<(TaskId, ChildTask)>,
     /// What is forgotten, in the order of task ids.
     pub dropped: Vec<DroppedTask>,
+    /// The event that is put aside.
+    pub dropped_event: Option<DroppedEvent>,
 }
 
 /// Takes a history apart. Sees every turn, in order.
@@ -114,6 +135,9 @@ pub struct Rewinder {
     settled: BTreeSet<TaskId>,
     carried: Vec<Event>,
     dropped: BTreeMap<TaskId, DroppedTask>,
+    /// The event that is to be put aside, and what it is.
+    aside: Option<u32>,
+    dropped_event: Option<DroppedEvent>,
 }
 
 impl Rewinder {
@@ -133,6 +157,8 @@ impl Rewinder {
             settled: BTreeSet::new(),
             carried: Vec::new(),
             dropped: BTreeMap::new(),
+            aside: cut.event,
+            dropped_event: None,
         }
     }
 
@@ -233,6 +259,12 @@ impl Rewinder {
             Event::CustomStatusSet { value: Some(value) } => {
                 let value = value.clone();
                 self.inbox.push(Message::CustomStatus { value });
+            }
+            Event::ExternalEventRaised { number, name, .. } if self.aside == Some(*number) => {
+                self.dropped_event = Some(DroppedEvent {
+                    number: *number,
+                    name: name.clone(),
+                });
             }
             Event::ExternalEventRaised { number, name, data } => {
                 self.inbox.push(Message::ExternalEvent {
@@ -379,6 +411,7 @@ impl Rewinder {
             timers: Vec::new(),
             children: Vec::new(),
             dropped: self.dropped.into_values().collect(),
+            dropped_event: self.dropped_event,
             state: self.state,
         };
         let open = rewind.state.tasks.iter();

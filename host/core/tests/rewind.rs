@@ -93,6 +93,43 @@ fn the_cut_is_at_the_named_cause_else_the_last_failure_else_the_last_turn() {
     assert_eq!((last_turn.cut, armed(&last_turn)), (1, vec![0]));
 }
 
+#[test]
+fn an_event_that_is_blamed_is_the_cut_and_does_not_come_in_again() {
+    let world = common::World::new([
+        waits([activity(0, "A", "1"), activity(1, "Slow", "1")]),
+        waits([]),
+        waits([]),
+        waits([]),
+        fails("InvalidInput", None),
+    ])
+    .runs_at(1_000)
+    .gets([activity_failed(0, "Card")])
+    .runs_at(1_100)
+    // It is read two turns after it came in.
+    .gets([raised("Go", "1")])
+    .runs_at(1_200)
+    .gets([raised("Other", "2")])
+    .runs_at(1_300)
+    .gets([activity_done(1, "4")])
+    .runs_at(1_400);
+    let mut finder = CutFinder::blaming(Some(0));
+    world.turns.iter().for_each(|turn| finder.see(turn));
+    let cut = finder.cut(Scope::Together).expect("it failed");
+    assert_eq!((cut.turn, cut.event), (2, Some(0)));
+    let mut rewinder = Rewinder::new(&cut, 1);
+    for turn in &world.turns {
+        rewinder.see(turn).expect("it can be read");
+    }
+    let rewind = rewinder
+        .finish([], Timestamp(9_000))
+        .expect("it can be cut");
+    let event = rewind.dropped_event.clone().expect("it is put aside");
+    assert_eq!((event.number, event.name.as_str()), (0, "Go"));
+    assert_eq!(rewind.inbox.len(), 2, "{:?}", rewind.inbox);
+    assert_eq!(rewind.inbox[0], raised("Other", "2"));
+    assert!(armed(&rewind).is_empty());
+}
+
 /// Two activities and a child of one turn fail at different times, and the guest ends on the last of them.
 fn siblings(cause: Option<u32>) -> common::World {
     common::World::new([

@@ -17,6 +17,7 @@ pub struct Rewind {
     client: Client,
     request: RewindRequest,
     scope: Scope,
+    forget_completed: bool,
 }
 
 /// What a rewind did.
@@ -38,6 +39,21 @@ pub struct Rewound {
     pub remaining_failures: Vec<RemainingFailure>,
     /// How many more stay.
     pub more_remaining: u32,
+    /// External events that do not come in again, since an instance failed on their data. They are archived with what was cut off.
+    pub dropped_events: Vec<DroppedEvent>,
+}
+
+/// An external event that a rewind puts aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DroppedEvent {
+    /// The instance that failed on it: the one that was rewound, or a child that was rewound for it.
+    pub instance_id: String,
+    /// The number that it had.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
 }
 
 /// A failure that a rewind leaves as it is.
@@ -103,7 +119,9 @@ impl Client {
     /// together runs again together. What is before stays and is not run again; tasks that failed run again with the newest code of their
     /// activities; failed children are rewound first, and one that was restarted is taken as it is. A time limit that was over has its whole
     /// span again. External events, fired timers and results that came in after the cut come in again. What was asked for after the cut is
-    /// forgotten, and listed in the answer, as are the failures that stay.
+    /// forgotten, and listed in the answer, as are the failures that stay. Where that would forget work that completed, such as what a saga
+    /// undid, nothing is done unless [`forget_completed`](Rewind::forget_completed) asks for it. An external event whose data the instance
+    /// failed on is put aside, and waited for again, unless it goes on with another [`module`](Rewind::module), which may read it.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -123,6 +141,7 @@ impl Client {
                 module: None,
             },
             scope: Scope::Together,
+            forget_completed: false,
         }
     }
 
@@ -165,18 +184,30 @@ impl Rewind {
         self.scope = Scope::AllFailures;
         self
     }
+
+    /// Rewinds also where work that completed after the failure is forgotten by that. What it did in the world is not undone: an order whose
+    /// payment was given back counts as paid again.
+    pub fn forget_completed(mut self) -> Self {
+        self.forget_completed = true;
+        self
+    }
 }
 
 impl IntoFuture for Rewind {
     /// The error says with [`Error::is_not_found`] that there is no such instance, with [`Error::is_wrong_state`] that it has not failed,
-    /// with [`Error::is_invalid`] that the module is none that can go on with it.
+    /// with [`Error::would_forget`] that completed work would be forgotten, with [`Error::is_invalid`] that the module is none that can go on with it.
     type Output = Result<Rewound>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let id = self.request.id.clone();
+            let all_failures = self.scope == Scope::AllFailures;
             let request = match self.scope {
+                _ if self.forget_completed => Request::RewindForgetting {
+                    rewind: self.request,
+                    all_failures,
+                },
                 Scope::Together => Request::Rewind(self.request),
                 Scope::AllFailures => Request::RewindAll(self.request),
             };
@@ -240,6 +271,15 @@ impl From<store::Rewound> for Rewound {
             cut_events: done.cut_events,
             remaining_failures: done.remaining.into_iter().map(Into::into).collect(),
             more_remaining: done.more_remaining,
+            dropped_events: done
+                .dropped_events
+                .into_iter()
+                .map(|(instance_id, event)| DroppedEvent {
+                    instance_id,
+                    number: event.number,
+                    name: event.name,
+                })
+                .collect(),
         }
     }
 }

@@ -292,13 +292,21 @@ impl Error {
         match &self.kind {
             Kind::Rejected { rejection, .. } => *rejection != Rejection::NotFound,
             Kind::HubExists { .. } | Kind::MovedOn { .. } | Kind::InUse { .. } => true,
-            _ => self.has_code(&["wrongState", "alreadyExists", "inUse"]),
+            Kind::Refused { kind, .. } => kind == refused::FORGETS,
+            _ => self.has_code(&["wrongState", "alreadyExists", "inUse", "wouldForget"]),
         }
     }
 
     /// Live instances run the module that was to be removed.
     pub fn is_in_use(&self) -> bool {
         matches!(self.kind, Kind::InUse { .. }) || self.has_code(&["inUse"])
+    }
+
+    /// A rewind would forget work that completed after the failure, and was not done. See
+    /// [`Rewind::forget_completed`](crate::Rewind::forget_completed).
+    pub fn would_forget(&self) -> bool {
+        matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::FORGETS)
+            || self.has_code(&["wouldForget"])
     }
 
     /// No deployed module defines the orchestration, or the version of it, that was to be started.

@@ -46,7 +46,9 @@ use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::store::{self, Reader, StoreError, Verdict};
 use crate::want::Want;
 
-pub use again::{DroppedTask, RearmedActivity, RemainingFailure, Restart, Rewind, Rewound};
+pub use again::{
+    DroppedEvent, DroppedTask, RearmedActivity, RemainingFailure, Restart, Rewind, Rewound,
+};
 pub use backup::CopyProgress;
 pub use bulk::{Bulk, BulkProgress};
 pub use control::InstanceCommand;

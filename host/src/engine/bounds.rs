@@ -21,7 +21,9 @@ pub(super) fn problem_with_reason(request: &Request) -> Option<Verdict> {
         Request::Terminate { reason, .. }
         | Request::Suspend { reason, .. }
         | Request::Resume { reason, .. } => reason,
-        Request::Rewind(rewind) | Request::RewindAll(rewind) => &rewind.reason,
+        Request::Rewind(rewind)
+        | Request::RewindAll(rewind)
+        | Request::RewindForgetting { rewind, .. } => &rewind.reason,
         _ => return None,
     };
     let reason = reason.as_deref().unwrap_or("");

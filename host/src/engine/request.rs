@@ -67,6 +67,11 @@ pub(crate) enum Request {
     },
     /// As [`Rewind`](Self::Rewind), to before the first failure of the execution.
     RewindAll(RewindRequest),
+    /// As [`Rewind`](Self::Rewind) or [`RewindAll`](Self::RewindAll), where completed work may be forgotten.
+    RewindForgetting {
+        rewind: RewindRequest,
+        all_failures: bool,
+    },
 }
 
 /// An instance to be put back to before its failure.
@@ -112,6 +117,8 @@ pub(crate) mod refused {
     pub(crate) const OVERLOADED: &str = "Overloaded";
     /// A quota that is used up.
     pub(crate) const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// A rewind that would forget completed work, which nobody asked for.
+    pub(crate) const FORGETS: &str = "Forgets";
     /// A payload over its limit.
     pub(crate) const LIMIT_EXCEEDED: &str = "LimitExceeded";
 }
@@ -202,7 +209,10 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             grants,
         },
         // They are carried out in steps, each from what the hub says then, and never as a part of something else.
-        Request::Rewind(_) | Request::RewindAll(_) | Request::Restart(_) => refuse(
+        Request::Rewind(_)
+        | Request::RewindAll(_)
+        | Request::RewindForgetting { .. }
+        | Request::Restart(_) => refuse(
             refused::INVALID,
             "a rewind or a restart is a command of its own".to_owned(),
         ),

@@ -2,8 +2,8 @@
 //! meanwhile.
 
 use perennial_core::{
-    ChildTask, Command, Cut, CutFinder, Digest, Failure, Message, Names, Parent, Resolved, Rewind,
-    Rewinder, Scope, Start, Target, TaskRef, Turn,
+    ChildTask, Command, Cut, CutFinder, Digest, DroppedKind, Failure, Message, Names, Parent,
+    Resolved, Rewind, Rewinder, Scope, Start, Status, Target, TaskRef, Turn,
 };
 
 use crate::engine::load::find_start;
@@ -13,6 +13,30 @@ use crate::engine::turn::{ChildStart, child_start, module_of};
 use crate::store::{
     Change, InstanceRow, NewInstance, Reader, RewindCommit, Rewound, StoreError, Verdict,
 };
+
+/// How far a rewind goes back, and what it may forget.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct How {
+    pub(crate) scope: Scope,
+    /// What was completed after the failure may be forgotten.
+    pub(crate) forget_completed: bool,
+}
+
+impl How {
+    pub(crate) fn all_failures(all: bool) -> Self {
+        Self {
+            scope: if all {
+                Scope::AllFailures
+            } else {
+                Scope::Together
+            },
+            forget_completed: false,
+        }
+    }
+}
+
+/// Forgotten work is named up to this number.
+const NAMED_MAX: usize = 5;
 
 /// Turns read at once.
 const TURNS_PAGE: u32 = 512;
@@ -24,12 +48,15 @@ const INBOX_PAGE: u32 = 1_000;
 pub(crate) fn rewind(
     owner: &impl Owner,
     request: &RewindRequest,
-    scope: Scope,
+    how: How,
     token: Option<String>,
 ) -> Result<Verdict, StoreError> {
     match look_up(owner, &request.id, Command::Rewind)? {
         Ok(row) => match owner.prepared(|with| has_room(row.module, with))? {
-            Ok(()) => put_back(owner, request, scope, token),
+            Ok(()) => match forgets(owner, &row, request.module.is_some(), how)? {
+                Some(refused) => answer(owner, refused, token),
+                None => put_back(owner, request, how, token),
+            },
             Err(full) => answer(owner, full, token),
         },
         Err(verdict) => answer(owner, verdict, token),
@@ -40,11 +67,11 @@ pub(crate) fn rewind(
 fn put_back(
     owner: &impl Owner,
     request: &RewindRequest,
-    scope: Scope,
+    how: How,
     token: Option<String>,
 ) -> Result<Verdict, StoreError> {
     // Children that were rewound for it, and those of them, deepest first.
-    let (mut own, mut all) = (Vec::new(), Vec::new());
+    let (mut own, mut all, mut events) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TRIES_MAX {
         let row = match look_up(owner, &request.id, Command::Rewind)? {
             Ok(row) => row,
@@ -58,7 +85,7 @@ fn put_back(
             None => None,
         };
         let write = |commit| owner.write(Change::Rewind(Box::new(commit)), token.clone());
-        match work_out(owner, row, (request, scope), module, own.clone()).and_then(write) {
+        match work_out(owner, row, (request, how), module, own.clone()).and_then(write) {
             Ok(Verdict::RewindFirst(children)) => {
                 for id in children {
                     let child = RewindRequest {
@@ -67,8 +94,9 @@ fn put_back(
                         module: None,
                     };
                     // One that is no longer failed needs no rewind: the next look at it says how it stands.
-                    if let Verdict::Rewound(done) = put_back(owner, &child, scope, None)? {
+                    if let Verdict::Rewound(done) = put_back(owner, &child, how, None)? {
                         all.extend(done.rewound);
+                        events.extend(done.dropped_events);
                         all.push(id.clone());
                     }
                     own.push(id);
@@ -77,8 +105,10 @@ fn put_back(
             Ok(Verdict::Rewound(done)) => {
                 let (instance, reason) = (&request.id, &request.reason);
                 tracing::info!(instance, reason, events = done.cut_events, "rewound");
+                events.extend(done.dropped_events.iter().cloned());
                 return Ok(Verdict::Rewound(Box::new(Rewound {
                     rewound: all,
+                    dropped_events: events,
                     ..*done
                 })));
             }
@@ -91,6 +121,89 @@ fn put_back(
         request.id
     );
     answer(owner, refused(refused::INVALID, message), token)
+}
+
+/// Why an instance is not rewound: work that was completed after its failure, or after that of a child that is rewound for it, would be
+/// forgotten, such as what a saga undid. Nothing has been changed when that is found.
+fn forgets(
+    owner: &impl Owner,
+    row: &InstanceRow,
+    other_code: bool,
+    how: How,
+) -> Result<Option<Verdict>, StoreError> {
+    if how.forget_completed {
+        return Ok(None);
+    }
+    let reader = owner.reader();
+    let now = owner.prepared(|with| with.now)?;
+    let rewind = match cut_off(reader, row, (how, other_code), now) {
+        Ok((_, rewind)) => rewind,
+        // It moved on: whoever does the rewind sees how it stands then.
+        Err(StoreError::Conflict) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if let Some(refused) = would_forget(&row.id, &rewind) {
+        return Ok(Some(refused));
+    }
+    for (task, child) in &rewind.children {
+        let Some(kid) = reader.instance(&child.attempt_instance_id(child.attempt))? else {
+            continue;
+        };
+        let is_own = kid.parent_key == Some(row.key)
+            && kid.parent.as_ref().is_some_and(|of| of.task.task == *task);
+        if is_own
+            && kid.status == Status::Failed
+            && let Some(refused) = forgets(owner, &kid, false, how)?
+        {
+            return Ok(Some(refused));
+        }
+    }
+    Ok(None)
+}
+
+fn would_forget(id: &str, rewind: &Rewind) -> Option<Verdict> {
+    let done = rewind.dropped.iter().filter(|task| task.is_work_done());
+    let count = done.clone().count();
+    if count == 0 {
+        return None;
+    }
+    let mut named: Vec<String> = done
+        .take(NAMED_MAX)
+        .map(|task| match &task.kind {
+            DroppedKind::Child { name, .. } => format!("child {name:?} (task {})", task.task.0),
+            DroppedKind::Activity { name } => format!("activity {name:?} (task {})", task.task.0),
+            DroppedKind::Timer => format!("a timer (task {})", task.task.0),
+        })
+        .collect();
+    if count > NAMED_MAX {
+        named.push(format!("{} more", count - NAMED_MAX));
+    }
+    Some(refused(
+        refused::FORGETS,
+        format!(
+            "instance {id:?} was not rewound: what completed after the failure that it would go back to, {}, would be forgotten, though what \
+             it did in the world, such as to undo an earlier step, is not undone. `perennial restart` runs all of it again from its beginning; \
+             `perennial rewind --forget-completed` rewinds it all the same (`\"forgetCompleted\": true` in the body of `POST \
+             /api/v1/instances/ID/rewind`)",
+            named.join(", ")
+        ),
+    ))
+}
+
+/// The external event that a failure is about, where its details say so.
+fn blamed(failure: &Failure) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Details {
+        external_event: Blamed,
+    }
+    #[derive(serde::Deserialize)]
+    struct Blamed {
+        number: u32,
+    }
+    let details = failure.details.as_ref()?;
+    let details: Details = serde_json::from_str(details.as_str()).ok()?;
+    Some(details.external_event.number)
 }
 
 /// The module that an instance of an orchestration is to go on with.
@@ -117,13 +230,13 @@ pub(crate) fn module_for(
 fn work_out(
     owner: &impl Owner,
     row: InstanceRow,
-    (request, scope): (&RewindRequest, Scope),
+    (request, how): (&RewindRequest, How),
     module: Option<Digest>,
     rewound: Vec<String>,
 ) -> Result<RewindCommit, StoreError> {
     let reader = owner.reader();
     let now = owner.prepared(|with| with.now)?;
-    let (cut, mut rewind) = cut_off(reader, &row, scope, now)?;
+    let (cut, mut rewind) = cut_off(reader, &row, (how, module.is_some()), now)?;
     let start = match find_start(reader, &row)? {
         Some(start) => Start {
             module: module.or(row.module),
@@ -169,17 +282,21 @@ fn work_out(
 fn cut_off(
     reader: &Reader,
     row: &InstanceRow,
-    scope: Scope,
+    (how, other_code): (How, bool),
     now: perennial_core::Timestamp,
 ) -> Result<(Cut, Rewind), StoreError> {
     let corrupt = |why: perennial_core::Corrupt| StoreError::Corrupt(why.to_string());
-    let mut finder = CutFinder::default();
+    let mut finder = CutFinder::blaming(row.failure.as_ref().and_then(blamed));
     each_turn(reader, row, |turn| {
         finder.see(turn);
         Ok(())
     })?;
     // It moved on between two reads, if it has no failure.
-    let cut = finder.cut(scope).ok_or(StoreError::Conflict)?;
+    let mut cut = finder.cut(how.scope).ok_or(StoreError::Conflict)?;
+    if other_code {
+        // Other code may read what this could not.
+        cut.event = None;
+    }
     let mut rewinder = Rewinder::new(&cut, row.generation + 1);
     each_turn(reader, row, |turn| rewinder.see(turn).map_err(corrupt))?;
     let mut unread = Vec::new();

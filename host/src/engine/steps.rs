@@ -3,12 +3,12 @@
 //!
 //! Each change is a transaction of its own, and a crash between two of them leaves a state from which the same request goes on.
 
-use perennial_core::{Command, Message, Rejection, Reuse, Scope, decide};
+use perennial_core::{Command, Message, Rejection, Reuse, decide};
 
 use crate::engine::bounds::problem_with_reason;
 use crate::engine::load::find_start;
 use crate::engine::request::{self, Preparation, Request, RestartRequest, StartRequest, refused};
-use crate::engine::rewind;
+use crate::engine::rewind::{self, How};
 use crate::store::{Change, InstanceRow, Reader, RestartCommit, StoreError, Verdict};
 
 /// How often a request is worked out anew where the instance moves meanwhile.
@@ -30,7 +30,10 @@ pub(crate) trait Owner {
 pub(crate) fn takes_steps(request: &Request) -> bool {
     matches!(
         request,
-        Request::Rewind(_) | Request::RewindAll(_) | Request::Restart(_)
+        Request::Rewind(_)
+            | Request::RewindAll(_)
+            | Request::RewindForgetting { .. }
+            | Request::Restart(_)
     )
 }
 
@@ -44,9 +47,23 @@ pub(crate) fn carry_out(
         return answer(owner, problem, token);
     }
     let done = match request {
-        Request::Rewind(request) => rewind::rewind(owner, &request, Scope::Together, token.clone()),
+        Request::Rewind(request) => {
+            let how = How::default();
+            rewind::rewind(owner, &request, how, token.clone())
+        }
         Request::RewindAll(request) => {
-            rewind::rewind(owner, &request, Scope::AllFailures, token.clone())
+            let how = How::all_failures(true);
+            rewind::rewind(owner, &request, how, token.clone())
+        }
+        Request::RewindForgetting {
+            rewind,
+            all_failures,
+        } => {
+            let how = How {
+                forget_completed: true,
+                ..How::all_failures(all_failures)
+            };
+            rewind::rewind(owner, &rewind, how, token.clone())
         }
         Request::Restart(request) => restart(owner, &request, token.clone()),
         other => {

@@ -55,6 +55,8 @@ pub(crate) struct Rewound {
     pub(crate) remaining: Vec<RemainingFailure>,
     /// How many more there are.
     pub(crate) more_remaining: u32,
+    /// Events that were put aside, each with its instance: this one, or one that was rewound for it.
+    pub(crate) dropped_events: Vec<(String, perennial_core::DroppedEvent)>,
 }
 
 /// How a child stands whose outcome the parent awaits again.
@@ -146,6 +148,12 @@ pub(crate) fn rewind(
         dropped: commit.rewind.dropped.clone(),
         remaining,
         more_remaining: commit.more_remaining,
+        dropped_events: commit
+            .rewind
+            .dropped_event
+            .iter()
+            .map(|event| (commit.id.clone(), event.clone()))
+            .collect(),
         cut_events: commit.expected.next_event - events_before_the_cut(commit),
     })))
 }

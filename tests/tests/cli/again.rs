@@ -2,6 +2,8 @@
 
 use expect_test::expect;
 
+use perennial_tests::guest;
+
 use crate::see::{Cli, workloads};
 
 #[test]
@@ -116,6 +118,64 @@ fn a_failed_instance_is_rewound_and_what_it_does_again_is_told() {
         &["restart", "m", "--json"],
         expect![[r#"
         {"instanceId":"m","command":"restart","hosted":true}
+    "#]],
+    );
+}
+
+#[test]
+fn what_was_undone_is_not_forgotten_by_a_rewind_and_what_could_not_be_read_is_put_aside() {
+    let cli = Cli::new();
+    let saga = guest("saga-trip");
+    let approval = guest("human-approval");
+    cli.ok(&["deploy", "-q", &saga.display().to_string()]);
+    cli.ok(&["deploy", "-q", &approval.display().to_string()]);
+    let _host = cli.serve();
+    let trip = r#"{"city":"L","failing":["BookCar"]}"#;
+    cli.ok(&["start", "BookTrip", "--id", "trip", "--input", trip]);
+    cli.see(&["wait", "trip"]);
+    let before = cli.see(&["history", "trip", "--json"]);
+    cli.check(&["rewind", "trip"], expect![[r#"
+        ! error: instance "trip" was not rewound: what completed after the failure that it would go back to, activity "CancelFlight" (task 3), activity "CancelHotel" (task 4), would be forgotten, though what it did in the world, such as to undo an earlier step, is not undone. `perennial restart` runs all of it again from its beginning; `perennial rewind --forget-completed` rewinds it all the same (`"forgetCompleted": true` in the body of `POST /api/v1/instances/ID/rewind`)
+        exit code Some(4)
+    "#]]);
+    assert_eq!(cli.see(&["history", "trip", "--json"]), before);
+    let told = cli.see(&["rewind", "trip", "--forget-completed"]);
+    assert!(
+        told.contains(r#"forgotten: activity "CancelHotel" (task 4), which had completed"#),
+        "{told}"
+    );
+    cli.ok(&[
+        "start",
+        "Approve",
+        "--id",
+        "a",
+        "--input",
+        r#"{"purpose":"x"}"#,
+    ]);
+    cli.ok(&[
+        "raise-event",
+        "a",
+        "Decision",
+        "--data",
+        r#"{"approved":"yes"}"#,
+    ]);
+    cli.see(&["wait", "a"]);
+    cli.check(&["rewind", "a"], expect![[r#"
+        ! rewound a: 4 events are cut off
+        !   put aside: event "Decision" (number 0), which it failed on: raise it again with data that it can read
+        !   stays failed: activity "Notify" (task 0) with "UnknownActivity": turn 1 took it in, before the turn that is gone back to, and what failed then was not asked for together with it (it was in turn 0): only a rewind of all failures runs it again
+    "#]]);
+    cli.ok(&[
+        "raise-event",
+        "a",
+        "Decision",
+        "--data",
+        r#"{"approved":true,"by":"Ada"}"#,
+    ]);
+    cli.check(
+        &["wait", "a"],
+        expect![[r#"
+        {"approved":true,"by":"Ada","escalated":false}
     "#]],
     );
 }

@@ -133,3 +133,32 @@ async fn what_has_ended_is_purged() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn what_a_saga_undid_is_forgotten_only_if_that_is_asked_for() {
+    let wire = Wire::new().await;
+    let saga = perennial_tests::module("saga-trip");
+    wire.client().deploy(saga).await.unwrap();
+    let trip = serde_json::json!({ "city": "L", "failing": ["BookCar"] });
+    wire.ended("BookTrip", "trip", trip).await;
+    // The route of Durable Functions has no option: it names the one that has.
+    let refused = wire
+        .ask(&format!("POST {BASE}/instances/trip/rewind?reason=fixed"))
+        .await;
+    assert_eq!(refused.status, 409);
+    for said in ["CancelHotel", "/api/v1/instances/", "forgetCompleted"] {
+        assert!(refused.body.contains(said), "{}", refused.body);
+    }
+    let refused = wire.ask("POST /api/v1/instances/trip/rewind").await;
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["code"]),
+        (409, &"wouldForget".into()),
+        "{}",
+        refused.body
+    );
+    let done = wire
+        .ask("POST /api/v1/instances/trip/rewind\ncontent-type: application/json\n\n{\"forgetCompleted\":true}")
+        .await;
+    assert_eq!(done.status, 200, "{}", done.body);
+    assert_eq!(done.json()["dropped"].as_array().map(Vec::len), Some(2));
+}

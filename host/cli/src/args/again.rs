@@ -17,6 +17,9 @@ pub(crate) struct Rewind {
     /// Back to before the first failure of the whole execution, so that none stays
     #[arg(long)]
     pub(crate) all_failures: bool,
+    /// Also where work that completed after the failure is forgotten by that
+    #[arg(long)]
+    pub(crate) forget_completed: bool,
 }
 
 #[derive(Debug, Args)]
@@ -32,17 +35,21 @@ pub(super) const REWIND: &str = "\
 The history is cut where the failure came in, or the first failure of what was asked for together with it. What is \
 before stays, and is not run again; what failed runs again, activities with their newest code, failed children \
 first. A time limit that was over has its whole span again. Events, timers and results that came in later come in \
-again. What was asked for after the failure is forgotten, and listed: what it did in the world is not undone. \
+again. What was asked for after the failure is forgotten, and listed. Where some of that had completed, as when a \
+saga undid its steps, nothing is done without --forget-completed: what it did in the world stays done, though the \
+history then says that the steps stand; `restart` runs all again. An event whose data the instance failed on is put \
+aside and listed, and waited for anew; with --module it comes in again, for other code may read it. \
 Earlier failures stay, and are listed: with --all-failures they run again too, and what followed on them is forgotten.
 
 Examples:
   perennial rewind order-17 --reason 'the bank is back'
   perennial rewind order-17 --module shipping
   perennial rewind order-17 --all-failures
+  perennial rewind trip-3 --forget-completed
 
 JSON: {instanceId, command: rewind, hosted, activities: [{task, name}], rewoundChildren, restartedChildren, \
 dropped: [{task, kind, name, instanceIds, completed}], cutEvents, remainingFailures: [{task, kind, name, failure, message, \
-why}], moreRemaining}";
+why}], moreRemaining, droppedEvents: [{instanceId, number, name}]}";
 
 pub(super) const RESTART: &str = "\
 The same orchestration in its newest deployed version, with the same input and labels, and nobody's child. Under \

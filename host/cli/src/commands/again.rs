@@ -40,6 +40,9 @@ pub(super) async fn rewind(args: Rewind, session: &Session) -> anyhow::Result<Ex
     if args.all_failures {
         rewind = rewind.all_failures();
     }
+    if args.forget_completed {
+        rewind = rewind.forget_completed();
+    }
     let rewound = rewind.await?;
     let output = session.output();
     tell(&args.id, &rewound, output);
@@ -71,6 +74,16 @@ fn tell(id: &str, rewound: &Rewound, output: &Output) {
     }
     for child in &rewound.restarted_children {
         output.note(&format!("  started again: child {child}"));
+    }
+    for event in &rewound.dropped_events {
+        let of = match event.instance_id == id {
+            true => String::new(),
+            false => format!(" of child {}", event.instance_id),
+        };
+        output.note(&format!(
+            "  put aside: event {:?} (number {}){of}, which it failed on: raise it again with data that it can read",
+            event.name, event.number
+        ));
     }
     for dropped in &rewound.dropped {
         output.note(&format!("  forgotten: {}", of(dropped)));

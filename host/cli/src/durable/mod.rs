@@ -309,7 +309,8 @@ async fn rewind(args: WithReason, session: &Session) -> anyhow::Result<()> {
         rewind = rewind.reason(reason);
     }
     if let Err(error) = rewind.await {
-        if !error.is_wrong_state() && !error.is_not_found() {
+        let has_not_failed = error.is_wrong_state() && !error.would_forget();
+        if !has_not_failed && !error.is_not_found() {
             return Err(error.into());
         }
         let said = Said::new(

@@ -52,6 +52,15 @@ impl Remote {
                 let body = json!({ "reason": reason, "module": module, "allFailures": true });
                 self.rewind(&rewind.id, &body).await
             }
+            Request::RewindForgetting {
+                rewind,
+                all_failures,
+            } => {
+                let body = json!({
+                    "reason": rewind.reason, "module": rewind.module, "allFailures": all_failures, "forgetCompleted": true,
+                });
+                self.rewind(&rewind.id, &body).await
+            }
             Request::Restart(restart) => {
                 let begins = restart.new_id.as_deref().unwrap_or(&restart.id);
                 let call = Call::post(&instance(&restart.id, &["restart"])?);

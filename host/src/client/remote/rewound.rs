@@ -1,6 +1,8 @@
 //! What a rewind did, as it is written on the wire, and what it means here.
 
-use perennial_core::{DroppedKind, DroppedTask, FailedKind, RemainingFailure, TaskId};
+use perennial_core::{
+    DroppedEvent, DroppedKind, DroppedTask, FailedKind, RemainingFailure, TaskId,
+};
 use serde::Deserialize;
 
 use crate::store;
@@ -49,6 +51,14 @@ impl From<RemainingWire> for RemainingFailure {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DroppedEventWire {
+    instance_id: String,
+    number: u32,
+    name: String,
+}
+
 /// What a rewind did.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -63,6 +73,8 @@ pub(super) struct RewoundWire {
     remaining_failures: Vec<RemainingWire>,
     #[serde(default)]
     more_remaining: u32,
+    #[serde(default)]
+    dropped_events: Vec<DroppedEventWire>,
 }
 
 impl From<RewoundWire> for store::Rewound {
@@ -92,6 +104,14 @@ impl From<RewoundWire> for store::Rewound {
                 .map(Into::into)
                 .collect(),
             more_remaining: wire.more_remaining,
+            dropped_events: wire
+                .dropped_events
+                .into_iter()
+                .map(|event| {
+                    let (number, name) = (event.number, event.name);
+                    (event.instance_id, DroppedEvent { number, name })
+                })
+                .collect(),
         }
     }
 }

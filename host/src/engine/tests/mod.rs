@@ -11,6 +11,7 @@ mod ends;
 mod families;
 mod faults;
 mod foreign;
+mod forgets;
 mod hostile;
 mod ids;
 mod lifecycle;

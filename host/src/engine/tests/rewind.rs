@@ -341,7 +341,9 @@ fn what_was_asked_for_after_the_failure_is_dropped_and_asked_for_anew() {
     let kid = format!("{}:2", host.row("a").unwrap().execution_id);
     let first = host.until(&kid, |row| row.status == Status::Running);
     mended.store(true, Ordering::Release);
-    let done = rewind(&host, "a");
+    let Verdict::Rewound(done) = host.submit(super::forgets::forgetting("a")).unwrap() else {
+        panic!("it was asked to forget what completed")
+    };
     assert_eq!(done.dropped.len(), 3);
     assert!(done.dropped[0].completed && !done.dropped[1].completed);
     let second = host.until(&kid, |row| row.key != first.key);

@@ -58,6 +58,10 @@ pub(super) async fn rewind(call: &Call<'_>, id: &str) -> Result<Response, Refuse
         let message = format!("No orchestration with instance ID \"{id}\" found.");
         return Ok(wire::json(StatusCode::NOT_FOUND, &message));
     }
+    if error.would_forget() {
+        // That API has no option for it: the message names the one that has.
+        return Ok(wire::json(StatusCode::CONFLICT, &error.to_string()));
+    }
     if error.is_wrong_state() {
         let status = current_status(call, id).await?;
         let message = format!(

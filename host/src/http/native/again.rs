@@ -19,6 +19,8 @@ pub(super) struct RewindBody {
     module: Option<String>,
     #[serde(default)]
     all_failures: bool,
+    #[serde(default)]
+    forget_completed: bool,
 }
 
 pub(super) async fn rewind(
@@ -35,6 +37,9 @@ pub(super) async fn rewind(
     }
     if body.all_failures {
         rewind = rewind.all_failures();
+    }
+    if body.forget_completed {
+        rewind = rewind.forget_completed();
     }
     Ok(wire::json(StatusCode::OK, &rewind.await?))
 }

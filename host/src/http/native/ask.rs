@@ -132,6 +132,8 @@ impl From<Error> for Failed {
             (StatusCode::CONFLICT, "alreadyExists")
         } else if error.is_in_use() {
             (StatusCode::CONFLICT, "inUse")
+        } else if error.would_forget() {
+            (StatusCode::CONFLICT, "wouldForget")
         } else if error.is_wrong_state() {
             (StatusCode::CONFLICT, "wrongState")
         } else if error.is_name_taken() {

@@ -103,12 +103,12 @@ fn of_instances() -> Value {
             "matched": { "type": "integer" }, "done": { "type": "integer" }, "skipped": { "type": "integer" }, "dryRun": flag(),
         })),
         "Rewind": {
-            "type": "object", "additionalProperties": false, "properties": { "reason": text(), "module": text(), "allFailures": flag() },
+            "type": "object", "additionalProperties": false, "properties": { "reason": text(), "module": text(), "allFailures": flag(), "forgetCompleted": flag() },
         },
-        "Rewound": object(&["activities", "rewoundChildren", "restartedChildren", "dropped", "cutEvents", "remainingFailures", "moreRemaining"], json!({
+        "Rewound": object(&["activities", "rewoundChildren", "restartedChildren", "dropped", "cutEvents", "remainingFailures", "moreRemaining", "droppedEvents"], json!({
             "activities": list("RearmedActivity"), "rewoundChildren": { "type": "array", "items": text() },
             "restartedChildren": { "type": "array", "items": text() }, "dropped": list("DroppedTask"), "cutEvents": { "type": "integer" },
-            "remainingFailures": list("RemainingFailure"), "moreRemaining": count(),
+            "remainingFailures": list("RemainingFailure"), "moreRemaining": count(), "droppedEvents": list("DroppedEvent"),
         })),
         "RemainingFailure": object(&["task", "kind", "name", "failure", "message", "why"], json!({
             "task": count(), "kind": { "type": "string", "enum": ["activity", "child"] }, "name": text(), "failure": text(),
@@ -118,6 +118,7 @@ fn of_instances() -> Value {
         "DroppedTask": object(&["task", "kind", "completed"], json!({
             "task": count(), "kind": text(), "name": text(), "instanceIds": { "type": "array", "items": text() }, "completed": flag(),
         })),
+        "DroppedEvent": object(&["instanceId", "number", "name"], json!({ "instanceId": text(), "number": count(), "name": text() })),
         "Restart": { "type": "object", "additionalProperties": false, "properties": { "id": text() } },
     })
 }
