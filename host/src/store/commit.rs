@@ -331,7 +331,9 @@ pub(crate) fn insert_turn(
     Ok(())
 }
 
-/// Begins the next execution of an instance: a fresh history, what it shows, the events that move over, then those that wait already.
+/// Begins the next execution of an instance: commands that wait, a fresh history, what it shows, the events that move over, then what else
+/// waits already. A start goes before a command that came after it: were it put before one that waits, an instance that continues as new in
+/// the first turn of each execution would never come to it.
 fn continue_as_new(
     db: &Connection,
     key: InstanceKey,
@@ -350,6 +352,13 @@ fn continue_as_new(
         .collect::<Result<_, _>>()?;
     db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
         .execute([key.0])?;
+    let kinds = instances::control_kinds()?;
+    let is_command =
+        |(message, _): &(Vec<u8>, i64)| kinds.iter().any(|kind| message.starts_with(kind));
+    let (commands, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_command);
+    for (message, at) in commands {
+        instances::deliver_encoded(db, key, &message, Some(Timestamp(uint(at))))?;
+    }
     db.prepare_cached(
         "UPDATE instance SET execution = ?1, execution_id = ?2, version = ?3, module = ?4, generation = 0, next_event = 0, turns = 0,
              history_bytes = 0, waiting = NULL

@@ -68,6 +68,30 @@ pub(crate) fn will_change(db: &Connection, key: InstanceKey) -> Result<bool, Sto
     Ok(query.query_row(kinds, |row| row.get(0))?)
 }
 
+/// How the encoded messages begin that are commands: what a message is stands behind the byte of the format.
+pub(crate) fn control_kinds() -> Result<[Vec<u8>; 3], StoreError> {
+    let kind = |message: &Message| {
+        let mut encoded = encode(message)?;
+        encoded.truncate(2);
+        Ok::<_, StoreError>(encoded)
+    };
+    Ok([
+        kind(&Message::Terminate {
+            reason: None,
+            recursive: false,
+        })?,
+        kind(&Message::Suspend {
+            reason: None,
+            recursive: false,
+        })?,
+        kind(&Message::Resume {
+            reason: None,
+            recursive: false,
+            module: None,
+        })?,
+    ])
+}
+
 /// Adds a status row.
 ///
 /// # Errors

@@ -186,6 +186,30 @@ fn what_is_carried_over_comes_before_what_waits_already() {
 }
 
 #[test]
+fn a_command_takes_effect_although_every_execution_continues_as_new_in_its_first_turn() {
+    // It ends at some time, so that what is never suspended fails this test.
+    let world = World::with("Loop", || {
+        Box::new(|seen, _| match seen.number() {
+            20_000 => completes(20_000),
+            n => continues(n + 1, Vec::new()),
+        })
+    });
+    let host = world.open();
+    host.start_with("Loop", "a", 0);
+    host.suspend("a");
+    host.idle();
+    let held = host.row("a").unwrap();
+    assert_eq!(held.status, Status::Suspended);
+    host.resume("a");
+    let on = host.until("a", |row| row.execution > held.execution);
+    assert_eq!(on.status, Status::Running);
+    host.terminate("a");
+    let end = host.until("a", |row| row.status.is_end());
+    assert_eq!(end.status, Status::Terminated);
+    host.check_histories();
+}
+
+#[test]
 fn ten_thousand_waiting_instances_cost_nothing() {
     let mut world = World::with("Listen", listens(1));
     world.config.resident_max = 100;

@@ -211,6 +211,52 @@ fn what_is_gone_is_deleted_in_batches() {
 }
 
 #[test]
+fn commands_that_wait_come_before_the_start_of_the_next_execution() {
+    let hub = Hub::new();
+    hub.start(1, "a");
+    let deliver = |command, message| {
+        hub.does(Change::Deliver {
+            id: "a".to_owned(),
+            command,
+            message,
+        });
+    };
+    let suspend = Message::Suspend {
+        reason: Some("why".to_owned()),
+        recursive: false,
+    };
+    let terminate = Message::Terminate {
+        reason: None,
+        recursive: true,
+    };
+    let mut first = turn(&hub, 1, Status::Running, Vec::new());
+    first.consumed = vec![0];
+    hub.does(turn_change(first));
+    let mut commit = turn(&hub, 1, Status::Running, Vec::new());
+    let next = Start {
+        execution: 1,
+        ..start_of("a")
+    };
+    commit.turn.next = Some(Box::new(next.clone()));
+    deliver(Command::RaiseEvent, event("1"));
+    deliver(Command::Suspend, suspend.clone());
+    deliver(Command::RaiseEvent, event("2"));
+    deliver(Command::Terminate, terminate.clone());
+    hub.does(turn_change(commit));
+    let messages: Vec<Message> = hub.inbox(1).into_iter().map(|(_, m)| m).collect();
+    assert_eq!(
+        messages,
+        [
+            suspend,
+            terminate,
+            Message::Start(Box::new(next)),
+            event("1"),
+            event("2"),
+        ]
+    );
+}
+
+#[test]
 fn continuing_as_new_moves_messages_over_in_order() {
     let hub = Hub::new();
     hub.start(1, "a");
