@@ -126,6 +126,8 @@ bounds! {
 
     // An orchestration.
     MEMORY_BYTES = 64 << 20, "memory of an orchestration", "`OutOfMemory`";
+    UNREAD_EVENT_BYTES = 8 << 20, "external events that an instance was sent and has not read: in its inbox, and in the memory of its guest",
+        "refused until it reads some, but for an event that it waits for; what an orchestration sends is discarded, and logged";
     ACTIONS_PER_TURN = 10_000, "actions in a turn", "`LimitExceeded`";
     ACTION_BYTES_PER_TURN = 16 << 20, "what a turn asks to be stored", "`LimitExceeded`";
     OPEN_TASKS = 100_000, "tasks that are scheduled and not ended", "`LimitExceeded`";

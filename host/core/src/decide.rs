@@ -150,6 +150,12 @@ pub enum Rejection {
     /// The instance is not quarantined, and so keeps its module.
     #[error("it is {0} and not quarantined, so that it keeps its module")]
     NotQuarantined(Status),
+    /// The instance was sent more external events than it has read.
+    #[error(
+        "the external events that it was sent and has not read fill {} MiB: the event can be raised again once it has read some",
+        crate::bounds::UNREAD_EVENT_BYTES >> 20
+    )]
+    TooManyUnread,
 }
 
 /// Says what `command` does to an instance in `status`, `None` meaning that there is none.

@@ -137,6 +137,12 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// Whether an external event of this name is waited for, as far as is known: names beyond the bound were left out.
+    pub fn may_await(&self, name: &str) -> bool {
+        self.events.len() >= WAITING_EVENTS
+            || (self.events.iter()).any(|other| other.eq_ignore_ascii_case(name))
+    }
+
     /// What is kept of what a guest says: it is for people, and nothing follows from it.
     #[must_use]
     pub fn bounded(mut self) -> Self {

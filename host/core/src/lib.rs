@@ -39,6 +39,7 @@ mod task;
 pub mod text;
 mod trace;
 mod turn;
+mod unread;
 mod value;
 mod writer;
 mod xxh64;
@@ -67,6 +68,7 @@ pub use state::{Corrupt, Phase, State, TurnPart};
 pub use task::{ChildTask, Task, TaskKind};
 pub use trace::TraceContext;
 pub use turn::{Batch, Turn, run_turn, take_batch};
+pub use unread::Unread;
 pub use value::{
     Digest, InvalidId, InvalidName, Json, Millis, Parent, Tags, TaskId, TaskRef, Timestamp,
     check_instance_id, check_known_id, check_name,

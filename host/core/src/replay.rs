@@ -6,7 +6,7 @@ use crate::describe;
 use crate::writer::derived_child_id;
 use crate::{
     Action, ActivityCall, Answer, ChildCall, Corrupt, Ending, Event, Guest, GuestEvent, Json, Mode,
-    Phase, State, Stop, Target, TaskId, TaskKind, Turn, Waiting, answer_hash,
+    Phase, State, Stop, Target, TaskId, TaskKind, Turn, answer_hash,
 };
 
 /// How a guest's answer differs from the recorded one.
@@ -67,7 +67,7 @@ pub fn replay_turn(
     for event in &turn.received {
         state.apply(event)?;
     }
-    let mut waiting = Waiting::default();
+    let mut waiting = None;
     if let Some(recorded) = turn.answer {
         let events: Vec<GuestEvent> = turn.received.iter().filter_map(Event::to_guest).collect();
         let answer = guest
@@ -83,14 +83,18 @@ pub fn replay_turn(
             return Err(difference.into());
         }
         if let Ending::Waiting(said) = answer.ending {
-            waiting = said.bounded();
+            waiting = Some(said.bounded());
         }
     }
     for event in &turn.produced {
         state.apply(event)?;
     }
     if turn.answer.is_some() {
-        state.waiting = waiting;
+        let before = std::mem::take(&mut state.waiting);
+        if let Some(waiting) = waiting {
+            state.unread.note(&before, &turn.received, &waiting);
+            state.waiting = waiting;
+        }
     }
     if matches!(state.phase, Phase::Returned { .. }) && !state.has_open_work() {
         let why = "nothing is open any more, and the end is missing".to_owned();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     ChildTask, Digest, Event, Json, SEMANTICS_VERSION, Start, Task, TaskId, TaskKind, Timestamp,
-    Waiting,
+    Unread, Waiting,
 };
 
 /// Where an execution stands: the fold of the events that were applied, in order.
@@ -44,6 +44,8 @@ pub struct State {
     pub custom_status: Option<Json>,
     /// What the guest said it waits for in its last turn. Not part of the history; a replay gives it again.
     pub waiting: Waiting,
+    /// External events that the guest was given and has not read. As with `waiting`, only where the guest was asked.
+    pub unread: Unread,
 }
 
 /// Where in a turn an event stands.
@@ -135,6 +137,7 @@ impl State {
             tasks: BTreeMap::new(),
             custom_status: None,
             waiting: Waiting::default(),
+            unread: Unread::default(),
         }
     }
 
@@ -438,6 +441,7 @@ impl State {
     fn end(&mut self, phase: Phase) {
         self.tasks.clear();
         self.waiting = Waiting::default();
+        self.unread = Unread::default();
         self.phase = phase;
     }
 

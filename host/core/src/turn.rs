@@ -69,7 +69,8 @@ pub struct Batch {
 ///
 /// Terminate comes before everything, even to a suspended instance; suspend and resume have a turn of their own; while suspended, and
 /// before the start is there and its time has come, the rest waits in order; the start comes before what overtook it, and with it the
-/// custom status that the execution before left. What came due is handled before what came in after that, however late the host was to
+/// custom status that the execution before left. Commands come before the start of an execution that follows another one: an instance that
+/// continues as new in the first turn of each execution would never take them otherwise. What came due is handled before what came in after that, however late the host was to
 /// notice. An empty batch means that there is nothing to do now.
 pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) -> Batch {
     put_in_time(mail);
@@ -86,8 +87,13 @@ pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) 
     let start = match state.phase {
         Phase::NotStarted => mail
             .iter()
-            .position(|e| matches!(&e.message, Message::Start(start) if start.is_due(now)))
-            .filter(|start| command.is_none_or(|command| *start < command)),
+            .enumerate()
+            .find_map(|(at, envelope)| match &envelope.message {
+                Message::Start(start) if start.is_due(now) => Some((at, start.execution > 0)),
+                _ => None,
+            })
+            .filter(|(at, goes_on)| command.is_none_or(|command| !goes_on && *at < command))
+            .map(|(at, _)| at),
         Phase::Running
         | Phase::Returned { .. }
         | Phase::Completed { .. }

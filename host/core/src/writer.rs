@@ -9,7 +9,7 @@ use crate::value::size_of;
 use crate::{
     Action, Answer, Ending, Event, Failure, Guest, GuestEvent, Json, Limits, Mode, Phase,
     SEMANTICS_VERSION, Start, State, Stop, Target, TaskId, TaskKind, Timestamp, TraceContext,
-    Waiting, answer_hash, check_instance_id, kind,
+    answer_hash, check_instance_id, kind,
 };
 
 /// The events of a turn in the making. Everything it writes goes through [`State::apply`].
@@ -99,9 +99,13 @@ impl Writer<'_, '_> {
                 self.produce(event);
             }
         }
-        self.state.waiting = Waiting::default();
+        let before = std::mem::take(&mut self.state.waiting);
         match answer.ending {
-            Ending::Waiting(waiting) => self.state.waiting = waiting.bounded(),
+            Ending::Waiting(waiting) => {
+                let waiting = waiting.bounded();
+                self.state.unread.note(&before, &self.received, &waiting);
+                self.state.waiting = waiting;
+            }
             Ending::Completed(output) if self.state.has_open_work() => {
                 let tasks = self.state.tasks.iter();
                 let waiting_to_retry: Vec<TaskId> = tasks

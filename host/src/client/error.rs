@@ -290,7 +290,9 @@ impl Error {
     /// The instance is in a status in which the command makes no sense.
     pub fn is_wrong_state(&self) -> bool {
         match &self.kind {
-            Kind::Rejected { rejection, .. } => *rejection != Rejection::NotFound,
+            Kind::Rejected { rejection, .. } => {
+                !matches!(rejection, Rejection::NotFound | Rejection::TooManyUnread)
+            }
             Kind::HubExists { .. } | Kind::MovedOn { .. } | Kind::InUse { .. } => true,
             Kind::Refused { kind, .. } => kind == refused::FORGETS,
             _ => self.has_code(&["wrongState", "alreadyExists", "inUse", "wouldForget"]),
@@ -322,10 +324,14 @@ impl Error {
         payload || self.has_code(&["limitExceeded"]) || self.is_quota_exceeded()
     }
 
-    /// A quota of the hub, or of a module in it, is used up; the message names it. See [`Quotas`](crate::Quotas).
+    /// A quota of the hub, of a module in it or of an instance is used up; the message names it. See [`Quotas`](crate::Quotas).
     pub fn is_quota_exceeded(&self) -> bool {
-        matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::QUOTA_EXCEEDED)
-            || self.has_code(&["quotaExceeded"])
+        let is_full = match &self.kind {
+            Kind::Refused { kind, .. } => kind == refused::QUOTA_EXCEEDED,
+            Kind::Rejected { rejection, .. } => *rejection == Rejection::TooManyUnread,
+            _ => false,
+        };
+        is_full || self.has_code(&["quotaExceeded"])
     }
 
     /// The host has taken more than it can do, and refused this; nothing was changed. Try again in a moment.

@@ -49,6 +49,8 @@ pub(crate) struct Body {
     pub(crate) resident: Option<Resident>,
     /// Messages of the inbox below this number were taken into the mail already.
     pub(crate) inbox_read_to: u64,
+    /// How often it was read since then.
+    pub(crate) inbox_pages: u32,
     /// The messages of the turn that the writer commits.
     pub(crate) batch: Vec<Envelope>,
     /// The instance, until the commit of its first turn makes it.

@@ -172,8 +172,7 @@ fn start_of(
     if let Some(start) = find_start(reader, row)? {
         return Ok(Some(start));
     }
-    // Commands may stand before it.
-    let page = reader.inbox(row.key, 0, 1_000)?;
+    let page = reader.inbox(row.key, 0, 4)?;
     let mut messages = page.envelopes.into_iter().map(|envelope| envelope.message);
     Ok(messages.find_map(|message| match message {
         Message::Start(start) => Some(*start),

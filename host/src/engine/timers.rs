@@ -84,6 +84,8 @@ struct State {
     places: BTreeMap<(InstanceKey, i64), Timestamp>,
     /// What comes at this place or later is only in the hub; `None` if memory has everything.
     horizon: Option<Place>,
+    /// Whether a page is being read, or could not be: what is on it is only in the hub, wherever the horizon is.
+    reading: bool,
     /// What was taken out to be fired, and may not be in the mail yet.
     firing: Vec<Fired>,
     stopped: bool,
@@ -370,7 +372,7 @@ impl Timers {
                 }
             }
         }
-        let is_hidden = state.horizon.is_some_and(|horizon| is_late(&horizon));
+        let is_hidden = state.reading || state.horizon.is_some_and(|horizon| is_late(&horizon));
         (due, is_hidden)
     }
 
@@ -417,9 +419,13 @@ impl Timers {
     fn read_on(&self, reader: &Reader, after: Place) -> Result<(), StoreError> {
         // What is added meanwhile beyond the new horizon is in the hub, and what is added before it goes into memory: the horizon is
         // moved before the page is read.
-        self.state().horizon = None;
+        {
+            let mut state = self.state();
+            (state.horizon, state.reading) = (None, true);
+        }
         let rows = reader.due_tasks(after, PAGE)?;
         let mut state = self.state();
+        state.reading = false;
         let now = state.look(self.clock.as_ref());
         let full = rows.len() >= PAGE as usize;
         let last = rows.last().and_then(place_of);

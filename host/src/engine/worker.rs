@@ -23,8 +23,12 @@ use crate::foreign::guarded;
 use crate::store::{Change, InstanceRow, Position, StoreError, summary};
 use crate::want::{Resource, Want};
 
+/// Messages read from an inbox at first; each page after that is twice as long. An execution that reads few messages and continues as new
+/// would otherwise be given all that wait, each time.
+const INBOX_PAGE: u32 = 32;
+
 /// Messages read from an inbox at once: what one turn takes at most.
-const INBOX_PAGE: u32 = 1_000;
+const INBOX_PAGE_MAX: u32 = 1_000;
 
 /// How often an instance may take its host down in a turn before it is quarantined.
 const DELIVERIES_MAX: u32 = 5;
@@ -283,7 +287,7 @@ fn waits_for_its_time(engine: &Engine, slot: &Slot, body: &mut Body) -> bool {
     if !mailbox.inbox_is_new {
         mailbox.mail.retain(|envelope| envelope.seq.is_none());
         drop(mailbox);
-        body.inbox_read_to = 0;
+        (body.inbox_read_to, body.inbox_pages) = (0, 0);
         body.resident = None;
     }
     true
@@ -304,16 +308,30 @@ fn read_inbox(engine: &Engine, slot: &Slot, body: &mut Body) -> Result<(), Store
     if !is_new || body.creating.is_some() {
         return Ok(());
     }
-    let page = engine
-        .reader
-        .inbox(slot.key, body.inbox_read_to, INBOX_PAGE)
-        .inspect_err(|_| slot.mailbox().inbox_is_new = true)?;
+    let limit = (INBOX_PAGE << body.inbox_pages).min(INBOX_PAGE_MAX);
+    let read = || -> Result<_, StoreError> {
+        let page = engine.reader.inbox(slot.key, body.inbox_read_to, limit)?;
+        let last = page.envelopes.last().and_then(|envelope| envelope.seq);
+        let next = last.map_or(body.inbox_read_to, |last| last + 1);
+        // What is asked of the instance itself does not wait behind all that it was sent.
+        let commands = match page.more {
+            true => engine.reader.inbox_commands(slot.key, next)?,
+            false => Vec::new(),
+        };
+        Ok((page, next, commands))
+    };
+    let (page, next, commands) = read().inspect_err(|_| slot.mailbox().inbox_is_new = true)?;
+    body.inbox_read_to = next;
+    body.inbox_pages = (body.inbox_pages + 1).min(INBOX_PAGE_MAX.ilog2());
     let mut mailbox = slot.mailbox();
-    if let Some(last) = page.envelopes.last().and_then(|envelope| envelope.seq) {
-        body.inbox_read_to = last + 1;
-    }
-    mailbox.mail.extend(page.envelopes);
     mailbox.inbox_is_new |= page.more;
+    for envelope in page.envelopes.into_iter().chain(commands) {
+        let is_known = envelope.message.is_control()
+            && mailbox.mail.iter().any(|other| other.seq == envelope.seq);
+        if !is_known {
+            mailbox.mail.push_back(envelope);
+        }
+    }
     Ok(())
 }
 
@@ -596,7 +614,7 @@ pub(crate) fn store_mail(slot: &Slot) -> Option<Change> {
 
 /// Forgets what was read of an inbox, so that it is read again from the beginning.
 pub(crate) fn forget_read(slot: &Slot, body: &mut Body) {
-    body.inbox_read_to = 0;
+    (body.inbox_read_to, body.inbox_pages) = (0, 0);
     let mut mailbox = slot.mailbox();
     mailbox.mail.retain(|envelope| envelope.seq.is_none());
     mailbox.inbox_is_new = true;

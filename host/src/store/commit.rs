@@ -1,6 +1,6 @@
 //! The commit of a turn.
 
-use perennial_core::{Event, Message, Parent, Phase, Start, Status, Timestamp, Turn};
+use perennial_core::{Event, Message, Parent, Phase, Start, Status, Turn};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::codec::{decode, encode, int, uint};
@@ -252,7 +252,7 @@ macro_rules! update_row {
     ($more:literal) => {
         concat!(
             "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5,
-                 waiting = iif(?12, ?6, waiting), custom_status = ?7, deliveries = 0",
+                 waiting = iif(?12, ?6, waiting), unread_bytes = iif(?12, ?13, unread_bytes), custom_status = ?7, deliveries = 0",
             $more,
             " WHERE key = ?8 AND execution = ?9 AND generation = ?10 AND next_event = ?11"
         )
@@ -284,6 +284,7 @@ fn update(
         int(expected.next_event),
         // Only the guest knows what it waits for, and may not be in memory: a turn that does not ask it leaves that as it was.
         turn.answer.is_some() || after.status.is_end(),
+        int(after.unread_bytes),
     ];
     let changed = if status_before == after.status && !after.status.is_end() {
         db.prepare_cached(update_row!(""))?.execute(at)?
@@ -296,7 +297,7 @@ fn update(
             began(after).then_some(int(turn.at.0)),
         ];
         let and_status = update_row!(
-            ", status = ?13, output = ?14, failure = ?15, started_at = coalesce(started_at, ?16), quarantine = NULL"
+            ", status = ?14, output = ?15, failure = ?16, started_at = coalesce(started_at, ?17), quarantine = NULL"
         );
         db.prepare_cached(and_status)?
             .execute(&[at, status].concat()[..])?
@@ -331,9 +332,10 @@ pub(crate) fn insert_turn(
     Ok(())
 }
 
-/// Begins the next execution of an instance: commands that wait, a fresh history, what it shows, the events that move over, then what else
-/// waits already. A start goes before a command that came after it: were it put before one that waits, an instance that continues as new in
-/// the first turn of each execution would never come to it.
+/// Begins the next execution of an instance: a fresh history, what it shows, the events that move over, then what waits already.
+///
+/// What waits stays where it is, and the rest takes the numbers before it, which are free since the execution was given what had them: to
+/// move all of it each time would make a long queue quadratic.
 fn continue_as_new(
     db: &Connection,
     key: InstanceKey,
@@ -345,37 +347,20 @@ fn continue_as_new(
     if let Some(digest) = next.module {
         modules::expect(db, digest)?;
     }
-    let mut waiting =
-        db.prepare_cached("SELECT message, at FROM inbox WHERE instance = ?1 ORDER BY seq")?;
-    let waiting: Vec<(Vec<u8>, i64)> = waiting
-        .query_map([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
-        .execute([key.0])?;
-    let kinds = instances::control_kinds()?;
-    let is_command =
-        |(message, _): &(Vec<u8>, i64)| kinds.iter().any(|kind| message.starts_with(kind));
-    let (commands, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_command);
-    for (message, at) in commands {
-        instances::deliver_encoded(db, key, &message, Some(Timestamp(uint(at))))?;
-    }
     db.prepare_cached(
         "UPDATE instance SET execution = ?1, execution_id = ?2, version = ?3, module = ?4, generation = 0, next_event = 0, turns = 0,
-             history_bytes = 0, waiting = NULL
+             history_bytes = 0, waiting = NULL, unread_bytes = 0
          WHERE key = ?5",
     )?
     .execute(params![next.execution, next.execution_id, next.version, next.module.map(|d| d.0), key.0])?;
-    deliver(db, key, &Message::Start(Box::new(next.clone())))?;
+    let mut first = vec![encode(&Message::Start(Box::new(next.clone())))?];
     if let Some(value) = commit.after.custom_status.clone() {
-        deliver(db, key, &Message::CustomStatus { value })?;
+        first.push(encode(&Message::CustomStatus { value })?);
     }
     for message in &commit.carried {
-        deliver(db, key, message)?;
+        first.push(encode(message)?);
     }
-    for message in waiting {
-        let (message, at) = message;
-        instances::deliver_encoded(db, key, &message, Some(Timestamp(uint(at))))?;
-    }
+    instances::deliver_first(db, key, &first)?;
     db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?
         .execute(params![key.0, execution])?;
     effects.garbage = true;
@@ -410,6 +395,7 @@ pub(crate) fn summary(state: &perennial_core::State) -> Summary {
         output,
         failure,
         waiting: state.waiting.clone(),
+        unread_bytes: state.unread.bytes(),
     }
 }
 

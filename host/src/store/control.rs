@@ -34,6 +34,9 @@ pub(crate) fn command(
         return Ok(Verdict::Rejected(Rejection::NotQuarantined(status)));
     }
     match (decide(found.map(|(_, status)| status), command), found) {
+        (Ok(_), Some((key, _))) if !instances::has_room_for_event(db, key, message)? => {
+            Ok(Verdict::Rejected(Rejection::TooManyUnread))
+        }
         (Ok(decision), Some((key, status))) => {
             let to = Addressee { key, id, status };
             give(db, &to, decision, message, now, effects)

@@ -1,12 +1,19 @@
 //! Status rows and inboxes.
 
-use perennial_core::{Digest, Message, Quarantine, Status};
+use perennial_core::{Digest, Message, Quarantine, Status, Timestamp, Waiting, bounds};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::store::codec::{encode, int};
+use crate::store::codec::{decode, encode, int, uint};
 use crate::store::types::{InstanceKey, NewInstance, Summary};
 use crate::store::{StoreError, modules};
-use perennial_core::Timestamp;
+
+/// The term by which SQLite finds commands through their index: what a message is stands behind the byte of the format.
+macro_rules! is_command {
+    () => {
+        "substr(message, 1, 2) BETWEEN X'0107' AND X'0109'"
+    };
+}
+pub(super) use is_command;
 
 /// What a fresh status row says beside its start.
 pub(crate) struct Row<'a> {
@@ -51,45 +58,12 @@ pub(crate) fn find(db: &Connection, id: &str) -> Result<Option<(InstanceKey, Sta
 
 /// Whether a suspend or a resume is in the inbox of an instance.
 pub(crate) fn will_change(db: &Connection, key: InstanceKey) -> Result<bool, StoreError> {
-    let suspend = encode(&Message::Suspend {
-        reason: None,
-        recursive: false,
-    })?;
-    let resume = encode(&Message::Resume {
-        reason: None,
-        recursive: false,
-        module: None,
-    })?;
-    // What a message is stands behind the byte of the format; the rest need not be read.
-    let mut query = db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM inbox WHERE instance = ?1 AND substr(message, 1, 2) IN (?2, ?3))",
-    )?;
-    let kinds = params![key.0, &suspend[..2], &resume[..2]];
-    Ok(query.query_row(kinds, |row| row.get(0))?)
-}
-
-/// How the encoded messages begin that are commands: what a message is stands behind the byte of the format.
-pub(crate) fn control_kinds() -> Result<[Vec<u8>; 3], StoreError> {
-    let kind = |message: &Message| {
-        let mut encoded = encode(message)?;
-        encoded.truncate(2);
-        Ok::<_, StoreError>(encoded)
-    };
-    Ok([
-        kind(&Message::Terminate {
-            reason: None,
-            recursive: false,
-        })?,
-        kind(&Message::Suspend {
-            reason: None,
-            recursive: false,
-        })?,
-        kind(&Message::Resume {
-            reason: None,
-            recursive: false,
-            module: None,
-        })?,
-    ])
+    let mut query = db.prepare_cached(concat!(
+        "SELECT EXISTS (SELECT 1 FROM inbox WHERE instance = ?1 AND ",
+        is_command!(),
+        " AND substr(message, 1, 2) < X'0109')"
+    ))?;
+    Ok(query.query_row([key.0], |row| row.get(0))?)
 }
 
 /// Adds a status row.
@@ -204,15 +178,118 @@ pub(crate) fn deliver_encoded(
     at: Option<Timestamp>,
 ) -> Result<u64, StoreError> {
     let mut take = db.prepare_cached(
-        "UPDATE instance SET inbox_next = inbox_next + 1 WHERE key = ?1 RETURNING inbox_next - 1",
+        "UPDATE instance SET inbox_next = inbox_next + 1, inbox_bytes = inbox_bytes + ?2 WHERE key = ?1
+         RETURNING inbox_next - 1, inbox_bytes",
     )?;
-    let seq: Option<i64> = take.query_row([key.0], |row| row.get(0)).optional()?;
-    let seq = seq.ok_or(StoreError::Conflict)?;
+    let place: Option<(i64, i64)> = take
+        .query_row(params![key.0, int(message.len() as u64)], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let (seq, bytes) = place.ok_or(StoreError::Conflict)?;
+    insert_message(db, key, seq, message, at, bytes)?;
+    Ok(uint(seq))
+}
+
+fn insert_message(
+    db: &Connection,
+    key: InstanceKey,
+    seq: i64,
+    message: &[u8],
+    at: Option<Timestamp>,
+    bytes: i64,
+) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT INTO inbox (instance, seq, message, at) VALUES (?1, ?2, ?3, coalesce(?4, (SELECT at FROM hub WHERE id = 1)))",
+        "INSERT INTO inbox (instance, seq, message, at, bytes) VALUES (?1, ?2, ?3, coalesce(?4, (SELECT at FROM hub WHERE id = 1)), ?5)",
     )?
-    .execute(params![key.0, seq, message, at.map(|at| int(at.0))])?;
-    Ok(crate::store::codec::uint(seq))
+    .execute(params![key.0, seq, message, at.map(|at| int(at.0)), bytes])?;
+    Ok(())
+}
+
+/// Puts messages before everything that is in an inbox.
+pub(crate) fn deliver_first(
+    db: &Connection,
+    key: InstanceKey,
+    messages: &[Vec<u8>],
+) -> Result<(), StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT seq, bytes - length(message) FROM inbox WHERE instance = ?1 ORDER BY seq LIMIT 1",
+    )?;
+    let first: Option<(i64, i64)> = query
+        .query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let count = i64::try_from(messages.len()).unwrap_or(i64::MAX);
+    match first {
+        Some((first, before)) if first >= count => {
+            let mut bytes = before;
+            for (seq, message) in (0..first).rev().zip(messages.iter().rev()) {
+                insert_message(db, key, seq, message, None, bytes)?;
+                bytes -= int(message.len() as u64);
+            }
+        }
+        found => {
+            let waiting = match found {
+                Some(_) => take_all(db, key)?,
+                None => Vec::new(),
+            };
+            for message in messages {
+                deliver_encoded(db, key, message, None)?;
+            }
+            for (message, at) in waiting {
+                deliver_encoded(db, key, &message, Some(at))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Empties an inbox. Its messages as they are stored, and when they came in.
+fn take_all(db: &Connection, key: InstanceKey) -> Result<Vec<(Vec<u8>, Timestamp)>, StoreError> {
+    let mut query =
+        db.prepare_cached("SELECT message, at FROM inbox WHERE instance = ?1 ORDER BY seq")?;
+    let messages = query
+        .query_map([key.0], |row| {
+            Ok((row.get(0)?, Timestamp(uint(row.get(1)?))))
+        })?
+        .collect::<Result<_, _>>()?;
+    db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
+        .execute([key.0])?;
+    Ok(messages)
+}
+
+/// Whether an instance can keep another external event of so many bytes: what waits in its inbox and what it was given and has not read
+/// are bounded together, so that it cannot be filled from outside until it dies of it. What it waits for is read at once, and only has to
+/// fit the inbox.
+pub(super) fn has_room_for_event(
+    db: &Connection,
+    key: InstanceKey,
+    message: &Message,
+) -> Result<bool, StoreError> {
+    let Message::ExternalEvent { name, .. } = message else {
+        return Ok(true);
+    };
+    let mut query = db.prepare_cached(
+        "SELECT inbox_bytes - (SELECT bytes - length(message) FROM inbox WHERE instance = ?1 ORDER BY seq LIMIT 1), unread_bytes
+         FROM instance WHERE key = ?1",
+    )?;
+    let (waits, unread): (Option<i64>, i64) =
+        query.query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let with_it = uint(waits.unwrap_or(0)) + message.size() as u64;
+    let max = bounds::UNREAD_EVENT_BYTES as u64;
+    if with_it + uint(unread) <= max {
+        return Ok(true);
+    }
+    Ok(with_it <= max && awaits(db, key, name)?)
+}
+
+/// Whether an instance said in its last turn that it waits for an external event of this name.
+fn awaits(db: &Connection, key: InstanceKey, name: &str) -> Result<bool, StoreError> {
+    let mut query = db.prepare_cached("SELECT waiting FROM instance WHERE key = ?1")?;
+    let waiting: Option<Vec<u8>> = query.query_row([key.0], |row| row.get(0))?;
+    let waiting: Option<Waiting> = waiting
+        .map(|waiting| decode(&waiting, "what an instance waits for"))
+        .transpose()?;
+    Ok(waiting.is_some_and(|waiting| waiting.may_await(name)))
 }
 
 /// Whether an instance is there and has not ended.

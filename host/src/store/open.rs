@@ -28,6 +28,15 @@ pub(super) const MIGRATIONS: &[&str] = &["
     ALTER TABLE task ADD COLUMN attempts BLOB;
     -- What executions of a module may use, where it is not what the host gives all.
     ALTER TABLE module_name ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';
+", "
+    -- Bytes of all messages that ever came into the inbox, and with each message how many they were with it: what waits is the difference,
+    -- however long the queue is.
+    ALTER TABLE instance ADD COLUMN inbox_bytes INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE inbox ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+    -- Bytes of the external events that the execution was given and has not read.
+    ALTER TABLE instance ADD COLUMN unread_bytes INTEGER NOT NULL DEFAULT 0;
+    -- Suspend, resume and terminate, by the first two bytes of a message: they are found behind a long queue.
+    CREATE INDEX inbox_command ON inbox (instance, seq) WHERE substr(message, 1, 2) BETWEEN X'0107' AND X'0109';
 "];
 
 /// The format that this binary writes.

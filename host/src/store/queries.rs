@@ -4,9 +4,13 @@ use perennial_core::{Envelope, Event, Message, Status, TaskId, Timestamp, Turn};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::store::codec::{decode, int, uint};
+use crate::store::instances::is_command;
 use crate::store::reader::Reader;
 use crate::store::types::{InboxPage, InstanceKey, InstanceRow, TaskRow};
 use crate::store::{StoreError, collect, commands, instances, keys, modules, rewind, tasks};
+
+/// A page of messages is cut once it has so many bytes: what a turn takes at most.
+const PAGE_BYTES: usize = 4 << 20;
 
 impl Reader {
     /// The instance with an id.
@@ -105,7 +109,7 @@ impl Reader {
         })
     }
 
-    /// Messages of an inbox from a number on.
+    /// Messages of an inbox from a number on: so many at most, and no more once they have [`PAGE_BYTES`] together.
     pub(crate) fn inbox(
         &self,
         key: InstanceKey,
@@ -113,18 +117,42 @@ impl Reader {
         limit: u32,
     ) -> Result<InboxPage, StoreError> {
         self.with(|db| {
-            let mut query =
-                db.prepare_cached("SELECT seq, message, at FROM inbox WHERE instance = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3")?;
+            let mut query = db.prepare_cached(
+                "SELECT seq, message, at FROM inbox WHERE instance = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
+            )?;
             let mut rows = query.query(params![key.0, int(from), limit])?;
             let mut envelopes = Vec::new();
+            let mut bytes = 0;
+            let mut more = false;
             while let Some(row) = rows.next()? {
-                let seq = uint(row.get(0)?);
-                let message: Message = decode(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?, "a message")?;
-                let at = Timestamp(uint(row.get(2)?));
-                envelopes.push(Envelope { seq: Some(seq), at, message });
+                envelopes.push(envelope(row, &mut bytes)?);
+                more = envelopes.len() >= limit as usize || bytes >= PAGE_BYTES;
+                if more {
+                    break;
+                }
             }
-            let more = envelopes.len() >= limit as usize;
             Ok(InboxPage { envelopes, more })
+        })
+    }
+
+    /// The commands among the messages of an inbox from a number on.
+    pub(crate) fn inbox_commands(
+        &self,
+        key: InstanceKey,
+        from: u64,
+    ) -> Result<Vec<Envelope>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare_cached(concat!(
+                "SELECT seq, message, at FROM inbox INDEXED BY inbox_command WHERE instance = ?1 AND seq >= ?2 AND ",
+                is_command!(),
+                " ORDER BY seq"
+            ))?;
+            let mut rows = query.query(params![key.0, int(from)])?;
+            let mut envelopes = Vec::new();
+            while let Some(row) = rows.next()? {
+                envelopes.push(envelope(row, &mut 0)?);
+            }
+            Ok(envelopes)
         })
     }
 
@@ -165,18 +193,16 @@ impl Reader {
     /// The first terminate among the messages of an inbox, of which some cannot be read.
     pub(crate) fn terminate_in(&self, key: InstanceKey) -> Result<Option<Envelope>, StoreError> {
         self.with(|db| {
-            let mut query = db.prepare_cached(
-                "SELECT seq, message, at FROM inbox WHERE instance = ?1 ORDER BY seq",
-            )?;
+            let mut query = db.prepare_cached(concat!(
+                "SELECT seq, message, at FROM inbox INDEXED BY inbox_command WHERE instance = ?1 AND ",
+                is_command!(),
+                " ORDER BY seq"
+            ))?;
             let mut rows = query.query([key.0])?;
             while let Some(row) = rows.next()? {
-                let Ok(bytes) = row.get_ref(1)?.as_blob() else {
-                    continue;
-                };
-                if let Ok(message @ Message::Terminate { .. }) = decode(bytes, "a message") {
-                    let seq = Some(uint(row.get(0)?));
-                    let at = Timestamp(uint(row.get(2)?));
-                    return Ok(Some(Envelope { seq, at, message }));
+                let read = envelope(row, &mut 0);
+                if let Ok(found @ Envelope { message: Message::Terminate { .. }, .. }) = read {
+                    return Ok(Some(found));
                 }
             }
             Ok(None)
@@ -466,6 +492,17 @@ pub(super) const COLUMNS: &str = "key, id, name, version, module, status, execut
      failure, waiting, quarantine";
 
 /// The instance with a key.
+/// A row of an inbox: number, message, when it came in. Its size is added to `bytes`.
+fn envelope(row: &Row<'_>, bytes: &mut usize) -> Result<Envelope, StoreError> {
+    let encoded = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+    *bytes += encoded.len();
+    Ok(Envelope {
+        seq: Some(uint(row.get(0)?)),
+        at: Timestamp(uint(row.get(2)?)),
+        message: decode(encoded, "a message")?,
+    })
+}
+
 pub(crate) fn instance_by_key(
     db: &Connection,
     key: InstanceKey,

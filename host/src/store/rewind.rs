@@ -278,7 +278,7 @@ fn put_back(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<()
     let state = &commit.rewind.state;
     db.prepare_cached(
         "UPDATE instance SET status = ?1, generation = ?2, next_event = ?3, turns = ?4, history_bytes = ?5, returned = 0, deliveries = 0,
-             updated_at = ?6, module = coalesce(?7, module), custom_status = ?8, output = NULL, failure = NULL, waiting = NULL,
+             updated_at = ?6, module = coalesce(?7, module), custom_status = ?8, output = NULL, failure = NULL, waiting = NULL, unread_bytes = 0,
              quarantine = NULL
          WHERE key = ?9",
     )?
@@ -552,7 +552,8 @@ pub(crate) fn restart(
             "UPDATE instance SET status = 0, execution = ?1, execution_id = ?2, version = ?3, module = ?4, generation = 0, next_event = 0,
                  turns = 0, history_bytes = 0, returned = 0, deliveries = 0, created_at = ?5, started_at = NULL, updated_at = ?5,
                  scheduled_for = NULL, parent = iif(parent_key IS NULL AND parent_id IS NOT NULL, NULL, parent), parent_id = NULL,
-                 parent_key = NULL, custom_status = NULL, output = NULL, failure = NULL, waiting = NULL, quarantine = NULL
+                 parent_key = NULL, custom_status = NULL, output = NULL, failure = NULL, waiting = NULL, quarantine = NULL,
+                 unread_bytes = 0
              WHERE key = ?6 AND execution = ?7 AND generation = ?8 AND next_event = ?9",
         )?
         .execute(params![

@@ -24,24 +24,18 @@ pub(crate) fn send(
                 name,
                 data,
             } => {
-                let found = instances::find(db, instance_id)?;
-                let status = found.map(|(_, status)| status);
-                match (decide(status, Command::RaiseEvent), found) {
-                    (Ok(_), Some((key, _))) => {
-                        let message = Message::ExternalEvent {
-                            number: None,
-                            name: name.clone(),
-                            data: data.clone(),
-                        };
-                        deliver(db, key, &message)?;
-                        effects.woken.push(key);
-                    }
-                    (decided, _) => effects.refused.push(Refused::Event {
+                let message = Message::ExternalEvent {
+                    number: None,
+                    name: name.clone(),
+                    data: data.clone(),
+                };
+                if let Err(rejection) = send_event(db, instance_id, &message, effects)? {
+                    effects.refused.push(Refused::Event {
                         by: commit.id.clone(),
                         to: instance_id.clone(),
                         name: name.clone(),
-                        rejection: decided.err().unwrap_or(Rejection::NotFound),
-                    }),
+                        rejection,
+                    });
                 }
             }
             Event::ChildScheduled {
@@ -110,6 +104,28 @@ pub(crate) fn send(
         }
     }
     Ok(notes)
+}
+
+/// Puts an event into the inbox of another instance, if that lives and has room for it.
+fn send_event(
+    db: &Connection,
+    id: &str,
+    message: &Message,
+    effects: &mut Effects,
+) -> Result<Result<(), Rejection>, StoreError> {
+    let found = instances::find(db, id)?;
+    if let Err(rejection) = decide(found.map(|(_, status)| status), Command::RaiseEvent) {
+        return Ok(Err(rejection));
+    }
+    let Some((key, _)) = found else {
+        return Ok(Err(Rejection::NotFound));
+    };
+    if !instances::has_room_for_event(db, key, message)? {
+        return Ok(Err(Rejection::TooManyUnread));
+    }
+    deliver(db, key, message)?;
+    effects.woken.push(key);
+    Ok(Ok(()))
 }
 
 /// Says that an instance was not started. What its starter's history is to say, where that has ended.

@@ -38,6 +38,8 @@ pub(crate) struct Summary {
     pub(crate) output: Option<Json>,
     pub(crate) failure: Option<Failure>,
     pub(crate) waiting: perennial_core::Waiting,
+    /// Bytes of the external events that the guest was given and has not read.
+    pub(crate) unread_bytes: u64,
 }
 
 /// One turn, and everything that goes down with it.

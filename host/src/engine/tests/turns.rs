@@ -1,8 +1,10 @@
 //! Turns and commits: what costs one, what joins one, what needs none.
 
 use super::world::*;
+use crate::engine::request::Request;
+use crate::store::Verdict;
 use crate::store::disk::Disk;
-use perennial_core::{Event, Status};
+use perennial_core::{Ending, Event, Rejection, Status, Waiting};
 
 #[test]
 fn each_step_of_a_chain_is_one_commit() {
@@ -182,6 +184,131 @@ fn what_is_carried_over_comes_before_what_waits_already() {
     host.start_with("Carry", "a", 0);
     (0..5).for_each(|n| host.raise("a", "go", n));
     assert_eq!(host.end("a"), "[[1,1],[2,2],[3,3],[4,4]]");
+    host.check_histories();
+}
+
+/// Takes one event in each execution, and carries the others over; ends after so many.
+fn reads_one_at_a_time(count: u64) -> impl Fn() -> Logic + Send + Sync + 'static {
+    move || {
+        Box::new(move |seen, _| match (seen.number(), seen.events.len()) {
+            (n, _) if n == count => completes(n),
+            (_, 0) => waits(),
+            (n, _) => continues(
+                n + 1,
+                seen.events.iter().skip(1).map(|(n, _, _)| *n).collect(),
+            ),
+        })
+    }
+}
+
+#[test]
+fn what_waits_costs_an_execution_nothing_that_continues_as_new() {
+    const EVENTS: u64 = 600;
+    let world = World::with("Reads", reads_one_at_a_time(EVENTS));
+    let host = world.open();
+    host.start_with("Reads", "a", 0);
+    host.until("a", |row| row.status == Status::Running);
+    host.suspend("a");
+    (0..EVENTS).for_each(|n| host.raise("a", "go", n));
+    let waiting = "SELECT count(*) FROM inbox";
+    assert_eq!(host.count(waiting), EVENTS as i64);
+    // Every row that is written to an inbox from here on.
+    host.meddle(
+        "CREATE TABLE written (n INTEGER); INSERT INTO written VALUES (0);
+         CREATE TRIGGER count_written AFTER INSERT ON inbox BEGIN UPDATE written SET n = n + 1; END",
+    );
+    host.resume("a");
+    assert_eq!(host.end("a"), EVENTS.to_string());
+    let written = host.count("SELECT n FROM written");
+    // A start and what was read too soon, at most a page of it, for each: all that waited would be 180,000.
+    assert!(written <= EVENTS as i64 * 33, "{written} rows");
+    host.check_histories();
+}
+
+#[test]
+fn a_command_does_not_wait_behind_events() {
+    let world = World::with("Reads", reads_one_at_a_time(u64::MAX));
+    let host = world.open();
+    host.start_with("Reads", "a", 0);
+    host.until("a", |row| row.status == Status::Running);
+    host.suspend("a");
+    (0..500).for_each(|n| host.raise("a", "go", n));
+    host.resume("a");
+    host.suspend("a");
+    let held = host.until("a", |row| {
+        row.status == Status::Suspended && row.execution > 0
+    });
+    assert!(held.execution < 400, "it read {} first", held.execution);
+    host.terminate("a");
+    let end = host.until("a", |row| row.status.is_end());
+    assert_eq!(end.status, Status::Terminated);
+    host.check_histories();
+}
+
+/// Waits for "go" until it comes, then for "other".
+fn waits_for_go() -> Logic {
+    Box::new(|seen, _| {
+        let has = |name: &str| seen.events.iter().any(|(_, other, _)| other == name);
+        let awaited = match (has("go"), has("other")) {
+            (true, true) => return completes(seen.events.len()),
+            (true, false) => "other",
+            (false, _) => "go",
+        };
+        Ending::Waiting(Waiting {
+            events: vec![awaited.to_owned()],
+            ..Waiting::default()
+        })
+    })
+}
+
+#[test]
+fn events_that_nobody_reads_are_refused_before_they_fill_a_memory() {
+    let world = World::with("Go", || waits_for_go());
+    let host = world.open();
+    let big = format!("\"{}\"", "x".repeat(1_000_000));
+    let raise = |id: &str, name: &str| {
+        host.submit(Request::RaiseEvent {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            data: Some(json(&big)),
+        })
+        .unwrap()
+    };
+    let full = Verdict::Rejected(Rejection::TooManyUnread);
+    for (id, held) in [("running", false), ("held", true)] {
+        host.start("Go", id);
+        host.until(id, |row| row.status == Status::Running);
+        if held {
+            host.suspend(id);
+        }
+        for n in 0..8 {
+            assert_eq!(raise(id, "other"), Verdict::Done, "{n}");
+            host.idle();
+        }
+        assert_eq!(raise(id, "other"), full);
+        assert_eq!(
+            raise(id, "other"),
+            full,
+            "nothing was counted that was refused"
+        );
+        // What is awaited is no longer kept, once there is room to pass it on.
+        assert_eq!(
+            raise(id, "GO"),
+            if held { full.clone() } else { Verdict::Done }
+        );
+    }
+    host.idle();
+    let of = |id: &str, column: &str| {
+        host.count(&format!("SELECT {column} FROM instance WHERE id = '{id}'"))
+    };
+    assert!(of("running", "unread_bytes") > 8_000_000);
+    assert_eq!(of("held", "unread_bytes"), 0);
+    // Room comes back as the events are read.
+    host.resume("held");
+    host.until("held", |row| row.turns > 3);
+    host.idle();
+    assert_eq!(raise("held", "go"), Verdict::Done);
+    assert_eq!(host.end("held"), "9");
     host.check_histories();
 }
 

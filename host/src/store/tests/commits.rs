@@ -211,7 +211,7 @@ fn what_is_gone_is_deleted_in_batches() {
 }
 
 #[test]
-fn commands_that_wait_come_before_the_start_of_the_next_execution() {
+fn what_waits_stays_behind_the_start_of_the_next_execution() {
     let hub = Hub::new();
     hub.start(1, "a");
     let deliver = |command, message| {
@@ -247,13 +247,18 @@ fn commands_that_wait_come_before_the_start_of_the_next_execution() {
     assert_eq!(
         messages,
         [
-            suspend,
-            terminate,
             Message::Start(Box::new(next)),
             event("1"),
+            suspend.clone(),
             event("2"),
+            terminate.clone(),
         ]
     );
+    let seqs: Vec<u64> = hub.inbox(1).into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(seqs, [0, 1, 2, 3, 4], "what waited has not moved");
+    let commands = hub.reader().inbox_commands(InstanceKey(1), 0).unwrap();
+    let commands: Vec<Message> = commands.into_iter().map(|found| found.message).collect();
+    assert_eq!(commands, [suspend, terminate]);
 }
 
 #[test]

@@ -277,7 +277,8 @@ fn a_step_that_fails_leaves_the_older_hub_as_it_was() {
     let dir = left_behind();
     let path = dir.path().join("hub.db");
     let before = format_and_epoch(&path);
-    let steps = ["CREATE TABLE extra (a)", "INSERT INTO nowhere VALUES (1)"];
+    let further = ["CREATE TABLE extra (a)", "INSERT INTO nowhere VALUES (1)"];
+    let steps: Vec<&str> = MIGRATIONS.iter().chain(&further).copied().collect();
     let error = migrate_with(&path, &steps).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
     assert_eq!(format_and_epoch(&path), before);

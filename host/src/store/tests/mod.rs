@@ -219,6 +219,7 @@ fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit
         },
         consumed: Vec::new(),
         after: Summary {
+            unread_bytes: 0,
             status,
             returned: false,
             history_bytes: 10,
@@ -259,6 +260,7 @@ fn first_turn(new: NewInstance) -> TurnCommit {
         create: Some(new),
         consumed: Vec::new(),
         after: Summary {
+            unread_bytes: 0,
             status: Status::Running,
             returned: false,
             history_bytes: 10,
