@@ -332,3 +332,32 @@ async fn a_change_is_waited_for_and_never_missed() {
     assert_eq!(status, 200);
     assert_ne!(ended, seen);
 }
+
+#[tokio::test]
+async fn events_that_an_instance_does_not_read_do_not_fill_its_memory() {
+    let wire = Wire::new().await;
+    wire.begun("Wait", "w1").await;
+    let big = format!("\"{}\"", "x".repeat(900_000));
+    let raise = |name: &str| format!("POST {API}/instances/w1/events/{name}\n\n{big}");
+    let mut accepted = 0;
+    let refused = loop {
+        let answer = wire.ask(&raise("Other")).await;
+        if answer.status != 202 {
+            break answer;
+        }
+        accepted += 1;
+        assert!(accepted < 20, "more than its guest can hold");
+    };
+    assert_eq!((accepted, refused.status), (9, 429), "{}", refused.body);
+    let why = refused.json().to_string();
+    assert!(why.contains("fill 8 MiB"), "{why}");
+    let compatible = "POST /runtime/webhooks/durabletask/instances/w1/raiseEvent/Other";
+    let refused = wire
+        .ask(&format!(
+            "{compatible}\ncontent-type: application/json\n\n{big}"
+        ))
+        .await;
+    assert_eq!(refused.status, 429);
+    let status = wire.ask(&format!("GET {API}/instances/w1")).await.json();
+    assert_eq!(status["runtimeStatus"], "Running");
+}
