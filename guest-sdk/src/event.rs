@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bindings::orchestrations::{Action, ExternalEvent, OutgoingEvent};
 use crate::execution::Execution;
-use crate::mailbox::{EventName, WaiterId};
+use crate::mailbox::{EventName, Taken, WaiterId};
 use crate::payload::Payload;
 use crate::{Context, Failure, Timer};
 
@@ -75,6 +75,8 @@ pub struct EventWithin<T> {
     // In this order: what is dropped first gives back its event before the timer is disarmed.
     wait: Option<EventWait<T>>,
     timer: Option<Timer>,
+    /// Whether the time was up when it was first polled.
+    is_late: Option<bool>,
 }
 
 impl<T> EventWait<T> {
@@ -85,7 +87,8 @@ impl<T> EventWait<T> {
         }
     }
 
-    /// Waits no longer than this, counted from now, with a durable timer.
+    /// Waits no longer than this, counted from now, with a durable timer. Where it is first polled when the time is up already, it takes an
+    /// event that came in before that, and none that came later.
     ///
     /// ```
     /// use perennial_sdk::prelude::*;
@@ -100,6 +103,7 @@ impl<T> EventWait<T> {
         EventWithin {
             wait: Some(self),
             timer: Some(timer),
+            is_late: None,
         }
     }
 }
@@ -137,9 +141,23 @@ impl<T: DeserializeOwned> Future for EventWithin<T> {
         let (Some(wait), Some(timer)) = (&mut this.wait, &mut this.timer) else {
             panic!("a wait was polled after it had given its result");
         };
-        let result = match Pin::new(wait).poll(cx) {
-            Poll::Ready(data) => data.map(Some),
-            Poll::Pending => {
+        let deadline = timer.fire_at().as_unix_millis();
+        let execution = Rc::clone(&wait.place.execution);
+        // Who began to wait in time takes what comes first; who began later, only what was there in time.
+        let is_late = *this
+            .is_late
+            .get_or_insert_with(|| execution.turn().now > deadline);
+        let taken = match wait.place.take(cx) {
+            Poll::Ready(taken) if is_late && taken.arrived > deadline => {
+                execution.give_back(taken);
+                None
+            }
+            Poll::Ready(taken) => Some(taken),
+            Poll::Pending => None,
+        };
+        let result = match taken {
+            Some(taken) => read(taken).map(Some),
+            None => {
                 task::ready!(Pin::new(timer).poll(cx));
                 Ok(None)
             }
@@ -168,16 +186,22 @@ impl Place {
     }
 
     fn poll<T: DeserializeOwned>(&mut self, cx: &task::Context<'_>) -> Poll<Result<T, Failure>> {
-        let ExternalEvent { name, data, number } =
-            task::ready!(self.execution.poll_event(&mut self.waiter, &self.name, cx));
-        let read = Payload::EventData { name: &name }.decode(data.as_deref());
-        Poll::Ready(read.map_err(|failure: Failure| {
-            // By this a rewind knows which event to put aside.
-            let details =
-                serde_json::json!({ "externalEvent": { "number": number, "name": name } });
-            failure.with_details(&details)
-        }))
+        self.take(cx).map(read)
     }
+
+    fn take(&mut self, cx: &task::Context<'_>) -> Poll<Taken> {
+        self.execution.poll_event(&mut self.waiter, &self.name, cx)
+    }
+}
+
+fn read<T: DeserializeOwned>(taken: Taken) -> Result<T, Failure> {
+    let ExternalEvent { name, data, number } = taken.event;
+    let read = Payload::EventData { name: &name }.decode(data.as_deref());
+    read.map_err(|failure: Failure| {
+        // By this a rewind knows which event to put aside.
+        let details = serde_json::json!({ "externalEvent": { "number": number, "name": name } });
+        failure.with_details(&details)
+    })
 }
 
 impl Drop for Place {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::bindings::orchestrations::{Action, ExternalEvent, Start, TurnStart, Waiting};
 use crate::bindings::types::{Failure, TaskId};
-use crate::mailbox::{EventName, Mailbox, WaiterId};
+use crate::mailbox::{EventName, Mailbox, Taken, WaiterId};
 use crate::random::{self, SplitMix64};
 
 /// What became of a task. A timer's is `Ok(None)`.
@@ -128,7 +128,7 @@ impl Execution {
         waiter: &mut Option<WaiterId>,
         name: &EventName,
         cx: &Context<'_>,
-    ) -> Poll<ExternalEvent> {
+    ) -> Poll<Taken> {
         match self
             .state
             .borrow_mut()
@@ -138,6 +138,11 @@ impl Execution {
             Some(event) => Poll::Ready(event),
             None => Poll::Pending,
         }
+    }
+
+    pub(crate) fn give_back(&self, taken: Taken) {
+        let woken = self.state.borrow_mut().mailbox.give_back(taken);
+        wake(woken);
     }
 
     pub(crate) fn abandon_waiter(&self, waiter: WaiterId) {
@@ -186,7 +191,8 @@ impl Execution {
     }
 
     pub(crate) fn raise_event(&self, event: ExternalEvent) {
-        let woken = self.state.borrow_mut().mailbox.deliver(event);
+        let now = self.turn().now;
+        let woken = self.state.borrow_mut().mailbox.deliver(event, now);
         wake(woken);
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Mailbox {
     waiters: BTreeMap<WaiterId, Waiter>,
     waiters_idle: usize,
     next_waiter: u64,
+    /// When each event came in that nobody took yet, by its number: in milliseconds, by the time of its turn.
+    arrived: BTreeMap<u32, u64>,
 }
 
 struct Queue {
@@ -39,6 +41,13 @@ enum WaiterState {
     Idle(Waker),
     /// Was given an event and has not looked yet.
     Holding(ExternalEvent),
+}
+
+/// An event that reached who waited for it.
+pub(crate) struct Taken {
+    pub(crate) event: ExternalEvent,
+    /// When it came in, in milliseconds.
+    pub(crate) arrived: u64,
 }
 
 /// The name of an external event.
@@ -75,12 +84,30 @@ impl Queue {
 impl Mailbox {
     /// Takes in an event, and returns whom to wake.
     #[must_use]
-    pub(crate) fn deliver(&mut self, event: ExternalEvent) -> Option<Waker> {
+    pub(crate) fn deliver(&mut self, event: ExternalEvent, now: u64) -> Option<Waker> {
+        self.arrived.insert(event.number, now);
         self.give(fold(&event.name), event)
+    }
+
+    /// Gives an event back that a waiter took and could not use: to the next one, whom to wake is returned, or to the front.
+    #[must_use]
+    pub(crate) fn give_back(&mut self, taken: Taken) -> Option<Waker> {
+        self.deliver(taken.event, taken.arrived)
     }
 
     /// Takes the next event of a name for a waiter, who begins to wait if there is none.
     pub(crate) fn poll(
+        &mut self,
+        waiter: &mut Option<WaiterId>,
+        name: &EventName,
+        waker: &Waker,
+    ) -> Option<Taken> {
+        let event = self.poll_kept(waiter, name, waker)?;
+        let arrived = self.arrived.remove(&event.number).unwrap_or_default();
+        Some(Taken { event, arrived })
+    }
+
+    fn poll_kept(
         &mut self,
         waiter: &mut Option<WaiterId>,
         name: &EventName,

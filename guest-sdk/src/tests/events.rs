@@ -185,6 +185,63 @@ fn a_wait_with_a_limit_disarms_its_timer_or_gives_up_its_place() {
 }
 
 #[test]
+fn a_wait_that_begins_when_its_time_is_up_takes_only_what_came_in_time() {
+    async fn late(ctx: Context) -> Result<(Option<bool>, bool), Failure> {
+        let within = ctx.event("A").within(Duration::from_millis(1_500));
+        ctx.timer(Duration::from_secs(4)).await;
+        Ok((within.await?, ctx.event("A").await?))
+    }
+    // Turns are a second apart, and the time is up at 2500.
+    let in_time: &[&[_]] = &[
+        &[],
+        &[raised(0, "A", "true")],
+        &[],
+        &[],
+        &[raised(1, "A", "false"), fired(0)],
+    ];
+    check(program!(late), in_time, &expect![[r#"
+        turn 1
+          timer 0 at 5000
+          => waiting for events [], tasks [0]
+        turn 2
+          => waiting for events [], tasks [0]
+        turn 3
+          => waiting for events [], tasks [0]
+        turn 4
+          => waiting for events [], tasks [0]
+        turn 5
+          => completed [true,false]
+    "#]]);
+    let too_late: &[&[_]] = &[
+        &[],
+        &[],
+        &[],
+        &[raised(0, "A", "true")],
+        &[fired(0)],
+        &[raised(1, "A", "false")],
+        &[fired(1)],
+    ];
+    check(program!(late), too_late, &expect![[r#"
+        turn 1
+          timer 0 at 5000
+          => waiting for events [], tasks [0]
+        turn 2
+          => waiting for events [], tasks [0]
+        turn 3
+          => waiting for events [], tasks [0]
+        turn 4
+          => waiting for events [], tasks [0]
+        turn 5
+          timer 1 at 2500
+          => waiting for events [], tasks [1]
+        turn 6
+          => waiting for events [], tasks [1]
+        turn 7
+          => completed [null,true]
+    "#]]);
+}
+
+#[test]
 fn data_of_another_type_is_an_invalid_input() {
     async fn expects(ctx: Context) -> Result<u32, Failure> {
         ctx.event("N").await
