@@ -199,7 +199,10 @@ fn a_wait_that_begins_when_its_time_is_up_takes_only_what_came_in_time() {
         &[],
         &[raised(1, "A", "false"), fired(0)],
     ];
-    check(program!(late), in_time, &expect![[r#"
+    check(
+        program!(late),
+        in_time,
+        &expect![[r#"
         turn 1
           timer 0 at 5000
           => waiting for events [], tasks [0]
@@ -211,7 +214,8 @@ fn a_wait_that_begins_when_its_time_is_up_takes_only_what_came_in_time() {
           => waiting for events [], tasks [0]
         turn 5
           => completed [true,false]
-    "#]]);
+    "#]],
+    );
     let too_late: &[&[_]] = &[
         &[],
         &[],
@@ -221,7 +225,10 @@ fn a_wait_that_begins_when_its_time_is_up_takes_only_what_came_in_time() {
         &[raised(1, "A", "false")],
         &[fired(1)],
     ];
-    check(program!(late), too_late, &expect![[r#"
+    check(
+        program!(late),
+        too_late,
+        &expect![[r#"
         turn 1
           timer 0 at 5000
           => waiting for events [], tasks [0]
@@ -238,7 +245,8 @@ fn a_wait_that_begins_when_its_time_is_up_takes_only_what_came_in_time() {
           => waiting for events [], tasks [1]
         turn 7
           => completed [null,true]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

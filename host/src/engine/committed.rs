@@ -101,6 +101,9 @@ fn turn_committed(
     let Some(resident) = &mut body.resident else {
         return;
     };
+    if let Some(guest) = &mut resident.guest {
+        guest.committed();
+    }
     let row = &mut resident.row;
     if let Some(size) = long::crossed(
         (row.next_event, row.history_bytes),

@@ -77,6 +77,10 @@ impl AttemptError {
 pub trait ResidentGuest: Guest + Send {
     /// Bytes it holds while it waits, roughly.
     fn resident_bytes(&self) -> usize;
+
+    /// The last turn is in the hub: what the guest said in it may be written to the log. A turn that is not recorded happens again, with
+    /// another guest, which says the same.
+    fn committed(&mut self) {}
 }
 
 /// Makes guests.

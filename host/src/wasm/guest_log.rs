@@ -48,6 +48,8 @@ pub(super) struct GuestLog {
     panicking: Option<Panicking>,
     /// The end of everything that was written, where that is kept.
     kept: Option<Vec<u8>>,
+    /// What was said in a turn that is not in the hub yet, where lines wait for that. Within what the allowance allows.
+    held: Option<Vec<(Level, String)>>,
     allowance: Allowance,
 }
 
@@ -83,7 +85,29 @@ impl GuestLog {
             partial: [Vec::new(), Vec::new()],
             panicking: None,
             kept: None,
+            held: None,
         }
+    }
+
+    /// As [`new`](Self::new), but a line waits until it is [let go](Self::let_go): a turn that does not come to be recorded happens again,
+    /// and says the same.
+    pub(super) fn holding(instance_id: impl Into<Arc<str>>) -> Self {
+        Self {
+            held: Some(Vec::new()),
+            ..Self::new(instance_id)
+        }
+    }
+
+    /// Says what waits. What never is let go was never said.
+    pub(super) fn let_go(&mut self) {
+        let Some(held) = &mut self.held else {
+            return;
+        };
+        for (level, message) in std::mem::take(held) {
+            self.say(level, &message);
+        }
+        self.allowance.may_tell(true);
+        self.allowance.tell_left_out();
     }
 
     /// As [`new`](Self::new), but [keeps](Self::take_kept) the end of what it does not say.
@@ -113,6 +137,7 @@ impl GuestLog {
     pub(super) fn mute(&mut self, silent: bool) {
         self.silent = silent;
         if !silent {
+            self.allowance.may_tell(self.held.is_none());
             self.allowance.renew();
         }
     }
@@ -125,15 +150,23 @@ impl GuestLog {
             return;
         }
         let message = one_line(message);
-        if self.allowance.allows(message.len()) {
-            let instance = &*self.instance_id;
-            match level {
-                Level::Trace => tracing::trace!(target: TARGET, instance, "{message}"),
-                Level::Debug => tracing::debug!(target: TARGET, instance, "{message}"),
-                Level::Info => tracing::info!(target: TARGET, instance, "{message}"),
-                Level::Warn => tracing::warn!(target: TARGET, instance, "{message}"),
-                Level::Error => tracing::error!(target: TARGET, instance, "{message}"),
-            }
+        if !self.allowance.allows(message.len()) {
+            return;
+        }
+        match &mut self.held {
+            Some(held) => held.push((level, message)),
+            None => self.say(level, &message),
+        }
+    }
+
+    fn say(&self, level: Level, message: &str) {
+        let instance = &*self.instance_id;
+        match level {
+            Level::Trace => tracing::trace!(target: TARGET, instance, "{message}"),
+            Level::Debug => tracing::debug!(target: TARGET, instance, "{message}"),
+            Level::Info => tracing::info!(target: TARGET, instance, "{message}"),
+            Level::Warn => tracing::warn!(target: TARGET, instance, "{message}"),
+            Level::Error => tracing::error!(target: TARGET, instance, "{message}"),
         }
     }
 
@@ -214,6 +247,7 @@ impl Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use perennial_core::bounds::LOG_ATTEMPT_BYTES;
 
     #[test]
     fn a_line_of_a_guest_is_one_line_with_an_end() {
@@ -229,6 +263,68 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    /// The messages that were logged.
+    #[derive(Clone, Default)]
+    struct Heard(Arc<std::sync::Mutex<Vec<String>>>);
+
+    impl tracing::field::Visit for Heard {
+        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+            if field.name() == "message" {
+                self.0.lock().unwrap().push(format!("{value:?}"));
+            }
+        }
+    }
+
+    impl tracing::Subscriber for Heard {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            event.record(&mut self.clone());
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn a_turn_that_is_not_recorded_has_said_nothing() {
+        let heard = Heard::default();
+        let said = || std::mem::take(&mut *heard.0.lock().unwrap());
+        tracing::subscriber::with_default(heard.clone(), || {
+            let turn = || {
+                let mut log = GuestLog::holding("said-once");
+                log.line(Level::Info, "of a turn that is repeated");
+                log.mute(false);
+                log.line(Level::Info, "first");
+                log.write(Output::Out, b"second\nthird");
+                log.flush();
+                // More than it may say.
+                for _ in 0..2 * LOG_ATTEMPT_BYTES / LOG_LINE_BYTES {
+                    log.line(Level::Warn, &"x".repeat(LOG_LINE_BYTES));
+                }
+                log
+            };
+            drop(turn());
+            assert_eq!(said(), [""; 0]);
+            let mut log = turn();
+            log.let_go();
+            let said = said();
+            assert_eq!(said[..3], ["first", "second", "third"]);
+            assert!(said[said.len() - 1].contains("left out"), "{said:?}");
+        });
     }
 
     #[test]

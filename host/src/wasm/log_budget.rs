@@ -43,6 +43,8 @@ pub(super) struct Allowance {
     instance: Arc<str>,
     bytes: usize,
     left_out: LeftOut,
+    /// Whether what was left out may be told.
+    tells: bool,
 }
 
 impl Allowance {
@@ -52,7 +54,13 @@ impl Allowance {
             instance,
             bytes: LOG_ATTEMPT_BYTES,
             left_out: LeftOut::default(),
+            tells: true,
         }
+    }
+
+    /// Whether [`tell_left_out`](Self::tell_left_out) says something: not while the lines themselves wait.
+    pub(super) fn may_tell(&mut self, tells: bool) {
+        self.tells = tells;
     }
 
     /// Begins anew.
@@ -78,6 +86,9 @@ impl Allowance {
 
     /// Says how much was left out, where something was.
     pub(super) fn tell_left_out(&mut self) {
+        if !self.tells {
+            return;
+        }
         if let Some(LeftOut { lines, bytes }) = self.take_left_out() {
             let instance = &*self.instance;
             tracing::warn!(

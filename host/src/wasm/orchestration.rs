@@ -32,7 +32,7 @@ impl Executor for Wasm {
         began: Timestamp,
     ) -> Result<Box<dyn ResidentGuest>, Fault> {
         let start = |pre: &OrchestrationsPre<Sandbox>, engine: &Engine| {
-            let sandbox = Sandbox::new(began, GuestLog::new(instance_id), limits.memory_bytes);
+            let sandbox = Sandbox::new(began, GuestLog::holding(instance_id), limits.memory_bytes);
             let mut store = sandbox.into_store(engine, START_FUEL)?;
             let mut touched = Touched::default();
             let started = touched.by(|| pre.instantiate(&mut store));
@@ -185,5 +185,9 @@ impl ResidentGuest for Instance {
     /// What the guest has touched of its memories and tables, and a flat amount for the rest.
     fn resident_bytes(&self) -> usize {
         INSTANCE_BYTES + self.touched.bytes(self.store.data().limiter.used())
+    }
+
+    fn committed(&mut self) {
+        self.store.data_mut().log.let_go();
     }
 }

@@ -88,3 +88,20 @@ fn a_commit_that_happened_and_reported_an_error_is_not_repeated() {
             .store(n, Ordering::Release)
     });
 }
+
+#[test]
+fn a_guest_is_told_of_each_turn_once_and_when_it_is_in_the_hub() {
+    for n in 1..8 {
+        let world = World::with("Order", super::rewind::in_turn(&["Echo", "Echo", "Echo"]));
+        let host = world.open();
+        host.start("Order", "a");
+        host.engine.writer.faults.lost.store(n, Ordering::Release);
+        while !host.row("a").unwrap().status.is_end() {
+            host.advance(1_000);
+            std::thread::yield_now();
+        }
+        host.idle();
+        let told = world.programs.committed.load(Ordering::Acquire);
+        assert_eq!(told, host.row("a").unwrap().turns, "the fault at {n}");
+    }
+}

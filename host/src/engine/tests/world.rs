@@ -238,6 +238,8 @@ pub(crate) struct Programs {
     pub(crate) panics: Arc<AtomicU32>,
     /// What the host lacks for a guest.
     pub(crate) lacks: Arc<Mutex<Option<Resource>>>,
+    /// How many turns guests were told are in the hub.
+    pub(crate) committed: Arc<AtomicU32>,
 }
 
 impl Executor for Programs {
@@ -294,6 +296,10 @@ impl ResidentGuest for ClosureGuest {
         let panics = panics.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
         assert!(panics.is_err(), "on purpose");
         1_000
+    }
+
+    fn committed(&mut self) {
+        self.programs.committed.fetch_add(1, Ordering::AcqRel);
     }
 }
 

@@ -58,6 +58,10 @@ impl ResidentGuest for Pair {
     fn resident_bytes(&self) -> usize {
         self.native.resident_bytes() + self.wasm.resident_bytes()
     }
+
+    fn committed(&mut self) {
+        self.wasm.committed();
+    }
 }
 
 fn both() -> Arc<dyn Executor> {
