@@ -68,6 +68,8 @@ pub use history_query::{HistoryPage, HistoryQuery};
 pub use hubs::{HubInfo, HubStats, Hubs};
 pub use keys::{AccessKey, NewAccessKey, Role};
 #[cfg(feature = "http")]
+pub(crate) use keys::{KeyHash, hash as key_hash};
+#[cfg(feature = "http")]
 pub(crate) use list::PAGE_BYTES_MAX;
 pub use list::{List, Page};
 pub use management::HttpManagementPayload;

@@ -12,8 +12,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::client::Role;
+use crate::client::{Role, key_hash};
 use crate::http::query::Query;
+use crate::http::revoked::Admitted;
 use crate::http::{Api, body, failure, native, wire};
 
 /// Who is let in.
@@ -31,20 +32,32 @@ pub(crate) enum Access {
 /// Lets a request in, or answers it; and its answer out, where there is room for it.
 pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
-    let refused = match api.access {
-        Access::Everyone => None,
-        Access::ThisMachine => nowhere(&head).or_else(|| outsider(&api, &head)),
+    let admitted = match api.access {
+        Access::Everyone => Ok(None),
+        Access::ThisMachine => match nowhere(&head).or_else(|| outsider(&api, &head)) {
+            Some(refused) => Err(refused),
+            None => Ok(None),
+        },
         Access::Keys => match nowhere(&head) {
-            None => without_key(&api, &head).await,
-            refused => refused,
+            Some(refused) => Err(refused),
+            None => with_key(&api, &head).await.map(Some),
         },
     };
-    if let Some(response) = refused {
-        return response;
-    }
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused,
+    };
     let is_native = native::is_below(head.uri.path());
-    let response = next.run(Request::from_parts(head, body)).await;
-    body::bounded(&api, is_native, response)
+    let path = head.uri.path().to_owned();
+    let response = async {
+        let response = next.run(Request::from_parts(head, body)).await;
+        body::bounded(&api, is_native, response)
+    };
+    let Some(admitted) = admitted else {
+        return response.await;
+    };
+    let answered = api.revocations.guard(admitted, response).await;
+    answered.unwrap_or_else(|| unauthorized(&path, "The key of this request was revoked."))
 }
 
 /// Refuses requests that do not say, in a way that can be meant, which host they are for.
@@ -99,36 +112,40 @@ pub(crate) fn is_this_machine(host: &str) -> bool {
         || host.to_ascii_lowercase().ends_with(".localhost")
 }
 
-/// Refuses requests whose key does not allow them.
-async fn without_key(api: &Api, head: &Parts) -> Option<Response> {
+/// Lets a request in whose key allows it, or answers it.
+async fn with_key(api: &Api, head: &Parts) -> Result<Admitted, Response> {
     let path = head.uri.path();
     let query = Query::of(&head.uri);
     let Some(secret) = secret(&head.headers, &query) else {
         let message = "A key is needed: as the parameter code, as the header x-functions-key, or as a bearer token.";
-        return Some(unauthorized(path, message));
+        return Err(unauthorized(path, message));
     };
+    let key = key_hash(secret);
     // A hub that is not served here has no keys: whoever asks for it learns nothing but that.
     let client = api.client(query.text("taskHub"));
-    let role = match client {
-        Some(client) => client.role_of(secret).await,
-        None => Ok(None),
+    let Some(client) = client else {
+        return Err(unauthorized(path, NO_KEY));
     };
+    let role = client.role_of(key).await;
+    let client = client.clone();
     let reads = head.method == Method::GET || head.method == Method::HEAD;
     match role {
-        Ok(Some(Role::Admin)) => None,
-        Ok(Some(Role::ReadOnly)) if reads => None,
+        Ok(Some(Role::Admin)) => Ok(Admitted { client, key }),
+        Ok(Some(Role::ReadOnly)) if reads => Ok(Admitted { client, key }),
         Ok(Some(Role::ReadOnly)) => {
             let message = "This key may only read.";
-            Some(failure(path, StatusCode::FORBIDDEN, message))
+            Err(failure(path, StatusCode::FORBIDDEN, message))
         }
-        Ok(None) => Some(unauthorized(path, "This is no key of this task hub.")),
+        Ok(None) => Err(unauthorized(path, NO_KEY)),
         Err(error) => {
             tracing::error!(%error, "the keys of the task hub could not be read");
             let message = "The keys of the task hub cannot be read right now.";
-            Some(failure(path, StatusCode::SERVICE_UNAVAILABLE, message))
+            Err(failure(path, StatusCode::SERVICE_UNAVAILABLE, message))
         }
     }
 }
+
+const NO_KEY: &str = "This is no key of this task hub.";
 
 fn unauthorized(path: &str, message: &str) -> Response {
     let response = failure(path, StatusCode::UNAUTHORIZED, message);

@@ -18,6 +18,7 @@ mod ops;
 mod origin;
 mod places;
 mod query;
+mod revoked;
 mod serve;
 mod tls;
 mod wire;
@@ -41,6 +42,7 @@ use crate::http::closing::Closing;
 use crate::http::guard::{Access, is_this_machine};
 use crate::http::origin::UrlSettings;
 use crate::http::places::PlacesMax;
+use crate::http::revoked::Revocations;
 
 pub use serve::serve;
 pub use tls::Tls;
@@ -105,6 +107,7 @@ pub struct Api {
     closing: Arc<Closing>,
     answered: Arc<Answered>,
     live: Arc<OnceLock<native::Live>>,
+    revocations: Arc<Revocations>,
 }
 
 impl Api {
@@ -123,6 +126,7 @@ impl Api {
             closing: Arc::default(),
             answered: Arc::default(),
             live: Arc::default(),
+            revocations: Arc::default(),
         }
     }
 

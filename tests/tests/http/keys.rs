@@ -1,11 +1,16 @@
 //! Who is let in: with keys, without them, and from web pages.
 
+use std::time::Duration;
+
 use expect_test::expect;
 use perennial::Role;
 use perennial::http::Api;
+use tower::ServiceExt as _;
 
-use crate::see::Wire;
+use crate::see::{Answer, Wire, request};
 use crate::{BASE, JSON};
+
+const API: &str = "/api/v1";
 
 #[tokio::test]
 async fn a_key_is_needed_where_keys_are_required() {
@@ -80,6 +85,56 @@ async fn a_key_is_needed_where_keys_are_required() {
         (left[0].name.as_str(), left[0].role),
         ("dashboard", Role::ReadOnly)
     );
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_told_nothing_more() {
+    let wire = Wire::with(Api::require_keys).await;
+    let client = wire.client();
+    wire.begun("Wait", "w1").await;
+    let key = client.create_key("reads", Role::ReadOnly).await.unwrap();
+    let stays = client.create_key("stays", Role::ReadOnly).await.unwrap();
+    let open = async |path: &str, secret: &str| {
+        let asked = request(&format!("GET {API}{path}\nx-functions-key: {secret}"));
+        let answer = wire.router.clone().oneshot(asked).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer
+    };
+    let followed = open("/instances/w1/live", &key.secret).await;
+    let all = open("/live", &key.secret).await;
+    let other = open("/instances/w1/live", &stays.secret).await;
+    assert!(client.revoke_key(&key.key.id).await.unwrap());
+    for answer in [followed, all] {
+        let told = Answer::read(answer).await.body;
+        assert!(
+            told.contains("the key of this request was revoked"),
+            "{told}"
+        );
+        assert!(!told.contains("Terminated"), "{told}");
+    }
+    client.terminate("w1", None).await.unwrap();
+    let told = Answer::read(other).await.body;
+    assert!(told.contains("event: ended"), "{told}");
+
+    wire.begun("Wait", "w2").await;
+    // Whether the request or the revocation came first is seen by what is said: once it is the request.
+    for patience in 1.. {
+        let key = client.create_key("waits", Role::ReadOnly).await.unwrap();
+        let wait = format!(
+            "GET {API}/instances/w2/wait?timeout=60\nx-functions-key: {}",
+            key.secret
+        );
+        let (answer, ()) = tokio::join!(wire.router.clone().oneshot(request(&wait)), async {
+            tokio::time::sleep(Duration::from_millis(50 * patience)).await;
+            assert!(client.revoke_key(&key.key.id).await.unwrap());
+        });
+        let answer = Answer::read(answer.unwrap()).await;
+        assert_eq!(answer.status, 401);
+        if answer.body.contains("was revoked") {
+            break;
+        }
+        assert!(answer.body.contains("no key"), "{}", answer.body);
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 
 use crate::budget::Spent;
-use crate::client::{Client, Error, Role};
+use crate::client::{Client, Error, Role, key_hash};
 use crate::http::body::{self, Unread};
 use crate::http::guard::secret;
 use crate::http::query::{BadParameter, Query};
@@ -201,7 +201,7 @@ impl Ask {
     /// The answer, where there is no such key.
     pub(super) async fn must_be_admin(&self) -> Result<(), Failed> {
         let role = match &self.secret {
-            Some(secret) => self.client.role_of(secret).await?,
+            Some(secret) => self.client.role_of(key_hash(secret)).await?,
             None => None,
         };
         if role == Some(Role::Admin) {
