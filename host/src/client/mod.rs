@@ -214,13 +214,19 @@ impl Client {
     /// Why it cannot.
     #[cfg(feature = "http")]
     pub(crate) async fn can_write(&self) -> Result<()> {
-        match &self.backend {
-            Backend::Engine(engine) if engine.fails_to_write() => {}
-            Backend::Engine(_) | Backend::File(_) | Backend::Remote(_) => return Ok(()),
+        let Backend::Engine(engine) = &self.backend else {
+            return Ok(());
+        };
+        if engine.fails_to_write() {
+            // No key has this id.
+            let nothing = Request::RevokeKey { id: String::new() };
+            self.submit("", nothing).await?;
         }
-        // No key has this id.
-        let nothing = Request::RevokeKey { id: String::new() };
-        self.submit("", nothing).await.map(drop)
+        // That may have fitted where a start would not.
+        let path = engine.path().to_owned();
+        let asked = tokio::task::spawn_blocking(move || store::has_room(&path)).await;
+        let room = asked.map_err(|_| Error::panicked())?;
+        room.map_err(|error| Error::store(self.task_hub(), error))
     }
 
     /// What the host has done, if it is in this process.

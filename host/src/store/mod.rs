@@ -61,6 +61,8 @@ pub(crate) use purge::Purged;
 pub(crate) use reader::Reader;
 pub(crate) use rewind::{RestartCommit, RewindCommit, Rewound};
 pub(crate) use settings::{Ages, Tally};
+#[cfg(feature = "http")]
+pub(crate) use space::has_room;
 pub(crate) use space::{Pages, compact};
 pub use types::{CollectedModule, Definition, DefinitionKind, Repointed};
 pub(crate) use types::{

@@ -27,6 +27,27 @@ pub(super) const QUIET: Duration = Duration::from_millis(if cfg!(test) { 20 } el
 /// Bytes to which a log is cut that a long read kept from being folded. It usually stays below that, and is not cut.
 pub(super) const LOG_BYTES_KEPT: u32 = 64 << 20;
 
+/// What a disk must have left for a hub to be ready: a start with little input is a few pages of the log, and a page each of the file.
+#[cfg(feature = "http")]
+const ROOM_MIN: u64 = 512 << 10;
+
+/// Whether there is room for small writes on the disk of a hub.
+///
+/// # Errors
+/// [`StoreError::is_disk_full`] if there is not; what the system says if it cannot be asked.
+#[cfg(feature = "http")]
+pub(crate) fn has_room(hub: &Path) -> Result<(), StoreError> {
+    let failed =
+        |source: std::io::Error| StoreError::file("there is no room to write", hub)(source);
+    let dir = hub.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let disk =
+        rustix::fs::statvfs(dir.unwrap_or(Path::new("."))).map_err(|error| failed(error.into()))?;
+    match disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_MIN {
+        true => Err(failed(std::io::ErrorKind::StorageFull.into())),
+        false => Ok(()),
+    }
+}
+
 /// How much of a hub's file is in use, as of the last commit, for those who set a limit to it.
 #[derive(Debug, Default)]
 pub(crate) struct SpaceUsed {
