@@ -7,7 +7,7 @@ use crate::bounds::{
     FAILURE_MESSAGE_BYTES, FAILURE_TRACE_BYTES,
 };
 use crate::text::{bounded, is_cut_of};
-use crate::{Json, TooDeep};
+use crate::{Json, TooDeep, closest};
 
 /// Why an activity or an orchestration did not produce a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,23 @@ impl Failure {
             retryable: true,
             ..Self::permanent(kind, message)
         }
+    }
+
+    /// Where nothing has the name that was called: says which was probably meant, of those that there are, or that the name is there and
+    /// what is missing is its version.
+    #[must_use]
+    pub fn meant<'a>(mut self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        if ![kind::UNKNOWN_ACTIVITY, kind::UNKNOWN_ORCHESTRATION].contains(&self.kind.as_str()) {
+            return self;
+        }
+        match closest(name, known) {
+            Some(meant) if meant == name => {
+                self.message += " in the version that was asked for";
+            }
+            Some(meant) => self.message += &format!("; did you mean {meant:?}?"),
+            None => {}
+        }
+        self
     }
 
     /// What comes in of a failure that a guest, a closure or an embedding program gives: each text of it is cut at its bound, and

@@ -425,6 +425,8 @@ async fn attempt(
     interrupt: Interrupt,
 ) -> Option<Result<Option<Json>, AttemptError>> {
     if let Some(failure) = ready.target.failure("activity", &ready.name) {
+        let names = engine.names();
+        let failure = failure.meant(&ready.name, names.activity_names(ready.caller.module));
         return Some(Err(failure.into()));
     }
     if ready.deliveries >= DELIVERIES_MAX {

@@ -56,6 +56,14 @@ impl NameTable {
         self.orchestrations.keys().map(String::as_str)
     }
 
+    /// The activities that can be called.
+    pub(crate) fn activity_names(&self, caller: Option<Digest>) -> impl Iterator<Item = &str> {
+        let own = caller.and_then(|digest| self.activities_of.get(&digest));
+        let own = own.into_iter().flatten();
+        let all = own.chain(self.activities.keys()).chain(&self.native);
+        all.map(String::as_str)
+    }
+
     /// The versions of an orchestration that can be started.
     pub(crate) fn versions_of(&self, name: &str) -> impl Iterator<Item = &str> {
         let from = (name.to_owned(), String::new());

@@ -371,7 +371,7 @@ fn started_again(
         }
     };
     if let Some(failure) = target.failure("orchestration", &child.name) {
-        return Err(failure);
+        return Err(failure.meant(&child.name, with.names.orchestration_names()));
     }
     let id = child.attempt_instance_id(child.attempt);
     let parent = Parent {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use perennial_core::{Digest, Timestamp};
+use perennial_core::{Digest, Failure, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::StoreError;
@@ -31,6 +31,14 @@ pub(crate) struct NameRows {
     pub(crate) limits: BTreeMap<Digest, String>,
     /// Activities that each module defines, whether or not it is the newest.
     pub(crate) activities_of: BTreeMap<Digest, Vec<String>>,
+}
+
+/// Says of a failure because of an orchestration that there is not, which was probably meant.
+pub(crate) fn meant(db: &Connection, failure: Failure, name: &str) -> Result<Failure, StoreError> {
+    let mut query = db.prepare_cached("SELECT name FROM definition WHERE kind = ?1")?;
+    let known = query.query_map([number(DefinitionKind::Orchestration)], |row| row.get(0))?;
+    let known: Vec<String> = known.collect::<Result<_, _>>()?;
+    Ok(failure.meant(name, known.iter().map(String::as_str)))
 }
 
 /// Stores a module, and points the names that it defines to it.

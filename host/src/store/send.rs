@@ -67,7 +67,7 @@ pub(crate) fn send(
                 ..
             } => {
                 let problem = match target.failure("orchestration", name) {
-                    Some(failure) => Some(failure.message),
+                    Some(failure) => Some(modules::meant(db, failure, name)?.message),
                     None => match starts.next() {
                         Some(new) => try_start(db, new, commit, effects)?,
                         None => return Err(missing_start(instance_id)),
@@ -167,7 +167,7 @@ fn start_child(
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
     let failure = match target.failure("orchestration", name) {
-        Some(failure) => failure,
+        Some(failure) => modules::meant(db, failure, name)?,
         None => {
             let new = starts.next().ok_or_else(|| missing_start(instance_id))?;
             let deleted = match new.start.module {

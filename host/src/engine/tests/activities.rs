@@ -114,6 +114,33 @@ fn an_activity_that_panics_in_the_host_fails_its_attempt() {
 }
 
 #[test]
+fn what_was_meant_by_a_name_that_there_is_not_is_said() {
+    let message = |failure: &Failure| json(format!("{:?}", failure.message));
+    let world = World::with("Call", move || {
+        Box::new(move |seen, out| {
+            if out.is_first() {
+                out.call("ecko", 1);
+                out.child("Kit", None, None);
+            }
+            match (seen.results.get(&0), seen.results.get(&1)) {
+                (Some(Err(a)), Some(Err(b))) => {
+                    completes(format!("[{},{}]", message(a).as_str(), message(b).as_str()))
+                }
+                _ => waits(),
+            }
+        })
+    })
+    .and("Kid", || Box::new(|_, _| completes(1)));
+    let host = world.open();
+    host.start("Call", "a");
+    let said = host.end("a");
+    for meant in ["Echo", "Kid"] {
+        let meant = format!("did you mean \\\"{meant}\\\"?");
+        assert!(said.contains(&meant), "{meant} is not in {said}");
+    }
+}
+
+#[test]
 fn unknown_activities_and_results_over_the_limit_fail_their_task() {
     let mut world = World::with("Call", calls("Nowhere", None, None))
         .and("Long", calls("Long", retry(5, 0), None));
