@@ -1,8 +1,8 @@
 //! What was probably meant by a name that there is not.
 
-use perennial::closest;
+use perennial::{DefinitionKind, closest};
 
-use crate::args::{Command, ModulesVerb};
+use crate::args::{Command, FilterArgs, ModulesVerb};
 use crate::session::Session;
 
 /// Instances that are looked through, the newest: more would take longer than to type it again.
@@ -65,6 +65,31 @@ impl Typed {
         }
         None
     }
+}
+
+/// Says of a filter that nothing fits where it names an orchestration that no deployed module has, and which was probably meant.
+pub(crate) async fn tell_unknown(filter: &FilterArgs, session: &Session) {
+    if let Some(said) = unknown(filter, session).await {
+        session.output().note(&said);
+    }
+}
+
+async fn unknown(filter: &FilterArgs, session: &Session) -> Option<String> {
+    let name = filter.name.as_ref()?;
+    let modules = session.client().ok()?.modules().await.ok()?;
+    let definitions = modules.iter().flat_map(|module| &module.definitions);
+    let known: Vec<&str> = definitions
+        .filter(|definition| definition.kind == DefinitionKind::Orchestration)
+        .map(|definition| definition.name.as_str())
+        .collect();
+    if known.contains(&name.as_str()) {
+        return None;
+    }
+    let meant = closest(name, known);
+    let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant:?}?"));
+    Some(format!(
+        "no deployed module has an orchestration {name:?}{meant}"
+    ))
 }
 
 /// The other hubs of the data directory, and which of them was meant.

@@ -148,6 +148,9 @@ impl Client {
     /// Runs an instance again from its beginning: the same orchestration in its newest deployed version, with the same input and labels,
     /// and nobody's child. Await what it returns.
     ///
+    /// It begins at once, also where its start had been scheduled for later. Of an instance that continued as new, earlier executions and
+    /// their inputs are not kept: it begins with the input that it continued with last.
+    ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
     /// client.restart("order-17").await?;

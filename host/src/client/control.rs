@@ -6,6 +6,9 @@ use std::pin::Pin;
 use crate::client::{Client, Error, Result};
 use crate::engine::Request;
 
+/// Children of earlier instances that one termination reaches.
+const STRAYS_MAX: u32 = 10_000;
+
 /// A command to an instance. Await it: it returns when the command is durable.
 #[derive(Clone, Debug)]
 #[must_use = "a command is sent when it is awaited"]
@@ -117,7 +120,8 @@ impl Client {
 }
 
 impl InstanceCommand {
-    /// For the children of the instance too, and theirs. A termination then also interrupts the activities of modules that run.
+    /// For the children of the instance too, and theirs. A termination then also interrupts the activities of modules that run, and
+    /// reaches the live children of an earlier instance with this id that was purged or replaced: nothing else does.
     pub fn recursive(self) -> Self {
         self.recursive_if(true)
     }
@@ -145,6 +149,13 @@ impl IntoFuture for InstanceCommand {
                 recursive,
             } = self;
             let about = id.clone();
+            let strays = match kind {
+                Kind::Terminate if recursive && client.remote().is_none() => {
+                    client.strays(&id).await?
+                }
+                Kind::Terminate | Kind::Suspend | Kind::Resume => Vec::new(),
+            };
+            let why = reason.clone();
             let request = match kind {
                 Kind::Terminate => Request::Terminate {
                     id,
@@ -163,7 +174,43 @@ impl IntoFuture for InstanceCommand {
                     recursive,
                 },
             };
-            client.submit(&about, request).await.map(|_| ())
+            let done = client.submit(&about, request).await.map(|_| ());
+            let mut ended = 0;
+            for id in strays {
+                let stray = Request::Terminate {
+                    id: id.clone(),
+                    reason: why.clone(),
+                    recursive: true,
+                };
+                match client.submit(&id, stray).await {
+                    Ok(_) => ended += 1,
+                    // It ended by itself meanwhile.
+                    Err(error) if error.is_wrong_state() || error.is_not_found_instance() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            match done {
+                Err(error)
+                    if ended > 0 && (error.is_wrong_state() || error.is_not_found_instance()) =>
+                {
+                    Ok(())
+                }
+                done => done,
+            }
         })
+    }
+}
+
+impl Client {
+    /// The live children of an earlier instance with this id.
+    async fn strays(&self, id: &str) -> Result<Vec<String>> {
+        let id = id.to_owned();
+        let found = self
+            .read(move |reader| {
+                let key = reader.instance(&id)?.map(|row| row.key);
+                reader.left_behind(&id, key, true, STRAYS_MAX)
+            })
+            .await?;
+        Ok(found.into_iter().map(|(_, id)| id).collect())
     }
 }

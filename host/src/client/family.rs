@@ -20,6 +20,9 @@ pub struct Family {
     pub instance: InstanceStatus,
     /// Its children. A child that was started again with another id is one of them as often as it was started.
     pub children: Vec<Self>,
+    /// Children that still live of an earlier instance with this id, which was replaced by this one: they tell it nothing. Of the first alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<Self>,
     /// Whether there are children that are left out, because the limit, or 4 MiB of outputs, was reached.
     pub more: bool,
 }
@@ -48,7 +51,19 @@ impl Client {
                 instances: limit.clamp(1, FAMILY_MAX),
                 bytes: FAMILY_BYTES_MAX,
             };
-            read(reader, &id, &mut left)
+            let Some(mut family) = read(reader, &id, &mut left)? else {
+                return Ok(None);
+            };
+            let key = reader.instance(&id)?.map(|row| row.key);
+            let page = u32::try_from(left.instances.saturating_add(1)).unwrap_or(u32::MAX);
+            for (_, stray) in reader.left_behind(&id, key, true, page)? {
+                if left.instances == 0 || left.bytes == 0 {
+                    family.more = true;
+                    break;
+                }
+                family.left_behind.extend(read(reader, &stray, &mut left)?);
+            }
+            Ok(Some(family))
         })
         .await
     }
@@ -73,6 +88,7 @@ fn read(reader: &Reader, id: &str, left: &mut Left) -> Result<Option<Family>, St
     let mut family = Family {
         instance: row.into(),
         children: Vec::new(),
+        left_behind: Vec::new(),
         more: false,
     };
     for child in children {

@@ -63,7 +63,8 @@ impl Client {
 }
 
 impl Purge {
-    /// With its descendants: those that have ended, and are not below one that lives.
+    /// With its descendants: those that have ended, and are not below one that lives. Where it was purged alone before, those that it left
+    /// behind. Without this they stay, as what they are: the children of an instance that is gone.
     pub fn recursive(mut self) -> Self {
         self.recursive = true;
         self
@@ -92,7 +93,14 @@ impl Purge {
             .read(move |reader| Ok(reader.instance(&asked)?.map(|row| (row.key, row.status))))
             .await?;
         match found {
-            None => Ok(0),
+            None => {
+                // Its children may have been left behind when it was purged alone.
+                let left = client
+                    .read(move |reader| reader.left_behind(&id, None, false, u32::MAX))
+                    .await?;
+                let roots = left.into_iter().map(|(key, _)| key).collect();
+                Ok(client.purge_trees(roots).await?.deleted.into())
+            }
             Some((_, status)) if !status.is_end() => Err(not_ended(&id, status)),
             Some((key, _)) => Ok(client.purge_trees(vec![key]).await?.deleted.into()),
         }

@@ -324,6 +324,29 @@ impl Reader {
         })
     }
 
+    /// Children of an instance that had this id and is not there any more: it was purged, or another one has its id now, which has `key`. Those
+    /// that live, or those that have ended, in the order of their keys.
+    pub(crate) fn left_behind(
+        &self,
+        id: &str,
+        key: Option<InstanceKey>,
+        live: bool,
+        limit: u32,
+    ) -> Result<Vec<(InstanceKey, String)>, StoreError> {
+        self.with(|db| {
+            // Statuses are told apart in the index, so that only what is looked for is read.
+            let mut query = db.prepare_cached(
+                "SELECT i.key, i.id FROM instance AS i INDEXED BY instance_parent
+                 WHERE i.parent_key IS NOT NULL AND (i.status < 3) = ?2 AND i.parent_id = ?1 AND i.parent_key IS NOT ?3
+                     AND NOT EXISTS (SELECT 1 FROM instance AS p WHERE p.key = i.parent_key)
+                 ORDER BY i.key LIMIT ?4",
+            )?;
+            let of = params![id, live, key.map(|key| key.0), limit];
+            let rows = query.query_map(of, |row| Ok((InstanceKey(row.get(0)?), row.get(1)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
     /// Ids of the first children of an instance, in the order in which they were started.
     pub(crate) fn child_ids(
         &self,

@@ -216,3 +216,32 @@ fn a_start_can_wait_for_its_time() {
     "#]],
     );
 }
+
+#[test]
+fn what_a_restart_does_not_repeat_is_said() {
+    let cli = Cli::deployed();
+    let _host = cli.serve();
+    cli.ok(&["start", "Wait", "--id", "later", "--at", "2999-01-01"]);
+    cli.ok(&["terminate", "later"]);
+    cli.see(&["wait", "later"]);
+    cli.check(
+        &["restart", "later"],
+        expect![[r#"
+        later
+        ! its schedule is not repeated: it begins now
+    "#]],
+    );
+    cli.ok(&["start", "CountDown", "--id", "c", "--input", "3", "--wait"]);
+    cli.check(&["restart", "c"], expect![[r#"
+        c
+        ! it had continued as new: it begins with the input that it continued with last, for earlier ones are not kept
+    "#]]);
+    cli.see(&["wait", "c"]);
+    cli.ok(&["start", "Wait", "--id", "w", "--wait=start"]);
+    cli.check(
+        &["restart", "w", "--new-id", "x"],
+        expect![[r#"
+        x
+    "#]],
+    );
+}

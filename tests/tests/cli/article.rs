@@ -323,8 +323,10 @@ fn article_purge_instance_history() {
     cli.types(
         "purge p1",
         expect![[r#"
-        ! there is no instance "p1": nothing to purge
-    "#]],
+            ! error: there is no instance "p1"
+            !   hint: did you mean "p3"? `perennial list` shows the instances of this task hub, DIR/default.db
+            exit code Some(3)
+        "#]],
     );
     // Only what is Completed, Terminated or Failed; and many by a filter.
     let live = cli.see(&["purge", "p3"]);

@@ -57,8 +57,10 @@ fn what_is_purged_is_said_and_asked_for() {
     cli.types(
         "purge nobody",
         expect![[r#"
-        ! there is no instance "nobody": nothing to purge
-    "#]],
+            ! error: there is no instance "nobody"
+            !   hint: `perennial list` shows the instances of this task hub, DIR/default.db
+            exit code Some(3)
+        "#]],
     );
     cli.types(
         "purge done1",
@@ -69,8 +71,9 @@ fn what_is_purged_is_said_and_asked_for() {
     cli.types(
         "purge done1 --json",
         expect![[r#"
-        {"instanceId":"done1","deleted":0}
-    "#]],
+            ! {"error":{"code":"notFound","exitCode":3,"message":"there is no instance \"done1\"","hint":"did you mean \"done2\"? `perennial list` shows the instances of this task hub, DIR/default.db"}}
+            exit code Some(3)
+        "#]],
     );
     cli.types(
         "purge --status Completed --dry-run",
@@ -118,13 +121,9 @@ fn many_are_suspended_resumed_terminated_and_restarted() {
     cli.types(
         "terminate a1 --dry-run",
         expect![[r#"
-        ! error: the argument '[ID]' cannot be used with '--dry-run'
-        ! 
-        ! Usage: perennial terminate --data-dir <DIR> <ID>
-        ! 
-        ! For more information, try '--help'.
-        exit code Some(2)
-    "#]],
+            ! error: --dry-run counts what filters fit, and one instance to terminate was named
+            exit code Some(2)
+        "#]],
     );
     cli.types(
         "terminate --tag of=a",
@@ -311,4 +310,148 @@ fn task_hubs_are_shown_set_up_and_deleted() {
     );
     host.signal("TERM");
     host.0.wait().unwrap();
+}
+
+#[test]
+fn a_purge_says_what_it_leaves_behind_and_finds_it_afterwards() {
+    let cli = Cli::deployed();
+    let _host = cli.serve();
+    cli.ok(&["start", "ChildSum", "--id", "p", "--input", "2", "--wait"]);
+    cli.types(
+        "purge p --recursive --dry-run",
+        expect![[r#"
+        ! 3 instances would be purged
+    "#]],
+    );
+    cli.types(
+        "purge p --dry-run --json",
+        expect![[r#"
+        {"instanceId":"p","deleted":1,"childrenLeft":2,"dryRun":true}
+    "#]],
+    );
+    cli.types(
+        "terminate p --dry-run",
+        expect![[r#"
+        ! error: --dry-run counts what filters fit, and one instance to terminate was named
+        exit code Some(2)
+    "#]],
+    );
+    cli.types(
+        "purge p",
+        expect![[r#"
+        ! 1 instance purged
+        ! its 2 children stay: `perennial purge p --recursive` deletes what has ended below it
+    "#]],
+    );
+    cli.types(
+        "purge p --recursive",
+        expect![[r#"
+        ! 2 instances purged
+    "#]],
+    );
+    cli.types(
+        "purge p --recursive",
+        expect![[r#"
+        ! error: there is no instance "p"
+        !   hint: `perennial list` shows the instances of this task hub, DIR/default.db
+        exit code Some(3)
+    "#]],
+    );
+    cli.types("purge p --json", expect![[r#"
+        ! {"error":{"code":"notFound","exitCode":3,"message":"there is no instance \"p\"","hint":"`perennial list` shows the instances of this task hub, DIR/default.db"}}
+        exit code Some(3)
+    "#]]);
+    cli.types(
+        "list --counts --json",
+        expect![[r#"
+        {}
+    "#]],
+    );
+}
+
+#[test]
+fn live_children_of_an_earlier_instance_are_seen_and_ended() {
+    let cli = Cli::deployed();
+    let _host = cli.serve();
+    let wide = r#"{"timers":0,"children":2}"#;
+    cli.ok(&[
+        "start",
+        "WaitsWidely",
+        "--id",
+        "p",
+        "--input",
+        wide,
+        "--wait=start",
+    ]);
+    cli.ok(&["start", "Wait", "--id", "q", "--wait=start"]);
+    cli.ok(&["terminate", "p"]);
+    cli.see(&["wait", "p"]);
+    cli.ok(&["start", "Wait", "--id", "p", "--wait=start"]);
+    let tree = cli.see(&["status", "p", "--tree"]);
+    assert!(
+        tree.contains("still running, of an earlier instance with this id:\n"),
+        "{tree}"
+    );
+    assert_eq!(tree.matches("Wait").count(), 3, "{tree}");
+    let output = cli
+        .command(&["status", "p", "--tree", "--json"])
+        .output()
+        .unwrap();
+    let tree: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    cli.ok(&["terminate", "p", "--recursive"]);
+    let left = tree["leftBehind"].as_array().unwrap();
+    assert_eq!(left.len(), 2, "{tree}");
+    for stray in left {
+        let id = stray["instance"]["instanceId"].as_str().unwrap();
+        let ended = cli.see(&["wait", id]);
+        assert!(ended.contains("was terminated"), "{ended}");
+    }
+    let other = cli.see(&["status", "q", "--json"]);
+    assert!(other.contains("\"runtimeStatus\":\"Running\""), "{other}");
+}
+
+#[test]
+fn what_was_meant_by_the_name_of_an_orchestration_that_there_is_not_is_said() {
+    let cli = Cli::deployed();
+    cli.types(
+        "list --name Wiat",
+        expect![[r#"
+        ! no instances
+        ! no deployed module has an orchestration "Wiat"; did you mean "Wait"?
+    "#]],
+    );
+    cli.types(
+        "list --name Wiat --counts",
+        expect![[r#"
+        ! no instances
+        ! no deployed module has an orchestration "Wiat"; did you mean "Wait"?
+    "#]],
+    );
+    cli.types(
+        "terminate --name Wiat --yes",
+        expect![[r#"
+        ! 0 instances terminated
+        ! no deployed module has an orchestration "Wiat"; did you mean "Wait"?
+    "#]],
+    );
+    cli.types(
+        "purge --name Wiat",
+        expect![[r#"
+        ! 0 instances purged
+        ! no deployed module has an orchestration "Wiat"; did you mean "Wait"?
+    "#]],
+    );
+    cli.types(
+        "restart --name Nothing-like-it",
+        expect![[r#"
+        ! 0 instances restarted
+        ! no deployed module has an orchestration "Nothing-like-it"
+    "#]],
+    );
+    cli.types(
+        "list --name Wait",
+        expect![[r#"
+        ! no instances
+    "#]],
+    );
 }

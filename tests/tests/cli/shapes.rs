@@ -271,7 +271,7 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         terminate --name Wait --dry-run
             {done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
         purge r1
-            {deleted: number, instanceId: text}
+            {childrenLeft: number, deleted: number, dryRun: flag, instanceId: text}
         purge --status Completed --dry-run
             {done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
         keys create mine

@@ -52,7 +52,9 @@ dropped: [{task, kind, name, instanceIds, completed}], cutEvents, remainingFailu
 why}], moreRemaining, droppedEvents: [{instanceId, number, name}]}";
 
 pub(super) const RESTART: &str = "\
-The same orchestration in its newest deployed version, with the same input and labels, and nobody's child. Under \
+The same orchestration in its newest deployed version, with the same input and labels, and nobody's child. It begins \
+at once, also where its start had been scheduled (start --at). After continue-as-new it has the input that it \
+continued with last, for earlier executions are not kept. Under \
 the same id it is the next execution of an instance that has ended; under a new one the first may still live.
 
 Examples:

@@ -273,15 +273,17 @@ JSON: {taskHub, file, bytes}";
 
 pub(super) const PURGE: &str = "\
 Only instances that have ended are deleted. It goes in small batches, so that a host beside it is not held up, and \
-may be interrupted and repeated. A host deletes by itself what `perennial hubs set --retain-completed` says.
+may be interrupted and repeated. Children of one that is purged alone stay, and are said; --recursive deletes them \
+also afterwards. A host deletes by itself what `perennial hubs set --retain-completed` says.
 
 Examples:
   perennial purge order-17
   perennial purge order-17 --recursive
+  perennial purge order-17 --recursive --dry-run
   perennial purge --status Completed --created-to 2026-01-31 --dry-run
   perennial purge --all --yes
 
-JSON: {instanceId, deleted}; of many, {matched, done, skipped, dryRun, hosted}";
+JSON: {instanceId, deleted, childrenLeft, dryRun}; of many, {matched, done, skipped, dryRun, hosted}";
 
 pub(super) const HUBS: &str = "\
 A task hub is a file in the data directory. What is done to one does not touch the others.

@@ -77,7 +77,7 @@ pub(crate) struct Selection {
     #[arg(long, help_heading = "Many instances")]
     pub(crate) all: bool,
     /// Only count the instances, and change nothing
-    #[arg(long, help_heading = "Many instances", conflicts_with = "id")]
+    #[arg(long, help_heading = "Many instances")]
     pub(crate) dry_run: bool,
 }
 

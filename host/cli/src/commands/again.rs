@@ -1,6 +1,7 @@
 //! `perennial rewind` and `perennial restart`.
 
-use perennial::{DroppedTask, Rewound};
+use futures::StreamExt as _;
+use perennial::{Client, DroppedTask, Rewound};
 use serde::Serialize;
 
 use crate::args::again::{Restart, Rewind};
@@ -121,6 +122,31 @@ fn in_use(error: perennial::Error) -> anyhow::Error {
     error.into()
 }
 
+/// What of an instance's beginning a restart does not repeat. Nothing where that is not known.
+async fn not_repeated(client: &Client, id: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    let Ok(Some(status)) = client.status(id).await else {
+        return notes;
+    };
+    let Some(started) = status.started_at else {
+        if status.scheduled_for.is_some() {
+            notes.push("its schedule is not repeated: it begins now".to_owned());
+        }
+        return notes;
+    };
+    // A rewind to the very beginning begins its history anew, and keeps its input.
+    let history = client.history(id).hide_inputs().hide_outputs();
+    if status.rewinds.is_empty()
+        && let Some(Ok(first)) = history.stream().next().await
+        && first.at > started
+    {
+        notes.push(
+            "it had continued as new: it begins with the input that it continued with last, for earlier ones are not kept".to_owned(),
+        );
+    }
+    notes
+}
+
 pub(super) async fn restart(args: Restart, session: &Session) -> anyhow::Result<Exit> {
     let client = session.client()?;
     let words = Words {
@@ -133,17 +159,19 @@ pub(super) async fn restart(args: Restart, session: &Session) -> anyhow::Result<
         Meant::One(id) => id,
         Meant::Many(filter) => {
             let bulk = |filter| client.restart_where(filter);
-            return bulk::many(filter, bulk, words, args.selection.dry_run, session).await;
+            return bulk::many(filter, bulk, words, &args.selection, session).await;
         }
     };
+    let notes = not_repeated(&client, &id).await;
     let restart = client.restart(&id);
     let id = match args.new_id {
         None => restart.await?,
         Some(None) => restart.with_new_id().await?,
         Some(Some(id)) => restart.with_id(id).await.map_err(in_use)?,
     };
-    let hosted = session.warn_if_unhosted(&client, "the instance waits");
     let output = session.output();
+    notes.iter().for_each(|note| output.note(note));
+    let hosted = session.warn_if_unhosted(&client, "the instance waits");
     if output.is_json() {
         output.json(&RestartedJson {
             instance_id: &id,

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
-use perennial::{Bulk, BulkProgress, Filter};
+use perennial::{Bulk, BulkProgress, Family, Filter};
 use serde::Serialize;
 
 use crate::args::{Purge, Selection};
@@ -12,6 +12,12 @@ use crate::output::count;
 use crate::paint::written_out;
 use crate::progress::Progress;
 use crate::session::Session;
+use crate::suggest;
+
+use super::missing::missing;
+
+/// Instances of a family that are looked at before it is purged.
+const FAMILY_MAX: usize = 10_000;
 
 /// The words of a bulk operation.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +53,11 @@ pub(super) fn meant(selection: &Selection, verb: &str) -> anyhow::Result<Meant> 
             let message = format!("name one instance to {verb}, or filters, and not both");
             Err(usage(message).into())
         }
+        Some(_) if selection.dry_run && verb != "purge" => {
+            let message =
+                format!("--dry-run counts what filters fit, and one instance to {verb} was named");
+            Err(usage(message).into())
+        }
         Some(id) => Ok(Meant::One(id.clone())),
         None if !selection.all && selection.filter.is_empty() => {
             let said = usage(format!("nothing says which instances to {verb}"));
@@ -63,6 +74,8 @@ pub(super) fn meant(selection: &Selection, verb: &str) -> anyhow::Result<Meant> 
 struct PurgedJson<'a> {
     instance_id: &'a str,
     deleted: u64,
+    children_left: u64,
+    dry_run: bool,
 }
 
 pub(super) async fn purge(args: Purge, session: &Session) -> anyhow::Result<Exit> {
@@ -74,27 +87,7 @@ pub(super) async fn purge(args: Purge, session: &Session) -> anyhow::Result<Exit
         at_once: true,
     };
     match meant(&args.selection, words.verb)? {
-        Meant::One(id) => {
-            let purge = client.purge(&id);
-            let deleted = if args.recursive {
-                purge.recursive().await?
-            } else {
-                purge.await?
-            };
-            let output = session.output();
-            if output.is_json() {
-                let instance_id = &id;
-                output.json(&PurgedJson {
-                    instance_id,
-                    deleted,
-                })?;
-            } else if deleted == 0 {
-                output.note(&format!("there is no instance {id:?}: nothing to purge"));
-            } else {
-                output.note(&format!("{} purged", count(deleted, "instance")));
-            }
-            Ok(Exit::Ok)
-        }
+        Meant::One(id) => one(&id, &args, session).await,
         Meant::Many(filter) => {
             let bulk = |filter| {
                 let bulk = client.purge_where(filter);
@@ -104,9 +97,63 @@ pub(super) async fn purge(args: Purge, session: &Session) -> anyhow::Result<Exit
                     bulk
                 }
             };
-            many(filter, bulk, words, args.selection.dry_run, session).await
+            many(filter, bulk, words, &args.selection, session).await
         }
     }
+}
+
+/// Purges one instance, and says what it leaves behind.
+async fn one(id: &str, args: &Purge, session: &Session) -> anyhow::Result<Exit> {
+    let (client, output) = (session.client()?, session.output());
+    let family = client.family(id, FAMILY_MAX).await?;
+    let dry_run = args.selection.dry_run;
+    let deleted = match (&family, dry_run) {
+        (None, true) => return Err(missing(id, session).into()),
+        (Some(family), true) if !family.instance.is_ended() => {
+            let status = family.instance.runtime_status;
+            let message = format!("instance {id:?}: it has not ended and is {status}");
+            return Err(Said::new(Exit::WrongState, message).into());
+        }
+        (Some(family), true) if args.recursive => ended(family),
+        (Some(_), true) => 1,
+        (_, false) if args.recursive => client.purge(id).recursive().await?,
+        (_, false) => client.purge(id).await?,
+    };
+    if deleted == 0 {
+        return Err(missing(id, session).into());
+    }
+    let children = family.map_or(0, |family| family.children.len() as u64);
+    let left = if args.recursive { 0 } else { children };
+    if output.is_json() {
+        output.json(&PurgedJson {
+            instance_id: id,
+            deleted,
+            children_left: left,
+            dry_run,
+        })?;
+        return Ok(Exit::Ok);
+    }
+    let would = if dry_run { "would be " } else { "" };
+    output.note(&format!("{} {would}purged", count(deleted, "instance")));
+    if left > 0 {
+        let children = match left {
+            1 => "its child stays".to_owned(),
+            more => format!("its {more} children stay"),
+        };
+        output.note(&format!(
+            "{children}: `perennial purge {} --recursive` deletes what has ended below it",
+            id
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+/// How many of a family have ended, and are not below one that lives.
+fn ended(family: &Family) -> u64 {
+    if !family.instance.is_ended() {
+        return 0;
+    }
+    1 + family.children.iter().map(ended).sum::<u64>()
 }
 
 /// Does it to all that fit, after asking where it destroys something.
@@ -114,17 +161,23 @@ pub(super) async fn many(
     filter: Option<Filter>,
     bulk: impl Fn(Filter) -> Bulk,
     words: Words,
-    dry_run: bool,
+    selection: &Selection,
     session: &Session,
 ) -> anyhow::Result<Exit> {
+    let dry_run = selection.dry_run;
     let output = session.output();
     let Some(filter) = filter else {
         return told(BulkProgress::default(), words, session);
     };
     if dry_run || words.asks {
-        let would = bulk(filter.clone()).dry_run().await?;
+        let mut would = bulk(filter.clone()).dry_run().await?;
         if dry_run || would.matched == 0 {
-            return told(would, words, session);
+            would.dry_run = dry_run;
+            let exit = told(would, words, session)?;
+            if would.matched == 0 {
+                suggest::tell_unknown(&selection.filter, session).await;
+            }
+            return Ok(exit);
         }
         let question = format!("{} {}?", words.verb, count(would.matched, "instance"));
         if !confirmed(&question)? {
@@ -137,7 +190,12 @@ pub(super) async fn many(
         let text = format!("{} of {} {}", so_far.done, so_far.matched, words.done);
         progress.tell(&text);
     });
-    told(bulk.await?, words, session)
+    let done = bulk.await?;
+    let exit = told(done, words, session)?;
+    if done.matched == 0 {
+        suggest::tell_unknown(&selection.filter, session).await;
+    }
+    Ok(exit)
 }
 
 fn told(outcome: BulkProgress, words: Words, session: &Session) -> anyhow::Result<Exit> {

@@ -169,7 +169,7 @@ async fn change(verb: Verb, args: Change, asks: bool, session: &Session) -> anyh
                 };
                 if recursive { bulk.recursive() } else { bulk }
             };
-            return bulk::many(filter, bulk, words, selection.dry_run, session).await;
+            return bulk::many(filter, bulk, words, &selection, session).await;
         }
     };
     let already = match verb {

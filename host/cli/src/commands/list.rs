@@ -2,22 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use perennial::{Client, Filter, InstanceStatus, Order, Page};
+use perennial::{Client, InstanceStatus, Order, Page};
 
-use crate::args::List;
+use crate::args::{FilterArgs, List};
 use crate::error::Exit;
 use crate::output::{Cell, Output, status_cell};
 use crate::session::Session;
+use crate::suggest;
 
 use super::wait::text_of;
 
 pub(super) async fn list(args: List, session: &Session) -> anyhow::Result<Exit> {
     let client = session.client()?;
     if args.counts {
-        return counts(&client, args.filter.filter(), session).await;
+        return counts(&client, &args.filter, session).await;
     }
+    let filter = args.filter.clone();
     let page = read(args, &client, session.output().is_json()).await?;
     show(page.as_ref(), session)?;
+    if page.is_none_or(|page| page.instances.is_empty()) {
+        suggest::tell_unknown(&filter, session).await;
+    }
     Ok(Exit::Ok)
 }
 
@@ -118,13 +123,9 @@ fn row(instance: &InstanceStatus, output: &Output) -> Vec<Cell> {
     ]
 }
 
-async fn counts(
-    client: &Client,
-    filter: Option<Filter>,
-    session: &Session,
-) -> anyhow::Result<Exit> {
+async fn counts(client: &Client, filter: &FilterArgs, session: &Session) -> anyhow::Result<Exit> {
     let output = session.output();
-    let counts = match filter {
+    let counts = match filter.filter() {
         Some(filter) => client.list().filter(filter).counts().await?,
         None => Vec::new(),
     };
@@ -141,6 +142,9 @@ async fn counts(
             .iter()
             .map(|(status, count)| vec![status_cell(*status), Cell::new(count)]);
         output.table(&["STATUS", "INSTANCES"], rows.collect())?;
+    }
+    if counts.is_empty() {
+        suggest::tell_unknown(filter, session).await;
     }
     Ok(Exit::Ok)
 }

@@ -20,6 +20,13 @@ pub(super) async fn tree(id: &str, session: &Session) -> anyhow::Result<Exit> {
     } else {
         let mut lines = vec![line(&family, output)];
         below(&family, "", &mut lines, output);
+        if !family.left_behind.is_empty() {
+            lines.push("still running, of an earlier instance with this id:".to_owned());
+        }
+        for stray in &family.left_behind {
+            lines.push(line(stray, output));
+            below(stray, "", &mut lines, output);
+        }
         output.line(&lines.join("\n"))?;
     }
     Ok(Exit::Ok)

@@ -319,6 +319,8 @@ impl From<PageWire> for Page {
 pub(super) struct FamilyWire {
     instance: InstanceWire,
     children: Vec<Self>,
+    #[serde(default, rename = "leftBehind")]
+    left_behind: Vec<Self>,
     more: bool,
 }
 
@@ -327,6 +329,7 @@ impl From<FamilyWire> for Family {
         Self {
             instance: wire.instance.into(),
             children: wire.children.into_iter().map(Self::from).collect(),
+            left_behind: wire.left_behind.into_iter().map(Self::from).collect(),
             more: wire.more,
         }
     }

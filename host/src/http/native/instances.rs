@@ -190,7 +190,7 @@ fn changing() -> Vec<Operation> {
                 "purgeInstance",
                 "Deletes an instance that has ended, with its history",
             )
-            .query("recursive", flag(), "With its descendants")
+            .query("recursive", flag(), "With its descendants; where it was purged alone before, those that it left behind")
             .answer(200, "How many were deleted", schema("Deleted"))
             .fails(&[(409, "The instance has not ended")]),
             handler: delete(purge),
@@ -212,7 +212,7 @@ fn changing() -> Vec<Operation> {
             path: "/instances/{id}/restart",
             doc: doc(
                 "restartInstance",
-                "Runs an instance again from its beginning, under a new id unless it says which",
+                "Runs an instance again from its beginning, at once and under a new id unless it says which; after continue-as-new with the input that it continued with last",
             )
             .body("application/json", schema("Restart"), false)
             .answer(201, "The id of the new run", schema("Started"))

@@ -180,7 +180,7 @@ fn of_hubs() -> Value {
         })),
         "HistoryPage": object(&["events"], json!({ "events": list("HistoryEvent"), "continuationToken": text() })),
         "Family": object(&["instance", "children", "more"], json!({
-            "instance": schema("Instance"), "children": list("Family"), "more": flag(),
+            "instance": schema("Instance"), "children": list("Family"), "leftBehind": list("Family"), "more": flag(),
         })),
     })
 }
