@@ -31,6 +31,7 @@ mod foreign;
 mod histogram;
 #[cfg(feature = "http")]
 pub mod http;
+mod limits;
 mod outage;
 mod runtime;
 mod store;

@@ -19,20 +19,10 @@ use crate::budget::{Budget, Permit, Spent};
 use crate::client::InstanceStatus;
 use crate::http::places::Caller;
 use crate::http::{Api, compat, native, wire};
-
-/// What a connection has for a body, and for an answer, without asking: small requests never depend on large ones.
-pub(crate) const FREE_BYTES: usize = 16 << 10;
-
-/// How long a caller may take for the body of a request, and for the next bytes of it.
-const TIMEOUT: Duration = Duration::from_secs(60);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::limits::http as limits;
 
 /// How long an answer whose size is known only later waits for room.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What is still read of a body that nobody wants, so that its sender, who reads the answer afterwards, does not find a broken pipe.
-const DISCARD_BYTES_MAX: usize = 128 << 20;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +76,7 @@ pub(crate) async fn read(
         return Ok(Bytes::new());
     }
     let mut body = body;
-    let end = Instant::now() + TIMEOUT;
+    let end = Instant::now() + limits::BODY_TIMEOUT;
     let Some(first) = next(&mut body, end).await? else {
         return Ok(Bytes::new());
     };
@@ -94,7 +84,7 @@ pub(crate) async fn read(
         return Err(Unread::TooLarge(limit));
     }
     // The usual body: it came at once, and is taken as it came.
-    if first.len() <= FREE_BYTES && body.is_end_stream() {
+    if first.len() <= limits::FREE_BYTES && body.is_end_stream() {
         return Ok(first);
     }
     let mut permit = None;
@@ -129,8 +119,10 @@ fn grow(
         return Ok(());
     }
     let end = declared.unwrap_or(limit);
-    let capacity = size.max((2 * whole.capacity()).min(end)).max(FREE_BYTES);
-    if capacity > FREE_BYTES {
+    let capacity = size
+        .max((2 * whole.capacity()).min(end))
+        .max(limits::FREE_BYTES);
+    if capacity > limits::FREE_BYTES {
         let no_room = |_: Spent| Unread::NoRoom;
         match permit {
             Some(permit) => permit.resize(capacity as u64).map_err(no_room)?,
@@ -143,7 +135,7 @@ fn grow(
 
 /// The next bytes of a body, none where it has ended.
 async fn next(body: &mut Body, end: Instant) -> Result<Option<Bytes>, Unread> {
-    let idle = Instant::now() + IDLE_TIMEOUT;
+    let idle = Instant::now() + limits::BODY_IDLE_TIMEOUT;
     loop {
         let frame = tokio::time::timeout_at(end.min(idle), body.frame()).await;
         match frame {
@@ -217,7 +209,7 @@ pub(crate) fn json_in<T: serde::Serialize + ?Sized>(
 /// # Errors
 /// [`Spent`] where there is none.
 pub(crate) fn text_in_room(api: &Api, text: &str) -> Result<Response, Spent> {
-    if text.len() <= FREE_BYTES {
+    if text.len() <= limits::FREE_BYTES {
         return Ok(wire::json_text(StatusCode::OK, text));
     }
     let permit = api.budget.try_take(text.len() as u64)?;
@@ -247,7 +239,7 @@ fn keep(response: Response, permit: Permit) -> Response {
 /// Lets an answer go out that is small, or for which there is room.
 pub(crate) fn bounded(api: &Api, is_native: bool, response: Response) -> Response {
     let size = size(&response);
-    if size <= FREE_BYTES || response.extensions().get::<Counted>().is_some() {
+    if size <= limits::FREE_BYTES || response.extensions().get::<Counted>().is_some() {
         return response;
     }
     match api.budget.try_take(size as u64) {
@@ -375,13 +367,13 @@ impl Drop for Received {
         }
         // Where the runtime is gone, so is the caller.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(tokio::time::timeout(DISCARD_TIMEOUT, discard(body)));
+            runtime.spawn(tokio::time::timeout(limits::DISCARD_TIMEOUT, discard(body)));
         }
     }
 }
 
 async fn discard(mut body: Incoming) {
-    let mut left = DISCARD_BYTES_MAX;
+    let mut left = limits::DISCARDED_BYTES;
     while let Some(Ok(frame)) = body.frame().await {
         let size = frame.data_ref().map_or(0, Bytes::len);
         match left.checked_sub(size) {

@@ -13,12 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::http::places::Caller;
-
-/// How long an answer may wait for its caller in all, beyond what the caller takes meanwhile.
-pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Bytes for which a caller has a second more: slower than that is not reading.
-const BYTES_PER_SECOND: u64 = 16 << 10;
+use crate::limits::http as limits;
 
 /// A stream whose writes take only so long.
 pub(crate) struct Line<S> {
@@ -55,7 +50,7 @@ impl<S> Line<S> {
                 if let Some((since, _)) = self.stalled.take() {
                     self.moved = Instant::now();
                     let bytes = wrote.as_ref().map_or(0, |bytes| *bytes as u64);
-                    let earned = Duration::from_millis(bytes * 1_000 / BYTES_PER_SECOND);
+                    let earned = Duration::from_millis(bytes * 1_000 / limits::BYTES_PER_SECOND);
                     let left = self.patience.saturating_sub(self.moved - since);
                     self.patience = (left + earned).min(self.patience_max);
                     self.caller.moves();

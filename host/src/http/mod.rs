@@ -43,24 +43,10 @@ use crate::http::guard::{Access, is_this_machine};
 use crate::http::origin::UrlSettings;
 use crate::http::places::PlacesMax;
 use crate::http::revoked::Revocations;
+use crate::limits::http as limits;
 
 pub use serve::serve;
 pub use tls::Tls;
-
-/// The most that a request's body may have, where nothing else is said: four times the largest payload of the default limits.
-const BODY_BYTES_MAX: usize = 4 << 20;
-
-/// Bytes that all bodies and answers under way may take up, where nothing else is said.
-const MEMORY_MAX: u64 = 128 << 20;
-
-/// Connections at once, where nothing else is said. HTTP/1.1 has one request at a time on each, so this bounds requests too.
-const CONNECTIONS_MAX: usize = 1_024;
-
-/// Connections from one address of elsewhere, where nothing else is said.
-const STRANGER_CONNECTIONS_MAX: usize = 256;
-
-/// The longest that a request waits for an instance, where nothing else is said.
-const WAIT_MAX: Duration = Duration::from_secs(230);
 
 /// What a caller is told where the process has run out of something: nothing of the host's inside.
 fn lacking(error: &Error) -> Option<String> {
@@ -116,11 +102,11 @@ impl Api {
         Self {
             hubs: vec![client],
             urls: UrlSettings::default(),
-            body_bytes_max: BODY_BYTES_MAX,
-            budget: Budget::new(MEMORY_MAX),
-            connections_max: CONNECTIONS_MAX,
+            body_bytes_max: limits::BODY_BYTES,
+            budget: Budget::new(limits::MEMORY_BYTES),
+            connections_max: limits::CONNECTIONS,
             peer_connections_max: None,
-            wait_max: WAIT_MAX,
+            wait_max: limits::WAIT,
             access: Access::default(),
             origins: Vec::new(),
             closing: Arc::default(),
@@ -267,7 +253,7 @@ impl Api {
             stranger: if behind_proxy {
                 usize::MAX
             } else {
-                STRANGER_CONNECTIONS_MAX
+                limits::STRANGER_CONNECTIONS
             },
         }
     }

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::http::bill::Bill;
-
-/// Connections at the door: one more sends the oldest of them away.
-const DOOR_MAX: usize = 64;
+use crate::limits::http as limits;
 
 /// Who has kept the server waiting for so long gives way where places are short: less is the time that a request is under way.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -111,7 +109,7 @@ impl Places {
             state.inside.insert(number, inside);
             *state.peers.entry(peer).or_default() += 1;
         } else {
-            if state.door.len() >= DOOR_MAX
+            if state.door.len() >= limits::DOOR_CONNECTIONS
                 && let Some((_, oldest)) = state.door.pop_first()
             {
                 oldest.sent_away.notify_one();
@@ -327,7 +325,9 @@ mod tests {
         let here = address("::1");
         let inside = [places.enter(here), places.enter(here)];
         inside.iter().for_each(|place| place.caller.asked());
-        let mut door: Vec<Place> = (0..DOOR_MAX).map(|_| places.enter(here)).collect();
+        let mut door: Vec<Place> = (0..limits::DOOR_CONNECTIONS)
+            .map(|_| places.enter(here))
+            .collect();
         assert!(door.iter().all(|place| place.at_door));
         door.push(places.enter(here));
         assert!(was_sent_away(&door[0]) && !was_sent_away(&door[1]));

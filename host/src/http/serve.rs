@@ -28,23 +28,11 @@ use crate::foreign::panic_message;
 use crate::http::Api;
 use crate::http::bill::{Follows, on_bill};
 use crate::http::body::{Received, Streamed};
-use crate::http::line::{Line, WRITE_TIMEOUT};
+use crate::http::line::Line;
 use crate::http::origin::Scheme;
 use crate::http::places::{Caller, Place, Places};
 use crate::http::tls::Tls;
-
-/// How long a caller may take for the head of a request, or say nothing between two of them.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a caller may take for the handshake of TLS.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a caller may stay at the door, where it is told how the host is and nothing else.
-const DOOR_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Headers of a request, and bytes of its head.
-const HEADERS_MAX: usize = 100;
-const HEAD_BYTES_MAX: usize = 64 << 10;
+use crate::limits::http as limits;
 
 /// How long requests that are being answered may take at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -142,7 +130,7 @@ async fn talk(
     tls: Option<Tls>,
 ) {
     let caller = &place.caller;
-    let line = Line::new(stream, Arc::clone(caller), WRITE_TIMEOUT);
+    let line = Line::new(stream, Arc::clone(caller), limits::WRITE_TIMEOUT);
     let router = if place.at_door {
         routers.door
     } else {
@@ -152,7 +140,7 @@ async fn talk(
         let Some(tls) = tls else {
             return converse(line, Scheme::Plain, router, watcher, caller).await;
         };
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(line)).await {
+        match tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, tls.accept(line)).await {
             Ok(Ok(stream)) => converse(stream, Scheme::Tls, router, watcher, caller).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -162,7 +150,7 @@ async fn talk(
         return talk.await;
     }
     // Whoever is too slow there may come again.
-    let _ = tokio::time::timeout(DOOR_TIMEOUT, talk).await;
+    let _ = tokio::time::timeout(limits::DOOR_TIMEOUT, talk).await;
 }
 
 async fn converse(
@@ -185,9 +173,9 @@ async fn converse(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .header_read_timeout(limits::HEAD_TIMEOUT)
+        .max_headers(limits::HEADERS)
+        .max_buf_size(limits::HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), answer);
     let connection = on_bill(watcher.watch(connection), || whose.bill());
     if let Err(error) = connection.await {

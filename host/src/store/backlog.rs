@@ -6,14 +6,9 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use perennial_core::{Event, Json, Start};
 use tokio::sync::Notify;
 
+use crate::limits::{WRITER_BYTES, WRITER_CHANGES};
 use crate::store::types::NewInstance;
 use crate::store::write::Change;
-
-/// Bytes that may wait for the writer. Few in the tests of this crate, so that they go beyond it.
-const BYTES_MAX: usize = if cfg!(test) { 16 << 20 } else { 128 << 20 };
-
-/// Changes that may wait for the writer.
-const JOBS_MAX: usize = 8_192;
 
 /// What a row costs beside its payloads, roughly.
 const ROW_BYTES: usize = 256;
@@ -35,7 +30,7 @@ struct Waiting {
 impl Waiting {
     /// Takes room, if there is some. What is larger than all room there is takes it when nothing else does.
     fn enter(&mut self, bytes: usize) -> bool {
-        let is_room = self.jobs < JOBS_MAX && self.bytes + bytes <= BYTES_MAX;
+        let is_room = self.jobs < WRITER_CHANGES && self.bytes + bytes <= WRITER_BYTES;
         if is_room || self.jobs == 0 {
             self.jobs += 1;
             self.bytes += bytes;
@@ -155,7 +150,7 @@ mod tests {
                 let (backlog, waiting, most) = (&backlog, &waiting, &most);
                 threads.spawn(move || {
                     for _ in 0..200 {
-                        let bytes = BYTES_MAX / 3;
+                        let bytes = WRITER_BYTES / 3;
                         backlog.enter(bytes);
                         let now = waiting.fetch_add(bytes, Ordering::SeqCst) + bytes;
                         most.fetch_max(now, Ordering::SeqCst);
@@ -166,15 +161,15 @@ mod tests {
                 });
             }
         });
-        assert!(most.load(Ordering::SeqCst) <= BYTES_MAX);
+        assert!(most.load(Ordering::SeqCst) <= WRITER_BYTES);
     }
 
     #[test]
     fn what_is_larger_than_all_room_is_let_in_alone() {
         let backlog = Backlog::default();
-        backlog.enter(BYTES_MAX * 2);
+        backlog.enter(WRITER_BYTES * 2);
         assert!(!backlog.try_enter(1));
-        backlog.leave(1, BYTES_MAX * 2);
+        backlog.leave(1, WRITER_BYTES * 2);
         backlog.enter(1);
         assert_eq!(backlog.waiting().bytes, 1);
     }
@@ -182,7 +177,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_in_number() {
         let backlog = Backlog::default();
-        assert!((0..JOBS_MAX).all(|_| backlog.try_enter(1)));
+        assert!((0..WRITER_CHANGES).all(|_| backlog.try_enter(1)));
         assert!(!backlog.try_enter(1));
         backlog.leave(2, 2);
         assert!(backlog.try_enter(1) && backlog.try_enter(1) && !backlog.try_enter(1));
@@ -193,20 +188,20 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.build().unwrap();
         let backlog = Arc::new(Backlog::default());
-        backlog.enter(BYTES_MAX);
+        backlog.enter(WRITER_BYTES);
         // On the one thread there is, five wait for room, and what gives it comes after them.
         runtime.block_on(async {
             let waiting: Vec<_> = (0..5)
                 .map(|_| {
                     let backlog = Arc::clone(&backlog);
                     tokio::spawn(async move {
-                        backlog.enter_later(BYTES_MAX).await;
-                        backlog.leave(1, BYTES_MAX);
+                        backlog.enter_later(WRITER_BYTES).await;
+                        backlog.leave(1, WRITER_BYTES);
                     })
                 })
                 .collect();
             tokio::task::yield_now().await;
-            backlog.leave(1, BYTES_MAX);
+            backlog.leave(1, WRITER_BYTES);
             for waits in waiting {
                 waits.await.unwrap();
             }

@@ -4,11 +4,9 @@ use perennial_core::Timestamp;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
+use crate::limits::KEYS;
 use crate::store::StoreError;
 use crate::store::codec::{int, uint};
-
-/// Keys that one hub has at most: each of them is compared with each request's.
-const KEYS_MAX: i64 = 1_000;
 
 /// A key, without the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +31,7 @@ pub(crate) fn create(db: &Connection, key: &KeyRow) -> Result<bool, StoreError> 
             key.admin,
             key.hash,
             int(key.created_at.0),
-            KEYS_MAX
+            KEYS
         ],
     )?;
     Ok(made == 1)

@@ -26,6 +26,7 @@ use perennial_core::Timestamp;
 use rusqlite::Connection;
 
 use crate::histogram::Histogram;
+use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::outage::Outage;
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
@@ -39,12 +40,6 @@ use crate::store::space::{self, Pages, SpaceUsed};
 use crate::store::transaction::Transaction;
 use crate::store::write::Write;
 use crate::want::{Resource, Want};
-
-/// Jobs in one transaction: more would make the first wait too long for the last.
-const BATCH_MAX: usize = 1_024;
-
-/// Bytes after which no more jobs are taken into a transaction.
-const BATCH_BYTES_MAX: usize = 32 << 20;
 
 /// How long a writer that is dropped may take to end.
 const CLOSE_MAX: Duration = Duration::from_secs(30);
@@ -647,8 +642,8 @@ fn take_all(
     mut bytes: usize,
     folds: &AtomicBool,
 ) -> usize {
-    while batch.len() < BATCH_MAX
-        && bytes < BATCH_BYTES_MAX
+    while batch.len() < TRANSACTION_CHANGES
+        && bytes < TRANSACTION_BYTES
         && let Ok(next) = jobs.try_recv()
     {
         match next {

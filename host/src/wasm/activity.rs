@@ -41,6 +41,7 @@ use crate::engine::executor::{
     ActivityExecutor, Attempt, AttemptError, AttemptFuture, Fault, Interrupt, Resource, Share, Want,
 };
 use crate::engine::processors::Pace;
+use crate::limits::ATTEMPT_RESOURCES;
 
 /// How often an attempt that waits looks whether it was told to stop. One that computes looks at every tick of the epoch.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
@@ -314,8 +315,7 @@ fn failure_of(error: &wasmtime::Error, store: &mut Store<Ambient>, attempt: &Att
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
         let message = format!(
             "{:?} has more than {} files, streams and other resources open at once",
-            attempt.name,
-            files::OPEN_MAX
+            attempt.name, ATTEMPT_RESOURCES
         );
         return Failure::permanent(kind::LIMIT_EXCEEDED, message);
     }
@@ -464,7 +464,7 @@ impl Ambient {
                 })?;
         }
         let mut table = ResourceTable::new();
-        table.set_max_capacity(files::OPEN_MAX);
+        table.set_max_capacity(ATTEMPT_RESOURCES);
         Ok(Self {
             wasi: wasi.build(),
             table,

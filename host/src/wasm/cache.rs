@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::limits::CODE_CACHE_BYTES;
 use perennial_core::Digest;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
@@ -30,9 +31,6 @@ const HEADER_BYTES: usize = 8 + 32 + 32 + 32;
 
 /// A larger file is not read: no module is compiled to so much.
 const FILE_BYTES_MAX: u64 = 2 << 30;
-
-/// Bytes of all files; beyond them those go that were not used for longest.
-const CACHE_BYTES_MAX: u64 = 4 << 30;
 
 /// A file that was last used longer ago is marked as used again.
 const MARK_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -124,7 +122,7 @@ impl CodeCache {
             }
             return false;
         }
-        prune(dir, &path, CACHE_BYTES_MAX);
+        prune(dir, &path, CODE_CACHE_BYTES);
         true
     }
 

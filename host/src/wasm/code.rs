@@ -10,9 +10,7 @@ use wasmtime::component::Component;
 
 use super::cache::{CodeCache, Key};
 use crate::engine::executor::{Fault, Resource, Want};
-
-/// Bytes of compiled code that is kept in memory because it is on no disk.
-const KEPT_BYTES_MAX: usize = 192 << 20;
+use crate::limits::CODE_KEPT_BYTES;
 
 /// Code up to this size stays in memory after a cache directory has it: the next host of this process may have another directory.
 const STAYS_BYTES_MAX: usize = 4 << 20;
@@ -223,7 +221,7 @@ impl Kept {
         self.forget(module, key);
         self.bytes += code.len();
         self.codes.push_back((module, key, Arc::new(code)));
-        while self.bytes > KEPT_BYTES_MAX
+        while self.bytes > CODE_KEPT_BYTES
             && let Some((_, _, code)) = self.codes.pop_front()
         {
             self.bytes -= code.len();

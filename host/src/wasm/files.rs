@@ -9,13 +9,8 @@ use super::activity::Ambient;
 use super::guest_log::Level;
 use crate::descriptors;
 use crate::engine::executor::Want;
+use crate::limits::ATTEMPT_FILES;
 use crate::want;
-
-/// What an attempt may have open at once: files, directories, streams of them, and what it waits for.
-pub(super) const OPEN_MAX: usize = 512;
-
-/// Files and streams with which no further one is opened: that is an error for the guest, where one resource more would end it.
-const FILES_MAX: usize = 256;
 
 /// The interface whose function is another one here, as the linker has it.
 const FILES: &str = "wasi:filesystem/types@0.2.12";
@@ -42,9 +37,9 @@ pub(super) fn link(linker: &mut Linker<Ambient>) -> wasmtime::Result<()> {
                     return Err(Want::new(want::Resource::Descriptors, message).into());
                 }
                 let ambient = cx.data_mut();
-                if ambient.table.iter_mut().count() >= FILES_MAX {
+                if ambient.table.iter_mut().count() >= ATTEMPT_FILES {
                     if !std::mem::replace(&mut ambient.files_said, true) {
-                        let why = format!("an attempt may have {FILES_MAX} files open at once");
+                        let why = format!("an attempt may have {ATTEMPT_FILES} files open at once");
                         ambient.log.line(Level::Warn, &why);
                     }
                     // There is no error for too many open files.

@@ -12,7 +12,7 @@ use super::bounds;
 use super::inspect::ModuleError;
 
 /// A larger file is refused before anything looks into it: compiling takes time and memory in proportion.
-pub const MODULE_BYTES_MAX: usize = 64 << 20;
+pub const MODULE_BYTES_MAX: usize = crate::limits::COMPONENT_BYTES;
 
 /// Bytes of a file that an error message shows.
 const SHOWN_BYTES_MAX: usize = 16;

@@ -16,9 +16,7 @@ use crate::http::body::{self, Unread};
 use crate::http::guard::secret;
 use crate::http::query::{BadParameter, Query};
 use crate::http::{Api, DISK_FULL, LOCKED, lacking, wire};
-
-/// The largest component that is taken.
-const COMPONENT_BYTES_MAX: usize = 64 << 20;
+use crate::limits::COMPONENT_BYTES;
 
 /// Who is asked, and with which parameters.
 pub(super) struct Ask {
@@ -264,9 +262,9 @@ impl FromRequest<Arc<Api>> for Component {
         let is_json =
             media_type.is_some_and(|media_type| media_type.starts_with("application/json"));
         let limit = if is_json {
-            COMPONENT_BYTES_MAX / 2 * 3
+            COMPONENT_BYTES / 2 * 3
         } else {
-            COMPONENT_BYTES_MAX
+            COMPONENT_BYTES
         };
         let bytes = read(api, request, limit).await?;
         Ok(Self { bytes, is_json })

@@ -16,15 +16,12 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::budget::{Budget, Permit};
 use crate::http::bill::{Bill, Held, on_bill};
-use crate::http::body::{FREE_BYTES, kept};
+use crate::http::body::kept;
 use crate::http::closing::Closing;
+use crate::limits::http as limits;
 
-/// Pieces that a follower may be behind.
-const BEHIND_MAX: usize = 4;
-
-/// Pieces of a feed that are kept for those who are behind, and bytes of all of them.
+/// Pieces of a feed that are kept for those who are behind.
 const RECENT_MAX: usize = 8;
-const RECENT_BYTES_MAX: u64 = 4 << 20;
 
 /// How long to wait for room for a piece before it is looked again whether there still is somebody to tell.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
@@ -60,7 +57,7 @@ pub(in crate::http) struct Told {
 
 impl Told {
     pub(in crate::http) fn new(budget: Budget, closing: Arc<Closing>) -> Self {
-        let recent = RECENT_BYTES_MAX.min(budget.total() / 8);
+        let recent = limits::RECENT_BYTES.min(budget.total() / 8);
         Self {
             budget,
             recent: Budget::new(recent),
@@ -74,7 +71,7 @@ impl Told {
     pub(super) async fn piece(&self, text: String, turn: &mut Option<Held<'_>>) -> Option<Bytes> {
         // What has grown has room for more; what is counted is what is held.
         let text = Bytes::copy_from_slice(text.as_bytes());
-        if text.len() <= FREE_BYTES {
+        if text.len() <= limits::FREE_BYTES {
             return Some(text);
         }
         // What is larger than all that there is would wait for ever.
@@ -197,7 +194,7 @@ where
                 is_first: false,
             };
         }
-        let (tell, receiver) = broadcast::channel(BEHIND_MAX);
+        let (tell, receiver) = broadcast::channel(limits::FOLLOWER_PIECES);
         let (left, recent) = (Arc::<Notify>::default(), Arc::<Recent<P>>::default());
         let follower = Follower {
             told: Some(receiver),
@@ -372,12 +369,12 @@ mod tests {
     async fn who_is_too_slow_is_told_so_and_holds_nobody_up() {
         let set = Set::new();
         let ((mut quick, give), (mut slow, _)) = (set.join(), set.join());
-        for n in 0..3 * BEHIND_MAX {
+        for n in 0..3 * limits::FOLLOWER_PIECES {
             give.send(n).unwrap();
             assert_eq!(piece(&mut quick).await, Some(n));
         }
         assert!(matches!(slow.next().await, News::Behind));
-        assert_eq!(piece(&mut slow).await, Some(2 * BEHIND_MAX));
+        assert_eq!(piece(&mut slow).await, Some(2 * limits::FOLLOWER_PIECES));
     }
 
     #[tokio::test]
