@@ -85,7 +85,7 @@ async fn each_mistake_has_its_words() {
         CallsWithNoJson: InvalidInput: the input of activity "Keep" cannot be written as JSON: key must be a string
         CallsTooOften: LimitExceeded: actions in one turn: 10001; actions_per_turn allows 10000
         CallsTooOften: InvalidInput: the input of orchestration "CallsTooOften" is not what was expected, `u32`: invalid type: string "often", expected u32 at line 1 column 7
-        Calls: UnknownActivity: no deployed module and no registered closure has an activity named "Kep"
+        Calls: UnknownActivity: no deployed module and no registered closure has an activity named "Kep"; did you mean "Keep"?
         Calls: InvalidInput: the input of activity "Sleep" is not what was expected, `u64`: invalid type: string "long", expected u64 at line 1 column 6
     "#]].assert_eq(&told);
 }

@@ -142,7 +142,7 @@ parentInstanceId, tags, rewinds: [{time, reason}], quarantine: {reason, turn, ev
 host, time}, waitsFor: [{kind: externalEvent|activity|timer|start|child|note|quarantine|host|firstTurn|nothing, name, task, \
 attempt, state: running|queued|waiting, runningSince, nextAttemptTime, lastFailure, failedAttempts: [{attempt, \
 startedAt, endedAt, failure}], due, instanceId, runtimeStatus, note, reason}], waitsForMore, eventsWithoutEffect: [name], stillRuns: [as waitsFor; of one that has ended], historyEvents, historyBytes, history: as `perennial history --json` shows it}; with --tree, {instance, children: \
-[the same], more}; with --urls, {id, statusQueryGetUri, sendEventPostUri, terminatePostUri, rewindPostUri, \
+[the same], leftBehind: [the same], more}; with --urls, {id, statusQueryGetUri, sendEventPostUri, terminatePostUri, rewindPostUri, \
 purgeHistoryDeleteUri, restartPostUri, suspendPostUri, resumePostUri}";
 
 pub(super) const HISTORY: &str = "\
