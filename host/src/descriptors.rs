@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::want;
+use crate::want::{self, Want};
 
 /// Descriptors that callers and guests leave alone, for the store, the compile cache, and a few connections that ask whether the host is
 /// alive. Where there are few at all it is a quarter of them.
@@ -31,6 +31,75 @@ pub fn raise_descriptor_limit() -> Option<u64> {
             limit.current
         }
     }
+}
+
+/// The fewest descriptors with which a host answers while it runs instances.
+const DESCRIPTORS_MIN: u64 = 48;
+
+/// The least address space (`ulimit -v`) in which a host starts and compiles, with what its allocator sets aside.
+const ADDRESS_SPACE_MIN: u64 = 1 << 30;
+
+/// The least data (`ulimit -d`): as address space, without files and code.
+const DATA_MIN: u64 = 512 << 20;
+
+/// The least memory of a control group.
+const GROUP_MEMORY_MIN: u64 = 64 << 20;
+
+/// Whether the limits of this process leave a host what it needs to start at all. What it needs to run depends on its modules.
+///
+/// `perennial serve` asks when it starts. A program that embeds a host does well to ask too, and to ignore SIGXFSZ: where a limit of file
+/// sizes (`ulimit -f`) is met, that signal ends a process which does not; one that does treats it as a full disk.
+///
+/// # Errors
+/// Which limit is too low, what it is, and the least that it must be.
+pub fn check_process_limits() -> Result<(), Want> {
+    let of = |resource| getrlimit(resource).current;
+    let limits = [
+        (
+            want::Resource::Descriptors,
+            "files and sockets open (ulimit -n)",
+            of(Resource::Nofile),
+            DESCRIPTORS_MIN,
+        ),
+        (
+            want::Resource::Memory,
+            "bytes of address space (ulimit -v)",
+            of(Resource::As),
+            ADDRESS_SPACE_MIN,
+        ),
+        (
+            want::Resource::Memory,
+            "bytes of data (ulimit -d)",
+            of(Resource::Data),
+            DATA_MIN,
+        ),
+        (
+            want::Resource::Memory,
+            "bytes of memory in its control group (memory.max)",
+            group_memory(),
+            GROUP_MEMORY_MIN,
+        ),
+    ];
+    for (resource, what, is, least) in limits {
+        if let Some(is) = is.filter(|is| *is < least) {
+            let message = format!("this process may have {is} {what}; it needs {least} at least");
+            return Err(Want::new(resource, message));
+        }
+    }
+    Ok(())
+}
+
+/// What the control group of this process may use, where it is in one that is bounded.
+fn group_memory() -> Option<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let file = format!("/sys/fs/cgroup{}/memory.max", own.trim_end_matches('/'));
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Whether this process may make files only so large.
+pub(crate) fn files_are_bounded() -> bool {
+    getrlimit(Resource::Fsize).current.is_some()
 }
 
 /// Whether whoever would open something now were given one of the descriptors that are reserved.

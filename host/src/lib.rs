@@ -50,7 +50,7 @@ pub use client::{
     RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound, Role, Start,
     StatusQuery, Wait, Waited, parse_json, parse_time,
 };
-pub use descriptors::raise_descriptor_limit;
+pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
 pub use engine::{CommitTimings, HostStats, ModuleLimits, Quotas};
 pub use engine::{executor, spans};

@@ -424,3 +424,125 @@ fn with_a_log_that_cannot_be_written() {
         assert!(host.wait().unwrap().success(), "it stops as it should");
     }
 }
+
+/// Runs a command under a limit that it starts with: its exit code, and what it said on stderr.
+fn under(limit: &str, dir: &DataDir, args: &[&str]) -> (Option<i32>, String) {
+    let ended = Command::new("prlimit")
+        .arg(limit)
+        .arg(binary())
+        .arg("--data-dir")
+        .arg(dir.path())
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    (ended.status.code(), said)
+}
+
+/// A host that could not answer, or would end at its first instance, does not say that it is ready.
+#[test]
+fn with_limits_under_which_no_host_can_run() {
+    let dir = deployed();
+    for (limit, is, option) in [
+        ("--nofile=24:24", "24 ", "ulimit -n"),
+        ("--data=102400000", "102400000 ", "ulimit -d"),
+        ("--as=900000000", "900000000 ", "ulimit -v"),
+    ] {
+        let (code, said) = under(limit, &dir, &["serve", "--listen", "127.0.0.1:0"]);
+        assert_eq!(code, Some(1), "{limit}: {said}");
+        assert!(said.contains(is) && said.contains(option), "{said}");
+        assert!(said.contains("it needs"), "{said}");
+    }
+}
+
+/// A limit of file sizes is a full disk: it ends nobody, and is waited for.
+#[test]
+fn with_files_that_may_not_grow() {
+    let mut host = Starved::serve(deployed(), plain);
+    let used =
+        std::fs::metadata(host.dir.path().join("default.db-wal")).map_or(0, |file| file.len());
+    let file = std::fs::metadata(host.dir.path().join("default.db")).unwrap();
+    host.limit(&format!("--fsize={}:", used.max(file.len()) + 100_000));
+    let input = format!("\"{}\"", "a".repeat(60_000));
+    let begun = Instant::now();
+    let mut n = 0;
+    let refused = loop {
+        n += 1;
+        let path = format!("{API}/orchestrators/Wait/f{n}");
+        match host.ask("POST", &path, &input) {
+            Some((202, _)) | None => assert!(begun.elapsed() < PATIENCE, "nothing is refused"),
+            Some(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.0, 507, "{}", refused.1);
+    assert!(matches!(host.ask("GET", "/healthz", ""), Some((200, _))));
+    host.limit("--fsize=unlimited:");
+    host.raise("w0");
+    let begun = Instant::now();
+    while host.status("w0") != "Completed" {
+        assert!(begun.elapsed() < PATIENCE, "{}", host.log());
+    }
+}
+
+/// A terminal that is closed stops a host as SIGTERM does, though it hangs up more than once.
+#[test]
+fn a_host_that_is_hung_up_on_stops() {
+    let mut host = plain();
+    let dir = deployed();
+    let host = host
+        .args(["--json", "--data-dir"])
+        .arg(dir.path())
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut host = Process(host.spawn().unwrap());
+    let mut out = BufReader::new(host.stdout.take().unwrap());
+    let mut said = String::new();
+    out.read_line(&mut said).unwrap();
+    assert!(said.contains("ready"), "{said}");
+    let pid = host.id().to_string();
+    for _ in 0..2 {
+        let hung_up = Command::new("kill").args(["-HUP", &pid]).status();
+        assert!(hung_up.unwrap().success());
+    }
+    said.clear();
+    out.read_to_string(&mut said).unwrap();
+    assert!(said.contains("stopped"), "{said:?}");
+    assert_eq!(host.wait().unwrap().code(), Some(0));
+}
+
+/// What has no end is read as far as it could be of use, and refused.
+#[test]
+fn with_inputs_without_an_end() {
+    let dir = deployed();
+    let pipe = dir.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let pipe = pipe.to_str().unwrap();
+    // Far less than an endless input would take, and far more than is needed.
+    let limit = "--cpu=20";
+    for (args, says) in [
+        (&["deploy", "/dev/zero"][..], "is no plain file"),
+        (&["deploy", pipe], "is no plain file"),
+        (&["inspect", "/dev/zero"], "is no plain file"),
+        (
+            &["start", "Wait", "--input", "@/dev/zero"],
+            "more than 1048576 bytes",
+        ),
+    ] {
+        let (code, said) = under(limit, &dir, args);
+        assert!(code.is_some_and(|code| code > 0), "{args:?}: {said}");
+        assert!(said.contains(says), "{args:?}: {said}");
+    }
+    let stdin = Command::new(binary())
+        .arg("--data-dir")
+        .arg(dir.path())
+        .args(["start", "Wait", "--input", "-"])
+        .stdin(File::open("/dev/zero").unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&stdin.stderr);
+    assert!(said.contains("more than 1048576 bytes"), "{said}");
+}

@@ -98,7 +98,7 @@ pub(crate) enum Command {
     /// Show or change what modules are granted, without a deployment
     #[command(after_help = help::GRANTS)]
     Grants(GrantsArgs),
-    /// Run the task hub until SIGINT or SIGTERM
+    /// Run the task hub until SIGINT, SIGTERM or SIGHUP
     #[command(after_help = help::SERVE)]
     Serve(Serve),
     /// Start an instance and print its id

@@ -62,6 +62,7 @@ fn run(command: args::Command, session: &Session) -> Result<Exit, (anyhow::Error
     let runtime = runtime.map_err(|error| (error, None))?;
     let typed = suggest::Typed::of(&command);
     let exit = runtime.block_on(Box::pin(async {
+        outlive_file_limit();
         match commands::dispatch(command, session).await {
             Ok(exit) => Ok(exit),
             Err(error) => {
@@ -73,4 +74,15 @@ fn run(command: args::Command, session: &Session) -> Result<Exit, (anyhow::Error
     // A read of stdin or of the file that nobody waits for any more must not hold the process back.
     runtime.shutdown_background();
     exit
+}
+
+/// A file that would grow beyond what this process may write (`ulimit -f`) fails the write, as a full disk does, and ends nothing: whoever
+/// listens for the signal is not killed by it.
+fn outlive_file_limit() {
+    use tokio::signal::unix::{SignalKind, signal};
+    /// SIGXFSZ, on every system that this runs on.
+    const FILE_TOO_LARGE: i32 = 25;
+    if let Err(error) = signal(SignalKind::from_raw(FILE_TOO_LARGE)) {
+        tracing::debug!(%error, "the signal of the limit of files stays as it is");
+    }
 }

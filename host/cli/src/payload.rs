@@ -39,20 +39,19 @@ pub(crate) fn read(source: Option<&Source>, option: &str) -> anyhow::Result<Opti
     let (text, place) = match source {
         Source::Typed(text) => (text.clone(), option.to_owned()),
         Source::File(path) => {
-            let text = std::fs::read_to_string(path)
+            let text = std::fs::File::open(path)
+                .and_then(|file| text_of(file))
                 .with_context(|| format!("could not read {option} from {}", path.display()))?;
             (text, format!("{option} in {}", path.display()))
         }
         Source::Stdin => {
-            let mut stdin = std::io::stdin();
+            let stdin = std::io::stdin();
             if stdin.is_terminal() {
                 say(&format!(
                     "reading {option} from the terminal: write JSON, then Ctrl-D on a line of its own"
                 ));
             }
-            let mut text = String::new();
-            stdin
-                .read_to_string(&mut text)
+            let text = text_of(stdin.lock())
                 .with_context(|| format!("could not read {option} from stdin"))?;
             (text, format!("{option} on stdin"))
         }
@@ -63,6 +62,29 @@ pub(crate) fn read(source: Option<&Source>, option: &str) -> anyhow::Result<Opti
         Source::File(_) | Source::Stdin => text.trim(),
     };
     check(text, &place, option).map(Some)
+}
+
+/// Blanks around a payload, such as the last line's end, do not count as its bytes. So many are read of what may have no end.
+const BLANKS: usize = 4_096;
+
+/// Reads a text that is to be a payload, and no more of it than one may have.
+pub(crate) fn text_of(from: impl Read) -> std::io::Result<String> {
+    let most = perennial_core::bounds::PAYLOAD_BYTES;
+    let mut text = Vec::new();
+    let limit = u64::try_from(most + BLANKS + 1).unwrap_or(u64::MAX);
+    from.take(limit).read_to_end(&mut text)?;
+    if text.len() > most + BLANKS {
+        let message =
+            format!("it has more than {most} bytes, which is the most that a payload may have");
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::FileTooLarge,
+            message,
+        ));
+    }
+    String::from_utf8(text).map_err(|error| {
+        let message = error.utf8_error().to_string();
+        std::io::Error::new(std::io::ErrorKind::InvalidData, message)
+    })
 }
 
 fn check(text: &str, place: &str, option: &str) -> anyhow::Result<Json> {

@@ -33,6 +33,7 @@ use crate::http::origin::Scheme;
 use crate::http::places::{Caller, Place, Places};
 use crate::http::tls::Tls;
 use crate::limits::http as limits;
+use crate::outage::Outage;
 
 /// How long requests that are being answered may take at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,6 +66,7 @@ pub async fn serve(
     let drain = GracefulShutdown::new();
     // It is somebody else's code: where it panics there is nothing more to wait for.
     let mut shutdown = std::pin::pin!(AssertUnwindSafe(shutdown).catch_unwind());
+    let refused = Outage::default();
     loop {
         let (stream, address) = tokio::select! {
             ended = &mut shutdown => {
@@ -74,7 +76,7 @@ pub async fn serve(
                 }
                 break;
             }
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places, &refused) => accepted,
         };
         let place = places.enter(address.ip());
         let (routers, watcher, tls) = (routers.clone(), drain.watcher(), tls.clone());
@@ -98,7 +100,11 @@ pub async fn serve(
 }
 
 /// The next connection.
-async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, SocketAddr) {
+async fn accept(
+    listener: &TcpListener,
+    places: &Places,
+    refused: &Outage,
+) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
@@ -113,7 +119,9 @@ async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, SocketAd
                 return (stream, address);
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if let Some(unsaid) = refused.failed() {
+                    tracing::warn!(%error, unsaid, "a connection could not be accepted");
+                }
                 // It may be a descriptor that is missing: somebody may have one that does nothing with it.
                 places.make_room();
                 tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;

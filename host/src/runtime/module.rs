@@ -1,5 +1,6 @@
 //! Looking at a module before it is deployed.
 
+use std::io::Read;
 use std::path::Path;
 
 use crate::client::{Client, Error, Module, Result};
@@ -38,6 +39,35 @@ impl Module {
     /// [`Error::is_invalid`] says what the bytes are or lack, and what to do.
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         Self::look(name.into(), bytes, None)
+    }
+
+    /// The bytes of a file, as far as they can be a module.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] where it cannot be read, is no plain file (a pipe has no end that could be known), or is too large.
+    pub fn bytes_of_file(path: impl AsRef<Path>) -> Result<Vec<u8>> {
+        let path = path.as_ref();
+        let cannot = |error| Error::module(format!("cannot read {}: {error}", path.display()));
+        let found = std::fs::metadata(path).map_err(cannot)?;
+        if !found.is_file() && !found.is_dir() {
+            let message = format!("{} is no plain file; a module is one", path.display());
+            return Err(Error::module(message));
+        }
+        let file = std::fs::File::open(path).map_err(cannot)?;
+        let most = wasm::MODULE_BYTES_MAX as u64;
+        let mut bytes = Vec::new();
+        file.take(most + 1)
+            .read_to_end(&mut bytes)
+            .map_err(cannot)?;
+        if bytes.len() as u64 > most {
+            let bytes = found.len().max(most + 1);
+            let message = format!(
+                "{}: a module of {bytes} bytes: the limit is {most} bytes",
+                path.display()
+            );
+            return Err(Error::module(message));
+        }
+        Ok(bytes)
     }
 
     fn look(name: String, bytes: &[u8], cache_dir: Option<&Path>) -> Result<Self> {
@@ -92,8 +122,7 @@ impl Client {
 
 /// The name of a module, and its bytes.
 fn read(path: &Path) -> Result<(String, Vec<u8>)> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| Error::module(format!("cannot read {}: {error}", path.display())))?;
+    let bytes = Module::bytes_of_file(path)?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy());
     Ok((name.unwrap_or_default().into_owned(), bytes))
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::descriptors;
 use crate::want::{Resource, Want};
 
 /// What can go wrong with a hub's file. Cheap to clone: one failed commit is the answer to everyone who was in it.
@@ -118,7 +119,7 @@ impl StoreError {
     /// There is no space left on the disk, or no more may be used.
     pub(crate) fn is_disk_full(&self) -> bool {
         match self {
-            Self::Sqlite(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            Self::Sqlite(error) => of_sqlite(error) == Resource::Disk,
             Self::File { source, .. } => matches!(
                 source.kind(),
                 std::io::ErrorKind::StorageFull
@@ -182,11 +183,21 @@ fn of_sqlite(error: &rusqlite::Error) -> Resource {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Resource::Disk,
+        // A file that may not grow is a full disk; SQLite says only that it could not write.
+        Some(ErrorCode::SystemIoFailure) if is_write(error) && descriptors::files_are_bounded() => {
+            Resource::Disk
+        }
         Some(ErrorCode::OutOfMemory) => Resource::Memory,
         // A file of a hub that is there can be opened as long as there are descriptors.
         Some(ErrorCode::CannotOpen) => Resource::Descriptors,
         _ => Resource::Hub,
     }
+}
+
+fn is_write(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE)
 }
 
 #[cfg(test)]

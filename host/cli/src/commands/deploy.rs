@@ -59,8 +59,7 @@ pub(crate) async fn open(file: PathBuf, session: &Session) -> anyhow::Result<Mod
         return open_here(file, session).await;
     }
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
-    let bytes = std::fs::read(&file)
-        .map_err(|error| unusable(&file, format!("cannot read {}: {error}", file.display())))?;
+    let bytes = Module::bytes_of_file(&file).map_err(|error| unusable(&file, error.to_string()))?;
     let looked = session.client()?.look_at(name, bytes).await;
     looked.map_err(|error| match error.is_invalid() {
         true => unusable(&file, format!("{}: {error}", file.display())),

@@ -33,6 +33,10 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     )?;
     let descriptors = perennial::raise_descriptor_limit();
     tracing::debug!(?descriptors, "open files at most");
+    perennial::check_process_limits().map_err(|want| {
+        let hint = "`ulimit -a` shows the limits of a shell, `ulimit -n NUMBER` sets that of open files; a service manager or a container has settings of its own";
+        Said::new(Exit::Error, format!("no host was started: {want}")).hint(hint)
+    })?;
     let mut signals = Signals::new()?;
     let begun = Instant::now();
     let mut builder = builder(args, session);
@@ -75,7 +79,7 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     session.output().note(stops);
     // Whoever asks twice does not want to wait: what was committed is safe, and the rest happens again.
     let again = tokio::spawn(async move {
-        signals.next().await;
+        signals.again().await;
         std::process::exit(130);
     });
     if let Some(served) = served {
@@ -189,10 +193,11 @@ pub(crate) async fn start(builder: &HostBuilder) -> Result<Host> {
     }
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT, SIGTERM, and SIGHUP unless whoever started the process had it ignored, as `nohup` does.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -201,16 +206,53 @@ impl Signals {
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
+            hangup: if hangups_are_ignored() {
+                None
+            } else {
+                Some(listen(SignalKind::hangup())?)
+            },
         })
     }
 
     /// Returns when one of them came.
     pub(crate) async fn next(&mut self) {
+        let Self {
+            interrupt,
+            terminate,
+            hangup,
+        } = self;
+        let hung_up = async {
+            match hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = hung_up => {}
         }
     }
+
+    /// As [`next`](Self::next), of one by which somebody insists: a terminal that closes hangs up more than once.
+    async fn again(&mut self) {
+        self.hangup = None;
+        self.next().await;
+    }
+}
+
+/// Whether whoever started this process wants it to outlive its terminal. Asked before anything listens for the signal.
+fn hangups_are_ignored() -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+        // Not everywhere can it be asked. Under `nohup` nothing is printed to a terminal.
+        use std::io::IsTerminal;
+        return !std::io::stdout().is_terminal() && !std::io::stderr().is_terminal();
+    };
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 1 != 0)
 }
 
 /// What `--json` prints.

@@ -79,13 +79,15 @@ fn payload(typed: Option<&str>) -> anyhow::Result<Option<Json>> {
             perennial::parse_json(serde_json::Value::from(typed).to_string())
         })?));
     };
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let said = Said::new(
-            Exit::Error,
-            format!("Could not find input file at '{path}'"),
-        );
-        said.causes(vec![error.to_string()])
-    })?;
+    let text = std::fs::File::open(path)
+        .and_then(|file| crate::payload::text_of(file))
+        .map_err(|error| {
+            let said = Said::new(
+                Exit::Error,
+                format!("Could not find input file at '{path}'"),
+            );
+            said.causes(vec![error.to_string()])
+        })?;
     let json = perennial::parse_json(text.trim()).map_err(|error| {
         let message =
             "Could not deserialize the input to the orchestration instance into a valid JSON object.";
