@@ -316,6 +316,7 @@ impl Drop for Held {
         }
         // It panicked, or was dropped. The hub has the task as it was before, and it is tried again, with whatever waits by then.
         state.running.remove(&self.place);
+        state.ending.remove(&self.place);
         drop(state);
         let (key, task) = self.place;
         engine
@@ -610,9 +611,9 @@ fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: End
             }
             // The hub still has the task as it was before this attempt: it runs again when the hub can be written.
             Err(error) => {
-                tracing::warn!(instance = caller.instance_id, %error, "could not record another attempt");
                 let due = Due::Activity(retry.task);
                 this.timers.again_at(retry.due, ended.at, retry.key, due);
+                tracing::warn!(instance = caller.instance_id, %error, "could not record another attempt");
             }
         }
     });

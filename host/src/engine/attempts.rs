@@ -7,6 +7,7 @@ use perennial_core::{
 
 use crate::engine::activities::Ready;
 use crate::engine::{Engine, brief};
+use crate::foreign::guarded;
 use crate::store::InstanceKey;
 
 impl Ready {
@@ -27,16 +28,23 @@ impl Ready {
 
 /// Each failure is said once, whether another attempt follows or not: where one succeeds in the end, nothing else would tell.
 pub(super) fn log_failure(ready: &Ready, failure: &Failure, next: Option<Millis>) {
-    tracing::warn!(
-        instance = ready.caller.instance_id,
-        activity = %Visible(&ready.name),
-        task = ready.task.task.0,
-        attempt = ready.number(),
-        kind = %Visible(&failure.kind),
-        error = %Visible(&brief(&failure.message)),
-        next_in_ms = next.map(|span| span.0),
-        "an attempt of an activity failed"
-    );
+    say(|| {
+        tracing::warn!(
+            instance = ready.caller.instance_id,
+            activity = %Visible(&ready.name),
+            task = ready.task.task.0,
+            attempt = ready.number(),
+            kind = %Visible(&failure.kind),
+            error = %Visible(&brief(&failure.message)),
+            next_in_ms = next.map(|span| span.0),
+            "an attempt of an activity failed"
+        )
+    });
+}
+
+/// Writes a line to the log. Whoever is told of it may panic, on any thread: how an attempt ended does not hang on that.
+fn say(line: impl FnOnce()) {
+    let _ = guarded(line);
 }
 
 /// No attempt starts any more: the last one's failure is the activity's, and says so.
@@ -49,13 +57,15 @@ pub(super) fn give_up(engine: &Engine, mut ready: Ready, failure: Failure) {
             attempt: ready.number() - 1,
             ..AttemptRun::default()
         });
-    tracing::warn!(
-        instance = ready.caller.instance_id,
-        activity = %Visible(&ready.name),
-        task = ready.task.task.0,
-        error = %Visible(&brief(&failure.message)),
-        "an activity is not tried again"
-    );
+    say(|| {
+        tracing::warn!(
+            instance = ready.caller.instance_id,
+            activity = %Visible(&ready.name),
+            task = ready.task.task.0,
+            error = %Visible(&brief(&failure.message)),
+            "an activity is not tried again"
+        )
+    });
     let ended = Ended {
         task: ready.task,
         at: engine.clock.now(),

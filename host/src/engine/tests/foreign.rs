@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::world::*;
 use crate::engine::spans::{Span, SpanSink};
+use perennial_core::Failure;
 
 /// Panics for every span, after it has counted it.
 #[derive(Default)]
@@ -142,4 +143,61 @@ fn a_host_stops_in_its_time_whatever_does_not_return() {
     let host = world.open();
     assert_eq!(host.end("a"), "0");
     host.check_histories();
+}
+
+/// Panics for whatever it is told: how a program collects its log lines is its own affair.
+struct PanickingLog;
+
+impl tracing::Subscriber for PanickingLog {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        panic!("on purpose")
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn an_attempt_ends_though_the_log_of_its_thread_panics() {
+    let world = World::with("Call", || -> Logic {
+        let mut called = false;
+        Box::new(move |seen, out| {
+            if !std::mem::replace(&mut called, true) {
+                out.call_with("Fails", 7, retry(2, 0), None);
+            }
+            if seen.has(0) {
+                completes(format!("{:?}", seen.result(0)))
+            } else {
+                waits()
+            }
+        })
+    });
+    world.activities.add("Fails", |_| {
+        // For the rest of this thread's life: its lines are written after the attempt.
+        let log = tracing::Dispatch::new(PanickingLog);
+        std::mem::forget(tracing::dispatcher::set_default(&log));
+        Err(Failure::retryable("Flaky", ""))
+    });
+    let host = world.open();
+    for id in ["a", "b", "c"] {
+        host.start("Call", id);
+        assert_eq!(host.end(id), "\"Flaky\"");
+    }
+    host.idle();
+    assert_eq!(host.engine.activity_counts(), (0, 0));
+    // Each attempt was made once: none was repeated for want of its line.
+    assert_eq!(world.activities.began().len(), 6);
 }
