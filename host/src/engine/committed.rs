@@ -28,7 +28,7 @@ pub(crate) fn committed(
             let epilogue = epilogue.filter(|(key, _)| *key == slot.key);
             let epilogue = epilogue.map(|(_, turn)| turn);
             turn_committed(engine, slot, &mut body, *commit, epilogue);
-            engine.follow(outcome.effects);
+            engine.follow_of(slot.lane(), outcome.effects);
         }
         (Change::Turn(_), Ok(outcome)) => {
             // The id of a new instance is in use. Nothing was written, and nothing has left.

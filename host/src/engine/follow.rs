@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use perennial_core::Status;
 
+use crate::engine::slots::Lane;
 use crate::engine::{Engine, Work};
 use crate::store::{Change, Effects, Refused};
 
@@ -17,7 +18,14 @@ const GARBAGE_ROWS: u32 = 500;
 impl Engine {
     /// Follows up on what a commit did to other instances.
     pub(crate) fn follow(self: &Arc<Self>, effects: Effects) {
-        effects.woken.into_iter().for_each(|key| self.wake(key));
+        self.follow_of(Lane::UNKNOWN, effects);
+    }
+
+    /// As [`follow`](Self::follow), of what an instance in this lane did.
+    pub(super) fn follow_of(self: &Arc<Self>, lane: Lane, effects: Effects) {
+        for key in effects.woken {
+            self.put_by(key, lane, |mailbox| mailbox.inbox_is_new = true);
+        }
         for key in effects.gone {
             self.timers.remove_instance(key);
             self.activities.cancel_instance(key, true);

@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use perennial_core::{Envelope, Message, TaskRef, Timestamp};
 
 use crate::engine::activities::Activities;
-use crate::engine::slots::{Mailbox, Slot, SlotPhase};
+use crate::engine::slots::{Lane, Mailbox, Slot, SlotPhase};
 use crate::engine::timers::{self, Due, Fired};
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work, load, worker};
 use crate::store::{InstanceKey, StoreError};
@@ -33,6 +33,11 @@ impl Engine {
     }
 
     pub(super) fn put(&self, key: InstanceKey, put: impl FnOnce(&mut Mailbox)) {
+        self.put_by(key, Lane::UNKNOWN, put);
+    }
+
+    /// As [`put`](Self::put), for an instance in this lane.
+    pub(super) fn put_by(&self, key: InstanceKey, lane: Lane, put: impl FnOnce(&mut Mailbox)) {
         loop {
             let slot = self.slots.slot(key);
             let mut mailbox = slot.mailbox();
@@ -46,6 +51,7 @@ impl Engine {
             if mailbox.phase == SlotPhase::Idle {
                 mailbox.phase = SlotPhase::Queued;
                 drop(mailbox);
+                slot.was_woken_by(lane);
                 self.enqueue(Work::Run(slot));
             }
             return;

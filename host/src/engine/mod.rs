@@ -23,6 +23,7 @@ pub(crate) mod flight;
 mod follow;
 mod grants;
 mod here;
+mod lanes;
 mod load;
 mod long;
 mod mail;

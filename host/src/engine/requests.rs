@@ -172,6 +172,7 @@ impl Engine {
     fn begin(&self, creating: Creating) {
         let slot = self.slots.slot(creating.new.key);
         let start = Message::Start(creating.new.start.clone());
+        slot.is_of(creating.new.start.module);
         slot.body().creating = Some(creating);
         let mut mailbox = slot.mailbox();
         mailbox.inbox_is_new = false;

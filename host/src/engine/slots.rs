@@ -1,9 +1,10 @@
 //! The instances that are in memory: their mail, and their guests while they are hot.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use perennial_core::{Envelope, State};
+use perennial_core::{Digest, Envelope, State};
 
 use crate::engine::executor::ResidentGuest;
 use crate::store::{InstanceKey, InstanceRow, NewInstance};
@@ -13,6 +14,21 @@ pub(crate) struct Slot {
     pub(crate) key: InstanceKey,
     mailbox: Mutex<Mailbox>,
     body: Mutex<Body>,
+    /// Its [`Lane`].
+    lane: AtomicU64,
+}
+
+/// Where an instance waits for its turns: with those of its module. Two modules may have the same one, and share then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Lane(u64);
+
+impl Lane {
+    /// Of an instance that was not looked at yet.
+    pub(crate) const UNKNOWN: Self = Self(0);
+    /// What the host does for itself.
+    pub(crate) const HOST: Self = Self(1);
+    /// Of an instance that is pinned to no module.
+    const NO_MODULE: Self = Self(2);
 }
 
 /// What arrived and no turn has taken.
@@ -76,6 +92,30 @@ pub(crate) struct Resident {
 }
 
 impl Slot {
+    pub(crate) fn lane(&self) -> Lane {
+        Lane(self.lane.load(Ordering::Relaxed))
+    }
+
+    /// Notes the module of the instance.
+    pub(crate) fn is_of(&self, module: Option<Digest>) {
+        let lane = module.map_or(Lane::NO_MODULE, |Digest(bytes)| {
+            Lane(
+                bytes
+                    .iter()
+                    .take(8)
+                    .fold(0, |lane, byte| lane << 8 | u64::from(*byte)),
+            )
+        });
+        self.lane.store(lane.0, Ordering::Relaxed);
+    }
+
+    /// Until its module is known it waits with those of whoever woke it first.
+    pub(crate) fn was_woken_by(&self, waker: Lane) {
+        if self.lane() == Lane::UNKNOWN {
+            self.lane.store(waker.0, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,6 +184,7 @@ impl Slots {
                 key,
                 mailbox: Mutex::new(mailbox),
                 body: Mutex::default(),
+                lane: AtomicU64::new(Lane::UNKNOWN.0),
             })
         });
         Arc::clone(slot)

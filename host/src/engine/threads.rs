@@ -5,13 +5,13 @@
 //! - what a thread holds (a count, a place, an instance that is busy) goes back by dropping, however its work ends;
 //! - the end of an engine takes no longer than [`SHUT_DOWN_MAX`], whatever happens in it.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use perennial_core::Envelope;
 
+use crate::engine::lanes::Lanes;
 use crate::engine::timers::Fired;
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work, committed, here, worker};
 use crate::foreign::{guarded, panic_message};
@@ -46,7 +46,7 @@ impl Drop for UnderWay {
 /// What waits for a worker, and what the threads do.
 #[derive(Default)]
 pub(super) struct Queue {
-    pub(super) work: VecDeque<Work>,
+    pub(super) work: Lanes,
     /// Writes that the writer has not answered.
     pub(super) in_flight: usize,
     /// Workers that run something.
@@ -155,12 +155,7 @@ impl Engine {
             drop(queue);
             return Self::put_down(work);
         }
-        if matches!(work, Work::Committed(_)) {
-            // What was under way comes before what is new: it frees memory and wakes waiters.
-            queue.work.push_front(work);
-        } else {
-            queue.work.push_back(work);
-        }
+        queue.work.push(work);
         drop(queue);
         if !here::is_taken_here() {
             self.work_there.notify_one();
@@ -180,7 +175,7 @@ impl Engine {
     fn take_work(&self) -> Option<(Work, Busy<'_>)> {
         let mut queue = self.queue();
         loop {
-            if let Some(work) = queue.work.pop_front() {
+            if let Some(work) = queue.work.pop() {
                 queue.busy += 1;
                 return Some((work, Busy(self)));
             }

@@ -115,6 +115,9 @@ fn next_turn(
     {
         return Ok(change.into());
     }
+    if let Some(resident) = &body.resident {
+        slot.is_of(resident.row.module);
+    }
     if std::mem::take(&mut slot.mailbox().rearm) {
         engine.rearm(slot);
     }
