@@ -88,9 +88,11 @@ pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) 
         Phase::NotStarted => mail
             .iter()
             .enumerate()
-            .find_map(|(at, envelope)| match &envelope.message {
-                Message::Start(start) if start.is_due(now) => Some((at, start.execution > 0)),
-                _ => None,
+            .find_map(|(at, envelope)| {
+                let Message::Start(start) = &envelope.message else {
+                    return None;
+                };
+                start.is_due(now).then_some((at, start.execution > 0))
             })
             .filter(|(at, goes_on)| command.is_none_or(|command| !goes_on && *at < command))
             .map(|(at, _)| at),

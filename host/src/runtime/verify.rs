@@ -136,8 +136,19 @@ impl IntoFuture for Verify {
 
 fn verify(hub: &str, path: PathBuf, on_progress: &OnProgress) -> Result<HubCheck> {
     let failed = |error: StoreError| Error::store(hub, error);
-    let file_problems = store::integrity(&path, FILE_PROBLEMS_MAX).map_err(failed)?;
-    let reader = Arc::new(Reader::open(&path).map_err(failed)?);
+    let opened = store::integrity(&path, FILE_PROBLEMS_MAX)
+        .and_then(|problems| Ok((problems, Reader::open(&path)?)));
+    let (file_problems, reader) = match opened {
+        Ok((problems, reader)) => (problems, Arc::new(reader)),
+        // A hub that is too damaged to be opened is what was looked for.
+        Err(StoreError::Corrupt(why)) => {
+            return Ok(HubCheck {
+                file_problems: vec![format!("it cannot be opened: {why}")],
+                ..HubCheck::default()
+            });
+        }
+        Err(error) => return Err(failed(error)),
+    };
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let config = WasmConfig {
         // What a host has compiled is of use; what only this check compiles is not kept.

@@ -11,7 +11,7 @@ use crate::store::fresh::{Fresh, refuse_existing};
 use crate::store::lock::OwnerLock;
 use crate::store::open::{connect_copier, connect_reader, remove, with_suffix};
 use crate::store::space::Pages;
-use crate::store::{StoreError, foreign_log, space};
+use crate::store::{StoreError, foreign_log, modules, space};
 
 /// Steps of SQLite's virtual machine between two reports: a few hundred rows.
 const STEPS_BETWEEN_REPORTS: std::ffi::c_int = 1_000;
@@ -32,6 +32,7 @@ pub(crate) fn backup(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), StoreError> {
     let from = connect_copier(hub)?;
+    modules::undamaged(&from)?;
     for suffix in BESIDE {
         refuse_existing(&with_suffix(to, suffix))?;
     }
@@ -56,6 +57,7 @@ pub(crate) fn restore(
     }
     let source = connect_copier(from)?;
     check(&source)?;
+    modules::undamaged(&source)?;
     if let Some(parent) = hub.parent() {
         std::fs::create_dir_all(parent)
             .map_err(StoreError::file("could not create the directory", parent))?;

@@ -11,7 +11,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::store::StoreError;
-use crate::store::open::with_suffix;
+use crate::store::open::{refuse_special, with_suffix};
 
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
@@ -37,6 +37,7 @@ struct Log {
 /// # Errors
 /// [`StoreError::ForeignLog`]. What cannot be read or made out is for SQLite to say.
 pub(super) fn check(path: &Path) -> Result<(), StoreError> {
+    refuse_special(path)?;
     let log = with_suffix(path, "-wal");
     let is_empty = std::fs::metadata(&log).map_or(true, |log| log.len() <= HEADER_BYTES as u64);
     if is_empty {

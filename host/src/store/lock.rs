@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
-use crate::store::open::with_suffix;
+use crate::store::open::{refuse_special, with_suffix};
 
 /// How long an owner that says nothing of itself is waited for: a process that applies one command has the lock that briefly.
 const SILENT_OWNER: Duration = Duration::from_secs(2);
@@ -49,6 +49,7 @@ impl OwnerLock {
     /// # Errors
     /// [`StoreError::Owned`] if another process has it; [`StoreError::File`] if the lock file cannot be used.
     pub(crate) fn take(hub: &Path) -> Result<Self, StoreError> {
+        refuse_special(hub)?;
         let path = lock_path(hub);
         let open = || {
             let open = OpenOptions::new()
@@ -121,6 +122,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 /// What the owner of a hub says about itself, if it says anything.
 pub(crate) fn read_note(hub: &Path) -> Option<OwnerNote> {
     let mut text = String::new();
+    refuse_special(hub).ok()?;
     File::open(lock_path(hub))
         .ok()?
         .read_to_string(&mut text)

@@ -78,7 +78,8 @@ pub(crate) fn deploy(
     let imports =
         serde_json::to_string(&new.imports).map_err(|e| StoreError::Corrupt(e.to_string()))?;
     db.execute(
-        "INSERT OR IGNORE INTO module (digest, component, contract, definitions, imports, stored_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO module (digest, component, contract, definitions, imports, stored_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (digest) DO UPDATE SET component = ?2 WHERE component <> ?2",
         params![new.digest.0, new.component, new.contract, definitions, imports, int(now.0)],
     )?;
     db.execute(
@@ -206,6 +207,24 @@ pub(crate) fn digests(db: &Connection) -> Result<Vec<Digest>, StoreError> {
     let mut query = db.prepare_cached("SELECT digest FROM module ORDER BY digest")?;
     let digests = query.query_map([], |row| row.get(0).map(Digest))?;
     Ok(digests.collect::<Result<_, _>>()?)
+}
+
+/// Refuses a hub in which the bytes of a module are not those that its digest names.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] names the module.
+pub(crate) fn undamaged(db: &Connection) -> Result<(), StoreError> {
+    use sha2::Digest as _;
+    for digest in digests(db)? {
+        let bytes = component(db, digest)?;
+        if bytes.is_some_and(|bytes| sha2::Sha256::digest(bytes)[..] != digest.0) {
+            return Err(StoreError::Corrupt(format!(
+                "the bytes of module {} are not those that were deployed; to deploy the same file again mends it",
+                digest.short()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The bytes of a module.

@@ -96,6 +96,7 @@ pub(crate) enum Made {
 ///
 /// Only the holder of the hub's lock may call it.
 pub(crate) fn create(path: &Path, now: Timestamp) -> Result<Made, StoreError> {
+    refuse_special(path)?;
     let made = match path.symlink_metadata() {
         Err(_) => Made::New,
         Ok(found) if is_empty_file(&found) => Made::OverEmpty,
@@ -201,10 +202,26 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
-/// Refuses what is no file, before it is opened: a pipe would be waited for, and a device may do anything.
-fn refuse_special(path: &Path) -> Result<(), StoreError> {
+/// What Perennial and SQLite keep beside a hub and open: each must be a file of its own.
+const OPENED_BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".lock", ".running"];
+
+/// Refuses what is no file, in the hub's place or beside it, before anything there is opened or removed: a pipe would be waited for, a
+/// device may do anything, and what is somebody else's is left as it is.
+pub(super) fn refuse_special(path: &Path) -> Result<(), StoreError> {
+    // The hub itself may be a link to its file.
+    refuse_kind(path, std::fs::metadata(path))?;
+    for suffix in OPENED_BESIDE {
+        let beside = with_suffix(path, suffix);
+        let found = beside.symlink_metadata();
+        refuse_kind(&beside, found)?;
+    }
+    Ok(())
+}
+
+fn refuse_kind(path: &Path, found: std::io::Result<std::fs::Metadata>) -> Result<(), StoreError> {
     use std::os::unix::fs::FileTypeExt;
-    let Ok(kind) = std::fs::metadata(path).map(|found| found.file_type()) else {
+    // What is not there harms nobody, and what cannot be looked at is said by who opens it.
+    let Ok(kind) = found.map(|found| found.file_type()) else {
         return Ok(());
     };
     let what = match kind {
@@ -212,9 +229,12 @@ fn refuse_special(path: &Path) -> Result<(), StoreError> {
         _ if kind.is_dir() => "it is a directory",
         _ if kind.is_fifo() => "it is a named pipe",
         _ if kind.is_socket() => "it is a socket",
+        _ if kind.is_symlink() => "it is a symbolic link",
         _ => "it is a device",
     };
-    let what = format!("{what}, not the file of a task hub; it was left as it is");
+    let what = format!(
+        "{what}, where a task hub has a file; it was left as it is: move it away, or use another data directory"
+    );
     Err(StoreError::file("will not open", path)(
         std::io::Error::other(what),
     ))

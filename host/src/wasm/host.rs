@@ -135,7 +135,7 @@ pub(crate) fn undamaged(module: Digest, bytes: Vec<u8>) -> Result<Vec<u8>, Fault
         return Ok(bytes);
     }
     Err(Fault::Module(format!(
-        "the bytes of module {} are not those that were deployed: the file of the task hub is damaged; restore a backup of it",
+        "the bytes of module {} are not those that were deployed: the file of the task hub is damaged: deploy the same file again, or restore a backup",
         module.short()
     )))
 }

@@ -1,7 +1,7 @@
 //! Copies of a hub.
 
 use super::*;
-use crate::store::{backup, restore, with_suffix};
+use crate::store::{NewModule, backup, restore, with_suffix};
 
 fn starts(hub: &Hub, from: u32, to: u32) {
     for n in from..to {
@@ -126,4 +126,45 @@ fn a_damaged_copy_is_refused() {
         assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
         assert!(!other.exists());
     }
+}
+
+#[test]
+fn a_damaged_module_is_in_no_copy_and_is_mended_by_its_deployment() {
+    let hub = Hub::new();
+    let place = |name: &str| hub.dir.path().join(name);
+    let component = || {
+        let found = hub.reader().component(MODULE).unwrap();
+        found.expect("the module is stored")
+    };
+    backup(&hub.path(), &place("sound.db"), &mut |_, _| {}).unwrap();
+    let damage = "UPDATE module SET component = x'01'";
+    hub.other().execute_batch(damage).unwrap();
+    let names_it = |error: StoreError| {
+        let text = error.to_string();
+        assert!(
+            text.contains(&MODULE.short().to_string()) && text.contains("deploy"),
+            "{text}"
+        );
+    };
+    names_it(backup(&hub.path(), &place("damaged.db"), &mut |_, _| {}).unwrap_err());
+    assert!(!place("damaged.db").exists());
+    let copy = Connection::open(place("sound.db")).unwrap();
+    copy.execute_batch(damage).unwrap();
+    drop(copy);
+    names_it(restore(&place("sound.db"), &place("other.db"), &mut |_, _| {}).unwrap_err());
+    assert!(!place("other.db").exists());
+    let deployed = hub.submit(Change::Deploy(Box::new(NewModule {
+        name: "m".to_owned(),
+        digest: MODULE,
+        component: vec![0],
+        contract: "0.1".to_owned(),
+        definitions: Vec::new(),
+        imports: Vec::new(),
+        grants: None,
+        limits: None,
+        replace: false,
+    })));
+    deployed.recv().unwrap().unwrap();
+    assert_eq!(component(), [0]);
+    backup(&hub.path(), &place("mended.db"), &mut |_, _| {}).unwrap();
 }

@@ -23,7 +23,7 @@ fn child(task: u32, id: &str) -> Event {
         input: None,
         tags: Vec::new(),
         retry: None,
-        target: Target::Module(Digest([1; 32])),
+        target: Target::Module(MODULE),
     }
 }
 

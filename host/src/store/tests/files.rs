@@ -97,6 +97,60 @@ fn what_is_no_file_is_neither_opened_nor_removed() {
 }
 
 #[test]
+fn what_is_no_file_beside_a_hub_is_neither_opened_nor_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = |path: &Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+    };
+    for (n, suffix) in ["-wal", "-shm", "-journal", ".lock", ".running"]
+        .into_iter()
+        .enumerate()
+    {
+        // Beside nothing, and beside a hub.
+        for is_there in [false, true] {
+            let path = dir.path().join(format!("{n}-{is_there}.db"));
+            if is_there {
+                drop(take(&path).unwrap());
+            }
+            let beside = crate::store::with_suffix(&path, suffix);
+            let _ = std::fs::remove_file(&beside);
+            pipe(&beside);
+            let mut refusals = vec![take(&path).map(drop)];
+            if is_there {
+                refusals.push(Reader::open(&path).map(drop));
+                refusals.push(crate::store::integrity(&path, 1).map(drop));
+                refusals.push(delete(&path, false));
+            }
+            for refused in refusals {
+                let error = refused.unwrap_err().to_string();
+                assert!(
+                    error.contains("named pipe") && error.contains(suffix),
+                    "{error}"
+                );
+            }
+            let found = beside.symlink_metadata().unwrap();
+            assert!(!found.is_file(), "{suffix} was replaced");
+            assert_eq!(path.exists(), is_there, "{suffix}");
+        }
+    }
+    // A log beside what is no file has nobody open that.
+    let path = dir.path().join("pipe.db");
+    pipe(&path);
+    std::fs::write(dir.path().join("pipe.db-wal"), [7; 100]).unwrap();
+    let to = dir.path().join("copy.db");
+    for refused in [
+        take(&path).map(drop),
+        Reader::open(&path).map(drop),
+        crate::store::integrity(&path, 1).map(drop),
+        crate::store::backup(&path, &to, &mut |_, _| {}),
+    ] {
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("named pipe"), "{error}");
+    }
+}
+
+#[test]
 fn an_empty_file_becomes_a_hub_that_is_not_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hub.db");

@@ -68,6 +68,7 @@ impl Parts {
         Box::new(Start {
             input: self.json(),
             execution: self.number,
+            module: Some(Digest([1; 32])),
             seed: self.long,
             // What is the default today may be another one tomorrow.
             limits: Limits {
