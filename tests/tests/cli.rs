@@ -118,7 +118,7 @@ fn without_a_host_commands_are_kept_and_the_user_is_told() {
         &["start", "Wait", "--id", "w2", "--json"],
         expect![[r#"
             {"instanceId":"w2","name":"Wait","hosted":false}
-            ! no host runs task hub "default": the instance waits until `perennial serve` does
+            ! {"note":"no host runs task hub \"default\": the instance waits until `perennial serve` does"}
         "#]],
     );
     cli.check(
@@ -172,8 +172,8 @@ fn without_a_host_commands_are_kept_and_the_user_is_told() {
         &["raise-event", "w2", "Go", "--json"],
         expect![[r#"
             {"instanceId":"w2","command":"raiseEvent","hosted":false}
-            ! raised "Go" to w2
-            ! no host runs task hub "default": it takes no effect until `perennial serve` does
+            ! {"note":"raised \"Go\" to w2"}
+            ! {"note":"no host runs task hub \"default\": it takes no effect until `perennial serve` does"}
         "#]],
     );
     cli.check(
@@ -250,7 +250,7 @@ fn beside_a_host_an_instance_lives_its_whole_life() {
         &["resume", "w1", "--json"],
         expect![[r#"
             {"instanceId":"w1","command":"resume","hosted":true}
-            ! resuming w1
+            ! {"note":"resuming w1"}
         "#]],
     );
     cli.check(

@@ -524,9 +524,9 @@ fn with_inputs_without_an_end() {
     // Far less than an endless input would take, and far more than is needed.
     let limit = "--cpu=20";
     for (args, says) in [
-        (&["deploy", "/dev/zero"][..], "is no plain file"),
-        (&["deploy", pipe], "is no plain file"),
-        (&["inspect", "/dev/zero"], "is no plain file"),
+        (&["deploy", "/dev/zero"][..], "is not a regular file"),
+        (&["deploy", pipe], "is not a regular file"),
+        (&["inspect", "/dev/zero"], "is not a regular file"),
         (
             &["start", "Wait", "--input", "@/dev/zero"],
             "more than 1048576 bytes",

@@ -191,8 +191,7 @@ pub(crate) enum Command {
 pub(crate) struct GrantArgs {
     /// Let activities see a directory, read-only unless it ends in `:rw`
     ///
-    /// GUEST is the path that they know it by; without it, HOST as typed. Granting anything replaces what the module was granted before;
-    /// granting nothing keeps it.
+    /// GUEST is the path that they know it by; without it, HOST as typed.
     #[arg(long = "grant-dir", value_name = "HOST[::GUEST][:rw]", value_parser = value::dir_grant)]
     pub(crate) dirs: Vec<DirGrant>,
     /// Let activities see an environment variable; without a value, with the one it has here

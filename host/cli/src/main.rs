@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod durable;
 mod error;
+mod hints;
 mod log;
 mod output;
 mod paint;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Err(error) => return report::usage(&error),
     };
     let output = Output::new(cli.global.json, cli.global.quiet, cli.global.width);
+    hints::remember(&cli.global);
     let session = Session::new(cli.global, output);
     let exit = match run(cli.command, &session) {
         Ok(exit) => exit,

@@ -15,6 +15,7 @@ use perennial::{Json, Status, Timestamp};
 use perennial_core::text::{visible, visible_json};
 use serde::Serialize;
 
+use crate::hints;
 use crate::paint::{painted, written_out};
 use crate::screen;
 
@@ -158,8 +159,13 @@ impl Output {
 
     /// Says something on the side, on stderr.
     pub(crate) fn note(&self, text: &str) {
-        if !self.quiet {
-            say(text);
+        if self.quiet {
+            return;
+        }
+        let text = hints::typed(text);
+        match self.json {
+            true => say_json(&serde_json::json!({ "note": text }).to_string()),
+            false => say(&text),
         }
     }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::args::Cli;
 use crate::error::{Exit, Said};
+use crate::hints;
 use crate::output::{say, say_json};
 use crate::session::Session;
 use crate::suggest;
@@ -50,6 +51,7 @@ fn tell_all(error: &anyhow::Error, meant: Option<&str>, session: &Session, exit:
             .flat_map(|said| said.causes.iter().cloned()),
     );
     let trace = said.and_then(|said| said.trace.as_deref());
+    let hint = hint.map(|hint| hints::typed(&hint).into_owned());
     tell(
         exit,
         &message,
@@ -146,6 +148,13 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
     }
     if error.is_unknown_orchestration() {
         return Some("`perennial deploy FILE.wasm` deploys what a file defines, `perennial modules` lists what is deployed".to_owned());
+    }
+    // A host elsewhere says so in words.
+    if error.is_unknown_module() || error.to_string().starts_with("there is no module ") {
+        return Some("`perennial modules` lists what is deployed".to_owned());
+    }
+    if error.is_unknown_hub() {
+        return Some("--task-hub names another one".to_owned());
     }
     if error.is_not_found() {
         return Some(format!(

@@ -83,9 +83,17 @@ pub(crate) fn amount(text: &str) -> Result<u64, String> {
     in_units(text, &units).ok_or_else(|| "write it like 5000000, 500M or 20G".to_owned())
 }
 
-/// `1048576`, `512KiB`, `256MiB` or `1GiB`.
+/// `1048576`, `512KiB`, `256MiB` or `1GiB`; the unit may be its first letter alone.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
-    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let (k, m, g) = (1 << 10, 1 << 20, 1 << 30);
+    let units = [
+        ("KiB", k),
+        ("MiB", m),
+        ("GiB", g),
+        ("K", k),
+        ("M", m),
+        ("G", g),
+    ];
     in_units(text, &units).ok_or_else(|| "write it like 67108864, 256MiB or 1GiB".to_owned())
 }
 

@@ -276,6 +276,18 @@ impl Error {
         }
     }
 
+    /// There is no such module.
+    pub fn is_unknown_module(&self) -> bool {
+        matches!(self.kind, Kind::UnknownModule { .. })
+    }
+
+    /// There is no such task hub, or the host that was asked does not serve it.
+    pub fn is_unknown_hub(&self) -> bool {
+        let is_missing = |source: &StoreError| matches!(source, StoreError::Missing(_));
+        matches!(&self.kind, Kind::Store { source, .. } if is_missing(source))
+            || self.has_code(&["noTaskHub"])
+    }
+
     /// The id of a start, or the name of a task hub that was to be made, is in use.
     pub fn is_already_exists(&self) -> bool {
         matches!(

@@ -388,13 +388,18 @@ fn limits_text(limits: ModuleLimits) -> Result<String> {
 fn find_dirs(grants: &mut Grants) -> Result<()> {
     for dir in &mut grants.dirs {
         // The hub may be opened from elsewhere: a relative path would mean another directory there.
+        let cannot = |why: String| {
+            let path = dir.host.display();
+            Error::invalid(format!("cannot grant the directory {path}: {why}"))
+        };
         let absolute = dir.host.canonicalize();
-        dir.host = absolute.map_err(|error| {
-            Error::invalid(format!(
-                "cannot grant the directory {}: {error}",
-                dir.host.display()
-            ))
-        })?;
+        let absolute = absolute.map_err(|error| cannot(error.to_string()))?;
+        if !absolute.is_dir() {
+            return Err(cannot(
+                "it is a file; grant the directory that it is in".to_owned(),
+            ));
+        }
+        dir.host = absolute;
     }
     Ok(())
 }

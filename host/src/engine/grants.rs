@@ -62,12 +62,41 @@ impl Grants {
         })
     }
 
-    /// What is wrong with the hosts that are granted, if anything is.
+    /// What is wrong with what is granted, if anything is: a host that is none, a name that no variable has, or two things for one name, of
+    /// which only one could be meant.
     pub(crate) fn problem(&self) -> Option<String> {
-        self.http_hosts
+        let host = self
+            .http_hosts
             .iter()
-            .find_map(|host| http_host_problem(host))
+            .find_map(|host| http_host_problem(host));
+        host.or_else(|| {
+            let is_name = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
+            let wrong = self.env.iter().find(|(name, _)| !is_name(name))?;
+            Some(format!("{:?} cannot be the name of a variable", wrong.0))
+        })
+        .or_else(|| {
+            let name = twice(self.env.iter().map(|(name, _)| name.as_str()))?;
+            Some(format!(
+                "the variable {name} is granted twice: only one value can be meant"
+            ))
+        })
+        .or_else(|| {
+            let guest = |dir: &'_ DirGrant| dir.guest.trim_end_matches('/').to_owned();
+            let paths: Vec<String> = self.dirs.iter().map(guest).collect();
+            let path = twice(paths.iter().map(String::as_str))?;
+            Some(format!(
+                "two directories are granted as {:?}: only one can be meant",
+                if path.is_empty() { "/" } else { path }
+            ))
+        })
     }
+}
+
+/// The first text that was there before.
+fn twice<'a>(texts: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut texts = texts;
+    texts.find(|text| !seen.insert(*text))
 }
 
 /// Why a text is not `HOST` or `HOST:PORT`, if it is not.
@@ -174,5 +203,34 @@ mod tests {
         let given = grants(&[("A", "3")], &["a.b", "c.d"]);
         let after = grants(&[("B", "2"), ("A", "3")], &["a.b", "c.d"]);
         assert_eq!(before.and(given), after);
+    }
+
+    #[test]
+    fn what_is_granted_twice_is_said() {
+        let dir = |guest: &str| DirGrant {
+            host: "/tmp".into(),
+            guest: guest.to_owned(),
+            writable: false,
+        };
+        let env = |name: &str| (name.to_owned(), "1".to_owned());
+        let problem = |dirs: &[&str], names: &[&str]| {
+            let grants = Grants {
+                dirs: dirs.iter().map(|guest| dir(guest)).collect(),
+                env: names.iter().map(|name| env(name)).collect(),
+                ..Grants::default()
+            };
+            grants.problem()
+        };
+        assert_eq!(problem(&["/a", "/b", "."], &["A", "B"]), None);
+        for (dirs, names, said) in [
+            (&["/a", "/b", "/a/"][..], &[][..], "\"/a\""),
+            (&["/", "/"], &[], "\"/\""),
+            (&[], &["A", "B", "A"], "variable A is granted twice"),
+            (&[], &["A=B"], "cannot be the name"),
+            (&[], &[""], "cannot be the name"),
+        ] {
+            let why = problem(dirs, names).unwrap_or_default();
+            assert!(why.contains(said), "{dirs:?} {names:?}: {why}");
+        }
     }
 }

@@ -93,14 +93,43 @@ fn outsider(api: &Api, head: &Parts) -> Option<Response> {
         let message = "This server answers only to names of this machine, such as localhost; for others it needs a base URL and keys.";
         return Some(failure(head.uri.path(), StatusCode::FORBIDDEN, message));
     }
-    let origin = head.headers.get(header::ORIGIN)?;
-    let known = origin.to_str().is_ok_and(|origin| {
-        let local = origin.parse::<Uri>().ok();
-        let local = local.and_then(|uri| uri.host().map(is_this_machine));
-        local == Some(true) || api.origins.iter().any(|allowed| allowed == origin)
-    });
     let message = "Web pages of this origin are not allowed; the server can be told to allow them.";
-    (!known).then(|| failure(head.uri.path(), StatusCode::FORBIDDEN, message))
+    let refused = || Some(failure(head.uri.path(), StatusCode::FORBIDDEN, message));
+    let mut origins = head.headers.get_all(header::ORIGIN).iter();
+    let Some(origin) = origins.next() else {
+        // A page of another site that embeds an answer says no origin. To follow a link is no page's doing.
+        let says = |name: &str, value: &str| head.headers.get(name).is_some_and(|is| is == value);
+        let embeds = says("sec-fetch-site", "cross-site") && !says("sec-fetch-mode", "navigate");
+        return embeds.then(refused).flatten();
+    };
+    let known = origins.next().is_none()
+        && origin.to_str().is_ok_and(|origin| {
+            is_own(origin, head) || api.origins.iter().any(|allowed| allowed == origin)
+        });
+    (!known).then(refused).flatten()
+}
+
+/// Whether an origin is the server itself, under the name and the port that it was asked by.
+fn is_own(origin: &str, head: &Parts) -> bool {
+    let Ok(origin) = origin.parse::<Uri>() else {
+        return false;
+    };
+    let asked = head.uri.authority().cloned().or_else(|| {
+        let host = head.headers.get(header::HOST)?.to_str().ok()?;
+        host.parse::<Authority>().ok()
+    });
+    let port = |authority: &Authority| match (authority.port_u16(), origin.scheme_str()) {
+        (Some(port), _) => Some(port),
+        (None, Some("http")) => Some(80),
+        (None, Some("https")) => Some(443),
+        (None, _) => None,
+    };
+    origin
+        .authority()
+        .zip(asked.as_ref())
+        .is_some_and(|(origin, asked)| {
+            origin.host().eq_ignore_ascii_case(asked.host()) && port(origin) == port(asked)
+        })
 }
 
 /// Whether a host's name, or address, can only mean the machine itself.

@@ -44,13 +44,13 @@ impl Module {
     /// The bytes of a file, as far as they can be a module.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] where it cannot be read, is no plain file (a pipe has no end that could be known), or is too large.
+    /// [`Error::is_invalid`] where it cannot be read, is not a regular file (a pipe has no end that could be known), or is too large.
     pub fn bytes_of_file(path: impl AsRef<Path>) -> Result<Vec<u8>> {
         let path = path.as_ref();
         let cannot = |error| Error::module(format!("cannot read {}: {error}", path.display()));
         let found = std::fs::metadata(path).map_err(cannot)?;
         if !found.is_file() && !found.is_dir() {
-            let message = format!("{} is no plain file; a module is one", path.display());
+            let message = format!("{} is not a regular file, as a module is", path.display());
             return Err(Error::module(message));
         }
         let file = std::fs::File::open(path).map_err(cannot)?;

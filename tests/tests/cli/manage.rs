@@ -137,7 +137,7 @@ fn many_are_suspended_resumed_terminated_and_restarted() {
         "suspend --tag of=a --json",
         expect![[r#"
             {"matched":2,"done":2,"skipped":0,"dryRun":false,"hosted":false}
-            ! no host runs task hub "default": it takes no effect on what has begun until `perennial serve` does
+            ! {"note":"no host runs task hub \"default\": it takes no effect on what has begun until `perennial serve` does"}
         "#]],
     );
     cli.types(

@@ -164,9 +164,9 @@ fn inspect_tells_what_a_file_is_without_a_hub() {
     cli.check(
         &["inspect", "/dev/null"],
         expect![[r#"
-        ! error: /dev/null: not a WebAssembly file: it is empty
-        exit code Some(1)
-    "#]],
+            ! error: /dev/null is not a regular file, as a module is
+            exit code Some(1)
+        "#]],
     );
     assert!(!cli.dir.path().join("default.db").exists());
 }

@@ -20,7 +20,7 @@ fn run_deploys_starts_waits_and_prints_the_result() {
     );
     cli.check(&["run", &hello(), "--id", "h2", "--json"], expect![[r#"
         {"instanceId":"h2","name":"HelloSequence","runtimeStatus":"Completed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","output":["Hello Tokyo!","Hello Seattle!","Hello London!"],"historyEvents":12,"historyBytes":<n>}
-        ! started HelloSequence as h2
+        ! {"note":"started HelloSequence as h2"}
     "#]]);
     cli.check(
         &["run", &hello(), "-q"],
@@ -90,9 +90,9 @@ fn run_says_what_is_wrong_before_it_touches_the_hub() {
     cli.check(
         &["run", "/dev/null"],
         expect![[r#"
-        ! error: /dev/null: not a WebAssembly file: it is empty
-        exit code Some(1)
-    "#]],
+            ! error: /dev/null is not a regular file, as a module is
+            exit code Some(1)
+        "#]],
     );
     cli.check(&["run", &hello(), "Hello"], expect![[r#"
         ! error: GUESTS/hello-sequence.wasm defines no orchestration "Hello"; it defines HelloSequence

@@ -197,14 +197,46 @@ async fn without_keys_only_this_machine_is_answered() {
             "{origin}"
         );
     }
-    for origin in ["http://localhost:3000", "http://127.0.0.1", allowed] {
-        assert_eq!(
-            wire.ask(&format!("GET {list}\norigin: {origin}"))
-                .await
-                .status,
+    for (head, status) in [
+        (format!("origin: {allowed}"), 200),
+        (
+            "http://localhost:7071 origin: http://localhost:7071".to_owned(),
             200,
-            "{origin}"
-        );
+        ),
+        (
+            "http://LOCALHOST origin: http://localhost:80".to_owned(),
+            200,
+        ),
+        // Another port of this machine is somebody else's server.
+        (
+            "http://localhost:7071 origin: http://localhost:3000".to_owned(),
+            403,
+        ),
+        (
+            "http://localhost:7071 origin: http://127.0.0.1:7071".to_owned(),
+            403,
+        ),
+        ("origin: http://localhost:3000".to_owned(), 403),
+        (
+            format!("origin: {allowed}\norigin: http://localhost:3000"),
+            403,
+        ),
+        (
+            "sec-fetch-site: cross-site\nsec-fetch-mode: no-cors".to_owned(),
+            403,
+        ),
+        (
+            "sec-fetch-site: cross-site\nsec-fetch-mode: navigate".to_owned(),
+            200,
+        ),
+        ("sec-fetch-site: same-origin".to_owned(), 200),
+    ] {
+        let (to, head) = match head.split_once(" origin:") {
+            Some((to, origin)) => (to.to_owned(), format!("origin:{origin}")),
+            None => (String::new(), head),
+        };
+        let answer = wire.ask(&format!("GET {to}{list}\n{head}")).await;
+        assert_eq!(answer.status, status, "{to} {head}");
     }
     assert_eq!(
         wire.client().counts().await.unwrap(),

@@ -54,6 +54,9 @@ Instances that live stay with the module that they started on. Deploying an olde
 and it is said of each whether it could go on with it (`perennial resume --module`) or what differs. The exit code \
 is 6 then if one could not, or if the deployment would need --replace.
 
+A deployment that grants anything replaces all that the module was granted before, and says what changes; one that \
+grants nothing keeps it. `perennial grants` adds to it.
+
 Examples:
   perennial deploy hello.wasm
   perennial deploy build/*.wasm

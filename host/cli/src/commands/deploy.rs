@@ -13,6 +13,7 @@ use crate::error::{Exit, Said};
 use crate::output::Output;
 use crate::session::Session;
 
+use super::modules::granted;
 use super::words::kind_name;
 
 pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Exit> {
@@ -45,12 +46,48 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
     if check {
         return super::check::check(&client, modules, grants, replace, session).await;
     }
+    // Read before, to say what changes.
+    let before = match grants {
+        Some(_) => match client.modules().await {
+            // The deployment makes it.
+            Err(error) if error.is_unknown_hub() => Vec::new(),
+            modules => modules?,
+        },
+        None => Vec::new(),
+    };
     let mut deployments = Vec::new();
     for module in modules {
         deployments.push(send(&client, module, grants.clone(), limits, replace).await?);
     }
     print(&deployments, session.output())?;
+    for deployment in grants.iter().flat_map(|_| &deployments) {
+        let before = before.iter().find(|module| module.name == deployment.name);
+        let before = before.map_or_else(Vec::new, |module| granted(&module.grants));
+        let after = client.modules().await?;
+        let after = after.iter().find(|module| module.name == deployment.name);
+        let after = after.map_or_else(Vec::new, |module| granted(&module.grants));
+        for line in grant_changes(&deployment.name, &before, &after) {
+            session.output().note(&line);
+        }
+    }
     Ok(Exit::Ok)
+}
+
+/// What a module may do now that it could not before, and the other way round.
+fn grant_changes(module: &str, before: &[String], after: &[String]) -> Vec<String> {
+    let only = |some: &[String], others: &[String], sign: &str| -> Vec<String> {
+        let only = some.iter().filter(|line| !others.contains(line));
+        only.map(|line| format!("  {sign} {line}")).collect()
+    };
+    let mut lines = only(before, after, "-");
+    lines.extend(only(after, before, "+"));
+    if !lines.is_empty() {
+        let replaced = format!(
+            "what {module} is granted changed: a deployment that grants anything replaces all of it"
+        );
+        lines.insert(0, replaced);
+    }
+    lines
 }
 
 /// Reads a file and looks at what it defines. A host elsewhere that is asked looks at it itself: it has to compile it anyway.
@@ -224,5 +261,26 @@ fn change_of(name: &Repointed) -> &'static str {
         (None, _) => "new",
         (Some(_), true) => "repointed",
         (Some(_), false) => "unchanged",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_deployment_takes_away_is_said() {
+        let lines = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let (before, after) = (lines(&["a", "b"]), lines(&["b", "c"]));
+        assert_eq!(grant_changes("m", &before, &before), lines(&[]));
+        assert_eq!(
+            grant_changes("m", &before, &after)[1..],
+            lines(&["  - a", "  + c"])
+        );
     }
 }

@@ -113,7 +113,7 @@ fn what_is_no_file_beside_a_hub_is_neither_opened_nor_removed() {
             if is_there {
                 drop(take(&path).unwrap());
             }
-            let beside = crate::store::with_suffix(&path, suffix);
+            let beside = with_suffix(&path, suffix);
             let _ = std::fs::remove_file(&beside);
             pipe(&beside);
             let mut refusals = vec![take(&path).map(drop)];
