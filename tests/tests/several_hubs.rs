@@ -97,3 +97,31 @@ fn a_hub_that_is_named_twice_is_a_mistake() {
         "{said}"
     );
 }
+
+/// Whatever the order: the hub that is to be made is named first here, as the one that all requests mean.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_another_process_has_one_of_the_hubs_none_is_made_of_the_others() {
+    let dir = DataDir::new();
+    let owner = dir.host().start().await.unwrap();
+    let names = || {
+        let entries = std::fs::read_dir(dir.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name.starts_with("new")).collect();
+        names.sort();
+        names
+    };
+    // The last cannot be made, when the first of the new ones is already.
+    std::fs::create_dir(dir.path().join("zdir.db")).unwrap();
+    std::os::unix::fs::symlink("/nonexistent/there/x.db", dir.path().join("zgone.db")).unwrap();
+    for and in ["default", "zdir", "zgone"] {
+        let output = Command::new(binary())
+            .args(["serve", "--listen", "127.0.0.1:0", "--task-hub", "new"])
+            .args(["--and-hub", and, "--data-dir"])
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{and}");
+        assert_eq!(names(), Vec::<String>::new(), "{and}: {output:?}");
+    }
+    owner.shut_down().await;
+}

@@ -423,6 +423,28 @@ impl Error {
             || self.has_code(&["locked"])
     }
 
+    /// What the hub's file says cannot be: a backup helps.
+    pub fn is_damaged(&self) -> bool {
+        matches!(
+            &self.kind,
+            Kind::Store {
+                source: StoreError::Corrupt(_),
+                ..
+            }
+        )
+    }
+
+    /// Another version of Perennial wrote the hub's file, and this one cannot use it as it is.
+    pub fn is_of_other_version(&self) -> bool {
+        matches!(
+            &self.kind,
+            Kind::Store {
+                source: StoreError::Newer { .. } | StoreError::Older { .. },
+                ..
+            }
+        )
+    }
+
     /// The host is shutting down, or has been replaced by another.
     pub fn is_shutting_down(&self) -> bool {
         matches!(

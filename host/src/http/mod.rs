@@ -44,13 +44,24 @@ use crate::http::origin::UrlSettings;
 use crate::http::places::PlacesMax;
 use crate::http::revoked::Revocations;
 use crate::limits::http as limits;
+use crate::want::Resource;
 
 pub use serve::serve;
 pub use tls::Tls;
 
-/// What a caller is told where the process has run out of something: nothing of the host's inside.
+/// What a caller is told where the process has run out of something, or the hub's file is not as it must be: nothing of the host's inside.
 fn lacking(error: &Error) -> Option<String> {
-    let resource = error.lacks().filter(|resource| resource.is_of_process())?;
+    let resource = match error.lacks() {
+        // It was there when the host began.
+        None if error.is_unknown_hub() => Resource::Hub,
+        None => return None,
+        // Who looks after the host can do something about it, which the caller need not know.
+        Some(Resource::Files | Resource::Host) => Resource::Hub,
+        Some(resource) => resource,
+    };
+    if !resource.is_of_process() {
+        tracing::warn!(%error, "a request was put off");
+    }
     Some(format!(
         "the host lacks {resource} at the moment; nothing was changed: ask again in a moment"
     ))

@@ -111,7 +111,7 @@ fn copy(
 ) -> Result<(), StoreError> {
     refuse_existing(to)?;
     let fresh = Fresh::beside(to)?;
-    copy_used(&mut from, fresh.path(), progress)?;
+    copy_used(&mut from, fresh.path(), to, progress)?;
     // A file without a journal beside it, until it is opened as a hub; what is changed here is synced when it gets its name.
     let copy = Connection::open_with_flags(
         fresh.path(),
@@ -128,6 +128,7 @@ fn copy(
 fn copy_used(
     from: &mut Connection,
     fresh: &Path,
+    to: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), StoreError> {
     let used = Pages::of(from)?;
@@ -165,7 +166,7 @@ fn copy_used(
         Ok(Err(error)) => {
             return Err(match StoreError::from(error) {
                 StoreError::Sqlite(error) => {
-                    StoreError::file("could not write", fresh)(std::io::Error::other(error))
+                    StoreError::file("could not write", to)(std::io::Error::other(error))
                 }
                 damaged => damaged,
             });

@@ -187,6 +187,8 @@ fn of_sqlite(error: &rusqlite::Error) -> Resource {
         Some(ErrorCode::SystemIoFailure) if is_write(error) && descriptors::files_are_bounded() => {
             Resource::Disk
         }
+        // The index of the log is made when a hub is opened, and is as long as the disk has room for.
+        Some(ErrorCode::SystemIoFailure) if is_index(error) => Resource::Disk,
         Some(ErrorCode::OutOfMemory) => Resource::Memory,
         // A file of a hub that is there can be opened as long as there are descriptors.
         Some(ErrorCode::CannotOpen) => Resource::Descriptors,
@@ -195,9 +197,17 @@ fn of_sqlite(error: &rusqlite::Error) -> Resource {
 }
 
 fn is_write(error: &rusqlite::Error) -> bool {
+    has_code(error, rusqlite::ffi::SQLITE_IOERR_WRITE)
+}
+
+fn is_index(error: &rusqlite::Error) -> bool {
+    has_code(error, rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
+}
+
+fn has_code(error: &rusqlite::Error, code: std::ffi::c_int) -> bool {
     error
         .sqlite_error()
-        .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE)
+        .is_some_and(|error| error.extended_code == code)
 }
 
 #[cfg(test)]

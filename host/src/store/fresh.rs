@@ -39,7 +39,8 @@ impl Fresh {
                 .write(true)
                 .create_new(true)
                 .open(&path);
-            let file = made.map_err(StoreError::file("could not write", &path))?;
+            // The temporary name says nothing to whoever asked for the place.
+            let file = made.map_err(StoreError::file("could not write", place))?;
             // A file system without locks only lacks what tells a dead writer from a live one.
             let locked = file.try_lock();
             // Another process may have taken it for one that was left behind, in the moment before it was locked.
@@ -63,7 +64,7 @@ impl Fresh {
         let file = self.file.take();
         let sync = file.as_ref().map_or(Ok(()), File::sync_all);
         let named = sync
-            .map_err(StoreError::file("could not sync", &self.path))
+            .map_err(StoreError::file("could not sync", place))
             .and_then(|()| name(&self.path, place));
         // The lock goes last: until here nobody takes the file for one that was left behind.
         let removed = remove(&self.path);

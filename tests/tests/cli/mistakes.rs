@@ -331,3 +331,30 @@ fn a_command_that_says_nothing_hides_the_warnings_of_guests_too() {
     let said = run(&["-q"]);
     assert!(!said.contains("perennial::guest"), "{said}");
 }
+
+#[test]
+fn a_damaged_hub_is_said_once_with_what_helps_against_it() {
+    let cli = Cli::deployed();
+    let file = cli.dir.path().join("default.db");
+    // Folded into the file, so that no log makes up for what is lost of it.
+    let copy = cli.dir.path().join("copy.db");
+    cli.ok(&["backup", copy.to_str().unwrap()]);
+    cli.ok(&["delete-task-hub", "default", "--yes"]);
+    let mut bytes = std::fs::read(&copy).unwrap();
+    // The pages of the schema and of the tables that come first; the head stays, so that it is a hub.
+    bytes[100..40_000].fill(0x5a);
+    std::fs::write(&file, bytes).unwrap();
+    let told = cli.see(&["doctor"]);
+    assert_eq!(told.matches("malformed").count(), 1, "{told}");
+    assert!(told.contains("`perennial restore` a backup"), "{told}");
+    assert!(!told.contains("the version of Perennial"), "{told}");
+    std::fs::remove_file(&file).unwrap();
+    // What is nowhere in the directory either is named as it was typed.
+    std::fs::rename(&copy, &file).unwrap();
+    let told = cli.see(&["backup", "/nonexistent/copy.db"]);
+    assert!(
+        told.contains("could not write /nonexistent/copy.db: "),
+        "{told}"
+    );
+    assert!(!told.contains("perennial-new"), "{told}");
+}

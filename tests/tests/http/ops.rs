@@ -51,6 +51,30 @@ async fn a_host_says_that_it_lives_and_can_work() {
 }
 
 #[tokio::test]
+async fn while_the_file_of_the_hub_is_away_what_is_asked_may_be_asked_again() {
+    let wire = Wire::new().await;
+    let (file, away) = (
+        wire._dir.path().join("default.db"),
+        wire._dir.path().join("away"),
+    );
+    std::fs::rename(&file, &away).unwrap();
+    for request in [
+        format!("POST {BASE}/orchestrators/Wait/one"),
+        "POST /api/v1/instances\n\n{\"orchestration\":\"Wait\",\"id\":\"two\"}".to_owned(),
+    ] {
+        let answer = wire.ask(&request).await;
+        assert_eq!(answer.status, 503, "{request}: {}", answer.body);
+        assert_eq!(answer.header("retry-after"), Some("1"), "{request}");
+        assert!(answer.body.contains("ask again"), "{}", answer.body);
+    }
+    std::fs::rename(&away, &file).unwrap();
+    let again = wire
+        .ask(&format!("POST {BASE}/orchestrators/Wait/one"))
+        .await;
+    assert_eq!(again.status, 202, "{}", again.body);
+}
+
+#[tokio::test]
 async fn metrics_count_what_happened() {
     let wire = Wire::new().await;
     wire.ended("HelloSequence", "done", ()).await;

@@ -227,6 +227,55 @@ fn a_full_disk_is_told_over_http_until_there_is_space() {
 }
 
 #[test]
+fn a_host_that_is_started_again_on_a_full_disk_waits_for_room() {
+    let Some((small, mut host)) = at_work("12m") else {
+        return;
+    };
+    // Stopped, so that no log is left with room in it.
+    let told = Command::new("kill").arg(host.id().to_string()).status();
+    assert!(told.unwrap().success() && host.wait().unwrap().success());
+    small.fill();
+    let mut command = small.inside(&binary());
+    command.arg("--data-dir").arg(small.path());
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (out, log) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let host = Process(child);
+    let mut log = BufReader::new(log).lines().map(Result::unwrap);
+    let line = log.find(|line| line.contains("is tried again"));
+    let line = line.expect("it says why it waits");
+    let file = small.path().join("default.db").display().to_string();
+    assert!(
+        line.contains("full; make room") && line.contains(&file),
+        "{line}"
+    );
+    let address = line.split("http://").nth(1).unwrap();
+    let is_address = |c: char| c.is_ascii_digit() || c == '.' || c == ':';
+    let address = address.split(|c| !is_address(c)).next().unwrap();
+    let address: SocketAddr = address.parse().unwrap();
+    let is = |answer: &str, status: u16| answer.starts_with(&format!("HTTP/1.1 {status}"));
+    assert!(is(&ask(address, "GET /healthz", ""), 200));
+    let ready = ask(address, "GET /readyz", "");
+    assert!(is(&ready, 503), "{ready}");
+    small.remount("size=100m");
+    let mut line = String::new();
+    BufReader::new(out).read_line(&mut line).unwrap();
+    assert!(
+        line.starts_with("ready: ") && line.contains("takes up 1 instance"),
+        "{line}"
+    );
+    let ready = ask(address, "GET /readyz", "");
+    assert!(is(&ready, 200), "{ready}");
+    small.succeeds(&["raise-event", "waits", "Go", "--data", "\"end\""]);
+    small.succeeds(&["wait", "waits", "--timeout", "60s"]);
+    drop(host);
+}
+
+#[test]
 fn a_read_only_disk_is_said_and_can_be_read() {
     let Some((small, host)) = at_work("32m") else {
         return;

@@ -1,6 +1,7 @@
 //! The HTTP API of `perennial serve`: opened before the host starts, served while it runs, drained before it ends.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use anyhow::Context;
 use perennial::Client;
@@ -74,6 +75,8 @@ async fn keys(client: &Client) -> anyhow::Result<usize> {
     match client.keys().await {
         Ok(keys) => Ok(keys.len()),
         Err(error) if error.is_not_found() => Ok(0),
+        // They are looked at with each request, once the hub can be read.
+        Err(error) if error.is_unavailable() => Ok(1),
         Err(error) => Err(error.into()),
     }
 }
@@ -123,8 +126,9 @@ impl Opened {
         format!("{base}/runtime/webhooks/durabletask?connection=Storage")
     }
 
-    /// Begins to answer for these hubs; the first is meant where a request names none.
-    pub(super) fn serve(self, args: &Http, hubs: Vec<Client>) -> anyhow::Result<Served> {
+    /// Begins to answer for these hubs; the first is meant where a request names none. Once that was stopped it may begin again: the socket
+    /// stays open.
+    pub(super) fn serve(&self, args: &Http, hubs: Vec<Client>) -> anyhow::Result<Served> {
         let mut hubs = hubs.into_iter();
         let first = hubs.next().context("there is no task hub to serve")?;
         let api = hubs.fold(api(args, first)?, Api::hub);
@@ -135,7 +139,10 @@ impl Opened {
         };
         let url = self.url();
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(self.listener, api, self.tls, async {
+        let listener = self.listener.as_fd().try_clone_to_owned();
+        let listener = listener.and_then(|own| TcpListener::from_std(own.into()));
+        let listener = listener.context("the socket cannot be used")?;
+        let task = tokio::spawn(serve(listener, api, self.tls.clone(), async {
             // Told to stop, or nobody is left who could tell.
             let _ = stopped.await;
         }));

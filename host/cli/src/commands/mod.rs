@@ -9,6 +9,7 @@ mod collect;
 pub(super) mod deploy;
 mod grants;
 mod history;
+pub(super) mod hosts;
 mod hubs;
 mod keys;
 mod list;

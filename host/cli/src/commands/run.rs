@@ -59,7 +59,7 @@ async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
         .data_dir(session.data_dir())
         .task_hub(session.task_hub())
         .name("perennial run");
-    match super::serve::start(&builder).await {
+    match super::hosts::start(&builder).await {
         Ok(host) => {
             let client = host.client();
             let others: u64 = super::serve::left(&client).await?.values().sum();

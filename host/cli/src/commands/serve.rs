@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use perennial::telemetry::Otlp;
@@ -11,15 +11,13 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{QuotaArgs, Serve};
+use crate::commands::hosts::Hosts;
 use crate::commands::listen::{self, Served};
 use crate::error::{Exit, Said};
 use crate::log;
 use crate::output::{count, span};
 use crate::screen;
 use crate::session::Session;
-
-/// How long a hub may be in other hands before it counts as owned: commands that find no host own it for a moment.
-const BORROWED_MAX: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exit> {
     screen::queue_stderr();
@@ -54,10 +52,18 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     if let Some(opened) = &opened {
         builder = builder.management_url(opened.management_url(&args.http));
     }
-    let mut hosts = Vec::with_capacity(hubs.len());
-    for hub in &hubs {
-        hosts.push(start(&builder.clone().task_hub(*hub)).await?);
-    }
+    let wanted = Hosts {
+        builder,
+        hubs: &hubs,
+        session,
+        http: &args.http,
+        opened: opened.as_ref(),
+    };
+    let hosts = tokio::select! {
+        hosts = wanted.start() => hosts?,
+        // One that still waits for what it lacks has done nothing.
+        () = signals.next() => return Ok(Exit::Ok),
+    };
     let clients = hosts.iter().map(Host::client).collect();
     let served = opened.map(|opened| opened.serve(&args.http, clients));
     let served = served.transpose()?;
@@ -178,19 +184,6 @@ fn hubs<'a>(args: &'a Serve, session: &'a Session) -> anyhow::Result<Vec<&'a str
         Client::open(session.data_dir(), hub)?;
     }
     Ok(hubs)
-}
-
-/// Starts a host; a hub that another command has for a moment is waited for.
-pub(crate) async fn start(builder: &HostBuilder) -> Result<Host> {
-    let begun = Instant::now();
-    loop {
-        match builder.clone().start().await {
-            Err(error) if error.is_owned() && begun.elapsed() < BORROWED_MAX => {
-                tokio::time::sleep(Duration::from_millis(50)).await
-            }
-            other => return other,
-        }
-    }
 }
 
 /// SIGINT, SIGTERM, and SIGHUP unless whoever started the process had it ignored, as `nohup` does.

@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::args::Dev;
 use crate::commands::deploy;
-use crate::commands::serve::{self, Signals};
+use crate::commands::hosts;
+use crate::commands::serve::Signals;
 use crate::error::Exit;
 use crate::log;
 use crate::payload;
@@ -88,7 +89,7 @@ async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
         .data_dir(session.data_dir())
         .task_hub(session.task_hub())
         .name("perennial dev");
-    match serve::start(&builder).await {
+    match hosts::start(&builder).await {
         Ok(host) => {
             let client = host.client();
             Ok((Some(host), client))

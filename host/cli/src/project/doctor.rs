@@ -139,11 +139,30 @@ async fn hub(session: &Session) -> Vec<Finding> {
         Err(error) => findings.push(Finding::bad(
             "task hub",
             Level::Failure,
-            format!("{error:#}"),
-            "nothing was changed; use the version of Perennial that wrote it, or a backup",
+            // Errors of the library say all of their causes themselves.
+            error.to_string(),
+            fix(&error),
         )),
     }
     findings
+}
+
+/// What helps against an error of the hub.
+fn fix(error: &anyhow::Error) -> &'static str {
+    let Some(error) = error.downcast_ref::<perennial::Error>() else {
+        return "nothing was changed; name another task hub with --task-hub";
+    };
+    if error.is_damaged() {
+        "nothing was changed; `perennial check` says what is wrong; move the file away, with those beside it, and `perennial restore` a backup"
+    } else if error.is_of_other_version() {
+        "nothing was changed; use the version of Perennial that wrote it, or a newer one"
+    } else if error.is_disk_full() {
+        "nothing was changed; make room on the disk that it is on"
+    } else if error.is_locked() {
+        "nothing was changed; end the program that has the file open"
+    } else {
+        "nothing was changed; mend what is said above, or name another place with --data-dir or --task-hub"
+    }
 }
 
 fn data_dir(dir: &Path) -> Finding {

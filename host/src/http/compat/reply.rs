@@ -153,7 +153,7 @@ pub(super) fn payload(body: &Bytes) -> Result<Option<Json>, Refused> {
 /// What an error of the library is to the caller.
 pub(super) fn error(error: &Error) -> Refused {
     let message = error.to_string();
-    if error.is_not_found() {
+    if error.is_not_found() && !error.is_unknown_hub() {
         Box::new(no_instance())
     } else if error.is_already_exists() {
         refuse(StatusCode::CONFLICT, &message)

@@ -124,7 +124,7 @@ impl From<BadParameter> for Failed {
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        let (status, code) = if error.is_not_found() {
+        let (status, code) = if error.is_not_found() && !error.is_unknown_hub() {
             (StatusCode::NOT_FOUND, "notFound")
         } else if error.is_already_exists() {
             (StatusCode::CONFLICT, "alreadyExists")

@@ -1,0 +1,163 @@
+//! The hosts of `perennial serve`: all of them start, or none and nothing is left of them; what a restart lacks for a while it waits for.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use perennial::{Client, Error, Host, HostBuilder, Hubs, Resource, Result};
+
+use crate::args::Http;
+use crate::commands::listen::{Opened, Served};
+use crate::session::Session;
+
+/// How long a hub may be in other hands before it counts as owned: commands that find no host own it for a moment.
+const BORROWED_MAX: Duration = Duration::from_secs(1);
+
+/// How soon what is lacking is looked for again at first, and at last.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(16);
+
+/// How often it is said that it is still lacking.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+
+/// The hosts that are to be.
+pub(super) struct Hosts<'a> {
+    pub(super) builder: HostBuilder,
+    pub(super) hubs: &'a [&'a str],
+    pub(super) session: &'a Session,
+    pub(super) http: &'a Http,
+    pub(super) opened: Option<&'a Opened>,
+}
+
+impl Hosts<'_> {
+    /// Starts a host for each hub, in their order.
+    pub(super) async fn start(&self) -> anyhow::Result<Vec<Host>> {
+        let is_there: Vec<bool> = self
+            .hubs
+            .iter()
+            .map(|hub| self.file(hub).exists())
+            .collect();
+        let mut order: Vec<usize> = (0..self.hubs.len()).collect();
+        // What another process may have is taken first, so that no hub is made in vain.
+        order.sort_by_key(|at| !is_there[*at]);
+        let mut meanwhile = None;
+        let mut hosts: Vec<(usize, Host)> = Vec::with_capacity(order.len());
+        let mut failed = None;
+        for at in order {
+            match self.start_one(self.hubs[at], &mut meanwhile).await {
+                Ok(host) => hosts.push((at, host)),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Some(served) = meanwhile {
+            served.stop().await;
+        }
+        let Some(error) = failed else {
+            hosts.sort_by_key(|(at, _)| *at);
+            return Ok(hosts.into_iter().map(|(_, host)| host).collect());
+        };
+        for (at, host) in hosts {
+            host.shut_down().await;
+            if !is_there[at] {
+                self.unmake(self.hubs[at]).await;
+            }
+        }
+        Err(error)
+    }
+
+    fn file(&self, hub: &str) -> PathBuf {
+        self.session.data_dir().join(format!("{hub}.db"))
+    }
+
+    /// Starts one. A hub that is there and cannot be opened for want of something is tried again until it can be: whoever looks after the
+    /// process would start it again all the same, and give up some time.
+    async fn start_one(&self, hub: &str, meanwhile: &mut Option<Served>) -> anyhow::Result<Host> {
+        let builder = self.builder.clone().task_hub(hub);
+        let (mut pause, mut said) = (PAUSE, None::<Instant>);
+        loop {
+            let was_there = self.file(hub).exists();
+            let error = match start(&builder).await {
+                Err(error) if was_there && may_pass(&error) => error,
+                other => return Ok(other?),
+            };
+            if let (None, Some(opened)) = (&meanwhile, self.opened) {
+                *meanwhile = Some(opened.serve(self.http, self.clients()?)?);
+            }
+            if said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
+                said = Some(Instant::now());
+                let url = meanwhile.as_ref().map(|served| served.url.as_str());
+                tracing::warn!(
+                    hub,
+                    file = %self.file(hub).display(),
+                    url,
+                    %error,
+                    "the task hub cannot be opened, and is tried again until it can be: {}",
+                    advice(&error)
+                );
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// By which requests are answered while no host runs: the process lives, and is not ready.
+    fn clients(&self) -> Result<Vec<Client>> {
+        let open = |hub: &&str| Client::open(self.session.data_dir(), hub);
+        self.hubs.iter().map(open).collect()
+    }
+
+    /// Takes a hub back that was made in vain. One that somebody has put something into meanwhile stays.
+    async fn unmake(&self, hub: &str) {
+        let unmade = async {
+            let client = Client::open(self.session.data_dir(), hub)?;
+            let is_used = !client.modules().await?.is_empty()
+                || client.counts().await?.iter().any(|(_, number)| *number > 0)
+                || !client.keys().await?.is_empty();
+            if is_used {
+                return Ok(());
+            }
+            Hubs::new(self.session.data_dir()).delete(hub).await
+        };
+        if let Err(error) = unmade.await {
+            tracing::warn!(hub, %error, "a task hub that was made in vain stays");
+        }
+    }
+}
+
+/// Whether what is lacking may be there later without anybody looking after this process.
+fn may_pass(error: &Error) -> bool {
+    let resource = error.lacks();
+    error.is_disk_full()
+        || error.is_locked()
+        || matches!(
+            resource,
+            Some(Resource::Disk | Resource::Memory | Resource::Threads)
+        )
+}
+
+fn advice(error: &Error) -> &'static str {
+    if error.is_locked() {
+        "something else has locked the file; end the program that has it open"
+    } else if error.lacks() == Some(Resource::Memory) {
+        "the machine has no memory left for it; end what takes it up"
+    } else if error.lacks() == Some(Resource::Threads) {
+        "the machine has no threads left for it; end what takes them up"
+    } else {
+        "the disk that the file is on is full; make room there"
+    }
+}
+
+/// Starts a host; a hub that another command has for a moment is waited for.
+pub(crate) async fn start(builder: &HostBuilder) -> Result<Host> {
+    let begun = Instant::now();
+    loop {
+        match builder.clone().start().await {
+            Err(error) if error.is_owned() && begun.elapsed() < BORROWED_MAX => {
+                tokio::time::sleep(Duration::from_millis(50)).await
+            }
+            other => return other,
+        }
+    }
+}
