@@ -4,8 +4,6 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use crate::args::Global;
-
 /// How a command in a message begins.
 const COMMAND: &str = "`perennial ";
 
@@ -26,25 +24,18 @@ struct Options {
 }
 
 /// Remembers what was typed. Variables of the environment hold for the next command too.
-pub(crate) fn remember(global: &Global) {
+pub(crate) fn remember(data_dir: &Path, task_hub: &str, url: Option<&str>) {
     let other = |typed: &str, variable: &str, default: &str| {
         let before = std::env::var(variable)
             .ok()
             .filter(|value| !value.is_empty());
         (before.as_deref().unwrap_or(default) != typed).then(|| quoted(typed))
     };
-    let data_dir = global
-        .data_dir
-        .to_str()
-        .filter(|_| global.data_dir != Path::new(""));
+    let data_dir = data_dir.to_str().filter(|dir| !dir.is_empty());
     let options = Options {
         data_dir: data_dir.and_then(|dir| other(dir, "PERENNIAL_DATA_DIR", ".perennial")),
-        task_hub: other(
-            &global.task_hub,
-            "PERENNIAL_TASK_HUB",
-            perennial::DEFAULT_TASK_HUB,
-        ),
-        url: global.url.as_deref().map(quoted),
+        task_hub: other(task_hub, "PERENNIAL_TASK_HUB", perennial::DEFAULT_TASK_HUB),
+        url: url.map(quoted),
     };
     let _ = TYPED.set(options);
 }
@@ -71,7 +62,7 @@ impl Options {
                     let after = rest.strip_prefix(*command);
                     after.is_some_and(|after| after.starts_with([' ', '`']))
                 };
-                commands.iter().any(|command| begins(command))
+                commands.iter().any(begins)
             };
             if !rest.starts_with('-') && !is(&NO_HUB) {
                 let is_elsewhere = self.url.is_some() && !is(&ON_THE_MACHINE);

@@ -42,7 +42,8 @@ fn main() -> ExitCode {
         Err(error) => return report::usage(&error),
     };
     let output = Output::new(cli.global.json, cli.global.quiet, cli.global.width);
-    hints::remember(&cli.global);
+    let global = &cli.global;
+    hints::remember(&global.data_dir, &global.task_hub, global.url.as_deref());
     let session = Session::new(cli.global, output);
     let exit = match run(cli.command, &session) {
         Ok(exit) => exit,

@@ -40,7 +40,7 @@ pub(crate) fn read(source: Option<&Source>, option: &str) -> anyhow::Result<Opti
         Source::Typed(text) => (text.clone(), option.to_owned()),
         Source::File(path) => {
             let text = std::fs::File::open(path)
-                .and_then(|file| text_of(file))
+                .and_then(text_of)
                 .with_context(|| format!("could not read {option} from {}", path.display()))?;
             (text, format!("{option} in {}", path.display()))
         }

@@ -80,7 +80,7 @@ fn payload(typed: Option<&str>) -> anyhow::Result<Option<Json>> {
         })?));
     };
     let text = std::fs::File::open(path)
-        .and_then(|file| crate::payload::text_of(file))
+        .and_then(crate::payload::text_of)
         .map_err(|error| {
             let said = Said::new(
                 Exit::Error,
