@@ -2,8 +2,6 @@
 //!
 //! What goes with an execution, and how long texts may be, is in [`perennial_core::bounds`].
 
-use std::time::Duration;
-
 /// Bytes of a component that is deployed.
 pub(crate) const COMPONENT_BYTES: usize = 64 << 20;
 /// Bytes of compiled code in the cache's directory: what was not used for longest goes first.
@@ -28,7 +26,7 @@ pub(crate) const KEYS: u32 = 1_000;
 /// The HTTP server. Options change those that have one.
 #[cfg(feature = "http")]
 pub(crate) mod http {
-    use super::Duration;
+    use std::time::Duration;
 
     /// Connections at once (`--max-connections`). HTTP/1.1 has one request at a time on each, so this bounds requests too.
     pub(crate) const CONNECTIONS: usize = 1_024;
@@ -76,6 +74,8 @@ pub(crate) mod http {
 
 #[cfg(all(test, feature = "http"))]
 mod tests {
+    use std::time::Duration;
+
     use super::http::*;
     use super::*;
 
