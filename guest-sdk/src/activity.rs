@@ -1,4 +1,4 @@
-//! What an activity may know about the attempt that it is.
+//! The context of an activity: which attempt it is, and for which instance.
 
 use serde::de::DeserializeOwned;
 

@@ -1,4 +1,4 @@
-//! Combinations of futures that are the same in every replay.
+//! Combinators of futures (`join_all`, `race`, ...) whose results are the same in every replay.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

@@ -1,4 +1,4 @@
-//! What an orchestration works with.
+//! The context of an orchestration: what it can call, wait for and read.
 
 use std::future::Future;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! What a component can run: typed functions, made alike.
+//! Definitions: typed functions registered as orchestrations and activities.
 
 use std::any::TypeId;
 use std::future::Future;

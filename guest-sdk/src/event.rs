@@ -58,14 +58,14 @@ impl Context {
 /// which event it was, so that a rewind of an instance that fails with it puts that aside and waits anew.
 #[must_use = "it begins to wait when it is awaited"]
 pub struct EventWait<T> {
-    place: Place,
+    place: QueueTicket,
     data: PhantomData<fn() -> T>,
 }
 
 /// The events of one name, made by [`Context::events`](crate::Context::events): a stream that does not end.
 #[must_use = "it begins to wait when it is polled"]
 pub struct EventStream<T> {
-    place: Place,
+    place: QueueTicket,
     data: PhantomData<fn() -> T>,
 }
 
@@ -82,7 +82,7 @@ pub struct EventWithin<T> {
 impl<T> EventWait<T> {
     pub(crate) fn new(execution: Rc<Execution>, name: &str) -> Self {
         Self {
-            place: Place::new(execution, name),
+            place: QueueTicket::new(execution, name),
             data: PhantomData,
         }
     }
@@ -119,7 +119,7 @@ impl<T: DeserializeOwned> Future for EventWait<T> {
 impl<T> EventStream<T> {
     pub(crate) fn new(execution: Rc<Execution>, name: &str) -> Self {
         Self {
-            place: Place::new(execution, name),
+            place: QueueTicket::new(execution, name),
             data: PhantomData,
         }
     }
@@ -170,13 +170,13 @@ impl<T: DeserializeOwned> Future for EventWithin<T> {
 }
 
 /// A place in the queue for the events of one name, taken at the first poll.
-struct Place {
+struct QueueTicket {
     execution: Rc<Execution>,
     name: EventName,
     waiter: Option<WaiterId>,
 }
 
-impl Place {
+impl QueueTicket {
     fn new(execution: Rc<Execution>, name: &str) -> Self {
         Self {
             execution,
@@ -204,7 +204,7 @@ fn read<T: DeserializeOwned>(taken: Taken) -> Result<T, Failure> {
     })
 }
 
-impl Drop for Place {
+impl Drop for QueueTicket {
     fn drop(&mut self) {
         if let Some(waiter) = self.waiter.take() {
             self.execution.abandon_waiter(waiter);

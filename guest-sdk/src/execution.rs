@@ -1,4 +1,4 @@
-//! What the futures of one execution share with the machine that drives them: open tasks, events, and the actions of the turn.
+//! State shared by the futures of one execution and the machine that drives them: open tasks, events, and the actions of the turn.
 //!
 //! Laws: task ids are given out in the order of scheduling, from 0; a task is cancelled at most once, and only while it is open; nothing
 //! is asked for after the end.

@@ -1,4 +1,4 @@
-//! From typed functions to the exports of a component.
+//! Turns typed functions into the exports of a component.
 
 use std::any::TypeId;
 use std::cell::RefCell;

@@ -1,4 +1,4 @@
-//! Instances that an orchestration starts and does not wait for.
+//! Starting instances without waiting for them.
 
 use std::rc::Rc;
 

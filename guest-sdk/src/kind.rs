@@ -1,4 +1,4 @@
-//! The kinds of failure that are not an author's own, for [`Failure::kind`](crate::Failure::kind).
+//! Kinds of failure that the host or the SDK makes, for [`Failure::kind`](crate::Failure::kind).
 //!
 //! ```
 //! use perennial_sdk::kind;

@@ -1,4 +1,4 @@
-//! A time limit around anything.
+//! A time limit for any future.
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! External events: kept until somebody waits for them, given out first in, first out.
+//! Buffer of external events: first in, first out for each name, kept until somebody waits.
 //!
 //! Laws: an event reaches at most one waiter; a waiter that goes away before it looked gives its event back, in front of all later
 //! ones; a name never has both kept events and idle waiters. Names compare without regard to case.

@@ -1,4 +1,4 @@
-//! Functions for threads where the C library has none: each says that there are no threads.
+//! Stubs for the thread functions that the C library of this target lacks: each reports that there are no threads.
 //!
 //! The standard library for `wasm32-wasip1` calls them, so whatever mentions `std::thread::spawn` would not link without. Who builds with a C
 //! library that lacks them sets `--cfg perennial_no_pthreads`.

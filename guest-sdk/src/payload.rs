@@ -1,4 +1,4 @@
-//! JSON payloads, and failures that say which one was not what the code expected.
+//! JSON payloads, and errors that say which payload did not fit its type.
 
 use std::fmt;
 

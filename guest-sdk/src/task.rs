@@ -1,4 +1,4 @@
-//! Activities and children: planned, started, awaited, cancelled.
+//! Activities and children as tasks: scheduled, awaited, cancelled.
 
 use std::fmt;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! Calls whose types the compiler checks: of functions, and of names that say what is behind them.
+//! Typed calls: by function, or by a name that declares its input and output types.
 
 use std::any::TypeId;
 use std::fmt;

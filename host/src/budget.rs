@@ -1,4 +1,4 @@
-//! What there is only so much of: bytes, places, descriptors.
+//! Budgets: counted resources (bytes, places, descriptors) that are given back when their permit is dropped.
 //!
 //! Laws: what is taken is given back by dropping, whatever happened in between; nobody holds more than there is, and whoever asks for more
 //! than there ever is gets all of it or nothing, and never waits for ever.

@@ -1,4 +1,4 @@
-//! Errors in words.
+//! Formats an error with its causes.
 
 /// An error with what led to it.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

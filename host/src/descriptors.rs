@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::want::{self, Want};
+use crate::shortage::{self, Shortage};
 
 /// Descriptors that callers and guests leave alone, for the store, the compile cache, and a few connections that ask whether the host is
 /// alive. Where there are few at all it is a quarter of them.
@@ -52,29 +52,29 @@ const GROUP_MEMORY_MIN: u64 = 64 << 20;
 ///
 /// # Errors
 /// Which limit is too low, what it is, and the least that it must be.
-pub fn check_process_limits() -> Result<(), Want> {
+pub fn check_process_limits() -> Result<(), Shortage> {
     let of = |resource| getrlimit(resource).current;
     let limits = [
         (
-            want::Resource::Descriptors,
+            shortage::Resource::Descriptors,
             "files and sockets open (ulimit -n)",
             of(Resource::Nofile),
             DESCRIPTORS_MIN,
         ),
         (
-            want::Resource::Memory,
+            shortage::Resource::Memory,
             "bytes of address space (ulimit -v)",
             of(Resource::As),
             ADDRESS_SPACE_MIN,
         ),
         (
-            want::Resource::Memory,
+            shortage::Resource::Memory,
             "bytes of data (ulimit -d)",
             of(Resource::Data),
             DATA_MIN,
         ),
         (
-            want::Resource::Memory,
+            shortage::Resource::Memory,
             "bytes of memory in its control group (memory.max)",
             group_memory(),
             GROUP_MEMORY_MIN,
@@ -83,7 +83,7 @@ pub fn check_process_limits() -> Result<(), Want> {
     for (resource, what, is, least) in limits {
         if let Some(is) = is.filter(|is| *is < least) {
             let message = format!("this process may have {is} {what}; it needs {least} at least");
-            return Err(Want::new(resource, message));
+            return Err(Shortage::new(resource, message));
         }
     }
     Ok(())
@@ -106,7 +106,7 @@ pub(crate) fn files_are_bounded() -> bool {
 pub(crate) fn are_short() -> bool {
     match std::io::stderr().as_fd().try_clone_to_owned() {
         Ok(probe) => is_in_reserve(probe),
-        Err(error) => want::Resource::of_io(&error) == want::Resource::Descriptors,
+        Err(error) => shortage::Resource::of_io(&error) == shortage::Resource::Descriptors,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Counts of values by size, cheap enough for every commit and every request.
+//! Histograms that are cheap enough for every commit and request.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -34,12 +34,12 @@ pub mod http;
 mod limits;
 mod outage;
 mod runtime;
+mod shortage;
 mod store;
 #[cfg(feature = "otel")]
 pub mod telemetry;
 #[cfg(feature = "http")]
 mod timed;
-mod want;
 pub mod wasm;
 
 pub use client::{
@@ -63,6 +63,6 @@ pub use runtime::{
     ActivityContext, AlsoInUse, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName,
     Collect, Host, HostBuilder, HubCheck, HubProblem, NameChange, Verify,
 };
-pub use store::{CollectedModule, Definition, DefinitionKind, Order, Repointed};
-pub use want::{Resource, Want};
+pub use shortage::{Resource, Shortage};
+pub use store::{CollectedModule, Definition, DefinitionKind, Order, UpdatedName};
 pub use wasm::{DirGrant, Grants};

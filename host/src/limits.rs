@@ -1,4 +1,4 @@
-//! The limits of a host: what callers and modules can take up of it. A test compares SECURITY.md with them.
+//! The limits of a host, in one place. A test compares SECURITY.md with them.
 //!
 //! What goes with an execution, and how long texts may be, is in [`perennial_core::bounds`].
 

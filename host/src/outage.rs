@@ -1,4 +1,4 @@
-//! What fails again and again is said now and then, and not each time: a disk that is full fails everything that there is to do.
+//! Rate-limits the log lines of repeated failures.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

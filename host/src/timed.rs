@@ -1,4 +1,4 @@
-//! What something takes of the processors' time: less than by the clock where others work too.
+//! Measures processor time, which differs from wall time on a busy machine.
 
 use std::time::Duration;
 

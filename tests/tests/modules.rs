@@ -124,7 +124,7 @@ async fn a_check_says_which_live_instances_could_go_on_and_changes_nothing() {
         found.unwrap().change.clone()
     };
     let first = client.find_module("orders").await.unwrap();
-    assert_eq!(change("Ship"), NameChange::Repointed(first));
+    assert_eq!(change("Ship"), NameChange::Updated(first));
     assert_eq!(change("Weigh"), NameChange::New);
     assert_eq!(change("Retire"), NameChange::Dropped);
     let outcome = |id: &str| {

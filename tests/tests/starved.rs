@@ -157,7 +157,7 @@ impl Starved {
                 let status = self.status(&format!("w{n}"));
                 assert!(
                     ["Running", "Completed", "unknown"].contains(&status.as_str()),
-                    "w{n} is {status} for want of {says}"
+                    "w{n} is {status} for lack of {says}"
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! What was typed. Nothing here reads a file, asks the clock or opens a hub.
+//! Command-line arguments. Nothing here reads a file, asks the clock or opens a hub.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -73,7 +73,7 @@ impl From<Exit> for ExitCode {
 
 /// An error of the command line's own, with its exit code and what to do about it.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct CliError {
     pub(crate) exit: Exit,
     pub(crate) message: String,
     pub(crate) causes: Vec<String>,
@@ -81,7 +81,7 @@ pub(crate) struct Said {
     pub(crate) hint: Option<String>,
 }
 
-impl Said {
+impl CliError {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self {
             exit,
@@ -116,10 +116,10 @@ impl Said {
     }
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Said {}
+impl std::error::Error for CliError {}

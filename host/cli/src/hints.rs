@@ -1,4 +1,4 @@
-//! Commands in messages: whoever types what a message says means the hub that the command before was about.
+//! Inserts the hub options that were typed into the commands that messages suggest.
 
 use std::borrow::Cow;
 use std::path::Path;

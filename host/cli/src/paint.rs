@@ -1,4 +1,4 @@
-//! Colours inside of texts that are written out before they are printed.
+//! Colours that survive the escaping of untrusted text.
 //!
 //! What is painted is put together with names and messages of others long before it is printed. So a colour travels as a mark that is made
 //! anew in each process, and that nobody who does not know it can write; [`written_out`] turns these marks into what a terminal obeys, and

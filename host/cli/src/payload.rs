@@ -1,4 +1,4 @@
-//! JSON that is typed, in a file, or on stdin.
+//! Reads JSON payloads from an argument, a file or stdin.
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use anyhow::Context;
 use perennial::Json;
 use serde::de::IgnoredAny;
 
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::output::say;
 
 /// Where a payload comes from.
@@ -95,9 +95,9 @@ fn check(text: &str, place: &str, option: &str) -> anyhow::Result<Json> {
 }
 
 /// Shows the text, where it breaks off, and what was probably meant.
-fn not_json(text: &str, place: &str, option: &str, error: &serde_json::Error) -> Said {
+fn not_json(text: &str, place: &str, option: &str, error: &serde_json::Error) -> CliError {
     if text.trim().is_empty() {
-        let said = Said::new(
+        let said = CliError::new(
             Exit::Usage,
             format!("{place} is empty, and nothing at all is not JSON"),
         );
@@ -118,7 +118,7 @@ fn not_json(text: &str, place: &str, option: &str, error: &serde_json::Error) ->
         String::new()
     };
     let pad = " ".repeat(at.chars().count() + caret);
-    let said = Said::new(
+    let said = CliError::new(
         Exit::Usage,
         format!("{place} is not JSON: {problem}\n  {at}{shown}\n  {pad}^"),
     );
@@ -172,7 +172,7 @@ mod tests {
             Ok(json) => format!("{json:?}\n"),
             Err(error) => {
                 let said = error
-                    .downcast_ref::<Said>()
+                    .downcast_ref::<CliError>()
                     .expect("what is typed is the user's to mend");
                 let hint = said
                     .hint_text()

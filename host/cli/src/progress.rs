@@ -1,4 +1,4 @@
-//! How a wait goes, on stderr: a line that lives where it is a terminal, and now and then a plain one elsewhere.
+//! Progress on stderr: a line that is redrawn on a terminal, and an occasional plain line elsewhere.
 
 use std::io::{self, IsTerminal};
 use std::sync::PoisonError;

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use serde::Serialize;
 
 use crate::args::Cli;
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::hints;
 use crate::output::{say, say_json};
 use crate::session::Session;
@@ -14,7 +14,7 @@ use crate::suggest;
 
 /// Tells an error on stderr, with what was probably meant, and says how the process ends.
 pub(crate) fn report(error: &anyhow::Error, meant: Option<&str>, session: &Session) -> Exit {
-    let said = error.downcast_ref::<Said>().map(|said| said.exit);
+    let said = error.downcast_ref::<CliError>().map(|said| said.exit);
     let exit = said
         .or_else(|| library_error(error).map(Exit::of))
         .unwrap_or(Exit::Error);
@@ -33,7 +33,7 @@ pub(crate) fn report_as(error: &anyhow::Error, session: &Session, exit: Exit) ->
 }
 
 fn tell_all(error: &anyhow::Error, meant: Option<&str>, session: &Session, exit: Exit) -> Exit {
-    let said = error.downcast_ref::<Said>();
+    let said = error.downcast_ref::<CliError>();
     let library = library_error(error);
     let hint = said
         .and_then(|said| said.hint.clone())
@@ -306,10 +306,10 @@ mod tests {
 
     #[test]
     fn an_error_keeps_its_exit_code_under_more_context() {
-        let failed: Result<(), Said> = Err(Said::new(Exit::TimedOut, "late"));
+        let failed: Result<(), CliError> = Err(CliError::new(Exit::TimedOut, "late"));
         let error = failed.context("waiting").expect_err("it failed");
         assert_eq!(
-            error.downcast_ref::<Said>().map(|said| said.exit),
+            error.downcast_ref::<CliError>().map(|said| said.exit),
             Some(Exit::TimedOut)
         );
     }

@@ -1,4 +1,4 @@
-//! Stderr: who writes there beside a line of progress, and that nobody fails or waits for it.
+//! Writes to stderr through one bounded queue: no writer fails or blocks, and log lines do not tear a progress line.
 //!
 //! A log may be on a disk that is full, or go through a pipe that nobody reads. A host goes on all the same: what it says is queued for a
 //! thread of its own, and lost where the queue is full or the write fails.

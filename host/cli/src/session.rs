@@ -1,4 +1,4 @@
-//! What every command has at hand: the task hub that was named, and where to print.
+//! State that every command shares: the selected task hub, and the output.
 
 use std::path::{Path, PathBuf};
 

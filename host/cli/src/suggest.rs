@@ -1,4 +1,4 @@
-//! What was probably meant by a name that there is not.
+//! Suggestions for misspelt names.
 
 use perennial::{DefinitionKind, closest};
 

@@ -1,4 +1,4 @@
-//! Parsers of what is typed: times, durations, grants, labels, statuses.
+//! Parsers for argument values: times, durations, sizes, grants, tags, statuses.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What was probably meant.
+//! Finds the known name that is closest to a misspelt one.
 
 /// The longest text that is looked at: nobody misspells what is longer by a letter.
 const CHARS_MAX: usize = 128;

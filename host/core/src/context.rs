@@ -1,4 +1,4 @@
-//! What a turn needs to know of the world around it.
+//! The inputs of a turn that come from the host: time, names, ids.
 
 use crate::{Digest, Limits, Target, Timestamp};
 

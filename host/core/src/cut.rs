@@ -1,4 +1,4 @@
-//! Where the history of an execution that failed is cut, and what of it stays all the same.
+//! Finds where a rewind cuts the history of a failed execution, and which failures stay.
 //!
 //! What failed together runs again together: the cut is before the first failure of those tasks that the same turn asked for as the task
 //! that the execution failed on. Failures of before that stay, for a guest may have dealt with them; they are listed.

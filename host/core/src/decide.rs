@@ -1,4 +1,4 @@
-//! What a client's command does, by the status of the instance it names.
+//! The table of what a command does to an instance in each status.
 //!
 //! ```text
 //!                 missing    Pending     Running     Suspended   ended

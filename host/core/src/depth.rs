@@ -1,4 +1,4 @@
-//! How deeply JSON is nested.
+//! Limits how deeply JSON may be nested.
 //!
 //! A text of a hundred thousand brackets is JSON, and most readers end on it: those that recurse overflow their stack, the others refuse
 //! it. So a payload that no client could read does not come in.

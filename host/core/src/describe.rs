@@ -1,4 +1,4 @@
-//! What is recorded and what is asked for, in words: the text that people see when an instance is quarantined.
+//! Describes recorded and requested actions in words, for the reason of a quarantine.
 //!
 //! An event and the action that it records read the same.
 

@@ -1,4 +1,4 @@
-//! The facts of an execution's history.
+//! The events of a history.
 //!
 //! The order of the variants and of their fields is part of the stored format: new variants go to the end, and a variant that is stored
 //! somewhere never changes. The store pins both with recorded bytes.

@@ -1,4 +1,4 @@
-//! What a guest is given and what it answers: the contract, as the core sees it.
+//! The guest contract as the core sees it: events in, actions out.
 
 use crate::bounds::{NAME_CHARS, NOTE_BYTES, OPEN_TASKS, WAITING_EVENTS};
 use crate::text::bounded;

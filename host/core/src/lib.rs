@@ -39,9 +39,9 @@ mod task;
 pub mod text;
 mod trace;
 mod turn;
+mod turn_builder;
 mod unread;
 mod value;
-mod writer;
 mod xxh64;
 
 pub use answer::answer_hash;

@@ -1,4 +1,4 @@
-//! What happened to an instance and is not yet part of its history.
+//! Messages: what happened for an instance and is not part of its history yet.
 
 use serde::{Deserialize, Serialize};
 

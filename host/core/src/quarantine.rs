@@ -1,4 +1,4 @@
-//! Why a host cannot go on with an execution.
+//! Quarantine: why a host cannot continue an execution.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,9 @@
-//! Repeating recorded turns on a fresh guest.
+//! Replay: repeats recorded turns on a fresh guest, and compares its answers.
 
 use std::collections::BTreeSet;
 
 use crate::describe;
-use crate::writer::derived_child_id;
+use crate::turn_builder::derived_child_id;
 use crate::{
     Action, ActivityCall, Answer, ChildCall, Corrupt, Ending, Event, Guest, GuestEvent, Json, Mode,
     Phase, State, Stop, Target, TaskId, TaskKind, Turn, answer_hash,

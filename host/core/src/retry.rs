@@ -1,4 +1,4 @@
-//! How often, and how far apart, a failed task is tried again.
+//! Retry policies: how many attempts a failed task gets, and the delays between them.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Going back to before a failure: where the history is cut, and what of the part that is cut off is kept.
+//! Rewind: cuts a failed history before the failure, and says what of the cut part is kept.
 //!
 //! The turns before the cut stay as they are, so they replay unchanged, and task ids are given again from there on. What came in from the
 //! cut on is a fact about the world and comes in again, as far as it is about something of before the cut: external events, fired timers,

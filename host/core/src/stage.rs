@@ -1,4 +1,4 @@
-//! What messages mean for an execution where it stands.
+//! Translates messages into events, given the state of the execution.
 
 use std::collections::BTreeSet;
 

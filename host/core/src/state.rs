@@ -1,4 +1,4 @@
-//! What a history means: the fold of its events.
+//! The state of an execution: the fold of the events of its history.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The tasks of an execution that are scheduled and not yet ended.
+//! Open tasks of an execution.
 
 use crate::{Failure, Json, RetryPolicy, Tags, Target, Timestamp};
 

@@ -1,4 +1,4 @@
-//! Where an execution and its tasks stand in a distributed trace.
+//! Trace contexts of executions and tasks (W3C `traceparent`).
 //!
 //! The ids follow from those of the execution, so that nothing has to be stored: a child, an attempt of an activity and the execution
 //! itself agree on them in any process and after any crash.

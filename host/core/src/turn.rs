@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::context::TurnContext;
 use crate::stage::Stage;
-use crate::writer::Writer;
+use crate::turn_builder::TurnBuilder;
 use crate::{Envelope, Event, Guest, Message, Millis, Phase, Start, State, Timestamp};
 
 /// A turn takes no more events than this, and the rest waits for the next.
@@ -186,28 +186,28 @@ pub fn run_turn(
         now: at,
     }
     .stage(messages);
-    let mut writer = Writer {
+    let mut builder = TurnBuilder {
         state,
         context,
         received: Vec::new(),
         produced: Vec::new(),
         next: None,
     };
-    let runs = matches!(writer.state.phase, Phase::NotStarted | Phase::Running);
+    let runs = matches!(builder.state.phase, Phase::NotStarted | Phase::Running);
     let mut answer = None;
     if runs && staged.iter().any(|event| event.to_guest().is_some()) {
-        writer.start_guest_turn(staged);
-        answer = writer.ask(guest)?;
+        builder.start_guest_turn(staged);
+        answer = builder.ask(guest)?;
     } else {
-        staged.into_iter().for_each(|event| writer.receive(event));
+        staged.into_iter().for_each(|event| builder.receive(event));
     }
-    writer.complete_if_done();
-    let Writer {
+    builder.complete_if_done();
+    let TurnBuilder {
         received,
         produced,
         next,
         ..
-    } = writer;
+    } = builder;
     if received.is_empty() && produced.is_empty() {
         return Ok(None);
     }

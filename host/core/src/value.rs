@@ -1,4 +1,4 @@
-//! Plain values: payloads, times, ids.
+//! Values: payloads, times, ids.
 
 use std::fmt;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use reqwest::{Method, StatusCode, Url, redirect};
 use super::wire::{Body, Request, Response, ResponseHeader};
 use crate::chain::chain;
 use crate::engine::executor::{
-    Attempt, AttemptError, AttemptFuture, Grants, Interrupt, Resource, Want,
+    Attempt, AttemptError, AttemptFuture, Grants, Interrupt, Resource, Shortage,
 };
 
 /// What it is called by.
@@ -94,7 +94,7 @@ async fn client() -> Result<reqwest::Client, AttemptError> {
     client.map_err(|error| {
         let message = format!("there is no HTTP client: {}", chain(&error));
         match Resource::in_chain(&error).filter(|resource| resource.is_of_process()) {
-            Some(resource) => Want::new(resource, message).into(),
+            Some(resource) => Shortage::new(resource, message).into(),
             None => Failure::retryable(kind::HOST_ERROR, message).into(),
         }
     })
@@ -292,7 +292,7 @@ fn failed(url: &Url, error: reqwest::Error) -> AttemptError {
     let message = format!("{what} {}: {}", authority(url), chain(&error.without_url()));
     match lacks {
         // No server had a part in that.
-        Some(resource) => Want::new(resource, message).into(),
+        Some(resource) => Shortage::new(resource, message).into(),
         None => Failure::retryable(FAILED, message).into(),
     }
 }

@@ -1,4 +1,4 @@
-//! What the activity `http` is given and gives. The guest SDK has the same types, and these texts are in histories: they stay readable.
+//! Input and output of the activity `http`. The guest SDK has the same types; histories contain them, so they stay readable.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,4 @@
-//! Going back to before a failure, and beginning again.
+//! Rewind and restart.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::client::{Client, Error, Result};
 use crate::engine::{Request, RestartRequest, RewindRequest};
-use crate::store::{self, Verdict};
+use crate::store::{self, Reply};
 
 /// A rewind. Await it: it says what is done again and what is forgotten, once it is durable.
 #[derive(Clone, Debug)]
@@ -215,7 +215,7 @@ impl IntoFuture for Rewind {
                 Scope::AllFailures => Request::RewindAll(self.request),
             };
             match self.client.submit(&id, request).await? {
-                Verdict::Rewound(done) => Ok((*done).into()),
+                Reply::Rewound(done) => Ok((*done).into()),
                 other => Err(Error::unexpected(&other)),
             }
         })

@@ -1,4 +1,4 @@
-//! Backups of a hub, and hubs made of backups.
+//! Backup and restore of a hub.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The same operation on many instances.
+//! Bulk operations: one command for all instances that match a filter.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -11,7 +11,7 @@ use crate::client::filter::Filter;
 use crate::client::{Backend, Client, Result};
 use crate::engine::{Request, RestartRequest};
 use crate::foreign::Foreign;
-use crate::store::{Brief, ListQuery, Order, Purged, Verdict};
+use crate::store::{Brief, ListQuery, Order, Purged, Reply};
 
 /// Instances read at once, and sent to another process at once.
 const PAGE: u32 = 256;
@@ -340,10 +340,10 @@ async fn command(
     requests: Vec<Request>,
     progress: &mut BulkProgress,
 ) -> Result<()> {
-    if let Verdict::All(verdicts) = client.submit("", Request::All(requests)).await? {
-        let done = verdicts.iter().filter(|one| **one == Verdict::Done).count();
+    if let Reply::All(replies) = client.submit("", Request::All(requests)).await? {
+        let done = replies.iter().filter(|one| **one == Reply::Done).count();
         progress.done += done as u64;
-        progress.skipped += (verdicts.len() - done) as u64;
+        progress.skipped += (replies.len() - done) as u64;
     }
     Ok(())
 }

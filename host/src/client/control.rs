@@ -1,4 +1,4 @@
-//! Ending, holding and letting go on.
+//! Terminate, suspend and resume.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;

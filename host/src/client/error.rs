@@ -1,12 +1,12 @@
-//! The one error of the library.
+//! The error type of the library.
 
 use std::fmt;
 
 use perennial_core::Rejection;
 
 use crate::engine::{brief, refused};
-use crate::store::{DefinitionKind, StoreError, Verdict};
-use crate::want::{Resource, Want};
+use crate::shortage::{Resource, Shortage};
+use crate::store::{DefinitionKind, Reply, StoreError};
 
 /// Why something that was asked of Perennial was not done.
 ///
@@ -62,7 +62,7 @@ enum Kind {
         message: String,
     },
     Panicked,
-    Lacks(Want),
+    Lacks(Shortage),
     /// What a host elsewhere answered.
     Answered {
         code: String,
@@ -175,9 +175,9 @@ impl Error {
         }
     }
 
-    pub(crate) fn lacking(want: Want) -> Self {
+    pub(crate) fn lacking(shortage: Shortage) -> Self {
         Self {
-            kind: Kind::Lacks(want),
+            kind: Kind::Lacks(shortage),
         }
     }
 
@@ -221,9 +221,9 @@ impl Error {
     }
 
     /// An answer that does not belong to what was asked, as of an owner of another version.
-    pub(crate) fn unexpected(verdict: &Verdict) -> Self {
+    pub(crate) fn unexpected(reply: &Reply) -> Self {
         Self::invalid(format!(
-            "the owner of the task hub answered something else than what was asked: {verdict:?}"
+            "the owner of the task hub answered something else than what was asked: {reply:?}"
         ))
     }
 
@@ -236,33 +236,33 @@ impl Error {
     }
 
     /// What a verdict that is not a success means for the instance or module that it is about.
-    pub(crate) fn from_verdict(about: &str, verdict: Verdict) -> Result<Verdict> {
-        match verdict {
-            Verdict::Rejected(rejection) => Err(Self::rejected(about, rejection)),
-            Verdict::Refused { kind, message } => Err(Self {
+    pub(crate) fn from_verdict(about: &str, reply: Reply) -> Result<Reply> {
+        match reply {
+            Reply::Rejected(rejection) => Err(Self::rejected(about, rejection)),
+            Reply::Refused { kind, message } => Err(Self {
                 kind: Kind::Refused { kind, message },
             }),
-            Verdict::NameTaken(taken) => Err(Self {
+            Reply::NameTaken(taken) => Err(Self {
                 kind: Kind::NameTaken {
                     kind: taken.kind,
                     name: taken.name,
                     owner: taken.owner,
                 },
             }),
-            Verdict::InUse(live) => Err(Self {
+            Reply::InUse(live) => Err(Self {
                 kind: Kind::InUse {
                     name: about.to_owned(),
                     live,
                 },
             }),
-            done @ (Verdict::Done
-            | Verdict::Nothing
-            | Verdict::Deployed(_)
-            | Verdict::Rewound(_)
-            | Verdict::RewindFirst(_)
-            | Verdict::Purged(_)
-            | Verdict::All(_)
-            | Verdict::Collected(_)) => Ok(done),
+            done @ (Reply::Done
+            | Reply::Nothing
+            | Reply::Deployed(_)
+            | Reply::Rewound(_)
+            | Reply::RewindFirst(_)
+            | Reply::Purged(_)
+            | Reply::All(_)
+            | Reply::Collected(_)) => Ok(done),
         }
     }
 
@@ -361,12 +361,12 @@ impl Error {
     /// What the host lacked, where that is why and this process knows it.
     pub fn lacks(&self) -> Option<Resource> {
         match &self.kind {
-            Kind::Lacks(want) => Some(want.resource),
+            Kind::Lacks(shortage) => Some(shortage.resource),
             Kind::Store { source, .. } => match source {
                 StoreError::Sqlite(_)
                 | StoreError::File { .. }
                 | StoreError::Gone(_)
-                | StoreError::Lacks(_) => source.want().map(|want| want.resource),
+                | StoreError::Lacks(_) => source.shortage().map(|shortage| shortage.resource),
                 _ => None,
             },
             _ => None,
@@ -531,7 +531,7 @@ impl fmt::Display for Error {
                 f,
                 "{what} is not done over HTTP: it needs the file of the task hub"
             ),
-            Kind::Lacks(want) => write!(f, "{want}; the host lacks {}", want.resource),
+            Kind::Lacks(shortage) => write!(f, "{shortage}; the host lacks {}", shortage.resource),
             Kind::Panicked => f.write_str(
                 "a background operation of the library panicked; its message is in the log",
             ),

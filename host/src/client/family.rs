@@ -1,4 +1,4 @@
-//! An instance with its children, and theirs.
+//! The tree of an instance and its descendants.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! A hub that this process does not run: reading is direct, and a change goes through the owner or, where there is none, is applied here.
+//! A hub that this process does not own: reads go to the file; changes go to the owner or, where there is none, are applied here.
 
 use std::cell::Cell;
 use std::io::Read;
@@ -12,7 +12,7 @@ use crate::client::owner::is_stopped;
 use crate::client::{Error, Result};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{NameTable, Owner, Preparation, Request, carry_out, fresh_execution};
-use crate::store::{self, InstanceKey, Owned, Reader, StoreError, Verdict, Write, is_owned};
+use crate::store::{self, InstanceKey, Owned, Reader, Reply, StoreError, Write, is_owned};
 
 /// How long the owner may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,11 +74,11 @@ impl FileBackend {
     }
 
     /// Makes a change: through the owner, or as the owner for a moment.
-    pub(crate) async fn submit(self: &Arc<Self>, hub: &str, request: Request) -> Result<Verdict> {
+    pub(crate) async fn submit(self: &Arc<Self>, hub: &str, request: Request) -> Result<Reply> {
         let this = Arc::clone(self);
         let result = tokio::task::spawn_blocking(move || this.submit_blocking(request)).await;
         match result.map_err(|_| Error::panicked())? {
-            Ok(Some(verdict)) => Ok(verdict),
+            Ok(Some(reply)) => Ok(reply),
             Ok(None) => Err(Error::no_answer(self.owner())),
             Err(error) => Err(Error::store(hub, error)),
         }
@@ -93,7 +93,7 @@ impl FileBackend {
     }
 
     /// `None` if the owner did not answer in time, and may still do what is asked.
-    fn submit_blocking(&self, request: Request) -> Result<Option<Verdict>, StoreError> {
+    fn submit_blocking(&self, request: Request) -> Result<Option<Reply>, StoreError> {
         let now = SystemClock.now();
         // What has nothing to do without a hub makes none.
         let taken = match &request {
@@ -104,7 +104,7 @@ impl FileBackend {
             Ok(owned) => {
                 answer_waiting(&owned)?;
                 let done = apply(&owned, request, None);
-                let is_done = matches!(done, Ok(Verdict::Done | Verdict::Deployed(_)));
+                let is_done = matches!(done, Ok(Reply::Done | Reply::Deployed(_)));
                 if owned.made && !is_done {
                     // That it was made is not what was asked for.
                     store::unmake(&self.path, owned)?;
@@ -116,7 +116,7 @@ impl FileBackend {
         }
     }
 
-    fn ask_owner(&self, request: &Request) -> Result<Option<Verdict>, StoreError> {
+    fn ask_owner(&self, request: &Request) -> Result<Option<Reply>, StoreError> {
         let token = uuid::Uuid::now_v7().simple().to_string();
         store::append_command(
             &self.path,
@@ -165,7 +165,7 @@ impl FileBackend {
     }
 
     /// Takes back what nobody did in time: whoever asked can then ask again, and it is not done twice.
-    fn give_up(&self, token: &str) -> Result<Option<Verdict>, StoreError> {
+    fn give_up(&self, token: &str) -> Result<Option<Reply>, StoreError> {
         let note = store::read_note(&self.path);
         match store::take_back_command(&self.path, token) {
             Ok(true) => {
@@ -221,7 +221,7 @@ fn answer_waiting(owned: &Owned) -> Result<(), StoreError> {
             let applied = match store::decode(&body, "a command") {
                 Ok(request) => apply(owned, request, Some(token)),
                 Err(error) => {
-                    let refused = Verdict::Refused {
+                    let refused = Reply::Refused {
                         kind: crate::engine::refused::INVALID.to_owned(),
                         message: error.to_string(),
                     };
@@ -237,7 +237,7 @@ fn answer_waiting(owned: &Owned) -> Result<(), StoreError> {
 }
 
 /// Applies a request as the owner that is for now.
-fn apply(owned: &Owned, request: Request, token: Option<String>) -> Result<Verdict, StoreError> {
+fn apply(owned: &Owned, request: Request, token: Option<String>) -> Result<Reply, StoreError> {
     let next_key = Cell::new(owned.reader.last_key()?.0 + 1);
     carry_out(&Momentary { owned, next_key }, request, token)
 }
@@ -253,7 +253,7 @@ impl Owner for Momentary<'_> {
         &self.owned.reader
     }
 
-    fn write(&self, change: store::Change, token: Option<String>) -> Result<Verdict, StoreError> {
+    fn write(&self, change: store::Change, token: Option<String>) -> Result<Reply, StoreError> {
         write(self.owned, change, token)
     }
 
@@ -277,11 +277,7 @@ impl Owner for Momentary<'_> {
     }
 }
 
-fn write(
-    owned: &Owned,
-    change: store::Change,
-    token: Option<String>,
-) -> Result<Verdict, StoreError> {
+fn write(owned: &Owned, change: store::Change, token: Option<String>) -> Result<Reply, StoreError> {
     let (tell, told) = std::sync::mpsc::channel();
     let write = Write::new(change, SystemClock.now(), move |_, result| {
         drop(tell.send(result))
@@ -292,5 +288,5 @@ fn write(
     });
     told.recv()
         .unwrap_or(Err(StoreError::Closed))
-        .map(|outcome| outcome.verdict)
+        .map(|outcome| outcome.reply)
 }

@@ -1,4 +1,4 @@
-//! Which instances are meant.
+//! Filters for instances.
 
 use perennial_core::{Status, Timestamp};
 

@@ -1,4 +1,4 @@
-//! Following what happens, without asking again and again.
+//! Subscriptions: changes of instances and events of histories as they happen.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,7 +30,7 @@ const CHANGES_BYTES_MAX: usize = 1 << 20;
 
 /// A place in the history of an instance: what was seen already.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Cursor {
     /// The run that it is in; empty before any.
     pub(crate) execution: String,
     /// Rewinds of it that were seen; unknown where an event's id did not say it.
@@ -44,7 +44,7 @@ pub(crate) struct Place {
 pub(crate) struct Found {
     pub(crate) events: Vec<HistoryEvent>,
     /// Where it was read from: the place that was asked for or, where the instance went back or began again, one before it or in another run.
-    pub(crate) from: Place,
+    pub(crate) from: Cursor,
     /// The instance, if it has ended and there is nothing more.
     pub(crate) ended: Option<InstanceStatus>,
     /// Whether there is nothing more right now.
@@ -53,7 +53,7 @@ pub(crate) struct Found {
     pub(crate) took: Duration,
 }
 
-impl Place {
+impl Cursor {
     /// The place after an event, by `EXECUTION:GENERATION:NUMBER`, or without the generation, as older versions wrote it.
     pub(crate) fn after(event: &str) -> Option<Self> {
         let (of, number) = event.rsplit_once(':')?;
@@ -128,7 +128,11 @@ impl Client {
     /// What happened in an instance after a place, which moves on; `None` if there is no such instance.
     ///
     /// A run that began after the place is told from its beginning, one that went back from where it was cut.
-    pub(crate) async fn history_after(&self, id: &str, place: &mut Place) -> Result<Option<Found>> {
+    pub(crate) async fn history_after(
+        &self,
+        id: &str,
+        place: &mut Cursor,
+    ) -> Result<Option<Found>> {
         let (id, from) = (id.to_owned(), place.clone());
         let read = move |reader: &Reader| {
             let Some(row) = reader.instance(&id)? else {
@@ -193,12 +197,12 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::is_invalid`] if it is no change.
-    pub(crate) fn change_place(id: &str) -> Result<ChangePlace> {
+    pub(crate) fn change_place(id: &str) -> Result<ChangeCursor> {
         parse(id)
     }
 
     /// What changed after a place, from the hub, and whether that is all. Of an instance that changed several times the last.
-    pub(crate) async fn changed_after(&self, since: ChangePlace) -> Result<Changed> {
+    pub(crate) async fn changed_after(&self, since: ChangeCursor) -> Result<Changed> {
         let read =
             move |reader: &Reader| reader.updated_after(since, CHANGES_PAGE, CHANGES_BYTES_MAX);
         let ((rows, more), took) = self.timed_read(read).await?;
@@ -241,7 +245,7 @@ pub(crate) struct Change {
 }
 
 /// When a change was, and of which instance.
-pub(crate) type ChangePlace = (Timestamp, i64);
+pub(crate) type ChangeCursor = (Timestamp, i64);
 
 impl Change {
     /// Names the change: when it was, and of which instance.
@@ -249,12 +253,12 @@ impl Change {
         format!("{:x}-{:x}", self.instance.last_updated_at.0, self.key)
     }
 
-    pub(crate) fn place(&self) -> ChangePlace {
+    pub(crate) fn place(&self) -> ChangeCursor {
         (self.instance.last_updated_at, self.key)
     }
 }
 
-fn parse(id: &str) -> Result<ChangePlace> {
+fn parse(id: &str) -> Result<ChangeCursor> {
     let parse = || {
         let (at, key) = id.split_once('-')?;
         let at = u64::from_str_radix(at, 16).ok()?;
@@ -269,7 +273,7 @@ pub(crate) struct Changes {
     /// Ids of instances that change; absent where another process runs the hub.
     told: Option<Receiver<std::sync::Arc<str>>>,
     /// The last change that was seen.
-    since: ChangePlace,
+    since: ChangeCursor,
     /// Whether nothing between then and now was missed.
     caught_up: bool,
     /// Ids of instances that changed and were not read yet.
@@ -278,7 +282,7 @@ pub(crate) struct Changes {
 
 impl Changes {
     /// The place of what changes from now on.
-    pub(crate) fn now() -> ChangePlace {
+    pub(crate) fn now() -> ChangeCursor {
         (SystemClock.now(), 0)
     }
 
@@ -371,15 +375,15 @@ mod tests {
 
     #[test]
     fn ids_of_events_are_read_with_a_generation_and_without() {
-        let new = Place::after("abc:2:17").unwrap();
+        let new = Cursor::after("abc:2:17").unwrap();
         assert_eq!((new.execution.as_str(), new.generation), ("abc", Some(2)));
         assert_eq!(new.next_event, 18);
-        assert_eq!(Place::after(&new.id_of(17)), Some(new));
-        let old = Place::after("abc:17").unwrap();
+        assert_eq!(Cursor::after(&new.id_of(17)), Some(new));
+        let old = Cursor::after("abc:17").unwrap();
         assert_eq!((old.execution.as_str(), old.generation), ("abc", None));
         assert_eq!(old.next_event, 18);
         for bad in ["", "17", "abc:x", "abc:x:17", "abc:-1:17", "abc:1:"] {
-            assert_eq!(Place::after(bad), None, "{bad}");
+            assert_eq!(Cursor::after(bad), None, "{bad}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reading a history, whole or bit by bit.
+//! Reads a history, whole or in pages.
 
 use std::collections::VecDeque;
 use std::future::{Future, IntoFuture};
@@ -68,12 +68,12 @@ pub struct HistoryPage {
 
 /// A place between two turns of an execution that was not rewound since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct PageCursor {
     of: (InstanceKey, u32, u32),
     next_turn: u32,
 }
 
-impl Place {
+impl PageCursor {
     fn token(self) -> String {
         let ((key, execution, generation), turn) = (self.of, self.next_turn);
         format!("{:x}.{execution:x}.{generation:x}.{turn:x}", key.0)
@@ -148,7 +148,7 @@ impl HistoryQuery {
             return page.ok_or_else(|| Error::rejected(&self.id, Rejection::NotFound));
         }
         let after = match after {
-            Some(token) => Some(Place::of_token(token).ok_or_else(Error::token)?),
+            Some(token) => Some(PageCursor::of_token(token).ok_or_else(Error::token)?),
             None => None,
         };
         let id = self.id.clone();
@@ -176,7 +176,7 @@ impl HistoryQuery {
         }
         Ok(HistoryPage {
             events,
-            continuation_token: next.map(|next_turn| Place { of, next_turn }.token()),
+            continuation_token: next.map(|next_turn| PageCursor { of, next_turn }.token()),
         })
     }
 }

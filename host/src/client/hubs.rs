@@ -1,4 +1,4 @@
-//! Task hubs: which there are, what they hold, making and deleting them.
+//! Task hubs: list, inspect, create and delete them.
 
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::client::{Client, Error, Result, rfc3339};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{Request, brief};
-use crate::store::{KeyRow, Reader, Verdict};
+use crate::store::{KeyRow, Reader, Reply};
 
 /// What a key begins with, so that one that leaked is recognised.
 const PREFIX: &str = "prn_";
@@ -105,7 +105,7 @@ impl Client {
             created_at: SystemClock.now(),
         };
         match self.submit(name, Request::CreateKey(row.clone())).await? {
-            Verdict::Nothing => Err(Error::invalid(
+            Reply::Nothing => Err(Error::invalid(
                 "the task hub has too many keys; revoke some that are no longer used",
             )),
             _ => Ok(NewAccessKey {
@@ -133,7 +133,7 @@ impl Client {
     /// If the hub cannot be written.
     pub async fn revoke_key(&self, id: &str) -> Result<bool> {
         let request = Request::RevokeKey { id: id.to_owned() };
-        Ok(self.submit(id, request).await? != Verdict::Nothing)
+        Ok(self.submit(id, request).await? != Reply::Nothing)
     }
 
     /// What a text that a caller sent allows: nothing, where it is no key of this hub.

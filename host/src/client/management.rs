@@ -1,4 +1,4 @@
-//! The HTTP addresses at which an instance is managed.
+//! The management URLs of an instance.
 
 use std::fmt::Write;
 

@@ -43,8 +43,8 @@ use crate::client::file::FileBackend;
 use crate::client::remote::Remote;
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
-use crate::store::{self, Reader, StoreError, Verdict};
-use crate::want::Want;
+use crate::shortage::Shortage;
+use crate::store::{self, Reader, Reply, StoreError};
 
 pub use again::{
     DroppedEvent, DroppedTask, RearmedActivity, RemainingFailure, Restart, Rewind, Rewound,
@@ -58,7 +58,7 @@ pub(crate) use family::FAMILY_BYTES_MAX;
 pub use family::Family;
 pub use filter::Filter;
 #[cfg(feature = "http")]
-pub(crate) use follow::{Change, ChangePlace, Changed, Changes, Found, Place};
+pub(crate) use follow::{Change, ChangeCursor, Changed, Changes, Cursor, Found};
 pub use history::HistoryEvent;
 pub(crate) use history::raw;
 pub(crate) use history::rfc3339;
@@ -237,10 +237,10 @@ impl Client {
         }
     }
 
-    /// What the host lacked a moment ago, if it is in this process: see [`Host::wants`](crate::Host::wants).
-    pub fn wants(&self) -> Vec<Want> {
+    /// What the host lacked a moment ago, if it is in this process: see [`Host::shortages`](crate::Host::shortages).
+    pub fn shortages(&self) -> Vec<Shortage> {
         match &self.backend {
-            Backend::Engine(engine) => engine.wants.now(),
+            Backend::Engine(engine) => engine.shortages.now(),
             Backend::File(_) | Backend::Remote(_) => Vec::new(),
         }
     }
@@ -382,8 +382,8 @@ impl Client {
     }
 
     /// Does what a request asks for, about an instance or a module.
-    pub(crate) async fn submit(&self, about: &str, request: Request) -> Result<Verdict> {
-        let verdict = match &self.backend {
+    pub(crate) async fn submit(&self, about: &str, request: Request) -> Result<Reply> {
+        let reply = match &self.backend {
             Backend::Engine(engine) => engine
                 .submit(request)
                 .await
@@ -391,7 +391,7 @@ impl Client {
             Backend::File(file) => file.submit(&self.hub, request).await?,
             Backend::Remote(remote) => remote.submit(request).await?,
         };
-        Error::from_verdict(about, verdict)
+        Error::from_verdict(about, reply)
     }
 
     /// Reads, on a thread that may block.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::client::{Backend, Client, Error, Result, rfc3339};
 use crate::engine::executor::{DirGrant, Grants};
 use crate::engine::{ModuleLimits, Request, brief};
-use crate::store::{Definition, NewModule, Repointed, Verdict};
+use crate::store::{Definition, NewModule, Reply, UpdatedName};
 use crate::wasm::{CACHE_DIR, keep_compiled};
 
 /// A module that was looked at and may be deployed: see [`Module::from_file`](crate::Module::from_file).
@@ -95,7 +95,7 @@ pub struct Deployment {
     /// The module's digest.
     pub digest: Digest,
     /// Every name that the module defines, and what it meant before.
-    pub names: Vec<Repointed>,
+    pub names: Vec<UpdatedName>,
 }
 
 /// A deployment. Await it.
@@ -174,7 +174,7 @@ impl Client {
             )
             .await?
         {
-            Verdict::Nothing => Err(Error::unknown_module(module)),
+            Reply::Nothing => Err(Error::unknown_module(module)),
             _ => Ok(()),
         }
     }
@@ -308,7 +308,7 @@ impl IntoFuture for Deploy {
                 .submit(&name, Request::Deploy(Box::new(module)))
                 .await?
             {
-                Verdict::Deployed(names) => {
+                Reply::Deployed(names) => {
                     client.keep_compiled(digest).await;
                     Ok(Deployment {
                         name,
@@ -365,7 +365,7 @@ impl Client {
         if let Some(remote) = self.remote() {
             let text = self.grants_text(more.clone())?;
             return match remote.grant(module, "POST", text).await? {
-                Verdict::Nothing => Err(Error::unknown_module(module)),
+                Reply::Nothing => Err(Error::unknown_module(module)),
                 _ => Ok(()),
             };
         }

@@ -1,4 +1,4 @@
-//! Times as clients write them.
+//! Parses times as clients write them.
 
 use jiff::Timestamp as Jiff;
 use jiff::civil::DateTime;

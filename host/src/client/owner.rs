@@ -1,4 +1,4 @@
-//! Which process has a hub, and whether it does anything with it.
+//! Finds which process owns a hub, and whether it responds.
 
 use std::io::Read;
 use std::path::Path;

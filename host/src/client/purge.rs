@@ -1,4 +1,4 @@
-//! Deleting instances that have ended.
+//! Purge: deletes ended instances.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use perennial_core::{Rejection, Status};
 
 use crate::client::{Client, Error, Result};
 use crate::engine::Request;
-use crate::store::{InstanceKey, Purged, Reader, StoreError, Verdict};
+use crate::store::{InstanceKey, Purged, Reader, Reply, StoreError};
 
 /// Children read at once.
 const CHILDREN: u32 = 1_000;
@@ -44,7 +44,7 @@ impl Client {
     pub(crate) async fn purge_keys(&self, keys: &[InstanceKey]) -> Result<Purged> {
         let keys = keys.iter().map(|key| key.0).collect();
         match self.submit("", Request::Purge(keys)).await? {
-            Verdict::Purged(purged) => Ok(purged),
+            Reply::Purged(purged) => Ok(purged),
             _ => Ok(Purged::default()),
         }
     }
@@ -78,13 +78,13 @@ impl Purge {
         } = self;
         if let (Some(remote), true) = (client.remote(), recursive) {
             return match remote.purge(&id, true).await? {
-                Verdict::Purged(purged) => Ok(purged.deleted.into()),
+                Reply::Purged(purged) => Ok(purged.deleted.into()),
                 _ => Ok(0),
             };
         }
         if !recursive {
             return match client.submit(&id, Request::PurgeId(id.clone())).await? {
-                Verdict::Purged(purged) => Ok(purged.deleted.into()),
+                Reply::Purged(purged) => Ok(purged.deleted.into()),
                 _ => Ok(0),
             };
         }

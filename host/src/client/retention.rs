@@ -1,4 +1,4 @@
-//! How long instances are kept after they have ended.
+//! Retention: how long ended instances are kept.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What clients are told about an instance.
+//! The status of an instance.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;

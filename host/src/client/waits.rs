@@ -1,4 +1,4 @@
-//! What an instance waits for, and what still runs for one that has ended.
+//! What a live instance waits for, and what still runs below an ended one.
 
 use perennial_core::{Event, FailedAttempt, Failure, Quarantine, Status, TaskId, Timestamp, Turn};
 use serde::Serialize;

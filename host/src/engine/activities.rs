@@ -17,14 +17,14 @@ use tokio::sync::watch;
 
 use crate::engine::attempts::{Ended, give_up, hand_over, log_failure};
 use crate::engine::executor::{Attempt, AttemptError, Interrupt};
-use crate::engine::here;
-use crate::engine::order::{FairOrder, Holder};
+use crate::engine::fair_queue::{FairQueue, Holder};
+use crate::engine::inline;
 use crate::engine::processors::Share;
 use crate::engine::timers::Due;
 use crate::engine::{Engine, TRY_AGAIN_AFTER};
 use crate::foreign::guarded;
-use crate::store::{Change, InstanceKey, Outcome, Retry, Verdict};
-use crate::want::Want;
+use crate::shortage::Shortage;
+use crate::store::{Change, InstanceKey, Outcome, Reply, Retry};
 
 /// How long an attempt may take where the call does not say.
 const ATTEMPT_TIMEOUT: Millis = Millis(5 * 60 * 1_000);
@@ -69,7 +69,7 @@ pub(crate) struct Caller {
 }
 
 /// A task id may be given again, by the next execution or after a rewind, while the activity that had it before still runs.
-pub(super) type Place = (InstanceKey, TaskRef);
+pub(super) type AttemptKey = (InstanceKey, TaskRef);
 
 /// What waits to run and what runs.
 pub(crate) struct Activities {
@@ -81,11 +81,11 @@ pub(crate) struct Activities {
 #[derive(Default)]
 struct State {
     /// Whose turn it is.
-    order: FairOrder,
-    ready: BTreeMap<Place, Ready>,
-    running: BTreeMap<Place, Interrupt>,
+    order: FairQueue,
+    ready: BTreeMap<AttemptKey, Ready>,
+    running: BTreeMap<AttemptKey, Interrupt>,
     /// Attempts that ended, and whose outcome is neither in the instance's mail nor in the hub yet.
-    ending: BTreeSet<Place>,
+    ending: BTreeSet<AttemptKey>,
     /// Slots of the flight recorder that are free: as many activities may start.
     free: Vec<usize>,
     stopped: bool,
@@ -99,7 +99,7 @@ impl Activities {
         let free = (first_slot..first_slot + running_max).rev().collect();
         let state = State {
             free,
-            order: FairOrder::new(running_max, module_max),
+            order: FairQueue::new(running_max, module_max),
             ..State::default()
         };
         Self {
@@ -139,7 +139,7 @@ impl Activities {
         let may_begin_here = matches!(begun.ready.target, Target::Module(_));
         let work = boxed(engine, begun);
         let not_held = if may_begin_here {
-            here::hold(work)
+            inline::hold(work)
         } else {
             Some(work)
         };
@@ -206,7 +206,7 @@ impl Activities {
     }
 
     /// The outcome of an activity is in the mail of its instance, or in the hub.
-    pub(super) fn is_handed_over(&self, place: Place) {
+    pub(super) fn is_handed_over(&self, place: AttemptKey) {
         self.state().ending.remove(&place);
     }
 
@@ -229,7 +229,7 @@ impl Activities {
 }
 
 impl State {
-    fn runs(&self, place: Place) -> bool {
+    fn runs(&self, place: AttemptKey) -> bool {
         self.running.contains_key(&place) || self.ending.contains(&place)
     }
 
@@ -263,14 +263,14 @@ impl State {
             .ready
             .range(all_of(key))
             .filter(|(_, ready)| which(ready));
-        let waiting: Vec<Place> = waiting.map(|(place, _)| *place).collect();
+        let waiting: Vec<AttemptKey> = waiting.map(|(place, _)| *place).collect();
         waiting
             .iter()
             .for_each(|place| drop(self.ready.remove(place)));
     }
 }
 
-fn all_of(key: InstanceKey) -> RangeInclusive<Place> {
+fn all_of(key: InstanceKey) -> RangeInclusive<AttemptKey> {
     let at = |n| {
         (
             key,
@@ -293,7 +293,7 @@ struct Begun {
 /// The place of an attempt, which goes back by dropping, however the attempt ends.
 struct Held {
     engine: Arc<Engine>,
-    place: Place,
+    place: AttemptKey,
     /// In the flight recorder.
     slot: usize,
     holder: Holder,
@@ -352,8 +352,8 @@ async fn work(engine: Arc<Engine>, first: Begun) {
             let outcome = match outcome {
                 Some(Ok(output)) => Some(Ok(output)),
                 Some(Err(AttemptError::Failed(failure))) => Some(Err(failure)),
-                Some(Err(AttemptError::Host(want))) => {
-                    try_later(&engine, place, &want);
+                Some(Err(AttemptError::Host(shortage))) => {
+                    try_later(&engine, place, &shortage);
                     None
                 }
                 None => None,
@@ -381,7 +381,7 @@ async fn work(engine: Arc<Engine>, first: Begun) {
         if let Some(begun) = more {
             Activities::begin(&engine, begun);
         }
-        if here::is_worker()
+        if inline::is_worker()
             && let Some(begun) = current.take()
         {
             // It has other things to do.
@@ -409,7 +409,7 @@ async fn prepared(engine: &Engine, target: &Target) {
 
 /// Whether an attempt may begin. One of a suspended instance stays in the hub, and is queued again when the instance is resumed: that
 /// is asked and it is put down under one lock, so that it cannot be queued again in between and be taken for running.
-fn begins(engine: &Engine, (key, task): Place) -> bool {
+fn begins(engine: &Engine, (key, task): AttemptKey) -> bool {
     let mut state = engine.activities.state();
     let begins = !engine.is_suspended(key);
     if !begins {
@@ -583,8 +583,8 @@ fn ended(
 }
 
 /// An attempt had not what it needs of the host. The hub has the task as it was before it: it is tried again, as the same attempt.
-fn try_later(engine: &Engine, (key, task): Place, want: &Want) {
-    engine.wants.note(want);
+fn try_later(engine: &Engine, (key, task): AttemptKey, shortage: &Shortage) {
+    engine.shortages.note(shortage);
     let wait = engine.backoff.again((key, Some(task)));
     engine.timers.again_in(wait, key, Due::Activity(task));
 }
@@ -596,7 +596,7 @@ fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: End
     engine.write_soon(Change::Retry(retry), move |change, result| {
         let Change::Retry(retry) = change else { return };
         if let Ok(Outcome {
-            verdict: Verdict::Nothing,
+            reply: Reply::Nothing,
             ..
         }) = &result
         {

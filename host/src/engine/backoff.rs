@@ -9,7 +9,7 @@ use perennial_core::{Millis, TaskRef};
 
 use crate::store::InstanceKey;
 
-/// The first wait. The same several times: most wants are over at once.
+/// The first wait. The same several times: most shortages are over at once.
 const FIRST: Millis = Millis(1_000);
 
 /// Waits of one length.
@@ -71,7 +71,7 @@ impl Backoff {
         count(tries.entry(who).or_default())
     }
 
-    /// It went well: the next want is the first.
+    /// It went well: the next shortage is the first.
     pub(super) fn over(&self, who: Who) {
         if self.any.load(Ordering::Acquire) {
             let mut tries = self.tries();

@@ -1,4 +1,4 @@
-//! What is checked of the words of a request before it becomes a change: names, labels, reasons.
+//! Validates the texts of a request: names, tags, reasons.
 //!
 //! Payloads have a limit of their own, [`Limits::payload_bytes`](perennial_core::Limits::payload_bytes). What is bounded here is kept in
 //! rows that lists and statuses read, and shown to people. The numbers are in [`perennial_core::bounds`].
@@ -7,7 +7,7 @@ use perennial_core::bounds::{NAME_CHARS, REASON_BYTES, TAG_VALUE_CHARS, TAGS, TR
 use perennial_core::{Tags, check_name};
 
 use crate::engine::request::{Request, refused};
-use crate::store::Verdict;
+use crate::store::Reply;
 
 /// What a request takes up beside its payloads, roughly.
 pub(super) const REQUEST_BYTES: u64 = 1_024;
@@ -16,7 +16,7 @@ pub(super) const REQUEST_BYTES: u64 = 1_024;
 const SHOWN_CHARS_MAX: usize = 100;
 
 /// Refuses a reason that is a payload in disguise.
-pub(super) fn problem_with_reason(request: &Request) -> Option<Verdict> {
+pub(super) fn problem_with_reason(request: &Request) -> Option<Reply> {
     let reason = match request {
         Request::Terminate { reason, .. }
         | Request::Suspend { reason, .. }
@@ -38,19 +38,19 @@ pub(super) fn problem_with_reason(request: &Request) -> Option<Verdict> {
 }
 
 /// Refuses a name that cannot be one.
-pub(super) fn problem_with_name(what: &str, name: &str) -> Option<Verdict> {
+pub(super) fn problem_with_name(what: &str, name: &str) -> Option<Reply> {
     let problem = check_name(name, NAME_CHARS).err()?;
     Some(refused(refused::INVALID, format!("{what} {problem}")))
 }
 
 /// Refuses the one character that no text has, and that ends a text where it is read by what is written in C.
-fn problem_with_nul(what: &str, text: &str) -> Option<Verdict> {
+fn problem_with_nul(what: &str, text: &str) -> Option<Reply> {
     text.contains('\0')
         .then(|| refused(refused::INVALID, format!("{what} must not contain '\\0'")))
 }
 
 /// Refuses labels that cannot be.
-pub(super) fn problem_with_tags(tags: &Tags) -> Option<Verdict> {
+pub(super) fn problem_with_tags(tags: &Tags) -> Option<Reply> {
     if tags.len() > TAGS {
         let message = format!(
             "an instance has at most {TAGS} tags, this one has {}",
@@ -76,7 +76,7 @@ pub(super) fn problem_with_tags(tags: &Tags) -> Option<Verdict> {
 }
 
 /// Refuses what is no W3C trace parent by its length alone: what else it may say is for whoever reads traces.
-pub(super) fn problem_with_trace(trace_parent: Option<&str>) -> Option<Verdict> {
+pub(super) fn problem_with_trace(trace_parent: Option<&str>) -> Option<Reply> {
     let chars = trace_parent.map_or(0, |text| text.chars().count());
     (chars > TRACE_PARENT_CHARS).then(|| {
         let message = format!(

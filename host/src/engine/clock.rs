@@ -1,4 +1,4 @@
-//! What time it is, as an argument of the engine.
+//! The clock, as a parameter of the engine.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};

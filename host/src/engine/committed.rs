@@ -1,4 +1,4 @@
-//! What follows a commit, and only then: activities and children start, timers are armed, waiters wake; or the turn is tried again.
+//! Continues after a commit: starts activities and children, arms timers, wakes waiters; or tries the turn again.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use perennial_core::text::Visible;
 use perennial_core::{Envelope, Event, Failure, Json, State, Status, TaskRef, Turn};
 
 use crate::engine::activities::{Activities, Ready};
+use crate::engine::history_growth;
 use crate::engine::load;
-use crate::engine::long;
 use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
 use crate::engine::timers::Due;
 use crate::engine::worker::{forget_read, put_back};
 use crate::engine::{Engine, Work};
-use crate::store::{Change, Outcome, StoreError, TurnCommit, Verdict};
+use crate::store::{Change, Outcome, Reply, StoreError, TurnCommit};
 
 /// Acts on what the writer did.
 pub(crate) fn committed(
@@ -23,7 +23,7 @@ pub(crate) fn committed(
 ) {
     let mut body = slot.body();
     match (change, result) {
-        (Change::Turn(commit), Ok(outcome)) if outcome.verdict == Verdict::Done => {
+        (Change::Turn(commit), Ok(outcome)) if outcome.reply == Reply::Done => {
             let epilogue = outcome.effects.epilogue.as_ref();
             let epilogue = epilogue.filter(|(key, _)| *key == slot.key);
             let epilogue = epilogue.map(|(_, turn)| turn);
@@ -37,7 +37,7 @@ pub(crate) fn committed(
             drop(body);
             engine.slots.remove(slot);
             if let Some(creating) = creating {
-                (creating.respond)(Ok(outcome.verdict));
+                (creating.respond)(Ok(outcome.reply));
             }
             return;
         }
@@ -48,7 +48,7 @@ pub(crate) fn committed(
             };
             tracing::error!(instance, reason = %Visible(&why.reason), event = why.event, "an instance is quarantined");
             if let Some(creating) = body.creating.take() {
-                (creating.respond)(Ok(Verdict::Refused {
+                (creating.respond)(Ok(Reply::Refused {
                     kind: "HostFailure".to_owned(),
                     message: why.reason,
                 }));
@@ -96,7 +96,7 @@ fn turn_committed(
     engine.backoff.over((slot.key, None));
     if let Some(creating) = body.creating.take() {
         engine.waiters.begun(&commit.id);
-        (creating.respond)(Ok(Verdict::Done));
+        (creating.respond)(Ok(Reply::Done));
     }
     let Some(resident) = &mut body.resident else {
         return;
@@ -105,7 +105,7 @@ fn turn_committed(
         guest.committed();
     }
     let row = &mut resident.row;
-    if let Some(size) = long::crossed(
+    if let Some(size) = history_growth::crossed(
         (row.next_event, row.history_bytes),
         (commit.turn.next_event(), commit.after.history_bytes),
     ) {
@@ -361,9 +361,9 @@ pub(crate) fn stumble(
         *body = Body::default();
         drop(body);
         engine.slots.remove(slot);
-        if let StoreError::Lacks(want) = error {
+        if let StoreError::Lacks(shortage) = error {
             // The hub can be written: the start is accepted, and its first turn comes when there is what it takes.
-            engine.wants.note(want);
+            engine.shortages.note(shortage);
             return engine.accept_for_later(creating);
         }
         // Nobody was told that the start was accepted, so it was not.
@@ -377,12 +377,12 @@ pub(crate) fn stumble(
         return engine.wake(slot.key);
     }
     match error {
-        StoreError::Lacks(want) => engine.wants.note(want),
+        StoreError::Lacks(shortage) => engine.shortages.note(shortage),
         error => {
             error
-                .want()
+                .shortage()
                 .iter()
-                .for_each(|want| engine.wants.notice(want));
+                .for_each(|shortage| engine.shortages.notice(shortage));
             if let Some(unsaid) = engine.outage.failed() {
                 tracing::warn!(instance = engine.name_of(slot.key), %error, unsaid, "a turn was not committed; trying again, later each time");
             }

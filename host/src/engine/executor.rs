@@ -1,4 +1,4 @@
-//! Who executes: the seams between the engine and whatever runs guests and activities.
+//! The traits between the engine and what runs guests and activities.
 //!
 //! Today a wasm component runs both, and a closure of the embedding program runs activities. The engine knows neither.
 
@@ -12,11 +12,11 @@ use perennial_core::{Digest, Failure, Guest, Json, Limits, TaskRef, Timestamp};
 
 pub use crate::engine::grants::{DirGrant, Grants, http_host_problem};
 pub use crate::engine::processors::Share;
-pub use crate::want::{Resource, Want};
+pub use crate::shortage::{Resource, Shortage};
 
 /// Why the host cannot go on with an instance, by where the fault lies. A fault of a request is the answer to it, and no fault of these.
 ///
-/// Law: only what an instance's history or a module proves stops or fails anything. For the rest there is [`Want`], which is tried again.
+/// Law: only what an instance's history or a module proves stops or fails anything. For the rest there is [`Shortage`], which is tried again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
@@ -28,7 +28,7 @@ pub enum Fault {
     Module(String),
     /// In what the host has or has not at the moment.
     #[error(transparent)]
-    Host(#[from] Want),
+    Host(#[from] Shortage),
 }
 
 impl Fault {
@@ -38,7 +38,7 @@ impl Fault {
         match self {
             Self::Instance(why) => Self::Instance(format!("{what}: {why}")),
             Self::Module(why) => Self::Module(format!("{what}: {why}")),
-            Self::Host(want) => Self::Host(want.context(what)),
+            Self::Host(shortage) => Self::Host(shortage.context(what)),
         }
     }
 }
@@ -52,7 +52,7 @@ pub enum AttemptError {
     Failed(Failure),
     /// The host lacked something, which is none: it is as if the attempt had not begun.
     #[error(transparent)]
-    Host(#[from] Want),
+    Host(#[from] Shortage),
 }
 
 impl From<Failure> for AttemptError {
@@ -65,7 +65,7 @@ impl AttemptError {
     /// A fault met on the way to an attempt: that of a module fails it, and may be over when it is tried again.
     pub(crate) fn of_fault(fault: Fault) -> Self {
         match fault {
-            Fault::Host(want) => Self::Host(want),
+            Fault::Host(shortage) => Self::Host(shortage),
             Fault::Instance(why) | Fault::Module(why) => {
                 Self::Failed(Failure::retryable(perennial_core::kind::HOST_ERROR, why))
             }

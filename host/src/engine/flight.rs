@@ -1,4 +1,4 @@
-//! A flight recorder: what was running at the moment a host died.
+//! Flight recorder: remembers across a crash which turns and attempts were running.
 //!
 //! One small file beside the hub has a slot for each worker and for each activity that may run at once. A slot is written when something
 //! starts in it and cleared when it ends, without a sync: what the file says survives the death of the process, which is all it is for

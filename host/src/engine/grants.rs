@@ -1,4 +1,4 @@
-//! What a module is granted, as it is kept with its name.
+//! Grants: what the activities of a module may access. They belong to the name of the module.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What waits for a worker, and who is next.
+//! The queue of the workers: one lane for each module, served in turn.
 //!
 //! Law: what followed a commit comes first, for it frees memory and wakes waiters. After that one of each module in turn, in the order of
 //! arrival within it: a module with thirty thousand instances that are ready holds up those of another for one turn, and not for all of them.

@@ -1,4 +1,4 @@
-//! Bringing back from the hub what is not in memory: executions by replay, activities by their calls.
+//! Loads what is not in memory: executions by replay, activities from their rows.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use perennial_core::{Digest, Event, Phase, Start, TraceContext};
 use crate::engine::Engine;
 use crate::engine::activities::{Caller, Ready};
 use crate::engine::executor::ResidentGuest;
-use crate::engine::replay::{Bring, LoadError, replay, started};
+use crate::engine::replay::{LoadError, MakeGuest, replay, started};
 use crate::engine::slots::Resident;
 use crate::foreign::guarded;
 use crate::store::{InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind};
@@ -19,7 +19,7 @@ pub(crate) fn load(
     with_guest: bool,
 ) -> Result<Resident, LoadError> {
     let mut bring = |start: &Start| instantiate(engine, start, row.module);
-    let bring: Option<&mut Bring<'_>> = with_guest.then_some(&mut bring);
+    let bring: Option<&mut MakeGuest<'_>> = with_guest.then_some(&mut bring);
     let replayed = replay(&engine.reader, &row, bring, &mut |_| {
         if with_guest {
             engine.counts.replayed_turns.add(1);

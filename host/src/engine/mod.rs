@@ -1,4 +1,4 @@
-//! The loop: wakes instances, runs their turns on worker threads, runs activities, fires timers.
+//! The engine: wakes instances, runs turns on worker threads, runs activities, fires timers.
 //!
 //! ```text
 //!   client ──start──▶ slot ◀──result── activities        timers ──due──▶ slot
@@ -18,18 +18,18 @@ mod bounds;
 pub(crate) mod clock;
 mod committed;
 mod counts;
+mod delivery;
+mod effects;
 pub mod executor;
+mod fair_queue;
 pub(crate) mod flight;
-mod follow;
 mod grants;
-mod here;
+mod history_growth;
+mod inline;
 mod lanes;
 mod load;
-mod long;
-mod mail;
 mod module_limits;
 mod names;
-mod order;
 pub(crate) mod processors;
 mod quotas;
 mod replay;
@@ -74,18 +74,18 @@ use crate::engine::timers::Timers;
 use crate::engine::waiters::Waiters;
 use crate::foreign::Listener;
 use crate::outage::Outage;
+use crate::shortage::Shortages;
 use crate::store::{
     self, Change, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, WasRunning,
     Write, Writer, WriterCounts,
 };
-use crate::want::Wants;
 
 pub(crate) use bounds::brief;
 pub(crate) use load::find_start;
 pub use module_limits::ModuleLimits;
 pub(crate) use names::NameTable;
 pub use quotas::Quotas;
-pub(crate) use replay::{Bring, LoadError, replay};
+pub(crate) use replay::{LoadError, MakeGuest, replay};
 pub(crate) use request::{
     Preparation, Request, RestartRequest, RewindRequest, StartRequest, refused,
 };
@@ -116,7 +116,7 @@ pub(crate) struct EngineConfig {
 }
 
 /// What the engine is given.
-pub(crate) struct Parts {
+pub(crate) struct EngineParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) activity_executor: Arc<dyn ActivityExecutor>,
@@ -178,8 +178,8 @@ pub(crate) struct Engine {
     /// Turns that the hub did not take.
     outage: Outage,
     /// What the host lacks.
-    pub(crate) wants: Wants,
-    /// What is tried again for want of something.
+    pub(crate) shortages: Shortages,
+    /// What is tried again for lack of something.
     backoff: Backoff,
     /// Panics of what this engine is given.
     panics: Outage,
@@ -200,7 +200,7 @@ impl Engine {
     pub(crate) fn start(
         path: &Path,
         config: EngineConfig,
-        parts: Parts,
+        parts: EngineParts,
     ) -> Result<Arc<Self>, StoreError> {
         let clock: Arc<dyn Clock> = Arc::new(Guarded::new(parts.clock));
         let now = clock.now();
@@ -211,11 +211,11 @@ impl Engine {
             made: _,
         } = store::take_over(path, now)?;
         if config.quotas.counts_instances() {
-            writer.live().want();
+            writer.live().enable();
         }
         let seen = reader.last_commit()?;
         if config.quotas.hub_bytes.is_some() {
-            writer.space().want();
+            writer.space().enable();
         }
         let (flight, were_running) = FlightRecorder::open(path)?;
         let names = NameTable::new(reader.names()?, parts.native.clone(), config.limits);
@@ -247,7 +247,7 @@ impl Engine {
             work_there: Condvar::new(),
             admission: Arc::default(),
             outage: Outage::default(),
-            wants: Wants::default(),
+            shortages: Shortages::default(),
             panics: Outage::default(),
             backoff: Backoff::default(),
             names_are_old: AtomicBool::new(false),

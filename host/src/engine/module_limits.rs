@@ -1,4 +1,4 @@
-//! What executions of a module may use, where that is not what the host gives all: kept with the module's name.
+//! Limits of a module that differ from those of the host. They belong to the name of the module.
 
 use perennial_core::Limits;
 use serde::{Deserialize, Serialize};

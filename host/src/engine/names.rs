@@ -1,4 +1,4 @@
-//! What names mean right now: a table that is replaced as a whole when a module is deployed.
+//! The table of deployed names, replaced as a whole by each deployment.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What a hub, a module and an execution may take up, and how many requests wait at once.
+//! Quotas: what a hub, a module and an execution may take up, and how many requests may wait.
 //!
 //! Nothing here counts rows: live instances are counted by the writer as they change, and histories know their own size. So a quota is
 //! met as of the last commit, and what was under way by then may go a little beyond it.
@@ -12,7 +12,7 @@ use crate::engine::names::NameTable;
 use crate::engine::request::{Request, refused};
 use crate::engine::slots::Resident;
 use crate::engine::{Engine, bounds};
-use crate::store::Verdict;
+use crate::store::Reply;
 
 /// What a hub, its modules and its executions may take up. `None` is no limit of its own.
 ///
@@ -87,7 +87,7 @@ impl Drop for Admitted {
 
 impl Engine {
     /// Takes a request in, or refuses it because so many wait already. What is refused here has changed nothing.
-    pub(super) fn admit(&self, request: &Request) -> Result<Admitted, Verdict> {
+    pub(super) fn admit(&self, request: &Request) -> Result<Admitted, Reply> {
         let quotas = &self.config.quotas;
         let bytes = size_of(request);
         let requests = self.admission.requests.fetch_add(1, Ordering::AcqRel);
@@ -180,12 +180,12 @@ fn size_of(request: &Request) -> u64 {
 }
 
 /// What names mean, and whether there is room for what they mean.
-pub(super) struct Rooms<'a> {
+pub(super) struct Capacity<'a> {
     pub(super) names: &'a NameTable,
     pub(super) engine: &'a Engine,
 }
 
-impl Names for Rooms<'_> {
+impl Names for Capacity<'_> {
     fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved {
         self.names.activity(caller, name)
     }

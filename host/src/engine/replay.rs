@@ -1,8 +1,8 @@
-//! Repeating what is recorded of an execution, for whoever wants to know: the engine, which goes on from there, or a check, which does not.
+//! Replays the recorded turns of an execution, for the engine and for checks.
 
 use perennial_core::{Event, Quarantine, ReplayError, Start, State, Turn, replay_turn};
 
-use crate::engine::executor::{Fault, ResidentGuest, Resource, Want};
+use crate::engine::executor::{Fault, ResidentGuest, Resource, Shortage};
 use crate::foreign::guarded;
 use crate::store::{InstanceRow, Reader, StoreError};
 
@@ -30,7 +30,7 @@ impl From<Fault> for LoadError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Instance(why) | Fault::Module(why) => Self::because(why),
-            Fault::Host(want) => Self::Store(StoreError::Lacks(want)),
+            Fault::Host(shortage) => Self::Store(StoreError::Lacks(shortage)),
         }
     }
 }
@@ -45,7 +45,7 @@ impl From<StoreError> for LoadError {
 }
 
 /// Makes the guest that repeats an execution.
-pub(crate) type Bring<'a> = dyn FnMut(&Start) -> Result<Box<dyn ResidentGuest>, LoadError> + 'a;
+pub(crate) type MakeGuest<'a> = dyn FnMut(&Start) -> Result<Box<dyn ResidentGuest>, LoadError> + 'a;
 
 /// Repeats all turns of an execution up to where its row says that it stands, on a guest that `bring` makes when it is first needed;
 /// without one, the turns are only folded. Each turn that repeats itself is told to `sink`. Nothing is written.
@@ -55,7 +55,7 @@ pub(crate) type Bring<'a> = dyn FnMut(&Start) -> Result<Box<dyn ResidentGuest>, 
 pub(crate) fn replay(
     reader: &Reader,
     row: &InstanceRow,
-    mut bring: Option<&mut Bring<'_>>,
+    mut bring: Option<&mut MakeGuest<'_>>,
     sink: &mut dyn FnMut(&Turn),
 ) -> Result<(State, Option<Box<dyn ResidentGuest>>), LoadError> {
     let mut state = State::new(row.generation);
@@ -92,7 +92,7 @@ pub(crate) fn replay(
             .map_err(LoadError::Panicked)?
             .map_err(|error| match error {
                 // Not a word of that is about the instance.
-                ReplayError::Host(why) => Fault::Host(Want::new(Resource::Host, why)).into(),
+                ReplayError::Host(why) => Fault::Host(Shortage::new(Resource::Host, why)).into(),
                 proof => LoadError::Quarantine(Box::new(Quarantine::from(&proof))),
             })?;
             sink(turn);

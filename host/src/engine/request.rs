@@ -11,9 +11,7 @@ use crate::engine::bounds::{
     brief, problem_with_name, problem_with_reason, problem_with_tags, problem_with_trace,
 };
 use crate::engine::names::NameTable;
-use crate::store::{
-    Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, OldVersions, Verdict,
-};
+use crate::store::{Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, OldVersions, Reply};
 
 /// What a client asks for. Stored as the command of a process that does not own the hub: the order of variants and fields is a format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -105,7 +103,7 @@ pub(crate) struct StartRequest {
     pub(crate) scheduled_for: Option<Timestamp>,
 }
 
-/// Kinds of [`Verdict::Refused`].
+/// Kinds of [`Reply::Refused`].
 pub(crate) mod refused {
     /// A start of an orchestration that no module defines.
     pub(crate) const UNKNOWN_ORCHESTRATION: &str = "UnknownOrchestration";
@@ -152,7 +150,7 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
     match request {
         Request::Start(start) => match prepare_start(start, with) {
             Ok(new) => Change::Start(new),
-            Err(verdict) => Change::Answer(verdict),
+            Err(reply) => Change::Answer(reply),
         },
         Request::RaiseEvent { id, name, data } => {
             if let Some(problem) = problem_with_name("an event name", &name)
@@ -236,7 +234,7 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
 pub(crate) fn prepare_start(
     request: StartRequest,
     with: &Preparation<'_>,
-) -> Result<NewInstance, Verdict> {
+) -> Result<NewInstance, Reply> {
     let StartRequest {
         name,
         version,
@@ -289,14 +287,14 @@ pub(crate) fn prepare_start(
 }
 
 /// Refuses what would make an instance live, where there is no room for it.
-pub(crate) fn has_room(module: Option<Digest>, with: &Preparation<'_>) -> Result<(), Verdict> {
+pub(crate) fn has_room(module: Option<Digest>, with: &Preparation<'_>) -> Result<(), Reply> {
     match (with.full)(module) {
         Some(why) => Err(refused(refused::QUOTA_EXCEEDED, why)),
         None => Ok(()),
     }
 }
 
-fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Verdict {
+fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Reply {
     let list = |names: Vec<&str>| names.join(", ");
     let (name, version) = (&*brief(name), version.map(brief));
     let known: Vec<&str> = names.orchestration_names().collect();
@@ -325,7 +323,7 @@ fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Verdict {
     refused(refused::UNKNOWN_ORCHESTRATION, message)
 }
 
-fn problem_with_payload(payload: Option<&Json>, with: &Preparation<'_>) -> Option<Verdict> {
+fn problem_with_payload(payload: Option<&Json>, with: &Preparation<'_>) -> Option<Reply> {
     let payload = payload?;
     let (bytes, limit) = (payload.size() as u64, with.limits.payload_bytes);
     if bytes > limit {
@@ -342,8 +340,8 @@ fn problem_with_payload(payload: Option<&Json>, with: &Preparation<'_>) -> Optio
 }
 
 /// What is answered to a request that is refused without a change.
-pub(crate) fn refused(kind: &str, message: String) -> Verdict {
-    Verdict::Refused {
+pub(crate) fn refused(kind: &str, message: String) -> Reply {
+    Reply::Refused {
         kind: kind.to_owned(),
         message,
     }

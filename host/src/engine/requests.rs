@@ -12,8 +12,8 @@ use crate::engine::steps::{Owner, carry_out, takes_steps};
 use crate::engine::threads::UnderWay;
 use crate::engine::{Engine, Work, fresh_execution};
 use crate::foreign::guarded;
-use crate::store::{self, Change, Outcome, Reader, StoreError, Verdict, Write};
-use crate::want::{Resource, Want};
+use crate::shortage::{Resource, Shortage};
+use crate::store::{self, Change, Outcome, Reader, Reply, StoreError, Write};
 
 /// Commands of other processes taken at once.
 const COMMANDS_MAX: u32 = 100;
@@ -63,9 +63,9 @@ impl Engine {
         let _place = places.acquire().await;
         // The runtime panics where it has no thread and gets none.
         let running = guarded(|| self.runtime.spawn_blocking(run)).map_err(|_| {
-            let want = Want::new(Resource::Threads, "there is no thread for a request");
-            self.wants.note(&want);
-            StoreError::Lacks(want)
+            let shortage = Shortage::new(Resource::Threads, "there is no thread for a request");
+            self.shortages.note(&shortage);
+            StoreError::Lacks(shortage)
         })?;
         running
             .await
@@ -77,13 +77,13 @@ impl Engine {
     }
 
     /// Does what a client asks for.
-    pub(crate) async fn submit(self: &Arc<Self>, request: Request) -> Result<Verdict, StoreError> {
+    pub(crate) async fn submit(self: &Arc<Self>, request: Request) -> Result<Reply, StoreError> {
         if self.is_stopping() {
             return Err(StoreError::Closed);
         }
         let _admitted = match self.admit(&request) {
             Ok(admitted) => admitted,
-            Err(verdict) => return Ok(verdict),
+            Err(reply) => return Ok(reply),
         };
         let other = match request {
             Request::Start(start) => return self.start_instance(start).await,
@@ -106,14 +106,14 @@ impl Engine {
     }
 
     /// Starts an instance. Its module may be collected between the look at what the name means and the commit: then it is looked up again.
-    async fn start_instance(self: &Arc<Self>, start: StartRequest) -> Result<Verdict, StoreError> {
+    async fn start_instance(self: &Arc<Self>, start: StartRequest) -> Result<Reply, StoreError> {
         /// Each time somebody deployed and collected in between.
         const TRIES_MAX: usize = 10;
         let mut result = Err(StoreError::Conflict);
         for _ in 0..TRIES_MAX {
             let new = match self.preparing(|with| request::prepare_start(start.clone(), with)) {
                 Ok(new) => new,
-                Err(verdict) => return Ok(verdict),
+                Err(reply) => return Ok(reply),
             };
             let (tell, told) = oneshot::channel();
             if new.start.scheduled_for.is_some() {
@@ -191,7 +191,7 @@ impl Engine {
         });
     }
 
-    fn answered(self: &Arc<Self>, about: About, outcome: Outcome) -> Verdict {
+    fn answered(self: &Arc<Self>, about: About, outcome: Outcome) -> Reply {
         if about.modules {
             self.deployments.fetch_add(1, Ordering::AcqRel);
             self.reload_names();
@@ -201,13 +201,13 @@ impl Engine {
         {
             tracing::error!(%error, "could not read how long instances are kept; it is as it was before");
         }
-        if let Verdict::Collected(modules) = &outcome.verdict {
+        if let Reply::Collected(modules) = &outcome.reply {
             for module in modules {
                 self.executor.forget(module.digest);
             }
         }
         self.follow(outcome.effects);
-        outcome.verdict
+        outcome.reply
     }
 
     /// Takes the commands that other processes have appended, and returns when all of them are answered.
@@ -234,7 +234,7 @@ impl Engine {
                         }
                     }
                     Ok(request) => self.prepare(self.made_ready(request).await?),
-                    Err(error) => Change::Answer(Verdict::Refused {
+                    Err(error) => Change::Answer(Reply::Refused {
                         kind: refused::INVALID.to_owned(),
                         message: format!("{error}: it was written by another version of Perennial"),
                     }),
@@ -260,7 +260,7 @@ impl Owner for Arc<Engine> {
         &self.reader
     }
 
-    fn write(&self, change: Change, token: Option<String>) -> Result<Verdict, StoreError> {
+    fn write(&self, change: Change, token: Option<String>) -> Result<Reply, StoreError> {
         let about = About::of(&change);
         let (tell, told) = std::sync::mpsc::channel();
         let under_way = UnderWay::new(self);
@@ -282,7 +282,7 @@ impl Owner for Arc<Engine> {
 }
 
 /// An answer that the writer has not given yet.
-type Answer = oneshot::Receiver<Result<Verdict, StoreError>>;
+type Answer = oneshot::Receiver<Result<Reply, StoreError>>;
 
 async fn all_told(answers: &mut Vec<Answer>) -> Result<(), StoreError> {
     for answer in answers.drain(..) {

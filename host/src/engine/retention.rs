@@ -1,4 +1,4 @@
-//! Deleting instances some time after they have ended, as the hub is set to.
+//! Deletes ended instances when their retention is over.
 //!
 //! Nothing looks at the clock in vain: the engine's timers hold the moment at which the first instance may go, and when it comes a batch
 //! after another is deleted, each in a transaction that others share and behind whatever else waits for a worker.

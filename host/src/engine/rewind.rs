@@ -11,7 +11,7 @@ use crate::engine::request::{Preparation, RewindRequest, has_room, refused};
 use crate::engine::steps::{Owner, TRIES_MAX, answer, look_up};
 use crate::engine::turn::{ChildStart, child_start, module_of};
 use crate::store::{
-    Change, InstanceRow, NewInstance, Reader, RewindCommit, Rewound, StoreError, Verdict,
+    Change, InstanceRow, NewInstance, Reader, Reply, RewindCommit, Rewound, StoreError,
 };
 
 /// How far a rewind goes back, and what it may forget.
@@ -50,7 +50,7 @@ pub(crate) fn rewind(
     request: &RewindRequest,
     how: How,
     token: Option<String>,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     match look_up(owner, &request.id, Command::Rewind)? {
         Ok(row) => match owner.prepared(|with| has_room(row.module, with))? {
             Ok(()) => match forgets(owner, &row, request.module.is_some(), how)? {
@@ -59,7 +59,7 @@ pub(crate) fn rewind(
             },
             Err(full) => answer(owner, full, token),
         },
-        Err(verdict) => answer(owner, verdict, token),
+        Err(reply) => answer(owner, reply, token),
     }
 }
 
@@ -69,24 +69,24 @@ fn put_back(
     request: &RewindRequest,
     how: How,
     token: Option<String>,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     // Children that were rewound for it, and those of them, deepest first.
     let (mut own, mut all, mut events) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TRIES_MAX {
         let row = match look_up(owner, &request.id, Command::Rewind)? {
             Ok(row) => row,
-            Err(verdict) => return answer(owner, verdict, token),
+            Err(reply) => return answer(owner, reply, token),
         };
         let module = match &request.module {
             Some(module) => match module_for(owner.reader(), module, &row.name)? {
                 Ok(digest) => Some(digest),
-                Err(verdict) => return answer(owner, verdict, token),
+                Err(reply) => return answer(owner, reply, token),
             },
             None => None,
         };
         let write = |commit| owner.write(Change::Rewind(Box::new(commit)), token.clone());
         match work_out(owner, row, (request, how), module, own.clone()).and_then(write) {
-            Ok(Verdict::RewindFirst(children)) => {
+            Ok(Reply::RewindFirst(children)) => {
                 for id in children {
                     let child = RewindRequest {
                         id: id.clone(),
@@ -94,7 +94,7 @@ fn put_back(
                         module: None,
                     };
                     // One that is no longer failed needs no rewind: the next look at it says how it stands.
-                    if let Verdict::Rewound(done) = put_back(owner, &child, how, None)? {
+                    if let Reply::Rewound(done) = put_back(owner, &child, how, None)? {
                         all.extend(done.rewound);
                         events.extend(done.dropped_events);
                         all.push(id.clone());
@@ -102,11 +102,11 @@ fn put_back(
                     own.push(id);
                 }
             }
-            Ok(Verdict::Rewound(done)) => {
+            Ok(Reply::Rewound(done)) => {
                 let (instance, reason) = (&request.id, &request.reason);
                 tracing::info!(instance, reason, events = done.cut_events, "rewound");
                 events.extend(done.dropped_events.iter().cloned());
-                return Ok(Verdict::Rewound(Box::new(Rewound {
+                return Ok(Reply::Rewound(Box::new(Rewound {
                     rewound: all,
                     dropped_events: events,
                     ..*done
@@ -130,7 +130,7 @@ fn forgets(
     row: &InstanceRow,
     other_code: bool,
     how: How,
-) -> Result<Option<Verdict>, StoreError> {
+) -> Result<Option<Reply>, StoreError> {
     if how.forget_completed {
         return Ok(None);
     }
@@ -161,7 +161,7 @@ fn forgets(
     Ok(None)
 }
 
-fn would_forget(id: &str, rewind: &Rewind) -> Option<Verdict> {
+fn would_forget(id: &str, rewind: &Rewind) -> Option<Reply> {
     let done = rewind.dropped.iter().filter(|task| task.is_work_done());
     let count = done.clone().count();
     if count == 0 {
@@ -211,7 +211,7 @@ pub(crate) fn module_for(
     reader: &Reader,
     module: &str,
     orchestration: &str,
-) -> Result<Result<Digest, Verdict>, StoreError> {
+) -> Result<Result<Digest, Reply>, StoreError> {
     let invalid = |message| Ok(Err(refused(refused::INVALID, message)));
     match reader.find_module(module)?[..] {
         [] => invalid(format!(

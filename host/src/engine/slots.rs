@@ -1,4 +1,4 @@
-//! The instances that are in memory: their mail, and their guests while they are hot.
+//! Instances in memory: their mail, and their guests while they are resident.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,7 +81,7 @@ pub(crate) struct Creating {
 
 /// Is told whether a start was accepted.
 pub(crate) type Respond =
-    Box<dyn FnOnce(Result<crate::store::Verdict, crate::store::StoreError>) + Send>;
+    Box<dyn FnOnce(Result<crate::store::Reply, crate::store::StoreError>) + Send>;
 
 /// An execution in memory: the fold of its history and, where it still runs code, its guest.
 pub(crate) struct Resident {

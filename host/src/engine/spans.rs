@@ -1,4 +1,4 @@
-//! What a trace tells of an instance: a span for each execution, and in it one for each attempt of an activity.
+//! Trace spans: one for each execution, with one for each attempt of an activity.
 //!
 //! A span is handed on when what it tells of is over, with ids that follow from the execution's. So it needs no memory of the engine,
 //! and an execution that ran for a year, through any number of restarts, is one span. An attempt that a crash cut off has none.

@@ -1,4 +1,4 @@
-//! What a host has done and holds, for tests and metrics.
+//! Statistics of a host, for metrics and tests.
 
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -9,7 +9,7 @@ use crate::engine::bounds::problem_with_reason;
 use crate::engine::load::find_start;
 use crate::engine::request::{self, Preparation, Request, RestartRequest, StartRequest, refused};
 use crate::engine::rewind::{self, How};
-use crate::store::{Change, InstanceRow, Reader, RestartCommit, StoreError, Verdict};
+use crate::store::{Change, InstanceRow, Reader, Reply, RestartCommit, StoreError};
 
 /// How often a request is worked out anew where the instance moves meanwhile.
 pub(crate) const TRIES_MAX: u32 = 20;
@@ -20,7 +20,7 @@ pub(crate) trait Owner {
     fn reader(&self) -> &Reader;
 
     /// Makes a change, and follows up on it; blocks until it is durable. With a token it is the answer to the command of another process.
-    fn write(&self, change: Change, token: Option<String>) -> Result<Verdict, StoreError>;
+    fn write(&self, change: Change, token: Option<String>) -> Result<Reply, StoreError>;
 
     /// What names mean, and what is needed to start something.
     fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError>;
@@ -42,7 +42,7 @@ pub(crate) fn carry_out(
     owner: &impl Owner,
     request: Request,
     token: Option<String>,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     if let Some(problem) = problem_with_reason(&request) {
         return answer(owner, problem, token);
     }
@@ -84,12 +84,12 @@ pub(crate) fn carry_out(
 /// Answers without a change.
 pub(crate) fn answer(
     owner: &impl Owner,
-    verdict: Verdict,
+    reply: Reply,
     token: Option<String>,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     match token {
-        Some(token) => owner.write(Change::Answer(verdict), Some(token)),
-        None => Ok(verdict),
+        Some(token) => owner.write(Change::Answer(reply), Some(token)),
+        None => Ok(reply),
     }
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn look_up(
     owner: &impl Owner,
     id: &str,
     command: Command,
-) -> Result<Result<InstanceRow, Verdict>, StoreError> {
+) -> Result<Result<InstanceRow, Reply>, StoreError> {
     if let Err(problem) = perennial_core::check_known_id(id) {
         return Ok(Err(refused(refused::INVALID, problem.to_string())));
     }
@@ -106,8 +106,8 @@ pub(crate) fn look_up(
     Ok(
         match (decide(row.as_ref().map(|row| row.status), command), row) {
             (Ok(_), Some(row)) => Ok(row),
-            (Ok(_), None) => Err(Verdict::Rejected(Rejection::NotFound)),
-            (Err(rejection), _) => Err(Verdict::Rejected(rejection)),
+            (Ok(_), None) => Err(Reply::Rejected(Rejection::NotFound)),
+            (Err(rejection), _) => Err(Reply::Rejected(rejection)),
         },
     )
 }
@@ -116,7 +116,7 @@ fn restart(
     owner: &impl Owner,
     request: &RestartRequest,
     token: Option<String>,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     let command = match request.new_id {
         Some(_) => Command::RestartAs,
         None => Command::Restart,
@@ -124,7 +124,7 @@ fn restart(
     for _ in 0..TRIES_MAX {
         let row = match look_up(owner, &request.id, command)? {
             Ok(row) => row,
-            Err(verdict) => return answer(owner, verdict, token),
+            Err(reply) => return answer(owner, reply, token),
         };
         let Some(before) = start_of(owner.reader(), &row)? else {
             // It moved on between two reads, or its start is lost.
@@ -142,7 +142,7 @@ fn restart(
         };
         let mut new = match owner.prepared(|with| request::prepare_start(start, with))? {
             Ok(new) => new,
-            Err(verdict) => return answer(owner, verdict, token),
+            Err(reply) => return answer(owner, reply, token),
         };
         let change = match request.new_id {
             Some(_) => Change::Start(new),

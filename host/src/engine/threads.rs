@@ -1,4 +1,4 @@
-//! The threads of an engine: what they are given to do, and how they end.
+//! The threads of the engine: start, work and shutdown.
 //!
 //! Laws:
 //! - code of whoever embeds the host may panic: what it was called for is done again or not at all, and the thread goes on;
@@ -13,7 +13,7 @@ use perennial_core::Envelope;
 
 use crate::engine::lanes::Lanes;
 use crate::engine::timers::Fired;
-use crate::engine::{Engine, TRY_AGAIN_AFTER, Work, committed, here, worker};
+use crate::engine::{Engine, TRY_AGAIN_AFTER, Work, committed, inline, worker};
 use crate::foreign::{guarded, panic_message};
 use crate::store::{Change, StoreError, Write};
 
@@ -157,7 +157,7 @@ impl Engine {
         }
         queue.work.push(work);
         drop(queue);
-        if !here::is_taken_here() {
+        if !inline::is_taken_here() {
             self.work_there.notify_one();
         }
     }
@@ -213,7 +213,7 @@ impl Engine {
             }
             Work::Run(slot) => worker::run(self, &slot, worker),
             Work::Committed(done) => {
-                let held = here::holding(|| {
+                let held = inline::holding(|| {
                     committed::committed(self, &done.slot, done.change, done.result);
                 });
                 self.go_on(held);

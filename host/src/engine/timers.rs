@@ -65,7 +65,7 @@ pub(crate) struct Fired {
 }
 
 /// A place in the order in which things come due.
-type Place = (Timestamp, InstanceKey, i64);
+type DueKey = (Timestamp, InstanceKey, i64);
 
 /// The clock is taken to have been set where it moved by so much against the time that passed; it is not read at one moment.
 const SET_MIN_MS: i64 = 1_000;
@@ -79,11 +79,11 @@ pub(crate) struct Timers {
 
 #[derive(Default)]
 struct State {
-    held: BTreeMap<Place, Held>,
+    held: BTreeMap<DueKey, Held>,
     /// Where each is, so that it can be taken out.
     places: BTreeMap<(InstanceKey, i64), Timestamp>,
     /// What comes at this place or later is only in the hub; `None` if memory has everything.
-    horizon: Option<Place>,
+    horizon: Option<DueKey>,
     /// Whether a page is being read, or could not be: what is on it is only in the hub, wherever the horizon is.
     reading: bool,
     /// What was taken out to be fired, and may not be in the mail yet.
@@ -207,10 +207,10 @@ impl State {
     }
 
     /// What comes at this place or later is only in the hub from now on, unless memory already has less.
-    fn set_horizon(&mut self, horizon: Place) {
+    fn set_horizon(&mut self, horizon: DueKey) {
         let horizon = self.horizon.map_or(horizon, |before| before.min(horizon));
         self.horizon = Some(horizon);
-        let beyond: Vec<Place> = self
+        let beyond: Vec<DueKey> = self
             .held
             .range(horizon..)
             .filter(|(_, held)| held.in_hub)
@@ -350,7 +350,7 @@ impl Timers {
             .firing
             .extract_if(.., |fired| fired.key == key)
             .collect();
-        let is_late = |place: &Place| place.0 <= now;
+        let is_late = |place: &DueKey| place.0 <= now;
         if state
             .held
             .first_key_value()
@@ -358,7 +358,7 @@ impl Timers {
         {
             let late = state.places.range((key, i64::MIN)..=(key, i64::MAX));
             let late = late.map(|((key, task), at)| (*at, *key, *task));
-            let late: Vec<Place> = late.filter(is_late).collect();
+            let late: Vec<DueKey> = late.filter(is_late).collect();
             for place in late {
                 let is_task = |held: &&Held| matches!(held.due, Due::Timer(_) | Due::Child(..));
                 if let Some(held) = state.held.get(&place).filter(is_task).copied() {
@@ -416,7 +416,7 @@ impl Timers {
         Ok(())
     }
 
-    fn read_on(&self, reader: &Reader, after: Place) -> Result<(), StoreError> {
+    fn read_on(&self, reader: &Reader, after: DueKey) -> Result<(), StoreError> {
         // What is added meanwhile beyond the new horizon is in the hub, and what is added before it goes into memory: the horizon is
         // moved before the page is read.
         {
@@ -513,7 +513,7 @@ impl Timers {
     }
 }
 
-fn place_of(row: &TaskRow) -> Option<Place> {
+fn place_of(row: &TaskRow) -> Option<DueKey> {
     Some((row.due?, row.key, i64::from(row.task.task.0)))
 }
 

@@ -1,4 +1,4 @@
-//! What goes down with a turn: the rows of the instances that it starts, the messages that move on, the status that follows.
+//! Collects what is committed with a turn: started instances, forwarded messages, the status row.
 
 use perennial_core::{
     Digest, Envelope, Event, Json, Limits, Message, Parent, Reuse, Start, State, Status, Target,

@@ -1,4 +1,4 @@
-//! Who waits for an instance, inside the process: notification instead of polling, and the end itself instead of a look into the hub.
+//! Waiters within this process: they are notified and do not poll.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};

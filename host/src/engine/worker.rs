@@ -1,4 +1,4 @@
-//! The life of a turn up to its commit: take the mail, bring the guest, ask it, hand everything to the writer.
+//! Runs a turn up to its commit: takes the mail, loads the guest, asks it, and hands the result to the writer.
 //!
 //! Invariant: nothing of a turn leaves before its commit. What follows is in [`committed`](super::committed), and only there.
 
@@ -13,15 +13,15 @@ use perennial_core::{
 use crate::engine::backoff::PANICS_MAX;
 use crate::engine::committed::{rest, stumble};
 use crate::engine::load;
-use crate::engine::quotas::{Full, Rooms};
+use crate::engine::quotas::{Capacity, Full};
 use crate::engine::replay::LoadError;
 use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
 use crate::engine::timers::Due;
 use crate::engine::turn::{cascade, fresh_row, terminate, turn_commit};
 use crate::engine::{Engine, Work};
 use crate::foreign::guarded;
+use crate::shortage::{Resource, Shortage};
 use crate::store::{Change, InstanceRow, Position, StoreError, summary};
-use crate::want::{Resource, Want};
 
 /// Messages read from an inbox at first; each page after that is twice as long. An execution that reads few messages and continues as new
 /// would otherwise be given all that wait, each time.
@@ -82,7 +82,7 @@ pub(crate) fn recover(engine: &Engine, slot: &Arc<Slot>) {
     if let Some(creating) = creating {
         engine.slots.remove(slot);
         let why = "the host panicked while it started the instance";
-        return (creating.respond)(Err(Want::new(Resource::Host, why).into()));
+        return (creating.respond)(Err(Shortage::new(Resource::Host, why).into()));
     }
     {
         let mut mailbox = slot.mailbox();
@@ -195,7 +195,7 @@ fn next_turn(
             body.resident = None;
             put_back(slot, batch);
             match stopped {
-                NoTurn::Host(want) => Err(want.into()),
+                NoTurn::Host(shortage) => Err(shortage.into()),
                 NoTurn::Panicked(why) => panicked(engine, slot, module, why).map(Some),
             }
         }
@@ -211,7 +211,7 @@ fn panicked(
     why: String,
 ) -> Result<Change, StoreError> {
     if engine.backoff.panicked((slot.key, None)) < PANICS_MAX {
-        return Err(Want::new(Resource::Host, why).into());
+        return Err(Shortage::new(Resource::Host, why).into());
     }
     engine.backoff.over((slot.key, None));
     Ok(quarantine(engine, slot, Quarantine::because(why), module))
@@ -573,7 +573,7 @@ fn take_turn(
 ) -> Result<Option<Turn>, NoTurn> {
     let full = engine.history_is_full(resident);
     let names = engine.names();
-    let rooms = Rooms {
+    let rooms = Capacity {
         names: names.as_ref(),
         engine,
     };
@@ -591,13 +591,13 @@ fn take_turn(
         (None, _) => run_turn(state, messages, &mut context, &mut NoGuest),
     });
     turn.map_err(NoTurn::Panicked)?
-        .map_err(|why| NoTurn::Host(Want::new(Resource::Host, why)))
+        .map_err(|why| NoTurn::Host(Shortage::new(Resource::Host, why)))
 }
 
 /// Why a turn did not happen. None of it is proof of anything.
 enum NoTurn {
     /// The host could not run the guest.
-    Host(Want),
+    Host(Shortage),
     /// Code of the guest's executor or of the core panicked.
     Panicked(String),
 }

@@ -1,4 +1,4 @@
-//! What those cost who follow what happens, as time of the processors: it is measured, and no more than a share is spent on them.
+//! Limits the processor time that followers of live streams may cost.
 //!
 //! Laws: whatever is done for followers is on the bill, be it read, written as text, encrypted or sent; the next thing is done for them once
 //! what was done before is paid; who has caught up and who has not get their turns by turns, each of them in the order of those who wait.

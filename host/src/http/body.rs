@@ -1,4 +1,4 @@
-//! The bodies of requests and answers: what all of them together take up is bounded.
+//! Reads request bodies and bounds what all bodies and answers take up together.
 //!
 //! Laws: who may not ask is answered before the body is read; a body or an answer that is larger than what a connection has anyway takes
 //! its bytes from the budget while it is there, and is refused where there are none left; a caller is told why its body was not taken.

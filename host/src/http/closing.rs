@@ -1,4 +1,4 @@
-//! The end of a server, for whatever would go on for long.
+//! Tells long-running answers that the server is shutting down.
 
 use tokio::sync::watch;
 

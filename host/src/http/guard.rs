@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Access control: keys, hosts and origins.
 //!
 //! Laws: a key is never logged and never part of an error; what reads needs a key that reads, everything else one that may do everything; a
 //! web page of somebody else reaches nothing on this machine.

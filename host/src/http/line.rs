@@ -1,4 +1,4 @@
-//! A caller's line: what is written must be taken.
+//! A connection whose peer must read: writes that are not taken in time end it.
 //!
 //! Law: a caller who does not read is cut off, whatever it is that it does not read: it has some patience, which grows with what it takes.
 

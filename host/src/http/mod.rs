@@ -1,4 +1,4 @@
-//! The HTTP server: the management API of Durable Functions, so exactly that clients written for it work unchanged.
+//! The HTTP server: the management API of Durable Functions, with which its published clients work unchanged, and an API of its own.
 //!
 //! [`router`] makes an [`axum::Router`] that an embedding program mounts where it likes; [`Api`] says more about it; [`serve`] runs it on a
 //! socket, with limits, and drains it at the end.
@@ -6,7 +6,6 @@
 //! Laws: nothing here knows how an instance runs, it asks a [`Client`]; an error that a caller caused says what to do, one that it did not
 //! cause says nothing of the host's inside.
 
-mod answered;
 mod bill;
 mod body;
 mod closing;
@@ -18,6 +17,7 @@ mod ops;
 mod origin;
 mod places;
 mod query;
+mod request_metrics;
 mod revoked;
 mod serve;
 mod tls;
@@ -37,14 +37,14 @@ use tower_http::cors::CorsLayer;
 
 use crate::budget::Budget;
 use crate::client::{Client, Error, Result};
-use crate::http::answered::Answered;
 use crate::http::closing::Closing;
 use crate::http::guard::{Access, is_this_machine};
 use crate::http::origin::UrlSettings;
 use crate::http::places::PlacesMax;
+use crate::http::request_metrics::RequestMetrics;
 use crate::http::revoked::Revocations;
 use crate::limits::http as limits;
-use crate::want::Resource;
+use crate::shortage::Resource;
 
 pub use serve::serve;
 pub use tls::Tls;
@@ -102,7 +102,7 @@ pub struct Api {
     access: Access,
     origins: Vec<HeaderValue>,
     closing: Arc<Closing>,
-    answered: Arc<Answered>,
+    request_metrics: Arc<RequestMetrics>,
     live: Arc<OnceLock<native::Live>>,
     revocations: Arc<Revocations>,
 }
@@ -121,7 +121,7 @@ impl Api {
             access: Access::default(),
             origins: Vec::new(),
             closing: Arc::default(),
-            answered: Arc::default(),
+            request_metrics: Arc::default(),
             live: Arc::default(),
             revocations: Arc::default(),
         }
@@ -233,7 +233,7 @@ impl Api {
         }
         routes
             .merge(ops::health())
-            .layer(from_fn_with_state(Arc::clone(&api), answered::count))
+            .layer(from_fn_with_state(Arc::clone(&api), request_metrics::count))
             .layer(CatchPanicLayer::custom(panicked))
             .with_state(api)
     }
@@ -243,7 +243,7 @@ impl Api {
         let api = Arc::new(self);
         ops::health()
             .fallback(full)
-            .layer(from_fn_with_state(Arc::clone(&api), answered::count))
+            .layer(from_fn_with_state(Arc::clone(&api), request_metrics::count))
             .layer(CatchPanicLayer::custom(panicked))
             .with_state(api)
     }

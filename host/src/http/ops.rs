@@ -1,4 +1,4 @@
-//! What those who operate a host ask: is it alive, can it work, what does it do.
+//! Health, readiness and metrics.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -56,10 +56,12 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);
         }
     }
-    let wants = api.hubs.iter().flat_map(Client::wants);
+    let shortages = api.hubs.iter().flat_map(Client::shortages);
     // The hubs have been looked at.
-    let wants = wants.filter(|want| want.resource.is_of_process());
-    let mut lacks: Vec<String> = wants.map(|want| want.resource.to_string()).collect();
+    let shortages = shortages.filter(|shortage| shortage.resource.is_of_process());
+    let mut lacks: Vec<String> = shortages
+        .map(|shortage| shortage.resource.to_string())
+        .collect();
     lacks.dedup();
     if !lacks.is_empty() {
         let message = format!("the host lacks {}\n", lacks.join(", "));
@@ -256,7 +258,7 @@ impl Exposition {
 
     fn http(&mut self, api: &Api) {
         let help = "Requests answered, by class of status";
-        for (class, count) in api.answered.counts() {
+        for (class, count) in api.request_metrics.counts() {
             let labels = format!("class=\"{class}\"");
             self.add(
                 "counter",
@@ -267,7 +269,7 @@ impl Exposition {
             );
         }
         let help = "Requests that are being answered";
-        let under_way = api.answered.under_way() as f64;
+        let under_way = api.request_metrics.under_way() as f64;
         self.line(
             "gauge",
             "perennial_http_requests_in_flight",
@@ -316,7 +318,7 @@ impl Exposition {
             self.line(kind, name, help, &format!("{name} {value}"));
         }
         let help = "Seconds until the head of an answer";
-        self.histogram_of_http(help, &api.answered.seconds());
+        self.histogram_of_http(help, &api.request_metrics.seconds());
     }
 
     fn histogram_of_http(&mut self, help: &'static str, buckets: &crate::Buckets) {

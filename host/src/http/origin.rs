@@ -1,4 +1,4 @@
-//! Where the caller reaches this server: the beginning of every URL that an answer contains.
+//! Works out the URL under which the caller reaches this server, for the links in answers.
 
 use axum::extract::OriginalUri;
 use axum::http::request::Parts;

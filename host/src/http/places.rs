@@ -1,4 +1,4 @@
-//! Who may be connected: so many at once, so many from one address, and whoever keeps the server waiting gives way to who comes.
+//! Connection limits, in all and for each address. When they are full, the connection that has kept the server waiting longest is closed.
 //!
 //! Law: whatever those who are connected do, there is always a place at the door, where the host says how it is.
 
@@ -44,7 +44,7 @@ struct State {
 
 /// One connection. Dropped when it is over.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     places: Arc<Places>,
     number: u64,
     peer: IpAddr,
@@ -87,7 +87,7 @@ impl Places {
     }
 
     /// Where somebody who comes is put.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Place {
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> ConnectionPermit {
         let peer = network(address);
         let of_peer = match self.max.peer {
             None if peer.is_loopback() => usize::MAX,
@@ -117,7 +117,7 @@ impl Places {
             state.door.insert(number, Arc::clone(&caller));
         }
         drop(state);
-        Place {
+        ConnectionPermit {
             places: Arc::clone(self),
             number,
             peer,
@@ -164,7 +164,7 @@ impl State {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut state = self.places.state();
         // One that was sent away has left already.
@@ -299,7 +299,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn was_sent_away(place: &Place) -> bool {
+    fn was_sent_away(place: &ConnectionPermit) -> bool {
         let waits = std::pin::pin!(place.caller.sent_away());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         waits.poll(&mut context).is_ready()
@@ -325,7 +325,7 @@ mod tests {
         let here = address("::1");
         let inside = [places.enter(here), places.enter(here)];
         inside.iter().for_each(|place| place.caller.asked());
-        let mut door: Vec<Place> = (0..limits::DOOR_CONNECTIONS)
+        let mut door: Vec<ConnectionPermit> = (0..limits::DOOR_CONNECTIONS)
             .map(|_| places.enter(here))
             .collect();
         assert!(door.iter().all(|place| place.at_door));
@@ -346,7 +346,8 @@ mod tests {
         assert!(one("3").at_door, "the network is what counts");
         first[0].caller.stalled_for(LONG);
         assert!(!one("3").at_door && was_sent_away(&first[0]));
-        let here: Vec<Place> = (0..5).map(|_| places.enter(address("127.0.0.1"))).collect();
+        let here: Vec<ConnectionPermit> =
+            (0..5).map(|_| places.enter(address("127.0.0.1"))).collect();
         assert!(here.iter().all(|place| !place.at_door));
     }
 

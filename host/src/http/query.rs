@@ -1,4 +1,4 @@
-//! What a request's query says: names in any case of letters, values parsed once, errors that name the parameter.
+//! Query parameters: names in any case, typed values, errors that name the parameter.
 
 use std::time::Duration;
 

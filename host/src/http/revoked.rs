@@ -1,4 +1,4 @@
-//! Keys that are revoked while an answer is under way.
+//! Ends long-running answers whose key is revoked.
 //!
 //! Law: whoever was let in with a key is told nothing more soon after that key is revoked, however long the answer goes on.
 

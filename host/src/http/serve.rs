@@ -1,4 +1,4 @@
-//! A socket, served with limits until it is told to stop, and drained then.
+//! Serves a socket with limits until told to stop, then drains it.
 //!
 //! Laws: whoever connects holds one of a bounded number of places, and each of them only for a bounded time without doing its part; how the
 //! host is, is told whoever asks, whatever the others do.
@@ -30,7 +30,7 @@ use crate::http::bill::{Follows, on_bill};
 use crate::http::body::{Received, Streamed};
 use crate::http::line::Line;
 use crate::http::origin::Scheme;
-use crate::http::places::{Caller, Place, Places};
+use crate::http::places::{Caller, ConnectionPermit, Places};
 use crate::http::tls::Tls;
 use crate::limits::http as limits;
 use crate::outage::Outage;
@@ -38,7 +38,7 @@ use crate::outage::Outage;
 /// How long requests that are being answered may take at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait after the system has refused a connection for want of something.
+/// How long to wait after the system has refused a connection for lack of something.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// What answers those who are inside, and those at the door.
@@ -132,7 +132,7 @@ async fn accept(
 
 async fn talk(
     stream: TcpStream,
-    place: &Place,
+    place: &ConnectionPermit,
     routers: Routers,
     watcher: Watcher,
     tls: Option<Tls>,

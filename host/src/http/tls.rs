@@ -1,4 +1,4 @@
-//! Certificates from files.
+//! Loads TLS certificates.
 
 use std::path::Path;
 use std::sync::Arc;

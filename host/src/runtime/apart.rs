@@ -1,4 +1,4 @@
-//! Closures that compute, apart from the threads that everything else runs on.
+//! Runs closures that compute on threads of their own, apart from the async runtime.
 //!
 //! Each poll of one waits for its turn on the processors, and is made by one of tokio's blocking threads: so it keeps no thread of the runtime
 //! from what waits there, such as the host's own tasks, timers and requests.

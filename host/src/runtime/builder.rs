@@ -1,4 +1,4 @@
-//! How a host is set up.
+//! The builder of a host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -15,7 +15,7 @@ use crate::client::{DEFAULT_TASK_HUB, Error, Result, hub_path};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::executor::{ActivityExecutor, Executor, Fault};
 use crate::engine::spans::SpanSink;
-use crate::engine::{Engine, EngineConfig, Parts, Quotas};
+use crate::engine::{Engine, EngineConfig, EngineParts, Quotas};
 use crate::runtime::native::{Activities, ActivityContext, Management, NativeActivity};
 use crate::runtime::{Host, fault, listener};
 use crate::store::{Reader, StoreError};
@@ -216,7 +216,7 @@ impl HostBuilder {
                 quotas: self.quotas,
                 what: self.what,
             };
-            let parts = Parts {
+            let parts = EngineParts {
                 clock: self.clock,
                 executor: wasm as Arc<dyn Executor>,
                 activity_executor: Arc::new(activities),

@@ -1,4 +1,4 @@
-//! Whether live instances could go on with a module: their histories are repeated on it, and nothing is written.
+//! Compatibility check: replays live instances on a new module. Nothing is written.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, IntoFuture};
@@ -67,7 +67,7 @@ pub enum NameChange {
     /// It means this module already.
     Unchanged,
     /// It would mean this module instead of that one.
-    Repointed(Digest),
+    Updated(Digest),
     /// The module with this name owns it: the deployment would need to replace it.
     Taken(String),
     /// The module no longer defines it: it could not be started or called any more.
@@ -266,7 +266,7 @@ fn names(reader: &Reader, module: &Module) -> Result<Vec<CheckedName>, StoreErro
             None => NameChange::New,
             Some((owner, _, _)) if *owner != module.name => NameChange::Taken(owner.clone()),
             Some((_, digest, _)) if *digest == module.digest => NameChange::Unchanged,
-            Some((_, digest, _)) => NameChange::Repointed(*digest),
+            Some((_, digest, _)) => NameChange::Updated(*digest),
         };
         names.insert(key, change);
     }

@@ -1,10 +1,10 @@
-//! Forgetting modules: in the hub, and in the cache of compiled code beside it.
+//! Removes unused modules from the hub and from the code cache.
 
 use std::path::Path;
 
 use crate::client::{Client, Error, Result};
 use crate::engine::Request;
-use crate::store::{CollectedModule, OldVersions, Verdict};
+use crate::store::{CollectedModule, OldVersions, Reply};
 use crate::wasm;
 
 /// Which modules are collected, and whether they are.
@@ -41,7 +41,7 @@ impl Client {
             .submit("modules", Request::CollectModules { old })
             .await?
         {
-            Verdict::Collected(modules) => modules,
+            Reply::Collected(modules) => modules,
             other => return Err(Error::invalid(format!("it was answered with {other:?}"))),
         };
         // The owner has forgotten what it kept. Where this process was the owner for a moment, nobody else does it.
@@ -66,7 +66,7 @@ impl Client {
             in_use_too: also == AlsoInUse::Yes,
         };
         match self.submit(name, request).await? {
-            Verdict::Nothing => Err(Error::unknown_module(name)),
+            Reply::Nothing => Err(Error::unknown_module(name)),
             _ => Ok(()),
         }
     }

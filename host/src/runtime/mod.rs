@@ -1,4 +1,4 @@
-//! The one place that wires store, executors and engine, and shuts them down.
+//! Wires store, executors and engine into a host, and shuts them down.
 
 mod apart;
 mod builder;
@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 use crate::client::{Client, Error};
 use crate::engine::executor::Fault;
 use crate::engine::{Engine, HostStats, SHUT_DOWN_MAX};
+use crate::shortage::Shortage;
 use crate::store::StoreError;
-use crate::want::Want;
 
 pub use builder::HostBuilder;
 pub use check::{Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, NameChange};
@@ -32,8 +32,8 @@ pub use verify::{HubCheck, HubProblem, Verify};
 
 /// Where the fault lies that the hub does not give what belongs to a module: in that only where its rows are damaged.
 fn fault(error: StoreError) -> Fault {
-    match error.want() {
-        Some(want) => want.into(),
+    match error.shortage() {
+        Some(shortage) => shortage.into(),
         None => Fault::Module(error.to_string()),
     }
 }
@@ -98,10 +98,10 @@ impl Host {
         self.engine.stats()
     }
 
-    /// What the host lacked a moment ago, such as file descriptors or memory, each with what could last not be done for want of it. What
+    /// What the host lacked a moment ago, such as file descriptors or memory, each with what could last not be done for lack of it. What
     /// needs it waits, and is tried again.
-    pub fn wants(&self) -> Vec<Want> {
-        self.engine.wants.now()
+    pub fn shortages(&self) -> Vec<Shortage> {
+        self.engine.shortages.now()
     }
 
     /// Drops every guest that waits in memory. Nothing is lost: each comes back by replay when something happens for it.

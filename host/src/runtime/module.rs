@@ -1,4 +1,4 @@
-//! Looking at a module before it is deployed.
+//! Inspects a module before it is deployed.
 
 use std::io::Read;
 use std::path::Path;
@@ -74,7 +74,7 @@ impl Module {
         let looked =
             wasm::look_at(bytes, cache_dir).map_err(|error| Error::module(error.to_string()))?;
         let found = looked.map_err(|error| match error {
-            ModuleError::Host(want) => Error::lacking(want),
+            ModuleError::Host(shortage) => Error::lacking(shortage),
             error => Error::module(error.to_string()),
         })?;
         let of_kind = |kind, definitions: Vec<wasm::Definition>| {

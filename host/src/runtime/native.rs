@@ -1,4 +1,4 @@
-//! Activities that are closures of the host's program.
+//! Activities that are closures of the embedding program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;

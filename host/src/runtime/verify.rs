@@ -1,4 +1,4 @@
-//! Whether a hub is whole: its file, every history, and every live instance on the module that it is pinned to. Nothing is written.
+//! Integrity check of a hub: the file, every history, and a replay of every live instance. Nothing is written.
 
 use std::future::{Future, IntoFuture};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use perennial_core::{Quarantine, Start, Status};
 
 use crate::client::{Client, Error, Result};
 use crate::engine::executor::{Executor, Fault};
-use crate::engine::{Bring, LoadError, replay};
+use crate::engine::{LoadError, MakeGuest, replay};
 use crate::foreign::Listener;
 use crate::runtime::check::spawn_some;
 use crate::runtime::fault;
@@ -327,7 +327,7 @@ impl Verifying<'_> {
         };
         // What has ended is never asked anything again, and its module may be gone.
         let is_live = !row.status.is_end() && !row.returned;
-        let with = is_live.then_some(&mut bring as &mut Bring<'_>);
+        let with = is_live.then_some(&mut bring as &mut MakeGuest<'_>);
         let (state, _) = replay(self.reader, row, with, &mut |_| {})?;
         if state.phase.is_end() != row.status.is_end() {
             return Err(LoadError::because(format!(

@@ -1,4 +1,4 @@
-//! Modules that nothing points to any more.
+//! Finds modules that nothing refers to.
 //!
 //! What points to a digest: a module's name, a name that means it for new instances, a version that can be started, a live instance, a
 //! failed one, which can be rewound, and an activity or a child that waits to be tried again. Whoever points something to a digest makes sure

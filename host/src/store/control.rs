@@ -1,4 +1,4 @@
-//! Commands that become messages, for one instance and for those below it.
+//! Turns commands into messages, for one instance and for its descendants.
 
 use perennial_core::{
     Command, Decision, Event, Message, Rejection, State, Status, Timestamp, Turn, decide,
@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use crate::store::commit::{commit_turn, summary};
 use crate::store::instances::{self, status_of};
 use crate::store::types::{Effects, InstanceKey, InstanceRow, TurnCommit};
-use crate::store::write::Verdict;
+use crate::store::write::Reply;
 use crate::store::{StoreError, queries};
 
 /// Gives an instance a client's command.
@@ -19,7 +19,7 @@ pub(crate) fn command(
     message: &Message,
     now: Timestamp,
     effects: &mut Effects,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     let found = instances::find(db, id)?;
     let names_a_module = matches!(
         message,
@@ -31,18 +31,18 @@ pub(crate) fn command(
     if let Some((key, status)) = found.filter(|(_, status)| names_a_module && !status.is_end())
         && !instances::is_quarantined(db, key)?
     {
-        return Ok(Verdict::Rejected(Rejection::NotQuarantined(status)));
+        return Ok(Reply::Rejected(Rejection::NotQuarantined(status)));
     }
     match (decide(found.map(|(_, status)| status), command), found) {
         (Ok(_), Some((key, _))) if !instances::has_room_for_event(db, key, message)? => {
-            Ok(Verdict::Rejected(Rejection::TooManyUnread))
+            Ok(Reply::Rejected(Rejection::TooManyUnread))
         }
         (Ok(decision), Some((key, status))) => {
             let to = Addressee { key, id, status };
             give(db, &to, decision, message, now, effects)
         }
-        (Ok(_), None) => Ok(Verdict::Rejected(Rejection::NotFound)),
-        (Err(rejection), _) => Ok(Verdict::Rejected(rejection)),
+        (Ok(_), None) => Ok(Reply::Rejected(Rejection::NotFound)),
+        (Err(rejection), _) => Ok(Reply::Rejected(rejection)),
     }
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn terminate_all(
     running: &[InstanceKey],
     now: Timestamp,
     effects: &mut Effects,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     let Some((key, status)) = instances::find(db, id)?.filter(|(_, status)| status.is_end()) else {
         return command(db, id, Command::Terminate, message, now, effects);
     };
@@ -64,9 +64,9 @@ pub(crate) fn terminate_all(
     let runs = |stopped: &InstanceKey| running.contains(stopped);
     if live == 0 && !effects.stopped[before..].iter().any(runs) {
         effects.stopped.truncate(before);
-        return Ok(Verdict::Rejected(Rejection::NotRunning(status)));
+        return Ok(Reply::Rejected(Rejection::NotRunning(status)));
     }
-    Ok(Verdict::Done)
+    Ok(Reply::Done)
 }
 
 /// Tells everything that lives below an instance to end, also below what has ended itself. How many were told.
@@ -120,19 +120,19 @@ fn give(
     message: &Message,
     now: Timestamp,
     effects: &mut Effects,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     if decision == Decision::Nothing {
         if message.is_recursive() {
             // It is so already; what is below it may not be.
             cascade(db, to.key, to.id, message, now, effects)?;
         }
         if !instances::will_change(db, to.key)? {
-            return Ok(Verdict::Nothing);
+            return Ok(Reply::Nothing);
         }
         // Its status is about to change: a suspend that a resume follows at once, say. Then the turn decides.
         instances::deliver(db, to.key, message)?;
         effects.woken.push(to.key);
-        return Ok(Verdict::Done);
+        return Ok(Reply::Done);
     }
     if let (Message::Terminate { reason, .. }, Status::Pending) = (message, to.status)
         && let Some(row) = queries::instance_by_key(db, to.key)?
@@ -141,15 +141,15 @@ fn give(
         let mut commit = termination(&row, reason.clone(), now);
         commit.cascade = Some(message.clone()).filter(Message::is_recursive);
         if let Err(rejection) = commit_turn(db, &commit, effects)? {
-            return Ok(Verdict::Rejected(rejection));
+            return Ok(Reply::Rejected(rejection));
         }
         effects.gone.push(to.key);
         effects.ended.push(to.id.to_owned());
-        return Ok(Verdict::Done);
+        return Ok(Reply::Done);
     }
     instances::deliver(db, to.key, message)?;
     effects.woken.push(to.key);
-    Ok(Verdict::Done)
+    Ok(Reply::Done)
 }
 
 /// Gives the live children of an instance the same command, as far as it makes sense for them; a termination goes on below those that have

@@ -1,4 +1,4 @@
-//! Making instances, and making room for them where their id is in use.
+//! Creates instances, and frees ids that are in use where the start allows it.
 
 use perennial_core::{
     Command, Decision, Failure, Message, Rejection, Reuse, Start, Status, Timestamp, decide, kind,

@@ -1,10 +1,10 @@
-//! What can go wrong with a hub's file.
+//! Errors of the store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::descriptors;
-use crate::want::{Resource, Want};
+use crate::shortage::{Resource, Shortage};
 
 /// What can go wrong with a hub's file. Cheap to clone: one failed commit is the answer to everyone who was in it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -98,7 +98,7 @@ pub(crate) enum StoreError {
     Conflict,
     /// The host lacked something else than its hub. Nothing of the operation was kept.
     #[error(transparent)]
-    Lacks(#[from] Want),
+    Lacks(#[from] Shortage),
     /// The store is shutting down.
     #[error("the host is shutting down")]
     Closed,
@@ -142,7 +142,7 @@ impl StoreError {
     }
 
     /// What was lacking, where the fault lies neither in what the file says nor in what was asked: it may be there when it is tried again.
-    pub(crate) fn want(&self) -> Option<Want> {
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
         let resource = match self {
             Self::Sqlite(error) => of_sqlite(error),
             Self::File { source, .. } => Resource::of_io(source),
@@ -158,10 +158,10 @@ impl StoreError {
             | Self::Fenced
             | Self::Conflict
             | Self::Closed => Resource::Hub,
-            Self::Lacks(want) => return Some(want.clone()),
+            Self::Lacks(shortage) => return Some(shortage.clone()),
             Self::Corrupt(_) | Self::TakenBack => return None,
         };
-        Some(Want::new(resource, self.to_string()))
+        Some(Shortage::new(resource, self.to_string()))
     }
 
     /// Wraps what came of using a file.

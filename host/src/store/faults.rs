@@ -1,4 +1,4 @@
-//! Makes the writer fail where a test wants it to: at one write that is counted down to, or at any of them by a seed.
+//! Fault injection for tests: makes chosen or random writes fail.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Whether the write-ahead log beside a hub belongs to it.
+//! Checks that a write-ahead log beside a hub belongs to it.
 //!
 //! SQLite folds whatever log lies beside a file into it: a copy that is put in the place of a hub whose host died would be mixed with the
 //! log of the other one. A log says nothing of its file, but a hub has a row that each transaction of an owner changes, and that page is in

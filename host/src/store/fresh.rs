@@ -1,4 +1,4 @@
-//! A file that is written beside its place, and gets its name when it is whole.
+//! Writes a file under a temporary name, and gives it its own when it is complete.
 //!
 //! Laws: its temporary name is nobody else's, so that two processes can write for the same place, and no file of a user's is touched; a
 //! file that is there is never replaced; what a killed process left is removed by the next one that writes there, and what a live one

@@ -1,4 +1,4 @@
-//! Hubs as files: which there are, and how one is deleted.
+//! Hub files: list and delete them.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Status rows and inboxes.
+//! Rows of instances and inboxes.
 
 use perennial_core::{Digest, Message, Quarantine, Status, Timestamp, Waiting, bounds};
 use rusqlite::{Connection, OptionalExtension, params};

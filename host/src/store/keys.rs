@@ -1,4 +1,4 @@
-//! Keys of the HTTP server, by their hashes.
+//! Keys of the HTTP server, stored as hashes.
 
 use perennial_core::Timestamp;
 use rusqlite::{Connection, params};

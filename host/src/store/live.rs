@@ -1,4 +1,4 @@
-//! How many instances are live, by module: counted as rows change, so that nobody has to count rows.
+//! Counts live instances by module as rows change, so that no query has to count rows.
 //!
 //! The counts are a temporary table of the connection that writes, kept by temporary triggers: they are part of each transaction, lost and
 //! kept with it, and cost the file nothing. Only an owner that has quotas asks for them.
@@ -22,7 +22,7 @@ pub(crate) struct LiveCounts {
 
 impl LiveCounts {
     /// Has them counted, from the next transaction on.
-    pub(crate) fn want(&self) {
+    pub(crate) fn enable(&self) {
         self.wanted.store(true, Ordering::Release);
     }
 

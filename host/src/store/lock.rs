@@ -1,4 +1,4 @@
-//! Who owns a hub: an OS lock on a file of its own beside it.
+//! Ownership of a hub: an OS lock on a file beside it.
 //!
 //! The lock of a process that died is free at once. What the file says is only for people and for finding the owner's socket; the lock
 //! itself is the truth. The hub's own file is never locked this way, so that anyone may read it.

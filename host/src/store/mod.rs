@@ -1,4 +1,4 @@
-//! One SQLite file: everything a hub knows.
+//! The store: a hub in one SQLite file.
 //!
 //! Invariants: a turn's events, its consumed inbox, its new tasks, its messages to others and its status row go down in one transaction or
 //! not at all; only the owner writes, through one [`Writer`]; anyone may read. SQL stands only here, and it stores what the core decided:
@@ -64,12 +64,12 @@ pub(crate) use settings::{Ages, Tally};
 #[cfg(feature = "http")]
 pub(crate) use space::has_room;
 pub(crate) use space::{Pages, compact};
-pub use types::{CollectedModule, Definition, DefinitionKind, Repointed};
+pub use types::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 pub(crate) use types::{
     Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Refused, Retry,
     TaskRow, TaskRowKind, TurnCommit, WasRunning,
 };
-pub(crate) use write::{Change, Outcome, Verdict, Write};
+pub(crate) use write::{Change, Outcome, Reply, Write};
 pub(crate) use writer::{Writer, WriterCounts};
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Modules, and what names mean.
+//! Modules and deployed names.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::StoreError;
 use crate::store::codec::{int, uint};
-use crate::store::types::{Definition, DefinitionKind, ModuleRow, NewModule, Repointed};
+use crate::store::types::{Definition, DefinitionKind, ModuleRow, NewModule, UpdatedName};
 
 /// Digits of a digest below which a text is taken for a misspelt name.
 const DIGEST_DIGITS_MIN: usize = 6;
@@ -46,7 +46,7 @@ pub(crate) fn deploy(
     db: &Connection,
     new: &NewModule,
     now: Timestamp,
-) -> Result<Result<Vec<Repointed>, NameTaken>, StoreError> {
+) -> Result<Result<Vec<UpdatedName>, NameTaken>, StoreError> {
     let mut repointed = Vec::new();
     for definition in &new.definitions {
         let before: Option<(String, [u8; 32])> = db
@@ -66,7 +66,7 @@ pub(crate) fn deploy(
             }));
         }
         let before = before.map(|(_, digest)| Digest(digest));
-        repointed.push(Repointed {
+        repointed.push(UpdatedName {
             kind: definition.kind,
             name: definition.name.clone(),
             before,

@@ -1,4 +1,4 @@
-//! Opening a hub's file: what it must look like, and how each connection is set up.
+//! Opens a hub: checks and migrates its format, and configures connections.
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Deleting instances that have ended.
+//! Purge: deletes ended instances.
 
 use perennial_core::{Command, Decision, Failure, decide, kind};
 use rusqlite::{Connection, OptionalExtension};

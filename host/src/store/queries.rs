@@ -1,4 +1,4 @@
-//! What is read: by the engine, by clients, by other processes.
+//! Queries.
 
 use perennial_core::{Envelope, Event, Message, Status, TaskId, Timestamp, Turn};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};

@@ -1,4 +1,4 @@
-//! Connections that read a hub, from any thread: a few, lent and given back.
+//! A pool of connections for reading.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -95,7 +95,7 @@ impl Reader {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that is idle, a new one while there are few, or the next one that is given back. Where none can be opened, for want of
+    /// A connection that is idle, a new one while there are few, or the next one that is given back. Where none can be opened, for lack of
     /// descriptors say, those that there are do.
     fn take(&self) -> Result<Connection, StoreError> {
         let mut connections = self.connections();

@@ -1,4 +1,4 @@
-//! Going back to before a failure, and beginning again.
+//! Rewind and restart.
 
 use perennial_core::{
     ArmedTimer, Command, Decision, DroppedKind, FailedKind, Failure, Json, Message, Parent,
@@ -13,7 +13,7 @@ use crate::store::commit::insert_turn;
 use crate::store::instances::{self, deliver, status_of};
 use crate::store::tasks::NewTask;
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
-use crate::store::write::Verdict;
+use crate::store::write::Reply;
 use crate::store::{StoreError, create, modules, tasks};
 
 /// A rewind, worked out from what the hub said a moment ago.
@@ -83,7 +83,7 @@ pub(crate) fn rewind(
     commit: &RewindCommit,
     now: Timestamp,
     effects: &mut Effects,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     let key = commit.key;
     let mut row = db.prepare_cached(
         "SELECT status, execution, generation, next_event FROM instance WHERE key = ?1",
@@ -97,7 +97,7 @@ pub(crate) fn rewind(
         return Err(StoreError::Conflict);
     };
     if let Err(rejection) = decide(Some(status_of(status)?), Command::Rewind) {
-        return Ok(Verdict::Rejected(rejection));
+        return Ok(Reply::Rejected(rejection));
     }
     let position = Position {
         execution,
@@ -118,7 +118,7 @@ pub(crate) fn rewind(
         standings.push((id, standing));
     }
     if !first.is_empty() {
-        return Ok(Verdict::RewindFirst(first));
+        return Ok(Reply::RewindFirst(first));
     }
     archive(db, commit, now)?;
     if let Some(turn) = &commit.rewind.carried {
@@ -139,7 +139,7 @@ pub(crate) fn rewind(
     effects.anew.push(key);
     effects.changed.push(commit.id.clone());
     let activities = commit.rewind.activities.iter();
-    Ok(Verdict::Rewound(Box::new(Rewound {
+    Ok(Reply::Rewound(Box::new(Rewound {
         activities: activities
             .map(|armed| (armed.task, armed.name.clone()))
             .collect(),
@@ -533,14 +533,14 @@ pub(crate) fn restart(
     commit: &RestartCommit,
     now: Timestamp,
     effects: &mut Effects,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     let RestartCommit { key, expected, new } = commit;
     let start = &new.start;
     let found = instances::find(db, &start.instance_id)?.filter(|(found, _)| found == key);
     match decide(found.map(|(_, status)| status), Command::Restart) {
         Ok(Decision::NextExecution) => {}
         Ok(_) | Err(Rejection::NotFound) => return Err(StoreError::Conflict),
-        Err(rejection) => return Ok(Verdict::Rejected(rejection)),
+        Err(rejection) => return Ok(Reply::Rejected(rejection)),
     }
     if let Some(digest) = start.module {
         modules::expect(db, digest)?;
@@ -580,5 +580,5 @@ pub(crate) fn restart(
     effects.garbage = true;
     effects.anew.push(*key);
     effects.changed.push(start.instance_id.clone());
-    Ok(Verdict::Done)
+    Ok(Reply::Done)
 }

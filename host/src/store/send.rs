@@ -1,4 +1,4 @@
-//! What a turn sends to other instances, and those that it starts.
+//! Sends the events and starts the instances that a turn asked for.
 
 use perennial_core::{Command, Event, Message, Rejection, Target, TaskRef, decide};
 use rusqlite::Connection;

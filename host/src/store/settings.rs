@@ -1,4 +1,4 @@
-//! Settings of a hub itself, and what is counted of it.
+//! Settings and statistics of a hub.
 
 use perennial_core::{Millis, Status, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};

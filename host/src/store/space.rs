@@ -1,4 +1,4 @@
-//! What a hub's file really holds, and how what it no longer holds is given back to the disk.
+//! Measures the space that a hub uses, and gives free pages back to the file system.
 //!
 //! SQLite keeps the pages of what was deleted and uses them again. They count for nothing, and are given back in small steps, each a
 //! transaction of its own, while nobody else writes. A file that was made before that was so gives nothing back until it is compacted.
@@ -57,7 +57,7 @@ pub(crate) struct SpaceUsed {
 
 impl SpaceUsed {
     /// Has it counted, from the next transaction on.
-    pub(crate) fn want(&self) {
+    pub(crate) fn enable(&self) {
         self.wanted.store(true, Ordering::Release);
     }
 

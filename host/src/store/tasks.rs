@@ -1,4 +1,4 @@
-//! Rows of open tasks: what the engine must act on, also after a restart.
+//! Rows of open tasks, from which the engine continues after a restart.
 
 use perennial_core::{
     AttemptRun, Digest, Event, FailedAttempt, Message, Target, TaskId, TaskRef, Timestamp, Turn,

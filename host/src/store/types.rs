@@ -1,4 +1,4 @@
-//! What the store is given and gives back.
+//! Types of the store.
 
 use perennial_core::{
     Digest, Envelope, FailedAttempt, Failure, Json, Message, Parent, Quarantine, Rejection, Start,
@@ -384,7 +384,7 @@ pub struct CollectedModule {
 
 /// A name that a deployment points to another module than before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Repointed {
+pub struct UpdatedName {
     /// Orchestration or activity.
     pub kind: DefinitionKind,
     /// Its name.

@@ -1,4 +1,4 @@
-//! What the writer is asked to do. Few operations, each named for what the engine needs.
+//! The changes that the writer can make, one variant for each.
 
 use perennial_core::{
     Command, Digest, Envelope, Message, Quarantine, Rejection, Status, Timestamp,
@@ -15,7 +15,7 @@ use crate::store::purge::Purged;
 use crate::store::rewind::{RestartCommit, RewindCommit, Rewound};
 use crate::store::settings::Ages;
 use crate::store::types::{
-    CollectedModule, Effects, InstanceKey, NewInstance, NewModule, Repointed, Retry, TurnCommit,
+    CollectedModule, Effects, InstanceKey, NewInstance, NewModule, Retry, TurnCommit, UpdatedName,
     WasRunning,
 };
 use crate::store::{
@@ -113,12 +113,12 @@ pub(crate) enum Change {
     /// A module's name; also one that live instances run, if so.
     RemoveModule { name: String, in_use_too: bool },
     /// Nothing but the answer to a command.
-    Answer(Verdict),
+    Answer(Reply),
 }
 
 /// What came of a change that was committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Verdict {
+pub(crate) enum Reply {
     /// It was done.
     #[default]
     Done,
@@ -129,7 +129,7 @@ pub(crate) enum Verdict {
     /// A module defines a name that another one owns.
     NameTaken(NameTaken),
     /// A module was deployed.
-    Deployed(Vec<Repointed>),
+    Deployed(Vec<UpdatedName>),
     /// An instance was rewound.
     Rewound(Box<Rewound>),
     /// Nothing was done yet: these children, by id, must be rewound first.
@@ -149,7 +149,7 @@ pub(crate) enum Verdict {
 /// What came of a change, and what follows from it outside the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
-    pub(crate) verdict: Verdict,
+    pub(crate) reply: Reply,
     pub(crate) effects: Effects,
 }
 
@@ -191,11 +191,11 @@ impl Write {
     pub(crate) fn run(&mut self, db: &Connection) -> Result<(), StoreError> {
         let effects = &mut self.outcome.effects;
         effects.clear();
-        self.outcome.verdict = apply(&self.change, self.now, db, effects)?;
+        self.outcome.reply = apply(&self.change, self.now, db, effects)?;
         if let Some(token) = &self.token
-            && !matches!(self.outcome.verdict, Verdict::RewindFirst(_))
+            && !matches!(self.outcome.reply, Reply::RewindFirst(_))
         {
-            commands::answer(db, token, &encode(&self.outcome.verdict)?)?;
+            commands::answer(db, token, &encode(&self.outcome.reply)?)?;
         }
         Ok(())
     }
@@ -232,7 +232,7 @@ fn apply(
     now: Timestamp,
     db: &Connection,
     effects: &mut Effects,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     Ok(match change {
         Change::Turn(commit) => created(commit_turn(db, commit, effects)?),
         Change::Start(new) => created(create::start(db, new, now, effects)?),
@@ -257,14 +257,14 @@ fn apply(
             if let Some(message) = cascade {
                 control::cascade(db, *key, id, message, now, effects)?;
             }
-            Verdict::Done
+            Reply::Done
         }
         Change::Rewind(commit) => rewind::rewind(db, commit, now, effects)?,
         Change::Restart(commit) => rewind::restart(db, commit, now, effects)?,
         Change::Retry(retry) => done_if(tasks::retry(db, retry)?),
         Change::Deploy(new) => match modules::deploy(db, new, now)? {
-            Ok(repointed) => Verdict::Deployed(repointed),
-            Err(taken) => Verdict::NameTaken(taken),
+            Ok(repointed) => Reply::Deployed(repointed),
+            Err(taken) => Reply::NameTaken(taken),
         },
         Change::Grant { name, grants } => done_if(modules::grant(db, name, grants)?),
         Change::Quarantine { key, why, seqs } => {
@@ -272,7 +272,7 @@ fn apply(
                 .changed
                 .extend(instances::quarantine(db, *key, why)?);
             instances::discard(db, *key, seqs)?;
-            Verdict::Done
+            Reply::Done
         }
         Change::Release {
             key,
@@ -287,71 +287,67 @@ fn apply(
                 control::cascade(db, *key, id, message, now, effects)?;
             }
             effects.changed.extend(released);
-            Verdict::Done
+            Reply::Done
         }
         Change::CountDeliveries(running) => {
             for was in running {
                 tasks::count_delivery(db, was, now)?;
             }
             commands::forget_old(db, now)?;
-            Verdict::Done
+            Reply::Done
         }
-        Change::Purge(keys) => Verdict::Purged(purge::purge(db, keys, effects)?),
+        Change::Purge(keys) => Reply::Purged(purge::purge(db, keys, effects)?),
         Change::PurgeId(id) => purge_id(db, id, effects)?,
         Change::Retain(ages) => {
             settings::retain(db, ages)?;
-            Verdict::Done
+            Reply::Done
         }
         Change::All(changes) => {
-            let mut verdicts = Vec::with_capacity(changes.len());
+            let mut replies = Vec::with_capacity(changes.len());
             for change in changes {
                 let mut of_one = Effects::default();
-                verdicts.push(apply(change, now, db, &mut of_one)?);
+                replies.push(apply(change, now, db, &mut of_one)?);
                 effects.add(of_one);
             }
-            Verdict::All(verdicts)
+            Reply::All(replies)
         }
         Change::Collect { rows } => {
             effects.garbage = create::collect_garbage(db, *rows)?;
-            Verdict::Done
+            Reply::Done
         }
         Change::CreateKey(key) => done_if(keys::create(db, key)?),
         Change::RevokeKey { id } => done_if(keys::revoke(db, id)?),
-        Change::CollectModules { old } => Verdict::Collected(collect::collect(db, *old)?),
+        Change::CollectModules { old } => Reply::Collected(collect::collect(db, *old)?),
         Change::RemoveModule { name, in_use_too } => {
             match collect::remove(db, name, *in_use_too)? {
-                Removed::Missing => Verdict::Nothing,
-                Removed::InUse(live) => Verdict::InUse(live),
-                Removed::Done => Verdict::Done,
+                Removed::Missing => Reply::Nothing,
+                Removed::InUse(live) => Reply::InUse(live),
+                Removed::Done => Reply::Done,
             }
         }
-        Change::Answer(verdict) => verdict.clone(),
+        Change::Answer(reply) => reply.clone(),
     })
 }
 
-fn created(outcome: CreateOutcome) -> Verdict {
+fn created(outcome: CreateOutcome) -> Reply {
     match outcome {
-        Ok(()) => Verdict::Done,
-        Err(rejection) => Verdict::Rejected(rejection),
+        Ok(()) => Reply::Done,
+        Err(rejection) => Reply::Rejected(rejection),
     }
 }
 
-fn purge_id(db: &Connection, id: &str, effects: &mut Effects) -> Result<Verdict, StoreError> {
+fn purge_id(db: &Connection, id: &str, effects: &mut Effects) -> Result<Reply, StoreError> {
     let found = instances::find(db, id)?;
     let decision = perennial_core::decide(found.map(|(_, status)| status), Command::Purge);
     Ok(match (decision, found) {
-        (Ok(_), Some((key, _))) => Verdict::Purged(purge::purge(db, &[key], effects)?),
-        (Ok(_), None) => Verdict::Purged(Purged::default()),
-        (Err(rejection), _) => Verdict::Rejected(rejection),
+        (Ok(_), Some((key, _))) => Reply::Purged(purge::purge(db, &[key], effects)?),
+        (Ok(_), None) => Reply::Purged(Purged::default()),
+        (Err(rejection), _) => Reply::Rejected(rejection),
     })
 }
 
-fn done_if(done: bool) -> Verdict {
-    if done {
-        Verdict::Done
-    } else {
-        Verdict::Nothing
-    }
+fn done_if(done: bool) -> Reply {
+    if done { Reply::Done } else { Reply::Nothing }
 }
 
 fn post(
@@ -359,9 +355,9 @@ fn post(
     key: InstanceKey,
     messages: &[Envelope],
     effects: &mut Effects,
-) -> Result<Verdict, StoreError> {
+) -> Result<Reply, StoreError> {
     if !instances::is_live(db, key)? {
-        return Ok(Verdict::Nothing);
+        return Ok(Reply::Nothing);
     }
     for Envelope { at, message, .. } in messages {
         instances::deliver_encoded(db, key, &encode(message)?, Some(*at))?;
@@ -374,5 +370,5 @@ fn post(
         }
     }
     effects.woken.push(key);
-    Ok(Verdict::Done)
+    Ok(Reply::Done)
 }

@@ -1,4 +1,4 @@
-//! The one thread that writes.
+//! The writer: the one thread that writes.
 //!
 //! It takes everything that is queued, commits it as one transaction, answers everyone, and looks again. Nobody waits for company, and
 //! whoever comes while a commit runs is in the next one.
@@ -28,6 +28,7 @@ use rusqlite::Connection;
 use crate::histogram::Histogram;
 use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::outage::Outage;
+use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::codec::int;
@@ -39,7 +40,6 @@ use crate::store::open;
 use crate::store::space::{self, Pages, SpaceUsed};
 use crate::store::transaction::Transaction;
 use crate::store::write::Write;
-use crate::want::{Resource, Want};
 
 /// How long a writer that is dropped may take to end.
 const CLOSE_MAX: Duration = Duration::from_secs(30);
@@ -426,14 +426,14 @@ impl State {
         let committed = catch_unwind(AssertUnwindSafe(|| self.try_commit(batch)));
         let committing = self.committing.take();
         committed.unwrap_or_else(|_| {
-            let want = Want::new(
+            let shortage = Shortage::new(
                 Resource::Host,
                 "the host panicked while it wrote to the hub",
             );
             (self.db, self.counts_live) = (None, false);
             match committing {
-                Some((number, results)) => self.look_up(number, results, want.into()),
-                None => Err(want.into()),
+                Some((number, results)) => self.look_up(number, results, shortage.into()),
+                None => Err(shortage.into()),
             }
         })
     }

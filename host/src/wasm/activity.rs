@@ -38,7 +38,8 @@ use super::stop;
 use super::v0_1::{self, ActivitiesPre};
 use crate::engine::executor::Grants;
 use crate::engine::executor::{
-    ActivityExecutor, Attempt, AttemptError, AttemptFuture, Fault, Interrupt, Resource, Share, Want,
+    ActivityExecutor, Attempt, AttemptError, AttemptFuture, Fault, Interrupt, Resource, Share,
+    Shortage,
 };
 use crate::engine::processors::Pace;
 use crate::limits::ATTEMPT_RESOURCES;
@@ -76,7 +77,7 @@ impl ActivityExecutor for Wasm {
                 let ready = shared.activities(module).map_err(AttemptError::of_fault)?;
                 Some(ready.pace(&attempt.name))
             };
-            let place = Place::new(attempt.share.clone(), pace);
+            let place = AttemptPermit::new(attempt.share.clone(), pace);
             let mut running = Box::pin({
                 let place = place.clone();
                 async move {
@@ -93,7 +94,7 @@ impl ActivityExecutor for Wasm {
             let blocking = || tokio::task::spawn_blocking(move || runtime.block_on(running));
             // It panics where the system has no thread, and none that ran something before is left.
             let Ok(ran) = catch_unwind(AssertUnwindSafe(blocking)) else {
-                return Err(Want::new(Resource::Threads, "no thread for an attempt").into());
+                return Err(Shortage::new(Resource::Threads, "no thread for an attempt").into());
             };
             match ran.await {
                 Ok(outcome) => outcome,
@@ -115,7 +116,7 @@ const ON_A_THREAD: u8 = 2;
 
 /// Where an attempt runs, and whether it takes turns with others there.
 #[derive(Clone)]
-struct Place(Arc<Stand>);
+struct AttemptPermit(Arc<Stand>);
 
 struct Stand {
     place: AtomicU8,
@@ -128,7 +129,7 @@ struct Stand {
     ran: AtomicU64,
 }
 
-impl Place {
+impl AttemptPermit {
     /// One that blocks has no pace.
     fn new(share: Share, pace: Option<Arc<Pace>>) -> Self {
         let is_quick = pace.as_ref().is_some_and(|pace| pace.is_quick());
@@ -221,7 +222,7 @@ async fn run(
     grants: &Grants,
     attempt: &Attempt,
     watch: Watch,
-    place: Place,
+    place: AttemptPermit,
 ) -> Result<Option<Json>, AttemptError> {
     watch.check().map_err(|stopped| stopped.failure(attempt))?;
     let log = Arc::new(Mutex::new(GuestLog::loud(attempt.instance_id.as_str())));
@@ -291,7 +292,7 @@ fn not_started(
         return failure_of(error, store, attempt).into();
     }
     let resource = code::lacks(error).unwrap_or(Resource::Memory);
-    Want::new(resource, format!("an attempt cannot be made: {error:#}")).into()
+    Shortage::new(resource, format!("an attempt cannot be made: {error:#}")).into()
 }
 
 /// Why an attempt broke off.
@@ -303,7 +304,9 @@ fn not_ended(
     let lacks = code::lacks(error).filter(|resource| resource.is_of_process());
     let starved = store.data().limiter.starved().then_some(Resource::Memory);
     match lacks.or(starved) {
-        Some(resource) => Want::new(resource, format!("an attempt cannot go on: {error:#}")).into(),
+        Some(resource) => {
+            Shortage::new(resource, format!("an attempt cannot go on: {error:#}")).into()
+        }
         None => failure_of(error, store, attempt).into(),
     }
 }
@@ -458,7 +461,7 @@ impl Ambient {
                         dir.host.display()
                     );
                     match code::lacks(&error).filter(|resource| resource.is_of_process()) {
-                        Some(resource) => Fault::Host(Want::new(resource, what)),
+                        Some(resource) => Fault::Host(Shortage::new(resource, what)),
                         None => Fault::Module(what),
                     }
                 })?;
@@ -474,7 +477,12 @@ impl Ambient {
         })
     }
 
-    fn into_store(self, engine: &wasmtime::Engine, watch: Watch, place: Place) -> Store<Self> {
+    fn into_store(
+        self,
+        engine: &wasmtime::Engine,
+        watch: Watch,
+        place: AttemptPermit,
+    ) -> Store<Self> {
         let mut store = Store::new(engine, self);
         store.limiter(|ambient| &mut ambient.limiter);
         store.set_epoch_deadline(1);

@@ -1,4 +1,4 @@
-//! Whether an answer keeps the rules that only a wasm guest can break.
+//! Checks the parts of an answer that only a wasm guest can get wrong.
 
 use perennial_core::{Action, Answer, Ending, Failure, Json, TaskId, kind};
 use serde::de::IgnoredAny;

@@ -1,4 +1,4 @@
-//! What compiling a module may cost: a look at all of it before a compiler sees it.
+//! Bounds the cost of compiling a module, before a compiler sees it.
 //!
 //! A compiler's time and memory grow with the number of functions, and faster than with the size of one: with what is alive in it (its
 //! locals and its operands) at each of its instructions, and with the square of that in each loop around another. So all of this is bounded

@@ -1,4 +1,4 @@
-//! Compiled code on disk, so that a module is compiled once and not once for every start of the host.
+//! Compiled code on disk, so that a module is compiled once and not at every start.
 //!
 //! Invariant: losing, truncating or mixing up any file here costs a compilation and nothing else.
 //!

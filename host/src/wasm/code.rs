@@ -1,4 +1,4 @@
-//! From the bytes of a module to code that an engine can run, at most once for each module and kind of engine.
+//! Compiles modules, at most once for each module and kind of engine.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::cache::{CodeCache, Key};
-use crate::engine::executor::{Fault, Resource, Want};
+use crate::engine::executor::{Fault, Resource, Shortage};
 use crate::limits::CODE_KEPT_BYTES;
 
 /// Code up to this size stays in memory after a cache directory has it: the next host of this process may have another directory.
@@ -151,11 +151,11 @@ fn compile(engine: &Engine, module: Digest, component: &[u8]) -> Result<Vec<u8>,
     let threads = rayon::ThreadPoolBuilder::new()
         .thread_name(|n| format!("perennial-compiler-{n}"))
         .build()
-        .map_err(|error| Want::new(Resource::Threads, format!("the compiler: {error}")))?;
+        .map_err(|error| Shortage::new(Resource::Threads, format!("the compiler: {error}")))?;
     let compile = || threads.install(|| engine.precompile_component(component));
     match catch_unwind(AssertUnwindSafe(compile)) {
         Ok(compiled) => compiled.map_err(|error| fault(&error)),
-        Err(_) => Err(Want::new(Resource::Host, "the compiler panicked").into()),
+        Err(_) => Err(Shortage::new(Resource::Host, "the compiler panicked").into()),
     }
 }
 
@@ -164,7 +164,11 @@ pub(super) fn lacks(error: &wasmtime::Error) -> Option<Resource> {
     let out_of_memory = error
         .is::<wasmtime::OutOfMemory>()
         .then_some(Resource::Memory);
-    let lacking = || error.downcast_ref::<Want>().map(|want| want.resource);
+    let lacking = || {
+        error
+            .downcast_ref::<Shortage>()
+            .map(|shortage| shortage.resource)
+    };
     out_of_memory
         .or_else(lacking)
         .or_else(|| error.chain().find_map(Resource::in_chain))
@@ -173,7 +177,7 @@ pub(super) fn lacks(error: &wasmtime::Error) -> Option<Resource> {
 /// Where the fault lies that a component cannot be made ready: in itself, unless the system lacks something.
 pub(super) fn fault(error: &wasmtime::Error) -> Fault {
     match lacks(error) {
-        Some(resource) => Want::new(resource, format!("{error:#}")).into(),
+        Some(resource) => Shortage::new(resource, format!("{error:#}")).into(),
         None => Fault::Module(format!("{error:#}")),
     }
 }

@@ -1,4 +1,4 @@
-//! What WASI answers where it is not granted: an error, wherever the function has one.
+//! WASI functions that are not granted: they return an error wherever their signature has one.
 //!
 //! A library that merely tries a socket is to find out, and go on without it. So sockets and HTTP, which WASI 0.2 describes and nothing here
 //! grants to a guest, exist as far as their types reach: what builds a request builds nothing, and what would leave this machine is denied.

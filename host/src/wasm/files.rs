@@ -1,4 +1,4 @@
-//! How activities open files: so many in one attempt, and never with the descriptors that the host needs itself.
+//! File access of activities: bounds the open files of an attempt, and keeps descriptors free for the host.
 
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::filesystem::WasiFilesystemView as _;
@@ -8,9 +8,9 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{Host as _, HostDescriptor a
 use super::activity::Ambient;
 use super::guest_log::Level;
 use crate::descriptors;
-use crate::engine::executor::Want;
+use crate::engine::executor::Shortage;
 use crate::limits::ATTEMPT_FILES;
-use crate::want;
+use crate::shortage;
 
 /// The interface whose function is another one here, as the linker has it.
 const FILES: &str = "wasi:filesystem/types@0.2.12";
@@ -34,7 +34,7 @@ pub(super) fn link(linker: &mut Linker<Ambient>) -> wasmtime::Result<()> {
                     // No answer to the guest: it is tried again when there are some.
                     let message =
                         "an activity opens a file, and the last descriptors are the host's";
-                    return Err(Want::new(want::Resource::Descriptors, message).into());
+                    return Err(Shortage::new(shortage::Resource::Descriptors, message).into());
                 }
                 let ambient = cx.data_mut();
                 if ambient.table.iter_mut().count() >= ATTEMPT_FILES {

@@ -1,4 +1,4 @@
-//! Log lines of guests, on their way to `tracing`.
+//! Forwards the log lines of guests to `tracing`.
 //!
 //! What leaves here is a line: written out, so that no guest begins a line of its own in the host's log or moves a terminal's cursor, and
 //! within what [`log_budget`](super::log_budget) allows.

@@ -1,4 +1,4 @@
-//! What a guest really holds of the machine's memory.
+//! Measures the memory that a guest really occupies.
 //!
 //! A guest's linear memory says little of that: most of what a program begins with is a stack that it never touches, and data that all its
 //! instances share until they write to it. What counts is the pages that it has touched, and each of them was a page fault of the thread

@@ -1,4 +1,4 @@
-//! [`Wasm`]: the engines, the caches, and what they are configured with.
+//! [`Wasm`]: the engines and caches, and their configuration.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use super::engines::Engines;
 use super::inspect::{self, Exports, Inspected, ModuleError};
 use super::link::link;
 use super::look::{self, Keys, Looker};
+use super::module_cache::ModuleCache;
 use super::sandbox::{Sandbox, Virtual};
-use super::shelf::Shelf;
 use super::ticker::Ticker;
 use super::v0_1::{ActivitiesPre, OrchestrationsPre};
 use crate::engine::executor::{Fault, Grants};
@@ -92,10 +92,10 @@ pub(super) struct Shared {
     cache: Arc<CodeCache>,
     keys: Keys,
     /// `None` for a component that does not fit into the pool.
-    pooled: Shelf<Option<OrchestrationsPre<Sandbox>>>,
-    spare: Shelf<OrchestrationsPre<Sandbox>>,
-    activities: Shelf<ReadyActivities>,
-    spare_activities: Shelf<ReadyActivities>,
+    pooled: ModuleCache<Option<OrchestrationsPre<Sandbox>>>,
+    spare: ModuleCache<OrchestrationsPre<Sandbox>>,
+    activities: ModuleCache<ReadyActivities>,
+    spare_activities: ModuleCache<ReadyActivities>,
 }
 
 /// The activities of a module, and the engine that runs them.
@@ -160,10 +160,10 @@ impl Wasm {
                 source,
                 cache,
                 keys: Keys::of(&engines.spare, &engines.spare_activities),
-                pooled: Shelf::new(),
-                spare: Shelf::new(),
-                activities: Shelf::new(),
-                spare_activities: Shelf::new(),
+                pooled: ModuleCache::new(),
+                spare: ModuleCache::new(),
+                activities: ModuleCache::new(),
+                spare_activities: ModuleCache::new(),
                 engines,
                 config,
             }),
@@ -234,7 +234,7 @@ impl Shared {
         self.pooled.get(module, || {
             match self.orchestrations(&self.engines.pooled, module, bytes) {
                 Ok(pre) => Ok(Some(pre)),
-                Err(want @ Fault::Host(_)) => Err(want),
+                Err(shortage @ Fault::Host(_)) => Err(shortage),
                 // Whatever is wrong with it is wrong outside the pool too, unless it only was too large for the pool.
                 Err(error) => self.spare_from(module, bytes).map(|_| {
                     tracing::info!(%module, %error, "the module runs outside the instance pool");

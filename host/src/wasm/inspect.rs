@@ -1,4 +1,4 @@
-//! What a module says about itself, and whether this host can run it.
+//! Inspects a module: what it defines, imports and exports, and whether this host can run it.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use super::link::{LinkError, Name, link};
 use super::module::MODULE_BYTES_MAX;
 use super::sandbox::{Sandbox, TIME_OF_DEFINITIONS, Virtual, harmless};
 use super::{code, denied, stop, v0_1};
-use crate::engine::executor::{Fault, Want};
+use crate::engine::executor::{Fault, Shortage};
 
 /// Fuel for starting a module and asking it what it defines: about a second.
 pub(super) const START_FUEL: u64 = 1_000_000_000;
@@ -88,7 +88,7 @@ pub enum ModuleError {
     UnknownWasm([u8; 4]),
     /// Nothing is known of the module: the host lacked something that it takes to look at it.
     #[error("the module could not be looked at: {0}")]
-    Host(#[source] Want),
+    Host(#[source] Shortage),
     /// Uses a WebAssembly proposal that hosts of this version do not have.
     #[error("the module uses {proposal}, which this host does not have: {advice}")]
     Unsupported {
@@ -159,7 +159,7 @@ impl ModuleError {
     /// Why a component could not be made ready.
     pub(super) fn from_fault(fault: Fault) -> Self {
         match fault {
-            Fault::Host(want) => Self::Host(want),
+            Fault::Host(shortage) => Self::Host(shortage),
             Fault::Module(why) | Fault::Instance(why) => Self::Corrupt(why),
         }
     }
@@ -313,7 +313,7 @@ fn ask(
     let pre = linker
         .instantiate_pre(component)
         .map_err(|error| match code::fault(&error) {
-            Fault::Host(want) => ModuleError::Host(want),
+            Fault::Host(shortage) => ModuleError::Host(shortage),
             Fault::Module(why) | Fault::Instance(why) => ModuleError::Unlinkable(why),
         })?;
     let log = GuestLog::keeping("definitions");
@@ -346,8 +346,8 @@ fn ask(
 }
 
 fn failed(store: &mut Store<Sandbox>, error: &wasmtime::Error) -> ModuleError {
-    if let Fault::Host(want) = code::fault(error) {
-        return ModuleError::Host(want);
+    if let Fault::Host(shortage) = code::fault(error) {
+        return ModuleError::Host(shortage);
     }
     let sandbox = store.data_mut();
     let failure = stop::failure_of(error, &mut sandbox.log, &sandbox.limiter);

@@ -1,4 +1,4 @@
-//! What an instance may allocate.
+//! Limits the memory and tables of an instance.
 
 use wasmtime::ResourceLimiter;
 

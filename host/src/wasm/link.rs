@@ -1,4 +1,4 @@
-//! Satisfies whatever a component imports, if only with a refusal.
+//! Links the imports of a component; those that are not granted refuse at run time.
 //!
 //! Each function that a component asks for is either provided, or replaced by one that answers with an error, where it can
 //! ([`Denial`]), and otherwise traps with [`NotProvided`] and its name: a component may import more than it ever uses, as everything built

@@ -1,4 +1,4 @@
-//! How much guests may say in the log, and what is said of what was left out.
+//! Limits how much guests may log, and reports what was left out.
 //!
 //! The log is the host's: everybody's lines are in it, and a disk has an end. So a line has a bound, an attempt or a turn, an instance by
 //! the second, and all guests together; what is over one of them is counted instead of written, and the count is.

@@ -1,4 +1,4 @@
-//! Looking at a module: whether this host can run it, what it defines, and the code that hosts run, compiled on the way.
+//! Inspects and compiles a module that is about to be deployed.
 //!
 //! The cheap questions come first. What is no component, is one of another world, or is too much for a compiler is refused by reading it;
 //! only then is anything compiled. What was found is kept beside the compiled code, so that looking at the same bytes again compiles and

@@ -1,4 +1,4 @@
-//! From the bytes of a file to a component.
+//! Turns the bytes of a file into a component.
 
 use std::panic::catch_unwind;
 

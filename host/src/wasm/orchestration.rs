@@ -15,7 +15,7 @@ use super::random::Random;
 use super::sandbox::{Sandbox, refuel};
 use super::stop;
 use super::v0_1::{Orchestrations, OrchestrationsPre};
-use crate::engine::executor::{Executor, Fault, ResidentGuest, Resource, Want};
+use crate::engine::executor::{Executor, Fault, ResidentGuest, Resource, Shortage};
 
 /// Bytes that the host will copy out of a guest in one call. Strings of a guest may overlap, so its own memory is no bound.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -41,7 +41,7 @@ impl Executor for Wasm {
         let pooled = self.shared.pooled(module)?;
         if let Some(pre) = &*pooled {
             let (store, started, touched) =
-                start(pre, &self.shared.engines.pooled).map_err(|error| want(&error))?;
+                start(pre, &self.shared.engines.pooled).map_err(|error| shortage(&error))?;
             let full = matches!(&started, Err(error) if error.is::<PoolConcurrencyLimitError>());
             if !full {
                 return Ok(Box::new(Instance::new(store, started, touched)?));
@@ -50,7 +50,7 @@ impl Executor for Wasm {
         }
         let spare = self.shared.spare(module)?;
         let (store, started, touched) =
-            start(&spare, &self.shared.engines.spare).map_err(|error| want(&error))?;
+            start(&spare, &self.shared.engines.spare).map_err(|error| shortage(&error))?;
         Ok(Box::new(Instance::new(store, started, touched)?))
     }
 
@@ -71,9 +71,9 @@ impl Executor for Wasm {
 }
 
 /// What was lacking where a component that was ready could not be instantiated: there is nothing else that can be wrong with it.
-fn want(error: &wasmtime::Error) -> Want {
+fn shortage(error: &wasmtime::Error) -> Shortage {
     let resource = code::lacks(error).unwrap_or(Resource::Memory);
-    Want::new(
+    Shortage::new(
         resource,
         format!("the component cannot be instantiated: {error:#}"),
     )
@@ -109,7 +109,7 @@ impl Instance {
                 let sandbox = store.data_mut();
                 let is_guests = stop::is_guests(&error) || sandbox.limiter.refused();
                 if !is_guests || sandbox.limiter.starved() {
-                    return Err(want(&error).into());
+                    return Err(shortage(&error).into());
                 }
                 Life::StillBorn(stop::failure_of(&error, &mut sandbox.log, &sandbox.limiter))
             }

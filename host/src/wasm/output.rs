@@ -1,4 +1,4 @@
-//! An activity's standard output and error, on their way to the log.
+//! Forwards the standard output and error of an activity to the log.
 
 use std::io;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! What an orchestration may wait for: what is there already.
+//! `wasi:io/poll` for orchestrations: everything they can poll is ready already.
 //!
 //! Time stands still during a turn, and nothing else happens. So a wait for what is ready ends at once, and a wait for nothing but a later
 //! time would never end: it is refused by the name of the function that asked for that time.

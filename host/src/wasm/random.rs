@@ -1,4 +1,4 @@
-//! The random numbers of an orchestration: a function of the seed in its start event, and of nothing else.
+//! Random numbers of an orchestration: a function of the seed in its start event, and of nothing else.
 
 /// SplitMix64 (Steele, Lea and Flood, 2014). Written out, so that no library can change what an old history replays to.
 ///

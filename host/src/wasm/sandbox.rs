@@ -1,4 +1,4 @@
-//! The world of an orchestration: all of it virtual, none of it able to tell a replay from the first time.
+//! The sandbox of an orchestration: a virtual environment that is the same in every replay.
 //!
 //! The Rust standard library and the WASI adapter import a dozen interfaces, so they exist here: an empty environment, no arguments, no
 //! directories, an empty input, outputs that become log lines, clocks that stand at the turn's time, and random numbers that follow from

@@ -1,4 +1,4 @@
-//! What the end of a guest means.
+//! Translates how a guest ended (trap, out of fuel, exit) into a failure.
 
 use perennial_core::{Failure, kind};
 use wasmtime::{Trap, WasmBacktrace};
@@ -25,7 +25,11 @@ pub(super) fn failure_of(
     }
     match trap {
         Some(Trap::OutOfFuel) => {
-            return traced(kind::OUT_OF_FUEL, "the turn used up its fuel", error);
+            return traced(
+                kind::OUT_OF_FUEL,
+                "the turn ran out of fuel (an endless loop? move heavy work to an activity, or deploy with more --fuel)",
+                error,
+            );
         }
         Some(Trap::StackOverflow) => {
             return traced(kind::STACK_OVERFLOW, "the call stack is exhausted", error);

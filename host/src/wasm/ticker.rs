@@ -1,4 +1,4 @@
-//! The clock that lets running activities notice that they are to stop.
+//! Advances the epoch of the engines, so that running activities can be interrupted.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;

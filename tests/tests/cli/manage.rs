@@ -84,8 +84,8 @@ fn what_is_purged_is_said_and_asked_for() {
     cli.types(
         "purge --status Completed",
         expect![[r#"
-        ! error: purge 1 instance? Nobody is there to say so
-        !   hint: --yes means it
+        ! error: would purge 1 instance; no terminal to confirm
+        !   hint: pass --yes
         exit code Some(2)
     "#]],
     );
@@ -128,8 +128,8 @@ fn many_are_suspended_resumed_terminated_and_restarted() {
     cli.types(
         "terminate --tag of=a",
         expect![[r#"
-        ! error: terminate 2 instances? Nobody is there to say so
-        !   hint: --yes means it
+        ! error: would terminate 2 instances; no terminal to confirm
+        !   hint: pass --yes
         exit code Some(2)
     "#]],
     );
@@ -268,8 +268,8 @@ fn task_hubs_are_shown_set_up_and_deleted() {
     cli.types(
         "delete-task-hub billing",
         expect![[r#"
-        ! error: delete task hub "billing" with everything in it? Nobody is there to say so
-        !   hint: --yes means it
+        ! error: would delete task hub "billing" with everything in it; no terminal to confirm
+        !   hint: pass --yes
         exit code Some(2)
     "#]],
     );

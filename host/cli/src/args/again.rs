@@ -1,4 +1,4 @@
-//! What `rewind` and `restart` understand.
+//! Arguments of `rewind` and `restart`.
 
 use clap::Args;
 

@@ -26,12 +26,12 @@ pub(crate) enum Durable {
     /// Delete the instances that have ended, with their histories
     PurgeHistory(PurgeHistory),
     /// Delete a task hub, with everything in it
-    DeleteTaskHub(Place),
+    DeleteTaskHub(HubLocation),
 }
 
 /// Which task hub is meant.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct Place {
+pub(crate) struct HubLocation {
     /// Environment variable that holds the data directory [default: --data-dir]
     #[arg(long, value_name = "VARIABLE")]
     pub(crate) connection_string_setting: Option<String>,
@@ -52,7 +52,7 @@ pub(crate) struct StartNew {
     #[arg(long, value_name = "JSON|@FILE", allow_hyphen_values = true)]
     pub(crate) input: Option<String>,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: HubLocation,
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ pub(crate) struct OfInstance {
     #[arg(long)]
     pub(crate) id: String,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: HubLocation,
 }
 
 /// Which instances are meant.
@@ -101,7 +101,7 @@ pub(crate) struct GetInstances {
     #[arg(long, value_name = "TOKEN")]
     pub(crate) continuation_token: Option<String>,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: HubLocation,
 }
 
 #[derive(Debug, Args)]
@@ -109,7 +109,7 @@ pub(crate) struct PurgeHistory {
     #[command(flatten)]
     pub(crate) filter: Filter,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: HubLocation,
 }
 
 #[derive(Debug, Args)]
@@ -135,7 +135,7 @@ pub(crate) struct WithReason {
 
 impl Durable {
     /// Which task hub is meant.
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &HubLocation {
         match self {
             Self::StartNew(args) => &args.place,
             Self::GetRuntimeStatus(args) => &args.of.place,

@@ -1,4 +1,4 @@
-//! The ends of the help texts: examples, and the exit codes.
+//! The closing part of each help text: examples, JSON shapes, exit codes.
 
 /// What the process answers with.
 pub(super) const EXIT_CODES: &str = "\

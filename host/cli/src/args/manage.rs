@@ -1,4 +1,4 @@
-//! Arguments of what is done to many instances, and to task hubs.
+//! Arguments of bulk commands and of task hubs.
 
 use clap::{Args, Subcommand};
 use perennial::{Filter, Timestamp};

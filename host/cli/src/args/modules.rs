@@ -1,4 +1,4 @@
-//! What was typed about modules and what they are granted.
+//! Arguments about modules and grants.
 
 use clap::{Args, Subcommand};
 

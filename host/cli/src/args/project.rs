@@ -1,4 +1,4 @@
-//! The commands around a guest project, and around the program itself.
+//! Arguments of the project commands, and of `completions` and `man`.
 
 use std::path::PathBuf;
 

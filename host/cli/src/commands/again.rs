@@ -5,7 +5,7 @@ use perennial::{Client, DroppedTask, Rewound};
 use serde::Serialize;
 
 use crate::args::again::{Restart, Rewind};
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::session::Session;
 
@@ -116,7 +116,7 @@ fn of(dropped: &DroppedTask) -> String {
 
 fn in_use(error: perennial::Error) -> anyhow::Error {
     if error.is_already_exists() {
-        let said = Said::new(Exit::WrongState, error.to_string());
+        let said = CliError::new(Exit::WrongState, error.to_string());
         return said.hint("`--new-id` alone makes a new id").into();
     }
     error.into()

@@ -1,4 +1,4 @@
-//! What is done to many instances at once, and `perennial purge`.
+//! Bulk commands over a filter, and `perennial purge`.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -7,7 +7,7 @@ use perennial::{Bulk, BulkProgress, Family, Filter};
 use serde::Serialize;
 
 use crate::args::{Purge, Selection};
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::output::count;
 use crate::paint::written_out;
 use crate::progress::Progress;
@@ -47,7 +47,7 @@ pub(super) enum Meant {
 
 /// Sorts out what was typed.
 pub(super) fn meant(selection: &Selection, verb: &str) -> anyhow::Result<Meant> {
-    let usage = |message: String| Said::new(Exit::Usage, message);
+    let usage = |message: String| CliError::new(Exit::Usage, message);
     match &selection.id {
         Some(_) if selection.all || !selection.filter.is_empty() => {
             let message = format!("name one instance to {verb}, or filters, and not both");
@@ -112,7 +112,7 @@ async fn one(id: &str, args: &Purge, session: &Session) -> anyhow::Result<Exit> 
         (Some(family), true) if !family.instance.is_ended() => {
             let status = family.instance.runtime_status;
             let message = format!("instance {id:?}: it has not ended and is {status}");
-            return Err(Said::new(Exit::WrongState, message).into());
+            return Err(CliError::new(Exit::WrongState, message).into());
         }
         (Some(family), true) if args.recursive => ended(family),
         (Some(_), true) => 1,
@@ -212,7 +212,10 @@ fn told(outcome: BulkProgress, words: Words, session: &Session) -> anyhow::Resul
     };
     if !output.is_json() {
         let instances = count(number, "instance");
-        output.note(&format!("{instances} {verb}{}{skipped}", words.done));
+        match outcome.matched {
+            0 => output.note("no instance matches"),
+            _ => output.note(&format!("{instances} {verb}{}{skipped}", words.done)),
+        }
     }
     let waits = !outcome.dry_run && !words.at_once && outcome.done > 0;
     let hosted = if waits {
@@ -229,8 +232,11 @@ fn told(outcome: BulkProgress, words: Words, session: &Session) -> anyhow::Resul
 /// Asks a person. A program must say beforehand that it means it.
 pub(super) fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        let said = Said::new(Exit::Usage, format!("{question} Nobody is there to say so"));
-        return Err(said.hint("--yes means it").into());
+        let question = question.trim_end_matches('?');
+        let message = format!("would {question}; no terminal to confirm");
+        return Err(CliError::new(Exit::Usage, message)
+            .hint("pass --yes")
+            .into());
     }
     let mut answer = String::new();
     write!(io::stderr(), "{} [y/N] ", written_out(question))

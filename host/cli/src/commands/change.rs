@@ -8,7 +8,7 @@ use perennial::{
 use serde::Serialize;
 
 use crate::args::{Change, RaiseEvent, Resume, Terminate, WaitFor};
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::payload;
 use crate::session::Session;
 
@@ -138,7 +138,7 @@ pub(super) async fn resume(args: Resume, session: &Session) -> anyhow::Result<Ex
     match meant(&args.change.selection, "resume")? {
         Meant::One(id) => resume_on(&id, &module, args.change.reason.as_deref(), session).await,
         // The arguments do not allow it: which modules could go on with many is for each to say.
-        Meant::Many(_) => Err(Said::new(Exit::Usage, "--module is for one instance").into()),
+        Meant::Many(_) => Err(CliError::new(Exit::Usage, "--module is for one instance").into()),
     }
 }
 
@@ -209,7 +209,7 @@ async fn resume_on(
         Waited::Ended(status) | Waited::TimedOut(status) => status,
     };
     if let Some(why) = &status.quarantine {
-        let said = Said::new(
+        let said = CliError::new(
             Exit::WrongState,
             format!("instance {id:?} stays quarantined: {why}"),
         );

@@ -208,7 +208,7 @@ fn change_of(name: &CheckedName) -> String {
     match &name.change {
         NameChange::New => "new".to_owned(),
         NameChange::Unchanged => "unchanged".to_owned(),
-        NameChange::Repointed(before) => format!("re-pointed from {}", before.short()),
+        NameChange::Updated(before) => format!("updated from {}", before.short()),
         NameChange::Taken(owner) => format!(
             "belongs to module {owner}; --name {owner} deploys a new version of it, --replace takes the name over"
         ),
@@ -303,7 +303,7 @@ impl<'a> From<&'a CheckedName> for NameJson<'a> {
         let (change, before, owner) = match &name.change {
             NameChange::New => ("new", None, None),
             NameChange::Unchanged => ("unchanged", None, None),
-            NameChange::Repointed(before) => ("repointed", Some(before.to_string()), None),
+            NameChange::Updated(before) => ("repointed", Some(before.to_string()), None),
             NameChange::Taken(owner) => ("taken", None, Some(owner.as_str())),
             NameChange::Dropped => ("dropped", None, None),
             _ => ("changed", None, None),

@@ -4,7 +4,7 @@ use perennial::{AlsoInUse, Collect, CollectedModule};
 use serde::Serialize;
 
 use crate::args::{Modules, RemoveModule};
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::output::{bytes, count};
 use crate::session::Session;
 
@@ -72,7 +72,7 @@ pub(super) async fn remove(args: RemoveModule, session: &Session) -> anyhow::Res
         if !error.is_in_use() {
             return anyhow::Error::from(error);
         }
-        let said = Said::new(Exit::WrongState, error.to_string());
+        let said = CliError::new(Exit::WrongState, error.to_string());
         said.hint("with --force its name goes all the same; they go on, and what they are granted goes with the name")
             .into()
     })?;

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use perennial::{Client, DefinitionKind, Deployment, Grants, Module, ModuleLimits, Repointed};
+use perennial::{Client, DefinitionKind, Deployment, Grants, Module, ModuleLimits, UpdatedName};
 use perennial_core::bounds;
 use perennial_core::text::shortened;
 use serde::Serialize;
 
 use crate::args::{Deploy, GrantArgs, LimitArgs};
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::session::Session;
 
@@ -26,7 +26,7 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
         check,
     } = args;
     if name.is_some() && files.len() > 1 {
-        return Err(Said::new(Exit::Usage, "--name is for one file")
+        return Err(CliError::new(Exit::Usage, "--name is for one file")
             .hint("deploy the files one by one")
             .into());
     }
@@ -115,7 +115,7 @@ pub(crate) async fn open_here(file: PathBuf, session: &Session) -> anyhow::Resul
 
 /// The library's message names the file, and calls what cannot be used invalid; on a command line the file is at fault, not its name.
 fn unusable(file: &Path, message: String) -> anyhow::Error {
-    let said = Said::new(Exit::Error, message);
+    let said = CliError::new(Exit::Error, message);
     if file.exists() {
         said
     } else {
@@ -168,7 +168,7 @@ pub(crate) fn grants(args: &GrantArgs) -> anyhow::Result<Option<Grants>> {
         let value = match &variable.value {
             Some(value) => value.clone(),
             None => std::env::var(&variable.name).map_err(|_| {
-                let said = Said::new(
+                let said = CliError::new(
                     Exit::Usage,
                     format!(
                         "--grant-env {0}: there is no variable {0} here",
@@ -226,7 +226,7 @@ pub(crate) fn lines_of(deployment: &Deployment) -> Vec<String> {
         .unwrap_or(0);
     lines.extend(deployment.names.iter().map(|name| {
         let change = match (change_of(name), name.before) {
-            ("repointed", Some(before)) => format!("re-pointed from {}", before.short()),
+            ("repointed", Some(before)) => format!("updated from {}", before.short()),
             (change, _) => change.to_owned(),
         };
         format!(
@@ -246,7 +246,7 @@ fn json_of(deployment: &Deployment) -> DeploymentJson<'_> {
     }
 }
 
-fn name_json(name: &Repointed) -> NameJson<'_> {
+fn name_json(name: &UpdatedName) -> NameJson<'_> {
     let before = name.before.map(|digest| digest.to_string());
     NameJson {
         kind: name.kind,
@@ -256,7 +256,7 @@ fn name_json(name: &Repointed) -> NameJson<'_> {
     }
 }
 
-fn change_of(name: &Repointed) -> &'static str {
+fn change_of(name: &UpdatedName) -> &'static str {
     match (name.before, name.changed) {
         (None, _) => "new",
         (Some(_), true) => "repointed",

@@ -6,7 +6,7 @@ use perennial::{Client, ModuleInfo};
 
 use super::modules::{GrantsJson, granted};
 use crate::args::GrantsArgs;
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::session::Session;
 
@@ -15,7 +15,7 @@ pub(super) async fn grants(args: GrantsArgs, session: &Session) -> anyhow::Resul
     let given = super::deploy::grants(&args.grants)?;
     let Some(name) = &args.module else {
         if given.is_some() {
-            let said = Said::new(Exit::Usage, "there is no module to grant this to");
+            let said = CliError::new(Exit::Usage, "there is no module to grant this to");
             return Err(said
                 .hint("name it first: perennial grants MODULE --grant-dir DIR")
                 .into());
@@ -48,7 +48,7 @@ async fn find(client: &Client, name: &str) -> anyhow::Result<ModuleInfo> {
     let modules = client.modules().await?;
     let found = modules.into_iter().find(|module| module.name == name);
     found.ok_or_else(|| {
-        let said = Said::new(
+        let said = CliError::new(
             Exit::NotFound,
             format!("there is no module {name:?} in this task hub"),
         );

@@ -1,4 +1,4 @@
-//! `perennial history`: what happened, on a line each.
+//! `perennial history`: one line for each event.
 
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use perennial::{HubInfo, HubStats, Hubs, Retention};
 use serde::Serialize;
 
 use crate::args::{DeleteTaskHub, HubsCommand, HubsSet};
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::output::{Cell, bytes, count, plain, time};
 use crate::session::Session;
 use crate::value::Limit;
@@ -108,7 +108,7 @@ fn row(hub: &HubInfo) -> Vec<Cell> {
 async fn create(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {
     let made = hubs.create(name).await.map_err(|error| {
         if error.is_already_exists() {
-            let said = Said::new(Exit::WrongState, error.to_string());
+            let said = CliError::new(Exit::WrongState, error.to_string());
             said.hint("`perennial hubs show` shows what it holds")
                 .into()
         } else {
@@ -244,7 +244,7 @@ async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
         }
     }
     if !changed {
-        let said = Said::new(Exit::Usage, "nothing says what to set");
+        let said = CliError::new(Exit::Usage, "nothing says what to set");
         return Err(said
             .hint("such as --retain-completed 7d; `perennial hubs show` shows what is set")
             .into());
@@ -263,10 +263,10 @@ async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
 /// Says of an error what to do about it where a hub is meant and not an instance.
 fn explain(error: perennial::Error, name: &str, if_owned: &str) -> anyhow::Error {
     if error.is_owned() {
-        let said = Said::new(Exit::WrongState, error.to_string());
+        let said = CliError::new(Exit::WrongState, error.to_string());
         said.hint(if_owned).into()
     } else if error.is_not_found() {
-        let said = Said::new(Exit::NotFound, format!("there is no task hub {name:?}"));
+        let said = CliError::new(Exit::NotFound, format!("there is no task hub {name:?}"));
         said.hint("`perennial hubs` lists them").into()
     } else {
         error.into()

@@ -4,7 +4,7 @@ use perennial::Role;
 use serde::Serialize;
 
 use crate::args::Keys;
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::session::Session;
 
 #[derive(Serialize)]
@@ -62,7 +62,7 @@ async fn list(session: &Session) -> anyhow::Result<Exit> {
 
 async fn revoke(id: &str, session: &Session) -> anyhow::Result<Exit> {
     if !session.client()?.revoke_key(id).await? {
-        let said = Said::new(Exit::NotFound, format!("there is no key {id:?}"));
+        let said = CliError::new(Exit::NotFound, format!("there is no key {id:?}"));
         return Err(said
             .hint("`perennial keys list` shows the ids of the keys")
             .into());

@@ -50,7 +50,7 @@ pub(super) fn show_at_most(
         return Ok(());
     };
     let created = output.when_head("CREATED");
-    let header = ["ID", "ORCHESTRATION", "STATUS", &created, "SHOWS"];
+    let header = ["ID", "ORCHESTRATION", "STATUS", &created, "RESULT"];
     // Beside the header, and a line that says how many are missing where there are any.
     let room = lines.saturating_sub(1);
     let is_all =

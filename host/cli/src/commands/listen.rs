@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::args::Http;
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::session::Session;
 
 /// A socket that is open, and how it will be served.
@@ -49,7 +49,7 @@ pub(super) async fn open(args: &Http, session: &Session) -> anyhow::Result<Optio
             "the HTTP API on {address} needs a key, and task hub {:?} has none",
             session.task_hub()
         );
-        let said = Said::new(Exit::Usage, message);
+        let said = CliError::new(Exit::Usage, message);
         return Err(said
             .hint("`perennial keys create NAME` makes one; without one, only programs of this machine are let in, as with --listen 127.0.0.1:7071")
             .into());
@@ -62,7 +62,7 @@ pub(super) async fn open(args: &Http, session: &Session) -> anyhow::Result<Optio
 }
 
 fn cannot_listen(address: &str, error: &std::io::Error) -> anyhow::Error {
-    let said = Said::new(
+    let said = CliError::new(
         Exit::Error,
         format!("the HTTP API cannot listen on {address}: {error}"),
     );

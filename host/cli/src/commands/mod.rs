@@ -1,4 +1,4 @@
-//! The commands, one file each or a few that belong together.
+//! The commands. Each has a file; small ones that belong together share one.
 
 pub(super) mod again;
 mod backup;

@@ -1,7 +1,7 @@
 //! Which commands `--url` sends to a host, and how the others refuse.
 
 use crate::args::{Command, Durable, HubsCommand};
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::session::Session;
 
 /// What a command needs.
@@ -75,7 +75,7 @@ pub(super) fn check(command: &Command, session: &Session) -> anyhow::Result<()> 
         "it uses no task hub" => without.to_owned(),
         _ => format!("{without}, and do it on the machine that the host runs on"),
     };
-    let said = Said::new(
+    let said = CliError::new(
         Exit::Usage,
         format!("`perennial {verb}` is not done over HTTP: {why}"),
     );

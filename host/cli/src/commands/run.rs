@@ -5,7 +5,7 @@ use std::path::Path;
 use perennial::{Client, DefinitionKind, Host, Module};
 
 use crate::args::{Run, WaitFor};
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::payload;
 use crate::session::Session;
 
@@ -85,7 +85,7 @@ fn choose(module: &Module, named: Option<&str>, file: &Path) -> anyhow::Result<S
     let file = file.display();
     let list = names.join(", ");
     match (named, names.as_slice()) {
-        (_, []) => Err(Said::new(
+        (_, []) => Err(CliError::new(
             Exit::NotFound,
             format!("{file} defines no orchestration, only activities"),
         )
@@ -94,13 +94,13 @@ fn choose(module: &Module, named: Option<&str>, file: &Path) -> anyhow::Result<S
         ))
         .into()),
         (Some(name), _) if names.contains(&name) => Ok(name.to_owned()),
-        (Some(name), _) => Err(Said::new(
+        (Some(name), _) => Err(CliError::new(
             Exit::NotFound,
             format!("{file} defines no orchestration {name:?}; it defines {list}"),
         )
         .into()),
         (None, [only]) => Ok((*only).to_owned()),
-        (None, [first, ..]) => Err(Said::new(
+        (None, [first, ..]) => Err(CliError::new(
             Exit::Usage,
             format!("{file} defines several orchestrations: {list}"),
         )
@@ -110,7 +110,7 @@ fn choose(module: &Module, named: Option<&str>, file: &Path) -> anyhow::Result<S
 }
 
 fn interrupted(id: &str, hosted_here: bool) -> anyhow::Error {
-    let said = Said::new(
+    let said = CliError::new(
         Exit::Interrupted,
         format!("interrupted; instance {id:?} is kept"),
     );

@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::args::{QuotaArgs, Serve};
 use crate::commands::hosts::Hosts;
 use crate::commands::listen::{self, Served};
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::log;
 use crate::output::{count, span};
 use crate::screen;
@@ -31,9 +31,9 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     )?;
     let descriptors = perennial::raise_descriptor_limit();
     tracing::debug!(?descriptors, "open files at most");
-    perennial::check_process_limits().map_err(|want| {
+    perennial::check_process_limits().map_err(|shortage| {
         let hint = "`ulimit -a` shows the limits of a shell, `ulimit -n NUMBER` sets that of open files; a service manager or a container has settings of its own";
-        Said::new(Exit::Error, format!("no host was started: {want}")).hint(hint)
+        CliError::new(Exit::Error, format!("no host was started: {shortage}")).hint(hint)
     })?;
     let mut signals = Signals::new()?;
     let begun = Instant::now();
@@ -100,7 +100,7 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
         None => Ok(Exit::Ok),
         Some(hub) => {
             let message = format!("another process took task hub {hub:?} over");
-            let said = Said::new(Exit::Error, message);
+            let said = CliError::new(Exit::Error, message);
             Err(said
                 .hint("`perennial doctor` says who owns it; nothing that was acknowledged is lost")
                 .into())
@@ -159,7 +159,7 @@ async fn owned(hubs: &[&str], session: &Session) -> anyhow::Result<Option<anyhow
         let owner = Client::open(session.data_dir(), hub)?.owner().await?;
         if let Some(owner) = owner {
             let message = format!("task hub {hub:?}: the task hub is in use by {owner}");
-            let said = Said::new(Exit::WrongState, message);
+            let said = CliError::new(Exit::WrongState, message);
             let hint = "one host at a time owns a task hub; every other command works beside it";
             return Ok(Some(said.hint(hint).into()));
         }
@@ -172,7 +172,7 @@ fn hubs<'a>(args: &'a Serve, session: &'a Session) -> anyhow::Result<Vec<&'a str
     let mut hubs = vec![session.task_hub()];
     for hub in &args.and_hubs {
         if hubs.iter().any(|other| other.eq_ignore_ascii_case(hub)) {
-            let said = Said::new(Exit::Usage, format!("task hub {hub:?} is named twice"));
+            let said = CliError::new(Exit::Usage, format!("task hub {hub:?} is named twice"));
             return Err(said
                 .hint("name each with --task-hub or --and-hub once")
                 .into());

@@ -4,7 +4,7 @@ use perennial::{Client, Json};
 use serde::Serialize;
 
 use crate::args::{self, Start, WaitFor};
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::payload;
 use crate::session::Session;
 
@@ -33,7 +33,7 @@ pub(super) async fn start(args: Start, session: &Session) -> anyhow::Result<Exit
             if !output.is_json() {
                 output.line(&id)?;
             }
-            let said = Said::new(Exit::TimedOut, error.to_string());
+            let said = CliError::new(Exit::TimedOut, error.to_string());
             return Err(said
                 .hint(format!("instance {id:?} begins when it does; to try again without starting another one: --id {id} --reuse never"))
                 .into());
@@ -69,7 +69,7 @@ fn explained(error: perennial::Error, reuses_ended: bool) -> anyhow::Error {
     if !error.is_already_exists() || reuses_ended {
         return error.into();
     }
-    let said = Said::new(Exit::WrongState, error.to_string());
+    let said = CliError::new(Exit::WrongState, error.to_string());
     said.hint("without `--reuse never` an instance that has ended is replaced; without --id a new id is made")
         .into()
 }

@@ -1,4 +1,4 @@
-//! `perennial status --urls`: the HTTP addresses at which an instance is managed, for whoever is to manage it.
+//! `perennial status --urls`: the management URLs of an instance.
 
 use crate::error::Exit;
 use crate::session::Session;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use perennial::{Client, Failure, InstanceStatus, Json, Status, Waited};
 
 use crate::args::{Wait, WaitFor};
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::output::span;
 use crate::progress::Progress;
 use crate::session::Session;
@@ -58,7 +58,7 @@ pub(super) async fn until(
     }
 }
 
-fn timed_out(status: &InstanceStatus, elapsed: Duration) -> Said {
+fn timed_out(status: &InstanceStatus, elapsed: Duration) -> CliError {
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     let mut message = format!(
         "gave up after {}: instance {:?} is still {}",
@@ -69,7 +69,7 @@ fn timed_out(status: &InstanceStatus, elapsed: Duration) -> Said {
     if let Some(wait) = status.waits_for.first() {
         message.push_str(&format!(" and waits for {wait}"));
     }
-    Said::new(Exit::TimedOut, message).hint(format!(
+    CliError::new(Exit::TimedOut, message).hint(format!(
         "`perennial wait {} --timeout none` waits as long as it takes",
         status.instance_id
     ))
@@ -93,7 +93,7 @@ pub(super) fn ended(status: &InstanceStatus, session: &Session) -> anyhow::Resul
                 .as_ref()
                 .map(|reason| format!(": {}", text_of(reason)))
                 .unwrap_or_default();
-            Err(Said::new(
+            Err(CliError::new(
                 Exit::Error,
                 format!("instance {:?} was terminated{reason}", status.instance_id),
             )
@@ -101,7 +101,7 @@ pub(super) fn ended(status: &InstanceStatus, session: &Session) -> anyhow::Resul
         }
         Status::Failed | Status::Pending | Status::Running | Status::Suspended => {
             let said = match &status.failure {
-                Some(failure) => Said::new(
+                Some(failure) => CliError::new(
                     Exit::Error,
                     format!(
                         "instance {:?} failed: {failure}{}",
@@ -111,7 +111,7 @@ pub(super) fn ended(status: &InstanceStatus, session: &Session) -> anyhow::Resul
                 )
                 .causes(causes(failure))
                 .trace(backtrace(failure)),
-                None => Said::new(
+                None => CliError::new(
                     Exit::Error,
                     format!(
                         "instance {:?} is {}",

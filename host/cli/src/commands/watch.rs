@@ -1,4 +1,4 @@
-//! `perennial list --watch`: the list again and again, until Ctrl-C.
+//! `perennial list --watch`: reprints the list until Ctrl-C.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Words of the command line for what the library has names for.
+//! English words for the enums of the library.
 
 use perennial::DefinitionKind;
 

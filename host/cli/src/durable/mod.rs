@@ -1,4 +1,4 @@
-//! `perennial durable`: the verbs, flags, printed texts and exit codes of `func durable`, for people and scripts that know it.
+//! `perennial durable`: the verbs, flags, output and exit codes of `func durable`.
 //!
 //! What it says about an instance is what `func durable` would say; where that would hide something, such as an event to nobody, it is an
 //! error here. Everything that goes wrong has exit code 1, as there.
@@ -18,7 +18,7 @@ use crate::args::{
 };
 use crate::commands::change;
 use crate::commands::start::StartedJson;
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::progress::Progress;
 use crate::report::report_as;
 use crate::session::Session;
@@ -60,7 +60,7 @@ async fn on(verb: Durable, session: &Session) -> anyhow::Result<()> {
 fn stored_at(variable: &str) -> anyhow::Result<PathBuf> {
     match std::env::var_os(variable) {
         Some(dir) if !dir.is_empty() => Ok(dir.into()),
-        _ => Err(Said::new(Exit::Error, "No storage connection string found.")
+        _ => Err(CliError::new(Exit::Error, "No storage connection string found.")
             .hint(format!(
                 "the environment variable {variable}, which --connection-string-setting names, must hold the data directory"
             ))
@@ -82,7 +82,7 @@ fn payload(typed: Option<&str>) -> anyhow::Result<Option<Json>> {
     let text = std::fs::File::open(path)
         .and_then(crate::payload::text_of)
         .map_err(|error| {
-            let said = Said::new(
+            let said = CliError::new(
                 Exit::Error,
                 format!("Could not find input file at '{path}'"),
             );
@@ -91,7 +91,7 @@ fn payload(typed: Option<&str>) -> anyhow::Result<Option<Json>> {
     let json = perennial::parse_json(text.trim()).map_err(|error| {
         let message =
             "Could not deserialize the input to the orchestration instance into a valid JSON object.";
-        Said::new(Exit::Error, message).causes(vec![format!("{path}: {error}")])
+        CliError::new(Exit::Error, message).causes(vec![format!("{path}: {error}")])
     })?;
     Ok(Some(json))
 }
@@ -105,8 +105,9 @@ async fn start_new(args: StartNew, session: &Session) -> anyhow::Result<()> {
     }
     let id = start.await?;
     let status = client.status(&id).await?;
-    let status = status
-        .ok_or_else(|| Said::new(Exit::Error, format!("Could not start new instance '{id}'.")))?;
+    let status = status.ok_or_else(|| {
+        CliError::new(Exit::Error, format!("Could not start new instance '{id}'."))
+    })?;
     let hosted = session.warn_if_unhosted(&client, "the instance waits");
     if session.output().is_json() {
         return session.output().json(&StartedJson {
@@ -236,7 +237,7 @@ async fn wait(client: &Client, id: &str) -> anyhow::Result<InstanceStatus> {
 fn terminated(status: Option<&InstanceStatus>, id: &str, session: &Session) -> anyhow::Result<()> {
     let now = status.map(|status| status.runtime_status);
     if now != Some(Status::Terminated) {
-        let said = Said::new(
+        let said = CliError::new(
             Exit::Error,
             "Instance did not terminate within the given timeout.",
         );
@@ -315,7 +316,7 @@ async fn rewind(args: WithReason, session: &Session) -> anyhow::Result<()> {
         if !has_not_failed && !error.is_not_found() {
             return Err(error.into());
         }
-        let said = Said::new(
+        let said = CliError::new(
             Exit::Error,
             "Orchestration instance not rewound. Must have a status of 'Failed', or an EventType of 'TaskFailed' or 'SubOrchestrationInstanceFailed' to be rewound.",
         );

@@ -1,4 +1,4 @@
-//! An instance as `func durable` prints one: an `OrchestrationState`, where payloads are JSON texts and the status is a number.
+//! An instance in the format of `func durable`: an `OrchestrationState`, with payloads as JSON texts and the status as a number.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `perennial completions` and `perennial man`: the command line, told to shells and to `man`.
+//! `perennial completions` and `perennial man`: shell completions and manual pages.
 
 use anyhow::Context;
 use clap::CommandFactory;

@@ -1,4 +1,4 @@
-//! `perennial build`: a guest project becomes a component.
+//! `perennial build`: compiles a guest project to a component.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::args::Build;
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::output::{bytes, count};
 use crate::session::Session;
 
@@ -77,7 +77,7 @@ pub(crate) async fn build(args: Build, session: &Session) -> anyhow::Result<Exit
 /// Compiles a project, and looks at what came of it, with what is compiled in a data directory already. Cargo tells on stderr how it goes.
 pub(super) fn compile(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Built>> {
     if !dir.join("Cargo.toml").is_file() {
-        let said = Said::new(
+        let said = CliError::new(
             Exit::NotFound,
             format!(
                 "there is no project in {}: it has no Cargo.toml",
@@ -106,7 +106,7 @@ pub(super) fn compile(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Built>>
         .transpose()
         .context("could not read what cargo says")?;
     if !cargo.wait().context("could not wait for cargo")?.success() {
-        return Err(Said::new(
+        return Err(CliError::new(
             Exit::Error,
             format!("{} does not compile; cargo says why above", dir.display()),
         )
@@ -114,7 +114,7 @@ pub(super) fn compile(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Built>>
     }
     let files = files.unwrap_or_default();
     if files.is_empty() {
-        let said = Said::new(
+        let said = CliError::new(
             Exit::Error,
             format!(
                 "{} is no guest project: cargo made no .wasm file of it",
@@ -163,7 +163,7 @@ fn place(file: &Path, data_dir: &Path) -> anyhow::Result<Built> {
     }
     copied.with_context(|| format!("could not write {}", copy.display()))?;
     let module = Module::from_file_in(&copy, data_dir).map_err(|error| {
-        Said::new(Exit::Error, error.to_string())
+        CliError::new(Exit::Error, error.to_string())
             .hint("a guest exports its orchestrations and activities with `perennial_sdk::export!`")
     })?;
     let here = std::env::current_dir().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `perennial dev`: builds, deploys and runs a project, again whenever its sources change, and shows its log.
+//! `perennial dev`: builds, deploys and runs a project, and repeats that whenever its sources change.
 //!
 //! It is the host of the hub meanwhile. Where another process is, it deploys to that one, whose log is elsewhere.
 

@@ -1,4 +1,4 @@
-//! `perennial doctor`: looks at the toolchain, the hub and its host, and says what to fix.
+//! `perennial doctor`: checks the toolchain, the hub and its host, and says how to fix what is wrong.
 
 use std::path::Path;
 use std::process::Command;

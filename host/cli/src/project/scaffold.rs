@@ -1,4 +1,4 @@
-//! `perennial new`: a guest project that builds anywhere.
+//! `perennial new`: writes a guest project that builds without further setup.
 //!
 //! The SDK and the contract are in this binary and are written beside the project's sources, with the versions of their dependencies that
 //! they were tested with. So the project needs nothing but cargo and a way to compile to WebAssembly.
@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::args::New;
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 use crate::session::Session;
 
 /// Names and texts of files that lie together in the repository.
@@ -73,7 +73,7 @@ pub(crate) fn new(args: &New, session: &Session) -> anyhow::Result<Exit> {
     let name = name.unwrap_or_default();
     check_name(&name)?;
     if path.exists() {
-        let said = Said::new(
+        let said = CliError::new(
             Exit::WrongState,
             format!("{} is there already", path.display()),
         );
@@ -109,7 +109,7 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     if fits && !RESERVED.contains(&name) {
         return Ok(());
     }
-    let said = Said::new(
+    let said = CliError::new(
         Exit::Usage,
         format!("{name:?} cannot be the name of a project"),
     );

@@ -1,4 +1,4 @@
-//! A way to compile Rust to WebAssembly on this machine.
+//! Finds a toolchain on this machine that compiles Rust to WebAssembly.
 //!
 //! There are two. Where the compiler in use has its target `wasm32-wasip2`, as rustup adds it, that is the one. Else, on Debian, the
 //! distribution's packages hold a compiler with the source of exactly its standard library, which cargo compiles as part of the build.
@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::error::{Exit, Said};
+use crate::error::{CliError, Exit};
 
 const TARGET: &str = "wasm32-wasip2";
 const DEBIAN_TARGET: &str = "wasm32-wasip1";
@@ -31,7 +31,7 @@ pub(super) struct Toolchain {
 }
 
 /// Looks for a way, with the compiler that is in use in a directory.
-pub(super) fn find(dir: &Path) -> Result<Toolchain, Said> {
+pub(super) fn find(dir: &Path) -> Result<Toolchain, CliError> {
     let in_use = tell(Command::new("rustc").arg("--version").current_dir(dir));
     let sysroot = tell(
         Command::new("rustc")
@@ -56,7 +56,7 @@ pub(super) fn find(dir: &Path) -> Result<Toolchain, Said> {
     debian(sysroot.as_deref()).ok_or_else(|| missing(in_use.is_some()))
 }
 
-fn missing(has_rust: bool) -> Said {
+fn missing(has_rust: bool) -> CliError {
     let message = if has_rust {
         "this machine's Rust cannot compile to WebAssembly yet"
     } else {
@@ -68,7 +68,7 @@ fn missing(has_rust: bool) -> Said {
     } else {
         format!("install https://rustup.rs, then {rustup}")
     };
-    Said::new(Exit::Error, message).hint(format!(
+    CliError::new(Exit::Error, message).hint(format!(
         "{rustup}; or on Debian: apt-get update && apt-get install {DEBIAN_PACKAGES} (Rust {RUST_VERSION} or newer)"
     ))
 }

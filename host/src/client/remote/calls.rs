@@ -1,4 +1,4 @@
-//! What is asked of the host.
+//! Queries sent to a remote host.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is to be changed there: the same requests that other clients make.
+//! Changes sent to a remote host.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use super::wire::{CollectedWire, DeploymentWire, InspectedWire};
 use super::{Call, Remote, instance};
 use crate::client::{Error, Module, Result, raw, rfc3339};
 use crate::engine::{Request, StartRequest};
-use crate::store::{NewModule, OldVersions, Purged, Verdict};
+use crate::store::{NewModule, OldVersions, Purged, Reply};
 
 impl Remote {
     /// Does what a request asks for.
-    pub(crate) async fn submit(&self, request: Request) -> Result<Verdict> {
+    pub(crate) async fn submit(&self, request: Request) -> Result<Reply> {
         match request {
             Request::Start(start) => self.start(start).await,
             Request::RaiseEvent { id, name, data } => {
@@ -71,14 +71,14 @@ impl Remote {
         }
     }
 
-    async fn rewind(&self, id: &str, body: &serde_json::Value) -> Result<Verdict> {
+    async fn rewind(&self, id: &str, body: &serde_json::Value) -> Result<Reply> {
         let call = Call::post(&instance(id, &["rewind"])?).within(None);
         let done: RewoundWire = self.ask(call.json(body)?).await?;
-        Ok(Verdict::Rewound(Box::new(done.into())))
+        Ok(Reply::Rewound(Box::new(done.into())))
     }
 
     /// What is not about one instance.
-    async fn submit_of_hub(&self, request: Request) -> Result<Verdict> {
+    async fn submit_of_hub(&self, request: Request) -> Result<Reply> {
         match request {
             Request::Deploy(module) => self.deploy(*module).await,
             Request::Grant { module, grants } => self.grant(&module, "PUT", grants).await,
@@ -100,7 +100,7 @@ impl Remote {
                 let call = Call::post(&["collect"])
                     .flag("oldVersions", matches!(old, OldVersions::Forget));
                 let modules: Vec<CollectedWire> = self.ask(call).await?;
-                Ok(Verdict::Collected(
+                Ok(Reply::Collected(
                     modules.into_iter().map(Into::into).collect(),
                 ))
             }
@@ -112,18 +112,18 @@ impl Remote {
         }
     }
 
-    async fn done(&self, call: Call) -> Result<Verdict> {
-        self.send(call).await.map(|_| Verdict::Done)
+    async fn done(&self, call: Call) -> Result<Reply> {
+        self.send(call).await.map(|_| Reply::Done)
     }
 
-    async fn done_if_there(&self, call: Call) -> Result<Verdict> {
+    async fn done_if_there(&self, call: Call) -> Result<Reply> {
         match self.done(call).await {
-            Err(error) if error.is_absent_there() => Ok(Verdict::Nothing),
+            Err(error) if error.is_absent_there() => Ok(Reply::Nothing),
             done => done,
         }
     }
 
-    async fn start(&self, start: StartRequest) -> Result<Verdict> {
+    async fn start(&self, start: StartRequest) -> Result<Reply> {
         self.start_when(start, None).await
     }
 
@@ -132,7 +132,7 @@ impl Remote {
         self.start_when(start, Some(delay)).await.map(drop)
     }
 
-    async fn start_when(&self, start: StartRequest, delay: Option<Millis>) -> Result<Verdict> {
+    async fn start_when(&self, start: StartRequest, delay: Option<Millis>) -> Result<Reply> {
         let mut body = BTreeMap::new();
         let mut put = |name: &'static str, value: Option<Box<RawValue>>| {
             value.map(|value| body.insert(name, value));
@@ -172,7 +172,7 @@ impl Remote {
         verb: &str,
         reason: Option<String>,
         recursive: bool,
-    ) -> Result<Verdict> {
+    ) -> Result<Reply> {
         let call = Call::post(&instance(id, &[verb])?);
         let body = json!({ "reason": reason, "recursive": recursive });
         self.done(call.json(&body)?.within(None)).await
@@ -191,23 +191,23 @@ impl Remote {
     }
 
     /// Deletes an instance, with its descendants if `recursive`.
-    pub(crate) async fn purge(&self, id: &str, recursive: bool) -> Result<Verdict> {
+    pub(crate) async fn purge(&self, id: &str, recursive: bool) -> Result<Reply> {
         #[derive(serde::Deserialize)]
         struct Deleted {
             deleted: u32,
         }
         let Ok(path) = instance(id, &[]) else {
-            return Ok(Verdict::Nothing);
+            return Ok(Reply::Nothing);
         };
         let call = Call::new(Method::DELETE, &path).flag("recursive", recursive);
         let found = self.find::<Deleted>(call.within(None)).await?;
-        Ok(Verdict::Purged(Purged {
+        Ok(Reply::Purged(Purged {
             deleted: found.map_or(0, |purged| purged.deleted),
             live: 0,
         }))
     }
 
-    async fn deploy(&self, module: NewModule) -> Result<Verdict> {
+    async fn deploy(&self, module: NewModule) -> Result<Reply> {
         let call = Call::new(Method::PUT, &["modules", &module.name])
             .flag("replace", module.replace)
             .within(None);
@@ -227,7 +227,7 @@ impl Remote {
             }
         };
         let done: DeploymentWire = self.ask(call).await?;
-        Ok(Verdict::Deployed(
+        Ok(Reply::Deployed(
             done.names.into_iter().map(Into::into).collect(),
         ))
     }
@@ -249,7 +249,7 @@ impl Remote {
     }
 
     /// Says what a module is granted (`PUT`), or grants it more (`POST`).
-    pub(crate) async fn grant(&self, module: &str, verb: &str, grants: String) -> Result<Verdict> {
+    pub(crate) async fn grant(&self, module: &str, verb: &str, grants: String) -> Result<Reply> {
         let method = if verb == "PUT" {
             Method::PUT
         } else {

@@ -1,4 +1,4 @@
-//! Events of a history, read from what the host writes.
+//! Parses the events of a history that a remote host sends.
 
 use std::collections::BTreeMap;
 

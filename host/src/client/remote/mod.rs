@@ -1,4 +1,4 @@
-//! A hub that a host elsewhere runs, managed through the API below `/api/v1` of that host.
+//! A hub on another machine, managed through the HTTP API of its host below `/api/v1`.
 //!
 //! Laws: what the host says of a request is what its own clients are told; a key goes to the host that was named and to nobody else, and
 //! is part of no message.

@@ -1,4 +1,4 @@
-//! What a rewind did, as it is written on the wire, and what it means here.
+//! Parses the result of a rewind that a remote host sends.
 
 use perennial_core::{
     DroppedEvent, DroppedKind, DroppedTask, FailedKind, RemainingFailure, TaskId,

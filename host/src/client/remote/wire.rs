@@ -1,4 +1,4 @@
-//! What the host answers, as it is written on the wire, and what it means here.
+//! Parses the answers of a remote host.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::client::{
 };
 use crate::engine::ModuleLimits;
 use crate::engine::executor::Grants;
-use crate::store::{CollectedModule, Definition, DefinitionKind, Repointed};
+use crate::store::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 
 /// A request that was not done.
 #[derive(Deserialize)]
@@ -387,7 +387,7 @@ pub(super) struct NameWire {
     changed: bool,
 }
 
-impl From<NameWire> for Repointed {
+impl From<NameWire> for UpdatedName {
     fn from(wire: NameWire) -> Self {
         Self {
             kind: wire.kind,

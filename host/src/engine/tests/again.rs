@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::rewind::{breakable, calls, fails_with, in_turn, restart, rewind};
 use super::world::*;
 use crate::engine::{Request, RewindRequest};
-use crate::store::{Rewound, Verdict};
+use crate::store::{Reply, Rewound};
 use perennial_core::{Ending, FailedKind, Failure, Status, TaskId};
 
 fn rewind_all(host: &Host<'_>, id: &str) -> Rewound {
@@ -15,7 +15,7 @@ fn rewind_all(host: &Host<'_>, id: &str) -> Rewound {
         module: None,
     };
     match host.submit(Request::RewindAll(request)).unwrap() {
-        Verdict::Rewound(done) => *done,
+        Reply::Rewound(done) => *done,
         other => panic!("{other:?}"),
     }
 }
@@ -181,7 +181,7 @@ fn a_restarted_child_that_completed_gives_its_output_to_the_rewound_parent() {
     host.start("Parent", "p");
     assert_eq!(host.end("p"), "Down");
     mended.store(true, Ordering::Release);
-    assert_eq!(restart(&host, "kid", None), Verdict::Done);
+    assert_eq!(restart(&host, "kid", None), Reply::Done);
     assert_eq!(host.end("kid"), "0");
     let kid = host.row("kid").unwrap();
     assert_eq!((&kid.parent, kid.parent_key), (&None, None));
@@ -210,7 +210,7 @@ fn a_restarted_child_that_still_runs_is_waited_for() {
     host.start("Parent", "p");
     world.held().ends(Err(Failure::permanent("Down", "")));
     assert_eq!(host.end("p"), "Down");
-    assert_eq!(restart(&host, "kid", None), Verdict::Done);
+    assert_eq!(restart(&host, "kid", None), Reply::Done);
     let held = world.held();
     rewind(&host, "p");
     host.idle();
@@ -233,7 +233,7 @@ fn a_restarted_child_that_failed_again_goes_first_and_one_that_was_ended_begins_
     let host = world.open();
     host.start("Parent", "p");
     assert_eq!(host.end("p"), "Down");
-    assert_eq!(restart(&host, "kid", None), Verdict::Done);
+    assert_eq!(restart(&host, "kid", None), Reply::Done);
     assert_eq!(host.end("kid"), "Down");
     mended.store(true, Ordering::Release);
     assert_eq!(rewind(&host, "p").rewound, ["kid"]);
@@ -243,7 +243,7 @@ fn a_restarted_child_that_failed_again_goes_first_and_one_that_was_ended_begins_
     host.until("ear", |row| row.status == Status::Running);
     host.terminate("ear");
     assert_eq!(host.end("w"), "Terminated");
-    assert_eq!(restart(&host, "ear", None), Verdict::Done);
+    assert_eq!(restart(&host, "ear", None), Reply::Done);
     host.until("ear", |row| row.status == Status::Running);
     host.terminate("ear");
     assert_eq!(host.end("ear"), "Terminated");

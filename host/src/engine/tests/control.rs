@@ -3,10 +3,10 @@
 use super::rewind::rewind_request;
 use super::world::*;
 use crate::engine::{Request, StartRequest};
-use crate::store::Verdict;
+use crate::store::Reply;
 use perennial_core::{Event, Rejection, Reuse, Status, Timestamp};
 
-fn command(host: &Host<'_>, id: &str, make: impl Fn(String, Option<String>) -> Request) -> Verdict {
+fn command(host: &Host<'_>, id: &str, make: impl Fn(String, Option<String>) -> Request) -> Reply {
     host.submit(make(id.to_owned(), Some("all".to_owned())))
         .unwrap()
 }
@@ -99,7 +99,7 @@ fn a_recursive_termination_ends_the_children_and_interrupts_what_runs() {
     host.start("Family", "p");
     host.until("grandchild", |row| row.status == Status::Running);
     let held = world.held();
-    assert_eq!(command(&host, "p", terminate_all), Verdict::Done);
+    assert_eq!(command(&host, "p", terminate_all), Reply::Done);
     all_are(&host, Status::Terminated);
     host.idle();
     assert!(held.attempt.interrupt.is_set());
@@ -130,23 +130,23 @@ fn a_family_is_suspended_and_resumed_together() {
     let host = world.open();
     host.start("Family", "p");
     host.until("grandchild", |row| row.status == Status::Running);
-    assert_eq!(command(&host, "p", suspend_all), Verdict::Done);
+    assert_eq!(command(&host, "p", suspend_all), Reply::Done);
     all_are(&host, Status::Suspended);
     let said = |id: &str| host.row(id).unwrap().output;
     assert_eq!(
         (said("p"), said("nest")),
         (Some(json("\"all\"")), Some(json("\"all\"")))
     );
-    assert_eq!(command(&host, "p", resume_all), Verdict::Done);
+    assert_eq!(command(&host, "p", resume_all), Reply::Done);
     all_are(&host, Status::Running);
     assert_eq!((said("p"), said("nest")), (None, None));
     // Those on the way that are so already pass it on.
     host.suspend("nest");
-    assert_eq!(command(&host, "p", suspend_all), Verdict::Done);
+    assert_eq!(command(&host, "p", suspend_all), Reply::Done);
     all_are(&host, Status::Suspended);
     host.resume("p");
     host.until("p", |row| row.status == Status::Running);
-    assert_eq!(command(&host, "p", resume_all), Verdict::Nothing);
+    assert_eq!(command(&host, "p", resume_all), Reply::Nothing);
     all_are(&host, Status::Running);
     host.raise("child", "go", 1);
     host.raise("grandchild", "go", 1);
@@ -169,10 +169,10 @@ fn a_suspension_passes_through_an_instance_that_has_returned() {
     let host = world.open();
     host.start("Returns", "p");
     host.until("kid", |row| row.status == Status::Running);
-    assert_eq!(command(&host, "p", suspend_all), Verdict::Done);
+    assert_eq!(command(&host, "p", suspend_all), Reply::Done);
     host.until("kid", |row| row.status == Status::Suspended);
     assert_eq!(host.row("p").unwrap().status, Status::Running);
-    assert_eq!(command(&host, "p", resume_all), Verdict::Nothing);
+    assert_eq!(command(&host, "p", resume_all), Reply::Nothing);
     host.until("kid", |row| row.status == Status::Running);
     host.raise("kid", "go", 1);
     assert_eq!(host.end("p"), "1");
@@ -186,7 +186,7 @@ fn a_scheduled_start_is_pending_until_its_time() {
     assert_eq!(
         host.submit(start_at("Listen", "a", at, Reuse::Ended))
             .unwrap(),
-        Verdict::Done
+        Reply::Done
     );
     host.idle();
     let row = host.row("a").unwrap();
@@ -294,7 +294,7 @@ fn what_has_not_begun_ends_at_once() {
     let again = host.submit(rewind_request("a")).unwrap();
     assert_eq!(
         again,
-        Verdict::Rejected(Rejection::NotFailed(Status::Terminated))
+        Reply::Rejected(Rejection::NotFailed(Status::Terminated))
     );
     host.check_histories();
 }
@@ -381,7 +381,7 @@ fn what_is_left_below_an_instance_that_has_ended_is_stopped() {
     assert!(held.iter().all(|held| !held.attempt.interrupt.is_set()));
     assert_eq!(host.row(&leaf).unwrap().status, Status::Running);
 
-    assert_eq!(command(&host, "root", terminate_all), Verdict::Done);
+    assert_eq!(command(&host, "root", terminate_all), Reply::Done);
     assert_eq!(host.end(&leaf), "Terminated");
     assert!(held.iter().all(|held| held.attempt.interrupt.is_set()));
     // They are told, and run on until they listen: then nothing is left.
@@ -391,7 +391,7 @@ fn what_is_left_below_an_instance_that_has_ended_is_stopped() {
     while host.engine.activity_counts() != (0, 0) {
         std::thread::yield_now();
     }
-    let over = Verdict::Rejected(Rejection::NotRunning(Status::Terminated));
+    let over = Reply::Rejected(Rejection::NotRunning(Status::Terminated));
     assert_eq!(command(&host, "root", terminate_all), over);
     host.check_histories();
 }

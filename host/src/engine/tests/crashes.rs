@@ -143,13 +143,13 @@ fn an_owner_that_was_replaced_stops_and_writes_nothing() {
     host.start("Listen", "a");
     host.idle();
     host.meddle("UPDATE hub SET owner_epoch = owner_epoch + 1");
-    let verdict = host.submit(start("Listen", "b", None));
+    let reply = host.submit(start("Listen", "b", None));
     assert!(
-        matches!(verdict, Err(crate::store::StoreError::Fenced)),
-        "{verdict:?}"
+        matches!(reply, Err(crate::store::StoreError::Fenced)),
+        "{reply:?}"
     );
-    let verdict = host.submit(start("Listen", "c", None));
-    assert!(verdict.is_err());
+    let reply = host.submit(start("Listen", "c", None));
+    assert!(reply.is_err());
     assert!(host.row("b").is_none() && host.row("c").is_none());
     assert!(host.engine.is_stopping());
     drop(host);

@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 
 use super::world::*;
 use crate::engine::{Request, StartRequest};
-use crate::store::{Purged, Verdict};
+use crate::store::{Purged, Reply};
 use perennial_core::{Event, RetryPolicy, Reuse, Status};
 
 /// Calls a child and completes with its outcome.
@@ -101,10 +101,7 @@ fn a_child_that_is_replaced_has_ended_for_its_parent() {
     let host = world.open();
     host.start("Named", "a");
     host.until("kid", |row| row.status == Status::Running);
-    assert_eq!(
-        host.submit(replace("Listen", "kid")).unwrap(),
-        Verdict::Done
-    );
+    assert_eq!(host.submit(replace("Listen", "kid")).unwrap(), Reply::Done);
     assert_eq!(host.end("a"), "\"Replaced\"");
     host.raise("kid", "go", 1);
     assert_eq!(host.end("kid"), "[1]");
@@ -120,7 +117,7 @@ fn the_end_of_a_child_does_not_reach_another_instance_with_its_parents_id() {
     let host = world.open();
     host.start("Named", "a");
     host.until("kid", |row| row.status == Status::Running);
-    assert_eq!(host.submit(replace("Other", "a")).unwrap(), Verdict::Done);
+    assert_eq!(host.submit(replace("Other", "a")).unwrap(), Reply::Done);
     host.until("other-kid", |row| row.status == Status::Running);
     host.raise("kid", "go", "\"wrong\"");
     host.end("kid");
@@ -270,11 +267,11 @@ fn a_purged_child_reaches_its_parent_once_and_not_if_it_had_told_before() {
     host.idle();
     assert_eq!(told(&host, "p"), 2);
     let purge = |id: &str| host.submit(Request::PurgeId(id.to_owned())).unwrap();
-    let one = Verdict::Purged(Purged {
+    let one = Reply::Purged(Purged {
         deleted: 1,
         live: 0,
     });
-    assert!(matches!(purge("lost"), Verdict::Rejected(_)));
+    assert!(matches!(purge("lost"), Reply::Rejected(_)));
     // A child that told its end is deleted, while the parent runs and while it is held.
     assert_eq!(purge("told"), one);
     host.suspend("p");
@@ -286,7 +283,7 @@ fn a_purged_child_reaches_its_parent_once_and_not_if_it_had_told_before() {
     // One that ended without a word: its parent would wait for ever.
     host.meddle("UPDATE instance SET status = 4 WHERE id = 'lost'");
     assert_eq!(purge("lost"), one);
-    assert_eq!(purge("lost"), Verdict::Purged(Purged::default()));
+    assert_eq!(purge("lost"), Reply::Purged(Purged::default()));
     let end = host.end("p");
     assert!(end.contains("ok") && end.contains("Purged"), "{end}");
     assert_eq!(told(&host, "p"), 3);

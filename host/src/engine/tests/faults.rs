@@ -44,7 +44,7 @@ fn check(fault: impl Fn(&Host<'_>, u64)) {
         fault(&host, n % 20 + 1);
         if !matches!(
             host.submit(start("Mix", &id, None)),
-            Ok(crate::store::Verdict::Done)
+            Ok(crate::store::Reply::Done)
         ) {
             // Nobody was told that it was accepted, and it was not.
             assert!(host.row(&id).is_none());

@@ -198,6 +198,6 @@ fn an_attempt_ends_though_the_log_of_its_thread_panics() {
     }
     host.idle();
     assert_eq!(host.engine.activity_counts(), (0, 0));
-    // Each attempt was made once: none was repeated for want of its line.
+    // Each attempt was made once: none was repeated for lack of its line.
     assert_eq!(world.activities.began().len(), 6);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::rewind::{breakable, calls, fails_with, rewind, rewind_request};
 use super::world::*;
 use crate::engine::{Request, RewindRequest, refused};
-use crate::store::Verdict;
+use crate::store::Reply;
 use perennial_core::{Ending, Failure, Json, Status};
 
 /// Books with "Pay", and undoes with "Echo" and a timer if that fails.
@@ -42,7 +42,7 @@ pub(super) fn forgetting(id: &str) -> Request {
 fn is_refused(host: &Host<'_>, id: &str, of: &str) {
     let before = host.row(of).unwrap();
     match host.submit(rewind_request(id)).unwrap() {
-        Verdict::Refused { kind, message } => {
+        Reply::Refused { kind, message } => {
             assert_eq!(kind, refused::FORGETS);
             for said in [&format!("{of:?}"), "\"Echo\"", "--forget-completed"] {
                 assert!(message.contains(said), "{message}");
@@ -67,7 +67,7 @@ fn what_a_saga_undid_is_forgotten_only_if_that_is_asked_for() {
     mended.store(true, Ordering::Release);
     is_refused(&host, "trip", "trip");
     match host.submit(forgetting("trip")).unwrap() {
-        Verdict::Rewound(done) => assert!(done.dropped[0].is_work_done()),
+        Reply::Rewound(done) => assert!(done.dropped[0].is_work_done()),
         other => panic!("{other:?}"),
     }
     assert_eq!(host.end("trip"), "1");
@@ -102,7 +102,7 @@ fn what_a_child_undid_keeps_its_family_as_it_is() {
     }
     assert!(matches!(
         host.submit(forgetting("agency")).unwrap(),
-        Verdict::Rewound(_)
+        Reply::Rewound(_)
     ));
     host.until("agency", |row| row.generation == 1 && row.status.is_end());
 }
@@ -215,7 +215,7 @@ fn other_code_reads_the_event_once_more() {
         module: Some("all".to_owned()),
     };
     match host.submit(Request::Rewind(request)).unwrap() {
-        Verdict::Rewound(done) => assert_eq!(done.dropped_events, []),
+        Reply::Rewound(done) => assert_eq!(done.dropped_events, []),
         other => panic!("{other:?}"),
     }
     assert_eq!(host.end("a"), "InvalidInput");

@@ -2,7 +2,7 @@
 
 use super::rewind::{calls, restart};
 use super::world::*;
-use crate::store::Verdict;
+use crate::store::Reply;
 use perennial_core::{Action, Event, Status};
 
 fn completing(text: &'static str) -> impl Fn() -> Logic + Send + Sync {
@@ -60,7 +60,7 @@ fn a_parent_with_named_children_can_be_restarted() {
     assert_eq!(host.end("p"), "5");
     let first = host.row("kid").unwrap().key;
     for _ in 0..3 {
-        assert_eq!(restart(&host, "p", None), Verdict::Done);
+        assert_eq!(restart(&host, "p", None), Reply::Done);
         assert_eq!(host.end("p"), "5");
     }
     let kid = host.row("kid").unwrap();

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::world::*;
 use crate::engine::Request;
-use crate::store::Verdict;
+use crate::store::Reply;
 use perennial_core::{Event, Status};
 
 /// An instance that the hub has and that could not begin yet: nothing can make its guest.
@@ -61,7 +61,7 @@ fn an_instance_is_terminated_in_each_status() {
                 recursive: false,
             })
             .unwrap();
-        assert!(matches!(again, Verdict::Rejected(_)));
+        assert!(matches!(again, Reply::Rejected(_)));
         world.programs.broken.store(false, Ordering::Release);
         host.check_histories();
     }
@@ -111,7 +111,7 @@ fn a_suspended_instance_takes_nothing_and_loses_nothing() {
                 recursive: false,
             })
             .unwrap();
-        assert_eq!(nothing, Verdict::Nothing);
+        assert_eq!(nothing, Reply::Nothing);
         host.resume("a");
         assert_eq!(host.end("a"), "[1,2]");
         host.check_histories();
@@ -191,7 +191,7 @@ fn terminate_comes_before_everything_that_waits() {
     while host.engine.writer.queued() > 0 {
         std::thread::yield_now();
     }
-    let mut verdicts = Vec::new();
+    let mut replies = Vec::new();
     let commands = [
         raise("a"),
         Request::Suspend {
@@ -206,15 +206,15 @@ fn terminate_comes_before_everything_that_waits() {
         },
     ];
     for (n, command) in commands.into_iter().enumerate() {
-        verdicts.push(ask(command));
+        replies.push(ask(command));
         queued(n + 2);
     }
     db.execute_batch("COMMIT").unwrap();
     let rejected = world.block_on("the first verdict", first).unwrap().unwrap();
-    assert!(matches!(rejected, Verdict::Rejected(_)));
-    for verdict in verdicts {
-        let verdict = world.block_on("a verdict", verdict).unwrap().unwrap();
-        assert_eq!(verdict, Verdict::Done);
+    assert!(matches!(rejected, Reply::Rejected(_)));
+    for reply in replies {
+        let reply = world.block_on("a verdict", reply).unwrap().unwrap();
+        assert_eq!(reply, Reply::Done);
     }
     assert_eq!(host.end("a"), "Terminated");
     let raised = |event: &&Event| matches!(event, Event::ExternalEventRaised { .. });
@@ -240,7 +240,7 @@ fn suspend_after_the_return_changes_nothing() {
             recursive: false
         })
         .unwrap(),
-        Verdict::Done
+        Reply::Done
     );
     host.idle();
     assert_eq!(host.row("a").unwrap().status, Status::Running);
@@ -271,8 +271,8 @@ fn stopping_answers_everyone_and_takes_no_time() {
     world.held();
     drop(host);
     let mut accepted = 0;
-    for (n, verdict) in starts.into_iter().enumerate() {
-        if let Ok(Verdict::Done) = world.block_on("an answer", verdict).unwrap() {
+    for (n, reply) in starts.into_iter().enumerate() {
+        if let Ok(Reply::Done) = world.block_on("an answer", reply).unwrap() {
             accepted += 1;
             assert!(
                 world.reader().instance(&format!("f{n}")).unwrap().is_some(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::world::*;
 use crate::engine::Request;
-use crate::store::{Definition, DefinitionKind, NewModule, Verdict};
+use crate::store::{Definition, DefinitionKind, NewModule, Reply};
 use perennial_core::{Digest, Rejection, Status};
 
 const MENDED: Digest = Digest([8; 32]);
@@ -33,11 +33,11 @@ pub(crate) fn other(digest: Digest, orchestration: &str) -> NewModule {
 }
 
 pub(crate) fn deploy(host: &Host<'_>, module: NewModule) {
-    let verdict = host.submit(Request::Deploy(Box::new(module))).unwrap();
-    assert!(matches!(verdict, Verdict::Deployed(_)), "{verdict:?}");
+    let reply = host.submit(Request::Deploy(Box::new(module))).unwrap();
+    assert!(matches!(reply, Reply::Deployed(_)), "{reply:?}");
 }
 
-fn resume_on(host: &Host<'_>, id: &str, module: Digest) -> Verdict {
+fn resume_on(host: &Host<'_>, id: &str, module: Digest) -> Reply {
     let request = Request::Resume {
         id: id.to_owned(),
         reason: None,
@@ -98,7 +98,7 @@ fn a_quarantined_instance_goes_on_with_a_module_that_repeats_its_history_also_af
     assert!(why.asked.unwrap().contains("with input 1"));
     assert_eq!(why.module, Some(MODULE));
     assert!(why.host.starts_with("perennial "), "{}", why.host);
-    assert_eq!(resume_on(&host, "a", MENDED), Verdict::Done);
+    assert_eq!(resume_on(&host, "a", MENDED), Reply::Done);
     let row = host.until("a", |row| row.quarantine.is_none());
     assert_eq!((row.status, row.module), (Status::Running, Some(MENDED)));
     drop(host);
@@ -128,7 +128,7 @@ fn an_instance_stays_with_its_module_where_the_named_one_does_not_repeat_its_his
             "it cannot go on with module 050505050505: there is no logic",
         ),
     ] {
-        assert_eq!(resume_on(&host, "a", module), Verdict::Done);
+        assert_eq!(resume_on(&host, "a", module), Reply::Done);
         let row = host.until("a", |row| {
             row.quarantine.as_ref().and_then(|why| why.module) == Some(module)
         });
@@ -146,7 +146,7 @@ fn an_instance_stays_with_its_module_where_the_named_one_does_not_repeat_its_his
     while host.count("SELECT count(*) FROM inbox") < 2 {
         std::thread::yield_now();
     }
-    assert_eq!(resume_on(&host, "a", MENDED), Verdict::Done);
+    assert_eq!(resume_on(&host, "a", MENDED), Reply::Done);
     host.raise("a", "go", 2);
     assert_eq!(host.end("a"), "1");
     host.check_histories();
@@ -158,7 +158,7 @@ fn only_a_quarantined_instance_leaves_its_module() {
     let host = world.open();
     host.start("Listen", "a");
     deploy(&host, other(MENDED, "Listen"));
-    let refused = |status| Verdict::Rejected(Rejection::NotQuarantined(status));
+    let refused = |status| Reply::Rejected(Rejection::NotQuarantined(status));
     assert_eq!(resume_on(&host, "a", MENDED), refused(Status::Running));
     host.suspend("a");
     assert_eq!(resume_on(&host, "a", MENDED), refused(Status::Suspended));
@@ -166,11 +166,11 @@ fn only_a_quarantined_instance_leaves_its_module() {
     host.raise("a", "go", 1);
     host.raise("a", "go", 2);
     assert_eq!(host.end("a"), "[1,2]");
-    let ended = Verdict::Rejected(Rejection::NotRunning(Status::Completed));
+    let ended = Reply::Rejected(Rejection::NotRunning(Status::Completed));
     assert_eq!(resume_on(&host, "a", MENDED), ended);
     assert_eq!(
         resume_on(&host, "nobody", MENDED),
-        Verdict::Rejected(Rejection::NotFound)
+        Reply::Rejected(Rejection::NotFound)
     );
 }
 
@@ -198,7 +198,7 @@ fn an_instance_that_never_began_begins_on_the_module_that_is_named() {
     host.until("a", |row| row.quarantine.is_some());
     deploy(&host, other(MENDED, "Child"));
     world.programs.broken.store(false, Ordering::Release);
-    assert_eq!(resume_on(&host, "a", MENDED), Verdict::Done);
+    assert_eq!(resume_on(&host, "a", MENDED), Reply::Done);
     assert_eq!(host.end("p"), "8");
     let row = host.row("a").unwrap();
     assert_eq!(row.module, Some(MENDED));
@@ -236,8 +236,8 @@ fn what_is_started_while_modules_are_collected_always_has_its_module() {
             let request = Request::CollectModules {
                 old: crate::store::OldVersions::Keep,
             };
-            let verdict = host.submit(request).unwrap();
-            assert!(matches!(verdict, Verdict::Collected(_)), "{verdict:?}");
+            let reply = host.submit(request).unwrap();
+            assert!(matches!(reply, Reply::Collected(_)), "{reply:?}");
         }
         started.join().unwrap();
     });

@@ -7,7 +7,7 @@ use super::random::{Dice, Input, Op, world};
 use super::seeds::{Named, each_of, seeds};
 use super::world::*;
 use crate::engine::Request;
-use crate::store::Verdict;
+use crate::store::Reply;
 use crate::store::disk::{Disk, Entry};
 use perennial_core::{Event, Failure, Message};
 
@@ -68,7 +68,7 @@ fn record(world: &World, disk: &Disk, dice: &mut Dice) -> Vec<u64> {
                 name: name.clone(),
                 data: Some(json(10_000 + event)),
             });
-            if raised.unwrap() == Verdict::Done {
+            if raised.unwrap() == Reply::Done {
                 disk.mark(told("raised", &id, &name));
             }
         }

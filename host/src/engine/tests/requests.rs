@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::world::*;
 use crate::engine::{Request, StartRequest};
-use crate::store::{Verdict, append_command, encode};
+use crate::store::{Reply, append_command, encode};
 use perennial_core::{Reuse, Status};
 
 fn ask(world: &World, token: &str, request: &Request) {
@@ -47,8 +47,8 @@ fn commands_of_other_processes_are_answered_once_each() {
             .unwrap()
             .unwrap();
         assert_eq!(
-            crate::store::decode::<Verdict>(&answer, "an answer").unwrap(),
-            Verdict::Done
+            crate::store::decode::<Reply>(&answer, "an answer").unwrap(),
+            Reply::Done
         );
     }
     assert!(host.engine.reader.unanswered(10).unwrap().is_empty());
@@ -65,13 +65,13 @@ fn a_command_that_cannot_be_read_is_refused_and_holds_up_no_other() {
     world
         .block_on("the commands", host.engine.take_commands())
         .unwrap();
-    let verdict = |token: &str| {
+    let reply = |token: &str| {
         let answer = host.engine.reader.answer(token).unwrap().unwrap();
-        crate::store::decode::<Verdict>(&answer, "an answer").unwrap()
+        crate::store::decode::<Reply>(&answer, "an answer").unwrap()
     };
-    assert!(matches!(verdict("odd"), Verdict::Refused { .. }));
-    assert!(matches!(verdict("lost"), Verdict::Refused { .. }));
-    assert_eq!(verdict("good"), Verdict::Done);
+    assert!(matches!(reply("odd"), Reply::Refused { .. }));
+    assert!(matches!(reply("lost"), Reply::Refused { .. }));
+    assert_eq!(reply("good"), Reply::Done);
     host.until("a", |row| row.status == Status::Running);
 }
 
@@ -100,8 +100,8 @@ fn a_start_with_an_id_in_use_is_refused_and_leaves_nothing() {
     });
     let host = world.open();
     host.start("Listen", "a");
-    let verdict = host.submit(start("Fan", "a", None)).unwrap();
-    assert!(matches!(verdict, Verdict::Rejected(_)), "{verdict:?}");
+    let reply = host.submit(start("Fan", "a", None)).unwrap();
+    assert!(matches!(reply, Reply::Rejected(_)), "{reply:?}");
     host.idle();
     assert_eq!(
         (world.more_held(), host.row("kid").is_none()),
@@ -112,11 +112,11 @@ fn a_start_with_an_id_in_use_is_refused_and_leaves_nothing() {
     assert_eq!(host.engine.slots.all().len(), 1);
     // Many at once: one of them wins.
     let all = (0..20).map(|_| host.engine.submit(start("Listen", "b", None)));
-    let verdicts = world.block_on("the verdicts", futures::future::join_all(all));
+    let replies = world.block_on("the verdicts", futures::future::join_all(all));
     assert_eq!(
-        verdicts
+        replies
             .into_iter()
-            .filter(|verdict| matches!(verdict, Ok(Verdict::Done)))
+            .filter(|reply| matches!(reply, Ok(Reply::Done)))
             .count(),
         1
     );
@@ -150,7 +150,7 @@ fn a_live_instance_is_replaced_with_everything_that_it_has() {
         trace_parent: None,
         scheduled_for: None,
     });
-    assert_eq!(host.submit(replace).unwrap(), Verdict::Done);
+    assert_eq!(host.submit(replace).unwrap(), Reply::Done);
     host.idle();
     assert!(held.attempt.interrupt.is_set());
     held.ends(Ok("1"));
@@ -181,10 +181,10 @@ fn an_input_over_the_limit_is_refused_at_the_door() {
     let mut world = World::with("Listen", listens(1));
     world.config.limits.payload_bytes = 10;
     let host = world.open();
-    let verdict = host
+    let reply = host
         .submit(start("Listen", "a", Some(json("12345678901"))))
         .unwrap();
-    assert!(matches!(verdict, Verdict::Refused { .. }), "{verdict:?}");
+    assert!(matches!(reply, Reply::Refused { .. }), "{reply:?}");
     assert!(host.row("a").is_none());
 }
 
@@ -259,7 +259,7 @@ fn what_clients_say_is_refused_by_one_rule_and_changes_nothing() {
     for (request, expected) in refused {
         let said = format!("{request:?}");
         match host.submit(request).unwrap() {
-            Verdict::Refused { message, .. } => assert!(message.starts_with(expected), "{message}"),
+            Reply::Refused { message, .. } => assert!(message.starts_with(expected), "{message}"),
             other => panic!("{said} was answered with {other:?}"),
         }
     }
@@ -278,7 +278,7 @@ fn an_instance_whose_id_older_hosts_let_in_is_still_managed() {
         reason: None,
         recursive: false,
     };
-    assert_eq!(host.submit(terminate).unwrap(), Verdict::Done);
+    assert_eq!(host.submit(terminate).unwrap(), Reply::Done);
 }
 
 #[test]

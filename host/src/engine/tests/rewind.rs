@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::world::*;
 use crate::engine::{Request, RestartRequest, RewindRequest};
-use crate::store::{Rewound, Verdict};
+use crate::store::{Reply, Rewound};
 use perennial_core::{Ending, Event, Failure, Rejection, Status, TaskId};
 
 pub(super) fn rewind_request(id: &str) -> Request {
@@ -18,12 +18,12 @@ pub(super) fn rewind_request(id: &str) -> Request {
 
 pub(super) fn rewind(host: &Host<'_>, id: &str) -> Rewound {
     match host.submit(rewind_request(id)).unwrap() {
-        Verdict::Rewound(done) => *done,
+        Reply::Rewound(done) => *done,
         other => panic!("{other:?}"),
     }
 }
 
-pub(super) fn restart(host: &Host<'_>, id: &str, new_id: Option<&str>) -> Verdict {
+pub(super) fn restart(host: &Host<'_>, id: &str, new_id: Option<&str>) -> Reply {
     let (id, new_id) = (id.to_owned(), new_id.map(str::to_owned));
     host.submit(Request::Restart(RestartRequest { id, new_id }))
         .unwrap()
@@ -341,7 +341,7 @@ fn what_was_asked_for_after_the_failure_is_dropped_and_asked_for_anew() {
     let kid = format!("{}:2", host.row("a").unwrap().execution_id);
     let first = host.until(&kid, |row| row.status == Status::Running);
     mended.store(true, Ordering::Release);
-    let Verdict::Rewound(done) = host.submit(super::forgets::forgetting("a")).unwrap() else {
+    let Reply::Rewound(done) = host.submit(super::forgets::forgetting("a")).unwrap() else {
         panic!("it was asked to forget what completed")
     };
     assert_eq!(done.dropped.len(), 3);
@@ -464,7 +464,7 @@ fn a_rewind_of_what_has_not_failed_is_refused() {
     let world = World::with("Listen", listens(1));
     let host = world.open();
     let refused = |id: &str| match host.submit(rewind_request(id)).unwrap() {
-        Verdict::Rejected(rejection) => rejection,
+        Reply::Rejected(rejection) => rejection,
         other => panic!("{other:?}"),
     };
     assert_eq!(refused("nobody"), Rejection::NotFound);
@@ -491,12 +491,12 @@ fn a_module_that_cannot_go_on_with_it_is_refused() {
         host.submit(Request::Rewind(request)).unwrap()
     };
     assert!(
-        matches!(with("nothing"), Verdict::Refused { message, .. } if message.contains("there is no module"))
+        matches!(with("nothing"), Reply::Refused { message, .. } if message.contains("there is no module"))
     );
     let digest = MODULE.to_string();
-    assert!(matches!(with(&digest[..8]), Verdict::Rewound(_)));
+    assert!(matches!(with(&digest[..8]), Reply::Rewound(_)));
     assert_eq!(host.end("a"), "Down");
-    assert!(matches!(with("all"), Verdict::Rewound(_)));
+    assert!(matches!(with("all"), Reply::Rewound(_)));
 }
 
 #[test]
@@ -521,8 +521,8 @@ fn a_rewound_instance_goes_on_with_another_module_if_that_repeats_its_history() 
             reason: None,
             module: Some(module.to_owned()),
         };
-        let verdict = host.submit(Request::Rewind(request)).unwrap();
-        assert!(matches!(verdict, Verdict::Rewound(_)), "{verdict:?}");
+        let reply = host.submit(Request::Rewind(request)).unwrap();
+        assert!(matches!(reply, Reply::Rewound(_)), "{reply:?}");
     };
     // The call that failed is of before the cut, so the other module must ask for it too.
     rewind_with("a", "module-8");
@@ -560,12 +560,12 @@ fn a_restart_is_the_next_execution_and_nobodys_child() {
     let refused = restart(&host, "kid", None);
     assert_eq!(
         refused,
-        Verdict::Rejected(Rejection::NotTerminal(Status::Running))
+        Reply::Rejected(Rejection::NotTerminal(Status::Running))
     );
     host.raise("kid", "go", 1);
     assert_eq!(host.end("p"), "0");
     let before = host.row("kid").unwrap();
-    assert_eq!(restart(&host, "kid", None), Verdict::Done);
+    assert_eq!(restart(&host, "kid", None), Reply::Done);
     let after = host.until("kid", |row| row.status == Status::Running);
     assert_eq!(
         (before.key, before.execution, after.execution),
@@ -589,22 +589,22 @@ fn a_restart_has_the_input_even_of_what_never_began() {
     let host = world.open();
     host.start_with("Number", "a", 9);
     assert_eq!(host.end("a"), "9");
-    assert_eq!(restart(&host, "a", Some("b")), Verdict::Done);
+    assert_eq!(restart(&host, "a", Some("b")), Reply::Done);
     assert_eq!(host.end("b"), "9");
     assert_eq!(
         restart(&host, "a", Some("b")),
-        Verdict::Rejected(Rejection::AlreadyExists(Status::Completed))
+        Reply::Rejected(Rejection::AlreadyExists(Status::Completed))
     );
     assert_eq!(
         restart(&host, "nobody", None),
-        Verdict::Rejected(Rejection::NotFound)
+        Reply::Rejected(Rejection::NotFound)
     );
     assert_eq!(
         restart(&host, "nobody", Some("c")),
-        Verdict::Rejected(Rejection::NotFound)
+        Reply::Rejected(Rejection::NotFound)
     );
     for _ in 0..3 {
-        assert_eq!(restart(&host, "a", None), Verdict::Done);
+        assert_eq!(restart(&host, "a", None), Reply::Done);
         assert_eq!(host.end("a"), "9");
     }
     assert_eq!(host.row("a").unwrap().execution, 3);
@@ -618,10 +618,10 @@ fn the_answer_of_a_rewind_survives_the_file() {
         cut_events: 7,
         ..Rewound::default()
     };
-    let bytes = crate::store::encode(&Verdict::Rewound(Box::new(done.clone()))).unwrap();
+    let bytes = crate::store::encode(&Reply::Rewound(Box::new(done.clone()))).unwrap();
     assert_eq!(
-        crate::store::decode::<Verdict>(&bytes, "an answer").unwrap(),
-        Verdict::Rewound(Box::new(done))
+        crate::store::decode::<Reply>(&bytes, "an answer").unwrap(),
+        Reply::Rewound(Box::new(done))
     );
     let is_cut = |event: &Event| matches!(event, Event::ExecutionFailed { .. });
     let world = World::with("Order", in_turn(&["Pay"]));

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use super::random::{Dice, Input, Op, world};
 use super::world::*;
 use crate::engine::Request;
-use crate::store::{StoreError, Verdict};
+use crate::store::{Reply, StoreError};
 
 /// Seeds of a usual run, and of a long one.
 const SEEDS: (u64, u64) = (200, 5_000);
@@ -71,8 +71,8 @@ pub(super) fn each_of(what: &str, seeds: Range<u64>, check: fn(u64) -> u64) -> u
 fn insist(host: &Host<'_>, ask: impl Fn() -> Request, happened: impl Fn() -> bool) {
     loop {
         match host.submit(ask()) {
-            Ok(Verdict::Done) => return,
-            Ok(verdict) => panic!("{verdict:?}"),
+            Ok(Reply::Done) => return,
+            Ok(reply) => panic!("{reply:?}"),
             Err(error) => {
                 assert!(!happened(), "it was refused, and happened: {error}");
                 host.advance(200);
@@ -118,7 +118,7 @@ fn disturb(host: &Host<'_>, dice: &mut Dice) {
     let told = match dice.roll(8) {
         0 => {
             host.engine.evict_all();
-            Ok(Verdict::Done)
+            Ok(Reply::Done)
         }
         1 => host.submit(Request::Suspend {
             id,
@@ -128,12 +128,12 @@ fn disturb(host: &Host<'_>, dice: &mut Dice) {
         2 | 3 => resume(host, id),
         _ => {
             host.advance(dice.roll(1_500));
-            Ok(Verdict::Done)
+            Ok(Reply::Done)
         }
     };
     let is_lawful = matches!(
         told,
-        Ok(Verdict::Done | Verdict::Nothing | Verdict::Rejected(_)) | Err(StoreError::Sqlite(_))
+        Ok(Reply::Done | Reply::Nothing | Reply::Rejected(_)) | Err(StoreError::Sqlite(_))
     );
     assert!(is_lawful, "{told:?}");
     for _ in 0..dice.roll(100) {
@@ -141,7 +141,7 @@ fn disturb(host: &Host<'_>, dice: &mut Dice) {
     }
 }
 
-fn resume(host: &Host<'_>, id: String) -> Result<Verdict, StoreError> {
+fn resume(host: &Host<'_>, id: String) -> Result<Reply, StoreError> {
     host.submit(Request::Resume {
         id,
         reason: None,

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::engine::request::Request;
-use crate::store::Verdict;
+use crate::store::Reply;
 use crate::store::disk::Disk;
 use perennial_core::{Ending, Event, Rejection, Status, Waiting};
 
@@ -274,7 +274,7 @@ fn events_that_nobody_reads_are_refused_before_they_fill_a_memory() {
         })
         .unwrap()
     };
-    let full = Verdict::Rejected(Rejection::TooManyUnread);
+    let full = Reply::Rejected(Rejection::TooManyUnread);
     for (id, held) in [("running", false), ("held", true)] {
         host.start("Go", id);
         host.until(id, |row| row.status == Status::Running);
@@ -282,7 +282,7 @@ fn events_that_nobody_reads_are_refused_before_they_fill_a_memory() {
             host.suspend(id);
         }
         for n in 0..8 {
-            assert_eq!(raise(id, "other"), Verdict::Done, "{n}");
+            assert_eq!(raise(id, "other"), Reply::Done, "{n}");
             host.idle();
         }
         assert_eq!(raise(id, "other"), full);
@@ -294,7 +294,7 @@ fn events_that_nobody_reads_are_refused_before_they_fill_a_memory() {
         // What is awaited is no longer kept, once there is room to pass it on.
         assert_eq!(
             raise(id, "GO"),
-            if held { full.clone() } else { Verdict::Done }
+            if held { full.clone() } else { Reply::Done }
         );
     }
     host.idle();
@@ -307,7 +307,7 @@ fn events_that_nobody_reads_are_refused_before_they_fill_a_memory() {
     host.resume("held");
     host.until("held", |row| row.turns > 3);
     host.idle();
-    assert_eq!(raise("held", "go"), Verdict::Done);
+    assert_eq!(raise("held", "go"), Reply::Done);
     assert_eq!(host.end("held"), "9");
     host.check_histories();
 }
@@ -345,7 +345,7 @@ fn ten_thousand_waiting_instances_cost_nothing() {
     world
         .block_on("all starts", futures::future::join_all(starts))
         .into_iter()
-        .for_each(|verdict| drop(verdict.unwrap()));
+        .for_each(|reply| drop(reply.unwrap()));
     host.idle();
     assert!(host.engine.resident() <= 100);
     let before = (host.engine.counts.turns.get(), host.commits());

@@ -18,12 +18,12 @@ pub(crate) use super::logic::*;
 use crate::engine::clock::{Clock, SimClock};
 use crate::engine::executor::{
     ActivityExecutor, Attempt, AttemptError, AttemptFuture, Executor, Fault, ResidentGuest,
-    Resource, Want,
+    Resource, Shortage,
 };
 use crate::engine::spans::SpanSink;
-use crate::engine::{Engine, EngineConfig, Parts, Request, StartRequest, Until};
+use crate::engine::{Engine, EngineConfig, EngineParts, Request, StartRequest, Until};
 use crate::store::{
-    Definition, DefinitionKind, InstanceRow, NewModule, Reader, StoreError, Verdict, with_suffix,
+    Definition, DefinitionKind, InstanceRow, NewModule, Reader, Reply, StoreError, with_suffix,
 };
 
 /// Longer than anything here takes: a test that waits so long has failed. Who knows that it will fails it sooner.
@@ -254,7 +254,7 @@ impl Executor for Programs {
             return Err(Fault::Module("it does not compile".to_owned()));
         }
         if let Some(resource) = *self.lacks.lock().unwrap() {
-            return Err(Want::new(resource, "there is none left").into());
+            return Err(Shortage::new(resource, "there is none left").into());
         }
         let is_there = self
             .by_name
@@ -366,10 +366,10 @@ impl Held {
         let _ = self.answer.send(outcome.map_err(AttemptError::from));
     }
 
-    /// It ends for want of something of the host.
+    /// It ends for lack of something of the host.
     pub(crate) fn lacks(self, resource: Resource) {
-        let want = Want::new(resource, "there is none left");
-        let _ = self.answer.send(Err(want.into()));
+        let shortage = Shortage::new(resource, "there is none left");
+        let _ = self.answer.send(Err(shortage.into()));
     }
 
     /// Whether the host still waits for it.
@@ -545,7 +545,7 @@ impl World {
     }
 
     pub(crate) fn try_open(&self) -> Result<Host<'_>, StoreError> {
-        let parts = Parts {
+        let parts = EngineParts {
             clock: Arc::new(self.clock.clone()),
             executor: self.executor(),
             activity_executor: Arc::new(self.activities.clone()),
@@ -566,8 +566,8 @@ impl World {
             engine,
             world: self,
         };
-        let verdict = host.submit(Request::Deploy(Box::new(self.module())))?;
-        assert!(matches!(verdict, Verdict::Deployed(_)), "{verdict:?}");
+        let reply = host.submit(Request::Deploy(Box::new(self.module())))?;
+        assert!(matches!(reply, Reply::Deployed(_)), "{reply:?}");
         Ok(host)
     }
 
@@ -733,14 +733,14 @@ impl Drop for Host<'_> {
 }
 
 impl Host<'_> {
-    pub(crate) fn submit(&self, request: Request) -> Result<Verdict, StoreError> {
+    pub(crate) fn submit(&self, request: Request) -> Result<Reply, StoreError> {
         self.world
             .block_on("the verdict", self.engine.submit(request))
     }
 
     fn does(&self, request: Request) {
-        let verdict = self.submit(request).unwrap();
-        assert_eq!(verdict, Verdict::Done);
+        let reply = self.submit(request).unwrap();
+        assert_eq!(reply, Reply::Done);
     }
 
     pub(crate) fn start(&self, name: &str, id: &str) {

@@ -1,4 +1,4 @@
-//! What is asked of an instance.
+//! Commands to one instance.
 
 use axum::http::{StatusCode, header};
 use axum::response::Response;

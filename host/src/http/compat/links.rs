@@ -1,4 +1,4 @@
-//! The URLs with which an instance is managed.
+//! Management URLs of an instance.
 
 use axum::http::{StatusCode, header};
 use axum::response::Response;

@@ -1,4 +1,4 @@
-//! Answers, and what the errors of the library are on the wire.
+//! Answers, and how errors of the library map to them.
 
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;

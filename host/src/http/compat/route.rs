@@ -1,4 +1,4 @@
-//! Which operation of the Durable Functions API a request asks for.
+//! Parses the routes of the Durable Functions API.
 
 use axum::http::Method;
 

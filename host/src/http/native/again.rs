@@ -1,4 +1,4 @@
-//! Going back to before a failure, and beginning again.
+//! Rewind and restart.
 
 use axum::http::{StatusCode, header};
 use axum::response::Response;
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::http::native::BASE;
-use crate::http::native::ask::{Ask, Failed, Object, Segments};
+use crate::http::native::extract::{Ask, Failed, Object, Segments};
 use crate::http::wire;
 
 type Answer = Result<Response, Failed>;

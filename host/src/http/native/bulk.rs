@@ -1,4 +1,4 @@
-//! One command for all instances that fit a filter.
+//! Bulk commands over a filter.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 use crate::client::{Bulk, BulkProgress, Error};
 use crate::http::native::Operation;
-use crate::http::native::ask::{Ask, Failed, Object, Segments};
 use crate::http::native::doc::{doc, flag, schema};
+use crate::http::native::extract::{Ask, Failed, Object, Segments};
 use crate::http::native::instances::{filter, filtered};
 use crate::http::wire;
 

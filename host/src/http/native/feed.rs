@@ -1,4 +1,4 @@
-//! One reader for all who follow the same: what happens is read from the hub once, written as text once, and told to everyone.
+//! Feeds: each followed history is read and serialized once, for all of its followers.
 //!
 //! Laws: what followers cost is bounded, whether they have caught up or not: the more there are, and the more there is to tell, the less
 //! often they are told, in larger pieces; a feed holds a bounded number of pieces. Whoever is too slow for them, or begins later, is given

@@ -7,8 +7,8 @@ use axum::routing::get;
 use crate::client::{FAMILY_BYTES_MAX, HISTORY_BYTES_MAX};
 use crate::http::body;
 use crate::http::native::Operation;
-use crate::http::native::ask::{Ask, Failed, Segments};
 use crate::http::native::doc::{doc, flag, number, schema, text};
+use crate::http::native::extract::{Ask, Failed, Segments};
 
 /// Instances of a family where nothing else is said.
 const FAMILY: u32 = 1_000;

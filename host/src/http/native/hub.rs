@@ -1,4 +1,4 @@
-//! The task hub: counts, statistics, how long it keeps what has ended, and its keys.
+//! The task hub: counts, statistics, retention, keys.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::client::{List, Retention, Role};
 use crate::http::native::Operation;
-use crate::http::native::ask::{Admin, Ask, Failed, Object, Segments};
 use crate::http::native::doc::{doc, schema};
+use crate::http::native::extract::{Admin, Ask, Failed, Object, Segments};
 use crate::http::native::instances::{filter, filtered};
 use crate::http::wire;
 

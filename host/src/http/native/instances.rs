@@ -1,4 +1,4 @@
-//! Instances: start, look, wait, list, command.
+//! Instances: start, query, wait, list, command.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::client::parse_time as time_of;
 use crate::client::{Filter, InstanceCommand, InstanceStatus, PAGE_BYTES_MAX, Waited, parse_json};
 use crate::http::body;
 use crate::http::native::again::{created, restart, rewind};
-use crate::http::native::ask::{Ask, Bytes, Failed, Object, Segments};
 use crate::http::native::doc::{Doc, doc, flag, number, schema, text, time};
+use crate::http::native::extract::{Ask, Bytes, Failed, Object, Segments};
 use crate::http::native::{BASE, Operation};
 use crate::http::query::Query;
 use crate::http::wire;

@@ -1,4 +1,4 @@
-//! What happens, while it happens: server-sent events, which a caller that lost them takes up where it was.
+//! Live streams: server-sent events that a client can resume from the last one that it saw.
 //!
 //! Laws: an event's id is the place in what it tells of, with the rewinds that came before it; whoever gives the last one that it saw misses
 //! nothing after it, and what was cut off since is told as it became.
@@ -14,12 +14,14 @@ use axum::response::Response;
 use axum::routing::get;
 use futures::stream::{self, Stream};
 
-use crate::client::{Change, ChangePlace, Changed, Changes, Client, Found, InstanceStatus, Place};
+use crate::client::{
+    Change, ChangeCursor, Changed, Changes, Client, Cursor, Found, InstanceStatus,
+};
 use crate::http::Api;
 use crate::http::bill::{Bill, Counted, Follows, Held, Turn};
 use crate::http::native::Operation;
-use crate::http::native::ask::{Ask, Failed, Segments};
 use crate::http::native::doc::{doc, text};
+use crate::http::native::extract::{Ask, Failed, Segments};
 use crate::http::native::feed::{Feeds, Follower, News, Next, NextPiece, Source, Told};
 
 /// How often a stream says something, so that whoever is between keeps it open.
@@ -116,9 +118,9 @@ impl Live {
 #[derive(Clone, Debug)]
 pub(in crate::http) struct HistoryPiece {
     /// Where the reader was, and where the piece begins: before that, where the instance went back.
-    before: Place,
-    from: Place,
-    to: Place,
+    before: Cursor,
+    from: Cursor,
+    to: Cursor,
     text: Bytes,
     /// Where each event begins in the text, and at the end the rest.
     marks: Arc<[(u64, usize)]>,
@@ -141,7 +143,7 @@ impl HistoryPiece {
     async fn read(
         client: &Client,
         id: &str,
-        place: &Place,
+        place: &Cursor,
         told: &Told,
         turn: &mut Option<Held<'_>>,
     ) -> Option<Self> {
@@ -176,7 +178,7 @@ impl HistoryPiece {
         })
     }
 
-    fn rest(&self, place: &Place) -> Rest {
+    fn rest(&self, place: &Cursor) -> Rest {
         if *place == self.before || place.is_at(&self.before) {
             return match &self.text {
                 text if text.is_empty() => Rest::Nothing,
@@ -201,7 +203,7 @@ impl HistoryPiece {
 struct History {
     client: Client,
     id: String,
-    place: Place,
+    place: Cursor,
 }
 
 impl Source for History {
@@ -238,7 +240,7 @@ struct Following {
     api: Arc<Api>,
     client: Client,
     id: String,
-    place: Place,
+    place: Cursor,
     follower: Option<Follower<HistoryPiece>>,
     /// Since when something may be missing between its place and what it is told next, if something is.
     behind_since: Option<Instant>,
@@ -252,8 +254,8 @@ async fn follow(
     headers: HeaderMap,
 ) -> Result<Response, Failed> {
     let place = match last_seen(&ask, &headers) {
-        None => Place::default(),
-        Some(last) => Place::after(&last).ok_or_else(|| {
+        None => Cursor::default(),
+        Some(last) => Cursor::after(&last).ok_or_else(|| {
             Failed::invalid(format!("{last:?} is no id of an event of an instance"))
         })?,
     };
@@ -384,9 +386,9 @@ pub(in crate::http) struct ChangesPiece {
     /// Of each its instance's name and id, and where it ends in the text.
     changes: Arc<[(String, String, usize)]>,
     /// The place of the last of them.
-    last: ChangePlace,
+    last: ChangeCursor,
     /// Where they were read after, when, and whether that was all. A feed's own come after what it told before.
-    after: Option<ChangePlace>,
+    after: Option<ChangeCursor>,
     read_at: Instant,
     all: bool,
 }
@@ -395,7 +397,7 @@ impl ChangesPiece {
     /// `None` at the end of the server.
     async fn new(
         told: &Told,
-        after: Option<ChangePlace>,
+        after: Option<ChangeCursor>,
         read_at: Instant,
         found: Changed,
         turn: &mut Option<Held<'_>>,
@@ -448,10 +450,10 @@ struct Watching {
     client: Client,
     follower: Follower<ChangesPiece>,
     /// What it was told last, where that is not what the feed told last, and since when something may be missing in between.
-    since: Option<ChangePlace>,
+    since: Option<ChangeCursor>,
     behind_since: Instant,
     /// What it was told last at all.
-    last: ChangePlace,
+    last: ChangeCursor,
     name: Option<String>,
     id_prefix: Option<String>,
     _counted: Counted,
@@ -509,7 +511,7 @@ impl Watching {
     }
 
     /// What changed after a place: what others were told lately, or what the hub says.
-    async fn missed(&mut self, since: ChangePlace) -> Option<ChangesPiece> {
+    async fn missed(&mut self, since: ChangeCursor) -> Option<ChangesPiece> {
         let api = Arc::clone(&self.api);
         let told = &api.live().told;
         let recent = Arc::clone(&self.follower.recent);
@@ -542,7 +544,7 @@ impl Watching {
         }
         let (mut wanted, mut begin) = (Vec::new(), 0);
         for (name, id, end) in piece.changes.iter() {
-            if self.wants(name, id) {
+            if self.is_for(name, id) {
                 wanted.extend_from_slice(&piece.text[begin..*end]);
             }
             begin = *end;
@@ -550,7 +552,7 @@ impl Watching {
         wanted.into()
     }
 
-    fn wants(&self, name: &str, id: &str) -> bool {
+    fn is_for(&self, name: &str, id: &str) -> bool {
         let is_wanted = |wanted: &Option<String>, fits: &dyn Fn(&str) -> bool| {
             wanted.as_deref().is_none_or(fits)
         };

@@ -1,12 +1,12 @@
-//! The API of Perennial's own, below `/api/v1`: what the compatible one cannot say.
+//! Perennial's own API below `/api/v1`.
 //!
 //! Laws: one table of operations is both the routes and the OpenAPI document, so neither has what the other lacks; what
 //! changes something is done only where every parameter is known.
 
 mod again;
-mod ask;
 mod bulk;
 mod doc;
+mod extract;
 mod feed;
 mod histories;
 mod hub;
@@ -32,7 +32,7 @@ use crate::http::query::{BadParameter, Known, Query};
 use crate::http::{Api, wire};
 use doc::Doc;
 
-pub(super) use ask::{Failed, failure};
+pub(super) use extract::{Failed, failure};
 pub(super) use feed::Told;
 pub(super) use live::Live;
 

@@ -12,12 +12,12 @@ use serde_json::json;
 
 use crate::client::Error;
 use crate::http::native::Operation;
-use crate::http::native::ask::{Admin, Ask, Component, Failed, Object, Segments};
 use crate::http::native::doc::{doc, flag, schema, text};
+use crate::http::native::extract::{Admin, Ask, Component, Failed, Object, Segments};
 use crate::http::{Api, wire};
 use crate::{
     AlsoInUse, Collect, Definition, DefinitionKind, DirGrant, Grants, ModuleInfo, ModuleLimits,
-    Repointed,
+    UpdatedName,
 };
 
 type Answer = Result<Response, Failed>;
@@ -261,8 +261,8 @@ struct NameWire {
     changed: bool,
 }
 
-impl From<Repointed> for NameWire {
-    fn from(name: Repointed) -> Self {
+impl From<UpdatedName> for NameWire {
+    fn from(name: UpdatedName) -> Self {
         Self {
             kind: name.kind,
             name: name.name,

@@ -1,4 +1,4 @@
-//! The shapes of what is sent and answered, for the OpenAPI document: every field that an answer may have.
+//! Schemas of requests and answers for the OpenAPI document.
 
 use serde_json::{Value, json};
 

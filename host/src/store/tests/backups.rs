@@ -6,7 +6,7 @@ use crate::store::{NewModule, backup, restore, with_suffix};
 fn starts(hub: &Hub, from: u32, to: u32) {
     for n in from..to {
         let told = hub.submit(Change::Start(large(n)));
-        assert_eq!(told.recv().unwrap().unwrap().verdict, Verdict::Done);
+        assert_eq!(told.recv().unwrap().unwrap().reply, Reply::Done);
     }
 }
 

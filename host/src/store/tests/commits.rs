@@ -142,8 +142,8 @@ fn a_start_with_an_ended_id_replaces_what_was_there() {
     };
     let outcome = hub.write(Change::Start(rejected)).unwrap();
     assert_eq!(
-        outcome.verdict,
-        Verdict::Rejected(Rejection::AlreadyExists(Status::Completed))
+        outcome.reply,
+        Reply::Rejected(Rejection::AlreadyExists(Status::Completed))
     );
     let outcome = hub.does(turn_change(first_turn(new(2, "a"))));
     assert_eq!(
@@ -159,8 +159,8 @@ fn a_start_with_an_ended_id_replaces_what_was_there() {
     );
     let rejected = hub.write(turn_change(first_turn(new(3, "a")))).unwrap();
     assert_eq!(
-        rejected.verdict,
-        Verdict::Rejected(Rejection::AlreadyExists(Status::Running))
+        rejected.reply,
+        Reply::Rejected(Rejection::AlreadyExists(Status::Running))
     );
     assert_eq!(hub.count("SELECT count(*) FROM turn WHERE instance = 3"), 0);
 }
@@ -385,16 +385,13 @@ fn messages_for_instances_that_are_over_are_dropped() {
             command: Command::RaiseEvent,
             message: event("1"),
         };
-        assert_eq!(
-            hub.write(change).unwrap().verdict,
-            Verdict::Rejected(rejection)
-        );
+        assert_eq!(hub.write(change).unwrap().reply, Reply::Rejected(rejection));
     }
     let post = Change::Post {
         key: InstanceKey(2),
         messages: vec![Envelope::in_memory(event("1"))],
     };
-    assert_eq!(hub.write(post).unwrap().verdict, Verdict::Nothing);
+    assert_eq!(hub.write(post).unwrap().reply, Reply::Nothing);
     // What had come in until the end is kept for whoever restarts it: here its start.
     assert_eq!((hub.inbox(2).len(), hub.inbox(99).len()), (1, 0));
 }
@@ -495,7 +492,7 @@ fn retries_that_wait_are_given_up_with_the_return() {
         attempts: Vec::new(),
     };
     assert_eq!(
-        hub.write(Change::Retry(retry)).unwrap().verdict,
-        Verdict::Nothing
+        hub.write(Change::Retry(retry)).unwrap().reply,
+        Reply::Nothing
     );
 }

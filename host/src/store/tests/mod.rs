@@ -22,8 +22,8 @@ use tempfile::TempDir;
 
 use crate::store::types::Summary;
 use crate::store::{
-    Change, InstanceKey, NewInstance, Outcome, Owned, Position, Reader, StoreError, TurnCommit,
-    Verdict, Write, take_over,
+    Change, InstanceKey, NewInstance, Outcome, Owned, Position, Reader, Reply, StoreError,
+    TurnCommit, Write, take_over,
 };
 
 /// A module of one byte, which is 0.
@@ -82,7 +82,7 @@ impl Hub {
 
     fn does(&self, change: Change) -> Outcome {
         let outcome = self.write(change).unwrap();
-        assert_eq!(outcome.verdict, Verdict::Done);
+        assert_eq!(outcome.reply, Reply::Done);
         outcome
     }
 

@@ -14,8 +14,8 @@ fn ended(hub: &Hub, key: i64, id: &str, status: Status) {
 
 fn purge(hub: &Hub, keys: &[i64]) -> Purged {
     let keys = keys.iter().copied().map(InstanceKey).collect();
-    match hub.write(Change::Purge(keys)).unwrap().verdict {
-        Verdict::Purged(purged) => purged,
+    match hub.write(Change::Purge(keys)).unwrap().reply {
+        Reply::Purged(purged) => purged,
         other => panic!("{other:?}"),
     }
 }
@@ -55,19 +55,19 @@ fn one_id_is_purged_if_it_has_ended() {
     let hub = Hub::new();
     hub.start(1, "live");
     ended(&hub, 2, "over", Status::Completed);
-    let purge = |id: &str| hub.write(Change::PurgeId(id.to_owned())).unwrap().verdict;
+    let purge = |id: &str| hub.write(Change::PurgeId(id.to_owned())).unwrap().reply;
     assert_eq!(
         purge("live"),
-        Verdict::Rejected(Rejection::NotTerminal(Status::Pending))
+        Reply::Rejected(Rejection::NotTerminal(Status::Pending))
     );
     assert_eq!(
         purge("over"),
-        Verdict::Purged(Purged {
+        Reply::Purged(Purged {
             deleted: 1,
             live: 0
         })
     );
-    assert_eq!(purge("over"), Verdict::Purged(Purged::default()));
+    assert_eq!(purge("over"), Reply::Purged(Purged::default()));
 }
 
 #[test]
@@ -177,14 +177,14 @@ fn several_changes_are_kept_or_lost_together() {
     ]));
     let kept = kept.unwrap();
     assert_eq!(
-        kept.verdict,
-        Verdict::All(vec![
-            Verdict::Purged(Purged {
+        kept.reply,
+        Reply::All(vec![
+            Reply::Purged(Purged {
                 deleted: 1,
                 live: 0
             }),
-            Verdict::Done,
-            Verdict::Rejected(Rejection::NotTerminal(Status::Pending)),
+            Reply::Done,
+            Reply::Rejected(Rejection::NotTerminal(Status::Pending)),
         ])
     );
     assert_eq!(

@@ -37,7 +37,7 @@ fn eventually(what: &str, is_so: impl Fn() -> bool) {
 #[test]
 fn what_is_deleted_does_not_count_and_is_given_back_while_nobody_writes() {
     let hub = Hub::new();
-    hub.owned.writer.space().want();
+    hub.owned.writer.space().enable();
     hub.start(1, "first");
     let before = hub.owned.writer.space().bytes();
     assert!(before > 0);

@@ -11,7 +11,7 @@ fn while_it_waits(hub: &Hub, changes: Vec<Change>) -> (Vec<Result<Outcome, Store
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let before = hub.owned.writer.counts().commits.load(Ordering::Relaxed);
     // It takes this one alone, and waits for the other process.
-    let first = hub.submit(Change::Answer(Verdict::Done));
+    let first = hub.submit(Change::Answer(Reply::Done));
     while hub.owned.writer.queued() > 0 {
         std::thread::yield_now();
     }
@@ -38,7 +38,7 @@ fn everything_that_is_queued_shares_one_transaction() {
     assert!(
         results
             .into_iter()
-            .all(|result| result.unwrap().verdict == Verdict::Done)
+            .all(|result| result.unwrap().reply == Reply::Done)
     );
     assert_eq!(
         (commits, hub.count("SELECT count(*) FROM instance")),
@@ -200,11 +200,11 @@ fn a_command_that_was_taken_back_takes_no_effect() {
 fn an_answer_goes_down_with_what_it_answers() {
     let hub = Hub::new();
     crate::store::append_command(&hub.path(), "t", &[1], Timestamp(5)).unwrap();
-    let verdict = raised(&hub, "nobody", "t").unwrap().verdict;
+    let reply = raised(&hub, "nobody", "t").unwrap().reply;
     let answer = hub.reader().answer("t").unwrap().unwrap();
     assert_eq!(
-        crate::store::decode::<Verdict>(&answer, "an answer").unwrap(),
-        verdict
+        crate::store::decode::<Reply>(&answer, "an answer").unwrap(),
+        reply
     );
     assert!(hub.reader().unanswered(10).unwrap().is_empty());
     // Answers that nobody fetched are forgotten a day later.
@@ -214,6 +214,6 @@ fn an_answer_goes_down_with_what_it_answers() {
         |_, _| {},
     );
     hub.owned.writer.submit(later);
-    hub.does(Change::Answer(Verdict::Done));
+    hub.does(Change::Answer(Reply::Done));
     assert_eq!(hub.count("SELECT count(*) FROM command"), 0);
 }

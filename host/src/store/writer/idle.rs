@@ -1,4 +1,4 @@
-//! What the writer does while nobody writes: pages that hold nothing go back to the file system, and a long log is emptied.
+//! Housekeeping while nobody writes: returns free pages and truncates the log.
 
 use std::sync::atomic::Ordering;
 

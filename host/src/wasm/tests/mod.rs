@@ -233,6 +233,6 @@ fn run(bench: &Bench, attempt: Attempt) -> Result<Option<Json>, Failure> {
 fn of_guest(error: AttemptError) -> Failure {
     match error {
         AttemptError::Failed(failure) => failure,
-        AttemptError::Host(want) => panic!("the host lacks {}: {want}", want.resource),
+        AttemptError::Host(shortage) => panic!("the host lacks {}: {shortage}", shortage.resource),
     }
 }

@@ -296,7 +296,9 @@ fn definitions_that_cannot_be_used_are_refused() {
     refused(
         &world,
         &with(&["Go"], "(loop $l (br $l))"),
-        &format!("{failed} OutOfFuel: the turn used up its fuel"),
+        &format!(
+            "{failed} OutOfFuel: the turn ran out of fuel (an endless loop? move heavy work to an activity, or deploy with more --fuel)"
+        ),
     );
 }
 

@@ -30,7 +30,7 @@ fn a_trap_is_a_verdict_of_its_kind() {
     fails(
         "",
         "(loop $l (br $l))",
-        "OutOfFuel: the turn used up its fuel",
+        "OutOfFuel: the turn ran out of fuel (an endless loop? move heavy work to an activity, or deploy with more --fuel)",
     );
     fails(
         "(func $deep (call $deep) (call $deep))",

@@ -1,4 +1,4 @@
-//! What a worker goes on with itself: the way to another thread and back takes longer than most turns, attempts and syncs.
+//! Inline execution: an idle worker commits its turn and polls the attempt itself, because a thread switch costs more than either.
 //!
 //! A worker that has nothing else to do commits its turn itself, runs the activity that the turn asked for until it first waits, and takes
 //! the turn that its result leads to. As soon as anything else is queued, each goes to the threads that are there for it.

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use perennial_core::{Digest, TaskRef};
 
-use crate::engine::activities::Place;
+use crate::engine::activities::AttemptKey;
 use crate::store::InstanceKey;
 
 /// A host with fewer places keeps none of them free: who asks for so few wants them all.
@@ -19,7 +19,7 @@ const SHARED_MIN: usize = 16;
 ///
 /// It may name what no longer waits: whoever takes something looks whether it still does, and gives the place back if not.
 #[derive(Debug, Default)]
-pub(super) struct FairOrder {
+pub(super) struct FairQueue {
     /// Places that there are.
     places: usize,
     /// Those that are taken.
@@ -53,14 +53,14 @@ struct OfInstance {
     waiting: VecDeque<(TaskRef, u32)>,
 }
 
-/// Who has a place. It goes back through [`FairOrder::ended`].
+/// Who has a place. It goes back through [`FairQueue::ended`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     key: InstanceKey,
     module: Option<Digest>,
 }
 
-impl FairOrder {
+impl FairQueue {
     /// So many places, of which the instances of one module have at most `module_max`.
     pub(super) fn new(places: usize, module_max: Option<usize>) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl FairOrder {
     }
 
     /// Adds an attempt, after those of its instance that wait already.
-    pub(super) fn push(&mut self, (key, task): Place, attempt: u32, module: Option<Digest>) {
+    pub(super) fn push(&mut self, (key, task): AttemptKey, attempt: u32, module: Option<Digest>) {
         self.turns += 1;
         let turn = self.turns;
         self.change(Holder { key, module }, |of_module, instance, is_first| {
@@ -86,7 +86,7 @@ impl FairOrder {
     }
 
     /// Takes the next one, and a place for it.
-    pub(super) fn next(&mut self) -> Option<(Place, u32, Holder)> {
+    pub(super) fn next(&mut self) -> Option<(AttemptKey, u32, Holder)> {
         let next = |(_, module): &(Standing, Option<Digest>)| self.next_of(*module);
         let holder = self.order.iter().find_map(next)?;
         self.turns += 1;
@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    fn place(key: i64, task: u32) -> Place {
+    fn place(key: i64, task: u32) -> AttemptKey {
         let task = TaskRef {
             execution: 0,
             generation: 0,
@@ -205,7 +205,7 @@ mod tests {
         Some(Digest([n; 32]))
     }
 
-    impl FairOrder {
+    impl FairQueue {
         fn many(&mut self, key: i64, module: Option<Digest>, count: u32) {
             (0..count).for_each(|task| self.push(place(key, task), 1, module));
         }
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn instances_take_turns_and_each_keeps_its_order() {
-        let mut order = FairOrder::new(6, None);
+        let mut order = FairQueue::new(6, None);
         order.many(1, None, 1_000);
         order.many(2, None, 2);
         let first: Vec<_> = std::iter::from_fn(|| order.next())
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn an_instance_that_is_alone_has_seven_of_eight_places_and_a_newcomer_finds_one() {
         for (places, most) in [(1, 1), (8, 8), (15, 15), (16, 14), (64, 56), (1_000, 875)] {
-            let mut order = FairOrder::new(places, None);
+            let mut order = FairQueue::new(places, None);
             order.many(1, module(1), 100_000);
             assert_eq!(order.taken_by().len(), most, "of {places}");
             // One of the same module, and one of another.
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_module_with_many_instances_leaves_places_to_others() {
-        let mut order = FairOrder::new(64, None);
+        let mut order = FairQueue::new(64, None);
         (0..1_000).for_each(|key| order.many(key, module(1), 100));
         assert_eq!(order.taken_by().len(), 62);
         order.many(5_000, module(2), 100);
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_place_that_is_given_back_goes_to_whoever_has_fewest() {
-        let mut order = FairOrder::new(8, None);
+        let mut order = FairQueue::new(8, None);
         order.many(1, module(1), 100_000);
         let all = order.begun();
         assert_eq!(all.len(), 8);
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn shares_come_to_be_equal_however_they_began() {
-        let mut order = FairOrder::new(64, None);
+        let mut order = FairQueue::new(64, None);
         order.many(1, module(1), 100_000);
         let mut running: VecDeque<(i64, Holder)> = order.begun().into();
         order.many(2, module(1), 100_000);
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_module_has_no_more_running_than_it_may_and_holds_nobody_else_up() {
-        let mut order = FairOrder::new(8, Some(2));
+        let mut order = FairQueue::new(8, Some(2));
         order.many(1, module(1), 4);
         order.many(2, module(1), 4);
         order.many(3, module(2), 1);
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_what_is_over() {
-        let mut order = FairOrder::new(8, None);
+        let mut order = FairQueue::new(8, None);
         order.many(1, module(1), 20);
         loop {
             let begun = order.begun();

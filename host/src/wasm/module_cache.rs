@@ -1,4 +1,4 @@
-//! Loaded modules in memory.
+//! Cache of loaded modules.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,25 +6,25 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use perennial_core::Digest;
 
-/// Modules that stay loaded. Instances hold on to theirs, so taking one off the shelf costs at most loading it again.
+/// Modules that stay loaded. Instances hold on to theirs, so taking one off the cache costs at most loading it again.
 const LOADED_MAX: usize = 256;
 
 /// A bounded map of what was made for each module.
 ///
 /// Law: for one module at most one thread makes it at a time, the others wait for that one; different modules do not wait for each other.
-pub(super) struct Shelf<T> {
-    places: RwLock<HashMap<Digest, Arc<Place<T>>>>,
+pub(super) struct ModuleCache<T> {
+    places: RwLock<HashMap<Digest, Arc<Entry<T>>>>,
     /// Counts uses, to find the place that was not used for longest.
     uses: AtomicU64,
 }
 
-struct Place<T> {
+struct Entry<T> {
     made: OnceLock<Arc<T>>,
     making: Mutex<()>,
     last_use: AtomicU64,
 }
 
-impl<T> Shelf<T> {
+impl<T> ModuleCache<T> {
     /// An empty one.
     pub(super) fn new() -> Self {
         Self {
@@ -54,7 +54,7 @@ impl<T> Shelf<T> {
         Ok(Arc::clone(place.made.get_or_init(|| made)))
     }
 
-    /// Whether [`Shelf::get`] would answer at once.
+    /// Whether [`ModuleCache::get`] would answer at once.
     pub(super) fn has(&self, module: Digest) -> bool {
         let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
         places
@@ -70,7 +70,7 @@ impl<T> Shelf<T> {
             .remove(&module);
     }
 
-    fn place(&self, module: Digest) -> Arc<Place<T>> {
+    fn place(&self, module: Digest) -> Arc<Entry<T>> {
         if let Some(place) = self
             .places
             .read()
@@ -88,7 +88,7 @@ impl<T> Shelf<T> {
             oldest.map(|oldest| places.remove(&oldest));
         }
         Arc::clone(places.entry(module).or_insert_with(|| {
-            Arc::new(Place {
+            Arc::new(Entry {
                 made: OnceLock::new(),
                 making: Mutex::new(()),
                 last_use: AtomicU64::new(u64::MAX),
@@ -106,14 +106,14 @@ mod tests {
 
     #[test]
     fn threads_that_want_the_same_module_make_it_once() {
-        let shelf = Shelf::new();
+        let cache = ModuleCache::new();
         let made = AtomicUsize::new(0);
         let barrier = Barrier::new(4);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     barrier.wait();
-                    shelf
+                    cache
                         .get(Digest([1; 32]), || {
                             Ok::<_, ()>(made.fetch_add(1, Ordering::Relaxed))
                         })
@@ -126,30 +126,30 @@ mod tests {
 
     #[test]
     fn an_error_is_not_kept() {
-        let shelf = Shelf::new();
-        assert_eq!(shelf.get(Digest([1; 32]), || Err("no")), Err("no"));
+        let cache = ModuleCache::new();
+        assert_eq!(cache.get(Digest([1; 32]), || Err("no")), Err("no"));
         assert_eq!(
-            shelf.get(Digest([1; 32]), || Ok::<_, ()>(1)),
+            cache.get(Digest([1; 32]), || Ok::<_, ()>(1)),
             Ok(Arc::new(1))
         );
     }
 
     #[test]
     fn a_full_shelf_drops_what_was_not_used_for_longest() {
-        let shelf = Shelf::new();
+        let cache = ModuleCache::new();
         let digest = |n: usize| {
             let mut digest = Digest([0; 32]);
             digest.0[..8].copy_from_slice(&n.to_le_bytes());
             digest
         };
         for n in 0..LOADED_MAX {
-            shelf.get(digest(n), || Ok::<_, ()>(n)).unwrap();
+            cache.get(digest(n), || Ok::<_, ()>(n)).unwrap();
         }
-        shelf.get(digest(0), || Err("gone")).unwrap();
-        shelf
+        cache.get(digest(0), || Err("gone")).unwrap();
+        cache
             .get(digest(LOADED_MAX), || Ok::<_, ()>(LOADED_MAX))
             .unwrap();
-        shelf.get(digest(0), || Err("gone")).unwrap();
-        assert_eq!(shelf.get(digest(1), || Err("gone")), Err("gone"));
+        cache.get(digest(0), || Err("gone")).unwrap();
+        assert_eq!(cache.get(digest(1), || Err("gone")), Err("gone"));
     }
 }

@@ -1,4 +1,4 @@
-//! From which size on the history of an execution is worth a warning.
+//! Warns when the history of an execution grows past certain sizes.
 
 use std::fmt;
 

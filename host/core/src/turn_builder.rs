@@ -1,4 +1,4 @@
-//! A turn in the making: what follows from what came in and from the guest's answer.
+//! Builds a turn: the events that follow from its messages and from the answer of the guest.
 
 use crate::check::check;
 use crate::context::{Resolved, TurnContext};
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The events of a turn in the making. Everything it writes goes through [`State::apply`].
-pub(crate) struct Writer<'a, 'c> {
+pub(crate) struct TurnBuilder<'a, 'c> {
     pub(crate) state: &'a mut State,
     pub(crate) context: &'a mut TurnContext<'c>,
     pub(crate) received: Vec<Event>,
@@ -21,7 +21,7 @@ pub(crate) struct Writer<'a, 'c> {
     pub(crate) next: Option<Box<Start>>,
 }
 
-impl Writer<'_, '_> {
+impl TurnBuilder<'_, '_> {
     pub(crate) fn receive(&mut self, event: Event) {
         self.apply(&event);
         self.received.push(event);

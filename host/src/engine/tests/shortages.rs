@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::world::*;
-use crate::want::Resource;
+use crate::shortage::Resource;
 use perennial_core::Status;
 
 const EACH: [Resource; 7] = [
@@ -47,10 +47,12 @@ fn an_instance_waits_for_what_the_host_lacks_and_then_goes_on() {
         });
         let row = host.row("a").unwrap();
         assert_eq!((row.status, row.quarantine), (Status::Running, None));
-        let wants = host.engine.wants.now();
+        let shortages = host.engine.shortages.now();
         assert!(
-            wants.iter().any(|want| want.resource == resource),
-            "{wants:?}"
+            shortages
+                .iter()
+                .any(|shortage| shortage.resource == resource),
+            "{shortages:?}"
         );
         *world.programs.lacks.lock().unwrap() = None;
         until(&host, || host.row("a").unwrap().status.is_end());

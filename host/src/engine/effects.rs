@@ -1,4 +1,4 @@
-//! What follows from a commit, outside the file.
+//! Applies the effects of a commit that lie outside the file: wakes instances, tells waiters, logs refusals.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

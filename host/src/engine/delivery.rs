@@ -1,4 +1,4 @@
-//! What happens for an instance: its mail, what comes due for it, and what waits while it is suspended.
+//! Delivery: puts messages and due timers into the mail of an instance, and holds them while it is suspended.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};

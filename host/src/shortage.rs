@@ -1,6 +1,6 @@
-//! What the host's surroundings lack: descriptors, memory, threads, room on a disk, a hub that can be read.
+//! Shortages: resources that the host lacks at the moment, such as descriptors, memory, threads or disk space.
 //!
-//! Law: a want says nothing about an instance, a module or a request. What needs what is lacking is tried again, later and later, until it
+//! Law: a shortage says nothing about an instance, a module or a request. What needs what is lacking is tried again, later and later, until it
 //! is there; nothing is quarantined and nothing fails for it. What is lacking is said now and then, and not for each that needs it.
 
 use std::collections::BTreeMap;
@@ -103,14 +103,14 @@ impl Resource {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
-pub struct Want {
+pub struct Shortage {
     /// What is lacking.
     pub resource: Resource,
     /// What could not be done, for people.
     pub message: String,
 }
 
-impl Want {
+impl Shortage {
     /// Something that could not be done because of what is lacking.
     pub fn new(resource: Resource, message: impl Into<String>) -> Self {
         let message = message.into();
@@ -129,7 +129,7 @@ impl Want {
 
 /// What a host lacks at the moment.
 #[derive(Debug, Default)]
-pub(crate) struct Wants(Mutex<BTreeMap<Resource, Lack>>);
+pub(crate) struct Shortages(Mutex<BTreeMap<Resource, Lack>>);
 
 #[derive(Debug, Default)]
 struct Lack {
@@ -138,45 +138,45 @@ struct Lack {
     message: String,
 }
 
-impl Wants {
-    /// Takes note of a want, and says so now and then.
-    pub(crate) fn note(&self, want: &Want) {
-        if let Some(unsaid) = self.noted_at(want, Instant::now()) {
+impl Shortages {
+    /// Takes note of a shortage, and says so now and then.
+    pub(crate) fn note(&self, shortage: &Shortage) {
+        if let Some(unsaid) = self.noted_at(shortage, Instant::now()) {
             tracing::warn!(
-                lacks = %want.resource,
-                error = %want.message,
+                lacks = %shortage.resource,
+                error = %shortage.message,
                 unsaid,
                 "the host lacks {}; what needs it waits, and is tried again",
-                want.resource
+                shortage.resource
             );
         }
     }
 
-    /// Takes note of a want that is said elsewhere.
-    pub(crate) fn notice(&self, want: &Want) {
-        let _ = self.noted_at(want, Instant::now());
+    /// Takes note of a shortage that is said elsewhere.
+    pub(crate) fn notice(&self, shortage: &Shortage) {
+        let _ = self.noted_at(shortage, Instant::now());
     }
 
-    fn noted_at(&self, want: &Want, now: Instant) -> Option<u64> {
+    fn noted_at(&self, shortage: &Shortage, now: Instant) -> Option<u64> {
         let mut lacks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lack = lacks.entry(want.resource).or_default();
+        let lack = lacks.entry(shortage.resource).or_default();
         lack.last = Some(now);
-        lack.message.clone_from(&want.message);
+        lack.message.clone_from(&shortage.message);
         lack.said.failed()
     }
 
     /// What was lacking a moment ago, each with what could last not be done.
-    pub(crate) fn now(&self) -> Vec<Want> {
+    pub(crate) fn now(&self) -> Vec<Shortage> {
         self.at(Instant::now())
     }
 
-    fn at(&self, now: Instant) -> Vec<Want> {
+    fn at(&self, now: Instant) -> Vec<Shortage> {
         let lacks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lasts = |last: Instant| now.saturating_duration_since(last) < LASTS;
         lacks
             .iter()
             .filter(|(_, lack)| lack.last.is_some_and(lasts))
-            .map(|(resource, lack)| Want::new(*resource, lack.message.as_str()))
+            .map(|(resource, lack)| Shortage::new(*resource, lack.message.as_str()))
             .collect()
     }
 }
@@ -207,12 +207,12 @@ mod tests {
 
     #[test]
     fn what_is_lacking_is_said_once_and_known_for_a_while() {
-        let wants = Wants::default();
+        let shortages = Shortages::default();
         let begun = Instant::now();
-        let want = Want::new(Resource::Memory, "no memory for a guest");
-        let said = [0, 1, 2].map(|_| wants.noted_at(&want, begun));
+        let shortage = Shortage::new(Resource::Memory, "no memory for a guest");
+        let said = [0, 1, 2].map(|_| shortages.noted_at(&shortage, begun));
         assert_eq!(said, [Some(0), None, None]);
-        assert_eq!(wants.at(begun + LASTS / 2), [want]);
-        assert_eq!(wants.at(begun + LASTS), []);
+        assert_eq!(shortages.at(begun + LASTS / 2), [shortage]);
+        assert_eq!(shortages.at(begun + LASTS), []);
     }
 }

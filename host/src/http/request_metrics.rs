@@ -1,4 +1,4 @@
-//! Counts of requests and of how they were answered.
+//! Metrics of requests by status and duration.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,14 +15,14 @@ use crate::http::Api;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(crate) struct Answered {
+pub(crate) struct RequestMetrics {
     classes: [AtomicU64; 5],
     begun: AtomicU64,
     ended: AtomicU64,
     seconds: Histogram,
 }
 
-impl Answered {
+impl RequestMetrics {
     /// How many answers had a status of each class.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -43,19 +43,19 @@ impl Answered {
 }
 
 /// Counts a request as ended, also where its caller went away.
-struct UnderWay(Arc<Api>);
+struct InFlight(Arc<Api>);
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.answered.ended.fetch_add(1, Relaxed);
+        self.0.request_metrics.ended.fetch_add(1, Relaxed);
     }
 }
 
 /// Counts a request. Its answer is what it says that it is, whatever a browser finds in it.
 pub(crate) async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    api.answered.begun.fetch_add(1, Relaxed);
-    let under_way = UnderWay(Arc::clone(&api));
+    api.request_metrics.begun.fetch_add(1, Relaxed);
+    let under_way = InFlight(Arc::clone(&api));
     let mut response = next.run(request).await;
     response.headers_mut().insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -63,10 +63,10 @@ pub(crate) async fn count(State(api): State<Arc<Api>>, request: Request, next: N
     );
     drop(under_way);
     let class = usize::from(response.status().as_u16() / 100);
-    if let Some(count) = api.answered.classes.get(class.saturating_sub(1)) {
+    if let Some(count) = api.request_metrics.classes.get(class.saturating_sub(1)) {
         count.fetch_add(1, Relaxed);
     }
     let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-    api.answered.seconds.record(micros);
+    api.request_metrics.seconds.record(micros);
     response
 }

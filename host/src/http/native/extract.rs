@@ -1,4 +1,4 @@
-//! What every operation needs of a request, and how it is refused.
+//! Extractors and the error type of the API.
 
 use std::sync::Arc;
 
