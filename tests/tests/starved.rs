@@ -488,9 +488,12 @@ fn with_files_that_may_not_grow() {
 /// A terminal that is closed stops a host as SIGTERM does, though it hangs up more than once.
 #[test]
 fn a_host_that_is_hung_up_on_stops() {
-    let mut host = plain();
     let dir = deployed();
+    // Whoever runs this test may ignore the signal, as `nohup` does, and then so would the host.
+    let mut host = Command::new("env");
     let host = host
+        .arg("--default-signal=HUP")
+        .arg(plain().get_program())
         .args(["--json", "--data-dir"])
         .arg(dir.path())
         .args(["serve", "--listen", "127.0.0.1:0"])

@@ -310,13 +310,13 @@ pub(crate) struct QuotaArgs {
     #[arg(long, value_name = "N", value_parser = value::at_least_one)]
     pub(crate) max_instances_per_module: Option<usize>,
     /// Bytes in use in the hub's file, beyond which nothing is started [default: no limit]
-    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    #[arg(long, value_name = "BYTES", value_parser = value::some_bytes)]
     pub(crate) max_hub_bytes: Option<usize>,
     /// Events in the history of one execution, which fails beyond [default: no limit]
     #[arg(long, value_name = "N", value_parser = value::at_least_one)]
     pub(crate) max_history_events: Option<usize>,
     /// Bytes in the history of one execution, which fails beyond [default: no limit]
-    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    #[arg(long, value_name = "BYTES", value_parser = value::some_bytes)]
     pub(crate) max_history_bytes: Option<usize>,
     /// Activities that run at once for the instances of one module; others wait [default: no limit]
     #[arg(long, value_name = "N", value_parser = value::at_least_one)]
@@ -361,10 +361,10 @@ pub(crate) struct Http {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
     /// Bytes that the body of a request may have [default: 4194304]
-    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    #[arg(long, value_name = "BYTES", value_parser = value::some_bytes)]
     pub(crate) max_body: Option<usize>,
     /// Bytes that bodies and answers under way may take up together [default: 134217728]
-    #[arg(long, value_name = "BYTES", value_parser = value::at_least_one)]
+    #[arg(long, value_name = "BYTES", value_parser = value::some_bytes)]
     pub(crate) max_http_memory: Option<usize>,
     /// Connections at once [default: 1024]
     #[arg(long, value_name = "COUNT", value_parser = value::at_least_one)]

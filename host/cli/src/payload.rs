@@ -81,9 +81,14 @@ pub(crate) fn text_of(from: impl Read) -> std::io::Result<String> {
             message,
         ));
     }
-    String::from_utf8(text).map_err(|error| {
-        let message = error.utf8_error().to_string();
+    let text = String::from_utf8(text).map_err(|error| {
+        let message = format!("it is not UTF-8: {}", error.utf8_error());
         std::io::Error::new(std::io::ErrorKind::InvalidData, message)
+    })?;
+    // Editors of Windows begin a file so.
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(text) => text.to_owned(),
+        None => text,
     })
 }
 

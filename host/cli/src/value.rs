@@ -210,6 +210,14 @@ pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// As [`bytes`], but not 0.
+pub(crate) fn some_bytes(text: &str) -> Result<usize, String> {
+    match usize::try_from(bytes(text)?) {
+        Ok(0) | Err(_) => Err("must be a number of bytes from 1 on, such as 256MiB".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

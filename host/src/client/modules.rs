@@ -362,6 +362,10 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`].
     pub async fn grant_more(&self, module: &str, more: &Grants) -> Result<()> {
+        // Before it is merged: of what is given twice, the last would count.
+        if let Some(problem) = more.problem() {
+            return Err(Error::invalid(problem));
+        }
         if let Some(remote) = self.remote() {
             let text = self.grants_text(more.clone())?;
             return match remote.grant(module, "POST", text).await? {

@@ -3,7 +3,7 @@
 use perennial_core::{
     ArmedTimer, Command, Decision, DroppedKind, FailedKind, Failure, Json, Message, Parent,
     Rejection, RemainingFailure, Rewind, Status, Target, TaskId, TaskKind, TaskRef, Timestamp,
-    decide, kind,
+    Waiting, decide, kind,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -276,9 +276,17 @@ fn put_back(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<()
         modules::expect(db, digest)?;
     }
     let state = &commit.rewind.state;
+    // The guest is asked in the next turn, and says then what it waits for. After an event was put aside there may be no turn until it
+    // comes again: what waited for it waits for it now.
+    let dropped = commit.rewind.dropped_event.as_ref();
+    let waiting = dropped.map(|event| Waiting {
+        events: vec![event.name.clone()],
+        ..Waiting::default()
+    });
+    let waiting = waiting.as_ref().map(encode).transpose()?;
     db.prepare_cached(
         "UPDATE instance SET status = ?1, generation = ?2, next_event = ?3, turns = ?4, history_bytes = ?5, returned = 0, deliveries = 0,
-             updated_at = ?6, module = coalesce(?7, module), custom_status = ?8, output = NULL, failure = NULL, waiting = NULL, unread_bytes = 0,
+             updated_at = ?6, module = coalesce(?7, module), custom_status = ?8, output = NULL, failure = NULL, waiting = ?10, unread_bytes = 0,
              quarantine = NULL
          WHERE key = ?9",
     )?
@@ -292,6 +300,7 @@ fn put_back(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<()
         commit.module.map(|digest| digest.0),
         commit.rewind.custom_status().map(Json::as_str),
         commit.key.0,
+        waiting,
     ])?;
     Ok(())
 }

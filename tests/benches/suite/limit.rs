@@ -147,6 +147,12 @@ impl Bare {
     pub(crate) fn new(dir: &Path, script: Script) -> Self {
         let db = open(&dir.join("bare.db"));
         db.execute_batch(SCHEMA).unwrap();
+        // What later formats added to the rows that are written here.
+        db.execute_batch(
+            "ALTER TABLE instance ADD COLUMN inbox_bytes INTEGER NOT NULL DEFAULT 0;
+             ALTER TABLE instance ADD COLUMN unread_bytes INTEGER NOT NULL DEFAULT 0;",
+        )
+        .unwrap();
         db.execute(
             "INSERT INTO hub (id, created_at, owner_epoch, commits) VALUES (1, 0, 1, 0)",
             [],

@@ -45,7 +45,7 @@ fn cases(foreign: &str, files: &std::path::Path) -> Vec<Case> {
         case("a file that is no JSON", &["start", "Wait", "--input", &format!("@{bad_json}")], 2, "JSON"),
         case("a file that is no text", &["start", "Wait", "--input", &format!("@{binary_json}")], 1, "UTF-8"),
         case("a file that is not there", &["start", "Wait", "--input", "@/nowhere/at/all.json"], 1, "No such file"),
-        case("input over the limit", &["start", "Wait", "--input", &format!("@{huge}")], 1, "payload_bytes allows"),
+        case("input over the limit", &["start", "Wait", "--input", &format!("@{huge}")], 1, "more than 1048576 bytes"),
         case("an empty id", &["start", "Wait", "--id", ""], 2, "must not be empty"),
         case("an id that is a path", &["start", "Wait", "--id", "../../etc/passwd"], 2, "must not contain '/'"),
         case("an id with an escape", &["start", "Wait", "--id", "a\u{1b}[31mb"], 2, "must not contain"),
