@@ -187,7 +187,7 @@ fn without_a_host_commands_are_kept_and_the_user_is_told() {
     cli.check(
         &["list", "--status", "pending"],
         expect![[r#"
-            ID  ORCHESTRATION  STATUS   CREATED (UTC)        SHOWS
+            ID  ORCHESTRATION  STATUS   CREATED (UTC)        RESULT
             w2  Wait           Pending  <date> <time>
             w1  Wait           Pending  <date> <time>
         "#]],

@@ -92,8 +92,8 @@ fn what_is_purged_is_said_and_asked_for() {
     cli.types(
         "purge --status Running --yes",
         expect![[r#"
-        ! 0 instances purged
-    "#]],
+            ! no instance matches
+        "#]],
     );
     cli.types(
         "purge --all --recursive --yes --json",
@@ -162,8 +162,8 @@ fn many_are_suspended_resumed_terminated_and_restarted() {
     cli.types(
         "resume --all",
         expect![[r#"
-        ! 0 instances resumed
-    "#]],
+            ! no instance matches
+        "#]],
     );
     cli.types(
         "restart --status Terminated --prefix a1",
@@ -430,23 +430,23 @@ fn what_was_meant_by_the_name_of_an_orchestration_that_there_is_not_is_said() {
     cli.types(
         "terminate --name Wiat --yes",
         expect![[r#"
-        ! 0 instances terminated
-        ! no deployed module has an orchestration "Wiat"; did you mean "Wait"?
-    "#]],
+            ! no instance matches
+            ! no deployed module has an orchestration "Wiat"; did you mean "Wait"?
+        "#]],
     );
     cli.types(
         "purge --name Wiat",
         expect![[r#"
-        ! 0 instances purged
-        ! no deployed module has an orchestration "Wiat"; did you mean "Wait"?
-    "#]],
+            ! no instance matches
+            ! no deployed module has an orchestration "Wiat"; did you mean "Wait"?
+        "#]],
     );
     cli.types(
         "restart --name Nothing-like-it",
         expect![[r#"
-        ! 0 instances restarted
-        ! no deployed module has an orchestration "Nothing-like-it"
-    "#]],
+            ! no instance matches
+            ! no deployed module has an orchestration "Nothing-like-it"
+        "#]],
     );
     cli.types(
         "list --name Wait",

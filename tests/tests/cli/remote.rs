@@ -463,13 +463,13 @@ fn whatever_is_wrong_with_an_address_is_said() {
     thread.join().unwrap();
     expect![[r#"
         ! error: what answers at http://127.0.0.1:PORT is no Perennial host: its answer 200 OK cannot be read: expected value at line 1 column 1
-        !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS shortages https://
+        !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://
         exit code Some(1)
         ! error: what answers at http://127.0.0.1:PORT is no Perennial host: it answered 404 Not Found
-        !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS shortages https://
+        !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://
         exit code Some(1)
         ! error: what answers at http://127.0.0.1:PORT is no Perennial host: it redirects to https://elsewhere.example
-        !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS shortages https://
+        !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://
         exit code Some(1)
     "#]]
     .assert_eq(&told);
