@@ -236,7 +236,7 @@ impl Error {
     }
 
     /// What a verdict that is not a success means for the instance or module that it is about.
-    pub(crate) fn from_verdict(about: &str, reply: Reply) -> Result<Reply> {
+    pub(crate) fn from_reply(about: &str, reply: Reply) -> Result<Reply> {
         match reply {
             Reply::Rejected(rejection) => Err(Self::rejected(about, rejection)),
             Reply::Refused { kind, message } => Err(Self {

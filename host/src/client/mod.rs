@@ -391,7 +391,7 @@ impl Client {
             Backend::File(file) => file.submit(&self.hub, request).await?,
             Backend::Remote(remote) => remote.submit(request).await?,
         };
-        Error::from_verdict(about, reply)
+        Error::from_reply(about, reply)
     }
 
     /// Reads, on a thread that may block.

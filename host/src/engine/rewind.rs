@@ -124,7 +124,7 @@ fn put_back(
 }
 
 /// Why an instance is not rewound: work that was completed after its failure, or after that of a child that is rewound for it, would be
-/// forgotten, such as what a saga undid. Nothing has been changed when that is found.
+/// forgotten, such as what a saga undid. Nothing has been changed when that is found. Families may be deeper than a stack.
 fn forgets(
     owner: &impl Owner,
     row: &InstanceRow,
@@ -136,26 +136,26 @@ fn forgets(
     }
     let reader = owner.reader();
     let now = owner.prepared(|with| with.now)?;
-    let rewind = match cut_off(reader, row, (how, other_code), now) {
-        Ok((_, rewind)) => rewind,
-        // It moved on: whoever does the rewind sees how it stands then.
-        Err(StoreError::Conflict) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    if let Some(refused) = would_forget(&row.id, &rewind) {
-        return Ok(Some(refused));
-    }
-    for (task, child) in &rewind.children {
-        let Some(kid) = reader.instance(&child.attempt_instance_id(child.attempt))? else {
-            continue;
+    let mut failed = vec![(row.clone(), other_code)];
+    while let Some((row, other_code)) = failed.pop() {
+        let rewind = match cut_off(reader, &row, (how, other_code), now) {
+            Ok((_, rewind)) => rewind,
+            // It moved on: whoever does the rewind sees how it stands then.
+            Err(StoreError::Conflict) => continue,
+            Err(error) => return Err(error),
         };
-        let is_own = kid.parent_key == Some(row.key)
-            && kid.parent.as_ref().is_some_and(|of| of.task.task == *task);
-        if is_own
-            && kid.status == Status::Failed
-            && let Some(refused) = forgets(owner, &kid, false, how)?
-        {
+        if let Some(refused) = would_forget(&row.id, &rewind) {
             return Ok(Some(refused));
+        }
+        for (task, child) in &rewind.children {
+            let Some(kid) = reader.instance(&child.attempt_instance_id(child.attempt))? else {
+                continue;
+            };
+            let is_own = kid.parent_key == Some(row.key)
+                && kid.parent.as_ref().is_some_and(|of| of.task.task == *task);
+            if is_own && kid.status == Status::Failed {
+                failed.push((kid, false));
+            }
         }
     }
     Ok(None)
