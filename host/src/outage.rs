@@ -17,7 +17,26 @@ struct State {
     lasts: bool,
 }
 
+/// A warning that is written to the log at most every ten seconds, however often it comes: by its place in the code.
+macro_rules! warn_seldom {
+    ($($said:tt)*) => {{
+        static SEEN: $crate::outage::Outage = $crate::outage::Outage::new();
+        if let Some(unsaid) = SEEN.failed() {
+            tracing::warn!(unsaid, $($said)*);
+        }
+    }};
+}
+pub(crate) use warn_seldom;
+
 impl Outage {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(State {
+            said: None,
+            unsaid: 0,
+            lasts: false,
+        }))
+    }
+
     /// Takes note of a failure. Where it is time to say something: how many failures nothing was said of.
     pub(crate) fn failed(&self) -> Option<u64> {
         self.failed_at(Instant::now())

@@ -386,8 +386,8 @@ async fn a_body_over_the_limit_is_refused() {
         &payload,
         expect![[r#"
         413
-        {"Message":"the payload has 1048578 bytes; payload_bytes allows 1048576",
-         "ExceptionMessage":"the payload has 1048578 bytes; payload_bytes allows 1048576"}
+        {"Message":"the payload has 1048578 bytes; at most 1048576 are allowed",
+         "ExceptionMessage":"the payload has 1048578 bytes; at most 1048576 are allowed"}
     "#]],
     )
     .await;

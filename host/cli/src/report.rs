@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::args::Cli;
 use crate::error::{CliError, Exit};
 use crate::hints;
-use crate::output::{say, say_json};
+use crate::output::{plain, say, say_json};
 use crate::session::Session;
 use crate::suggest;
 
@@ -76,7 +76,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         Exit::Usage
     };
     if wants_json && error.use_stderr() {
-        let text = error.to_string();
+        let text = on_their_lines(error.to_string());
         let message = text.split("\n\n").next().unwrap_or(&text);
         let message = message
             .strip_prefix("error: ")
@@ -89,12 +89,21 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
             &message,
             &[],
             None,
-            Some("`perennial --help` lists the commands"),
+            Some(&format!(
+                "`perennial {}--help` shows how it is written",
+                commands_typed()
+            )),
             true,
         );
     } else {
-        // A reader that went away, as in `--help | head`, has what it wanted.
-        let _ = error.print();
+        let text = error.to_string();
+        let safe = on_their_lines(text.clone());
+        if safe == text {
+            // A reader that went away, as in `--help | head`, has what it wanted.
+            let _ = error.print();
+        } else {
+            say(safe.trim_end());
+        }
         if let Some(verb) = foreign_verb(error) {
             say(&format!(
                 "  hint: `perennial durable {verb}` has the flags and the texts of `func durable {verb}`"
@@ -102,6 +111,40 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         }
     }
     exit.into()
+}
+
+/// A text of clap's in which arguments with line ends and other control characters are written out: it quotes them as they were typed.
+fn on_their_lines(text: String) -> String {
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let odd = arguments.filter(|argument| {
+        argument.contains(char::is_control) && argument.contains(|c: char| !c.is_control())
+    });
+    odd.fold(text, |text, argument| {
+        // It leaves out what terminals would take for commands.
+        let kept: String = argument
+            .chars()
+            .filter(|c| !c.is_control() || *c == '\n')
+            .collect();
+        let typed = [argument.as_str(), &kept];
+        typed
+            .iter()
+            .fold(text, |text, typed| text.replace(typed, &plain(typed)))
+    })
+}
+
+/// The commands that were typed, each with a space behind it, as far as there are such commands.
+fn commands_typed() -> String {
+    let mut command = Cli::command();
+    let mut typed = String::new();
+    let arguments = std::env::args_os().skip(1);
+    for argument in arguments.filter_map(|argument| argument.into_string().ok()) {
+        if let Some(below) = command.find_subcommand(&argument) {
+            typed.push_str(&argument);
+            typed.push(' ');
+            command = below.clone();
+        }
+    }
+    typed
 }
 
 /// The verb of `func durable` that was typed where a command of this program stands.

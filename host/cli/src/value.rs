@@ -1,6 +1,9 @@
 //! Parsers for argument values: times, durations, sizes, grants, tags, statuses.
 
+use std::ffi::OsStr;
 use std::time::Duration;
+
+use clap::builder::{PossibleValue, TypedValueParser};
 
 use perennial::{DirGrant, Status, Timestamp};
 
@@ -182,6 +185,28 @@ pub(crate) fn status(text: &str) -> Result<StatusFilter, String> {
             let names: Vec<&str> = Status::ALL.iter().map(|status| status.name()).collect();
             Err(format!("not a status; there are {}", names.join(", ")))
         }
+    }
+}
+
+/// [`status`], with the names for shells that complete them.
+#[derive(Clone)]
+pub(crate) struct StatusParser;
+
+impl TypedValueParser for StatusParser {
+    type Value = StatusFilter;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<StatusFilter, clap::Error> {
+        status.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = Status::ALL.iter().map(|status| status.name());
+        Some(Box::new(names.map(PossibleValue::new)))
     }
 }
 

@@ -10,7 +10,6 @@ use crate::{Action, Answer, Ending, Failure, Json, Limits, State, Tags, TaskId, 
 pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(), Failure> {
     within(
         "actions in one turn",
-        "actions_per_turn",
         answer.actions.len() as u64,
         u64::from(limits.actions_per_turn),
     )?;
@@ -23,17 +22,11 @@ pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(
     let total = answer.actions.iter().map(action_size).sum::<usize>() + said_size(&answer.ending);
     within(
         "bytes asked for in one turn",
-        "action_bytes_per_turn",
         total as u64,
         limits.action_bytes_per_turn,
     )?;
     match &answer.ending {
-        Ending::Waiting(_) => within(
-            "open tasks",
-            "open_tasks",
-            tasks.open,
-            u64::from(limits.open_tasks),
-        ),
+        Ending::Waiting(_) => within("open tasks", tasks.open, u64::from(limits.open_tasks)),
         Ending::Completed(output) => payload("the output", output.as_ref(), limits),
         // It is cut where it is written: what a program says last is worth more than that it said too much.
         Ending::Failed { .. } => Ok(()),
@@ -155,7 +148,6 @@ fn check_name(what: &str, name: Option<&str>) -> Result<(), Failure> {
         None | Some(Ok(()) | Err(InvalidName::Empty)) => Ok(()),
         Some(Err(InvalidName::TooLong { chars, .. })) => within(
             &format!("characters of {what}"),
-            "NAME_CHARS",
             chars as u64,
             NAME_CHARS as u64,
         ),
@@ -167,24 +159,17 @@ fn check_id(id: Option<&str>) -> Result<(), Failure> {
     // No character has more bytes: an id that is a little too long fails the call alone.
     within(
         "bytes of an instance id",
-        "INSTANCE_ID_CHARS",
         id.map_or(0, str::len) as u64,
         4 * INSTANCE_ID_CHARS as u64,
     )
 }
 
 fn check_tags(tags: &Tags) -> Result<(), Failure> {
-    within(
-        "tags of an instance",
-        "TAGS",
-        tags.len() as u64,
-        TAGS as u64,
-    )?;
+    within("tags of an instance", tags.len() as u64, TAGS as u64)?;
     for (key, value) in tags {
         check_name("the key of a tag", Some(key))?;
         within(
             "characters of the value of a tag",
-            "TAG_VALUE_CHARS",
             value.chars().count() as u64,
             TAG_VALUE_CHARS as u64,
         )?;
@@ -202,11 +187,10 @@ fn check_payload(action: &Action, limits: &Limits) -> Result<(), Failure> {
         Action::SetCustomStatus(value) => {
             within(
                 "bytes of the custom status",
-                "custom_status_bytes",
                 size_of(value.as_ref()) as u64,
                 limits.custom_status_bytes,
             )?;
-            levels("the custom status", value.as_ref())
+            readable("the custom status", value.as_ref())
         }
         Action::SendEvent(event) => sent(event.data.as_ref()),
         Action::StartInstance { input, .. } => sent(input.as_ref()),
@@ -267,23 +251,23 @@ fn payload(what: &str, json: Option<&Json>, limits: &Limits) -> Result<(), Failu
     let bytes = size_of(json) as u64;
     if bytes > limits.payload_bytes {
         let what = format!("bytes of {what}");
-        return within(&what, "payload_bytes", bytes, limits.payload_bytes);
+        return within(&what, bytes, limits.payload_bytes);
     }
-    levels(what, json)
+    readable(what, json)
 }
 
-fn levels(what: &str, json: Option<&Json>) -> Result<(), Failure> {
-    json.map_or(Ok(()), Json::check_levels)
-        .map_err(|deep| Failure::permanent(kind::LIMIT_EXCEEDED, format!("{what}: {deep}")))
+fn readable(what: &str, json: Option<&Json>) -> Result<(), Failure> {
+    json.map_or(Ok(()), Json::check_readable)
+        .map_err(|why| Failure::permanent(kind::LIMIT_EXCEEDED, format!("{what}: {why}")))
 }
 
-fn within(what: &str, limit_name: &str, is: u64, limit: u64) -> Result<(), Failure> {
+fn within(what: &str, is: u64, limit: u64) -> Result<(), Failure> {
     if is <= limit {
         return Ok(());
     }
     Err(Failure::permanent(
         kind::LIMIT_EXCEEDED,
-        format!("{what}: {is}; {limit_name} allows {limit}"),
+        format!("{what}: {is}; at most {limit} are allowed"),
     ))
 }
 

@@ -321,7 +321,7 @@ impl Target {
             Self::Oversized { bytes, limit } => failure(
                 crate::kind::LIMIT_EXCEEDED,
                 format!(
-                    "the input of {what} {name:?} has {bytes} bytes; payload_bytes allows {limit}"
+                    "the input of {what} {name:?} has {bytes} bytes; at most {limit} are allowed"
                 ),
             ),
             Self::Invalid(why) => failure(

@@ -7,7 +7,7 @@ use crate::bounds::{
     FAILURE_MESSAGE_BYTES, FAILURE_TRACE_BYTES,
 };
 use crate::text::{bounded, is_cut_of};
-use crate::{Json, TooDeep, closest};
+use crate::{Json, Unreadable, closest};
 
 /// Why an activity or an orchestration did not produce a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,9 +182,9 @@ fn bounded_details(details: Json, payload_bytes: u64) -> Json {
     if details.size() as u64 > payload_bytes {
         return cut_details(&details);
     }
-    match details.check_levels() {
+    match details.check_readable() {
         Ok(()) => details,
-        Err(_) => deep_details(),
+        Err(why) => unreadable_details(why),
     }
 }
 
@@ -192,8 +192,8 @@ fn cut_details(details: &Json) -> Json {
     Json::from_text(format!("\"… (cut: {} bytes)\"", details.size()))
 }
 
-fn deep_details() -> Json {
-    Json::from_text(format!("\"… (cut: {TooDeep})\""))
+fn unreadable_details(why: Unreadable) -> Json {
+    Json::from_text(format!("\"… (cut: {why})\""))
 }
 
 impl std::fmt::Display for Failure {
@@ -302,7 +302,7 @@ mod tests {
             ..Failure::permanent("a", "b")
         };
         let details = deep.clone().bounded(1_000).details.unwrap();
-        assert!(details.as_str().contains("JSON_LEVELS"), "{details}");
+        assert!(details.as_str().contains("128 levels"), "{details}");
 
         let small = Failure::permanent("Declined", "no money");
         assert_eq!(small.clone().bounded(1_000), small);

@@ -22,7 +22,6 @@ mod closest;
 mod context;
 mod cut;
 mod decide;
-mod depth;
 mod describe;
 mod event;
 mod failure;
@@ -41,6 +40,7 @@ mod trace;
 mod turn;
 mod turn_builder;
 mod unread;
+mod unreadable;
 mod value;
 mod xxh64;
 
@@ -49,7 +49,6 @@ pub use closest::closest;
 pub use context::{Names, Resolved, TurnContext};
 pub use cut::{Cut, CutFinder, FailedKind, RemainingFailure, Scope};
 pub use decide::{Command, Decision, Rejection, Reuse, Status, decide};
-pub use depth::{TooDeep, check_levels};
 pub use event::{AttemptRun, Event, FailedAttempt, Start, Target};
 pub use failure::{Cause, Failure, kind};
 pub use guest::{
@@ -69,6 +68,7 @@ pub use task::{ChildTask, Task, TaskKind};
 pub use trace::TraceContext;
 pub use turn::{Batch, Turn, run_turn, take_batch};
 pub use unread::Unread;
+pub use unreadable::{Unreadable, check_readable};
 pub use value::{
     Digest, InvalidId, InvalidName, Json, Millis, Parent, Tags, TaskId, TaskRef, Timestamp,
     check_instance_id, check_known_id, check_name,

@@ -334,11 +334,11 @@ pub(crate) fn derived_child_id(state: &State, task: TaskId) -> String {
 fn within(input: Option<Json>, limits: &Limits, target: &mut Target) -> Option<Json> {
     let bytes = size_of(input.as_ref()) as u64;
     if bytes <= limits.payload_bytes {
-        let levels = input.as_ref().map_or(Ok(()), Json::check_levels);
-        let Err(deep) = levels else {
+        let readable = input.as_ref().map_or(Ok(()), Json::check_readable);
+        let Err(why) = readable else {
             return input;
         };
-        *target = Target::Invalid(format!("its input has {deep}"));
+        *target = Target::Invalid(format!("its input has {why}"));
         return None;
     }
     *target = Target::Oversized {

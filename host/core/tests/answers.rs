@@ -47,7 +47,7 @@ fn a_turn_has_no_more_actions_than_its_limit() {
     check(waits((0..4).map(|_| send("x", "y"))), expect!["fine"]);
     check(
         waits((0..5).map(|_| send("x", "y"))),
-        expect!["LimitExceeded: actions in one turn: 5; actions_per_turn allows 4"],
+        expect!["LimitExceeded: actions in one turn: 5; at most 4 are allowed"],
     );
 }
 
@@ -56,27 +56,19 @@ fn a_turn_has_no_more_bytes_than_its_limit_in_payloads_and_names() {
     check(waits([activity(0, "Pay", &long(97))]), expect!["fine"]);
     check(
         waits([activity(0, "Pay", &long(98))]),
-        expect![
-            "LimitExceeded: bytes asked for in one turn: 101; action_bytes_per_turn allows 100"
-        ],
+        expect!["LimitExceeded: bytes asked for in one turn: 101; at most 100 are allowed"],
     );
     check(
         waits([send("x", &long(101))]),
-        expect![
-            "LimitExceeded: bytes asked for in one turn: 102; action_bytes_per_turn allows 100"
-        ],
+        expect!["LimitExceeded: bytes asked for in one turn: 102; at most 100 are allowed"],
     );
     check(
         waits([start_instance("x", &long(101))]),
-        expect![
-            "LimitExceeded: bytes asked for in one turn: 102; action_bytes_per_turn allows 100"
-        ],
+        expect!["LimitExceeded: bytes asked for in one turn: 102; at most 100 are allowed"],
     );
     check(
         waits([child(0, &long(101))]),
-        expect![
-            "LimitExceeded: bytes asked for in one turn: 101; action_bytes_per_turn allows 100"
-        ],
+        expect!["LimitExceeded: bytes asked for in one turn: 101; at most 100 are allowed"],
     );
 }
 
@@ -94,9 +86,7 @@ fn what_a_guest_says_it_waits_for_is_bounded_too() {
     check(saying(long(100)), expect!["fine"]);
     check(
         saying(long(101)),
-        expect![
-            "LimitExceeded: bytes asked for in one turn: 101; action_bytes_per_turn allows 100"
-        ],
+        expect!["LimitExceeded: bytes asked for in one turn: 101; at most 100 are allowed"],
     );
 }
 
@@ -106,7 +96,7 @@ fn no_more_tasks_are_open_than_the_limit() {
     check(waits(activities(3)), expect!["fine"]);
     check(
         waits(activities(4)),
-        expect!["LimitExceeded: open tasks: 4; open_tasks allows 3"],
+        expect!["LimitExceeded: open tasks: 4; at most 3 are allowed"],
     );
     check(waits(activities(3).chain([cancel(1)])), expect!["fine"]);
 }
@@ -179,7 +169,7 @@ fn a_custom_status_is_small() {
     check(waits([status(&long(10))]), expect!["fine"]);
     check(
         waits([status(&long(11))]),
-        expect!["LimitExceeded: bytes of the custom status: 11; custom_status_bytes allows 10"],
+        expect!["LimitExceeded: bytes of the custom status: 11; at most 10 are allowed"],
     );
 }
 
@@ -196,7 +186,7 @@ fn what_goes_to_another_instance_is_within_the_limit() {
     check(
         waits([sent(21)]),
         expect![
-            "LimitExceeded: bytes of what it sends to another instance: 21; payload_bytes allows 20"
+            "LimitExceeded: bytes of what it sends to another instance: 21; at most 20 are allowed"
         ],
     );
     let started = |bytes| Action::StartInstance {
@@ -209,7 +199,7 @@ fn what_goes_to_another_instance_is_within_the_limit() {
     check(
         waits([started(21)]),
         expect![
-            "LimitExceeded: bytes of what it sends to another instance: 21; payload_bytes allows 20"
+            "LimitExceeded: bytes of what it sends to another instance: 21; at most 20 are allowed"
         ],
     );
 }
@@ -227,7 +217,7 @@ fn outputs_are_within_the_limit() {
     check(completes([], &long(20)), expect!["fine"]);
     check(
         completes([], &long(21)),
-        expect!["LimitExceeded: bytes of the output: 21; payload_bytes allows 20"],
+        expect!["LimitExceeded: bytes of the output: 21; at most 20 are allowed"],
     );
     let continued = |bytes| {
         let (input, version, carry_over) = (Some(json(&long(bytes))), None, Vec::new());
@@ -242,7 +232,7 @@ fn outputs_are_within_the_limit() {
     };
     check(
         continued(21),
-        expect!["LimitExceeded: bytes of the next execution's input: 21; payload_bytes allows 20"],
+        expect!["LimitExceeded: bytes of the next execution's input: 21; at most 20 are allowed"],
     );
 }
 
@@ -329,16 +319,16 @@ fn names_and_labels_are_within_their_bounds() {
     };
     assert_eq!(refused(activity(0, &name(256), "1")), "fine");
     assert_eq!(refused(send("other", &name(256))), "fine");
-    expect!["LimitExceeded: characters of the name of an activity: 257; NAME_CHARS allows 256"]
+    expect!["LimitExceeded: characters of the name of an activity: 257; at most 256 are allowed"]
         .assert_eq(&refused(activity(0, &name(257), "1")));
-    expect!["LimitExceeded: characters of the name of an event: 257; NAME_CHARS allows 256"]
+    expect!["LimitExceeded: characters of the name of an event: 257; at most 256 are allowed"]
         .assert_eq(&refused(send("other", &name(257))));
     expect![[r#"InvalidAnswer: the name of an event must not contain '\0': control characters and those that change the direction of text are not allowed"#]]
         .assert_eq(&refused(send("other", "a\0b")));
-    expect!["LimitExceeded: bytes of an instance id: 1025; INSTANCE_ID_CHARS allows 1024"]
+    expect!["LimitExceeded: bytes of an instance id: 1025; at most 1024 are allowed"]
         .assert_eq(&refused(send(&long(1025), "go")));
     assert_eq!(with_tag("k", name(1024)), "fine");
-    expect!["LimitExceeded: characters of the value of a tag: 1025; TAG_VALUE_CHARS allows 1024"]
+    expect!["LimitExceeded: characters of the value of a tag: 1025; at most 1024 are allowed"]
         .assert_eq(&with_tag("k", name(1025)));
     expect!["InvalidAnswer: the value of a tag must not contain '\\0'"]
         .assert_eq(&with_tag("k", "\0".to_owned()));
@@ -380,10 +370,10 @@ fn payloads_that_no_client_could_read_are_refused() {
     };
     assert_eq!(answers(128).map(refused), [(); 4].map(|()| "fine"));
     expect![[r#"
-        InvalidAnswer: activity "Pay" was not called: its input has arrays and objects nested deeper than the 128 levels that JSON_LEVELS allows
-        LimitExceeded: the custom status: arrays and objects nested deeper than the 128 levels that JSON_LEVELS allows
-        LimitExceeded: what it sends to another instance: arrays and objects nested deeper than the 128 levels that JSON_LEVELS allows
-        LimitExceeded: the output: arrays and objects nested deeper than the 128 levels that JSON_LEVELS allows
+        InvalidAnswer: activity "Pay" was not called: its input has arrays and objects nested deeper than the 128 levels that are allowed
+        LimitExceeded: the custom status: arrays and objects nested deeper than the 128 levels that are allowed
+        LimitExceeded: what it sends to another instance: arrays and objects nested deeper than the 128 levels that are allowed
+        LimitExceeded: the output: arrays and objects nested deeper than the 128 levels that are allowed
     "#]]
     .assert_eq(&answers(129).map(|answer| refused(answer) + "\n").concat());
 }

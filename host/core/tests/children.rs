@@ -318,7 +318,7 @@ fn a_task_that_nothing_can_run_fails_and_says_why() {
         ],
         expect![[r#"
             activity Pay runs with Some(12345678)
-            LimitExceeded: the input of activity "Pay" has 9 bytes; payload_bytes allows 8
+            LimitExceeded: the input of activity "Pay" has 9 bytes; at most 8 are allowed
             UnknownActivity: no deployed module and no registered closure has an activity named "MissingPay"
             activity NativePay runs with Some(1)
             UnknownOrchestration: no deployed module has an orchestration named "MissingShip"

@@ -318,7 +318,7 @@ async fn finish(
         }
         if body.len() as u64 > bytes_max {
             let message = format!(
-                "the response of {} has more than {bytes_max} bytes; payload_bytes allows no more",
+                "the response of {} has more than {bytes_max} bytes, the most that a payload may have",
                 authority(&url)
             );
             return Err(Failure::permanent(kind::LIMIT_EXCEEDED, message).into());

@@ -515,13 +515,13 @@ async fn attempt(
     );
     if bytes > limit {
         let message = format!(
-            "the result of activity {:?} has {bytes} bytes; payload_bytes allows {limit}",
+            "the result of activity {:?} has {bytes} bytes; at most {limit} are allowed",
             ready.name
         );
         return Some(Err(Failure::permanent(kind::LIMIT_EXCEEDED, message).into()));
     }
-    if let Some(Err(deep)) = output.as_ref().map(Json::check_levels) {
-        let message = format!("the result of activity {:?} has {deep}", ready.name);
+    if let Some(Err(why)) = output.as_ref().map(Json::check_readable) {
+        let message = format!("the result of activity {:?} has {why}", ready.name);
         let failure = Failure::permanent(kind::LIMIT_EXCEEDED, message);
         return Some(Err(failure.into()));
     }

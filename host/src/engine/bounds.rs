@@ -31,7 +31,7 @@ pub(super) fn problem_with_reason(request: &Request) -> Option<Reply> {
     if bytes > REASON_BYTES {
         return Some(refused(
             refused::LIMIT_EXCEEDED,
-            format!("the reason has {bytes} bytes; REASON_BYTES allows {REASON_BYTES}"),
+            format!("the reason has {bytes} bytes; at most {REASON_BYTES} are allowed"),
         ));
     }
     problem_with_nul("the reason", reason)

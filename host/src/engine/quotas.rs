@@ -116,7 +116,7 @@ impl Engine {
         let full = |what: &str, count: u64, quota: &str, limit: Option<u64>| {
             let limit = limit.filter(|limit| count >= *limit)?;
             Some(format!(
-                "{what} has {count} live instances; {quota} allows {limit}"
+                "{what} has {count} live instances; its quota is {limit} ({quota})"
             ))
         };
         full("the task hub", live.all(), "instances", quotas.instances)
@@ -135,7 +135,7 @@ impl Engine {
                 let limit = quotas.hub_bytes?;
                 let bytes = self.writer.space().bytes();
                 (bytes >= limit)
-                    .then(|| format!("the task hub has {bytes} bytes in use; hub_bytes allows {limit}: purge instances that have ended"))
+                    .then(|| format!("the task hub has {bytes} bytes in use; its quota is {limit} (hub_bytes): purge instances that have ended"))
             })
     }
 
@@ -145,7 +145,7 @@ impl Engine {
         let full = |what: &str, has: u64, quota: &str, limit: Option<u64>| {
             let limit = limit.filter(|limit| has >= *limit)?;
             let message = format!(
-                "the history of the execution has {has} {what}; {quota} allows {limit}: continue as new before that"
+                "the history of the execution has {has} {what}; its quota is {limit} ({quota}): continue as new before that"
             );
             Some(Failure::permanent(kind::LIMIT_EXCEEDED, message))
         };

@@ -309,7 +309,9 @@ fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Reply {
             format!("there is no version {version:?} of orchestration {name:?}; {versions}")
         }
         _ if known.is_empty() => {
-            format!("there is no orchestration {name:?}: nothing is deployed in this task hub yet")
+            format!(
+                "there is no orchestration {name:?}: no module that is deployed in this task hub defines one"
+            )
         }
         _ => {
             let meant = closest(name, known.iter().copied());
@@ -329,13 +331,13 @@ fn problem_with_payload(payload: Option<&Json>, with: &Preparation<'_>) -> Optio
     if bytes > limit {
         return Some(refused(
             refused::LIMIT_EXCEEDED,
-            format!("the payload has {bytes} bytes; payload_bytes allows {limit}"),
+            format!("the payload has {bytes} bytes; at most {limit} are allowed"),
         ));
     }
-    let deep = payload.check_levels().err()?;
+    let why = payload.check_readable().err()?;
     Some(refused(
         refused::LIMIT_EXCEEDED,
-        format!("the payload has {deep}"),
+        format!("the payload has {why}"),
     ))
 }
 

@@ -15,7 +15,7 @@ use axum::response::Response;
 use crate::client::{Role, key_hash};
 use crate::http::query::Query;
 use crate::http::revoked::Admitted;
-use crate::http::{Api, body, failure, native, wire};
+use crate::http::{Api, body, failure, native, unsupported, wire};
 
 /// Who is let in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub(crate) enum Access {
 /// Lets a request in, or answers it; and its answer out, where there is room for it.
 pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
+    if let Some(refused) = unsupported::refusal(&head) {
+        return refused;
+    }
     let admitted = match api.access {
         Access::Everyone => Ok(None),
         Access::ThisMachine => match nowhere(&head).or_else(|| outsider(&api, &head)) {

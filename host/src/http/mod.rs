@@ -21,6 +21,7 @@ mod request_metrics;
 mod revoked;
 mod serve;
 mod tls;
+mod unsupported;
 mod wire;
 
 use std::net::SocketAddr;
@@ -44,6 +45,7 @@ use crate::http::places::PlacesMax;
 use crate::http::request_metrics::RequestMetrics;
 use crate::http::revoked::Revocations;
 use crate::limits::http as limits;
+use crate::outage::warn_seldom;
 use crate::shortage::Resource;
 
 pub use serve::serve;
@@ -60,7 +62,7 @@ fn lacking(error: &Error) -> Option<String> {
         Some(resource) => resource,
     };
     if !resource.is_of_process() {
-        tracing::warn!(%error, "a request was put off");
+        warn_seldom!(%error, "a request was put off");
     }
     Some(format!(
         "the host lacks {resource} at the moment; nothing was changed: ask again in a moment"
@@ -233,6 +235,7 @@ impl Api {
         }
         routes
             .merge(ops::health())
+            .fallback(nothing_there)
             .layer(from_fn_with_state(Arc::clone(&api), request_metrics::count))
             .layer(CatchPanicLayer::custom(panicked))
             .with_state(api)
@@ -319,6 +322,17 @@ fn failure(path: &str, status: StatusCode, message: &str) -> Response {
         return native::failure(status, message);
     }
     compat::problem(status, message)
+}
+
+/// There is nothing at this path, below none of the bases.
+async fn nothing_there(uri: Uri) -> Response {
+    let message = format!(
+        "There is nothing at this path. The API is below {}, and {}/openapi.json describes it; that of Durable Functions is below {}.",
+        native::BASE,
+        native::BASE,
+        compat::WEBHOOKS
+    );
+    failure(uri.path(), StatusCode::NOT_FOUND, &message)
 }
 
 /// There is no place for another caller.

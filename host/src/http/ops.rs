@@ -10,8 +10,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
 
+use perennial_core::Status;
+
 use crate::client::Client;
 use crate::http::{Api, wire};
+use crate::outage::warn_seldom;
 
 /// Routes that need no key: they say nothing but whether it works.
 pub(super) fn health() -> Router<Arc<Api>> {
@@ -39,7 +42,7 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);
         }
         if let Err(error) = client.keys().await {
-            tracing::warn!(hub, %error, "the task hub cannot be read");
+            warn_seldom!(hub, %error, "the task hub cannot be read");
             let message = format!("task hub {hub:?} cannot be read; the log says why\n");
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);
         }
@@ -128,7 +131,11 @@ impl Exposition {
     async fn hub(&mut self, client: &Client) -> crate::Result<()> {
         // The name of a hub has letters, digits and dashes only: nothing in it needs to be escaped.
         let hub = format!("hub=\"{}\"", client.task_hub());
-        for (status, count) in client.counts().await? {
+        let counts = client.counts().await?;
+        // A series that is there only from the first failure on gives an alert nothing to look at before.
+        for status in Status::ALL {
+            let found = counts.iter().find(|(found, _)| *found == status);
+            let count = found.map_or(0, |(_, count)| *count);
             let labels = format!("{hub},status=\"{}\"", status.name());
             let help = "Instances by status";
             self.add("gauge", "perennial_instances", help, &labels, count as f64);

@@ -11,7 +11,7 @@ use crate::shortage::{Resource, Shortage};
 #[non_exhaustive]
 pub(crate) enum StoreError {
     /// The disk or SQLite failed. Nothing of the operation was kept.
-    #[error("the hub could not be read or written: {0}")]
+    #[error("the hub could not be read or written: {0}{}", hint(.0))]
     Sqlite(Arc<rusqlite::Error>),
     /// A file beside the hub, or its directory, could not be used.
     #[error("{what} {path}: {source}")]
@@ -175,6 +175,16 @@ impl StoreError {
             path,
             source: Arc::new(source),
         }
+    }
+}
+
+/// What SQLite's own words leave out, where that is known.
+fn hint(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::CannotOpen) => {
+            " (does this process have as many files open as it may? `ulimit -n` says how many those are)"
+        }
+        _ => "",
     }
 }
 

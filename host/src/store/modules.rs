@@ -65,12 +65,13 @@ pub(crate) fn deploy(
                 owner: owner.clone(),
             }));
         }
-        let before = before.map(|(_, digest)| Digest(digest));
+        let same = (new.name.clone(), new.digest.0);
+        let changed = before.as_ref() != Some(&same);
         repointed.push(UpdatedName {
             kind: definition.kind,
             name: definition.name.clone(),
-            before,
-            changed: before != Some(new.digest),
+            before: before.map(|(_, digest)| Digest(digest)),
+            changed,
         });
     }
     let definitions =
@@ -248,8 +249,9 @@ pub(crate) fn grants(db: &Connection, digest: Digest) -> Result<Option<String>, 
     Ok(query.query_row([digest.0], |row| row.get(0)).optional()?)
 }
 
-/// All modules, by name.
+/// All modules, by name, each with those of its definitions that are its own: a name that another module took over is that one's.
 pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
+    let owners = names(db)?.definitions;
     let mut query = db.prepare(
         "SELECT n.name, n.digest, m.definitions, m.imports, n.grants, n.deployed_at, length(m.component), n.limits
          FROM module_name n JOIN module m ON m.digest = n.digest ORDER BY n.name",
@@ -257,10 +259,16 @@ pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
     let mut found = query.query([])?;
     let mut modules = Vec::new();
     while let Some(row) = found.next()? {
+        let name: String = row.get(0)?;
+        let mut definitions = definitions(&row.get::<_, String>(2)?)?;
+        definitions.retain(|definition| {
+            let key = (definition.kind, definition.name.clone());
+            owners.get(&key).is_some_and(|(owner, ..)| *owner == name)
+        });
         modules.push(ModuleRow {
-            name: row.get(0)?,
+            name,
             digest: Digest(row.get(1)?),
-            definitions: definitions(&row.get::<_, String>(2)?)?,
+            definitions,
             imports: serde_json::from_str(&row.get::<_, String>(3)?)
                 .map_err(|e| StoreError::Corrupt(e.to_string()))?,
             grants: row.get(4)?,

@@ -391,7 +391,7 @@ pub struct UpdatedName {
     pub name: String,
     /// What it meant before: nothing, where it is new.
     pub before: Option<Digest>,
-    /// Whether it means something else now.
+    /// Whether it means something else now, or the same of another module, which had the name before.
     pub changed: bool,
 }
 

@@ -27,7 +27,7 @@ use rusqlite::Connection;
 
 use crate::histogram::Histogram;
 use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
-use crate::outage::Outage;
+use crate::outage::{Outage, warn_seldom};
 use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
@@ -365,7 +365,7 @@ impl State {
                 self.counts.checkpoints.fetch_add(1, Ordering::Relaxed);
             }
             Err(error) => {
-                tracing::warn!(%error, "the write-ahead log could not be folded into the hub; it grows")
+                warn_seldom!(%error, "the write-ahead log could not be folded into the hub; it grows")
             }
         }
     }
@@ -520,7 +520,7 @@ impl State {
 
     fn publish_live(&self) {
         if let Some(Err(error)) = self.db.as_ref().map(|db| self.live.publish(db)) {
-            tracing::warn!(%error, "could not read how many instances are live; quotas go by what was known before");
+            warn_seldom!(%error, "could not read how many instances are live; quotas go by what was known before");
         }
     }
 
@@ -528,7 +528,7 @@ impl State {
         match self.db.as_ref().map(Pages::of) {
             Some(Ok(pages)) => self.space.publish(pages),
             Some(Err(error)) => {
-                tracing::warn!(%error, "could not read how full the hub is; its quota goes by what was known before");
+                warn_seldom!(%error, "could not read how full the hub is; its quota goes by what was known before");
             }
             None => {}
         }
@@ -541,7 +541,7 @@ impl State {
         results: Vec<Result<(), StoreError>>,
         error: StoreError,
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        tracing::warn!(%error, "a commit reported an error; reading what became of it");
+        warn_seldom!(%error, "a commit reported an error; reading what became of it");
         (self.db, self.counts_live) = (None, false);
         loop {
             let found = open::connect_writer(&self.path).and_then(|db| {
@@ -569,7 +569,7 @@ impl State {
                 Err(StoreError::Missing(path)) => return Err(StoreError::Gone(path)),
                 Err(_) if self.closing.load(Ordering::Acquire) => return Err(error),
                 Err(error) => {
-                    tracing::warn!(%error, "the hub cannot be read; trying again");
+                    warn_seldom!(%error, "the hub cannot be read; trying again");
                     std::thread::sleep(REOPEN_DELAY);
                 }
             }

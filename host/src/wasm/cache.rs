@@ -38,6 +38,9 @@ const MARK_AFTER: Duration = Duration::from_secs(60 * 60);
 /// A file that was begun longer ago was never finished.
 const UNFINISHED_AFTER: Duration = Duration::from_secs(60 * 60);
 
+/// What a disk must have left beside a file that is put here: hubs that grow on it need the room more than what can be compiled again.
+const ROOM_LEFT: u64 = 64 << 20;
+
 /// Problems with single files that are said; a directory full of them is one problem.
 const SAID_MAX: usize = 20;
 
@@ -115,7 +118,9 @@ impl CodeCache {
         let (Some(dir), Some(path)) = (&self.dir, self.path(module, key)) else {
             return false;
         };
-        if let Err(error) = replace(&path, &header(module, key, code), code) {
+        let written = make_room(dir, code.len() as u64, ROOM_LEFT)
+            .and_then(|()| replace(&path, &header(module, key, code), code));
+        if let Err(error) = written {
             let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
             if !std::mem::replace(&mut said.1, true) {
                 tracing::warn!(path = %path.display(), %error, "compiled code is not cached");
@@ -304,6 +309,24 @@ fn replace(path: &Path, header: &[u8], code: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Sees to it that a disk keeps room beside so many bytes more: where it would not, all that is here is given back.
+fn make_room(dir: &Path, bytes: u64, room_left: u64) -> io::Result<()> {
+    let has_room = || -> io::Result<bool> {
+        let disk = rustix::fs::statvfs(dir)?;
+        let room = disk.f_bavail.saturating_mul(disk.f_frsize);
+        Ok(room >= room_left.saturating_add(bytes))
+    };
+    if has_room()? {
+        return Ok(());
+    }
+    prune(dir, Path::new(""), 0);
+    if has_room()? {
+        return Ok(());
+    }
+    let why = format!("the disk would have less than {} MiB left", room_left >> 20);
+    Err(io::Error::new(io::ErrorKind::StorageFull, why))
 }
 
 /// Makes room: removes what was not used for longest until the rest has at most so many bytes, and what was never finished.
@@ -511,6 +534,18 @@ mod tests {
             std::os::unix::fs::chown(dir, Some(12_345), None).unwrap();
             assert!(!CodeCache::open(Some(dir.to_owned())).keeps());
         }
+    }
+
+    #[test]
+    fn a_disk_keeps_room_for_what_cannot_be_made_again() {
+        let (_dir, cache, path) = cache();
+        let code = path.parent().unwrap();
+        make_room(code, 1, 0).unwrap();
+        assert!(path.exists());
+        let refused = make_room(code, 1, u64::MAX - 1).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        assert!(!path.exists(), "what was there is given back");
+        assert_eq!(cache.load(MODULE, KEY), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use perennial_core::bounds::{
     INPUT_SCHEMA_BYTES, NAME_CHARS,
 };
 use perennial_core::text::shortened;
-use perennial_core::{Digest, check_levels, check_name};
+use perennial_core::{Digest, check_name, check_readable};
 use sha2::{Digest as _, Sha256};
 use wasmparser::{BinaryReaderError, Parser, Payload};
 use wasmtime::component::{Component, Linker};
@@ -261,13 +261,13 @@ pub(super) fn check_imports(exports: &Exports) -> Result<(), ModuleError> {
     if let Some(name) = exports.imports.iter().find(|name| name.len() > NAME_CHARS) {
         let name = shortened(name, 200);
         return Err(ModuleError::Unlinkable(format!(
-            "the name of the import {name:?} has more than {NAME_CHARS} characters, which NAME_CHARS allows"
+            "the name of the import {name:?} has more than {NAME_CHARS} characters"
         )));
     }
     if exports.imports.len() > IMPORTS {
         let count = exports.imports.len();
         return Err(ModuleError::Unlinkable(format!(
-            "it has {count} imports; IMPORTS allows {IMPORTS}"
+            "it has {count} imports; at most {IMPORTS} are allowed"
         )));
     }
     let effectful: Vec<String> = names()
@@ -365,13 +365,13 @@ fn check_definitions(what: &str, definitions: &[Definition]) -> Result<(), Modul
     if definitions.len() > DEFINITIONS {
         let defined = definitions.len();
         return refuse(format!(
-            "{defined} of one kind; DEFINITIONS allows {DEFINITIONS}"
+            "it defines {defined}; at most {DEFINITIONS} are allowed"
         ));
     }
     let bytes: usize = definitions.iter().map(Definition::size).sum();
     if bytes > DEFINITIONS_BYTES {
         return refuse(format!(
-            "the names, versions, descriptions and schemas have {bytes} bytes; DEFINITIONS_BYTES allows {DEFINITIONS_BYTES}"
+            "the names, versions, descriptions and schemas have {bytes} bytes; at most {DEFINITIONS_BYTES} are allowed"
         ));
     }
     let mut names = BTreeSet::new();
@@ -409,14 +409,14 @@ fn check_definitions(what: &str, definitions: &[Definition]) -> Result<(), Modul
             let bytes = text.as_ref().map_or(0, String::len);
             if bytes > max {
                 return refuse(format!(
-                    "the {part} of {what} {name:?} has {bytes} bytes; {limit} allows {max}"
+                    "the {part} of {what} {name:?} has {bytes} bytes; at most {max} are allowed"
                 ));
             }
         }
         if schema.as_deref().is_some_and(|schema| !is_json(schema)) {
             return refuse(format!("the input schema of {what} {name:?} is not JSON"));
         }
-        if let Some(Err(deep)) = schema.as_deref().map(check_levels) {
+        if let Some(Err(deep)) = schema.as_deref().map(check_readable) {
             return refuse(format!("the input schema of {what} {name:?} has {deep}"));
         }
     }
@@ -495,7 +495,7 @@ mod tests {
                     name: "Pay".to_owned(),
                     ..fine.clone()
                 }),
-                "the description of activity \"Pay\" has 16385 bytes; DESCRIPTION_BYTES allows 16384",
+                "the description of activity \"Pay\" has 16385 bytes; at most 16384 are allowed",
             ),
             (
                 check(Definition {
@@ -503,7 +503,7 @@ mod tests {
                     name: "Pay".to_owned(),
                     ..fine.clone()
                 }),
-                "the input schema of activity \"Pay\" has 262145 bytes; INPUT_SCHEMA_BYTES allows 262144",
+                "the input schema of activity \"Pay\" has 262145 bytes; at most 262144 are allowed",
             ),
             (
                 check(Definition {
@@ -534,6 +534,6 @@ mod tests {
         let all = check_definitions("activity", &many)
             .unwrap_err()
             .to_string();
-        assert!(all.contains("DEFINITIONS_BYTES allows 8388608"), "{all}");
+        assert!(all.contains("at most 8388608 are allowed"), "{all}");
     }
 }

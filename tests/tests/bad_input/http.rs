@@ -54,7 +54,7 @@ fn native(foreign: &str) -> Vec<Case> {
         case("a version that is not there", start(), r#"{"orchestration":"Wait","version":"' OR 1=1"}"#, 400, "there is no version"),
         case("a reuse that is none", start(), r#"{"orchestration":"Wait","reuse":"always"}"#, 400, "unknown variant"),
         case("tags that are a list", start(), r#"{"orchestration":"Wait","tags":[1]}"#, 400, "invalid type"),
-        case("an input over the limit", start(), format!(r#"{{"orchestration":"Wait","input":"{}"}}"#, long(1_100_000)), 413, "payload_bytes allows"),
+        case("an input over the limit", start(), format!(r#"{{"orchestration":"Wait","input":"{}"}}"#, long(1_100_000)), 413, "at most 1048576 are allowed"),
         case("a body over the limit", start(), long(5 << 20), 413, "too large"),
         case("a very deep body", start(), format!(r#"{{"orchestration":"Wait","input":{}"#, "[".repeat(200_000)), 400, "EOF while parsing a list"),
         case("a nameless tag", start(), r#"{"orchestration":"Wait","tags":{"":"x"}}"#, 400, "a tag"),

@@ -245,9 +245,15 @@ fn shells_and_man_are_told_of_every_command() {
     }
     let page = std::fs::read_to_string(dir.join("perennial-list.1")).unwrap();
     assert!(
-        page.contains("Examples:") && page.contains("perennial list"),
+        page.contains(".SH EXAMPLES\n.nf") && page.contains("perennial list"),
         "{page}"
     );
+    assert!(
+        page.contains(".SH ENVIRONMENT") && page.contains("PERENNIAL_DATA_DIR"),
+        "{page}"
+    );
+    let page = std::fs::read_to_string(dir.join("perennial.1")).unwrap();
+    assert!(page.contains(".SH \"EXIT STATUS\"\n.nf"), "{page}");
 }
 
 #[test]

@@ -77,13 +77,13 @@ async fn each_mistake_has_its_words() {
         Unlisted: NotExported: `probe::mistakes::not_in_the_list` has no name: list it under `activities` in `perennial_sdk::export!`
         StartsNobody: completed with "done"
         ChildOfNobody: UnknownOrchestration: no deployed module has an orchestration named "NoSuchOrchestration"
-        SendsTooMuch: LimitExceeded: bytes of what it sends to another instance: 2097154; payload_bytes allows 1048576
-        ShowsTooMuch: LimitExceeded: bytes of the custom status: 20482; custom_status_bytes allows 16384
-        ReturnsTooMuch: LimitExceeded: bytes of the output: 2097154; payload_bytes allows 1048576
+        SendsTooMuch: LimitExceeded: bytes of what it sends to another instance: 2097154; at most 1048576 are allowed
+        ShowsTooMuch: LimitExceeded: bytes of the custom status: 20482; at most 16384 are allowed
+        ReturnsTooMuch: LimitExceeded: bytes of the output: 2097154; at most 1048576 are allowed
         ReturnsNoJson: InvalidOutput: the output of orchestration "ReturnsNoJson" cannot be written as JSON: key must be a string
-        CallsWithTooMuch: LimitExceeded: the input of activity "Keep" has 2097154 bytes; payload_bytes allows 1048576
+        CallsWithTooMuch: LimitExceeded: the input of activity "Keep" has 2097154 bytes; at most 1048576 are allowed
         CallsWithNoJson: InvalidInput: the input of activity "Keep" cannot be written as JSON: key must be a string
-        CallsTooOften: LimitExceeded: actions in one turn: 10001; actions_per_turn allows 10000
+        CallsTooOften: LimitExceeded: actions in one turn: 10001; at most 10000 are allowed
         CallsTooOften: InvalidInput: the input of orchestration "CallsTooOften" is not what was expected, `u32`: invalid type: string "often", expected u32 at line 1 column 7
         Calls: UnknownActivity: no deployed module and no registered closure has an activity named "Kep"; did you mean "Keep"?
         Calls: InvalidInput: the input of activity "Sleep" is not what was expected, `u64`: invalid type: string "long", expected u64 at line 1 column 6
@@ -129,8 +129,8 @@ async fn what_is_too_large_is_refused_at_the_door() {
     stage.start("Listens", json!(["Go"])).await;
     let event = client.raise_event(ID, "Go", &large).await.unwrap_err();
     expect![[r#"
-        the payload has 2097154 bytes; payload_bytes allows 1048576
-        the payload has 2097154 bytes; payload_bytes allows 1048576
+        the payload has 2097154 bytes; at most 1048576 are allowed
+        the payload has 2097154 bytes; at most 1048576 are allowed
     "#]]
     .assert_eq(&format!("{start}\n{event}\n"));
     stage.raise("Go", json!("small")).await;

@@ -66,7 +66,7 @@ async fn over_http_a_refusal_says_when_to_come_back() {
     full.instances = Some(0);
     for (quotas, status, says) in [
         (room(0), 503, "try again"),
-        (full, 429, "instances allows 0"),
+        (full, 429, "its quota is 0 (instances)"),
     ] {
         let host = dir.host().quotas(quotas).start().await.unwrap();
         let router = Api::new(host.client()).into_router();

@@ -34,7 +34,7 @@ async fn a_hub_has_no_more_live_instances_than_it_may() {
     for id in ["a", "b", "c"] {
         client.start("Wait").id(id).await.unwrap();
     }
-    let words = "the task hub has 3 live instances; instances allows 3";
+    let words = "the task hub has 3 live instances; its quota is 3 (instances)";
     refused(client.start("Wait").id("d"), words).await;
     assert!(client.status("d").await.unwrap().is_none());
     // What is there goes on, and each end makes room for one.
@@ -72,7 +72,7 @@ async fn what_ended_lives_again_only_where_there_is_room() {
     ended(&client, "failed").await;
     client.start("Wait").id("waits").await.unwrap();
     let before = format!("{:?}", client.status("failed").await.unwrap());
-    let words = "the task hub has 1 live instances; instances allows 1";
+    let words = "the task hub has 1 live instances; its quota is 1 (instances)";
     for outside in [false, true] {
         let client = if outside { dir.client() } else { host.client() };
         for refused in [
@@ -113,14 +113,18 @@ async fn a_child_for_which_there_is_no_room_fails_by_the_quotas_name() {
     let deep = ended(&client, "deep").await;
     let said = serde_json::to_string(&deep.failure.unwrap().causes).unwrap();
     assert!(
-        said.contains("LimitExceeded") && said.contains("instances_per_module allows 2"),
+        said.contains("LimitExceeded") && said.contains("its quota is 2 (instances_per_module)"),
         "{said}"
     );
     // Another module has room of its own, and to continue as new is to be the same instance.
     for id in ["a", "b"] {
         client.start("Wait").id(id).await.unwrap();
     }
-    refused(client.start("Wait"), "instances_per_module allows 2").await;
+    refused(
+        client.start("Wait"),
+        "its quota is 2 (instances_per_module)",
+    )
+    .await;
     client.raise_event("a", "Go", "well").await.unwrap();
     completes(&client, "a").await;
     client
@@ -172,10 +176,7 @@ async fn an_execution_whose_history_is_full_fails_by_the_quotas_name() {
         .unwrap();
     let heavy = ended(&second.client(), "heavy").await;
     let failure = heavy.failure.unwrap();
-    assert!(
-        failure.message.contains("history_bytes allows 2000"),
-        "{failure:?}"
-    );
+    assert!(failure.message.contains("its quota is 2000"), "{failure:?}");
     second.shut_down().await;
 }
 
@@ -188,7 +189,7 @@ async fn a_hub_that_is_full_starts_nothing_and_finishes_what_it_has() {
     let full = quotas(|quotas| quotas.hub_bytes = Some(1));
     let second = dir.host().quotas(full).start().await.unwrap();
     let client = second.client();
-    refused(client.start("Wait"), "hub_bytes allows 1").await;
+    refused(client.start("Wait"), "its quota is 1 (hub_bytes)").await;
     client.raise_event("it", "Go", "well").await.unwrap();
     completes(&client, "it").await;
     second.shut_down().await;

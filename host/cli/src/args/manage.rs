@@ -9,7 +9,7 @@ use crate::value::{self, Limit, StatusFilter};
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct FilterArgs {
     /// Only these statuses: Pending, Running, Suspended, Completed, Failed, Terminated
-    #[arg(long = "status", alias = "runtime-status", value_name = "STATUS", value_parser = value::status, value_delimiter = ',', ignore_case = true)]
+    #[arg(long = "status", alias = "runtime-status", value_name = "STATUS", value_parser = value::StatusParser, value_delimiter = ',', ignore_case = true, hide_possible_values = true)]
     pub(crate) statuses: Vec<StatusFilter>,
     /// Only ids that begin so
     #[arg(long, value_name = "TEXT")]
@@ -136,6 +136,9 @@ pub(crate) struct HubsSet {
     /// How long instances are kept that were terminated
     #[arg(long, value_name = "DURATION", value_parser = value::limit)]
     pub(crate) retain_terminated: Option<Limit>,
+    /// Do not ask, though instances are deleted at once
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -67,7 +67,9 @@ pub(super) async fn remove(args: RemoveModule, session: &Session) -> anyhow::Res
     } else {
         AlsoInUse::No
     };
-    let removed = session.client()?.remove_module(&args.name, also).await;
+    let client = session.client()?;
+    let modules = client.modules().await?;
+    let removed = client.remove_module(&args.name, also).await;
     removed.map_err(|error| {
         if !error.is_in_use() {
             return anyhow::Error::from(error);
@@ -82,10 +84,21 @@ pub(super) async fn remove(args: RemoveModule, session: &Session) -> anyhow::Res
             removed: &args.name,
         })?;
     } else {
+        let named = modules.iter().filter(|module| module.name == args.name);
+        let gone: Vec<String> = named
+            .flat_map(|module| &module.definitions)
+            .map(|definition| definition.name.clone())
+            .collect();
         output.note(&format!(
             "removed {}; `perennial modules --gc` deletes what nothing points to",
             args.name
         ));
+        if !gone.is_empty() {
+            output.note(&format!(
+                "no module defines {} any more: to have one again, deploy a module that does",
+                gone.join(", ")
+            ));
+        }
     }
     Ok(Exit::Ok)
 }

@@ -116,8 +116,13 @@ pub(crate) async fn open_here(file: PathBuf, session: &Session) -> anyhow::Resul
 /// The library's message names the file, and calls what cannot be used invalid; on a command line the file is at fault, not its name.
 fn unusable(file: &Path, message: String) -> anyhow::Error {
     let said = CliError::new(Exit::Error, message);
-    if file.exists() {
+    let is_name = file.extension().is_none() && file.components().count() == 1;
+    if file.is_dir() {
+        said.hint("`perennial build` makes a file such as target/NAME.wasm of a project in a directory")
+    } else if file.exists() {
         said
+    } else if is_name {
+        said.hint("the first argument is the path of a .wasm file; `perennial start NAME --wait` starts an orchestration that is deployed")
     } else {
         said.hint("the first argument is the path of a .wasm file")
     }
@@ -226,6 +231,9 @@ pub(crate) fn lines_of(deployment: &Deployment) -> Vec<String> {
         .unwrap_or(0);
     lines.extend(deployment.names.iter().map(|name| {
         let change = match (change_of(name), name.before) {
+            ("repointed", Some(before)) if before == deployment.digest => {
+                "taken over from another module".to_owned()
+            }
             ("repointed", Some(before)) => format!("updated from {}", before.short()),
             (change, _) => change.to_owned(),
         };

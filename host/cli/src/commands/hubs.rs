@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use perennial::{HubInfo, HubStats, Hubs, Retention};
+use perennial::{Client, HubInfo, HubStats, Hubs, Retention, Status, Timestamp};
 use serde::Serialize;
 
 use crate::args::{DeleteTaskHub, HubsCommand, HubsSet};
 use crate::error::{CliError, Exit};
-use crate::output::{Cell, bytes, count, plain, time};
+use crate::output::{Cell, bytes, count, now, plain, time};
 use crate::session::Session;
 use crate::value::Limit;
 
@@ -243,6 +243,22 @@ async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
             (*age, changed) = (to, true);
         }
     }
+    let kept = [
+        (Status::Completed, args.retain_completed),
+        (Status::Failed, args.retain_failed),
+        (Status::Terminated, args.retain_terminated),
+    ];
+    let older = match args.yes {
+        true => 0,
+        false => count_older(&client, kept).await?,
+    };
+    if older > 0 {
+        let deleted = count(older, "instance");
+        if !confirmed(&format!("delete up to {deleted} that ended longer ago?"))? {
+            session.output().note("nothing was changed");
+            return Ok(Exit::Error);
+        }
+    }
     if !changed {
         let said = CliError::new(Exit::Usage, "nothing says what to set");
         return Err(said
@@ -258,6 +274,26 @@ async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
         there.warn_if_unhosted(&client, "nothing is deleted");
     }
     Ok(Exit::Ok)
+}
+
+/// How many ended instances are old enough that they may have ended longer ago than those with their status are to be kept.
+async fn count_older(client: &Client, kept: [(Status, Option<Limit>); 3]) -> anyhow::Result<u64> {
+    let mut older = 0;
+    for (status, kept) in kept {
+        let Some(Limit(Some(age))) = kept else {
+            continue;
+        };
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let made_by = Timestamp(now().0.saturating_sub(age));
+        let ended = client.list().status(status).created_to(made_by);
+        older += ended
+            .counts()
+            .await?
+            .iter()
+            .map(|(_, count)| count)
+            .sum::<u64>();
+    }
+    Ok(older)
 }
 
 /// Says of an error what to do about it where a hub is meant and not an instance.

@@ -1,10 +1,11 @@
 //! `perennial keys`.
 
-use perennial::Role;
+use perennial::{AccessKey, Role};
 use serde::Serialize;
 
 use crate::args::Keys;
 use crate::error::{CliError, Exit};
+use crate::output::{Cell, plain, time};
 use crate::session::Session;
 
 #[derive(Serialize)]
@@ -27,7 +28,9 @@ async fn create(name: &str, read_only: bool, session: &Session) -> anyhow::Resul
     } else {
         Role::Admin
     };
-    let made = session.client()?.create_key(name, role).await?;
+    let client = session.client()?;
+    let keys = client.keys().await?;
+    let made = client.create_key(name, role).await?;
     let output = session.output();
     if output.is_json() {
         output.json(&made)?;
@@ -39,6 +42,12 @@ async fn create(name: &str, read_only: bool, session: &Session) -> anyhow::Resul
             made.key.id,
             session.task_hub()
         ));
+        for same in keys.iter().filter(|key| key.name == name) {
+            output.note(&format!(
+                "key {} has the same name, and stays valid until it is revoked",
+                same.id
+            ));
+        }
     }
     Ok(Exit::Ok)
 }
@@ -50,13 +59,20 @@ async fn list(session: &Session) -> anyhow::Result<Exit> {
         output.json(&keys)?;
         return Ok(Exit::Ok);
     }
-    for key in &keys {
-        let role = word(key.role);
-        output.line(&format!("{}  {role:<9}  {}", key.id, key.name))?;
-    }
     if keys.is_empty() {
         output.note("there are no keys");
+        return Ok(Exit::Ok);
     }
+    let row = |key: &AccessKey| {
+        vec![
+            Cell::new(&key.id),
+            Cell::new(word(key.role)),
+            Cell::new(time(key.created_at)),
+            Cell::new(plain(&key.name)),
+        ]
+    };
+    let header = ["ID", "ROLE", "CREATED (UTC)", "NAME"];
+    output.table(&header, keys.iter().map(row).collect())?;
     Ok(Exit::Ok)
 }
 

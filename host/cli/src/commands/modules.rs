@@ -70,6 +70,12 @@ fn show(module: &ModuleInfo, output: &Output) -> anyhow::Result<()> {
         ("granted", granted(&module.grants)),
         ("limits", limits(&module.limits)),
     ];
+    if module.definitions.is_empty() {
+        fields.push((
+            "names",
+            "none: other modules have taken over all that it had".to_owned(),
+        ));
+    }
     fields.extend(
         lists
             .into_iter()

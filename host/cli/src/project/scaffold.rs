@@ -71,6 +71,12 @@ pub(crate) fn new(args: &New, session: &Session) -> anyhow::Result<Exit> {
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
     let name = name.unwrap_or_default();
+    if path.is_dir() && name.is_empty() {
+        let said = CliError::new(Exit::Usage, format!("{} is there already", path.display()));
+        return Err(said
+            .hint("`new` makes a directory: give it a name, such as order-flow")
+            .into());
+    }
     check_name(&name)?;
     if path.exists() {
         let said = CliError::new(
@@ -109,13 +115,13 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     if fits && !RESERVED.contains(&name) {
         return Ok(());
     }
-    let said = CliError::new(
-        Exit::Usage,
-        format!("{name:?} cannot be the name of a project"),
-    );
-    Err(said
-        .hint("take up to 64 lower-case letters, digits and dashes, a letter first, and no word of the language: order-flow")
-        .into())
+    let message = format!("{name:?} cannot be the name of a project");
+    let hint = if fits {
+        "Rust, or a crate that the project uses, has that name already; take another, such as order-flow"
+    } else {
+        "take up to 64 lower-case letters, digits, dashes and underscores, a letter first: order-flow"
+    };
+    Err(CliError::new(Exit::Usage, message).hint(hint).into())
 }
 
 /// `order-flow` as the name of an orchestration: `OrderFlow`.

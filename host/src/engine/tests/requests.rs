@@ -253,7 +253,7 @@ fn what_clients_say_is_refused_by_one_rule_and_changes_nothing() {
         ),
         (
             terminate("x".repeat((64 << 10) + 1)),
-            "the reason has 65537 bytes; REASON_BYTES allows 65536",
+            "the reason has 65537 bytes; at most 65536 are allowed",
         ),
     ];
     for (request, expected) in refused {

@@ -37,8 +37,7 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Refused> {
     let filtered = filtered(call, shown)?;
     let mut instances: Vec<StatusWire> = Vec::new();
     let mut token = call
-        .header(CONTINUATION.as_str())
-        .filter(|token| !token.is_empty())
+        .readable_header(CONTINUATION.as_str())?
         .map(str::to_owned);
     let Some(filtered) = filtered.filter(|_| top > 0) else {
         return Ok(wire::json(StatusCode::OK, &instances));

@@ -30,7 +30,7 @@ pub(super) use reply::problem;
 use route::{Route, route};
 
 /// Where the webhooks are.
-const WEBHOOKS: &str = "/runtime/webhooks/durabletask";
+pub(super) const WEBHOOKS: &str = "/runtime/webhooks/durabletask";
 
 /// Where the webhooks of version 1 were.
 const LEGACY: &str = "/admin/extensions/DurableTaskExtension";
@@ -154,8 +154,22 @@ impl<'a> Call<'a> {
         std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// A header of which nothing depends on whether it can be read.
     fn header(&self, name: &str) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
+    }
+
+    /// A header that must be readable where it is there, and is nothing where it is empty.
+    fn readable_header(&self, name: &str) -> Result<Option<&str>, Refused> {
+        let Some(value) = self.head.headers.get(name) else {
+            return Ok(None);
+        };
+        let text = value.to_str().map_err(|_| {
+            reply::argument(&format!(
+                "The header {name} has characters that are not ASCII."
+            ))
+        })?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
     }
 }
 

@@ -104,6 +104,11 @@ pub(in crate::http) fn failure(status: StatusCode, message: &str) -> Response {
         StatusCode::UNAUTHORIZED => "unauthorized",
         StatusCode::FORBIDDEN => "forbidden",
         StatusCode::NOT_FOUND => "notFound",
+        StatusCode::METHOD_NOT_ALLOWED => "methodNotAllowed",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "limitExceeded",
+        StatusCode::EXPECTATION_FAILED
+        | StatusCode::NOT_IMPLEMENTED
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported",
         StatusCode::SERVICE_UNAVAILABLE => "unavailable",
         _ => "error",
     };

@@ -392,7 +392,10 @@ async fn purge(ask: Ask, Segments(id): Segments<String>) -> Answer {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct StartBody {
+    // Under the names that statuses have, too.
+    #[serde(alias = "name")]
     orchestration: String,
+    #[serde(alias = "instanceId")]
     id: Option<String>,
     version: Option<String>,
     #[serde(default, deserialize_with = "present")]

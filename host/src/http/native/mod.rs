@@ -80,7 +80,7 @@ pub(super) fn routes() -> Router<Arc<Api>> {
     }
     routes
         .route(&format!("{BASE}/{{*rest}}"), axum::routing::any(no_route))
-        .method_not_allowed_fallback(no_route)
+        .method_not_allowed_fallback(other_method)
 }
 
 /// Lets requests through that have the parameters of which the document tells, and no others: what changes something must not do more, or
@@ -146,6 +146,16 @@ async fn no_route(head: axum::http::request::Parts) -> Response {
         head.uri.path()
     );
     failure(StatusCode::NOT_FOUND, &message)
+}
+
+/// The path is one of the API, and its methods are others: the router adds the header `Allow`, which names them.
+async fn other_method(head: axum::http::request::Parts) -> Response {
+    let message = format!(
+        "there is no {} {} in this API, only other methods of the same path; {BASE}/openapi.json describes it",
+        head.method,
+        head.uri.path()
+    );
+    failure(StatusCode::METHOD_NOT_ALLOWED, &message)
 }
 
 /// The OpenAPI document, as JSON.
