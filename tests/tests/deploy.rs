@@ -1,6 +1,6 @@
 //! What may be deployed, and what is said of everything else.
 
-use perennial::{Module, Status};
+use perennial::{Module, ModuleInfo, Status, UpdatedName};
 use perennial_tests::{DataDir, guest, module};
 
 fn refused(bytes: &[u8], words: &[&str]) {
@@ -57,11 +57,15 @@ async fn names_belong_to_the_module_that_defined_them_first() {
         .await
         .unwrap();
     assert_eq!(taken.names.len(), 2);
-    assert!(taken.names.iter().all(|name| !name.changed));
+    let same = Some(taken.digest);
+    let moved = |name: &UpdatedName| name.changed && name.before == same;
+    assert!(taken.names.iter().all(moved), "of another module now");
     let modules = client.modules().await.unwrap();
+    let names = |module: &ModuleInfo| (module.name.clone(), module.definitions.len());
     assert_eq!(
-        modules.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(),
-        ["hello-sequence", "other"]
+        modules.iter().map(names).collect::<Vec<_>>(),
+        [("hello-sequence".to_owned(), 0), ("other".to_owned(), 2)],
+        "each lists what is its own"
     );
 }
 

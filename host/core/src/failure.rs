@@ -134,7 +134,7 @@ impl Failure {
         };
         let same_details = match (&self.details, &whole.details) {
             (Some(kept), Some(of)) => {
-                kept == of || [cut_details(of), deep_details()].contains(kept)
+                kept == of || *kept == cut_details(of) || is_left_of_unreadable(kept, of)
             }
             (kept, of) => kept == of,
         };
@@ -190,6 +190,14 @@ fn bounded_details(details: Json, payload_bytes: u64) -> Json {
 
 fn cut_details(details: &Json) -> Json {
     Json::from_text(format!("\"… (cut: {} bytes)\"", details.size()))
+}
+
+/// Whether details are what was kept instead of others that clients could not read.
+fn is_left_of_unreadable(kept: &Json, of: &Json) -> bool {
+    /// What hosts said of all of them when depth was the only reason.
+    const EARLIER: &str = "\"… (cut: arrays and objects nested deeper than the 128 levels that JSON_LEVELS allows)\"";
+    let why = of.check_readable();
+    why.is_err_and(|why| *kept == unreadable_details(why) || kept.as_str() == EARLIER)
 }
 
 fn unreadable_details(why: Unreadable) -> Json {

@@ -11,7 +11,7 @@ use crate::shortage::{Resource, Shortage};
 #[non_exhaustive]
 pub(crate) enum StoreError {
     /// The disk or SQLite failed. Nothing of the operation was kept.
-    #[error("the hub could not be read or written: {0}{}", hint(.0))]
+    #[error("the hub could not be read or written: {error}{hint}", error = .0, hint = hint(.0))]
     Sqlite(Arc<rusqlite::Error>),
     /// A file beside the hub, or its directory, could not be used.
     #[error("{what} {path}: {source}")]

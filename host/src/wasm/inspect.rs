@@ -392,20 +392,10 @@ fn check_definitions(what: &str, definitions: &[Definition]) -> Result<(), Modul
         }
         let (description, schema) = (&definition.description, &definition.input_schema);
         let parts = [
-            (
-                "description",
-                description,
-                "DESCRIPTION_BYTES",
-                DESCRIPTION_BYTES,
-            ),
-            (
-                "input schema",
-                schema,
-                "INPUT_SCHEMA_BYTES",
-                INPUT_SCHEMA_BYTES,
-            ),
+            ("description", description, DESCRIPTION_BYTES),
+            ("input schema", schema, INPUT_SCHEMA_BYTES),
         ];
-        for (part, text, limit, max) in parts {
+        for (part, text, max) in parts {
             let bytes = text.as_ref().map_or(0, String::len);
             if bytes > max {
                 return refuse(format!(

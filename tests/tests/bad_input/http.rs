@@ -96,7 +96,7 @@ fn native(foreign: &str) -> Vec<Case> {
         case("another hub", format!("GET {NATIVE}/instances?taskHub=other"), "", 404, "is not served here"),
         case("a path for a hub", format!("GET {NATIVE}/instances?taskHub=../../etc"), "", 404, "is not served here"),
         case("a route that is none", get("everything"), "", 404, "there is no GET"),
-        case("a method that is none", format!("BREW {NATIVE}/instances"), "", 404, "there is no BREW"),
+        case("a method that is none", format!("BREW {NATIVE}/instances"), "", 405, "there is no BREW"),
     ]
 }
 

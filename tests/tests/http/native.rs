@@ -62,7 +62,7 @@ async fn instances_are_started_seen_and_told_what_to_do() {
         &start(r#"{"orchestration":"Wait","color":"red"}"#),
         expect![[r#"
             400
-            {"error":{"code":"invalid","message":"the body is not what was expected: unknown field `color`, expected one of `orchestration`, `id`, `version`, `input`, `tags`, `reuse`, `scheduledTime`, `startAfterMs`, `traceParent` at line 1 column 31"}}
+            {"error":{"code":"invalid","message":"the body is not what was expected: unknown field `color`, expected one of `name`, `orchestration`, `id`, `instanceId`, `version`, `input`, `tags`, `reuse`, `scheduledTime`, `startAfterMs`, `traceParent` at line 1 column 31"}}
         "#]],
     )
     .await;
@@ -506,9 +506,9 @@ async fn every_operation_of_the_document_is_there_and_answers_as_it_says() {
         assert!(document.pointer(&pointer).is_some(), "{pointer}");
     }
     wire.check(&format!("PATCH {API}/instances"), expect![[r#"
-        404
+        405
         allow: GET,HEAD,POST
-        {"error":{"code":"notFound","message":"there is no PATCH /api/v1/instances in this API; /api/v1/openapi.json describes it"}}
+        {"error":{"code":"methodNotAllowed","message":"there is no PATCH /api/v1/instances in this API, only other methods of the same path; /api/v1/openapi.json describes it"}}
     "#]])
         .await;
     wire.check(&format!("GET {API}/nothing/here"), expect![[r#"

@@ -77,6 +77,9 @@ async fn while_the_file_of_the_hub_is_away_what_is_asked_may_be_asked_again() {
 #[tokio::test]
 async fn metrics_count_what_happened() {
     let wire = Wire::new().await;
+    let before = wire.ask("GET /metrics").await.body;
+    let failed = "perennial_instances{hub=\"default\",status=\"Failed\"} 0";
+    assert!(before.contains(failed), "an alert needs a series: {before}");
     wire.ended("HelloSequence", "done", ()).await;
     wire.ask(&format!("GET {BASE}/instances/nobody")).await;
     let metrics = wire.ask("GET /metrics").await;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use perennial::{Client, Host};
 use perennial_tests::DataDir;
 use serde_json::json;
 
-use crate::see::{NOW, Wire};
+use crate::see::{NOW, Wire, request};
 use crate::{BASE, JSON};
 
 const API: &str = "/api/v1";
@@ -191,13 +192,13 @@ async fn a_restart_waits_where_it_is_told_to() {
 async fn a_host_that_is_named_badly_is_refused() {
     let wire = Wire::with(|api| api.this_machine_only()).await;
     for host in ["", "a b", "localhost:port", "me@localhost"] {
-        let mut request = crate::see::request(&format!("GET {BASE}/instances/x"));
-        let host = axum::http::HeaderValue::from_str(host).unwrap();
+        let mut request = request(&format!("GET {BASE}/instances/x"));
+        let host = HeaderValue::from_str(host).unwrap();
         request.headers_mut().insert("host", host.clone());
         assert_eq!(wire.call(request).await.status, 400, "{host:?}");
     }
-    let mut request = crate::see::request(&format!("GET {BASE}/instances/x"));
-    let other = axum::http::HeaderValue::from_static("localhost");
+    let mut request = request(&format!("GET {BASE}/instances/x"));
+    let other = HeaderValue::from_static("localhost");
     request.headers_mut().append("host", other);
     assert_eq!(wire.call(request).await.status, 400, "two of them");
     let elsewhere = format!("GET http://evil.example{BASE}/instances/x");
@@ -221,4 +222,73 @@ async fn a_bulk_operation_says_how_far_it_is() {
     let over = json!({ "matched": 3, "done": 3, "skipped": 0, "dryRun": false });
     assert_eq!(lines.last().unwrap(), &json!({ "over": over }));
     assert!(lines.len() >= 2, "nothing was said in between: {lines:?}");
+}
+
+#[tokio::test]
+async fn what_this_server_does_not_do_is_refused_and_not_passed_over() {
+    let wire = Wire::new().await;
+    let start = r#"{"orchestration":"Wait"}"#;
+    for (header, status) in [
+        ("content-encoding: gzip", 415),
+        ("transfer-encoding: gzip, chunked", 501),
+        ("expect: 200-ok", 417),
+    ] {
+        let asked = format!("POST {API}/instances\n{JSON}\n{header}\n\n{start}");
+        let answer = wire.ask(&asked).await;
+        assert_eq!(answer.status, status, "{header}: {}", answer.body);
+        assert_eq!(answer.json()["error"]["code"], "unsupported", "{header}");
+    }
+    let long = format!("GET {BASE}/instances\nx-long: {}", "x".repeat(70_000));
+    assert_eq!(wire.ask(&long).await.status, 431);
+    let mut odd = request(&format!("GET {BASE}/instances"));
+    let token = HeaderValue::from_bytes(b"\xff\xfe").unwrap();
+    odd.headers_mut().insert("x-ms-continuation-token", token);
+    let answer = wire.call(odd).await;
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert!(answer.body.contains("x-ms-continuation-token"));
+    let list = wire.ask(&format!("GET {API}/instances")).await.json();
+    assert_eq!(list["instances"], json!([]), "nothing was started");
+}
+
+#[tokio::test]
+async fn another_method_of_a_path_that_there_is_names_those_that_there_are() {
+    let wire = Wire::new().await;
+    let answer = wire.ask(&format!("PUT {API}/instances")).await;
+    assert_eq!(answer.status, 405, "{}", answer.body);
+    assert_eq!(answer.header("allow"), Some("GET,HEAD,POST"));
+    assert_eq!(answer.json()["error"]["code"], "methodNotAllowed");
+    for nowhere in ["/", "/api", "/runtime/webhooks/DurableTask/instances"] {
+        let answer = wire.ask(&format!("GET {nowhere}")).await;
+        assert_eq!(answer.status, 404, "{nowhere}");
+        assert!(answer.body.contains("/api/v1/openapi.json"), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_start_knows_the_names_that_a_status_has() {
+    let wire = Wire::new().await;
+    let start = r#"{"name":"Wait","instanceId":"named"}"#;
+    let asked = format!("POST {API}/instances\n{JSON}\n\n{start}");
+    assert_eq!(wire.ask(&asked).await.status, 201);
+    let found = wire.ask(&format!("GET {API}/instances/named")).await.json();
+    assert_eq!(found["name"], "Wait");
+}
+
+#[tokio::test]
+async fn what_no_client_could_read_is_not_let_in() {
+    let wire = Wire::new().await;
+    for (input, why) in [
+        (r#""a\ud800b""#, "surrogate"),
+        ("1e400", "too large"),
+        (&*format!("{}{}", "[".repeat(129), "]".repeat(129)), "128 levels"),
+    ] {
+        let start = format!(r#"{{"orchestration":"Wait","input":{input}}}"#);
+        let asked = format!("POST {API}/instances\n{JSON}\n\n{start}");
+        let answer = wire.ask(&asked).await;
+        assert!(matches!(answer.status, 400 | 413), "{input}: {}", answer.body);
+        let asked = format!("POST {BASE}/orchestrators/Wait\n{JSON}\n\n{input}");
+        let answer = wire.ask(&asked).await;
+        assert!(matches!(answer.status, 400 | 413), "{input}: {}", answer.body);
+        assert!(answer.body.contains(why), "{}", answer.body);
+    }
 }
