@@ -97,7 +97,7 @@ fn a_project_is_not_made_over_something_else_or_under_a_bad_name() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
     cli.check(&["new", "Order Flow"], expect![[r#"
         ! error: "Order Flow" cannot be the name of a project
-        !   hint: take up to 64 lower-case letters, digits and dashes, a letter first, and no word of the language: order-flow
+        !   hint: take up to 64 lower-case letters, digits, dashes and underscores, a letter first: order-flow
         exit code Some(2)
     "#]]);
     cli.check(

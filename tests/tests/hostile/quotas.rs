@@ -160,7 +160,7 @@ async fn an_execution_whose_history_is_full_fails_by_the_quotas_name() {
         (Status::Failed, "LimitExceeded")
     );
     assert!(
-        failure.message.contains("history_events allows 50"),
+        failure.message.contains("its quota is 50 (history_events)"),
         "{failure:?}"
     );
     assert!((50..60).contains(&long.history_events), "{long:?}");
@@ -176,7 +176,7 @@ async fn an_execution_whose_history_is_full_fails_by_the_quotas_name() {
         .unwrap();
     let heavy = ended(&second.client(), "heavy").await;
     let failure = heavy.failure.unwrap();
-    assert!(failure.message.contains("its quota is 2000"), "{failure:?}");
+    assert!(failure.message.contains("its quota is 2000 (history_bytes)"), "{failure:?}");
     second.shut_down().await;
 }
 

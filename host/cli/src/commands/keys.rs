@@ -29,7 +29,8 @@ async fn create(name: &str, read_only: bool, session: &Session) -> anyhow::Resul
         Role::Admin
     };
     let client = session.client()?;
-    let keys = client.keys().await?;
+    // Where there is no hub yet, the key makes it.
+    let keys = client.keys().await.unwrap_or_default();
     let made = client.create_key(name, role).await?;
     let output = session.output();
     if output.is_json() {

@@ -109,7 +109,9 @@ fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
         closing.text([roman(what)]);
     }
     closing.to_writer(&mut page)?;
-    man.render_version_section(&mut page)?;
+    if command.get_version().is_some() {
+        man.render_version_section(&mut page)?;
+    }
     Ok(page)
 }
 
