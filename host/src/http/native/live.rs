@@ -178,6 +178,16 @@ impl HistoryPiece {
         })
     }
 
+    /// Where whoever was at a place is once it was told the rest. A piece that others read before may end before that place, and takes
+    /// nobody back: what comes next would be told twice.
+    fn leads_to(&self, place: &Cursor) -> Cursor {
+        let ends_before = place.is_beside(&self.to) && self.to.next_event < place.next_event;
+        match ends_before {
+            true => place.clone(),
+            false => self.to.clone(),
+        }
+    }
+
     fn rest(&self, place: &Cursor) -> Rest {
         if *place == self.before || place.is_at(&self.before) {
             return match &self.text {
@@ -316,7 +326,7 @@ impl Following {
             Err(_) => return Some(Bytes::from_static(STILL_THERE.as_bytes())),
             Ok(News::Piece(piece)) => match piece.rest(&self.place) {
                 Rest::Text(text) => {
-                    self.place = piece.to;
+                    self.place = piece.leads_to(&self.place);
                     self.over = piece.ended;
                     return Some(text);
                 }
@@ -358,7 +368,7 @@ impl Following {
         drop(turn);
         told.bill.expect(1, piece.text.len());
         let rest = piece.rest(&self.place);
-        self.place = piece.to;
+        self.place = piece.leads_to(&self.place);
         self.over = piece.ended;
         // What was read before something was missed may not have it.
         self.behind_since = (!piece.complete || piece.read_at < since).then_some(since);
@@ -558,5 +568,53 @@ impl Watching {
         };
         is_wanted(&self.name, &|wanted| wanted == name)
             && is_wanted(&self.id_prefix, &|prefix| id.starts_with(prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(event: u64) -> Cursor {
+        Cursor::after(&format!("run:0:{}", event - 1)).unwrap()
+    }
+
+    fn piece(from: u64, to: u64) -> HistoryPiece {
+        let mut text = String::new();
+        let mut marks = Vec::new();
+        for event in from..to {
+            marks.push((event, text.len()));
+            text += &event.to_string();
+        }
+        marks.push((u64::MAX, text.len()));
+        HistoryPiece {
+            before: at(from),
+            from: at(from),
+            to: at(to),
+            text: text.into(),
+            marks: marks.into(),
+            read_at: Instant::now(),
+            complete: true,
+            ended: false,
+        }
+    }
+
+    fn told(piece: &HistoryPiece, place: u64) -> (String, u64) {
+        let text = match piece.rest(&at(place)) {
+            Rest::Text(text) => String::from_utf8(text.to_vec()).unwrap(),
+            Rest::Nothing => "nothing".to_owned(),
+            Rest::Missing => "missing".to_owned(),
+        };
+        (text, piece.leads_to(&at(place)).next_event)
+    }
+
+    #[test]
+    fn a_piece_leads_on_and_takes_nobody_back() {
+        let piece = piece(2, 5);
+        assert_eq!(told(&piece, 2), ("234".to_owned(), 5));
+        assert_eq!(told(&piece, 4), ("4".to_owned(), 5));
+        assert_eq!(told(&piece, 5), ("nothing".to_owned(), 5));
+        assert_eq!(told(&piece, 7), ("nothing".to_owned(), 7));
+        assert_eq!(told(&piece, 1).0, "missing");
     }
 }
