@@ -195,7 +195,8 @@ fn cut_details(details: &Json) -> Json {
 /// Whether details are what was kept instead of others that clients could not read.
 fn is_left_of_unreadable(kept: &Json, of: &Json) -> bool {
     /// What hosts said of all of them when depth was the only reason.
-    const EARLIER: &str = "\"… (cut: arrays and objects nested deeper than the 128 levels that JSON_LEVELS allows)\"";
+    const EARLIER: &str =
+        "\"… (cut: arrays and objects nested deeper than the 128 levels that JSON_LEVELS allows)\"";
     let why = of.check_readable();
     why.is_err_and(|why| *kept == unreadable_details(why) || kept.as_str() == EARLIER)
 }

@@ -14,9 +14,7 @@ use reqwest::{Method, StatusCode, Url, redirect};
 
 use super::wire::{Body, Request, Response, ResponseHeader};
 use crate::chain::chain;
-use crate::engine::executor::{
-    Attempt, AttemptError, AttemptFuture, Grants, Interrupt, Resource, Shortage,
-};
+use crate::engine::executor::{Attempt, AttemptError, AttemptFuture, Grants, Resource, Shortage};
 
 /// What it is called by.
 pub(super) const NAME: &str = "http";
@@ -39,9 +37,6 @@ const FAILED_BODY_BYTES_MAX: usize = 64 << 10;
 /// A host that does not answer is noticed before the attempt's own timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often an attempt that waits looks whether anybody still waits for it.
-const WATCH_INTERVAL: Duration = Duration::from_millis(50);
-
 /// Makes requests. The client is made with the first one: most hosts need none.
 #[derive(Clone, Default)]
 pub(super) struct Http {
@@ -55,7 +50,7 @@ impl Http {
             let interrupt = attempt.interrupt.clone();
             tokio::select! {
                 outcome = this.call(&grants, &attempt) => outcome,
-                () = told(&interrupt) => {
+                () = interrupt.told() => {
                     let message = "the request was given up: nobody waits for it any more";
                     Err(Failure::permanent(kind::CANCELED, message).into())
                 }
@@ -98,12 +93,6 @@ async fn client() -> Result<reqwest::Client, AttemptError> {
             None => Failure::retryable(kind::HOST_ERROR, message).into(),
         }
     })
-}
-
-async fn told(interrupt: &Interrupt) {
-    while !interrupt.is_set() {
-        tokio::time::sleep(WATCH_INTERVAL).await;
-    }
 }
 
 /// The request that is sent next: the one that was asked for, or where a response sent it.

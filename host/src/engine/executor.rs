@@ -4,11 +4,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use perennial_core::{Digest, Failure, Guest, Json, Limits, TaskRef, Timestamp};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use crate::engine::grants::{DirGrant, Grants, http_host_problem};
 pub use crate::engine::processors::Share;
@@ -164,17 +163,28 @@ impl Attempt {
 
 /// Tells an attempt that nobody waits for it any more. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt(CancellationToken);
 
 impl Interrupt {
     /// Tells it.
     pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.cancel();
     }
 
     /// Whether it was told.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_cancelled()
+    }
+
+    /// Returns when it is told.
+    pub async fn told(&self) {
+        self.0.cancelled().await;
+    }
+
+    /// One that is told with this one, and alone when the guard is dropped.
+    pub(crate) fn until_dropped(&self) -> (Self, DropGuard) {
+        let below = self.0.child_token();
+        (Self(below.clone()), below.drop_guard())
     }
 }
 

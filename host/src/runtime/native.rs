@@ -64,6 +64,11 @@ impl ActivityContext {
     pub fn is_canceled(&self) -> bool {
         self.attempt.interrupt.is_set()
     }
+
+    /// Returns when nobody waits for the result any more: what takes long can be raced against it.
+    pub async fn canceled(&self) {
+        self.attempt.interrupt.told().await;
+    }
 }
 
 type Run = dyn Fn(ActivityContext, Option<Json>) -> AttemptFuture + Send + Sync;

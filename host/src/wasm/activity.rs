@@ -12,7 +12,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt;
 use perennial_core::{Digest, Failure, Json, kind};
@@ -44,9 +44,6 @@ use crate::engine::executor::{
 use crate::engine::processors::Pace;
 use crate::limits::ATTEMPT_RESOURCES;
 
-/// How often an attempt that waits looks whether it was told to stop. One that computes looks at every tick of the epoch.
-const WATCH_INTERVAL: Duration = Duration::from_millis(20);
-
 impl ActivityExecutor for Wasm {
     fn prepare(&self, module: Digest) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         if self.shared.has_activities(module) {
@@ -65,8 +62,9 @@ impl ActivityExecutor for Wasm {
                 let message = format!("no module has the activity {:?}", attempt.name);
                 return Err(Failure::permanent(kind::UNKNOWN_ACTIVITY, message).into());
             };
-            let given_up = GivenUp::default();
-            let watch = Watch::new(&attempt, Arc::clone(&given_up.0));
+            // It may run on another thread when its future is dropped.
+            let (told, _told_when_dropped) = attempt.interrupt.until_dropped();
+            let watch = Watch::new(&attempt, told);
             let permit = Arc::clone(&shared.permits).acquire_owned().await;
             let grants = (shared.grants)(module).map_err(AttemptError::of_fault)?;
             // Opening a file and loading a module may block.
@@ -361,23 +359,21 @@ impl Stopped {
 #[derive(Clone)]
 struct Watch {
     deadline: Option<Instant>,
-    interrupt: Interrupt,
-    given_up: Arc<AtomicBool>,
+    told: Interrupt,
 }
 
 impl Watch {
-    fn new(attempt: &Attempt, given_up: Arc<AtomicBool>) -> Self {
+    fn new(attempt: &Attempt, told: Interrupt) -> Self {
         Self {
             deadline: attempt
                 .timeout
                 .and_then(|timeout| Instant::now().checked_add(timeout)),
-            interrupt: attempt.interrupt.clone(),
-            given_up,
+            told,
         }
     }
 
     fn check(&self) -> Result<(), Stopped> {
-        if self.interrupt.is_set() || self.given_up.load(Ordering::Relaxed) {
+        if self.told.is_set() {
             return Err(Stopped::Told);
         }
         if self
@@ -389,26 +385,19 @@ impl Watch {
         Ok(())
     }
 
+    /// Returns when an attempt that waits is to stop. One that computes looks at every tick of the epoch.
     async fn stopped(&self) -> Stopped {
-        loop {
-            if let Err(stopped) = self.check() {
-                return stopped;
+        let deadline = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
             }
-            let left = self.deadline.map_or(WATCH_INTERVAL, |deadline| {
-                deadline.saturating_duration_since(Instant::now())
-            });
-            tokio::time::sleep(left.min(WATCH_INTERVAL)).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.told.told() => Stopped::Told,
+            () = deadline => Stopped::Deadline,
         }
-    }
-}
-
-/// Tells a running attempt that its future was dropped.
-#[derive(Default)]
-struct GivenUp(Arc<AtomicBool>);
-
-impl Drop for GivenUp {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -176,7 +176,12 @@ async fn an_execution_whose_history_is_full_fails_by_the_quotas_name() {
         .unwrap();
     let heavy = ended(&second.client(), "heavy").await;
     let failure = heavy.failure.unwrap();
-    assert!(failure.message.contains("its quota is 2000 (history_bytes)"), "{failure:?}");
+    assert!(
+        failure
+            .message
+            .contains("its quota is 2000 (history_bytes)"),
+        "{failure:?}"
+    );
     second.shut_down().await;
 }
 

@@ -260,7 +260,11 @@ async fn another_method_of_a_path_that_there_is_names_those_that_there_are() {
     for nowhere in ["/", "/api", "/runtime/webhooks/DurableTask/instances"] {
         let answer = wire.ask(&format!("GET {nowhere}")).await;
         assert_eq!(answer.status, 404, "{nowhere}");
-        assert!(answer.body.contains("/api/v1/openapi.json"), "{}", answer.body);
+        assert!(
+            answer.body.contains("/api/v1/openapi.json"),
+            "{}",
+            answer.body
+        );
     }
 }
 
@@ -280,15 +284,26 @@ async fn what_no_client_could_read_is_not_let_in() {
     for (input, why) in [
         (r#""a\ud800b""#, "surrogate"),
         ("1e400", "too large"),
-        (&*format!("{}{}", "[".repeat(129), "]".repeat(129)), "128 levels"),
+        (
+            &*format!("{}{}", "[".repeat(129), "]".repeat(129)),
+            "128 levels",
+        ),
     ] {
         let start = format!(r#"{{"orchestration":"Wait","input":{input}}}"#);
         let asked = format!("POST {API}/instances\n{JSON}\n\n{start}");
         let answer = wire.ask(&asked).await;
-        assert!(matches!(answer.status, 400 | 413), "{input}: {}", answer.body);
+        assert!(
+            matches!(answer.status, 400 | 413),
+            "{input}: {}",
+            answer.body
+        );
         let asked = format!("POST {BASE}/orchestrators/Wait\n{JSON}\n\n{input}");
         let answer = wire.ask(&asked).await;
-        assert!(matches!(answer.status, 400 | 413), "{input}: {}", answer.body);
+        assert!(
+            matches!(answer.status, 400 | 413),
+            "{input}: {}",
+            answer.body
+        );
         assert!(answer.body.contains(why), "{}", answer.body);
     }
 }
