@@ -1,6 +1,6 @@
 //! What an instance waits for that has not begun.
 
-use perennial::{Status, Timestamp, Wait};
+use perennial::{ActivityContext, Failure, Status, Timestamp, Wait};
 use perennial_tests::{DataDir, module};
 
 #[tokio::test]
@@ -31,4 +31,32 @@ async fn what_has_not_begun_says_until_when_and_for_whom() {
     );
     lock.unlock().unwrap();
     assert_eq!(waits("now").await, [Wait::Host]);
+}
+
+#[tokio::test]
+async fn a_closure_that_takes_long_learns_that_nobody_waits_for_it() {
+    let dir = DataDir::new();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let native = move |context: ActivityContext, n: u32| {
+        let tell = tell.clone();
+        async move {
+            let _ = tell.send("began");
+            context.canceled().await;
+            let _ = tell.send("canceled");
+            Ok::<_, Failure>(n)
+        }
+    };
+    let host = dir.host().activity("Native", native).start().await.unwrap();
+    let client = host.client();
+    client.deploy(module("workloads")).await.unwrap();
+    client
+        .start("NativeChain")
+        .id("one")
+        .input(&1)
+        .await
+        .unwrap();
+    assert_eq!(told.recv().await, Some("began"));
+    client.terminate("one", None).recursive().await.unwrap();
+    assert_eq!(told.recv().await, Some("canceled"));
+    host.shut_down().await;
 }
