@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use perennial_core::{
-    AttemptRun, Digest, FailedAttempt, Failure, Json, Limits, Millis, RetryPolicy, Target, TaskId,
-    TaskRef, Timestamp, TraceContext, kind,
+    AttemptRun, Digest, FailedAttempt, Failure, Json, Millis, Target, TaskId, TaskRef, Timestamp,
+    kind,
 };
 
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use crate::engine::executor::{Attempt, AttemptError, Interrupt};
 use crate::engine::fair_queue::{FairQueue, Holder};
 use crate::engine::inline;
 use crate::engine::processors::Share;
+use crate::engine::ready::{AttemptKey, Caller, Ready};
 use crate::engine::timers::Due;
 use crate::engine::{Engine, TRY_AGAIN_AFTER};
 use crate::foreign::guarded;
@@ -31,45 +32,6 @@ const ATTEMPT_TIMEOUT: Millis = Millis(5 * 60 * 1_000);
 
 /// How often an activity may take its host down before it fails.
 const DELIVERIES_MAX: u32 = 5;
-
-/// An activity that may run now.
-#[derive(Clone, Debug)]
-pub(crate) struct Ready {
-    pub(crate) key: InstanceKey,
-    pub(crate) task: TaskRef,
-    pub(crate) attempt: u32,
-    pub(crate) first_started: Option<Timestamp>,
-    pub(crate) deliveries: u32,
-    /// Why the last attempt failed, where one did.
-    pub(crate) failure: Option<Failure>,
-    /// Attempts that failed or were cut off, as far as they are kept.
-    pub(crate) earlier: Vec<FailedAttempt>,
-    /// The generation in which it was scheduled.
-    pub(crate) scheduled_in: u32,
-    pub(crate) name: String,
-    pub(crate) input: Option<Json>,
-    pub(crate) retry: Option<RetryPolicy>,
-    pub(crate) timeout: Option<Millis>,
-    pub(crate) target: Target,
-    pub(crate) caller: Arc<Caller>,
-}
-
-/// Who calls an activity.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    pub(crate) instance_id: String,
-    pub(crate) execution_id: String,
-    pub(crate) orchestration: String,
-    /// The span of the execution.
-    pub(crate) trace: TraceContext,
-    pub(crate) limits: Limits,
-    pub(crate) seed: u64,
-    /// What the execution is pinned to.
-    pub(crate) module: Option<Digest>,
-}
-
-/// A task id may be given again, by the next execution or after a rewind, while the activity that had it before still runs.
-pub(super) type AttemptKey = (InstanceKey, TaskRef);
 
 /// What waits to run and what runs.
 pub(crate) struct Activities {

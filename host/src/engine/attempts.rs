@@ -5,7 +5,7 @@ use perennial_core::{
     AttemptRun, Envelope, FailedAttempt, Failure, Json, Message, Millis, TaskRef, Timestamp,
 };
 
-use crate::engine::activities::Ready;
+use crate::engine::ready::Ready;
 use crate::engine::{Engine, brief};
 use crate::foreign::guarded;
 use crate::store::InstanceKey;

@@ -6,7 +6,7 @@
 use perennial_core::bounds::{NAME_CHARS, REASON_BYTES, TAG_VALUE_CHARS, TAGS, TRACE_PARENT_CHARS};
 use perennial_core::{Tags, check_name};
 
-use crate::engine::request::{Request, refused};
+use crate::engine::refused::{self, refused};
 use crate::store::Reply;
 
 /// What a request takes up beside its payloads, roughly.
@@ -16,17 +16,7 @@ pub(super) const REQUEST_BYTES: u64 = 1_024;
 const SHOWN_CHARS_MAX: usize = 100;
 
 /// Refuses a reason that is a payload in disguise.
-pub(super) fn problem_with_reason(request: &Request) -> Option<Reply> {
-    let reason = match request {
-        Request::Terminate { reason, .. }
-        | Request::Suspend { reason, .. }
-        | Request::Resume { reason, .. } => reason,
-        Request::Rewind(rewind)
-        | Request::RewindAll(rewind)
-        | Request::RewindForgetting { rewind, .. } => &rewind.reason,
-        _ => return None,
-    };
-    let reason = reason.as_deref().unwrap_or("");
+pub(super) fn problem_with_reason(reason: &str) -> Option<Reply> {
     let bytes = reason.len();
     if bytes > REASON_BYTES {
         return Some(refused(

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use perennial_core::text::Visible;
 use perennial_core::{Envelope, Event, Failure, Json, State, Status, TaskRef, Turn};
 
-use crate::engine::activities::{Activities, Ready};
+use crate::engine::activities::Activities;
 use crate::engine::history_growth;
 use crate::engine::load;
-use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
+use crate::engine::ready::Ready;
+use crate::engine::slots::{Body, Resident, Slot, SlotPhase, forget_read, put_back};
 use crate::engine::timers::Due;
-use crate::engine::worker::{forget_read, put_back};
 use crate::engine::{Engine, Work};
 use crate::store::{Change, Outcome, Reply, StoreError, TurnCommit};
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use perennial_core::{Digest, TaskRef};
 
-use crate::engine::activities::AttemptKey;
+use crate::engine::ready::AttemptKey;
 use crate::store::InstanceKey;
 
 /// A host with fewer places keeps none of them free: who asks for so few wants them all.

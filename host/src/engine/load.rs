@@ -5,8 +5,8 @@ use std::sync::Arc;
 use perennial_core::{Digest, Event, Phase, Start, TraceContext};
 
 use crate::engine::Engine;
-use crate::engine::activities::{Caller, Ready};
 use crate::engine::executor::ResidentGuest;
+use crate::engine::ready::{Caller, Ready};
 use crate::engine::replay::{LoadError, MakeGuest, replay, started};
 use crate::engine::slots::Resident;
 use crate::foreign::guarded;

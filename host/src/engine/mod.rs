@@ -32,6 +32,8 @@ mod module_limits;
 mod names;
 pub(crate) mod processors;
 mod quotas;
+mod ready;
+pub(crate) mod refused;
 mod replay;
 mod request;
 mod requests;
@@ -86,9 +88,7 @@ pub use module_limits::ModuleLimits;
 pub(crate) use names::NameTable;
 pub use quotas::Quotas;
 pub(crate) use replay::{LoadError, MakeGuest, replay};
-pub(crate) use request::{
-    Preparation, Request, RestartRequest, RewindRequest, StartRequest, refused,
-};
+pub(crate) use request::{Preparation, Request, RestartRequest, RewindRequest, StartRequest};
 pub use stats::{CommitTimings, HostStats};
 pub(crate) use steps::{Owner, carry_out};
 pub(crate) use waiters::Until;

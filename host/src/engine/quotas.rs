@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use perennial_core::{Digest, Failure, Json, Limits, Names, Resolved, kind};
 
 use crate::engine::names::NameTable;
-use crate::engine::request::{Request, refused};
+use crate::engine::refused::{self, refused};
+use crate::engine::request::Request;
 use crate::engine::slots::Resident;
 use crate::engine::{Engine, bounds};
 use crate::store::Reply;

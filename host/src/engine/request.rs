@@ -11,6 +11,7 @@ use crate::engine::bounds::{
     brief, problem_with_name, problem_with_reason, problem_with_tags, problem_with_trace,
 };
 use crate::engine::names::NameTable;
+use crate::engine::refused::{self, refused};
 use crate::store::{Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, OldVersions, Reply};
 
 /// What a client asks for. Stored as the command of a process that does not own the hub: the order of variants and fields is a format.
@@ -103,22 +104,19 @@ pub(crate) struct StartRequest {
     pub(crate) scheduled_for: Option<Timestamp>,
 }
 
-/// Kinds of [`Reply::Refused`].
-pub(crate) mod refused {
-    /// A start of an orchestration that no module defines.
-    pub(crate) const UNKNOWN_ORCHESTRATION: &str = "UnknownOrchestration";
-    /// A name, id or payload that cannot be.
-    pub(crate) const INVALID: &str = "Invalid";
-    /// What the hub has cannot be read.
-    pub(crate) const CORRUPT: &str = "Corrupt";
-    /// More waits than the host can take.
-    pub(crate) const OVERLOADED: &str = "Overloaded";
-    /// A quota that is used up.
-    pub(crate) const QUOTA_EXCEEDED: &str = "QuotaExceeded";
-    /// A rewind that would forget completed work, which nobody asked for.
-    pub(crate) const FORGETS: &str = "Forgets";
-    /// A payload over its limit.
-    pub(crate) const LIMIT_EXCEEDED: &str = "LimitExceeded";
+impl Request {
+    /// The reason that it gives.
+    pub(super) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Terminate { reason, .. }
+            | Self::Suspend { reason, .. }
+            | Self::Resume { reason, .. } => reason.as_deref(),
+            Self::Rewind(rewind)
+            | Self::RewindAll(rewind)
+            | Self::RewindForgetting { rewind, .. } => rewind.reason.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// What a [`Request`] needs to become a [`Change`].
@@ -144,7 +142,7 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         },
         Err(problem) => refuse(refused::INVALID, problem.to_string()),
     };
-    if let Some(problem) = problem_with_reason(&request) {
+    if let Some(problem) = request.reason().and_then(problem_with_reason) {
         return Change::Answer(problem);
     }
     match request {
@@ -339,14 +337,6 @@ fn problem_with_payload(payload: Option<&Json>, with: &Preparation<'_>) -> Optio
         refused::LIMIT_EXCEEDED,
         format!("the payload has {why}"),
     ))
-}
-
-/// What is answered to a request that is refused without a change.
-pub(crate) fn refused(kind: &str, message: String) -> Reply {
-    Reply::Refused {
-        kind: kind.to_owned(),
-        message,
-    }
 }
 
 fn refuse(kind: &str, message: String) -> Change {

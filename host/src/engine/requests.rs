@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use perennial_core::{Envelope, Message};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::engine::request::{self, Preparation, Request, StartRequest, refused};
+use crate::engine::refused::{self};
+use crate::engine::request::{self, Preparation, Request, StartRequest};
 use crate::engine::slots::{Creating, SlotPhase};
 use crate::engine::steps::{Owner, carry_out, takes_steps};
 use crate::engine::threads::UnderWay;

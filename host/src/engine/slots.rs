@@ -293,3 +293,20 @@ impl Slots {
         self.hot().ages.len()
     }
 }
+
+/// Puts messages that no turn took back where they were.
+pub(crate) fn put_back(slot: &Slot, batch: Vec<Envelope>) {
+    let mut mailbox = slot.mailbox();
+    batch
+        .into_iter()
+        .rev()
+        .for_each(|envelope| mailbox.mail.push_front(envelope));
+}
+
+/// Forgets what was read of an inbox, so that it is read again from the beginning.
+pub(crate) fn forget_read(slot: &Slot, body: &mut Body) {
+    (body.inbox_read_to, body.inbox_pages) = (0, 0);
+    let mut mailbox = slot.mailbox();
+    mailbox.mail.retain(|envelope| envelope.seq.is_none());
+    mailbox.inbox_is_new = true;
+}

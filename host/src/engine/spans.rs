@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use perennial_core::{Failure, State, Status, Timestamp, TraceContext};
 
-use crate::engine::activities::Ready;
+use crate::engine::ready::Ready;
 use crate::engine::{Engine, load};
 use crate::foreign::Listener;
 use crate::store::{InstanceRow, TurnCommit};

@@ -7,7 +7,8 @@ use perennial_core::{Command, Message, Rejection, Reuse, decide};
 
 use crate::engine::bounds::problem_with_reason;
 use crate::engine::load::find_start;
-use crate::engine::request::{self, Preparation, Request, RestartRequest, StartRequest, refused};
+use crate::engine::refused::{self, refused};
+use crate::engine::request::{self, Preparation, Request, RestartRequest, StartRequest};
 use crate::engine::rewind::{self, How};
 use crate::store::{Change, InstanceRow, Reader, Reply, RestartCommit, StoreError};
 
@@ -43,7 +44,7 @@ pub(crate) fn carry_out(
     request: Request,
     token: Option<String>,
 ) -> Result<Reply, StoreError> {
-    if let Some(problem) = problem_with_reason(&request) {
+    if let Some(problem) = request.reason().and_then(problem_with_reason) {
         return answer(owner, problem, token);
     }
     let done = match request {

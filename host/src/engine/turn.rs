@@ -7,7 +7,6 @@ use perennial_core::{
 
 use crate::engine::Engine;
 use crate::engine::slots::{Body, Resident};
-use crate::engine::worker::status_of;
 use crate::store::{
     InstanceKey, InstanceRow, NewInstance, Position, StoreError, TurnCommit, summary, termination,
 };
@@ -329,5 +328,13 @@ pub(crate) fn fresh_row(new: &NewInstance) -> InstanceRow {
         failure: None,
         waiting: perennial_core::Waiting::default(),
         quarantine: None,
+    }
+}
+
+/// The status of an instance: an execution that did not begin yet is no longer pending where the instance began before.
+pub(crate) fn status_of(state: &State, row: &InstanceRow) -> Status {
+    match summary(state).status {
+        Status::Pending if row.started_at.is_some() => Status::Running,
+        status => status,
     }
 }

@@ -15,13 +15,13 @@ use crate::engine::committed::{rest, stumble};
 use crate::engine::load;
 use crate::engine::quotas::{Capacity, Full};
 use crate::engine::replay::LoadError;
-use crate::engine::slots::{Body, Resident, Slot, SlotPhase};
+use crate::engine::slots::{Body, Resident, Slot, SlotPhase, forget_read, put_back};
 use crate::engine::timers::Due;
-use crate::engine::turn::{cascade, fresh_row, terminate, turn_commit};
+use crate::engine::turn::{cascade, fresh_row, status_of, terminate, turn_commit};
 use crate::engine::{Engine, Work};
 use crate::foreign::guarded;
 use crate::shortage::{Resource, Shortage};
-use crate::store::{Change, InstanceRow, Position, StoreError, summary};
+use crate::store::{Change, Position, StoreError};
 
 /// Messages read from an inbox at first; each page after that is twice as long. An execution that reads few messages and continues as new
 /// would otherwise be given all that wait, each time.
@@ -296,15 +296,6 @@ fn waits_for_its_time(engine: &Engine, slot: &Slot, body: &mut Body) -> bool {
     true
 }
 
-/// Puts messages that no turn took back where they were.
-pub(crate) fn put_back(slot: &Slot, batch: Vec<Envelope>) {
-    let mut mailbox = slot.mailbox();
-    batch
-        .into_iter()
-        .rev()
-        .for_each(|envelope| mailbox.mail.push_front(envelope));
-}
-
 /// Takes messages that are new in the inbox into the mail.
 fn read_inbox(engine: &Engine, slot: &Slot, body: &mut Body) -> Result<(), StoreError> {
     let is_new = std::mem::take(&mut slot.mailbox().inbox_is_new);
@@ -467,14 +458,6 @@ fn take_out(slot: &Slot, envelope: &Envelope) -> Option<u64> {
     envelope.seq
 }
 
-/// The status of an instance: an execution that did not begin yet is no longer pending where the instance began before.
-pub(crate) fn status_of(state: &State, row: &InstanceRow) -> Status {
-    match summary(state).status {
-        Status::Pending if row.started_at.is_some() => Status::Running,
-        status => status,
-    }
-}
-
 /// Whether the guest is asked in the turn of these messages.
 fn needs_guest(state: &State, batch: &[Envelope]) -> bool {
     matches!(
@@ -613,12 +596,4 @@ pub(crate) fn store_mail(slot: &Slot) -> Option<Change> {
         key: slot.key,
         messages,
     })
-}
-
-/// Forgets what was read of an inbox, so that it is read again from the beginning.
-pub(crate) fn forget_read(slot: &Slot, body: &mut Body) {
-    (body.inbox_read_to, body.inbox_pages) = (0, 0);
-    let mut mailbox = slot.mailbox();
-    mailbox.mail.retain(|envelope| envelope.seq.is_none());
-    mailbox.inbox_is_new = true;
 }

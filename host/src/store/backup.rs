@@ -9,7 +9,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::store::fresh::{Fresh, refuse_existing};
 use crate::store::lock::OwnerLock;
-use crate::store::open::{connect_copier, connect_reader, remove, with_suffix};
+use crate::store::open::{connect_copier, connect_reader};
+use crate::store::paths::{remove, with_suffix};
 use crate::store::space::Pages;
 use crate::store::{StoreError, foreign_log, modules, space};
 

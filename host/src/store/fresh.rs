@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
-use crate::store::open::{is_empty_file, remove, sync_dir};
+use crate::store::paths::{is_empty_file, remove, sync_dir};
 
 /// What temporary names end with.
 const SUFFIX: &str = ".perennial-new";

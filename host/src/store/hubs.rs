@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::store::open::{self, remove, with_suffix};
-use crate::store::{Owned, OwnerLock, StoreError, fresh};
+use crate::store::paths::{is_empty_file, real, remove, with_suffix};
+use crate::store::{Owned, OwnerLock, StoreError, fresh, open};
 
 /// What SQLite and hosts put beside a hub, and what is left where one of them died.
 const BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".sock", ".running"];
@@ -23,14 +23,6 @@ impl FileId {
             Ok(file) => Ok(Self(file.dev(), file.ino())),
             Err(_) => Err(StoreError::Missing(path.to_owned())),
         }
-    }
-}
-
-/// The file that a path leads to, where it is a symbolic link to one.
-pub(crate) fn real(path: PathBuf) -> PathBuf {
-    match std::fs::symlink_metadata(&path) {
-        Ok(found) if found.is_symlink() => std::fs::canonicalize(&path).unwrap_or(path),
-        _ => path,
     }
 }
 
@@ -72,12 +64,6 @@ pub(crate) fn hubs_in(dir: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> 
     Ok(hubs)
 }
 
-/// Bytes of a hub on the disk, with its write-ahead log.
-pub(crate) fn bytes_of(path: &Path) -> u64 {
-    let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-    size(path) + size(&with_suffix(path, "-wal"))
-}
-
 /// Deletes a hub with everything beside it.
 ///
 /// # Errors
@@ -98,7 +84,7 @@ pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
     };
     let is_empty = path
         .symlink_metadata()
-        .is_ok_and(|found| open::is_empty_file(&found));
+        .is_ok_and(|found| is_empty_file(&found));
     match open::connect_writer(path) {
         // Whoever owns it must not go on as if what it writes were kept: its next commit finds that its time is over.
         Ok(db) if lock.is_none() => {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
-use crate::store::open::{refuse_special, with_suffix};
+use crate::store::paths::{real, refuse_special, with_suffix};
 
 /// How long an owner that says nothing of itself is waited for: a process that applies one command has the lock that briefly.
 const SILENT_OWNER: Duration = Duration::from_secs(2);
@@ -132,5 +132,5 @@ pub(crate) fn read_note(hub: &Path) -> Option<OwnerNote> {
 
 /// Beside the file, whatever link led to it: two names of a hub are one lock.
 fn lock_path(hub: &Path) -> PathBuf {
-    with_suffix(&crate::store::real(hub.to_owned()), ".lock")
+    with_suffix(&real(hub.to_owned()), ".lock")
 }

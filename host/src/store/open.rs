@@ -1,7 +1,7 @@
 //! Opens a hub: checks and migrates its format, and configures connections.
 
 use std::cmp::Ordering;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use perennial_core::Timestamp;
@@ -10,7 +10,8 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::store::codec::int;
 use crate::store::fresh::Fresh;
-use crate::store::{StoreError, foreign_log, space};
+use crate::store::paths::{is_empty_file, refuse_special, remove, with_suffix};
+use crate::store::{StoreError, foreign_log};
 
 /// Marks a file as a hub: "PERN".
 const APPLICATION_ID: i32 = 0x5045_524e;
@@ -47,6 +48,9 @@ pub(super) const CHECKPOINT_PAGES: u32 = if cfg!(test) { 200 } else { 4_000 };
 
 const SCHEMA: &str = include_str!("schema.sql");
 
+/// Bytes to which a log is cut that a long read kept from being folded. It usually stays below that, and is not cut.
+pub(super) const LOG_BYTES_KEPT: u32 = 64 << 20;
+
 /// How long a connection waits for another process's write. Theirs are single rows.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -59,7 +63,7 @@ pub(crate) fn connect_writer(path: &Path) -> Result<Connection, StoreError> {
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF;",
     )?;
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-    db.pragma_update(None, "journal_size_limit", space::LOG_BYTES_KEPT)?;
+    db.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     db.pragma_update(None, "cache_size", -16_384)?;
     Ok(db)
 }
@@ -133,11 +137,6 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<Made, StoreError> {
     Ok(made)
 }
 
-/// Whether there is a file, of its own and not a device or a pipe, which has nothing in it.
-pub(super) fn is_empty_file(found: &std::fs::Metadata) -> bool {
-    found.is_file() && found.len() == 0
-}
-
 /// Brings the file of an older version to this one's format, all of it or nothing.
 ///
 /// Only the holder of the hub's lock may call it.
@@ -165,29 +164,6 @@ pub(super) fn migrate_with(path: &Path, steps: &[&str]) -> Result<(), StoreError
     Ok(())
 }
 
-/// Makes the names in a directory survive a power loss as surely as the contents of its files do.
-pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    let sync = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
-    sync.map_err(StoreError::file("could not sync", dir))
-}
-
-/// Removes a file that may be there.
-pub(crate) fn remove(file: &Path) -> Result<(), StoreError> {
-    match std::fs::remove_file(file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(StoreError::file("could not remove", file)(error))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// `path` with more at its end, as SQLite names the files beside its own.
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
 fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     if !mode.contains(OpenFlags::SQLITE_OPEN_CREATE) && !path.exists() {
         return Err(StoreError::Missing(path.to_owned()));
@@ -200,44 +176,6 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.set_prepared_statement_cache_capacity(128);
     Ok(db)
-}
-
-/// What Perennial and SQLite keep beside a hub and open: each must be a file of its own.
-const OPENED_BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".lock", ".running"];
-
-/// Refuses what is no file, in the hub's place or beside it, before anything there is opened or removed: a pipe would be waited for, a
-/// device may do anything, and what is somebody else's is left as it is.
-pub(super) fn refuse_special(path: &Path) -> Result<(), StoreError> {
-    // The hub itself may be a link to its file.
-    refuse_kind(path, std::fs::metadata(path))?;
-    for suffix in OPENED_BESIDE {
-        let beside = with_suffix(path, suffix);
-        let found = beside.symlink_metadata();
-        refuse_kind(&beside, found)?;
-    }
-    Ok(())
-}
-
-fn refuse_kind(path: &Path, found: std::io::Result<std::fs::Metadata>) -> Result<(), StoreError> {
-    use std::os::unix::fs::FileTypeExt;
-    // What is not there harms nobody, and what cannot be looked at is said by who opens it.
-    let Ok(kind) = found.map(|found| found.file_type()) else {
-        return Ok(());
-    };
-    let what = match kind {
-        _ if kind.is_file() => return Ok(()),
-        _ if kind.is_dir() => "it is a directory",
-        _ if kind.is_fifo() => "it is a named pipe",
-        _ if kind.is_socket() => "it is a socket",
-        _ if kind.is_symlink() => "it is a symbolic link",
-        _ => "it is a device",
-    };
-    let what = format!(
-        "{what}, where a task hub has a file; it was left as it is: move it away, or use another data directory"
-    );
-    Err(StoreError::file("will not open", path)(
-        std::io::Error::other(what),
-    ))
 }
 
 /// Looks at the file before anything is done with it: what is no hub, or a newer one, is left as it is.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::store::codec::uint;
-use crate::store::{OwnerLock, StoreError, bytes_of, foreign_log, open};
+use crate::store::paths::bytes_of;
+use crate::store::{OwnerLock, StoreError, foreign_log, open};
 
 /// Pages that one transaction gives back: about as many as a large turn writes.
 pub(super) const PAGES_AT_ONCE: u32 = 256;
@@ -23,9 +24,6 @@ pub(super) const IDLE_LOG_PAGES: u32 = if cfg!(test) { 8 } else { 256 };
 
 /// How long nobody has written before the writer tidies up.
 pub(super) const QUIET: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2_000 });
-
-/// Bytes to which a log is cut that a long read kept from being folded. It usually stays below that, and is not cut.
-pub(super) const LOG_BYTES_KEPT: u32 = 64 << 20;
 
 /// What a disk must have left for a hub to be ready: a start with little input is a few pages of the log, and a page each of the file.
 #[cfg(feature = "http")]

@@ -11,7 +11,7 @@ use wasmparser::{
     Payload, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
-use super::inspect::ModuleError;
+use super::module_error::ModuleError;
 
 /// Bytes of the body of one function.
 pub const FUNCTION_BYTES_MAX: usize = 1 << 20;

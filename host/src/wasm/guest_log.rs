@@ -9,10 +9,7 @@ use perennial_core::bounds::{FAILURE_MESSAGE_BYTES, FAILURE_TRACE_BYTES, LOG_LIN
 use perennial_core::text::{bounded, shortened, visible};
 use tracing::enabled;
 
-use super::log_budget::Allowance;
-
-/// Where guest lines go: `RUST_LOG=perennial::guest=debug` shows them.
-pub(super) const TARGET: &str = "perennial::guest";
+use super::log_budget::{Allowance, TARGET};
 
 /// A longer line without its end is broken, so that a guest that never ends one holds no memory of the host. Shorter than a line may be,
 /// so that nothing of it is cut.

@@ -12,7 +12,8 @@ use perennial_core::bounds::{
     LOG_INSTANCE_BYTES_PER_SECOND,
 };
 
-use super::guest_log::TARGET;
+/// Where guest lines go: `RUST_LOG=perennial::guest=debug` shows them.
+pub(super) const TARGET: &str = "perennial::guest";
 
 /// What a line takes up beside its message.
 const LINE_BYTES: usize = 100;

@@ -14,8 +14,10 @@ use wasmtime::Engine;
 use super::activity::Ambient;
 use super::bounds::refusal;
 use super::cache::{CodeCache, Key};
+use super::definition::Definition;
 use super::engines::PlainEngines;
-use super::inspect::{self, Definition, Exports, Inspected, ModuleError, digest};
+use super::inspect::{self, Exports, Inspected, digest};
+use super::module_error::ModuleError;
 use super::{WasmError, code, module, v0_1};
 use crate::engine::executor::Fault;
 

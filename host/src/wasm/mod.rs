@@ -18,6 +18,7 @@ mod answer;
 mod bounds;
 mod cache;
 mod code;
+mod definition;
 mod denied;
 mod engines;
 mod files;
@@ -31,6 +32,7 @@ mod log_budget;
 mod look;
 mod module;
 mod module_cache;
+mod module_error;
 mod orchestration;
 mod output;
 mod poll;
@@ -45,11 +47,13 @@ pub use bounds::{FUNCTION_BYTES_MAX, FUNCTIONS_MAX};
 pub(crate) use cache::forget_compiled;
 #[doc(hidden)]
 pub use code::compilations;
+pub use definition::Definition;
 pub(crate) use host::undamaged;
 pub use host::{GrantsOf, Source, Wasm, WasmConfig, WasmError};
-pub use inspect::{Definition, Inspected, ModuleError};
+pub use inspect::Inspected;
 pub(crate) use look::{keep_compiled, look_at};
 pub use module::MODULE_BYTES_MAX;
+pub use module_error::ModuleError;
 
 /// The directory of compiled code, beside the hubs.
 pub(crate) const CACHE_DIR: &str = "cache";

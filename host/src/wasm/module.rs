@@ -9,7 +9,7 @@ use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
 use super::bounds;
-use super::inspect::ModuleError;
+use super::module_error::ModuleError;
 
 /// A larger file is refused before anything looks into it: compiling takes time and memory in proportion.
 pub const MODULE_BYTES_MAX: usize = crate::limits::COMPONENT_BYTES;

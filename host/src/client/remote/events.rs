@@ -7,7 +7,7 @@ use perennial_core::{
 };
 use serde::Deserialize;
 
-use super::wire::{FailureWire, Hex, Time, payload};
+use super::values::{FailureWire, Hex, Time, payload};
 use crate::client::HistoryEvent;
 
 /// An event: `event` says which of the others are there.

@@ -7,6 +7,7 @@ mod calls;
 mod changes;
 mod events;
 mod rewound;
+mod values;
 mod wire;
 
 use std::time::Duration;

@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use perennial_core::{
-    AttemptRun, Cause, Digest, FailedAttempt, Failure, Json, Quarantine, Status, TaskId, Timestamp,
-};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use perennial_core::{AttemptRun, FailedAttempt, Failure, Json, Quarantine, Status, TaskId};
+use serde::Deserialize;
 
 use super::events::EventRead;
-use crate::client::parse_time;
+use super::values::{FailureWire, Hex, StatusText, Time, payload};
 use crate::client::{
     AccessKey, BulkProgress, Family, HistoryPage, HubInfo, HubStats, InstanceStatus, ModuleInfo,
     NewAccessKey, Page, Retention, RewindRecord, Role, Wait,
@@ -29,80 +26,6 @@ pub(super) struct Failed {
 pub(super) struct FailedError {
     pub(super) code: String,
     pub(super) message: String,
-}
-
-/// A time, as RFC 3339.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Time(pub(super) Timestamp);
-
-impl TryFrom<String> for Time {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text == "never" {
-            return Ok(Self(Timestamp(u64::MAX)));
-        }
-        let time = parse_time(&text).ok_or_else(|| format!("{text:?} is no time"))?;
-        Ok(Self(time))
-    }
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct StatusText(pub(super) Status);
-
-impl TryFrom<String> for StatusText {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let status = Status::from_name(&text).ok_or_else(|| format!("{text:?} is no status"))?;
-        Ok(Self(status))
-    }
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Hex(pub(super) Digest);
-
-impl TryFrom<String> for Hex {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let digest = Digest::from_hex(&text).ok_or_else(|| format!("{text:?} is no digest"))?;
-        Ok(Self(digest))
-    }
-}
-
-/// A payload: one that is `null` is a payload too.
-pub(super) fn payload<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Json>, D::Error> {
-    Box::<RawValue>::deserialize(from).map(|raw| Some(Json::from_text(raw.get())))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct FailureWire {
-    kind: String,
-    message: String,
-    retryable: bool,
-    #[serde(default, deserialize_with = "payload")]
-    details: Option<Json>,
-    trace: Option<String>,
-    #[serde(default)]
-    causes: Vec<Cause>,
-}
-
-impl From<FailureWire> for Failure {
-    fn from(wire: FailureWire) -> Self {
-        Self {
-            kind: wire.kind,
-            message: wire.message,
-            details: wire.details,
-            retryable: wire.retryable,
-            trace: wire.trace,
-            causes: wire.causes,
-        }
-    }
 }
 
 #[derive(Deserialize)]

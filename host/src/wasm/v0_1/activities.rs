@@ -6,7 +6,7 @@ use wasmtime::{AsContextMut, Store};
 
 use super::bindings::activities as bindings;
 use crate::engine::executor::Attempt;
-use crate::wasm::inspect::Definition;
+use crate::wasm::definition::Definition;
 use bindings::exports::perennial::workflow::activities as wit;
 
 /// A component whose activities are ready to be instantiated.

@@ -8,7 +8,7 @@ use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{AsContextMut, Store};
 
 use super::bindings::orchestrations as bindings;
-use crate::wasm::inspect::Definition;
+use crate::wasm::definition::Definition;
 use bindings::exports::perennial::workflow::orchestrations as wit;
 use bindings::perennial::workflow::types as wit_types;
 use wit::{FailureParam, FailureResult};
