@@ -30,6 +30,7 @@ mod lanes;
 mod load;
 mod module_limits;
 mod names;
+mod owner;
 pub(crate) mod processors;
 mod quotas;
 mod ready;
@@ -86,11 +87,12 @@ pub(crate) use bounds::brief;
 pub(crate) use load::find_start;
 pub use module_limits::ModuleLimits;
 pub(crate) use names::NameTable;
+pub(crate) use owner::Owner;
 pub use quotas::Quotas;
 pub(crate) use replay::{LoadError, MakeGuest, replay};
 pub(crate) use request::{Preparation, Request, RestartRequest, RewindRequest, StartRequest};
 pub use stats::{CommitTimings, HostStats};
-pub(crate) use steps::{Owner, carry_out};
+pub(crate) use steps::carry_out;
 pub(crate) use waiters::Until;
 
 /// How long something waits that could not be read or written, before it is tried again.

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use perennial_core::{Envelope, Message};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::engine::owner::Owner;
 use crate::engine::refused::{self};
 use crate::engine::request::{self, Preparation, Request, StartRequest};
 use crate::engine::slots::{Creating, SlotPhase};
-use crate::engine::steps::{Owner, carry_out, takes_steps};
+use crate::engine::steps::{carry_out, takes_steps};
 use crate::engine::threads::UnderWay;
 use crate::engine::{Engine, Work, fresh_execution};
 use crate::foreign::guarded;

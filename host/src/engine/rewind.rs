@@ -7,9 +7,9 @@ use perennial_core::{
 };
 
 use crate::engine::load::find_start;
+use crate::engine::owner::{Owner, TRIES_MAX, answer, look_up};
 use crate::engine::refused::{self, refused};
 use crate::engine::request::{Preparation, RewindRequest, has_room};
-use crate::engine::steps::{Owner, TRIES_MAX, answer, look_up};
 use crate::engine::turn::{ChildStart, child_start, module_of};
 use crate::store::{
     Change, InstanceRow, NewInstance, Reader, Reply, RewindCommit, Rewound, StoreError,

@@ -3,29 +3,15 @@
 //!
 //! Each change is a transaction of its own, and a crash between two of them leaves a state from which the same request goes on.
 
-use perennial_core::{Command, Message, Rejection, Reuse, decide};
+use perennial_core::{Command, Message, Reuse};
 
 use crate::engine::bounds::problem_with_reason;
 use crate::engine::load::find_start;
+use crate::engine::owner::{Owner, TRIES_MAX, answer, look_up};
 use crate::engine::refused::{self, refused};
-use crate::engine::request::{self, Preparation, Request, RestartRequest, StartRequest};
+use crate::engine::request::{self, Request, RestartRequest, StartRequest};
 use crate::engine::rewind::{self, How};
 use crate::store::{Change, InstanceRow, Reader, Reply, RestartCommit, StoreError};
-
-/// How often a request is worked out anew where the instance moves meanwhile.
-pub(crate) const TRIES_MAX: u32 = 20;
-
-/// Whoever may change the hub.
-pub(crate) trait Owner {
-    /// What the hub says.
-    fn reader(&self) -> &Reader;
-
-    /// Makes a change, and follows up on it; blocks until it is durable. With a token it is the answer to the command of another process.
-    fn write(&self, change: Change, token: Option<String>) -> Result<Reply, StoreError>;
-
-    /// What names mean, and what is needed to start something.
-    fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError>;
-}
 
 /// Whether a request is more than one change that can be worked out without looking into the hub.
 pub(crate) fn takes_steps(request: &Request) -> bool {
@@ -80,37 +66,6 @@ pub(crate) fn carry_out(
         }
         done => done,
     }
-}
-
-/// Answers without a change.
-pub(crate) fn answer(
-    owner: &impl Owner,
-    reply: Reply,
-    token: Option<String>,
-) -> Result<Reply, StoreError> {
-    match token {
-        Some(token) => owner.write(Change::Answer(reply), Some(token)),
-        None => Ok(reply),
-    }
-}
-
-/// The instance with an id, if the command makes sense for it.
-pub(crate) fn look_up(
-    owner: &impl Owner,
-    id: &str,
-    command: Command,
-) -> Result<Result<InstanceRow, Reply>, StoreError> {
-    if let Err(problem) = perennial_core::check_known_id(id) {
-        return Ok(Err(refused(refused::INVALID, problem.to_string())));
-    }
-    let row = owner.reader().instance(id)?;
-    Ok(
-        match (decide(row.as_ref().map(|row| row.status), command), row) {
-            (Ok(_), Some(row)) => Ok(row),
-            (Ok(_), None) => Err(Reply::Rejected(Rejection::NotFound)),
-            (Err(rejection), _) => Err(Reply::Rejected(rejection)),
-        },
-    )
 }
 
 fn restart(

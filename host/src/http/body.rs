@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::budget::{Budget, Permit, Spent};
 use crate::client::InstanceStatus;
 use crate::http::places::Caller;
-use crate::http::{Api, compat, native, wire};
+use crate::http::{Api, wire};
 use crate::limits::http as limits;
 
 /// How long an answer whose size is known only later waits for room.
@@ -237,25 +237,16 @@ fn keep(response: Response, permit: Permit) -> Response {
 }
 
 /// Lets an answer go out that is small, or for which there is room.
-pub(crate) fn bounded(api: &Api, is_native: bool, response: Response) -> Response {
+///
+/// # Errors
+/// [`Spent`] where there is none.
+pub(crate) fn bounded(api: &Api, response: Response) -> Result<Response, Spent> {
     let size = size(&response);
     if size <= limits::FREE_BYTES || response.extensions().get::<Counted>().is_some() {
-        return response;
+        return Ok(response);
     }
-    match api.budget.try_take(size as u64) {
-        Ok(permit) => keep(response, permit),
-        Err(Spent) => no_room(is_native),
-    }
-}
-
-/// All bytes are taken.
-pub(crate) fn no_room(is_native: bool) -> Response {
-    if is_native {
-        return native::Failed::no_room().into_response();
-    }
-    let message = "The answers and bodies that other callers have not taken or sent yet take up all the memory that there is for them; try again soon.";
-    let response = compat::problem(StatusCode::SERVICE_UNAVAILABLE, message);
-    wire::with_header(response, header::RETRY_AFTER, "1")
+    let permit = api.budget.try_take(size as u64)?;
+    Ok(keep(response, permit))
 }
 
 /// A body whose first bytes, which are all, have a part of the budget.

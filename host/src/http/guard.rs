@@ -8,14 +8,16 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
+use crate::budget::Spent;
 use crate::client::{Role, key_hash};
 use crate::http::query::Query;
 use crate::http::revoked::Admitted;
-use crate::http::{Api, body, failure, native, unsupported, wire};
+use crate::http::secret::secret;
+use crate::http::{Api, body, compat, failure, native, unsupported, wire};
 
 /// Who is let in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +56,10 @@ pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
     let path = head.uri.path().to_owned();
     let response = async {
         let response = next.run(Request::from_parts(head, body)).await;
-        body::bounded(&api, is_native, response)
+        body::bounded(&api, response).unwrap_or_else(|Spent| match is_native {
+            true => native::Failed::no_room().into_response(),
+            false => compat::full(),
+        })
     };
     let Some(admitted) = admitted else {
         return response.await;
@@ -182,18 +187,6 @@ const NO_KEY: &str = "This is no key of this task hub.";
 fn unauthorized(path: &str, message: &str) -> Response {
     let response = failure(path, StatusCode::UNAUTHORIZED, message);
     wire::with_header(response, header::WWW_AUTHENTICATE, "Bearer")
-}
-
-/// The key that was sent, if one was.
-pub(crate) fn secret<'a>(headers: &'a HeaderMap, query: &'a Query) -> Option<&'a str> {
-    let header = |name: &str| headers.get(name)?.to_str().ok();
-    header("x-functions-key")
-        .or_else(|| {
-            let (scheme, token) = header("authorization")?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        })
-        .or_else(|| query.text("code"))
-        .filter(|secret| !secret.is_empty())
 }
 
 #[cfg(test)]

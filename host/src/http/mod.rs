@@ -19,6 +19,7 @@ mod places;
 mod query;
 mod request_metrics;
 mod revoked;
+mod secret;
 mod serve;
 mod tls;
 mod unsupported;

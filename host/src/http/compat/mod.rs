@@ -26,7 +26,7 @@ use crate::http::Api;
 use crate::http::origin::origin;
 use crate::http::query::Query;
 use commands::RestartOptions;
-pub(super) use reply::problem;
+pub(super) use reply::{full, problem};
 use route::{Route, route};
 
 /// Where the webhooks are.

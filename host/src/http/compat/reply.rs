@@ -116,13 +116,20 @@ pub(super) async fn read_body(api: &Api, head: &Parts, body: Body) -> Result<Byt
             let message = "The request's body ended before it was complete.";
             refuse(StatusCode::BAD_REQUEST, message)
         }
-        Unread::NoRoom => Box::new(body::no_room(false)),
+        Unread::NoRoom => Box::new(full()),
     })
 }
 
 /// All bytes that there are for bodies and answers are taken.
 pub(super) fn no_room(_: Spent) -> Refused {
-    Box::new(body::no_room(false))
+    Box::new(full())
+}
+
+/// As [`no_room`], as an answer.
+pub(in crate::http) fn full() -> Response {
+    let message = "The answers and bodies that other callers have not taken or sent yet take up all the memory that there is for them; try again soon.";
+    let response = problem(StatusCode::SERVICE_UNAVAILABLE, message);
+    wire::with_header(response, header::RETRY_AFTER, "1")
 }
 
 fn too_large(limit: usize) -> Refused {

@@ -13,8 +13,8 @@ use serde::{Serialize, Serializer};
 use crate::budget::Spent;
 use crate::client::{Client, Error, Role, key_hash};
 use crate::http::body::{self, Unread};
-use crate::http::guard::secret;
 use crate::http::query::{BadParameter, Query};
+use crate::http::secret::secret;
 use crate::http::{Api, DISK_FULL, LOCKED, lacking, wire};
 use crate::limits::COMPONENT_BYTES;
 
