@@ -7,7 +7,7 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Resource, ResourceType, Type, Val, types};
 
-use super::link::Name;
+use super::interface::Name;
 
 /// Cases of an error that say it is not allowed, the plainest first.
 const REFUSALS: [&str; 5] = [

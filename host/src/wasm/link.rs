@@ -9,8 +9,13 @@ use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
 
 use super::denied::Denial;
+use super::fuel::charge;
 use super::guest_log::{HasLog, Level};
-use super::sandbox::charge;
+use super::interface::Name;
+
+/// What an orchestration is told that calls what would reach out, or wait.
+pub(super) const NO_EFFECTS: &str =
+    "an orchestration has no effects but the actions of its turns, so it must not call";
 
 /// What a guest gets that calls an import which is not provided.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,40 +80,6 @@ pub(super) trait Provide {
         to: &mut LinkerInstance<'_, Self::Data>,
         name: &str,
     ) -> wasmtime::Result<()>;
-}
-
-/// The name of an interface, such as `wasi:io/streams@0.2.6`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Name<'a> {
-    /// As written.
-    pub(super) full: &'a str,
-    /// Without its version.
-    pub(super) base: &'a str,
-    /// Empty if there is none.
-    pub(super) version: &'a str,
-}
-
-impl<'a> Name<'a> {
-    /// Takes a name apart.
-    pub(super) fn of(full: &'a str) -> Self {
-        let (base, version) = full.split_once('@').unwrap_or((full, ""));
-        Self {
-            full,
-            base,
-            version,
-        }
-    }
-
-    /// The part of the version within which interfaces are compatible: `0.2` of `0.2.6`, `1` of `1.4.0`.
-    pub(super) fn track(&self) -> &'a str {
-        let mut dots = self.version.match_indices('.').map(|(at, _)| at);
-        let end = if self.version.starts_with("0.") {
-            dots.nth(1)
-        } else {
-            dots.next()
-        };
-        &self.version[..end.unwrap_or(self.version.len())]
-    }
 }
 
 /// Adds everything that `component` imports to what `linker` has.

@@ -7,12 +7,13 @@ use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
 
 use super::answer::{check_payloads, check_tasks};
 use super::code;
+use super::fuel::refuel;
 use super::guest_log::GuestLog;
 use super::held::Touched;
 use super::host::Wasm;
 use super::inspect::START_FUEL;
 use super::random::Random;
-use super::sandbox::{Sandbox, refuel};
+use super::sandbox::Sandbox;
 use super::stop;
 use super::v0_1::{Orchestrations, OrchestrationsPre};
 use crate::engine::executor::{Executor, Fault, ResidentGuest, Resource, Shortage};

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::{LinkerInstance, Resource};
 
-use super::link::{Name, NotProvided, Provide};
-use super::sandbox::{Cx, NANOS_PER_MILLI, Sandbox, Virtual, charge};
+use super::fuel::charge;
+use super::interface::Name;
+use super::link::{NO_EFFECTS, NotProvided};
 
 /// Times that one guest may wait for at once. An attack on the host's memory has more.
 const TIMES_MAX: usize = 10_000;
@@ -72,74 +74,84 @@ impl Times {
     /// What a guest is told that waits for nothing else.
     fn refusal(&self, number: u32) -> wasmtime::Error {
         let function = self.open.get(&number).map(|time| &*time.function);
-        NotProvided::new(function.unwrap_or_default(), Virtual::REFUSAL).into()
+        NotProvided::new(function.unwrap_or_default(), NO_EFFECTS).into()
     }
 }
 
-impl Sandbox {
+/// What a guest has that may wait for times.
+pub(super) trait HasTimes {
     /// The time on the guest's clock, in nanoseconds.
-    pub(super) fn nanos(&self) -> u64 {
-        self.now.0.saturating_mul(NANOS_PER_MILLI)
-    }
+    fn nanos(&self) -> u64;
+
+    /// What it may wait for.
+    fn times(&mut self) -> &mut Times;
+}
+
+/// Whether what a guest waits for is ready.
+fn is_ready<T: HasTimes>(guest: &mut T, number: u32) -> bool {
+    let now = guest.nanos();
+    guest.times().is_ready(number, now)
 }
 
 /// Waits, and the times that they may be for.
-pub(super) fn define(
-    to: &mut LinkerInstance<'_, Sandbox>,
+pub(super) fn define<T: HasTimes + 'static>(
+    to: &mut LinkerInstance<'_, T>,
     interface: Name<'_>,
     function: &str,
 ) -> wasmtime::Result<bool> {
     let named: Arc<str> = format!("{}#{function}", interface.full).into();
     match (interface.base, function) {
         ("wasi:clocks/monotonic-clock", "subscribe-instant") => {
-            to.func_wrap(function, move |mut cx: Cx<'_>, (at,): (u64,)| {
-                subscribe(&mut cx, at, &named)
-            })?;
+            to.func_wrap(
+                function,
+                move |mut cx: StoreContextMut<'_, T>, (at,): (u64,)| subscribe(&mut cx, at, &named),
+            )?;
         }
         ("wasi:clocks/monotonic-clock", "subscribe-duration") => {
-            to.func_wrap(function, move |mut cx: Cx<'_>, (span,): (u64,)| {
-                let at = cx.data().nanos().saturating_add(span);
-                subscribe(&mut cx, at, &named)
-            })?;
+            to.func_wrap(
+                function,
+                move |mut cx: StoreContextMut<'_, T>, (span,): (u64,)| {
+                    let at = cx.data().nanos().saturating_add(span);
+                    subscribe(&mut cx, at, &named)
+                },
+            )?;
         }
         ("wasi:io/poll", "[method]pollable.ready") => {
             to.func_wrap(
                 function,
-                |cx: Cx<'_>, (pollable,): (Resource<Pollable>,)| {
-                    let sandbox = cx.data();
-                    Ok((sandbox.times.is_ready(pollable.rep(), sandbox.nanos()),))
+                |mut cx: StoreContextMut<'_, T>, (pollable,): (Resource<Pollable>,)| {
+                    Ok((is_ready(cx.data_mut(), pollable.rep()),))
                 },
             )?;
         }
         ("wasi:io/poll", "[method]pollable.block") => {
             to.func_wrap(
                 function,
-                |cx: Cx<'_>, (pollable,): (Resource<Pollable>,)| {
-                    let sandbox = cx.data();
-                    if sandbox.times.is_ready(pollable.rep(), sandbox.nanos()) {
+                |mut cx: StoreContextMut<'_, T>, (pollable,): (Resource<Pollable>,)| {
+                    let guest = cx.data_mut();
+                    if is_ready(guest, pollable.rep()) {
                         return Ok(());
                     }
-                    Err(sandbox.times.refusal(pollable.rep()))
+                    Err(guest.times().refusal(pollable.rep()))
                 },
             )?;
         }
         ("wasi:io/poll", "poll") => {
             to.func_wrap(
                 function,
-                |mut cx: Cx<'_>, (pollables,): (Vec<Resource<Pollable>>,)| {
+                |mut cx: StoreContextMut<'_, T>, (pollables,): (Vec<Resource<Pollable>>,)| {
                     charge(&mut cx, pollables.len().saturating_mul(HANDLE_BYTES))?;
-                    let sandbox = cx.data();
-                    let now = sandbox.nanos();
+                    let guest = cx.data_mut();
                     let ready: Vec<u32> = (0..)
                         .zip(&pollables)
-                        .filter(|(_, pollable)| sandbox.times.is_ready(pollable.rep(), now))
+                        .filter(|(_, pollable)| is_ready(guest, pollable.rep()))
                         .map(|(at, _)| at)
                         .collect();
                     if !ready.is_empty() {
                         return Ok((ready,));
                     }
                     match pollables.first() {
-                        Some(first) => Err(sandbox.times.refusal(first.rep())),
+                        Some(first) => Err(guest.times().refusal(first.rep())),
                         None => Err(wasmtime::Error::msg("a wait for nothing")),
                     }
                 },
@@ -150,15 +162,15 @@ pub(super) fn define(
     Ok(true)
 }
 
-fn subscribe(
-    cx: &mut Cx<'_>,
+fn subscribe<T: HasTimes>(
+    cx: &mut StoreContextMut<'_, T>,
     at: u64,
     function: &Arc<str>,
 ) -> wasmtime::Result<(Resource<Pollable>,)> {
     charge(cx, HANDLE_BYTES)?;
-    let sandbox = cx.data_mut();
-    if at <= sandbox.nanos() {
+    let guest = cx.data_mut();
+    if at <= guest.nanos() {
         return Ok((Pollable::ready(),));
     }
-    Ok((sandbox.times.open(at, function)?,))
+    Ok((guest.times().open(at, function)?,))
 }

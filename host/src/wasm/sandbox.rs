@@ -9,24 +9,20 @@
 
 use perennial_core::Timestamp;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, ResourceType};
-use wasmtime::{Store, StoreContextMut, Trap};
+use wasmtime::{Store, StoreContextMut};
 
 use super::denied::Denied;
+use super::fuel::{charge, refuel};
 use super::guest_log::{GuestLog, HasLog, Output};
+use super::interface::Name;
 use super::limiter::MemoryLimiter;
-use super::link::{Exited, Name, Provide};
-use super::poll::{self, Pollable, Times};
+use super::link::{Exited, NO_EFFECTS, Provide};
+use super::poll::{self, HasTimes, Pollable, Times};
 use super::random::Random;
 use super::v0_1;
 
 /// Bytes that a guest may draw at once. More is a mistake, or an attack on the host's memory.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
-
-/// Fuel for each byte that the host handles for a guest: copying is not free, and is not counted as instructions.
-const FUEL_PER_HOST_BYTE: u64 = 1;
-
-/// Fuel for a call of the host, whatever it moves.
-const FUEL_PER_HOST_CALL: u64 = 500;
 
 /// Bytes that a guest may write to its output at once.
 const WRITE_PERMIT_BYTES: u64 = 64 << 10;
@@ -105,11 +101,13 @@ impl Sandbox {
     }
 }
 
-/// Gives a guest so much fuel, where guests run on fuel.
-pub(super) fn refuel(store: &mut Store<Sandbox>, fuel: u64) -> wasmtime::Result<()> {
-    match store.get_fuel() {
-        Ok(_) => store.set_fuel(fuel),
-        Err(_) => Ok(()),
+impl HasTimes for Sandbox {
+    fn nanos(&self) -> u64 {
+        self.now.0.saturating_mul(NANOS_PER_MILLI)
+    }
+
+    fn times(&mut self) -> &mut Times {
+        &mut self.times
     }
 }
 
@@ -119,31 +117,15 @@ impl HasLog for Sandbox {
     }
 }
 
-/// Takes fuel for work that the host does on behalf of a guest, where guests run on fuel.
-///
-/// # Errors
-/// [`Trap::OutOfFuel`] if that was more than it had.
-pub(super) fn charge<T>(cx: &mut StoreContextMut<'_, T>, bytes: usize) -> wasmtime::Result<()> {
-    let Ok(fuel) = cx.get_fuel() else {
-        return Ok(());
-    };
-    let price = FUEL_PER_HOST_CALL.saturating_add(FUEL_PER_HOST_BYTE.saturating_mul(bytes as u64));
-    match fuel.checked_sub(price) {
-        Some(left) => cx.set_fuel(left),
-        None => Err(Trap::OutOfFuel.into()),
-    }
-}
-
 /// Provides the sandbox to a component.
 pub(super) struct Virtual;
 
-pub(super) type Cx<'a> = StoreContextMut<'a, Sandbox>;
+type Cx<'a> = StoreContextMut<'a, Sandbox>;
 
 impl Provide for Virtual {
     type Data = Sandbox;
 
-    const REFUSAL: &'static str =
-        "an orchestration has no effects but the actions of its turns, so it must not call";
+    const REFUSAL: &'static str = NO_EFFECTS;
 
     fn linked(&self, _interface: Name<'_>) -> bool {
         false

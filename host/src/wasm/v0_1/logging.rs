@@ -3,9 +3,9 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance};
 
+use crate::wasm::fuel::charge;
 use crate::wasm::guest_log::{HasLog, Level, Panicking};
-use crate::wasm::link::Name;
-use crate::wasm::sandbox::charge;
+use crate::wasm::interface::Name;
 
 /// Whether this is the interface, as a module imports it.
 pub(in crate::wasm) fn is_logging(interface: Name<'_>) -> bool {

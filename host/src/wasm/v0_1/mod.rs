@@ -11,7 +11,7 @@ pub(super) use activities::{Activities, ActivitiesPre};
 pub(super) use logging::{define_logging, is_logging};
 pub(super) use orchestrations::{Orchestrations, OrchestrationsPre};
 
-use super::link::Name;
+use super::interface::Name;
 
 /// The contract's version as a module's manifest shows it.
 pub(super) const CONTRACT: &str = "0.1";
