@@ -31,6 +31,11 @@ pub(crate) enum StoreError {
         "{0} was moved or deleted while it was in use, and nothing is accepted until it is back; put it back, or stop this process"
     )]
     Gone(PathBuf),
+    /// The log beside the file, or its index, was taken away from under the owner. What they had is in the file.
+    #[error(
+        "{0} was deleted or replaced while its task hub was in use: what it had is in the hub, and nothing more is accepted by this process; stop it and start it again"
+    )]
+    LogGone(PathBuf),
     /// The file is something else. It is left alone.
     #[error("{0} is not a task hub; it was left as it is")]
     NotAHub(PathBuf),
@@ -148,6 +153,7 @@ impl StoreError {
             Self::File { source, .. } => Resource::of_io(source),
             Self::Missing(_)
             | Self::Gone(_)
+            | Self::LogGone(_)
             | Self::NotAHub(_)
             | Self::ForeignLog { .. }
             | Self::Linked(_)

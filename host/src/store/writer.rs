@@ -37,9 +37,13 @@ use crate::store::faults;
 use crate::store::hubs::FileId;
 use crate::store::live::{self, LiveCounts};
 use crate::store::open;
+use crate::store::paths::with_suffix;
 use crate::store::space::{self, Pages, SpaceUsed};
 use crate::store::transaction::Transaction;
 use crate::store::write::Write;
+
+/// How often the names of the log are looked at while nobody writes.
+const LOOK_AT_LOG_EVERY: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
 
 /// How long a writer that is dropped may take to end.
 const CLOSE_MAX: Duration = Duration::from_secs(30);
@@ -102,6 +106,7 @@ impl Writer {
         let faults = Arc::new(faults::Faults::default());
         let mut state = State {
             file: FileId::of(&path)?,
+            log: Log::of(&path),
             path: path.clone(),
             db: None,
             epoch,
@@ -296,6 +301,8 @@ struct State {
     path: PathBuf,
     /// The file that this owner took over.
     file: FileId,
+    /// The log and its index, as this owner uses them, and whether one of them was taken away since.
+    log: Log,
     db: Option<Connection>,
     epoch: u64,
     /// How many transactions the hub has counted, after one that was committed.
@@ -325,6 +332,50 @@ struct State {
     faults: Arc<faults::Faults>,
 }
 
+/// The files that SQLite keeps beside a hub while it is open: the write-ahead log and its index.
+struct Log {
+    /// Each as it was when this owner first committed, once it did.
+    files: [(PathBuf, Option<FileId>); 2],
+    /// Whether one of them is gone, and what it had is in the hub.
+    folded: bool,
+}
+
+impl Log {
+    fn of(hub: &Path) -> Self {
+        let file = |suffix| (with_suffix(hub, suffix), None);
+        Self {
+            files: [file("-wal"), file("-shm")],
+            folded: false,
+        }
+    }
+
+    /// Takes them as they are after the next commit: another connection may make them anew.
+    fn forget(&mut self) {
+        self.files.iter_mut().for_each(|(_, id)| *id = None);
+    }
+
+    fn remember(&mut self) {
+        for (path, id) in &mut self.files {
+            if id.is_none() {
+                *id = FileId::of(path).ok();
+            }
+        }
+    }
+
+    /// Whether there is something that could be taken away.
+    fn is_known(&self) -> bool {
+        self.files.iter().any(|(_, id)| id.is_some())
+    }
+
+    /// The one that is no longer there, or that another one stands in the place of, if there is such.
+    fn gone(&self) -> Option<&Path> {
+        let is_gone = |(path, id): &&(PathBuf, Option<FileId>)| {
+            id.is_some_and(|id| FileId::of(path).ok() != Some(id))
+        };
+        self.files.iter().find(is_gone).map(|(path, _)| &**path)
+    }
+}
+
 /// Whether a file is still the one that was taken over: what is written to a file without a name is synced, and lost all the same.
 fn is_there(path: &Path, file: FileId) -> Result<(), StoreError> {
     if FileId::of(path).ok() == Some(file) {
@@ -347,6 +398,7 @@ impl State {
         #[cfg(test)]
         self.faults.watch(&mut db)?;
         self.db = Some(db);
+        self.log.forget();
         Ok(())
     }
 
@@ -370,8 +422,46 @@ impl State {
         }
     }
 
+    /// Sees to it that what was acknowledged is in files that have a name. Where the log was deleted or replaced, this process still has it
+    /// open: it is folded into the hub's file, and that is the end, since others who open the hub would make a log of their own.
+    fn look_after_log(&mut self) -> Result<(), StoreError> {
+        let Some(gone) = self.log.gone().map(Path::to_owned) else {
+            self.log.folded = false;
+            return Ok(());
+        };
+        // All of it may have been moved away, and come back.
+        if is_there(&self.path, self.file).is_err() {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.log.folded, true)
+            && let Some(db) = &self.db
+        {
+            let folded = db.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| {
+                Ok(row.get::<_, i64>(0)? == 0)
+            });
+            let said = StoreError::LogGone(gone.clone());
+            match folded {
+                Ok(true) => tracing::error!("{said}"),
+                Ok(false) => {
+                    // A reader was in the way, and is soon over.
+                    self.log.folded = false;
+                    warn_seldom!("{said}; it is not in the hub yet, and is tried again");
+                }
+                Err(error) => {
+                    self.log.folded = false;
+                    warn_seldom!(%error, "{said}; it could not be written to the hub yet, and is tried again");
+                }
+            }
+            self.outage.failed();
+        }
+        Err(StoreError::LogGone(gone))
+    }
+
     /// A clean end leaves one file: the log is folded into it, so that copying the file is a backup.
     fn end(&mut self) {
+        if self.look_after_log().is_err() {
+            return;
+        }
         if let Some(db) = self.db.take()
             && let Err(error) = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         {
@@ -449,6 +539,7 @@ impl State {
         if self.db.is_none() {
             self.adopt(open::connect_writer(&self.path)?)?;
         }
+        self.look_after_log()?;
         let Some(db) = &mut self.db else {
             return Err(StoreError::Closed);
         };
@@ -503,6 +594,7 @@ impl State {
         let committed = tx.commit();
         match committed {
             Ok(()) => {
+                self.log.remember();
                 self.number = Some(number);
                 let rows = db.total_changes() - rows_before;
                 self.counts.rows.fetch_add(rows, Ordering::Relaxed);
@@ -609,21 +701,29 @@ fn next<'s>(
     jobs: &Receiver<Job>,
 ) -> Option<Job> {
     loop {
-        let quiet_in = {
+        let wait = {
             let mut state = state();
             state.tidy_asked = state.is_untidy();
             let quiet_in = space::QUIET.saturating_sub(state.last_commit.elapsed());
-            state.tidy_asked.then_some(quiet_in)
+            match state.tidy_asked {
+                true => Some(quiet_in),
+                false => state.log.is_known().then_some(LOOK_AT_LOG_EVERY),
+            }
         };
-        let Some(quiet_in) = quiet_in else {
+        let Some(wait) = wait else {
             return jobs.recv().ok();
         };
-        match jobs.recv_timeout(quiet_in) {
+        match jobs.recv_timeout(wait) {
             Ok(job) => return Some(job),
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => {}
         }
         let mut state = state();
+        // It says so itself.
+        let _ = state.look_after_log();
+        if !state.tidy_asked {
+            continue;
+        }
         // Another thread may have committed meanwhile.
         if state.last_commit.elapsed() >= space::QUIET {
             state.tidy();

@@ -149,3 +149,24 @@ fn a_hub_whose_directory_is_deleted_takes_nothing() {
     }
     assert!(!world.path().exists(), "it was made again");
 }
+
+#[test]
+fn what_was_accepted_outlives_its_log() {
+    for suffix in ["-wal", "-shm"] {
+        let world = World::with("Listen", listens(1));
+        let host = world.open();
+        host.start("Listen", "a");
+        host.idle();
+        std::fs::remove_file(with_suffix(&world.path(), suffix)).unwrap();
+        let error = host.submit(start("Listen", "no", None)).unwrap_err();
+        assert!(matches!(error, StoreError::LogGone(_)), "{error:?}");
+        assert!(error.to_string().contains(suffix), "{error}");
+        // As if it was killed now.
+        let after = world.crash_image();
+        drop(host);
+        let host = after.open();
+        assert!(host.row("a").is_some() && host.row("no").is_none());
+        host.raise("a", "go", 1);
+        assert_eq!(host.end("a"), "[1]");
+    }
+}
