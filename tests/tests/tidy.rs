@@ -250,11 +250,11 @@ fn no_files_import_each_other_in_circles() {
 
 /// Rooms of the library in which files still import each other, and how many such circles there are: each may only become fewer.
 const CIRCLES_LEFT: [(&str, usize); 5] = [
-    ("client", 1),
-    ("engine", 4),
-    ("http", 1),
-    ("store", 2),
-    ("wasm", 4),
+    ("client", 0),
+    ("engine", 0),
+    ("http", 0),
+    ("store", 1),
+    ("wasm", 1),
 ];
 
 #[test]

@@ -39,7 +39,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return report::usage(&error),
+        Err(error) => return report::usage(&on_their_lines().unwrap_or(error)),
     };
     let output = Output::new(cli.global.json, cli.global.quiet, cli.global.width);
     let global = &cli.global;
@@ -53,16 +53,45 @@ fn main() -> ExitCode {
     exit.into()
 }
 
+/// What is wrong with a command line some of whose arguments have line ends or other control characters: the message quotes them, so they
+/// are written out.
+fn on_their_lines() -> Option<clap::Error> {
+    use perennial_core::text::visible;
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let arguments: Vec<String> = arguments.collect();
+    if !arguments
+        .iter()
+        .any(|argument| argument.contains(char::is_control))
+    {
+        return None;
+    }
+    let written_out = arguments
+        .iter()
+        .map(|argument| visible(argument).into_owned());
+    Cli::try_parse_from(written_out).err()
+}
+
+/// The threads of the program. Where the system has none tokio panics, which would be told as a fault of the program.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    use anyhow::Context;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // A thread that there was once is there when the system has no other.
+    builder
+        .thread_keep_alive(std::time::Duration::from_secs(60 * 60))
+        .enable_all();
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| builder.build()));
+    std::panic::set_hook(told);
+    let built = built.unwrap_or_else(|_| Err(std::io::ErrorKind::WouldBlock.into()));
+    built.context(
+        "could not start the threads of the program; `ulimit -u` and pids.max of its control group say how many it may have",
+    )
+}
+
 /// How it went or, with an error, also what was probably meant.
 fn run(command: args::Command, session: &Session) -> Result<Exit, (anyhow::Error, Option<String>)> {
-    use anyhow::Context;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        // A thread that there was once is there when the system has no other.
-        .thread_keep_alive(std::time::Duration::from_secs(60 * 60))
-        .enable_all()
-        .build();
-    let runtime = runtime.context("could not start the threads of the program");
-    let runtime = runtime.map_err(|error| (error, None))?;
+    let runtime = runtime().map_err(|error| (error, None))?;
     let typed = suggest::Typed::of(&command);
     let exit = runtime.block_on(Box::pin(async {
         outlive_file_limit();

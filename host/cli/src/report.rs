@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::args::Cli;
 use crate::error::{CliError, Exit};
 use crate::hints;
-use crate::output::{plain, say, say_json};
+use crate::output::{say, say_json};
 use crate::session::Session;
 use crate::suggest;
 
@@ -76,7 +76,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         Exit::Usage
     };
     if wants_json && error.use_stderr() {
-        let text = on_their_lines(error.to_string());
+        let text = error.to_string();
         let message = text.split("\n\n").next().unwrap_or(&text);
         let message = message
             .strip_prefix("error: ")
@@ -96,14 +96,8 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
             true,
         );
     } else {
-        let text = error.to_string();
-        let safe = on_their_lines(text.clone());
-        if safe == text {
-            // A reader that went away, as in `--help | head`, has what it wanted.
-            let _ = error.print();
-        } else {
-            say(safe.trim_end());
-        }
+        // A reader that went away, as in `--help | head`, has what it wanted.
+        let _ = error.print();
         if let Some(verb) = foreign_verb(error) {
             say(&format!(
                 "  hint: `perennial durable {verb}` has the flags and the texts of `func durable {verb}`"
@@ -111,25 +105,6 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         }
     }
     exit.into()
-}
-
-/// A text of clap's in which arguments with line ends and other control characters are written out: it quotes them as they were typed.
-fn on_their_lines(text: String) -> String {
-    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-    let odd = arguments.filter(|argument| {
-        argument.contains(char::is_control) && argument.contains(|c: char| !c.is_control())
-    });
-    odd.fold(text, |text, argument| {
-        // It leaves out what terminals would take for commands.
-        let kept: String = argument
-            .chars()
-            .filter(|c| !c.is_control() || *c == '\n')
-            .collect();
-        let typed = [argument.as_str(), &kept];
-        typed
-            .iter()
-            .fold(text, |text, typed| text.replace(typed, &plain(typed)))
-    })
 }
 
 /// The commands that were typed, each with a space behind it, as far as there are such commands.

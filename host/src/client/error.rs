@@ -366,6 +366,7 @@ impl Error {
                 StoreError::Sqlite(_)
                 | StoreError::File { .. }
                 | StoreError::Gone(_)
+                | StoreError::LogGone(_)
                 | StoreError::Lacks(_) => source.shortage().map(|shortage| shortage.resource),
                 _ => None,
             },

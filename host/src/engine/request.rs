@@ -3,7 +3,7 @@
 
 use perennial_core::{
     Command, Digest, Json, Limits, Message, Names, Resolved, Reuse, SEMANTICS_VERSION, Start, Tags,
-    Timestamp, check_instance_id, check_known_id, closest,
+    Timestamp, Unreadable, check_instance_id, check_known_id, closest,
 };
 use serde::{Deserialize, Serialize};
 
@@ -333,10 +333,11 @@ fn problem_with_payload(payload: Option<&Json>, with: &Preparation<'_>) -> Optio
         ));
     }
     let why = payload.check_readable().err()?;
-    Some(refused(
-        refused::LIMIT_EXCEEDED,
-        format!("the payload has {why}"),
-    ))
+    let kind = match why {
+        Unreadable::TooDeep => refused::LIMIT_EXCEEDED,
+        Unreadable::LoneSurrogate | Unreadable::NumberTooLarge => refused::INVALID,
+    };
+    Some(refused(kind, format!("the payload has {why}")))
 }
 
 fn refuse(kind: &str, message: String) -> Change {

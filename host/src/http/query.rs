@@ -212,6 +212,13 @@ impl Query {
                 }
             }
         }
+        // An empty one is what some clients send for none; a list of nothing was made from nothing, and is not every status.
+        let says_nothing = |text: &&str| !text.trim().is_empty();
+        if found.is_none()
+            && let Some(text) = self.values(name).find(says_nothing)
+        {
+            return Err(bad(name, text, "must name a status"));
+        }
         Ok(found)
     }
 }
@@ -320,7 +327,15 @@ mod tests {
 
     #[test]
     fn statuses_of_other_engines_match_nothing() {
-        assert_eq!(query("").statuses("runtimeStatus"), Ok(None));
+        for none in ["", "runtimeStatus=", "runtimeStatus=%20"] {
+            assert_eq!(query(none).statuses("runtimeStatus"), Ok(None), "{none}");
+        }
+        for nothing in ["runtimeStatus=,", "runtimeStatus=%20,,"] {
+            assert!(
+                query(nothing).statuses("runtimeStatus").is_err(),
+                "{nothing}"
+            );
+        }
         let both =
             query("runtimeStatus=completed,Running,ContinuedAsNew").statuses("runtimeStatus");
         assert_eq!(both, Ok(Some(vec![Status::Completed, Status::Running])));

@@ -18,6 +18,7 @@ use crate::engine::spans::SpanSink;
 use crate::engine::{Engine, EngineConfig, EngineParts, Quotas};
 use crate::runtime::native::{Activities, ActivityContext, Management, NativeActivity};
 use crate::runtime::{Host, fault, listener};
+use crate::shortage::{Resource, Shortage};
 use crate::store::{Reader, StoreError};
 use crate::wasm::{Grants, Wasm, WasmConfig};
 
@@ -227,9 +228,20 @@ impl HostBuilder {
             };
             Engine::start(&path, config, parts).map_err(failed)
         };
-        let engine = tokio::task::spawn_blocking(start)
-            .await
-            .map_err(|_| Error::panicked())??;
+        // Its own thread, since the system may have no other: tokio panics then.
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let handle = tokio::runtime::Handle::current();
+        let opening = std::thread::Builder::new().name("perennial-open".to_owned());
+        let begun = opening.spawn(move || {
+            let _runtime = handle.enter();
+            // Nobody waits any more where its future was dropped.
+            let _ = tell.send(start());
+        });
+        begun.map_err(|error| {
+            let why = format!("there is no thread to open the task hub with: {error}");
+            Error::store(&hub, Shortage::new(Resource::Threads, why).into())
+        })?;
+        let engine = told.await.map_err(|_| Error::panicked())??;
         let listener = listener::listen(&engine);
         Ok(Host {
             engine,

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::engine::Engine;
+use crate::outage::warn_seldom;
 use crate::store::{FileId, with_suffix};
 
 /// What the operating system allows a socket's path to have, less the zero at its end.
@@ -61,7 +62,7 @@ async fn serve(
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "could not accept a connection from another process");
+                    warn_seldom!(%error, "could not accept a connection from another process");
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             },

@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
@@ -34,10 +35,12 @@ impl Fresh {
         loop {
             let unique = uuid::Uuid::new_v4().simple();
             let path = dir_of(place).join(format!(".{name}.{unique}{SUFFIX}"));
+            // What modules are granted is in it too, with the values of variables. SQLite gives the log the same mode.
             let made = File::options()
                 .read(true)
                 .write(true)
                 .create_new(true)
+                .mode(0o600)
                 .open(&path);
             // The temporary name says nothing to whoever asked for the place.
             let file = made.map_err(StoreError::file("could not write", place))?;

@@ -430,7 +430,9 @@ impl State {
             return Ok(());
         };
         // All of it may have been moved away, and come back.
-        if is_there(&self.path, self.file).is_err() {
+        if let Err(gone) = is_there(&self.path, self.file) {
+            self.outage.failed();
+            warn_seldom!("{gone}");
             return Ok(());
         }
         if !std::mem::replace(&mut self.log.folded, true)

@@ -148,7 +148,7 @@ pub(crate) struct DeleteTaskHub {
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
-    /// Also while a host runs it: that host loses it and stops
+    /// Also while a host runs it: that host takes nothing more, and is to be stopped
     #[arg(long)]
     pub(crate) force: bool,
 }

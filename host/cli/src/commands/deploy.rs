@@ -57,7 +57,14 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
     };
     let mut deployments = Vec::new();
     for module in modules {
-        deployments.push(send(&client, module, grants.clone(), limits, replace).await?);
+        match send(&client, module, grants.clone(), limits, replace).await {
+            Ok(deployment) => deployments.push(deployment),
+            Err(error) => {
+                // What comes before it is deployed.
+                print(&deployments, session.output())?;
+                return Err(error);
+            }
+        }
     }
     print(&deployments, session.output())?;
     for deployment in grants.iter().flat_map(|_| &deployments) {
@@ -208,6 +215,9 @@ struct NameJson<'a> {
 }
 
 fn print(deployments: &[Deployment], output: &Output) -> anyhow::Result<()> {
+    if deployments.is_empty() {
+        return Ok(());
+    }
     if output.is_json() {
         let json: Vec<DeploymentJson<'_>> = deployments.iter().map(json_of).collect();
         return output.json(&json);

@@ -174,7 +174,7 @@ fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
         return output.json(bars);
     }
     if bars.is_empty() {
-        output.note("no task was asked for yet");
+        output.note("it has asked for no task");
         return Ok(());
     }
     let mut names: Vec<String> = bars
