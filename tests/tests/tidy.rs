@@ -254,7 +254,7 @@ const CIRCLES_LEFT: [(&str, usize); 5] = [
     ("engine", 0),
     ("http", 0),
     ("store", 1),
-    ("wasm", 1),
+    ("wasm", 0),
 ];
 
 #[test]

@@ -18,29 +18,18 @@ use futures::FutureExt;
 use perennial_core::{Digest, Failure, Json, kind};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
-use wasmtime::component::{
-    Component, Linker, LinkerInstance, ResourceTable, ResourceTableError, ResourceType,
-};
+use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
+use super::ambient::Ambient;
 use super::answer::is_json;
 use super::code;
-use super::denied::Denied;
-use super::files;
-use super::guest_log::{GuestLog, HasLog, Output};
+use super::guest_log::GuestLog;
 use super::host::{Shared, Wasm};
-use super::interface::Name;
-use super::limiter::MemoryLimiter;
-use super::link::{LinkError, Provide, link};
-use super::output::Lines;
-use super::sandbox::{define_timezone, harmless};
 use super::stop;
-use super::v0_1::{self, ActivitiesPre};
 use crate::engine::executor::Grants;
 use crate::engine::executor::{
-    ActivityExecutor, Attempt, AttemptError, AttemptFuture, Fault, Interrupt, Resource, Share,
-    Shortage,
+    ActivityExecutor, Attempt, AttemptError, AttemptFuture, Interrupt, Resource, Share, Shortage,
 };
 use crate::engine::processors::Pace;
 use crate::limits::ATTEMPT_RESOURCES;
@@ -232,14 +221,14 @@ async fn run(
     let calls = place.clone();
     let called = calls.in_turns(async {
         let ready = shared.activities(module).map_err(AttemptError::of_fault)?;
-        let mut store = ambient()?.into_store(&ready.engine, watch.clone(), place.clone());
+        let mut store = into_store(ambient()?, &ready.engine, watch.clone(), place.clone());
         let mut started = ready.pre.instantiate(&mut store).await;
         if matches!(&started, Err(error) if error.is::<PoolConcurrencyLimitError>()) {
             // A component may be made of more parts than the pool has for each attempt.
             let ready = shared
                 .spare_activities(module)
                 .map_err(AttemptError::of_fault)?;
-            store = ambient()?.into_store(&ready.engine, watch.clone(), place);
+            store = into_store(ambient()?, &ready.engine, watch.clone(), place);
             started = ready.pre.instantiate(&mut store).await;
         }
         let started = started.map_err(|error| not_started(&error, &mut store, attempt))?;
@@ -402,137 +391,19 @@ impl Watch {
     }
 }
 
-/// The state of one attempt.
-pub(super) struct Ambient {
-    wasi: WasiCtx,
-    pub(super) table: ResourceTable,
-    pub(super) files_said: bool,
-    pub(super) log: GuestLog,
-    limiter: MemoryLimiter,
-}
-
-impl Ambient {
-    /// Readies a component whose imports are satisfied with WASI, as far as anything can be granted, and with refusals.
-    pub(super) fn prepare(component: &Component) -> wasmtime::Result<ActivitiesPre<Self>> {
-        let mut linker = Linker::new(component.engine());
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        linker.allow_shadowing(true);
-        files::link(&mut linker)?;
-        // Sockets are there, but are not granted: not one of them is made, and each attempt is denied.
-        link(&mut linker, component, &Granted).map_err(|error| match error {
-            LinkError::Wasmtime(error) => error,
-            LinkError::NotAFunction(..) => wasmtime::Error::msg(error.to_string()),
-        })?;
-        ActivitiesPre::new(linker.instantiate_pre(component)?)
-    }
-
-    fn new(
-        attempt: &Attempt,
-        grants: &Grants,
-        memory_bytes: u64,
-        lines: &Arc<Mutex<GuestLog>>,
-    ) -> Result<Self, Fault> {
-        let mut wasi = WasiCtx::builder();
-        // Only what was granted a directory has anything that blocks, and runs on a thread that is there to be blocked.
-        wasi.allow_blocking_current_thread(true);
-        wasi.envs(&grants.env);
-        wasi.stdout(Lines::new(lines, Output::Out));
-        wasi.stderr(Lines::new(lines, Output::Err));
-        for dir in &grants.dirs {
-            let permissions = if dir.writable {
-                FsPerms::ReadWrite
-            } else {
-                FsPerms::ReadOnly
-            };
-            wasi.preopened_dir(&dir.host, &dir.guest, permissions)
-                .map_err(|error| {
-                    let what = format!(
-                        "the granted directory {} cannot be opened: {error:#}",
-                        dir.host.display()
-                    );
-                    match code::lacks(&error).filter(|resource| resource.is_of_process()) {
-                        Some(resource) => Fault::Host(Shortage::new(resource, what)),
-                        None => Fault::Module(what),
-                    }
-                })?;
-        }
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(ATTEMPT_RESOURCES);
-        Ok(Self {
-            wasi: wasi.build(),
-            table,
-            files_said: false,
-            log: GuestLog::loud(attempt.instance_id.as_str()),
-            limiter: MemoryLimiter::new(memory_bytes),
-        })
-    }
-
-    fn into_store(
-        self,
-        engine: &wasmtime::Engine,
-        watch: Watch,
-        place: AttemptPermit,
-    ) -> Store<Self> {
-        let mut store = Store::new(engine, self);
-        store.limiter(|ambient| &mut ambient.limiter);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| {
-            watch.check()?;
-            Ok(place.on_tick())
-        });
-        store
-    }
-}
-
-impl HasLog for Ambient {
-    fn log(&mut self) -> &mut GuestLog {
-        &mut self.log
-    }
-}
-
-impl WasiView for Ambient {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
-    }
-}
-
-/// Provides to activities what the WASI linker does not.
-struct Granted;
-
-impl Provide for Granted {
-    type Data = Ambient;
-
-    const REFUSAL: &'static str = "not granted to the activities of this module";
-
-    fn linked(&self, interface: Name<'_>) -> bool {
-        harmless(interface)
-            && !["wasi:clocks/timezone", "wasi:clocks/types"].contains(&interface.base)
-    }
-
-    fn define(
-        &self,
-        to: &mut LinkerInstance<'_, Ambient>,
-        interface: Name<'_>,
-        function: &str,
-    ) -> wasmtime::Result<bool> {
-        if v0_1::is_logging(interface) {
-            return v0_1::define_logging(to, function);
-        }
-        let wasi = interface.base.strip_prefix("wasi:");
-        match wasi.filter(|_| harmless(interface)) {
-            Some(interface) => define_timezone(to, interface, function),
-            None => Ok(false),
-        }
-    }
-
-    fn define_resource(
-        &self,
-        to: &mut LinkerInstance<'_, Ambient>,
-        name: &str,
-    ) -> wasmtime::Result<()> {
-        to.resource(name, ResourceType::host::<Denied>(), |_, _| Ok(()))
-    }
+/// A store around the state of an attempt, which is looked after at every tick of the epoch.
+fn into_store(
+    ambient: Ambient,
+    engine: &wasmtime::Engine,
+    watch: Watch,
+    place: AttemptPermit,
+) -> Store<Ambient> {
+    let mut store = Store::new(engine, ambient);
+    store.limiter(|ambient| &mut ambient.limiter);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_| {
+        watch.check()?;
+        Ok(place.on_tick())
+    });
+    store
 }

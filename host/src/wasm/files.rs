@@ -5,7 +5,7 @@ use wasmtime_wasi::filesystem::WasiFilesystemView as _;
 use wasmtime_wasi::p2::bindings::filesystem::types;
 use wasmtime_wasi::p2::bindings::filesystem::types::{Host as _, HostDescriptor as _};
 
-use super::activity::Ambient;
+use super::ambient::Ambient;
 use super::guest_log::Level;
 use crate::descriptors;
 use crate::engine::executor::Shortage;

@@ -1,17 +1,18 @@
 //! [`Wasm`]: the engines and caches, and their configuration.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use perennial_core::Digest;
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
 
-use super::activity::Ambient;
+use super::ambient::Ambient;
 use super::cache::{CodeCache, Key};
 use super::code;
+use super::config::{WasmConfig, WasmError};
 use super::engines::Engines;
+use super::granted;
 use super::inspect::{self, Exports, Inspected};
 use super::link::link;
 use super::look::{self, Keys, Looker};
@@ -23,57 +24,11 @@ use super::v0_1::{ActivitiesPre, OrchestrationsPre};
 use crate::engine::executor::{Fault, Grants};
 use crate::engine::processors::Pace;
 
-/// How much a [`Wasm`] may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WasmConfig {
-    /// Where compiled code is kept, for this host's user alone; see the warning at [`WasmConfig::default`]. `None` compiles every module
-    /// anew after each start.
-    pub cache_dir: Option<PathBuf>,
-    /// Orchestration instances that wait in memory between turns. More of them work too, each at the price of some system calls.
-    pub resident_max: u32,
-    /// Attempts of activities that run at once; more wait. Their deadlines do not.
-    pub activities_max: u32,
-    /// Memory that one attempt of an activity may use.
-    pub activity_memory_bytes: u64,
-    /// Whether turns of orchestrations run on fuel. Only what measures the price of fuel says no: nothing else ends a turn that never
-    /// would.
-    #[doc(hidden)]
-    pub meters_fuel: bool,
-}
-
-impl Default for WasmConfig {
-    /// No cache, 4,096 resident instances, 64 attempts at once, 256 MiB for each.
-    ///
-    /// A cache directory holds native code that this process will run: it is closed to other users, and must never be copied from
-    /// somebody else.
-    fn default() -> Self {
-        Self {
-            cache_dir: None,
-            resident_max: 4096,
-            activities_max: 64,
-            activity_memory_bytes: 256 << 20,
-            meters_fuel: true,
-        }
-    }
-}
-
 /// Gives the stored bytes of a module, or says why not.
 pub type Source = Arc<dyn Fn(Digest) -> Result<Vec<u8>, Fault> + Send + Sync>;
 
 /// Gives what a module is granted at the moment, or says why that cannot be known.
 pub type GrantsOf = Arc<dyn Fn(Digest) -> Result<Grants, Fault> + Send + Sync>;
-
-/// Why there is no [`Wasm`].
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WasmError {
-    /// The engines could not be made on this system.
-    #[error("the WebAssembly engine does not start: {0}")]
-    Engine(String),
-    /// No thread for the clock of activities.
-    #[error("the WebAssembly engine gets no thread")]
-    Thread(#[source] std::io::Error),
-}
 
 /// Runs the modules of a hub. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -299,7 +254,7 @@ impl Shared {
         bytes: &Bytes<'_>,
     ) -> Result<ReadyActivities, Fault> {
         let component = self.load(engine, module, self.keys.activities, bytes)?;
-        let pre = Ambient::prepare(&component).map_err(|error| unlinkable(module, &error))?;
+        let pre = granted::prepare(&component).map_err(|error| unlinkable(module, &error))?;
         let engine = engine.clone();
         Ok(ReadyActivities {
             pre,

@@ -11,11 +11,11 @@ use perennial_core::Digest;
 use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
 
-use super::activity::Ambient;
 use super::bounds::refusal;
 use super::cache::{CodeCache, Key};
 use super::definition::Definition;
 use super::engines::PlainEngines;
+use super::granted;
 use super::inspect::{self, Exports, Inspected, digest};
 use super::module_error::ModuleError;
 use super::{WasmError, code, module, v0_1};
@@ -81,7 +81,7 @@ impl Looker<'_> {
             inspect::definitions(self.orchestrations, &looked, &exports)?;
         if !activities.is_empty() {
             let component = self.compile(digest, &component, self.activities)?;
-            Ambient::prepare(&component)
+            granted::prepare(&component)
                 .map_err(|error| ModuleError::Unlinkable(format!("{error:#}")))?;
         }
         let found = Found {

@@ -14,15 +14,18 @@
 //! Nothing here knows where modules are stored. Everything that knows a version of the contract is in a module of that version.
 
 mod activity;
+mod ambient;
 mod answer;
 mod bounds;
 mod cache;
 mod code;
+mod config;
 mod definition;
 mod denied;
 mod engines;
 mod files;
 mod fuel;
+mod granted;
 mod guest_log;
 mod held;
 mod host;
@@ -49,9 +52,10 @@ pub use bounds::{FUNCTION_BYTES_MAX, FUNCTIONS_MAX};
 pub(crate) use cache::forget_compiled;
 #[doc(hidden)]
 pub use code::compilations;
+pub use config::{WasmConfig, WasmError};
 pub use definition::Definition;
 pub(crate) use host::undamaged;
-pub use host::{GrantsOf, Source, Wasm, WasmConfig, WasmError};
+pub use host::{GrantsOf, Source, Wasm};
 pub use inspect::Inspected;
 pub(crate) use look::{keep_compiled, look_at};
 pub use module::MODULE_BYTES_MAX;
