@@ -1,23 +1,21 @@
 //! The commit of a turn.
 
-use perennial_core::{Event, Message, Parent, Phase, Start, Status, Turn};
-use rusqlite::{Connection, OptionalExtension, params};
+use perennial_core::{Event, Message, Phase, Start, Status, Turn};
+use rusqlite::{Connection, params};
 
 use crate::store::codec::{decode, encode, int, uint};
-use crate::store::create::{self, Created};
+use crate::store::create::{self, CreateOutcome, Created};
 use crate::store::instances::{self, deliver};
+use crate::store::parents::tell_parent_of;
 use crate::store::send::send;
 use crate::store::types::{
     Effects, InstanceKey, NewInstance, Position, Summary, TurnCommit, began,
 };
-use crate::store::{StoreError, control, modules, tasks};
-
-/// What became of the first turn of an instance that is not in the hub yet.
-pub(crate) type CreateOutcome = Result<(), perennial_core::Rejection>;
+use crate::store::{StoreError, modules, tasks};
 
 /// Writes one turn with everything that belongs to it.
 ///
-/// A crash before the transaction is on disk repeats the turn; a crash after it does not. Where the commit also makes the instance and
+/// What goes on to its children is [`commit_and_cascade`](crate::store::control::commit_and_cascade)'s to give. A crash before the transaction is on disk repeats the turn; a crash after it does not. Where the commit also makes the instance and
 /// the id is in use, nothing is written and the rejection is the answer.
 ///
 /// # Errors
@@ -52,9 +50,6 @@ pub(crate) fn commit_turn(
         tasks::delete_all(db, *key)?;
     }
     let refused = send(db, commit, effects)?;
-    if let Some(message) = &commit.cascade {
-        control::cascade(db, *key, &commit.id, message, turn.at, effects)?;
-    }
     if let Some(next) = &turn.next {
         continue_as_new(db, *key, commit.expected.execution, next, commit, effects)?;
     } else if ended {
@@ -181,48 +176,6 @@ fn outcome(
         }
         (None, None) => Ok(after.output.clone()),
     }
-}
-
-/// Tells the parent of an instance how that one ended. Its row says which task that is: the parent may have been rewound meanwhile.
-pub(crate) fn tell_parent_of(
-    db: &Connection,
-    key: InstanceKey,
-    outcome: Result<Option<perennial_core::Json>, perennial_core::Failure>,
-    effects: &mut Effects,
-) -> Result<(), StoreError> {
-    let mut query = db.prepare_cached(
-        "SELECT parent_key, parent FROM instance WHERE key = ?1 AND parent_key IS NOT NULL AND parent IS NOT NULL",
-    )?;
-    let found: Option<(i64, Vec<u8>)> = query
-        .query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    match found {
-        Some((parent_key, parent)) => {
-            let parent = decode(&parent, "a parent")?;
-            tell_parent(db, InstanceKey(parent_key), &parent, outcome, effects)
-        }
-        None => Ok(()),
-    }
-}
-
-/// Puts the end of a child into its parent's inbox, if the parent still lives.
-pub(crate) fn tell_parent(
-    db: &Connection,
-    key: InstanceKey,
-    parent: &Parent,
-    outcome: Result<Option<perennial_core::Json>, perennial_core::Failure>,
-    effects: &mut Effects,
-) -> Result<(), StoreError> {
-    let message = Message::ChildEnded {
-        task: parent.task,
-        attempt: parent.attempt,
-        outcome,
-    };
-    if instances::is_live(db, key)? {
-        deliver(db, key, &message)?;
-        effects.woken.push(key);
-    }
-    Ok(())
 }
 
 fn insert_with_turn(

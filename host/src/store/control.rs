@@ -6,9 +6,10 @@ use perennial_core::{
 use rusqlite::{Connection, params};
 
 use crate::store::commit::{commit_turn, summary};
+use crate::store::create::CreateOutcome;
 use crate::store::instances::{self, status_of};
+use crate::store::reply::Reply;
 use crate::store::types::{Effects, InstanceKey, InstanceRow, TurnCommit};
-use crate::store::write::Reply;
 use crate::store::{StoreError, queries};
 
 /// Gives an instance a client's command.
@@ -140,7 +141,7 @@ fn give(
         // Nothing of it has run, so nothing has to be waited for, and no host is needed.
         let mut commit = termination(&row, reason.clone(), now);
         commit.cascade = Some(message.clone()).filter(Message::is_recursive);
-        if let Err(rejection) = commit_turn(db, &commit, effects)? {
+        if let Err(rejection) = commit_and_cascade(db, &commit, effects)? {
             return Ok(Reply::Rejected(rejection));
         }
         effects.gone.push(to.key);
@@ -150,6 +151,24 @@ fn give(
     instances::deliver(db, to.key, message)?;
     effects.woken.push(to.key);
     Ok(Reply::Done)
+}
+
+/// Writes a turn, and gives what its instance was told recursively to its children, whose turns may be written with it.
+///
+/// # Errors
+/// As [`commit_turn`].
+pub(crate) fn commit_and_cascade(
+    db: &Connection,
+    commit: &TurnCommit,
+    effects: &mut Effects,
+) -> Result<CreateOutcome, StoreError> {
+    let written = commit_turn(db, commit, effects)?;
+    if written.is_ok()
+        && let Some(message) = &commit.cascade
+    {
+        cascade(db, commit.key, &commit.id, message, commit.turn.at, effects)?;
+    }
+    Ok(written)
 }
 
 /// Gives the live children of an instance the same command, as far as it makes sense for them; a termination goes on below those that have

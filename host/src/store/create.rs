@@ -6,11 +6,14 @@ use perennial_core::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::codec::{decode, encode, int};
-use crate::store::commit::{CreateOutcome, tell_parent};
 use crate::store::instances::{self, Row, find};
+use crate::store::parents::tell_parent;
 use crate::store::tasks::NewTask;
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
 use crate::store::{StoreError, tasks};
+
+/// What came of a start: its instance is there, or why it is not.
+pub(crate) type CreateOutcome = Result<(), Rejection>;
 
 /// Whether an id is free now.
 pub(crate) enum Created {

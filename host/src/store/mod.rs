@@ -12,6 +12,7 @@ mod commands;
 mod commit;
 mod control;
 mod create;
+mod cuts;
 #[cfg(test)]
 pub(crate) mod disk;
 mod error;
@@ -27,10 +28,12 @@ mod live;
 mod lock;
 mod modules;
 mod open;
+mod parents;
 mod paths;
 mod purge;
 mod queries;
 mod reader;
+mod reply;
 mod rewind;
 mod send;
 mod settings;
@@ -60,7 +63,8 @@ pub(crate) use modules::NameRows;
 pub(crate) use paths::{bytes_of, real, with_suffix};
 pub(crate) use purge::Purged;
 pub(crate) use reader::Reader;
-pub(crate) use rewind::{RestartCommit, RewindCommit, Rewound};
+pub(crate) use reply::{Reply, Rewound};
+pub(crate) use rewind::{RestartCommit, RewindCommit};
 pub(crate) use settings::{Ages, Tally};
 #[cfg(feature = "http")]
 pub(crate) use space::has_room;
@@ -70,7 +74,7 @@ pub(crate) use types::{
     Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Refused, Retry,
     TaskRow, TaskRowKind, TurnCommit, WasRunning,
 };
-pub(crate) use write::{Change, Outcome, Reply, Write};
+pub(crate) use write::{Change, Outcome, Write};
 pub(crate) use writer::{Writer, WriterCounts};
 
 use std::path::Path;

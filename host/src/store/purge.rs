@@ -4,7 +4,7 @@ use perennial_core::{Command, Decision, Failure, decide, kind};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
-use crate::store::commit::tell_parent_of;
+use crate::store::parents::tell_parent_of;
 use crate::store::types::{Effects, InstanceKey};
 use crate::store::{StoreError, create, instances};
 

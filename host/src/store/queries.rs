@@ -7,7 +7,7 @@ use crate::store::codec::{decode, int, uint};
 use crate::store::instances::is_command;
 use crate::store::reader::Reader;
 use crate::store::types::{InboxPage, InstanceKey, InstanceRow, TaskRow};
-use crate::store::{StoreError, collect, commands, instances, keys, modules, rewind, tasks};
+use crate::store::{StoreError, collect, commands, cuts, instances, keys, modules, tasks};
 
 /// A page of messages is cut once it has so many bytes: what a turn takes at most.
 const PAGE_BYTES: usize = 4 << 20;
@@ -156,7 +156,7 @@ impl Reader {
         })
     }
 
-    /// See [`rewind::rewinds`].
+    /// See [`cuts::rewinds`].
     pub(crate) fn rewinds(
         &self,
         row: &InstanceRow,
@@ -164,7 +164,7 @@ impl Reader {
         if row.generation == 0 {
             return Ok(Vec::new());
         }
-        self.with(|db| rewind::rewinds(db, row.key, row.execution))
+        self.with(|db| cuts::rewinds(db, row.key, row.execution))
     }
 
     /// The first event that was cut off the current execution since it had a generation.
@@ -174,7 +174,7 @@ impl Reader {
         row: &InstanceRow,
         since: u32,
     ) -> Result<Option<u64>, StoreError> {
-        self.with(|db| rewind::first_cut(db, row.key, row.execution, since))
+        self.with(|db| cuts::first_cut(db, row.key, row.execution, since))
     }
 
     /// Live instances that have messages in their inbox, beside a start that is scheduled for after `now`.

@@ -6,14 +6,13 @@ use perennial_core::{
     Waiting, decide, kind,
 };
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::{Deserialize, Serialize};
 
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::commit::insert_turn;
 use crate::store::instances::{self, deliver, status_of};
+use crate::store::reply::{Reply, Rewound};
 use crate::store::tasks::NewTask;
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
-use crate::store::write::Reply;
 use crate::store::{StoreError, create, modules, tasks};
 
 /// A rewind, worked out from what the hub said a moment ago.
@@ -36,27 +35,6 @@ pub(crate) struct RewindCommit {
     /// Failures that stay, and how many more there are.
     pub(crate) remaining: Vec<RemainingFailure>,
     pub(crate) more_remaining: u32,
-}
-
-/// What a rewind did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Rewound {
-    /// The activities that run again.
-    pub(crate) activities: Vec<(TaskId, String)>,
-    /// Children that were rewound first, by id, deepest first.
-    pub(crate) rewound: Vec<String>,
-    /// Children that were started again, by id.
-    pub(crate) started: Vec<String>,
-    /// What is forgotten.
-    pub(crate) dropped: Vec<perennial_core::DroppedTask>,
-    /// Events that were cut off and archived.
-    pub(crate) cut_events: u64,
-    /// Failures that stay, and those that come back at once.
-    pub(crate) remaining: Vec<RemainingFailure>,
-    /// How many more there are.
-    pub(crate) more_remaining: u32,
-    /// Events that were put aside, each with its instance: this one, or one that was rewound for it.
-    pub(crate) dropped_events: Vec<(String, perennial_core::DroppedEvent)>,
 }
 
 /// How a child stands whose outcome the parent awaits again.
@@ -483,44 +461,6 @@ fn drop_children(
         effects.woken.push(InstanceKey(key));
     }
     Ok(())
-}
-
-/// When an execution was rewound, and why, in order.
-pub(crate) fn rewinds(
-    db: &Connection,
-    key: InstanceKey,
-    execution: u32,
-) -> Result<Vec<(Timestamp, Option<String>)>, StoreError> {
-    let mut query = db.prepare_cached(
-        "SELECT at, reason FROM rewind WHERE instance = ?1 AND execution = ?2 ORDER BY generation",
-    )?;
-    let rows = query.query_map(params![key.0, execution], |row| {
-        Ok((Timestamp(uint(row.get(0)?)), row.get(1)?))
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// The first event that was cut off an execution since it had a generation.
-#[cfg(feature = "http")]
-pub(crate) fn first_cut(
-    db: &Connection,
-    key: InstanceKey,
-    execution: u32,
-    since: u32,
-) -> Result<Option<u64>, StoreError> {
-    let mut query = db.prepare_cached(
-        "SELECT min(first_event) FROM cut_turn WHERE instance = ?1 AND execution = ?2 AND generation >= ?3",
-    )?;
-    let first: Option<i64> = query.query_row(params![key.0, execution, since], |row| row.get(0))?;
-    Ok(first.map(uint))
-}
-
-/// Whether an instance is what a rewound parent left behind, so that its id is free for the same parent.
-pub(crate) fn is_left_behind(db: &Connection, id: &str, parent: &str) -> Result<bool, StoreError> {
-    let mut query = db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM instance WHERE id = ?1 AND parent_id = ?2 AND parent_key IS NULL)",
-    )?;
-    Ok(query.query_row([id, parent], |row| row.get(0))?)
 }
 
 /// An instance that begins again as its next execution.

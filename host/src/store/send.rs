@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use crate::store::create::{self, Created};
 use crate::store::instances::{self, deliver};
 use crate::store::types::{Effects, NewInstance, Refused, TurnCommit};
-use crate::store::{StoreError, modules, rewind};
+use crate::store::{StoreError, modules, parents};
 
 /// Starts and messages to other instances, and the failures of those that cannot be started. What is to be noted of an instance that has
 /// ended; one that lives on gets it as messages, its next execution where it continues as new.
@@ -226,7 +226,7 @@ fn try_start(
             let why = format!("instance {id:?} exists already, and is what asks for it");
             return Ok(Some(why));
         }
-        Some((key, _)) if is_child && rewind::is_left_behind(db, id, &commit.id)? => {
+        Some((key, _)) if is_child && parents::is_left_behind(db, id, &commit.id)? => {
             create::forget(db, key, effects)?;
         }
         Some((_, status)) => {

@@ -1,22 +1,19 @@
 //! The changes that the writer can make, one variant for each.
 
-use perennial_core::{
-    Command, Digest, Envelope, Message, Quarantine, Rejection, Status, Timestamp,
-};
+use perennial_core::{Command, Digest, Envelope, Message, Quarantine, Status, Timestamp};
 use rusqlite::Connection;
-use serde::{Deserialize, Serialize};
 
 use crate::store::codec::encode;
 use crate::store::collect::{self, OldVersions, Removed};
-use crate::store::commit::{CreateOutcome, commit_turn};
+use crate::store::control::commit_and_cascade;
+use crate::store::create::CreateOutcome;
 use crate::store::keys::{self, KeyRow};
-use crate::store::modules::NameTaken;
 use crate::store::purge::Purged;
-use crate::store::rewind::{RestartCommit, RewindCommit, Rewound};
+use crate::store::reply::Reply;
+use crate::store::rewind::{RestartCommit, RewindCommit};
 use crate::store::settings::Ages;
 use crate::store::types::{
-    CollectedModule, Effects, InstanceKey, NewInstance, NewModule, Retry, TurnCommit, UpdatedName,
-    WasRunning,
+    Effects, InstanceKey, NewInstance, NewModule, Retry, TurnCommit, WasRunning,
 };
 use crate::store::{
     StoreError, commands, control, create, instances, modules, purge, rewind, settings, tasks,
@@ -116,36 +113,6 @@ pub(crate) enum Change {
     Answer(Reply),
 }
 
-/// What came of a change that was committed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Reply {
-    /// It was done.
-    #[default]
-    Done,
-    /// It was done already, or there was nothing to do.
-    Nothing,
-    /// It was refused, by the core's table, and nothing was changed.
-    Rejected(Rejection),
-    /// A module defines a name that another one owns.
-    NameTaken(NameTaken),
-    /// A module was deployed.
-    Deployed(Vec<UpdatedName>),
-    /// An instance was rewound.
-    Rewound(Box<Rewound>),
-    /// Nothing was done yet: these children, by id, must be rewound first.
-    RewindFirst(Vec<String>),
-    /// Instances were purged.
-    Purged(Purged),
-    /// What came of each of several changes.
-    All(Vec<Self>),
-    /// Modules were deleted.
-    Collected(Vec<CollectedModule>),
-    /// So many live instances run what was to be removed.
-    InUse(u64),
-    /// It was refused before it came to the store: a kind that code can match on, and a message.
-    Refused { kind: String, message: String },
-}
-
 /// What came of a change, and what follows from it outside the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
@@ -234,7 +201,7 @@ fn apply(
     effects: &mut Effects,
 ) -> Result<Reply, StoreError> {
     Ok(match change {
-        Change::Turn(commit) => created(commit_turn(db, commit, effects)?),
+        Change::Turn(commit) => created(commit_and_cascade(db, commit, effects)?),
         Change::Start(new) => created(create::start(db, new, now, effects)?),
         Change::Deliver {
             id,

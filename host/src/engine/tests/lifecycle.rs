@@ -179,10 +179,13 @@ fn terminate_comes_before_everything_that_waits() {
         let engine = std::sync::Arc::clone(&host.engine);
         world.spawn(async move { engine.submit(request).await })
     };
+    let begun = std::time::Instant::now();
     let queued = |in_flight: usize| {
         while host.engine.queue().in_flight < in_flight
             || host.engine.writer.queued() + 1 < in_flight as u64
         {
+            // The writer does not wait for ever for whoever has the file.
+            assert!(begun.elapsed() < patience(), "the machine stood still");
             std::thread::yield_now();
         }
     };

@@ -1,0 +1,38 @@
+//! What was cut off histories by rewinds.
+
+use perennial_core::Timestamp;
+use rusqlite::{Connection, params};
+
+use crate::store::StoreError;
+use crate::store::codec::uint;
+use crate::store::types::InstanceKey;
+
+/// When an execution was rewound, and why, in order.
+pub(crate) fn rewinds(
+    db: &Connection,
+    key: InstanceKey,
+    execution: u32,
+) -> Result<Vec<(Timestamp, Option<String>)>, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT at, reason FROM rewind WHERE instance = ?1 AND execution = ?2 ORDER BY generation",
+    )?;
+    let rows = query.query_map(params![key.0, execution], |row| {
+        Ok((Timestamp(uint(row.get(0)?)), row.get(1)?))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The first event that was cut off an execution since it had a generation.
+#[cfg(feature = "http")]
+pub(crate) fn first_cut(
+    db: &Connection,
+    key: InstanceKey,
+    execution: u32,
+    since: u32,
+) -> Result<Option<u64>, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT min(first_event) FROM cut_turn WHERE instance = ?1 AND execution = ?2 AND generation >= ?3",
+    )?;
+    let first: Option<i64> = query.query_row(params![key.0, execution, since], |row| row.get(0))?;
+    Ok(first.map(uint))
+}
