@@ -26,6 +26,7 @@ mod keys;
 mod list;
 mod live;
 mod lock;
+mod log_files;
 mod modules;
 mod open;
 mod parents;

@@ -36,8 +36,8 @@ use crate::store::codec::int;
 use crate::store::faults;
 use crate::store::hubs::FileId;
 use crate::store::live::{self, LiveCounts};
+use crate::store::log_files::LogFiles;
 use crate::store::open;
-use crate::store::paths::with_suffix;
 use crate::store::space::{self, Pages, SpaceUsed};
 use crate::store::transaction::Transaction;
 use crate::store::write::Write;
@@ -106,7 +106,7 @@ impl Writer {
         let faults = Arc::new(faults::Faults::default());
         let mut state = State {
             file: FileId::of(&path)?,
-            log: Log::of(&path),
+            log: LogFiles::of(&path),
             path: path.clone(),
             db: None,
             epoch,
@@ -302,7 +302,7 @@ struct State {
     /// The file that this owner took over.
     file: FileId,
     /// The log and its index, as this owner uses them, and whether one of them was taken away since.
-    log: Log,
+    log: LogFiles,
     db: Option<Connection>,
     epoch: u64,
     /// How many transactions the hub has counted, after one that was committed.
@@ -330,50 +330,6 @@ struct State {
     log_pages: Arc<AtomicU32>,
     #[cfg(test)]
     faults: Arc<faults::Faults>,
-}
-
-/// The files that SQLite keeps beside a hub while it is open: the write-ahead log and its index.
-struct Log {
-    /// Each as it was when this owner first committed, once it did.
-    files: [(PathBuf, Option<FileId>); 2],
-    /// Whether one of them is gone, and what it had is in the hub.
-    folded: bool,
-}
-
-impl Log {
-    fn of(hub: &Path) -> Self {
-        let file = |suffix| (with_suffix(hub, suffix), None);
-        Self {
-            files: [file("-wal"), file("-shm")],
-            folded: false,
-        }
-    }
-
-    /// Takes them as they are after the next commit: another connection may make them anew.
-    fn forget(&mut self) {
-        self.files.iter_mut().for_each(|(_, id)| *id = None);
-    }
-
-    fn remember(&mut self) {
-        for (path, id) in &mut self.files {
-            if id.is_none() {
-                *id = FileId::of(path).ok();
-            }
-        }
-    }
-
-    /// Whether there is something that could be taken away.
-    fn is_known(&self) -> bool {
-        self.files.iter().any(|(_, id)| id.is_some())
-    }
-
-    /// The one that is no longer there, or that another one stands in the place of, if there is such.
-    fn gone(&self) -> Option<&Path> {
-        let is_gone = |(path, id): &&(PathBuf, Option<FileId>)| {
-            id.is_some_and(|id| FileId::of(path).ok() != Some(id))
-        };
-        self.files.iter().find(is_gone).map(|(path, _)| &**path)
-    }
 }
 
 /// Whether a file is still the one that was taken over: what is written to a file without a name is synced, and lost all the same.

@@ -122,8 +122,10 @@ async fn one(id: &str, args: &Purge, session: &Session) -> anyhow::Result<Exit> 
     if deleted == 0 {
         return Err(missing(id, session).into());
     }
-    let children = family.map_or(0, |family| family.children.len() as u64);
-    let left = if args.recursive { 0 } else { children };
+    let children = family.iter().flat_map(|family| &family.children);
+    // What lives is not purged, nor is what is below it.
+    let is_left = |child: &&Family| !args.recursive || !child.instance.is_ended();
+    let left = children.filter(is_left).count() as u64;
     if output.is_json() {
         output.json(&PurgedJson {
             instance_id: id,
@@ -140,10 +142,13 @@ async fn one(id: &str, args: &Purge, session: &Session) -> anyhow::Result<Exit> 
             1 => "its child stays".to_owned(),
             more => format!("its {more} children stay"),
         };
-        output.note(&format!(
-            "{children}: `perennial purge {} --recursive` deletes what has ended below it",
-            id
-        ));
+        let why = match args.recursive {
+            true => "what has not ended is not purged".to_owned(),
+            false => {
+                format!("`perennial purge {id} --recursive` deletes what has ended below it")
+            }
+        };
+        output.note(&format!("{children}: {why}"));
     }
     Ok(Exit::Ok)
 }

@@ -36,7 +36,7 @@ pub(super) async fn grants(args: GrantsArgs, session: &Session) -> anyhow::Resul
         }
         (false, None) => false,
     };
-    if changed {
+    if changed && !session.output().is_json() {
         session
             .output()
             .note(&format!("from the next attempt on, {name} is granted:"));
