@@ -44,11 +44,11 @@ pub mod wasm;
 
 pub use client::{
     AccessKey, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment,
-    DroppedEvent, DroppedTask, Error, Family, Filter, HistoryEvent, HistoryPage, HistoryQuery,
-    HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceStatus,
-    List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge, RearmedActivity,
-    RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound, Role, Start,
-    StatusQuery, Wait, Waited, parse_json, parse_time,
+    DroppedEvent, DroppedTask, Error, Filter, HistoryEvent, HistoryPage, HistoryQuery,
+    HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceFamily,
+    InstanceStatus, List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge,
+    RearmedActivity, RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound,
+    Role, Start, StatusQuery, Wait, Waited, parse_json, parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
@@ -60,8 +60,8 @@ pub use perennial_core::{
     RetryPolicy, Reuse, Status, TaskId, Timestamp, closest, kind,
 };
 pub use runtime::{
-    ActivityContext, AlsoInUse, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName,
-    Collect, Host, HostBuilder, HubCheck, HubProblem, NameChange, Verify,
+    ActivityContext, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, Collect, Host,
+    HostBuilder, HubCheck, HubProblem, NameChange, RemoveInUse, Verify,
 };
 pub use shortage::{Resource, Shortage};
 pub use store::{CollectedModule, Definition, DefinitionKind, Order, UpdatedName};

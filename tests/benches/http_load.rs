@@ -124,7 +124,7 @@ async fn run(span: Duration) {
         let waited = client
             .wait_for_completion(id, Duration::from_secs(60))
             .await;
-        waited.unwrap().ended().unwrap();
+        waited.unwrap().reached().unwrap();
     }
     let socket = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = tokio::net::TcpListener::bind(socket).await.unwrap();

@@ -29,7 +29,7 @@ async fn workload(client: &Client, lanes: usize, stop: &Arc<AtomicBool>) -> Vec<
                     .await
                     .unwrap();
                 let waited = client.wait_for_completion(&id, LIMIT).await.unwrap();
-                assert_eq!(waited.ended().unwrap().runtime_status, Status::Completed);
+                assert_eq!(waited.reached().unwrap().runtime_status, Status::Completed);
                 took.push(begun.elapsed().as_secs_f64() * 1e3);
             }
             took
@@ -116,7 +116,7 @@ async fn main() {
         .wait_for_completion(&id, LIMIT)
         .await
         .unwrap()
-        .ended()
+        .reached()
         .unwrap();
     host.shut_down().await;
     multiply(&dir);

@@ -29,7 +29,7 @@ async fn chain(client: &Client, steps: u32) -> Allocated {
     let region = Region::new(ALLOCATOR);
     let id = client.start("Chain").input(&steps).await.unwrap();
     let waited = client.wait_for_completion(&id, LIMIT).await.unwrap();
-    let status = waited.ended().unwrap();
+    let status = waited.reached().unwrap();
     assert!(status.failure.is_none(), "{:?}", status.failure);
     let change = region.change();
     Allocated {

@@ -38,7 +38,7 @@ impl Hub {
         for id in ["waits", "waits-2"] {
             client.start("Wait").id(id).await.unwrap();
             let begun = client.wait_until(id, LIMIT, |status| status.history_events >= 2);
-            begun.await.unwrap().ended().unwrap();
+            begun.await.unwrap().reached().unwrap();
         }
         client.start("Chain").id("done").input(&1).await.unwrap();
         let ended = client.wait_for_completion("done", LIMIT).await.unwrap();

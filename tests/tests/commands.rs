@@ -111,7 +111,7 @@ async fn wait_for_activity(client: &Client, id: &str) {
     let waited = client.wait_until(id, PATIENCE, |status| {
         status.is_ended() || status.history_events >= 5
     });
-    assert!(waited.await.unwrap().ended().is_some(), "{id}");
+    assert!(waited.await.unwrap().reached().is_some(), "{id}");
 }
 
 /// Waits until an instance is in a status.

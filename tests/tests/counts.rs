@@ -25,7 +25,7 @@ async fn deployed(dir: &DataDir) -> Host {
 async fn one(client: &Client, name: &str, input: impl Into<Option<u32>>) {
     let id = client.start(name).input(&input.into()).await.unwrap();
     let waited = client.wait_for_completion(&id, LIMIT).await.unwrap();
-    let status = waited.ended().unwrap();
+    let status = waited.reached().unwrap();
     assert!(status.failure.is_none(), "{:?}", status.failure);
 }
 
@@ -171,7 +171,7 @@ async fn instances_that_wait_cost_nothing_when_a_host_starts() {
             .wait_for_completion(&id, LIMIT)
             .await
             .unwrap()
-            .ended()
+            .reached()
             .unwrap();
     }
     // The event, and the turn that takes it.

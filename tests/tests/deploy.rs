@@ -85,7 +85,7 @@ async fn nothing_is_granted_unless_it_is() {
         .wait_for_completion(&id, limit)
         .await
         .unwrap()
-        .ended()
+        .reached()
         .unwrap();
     assert_eq!(status.runtime_status, Status::Failed);
     assert_eq!(status.failure.unwrap().kind, "DirectoryNotReadable");
@@ -110,7 +110,7 @@ async fn nothing_is_granted_unless_it_is() {
         .wait_for_completion(&id, limit)
         .await
         .unwrap()
-        .ended()
+        .reached()
         .unwrap();
     let report: serde_json::Value = status.output_as().unwrap();
     assert_eq!(report["totals"]["words"], 3, "{report}");
@@ -147,7 +147,7 @@ async fn a_live_instance_keeps_its_module() {
         .wait_for_completion(&id, std::time::Duration::from_secs(60))
         .await
         .unwrap()
-        .ended()
+        .reached()
         .unwrap();
     assert_eq!(status.output.unwrap().as_str(), "\"on\"");
     assert_eq!(status.module, before);

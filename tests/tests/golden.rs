@@ -362,7 +362,7 @@ async fn record(name: &str) {
         .wait_for_completion("golden", LIMIT)
         .await
         .unwrap()
-        .ended()
+        .reached()
         .expect("it ends");
     host.shut_down().await;
     let recording = Recording {

@@ -18,7 +18,7 @@ async fn hello_sequence_greets_three_cities() {
         .wait_for_completion(&id, LIMIT)
         .await
         .unwrap()
-        .ended()
+        .reached()
         .unwrap();
     assert_eq!(status.runtime_status, Status::Completed, "{status:?}");
     assert_eq!(

@@ -29,7 +29,7 @@ async fn host(dir: &DataDir, set_up: impl FnOnce(HostBuilder) -> HostBuilder) ->
 async fn ended(client: &Client, id: &str) -> InstanceStatus {
     let waited = client.wait_for_completion(id, LIMIT).await.unwrap();
     let said = format!("{id} does not end: {:?}", waited.status());
-    waited.ended().expect(&said)
+    waited.reached().expect(&said)
 }
 
 async fn completes(client: &Client, id: &str) {

@@ -130,7 +130,7 @@ fn hosts(granted: &[String]) -> Grants {
 async fn run(client: &Client, orchestration: &str, input: &Value) -> InstanceStatus {
     let id = client.start(orchestration).input(input).await.unwrap();
     let waited = client.wait_for_completion(&id, LIMIT).await.unwrap();
-    waited.ended().unwrap_or_else(|| panic!("it did not end"))
+    waited.reached().unwrap_or_else(|| panic!("it did not end"))
 }
 
 /// A guest that calls `http`.

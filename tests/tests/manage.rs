@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 async fn ended(client: &Client, name: &str, id: &str, input: u32) -> Status {
     client.start(name).id(id).input(&input).await.unwrap();
     let waited = client.wait_for_completion(id, LIMIT).await.unwrap();
-    waited.ended().unwrap().runtime_status
+    waited.reached().unwrap().runtime_status
 }
 
 /// Waits for an event in each of so many instances, and until they do.
@@ -44,7 +44,7 @@ async fn waiting(client: &Client, prefix: &str, count: usize) {
             .wait_for_start(&id, LIMIT)
             .await
             .unwrap()
-            .ended()
+            .reached()
             .unwrap();
     }
 }
@@ -124,7 +124,7 @@ async fn what_is_done_to_many_is_done_to_those_that_fit_and_to_no_others() {
             .wait_until(&format!("a{i}"), LIMIT, is_suspended)
             .await
             .unwrap()
-            .ended()
+            .reached()
             .unwrap();
     }
     let counts = client.list().filter(a()).counts().await.unwrap();
@@ -155,7 +155,7 @@ async fn what_is_done_to_many_is_done_to_those_that_fit_and_to_no_others() {
             .wait_for_completion(&format!("a{i}"), LIMIT)
             .await
             .unwrap();
-        let status = waited.ended().unwrap();
+        let status = waited.reached().unwrap();
         assert_eq!(
             (status.runtime_status, status.output.unwrap().as_str()),
             (Status::Terminated, "\"enough\"")
@@ -219,7 +219,7 @@ async fn without_a_host_many_are_changed_too_and_it_takes_effect_when_there_is_o
             .wait_for_start(&id, LIMIT)
             .await
             .unwrap()
-            .ended()
+            .reached()
             .unwrap();
     }
     // Through the host of another process, as far as this client knows.
@@ -232,7 +232,7 @@ async fn without_a_host_many_are_changed_too_and_it_takes_effect_when_there_is_o
             .wait_for_completion(&format!("i{i}"), LIMIT)
             .await
             .unwrap();
-        assert_eq!(waited.ended().unwrap().runtime_status, Status::Terminated);
+        assert_eq!(waited.reached().unwrap().runtime_status, Status::Terminated);
     }
     host.shut_down().await;
     assert_eq!(client.purge_where(Filter::new()).await.unwrap().done, 19);

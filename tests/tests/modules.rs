@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use perennial::{
-    AlsoInUse, CheckOutcome, Client, Collect, Grants, Host, InstanceStatus, NameChange, Status,
+    CheckOutcome, Client, Collect, Grants, Host, InstanceStatus, NameChange, RemoveInUse, Status,
 };
 use perennial_tests::{DataDir, binary, guest, module};
 use serde_json::{Value, json};
@@ -18,7 +18,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 async fn ended(client: &Client, id: &str) -> InstanceStatus {
     let waited = client.wait_for_completion(id, LIMIT).await.unwrap();
-    waited.ended().unwrap_or_else(|| panic!("{id} did not end"))
+    waited
+        .reached()
+        .unwrap_or_else(|| panic!("{id} did not end"))
 }
 
 /// Returns when an instance waits for an external event.
@@ -231,17 +233,17 @@ async fn only_modules_that_nothing_points_to_are_collected() {
     client.start("Bill").id("new").await.unwrap();
 
     let in_use = client
-        .remove_module("orders", AlsoInUse::No)
+        .remove_module("orders", RemoveInUse::No)
         .await
         .unwrap_err();
     assert!(in_use.is_in_use(), "{in_use}");
     client
-        .remove_module("orders", AlsoInUse::Yes)
+        .remove_module("orders", RemoveInUse::Yes)
         .await
         .unwrap();
     assert!(
         client
-            .remove_module("orders", AlsoInUse::Yes)
+            .remove_module("orders", RemoveInUse::Yes)
             .await
             .unwrap_err()
             .is_not_found()

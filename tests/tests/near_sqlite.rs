@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 async fn one(client: &Client) -> String {
     let id = client.start("HelloSequence").await.unwrap();
     let waited = client.wait_for_completion(&id, LIMIT).await.unwrap();
-    assert!(waited.ended().unwrap().failure.is_none());
+    assert!(waited.reached().unwrap().failure.is_none());
     id
 }
 

@@ -91,7 +91,7 @@ impl Stage {
         loop {
             let look = Duration::from_millis(10);
             match self.client().wait_until(ID, look, &mut done).await.unwrap() {
-                Waited::Ended(status) => return status,
+                Waited::Reached(status) => return status,
                 Waited::TimedOut(status) => assert!(begun.elapsed() < LIMIT, "{status:?}"),
             }
         }
@@ -132,7 +132,7 @@ impl Stage {
     async fn end(mut self) -> InstanceStatus {
         let client = self.client();
         let waited = client.wait_for_completion(ID, LIMIT).await.unwrap();
-        waited.ended().expect("it ends");
+        waited.reached().expect("it ends");
         let status = client
             .status(ID)
             .show_input()

@@ -61,7 +61,7 @@ async fn a_request_names_the_hub_that_it_means() {
     let ended = other
         .wait_for_completion("h", Duration::from_secs(60))
         .await;
-    assert!(ended.unwrap().ended().is_some());
+    assert!(ended.unwrap().reached().is_some());
     let default = Client::open(dir.path(), "default").unwrap();
     assert!(default.status("h").await.unwrap().is_none());
 

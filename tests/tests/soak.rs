@@ -71,7 +71,9 @@ async fn one(client: &Client, n: usize) {
     }
     let limit = Duration::from_secs(120);
     let waited = client.wait_for_completion(&id, limit).await.unwrap();
-    let status = waited.ended().expect("an instance that was accepted ends");
+    let status = waited
+        .reached()
+        .expect("an instance that was accepted ends");
     let expected = match name {
         "Panics" => Status::Failed,
         "Wait" if n.is_multiple_of(16) => Status::Terminated,

@@ -138,7 +138,7 @@ async fn goes_on(format: u32) {
         ("timer", "2: time is up"),
     ] {
         let waited = client.wait_for_completion(id, LIMIT).await.unwrap();
-        let status = waited.ended().unwrap();
+        let status = waited.reached().unwrap();
         assert_eq!(
             status.runtime_status,
             Status::Completed,

@@ -19,7 +19,7 @@ async fn run(client: &Client, name: &str, input: Value) -> InstanceStatus {
     let id = client.start(name).input(&input).await.unwrap();
     let waited = client.wait_for_completion(&id, LIMIT).await.unwrap();
     waited
-        .ended()
+        .reached()
         .unwrap_or_else(|| panic!("{name} did not end"))
 }
 
@@ -157,7 +157,7 @@ async fn an_orchestration_sees_only_its_turn_and_its_seed() {
             .wait_for_completion(&id, LIMIT)
             .await
             .unwrap()
-            .ended()
+            .reached()
             .unwrap();
         assert_eq!(
             status.runtime_status,

@@ -15,7 +15,7 @@ pub(crate) const FAMILY_BYTES_MAX: usize = 4 << 20;
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Family {
+pub struct InstanceFamily {
     /// The instance, without its waits.
     pub instance: InstanceStatus,
     /// Its children. A child that was started again with another id is one of them as often as it was started.
@@ -41,7 +41,7 @@ impl Client {
     ///
     /// # Errors
     /// If the hub cannot be read.
-    pub async fn family(&self, id: &str, limit: usize) -> Result<Option<Family>> {
+    pub async fn family(&self, id: &str, limit: usize) -> Result<Option<InstanceFamily>> {
         if let Some(remote) = self.remote() {
             return remote.family(id, limit).await;
         }
@@ -76,7 +76,7 @@ struct Left {
 }
 
 /// A row has one parent's row, so this ends.
-fn read(reader: &Reader, id: &str, left: &mut Left) -> Result<Option<Family>, StoreError> {
+fn read(reader: &Reader, id: &str, left: &mut Left) -> Result<Option<InstanceFamily>, StoreError> {
     let Some(row) = reader.instance(id)? else {
         return Ok(None);
     };
@@ -85,7 +85,7 @@ fn read(reader: &Reader, id: &str, left: &mut Left) -> Result<Option<Family>, St
     // One more than there is room for, to know that there is one.
     let page = u32::try_from(left.instances.saturating_add(1)).unwrap_or(u32::MAX);
     let children = reader.child_ids(row.key, page)?;
-    let mut family = Family {
+    let mut family = InstanceFamily {
         instance: row.into(),
         children: Vec::new(),
         left_behind: Vec::new(),

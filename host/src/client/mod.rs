@@ -55,7 +55,7 @@ pub use control::InstanceCommand;
 pub use error::{Error, Result};
 #[cfg(feature = "http")]
 pub(crate) use family::FAMILY_BYTES_MAX;
-pub use family::Family;
+pub use family::InstanceFamily;
 pub use filter::Filter;
 #[cfg(feature = "http")]
 pub(crate) use follow::{Change, ChangeCursor, Changed, Changes, Cursor, Found};
@@ -94,7 +94,7 @@ pub const DEFAULT_TASK_HUB: &str = "default";
 ///
 /// let client = perennial::Client::open(".perennial", "default")?;
 /// let id = client.start("HelloSequence").await?;
-/// let ended = client.wait_for_completion(&id, Duration::from_secs(30)).await?.ended();
+/// let ended = client.wait_for_completion(&id, Duration::from_secs(30)).await?.reached();
 /// println!("{:?}", ended.and_then(|status| status.output));
 /// # Ok(())
 /// # }

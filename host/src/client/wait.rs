@@ -16,16 +16,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub enum Waited {
     /// With what was waited for.
-    Ended(InstanceStatus),
+    Reached(InstanceStatus),
     /// With the time; the instance is still so.
     TimedOut(InstanceStatus),
 }
 
 impl Waited {
     /// The instance, if it came to what was waited for.
-    pub fn ended(self) -> Option<InstanceStatus> {
+    pub fn reached(self) -> Option<InstanceStatus> {
         match self {
-            Self::Ended(status) => Some(status),
+            Self::Reached(status) => Some(status),
             Self::TimedOut(_) => None,
         }
     }
@@ -33,7 +33,7 @@ impl Waited {
     /// The instance, as it is.
     pub fn status(&self) -> &InstanceStatus {
         match self {
-            Self::Ended(status) | Self::TimedOut(status) => status,
+            Self::Reached(status) | Self::TimedOut(status) => status,
         }
     }
 }
@@ -46,7 +46,7 @@ impl Client {
     /// use perennial::Waited;
     ///
     /// match client.wait_for_completion("order-17", std::time::Duration::from_secs(10)).await? {
-    ///     Waited::Ended(status) => println!("{}: {:?}", status.runtime_status, status.output),
+    ///     Waited::Reached(status) => println!("{}: {:?}", status.runtime_status, status.output),
     ///     Waited::TimedOut(status) => println!("still waits for {:?}", status.waits_for),
     /// }
     /// # Ok(())
@@ -114,7 +114,7 @@ impl Client {
                         self.status(id).await?.unwrap_or(row)
                     };
                     return Ok(if done(&status) {
-                        Waited::Ended(status)
+                        Waited::Reached(status)
                     } else {
                         Waited::TimedOut(status)
                     });
@@ -127,7 +127,7 @@ impl Client {
             match tokio::time::timeout(left, watch.told).await {
                 // Rewinds are in the hub alone.
                 Ok(Ok(Some(end))) if end.generation == 0 => {
-                    return Ok(Waited::Ended((*end).into()));
+                    return Ok(Waited::Reached((*end).into()));
                 }
                 // Told of a change, or out of time: it looks again.
                 Ok(Ok(_)) | Err(_) => {}
@@ -166,7 +166,7 @@ async fn wait_there(
         let status = found.ok_or_else(|| Error::rejected(id, Rejection::NotFound))?;
         let left = limit.saturating_sub(begun.elapsed());
         if done(&status) {
-            return Ok(Waited::Ended(status));
+            return Ok(Waited::Reached(status));
         }
         if left.is_zero() {
             return Ok(Waited::TimedOut(status));

@@ -59,11 +59,11 @@ impl Client {
     /// nothing any more.
     ///
     /// # Errors
-    /// [`Error::is_not_found`]; [`Error::is_in_use`] where live instances run it, unless `also` says [`AlsoInUse::Yes`].
-    pub async fn remove_module(&self, name: &str, also: AlsoInUse) -> Result<()> {
+    /// [`Error::is_not_found`]; [`Error::is_in_use`] where live instances run it, unless `also` says [`RemoveInUse::Yes`].
+    pub async fn remove_module(&self, name: &str, also: RemoveInUse) -> Result<()> {
         let request = Request::RemoveModule {
             name: name.to_owned(),
-            in_use_too: also == AlsoInUse::Yes,
+            in_use_too: also == RemoveInUse::Yes,
         };
         match self.submit(name, request).await? {
             Reply::Nothing => Err(Error::unknown_module(name)),
@@ -74,7 +74,7 @@ impl Client {
 
 /// Whether a module is removed that live instances run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AlsoInUse {
+pub enum RemoveInUse {
     /// It is not.
     #[default]
     No,

@@ -26,7 +26,7 @@ use crate::store::StoreError;
 
 pub use builder::HostBuilder;
 pub use check::{Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, NameChange};
-pub use collect::{AlsoInUse, Collect};
+pub use collect::{Collect, RemoveInUse};
 pub use native::ActivityContext;
 pub use verify::{HubCheck, HubProblem, Verify};
 

@@ -172,6 +172,6 @@ pub(crate) async fn one(client: &Client, name: &str, input: u32) {
 /// Waits until an instance has completed.
 pub(crate) async fn ends(client: &Client, id: &str) {
     let waited = client.wait_for_completion(id, LIMIT).await.unwrap();
-    let status = waited.ended().unwrap();
+    let status = waited.reached().unwrap();
     assert!(status.failure.is_none(), "{id}: {:?}", status.failure);
 }

@@ -108,7 +108,7 @@ impl Stage {
                 .await
                 .unwrap();
             let status = match waited {
-                Waited::Ended(status) | Waited::TimedOut(status) => status,
+                Waited::Reached(status) | Waited::TimedOut(status) => status,
             };
             if is_so(&status) {
                 return status;
@@ -146,7 +146,7 @@ impl Stage {
     async fn end(&self, id: &str) -> InstanceStatus {
         let waited = self.client().wait_for_completion(id, LIMIT).await.unwrap();
         match waited {
-            Waited::Ended(status) => status,
+            Waited::Reached(status) => status,
             Waited::TimedOut(status) => panic!("it does not end: {status:?}"),
         }
     }

@@ -71,7 +71,7 @@ impl Wire {
             .await
             .unwrap();
         let waited = self.client().wait_for_completion(id, LIMIT).await.unwrap();
-        assert!(matches!(waited, Waited::Ended(_)), "{id} did not end");
+        assert!(matches!(waited, Waited::Reached(_)), "{id} did not end");
     }
 
     /// Starts an instance and waits until it has begun.
@@ -82,7 +82,7 @@ impl Wire {
 
     pub(crate) async fn until_ended(&self, id: &str) {
         let waited = self.client().wait_for_completion(id, LIMIT).await.unwrap();
-        assert!(matches!(waited, Waited::Ended(_)), "{id} did not end");
+        assert!(matches!(waited, Waited::Reached(_)), "{id} did not end");
     }
 
     pub(crate) async fn call(&self, request: Request<Body>) -> Answer {

@@ -34,7 +34,7 @@ async fn every_start_that_is_refused_stands_in_a_history_whoever_raced_for_the_i
                 .await
                 .unwrap();
             let ended = client.wait_for_completion(&id, LIMIT).await.unwrap();
-            let status = ended.ended().unwrap().runtime_status;
+            let status = ended.reached().unwrap().runtime_status;
             assert_eq!(status == Status::Failed, n % 2 == 1);
             let history = client.history(&id).await.unwrap().unwrap();
             let skipped = history.iter().filter_map(|recorded| match &recorded.event {

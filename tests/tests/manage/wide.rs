@@ -26,7 +26,7 @@ async fn started(client: &Client, id: &str, timers: u32, children: u32) {
         .await
         .unwrap();
     let waited = client.wait_for_start(id, LIMIT).await.unwrap();
-    assert!(matches!(waited, Waited::Ended(_)));
+    assert!(matches!(waited, Waited::Reached(_)));
 }
 
 #[tokio::test]

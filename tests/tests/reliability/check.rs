@@ -190,7 +190,7 @@ async fn backups_of_a_busy_hub_are_sound_and_have_what_was_acknowledged_before()
             .wait_for_completion(&last, LIMIT)
             .await
             .unwrap();
-        waited.ended().unwrap();
+        waited.reached().unwrap();
         other.shut_down().await;
     }
     over.store(true, Ordering::Release);

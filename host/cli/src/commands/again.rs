@@ -9,7 +9,7 @@ use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::session::Session;
 
-use super::bulk::{self, Meant, Words, meant};
+use super::bulk::{self, Selected, Words, meant};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -156,8 +156,8 @@ pub(super) async fn restart(args: Restart, session: &Session) -> anyhow::Result<
         at_once: false,
     };
     let id = match meant(&args.selection, words.verb)? {
-        Meant::One(id) => id,
-        Meant::Many(filter) => {
+        Selected::One(id) => id,
+        Selected::Many(filter) => {
             let bulk = |filter| client.restart_where(filter);
             return bulk::many(filter, bulk, words, &args.selection, session).await;
         }

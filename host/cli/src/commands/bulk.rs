@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
-use perennial::{Bulk, BulkProgress, Family, Filter};
+use perennial::{Bulk, BulkProgress, Filter, InstanceFamily};
 use serde::Serialize;
 
 use crate::args::{Purge, Selection};
@@ -40,13 +40,13 @@ struct ManyJson {
 }
 
 /// What was meant: one instance, or those that fit a filter. `None` means that no instance can fit.
-pub(super) enum Meant {
+pub(super) enum Selected {
     One(String),
     Many(Option<Filter>),
 }
 
 /// Sorts out what was typed.
-pub(super) fn meant(selection: &Selection, verb: &str) -> anyhow::Result<Meant> {
+pub(super) fn meant(selection: &Selection, verb: &str) -> anyhow::Result<Selected> {
     let usage = |message: String| CliError::new(Exit::Usage, message);
     match &selection.id {
         Some(_) if selection.all || !selection.filter.is_empty() => {
@@ -58,14 +58,14 @@ pub(super) fn meant(selection: &Selection, verb: &str) -> anyhow::Result<Meant> 
                 format!("--dry-run counts what filters fit, and one instance to {verb} was named");
             Err(usage(message).into())
         }
-        Some(id) => Ok(Meant::One(id.clone())),
+        Some(id) => Ok(Selected::One(id.clone())),
         None if !selection.all && selection.filter.is_empty() => {
             let said = usage(format!("nothing says which instances to {verb}"));
             Err(said
                 .hint("name an instance, or filters such as --status and --name; --all means every one")
                 .into())
         }
-        None => Ok(Meant::Many(selection.filter.filter())),
+        None => Ok(Selected::Many(selection.filter.filter())),
     }
 }
 
@@ -87,8 +87,8 @@ pub(super) async fn purge(args: Purge, session: &Session) -> anyhow::Result<Exit
         at_once: true,
     };
     match meant(&args.selection, words.verb)? {
-        Meant::One(id) => one(&id, &args, session).await,
-        Meant::Many(filter) => {
+        Selected::One(id) => one(&id, &args, session).await,
+        Selected::Many(filter) => {
             let bulk = |filter| {
                 let bulk = client.purge_where(filter);
                 if args.recursive {
@@ -124,7 +124,7 @@ async fn one(id: &str, args: &Purge, session: &Session) -> anyhow::Result<Exit> 
     }
     let children = family.iter().flat_map(|family| &family.children);
     // What lives is not purged, nor is what is below it.
-    let is_left = |child: &&Family| !args.recursive || !child.instance.is_ended();
+    let is_left = |child: &&InstanceFamily| !args.recursive || !child.instance.is_ended();
     let left = children.filter(is_left).count() as u64;
     if output.is_json() {
         output.json(&PurgedJson {
@@ -154,7 +154,7 @@ async fn one(id: &str, args: &Purge, session: &Session) -> anyhow::Result<Exit> 
 }
 
 /// How many of a family have ended, and are not below one that lives.
-fn ended(family: &Family) -> u64 {
+fn ended(family: &InstanceFamily) -> u64 {
     if !family.instance.is_ended() {
         return 0;
     }

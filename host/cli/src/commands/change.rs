@@ -12,7 +12,7 @@ use crate::error::{CliError, Exit};
 use crate::payload;
 use crate::session::Session;
 
-use super::bulk::{self, Meant, Words, meant};
+use super::bulk::{self, Selected, Words, meant};
 
 /// How long a host may take to repeat a history before it is said how things stand.
 const REPLAY_LIMIT: Duration = Duration::from_secs(30);
@@ -136,9 +136,9 @@ pub(super) async fn resume(args: Resume, session: &Session) -> anyhow::Result<Ex
         return change(Verb::Resume, args.change, false, session).await;
     };
     match meant(&args.change.selection, "resume")? {
-        Meant::One(id) => resume_on(&id, &module, args.change.reason.as_deref(), session).await,
+        Selected::One(id) => resume_on(&id, &module, args.change.reason.as_deref(), session).await,
         // The arguments do not allow it: which modules could go on with many is for each to say.
-        Meant::Many(_) => Err(CliError::new(Exit::Usage, "--module is for one instance").into()),
+        Selected::Many(_) => Err(CliError::new(Exit::Usage, "--module is for one instance").into()),
     }
 }
 
@@ -159,8 +159,8 @@ async fn change(verb: Verb, args: Change, asks: bool, session: &Session) -> anyh
     };
     let reason = reason.as_deref();
     let id = match meant(&selection, word)? {
-        Meant::One(id) => id,
-        Meant::Many(filter) => {
+        Selected::One(id) => id,
+        Selected::Many(filter) => {
             let bulk = |filter| {
                 let bulk = verb.many(&client, filter);
                 let bulk = match reason {
@@ -206,7 +206,7 @@ async fn resume_on(
     session.output().note(&said);
     let tried = |status: &InstanceStatus| status.quarantine != before;
     let status = match client.wait_until(id, REPLAY_LIMIT, tried).await? {
-        Waited::Ended(status) | Waited::TimedOut(status) => status,
+        Waited::Reached(status) | Waited::TimedOut(status) => status,
     };
     if let Some(why) = &status.quarantine {
         let said = CliError::new(

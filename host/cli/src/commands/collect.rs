@@ -1,6 +1,6 @@
 //! `perennial modules --gc` and `perennial modules remove`.
 
-use perennial::{AlsoInUse, Collect, CollectedModule};
+use perennial::{Collect, CollectedModule, RemoveInUse};
 use serde::Serialize;
 
 use crate::args::{Modules, RemoveModule};
@@ -63,9 +63,9 @@ struct RemovedJson<'a> {
 
 pub(super) async fn remove(args: RemoveModule, session: &Session) -> anyhow::Result<Exit> {
     let also = if args.force {
-        AlsoInUse::Yes
+        RemoveInUse::Yes
     } else {
-        AlsoInUse::No
+        RemoveInUse::No
     };
     let client = session.client()?;
     let modules = client.modules().await?;

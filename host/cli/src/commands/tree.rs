@@ -1,6 +1,6 @@
 //! `perennial status --tree`: an instance, its children and theirs.
 
-use perennial::Family;
+use perennial::InstanceFamily;
 
 use crate::error::Exit;
 use crate::output::{Output, plain, span};
@@ -32,7 +32,7 @@ pub(super) async fn tree(id: &str, session: &Session) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn below(family: &Family, indent: &str, lines: &mut Vec<String>, output: &Output) {
+fn below(family: &InstanceFamily, indent: &str, lines: &mut Vec<String>, output: &Output) {
     let last = family.children.len().saturating_sub(1);
     for (i, child) in family.children.iter().enumerate() {
         let is_last = i == last && !family.more;
@@ -53,7 +53,7 @@ fn below(family: &Family, indent: &str, lines: &mut Vec<String>, output: &Output
     }
 }
 
-fn line(family: &Family, output: &Output) -> String {
+fn line(family: &InstanceFamily, output: &Output) -> String {
     let instance = &family.instance;
     let took = match (instance.started_at, instance.is_ended()) {
         (Some(started), true) => format!("  {}", span(instance.last_updated_at.since(started).0)),

@@ -53,7 +53,7 @@ pub(super) async fn until(
     let elapsed = progress.elapsed();
     drop(progress);
     match waited {
-        Waited::Ended(status) => Ok(status),
+        Waited::Reached(status) => Ok(status),
         Waited::TimedOut(status) => Err(timed_out(&status, elapsed).into()),
     }
 }

@@ -12,8 +12,8 @@ use super::wire::{
 use super::{ANSWER_TIMEOUT, Call, Remote, instance};
 use crate::client::status::Show;
 use crate::client::{
-    AccessKey, BulkProgress, Error, Family, HistoryPage, HubStats, InstanceStatus, ModuleInfo,
-    NewAccessKey, Page, Result, Retention, Role, rfc3339,
+    AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
+    ModuleInfo, NewAccessKey, Page, Result, Retention, Role, rfc3339,
 };
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
 
@@ -103,7 +103,7 @@ impl Remote {
         Ok(self.find::<HistoryWire>(call).await?.map(Into::into))
     }
 
-    pub(crate) async fn family(&self, id: &str, limit: usize) -> Result<Option<Family>> {
+    pub(crate) async fn family(&self, id: &str, limit: usize) -> Result<Option<InstanceFamily>> {
         let Ok(path) = instance(id, &["family"]) else {
             return Ok(None);
         };

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::events::EventRead;
 use super::values::{FailureWire, Hex, StatusText, Time, payload};
 use crate::client::{
-    AccessKey, BulkProgress, Family, HistoryPage, HubInfo, HubStats, InstanceStatus, ModuleInfo,
-    NewAccessKey, Page, Retention, RewindRecord, Role, Wait,
+    AccessKey, BulkProgress, HistoryPage, HubInfo, HubStats, InstanceFamily, InstanceStatus,
+    ModuleInfo, NewAccessKey, Page, Retention, RewindRecord, Role, Wait,
 };
 use crate::engine::ModuleLimits;
 use crate::engine::executor::Grants;
@@ -247,7 +247,7 @@ pub(super) struct FamilyWire {
     more: bool,
 }
 
-impl From<FamilyWire> for Family {
+impl From<FamilyWire> for InstanceFamily {
     fn from(wire: FamilyWire) -> Self {
         Self {
             instance: wire.instance.into(),

@@ -108,7 +108,7 @@ async fn wait_for(call: &Call<'_>, id: &str, timeout: Duration) -> Result<Respon
     };
     match waited.map_err(|error| reply::error(&error))? {
         Waited::TimedOut(_) => links::check_status(call, id),
-        Waited::Ended(ended) if ended.runtime_status == Status::Completed => {
+        Waited::Reached(ended) if ended.runtime_status == Status::Completed => {
             let output = ended.output.as_ref().map_or("null", |json| json.as_str());
             // It has been started, which must not look as if it was not: where the output does not fit now, it is there to be asked for.
             match body::text_in_room(call.api, output) {
@@ -116,6 +116,6 @@ async fn wait_for(call: &Call<'_>, id: &str, timeout: Duration) -> Result<Respon
                 Err(Spent) => links::check_status(call, id),
             }
         }
-        Waited::Ended(_) => status::status(call, id).await,
+        Waited::Reached(_) => status::status(call, id).await,
     }
 }

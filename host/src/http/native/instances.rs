@@ -303,7 +303,7 @@ async fn wait(ask: Ask, Segments(id): Segments<String>) -> Answer {
         }
     };
     let (code, status): (_, InstanceStatus) = match waited {
-        Waited::Ended(status) => (StatusCode::OK, status),
+        Waited::Reached(status) => (StatusCode::OK, status),
         Waited::TimedOut(status) => (StatusCode::ACCEPTED, status),
     };
     let answer = wire::json(code, &status);

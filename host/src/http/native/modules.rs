@@ -16,7 +16,7 @@ use crate::http::native::doc::{doc, flag, schema, text};
 use crate::http::native::extract::{Admin, Ask, Component, Failed, Object, Segments};
 use crate::http::{Api, wire};
 use crate::{
-    AlsoInUse, Collect, Definition, DefinitionKind, DirGrant, Grants, ModuleInfo, ModuleLimits,
+    Collect, Definition, DefinitionKind, DirGrant, Grants, ModuleInfo, ModuleLimits, RemoveInUse,
     UpdatedName,
 };
 
@@ -197,9 +197,9 @@ async fn show(ask: Ask, Segments(name): Segments<String>) -> Answer {
 
 async fn remove(ask: Ask, Segments(name): Segments<String>) -> Answer {
     let also = if ask.query.flag("inUseToo", false)? {
-        AlsoInUse::Yes
+        RemoveInUse::Yes
     } else {
-        AlsoInUse::No
+        RemoveInUse::No
     };
     ask.client.remove_module(&name, also).await?;
     Ok(wire::empty(StatusCode::NO_CONTENT))

@@ -75,7 +75,7 @@ fn module(name: &str, imports: &str, body: &str, advance: &str) -> Module {
 async fn ended(client: &Client, id: &str) -> InstanceStatus {
     let waited = client.wait_for_completion(id, LIMIT).await.unwrap();
     let said = format!("{id} does not end: {:?}", waited.status());
-    waited.ended().expect(&said)
+    waited.reached().expect(&said)
 }
 
 #[tokio::test(flavor = "multi_thread")]
