@@ -65,9 +65,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{text} of what? For seconds write {text}s"));
     }
-    let span: jiff::Span = text
-        .parse()
-        .map_err(|_| format!("not a duration; {EXAMPLES}"))?;
+    // As many digits, and then a unit, as no calendar has.
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let is_long = digits.len() > 7 && digits.bytes().all(|b| b.is_ascii_digit());
+    let span: jiff::Span = text.parse().map_err(|_| match is_long {
+        true => "too long: a duration has at most about 7 million days".to_owned(),
+        false => format!("not a duration; {EXAMPLES}"),
+    })?;
     let relative = jiff::SpanRelativeTo::days_are_24_hours();
     let signed = span
         .to_duration(relative)

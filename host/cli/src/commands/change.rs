@@ -96,9 +96,22 @@ impl Verb {
         let done = match self {
             Self::Terminate => false,
             Self::Suspend => is == Status::Suspended && status.quarantine.is_none(),
-            Self::Resume => matches!(is, Status::Running | Status::Pending),
+            // One that has not begun may have a suspend before it that nobody took yet.
+            Self::Resume => is == Status::Running,
         };
         done.then(|| format!("{id} is {is}"))
+    }
+
+    /// Whether it has happened already: what has not begun is ended without a host.
+    async fn is_over(self, client: &Client, id: &str) -> bool {
+        let ended = |status: InstanceStatus| status.started_at.is_none() && status.is_ended();
+        match self {
+            Self::Terminate => client
+                .status(id)
+                .await
+                .is_ok_and(|one| one.is_some_and(ended)),
+            Self::Suspend | Self::Resume => false,
+        }
     }
 
     fn many(self, client: &Client, filter: Filter) -> Bulk {
@@ -183,6 +196,12 @@ async fn change(verb: Verb, args: Change, asks: bool, session: &Session) -> anyh
         (Some(already), false) => format!("{already}: nothing was changed"),
         (Some(already), true) => format!("{already}; {doing} what is below it"),
     };
+    if verb.is_over(&client, &id).await && !session.output().is_json() {
+        session
+            .output()
+            .note(&format!("{done} {id}, which had not begun"));
+        return Ok(Exit::Ok);
+    }
     accepted(&client, &id, word, &said, session)
 }
 
