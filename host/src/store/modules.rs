@@ -1,6 +1,6 @@
 //! Modules and deployed names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use perennial_core::{Digest, Failure, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -251,7 +251,7 @@ pub(crate) fn grants(db: &Connection, digest: Digest) -> Result<Option<String>, 
 
 /// All modules, by name, each with those of its definitions that are its own: a name that another module took over is that one's.
 pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
-    let owners = names(db)?.definitions;
+    let mut owned = db.prepare("SELECT kind, name FROM definition WHERE module = ?1")?;
     let mut query = db.prepare(
         "SELECT n.name, n.digest, m.definitions, m.imports, n.grants, n.deployed_at, length(m.component), n.limits
          FROM module_name n JOIN module m ON m.digest = n.digest ORDER BY n.name",
@@ -261,9 +261,10 @@ pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
     while let Some(row) = found.next()? {
         let name: String = row.get(0)?;
         let mut definitions = definitions(&row.get::<_, String>(2)?)?;
+        let of_name = owned.query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let of_name: BTreeSet<(u8, String)> = of_name.collect::<Result<_, _>>()?;
         definitions.retain(|definition| {
-            let key = (definition.kind, definition.name.clone());
-            owners.get(&key).is_some_and(|(owner, ..)| *owner == name)
+            of_name.contains(&(number(definition.kind), definition.name.clone()))
         });
         modules.push(ModuleRow {
             name,

@@ -455,3 +455,22 @@ fn what_was_meant_by_the_name_of_an_orchestration_that_there_is_not_is_said() {
     "#]],
     );
 }
+
+#[test]
+fn a_shorter_retention_asks_before_it_deletes() {
+    let cli = Cli::new();
+    let file = perennial_tests::guest("hello-sequence");
+    cli.see(&["run", file.to_str().unwrap()]);
+    let asked = cli.see(&["hubs", "set", "--retain-completed", "0s"]);
+    assert!(
+        asked.contains("would delete up to 1 instance that ended longer ago; no terminal"),
+        "{asked}"
+    );
+    let kept = cli.see(&["hubs", "show", "--json"]);
+    assert!(kept.contains(r#""completed":null"#), "{kept}");
+    // Nothing has ended that these mean, and --yes means it.
+    let set = cli.see(&["hubs", "set", "--retain-failed", "0s"]);
+    assert!(set.contains("Failed <span>"), "{set}");
+    let set = cli.see(&["hubs", "set", "--retain-completed", "0s", "--yes"]);
+    assert!(set.contains("Completed <span>"), "{set}");
+}

@@ -139,23 +139,22 @@ impl<S> Only<S> {
     }
 }
 
+/// There is nothing at this path of the API.
 async fn no_route(head: axum::http::request::Parts) -> Response {
-    let message = format!(
-        "there is no {} {} in this API; {BASE}/openapi.json describes it",
-        head.method,
-        head.uri.path()
-    );
-    failure(StatusCode::NOT_FOUND, &message)
+    not_here(&head, StatusCode::NOT_FOUND, "")
 }
 
 /// The path is one of the API, and its methods are others: the router adds the header `Allow`, which names them.
 async fn other_method(head: axum::http::request::Parts) -> Response {
-    let message = format!(
-        "there is no {} {} in this API, only other methods of the same path; {BASE}/openapi.json describes it",
-        head.method,
-        head.uri.path()
-    );
-    failure(StatusCode::METHOD_NOT_ALLOWED, &message)
+    let but = ", only other methods of the same path";
+    not_here(&head, StatusCode::METHOD_NOT_ALLOWED, but)
+}
+
+fn not_here(head: &axum::http::request::Parts, status: StatusCode, but: &str) -> Response {
+    let (method, path) = (&head.method, head.uri.path());
+    let message =
+        format!("there is no {method} {path} in this API{but}; {BASE}/openapi.json describes it");
+    failure(status, &message)
 }
 
 /// The OpenAPI document, as JSON.
