@@ -48,7 +48,7 @@ pub use client::{
     HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceFamily,
     InstanceStatus, List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge,
     RearmedActivity, RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound,
-    Role, Start, StatusQuery, Wait, Waited, parse_json, parse_time,
+    Role, Start, StatusQuery, TaskKind, Wait, Waited, parse_json, parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};

@@ -4,8 +4,10 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
 use perennial_core::{DroppedKind, FailedKind, Scope};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use crate::client::body::RewindBody;
 use crate::client::{Client, Error, Result};
 use crate::engine::{Request, RestartRequest, RewindRequest};
 use crate::store::{self, Reply};
@@ -21,7 +23,7 @@ pub struct Rewind {
 }
 
 /// What a rewind did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Rewound {
@@ -36,15 +38,18 @@ pub struct Rewound {
     /// Events that were cut off the history. They are archived.
     pub cut_events: u64,
     /// Failures that came in before the cut and stay as they are, the latest of them, and those that come back at once; each says why.
+    #[serde(default)]
     pub remaining_failures: Vec<RemainingFailure>,
     /// How many more stay.
+    #[serde(default)]
     pub more_remaining: u32,
     /// External events that do not come in again, since an instance failed on their data. They are archived with what was cut off.
+    #[serde(default)]
     pub dropped_events: Vec<DroppedEvent>,
 }
 
 /// An external event that a rewind puts aside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DroppedEvent {
@@ -57,13 +62,13 @@ pub struct DroppedEvent {
 }
 
 /// A failure that a rewind leaves as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RemainingFailure {
     /// The task that failed.
     pub task: u32,
-    /// `activity` or `child`.
-    pub kind: &'static str,
+    /// Whether it is an activity or a child.
+    pub kind: TaskKind,
     /// The activity or the child's orchestration.
     pub name: String,
     /// The kind of its failure.
@@ -75,7 +80,7 @@ pub struct RemainingFailure {
 }
 
 /// An activity that runs again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RearmedActivity {
     /// Its task.
@@ -85,22 +90,45 @@ pub struct RearmedActivity {
 }
 
 /// A task that a rewind forgets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DroppedTask {
     /// The task, whose number is given again.
     pub task: u32,
-    /// `activity`, `child` or `timer`.
-    pub kind: &'static str,
+    /// Whether it is an activity, a child or a timer.
+    pub kind: TaskKind,
     /// The activity or the child's orchestration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The child's instances, one for each try; those that still run are told to end.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instance_ids: Vec<String>,
     /// Whether it had ended well.
     pub completed: bool,
+}
+
+/// What a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum TaskKind {
+    /// An activity.
+    Activity,
+    /// A child orchestration.
+    Child,
+    /// A timer.
+    Timer,
+}
+
+impl std::fmt::Display for TaskKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Activity => "activity",
+            Self::Child => "child",
+            Self::Timer => "timer",
+        })
+    }
 }
 
 /// A restart. Await it: it gives the id of the instance that begins, once it is durable.
@@ -206,6 +234,16 @@ impl IntoFuture for Rewind {
         Box::pin(async move {
             let id = self.request.id.clone();
             let all_failures = self.scope == Scope::AllFailures;
+            if let Some(remote) = self.client.remote() {
+                let forget_completed = self.forget_completed;
+                let body = RewindBody {
+                    reason: self.request.reason,
+                    module: self.request.module,
+                    all_failures,
+                    forget_completed,
+                };
+                return remote.rewind(&id, &body).await;
+            }
             let request = match self.scope {
                 _ if self.forget_completed => Request::RewindForgetting {
                     rewind: self.request,
@@ -292,8 +330,8 @@ impl From<perennial_core::RemainingFailure> for RemainingFailure {
         Self {
             task: remaining.task.0,
             kind: match remaining.kind {
-                FailedKind::Activity => "activity",
-                FailedKind::Child => "child",
+                FailedKind::Activity => TaskKind::Activity,
+                FailedKind::Child => TaskKind::Child,
             },
             name: remaining.name,
             failure: remaining.failure,
@@ -306,9 +344,11 @@ impl From<perennial_core::RemainingFailure> for RemainingFailure {
 impl From<perennial_core::DroppedTask> for DroppedTask {
     fn from(dropped: perennial_core::DroppedTask) -> Self {
         let (kind, name, instance_ids) = match dropped.kind {
-            DroppedKind::Activity { name } => ("activity", Some(name), Vec::new()),
-            DroppedKind::Child { name, instance_ids } => ("child", Some(name), instance_ids),
-            DroppedKind::Timer => ("timer", None, Vec::new()),
+            DroppedKind::Activity { name } => (TaskKind::Activity, Some(name), Vec::new()),
+            DroppedKind::Child { name, instance_ids } => {
+                (TaskKind::Child, Some(name), instance_ids)
+            }
+            DroppedKind::Timer => (TaskKind::Timer, None, Vec::new()),
         };
         Self {
             task: dropped.task.0,

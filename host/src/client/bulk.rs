@@ -5,7 +5,8 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
 use perennial_core::{Status, Timestamp};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::client::filter::Filter;
 use crate::client::{Backend, Client, Result};
@@ -42,10 +43,9 @@ impl Action {
 }
 
 /// How far a bulk operation has come, or what became of it.
-///
-/// As JSON: `matched`, `done`, `skipped`, `dryRun`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Bulk")]
 #[non_exhaustive]
 pub struct BulkProgress {
     /// Instances that fitted the filter, in a status in which the operation does something, when it began.
@@ -220,7 +220,7 @@ impl Bulk {
             return Ok(progress);
         };
         if let Some(remote) = self.client.remote() {
-            let (options, reason) = ((self.dry_run, self.recursive), self.reason.as_deref());
+            let (options, reason) = ((self.dry_run, self.recursive), self.reason.clone());
             let (action, filter) = (self.action.name(), &self.filter.0);
             let mut told = self.told.take();
             let wants_steps = told.is_some();

@@ -87,6 +87,7 @@ impl Client {
     /// [`Error::is_not_found`] if there is no such instance or module, [`Error::is_wrong_state`] if it has ended or is not quarantined.
     pub async fn resume_on(&self, id: &str, module: &str, reason: Option<&str>) -> Result<()> {
         if let Some(remote) = self.remote() {
+            let (module, reason) = (module.to_owned(), reason.map(str::to_owned));
             return remote.resume_on(id, module, reason).await;
         }
         let digest = self.find_module(module).await?;

@@ -1,6 +1,7 @@
 //! The tree of an instance and its descendants.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::client::{Client, InstanceStatus, Result};
 use crate::store::{Reader, StoreError};
@@ -12,8 +13,9 @@ const FAMILY_MAX: usize = 10_000;
 pub(crate) const FAMILY_BYTES_MAX: usize = 4 << 20;
 
 /// An instance, and its children with theirs, in the order in which they were started.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Family")]
 #[non_exhaustive]
 pub struct InstanceFamily {
     /// The instance, without its waits.
@@ -21,7 +23,7 @@ pub struct InstanceFamily {
     /// Its children. A child that was started again with another id is one of them as often as it was started.
     pub children: Vec<Self>,
     /// Children that still live of an earlier instance with this id, which was replaced by this one: they tell it nothing. Of the first alone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_behind: Vec<Self>,
     /// Whether there are children that are left out, because the limit, or 4 MiB of outputs, was reached.
     pub more: bool,

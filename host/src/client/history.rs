@@ -1,17 +1,23 @@
 //! An execution's history, as clients read it.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
-use perennial_core::{Event, Failure, Json, Timestamp, Turn};
-use serde::Serialize;
-use serde::ser::SerializeMap;
-use serde_json::value::RawValue;
+use perennial_core::{
+    AttemptRun, Digest, Event, Failure, Json, Limits, Parent, SEMANTICS_VERSION, Start, Tags,
+    Target, TaskId, TaskRef, Timestamp, Turn,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::{Map, serde_as, skip_serializing_none};
+
+use crate::client::json::{FailureJson, HexDigest, Payload, TimeText};
 
 /// One event of a history.
 ///
-/// As JSON: `number`, `turn`, `at` (RFC 3339), `event` (its kind, as in `ActivityScheduled`) and the fields of the event, payloads being
-/// JSON values of their own.
-#[derive(Clone, Debug, PartialEq)]
+/// Read from JSON, what JSON does not tell of an event is as if it were absent: retry policies, limits, seeds, and the tags of what is
+/// started by it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(into = "EventJson", try_from = "EventJson")]
 #[non_exhaustive]
 pub struct HistoryEvent {
     /// Counts the events of the execution, from 0.
@@ -40,230 +46,235 @@ pub(crate) fn events_of(turns: Vec<Turn>) -> Vec<HistoryEvent> {
     events
 }
 
-/// A time as RFC 3339, with milliseconds.
-pub(crate) fn rfc3339(at: Timestamp) -> String {
-    match i64::try_from(at.0)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-    {
-        Some(time) => format!("{time:.3}"),
-        // Beyond the calendar: a timer that never fires.
-        None => "never".to_owned(),
+/// An event as JSON: `event` says which of the others are there.
+#[skip_serializing_none]
+#[serde_as]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "HistoryEvent")]
+struct EventJson {
+    number: u64,
+    turn: u32,
+    #[serde_as(as = "TimeText")]
+    at: Timestamp,
+    event: Cow<'static, str>,
+    #[serde_as(as = "Option<TimeText>")]
+    now: Option<Timestamp>,
+    #[schemars(with = "Option<u32>")]
+    task: Option<TaskId>,
+    event_number: Option<u32>,
+    instance_id: Option<String>,
+    execution_id: Option<String>,
+    name: Option<String>,
+    version: Option<String>,
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
+    input: Option<Json>,
+    parent_instance_id: Option<String>,
+    #[serde_as(as = "Option<HexDigest>")]
+    module: Option<Digest>,
+    #[serde_as(as = "Map<_, _>")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Tags,
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
+    output: Option<Json>,
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
+    data: Option<Json>,
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
+    value: Option<Json>,
+    attempt: Option<u32>,
+    #[serde_as(as = "Option<TimeText>")]
+    due: Option<Timestamp>,
+    #[serde_as(as = "Option<FailureJson>")]
+    failure: Option<Failure>,
+    #[schemars(with = "Option<u32>")]
+    cause: Option<TaskId>,
+    #[serde_as(as = "Option<TimeText>")]
+    started_at: Option<Timestamp>,
+    #[serde_as(as = "Option<TimeText>")]
+    ended_at: Option<Timestamp>,
+    #[serde_as(as = "Option<TimeText>")]
+    fire_at: Option<Timestamp>,
+    reason: Option<String>,
+}
+
+/// Declares which fields of each event its JSON has, under their own names or another one (`number as event_number`). `run` stands for the
+/// attempt that it came from. What is `absent` is not told, and is read as this value.
+macro_rules! events {
+    ($($kind:ident {
+        $($field:ident),* $(| $other:ident as $named:ident)? $(; run $run:ident)? $(; absent $($absent:ident: $value:expr),*)?
+    })*) => {
+        impl From<HistoryEvent> for EventJson {
+            fn from(history: HistoryEvent) -> Self {
+                let json = Self {
+                    number: history.number,
+                    turn: history.turn,
+                    at: history.at,
+                    event: history.event.name().into(),
+                    ..Self::default()
+                };
+                match history.event {
+                    Event::ExecutionStarted(start) => json.with_start(*start),
+                    $(Event::$kind { $($field,)* $($other,)? $($run,)? .. } => Self {
+                        $($field: $field.into(),)*
+                        $($named: $other.into(),)?
+                        $(
+                            attempt: Some($run.attempt),
+                            started_at: Some($run.started_at),
+                            ended_at: Some($run.ended_at),
+                        )?
+                        ..json
+                    },)*
+                }
+            }
+        }
+
+        impl EventJson {
+            /// The event; `None` for one that only a later version knows.
+            fn read(self) -> Option<Event> {
+                Some(match &*self.event {
+                    "ExecutionStarted" => Event::ExecutionStarted(Box::new(self.start())),
+                    $(stringify!($kind) => Event::$kind {
+                        $($run: AttemptRun {
+                            attempt: self.attempt.read(),
+                            started_at: self.started_at.read(),
+                            ended_at: self.ended_at.read(),
+                        },)?
+                        $($field: self.$field.read(),)*
+                        $($other: self.$named.read(),)?
+                        $($($absent: $value,)*)?
+                    },)*
+                    _ => return None,
+                })
+            }
+        }
+    };
+}
+
+events! {
+    TurnStarted { now; absent history_events: 0, history_bytes: 0 }
+    ExternalEventRaised { name, data | number as event_number }
+    ActivityScheduled { task, name, input; absent retry: None, attempt_timeout: None, target: Target::Unknown }
+    ActivityCompleted { task, output; run run }
+    ActivityFailed { task, failure; run run }
+    AttemptFailed { task, failure; run run }
+    ChildScheduled {
+        task, name, version, instance_id, input; absent tags: Tags::new(), retry: None, target: Target::Unknown
     }
+    ChildCompleted { task, output }
+    ChildFailed { task, failure }
+    ChildRetryScheduled { task, attempt, failure | at as due }
+    ChildRetried { task, attempt, instance_id }
+    TimerSet { task, fire_at }
+    TimerFired { task }
+    TaskCanceled { task }
+    EventSent { instance_id, name, data }
+    InstanceStarted { instance_id, name, version, input; absent tags: Tags::new(), target: Target::Unknown }
+    InstanceStartSkipped { instance_id, reason }
+    CustomStatusSet { value }
+    ExecutionReturned { output }
+    ExecutionCompleted { output }
+    ExecutionFailed { failure, cause }
+    ExecutionTerminated { reason }
+    ExecutionSuspended { reason }
+    ExecutionResumed { reason }
+    ContinuedAsNew { input, version, execution_id; absent carry_over: Vec::new() }
 }
 
-/// A payload as the JSON that it is.
-pub(crate) fn raw(payload: &Json) -> Box<RawValue> {
-    let text = payload.as_str().to_owned();
-    // A payload was checked when it came in; one that is not JSON after all is shown as a text.
-    RawValue::from_string(text).unwrap_or_else(|_| {
-        let text = serde_json::Value::from(payload.as_str()).to_string();
-        RawValue::from_string(text).unwrap_or_default()
-    })
-}
-
-/// A failure as JSON.
-#[derive(Serialize)]
-pub(crate) struct FailureJson<'a> {
-    kind: &'a str,
-    message: &'a str,
-    retryable: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    causes: &'a [perennial_core::Cause],
-}
-
-impl<'a> From<&'a Failure> for FailureJson<'a> {
-    fn from(failure: &'a Failure) -> Self {
+impl EventJson {
+    fn with_start(self, start: Start) -> Self {
         Self {
-            kind: &failure.kind,
-            message: &failure.message,
-            retryable: failure.retryable,
-            details: failure.details.as_ref().map(raw),
-            trace: failure.trace.as_deref(),
-            causes: &failure.causes,
+            instance_id: Some(start.instance_id),
+            execution_id: Some(start.execution_id),
+            name: Some(start.name),
+            version: start.version,
+            input: start.input,
+            parent_instance_id: start.parent.map(|parent| parent.instance_id),
+            module: start.module,
+            tags: start.tags,
+            ..self
+        }
+    }
+
+    fn start(self) -> Start {
+        Start {
+            instance_id: self.instance_id.read(),
+            execution_id: self.execution_id.read(),
+            execution: 0,
+            name: self.name.read(),
+            version: self.version,
+            input: self.input,
+            parent: self.parent_instance_id.map(parent),
+            tags: self.tags,
+            trace_parent: None,
+            seed: 0,
+            module: self.module,
+            limits: Limits::default(),
+            next_external: 0,
+            semantics: SEMANTICS_VERSION,
+            accepted_at: self.at,
+            scheduled_for: None,
         }
     }
 }
 
-impl Serialize for HistoryEvent {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("number", &self.number)?;
-        map.serialize_entry("turn", &self.turn)?;
-        map.serialize_entry("at", &rfc3339(self.at))?;
-        map.serialize_entry("event", self.event.name())?;
-        fields(&self.event, &mut map)?;
-        map.end()
+fn parent(instance_id: String) -> Parent {
+    Parent {
+        instance_id,
+        name: String::new(),
+        task: TaskRef {
+            execution: 0,
+            generation: 0,
+            task: TaskId::default(),
+        },
+        attempt: 1,
     }
 }
 
-fn fields<M: SerializeMap>(event: &Event, map: &mut M) -> Result<(), M::Error> {
-    let payload = |map: &mut M, key: &str, payload: &Option<Json>| match payload {
-        Some(payload) => map.serialize_entry(key, &raw(payload)),
-        None => Ok(()),
-    };
-    let text = |map: &mut M, key: &str, text: &Option<String>| match text {
-        Some(text) => map.serialize_entry(key, text),
-        None => Ok(()),
-    };
-    match event {
-        Event::TurnStarted { now, .. } => map.serialize_entry("now", &rfc3339(*now))?,
-        Event::ExecutionStarted(start) => {
-            map.serialize_entry("instanceId", &start.instance_id)?;
-            map.serialize_entry("executionId", &start.execution_id)?;
-            map.serialize_entry("name", &start.name)?;
-            text(map, "version", &start.version)?;
-            payload(map, "input", &start.input)?;
-            if let Some(parent) = &start.parent {
-                map.serialize_entry("parentInstanceId", &parent.instance_id)?;
-            }
-            if let Some(module) = start.module {
-                map.serialize_entry("module", &module.to_string())?;
-            }
-            if !start.tags.is_empty() {
-                let tags = start.tags.iter().map(|(key, value)| (key, value));
-                map.serialize_entry("tags", &tags.collect::<BTreeMap<_, _>>())?;
-            }
+/// What a field of JSON means for an event: one that is required and absent is as if it were empty.
+trait Read<T> {
+    fn read(self) -> T;
+}
+
+impl<T> Read<Self> for Option<T> {
+    fn read(self) -> Self {
+        self
+    }
+}
+
+impl Read<Failure> for Option<Failure> {
+    fn read(self) -> Failure {
+        self.unwrap_or_else(|| Failure::permanent("", ""))
+    }
+}
+
+macro_rules! empty_if_absent {
+    ($($type:ty),*) => {$(impl Read<$type> for Option<$type> {
+        fn read(self) -> $type {
+            self.unwrap_or_default()
         }
-        Event::ActivityCompleted { task, output, run } => {
-            map.serialize_entry("task", task)?;
-            payload(map, "output", output)?;
-            attempt(map, run)?;
-        }
-        Event::ActivityFailed { task, failure, run } => {
-            map.serialize_entry("task", task)?;
-            map.serialize_entry("failure", &FailureJson::from(failure))?;
-            attempt(map, run)?;
-        }
-        Event::ChildCompleted { task, output } => {
-            map.serialize_entry("task", task)?;
-            payload(map, "output", output)?;
-        }
-        Event::ChildFailed { task, failure } => {
-            map.serialize_entry("task", task)?;
-            map.serialize_entry("failure", &FailureJson::from(failure))?;
-        }
-        Event::TimerFired { task } | Event::TaskCanceled { task } => {
-            map.serialize_entry("task", task)?
-        }
-        Event::ExternalEventRaised { number, name, data } => {
-            map.serialize_entry("eventNumber", number)?;
-            map.serialize_entry("name", name)?;
-            payload(map, "data", data)?;
-        }
-        Event::ActivityScheduled {
-            task, name, input, ..
-        } => {
-            map.serialize_entry("task", task)?;
-            map.serialize_entry("name", name)?;
-            payload(map, "input", input)?;
-        }
-        Event::ChildScheduled {
-            task,
-            name,
-            version,
-            instance_id,
-            input,
-            ..
-        } => {
-            map.serialize_entry("task", task)?;
-            map.serialize_entry("name", name)?;
-            text(map, "version", version)?;
-            map.serialize_entry("instanceId", instance_id)?;
-            payload(map, "input", input)?;
-        }
-        Event::TimerSet { task, fire_at } => {
-            map.serialize_entry("task", task)?;
-            map.serialize_entry("fireAt", &rfc3339(*fire_at))?;
-        }
-        Event::EventSent {
-            instance_id,
-            name,
-            data,
-        } => {
-            map.serialize_entry("instanceId", instance_id)?;
-            map.serialize_entry("name", name)?;
-            payload(map, "data", data)?;
-        }
-        Event::InstanceStarted {
-            instance_id,
-            name,
-            version,
-            input,
-            ..
-        } => {
-            map.serialize_entry("instanceId", instance_id)?;
-            map.serialize_entry("name", name)?;
-            text(map, "version", version)?;
-            payload(map, "input", input)?;
-        }
-        Event::CustomStatusSet { value } => payload(map, "value", value)?,
-        Event::ExecutionReturned { output } | Event::ExecutionCompleted { output } => {
-            payload(map, "output", output)?
-        }
-        Event::ExecutionFailed { failure, cause } => {
-            map.serialize_entry("failure", &FailureJson::from(failure))?;
-            if let Some(cause) = cause {
-                map.serialize_entry("cause", cause)?;
-            }
-        }
-        Event::ExecutionTerminated { reason }
-        | Event::ExecutionSuspended { reason }
-        | Event::ExecutionResumed { reason } => {
-            text(map, "reason", reason)?;
-        }
-        Event::ContinuedAsNew {
-            input,
-            version,
-            execution_id,
-            ..
-        } => {
-            payload(map, "input", input)?;
-            text(map, "version", version)?;
-            map.serialize_entry("executionId", execution_id)?;
-        }
-        Event::InstanceStartSkipped {
-            instance_id,
-            reason,
-        } => {
-            map.serialize_entry("instanceId", instance_id)?;
-            map.serialize_entry("reason", reason)?;
-        }
-        Event::ChildRetryScheduled {
-            task,
-            attempt,
+    })*};
+}
+
+empty_if_absent!(TaskId, String, Timestamp, u32);
+
+impl TryFrom<EventJson> for HistoryEvent {
+    type Error = String;
+
+    fn try_from(json: EventJson) -> Result<Self, String> {
+        let (number, turn, at) = (json.number, json.turn, json.at);
+        let kind = json.event.clone();
+        let event = json.read().ok_or_else(|| {
+            format!("{kind:?} is no event that this version knows; the host is newer")
+        })?;
+        Ok(Self {
+            number,
+            turn,
             at,
-            failure,
-        } => {
-            map.serialize_entry("task", task)?;
-            map.serialize_entry("attempt", attempt)?;
-            map.serialize_entry("due", &rfc3339(*at))?;
-            map.serialize_entry("failure", &FailureJson::from(failure))?;
-        }
-        Event::AttemptFailed { task, failure, run } => {
-            map.serialize_entry("task", task)?;
-            map.serialize_entry("failure", &FailureJson::from(failure))?;
-            attempt(map, run)?;
-        }
-        Event::ChildRetried {
-            task,
-            attempt,
-            instance_id,
-        } => {
-            map.serialize_entry("task", task)?;
-            map.serialize_entry("attempt", attempt)?;
-            map.serialize_entry("instanceId", instance_id)?;
-        }
+            event,
+        })
     }
-    Ok(())
-}
-
-fn attempt<M: SerializeMap>(map: &mut M, run: &perennial_core::AttemptRun) -> Result<(), M::Error> {
-    map.serialize_entry("attempt", &run.attempt)?;
-    map.serialize_entry("startedAt", &rfc3339(run.started_at))?;
-    map.serialize_entry("endedAt", &rfc3339(run.ended_at))
 }

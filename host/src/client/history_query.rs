@@ -6,7 +6,8 @@ use std::pin::Pin;
 
 use futures::{Stream, TryStreamExt};
 use perennial_core::{Event, Rejection};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::client::history::{HistoryEvent, events_of};
 use crate::client::{Client, Error, Result};
@@ -53,9 +54,7 @@ impl Client {
 }
 
 /// Some of a history.
-///
-/// As JSON: `events` and, where there are any, `continuationToken`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct HistoryPage {

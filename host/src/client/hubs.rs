@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use perennial_core::{Status, Timestamp};
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::{serde_as, skip_serializing_none};
 
-use crate::client::history::rfc3339;
+use crate::client::json::{AsCounts, TimeText};
 use crate::client::{Client, Error, Result, hub_path};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::store::{self, Reader, StoreError, Tally};
@@ -31,18 +32,23 @@ pub struct Hubs {
 }
 
 /// A task hub, as its directory shows it.
-///
-/// As JSON: `taskHub`, `file`, `bytes`, `createdTime`, `owner`, `problem`; what is absent is left out.
-#[derive(Clone, Debug)]
+#[skip_serializing_none]
+#[serde_as]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct HubInfo {
     /// Its name.
+    #[serde(rename = "taskHub")]
     pub name: String,
     /// Its file.
+    #[serde(rename = "file")]
     pub path: PathBuf,
     /// Bytes on the disk.
     pub bytes: u64,
     /// When it was made.
+    #[serde_as(as = "Option<TimeText>")]
+    #[serde(rename = "createdTime")]
     pub created_at: Option<Timestamp>,
     /// Which process runs it, if one does.
     pub owner: Option<String>,
@@ -51,15 +57,16 @@ pub struct HubInfo {
 }
 
 /// What a task hub holds.
-///
-/// As JSON: `taskHub`, `file`, `bytes`, `createdTime`, `owner`, `instances` (by status), `historyTurns`, `historyEvents`, `historyBytes`,
-/// `modules`, `storedModules`, `moduleBytes`, `usedBytes`, `freeBytes`, `hasGarbage`.
-#[derive(Clone, Debug)]
+#[serde_as]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct HubStats {
     /// The hub.
+    #[serde(flatten)]
     pub hub: HubInfo,
     /// Instances in each status; statuses without any are left out.
+    #[serde_as(as = "AsCounts")]
     pub instances: Vec<(Status, u64)>,
     /// Turns in the histories of the instances: the rows that they take.
     pub history_turns: u64,
@@ -74,10 +81,13 @@ pub struct HubStats {
     /// Their bytes.
     pub module_bytes: u64,
     /// Bytes of the file that hold something: what a quota of the hub counts.
+    #[serde(default)]
     pub used_bytes: u64,
     /// Bytes of the file that hold nothing any more. A host gives them back bit by bit, but for a few that it will need again.
+    #[serde(default)]
     pub free_bytes: u64,
     /// Whether histories of deleted instances are still to be removed, which a host does bit by bit.
+    #[serde(default)]
     pub has_garbage: bool,
 }
 
@@ -291,57 +301,4 @@ fn owner(path: &Path) -> Option<String> {
     let note = store::read_note(path)?;
     let taken = matches!(store::OwnerLock::take(path), Err(StoreError::Owned(_)));
     taken.then(|| format!("{} (process {})", note.what, note.pid))
-}
-
-impl HubInfo {
-    fn fields<M: SerializeMap>(&self, map: &mut M) -> std::result::Result<(), M::Error> {
-        map.serialize_entry("taskHub", &self.name)?;
-        map.serialize_entry("file", &self.path)?;
-        map.serialize_entry("bytes", &self.bytes)?;
-        if let Some(at) = self.created_at {
-            map.serialize_entry("createdTime", &rfc3339(at))?;
-        }
-        if let Some(owner) = &self.owner {
-            map.serialize_entry("owner", owner)?;
-        }
-        if let Some(problem) = &self.problem {
-            map.serialize_entry("problem", problem)?;
-        }
-        Ok(())
-    }
-}
-
-impl Serialize for HubInfo {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        self.fields(&mut map)?;
-        map.end()
-    }
-}
-
-impl Serialize for HubStats {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        self.hub.fields(&mut map)?;
-        let by_status: std::collections::BTreeMap<_, _> = self
-            .instances
-            .iter()
-            .map(|(status, count)| (status.name(), count))
-            .collect();
-        map.serialize_entry("instances", &by_status)?;
-        for (name, number) in [
-            ("historyTurns", self.history_turns),
-            ("historyEvents", self.history_events),
-            ("historyBytes", self.history_bytes),
-            ("modules", self.modules),
-            ("storedModules", self.stored_modules),
-            ("moduleBytes", self.module_bytes),
-            ("usedBytes", self.used_bytes),
-            ("freeBytes", self.free_bytes),
-        ] {
-            map.serialize_entry(name, &number)?;
-        }
-        map.serialize_entry("hasGarbage", &self.has_garbage)?;
-        map.end()
-    }
 }

@@ -2,10 +2,13 @@
 
 use perennial_core::bounds::MODULE_NAME_CHARS;
 use perennial_core::{Timestamp, check_name};
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::serde_as;
 use sha2::{Digest, Sha256};
 
-use crate::client::{Client, Error, Result, rfc3339};
+use crate::client::json::TimeText;
+use crate::client::{Client, Error, Result};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{Request, brief};
 use crate::store::{KeyRow, Reader, Reply};
@@ -14,7 +17,9 @@ use crate::store::{KeyRow, Reader, Reply};
 const PREFIX: &str = "prn_";
 
 /// What a key allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// To look at everything.
@@ -24,8 +29,10 @@ pub enum Role {
 }
 
 /// A key of a task hub, without the key itself.
-#[derive(Clone, Debug, Serialize)]
+#[serde_as]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Key")]
 #[non_exhaustive]
 pub struct AccessKey {
     /// With which it is revoked.
@@ -35,13 +42,15 @@ pub struct AccessKey {
     /// What it allows.
     pub role: Role,
     /// When it was made.
-    #[serde(rename = "createdTime", serialize_with = "as_rfc3339")]
+    #[serde_as(as = "TimeText")]
+    #[serde(rename = "createdTime")]
     pub created_at: Timestamp,
 }
 
 /// A key that was just made. Its secret is shown now, or never.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "CreatedKey")]
 #[non_exhaustive]
 pub struct NewAccessKey {
     /// What is remembered of it.
@@ -58,13 +67,6 @@ impl std::fmt::Debug for NewAccessKey {
             .field("key", &self.key)
             .finish_non_exhaustive()
     }
-}
-
-fn as_rfc3339<S: Serializer>(
-    at: &Timestamp,
-    serializer: S,
-) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_str(&rfc3339(*at))
 }
 
 impl From<KeyRow> for AccessKey {

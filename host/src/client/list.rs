@@ -7,7 +7,8 @@ use std::pin::Pin;
 
 use futures::Stream;
 use perennial_core::{Status, Timestamp};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::client::filter::Filter;
@@ -42,7 +43,7 @@ pub struct List {
 }
 
 /// A page of a list.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Page {

@@ -6,6 +6,7 @@
 
 mod again;
 mod backup;
+pub(crate) mod body;
 mod bulk;
 mod control;
 mod error;
@@ -17,6 +18,7 @@ mod follow;
 mod history;
 mod history_query;
 mod hubs;
+pub(crate) mod json;
 mod keys;
 mod list;
 mod management;
@@ -48,6 +50,7 @@ use crate::store::{self, Reader, Reply, StoreError};
 
 pub use again::{
     DroppedEvent, DroppedTask, RearmedActivity, RemainingFailure, Restart, Rewind, Rewound,
+    TaskKind,
 };
 pub use backup::CopyProgress;
 pub use bulk::{Bulk, BulkProgress};
@@ -60,8 +63,6 @@ pub use filter::Filter;
 #[cfg(feature = "http")]
 pub(crate) use follow::{Change, ChangeCursor, Changed, Changes, Cursor, Found};
 pub use history::HistoryEvent;
-pub(crate) use history::raw;
-pub(crate) use history::rfc3339;
 #[cfg(feature = "http")]
 pub(crate) use history_query::HISTORY_BYTES_MAX;
 pub use history_query::{HistoryPage, HistoryQuery};

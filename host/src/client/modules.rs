@@ -5,9 +5,12 @@ use std::pin::Pin;
 
 use perennial_core::bounds::MODULE_NAME_CHARS;
 use perennial_core::{Digest, check_name};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::{FromInto, serde_as};
 
-use crate::client::{Backend, Client, Error, Result, rfc3339};
+use crate::client::json::{HexDigest, UpdatedNameJson, rfc3339};
+use crate::client::{Backend, Client, Error, Result};
 use crate::engine::executor::{DirGrant, Grants};
 use crate::engine::{ModuleLimits, Request, brief};
 use crate::store::{Definition, NewModule, Reply, UpdatedName};
@@ -64,8 +67,12 @@ impl Module {
 }
 
 /// A module as it is deployed in a hub.
-#[derive(Clone, Debug, Serialize)]
+///
+/// Its JSON tells which environment variables it is granted and not their values, which may be secrets.
+#[serde_as]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Module")]
 #[non_exhaustive]
 pub struct ModuleInfo {
     /// Its name.
@@ -77,8 +84,11 @@ pub struct ModuleInfo {
     /// The interfaces that it imports.
     pub imports: Vec<String>,
     /// What it is granted. A host that is asked over HTTP keeps the values of variables to itself: they are empty then.
+    #[serde_as(as = "FromInto<ShownGrants>")]
+    #[serde(default)]
     pub grants: Grants,
     /// What its executions may use, where that is not what the host gives all.
+    #[serde(default)]
     pub limits: ModuleLimits,
     /// When it was deployed, as RFC 3339.
     pub deployed_time: String,
@@ -86,15 +96,48 @@ pub struct ModuleInfo {
     pub size: u64,
 }
 
+/// What a module is granted, without the values of its environment variables.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ShownGrants {
+    dirs: Vec<DirGrant>,
+    env: Vec<String>,
+    http_hosts: Vec<String>,
+}
+
+impl From<Grants> for ShownGrants {
+    fn from(grants: Grants) -> Self {
+        Self {
+            dirs: grants.dirs,
+            env: grants.env.into_iter().map(|(name, _)| name).collect(),
+            http_hosts: grants.http_hosts,
+        }
+    }
+}
+
+impl From<ShownGrants> for Grants {
+    fn from(shown: ShownGrants) -> Self {
+        let unknown = |name| (name, String::new());
+        Self {
+            dirs: shown.dirs,
+            env: shown.env.into_iter().map(unknown).collect(),
+            http_hosts: shown.http_hosts,
+        }
+    }
+}
+
 /// What a deployment did.
-#[derive(Clone, Debug)]
+#[serde_as]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Deployment {
     /// The module's name.
     pub name: String,
     /// The module's digest.
+    #[serde_as(as = "HexDigest")]
     pub digest: Digest,
     /// Every name that the module defines, and what it meant before.
+    #[serde_as(as = "Vec<UpdatedNameJson>")]
     pub names: Vec<UpdatedName>,
 }
 

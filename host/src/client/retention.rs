@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use perennial_core::Millis;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::{DurationMilliSeconds, serde_as};
 
 use crate::client::{Client, Result};
 use crate::engine::Request;
@@ -14,16 +15,18 @@ use crate::store::{Ages, Reader};
 ///
 /// The hub's host deletes them some time after that: at the latest when a hundredth of it, or a minute, has passed. With no time at all an
 /// instance may be gone before whoever waits for it has read how it ended.
-///
-/// As JSON: `completed`, `failed`, `terminated`, in milliseconds or `null`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde_as]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Retention {
     /// Those that ended well.
+    #[serde_as(as = "Option<DurationMilliSeconds<u64>>")]
     pub completed: Option<Duration>,
     /// Those that failed.
+    #[serde_as(as = "Option<DurationMilliSeconds<u64>>")]
     pub failed: Option<Duration>,
     /// Those that were terminated.
+    #[serde_as(as = "Option<DurationMilliSeconds<u64>>")]
     pub terminated: Option<Duration>,
 }
 
@@ -79,19 +82,5 @@ impl Client {
             terminated: age(retention.terminated),
         };
         self.submit("", Request::Retain(ages)).await.map(|_| ())
-    }
-}
-
-impl Serialize for Retention {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
-        for (name, span) in [
-            ("completed", self.completed),
-            ("failed", self.failed),
-            ("terminated", self.terminated),
-        ] {
-            map.serialize_entry(name, &span.map(|span| span.as_millis()))?;
-        }
-        map.end()
     }
 }

@@ -4,12 +4,14 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
 use perennial_core::{Digest, Event, Failure, Json, Message, Quarantine, Status, Tags, Timestamp};
-use serde::Serialize;
-use serde::ser::SerializeMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::{FromInto, Map, serde_as, skip_serializing_none};
 
-use crate::client::history::{FailureJson, HistoryEvent, events_of, raw, rfc3339};
+use crate::client::history::{HistoryEvent, events_of};
 use crate::client::history_query::hide;
-use crate::client::waits::{self, Wait};
+use crate::client::json::{FailureJson, HexDigest, Payload, QuarantineJson, StatusName, TimeText};
+use crate::client::waits::{self, KnownWaits, Wait};
 use crate::client::{Client, Result};
 use crate::store::{InstanceRow, Reader, StoreError};
 
@@ -23,11 +25,11 @@ const EVENTS_MAX: u32 = 100;
 const TURNS_PAGE: u32 = 512;
 
 /// What is known about an instance.
-///
-/// As JSON: `instanceId`, `name`, `runtimeStatus`, `createdTime`, `startedTime`, `lastUpdatedTime` (RFC 3339), `executionId`, `version`,
-/// `module`, `input`, `customStatus`, `output`, `failure`, `parentInstanceId`, `tags`, `quarantine`, `waitsFor`, `waitsForMore`,
-/// `eventsWithoutEffect`, `stillRuns`, `historyEvents`, `historyBytes`, `history`; what is absent is left out.
-#[derive(Clone, Debug)]
+#[skip_serializing_none]
+#[serde_as]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Instance")]
 #[non_exhaustive]
 pub struct InstanceStatus {
     /// Its id.
@@ -35,46 +37,74 @@ pub struct InstanceStatus {
     /// Its orchestration.
     pub name: String,
     /// Its status.
+    #[serde_as(as = "StatusName")]
     pub runtime_status: Status,
     /// When its start was accepted.
+    #[serde_as(as = "TimeText")]
+    #[serde(rename = "createdTime")]
     pub created_at: Timestamp,
     /// When its first turn ran.
+    #[serde_as(as = "Option<TimeText>")]
+    #[serde(rename = "startedTime")]
     pub started_at: Option<Timestamp>,
     /// When it may begin, where its start was scheduled for later.
+    #[serde_as(as = "Option<TimeText>")]
+    #[serde(rename = "scheduledTime")]
     pub scheduled_for: Option<Timestamp>,
     /// When a turn or a command of it was last committed.
+    #[serde_as(as = "TimeText")]
+    #[serde(rename = "lastUpdatedTime")]
     pub last_updated_at: Timestamp,
     /// This run of it.
+    #[serde(default)]
     pub execution_id: String,
     /// Version of the orchestration.
     pub version: Option<String>,
     /// The module that it is pinned to.
+    #[serde_as(as = "Option<HexDigest>")]
     pub module: Option<Digest>,
     /// Its input, where that was asked for.
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
     pub input: Option<Json>,
     /// What the orchestration shows.
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
     pub custom_status: Option<Json>,
     /// What it returned, or the reason for which it was terminated.
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
     pub output: Option<Json>,
     /// Why it failed.
+    #[serde_as(as = "Option<FailureJson>")]
     pub failure: Option<Failure>,
     /// Whose child it is.
     pub parent_instance_id: Option<String>,
     /// Its labels.
+    #[serde_as(as = "Map<_, _>")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Tags,
     /// Why the host cannot go on with it, where it cannot.
+    #[serde_as(as = "Option<FromInto<QuarantineJson>>")]
     pub quarantine: Option<Quarantine>,
     /// The rewinds of this execution, in order. Empty in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rewinds: Vec<RewindRecord>,
     /// Why it does not go on right now: what it waits for, up to a hundred tasks and a hundred children. Empty in lists.
+    #[serde_as(as = "KnownWaits")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<Wait>,
     /// Tasks and children that it waits for too, beyond those that are named.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub waits_for_more: u64,
     /// What still runs though it has ended, and nobody waits for: attempts of activities, each of which keeps a place until it ends, and
     /// children. A recursive termination stops it. Empty in lists.
+    #[serde_as(as = "KnownWaits")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub still_runs: Vec<Wait>,
     /// Names of external events that it was sent and that led to nothing so far: it is suspended, or waits for others. One that it does not
     /// wait for is kept until it does, and one whose name is misspelt is seen here. Up to a hundred, of the latest turns. Empty in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events_without_effect: Vec<String>,
     /// Events in its history.
     pub history_events: u64,
@@ -85,13 +115,21 @@ pub struct InstanceStatus {
 }
 
 /// A rewind that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[skip_serializing_none]
+#[serde_as]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RewindRecord {
     /// When.
+    #[serde_as(as = "TimeText")]
+    #[serde(rename = "time")]
     pub at: Timestamp,
     /// Why, where that was said.
     pub reason: Option<String>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl InstanceStatus {
@@ -328,127 +366,4 @@ fn without_effect(reader: &Reader, row: &InstanceRow) -> Result<Vec<String>, Sto
     }));
     names.truncate(EVENTS_MAX as usize);
     Ok(names)
-}
-
-/// What is known of a quarantine, for programs.
-#[derive(Serialize)]
-struct QuarantineJson<'a> {
-    reason: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    turn: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recorded: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    asked: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    module: Option<String>,
-    host: &'a str,
-    time: String,
-}
-
-impl<'a> From<&'a Quarantine> for QuarantineJson<'a> {
-    fn from(why: &'a Quarantine) -> Self {
-        Self {
-            reason: &why.reason,
-            turn: why.turn,
-            event: why.event,
-            recorded: why.recorded.as_deref(),
-            asked: why.asked.as_deref(),
-            module: why.module.map(|digest| digest.to_string()),
-            host: &why.host,
-            time: rfc3339(why.at),
-        }
-    }
-}
-
-impl Serialize for RewindRecord {
-    fn serialize<S: serde::Serializer>(
-        &self,
-        serializer: S,
-    ) -> std::result::Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("time", &rfc3339(self.at))?;
-        if let Some(reason) = &self.reason {
-            map.serialize_entry("reason", reason)?;
-        }
-        map.end()
-    }
-}
-
-impl Serialize for InstanceStatus {
-    fn serialize<S: serde::Serializer>(
-        &self,
-        serializer: S,
-    ) -> std::result::Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("instanceId", &self.instance_id)?;
-        map.serialize_entry("name", &self.name)?;
-        map.serialize_entry("runtimeStatus", self.runtime_status.name())?;
-        map.serialize_entry("createdTime", &rfc3339(self.created_at))?;
-        if let Some(at) = self.scheduled_for {
-            map.serialize_entry("scheduledTime", &rfc3339(at))?;
-        }
-        if let Some(at) = self.started_at {
-            map.serialize_entry("startedTime", &rfc3339(at))?;
-        }
-        map.serialize_entry("lastUpdatedTime", &rfc3339(self.last_updated_at))?;
-        map.serialize_entry("executionId", &self.execution_id)?;
-        if let Some(version) = &self.version {
-            map.serialize_entry("version", version)?;
-        }
-        if let Some(module) = self.module {
-            map.serialize_entry("module", &module.to_string())?;
-        }
-        for (key, payload) in [
-            ("input", &self.input),
-            ("customStatus", &self.custom_status),
-            ("output", &self.output),
-        ] {
-            if let Some(payload) = payload {
-                map.serialize_entry(key, &raw(payload))?;
-            }
-        }
-        if let Some(failure) = &self.failure {
-            map.serialize_entry("failure", &FailureJson::from(failure))?;
-        }
-        if let Some(parent) = &self.parent_instance_id {
-            map.serialize_entry("parentInstanceId", parent)?;
-        }
-        if !self.tags.is_empty() {
-            map.serialize_entry(
-                "tags",
-                &self
-                    .tags
-                    .iter()
-                    .map(|(k, v)| (k, v))
-                    .collect::<std::collections::BTreeMap<_, _>>(),
-            )?;
-        }
-        if let Some(why) = &self.quarantine {
-            map.serialize_entry("quarantine", &QuarantineJson::from(why))?;
-        }
-        if !self.rewinds.is_empty() {
-            map.serialize_entry("rewinds", &self.rewinds)?;
-        }
-        if !self.waits_for.is_empty() {
-            map.serialize_entry("waitsFor", &self.waits_for)?;
-        }
-        if self.waits_for_more > 0 {
-            map.serialize_entry("waitsForMore", &self.waits_for_more)?;
-        }
-        if !self.still_runs.is_empty() {
-            map.serialize_entry("stillRuns", &self.still_runs)?;
-        }
-        if !self.events_without_effect.is_empty() {
-            map.serialize_entry("eventsWithoutEffect", &self.events_without_effect)?;
-        }
-        map.serialize_entry("historyEvents", &self.history_events)?;
-        map.serialize_entry("historyBytes", &self.history_bytes)?;
-        if let Some(history) = &self.history {
-            map.serialize_entry("history", history)?;
-        }
-        map.end()
-    }
 }

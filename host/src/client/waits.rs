@@ -1,10 +1,14 @@
 //! What a live instance waits for, and what still runs below an ended one.
 
-use perennial_core::{Event, FailedAttempt, Failure, Quarantine, Status, TaskId, Timestamp, Turn};
-use serde::Serialize;
-use serde::ser::SerializeMap;
+use std::borrow::Cow;
 
-use crate::client::history::{FailureJson, rfc3339};
+use perennial_core::{Event, FailedAttempt, Failure, Quarantine, Status, TaskId, Timestamp, Turn};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_with::schemars_1::JsonSchemaAs;
+use serde_with::{DeserializeAs, FromInto, SerializeAs, serde_as, skip_serializing_none};
+
+use crate::client::json::{FailedAttemptJson, FailureJson, StatusName, TimeText, rfc3339};
 use crate::engine::flight;
 use crate::store::{
     InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind, WasRunning, is_owned,
@@ -17,7 +21,8 @@ const WAITS_MAX: u32 = 100;
 const TURNS_PAGE: u32 = 512;
 
 /// Something that an instance waits for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(into = "WaitJson", try_from = "WaitJson")]
 #[non_exhaustive]
 pub enum Wait {
     /// A message with this name.
@@ -278,15 +283,64 @@ impl std::fmt::Display for Wait {
     }
 }
 
-impl Serialize for Wait {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        match self {
-            Self::ExternalEvent { name } => {
-                map.serialize_entry("kind", "externalEvent")?;
-                map.serialize_entry("name", name)?;
-            }
-            Self::Activity {
+/// A wait as JSON: `kind` says which of the others are there.
+#[skip_serializing_none]
+#[serde_as]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Wait")]
+pub(crate) struct WaitJson {
+    kind: Cow<'static, str>,
+    #[schemars(with = "Option<u32>")]
+    task: Option<TaskId>,
+    name: Option<String>,
+    attempt: Option<u32>,
+    state: Option<AttemptState>,
+    #[serde_as(as = "Option<TimeText>")]
+    running_since: Option<Timestamp>,
+    #[serde_as(as = "Option<TimeText>")]
+    next_attempt_time: Option<Timestamp>,
+    #[serde_as(as = "Option<FailureJson>")]
+    last_failure: Option<Failure>,
+    #[serde_as(as = "Vec<FromInto<FailedAttemptJson>>")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    failed_attempts: Vec<FailedAttempt>,
+    #[serde_as(as = "Option<TimeText>")]
+    due: Option<Timestamp>,
+    instance_id: Option<String>,
+    #[serde_as(as = "Option<StatusName>")]
+    runtime_status: Option<Status>,
+    note: Option<String>,
+    reason: Option<String>,
+}
+
+/// What the attempt of an activity does that is waited for.
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+enum AttemptState {
+    Running,
+    Queued,
+    Waiting,
+}
+
+impl WaitJson {
+    fn of(kind: &'static str) -> Self {
+        Self {
+            kind: kind.into(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Wait> for WaitJson {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::ExternalEvent { name } => Self {
+                name: Some(name),
+                ..Self::of("externalEvent")
+            },
+            Wait::Activity {
                 task,
                 name,
                 attempt,
@@ -294,82 +348,122 @@ impl Serialize for Wait {
                 next_attempt_at,
                 last_failure,
                 failed_attempts,
-            } => {
-                map.serialize_entry("kind", "activity")?;
-                map.serialize_entry("task", task)?;
-                map.serialize_entry("name", name)?;
-                map.serialize_entry("attempt", attempt)?;
-                let state = match (running_since, next_attempt_at) {
-                    (Some(_), _) => "running",
-                    (None, Some(_)) => "waiting",
-                    (None, None) => "queued",
-                };
-                map.serialize_entry("state", state)?;
-                if let Some(at) = running_since {
-                    map.serialize_entry("runningSince", &rfc3339(*at))?;
-                }
-                if let Some(at) = next_attempt_at {
-                    map.serialize_entry("nextAttemptTime", &rfc3339(*at))?;
-                }
-                if let Some(failure) = last_failure {
-                    map.serialize_entry("lastFailure", &FailureJson::from(failure))?;
-                }
-                if !failed_attempts.is_empty() {
-                    let attempts: Vec<_> = failed_attempts.iter().map(AttemptJson::from).collect();
-                    map.serialize_entry("failedAttempts", &attempts)?;
-                }
-            }
-            Self::Timer { task, due } => {
-                map.serialize_entry("kind", "timer")?;
-                map.serialize_entry("task", task)?;
-                map.serialize_entry("due", &rfc3339(*due))?;
-            }
-            Self::Start { due } => {
-                map.serialize_entry("kind", "start")?;
-                map.serialize_entry("due", &rfc3339(*due))?;
-            }
-            Self::Child {
+            } => Self {
+                task: Some(task),
+                name: Some(name),
+                attempt: Some(attempt),
+                state: Some(match (running_since, next_attempt_at) {
+                    (Some(_), _) => AttemptState::Running,
+                    (None, Some(_)) => AttemptState::Waiting,
+                    (None, None) => AttemptState::Queued,
+                }),
+                running_since,
+                next_attempt_time: next_attempt_at,
+                last_failure,
+                failed_attempts,
+                ..Self::of("activity")
+            },
+            Wait::Timer { task, due } => Self {
+                task: Some(task),
+                due: Some(due),
+                ..Self::of("timer")
+            },
+            Wait::Start { due } => Self {
+                due: Some(due),
+                ..Self::of("start")
+            },
+            Wait::Child {
                 instance_id,
                 status,
-            } => {
-                map.serialize_entry("kind", "child")?;
-                map.serialize_entry("instanceId", instance_id)?;
-                map.serialize_entry("runtimeStatus", status.name())?;
-            }
-            Self::Note(note) => {
-                map.serialize_entry("kind", "note")?;
-                map.serialize_entry("note", note)?;
-            }
-            Self::Quarantine(why) => {
-                map.serialize_entry("kind", "quarantine")?;
-                map.serialize_entry("reason", &why.reason)?;
-            }
-            Self::Host => map.serialize_entry("kind", "host")?,
-            Self::FirstTurn => map.serialize_entry("kind", "firstTurn")?,
-            Self::Nothing => map.serialize_entry("kind", "nothing")?,
+            } => Self {
+                instance_id: Some(instance_id),
+                runtime_status: Some(status),
+                ..Self::of("child")
+            },
+            Wait::Note(note) => Self {
+                note: Some(note),
+                ..Self::of("note")
+            },
+            Wait::Quarantine(why) => Self {
+                reason: Some(why.reason),
+                ..Self::of("quarantine")
+            },
+            Wait::Host => Self::of("host"),
+            Wait::FirstTurn => Self::of("firstTurn"),
+            Wait::Nothing => Self::of("nothing"),
         }
-        map.end()
     }
 }
 
-/// An attempt that failed or was cut off, for programs.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AttemptJson<'a> {
-    attempt: u32,
-    started_at: String,
-    ended_at: String,
-    failure: FailureJson<'a>,
+impl WaitJson {
+    /// `None` for a kind that a later version has. All that a wait says of a quarantine is its reason.
+    fn read(self) -> Option<Wait> {
+        Some(match &*self.kind {
+            "externalEvent" => Wait::ExternalEvent { name: self.name? },
+            "activity" => Wait::Activity {
+                task: self.task?,
+                name: self.name?,
+                attempt: self.attempt?,
+                running_since: self.running_since,
+                next_attempt_at: self.next_attempt_time,
+                last_failure: self.last_failure,
+                failed_attempts: self.failed_attempts,
+            },
+            "timer" => Wait::Timer {
+                task: self.task?,
+                due: self.due?,
+            },
+            "start" => Wait::Start { due: self.due? },
+            "child" => Wait::Child {
+                instance_id: self.instance_id?,
+                status: self.runtime_status?,
+            },
+            "note" => Wait::Note(self.note?),
+            "quarantine" => Wait::Quarantine(Box::new(Quarantine::because(self.reason?))),
+            "host" => Wait::Host,
+            "firstTurn" => Wait::FirstTurn,
+            "nothing" => Wait::Nothing,
+            _ => return None,
+        })
+    }
 }
 
-impl<'a> From<&'a FailedAttempt> for AttemptJson<'a> {
-    fn from(failed: &'a FailedAttempt) -> Self {
-        let run = failed.run;
-        Self {
-            attempt: run.attempt,
-            started_at: rfc3339(run.started_at),
-            ended_at: rfc3339(run.ended_at),
-            failure: FailureJson::from(&failed.failure),
-        }
+impl TryFrom<WaitJson> for Wait {
+    type Error = String;
+
+    fn try_from(json: WaitJson) -> Result<Self, String> {
+        let kind = json.kind.clone();
+        let wait = json.read();
+        wait.ok_or_else(|| format!("{kind:?} is no wait that this version knows"))
+    }
+}
+
+/// A list of waits. It is read without those that only a later version knows.
+pub(crate) struct KnownWaits;
+
+impl SerializeAs<Vec<Wait>> for KnownWaits {
+    fn serialize_as<S: Serializer>(waits: &Vec<Wait>, to: S) -> Result<S::Ok, S::Error> {
+        waits.serialize(to)
+    }
+}
+
+impl<'de> DeserializeAs<'de, Vec<Wait>> for KnownWaits {
+    fn deserialize_as<D: Deserializer<'de>>(from: D) -> Result<Vec<Wait>, D::Error> {
+        let waits = Vec::<WaitJson>::deserialize(from)?;
+        Ok(waits.into_iter().filter_map(WaitJson::read).collect())
+    }
+}
+
+impl JsonSchemaAs<Vec<Wait>> for KnownWaits {
+    fn schema_name() -> Cow<'static, str> {
+        "Waits".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+        Vec::<Wait>::json_schema(schemas)
     }
 }

@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::histogram::Buckets;
 
 /// What a host has done since it started, and what it holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct HostStats {

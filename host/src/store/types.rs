@@ -314,7 +314,9 @@ pub(crate) struct InboxPage {
 }
 
 /// What a name means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum DefinitionKind {
     /// Deterministic code.
@@ -324,7 +326,7 @@ pub enum DefinitionKind {
 }
 
 /// What a module defines under a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Definition {
     /// Orchestration or activity.
     pub kind: DefinitionKind,

@@ -262,7 +262,7 @@ fn mask(text: &str) -> String {
     masked
 }
 
-/// Sees that a schema of the document has every field of a value.
+/// Sees that a schema of the document has every field of a value, and the value every field that the schema requires.
 fn describes(document: &Value, schema: &Value, value: &Value, at: &str) {
     if let Some(reference) = schema["$ref"].as_str() {
         let schema = document.pointer(&reference[1..]).unwrap();
@@ -270,6 +270,10 @@ fn describes(document: &Value, schema: &Value, value: &Value, at: &str) {
     }
     match value {
         Value::Object(fields) if schema["type"] == "object" => {
+            for name in schema["required"].as_array().into_iter().flatten() {
+                let name = name.as_str().unwrap();
+                assert!(fields.contains_key(name), "{at} has no {name}");
+            }
             for (name, value) in fields {
                 let at = format!("{at}.{name}");
                 let field = schema["properties"].get(name);

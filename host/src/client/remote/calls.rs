@@ -1,19 +1,16 @@
 //! Queries sent to a remote host.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use perennial_core::{Status, Timestamp};
 
-use super::wire::{
-    BulkStepWire, BulkWire, CollectedWire, FamilyWire, HistoryWire, HubWire, InstanceWire, KeyWire,
-    ModuleWire, PageWire, RetentionWire, counts,
-};
 use super::{ANSWER_TIMEOUT, Call, Remote, instance};
+use crate::client::body::{BulkStep, CollectedModules, ErrorBody, NewKeyBody, ReasonBody};
+use crate::client::json::{Counts, rfc3339};
 use crate::client::status::Show;
 use crate::client::{
     AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
-    ModuleInfo, NewAccessKey, Page, Result, Retention, Role, rfc3339,
+    ModuleInfo, NewAccessKey, Page, Result, Retention, Role, Wait,
 };
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
 
@@ -67,7 +64,7 @@ impl Remote {
             .flag("input", show.input)
             .flag("history", show.history)
             .query("historyOutput", show.history_output.to_string());
-        Ok(self.find::<InstanceWire>(call).await?.map(Into::into))
+        self.instance(call).await
     }
 
     /// The instance as soon as it is not as it was seen, or as it is when the time is up.
@@ -82,7 +79,7 @@ impl Remote {
             .query("since", seen.stamp())
             .query("timeout", limit.as_secs_f64().to_string())
             .within(Some(limit + ANSWER_TIMEOUT));
-        Ok(self.find::<InstanceWire>(call).await?.map(Into::into))
+        self.instance(call).await
     }
 
     pub(crate) async fn history(
@@ -100,7 +97,7 @@ impl Remote {
         if let Some(after) = after {
             call = call.query("after", after);
         }
-        Ok(self.find::<HistoryWire>(call).await?.map(Into::into))
+        self.find(call).await
     }
 
     pub(crate) async fn family(&self, id: &str, limit: usize) -> Result<Option<InstanceFamily>> {
@@ -108,7 +105,7 @@ impl Remote {
             return Ok(None);
         };
         let call = Call::get(&path).query("limit", limit.to_string());
-        Ok(self.find::<FamilyWire>(call).await?.map(Into::into))
+        self.find(call).await
     }
 
     pub(crate) async fn list(
@@ -128,13 +125,12 @@ impl Remote {
         if let Some(after) = after {
             call = call.query("after", after);
         }
-        Ok(self.ask::<PageWire>(call).await?.into())
+        self.ask(call).await
     }
 
     pub(crate) async fn counts(&self, filter: &InstanceFilter) -> Result<Vec<(Status, u64)>> {
-        let by_name: BTreeMap<String, u64> =
-            self.ask(Call::get(&["counts"]).filter(filter)).await?;
-        Ok(counts(&by_name))
+        let call = Call::get(&["counts"]).filter(filter);
+        Ok(self.ask::<Counts>(call).await?.into())
     }
 
     /// Changes many instances, which takes as long as it takes; the flags are dry run, and with descendants. Whoever wants to know how far
@@ -144,7 +140,7 @@ impl Remote {
         action: &str,
         filter: &InstanceFilter,
         (dry_run, recursive): (bool, bool),
-        reason: Option<&str>,
+        reason: Option<String>,
         told: Option<&mut (dyn FnMut(BulkProgress) + Send)>,
     ) -> Result<BulkProgress> {
         let call = Call::post(&["bulk", action])
@@ -153,9 +149,9 @@ impl Remote {
             .flag("dryRun", dry_run)
             .flag("recursive", recursive)
             .within(None)
-            .json(&serde_json::json!({ "reason": reason }))?;
+            .json(&ReasonBody { reason })?;
         let Some(told) = told else {
-            return Ok(self.ask::<BulkWire>(call).await?.into());
+            return self.ask(call).await;
         };
         let mut lines = self.lines(call).await?;
         loop {
@@ -163,12 +159,12 @@ impl Remote {
             let Some(line) = line else {
                 return Err(self.strange("its answer ended before the operation did"));
             };
-            let step: BulkStepWire = serde_json::from_slice(&line)
+            let step: BulkStep = serde_json::from_slice(&line)
                 .map_err(|error| self.strange(format!("a step cannot be read: {error}")))?;
             match step {
-                BulkStepWire::Step(step) if lines.are_lines => told(step.into()),
-                BulkStepWire::Over { over } | BulkStepWire::Step(over) => return Ok(over.into()),
-                BulkStepWire::Error { error } => {
+                BulkStep::Step(step) if lines.are_lines => told(step),
+                BulkStep::Over { over } | BulkStep::Step(over) => return Ok(over),
+                BulkStep::Error(ErrorBody { error }) => {
                     return Err(Error::answered(error.code, error.message));
                 }
             }
@@ -176,36 +172,55 @@ impl Remote {
     }
 
     pub(crate) async fn modules(&self) -> Result<Vec<ModuleInfo>> {
-        let modules: Vec<ModuleWire> = self.ask(Call::get(&["modules"])).await?;
-        Ok(modules.into_iter().map(Into::into).collect())
+        self.ask(Call::get(&["modules"])).await
     }
 
     pub(crate) async fn collectable(&self, old_versions: bool) -> Result<Vec<CollectedModule>> {
+        self.collect(old_versions, true).await
+    }
+
+    /// Deletes the modules that nothing points to, or says which they are.
+    pub(super) async fn collect(
+        &self,
+        old_versions: bool,
+        dry_run: bool,
+    ) -> Result<Vec<CollectedModule>> {
         let call = Call::post(&["collect"])
             .flag("oldVersions", old_versions)
-            .flag("dryRun", true);
-        let modules: Vec<CollectedWire> = self.ask(call).await?;
-        Ok(modules.into_iter().map(Into::into).collect())
+            .flag("dryRun", dry_run);
+        Ok(self.ask::<CollectedModules>(call).await?.0)
     }
 
     pub(crate) async fn create_key(&self, name: &str, role: Role) -> Result<NewAccessKey> {
-        let body = serde_json::json!({ "name": name, "role": role });
-        let call = Call::post(&["keys"]).json(&body)?;
-        Ok(self.ask::<KeyWire>(call).await?.into())
+        let name = name.to_owned();
+        let call = Call::post(&["keys"]).json(&NewKeyBody { name, role })?;
+        self.ask(call).await
     }
 
     pub(crate) async fn keys(&self) -> Result<Vec<AccessKey>> {
-        let keys: Vec<KeyWire> = self.ask(Call::get(&["keys"])).await?;
-        Ok(keys.into_iter().map(Into::into).collect())
+        self.ask(Call::get(&["keys"])).await
     }
 
     pub(crate) async fn retention(&self) -> Result<Retention> {
-        let call = Call::get(&["hub", "retention"]);
-        Ok(self.ask::<RetentionWire>(call).await?.into())
+        self.ask(Call::get(&["hub", "retention"])).await
     }
 
     pub(crate) async fn stats(&self) -> Result<HubStats> {
-        let call = Call::get(&["hub", "stats"]);
-        Ok(self.ask::<HubWire>(call).await?.into())
+        self.ask(Call::get(&["hub", "stats"])).await
+    }
+
+    /// One instance. Its waits give the reason of a quarantine alone; the rest is beside them.
+    async fn instance(&self, call: Call) -> Result<Option<InstanceStatus>> {
+        let mut found: Option<InstanceStatus> = self.find(call).await?;
+        if let Some(status) = &mut found
+            && let Some(quarantine) = &status.quarantine
+        {
+            for wait in &mut status.waits_for {
+                if let Wait::Quarantine(why) = wait {
+                    why.as_mut().clone_from(quarantine);
+                }
+            }
+        }
+        Ok(found)
     }
 }

@@ -1,18 +1,16 @@
 //! Changes sent to a remote host.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use perennial_core::{Json, Millis, Reuse};
+use perennial_core::Millis;
 use reqwest::Method;
-use serde_json::json;
-use serde_json::value::RawValue;
 
-use super::rewound::RewoundWire;
-use super::wire::{CollectedWire, DeploymentWire, InspectedWire};
 use super::{Call, Remote, instance};
-use crate::client::{Error, Module, Result, raw, rfc3339};
+use crate::client::body::{
+    CommandBody, Deleted, Inspected, RestartBody, RetentionBody, RewindBody, StartBody, UploadBody,
+};
+use crate::client::json::rfc3339;
+use crate::client::{Deployment, Error, Module, Result, Rewound};
 use crate::engine::{Request, StartRequest};
 use crate::store::{NewModule, OldVersions, Purged, Reply};
 
@@ -43,38 +41,19 @@ impl Remote {
                 recursive,
                 ..
             } => self.command(&id, "resume", reason, recursive).await,
-            Request::Rewind(rewind) => {
-                let body = json!({ "reason": rewind.reason, "module": rewind.module });
-                self.rewind(&rewind.id, &body).await
-            }
-            Request::RewindAll(rewind) => {
-                let (reason, module) = (&rewind.reason, &rewind.module);
-                let body = json!({ "reason": reason, "module": module, "allFailures": true });
-                self.rewind(&rewind.id, &body).await
-            }
-            Request::RewindForgetting {
-                rewind,
-                all_failures,
-            } => {
-                let body = json!({
-                    "reason": rewind.reason, "module": rewind.module, "allFailures": all_failures, "forgetCompleted": true,
-                });
-                self.rewind(&rewind.id, &body).await
-            }
             Request::Restart(restart) => {
-                let begins = restart.new_id.as_deref().unwrap_or(&restart.id);
                 let call = Call::post(&instance(&restart.id, &["restart"])?);
-                self.done(call.json(&json!({ "id": begins }))?).await
+                let id = Some(restart.new_id.unwrap_or(restart.id));
+                self.done(call.json(&RestartBody { id })?).await
             }
             Request::PurgeId(id) => self.purge(&id, false).await,
             other => self.submit_of_hub(other).await,
         }
     }
 
-    async fn rewind(&self, id: &str, body: &serde_json::Value) -> Result<Reply> {
+    pub(crate) async fn rewind(&self, id: &str, body: &RewindBody) -> Result<Rewound> {
         let call = Call::post(&instance(id, &["rewind"])?).within(None);
-        let done: RewoundWire = self.ask(call.json(body)?).await?;
-        Ok(Reply::Rewound(Box::new(done.into())))
+        self.ask(call.json(body)?).await
     }
 
     /// What is not about one instance.
@@ -83,26 +62,17 @@ impl Remote {
             Request::Deploy(module) => self.deploy(*module).await,
             Request::Grant { module, grants } => self.grant(&module, "PUT", grants).await,
             Request::Retain(ages) => {
-                let ms = |age: Option<Millis>| age.map(|age| age.0);
-                let body = json!({
-                    "completed": ms(ages.completed),
-                    "failed": ms(ages.failed),
-                    "terminated": ms(ages.terminated),
-                });
                 let call = Call::new(Method::PUT, &["hub", "retention"]);
-                self.done(call.json(&body)?).await
+                self.done(call.json(&RetentionBody::from(ages))?).await
             }
             Request::RevokeKey { id } => {
                 let call = Call::new(Method::DELETE, &["keys", &id]);
                 self.done_if_there(call).await
             }
             Request::CollectModules { old } => {
-                let call = Call::post(&["collect"])
-                    .flag("oldVersions", matches!(old, OldVersions::Forget));
-                let modules: Vec<CollectedWire> = self.ask(call).await?;
-                Ok(Reply::Collected(
-                    modules.into_iter().map(Into::into).collect(),
-                ))
+                let old_versions = matches!(old, OldVersions::Forget);
+                let modules = self.collect(old_versions, false).await?;
+                Ok(Reply::Collected(modules))
             }
             Request::RemoveModule { name, in_use_too } => {
                 let call = Call::new(Method::DELETE, &["modules", &name]);
@@ -133,36 +103,20 @@ impl Remote {
     }
 
     async fn start_when(&self, start: StartRequest, delay: Option<Millis>) -> Result<Reply> {
-        let mut body = BTreeMap::new();
-        let mut put = |name: &'static str, value: Option<Box<RawValue>>| {
-            value.map(|value| body.insert(name, value));
+        let body = StartBody {
+            orchestration: start.name,
+            id: Some(start.id),
+            version: start.version,
+            input: start.input,
+            tags: start.tags.into_iter().collect(),
+            reuse: start.reuse.into(),
+            scheduled_time: match delay {
+                Some(_) => None,
+                None => start.scheduled_for.map(rfc3339),
+            },
+            start_after_ms: delay.map(|delay| delay.0),
+            trace_parent: start.trace_parent,
         };
-        let text = |text: &str| Some(raw(&Json::from_text(json!(text).to_string())));
-        put("orchestration", text(&start.name));
-        put("id", text(&start.id));
-        put("version", start.version.as_deref().and_then(text));
-        put("input", start.input.as_ref().map(raw));
-        match delay {
-            Some(delay) => put(
-                "startAfterMs",
-                Some(raw(&Json::from_text(delay.0.to_string()))),
-            ),
-            None => put(
-                "scheduledTime",
-                start.scheduled_for.map(rfc3339).as_deref().and_then(text),
-            ),
-        };
-        let tags: BTreeMap<String, String> = start.tags.into_iter().collect();
-        put("tags", Some(raw(&Json::from_text(json!(tags).to_string()))));
-        put(
-            "reuse",
-            text(match start.reuse {
-                Reuse::Ended => "ended",
-                Reuse::Never => "never",
-                Reuse::Any => "any",
-            }),
-        );
-        put("traceParent", start.trace_parent.as_deref().and_then(text));
         self.done(Call::post(&["instances"]).json(&body)?).await
     }
 
@@ -174,7 +128,11 @@ impl Remote {
         recursive: bool,
     ) -> Result<Reply> {
         let call = Call::post(&instance(id, &[verb])?);
-        let body = json!({ "reason": reason, "recursive": recursive });
+        let body = CommandBody {
+            reason,
+            recursive,
+            module: None,
+        };
         self.done(call.json(&body)?.within(None)).await
     }
 
@@ -182,27 +140,29 @@ impl Remote {
     pub(crate) async fn resume_on(
         &self,
         id: &str,
-        module: &str,
-        reason: Option<&str>,
+        module: String,
+        reason: Option<String>,
     ) -> Result<()> {
         let call = Call::post(&instance(id, &["resume"])?);
-        let body = json!({ "reason": reason, "module": module });
+        let body = CommandBody {
+            reason,
+            recursive: false,
+            module: Some(module),
+        };
         self.send(call.json(&body)?).await.map(drop)
     }
 
     /// Deletes an instance, with its descendants if `recursive`.
     pub(crate) async fn purge(&self, id: &str, recursive: bool) -> Result<Reply> {
-        #[derive(serde::Deserialize)]
-        struct Deleted {
-            deleted: u32,
-        }
         let Ok(path) = instance(id, &[]) else {
             return Ok(Reply::Nothing);
         };
         let call = Call::new(Method::DELETE, &path).flag("recursive", recursive);
         let found = self.find::<Deleted>(call.within(None)).await?;
         Ok(Reply::Purged(Purged {
-            deleted: found.map_or(0, |purged| purged.deleted),
+            deleted: found.map_or(0, |purged| {
+                u32::try_from(purged.deleted).unwrap_or(u32::MAX)
+            }),
             live: 0,
         }))
     }
@@ -211,25 +171,17 @@ impl Remote {
         let call = Call::new(Method::PUT, &["modules", &module.name])
             .flag("replace", module.replace)
             .within(None);
-        let raw = |text: Option<String>| {
-            let raw = text.map(RawValue::from_string).transpose();
-            raw.map_err(|error| Error::json("what comes with a module", &error))
+        let call = if module.grants.is_none() && module.limits.is_none() {
+            call.bytes("application/wasm", module.component)
+        } else {
+            call.json(&UploadBody {
+                component: BASE64_STANDARD.encode(module.component),
+                grants: parsed(module.grants)?,
+                limits: parsed(module.limits)?,
+            })?
         };
-        let call = match (raw(module.grants)?, raw(module.limits)?) {
-            (None, None) => call.bytes("application/wasm", module.component),
-            (grants, limits) => {
-                let component = BASE64_STANDARD.encode(module.component);
-                call.json(&Upload {
-                    component,
-                    grants,
-                    limits,
-                })?
-            }
-        };
-        let done: DeploymentWire = self.ask(call).await?;
-        Ok(Reply::Deployed(
-            done.names.into_iter().map(Into::into).collect(),
-        ))
+        let done: Deployment = self.ask(call).await?;
+        Ok(Reply::Deployed(done.names))
     }
 
     /// Has the host look at a module.
@@ -237,10 +189,10 @@ impl Remote {
         let call = Call::post(&["inspect"])
             .within(None)
             .bytes("application/wasm", component.clone());
-        let found: InspectedWire = self.ask(call).await?;
+        let found: Inspected = self.ask(call).await?;
         Ok(Module {
             name,
-            digest: found.digest.0,
+            digest: found.digest,
             component,
             contract: found.contract,
             definitions: found.definitions,
@@ -261,12 +213,8 @@ impl Remote {
     }
 }
 
-/// A component with what it is granted and may use.
-#[derive(serde::Serialize)]
-struct Upload {
-    component: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    grants: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limits: Option<Box<RawValue>>,
+/// What comes with a module, which is kept as JSON.
+fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
+    let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
+    parsed.map_err(|error| Error::json("what comes with a module", &error))
 }

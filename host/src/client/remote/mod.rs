@@ -5,10 +5,6 @@
 
 mod calls;
 mod changes;
-mod events;
-mod rewound;
-mod values;
-mod wire;
 
 use std::time::Duration;
 
@@ -19,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::chain::chain;
+use crate::client::body::ErrorBody;
 use crate::client::{Client, Error, Result};
 
 /// How long a connection may take.
@@ -269,8 +266,8 @@ impl Remote {
     }
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> Error {
-        match serde_json::from_slice::<wire::Failed>(body) {
-            Ok(wire::Failed { error }) => Error::answered(error.code, error.message),
+        match serde_json::from_slice::<ErrorBody>(body) {
+            Ok(ErrorBody { error }) => Error::answered(error.code, error.message),
             Err(_) => self.strange(format!("it answered {status}")),
         }
     }

@@ -9,7 +9,8 @@ use perennial_core::{Event, Failure, Json, TaskId, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::client::{HistoryEvent, raw};
+use crate::client::HistoryEvent;
+use crate::client::json::raw;
 use crate::http::wire::{fine_time, reason_text};
 
 /// What of a history is shown.

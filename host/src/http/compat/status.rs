@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::budget::Permit;
-use crate::client::{InstanceStatus, raw};
+use crate::client::InstanceStatus;
+use crate::client::json::raw;
 use crate::http::body;
 use crate::http::compat::history::{EventWire, Shown, shape};
 use crate::http::compat::{Call, Refused, links, reply};

@@ -7,30 +7,24 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use axum::routing::post;
 use futures::stream::{self, Stream};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::client::body::{BulkStep, ReasonBody};
 use crate::client::{Bulk, BulkProgress, Error};
-use crate::http::native::Operation;
-use crate::http::native::doc::{doc, flag, schema};
+use crate::http::native::doc::{Operation, flag, post};
 use crate::http::native::extract::{Ask, Failed, Object, Segments};
 use crate::http::native::instances::{filter, filtered};
+use crate::http::native::reply::Raw;
 use crate::http::wire;
 
 /// A line for each step, and a last one with what came of it.
 pub(crate) const LINES: &str = "application/x-ndjson";
 
 pub(super) fn operations() -> Vec<Operation> {
-    vec![Operation {
-        method: "POST",
-        path: "/bulk/{action}",
-        doc: filtered(doc(
-            "changeInstances",
-            "Does terminate, suspend, resume, restart or purge to all instances that fit a filter; with Accept: application/x-ndjson it says how far it is, a line for each step, the last one as {over} or {error}",
-        ))
+    vec![filtered(post("/bulk/{action}", bulk, "changeInstances",
+            "Does terminate, suspend, resume, restart or purge to all instances that fit a filter; with Accept: application/x-ndjson it says how far it is, a line for each step, the last one as {over} or {error}"))
         .query(
             "all",
             flag(),
@@ -38,17 +32,11 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .query("dryRun", flag(), "Only counts them")
         .query("recursive", flag(), "With their descendants")
-        .body("application/json", schema("Reason"), false)
-        .answer(200, "What became of it", schema("Bulk")),
-        handler: post(bulk),
-    }]
-}
-
-/// The body of a command to many instances.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ReasonBody {
-    reason: Option<String>,
+        .body_is_optional()
+        .answer_raw(200, "What became of it", "application/json", |schemas| {
+            schemas.subschema_for::<BulkProgress>()
+        })
+        .answer_raw(200, "What became of it", LINES, |schemas| schemas.subschema_for::<BulkStep>())]
 }
 
 /// Of the filter something must be said, so that a slip does not mean every instance.
@@ -57,9 +45,9 @@ async fn bulk(
     Segments(action): Segments<String>,
     headers: HeaderMap,
     Object(body): Object<ReasonBody>,
-) -> Result<Response, Failed> {
+) -> Result<Raw, Failed> {
     let Some(filter) = filter(&ask.query)? else {
-        return Ok(wire::json(StatusCode::OK, &BulkProgress::default()));
+        return Ok(Raw(wire::json(StatusCode::OK, &BulkProgress::default())));
     };
     let dry_run = ask.query.flag("dryRun", false)?;
     if filter.is_empty() && !dry_run && !ask.query.flag("all", false)? {
@@ -93,9 +81,9 @@ async fn bulk(
         let mut response = Response::new(Body::from_stream(steps(bulk)));
         let kind = HeaderValue::from_static(LINES);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        return Ok(response);
+        return Ok(Raw(response));
     }
-    Ok(wire::json(StatusCode::OK, &bulk.await?))
+    Ok(Raw(wire::json(StatusCode::OK, &bulk.await?)))
 }
 
 /// An operation that is under way, and how far it is: who is slow is told the latest, and nothing waits for it.
@@ -128,7 +116,7 @@ fn steps(bulk: Bulk) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
         // An operation may take a step and end at once.
         let is_new = done.is_none() || steps.told.has_changed().is_ok_and(|changed| changed);
         let step = is_new.then(|| *steps.told.borrow_and_update());
-        let mut text = step.map_or_else(String::new, |step| line(&json!(step)));
+        let mut text = step.map_or_else(String::new, |step| line(&BulkStep::Step(step)));
         let Some(done) = done else {
             return Some((Ok(text.into()), Some(steps)));
         };
@@ -139,11 +127,11 @@ fn steps(bulk: Bulk) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
 
 fn last(done: Result<BulkProgress, Error>) -> String {
     match done {
-        Ok(progress) => line(&json!({ "over": progress })),
-        Err(error) => line(&json!(Failed::from(error))),
+        Ok(progress) => line(&BulkStep::Over { over: progress }),
+        Err(error) => line(&BulkStep::Error((&Failed::from(error)).into())),
     }
 }
 
-fn line(value: &serde_json::Value) -> String {
-    format!("{value}\n")
+fn line(step: &BulkStep) -> String {
+    format!("{}\n", json!(step))
 }

@@ -1,32 +1,191 @@
-//! The OpenAPI document.
+//! The OpenAPI document: each operation is described by the handler that does it.
+//!
+//! Laws: the body that an operation takes and the answer that it gives are those of its handler's signature, and their schemas are derived
+//! from the types that are read and written. So nothing is sent that the document does not have.
 
+use std::sync::Arc;
+
+use axum::handler::Handler;
+use axum::http::HeaderMap;
+use axum::routing::{self, MethodRouter};
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::http::native::schemas;
+use crate::client::body::{ErrorBody, UploadBody};
+use crate::http::Api;
+use crate::http::native::extract::{Admin, Ask, Bytes, Component, Failed, Object, Segments};
+use crate::http::native::reply::{Nothing, Raw, Reply};
 
-/// What is said of one operation.
-pub(super) struct Doc {
+/// Where schemas that have a name are.
+const SCHEMAS: &str = "/components/schemas";
+
+/// The schema of a type, with what it refers to left to the generator.
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// One operation: where it is, what is said of it, and what does it.
+pub(super) struct Operation {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) handler: MethodRouter<Arc<Api>>,
     id: &'static str,
     summary: &'static str,
     parameters: Vec<Value>,
-    body: Option<Value>,
-    responses: Map<String, Value>,
+    /// By media type.
+    bodies: Vec<(&'static str, SchemaOf)>,
+    /// Whether the body may be left out.
+    optional: bool,
+    answers: Vec<Answer>,
+    /// What the handler's signature says of the answer.
+    replies: Replies,
 }
 
-/// Begins to describe an operation.
-pub(super) fn doc(id: &'static str, summary: &'static str) -> Doc {
-    Doc {
-        id,
-        summary,
-        parameters: Vec::new(),
-        body: None,
-        responses: Map::new(),
+/// An answer: its status, what it means, and what is in it.
+struct Answer {
+    status: u16,
+    description: &'static str,
+    content: Option<(&'static str, SchemaOf)>,
+}
+
+/// What a handler answers with.
+pub(super) enum Replies {
+    /// JSON of this schema.
+    Json(SchemaOf),
+    /// No body.
+    Nothing,
+    /// What the operation says itself.
+    Raw,
+}
+
+/// A handler whose signature tells what it takes and gives.
+pub(super) trait Described<X> {
+    /// Adds what the arguments and the answer say.
+    fn describe(operation: &mut Operation);
+}
+
+/// An argument of a handler.
+pub(super) trait Argument {
+    /// Adds what it takes from the request.
+    fn describe(_: &mut Operation) {}
+}
+
+/// What a handler answers with.
+pub(super) trait Answers {
+    /// As it is described.
+    fn replies() -> Replies;
+}
+
+impl Argument for Ask {}
+impl<T> Argument for Segments<T> {}
+impl Argument for HeaderMap {}
+
+impl Argument for Admin {
+    fn describe(operation: &mut Operation) {
+        operation.fail(403, "It needs a key that may do everything");
     }
 }
 
+impl<T: JsonSchema> Argument for Object<T> {
+    fn describe(operation: &mut Operation) {
+        let schema = |schemas: &mut SchemaGenerator| schemas.subschema_for::<T>();
+        operation.bodies.push(("application/json", schema));
+    }
+}
+
+impl Argument for Bytes {
+    fn describe(operation: &mut Operation) {
+        let anything = |_: &mut SchemaGenerator| Schema::default();
+        operation.bodies.push(("application/json", anything));
+        operation.optional = true;
+    }
+}
+
+impl Argument for Component {
+    fn describe(operation: &mut Operation) {
+        let component = |_: &mut SchemaGenerator| schemars::json_schema!({ "type": "string", "contentMediaType": "application/wasm" });
+        let upload = |schemas: &mut SchemaGenerator| schemas.subschema_for::<UploadBody>();
+        operation.bodies.push(("application/wasm", component));
+        operation.bodies.push(("application/json", upload));
+        operation.fail(413, "The body is over its limit");
+    }
+}
+
+impl<T: JsonSchema> Answers for Reply<T> {
+    fn replies() -> Replies {
+        Replies::Json(|schemas| schemas.subschema_for::<T>())
+    }
+}
+
+impl Answers for Nothing {
+    fn replies() -> Replies {
+        Replies::Nothing
+    }
+}
+
+impl Answers for Raw {
+    fn replies() -> Replies {
+        Replies::Raw
+    }
+}
+
+macro_rules! described {
+    ($($argument:ident)*) => {
+        impl<F, Fut, A, $($argument),*> Described<($($argument,)*)> for F
+        where
+            F: Fn($($argument),*) -> Fut,
+            Fut: Future<Output = Result<A, Failed>>,
+            A: Answers,
+            $($argument: Argument,)*
+        {
+            fn describe(operation: &mut Operation) {
+                $($argument::describe(operation);)*
+                operation.replies = A::replies();
+            }
+        }
+    };
+}
+
+described!(A1);
+described!(A1 A2);
+described!(A1 A2 A3);
+described!(A1 A2 A3 A4);
+
+macro_rules! methods {
+    ($($function:ident $method:literal)*) => {$(
+        /// An operation at a path, with its id and a summary.
+        pub(super) fn $function<H, T, X>(
+            path: &'static str,
+            handler: H,
+            id: &'static str,
+            summary: &'static str,
+        ) -> Operation
+        where
+            H: Handler<T, Arc<Api>> + Described<X>,
+            T: 'static,
+        {
+            let mut operation = Operation {
+                method: $method,
+                path,
+                handler: routing::$function(handler),
+                id,
+                summary,
+                parameters: Vec::new(),
+                bodies: Vec::new(),
+                optional: false,
+                answers: Vec::new(),
+                replies: Replies::Raw,
+            };
+            H::describe(&mut operation);
+            operation
+        }
+    )*};
+}
+
+methods!(get "GET" post "POST" put "PUT" delete "DELETE");
+
 /// The schema with a name.
 pub(super) fn schema(name: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{name}") })
+    json!({ "$ref": format!("#{SCHEMAS}/{name}") })
 }
 
 pub(super) fn text() -> Value {
@@ -46,7 +205,8 @@ pub(super) fn time() -> Value {
     json!({ "type": "string", "format": "date-time" })
 }
 
-impl Doc {
+impl Operation {
+    /// A parameter of the query.
     pub(super) fn query(mut self, name: &str, schema: Value, description: &str) -> Self {
         self.parameters.push(
             json!({ "name": name, "in": "query", "schema": schema, "description": description }),
@@ -54,46 +214,58 @@ impl Doc {
         self
     }
 
-    pub(super) fn body(mut self, media_type: &str, schema: Value, required: bool) -> Self {
-        self.body =
-            Some(json!({ "required": required, "content": { media_type: { "schema": schema } } }));
+    /// The body may be left out, which means an empty object.
+    pub(super) fn body_is_optional(mut self) -> Self {
+        self.optional = true;
         self
     }
 
-    /// The body in another form.
-    pub(super) fn body_or(mut self, media_type: &str, schema: Value) -> Self {
-        if let Some(body) = &mut self.body {
-            body["content"][media_type] = json!({ "schema": schema });
-        }
+    /// It answers as its handler's signature says, with this status.
+    pub(super) fn answer(mut self, status: u16, description: &'static str) -> Self {
+        let content = match &self.replies {
+            Replies::Json(schema) => Some(("application/json", *schema)),
+            Replies::Nothing | Replies::Raw => None,
+        };
+        self.answers.push(Answer {
+            status,
+            description,
+            content,
+        });
         self
     }
 
-    pub(super) fn answer(mut self, status: u16, description: &str, schema: Value) -> Self {
-        let content = json!({ "application/json": { "schema": schema } });
-        let response = json!({ "description": description, "content": content });
-        self.responses.insert(status.to_string(), response);
-        self
-    }
-
-    pub(super) fn empty(mut self, status: u16, description: &str) -> Self {
-        let response = json!({ "description": description });
-        self.responses.insert(status.to_string(), response);
-        self
-    }
-
-    pub(super) fn stream(mut self, description: &str) -> Self {
-        let content = json!({ "text/event-stream": { "schema": { "type": "string" } } });
-        let response = json!({ "description": description, "content": content });
-        self.responses.insert("200".to_owned(), response);
+    /// It answers with what its handler's signature does not say.
+    pub(super) fn answer_raw(
+        mut self,
+        status: u16,
+        description: &'static str,
+        media_type: &'static str,
+        schema: SchemaOf,
+    ) -> Self {
+        self.answers.push(Answer {
+            status,
+            description,
+            content: Some((media_type, schema)),
+        });
         self
     }
 
     /// Answers that say why not.
-    pub(super) fn fails(mut self, statuses: &[(u16, &str)]) -> Self {
+    pub(super) fn fails(mut self, statuses: &[(u16, &'static str)]) -> Self {
         for (status, description) in statuses {
-            self = self.answer(*status, description, schema("Error"));
+            self.fail(*status, description);
         }
         self
+    }
+
+    fn fail(&mut self, status: u16, description: &'static str) {
+        self.answers.push(Answer {
+            status,
+            description,
+            content: Some(("application/json", |schemas| {
+                schemas.subschema_for::<ErrorBody>()
+            })),
+        });
     }
 
     /// The parameters of the query, and whether each may be there more than once.
@@ -105,28 +277,37 @@ impl Doc {
         named.collect()
     }
 
-    fn value(&self, path: &str) -> Value {
-        let mut parameters: Vec<Value> = path
+    fn value(mut self, schemas: &mut Schemas) -> Value {
+        self = self.fails(&[
+            (400, "The request cannot be; the message says why"),
+            (401, "A key is needed, or the one given is none"),
+            (403, "The key, or the page, may not do this"),
+            (404, "There is no such thing, or no such task hub here"),
+            (
+                503,
+                "The host is shutting down, or cannot read the task hub",
+            ),
+        ]);
+        let mut parameters: Vec<Value> = self
+            .path
             .split('/')
             .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
             .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } }))
             .collect();
-        parameters.extend(self.parameters.iter().cloned());
+        parameters.append(&mut self.parameters);
         parameters.push(json!({ "$ref": "#/components/parameters/taskHub" }));
-        let mut responses = self.responses.clone();
-        for (status, description) in [
-            ("400", "The request cannot be; the message says why"),
-            ("401", "A key is needed, or the one given is none"),
-            ("403", "The key, or the page, may not do this"),
-            ("404", "There is no such thing, or no such task hub here"),
-            (
-                "503",
-                "The host is shutting down, or cannot read the task hub",
-            ),
-        ] {
-            let content = json!({ "application/json": { "schema": schema("Error") } });
-            let response = json!({ "description": description, "content": content });
-            responses.entry(status).or_insert(response);
+        let mut responses = Map::new();
+        for answer in self.answers {
+            // What an operation says itself comes first, and counts.
+            let response = responses
+                .entry(answer.status.to_string())
+                .or_insert_with(|| json!({ "description": answer.description }));
+            if let Some((media_type, schema)) = answer.content
+                && response["content"][media_type].is_null()
+            {
+                let schema = schema(&mut schemas.answers);
+                response["content"][media_type] = json!({ "schema": schema });
+            }
         }
         let mut operation = json!({
             "operationId": self.id,
@@ -134,22 +315,79 @@ impl Doc {
             "parameters": parameters,
             "responses": responses,
         });
-        if let Some(body) = &self.body {
-            operation["requestBody"] = body.clone();
+        if !self.bodies.is_empty() {
+            let content = self.bodies.iter().map(|(media_type, schema)| {
+                let schema = schema(&mut schemas.requests);
+                ((*media_type).to_owned(), json!({ "schema": schema }))
+            });
+            let content: Map<String, Value> = content.collect();
+            operation["requestBody"] = json!({ "required": !self.optional, "content": content });
         }
         operation
     }
 }
 
+/// Schemas of what is read and of what is written: a field that may be left out of one is always in the other.
+struct Schemas {
+    requests: SchemaGenerator,
+    answers: SchemaGenerator,
+}
+
+impl Schemas {
+    fn new() -> Self {
+        let settings = SchemaSettings::draft2020_12().with(|settings| {
+            settings.definitions_path = SCHEMAS.into();
+            settings.meta_schema = None;
+        });
+        Self {
+            requests: settings.clone().for_deserialize().into_generator(),
+            answers: settings.for_serialize().into_generator(),
+        }
+    }
+
+    /// All that have a name.
+    fn named(mut self) -> Map<String, Value> {
+        let mut named = self.requests.take_definitions(true);
+        for (name, mut schema) in self.answers.take_definitions(true) {
+            omit_null(&mut schema);
+            named.insert(name, schema);
+        }
+        named
+    }
+}
+
+/// What may be absent from an answer is left out of it, and not `null`.
+fn omit_null(schema: &mut Value) {
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (name, property) in properties {
+        if required.iter().any(|required| required == name) {
+            continue;
+        }
+        if let Some(types) = property.get_mut("type")
+            && let Value::Array(several) = types
+        {
+            several.retain(|one| one != "null");
+            if let [one] = several.as_slice() {
+                *types = one.clone();
+            }
+        }
+        if let Some(Value::Array(several)) = property.get_mut("anyOf") {
+            several.retain(|one| one["type"] != "null");
+        }
+    }
+}
+
 /// The whole document.
-pub(super) fn document<'a>(
-    base: &str,
-    operations: impl Iterator<Item = (&'static str, &'static str, &'a Doc)>,
-) -> Value {
+pub(super) fn document(base: &str, operations: Vec<Operation>) -> Value {
+    let mut schemas = Schemas::new();
     let mut paths = Map::new();
-    for (method, path, doc) in operations {
-        let methods = paths.entry(path).or_insert_with(|| json!({}));
-        methods[method.to_ascii_lowercase()] = doc.value(path);
+    for operation in operations {
+        let methods = paths.entry(operation.path).or_insert_with(|| json!({}));
+        let method = operation.method.to_ascii_lowercase();
+        methods[method] = operation.value(&mut schemas);
     }
     json!({
         "openapi": "3.1.0",
@@ -172,7 +410,7 @@ pub(super) fn document<'a>(
                 "code": { "type": "apiKey", "in": "query", "name": "code" },
                 "bearer": { "type": "http", "scheme": "bearer" },
             },
-            "schemas": schemas::schemas(),
+            "schemas": schemas.named(),
         },
     })
 }

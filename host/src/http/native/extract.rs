@@ -8,9 +8,9 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
-use serde::{Serialize, Serializer};
 
 use crate::budget::Spent;
+use crate::client::body::{ErrorBody, ErrorDetails};
 use crate::client::{Client, Error, Role, key_hash};
 use crate::http::body::{self, Unread};
 use crate::http::query::{BadParameter, Query};
@@ -33,17 +33,6 @@ pub(in crate::http) struct Failed {
     status: StatusCode,
     code: &'static str,
     message: String,
-}
-
-#[derive(Serialize)]
-struct FailedWire<'a> {
-    error: ErrorWire<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorWire<'a> {
-    code: &'a str,
-    message: &'a str,
 }
 
 impl Failed {
@@ -75,17 +64,20 @@ impl Failed {
     }
 }
 
-impl Serialize for Failed {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (code, message) = (self.code, self.message.as_str());
-        let error = ErrorWire { code, message };
-        FailedWire { error }.serialize(serializer)
+impl From<&Failed> for ErrorBody {
+    fn from(failed: &Failed) -> Self {
+        Self {
+            error: ErrorDetails {
+                code: failed.code.to_owned(),
+                message: failed.message.clone(),
+            },
+        }
     }
 }
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        let response = wire::json(self.status, &self);
+        let response = wire::json(self.status, &ErrorBody::from(&self));
         let is_later = [
             StatusCode::SERVICE_UNAVAILABLE,
             StatusCode::TOO_MANY_REQUESTS,

@@ -1,32 +1,27 @@
 //! Instances: start, query, wait, list, command.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::http::{HeaderName, StatusCode};
-use axum::response::Response;
-use axum::routing::{delete, get, post};
-use perennial_core::{Json, Reuse};
-use serde::{Deserialize, Deserializer};
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use crate::Order;
 use crate::budget::Permit;
+use crate::client::body::{CommandBody, Deleted, StartBody, Started};
 use crate::client::parse_time as time_of;
-use crate::client::{Filter, InstanceCommand, InstanceStatus, PAGE_BYTES_MAX, Waited, parse_json};
+use crate::client::{
+    Filter, InstanceCommand, InstanceStatus, PAGE_BYTES_MAX, Page, Waited, parse_json,
+};
 use crate::http::body;
+use crate::http::native::BASE;
 use crate::http::native::again::{created, restart, rewind};
-use crate::http::native::doc::{Doc, doc, flag, number, schema, text, time};
+use crate::http::native::doc::{Operation, delete, flag, get, number, post, schema, text, time};
 use crate::http::native::extract::{Ask, Bytes, Failed, Object, Segments};
-use crate::http::native::{BASE, Operation};
+use crate::http::native::reply::{Nothing, Reply};
 use crate::http::query::Query;
-use crate::http::wire;
 
 /// How long a wait lasts where that is not said.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-type Answer = Result<Response, Failed>;
 
 pub(super) fn operations() -> Vec<Operation> {
     let mut all = reading();
@@ -36,211 +31,164 @@ pub(super) fn operations() -> Vec<Operation> {
 
 fn reading() -> Vec<Operation> {
     vec![
-        Operation {
-            method: "GET",
-            path: "/instances/{id}",
-            doc: doc("showInstance", "One instance, and why it waits")
-                .query(
-                    "input",
-                    flag(),
-                    "With its input, and with what calls in its history were given",
-                )
-                .query(
-                    "history",
-                    flag(),
-                    "With its history, for short ones; /history reads it in pages",
-                )
-                .query(
-                    "historyOutput",
-                    flag(),
-                    "With what calls in it returned: true where nothing is said",
-                )
-                .answer(200, "The instance", schema("Instance")),
-            handler: get(show),
-        },
-        Operation {
-            method: "GET",
-            path: "/instances/{id}/wait",
-            doc: doc(
-                "awaitInstance",
-                "Waits until an instance has ended or started",
-            )
-            .query(
-                "for",
-                json!({ "type": "string", "enum": ["completion", "start", "change"] }),
-                "What to wait for",
-            )
-            .query(
-                "since",
-                text(),
-                "For a change: what was seen, as the header x-stamp of the last answer",
-            )
-            .query(
-                "timeout",
-                json!({ "type": "number", "minimum": 0 }),
-                "Seconds, 10 where nothing is said",
-            )
-            .answer(200, "It came to what was waited for", schema("Instance"))
-            .answer(
-                202,
-                "The time is up; the instance as it is",
-                schema("Instance"),
-            ),
-            handler: get(wait),
-        },
-        Operation {
-            method: "GET",
-            path: "/instances",
-            doc: filtered(doc(
-                "listInstances",
-                "Instances, newest first, a page at a time",
-            ))
-            .query(
-                "limit",
-                number(),
-                "At most so many: 100 where nothing is said, 1000 at most",
-            )
-            .query(
-                "after",
-                text(),
-                "The page after the one that gave this token",
-            )
-            .query(
-                "order",
-                json!({ "type": "string", "enum": ["newestFirst", "oldestFirst"] }),
-                "newestFirst where nothing is said",
-            )
-            .query("input", flag(), "Each with its input")
-            .query("output", flag(), "Each with its output")
-            .answer(200, "A page", schema("Page")),
-            handler: get(list),
-        },
+        get(
+            "/instances/{id}",
+            show,
+            "showInstance",
+            "One instance, and why it waits",
+        )
+        .query(
+            "input",
+            flag(),
+            "With its input, and with what calls in its history were given",
+        )
+        .query(
+            "history",
+            flag(),
+            "With its history, for short ones; /history reads it in pages",
+        )
+        .query(
+            "historyOutput",
+            flag(),
+            "With what calls in it returned: true where nothing is said",
+        )
+        .answer(200, "The instance"),
+        get(
+            "/instances/{id}/wait",
+            wait,
+            "awaitInstance",
+            "Waits until an instance has ended or started",
+        )
+        .query(
+            "for",
+            json!({ "type": "string", "enum": ["completion", "start", "change"] }),
+            "What to wait for",
+        )
+        .query(
+            "since",
+            text(),
+            "For a change: what was seen, as the header x-stamp of the last answer",
+        )
+        .query(
+            "timeout",
+            json!({ "type": "number", "minimum": 0 }),
+            "Seconds, 10 where nothing is said",
+        )
+        .answer(200, "It came to what was waited for")
+        .answer(202, "The time is up; the instance as it is"),
+        filtered(get(
+            "/instances",
+            list,
+            "listInstances",
+            "Instances, newest first, a page at a time",
+        ))
+        .query(
+            "limit",
+            number(),
+            "At most so many: 100 where nothing is said, 1000 at most",
+        )
+        .query(
+            "after",
+            text(),
+            "The page after the one that gave this token",
+        )
+        .query(
+            "order",
+            json!({ "type": "string", "enum": ["newestFirst", "oldestFirst"] }),
+            "newestFirst where nothing is said",
+        )
+        .query("input", flag(), "Each with its input")
+        .query("output", flag(), "Each with its output")
+        .answer(200, "A page"),
     ]
 }
 
 /// Says which instances are meant.
-pub(super) fn filtered(doc: Doc) -> Doc {
+pub(super) fn filtered(operation: Operation) -> Operation {
     let statuses = json!({ "type": "array", "items": schema("Status") });
     let tags = json!({ "type": "array", "items": text() });
-    doc.query(
-        "status",
-        statuses,
-        "Only these, separated by commas or repeated",
-    )
-    .query("name", text(), "Only this orchestration")
-    .query("version", text(), "Only this version of it")
-    .query("tag", tags, "Only those with this label, as KEY=VALUE")
-    .query("idPrefix", text(), "Only ids that begin so")
-    .query(
-        "createdFrom",
-        time(),
-        "Only those created at this time or later",
-    )
-    .query("createdTo", time(), "Only those created before this time")
+    operation
+        .query(
+            "status",
+            statuses,
+            "Only these, separated by commas or repeated",
+        )
+        .query("name", text(), "Only this orchestration")
+        .query("version", text(), "Only this version of it")
+        .query("tag", tags, "Only those with this label, as KEY=VALUE")
+        .query("idPrefix", text(), "Only ids that begin so")
+        .query(
+            "createdFrom",
+            time(),
+            "Only those created at this time or later",
+        )
+        .query("createdTo", time(), "Only those created before this time")
 }
 
 fn changing() -> Vec<Operation> {
-    let command = |path, id, summary, handler| Operation {
-        method: "POST",
-        path,
-        doc: doc(id, summary)
-            .body("application/json", schema("Command"), false)
-            .empty(202, "It is on disk, and happens soon")
-            .fails(&[(
-                409,
-                "The instance is in a status in which this makes no sense",
-            )]),
-        handler,
-    };
     vec![
-        Operation {
-            method: "POST",
-            path: "/instances",
-            doc: doc(
-                "startInstance",
-                "Starts an instance; it is on disk when this is answered",
-            )
-            .body("application/json", schema("Start"), true)
-            .answer(201, "Its id, and where it is", schema("Started"))
+        post("/instances", start, "startInstance",
+                "Starts an instance; it is on disk when this is answered")
+            .answer(201, "Its id, and where it is")
             .fails(&[
                 (409, "The id is in use"),
                 (413, "The input is over its limit"),
             ]),
-            handler: post(start),
-        },
-        Operation {
-            method: "POST",
-            path: "/instances/{id}/events/{name}",
-            doc: doc(
-                "raiseEvent",
-                "Sends a message to an instance, which keeps it until it is awaited",
-            )
-            .body("application/json", json!({}), false)
-            .empty(202, "It is on disk")
+        post("/instances/{id}/events/{name}", raise_event, "raiseEvent",
+                "Sends a message to an instance, which keeps it until it is awaited")
+            .body_is_optional()
+            .answer(202, "It is on disk")
             .fails(&[
                 (409, "The instance has ended"),
                 (413, "The data is over its limit"),
             ]),
-            handler: post(raise_event),
-        },
-        Operation {
-            method: "DELETE",
-            path: "/instances/{id}",
-            doc: doc(
-                "purgeInstance",
-                "Deletes an instance that has ended, with its history",
-            )
+        delete("/instances/{id}", purge, "purgeInstance",
+                "Deletes an instance that has ended, with its history")
             .query("recursive", flag(), "With its descendants; where it was purged alone before, those that it left behind")
-            .answer(200, "How many were deleted", schema("Deleted"))
+            .answer(200, "How many were deleted")
             .fails(&[(409, "The instance has not ended")]),
-            handler: delete(purge),
-        },
-        Operation {
-            method: "POST",
-            path: "/instances/{id}/rewind",
-            doc: doc(
-                "rewindInstance",
-                "Puts a failed instance back to before its failure",
-            )
-            .body("application/json", schema("Rewind"), false)
-            .answer(200, "What was done", schema("Rewound"))
+        post("/instances/{id}/rewind", rewind, "rewindInstance",
+                "Puts a failed instance back to before its failure")
+            .body_is_optional()
+            .answer(200, "What was done")
             .fails(&[(409, "The instance has not failed")]),
-            handler: post(rewind),
-        },
-        Operation {
-            method: "POST",
-            path: "/instances/{id}/restart",
-            doc: doc(
-                "restartInstance",
-                "Runs an instance again from its beginning, at once and under a new id unless it says which; after continue-as-new with the input that it continued with last",
-            )
-            .body("application/json", schema("Restart"), false)
-            .answer(201, "The id of the new run", schema("Started"))
+        post("/instances/{id}/restart", restart, "restartInstance",
+                "Runs an instance again from its beginning, at once and under a new id unless it says which; after continue-as-new with the input that it continued with last")
+            .body_is_optional()
+            .answer(201, "The id of the new run")
             .fails(&[(409, "The id is in use")]),
-            handler: post(restart),
-        },
-        command(
+        command(post(
             "/instances/{id}/terminate",
+            terminate,
             "terminateInstance",
             "Ends an instance from outside",
-            post(terminate),
-        ),
-        command(
+        )),
+        command(post(
             "/instances/{id}/suspend",
+            suspend,
             "suspendInstance",
             "Holds everything that an instance would do",
-            post(suspend),
-        ),
-        command(
+        )),
+        command(post(
             "/instances/{id}/resume",
+            resume,
             "resumeInstance",
             "Lets a suspended instance go on",
-            post(resume),
-        ),
+        )),
     ]
 }
 
-async fn show(ask: Ask, Segments(id): Segments<String>) -> Answer {
+fn command(operation: Operation) -> Operation {
+    operation
+        .body_is_optional()
+        .answer(202, "It is on disk, and happens soon")
+        .fails(&[(
+            409,
+            "The instance is in a status in which this makes no sense",
+        )])
+}
+
+async fn show(ask: Ask, Segments(id): Segments<String>) -> Result<Reply<InstanceStatus>, Failed> {
     let mut query = ask.client.status(&id);
     if ask.query.flag("input", false)? {
         query = query.show_input();
@@ -258,10 +206,10 @@ async fn show(ask: Ask, Segments(id): Segments<String>) -> Answer {
         None
     };
     let status = query.await?.ok_or_else(|| Failed::no_instance(&id))?;
-    Ok(match room {
-        Some(room) => body::json_in(room, StatusCode::OK, &status)?,
-        None => wire::json(StatusCode::OK, &status),
-    })
+    match room {
+        Some(room) => Reply::ok_in(room, &status),
+        None => Ok(Reply::ok(&status)),
+    }
 }
 
 /// Room for the history of an instance; one that never fits is read in pages.
@@ -278,7 +226,7 @@ async fn room_for_history(ask: &Ask, id: &str) -> Result<Permit, Failed> {
     })
 }
 
-async fn wait(ask: Ask, Segments(id): Segments<String>) -> Answer {
+async fn wait(ask: Ask, Segments(id): Segments<String>) -> Result<Reply<InstanceStatus>, Failed> {
     let limit = ask.query.seconds("timeout")?.unwrap_or(TIMEOUT);
     let limit = limit.min(ask.api.wait_max);
     let waiting = async {
@@ -306,12 +254,12 @@ async fn wait(ask: Ask, Segments(id): Segments<String>) -> Answer {
         Waited::Reached(status) => (StatusCode::OK, status),
         Waited::TimedOut(status) => (StatusCode::ACCEPTED, status),
     };
-    let answer = wire::json(code, &status);
+    let reply = Reply::new(code, &status);
     if ask.query.text("for") != Some("change") {
-        return Ok(answer);
+        return Ok(reply);
     }
     let stamp = HeaderName::from_static("x-stamp");
-    Ok(wire::with_header(answer, stamp, &status.stamp()))
+    Ok(reply.with_header(stamp, &status.stamp()))
 }
 
 /// The filter that the parameters describe; `None` where nothing can fit it.
@@ -346,10 +294,10 @@ pub(super) fn filter(query: &Query) -> Result<Option<Filter>, Failed> {
     })
 }
 
-async fn list(ask: Ask) -> Answer {
+async fn list(ask: Ask) -> Result<Reply<Page>, Failed> {
     let query = &ask.query;
     let Some(filter) = filter(query)? else {
-        return Ok(wire::json(StatusCode::OK, &json!({ "instances": [] })));
+        return Ok(Reply::ok(&Page::default()));
     };
     let mut list = ask.client.list().filter(filter);
     if let Some(limit) = query.count("limit")? {
@@ -374,63 +322,23 @@ async fn list(ask: Ask) -> Answer {
         list = list.show_output();
     }
     let room = body::room_for(&ask.api, PAGE_BYTES_MAX).await?;
-    Ok(body::json_in(room, StatusCode::OK, &list.await?)?)
+    Reply::ok_in(room, &list.await?)
 }
 
-async fn purge(ask: Ask, Segments(id): Segments<String>) -> Answer {
+async fn purge(ask: Ask, Segments(id): Segments<String>) -> Result<Reply<Deleted>, Failed> {
     let mut purge = ask.client.purge(&id);
     if ask.query.flag("recursive", false)? {
         purge = purge.recursive();
     }
     match purge.await? {
         0 => Err(Failed::no_instance(&id)),
-        deleted => Ok(wire::json(StatusCode::OK, &json!({ "deleted": deleted }))),
+        deleted => Ok(Reply::ok(&Deleted { deleted })),
     }
 }
 
-/// The body of a start.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct StartBody {
-    // Under the names that statuses have, too.
-    #[serde(alias = "name")]
-    orchestration: String,
-    #[serde(alias = "instanceId")]
-    id: Option<String>,
-    version: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    input: Option<Box<RawValue>>,
-    #[serde(default)]
-    tags: BTreeMap<String, String>,
-    #[serde(default)]
-    reuse: ReuseWire,
-    scheduled_time: Option<String>,
-    start_after_ms: Option<u64>,
-    trace_parent: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum ReuseWire {
-    #[default]
-    Ended,
-    Never,
-    Any,
-}
-
-/// An input of `null` is an input.
-fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
-    Box::<RawValue>::deserialize(from).map(Some)
-}
-
-async fn start(ask: Ask, Object(body): Object<StartBody>) -> Answer {
-    let input = body.input.map(|input| Json::from_text(input.get()));
-    let mut start = ask.client.start(body.orchestration).input_json(input);
-    start = start.reuse(match body.reuse {
-        ReuseWire::Ended => Reuse::Ended,
-        ReuseWire::Never => Reuse::Never,
-        ReuseWire::Any => Reuse::Any,
-    });
+async fn start(ask: Ask, Object(body): Object<StartBody>) -> Result<Reply<Started>, Failed> {
+    let start = ask.client.start(body.orchestration);
+    let mut start = start.input_json(body.input).reuse(body.reuse.into());
     if let Some(id) = body.id {
         start = start.id(id);
     }
@@ -460,39 +368,28 @@ async fn start(ask: Ask, Object(body): Object<StartBody>) -> Answer {
     for (key, value) in body.tags {
         start = start.tag(key, value);
     }
-    Ok(created(&start.await?))
+    Ok(created(start.await?))
 }
 
 async fn raise_event(
     ask: Ask,
     Segments((id, name)): Segments<(String, String)>,
     Bytes(body): Bytes,
-) -> Answer {
+) -> Result<Nothing, Failed> {
     let text = std::str::from_utf8(&body).map_err(|_| Failed::invalid("the body is not UTF-8"))?;
     let data = match text.trim() {
         "" => None,
         _ => Some(parse_json(text)?),
     };
     ask.client.raise_event_json(&id, &name, data).await?;
-    Ok(wire::empty(StatusCode::ACCEPTED))
-}
-
-/// The body of a command to one instance.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CommandBody {
-    reason: Option<String>,
-    #[serde(default)]
-    recursive: bool,
-    /// For a resume: the module with which a quarantined instance goes on.
-    module: Option<String>,
+    Ok(Nothing(StatusCode::ACCEPTED))
 }
 
 async fn terminate(
     ask: Ask,
     Segments(id): Segments<String>,
     Object(body): Object<CommandBody>,
-) -> Answer {
+) -> Result<Nothing, Failed> {
     let command = ask.client.terminate(&id, body.reason.as_deref());
     accepted(command, &body).await
 }
@@ -501,24 +398,24 @@ async fn suspend(
     ask: Ask,
     Segments(id): Segments<String>,
     Object(body): Object<CommandBody>,
-) -> Answer {
+) -> Result<Nothing, Failed> {
     let command = ask.client.suspend(&id, body.reason.as_deref());
     accepted(command, &body).await
 }
 
-async fn accepted(command: InstanceCommand, body: &CommandBody) -> Answer {
+async fn accepted(command: InstanceCommand, body: &CommandBody) -> Result<Nothing, Failed> {
     if body.module.is_some() {
         return Err(Failed::invalid("only a resume takes a module"));
     }
     command.recursive_if(body.recursive).await?;
-    Ok(wire::empty(StatusCode::ACCEPTED))
+    Ok(Nothing(StatusCode::ACCEPTED))
 }
 
 async fn resume(
     ask: Ask,
     Segments(id): Segments<String>,
     Object(body): Object<CommandBody>,
-) -> Answer {
+) -> Result<Nothing, Failed> {
     let reason = body.reason.as_deref();
     let Some(module) = &body.module else {
         return accepted(ask.client.resume(&id, reason), &body).await;
@@ -529,5 +426,5 @@ async fn resume(
         ));
     }
     ask.client.resume_on(&id, module, reason).await?;
-    Ok(wire::empty(StatusCode::ACCEPTED))
+    Ok(Nothing(StatusCode::ACCEPTED))
 }

@@ -11,18 +11,18 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use axum::routing::get;
 use futures::stream::{self, Stream};
+use schemars::{Schema, SchemaGenerator};
 
 use crate::client::{
     Change, ChangeCursor, Changed, Changes, Client, Cursor, Found, InstanceStatus,
 };
 use crate::http::Api;
 use crate::http::bill::{Bill, Counted, Follows, Held, Turn};
-use crate::http::native::Operation;
-use crate::http::native::doc::{doc, text};
+use crate::http::native::doc::{Operation, get, text};
 use crate::http::native::extract::{Ask, Failed, Segments};
 use crate::http::native::feed::{Feeds, Follower, News, Next, NextPiece, Source, Told};
+use crate::http::native::reply::Raw;
 
 /// How often a stream says something, so that whoever is between keeps it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -32,25 +32,20 @@ const LAST_EVENT: &str = "last-event-id";
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
-        Operation {
-            method: "GET",
-            path: "/instances/{id}/live",
-            doc: doc("followInstance", "The history of an instance as server-sent events, from its beginning or after Last-Event-ID, until it has ended; after a rewind it goes on from where the history was cut")
+        get("/instances/{id}/live", follow, "followInstance", "The history of an instance as server-sent events, from its beginning or after Last-Event-ID, until it has ended; after a rewind it goes on from where the history was cut")
                 .query("after", text(), "As the header Last-Event-ID")
-                .stream("`history` for each event, `ended` with the instance at the end; ids are EXECUTION:GENERATION:NUMBER"),
-            handler: get(follow),
-        },
-        Operation {
-            method: "GET",
-            path: "/live",
-            doc: doc("followChanges", "Instances that change, as server-sent events, from now on or after Last-Event-ID")
+                .answer_raw(200, "`history` for each event, `ended` with the instance at the end; ids are EXECUTION:GENERATION:NUMBER", "text/event-stream", events),
+        get("/live", changes, "followChanges", "Instances that change, as server-sent events, from now on or after Last-Event-ID")
                 .query("name", text(), "Only this orchestration")
                 .query("idPrefix", text(), "Only ids that begin so")
                 .query("after", text(), "As the header Last-Event-ID")
-                .stream("`instance` for each change, with the instance as it is then"),
-            handler: get(changes),
-        },
+                .answer_raw(200, "`instance` for each change, with the instance as it is then", "text/event-stream", events),
     ]
+}
+
+/// Server-sent events are text.
+fn events(schemas: &mut SchemaGenerator) -> Schema {
+    schemas.subschema_for::<String>()
 }
 
 fn last_seen(ask: &Ask, headers: &HeaderMap) -> Option<String> {
@@ -262,7 +257,7 @@ async fn follow(
     ask: Ask,
     Segments(id): Segments<String>,
     headers: HeaderMap,
-) -> Result<Response, Failed> {
+) -> Result<Raw, Failed> {
     let place = match last_seen(&ask, &headers) {
         None => Cursor::default(),
         Some(last) => Cursor::after(&last).ok_or_else(|| {
@@ -283,7 +278,8 @@ async fn follow(
         over: false,
         _counted: bill.follower(),
     };
-    Ok(stream_of(stream::unfold(following, Following::next), bill))
+    let events = stream::unfold(following, Following::next);
+    Ok(Raw(stream_of(events, bill)))
 }
 
 impl Following {
@@ -469,7 +465,7 @@ struct Watching {
     _counted: Counted,
 }
 
-async fn changes(ask: Ask, headers: HeaderMap) -> Result<Response, Failed> {
+async fn changes(ask: Ask, headers: HeaderMap) -> Result<Raw, Failed> {
     let since = match last_seen(&ask, &headers) {
         Some(last) => Some(Client::change_place(&last)?),
         None => None,
@@ -491,7 +487,8 @@ async fn changes(ask: Ask, headers: HeaderMap) -> Result<Response, Failed> {
         api: ask.api,
         _counted: bill.follower(),
     };
-    Ok(stream_of(stream::unfold(watching, Watching::next), bill))
+    let events = stream::unfold(watching, Watching::next);
+    Ok(Raw(stream_of(events, bill)))
 }
 
 impl Watching {

@@ -13,7 +13,7 @@ mod hub;
 mod instances;
 mod live;
 mod modules;
-mod schemas;
+mod reply;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::get;
 
 use futures::future::{Either, Ready, ready};
 use tower::{Layer, Service};
 
 use crate::http::query::{BadParameter, Known, Query};
 use crate::http::{Api, wire};
-use doc::Doc;
+use doc::Operation;
 
 pub(super) use extract::{Failed, failure};
 pub(super) use feed::Told;
@@ -42,14 +42,6 @@ pub(super) const BASE: &str = "/api/v1";
 /// Whether a path belongs to it.
 pub(super) fn is_below(path: &str) -> bool {
     path.starts_with(BASE)
-}
-
-/// One operation: where it is, what is said of it, and what does it.
-struct Operation {
-    method: &'static str,
-    path: &'static str,
-    doc: Doc,
-    handler: MethodRouter<Arc<Api>>,
 }
 
 fn operations() -> Vec<Operation> {
@@ -73,7 +65,7 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         let handler = if operation.method == "GET" {
             operation.handler
         } else {
-            let names = operation.doc.query_names().into();
+            let names = operation.query_names().into();
             operation.handler.layer(OnlyLayer(names))
         };
         routes = routes.route(&format!("{BASE}{}", operation.path), handler);
@@ -159,9 +151,5 @@ fn not_here(head: &axum::http::request::Parts, status: StatusCode, but: &str) ->
 
 /// The OpenAPI document, as JSON.
 fn document() -> String {
-    let operations = operations();
-    let described = operations
-        .iter()
-        .map(|operation| (operation.method, operation.path, &operation.doc));
-    doc::document(BASE, described).to_string()
+    doc::document(BASE, operations()).to_string()
 }
