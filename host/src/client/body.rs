@@ -75,6 +75,7 @@ impl From<Reuse> for ReuseJson {
 }
 
 /// The id of an instance that begins.
+#[cfg(feature = "http")]
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Started {

@@ -141,7 +141,7 @@ impl HostBuilder {
         self
     }
 
-    /// Who is told of each execution and each attempt of an activity when it has ended: [`telemetry`](crate::telemetry) exports them as
+    /// Who is told of each execution and each attempt of an activity when it has ended: `perennial::telemetry` (feature `otel`) exports them as
     /// OpenTelemetry has it, or anything else. It is called on a thread of its own: where it panics a span is lost, and where it is slow some.
     pub fn spans(mut self, sink: Arc<dyn SpanSink>) -> Self {
         self.spans = Some(sink);

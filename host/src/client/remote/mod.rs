@@ -285,7 +285,7 @@ impl Remote {
 }
 
 impl Client {
-    /// A client of a task hub that a host elsewhere serves over HTTP: see [`http`](crate::http). `url` is the address of the host, such as
+    /// A client of a task hub that a host elsewhere serves over HTTP: see `perennial::http`. `url` is the address of the host, such as
     /// `https://flows.example.com`; `key` is one of the hub's, where the host asks for one.
     ///
     /// Nothing is sent yet. What needs the hub's file (backups, checks of modules, a router over the client) is not for such a client and
