@@ -56,8 +56,8 @@ pub use engine::{CommitTimings, HostStats, ModuleLimits, Quotas};
 pub use engine::{executor, spans};
 pub use histogram::Buckets;
 pub use perennial_core::{
-    AttemptRun, Cause, Digest, Event, FailedAttempt, Failure, Json, Limits, Millis, Quarantine,
-    RetryPolicy, Reuse, Status, TaskId, Timestamp, closest, kind,
+    AttemptRun, Cause, Digest, Event, FailedAttempt, Failure, Json, Limits, Millis, OutOfRange,
+    Quarantine, RetryPolicy, Reuse, Status, TaskId, Timestamp, closest, kind,
 };
 pub use runtime::{
     ActivityContext, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, Collect, Host,

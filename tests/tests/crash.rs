@@ -101,14 +101,8 @@ async fn killed_at_random_it_loses_nothing_and_repeats_nothing_that_was_recorded
     let mut dice = Dice(u64::from(seed) | 1);
 
     let client = dir.client();
-    let grants = perennial::Grants {
-        dirs: vec![perennial::DirGrant {
-            host: out.path().to_owned(),
-            guest: "/out".to_owned(),
-            writable: true,
-        }],
-        ..Default::default()
-    };
+    let out_dir = perennial::DirGrant::new(out.path(), "/out").writable();
+    let grants = perennial::Grants::new().dir(out_dir);
     client
         .deploy(module("workloads"))
         .grants(grants)

@@ -92,14 +92,8 @@ async fn nothing_is_granted_unless_it_is() {
     // A grant needs no new deployment.
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join("a.txt"), "one two\nthree\n").unwrap();
-    let grants = perennial::Grants {
-        dirs: vec![perennial::DirGrant {
-            host: data.path().to_owned(),
-            guest: "/data".to_owned(),
-            writable: false,
-        }],
-        ..Default::default()
-    };
+    let data = perennial::DirGrant::new(data.path(), "/data");
+    let grants = perennial::Grants::new().dir(data);
     client.grant("fan-out", &grants).await.unwrap();
     let id = client
         .start("FanOut")

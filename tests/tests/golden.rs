@@ -181,10 +181,8 @@ impl Player {
         let component = Arc::clone(&looked_at);
         let source =
             Arc::new(move |_| component.get().cloned().ok_or(Fault::Module(String::new())));
-        let config = WasmConfig {
-            resident_max: 1,
-            ..WasmConfig::default()
-        };
+        let mut config = WasmConfig::default();
+        config.resident_max = 1;
         let wasm = Wasm::new(config, source, Arc::new(|_| Ok(Grants::default()))).unwrap();
         let found = wasm.inspect(module).unwrap();
         looked_at.set(found.component).unwrap();

@@ -121,10 +121,7 @@ async fn start(dir: &DataDir, guest: &str, grants: Grants, limits: Limits) -> (H
 }
 
 fn hosts(granted: &[String]) -> Grants {
-    Grants {
-        http_hosts: granted.to_vec(),
-        ..Grants::default()
-    }
+    granted.iter().fold(Grants::new(), Grants::http_host)
 }
 
 async fn run(client: &Client, orchestration: &str, input: &Value) -> InstanceStatus {
@@ -182,10 +179,7 @@ async fn the_sample_orders_from_a_shop_that_is_down_now_and_then_and_keeps_its_s
         _ => Some(("404 Not Found", String::new(), Vec::new())),
     });
     let dir = DataDir::new();
-    let grants = Grants {
-        env: vec![("SHOP_TOKEN".to_owned(), "Bearer sesame".to_owned())],
-        ..hosts(&[shop.address.to_string()])
-    };
+    let grants = hosts(&[shop.address.to_string()]).env("SHOP_TOKEN", "Bearer sesame");
     let (host, client) = start(&dir, "http-call", grants, Limits::default()).await;
     let order =
         |item: &str, cents: u32| json!({ "shop": shop.url(""), "item": item, "cents_max": cents });

@@ -104,10 +104,7 @@ async fn a_check_says_which_live_instances_could_go_on_and_changes_nothing() {
     let (host, client) = first_version(&dir).await;
     let progress = std::sync::Arc::new(std::sync::Mutex::new((0, 0)));
     let seen = std::sync::Arc::clone(&progress);
-    let granted = Grants {
-        http_hosts: vec!["a.b".to_owned()],
-        ..Grants::default()
-    };
+    let granted = Grants::new().http_host("a.b");
     let check = client.check(second_version()).grants(granted.clone());
     let report = check
         .on_progress(move |done, total| {
@@ -172,10 +169,7 @@ async fn only_modules_that_nothing_points_to_are_collected() {
     let (host, client) = first_version(&dir).await;
     let (first, second) = (module("version-one").digest(), second_version().digest());
     client.deploy(second_version()).await.unwrap();
-    let dry = Collect {
-        dry_run: true,
-        old_versions: true,
-    };
+    let dry = Collect::new().dry_run(true).old_versions(true);
     let collect = async |which: Collect| {
         let collected = client.collect_modules(which).await.unwrap();
         collected
@@ -188,14 +182,7 @@ async fn only_modules_that_nothing_points_to_are_collected() {
         client.raise_event(id, "Go", &()).await.unwrap();
         ended(&client, id).await;
     }
-    assert_eq!(
-        collect(Collect {
-            dry_run: false,
-            ..dry
-        })
-        .await,
-        []
-    );
+    assert_eq!(collect(dry.dry_run(false)).await, []);
     client.raise_event("bill", "Paid", &5).await.unwrap();
     ended(&client, "bill").await;
     client
@@ -219,14 +206,7 @@ async fn only_modules_that_nothing_points_to_are_collected() {
 
     assert_eq!(collect(dry).await, [first]);
     assert!(cached(&dir, first));
-    assert_eq!(
-        collect(Collect {
-            dry_run: false,
-            ..dry
-        })
-        .await,
-        [first]
-    );
+    assert_eq!(collect(dry.dry_run(false)).await, [first]);
     assert!(!cached(&dir, first));
     let refused = client.start("Refund").version("1").await.unwrap_err();
     assert!(refused.is_unknown_orchestration(), "{refused}");

@@ -212,15 +212,7 @@ async fn fan_out_counts_what_it_was_granted() {
     std::fs::write(data.path().join("b"), "four").unwrap();
     let host = dir.host().start().await.unwrap();
     let client = host.client();
-    let granted = DirGrant {
-        host: data.path().to_owned(),
-        guest: "/data".to_owned(),
-        writable: false,
-    };
-    let grants = Grants {
-        dirs: vec![granted],
-        ..Grants::default()
-    };
+    let grants = Grants::new().dir(DirGrant::new(data.path(), "/data"));
     client
         .deploy(module("fan-out"))
         .grants(grants)

@@ -142,11 +142,9 @@ pub(crate) fn dir_grant(text: &str) -> Result<DirGrant, String> {
             "no path for the guest after `::`; write it like {host}::/data"
         ));
     }
-    Ok(DirGrant {
-        host: host.into(),
-        guest: guest.to_owned(),
-        writable,
-    })
+    let mut dir = DirGrant::new(host, guest);
+    dir.writable = writable;
+    Ok(dir)
 }
 
 /// `NAME[=VALUE]`.

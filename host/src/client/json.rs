@@ -22,19 +22,12 @@ use crate::client::parse_time;
 use crate::store::{CollectedModule, DefinitionKind, UpdatedName};
 
 /// What stands for a time beyond the calendar, such as that of a timer that never fires.
-const NEVER: &str = "never";
-
-/// A time as RFC 3339, with milliseconds.
-pub(crate) fn rfc3339(at: Timestamp) -> String {
-    let ms = i64::try_from(at.0).ok();
-    let time = ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    time.map_or_else(|| NEVER.to_owned(), |time| format!("{time:.3}"))
-}
+pub(crate) const NEVER: &str = "never";
 
 serde_conv!(
     pub(crate) TimeText,
     Timestamp,
-    |at: &Timestamp| rfc3339(*at),
+    Timestamp::to_string,
     |text: Cow<'_, str>| match &*text {
         NEVER => Ok(Timestamp(u64::MAX)),
         time => parse_time(time).ok_or_else(|| format!("{time:?} is no time")),

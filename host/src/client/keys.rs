@@ -21,11 +21,21 @@ const PREFIX: &str = "prn_";
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Role {
     /// To look at everything.
     ReadOnly,
     /// To do everything.
     Admin,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::ReadOnly => "read-only",
+            Self::Admin => "admin",
+        })
+    }
 }
 
 /// A key of a task hub, without the key itself.

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::{FromInto, serde_as};
 
-use crate::client::json::{HexDigest, UpdatedNameJson, rfc3339};
+use crate::client::json::{HexDigest, UpdatedNameJson};
 use crate::client::{Backend, Client, Error, Result};
 use crate::engine::executor::{DirGrant, Grants};
 use crate::engine::{ModuleLimits, Request, brief};
@@ -194,7 +194,7 @@ impl Client {
                         .map_err(|error| Error::json("what a module is granted", &error))?,
                     limits: serde_json::from_str(&row.limits)
                         .map_err(|error| Error::json("what a module may use", &error))?,
-                    deployed_time: rfc3339(row.deployed_at),
+                    deployed_time: row.deployed_at.to_string(),
                     size: row.size,
                 })
             })
@@ -251,11 +251,7 @@ impl Deploy {
         host: impl Into<std::path::PathBuf>,
         guest: impl Into<String>,
     ) -> Self {
-        let dir = DirGrant {
-            host: host.into(),
-            guest: guest.into(),
-            writable: false,
-        };
+        let dir = DirGrant::new(host, guest);
         self.grants.get_or_insert_default().dirs.push(dir);
         self
     }
@@ -396,7 +392,7 @@ impl Client {
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
-    /// let more = perennial::Grants { http_hosts: vec!["api.example.com".to_owned()], ..Default::default() };
+    /// let more = perennial::Grants::new().http_host("api.example.com");
     /// client.grant_more("shop", &more).await?;
     /// # Ok(())
     /// # }

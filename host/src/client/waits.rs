@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_with::schemars_1::JsonSchemaAs;
 use serde_with::{DeserializeAs, FromInto, SerializeAs, serde_as, skip_serializing_none};
 
-use crate::client::json::{FailedAttemptJson, FailureJson, StatusName, TimeText, rfc3339};
+use crate::client::json::{FailedAttemptJson, FailureJson, StatusName, TimeText};
 use crate::engine::flight;
 use crate::store::{
     InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind, WasRunning, is_owned,
@@ -255,8 +255,8 @@ impl std::fmt::Display for Wait {
             } => {
                 write!(f, "activity {name:?} (task {task}, attempt {attempt}")?;
                 match (running_since, next_attempt_at) {
-                    (Some(at), _) => write!(f, ", running since {}", rfc3339(*at))?,
-                    (None, Some(at)) => write!(f, " at {}", rfc3339(*at))?,
+                    (Some(at), _) => write!(f, ", running since {at}")?,
+                    (None, Some(at)) => write!(f, " at {at}")?,
                     (None, None) => f.write_str(", queued")?,
                 }
                 // The last attempt may have been cut off, which is no failure of the activity.
@@ -266,8 +266,8 @@ impl std::fmt::Display for Wait {
                 }
                 f.write_str(")")
             }
-            Self::Timer { task, due } => write!(f, "timer (task {task}) due {}", rfc3339(*due)),
-            Self::Start { due } => write!(f, "its start, scheduled for {}", rfc3339(*due)),
+            Self::Timer { task, due } => write!(f, "timer (task {task}) due {due}"),
+            Self::Start { due } => write!(f, "its start, scheduled for {due}"),
             Self::Child {
                 instance_id,
                 status,

@@ -127,7 +127,8 @@ impl SimClock {
     }
 
     /// Moves the time on, and wakes whoever waits for it.
-    pub fn advance(&self, span: Millis) {
+    pub fn advance(&self, span: impl Into<Millis>) {
+        let span = span.into();
         self.change(|time| {
             time.shown = time.shown.after(span);
             time.passed = Millis(time.passed.0.saturating_add(span.0));

@@ -112,6 +112,7 @@ pub trait Executor: Send + Sync {
 
 /// One attempt of an activity.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Attempt {
     /// The module that runs it; `None` for a closure of the host's program.
     pub module: Option<Digest>,

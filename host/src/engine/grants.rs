@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What the activities of a module may touch, beside clocks and random numbers. By default nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Grants {
     /// Directories of the host.
     pub dirs: Vec<DirGrant>,
@@ -20,6 +21,7 @@ pub struct Grants {
 /// A directory that activities see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct DirGrant {
     /// The directory on the host.
     pub host: PathBuf,
@@ -30,7 +32,51 @@ pub struct DirGrant {
     pub writable: bool,
 }
 
+impl DirGrant {
+    /// A directory of the host that activities may read, under another path.
+    pub fn new(host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            guest: guest.into(),
+            writable: false,
+        }
+    }
+
+    /// Files in it may be made, changed and removed too.
+    #[must_use]
+    pub fn writable(mut self) -> Self {
+        self.writable = true;
+        self
+    }
+}
+
 impl Grants {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A directory too.
+    #[must_use]
+    pub fn dir(mut self, dir: DirGrant) -> Self {
+        self.dirs.push(dir);
+        self
+    }
+
+    /// An environment variable too.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// A host for the activity `http` too, as `HOST` or `HOST:PORT`.
+    #[must_use]
+    pub fn http_host(mut self, host: impl Into<String>) -> Self {
+        self.http_hosts.push(host.into());
+        self
+    }
+
     /// These, and others too: where both say something of the same directory or variable, the others count.
     #[must_use]
     pub fn and(mut self, others: Self) -> Self {

@@ -9,12 +9,34 @@ use crate::wasm;
 
 /// Which modules are collected, and whether they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Collect {
     /// Also those that are kept only because they have a version of an orchestration that is not the newest: such versions cannot be
     /// started any more.
     pub old_versions: bool,
     /// Nothing is changed.
     pub dry_run: bool,
+}
+
+impl Collect {
+    /// Modules that nothing points to.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether those go too that are kept only for old versions of orchestrations.
+    #[must_use]
+    pub fn old_versions(mut self, old_versions: bool) -> Self {
+        self.old_versions = old_versions;
+        self
+    }
+
+    /// Whether they are only listed.
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
 }
 
 impl Client {

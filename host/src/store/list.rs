@@ -35,6 +35,7 @@ pub(crate) struct InstanceFilter {
 
 /// The order of a list, by the time at which the start was accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Order {
     /// The newest first.
     #[default]

@@ -318,6 +318,7 @@ pub(crate) struct InboxPage {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum DefinitionKind {
     /// Deterministic code.
     Orchestration,
@@ -325,8 +326,18 @@ pub enum DefinitionKind {
     Activity,
 }
 
+impl std::fmt::Display for DefinitionKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Orchestration => "orchestration",
+            Self::Activity => "activity",
+        })
+    }
+}
+
 /// What a module defines under a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[non_exhaustive]
 pub struct Definition {
     /// Orchestration or activity.
     pub kind: DefinitionKind,
@@ -386,6 +397,7 @@ pub struct CollectedModule {
 
 /// A name that a deployment points to another module than before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct UpdatedName {
     /// Orchestration or activity.
     pub kind: DefinitionKind,

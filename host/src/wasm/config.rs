@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// How much a [`Wasm`](super::Wasm) may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WasmConfig {
     /// Where compiled code is kept, for this host's user alone; see the warning at [`WasmConfig::default`]. `None` compiles every module
     /// anew after each start.

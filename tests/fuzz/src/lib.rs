@@ -78,10 +78,8 @@ impl Bench {
             })
         };
         let grants: GrantsOf = Arc::new(|_| Ok(Grants::default()));
-        let config = WasmConfig {
-            resident_max: 4,
-            ..WasmConfig::default()
-        };
+        let mut config = WasmConfig::default();
+        config.resident_max = 4;
         let wasm = Wasm::new(config, source, grants).expect("this machine runs WebAssembly");
         Self { wasm, module }
     }

@@ -33,14 +33,10 @@ async fn what_is_granted_can_be_reached_and_nothing_beside_it() {
     }
     let mut stage = Stage::probe().await;
     let data = tempfile::tempdir().unwrap();
-    let grants = |writable| Grants {
-        dirs: vec![DirGrant {
-            host: data.path().to_owned(),
-            guest: "/data".to_owned(),
-            writable,
-        }],
-        env: vec![("COLOUR".to_owned(), "green".to_owned())],
-        ..Grants::default()
+    let grants = |writable| {
+        let mut dir = DirGrant::new(data.path(), "/data");
+        dir.writable = writable;
+        Grants::new().dir(dir).env("COLOUR", "green")
     };
     for writable in [false, true] {
         stage

@@ -147,7 +147,7 @@ async fn a_module_is_deployed_with_its_grants_and_removed_and_collected() {
     assert_eq!(plain.status, 200, "{}", plain.body);
     let upload = json!({
         "component": base64(&bytes),
-        "grants": Grants { env: vec![("A".to_owned(), "1".to_owned())], ..Grants::default() },
+        "grants": Grants::new().env("A", "1"),
     });
     let upload = upload.to_string().into_bytes();
     let head = format!("PUT {API}/modules/fan\ncontent-type: application/json");

@@ -12,7 +12,6 @@ use perennial::{
 use serde::Serialize;
 
 use super::modules::{GrantsJson, granted};
-use super::words::kind_name;
 use crate::error::Exit;
 use crate::output::{Output, count, plain, say};
 use crate::session::Session;
@@ -121,7 +120,7 @@ fn lines_of(report: &CheckReport) -> Vec<String> {
         .max()
         .unwrap_or(0);
     lines.extend(report.names.iter().map(|name| {
-        let kind = kind_name(name.kind);
+        let kind = name.kind;
         format!("  {kind:<13}  {:width$}  {}", name.name, change_of(name))
     }));
     let change = |sign: &'static str, what: &'static str| {

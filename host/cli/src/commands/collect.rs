@@ -22,10 +22,9 @@ struct ModuleJson {
 }
 
 pub(super) async fn collect(args: &Modules, session: &Session) -> anyhow::Result<Exit> {
-    let which = Collect {
-        old_versions: args.old_versions,
-        dry_run: args.dry_run,
-    };
+    let which = Collect::new()
+        .old_versions(args.old_versions)
+        .dry_run(args.dry_run);
     let modules = session.client()?.collect_modules(which).await?;
     let output = session.output();
     if output.is_json() {

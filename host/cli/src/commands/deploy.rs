@@ -14,7 +14,6 @@ use crate::output::Output;
 use crate::session::Session;
 
 use super::modules::granted;
-use super::words::kind_name;
 
 pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Exit> {
     let Deploy {
@@ -171,11 +170,9 @@ pub(crate) fn grants(args: &GrantArgs) -> anyhow::Result<Option<Grants>> {
     if args.dirs.is_empty() && args.env.is_empty() && args.http_hosts.is_empty() {
         return Ok(None);
     }
-    let mut grants = Grants {
-        dirs: args.dirs.clone(),
-        http_hosts: args.http_hosts.clone(),
-        ..Grants::default()
-    };
+    let mut grants = Grants::new();
+    grants.dirs.clone_from(&args.dirs);
+    grants.http_hosts.clone_from(&args.http_hosts);
     for variable in &args.env {
         let value = match &variable.value {
             Some(value) => value.clone(),
@@ -247,11 +244,7 @@ pub(crate) fn lines_of(deployment: &Deployment) -> Vec<String> {
             ("repointed", Some(before)) => format!("updated from {}", before.short()),
             (change, _) => change.to_owned(),
         };
-        format!(
-            "  {:<13}  {:width$}  {change}",
-            kind_name(name.kind),
-            name.name
-        )
+        format!("  {:<13}  {:width$}  {change}", name.kind, name.name)
     }));
     lines
 }

@@ -39,7 +39,7 @@ async fn create(name: &str, read_only: bool, session: &Session) -> anyhow::Resul
         output.line(&made.secret)?;
         output.note(&format!(
             "made the {} key {} for task hub {:?}; it is not shown again",
-            word(role),
+            role,
             made.key.id,
             session.task_hub()
         ));
@@ -67,7 +67,7 @@ async fn list(session: &Session) -> anyhow::Result<Exit> {
     let row = |key: &AccessKey| {
         vec![
             Cell::new(&key.id),
-            Cell::new(word(key.role)),
+            Cell::new(key.role.to_string()),
             Cell::new(time(key.created_at)),
             Cell::new(plain(&key.name)),
         ]
@@ -91,11 +91,4 @@ async fn revoke(id: &str, session: &Session) -> anyhow::Result<Exit> {
         output.note(&format!("revoked key {id}"));
     }
     Ok(Exit::Ok)
-}
-
-fn word(role: Role) -> &'static str {
-    match role {
-        Role::ReadOnly => "read-only",
-        Role::Admin => "admin",
-    }
 }

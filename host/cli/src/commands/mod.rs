@@ -27,7 +27,6 @@ mod urls;
 mod verify;
 mod wait;
 mod watch;
-mod words;
 
 use crate::args::Command;
 use crate::error::Exit;

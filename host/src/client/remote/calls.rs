@@ -6,7 +6,7 @@ use perennial_core::{Status, Timestamp};
 
 use super::{ANSWER_TIMEOUT, Call, Remote, instance};
 use crate::client::body::{BulkStep, CollectedModules, ErrorBody, NewKeyBody, ReasonBody};
-use crate::client::json::{Counts, rfc3339};
+use crate::client::json::{Counts, NEVER};
 use crate::client::status::Show;
 use crate::client::{
     AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
@@ -48,8 +48,8 @@ impl Call {
 
 /// A time that the host can read: beyond the calendar is its end.
 fn moment(at: Timestamp) -> String {
-    match rfc3339(at) {
-        text if text == "never" => "9999-12-31T00:00:00Z".to_owned(),
+    match at.to_string() {
+        text if text == NEVER => "9999-12-31T00:00:00Z".to_owned(),
         text => text,
     }
 }

@@ -9,7 +9,6 @@ use super::{Call, Remote, instance};
 use crate::client::body::{
     CommandBody, Deleted, Inspected, RestartBody, RetentionBody, RewindBody, StartBody, UploadBody,
 };
-use crate::client::json::rfc3339;
 use crate::client::{Deployment, Error, Module, Result, Rewound};
 use crate::engine::{Request, StartRequest};
 use crate::store::{NewModule, OldVersions, Purged, Reply};
@@ -112,7 +111,7 @@ impl Remote {
             reuse: start.reuse.into(),
             scheduled_time: match delay {
                 Some(_) => None,
-                None => start.scheduled_for.map(rfc3339),
+                None => start.scheduled_for.map(|at| at.to_string()),
             },
             start_after_ms: delay.map(|delay| delay.0),
             trace_parent: start.trace_parent,

@@ -101,10 +101,9 @@ async fn remove(ask: Ask, Segments(name): Segments<String>) -> Result<Nothing, F
 }
 
 async fn collect(ask: Ask) -> Result<Reply<CollectedModules>, Failed> {
-    let which = Collect {
-        old_versions: ask.query.flag("oldVersions", false)?,
-        dry_run: ask.query.flag("dryRun", false)?,
-    };
+    let which = Collect::new()
+        .old_versions(ask.query.flag("oldVersions", false)?)
+        .dry_run(ask.query.flag("dryRun", false)?);
     let collected = ask.client.collect_modules(which).await?;
     Ok(Reply::ok(&CollectedModules(collected)))
 }
