@@ -107,7 +107,7 @@ fn each_library_stays_in_its_room() {
         "tower",
         "tower_http",
     ] {
-        only_in("host", library, &["host/src/http"]);
+        only_in("host", library, &["host/src/http", "host/examples"]);
     }
     only_in(
         "host",
