@@ -12,6 +12,7 @@ mod closing;
 mod compat;
 mod guard;
 mod line;
+mod metrics;
 mod native;
 mod ops;
 mod origin;
@@ -228,7 +229,7 @@ impl Api {
         let api = Arc::new(self);
         let guarded = compat::routes()
             .merge(native::routes())
-            .merge(ops::metrics());
+            .merge(metrics::routes());
         let guard = from_fn_with_state(Arc::clone(&api), guard::guard);
         let mut routes = guarded.layer(guard);
         if !origins.is_empty() {
