@@ -23,8 +23,15 @@ use crate::http::wire;
 pub(crate) const LINES: &str = "application/x-ndjson";
 
 pub(super) fn operations() -> Vec<Operation> {
-    vec![filtered(post("/bulk/{action}", bulk, "changeInstances",
-            "Does terminate, suspend, resume, restart or purge to all instances that fit a filter; with Accept: application/x-ndjson it says how far it is, a line for each step, the last one as {over} or {error}"))
+    vec![
+        filtered(post(
+            "/bulk/{action}",
+            bulk,
+            "changeInstances",
+            "Does terminate, suspend, resume, restart or purge to all instances that fit a filter; \
+         with Accept: application/x-ndjson it says how far it is, a line for each step, \
+         the last one as {over} or {error}",
+        ))
         .query(
             "all",
             flag(),
@@ -36,7 +43,10 @@ pub(super) fn operations() -> Vec<Operation> {
         .answer_raw(200, "What became of it", "application/json", |schemas| {
             schemas.subschema_for::<BulkProgress>()
         })
-        .answer_raw(200, "What became of it", LINES, |schemas| schemas.subschema_for::<BulkStep>())]
+        .answer_raw(200, "What became of it", LINES, |schemas| {
+            schemas.subschema_for::<BulkStep>()
+        }),
+    ]
 }
 
 /// Of the filter something must be said, so that a slip does not mean every instance.

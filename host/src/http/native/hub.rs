@@ -16,19 +16,36 @@ use crate::http::native::reply::{Nothing, Reply};
 
 pub(super) fn operations() -> Vec<Operation> {
     let mut all = vec![
-        get("/hub", hub, "hub",
-                "The task hub: its counts, and what its host has done")
-            .answer(200, "The task hub"),
+        get(
+            "/hub",
+            hub,
+            "hub",
+            "The task hub: its counts, and what its host has done",
+        )
+        .answer(200, "The task hub"),
         get("/hub/stats", stats, "hubStats", "What the task hub holds").answer(200, "The task hub"),
-        filtered(get("/counts", counts, "countInstances",
-                "How many instances are in each status"))
-            .answer(200, "A number for each status that some instance has"),
-        get("/hub/retention", retention, "showRetention",
-                "How long the task hub keeps what has ended")
-            .answer(200, "Milliseconds by status"),
-        put("/hub/retention", set_retention, "setRetention",
-                "Says how long the task hub keeps what has ended; what is left out or null is kept for ever")
-            .answer(200, "Milliseconds by status"),
+        filtered(get(
+            "/counts",
+            counts,
+            "countInstances",
+            "How many instances are in each status",
+        ))
+        .answer(200, "A number for each status that some instance has"),
+        get(
+            "/hub/retention",
+            retention,
+            "showRetention",
+            "How long the task hub keeps what has ended",
+        )
+        .answer(200, "Milliseconds by status"),
+        put(
+            "/hub/retention",
+            set_retention,
+            "setRetention",
+            "Says how long the task hub keeps what has ended; what is left out or null is kept for \
+             ever",
+        )
+        .answer(200, "Milliseconds by status"),
     ];
     all.extend(keys());
     all

@@ -76,31 +76,35 @@ fn reading() -> Vec<Operation> {
         )
         .answer(200, "It came to what was waited for")
         .answer(202, "The time is up; the instance as it is"),
-        filtered(get(
-            "/instances",
-            list,
-            "listInstances",
-            "Instances, newest first, a page at a time",
-        ))
-        .query(
-            "limit",
-            number(),
-            "At most so many: 100 where nothing is said, 1000 at most",
-        )
-        .query(
-            "after",
-            text(),
-            "The page after the one that gave this token",
-        )
-        .query(
-            "order",
-            json!({ "type": "string", "enum": ["newestFirst", "oldestFirst"] }),
-            "newestFirst where nothing is said",
-        )
-        .query("input", flag(), "Each with its input")
-        .query("output", flag(), "Each with its output")
-        .answer(200, "A page"),
+        listing(),
     ]
+}
+
+fn listing() -> Operation {
+    filtered(get(
+        "/instances",
+        list,
+        "listInstances",
+        "Instances, newest first, a page at a time",
+    ))
+    .query(
+        "limit",
+        number(),
+        "At most so many: 100 where nothing is said, 1000 at most",
+    )
+    .query(
+        "after",
+        text(),
+        "The page after the one that gave this token",
+    )
+    .query(
+        "order",
+        json!({ "type": "string", "enum": ["newestFirst", "oldestFirst"] }),
+        "newestFirst where nothing is said",
+    )
+    .query("input", flag(), "Each with its input")
+    .query("output", flag(), "Each with its output")
+    .answer(200, "A page")
 }
 
 /// Says which instances are meant.
@@ -127,36 +131,62 @@ pub(super) fn filtered(operation: Operation) -> Operation {
 
 fn changing() -> Vec<Operation> {
     vec![
-        post("/instances", start, "startInstance",
-                "Starts an instance; it is on disk when this is answered")
-            .answer(201, "Its id, and where it is")
-            .fails(&[
-                (409, "The id is in use"),
-                (413, "The input is over its limit"),
-            ]),
-        post("/instances/{id}/events/{name}", raise_event, "raiseEvent",
-                "Sends a message to an instance, which keeps it until it is awaited")
-            .body_is_optional()
-            .answer(202, "It is on disk")
-            .fails(&[
-                (409, "The instance has ended"),
-                (413, "The data is over its limit"),
-            ]),
-        delete("/instances/{id}", purge, "purgeInstance",
-                "Deletes an instance that has ended, with its history")
-            .query("recursive", flag(), "With its descendants; where it was purged alone before, those that it left behind")
-            .answer(200, "How many were deleted")
-            .fails(&[(409, "The instance has not ended")]),
-        post("/instances/{id}/rewind", rewind, "rewindInstance",
-                "Puts a failed instance back to before its failure")
-            .body_is_optional()
-            .answer(200, "What was done")
-            .fails(&[(409, "The instance has not failed")]),
-        post("/instances/{id}/restart", restart, "restartInstance",
-                "Runs an instance again from its beginning, at once and under a new id unless it says which; after continue-as-new with the input that it continued with last")
-            .body_is_optional()
-            .answer(201, "The id of the new run")
-            .fails(&[(409, "The id is in use")]),
+        post(
+            "/instances",
+            start,
+            "startInstance",
+            "Starts an instance; it is on disk when this is answered",
+        )
+        .answer(201, "Its id, and where it is")
+        .fails(&[
+            (409, "The id is in use"),
+            (413, "The input is over its limit"),
+        ]),
+        post(
+            "/instances/{id}/events/{name}",
+            raise_event,
+            "raiseEvent",
+            "Sends a message to an instance, which keeps it until it is awaited",
+        )
+        .body_is_optional()
+        .answer(202, "It is on disk")
+        .fails(&[
+            (409, "The instance has ended"),
+            (413, "The data is over its limit"),
+        ]),
+        delete(
+            "/instances/{id}",
+            purge,
+            "purgeInstance",
+            "Deletes an instance that has ended, with its history",
+        )
+        .query(
+            "recursive",
+            flag(),
+            "With its descendants; where it was purged alone before, \
+                 those that it left behind",
+        )
+        .answer(200, "How many were deleted")
+        .fails(&[(409, "The instance has not ended")]),
+        post(
+            "/instances/{id}/rewind",
+            rewind,
+            "rewindInstance",
+            "Puts a failed instance back to before its failure",
+        )
+        .body_is_optional()
+        .answer(200, "What was done")
+        .fails(&[(409, "The instance has not failed")]),
+        post(
+            "/instances/{id}/restart",
+            restart,
+            "restartInstance",
+            "Runs an instance again from its beginning, at once and under a new id unless it says \
+             which; after continue-as-new with the input that it continued with last",
+        )
+        .body_is_optional()
+        .answer(201, "The id of the new run")
+        .fails(&[(409, "The id is in use")]),
         command(post(
             "/instances/{id}/terminate",
             terminate,

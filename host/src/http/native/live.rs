@@ -32,14 +32,37 @@ const LAST_EVENT: &str = "last-event-id";
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
-        get("/instances/{id}/live", follow, "followInstance", "The history of an instance as server-sent events, from its beginning or after Last-Event-ID, until it has ended; after a rewind it goes on from where the history was cut")
-                .query("after", text(), "As the header Last-Event-ID")
-                .answer_raw(200, "`history` for each event, `ended` with the instance at the end; ids are EXECUTION:GENERATION:NUMBER", "text/event-stream", events),
-        get("/live", changes, "followChanges", "Instances that change, as server-sent events, from now on or after Last-Event-ID")
-                .query("name", text(), "Only this orchestration")
-                .query("idPrefix", text(), "Only ids that begin so")
-                .query("after", text(), "As the header Last-Event-ID")
-                .answer_raw(200, "`instance` for each change, with the instance as it is then", "text/event-stream", events),
+        get(
+            "/instances/{id}/live",
+            follow,
+            "followInstance",
+            "The history of an instance as server-sent events, from its beginning or after \
+             Last-Event-ID, until it has ended; after a rewind it goes on from where the history \
+             was cut",
+        )
+        .query("after", text(), "As the header Last-Event-ID")
+        .answer_raw(
+            200,
+            "`history` for each event, `ended` with the instance at the end; ids are \
+             EXECUTION:GENERATION:NUMBER",
+            "text/event-stream",
+            events,
+        ),
+        get(
+            "/live",
+            changes,
+            "followChanges",
+            "Instances that change, as server-sent events, from now on or after Last-Event-ID",
+        )
+        .query("name", text(), "Only this orchestration")
+        .query("idPrefix", text(), "Only ids that begin so")
+        .query("after", text(), "As the header Last-Event-ID")
+        .answer_raw(
+            200,
+            "`instance` for each change, with the instance as it is then",
+            "text/event-stream",
+            events,
+        ),
     ]
 }
 
