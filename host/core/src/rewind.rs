@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChildTask, Corrupt, Cut, Event, Json, Message, Millis, Phase, State, Target, TaskId, TaskKind,
+    ChildTask, Corrupt, Cut, Event, Json, Message, Millis, State, Target, TaskId, TaskKind,
     TaskRef, Timestamp, Turn,
 };
 
@@ -282,7 +282,7 @@ impl Rewinder {
                     reason: reason.clone(),
                 });
             }
-            Event::ChildRetryScheduled { task, .. } if self.state.tasks.contains_key(task) => {
+            Event::ChildRetryScheduled { task, .. } if self.state.tasks().contains_key(task) => {
                 self.carried.push(event.clone());
             }
             Event::ChildRetried {
@@ -291,7 +291,7 @@ impl Rewinder {
                 Some(DroppedKind::Child { instance_ids, .. }) => {
                     instance_ids.push(instance_id.clone());
                 }
-                _ if self.state.tasks.contains_key(task) => self.carried.push(event.clone()),
+                _ if self.state.tasks().contains_key(task) => self.carried.push(event.clone()),
                 _ => {}
             },
             // What failed is armed again, what was asked for is dropped, and commands have had their time.
@@ -331,7 +331,7 @@ impl Rewinder {
     fn succeeded(&mut self, task: TaskId, message: impl FnOnce(TaskRef) -> Message) {
         if let Some(dropped) = self.dropped.get_mut(&task) {
             dropped.completed = true;
-        } else if self.state.tasks.contains_key(&task) && self.settled.insert(task) {
+        } else if self.state.tasks().contains_key(&task) && self.settled.insert(task) {
             self.inbox.push(message(TaskRef {
                 execution: self.state.execution(),
                 generation: self.state.generation,
@@ -414,7 +414,7 @@ impl Rewinder {
             dropped_event: self.dropped_event,
             state: self.state,
         };
-        let open = rewind.state.tasks.iter();
+        let open = rewind.state.tasks().iter();
         for (task, open) in open.filter(|(task, _)| !self.settled.contains(task)) {
             let task = *task;
             let (turn, target) = self.asked.remove(&task).unwrap_or((0, None));
@@ -449,8 +449,7 @@ impl Rewinder {
         }
         for message in &mut rewind.inbox {
             if let Message::ChildEnded { task, attempt, .. } = message
-                && let Some(TaskKind::Child(child)) =
-                    rewind.state.tasks.get(&task.task).map(|task| &task.kind)
+                && let Some(child) = rewind.state.child(task.task)
             {
                 *attempt = child.attempt;
             }
@@ -532,17 +531,15 @@ impl Rewinder {
     }
 
     fn awaits(&self, task: TaskId, attempt: u32) -> bool {
-        match self.state.tasks.get(&task).map(|task| &task.kind) {
-            Some(TaskKind::Child(child)) => child.attempt == attempt && child.due.is_none(),
-            Some(TaskKind::Activity { .. } | TaskKind::Timer { .. }) | None => false,
-        }
+        let awaits = |child: &ChildTask| child.attempt == attempt && child.due.is_none();
+        self.state.child(task).is_some_and(awaits)
     }
 }
 
 impl Rewind {
     /// Whether the execution begins again from its very start.
     pub fn begins_again(&self) -> bool {
-        self.state.phase == Phase::NotStarted
+        self.state.awaits_start()
     }
 
     /// What the status of the execution shows until it is set again.

@@ -28,6 +28,48 @@ pub enum TaskKind {
     },
 }
 
+/// The kinds of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskType {
+    /// An activity.
+    Activity,
+    /// A child orchestration.
+    Child,
+    /// A timer.
+    Timer,
+}
+
+impl std::fmt::Display for TaskType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Activity => "activity",
+            Self::Child => "child",
+            Self::Timer => "timer",
+        })
+    }
+}
+
+impl Task {
+    /// The child that it is, if it is one.
+    pub fn child(&self) -> Option<&ChildTask> {
+        match &self.kind {
+            TaskKind::Child(child) => Some(child),
+            TaskKind::Activity { .. } | TaskKind::Timer { .. } => None,
+        }
+    }
+}
+
+impl TaskKind {
+    /// The kind of task that it is, without its data.
+    pub fn of_type(&self) -> TaskType {
+        match self {
+            Self::Activity { .. } => TaskType::Activity,
+            Self::Child(_) => TaskType::Child,
+            Self::Timer { .. } => TaskType::Timer,
+        }
+    }
+}
+
 /// What is needed to try a child again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChildTask {

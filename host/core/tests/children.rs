@@ -234,7 +234,7 @@ fn a_generation_marks_the_tasks_that_it_arms_again() {
     for event in world.events() {
         state.apply(&event).expect("it was written so");
     }
-    assert_eq!(state.tasks[&TaskId(0)].generation, 1);
+    assert_eq!(state.tasks()[&TaskId(0)].generation, 1);
     let stale = activity_done(0, "1");
     let current = TaskRef {
         generation: 1,

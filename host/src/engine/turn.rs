@@ -2,7 +2,7 @@
 
 use perennial_core::{
     Digest, Envelope, Event, Json, Limits, Message, Parent, Reuse, Start, State, Status, Target,
-    TaskId, TaskKind, TaskRef, Timestamp, TraceContext, Turn,
+    TaskId, TaskRef, Timestamp, TraceContext, Turn,
 };
 
 use crate::engine::Engine;
@@ -67,11 +67,8 @@ fn retried(state: &State, turn: &Turn) -> Vec<(TaskId, Digest)> {
         let Event::ChildRetryScheduled { task, .. } = event else {
             return None;
         };
-        match &state.tasks.get(task)?.kind {
-            TaskKind::Child(child) => match child.target {
-                Target::Module(digest) => Some((*task, digest)),
-                _ => None,
-            },
+        match state.child(*task)?.target {
+            Target::Module(digest) => Some((*task, digest)),
             _ => None,
         }
     };
@@ -180,7 +177,7 @@ pub(crate) fn child_start(
 /// The instances that a turn starts, in the order of its events: those of `produced`, then those of `received`, as the store takes them.
 fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec<NewInstance> {
     let mut starts = Vec::new();
-    let Some(caller) = &state.start else {
+    let Some(caller) = state.start() else {
         return starts;
     };
     let mut start = |new: ChildStart<'_>| {
@@ -258,7 +255,7 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
             attempt,
             instance_id,
         } = event
-            && let Some(TaskKind::Child(child)) = state.tasks.get(task).map(|task| &task.kind)
+            && let Some(child) = state.child(*task)
         {
             start(ChildStart {
                 id: instance_id,
@@ -286,12 +283,8 @@ pub(crate) fn terminate(
     };
     let mut commit = termination(&row, reason.clone(), engine.clock.now());
     commit.cascade = Some(envelope.message.clone()).filter(Message::is_recursive);
-    let mut state = State::new(row.generation);
-    state.phase = perennial_core::Phase::Terminated {
-        reason: reason.clone(),
-    };
     body.resident = Some(Resident {
-        state,
+        state: State::terminated(row.generation, reason.clone()),
         guest: None,
         row,
     });

@@ -2,8 +2,8 @@
 
 use perennial_core::{
     ArmedTimer, Command, Decision, DroppedKind, FailedKind, Failure, Json, Message, Parent,
-    Rejection, RemainingFailure, Rewind, Status, Target, TaskId, TaskKind, TaskRef, Timestamp,
-    Waiting, decide, kind,
+    Rejection, RemainingFailure, Rewind, Status, Target, TaskId, TaskRef, Timestamp, Waiting,
+    decide, kind,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -313,11 +313,8 @@ fn arm(db: &Connection, commit: &RewindCommit) -> Result<(), StoreError> {
             Some(_) => TaskRowKind::ChildRetry,
             None => TaskRowKind::Timer,
         };
-        let module = match commit.rewind.state.tasks.get(task).map(|task| &task.kind) {
-            Some(TaskKind::Child(child)) => match child.target {
-                Target::Module(digest) => Some(digest),
-                _ => None,
-            },
+        let module = match commit.rewind.state.child(*task).map(|child| &child.target) {
+            Some(Target::Module(digest)) => Some(*digest),
             _ => None,
         };
         let new = NewTask {
