@@ -302,22 +302,42 @@ pub enum Target {
     Full(String),
 }
 
+/// The kinds of definitions that a guest can call by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callee {
+    /// An activity.
+    Activity,
+    /// An orchestration.
+    Orchestration,
+}
+
+impl std::fmt::Display for Callee {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Activity => "activity",
+            Self::Orchestration => "orchestration",
+        })
+    }
+}
+
 impl Target {
     /// The failure of a task that nothing can run.
-    pub fn failure(&self, what: &str, name: &str) -> Option<Failure> {
+    pub fn failure(&self, what: Callee, name: &str) -> Option<Failure> {
         let failure = |kind, message| Some(Failure::permanent(kind, message));
         match self {
             Self::Module(_) | Self::Native => None,
-            Self::Unknown if what == "activity" => failure(
-                crate::kind::UNKNOWN_ACTIVITY,
-                format!(
-                    "no deployed module and no registered closure has an activity named {name:?}"
+            Self::Unknown => match what {
+                Callee::Activity => failure(
+                    crate::kind::UNKNOWN_ACTIVITY,
+                    format!(
+                        "no deployed module and no registered closure has an activity named {name:?}"
+                    ),
                 ),
-            ),
-            Self::Unknown => failure(
-                crate::kind::UNKNOWN_ORCHESTRATION,
-                format!("no deployed module has an orchestration named {name:?}"),
-            ),
+                Callee::Orchestration => failure(
+                    crate::kind::UNKNOWN_ORCHESTRATION,
+                    format!("no deployed module has an orchestration named {name:?}"),
+                ),
+            },
             Self::Oversized { bytes, limit } => failure(
                 crate::kind::LIMIT_EXCEEDED,
                 format!(

@@ -13,7 +13,7 @@
 //!
 //! Laws, kept by property tests: replaying a whole history writes nothing; cutting it at any turn and going on writes what was written
 //! the first time; a log that could not have been written cannot be read.
-#![warn(clippy::wildcard_enum_match_arm)]
+#![warn(clippy::too_many_lines, clippy::wildcard_enum_match_arm)]
 
 mod answer;
 pub mod bounds;
@@ -52,7 +52,7 @@ pub use context::{Names, Resolved, TurnContext};
 pub use corrupt::{Corrupt, CorruptReason};
 pub use cut::{Cut, CutFinder, FailedKind, RemainingFailure, Scope};
 pub use decide::{Command, Decision, Rejection, Reuse, Status, decide};
-pub use event::{AttemptRun, Event, FailedAttempt, Start, Target};
+pub use event::{AttemptRun, Callee, Event, FailedAttempt, Start, Target};
 pub use failure::{Cause, Failure, kind};
 pub use guest::{
     Action, ActivityCall, Answer, ChildCall, Ending, Guest, GuestEvent, Mode, OutgoingEvent, Stop,

@@ -43,6 +43,15 @@ pub enum DroppedKind {
     Timer,
 }
 
+impl DroppedKind {
+    /// Notes the instance of another attempt, where this is a child.
+    fn tried_as(&mut self, instance_id: &str) {
+        if let Self::Child { instance_ids, .. } = self {
+            instance_ids.push(instance_id.to_owned());
+        }
+    }
+}
+
 impl DroppedTask {
     /// Whether something was done in the world that the history knows nothing of any more: its outcome cannot be had again by waiting.
     pub fn is_work_done(&self) -> bool {
@@ -260,18 +269,8 @@ impl Rewinder {
                 let value = value.clone();
                 self.inbox.push(Message::CustomStatus { value });
             }
-            Event::ExternalEventRaised { number, name, .. } if self.aside == Some(*number) => {
-                self.dropped_event = Some(DroppedEvent {
-                    number: *number,
-                    name: name.clone(),
-                });
-            }
             Event::ExternalEventRaised { number, name, data } => {
-                self.inbox.push(Message::ExternalEvent {
-                    number: Some(*number).filter(|number| *number < self.first_external),
-                    name: name.clone(),
-                    data: data.clone(),
-                });
+                self.raised(*number, name.clone(), data.clone());
             }
             Event::InstanceStartSkipped {
                 instance_id,
@@ -287,13 +286,13 @@ impl Rewinder {
             }
             Event::ChildRetried {
                 task, instance_id, ..
-            } => match self.dropped.get_mut(task).map(|dropped| &mut dropped.kind) {
-                Some(DroppedKind::Child { instance_ids, .. }) => {
-                    instance_ids.push(instance_id.clone());
+            } => {
+                if let Some(dropped) = self.dropped.get_mut(task) {
+                    dropped.kind.tried_as(instance_id);
+                } else if self.state.tasks().contains_key(task) {
+                    self.carried.push(event.clone());
                 }
-                _ if self.state.tasks().contains_key(task) => self.carried.push(event.clone()),
-                _ => {}
-            },
+            }
             // What failed is armed again, what was asked for is dropped, and commands have had their time.
             Event::ActivityFailed { .. }
             | Event::AttemptFailed { .. }
@@ -315,6 +314,17 @@ impl Rewinder {
             | Event::ContinuedAsNew { .. }
             | Event::ExecutionSuspended { .. }
             | Event::ExecutionResumed { .. } => {}
+        }
+    }
+
+    /// An external event arrived in the part that is cut off: it comes in again, unless it is to be put aside.
+    fn raised(&mut self, number: u32, name: String, data: Option<Json>) {
+        if self.aside == Some(number) {
+            self.dropped_event = Some(DroppedEvent { number, name });
+        } else {
+            let number = Some(number).filter(|number| *number < self.first_external);
+            self.inbox
+                .push(Message::ExternalEvent { number, name, data });
         }
     }
 

@@ -7,8 +7,8 @@ use common::{Script, World, start};
 use expect_test::{Expect, expect};
 use perennial_core::bounds::FAILURE_MESSAGE_BYTES;
 use perennial_core::{
-    Action, Answer, End, Ending, Event, Failure, State, Stop, TaskId, Timestamp, TurnContext,
-    Waiting, kind, replay_turn, run_turn,
+    Action, Answer, Callee, End, Ending, Event, Failure, State, Stop, TaskId, Timestamp,
+    TurnContext, Waiting, kind, replay_turn, run_turn,
 };
 
 /// Limits that a small answer meets.
@@ -341,8 +341,11 @@ fn payloads_that_no_client_could_read_are_refused() {
         match (world.state.end(), world.events().last()) {
             (Some(End::Failed { failure }), _) => failure.to_string(),
             (_, Some(Event::ActivityScheduled { target, input, .. })) => {
-                assert_eq!(input.is_none(), target.failure("activity", "Pay").is_some());
-                let failure = target.failure("activity", "Pay");
+                assert_eq!(
+                    input.is_none(),
+                    target.failure(Callee::Activity, "Pay").is_some()
+                );
+                let failure = target.failure(Callee::Activity, "Pay");
                 failure.map_or("fine".to_owned(), |failure| failure.to_string())
             }
             _ => "fine".to_owned(),

@@ -42,25 +42,22 @@ fn check_counts(execution: &Execution) {
         assert_eq!((turn.number as usize, turn.first_event), (number, events));
         let before = (events as u32, bytes);
         for event in turn.events() {
-            match event {
-                Event::TurnStarted {
-                    history_events,
-                    history_bytes,
-                    ..
-                } => {
-                    assert_eq!((*history_events, *history_bytes), before);
-                }
-                Event::ExecutionStarted(start) => {
-                    (first, next) = (start.next_external, start.next_external)
-                }
-                Event::ExternalEventRaised { number, .. } if *number < first => {
-                    assert!(carried.insert(*number))
-                }
-                Event::ExternalEventRaised { number, .. } => {
+            if let Event::TurnStarted {
+                history_events,
+                history_bytes,
+                ..
+            } = event
+            {
+                assert_eq!((*history_events, *history_bytes), before);
+            } else if let Event::ExecutionStarted(start) = event {
+                (first, next) = (start.next_external, start.next_external);
+            } else if let Event::ExternalEventRaised { number, .. } = event {
+                if *number < first {
+                    assert!(carried.insert(*number));
+                } else {
                     assert_eq!(*number, next);
                     next += 1;
                 }
-                _ => {}
             }
             events += 1;
             bytes += event.size() as u64;
@@ -101,15 +98,15 @@ fn damaged(turns: &[Turn], dice: &mut Dice) -> Option<Vec<Turn>> {
         }
         5 => turns[at].answer = Some(turns[at].answer? ^ 1),
         6 => {
-            let produced = turns[at]
-                .produced
-                .iter_mut()
-                .find_map(|event| match event {
-                    Event::ActivityScheduled { name, .. }
-                    | Event::ChildScheduled { name, .. }
-                    | Event::EventSent { name, .. } => Some(name),
-                    _ => None,
-                })?;
+            let produced = turns[at].produced.iter_mut().find_map(|event| {
+                if let Event::ActivityScheduled { name, .. }
+                | Event::ChildScheduled { name, .. }
+                | Event::EventSent { name, .. } = event
+                {
+                    return Some(name);
+                }
+                None
+            })?;
             produced.push('x');
         }
         _ => return None,
@@ -212,10 +209,14 @@ proptest! {
         let world = World::play(seed, manners, &steps);
         let run = &world.executions[0];
         let mut turns: Vec<Turn> = run.turns().cloned().collect();
-        let payloads: Vec<&mut Option<Json>> = turns.iter_mut().flat_map(|turn| turn.received.iter_mut()).filter_map(|event| match event {
-            Event::ActivityCompleted { output, .. } | Event::ChildCompleted { output, .. } => Some(output),
-            Event::ExternalEventRaised { data, .. } => Some(data),
-            _ => None,
+        let payloads: Vec<&mut Option<Json>> = turns.iter_mut().flat_map(|turn| turn.received.iter_mut()).filter_map(|event| {
+            if let Event::ActivityCompleted { output, .. }
+            | Event::ChildCompleted { output, .. }
+            | Event::ExternalEventRaised { data: output, .. } = event
+            {
+                return Some(output);
+            }
+            None
         }).collect();
         let count = payloads.len();
         if let Some(payload) = payloads.into_iter().nth(Dice(chance).roll(count.max(1) as u64) as usize) {

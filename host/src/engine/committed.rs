@@ -190,6 +190,7 @@ fn log_end(commit: &TurnCommit) {
 }
 
 /// What the events of a committed turn set in motion.
+#[warn(clippy::wildcard_enum_match_arm)]
 fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
     let key = slot.key;
     let at = |task| TaskRef {
@@ -201,11 +202,12 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
     let caller = state
         .start()
         .map(|start| Arc::new(load::caller(start, state.generation)));
-    let set = commit.turn.events().filter_map(|event| match event {
-        Event::TimerSet { task, fire_at } if live && state.tasks().contains_key(task) => {
-            Some((commit.turn.due(*fire_at), at(*task)))
-        }
-        _ => None,
+    let set = commit.turn.events().filter_map(|event| {
+        let Event::TimerSet { task, fire_at } = event else {
+            return None;
+        };
+        let is_set = live && state.tasks().contains_key(task);
+        is_set.then(|| (commit.turn.due(*fire_at), at(*task)))
     });
     let set: Vec<_> = set.collect();
     engine.timers.add_turn(key, commit.turn.at, &set);
@@ -271,7 +273,27 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
                 engine.resumed(key);
                 engine.rearm(slot);
             }
-            _ => {}
+            Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ActivityCompleted { .. }
+            | Event::ActivityFailed { .. }
+            | Event::ChildCompleted { .. }
+            | Event::ChildFailed { .. }
+            | Event::TimerFired { .. }
+            | Event::ExternalEventRaised { .. }
+            | Event::ActivityScheduled { .. }
+            | Event::ChildScheduled { .. }
+            | Event::TimerSet { .. }
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ContinuedAsNew { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::ChildRetryScheduled { .. }
+            | Event::ChildRetried { .. }
+            | Event::AttemptFailed { .. } => {}
         }
     }
 }

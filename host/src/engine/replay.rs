@@ -120,8 +120,8 @@ fn fold(state: &mut State, turn: &Turn) -> Result<(), ReplayError> {
 
 /// How an execution began, if this event says so.
 pub(crate) fn started(event: &Event) -> Option<&Start> {
-    match event {
-        Event::ExecutionStarted(start) => Some(start),
-        _ => None,
-    }
+    let Event::ExecutionStarted(start) = event else {
+        return None;
+    };
+    Some(start)
 }

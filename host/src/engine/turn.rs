@@ -23,11 +23,12 @@ pub(crate) fn turn_commit(
     let Some(resident) = &body.resident else {
         return Err(StoreError::Conflict);
     };
-    let carried = match turn.produced.last() {
-        Some(Event::ContinuedAsNew { carry_over, .. }) if !carry_over.is_empty() => {
-            carried(engine, resident, &turn, carry_over)?
-        }
-        _ => Vec::new(),
+    let carried = if let Some(Event::ContinuedAsNew { carry_over, .. }) = turn.produced.last()
+        && !carry_over.is_empty()
+    {
+        carried(engine, resident, &turn, carry_over)?
+    } else {
+        Vec::new()
     };
     let returned = |event: &Event| matches!(event, Event::ExecutionReturned { .. });
     let running = if turn.produced.iter().any(returned) {
@@ -67,10 +68,7 @@ fn retried(state: &State, turn: &Turn) -> Vec<(TaskId, Digest)> {
         let Event::ChildRetryScheduled { task, .. } = event else {
             return None;
         };
-        match state.child(*task)?.target {
-            Target::Module(digest) => Some((*task, digest)),
-            _ => None,
-        }
+        Some((*task, module_of(&state.child(*task)?.target)?))
     };
     turn.received.iter().filter_map(waits).collect()
 }
@@ -127,10 +125,10 @@ pub(crate) struct ChildStart<'a> {
 
 /// The module that a target is, if it is one.
 pub(crate) fn module_of(target: &Target) -> Option<Digest> {
-    match target {
-        Target::Module(module) => Some(*module),
-        _ => None,
-    }
+    let Target::Module(module) = target else {
+        return None;
+    };
+    Some(*module)
 }
 
 /// The instance that another one, in this generation of it, starts, with what it takes over from that one; `None` where no module runs it.
@@ -175,6 +173,7 @@ pub(crate) fn child_start(
 }
 
 /// The instances that a turn starts, in the order of its events: those of `produced`, then those of `received`, as the store takes them.
+#[warn(clippy::wildcard_enum_match_arm)]
 fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec<NewInstance> {
     let mut starts = Vec::new();
     let Some(caller) = state.start() else {
@@ -246,7 +245,30 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
                     parent: None,
                 });
             }
-            _ => {}
+            Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ActivityCompleted { .. }
+            | Event::ActivityFailed { .. }
+            | Event::ChildCompleted { .. }
+            | Event::ChildFailed { .. }
+            | Event::TimerFired { .. }
+            | Event::ExternalEventRaised { .. }
+            | Event::ActivityScheduled { .. }
+            | Event::TimerSet { .. }
+            | Event::TaskCanceled { .. }
+            | Event::EventSent { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionReturned { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ContinuedAsNew { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::ChildRetryScheduled { .. }
+            | Event::ChildRetried { .. }
+            | Event::AttemptFailed { .. } => {}
         }
     }
     for event in &turn.received {

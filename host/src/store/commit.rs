@@ -157,13 +157,12 @@ fn outcome(
     turn: &Turn,
     after: &Summary,
 ) -> Result<Option<perennial_core::Json>, perennial_core::Failure> {
-    let reason = turn.events().find_map(|event| match event {
-        Event::ExecutionTerminated { reason } => Some(
-            reason
-                .clone()
-                .unwrap_or_else(|| "no reason was given".to_owned()),
-        ),
-        _ => None,
+    let reason = turn.events().find_map(|event| {
+        let Event::ExecutionTerminated { reason } = event else {
+            return None;
+        };
+        let reason = reason.clone();
+        Some(reason.unwrap_or_else(|| "no reason was given".to_owned()))
     });
     match (&after.failure, reason) {
         (Some(failure), _) => Err(failure.clone()),

@@ -1,7 +1,7 @@
 //! Rewind and restart.
 
 use perennial_core::{
-    ArmedTimer, Command, Decision, DroppedKind, FailedKind, Failure, Json, Message, Parent,
+    ArmedTimer, Callee, Command, Decision, DroppedKind, FailedKind, Failure, Json, Message, Parent,
     Rejection, RemainingFailure, Rewind, Status, Target, TaskId, TaskRef, Timestamp, Waiting,
     decide, kind,
 };
@@ -146,7 +146,7 @@ fn fail_again(commit: &RewindCommit) -> impl Iterator<Item = RemainingFailure> {
     let armed = commit.rewind.activities.iter().zip(&commit.targets);
     armed.filter_map(|(armed, target)| {
         let target = target.as_ref().unwrap_or(&armed.target);
-        let failure = target.failure("activity", &armed.name)?;
+        let failure = target.failure(Callee::Activity, &armed.name)?;
         let name = armed.name.clone();
         Some(again(armed.task, FailedKind::Activity, name, &failure))
     })

@@ -268,15 +268,15 @@ impl World {
             panic!("it did not continue as new");
         };
         let carried = carry_over.iter().map(|wanted| {
-            let found = events.iter().find_map(|event| match event {
-                Event::ExternalEventRaised { number, name, data } if number == wanted => {
-                    Some(Message::ExternalEvent {
-                        number: Some(*number),
-                        name: name.clone(),
-                        data: data.clone(),
-                    })
-                }
-                _ => None,
+            let found = events.iter().find_map(|event| {
+                let Event::ExternalEventRaised { number, name, data } = event else {
+                    return None;
+                };
+                (number == wanted).then(|| Message::ExternalEvent {
+                    number: Some(*number),
+                    name: name.clone(),
+                    data: data.clone(),
+                })
             });
             found.expect("it has what it carries over")
         });
@@ -364,21 +364,23 @@ impl World {
             Ok(Some(Json::from_text(self.sent.len().to_string())))
         };
         let attempt = u32::from(which % 3) + 1;
-        let message = match event {
-            Event::ActivityScheduled { .. } => Message::ActivityEnded {
+        let message = if let Event::ActivityScheduled { .. } = event {
+            Message::ActivityEnded {
                 task,
                 outcome,
                 run: AttemptRun {
                     attempt,
                     ..AttemptRun::default()
                 },
-            },
-            Event::ChildScheduled { .. } => Message::ChildEnded {
+            }
+        } else if let Event::ChildScheduled { .. } = event {
+            Message::ChildEnded {
                 task,
                 attempt,
                 outcome,
-            },
-            _ => Message::TimerFired { task },
+            }
+        } else {
+            Message::TimerFired { task }
         };
         self.send(message);
     }
