@@ -9,13 +9,13 @@ use crate::{SEMANTICS_VERSION, TaskId};
 pub struct Corrupt {
     /// The number of the event.
     pub number: u64,
-    /// Its kind; `Turn` where the turn is wrong as a whole.
+    /// The kind of event; `Turn` if the turn is wrong as a whole.
     pub event: &'static str,
-    /// What is wrong with it.
+    /// The reason.
     pub why: CorruptReason,
 }
 
-/// What is wrong with an event, or with a whole turn.
+/// Why an event, or a whole turn, cannot stand in a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each message says it")]

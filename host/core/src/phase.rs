@@ -1,30 +1,30 @@
-//! How far an execution came, each phase with what exists only in it.
+//! The phases of an execution, each with the data that exists only in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{CorruptReason, Failure, Json, Start, Task, TaskId, TaskKind, Unread, Waiting};
 
-/// How far an execution came.
+/// The phase of an execution, with the data that exists in it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
     /// No turn of its guest is recorded. It may be suspended already.
     NotStarted(Option<Suspension>),
     /// The first turn of its guest began; the start is the next event.
     Starting,
-    /// It runs, or waits.
+    /// It runs or waits.
     Running(Running),
     /// Its guest returned, and tasks that the guest did not cancel are still open.
     Returned {
-        /// What began it, and is still open.
+        /// Its start and its open tasks.
         begun: Begun,
-        /// What the guest returned.
+        /// The output.
         output: Option<Json>,
     },
     /// It ended.
     Ended {
-        /// How it began; `None` if it ended before, or without its history.
+        /// Its start; `None` if it ended before it began, or was ended without its history.
         start: Option<Box<Start>>,
-        /// How it ended.
+        /// Its end.
         end: End,
     },
 }
@@ -34,45 +34,45 @@ pub enum Phase {
 pub enum End {
     /// It completed.
     Completed {
-        /// What the guest returned.
+        /// The output.
         output: Option<Json>,
     },
     /// It failed.
     Failed {
-        /// Why.
+        /// The failure.
         failure: Failure,
     },
-    /// It was ended from outside.
+    /// It was terminated from outside.
     Terminated {
         /// The reason given.
         reason: Option<String>,
     },
-    /// It goes on as another execution.
+    /// It continues as another execution.
     ContinuedAsNew,
 }
 
-/// Holds an execution until it is resumed.
+/// Why an execution is held until it is resumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspension {
     /// The reason given.
     pub reason: Option<String>,
 }
 
-/// What an execution has from its start to its end.
+/// The data of an execution from its start to its end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Begun {
-    /// How it began.
+    /// Its start event.
     pub start: Box<Start>,
     /// Tasks that are scheduled and not yet ended.
     pub tasks: BTreeMap<TaskId, Task>,
-    /// External events that the guest was given and has not read. As with [`Running::waiting`], only where the guest was asked.
+    /// External events that the guest was given and has not read. Known only if the guest was asked, as [`Running::waiting`].
     pub unread: Unread,
 }
 
-/// What an execution has while its guest may still ask for something.
+/// The data of an execution whose guest may still ask for something.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Running {
-    /// What it keeps when the guest returns.
+    /// The part that outlives the return of the guest.
     pub begun: Begun,
     /// Where in a turn its last event stands.
     pub part: TurnPart,
@@ -93,7 +93,7 @@ pub enum TurnPart {
     Suspended(Suspension),
     /// In a turn in which the guest was not asked.
     Unasked,
-    /// The execution began with it.
+    /// The start of the execution, which its first turn begins with.
     Begun,
     /// Among the events that the guest was given.
     Received,

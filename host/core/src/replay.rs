@@ -15,21 +15,21 @@ use crate::{
     "turn {turn} does not repeat: at event {event} the record has {recorded}, and now the guest asks for {asked}"
 )]
 pub struct Nondeterminism {
-    /// The turn.
+    /// The turn that differs.
     pub turn: u32,
     /// The number of the first event that differs.
     pub event: u64,
-    /// What is recorded there.
+    /// The recorded event, in words.
     pub recorded: String,
-    /// What the guest asks for now.
+    /// The action that the guest asks for now, in words.
     pub asked: String,
 }
 
-/// Why a turn could not be repeated.
+/// Why a turn could not be replayed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// The guest answered something else.
+    /// The guest gave another answer.
     #[error(transparent)]
     Differs(#[from] Nondeterminism),
     /// The history cannot be what an engine wrote.

@@ -52,7 +52,7 @@ impl State {
         state
     }
 
-    /// How far it came.
+    /// Its phase.
     pub fn phase(&self) -> &Phase {
         &self.phase
     }
@@ -67,7 +67,7 @@ impl State {
         self.awaits_start() || self.running().is_some()
     }
 
-    /// What it has while its guest may still ask for something.
+    /// The data of an execution that has begun and whose guest has not returned.
     pub fn running(&self) -> Option<&Running> {
         match &self.phase {
             Phase::Running(running) => Some(running),
@@ -78,7 +78,7 @@ impl State {
         }
     }
 
-    /// What it has from its start to its end.
+    /// The data of an execution that began and has not ended.
     pub fn begun(&self) -> Option<&Begun> {
         match &self.phase {
             Phase::Running(running) => Some(&running.begun),
@@ -92,7 +92,7 @@ impl State {
         matches!(self.phase, Phase::Returned { .. })
     }
 
-    /// How it ended, if it did.
+    /// Its end, if it has ended.
     pub fn end(&self) -> Option<&End> {
         match &self.phase {
             Phase::Ended { end, .. } => Some(end),
@@ -102,12 +102,12 @@ impl State {
         }
     }
 
-    /// Whether it ended.
+    /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.end().is_some()
     }
 
-    /// What holds it, while it is suspended.
+    /// Its suspension, if it is suspended.
     pub fn suspension(&self) -> Option<&Suspension> {
         match &self.phase {
             Phase::NotStarted(suspension) => suspension.as_ref(),
@@ -126,7 +126,7 @@ impl State {
         self.suspension().is_some()
     }
 
-    /// How it began; `None` until it did.
+    /// Its start event; `None` until it began.
     pub fn start(&self) -> Option<&Start> {
         match &self.phase {
             Phase::Ended { start, .. } => start.as_deref(),

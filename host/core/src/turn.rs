@@ -13,22 +13,22 @@ const EVENTS_PER_TURN_MAX: usize = 1_000;
 /// A turn takes no more bytes of messages than this, unless its first message alone is larger.
 const BYTES_PER_TURN_MAX: usize = 4 << 20;
 
-/// What happened in one turn: what is committed as one transaction.
+/// One turn, which is committed as one transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Turn {
-    /// Counts the turns of the execution, from 0.
+    /// The number of the turn within the execution, from 0.
     pub number: u32,
     /// The number of its first event.
     pub first_event: u64,
     /// The host's time.
     pub at: Timestamp,
-    /// What came in: with [`Event::TurnStarted`] first where the guest was asked.
+    /// The events that came in, with [`Event::TurnStarted`] first if the guest was asked.
     pub received: Vec<Event>,
-    /// What follows from it.
+    /// The events that follow from them: what the guest asked for, and how the execution ended.
     pub produced: Vec<Event>,
-    /// [`answer_hash`](crate::answer_hash) of the guest's answer; `None` where it was not asked or gave none.
+    /// [`answer_hash`](crate::answer_hash) of the guest's answer; `None` if it was not asked or gave none.
     pub answer: Option<u64>,
-    /// The execution that follows, where this one continued as new.
+    /// The next execution, if this one continued as new.
     pub next: Option<Box<Start>>,
 }
 

@@ -388,7 +388,7 @@ fn lives() -> impl Strategy<Value = (u64, Manners, Vec<Vec<Step>>)> {
     (any::<u64>(), manners, prop::collection::vec(steps, 2..5))
 }
 
-/// The activities that ended well, in what is kept and in what comes in again.
+/// The activities that completed, in what is kept and in what comes in again.
 fn kept_successes<'a>(
     turns: impl Iterator<Item = &'a Turn>,
     inbox: &[Message],
@@ -422,7 +422,7 @@ fn check(world: &World, before: &[Turn], rewind: &Rewind) {
     );
     let successes = kept_successes(kept.iter(), &rewind.inbox);
     for armed in &rewind.activities {
-        assert!(!successes.contains(&armed.task), "{armed:?} has ended well");
+        assert!(!successes.contains(&armed.task), "{armed:?} has completed");
         assert!(rewind.state.tasks().contains_key(&armed.task));
     }
     let raised = |turns: &[Turn]| -> Vec<Event> {
