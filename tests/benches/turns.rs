@@ -132,7 +132,7 @@ fn turns(c: &mut Criterion) {
                 let greeting = Bench::result_of(task, "\"Hello!\"");
                 hello.turn(&mut state, guest.as_mut(), greeting);
             });
-            assert!(state.phase.is_end());
+            assert!(state.has_ended());
         });
     });
 

@@ -74,7 +74,7 @@ fn check_lawful(status: &InstanceStatus) {
             .apply(&event.event)
             .unwrap_or_else(|corrupt| panic!("{}: {corrupt}", status.instance_id));
     }
-    assert!(state.phase.is_end(), "{}", status.instance_id);
+    assert!(state.has_ended(), "{}", status.instance_id);
 }
 
 /// A small generator of numbers, seeded so that a run can be repeated as far as the machine allows.

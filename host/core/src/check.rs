@@ -37,7 +37,8 @@ pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(
         } => {
             check_name("the version to go on with", version.as_deref())?;
             let mut seen = BTreeSet::new();
-            let foreign = |number: &&u32| !state.has_external(**number) || !seen.insert(**number);
+            let has = |number| state.running().is_some_and(|r| r.has_external(number));
+            let foreign = |number: &&u32| !has(**number) || !seen.insert(**number);
             if let Some(number) = carry_over.iter().find(foreign) {
                 return wrong(format!(
                     "it carries over external event {number}, which it does not have"
@@ -51,6 +52,8 @@ pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(
 /// The tasks of an execution while the actions of an answer are gone through.
 struct Tasks<'a> {
     state: &'a State,
+    /// The lowest id that a task of this answer may have.
+    first: TaskId,
     next: TaskId,
     /// Scheduled in this answer.
     scheduled: BTreeSet<TaskId>,
@@ -62,12 +65,16 @@ struct Tasks<'a> {
 
 impl<'a> Tasks<'a> {
     fn of(state: &'a State) -> Self {
+        let first = state
+            .running()
+            .map_or(TaskId(0), |running| running.next_task);
         Self {
             state,
-            next: state.next_task,
+            first,
+            next: first,
             scheduled: BTreeSet::new(),
             canceled: BTreeSet::new(),
-            open: state.tasks.len() as u64,
+            open: state.tasks().len() as u64,
         }
     }
 
@@ -98,12 +105,12 @@ impl<'a> Tasks<'a> {
 
     fn cancel(&mut self, task: TaskId) -> Result<(), Failure> {
         let scheduled = self.scheduled.contains(&task);
-        if task >= self.state.next_task && !scheduled {
+        if task >= self.first && !scheduled {
             return wrong(format!(
                 "it cancelled task {task}, which it never scheduled"
             ));
         }
-        if (scheduled || self.state.tasks.contains_key(&task)) && self.canceled.insert(task) {
+        if (scheduled || self.state.tasks().contains_key(&task)) && self.canceled.insert(task) {
             self.open -= 1;
         }
         Ok(())

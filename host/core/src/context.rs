@@ -18,14 +18,14 @@ pub trait Names {
     }
 }
 
-/// What runs a name.
+/// What a name resolves to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolved {
-    /// This module, in which the name has this version.
+    /// This module, and the version that the name has in it.
     Module(Digest, Option<String>),
-    /// A closure of the host's program.
+    /// A closure of the embedding program.
     Native,
-    /// Nothing.
+    /// Nothing has this name.
     Unknown,
 }
 
@@ -39,11 +39,11 @@ impl Resolved {
     }
 }
 
-/// What a turn needs to know of the world.
+/// The inputs of a turn that come from the host.
 pub struct TurnContext<'a> {
     /// The host's time.
     pub now: Timestamp,
-    /// What runs a name.
+    /// Resolves names.
     pub names: &'a dyn Names,
     /// Makes the id and the seed of an execution that begins.
     pub fresh: &'a mut dyn FnMut() -> (String, u64),

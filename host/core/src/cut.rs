@@ -13,19 +13,19 @@ use crate::{Event, Failure, TaskId, Turn};
 /// Failures that stay are listed up to this number, the latest of them.
 const REMAINING_MAX: usize = 100;
 
-/// What a failure is that says that data was not what was expected, in guests of every language.
+/// The kind of a failure to read data, in guests of every language.
 const INVALID_INPUT: &str = "InvalidInput";
 
-/// Of the message of a failure that stays, so many bytes are told.
+/// Bytes of the message that a [`RemainingFailure`] keeps.
 const MESSAGE_BYTES_MAX: usize = 500;
 
-/// Which failures run again.
+/// Which failures are undone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// That which the execution failed on, and those of the tasks that were asked for with it.
+    /// The one that the execution failed on, and those of the tasks that the same turn asked for.
     #[default]
     Together,
-    /// All of the execution.
+    /// All failures of the execution.
     AllFailures,
 }
 
@@ -34,35 +34,35 @@ pub enum Scope {
 pub struct Cut {
     /// The first turn that is cut off.
     pub turn: u32,
-    /// Timers whose time was up, on which the execution failed: they have their whole span again. Those among them that did not fire have it
-    /// if they are due by now.
+    /// Timers on whose firing the execution failed as on a time limit: each is set again with its whole span. One that did not fire is set again
+    /// only if it is due by now.
     pub limits: BTreeSet<TaskId>,
-    /// The external event whose data the execution failed on, by its number: unless it is put aside, the same code fails again at once.
+    /// The number of the external event whose data the execution failed on. Unless it is put aside, the same code fails again.
     pub event: Option<u32>,
-    /// Failures that came in before, and stay: the latest of them, in the order of their tasks.
+    /// The latest failures from before the cut, which stay, in the order of their tasks.
     pub remaining: Vec<RemainingFailure>,
-    /// How many more there are.
+    /// How many failures stay beside those listed.
     pub more_remaining: u32,
 }
 
 /// A failure that a rewind leaves as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemainingFailure {
-    /// Whose it is.
+    /// The task that failed.
     pub task: TaskId,
-    /// What that is.
+    /// The kind of that task.
     pub kind: FailedKind,
     /// The name of the activity, or of the child's orchestration.
     pub name: String,
     /// The kind of the failure.
     pub failure: String,
-    /// Its message, or the beginning of it.
+    /// The message of the failure, shortened.
     pub message: String,
-    /// Why it stays.
+    /// Why the failure stays, for people.
     pub why: String,
 }
 
-/// What failed.
+/// The kinds of tasks that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailedKind {
     /// An activity.
@@ -71,10 +71,10 @@ pub enum FailedKind {
     Child,
 }
 
-/// Finds out on what an execution failed, and where to cut. Sees every turn, in order.
+/// Finds what an execution failed on, and where to cut its history. Takes every turn, in order.
 #[derive(Clone, Debug, Default)]
 pub struct CutFinder {
-    /// Tasks that have not ended well, each with the turn that asked for it and, where it is no timer, its name.
+    /// Tasks that have not completed, each with the turn that asked for it and, unless it is a timer, its name.
     asked: BTreeMap<TaskId, (u32, Option<Named>)>,
     /// Failures, each with the turn that delivered it.
     delivered: BTreeMap<TaskId, Delivered>,

@@ -1,4 +1,4 @@
-//! The table of what a command does to an instance in each status.
+//! What a command does to an instance, by the status of the instance.
 //!
 //! ```text
 //!                 missing    Pending     Running     Suspended   ended
@@ -18,17 +18,17 @@ use serde::{Deserialize, Serialize};
 /// The status of an instance, as clients see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Status {
-    /// Accepted, not started.
+    /// Accepted and not started.
     Pending,
-    /// Started, not ended.
+    /// Started and not ended.
     Running,
-    /// Holding everything until it is resumed.
+    /// Held until it is resumed.
     Suspended,
-    /// Ended well.
+    /// Completed.
     Completed,
-    /// Ended with a failure.
+    /// Failed.
     Failed,
-    /// Ended from outside.
+    /// Terminated from outside.
     Terminated,
 }
 
@@ -77,7 +77,7 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// What a start does where its id is in use.
+/// Whether a start may replace an instance that has the same id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reuse {
     /// It replaces an instance that has ended.
@@ -85,47 +85,47 @@ pub enum Reuse {
     Ended,
     /// It is refused.
     Never,
-    /// It ends and replaces a live instance too.
+    /// It terminates and replaces a live instance too.
     Any,
 }
 
-/// What a client asks of one instance.
+/// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Begin.
+    /// Starts an instance.
     Start(Reuse),
-    /// Take a message.
+    /// Raises an external event.
     RaiseEvent,
-    /// End.
+    /// Terminates it.
     Terminate,
-    /// Hold everything.
+    /// Suspends it.
     Suspend,
-    /// Go on.
+    /// Resumes it.
     Resume,
-    /// Go back to before the failure.
+    /// Goes back to before its failure.
     Rewind,
-    /// Run again from the beginning, under the same id.
+    /// Runs it again from the beginning under the same id.
     Restart,
-    /// Run again from the beginning, under another id.
+    /// Runs it again from the beginning under another id.
     RestartAs,
-    /// Forget.
+    /// Deletes it and its history.
     Purge,
 }
 
-/// What is to be done.
+/// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Make the instance.
+    /// Creates the instance.
     Create,
-    /// Put a new instance in the place of the one that is there; end that one first if it is live.
+    /// Replaces the instance with a new one; terminates it first if it is live.
     Replace,
-    /// Put a message into the instance's inbox.
+    /// Puts a message into the instance's inbox.
     Deliver,
-    /// Begin the instance's next execution.
+    /// Starts the instance's next execution.
     NextExecution,
-    /// Delete the instance.
+    /// Deletes the instance.
     Delete,
-    /// Nothing: it is so already.
+    /// Nothing, because the instance is in that state already.
     Nothing,
 }
 

@@ -25,48 +25,48 @@ pub enum Event {
     },
     /// The execution began: the second event of the first turn.
     ExecutionStarted(Box<Start>),
-    /// An activity ended well.
+    /// An activity completed.
     ActivityCompleted {
-        /// Which.
+        /// The task that completed.
         task: TaskId,
         /// Its result.
         output: Option<Json>,
-        /// The attempt that gave it.
+        /// The attempt that completed.
         run: AttemptRun,
     },
-    /// An activity failed, and is not tried again.
+    /// An activity failed and is not tried again.
     ActivityFailed {
-        /// Which.
+        /// The task that failed.
         task: TaskId,
         /// The last attempt's failure.
         failure: Failure,
         /// The last attempt.
         run: AttemptRun,
     },
-    /// A child ended well.
+    /// A child completed.
     ChildCompleted {
-        /// Which.
+        /// The task that completed.
         task: TaskId,
         /// Its output.
         output: Option<Json>,
     },
-    /// A child failed, and is not tried again.
+    /// A child failed and is not tried again.
     ChildFailed {
-        /// Which.
+        /// The task that failed.
         task: TaskId,
-        /// Why.
+        /// The failure of its last attempt.
         failure: Failure,
     },
     /// A timer came due.
     TimerFired {
-        /// Which.
+        /// The timer's task.
         task: TaskId,
     },
     /// A message from outside arrived.
     ExternalEventRaised {
         /// Counts the external events of the instance, from 0, across executions.
         number: u32,
-        /// As it was raised; compared without regard to case.
+        /// Its name, as it was raised; compared without regard to case.
         name: String,
         /// Its payload.
         data: Option<Json>,
@@ -79,49 +79,49 @@ pub enum Event {
         name: String,
         /// Its input; absent too where it was over the limit.
         input: Option<Json>,
-        /// How it is tried again.
+        /// Its retry policy.
         retry: Option<RetryPolicy>,
-        /// How long one attempt may take.
+        /// The time limit of one attempt.
         attempt_timeout: Option<Millis>,
-        /// What runs it.
+        /// What runs it, as resolved when it was scheduled.
         target: Target,
     },
     /// A child was asked for.
     ChildScheduled {
         /// Its task.
         task: TaskId,
-        /// Its orchestration.
+        /// Its orchestration's name.
         name: String,
         /// Its version, where one was asked for.
         version: Option<String>,
-        /// Its instance.
+        /// The id of its first attempt's instance.
         instance_id: String,
         /// Its input; absent too where it was over the limit.
         input: Option<Json>,
-        /// Its labels.
+        /// Its tags.
         tags: Tags,
-        /// How it is tried again.
+        /// Its retry policy.
         retry: Option<RetryPolicy>,
-        /// What runs it.
+        /// What runs it, as resolved when it was scheduled.
         target: Target,
     },
     /// A timer was set.
     TimerSet {
         /// Its task.
         task: TaskId,
-        /// When it comes due.
+        /// When it comes due, in the guest's time.
         fire_at: Timestamp,
     },
     /// The guest no longer waits for a task.
     TaskCanceled {
-        /// Which.
+        /// The task that was cancelled.
         task: TaskId,
     },
     /// A message was sent to an instance.
     EventSent {
-        /// To whom.
+        /// The id of the receiving instance.
         instance_id: String,
-        /// What it is called.
+        /// The event's name.
         name: String,
         /// Its payload.
         data: Option<Json>,
@@ -130,53 +130,53 @@ pub enum Event {
     InstanceStarted {
         /// Its id.
         instance_id: String,
-        /// Its orchestration.
+        /// Its orchestration's name.
         name: String,
         /// Its version, where one was asked for.
         version: Option<String>,
         /// Its input.
         input: Option<Json>,
-        /// Its labels.
+        /// Its tags.
         tags: Tags,
-        /// What runs it.
+        /// What runs it, as resolved when it was asked for.
         target: Target,
     },
-    /// The custom status changed. Right after the start of an execution: it is that of the execution before.
+    /// The custom status changed. Right after the start of an execution, the status is that of the previous execution.
     CustomStatusSet {
-        /// To this.
+        /// The new status; `None` removes it.
         value: Option<Json>,
     },
-    /// The orchestration returned while tasks that it did not cancel still run.
+    /// The orchestration returned while tasks that it did not cancel are still open.
     ExecutionReturned {
-        /// What it returned.
+        /// Its output.
         output: Option<Json>,
     },
-    /// The execution ended well.
+    /// The execution completed.
     ExecutionCompleted {
-        /// What it returned.
+        /// Its output.
         output: Option<Json>,
     },
     /// The execution failed.
     ExecutionFailed {
-        /// Why.
+        /// The failure.
         failure: Failure,
-        /// The task whose failure this is, where it is one.
+        /// The task whose failure this is, if the guest names one.
         cause: Option<TaskId>,
     },
-    /// The execution was ended from outside.
+    /// The execution was terminated from outside.
     ExecutionTerminated {
         /// The reason given.
         reason: Option<String>,
     },
-    /// The execution ended and goes on as a fresh one.
+    /// The execution ended and continues as a new one.
     ContinuedAsNew {
         /// Input of the next execution.
         input: Option<Json>,
-        /// Version asked for.
+        /// The version asked for.
         version: Option<String>,
-        /// External events that move over.
+        /// Numbers of the external events that move to the next execution.
         carry_over: Vec<u32>,
-        /// The next execution.
+        /// The next execution's id.
         execution_id: String,
     },
     /// The instance was suspended.
@@ -189,79 +189,79 @@ pub enum Event {
         /// The reason given.
         reason: Option<String>,
     },
-    /// An instance that this one asked for was not started. It may follow the end, where that came with what asked for it; and the start,
-    /// where the execution before asked for it.
+    /// An instance that this one asked for was not started. May follow the end, if the last turn asked for it, and the start, if the previous
+    /// execution asked for it.
     InstanceStartSkipped {
-        /// Its id.
+        /// The id that was asked for.
         instance_id: String,
-        /// Why not.
+        /// Why it was not started.
         reason: String,
     },
     /// A child failed and will be tried again.
     ChildRetryScheduled {
         /// Its task.
         task: TaskId,
-        /// The attempt to come, from 2.
+        /// The next attempt, from 2.
         attempt: u32,
-        /// When.
+        /// When the next attempt starts.
         at: Timestamp,
-        /// Why the last one failed.
+        /// The failure of the attempt before.
         failure: Failure,
     },
     /// A child was started again.
     ChildRetried {
         /// Its task.
         task: TaskId,
-        /// Which attempt this is, from 2.
+        /// The attempt that started, from 2.
         attempt: u32,
-        /// Its instance.
+        /// The id of the attempt's instance.
         instance_id: String,
     },
-    /// An attempt of an activity failed, or was cut off, and another one followed. Comes in with the outcome, so that each attempt is seen.
+    /// An attempt of an activity failed, or was cut off, and another one followed. Recorded with the activity's outcome.
     AttemptFailed {
         /// The activity's task.
         task: TaskId,
-        /// Why, in brief.
+        /// Its failure, shortened.
         failure: Failure,
-        /// The attempt.
+        /// The attempt that failed.
         run: AttemptRun,
     },
 }
 
-/// How an execution begins, and everything it is pinned to.
+/// How an execution begins, and everything that stays fixed while it runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {
     /// The instance.
     pub instance_id: String,
-    /// This run of it: unique for ever.
+    /// The id of this execution, never used again.
     pub execution_id: String,
     /// Counts the executions of the instance, from 0.
     pub execution: u32,
-    /// The orchestration.
+    /// The orchestration's name.
     pub name: String,
     /// The version of its definition.
     pub version: Option<String>,
     /// Its input.
     pub input: Option<Json>,
-    /// Whose child it is.
+    /// The parent and its task, if this is a child.
     pub parent: Option<Parent>,
-    /// Its labels.
+    /// Its tags.
     pub tags: Tags,
     /// W3C trace context of the caller.
     pub trace_parent: Option<String>,
     /// Seeds every random number and identifier that the guest draws.
     pub seed: u64,
-    /// The module that runs it, for as long as it runs; absent where something else than a module does.
+    /// The module that runs it as long as it runs; `None` if something other than a module does.
     pub module: Option<Digest>,
-    /// What it may use.
+    /// Its limits.
     pub limits: Limits,
     /// The number that the next external event gets.
     pub next_external: u32,
-    /// See [`SEMANTICS_VERSION`](crate::SEMANTICS_VERSION).
+    /// The version of the rules; see [`SEMANTICS_VERSION`](crate::SEMANTICS_VERSION).
     pub semantics: u32,
     /// When the start was accepted.
     pub accepted_at: Timestamp,
-    /// When it may begin, where it was scheduled for later.
+    /// The earliest time at which it may begin, if the start was scheduled.
     pub scheduled_for: Option<Timestamp>,
 }
 
@@ -285,39 +285,59 @@ impl Start {
 pub enum Target {
     /// This module.
     Module(Digest),
-    /// A closure of the host's program.
+    /// A closure of the embedding program.
     Native,
-    /// Nothing has this name: the task fails.
+    /// Nothing has this name, so the task fails.
     Unknown,
-    /// The input was over the limit: the task fails.
+    /// The input was over the limit, so the task fails.
     Oversized {
-        /// Bytes of the input.
+        /// Size of the input.
         bytes: u64,
-        /// Bytes allowed.
+        /// Size allowed.
         limit: u64,
     },
-    /// The call itself makes no sense, and why: the task fails.
+    /// The call was invalid for this reason, so the task fails.
     Invalid(String),
-    /// There is no room for another instance, and why: the task fails.
+    /// There was no room for another instance for this reason, so the task fails.
     Full(String),
+}
+
+/// The kinds of definitions that a guest can call by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callee {
+    /// An activity.
+    Activity,
+    /// An orchestration.
+    Orchestration,
+}
+
+impl std::fmt::Display for Callee {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Activity => "activity",
+            Self::Orchestration => "orchestration",
+        })
+    }
 }
 
 impl Target {
     /// The failure of a task that nothing can run.
-    pub fn failure(&self, what: &str, name: &str) -> Option<Failure> {
+    pub fn failure(&self, what: Callee, name: &str) -> Option<Failure> {
         let failure = |kind, message| Some(Failure::permanent(kind, message));
         match self {
             Self::Module(_) | Self::Native => None,
-            Self::Unknown if what == "activity" => failure(
-                crate::kind::UNKNOWN_ACTIVITY,
-                format!(
-                    "no deployed module and no registered closure has an activity named {name:?}"
+            Self::Unknown => match what {
+                Callee::Activity => failure(
+                    crate::kind::UNKNOWN_ACTIVITY,
+                    format!(
+                        "no deployed module and no registered closure has an activity named {name:?}"
+                    ),
                 ),
-            ),
-            Self::Unknown => failure(
-                crate::kind::UNKNOWN_ORCHESTRATION,
-                format!("no deployed module has an orchestration named {name:?}"),
-            ),
+                Callee::Orchestration => failure(
+                    crate::kind::UNKNOWN_ORCHESTRATION,
+                    format!("no deployed module has an orchestration named {name:?}"),
+                ),
+            },
             Self::Oversized { bytes, limit } => failure(
                 crate::kind::LIMIT_EXCEEDED,
                 format!(
@@ -347,23 +367,23 @@ pub struct AttemptRun {
     pub ended_at: Timestamp,
 }
 
-/// An attempt of an activity that failed, or that its host's death cut off, and that another one followed.
+/// An attempt of an activity that failed, or was cut off when its host died, and was followed by another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedAttempt {
     /// The attempt.
     pub run: AttemptRun,
-    /// Why, in brief.
+    /// Its failure, shortened.
     pub failure: Failure,
 }
 
 impl FailedAttempt {
-    /// So many are kept of one activity: the first one and the last ones.
+    /// The number of attempts that are kept of one activity: the first one and the last ones.
     pub const KEPT_MAX: usize = 10;
 
-    /// Bytes of its kind and of its message.
+    /// Bytes that are kept of the failure's kind, and of its message.
     const TEXT_MAX: usize = 1_000;
 
-    /// An attempt that failed so. Only the last failure is kept whole.
+    /// An attempt that failed with `failure`, which is shortened: only the last failure of an activity is kept whole.
     pub fn new(run: AttemptRun, failure: &Failure) -> Self {
         let brief = |text: &str| shortened(text, Self::TEXT_MAX).into_owned();
         let failure = Failure {

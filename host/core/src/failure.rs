@@ -14,15 +14,15 @@ use crate::{Json, Unreadable, closest};
 pub struct Failure {
     /// A stable name that code can match on, such as `CardDeclined`. The host's own are in [`kind`].
     pub kind: String,
-    /// What happened, for people.
+    /// The message, for people.
     pub message: String,
-    /// More, for programs.
+    /// Data about it, for programs.
     pub details: Option<Json>,
     /// Whether trying again may help. A retry policy never retries a failure that says it will not.
     pub retryable: bool,
     /// Where it happened, such as a source location or a wasm backtrace.
     pub trace: Option<String>,
-    /// What led to it, nearest first.
+    /// The chain of causes, nearest first.
     pub causes: Vec<Cause>,
 }
 

@@ -20,21 +20,21 @@ pub trait Guest {
 /// Whether a turn happens or is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The turn happens: limits hold, log lines count.
+    /// The turn happens: limits apply, and log lines are kept.
     Live {
-        /// What the guest may burn.
+        /// The fuel that the guest may use.
         fuel: u64,
     },
-    /// The turn is recorded already: no limit is applied again, and log lines are dropped.
+    /// The turn is recorded already: limits do not apply again, and log lines are dropped.
     Replay,
 }
 
 /// Why a guest did not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// The guest's own end: it panicked, or a limit stopped it. Recorded as the execution's failure.
+    /// The guest panicked or exceeded a limit. Recorded as the execution's failure.
     Verdict(Failure),
-    /// The host could not run the guest, and why, for people. Nothing is recorded.
+    /// The host could not run the guest, for this reason. Nothing is recorded.
     Host(String),
 }
 
@@ -52,19 +52,19 @@ pub enum GuestEvent {
     },
     /// The second event of the first turn.
     ExecutionStarted {
-        /// The instance.
+        /// The instance's id.
         instance_id: String,
-        /// This run of it.
+        /// The execution's id.
         execution_id: String,
-        /// The orchestration.
+        /// The orchestration's name.
         name: String,
         /// The version of its definition.
         version: Option<String>,
         /// Its input.
         input: Option<Json>,
-        /// Whose child it is.
+        /// The parent and its task, if this is a child.
         parent: Option<Parent>,
-        /// Its labels.
+        /// Its tags.
         tags: Tags,
         /// W3C trace context of the caller.
         trace_parent: Option<String>,
@@ -73,18 +73,18 @@ pub enum GuestEvent {
     },
     /// An activity or a child ended.
     TaskCompleted {
-        /// Which.
+        /// The task that ended.
         task: TaskId,
-        /// How.
+        /// Its output or failure.
         outcome: Result<Option<Json>, Failure>,
     },
     /// A timer came due.
     TimerFired(TaskId),
-    /// A message from outside.
+    /// An external event arrived.
     ExternalEventRaised {
         /// Counts the external events of the instance, from 0, across executions.
         number: u32,
-        /// Compared without regard to case.
+        /// Its name; compared without regard to case.
         name: String,
         /// Its payload.
         data: Option<Json>,
@@ -94,27 +94,27 @@ pub enum GuestEvent {
 /// What a guest answers to the events of a turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// What it asks for, in order.
+    /// Its actions, in order.
     pub actions: Vec<Action>,
-    /// Where it stands.
+    /// How the turn ended for the guest.
     pub ending: Ending,
 }
 
-/// Where a guest stands after a turn.
+/// How a turn ended for the guest.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ending {
-    /// It waits.
+    /// The guest waits.
     Waiting(Waiting),
-    /// It returned this.
+    /// The guest returned this output.
     Completed(Option<Json>),
-    /// It failed.
+    /// The guest failed.
     Failed {
-        /// With this.
+        /// The failure.
         failure: Failure,
-        /// The task whose failure this is, where it is one: the point that a rewind returns to.
+        /// The task whose failure this is, if it is that of a task: a rewind goes back to before it.
         cause: Option<TaskId>,
     },
-    /// It ends here and goes on as a fresh execution.
+    /// The execution ends and continues as a new one.
     ContinuedAsNew {
         /// Input of the next execution.
         input: Option<Json>,
@@ -125,7 +125,7 @@ pub enum Ending {
     },
 }
 
-/// What an execution waits for, so that people can be told.
+/// What an execution waits for, to be shown to people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Waiting {
     /// Names of external events.
@@ -161,78 +161,78 @@ impl Waiting {
 /// What a guest can ask for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Run an activity.
+    /// Runs an activity.
     CallActivity(ActivityCall),
-    /// Run another orchestration and wait for it.
+    /// Runs another orchestration and waits for it.
     CallChild(ChildCall),
-    /// Wake at a time.
+    /// Sets a timer.
     SetTimer {
-        /// Named so in what follows.
+        /// The id of the new task.
         task: TaskId,
-        /// When.
+        /// When the timer comes due, in the guest's time.
         fire_at: Timestamp,
     },
-    /// Wait for this task no longer.
+    /// Cancels a task.
     CancelTask(TaskId),
-    /// Send a message to an instance.
+    /// Sends an external event to another instance.
     SendEvent(OutgoingEvent),
-    /// Start another instance and do not wait for it.
+    /// Starts another instance without waiting for it.
     StartInstance {
-        /// Its id.
+        /// The new instance's id.
         instance_id: String,
-        /// Its orchestration.
+        /// Its orchestration's name.
         name: String,
-        /// The newest deployed one when absent.
+        /// Its version; the newest deployed one when absent.
         version: Option<String>,
         /// Its input.
         input: Option<Json>,
-        /// Its labels.
+        /// Its tags.
         tags: Tags,
     },
-    /// Show this to people who ask for the instance's status.
+    /// Sets the custom status, which the instance's status shows.
     SetCustomStatus(Option<Json>),
 }
 
 /// See [`Action::CallActivity`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActivityCall {
-    /// Named so in what follows.
+    /// The id of the new task.
     pub task: TaskId,
-    /// The activity.
+    /// The activity's name.
     pub name: String,
     /// Its input.
     pub input: Option<Json>,
-    /// How it is tried again.
+    /// Its retry policy.
     pub retry: Option<RetryPolicy>,
-    /// How long one attempt may take.
+    /// The time limit of one attempt.
     pub attempt_timeout: Option<Millis>,
 }
 
 /// See [`Action::CallChild`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChildCall {
-    /// Named so in what follows.
+    /// The id of the new task.
     pub task: TaskId,
-    /// The orchestration.
+    /// The orchestration's name.
     pub name: String,
-    /// The newest deployed one when absent.
+    /// Its version; the newest deployed one when absent.
     pub version: Option<String>,
-    /// Derived from the parent's execution and the task when absent.
+    /// Its instance's id; derived from the parent's execution and the task when absent.
     pub instance_id: Option<String>,
     /// Its input.
     pub input: Option<Json>,
-    /// Its labels.
+    /// Its tags.
     pub tags: Tags,
-    /// How it is tried again.
+    /// Its retry policy.
     pub retry: Option<RetryPolicy>,
 }
 
 /// See [`Action::SendEvent`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutgoingEvent {
-    /// To whom.
+    /// The id of the receiving instance.
     pub instance_id: String,
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Its payload.
     pub data: Option<Json>,

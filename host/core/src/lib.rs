@@ -13,7 +13,7 @@
 //!
 //! Laws, kept by property tests: replaying a whole history writes nothing; cutting it at any turn and going on writes what was written
 //! the first time; a log that could not have been written cannot be read.
-#![warn(clippy::wildcard_enum_match_arm)]
+#![warn(clippy::too_many_lines, clippy::wildcard_enum_match_arm)]
 
 mod answer;
 pub mod bounds;
@@ -21,6 +21,7 @@ mod check;
 mod closest;
 mod context;
 mod convert;
+mod corrupt;
 mod cut;
 mod decide;
 mod describe;
@@ -29,6 +30,7 @@ mod failure;
 mod guest;
 mod limits;
 mod message;
+mod phase;
 mod quarantine;
 mod replay;
 mod retry;
@@ -49,9 +51,10 @@ pub use answer::answer_hash;
 pub use closest::closest;
 pub use context::{Names, Resolved, TurnContext};
 pub use convert::OutOfRange;
+pub use corrupt::{Corrupt, CorruptReason};
 pub use cut::{Cut, CutFinder, FailedKind, RemainingFailure, Scope};
 pub use decide::{Command, Decision, Rejection, Reuse, Status, decide};
-pub use event::{AttemptRun, Event, FailedAttempt, Start, Target};
+pub use event::{AttemptRun, Callee, Event, FailedAttempt, Start, Target};
 pub use failure::{Cause, Failure, kind};
 pub use guest::{
     Action, ActivityCall, Answer, ChildCall, Ending, Guest, GuestEvent, Mode, OutgoingEvent, Stop,
@@ -59,14 +62,15 @@ pub use guest::{
 };
 pub use limits::Limits;
 pub use message::{Envelope, Message};
+pub use phase::{Begun, End, Phase, Running, Suspension, TurnPart};
 pub use quarantine::Quarantine;
 pub use replay::{Nondeterminism, ReplayError, replay_turn};
 pub use retry::RetryPolicy;
 pub use rewind::{
     ArmedActivity, ArmedTimer, DroppedEvent, DroppedKind, DroppedTask, Rewind, Rewinder,
 };
-pub use state::{Corrupt, Phase, State, TurnPart};
-pub use task::{ChildTask, Task, TaskKind};
+pub use state::State;
+pub use task::{ChildTask, Task, TaskKind, TaskType};
 pub use trace::TraceContext;
 pub use turn::{Batch, Turn, run_turn, take_batch};
 pub use unread::Unread;

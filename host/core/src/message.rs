@@ -7,87 +7,87 @@ use crate::{AttemptRun, Digest, FailedAttempt, Failure, Json, Start, TaskRef, Ti
 /// A message for an instance. As with [`Event`](crate::Event), the order of variants and fields is part of the stored format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Message {
-    /// Begin.
+    /// Starts the execution.
     Start(Box<Start>),
-    /// A message from outside.
+    /// An external event was raised.
     ExternalEvent {
-        /// The number it had in an earlier execution, where it moved over from there.
+        /// Its number in an earlier execution, if it moved over from there.
         number: Option<u32>,
-        /// What it is called.
+        /// Its name.
         name: String,
         /// Its payload.
         data: Option<Json>,
     },
     /// An activity's last attempt ended.
     ActivityEnded {
-        /// Which activity.
+        /// The activity's task.
         task: TaskRef,
-        /// How.
+        /// Its output or failure.
         outcome: Result<Option<Json>, Failure>,
-        /// The attempt.
+        /// The last attempt.
         run: AttemptRun,
     },
     /// A child's execution ended.
     ChildEnded {
-        /// Which child.
+        /// The child's task.
         task: TaskRef,
-        /// Which try it was, from 1.
+        /// The attempt that ended, from 1.
         attempt: u32,
-        /// How.
+        /// Its output or failure.
         outcome: Result<Option<Json>, Failure>,
     },
     /// A timer came due.
     TimerFired {
-        /// Which.
+        /// The timer's task.
         task: TaskRef,
     },
-    /// The next try of a child came due.
+    /// The next attempt of a child came due.
     ChildDue {
-        /// Which.
+        /// The child's task.
         task: TaskRef,
-        /// The try that is due, from 2.
+        /// The attempt that is due, from 2.
         attempt: u32,
     },
     /// An instance that was asked for was not started.
     StartSkipped {
-        /// Its id.
+        /// The id that was asked for.
         instance_id: String,
-        /// Why not.
+        /// Why it was not started.
         reason: String,
     },
-    /// Hold everything.
+    /// Suspends the instance.
     Suspend {
-        /// Why.
+        /// The reason given.
         reason: Option<String>,
-        /// Whether it is meant for what is below the instance too.
+        /// Whether it applies to the children of the instance too.
         recursive: bool,
     },
-    /// Go on.
+    /// Resumes the instance.
     Resume {
-        /// Why.
+        /// The reason given.
         reason: Option<String>,
-        /// The module to go on with, where a quarantined execution is to leave its own.
+        /// The module that a quarantined execution is to continue with in place of its own.
         module: Option<Digest>,
-        /// Whether it is meant for what is below the instance too.
+        /// Whether it applies to the children of the instance too.
         recursive: bool,
     },
-    /// End.
+    /// Terminates the instance.
     Terminate {
-        /// Why.
+        /// The reason given.
         reason: Option<String>,
-        /// Whether it is meant for what is below the instance too.
+        /// Whether it applies to the children of the instance too.
         recursive: bool,
     },
-    /// Attempts of an activity that failed before its last one. Comes right before its end.
+    /// Failed attempts of an activity before its last one. Comes directly before the activity's end.
     AttemptsFailed {
-        /// Which activity.
+        /// The activity's task.
         task: TaskRef,
-        /// Those that are kept, in order.
+        /// The attempts that are kept, in order.
         attempts: Vec<FailedAttempt>,
     },
-    /// The custom status that the execution before this one left.
+    /// The custom status that the previous execution left.
     CustomStatus {
-        /// What it shows.
+        /// The status.
         value: Json,
     },
 }
@@ -101,7 +101,7 @@ impl Message {
         )
     }
 
-    /// Whether it is a command that is meant for the children of the instance too.
+    /// Whether it is a command that applies to the children of the instance too.
     pub fn is_recursive(&self) -> bool {
         match self {
             Self::Suspend { recursive, .. }
@@ -156,19 +156,19 @@ impl Message {
     }
 }
 
-/// A message and, where it is durable already, its place in the inbox.
+/// A message and, if it is durable already, its place in the inbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Envelope {
-    /// Its number in the instance's inbox; `None` where it is only in memory and the turn that takes it makes it durable.
+    /// Its number in the inbox of the instance; `None` if it is only in memory, and the turn that takes it makes it durable.
     pub seq: Option<u64>,
-    /// When it came in, by the host's clock; of what came due: when that was. The beginning of time where nobody asks.
+    /// When it came in or came due, by the host's clock; 0 where the order does not matter.
     pub at: Timestamp,
     /// The message.
     pub message: Message,
 }
 
 impl Envelope {
-    /// A message that is only in memory, and comes before whatever is due.
+    /// A message that is only in memory and is handled before whatever is due.
     pub fn in_memory(message: Message) -> Self {
         Self::came(message, Timestamp(0))
     }
@@ -182,7 +182,7 @@ impl Envelope {
         }
     }
 
-    /// Whether it says that something came due.
+    /// Whether it reports that a timer or a retry came due.
     pub(crate) fn is_due(&self) -> bool {
         matches!(
             self.message,

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, ReplayError, Timestamp};
 
-/// Why a host does not go on with an instance: not a failure of the orchestration, but something that somebody has to look at. Nothing is
-/// consumed and nothing is written until it is resumed and its replay matches, or it is terminated.
+/// Why a host does not continue an instance: not a failure of the orchestration, but a problem that a person has to look at. Nothing is
+/// consumed or written until the instance is resumed and its replay matches, or it is terminated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Quarantine {

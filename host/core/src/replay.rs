@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::describe;
 use crate::turn_builder::derived_child_id;
 use crate::{
-    Action, ActivityCall, Answer, ChildCall, Corrupt, Ending, Event, Guest, GuestEvent, Json, Mode,
-    Phase, State, Stop, Target, TaskId, TaskKind, Turn, answer_hash,
+    Action, ActivityCall, Answer, ChildCall, Corrupt, CorruptReason, Ending, Event, Failure, Guest,
+    GuestEvent, Json, Mode, State, Stop, Target, Turn, answer_hash,
 };
 
 /// How a guest's answer differs from the recorded one.
@@ -15,21 +15,21 @@ use crate::{
     "turn {turn} does not repeat: at event {event} the record has {recorded}, and now the guest asks for {asked}"
 )]
 pub struct Nondeterminism {
-    /// The turn.
+    /// The turn that differs.
     pub turn: u32,
     /// The number of the first event that differs.
     pub event: u64,
-    /// What is recorded there.
+    /// The recorded event, in words.
     pub recorded: String,
-    /// What the guest asks for now.
+    /// The action that the guest asks for now, in words.
     pub asked: String,
 }
 
-/// Why a turn could not be repeated.
+/// Why a turn could not be replayed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// The guest answered something else.
+    /// The guest gave another answer.
     #[error(transparent)]
     Differs(#[from] Nondeterminism),
     /// The history cannot be what an engine wrote.
@@ -43,7 +43,7 @@ pub enum ReplayError {
         /// The turn.
         turn: u32,
         /// How it ended.
-        failure: Box<crate::Failure>,
+        failure: Box<Failure>,
     },
     /// The host could not run the guest.
     #[error("the guest could not be run: {0}")]
@@ -89,22 +89,17 @@ pub fn replay_turn(
     for event in &turn.produced {
         state.apply(event)?;
     }
-    if turn.answer.is_some() {
-        let before = std::mem::take(&mut state.waiting);
-        if let Some(waiting) = waiting {
-            state.unread.note(&before, &turn.received, &waiting);
-            state.waiting = waiting;
-        }
+    if let Some(waiting) = waiting {
+        state.waits(&turn.received, waiting);
     }
-    if matches!(state.phase, Phase::Returned { .. }) && !state.has_open_work() {
-        let why = "nothing is open any more, and the end is missing".to_owned();
-        return Err(corrupt(state, why));
+    if state.has_returned() && !state.has_open_work() {
+        return Err(corrupt(state, CorruptReason::EndMissing));
     }
     state.turns += 1;
     Ok(())
 }
 
-fn corrupt(state: &State, why: String) -> ReplayError {
+fn corrupt(state: &State, why: CorruptReason) -> ReplayError {
     ReplayError::Corrupt(Corrupt {
         number: state.next_event,
         event: "Turn",
@@ -113,22 +108,23 @@ fn corrupt(state: &State, why: String) -> ReplayError {
 }
 
 /// Why no engine would have written this turn here, if none would.
-fn misplaced(state: &State, turn: &Turn) -> Option<String> {
+fn misplaced(state: &State, turn: &Turn) -> Option<CorruptReason> {
     if turn.first_event != state.next_event {
-        return Some(format!("it begins with event {}", turn.first_event));
+        return Some(CorruptReason::TurnBeginsWith(turn.first_event));
     }
     if turn.number != state.turns {
-        return Some(format!("it is turn {} after {}", turn.number, state.turns));
+        let (is, after) = (turn.number, state.turns);
+        return Some(CorruptReason::TurnOutOfOrder { is, after });
+    }
+    if turn.received.is_empty() {
+        return Some(CorruptReason::EmptyTurn);
     }
     let asked = matches!(turn.received.first(), Some(Event::TurnStarted { .. }));
     let verdict = matches!(turn.produced[..], [Event::ExecutionFailed { .. }]);
-    if turn.received.is_empty() {
-        return Some("nothing came in".to_owned());
-    }
     match (asked, turn.answer) {
-        (true, None) if !verdict => Some("the guest's answer is missing".to_owned()),
-        (false, Some(_)) => Some("it has an answer of a guest that was not asked".to_owned()),
-        _ => None,
+        (true, None) if !verdict => Some(CorruptReason::AnswerMissing),
+        (false, Some(_)) => Some(CorruptReason::AnswerUnasked),
+        (true | false, None) | (true, Some(_)) => None,
     }
 }
 
@@ -154,7 +150,7 @@ fn difference(
     for action in &answer.actions {
         match action {
             Action::CancelTask(task) => {
-                let open = state.tasks.contains_key(task) || scheduled.contains(task);
+                let open = state.tasks().contains_key(task) || scheduled.contains(task);
                 if !(open && canceled.insert(*task)) {
                     continue; // Nothing is recorded of the cancelling of a task that has ended already.
                 }
@@ -193,30 +189,9 @@ fn difference(
 
 /// Whether `rest` is what follows from `ending`.
 fn ends(state: &State, rest: &[Event], ending: &Ending) -> bool {
-    let waits_to_retry = |task: &TaskId| {
-        let task = state.tasks.get(task).map(|task| &task.kind);
-        matches!(task, Some(TaskKind::Child(child)) if child.due.is_some())
-    };
-    let dropped_with_the_return =
-        |event: &&Event| matches!(event, Event::TaskCanceled { task } if waits_to_retry(task));
     match ending {
         Ending::Waiting(_) => rest.is_empty(),
-        Ending::Completed(asked) => {
-            // Only a return that leaves something open cancels; it is also the end where what it cancels was all.
-            let canceled = rest.iter().take_while(dropped_with_the_return).count();
-            match (canceled, &rest[canceled..]) {
-                (_, [Event::ExecutionReturned { output }])
-                | (0, [Event::ExecutionCompleted { output }])
-                | (
-                    1..,
-                    [
-                        Event::ExecutionReturned { output },
-                        Event::ExecutionCompleted { .. },
-                    ],
-                ) => output == asked,
-                _ => false,
-            }
-        }
+        Ending::Completed(asked) => completes(state, rest, asked),
         Ending::Failed { failure, cause } => {
             matches!(rest, [Event::ExecutionFailed { failure: f, cause: c }] if c == cause && f.is_of(failure))
         }
@@ -224,101 +199,106 @@ fn ends(state: &State, rest: &[Event], ending: &Ending) -> bool {
             input,
             version,
             carry_over,
-        } => match rest {
-            [
-                Event::ContinuedAsNew {
-                    input: i,
-                    version: v,
-                    carry_over: c,
-                    ..
-                },
-            ] => (i, v, c) == (input, version, carry_over),
+        } => {
             // The version that it asked for was not there.
-            [Event::ExecutionFailed { failure, .. }] => {
+            let is_unknown = |failure: &Failure| {
                 version.is_some() && failure.kind == crate::kind::UNKNOWN_ORCHESTRATION
-            }
-            _ => false,
-        },
+            };
+            matches!(rest, [Event::ContinuedAsNew { input: i, version: v, carry_over: c, .. }] if (i, v, c) == (input, version, carry_over))
+                || matches!(rest, [Event::ExecutionFailed { failure, .. }] if is_unknown(failure))
+        }
     }
+}
+
+/// Whether `rest` is what follows from the return of a guest. Only a return that leaves something open cancels what waits to be tried
+/// again; it is also the end where that was all that was open.
+fn completes(state: &State, rest: &[Event], asked: &Option<Json>) -> bool {
+    let waits_to_retry = |task| state.child(task).is_some_and(|child| child.due.is_some());
+    let is_dropped =
+        |event: &&Event| matches!(event, Event::TaskCanceled { task } if waits_to_retry(*task));
+    let canceled = rest.iter().take_while(is_dropped).count();
+    let output = match &rest[canceled..] {
+        [Event::ExecutionReturned { output }] => Some(output),
+        [Event::ExecutionCompleted { output }] if canceled == 0 => Some(output),
+        [
+            Event::ExecutionReturned { output },
+            Event::ExecutionCompleted { .. },
+        ] if canceled > 0 => Some(output),
+        [..] => None,
+    };
+    output == Some(asked)
 }
 
 /// Whether `event` is what is recorded of `action`. What the host resolved (targets, versions and ids that the guest left open) and what
 /// it left out (an input over the limit) does not count.
 fn records(state: &State, event: &Event, action: &Action) -> bool {
-    match (event, action) {
-        (
-            Event::ActivityScheduled {
-                task,
-                name,
-                input,
-                retry,
-                attempt_timeout,
-                target,
-            },
-            Action::CallActivity(call),
-        ) => {
-            (task, name, attempt_timeout) == (&call.task, &call.name, &call.attempt_timeout)
-                && *retry == call.retry
-                && same_input(input, &call.input, target)
+    match action {
+        Action::CallActivity(call) => records_activity(event, call),
+        Action::CallChild(call) => records_child(state, event, call),
+        Action::SetTimer { task, fire_at } => {
+            matches!(event, Event::TimerSet { task: t, fire_at: at } if (t, at) == (task, fire_at))
         }
-        (
-            Event::ChildScheduled {
-                task,
-                name,
-                version,
-                instance_id,
-                input,
-                tags,
-                retry,
-                target,
-            },
-            Action::CallChild(call),
-        ) => {
-            let id = call
-                .instance_id
-                .clone()
-                .unwrap_or_else(|| derived_child_id(state, call.task));
-            (task, name, instance_id, tags) == (&call.task, &call.name, &id, &call.tags)
-                && *retry == call.retry
-                && (call.version.is_none() || *version == call.version)
-                && same_input(input, &call.input, target)
+        Action::CancelTask(task) => {
+            matches!(event, Event::TaskCanceled { task: canceled } if canceled == task)
         }
-        (
-            Event::TimerSet { task, fire_at },
-            Action::SetTimer {
-                task: asked,
-                fire_at: at,
-            },
-        ) => (task, fire_at) == (asked, at),
-        (Event::TaskCanceled { task }, Action::CancelTask(asked)) => task == asked,
-        (
-            Event::EventSent {
-                instance_id,
-                name,
-                data,
-            },
-            Action::SendEvent(sent),
-        ) => (instance_id, name, data) == (&sent.instance_id, &sent.name, &sent.data),
-        (
-            Event::InstanceStarted {
-                instance_id,
-                name,
-                version,
-                input,
-                tags,
-                ..
-            },
-            Action::StartInstance {
-                instance_id: id,
-                name: asked,
-                version: v,
-                input: i,
-                tags: t,
-            },
-        ) => (instance_id, name, input, tags) == (id, asked, i, t) && (v.is_none() || version == v),
-        (Event::CustomStatusSet { value }, Action::SetCustomStatus(asked)) => value == asked,
-        _ => false,
+        Action::SendEvent(sent) => {
+            let asked = (&sent.instance_id, &sent.name, &sent.data);
+            matches!(event, Event::EventSent { instance_id, name, data } if (instance_id, name, data) == asked)
+        }
+        Action::StartInstance {
+            instance_id,
+            name,
+            version: asked,
+            input,
+            tags,
+        } => {
+            let rest = (instance_id, name, input, tags);
+            matches!(event, Event::InstanceStarted { instance_id, name, version, input, tags, .. }
+                if (instance_id, name, input, tags) == rest && (asked.is_none() || version == asked))
+        }
+        Action::SetCustomStatus(asked) => {
+            matches!(event, Event::CustomStatusSet { value } if value == asked)
+        }
     }
+}
+
+fn records_activity(event: &Event, call: &ActivityCall) -> bool {
+    let Event::ActivityScheduled {
+        task,
+        name,
+        input,
+        retry,
+        attempt_timeout,
+        target,
+    } = event
+    else {
+        return false;
+    };
+    (task, name, attempt_timeout) == (&call.task, &call.name, &call.attempt_timeout)
+        && *retry == call.retry
+        && same_input(input, &call.input, target)
+}
+
+fn records_child(state: &State, event: &Event, call: &ChildCall) -> bool {
+    let Event::ChildScheduled {
+        task,
+        name,
+        version,
+        instance_id,
+        input,
+        tags,
+        retry,
+        target,
+    } = event
+    else {
+        return false;
+    };
+    let id = call.instance_id.clone();
+    let id = id.unwrap_or_else(|| derived_child_id(state, call.task));
+    (task, name, instance_id, tags) == (&call.task, &call.name, &id, &call.tags)
+        && *retry == call.retry
+        && (call.version.is_none() || *version == call.version)
+        && same_input(input, &call.input, target)
 }
 
 fn same_input(recorded: &Option<Json>, asked: &Option<Json>, target: &Target) -> bool {

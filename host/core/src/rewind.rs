@@ -1,30 +1,30 @@
-//! Rewind: cuts a failed history before the failure, and says what of the cut part is kept.
+//! Rewind: cuts a failed history before the failure, and decides what of the part cut off is kept.
 //!
 //! The turns before the cut stay as they are, so they replay unchanged, and task ids are given again from there on. What came in from the
-//! cut on is a fact about the world and comes in again, as far as it is about something of before the cut: external events, fired timers,
-//! successes. What failed is armed again, a time limit that it failed on too, and what was only asked for after the cut is dropped.
+//! cut on and is about something of before the cut comes in again: external events, fired timers, completed tasks. Activities and children
+//! that failed run again, a time limit that the execution failed on is set again, and tasks asked for after the cut are dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChildTask, Corrupt, Cut, Event, Json, Message, Millis, Phase, State, Target, TaskId, TaskKind,
+    ChildTask, Corrupt, Cut, Event, Json, Message, Millis, State, Target, TaskId, TaskKind,
     TaskRef, Timestamp, Turn,
 };
 
-/// A task that is forgotten, because it was asked for after the cut.
+/// A task that is forgotten because it was asked for after the cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedTask {
-    /// Its id, which is given again.
+    /// Its id. A later task may get the same one.
     pub task: TaskId,
-    /// What it was.
+    /// Its kind, with what was known of it.
     pub kind: DroppedKind,
-    /// Whether it had ended well: that is forgotten too.
+    /// Whether it had completed. Its output is forgotten too.
     pub completed: bool,
 }
 
-/// What a [`DroppedTask`] was.
+/// The kind of a [`DroppedTask`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DroppedKind {
     /// An activity.
@@ -34,17 +34,26 @@ pub enum DroppedKind {
     },
     /// A child.
     Child {
-        /// Its orchestration.
+        /// Its orchestration's name.
         name: String,
-        /// The instances of its attempts.
+        /// The ids of its attempts' instances.
         instance_ids: Vec<String>,
     },
     /// A timer.
     Timer,
 }
 
+impl DroppedKind {
+    /// Notes the instance of another attempt, where this is a child.
+    fn tried_as(&mut self, instance_id: &str) {
+        if let Self::Child { instance_ids, .. } = self {
+            instance_ids.push(instance_id.to_owned());
+        }
+    }
+}
+
 impl DroppedTask {
-    /// Whether something was done in the world that the history knows nothing of any more: its outcome cannot be had again by waiting.
+    /// Whether it is work that was done and that the history no longer records.
     pub fn is_work_done(&self) -> bool {
         match self.kind {
             DroppedKind::Activity { .. } | DroppedKind::Child { .. } => self.completed,
@@ -53,10 +62,10 @@ impl DroppedTask {
     }
 }
 
-/// An external event that does not come in again, because the execution failed on its data.
+/// An external event that is not delivered again, because the execution failed on its data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedEvent {
-    /// The number that it had.
+    /// Its number.
     pub number: u32,
     /// Its name.
     pub name: String,
@@ -65,77 +74,77 @@ pub struct DroppedEvent {
 /// An activity that runs again from its first attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArmedActivity {
-    /// Which.
+    /// Its task.
     pub task: TaskId,
     /// The turn that asked for it.
     pub turn: u32,
     /// Its name.
     pub name: String,
-    /// What ran it.
+    /// What ran it before the rewind.
     pub target: Target,
 }
 
-/// A timer, or the next try of a child, that is still to come.
+/// A timer, or the next attempt of a child, that is not due yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ArmedTimer {
-    /// Which.
+    /// Its task.
     pub task: TaskId,
     /// The turn that asked for it.
     pub turn: u32,
     /// When it comes due.
     pub due: Timestamp,
-    /// The try of a child that is due then, from 2; `None` for a timer of the guest.
+    /// The attempt of a child that starts then, from 2; `None` for a timer of the guest.
     pub attempt: Option<u32>,
 }
 
-/// What becomes of an execution that is rewound.
+/// The result of a rewind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rewind {
     /// The first turn that is cut off.
     pub cut: u32,
-    /// What is written in its place, if anything: tries of children of before the cut, of which the guest is not told.
+    /// The turn that is written in place of those cut off, if any: attempts of children of before the cut, of which the guest is not told.
     pub carried: Option<Turn>,
-    /// Where the execution stands then. Every open task is of the new generation, so that what was under way means nothing any more.
+    /// The state after the rewind. Every open task is of the new generation, so that results of the old one are ignored.
     pub state: State,
-    /// What comes in again, in order.
+    /// The messages that are delivered again, in order.
     pub inbox: Vec<Message>,
-    /// Activities that run again.
+    /// The activities that run again from their first attempt.
     pub activities: Vec<ArmedActivity>,
-    /// What is still to come due.
+    /// The timers and attempts of children that are still to come due.
     pub timers: Vec<ArmedTimer>,
-    /// Children whose outcome is awaited and not in the inbox, each with its task: what becomes of them depends on how they stand.
+    /// The children whose outcome is awaited and not in the inbox, each with its task. What becomes of one depends on its status.
     pub children: Vec<(TaskId, ChildTask)>,
-    /// What is forgotten, in the order of task ids.
+    /// The tasks that are forgotten, in the order of their ids.
     pub dropped: Vec<DroppedTask>,
-    /// The event that is put aside.
+    /// The external event that is not delivered again.
     pub dropped_event: Option<DroppedEvent>,
 }
 
-/// Takes a history apart. Sees every turn, in order.
+/// Rewinds a history. Takes every turn, in order.
 #[derive(Debug)]
 pub struct Rewinder {
     cut: u32,
     state: State,
-    /// Of what may still be open at the cut: the turn that asked for it and, for an activity, what runs it.
+    /// For each task that may be open at the cut: the turn that asked for it and, for an activity, what runs it.
     asked: BTreeMap<TaskId, (u32, Option<Target>)>,
     /// When timers of before the cut come due by the host's clock.
     dues: BTreeMap<TaskId, Timestamp>,
-    /// Timers that have their span again, and that span where they were set before the cut.
+    /// Timers that are set again with their whole span; the span, if they were set before the cut.
     limits: BTreeMap<TaskId, Option<Millis>>,
-    /// Those of them that fired.
+    /// The timers of `limits` that fired.
     over: BTreeSet<TaskId>,
-    /// Instances that were started from the cut on, and nobody waits for; not those that were started before, too.
+    /// Instances started from the cut on without waiting for them, and not also before.
     started_late: BTreeSet<String>,
-    /// Instances that were started before the cut, and nobody waits for.
+    /// Instances started before the cut without waiting for them.
     started: BTreeSet<String>,
-    /// The first external event that is this execution's own.
+    /// The number of the execution's first own external event.
     first_external: u32,
     inbox: Vec<Message>,
     /// Tasks of before the cut whose outcome is in `inbox`.
     settled: BTreeSet<TaskId>,
     carried: Vec<Event>,
     dropped: BTreeMap<TaskId, DroppedTask>,
-    /// The event that is to be put aside, and what it is.
+    /// The number of the external event that is not to be delivered again.
     aside: Option<u32>,
     dropped_event: Option<DroppedEvent>,
 }
@@ -260,18 +269,8 @@ impl Rewinder {
                 let value = value.clone();
                 self.inbox.push(Message::CustomStatus { value });
             }
-            Event::ExternalEventRaised { number, name, .. } if self.aside == Some(*number) => {
-                self.dropped_event = Some(DroppedEvent {
-                    number: *number,
-                    name: name.clone(),
-                });
-            }
             Event::ExternalEventRaised { number, name, data } => {
-                self.inbox.push(Message::ExternalEvent {
-                    number: Some(*number).filter(|number| *number < self.first_external),
-                    name: name.clone(),
-                    data: data.clone(),
-                });
+                self.raised(*number, name.clone(), data.clone());
             }
             Event::InstanceStartSkipped {
                 instance_id,
@@ -282,18 +281,18 @@ impl Rewinder {
                     reason: reason.clone(),
                 });
             }
-            Event::ChildRetryScheduled { task, .. } if self.state.tasks.contains_key(task) => {
+            Event::ChildRetryScheduled { task, .. } if self.state.tasks().contains_key(task) => {
                 self.carried.push(event.clone());
             }
             Event::ChildRetried {
                 task, instance_id, ..
-            } => match self.dropped.get_mut(task).map(|dropped| &mut dropped.kind) {
-                Some(DroppedKind::Child { instance_ids, .. }) => {
-                    instance_ids.push(instance_id.clone());
+            } => {
+                if let Some(dropped) = self.dropped.get_mut(task) {
+                    dropped.kind.tried_as(instance_id);
+                } else if self.state.tasks().contains_key(task) {
+                    self.carried.push(event.clone());
                 }
-                _ if self.state.tasks.contains_key(task) => self.carried.push(event.clone()),
-                _ => {}
-            },
+            }
             // What failed is armed again, what was asked for is dropped, and commands have had their time.
             Event::ActivityFailed { .. }
             | Event::AttemptFailed { .. }
@@ -318,6 +317,17 @@ impl Rewinder {
         }
     }
 
+    /// An external event arrived in the part that is cut off: it comes in again, unless it is to be put aside.
+    fn raised(&mut self, number: u32, name: String, data: Option<Json>) {
+        if self.aside == Some(number) {
+            self.dropped_event = Some(DroppedEvent { number, name });
+        } else {
+            let number = Some(number).filter(|number| *number < self.first_external);
+            self.inbox
+                .push(Message::ExternalEvent { number, name, data });
+        }
+    }
+
     /// A timer fired in the part that is cut off, or was about to be told.
     fn fired(&mut self, task: TaskId) {
         if self.limits.contains_key(&task) {
@@ -327,11 +337,11 @@ impl Rewinder {
         }
     }
 
-    /// A task ended well in the part that is cut off.
+    /// A task completed, or a timer fired, in the part that is cut off.
     fn succeeded(&mut self, task: TaskId, message: impl FnOnce(TaskRef) -> Message) {
         if let Some(dropped) = self.dropped.get_mut(&task) {
             dropped.completed = true;
-        } else if self.state.tasks.contains_key(&task) && self.settled.insert(task) {
+        } else if self.state.tasks().contains_key(&task) && self.settled.insert(task) {
             self.inbox.push(message(TaskRef {
                 execution: self.state.execution(),
                 generation: self.state.generation,
@@ -392,7 +402,7 @@ impl Rewinder {
         self.dropped.insert(task, dropped);
     }
 
-    /// What is to be done. `unread` are the messages that the execution had when it failed, in order; `at` is the time.
+    /// The result. `unread` are the messages that were in the inbox when the execution failed, in order; `at` is the time.
     ///
     /// # Errors
     /// As [`see`](Self::see).
@@ -414,7 +424,7 @@ impl Rewinder {
             dropped_event: self.dropped_event,
             state: self.state,
         };
-        let open = rewind.state.tasks.iter();
+        let open = rewind.state.tasks().iter();
         for (task, open) in open.filter(|(task, _)| !self.settled.contains(task)) {
             let task = *task;
             let (turn, target) = self.asked.remove(&task).unwrap_or((0, None));
@@ -449,8 +459,7 @@ impl Rewinder {
         }
         for message in &mut rewind.inbox {
             if let Message::ChildEnded { task, attempt, .. } = message
-                && let Some(TaskKind::Child(child)) =
-                    rewind.state.tasks.get(&task.task).map(|task| &task.kind)
+                && let Some(child) = rewind.state.child(task.task)
             {
                 *attempt = child.attempt;
             }
@@ -532,17 +541,15 @@ impl Rewinder {
     }
 
     fn awaits(&self, task: TaskId, attempt: u32) -> bool {
-        match self.state.tasks.get(&task).map(|task| &task.kind) {
-            Some(TaskKind::Child(child)) => child.attempt == attempt && child.due.is_none(),
-            Some(TaskKind::Activity { .. } | TaskKind::Timer { .. }) | None => false,
-        }
+        let awaits = |child: &ChildTask| child.attempt == attempt && child.due.is_none();
+        self.state.child(task).is_some_and(awaits)
     }
 }
 
 impl Rewind {
-    /// Whether the execution begins again from its very start.
+    /// Whether the execution begins again from its start.
     pub fn begins_again(&self) -> bool {
-        self.state.phase == Phase::NotStarted
+        self.state.awaits_start()
     }
 
     /// What the status of the execution shows until it is set again.

@@ -2,179 +2,139 @@
 
 use std::collections::BTreeSet;
 
-use crate::{
-    ChildTask, Event, Failure, Json, Message, Phase, Start, State, TaskId, TaskKind, TaskRef,
-    Timestamp,
-};
+use crate::task::TaskType;
+use crate::{ChildTask, Event, Failure, Json, Message, Start, State, TaskId, TaskRef, Timestamp};
 
 /// Turns messages into events, without folding them in.
-#[derive(Clone, Copy)]
 pub(crate) struct Stage<'a> {
-    pub(crate) state: &'a State,
-    pub(crate) now: Timestamp,
+    state: &'a State,
+    now: Timestamp,
+    staged: Vec<Event>,
+    /// Tasks that end, or are tried again, with one of the staged events.
+    ended: BTreeSet<TaskId>,
+    externals: Externals<'a>,
 }
 
-impl Stage<'_> {
-    /// The events that the messages mean, without those that mean nothing here any more.
-    pub(crate) fn stage(self, mut messages: Vec<Message>) -> Vec<Event> {
-        let mut staged = Vec::with_capacity(messages.len() + 1);
-        let mut ended = BTreeSet::new();
-        let mut externals = Externals::of(self.state);
-        let mut start = None;
-        if self.state.phase == Phase::NotStarted
-            && let Some(at) = messages.iter().position(|m| matches!(m, Message::Start(_)))
-        {
-            start = Some(messages.remove(at));
+impl<'a> Stage<'a> {
+    pub(crate) fn new(state: &'a State, now: Timestamp) -> Self {
+        Self {
+            state,
+            now,
+            staged: Vec::new(),
+            ended: BTreeSet::new(),
+            externals: Externals::of(state),
         }
-        // It is part of how the execution begins, so nothing comes between.
-        let status = messages
-            .iter()
-            .position(|message| matches!(message, Message::CustomStatus { .. }))
-            .map(|at| messages.remove(at));
-        for message in start.into_iter().chain(status).chain(messages) {
-            let event = match message {
-                Message::Start(start)
-                    if self.state.phase == Phase::NotStarted && staged.is_empty() =>
-                {
-                    externals = Externals::from(&start);
-                    Event::ExecutionStarted(start)
-                }
-                // After the return nobody is left to take it.
-                Message::ExternalEvent { number, name, data }
-                    if self.state.phase != Phase::NotStarted || !staged.is_empty() =>
-                {
-                    if let Phase::Returned { .. } = self.state.phase {
-                        continue;
-                    }
-                    match externals.take(number) {
-                        Some(number) => Event::ExternalEventRaised { number, name, data },
-                        None => continue,
-                    }
-                }
-                Message::ActivityEnded { task, outcome, run }
-                    if self.is_open(task, "activity") && ended.insert(task.task) =>
-                {
-                    let task = task.task;
-                    match outcome {
-                        Ok(output) => Event::ActivityCompleted { task, output, run },
-                        Err(failure) => Event::ActivityFailed { task, failure, run },
-                    }
-                }
-                Message::ChildEnded {
-                    task,
-                    attempt,
-                    outcome,
-                } if self.is_open(task, "child") => {
-                    match self.child_ended(task.task, attempt, outcome) {
-                        Some(event) if ended.insert(task.task) => event,
-                        _ => continue,
-                    }
-                }
-                Message::TimerFired { task }
-                    if self.is_open(task, "timer") && ended.insert(task.task) =>
-                {
-                    Event::TimerFired { task: task.task }
-                }
-                Message::AttemptsFailed { task, attempts } => {
-                    if self.is_open(task, "activity") && !ended.contains(&task.task) {
-                        let task = task.task;
-                        let seen = attempts.into_iter().map(|one| Event::AttemptFailed {
-                            task,
-                            failure: one.failure,
-                            run: one.run,
-                        });
-                        staged.extend(seen);
-                    }
-                    continue;
-                }
-                Message::ChildDue { task, attempt } if self.is_open(task, "child") => {
-                    match self.child(task.task) {
-                        Some(child)
-                            if child.due.is_some()
-                                && child.attempt == attempt
-                                && let Some(failure) = self.given_up(child)
-                                && ended.insert(task.task) =>
-                        {
-                            Event::ChildFailed {
-                                task: task.task,
-                                failure,
-                            }
-                        }
-                        Some(child)
-                            if child.due.is_some()
-                                && child.attempt == attempt
-                                && ended.insert(task.task) =>
-                        {
-                            Event::ChildRetried {
-                                task: task.task,
-                                attempt: child.attempt,
-                                instance_id: child.attempt_instance_id(child.attempt),
-                            }
-                        }
-                        _ => continue,
-                    }
-                }
-                Message::StartSkipped {
-                    instance_id,
-                    reason,
-                } if self.state.phase != Phase::NotStarted || !staged.is_empty() => {
-                    Event::InstanceStartSkipped {
-                        instance_id,
-                        reason,
-                    }
-                }
-                Message::CustomStatus { value } if matches!(&staged[..], [Event::ExecutionStarted(start)] if start.execution > 0) => {
-                    Event::CustomStatusSet { value: Some(value) }
-                }
-                Message::Suspend { reason, .. } if self.can_suspend() => {
-                    Event::ExecutionSuspended { reason }
-                }
-                Message::Resume { reason, .. } if self.state.suspended => {
-                    Event::ExecutionResumed { reason }
-                }
-                Message::Terminate { reason, .. } => Event::ExecutionTerminated { reason },
-                Message::Start(_)
-                | Message::ExternalEvent { .. }
-                | Message::ActivityEnded { .. }
-                | Message::ChildEnded { .. }
-                | Message::TimerFired { .. }
-                | Message::ChildDue { .. }
-                | Message::StartSkipped { .. }
-                | Message::CustomStatus { .. }
-                | Message::Suspend { .. }
-                | Message::Resume { .. } => continue,
-            };
-            staged.push(event);
-        }
-        staged
     }
 
-    fn can_suspend(&self) -> bool {
-        !self.state.suspended && matches!(self.state.phase, Phase::NotStarted | Phase::Running)
+    /// The events that the messages mean, without those that mean nothing here any more.
+    pub(crate) fn stage(mut self, mut messages: Vec<Message>) -> Vec<Event> {
+        self.staged.reserve(messages.len() + 1);
+        let mut take = |wanted: fn(&Message) -> bool| {
+            let at = messages.iter().position(wanted);
+            at.map(|at| messages.remove(at))
+        };
+        let awaits_start = self.state.awaits_start();
+        let start = awaits_start.then(|| take(|message| matches!(message, Message::Start(_))));
+        // It is part of how the execution begins, so nothing comes between.
+        let status = take(|message| matches!(message, Message::CustomStatus { .. }));
+        for message in start.flatten().into_iter().chain(status).chain(messages) {
+            let event = self.event(message);
+            self.staged.extend(event);
+        }
+        self.staged
+    }
+
+    fn event(&mut self, message: Message) -> Option<Event> {
+        match message {
+            Message::Start(start) => self.begin(start),
+            Message::ExternalEvent { number, name, data } => {
+                // After the return nobody is left to take it.
+                let is_taken = self.has_begun() && !self.state.has_returned();
+                let number = is_taken.then(|| self.externals.take(number))??;
+                Some(Event::ExternalEventRaised { number, name, data })
+            }
+            Message::ActivityEnded { task, outcome, run } => {
+                let task = self.ends(task, TaskType::Activity)?;
+                Some(match outcome {
+                    Ok(output) => Event::ActivityCompleted { task, output, run },
+                    Err(failure) => Event::ActivityFailed { task, failure, run },
+                })
+            }
+            Message::ChildEnded {
+                task,
+                attempt,
+                outcome,
+            } => self.child_ended(task, attempt, outcome),
+            Message::TimerFired { task } => {
+                let task = self.ends(task, TaskType::Timer)?;
+                Some(Event::TimerFired { task })
+            }
+            Message::AttemptsFailed { task, attempts } => {
+                if self.is_open(task, TaskType::Activity) && !self.ended.contains(&task.task) {
+                    let task = task.task;
+                    let seen = attempts.into_iter().map(|one| Event::AttemptFailed {
+                        task,
+                        failure: one.failure,
+                        run: one.run,
+                    });
+                    self.staged.extend(seen);
+                }
+                None
+            }
+            Message::ChildDue { task, attempt } => self.child_due(task, attempt),
+            Message::StartSkipped {
+                instance_id,
+                reason,
+            } => self.has_begun().then_some(Event::InstanceStartSkipped {
+                instance_id,
+                reason,
+            }),
+            Message::CustomStatus { value } => {
+                let follows = matches!(&self.staged[..], [Event::ExecutionStarted(start)] if start.execution > 0);
+                follows.then_some(Event::CustomStatusSet { value: Some(value) })
+            }
+            Message::Suspend { reason, .. } => {
+                let can_suspend = self.state.may_ask_guest() && !self.state.is_suspended();
+                can_suspend.then_some(Event::ExecutionSuspended { reason })
+            }
+            Message::Resume { reason, .. } => {
+                let is_suspended = self.state.is_suspended();
+                is_suspended.then_some(Event::ExecutionResumed { reason })
+            }
+            Message::Terminate { reason, .. } => Some(Event::ExecutionTerminated { reason }),
+        }
+    }
+
+    /// Whether the execution began before this turn, or begins in it.
+    fn has_begun(&self) -> bool {
+        !self.state.awaits_start() || !self.staged.is_empty()
+    }
+
+    fn begin(&mut self, start: Box<Start>) -> Option<Event> {
+        if self.has_begun() {
+            return None;
+        }
+        self.externals = Externals::from(&start);
+        Some(Event::ExecutionStarted(start))
     }
 
     /// Whether a message about `task` is about a task of this execution that is still open.
-    fn is_open(&self, task: TaskRef, what: &str) -> bool {
-        let open = self
-            .state
-            .tasks
-            .get(&task.task)
-            .filter(|open| open.generation == task.generation);
+    fn is_open(&self, task: TaskRef, of_type: TaskType) -> bool {
+        let open = self.state.tasks().get(&task.task);
         task.execution == self.state.execution()
             && open.is_some_and(|open| {
-                what == match open.kind {
-                    TaskKind::Activity { .. } => "activity",
-                    TaskKind::Child(_) => "child",
-                    TaskKind::Timer { .. } => "timer",
-                }
+                open.generation == task.generation && open.kind.of_type() == of_type
             })
     }
 
-    fn child(&self, task: TaskId) -> Option<&ChildTask> {
-        match &self.state.tasks.get(&task)?.kind {
-            TaskKind::Child(child) => Some(child),
-            TaskKind::Activity { .. } | TaskKind::Timer { .. } => None,
-        }
+    /// The task, if it is open and this is the first of the messages that ends it.
+    fn ends(&mut self, task: TaskRef, of_type: TaskType) -> Option<TaskId> {
+        (self.is_open(task, of_type) && self.ended.insert(task.task)).then_some(task.task)
+    }
+
+    fn open_child(&self, task: TaskRef, attempt: u32) -> Option<&'a ChildTask> {
+        let child = self.state.child(task.task)?;
+        (self.is_open(task, TaskType::Child) && child.attempt == attempt).then_some(child)
     }
 
     /// What a child has failed with that would be tried again too late.
@@ -183,26 +143,40 @@ impl Stage<'_> {
         policy.given_up(child.last_failure.as_ref()?, child.scheduled_at, self.now)
     }
 
+    fn child_due(&mut self, task: TaskRef, attempt: u32) -> Option<Event> {
+        let child = self.open_child(task, attempt)?;
+        child.due?;
+        let task = self.ends(task, TaskType::Child)?;
+        Some(match self.given_up(child) {
+            Some(failure) => Event::ChildFailed { task, failure },
+            None => Event::ChildRetried {
+                task,
+                attempt,
+                instance_id: child.attempt_instance_id(attempt),
+            },
+        })
+    }
+
     fn child_ended(
-        &self,
-        task: TaskId,
+        &mut self,
+        task: TaskRef,
         attempt: u32,
         outcome: Result<Option<Json>, Failure>,
     ) -> Option<Event> {
-        let child = self
-            .child(task)
-            .filter(|child| child.attempt == attempt && child.due.is_none())?;
+        let child = self.open_child(task, attempt)?;
+        if child.due.is_some() {
+            return None;
+        }
+        let task = self.ends(task, TaskType::Child)?;
         let failure = match outcome {
             Ok(output) => return Some(Event::ChildCompleted { task, output }),
             Err(failure) => failure,
         };
-        let seed = self.state.start.as_ref().map_or(0, |start| start.seed) ^ u64::from(task.0);
-        let next = match (&self.state.phase, &child.retry) {
-            (Phase::Running, Some(retry)) => {
-                retry.next_attempt_at(attempt, &failure, child.scheduled_at, self.now, seed)
-            }
-            _ => None,
-        };
+        let next = self.state.running().zip(child.retry.as_ref());
+        let next = next.and_then(|(running, retry)| {
+            let seed = running.begun.start.seed ^ u64::from(task.0);
+            retry.next_attempt_at(attempt, &failure, child.scheduled_at, self.now, seed)
+        });
         Some(match next {
             Some(at) => Event::ChildRetryScheduled {
                 task,
@@ -216,6 +190,7 @@ impl Stage<'_> {
 }
 
 /// Numbers the external events of a turn.
+#[derive(Default)]
 struct Externals<'a> {
     /// Those of earlier executions that arrived in this one before this turn.
     carried: Option<&'a BTreeSet<u32>>,
@@ -229,20 +204,18 @@ struct Externals<'a> {
 
 impl<'a> Externals<'a> {
     fn of(state: &'a State) -> Self {
-        Self {
-            carried: Some(&state.carried),
-            carried_now: BTreeSet::new(),
-            first: state.start.as_ref().map_or(0, |start| start.next_external),
-            next: state.next_external,
-        }
+        state.running().map_or_else(Self::default, |running| Self {
+            carried: Some(&running.carried),
+            next: running.next_external,
+            ..Self::from(&running.begun.start)
+        })
     }
 
     fn from(start: &Start) -> Self {
         Self {
-            carried: None,
-            carried_now: BTreeSet::new(),
             first: start.next_external,
             next: start.next_external,
+            ..Self::default()
         }
     }
 

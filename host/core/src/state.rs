@@ -1,25 +1,22 @@
 //! The state of an execution: the fold of the events of its history.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use crate::task::TaskType;
 use crate::{
-    ChildTask, Digest, Event, Json, SEMANTICS_VERSION, Start, Task, TaskId, TaskKind, Timestamp,
-    Unread, Waiting,
+    Begun, ChildTask, Corrupt, CorruptReason, Digest, End, Event, Failure, Json, Phase, Running,
+    SEMANTICS_VERSION, Start, Suspension, Task, TaskId, TaskKind, Timestamp, TurnPart, Waiting,
 };
+
+/// The tasks of an execution that has none.
+static NO_TASKS: BTreeMap<TaskId, Task> = BTreeMap::new();
 
 /// Where an execution stands: the fold of the events that were applied, in order.
 ///
 /// Recovery and live writing go through the same [`apply`](Self::apply), so a log that could not have been written cannot be read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    /// How far it came.
-    pub phase: Phase,
-    /// Whether it holds everything.
-    pub suspended: bool,
-    /// The reason that was given for it, while it is suspended.
-    pub suspended_for: Option<String>,
-    /// How it began; `None` until it did.
-    pub start: Option<Box<Start>>,
+    pub(crate) phase: Phase,
     /// The number that the next event gets; also how many there are.
     pub next_event: u64,
     /// Turns recorded.
@@ -28,146 +25,169 @@ pub struct State {
     pub now: Timestamp,
     /// Size of the history in bytes, roughly.
     pub history_bytes: u64,
-    /// The lowest id that a task to come may have.
-    pub next_task: TaskId,
-    /// The number that the next external event gets.
-    pub next_external: u32,
-    /// External events of earlier executions that arrived in this one.
-    pub carried: BTreeSet<u32>,
-    /// Where in a turn its last event stands.
-    pub part: TurnPart,
     /// Counts the rewinds of this execution.
     pub generation: u32,
-    /// Tasks that are scheduled and not yet ended.
-    pub tasks: BTreeMap<TaskId, Task>,
-    /// What the guest shows to people.
+    /// What the guest shows to people; until it began, what the execution before it showed.
     pub custom_status: Option<Json>,
-    /// What the guest said it waits for in its last turn. Not part of the history; a replay gives it again.
-    pub waiting: Waiting,
-    /// External events that the guest was given and has not read. As with `waiting`, only where the guest was asked.
-    pub unread: Unread,
-}
-
-/// Where in a turn an event stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TurnPart {
-    /// In a turn in which the guest was not asked.
-    Unasked,
-    /// In what the guest was given.
-    Received,
-    /// There, and the execution began with it.
-    Begun,
-    /// In what follows from its answer.
-    Produced,
-}
-
-/// How far an execution came.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Phase {
-    /// No turn was recorded that began it.
-    NotStarted,
-    /// It runs, or waits.
-    Running,
-    /// It returned, and waits for tasks that it did not cancel.
-    Returned {
-        /// What it returned.
-        output: Option<Json>,
-    },
-    /// It ended well.
-    Completed {
-        /// What it returned.
-        output: Option<Json>,
-    },
-    /// It failed.
-    Failed {
-        /// Why.
-        failure: crate::Failure,
-    },
-    /// It was ended from outside.
-    Terminated {
-        /// Why.
-        reason: Option<String>,
-    },
-    /// It goes on as another execution.
-    ContinuedAsNew,
-}
-
-impl Phase {
-    /// Whether nothing follows.
-    pub fn is_end(&self) -> bool {
-        match self {
-            Self::NotStarted | Self::Running | Self::Returned { .. } => false,
-            Self::Completed { .. }
-            | Self::Failed { .. }
-            | Self::Terminated { .. }
-            | Self::ContinuedAsNew => true,
-        }
-    }
-}
-
-/// Why a history cannot be what an engine wrote.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("event {number} ({event}) cannot stand in this history: {why}")]
-pub struct Corrupt {
-    /// The number of the event.
-    pub number: u64,
-    /// Its kind.
-    pub event: &'static str,
-    /// What is wrong with it.
-    pub why: String,
 }
 
 impl State {
     /// An execution of which nothing is known yet.
     pub fn new(generation: u32) -> Self {
         Self {
-            phase: Phase::NotStarted,
-            suspended: false,
-            suspended_for: None,
-            start: None,
+            phase: Phase::NotStarted(None),
             next_event: 0,
             turns: 0,
             now: Timestamp(0),
             history_bytes: 0,
-            next_task: TaskId(0),
-            next_external: 0,
-            carried: BTreeSet::new(),
-            part: TurnPart::Unasked,
             generation,
-            tasks: BTreeMap::new(),
             custom_status: None,
-            waiting: Waiting::default(),
-            unread: Unread::default(),
+        }
+    }
+
+    /// An execution that was ended from outside, without its history.
+    pub fn terminated(generation: u32, reason: Option<String>) -> Self {
+        let mut state = Self::new(generation);
+        state.finish(End::Terminated { reason });
+        state
+    }
+
+    /// Its phase.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Whether its start is still to come.
+    pub fn awaits_start(&self) -> bool {
+        matches!(self.phase, Phase::NotStarted(_) | Phase::Starting)
+    }
+
+    /// Whether its guest may still be asked.
+    pub fn may_ask_guest(&self) -> bool {
+        self.awaits_start() || self.running().is_some()
+    }
+
+    /// The data of an execution that has begun and whose guest has not returned.
+    pub fn running(&self) -> Option<&Running> {
+        match &self.phase {
+            Phase::Running(running) => Some(running),
+            Phase::NotStarted(_)
+            | Phase::Starting
+            | Phase::Returned { .. }
+            | Phase::Ended { .. } => None,
+        }
+    }
+
+    /// The data of an execution that began and has not ended.
+    pub fn begun(&self) -> Option<&Begun> {
+        match &self.phase {
+            Phase::Running(running) => Some(&running.begun),
+            Phase::Returned { begun, .. } => Some(begun),
+            Phase::NotStarted(_) | Phase::Starting | Phase::Ended { .. } => None,
+        }
+    }
+
+    /// Whether its guest returned, and something that it asked for is still open.
+    pub fn has_returned(&self) -> bool {
+        matches!(self.phase, Phase::Returned { .. })
+    }
+
+    /// Its end, if it has ended.
+    pub fn end(&self) -> Option<&End> {
+        match &self.phase {
+            Phase::Ended { end, .. } => Some(end),
+            Phase::NotStarted(_) | Phase::Starting | Phase::Running(_) | Phase::Returned { .. } => {
+                None
+            }
+        }
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.end().is_some()
+    }
+
+    /// Its suspension, if it is suspended.
+    pub fn suspension(&self) -> Option<&Suspension> {
+        match &self.phase {
+            Phase::NotStarted(suspension) => suspension.as_ref(),
+            Phase::Running(running) => match &running.part {
+                TurnPart::Suspended(suspension) => Some(suspension),
+                TurnPart::Unasked | TurnPart::Begun | TurnPart::Received | TurnPart::Produced => {
+                    None
+                }
+            },
+            Phase::Starting | Phase::Returned { .. } | Phase::Ended { .. } => None,
+        }
+    }
+
+    /// Whether it is suspended.
+    pub fn is_suspended(&self) -> bool {
+        self.suspension().is_some()
+    }
+
+    /// Its start event; `None` until it began.
+    pub fn start(&self) -> Option<&Start> {
+        match &self.phase {
+            Phase::Ended { start, .. } => start.as_deref(),
+            Phase::NotStarted(_) | Phase::Starting | Phase::Running(_) | Phase::Returned { .. } => {
+                self.begun().map(|begun| &*begun.start)
+            }
         }
     }
 
     /// The execution that this is, counted from 0 within its instance; 0 until it began.
     pub fn execution(&self) -> u32 {
-        self.start.as_ref().map_or(0, |start| start.execution)
+        self.start().map_or(0, |start| start.execution)
     }
 
     /// The module it is pinned to.
     pub fn module(&self) -> Option<Digest> {
-        self.start.as_ref().and_then(|start| start.module)
+        self.start().and_then(|start| start.module)
+    }
+
+    /// Pins it to another module than the one that it began with.
+    pub fn pin_to(&mut self, module: Digest) {
+        let start = match &mut self.phase {
+            Phase::Running(running) => &mut running.begun.start,
+            Phase::Returned { begun, .. } => &mut begun.start,
+            Phase::Ended {
+                start: Some(start), ..
+            } => start,
+            Phase::NotStarted(_) | Phase::Starting | Phase::Ended { start: None, .. } => return,
+        };
+        start.module = Some(module);
+    }
+
+    /// Tasks that are scheduled and not yet ended.
+    pub fn tasks(&self) -> &BTreeMap<TaskId, Task> {
+        self.begun().map_or(&NO_TASKS, |begun| &begun.tasks)
+    }
+
+    /// A child that has not ended.
+    pub fn child(&self, task: TaskId) -> Option<&ChildTask> {
+        self.tasks().get(&task)?.child()
     }
 
     /// Whether an activity or a child still runs or waits to.
     pub fn has_open_work(&self) -> bool {
-        self.tasks.values().any(|task| match task.kind {
+        self.tasks().values().any(|task| match task.kind {
             TaskKind::Activity { .. } | TaskKind::Child(_) => true,
             TaskKind::Timer { .. } => false,
         })
     }
 
-    /// Whether the external event of this number arrived in this execution.
-    pub fn has_external(&self, number: u32) -> bool {
-        let first = self.start.as_ref().map_or(0, |start| start.next_external);
-        (first..self.next_external).contains(&number) || self.carried.contains(&number)
-    }
-
     /// How many events there are, as the guest is told.
     pub(crate) fn history_events(&self) -> u32 {
         u32::try_from(self.next_event).unwrap_or(u32::MAX)
+    }
+
+    /// Notes what the guest waits for after a turn in which it was `given` these events.
+    pub(crate) fn waits(&mut self, given: &[Event], waiting: Waiting) {
+        if let Phase::Running(running) = &mut self.phase {
+            let before = std::mem::replace(&mut running.waiting, waiting);
+            running.begun.unread.note(&before, given, &running.waiting);
+        }
     }
 
     /// Takes in the next event.
@@ -185,322 +205,329 @@ impl State {
         Ok(())
     }
 
-    fn fold(&mut self, event: &Event) -> Result<(), String> {
-        if self.phase.is_end() {
-            // What it asked for as it ended may have been refused: that is the last that is known of it.
-            let is_late = matches!(event, Event::InstanceStartSkipped { .. });
-            return expect(is_late, "the execution has ended");
-        }
-        let begins = self.phase == Phase::NotStarted && self.part == TurnPart::Received;
-        if begins != matches!(event, Event::ExecutionStarted(_)) {
-            return Err("an execution begins in the first turn of its guest".to_owned());
-        }
+    fn fold(&mut self, event: &Event) -> Result<(), CorruptReason> {
+        self.admits(event)?;
         match event {
             Event::TurnStarted {
                 now,
                 history_events,
                 ..
-            } => {
-                if *history_events != self.history_events() {
-                    return Err(format!("it counts {history_events} events before it"));
-                }
-                expect(!self.suspended, "a suspended execution has no turns")?;
-                expect(*now >= self.now, "time runs backwards")?;
-                expect(
-                    matches!(self.phase, Phase::NotStarted | Phase::Running),
-                    "the guest has returned",
-                )?;
-                self.now = *now;
-                self.part = TurnPart::Received;
-            }
-            Event::ExecutionStarted(start) => {
-                known_rules(start)?;
-                self.phase = Phase::Running;
-                self.next_external = start.next_external;
-                self.custom_status = None;
-                self.part = TurnPart::Begun;
-                self.start = Some(start.clone());
-            }
+            } => self.begin_turn(*now, *history_events),
+            Event::ExecutionStarted(start) => self.begin(start),
             Event::ActivityCompleted { task, .. } | Event::ActivityFailed { task, .. } => {
-                self.end_task(*task, "activity")?
+                self.end_task(*task, TaskType::Activity)
             }
             Event::ChildCompleted { task, .. } | Event::ChildFailed { task, .. } => {
-                self.end_task(*task, "child")?
+                self.end_task(*task, TaskType::Child)
             }
-            Event::TimerFired { task } => {
-                let due = self.tasks.get(task).is_none_or(|task| match task.kind {
-                    TaskKind::Timer { fire_at } => fire_at <= self.now,
-                    TaskKind::Activity { .. } | TaskKind::Child(_) => true,
-                });
-                expect(due, "the timer is not due")?;
-                self.end_task(*task, "timer")?;
-            }
-            Event::ExternalEventRaised { number, .. } => self.raise(*number)?,
+            Event::TimerFired { task } => self.fire(*task),
+            Event::ExternalEventRaised { number, .. } => self.runs()?.raise(*number),
             Event::ActivityScheduled { task, name, .. } => {
-                self.open_task(*task, TaskKind::Activity { name: name.clone() })?;
+                self.open_task(*task, TaskKind::Activity { name: name.clone() })
             }
-            Event::ChildScheduled {
-                task,
-                name,
-                version,
-                instance_id,
-                input,
-                tags,
-                retry,
-                target,
-            } => {
-                let child = ChildTask {
-                    name: name.clone(),
-                    version: version.clone(),
-                    instance_id: instance_id.clone(),
-                    input: input.clone(),
-                    tags: tags.clone(),
-                    retry: retry.clone(),
-                    target: target.clone(),
-                    attempt: 1,
-                    due: None,
-                    last_failure: None,
-                    scheduled_at: self.now,
-                };
-                self.open_task(*task, TaskKind::Child(Box::new(child)))?;
-            }
+            Event::ChildScheduled { .. } => self.open_child(event),
             Event::TimerSet { task, fire_at } => {
-                self.open_task(*task, TaskKind::Timer { fire_at: *fire_at })?
+                self.open_task(*task, TaskKind::Timer { fire_at: *fire_at })
             }
-            Event::TaskCanceled { task } => {
-                self.produces()?;
-                if self.tasks.remove(task).is_none() {
-                    return Err(format!("task {task} is not open"));
-                }
-            }
+            Event::TaskCanceled { task } => self.runs()?.cancel_task(*task),
             Event::ChildRetryScheduled {
                 task,
                 attempt,
                 at,
                 failure,
-            } => {
-                self.arrives()?;
-                expect(self.phase == Phase::Running, "the guest has returned")?;
-                let child = self.child(*task)?;
-                if child.attempt + 1 != *attempt || child.due.is_some() {
-                    return Err(format!(
-                        "attempt {attempt} does not follow attempt {}",
-                        child.attempt
-                    ));
-                }
-                (child.attempt, child.due) = (*attempt, Some(*at));
-                child.last_failure = Some(failure.clone());
-            }
+            } => self.schedule_retry(*task, *attempt, *at, failure),
             Event::ChildRetried {
                 task,
                 attempt,
                 instance_id,
-            } => {
-                self.arrives()?;
-                let child = self.child(*task)?;
-                expect(
-                    *instance_id == child.attempt_instance_id(*attempt),
-                    "its instance is another one's",
-                )?;
-                if child.attempt != *attempt || child.due.take().is_none() {
-                    return Err(format!("attempt {attempt} was not scheduled"));
-                }
-            }
-            Event::InstanceStartSkipped { .. } => self.arrives()?,
-            Event::AttemptFailed { task, .. } => {
-                self.arrives()?;
-                let open = self.tasks.get(task).map(|task| &task.kind);
-                let is_activity = matches!(open, Some(TaskKind::Activity { .. }));
-                expect(is_activity, "its task is no open activity")?;
-            }
-            Event::EventSent { .. } | Event::InstanceStarted { .. } => self.produces()?,
-            Event::CustomStatusSet { value } => {
-                if self.part == TurnPart::Begun && self.execution() > 0 {
-                    self.part = TurnPart::Received;
-                } else {
-                    self.produces()?;
-                }
-                self.custom_status = value.clone();
-            }
-            Event::ExecutionReturned { output } => {
-                self.produces()?;
-                let to_retry = |task: &Task| matches!(&task.kind, TaskKind::Child(child) if child.due.is_some());
-                expect(
-                    !self.tasks.values().any(to_retry),
-                    "a child that waits to be tried again was not cancelled",
-                )?;
-                self.tasks
-                    .retain(|_, task| !matches!(task.kind, TaskKind::Timer { .. }));
-                self.phase = Phase::Returned {
-                    output: output.clone(),
-                };
-            }
-            Event::ExecutionCompleted { output } => {
-                expect(!self.has_open_work(), "activities or children are open")?;
-                match &self.phase {
-                    Phase::Returned { output: returned } => {
-                        expect(returned == output, "it returned something else")?;
-                    }
-                    Phase::NotStarted
-                    | Phase::Running
-                    | Phase::Completed { .. }
-                    | Phase::Failed { .. }
-                    | Phase::Terminated { .. }
-                    | Phase::ContinuedAsNew => self.produces()?,
-                }
-                self.end(Phase::Completed {
-                    output: output.clone(),
-                });
-            }
+            } => self.retry(*task, *attempt, instance_id),
+            Event::AttemptFailed { task, .. } => self.attempt_failed(*task),
+            Event::InstanceStartSkipped { .. } => self.arrives(),
+            Event::EventSent { .. } | Event::InstanceStarted { .. } => self.runs()?.produces(),
+            Event::CustomStatusSet { value } => self.show(value),
+            Event::ExecutionReturned { output } => self.guest_returned(output),
+            Event::ExecutionCompleted { output } => self.complete(output),
             Event::ExecutionFailed { failure, .. } => {
-                self.produces()?;
-                self.end(Phase::Failed {
-                    failure: failure.clone(),
-                });
+                let failure = failure.clone();
+                self.stop(End::Failed { failure })
             }
-            Event::ExecutionTerminated { reason } => self.end(Phase::Terminated {
-                reason: reason.clone(),
-            }),
-            Event::ContinuedAsNew { .. } => {
-                self.produces()?;
-                self.end(Phase::ContinuedAsNew);
+            Event::ContinuedAsNew { .. } => self.stop(End::ContinuedAsNew),
+            Event::ExecutionTerminated { reason } => {
+                let reason = reason.clone();
+                self.finish(End::Terminated { reason });
+                Ok(())
             }
-            Event::ExecutionSuspended { reason } => {
-                expect(!self.suspended, "it is suspended already")?;
-                expect(
-                    matches!(self.phase, Phase::NotStarted | Phase::Running),
-                    "the guest has returned",
-                )?;
-                self.suspended = true;
-                self.suspended_for.clone_from(reason);
-                self.part = TurnPart::Unasked;
+            Event::ExecutionSuspended { reason } => self.suspend(reason),
+            Event::ExecutionResumed { .. } => self.resume(),
+        }
+    }
+
+    /// Whether an event of this kind may stand here at all: a start is what the first turn of a guest begins with, and nothing follows an
+    /// end but that what the execution asked for as it ended was refused.
+    fn admits(&self, event: &Event) -> Result<(), CorruptReason> {
+        let is_start = matches!(event, Event::ExecutionStarted(_));
+        match &self.phase {
+            Phase::Ended { .. } => expect(
+                matches!(event, Event::InstanceStartSkipped { .. }),
+                CorruptReason::Ended,
+            ),
+            Phase::Starting => expect(is_start, CorruptReason::MisplacedStart),
+            Phase::NotStarted(_) | Phase::Running(_) | Phase::Returned { .. } => {
+                expect(!is_start, CorruptReason::MisplacedStart)
             }
-            Event::ExecutionResumed { .. } => {
-                expect(self.suspended, "it is not suspended")?;
-                self.suspended = false;
-                self.suspended_for = None;
+        }
+    }
+
+    // --- Turns and the life of the execution
+
+    fn begin_turn(&mut self, now: Timestamp, history_events: u32) -> Result<(), CorruptReason> {
+        let counts = history_events == self.history_events();
+        expect(counts, CorruptReason::EventCount(history_events))?;
+        expect(!self.is_suspended(), CorruptReason::TurnWhileSuspended)?;
+        expect(now >= self.now, CorruptReason::TimeRunsBackwards)?;
+        match &mut self.phase {
+            Phase::NotStarted(_) => self.phase = Phase::Starting,
+            Phase::Running(running) => running.part = TurnPart::Received,
+            Phase::Starting | Phase::Returned { .. } | Phase::Ended { .. } => {
+                return Err(CorruptReason::Returned);
             }
         }
+        self.now = now;
         Ok(())
     }
 
-    /// What the guest is not told of, in a turn of its own or among what it was given.
-    fn arrives(&mut self) -> Result<(), String> {
-        expect(self.phase != Phase::NotStarted, "it has not started")?;
-        expect(!self.suspended, "it is suspended")?;
-        match self.part {
-            TurnPart::Produced => self.part = TurnPart::Unasked,
-            TurnPart::Begun => self.part = TurnPart::Received,
-            TurnPart::Unasked | TurnPart::Received => {}
+    /// Begins under the rules of the start's version: those of older versions are kept; of newer ones this crate knows nothing.
+    fn begin(&mut self, start: &Start) -> Result<(), CorruptReason> {
+        match start.semantics {
+            0 => return Err(CorruptReason::NoSuchRules),
+            1..=SEMANTICS_VERSION => {}
+            version => return Err(CorruptReason::NewerRules(version)),
         }
+        self.phase = Phase::Running(Running::new(Box::new(start.clone())));
+        self.custom_status = None;
         Ok(())
     }
 
-    /// What the guest asked for.
-    fn produces(&mut self) -> Result<(), String> {
-        expect(self.phase == Phase::Running, "it does not run")?;
-        expect(
-            self.part != TurnPart::Unasked,
-            "the guest was not asked in this turn",
-        )?;
-        self.part = TurnPart::Produced;
-        Ok(())
-    }
-
-    /// What the guest is told, while there is one to tell.
-    fn is_told(&mut self) -> Result<(), String> {
-        if self.part == TurnPart::Begun {
-            self.part = TurnPart::Received;
-        }
-        expect(
-            self.phase != Phase::Running || self.part == TurnPart::Received,
-            "the guest was not asked in this turn",
-        )
-    }
-
-    fn raise(&mut self, number: u32) -> Result<(), String> {
-        expect(self.phase == Phase::Running, "it does not run")?;
-        self.is_told()?;
-        if number > self.next_external {
-            return Err(format!(
-                "external event {number} comes before event {}",
-                self.next_external
-            ));
-        }
-        if self.has_external(number) {
-            return Err(format!("external event {number} arrived already"));
-        }
-        if number == self.next_external {
-            self.next_external = number.checked_add(1).ok_or("numbers are used up")?;
-        } else {
-            self.carried.insert(number);
-        }
-        Ok(())
-    }
-
-    fn end(&mut self, phase: Phase) {
-        self.tasks.clear();
-        self.waiting = Waiting::default();
-        self.unread = Unread::default();
-        self.phase = phase;
-    }
-
-    fn open_task(&mut self, task: TaskId, kind: TaskKind) -> Result<(), String> {
-        self.produces()?;
-        if task < self.next_task {
-            return Err(format!(
-                "task {task} comes after task {}",
-                self.next_task.0.saturating_sub(1)
-            ));
-        }
-        self.next_task = TaskId(task.0.checked_add(1).ok_or("task ids are used up")?);
-        self.tasks.insert(
-            task,
-            Task {
-                generation: self.generation,
-                kind,
-            },
-        );
-        Ok(())
-    }
-
-    fn end_task(&mut self, task: TaskId, what: &str) -> Result<(), String> {
-        self.is_told()?;
-        let found = match self.tasks.get(&task).map(|task| &task.kind) {
-            Some(TaskKind::Activity { .. }) => "activity",
-            Some(TaskKind::Child(_)) => "child",
-            Some(TaskKind::Timer { .. }) => "timer",
-            None => return Err(format!("task {task} is not open")),
+    fn suspend(&mut self, reason: &Option<String>) -> Result<(), CorruptReason> {
+        expect(!self.is_suspended(), CorruptReason::SuspendedAlready)?;
+        let suspension = Suspension {
+            reason: reason.clone(),
         };
-        if found != what {
-            return Err(format!("task {task} is of kind {found}"));
+        match &mut self.phase {
+            Phase::NotStarted(held) => *held = Some(suspension),
+            Phase::Running(running) => running.part = TurnPart::Suspended(suspension),
+            Phase::Starting | Phase::Returned { .. } | Phase::Ended { .. } => {
+                return Err(CorruptReason::Returned);
+            }
         }
-        self.tasks.remove(&task);
         Ok(())
     }
 
-    fn child(&mut self, task: TaskId) -> Result<&mut ChildTask, String> {
-        match self.tasks.get_mut(&task).map(|task| &mut task.kind) {
+    fn resume(&mut self) -> Result<(), CorruptReason> {
+        expect(self.is_suspended(), CorruptReason::NotSuspended)?;
+        match &mut self.phase {
+            Phase::NotStarted(held) => *held = None,
+            Phase::Running(running) => running.part = TurnPart::Unasked,
+            Phase::Starting | Phase::Returned { .. } | Phase::Ended { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The guest returned. Its timers are over with that; activities and children go on.
+    fn guest_returned(&mut self, output: &Option<Json>) -> Result<(), CorruptReason> {
+        self.runs()?.produces()?;
+        let mut children = self.tasks().values().filter_map(Task::child);
+        let none_waits = children.all(|child| child.due.is_none());
+        expect(none_waits, CorruptReason::RetryNotCancelled)?;
+        if let Some(mut begun) = self.take_begun() {
+            begun
+                .tasks
+                .retain(|_, task| !matches!(task.kind, TaskKind::Timer { .. }));
+            let output = output.clone();
+            self.phase = Phase::Returned { begun, output };
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, output: &Option<Json>) -> Result<(), CorruptReason> {
+        expect(!self.has_open_work(), CorruptReason::OpenWork)?;
+        if let Phase::Returned {
+            output: returned, ..
+        } = &self.phase
+        {
+            expect(returned == output, CorruptReason::OtherOutput)?;
+        } else {
+            self.runs()?.produces()?;
+        }
+        self.finish(End::Completed {
+            output: output.clone(),
+        });
+        Ok(())
+    }
+
+    /// The guest ended it, and whatever is open with it.
+    fn stop(&mut self, end: End) -> Result<(), CorruptReason> {
+        self.runs()?.produces()?;
+        self.finish(end);
+        Ok(())
+    }
+
+    fn finish(&mut self, end: End) {
+        let start = self.take_begun().map(|begun| begun.start);
+        self.phase = Phase::Ended { start, end };
+    }
+
+    /// Takes out what it has from its start on, for the phase that follows.
+    fn take_begun(&mut self) -> Option<Begun> {
+        match std::mem::replace(&mut self.phase, Phase::Starting) {
+            Phase::Running(running) => Some(running.begun),
+            Phase::Returned { begun, .. } => Some(begun),
+            Phase::NotStarted(_) | Phase::Starting | Phase::Ended { .. } => None,
+        }
+    }
+
+    // --- What the guest asked for, and what comes in
+
+    fn runs(&mut self) -> Result<&mut Running, CorruptReason> {
+        match &mut self.phase {
+            Phase::Running(running) => Ok(running),
+            Phase::NotStarted(_)
+            | Phase::Starting
+            | Phase::Returned { .. }
+            | Phase::Ended { .. } => Err(CorruptReason::NotRunning),
+        }
+    }
+
+    /// Takes in an event of which the guest is not told.
+    fn arrives(&mut self) -> Result<(), CorruptReason> {
+        match &mut self.phase {
+            Phase::NotStarted(_) | Phase::Starting => Err(CorruptReason::NotStarted),
+            Phase::Running(running) => running.arrives(),
+            Phase::Returned { .. } | Phase::Ended { .. } => Ok(()),
+        }
+    }
+
+    fn open_task(&mut self, task: TaskId, kind: TaskKind) -> Result<(), CorruptReason> {
+        let generation = self.generation;
+        self.runs()?.open_task(task, generation, kind)
+    }
+
+    fn open_child(&mut self, event: &Event) -> Result<(), CorruptReason> {
+        let Event::ChildScheduled {
+            task,
+            name,
+            version,
+            instance_id,
+            input,
+            tags,
+            retry,
+            target,
+        } = event
+        else {
+            return Ok(());
+        };
+        let child = ChildTask {
+            name: name.clone(),
+            version: version.clone(),
+            instance_id: instance_id.clone(),
+            input: input.clone(),
+            tags: tags.clone(),
+            retry: retry.clone(),
+            target: target.clone(),
+            attempt: 1,
+            due: None,
+            last_failure: None,
+            scheduled_at: self.now,
+        };
+        self.open_task(*task, TaskKind::Child(Box::new(child)))
+    }
+
+    fn end_task(&mut self, task: TaskId, ends: TaskType) -> Result<(), CorruptReason> {
+        let tasks = match &mut self.phase {
+            Phase::Running(running) => {
+                running.is_told()?;
+                &mut running.begun.tasks
+            }
+            Phase::Returned { begun, .. } => &mut begun.tasks,
+            Phase::NotStarted(_) | Phase::Starting | Phase::Ended { .. } => {
+                return Err(CorruptReason::TaskNotOpen(task));
+            }
+        };
+        let open = tasks.get(&task).ok_or(CorruptReason::TaskNotOpen(task))?;
+        let is = open.kind.of_type();
+        expect(is == ends, CorruptReason::OtherTask { task, is })?;
+        tasks.remove(&task);
+        Ok(())
+    }
+
+    fn fire(&mut self, task: TaskId) -> Result<(), CorruptReason> {
+        let open = self.tasks().get(&task).map(|task| &task.kind);
+        let early = matches!(open, Some(TaskKind::Timer { fire_at }) if *fire_at > self.now);
+        expect(!early, CorruptReason::TimerNotDue)?;
+        self.end_task(task, TaskType::Timer)
+    }
+
+    fn attempt_failed(&mut self, task: TaskId) -> Result<(), CorruptReason> {
+        self.arrives()?;
+        let open = self.tasks().get(&task).map(|task| task.kind.of_type());
+        let is_activity = open == Some(TaskType::Activity);
+        expect(is_activity, CorruptReason::NoOpenActivity)
+    }
+
+    fn schedule_retry(
+        &mut self,
+        task: TaskId,
+        attempt: u32,
+        at: Timestamp,
+        failure: &Failure,
+    ) -> Result<(), CorruptReason> {
+        self.arrives()?;
+        expect(!self.has_returned(), CorruptReason::Returned)?;
+        let child = self.child_mut(task)?;
+        let last = child.attempt;
+        let follows = last + 1 == attempt && child.due.is_none();
+        expect(follows, CorruptReason::AttemptOutOfOrder { attempt, last })?;
+        (child.attempt, child.due) = (attempt, Some(at));
+        child.last_failure = Some(failure.clone());
+        Ok(())
+    }
+
+    fn retry(&mut self, task: TaskId, attempt: u32, id: &str) -> Result<(), CorruptReason> {
+        self.arrives()?;
+        let child = self.child_mut(task)?;
+        let is_its_own = id == child.attempt_instance_id(attempt);
+        expect(is_its_own, CorruptReason::OtherInstance)?;
+        let was_scheduled = child.attempt == attempt && child.due.take().is_some();
+        expect(was_scheduled, CorruptReason::AttemptNotScheduled(attempt))
+    }
+
+    fn child_mut(&mut self, task: TaskId) -> Result<&mut ChildTask, CorruptReason> {
+        let open = match &mut self.phase {
+            Phase::Running(running) => running.begun.tasks.get_mut(&task),
+            Phase::Returned { begun, .. } => begun.tasks.get_mut(&task),
+            Phase::NotStarted(_) | Phase::Starting | Phase::Ended { .. } => None,
+        };
+        match open.map(|task| &mut task.kind) {
             Some(TaskKind::Child(child)) => Ok(child),
             Some(TaskKind::Activity { .. } | TaskKind::Timer { .. }) | None => {
-                Err(format!("task {task} is no open child"))
+                Err(CorruptReason::NoOpenChild(task))
             }
         }
     }
-}
 
-/// Whether this crate knows the rules that an execution began under. Those of older versions are kept; of newer ones it knows nothing.
-fn known_rules(start: &Start) -> Result<(), String> {
-    match start.semantics {
-        0 => Err("no rules have version 0".to_owned()),
-        1..=SEMANTICS_VERSION => Ok(()),
-        version => Err(format!(
-            "it was begun by a newer host, under version {version} of the rules; this host knows up to {SEMANTICS_VERSION}: run it with \
-             the newer one"
-        )),
+    /// The custom status is the guest's, or comes with the start from the execution before.
+    fn show(&mut self, value: &Option<Json>) -> Result<(), CorruptReason> {
+        let running = self.runs()?;
+        if running.part == TurnPart::Begun && running.begun.start.execution > 0 {
+            running.part = TurnPart::Received;
+        } else {
+            running.produces()?;
+        }
+        self.custom_status = value.clone();
+        Ok(())
     }
 }
 
-fn expect(holds: bool, why: &str) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(why.to_owned()) }
+fn expect(holds: bool, why: CorruptReason) -> Result<(), CorruptReason> {
+    if holds { Ok(()) } else { Err(why) }
 }

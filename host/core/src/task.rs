@@ -7,11 +7,11 @@ use crate::{Failure, Json, RetryPolicy, Tags, Target, Timestamp};
 pub struct Task {
     /// The generation in which it was scheduled, or armed again.
     pub generation: u32,
-    /// What it is.
+    /// Its kind, with what the core needs of it.
     pub kind: TaskKind,
 }
 
-/// What a task is.
+/// The kind of a task, with what the core needs of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TaskKind {
     /// An activity.
@@ -28,28 +28,70 @@ pub enum TaskKind {
     },
 }
 
-/// What is needed to try a child again.
+/// The kinds of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskType {
+    /// An activity.
+    Activity,
+    /// A child orchestration.
+    Child,
+    /// A timer.
+    Timer,
+}
+
+impl std::fmt::Display for TaskType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Activity => "activity",
+            Self::Child => "child",
+            Self::Timer => "timer",
+        })
+    }
+}
+
+impl Task {
+    /// The child that it is, if it is one.
+    pub fn child(&self) -> Option<&ChildTask> {
+        match &self.kind {
+            TaskKind::Child(child) => Some(child),
+            TaskKind::Activity { .. } | TaskKind::Timer { .. } => None,
+        }
+    }
+}
+
+impl TaskKind {
+    /// The kind of task that it is, without its data.
+    pub fn of_type(&self) -> TaskType {
+        match self {
+            Self::Activity { .. } => TaskType::Activity,
+            Self::Child(_) => TaskType::Child,
+            Self::Timer { .. } => TaskType::Timer,
+        }
+    }
+}
+
+/// A child, with all that another attempt needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChildTask {
-    /// Its orchestration.
+    /// Its orchestration's name.
     pub name: String,
-    /// Its version, where one is known.
+    /// Its version, if one is known.
     pub version: Option<String>,
-    /// The instance of the first attempt.
+    /// The id of the first attempt's instance.
     pub instance_id: String,
     /// Its input.
     pub input: Option<Json>,
-    /// Its labels.
+    /// Its tags.
     pub tags: Tags,
-    /// How it is tried again.
+    /// Its retry policy.
     pub retry: Option<RetryPolicy>,
     /// What runs it.
     pub target: Target,
-    /// The attempt that runs, or waits to; from 1.
+    /// The current attempt, running or waiting for its time; from 1.
     pub attempt: u32,
-    /// When the attempt starts, where it waits to.
+    /// When the current attempt starts; `None` once it has.
     pub due: Option<Timestamp>,
-    /// Why the last attempt failed, where one did.
+    /// The failure of the attempt before, if there was one.
     pub last_failure: Option<Failure>,
     /// When the first attempt was scheduled.
     pub scheduled_at: Timestamp,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::context::TurnContext;
 use crate::stage::Stage;
 use crate::turn_builder::TurnBuilder;
-use crate::{Envelope, Event, Guest, Message, Millis, Phase, Start, State, Timestamp};
+use crate::{Envelope, Event, Guest, Message, Millis, Start, State, Timestamp};
 
 /// A turn takes no more events than this, and the rest waits for the next.
 const EVENTS_PER_TURN_MAX: usize = 1_000;
@@ -13,22 +13,22 @@ const EVENTS_PER_TURN_MAX: usize = 1_000;
 /// A turn takes no more bytes of messages than this, unless its first message alone is larger.
 const BYTES_PER_TURN_MAX: usize = 4 << 20;
 
-/// What happened in one turn: what is committed as one transaction.
+/// One turn, which is committed as one transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Turn {
-    /// Counts the turns of the execution, from 0.
+    /// The number of the turn within the execution, from 0.
     pub number: u32,
     /// The number of its first event.
     pub first_event: u64,
     /// The host's time.
     pub at: Timestamp,
-    /// What came in: with [`Event::TurnStarted`] first where the guest was asked.
+    /// The events that came in, with [`Event::TurnStarted`] first if the guest was asked.
     pub received: Vec<Event>,
-    /// What follows from it.
+    /// The events that follow from them: what the guest asked for, and how the execution ended.
     pub produced: Vec<Event>,
-    /// [`answer_hash`](crate::answer_hash) of the guest's answer; `None` where it was not asked or gave none.
+    /// [`answer_hash`](crate::answer_hash) of the guest's answer; `None` if it was not asked or gave none.
     pub answer: Option<u64>,
-    /// The execution that follows, where this one continued as new.
+    /// The next execution, if this one continued as new.
     pub next: Option<Box<Start>>,
 }
 
@@ -84,9 +84,8 @@ pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) 
         return alone(mail, at);
     }
     let command = mail.iter().position(|e| e.message.is_control());
-    let start = match state.phase {
-        Phase::NotStarted => mail
-            .iter()
+    let start = if state.awaits_start() {
+        mail.iter()
             .enumerate()
             .find_map(|(at, envelope)| {
                 let Message::Start(start) = &envelope.message else {
@@ -95,18 +94,14 @@ pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) 
                 start.is_due(now).then_some((at, start.execution > 0))
             })
             .filter(|(at, goes_on)| command.is_none_or(|command| !goes_on && *at < command))
-            .map(|(at, _)| at),
-        Phase::Running
-        | Phase::Returned { .. }
-        | Phase::Completed { .. }
-        | Phase::Failed { .. }
-        | Phase::Terminated { .. }
-        | Phase::ContinuedAsNew => Some(0),
+            .map(|(at, _)| at)
+    } else {
+        Some(0)
     };
-    let Some(start) = start.filter(|_| !state.suspended) else {
+    let Some(start) = start.filter(|_| !state.is_suspended()) else {
         return command.map_or_else(Batch::default, |at| alone(mail, at));
     };
-    let begins = state.phase == Phase::NotStarted;
+    let begins = state.awaits_start();
     let status = |mail: &VecDeque<Envelope>| {
         let is_status = |e: &Envelope| matches!(e.message, Message::CustomStatus { .. });
         mail.iter().position(is_status)
@@ -173,7 +168,7 @@ pub fn run_turn(
     context: &mut TurnContext<'_>,
     guest: &mut dyn Guest,
 ) -> Result<Option<Turn>, String> {
-    if state.phase.is_end() {
+    if state.has_ended() {
         return Ok(None);
     }
     if let Some(problem) = no_batch(state, &messages) {
@@ -181,11 +176,7 @@ pub fn run_turn(
     }
     let (number, first_event) = (state.turns, state.next_event);
     let at = context.now;
-    let staged = Stage {
-        state: &*state,
-        now: at,
-    }
-    .stage(messages);
+    let staged = Stage::new(state, at).stage(messages);
     let mut builder = TurnBuilder {
         state,
         context,
@@ -193,9 +184,9 @@ pub fn run_turn(
         produced: Vec::new(),
         next: None,
     };
-    let runs = matches!(builder.state.phase, Phase::NotStarted | Phase::Running);
+    let may_ask = builder.state.may_ask_guest();
     let mut answer = None;
-    if runs && staged.iter().any(|event| event.to_guest().is_some()) {
+    if may_ask && staged.iter().any(|event| event.to_guest().is_some()) {
         builder.start_guest_turn(staged);
         answer = builder.ask(guest)?;
     } else {
@@ -229,12 +220,12 @@ fn no_batch(state: &State, messages: &[Message]) -> Option<&'static str> {
     if commands > 0 && messages.len() > 1 {
         return Some("a command has a turn of its own");
     }
-    if state.suspended && commands < messages.len() {
+    if state.is_suspended() && commands < messages.len() {
         return Some("the instance is suspended");
     }
     let has = |wanted: fn(&Message) -> bool| messages.iter().any(wanted);
     let raised = has(|m| matches!(m, Message::ExternalEvent { .. }));
-    if state.phase == Phase::NotStarted && raised && !has(|m| matches!(m, Message::Start(_))) {
+    if state.awaits_start() && raised && !has(|m| matches!(m, Message::Start(_))) {
         return Some("the execution has not begun");
     }
     None

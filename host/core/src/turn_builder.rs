@@ -43,7 +43,7 @@ impl TurnBuilder<'_, '_> {
             let Event::TimerFired { task } = event else {
                 return None;
             };
-            match self.state.tasks.get(task)?.kind {
+            match self.state.tasks().get(task)?.kind {
                 TaskKind::Timer { fire_at } => Some(fire_at),
                 TaskKind::Activity { .. } | TaskKind::Child(_) => None,
             }
@@ -64,11 +64,8 @@ impl TurnBuilder<'_, '_> {
     pub(crate) fn ask(&mut self, guest: &mut dyn Guest) -> Result<Option<u64>, String> {
         let events: Vec<GuestEvent> = self.received.iter().filter_map(Event::to_guest).collect();
         let bytes = self.received.iter().map(Event::size).sum();
-        let limits = self
-            .state
-            .start
-            .as_ref()
-            .map_or_else(Limits::default, |start| start.limits);
+        let start = self.state.start();
+        let limits = start.map_or_else(Limits::default, |start| start.limits);
         let verdict = match guest.advance(
             &events,
             Mode::Live {
@@ -99,17 +96,12 @@ impl TurnBuilder<'_, '_> {
                 self.produce(event);
             }
         }
-        let before = std::mem::take(&mut self.state.waiting);
         match answer.ending {
-            Ending::Waiting(waiting) => {
-                let waiting = waiting.bounded();
-                self.state.unread.note(&before, &self.received, &waiting);
-                self.state.waiting = waiting;
-            }
+            Ending::Waiting(waiting) => self.state.waits(&self.received, waiting.bounded()),
             Ending::Completed(output) if self.state.has_open_work() => {
-                let tasks = self.state.tasks.iter();
+                let tasks = self.state.tasks().iter();
                 let waiting_to_retry: Vec<TaskId> = tasks
-                    .filter(|(_, task)| matches!(&task.kind, TaskKind::Child(child) if child.due.is_some()))
+                    .filter(|(_, task)| task.child().is_some_and(|child| child.due.is_some()))
                     .map(|(id, _)| *id)
                     .collect();
                 waiting_to_retry
@@ -136,9 +128,10 @@ impl TurnBuilder<'_, '_> {
         version: Option<String>,
         carry_over: Vec<u32>,
     ) {
-        let Some(start) = self.state.start.clone() else {
+        let Some(running) = self.state.running() else {
             return;
         };
+        let (start, next_external) = (running.begun.start.clone(), running.next_external);
         let (module, next_version) = match self
             .context
             .names
@@ -176,7 +169,7 @@ impl TurnBuilder<'_, '_> {
             input: input.clone(),
             seed,
             module,
-            next_external: self.state.next_external,
+            next_external,
             semantics: SEMANTICS_VERSION,
             accepted_at: self.context.now,
             scheduled_for: None,
@@ -198,7 +191,7 @@ impl TurnBuilder<'_, '_> {
             Action::CallActivity(call) => self.activity(call, limits),
             Action::CallChild(call) => self.child_call(call, limits),
             Action::SetTimer { task, fire_at } => Event::TimerSet { task, fire_at },
-            Action::CancelTask(task) if self.state.tasks.contains_key(&task) => {
+            Action::CancelTask(task) if self.state.tasks().contains_key(&task) => {
                 Event::TaskCanceled { task }
             }
             Action::CancelTask(_) => return None,
@@ -312,7 +305,7 @@ impl TurnBuilder<'_, '_> {
     }
 
     pub(crate) fn complete_if_done(&mut self) {
-        if let Phase::Returned { output } = &self.state.phase
+        if let Phase::Returned { output, .. } = self.state.phase()
             && !self.state.has_open_work()
         {
             let output = output.clone();
@@ -324,8 +317,7 @@ impl TurnBuilder<'_, '_> {
 /// The id of a child that the guest did not name.
 pub(crate) fn derived_child_id(state: &State, task: TaskId) -> String {
     let execution_id = state
-        .start
-        .as_ref()
+        .start()
         .map_or("", |start| start.execution_id.as_str());
     format!("{execution_id}:{task}")
 }

@@ -134,10 +134,10 @@ impl fmt::Debug for Digest {
 /// Labels of an instance, in the order given.
 pub type Tags = Vec<(String, String)>;
 
-/// Names one task for ever: task ids start again with each execution, and may be given again after a rewind.
+/// Identifies a task for ever: task ids begin again with each execution, and may be given again after a rewind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TaskRef {
-    /// Which execution of the instance.
+    /// The number of the execution within its instance.
     pub execution: u32,
     /// The generation in which it was scheduled, or armed again.
     pub generation: u32,
@@ -148,17 +148,17 @@ pub struct TaskRef {
 /// The task that an instance is the child of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
-    /// The parent's instance.
+    /// The parent instance's id.
     pub instance_id: String,
-    /// The parent's orchestration.
+    /// The parent's orchestration's name.
     pub name: String,
-    /// The task, in the parent's execution.
+    /// The child's task in the parent's execution.
     pub task: TaskRef,
-    /// Which try this child is, from 1.
+    /// The attempt of that task that this child is, from 1.
     pub attempt: u32,
 }
 
-/// Why a text is not an instance id.
+/// Why a text is not a valid instance id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidId {

@@ -7,8 +7,8 @@ use common::{Script, World, start};
 use expect_test::{Expect, expect};
 use perennial_core::bounds::FAILURE_MESSAGE_BYTES;
 use perennial_core::{
-    Action, Answer, Ending, Event, Failure, Phase, State, Stop, TaskId, Timestamp, TurnContext,
-    Waiting, kind, replay_turn, run_turn,
+    Action, Answer, Callee, End, Ending, Event, Failure, State, Stop, TaskId, Timestamp,
+    TurnContext, Waiting, kind, replay_turn, run_turn,
 };
 
 /// Limits that a small answer meets.
@@ -26,7 +26,7 @@ fn world(answers: impl IntoIterator<Item = Answer>) -> World {
 fn check(answer: Answer, verdict: Expect) {
     let world = world([answer]);
     world.told();
-    let Phase::Failed { failure } = &world.state.phase else {
+    let Some(End::Failed { failure }) = world.state.end() else {
         return verdict.assert_eq("fine");
     };
     let turn = &world.turns[0];
@@ -107,14 +107,14 @@ fn a_task_that_is_cancelled_makes_room_for_another() {
     let swapped = world([full(), waits([timer(3, 9000), cancel(0), cancel(0)])])
         .gets([raised("go", "1")])
         .runs_at(2000);
-    assert_eq!(swapped.state.phase, Phase::Running);
+    assert!(swapped.state.running().is_some());
     let twice = world([
         full(),
         waits([cancel(0), cancel(0), timer(3, 9000), timer(4, 9000)]),
     ])
     .gets([raised("go", "1")])
     .runs_at(2000);
-    assert!(matches!(twice.state.phase, Phase::Failed { .. }));
+    assert!(matches!(twice.state.end(), Some(End::Failed { .. })));
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_failure_over_its_bounds_is_cut_and_its_history_repeats() {
     };
     let world = failed(&long(21), "x".repeat(100 << 20));
     world.told();
-    let Phase::Failed { failure } = &world.state.phase else {
+    let Some(End::Failed { failure }) = world.state.end() else {
         panic!("it failed");
     };
     assert_eq!(failure.message.len(), FAILURE_MESSAGE_BYTES);
@@ -266,20 +266,16 @@ fn a_failure_over_its_bounds_is_cut_and_its_history_repeats() {
         failure: whole.clone(),
         cause: None,
     }];
-    old.state.phase = Phase::Failed { failure: whole };
     let mut state = State::new(0);
     let mut guest = Script::new(&[Ok(ends(
         [],
         Ending::Failed {
-            failure: match &old.state.phase {
-                Phase::Failed { failure } => failure.clone(),
-                _ => unreachable!("it failed"),
-            },
+            failure: whole.clone(),
             cause: None,
         },
     ))]);
     replay_turn(&mut state, &old.turns[0], &mut guest).expect("it repeats");
-    assert_eq!(state.phase, old.state.phase);
+    assert_eq!(state.end(), Some(&End::Failed { failure: whole }));
 
     // Another failure does not pass for a cut one.
     let other = failed(&long(21), "y".repeat(100 << 20));
@@ -293,7 +289,7 @@ fn a_verdict_is_bounded_too() {
     let failure = Failure::permanent(kind::PANIC, "x".repeat(16 << 20));
     let world = World::with_start(start(), [Err(Stop::Verdict(failure))]).runs_at(1000);
     world.told();
-    let Phase::Failed { failure } = &world.state.phase else {
+    let Some(End::Failed { failure }) = world.state.end() else {
         panic!("it failed");
     };
     assert_eq!(failure.message.len(), FAILURE_MESSAGE_BYTES);
@@ -305,8 +301,8 @@ fn names_and_labels_are_within_their_bounds() {
     let refused = |action| {
         let world = World::new([waits([action])]).runs_at(1000);
         world.told();
-        match &world.state.phase {
-            Phase::Failed { failure } => failure.to_string(),
+        match world.state.end() {
+            Some(End::Failed { failure }) => failure.to_string(),
             _ => "fine".to_owned(),
         }
     };
@@ -342,11 +338,14 @@ fn payloads_that_no_client_could_read_are_refused() {
     let refused = |answer| {
         let world = World::new([answer]).runs_at(1000);
         world.told();
-        match (&world.state.phase, world.events().last()) {
-            (Phase::Failed { failure }, _) => failure.to_string(),
+        match (world.state.end(), world.events().last()) {
+            (Some(End::Failed { failure }), _) => failure.to_string(),
             (_, Some(Event::ActivityScheduled { target, input, .. })) => {
-                assert_eq!(input.is_none(), target.failure("activity", "Pay").is_some());
-                let failure = target.failure("activity", "Pay");
+                assert_eq!(
+                    input.is_none(),
+                    target.failure(Callee::Activity, "Pay").is_some()
+                );
+                let failure = target.failure(Callee::Activity, "Pay");
                 failure.map_or("fine".to_owned(), |failure| failure.to_string())
             }
             _ => "fine".to_owned(),
@@ -387,7 +386,7 @@ fn what_it_says_it_waits_for_is_cut() {
     };
     let world = World::new([ends([], Ending::Waiting(waiting))]).runs_at(1000);
     world.told();
-    let kept = &world.state.waiting;
+    let kept = &world.state.running().expect("it waits").waiting;
     assert_eq!((kept.events.len(), kept.tasks.len()), (1_000, 100_000));
     assert_eq!(
         kept.events[0],
@@ -408,11 +407,11 @@ fn only_what_was_received_is_carried_over() {
             .gets([raised("go", "1")])
             .runs_at(2000);
         world.told();
-        world.state.phase
+        world.state.end().cloned()
     };
-    assert_eq!(with_event(&[0]), Phase::ContinuedAsNew);
-    assert!(matches!(with_event(&[0, 0]), Phase::Failed { .. }));
-    assert!(matches!(with_event(&[1]), Phase::Failed { .. }));
+    assert_eq!(with_event(&[0]), Some(End::ContinuedAsNew));
+    assert!(matches!(with_event(&[0, 0]), Some(End::Failed { .. })));
+    assert!(matches!(with_event(&[1]), Some(End::Failed { .. })));
 }
 
 #[test]
@@ -425,10 +424,11 @@ fn an_event_of_an_earlier_execution_is_not_carried_over_again() {
             .gets([moved(Some(1), "kept", "1")])
             .runs_at(1000)
             .state
-            .phase
+            .end()
+            .cloned()
     };
-    assert_eq!(of(1), Phase::ContinuedAsNew);
-    assert!(matches!(of(0), Phase::Failed { .. }));
+    assert_eq!(of(1), Some(End::ContinuedAsNew));
+    assert!(matches!(of(0), Some(End::Failed { .. })));
 }
 
 #[test]
@@ -466,5 +466,5 @@ fn a_host_that_cannot_run_the_guest_changes_nothing_durable() {
     let again = vec![perennial_core::Message::Start(Box::new(start()))];
     let turn = run_turn(&mut state, again, &mut context, &mut guest).expect("it runs now");
     assert_eq!(turn.map(|turn| turn.first_event), Some(0));
-    assert!(state.tasks.contains_key(&TaskId(0)));
+    assert!(state.tasks().contains_key(&TaskId(0)));
 }

@@ -6,7 +6,8 @@ use common::words::*;
 use common::{World, start};
 use expect_test::{Expect, expect};
 use perennial_core::{
-    Action, ActivityCall, ChildCall, Event, Message, Millis, RetryPolicy, State, TaskId, TaskRef,
+    Action, ActivityCall, Callee, ChildCall, Event, Message, Millis, RetryPolicy, State, TaskId,
+    TaskRef,
 };
 
 fn check(world: &World, history: Expect) {
@@ -234,7 +235,7 @@ fn a_generation_marks_the_tasks_that_it_arms_again() {
     for event in world.events() {
         state.apply(&event).expect("it was written so");
     }
-    assert_eq!(state.tasks[&TaskId(0)].generation, 1);
+    assert_eq!(state.tasks()[&TaskId(0)].generation, 1);
     let stale = activity_done(0, "1");
     let current = TaskRef {
         generation: 1,
@@ -260,20 +261,24 @@ fn check_targets(actions: Vec<Action>, failures: Expect) {
     world.told();
     let mut told = String::new();
     for event in world.events() {
-        let (what, name, target, input) = match &event {
-            Event::ActivityScheduled {
-                name,
-                target,
-                input,
-                ..
-            } => ("activity", name, target, input),
-            Event::ChildScheduled {
-                name,
-                target,
-                input,
-                ..
-            } => ("child", name, target, input),
-            _ => continue,
+        let (what, name, target, input) = if let Event::ActivityScheduled {
+            name,
+            target,
+            input,
+            ..
+        } = &event
+        {
+            (Callee::Activity, name, target, input)
+        } else if let Event::ChildScheduled {
+            name,
+            target,
+            input,
+            ..
+        } = &event
+        {
+            (Callee::Orchestration, name, target, input)
+        } else {
+            continue;
         };
         match target.failure(what, name) {
             Some(failure) => told += &format!("{failure}\n"),
@@ -322,11 +327,11 @@ fn a_task_that_nothing_can_run_fails_and_says_why() {
             UnknownActivity: no deployed module and no registered closure has an activity named "MissingPay"
             activity NativePay runs with Some(1)
             UnknownOrchestration: no deployed module has an orchestration named "MissingShip"
-            InvalidAnswer: child "Ship" was not called: an instance id must not be empty (in "")
-            InvalidAnswer: child "Ship" was not called: an instance id must not start with '@' (in "@x")
+            InvalidAnswer: orchestration "Ship" was not called: an instance id must not be empty (in "")
+            InvalidAnswer: orchestration "Ship" was not called: an instance id must not start with '@' (in "@x")
             InvalidAnswer: activity "Pay" was not called: max-attempts counts the first try too and must be at least 1
-            InvalidAnswer: child "Ship" was not called: max-attempts counts the first try too and must be at least 1
-            child Ship runs with None
+            InvalidAnswer: orchestration "Ship" was not called: max-attempts counts the first try too and must be at least 1
+            orchestration Ship runs with None
         "#]],
     );
 }

@@ -187,6 +187,7 @@ fn a_suspended_instance_can_be_terminated() {
         at 3000
            4 < ExecutionTerminated enough
         at 3000 nothing changes
+        at 3000 nothing changes
     "#]],
     );
 }

@@ -364,7 +364,7 @@ fn a_failure_in_the_first_turn_begins_again_with_the_same_start() {
         .runs_at(1_000);
     let rewind = rewind(&world);
     assert!(rewind.begins_again());
-    assert_eq!(rewind.state.phase, Phase::NotStarted);
+    assert_eq!(*rewind.state.phase(), Phase::NotStarted(None));
     let start = Message::Start(Box::new(common::start()));
     assert_eq!(rewind.inbox, [start, raised("go", "1")]);
 }
@@ -388,17 +388,17 @@ fn lives() -> impl Strategy<Value = (u64, Manners, Vec<Vec<Step>>)> {
     (any::<u64>(), manners, prop::collection::vec(steps, 2..5))
 }
 
-/// The activities that ended well, in what is kept and in what comes in again.
+/// The activities that completed, in what is kept and in what comes in again.
 fn kept_successes<'a>(
     turns: impl Iterator<Item = &'a Turn>,
     inbox: &[Message],
 ) -> BTreeSet<TaskId> {
-    let recorded = turns
-        .flat_map(Turn::events)
-        .filter_map(|event| match event {
-            Event::ActivityCompleted { task, .. } => Some(*task),
-            _ => None,
-        });
+    let recorded = turns.flat_map(Turn::events).filter_map(|event| {
+        let Event::ActivityCompleted { task, .. } = event else {
+            return None;
+        };
+        Some(*task)
+    });
     let waiting = inbox.iter().filter_map(|message| match message {
         Message::ActivityEnded {
             task,
@@ -422,8 +422,8 @@ fn check(world: &World, before: &[Turn], rewind: &Rewind) {
     );
     let successes = kept_successes(kept.iter(), &rewind.inbox);
     for armed in &rewind.activities {
-        assert!(!successes.contains(&armed.task), "{armed:?} has ended well");
-        assert!(rewind.state.tasks.contains_key(&armed.task));
+        assert!(!successes.contains(&armed.task), "{armed:?} has completed");
+        assert!(rewind.state.tasks().contains_key(&armed.task));
     }
     let raised = |turns: &[Turn]| -> Vec<Event> {
         let raised = |event: &&Event| matches!(event, Event::ExternalEventRaised { .. });
@@ -443,9 +443,10 @@ fn check(world: &World, before: &[Turn], rewind: &Rewind) {
         comes_again >= raised(&before[cut..]).len(),
         "no external event is lost"
     );
+    let next_task = rewind.state.running().map_or(TaskId(0), |it| it.next_task);
     for dropped in &rewind.dropped {
         assert!(
-            dropped.task >= rewind.state.next_task,
+            dropped.task >= next_task,
             "{dropped:?} is of before the cut"
         );
     }

@@ -1,4 +1,5 @@
 //! An execution's history, as clients read it.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 use std::borrow::Cow;
 

@@ -1,4 +1,5 @@
 //! Reads a history, whole or in pages.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 use std::collections::VecDeque;
 use std::future::{Future, IntoFuture};
@@ -218,6 +219,31 @@ pub(crate) fn hide(event: &mut Event, inputs: bool, outputs: bool) {
         {
             *output = None;
         }
-        _ => {}
+        Event::TurnStarted { .. }
+        | Event::ExecutionStarted(_)
+        | Event::ActivityCompleted { .. }
+        | Event::ActivityFailed { .. }
+        | Event::ChildCompleted { .. }
+        | Event::ChildFailed { .. }
+        | Event::TimerFired { .. }
+        | Event::ExternalEventRaised { .. }
+        | Event::ActivityScheduled { .. }
+        | Event::ChildScheduled { .. }
+        | Event::TimerSet { .. }
+        | Event::TaskCanceled { .. }
+        | Event::EventSent { .. }
+        | Event::InstanceStarted { .. }
+        | Event::CustomStatusSet { .. }
+        | Event::ExecutionReturned { .. }
+        | Event::ExecutionCompleted { .. }
+        | Event::ExecutionFailed { .. }
+        | Event::ExecutionTerminated { .. }
+        | Event::ContinuedAsNew { .. }
+        | Event::ExecutionSuspended { .. }
+        | Event::ExecutionResumed { .. }
+        | Event::InstanceStartSkipped { .. }
+        | Event::ChildRetryScheduled { .. }
+        | Event::ChildRetried { .. }
+        | Event::AttemptFailed { .. } => {}
     }
 }

@@ -353,9 +353,11 @@ fn without_effect(reader: &Reader, row: &InstanceRow) -> Result<Vec<String>, Sto
         let is_awaited =
             |name: &str| (row.waiting.events.iter()).any(|other| other.eq_ignore_ascii_case(name));
         if turn.produced.is_empty() {
-            names.extend(turn.received.into_iter().filter_map(|event| match event {
-                Event::ExternalEventRaised { name, .. } if !is_awaited(&name) => Some(name),
-                _ => None,
+            names.extend(turn.received.into_iter().filter_map(|event| {
+                let Event::ExternalEventRaised { name, .. } = event else {
+                    return None;
+                };
+                (!is_awaited(&name)).then_some(name)
             }));
         }
     }

@@ -142,11 +142,11 @@ fn wait_for(
             let name = read
                 .iter()
                 .flat_map(|turn| &turn.produced)
-                .find_map(|event| match event {
-                    Event::ActivityScheduled { task, name, .. } if *task == id => {
-                        Some(name.clone())
-                    }
-                    _ => None,
+                .find_map(|event| {
+                    let Event::ActivityScheduled { task, name, .. } = event else {
+                        return None;
+                    };
+                    (*task == id).then(|| name.clone())
                 });
             let now = running.iter().find(|now| now.task == Some(id));
             name.map(|name| Wait::Activity {

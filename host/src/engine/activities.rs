@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use perennial_core::{
-    AttemptRun, Digest, FailedAttempt, Failure, Json, Millis, Target, TaskId, TaskRef, Timestamp,
-    kind,
+    AttemptRun, Callee, Digest, FailedAttempt, Failure, Json, Millis, Target, TaskId, TaskRef,
+    Timestamp, kind,
 };
 
 use tokio::sync::watch;
@@ -387,7 +387,7 @@ async fn attempt(
     started_at: Timestamp,
     interrupt: Interrupt,
 ) -> Option<Result<Option<Json>, AttemptError>> {
-    if let Some(failure) = ready.target.failure("activity", &ready.name) {
+    if let Some(failure) = ready.target.failure(Callee::Activity, &ready.name) {
         let names = engine.names();
         let failure = failure.meant(&ready.name, names.activity_names(ready.caller.module));
         return Some(Err(failure.into()));

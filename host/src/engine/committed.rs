@@ -190,6 +190,7 @@ fn log_end(commit: &TurnCommit) {
 }
 
 /// What the events of a committed turn set in motion.
+#[warn(clippy::wildcard_enum_match_arm)]
 fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
     let key = slot.key;
     let at = |task| TaskRef {
@@ -199,14 +200,14 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
     };
     let live = !commit.after.status.is_end() && commit.turn.next.is_none();
     let caller = state
-        .start
-        .as_ref()
+        .start()
         .map(|start| Arc::new(load::caller(start, state.generation)));
-    let set = commit.turn.events().filter_map(|event| match event {
-        Event::TimerSet { task, fire_at } if live && state.tasks.contains_key(task) => {
-            Some((commit.turn.due(*fire_at), at(*task)))
-        }
-        _ => None,
+    let set = commit.turn.events().filter_map(|event| {
+        let Event::TimerSet { task, fire_at } = event else {
+            return None;
+        };
+        let is_set = live && state.tasks().contains_key(task);
+        is_set.then(|| (commit.turn.due(*fire_at), at(*task)))
     });
     let set: Vec<_> = set.collect();
     engine.timers.add_turn(key, commit.turn.at, &set);
@@ -221,7 +222,7 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
                 target,
             } if live => {
                 let Some(caller) = &caller else { continue };
-                if !state.tasks.contains_key(task) {
+                if !state.tasks().contains_key(task) {
                     continue;
                 }
                 let ready = Ready {
@@ -272,7 +273,27 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
                 engine.resumed(key);
                 engine.rearm(slot);
             }
-            _ => {}
+            Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ActivityCompleted { .. }
+            | Event::ActivityFailed { .. }
+            | Event::ChildCompleted { .. }
+            | Event::ChildFailed { .. }
+            | Event::TimerFired { .. }
+            | Event::ExternalEventRaised { .. }
+            | Event::ActivityScheduled { .. }
+            | Event::ChildScheduled { .. }
+            | Event::TimerSet { .. }
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ContinuedAsNew { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::ChildRetryScheduled { .. }
+            | Event::ChildRetried { .. }
+            | Event::AttemptFailed { .. } => {}
         }
     }
 }
@@ -280,8 +301,8 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
 /// Bytes that the fold of a history holds, roughly: what it began with, and its open tasks, which are all in the history.
 fn state_bytes(state: &State) -> usize {
     const TASK_BYTES: u64 = 512;
-    let tasks = (state.tasks.len() as u64).saturating_mul(TASK_BYTES);
-    let input = state.start.as_ref().and_then(|start| start.input.as_ref());
+    let tasks = (state.tasks().len() as u64).saturating_mul(TASK_BYTES);
+    let input = state.start().and_then(|start| start.input.as_ref());
     let bytes = tasks.min(state.history_bytes) + input.map_or(0, Json::size) as u64;
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
@@ -296,7 +317,7 @@ pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
     let suspended = body
         .resident
         .as_ref()
-        .is_some_and(|resident| resident.state.suspended);
+        .is_some_and(|resident| resident.state.is_suspended());
     drop(body);
     // Counted while nobody else can run it, and evicted when it rests: it may be the coldest itself.
     let mut cold = match resident_bytes {

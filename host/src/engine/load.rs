@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use perennial_core::{Digest, Event, Phase, Start, TraceContext};
+use perennial_core::{Digest, Event, Start, TraceContext};
 
 use crate::engine::Engine;
 use crate::engine::executor::ResidentGuest;
@@ -26,7 +26,7 @@ pub(crate) fn load(
         }
     });
     let (mut state, guest) = replayed?;
-    if state.phase == Phase::NotStarted {
+    if state.awaits_start() {
         // What the execution before showed stays while this one has not begun.
         state.custom_status.clone_from(&row.custom_status);
     }

@@ -104,9 +104,8 @@ pub(crate) fn replay(
             state.next_event, row.next_event
         )));
     }
-    if let (Some(start), Some(module)) = (&mut state.start, row.module) {
-        // It may have left the module that it began with.
-        start.module = Some(module);
+    if let Some(module) = row.module {
+        state.pin_to(module);
     }
     Ok((state, guest))
 }
@@ -121,8 +120,8 @@ fn fold(state: &mut State, turn: &Turn) -> Result<(), ReplayError> {
 
 /// How an execution began, if this event says so.
 pub(crate) fn started(event: &Event) -> Option<&Start> {
-    match event {
-        Event::ExecutionStarted(start) => Some(start),
-        _ => None,
-    }
+    let Event::ExecutionStarted(start) = event else {
+        return None;
+    };
+    Some(start)
 }

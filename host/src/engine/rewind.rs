@@ -2,8 +2,8 @@
 //! meanwhile.
 
 use perennial_core::{
-    ChildTask, Command, Cut, CutFinder, Digest, DroppedKind, Failure, Message, Names, Parent,
-    Resolved, Rewind, Rewinder, Scope, Start, Status, Target, TaskRef, Turn,
+    Callee, ChildTask, Command, Cut, CutFinder, Digest, DroppedKind, Failure, Message, Names,
+    Parent, Resolved, Rewind, Rewinder, Scope, Start, Status, Target, TaskRef, Turn,
 };
 
 use crate::engine::load::find_start;
@@ -371,7 +371,7 @@ fn started_again(
             }
         }
     };
-    if let Some(failure) = target.failure("orchestration", &child.name) {
+    if let Some(failure) = target.failure(Callee::Orchestration, &child.name) {
         return Err(failure.meant(&child.name, with.names.orchestration_names()));
     }
     let id = child.attempt_instance_id(child.attempt);

@@ -69,8 +69,8 @@ impl Engine {
     pub(crate) fn execution_ended(&self, state: &State, row: &InstanceRow, commit: &TurnCommit) {
         let Some(sink) = &self.spans else { return };
         // An instance that was ended without its history has it in the hub still.
-        let start = match &state.start {
-            Some(start) => Some(start.as_ref().clone()),
+        let start = match state.start() {
+            Some(start) => Some(start.clone()),
             None => load::find_start(&self.reader, row).ok().flatten(),
         };
         let Some(start) = start else { return };

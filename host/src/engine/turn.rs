@@ -2,7 +2,7 @@
 
 use perennial_core::{
     Digest, Envelope, Event, Json, Limits, Message, Parent, Reuse, Start, State, Status, Target,
-    TaskId, TaskKind, TaskRef, Timestamp, TraceContext, Turn,
+    TaskId, TaskRef, Timestamp, TraceContext, Turn,
 };
 
 use crate::engine::Engine;
@@ -23,11 +23,12 @@ pub(crate) fn turn_commit(
     let Some(resident) = &body.resident else {
         return Err(StoreError::Conflict);
     };
-    let carried = match turn.produced.last() {
-        Some(Event::ContinuedAsNew { carry_over, .. }) if !carry_over.is_empty() => {
-            carried(engine, resident, &turn, carry_over)?
-        }
-        _ => Vec::new(),
+    let carried = if let Some(Event::ContinuedAsNew { carry_over, .. }) = turn.produced.last()
+        && !carry_over.is_empty()
+    {
+        carried(engine, resident, &turn, carry_over)?
+    } else {
+        Vec::new()
     };
     let returned = |event: &Event| matches!(event, Event::ExecutionReturned { .. });
     let running = if turn.produced.iter().any(returned) {
@@ -67,13 +68,7 @@ fn retried(state: &State, turn: &Turn) -> Vec<(TaskId, Digest)> {
         let Event::ChildRetryScheduled { task, .. } = event else {
             return None;
         };
-        match &state.tasks.get(task)?.kind {
-            TaskKind::Child(child) => match child.target {
-                Target::Module(digest) => Some((*task, digest)),
-                _ => None,
-            },
-            _ => None,
-        }
+        Some((*task, module_of(&state.child(*task)?.target)?))
     };
     turn.received.iter().filter_map(waits).collect()
 }
@@ -130,10 +125,10 @@ pub(crate) struct ChildStart<'a> {
 
 /// The module that a target is, if it is one.
 pub(crate) fn module_of(target: &Target) -> Option<Digest> {
-    match target {
-        Target::Module(module) => Some(*module),
-        _ => None,
-    }
+    let Target::Module(module) = target else {
+        return None;
+    };
+    Some(*module)
 }
 
 /// The instance that another one, in this generation of it, starts, with what it takes over from that one; `None` where no module runs it.
@@ -178,9 +173,10 @@ pub(crate) fn child_start(
 }
 
 /// The instances that a turn starts, in the order of its events: those of `produced`, then those of `received`, as the store takes them.
+#[warn(clippy::wildcard_enum_match_arm)]
 fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec<NewInstance> {
     let mut starts = Vec::new();
-    let Some(caller) = &state.start else {
+    let Some(caller) = state.start() else {
         return starts;
     };
     let mut start = |new: ChildStart<'_>| {
@@ -249,7 +245,30 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
                     parent: None,
                 });
             }
-            _ => {}
+            Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ActivityCompleted { .. }
+            | Event::ActivityFailed { .. }
+            | Event::ChildCompleted { .. }
+            | Event::ChildFailed { .. }
+            | Event::TimerFired { .. }
+            | Event::ExternalEventRaised { .. }
+            | Event::ActivityScheduled { .. }
+            | Event::TimerSet { .. }
+            | Event::TaskCanceled { .. }
+            | Event::EventSent { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionReturned { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ContinuedAsNew { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::ChildRetryScheduled { .. }
+            | Event::ChildRetried { .. }
+            | Event::AttemptFailed { .. } => {}
         }
     }
     for event in &turn.received {
@@ -258,7 +277,7 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
             attempt,
             instance_id,
         } = event
-            && let Some(TaskKind::Child(child)) = state.tasks.get(task).map(|task| &task.kind)
+            && let Some(child) = state.child(*task)
         {
             start(ChildStart {
                 id: instance_id,
@@ -286,12 +305,8 @@ pub(crate) fn terminate(
     };
     let mut commit = termination(&row, reason.clone(), engine.clock.now());
     commit.cascade = Some(envelope.message.clone()).filter(Message::is_recursive);
-    let mut state = State::new(row.generation);
-    state.phase = perennial_core::Phase::Terminated {
-        reason: reason.clone(),
-    };
     body.resident = Some(Resident {
-        state,
+        state: State::terminated(row.generation, reason.clone()),
         guest: None,
         row,
     });

@@ -125,7 +125,7 @@ fn next_turn(
         return Ok(None);
     };
     let waits = !slot.mailbox().mail.is_empty();
-    if waits && !resident.state.suspended {
+    if waits && !resident.state.is_suspended() {
         engine.post_due(slot)?;
     }
     let now = engine.clock.now();
@@ -280,9 +280,8 @@ fn waits_for_its_time(engine: &Engine, slot: &Slot, body: &mut Body) -> bool {
     let mut mailbox = slot.mailbox();
     let mut starts = mailbox.mail.iter().filter_map(|e| start_of(&e.message));
     let due = starts.find_map(|start| start.scheduled_for);
-    let Some(due) = due.filter(|_| {
-        resident.state.phase == perennial_core::Phase::NotStarted && !resident.state.suspended
-    }) else {
+    let Some(due) = due.filter(|_| resident.state.awaits_start() && !resident.state.is_suspended())
+    else {
         return false;
     };
     // A date goes by the clock alone, whatever it showed when it was asked for.
@@ -435,7 +434,7 @@ fn release(slot: &Slot, body: &mut Body, resume: &Envelope) -> Option<Change> {
     let status = status_of(&resident.state, &resident.row);
     (resident.row.status, resident.row.quarantine) = (status, None);
     // Where it was suspended before, the message itself is what resumes it.
-    let seqs = if resident.state.suspended {
+    let seqs = if resident.state.is_suspended() {
         None
     } else {
         take_out(slot, resume)
@@ -460,18 +459,15 @@ fn take_out(slot: &Slot, envelope: &Envelope) -> Option<u64> {
 
 /// Whether the guest is asked in the turn of these messages.
 fn needs_guest(state: &State, batch: &[Envelope]) -> bool {
-    matches!(
-        state.phase,
-        perennial_core::Phase::NotStarted | perennial_core::Phase::Running
-    ) && batch.iter().any(|envelope| !envelope.message.is_control())
+    state.may_ask_guest() && batch.iter().any(|envelope| !envelope.message.is_control())
 }
 
 /// Whether there are messages for an execution that did not begin, and nothing that begins it.
 fn has_no_start(state: &State, slot: &Slot) -> bool {
     let mailbox = slot.mailbox();
     let starts = |envelope: &Envelope| start_of(&envelope.message).is_some();
-    state.phase == perennial_core::Phase::NotStarted
-        && !state.suspended
+    state.awaits_start()
+        && !state.is_suspended()
         && !mailbox.inbox_is_new
         && !mailbox.mail.is_empty()
         && !mailbox.mail.iter().any(starts)
@@ -483,7 +479,7 @@ fn bring_guest(
     resident: &mut Resident,
     batch: &[Envelope],
 ) -> Result<(), LoadError> {
-    match &resident.state.start {
+    match resident.state.start() {
         // Nothing was asked yet: a fresh guest is all there is to bring.
         None => {
             if let Some(start) = batch

@@ -329,7 +329,7 @@ impl Verifying<'_> {
         let is_live = !row.status.is_end() && !row.returned;
         let with = is_live.then_some(&mut bring as &mut MakeGuest<'_>);
         let (state, _) = replay(self.reader, row, with, &mut |_| {})?;
-        if state.phase.is_end() != row.status.is_end() {
+        if state.has_ended() != row.status.is_end() {
             return Err(LoadError::because(format!(
                 "it is {}, and its history says otherwise",
                 row.status

@@ -1,6 +1,6 @@
 //! The commit of a turn.
 
-use perennial_core::{Event, Message, Phase, Start, Status, Turn};
+use perennial_core::{End, Event, Message, Start, Status, Suspension, Turn};
 use rusqlite::{Connection, params};
 
 use crate::store::codec::{decode, encode, int, uint};
@@ -157,13 +157,12 @@ fn outcome(
     turn: &Turn,
     after: &Summary,
 ) -> Result<Option<perennial_core::Json>, perennial_core::Failure> {
-    let reason = turn.events().find_map(|event| match event {
-        Event::ExecutionTerminated { reason } => Some(
-            reason
-                .clone()
-                .unwrap_or_else(|| "no reason was given".to_owned()),
-        ),
-        _ => None,
+    let reason = turn.events().find_map(|event| {
+        let Event::ExecutionTerminated { reason } = event else {
+            return None;
+        };
+        let reason = reason.clone();
+        Some(reason.unwrap_or_else(|| "no reason was given".to_owned()))
     });
     match (&after.failure, reason) {
         (Some(failure), _) => Err(failure.clone()),
@@ -323,32 +322,30 @@ fn continue_as_new(
 
 /// What a status row says of a state.
 pub(crate) fn summary(state: &perennial_core::State) -> Summary {
-    let (status, output, failure) = match &state.phase {
-        Phase::NotStarted | Phase::Running if state.suspended => {
-            let reason = state.suspended_for.as_deref().map(reason_as_output);
+    let (status, output, failure) = match (state.end(), state.suspension()) {
+        (None, Some(Suspension { reason })) => {
+            let reason = reason.as_deref().map(reason_as_output);
             (Status::Suspended, reason, None)
         }
-        Phase::NotStarted => (Status::Pending, None, None),
-        Phase::Running | Phase::Returned { .. } | Phase::ContinuedAsNew => {
-            (Status::Running, None, None)
+        (None, None) if state.awaits_start() => (Status::Pending, None, None),
+        (None | Some(End::ContinuedAsNew), _) => (Status::Running, None, None),
+        (Some(End::Completed { output }), _) => (Status::Completed, output.clone(), None),
+        (Some(End::Failed { failure }), _) => (Status::Failed, None, Some(failure.clone())),
+        (Some(End::Terminated { reason }), _) => {
+            let reason = reason.as_deref().map(reason_as_output);
+            (Status::Terminated, reason, None)
         }
-        Phase::Completed { output } => (Status::Completed, output.clone(), None),
-        Phase::Failed { failure } => (Status::Failed, None, Some(failure.clone())),
-        Phase::Terminated { reason } => (
-            Status::Terminated,
-            reason.as_deref().map(reason_as_output),
-            None,
-        ),
     };
+    let waiting = state.running().map(|running| running.waiting.clone());
     Summary {
         status,
-        returned: matches!(state.phase, Phase::Returned { .. }),
+        returned: state.has_returned(),
         history_bytes: state.history_bytes,
         custom_status: state.custom_status.clone(),
         output,
         failure,
-        waiting: state.waiting.clone(),
-        unread_bytes: state.unread.bytes(),
+        waiting: waiting.unwrap_or_default(),
+        unread_bytes: state.begun().map_or(0, |begun| begun.unread.bytes()),
     }
 }
 

@@ -220,10 +220,7 @@ pub(crate) fn cascade(
 
 /// The turn that ends an instance from outside. No history is needed for it, so that one whose history cannot be read can be ended too.
 pub(crate) fn termination(row: &InstanceRow, reason: Option<String>, now: Timestamp) -> TurnCommit {
-    let mut state = State::new(row.generation);
-    state.phase = perennial_core::Phase::Terminated {
-        reason: reason.clone(),
-    };
+    let mut state = State::terminated(row.generation, reason.clone());
     state.history_bytes = row.history_bytes;
     state.custom_status = row.custom_status.clone();
     TurnCommit {

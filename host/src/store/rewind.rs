@@ -1,9 +1,9 @@
 //! Rewind and restart.
 
 use perennial_core::{
-    ArmedTimer, Command, Decision, DroppedKind, FailedKind, Failure, Json, Message, Parent,
-    Rejection, RemainingFailure, Rewind, Status, Target, TaskId, TaskKind, TaskRef, Timestamp,
-    Waiting, decide, kind,
+    ArmedTimer, Callee, Command, Decision, DroppedKind, FailedKind, Failure, Json, Message, Parent,
+    Rejection, RemainingFailure, Rewind, Status, Target, TaskId, TaskRef, Timestamp, Waiting,
+    decide, kind,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -146,7 +146,7 @@ fn fail_again(commit: &RewindCommit) -> impl Iterator<Item = RemainingFailure> {
     let armed = commit.rewind.activities.iter().zip(&commit.targets);
     armed.filter_map(|(armed, target)| {
         let target = target.as_ref().unwrap_or(&armed.target);
-        let failure = target.failure("activity", &armed.name)?;
+        let failure = target.failure(Callee::Activity, &armed.name)?;
         let name = armed.name.clone();
         Some(again(armed.task, FailedKind::Activity, name, &failure))
     })
@@ -313,11 +313,8 @@ fn arm(db: &Connection, commit: &RewindCommit) -> Result<(), StoreError> {
             Some(_) => TaskRowKind::ChildRetry,
             None => TaskRowKind::Timer,
         };
-        let module = match commit.rewind.state.tasks.get(task).map(|task| &task.kind) {
-            Some(TaskKind::Child(child)) => match child.target {
-                Target::Module(digest) => Some(digest),
-                _ => None,
-            },
+        let module = match commit.rewind.state.child(*task).map(|child| &child.target) {
+            Some(Target::Module(digest)) => Some(*digest),
             _ => None,
         };
         let new = NewTask {

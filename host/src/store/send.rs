@@ -1,6 +1,7 @@
 //! Sends the events and starts the instances that a turn asked for.
+#![warn(clippy::wildcard_enum_match_arm)]
 
-use perennial_core::{Command, Event, Message, Rejection, Target, TaskRef, decide};
+use perennial_core::{Callee, Command, Event, Message, Rejection, Target, TaskRef, decide};
 use rusqlite::Connection;
 
 use crate::store::create::{self, Created};
@@ -66,7 +67,7 @@ pub(crate) fn send(
                 target,
                 ..
             } => {
-                let problem = match target.failure("orchestration", name) {
+                let problem = match target.failure(Callee::Orchestration, name) {
                     Some(failure) => Some(modules::meant(db, failure, name)?.message),
                     None => match starts.next() {
                         Some(new) => try_start(db, new, commit, effects)?,
@@ -77,7 +78,29 @@ pub(crate) fn send(
                     notes.extend(refuse(db, commit, instance_id, reason, effects)?);
                 }
             }
-            _ => {}
+            Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ActivityCompleted { .. }
+            | Event::ActivityFailed { .. }
+            | Event::ChildCompleted { .. }
+            | Event::ChildFailed { .. }
+            | Event::TimerFired { .. }
+            | Event::ExternalEventRaised { .. }
+            | Event::ActivityScheduled { .. }
+            | Event::TimerSet { .. }
+            | Event::TaskCanceled { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionReturned { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ContinuedAsNew { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::ChildRetryScheduled { .. }
+            | Event::ChildRetried { .. }
+            | Event::AttemptFailed { .. } => {}
         }
     }
     for event in &commit.turn.received {
@@ -166,7 +189,7 @@ fn start_child(
     starts: &mut std::slice::Iter<'_, NewInstance>,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    let failure = match target.failure("orchestration", name) {
+    let failure = match target.failure(Callee::Orchestration, name) {
         Some(failure) => modules::meant(db, failure, name)?,
         None => {
             let new = starts.next().ok_or_else(|| missing_start(instance_id))?;

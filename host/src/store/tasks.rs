@@ -1,4 +1,5 @@
 //! Rows of open tasks, from which the engine continues after a restart.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 use perennial_core::{
     AttemptRun, Digest, Event, FailedAttempt, Message, Target, TaskId, TaskRef, Timestamp, Turn,

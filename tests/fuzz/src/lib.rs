@@ -261,7 +261,7 @@ pub fn advance(echo: &Echo, bytes: &[u8]) {
             assert!(same(&read, event), "{read:?} was {event:?}");
         }
         recorded.push(turn);
-        if state.phase.is_end() {
+        if state.has_ended() {
             break;
         }
     }

@@ -1,4 +1,5 @@
 //! A world for one instance: its mail, its guest, and its history in words.
+#![warn(clippy::too_many_lines)]
 #![allow(dead_code, reason = "each ring of tests uses a part of it")]
 
 pub(crate) mod random;

@@ -207,13 +207,15 @@ impl World {
         let current = self.current();
         let generation = rewind.state.generation;
         let state = replay_in(generation, current.turns(), &mut *guest);
-        // What it waits for is not recorded: the replay gives it again.
-        let waiting = state.waiting.clone();
-        let said = State {
-            waiting,
-            ..rewind.state.clone()
-        };
-        assert_eq!(state, said, "a rewound history repeats");
+        // What it waits for is not recorded, so only the replay gives it again.
+        let mut folded = State::new(generation);
+        for turn in current.turns() {
+            let mut events = turn.events();
+            let applied = events.try_for_each(|event| folded.apply(event));
+            applied.expect("what repeats can be read");
+            folded.turns += 1;
+        }
+        assert_eq!(folded, rewind.state, "a rewound history repeats");
         (current.state, self.guest) = (state, guest);
         self.mail
             .extend(rewind.inbox.iter().cloned().map(Envelope::in_memory));
@@ -266,15 +268,15 @@ impl World {
             panic!("it did not continue as new");
         };
         let carried = carry_over.iter().map(|wanted| {
-            let found = events.iter().find_map(|event| match event {
-                Event::ExternalEventRaised { number, name, data } if number == wanted => {
-                    Some(Message::ExternalEvent {
-                        number: Some(*number),
-                        name: name.clone(),
-                        data: data.clone(),
-                    })
-                }
-                _ => None,
+            let found = events.iter().find_map(|event| {
+                let Event::ExternalEventRaised { number, name, data } = event else {
+                    return None;
+                };
+                (number == wanted).then(|| Message::ExternalEvent {
+                    number: Some(*number),
+                    name: name.clone(),
+                    data: data.clone(),
+                })
             });
             found.expect("it has what it carries over")
         });
@@ -362,21 +364,23 @@ impl World {
             Ok(Some(Json::from_text(self.sent.len().to_string())))
         };
         let attempt = u32::from(which % 3) + 1;
-        let message = match event {
-            Event::ActivityScheduled { .. } => Message::ActivityEnded {
+        let message = if let Event::ActivityScheduled { .. } = event {
+            Message::ActivityEnded {
                 task,
                 outcome,
                 run: AttemptRun {
                     attempt,
                     ..AttemptRun::default()
                 },
-            },
-            Event::ChildScheduled { .. } => Message::ChildEnded {
+            }
+        } else if let Event::ChildScheduled { .. } = event {
+            Message::ChildEnded {
                 task,
                 attempt,
                 outcome,
-            },
-            _ => Message::TimerFired { task },
+            }
+        } else {
+            Message::TimerFired { task }
         };
         self.send(message);
     }

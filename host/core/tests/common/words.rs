@@ -2,7 +2,7 @@
 
 use perennial_core::{
     Action, ActivityCall, Answer, AttemptRun, ChildCall, Ending, Event, Failure, Json, Message,
-    Millis, OutgoingEvent, RetryPolicy, Target, TaskId, TaskRef, Timestamp, Waiting,
+    Millis, OutgoingEvent, RetryPolicy, Start, Target, TaskId, TaskRef, Timestamp, Waiting,
 };
 
 pub(crate) fn json(text: &str) -> Json {
@@ -216,23 +216,13 @@ pub(crate) fn terminate(reason: &str) -> Message {
 
 /// An event on one line.
 pub(crate) fn show(event: &Event) -> String {
-    let name = event.name();
     let rest = match event {
         Event::TurnStarted {
             now,
-            history_events,
-            history_bytes,
-        } => format!(
-            "now={} after {history_events} events, {history_bytes} bytes",
-            now.0
-        ),
-        Event::ExecutionStarted(start) => {
-            let (execution, id, next) = (start.execution, &start.execution_id, start.next_external);
-            format!(
-                "{} execution={execution} id={id} next_external={next}",
-                start.name
-            )
-        }
+            history_events: events,
+            history_bytes: bytes,
+        } => format!("now={} after {events} events, {bytes} bytes", now.0),
+        Event::ExecutionStarted(start) => show_start(start),
         Event::ActivityCompleted { task, output, .. } | Event::ChildCompleted { task, output } => {
             format!("{task} {}", payload(output))
         }
@@ -240,44 +230,22 @@ pub(crate) fn show(event: &Event) -> String {
             format!("{task} {failure}")
         }
         Event::TimerFired { task } | Event::TaskCanceled { task } => task.to_string(),
+        Event::TimerSet { task, fire_at } => format!("{task} due={}", fire_at.0),
+        Event::ActivityScheduled { .. }
+        | Event::ChildScheduled { .. }
+        | Event::InstanceStarted { .. } => show_call(event),
+        Event::ChildRetryScheduled { .. }
+        | Event::ChildRetried { .. }
+        | Event::AttemptFailed { .. } => show_attempt(event),
         Event::ExternalEventRaised { number, name, data } => {
             format!("{number} {name} {}", payload(data))
         }
-        Event::ActivityScheduled {
-            task,
-            name,
-            input,
-            target,
-            ..
-        } => format!("{task} {name} {} by {}", payload(input), runner(target)),
-        Event::ChildScheduled {
-            task,
-            name,
-            version,
-            instance_id,
-            target,
-            ..
-        } => {
-            let version = version.as_deref().unwrap_or("-");
-            format!(
-                "{task} {name} version={version} as {instance_id} by {}",
-                runner(target)
-            )
-        }
-        Event::TimerSet { task, fire_at } => format!("{task} due={}", fire_at.0),
         Event::EventSent {
             instance_id, name, ..
         } => format!("{name} to {instance_id}"),
-        Event::InstanceStarted {
-            instance_id,
-            name,
-            target,
-            ..
-        } => format!("{name} as {instance_id} by {}", runner(target)),
-        Event::CustomStatusSet { value } => payload(value),
-        Event::ExecutionReturned { output } | Event::ExecutionCompleted { output } => {
-            payload(output)
-        }
+        Event::CustomStatusSet { value: output }
+        | Event::ExecutionReturned { output }
+        | Event::ExecutionCompleted { output } => payload(output),
         Event::ExecutionFailed { failure, cause } => match cause {
             Some(task) => format!("{failure} cause={task}"),
             None => failure.to_string(),
@@ -287,33 +255,85 @@ pub(crate) fn show(event: &Event) -> String {
         | Event::ExecutionResumed { reason } => reason.clone().unwrap_or_default(),
         Event::ContinuedAsNew {
             input,
-            carry_over,
-            execution_id,
+            carry_over: carried,
+            execution_id: id,
             ..
-        } => format!(
-            "{} carrying {carry_over:?} as {execution_id}",
-            payload(input)
-        ),
+        } => format!("{} carrying {carried:?} as {id}", payload(input)),
         Event::InstanceStartSkipped {
             instance_id,
             reason,
         } => format!("{instance_id}: {reason}"),
-        Event::ChildRetryScheduled {
-            task,
-            attempt,
-            at,
-            failure,
-        } => format!("{task} attempt={attempt} at={} after {failure}", at.0),
-        Event::AttemptFailed { task, failure, run } => {
-            format!("{task} attempt={} {failure}", run.attempt)
-        }
-        Event::ChildRetried {
-            task,
-            attempt,
-            instance_id,
-        } => format!("{task} attempt={attempt} as {instance_id}"),
     };
-    format!("{name} {rest}").trim_end().to_owned()
+    format!("{} {rest}", event.name()).trim_end().to_owned()
+}
+
+fn show_start(start: &Start) -> String {
+    let (name, execution, id, next) = (
+        &start.name,
+        start.execution,
+        &start.execution_id,
+        start.next_external,
+    );
+    format!("{name} execution={execution} id={id} next_external={next}")
+}
+
+fn show_call(event: &Event) -> String {
+    if let Event::ActivityScheduled {
+        task,
+        name,
+        input,
+        target,
+        ..
+    } = event
+    {
+        return format!("{task} {name} {} by {}", payload(input), runner(target));
+    }
+    if let Event::ChildScheduled {
+        task,
+        name,
+        version,
+        instance_id: id,
+        target,
+        ..
+    } = event
+    {
+        let (version, by) = (version.as_deref().unwrap_or("-"), runner(target));
+        return format!("{task} {name} version={version} as {id} by {by}");
+    }
+    let Event::InstanceStarted {
+        instance_id,
+        name,
+        target,
+        ..
+    } = event
+    else {
+        panic!("{event:?} calls nothing");
+    };
+    format!("{name} as {instance_id} by {}", runner(target))
+}
+
+fn show_attempt(event: &Event) -> String {
+    if let Event::ChildRetryScheduled {
+        task,
+        attempt,
+        at,
+        failure,
+    } = event
+    {
+        return format!("{task} attempt={attempt} at={} after {failure}", at.0);
+    }
+    if let Event::AttemptFailed { task, failure, run } = event {
+        return format!("{task} attempt={} {failure}", run.attempt);
+    }
+    let Event::ChildRetried {
+        task,
+        attempt,
+        instance_id,
+    } = event
+    else {
+        panic!("{event:?} is about no attempt");
+    };
+    format!("{task} attempt={attempt} as {instance_id}")
 }
 
 fn payload(payload: &Option<Json>) -> String {

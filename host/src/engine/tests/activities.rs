@@ -53,9 +53,11 @@ fn an_activity_is_tried_again_until_it_ends_well() {
         host.advance(1_000);
     }
     assert_eq!(host.end("a"), "\"nothing\"");
-    let run = host.events("a").into_iter().find_map(|event| match event {
-        Event::ActivityCompleted { run, .. } => Some(run),
-        _ => None,
+    let run = host.events("a").into_iter().find_map(|event| {
+        let Event::ActivityCompleted { run, .. } = event else {
+            return None;
+        };
+        Some(run)
     });
     assert_eq!(run.unwrap().attempt, 3);
     host.check_histories();
@@ -174,9 +176,11 @@ fn a_failure_of_any_size_comes_in_bounded_and_its_caller_lives() {
     let failures: Vec<Failure> = host
         .events("a")
         .into_iter()
-        .filter_map(|event| match event {
-            Event::ActivityFailed { failure, .. } => Some(failure),
-            _ => None,
+        .filter_map(|event| {
+            let Event::ActivityFailed { failure, .. } = event else {
+                return None;
+            };
+            Some(failure)
         })
         .collect();
     let [failure] = &failures[..] else {

@@ -38,13 +38,16 @@ fn until_attempt(host: &Host<'_>, attempt: i64) {
 
 /// The attempts that a history tells of: number and kind of failure, or that it ended well.
 fn attempts(host: &Host<'_>, id: &str) -> Vec<(u32, String)> {
-    let told = host.events(id).into_iter().filter_map(|event| match event {
-        Event::AttemptFailed { failure, run, .. } => Some((run.attempt, failure.kind)),
-        Event::ActivityFailed { failure, run, .. } => {
+    let told = host.events(id).into_iter().filter_map(|event| {
+        if let Event::AttemptFailed { failure, run, .. } = event {
+            Some((run.attempt, failure.kind))
+        } else if let Event::ActivityFailed { failure, run, .. } = event {
             Some((run.attempt, format!("last {}", failure.kind)))
+        } else if let Event::ActivityCompleted { run, .. } = event {
+            Some((run.attempt, "well".to_owned()))
+        } else {
+            None
         }
-        Event::ActivityCompleted { run, .. } => Some((run.attempt, "well".to_owned())),
-        _ => None,
     });
     told.collect()
 }
@@ -171,9 +174,11 @@ fn no_attempt_starts_after_giving_up_though_the_host_was_down() {
         assert_eq!(end, "\"Flaky\"");
         assert_eq!(world.activities.began().len(), 1);
         assert_eq!(attempts(&host, "a"), seen(&[(1, "last Flaky")]));
-        let failed = host.events("a").into_iter().find_map(|event| match event {
-            Event::ActivityFailed { failure, .. } => Some(failure.message),
-            _ => None,
+        let failed = host.events("a").into_iter().find_map(|event| {
+            let Event::ActivityFailed { failure, .. } = event else {
+                return None;
+            };
+            Some(failure.message)
         });
         let said = failed.unwrap();
         assert!(said.starts_with("no luck; it was given up"), "{said}");

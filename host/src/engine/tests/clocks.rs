@@ -249,9 +249,11 @@ fn the_time_that_a_guest_is_told_never_goes_back() {
     let told: Vec<u64> = host
         .events("a")
         .iter()
-        .filter_map(|event| match event {
-            Event::TurnStarted { now, .. } => Some(now.0),
-            _ => None,
+        .filter_map(|event| {
+            let Event::TurnStarted { now, .. } = event else {
+                return None;
+            };
+            Some(now.0)
         })
         .collect();
     assert!(told.is_sorted(), "{told:?}");

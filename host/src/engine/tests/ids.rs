@@ -11,12 +11,15 @@ fn completing(text: &'static str) -> impl Fn() -> Logic + Send + Sync {
 
 /// The instances that a history says were not started, and why.
 fn skipped(host: &Host<'_>, id: &str) -> Vec<(String, String)> {
-    let skipped = host.events(id).into_iter().filter_map(|event| match event {
-        Event::InstanceStartSkipped {
+    let skipped = host.events(id).into_iter().filter_map(|event| {
+        let Event::InstanceStartSkipped {
             instance_id,
             reason,
-        } => Some((instance_id, reason)),
-        _ => None,
+        } = event
+        else {
+            return None;
+        };
+        Some((instance_id, reason))
     });
     skipped.collect()
 }

@@ -203,9 +203,11 @@ fn an_instance_that_never_began_begins_on_the_module_that_is_named() {
     let row = host.row("a").unwrap();
     assert_eq!(row.module, Some(MENDED));
     let turns = host.engine.reader.turns(row.key, 0, 0, 1).unwrap();
-    let began = turns[0].received.iter().find_map(|event| match event {
-        perennial_core::Event::ExecutionStarted(start) => start.module,
-        _ => None,
+    let began = turns[0].received.iter().find_map(|event| {
+        let perennial_core::Event::ExecutionStarted(start) = event else {
+            return None;
+        };
+        start.module
     });
     assert_eq!(began, Some(MENDED), "the history says what it began with");
     host.check_histories();
@@ -263,9 +265,11 @@ fn named(module: NewModule) -> NewModule {
 /// What an execution of this instance began with.
 fn limits_of(host: &Host<'_>, id: &str) -> perennial_core::Limits {
     let mut events = host.events(id).into_iter();
-    let limits = events.find_map(|event| match event {
-        perennial_core::Event::ExecutionStarted(start) => Some(start.limits),
-        _ => None,
+    let limits = events.find_map(|event| {
+        let perennial_core::Event::ExecutionStarted(start) = event else {
+            return None;
+        };
+        Some(start.limits)
     });
     limits.unwrap()
 }

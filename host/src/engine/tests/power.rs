@@ -110,14 +110,10 @@ fn known(world: &World) -> BTreeSet<String> {
         }
         let turns = reader.turns(row.key, row.execution, 0, u32::MAX).unwrap();
         for event in turns.iter().flat_map(|turn| turn.events()) {
-            match event {
-                Event::ActivityScheduled { task, .. } => {
-                    known.insert(told("began", &format!("{}:{task}", row.execution_id), ""));
-                }
-                Event::ExternalEventRaised { name, .. } => {
-                    known.insert(told("raised", &row.id, name));
-                }
-                _ => {}
+            if let Event::ActivityScheduled { task, .. } = event {
+                known.insert(told("began", &format!("{}:{task}", row.execution_id), ""));
+            } else if let Event::ExternalEventRaised { name, .. } = event {
+                known.insert(told("raised", &row.id, name));
             }
         }
         for envelope in reader.inbox(row.key, 0, 10_000).unwrap().envelopes {

@@ -120,9 +120,12 @@ fn run(seed: u64) -> (Vec<String>, u64) {
         for turn in reader.turns(row.key, row.execution, 0, u32::MAX).unwrap() {
             turns += 1;
             // Ids of executions are random by design.
-            let told = turn.events().map(|event| match event {
-                Event::ExecutionStarted(start) => format!("{:?}", start.input),
-                other => format!("{other:?}"),
+            let told = turn.events().map(|event| {
+                if let Event::ExecutionStarted(start) = event {
+                    format!("{:?}", start.input)
+                } else {
+                    format!("{event:?}")
+                }
             });
             let told: Vec<String> = told.collect();
             lines.push(format!("{} {} {:?} {told:?}", row.id, turn.number, turn.at));

@@ -715,7 +715,7 @@ impl World {
                 "{}",
                 row.id
             );
-            assert_eq!(state.phase.is_end(), row.status.is_end(), "{}", row.id);
+            assert_eq!(state.has_ended(), row.status.is_end(), "{}", row.id);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Law: what was asked for is told by its outcome, which takes over its time, its name and its input; only what has no outcome yet stands
 //! for itself. Inputs are texts that hold JSON, results are JSON.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,9 @@ use serde_json::value::RawValue;
 use crate::client::HistoryEvent;
 use crate::client::json::raw;
 use crate::http::wire::{fine_time, reason_text};
+
+/// The type of what stands for a child, for a later try of one, and for an instance that nobody waits for.
+const CHILD_CREATED: &str = "SubOrchestrationInstanceCreated";
 
 /// What of a history is shown.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +54,18 @@ pub(crate) struct EventWire {
     function_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<String>,
+}
+
+impl EventWire {
+    fn of(mut self, instance_id: String) -> Self {
+        self.instance_id = Some(instance_id);
+        self
+    }
+
+    fn saying(mut self, data: String) -> Self {
+        self.data = Some(data);
+        self
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -119,19 +135,14 @@ impl Shaper {
             ..EventWire::default()
         };
         match event {
-            Event::ExecutionStarted(start) => {
-                let input = self.input(&start.input);
-                self.push(EventWire {
-                    function_name: Some(start.name),
-                    input,
-                    ..row("ExecutionStarted")
-                });
-            }
+            Event::ExecutionStarted(start) => self.push(EventWire {
+                input: self.input(&start.input),
+                function_name: Some(start.name),
+                ..row("ExecutionStarted")
+            }),
             Event::ActivityScheduled {
                 task, name, input, ..
-            } => {
-                self.ask(at, task, row("TaskScheduled"), name, input);
-            }
+            } => self.ask(at, task, row("TaskScheduled"), name, input),
             Event::ChildScheduled {
                 task,
                 name,
@@ -139,10 +150,7 @@ impl Shaper {
                 input,
                 ..
             } => {
-                let child = EventWire {
-                    instance_id: Some(instance_id),
-                    ..row("SubOrchestrationInstanceCreated")
-                };
+                let child = row(CHILD_CREATED).of(instance_id);
                 self.ask(at, task, child, name, input);
             }
             Event::ActivityCompleted { task, output, .. } => {
@@ -158,13 +166,7 @@ impl Shaper {
                 self.failed(task, row("SubOrchestrationInstanceFailed"), &failure);
             }
             Event::TimerSet { task, fire_at } => self.set_timer(at, task, fire_at),
-            Event::TimerFired { task } => {
-                let fire_at = self.asked.get(&task).and_then(|asked| asked.fire_at);
-                self.push(EventWire {
-                    fire_at: fire_at.map(fine_time),
-                    ..row("TimerFired")
-                });
-            }
+            Event::TimerFired { task } => self.fire(task, row("TimerFired")),
             // A retry of a child is a timer and a child again, as the SDKs of Durable Functions make it.
             Event::ChildRetryScheduled { at: fire_at, .. } => self.push(EventWire {
                 fire_at: Some(fine_time(fire_at)),
@@ -172,114 +174,104 @@ impl Shaper {
             }),
             Event::ChildRetried {
                 task, instance_id, ..
-            } => {
-                let name = self.asked.get(&task).and_then(|asked| asked.name.clone());
-                self.push(EventWire {
-                    name,
-                    instance_id: Some(instance_id),
-                    ..row("SubOrchestrationInstanceCreated")
-                });
+            } => self.push(EventWire {
+                name: self.name_of(task),
+                ..row(CHILD_CREATED).of(instance_id)
+            }),
+            Event::AttemptFailed { task, failure, run } => {
+                self.attempt_failed(task, row("GenericEvent"), run.attempt, &failure);
             }
-            other => self.add_message(row, other),
-        }
-    }
-
-    fn add_message(&mut self, row: impl Fn(&'static str) -> EventWire, event: Event) {
-        let wire = match event {
-            Event::ExternalEventRaised { name, data, .. } => EventWire {
-                name: Some(name),
-                input: self.input(&data),
-                ..row("EventRaised")
-            },
+            Event::ExternalEventRaised { name, data, .. } => {
+                self.send(row("EventRaised"), name, &data);
+            }
             Event::EventSent {
                 instance_id,
                 name,
                 data,
-            } => EventWire {
-                name: Some(name),
-                instance_id: Some(instance_id),
-                input: self.input(&data),
-                ..row("EventSent")
-            },
+            } => self.send(row("EventSent").of(instance_id), name, &data),
             Event::InstanceStarted {
                 instance_id,
                 name,
                 input,
                 ..
-            } => EventWire {
-                name: Some(name),
-                instance_id: Some(instance_id),
-                input: self.input(&input),
-                ..row("SubOrchestrationInstanceCreated")
-            },
-            Event::AttemptFailed { task, failure, run } => {
-                let asked = self.asked.get(&task).and_then(|asked| asked.name.clone());
-                EventWire {
-                    data: Some(format!(
-                        "attempt {} of activity {:?} failed and was followed by another: {failure}",
-                        run.attempt,
-                        asked.unwrap_or_default()
-                    )),
-                    ..row("GenericEvent")
-                }
-            }
+            } => self.send(row(CHILD_CREATED).of(instance_id), name, &input),
             Event::InstanceStartSkipped {
                 instance_id,
                 reason,
-            } => EventWire {
-                data: Some(format!(
-                    "instance {instance_id:?} was not started: {reason}"
-                )),
-                ..row("GenericEvent")
-            },
-            Event::ExecutionSuspended { reason } => EventWire {
+            } => {
+                let skipped = format!("instance {instance_id:?} was not started: {reason}");
+                self.push(row("GenericEvent").saying(skipped));
+            }
+            Event::ExecutionSuspended { reason } => self.push(EventWire {
                 reason,
                 ..row("ExecutionSuspended")
-            },
-            Event::ExecutionResumed { reason } => EventWire {
+            }),
+            Event::ExecutionResumed { reason } => self.push(EventWire {
                 reason,
                 ..row("ExecutionResumed")
-            },
-            Event::ContinuedAsNew { input, .. } => EventWire {
+            }),
+            Event::ContinuedAsNew { input, .. } => self.push(EventWire {
                 result: self.result(&input),
                 ..row("ContinueAsNew")
-            },
-            other => return self.add_end(row, other),
-        };
-        self.push(wire);
-    }
-
-    fn add_end(&mut self, row: impl Fn(&'static str) -> EventWire, event: Event) {
-        match event {
-            Event::ExecutionCompleted { output } => {
-                let result = self.result(&output);
-                self.push(EventWire {
-                    orchestration_status: Some("Completed"),
-                    result,
-                    ..row("ExecutionCompleted")
-                });
-            }
+            }),
+            Event::ExecutionCompleted { output } => self.push(EventWire {
+                orchestration_status: Some("Completed"),
+                result: self.result(&output),
+                ..row("ExecutionCompleted")
+            }),
             Event::ExecutionFailed { failure, .. } => self.push(EventWire {
                 orchestration_status: Some("Failed"),
                 failure_details: Some(FailureWire::from(&failure)),
                 ..row("ExecutionCompleted")
             }),
-            Event::ExecutionTerminated { reason } => {
-                let result = reason_text(reason.as_deref());
-                let shown = self.shown;
-                self.push(EventWire {
-                    input: reason.filter(|_| shown.inputs),
-                    ..row("ExecutionTerminated")
-                });
-                self.push(EventWire {
-                    orchestration_status: Some("Terminated"),
-                    result: result.filter(|_| shown.outputs),
-                    ..row("ExecutionCompleted")
-                });
-            }
+            Event::ExecutionTerminated { reason } => self.terminated(row, reason),
             // Bookkeeping that the other engine does not keep in its history.
-            _ => {}
+            Event::TurnStarted { .. }
+            | Event::TaskCanceled { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionReturned { .. } => {}
         }
+    }
+
+    fn fire(&mut self, task: TaskId, wire: EventWire) {
+        let fire_at = self.asked.get(&task).and_then(|asked| asked.fire_at);
+        self.push(EventWire {
+            fire_at: fire_at.map(fine_time),
+            ..wire
+        });
+    }
+
+    fn attempt_failed(&mut self, task: TaskId, wire: EventWire, attempt: u32, failure: &Failure) {
+        let name = self.name_of(task).unwrap_or_default();
+        self.push(wire.saying(format!(
+            "attempt {attempt} of activity {name:?} failed and was followed by another: {failure}"
+        )));
+    }
+
+    fn send(&mut self, wire: EventWire, name: String, data: &Option<Json>) {
+        self.push(EventWire {
+            name: Some(name),
+            input: self.input(data),
+            ..wire
+        });
+    }
+
+    fn terminated(&mut self, row: impl Fn(&'static str) -> EventWire, reason: Option<String>) {
+        let result = reason_text(reason.as_deref());
+        let shown = self.shown;
+        self.push(EventWire {
+            input: reason.filter(|_| shown.inputs),
+            ..row("ExecutionTerminated")
+        });
+        self.push(EventWire {
+            orchestration_status: Some("Terminated"),
+            result: result.filter(|_| shown.outputs),
+            ..row("ExecutionCompleted")
+        });
+    }
+
+    fn name_of(&self, task: TaskId) -> Option<String> {
+        self.asked.get(&task).and_then(|asked| asked.name.clone())
     }
 
     fn push(&mut self, wire: EventWire) {
