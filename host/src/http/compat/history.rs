@@ -128,6 +128,10 @@ pub(crate) fn shape(history: Vec<HistoryEvent>, shown: Shown) -> Vec<EventWire> 
 }
 
 impl Shaper {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each event"
+    )]
     fn add(&mut self, at: Timestamp, event: Event) {
         let row = |event_type| EventWire {
             event_type,

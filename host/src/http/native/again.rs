@@ -5,10 +5,35 @@ use axum::http::{StatusCode, header};
 use crate::client::Rewound;
 use crate::client::body::{RestartBody, RewindBody, Started};
 use crate::http::native::BASE;
+use crate::http::native::doc::{Operation, post};
 use crate::http::native::extract::{Ask, Failed, Object, Segments};
 use crate::http::native::reply::Reply;
 
-pub(super) async fn rewind(
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        post(
+            "/instances/{id}/rewind",
+            rewind,
+            "rewindInstance",
+            "Puts a failed instance back to before its failure",
+        )
+        .body_is_optional()
+        .answer(200, "What was done")
+        .fails(&[(409, "The instance has not failed")]),
+        post(
+            "/instances/{id}/restart",
+            restart,
+            "restartInstance",
+            "Runs an instance again from its beginning, at once and under a new id unless it says \
+             which; after continue-as-new with the input that it continued with last",
+        )
+        .body_is_optional()
+        .answer(201, "The id of the new run")
+        .fails(&[(409, "The id is in use")]),
+    ]
+}
+
+async fn rewind(
     ask: Ask,
     Segments(id): Segments<String>,
     Object(body): Object<RewindBody>,
@@ -29,7 +54,7 @@ pub(super) async fn rewind(
     Ok(Reply::ok(&rewind.await?))
 }
 
-pub(super) async fn restart(
+async fn restart(
     ask: Ask,
     Segments(id): Segments<String>,
     Object(body): Object<RestartBody>,

@@ -14,7 +14,7 @@ use crate::client::{
 };
 use crate::http::body;
 use crate::http::native::BASE;
-use crate::http::native::again::{created, restart, rewind};
+use crate::http::native::again::{self, created};
 use crate::http::native::doc::{Operation, delete, flag, get, number, post, schema, text, time};
 use crate::http::native::extract::{Ask, Bytes, Failed, Object, Segments};
 use crate::http::native::reply::{Nothing, Reply};
@@ -26,6 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) fn operations() -> Vec<Operation> {
     let mut all = reading();
     all.extend(changing());
+    all.extend(again::operations());
     all
 }
 
@@ -168,25 +169,6 @@ fn changing() -> Vec<Operation> {
         )
         .answer(200, "How many were deleted")
         .fails(&[(409, "The instance has not ended")]),
-        post(
-            "/instances/{id}/rewind",
-            rewind,
-            "rewindInstance",
-            "Puts a failed instance back to before its failure",
-        )
-        .body_is_optional()
-        .answer(200, "What was done")
-        .fails(&[(409, "The instance has not failed")]),
-        post(
-            "/instances/{id}/restart",
-            restart,
-            "restartInstance",
-            "Runs an instance again from its beginning, at once and under a new id unless it says \
-             which; after continue-as-new with the input that it continued with last",
-        )
-        .body_is_optional()
-        .answer(201, "The id of the new run")
-        .fails(&[(409, "The id is in use")]),
         command(post(
             "/instances/{id}/terminate",
             terminate,
