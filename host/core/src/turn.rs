@@ -92,11 +92,14 @@ pub struct Batch {
 
 /// Takes the messages of the next turn out of `mail`, which is in order of arrival.
 ///
-/// Terminate comes before everything, even to a suspended instance; suspend and resume have a turn of their own; while suspended, and
-/// before the start is there and its time has come, the rest waits in order; the start comes before what overtook it, and with it the
-/// custom status that the execution before left. Commands come before the start of an execution that follows another one: an instance that
-/// continues as new in the first turn of each execution would never take them otherwise. What came due is handled before what came in after that, however late the host was to
-/// notice. An empty batch means that there is nothing to do now.
+/// - Terminate comes before everything, even for a suspended instance. Suspend and resume have a turn of their own.
+/// - While suspended, and until the start is there and its time has come, the rest waits in order.
+/// - The start comes before what overtook it, and with it the custom status that the previous execution left.
+/// - Commands come before the start of an execution that follows another one: an instance that continues as new in the first turn of each
+///   execution would never take them otherwise.
+/// - What came due is handled before what came in after that, however late the host notices it.
+///
+/// An empty batch means that there is nothing to do now.
 pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) -> Batch {
     put_in_time(mail);
     let alone = |mail: &mut VecDeque<Envelope>, at: usize| Batch {
