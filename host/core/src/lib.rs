@@ -13,7 +13,11 @@
 //!
 //! Laws, kept by property tests: replaying a whole history writes nothing; cutting it at any turn and going on writes what was written
 //! the first time; a log that could not have been written cannot be read.
-#![warn(clippy::too_many_lines, clippy::wildcard_enum_match_arm)]
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm
+)]
 
 mod answer;
 pub mod bounds;
@@ -72,7 +76,7 @@ pub use rewind::{
 pub use state::State;
 pub use task::{ChildTask, Task, TaskKind, TaskType};
 pub use trace::TraceContext;
-pub use turn::{Batch, Turn, run_turn, take_batch};
+pub use turn::{Batch, NoBatch, Turn, TurnError, run_turn, take_batch};
 pub use unread::Unread;
 pub use unreadable::{Unreadable, check_readable};
 pub use value::{

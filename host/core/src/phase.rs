@@ -101,6 +101,15 @@ pub enum TurnPart {
     Produced,
 }
 
+impl TurnPart {
+    pub(crate) fn suspension(&self) -> Option<&Suspension> {
+        let Self::Suspended(suspension) = self else {
+            return None;
+        };
+        Some(suspension)
+    }
+}
+
 impl Running {
     pub(crate) fn new(start: Box<Start>) -> Self {
         Self {

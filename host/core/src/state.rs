@@ -69,13 +69,10 @@ impl State {
 
     /// The data of an execution that has begun and whose guest has not returned.
     pub fn running(&self) -> Option<&Running> {
-        match &self.phase {
-            Phase::Running(running) => Some(running),
-            Phase::NotStarted(_)
-            | Phase::Starting
-            | Phase::Returned { .. }
-            | Phase::Ended { .. } => None,
-        }
+        let Phase::Running(running) = &self.phase else {
+            return None;
+        };
+        Some(running)
     }
 
     /// The data of an execution that began and has not ended.
@@ -94,12 +91,10 @@ impl State {
 
     /// Its end, if it has ended.
     pub fn end(&self) -> Option<&End> {
-        match &self.phase {
-            Phase::Ended { end, .. } => Some(end),
-            Phase::NotStarted(_) | Phase::Starting | Phase::Running(_) | Phase::Returned { .. } => {
-                None
-            }
-        }
+        let Phase::Ended { end, .. } = &self.phase else {
+            return None;
+        };
+        Some(end)
     }
 
     /// Whether it has ended.
@@ -111,12 +106,7 @@ impl State {
     pub fn suspension(&self) -> Option<&Suspension> {
         match &self.phase {
             Phase::NotStarted(suspension) => suspension.as_ref(),
-            Phase::Running(running) => match &running.part {
-                TurnPart::Suspended(suspension) => Some(suspension),
-                TurnPart::Unasked | TurnPart::Begun | TurnPart::Received | TurnPart::Produced => {
-                    None
-                }
-            },
+            Phase::Running(running) => running.part.suspension(),
             Phase::Starting | Phase::Returned { .. } | Phase::Ended { .. } => None,
         }
     }
@@ -128,12 +118,10 @@ impl State {
 
     /// Its start event; `None` until it began.
     pub fn start(&self) -> Option<&Start> {
-        match &self.phase {
-            Phase::Ended { start, .. } => start.as_deref(),
-            Phase::NotStarted(_) | Phase::Starting | Phase::Running(_) | Phase::Returned { .. } => {
-                self.begun().map(|begun| &*begun.start)
-            }
+        if let Phase::Ended { start, .. } = &self.phase {
+            return start.as_deref();
         }
+        self.begun().map(|begun| &*begun.start)
     }
 
     /// The execution that this is, counted from 0 within its instance; 0 until it began.
@@ -148,15 +136,14 @@ impl State {
 
     /// Pins it to another module than the one that it began with.
     pub fn pin_to(&mut self, module: Digest) {
-        let start = match &mut self.phase {
-            Phase::Running(running) => &mut running.begun.start,
-            Phase::Returned { begun, .. } => &mut begun.start,
-            Phase::Ended {
-                start: Some(start), ..
-            } => start,
-            Phase::NotStarted(_) | Phase::Starting | Phase::Ended { start: None, .. } => return,
-        };
-        start.module = Some(module);
+        if let Phase::Ended {
+            start: Some(start), ..
+        } = &mut self.phase
+        {
+            start.module = Some(module);
+        } else if let Some(begun) = self.begun_mut() {
+            begun.start.module = Some(module);
+        }
     }
 
     /// Tasks that are scheduled and not yet ended.
@@ -389,12 +376,17 @@ impl State {
     // --- What the guest asked for, and what comes in
 
     fn runs(&mut self) -> Result<&mut Running, CorruptReason> {
+        let Phase::Running(running) = &mut self.phase else {
+            return Err(CorruptReason::NotRunning);
+        };
+        Ok(running)
+    }
+
+    fn begun_mut(&mut self) -> Option<&mut Begun> {
         match &mut self.phase {
-            Phase::Running(running) => Ok(running),
-            Phase::NotStarted(_)
-            | Phase::Starting
-            | Phase::Returned { .. }
-            | Phase::Ended { .. } => Err(CorruptReason::NotRunning),
+            Phase::Running(running) => Some(&mut running.begun),
+            Phase::Returned { begun, .. } => Some(begun),
+            Phase::NotStarted(_) | Phase::Starting | Phase::Ended { .. } => None,
         }
     }
 
@@ -443,20 +435,15 @@ impl State {
     }
 
     fn end_task(&mut self, task: TaskId, ends: TaskType) -> Result<(), CorruptReason> {
-        let tasks = match &mut self.phase {
-            Phase::Running(running) => {
-                running.is_told()?;
-                &mut running.begun.tasks
-            }
-            Phase::Returned { begun, .. } => &mut begun.tasks,
-            Phase::NotStarted(_) | Phase::Starting | Phase::Ended { .. } => {
-                return Err(CorruptReason::TaskNotOpen(task));
-            }
-        };
-        let open = tasks.get(&task).ok_or(CorruptReason::TaskNotOpen(task))?;
-        let is = open.kind.of_type();
+        if let Phase::Running(running) = &mut self.phase {
+            running.is_told()?;
+        }
+        let begun = self.begun_mut().ok_or(CorruptReason::TaskNotOpen(task))?;
+        let open = begun.tasks.get(&task);
+        let is = open.map(|open| open.kind.of_type());
+        let is = is.ok_or(CorruptReason::TaskNotOpen(task))?;
         expect(is == ends, CorruptReason::OtherTask { task, is })?;
-        tasks.remove(&task);
+        begun.tasks.remove(&task);
         Ok(())
     }
 
@@ -502,12 +489,8 @@ impl State {
     }
 
     fn child_mut(&mut self, task: TaskId) -> Result<&mut ChildTask, CorruptReason> {
-        let open = match &mut self.phase {
-            Phase::Running(running) => running.begun.tasks.get_mut(&task),
-            Phase::Returned { begun, .. } => begun.tasks.get_mut(&task),
-            Phase::NotStarted(_) | Phase::Starting | Phase::Ended { .. } => None,
-        };
-        match open.map(|task| &mut task.kind) {
+        let begun = self.begun_mut();
+        match begun.and_then(|begun| Some(&mut begun.tasks.get_mut(&task)?.kind)) {
             Some(TaskKind::Child(child)) => Ok(child),
             Some(TaskKind::Activity { .. } | TaskKind::Timer { .. }) | None => {
                 Err(CorruptReason::NoOpenChild(task))

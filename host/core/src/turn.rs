@@ -58,6 +58,31 @@ impl Turn {
     }
 }
 
+/// Why a turn did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TurnError {
+    /// The messages cannot be taken together now.
+    #[error("these messages make no turn: {0}")]
+    NoBatch(NoBatch),
+    /// The host could not run the guest, for this reason.
+    #[error("{0}")]
+    Host(String),
+}
+
+/// Why messages are no batch that [`take_batch`] makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "each message says it")]
+pub enum NoBatch {
+    #[error("a command has a turn of its own")]
+    CommandNotAlone,
+    #[error("the instance is suspended")]
+    Suspended,
+    #[error("the execution has not begun")]
+    NotBegun,
+}
+
 /// The messages of one turn.
 #[derive(Debug, Default, PartialEq)]
 pub struct Batch {
@@ -67,11 +92,14 @@ pub struct Batch {
 
 /// Takes the messages of the next turn out of `mail`, which is in order of arrival.
 ///
-/// Terminate comes before everything, even to a suspended instance; suspend and resume have a turn of their own; while suspended, and
-/// before the start is there and its time has come, the rest waits in order; the start comes before what overtook it, and with it the
-/// custom status that the execution before left. Commands come before the start of an execution that follows another one: an instance that
-/// continues as new in the first turn of each execution would never take them otherwise. What came due is handled before what came in after that, however late the host was to
-/// notice. An empty batch means that there is nothing to do now.
+/// - Terminate comes before everything, even for a suspended instance. Suspend and resume have a turn of their own.
+/// - While suspended, and until the start is there and its time has come, the rest waits in order.
+/// - The start comes before what overtook it, and with it the custom status that the previous execution left.
+/// - Commands come before the start of an execution that follows another one: an instance that continues as new in the first turn of each
+///   execution would never take them otherwise.
+/// - What came due is handled before what came in after that, however late the host notices it.
+///
+/// An empty batch means that there is nothing to do now.
 pub fn take_batch(state: &State, mail: &mut VecDeque<Envelope>, now: Timestamp) -> Batch {
     put_in_time(mail);
     let alone = |mail: &mut VecDeque<Envelope>, at: usize| Batch {
@@ -157,8 +185,8 @@ fn put_in_time(mail: &mut VecDeque<Envelope>) {
 /// `None` means that the messages change nothing, such as the result of a task that was cancelled.
 ///
 /// # Errors
-/// The host's reason, if the guest could not be run. The turn did not happen, and `state` and `guest` are of no further use. So too if
-/// `messages` is no batch that [`take_batch`] makes, such as a result for a suspended instance: taking it would lose it.
+/// [`TurnError::Host`] if the guest could not be run: the turn did not happen, and `state` and `guest` are of no further use.
+/// [`TurnError::NoBatch`] if [`take_batch`] makes no such batch, as with a result for a suspended instance, which would be lost.
 ///
 /// # Panics
 /// If it is about to write an event that [`State::apply`] refuses: that is a bug, and nothing was written.
@@ -167,12 +195,12 @@ pub fn run_turn(
     messages: Vec<Message>,
     context: &mut TurnContext<'_>,
     guest: &mut dyn Guest,
-) -> Result<Option<Turn>, String> {
+) -> Result<Option<Turn>, TurnError> {
     if state.has_ended() {
         return Ok(None);
     }
     if let Some(problem) = no_batch(state, &messages) {
-        return Err(format!("these messages make no turn: {problem}"));
+        return Err(TurnError::NoBatch(problem));
     }
     let (number, first_event) = (state.turns, state.next_event);
     let at = context.now;
@@ -188,7 +216,7 @@ pub fn run_turn(
     let mut answer = None;
     if may_ask && staged.iter().any(|event| event.to_guest().is_some()) {
         builder.start_guest_turn(staged);
-        answer = builder.ask(guest)?;
+        answer = builder.ask(guest).map_err(TurnError::Host)?;
     } else {
         staged.into_iter().for_each(|event| builder.receive(event));
     }
@@ -215,18 +243,18 @@ pub fn run_turn(
 }
 
 /// Why the messages cannot be taken together now, if they cannot.
-fn no_batch(state: &State, messages: &[Message]) -> Option<&'static str> {
+fn no_batch(state: &State, messages: &[Message]) -> Option<NoBatch> {
     let commands = messages.iter().filter(|m| m.is_control()).count();
     if commands > 0 && messages.len() > 1 {
-        return Some("a command has a turn of its own");
+        return Some(NoBatch::CommandNotAlone);
     }
     if state.is_suspended() && commands < messages.len() {
-        return Some("the instance is suspended");
+        return Some(NoBatch::Suspended);
     }
     let has = |wanted: fn(&Message) -> bool| messages.iter().any(wanted);
     let raised = has(|m| matches!(m, Message::ExternalEvent { .. }));
     if state.awaits_start() && raised && !has(|m| matches!(m, Message::Start(_))) {
-        return Some("the execution has not begun");
+        return Some(NoBatch::NotBegun);
     }
     None
 }

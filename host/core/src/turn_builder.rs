@@ -61,6 +61,9 @@ impl TurnBuilder<'_, '_> {
 
     /// Asks the guest and writes what follows. The hash of its answer, where it gave a lawful one: of the whole answer, also where a
     /// failure in it is cut before it is written, so that a replay knows the answer again whatever the bounds are then.
+    ///
+    /// # Errors
+    /// The host's reason, if it could not run the guest.
     pub(crate) fn ask(&mut self, guest: &mut dyn Guest) -> Result<Option<u64>, String> {
         let events: Vec<GuestEvent> = self.received.iter().filter_map(Event::to_guest).collect();
         let bytes = self.received.iter().map(Event::size).sum();

@@ -51,7 +51,7 @@ fn what_is_no_batch_is_refused_and_nothing_is_lost() {
         let mut guest = Script::new(&[]);
         let problem = run_turn(state, messages, &mut context, &mut guest).unwrap_err();
         assert_eq!(*state, before);
-        problem
+        problem.to_string()
     };
     let mut running = World::new([waits([])]).runs_at(1000).state;
     let mut suspended = World::new([waits([])])

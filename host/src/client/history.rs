@@ -1,5 +1,8 @@
 //! An execution's history, as clients read it.
-#![warn(clippy::wildcard_enum_match_arm)]
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use std::borrow::Cow;
 

@@ -1,5 +1,8 @@
 //! Reads a history, whole or in pages.
-#![warn(clippy::wildcard_enum_match_arm)]
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use std::collections::VecDeque;
 use std::future::{Future, IntoFuture};

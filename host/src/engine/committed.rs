@@ -190,7 +190,10 @@ fn log_end(commit: &TurnCommit) {
 }
 
 /// What the events of a committed turn set in motion.
-#[warn(clippy::wildcard_enum_match_arm)]
+#[warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
     let key = slot.key;
     let at = |task| TaskRef {

@@ -173,7 +173,10 @@ pub(crate) fn child_start(
 }
 
 /// The instances that a turn starts, in the order of its events: those of `produced`, then those of `received`, as the store takes them.
-#[warn(clippy::wildcard_enum_match_arm)]
+#[warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec<NewInstance> {
     let mut starts = Vec::new();
     let Some(caller) = state.start() else {

@@ -570,7 +570,7 @@ fn take_turn(
         (None, _) => run_turn(state, messages, &mut context, &mut NoGuest),
     });
     turn.map_err(NoTurn::Panicked)?
-        .map_err(|why| NoTurn::Host(Shortage::new(Resource::Host, why)))
+        .map_err(|why| NoTurn::Host(Shortage::new(Resource::Host, why.to_string())))
 }
 
 /// Why a turn did not happen. None of it is proof of anything.

@@ -1,5 +1,8 @@
 //! Sends the events and starts the instances that a turn asked for.
-#![warn(clippy::wildcard_enum_match_arm)]
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use perennial_core::{Callee, Command, Event, Message, Rejection, Target, TaskRef, decide};
 use rusqlite::Connection;

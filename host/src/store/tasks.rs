@@ -1,5 +1,8 @@
 //! Rows of open tasks, from which the engine continues after a restart.
-#![warn(clippy::wildcard_enum_match_arm)]
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use perennial_core::{
     AttemptRun, Digest, Event, FailedAttempt, Message, Target, TaskId, TaskRef, Timestamp, Turn,

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 
 use perennial_core::{
     Answer, Digest, Envelope, Event, Guest, GuestEvent, Limits, Message, Mode, Names, Resolved,
-    SEMANTICS_VERSION, Start, State, Stop, Timestamp, Turn, TurnContext, replay_turn, run_turn,
-    take_batch,
+    SEMANTICS_VERSION, Start, State, Stop, Timestamp, Turn, TurnContext, TurnError, replay_turn,
+    run_turn, take_batch,
 };
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    fn run(&mut self, now: u64, messages: Vec<Message>) -> Result<Option<Turn>, String> {
+    fn run(&mut self, now: u64, messages: Vec<Message>) -> Result<Option<Turn>, TurnError> {
         let mut context = TurnContext {
             now: Timestamp(now),
             names: &Deployed,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use perennial_core::{
     AttemptRun, CutFinder, Envelope, Event, Failure, Guest, GuestEvent, Json, Message, Mode,
-    Rewind, Rewinder, Scope, Start, State, Stop, TaskRef, Timestamp, Turn, TurnContext,
+    Rewind, Rewinder, Scope, Start, State, Stop, TaskRef, Timestamp, Turn, TurnContext, TurnError,
     replay_turn, run_turn, take_batch,
 };
 use proptest::prelude::*;
@@ -104,7 +104,7 @@ pub(crate) fn turn(
     now: Timestamp,
     messages: Vec<Message>,
     guest: &mut dyn Guest,
-) -> Result<Option<Turn>, String> {
+) -> Result<Option<Turn>, TurnError> {
     let execution = state.execution() + 1;
     let mut context = TurnContext {
         now,

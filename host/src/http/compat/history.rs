@@ -2,7 +2,10 @@
 //!
 //! Law: what was asked for is told by its outcome, which takes over its time, its name and its input; only what has no outcome yet stands
 //! for itself. Inputs are texts that hold JSON, results are JSON.
-#![warn(clippy::wildcard_enum_match_arm)]
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use std::collections::BTreeMap;
 
@@ -13,9 +16,6 @@ use serde_json::value::RawValue;
 use crate::client::HistoryEvent;
 use crate::client::json::raw;
 use crate::http::wire::{fine_time, reason_text};
-
-/// The type of what stands for a child, for a later try of one, and for an instance that nobody waits for.
-const CHILD_CREATED: &str = "SubOrchestrationInstanceCreated";
 
 /// What of a history is shown.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,11 @@ pub(crate) struct EventWire {
 impl EventWire {
     fn of(mut self, instance_id: String) -> Self {
         self.instance_id = Some(instance_id);
+        self
+    }
+
+    fn firing(mut self, at: Option<Timestamp>) -> Self {
+        self.fire_at = at.map(fine_time);
         self
     }
 
@@ -114,6 +119,35 @@ struct Shaper {
     asked: BTreeMap<TaskId, Asked>,
 }
 
+/// The type that Durable Functions gives an event; `None` for bookkeeping that it does not keep in its histories.
+fn event_type(event: &Event) -> Option<&'static str> {
+    Some(match event {
+        Event::ExecutionStarted(_) => "ExecutionStarted",
+        Event::ActivityScheduled { .. } => "TaskScheduled",
+        Event::ActivityCompleted { .. } => "TaskCompleted",
+        Event::ActivityFailed { .. } => "TaskFailed",
+        Event::ChildScheduled { .. }
+        | Event::ChildRetried { .. }
+        | Event::InstanceStarted { .. } => "SubOrchestrationInstanceCreated",
+        Event::ChildCompleted { .. } => "SubOrchestrationInstanceCompleted",
+        Event::ChildFailed { .. } => "SubOrchestrationInstanceFailed",
+        Event::TimerSet { .. } | Event::ChildRetryScheduled { .. } => "TimerCreated",
+        Event::TimerFired { .. } => "TimerFired",
+        Event::ExternalEventRaised { .. } => "EventRaised",
+        Event::EventSent { .. } => "EventSent",
+        Event::AttemptFailed { .. } | Event::InstanceStartSkipped { .. } => "GenericEvent",
+        Event::ExecutionSuspended { .. } => "ExecutionSuspended",
+        Event::ExecutionResumed { .. } => "ExecutionResumed",
+        Event::ContinuedAsNew { .. } => "ContinueAsNew",
+        Event::ExecutionCompleted { .. } | Event::ExecutionFailed { .. } => "ExecutionCompleted",
+        Event::ExecutionTerminated { .. } => "ExecutionTerminated",
+        Event::TurnStarted { .. }
+        | Event::TaskCanceled { .. }
+        | Event::CustomStatusSet { .. }
+        | Event::ExecutionReturned { .. } => return None,
+    })
+}
+
 /// Shapes the history of one execution.
 pub(crate) fn shape(history: Vec<HistoryEvent>, shown: Shown) -> Vec<EventWire> {
     let mut shaper = Shaper {
@@ -133,7 +167,10 @@ impl Shaper {
         reason = "it is a table, with an arm for each event"
     )]
     fn add(&mut self, at: Timestamp, event: Event) {
-        let row = |event_type| EventWire {
+        let Some(event_type) = event_type(&event) else {
+            return;
+        };
+        let wire = EventWire {
             event_type,
             timestamp: fine_time(at),
             ..EventWire::default()
@@ -142,107 +179,74 @@ impl Shaper {
             Event::ExecutionStarted(start) => self.push(EventWire {
                 input: self.input(&start.input),
                 function_name: Some(start.name),
-                ..row("ExecutionStarted")
+                ..wire
             }),
             Event::ActivityScheduled {
                 task, name, input, ..
-            } => self.ask(at, task, row("TaskScheduled"), name, input),
+            } => self.ask(at, task, wire, name, input),
             Event::ChildScheduled {
                 task,
                 name,
                 instance_id,
                 input,
                 ..
-            } => {
-                let child = row(CHILD_CREATED).of(instance_id);
-                self.ask(at, task, child, name, input);
+            } => self.ask(at, task, wire.of(instance_id), name, input),
+            Event::ActivityCompleted { task, output, .. }
+            | Event::ChildCompleted { task, output } => self.completed(task, wire, &output),
+            Event::ActivityFailed { task, failure, .. } | Event::ChildFailed { task, failure } => {
+                self.failed(task, wire, &failure);
             }
-            Event::ActivityCompleted { task, output, .. } => {
-                self.completed(task, row("TaskCompleted"), &output);
+            Event::TimerSet { task, fire_at } => self.set_timer(at, task, wire, fire_at),
+            Event::TimerFired { task } => {
+                let fire_at = self.asked.get(&task).and_then(|asked| asked.fire_at);
+                self.push(wire.firing(fire_at));
             }
-            Event::ChildCompleted { task, output } => {
-                self.completed(task, row("SubOrchestrationInstanceCompleted"), &output);
-            }
-            Event::ActivityFailed { task, failure, .. } => {
-                self.failed(task, row("TaskFailed"), &failure);
-            }
-            Event::ChildFailed { task, failure } => {
-                self.failed(task, row("SubOrchestrationInstanceFailed"), &failure);
-            }
-            Event::TimerSet { task, fire_at } => self.set_timer(at, task, fire_at),
-            Event::TimerFired { task } => self.fire(task, row("TimerFired")),
             // A retry of a child is a timer and a child again, as the SDKs of Durable Functions make it.
-            Event::ChildRetryScheduled { at: fire_at, .. } => self.push(EventWire {
-                fire_at: Some(fine_time(fire_at)),
-                ..row("TimerCreated")
-            }),
+            Event::ChildRetryScheduled { at: fire_at, .. } => self.push(wire.firing(Some(fire_at))),
             Event::ChildRetried {
                 task, instance_id, ..
             } => self.push(EventWire {
                 name: self.name_of(task),
-                ..row(CHILD_CREATED).of(instance_id)
+                ..wire.of(instance_id)
             }),
             Event::AttemptFailed { task, failure, run } => {
-                self.attempt_failed(task, row("GenericEvent"), run.attempt, &failure);
+                self.attempt_failed(task, wire, run.attempt, &failure);
             }
-            Event::ExternalEventRaised { name, data, .. } => {
-                self.send(row("EventRaised"), name, &data);
-            }
+            Event::ExternalEventRaised { name, data, .. } => self.send(wire, name, &data),
             Event::EventSent {
                 instance_id,
                 name,
                 data,
-            } => self.send(row("EventSent").of(instance_id), name, &data),
+            } => self.send(wire.of(instance_id), name, &data),
             Event::InstanceStarted {
                 instance_id,
                 name,
                 input,
                 ..
-            } => self.send(row(CHILD_CREATED).of(instance_id), name, &input),
+            } => self.send(wire.of(instance_id), name, &input),
             Event::InstanceStartSkipped {
                 instance_id,
                 reason,
             } => {
                 let skipped = format!("instance {instance_id:?} was not started: {reason}");
-                self.push(row("GenericEvent").saying(skipped));
+                self.push(wire.saying(skipped));
             }
-            Event::ExecutionSuspended { reason } => self.push(EventWire {
-                reason,
-                ..row("ExecutionSuspended")
-            }),
-            Event::ExecutionResumed { reason } => self.push(EventWire {
-                reason,
-                ..row("ExecutionResumed")
-            }),
-            Event::ContinuedAsNew { input, .. } => self.push(EventWire {
-                result: self.result(&input),
-                ..row("ContinueAsNew")
-            }),
-            Event::ExecutionCompleted { output } => self.push(EventWire {
-                orchestration_status: Some("Completed"),
-                result: self.result(&output),
-                ..row("ExecutionCompleted")
-            }),
+            Event::ExecutionSuspended { reason } | Event::ExecutionResumed { reason } => {
+                self.push(EventWire { reason, ..wire });
+            }
+            Event::ContinuedAsNew { input, .. } => self.end(wire, None, &input),
+            Event::ExecutionCompleted { output } => self.end(wire, Some("Completed"), &output),
             Event::ExecutionFailed { failure, .. } => self.push(EventWire {
                 orchestration_status: Some("Failed"),
                 failure_details: Some(FailureWire::from(&failure)),
-                ..row("ExecutionCompleted")
+                ..wire
             }),
-            Event::ExecutionTerminated { reason } => self.terminated(row, reason),
-            // Bookkeeping that the other engine does not keep in its history.
+            Event::ExecutionTerminated { reason } => self.terminated(wire, reason),
             Event::TurnStarted { .. }
             | Event::TaskCanceled { .. }
             | Event::CustomStatusSet { .. }
             | Event::ExecutionReturned { .. } => {}
         }
-    }
-
-    fn fire(&mut self, task: TaskId, wire: EventWire) {
-        let fire_at = self.asked.get(&task).and_then(|asked| asked.fire_at);
-        self.push(EventWire {
-            fire_at: fire_at.map(fine_time),
-            ..wire
-        });
     }
 
     fn attempt_failed(&mut self, task: TaskId, wire: EventWire, attempt: u32, failure: &Failure) {
@@ -260,17 +264,26 @@ impl Shaper {
         });
     }
 
-    fn terminated(&mut self, row: impl Fn(&'static str) -> EventWire, reason: Option<String>) {
+    fn end(&mut self, wire: EventWire, status: Option<&'static str>, output: &Option<Json>) {
+        self.push(EventWire {
+            orchestration_status: status,
+            result: self.result(output),
+            ..wire
+        });
+    }
+
+    fn terminated(&mut self, wire: EventWire, reason: Option<String>) {
         let result = reason_text(reason.as_deref());
         let shown = self.shown;
         self.push(EventWire {
             input: reason.filter(|_| shown.inputs),
-            ..row("ExecutionTerminated")
+            ..wire.clone()
         });
         self.push(EventWire {
+            event_type: "ExecutionCompleted",
             orchestration_status: Some("Terminated"),
             result: result.filter(|_| shown.outputs),
-            ..row("ExecutionCompleted")
+            ..wire
         });
     }
 
@@ -314,7 +327,7 @@ impl Shaper {
         });
     }
 
-    fn set_timer(&mut self, at: Timestamp, task: TaskId, fire_at: Timestamp) {
+    fn set_timer(&mut self, at: Timestamp, task: TaskId, wire: EventWire, fire_at: Timestamp) {
         let asked = Asked {
             row: self.rows.len(),
             at,
@@ -323,12 +336,7 @@ impl Shaper {
             fire_at: Some(fire_at),
         };
         self.asked.insert(task, asked);
-        self.push(EventWire {
-            event_type: "TimerCreated",
-            fire_at: Some(fine_time(fire_at)),
-            timestamp: fine_time(at),
-            ..EventWire::default()
-        });
+        self.push(wire.firing(Some(fire_at)));
     }
 
     fn completed(&mut self, task: TaskId, wire: EventWire, output: &Option<Json>) {
