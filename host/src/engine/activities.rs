@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -19,7 +19,8 @@ use crate::engine::attempts::{Ended, give_up, hand_over, log_failure};
 use crate::engine::executor::{Attempt, AttemptError, Interrupt};
 use crate::engine::fair_queue::{FairQueue, Holder};
 use crate::engine::inline;
-use crate::engine::processors::Share;
+use crate::engine::locks::{Guard, OrderedMutex, rank};
+use crate::engine::processors::{Processors, Share};
 use crate::engine::ready::{AttemptKey, Caller, Ready};
 use crate::engine::timers::Due;
 use crate::engine::{Engine, TRY_AGAIN_AFTER};
@@ -35,7 +36,8 @@ const DELIVERIES_MAX: u32 = 5;
 
 /// What waits to run and what runs.
 pub(crate) struct Activities {
-    state: Mutex<State>,
+    state: OrderedMutex<State, { rank::ACTIVITIES }>,
+    pub(super) processors: Arc<Processors>,
     /// Dropping the attempts that run is the end of them.
     stop: watch::Sender<bool>,
 }
@@ -65,13 +67,14 @@ impl Activities {
             ..State::default()
         };
         Self {
-            state: Mutex::new(state),
+            state: OrderedMutex::new(state),
+            processors: Arc::new(Processors::of_machine()),
             stop: watch::Sender::new(false),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Guard<'_, State, { rank::ACTIVITIES }> {
+        self.state.lock()
     }
 
     /// Queues an activity, unless it is queued or running already.
@@ -187,6 +190,7 @@ impl Activities {
         state.running.values().for_each(Interrupt::set);
         drop(state);
         self.stop.send_replace(true);
+        self.processors.close();
     }
 }
 
@@ -268,7 +272,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let engine = &self.engine;
         if !self.over {
-            engine.flight.end(self.slot);
+            engine.hub.flight.end(self.slot);
         }
         let mut state = engine.activities.state();
         state.free.push(self.slot);
@@ -307,10 +311,11 @@ async fn work(engine: Arc<Engine>, first: Begun) {
             give_up(&engine, ready, failure);
         } else {
             engine
+                .hub
                 .flight
                 .begin(held.slot, ready.key, Some(ready.task.task), started_at);
             let outcome = attempt(&engine, &ready, started_at, held.interrupt.clone()).await;
-            engine.flight.end(held.slot);
+            engine.hub.flight.end(held.slot);
             let outcome = match outcome {
                 Some(Ok(output)) => Some(Ok(output)),
                 Some(Err(AttemptError::Failed(failure))) => Some(Err(failure)),
@@ -327,7 +332,7 @@ async fn work(engine: Arc<Engine>, first: Begun) {
                 engine.activities.state().ending.insert(place);
                 engine.activities.state().running.remove(&place);
                 engine.counts.activities.add(1);
-                engine.backoff.over((place.0, Some(place.1)));
+                engine.trouble.backoff.over((place.0, Some(place.1)));
                 engine.attempt_ended(&ready, started_at, outcome.as_ref().err());
                 ended(&engine, ready, started_at, outcome);
             } else {
@@ -358,7 +363,7 @@ async fn prepared(engine: &Engine, target: &Target) {
     let Target::Module(module) = target else {
         return;
     };
-    let prepare = || engine.activity_executor.prepare(*module);
+    let prepare = || engine.code.activity_executor.prepare(*module);
     // What goes wrong is said by the attempt.
     if let Ok(Some(preparing)) = guarded(prepare) {
         let mut stop = engine.activities.stop.subscribe();
@@ -433,7 +438,7 @@ async fn attempt(
         scheduled_in: ready.scheduled_in,
         interrupt: interrupt.clone(),
         share: Share::new(
-            Arc::clone(&engine.processors),
+            Arc::clone(&engine.activities.processors),
             ready.key,
             ready.caller.module,
         ),
@@ -441,7 +446,7 @@ async fn attempt(
     let mut stop = engine.activities.stop.subscribe();
     // The executor answers for its own panics; one that does not must not take the place of an activity for ever.
     let run =
-        AssertUnwindSafe(async { engine.activity_executor.run(attempt).await }).catch_unwind();
+        AssertUnwindSafe(async { engine.code.activity_executor.run(attempt).await }).catch_unwind();
     let run = tokio::time::timeout(Duration::from_millis(timeout.0), run);
     let outcome = tokio::select! {
         outcome = run => outcome,
@@ -546,8 +551,8 @@ fn ended(
 
 /// An attempt had not what it needs of the host. The hub has the task as it was before it: it is tried again, as the same attempt.
 fn try_later(engine: &Engine, (key, task): AttemptKey, shortage: &Shortage) {
-    engine.shortages.note(shortage);
-    let wait = engine.backoff.again((key, Some(task)));
+    engine.trouble.shortages.note(shortage);
+    let wait = engine.trouble.backoff.again((key, Some(task)));
     engine.timers.again_in(wait, key, Due::Activity(task));
 }
 

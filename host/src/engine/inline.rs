@@ -89,9 +89,9 @@ impl Engine {
     ) {
         let job = self.job(change, done);
         if self.has_nothing_else() {
-            before_looking(|| self.writer.submit_or_commit(job));
+            before_looking(|| self.hub.writer.submit_or_commit(job));
         } else {
-            self.writer.submit(job);
+            self.hub.writer.submit(job);
         }
     }
 

@@ -101,6 +101,7 @@ fn carried(
     let mut from = 0;
     loop {
         let turns = engine
+            .hub
             .reader
             .turns(resident.row.key, resident.row.execution, from, 256)?;
         turns

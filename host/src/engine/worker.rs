@@ -78,9 +78,9 @@ pub(crate) fn recover(engine: &Engine, slot: &Arc<Slot>) {
         *body = Body::default();
         creating
     };
-    engine.slots.cool(slot.key);
+    engine.memory.slots.cool(slot.key);
     if let Some(creating) = creating {
-        engine.slots.remove(slot);
+        engine.memory.slots.remove(slot);
         let why = "the host panicked while it started the instance";
         return (creating.respond)(Err(Shortage::new(Resource::Host, why).into()));
     }
@@ -90,7 +90,7 @@ pub(crate) fn recover(engine: &Engine, slot: &Arc<Slot>) {
         (mailbox.rearm, mailbox.inbox_is_new) = (true, true);
         mailbox.mail.retain(|envelope| envelope.seq.is_none());
     }
-    let wait = engine.backoff.again((slot.key, None));
+    let wait = engine.trouble.backoff.again((slot.key, None));
     engine.timers.again_in(wait, slot.key, Due::Wake);
 }
 
@@ -103,7 +103,7 @@ fn next_turn(
 ) -> Result<Option<Change>, StoreError> {
     if std::mem::take(&mut slot.mailbox().reload) {
         body.resident = None;
-        engine.slots.cool(slot.key);
+        engine.memory.slots.cool(slot.key);
         forget_read(slot, body);
     }
     match read_inbox(engine, slot, body) {
@@ -210,10 +210,10 @@ fn panicked(
     module: Option<Digest>,
     why: String,
 ) -> Result<Change, StoreError> {
-    if engine.backoff.panicked((slot.key, None)) < PANICS_MAX {
+    if engine.trouble.backoff.panicked((slot.key, None)) < PANICS_MAX {
         return Err(Shortage::new(Resource::Host, why).into());
     }
-    engine.backoff.over((slot.key, None));
+    engine.trouble.backoff.over((slot.key, None));
     Ok(quarantine(engine, slot, Quarantine::because(why), module))
 }
 
@@ -236,17 +236,18 @@ fn host_build() -> String {
 
 /// Brings a module as far as it comes before a guest of it is made. What goes wrong is said when one is made.
 fn prepare(engine: &Engine, module: Digest) {
-    let _ = guarded(|| engine.executor.prepare(module));
+    let _ = guarded(|| engine.code.executor.prepare(module));
 }
 
 /// Runs code of a guest, and says so in the flight recorder meanwhile. Its module is compiled before: who kills a host while it compiles
 /// says nothing about an instance.
 fn recorded<T>(engine: &Engine, worker: usize, slot: &Slot, run: impl FnOnce() -> T) -> T {
     engine
+        .hub
         .flight
         .begin(worker, slot.key, None, engine.clock.now());
     let result = run();
-    engine.flight.end(worker);
+    engine.hub.flight.end(worker);
     result
 }
 
@@ -259,9 +260,9 @@ fn unreadable(
 ) -> Result<Option<Change>, StoreError> {
     slot.mailbox().inbox_is_new = false;
     body.resident = None;
-    let row = engine.reader.instance_by_key(slot.key)?;
+    let row = engine.hub.reader.instance_by_key(slot.key)?;
     if let Some(row) = row.as_ref().filter(|row| !row.status.is_end())
-        && let Some(envelope) = engine.reader.terminate_in(slot.key)?
+        && let Some(envelope) = engine.hub.reader.terminate_in(slot.key)?
     {
         // It needs none of what cannot be read.
         let commit = terminate(engine, body, row.clone(), envelope);
@@ -304,12 +305,15 @@ fn read_inbox(engine: &Engine, slot: &Slot, body: &mut Body) -> Result<(), Store
     }
     let limit = (INBOX_PAGE << body.inbox_pages).min(INBOX_PAGE_MAX);
     let read = || -> Result<_, StoreError> {
-        let page = engine.reader.inbox(slot.key, body.inbox_read_to, limit)?;
+        let page = engine
+            .hub
+            .reader
+            .inbox(slot.key, body.inbox_read_to, limit)?;
         let last = page.envelopes.last().and_then(|envelope| envelope.seq);
         let next = last.map_or(body.inbox_read_to, |last| last + 1);
         // What is asked of the instance itself does not wait behind all that it was sent.
         let commands = match page.more {
-            true => engine.reader.inbox_commands(slot.key, next)?,
+            true => engine.hub.reader.inbox_commands(slot.key, next)?,
             false => Vec::new(),
         };
         Ok((page, next, commands))
@@ -346,6 +350,7 @@ fn load_resident(
         return Ok(None);
     }
     let row = engine
+        .hub
         .reader
         .instance_by_key(slot.key)?
         .filter(|row| !row.status.is_end());
@@ -377,7 +382,7 @@ fn load_resident(
     if is_quarantined && resume.is_none() {
         return Ok(store_mail(slot));
     }
-    if !is_quarantined && engine.reader.deliveries(slot.key)? >= DELIVERIES_MAX {
+    if !is_quarantined && engine.hub.reader.deliveries(slot.key)? >= DELIVERIES_MAX {
         let reason = format!("its turn was running {DELIVERIES_MAX} times when its host died");
         let why = Quarantine::because(reason);
         return Ok(Some(quarantine(engine, slot, why, row.module)));

@@ -42,7 +42,7 @@ fn monitor() -> Logic {
 /// When the next thing comes due.
 fn next_due(host: &Host<'_>) -> Option<Timestamp> {
     let first = (Timestamp(0), InstanceKey(i64::MIN), i64::MIN);
-    let next = host.engine.reader.due_tasks(first, 1).unwrap();
+    let next = host.engine.hub.reader.due_tasks(first, 1).unwrap();
     next.first().and_then(|row| row.due)
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use perennial_core::{
     Action, ActivityCall, Answer, ChildCall, Digest, Ending, Event, Failure, Guest, GuestEvent,
@@ -786,7 +786,7 @@ impl Host<'_> {
     }
 
     pub(crate) fn row(&self, id: &str) -> Option<InstanceRow> {
-        self.engine.reader.instance(id).unwrap()
+        self.engine.hub.reader.instance(id).unwrap()
     }
 
     /// Waits until an instance is as it should be.
@@ -823,6 +823,7 @@ impl Host<'_> {
     pub(crate) fn turns(&self, id: &str) -> Vec<Turn> {
         let row = self.row(id).unwrap();
         self.engine
+            .hub
             .reader
             .turns(row.key, row.execution, 0, u32::MAX)
             .unwrap()
@@ -840,14 +841,16 @@ impl Host<'_> {
     pub(crate) fn idle(&self) {
         let mut queue = self.engine.queue();
         while queue.busy > 0 || queue.in_flight > 0 || !queue.work.is_empty() {
-            let (next, timeout) = self
-                .engine
-                .work_there
-                .wait_timeout(queue, patience())
-                .unwrap();
-            assert!(!timeout.timed_out(), "the engine does not come to rest");
-            queue = next;
+            let began = Instant::now();
+            queue = queue.wait_timeout(&self.engine.work.there, patience());
+            let is_over = began.elapsed() >= patience();
+            assert!(!is_over, "the engine does not come to rest");
         }
+    }
+
+    /// What goes wrong in the writer.
+    pub(crate) fn faults(&self) -> &crate::store::faults::Faults {
+        &self.engine.hub.writer.faults
     }
 
     pub(crate) fn commits(&self) -> u64 {
@@ -856,7 +859,7 @@ impl Host<'_> {
 
     pub(crate) fn check_histories(&self) {
         self.idle();
-        self.world.check_histories(&self.engine.reader);
+        self.world.check_histories(&self.engine.hub.reader);
     }
 
     /// Changes the hub behind the back of its owner.
