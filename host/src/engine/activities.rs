@@ -9,8 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use perennial_core::{
-    AttemptRun, Digest, FailedAttempt, Failure, Json, Millis, Target, TaskId, TaskRef, Timestamp,
-    kind,
+    AttemptRun, FailedAttempt, Failure, Json, Millis, Target, TaskId, TaskRef, Timestamp, kind,
 };
 
 use tokio::sync::watch;
@@ -23,6 +22,7 @@ use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::engine::processors::{Processors, Share};
 use crate::engine::ready::{AttemptKey, Caller, Ready};
 use crate::engine::timers::Due;
+use crate::engine::turn::module_of;
 use crate::engine::{Engine, TRY_AGAIN_AFTER};
 use crate::foreign::guarded;
 use crate::shortage::Shortage;
@@ -392,57 +392,11 @@ async fn attempt(
     started_at: Timestamp,
     interrupt: Interrupt,
 ) -> Option<Result<Option<Json>, AttemptError>> {
-    if let Some(failure) = ready.target.failure("activity", &ready.name) {
-        let names = engine.names();
-        let failure = failure.meant(&ready.name, names.activity_names(ready.caller.module));
+    if let Some(failure) = fails_before(engine, ready) {
         return Some(Err(failure.into()));
     }
-    if ready.deliveries >= DELIVERIES_MAX {
-        let message = format!(
-            "activity {:?} was running {} times when its host died",
-            ready.name, ready.deliveries
-        );
-        return Some(Err(Failure::permanent(kind::HOST_CRASHED, message).into()));
-    }
     let timeout = ready.timeout.unwrap_or(ATTEMPT_TIMEOUT);
-    let module: Option<Digest> = match ready.target {
-        Target::Module(digest) => Some(digest),
-        Target::Native
-        | Target::Unknown
-        | Target::Oversized { .. }
-        | Target::Invalid(_)
-        | Target::Full(_) => None,
-    };
-    let attempt = Attempt {
-        module,
-        name: ready.name.clone(),
-        input: ready.input.clone(),
-        instance_id: ready.caller.instance_id.clone(),
-        execution_id: ready.caller.execution_id.clone(),
-        orchestration: ready.caller.orchestration.clone(),
-        caller: ready.caller.module,
-        output_bytes_max: ready.caller.limits.payload_bytes,
-        task: ready.task,
-        attempt: ready.number(),
-        deadline: Some(started_at.after(timeout)),
-        timeout: Some(Duration::from_millis(timeout.0)),
-        trace_parent: Some(
-            ready
-                .caller
-                .trace
-                .attempt(ready.task, ready.number())
-                .to_string(),
-        ),
-        // The runtime knows them, which serves HTTP or not.
-        management_urls: None,
-        scheduled_in: ready.scheduled_in,
-        interrupt: interrupt.clone(),
-        share: Share::new(
-            Arc::clone(&engine.activities.processors),
-            ready.key,
-            ready.caller.module,
-        ),
-    };
+    let attempt = attempt_of(engine, ready, started_at, timeout, interrupt.clone());
     let mut stop = engine.activities.stop.subscribe();
     // The executor answers for its own panics; one that does not must not take the place of an activity for ever.
     let run =
@@ -476,23 +430,71 @@ async fn attempt(
             return Some(Err(Failure::retryable(kind::TIMEOUT, message).into()));
         }
     };
-    let (bytes, limit) = (
-        output.as_ref().map_or(0, Json::size) as u64,
-        ready.caller.limits.payload_bytes,
-    );
-    if bytes > limit {
+    Some(match problem_with_output(ready, output.as_ref()) {
+        Some(message) => Err(Failure::permanent(kind::LIMIT_EXCEEDED, message).into()),
+        None => Ok(output),
+    })
+}
+
+/// Why an activity fails without another attempt: nothing runs it, or it took its host down too often.
+fn fails_before(engine: &Engine, ready: &Ready) -> Option<Failure> {
+    if let Some(failure) = ready.target.failure("activity", &ready.name) {
+        let names = engine.names();
+        let known = names.activity_names(ready.caller.module);
+        return Some(failure.meant(&ready.name, known));
+    }
+    (ready.deliveries >= DELIVERIES_MAX).then(|| {
         let message = format!(
-            "the result of activity {:?} has {bytes} bytes; at most {limit} are allowed",
-            ready.name
+            "activity {:?} was running {} times when its host died",
+            ready.name, ready.deliveries
         );
-        return Some(Err(Failure::permanent(kind::LIMIT_EXCEEDED, message).into()));
+        Failure::permanent(kind::HOST_CRASHED, message)
+    })
+}
+
+/// What an executor is given for an attempt.
+fn attempt_of(
+    engine: &Engine,
+    ready: &Ready,
+    started_at: Timestamp,
+    timeout: Millis,
+    interrupt: Interrupt,
+) -> Attempt {
+    let (caller, number) = (&ready.caller, ready.number());
+    let processors = Arc::clone(&engine.activities.processors);
+    Attempt {
+        module: module_of(&ready.target),
+        name: ready.name.clone(),
+        input: ready.input.clone(),
+        instance_id: caller.instance_id.clone(),
+        execution_id: caller.execution_id.clone(),
+        orchestration: caller.orchestration.clone(),
+        caller: caller.module,
+        output_bytes_max: caller.limits.payload_bytes,
+        task: ready.task,
+        attempt: number,
+        deadline: Some(started_at.after(timeout)),
+        timeout: Some(Duration::from_millis(timeout.0)),
+        trace_parent: Some(caller.trace.attempt(ready.task, number).to_string()),
+        // The runtime knows them, which serves HTTP or not.
+        management_urls: None,
+        scheduled_in: ready.scheduled_in,
+        interrupt,
+        share: Share::new(processors, ready.key, caller.module),
     }
-    if let Some(Err(why)) = output.as_ref().map(Json::check_readable) {
-        let message = format!("the result of activity {:?} has {why}", ready.name);
-        let failure = Failure::permanent(kind::LIMIT_EXCEEDED, message);
-        return Some(Err(failure.into()));
+}
+
+/// Why the result of an activity cannot be kept.
+fn problem_with_output(ready: &Ready, output: Option<&Json>) -> Option<String> {
+    let (name, output) = (&ready.name, output?);
+    let (bytes, limit) = (output.size() as u64, ready.caller.limits.payload_bytes);
+    if bytes > limit {
+        return Some(format!(
+            "the result of activity {name:?} has {bytes} bytes; at most {limit} are allowed"
+        ));
     }
-    Some(Ok(output))
+    let why = output.check_readable().err()?;
+    Some(format!("the result of activity {name:?} has {why}"))
 }
 
 /// Hands the result of an attempt on: to the instance, or to the next attempt.

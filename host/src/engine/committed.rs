@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use perennial_core::text::Visible;
-use perennial_core::{Envelope, Event, Failure, Json, State, Status, TaskRef, Turn};
+use perennial_core::{Envelope, Event, Failure, Json, State, Status, Turn};
 
 use crate::engine::activities::Activities;
 use crate::engine::history_growth;
@@ -192,11 +192,7 @@ fn log_end(commit: &TurnCommit) {
 /// What the events of a committed turn set in motion.
 fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
     let key = slot.key;
-    let at = |task| TaskRef {
-        execution: commit.expected.execution,
-        generation: commit.expected.generation,
-        task,
-    };
+    let at = |task| commit.expected.task(task);
     let live = !commit.after.status.is_end() && commit.turn.next.is_none();
     let caller = state
         .start
@@ -255,25 +251,33 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
                 engine.timers.remove(key, *task);
                 engine.activities.cancel(key, at(*task));
             }
-            Event::ExecutionReturned { .. } => {
-                // Its timers are cancelled, and what waited to be tried again has failed.
-                engine.timers.remove_instance(key);
-                engine.activities.cancel_retries(key);
-            }
-            Event::ExecutionTerminated { reason } => {
-                tracing::info!(instance = commit.id, reason, "terminated");
-            }
-            Event::ExecutionSuspended { reason } => {
-                tracing::info!(instance = commit.id, reason, "suspended");
-                engine.suspend(key);
-            }
-            Event::ExecutionResumed { reason } => {
-                tracing::info!(instance = commit.id, reason, "resumed");
-                engine.resumed(key);
-                engine.rearm(slot);
-            }
-            _ => {}
+            other => act_on_status(engine, slot, &commit.id, other),
         }
+    }
+}
+
+/// What an event sets in motion that is of the whole execution.
+fn act_on_status(engine: &Arc<Engine>, slot: &Slot, instance: &str, event: &Event) {
+    let key = slot.key;
+    match event {
+        Event::ExecutionReturned { .. } => {
+            // Its timers are cancelled, and what waited to be tried again has failed.
+            engine.timers.remove_instance(key);
+            engine.activities.cancel_retries(key);
+        }
+        Event::ExecutionTerminated { reason } => {
+            tracing::info!(instance, reason, "terminated");
+        }
+        Event::ExecutionSuspended { reason } => {
+            tracing::info!(instance, reason, "suspended");
+            engine.suspend(key);
+        }
+        Event::ExecutionResumed { reason } => {
+            tracing::info!(instance, reason, "resumed");
+            engine.resumed(key);
+            engine.rearm(slot);
+        }
+        _ => {}
     }
 }
 

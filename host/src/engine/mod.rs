@@ -33,6 +33,7 @@ mod module_limits;
 mod names;
 mod owner;
 pub(crate) mod processors;
+mod quarantine;
 mod quotas;
 mod ready;
 pub(crate) mod refused;

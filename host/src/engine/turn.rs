@@ -180,99 +180,109 @@ pub(crate) fn child_start(
 
 /// The instances that a turn starts, in the order of its events: those of `produced`, then those of `received`, as the store takes them.
 fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec<NewInstance> {
-    let mut starts = Vec::new();
     let Some(caller) = &state.start else {
-        return starts;
+        return Vec::new();
     };
-    let mut start = |new: ChildStart<'_>| {
+    let asked = turn.produced.iter().filter_map(|event| asked(event, row));
+    let retried = turn.received.iter();
+    let retried = retried.filter_map(|event| retried_child(event, state, row));
+    let starts = asked.chain(retried).filter_map(|new| {
         let limits = engine.names().limits_of(module_of(new.target));
-        let key = engine.next_key();
-        starts.extend(child_start(
+        child_start(
             new,
             (caller, row.generation),
             turn.at,
-            key,
+            engine.next_key(),
             engine.fresh_execution(),
             limits,
-        ));
-    };
-    let parent = |task, attempt| {
-        let task = TaskRef {
-            execution: row.execution,
-            generation: row.generation,
+        )
+    });
+    starts.collect()
+}
+
+/// The instance that a guest asks for with an event of its turn.
+fn asked<'a>(event: &'a Event, row: &InstanceRow) -> Option<ChildStart<'a>> {
+    match event {
+        Event::ChildScheduled {
             task,
-        };
-        let parent = Parent {
-            instance_id: row.id.clone(),
-            name: row.name.clone(),
-            task,
-            attempt,
-        };
-        Some((row.key, parent))
-    };
-    for event in &turn.produced {
-        match event {
-            Event::ChildScheduled {
-                task,
-                name,
-                version,
-                instance_id,
-                input,
-                tags,
-                target,
-                ..
-            } => {
-                start(ChildStart {
-                    id: instance_id,
-                    name,
-                    version,
-                    input: input.clone(),
-                    tags,
-                    target,
-                    parent: parent(*task, 1),
-                });
-            }
-            Event::InstanceStarted {
-                name,
-                version,
-                instance_id,
-                input,
-                tags,
-                target,
-            } => {
-                start(ChildStart {
-                    id: instance_id,
-                    name,
-                    version,
-                    input: input.clone(),
-                    tags,
-                    target,
-                    parent: None,
-                });
-            }
-            _ => {}
-        }
-    }
-    for event in &turn.received {
-        if let Event::ChildRetried {
-            task,
-            attempt,
+            name,
+            version,
             instance_id,
-        } = event
-            && let Some(TaskKind::Child(child)) = state.tasks.get(task).map(|task| &task.kind)
-        {
-            start(ChildStart {
-                id: instance_id,
-                name: &child.name,
-                version: &child.version,
-                input: child.input.clone(),
-                tags: &child.tags,
-                target: &child.target,
-                parent: parent(*task, *attempt),
-            });
-        }
+            input,
+            tags,
+            target,
+            ..
+        } => Some(ChildStart {
+            id: instance_id,
+            name,
+            version,
+            input: input.clone(),
+            tags,
+            target,
+            parent: parent_of(row, *task, 1),
+        }),
+        Event::InstanceStarted {
+            name,
+            version,
+            instance_id,
+            input,
+            tags,
+            target,
+        } => Some(ChildStart {
+            id: instance_id,
+            name,
+            version,
+            input: input.clone(),
+            tags,
+            target,
+            parent: None,
+        }),
+        _ => None,
     }
-    starts
+}
+
+/// The child that is tried again because its time has come.
+fn retried_child<'a>(
+    event: &'a Event,
+    state: &'a State,
+    row: &InstanceRow,
+) -> Option<ChildStart<'a>> {
+    let Event::ChildRetried {
+        task,
+        attempt,
+        instance_id,
+    } = event
+    else {
+        return None;
+    };
+    let TaskKind::Child(child) = &state.tasks.get(task)?.kind else {
+        return None;
+    };
+    Some(ChildStart {
+        id: instance_id,
+        name: &child.name,
+        version: &child.version,
+        input: child.input.clone(),
+        tags: &child.tags,
+        target: &child.target,
+        parent: parent_of(row, *task, *attempt),
+    })
+}
+
+/// What a child is told of the instance that waits for it, with the row of that.
+fn parent_of(row: &InstanceRow, task: TaskId, attempt: u32) -> Option<(InstanceKey, Parent)> {
+    let task = TaskRef {
+        execution: row.execution,
+        generation: row.generation,
+        task,
+    };
+    let parent = Parent {
+        instance_id: row.id.clone(),
+        name: row.name.clone(),
+        task,
+        attempt,
+    };
+    Some((row.key, parent))
 }
 
 /// The turn that ends an instance from outside.

@@ -1,6 +1,6 @@
 //! Sends the events and starts the instances that a turn asked for.
 
-use perennial_core::{Command, Event, Message, Rejection, Target, TaskRef, decide};
+use perennial_core::{Command, Event, Message, Rejection, Target, TaskId, decide};
 use rusqlite::Connection;
 
 use crate::store::create::{self, Created};
@@ -45,20 +45,8 @@ pub(crate) fn send(
                 target,
                 ..
             } => {
-                let task = TaskRef {
-                    execution: commit.expected.execution,
-                    generation: commit.expected.generation,
-                    task: *task,
-                };
-                start_child(
-                    db,
-                    commit,
-                    task,
-                    1,
-                    (name, instance_id, target),
-                    &mut starts,
-                    effects,
-                )?;
+                let child = (name.as_str(), instance_id.as_str(), target);
+                start_child(db, commit, *task, 1, child, &mut starts, effects)?;
             }
             Event::InstanceStarted {
                 name,
@@ -87,20 +75,8 @@ pub(crate) fn send(
             instance_id,
         } = event
         {
-            let task = TaskRef {
-                execution: commit.expected.execution,
-                generation: commit.expected.generation,
-                task: *task,
-            };
-            start_child(
-                db,
-                commit,
-                task,
-                *attempt,
-                ("", instance_id, &Target::Native),
-                &mut starts,
-                effects,
-            )?;
+            let child = ("", instance_id.as_str(), &Target::Native);
+            start_child(db, commit, *task, *attempt, child, &mut starts, effects)?;
         }
     }
     Ok(notes)
@@ -160,7 +136,7 @@ fn refuse(
 fn start_child(
     db: &Connection,
     commit: &TurnCommit,
-    task: TaskRef,
+    task: TaskId,
     attempt: u32,
     (name, instance_id, target): (&str, &str, &Target),
     starts: &mut std::slice::Iter<'_, NewInstance>,
@@ -195,7 +171,7 @@ fn start_child(
         db,
         commit.key,
         &Message::ChildEnded {
-            task,
+            task: commit.expected.task(task),
             attempt,
             outcome: Err(failure),
         },

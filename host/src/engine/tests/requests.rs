@@ -216,23 +216,15 @@ fn what_clients_say_is_refused_by_one_rule_and_changes_nothing() {
     let tag = |key: &'static str, value: &'static str| {
         with(&move |start| start.tags = vec![(key.to_owned(), value.to_owned())])
     };
+    let id = |id: &'static str| with(&move |start| start.id = id.to_owned());
     let refused = [
+        (id("."), "an instance id must not be \".\""),
+        (id(".."), "an instance id must not be \"..\""),
         (
-            with(&|start| start.id = ".".to_owned()),
-            "an instance id must not be \".\"",
-        ),
-        (
-            with(&|start| start.id = "..".to_owned()),
-            "an instance id must not be \"..\"",
-        ),
-        (
-            with(&|start| start.id = "a\u{202e}b".to_owned()),
+            id("a\u{202e}b"),
             "an instance id must not contain '\\u{202e}'",
         ),
-        (
-            with(&|start| start.id = "a\u{9b}1m".to_owned()),
-            "an instance id must not contain '\\u{9b}'",
-        ),
+        (id("a\u{9b}1m"), "an instance id must not contain '\\u{9b}'"),
         (
             with(&|start| start.input = deep()),
             "the payload has arrays and objects nested deeper than the 128 levels",

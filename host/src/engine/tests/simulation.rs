@@ -1,7 +1,7 @@
 //! A day of work in a moment: the clock is moved from one thing that comes due to the next, one thing happens at a time, and what happens
 //! is chosen by the seed. So a seed is one run, and the same run each time.
 
-use super::random::Dice;
+use super::programs::Dice;
 use super::seeds::{Named, each_of, seeds};
 use super::world::*;
 use crate::engine::Request;
