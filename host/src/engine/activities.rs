@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::engine::attempts::{Ended, give_up, hand_over, log_failure};
 use crate::engine::executor::{Attempt, AttemptError, Interrupt};
 use crate::engine::fair_queue::{FairQueue, Holder};
-use crate::engine::inline;
+use crate::engine::inline::{self, Inline};
 use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::engine::processors::{Processors, Share};
 use crate::engine::ready::{AttemptKey, Caller, Ready};
@@ -79,6 +79,11 @@ impl Activities {
 
     /// Queues an activity, unless it is queued or running already.
     pub(crate) fn push(engine: &Arc<Engine>, ready: Ready) {
+        Self::push_or_hold(engine, ready, None);
+    }
+
+    /// As [`push`](Self::push). Attempts that begin by it are held for a worker, where there is one that would run them.
+    pub(super) fn push_or_hold(engine: &Arc<Engine>, ready: Ready, mut held: Option<&mut Inline>) {
         let mut state = engine.activities.state();
         let place = (ready.key, ready.task);
         let is_queued = state
@@ -93,23 +98,19 @@ impl Activities {
         let mut next = state.next(engine);
         drop(state);
         while let Some(begun) = next {
-            Self::begin(engine, begun);
+            Self::begin(engine, begun, held.as_deref_mut());
             next = engine.activities.state().next(engine);
         }
     }
 
     /// Begins an attempt, and then others.
-    fn begin(engine: &Arc<Engine>, begun: Begun) {
+    fn begin(engine: &Arc<Engine>, begun: Begun, held: Option<&mut Inline>) {
         // Native code may block the thread that it runs on; that of a module is moved when it computes for long.
         let may_begin_here = matches!(begun.ready.target, Target::Module(_));
         let work = boxed(engine, begun);
-        let not_held = if may_begin_here {
-            inline::hold(work)
-        } else {
-            Some(work)
-        };
-        if let Some(work) = not_held {
-            engine.runtime.spawn(work);
+        match held.filter(|_| may_begin_here) {
+            Some(held) => held.push(work),
+            None => drop(engine.runtime.spawn(work)),
         }
     }
 
@@ -346,7 +347,7 @@ async fn work(engine: Arc<Engine>, first: Begun) {
         let more = state.next(&engine);
         drop(state);
         if let Some(begun) = more {
-            Activities::begin(&engine, begun);
+            Activities::begin(&engine, begun, None);
         }
         if inline::is_worker()
             && let Some(begun) = current.take()

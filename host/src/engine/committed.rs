@@ -7,6 +7,7 @@ use perennial_core::{Envelope, Event, Failure, Json, State, Status, Turn};
 
 use crate::engine::activities::Activities;
 use crate::engine::history_growth;
+use crate::engine::inline::Inline;
 use crate::engine::load;
 use crate::engine::ready::Ready;
 use crate::engine::slots::{Body, Resident, Slot, SlotPhase, forget_read, put_back};
@@ -14,12 +15,13 @@ use crate::engine::timers::Due;
 use crate::engine::{Engine, Work};
 use crate::store::{Change, Outcome, Reply, StoreError, TurnCommit};
 
-/// Acts on what the writer did.
+/// Acts on what the writer did. Attempts that begin by it and may run on this worker go to `held`.
 pub(crate) fn committed(
     engine: &Arc<Engine>,
     slot: &Arc<Slot>,
     change: Change,
     result: Result<Outcome, StoreError>,
+    held: &mut Inline,
 ) {
     let mut body = slot.body();
     match (change, result) {
@@ -27,7 +29,7 @@ pub(crate) fn committed(
             let epilogue = outcome.effects.epilogue.as_ref();
             let epilogue = epilogue.filter(|(key, _)| *key == slot.key);
             let epilogue = epilogue.map(|(_, turn)| turn);
-            turn_committed(engine, slot, &mut body, *commit, epilogue);
+            turn_committed(engine, slot, &mut body, *commit, epilogue, held);
             engine.follow_of(slot.lane(), outcome.effects);
         }
         (Change::Turn(_), Ok(outcome)) => {
@@ -91,6 +93,7 @@ fn turn_committed(
     body: &mut Body,
     commit: TurnCommit,
     epilogue: Option<&Turn>,
+    held: &mut Inline,
 ) {
     body.batch.clear();
     engine.trouble.backoff.over((slot.key, None));
@@ -120,7 +123,7 @@ fn turn_committed(
     if let Some(turn) = epilogue {
         row.add_epilogue(turn);
     }
-    act(engine, slot, &resident.state, &commit);
+    act(engine, slot, &resident.state, &commit, held);
     let ended = commit.after.status.is_end();
     if ended || commit.turn.next.is_some() {
         engine.execution_ended(&resident.state, &resident.row, &commit);
@@ -190,7 +193,7 @@ fn log_end(commit: &TurnCommit) {
 }
 
 /// What the events of a committed turn set in motion.
-fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
+fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, held: &mut Inline) {
     let key = slot.key;
     let at = |task| commit.expected.task(task);
     let live = !commit.after.status.is_end() && commit.turn.next.is_none();
@@ -236,7 +239,7 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
                     target: target.clone(),
                     caller: Arc::clone(caller),
                 };
-                Activities::push(engine, ready);
+                Activities::push_or_hold(engine, ready, Some(held));
             }
             Event::ChildRetryScheduled {
                 task,

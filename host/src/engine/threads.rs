@@ -213,9 +213,8 @@ impl Engine {
             }
             Work::Run(slot) => worker::run(self, &slot, worker),
             Work::Committed(done) => {
-                let held = inline::holding(|| {
-                    committed::committed(self, &done.slot, done.change, done.result);
-                });
+                let mut held = Vec::new();
+                committed::committed(self, &done.slot, done.change, done.result, &mut held);
                 self.go_on(held);
             }
             Work::Collect => self.collect(),
