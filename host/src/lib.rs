@@ -74,6 +74,7 @@
 //!
 //! Every operation of a client returns [`Error`], which answers questions such as [`Error::is_not_found`] instead of being matched: new reasons
 //! can come without breaking callers. A failure of an orchestration is no error of the client: it is [`InstanceStatus::failure`].
+#![warn(clippy::too_many_lines)]
 
 #[cfg(feature = "http")]
 mod budget;

@@ -102,95 +102,92 @@ mod tests {
         format!("{} s", span.as_secs())
     }
 
+    fn says(document: &str, begins: &str, amounts: &[String]) {
+        let mut lines = document.lines().filter(|line| line.starts_with(begins));
+        let (Some(line), None) = (lines.next(), lines.next()) else {
+            panic!("not one line of SECURITY.md begins with {begins:?}")
+        };
+        let mut rest = line;
+        for amount in amounts {
+            match rest.split_once(amount.as_str()) {
+                Some((_, after)) => rest = after,
+                None => panic!("SECURITY.md should say {amount} here: {line}"),
+            }
+        }
+    }
+
     #[test]
     fn security_md_says_what_the_limits_are() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/SECURITY.md");
         let document = std::fs::read_to_string(path).unwrap();
         // A row of a table, or a sentence, by how it begins; and the numbers in it, in their order.
-        let said: &[(&str, &[String])] = &[
-            ("| connections |", &[count(CONNECTIONS)]),
-            (
-                "| connections from one address",
-                &[count(STRANGER_CONNECTIONS)],
-            ),
-            (
-                "| at the door |",
-                &[count(DOOR_CONNECTIONS), span(DOOR_TIMEOUT)],
-            ),
-            (
-                "| bytes of bodies and answers under way",
-                &[bytes(MEMORY_BYTES), size(FREE_BYTES)],
-            ),
-            (
-                "| a body |",
-                &[
-                    size(BODY_BYTES),
-                    size(COMPONENT_BYTES),
-                    span(BODY_TIMEOUT),
-                    span(BODY_IDLE_TIMEOUT),
-                    size(DISCARDED_BYTES),
-                    span(DISCARD_TIMEOUT),
-                ],
-            ),
-            (
-                "| the head of a request",
-                &[
-                    size(HEAD_BYTES),
-                    format!("{} headers", count(HEADERS)),
-                    span(HEAD_TIMEOUT),
-                    span(HANDSHAKE_TIMEOUT),
-                ],
-            ),
-            (
-                "| an answer that its caller does not take",
-                &[span(WRITE_TIMEOUT), bytes(BYTES_PER_SECOND)],
-            ),
-            ("| a wait |", &[span(WAIT)]),
-            (
-                "| followers of an instance",
-                &[
-                    format!("{} pieces", count(FOLLOWER_PIECES)),
-                    bytes(RECENT_BYTES),
-                ],
-            ),
-            ("| keys of a hub |", &[count(KEYS as usize)]),
-            (
-                "| compiled code that no directory takes |",
-                &[size(CODE_KEPT_BYTES)],
-            ),
-            (
-                "| compiled code in the directory `cache` |",
-                &[bytes(CODE_CACHE_BYTES)],
-            ),
-            (
-                "| files that an attempt has open |",
-                &[count(ATTEMPT_FILES), count(ATTEMPT_RESOURCES)],
-            ),
-            (
-                "The writer takes at most",
-                &[
-                    count(TRANSACTION_CHANGES),
-                    size(TRANSACTION_BYTES),
-                    count(WRITER_CHANGES),
-                    "128 MiB".to_owned(),
-                ],
-            ),
-        ];
-        for (begins, amounts) in said {
-            let found: Vec<&str> = document
-                .lines()
-                .filter(|line| line.starts_with(begins))
-                .collect();
-            let [line] = found[..] else {
-                panic!("{} lines of SECURITY.md begin with {begins:?}", found.len())
-            };
-            let mut rest = line;
-            for amount in *amounts {
-                match rest.split_once(amount.as_str()) {
-                    Some((_, after)) => rest = after,
-                    None => panic!("SECURITY.md should say {amount} here: {line}"),
-                }
-            }
-        }
+        let says = |begins, amounts: &[String]| says(&document, begins, amounts);
+        says("| connections |", &[count(CONNECTIONS)]);
+        says(
+            "| connections from one address",
+            &[count(STRANGER_CONNECTIONS)],
+        );
+        says(
+            "| at the door |",
+            &[count(DOOR_CONNECTIONS), span(DOOR_TIMEOUT)],
+        );
+        says(
+            "| bytes of bodies and answers under way",
+            &[bytes(MEMORY_BYTES), size(FREE_BYTES)],
+        );
+        says(
+            "| a body |",
+            &[
+                size(BODY_BYTES),
+                size(COMPONENT_BYTES),
+                span(BODY_TIMEOUT),
+                span(BODY_IDLE_TIMEOUT),
+                size(DISCARDED_BYTES),
+                span(DISCARD_TIMEOUT),
+            ],
+        );
+        says(
+            "| the head of a request",
+            &[
+                size(HEAD_BYTES),
+                format!("{} headers", count(HEADERS)),
+                span(HEAD_TIMEOUT),
+                span(HANDSHAKE_TIMEOUT),
+            ],
+        );
+        says(
+            "| an answer that its caller does not take",
+            &[span(WRITE_TIMEOUT), bytes(BYTES_PER_SECOND)],
+        );
+        says("| a wait |", &[span(WAIT)]);
+        says(
+            "| followers of an instance",
+            &[
+                format!("{} pieces", count(FOLLOWER_PIECES)),
+                bytes(RECENT_BYTES),
+            ],
+        );
+        says("| keys of a hub |", &[count(KEYS as usize)]);
+        says(
+            "| compiled code that no directory takes |",
+            &[size(CODE_KEPT_BYTES)],
+        );
+        says(
+            "| compiled code in the directory `cache` |",
+            &[bytes(CODE_CACHE_BYTES)],
+        );
+        says(
+            "| files that an attempt has open |",
+            &[count(ATTEMPT_FILES), count(ATTEMPT_RESOURCES)],
+        );
+        says(
+            "The writer takes at most",
+            &[
+                count(TRANSACTION_CHANGES),
+                size(TRANSACTION_BYTES),
+                count(WRITER_CHANGES),
+                "128 MiB".to_owned(),
+            ],
+        );
     }
 }

@@ -120,6 +120,23 @@ fn each_library_stays_in_its_room() {
     only_in("host/cli", "notify", &["host/cli/src/project"]);
 }
 
+/// A new kind of event must be thought of wherever events are told apart.
+#[test]
+fn no_match_over_events_has_a_wildcard() {
+    let is_arm = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with("| Event::") || line.starts_with("Event::") && line.contains("=>")
+    };
+    let held = "clippy::wildcard_enum_match_arm";
+    let strays: Vec<String> = ["host/src", "host/cli/src"]
+        .into_iter()
+        .flat_map(sources)
+        .filter(|(path, text)| !is_test(path) && text.lines().any(is_arm) && !text.contains(held))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(strays.is_empty(), "{held} must be on in {strays:?}");
+}
+
 #[test]
 fn rooms_know_only_what_is_below_them() {
     let above_store = [

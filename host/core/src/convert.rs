@@ -97,12 +97,7 @@ mod tests {
         assert_eq!(Timestamp(u64::MAX).to_string(), "never");
         let early = jiff::Timestamp::from_second(-1).unwrap();
         assert_eq!(Timestamp::try_from(early), Err(OutOfRange));
-        let late = jiff::Timestamp::MAX;
-        assert_eq!(
-            jiff::Timestamp::try_from(Timestamp::try_from(late).unwrap())
-                .unwrap()
-                .as_millisecond(),
-            late.as_millisecond()
-        );
+        let late = Timestamp::try_from(jiff::Timestamp::MAX).unwrap();
+        assert!(late.to_string().starts_with("9999-12-30T"), "{late}");
     }
 }

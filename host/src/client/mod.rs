@@ -241,7 +241,7 @@ impl Client {
     /// What the host lacked a moment ago, if it is in this process: see [`Host::shortages`](crate::Host::shortages).
     pub fn shortages(&self) -> Vec<Shortage> {
         match &self.backend {
-            Backend::Engine(engine) => engine.shortages.now(),
+            Backend::Engine(engine) => engine.trouble.shortages.now(),
             Backend::File(_) | Backend::Remote(_) => Vec::new(),
         }
     }

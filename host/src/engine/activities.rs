@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use perennial_core::{
-    AttemptRun, Callee, Digest, FailedAttempt, Failure, Json, Millis, Target, TaskId, TaskRef,
-    Timestamp, kind,
+    AttemptRun, Callee, FailedAttempt, Failure, Json, Millis, Target, TaskId, TaskRef, Timestamp,
+    kind,
 };
 
 use tokio::sync::watch;
@@ -18,10 +18,12 @@ use tokio::sync::watch;
 use crate::engine::attempts::{Ended, give_up, hand_over, log_failure};
 use crate::engine::executor::{Attempt, AttemptError, Interrupt};
 use crate::engine::fair_queue::{FairQueue, Holder};
-use crate::engine::inline;
-use crate::engine::processors::Share;
+use crate::engine::inline::{self, Inline};
+use crate::engine::locks::{Guard, OrderedMutex, rank};
+use crate::engine::processors::{Processors, Share};
 use crate::engine::ready::{AttemptKey, Caller, Ready};
 use crate::engine::timers::Due;
+use crate::engine::turn::module_of;
 use crate::engine::{Engine, TRY_AGAIN_AFTER};
 use crate::foreign::guarded;
 use crate::shortage::Shortage;
@@ -35,7 +37,8 @@ const DELIVERIES_MAX: u32 = 5;
 
 /// What waits to run and what runs.
 pub(crate) struct Activities {
-    state: Mutex<State>,
+    state: OrderedMutex<State, { rank::ACTIVITIES }>,
+    pub(super) processors: Arc<Processors>,
     /// Dropping the attempts that run is the end of them.
     stop: watch::Sender<bool>,
 }
@@ -65,17 +68,23 @@ impl Activities {
             ..State::default()
         };
         Self {
-            state: Mutex::new(state),
+            state: OrderedMutex::new(state),
+            processors: Arc::new(Processors::of_machine()),
             stop: watch::Sender::new(false),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Guard<'_, State, { rank::ACTIVITIES }> {
+        self.state.lock()
     }
 
     /// Queues an activity, unless it is queued or running already.
     pub(crate) fn push(engine: &Arc<Engine>, ready: Ready) {
+        Self::push_or_hold(engine, ready, None);
+    }
+
+    /// As [`push`](Self::push). Attempts that begin by it are held for a worker, where there is one that would run them.
+    pub(super) fn push_or_hold(engine: &Arc<Engine>, ready: Ready, mut held: Option<&mut Inline>) {
         let mut state = engine.activities.state();
         let place = (ready.key, ready.task);
         let is_queued = state
@@ -90,23 +99,19 @@ impl Activities {
         let mut next = state.next(engine);
         drop(state);
         while let Some(begun) = next {
-            Self::begin(engine, begun);
+            Self::begin(engine, begun, held.as_deref_mut());
             next = engine.activities.state().next(engine);
         }
     }
 
     /// Begins an attempt, and then others.
-    fn begin(engine: &Arc<Engine>, begun: Begun) {
+    fn begin(engine: &Arc<Engine>, begun: Begun, held: Option<&mut Inline>) {
         // Native code may block the thread that it runs on; that of a module is moved when it computes for long.
         let may_begin_here = matches!(begun.ready.target, Target::Module(_));
         let work = boxed(engine, begun);
-        let not_held = if may_begin_here {
-            inline::hold(work)
-        } else {
-            Some(work)
-        };
-        if let Some(work) = not_held {
-            engine.runtime.spawn(work);
+        match held.filter(|_| may_begin_here) {
+            Some(held) => held.push(work),
+            None => drop(engine.runtime.spawn(work)),
         }
     }
 
@@ -187,6 +192,7 @@ impl Activities {
         state.running.values().for_each(Interrupt::set);
         drop(state);
         self.stop.send_replace(true);
+        self.processors.close();
     }
 }
 
@@ -268,7 +274,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let engine = &self.engine;
         if !self.over {
-            engine.flight.end(self.slot);
+            engine.hub.flight.end(self.slot);
         }
         let mut state = engine.activities.state();
         state.free.push(self.slot);
@@ -307,10 +313,11 @@ async fn work(engine: Arc<Engine>, first: Begun) {
             give_up(&engine, ready, failure);
         } else {
             engine
+                .hub
                 .flight
                 .begin(held.slot, ready.key, Some(ready.task.task), started_at);
             let outcome = attempt(&engine, &ready, started_at, held.interrupt.clone()).await;
-            engine.flight.end(held.slot);
+            engine.hub.flight.end(held.slot);
             let outcome = match outcome {
                 Some(Ok(output)) => Some(Ok(output)),
                 Some(Err(AttemptError::Failed(failure))) => Some(Err(failure)),
@@ -327,7 +334,7 @@ async fn work(engine: Arc<Engine>, first: Begun) {
                 engine.activities.state().ending.insert(place);
                 engine.activities.state().running.remove(&place);
                 engine.counts.activities.add(1);
-                engine.backoff.over((place.0, Some(place.1)));
+                engine.trouble.backoff.over((place.0, Some(place.1)));
                 engine.attempt_ended(&ready, started_at, outcome.as_ref().err());
                 ended(&engine, ready, started_at, outcome);
             } else {
@@ -341,7 +348,7 @@ async fn work(engine: Arc<Engine>, first: Begun) {
         let more = state.next(&engine);
         drop(state);
         if let Some(begun) = more {
-            Activities::begin(&engine, begun);
+            Activities::begin(&engine, begun, None);
         }
         if inline::is_worker()
             && let Some(begun) = current.take()
@@ -358,7 +365,7 @@ async fn prepared(engine: &Engine, target: &Target) {
     let Target::Module(module) = target else {
         return;
     };
-    let prepare = || engine.activity_executor.prepare(*module);
+    let prepare = || engine.code.activity_executor.prepare(*module);
     // What goes wrong is said by the attempt.
     if let Ok(Some(preparing)) = guarded(prepare) {
         let mut stop = engine.activities.stop.subscribe();
@@ -387,61 +394,15 @@ async fn attempt(
     started_at: Timestamp,
     interrupt: Interrupt,
 ) -> Option<Result<Option<Json>, AttemptError>> {
-    if let Some(failure) = ready.target.failure(Callee::Activity, &ready.name) {
-        let names = engine.names();
-        let failure = failure.meant(&ready.name, names.activity_names(ready.caller.module));
+    if let Some(failure) = fails_before(engine, ready) {
         return Some(Err(failure.into()));
     }
-    if ready.deliveries >= DELIVERIES_MAX {
-        let message = format!(
-            "activity {:?} was running {} times when its host died",
-            ready.name, ready.deliveries
-        );
-        return Some(Err(Failure::permanent(kind::HOST_CRASHED, message).into()));
-    }
     let timeout = ready.timeout.unwrap_or(ATTEMPT_TIMEOUT);
-    let module: Option<Digest> = match ready.target {
-        Target::Module(digest) => Some(digest),
-        Target::Native
-        | Target::Unknown
-        | Target::Oversized { .. }
-        | Target::Invalid(_)
-        | Target::Full(_) => None,
-    };
-    let attempt = Attempt {
-        module,
-        name: ready.name.clone(),
-        input: ready.input.clone(),
-        instance_id: ready.caller.instance_id.clone(),
-        execution_id: ready.caller.execution_id.clone(),
-        orchestration: ready.caller.orchestration.clone(),
-        caller: ready.caller.module,
-        output_bytes_max: ready.caller.limits.payload_bytes,
-        task: ready.task,
-        attempt: ready.number(),
-        deadline: Some(started_at.after(timeout)),
-        timeout: Some(Duration::from_millis(timeout.0)),
-        trace_parent: Some(
-            ready
-                .caller
-                .trace
-                .attempt(ready.task, ready.number())
-                .to_string(),
-        ),
-        // The runtime knows them, which serves HTTP or not.
-        management_urls: None,
-        scheduled_in: ready.scheduled_in,
-        interrupt: interrupt.clone(),
-        share: Share::new(
-            Arc::clone(&engine.processors),
-            ready.key,
-            ready.caller.module,
-        ),
-    };
+    let attempt = attempt_of(engine, ready, started_at, timeout, interrupt.clone());
     let mut stop = engine.activities.stop.subscribe();
     // The executor answers for its own panics; one that does not must not take the place of an activity for ever.
     let run =
-        AssertUnwindSafe(async { engine.activity_executor.run(attempt).await }).catch_unwind();
+        AssertUnwindSafe(async { engine.code.activity_executor.run(attempt).await }).catch_unwind();
     let run = tokio::time::timeout(Duration::from_millis(timeout.0), run);
     let outcome = tokio::select! {
         outcome = run => outcome,
@@ -471,23 +432,71 @@ async fn attempt(
             return Some(Err(Failure::retryable(kind::TIMEOUT, message).into()));
         }
     };
-    let (bytes, limit) = (
-        output.as_ref().map_or(0, Json::size) as u64,
-        ready.caller.limits.payload_bytes,
-    );
-    if bytes > limit {
+    Some(match problem_with_output(ready, output.as_ref()) {
+        Some(message) => Err(Failure::permanent(kind::LIMIT_EXCEEDED, message).into()),
+        None => Ok(output),
+    })
+}
+
+/// Why an activity fails without another attempt: nothing runs it, or it took its host down too often.
+fn fails_before(engine: &Engine, ready: &Ready) -> Option<Failure> {
+    if let Some(failure) = ready.target.failure(Callee::Activity, &ready.name) {
+        let names = engine.names();
+        let known = names.activity_names(ready.caller.module);
+        return Some(failure.meant(&ready.name, known));
+    }
+    (ready.deliveries >= DELIVERIES_MAX).then(|| {
         let message = format!(
-            "the result of activity {:?} has {bytes} bytes; at most {limit} are allowed",
-            ready.name
+            "activity {:?} was running {} times when its host died",
+            ready.name, ready.deliveries
         );
-        return Some(Err(Failure::permanent(kind::LIMIT_EXCEEDED, message).into()));
+        Failure::permanent(kind::HOST_CRASHED, message)
+    })
+}
+
+/// What an executor is given for an attempt.
+fn attempt_of(
+    engine: &Engine,
+    ready: &Ready,
+    started_at: Timestamp,
+    timeout: Millis,
+    interrupt: Interrupt,
+) -> Attempt {
+    let (caller, number) = (&ready.caller, ready.number());
+    let processors = Arc::clone(&engine.activities.processors);
+    Attempt {
+        module: module_of(&ready.target),
+        name: ready.name.clone(),
+        input: ready.input.clone(),
+        instance_id: caller.instance_id.clone(),
+        execution_id: caller.execution_id.clone(),
+        orchestration: caller.orchestration.clone(),
+        caller: caller.module,
+        output_bytes_max: caller.limits.payload_bytes,
+        task: ready.task,
+        attempt: number,
+        deadline: Some(started_at.after(timeout)),
+        timeout: Some(Duration::from_millis(timeout.0)),
+        trace_parent: Some(caller.trace.attempt(ready.task, number).to_string()),
+        // The runtime knows them, which serves HTTP or not.
+        management_urls: None,
+        scheduled_in: ready.scheduled_in,
+        interrupt,
+        share: Share::new(processors, ready.key, caller.module),
     }
-    if let Some(Err(why)) = output.as_ref().map(Json::check_readable) {
-        let message = format!("the result of activity {:?} has {why}", ready.name);
-        let failure = Failure::permanent(kind::LIMIT_EXCEEDED, message);
-        return Some(Err(failure.into()));
+}
+
+/// Why the result of an activity cannot be kept.
+fn problem_with_output(ready: &Ready, output: Option<&Json>) -> Option<String> {
+    let (name, output) = (&ready.name, output?);
+    let (bytes, limit) = (output.size() as u64, ready.caller.limits.payload_bytes);
+    if bytes > limit {
+        return Some(format!(
+            "the result of activity {name:?} has {bytes} bytes; at most {limit} are allowed"
+        ));
     }
-    Some(Ok(output))
+    let why = output.check_readable().err()?;
+    Some(format!("the result of activity {name:?} has {why}"))
 }
 
 /// Hands the result of an attempt on: to the instance, or to the next attempt.
@@ -546,8 +555,8 @@ fn ended(
 
 /// An attempt had not what it needs of the host. The hub has the task as it was before it: it is tried again, as the same attempt.
 fn try_later(engine: &Engine, (key, task): AttemptKey, shortage: &Shortage) {
-    engine.shortages.note(shortage);
-    let wait = engine.backoff.again((key, Some(task)));
+    engine.trouble.shortages.note(shortage);
+    let wait = engine.trouble.backoff.again((key, Some(task)));
     engine.timers.again_in(wait, key, Due::Activity(task));
 }
 

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use perennial_core::{Millis, TaskRef};
 
+use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::store::InstanceKey;
 
 /// The first wait. The same several times: most shortages are over at once.
@@ -30,7 +30,7 @@ pub(super) type Who = (InstanceKey, Option<TaskRef>);
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    tries: Mutex<BTreeMap<Who, Tries>>,
+    tries: OrderedMutex<BTreeMap<Who, Tries>, { rank::BACKOFF }>,
     /// Whether any are counted: nobody takes the lock in vain.
     any: AtomicBool,
 }
@@ -42,8 +42,8 @@ struct Tries {
 }
 
 impl Backoff {
-    fn tries(&self) -> MutexGuard<'_, BTreeMap<Who, Tries>> {
-        self.tries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tries(&self) -> Guard<'_, BTreeMap<Who, Tries>, { rank::BACKOFF }> {
+        self.tries.lock()
     }
 
     /// Counts a try in vain. How long to wait before the next.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use perennial_core::text::Visible;
-use perennial_core::{Envelope, Event, Failure, Json, State, Status, TaskRef, Turn};
+use perennial_core::{Envelope, Event, Failure, Json, State, Status, Turn};
 
 use crate::engine::activities::Activities;
 use crate::engine::history_growth;
+use crate::engine::inline::Inline;
 use crate::engine::load;
 use crate::engine::ready::Ready;
 use crate::engine::slots::{Body, Resident, Slot, SlotPhase, forget_read, put_back};
@@ -14,12 +15,13 @@ use crate::engine::timers::Due;
 use crate::engine::{Engine, Work};
 use crate::store::{Change, Outcome, Reply, StoreError, TurnCommit};
 
-/// Acts on what the writer did.
+/// Acts on what the writer did. Attempts that begin by it and may run on this worker go to `held`.
 pub(crate) fn committed(
     engine: &Arc<Engine>,
     slot: &Arc<Slot>,
     change: Change,
     result: Result<Outcome, StoreError>,
+    held: &mut Inline,
 ) {
     let mut body = slot.body();
     match (change, result) {
@@ -27,7 +29,7 @@ pub(crate) fn committed(
             let epilogue = outcome.effects.epilogue.as_ref();
             let epilogue = epilogue.filter(|(key, _)| *key == slot.key);
             let epilogue = epilogue.map(|(_, turn)| turn);
-            turn_committed(engine, slot, &mut body, *commit, epilogue);
+            turn_committed(engine, slot, &mut body, *commit, epilogue, held);
             engine.follow_of(slot.lane(), outcome.effects);
         }
         (Change::Turn(_), Ok(outcome)) => {
@@ -35,7 +37,7 @@ pub(crate) fn committed(
             let creating = body.creating.take();
             *body = Body::default();
             drop(body);
-            engine.slots.remove(slot);
+            engine.memory.slots.remove(slot);
             if let Some(creating) = creating {
                 (creating.respond)(Ok(outcome.reply));
             }
@@ -54,7 +56,7 @@ pub(crate) fn committed(
                 }));
                 *body = Body::default();
                 drop(body);
-                return engine.slots.remove(slot);
+                return engine.memory.slots.remove(slot);
             }
             engine.suspend(slot.key);
             body.resident = None;
@@ -91,11 +93,12 @@ fn turn_committed(
     body: &mut Body,
     commit: TurnCommit,
     epilogue: Option<&Turn>,
+    held: &mut Inline,
 ) {
     body.batch.clear();
-    engine.backoff.over((slot.key, None));
+    engine.trouble.backoff.over((slot.key, None));
     if let Some(creating) = body.creating.take() {
-        engine.waiters.begun(&commit.id);
+        engine.memory.waiters.begun(&commit.id);
         (creating.respond)(Ok(Reply::Done));
     }
     let Some(resident) = &mut body.resident else {
@@ -120,7 +123,7 @@ fn turn_committed(
     if let Some(turn) = epilogue {
         row.add_epilogue(turn);
     }
-    act(engine, slot, &resident.state, &commit);
+    act(engine, slot, &resident.state, &commit, held);
     let ended = commit.after.status.is_end();
     if ended || commit.turn.next.is_some() {
         engine.execution_ended(&resident.state, &resident.row, &commit);
@@ -131,7 +134,7 @@ fn turn_committed(
     }
     if commit.turn.next.is_some() {
         body.resident = None;
-        engine.slots.cool(slot.key);
+        engine.memory.slots.cool(slot.key);
         forget_read(slot, body);
     }
     let mut over = None;
@@ -153,7 +156,7 @@ fn turn_committed(
     let end = row.ended(commit.after);
     #[cfg(test)]
     is_as_read(engine, &end);
-    engine.waiters.tell_end(end);
+    engine.memory.waiters.tell_end(end);
     // Nobody has to wait for the guest to be gone.
     drop(guest);
 }
@@ -161,7 +164,7 @@ fn turn_committed(
 /// Every end in every test is told as it is read, where it is still there.
 #[cfg(test)]
 fn is_as_read(engine: &Engine, end: &crate::store::InstanceRow) {
-    if let Ok(Some(read)) = engine.reader.instance_by_key(end.key)
+    if let Ok(Some(read)) = engine.hub.reader.instance_by_key(end.key)
         && read.execution_id == end.execution_id
         && read.generation == end.generation
         && read.status.is_end()
@@ -194,13 +197,13 @@ fn log_end(commit: &TurnCommit) {
     clippy::match_wildcard_for_single_variants,
     clippy::wildcard_enum_match_arm
 )]
-fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each event"
+)]
+fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, held: &mut Inline) {
     let key = slot.key;
-    let at = |task| TaskRef {
-        execution: commit.expected.execution,
-        generation: commit.expected.generation,
-        task,
-    };
+    let at = |task| commit.expected.task(task);
     let live = !commit.after.status.is_end() && commit.turn.next.is_none();
     let caller = state
         .start()
@@ -244,7 +247,7 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit) {
                     target: target.clone(),
                     caller: Arc::clone(caller),
                 };
-                Activities::push(engine, ready);
+                Activities::push_or_hold(engine, ready, Some(held));
             }
             Event::ChildRetryScheduled {
                 task,
@@ -324,9 +327,9 @@ pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
     drop(body);
     // Counted while nobody else can run it, and evicted when it rests: it may be the coldest itself.
     let mut cold = match resident_bytes {
-        Some(bytes) => engine.slots.warm(slot.key, bytes),
+        Some(bytes) => engine.memory.slots.warm(slot.key, bytes),
         None => {
-            engine.slots.cool(slot.key);
+            engine.memory.slots.cool(slot.key);
             Vec::new()
         }
     };
@@ -346,19 +349,19 @@ pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
         };
         again
     };
-    if held && !again && !engine.slots.is_hot(slot.key) {
+    if held && !again && !engine.memory.slots.is_hot(slot.key) {
         // It was to make room while it did not rest yet, and could not.
         cold.push(slot.key);
     }
     for key in cold {
-        if engine.slots.evict(key) {
+        if engine.memory.slots.evict(key) {
             engine.counts.evictions.add(1);
         }
     }
     if again {
         engine.enqueue(Work::Run(Arc::clone(slot)));
     } else if !held {
-        engine.slots.remove_if_idle(slot);
+        engine.memory.slots.remove_if_idle(slot);
     }
 }
 
@@ -371,7 +374,7 @@ pub(crate) fn stumble(
 ) {
     let mut body = slot.body();
     body.resident = None;
-    engine.slots.cool(slot.key);
+    engine.memory.slots.cool(slot.key);
     put_back(slot, batch);
     forget_read(slot, &mut body);
     if matches!(error, StoreError::Fenced | StoreError::Closed) {
@@ -384,10 +387,10 @@ pub(crate) fn stumble(
     if let Some(creating) = body.creating.take() {
         *body = Body::default();
         drop(body);
-        engine.slots.remove(slot);
+        engine.memory.slots.remove(slot);
         if let StoreError::Lacks(shortage) = error {
             // The hub can be written: the start is accepted, and its first turn comes when there is what it takes.
-            engine.shortages.note(shortage);
+            engine.trouble.shortages.note(shortage);
             return engine.accept_for_later(creating);
         }
         // Nobody was told that the start was accepted, so it was not.
@@ -401,17 +404,17 @@ pub(crate) fn stumble(
         return engine.wake(slot.key);
     }
     match error {
-        StoreError::Lacks(shortage) => engine.shortages.note(shortage),
+        StoreError::Lacks(shortage) => engine.trouble.shortages.note(shortage),
         error => {
             error
                 .shortage()
                 .iter()
-                .for_each(|shortage| engine.shortages.notice(shortage));
-            if let Some(unsaid) = engine.outage.failed() {
+                .for_each(|shortage| engine.trouble.shortages.notice(shortage));
+            if let Some(unsaid) = engine.trouble.outage.failed() {
                 tracing::warn!(instance = engine.name_of(slot.key), %error, unsaid, "a turn was not committed; trying again, later each time");
             }
         }
     }
-    let wait = engine.backoff.again((slot.key, None));
+    let wait = engine.trouble.backoff.again((slot.key, None));
     engine.timers.again_in(wait, slot.key, Due::Wake);
 }

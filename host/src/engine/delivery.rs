@@ -1,11 +1,12 @@
 //! Delivery: puts messages and due timers into the mail of an instance, and holds them while it is suspended.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use perennial_core::{Envelope, Message, TaskRef, Timestamp};
 
 use crate::engine::activities::Activities;
+use crate::engine::locks::{Guard, rank};
 use crate::engine::slots::{Lane, Mailbox, Slot, SlotPhase};
 use crate::engine::timers::{self, Due, Fired};
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work, load, worker};
@@ -20,7 +21,7 @@ impl Engine {
     /// An instance is not what memory thinks it is: it was replaced, say.
     pub(super) fn reload(&self, key: InstanceKey) {
         // Of what memory has nothing it thinks nothing.
-        if self.slots.has(key) {
+        if self.memory.slots.has(key) {
             self.put(key, |mailbox| mailbox.reload = true);
         }
     }
@@ -39,7 +40,7 @@ impl Engine {
     /// As [`put`](Self::put), for an instance in this lane.
     pub(super) fn put_by(&self, key: InstanceKey, lane: Lane, put: impl FnOnce(&mut Mailbox)) {
         loop {
-            let slot = self.slots.slot(key);
+            let slot = self.memory.slots.slot(key);
             let mut mailbox = slot.mailbox();
             if mailbox.phase == SlotPhase::Gone {
                 drop(mailbox);
@@ -89,6 +90,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let key = fired.key;
         let Some(row) = self
+            .hub
             .reader
             .task(key, task.task)?
             .filter(|row| row.task == task)
@@ -111,7 +113,7 @@ impl Engine {
         let (mut due, is_hidden) = self.timers.take_due(slot.key);
         if is_hidden {
             let now = self.clock.now();
-            let rows = self.reader.tasks_of(slot.key)?;
+            let rows = self.hub.reader.tasks_of(slot.key)?;
             due.extend(rows.iter().filter_map(|row| timers::late(row, now)));
         }
         let due = due
@@ -123,16 +125,14 @@ impl Engine {
 
     /// What the log calls an instance: its id, or the number of its row where that cannot be read.
     pub(super) fn name_of(&self, key: InstanceKey) -> String {
-        match self.reader.instance_by_key(key) {
+        match self.hub.reader.instance_by_key(key) {
             Ok(Some(row)) => row.id,
             Ok(None) | Err(_) => format!("row {}", key.0),
         }
     }
 
-    pub(super) fn suspended(&self) -> MutexGuard<'_, HashSet<InstanceKey>> {
-        self.suspended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn suspended(&self) -> Guard<'_, HashSet<InstanceKey>, { rank::SUSPENDED }> {
+        self.memory.suspended.lock()
     }
 
     pub(crate) fn is_suspended(&self, key: InstanceKey) -> bool {
@@ -162,7 +162,7 @@ impl Engine {
     }
 
     pub(super) fn try_rearm(self: &Arc<Self>, slot: &Slot) -> Result<(), StoreError> {
-        let mut rows = self.reader.tasks_of(slot.key)?;
+        let mut rows = self.hub.reader.tasks_of(slot.key)?;
         // Asked in this order: what ends meanwhile is in the mail before the activities forget it.
         rows.retain(|row| !self.activities.knows(slot.key, row.task));
         let over: BTreeSet<TaskRef> = slot

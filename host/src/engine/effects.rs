@@ -64,7 +64,7 @@ impl Engine {
 
     /// Deletes what is no longer needed, a batch at a time, each in a transaction that others share.
     pub(super) fn collect_garbage(&self) {
-        if !self.is_stopping() && !self.collecting.swap(true, Ordering::AcqRel) {
+        if !self.is_stopping() && !self.work.collecting.swap(true, Ordering::AcqRel) {
             // Left to a worker: the writer's own thread must not wait for room in its queue.
             self.enqueue(Work::Collect);
         }
@@ -74,7 +74,7 @@ impl Engine {
     pub(super) fn collect(self: &Arc<Self>) {
         let engine = Arc::clone(self);
         self.write_soon(Change::Collect { rows: GARBAGE_ROWS }, move |_, result| {
-            engine.collecting.store(false, Ordering::Release);
+            engine.work.collecting.store(false, Ordering::Release);
             if result.is_ok_and(|outcome| outcome.effects.garbage) {
                 engine.collect_garbage();
             }

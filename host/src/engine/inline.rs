@@ -2,8 +2,11 @@
 //!
 //! A worker that has nothing else to do commits its turn itself, runs the activity that the turn asked for until it first waits, and takes
 //! the turn that its result leads to. As soon as anything else is queued, each goes to the threads that are there for it.
+//!
+//! Two flags are of the thread and not passed along: an answer of the writer and a future are the same code on a worker as on the writer's
+//! or the runtime's threads, and only who calls them knows which. As a value they would go through every answer and every message.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -12,13 +15,14 @@ use futures::future::BoxFuture;
 use crate::engine::Engine;
 use crate::store::{Change, Outcome, StoreError};
 
+/// Attempts that a worker may go on with.
+pub(super) type Inline = Vec<BoxFuture<'static, ()>>;
+
 thread_local! {
     /// Whether this thread looks for work next, and nothing was left for it yet.
     static LOOKS_NEXT: Cell<bool> = const { Cell::new(false) };
     /// Whether this thread is a worker that runs an attempt.
     static RUNS_ATTEMPT: Cell<bool> = const { Cell::new(false) };
-    /// Attempts that this thread may go on with.
-    static HELD: RefCell<Option<Vec<BoxFuture<'static, ()>>>> = const { RefCell::new(None) };
 }
 
 /// Sets a flag of this thread until dropped, however that comes.
@@ -53,32 +57,6 @@ pub(super) fn is_worker() -> bool {
     RUNS_ATTEMPT.get()
 }
 
-/// Collects the attempts that begin meanwhile instead of handing them to the runtime.
-pub(super) fn holding(run: impl FnOnce()) -> Vec<BoxFuture<'static, ()>> {
-    /// However that comes to its end, nothing is kept any more.
-    struct Holding;
-    impl Drop for Holding {
-        fn drop(&mut self) {
-            HELD.take();
-        }
-    }
-    HELD.set(Some(Vec::new()));
-    let _holding = Holding;
-    run();
-    HELD.take().unwrap_or_default()
-}
-
-/// Keeps an attempt for this worker; gives it back where this thread is none that would run it.
-pub(super) fn hold(attempt: BoxFuture<'static, ()>) -> Option<BoxFuture<'static, ()>> {
-    HELD.with_borrow_mut(|held| match held {
-        Some(held) => {
-            held.push(attempt);
-            None
-        }
-        None => Some(attempt),
-    })
-}
-
 impl Engine {
     /// As [`write`](Self::write) from a worker, which commits itself where neither the writer nor it has anything else to do: `done` is
     /// told on its own thread then.
@@ -89,14 +67,14 @@ impl Engine {
     ) {
         let job = self.job(change, done);
         if self.has_nothing_else() {
-            before_looking(|| self.writer.submit_or_commit(job));
+            before_looking(|| self.hub.writer.submit_or_commit(job));
         } else {
-            self.writer.submit(job);
+            self.hub.writer.submit(job);
         }
     }
 
     /// Goes on with what a turn asked for: here, where it is one attempt and there is nothing else to do.
-    pub(super) fn go_on(self: &Arc<Self>, mut held: Vec<BoxFuture<'static, ()>>) {
+    pub(super) fn go_on(self: &Arc<Self>, mut held: Inline) {
         if held.len() == 1
             && self.has_nothing_else()
             && let Some(mut attempt) = held.pop()

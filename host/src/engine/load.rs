@@ -20,7 +20,7 @@ pub(crate) fn load(
 ) -> Result<Resident, LoadError> {
     let mut bring = |start: &Start| instantiate(engine, start, row.module);
     let bring: Option<&mut MakeGuest<'_>> = with_guest.then_some(&mut bring);
-    let replayed = replay(&engine.reader, &row, bring, &mut |_| {
+    let replayed = replay(&engine.hub.reader, &row, bring, &mut |_| {
         if with_guest {
             engine.counts.replayed_turns.add(1);
         }
@@ -51,6 +51,7 @@ pub(crate) fn instantiate(
     let (limits, id) = (&start.limits, &start.instance_id);
     let make = || {
         engine
+            .code
             .executor
             .instantiate(module, limits, id, start.clock())
     };
@@ -94,7 +95,7 @@ pub(crate) fn ready(engine: &Engine, rows: Vec<TaskRow>) -> Result<Vec<Ready>, S
         .filter(|row| row.kind == TaskRowKind::Activity)
     {
         if instance.as_ref().is_none_or(|(key, _)| *key != task.key) {
-            instance = Some((task.key, caller_of(&engine.reader, task.key)?));
+            instance = Some((task.key, caller_of(&engine.hub.reader, task.key)?));
         }
         let Some((_, Some((row, caller)))) = &instance else {
             continue;
@@ -106,7 +107,10 @@ pub(crate) fn ready(engine: &Engine, rows: Vec<TaskRow>) -> Result<Vec<Ready>, S
             .as_ref()
             .is_none_or(|(key, turn, _)| (*key, *turn) != (task.key, task.turn))
         {
-            let turns = engine.reader.turns(task.key, row.execution, task.turn, 1)?;
+            let turns = engine
+                .hub
+                .reader
+                .turns(task.key, row.execution, task.turn, 1)?;
             calls = Some((
                 task.key,
                 task.turn,

@@ -28,10 +28,12 @@ mod history_growth;
 mod inline;
 mod lanes;
 mod load;
+mod locks;
 mod module_limits;
 mod names;
 mod owner;
 pub(crate) mod processors;
+mod quarantine;
 mod quotas;
 mod ready;
 pub(crate) mod refused;
@@ -56,7 +58,7 @@ mod worker;
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use perennial_core::{Limits, Millis, Timestamp};
@@ -67,7 +69,8 @@ use crate::engine::clock::{Clock, Guarded};
 use crate::engine::counts::Counts;
 use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::flight::FlightRecorder;
-use crate::engine::processors::Processors;
+use crate::engine::locks::{OrderedMutex, rank};
+use crate::engine::requests::Requests;
 use crate::engine::retention::Retention;
 use crate::engine::slots::{Slot, Slots};
 use crate::engine::spans::{Span, SpanSink};
@@ -150,33 +153,66 @@ pub(crate) struct Committed {
     pub(crate) result: Result<Outcome, StoreError>,
 }
 
-/// The engine of one hub. See the [module](self).
+/// The engine of one hub. See the [module](self); [`locks`] has the order of its locks.
 pub(crate) struct Engine {
-    path: PathBuf,
     config: EngineConfig,
-    lock: Mutex<Option<OwnerLock>>,
-    writer: Writer,
-    pub(crate) reader: Reader,
+    runtime: tokio::runtime::Handle,
     pub(crate) clock: Arc<dyn Clock>,
+    hub: Hub,
+    code: Code,
+    memory: Memory,
+    timers: Timers,
+    retention: Retention,
+    activities: Activities,
+    work: WorkQueue,
+    requests: Requests,
+    pub(crate) trouble: Trouble,
+    spans: Option<Listener<Span>>,
+    pub(crate) counts: Counts,
+    pub(crate) end: End,
+}
+
+/// The files of the hub. `owner` protects the file that says who owns it.
+struct Hub {
+    path: PathBuf,
+    owner: OrderedMutex<Option<OwnerLock>, { rank::OWNER }>,
+    writer: Writer,
+    reader: Reader,
+    next_key: AtomicI64,
+    flight: FlightRecorder,
+}
+
+/// What runs guests and activities, and what names mean. The lock of `names` is held to copy or replace the pointer, not to read the hub.
+struct Code {
     executor: Arc<dyn Executor>,
     activity_executor: Arc<dyn ActivityExecutor>,
-    spans: Option<Listener<Span>>,
     native: BTreeSet<String>,
-    runtime: tokio::runtime::Handle,
     deployments: Arc<AtomicU64>,
     names: RwLock<Arc<NameTable>>,
+    /// Whether names could not be read after they had changed.
+    names_are_old: AtomicBool,
+}
+
+/// What is known of instances. Each part has its own locks: `slots` one for the table, one for which are hot, and two for each instance.
+struct Memory {
     slots: Slots,
-    timers: Timers,
-    activities: Activities,
-    processors: Arc<Processors>,
-    flight: FlightRecorder,
-    suspended: Mutex<HashSet<InstanceKey>>,
+    suspended: OrderedMutex<HashSet<InstanceKey>, { rank::SUSPENDED }>,
     waiters: Waiters,
-    retention: Retention,
-    queue: Mutex<Queue>,
-    work_there: Condvar,
-    next_key: AtomicI64,
-    admission: Arc<quotas::Admission>,
+}
+
+/// What waits for a worker. The lock of `queue` also protects the counts by which the engine knows that it is at rest.
+#[derive(Default)]
+struct WorkQueue {
+    queue: OrderedMutex<Queue, { rank::QUEUE }>,
+    /// Told of work, and of whatever ends while the engine stops.
+    there: Condvar,
+    /// Whether a worker was asked to delete what is no longer needed.
+    collecting: AtomicBool,
+}
+
+/// How much the engine lacks, and how often it failed. `backoff` has a lock in the order; the others come after all of it.
+#[derive(Default)]
+pub(crate) struct Trouble {
     /// Turns that the hub did not take.
     outage: Outage,
     /// What the host lacks.
@@ -185,16 +221,42 @@ pub(crate) struct Engine {
     backoff: Backoff,
     /// Panics of what this engine is given.
     panics: Outage,
-    /// Whether names could not be read after they had changed.
-    names_are_old: AtomicBool,
+}
+
+/// How the engine ends. `threads` protects the handles of threads that are not joined yet.
+#[derive(Default)]
+pub(crate) struct End {
     stopping: AtomicBool,
     /// Whether the hub is another owner's.
     pub(crate) lost: tokio::sync::watch::Sender<bool>,
-    collecting: AtomicBool,
-    commands: tokio::sync::Mutex<()>,
-    blocking: requests::Blocking,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    pub(crate) counts: Counts,
+    threads: OrderedMutex<Vec<JoinHandle<()>>, { rank::THREADS }>,
+}
+
+impl Hub {
+    /// Takes a hub over. With it, what was running when its last host died.
+    fn take_over(
+        path: &Path,
+        quotas: &Quotas,
+        now: Timestamp,
+    ) -> Result<(Self, Vec<WasRunning>), StoreError> {
+        let owned = store::take_over(path, now)?;
+        if quotas.counts_instances() {
+            owned.writer.live().enable();
+        }
+        if quotas.hub_bytes.is_some() {
+            owned.writer.space().enable();
+        }
+        let (flight, were_running) = FlightRecorder::open(path)?;
+        let hub = Self {
+            path: path.to_owned(),
+            next_key: AtomicI64::new(owned.reader.last_key()?.0 + 1),
+            owner: OrderedMutex::new(Some(owned.lock)),
+            writer: owned.writer,
+            reader: owned.reader,
+            flight,
+        };
+        Ok((hub, were_running))
+    }
 }
 
 impl Engine {
@@ -205,65 +267,40 @@ impl Engine {
         parts: EngineParts,
     ) -> Result<Arc<Self>, StoreError> {
         let clock: Arc<dyn Clock> = Arc::new(Guarded::new(parts.clock));
-        let now = clock.now();
-        let store::Owned {
-            lock,
-            writer,
-            reader,
-            made: _,
-        } = store::take_over(path, now)?;
-        if config.quotas.counts_instances() {
-            writer.live().enable();
-        }
-        let seen = reader.last_commit()?;
-        if config.quotas.hub_bytes.is_some() {
-            writer.space().enable();
-        }
-        let (flight, were_running) = FlightRecorder::open(path)?;
-        let names = NameTable::new(reader.names()?, parts.native.clone(), config.limits);
-        let timers = Timers::new(Arc::clone(&clock));
+        let (hub, were_running) = Hub::take_over(path, &config.quotas, clock.now())?;
+        let seen = hub.reader.last_commit()?;
+        let names = NameTable::new(hub.reader.names()?, parts.native.clone(), config.limits);
         let engine = Arc::new(Self {
-            path: path.to_owned(),
-            lock: Mutex::new(Some(lock)),
-            clock,
-            executor: parts.executor,
-            activity_executor: parts.activity_executor,
-            spans: parts.spans.map(spans::listener),
-            native: parts.native,
             runtime: parts.runtime,
-            deployments: parts.deployments,
-            names: RwLock::new(Arc::new(names)),
-            slots: Slots::new(config.resident_max, config.resident_bytes_max),
-            timers,
+            code: Code {
+                executor: parts.executor,
+                activity_executor: parts.activity_executor,
+                native: parts.native,
+                deployments: parts.deployments,
+                names: RwLock::new(Arc::new(names)),
+                names_are_old: AtomicBool::new(false),
+            },
+            memory: Memory {
+                slots: Slots::new(config.resident_max, config.resident_bytes_max),
+                suspended: OrderedMutex::new(hub.reader.suspended()?.into_iter().collect()),
+                waiters: Waiters::default(),
+            },
+            timers: Timers::new(Arc::clone(&clock)),
+            retention: Retention::default(),
             activities: Activities::new(
                 config.activities_max,
                 config.workers,
                 config.quotas.activities_per_module,
             ),
-            processors: Arc::new(Processors::of_machine()),
-            flight,
-            suspended: Mutex::new(reader.suspended()?.into_iter().collect()),
-            waiters: Waiters::default(),
-            retention: Retention::default(),
-            queue: Mutex::default(),
-            work_there: Condvar::new(),
-            admission: Arc::default(),
-            outage: Outage::default(),
-            shortages: Shortages::default(),
-            panics: Outage::default(),
-            backoff: Backoff::default(),
-            names_are_old: AtomicBool::new(false),
-            next_key: AtomicI64::new(reader.last_key()?.0 + 1),
-            stopping: AtomicBool::new(false),
-            lost: tokio::sync::watch::Sender::new(false),
-            collecting: AtomicBool::new(false),
-            commands: tokio::sync::Mutex::new(()),
-            blocking: requests::Blocking::default(),
-            threads: Mutex::default(),
+            work: WorkQueue::default(),
+            requests: Requests::default(),
+            trouble: Trouble::default(),
+            spans: parts.spans.map(spans::listener),
             counts: Counts::default(),
+            end: End::default(),
+            clock,
             config,
-            writer,
-            reader,
+            hub,
         });
         // What was under way is queued before anything runs: so nothing of it can have ended, and be queued again, meanwhile.
         let started = engine
@@ -280,7 +317,7 @@ impl Engine {
     /// Gives the hub back where the engine could not start.
     fn abandon(self: &Arc<Self>) {
         self.queue().work.clear();
-        self.collecting.store(false, Ordering::Release);
+        self.work.collecting.store(false, Ordering::Release);
         self.shut_down();
     }
 
@@ -294,30 +331,30 @@ impl Engine {
             );
         }
         self.write_blocking(Change::CountDeliveries(were_running))?;
-        self.flight.clear().map_err(|source| {
+        self.hub.flight.clear().map_err(|source| {
             StoreError::file(
                 "could not clear",
-                store::with_suffix(&self.path, ".running"),
+                store::with_suffix(&self.hub.path, ".running"),
             )(source)
         })
     }
 
     /// Queues everything that was under way when the last owner left.
     fn recover(self: &Arc<Self>, seen: Timestamp) -> Result<(), StoreError> {
-        self.timers.load(&self.reader, seen)?;
+        self.timers.load(&self.hub.reader, seen)?;
         let mut after = (InstanceKey(i64::MIN), i64::MIN);
         loop {
-            let rows = self.reader.ready_activities(after, 1_000)?;
+            let rows = self.hub.reader.ready_activities(after, 1_000)?;
             let Some(last) = rows.last() else { break };
             after = (last.key, i64::from(last.task.task.0));
             for ready in load::ready(self, rows)? {
                 Activities::push(self, ready);
             }
         }
-        for key in self.reader.with_messages(self.clock.now())? {
+        for key in self.hub.reader.with_messages(self.clock.now())? {
             self.wake(key);
         }
-        if self.reader.has_garbage()? {
+        if self.hub.reader.has_garbage()? {
             self.collect_garbage();
         }
         self.load_retention()
@@ -328,7 +365,7 @@ impl Engine {
     /// Whether the last commit failed.
     #[cfg(feature = "http")]
     pub(crate) fn fails_to_write(&self) -> bool {
-        self.writer.fails()
+        self.hub.writer.fails()
     }
 
     /// Hands a change to the writer. `done` is told on the writer's thread.
@@ -337,7 +374,7 @@ impl Engine {
         change: Change,
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) {
-        self.writer.submit(self.job(change, done));
+        self.hub.writer.submit(self.job(change, done));
     }
 
     /// As [`write`](Self::write), on a runtime: it waits for room without a thread. Dropped before that, nothing is written.
@@ -346,7 +383,7 @@ impl Engine {
         change: Change,
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) {
-        self.writer.submit_later(self.job(change, done)).await;
+        self.hub.writer.submit_later(self.job(change, done)).await;
     }
 
     /// As [`write`](Self::write), from wherever nobody may wait: where there is no room, a task of the runtime waits for it.
@@ -355,10 +392,10 @@ impl Engine {
         change: Change,
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) {
-        if let Some(job) = self.writer.try_submit(self.job(change, done)) {
+        if let Some(job) = self.hub.writer.try_submit(self.job(change, done)) {
             let engine = Arc::clone(self);
             self.runtime
-                .spawn(async move { engine.writer.submit_later(job).await });
+                .spawn(async move { engine.hub.writer.submit_later(job).await });
         }
     }
 
@@ -384,32 +421,42 @@ impl Engine {
 
     /// What names mean now.
     pub(crate) fn names(&self) -> Arc<NameTable> {
-        if self.names_are_old.load(Ordering::Acquire) {
+        if self.code.names_are_old.load(Ordering::Acquire) {
             self.reload_names();
         }
-        Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(
+            &self
+                .code
+                .names
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     fn reload_names(&self) {
-        match self.reader.names() {
+        match self.hub.reader.names() {
             Ok(rows) => {
                 let table = Arc::new(NameTable::new(
                     rows,
-                    self.native.clone(),
+                    self.code.native.clone(),
                     self.config.limits,
                 ));
-                *self.names.write().unwrap_or_else(PoisonError::into_inner) = table;
-                self.names_are_old.store(false, Ordering::Release);
+                *self
+                    .code
+                    .names
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner) = table;
+                self.code.names_are_old.store(false, Ordering::Release);
             }
             Err(error) => {
-                self.names_are_old.store(true, Ordering::Release);
+                self.code.names_are_old.store(true, Ordering::Release);
                 tracing::error!(%error, "could not read what names mean; they mean what they meant before until they can be read");
             }
         }
     }
 
     pub(crate) fn next_key(&self) -> InstanceKey {
-        InstanceKey(self.next_key.fetch_add(1, Ordering::Relaxed))
+        InstanceKey(self.hub.next_key.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The id and the seed of an execution that begins. The id is in the order of time, so that its rows are near each other.
@@ -421,44 +468,44 @@ impl Engine {
 
     /// Whether the engine stops.
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        self.end.stopping.load(Ordering::Acquire)
     }
 
     /// Another owner took over, or the store is closed: nothing that this engine does can be kept.
     pub(crate) fn fenced(&self, error: &StoreError) {
-        if !self.stopping.swap(true, Ordering::AcqRel) {
+        if !self.end.stopping.swap(true, Ordering::AcqRel) {
             tracing::error!(%error, "this host stops running instances");
-            self.flight.let_go();
-            self.lost.send_replace(true);
+            self.hub.flight.let_go();
+            self.end.lost.send_replace(true);
             self.timers.stop();
             self.activities.stop();
-            self.processors.close();
-            self.work_there.notify_all();
-            self.waiters.clear();
+            self.work.there.notify_all();
+            self.memory.waiters.clear();
         }
     }
 
     /// The hub's file.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.hub.path
     }
 
     /// See [`WriterCounts`].
     pub(crate) fn writer_counts(&self) -> &WriterCounts {
-        self.writer.counts()
+        self.hub.writer.counts()
     }
 
     /// Guests in memory.
     pub(crate) fn resident(&self) -> usize {
-        self.slots.resident()
+        self.memory.slots.resident()
     }
 
     /// Drops every guest that waits in memory. How many there were.
     pub(crate) fn evict_all(&self) -> usize {
-        self.slots
+        self.memory
+            .slots
             .all()
             .into_iter()
-            .filter(|slot| self.slots.evict(slot.key))
+            .filter(|slot| self.memory.slots.evict(slot.key))
             .count()
     }
 
@@ -475,7 +522,7 @@ impl Engine {
             what: self.config.what.clone(),
             socket,
         };
-        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lock = self.hub.owner.lock();
         if let Some(Err(error)) = lock.as_mut().map(|lock| lock.write_note(&note)) {
             tracing::warn!(%error, "could not say who owns the hub; other processes cannot reach this one");
         }

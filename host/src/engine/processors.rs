@@ -10,12 +10,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use perennial_core::Digest;
 
+use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::engine::shares::{Owner, Shares};
 use crate::store::InstanceKey;
 
@@ -30,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The processors, and who computes on them.
 pub(crate) struct Processors {
-    state: Mutex<State>,
+    state: OrderedMutex<State, { rank::PROCESSORS }>,
     /// Whether somebody waits: looked at without the lock.
     wanted: AtomicBool,
     /// Told when somebody waits, and at the end.
@@ -64,7 +65,7 @@ impl Processors {
             ..State::default()
         };
         Self {
-            state: Mutex::new(state),
+            state: OrderedMutex::new(state),
             wanted: AtomicBool::new(false),
             changed: Condvar::new(),
         }
@@ -75,8 +76,8 @@ impl Processors {
         Self::new(std::thread::available_parallelism().map_or(2, usize::from))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Guard<'_, State, { rank::PROCESSORS }> {
+        self.state.lock()
     }
 
     /// Changes what is, gives out what is free, and then wakes who got it.
@@ -97,18 +98,12 @@ impl Processors {
         let mut state = self.state();
         while !state.closed {
             if state.waiting.is_empty() {
-                state = self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = state.wait(&self.changed);
                 continue;
             }
             drop(state);
             self.look(Instant::now());
-            state = self
-                .changed
-                .wait_timeout(self.state(), LOOK_EVERY)
-                .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+            state = self.state().wait_timeout(&self.changed, LOOK_EVERY);
         }
     }
 

@@ -91,10 +91,18 @@ impl Engine {
     pub(super) fn admit(&self, request: &Request) -> Result<Admitted, Reply> {
         let quotas = &self.config.quotas;
         let bytes = size_of(request);
-        let requests = self.admission.requests.fetch_add(1, Ordering::AcqRel);
-        let waiting = self.admission.bytes.fetch_add(bytes, Ordering::AcqRel);
+        let requests = self
+            .requests
+            .admission
+            .requests
+            .fetch_add(1, Ordering::AcqRel);
+        let waiting = self
+            .requests
+            .admission
+            .bytes
+            .fetch_add(bytes, Ordering::AcqRel);
         let admitted = Admitted {
-            admission: Arc::clone(&self.admission),
+            admission: Arc::clone(&self.requests.admission),
             bytes,
         };
         let too_many = requests >= quotas.requests_waiting;
@@ -113,7 +121,7 @@ impl Engine {
     /// Why there is no room for another instance of a module.
     pub(super) fn no_room(&self, module: Option<Digest>) -> Option<String> {
         let quotas = &self.config.quotas;
-        let live = self.writer.live();
+        let live = self.hub.writer.live();
         let full = |what: &str, count: u64, quota: &str, limit: Option<u64>| {
             let limit = limit.filter(|limit| count >= *limit)?;
             Some(format!(
@@ -134,7 +142,7 @@ impl Engine {
             })
             .or_else(|| {
                 let limit = quotas.hub_bytes?;
-                let bytes = self.writer.space().bytes();
+                let bytes = self.hub.writer.space().bytes();
                 (bytes >= limit)
                     .then(|| format!("the task hub has {bytes} bytes in use; its quota is {limit} (hub_bytes): purge instances that have ended"))
             })

@@ -134,14 +134,6 @@ pub(crate) struct Preparation<'a> {
 
 /// Makes the change that a request asks for; [`Change::Answer`] where it is refused without looking into the hub.
 pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
-    let deliver = |id: String, command, message| match check_known_id(&id) {
-        Ok(()) => Change::Deliver {
-            id,
-            command,
-            message,
-        },
-        Err(problem) => refuse(refused::INVALID, problem.to_string()),
-    };
     if let Some(problem) = request.reason().and_then(problem_with_reason) {
         return Change::Answer(problem);
     }
@@ -150,36 +142,22 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             Ok(new) => Change::Start(new),
             Err(reply) => Change::Answer(reply),
         },
-        Request::RaiseEvent { id, name, data } => {
-            if let Some(problem) = problem_with_name("an event name", &name)
-                .or_else(|| problem_with_payload(data.as_ref(), with))
-            {
-                return Change::Answer(problem);
-            }
-            deliver(
-                id,
-                Command::RaiseEvent,
-                Message::ExternalEvent {
-                    number: None,
-                    name,
-                    data,
-                },
-            )
-        }
+        Request::RaiseEvent { id, name, data } => raise_event(id, name, data, with),
         Request::Terminate {
             id,
             reason,
             recursive,
         } => {
             let message = Message::Terminate { reason, recursive };
-            match check_instance_id(&id) {
-                Ok(()) if recursive => Change::TerminateAll {
+            if recursive && check_instance_id(&id).is_ok() {
+                let running = (with.running)();
+                return Change::TerminateAll {
                     id,
                     message,
-                    running: (with.running)(),
-                },
-                _ => deliver(id, Command::Terminate, message),
+                    running,
+                };
             }
+            deliver(id, Command::Terminate, message)
         }
         Request::Suspend {
             id,
@@ -226,6 +204,31 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         Request::CollectModules { old } => Change::CollectModules { old },
         Request::RemoveModule { name, in_use_too } => Change::RemoveModule { name, in_use_too },
     }
+}
+
+fn deliver(id: String, command: Command, message: Message) -> Change {
+    match check_known_id(&id) {
+        Ok(()) => Change::Deliver {
+            id,
+            command,
+            message,
+        },
+        Err(problem) => refuse(refused::INVALID, problem.to_string()),
+    }
+}
+
+fn raise_event(id: String, name: String, data: Option<Json>, with: &Preparation<'_>) -> Change {
+    let problem = problem_with_name("an event name", &name)
+        .or_else(|| problem_with_payload(data.as_ref(), with));
+    if let Some(problem) = problem {
+        return Change::Answer(problem);
+    }
+    let message = Message::ExternalEvent {
+        number: None,
+        name,
+        data,
+    };
+    deliver(id, Command::RaiseEvent, message)
 }
 
 /// Checks a start and says what it begins.

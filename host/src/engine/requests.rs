@@ -7,6 +7,7 @@ use perennial_core::{Envelope, Message};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::engine::owner::Owner;
+use crate::engine::quotas::Admission;
 use crate::engine::refused::{self};
 use crate::engine::request::{self, Preparation, Request, StartRequest};
 use crate::engine::slots::{Creating, SlotPhase};
@@ -23,16 +24,21 @@ const COMMANDS_MAX: u32 = 100;
 /// Threads that read the hub for clients at once, and as many that do what takes several steps. More wait, and keep no thread.
 const BLOCKING_MAX: usize = 16;
 
-/// See [`BLOCKING_MAX`].
-#[derive(Debug)]
-pub(super) struct Blocking {
+/// How many requests are taken in and done at once.
+pub(super) struct Requests {
+    pub(super) admission: Arc<Admission>,
+    /// Held by the one task that takes commands of other processes.
+    commands: tokio::sync::Mutex<()>,
+    /// See [`BLOCKING_MAX`].
     reads: Semaphore,
     steps: Semaphore,
 }
 
-impl Default for Blocking {
+impl Default for Requests {
     fn default() -> Self {
         Self {
+            admission: Arc::default(),
+            commands: tokio::sync::Mutex::default(),
             reads: Semaphore::new(BLOCKING_MAX),
             steps: Semaphore::new(BLOCKING_MAX),
         }
@@ -49,7 +55,7 @@ impl Engine {
         read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let engine = Arc::clone(self);
-        self.blocking(&self.blocking.reads, move || read(&engine.reader))
+        self.blocking(&self.requests.reads, move || read(&engine.hub.reader))
             .await
     }
 
@@ -66,7 +72,7 @@ impl Engine {
         // The runtime panics where it has no thread and gets none.
         let running = guarded(|| self.runtime.spawn_blocking(run)).map_err(|_| {
             let shortage = Shortage::new(Resource::Threads, "there is no thread for a request");
-            self.shortages.note(&shortage);
+            self.trouble.shortages.note(&shortage);
             StoreError::Lacks(shortage)
         })?;
         running
@@ -92,7 +98,7 @@ impl Engine {
             steps if takes_steps(&steps) => {
                 let engine = Arc::clone(self);
                 let steps = move || carry_out(&engine, steps, None);
-                return self.blocking(&self.blocking.steps, steps).await;
+                return self.blocking(&self.requests.steps, steps).await;
             }
             other => self.made_ready(other).await?,
         };
@@ -147,7 +153,7 @@ impl Engine {
         };
         let engine = Arc::clone(self);
         let ready = move || {
-            engine.executor.ready(module.digest, &module.component);
+            engine.code.executor.ready(module.digest, &module.component);
             Request::Deploy(module)
         };
         let ready = self.runtime.spawn_blocking(ready).await;
@@ -172,7 +178,7 @@ impl Engine {
 
     /// Runs the first turn of an instance; its commit makes the instance, and only then is the start accepted.
     fn begin(&self, creating: Creating) {
-        let slot = self.slots.slot(creating.new.key);
+        let slot = self.memory.slots.slot(creating.new.key);
         let start = Message::Start(creating.new.start.clone());
         slot.is_of(creating.new.start.module);
         slot.body().creating = Some(creating);
@@ -195,7 +201,7 @@ impl Engine {
 
     fn answered(self: &Arc<Self>, about: About, outcome: Outcome) -> Reply {
         if about.modules {
-            self.deployments.fetch_add(1, Ordering::AcqRel);
+            self.code.deployments.fetch_add(1, Ordering::AcqRel);
             self.reload_names();
         }
         if about.retention
@@ -205,7 +211,7 @@ impl Engine {
         }
         if let Reply::Collected(modules) = &outcome.reply {
             for module in modules {
-                self.executor.forget(module.digest);
+                self.code.executor.forget(module.digest);
             }
         }
         self.follow(outcome.effects);
@@ -215,7 +221,7 @@ impl Engine {
     /// Takes the commands that other processes have appended, and returns when all of them are answered.
     pub(crate) async fn take_commands(self: &Arc<Self>) -> Result<(), StoreError> {
         // One at a time, so that no command is taken twice.
-        let _one = self.commands.lock().await;
+        let _one = self.requests.commands.lock().await;
         loop {
             let unanswered = |reader: &Reader| reader.unanswered(COMMANDS_MAX);
             let commands = self.reading(unanswered).await?;
@@ -230,7 +236,7 @@ impl Engine {
                         all_told(&mut answers).await?;
                         let engine = Arc::clone(self);
                         let steps = move || carry_out(&engine, steps, Some(token));
-                        match self.blocking(&self.blocking.steps, steps).await {
+                        match self.blocking(&self.requests.steps, steps).await {
                             Ok(_) | Err(StoreError::TakenBack) => continue,
                             Err(error) => return Err(error),
                         }
@@ -249,7 +255,7 @@ impl Engine {
                     drop(tell.send(result.map(|outcome| engine.answered(about, outcome))));
                     drop(under_way);
                 });
-                self.writer.submit_later(write.answering(token)).await;
+                self.hub.writer.submit_later(write.answering(token)).await;
                 answers.push(told);
             }
             all_told(&mut answers).await?;
@@ -259,7 +265,7 @@ impl Engine {
 
 impl Owner for Arc<Engine> {
     fn reader(&self) -> &Reader {
-        &self.reader
+        &self.hub.reader
     }
 
     fn write(&self, change: Change, token: Option<String>) -> Result<Reply, StoreError> {
@@ -270,7 +276,7 @@ impl Owner for Arc<Engine> {
             drop(tell.send(result));
             drop(under_way);
         });
-        self.writer.submit(match token {
+        self.hub.writer.submit(match token {
             Some(token) => write.answering(token),
             None => write,
         });

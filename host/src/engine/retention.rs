@@ -3,11 +3,12 @@
 //! Nothing looks at the clock in vain: the engine's timers hold the moment at which the first instance may go, and when it comes a batch
 //! after another is deleted, each in a transaction that others share and behind whatever else waits for a worker.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use perennial_core::{Millis, Status, Timestamp};
 
+use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::engine::timers::Due;
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work};
 use crate::store::{Ages, Change, InstanceKey, StoreError};
@@ -24,7 +25,7 @@ const NOBODY: InstanceKey = InstanceKey(i64::MIN);
 /// See the [module](self).
 #[derive(Default)]
 pub(crate) struct Retention {
-    state: Mutex<State>,
+    state: OrderedMutex<State, { rank::RETENTION }>,
     /// Whether anything is ever deleted.
     is_on: AtomicBool,
     /// Whether a worker was asked to look.
@@ -39,15 +40,15 @@ struct State {
 }
 
 impl Retention {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Guard<'_, State, { rank::RETENTION }> {
+        self.state.lock()
     }
 }
 
 impl Engine {
     /// Reads how long instances are kept, and looks whether some may go.
     pub(crate) fn load_retention(&self) -> Result<(), StoreError> {
-        let ages = self.reader.retention()?;
+        let ages = self.hub.reader.retention()?;
         self.retention.state().ages = ages;
         self.retention
             .is_on
@@ -110,10 +111,10 @@ impl Engine {
             let Some(age) = ages.of(status) else { continue };
             let room = BATCH - u32::try_from(keys.len()).unwrap_or(BATCH);
             if let Some(by) = now.0.checked_sub(age.0) {
-                keys.extend(self.reader.ended_by(status, Timestamp(by), room)?);
+                keys.extend(self.hub.reader.ended_by(status, Timestamp(by), room)?);
             }
             if keys.is_empty()
-                && let Some(first) = self.reader.first_end(status)?
+                && let Some(first) = self.hub.reader.first_end(status)?
             {
                 let at = goes_at(first, age);
                 next = Some(next.map_or(at, |before: Timestamp| before.min(at)));

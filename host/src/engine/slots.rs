@@ -1,19 +1,20 @@
 //! Instances in memory: their mail, and their guests while they are resident.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use perennial_core::{Digest, Envelope, State};
 
 use crate::engine::executor::ResidentGuest;
+use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::store::{InstanceKey, InstanceRow, NewInstance};
 
 /// One instance in memory. At most one turn of it runs at a time, and whoever runs it holds the body.
 pub(crate) struct Slot {
     pub(crate) key: InstanceKey,
-    mailbox: Mutex<Mailbox>,
-    body: Mutex<Body>,
+    mailbox: OrderedMutex<Mailbox, { rank::MAILBOX }>,
+    body: OrderedMutex<Body, { rank::BODY }>,
     /// Its [`Lane`].
     lane: AtomicU64,
 }
@@ -116,28 +117,24 @@ impl Slot {
         }
     }
 
-    pub(crate) fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
-        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn mailbox(&self) -> Guard<'_, Mailbox, { rank::MAILBOX }> {
+        self.mailbox.lock()
     }
 
     /// As [`body`](Self::body), unless somebody has it.
-    pub(crate) fn try_body(&self) -> Option<MutexGuard<'_, Body>> {
-        match self.body.try_lock() {
-            Ok(body) => Some(body),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+    pub(crate) fn try_body(&self) -> Option<Guard<'_, Body, { rank::BODY }>> {
+        self.body.try_lock()
     }
 
-    pub(crate) fn body(&self) -> MutexGuard<'_, Body> {
-        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn body(&self) -> Guard<'_, Body, { rank::BODY }> {
+        self.body.lock()
     }
 }
 
 /// All slots, and which of them hold a guest, coldest first.
 pub(crate) struct Slots {
-    table: Mutex<HashMap<InstanceKey, Arc<Slot>>>,
-    hot: Mutex<Hot>,
+    table: OrderedMutex<HashMap<InstanceKey, Arc<Slot>>, { rank::TABLE }>,
+    hot: OrderedMutex<Hot, { rank::HOT }>,
     resident_max: usize,
     resident_bytes_max: usize,
 }
@@ -154,19 +151,19 @@ impl Slots {
     /// An empty table that keeps at most so many guests, and so many bytes of them.
     pub(crate) fn new(resident_max: usize, resident_bytes_max: usize) -> Self {
         Self {
-            table: Mutex::default(),
-            hot: Mutex::default(),
+            table: OrderedMutex::default(),
+            hot: OrderedMutex::default(),
             resident_max,
             resident_bytes_max,
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<InstanceKey, Arc<Slot>>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> Guard<'_, HashMap<InstanceKey, Arc<Slot>>, { rank::TABLE }> {
+        self.table.lock()
     }
 
-    fn hot(&self) -> MutexGuard<'_, Hot> {
-        self.hot.lock().unwrap_or_else(PoisonError::into_inner)
+    fn hot(&self) -> Guard<'_, Hot, { rank::HOT }> {
+        self.hot.lock()
     }
 
     /// The slot of an instance, made where there is none.
@@ -182,8 +179,8 @@ impl Slots {
             };
             Arc::new(Slot {
                 key,
-                mailbox: Mutex::new(mailbox),
-                body: Mutex::default(),
+                mailbox: OrderedMutex::new(mailbox),
+                body: OrderedMutex::default(),
                 lane: AtomicU64::new(Lane::UNKNOWN.0),
             })
         });

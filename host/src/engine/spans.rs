@@ -71,7 +71,7 @@ impl Engine {
         // An instance that was ended without its history has it in the hub still.
         let start = match state.start() {
             Some(start) => Some(start.clone()),
-            None => load::find_start(&self.reader, row).ok().flatten(),
+            None => load::find_start(&self.hub.reader, row).ok().flatten(),
         };
         let Some(start) = start else { return };
         let (context, parent) = TraceContext::of_execution(&start, row.generation);

@@ -80,7 +80,7 @@ impl Engine {
             rows: writer.rows.load(Relaxed),
             checkpoints: writer.checkpoints.load(Relaxed),
             resident: self.resident(),
-            resident_bytes: self.slots.resident_bytes(),
+            resident_bytes: self.memory.slots.resident_bytes(),
             activities_waiting,
             activities_running,
             work_queued,

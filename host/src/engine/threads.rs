@@ -6,12 +6,13 @@
 //! - the end of an engine takes no longer than [`SHUT_DOWN_MAX`], whatever happens in it.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use perennial_core::Envelope;
 
 use crate::engine::lanes::Lanes;
+use crate::engine::locks::{Guard, rank};
 use crate::engine::timers::Fired;
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work, committed, inline, worker};
 use crate::foreign::{guarded, panic_message};
@@ -38,7 +39,7 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.queue().in_flight -= 1;
         if self.0.is_stopping() || cfg!(test) {
-            self.0.work_there.notify_all();
+            self.0.work.there.notify_all();
         }
     }
 }
@@ -72,7 +73,7 @@ impl Drop for Busy<'_> {
         let quiet = queue.is_quiet();
         drop(queue);
         if quiet && (self.0.is_stopping() || cfg!(test)) {
-            self.0.work_there.notify_all();
+            self.0.work.there.notify_all();
         }
     }
 }
@@ -83,7 +84,7 @@ struct Alive(Arc<Engine>);
 impl Drop for Alive {
     fn drop(&mut self) {
         self.0.queue().alive -= 1;
-        self.0.work_there.notify_all();
+        self.0.work.there.notify_all();
     }
 }
 
@@ -103,9 +104,9 @@ impl Engine {
                         .again_in(TRY_AGAIN_AFTER, fired.key, fired.due);
                 }
             };
-            engine.timers.run(&engine.reader, fire);
+            engine.timers.run(&engine.hub.reader, fire);
         })?;
-        self.spawn_thread("processors", |engine| engine.processors.watch())?;
+        self.spawn_thread("processors", |engine| engine.activities.processors.watch())?;
         let weak = Arc::downgrade(self);
         self.clock.on_jump(Arc::new(move || {
             if let Some(engine) = weak.upgrade() {
@@ -131,21 +132,23 @@ impl Engine {
                     let _ = guarded(|| alive.0.panicked("a thread of the engine ran", &why));
                 }
             });
-        let thread = begun.map_err(StoreError::file("could not start a thread for", &self.path))?;
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        threads.push(thread);
+        let thread = begun.map_err(StoreError::file(
+            "could not start a thread for",
+            &self.hub.path,
+        ))?;
+        self.end.threads.lock().push(thread);
         Ok(())
     }
 
     /// Says that something panicked, and what it was for.
     pub(super) fn panicked(&self, what: &str, why: &str) {
-        if let Some(unsaid) = self.panics.failed() {
+        if let Some(unsaid) = self.trouble.panics.failed() {
             tracing::error!(why, unsaid, "there was a panic while {what}; it goes on");
         }
     }
 
-    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn queue(&self) -> Guard<'_, Queue, { rank::QUEUE }> {
+        self.work.queue.lock()
     }
 
     /// Queues work for the workers.
@@ -158,7 +161,7 @@ impl Engine {
         queue.work.push(work);
         drop(queue);
         if !inline::is_taken_here() {
-            self.work_there.notify_one();
+            self.work.there.notify_one();
         }
     }
 
@@ -182,10 +185,7 @@ impl Engine {
             if queue.closed {
                 return None;
             }
-            queue = self
-                .work_there
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = queue.wait(&self.work.there);
         }
     }
 
@@ -197,7 +197,7 @@ impl Engine {
                 Work::Collect | Work::Retain => None,
             };
             if let Err(why) = guarded(|| self.run_work(work, worker)) {
-                self.flight.end(worker);
+                self.hub.flight.end(worker);
                 if let Some(slot) = slot {
                     worker::recover(self, &slot);
                 }
@@ -213,9 +213,8 @@ impl Engine {
             }
             Work::Run(slot) => worker::run(self, &slot, worker),
             Work::Committed(done) => {
-                let held = inline::holding(|| {
-                    committed::committed(self, &done.slot, done.change, done.result);
-                });
+                let mut held = Vec::new();
+                committed::committed(self, &done.slot, done.change, done.result, &mut held);
                 self.go_on(held);
             }
             Work::Collect => self.collect(),
@@ -253,25 +252,23 @@ impl Engine {
     }
 
     fn stop_by(self: &Arc<Self>, until: Instant) {
-        self.stopping.store(true, Ordering::Release);
+        self.end.stopping.store(true, Ordering::Release);
         self.timers.stop();
         self.activities.stop();
-        self.processors.close();
-        self.work_there.notify_all();
+        self.work.there.notify_all();
         let is_quiet = self.wait_until(until, Queue::is_quiet);
         self.queue().closed = true;
-        self.work_there.notify_all();
+        self.work.there.notify_all();
         if !is_quiet {
             tracing::error!(
                 seconds = SHUT_DOWN_MAX.as_secs(),
                 "the host does not come to rest; what has not ended is left to itself, and is done again when the hub is next opened"
             );
         }
-        self.flight.close();
+        self.hub.flight.close();
         self.put_down_all();
         let ended = self.wait_until(until, |queue| queue.alive == 0);
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *self.end.threads.lock());
         for thread in threads {
             // One that does not end holds nobody up.
             let own = thread.thread().id() == std::thread::current().id();
@@ -282,12 +279,9 @@ impl Engine {
         if let Some(spans) = &self.spans {
             spans.close_by(until);
         }
-        self.writer.close(until);
-        self.waiters.clear();
-        self.lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.hub.writer.close(until);
+        self.memory.waiters.clear();
+        self.hub.owner.lock().take();
     }
 
     /// Waits until the threads have come to something, at most until some time. Whether they have.
@@ -298,17 +292,14 @@ impl Engine {
             if left.is_zero() {
                 return false;
             }
-            queue = self
-                .work_there
-                .wait_timeout(queue, left.min(Duration::from_millis(50)))
-                .map_or_else(|poisoned| poisoned.into_inner().0, |(queue, _)| queue);
+            queue = queue.wait_timeout(&self.work.there, left.min(Duration::from_millis(50)));
         }
         true
     }
 
     /// Drops what is in memory. What only memory knows goes to the inboxes.
     fn put_down_all(&self) {
-        for slot in self.slots.all() {
+        for slot in self.memory.slots.all() {
             // A worker that does not end has it, and with it what the hub has too.
             let Some(mut body) = slot.try_body() else {
                 continue;
@@ -323,7 +314,7 @@ impl Engine {
             let mut mail: Vec<Envelope> = slot.mailbox().mail.drain(..).collect();
             mail.retain(|envelope| envelope.seq.is_none());
             if !mail.is_empty() {
-                self.writer.submit(Write::new(
+                self.hub.writer.submit(Write::new(
                     Change::Post {
                         key: slot.key,
                         messages: mail,

@@ -6,12 +6,13 @@
 //! waits for a date goes by the clock alone.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
 use perennial_core::{Millis, TaskRef, Timestamp};
 
 use crate::engine::clock::Clock;
+use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::store::{InstanceKey, Reader, StoreError, TaskRow, TaskRowKind};
 
 /// Timers held in memory: about 10 MiB of them. Few in the tests of this crate, so that they go beyond what memory holds.
@@ -73,7 +74,7 @@ const SET_MIN_MS: i64 = 1_000;
 /// See the [module](self).
 pub(crate) struct Timers {
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    state: OrderedMutex<State, { rank::TIMERS }>,
     changed: Condvar,
 }
 
@@ -242,13 +243,13 @@ impl Timers {
         state.look(clock.as_ref());
         Self {
             clock,
-            state: Mutex::new(state),
+            state: OrderedMutex::new(state),
             changed: Condvar::new(),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Guard<'_, State, { rank::TIMERS }> {
+        self.state.lock()
     }
 
     /// Adds something that is in the hub, and was armed when the clock showed `set_at`.
@@ -326,7 +327,7 @@ impl Timers {
         self.hold(state, key, held);
     }
 
-    fn hold(&self, mut state: MutexGuard<'_, State>, key: InstanceKey, held: Held) {
+    fn hold(&self, mut state: Guard<'_, State, { rank::TIMERS }>, key: InstanceKey, held: Held) {
         let task = match held.due {
             Due::Timer(task) | Due::Activity(task) | Due::Child(task, _) => i64::from(task.task.0),
             Due::Start => START,
@@ -486,11 +487,11 @@ impl Timers {
                         tracing::warn!(%error, "could not read what comes due next; trying again");
                         let mut state = self.state();
                         state.set_horizon(horizon);
-                        drop(self.changed.wait_timeout(state, LOOK_AGAIN));
+                        drop(state.wait_timeout(&self.changed, LOOK_AGAIN));
                     }
                 }
                 (Some(next), _) => match self.clock.sleep_until(next.0) {
-                    Some(span) => drop(self.changed.wait_timeout(state, span)),
+                    Some(span) => drop(state.wait_timeout(&self.changed, span)),
                     None => self.wait(state),
                 },
                 (None, _) => self.wait(state),
@@ -499,17 +500,19 @@ impl Timers {
     }
 
     /// Waits until something is added, the clock jumps, or it is stopped.
-    fn wait(&self, state: MutexGuard<'_, State>) {
+    fn wait(&self, mut state: Guard<'_, State, { rank::TIMERS }>) {
         let (jumps, first) = (
             state.jumps,
             state.held.first_key_value().map(|(place, _)| *place),
         );
-        let same = |state: &mut State| {
+        let same = |state: &State| {
             !state.stopped
                 && state.jumps == jumps
                 && state.held.first_key_value().map(|(place, _)| *place) == first
         };
-        drop(self.changed.wait_while(state, same));
+        while same(&state) {
+            state = state.wait(&self.changed);
+        }
     }
 }
 

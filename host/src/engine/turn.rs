@@ -96,6 +96,7 @@ fn carried(
     let mut from = 0;
     loop {
         let turns = engine
+            .hub
             .reader
             .turns(resident.row.key, resident.row.execution, from, 256)?;
         turns
@@ -178,122 +179,105 @@ pub(crate) fn child_start(
     clippy::wildcard_enum_match_arm
 )]
 fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec<NewInstance> {
-    let mut starts = Vec::new();
     let Some(caller) = state.start() else {
-        return starts;
+        return Vec::new();
     };
-    let mut start = |new: ChildStart<'_>| {
+    let asked = turn.produced.iter().filter_map(|event| asked(event, row));
+    let retried = turn.received.iter();
+    let retried = retried.filter_map(|event| retried_child(event, state, row));
+    let starts = asked.chain(retried).filter_map(|new| {
         let limits = engine.names().limits_of(module_of(new.target));
-        let key = engine.next_key();
-        starts.extend(child_start(
+        child_start(
             new,
             (caller, row.generation),
             turn.at,
-            key,
+            engine.next_key(),
             engine.fresh_execution(),
             limits,
-        ));
+        )
+    });
+    starts.collect()
+}
+
+/// The instance that a guest asks for with an event of its turn.
+fn asked<'a>(event: &'a Event, row: &InstanceRow) -> Option<ChildStart<'a>> {
+    let (id, name, version, input, tags, target, parent) = if let Event::ChildScheduled {
+        task,
+        name,
+        version,
+        instance_id,
+        input,
+        tags,
+        target,
+        ..
+    } = event
+    {
+        let parent = parent_of(row, *task, 1);
+        (instance_id, name, version, input, tags, target, parent)
+    } else if let Event::InstanceStarted {
+        name,
+        version,
+        instance_id,
+        input,
+        tags,
+        target,
+    } = event
+    {
+        (instance_id, name, version, input, tags, target, None)
+    } else {
+        return None;
     };
-    let parent = |task, attempt| {
-        let task = TaskRef {
-            execution: row.execution,
-            generation: row.generation,
-            task,
-        };
-        let parent = Parent {
-            instance_id: row.id.clone(),
-            name: row.name.clone(),
-            task,
-            attempt,
-        };
-        Some((row.key, parent))
+    Some(ChildStart {
+        id,
+        name,
+        version,
+        input: input.clone(),
+        tags,
+        target,
+        parent,
+    })
+}
+
+/// The child that is tried again because its time has come.
+fn retried_child<'a>(
+    event: &'a Event,
+    state: &'a State,
+    row: &InstanceRow,
+) -> Option<ChildStart<'a>> {
+    let Event::ChildRetried {
+        task,
+        attempt,
+        instance_id,
+    } = event
+    else {
+        return None;
     };
-    for event in &turn.produced {
-        match event {
-            Event::ChildScheduled {
-                task,
-                name,
-                version,
-                instance_id,
-                input,
-                tags,
-                target,
-                ..
-            } => {
-                start(ChildStart {
-                    id: instance_id,
-                    name,
-                    version,
-                    input: input.clone(),
-                    tags,
-                    target,
-                    parent: parent(*task, 1),
-                });
-            }
-            Event::InstanceStarted {
-                name,
-                version,
-                instance_id,
-                input,
-                tags,
-                target,
-            } => {
-                start(ChildStart {
-                    id: instance_id,
-                    name,
-                    version,
-                    input: input.clone(),
-                    tags,
-                    target,
-                    parent: None,
-                });
-            }
-            Event::TurnStarted { .. }
-            | Event::ExecutionStarted(_)
-            | Event::ActivityCompleted { .. }
-            | Event::ActivityFailed { .. }
-            | Event::ChildCompleted { .. }
-            | Event::ChildFailed { .. }
-            | Event::TimerFired { .. }
-            | Event::ExternalEventRaised { .. }
-            | Event::ActivityScheduled { .. }
-            | Event::TimerSet { .. }
-            | Event::TaskCanceled { .. }
-            | Event::EventSent { .. }
-            | Event::CustomStatusSet { .. }
-            | Event::ExecutionReturned { .. }
-            | Event::ExecutionCompleted { .. }
-            | Event::ExecutionFailed { .. }
-            | Event::ExecutionTerminated { .. }
-            | Event::ContinuedAsNew { .. }
-            | Event::ExecutionSuspended { .. }
-            | Event::ExecutionResumed { .. }
-            | Event::InstanceStartSkipped { .. }
-            | Event::ChildRetryScheduled { .. }
-            | Event::ChildRetried { .. }
-            | Event::AttemptFailed { .. } => {}
-        }
-    }
-    for event in &turn.received {
-        if let Event::ChildRetried {
-            task,
-            attempt,
-            instance_id,
-        } = event
-            && let Some(child) = state.child(*task)
-        {
-            start(ChildStart {
-                id: instance_id,
-                name: &child.name,
-                version: &child.version,
-                input: child.input.clone(),
-                tags: &child.tags,
-                target: &child.target,
-                parent: parent(*task, *attempt),
-            });
-        }
-    }
-    starts
+    let child = state.child(*task)?;
+    Some(ChildStart {
+        id: instance_id,
+        name: &child.name,
+        version: &child.version,
+        input: child.input.clone(),
+        tags: &child.tags,
+        target: &child.target,
+        parent: parent_of(row, *task, *attempt),
+    })
+}
+
+/// What a child is told of the instance that waits for it, with the row of that.
+fn parent_of(row: &InstanceRow, task: TaskId, attempt: u32) -> Option<(InstanceKey, Parent)> {
+    let task = TaskRef {
+        execution: row.execution,
+        generation: row.generation,
+        task,
+    };
+    let parent = Parent {
+        instance_id: row.id.clone(),
+        name: row.name.clone(),
+        task,
+        attempt,
+    };
+    Some((row.key, parent))
 }
 
 /// The turn that ends an instance from outside.

@@ -1,11 +1,12 @@
 //! Waiters within this process: they are notified and do not poll.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::{broadcast, oneshot};
 
 use crate::engine::Engine;
+use crate::engine::locks::{OrderedMutex, rank};
 use crate::store::InstanceRow;
 
 /// Below this many ids nobody looks for those who no longer wait.
@@ -25,14 +26,14 @@ const BEHIND_MAX: usize = 4_096;
 
 /// See the [module](self).
 pub(crate) struct Waiters {
-    state: Mutex<State>,
+    state: OrderedMutex<State, { rank::WAITERS }>,
     all: broadcast::Sender<Arc<str>>,
 }
 
 impl Default for Waiters {
     fn default() -> Self {
         Self {
-            state: Mutex::default(),
+            state: OrderedMutex::default(),
             all: broadcast::Sender::new(BEHIND_MAX),
         }
     }
@@ -72,7 +73,7 @@ impl Waiters {
     /// Is told, once.
     pub(crate) fn watch(&self, id: &str, until: Until) -> Watch {
         let (tell, told) = oneshot::channel();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let of_id = state.by_id.entry(id.to_owned()).or_default();
         of_id.retain(|(_, waiter)| !waiter.is_closed());
         of_id.push((until, tell));
@@ -89,7 +90,7 @@ impl Waiters {
 
     /// Remembers that an instance lives, before anybody is told that it was started.
     pub(super) fn begun(&self, id: &str) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let id: Arc<str> = id.into();
         state.begun.insert(Arc::clone(&id));
         state.begun_last.push_back(id);
@@ -118,7 +119,7 @@ impl Waiters {
             // The last one may have gone meanwhile.
             let _ = self.all.send(id.into());
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if ended {
             state.begun.remove(id);
         }
@@ -143,28 +144,24 @@ impl Waiters {
 
     /// Tells everyone that there is nothing more to wait for, by dropping what they wait on.
     pub(crate) fn clear(&self) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .by_id
-            .clear();
+        self.state.lock().by_id.clear();
     }
 }
 
 impl Engine {
     /// Is told at the next commit of an instance, or at its end.
     pub(crate) fn watch(&self, id: &str, until: Until) -> Watch {
-        self.waiters.watch(id, until)
+        self.memory.waiters.watch(id, until)
     }
 
     pub(crate) fn tell_waiters(&self, id: &str, ended: bool) {
-        self.waiters.tell(id, ended);
+        self.memory.waiters.tell(id, ended);
     }
 
     /// See [`Waiters::watch_all`].
     #[cfg(feature = "http")]
     pub(crate) fn watch_all(&self) -> broadcast::Receiver<Arc<str>> {
-        self.waiters.watch_all()
+        self.memory.waiters.watch_all()
     }
 }
 
@@ -191,7 +188,7 @@ mod tests {
         for i in 0..10_000 {
             drop(waiters.watch(&i.to_string(), Until::Ended));
         }
-        assert!(waiters.state.lock().unwrap().by_id.len() <= 2 * SWEEP_AT_LEAST);
+        assert!(waiters.state.lock().by_id.len() <= 2 * SWEEP_AT_LEAST);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Invariant: nothing of a turn leaves before its commit. What follows is in [`committed`](super::committed), and only there.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
 use perennial_core::{
@@ -10,9 +11,9 @@ use perennial_core::{
     run_turn, take_batch,
 };
 
-use crate::engine::backoff::PANICS_MAX;
 use crate::engine::committed::{rest, stumble};
 use crate::engine::load;
+use crate::engine::quarantine::{panicked, quarantine};
 use crate::engine::quotas::{Capacity, Full};
 use crate::engine::replay::LoadError;
 use crate::engine::slots::{Body, Resident, Slot, SlotPhase, forget_read, put_back};
@@ -78,9 +79,9 @@ pub(crate) fn recover(engine: &Engine, slot: &Arc<Slot>) {
         *body = Body::default();
         creating
     };
-    engine.slots.cool(slot.key);
+    engine.memory.slots.cool(slot.key);
     if let Some(creating) = creating {
-        engine.slots.remove(slot);
+        engine.memory.slots.remove(slot);
         let why = "the host panicked while it started the instance";
         return (creating.respond)(Err(Shortage::new(Resource::Host, why).into()));
     }
@@ -90,8 +91,61 @@ pub(crate) fn recover(engine: &Engine, slot: &Arc<Slot>) {
         (mailbox.rearm, mailbox.inbox_is_new) = (true, true);
         mailbox.mail.retain(|envelope| envelope.seq.is_none());
     }
-    let wait = engine.backoff.again((slot.key, None));
+    let wait = engine.trouble.backoff.again((slot.key, None));
     engine.timers.again_in(wait, slot.key, Due::Wake);
+}
+
+/// The messages of an instance's next turn, with the instance in memory; or what is to be done instead.
+fn next_batch(
+    engine: &Arc<Engine>,
+    slot: &Slot,
+    body: &mut Body,
+    worker: usize,
+) -> Result<ControlFlow<Option<Change>, Vec<Envelope>>, StoreError> {
+    if std::mem::take(&mut slot.mailbox().reload) {
+        body.resident = None;
+        engine.memory.slots.cool(slot.key);
+        forget_read(slot, body);
+    }
+    match read_inbox(engine, slot, body) {
+        Err(StoreError::Corrupt(why)) => return unreadable(engine, slot, body, why).map(Break),
+        read => read?,
+    }
+    if body.resident.is_none()
+        && let Some(change) = load_resident(engine, slot, body, worker)?
+    {
+        return Ok(Break(Some(change)));
+    }
+    if let Some(resident) = &body.resident {
+        slot.is_of(resident.row.module);
+    }
+    if std::mem::take(&mut slot.mailbox().rearm) {
+        engine.rearm(slot);
+    }
+    let Some(resident) = &body.resident else {
+        return Ok(Break(None));
+    };
+    let waits = !slot.mailbox().mail.is_empty();
+    if waits && !resident.state.is_suspended() {
+        engine.post_due(slot)?;
+    }
+    let now = engine.clock.now();
+    let batch = take_batch(&resident.state, &mut slot.mailbox().mail, now).envelopes;
+    if batch.is_empty() && waits_for_its_time(engine, slot, body) {
+        return Ok(Break(store_mail(slot)));
+    }
+    let Some(resident) = &body.resident else {
+        return Ok(Break(None));
+    };
+    if batch.is_empty() {
+        let has_no_start = has_no_start(&resident.state, slot);
+        let lost = || {
+            let why = Quarantine::because("its inbox does not begin with a start");
+            quarantine(engine, slot, why, None)
+        };
+        return Ok(Break(store_mail(slot).or_else(|| has_no_start.then(lost))));
+    }
+    Ok(Continue(batch))
 }
 
 /// What there is to do for an instance; `None` if there is nothing.
@@ -101,49 +155,13 @@ fn next_turn(
     body: &mut Body,
     worker: usize,
 ) -> Result<Option<Change>, StoreError> {
-    if std::mem::take(&mut slot.mailbox().reload) {
-        body.resident = None;
-        engine.slots.cool(slot.key);
-        forget_read(slot, body);
-    }
-    match read_inbox(engine, slot, body) {
-        Err(StoreError::Corrupt(why)) => return unreadable(engine, slot, body, why),
-        read => read?,
-    }
-    if body.resident.is_none()
-        && let Some(change) = load_resident(engine, slot, body, worker)?
-    {
-        return Ok(change.into());
-    }
-    if let Some(resident) = &body.resident {
-        slot.is_of(resident.row.module);
-    }
-    if std::mem::take(&mut slot.mailbox().rearm) {
-        engine.rearm(slot);
-    }
+    let batch = match next_batch(engine, slot, body, worker)? {
+        Continue(batch) => batch,
+        Break(change) => return Ok(change),
+    };
     let Some(resident) = &mut body.resident else {
         return Ok(None);
     };
-    let waits = !slot.mailbox().mail.is_empty();
-    if waits && !resident.state.is_suspended() {
-        engine.post_due(slot)?;
-    }
-    let now = engine.clock.now();
-    let batch = take_batch(&resident.state, &mut slot.mailbox().mail, now).envelopes;
-    if batch.is_empty() && waits_for_its_time(engine, slot, body) {
-        return Ok(store_mail(slot));
-    }
-    let Some(resident) = &mut body.resident else {
-        return Ok(None);
-    };
-    if batch.is_empty() {
-        let has_no_start = has_no_start(&resident.state, slot);
-        let lost = || {
-            let why = Quarantine::because("its inbox does not begin with a start");
-            quarantine(engine, slot, why, None)
-        };
-        return Ok(store_mail(slot).or_else(|| has_no_start.then(lost)));
-    }
     let brings_guest = needs_guest(&resident.state, &batch) && resident.guest.is_none();
     if brings_guest && let Some(module) = resident.row.module {
         prepare(engine, module);
@@ -202,51 +220,20 @@ fn next_turn(
     }
 }
 
-/// The host panicked for an instance. That says nothing about the instance before it happens time and again: then it is stopped, so that
-/// it does not go on for ever.
-fn panicked(
-    engine: &Engine,
-    slot: &Slot,
-    module: Option<Digest>,
-    why: String,
-) -> Result<Change, StoreError> {
-    if engine.backoff.panicked((slot.key, None)) < PANICS_MAX {
-        return Err(Shortage::new(Resource::Host, why).into());
-    }
-    engine.backoff.over((slot.key, None));
-    Ok(quarantine(engine, slot, Quarantine::because(why), module))
-}
-
-/// Stops an instance that this host cannot go on with: on this module, where it was asked.
-fn quarantine(engine: &Engine, slot: &Slot, why: Quarantine, module: Option<Digest>) -> Change {
-    let mut why = Box::new(why);
-    (why.module, why.host, why.at) = (module, host_build(), engine.clock.now());
-    Change::Quarantine {
-        key: slot.key,
-        why,
-        seqs: Vec::new(),
-    }
-}
-
-/// What is to be known of this program where it did not understand a history: another build may.
-fn host_build() -> String {
-    use std::env::consts::{ARCH, OS};
-    format!("perennial {} on {OS} {ARCH}", env!("CARGO_PKG_VERSION"))
-}
-
 /// Brings a module as far as it comes before a guest of it is made. What goes wrong is said when one is made.
 fn prepare(engine: &Engine, module: Digest) {
-    let _ = guarded(|| engine.executor.prepare(module));
+    let _ = guarded(|| engine.code.executor.prepare(module));
 }
 
 /// Runs code of a guest, and says so in the flight recorder meanwhile. Its module is compiled before: who kills a host while it compiles
 /// says nothing about an instance.
 fn recorded<T>(engine: &Engine, worker: usize, slot: &Slot, run: impl FnOnce() -> T) -> T {
     engine
+        .hub
         .flight
         .begin(worker, slot.key, None, engine.clock.now());
     let result = run();
-    engine.flight.end(worker);
+    engine.hub.flight.end(worker);
     result
 }
 
@@ -259,9 +246,9 @@ fn unreadable(
 ) -> Result<Option<Change>, StoreError> {
     slot.mailbox().inbox_is_new = false;
     body.resident = None;
-    let row = engine.reader.instance_by_key(slot.key)?;
+    let row = engine.hub.reader.instance_by_key(slot.key)?;
     if let Some(row) = row.as_ref().filter(|row| !row.status.is_end())
-        && let Some(envelope) = engine.reader.terminate_in(slot.key)?
+        && let Some(envelope) = engine.hub.reader.terminate_in(slot.key)?
     {
         // It needs none of what cannot be read.
         let commit = terminate(engine, body, row.clone(), envelope);
@@ -303,12 +290,15 @@ fn read_inbox(engine: &Engine, slot: &Slot, body: &mut Body) -> Result<(), Store
     }
     let limit = (INBOX_PAGE << body.inbox_pages).min(INBOX_PAGE_MAX);
     let read = || -> Result<_, StoreError> {
-        let page = engine.reader.inbox(slot.key, body.inbox_read_to, limit)?;
+        let page = engine
+            .hub
+            .reader
+            .inbox(slot.key, body.inbox_read_to, limit)?;
         let last = page.envelopes.last().and_then(|envelope| envelope.seq);
         let next = last.map_or(body.inbox_read_to, |last| last + 1);
         // What is asked of the instance itself does not wait behind all that it was sent.
         let commands = match page.more {
-            true => engine.reader.inbox_commands(slot.key, next)?,
+            true => engine.hub.reader.inbox_commands(slot.key, next)?,
             false => Vec::new(),
         };
         Ok((page, next, commands))
@@ -345,27 +335,25 @@ fn load_resident(
         return Ok(None);
     }
     let row = engine
+        .hub
         .reader
         .instance_by_key(slot.key)?
         .filter(|row| !row.status.is_end());
-    let Some(row) = row else {
+    let Some(mut row) = row else {
         slot.mailbox().mail.clear();
         engine.resumed(slot.key);
         return Ok(None);
     };
     let (ending, resume) = {
         let mailbox = slot.mailbox();
-        let ending = mailbox
-            .mail
-            .iter()
-            .find(|e| matches!(e.message, Message::Terminate { .. }))
-            .cloned();
-        let resume = mailbox
-            .mail
-            .iter()
-            .find(|e| matches!(e.message, Message::Resume { .. }))
-            .cloned();
-        (ending, resume)
+        let first = |is: fn(&Message) -> bool| {
+            let mut mail = mailbox.mail.iter();
+            mail.find(|envelope| is(&envelope.message)).cloned()
+        };
+        (
+            first(|message| matches!(message, Message::Terminate { .. })),
+            first(|message| matches!(message, Message::Resume { .. })),
+        )
     };
     if let Some(envelope) = ending {
         // No history is needed to end an instance, so that one whose history cannot be read can be ended too.
@@ -373,23 +361,17 @@ fn load_resident(
         return Ok(Some(Change::Turn(Box::new(commit))));
     }
     let is_quarantined = row.quarantine.is_some();
+    let resume = resume.filter(|_| is_quarantined);
     if is_quarantined && resume.is_none() {
         return Ok(store_mail(slot));
     }
-    if !is_quarantined && engine.reader.deliveries(slot.key)? >= DELIVERIES_MAX {
+    if !is_quarantined && engine.hub.reader.deliveries(slot.key)? >= DELIVERIES_MAX {
         let reason = format!("its turn was running {DELIVERIES_MAX} times when its host died");
         let why = Quarantine::because(reason);
         return Ok(Some(quarantine(engine, slot, why, row.module)));
     }
-    let mut row = row;
     let pinned = row.module;
-    if let Some(named) = resume
-        .as_ref()
-        .filter(|_| is_quarantined)
-        .and_then(named_module)
-    {
-        row.module = Some(named);
-    }
+    row.module = resume.as_ref().and_then(named_module).or(pinned);
     let tried = row.module;
     let with_guest = !row.returned && (is_quarantined || row.status != Status::Suspended);
     if with_guest && let Some(module) = row.module {
@@ -405,9 +387,7 @@ fn load_resident(
                 let said = std::mem::take(&mut why.reason);
                 why.reason = format!("it cannot go on with module {}: {said}", named.short());
             }
-            let taken = resume
-                .filter(|_| is_quarantined)
-                .and_then(|resume| take_out(slot, &resume));
+            let taken = resume.and_then(|resume| take_out(slot, &resume));
             let mut change = quarantine(engine, slot, *why, tried);
             if let Change::Quarantine { seqs, .. } = &mut change {
                 seqs.extend(taken);
@@ -415,9 +395,7 @@ fn load_resident(
             return Ok(Some(change));
         }
     }
-    Ok(resume
-        .filter(|_| is_quarantined)
-        .and_then(|resume| release(slot, body, &resume)))
+    Ok(resume.and_then(|resume| release(slot, body, &resume)))
 }
 
 /// The module that a quarantined instance is to go on with, where its resumption names one.

@@ -228,20 +228,7 @@ impl HostBuilder {
             };
             Engine::start(&path, config, parts).map_err(failed)
         };
-        // Its own thread, since the system may have no other: tokio panics then.
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let handle = tokio::runtime::Handle::current();
-        let opening = std::thread::Builder::new().name("perennial-open".to_owned());
-        let begun = opening.spawn(move || {
-            let _runtime = handle.enter();
-            // Nobody waits any more where its future was dropped.
-            let _ = tell.send(start());
-        });
-        begun.map_err(|error| {
-            let why = format!("there is no thread to open the task hub with: {error}");
-            Error::store(&hub, Shortage::new(Resource::Threads, why).into())
-        })?;
-        let engine = told.await.map_err(|_| Error::panicked())??;
+        let engine = on_own_thread(&hub, start).await?;
         let listener = listener::listen(&engine);
         Ok(Host {
             engine,
@@ -250,6 +237,26 @@ impl HostBuilder {
             stopped: false,
         })
     }
+}
+
+/// Opens a hub on a thread of its own, since the system may have no other: tokio panics then.
+async fn on_own_thread<T: Send + 'static>(
+    hub: &str,
+    open: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let handle = tokio::runtime::Handle::current();
+    let opening = std::thread::Builder::new().name("perennial-open".to_owned());
+    let begun = opening.spawn(move || {
+        let _runtime = handle.enter();
+        // Nobody waits any more where its future was dropped.
+        let _ = tell.send(open());
+    });
+    begun.map_err(|error| {
+        let why = format!("there is no thread to open the task hub with: {error}");
+        Error::store(hub, Shortage::new(Resource::Threads, why).into())
+    })?;
+    told.await.map_err(|_| Error::panicked())?
 }
 
 /// Reads modules from the hub: the seam between the store and the wasm executor, which know nothing of each other.

@@ -101,7 +101,7 @@ impl Host {
     /// What the host lacked a moment ago, such as file descriptors or memory, each with what could last not be done for lack of it. What
     /// needs it waits, and is tried again.
     pub fn shortages(&self) -> Vec<Shortage> {
-        self.engine.shortages.now()
+        self.engine.trouble.shortages.now()
     }
 
     /// Drops every guest that waits in memory. Nothing is lost: each comes back by replay when something happens for it.
@@ -114,7 +114,7 @@ impl Host {
     /// Returns when the host has lost its hub: another process took it over, while this one was held up and looked dead, say. It runs
     /// nothing any more, and what is left to do is to [shut it down](Self::shut_down).
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut lost = self.engine.lost.subscribe();
+        let mut lost = self.engine.end.lost.subscribe();
         async move {
             // The engine tells before it goes.
             if lost.wait_for(|lost| *lost).await.is_err() {

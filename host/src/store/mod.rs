@@ -17,7 +17,7 @@ mod cuts;
 pub(crate) mod disk;
 mod error;
 #[cfg(test)]
-mod faults;
+pub(crate) mod faults;
 mod foreign_log;
 mod fresh;
 mod hubs;

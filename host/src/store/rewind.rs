@@ -63,27 +63,8 @@ pub(crate) fn rewind(
     effects: &mut Effects,
 ) -> Result<Reply, StoreError> {
     let key = commit.key;
-    let mut row = db.prepare_cached(
-        "SELECT status, execution, generation, next_event FROM instance WHERE key = ?1",
-    )?;
-    let found: Option<(u8, u32, u32, i64)> = row
-        .query_row([key.0], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        })
-        .optional()?;
-    let Some((status, execution, generation, next_event)) = found else {
-        return Err(StoreError::Conflict);
-    };
-    if let Err(rejection) = decide(Some(status_of(status)?), Command::Rewind) {
+    if let Err(rejection) = may_rewind(db, commit)? {
         return Ok(Reply::Rejected(rejection));
-    }
-    let position = Position {
-        execution,
-        generation,
-        next_event: uint(next_event),
-    };
-    if position != commit.expected {
-        return Err(StoreError::Conflict);
     }
     let mut standings = Vec::with_capacity(commit.rewind.children.len());
     let mut first = Vec::new();
@@ -100,7 +81,7 @@ pub(crate) fn rewind(
     }
     archive(db, commit, now)?;
     if let Some(turn) = &commit.rewind.carried {
-        insert_turn(db, key, execution, turn)?;
+        insert_turn(db, key, commit.expected.execution, turn)?;
     }
     put_back(db, commit, now)?;
     db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
@@ -134,6 +115,33 @@ pub(crate) fn rewind(
             .collect(),
         cut_events: commit.expected.next_event - events_before_the_cut(commit),
     })))
+}
+
+/// Whether the instance may be rewound, and is where it was when that was worked out.
+fn may_rewind(db: &Connection, commit: &RewindCommit) -> Result<Result<(), Rejection>, StoreError> {
+    let mut row = db.prepare_cached(
+        "SELECT status, execution, generation, next_event FROM instance WHERE key = ?1",
+    )?;
+    let found: Option<(u8, u32, u32, i64)> = row
+        .query_row([commit.key.0], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+        .optional()?;
+    let Some((status, execution, generation, next_event)) = found else {
+        return Err(StoreError::Conflict);
+    };
+    if let Err(rejection) = decide(Some(status_of(status)?), Command::Rewind) {
+        return Ok(Err(rejection));
+    }
+    let position = Position {
+        execution,
+        generation,
+        next_event: uint(next_event),
+    };
+    if position != commit.expected {
+        return Err(StoreError::Conflict);
+    }
+    Ok(Ok(()))
 }
 
 fn events_before_the_cut(commit: &RewindCommit) -> u64 {

@@ -4,7 +4,7 @@
     clippy::wildcard_enum_match_arm
 )]
 
-use perennial_core::{Callee, Command, Event, Message, Rejection, Target, TaskRef, decide};
+use perennial_core::{Callee, Command, Event, Message, Rejection, Target, TaskId, decide};
 use rusqlite::Connection;
 
 use crate::store::create::{self, Created};
@@ -14,6 +14,10 @@ use crate::store::{StoreError, modules, parents};
 
 /// Starts and messages to other instances, and the failures of those that cannot be started. What is to be noted of an instance that has
 /// ended; one that lives on gets it as messages, its next execution where it continues as new.
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each event"
+)]
 pub(crate) fn send(
     db: &Connection,
     commit: &TurnCommit,
@@ -49,20 +53,8 @@ pub(crate) fn send(
                 target,
                 ..
             } => {
-                let task = TaskRef {
-                    execution: commit.expected.execution,
-                    generation: commit.expected.generation,
-                    task: *task,
-                };
-                start_child(
-                    db,
-                    commit,
-                    task,
-                    1,
-                    (name, instance_id, target),
-                    &mut starts,
-                    effects,
-                )?;
+                let child = (name.as_str(), instance_id.as_str(), target);
+                start_child(db, commit, *task, 1, child, &mut starts, effects)?;
             }
             Event::InstanceStarted {
                 name,
@@ -113,20 +105,8 @@ pub(crate) fn send(
             instance_id,
         } = event
         {
-            let task = TaskRef {
-                execution: commit.expected.execution,
-                generation: commit.expected.generation,
-                task: *task,
-            };
-            start_child(
-                db,
-                commit,
-                task,
-                *attempt,
-                ("", instance_id, &Target::Native),
-                &mut starts,
-                effects,
-            )?;
+            let child = ("", instance_id.as_str(), &Target::Native);
+            start_child(db, commit, *task, *attempt, child, &mut starts, effects)?;
         }
     }
     Ok(notes)
@@ -186,7 +166,7 @@ fn refuse(
 fn start_child(
     db: &Connection,
     commit: &TurnCommit,
-    task: TaskRef,
+    task: TaskId,
     attempt: u32,
     (name, instance_id, target): (&str, &str, &Target),
     starts: &mut std::slice::Iter<'_, NewInstance>,
@@ -221,7 +201,7 @@ fn start_child(
         db,
         commit.key,
         &Message::ChildEnded {
-            task,
+            task: commit.expected.task(task),
             attempt,
             outcome: Err(failure),
         },

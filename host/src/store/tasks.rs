@@ -19,6 +19,10 @@ use crate::store::{StoreError, modules};
 pub(crate) const START: TaskId = TaskId(u32::MAX);
 
 /// Brings the rows in line with a turn.
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each event"
+)]
 pub(crate) fn record(
     db: &Connection,
     key: InstanceKey,
@@ -27,43 +31,29 @@ pub(crate) fn record(
     retried: &[(TaskId, Digest)],
 ) -> Result<(), StoreError> {
     let mut known = None;
+    let open = |task: NewTask<'_>| insert(db, key, at, turn.number, task);
     for event in turn.events() {
         match event {
             Event::ActivityScheduled { task, target, .. } => {
-                let module = match target {
-                    Target::Module(digest) => Some(*digest),
-                    Target::Native
-                    | Target::Unknown
-                    | Target::Oversized { .. }
-                    | Target::Invalid(_)
-                    | Target::Full(_) => None,
+                let module = if let Target::Module(digest) = target {
+                    Some(*digest)
+                } else {
+                    None
                 };
                 if let Some(digest) = module.filter(|_| module != known) {
                     modules::expect(db, digest)?;
                     known = module;
                 }
-                insert(
-                    db,
-                    key,
-                    at,
-                    turn.number,
-                    NewTask {
-                        module,
-                        ..NewTask::new(*task, TaskRowKind::Activity)
-                    },
-                )?;
+                open(NewTask {
+                    module,
+                    ..NewTask::new(*task, TaskRowKind::Activity)
+                })?;
             }
             Event::TimerSet { task, fire_at } => {
-                insert(
-                    db,
-                    key,
-                    at,
-                    turn.number,
-                    NewTask {
-                        due: Some(turn.due(*fire_at)),
-                        ..NewTask::new(*task, TaskRowKind::Timer)
-                    },
-                )?;
+                open(NewTask {
+                    due: Some(turn.due(*fire_at)),
+                    ..NewTask::new(*task, TaskRowKind::Timer)
+                })?;
             }
             Event::ChildRetryScheduled {
                 task,
@@ -71,20 +61,13 @@ pub(crate) fn record(
                 at: due,
                 ..
             } => {
-                insert(
-                    db,
-                    key,
-                    at,
-                    turn.number,
-                    NewTask {
-                        module: retried
-                            .iter()
-                            .find_map(|(child, digest)| (child == task).then_some(*digest)),
-                        due: Some(*due),
-                        attempt: *attempt,
-                        ..NewTask::new(*task, TaskRowKind::ChildRetry)
-                    },
-                )?;
+                let mut modules = retried.iter();
+                open(NewTask {
+                    module: modules.find_map(|(child, digest)| (child == task).then_some(*digest)),
+                    due: Some(*due),
+                    attempt: *attempt,
+                    ..NewTask::new(*task, TaskRowKind::ChildRetry)
+                })?;
             }
             Event::ActivityCompleted { task, .. }
             | Event::ActivityFailed { task, .. }

@@ -18,6 +18,17 @@ pub(crate) struct Position {
     pub(crate) next_event: u64,
 }
 
+impl Position {
+    /// A task of this execution.
+    pub(crate) fn task(self, task: TaskId) -> TaskRef {
+        TaskRef {
+            execution: self.execution,
+            generation: self.generation,
+            task,
+        }
+    }
+}
+
 /// An instance to be made.
 #[derive(Clone, Debug)]
 pub(crate) struct NewInstance {

@@ -167,12 +167,12 @@ impl Write {
         Ok(())
     }
 
-    /// Tells what became of it.
     /// When it was asked for.
     pub(crate) fn now(&self) -> Timestamp {
         self.now
     }
 
+    /// Tells what became of it.
     pub(crate) fn answer(self, result: Result<(), StoreError>) {
         (self.done)(self.change, result.map(|()| self.outcome));
     }
@@ -221,23 +221,19 @@ fn apply(
             cascade,
         } => {
             instances::discard(db, *key, seqs)?;
-            if let Some(message) = cascade {
-                control::cascade(db, *key, id, message, now, effects)?;
-            }
+            cascade_from(db, (*key, id), cascade.as_ref(), now, effects)?;
             Reply::Done
         }
         Change::Rewind(commit) => rewind::rewind(db, commit, now, effects)?,
         Change::Restart(commit) => rewind::restart(db, commit, now, effects)?,
         Change::Retry(retry) => done_if(tasks::retry(db, retry)?),
-        Change::Deploy(new) => match modules::deploy(db, new, now)? {
-            Ok(repointed) => Reply::Deployed(repointed),
-            Err(taken) => Reply::NameTaken(taken),
-        },
+        Change::Deploy(new) => {
+            modules::deploy(db, new, now)?.map_or_else(Reply::NameTaken, Reply::Deployed)
+        }
         Change::Grant { name, grants } => done_if(modules::grant(db, name, grants)?),
         Change::Quarantine { key, why, seqs } => {
-            effects
-                .changed
-                .extend(instances::quarantine(db, *key, why)?);
+            let quarantined = instances::quarantine(db, *key, why)?;
+            effects.changed.extend(quarantined);
             instances::discard(db, *key, seqs)?;
             Reply::Done
         }
@@ -250,34 +246,17 @@ fn apply(
         } => {
             let released = instances::release(db, *key, *status, *module)?;
             instances::discard(db, *key, seqs)?;
-            if let (Some(message), Some(id)) = (cascade, &released) {
-                control::cascade(db, *key, id, message, now, effects)?;
+            if let Some(id) = &released {
+                cascade_from(db, (*key, id), cascade.as_ref(), now, effects)?;
             }
             effects.changed.extend(released);
             Reply::Done
         }
-        Change::CountDeliveries(running) => {
-            for was in running {
-                tasks::count_delivery(db, was, now)?;
-            }
-            commands::forget_old(db, now)?;
-            Reply::Done
-        }
+        Change::CountDeliveries(running) => count_deliveries(db, running, now)?,
         Change::Purge(keys) => Reply::Purged(purge::purge(db, keys, effects)?),
         Change::PurgeId(id) => purge_id(db, id, effects)?,
-        Change::Retain(ages) => {
-            settings::retain(db, ages)?;
-            Reply::Done
-        }
-        Change::All(changes) => {
-            let mut replies = Vec::with_capacity(changes.len());
-            for change in changes {
-                let mut of_one = Effects::default();
-                replies.push(apply(change, now, db, &mut of_one)?);
-                effects.add(of_one);
-            }
-            Reply::All(replies)
-        }
+        Change::Retain(ages) => settings::retain(db, ages).map(|()| Reply::Done)?,
+        Change::All(changes) => apply_all(changes, now, db, effects)?,
         Change::Collect { rows } => {
             effects.garbage = create::collect_garbage(db, *rows)?;
             Reply::Done
@@ -286,14 +265,60 @@ fn apply(
         Change::RevokeKey { id } => done_if(keys::revoke(db, id)?),
         Change::CollectModules { old } => Reply::Collected(collect::collect(db, *old)?),
         Change::RemoveModule { name, in_use_too } => {
-            match collect::remove(db, name, *in_use_too)? {
-                Removed::Missing => Reply::Nothing,
-                Removed::InUse(live) => Reply::InUse(live),
-                Removed::Done => Reply::Done,
-            }
+            removed(collect::remove(db, name, *in_use_too)?)
         }
         Change::Answer(reply) => reply.clone(),
     })
+}
+
+/// Makes several changes, each with effects that it sees alone.
+fn apply_all(
+    changes: &[Change],
+    now: Timestamp,
+    db: &Connection,
+    effects: &mut Effects,
+) -> Result<Reply, StoreError> {
+    let mut replies = Vec::with_capacity(changes.len());
+    for change in changes {
+        let mut of_one = Effects::default();
+        replies.push(apply(change, now, db, &mut of_one)?);
+        effects.add(of_one);
+    }
+    Ok(Reply::All(replies))
+}
+
+/// Hands a message on to the children of an instance, if there is one for them.
+fn cascade_from(
+    db: &Connection,
+    (key, id): (InstanceKey, &str),
+    message: Option<&Message>,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    match message {
+        Some(message) => control::cascade(db, key, id, message, now, effects),
+        None => Ok(()),
+    }
+}
+
+fn count_deliveries(
+    db: &Connection,
+    running: &[WasRunning],
+    now: Timestamp,
+) -> Result<Reply, StoreError> {
+    for was in running {
+        tasks::count_delivery(db, was, now)?;
+    }
+    commands::forget_old(db, now)?;
+    Ok(Reply::Done)
+}
+
+fn removed(what: Removed) -> Reply {
+    match what {
+        Removed::Missing => Reply::Nothing,
+        Removed::InUse(live) => Reply::InUse(live),
+        Removed::Done => Reply::Done,
+    }
 }
 
 fn created(outcome: CreateOutcome) -> Reply {

@@ -244,6 +244,7 @@ impl Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::tests::hears::Hears;
     use perennial_core::bounds::LOG_ATTEMPT_BYTES;
 
     #[test]
@@ -274,33 +275,13 @@ mod tests {
         }
     }
 
-    impl tracing::Subscriber for Heard {
-        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-            true
-        }
-
-        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-            tracing::span::Id::from_u64(1)
-        }
-
-        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-        fn event(&self, event: &tracing::Event<'_>) {
-            event.record(&mut self.clone());
-        }
-
-        fn enter(&self, _: &tracing::span::Id) {}
-
-        fn exit(&self, _: &tracing::span::Id) {}
-    }
-
     #[test]
     fn a_turn_that_is_not_recorded_has_said_nothing() {
         let heard = Heard::default();
         let said = || std::mem::take(&mut *heard.0.lock().unwrap());
-        tracing::subscriber::with_default(heard.clone(), || {
+        let hears = heard.clone();
+        let log = Hears(move |event: &tracing::Event<'_>| event.record(&mut hears.clone()));
+        tracing::subscriber::with_default(log, || {
             let turn = || {
                 let mut log = GuestLog::holding("said-once");
                 log.line(Level::Info, "of a turn that is repeated");

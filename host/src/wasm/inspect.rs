@@ -299,14 +299,19 @@ fn check_definitions(what: &str, definitions: &[Definition]) -> Result<(), Modul
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_a_module_says_of_itself_is_bounded() {
-        let fine = Definition {
+    /// A definition that is as large as it may be.
+    fn large() -> Definition {
+        Definition {
             name: "Größe".repeat(51),
             version: Some("1".repeat(256)),
             description: Some("x".repeat(16 << 10)),
             input_schema: Some(format!("{:?}", "x".repeat((256 << 10) - 2))),
-        };
+        }
+    }
+
+    #[test]
+    fn what_a_module_says_of_itself_is_bounded() {
+        let fine = large();
         let check = |definition: Definition| {
             let checked = check_definitions("activity", &[definition]);
             checked.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
@@ -321,6 +326,12 @@ mod tests {
                 ..fine.clone()
             })
         };
+        let pay = |set: &dyn Fn(&mut Definition)| {
+            let mut pay = fine.clone();
+            pay.name = "Pay".to_owned();
+            set(&mut pay);
+            check(pay)
+        };
         let cases = [
             (named(""), "the name \"\" of an activity must not be empty"),
             (
@@ -332,35 +343,19 @@ mod tests {
                 "the name \"a\\u{202e}b\" of an activity must not contain '\\u{202e}'",
             ),
             (
-                check(Definition {
-                    version: Some("1".repeat(257)),
-                    name: "Pay".to_owned(),
-                    ..fine.clone()
-                }),
+                pay(&|pay| pay.version = Some("1".repeat(257))),
                 "the version of activity \"Pay\" has at most 256 characters, this one has 257",
             ),
             (
-                check(Definition {
-                    description: Some("x".repeat((16 << 10) + 1)),
-                    name: "Pay".to_owned(),
-                    ..fine.clone()
-                }),
+                pay(&|pay| pay.description = Some("x".repeat((16 << 10) + 1))),
                 "the description of activity \"Pay\" has 16385 bytes; at most 16384 are allowed",
             ),
             (
-                check(Definition {
-                    input_schema: Some("1".repeat((256 << 10) + 1)),
-                    name: "Pay".to_owned(),
-                    ..fine.clone()
-                }),
+                pay(&|pay| pay.input_schema = Some("1".repeat((256 << 10) + 1))),
                 "the input schema of activity \"Pay\" has 262145 bytes; at most 262144 are allowed",
             ),
             (
-                check(Definition {
-                    input_schema: Some("[".repeat(129) + &"]".repeat(129)),
-                    name: "Pay".to_owned(),
-                    ..fine.clone()
-                }),
+                pay(&|pay| pay.input_schema = Some("[".repeat(129) + &"]".repeat(129))),
                 "the input schema of activity \"Pay\" has arrays and objects nested deeper",
             ),
         ];

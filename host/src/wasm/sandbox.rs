@@ -266,16 +266,22 @@ fn define_streams(
                 Ok((Pollable::ready(),))
             })?;
         }
-        ("io/streams", "[method]output-stream.subscribe") => {
+        ("io/streams", _) => return define_output(to, function),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// What a guest writes becomes log lines.
+fn define_output(to: &mut LinkerInstance<'_, Sandbox>, function: &str) -> wasmtime::Result<bool> {
+    match function {
+        "[method]output-stream.subscribe" => {
             to.func_wrap(function, |_: Cx<'_>, (_,): (Resource<OutputStream>,)| {
                 Ok((Pollable::ready(),))
             })?;
         }
-        (
-            "io/streams",
-            "[method]output-stream.write-zeroes"
-            | "[method]output-stream.blocking-write-zeroes-and-flush",
-        ) => {
+        "[method]output-stream.write-zeroes"
+        | "[method]output-stream.blocking-write-zeroes-and-flush" => {
             to.func_wrap(
                 function,
                 |mut cx: Cx<'_>, (output, length): (Resource<OutputStream>, u64)| {
@@ -293,10 +299,7 @@ fn define_streams(
             )?;
         }
         // The only input is at its end.
-        (
-            "io/streams",
-            "[method]output-stream.splice" | "[method]output-stream.blocking-splice",
-        ) => {
+        "[method]output-stream.splice" | "[method]output-stream.blocking-splice" => {
             to.func_wrap(
                 function,
                 |_: Cx<'_>, (_, _, _): (Resource<OutputStream>, Resource<InputStream>, u64)| {
@@ -304,15 +307,12 @@ fn define_streams(
                 },
             )?;
         }
-        ("io/streams", "[method]output-stream.check-write") => {
+        "[method]output-stream.check-write" => {
             to.func_wrap(function, |_: Cx<'_>, (_,): (Resource<OutputStream>,)| {
                 Ok((Ok::<_, StreamError>(WRITE_PERMIT_BYTES),))
             })?;
         }
-        (
-            "io/streams",
-            "[method]output-stream.write" | "[method]output-stream.blocking-write-and-flush",
-        ) => {
+        "[method]output-stream.write" | "[method]output-stream.blocking-write-and-flush" => {
             to.func_wrap(
                 function,
                 |mut cx: Cx<'_>, (output, bytes): (Resource<OutputStream>, Vec<u8>)| {
@@ -324,7 +324,7 @@ fn define_streams(
                 },
             )?;
         }
-        ("io/streams", "[method]output-stream.flush" | "[method]output-stream.blocking-flush") => {
+        "[method]output-stream.flush" | "[method]output-stream.blocking-flush" => {
             to.func_wrap(function, |_: Cx<'_>, (_,): (Resource<OutputStream>,)| {
                 Ok((Ok::<(), StreamError>(()),))
             })?;

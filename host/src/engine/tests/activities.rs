@@ -301,7 +301,7 @@ fn results_that_wait_in_memory_are_kept_when_the_host_stops() {
     host.idle();
     // The workers have no chance to take them.
     let key = host.row("a").unwrap().key;
-    let slot = host.engine.slots.slot(key);
+    let slot = host.engine.memory.slots.slot(key);
     slot.mailbox().phase = crate::engine::slots::SlotPhase::Busy;
     held.into_iter().for_each(|held| held.ends(Ok("1")));
     while slot.mailbox().mail.len() < 8 {
@@ -480,6 +480,7 @@ fn suspending_and_resuming_at_any_moment_loses_no_activity() {
                 row.status.is_end()
                     || host
                         .engine
+                        .hub
                         .reader
                         .inbox(row.key, 0, 1)
                         .unwrap()

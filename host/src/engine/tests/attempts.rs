@@ -129,6 +129,7 @@ fn an_attempt_that_a_crash_cut_off_is_counted_and_seen() {
     assert_eq!(second.attempt.attempt, 2, "the first one was cut off");
     let row = &host
         .engine
+        .hub
         .reader
         .tasks_of(host.row("a").unwrap().key)
         .unwrap()[0];

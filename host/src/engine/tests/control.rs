@@ -368,7 +368,7 @@ fn what_is_left_below_an_instance_that_has_ended_is_stopped() {
     let held = [world.held(), world.held()];
     let ids = |parent: &str| {
         let key = host.row(parent).unwrap().key;
-        host.engine.reader.child_ids(key, 10).unwrap()
+        host.engine.hub.reader.child_ids(key, 10).unwrap()
     };
     let middle = ids("root").remove(0);
     host.until(&middle, |row| row.turns == 1);

@@ -61,7 +61,7 @@ fn check(fault: impl Fn(&Host<'_>, u64)) {
         ended += 1;
     }
     assert!(ended > 40, "{ended} were accepted");
-    let quiet = &host.engine.writer.faults;
+    let quiet = host.faults();
     [&quiet.run, &quiet.lost, &quiet.unheard]
         .into_iter()
         .for_each(|fault| fault.store(0, Ordering::Release));
@@ -70,23 +70,17 @@ fn check(fault: impl Fn(&Host<'_>, u64)) {
 
 #[test]
 fn a_write_that_fails_is_tried_again() {
-    check(|host, n| host.engine.writer.faults.run.store(n, Ordering::Release));
+    check(|host, n| host.faults().run.store(n, Ordering::Release));
 }
 
 #[test]
 fn a_commit_that_is_lost_is_tried_again() {
-    check(|host, n| host.engine.writer.faults.lost.store(n, Ordering::Release));
+    check(|host, n| host.faults().lost.store(n, Ordering::Release));
 }
 
 #[test]
 fn a_commit_that_happened_and_reported_an_error_is_not_repeated() {
-    check(|host, n| {
-        host.engine
-            .writer
-            .faults
-            .unheard
-            .store(n, Ordering::Release)
-    });
+    check(|host, n| host.faults().unheard.store(n, Ordering::Release));
 }
 
 #[test]
@@ -95,7 +89,7 @@ fn a_guest_is_told_of_each_turn_once_and_when_it_is_in_the_hub() {
         let world = World::with("Order", super::rewind::in_turn(&["Echo", "Echo", "Echo"]));
         let host = world.open();
         host.start("Order", "a");
-        host.engine.writer.faults.lost.store(n, Ordering::Release);
+        host.faults().lost.store(n, Ordering::Release);
         while !host.row("a").unwrap().status.is_end() {
             host.advance(1_000);
             std::thread::yield_now();

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use super::hears::Hears;
 use super::world::*;
 use crate::engine::spans::{Span, SpanSink};
 use perennial_core::Failure;
@@ -145,31 +146,6 @@ fn a_host_stops_in_its_time_whatever_does_not_return() {
     host.check_histories();
 }
 
-/// Panics for whatever it is told: how a program collects its log lines is its own affair.
-struct PanickingLog;
-
-impl tracing::Subscriber for PanickingLog {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, _: &tracing::Event<'_>) {
-        panic!("on purpose")
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[test]
 fn an_attempt_ends_though_the_log_of_its_thread_panics() {
     let world = World::with("Call", || -> Logic {
@@ -186,8 +162,8 @@ fn an_attempt_ends_though_the_log_of_its_thread_panics() {
         })
     });
     world.activities.add("Fails", |_| {
-        // For the rest of this thread's life: its lines are written after the attempt.
-        let log = tracing::Dispatch::new(PanickingLog);
+        // For the rest of this thread's life: its lines are written after the attempt. How a program collects them is its own affair.
+        let log = tracing::Dispatch::new(Hears(|_: &tracing::Event<'_>| panic!("on purpose")));
         std::mem::forget(tracing::dispatcher::set_default(&log));
         Err(Failure::retryable("Flaky", ""))
     });

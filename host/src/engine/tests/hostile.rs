@@ -1,24 +1,13 @@
 //! Guests that keep to nothing. They harm their own instance, and nobody else.
 
+use super::programs::Dice;
 use super::world::*;
 use perennial_core::{
     Action, ActivityCall, ChildCall, Ending, Failure, Json, Millis, OutgoingEvent, RetryPolicy,
     Status, TaskId, Timestamp, Waiting,
 };
 
-/// The same for a seed, so that a hostile guest at least repeats itself.
-struct Dice(u64);
-
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        // Knuth's generator; its upper bits are good enough to choose between a few things.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-
     fn pick<T: Clone>(&mut self, of: &[T]) -> T {
         let sides = u64::try_from(of.len()).unwrap();
         of[usize::try_from(self.roll(sides)).unwrap()].clone()

@@ -182,7 +182,7 @@ fn terminate_comes_before_everything_that_waits() {
     let begun = std::time::Instant::now();
     let queued = |in_flight: usize| {
         while host.engine.queue().in_flight < in_flight
-            || host.engine.writer.queued() + 1 < in_flight as u64
+            || host.engine.hub.writer.queued() + 1 < in_flight as u64
         {
             // The writer does not wait for ever for whoever has the file.
             assert!(begun.elapsed() < patience(), "the machine stood still");
@@ -191,7 +191,7 @@ fn terminate_comes_before_everything_that_waits() {
     };
     let first = ask(raise("nobody"));
     queued(1);
-    while host.engine.writer.queued() > 0 {
+    while host.engine.hub.writer.queued() > 0 {
         std::thread::yield_now();
     }
     let mut replies = Vec::new();

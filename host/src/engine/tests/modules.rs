@@ -202,7 +202,7 @@ fn an_instance_that_never_began_begins_on_the_module_that_is_named() {
     assert_eq!(host.end("p"), "8");
     let row = host.row("a").unwrap();
     assert_eq!(row.module, Some(MENDED));
-    let turns = host.engine.reader.turns(row.key, 0, 0, 1).unwrap();
+    let turns = host.engine.hub.reader.turns(row.key, 0, 0, 1).unwrap();
     let began = turns[0].received.iter().find_map(|event| {
         let perennial_core::Event::ExecutionStarted(start) = event else {
             return None;

@@ -15,9 +15,14 @@ use crate::engine::executor::Executor;
 #[path = "../../../../tests/guests/interpreter/src/program.rs"]
 mod program;
 #[path = "../../../../tests/guests/interpreter/src/run.rs"]
+#[allow(
+    clippy::too_many_lines,
+    reason = "the guest has other lints than the host"
+)]
 mod run;
 
-use program::{Dice, FIRST_EVENT, Input};
+pub(super) use program::Dice;
+use program::{FIRST_EVENT, Input};
 
 static ORCHESTRATIONS: [Orchestration; 2] = [
     Orchestration::new("Program", |context| {

@@ -2,23 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use super::programs::Dice;
 use super::world::*;
 use crate::engine::Request;
 use perennial_core::{Ending, Failure};
-
-/// Small numbers from a seed.
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn roll(&mut self, sides: u64) -> u64 {
-        // Knuth's generator; its upper bits are good enough to choose between a few things.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
 
 /// A program. Its value is a number, and does not depend on the order in which things happen.
 #[derive(Clone, Debug, Serialize, Deserialize)]

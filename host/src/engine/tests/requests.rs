@@ -42,6 +42,7 @@ fn commands_of_other_processes_are_answered_once_each() {
     for n in 0..40 {
         let answer = host
             .engine
+            .hub
             .reader
             .answer(&format!("raise{n}"))
             .unwrap()
@@ -51,7 +52,7 @@ fn commands_of_other_processes_are_answered_once_each() {
             Reply::Done
         );
     }
-    assert!(host.engine.reader.unanswered(10).unwrap().is_empty());
+    assert!(host.engine.hub.reader.unanswered(10).unwrap().is_empty());
     host.check_histories();
 }
 
@@ -66,7 +67,7 @@ fn a_command_that_cannot_be_read_is_refused_and_holds_up_no_other() {
         .block_on("the commands", host.engine.take_commands())
         .unwrap();
     let reply = |token: &str| {
-        let answer = host.engine.reader.answer(token).unwrap().unwrap();
+        let answer = host.engine.hub.reader.answer(token).unwrap().unwrap();
         crate::store::decode::<Reply>(&answer, "an answer").unwrap()
     };
     assert!(matches!(reply("odd"), Reply::Refused { .. }));
@@ -109,7 +110,7 @@ fn a_start_with_an_id_in_use_is_refused_and_leaves_nothing() {
         "nothing leaves before its commit"
     );
     assert_eq!(host.count("SELECT count(*) FROM instance"), 1);
-    assert_eq!(host.engine.slots.all().len(), 1);
+    assert_eq!(host.engine.memory.slots.all().len(), 1);
     // Many at once: one of them wins.
     let all = (0..20).map(|_| host.engine.submit(start("Listen", "b", None)));
     let replies = world.block_on("the verdicts", futures::future::join_all(all));
@@ -215,23 +216,15 @@ fn what_clients_say_is_refused_by_one_rule_and_changes_nothing() {
     let tag = |key: &'static str, value: &'static str| {
         with(&move |start| start.tags = vec![(key.to_owned(), value.to_owned())])
     };
+    let id = |id: &'static str| with(&move |start| start.id = id.to_owned());
     let refused = [
+        (id("."), "an instance id must not be \".\""),
+        (id(".."), "an instance id must not be \"..\""),
         (
-            with(&|start| start.id = ".".to_owned()),
-            "an instance id must not be \".\"",
-        ),
-        (
-            with(&|start| start.id = "..".to_owned()),
-            "an instance id must not be \"..\"",
-        ),
-        (
-            with(&|start| start.id = "a\u{202e}b".to_owned()),
+            id("a\u{202e}b"),
             "an instance id must not contain '\\u{202e}'",
         ),
-        (
-            with(&|start| start.id = "a\u{9b}1m".to_owned()),
-            "an instance id must not contain '\\u{9b}'",
-        ),
+        (id("a\u{9b}1m"), "an instance id must not contain '\\u{9b}'"),
         (
             with(&|start| start.input = deep()),
             "the payload has arrays and objects nested deeper than the 128 levels",

@@ -178,7 +178,7 @@ fn check(seed: u64) -> u64 {
         world.settle();
         done.lock().unwrap().clear();
         let host = world.open();
-        let faults = &host.engine.writer.faults;
+        let faults = &host.engine.hub.writer.faults;
         faults.follow(seed * 16 + life, one_in);
         if life == 0 {
             values = begin(&host, &mut dice);

@@ -47,7 +47,7 @@ fn an_instance_waits_for_what_the_host_lacks_and_then_goes_on() {
         });
         let row = host.row("a").unwrap();
         assert_eq!((row.status, row.quarantine), (Status::Running, None));
-        let shortages = host.engine.shortages.now();
+        let shortages = host.engine.trouble.shortages.now();
         assert!(
             shortages
                 .iter()

@@ -1,7 +1,7 @@
 //! A day of work in a moment: the clock is moved from one thing that comes due to the next, one thing happens at a time, and what happens
 //! is chosen by the seed. So a seed is one run, and the same run each time.
 
-use super::random::Dice;
+use super::programs::Dice;
 use super::seeds::{Named, each_of, seeds};
 use super::world::*;
 use crate::engine::Request;
@@ -42,7 +42,7 @@ fn monitor() -> Logic {
 /// When the next thing comes due.
 fn next_due(host: &Host<'_>) -> Option<Timestamp> {
     let first = (Timestamp(0), InstanceKey(i64::MIN), i64::MIN);
-    let next = host.engine.reader.due_tasks(first, 1).unwrap();
+    let next = host.engine.hub.reader.due_tasks(first, 1).unwrap();
     next.first().and_then(|row| row.due)
 }
 

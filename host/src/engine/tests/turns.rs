@@ -358,7 +358,7 @@ fn ten_thousand_waiting_instances_cost_nothing() {
         (before.0 + 1, before.1 + 2)
     );
     assert!(
-        host.engine.slots.all().len() <= 101,
+        host.engine.memory.slots.all().len() <= 101,
         "an instance that waits needs no memory"
     );
 }
@@ -432,6 +432,6 @@ fn a_slot_that_has_ended_leaves_nothing_in_memory() {
         std::thread::yield_now();
     }
     host.idle();
-    assert_eq!(host.engine.slots.all().len(), 0);
+    assert_eq!(host.engine.memory.slots.all().len(), 0);
     assert_eq!(host.row("r3").unwrap().status, Status::Failed);
 }

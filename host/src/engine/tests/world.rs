@@ -1,25 +1,22 @@
-//! A hub, an engine that owns it, guests that are closures, and activities that do what a test says.
+//! A hub, and an engine that owns it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use perennial_core::{
-    Action, ActivityCall, Answer, ChildCall, Digest, Ending, Event, Failure, Guest, GuestEvent,
-    Json, Limits, Message, Millis, Mode, OutgoingEvent, RetryPolicy, Reuse, State, Status, Stop,
-    TaskId, Timestamp, Turn, Waiting, replay_turn,
+    Event, Json, Limits, Message, Millis, Reuse, State, Status, TaskId, Timestamp, Turn,
+    replay_turn,
 };
 use tempfile::TempDir;
-use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use super::doings::*;
+pub(crate) use super::guests::*;
 pub(crate) use super::logic::*;
 use crate::engine::clock::{Clock, SimClock};
-use crate::engine::executor::{
-    ActivityExecutor, Attempt, AttemptError, AttemptFuture, Executor, Fault, ResidentGuest,
-    Resource, Shortage,
-};
+use crate::engine::executor::Executor;
 use crate::engine::spans::SpanSink;
 use crate::engine::{Engine, EngineConfig, EngineParts, Request, StartRequest, Until};
 use crate::store::{
@@ -32,418 +29,8 @@ pub(crate) fn patience() -> Duration {
     Duration::from_secs(seconds.map_or(60, |seconds| seconds.parse().unwrap()))
 }
 
-/// The module that has every orchestration.
-pub(crate) const MODULE: Digest = Digest([7; 32]);
-
 /// The time at which every world begins.
 pub(crate) const BEGIN: u64 = 1_000_000;
-
-// --- Guests
-
-/// What a guest was told so far.
-#[derive(Default)]
-pub(crate) struct Seen {
-    pub(crate) now: Timestamp,
-    pub(crate) id: String,
-    pub(crate) input: Option<Json>,
-    pub(crate) results: BTreeMap<u32, Result<Option<Json>, Failure>>,
-    pub(crate) fired: Vec<u32>,
-    pub(crate) events: Vec<(u32, String, Option<Json>)>,
-}
-
-impl Seen {
-    pub(crate) fn has(&self, task: u32) -> bool {
-        self.results.contains_key(&task) || self.fired.contains(&task)
-    }
-
-    /// The input as a number; 0 if there is none.
-    pub(crate) fn number(&self) -> u64 {
-        self.input
-            .as_ref()
-            .map_or(0, |input| input.as_str().parse().unwrap())
-    }
-
-    /// A result in a word: its text, or the kind of its failure.
-    pub(crate) fn result(&self, task: u32) -> String {
-        match &self.results[&task] {
-            Ok(output) => output
-                .as_ref()
-                .map_or("nothing".to_owned(), ToString::to_string),
-            Err(failure) => failure.kind.clone(),
-        }
-    }
-}
-
-/// What a guest asks for in a turn.
-#[derive(Default)]
-pub(crate) struct Out {
-    next_task: u32,
-    actions: Vec<Action>,
-}
-
-impl Out {
-    /// Whether nothing was asked for yet.
-    pub(crate) fn is_first(&self) -> bool {
-        self.next_task == 0
-    }
-
-    fn task(&mut self) -> TaskId {
-        self.next_task += 1;
-        TaskId(self.next_task - 1)
-    }
-
-    pub(crate) fn call(&mut self, name: &str, input: impl ToString) -> u32 {
-        self.call_with(name, input, None, None)
-    }
-
-    pub(crate) fn call_with(
-        &mut self,
-        name: &str,
-        input: impl ToString,
-        retry: Option<RetryPolicy>,
-        attempt_timeout: Option<Millis>,
-    ) -> u32 {
-        let (task, name) = (self.task(), name.to_owned());
-        let input = Some(json(input));
-        let call = ActivityCall {
-            task,
-            name,
-            input,
-            retry,
-            attempt_timeout,
-        };
-        self.actions.push(Action::CallActivity(call));
-        task.0
-    }
-
-    pub(crate) fn child(
-        &mut self,
-        name: &str,
-        id: Option<&str>,
-        retry: Option<RetryPolicy>,
-    ) -> u32 {
-        self.child_with(name, id, None, retry)
-    }
-
-    pub(crate) fn child_with(
-        &mut self,
-        name: &str,
-        id: Option<&str>,
-        input: Option<Json>,
-        retry: Option<RetryPolicy>,
-    ) -> u32 {
-        let (task, name) = (self.task(), name.to_owned());
-        let instance_id = id.map(str::to_owned);
-        let call = ChildCall {
-            task,
-            name,
-            version: None,
-            instance_id,
-            input,
-            tags: Vec::new(),
-            retry,
-        };
-        self.actions.push(Action::CallChild(call));
-        task.0
-    }
-
-    pub(crate) fn timer(&mut self, at: u64) -> u32 {
-        let task = self.task();
-        self.actions.push(Action::SetTimer {
-            task,
-            fire_at: Timestamp(at),
-        });
-        task.0
-    }
-
-    pub(crate) fn push(&mut self, action: Action) {
-        self.actions.push(action);
-    }
-
-    pub(crate) fn cancel(&mut self, task: u32) {
-        self.actions.push(Action::CancelTask(TaskId(task)));
-    }
-
-    pub(crate) fn send(&mut self, to: &str, name: &str, data: impl ToString) {
-        let (instance_id, name, data) = (to.to_owned(), name.to_owned(), Some(json(data)));
-        self.actions.push(Action::SendEvent(OutgoingEvent {
-            instance_id,
-            name,
-            data,
-        }));
-    }
-
-    pub(crate) fn start(&mut self, name: &str, id: &str) {
-        let (instance_id, name) = (id.to_owned(), name.to_owned());
-        self.actions.push(Action::StartInstance {
-            instance_id,
-            name,
-            version: None,
-            input: None,
-            tags: Vec::new(),
-        });
-    }
-}
-
-pub(crate) fn json(text: impl ToString) -> Json {
-    Json::from_text(text.to_string())
-}
-
-pub(crate) fn waits() -> Ending {
-    Ending::Waiting(Waiting::default())
-}
-
-pub(crate) fn completes(text: impl ToString) -> Ending {
-    Ending::Completed(Some(Json::from_text(text.to_string())))
-}
-
-pub(crate) fn fails(kind: &str) -> Ending {
-    Ending::Failed {
-        failure: Failure::permanent(kind, ""),
-        cause: None,
-    }
-}
-
-pub(crate) fn continues(input: impl ToString, carry_over: Vec<u32>) -> Ending {
-    Ending::ContinuedAsNew {
-        input: Some(json(input)),
-        version: None,
-        carry_over,
-    }
-}
-
-pub(crate) fn retry(max_attempts: u32, first_delay: u64) -> Option<RetryPolicy> {
-    Some(RetryPolicy {
-        max_attempts,
-        first_delay: Millis(first_delay),
-        backoff: 1.0,
-        max_delay: None,
-        jitter: None,
-        give_up_after: None,
-    })
-}
-
-/// What an orchestration does in its next turn. What it keeps in between is lost with its guest, and comes back by replay.
-pub(crate) type Logic = Box<dyn FnMut(&Seen, &mut Out) -> Ending + Send>;
-
-type Make = Arc<dyn Fn() -> Logic + Send + Sync>;
-
-/// The orchestrations, by name.
-#[derive(Clone, Default)]
-pub(crate) struct Programs {
-    by_name: Arc<Mutex<BTreeMap<String, Make>>>,
-    /// Whether the module is none that this host can run.
-    pub(crate) broken: Arc<AtomicBool>,
-    /// How often a guest that comes to rest panics from now on.
-    pub(crate) panics: Arc<AtomicU32>,
-    /// What the host lacks for a guest.
-    pub(crate) lacks: Arc<Mutex<Option<Resource>>>,
-    /// How many turns guests were told are in the hub.
-    pub(crate) committed: Arc<AtomicU32>,
-}
-
-impl Executor for Programs {
-    fn instantiate(
-        &self,
-        module: Digest,
-        _: &Limits,
-        _: &str,
-        _: Timestamp,
-    ) -> Result<Box<dyn ResidentGuest>, Fault> {
-        if self.broken.load(Ordering::Acquire) {
-            return Err(Fault::Module("it does not compile".to_owned()));
-        }
-        if let Some(resource) = *self.lacks.lock().unwrap() {
-            return Err(Shortage::new(resource, "there is none left").into());
-        }
-        let is_there = self
-            .by_name
-            .lock()
-            .unwrap()
-            .keys()
-            .any(|name| module == MODULE || name.ends_with(&format!("#{}", module.0[0])));
-        if !is_there {
-            return Err(Fault::Module("there is no logic of it".to_owned()));
-        }
-        Ok(Box::new(self.guest(module)))
-    }
-}
-
-impl Programs {
-    fn guest(&self, module: Digest) -> ClosureGuest {
-        ClosureGuest {
-            module,
-            programs: self.clone(),
-            logic: None,
-            seen: Seen::default(),
-            next_task: 0,
-        }
-    }
-}
-
-struct ClosureGuest {
-    module: Digest,
-    programs: Programs,
-    logic: Option<Logic>,
-    seen: Seen,
-    next_task: u32,
-}
-
-impl ResidentGuest for ClosureGuest {
-    fn resident_bytes(&self) -> usize {
-        let one_less = |left: u32| left.checked_sub(1);
-        let panics = &self.programs.panics;
-        let panics = panics.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
-        assert!(panics.is_err(), "on purpose");
-        1_000
-    }
-
-    fn committed(&mut self) {
-        self.programs.committed.fetch_add(1, Ordering::AcqRel);
-    }
-}
-
-impl Guest for ClosureGuest {
-    fn advance(&mut self, events: &[GuestEvent], _: Mode) -> Result<Answer, Stop> {
-        let seen = &mut self.seen;
-        for event in events.iter().cloned() {
-            match event {
-                GuestEvent::TurnStarted { now, .. } => seen.now = now,
-                GuestEvent::ExecutionStarted {
-                    instance_id,
-                    name,
-                    input,
-                    ..
-                } => {
-                    (seen.id, seen.input) = (instance_id, input);
-                    // Another module has an orchestration `F` as `F#n`, where its digest begins with n.
-                    let name = match self.module {
-                        MODULE => name,
-                        Digest(bytes) => format!("{name}#{}", bytes[0]),
-                    };
-                    self.logic = Some((self.programs.by_name.lock().unwrap()[&name])());
-                }
-                GuestEvent::TaskCompleted { task, outcome } => {
-                    assert!(
-                        seen.results.insert(task.0, outcome).is_none(),
-                        "told twice of task {task}"
-                    );
-                }
-                GuestEvent::TimerFired(task) => seen.fired.push(task.0),
-                GuestEvent::ExternalEventRaised { number, name, data } => {
-                    seen.events.push((number, name, data))
-                }
-            }
-        }
-        let mut out = Out {
-            next_task: self.next_task,
-            actions: Vec::new(),
-        };
-        let logic = self.logic.as_mut().expect("it was told how it begins");
-        let ending = logic(seen, &mut out);
-        self.next_task = out.next_task;
-        Ok(Answer {
-            actions: out.actions,
-            ending,
-        })
-    }
-}
-
-// --- Activities
-
-type Run = Arc<dyn Fn(Attempt) -> AttemptFuture + Send + Sync>;
-
-/// An attempt that waits for a test to say how it ends.
-pub(crate) struct Held {
-    pub(crate) attempt: Attempt,
-    answer: oneshot::Sender<Result<Option<Json>, AttemptError>>,
-}
-
-impl Held {
-    pub(crate) fn ends(self, outcome: Result<&str, Failure>) {
-        // One that was given up needs no answer.
-        let outcome = outcome.map(|text| Some(json(text)));
-        let _ = self.answer.send(outcome.map_err(AttemptError::from));
-    }
-
-    /// It ends for lack of something of the host.
-    pub(crate) fn lacks(self, resource: Resource) {
-        let shortage = Shortage::new(resource, "there is none left");
-        let _ = self.answer.send(Err(shortage.into()));
-    }
-
-    /// Whether the host still waits for it.
-    pub(crate) fn is_awaited(&self) -> bool {
-        !self.answer.is_closed()
-    }
-}
-
-/// The activities, by name, and every attempt that began.
-#[derive(Clone)]
-pub(crate) struct Activities {
-    by_name: Arc<Mutex<BTreeMap<String, Run>>>,
-    began: Arc<Mutex<Vec<(String, u32)>>>,
-    held: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Held>>>,
-}
-
-impl Default for Activities {
-    /// `Echo` returns its input, `Hold` waits for the test, `Flaky` fails so that it may be tried again, `Broken` fails for good.
-    fn default() -> Self {
-        let (hold, held) = mpsc::unbounded_channel();
-        let this = Self {
-            by_name: Arc::default(),
-            began: Arc::default(),
-            held: Arc::new(tokio::sync::Mutex::new(held)),
-        };
-        this.add("Echo", |attempt| Ok(attempt.input));
-        this.add("Flaky", |_| Err(Failure::retryable("Flaky", "")));
-        this.add("Broken", |_| Err(Failure::permanent("Broken", "")));
-        let hold: Run = Arc::new(move |attempt| {
-            let (answer, answered) = oneshot::channel();
-            hold.send(Held { attempt, answer })
-                .unwrap_or_else(|_| panic!("the test is over"));
-            Box::pin(async move {
-                answered
-                    .await
-                    .unwrap_or_else(|_| Err(Failure::permanent("Forgotten", "").into()))
-            })
-        });
-        this.by_name.lock().unwrap().insert("Hold".to_owned(), hold);
-        this
-    }
-}
-
-impl Activities {
-    pub(crate) fn add(
-        &self,
-        name: &str,
-        run: impl Fn(Attempt) -> Result<Option<Json>, Failure> + Send + Sync + 'static,
-    ) {
-        let run: Run = Arc::new(move |attempt| {
-            let outcome = run(attempt).map_err(AttemptError::from);
-            Box::pin(std::future::ready(outcome))
-        });
-        self.by_name.lock().unwrap().insert(name.to_owned(), run);
-    }
-
-    /// The attempts that began, as idempotency key and number.
-    pub(crate) fn began(&self) -> Vec<(String, u32)> {
-        self.began.lock().unwrap().clone()
-    }
-}
-
-impl ActivityExecutor for Activities {
-    fn run(&self, attempt: Attempt) -> AttemptFuture {
-        self.began
-            .lock()
-            .unwrap()
-            .push((attempt.idempotency_key(), attempt.attempt));
-        let run = Arc::clone(&self.by_name.lock().unwrap()[&attempt.name]);
-        run(attempt)
-    }
-}
-
-// --- The world
 
 /// A hub in a directory of its own, and everything that a host of it needs.
 pub(crate) struct World {
@@ -786,7 +373,7 @@ impl Host<'_> {
     }
 
     pub(crate) fn row(&self, id: &str) -> Option<InstanceRow> {
-        self.engine.reader.instance(id).unwrap()
+        self.engine.hub.reader.instance(id).unwrap()
     }
 
     /// Waits until an instance is as it should be.
@@ -823,6 +410,7 @@ impl Host<'_> {
     pub(crate) fn turns(&self, id: &str) -> Vec<Turn> {
         let row = self.row(id).unwrap();
         self.engine
+            .hub
             .reader
             .turns(row.key, row.execution, 0, u32::MAX)
             .unwrap()
@@ -840,14 +428,16 @@ impl Host<'_> {
     pub(crate) fn idle(&self) {
         let mut queue = self.engine.queue();
         while queue.busy > 0 || queue.in_flight > 0 || !queue.work.is_empty() {
-            let (next, timeout) = self
-                .engine
-                .work_there
-                .wait_timeout(queue, patience())
-                .unwrap();
-            assert!(!timeout.timed_out(), "the engine does not come to rest");
-            queue = next;
+            let began = Instant::now();
+            queue = queue.wait_timeout(&self.engine.work.there, patience());
+            let is_over = began.elapsed() >= patience();
+            assert!(!is_over, "the engine does not come to rest");
         }
+    }
+
+    /// What goes wrong in the writer.
+    pub(crate) fn faults(&self) -> &crate::store::faults::Faults {
+        &self.engine.hub.writer.faults
     }
 
     pub(crate) fn commits(&self) -> u64 {
@@ -856,7 +446,7 @@ impl Host<'_> {
 
     pub(crate) fn check_histories(&self) {
         self.idle();
-        self.world.check_histories(&self.engine.reader);
+        self.world.check_histories(&self.engine.hub.reader);
     }
 
     /// Changes the hub behind the back of its owner.

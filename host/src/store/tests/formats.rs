@@ -94,13 +94,14 @@ impl Parts {
 
     /// One event of each kind.
     fn events(&self) -> Vec<Event> {
-        let (task, data, at) = (TaskId(self.number), self.json(), Timestamp(self.long));
-        let (name, instance_id, reason) =
-            (self.text.clone(), self.text.clone(), self.maybe.clone());
-        let version = self.maybe.clone();
+        [self.received(), self.produced(), self.of_status_and_tries()].concat()
+    }
+
+    fn received(&self) -> Vec<Event> {
+        let (task, data) = (TaskId(self.number), self.json());
         vec![
             Event::TurnStarted {
-                now: at,
+                now: Timestamp(self.long),
                 history_events: self.number,
                 history_bytes: self.long,
             },
@@ -126,9 +127,17 @@ impl Parts {
             Event::TimerFired { task },
             Event::ExternalEventRaised {
                 number: self.number,
-                name: name.clone(),
-                data: data.clone(),
+                name: self.text.clone(),
+                data,
             },
+        ]
+    }
+
+    fn produced(&self) -> Vec<Event> {
+        let (task, data, at) = (TaskId(self.number), self.json(), Timestamp(self.long));
+        let (name, instance_id) = (self.text.clone(), self.text.clone());
+        let version = self.maybe.clone();
+        vec![
             Event::ActivityScheduled {
                 task,
                 name: name.clone(),
@@ -155,7 +164,7 @@ impl Parts {
                 data: data.clone(),
             },
             Event::InstanceStarted {
-                instance_id: instance_id.clone(),
+                instance_id,
                 name,
                 version: version.clone(),
                 input: data.clone(),
@@ -175,12 +184,18 @@ impl Parts {
                 failure: self.failure(),
                 cause: Some(task),
             },
+        ]
+    }
+
+    fn of_status_and_tries(&self) -> Vec<Event> {
+        let (task, reason) = (TaskId(self.number), self.maybe.clone());
+        vec![
             Event::ExecutionTerminated {
                 reason: reason.clone(),
             },
             Event::ContinuedAsNew {
-                input: data,
-                version,
+                input: self.json(),
+                version: self.maybe.clone(),
                 carry_over: vec![self.number],
                 execution_id: self.text.clone(),
             },
@@ -189,19 +204,19 @@ impl Parts {
             },
             Event::ExecutionResumed { reason },
             Event::InstanceStartSkipped {
-                instance_id: instance_id.clone(),
+                instance_id: self.text.clone(),
                 reason: self.text.clone(),
             },
             Event::ChildRetryScheduled {
                 task,
                 attempt: self.number,
-                at,
+                at: Timestamp(self.long),
                 failure: self.failure(),
             },
             Event::ChildRetried {
                 task,
                 attempt: self.number,
-                instance_id,
+                instance_id: self.text.clone(),
             },
             Event::AttemptFailed {
                 task,

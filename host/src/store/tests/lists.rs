@@ -23,6 +23,17 @@ fn all() -> ListQuery {
     }
 }
 
+/// A filter by what is set in it.
+pub(super) fn filter(set: impl FnOnce(&mut InstanceFilter)) -> InstanceFilter {
+    let mut filter = InstanceFilter::default();
+    set(&mut filter);
+    filter
+}
+
+fn all_of(filter: InstanceFilter) -> ListQuery {
+    ListQuery { filter, ..all() }
+}
+
 #[test]
 fn each_filter_finds_what_it_should() {
     let hub = Hub::new();
@@ -42,126 +53,83 @@ fn each_filter_finds_what_it_should() {
     check(all(), &["b2", "b1", "a2", "a1"]);
     check(ListQuery { limit: 2, ..all() }, &["b2", "b1"]);
     check(
-        ListQuery {
-            filter: InstanceFilter {
-                id_prefix: Some("a".to_owned()),
-                ..InstanceFilter::default()
-            },
-            ..all()
-        },
+        all_of(filter(|f| f.id_prefix = Some("a".to_owned()))),
         &["a2", "a1"],
     );
     check(
         ListQuery {
-            filter: InstanceFilter {
-                id_prefix: Some(String::new()),
-                ..InstanceFilter::default()
-            },
+            filter: filter(|f| f.id_prefix = Some(String::new())),
             limit: 1,
             ..all()
         },
         &["b2"],
     );
     check(
-        ListQuery {
-            filter: InstanceFilter {
-                name: Some("Order".to_owned()),
-                ..InstanceFilter::default()
-            },
-            ..all()
-        },
+        all_of(filter(|f| f.name = Some("Order".to_owned()))),
         &["b2", "b1", "a1"],
     );
     check(
-        ListQuery {
-            filter: InstanceFilter {
-                statuses: vec![Status::Completed],
-                ..InstanceFilter::default()
-            },
-            ..all()
-        },
+        all_of(filter(|f| f.statuses = vec![Status::Completed])),
         &["b1"],
     );
     check(
-        ListQuery {
-            filter: InstanceFilter {
-                statuses: vec![Status::Completed, Status::Pending],
-                ..InstanceFilter::default()
-            },
-            ..all()
-        },
+        all_of(filter(|f| {
+            f.statuses = vec![Status::Completed, Status::Pending]
+        })),
         &["b2", "b1", "a2", "a1"],
     );
     check(
-        ListQuery {
-            filter: InstanceFilter {
-                created_from: Some(Timestamp(200)),
-                ..InstanceFilter::default()
-            },
-            ..all()
-        },
+        all_of(filter(|f| f.created_from = Some(Timestamp(200)))),
         &["b2", "b1", "a2"],
     );
     check(
-        ListQuery {
-            filter: InstanceFilter {
-                created_to: Some(Timestamp(200)),
-                ..InstanceFilter::default()
-            },
-            ..all()
-        },
+        all_of(filter(|f| f.created_to = Some(Timestamp(200)))),
         &["a1"],
     );
     check(
-        ListQuery {
-            filter: InstanceFilter {
-                created_from: Some(Timestamp(100)),
-                created_to: Some(Timestamp(300)),
-                name: Some("Ship".to_owned()),
-                ..InstanceFilter::default()
-            },
-            ..all()
-        },
+        all_of(filter(|f| {
+            (f.created_from, f.created_to, f.name) = (
+                Some(Timestamp(100)),
+                Some(Timestamp(300)),
+                Some("Ship".to_owned()),
+            )
+        })),
         &["a2"],
     );
 }
 
-#[test]
-fn versions_tags_and_the_other_order_are_filters_too() {
+pub(super) fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+fn tag(key: &str, value: &str) -> (String, String) {
+    (key.to_owned(), value.to_owned())
+}
+
+/// Four instances with versions and tags, of which the second has ended.
+fn tagged_hub() -> Hub {
     let hub = Hub::new();
-    let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let (kim, lee, eu) = (tag("who", "kim"), tag("who", "lee"), tag("where", "eu"));
     for (key, id, version, tags, at) in [
-        (1, "a1", Some("1"), vec![tag("who", "kim")], 100),
-        (
-            2,
-            "a2",
-            Some("2"),
-            vec![tag("who", "kim"), tag("where", "eu")],
-            200,
-        ),
-        (
-            3,
-            "b1",
-            None,
-            vec![tag("who", "lee"), tag("where", "eu")],
-            200,
-        ),
-        (
-            4,
-            "b2",
-            Some("1"),
-            vec![tag("who", "kim"), tag("who2", "x")],
-            300,
-        ),
+        (1, "a1", text("1"), vec![kim.clone()], 100),
+        (2, "a2", text("2"), vec![kim.clone(), eu.clone()], 200),
+        (3, "b1", None, vec![lee, eu], 200),
+        (4, "b2", text("1"), vec![kim, tag("who2", "x")], 300),
     ] {
         let mut new = new(key, id);
-        (new.start.version, new.start.tags) = (version.map(str::to_owned), tags);
+        (new.start.version, new.start.tags) = (version, tags);
         new.start.accepted_at = Timestamp(at);
         hub.does(Change::Start(new));
     }
     hub.does(end_of(&hub, 2));
-    let check = |filter: InstanceFilter, expected: &[&str]| {
-        let mut query = ListQuery { filter, ..all() };
+    hub
+}
+
+#[test]
+fn versions_tags_and_the_other_order_are_filters_too() {
+    let hub = tagged_hub();
+    let check = |set: fn(&mut InstanceFilter), expected: &[&str]| {
+        let mut query = all_of(filter(set));
         assert_eq!(ids(&hub, &query), expected, "{query:?}");
         query.order = Order::OldestFirst;
         let mut backwards = ids(&hub, &query);
@@ -171,73 +139,38 @@ fn versions_tags_and_the_other_order_are_filters_too() {
         let sum: u64 = counted.iter().map(|(_, count)| count).sum();
         assert_eq!(sum, expected.len() as u64, "{query:?}");
     };
-    let none = InstanceFilter::default;
-    let version = |version: &str| Some(version.to_owned());
-    check(none(), &["b2", "b1", "a2", "a1"]);
+    check(|_| (), &["b2", "b1", "a2", "a1"]);
+    check(|f| f.version = text("1"), &["b2", "a1"]);
+    check(|f| f.version = text("3"), &[]);
     check(
-        InstanceFilter {
-            version: version("1"),
-            ..none()
-        },
+        |f| (f.version, f.name) = (text("1"), text("Order")),
         &["b2", "a1"],
     );
+    check(|f| f.tags = vec![tag("who", "kim")], &["b2", "a2", "a1"]);
     check(
-        InstanceFilter {
-            version: version("3"),
-            ..none()
-        },
-        &[],
+        |f| f.tags = vec![tag("where", "eu"), tag("who", "kim")],
+        &["a2"],
     );
+    check(|f| f.tags = vec![tag("who", "x")], &[]);
     check(
-        InstanceFilter {
-            version: version("1"),
-            name: Some("Order".to_owned()),
-            ..none()
-        },
-        &["b2", "a1"],
-    );
-    check(
-        InstanceFilter {
-            tags: vec![tag("who", "kim")],
-            ..none()
-        },
-        &["b2", "a2", "a1"],
-    );
-    check(
-        InstanceFilter {
-            tags: vec![tag("where", "eu"), tag("who", "kim")],
-            ..none()
+        |f| {
+            (f.tags, f.statuses) = (
+                vec![tag("who", "kim")],
+                vec![Status::Completed, Status::Failed],
+            )
         },
         &["a2"],
     );
     check(
-        InstanceFilter {
-            tags: vec![tag("who", "x")],
-            ..none()
-        },
-        &[],
-    );
-    check(
-        InstanceFilter {
-            tags: vec![tag("who", "kim")],
-            statuses: vec![Status::Completed, Status::Failed],
-            ..none()
-        },
-        &["a2"],
-    );
-    check(
-        InstanceFilter {
-            tags: vec![tag("who", "kim")],
-            id_prefix: Some("a".to_owned()),
-            created_to: Some(Timestamp(200)),
-            ..none()
+        |f| {
+            (f.tags, f.id_prefix, f.created_to) =
+                (vec![tag("who", "kim")], text("a"), Some(Timestamp(200)))
         },
         &["a1"],
     );
-    let counts = hub.reader().counts(&InstanceFilter {
-        tags: vec![tag("who", "kim")],
-        ..none()
-    });
+    let counts = hub
+        .reader()
+        .counts(&filter(|f| f.tags = vec![tag("who", "kim")]));
     assert_eq!(
         counts.unwrap(),
         [(Status::Pending, 2), (Status::Completed, 1)]
@@ -247,13 +180,7 @@ fn versions_tags_and_the_other_order_are_filters_too() {
         hub.count("SELECT count(*) FROM instance_tag WHERE instance = 2"),
         0
     );
-    check(
-        InstanceFilter {
-            tags: vec![tag("where", "eu")],
-            ..none()
-        },
-        &["b1"],
-    );
+    check(|f| f.tags = vec![tag("where", "eu")], &["b1"]);
 }
 
 #[test]
@@ -302,13 +229,7 @@ fn a_prefix_is_taken_literally() {
     for prefix in odd {
         let found = ids(
             &hub,
-            &ListQuery {
-                filter: InstanceFilter {
-                    id_prefix: Some(prefix.to_owned()),
-                    ..InstanceFilter::default()
-                },
-                ..all()
-            },
+            &all_of(filter(|f| f.id_prefix = Some(prefix.to_owned()))),
         );
         let expected: Vec<&str> = odd
             .into_iter()
@@ -326,24 +247,15 @@ fn pages_stay_valid_while_instances_come_and_go() {
         (Order::OldestFirst, InstanceFilter::default()),
         (
             Order::NewestFirst,
-            InstanceFilter {
-                name: Some("Order".to_owned()),
-                ..InstanceFilter::default()
-            },
+            filter(|f| f.name = Some("Order".to_owned())),
         ),
         (
             Order::OldestFirst,
-            InstanceFilter {
-                id_prefix: Some("i".to_owned()),
-                ..InstanceFilter::default()
-            },
+            filter(|f| f.id_prefix = Some("i".to_owned())),
         ),
         (
             Order::NewestFirst,
-            InstanceFilter {
-                tags: vec![("of".to_owned(), "the first".to_owned())],
-                ..InstanceFilter::default()
-            },
+            filter(|f| f.tags = vec![("of".to_owned(), "the first".to_owned())]),
         ),
     ] {
         pages_stay_valid(order, &filter);
@@ -505,7 +417,7 @@ fn no_question_of_the_engine_walks_the_past() {
 #[test]
 fn no_list_of_the_present_walks_the_past() {
     let hub = old_hub();
-    let check = |what: &str, max: u64, query: ListQuery, found: usize| {
+    let check = |what: &str, max: u64, found: usize, query: ListQuery| {
         let steps = steps(&hub, |reader| {
             assert_eq!(reader.list(&query).unwrap().rows.len(), found, "{what}")
         });
@@ -515,135 +427,40 @@ fn no_list_of_the_present_walks_the_past() {
         limit: 10,
         ..ListQuery::default()
     };
-    check("the newest", 2_000, page(), 10);
-    check(
-        "a later page",
-        2_000,
-        ListQuery {
-            after: Some((Timestamp(500), 500)),
-            ..page()
-        },
-        10,
-    );
-    check(
-        "the live",
-        2_000,
-        ListQuery {
-            filter: InstanceFilter {
-                statuses: vec![Status::Running],
-                ..InstanceFilter::default()
-            },
-            ..page()
-        },
-        10,
-    );
-    check(
-        "the failed",
-        500,
-        ListQuery {
-            filter: InstanceFilter {
-                statuses: vec![Status::Failed],
-                ..InstanceFilter::default()
-            },
-            ..page()
-        },
-        0,
-    );
-    check(
-        "the live of several kinds",
-        4_000,
-        ListQuery {
-            filter: InstanceFilter {
-                statuses: vec![Status::Pending, Status::Running, Status::Suspended],
-                ..InstanceFilter::default()
-            },
-            ..page()
-        },
-        10,
-    );
-    check(
-        "a page of the ended",
-        2_000,
-        ListQuery {
-            filter: InstanceFilter {
-                statuses: vec![Status::Completed],
-                ..InstanceFilter::default()
-            },
-            ..page()
-        },
-        10,
-    );
-    check(
-        "the ended",
-        5_000,
-        ListQuery {
-            filter: InstanceFilter {
-                statuses: vec![Status::Completed, Status::Failed, Status::Terminated],
-                ..InstanceFilter::default()
-            },
-            ..page()
-        },
-        10,
-    );
-    check(
-        "those of a name",
-        2_000,
-        ListQuery {
-            filter: InstanceFilter {
-                name: Some("Order".to_owned()),
-                ..InstanceFilter::default()
-            },
-            ..page()
-        },
-        10,
-    );
-    check(
-        "those of an unknown name",
-        500,
-        ListQuery {
-            filter: InstanceFilter {
-                name: Some("Gone".to_owned()),
-                ..InstanceFilter::default()
-            },
-            ..page()
-        },
-        0,
-    );
-    check(
-        "those with a prefix",
-        4_000,
-        ListQuery {
-            filter: InstanceFilter {
-                id_prefix: Some("live".to_owned()),
-                ..InstanceFilter::default()
-            },
-            ..page()
-        },
-        10,
-    );
-    check(
-        "old ones with a prefix",
-        4_000,
-        ListQuery {
-            filter: InstanceFilter {
-                id_prefix: Some("old1999".to_owned()),
-                ..InstanceFilter::default()
-            },
-            ..page()
-        },
-        10,
-    );
-    check(
-        "those of a day",
-        2_000,
-        ListQuery {
-            filter: InstanceFilter {
-                created_from: Some(Timestamp(5_000)),
-                created_to: Some(Timestamp(5_005)),
-                ..InstanceFilter::default()
-            },
-            ..page()
-        },
-        5,
-    );
+    check("the newest", 2_000, 10, page());
+    let later = ListQuery {
+        after: Some((Timestamp(500), 500)),
+        ..page()
+    };
+    check("a later page", 2_000, 10, later);
+    let check = |what, max, found, set: fn(&mut InstanceFilter)| {
+        let filter = filter(set);
+        check(what, max, found, ListQuery { filter, ..page() });
+    };
+    check("the live", 2_000, 10, |f| {
+        f.statuses = vec![Status::Running]
+    });
+    check("the failed", 500, 0, |f| f.statuses = vec![Status::Failed]);
+    check("the live of several kinds", 4_000, 10, |f| {
+        f.statuses = vec![Status::Pending, Status::Running, Status::Suspended]
+    });
+    check("a page of the ended", 2_000, 10, |f| {
+        f.statuses = vec![Status::Completed]
+    });
+    check("the ended", 5_000, 10, |f| {
+        f.statuses = vec![Status::Completed, Status::Failed, Status::Terminated]
+    });
+    check("those of a name", 2_000, 10, |f| f.name = text("Order"));
+    check("those of an unknown name", 500, 0, |f| {
+        f.name = text("Gone")
+    });
+    check("those with a prefix", 4_000, 10, |f| {
+        f.id_prefix = text("live")
+    });
+    check("old ones with a prefix", 4_000, 10, |f| {
+        f.id_prefix = text("old1999")
+    });
+    check("those of a day", 2_000, 5, |f| {
+        (f.created_from, f.created_to) = (Some(Timestamp(5_000)), Some(Timestamp(5_005)))
+    });
 }

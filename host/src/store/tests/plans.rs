@@ -1,6 +1,6 @@
 //! Lists and counts over a hundred thousand instances: which index each takes, and how much work a page is.
 
-use super::lists::steps;
+use super::lists::{filter, steps, text};
 use super::*;
 use crate::store::{InstanceFilter, ListQuery, Order};
 
@@ -30,183 +30,73 @@ fn crowded_hub() -> Hub {
 }
 
 fn filters() -> Vec<(&'static str, InstanceFilter)> {
-    let none = InstanceFilter::default;
-    let text = |text: &str| Some(text.to_owned());
     let tag = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
     let day = |day: u64| Some(Timestamp(day * 86_400_000));
     let ended = || vec![Status::Completed, Status::Failed, Status::Terminated];
     vec![
-        ("all", none()),
-        (
-            "a status",
-            InstanceFilter {
-                statuses: vec![Status::Completed],
-                ..none()
-            },
-        ),
+        ("all", InstanceFilter::default()),
+        ("a status", filter(|f| f.statuses = vec![Status::Completed])),
         (
             "a rare status",
-            InstanceFilter {
-                statuses: vec![Status::Failed],
-                ..none()
-            },
+            filter(|f| f.statuses = vec![Status::Failed]),
         ),
         (
             "a status of none",
-            InstanceFilter {
-                statuses: vec![Status::Suspended],
-                ..none()
-            },
+            filter(|f| f.statuses = vec![Status::Suspended]),
         ),
-        (
-            "several statuses",
-            InstanceFilter {
-                statuses: ended(),
-                ..none()
-            },
-        ),
-        (
-            "a name",
-            InstanceFilter {
-                name: text("Flow3"),
-                ..none()
-            },
-        ),
-        (
-            "an unknown name",
-            InstanceFilter {
-                name: text("Gone"),
-                ..none()
-            },
-        ),
+        ("several statuses", filter(|f| f.statuses = ended())),
+        ("a name", filter(|f| f.name = text("Flow3"))),
+        ("an unknown name", filter(|f| f.name = text("Gone"))),
         (
             "a name and a status",
-            InstanceFilter {
-                name: text("Flow3"),
-                statuses: vec![Status::Failed],
-                ..none()
-            },
+            filter(|f| (f.name, f.statuses) = (text("Flow3"), vec![Status::Failed])),
         ),
-        (
-            "a version",
-            InstanceFilter {
-                version: text("v4"),
-                ..none()
-            },
-        ),
+        ("a version", filter(|f| f.version = text("v4"))),
         (
             "a version and statuses",
-            InstanceFilter {
-                version: text("v1"),
-                statuses: ended(),
-                ..none()
-            },
+            filter(|f| (f.version, f.statuses) = (text("v1"), ended())),
         ),
-        (
-            "a tag of many",
-            InstanceFilter {
-                tags: tag("team", "t3"),
-                ..none()
-            },
-        ),
-        (
-            "a tag of few",
-            InstanceFilter {
-                tags: tag("unit", "u77"),
-                ..none()
-            },
-        ),
-        (
-            "an unknown tag",
-            InstanceFilter {
-                tags: tag("unit", "none"),
-                ..none()
-            },
-        ),
-        (
-            "a prefix of most",
-            InstanceFilter {
-                id_prefix: text("order-"),
-                ..none()
-            },
-        ),
+        ("a tag of many", filter(|f| f.tags = tag("team", "t3"))),
+        ("a tag of few", filter(|f| f.tags = tag("unit", "u77"))),
+        ("an unknown tag", filter(|f| f.tags = tag("unit", "none"))),
+        ("a prefix of most", filter(|f| f.id_prefix = text("order-"))),
         (
             "a prefix of one in fifty",
-            InstanceFilter {
-                id_prefix: text("rare-"),
-                ..none()
-            },
+            filter(|f| f.id_prefix = text("rare-")),
         ),
         (
             "a prefix of few",
-            InstanceFilter {
-                id_prefix: text("order-777"),
-                ..none()
-            },
+            filter(|f| f.id_prefix = text("order-777")),
         ),
         (
             "a prefix of most and a rare status",
-            InstanceFilter {
-                id_prefix: text("order-"),
-                statuses: vec![Status::Failed],
-                ..none()
-            },
+            filter(|f| (f.id_prefix, f.statuses) = (text("order-"), vec![Status::Failed])),
         ),
         (
             "a prefix of one in fifty and a status of none of them",
-            InstanceFilter {
-                id_prefix: text("rare-"),
-                statuses: vec![Status::Failed, Status::Suspended],
-                ..none()
-            },
+            filter(|f| {
+                (f.id_prefix, f.statuses) = (text("rare-"), vec![Status::Failed, Status::Suspended])
+            }),
         ),
         (
             "a prefix of few and a common status",
-            InstanceFilter {
-                id_prefix: text("order-777"),
-                statuses: vec![Status::Completed],
-                ..none()
-            },
+            filter(|f| (f.id_prefix, f.statuses) = (text("order-777"), vec![Status::Completed])),
         ),
-        (
-            "an unknown prefix",
-            InstanceFilter {
-                id_prefix: text("zzz"),
-                ..none()
-            },
-        ),
+        ("an unknown prefix", filter(|f| f.id_prefix = text("zzz"))),
         (
             "a day",
-            InstanceFilter {
-                created_from: day(30),
-                created_to: day(31),
-                ..none()
-            },
+            filter(|f| (f.created_from, f.created_to) = (day(30), day(31))),
         ),
-        (
-            "until a day",
-            InstanceFilter {
-                created_to: day(3),
-                ..none()
-            },
-        ),
+        ("until a day", filter(|f| f.created_to = day(3))),
         (
             "a day of a name",
-            InstanceFilter {
-                name: text("Flow2"),
-                created_from: day(30),
-                created_to: day(31),
-                ..none()
-            },
+            filter(|f| (f.name, f.created_from, f.created_to) = (text("Flow2"), day(30), day(31))),
         ),
         (
             "a day of a tag",
-            InstanceFilter {
-                tags: tag("team", "t3"),
-                created_from: day(30),
-                created_to: day(31),
-                ..none()
-            },
+            filter(|f| {
+                (f.tags, f.created_from, f.created_to) = (tag("team", "t3"), day(30), day(31))
+            }),
         ),
     ]
 }

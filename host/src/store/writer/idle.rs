@@ -8,7 +8,8 @@ use crate::store::space::{self, Pages};
 use crate::store::transaction::Transaction;
 use crate::store::{StoreError, codec};
 
-use super::{State, claim, is_there};
+use super::commit::claim;
+use super::{State, is_there};
 
 impl State {
     /// Whether there may be something to do while nobody writes.

@@ -92,85 +92,85 @@ fn sleeping_in_an_orchestration_is_forbidden() {
     );
 }
 
-/// Packages of WASI, as far as a guest here uses them, and a world that imports from them.
+/// Packages of WASI, as far as a guest here uses them.
+const PACKAGES: &str = "
+package wasi:io@0.2.6 {
+  interface poll {
+    resource pollable { ready: func() -> bool; block: func(); }
+    poll: func(in: list<borrow<pollable>>) -> list<u32>;
+  }
+  interface error { resource error; }
+  interface streams {
+    use error.{error};
+    use poll.{pollable};
+    variant stream-error { last-operation-failed(error), closed }
+    resource input-stream { subscribe: func() -> pollable; }
+    resource output-stream {
+      subscribe: func() -> pollable;
+      blocking-write-zeroes-and-flush: func(len: u64) -> result<_, stream-error>;
+      blocking-splice: func(src: borrow<input-stream>, len: u64) -> result<u64, stream-error>;
+    }
+  }
+}
+package wasi:cli@0.2.6 {
+  interface stdin { use wasi:io/streams@0.2.6.{input-stream}; get-stdin: func() -> input-stream; }
+  interface stdout { use wasi:io/streams@0.2.6.{output-stream}; get-stdout: func() -> output-stream; }
+}
+package wasi:clocks@0.2.6 {
+  interface monotonic-clock {
+    use wasi:io/poll@0.2.6.{pollable};
+    type instant = u64;
+    type duration = u64;
+    now: func() -> instant;
+    subscribe-instant: func(when: instant) -> pollable;
+    subscribe-duration: func(when: duration) -> pollable;
+  }
+  interface timezone {
+    record datetime { seconds: u64, nanoseconds: u32 }
+    utc-offset: func(when: datetime) -> s32;
+  }
+}
+package wasi:sockets@0.2.6 {
+  interface network {
+    resource network;
+    enum error-code {
+      unknown, access-denied, not-supported, invalid-argument, out-of-memory, timeout, concurrency-conflict, not-in-progress,
+      would-block, invalid-state, new-socket-limit, address-not-bindable, address-in-use, remote-unreachable,
+      connection-refused, connection-reset, connection-aborted, datagram-too-large, name-unresolvable,
+      temporary-resolver-failure, permanent-resolver-failure,
+    }
+    enum ip-address-family { ipv4, ipv6 }
+  }
+  interface instance-network { use network.{network}; instance-network: func() -> network; }
+  interface ip-name-lookup {
+    use network.{network, error-code};
+    resource resolve-address-stream;
+    resolve-addresses: func(network: borrow<network>, name: string) -> result<resolve-address-stream, error-code>;
+  }
+  interface tcp { resource tcp-socket; }
+  interface tcp-create-socket {
+    use network.{error-code, ip-address-family};
+    use tcp.{tcp-socket};
+    create-tcp-socket: func(address-family: ip-address-family) -> result<tcp-socket, error-code>;
+  }
+}
+package wasi:http@0.2.6 {
+  interface types {
+    variant error-code { DNS-timeout, HTTP-request-denied, internal-error(option<string>) }
+    resource fields { constructor(); }
+    resource outgoing-request { constructor(headers: fields); set-path: func(path: option<string>) -> result; }
+    resource future-incoming-response;
+  }
+  interface outgoing-handler {
+    use types.{outgoing-request, future-incoming-response, error-code};
+    handle: func(request: outgoing-request, options: option<u32>) -> result<future-incoming-response, error-code>;
+  }
+  interface odd { number: func() -> u32; }
+}";
+
+/// A world that imports from them.
 fn wasi(imports: &str, exports: &str) -> String {
-    format!(
-        "package test:guest;
-         package wasi:io@0.2.6 {{
-           interface poll {{
-             resource pollable {{ ready: func() -> bool; block: func(); }}
-             poll: func(in: list<borrow<pollable>>) -> list<u32>;
-           }}
-           interface error {{ resource error; }}
-           interface streams {{
-             use error.{{error}};
-             use poll.{{pollable}};
-             variant stream-error {{ last-operation-failed(error), closed }}
-             resource input-stream {{ subscribe: func() -> pollable; }}
-             resource output-stream {{
-               subscribe: func() -> pollable;
-               blocking-write-zeroes-and-flush: func(len: u64) -> result<_, stream-error>;
-               blocking-splice: func(src: borrow<input-stream>, len: u64) -> result<u64, stream-error>;
-             }}
-           }}
-         }}
-         package wasi:cli@0.2.6 {{
-           interface stdin {{ use wasi:io/streams@0.2.6.{{input-stream}}; get-stdin: func() -> input-stream; }}
-           interface stdout {{ use wasi:io/streams@0.2.6.{{output-stream}}; get-stdout: func() -> output-stream; }}
-         }}
-         package wasi:clocks@0.2.6 {{
-           interface monotonic-clock {{
-             use wasi:io/poll@0.2.6.{{pollable}};
-             type instant = u64;
-             type duration = u64;
-             now: func() -> instant;
-             subscribe-instant: func(when: instant) -> pollable;
-             subscribe-duration: func(when: duration) -> pollable;
-           }}
-           interface timezone {{
-             record datetime {{ seconds: u64, nanoseconds: u32 }}
-             utc-offset: func(when: datetime) -> s32;
-           }}
-         }}
-         package wasi:sockets@0.2.6 {{
-           interface network {{
-             resource network;
-             enum error-code {{
-               unknown, access-denied, not-supported, invalid-argument, out-of-memory, timeout, concurrency-conflict, not-in-progress,
-               would-block, invalid-state, new-socket-limit, address-not-bindable, address-in-use, remote-unreachable,
-               connection-refused, connection-reset, connection-aborted, datagram-too-large, name-unresolvable,
-               temporary-resolver-failure, permanent-resolver-failure,
-             }}
-             enum ip-address-family {{ ipv4, ipv6 }}
-           }}
-           interface instance-network {{ use network.{{network}}; instance-network: func() -> network; }}
-           interface ip-name-lookup {{
-             use network.{{network, error-code}};
-             resource resolve-address-stream;
-             resolve-addresses: func(network: borrow<network>, name: string) -> result<resolve-address-stream, error-code>;
-           }}
-           interface tcp {{ resource tcp-socket; }}
-           interface tcp-create-socket {{
-             use network.{{error-code, ip-address-family}};
-             use tcp.{{tcp-socket}};
-             create-tcp-socket: func(address-family: ip-address-family) -> result<tcp-socket, error-code>;
-           }}
-         }}
-         package wasi:http@0.2.6 {{
-           interface types {{
-             variant error-code {{ DNS-timeout, HTTP-request-denied, internal-error(option<string>) }}
-             resource fields {{ constructor(); }}
-             resource outgoing-request {{ constructor(headers: fields); set-path: func(path: option<string>) -> result; }}
-             resource future-incoming-response;
-           }}
-           interface outgoing-handler {{
-             use types.{{outgoing-request, future-incoming-response, error-code}};
-             handle: func(request: outgoing-request, options: option<u32>) -> result<future-incoming-response, error-code>;
-           }}
-           interface odd {{ number: func() -> u32; }}
-         }}
-         world guest {{ {imports} {exports} }}"
-    )
+    format!("package test:guest; {PACKAGES} world guest {{ {imports} {exports} }}")
 }
 
 /// Runs the one turn of an orchestration, and one attempt of an activity of the same module, that do the same.
@@ -368,7 +368,12 @@ fn an_orchestration_waits_for_what_is_there_and_for_nothing_else() {
             "{failure}"
         );
     }
-    // Who asks for times without end is stopped before the host's memory is.
+}
+
+/// Before the host's memory is.
+#[test]
+fn an_orchestration_that_asks_for_times_without_end_is_stopped() {
+    let bench = Bench::new();
     let hoards = "(loop $more (drop (call $in_a_while (i64.const 1))) (br $more))";
     let digest = bench.deploy(
         &wasi(WAITS, &format!("export {ORCHESTRATIONS};")),
