@@ -200,7 +200,7 @@ fn unsafe_code_has_two_places_and_the_disk_of_tests_another() {
     assert_eq!(
         places,
         [
-            "host/src/store/disk.rs",
+            "host/src/store/file/disk.rs",
             "host/src/wasm/code.rs",
             "host/src/wasm/held.rs"
         ]

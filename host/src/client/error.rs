@@ -4,7 +4,8 @@ use std::fmt;
 
 use perennial_core::Rejection;
 
-use crate::engine::{brief, refused};
+use crate::engine::brief;
+use crate::engine::requests::refused;
 use crate::shortage::{Resource, Shortage};
 use crate::store::{DefinitionKind, Reply, StoreError};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use perennial_core::Limits;
 
-use crate::client::owner::is_stopped;
+use crate::client::hub::owner::is_stopped;
 use crate::client::{Error, Result};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{NameTable, Owner, Preparation, Request, carry_out, fresh_execution};
@@ -222,7 +222,7 @@ fn answer_waiting(owned: &Owned) -> Result<(), StoreError> {
                 Ok(request) => apply(owned, request, Some(token)),
                 Err(error) => {
                     let refused = Reply::Refused {
-                        kind: crate::engine::refused::INVALID.to_owned(),
+                        kind: crate::engine::requests::refused::INVALID.to_owned(),
                         message: error.to_string(),
                     };
                     write(owned, store::Change::Answer(refused), Some(token))

@@ -4,34 +4,14 @@
 //! a change goes through the hub's owner or, where nobody owns the hub, is applied by the client itself. Callers see no difference, but that
 //! nothing runs without a host.
 
-mod again;
-mod backup;
 pub(crate) mod body;
-mod bulk;
-mod control;
 mod error;
-mod family;
 mod file;
-mod filter;
-#[cfg(feature = "http")]
-mod follow;
-mod history;
-mod history_query;
-mod hubs;
+pub(crate) mod hub;
+pub(crate) mod instances;
 pub(crate) mod json;
-mod keys;
-mod list;
-mod management;
-mod modules;
 mod moment;
-mod owner;
-mod purge;
 mod remote;
-mod retention;
-mod start;
-mod status;
-mod wait;
-mod waits;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -48,41 +28,41 @@ use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::shortage::Shortage;
 use crate::store::{self, Reader, Reply, StoreError};
 
-pub use again::{
+pub use error::{Error, Result};
+pub use hub::backup::CopyProgress;
+pub use hub::hubs::{HubInfo, HubStats, Hubs};
+pub use hub::keys::{AccessKey, NewAccessKey, Role};
+#[cfg(feature = "http")]
+pub(crate) use hub::keys::{KeyHash, hash as key_hash};
+pub use hub::management::HttpManagementPayload;
+pub use hub::modules::{Deploy, Deployment, Module, ModuleInfo};
+pub use hub::owner::{HubOwner, OwnerState};
+pub use hub::retention::Retention;
+pub use instances::again::{
     DroppedEvent, DroppedTask, RearmedActivity, RemainingFailure, Restart, Rewind, Rewound,
     TaskKind,
 };
-pub use backup::CopyProgress;
-pub use bulk::{Bulk, BulkProgress};
-pub use control::InstanceCommand;
-pub use error::{Error, Result};
+pub use instances::bulk::{Bulk, BulkProgress};
+pub use instances::control::InstanceCommand;
 #[cfg(feature = "http")]
-pub(crate) use family::FAMILY_BYTES_MAX;
-pub use family::InstanceFamily;
-pub use filter::Filter;
+pub(crate) use instances::family::FAMILY_BYTES_MAX;
+pub use instances::family::InstanceFamily;
+pub use instances::filter::Filter;
 #[cfg(feature = "http")]
-pub(crate) use follow::{Change, ChangeCursor, Changed, Changes, Cursor, Found};
-pub use history::HistoryEvent;
+pub(crate) use instances::follow::{Change, ChangeCursor, Changed, Changes, Cursor, Found};
+pub use instances::history::HistoryEvent;
 #[cfg(feature = "http")]
-pub(crate) use history_query::HISTORY_BYTES_MAX;
-pub use history_query::{HistoryPage, HistoryQuery};
-pub use hubs::{HubInfo, HubStats, Hubs};
-pub use keys::{AccessKey, NewAccessKey, Role};
+pub(crate) use instances::history_query::HISTORY_BYTES_MAX;
+pub use instances::history_query::{HistoryPage, HistoryQuery};
 #[cfg(feature = "http")]
-pub(crate) use keys::{KeyHash, hash as key_hash};
-#[cfg(feature = "http")]
-pub(crate) use list::PAGE_BYTES_MAX;
-pub use list::{List, Page};
-pub use management::HttpManagementPayload;
-pub use modules::{Deploy, Deployment, Module, ModuleInfo};
+pub(crate) use instances::list::PAGE_BYTES_MAX;
+pub use instances::list::{List, Page};
+pub use instances::purge::Purge;
+pub use instances::start::Start;
+pub use instances::status::{InstanceStatus, RewindRecord, StatusQuery};
+pub use instances::wait::Waited;
+pub use instances::waits::Wait;
 pub use moment::parse_time;
-pub use owner::{HubOwner, OwnerState};
-pub use purge::Purge;
-pub use retention::Retention;
-pub use start::Start;
-pub use status::{InstanceStatus, RewindRecord, StatusQuery};
-pub use wait::Waited;
-pub use waits::Wait;
 
 /// The name of the task hub that is used where none is named.
 pub const DEFAULT_TASK_HUB: &str = "default";

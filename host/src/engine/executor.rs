@@ -9,8 +9,8 @@ use std::time::Duration;
 use perennial_core::{Digest, Failure, Guest, Json, Limits, TaskRef, Timestamp};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use crate::engine::grants::{DirGrant, Grants, http_host_problem};
-pub use crate::engine::processors::Share;
+pub use crate::engine::modules::grants::{DirGrant, Grants, http_host_problem};
+pub use crate::engine::workers::processors::Share;
 pub use crate::shortage::{Resource, Shortage};
 
 /// Why the host cannot go on with an instance, by where the fault lies. A fault of a request is the answer to it, and no fault of these.

@@ -11,49 +11,20 @@
 //! Invariants: at most one turn of an instance runs at a time; nothing of a turn leaves before its commit; losing everything that is in
 //! memory at any moment loses nothing that was acknowledged. Nothing here knows wasm or SQL.
 
-mod activities;
-mod attempts;
-mod backoff;
-mod bounds;
 pub(crate) mod clock;
-mod committed;
-mod counts;
-mod delivery;
-mod effects;
 pub mod executor;
-mod fair_queue;
 pub(crate) mod flight;
-mod grants;
-mod history_growth;
-mod inline;
-mod lanes;
-mod load;
 mod locks;
-mod module_limits;
-mod names;
-mod owner;
-pub(crate) mod processors;
-mod quarantine;
-mod quotas;
-mod ready;
-pub(crate) mod refused;
-mod replay;
-mod request;
-mod requests;
-mod retention;
-mod rewind;
-mod shares;
-mod slots;
+pub(crate) mod memory;
+pub(crate) mod modules;
+pub(crate) mod requests;
 pub mod spans;
-mod stats;
-mod steps;
+pub(crate) mod tasks;
 #[cfg(test)]
 pub(crate) mod tests;
-mod threads;
-mod timers;
-mod turn;
-mod waiters;
-mod worker;
+pub(crate) mod turn;
+pub(crate) mod upkeep;
+pub(crate) mod workers;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -63,21 +34,22 @@ use std::thread::JoinHandle;
 
 use perennial_core::{Limits, Millis, Timestamp};
 
-use crate::engine::activities::Activities;
-use crate::engine::backoff::Backoff;
 use crate::engine::clock::{Clock, Guarded};
-use crate::engine::counts::Counts;
 use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::flight::FlightRecorder;
 use crate::engine::locks::{OrderedMutex, rank};
-use crate::engine::requests::Requests;
-use crate::engine::retention::Retention;
-use crate::engine::slots::{Slot, Slots};
+use crate::engine::memory::slots::{Slot, Slots};
+use crate::engine::memory::waiters::Waiters;
+use crate::engine::requests::intake::Requests;
 use crate::engine::spans::{Span, SpanSink};
-pub(crate) use crate::engine::threads::SHUT_DOWN_MAX;
-use crate::engine::threads::{Queue, UnderWay};
-use crate::engine::timers::Timers;
-use crate::engine::waiters::Waiters;
+use crate::engine::tasks::activities::Activities;
+use crate::engine::tasks::backoff::Backoff;
+use crate::engine::tasks::timers::Timers;
+use crate::engine::turn::load;
+use crate::engine::upkeep::counts::Counts;
+use crate::engine::upkeep::retention::Retention;
+pub(crate) use crate::engine::workers::threads::SHUT_DOWN_MAX;
+use crate::engine::workers::threads::{Queue, UnderWay};
 use crate::foreign::Listener;
 use crate::outage::Outage;
 use crate::shortage::Shortages;
@@ -86,17 +58,19 @@ use crate::store::{
     Write, Writer, WriterCounts,
 };
 
-pub(crate) use bounds::brief;
-pub(crate) use load::find_start;
-pub use module_limits::ModuleLimits;
-pub(crate) use names::NameTable;
-pub(crate) use owner::Owner;
-pub use quotas::Quotas;
-pub(crate) use replay::{LoadError, MakeGuest, replay};
-pub(crate) use request::{Preparation, Request, RestartRequest, RewindRequest, StartRequest};
-pub use stats::{CommitTimings, HostStats};
-pub(crate) use steps::carry_out;
-pub(crate) use waiters::Until;
+pub(crate) use memory::waiters::Until;
+pub use modules::limits::ModuleLimits;
+pub(crate) use modules::names::NameTable;
+pub(crate) use requests::bounds::brief;
+pub(crate) use requests::owner::Owner;
+pub(crate) use requests::request::{
+    Preparation, Request, RestartRequest, RewindRequest, StartRequest,
+};
+pub(crate) use requests::steps::carry_out;
+pub(crate) use turn::load::find_start;
+pub(crate) use turn::replay::{LoadError, MakeGuest, replay};
+pub use upkeep::quotas::Quotas;
+pub use upkeep::stats::{CommitTimings, HostStats};
 
 /// How long something waits that could not be read or written, before it is tried again.
 const TRY_AGAIN_AFTER: Millis = Millis(1_000);

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use perennial_core::{Failure, State, Status, Timestamp, TraceContext};
 
-use crate::engine::ready::Ready;
-use crate::engine::{Engine, load};
+use crate::engine::Engine;
+use crate::engine::tasks::ready::Ready;
+use crate::engine::turn::load;
 use crate::foreign::Listener;
 use crate::store::{InstanceRow, TurnCommit};
 

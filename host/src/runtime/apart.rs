@@ -14,7 +14,7 @@ use std::time::Instant;
 use futures::future::BoxFuture;
 use futures::task::AtomicWaker;
 
-use crate::engine::processors::{Pace, Permit, Turn};
+use crate::engine::workers::processors::{Pace, Permit, Turn};
 
 /// Runs what is quick where it is polled, and notes whether it still is.
 pub(super) async fn paced<F: Future>(running: F, pace: Arc<Pace>) -> F::Output {

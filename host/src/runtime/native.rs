@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::builtin::Builtins;
 use crate::client::HttpManagementPayload;
 use crate::engine::executor::{ActivityExecutor, Attempt, AttemptError, AttemptFuture};
-use crate::engine::processors::Pace;
+use crate::engine::workers::processors::Pace;
 use crate::foreign::{Foreign, panic_message};
 use crate::runtime::apart::{Apart, paced};
 

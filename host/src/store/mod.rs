@@ -4,72 +4,41 @@
 //! not at all; only the owner writes, through one [`Writer`]; anyone may read. SQL stands only here, and it stores what the core decided:
 //! no rule about statuses or histories is made in it.
 
-mod backlog;
-mod backup;
+pub(crate) mod changes;
 mod codec;
-mod collect;
-mod commands;
-mod commit;
-mod control;
-mod create;
-mod cuts;
-#[cfg(test)]
-pub(crate) mod disk;
 mod error;
-#[cfg(test)]
-pub(crate) mod faults;
-mod foreign_log;
-mod fresh;
-mod hubs;
-mod instances;
-mod keys;
-mod list;
-mod live;
-mod lock;
-mod log_files;
-mod modules;
-mod open;
-mod parents;
-mod paths;
-mod purge;
-mod queries;
-mod reader;
+pub(crate) mod file;
 mod reply;
-mod rewind;
-mod send;
-mod settings;
-mod space;
-mod tasks;
+pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
-mod transaction;
 mod types;
 mod write;
-mod writer;
+pub(crate) mod writer;
 
-pub(crate) use backup::{backup, integrity, restore};
+pub(crate) use changes::collect::OldVersions;
+pub(crate) use changes::commit::summary;
+pub(crate) use changes::control::termination;
+pub(crate) use changes::purge::Purged;
+pub(crate) use changes::rewind::{RestartCommit, RewindCommit};
 pub(crate) use codec::{decode, encode};
-pub(crate) use collect::OldVersions;
-pub(crate) use commit::summary;
-pub(crate) use control::termination;
 pub(crate) use error::StoreError;
-pub(crate) use hubs::{FileId, delete, hubs_in, unmake};
-pub(crate) use keys::KeyRow;
-pub use list::Order;
+pub(crate) use file::backup::{backup, integrity, restore};
+pub(crate) use file::hubs::{FileId, delete, hubs_in, unmake};
+pub(crate) use file::lock::{OwnerLock, OwnerNote, is_owned, read_note};
+pub(crate) use file::paths::{bytes_of, real, with_suffix};
+pub(crate) use file::settings::{Ages, Tally};
 #[cfg(feature = "http")]
-pub(crate) use list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
-pub(crate) use list::{Brief, InstanceFilter, ListPlace, ListQuery};
-pub(crate) use lock::{OwnerLock, OwnerNote, is_owned, read_note};
-pub(crate) use modules::NameRows;
-pub(crate) use paths::{bytes_of, real, with_suffix};
-pub(crate) use purge::Purged;
-pub(crate) use reader::Reader;
+pub(crate) use file::space::has_room;
+pub(crate) use file::space::{Pages, compact};
 pub(crate) use reply::{Reply, Rewound};
-pub(crate) use rewind::{RestartCommit, RewindCommit};
-pub(crate) use settings::{Ages, Tally};
+pub(crate) use rows::keys::KeyRow;
+pub use rows::list::Order;
 #[cfg(feature = "http")]
-pub(crate) use space::has_room;
-pub(crate) use space::{Pages, compact};
+pub(crate) use rows::list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
+pub(crate) use rows::list::{Brief, InstanceFilter, ListPlace, ListQuery};
+pub(crate) use rows::modules::NameRows;
+pub(crate) use rows::reader::Reader;
 pub use types::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 pub(crate) use types::{
     Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Refused, Retry,
@@ -78,6 +47,8 @@ pub(crate) use types::{
 pub(crate) use write::{Change, Outcome, Write};
 pub(crate) use writer::{Writer, WriterCounts};
 
+use crate::store::file::{foreign_log, hubs, open};
+use crate::store::rows::commands;
 use std::path::Path;
 
 use perennial_core::Timestamp;

@@ -3,8 +3,8 @@
 use perennial_core::{Rejection, RemainingFailure, TaskId};
 use serde::{Deserialize, Serialize};
 
-use crate::store::modules::NameTaken;
-use crate::store::purge::Purged;
+use crate::store::changes::purge::Purged;
+use crate::store::rows::modules::NameTaken;
 use crate::store::types::{CollectedModule, UpdatedName};
 
 /// What came of a change that was committed.

@@ -3,20 +3,27 @@
 use perennial_core::{Command, Digest, Envelope, Message, Quarantine, Status, Timestamp};
 use rusqlite::Connection;
 
+use crate::store::StoreError;
+use crate::store::changes::collect::{self, OldVersions, Removed};
+use crate::store::changes::control;
+use crate::store::changes::control::commit_and_cascade;
+use crate::store::changes::create;
+use crate::store::changes::create::CreateOutcome;
+use crate::store::changes::purge;
+use crate::store::changes::purge::Purged;
+use crate::store::changes::rewind;
+use crate::store::changes::rewind::{RestartCommit, RewindCommit};
 use crate::store::codec::encode;
-use crate::store::collect::{self, OldVersions, Removed};
-use crate::store::control::commit_and_cascade;
-use crate::store::create::CreateOutcome;
-use crate::store::keys::{self, KeyRow};
-use crate::store::purge::Purged;
+use crate::store::file::settings;
+use crate::store::file::settings::Ages;
 use crate::store::reply::Reply;
-use crate::store::rewind::{RestartCommit, RewindCommit};
-use crate::store::settings::Ages;
+use crate::store::rows::commands;
+use crate::store::rows::instances;
+use crate::store::rows::keys::{self, KeyRow};
+use crate::store::rows::modules;
+use crate::store::rows::tasks;
 use crate::store::types::{
     Effects, InstanceKey, NewInstance, NewModule, Retry, TurnCommit, WasRunning,
-};
-use crate::store::{
-    StoreError, commands, control, create, instances, modules, purge, rewind, settings, tasks,
 };
 
 /// One unit of work: kept or lost as a whole, together with others.

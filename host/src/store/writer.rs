@@ -12,8 +12,12 @@
 //! - a commit that reports an error is looked up in the file before anyone is answered;
 //! - an owner whose epoch has passed commits nothing, and neither does one whose file was taken away.
 
+pub(crate) mod backlog;
 mod commit;
+#[cfg(test)]
+pub(crate) mod faults;
 mod idle;
+pub(crate) mod transaction;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -28,15 +32,13 @@ use crate::histogram::Histogram;
 use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::outage::{Outage, warn_seldom};
 use crate::store::StoreError;
-use crate::store::backlog::Backlog;
-#[cfg(test)]
-use crate::store::faults;
-use crate::store::hubs::FileId;
-use crate::store::live::LiveCounts;
-use crate::store::log_files::LogFiles;
-use crate::store::open;
-use crate::store::space::{self, SpaceUsed};
+use crate::store::file::hubs::FileId;
+use crate::store::file::log_files::LogFiles;
+use crate::store::file::open;
+use crate::store::file::space::{self, SpaceUsed};
+use crate::store::rows::live::LiveCounts;
 use crate::store::write::Write;
+use crate::store::writer::backlog::Backlog;
 
 /// How often the names of the log are looked at while nobody writes.
 const LOOK_AT_LOG_EVERY: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });

@@ -31,7 +31,7 @@ use crate::engine::executor::Grants;
 use crate::engine::executor::{
     ActivityExecutor, Attempt, AttemptError, AttemptFuture, Interrupt, Resource, Share, Shortage,
 };
-use crate::engine::processors::Pace;
+use crate::engine::workers::processors::Pace;
 use crate::limits::ATTEMPT_RESOURCES;
 
 impl ActivityExecutor for Wasm {

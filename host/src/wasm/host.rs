@@ -22,7 +22,7 @@ use super::sandbox::{Sandbox, Virtual};
 use super::ticker::Ticker;
 use super::v0_1::{ActivitiesPre, OrchestrationsPre};
 use crate::engine::executor::{Fault, Grants};
-use crate::engine::processors::Pace;
+use crate::engine::workers::processors::Pace;
 
 /// Gives the stored bytes of a module, or says why not.
 pub type Source = Arc<dyn Fn(Digest) -> Result<Vec<u8>, Fault> + Send + Sync>;

@@ -6,8 +6,8 @@ use perennial_core::{Status, Timestamp};
 
 use super::{ANSWER_TIMEOUT, Call, Remote, instance};
 use crate::client::body::{BulkStep, CollectedModules, ErrorBody, NewKeyBody, ReasonBody};
+use crate::client::instances::status::Show;
 use crate::client::json::{Counts, NEVER};
-use crate::client::status::Show;
 use crate::client::{
     AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
     ModuleInfo, NewAccessKey, Page, Result, Retention, Role, Wait,

@@ -302,7 +302,7 @@ fn results_that_wait_in_memory_are_kept_when_the_host_stops() {
     // The workers have no chance to take them.
     let key = host.row("a").unwrap().key;
     let slot = host.engine.memory.slots.slot(key);
-    slot.mailbox().phase = crate::engine::slots::SlotPhase::Busy;
+    slot.mailbox().phase = crate::engine::memory::slots::SlotPhase::Busy;
     held.into_iter().for_each(|held| held.ends(Ok("1")));
     while slot.mailbox().mail.len() < 8 {
         std::thread::yield_now();

@@ -2,7 +2,7 @@
 //! again.
 
 use super::world::*;
-use crate::store::disk::{Disk, Trouble};
+use crate::store::file::disk::{Disk, Trouble};
 use crate::store::{StoreError, with_suffix};
 
 /// An instance is under way when the disk falls ill; what is asked meanwhile is answered with an error that says so, and has not

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::engine::clock::{Clock, OnJump, SimClock};
-use crate::engine::timers::{Due, Fired, Timers};
+use crate::engine::tasks::timers::{Due, Fired, Timers};
 use crate::engine::{Request, StartRequest};
 use crate::store::InstanceKey;
 use perennial_core::{Event, Failure, Millis, Status, TaskId, TaskRef, Timestamp};

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::engine::Until;
-use crate::engine::waiters::News;
+use crate::engine::memory::waiters::News;
 use perennial_core::Status;
 
 /// What somebody was told who waits since before `end` happened.

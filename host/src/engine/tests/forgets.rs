@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::rewind::{breakable, calls, fails_with, rewind, rewind_request};
 use super::world::*;
-use crate::engine::{Request, RewindRequest, refused};
+use crate::engine::requests::refused;
+use crate::engine::{Request, RewindRequest};
 use crate::store::Reply;
 use perennial_core::{Ending, Failure, Json, Status};
 

@@ -8,7 +8,7 @@ use super::seeds::{Named, each_of, seeds};
 use super::world::*;
 use crate::engine::Request;
 use crate::store::Reply;
-use crate::store::disk::{Disk, Entry};
+use crate::store::file::disk::{Disk, Entry};
 use perennial_core::{Event, Failure, Message};
 
 /// Seeds of a usual run, and of a long one.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use perennial_core::Digest;
 
-use crate::engine::processors::{Pace, Permit, Processors, Share, Turn};
+use crate::engine::workers::processors::{Pace, Permit, Processors, Share, Turn};
 use crate::store::InstanceKey;
 
 fn share(processors: &Arc<Processors>, key: i64) -> Share {

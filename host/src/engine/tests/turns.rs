@@ -1,9 +1,9 @@
 //! Turns and commits: what costs one, what joins one, what needs none.
 
 use super::world::*;
-use crate::engine::request::Request;
+use crate::engine::requests::request::Request;
 use crate::store::Reply;
-use crate::store::disk::Disk;
+use crate::store::file::disk::Disk;
 use perennial_core::{Ending, Event, Rejection, Status, Waiting};
 
 #[test]

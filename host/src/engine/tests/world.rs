@@ -436,7 +436,7 @@ impl Host<'_> {
     }
 
     /// What goes wrong in the writer.
-    pub(crate) fn faults(&self) -> &crate::store::faults::Faults {
+    pub(crate) fn faults(&self) -> &crate::store::writer::faults::Faults {
         &self.engine.hub.writer.faults
     }
 

@@ -10,12 +10,13 @@ use rusqlite::Connection;
 use super::{REOPEN_DELAY, State, is_there};
 use crate::outage::warn_seldom;
 use crate::shortage::{Resource, Shortage};
+use crate::store::StoreError;
 use crate::store::codec::int;
-use crate::store::live;
-use crate::store::space::{self, Pages};
-use crate::store::transaction::Transaction;
+use crate::store::file::open;
+use crate::store::file::space::{self, Pages};
+use crate::store::rows::live;
 use crate::store::write::Write;
-use crate::store::{StoreError, open};
+use crate::store::writer::transaction::Transaction;
 
 impl State {
     pub(super) fn commit(&mut self, mut batch: Vec<Write>) {

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use perennial_core::Timestamp;
 
-use crate::store::space::{self, Pages};
-use crate::store::transaction::Transaction;
+use crate::store::file::space::{self, Pages};
+use crate::store::writer::transaction::Transaction;
 use crate::store::{StoreError, codec};
 
 use super::commit::claim;

@@ -14,7 +14,7 @@ use super::*;
 use crate::engine::executor::{
     ActivityExecutor, Attempt, AttemptError, Executor, Fault, Interrupt, ResidentGuest,
 };
-use crate::engine::processors::Share;
+use crate::engine::workers::processors::Share;
 
 mod activities;
 mod bytes;

@@ -1,0 +1,9 @@
+//! Hubs: their files, modules, keys, retention and owners.
+
+pub(crate) mod backup;
+pub(crate) mod hubs;
+pub(crate) mod keys;
+pub(crate) mod management;
+pub(crate) mod modules;
+pub(crate) mod owner;
+pub(crate) mod retention;

@@ -1,0 +1,121 @@
+//! Finds which process owns a hub, and whether it responds.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::client::{Client, Error, Result};
+use crate::store::{self, OwnerLock, OwnerNote, StoreError};
+
+/// How long a process that runs may take to say that it is there.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The process that owns a task hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct HubOwner {
+    /// What it is, such as `perennial serve`.
+    pub name: String,
+    /// Its process.
+    pub process: u32,
+    /// Whether it does its work.
+    pub state: OwnerState,
+}
+
+/// Whether an owner does its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum OwnerState {
+    /// It answers.
+    Runs,
+    /// It was stopped by a signal, as Ctrl-Z in a shell or a debugger does, and does nothing until it is told to go on.
+    Stopped,
+    /// It is there and does not answer.
+    Silent,
+}
+
+impl std::fmt::Display for HubOwner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (process {})", self.name, self.process)
+    }
+}
+
+impl Client {
+    /// The process that owns the hub, and whether it does its work; `None` where none does, or where the hub is not on this machine.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// if let Some(owner) = client.owner().await? {
+    ///     println!("{owner}: {:?}", owner.state);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the library itself fails.
+    pub async fn owner(&self) -> Result<Option<HubOwner>> {
+        let Some(path) = self.path().map(Path::to_owned) else {
+            return Ok(None);
+        };
+        let looked = tokio::task::spawn_blocking(move || look(&path)).await;
+        looked.map_err(|_| Error::panicked())
+    }
+}
+
+fn look(path: &Path) -> Option<HubOwner> {
+    let is_owned = path.exists() && matches!(OwnerLock::take(path), Err(StoreError::Owned(_)));
+    let note = store::read_note(path).filter(|_| is_owned)?;
+    let state = if is_stopped(note.pid) {
+        OwnerState::Stopped
+    } else if answers(&note) {
+        OwnerState::Runs
+    } else {
+        OwnerState::Silent
+    };
+    Some(HubOwner {
+        name: note.what,
+        process: note.pid,
+        state,
+    })
+}
+
+/// Whether an owner closes a connection, which it does when it has looked for commands. One without a socket is believed.
+fn answers(note: &OwnerNote) -> bool {
+    let Some(socket) = &note.socket else {
+        return true;
+    };
+    let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) else {
+        return false;
+    };
+    let mut said = [0; 64];
+    stream.set_read_timeout(Some(ANSWER_PATIENCE)).is_ok() && stream.read(&mut said).is_ok()
+}
+
+/// Whether a process of this machine is stopped by a signal, or dead and not yet cleared away. Where that cannot be seen it is not.
+pub(in crate::client) fn is_stopped(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
+    stat.is_ok_and(|stat| matches!(state_in(&stat), Some('T' | 't' | 'Z' | 'X')))
+}
+
+/// The state in a line of Linux about a process, whose name may contain anything.
+fn state_in(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_a_process_stands_after_its_name() {
+        assert_eq!(state_in("12 (a) T (b) S 1 12 12"), Some('S'));
+        assert_eq!(state_in("12 (perennial) T 1 12 12"), Some('T'));
+        assert_eq!(state_in(""), None);
+        assert!(!is_stopped(std::process::id()));
+    }
+}

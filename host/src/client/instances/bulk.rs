@@ -1,0 +1,380 @@
+//! Bulk operations: one command for all instances that match a filter.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use perennial_core::{Status, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::client::instances::filter::Filter;
+use crate::client::{Backend, Client, Result};
+use crate::engine::{Request, RestartRequest};
+use crate::foreign::Foreign;
+use crate::store::{Brief, ListQuery, Order, Purged, Reply};
+
+/// Instances read at once, and sent to another process at once.
+const PAGE: u32 = 256;
+
+/// Instances changed in one transaction of a host that does other things too: few enough that nobody notices.
+const BATCH: usize = 16;
+
+/// What is done to each instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Terminate,
+    Suspend,
+    Resume,
+    Restart,
+    Purge,
+}
+
+impl Action {
+    /// The statuses in which it does something.
+    fn statuses(self) -> &'static [Status] {
+        match self {
+            Self::Terminate => &[Status::Pending, Status::Running, Status::Suspended],
+            Self::Suspend => &[Status::Pending, Status::Running],
+            Self::Resume => &[Status::Suspended],
+            Self::Purge | Self::Restart => &[Status::Completed, Status::Failed, Status::Terminated],
+        }
+    }
+}
+
+/// How far a bulk operation has come, or what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Bulk")]
+#[non_exhaustive]
+pub struct BulkProgress {
+    /// Instances that fitted the filter, in a status in which the operation does something, when it began.
+    pub matched: u64,
+    /// Instances to which it was done. With a recursive purge their descendants count too.
+    pub done: u64,
+    /// Instances that were in another status, or gone, when it came to them.
+    pub skipped: u64,
+    /// Whether they were only counted.
+    pub dry_run: bool,
+}
+
+/// Who wants to know how far an operation is.
+type Told = Foreign<Box<dyn FnMut(BulkProgress) + Send>>;
+
+/// An operation on all instances that fit a filter. Await it: it gives what became of it.
+///
+/// It goes through the instances that are there when it begins, the oldest first, in small transactions that others share. What is done
+/// stays done where it is interrupted, and doing it again does the rest.
+#[must_use = "a bulk operation begins when it is awaited"]
+pub struct Bulk {
+    client: Client,
+    filter: Filter,
+    action: Action,
+    reason: Option<String>,
+    recursive: bool,
+    dry_run: bool,
+    told: Option<Told>,
+}
+
+impl fmt::Debug for Bulk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bulk")
+            .field("action", &self.action)
+            .field("filter", &self.filter)
+            .field("dry_run", &self.dry_run)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Deletes all instances that fit a filter and have ended, with their histories. Those that live are left alone.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client, a_month_ago: perennial::Timestamp) -> perennial::Result<()> {
+    /// use perennial::{Filter, Status};
+    ///
+    /// let old = Filter::new().status(Status::Completed).created_to(a_month_ago);
+    /// let purged = client
+    ///     .purge_where(old)
+    ///     .on_progress(|so_far| eprintln!("{} of {}", so_far.done, so_far.matched))
+    ///     .await?;
+    /// println!("{} instances deleted", purged.done);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn purge_where(&self, filter: Filter) -> Bulk {
+        self.bulk(Action::Purge, filter)
+    }
+
+    /// Ends all instances that fit a filter and have not ended.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// use perennial::Filter;
+    ///
+    /// let would = client.terminate_where(Filter::new().name("Order")).dry_run().await?;
+    /// println!("{} instances would end", would.matched);
+    /// client.terminate_where(Filter::new().name("Order")).reason("the shop is closed").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn terminate_where(&self, filter: Filter) -> Bulk {
+        self.bulk(Action::Terminate, filter)
+    }
+
+    /// Holds everything that the instances that fit a filter would do, until they are resumed.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// use perennial::Filter;
+    ///
+    /// client.suspend_where(Filter::new().tag("region", "eu")).reason("maintenance").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn suspend_where(&self, filter: Filter) -> Bulk {
+        self.bulk(Action::Suspend, filter)
+    }
+
+    /// Lets all suspended instances that fit a filter go on.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// let resumed = client.resume_where(perennial::Filter::new().tag("region", "eu")).await?;
+    /// println!("{} instances go on", resumed.done);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn resume_where(&self, filter: Filter) -> Bulk {
+        self.bulk(Action::Resume, filter)
+    }
+
+    /// Runs all instances that fit a filter and have ended again from their beginning, under the same ids.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// use perennial::{Filter, Status};
+    ///
+    /// client.restart_where(Filter::new().name("Order").status(Status::Terminated)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn restart_where(&self, filter: Filter) -> Bulk {
+        self.bulk(Action::Restart, filter)
+    }
+
+    fn bulk(&self, action: Action, filter: Filter) -> Bulk {
+        Bulk {
+            client: self.clone(),
+            filter,
+            action,
+            reason: None,
+            recursive: false,
+            dry_run: false,
+            told: None,
+        }
+    }
+
+    /// Instances that are changed in one transaction.
+    pub(crate) fn batch(&self) -> usize {
+        match &self.backend {
+            Backend::Engine(_) => BATCH,
+            // Each is a command of its own, which costs more than what it does; without a host there is nobody to disturb.
+            Backend::File(file) if file.is_owned() => 4 * BATCH,
+            Backend::File(_) | Backend::Remote(_) => PAGE as usize,
+        }
+    }
+}
+
+impl Bulk {
+    /// Why, for those who look at the instances later. A purge leaves nothing to look at.
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// Only counts the instances, and changes nothing.
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    /// With the descendants of each instance. A purge leaves those that live, and what is below them; a restart has no descendants.
+    pub fn recursive(mut self) -> Self {
+        self.recursive = true;
+        self
+    }
+
+    /// Is told after each batch, in the task that awaits the operation.
+    pub fn on_progress(mut self, told: impl FnMut(BulkProgress) + Send + 'static) -> Self {
+        self.told = Some(Foreign::new("the progress of an operation", Box::new(told)));
+        self
+    }
+
+    async fn run(mut self) -> Result<BulkProgress> {
+        let mut progress = BulkProgress {
+            dry_run: self.dry_run,
+            ..BulkProgress::default()
+        };
+        let Some(Filter(mut filter)) = self.filter.among(self.action.statuses()) else {
+            return Ok(progress);
+        };
+        if let Some(remote) = self.client.remote() {
+            let (options, reason) = ((self.dry_run, self.recursive), self.reason.clone());
+            let (action, filter) = (self.action.name(), &self.filter.0);
+            let mut told = self.told.take();
+            let wants_steps = told.is_some();
+            let mut tell = |step| {
+                if let Some(told) = &mut told {
+                    told.call_mut(|told| told(step));
+                }
+            };
+            let told = wants_steps.then_some(&mut tell as &mut (dyn FnMut(BulkProgress) + Send));
+            return remote.bulk(action, filter, options, reason, told).await;
+        }
+        // What is created from now on is not meant, or this might never end. What begins again counts as created then.
+        let end = match (self.client.now(), self.action) {
+            (now, Action::Restart) => now,
+            (now, _) => Timestamp(now.0.saturating_add(1)),
+        };
+        filter.created_to = Some(filter.created_to.map_or(end, |to| to.min(end)));
+        let counted = filter.clone();
+        let counts = self
+            .client
+            .read(move |reader| reader.counts(&counted))
+            .await?;
+        progress.matched = counts.iter().map(|(_, count)| count).sum();
+        if self.dry_run {
+            return Ok(progress);
+        }
+        let mut query = ListQuery {
+            filter,
+            order: Order::OldestFirst,
+            limit: PAGE,
+            ..ListQuery::default()
+        };
+        loop {
+            let asked = query.clone();
+            let page = self.client.read(move |reader| reader.brief(&asked)).await?;
+            let Some(last) = page.last() else {
+                return Ok(progress);
+            };
+            query.after = Some(last.place);
+            self.page(page, &mut progress).await?;
+        }
+    }
+
+    async fn page(&mut self, page: Vec<Brief>, progress: &mut BulkProgress) -> Result<()> {
+        let batch = self.client.batch();
+        for some in page.chunks(batch) {
+            match self.action {
+                Action::Purge => {
+                    let keys: Vec<_> = some.iter().map(|brief| brief.key).collect();
+                    let purged = if self.recursive {
+                        self.client.purge_trees(keys).await?
+                    } else {
+                        self.client.purge_keys(&keys).await?
+                    };
+                    progress.done += u64::from(purged.deleted);
+                    progress.skipped += u64::from(purged.live);
+                }
+                Action::Restart => restart(&self.client, some, progress).await?,
+                Action::Terminate | Action::Suspend | Action::Resume => {
+                    let make = |brief: &Brief| {
+                        self.action
+                            .request(&brief.id, self.reason.clone(), self.recursive)
+                    };
+                    let requests = some.iter().map(make).collect();
+                    command(&self.client, requests, progress).await?;
+                }
+            }
+            if let Some(told) = &mut self.told {
+                told.call_mut(|told| told(*progress));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Action {
+    /// What it is called over HTTP.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "terminate",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::Restart => "restart",
+            Self::Purge => "purge",
+        }
+    }
+
+    /// What is asked of one instance.
+    fn request(self, id: &str, reason: Option<String>, recursive: bool) -> Request {
+        let id = id.to_owned();
+        match self {
+            Self::Terminate => Request::Terminate {
+                id,
+                reason,
+                recursive,
+            },
+            Self::Suspend => Request::Suspend {
+                id,
+                reason,
+                recursive,
+            },
+            Self::Resume => Request::Resume {
+                id,
+                reason,
+                module: None,
+                recursive,
+            },
+            Self::Restart => Request::Restart(RestartRequest { id, new_id: None }),
+            Self::Purge => Request::PurgeId(id),
+        }
+    }
+}
+
+/// Several commands in one transaction.
+async fn command(
+    client: &Client,
+    requests: Vec<Request>,
+    progress: &mut BulkProgress,
+) -> Result<()> {
+    if let Reply::All(replies) = client.submit("", Request::All(requests)).await? {
+        let done = replies.iter().filter(|one| **one == Reply::Done).count();
+        progress.done += done as u64;
+        progress.skipped += (replies.len() - done) as u64;
+    }
+    Ok(())
+}
+
+/// Each is worked out from what the hub says of it then, so they are several commands.
+async fn restart(client: &Client, some: &[Brief], progress: &mut BulkProgress) -> Result<()> {
+    let restarts = some
+        .iter()
+        .map(|brief| client.submit(&brief.id, Action::Restart.request(&brief.id, None, false)));
+    for restarted in futures::future::join_all(restarts).await {
+        match restarted {
+            Ok(_) => progress.done += 1,
+            Err(error) if error.is_not_found() || error.is_wrong_state() => progress.skipped += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl IntoFuture for Bulk {
+    type Output = Result<BulkProgress>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl std::ops::AddAssign for Purged {
+    fn add_assign(&mut self, other: Self) {
+        self.deleted += other.deleted;
+        self.live += other.live;
+    }
+}

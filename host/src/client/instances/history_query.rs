@@ -1,0 +1,252 @@
+//! Reads a history, whole or in pages.
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
+
+use std::collections::VecDeque;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use futures::{Stream, TryStreamExt};
+use perennial_core::{Event, Rejection};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::client::instances::history::{HistoryEvent, events_of};
+use crate::client::{Client, Error, Result};
+use crate::store::InstanceKey;
+
+/// Turns read at once.
+const TURNS: u32 = 256;
+
+/// And no more once they have so many bytes.
+pub(crate) const HISTORY_BYTES_MAX: usize = 4 << 20;
+
+/// A question about the history of an instance's current execution. Await it for all of it, or read it as a [`stream`](Self::stream).
+#[derive(Clone, Debug)]
+#[must_use = "a history is read when it is awaited"]
+pub struct HistoryQuery {
+    client: Client,
+    id: String,
+    hide_inputs: bool,
+    hide_outputs: bool,
+}
+
+impl Client {
+    /// The history of an instance's current execution, event by event. Await what it returns, or read it as a stream.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// use futures::TryStreamExt;
+    ///
+    /// let mut history = client.history("order-17").stream();
+    /// while let Some(event) = history.try_next().await? {
+    ///     println!("{} {}", event.number, event.event.name());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn history(&self, id: impl Into<String>) -> HistoryQuery {
+        HistoryQuery {
+            client: self.clone(),
+            id: id.into(),
+            hide_inputs: false,
+            hide_outputs: false,
+        }
+    }
+}
+
+/// Some of a history.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct HistoryPage {
+    /// The events, in order; none where nothing more has happened.
+    pub events: Vec<HistoryEvent>,
+    /// Where the next page begins; `None` where nothing more has happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continuation_token: Option<String>,
+}
+
+/// A place between two turns of an execution that was not rewound since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PageCursor {
+    of: (InstanceKey, u32, u32),
+    next_turn: u32,
+}
+
+impl PageCursor {
+    fn token(self) -> String {
+        let ((key, execution, generation), turn) = (self.of, self.next_turn);
+        format!("{:x}.{execution:x}.{generation:x}.{turn:x}", key.0)
+    }
+
+    fn of_token(token: &str) -> Option<Self> {
+        let mut parts = token.split('.');
+        let key = i64::from_str_radix(parts.next()?, 16).ok()?;
+        let mut number = || u32::from_str_radix(parts.next()?, 16).ok();
+        let of = (InstanceKey(key), number()?, number()?);
+        let next_turn = number()?;
+        parts.next().is_none().then_some(Self { of, next_turn })
+    }
+}
+
+impl HistoryQuery {
+    /// Without what calls were given: as the original's `showInput=false`.
+    pub fn hide_inputs(mut self) -> Self {
+        self.hide_inputs = true;
+        self
+    }
+
+    /// Without what calls returned: as the original's `showHistoryOutput=false`.
+    pub fn hide_outputs(mut self) -> Self {
+        self.hide_outputs = true;
+        self
+    }
+
+    /// The events in their order, read a few at a time: memory holds some MiB of them, however long the history is. What happens
+    /// meanwhile is read too.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`]; [`Error::is_wrong_state`] if another execution of the instance began, or it went back to before a failure,
+    /// while the history was read. The stream ends then.
+    pub fn stream(self) -> impl Stream<Item = Result<HistoryEvent>> + Send + Unpin {
+        let state = (self, Some(None::<String>), VecDeque::new());
+        Box::pin(futures::stream::try_unfold(
+            state,
+            |(query, mut next, mut events)| async move {
+                while events.is_empty() {
+                    let Some(after) = next.take() else {
+                        return Ok(None);
+                    };
+                    let page = query.page(after.as_deref()).await?;
+                    next = page.continuation_token.map(Some);
+                    events.extend(page.events);
+                }
+                Ok(events
+                    .pop_front()
+                    .map(|event| (event, (query, next, events))))
+            },
+        ))
+    }
+
+    /// Some MiB of the history: from its beginning, or after the page that gave a token.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// let history = client.history("order-17");
+    /// let first = history.page(None).await?;
+    /// let second = history.page(first.continuation_token.as_deref()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As those of the [`stream`](Self::stream); [`Error::is_invalid`] if the token is none.
+    pub async fn page(&self, after: Option<&str>) -> Result<HistoryPage> {
+        if let Some(remote) = self.client.remote() {
+            let hide = (self.hide_inputs, self.hide_outputs);
+            let page = remote.history(&self.id, hide, after).await?;
+            return page.ok_or_else(|| Error::rejected(&self.id, Rejection::NotFound));
+        }
+        let after = match after {
+            Some(token) => Some(PageCursor::of_token(token).ok_or_else(Error::token)?),
+            None => None,
+        };
+        let id = self.id.clone();
+        let read = self.client.read(move |reader| {
+            let Some(row) = reader.instance(&id)? else {
+                return Ok(None);
+            };
+            let of = (row.key, row.execution, row.generation);
+            let from = after.map_or(0, |place| place.next_turn);
+            if after.is_some_and(|place| place.of != of) {
+                return Ok(Some((of, row.status, None)));
+            }
+            let turns =
+                reader.turns_within(row.key, row.execution, from, TURNS, HISTORY_BYTES_MAX)?;
+            Ok(Some((of, row.status, Some(turns))))
+        });
+        let Some((of, status, turns)) = read.await? else {
+            return Err(Error::rejected(&self.id, Rejection::NotFound));
+        };
+        let turns = turns.ok_or_else(|| Error::moved_on(&self.id, status))?;
+        let next = turns.last().map(|turn| turn.number + 1);
+        let mut events = events_of(turns);
+        for event in &mut events {
+            hide(&mut event.event, self.hide_inputs, self.hide_outputs);
+        }
+        Ok(HistoryPage {
+            events,
+            continuation_token: next.map(|next_turn| PageCursor { of, next_turn }.token()),
+        })
+    }
+}
+
+impl IntoFuture for HistoryQuery {
+    /// `None` if there is no such instance.
+    type Output = Result<Option<Vec<HistoryEvent>>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            match self.stream().try_collect().await {
+                Ok(events) => Ok(Some(events)),
+                Err(error) if error.is_not_found_instance() => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+    }
+}
+
+/// Leaves payloads out of an event.
+pub(crate) fn hide(event: &mut Event, inputs: bool, outputs: bool) {
+    match event {
+        Event::ExecutionStarted(start) if inputs => start.input = None,
+        Event::ActivityScheduled { input, .. }
+        | Event::ChildScheduled { input, .. }
+        | Event::InstanceStarted { input, .. }
+        | Event::ContinuedAsNew { input, .. }
+        | Event::ExternalEventRaised { data: input, .. }
+        | Event::EventSent { data: input, .. }
+            if inputs =>
+        {
+            *input = None;
+        }
+        Event::ActivityCompleted { output, .. }
+        | Event::ChildCompleted { output, .. }
+        | Event::ExecutionReturned { output }
+        | Event::ExecutionCompleted { output }
+            if outputs =>
+        {
+            *output = None;
+        }
+        Event::TurnStarted { .. }
+        | Event::ExecutionStarted(_)
+        | Event::ActivityCompleted { .. }
+        | Event::ActivityFailed { .. }
+        | Event::ChildCompleted { .. }
+        | Event::ChildFailed { .. }
+        | Event::TimerFired { .. }
+        | Event::ExternalEventRaised { .. }
+        | Event::ActivityScheduled { .. }
+        | Event::ChildScheduled { .. }
+        | Event::TimerSet { .. }
+        | Event::TaskCanceled { .. }
+        | Event::EventSent { .. }
+        | Event::InstanceStarted { .. }
+        | Event::CustomStatusSet { .. }
+        | Event::ExecutionReturned { .. }
+        | Event::ExecutionCompleted { .. }
+        | Event::ExecutionFailed { .. }
+        | Event::ExecutionTerminated { .. }
+        | Event::ContinuedAsNew { .. }
+        | Event::ExecutionSuspended { .. }
+        | Event::ExecutionResumed { .. }
+        | Event::InstanceStartSkipped { .. }
+        | Event::ChildRetryScheduled { .. }
+        | Event::ChildRetried { .. }
+        | Event::AttemptFailed { .. } => {}
+    }
+}

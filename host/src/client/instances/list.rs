@@ -1,0 +1,306 @@
+//! Lists of instances.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use futures::Stream;
+use perennial_core::{Status, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::client::instances::filter::Filter;
+use crate::client::instances::status::input;
+use crate::client::{Client, Error, InstanceStatus, Result};
+use crate::store::{ListPlace, ListQuery, Order, Reader, StoreError};
+
+/// Instances in a page where nothing else is asked for.
+const PAGE_SIZE: u32 = 100;
+
+/// The most that one page has.
+const PAGE_SIZE_MAX: u32 = 1_000;
+
+/// A page ends early once its inputs have so many bytes.
+const INPUT_BYTES_MAX: usize = 2 << 20;
+
+/// What the instances of a page have in bytes, at most, but for one that is large itself.
+#[cfg(feature = "http")]
+pub(crate) const PAGE_BYTES_MAX: usize = INPUT_BYTES_MAX + crate::store::LIST_BYTES_MAX;
+
+/// A list of instances. Await it for its first page, or for the one after a token; or read all of it as a [`stream`](Self::stream).
+#[derive(Clone, Debug)]
+#[must_use = "a list is read when it is awaited"]
+pub struct List {
+    client: Client,
+    filter: Filter,
+    order: Order,
+    limit: u32,
+    after: Option<String>,
+    show_input: bool,
+    show_output: bool,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Page {
+    /// In the order of the list. It may have fewer than were asked for, where their payloads are large.
+    pub instances: Vec<InstanceStatus>,
+    /// Where the next page begins; `None` after the last one. It stays valid while instances come and go, for this filter and order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continuation_token: Option<String>,
+}
+
+impl List {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            filter: Filter::default(),
+            order: Order::default(),
+            limit: PAGE_SIZE,
+            after: None,
+            show_input: false,
+            show_output: false,
+        }
+    }
+
+    /// Only instances that fit, instead of what was said before about which.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// Only instances in this status, or in one of several if called again.
+    pub fn status(mut self, status: Status) -> Self {
+        self.filter = self.filter.status(status);
+        self
+    }
+
+    /// Only instances whose id begins so.
+    pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.filter = self.filter.id_prefix(prefix);
+        self
+    }
+
+    /// Only instances of this orchestration.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.filter = self.filter.name(name);
+        self
+    }
+
+    /// Only instances of orchestrations with this version.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.filter = self.filter.version(version);
+        self
+    }
+
+    /// Only instances with this label, and with all of several if called again.
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.filter = self.filter.tag(key, value);
+        self
+    }
+
+    /// Only instances created at this time or later.
+    pub fn created_from(mut self, from: Timestamp) -> Self {
+        self.filter = self.filter.created_from(from);
+        self
+    }
+
+    /// Only instances created before this time.
+    pub fn created_to(mut self, to: Timestamp) -> Self {
+        self.filter = self.filter.created_to(to);
+        self
+    }
+
+    /// In this order, instead of the newest first.
+    pub fn order(mut self, order: Order) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// At most so many in a page: 1 to 1,000, and 100 where it is not said.
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.limit = limit.clamp(1, PAGE_SIZE_MAX);
+        self
+    }
+
+    /// The page after the one that gave this token, of a list with the same filter and order.
+    pub fn continuation_token(mut self, token: impl Into<String>) -> Self {
+        self.after = Some(token.into());
+        self
+    }
+
+    /// Each with its input.
+    pub fn show_input(mut self) -> Self {
+        self.show_input = true;
+        self
+    }
+
+    /// Each with its output.
+    pub fn show_output(mut self) -> Self {
+        self.show_output = true;
+        self
+    }
+
+    /// Every instance of the list, in its order. Memory holds a page at a time, and what comes and goes meanwhile moves nothing else.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// use futures::TryStreamExt;
+    /// use perennial::Status;
+    ///
+    /// let mut failed = client.list().status(Status::Failed).stream();
+    /// while let Some(instance) = failed.try_next().await? {
+    ///     println!("{}: {:?}", instance.instance_id, instance.failure);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// After an error the stream ends.
+    pub fn stream(self) -> impl Stream<Item = Result<InstanceStatus>> + Send + Unpin {
+        let state = (Some(self), VecDeque::<InstanceStatus>::new());
+        Box::pin(futures::stream::try_unfold(
+            state,
+            |(mut list, mut page)| async move {
+                while page.is_empty() {
+                    let Some(next) = list.take() else {
+                        return Ok(None);
+                    };
+                    let read = next.clone().await?;
+                    page.extend(read.instances);
+                    list = read
+                        .continuation_token
+                        .map(|token| next.continuation_token(token));
+                }
+                Ok(page.pop_front().map(|instance| (instance, (list, page))))
+            },
+        ))
+    }
+
+    /// How many instances there are in each status under the filter; statuses without any are left out.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// for (status, count) in client.list().name("Order").counts().await? {
+    ///     println!("{status}: {count}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the hub cannot be read.
+    pub async fn counts(self) -> Result<Vec<(Status, u64)>> {
+        let filter = self.filter.0;
+        if let Some(remote) = self.client.remote() {
+            return remote.counts(&filter).await;
+        }
+        self.client.read(move |reader| reader.counts(&filter)).await
+    }
+
+    fn query(&self, after: Option<ListPlace>) -> ListQuery {
+        ListQuery {
+            filter: self.filter.0.clone(),
+            order: self.order,
+            after,
+            limit: self.limit,
+            output: self.show_output,
+        }
+    }
+
+    fn read(&self, reader: &Reader, after: Option<ListPlace>) -> Result<Page, StoreError> {
+        let page = reader.list(&self.query(after))?;
+        let (mut more, mut bytes, all) = (page.more, 0, page.rows.len());
+        let (mut instances, mut last) = (Vec::with_capacity(all), None);
+        for row in page.rows {
+            let input = if self.show_input {
+                input(reader, &row)?
+            } else {
+                None
+            };
+            bytes += input.as_ref().map_or(0, perennial_core::Json::size);
+            last = Some((row.created_at, row.key.0));
+            instances.push(InstanceStatus {
+                input,
+                ..row.into()
+            });
+            if bytes > INPUT_BYTES_MAX {
+                more |= instances.len() < all;
+                break;
+            }
+        }
+        let last = last.filter(|_| more);
+        Ok(Page {
+            instances,
+            continuation_token: match last {
+                Some(place) => Some(self.seal(&reader.secret()?, place)),
+                None => None,
+            },
+        })
+    }
+
+    /// A token is a place in the order of the list, so it needs no memory of the list; and a seal, so that it is not taken for a place
+    /// in another one.
+    fn seal(&self, secret: &[u8], (at, key): ListPlace) -> String {
+        format!("{:x}.{key:x}.{}", at.0, self.seal_of(secret, (at, key)))
+    }
+
+    fn unseal(&self, secret: &[u8], token: &str) -> Option<ListPlace> {
+        let mut parts = token.splitn(3, '.');
+        let at = Timestamp(u64::from_str_radix(parts.next()?, 16).ok()?);
+        let place = (at, i64::from_str_radix(parts.next()?, 16).ok()?);
+        (parts.next()? == self.seal_of(secret, place)).then_some(place)
+    }
+
+    fn seal_of(&self, secret: &[u8], place: ListPlace) -> String {
+        let mut statuses = self.filter.0.statuses.clone();
+        statuses.sort_unstable();
+        statuses.dedup();
+        let filter = Filter(crate::store::InstanceFilter {
+            statuses,
+            ..self.filter.0.clone()
+        });
+        let mut hash = Sha256::new();
+        hash.update(secret);
+        // Debug output quotes texts, so that no two filters look the same.
+        hash.update(format!("{filter:?} {:?} {place:?}", self.order));
+        let mut seal = String::with_capacity(20);
+        for byte in hash.finalize().iter().take(10) {
+            // Writing to a string cannot fail.
+            let _ = write!(seal, "{byte:02x}");
+        }
+        seal
+    }
+}
+
+impl IntoFuture for List {
+    /// The error says with [`Error::is_invalid`] that a token belongs to another list, or to none.
+    type Output = Result<Page>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let client = self.client.clone();
+            if let Some(remote) = client.remote() {
+                let after = self.after.as_deref();
+                return remote.list(&self.query(None), after, self.show_input).await;
+            }
+            let page = client.read(move |reader| {
+                let after = match &self.after {
+                    None => None,
+                    Some(token) => match self.unseal(&reader.secret()?, token) {
+                        None => return Ok(None),
+                        place => place,
+                    },
+                };
+                self.read(reader, after).map(Some)
+            });
+            page.await?.ok_or_else(Error::token)
+        })
+    }
+}

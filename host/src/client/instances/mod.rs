@@ -1,0 +1,17 @@
+//! Instances: started, read, waited for, changed and deleted.
+
+pub(crate) mod again;
+pub(crate) mod bulk;
+pub(crate) mod control;
+pub(crate) mod family;
+pub(crate) mod filter;
+#[cfg(feature = "http")]
+pub(crate) mod follow;
+pub(crate) mod history;
+pub(crate) mod history_query;
+pub(crate) mod list;
+pub(crate) mod purge;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod wait;
+pub(crate) mod waits;

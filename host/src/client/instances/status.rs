@@ -1,0 +1,371 @@
+//! The status of an instance.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use perennial_core::{Digest, Event, Failure, Json, Message, Quarantine, Status, Tags, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::{FromInto, Map, serde_as, skip_serializing_none};
+
+use crate::client::instances::history::{HistoryEvent, events_of};
+use crate::client::instances::history_query::hide;
+use crate::client::instances::waits::{self, KnownWaits, Wait};
+use crate::client::json::{FailureJson, HexDigest, Payload, QuarantineJson, StatusName, TimeText};
+use crate::client::{Client, Result};
+use crate::store::{InstanceRow, Reader, StoreError};
+
+/// Turns in which it is looked for events that led to nothing: a person asks soon after sending one.
+const TURNS_LOOKED_AT: u32 = 16;
+
+/// Such events that are named.
+const EVENTS_MAX: u32 = 100;
+
+/// Turns read at once.
+const TURNS_PAGE: u32 = 512;
+
+/// What is known about an instance.
+#[skip_serializing_none]
+#[serde_as]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Instance")]
+#[non_exhaustive]
+pub struct InstanceStatus {
+    /// Its id.
+    pub instance_id: String,
+    /// Its orchestration.
+    pub name: String,
+    /// Its status.
+    #[serde_as(as = "StatusName")]
+    pub runtime_status: Status,
+    /// When its start was accepted.
+    #[serde_as(as = "TimeText")]
+    #[serde(rename = "createdTime")]
+    pub created_at: Timestamp,
+    /// When its first turn ran.
+    #[serde_as(as = "Option<TimeText>")]
+    #[serde(rename = "startedTime")]
+    pub started_at: Option<Timestamp>,
+    /// When it may begin, where its start was scheduled for later.
+    #[serde_as(as = "Option<TimeText>")]
+    #[serde(rename = "scheduledTime")]
+    pub scheduled_for: Option<Timestamp>,
+    /// When a turn or a command of it was last committed.
+    #[serde_as(as = "TimeText")]
+    #[serde(rename = "lastUpdatedTime")]
+    pub last_updated_at: Timestamp,
+    /// This run of it.
+    #[serde(default)]
+    pub execution_id: String,
+    /// Version of the orchestration.
+    pub version: Option<String>,
+    /// The module that it is pinned to.
+    #[serde_as(as = "Option<HexDigest>")]
+    pub module: Option<Digest>,
+    /// Its input, where that was asked for.
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
+    pub input: Option<Json>,
+    /// What the orchestration shows.
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
+    pub custom_status: Option<Json>,
+    /// What it returned, or the reason for which it was terminated.
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
+    pub output: Option<Json>,
+    /// Why it failed.
+    #[serde_as(as = "Option<FailureJson>")]
+    pub failure: Option<Failure>,
+    /// Whose child it is.
+    pub parent_instance_id: Option<String>,
+    /// Its labels.
+    #[serde_as(as = "Map<_, _>")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Tags,
+    /// Why the host cannot go on with it, where it cannot.
+    #[serde_as(as = "Option<FromInto<QuarantineJson>>")]
+    pub quarantine: Option<Quarantine>,
+    /// The rewinds of this execution, in order. Empty in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewinds: Vec<RewindRecord>,
+    /// Why it does not go on right now: what it waits for, up to a hundred tasks and a hundred children. Empty in lists.
+    #[serde_as(as = "KnownWaits")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<Wait>,
+    /// Tasks and children that it waits for too, beyond those that are named.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waits_for_more: u64,
+    /// What still runs though it has ended, and nobody waits for: attempts of activities, each of which keeps a place until it ends, and
+    /// children. A recursive termination stops it. Empty in lists.
+    #[serde_as(as = "KnownWaits")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still_runs: Vec<Wait>,
+    /// Names of external events that it was sent and that led to nothing so far: it is suspended, or waits for others. One that it does not
+    /// wait for is kept until it does, and one whose name is misspelt is seen here. Up to a hundred, of the latest turns. Empty in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events_without_effect: Vec<String>,
+    /// Events in its history.
+    pub history_events: u64,
+    /// Their size in bytes, roughly.
+    pub history_bytes: u64,
+    /// Its history, where that was asked for.
+    pub history: Option<Vec<HistoryEvent>>,
+}
+
+/// A rewind that happened.
+#[skip_serializing_none]
+#[serde_as]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct RewindRecord {
+    /// When.
+    #[serde_as(as = "TimeText")]
+    #[serde(rename = "time")]
+    pub at: Timestamp,
+    /// Why, where that was said.
+    pub reason: Option<String>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl InstanceStatus {
+    /// Whether nothing runs any more.
+    pub fn is_ended(&self) -> bool {
+        self.runtime_status.is_end()
+    }
+
+    /// Differs whenever the instance changed.
+    pub(crate) fn stamp(&self) -> String {
+        let (at, events) = (self.last_updated_at.0, self.history_events);
+        format!("{at:x}-{events:x}-{}", self.runtime_status)
+    }
+
+    /// Reads the output as a value; an absent one as `null`.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`](crate::Error::is_invalid) if it is something else.
+    pub fn output_as<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        let text = self.output.as_ref().map_or("null", Json::as_str);
+        serde_json::from_str(text).map_err(|error| crate::Error::json("the output", &error))
+    }
+}
+
+impl From<InstanceRow> for InstanceStatus {
+    fn from(row: InstanceRow) -> Self {
+        Self {
+            instance_id: row.id,
+            name: row.name,
+            runtime_status: row.status,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            scheduled_for: row.scheduled_for,
+            last_updated_at: row.updated_at,
+            execution_id: row.execution_id,
+            version: row.version,
+            module: row.module,
+            input: None,
+            custom_status: row.custom_status,
+            output: row.output,
+            failure: row.failure,
+            parent_instance_id: row.parent.map(|parent| parent.instance_id),
+            tags: row.tags,
+            quarantine: row.quarantine,
+            rewinds: Vec::new(),
+            waits_for: Vec::new(),
+            waits_for_more: 0,
+            still_runs: Vec::new(),
+            events_without_effect: Vec::new(),
+            history_events: row.next_event,
+            history_bytes: row.history_bytes,
+            history: None,
+        }
+    }
+}
+
+/// A question about one instance. Await it.
+#[derive(Clone, Debug)]
+#[must_use = "a question is asked when it is awaited"]
+pub struct StatusQuery {
+    pub(crate) client: Client,
+    pub(crate) id: String,
+    pub(crate) show: Show,
+}
+
+/// What a status contains beside the row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Show {
+    pub(crate) input: bool,
+    pub(crate) history: bool,
+    pub(crate) history_output: bool,
+}
+
+impl StatusQuery {
+    /// Asks for the input too.
+    pub fn show_input(mut self) -> Self {
+        self.show.input = true;
+        self
+    }
+
+    /// Asks for the history too, without what calls returned and, unless the input is asked for, without what they were given. For a long
+    /// one see [`Client::history`], which reads it bit by bit.
+    pub fn show_history(mut self) -> Self {
+        self.show.history = true;
+        self
+    }
+
+    /// Asks for the history with what calls returned.
+    pub fn show_history_output(mut self) -> Self {
+        self.show.history = true;
+        self.show.history_output = true;
+        self
+    }
+}
+
+impl IntoFuture for StatusQuery {
+    type Output = Result<Option<InstanceStatus>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            if let Some(remote) = self.client.remote() {
+                return remote.status(&self.id, self.show).await;
+            }
+            let client = self.client.clone();
+            let read = client.read(move |reader| read_status(reader, &self.id, self.show));
+            let mut status = read.await?;
+            if let Some(status) = &mut status
+                && status.waits_for.first() == Some(&Wait::Host)
+                && client.is_hosted()
+            {
+                status.waits_for = vec![Wait::FirstTurn];
+            }
+            Ok(status)
+        })
+    }
+}
+
+/// Reads everything about one instance.
+pub(crate) fn read_status(
+    reader: &Reader,
+    id: &str,
+    show: Show,
+) -> Result<Option<InstanceStatus>, StoreError> {
+    let Some(row) = reader.instance(id)? else {
+        return Ok(None);
+    };
+    let still_runs = if row.status.is_end() {
+        waits::still_runs(reader, &row)?
+    } else {
+        Vec::new()
+    };
+    let status = complete(reader, row, show)?;
+    Ok(Some(InstanceStatus {
+        still_runs,
+        ..status
+    }))
+}
+
+/// Reads what a row does not say, but for what still runs for an instance that has ended: who waits for an end is told of it at once.
+pub(crate) fn complete(
+    reader: &Reader,
+    row: InstanceRow,
+    show: Show,
+) -> Result<InstanceStatus, StoreError> {
+    let (waits_for, waits_for_more) = if row.status.is_end() {
+        Default::default()
+    } else {
+        waits::waits(reader, &row)?
+    };
+    let events_without_effect = without_effect(reader, &row)?;
+    let input = if show.input {
+        input(reader, &row)?
+    } else {
+        None
+    };
+    let history = if show.history {
+        let mut events = history(reader, &row)?;
+        for event in &mut events {
+            hide(&mut event.event, !show.input, !show.history_output);
+        }
+        Some(events)
+    } else {
+        None
+    };
+    let rewinds = reader.rewinds(&row)?.into_iter();
+    Ok(InstanceStatus {
+        rewinds: rewinds
+            .map(|(at, reason)| RewindRecord { at, reason })
+            .collect(),
+        waits_for,
+        waits_for_more,
+        events_without_effect,
+        input,
+        history,
+        ..row.into()
+    })
+}
+
+/// The input of the current execution: in its history or, before it began, in its inbox.
+pub(crate) fn input(reader: &Reader, row: &InstanceRow) -> Result<Option<Json>, StoreError> {
+    if let Some(start) = crate::engine::find_start(reader, row)? {
+        return Ok(start.input);
+    }
+    let page = reader.inbox(row.key, 0, 4)?;
+    Ok(page
+        .envelopes
+        .into_iter()
+        .find_map(|envelope| match envelope.message {
+            Message::Start(start) => start.input,
+            _ => None,
+        }))
+}
+
+/// The whole history of the current execution.
+pub(crate) fn history(reader: &Reader, row: &InstanceRow) -> Result<Vec<HistoryEvent>, StoreError> {
+    let mut events = Vec::new();
+    let mut from = 0;
+    loop {
+        let turns = reader.turns(row.key, row.execution, from, TURNS_PAGE)?;
+        let count = turns.len();
+        events.extend(events_of(turns));
+        from += TURNS_PAGE;
+        if count < TURNS_PAGE as usize {
+            return Ok(events);
+        }
+    }
+}
+
+/// What it was sent and did nothing about, as far as the latest turns and its inbox tell. Only for those that wait for events or are held:
+/// nobody else pays for it.
+fn without_effect(reader: &Reader, row: &InstanceRow) -> Result<Vec<String>, StoreError> {
+    let is_held = row.status == Status::Suspended;
+    if row.status.is_end() || !is_held && row.waiting.events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let from = row.turns.saturating_sub(TURNS_LOOKED_AT);
+    let mut names = Vec::new();
+    for turn in reader.turns(row.key, row.execution, from, TURNS_LOOKED_AT)? {
+        // What is awaited now came to nothing before: it was used, or there would be no waiting for it.
+        let is_awaited =
+            |name: &str| (row.waiting.events.iter()).any(|other| other.eq_ignore_ascii_case(name));
+        if turn.produced.is_empty() {
+            names.extend(turn.received.into_iter().filter_map(|event| {
+                let Event::ExternalEventRaised { name, .. } = event else {
+                    return None;
+                };
+                (!is_awaited(&name)).then_some(name)
+            }));
+        }
+    }
+    let inbox = reader.inbox(row.key, 0, EVENTS_MAX)?.envelopes.into_iter();
+    names.extend(inbox.filter_map(|envelope| match envelope.message {
+        Message::ExternalEvent { name, .. } => Some(name),
+        _ => None,
+    }));
+    names.truncate(EVENTS_MAX as usize);
+    Ok(names)
+}

@@ -1,0 +1,475 @@
+//! What a live instance waits for, and what still runs below an ended one.
+
+use std::borrow::Cow;
+
+use perennial_core::{Event, FailedAttempt, Failure, Quarantine, Status, TaskId, Timestamp, Turn};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_with::schemars_1::JsonSchemaAs;
+use serde_with::{DeserializeAs, FromInto, SerializeAs, serde_as, skip_serializing_none};
+
+use crate::client::json::{FailedAttemptJson, FailureJson, StatusName, TimeText};
+use crate::engine::flight;
+use crate::store::{
+    InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind, WasRunning, is_owned,
+};
+
+/// Waits listed for one instance: enough to see why, not a dump of a wide fan-out.
+const WAITS_MAX: u32 = 100;
+
+/// Turns read at once.
+const TURNS_PAGE: u32 = 512;
+
+/// Something that an instance waits for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(into = "WaitJson", try_from = "WaitJson")]
+#[non_exhaustive]
+pub enum Wait {
+    /// A message with this name.
+    ExternalEvent {
+        /// As the orchestration named it.
+        name: String,
+    },
+    /// An activity.
+    Activity {
+        /// Its task.
+        task: TaskId,
+        /// Its name.
+        name: String,
+        /// The attempt that runs or comes next. Those that the death of their host cut off count too.
+        attempt: u32,
+        /// When the attempt began that runs now; `None` where none does: it is queued, or waits for its time.
+        running_since: Option<Timestamp>,
+        /// When the next attempt starts, where one failed.
+        next_attempt_at: Option<Timestamp>,
+        /// Why the last attempt failed.
+        last_failure: Option<Failure>,
+        /// Attempts that failed or were cut off, in order: the first one and the last ones.
+        failed_attempts: Vec<FailedAttempt>,
+    },
+    /// A timer.
+    Timer {
+        /// Its task.
+        task: TaskId,
+        /// When it comes due.
+        due: Timestamp,
+    },
+    /// Its scheduled start.
+    Start {
+        /// When it may begin.
+        due: Timestamp,
+    },
+    /// A child that has not ended.
+    Child {
+        /// Its id.
+        instance_id: String,
+        /// Its status.
+        status: Status,
+    },
+    /// The orchestration's own words.
+    Note(String),
+    /// The host cannot go on with it, and why.
+    Quarantine(Box<Quarantine>),
+    /// It was never run, because no host runs the hub.
+    Host,
+    /// It was never run, because the host that runs the hub has not come to it yet.
+    FirstTurn,
+    /// Nothing that it names, and nothing that happens by itself. Only an event or a command from outside changes that.
+    Nothing,
+}
+
+/// What it waits for, and how much more than is named.
+pub(in crate::client) fn waits(
+    reader: &Reader,
+    row: &InstanceRow,
+) -> Result<(Vec<Wait>, u64), StoreError> {
+    let mut waits = Vec::new();
+    waits.extend(row.quarantine.clone().map(Box::new).map(Wait::Quarantine));
+    waits.extend(row.waiting.note.clone().map(Wait::Note));
+    waits.extend(
+        row.waiting
+            .events
+            .iter()
+            .map(|name| Wait::ExternalEvent { name: name.clone() }),
+    );
+    let (tasks, all_tasks) = reader.first_tasks(row.key, WAITS_MAX)?;
+    let (children, all_children) = reader.live_children(row.key, WAITS_MAX)?;
+    let more = all_tasks - tasks.len() as u64 + all_children - children.len() as u64;
+    let is_activity = |task: &TaskRow| task.kind == TaskRowKind::Activity;
+    let running = if tasks.iter().any(is_activity) {
+        running(reader, row.key)
+    } else {
+        Vec::new()
+    };
+    // A wide fan-out is one turn: it is read once and not for each of its calls.
+    let mut turn = None;
+    for task in tasks {
+        waits.extend(wait_for(reader, row, task, &running, &mut turn)?);
+    }
+    waits.extend(
+        children
+            .into_iter()
+            .map(|(instance_id, status)| Wait::Child {
+                instance_id,
+                status,
+            }),
+    );
+    if row.status == Status::Pending && waits.is_empty() {
+        waits.push(Wait::Host);
+    }
+    let says_more = |wait: &Wait| !matches!(wait, Wait::Note(_));
+    // What is in the inbox is about to be handled, and says then what is waited for.
+    if row.status == Status::Running
+        && !waits.iter().any(says_more)
+        && reader.inbox(row.key, 0, 1)?.envelopes.is_empty()
+    {
+        waits.push(Wait::Nothing);
+    }
+    Ok((waits, more))
+}
+
+fn wait_for(
+    reader: &Reader,
+    row: &InstanceRow,
+    task: TaskRow,
+    running: &[WasRunning],
+    read: &mut Option<Turn>,
+) -> Result<Option<Wait>, StoreError> {
+    let id = task.task.task;
+    Ok(match (task.kind, task.due) {
+        (TaskRowKind::Timer, Some(due)) => Some(Wait::Timer { task: id, due }),
+        (TaskRowKind::Activity, due) => {
+            if read.as_ref().is_none_or(|turn| turn.number != task.turn) {
+                *read = reader.turns(row.key, row.execution, task.turn, 1)?.pop();
+            }
+            let name = read
+                .iter()
+                .flat_map(|turn| &turn.produced)
+                .find_map(|event| {
+                    let Event::ActivityScheduled { task, name, .. } = event else {
+                        return None;
+                    };
+                    (*task == id).then(|| name.clone())
+                });
+            let now = running.iter().find(|now| now.task == Some(id));
+            name.map(|name| Wait::Activity {
+                task: id,
+                name,
+                attempt: task.attempt.saturating_add(task.deliveries),
+                running_since: now.and_then(|now| now.started_at),
+                next_attempt_at: due.filter(|_| now.is_none()),
+                last_failure: task.failure,
+                failed_attempts: task.attempts,
+            })
+        }
+        (TaskRowKind::Start, Some(due)) => Some(Wait::Start { due }),
+        (TaskRowKind::ChildRetry, Some(due)) => Some(Wait::Timer { task: id, due }),
+        (TaskRowKind::Timer | TaskRowKind::ChildRetry | TaskRowKind::Start, None) => None,
+    })
+}
+
+/// What still runs though the instance has ended: attempts that nobody waits for, which keep a place until they end, and children.
+pub(in crate::client) fn still_runs(
+    reader: &Reader,
+    row: &InstanceRow,
+) -> Result<Vec<Wait>, StoreError> {
+    let (children, _) = reader.live_children(row.key, WAITS_MAX)?;
+    let mut found: Vec<Wait> = running(reader, row.key)
+        .into_iter()
+        .filter_map(|now| Some((now.task?, now.started_at)))
+        .map(|(task, running_since)| Wait::Activity {
+            task,
+            name: String::new(),
+            attempt: 1,
+            running_since,
+            next_attempt_at: None,
+            last_failure: None,
+            failed_attempts: Vec::new(),
+        })
+        .collect();
+    if !found.is_empty() {
+        name_activities(reader, row, &mut found)?;
+    }
+    found.extend(
+        children
+            .into_iter()
+            .map(|(instance_id, status)| Wait::Child {
+                instance_id,
+                status,
+            }),
+    );
+    Ok(found)
+}
+
+/// Fills in the names of activities whose rows are gone, from the history.
+fn name_activities(
+    reader: &Reader,
+    row: &InstanceRow,
+    found: &mut [Wait],
+) -> Result<(), StoreError> {
+    let mut from = 0;
+    loop {
+        let turns = reader.turns(row.key, row.execution, from, TURNS_PAGE)?;
+        let events = turns.iter().flat_map(|turn| &turn.produced);
+        for event in events {
+            let Event::ActivityScheduled {
+                task: id,
+                name: called,
+                ..
+            } = event
+            else {
+                continue;
+            };
+            for wait in found.iter_mut() {
+                if let Wait::Activity { task, name, .. } = wait
+                    && task == id
+                {
+                    name.clone_from(called);
+                }
+            }
+        }
+        if turns.len() < TURNS_PAGE as usize {
+            return Ok(());
+        }
+        from += TURNS_PAGE;
+    }
+}
+
+/// The attempts of an instance that run now, in whatever process owns the hub.
+fn running(reader: &Reader, key: InstanceKey) -> Vec<WasRunning> {
+    let mut running = flight::look(reader.path());
+    running.retain(|now| now.key == key && now.task.is_some());
+    if !running.is_empty() && !is_owned(reader.path()) {
+        // Nobody runs anything: what is noted there was cut off.
+        running.clear();
+    }
+    running
+}
+
+impl std::fmt::Display for Wait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ExternalEvent { name } => write!(f, "external event {name:?}"),
+            Self::Activity {
+                task,
+                name,
+                attempt,
+                running_since,
+                next_attempt_at,
+                last_failure,
+                failed_attempts,
+            } => {
+                write!(f, "activity {name:?} (task {task}, attempt {attempt}")?;
+                match (running_since, next_attempt_at) {
+                    (Some(at), _) => write!(f, ", running since {at}")?,
+                    (None, Some(at)) => write!(f, " at {at}")?,
+                    (None, None) => f.write_str(", queued")?,
+                }
+                // The last attempt may have been cut off, which is no failure of the activity.
+                let last = failed_attempts.last().map(|last| &last.failure);
+                if let Some(failure) = last.or(last_failure.as_ref()) {
+                    write!(f, "; the last one failed with {failure}")?;
+                }
+                f.write_str(")")
+            }
+            Self::Timer { task, due } => write!(f, "timer (task {task}) due {due}"),
+            Self::Start { due } => write!(f, "its start, scheduled for {due}"),
+            Self::Child {
+                instance_id,
+                status,
+            } => write!(f, "child {instance_id:?}, which is {status}"),
+            Self::Note(note) => f.write_str(note),
+            Self::Quarantine(why) => write!(f, "quarantined: {why}"),
+            Self::Host => f.write_str("a host that runs it"),
+            Self::FirstTurn => f.write_str("its first turn, which the host has not come to"),
+            Self::Nothing => f.write_str(
+                "nothing that it names: no activity, timer, child or event; only an event or a command from outside can move it on",
+            ),
+        }
+    }
+}
+
+/// A wait as JSON: `kind` says which of the others are there.
+#[skip_serializing_none]
+#[serde_as]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Wait")]
+pub(crate) struct WaitJson {
+    kind: Cow<'static, str>,
+    #[schemars(with = "Option<u32>")]
+    task: Option<TaskId>,
+    name: Option<String>,
+    attempt: Option<u32>,
+    state: Option<AttemptState>,
+    #[serde_as(as = "Option<TimeText>")]
+    running_since: Option<Timestamp>,
+    #[serde_as(as = "Option<TimeText>")]
+    next_attempt_time: Option<Timestamp>,
+    #[serde_as(as = "Option<FailureJson>")]
+    last_failure: Option<Failure>,
+    #[serde_as(as = "Vec<FromInto<FailedAttemptJson>>")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    failed_attempts: Vec<FailedAttempt>,
+    #[serde_as(as = "Option<TimeText>")]
+    due: Option<Timestamp>,
+    instance_id: Option<String>,
+    #[serde_as(as = "Option<StatusName>")]
+    runtime_status: Option<Status>,
+    note: Option<String>,
+    reason: Option<String>,
+}
+
+/// What the attempt of an activity does that is waited for.
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+enum AttemptState {
+    Running,
+    Queued,
+    Waiting,
+}
+
+impl WaitJson {
+    fn of(kind: &'static str) -> Self {
+        Self {
+            kind: kind.into(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Wait> for WaitJson {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::ExternalEvent { name } => Self {
+                name: Some(name),
+                ..Self::of("externalEvent")
+            },
+            Wait::Activity {
+                task,
+                name,
+                attempt,
+                running_since,
+                next_attempt_at,
+                last_failure,
+                failed_attempts,
+            } => Self {
+                task: Some(task),
+                name: Some(name),
+                attempt: Some(attempt),
+                state: Some(match (running_since, next_attempt_at) {
+                    (Some(_), _) => AttemptState::Running,
+                    (None, Some(_)) => AttemptState::Waiting,
+                    (None, None) => AttemptState::Queued,
+                }),
+                running_since,
+                next_attempt_time: next_attempt_at,
+                last_failure,
+                failed_attempts,
+                ..Self::of("activity")
+            },
+            Wait::Timer { task, due } => Self {
+                task: Some(task),
+                due: Some(due),
+                ..Self::of("timer")
+            },
+            Wait::Start { due } => Self {
+                due: Some(due),
+                ..Self::of("start")
+            },
+            Wait::Child {
+                instance_id,
+                status,
+            } => Self {
+                instance_id: Some(instance_id),
+                runtime_status: Some(status),
+                ..Self::of("child")
+            },
+            Wait::Note(note) => Self {
+                note: Some(note),
+                ..Self::of("note")
+            },
+            Wait::Quarantine(why) => Self {
+                reason: Some(why.reason),
+                ..Self::of("quarantine")
+            },
+            Wait::Host => Self::of("host"),
+            Wait::FirstTurn => Self::of("firstTurn"),
+            Wait::Nothing => Self::of("nothing"),
+        }
+    }
+}
+
+impl WaitJson {
+    /// `None` for a kind that a later version has. All that a wait says of a quarantine is its reason.
+    fn read(self) -> Option<Wait> {
+        Some(match &*self.kind {
+            "externalEvent" => Wait::ExternalEvent { name: self.name? },
+            "activity" => Wait::Activity {
+                task: self.task?,
+                name: self.name?,
+                attempt: self.attempt?,
+                running_since: self.running_since,
+                next_attempt_at: self.next_attempt_time,
+                last_failure: self.last_failure,
+                failed_attempts: self.failed_attempts,
+            },
+            "timer" => Wait::Timer {
+                task: self.task?,
+                due: self.due?,
+            },
+            "start" => Wait::Start { due: self.due? },
+            "child" => Wait::Child {
+                instance_id: self.instance_id?,
+                status: self.runtime_status?,
+            },
+            "note" => Wait::Note(self.note?),
+            "quarantine" => Wait::Quarantine(Box::new(Quarantine::because(self.reason?))),
+            "host" => Wait::Host,
+            "firstTurn" => Wait::FirstTurn,
+            "nothing" => Wait::Nothing,
+            _ => return None,
+        })
+    }
+}
+
+impl TryFrom<WaitJson> for Wait {
+    type Error = String;
+
+    fn try_from(json: WaitJson) -> Result<Self, String> {
+        let kind = json.kind.clone();
+        let wait = json.read();
+        wait.ok_or_else(|| format!("{kind:?} is no wait that this version knows"))
+    }
+}
+
+/// A list of waits. It is read without those that only a later version knows.
+pub(crate) struct KnownWaits;
+
+impl SerializeAs<Vec<Wait>> for KnownWaits {
+    fn serialize_as<S: Serializer>(waits: &Vec<Wait>, to: S) -> Result<S::Ok, S::Error> {
+        waits.serialize(to)
+    }
+}
+
+impl<'de> DeserializeAs<'de, Vec<Wait>> for KnownWaits {
+    fn deserialize_as<D: Deserializer<'de>>(from: D) -> Result<Vec<Wait>, D::Error> {
+        let waits = Vec::<WaitJson>::deserialize(from)?;
+        Ok(waits.into_iter().filter_map(WaitJson::read).collect())
+    }
+}
+
+impl JsonSchemaAs<Vec<Wait>> for KnownWaits {
+    fn schema_name() -> Cow<'static, str> {
+        "Waits".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+        Vec::<Wait>::json_schema(schemas)
+    }
+}

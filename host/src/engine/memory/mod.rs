@@ -1,0 +1,4 @@
+//! Instances in memory, and callers that wait for them.
+
+pub(crate) mod slots;
+pub(crate) mod waiters;

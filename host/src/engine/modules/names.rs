@@ -1,0 +1,134 @@
+//! The table of deployed names, replaced as a whole by each deployment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use perennial_core::{Digest, Limits, Names, Resolved};
+
+use crate::engine::modules::limits::ModuleLimits;
+use crate::store::{DefinitionKind, NameRows};
+
+/// What names mean.
+#[derive(Debug, Default)]
+pub(crate) struct NameTable {
+    orchestrations: BTreeMap<String, (Digest, Option<String>)>,
+    versions: BTreeMap<(String, String), Digest>,
+    activities: BTreeMap<String, Digest>,
+    activities_of: BTreeMap<Digest, BTreeSet<String>>,
+    native: BTreeSet<String>,
+    /// What the host gives, and the modules that have limits of their own.
+    limits: Limits,
+    limits_of: BTreeMap<Digest, ModuleLimits>,
+}
+
+impl NameTable {
+    /// What the hub says, what the host's program registered, and what executions may use where their module's name does not say.
+    pub(crate) fn new(rows: NameRows, native: BTreeSet<String>, limits: Limits) -> Self {
+        let limits_of = rows.limits.into_iter();
+        let mut table = Self {
+            versions: rows.versions,
+            native,
+            limits,
+            // They were checked when they were stored; what a later version adds is not for this one.
+            limits_of: limits_of
+                .filter_map(|(digest, text)| Some((digest, serde_json::from_str(&text).ok()?)))
+                .collect(),
+            ..Self::default()
+        };
+        for ((kind, name), (_, digest, version)) in rows.definitions {
+            match kind {
+                DefinitionKind::Orchestration => {
+                    table.orchestrations.insert(name, (digest, version));
+                }
+                DefinitionKind::Activity => {
+                    table.activities.insert(name, digest);
+                }
+            }
+        }
+        let activities_of = rows.activities_of.into_iter();
+        table.activities_of = activities_of
+            .map(|(digest, names)| (digest, names.into_iter().collect()))
+            .collect();
+        table
+    }
+
+    /// The orchestrations that can be started.
+    pub(crate) fn orchestration_names(&self) -> impl Iterator<Item = &str> {
+        self.orchestrations.keys().map(String::as_str)
+    }
+
+    /// The activities that can be called.
+    pub(crate) fn activity_names(&self, caller: Option<Digest>) -> impl Iterator<Item = &str> {
+        let own = caller.and_then(|digest| self.activities_of.get(&digest));
+        let own = own.into_iter().flatten();
+        let all = own.chain(self.activities.keys()).chain(&self.native);
+        all.map(String::as_str)
+    }
+
+    /// The versions of an orchestration that can be started.
+    pub(crate) fn versions_of(&self, name: &str) -> impl Iterator<Item = &str> {
+        let from = (name.to_owned(), String::new());
+        self.versions
+            .range(from..)
+            .take_while(move |((n, _), _)| n == name)
+            .map(|((_, version), _)| version.as_str())
+    }
+}
+
+impl NameTable {
+    /// What an execution of a module that begins now may use.
+    pub(crate) fn limits_of(&self, module: Option<Digest>) -> Limits {
+        let own = module.and_then(|digest| self.limits_of.get(&digest));
+        own.map_or(self.limits, |own| own.over(self.limits))
+    }
+
+    /// What runs an activity that is armed again: the newest code that there is, even where the caller is pinned to an older one.
+    pub(crate) fn newest_activity(&self, caller: Option<Digest>, name: &str) -> Resolved {
+        let own = caller.and_then(|digest| self.activities_of.get(&digest));
+        let is_own = own.is_some_and(|names| names.contains(name));
+        match self.activities.get(name) {
+            Some(digest) if is_own || !self.native.contains(name) => {
+                Resolved::Module(*digest, None)
+            }
+            _ => self.activity(caller, name),
+        }
+    }
+}
+
+impl Names for NameTable {
+    fn limits(&self, module: Option<Digest>, _before: Limits) -> Limits {
+        self.limits_of(module)
+    }
+
+    fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved {
+        if let Some(digest) = caller
+            && self
+                .activities_of
+                .get(&digest)
+                .is_some_and(|names| names.contains(name))
+        {
+            return Resolved::Module(digest, None);
+        }
+        if self.native.contains(name) {
+            return Resolved::Native;
+        }
+        self.activities
+            .get(name)
+            .map_or(Resolved::Unknown, |digest| Resolved::Module(*digest, None))
+    }
+
+    fn orchestration(&self, name: &str, version: Option<&str>) -> Resolved {
+        let Some((newest, newest_version)) = self.orchestrations.get(name) else {
+            return Resolved::Unknown;
+        };
+        match version {
+            None => Resolved::Module(*newest, newest_version.clone()),
+            Some(version) if newest_version.as_deref() == Some(version) => {
+                Resolved::Module(*newest, Some(version.to_owned()))
+            }
+            Some(version) => match self.versions.get(&(name.to_owned(), version.to_owned())) {
+                Some(digest) => Resolved::Module(*digest, Some(version.to_owned())),
+                None => Resolved::Unknown,
+            },
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Requests of clients: of this process, and of others that have left commands in the hub.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use perennial_core::{Envelope, Message};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::engine::memory::slots::{Creating, SlotPhase};
+use crate::engine::requests::owner::Owner;
+use crate::engine::requests::refused::{self};
+use crate::engine::requests::request::{self, Preparation, Request, StartRequest};
+use crate::engine::requests::steps::{carry_out, takes_steps};
+use crate::engine::upkeep::quotas::Admission;
+use crate::engine::workers::threads::UnderWay;
+use crate::engine::{Engine, Work, fresh_execution};
+use crate::foreign::guarded;
+use crate::shortage::{Resource, Shortage};
+use crate::store::{self, Change, Outcome, Reader, Reply, StoreError, Write};
+
+/// Commands of other processes taken at once.
+const COMMANDS_MAX: u32 = 100;
+
+/// Threads that read the hub for clients at once, and as many that do what takes several steps. More wait, and keep no thread.
+const BLOCKING_MAX: usize = 16;
+
+/// How many requests are taken in and done at once.
+pub(in crate::engine) struct Requests {
+    pub(in crate::engine) admission: Arc<Admission>,
+    /// Held by the one task that takes commands of other processes.
+    commands: tokio::sync::Mutex<()>,
+    /// See [`BLOCKING_MAX`].
+    reads: Semaphore,
+    steps: Semaphore,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            admission: Arc::default(),
+            commands: tokio::sync::Mutex::default(),
+            reads: Semaphore::new(BLOCKING_MAX),
+            steps: Semaphore::new(BLOCKING_MAX),
+        }
+    }
+}
+
+impl Engine {
+    /// Reads the hub for a client, on a thread that may block.
+    ///
+    /// # Errors
+    /// As [`blocking`](Self::blocking).
+    pub(crate) async fn reading<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let engine = Arc::clone(self);
+        self.blocking(&self.requests.reads, move || read(&engine.hub.reader))
+            .await
+    }
+
+    /// Does something that blocks, on one of a bounded number of threads that may.
+    ///
+    /// # Errors
+    /// Those of what is done; [`StoreError::Lacks`] if the system has no thread for it, and nothing was done.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        places: &Semaphore,
+        run: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _place = places.acquire().await;
+        // The runtime panics where it has no thread and gets none.
+        let running = guarded(|| self.runtime.spawn_blocking(run)).map_err(|_| {
+            let shortage = Shortage::new(Resource::Threads, "there is no thread for a request");
+            self.trouble.shortages.note(&shortage);
+            StoreError::Lacks(shortage)
+        })?;
+        running
+            .await
+            .unwrap_or_else(|error| match error.try_into_panic() {
+                // Whoever asked is told as it would be told where it did this itself.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(StoreError::Closed),
+            })
+    }
+
+    /// Does what a client asks for.
+    pub(crate) async fn submit(self: &Arc<Self>, request: Request) -> Result<Reply, StoreError> {
+        if self.is_stopping() {
+            return Err(StoreError::Closed);
+        }
+        let _admitted = match self.admit(&request) {
+            Ok(admitted) => admitted,
+            Err(reply) => return Ok(reply),
+        };
+        let other = match request {
+            Request::Start(start) => return self.start_instance(start).await,
+            steps if takes_steps(&steps) => {
+                let engine = Arc::clone(self);
+                let steps = move || carry_out(&engine, steps, None);
+                return self.blocking(&self.requests.steps, steps).await;
+            }
+            other => self.made_ready(other).await?,
+        };
+        let (tell, told) = oneshot::channel();
+        let change = self.prepare(other);
+        let about = About::of(&change);
+        let engine = Arc::clone(self);
+        self.write_later(change, move |_, result| {
+            drop(tell.send(result.map(|outcome| engine.answered(about, outcome))))
+        })
+        .await;
+        told.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Starts an instance. Its module may be collected between the look at what the name means and the commit: then it is looked up again.
+    async fn start_instance(self: &Arc<Self>, start: StartRequest) -> Result<Reply, StoreError> {
+        /// Each time somebody deployed and collected in between.
+        const TRIES_MAX: usize = 10;
+        let mut result = Err(StoreError::Conflict);
+        for _ in 0..TRIES_MAX {
+            let new = match self.preparing(|with| request::prepare_start(start.clone(), with)) {
+                Ok(new) => new,
+                Err(reply) => return Ok(reply),
+            };
+            let (tell, told) = oneshot::channel();
+            if new.start.scheduled_for.is_some() {
+                // Its first turn comes later.
+                let engine = Arc::clone(self);
+                self.write_later(Change::Start(new), move |_, result| {
+                    let answered = |outcome| engine.answered(About::default(), outcome);
+                    drop(tell.send(result.map(answered)))
+                })
+                .await;
+            } else {
+                self.begin(Creating {
+                    new,
+                    respond: Box::new(move |result| drop(tell.send(result))),
+                });
+            }
+            result = told.await.unwrap_or(Err(StoreError::Closed));
+            if !matches!(result, Err(StoreError::Conflict)) {
+                break;
+            }
+        }
+        result
+    }
+
+    /// A request that can be answered as soon as it is durable: a module that it deploys is compiled before.
+    async fn made_ready(self: &Arc<Self>, request: Request) -> Result<Request, StoreError> {
+        let Request::Deploy(module) = request else {
+            return Ok(request);
+        };
+        let engine = Arc::clone(self);
+        let ready = move || {
+            engine.code.executor.ready(module.digest, &module.component);
+            Request::Deploy(module)
+        };
+        let ready = self.runtime.spawn_blocking(ready).await;
+        ready.map_err(|_| StoreError::Closed)
+    }
+
+    fn prepare(&self, request: Request) -> Change {
+        self.preparing(|with| request::prepare(request, with))
+    }
+
+    fn preparing<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> T {
+        make(&Preparation {
+            names: &self.names(),
+            now: self.clock.now(),
+            limits: self.config.limits,
+            next_key: &|| self.next_key(),
+            fresh: &fresh_execution,
+            running: &|| self.activities.running(),
+            full: &|module| self.no_room(module),
+        })
+    }
+
+    /// Runs the first turn of an instance; its commit makes the instance, and only then is the start accepted.
+    fn begin(&self, creating: Creating) {
+        let slot = self.memory.slots.slot(creating.new.key);
+        let start = Message::Start(creating.new.start.clone());
+        slot.is_of(creating.new.start.module);
+        slot.body().creating = Some(creating);
+        let mut mailbox = slot.mailbox();
+        mailbox.inbox_is_new = false;
+        mailbox.mail.push_back(Envelope::in_memory(start));
+        mailbox.phase = SlotPhase::Queued;
+        drop(mailbox);
+        self.enqueue(Work::Run(slot));
+    }
+
+    /// Makes an instance whose first turn cannot run now: it is pending until it can.
+    pub(in crate::engine) fn accept_for_later(self: &Arc<Self>, creating: Creating) {
+        let Creating { new, respond } = creating;
+        let engine = Arc::clone(self);
+        self.write(Change::Start(new), move |_, result| {
+            respond(result.map(|outcome| engine.answered(About::default(), outcome)));
+        });
+    }
+
+    fn answered(self: &Arc<Self>, about: About, outcome: Outcome) -> Reply {
+        if about.modules {
+            self.code.deployments.fetch_add(1, Ordering::AcqRel);
+            self.reload_names();
+        }
+        if about.retention
+            && let Err(error) = self.load_retention()
+        {
+            tracing::error!(%error, "could not read how long instances are kept; it is as it was before");
+        }
+        if let Reply::Collected(modules) = &outcome.reply {
+            for module in modules {
+                self.code.executor.forget(module.digest);
+            }
+        }
+        self.follow(outcome.effects);
+        outcome.reply
+    }
+
+    /// Takes the commands that other processes have appended, and returns when all of them are answered.
+    pub(crate) async fn take_commands(self: &Arc<Self>) -> Result<(), StoreError> {
+        // One at a time, so that no command is taken twice.
+        let _one = self.requests.commands.lock().await;
+        loop {
+            let unanswered = |reader: &Reader| reader.unanswered(COMMANDS_MAX);
+            let commands = self.reading(unanswered).await?;
+            if commands.is_empty() || self.is_stopping() {
+                return Ok(());
+            }
+            let mut answers = Vec::with_capacity(commands.len());
+            for (token, body) in commands {
+                let change = match store::decode::<Request>(&body, "a command") {
+                    Ok(steps) if takes_steps(&steps) => {
+                        // It looks into the hub, which must have what came before.
+                        all_told(&mut answers).await?;
+                        let engine = Arc::clone(self);
+                        let steps = move || carry_out(&engine, steps, Some(token));
+                        match self.blocking(&self.requests.steps, steps).await {
+                            Ok(_) | Err(StoreError::TakenBack) => continue,
+                            Err(error) => return Err(error),
+                        }
+                    }
+                    Ok(request) => self.prepare(self.made_ready(request).await?),
+                    Err(error) => Change::Answer(Reply::Refused {
+                        kind: refused::INVALID.to_owned(),
+                        message: format!("{error}: it was written by another version of Perennial"),
+                    }),
+                };
+                let about = About::of(&change);
+                let (tell, told) = oneshot::channel();
+                let engine = Arc::clone(self);
+                let under_way = UnderWay::new(self);
+                let write = Write::new(change, self.clock.now(), move |_, result| {
+                    drop(tell.send(result.map(|outcome| engine.answered(about, outcome))));
+                    drop(under_way);
+                });
+                self.hub.writer.submit_later(write.answering(token)).await;
+                answers.push(told);
+            }
+            all_told(&mut answers).await?;
+        }
+    }
+}
+
+impl Owner for Arc<Engine> {
+    fn reader(&self) -> &Reader {
+        &self.hub.reader
+    }
+
+    fn write(&self, change: Change, token: Option<String>) -> Result<Reply, StoreError> {
+        let about = About::of(&change);
+        let (tell, told) = std::sync::mpsc::channel();
+        let under_way = UnderWay::new(self);
+        let write = Write::new(change, self.clock.now(), move |_, result| {
+            drop(tell.send(result));
+            drop(under_way);
+        });
+        self.hub.writer.submit(match token {
+            Some(token) => write.answering(token),
+            None => write,
+        });
+        let outcome = told.recv().unwrap_or(Err(StoreError::Closed))?;
+        Ok(self.answered(about, outcome))
+    }
+
+    fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError> {
+        Ok(self.preparing(make))
+    }
+}
+
+/// An answer that the writer has not given yet.
+type Answer = oneshot::Receiver<Result<Reply, StoreError>>;
+
+async fn all_told(answers: &mut Vec<Answer>) -> Result<(), StoreError> {
+    for answer in answers.drain(..) {
+        match answer.await.unwrap_or(Err(StoreError::Closed)) {
+            // Its sender took it back after it was read, and it did not happen.
+            Ok(_) | Err(StoreError::TakenBack) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What memory has to read again after a change.
+#[derive(Clone, Copy, Debug, Default)]
+struct About {
+    modules: bool,
+    retention: bool,
+}
+
+impl About {
+    fn of(change: &Change) -> Self {
+        match change {
+            Change::All(changes) => {
+                changes
+                    .iter()
+                    .map(Self::of)
+                    .fold(Self::default(), |a, b| Self {
+                        modules: a.modules || b.modules,
+                        retention: a.retention || b.retention,
+                    })
+            }
+            other => Self {
+                modules: matches!(
+                    other,
+                    Change::Deploy(_)
+                        | Change::Grant { .. }
+                        | Change::CollectModules { .. }
+                        | Change::RemoveModule { .. }
+                ),
+                retention: matches!(other, Change::Retain(_)),
+            },
+        }
+    }
+}

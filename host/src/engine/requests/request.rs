@@ -1,0 +1,348 @@
+//! What clients ask for, and how it becomes a change of the hub: the same whoever applies it, the owner's engine or a process that
+//! finds no owner.
+
+use perennial_core::{
+    Command, Digest, Json, Limits, Message, Names, Resolved, Reuse, SEMANTICS_VERSION, Start, Tags,
+    Timestamp, Unreadable, check_instance_id, check_known_id, closest,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::modules::names::NameTable;
+use crate::engine::requests::bounds::{
+    brief, problem_with_name, problem_with_reason, problem_with_tags, problem_with_trace,
+};
+use crate::engine::requests::refused::{self, refused};
+use crate::store::{Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, OldVersions, Reply};
+
+/// What a client asks for. Stored as the command of a process that does not own the hub: the order of variants and fields is a format.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Start(StartRequest),
+    RaiseEvent {
+        id: String,
+        name: String,
+        data: Option<Json>,
+    },
+    Terminate {
+        id: String,
+        reason: Option<String>,
+        recursive: bool,
+    },
+    Suspend {
+        id: String,
+        reason: Option<String>,
+        recursive: bool,
+    },
+    Resume {
+        id: String,
+        reason: Option<String>,
+        /// The module to go on with, where the instance is quarantined.
+        module: Option<Digest>,
+        recursive: bool,
+    },
+    Deploy(Box<NewModule>),
+    Grant {
+        module: String,
+        grants: String,
+    },
+    Rewind(RewindRequest),
+    Restart(RestartRequest),
+    /// Those of these instances that have ended, by key.
+    Purge(Vec<i64>),
+    PurgeId(String),
+    Retain(Ages),
+    /// Several, as one.
+    All(Vec<Self>),
+    CreateKey(KeyRow),
+    RevokeKey {
+        id: String,
+    },
+    CollectModules {
+        old: OldVersions,
+    },
+    RemoveModule {
+        name: String,
+        in_use_too: bool,
+    },
+    /// As [`Rewind`](Self::Rewind), to before the first failure of the execution.
+    RewindAll(RewindRequest),
+    /// As [`Rewind`](Self::Rewind) or [`RewindAll`](Self::RewindAll), where completed work may be forgotten.
+    RewindForgetting {
+        rewind: RewindRequest,
+        all_failures: bool,
+    },
+}
+
+/// An instance to be put back to before its failure.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RewindRequest {
+    pub(crate) id: String,
+    pub(crate) reason: Option<String>,
+    /// The module that it goes on with: a name, or a digest or the beginning of one.
+    pub(crate) module: Option<String>,
+}
+
+/// An instance to be run again from its beginning.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RestartRequest {
+    pub(crate) id: String,
+    /// The id of the new instance; absent where it is the next execution of the same one.
+    pub(crate) new_id: Option<String>,
+}
+
+/// An instance to be started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StartRequest {
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+    pub(crate) id: String,
+    pub(crate) input: Option<Json>,
+    pub(crate) tags: Tags,
+    pub(crate) reuse: Reuse,
+    pub(crate) trace_parent: Option<String>,
+    /// When it may begin, where that is later.
+    pub(crate) scheduled_for: Option<Timestamp>,
+}
+
+impl Request {
+    /// The reason that it gives.
+    pub(in crate::engine) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Terminate { reason, .. }
+            | Self::Suspend { reason, .. }
+            | Self::Resume { reason, .. } => reason.as_deref(),
+            Self::Rewind(rewind)
+            | Self::RewindAll(rewind)
+            | Self::RewindForgetting { rewind, .. } => rewind.reason.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// What a [`Request`] needs to become a [`Change`].
+pub(crate) struct Preparation<'a> {
+    pub(crate) names: &'a NameTable,
+    pub(crate) now: Timestamp,
+    pub(crate) limits: Limits,
+    pub(crate) next_key: &'a dyn Fn() -> InstanceKey,
+    pub(crate) fresh: &'a dyn Fn() -> (String, u64),
+    /// Instances of which an attempt of an activity runs.
+    pub(crate) running: &'a dyn Fn() -> Vec<InstanceKey>,
+    /// Why there is no room for another live instance of a module, if there is none.
+    pub(crate) full: &'a dyn Fn(Option<Digest>) -> Option<String>,
+}
+
+/// Makes the change that a request asks for; [`Change::Answer`] where it is refused without looking into the hub.
+pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
+    if let Some(problem) = request.reason().and_then(problem_with_reason) {
+        return Change::Answer(problem);
+    }
+    match request {
+        Request::Start(start) => match prepare_start(start, with) {
+            Ok(new) => Change::Start(new),
+            Err(reply) => Change::Answer(reply),
+        },
+        Request::RaiseEvent { id, name, data } => raise_event(id, name, data, with),
+        Request::Terminate {
+            id,
+            reason,
+            recursive,
+        } => {
+            let message = Message::Terminate { reason, recursive };
+            if recursive && check_instance_id(&id).is_ok() {
+                let running = (with.running)();
+                return Change::TerminateAll {
+                    id,
+                    message,
+                    running,
+                };
+            }
+            deliver(id, Command::Terminate, message)
+        }
+        Request::Suspend {
+            id,
+            reason,
+            recursive,
+        } => deliver(id, Command::Suspend, Message::Suspend { reason, recursive }),
+        Request::Resume {
+            id,
+            reason,
+            module,
+            recursive,
+        } => {
+            let message = Message::Resume {
+                reason,
+                module,
+                recursive,
+            };
+            deliver(id, Command::Resume, message)
+        }
+        Request::Deploy(module) => Change::Deploy(module),
+        Request::Grant { module, grants } => Change::Grant {
+            name: module,
+            grants,
+        },
+        // They are carried out in steps, each from what the hub says then, and never as a part of something else.
+        Request::Rewind(_)
+        | Request::RewindAll(_)
+        | Request::RewindForgetting { .. }
+        | Request::Restart(_) => refuse(
+            refused::INVALID,
+            "a rewind or a restart is a command of its own".to_owned(),
+        ),
+        Request::Purge(keys) => Change::Purge(keys.into_iter().map(InstanceKey).collect()),
+        Request::PurgeId(id) => Change::PurgeId(id),
+        Request::Retain(ages) => Change::Retain(ages),
+        Request::All(requests) => Change::All(
+            requests
+                .into_iter()
+                .map(|request| prepare(request, with))
+                .collect(),
+        ),
+        Request::CreateKey(key) => Change::CreateKey(key),
+        Request::RevokeKey { id } => Change::RevokeKey { id },
+        Request::CollectModules { old } => Change::CollectModules { old },
+        Request::RemoveModule { name, in_use_too } => Change::RemoveModule { name, in_use_too },
+    }
+}
+
+fn deliver(id: String, command: Command, message: Message) -> Change {
+    match check_known_id(&id) {
+        Ok(()) => Change::Deliver {
+            id,
+            command,
+            message,
+        },
+        Err(problem) => refuse(refused::INVALID, problem.to_string()),
+    }
+}
+
+fn raise_event(id: String, name: String, data: Option<Json>, with: &Preparation<'_>) -> Change {
+    let problem = problem_with_name("an event name", &name)
+        .or_else(|| problem_with_payload(data.as_ref(), with));
+    if let Some(problem) = problem {
+        return Change::Answer(problem);
+    }
+    let message = Message::ExternalEvent {
+        number: None,
+        name,
+        data,
+    };
+    deliver(id, Command::RaiseEvent, message)
+}
+
+/// Checks a start and says what it begins.
+pub(crate) fn prepare_start(
+    request: StartRequest,
+    with: &Preparation<'_>,
+) -> Result<NewInstance, Reply> {
+    let StartRequest {
+        name,
+        version,
+        id,
+        input,
+        tags,
+        reuse,
+        trace_parent,
+        scheduled_for,
+    } = request;
+    check_instance_id(&id).map_err(|problem| refused(refused::INVALID, problem.to_string()))?;
+    let problem = problem_with_payload(input.as_ref(), with)
+        .or_else(|| problem_with_tags(&tags))
+        .or_else(|| problem_with_trace(trace_parent.as_deref()));
+    if let Some(problem) = problem {
+        return Err(problem);
+    }
+    let (module, version) = match with.names.orchestration(&name, version.as_deref()) {
+        Resolved::Module(digest, version) => (Some(digest), version),
+        Resolved::Native => (None, None),
+        Resolved::Unknown => return Err(unknown(&name, version.as_deref(), with.names)),
+    };
+    has_room(module, with)?;
+    let (execution_id, seed) = (with.fresh)();
+    let start = Start {
+        instance_id: id,
+        execution_id,
+        execution: 0,
+        name,
+        version,
+        input,
+        parent: None,
+        tags,
+        trace_parent,
+        seed,
+        module,
+        limits: with.names.limits_of(module),
+        next_external: 0,
+        semantics: SEMANTICS_VERSION,
+        accepted_at: with.now,
+        // What may begin now is as any other.
+        scheduled_for: scheduled_for.filter(|at| *at > with.now),
+    };
+    Ok(NewInstance {
+        key: (with.next_key)(),
+        parent: None,
+        start: Box::new(start),
+        reuse,
+    })
+}
+
+/// Refuses what would make an instance live, where there is no room for it.
+pub(crate) fn has_room(module: Option<Digest>, with: &Preparation<'_>) -> Result<(), Reply> {
+    match (with.full)(module) {
+        Some(why) => Err(refused(refused::QUOTA_EXCEEDED, why)),
+        None => Ok(()),
+    }
+}
+
+fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Reply {
+    let list = |names: Vec<&str>| names.join(", ");
+    let (name, version) = (&*brief(name), version.map(brief));
+    let known: Vec<&str> = names.orchestration_names().collect();
+    let message = match &version {
+        Some(version) if known.contains(&name) => {
+            let versions = list(names.versions_of(name).collect());
+            let versions = if versions.is_empty() {
+                "none has a version".to_owned()
+            } else {
+                format!("deployed: {versions}")
+            };
+            format!("there is no version {version:?} of orchestration {name:?}; {versions}")
+        }
+        _ if known.is_empty() => {
+            format!(
+                "there is no orchestration {name:?}: no module that is deployed in this task hub defines one"
+            )
+        }
+        _ => {
+            let meant = closest(name, known.iter().copied());
+            let meant = meant.map_or_else(String::new, |meant| format!("did you mean {meant:?}? "));
+            format!(
+                "there is no orchestration {name:?}; {meant}deployed: {}",
+                list(known)
+            )
+        }
+    };
+    refused(refused::UNKNOWN_ORCHESTRATION, message)
+}
+
+fn problem_with_payload(payload: Option<&Json>, with: &Preparation<'_>) -> Option<Reply> {
+    let payload = payload?;
+    let (bytes, limit) = (payload.size() as u64, with.limits.payload_bytes);
+    if bytes > limit {
+        return Some(refused(
+            refused::LIMIT_EXCEEDED,
+            format!("the payload has {bytes} bytes; at most {limit} are allowed"),
+        ));
+    }
+    let why = payload.check_readable().err()?;
+    let kind = match why {
+        Unreadable::TooDeep => refused::LIMIT_EXCEEDED,
+        Unreadable::LoneSurrogate | Unreadable::NumberTooLarge => refused::INVALID,
+    };
+    Some(refused(kind, format!("the payload has {why}")))
+}
+
+fn refuse(kind: &str, message: String) -> Change {
+    Change::Answer(refused(kind, message))
+}

@@ -1,0 +1,408 @@
+//! Working out a rewind: read the history, cut it, and say what becomes of each task. The store does it, if nothing has moved
+//! meanwhile.
+
+use perennial_core::{
+    Callee, ChildTask, Command, Cut, CutFinder, Digest, DroppedKind, Failure, Message, Names,
+    Parent, Resolved, Rewind, Rewinder, Scope, Start, Status, Target, TaskRef, Turn,
+};
+
+use crate::engine::requests::owner::{Owner, TRIES_MAX, answer, look_up};
+use crate::engine::requests::refused::{self, refused};
+use crate::engine::requests::request::{Preparation, RewindRequest, has_room};
+use crate::engine::turn::load::find_start;
+use crate::engine::turn::turn_commit::{ChildStart, child_start, module_of};
+use crate::store::{
+    Change, InstanceRow, NewInstance, Reader, Reply, RewindCommit, Rewound, StoreError,
+};
+
+/// How far a rewind goes back, and what it may forget.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct How {
+    pub(crate) scope: Scope,
+    /// What was completed after the failure may be forgotten.
+    pub(crate) forget_completed: bool,
+}
+
+impl How {
+    pub(crate) fn all_failures(all: bool) -> Self {
+        Self {
+            scope: if all {
+                Scope::AllFailures
+            } else {
+                Scope::Together
+            },
+            forget_completed: false,
+        }
+    }
+}
+
+/// Forgotten work is named up to this number.
+const NAMED_MAX: usize = 5;
+
+/// Turns read at once.
+const TURNS_PAGE: u32 = 512;
+
+/// Messages read at once.
+const INBOX_PAGE: u32 = 1_000;
+
+/// Puts an instance back to before its failure, its failed children first, where there is room for one that lives again.
+pub(crate) fn rewind(
+    owner: &impl Owner,
+    request: &RewindRequest,
+    how: How,
+    token: Option<String>,
+) -> Result<Reply, StoreError> {
+    match look_up(owner, &request.id, Command::Rewind)? {
+        Ok(row) => match owner.prepared(|with| has_room(row.module, with))? {
+            Ok(()) => match forgets(owner, &row, request.module.is_some(), how)? {
+                Some(refused) => answer(owner, refused, token),
+                None => put_back(owner, request, how, token),
+            },
+            Err(full) => answer(owner, full, token),
+        },
+        Err(reply) => answer(owner, reply, token),
+    }
+}
+
+/// Room was made for the first of them; its children go beyond a quota rather than to be put back without it.
+fn put_back(
+    owner: &impl Owner,
+    request: &RewindRequest,
+    how: How,
+    token: Option<String>,
+) -> Result<Reply, StoreError> {
+    // Children that were rewound for it, and those of them, deepest first.
+    let (mut own, mut all, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..TRIES_MAX {
+        let row = match look_up(owner, &request.id, Command::Rewind)? {
+            Ok(row) => row,
+            Err(reply) => return answer(owner, reply, token),
+        };
+        let module = match &request.module {
+            Some(module) => match module_for(owner.reader(), module, &row.name)? {
+                Ok(digest) => Some(digest),
+                Err(reply) => return answer(owner, reply, token),
+            },
+            None => None,
+        };
+        let write = |commit| owner.write(Change::Rewind(Box::new(commit)), token.clone());
+        match work_out(owner, row, (request, how), module, own.clone()).and_then(write) {
+            Ok(Reply::RewindFirst(children)) => {
+                for id in children {
+                    let child = RewindRequest {
+                        id: id.clone(),
+                        reason: request.reason.clone(),
+                        module: None,
+                    };
+                    // One that is no longer failed needs no rewind: the next look at it says how it stands.
+                    if let Reply::Rewound(done) = put_back(owner, &child, how, None)? {
+                        all.extend(done.rewound);
+                        events.extend(done.dropped_events);
+                        all.push(id.clone());
+                    }
+                    own.push(id);
+                }
+            }
+            Ok(Reply::Rewound(done)) => {
+                let (instance, reason) = (&request.id, &request.reason);
+                tracing::info!(instance, reason, events = done.cut_events, "rewound");
+                events.extend(done.dropped_events.iter().cloned());
+                return Ok(Reply::Rewound(Box::new(Rewound {
+                    rewound: all,
+                    dropped_events: events,
+                    ..*done
+                })));
+            }
+            Err(StoreError::Conflict) => {}
+            done => return done,
+        }
+    }
+    let message = format!(
+        "instance {:?} was rewound by others at the same time; look at it and try again",
+        request.id
+    );
+    answer(owner, refused(refused::INVALID, message), token)
+}
+
+/// Why an instance is not rewound: work that was completed after its failure, or after that of a child that is rewound for it, would be
+/// forgotten, such as what a saga undid. Nothing has been changed when that is found. Families may be deeper than a stack.
+fn forgets(
+    owner: &impl Owner,
+    row: &InstanceRow,
+    other_code: bool,
+    how: How,
+) -> Result<Option<Reply>, StoreError> {
+    if how.forget_completed {
+        return Ok(None);
+    }
+    let reader = owner.reader();
+    let now = owner.prepared(|with| with.now)?;
+    let mut failed = vec![(row.clone(), other_code)];
+    while let Some((row, other_code)) = failed.pop() {
+        let rewind = match cut_off(reader, &row, (how, other_code), now) {
+            Ok((_, rewind)) => rewind,
+            // It moved on: whoever does the rewind sees how it stands then.
+            Err(StoreError::Conflict) => continue,
+            Err(error) => return Err(error),
+        };
+        if let Some(refused) = would_forget(&row.id, &rewind) {
+            return Ok(Some(refused));
+        }
+        for (task, child) in &rewind.children {
+            let Some(kid) = reader.instance(&child.attempt_instance_id(child.attempt))? else {
+                continue;
+            };
+            let is_own = kid.parent_key == Some(row.key)
+                && kid.parent.as_ref().is_some_and(|of| of.task.task == *task);
+            if is_own && kid.status == Status::Failed {
+                failed.push((kid, false));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn would_forget(id: &str, rewind: &Rewind) -> Option<Reply> {
+    let done = rewind.dropped.iter().filter(|task| task.is_work_done());
+    let count = done.clone().count();
+    if count == 0 {
+        return None;
+    }
+    let mut named: Vec<String> = done
+        .take(NAMED_MAX)
+        .map(|task| match &task.kind {
+            DroppedKind::Child { name, .. } => format!("child {name:?} (task {})", task.task.0),
+            DroppedKind::Activity { name } => format!("activity {name:?} (task {})", task.task.0),
+            DroppedKind::Timer => format!("a timer (task {})", task.task.0),
+        })
+        .collect();
+    if count > NAMED_MAX {
+        named.push(format!("{} more", count - NAMED_MAX));
+    }
+    Some(refused(
+        refused::FORGETS,
+        format!(
+            "instance {id:?} was not rewound: what completed after the failure that it would go back to, {}, would be forgotten, though what \
+             it did in the world, such as to undo an earlier step, is not undone. `perennial restart` runs all of it again from its beginning; \
+             `perennial rewind --forget-completed` rewinds it all the same (`\"forgetCompleted\": true` in the body of `POST \
+             /api/v1/instances/ID/rewind`)",
+            named.join(", ")
+        ),
+    ))
+}
+
+/// The external event that a failure is about, where its details say so.
+fn blamed(failure: &Failure) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Details {
+        external_event: Blamed,
+    }
+    #[derive(serde::Deserialize)]
+    struct Blamed {
+        number: u32,
+    }
+    let details = failure.details.as_ref()?;
+    let details: Details = serde_json::from_str(details.as_str()).ok()?;
+    Some(details.external_event.number)
+}
+
+/// The module that an instance of an orchestration is to go on with.
+pub(crate) fn module_for(
+    reader: &Reader,
+    module: &str,
+    orchestration: &str,
+) -> Result<Result<Digest, Reply>, StoreError> {
+    let invalid = |message| Ok(Err(refused(refused::INVALID, message)));
+    match reader.find_module(module)?[..] {
+        [] => invalid(format!(
+            "there is no module {module:?} in this task hub: give its name or its digest"
+        )),
+        [digest] if reader.defines(digest, orchestration)? => Ok(Ok(digest)),
+        [_] => invalid(format!(
+            "module {module:?} defines no orchestration {orchestration:?}"
+        )),
+        [..] => invalid(format!(
+            "several modules have a digest that begins with {module:?}: give more of it"
+        )),
+    }
+}
+
+fn work_out(
+    owner: &impl Owner,
+    row: InstanceRow,
+    (request, how): (&RewindRequest, How),
+    module: Option<Digest>,
+    rewound: Vec<String>,
+) -> Result<RewindCommit, StoreError> {
+    let reader = owner.reader();
+    let now = owner.prepared(|with| with.now)?;
+    let (cut, mut rewind) = cut_off(reader, &row, (how, module.is_some()), now)?;
+    let start = match find_start(reader, &row)? {
+        Some(start) => Start {
+            module: module.or(row.module),
+            ..start
+        },
+        None => return Err(StoreError::Corrupt("its history has no start".to_owned())),
+    };
+    for message in &mut rewind.inbox {
+        if let Message::Start(again) = message {
+            again.module = start.module;
+        }
+    }
+    let (targets, starts) = owner.prepared(|with| {
+        let activities = rewind.activities.iter();
+        let targets = activities.map(|armed| newest(with, &start, &armed.name, &armed.target));
+        let children = rewind.children.iter();
+        let starts = children.map(|(task, child)| {
+            let task = TaskRef {
+                execution: row.execution,
+                generation: rewind.state.generation,
+                task: *task,
+            };
+            started_again(with, &row, &start, task, child)
+        });
+        (targets.collect(), starts.collect())
+    })?;
+    Ok(RewindCommit {
+        key: row.key,
+        expected: row.position(),
+        reason: request.reason.clone(),
+        module,
+        rewind,
+        targets,
+        starts,
+        rewound,
+        remaining: cut.remaining,
+        more_remaining: cut.more_remaining,
+        id: row.id,
+    })
+}
+
+/// Reads the history twice: to find where to cut it, and to cut it.
+fn cut_off(
+    reader: &Reader,
+    row: &InstanceRow,
+    (how, other_code): (How, bool),
+    now: perennial_core::Timestamp,
+) -> Result<(Cut, Rewind), StoreError> {
+    let corrupt = |why: perennial_core::Corrupt| StoreError::Corrupt(why.to_string());
+    let mut finder = CutFinder::blaming(row.failure.as_ref().and_then(blamed));
+    each_turn(reader, row, |turn| {
+        finder.see(turn);
+        Ok(())
+    })?;
+    // It moved on between two reads, if it has no failure.
+    let mut cut = finder.cut(how.scope).ok_or(StoreError::Conflict)?;
+    if other_code {
+        // Other code may read what this could not.
+        cut.event = None;
+    }
+    let mut rewinder = Rewinder::new(&cut, row.generation + 1);
+    each_turn(reader, row, |turn| rewinder.see(turn).map_err(corrupt))?;
+    let mut unread = Vec::new();
+    let mut from = 0;
+    loop {
+        let page = reader.inbox(row.key, from, INBOX_PAGE)?;
+        from = page
+            .envelopes
+            .last()
+            .and_then(|e| e.seq)
+            .map_or(from, |seq| seq + 1);
+        unread.extend(page.envelopes.into_iter().map(|envelope| envelope.message));
+        if !page.more {
+            break;
+        }
+    }
+    let rewind = rewinder.finish(unread, now).map_err(corrupt)?;
+    Ok((cut, rewind))
+}
+
+fn each_turn(
+    reader: &Reader,
+    row: &InstanceRow,
+    mut see: impl FnMut(&Turn) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut from = 0;
+    loop {
+        let turns = reader.turns(row.key, row.execution, from, TURNS_PAGE)?;
+        turns.iter().try_for_each(&mut see)?;
+        if turns.len() < TURNS_PAGE as usize {
+            return Ok(());
+        }
+        from += TURNS_PAGE;
+    }
+}
+
+/// What runs an activity that is armed again, where that is something else than what is recorded.
+fn newest(with: &Preparation<'_>, start: &Start, name: &str, recorded: &Target) -> Option<Target> {
+    let newest = match recorded {
+        // What was wrong with the call is wrong with it still.
+        Target::Oversized { .. } | Target::Invalid(_) => return None,
+        Target::Module(_) | Target::Native | Target::Unknown | Target::Full(_) => {
+            match with.names.newest_activity(start.module, name) {
+                Resolved::Module(digest, _) => Target::Module(digest),
+                Resolved::Native => Target::Native,
+                Resolved::Unknown => return None,
+            }
+        }
+    };
+    (newest != *recorded).then_some(newest)
+}
+
+/// How a child that is gone is started again, or why it cannot be.
+fn started_again(
+    with: &Preparation<'_>,
+    row: &InstanceRow,
+    start: &Start,
+    task: TaskRef,
+    child: &ChildTask,
+) -> Result<NewInstance, Failure> {
+    let target = match &child.target {
+        wrong @ (Target::Oversized { .. } | Target::Invalid(_)) => wrong.clone(),
+        recorded @ (Target::Module(_) | Target::Native | Target::Unknown | Target::Full(_)) => {
+            match with
+                .names
+                .orchestration(&child.name, child.version.as_deref())
+            {
+                Resolved::Module(digest, _) => Target::Module(digest),
+                Resolved::Native => Target::Native,
+                Resolved::Unknown => recorded.clone(),
+            }
+        }
+    };
+    if let Some(failure) = target.failure(Callee::Orchestration, &child.name) {
+        return Err(failure.meant(&child.name, with.names.orchestration_names()));
+    }
+    let id = child.attempt_instance_id(child.attempt);
+    let parent = Parent {
+        instance_id: row.id.clone(),
+        name: row.name.clone(),
+        task,
+        attempt: child.attempt,
+    };
+    let new = ChildStart {
+        id: &id,
+        name: &child.name,
+        version: &child.version,
+        input: child.input.clone(),
+        tags: &child.tags,
+        target: &target,
+        parent: Some((row.key, parent)),
+    };
+    let made = child_start(
+        new,
+        (start, row.generation + 1),
+        with.now,
+        (with.next_key)(),
+        (with.fresh)(),
+        with.names.limits_of(module_of(&target)),
+    );
+    made.ok_or_else(|| {
+        let message = format!(
+            "orchestration {:?} is nothing that can be a child",
+            child.name
+        );
+        Failure::permanent(perennial_core::kind::UNKNOWN_ORCHESTRATION, message)
+    })
+}

@@ -1,0 +1,137 @@
+//! Requests that take a look into the hub before they become a change, or more than one change: the same whoever carries them out, the
+//! owner's engine or a process that finds no owner.
+//!
+//! Each change is a transaction of its own, and a crash between two of them leaves a state from which the same request goes on.
+
+use perennial_core::{Command, Message, Reuse};
+
+use crate::engine::requests::bounds::problem_with_reason;
+use crate::engine::requests::owner::{Owner, TRIES_MAX, answer, look_up};
+use crate::engine::requests::refused::{self, refused};
+use crate::engine::requests::request::{self, Request, RestartRequest, StartRequest};
+use crate::engine::requests::rewind::{self, How};
+use crate::engine::turn::load::find_start;
+use crate::store::{Change, InstanceRow, Reader, Reply, RestartCommit, StoreError};
+
+/// Whether a request is more than one change that can be worked out without looking into the hub.
+pub(crate) fn takes_steps(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Rewind(_)
+            | Request::RewindAll(_)
+            | Request::RewindForgetting { .. }
+            | Request::Restart(_)
+    )
+}
+
+/// Does what a request asks for; blocks until it is durable.
+pub(crate) fn carry_out(
+    owner: &impl Owner,
+    request: Request,
+    token: Option<String>,
+) -> Result<Reply, StoreError> {
+    if let Some(problem) = request.reason().and_then(problem_with_reason) {
+        return answer(owner, problem, token);
+    }
+    let done = match request {
+        Request::Rewind(request) => {
+            let how = How::default();
+            rewind::rewind(owner, &request, how, token.clone())
+        }
+        Request::RewindAll(request) => {
+            let how = How::all_failures(true);
+            rewind::rewind(owner, &request, how, token.clone())
+        }
+        Request::RewindForgetting {
+            rewind,
+            all_failures,
+        } => {
+            let how = How {
+                forget_completed: true,
+                ..How::all_failures(all_failures)
+            };
+            rewind::rewind(owner, &rewind, how, token.clone())
+        }
+        Request::Restart(request) => restart(owner, &request, token.clone()),
+        other => {
+            let change = owner.prepared(|with| request::prepare(other, with))?;
+            return owner.write(change, token);
+        }
+    };
+    match done {
+        // Trying again reads the same: this is the answer.
+        Err(StoreError::Corrupt(why)) => {
+            let message = format!("the instance cannot be read: {why}");
+            answer(owner, refused(refused::CORRUPT, message), token)
+        }
+        done => done,
+    }
+}
+
+fn restart(
+    owner: &impl Owner,
+    request: &RestartRequest,
+    token: Option<String>,
+) -> Result<Reply, StoreError> {
+    let command = match request.new_id {
+        Some(_) => Command::RestartAs,
+        None => Command::Restart,
+    };
+    for _ in 0..TRIES_MAX {
+        let row = match look_up(owner, &request.id, command)? {
+            Ok(row) => row,
+            Err(reply) => return answer(owner, reply, token),
+        };
+        let Some(before) = start_of(owner.reader(), &row)? else {
+            // It moved on between two reads, or its start is lost.
+            continue;
+        };
+        let start = StartRequest {
+            name: before.name,
+            version: None,
+            id: request.new_id.clone().unwrap_or_else(|| row.id.clone()),
+            input: before.input,
+            tags: before.tags,
+            reuse: Reuse::Never,
+            trace_parent: None,
+            scheduled_for: None,
+        };
+        let mut new = match owner.prepared(|with| request::prepare_start(start, with))? {
+            Ok(new) => new,
+            Err(reply) => return answer(owner, reply, token),
+        };
+        let change = match request.new_id {
+            Some(_) => Change::Start(new),
+            None => {
+                new.start.execution = row.execution + 1;
+                Change::Restart(Box::new(RestartCommit {
+                    key: row.key,
+                    expected: row.position(),
+                    new,
+                }))
+            }
+        };
+        match owner.write(change, token.clone()) {
+            Err(StoreError::Conflict) => {}
+            done => return done,
+        }
+    }
+    let message = format!("instance {:?} has no start that could be read", request.id);
+    answer(owner, refused(refused::CORRUPT, message), token)
+}
+
+/// How the current execution of an instance begins: in its history or, before that, in its inbox.
+fn start_of(
+    reader: &Reader,
+    row: &InstanceRow,
+) -> Result<Option<perennial_core::Start>, StoreError> {
+    if let Some(start) = find_start(reader, row)? {
+        return Ok(Some(start));
+    }
+    let page = reader.inbox(row.key, 0, 4)?;
+    let mut messages = page.envelopes.into_iter().map(|envelope| envelope.message);
+    Ok(messages.find_map(|message| match message {
+        Message::Start(start) => Some(*start),
+        _ => None,
+    }))
+}

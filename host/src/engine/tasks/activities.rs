@@ -1,0 +1,595 @@
+//! Runs activities: so many at once, each at least once, none again once its result is recorded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use perennial_core::{
+    AttemptRun, Callee, FailedAttempt, Failure, Json, Millis, Target, TaskId, TaskRef, Timestamp,
+    kind,
+};
+
+use tokio::sync::watch;
+
+use crate::engine::executor::{Attempt, AttemptError, Interrupt};
+use crate::engine::locks::{Guard, OrderedMutex, rank};
+use crate::engine::tasks::attempts::{Ended, give_up, hand_over, log_failure};
+use crate::engine::tasks::fair_queue::{FairQueue, Holder};
+use crate::engine::tasks::ready::{AttemptKey, Caller, Ready};
+use crate::engine::tasks::timers::Due;
+use crate::engine::turn::inline::{self, Inline};
+use crate::engine::turn::turn_commit::module_of;
+use crate::engine::workers::processors::{Processors, Share};
+use crate::engine::{Engine, TRY_AGAIN_AFTER};
+use crate::foreign::guarded;
+use crate::shortage::Shortage;
+use crate::store::{Change, InstanceKey, Outcome, Reply, Retry};
+
+/// How long an attempt may take where the call does not say.
+const ATTEMPT_TIMEOUT: Millis = Millis(5 * 60 * 1_000);
+
+/// How often an activity may take its host down before it fails.
+const DELIVERIES_MAX: u32 = 5;
+
+/// What waits to run and what runs.
+pub(crate) struct Activities {
+    state: OrderedMutex<State, { rank::ACTIVITIES }>,
+    pub(in crate::engine) processors: Arc<Processors>,
+    /// Dropping the attempts that run is the end of them.
+    stop: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whose turn it is.
+    order: FairQueue,
+    ready: BTreeMap<AttemptKey, Ready>,
+    running: BTreeMap<AttemptKey, Interrupt>,
+    /// Attempts that ended, and whose outcome is neither in the instance's mail nor in the hub yet.
+    ending: BTreeSet<AttemptKey>,
+    /// Slots of the flight recorder that are free: as many activities may start.
+    free: Vec<usize>,
+    stopped: bool,
+}
+
+impl Activities {
+    /// Runs at most `running_max` at once; `first_slot` is its first slot in the flight recorder.
+    ///
+    /// At most `module_max` of them are of the instances of one module.
+    pub(crate) fn new(running_max: usize, first_slot: usize, module_max: Option<usize>) -> Self {
+        let free = (first_slot..first_slot + running_max).rev().collect();
+        let state = State {
+            free,
+            order: FairQueue::new(running_max, module_max),
+            ..State::default()
+        };
+        Self {
+            state: OrderedMutex::new(state),
+            processors: Arc::new(Processors::of_machine()),
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    fn state(&self) -> Guard<'_, State, { rank::ACTIVITIES }> {
+        self.state.lock()
+    }
+
+    /// Queues an activity, unless it is queued or running already.
+    pub(crate) fn push(engine: &Arc<Engine>, ready: Ready) {
+        Self::push_or_hold(engine, ready, None);
+    }
+
+    /// As [`push`](Self::push). Attempts that begin by it are held for a worker, where there is one that would run them.
+    pub(in crate::engine) fn push_or_hold(
+        engine: &Arc<Engine>,
+        ready: Ready,
+        mut held: Option<&mut Inline>,
+    ) {
+        let mut state = engine.activities.state();
+        let place = (ready.key, ready.task);
+        let is_queued = state
+            .ready
+            .get(&place)
+            .is_some_and(|queued| queued.attempt == ready.attempt);
+        if state.stopped || is_queued || state.runs(place) {
+            return;
+        }
+        state.order.push(place, ready.attempt, ready.caller.module);
+        state.ready.insert(place, ready);
+        let mut next = state.next(engine);
+        drop(state);
+        while let Some(begun) = next {
+            Self::begin(engine, begun, held.as_deref_mut());
+            next = engine.activities.state().next(engine);
+        }
+    }
+
+    /// Begins an attempt, and then others.
+    fn begin(engine: &Arc<Engine>, begun: Begun, held: Option<&mut Inline>) {
+        // Native code may block the thread that it runs on; that of a module is moved when it computes for long.
+        let may_begin_here = matches!(begun.ready.target, Target::Module(_));
+        let work = boxed(engine, begun);
+        match held.filter(|_| may_begin_here) {
+            Some(held) => held.push(work),
+            None => drop(engine.runtime.spawn(work)),
+        }
+    }
+
+    /// Whether an activity is queued, runs, or has ended a moment ago.
+    pub(crate) fn knows(&self, key: InstanceKey, task: TaskRef) -> bool {
+        let state = self.state();
+        state.ready.contains_key(&(key, task)) || state.runs((key, task))
+    }
+
+    /// The activities of an instance of which an attempt runs, or ended a moment ago.
+    pub(crate) fn running_of(&self, key: InstanceKey) -> Vec<TaskId> {
+        let state = self.state();
+        let running = state.running.range(all_of(key)).map(|(place, _)| *place);
+        running
+            .chain(state.ending.range(all_of(key)).copied())
+            .map(|(_, task)| task.task)
+            .collect()
+    }
+
+    /// The instances of which an attempt runs.
+    pub(crate) fn running(&self) -> Vec<InstanceKey> {
+        self.state().running.keys().map(|(key, _)| *key).collect()
+    }
+
+    /// Tells what runs for any of these that nobody waits for it.
+    pub(crate) fn interrupt_all(&self, of: &[InstanceKey]) {
+        let of: BTreeSet<InstanceKey> = of.iter().copied().collect();
+        let state = self.state();
+        let running = state.running.iter();
+        running
+            .filter(|((key, _), _)| of.contains(key))
+            .for_each(|(_, interrupt)| interrupt.set());
+    }
+
+    /// Drops what waits for an instance, and tells what runs that nobody waits for it if `interrupt` says so.
+    pub(crate) fn cancel_instance(&self, key: InstanceKey, interrupt: bool) {
+        let mut state = self.state();
+        state.drop_ready(key, |_| true);
+        if interrupt {
+            state
+                .running
+                .range(all_of(key))
+                .for_each(|(_, interrupt)| interrupt.set());
+        }
+    }
+
+    /// Drops the attempts of an instance that wait to run and are not the first.
+    pub(crate) fn cancel_retries(&self, key: InstanceKey) {
+        self.state().drop_ready(key, |ready| ready.attempt > 1);
+    }
+
+    /// Drops one activity, running or not.
+    pub(crate) fn cancel(&self, key: InstanceKey, task: TaskRef) {
+        let mut state = self.state();
+        state.ready.remove(&(key, task));
+        if let Some(interrupt) = state.running.get(&(key, task)) {
+            interrupt.set();
+        }
+    }
+
+    /// The outcome of an activity is in the mail of its instance, or in the hub.
+    pub(in crate::engine) fn is_handed_over(&self, place: AttemptKey) {
+        self.state().ending.remove(&place);
+    }
+
+    /// How many wait and how many run.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.ready.len(), state.running.len() + state.ending.len())
+    }
+
+    /// Starts nothing any more, and gives up what runs: it runs again when the hub is next opened.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state();
+        state.stopped = true;
+        state.ready.clear();
+        state.order.clear();
+        state.running.values().for_each(Interrupt::set);
+        drop(state);
+        self.stop.send_replace(true);
+        self.processors.close();
+    }
+}
+
+impl State {
+    fn runs(&self, place: AttemptKey) -> bool {
+        self.running.contains_key(&place) || self.ending.contains(&place)
+    }
+
+    /// Takes the next one that may run.
+    fn next(&mut self, engine: &Arc<Engine>) -> Option<Begun> {
+        while let Some((place, attempt, holder)) = self.order.next() {
+            let is_it = |ready: &Ready| ready.attempt == attempt;
+            if self.ready.get(&place).is_some_and(is_it)
+                && let Some(ready) = self.ready.remove(&place)
+                && let Some(slot) = self.free.pop()
+            {
+                let interrupt = Interrupt::default();
+                self.running.insert(place, interrupt.clone());
+                let held = Held {
+                    engine: Arc::clone(engine),
+                    place,
+                    slot,
+                    holder,
+                    interrupt,
+                    over: false,
+                };
+                return Some(Begun { ready, held });
+            }
+            self.order.ended(holder);
+        }
+        None
+    }
+
+    fn drop_ready(&mut self, key: InstanceKey, which: impl Fn(&Ready) -> bool) {
+        let waiting = self
+            .ready
+            .range(all_of(key))
+            .filter(|(_, ready)| which(ready));
+        let waiting: Vec<AttemptKey> = waiting.map(|(place, _)| *place).collect();
+        waiting
+            .iter()
+            .for_each(|place| drop(self.ready.remove(place)));
+    }
+}
+
+fn all_of(key: InstanceKey) -> RangeInclusive<AttemptKey> {
+    let at = |n| {
+        (
+            key,
+            TaskRef {
+                execution: n,
+                generation: n,
+                task: TaskId(n),
+            },
+        )
+    };
+    at(0)..=at(u32::MAX)
+}
+
+/// An attempt that is to begin, in a place that it has.
+struct Begun {
+    ready: Ready,
+    held: Held,
+}
+
+/// The place of an attempt, which goes back by dropping, however the attempt ends.
+struct Held {
+    engine: Arc<Engine>,
+    place: AttemptKey,
+    /// In the flight recorder.
+    slot: usize,
+    holder: Holder,
+    interrupt: Interrupt,
+    /// Whether the attempt came to an end that is taken care of.
+    over: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let engine = &self.engine;
+        if !self.over {
+            engine.hub.flight.end(self.slot);
+        }
+        let mut state = engine.activities.state();
+        state.free.push(self.slot);
+        state.order.ended(self.holder);
+        if self.over || state.stopped {
+            return;
+        }
+        // It panicked, or was dropped. The hub has the task as it was before, and it is tried again, with whatever waits by then.
+        state.running.remove(&self.place);
+        state.ending.remove(&self.place);
+        drop(state);
+        let (key, task) = self.place;
+        engine
+            .timers
+            .again_in(TRY_AGAIN_AFTER, key, Due::Activity(task));
+    }
+}
+
+/// [`work`], which may have to begin another one like itself.
+fn boxed(engine: &Arc<Engine>, first: Begun) -> BoxFuture<'static, ()> {
+    work(Arc::clone(engine), first).boxed()
+}
+
+/// Runs one activity after the other until none waits; on a worker only the first.
+async fn work(engine: Arc<Engine>, first: Begun) {
+    let mut current = Some(first);
+    while let Some(Begun { ready, mut held }) = current.take() {
+        let place = held.place;
+        prepared(&engine, &ready.target).await;
+        let started_at = engine.clock.now();
+        if !begins(&engine, place) {
+            // It is queued again when its instance is resumed.
+        } else if let Some(failure) = ready.given_up(started_at) {
+            engine.activities.state().ending.insert(place);
+            engine.activities.state().running.remove(&place);
+            give_up(&engine, ready, failure);
+        } else {
+            engine
+                .hub
+                .flight
+                .begin(held.slot, ready.key, Some(ready.task.task), started_at);
+            let outcome = attempt(&engine, &ready, started_at, held.interrupt.clone()).await;
+            engine.hub.flight.end(held.slot);
+            let outcome = match outcome {
+                Some(Ok(output)) => Some(Ok(output)),
+                Some(Err(AttemptError::Failed(failure))) => Some(Err(failure)),
+                Some(Err(AttemptError::Host(shortage))) => {
+                    try_later(&engine, place, &shortage);
+                    None
+                }
+                None => None,
+            };
+            if let Some(outcome) = outcome {
+                // Here whatever an executor says comes in: of a module, of a closure, of what comes with the host.
+                let payload_bytes = ready.caller.limits.payload_bytes;
+                let outcome = outcome.map_err(|failure| failure.bounded(payload_bytes));
+                engine.activities.state().ending.insert(place);
+                engine.activities.state().running.remove(&place);
+                engine.counts.activities.add(1);
+                engine.trouble.backoff.over((place.0, Some(place.1)));
+                engine.attempt_ended(&ready, started_at, outcome.as_ref().err());
+                ended(&engine, ready, started_at, outcome);
+            } else {
+                engine.activities.state().running.remove(&place);
+            }
+        }
+        held.over = true;
+        drop(held);
+        let mut state = engine.activities.state();
+        current = state.next(&engine);
+        let more = state.next(&engine);
+        drop(state);
+        if let Some(begun) = more {
+            Activities::begin(&engine, begun, None);
+        }
+        if inline::is_worker()
+            && let Some(begun) = current.take()
+        {
+            // It has other things to do.
+            engine.runtime.spawn(boxed(&engine, begun));
+        }
+    }
+}
+
+/// Returns when there is nothing left to be done for a module before its activity begins, or the host stops. None of that is the
+/// activity's: neither its time, nor what happens to the host meanwhile.
+async fn prepared(engine: &Engine, target: &Target) {
+    let Target::Module(module) = target else {
+        return;
+    };
+    let prepare = || engine.code.activity_executor.prepare(*module);
+    // What goes wrong is said by the attempt.
+    if let Ok(Some(preparing)) = guarded(prepare) {
+        let mut stop = engine.activities.stop.subscribe();
+        tokio::select! {
+            _ = AssertUnwindSafe(preparing).catch_unwind() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+}
+
+/// Whether an attempt may begin. One of a suspended instance stays in the hub, and is queued again when the instance is resumed: that
+/// is asked and it is put down under one lock, so that it cannot be queued again in between and be taken for running.
+fn begins(engine: &Engine, (key, task): AttemptKey) -> bool {
+    let mut state = engine.activities.state();
+    let begins = !engine.is_suspended(key);
+    if !begins {
+        state.running.remove(&(key, task));
+    }
+    begins
+}
+
+/// Runs an attempt; `None` if the host stops meanwhile.
+async fn attempt(
+    engine: &Arc<Engine>,
+    ready: &Ready,
+    started_at: Timestamp,
+    interrupt: Interrupt,
+) -> Option<Result<Option<Json>, AttemptError>> {
+    if let Some(failure) = fails_before(engine, ready) {
+        return Some(Err(failure.into()));
+    }
+    let timeout = ready.timeout.unwrap_or(ATTEMPT_TIMEOUT);
+    let attempt = attempt_of(engine, ready, started_at, timeout, interrupt.clone());
+    let mut stop = engine.activities.stop.subscribe();
+    // The executor answers for its own panics; one that does not must not take the place of an activity for ever.
+    let run =
+        AssertUnwindSafe(async { engine.code.activity_executor.run(attempt).await }).catch_unwind();
+    let run = tokio::time::timeout(Duration::from_millis(timeout.0), run);
+    let outcome = tokio::select! {
+        outcome = run => outcome,
+        _ = stop.wait_for(|stop| *stop) => return None,
+    };
+    let succeeded = matches!(outcome, Ok(Ok(Ok(_))));
+    if !succeeded && engine.activities.state().stopped {
+        // It was interrupted because the host stops, which is no failure of its own: it runs again.
+        return None;
+    }
+    let output = match outcome {
+        Ok(Ok(Ok(output))) => output,
+        Ok(Ok(Err(error))) => return Some(Err(error)),
+        Ok(Err(_)) => {
+            let message = format!(
+                "an attempt of activity {:?} panicked in the host",
+                ready.name
+            );
+            return Some(Err(Failure::retryable(kind::PANIC, message).into()));
+        }
+        Err(_) => {
+            interrupt.set();
+            let message = format!(
+                "an attempt of activity {:?} took longer than {} ms",
+                ready.name, timeout.0
+            );
+            return Some(Err(Failure::retryable(kind::TIMEOUT, message).into()));
+        }
+    };
+    Some(match problem_with_output(ready, output.as_ref()) {
+        Some(message) => Err(Failure::permanent(kind::LIMIT_EXCEEDED, message).into()),
+        None => Ok(output),
+    })
+}
+
+/// Why an activity fails without another attempt: nothing runs it, or it took its host down too often.
+fn fails_before(engine: &Engine, ready: &Ready) -> Option<Failure> {
+    if let Some(failure) = ready.target.failure(Callee::Activity, &ready.name) {
+        let names = engine.names();
+        let known = names.activity_names(ready.caller.module);
+        return Some(failure.meant(&ready.name, known));
+    }
+    (ready.deliveries >= DELIVERIES_MAX).then(|| {
+        let message = format!(
+            "activity {:?} was running {} times when its host died",
+            ready.name, ready.deliveries
+        );
+        Failure::permanent(kind::HOST_CRASHED, message)
+    })
+}
+
+/// What an executor is given for an attempt.
+fn attempt_of(
+    engine: &Engine,
+    ready: &Ready,
+    started_at: Timestamp,
+    timeout: Millis,
+    interrupt: Interrupt,
+) -> Attempt {
+    let (caller, number) = (&ready.caller, ready.number());
+    let processors = Arc::clone(&engine.activities.processors);
+    Attempt {
+        module: module_of(&ready.target),
+        name: ready.name.clone(),
+        input: ready.input.clone(),
+        instance_id: caller.instance_id.clone(),
+        execution_id: caller.execution_id.clone(),
+        orchestration: caller.orchestration.clone(),
+        caller: caller.module,
+        output_bytes_max: caller.limits.payload_bytes,
+        task: ready.task,
+        attempt: number,
+        deadline: Some(started_at.after(timeout)),
+        timeout: Some(Duration::from_millis(timeout.0)),
+        trace_parent: Some(caller.trace.attempt(ready.task, number).to_string()),
+        // The runtime knows them, which serves HTTP or not.
+        management_urls: None,
+        scheduled_in: ready.scheduled_in,
+        interrupt,
+        share: Share::new(processors, ready.key, caller.module),
+    }
+}
+
+/// Why the result of an activity cannot be kept.
+fn problem_with_output(ready: &Ready, output: Option<&Json>) -> Option<String> {
+    let (name, output) = (&ready.name, output?);
+    let (bytes, limit) = (output.size() as u64, ready.caller.limits.payload_bytes);
+    if bytes > limit {
+        return Some(format!(
+            "the result of activity {name:?} has {bytes} bytes; at most {limit} are allowed"
+        ));
+    }
+    let why = output.check_readable().err()?;
+    Some(format!("the result of activity {name:?} has {why}"))
+}
+
+/// Hands the result of an attempt on: to the instance, or to the next attempt.
+fn ended(
+    engine: &Arc<Engine>,
+    ready: Ready,
+    started_at: Timestamp,
+    outcome: Result<Option<Json>, Failure>,
+) {
+    let now = engine.clock.now();
+    let run = AttemptRun {
+        attempt: ready.number(),
+        started_at,
+        ended_at: now,
+    };
+    // Where the clock was set back, the time of the policy runs from then on.
+    let first_started = ready.first_started.unwrap_or(started_at).min(now);
+    let next = match (&outcome, &ready.retry) {
+        (Err(failure), Some(policy)) => {
+            let seed = ready.caller.seed ^ u64::from(ready.task.task.0);
+            policy.next_attempt_at(ready.attempt, failure, first_started, now, seed)
+        }
+        _ => None,
+    };
+    if let Err(failure) = &outcome {
+        log_failure(&ready, failure, next.map(|due| due.since(now)));
+    }
+    let retry = match (&outcome, next) {
+        (Err(failure), Some(due)) => {
+            let mut attempts = ready.earlier.clone();
+            FailedAttempt::new(run, failure).follow(&mut attempts);
+            Some(Retry {
+                key: ready.key,
+                task: ready.task,
+                attempt: ready.attempt + 1,
+                due,
+                first_started,
+                failure: failure.clone(),
+                attempts,
+            })
+        }
+        _ => None,
+    };
+    let ended = Ended {
+        task: ready.task,
+        at: now,
+        earlier: ready.earlier,
+        outcome,
+        run,
+    };
+    match retry {
+        Some(retry) => try_again(engine, ready.caller, retry, ended),
+        None => hand_over(engine, ready.key, ended),
+    }
+}
+
+/// An attempt had not what it needs of the host. The hub has the task as it was before it: it is tried again, as the same attempt.
+fn try_later(engine: &Engine, (key, task): AttemptKey, shortage: &Shortage) {
+    engine.trouble.shortages.note(shortage);
+    let wait = engine.trouble.backoff.again((key, Some(task)));
+    engine.timers.again_in(wait, key, Due::Activity(task));
+}
+
+/// Records that there is another attempt, and arms it. Where no new attempt may start any more, the failure is the task's.
+fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: Ended) {
+    let this = Arc::clone(engine);
+    let place = (retry.key, retry.task);
+    engine.write_soon(Change::Retry(retry), move |change, result| {
+        let Change::Retry(retry) = change else { return };
+        if let Ok(Outcome {
+            reply: Reply::Nothing,
+            ..
+        }) = &result
+        {
+            return hand_over(&this, retry.key, ended);
+        }
+        // First this, so that an attempt that is due at once is not taken for one that runs.
+        this.activities.state().ending.remove(&place);
+        match result {
+            Ok(_) => {
+                let due = Due::Activity(retry.task);
+                this.timers.add(retry.due, ended.at, retry.key, due);
+            }
+            // The hub still has the task as it was before this attempt: it runs again when the hub can be written.
+            Err(error) => {
+                let due = Due::Activity(retry.task);
+                this.timers.again_at(retry.due, ended.at, retry.key, due);
+                tracing::warn!(instance = caller.instance_id, %error, "could not record another attempt");
+            }
+        }
+    });
+}

@@ -1,0 +1,420 @@
+//! Continues after a commit: starts activities and children, arms timers, wakes waiters; or tries the turn again.
+
+use std::sync::Arc;
+
+use perennial_core::text::Visible;
+use perennial_core::{Envelope, Event, Failure, Json, State, Status, Turn};
+
+use crate::engine::memory::slots::{Body, Resident, Slot, SlotPhase, forget_read, put_back};
+use crate::engine::tasks::activities::Activities;
+use crate::engine::tasks::ready::Ready;
+use crate::engine::tasks::timers::Due;
+use crate::engine::turn::history_growth;
+use crate::engine::turn::inline::Inline;
+use crate::engine::turn::load;
+use crate::engine::{Engine, Work};
+use crate::store::{Change, Outcome, Reply, StoreError, TurnCommit};
+
+/// Acts on what the writer did. Attempts that begin by it and may run on this worker go to `held`.
+pub(crate) fn committed(
+    engine: &Arc<Engine>,
+    slot: &Arc<Slot>,
+    change: Change,
+    result: Result<Outcome, StoreError>,
+    held: &mut Inline,
+) {
+    let mut body = slot.body();
+    match (change, result) {
+        (Change::Turn(commit), Ok(outcome)) if outcome.reply == Reply::Done => {
+            let epilogue = outcome.effects.epilogue.as_ref();
+            let epilogue = epilogue.filter(|(key, _)| *key == slot.key);
+            let epilogue = epilogue.map(|(_, turn)| turn);
+            turn_committed(engine, slot, &mut body, *commit, epilogue, held);
+            engine.follow_of(slot.lane(), outcome.effects);
+        }
+        (Change::Turn(_), Ok(outcome)) => {
+            // The id of a new instance is in use. Nothing was written, and nothing has left.
+            let creating = body.creating.take();
+            *body = Body::default();
+            drop(body);
+            engine.memory.slots.remove(slot);
+            if let Some(creating) = creating {
+                (creating.respond)(Ok(outcome.reply));
+            }
+            return;
+        }
+        (Change::Quarantine { why, .. }, Ok(outcome)) => {
+            let instance = match &body.creating {
+                Some(creating) => Some(creating.new.start.instance_id.clone()),
+                None => outcome.effects.changed.first().cloned(),
+            };
+            tracing::error!(instance, reason = %Visible(&why.reason), event = why.event, "an instance is quarantined");
+            if let Some(creating) = body.creating.take() {
+                (creating.respond)(Ok(Reply::Refused {
+                    kind: "HostFailure".to_owned(),
+                    message: why.reason,
+                }));
+                *body = Body::default();
+                drop(body);
+                return engine.memory.slots.remove(slot);
+            }
+            engine.suspend(slot.key);
+            body.resident = None;
+            forget_read(slot, &mut body);
+            engine.follow(outcome.effects);
+        }
+        (Change::Release { status, .. }, Ok(outcome)) => {
+            if status != Status::Suspended {
+                engine.resumed(slot.key);
+                engine.rearm(slot);
+            }
+            engine.follow(outcome.effects);
+        }
+        (Change::Discard { .. } | Change::Post { .. }, Ok(outcome)) => {
+            engine.follow(outcome.effects);
+        }
+        (_, Ok(_)) => {}
+        (change, Err(error)) => {
+            let batch = std::mem::take(&mut body.batch);
+            drop(body);
+            if let Change::Post { messages, .. } = change {
+                put_back(slot, messages);
+            }
+            return stumble(engine, slot, batch, &error);
+        }
+    }
+    drop(body);
+    rest(engine, slot);
+}
+
+fn turn_committed(
+    engine: &Arc<Engine>,
+    slot: &Slot,
+    body: &mut Body,
+    commit: TurnCommit,
+    epilogue: Option<&Turn>,
+    held: &mut Inline,
+) {
+    body.batch.clear();
+    engine.trouble.backoff.over((slot.key, None));
+    if let Some(creating) = body.creating.take() {
+        engine.memory.waiters.begun(&commit.id);
+        (creating.respond)(Ok(Reply::Done));
+    }
+    let Some(resident) = &mut body.resident else {
+        return;
+    };
+    if let Some(guest) = &mut resident.guest {
+        guest.committed();
+    }
+    let row = &mut resident.row;
+    if let Some(size) = history_growth::crossed(
+        (row.next_event, row.history_bytes),
+        (commit.turn.next_event(), commit.after.history_bytes),
+    ) {
+        tracing::warn!(
+            instance = %row.id,
+            events = commit.turn.next_event(),
+            bytes = commit.after.history_bytes,
+            "the history of an instance has grown past {size}: to bring it back is to repeat all of it; consider to continue as new"
+        );
+    }
+    row.advance(&commit);
+    if let Some(turn) = epilogue {
+        row.add_epilogue(turn);
+    }
+    act(engine, slot, &resident.state, &commit, held);
+    let ended = commit.after.status.is_end();
+    if ended || commit.turn.next.is_some() {
+        engine.execution_ended(&resident.state, &resident.row, &commit);
+        engine.timers.remove_instance(slot.key);
+        engine
+            .activities
+            .cancel_instance(slot.key, commit.cascade.is_some());
+    }
+    if commit.turn.next.is_some() {
+        body.resident = None;
+        engine.memory.slots.cool(slot.key);
+        forget_read(slot, body);
+    }
+    let mut over = None;
+    if ended {
+        engine.resumed(slot.key);
+        over = body.resident.take();
+        engine.counts.ended.add(1);
+        log_end(&commit);
+        engine.retain_after(commit.after.status);
+        // Whatever came too late means nothing any more.
+        let mut mailbox = slot.mailbox();
+        mailbox.mail.clear();
+        mailbox.inbox_is_new = false;
+    }
+    let Some(Resident { row, guest, .. }) = over else {
+        return engine.tell_waiters(&commit.id, false);
+    };
+    // Who waits for the end does not have to read it.
+    let end = row.ended(commit.after);
+    #[cfg(test)]
+    is_as_read(engine, &end);
+    engine.memory.waiters.tell_end(end);
+    // Nobody has to wait for the guest to be gone.
+    drop(guest);
+}
+
+/// Every end in every test is told as it is read, where it is still there.
+#[cfg(test)]
+fn is_as_read(engine: &Engine, end: &crate::store::InstanceRow) {
+    if let Ok(Some(read)) = engine.hub.reader.instance_by_key(end.key)
+        && read.execution_id == end.execution_id
+        && read.generation == end.generation
+        && read.status.is_end()
+    {
+        let shown = |row: &crate::store::InstanceRow| {
+            let mut row = row.clone();
+            row.parent_key = None;
+            // One that was begun again may have become somebody's child again.
+            let parent = row.parent.take().filter(|_| row.execution == 0);
+            let parent = parent.map(|parent| parent.instance_id);
+            format!("{row:?} of {parent:?}")
+        };
+        assert_eq!(shown(end), shown(&read));
+    }
+}
+
+/// Says how an instance ended. A termination has been told with its reason.
+fn log_end(commit: &TurnCommit) {
+    let instance = &commit.id;
+    match &commit.after.failure {
+        Some(Failure { kind, message, .. }) => {
+            tracing::info!(instance, kind, error = message, "failed");
+        }
+        None => tracing::debug!(instance, status = %commit.after.status, "ended"),
+    }
+}
+
+/// What the events of a committed turn set in motion.
+#[warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each event"
+)]
+fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, held: &mut Inline) {
+    let key = slot.key;
+    let at = |task| commit.expected.task(task);
+    let live = !commit.after.status.is_end() && commit.turn.next.is_none();
+    let caller = state
+        .start()
+        .map(|start| Arc::new(load::caller(start, state.generation)));
+    let set = commit.turn.events().filter_map(|event| {
+        let Event::TimerSet { task, fire_at } = event else {
+            return None;
+        };
+        let is_set = live && state.tasks().contains_key(task);
+        is_set.then(|| (commit.turn.due(*fire_at), at(*task)))
+    });
+    let set: Vec<_> = set.collect();
+    engine.timers.add_turn(key, commit.turn.at, &set);
+    for event in commit.turn.events() {
+        match event {
+            Event::ActivityScheduled {
+                task,
+                name,
+                input,
+                retry,
+                attempt_timeout,
+                target,
+            } if live => {
+                let Some(caller) = &caller else { continue };
+                if !state.tasks().contains_key(task) {
+                    continue;
+                }
+                let ready = Ready {
+                    key,
+                    task: at(*task),
+                    attempt: 1,
+                    first_started: None,
+                    deliveries: 0,
+                    failure: None,
+                    earlier: Vec::new(),
+                    scheduled_in: commit.expected.generation,
+                    name: name.clone(),
+                    input: input.clone(),
+                    retry: retry.clone(),
+                    timeout: *attempt_timeout,
+                    target: target.clone(),
+                    caller: Arc::clone(caller),
+                };
+                Activities::push_or_hold(engine, ready, Some(held));
+            }
+            Event::ChildRetryScheduled {
+                task,
+                at: due,
+                attempt,
+                ..
+            } if live => {
+                let due_child = Due::Child(at(*task), *attempt);
+                engine.timers.add(*due, commit.turn.at, key, due_child);
+            }
+            Event::TaskCanceled { task } => {
+                engine.timers.remove(key, *task);
+                engine.activities.cancel(key, at(*task));
+            }
+            Event::ExecutionReturned { .. } => {
+                // Its timers are cancelled, and what waited to be tried again has failed.
+                engine.timers.remove_instance(key);
+                engine.activities.cancel_retries(key);
+            }
+            Event::ExecutionTerminated { reason } => {
+                tracing::info!(instance = commit.id, reason, "terminated");
+            }
+            Event::ExecutionSuspended { reason } => {
+                tracing::info!(instance = commit.id, reason, "suspended");
+                engine.suspend(key);
+            }
+            Event::ExecutionResumed { reason } => {
+                tracing::info!(instance = commit.id, reason, "resumed");
+                engine.resumed(key);
+                engine.rearm(slot);
+            }
+            Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ActivityCompleted { .. }
+            | Event::ActivityFailed { .. }
+            | Event::ChildCompleted { .. }
+            | Event::ChildFailed { .. }
+            | Event::TimerFired { .. }
+            | Event::ExternalEventRaised { .. }
+            | Event::ActivityScheduled { .. }
+            | Event::ChildScheduled { .. }
+            | Event::TimerSet { .. }
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ContinuedAsNew { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::ChildRetryScheduled { .. }
+            | Event::ChildRetried { .. }
+            | Event::AttemptFailed { .. } => {}
+        }
+    }
+}
+
+/// Bytes that the fold of a history holds, roughly: what it began with, and its open tasks, which are all in the history.
+fn state_bytes(state: &State) -> usize {
+    const TASK_BYTES: u64 = 512;
+    let tasks = (state.tasks().len() as u64).saturating_mul(TASK_BYTES);
+    let input = state.start().and_then(|start| start.input.as_ref());
+    let bytes = tasks.min(state.history_bytes) + input.map_or(0, Json::size) as u64;
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// After a turn: the next one, or rest.
+pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
+    let body = slot.body();
+    let resident_bytes = body.resident.as_ref().map(|r| {
+        r.guest.as_ref().map_or(0, |guest| guest.resident_bytes()) + state_bytes(&r.state)
+    });
+    let held = body.resident.is_some();
+    let suspended = body
+        .resident
+        .as_ref()
+        .is_some_and(|resident| resident.state.is_suspended());
+    drop(body);
+    // Counted while nobody else can run it, and evicted when it rests: it may be the coldest itself.
+    let mut cold = match resident_bytes {
+        Some(bytes) => engine.memory.slots.warm(slot.key, bytes),
+        None => {
+            engine.memory.slots.cool(slot.key);
+            Vec::new()
+        }
+    };
+    let again = {
+        let mut mailbox = slot.mailbox();
+        let waits = mailbox
+            .mail
+            .iter()
+            .any(|e| !suspended || e.message.is_control());
+        // What only memory knows is either taken, stored, or of an instance that is over.
+        let unsaved = mailbox.mail.iter().any(|e| e.seq.is_none());
+        let again = mailbox.inbox_is_new || mailbox.reload || unsaved || (held && waits);
+        mailbox.phase = if again {
+            SlotPhase::Queued
+        } else {
+            SlotPhase::Idle
+        };
+        again
+    };
+    if held && !again && !engine.memory.slots.is_hot(slot.key) {
+        // It was to make room while it did not rest yet, and could not.
+        cold.push(slot.key);
+    }
+    for key in cold {
+        if engine.memory.slots.evict(key) {
+            engine.counts.evictions.add(1);
+        }
+    }
+    if again {
+        engine.enqueue(Work::Run(Arc::clone(slot)));
+    } else if !held {
+        engine.memory.slots.remove_if_idle(slot);
+    }
+}
+
+/// The hub could not be read or written. Nothing is lost: the guest is dropped, what was only in memory waits, and it is tried again.
+pub(crate) fn stumble(
+    engine: &Arc<Engine>,
+    slot: &Arc<Slot>,
+    batch: Vec<Envelope>,
+    error: &StoreError,
+) {
+    let mut body = slot.body();
+    body.resident = None;
+    engine.memory.slots.cool(slot.key);
+    put_back(slot, batch);
+    forget_read(slot, &mut body);
+    if matches!(error, StoreError::Fenced | StoreError::Closed) {
+        if let Some(creating) = body.creating.take() {
+            (creating.respond)(Err(error.clone()));
+        }
+        slot.mailbox().phase = SlotPhase::Idle;
+        return engine.fenced(error);
+    }
+    if let Some(creating) = body.creating.take() {
+        *body = Body::default();
+        drop(body);
+        engine.memory.slots.remove(slot);
+        if let StoreError::Lacks(shortage) = error {
+            // The hub can be written: the start is accepted, and its first turn comes when there is what it takes.
+            engine.trouble.shortages.note(shortage);
+            return engine.accept_for_later(creating);
+        }
+        // Nobody was told that the start was accepted, so it was not.
+        return (creating.respond)(Err(error.clone()));
+    }
+    slot.mailbox().phase = SlotPhase::Idle;
+    drop(body);
+    if matches!(error, StoreError::Conflict) {
+        // It was ended, replaced or purged while its turn ran.
+        tracing::debug!(instance = engine.name_of(slot.key), %error, "an instance is not what memory thought it is; reading it again");
+        return engine.wake(slot.key);
+    }
+    match error {
+        StoreError::Lacks(shortage) => engine.trouble.shortages.note(shortage),
+        error => {
+            error
+                .shortage()
+                .iter()
+                .for_each(|shortage| engine.trouble.shortages.notice(shortage));
+            if let Some(unsaid) = engine.trouble.outage.failed() {
+                tracing::warn!(instance = engine.name_of(slot.key), %error, unsaid, "a turn was not committed; trying again, later each time");
+            }
+        }
+    }
+    let wait = engine.trouble.backoff.again((slot.key, None));
+    engine.timers.again_in(wait, slot.key, Due::Wake);
+}

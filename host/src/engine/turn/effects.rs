@@ -1,0 +1,116 @@
+//! Applies the effects of a commit that lie outside the file: wakes instances, tells waiters, logs refusals.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use perennial_core::Status;
+
+use crate::engine::memory::slots::Lane;
+use crate::engine::{Engine, Work};
+use crate::store::{Change, Effects, Refused};
+
+/// Of what one commit refused, so much is logged in single lines.
+const REFUSED_LINES_MAX: usize = 10;
+
+/// Rows deleted in one transaction: few enough that nobody notices.
+const GARBAGE_ROWS: u32 = 500;
+
+impl Engine {
+    /// Follows up on what a commit did to other instances.
+    pub(crate) fn follow(self: &Arc<Self>, effects: Effects) {
+        self.follow_of(Lane::UNKNOWN, effects);
+    }
+
+    /// As [`follow`](Self::follow), of what an instance in this lane did.
+    pub(in crate::engine) fn follow_of(self: &Arc<Self>, lane: Lane, effects: Effects) {
+        for key in effects.woken {
+            self.put_by(key, lane, |mailbox| mailbox.inbox_is_new = true);
+        }
+        for key in effects.gone {
+            self.timers.remove_instance(key);
+            self.activities.cancel_instance(key, true);
+            self.resumed(key);
+            self.reload(key);
+        }
+        for key in effects.anew {
+            self.timers.remove_instance(key);
+            self.activities.cancel_instance(key, true);
+            self.resumed(key);
+            self.put(key, |mailbox| {
+                mailbox.reload = true;
+                mailbox.rearm = true;
+            });
+        }
+        if !effects.stopped.is_empty() {
+            self.activities.interrupt_all(&effects.stopped);
+        }
+        effects
+            .ended
+            .iter()
+            .for_each(|id| self.tell_waiters(id, true));
+        effects
+            .changed
+            .iter()
+            .for_each(|id| self.tell_waiters(id, false));
+        if !effects.ended.is_empty() {
+            // Without a turn of its own an instance ends only from outside.
+            self.retain_after(Status::Terminated);
+        }
+        if effects.garbage {
+            self.collect_garbage();
+        }
+        warn_of(&effects.refused);
+    }
+
+    /// Deletes what is no longer needed, a batch at a time, each in a transaction that others share.
+    pub(in crate::engine) fn collect_garbage(&self) {
+        if !self.is_stopping() && !self.work.collecting.swap(true, Ordering::AcqRel) {
+            // Left to a worker: the writer's own thread must not wait for room in its queue.
+            self.enqueue(Work::Collect);
+        }
+    }
+
+    /// Deletes the next batch of it.
+    pub(in crate::engine) fn collect(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        self.write_soon(Change::Collect { rows: GARBAGE_ROWS }, move |_, result| {
+            engine.work.collecting.store(false, Ordering::Release);
+            if result.is_ok_and(|outcome| outcome.effects.garbage) {
+                engine.collect_garbage();
+            }
+        });
+    }
+}
+
+/// Says what orchestrations asked for in vain: nobody waits for it, so nobody else would tell.
+fn warn_of(refused: &[Refused]) {
+    for refused in refused.iter().take(REFUSED_LINES_MAX) {
+        match refused {
+            Refused::Start { by, id, reason } => tracing::warn!(
+                instance = by,
+                asked_for = id,
+                reason,
+                "an instance that an orchestration asked for was not started"
+            ),
+            Refused::Event {
+                by,
+                to,
+                name,
+                rejection,
+            } => tracing::info!(
+                instance = by,
+                to,
+                event = name,
+                reason = %rejection,
+                "an event that an orchestration sent was discarded"
+            ),
+        }
+    }
+    let more = refused.len().saturating_sub(REFUSED_LINES_MAX);
+    if more > 0 {
+        tracing::warn!(
+            more,
+            "further instances were not started, or events discarded: the histories of their senders say which"
+        );
+    }
+}

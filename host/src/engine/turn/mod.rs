@@ -1,0 +1,12 @@
+//! From the mail of an instance to the commit of its turn, and what follows from it.
+
+pub(crate) mod committed;
+pub(crate) mod delivery;
+pub(crate) mod effects;
+pub(crate) mod history_growth;
+pub(crate) mod inline;
+pub(crate) mod load;
+pub(crate) mod quarantine;
+pub(crate) mod replay;
+pub(crate) mod turn_commit;
+pub(crate) mod worker;

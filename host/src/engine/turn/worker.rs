@@ -1,0 +1,573 @@
+//! Runs a turn up to its commit: takes the mail, loads the guest, asks it, and hands the result to the writer.
+//!
+//! Invariant: nothing of a turn leaves before its commit. What follows is in [`committed`](crate::engine::turn::committed), and only there.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::sync::Arc;
+
+use perennial_core::{
+    Digest, Envelope, Message, Quarantine, Start, State, Status, TaskRef, Turn, TurnContext,
+    run_turn, take_batch,
+};
+
+use crate::engine::memory::slots::{Body, Resident, Slot, SlotPhase, forget_read, put_back};
+use crate::engine::tasks::timers::Due;
+use crate::engine::turn::committed::{rest, stumble};
+use crate::engine::turn::load;
+use crate::engine::turn::quarantine::{panicked, quarantine};
+use crate::engine::turn::replay::LoadError;
+use crate::engine::turn::turn_commit::{cascade, fresh_row, status_of, terminate, turn_commit};
+use crate::engine::upkeep::quotas::{Capacity, Full};
+use crate::engine::{Engine, Work};
+use crate::foreign::guarded;
+use crate::shortage::{Resource, Shortage};
+use crate::store::{Change, Position, StoreError};
+
+/// Messages read from an inbox at first; each page after that is twice as long. An execution that reads few messages and continues as new
+/// would otherwise be given all that wait, each time.
+const INBOX_PAGE: u32 = 32;
+
+/// Messages read from an inbox at once: what one turn takes at most.
+const INBOX_PAGE_MAX: u32 = 1_000;
+
+/// How often an instance may take its host down in a turn before it is quarantined.
+const DELIVERIES_MAX: u32 = 5;
+
+/// Runs the next turn of an instance, up to handing it to the writer.
+pub(crate) fn run(engine: &Arc<Engine>, slot: &Arc<Slot>, worker: usize) {
+    slot.mailbox().phase = SlotPhase::Busy;
+    let mut body = slot.body();
+    match next_turn(engine, slot, &mut body, worker) {
+        Ok(Some(change)) => {
+            drop(body);
+            let (this, slot) = (Arc::clone(engine), Arc::clone(slot));
+            engine.write_from_worker(change, move |change, result| {
+                this.enqueue(Work::Committed(Box::new(crate::engine::Committed {
+                    slot,
+                    change,
+                    result,
+                })));
+            });
+        }
+        Ok(None) => {
+            drop(body);
+            rest(engine, slot);
+        }
+        Err(error) => {
+            let batch = std::mem::take(&mut body.batch);
+            drop(body);
+            stumble(engine, slot, batch, &error);
+        }
+    }
+}
+
+/// Leaves an instance as it is, because the host stops: a start that is not in the hub was not accepted.
+pub(crate) fn put_down(slot: &Slot) {
+    if let Some(creating) = slot.body().creating.take() {
+        (creating.respond)(Err(StoreError::Closed));
+    }
+    slot.mailbox().phase = SlotPhase::Idle;
+}
+
+/// Brings an instance whose turn, or what followed its commit, panicked back to what the hub has of it: whatever of it was only in memory
+/// is in the hub as a task that has no outcome yet.
+pub(crate) fn recover(engine: &Engine, slot: &Arc<Slot>) {
+    let creating = {
+        let mut body = slot.body();
+        let creating = body.creating.take();
+        *body = Body::default();
+        creating
+    };
+    engine.memory.slots.cool(slot.key);
+    if let Some(creating) = creating {
+        engine.memory.slots.remove(slot);
+        let why = "the host panicked while it started the instance";
+        return (creating.respond)(Err(Shortage::new(Resource::Host, why).into()));
+    }
+    {
+        let mut mailbox = slot.mailbox();
+        mailbox.phase = SlotPhase::Idle;
+        (mailbox.rearm, mailbox.inbox_is_new) = (true, true);
+        mailbox.mail.retain(|envelope| envelope.seq.is_none());
+    }
+    let wait = engine.trouble.backoff.again((slot.key, None));
+    engine.timers.again_in(wait, slot.key, Due::Wake);
+}
+
+/// The messages of an instance's next turn, with the instance in memory; or what is to be done instead.
+fn next_batch(
+    engine: &Arc<Engine>,
+    slot: &Slot,
+    body: &mut Body,
+    worker: usize,
+) -> Result<ControlFlow<Option<Change>, Vec<Envelope>>, StoreError> {
+    if std::mem::take(&mut slot.mailbox().reload) {
+        body.resident = None;
+        engine.memory.slots.cool(slot.key);
+        forget_read(slot, body);
+    }
+    match read_inbox(engine, slot, body) {
+        Err(StoreError::Corrupt(why)) => return unreadable(engine, slot, body, why).map(Break),
+        read => read?,
+    }
+    if body.resident.is_none()
+        && let Some(change) = load_resident(engine, slot, body, worker)?
+    {
+        return Ok(Break(Some(change)));
+    }
+    if let Some(resident) = &body.resident {
+        slot.is_of(resident.row.module);
+    }
+    if std::mem::take(&mut slot.mailbox().rearm) {
+        engine.rearm(slot);
+    }
+    let Some(resident) = &body.resident else {
+        return Ok(Break(None));
+    };
+    let waits = !slot.mailbox().mail.is_empty();
+    if waits && !resident.state.is_suspended() {
+        engine.post_due(slot)?;
+    }
+    let now = engine.clock.now();
+    let batch = take_batch(&resident.state, &mut slot.mailbox().mail, now).envelopes;
+    if batch.is_empty() && waits_for_its_time(engine, slot, body) {
+        return Ok(Break(store_mail(slot)));
+    }
+    let Some(resident) = &body.resident else {
+        return Ok(Break(None));
+    };
+    if batch.is_empty() {
+        let has_no_start = has_no_start(&resident.state, slot);
+        let lost = || {
+            let why = Quarantine::because("its inbox does not begin with a start");
+            quarantine(engine, slot, why, None)
+        };
+        return Ok(Break(store_mail(slot).or_else(|| has_no_start.then(lost))));
+    }
+    Ok(Continue(batch))
+}
+
+/// What there is to do for an instance; `None` if there is nothing.
+fn next_turn(
+    engine: &Arc<Engine>,
+    slot: &Slot,
+    body: &mut Body,
+    worker: usize,
+) -> Result<Option<Change>, StoreError> {
+    let batch = match next_batch(engine, slot, body, worker)? {
+        Continue(batch) => batch,
+        Break(change) => return Ok(change),
+    };
+    let Some(resident) = &mut body.resident else {
+        return Ok(None);
+    };
+    let brings_guest = needs_guest(&resident.state, &batch) && resident.guest.is_none();
+    if brings_guest && let Some(module) = resident.row.module {
+        prepare(engine, module);
+    }
+    if brings_guest
+        && let Err(error) = recorded(engine, worker, slot, || {
+            bring_guest(engine, resident, &batch)
+        })
+    {
+        put_back(slot, batch);
+        let module = resident.row.module;
+        return match error {
+            LoadError::Store(error) => Err(error),
+            LoadError::Panicked(why) => panicked(engine, slot, module, why).map(Some),
+            LoadError::Quarantine(why) => Ok(Some(quarantine(engine, slot, *why, module))),
+        };
+    }
+    let consumed = batch.iter().filter_map(|envelope| envelope.seq).collect();
+    let pinned = resident.row.module;
+    let messages: Vec<Message> = batch
+        .iter()
+        .map(|envelope| pinned_to(pinned, envelope.message.clone()))
+        .collect();
+    let expected = Position {
+        execution: resident.row.execution,
+        generation: resident.row.generation,
+        next_event: resident.state.next_event,
+    };
+    let turn = recorded(engine, worker, slot, || {
+        take_turn(engine, resident, messages)
+    });
+    match turn {
+        Ok(Some(turn)) => {
+            engine.counts.turns.add(1);
+            // Kept before anything else can fail: some of it is only in memory.
+            body.batch = batch;
+            let commit = turn_commit(engine, slot.key, body, turn, consumed, expected)?;
+            Ok(Some(Change::Turn(Box::new(commit))))
+        }
+        Ok(None) if consumed.is_empty() => Ok(None),
+        Ok(None) => Ok(Some(Change::Discard {
+            key: slot.key,
+            id: resident.row.id.clone(),
+            seqs: consumed,
+            cascade: cascade(&batch),
+        })),
+        Err(stopped) => {
+            let module = resident.row.module;
+            body.resident = None;
+            put_back(slot, batch);
+            match stopped {
+                NoTurn::Host(shortage) => Err(shortage.into()),
+                NoTurn::Panicked(why) => panicked(engine, slot, module, why).map(Some),
+            }
+        }
+    }
+}
+
+/// Brings a module as far as it comes before a guest of it is made. What goes wrong is said when one is made.
+fn prepare(engine: &Engine, module: Digest) {
+    let _ = guarded(|| engine.code.executor.prepare(module));
+}
+
+/// Runs code of a guest, and says so in the flight recorder meanwhile. Its module is compiled before: who kills a host while it compiles
+/// says nothing about an instance.
+fn recorded<T>(engine: &Engine, worker: usize, slot: &Slot, run: impl FnOnce() -> T) -> T {
+    engine
+        .hub
+        .flight
+        .begin(worker, slot.key, None, engine.clock.now());
+    let result = run();
+    engine.hub.flight.end(worker);
+    result
+}
+
+/// A message of the inbox is damaged. The instance is quarantined, and is not looked at again until there is something new.
+fn unreadable(
+    engine: &Engine,
+    slot: &Slot,
+    body: &mut Body,
+    why: String,
+) -> Result<Option<Change>, StoreError> {
+    slot.mailbox().inbox_is_new = false;
+    body.resident = None;
+    let row = engine.hub.reader.instance_by_key(slot.key)?;
+    if let Some(row) = row.as_ref().filter(|row| !row.status.is_end())
+        && let Some(envelope) = engine.hub.reader.terminate_in(slot.key)?
+    {
+        // It needs none of what cannot be read.
+        let commit = terminate(engine, body, row.clone(), envelope);
+        return Ok(Some(Change::Turn(Box::new(commit))));
+    }
+    let goes_on = row.is_some_and(|row| row.quarantine.is_none() && !row.status.is_end());
+    let quarantine = goes_on.then(|| quarantine(engine, slot, Quarantine::because(why), None));
+    Ok(quarantine.or_else(|| store_mail(slot)))
+}
+
+/// Puts an instance away until its start is due, if that is what it waits for.
+fn waits_for_its_time(engine: &Engine, slot: &Slot, body: &mut Body) -> bool {
+    let Some(resident) = &body.resident else {
+        return false;
+    };
+    let mut mailbox = slot.mailbox();
+    let mut starts = mailbox.mail.iter().filter_map(|e| start_of(&e.message));
+    let due = starts.find_map(|start| start.scheduled_for);
+    let Some(due) = due.filter(|_| resident.state.awaits_start() && !resident.state.is_suspended())
+    else {
+        return false;
+    };
+    // A date goes by the clock alone, whatever it showed when it was asked for.
+    engine.timers.add(due, due, slot.key, Due::Start);
+    if !mailbox.inbox_is_new {
+        mailbox.mail.retain(|envelope| envelope.seq.is_none());
+        drop(mailbox);
+        (body.inbox_read_to, body.inbox_pages) = (0, 0);
+        body.resident = None;
+    }
+    true
+}
+
+/// Takes messages that are new in the inbox into the mail.
+fn read_inbox(engine: &Engine, slot: &Slot, body: &mut Body) -> Result<(), StoreError> {
+    let is_new = std::mem::take(&mut slot.mailbox().inbox_is_new);
+    if !is_new || body.creating.is_some() {
+        return Ok(());
+    }
+    let limit = (INBOX_PAGE << body.inbox_pages).min(INBOX_PAGE_MAX);
+    let read = || -> Result<_, StoreError> {
+        let page = engine
+            .hub
+            .reader
+            .inbox(slot.key, body.inbox_read_to, limit)?;
+        let last = page.envelopes.last().and_then(|envelope| envelope.seq);
+        let next = last.map_or(body.inbox_read_to, |last| last + 1);
+        // What is asked of the instance itself does not wait behind all that it was sent.
+        let commands = match page.more {
+            true => engine.hub.reader.inbox_commands(slot.key, next)?,
+            false => Vec::new(),
+        };
+        Ok((page, next, commands))
+    };
+    let (page, next, commands) = read().inspect_err(|_| slot.mailbox().inbox_is_new = true)?;
+    body.inbox_read_to = next;
+    body.inbox_pages = (body.inbox_pages + 1).min(INBOX_PAGE_MAX.ilog2());
+    let mut mailbox = slot.mailbox();
+    mailbox.inbox_is_new |= page.more;
+    for envelope in page.envelopes.into_iter().chain(commands) {
+        let is_known = envelope.message.is_control()
+            && mailbox.mail.iter().any(|other| other.seq == envelope.seq);
+        if !is_known {
+            mailbox.mail.push_back(envelope);
+        }
+    }
+    Ok(())
+}
+
+/// Brings an execution into memory. A change to make instead, where it cannot go on.
+fn load_resident(
+    engine: &Arc<Engine>,
+    slot: &Slot,
+    body: &mut Body,
+    worker: usize,
+) -> Result<Option<Change>, StoreError> {
+    if let Some(creating) = &body.creating {
+        let row = fresh_row(&creating.new);
+        body.resident = Some(Resident {
+            state: State::new(0),
+            guest: None,
+            row,
+        });
+        return Ok(None);
+    }
+    let row = engine
+        .hub
+        .reader
+        .instance_by_key(slot.key)?
+        .filter(|row| !row.status.is_end());
+    let Some(mut row) = row else {
+        slot.mailbox().mail.clear();
+        engine.resumed(slot.key);
+        return Ok(None);
+    };
+    let (ending, resume) = {
+        let mailbox = slot.mailbox();
+        let first = |is: fn(&Message) -> bool| {
+            let mut mail = mailbox.mail.iter();
+            mail.find(|envelope| is(&envelope.message)).cloned()
+        };
+        (
+            first(|message| matches!(message, Message::Terminate { .. })),
+            first(|message| matches!(message, Message::Resume { .. })),
+        )
+    };
+    if let Some(envelope) = ending {
+        // No history is needed to end an instance, so that one whose history cannot be read can be ended too.
+        let commit = terminate(engine, body, row, envelope);
+        return Ok(Some(Change::Turn(Box::new(commit))));
+    }
+    let is_quarantined = row.quarantine.is_some();
+    let resume = resume.filter(|_| is_quarantined);
+    if is_quarantined && resume.is_none() {
+        return Ok(store_mail(slot));
+    }
+    if !is_quarantined && engine.hub.reader.deliveries(slot.key)? >= DELIVERIES_MAX {
+        let reason = format!("its turn was running {DELIVERIES_MAX} times when its host died");
+        let why = Quarantine::because(reason);
+        return Ok(Some(quarantine(engine, slot, why, row.module)));
+    }
+    let pinned = row.module;
+    row.module = resume.as_ref().and_then(named_module).or(pinned);
+    let tried = row.module;
+    let with_guest = !row.returned && (is_quarantined || row.status != Status::Suspended);
+    if with_guest && let Some(module) = row.module {
+        prepare(engine, module);
+    }
+    let loaded = recorded(engine, worker, slot, || load::load(engine, row, with_guest));
+    match loaded {
+        Ok(resident) => body.resident = Some(resident),
+        Err(LoadError::Store(error)) => return Err(error),
+        Err(LoadError::Panicked(why)) => return panicked(engine, slot, tried, why).map(Some),
+        Err(LoadError::Quarantine(mut why)) => {
+            if let Some(named) = tried.filter(|_| tried != pinned) {
+                let said = std::mem::take(&mut why.reason);
+                why.reason = format!("it cannot go on with module {}: {said}", named.short());
+            }
+            let taken = resume.and_then(|resume| take_out(slot, &resume));
+            let mut change = quarantine(engine, slot, *why, tried);
+            if let Change::Quarantine { seqs, .. } = &mut change {
+                seqs.extend(taken);
+            }
+            return Ok(Some(change));
+        }
+    }
+    Ok(resume.and_then(|resume| release(slot, body, &resume)))
+}
+
+/// The module that a quarantined instance is to go on with, where its resumption names one.
+fn named_module(resume: &Envelope) -> Option<Digest> {
+    match &resume.message {
+        Message::Resume { module, .. } => *module,
+        _ => None,
+    }
+}
+
+/// Ends a quarantine: the execution could be brought back.
+fn release(slot: &Slot, body: &mut Body, resume: &Envelope) -> Option<Change> {
+    let resident = body.resident.as_mut()?;
+    let status = status_of(&resident.state, &resident.row);
+    (resident.row.status, resident.row.quarantine) = (status, None);
+    // Where it was suspended before, the message itself is what resumes it.
+    let seqs = if resident.state.is_suspended() {
+        None
+    } else {
+        take_out(slot, resume)
+    };
+    let cascade = seqs.and_then(|_| cascade(std::slice::from_ref(resume)));
+    Some(Change::Release {
+        key: slot.key,
+        status,
+        module: resident.row.module,
+        seqs: seqs.into_iter().collect(),
+        cascade,
+    })
+}
+
+/// Takes a message out of the mail. Its number in the inbox.
+fn take_out(slot: &Slot, envelope: &Envelope) -> Option<u64> {
+    slot.mailbox()
+        .mail
+        .retain(|other| other.seq != envelope.seq);
+    envelope.seq
+}
+
+/// Whether the guest is asked in the turn of these messages.
+fn needs_guest(state: &State, batch: &[Envelope]) -> bool {
+    state.may_ask_guest() && batch.iter().any(|envelope| !envelope.message.is_control())
+}
+
+/// Whether there are messages for an execution that did not begin, and nothing that begins it.
+fn has_no_start(state: &State, slot: &Slot) -> bool {
+    let mailbox = slot.mailbox();
+    let starts = |envelope: &Envelope| start_of(&envelope.message).is_some();
+    state.awaits_start()
+        && !state.is_suspended()
+        && !mailbox.inbox_is_new
+        && !mailbox.mail.is_empty()
+        && !mailbox.mail.iter().any(starts)
+}
+
+/// Gives an execution its guest.
+fn bring_guest(
+    engine: &Engine,
+    resident: &mut Resident,
+    batch: &[Envelope],
+) -> Result<(), LoadError> {
+    match resident.state.start() {
+        // Nothing was asked yet: a fresh guest is all there is to bring.
+        None => {
+            if let Some(start) = batch
+                .iter()
+                .find_map(|envelope| start_of(&envelope.message))
+            {
+                resident.guest = Some(load::instantiate(engine, start, resident.row.module)?);
+            }
+        }
+        Some(_) => *resident = load::load(engine, resident.row.clone(), true)?,
+    }
+    Ok(())
+}
+
+/// The task whose outcome a message is, as far as the hub has a row for it.
+pub(crate) fn outcome_of(message: &Message) -> Option<TaskRef> {
+    match message {
+        Message::ActivityEnded { task, .. }
+        | Message::TimerFired { task }
+        | Message::ChildDue { task, .. } => Some(*task),
+        Message::Start(_)
+        | Message::ExternalEvent { .. }
+        | Message::ChildEnded { .. }
+        | Message::StartSkipped { .. }
+        | Message::AttemptsFailed { .. }
+        | Message::CustomStatus { .. }
+        | Message::Suspend { .. }
+        | Message::Resume { .. }
+        | Message::Terminate { .. } => None,
+    }
+}
+
+/// A start, of what the instance is pinned to now: it may have left its first module before it began.
+fn pinned_to(pinned: Option<Digest>, message: Message) -> Message {
+    match message {
+        Message::Start(start) => Message::Start(Box::new(Start {
+            module: pinned.or(start.module),
+            ..*start
+        })),
+        other => other,
+    }
+}
+
+fn start_of(message: &Message) -> Option<&Start> {
+    match message {
+        Message::Start(start) => Some(start),
+        _ => None,
+    }
+}
+
+/// Stands in for the guest where the turn does not ask it.
+struct NoGuest;
+
+impl perennial_core::Guest for NoGuest {
+    fn advance(
+        &mut self,
+        _: &[perennial_core::GuestEvent],
+        _: perennial_core::Mode,
+    ) -> Result<perennial_core::Answer, perennial_core::Stop> {
+        Err(perennial_core::Stop::Host(
+            "the guest is not in memory".to_owned(),
+        ))
+    }
+}
+
+fn take_turn(
+    engine: &Engine,
+    resident: &mut Resident,
+    messages: Vec<Message>,
+) -> Result<Option<Turn>, NoTurn> {
+    let full = engine.history_is_full(resident);
+    let names = engine.names();
+    let rooms = Capacity {
+        names: names.as_ref(),
+        engine,
+    };
+    let mut fresh = || engine.fresh_execution();
+    let mut context = TurnContext {
+        now: engine.clock.now(),
+        names: &rooms,
+        fresh: &mut fresh,
+    };
+    let Resident { state, guest, .. } = resident;
+    let mut full = full.map(Full);
+    let turn = guarded(|| match (guest, &mut full) {
+        (Some(_), Some(full)) => run_turn(state, messages, &mut context, full),
+        (Some(guest), None) => run_turn(state, messages, &mut context, guest.as_mut()),
+        (None, _) => run_turn(state, messages, &mut context, &mut NoGuest),
+    });
+    turn.map_err(NoTurn::Panicked)?
+        .map_err(|why| NoTurn::Host(Shortage::new(Resource::Host, why.to_string())))
+}
+
+/// Why a turn did not happen. None of it is proof of anything.
+enum NoTurn {
+    /// The host could not run the guest.
+    Host(Shortage),
+    /// Code of the guest's executor or of the core panicked.
+    Panicked(String),
+}
+
+/// Messages that are only in memory and cannot be taken now go to the inbox.
+pub(crate) fn store_mail(slot: &Slot) -> Option<Change> {
+    let mut mailbox = slot.mailbox();
+    let (stored, memory): (VecDeque<Envelope>, VecDeque<Envelope>) =
+        mailbox.mail.drain(..).partition(|e| e.seq.is_some());
+    mailbox.mail = stored;
+    let messages: Vec<Envelope> = memory.into();
+    (!messages.is_empty()).then_some(Change::Post {
+        key: slot.key,
+        messages,
+    })
+}

@@ -1,0 +1,331 @@
+//! The threads of the engine: start, work and shutdown.
+//!
+//! Laws:
+//! - code of whoever embeds the host may panic: what it was called for is done again or not at all, and the thread goes on;
+//! - what a thread holds (a count, a place, an instance that is busy) goes back by dropping, however its work ends;
+//! - the end of an engine takes no longer than [`SHUT_DOWN_MAX`], whatever happens in it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use perennial_core::Envelope;
+
+use crate::engine::locks::{Guard, rank};
+use crate::engine::tasks::timers::Fired;
+use crate::engine::turn::committed;
+use crate::engine::turn::inline;
+use crate::engine::turn::worker;
+use crate::engine::workers::lanes::Lanes;
+use crate::engine::{Engine, TRY_AGAIN_AFTER, Work};
+use crate::foreign::{guarded, panic_message};
+use crate::store::{Change, StoreError, Write};
+
+/// How long the end of an engine may take: turns that run, what the disk takes to write what is under way, and threads to end. What has not
+/// ended by then is left to itself: nothing that it writes later is kept.
+pub(crate) const SHUT_DOWN_MAX: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
+
+/// How much longer than that it is waited for, since each step of it takes the time that is left.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Something that the writer has not answered. Dropped with the answer, or with the writer.
+pub(in crate::engine) struct UnderWay(Arc<Engine>);
+
+impl UnderWay {
+    pub(in crate::engine) fn new(engine: &Arc<Engine>) -> Self {
+        engine.queue().in_flight += 1;
+        Self(Arc::clone(engine))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.queue().in_flight -= 1;
+        if self.0.is_stopping() || cfg!(test) {
+            self.0.work.there.notify_all();
+        }
+    }
+}
+
+/// What waits for a worker, and what the threads do.
+#[derive(Default)]
+pub(in crate::engine) struct Queue {
+    pub(in crate::engine) work: Lanes,
+    /// Writes that the writer has not answered.
+    pub(in crate::engine) in_flight: usize,
+    /// Workers that run something.
+    pub(in crate::engine) busy: usize,
+    /// Threads that have not ended.
+    alive: usize,
+    pub(in crate::engine) closed: bool,
+}
+
+impl Queue {
+    fn is_quiet(&self) -> bool {
+        self.busy == 0 && self.in_flight == 0 && self.work.is_empty()
+    }
+}
+
+/// A worker that runs something.
+struct Busy<'a>(&'a Engine);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue();
+        queue.busy -= 1;
+        let quiet = queue.is_quiet();
+        drop(queue);
+        if quiet && (self.0.is_stopping() || cfg!(test)) {
+            self.0.work.there.notify_all();
+        }
+    }
+}
+
+/// A thread that has not ended.
+struct Alive(Arc<Engine>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.queue().alive -= 1;
+        self.0.work.there.notify_all();
+    }
+}
+
+impl Engine {
+    pub(in crate::engine) fn spawn_threads(self: &Arc<Self>) -> Result<(), StoreError> {
+        for worker in 0..self.config.workers {
+            self.spawn_thread(&format!("worker-{worker}"), move |engine| {
+                engine.work(worker)
+            })?;
+        }
+        self.spawn_thread("timers", |engine| {
+            let fire = |fired: Fired| {
+                if let Err(why) = guarded(|| engine.fire(fired)) {
+                    engine.panicked("what came due was handled", &why);
+                    engine
+                        .timers
+                        .again_in(TRY_AGAIN_AFTER, fired.key, fired.due);
+                }
+            };
+            engine.timers.run(&engine.hub.reader, fire);
+        })?;
+        self.spawn_thread("processors", |engine| engine.activities.processors.watch())?;
+        let weak = Arc::downgrade(self);
+        self.clock.on_jump(Arc::new(move || {
+            if let Some(engine) = weak.upgrade() {
+                engine.timers.jumped();
+            }
+        }));
+        Ok(())
+    }
+
+    /// Starts a thread that runs something until it returns: where it panics, it is run again.
+    fn spawn_thread(
+        self: &Arc<Self>,
+        name: &str,
+        run: impl Fn(&Arc<Self>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.queue().alive += 1;
+        let alive = Alive(Arc::clone(self));
+        let begun = std::thread::Builder::new()
+            .name(format!("perennial-{name}"))
+            .spawn(move || {
+                while let Err(why) = guarded(|| run(&alive.0)) {
+                    // Whoever is told of log lines may be what panics.
+                    let _ = guarded(|| alive.0.panicked("a thread of the engine ran", &why));
+                }
+            });
+        let thread = begun.map_err(StoreError::file(
+            "could not start a thread for",
+            &self.hub.path,
+        ))?;
+        self.end.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// Says that something panicked, and what it was for.
+    pub(in crate::engine) fn panicked(&self, what: &str, why: &str) {
+        if let Some(unsaid) = self.trouble.panics.failed() {
+            tracing::error!(why, unsaid, "there was a panic while {what}; it goes on");
+        }
+    }
+
+    pub(in crate::engine) fn queue(&self) -> Guard<'_, Queue, { rank::QUEUE }> {
+        self.work.queue.lock()
+    }
+
+    /// Queues work for the workers.
+    pub(crate) fn enqueue(&self, work: Work) {
+        let mut queue = self.queue();
+        if queue.closed {
+            drop(queue);
+            return Self::put_down(work);
+        }
+        queue.work.push(work);
+        drop(queue);
+        if !inline::is_taken_here() {
+            self.work.there.notify_one();
+        }
+    }
+
+    /// Leaves work undone: the hub has everything that is needed to do it later.
+    fn put_down(work: Work) {
+        match work {
+            Work::Run(slot) => worker::put_down(&slot),
+            Work::Committed(done) => worker::put_down(&done.slot),
+            Work::Collect | Work::Retain => {}
+        }
+    }
+
+    /// Takes the next work, once there is some; `None` if there will be none.
+    fn take_work(&self) -> Option<(Work, Busy<'_>)> {
+        let mut queue = self.queue();
+        loop {
+            if let Some(work) = queue.work.pop() {
+                queue.busy += 1;
+                return Some((work, Busy(self)));
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = queue.wait(&self.work.there);
+        }
+    }
+
+    fn work(self: &Arc<Self>, worker: usize) {
+        while let Some((work, _busy)) = self.take_work() {
+            let slot = match &work {
+                Work::Run(slot) => Some(Arc::clone(slot)),
+                Work::Committed(done) => Some(Arc::clone(&done.slot)),
+                Work::Collect | Work::Retain => None,
+            };
+            if let Err(why) = guarded(|| self.run_work(work, worker)) {
+                self.hub.flight.end(worker);
+                if let Some(slot) = slot {
+                    worker::recover(self, &slot);
+                }
+                self.panicked("a worker ran", &why);
+            }
+        }
+    }
+
+    fn run_work(self: &Arc<Self>, work: Work, worker: usize) {
+        match work {
+            Work::Run(_) | Work::Collect | Work::Retain if self.is_stopping() => {
+                Self::put_down(work);
+            }
+            Work::Run(slot) => worker::run(self, &slot, worker),
+            Work::Committed(done) => {
+                let mut held = Vec::new();
+                committed::committed(self, &done.slot, done.change, done.result, &mut held);
+                self.go_on(held);
+            }
+            Work::Collect => self.collect(),
+            Work::Retain => self.retain(),
+        }
+    }
+
+    /// Stops: what is being committed is committed, results that wait in memory go to the inboxes, and the hub is given back.
+    ///
+    /// Blocks, no longer than about [`SHUT_DOWN_MAX`]. Activities that run are interrupted, and run again when the hub is next opened.
+    pub(crate) fn shut_down(self: &Arc<Self>) {
+        self.shut_down_by(Instant::now() + SHUT_DOWN_MAX);
+    }
+
+    /// As [`shut_down`](Self::shut_down), until about that time.
+    pub(crate) fn shut_down_by(self: &Arc<Self>, until: Instant) {
+        let (tell, told) = mpsc::channel::<()>();
+        let engine = Arc::clone(self);
+        // A clock that does not return keeps whoever asks it, and the locks that are held meanwhile.
+        let stop = move || {
+            let _tell = tell;
+            engine.stop_by(until);
+        };
+        let begun = std::thread::Builder::new().name("perennial-stop".to_owned());
+        let Ok(stopping) = begun.spawn(stop) else {
+            return self.stop_by(until);
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        if told.recv_timeout(left + GRACE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::error!("the end of the host does not return, and is left to itself");
+        } else if let Err(panic) = stopping.join() {
+            let why = panic_message(panic);
+            tracing::error!(why, "there was a panic at the end of the host");
+        }
+    }
+
+    fn stop_by(self: &Arc<Self>, until: Instant) {
+        self.end.stopping.store(true, Ordering::Release);
+        self.timers.stop();
+        self.activities.stop();
+        self.work.there.notify_all();
+        let is_quiet = self.wait_until(until, Queue::is_quiet);
+        self.queue().closed = true;
+        self.work.there.notify_all();
+        if !is_quiet {
+            tracing::error!(
+                seconds = SHUT_DOWN_MAX.as_secs(),
+                "the host does not come to rest; what has not ended is left to itself, and is done again when the hub is next opened"
+            );
+        }
+        self.hub.flight.close();
+        self.put_down_all();
+        let ended = self.wait_until(until, |queue| queue.alive == 0);
+        let threads = std::mem::take(&mut *self.end.threads.lock());
+        for thread in threads {
+            // One that does not end holds nobody up.
+            let own = thread.thread().id() == std::thread::current().id();
+            if ended && !own && thread.join().is_err() {
+                tracing::error!("a thread of the engine panicked");
+            }
+        }
+        if let Some(spans) = &self.spans {
+            spans.close_by(until);
+        }
+        self.hub.writer.close(until);
+        self.memory.waiters.clear();
+        self.hub.owner.lock().take();
+    }
+
+    /// Waits until the threads have come to something, at most until some time. Whether they have.
+    fn wait_until(&self, until: Instant, reached: impl Fn(&Queue) -> bool) -> bool {
+        let mut queue = self.queue();
+        while !reached(&queue) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            queue = queue.wait_timeout(&self.work.there, left.min(Duration::from_millis(50)));
+        }
+        true
+    }
+
+    /// Drops what is in memory. What only memory knows goes to the inboxes.
+    fn put_down_all(&self) {
+        for slot in self.memory.slots.all() {
+            // A worker that does not end has it, and with it what the hub has too.
+            let Some(mut body) = slot.try_body() else {
+                continue;
+            };
+            body.resident = None;
+            let creating = body.creating.take();
+            drop(body);
+            if let Some(creating) = creating {
+                (creating.respond)(Err(StoreError::Closed));
+            }
+            worker::put_down(&slot);
+            let mut mail: Vec<Envelope> = slot.mailbox().mail.drain(..).collect();
+            mail.retain(|envelope| envelope.seq.is_none());
+            if !mail.is_empty() {
+                self.hub.writer.submit(Write::new(
+                    Change::Post {
+                        key: slot.key,
+                        messages: mail,
+                    },
+                    self.clock.now(),
+                    |_, _| {},
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Finds modules that nothing refers to.
+//!
+//! What points to a digest: a module's name, a name that means it for new instances, a version that can be started, a live instance, a
+//! failed one, which can be rewound, and an activity or a child that waits to be tried again. Whoever points something to a digest makes sure
+//! in the same transaction that it is still here, with [`modules::expect`](crate::store::rows::modules::expect).
+
+use perennial_core::Digest;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::store::StoreError;
+use crate::store::codec::uint;
+use crate::store::types::CollectedModule;
+
+/// Everything that points to a digest. Statuses: 3 is Completed, 5 Terminated.
+const POINTED_TO: &str = "SELECT digest FROM module_name UNION SELECT digest FROM definition
+     UNION SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module IS NOT NULL
+     UNION SELECT module FROM task WHERE module IS NOT NULL";
+
+/// Versions that are the newest of their orchestration, or all of them.
+fn versions(old_too: OldVersions) -> &'static str {
+    match old_too {
+        OldVersions::Keep => "SELECT digest FROM definition_version",
+        // Those that count are in `definition` too.
+        OldVersions::Forget => "SELECT NULL WHERE 0",
+    }
+}
+
+/// What becomes of versions of orchestrations that are not the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum OldVersions {
+    /// They can be started, and keep their module.
+    Keep,
+    /// They cannot be started any more.
+    Forget,
+}
+
+/// The modules that nothing points to.
+pub(crate) fn collectable(
+    db: &Connection,
+    old: OldVersions,
+) -> Result<Vec<CollectedModule>, StoreError> {
+    let mut query = db.prepare(&format!(
+        "SELECT digest, length(component) FROM module WHERE digest NOT IN ({POINTED_TO} UNION {}) ORDER BY stored_at, digest",
+        versions(old)
+    ))?;
+    let found = query.query_map([], |row| {
+        Ok(CollectedModule {
+            digest: Digest(row.get(0)?),
+            bytes: uint(row.get(1)?),
+        })
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// Deletes the modules that nothing points to. Which they were.
+pub(crate) fn collect(
+    db: &Connection,
+    old: OldVersions,
+) -> Result<Vec<CollectedModule>, StoreError> {
+    if old == OldVersions::Forget {
+        db.execute(
+            "DELETE FROM definition_version AS v WHERE NOT EXISTS
+                 (SELECT 1 FROM definition d WHERE d.kind = 0 AND d.name = v.name AND d.version = v.version AND d.digest = v.digest)",
+            [],
+        )?;
+    }
+    let collected = collectable(db, old)?;
+    let mut delete = db.prepare("DELETE FROM module WHERE digest = ?1")?;
+    for module in &collected {
+        delete.execute([module.digest.0])?;
+    }
+    Ok(collected)
+}
+
+/// What a module's name leaves behind that is to go.
+pub(crate) enum Removed {
+    /// There is no such module.
+    Missing,
+    /// So many live instances run what it means.
+    InUse(u64),
+    /// It is gone.
+    Done,
+}
+
+/// Takes a module's name away, with everything that it means for new instances and what it is granted. Live instances keep their digest.
+pub(crate) fn remove(db: &Connection, name: &str, in_use_too: bool) -> Result<Removed, StoreError> {
+    let mut query = db.prepare("SELECT digest FROM module_name WHERE name = ?1")?;
+    let digest: Option<[u8; 32]> = query.query_row([name], |row| row.get(0)).optional()?;
+    let Some(digest) = digest else {
+        return Ok(Removed::Missing);
+    };
+    if !in_use_too {
+        let mut query =
+            db.prepare("SELECT count(*) FROM instance WHERE status IN (0, 1, 2) AND module = ?1")?;
+        let live = uint(query.query_row([digest], |row| row.get(0))?);
+        if live > 0 {
+            return Ok(Removed::InUse(live));
+        }
+    }
+    db.execute("DELETE FROM definition_version WHERE module = ?1", [name])?;
+    db.execute("DELETE FROM definition WHERE module = ?1", [name])?;
+    db.execute("DELETE FROM module_name WHERE name = ?1", params![name])?;
+    Ok(Removed::Done)
+}

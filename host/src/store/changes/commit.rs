@@ -1,0 +1,357 @@
+//! The commit of a turn.
+
+use perennial_core::{End, Event, Message, Start, Status, Suspension, Turn};
+use rusqlite::{Connection, params};
+
+use crate::store::StoreError;
+use crate::store::changes::create::{self, CreateOutcome, Created};
+use crate::store::changes::send::send;
+use crate::store::codec::{decode, encode, int, uint};
+use crate::store::rows::instances::{self, deliver};
+use crate::store::rows::modules;
+use crate::store::rows::parents::tell_parent_of;
+use crate::store::rows::tasks;
+use crate::store::types::{
+    Effects, InstanceKey, NewInstance, Position, Summary, TurnCommit, began,
+};
+
+/// Writes one turn with everything that belongs to it.
+///
+/// What goes on to its children is [`commit_and_cascade`](crate::store::changes::control::commit_and_cascade)'s to give. A crash before the transaction is on disk repeats the turn; a crash after it does not. Where the commit also makes the instance and
+/// the id is in use, nothing is written and the rejection is the answer.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if the instance is not where the turn began.
+pub(crate) fn commit_turn(
+    db: &Connection,
+    commit: &TurnCommit,
+    effects: &mut Effects,
+) -> Result<CreateOutcome, StoreError> {
+    let TurnCommit {
+        key, turn, after, ..
+    } = commit;
+    match &commit.create {
+        Some(new) => match create::make_room(db, &new.start, new.reuse, turn.at, effects)? {
+            Created::Yes => insert_with_turn(db, new, turn, after)?,
+            Created::No(rejection) => return Ok(Err(rejection)),
+        },
+        None => update(db, *key, commit.expected, commit.status_before, turn, after)?,
+    }
+    insert_turn(db, *key, commit.expected.execution, turn)?;
+    instances::discard(db, *key, &commit.consumed)?;
+    let ended = after.status.is_end() || turn.next.is_some();
+    if !ended {
+        tasks::record(db, *key, commit.expected, turn, &commit.retried)?;
+        if turn
+            .events()
+            .any(|event| matches!(event, Event::ExecutionReturned { .. }))
+        {
+            give_up_retries(db, commit, effects)?;
+        }
+    } else if commit.create.is_none() {
+        tasks::delete_all(db, *key)?;
+    }
+    let refused = send(db, commit, effects)?;
+    if let Some(next) = &turn.next {
+        continue_as_new(db, *key, commit.expected.execution, next, commit, effects)?;
+    } else if ended {
+        // Nothing can have been in the inbox of what is new, and hardly ever is anything left in that of another.
+        let is_unread = commit.create.is_none() && instances::has_mail(db, *key)?;
+        epilogue(db, commit, refused, is_unread, effects)?;
+        if is_unread && after.status == Status::Completed {
+            // Those that ended otherwise may be rewound or restarted, and have what had come in until then.
+            db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
+                .execute([key.0])?;
+        }
+        // What was begun again may be somebody's child again since it was read.
+        if commit.is_child || commit.expected.execution > 0 {
+            tell_parent_of(db, *key, outcome(turn, after), effects)?;
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Adds to the history of an instance that ends what else is to be known of it: the instances that it asked for and that were not started.
+fn epilogue(
+    db: &Connection,
+    commit: &TurnCommit,
+    refused: Vec<Event>,
+    is_unread: bool,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let mut received = match is_unread {
+        true => take_unread_refusals(db, commit.key)?,
+        false => Vec::new(),
+    };
+    received.extend(refused);
+    if received.is_empty() {
+        return Ok(());
+    }
+    let bytes = received.iter().map(Event::size).sum::<usize>() as u64;
+    let turn = Turn {
+        number: commit.turn.number + 1,
+        first_event: commit.turn.next_event(),
+        at: commit.turn.at,
+        received,
+        produced: Vec::new(),
+        answer: None,
+        next: None,
+    };
+    insert_turn(db, commit.key, commit.expected.execution, &turn)?;
+    db.prepare_cached(
+        "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3 WHERE key = ?4",
+    )?
+    .execute(params![
+        int(turn.next_event()),
+        turn.number + 1,
+        int(commit.after.history_bytes + bytes),
+        commit.key.0,
+    ])?;
+    effects.epilogue = Some((commit.key, turn));
+    Ok(())
+}
+
+/// Takes the refusals out of an inbox that no turn took in, and that none will.
+fn take_unread_refusals(db: &Connection, key: InstanceKey) -> Result<Vec<Event>, StoreError> {
+    let sample = encode(&Message::StartSkipped {
+        instance_id: String::new(),
+        reason: String::new(),
+    })?;
+    // What a message is stands behind the byte of the format; the rest need not be read.
+    let mut query = db.prepare_cached(
+        "SELECT seq, message FROM inbox WHERE instance = ?1 AND substr(message, 1, 2) = ?2 ORDER BY seq",
+    )?;
+    let mut rows = query.query(params![key.0, &sample[..2]])?;
+    let (mut seqs, mut refusals) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        let message: Vec<u8> = row.get(1)?;
+        if let Message::StartSkipped {
+            instance_id,
+            reason,
+        } = decode(&message, "a message")?
+        {
+            seqs.push(uint(row.get(0)?));
+            refusals.push(Event::InstanceStartSkipped {
+                instance_id,
+                reason,
+            });
+        }
+    }
+    instances::discard(db, key, &seqs)?;
+    Ok(refusals)
+}
+
+/// After the return no new attempt starts: what waits for one has failed with its last failure.
+fn give_up_retries(
+    db: &Connection,
+    commit: &TurnCommit,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    for given_up in tasks::give_up_retries(db, commit.key, &commit.running)? {
+        deliver(db, commit.key, &given_up)?;
+        effects.woken.push(commit.key);
+    }
+    Ok(())
+}
+
+/// How a child's execution ended, for its parent.
+fn outcome(
+    turn: &Turn,
+    after: &Summary,
+) -> Result<Option<perennial_core::Json>, perennial_core::Failure> {
+    let reason = turn.events().find_map(|event| {
+        let Event::ExecutionTerminated { reason } = event else {
+            return None;
+        };
+        let reason = reason.clone();
+        Some(reason.unwrap_or_else(|| "no reason was given".to_owned()))
+    });
+    match (&after.failure, reason) {
+        (Some(failure), _) => Err(failure.clone()),
+        (None, Some(reason)) => {
+            let message = format!("the instance was terminated: {reason}");
+            Err(perennial_core::Failure::permanent(
+                perennial_core::kind::TERMINATED,
+                message,
+            ))
+        }
+        (None, None) => Ok(after.output.clone()),
+    }
+}
+
+fn insert_with_turn(
+    db: &Connection,
+    new: &NewInstance,
+    turn: &Turn,
+    after: &Summary,
+) -> Result<(), StoreError> {
+    instances::insert(
+        db,
+        new,
+        &instances::Row {
+            status: after.status,
+            next_event: turn.next_event(),
+            turns: turn.number + 1,
+            inbox_next: 0,
+            started_at: Some(turn.at),
+            updated_at: turn.at,
+            after: Some(after),
+        },
+    )
+}
+
+/// The statement that changes a status row where that is still where a turn began, and more of the row if it says so: to name a column that
+/// an index has costs a change of the index, also where the value stays the same.
+macro_rules! update_row {
+    ($more:literal) => {
+        concat!(
+            "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5,
+                 waiting = iif(?12, ?6, waiting), unread_bytes = iif(?12, ?13, unread_bytes), custom_status = ?7, deliveries = 0",
+            $more,
+            " WHERE key = ?8 AND execution = ?9 AND generation = ?10 AND next_event = ?11"
+        )
+    };
+}
+
+fn update(
+    db: &Connection,
+    key: InstanceKey,
+    expected: Position,
+    status_before: Status,
+    turn: &Turn,
+    after: &Summary,
+) -> Result<(), StoreError> {
+    let waiting = (!after.status.is_end())
+        .then(|| encode(&after.waiting))
+        .transpose()?;
+    let at = params![
+        int(turn.next_event()),
+        turn.number + 1,
+        int(after.history_bytes),
+        int(turn.at.0),
+        after.returned,
+        waiting,
+        after.custom_status.as_ref().map(|json| json.as_str()),
+        key.0,
+        expected.execution,
+        expected.generation,
+        int(expected.next_event),
+        // Only the guest knows what it waits for, and may not be in memory: a turn that does not ask it leaves that as it was.
+        turn.answer.is_some() || after.status.is_end(),
+        int(after.unread_bytes),
+    ];
+    let changed = if status_before == after.status && !after.status.is_end() {
+        db.prepare_cached(update_row!(""))?.execute(at)?
+    } else {
+        let failure = after.failure.as_ref().map(encode).transpose()?;
+        let status = params![
+            instances::status_number(after.status),
+            after.output.as_ref().map(|json| json.as_str()),
+            failure,
+            began(after).then_some(int(turn.at.0)),
+        ];
+        let and_status = update_row!(
+            ", status = ?14, output = ?15, failure = ?16, started_at = coalesce(started_at, ?17), quarantine = NULL"
+        );
+        db.prepare_cached(and_status)?
+            .execute(&[at, status].concat()[..])?
+    };
+    if changed != 1 {
+        return Err(StoreError::Conflict);
+    }
+    Ok(())
+}
+
+/// Adds a turn to a history.
+pub(crate) fn insert_turn(
+    db: &Connection,
+    key: InstanceKey,
+    execution: u32,
+    turn: &Turn,
+) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO turn (instance, execution, number, first_event, at, answer, received, produced)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        key.0,
+        execution,
+        turn.number,
+        int(turn.first_event),
+        int(turn.at.0),
+        turn.answer.map(u64::cast_signed),
+        encode(&turn.received)?,
+        encode(&turn.produced)?,
+    ])?;
+    Ok(())
+}
+
+/// Begins the next execution of an instance: a fresh history, what it shows, the events that move over, then what waits already.
+///
+/// What waits stays where it is, and the rest takes the numbers before it, which are free since the execution was given what had them: to
+/// move all of it each time would make a long queue quadratic.
+fn continue_as_new(
+    db: &Connection,
+    key: InstanceKey,
+    execution: u32,
+    next: &Start,
+    commit: &TurnCommit,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    if let Some(digest) = next.module {
+        modules::expect(db, digest)?;
+    }
+    db.prepare_cached(
+        "UPDATE instance SET execution = ?1, execution_id = ?2, version = ?3, module = ?4, generation = 0, next_event = 0, turns = 0,
+             history_bytes = 0, waiting = NULL, unread_bytes = 0
+         WHERE key = ?5",
+    )?
+    .execute(params![next.execution, next.execution_id, next.version, next.module.map(|d| d.0), key.0])?;
+    let mut first = vec![encode(&Message::Start(Box::new(next.clone())))?];
+    if let Some(value) = commit.after.custom_status.clone() {
+        first.push(encode(&Message::CustomStatus { value })?);
+    }
+    for message in &commit.carried {
+        first.push(encode(message)?);
+    }
+    instances::deliver_first(db, key, &first)?;
+    db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?
+        .execute(params![key.0, execution])?;
+    effects.garbage = true;
+    effects.woken.push(key);
+    Ok(())
+}
+
+/// What a status row says of a state.
+pub(crate) fn summary(state: &perennial_core::State) -> Summary {
+    let (status, output, failure) = match (state.end(), state.suspension()) {
+        (None, Some(Suspension { reason })) => {
+            let reason = reason.as_deref().map(reason_as_output);
+            (Status::Suspended, reason, None)
+        }
+        (None, None) if state.awaits_start() => (Status::Pending, None, None),
+        (None | Some(End::ContinuedAsNew), _) => (Status::Running, None, None),
+        (Some(End::Completed { output }), _) => (Status::Completed, output.clone(), None),
+        (Some(End::Failed { failure }), _) => (Status::Failed, None, Some(failure.clone())),
+        (Some(End::Terminated { reason }), _) => {
+            let reason = reason.as_deref().map(reason_as_output);
+            (Status::Terminated, reason, None)
+        }
+    };
+    let waiting = state.running().map(|running| running.waiting.clone());
+    Summary {
+        status,
+        returned: state.has_returned(),
+        history_bytes: state.history_bytes,
+        custom_status: state.custom_status.clone(),
+        output,
+        failure,
+        waiting: waiting.unwrap_or_default(),
+        unread_bytes: state.begun().map_or(0, |begun| begun.unread.bytes()),
+    }
+}
+
+/// The output of an instance that was ended or is held from outside is the reason given.
+fn reason_as_output(reason: &str) -> perennial_core::Json {
+    perennial_core::Json::from_text(serde_json::Value::from(reason).to_string())
+}

@@ -1,0 +1,219 @@
+//! Creates instances, and frees ids that are in use where the start allows it.
+
+use perennial_core::{
+    Command, Decision, Failure, Message, Rejection, Reuse, Start, Status, Timestamp, decide, kind,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::store::StoreError;
+use crate::store::codec::{decode, encode, int};
+use crate::store::rows::instances::{self, Row, find};
+use crate::store::rows::parents::tell_parent;
+use crate::store::rows::tasks;
+use crate::store::rows::tasks::NewTask;
+use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
+
+/// What came of a start: its instance is there, or why it is not.
+pub(crate) type CreateOutcome = Result<(), Rejection>;
+
+/// Whether an id is free now.
+pub(crate) enum Created {
+    Yes,
+    No(Rejection),
+}
+
+/// An execution number that means all of an instance's executions.
+pub(crate) const ALL_EXECUTIONS: i64 = -1;
+
+/// A history of so few turns and bytes is deleted with its instance; a longer one is left to be deleted in batches.
+const SHORT_TURNS: u32 = 32;
+const SHORT_BYTES: u32 = 256 << 10;
+
+/// Makes sure that the id of `start` is free, or says why it is not.
+pub(crate) fn make_room(
+    db: &Connection,
+    start: &Start,
+    reuse: Reuse,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Created, StoreError> {
+    let found = find(db, &start.instance_id)?;
+    match decide(found.map(|(_, status)| status), Command::Start(reuse)) {
+        Ok(Decision::Create) => Ok(Created::Yes),
+        Ok(_) => {
+            if let Some((key, status)) = found {
+                replace(db, key, status, now, effects)?;
+            }
+            Ok(Created::Yes)
+        }
+        Err(rejection) => Ok(Created::No(rejection)),
+    }
+}
+
+/// Takes an instance out of the way: a live one ends first, and its parent is told.
+fn replace(
+    db: &Connection,
+    key: InstanceKey,
+    status: Status,
+    _now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let mut parent =
+        db.prepare_cached("SELECT id, parent_key, parent FROM instance WHERE key = ?1")?;
+    let (id, parent_key, parent): (String, Option<i64>, Option<Vec<u8>>) =
+        parent.query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if !status.is_end() {
+        if let (Some(parent_key), Some(parent)) = (parent_key, parent) {
+            let failure = Failure::permanent(
+                kind::REPLACED,
+                format!("instance {id:?} was replaced by a new one with the same id"),
+            );
+            let parent = decode(&parent, "a parent")?;
+            tell_parent(db, InstanceKey(parent_key), &parent, Err(failure), effects)?;
+        }
+        effects.ended.push(id);
+    }
+    forget(db, key, effects)
+}
+
+/// Removes an instance; what it leaves behind is deleted later, in batches.
+pub(crate) fn forget(
+    db: &Connection,
+    key: InstanceKey,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    instances::untag(db, key)?;
+    let mut delete = db.prepare_cached(
+        "DELETE FROM instance WHERE key = ?1 RETURNING execution = 0 AND generation = 0 AND turns <= ?2 AND history_bytes <= ?3",
+    )?;
+    let is_short: Option<bool> = delete
+        .query_row(params![key.0, SHORT_TURNS, SHORT_BYTES], |row| row.get(0))
+        .optional()?;
+    tasks::delete_all(db, key)?;
+    db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
+        .execute([key.0])?;
+    if is_short == Some(true) {
+        db.prepare_cached("DELETE FROM turn WHERE instance = ?1")?
+            .execute([key.0])?;
+    } else {
+        db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?
+            .execute(params![key.0, ALL_EXECUTIONS])?;
+        effects.garbage = true;
+    }
+    effects.gone.push(key);
+    Ok(())
+}
+
+/// Accepts a start whose first turn comes later.
+pub(crate) fn start(
+    db: &Connection,
+    new: &NewInstance,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<CreateOutcome, StoreError> {
+    match make_room(db, &new.start, new.reuse, now, effects)? {
+        Created::No(rejection) => return Ok(Err(rejection)),
+        Created::Yes => insert_pending(db, new, now)?,
+    }
+    effects.woken.push(new.key);
+    Ok(Ok(()))
+}
+
+/// Adds an instance that has its start in its inbox.
+pub(crate) fn insert_pending(
+    db: &Connection,
+    new: &NewInstance,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let row = Row {
+        status: Status::Pending,
+        next_event: 0,
+        turns: 0,
+        inbox_next: 1,
+        started_at: None,
+        updated_at: now,
+        after: None,
+    };
+    instances::insert(db, new, &row)?;
+    let message = encode(&Message::Start(new.start.clone()))?;
+    db.prepare_cached("INSERT INTO inbox (instance, seq, message) VALUES (?1, 0, ?2)")?
+        .execute(params![new.key.0, message])?;
+    if let Some(at) = new.start.scheduled_for {
+        let position = Position {
+            execution: new.start.execution,
+            generation: 0,
+            next_event: 0,
+        };
+        let scheduled = NewTask {
+            due: Some(at),
+            ..NewTask::new(tasks::START, TaskRowKind::Start)
+        };
+        tasks::insert(db, new.key, position, 0, scheduled)?;
+    }
+    Ok(())
+}
+
+/// Deletes up to `rows` rows that are no longer needed. Whether more may be left.
+pub(crate) fn collect_garbage(db: &Connection, rows: u32) -> Result<bool, StoreError> {
+    let mut left = rows as usize;
+    while left > 0 {
+        let mut next = db.prepare_cached("SELECT instance, execution FROM garbage LIMIT 1")?;
+        let next: Option<(i64, i64)> = next
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((instance, execution)) = next else {
+            return Ok(false);
+        };
+        let deleted = collect_one(db, instance, execution, left)?;
+        if deleted < left {
+            db.prepare_cached("DELETE FROM garbage WHERE instance = ?1 AND execution = ?2")?
+                .execute(params![instance, execution])?;
+        }
+        // The entry itself counts, so that many short histories are not one long transaction.
+        left = left.saturating_sub(deleted + 1);
+    }
+    Ok(true)
+}
+
+/// Deletes up to `rows` rows of an execution, or of all executions of an instance. How many there were.
+fn collect_one(
+    db: &Connection,
+    instance: i64,
+    execution: i64,
+    rows: usize,
+) -> Result<usize, StoreError> {
+    let limit = int(rows as u64);
+    let deleted = if execution == ALL_EXECUTIONS {
+        db.prepare_cached(
+            "DELETE FROM turn WHERE (instance, execution, number) IN
+                 (SELECT instance, execution, number FROM turn WHERE instance = ?1 LIMIT ?2)",
+        )?
+        .execute(params![instance, limit])?
+    } else {
+        db.prepare_cached(
+            "DELETE FROM turn WHERE (instance, execution, number) IN
+                 (SELECT instance, execution, number FROM turn WHERE instance = ?1 AND execution = ?2 LIMIT ?3)",
+        )?
+        .execute(params![instance, execution, limit])?
+    };
+    Ok(deleted + collect_rewinds(db, instance, execution, limit)?)
+}
+
+/// Deletes up to `rows` turns that rewinds cut off.
+fn collect_rewinds(
+    db: &Connection,
+    instance: i64,
+    execution: i64,
+    rows: i64,
+) -> Result<usize, StoreError> {
+    let of = format!("instance = ?1 AND (?2 = {ALL_EXECUTIONS} OR execution = ?2)");
+    let deleted = db
+        .prepare_cached(&format!(
+            "DELETE FROM cut_turn WHERE (instance, execution, generation, number) IN
+                 (SELECT instance, execution, generation, number FROM cut_turn WHERE {of} LIMIT ?3)"
+        ))?
+        .execute(params![instance, execution, rows])?;
+    db.prepare_cached(&format!("DELETE FROM rewind WHERE {of}"))?
+        .execute(params![instance, execution])?;
+    Ok(deleted)
+}

@@ -1,0 +1,10 @@
+//! What one change does to the rows of a hub, in one transaction.
+
+pub(crate) mod collect;
+pub(crate) mod commit;
+pub(crate) mod control;
+pub(crate) mod create;
+pub(crate) mod cuts;
+pub(crate) mod purge;
+pub(crate) mod rewind;
+pub(crate) mod send;

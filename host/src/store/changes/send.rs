@@ -1,0 +1,253 @@
+//! Sends the events and starts the instances that a turn asked for.
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
+
+use perennial_core::{Callee, Command, Event, Message, Rejection, Target, TaskId, decide};
+use rusqlite::Connection;
+
+use crate::store::StoreError;
+use crate::store::changes::create::{self, Created};
+use crate::store::rows::instances::{self, deliver};
+use crate::store::rows::modules;
+use crate::store::rows::parents;
+use crate::store::types::{Effects, NewInstance, Refused, TurnCommit};
+
+/// Starts and messages to other instances, and the failures of those that cannot be started. What is to be noted of an instance that has
+/// ended; one that lives on gets it as messages, its next execution where it continues as new.
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each event"
+)]
+pub(crate) fn send(
+    db: &Connection,
+    commit: &TurnCommit,
+    effects: &mut Effects,
+) -> Result<Vec<Event>, StoreError> {
+    let mut starts = commit.starts.iter();
+    let mut notes = Vec::new();
+    for event in &commit.turn.produced {
+        match event {
+            Event::EventSent {
+                instance_id,
+                name,
+                data,
+            } => {
+                let message = Message::ExternalEvent {
+                    number: None,
+                    name: name.clone(),
+                    data: data.clone(),
+                };
+                if let Err(rejection) = send_event(db, instance_id, &message, effects)? {
+                    effects.refused.push(Refused::Event {
+                        by: commit.id.clone(),
+                        to: instance_id.clone(),
+                        name: name.clone(),
+                        rejection,
+                    });
+                }
+            }
+            Event::ChildScheduled {
+                task,
+                name,
+                instance_id,
+                target,
+                ..
+            } => {
+                let child = (name.as_str(), instance_id.as_str(), target);
+                start_child(db, commit, *task, 1, child, &mut starts, effects)?;
+            }
+            Event::InstanceStarted {
+                name,
+                instance_id,
+                target,
+                ..
+            } => {
+                let problem = match target.failure(Callee::Orchestration, name) {
+                    Some(failure) => Some(modules::meant(db, failure, name)?.message),
+                    None => match starts.next() {
+                        Some(new) => try_start(db, new, commit, effects)?,
+                        None => return Err(missing_start(instance_id)),
+                    },
+                };
+                if let Some(reason) = problem {
+                    notes.extend(refuse(db, commit, instance_id, reason, effects)?);
+                }
+            }
+            Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ActivityCompleted { .. }
+            | Event::ActivityFailed { .. }
+            | Event::ChildCompleted { .. }
+            | Event::ChildFailed { .. }
+            | Event::TimerFired { .. }
+            | Event::ExternalEventRaised { .. }
+            | Event::ActivityScheduled { .. }
+            | Event::TimerSet { .. }
+            | Event::TaskCanceled { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionReturned { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ContinuedAsNew { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::ChildRetryScheduled { .. }
+            | Event::ChildRetried { .. }
+            | Event::AttemptFailed { .. } => {}
+        }
+    }
+    for event in &commit.turn.received {
+        if let Event::ChildRetried {
+            task,
+            attempt,
+            instance_id,
+        } = event
+        {
+            let child = ("", instance_id.as_str(), &Target::Native);
+            start_child(db, commit, *task, *attempt, child, &mut starts, effects)?;
+        }
+    }
+    Ok(notes)
+}
+
+/// Puts an event into the inbox of another instance, if that lives and has room for it.
+fn send_event(
+    db: &Connection,
+    id: &str,
+    message: &Message,
+    effects: &mut Effects,
+) -> Result<Result<(), Rejection>, StoreError> {
+    let found = instances::find(db, id)?;
+    if let Err(rejection) = decide(found.map(|(_, status)| status), Command::RaiseEvent) {
+        return Ok(Err(rejection));
+    }
+    let Some((key, _)) = found else {
+        return Ok(Err(Rejection::NotFound));
+    };
+    if !instances::has_room_for_event(db, key, message)? {
+        return Ok(Err(Rejection::TooManyUnread));
+    }
+    deliver(db, key, message)?;
+    effects.woken.push(key);
+    Ok(Ok(()))
+}
+
+/// Says that an instance was not started. What its starter's history is to say, where that has ended.
+fn refuse(
+    db: &Connection,
+    commit: &TurnCommit,
+    id: &str,
+    reason: String,
+    effects: &mut Effects,
+) -> Result<Option<Event>, StoreError> {
+    effects.refused.push(Refused::Start {
+        by: commit.id.clone(),
+        id: id.to_owned(),
+        reason: reason.clone(),
+    });
+    let instance_id = id.to_owned();
+    if commit.after.status.is_end() {
+        return Ok(Some(Event::InstanceStartSkipped {
+            instance_id,
+            reason,
+        }));
+    }
+    let skipped = Message::StartSkipped {
+        instance_id,
+        reason,
+    };
+    deliver(db, commit.key, &skipped)?;
+    effects.woken.push(commit.key);
+    Ok(None)
+}
+
+fn start_child(
+    db: &Connection,
+    commit: &TurnCommit,
+    task: TaskId,
+    attempt: u32,
+    (name, instance_id, target): (&str, &str, &Target),
+    starts: &mut std::slice::Iter<'_, NewInstance>,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let failure = match target.failure(Callee::Orchestration, name) {
+        Some(failure) => modules::meant(db, failure, name)?,
+        None => {
+            let new = starts.next().ok_or_else(|| missing_start(instance_id))?;
+            let deleted = match new.start.module {
+                // A first attempt runs what its name means now; a later one what the first one ran, which may be gone for good.
+                Some(digest) if attempt > 1 => modules::expect(db, digest).is_err(),
+                _ => false,
+            };
+            let tried = if deleted {
+                Some(format!(
+                    "the module of {instance_id:?} was deleted before it was tried again"
+                ))
+            } else {
+                try_start(db, new, commit, effects)?
+            };
+            match tried {
+                None => return Ok(()),
+                Some(reason) => perennial_core::Failure::permanent(
+                    perennial_core::kind::INSTANCE_EXISTS,
+                    reason,
+                ),
+            }
+        }
+    };
+    deliver(
+        db,
+        commit.key,
+        &Message::ChildEnded {
+            task: commit.expected.task(task),
+            attempt,
+            outcome: Err(failure),
+        },
+    )?;
+    effects.woken.push(commit.key);
+    Ok(())
+}
+
+fn missing_start(id: &str) -> StoreError {
+    StoreError::Corrupt(format!("a turn starts {id:?} without saying how"))
+}
+
+/// Starts an instance for another one, or says why not.
+///
+/// An id is in use while an instance that has it lives; that of one that has ended is given again, unless the start refuses that. What a
+/// rewound parent left behind is in nobody's way. An instance is live in its own last turn.
+fn try_start(
+    db: &Connection,
+    new: &NewInstance,
+    commit: &TurnCommit,
+    effects: &mut Effects,
+) -> Result<Option<String>, StoreError> {
+    let id = &new.start.instance_id;
+    let taken = instances::find(db, id)?;
+    let is_child = new.start.parent.is_some();
+    match taken {
+        Some((key, _)) if key == commit.key => {
+            let why = format!("instance {id:?} exists already, and is what asks for it");
+            return Ok(Some(why));
+        }
+        Some((key, _)) if is_child && parents::is_left_behind(db, id, &commit.id)? => {
+            create::forget(db, key, effects)?;
+        }
+        Some((_, status)) => {
+            if let Created::No(_) =
+                create::make_room(db, &new.start, new.reuse, commit.turn.at, effects)?
+            {
+                let why = format!("instance {id:?} exists already and is {status}");
+                return Ok(Some(why));
+            }
+        }
+        None => {}
+    }
+    create::insert_pending(db, new, commit.turn.at)?;
+    effects.woken.push(new.key);
+    Ok(None)
+}

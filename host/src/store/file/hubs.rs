@@ -1,0 +1,140 @@
+//! Hub files: list and delete them.
+
+use std::path::{Path, PathBuf};
+
+use crate::store::file::fresh;
+use crate::store::file::open;
+use crate::store::file::paths::{is_empty_file, real, remove, with_suffix};
+use crate::store::{Owned, OwnerLock, StoreError};
+
+/// What SQLite and hosts put beside a hub, and what is left where one of them died.
+const BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".sock", ".running"];
+
+/// Tells a file from another one that takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId(u64, u64);
+
+impl FileId {
+    /// The file that a path leads to.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if there is none.
+    pub(crate) fn of(path: &Path) -> Result<Self, StoreError> {
+        use std::os::unix::fs::MetadataExt;
+        match std::fs::metadata(path) {
+            Ok(file) => Ok(Self(file.dev(), file.ino())),
+            Err(_) => Err(StoreError::Missing(path.to_owned())),
+        }
+    }
+}
+
+/// Refuses a file with several names: beside each of them would be a lock and a log of its own.
+pub(in crate::store) fn check_names(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::MetadataExt;
+    // Each directory has several names.
+    let has_several =
+        || std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.nlink() > 1);
+    if has_several() {
+        // Whoever made it may have died before the name went that it had meanwhile.
+        path.parent().into_iter().for_each(fresh::remove_stale);
+    }
+    if has_several() {
+        return Err(StoreError::Linked(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// The hubs of a directory, by name: every file that is called like one. A directory that is not there has none.
+pub(crate) fn hubs_in(dir: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StoreError::file("could not read the directory", dir)(error)),
+    };
+    let mut hubs = Vec::new();
+    for entry in entries {
+        let path = entry
+            .map_err(StoreError::file("could not read the directory", dir))?
+            .path();
+        if path.extension().is_some_and(|end| end == "db")
+            && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+        {
+            hubs.push((name.to_owned(), path.clone()));
+        }
+    }
+    hubs.sort();
+    Ok(hubs)
+}
+
+/// Deletes a hub with everything beside it.
+///
+/// # Errors
+/// [`StoreError::Owned`] if another process owns it and it is not `forced`; [`StoreError::Missing`] if there is none;
+/// [`StoreError::NotAHub`] if the file is something else, and [`StoreError::Newer`] if only a newer version knows what it is. Nothing is
+/// deleted then.
+pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
+    if !path.exists() {
+        return Err(StoreError::Missing(path.to_owned()));
+    }
+    // The name that was given goes too, where it is a link to the file.
+    let given = path;
+    let path = &real(path.to_owned());
+    let lock = match OwnerLock::take(path) {
+        Ok(lock) => Some(lock),
+        Err(StoreError::Owned(_)) if forced => None,
+        Err(error) => return Err(error),
+    };
+    let is_empty = path
+        .symlink_metadata()
+        .is_ok_and(|found| is_empty_file(&found));
+    match open::connect_writer(path) {
+        // Whoever owns it must not go on as if what it writes were kept: its next commit finds that its time is over.
+        Ok(db) if lock.is_none() => {
+            db.execute("UPDATE hub SET owner_epoch = owner_epoch + 1", [])?;
+        }
+        Ok(_) => {}
+        // A host that died before it wrote anything left an empty file.
+        Err(StoreError::NotAHub(_)) if is_empty => {}
+        Err(error @ StoreError::NotAHub(_)) => return Err(error),
+        // A hub that is damaged or older is deleted as well as any other: that is what was asked for.
+        Err(StoreError::Corrupt(_) | StoreError::Older { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    remove_all(path)?;
+    if given != path {
+        remove(given)?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Takes back a hub that was made just now and for nothing. One that another process wants something of meanwhile stays.
+pub(crate) fn unmake(path: &Path, owned: Owned) -> Result<(), StoreError> {
+    let Owned {
+        lock,
+        writer,
+        reader,
+        ..
+    } = owned;
+    let is_wanted = !reader.unanswered(1)?.is_empty();
+    drop(writer);
+    drop(reader);
+    if !is_wanted {
+        remove_all(path)?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Removes a hub and what lies beside it, for whoever has its lock or does not care who has it.
+fn remove_all(path: &Path) -> Result<(), StoreError> {
+    remove(path)?;
+    for suffix in BESIDE {
+        remove(&with_suffix(path, suffix))?;
+    }
+    if let Some(dir) = path.parent() {
+        fresh::remove_stale(dir);
+    }
+    // Last, and while it is held, so that nobody makes a new hub among the remains of this one.
+    remove(&with_suffix(path, ".lock"))
+}

@@ -1,0 +1,14 @@
+//! The files of a hub: opened, owned, checked, copied and kept small.
+
+pub(crate) mod backup;
+#[cfg(test)]
+pub(crate) mod disk;
+pub(crate) mod foreign_log;
+pub(crate) mod fresh;
+pub(crate) mod hubs;
+pub(crate) mod lock;
+pub(crate) mod log_files;
+pub(crate) mod open;
+pub(crate) mod paths;
+pub(crate) mod settings;
+pub(crate) mod space;

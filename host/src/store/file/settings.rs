@@ -1,0 +1,132 @@
+//! Settings and statistics of a hub.
+
+use perennial_core::{Millis, Status, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use crate::store::codec::{int, uint};
+use crate::store::rows::instances;
+use crate::store::{InstanceFilter, InstanceKey, Pages, Reader, StoreError};
+
+/// The setting that holds the [`Ages`].
+const RETENTION: &str = "retention";
+
+/// How long instances are kept after they have ended, by how they ended; `None` keeps them for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ages {
+    pub(crate) completed: Option<Millis>,
+    pub(crate) failed: Option<Millis>,
+    pub(crate) terminated: Option<Millis>,
+}
+
+impl Ages {
+    /// The age of those in a status; `None` too for those that have not ended.
+    pub(crate) fn of(&self, status: Status) -> Option<Millis> {
+        match status {
+            Status::Completed => self.completed,
+            Status::Failed => self.failed,
+            Status::Terminated => self.terminated,
+            Status::Pending | Status::Running | Status::Suspended => None,
+        }
+    }
+}
+
+/// What a hub holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) created_at: Timestamp,
+    pub(crate) instances: Vec<(Status, u64)>,
+    /// Turns and events in the histories of the instances, and their bytes, roughly.
+    pub(crate) turns: u64,
+    pub(crate) events: u64,
+    pub(crate) history_bytes: u64,
+    /// Modules that names mean, and contents that are kept, with their bytes.
+    pub(crate) modules: u64,
+    pub(crate) stored_modules: u64,
+    pub(crate) module_bytes: u64,
+    /// Whether rows of what was deleted are still to be removed.
+    pub(crate) garbage: bool,
+    /// The pages of the file.
+    pub(crate) pages: Pages,
+}
+
+/// Sets how long instances are kept.
+pub(crate) fn retain(db: &Connection, ages: &Ages) -> Result<(), StoreError> {
+    let ages = serde_json::to_string(ages)
+        .map_err(|e| StoreError::Corrupt(format!("a setting could not be written: {e}")))?;
+    db.prepare_cached("INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)")?
+        .execute(params![RETENTION, ages])?;
+    Ok(())
+}
+
+impl Reader {
+    /// How long instances are kept after they have ended.
+    pub(crate) fn retention(&self) -> Result<Ages, StoreError> {
+        let text: Option<String> = self.with(|db| {
+            let mut query = db.prepare_cached("SELECT value FROM setting WHERE name = ?1")?;
+            Ok(query.query_row([RETENTION], |row| row.get(0)).optional()?)
+        })?;
+        match text {
+            Some(text) => serde_json::from_str(&text)
+                .map_err(|e| StoreError::Corrupt(format!("the setting {RETENTION:?}: {e}"))),
+            None => Ok(Ages::default()),
+        }
+    }
+
+    /// Instances in a status that ended at this time or before it, those that ended first first.
+    pub(crate) fn ended_by(
+        &self,
+        status: Status,
+        by: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<InstanceKey>, StoreError> {
+        // The condition on all ends is what lets the partial index be used.
+        let sql = "SELECT key FROM instance INDEXED BY instance_ended
+             WHERE status = ?1 AND status >= 3 AND updated_at <= ?2 ORDER BY updated_at, key LIMIT ?3";
+        self.with(|db| {
+            let mut query = db.prepare_cached(sql)?;
+            let values = params![instances::status_number(status), int(by.0), limit];
+            let rows = query.query_map(values, |row| Ok(InstanceKey(row.get(0)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// When the first of those in a status ended that are still there.
+    pub(crate) fn first_end(&self, status: Status) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT updated_at FROM instance INDEXED BY instance_ended
+             WHERE status = ?1 AND status >= 3 ORDER BY updated_at LIMIT 1";
+        self.with(|db| {
+            let mut query = db.prepare_cached(sql)?;
+            let at: Option<i64> = query
+                .query_row([instances::status_number(status)], |row| row.get(0))
+                .optional()?;
+            Ok(at.map(uint).map(Timestamp))
+        })
+    }
+
+    /// What the hub holds. Walks all instances.
+    pub(crate) fn tally(&self) -> Result<Tally, StoreError> {
+        let instances = self.counts(&InstanceFilter::default())?;
+        let garbage = self.has_garbage()?;
+        self.with(|db| {
+            let number = |sql: &str| -> Result<u64, StoreError> {
+                Ok(uint(db.query_row(sql, [], |row| row.get(0))?))
+            };
+            let histories = "SELECT coalesce(sum(turns), 0), coalesce(sum(next_event), 0), coalesce(sum(history_bytes), 0) FROM instance";
+            let (turns, events, history_bytes): (i64, i64, i64) =
+                db.query_row(histories, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            Ok(Tally {
+                created_at: Timestamp(number("SELECT created_at FROM hub")?),
+                instances,
+                turns: uint(turns),
+                events: uint(events),
+                history_bytes: uint(history_bytes),
+                modules: number("SELECT count(*) FROM module_name")?,
+                stored_modules: number("SELECT count(*) FROM module")?,
+                module_bytes: number("SELECT coalesce(sum(length(component)), 0) FROM module")?,
+                garbage,
+                pages: Pages::of(db)?,
+            })
+        })
+    }
+}

@@ -1,0 +1,425 @@
+//! Lists and counts of instances, under filters.
+//!
+//! Law: the index of each query is chosen here and named in it, so that no list ever becomes a walk over the whole past because SQLite
+//! guessed otherwise. An index that begins with a status is walked once for each status that is asked for, and a page of each is merged.
+
+use perennial_core::{Status, Timestamp};
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+
+use crate::store::codec::{int, uint};
+use crate::store::rows::instances;
+use crate::store::rows::queries::{COLUMNS, instance_of};
+use crate::store::{InstanceKey, InstanceRow, Reader, StoreError};
+
+/// Up to so many ids with a prefix are looked up and sorted. With more of them, walking in the order of time soon finds a page.
+const FEW: u32 = 1_000;
+
+/// A page ends early once its rows have so many bytes.
+pub(crate) const PAGE_BYTES_MAX: usize = 2 << 20;
+
+/// Which instances are meant: those that fit everything that it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InstanceFilter {
+    /// Any of these; all where there are none.
+    pub(crate) statuses: Vec<Status>,
+    pub(crate) id_prefix: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) version: Option<String>,
+    /// All of these.
+    pub(crate) tags: Vec<(String, String)>,
+    /// At this time or later.
+    pub(crate) created_from: Option<Timestamp>,
+    /// Before this time.
+    pub(crate) created_to: Option<Timestamp>,
+}
+
+/// The order of a list, by the time at which the start was accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Order {
+    /// The newest first.
+    #[default]
+    NewestFirst,
+    /// The oldest first.
+    OldestFirst,
+}
+
+/// A place in the order of a list.
+pub(crate) type ListPlace = (Timestamp, i64);
+
+/// A page of a list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListQuery {
+    pub(crate) filter: InstanceFilter,
+    pub(crate) order: Order,
+    /// Only what comes after this place.
+    pub(crate) after: Option<ListPlace>,
+    pub(crate) limit: u32,
+    /// Whether rows have their output.
+    pub(crate) output: bool,
+}
+
+/// What a page of a list gives.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListPage {
+    pub(crate) rows: Vec<InstanceRow>,
+    /// Whether the list goes on after them.
+    pub(crate) more: bool,
+}
+
+/// What bulk operations need to know of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Brief {
+    pub(crate) place: ListPlace,
+    pub(crate) key: InstanceKey,
+    pub(crate) id: String,
+}
+
+impl Reader {
+    /// A page of instances.
+    pub(crate) fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {
+        let columns = if query.output {
+            COLUMNS.to_owned()
+        } else {
+            COLUMNS.replace(" output,", " NULL AS output,")
+        };
+        let sql = format!("SELECT {columns} FROM instance WHERE key = ?1");
+        self.with(|db| {
+            // One snapshot for the keys and for the rows.
+            let tx = db.unchecked_transaction()?;
+            let mut keys = keys(&tx, query, query.limit.saturating_add(1))?;
+            let mut page = ListPage {
+                more: keys.len() > query.limit as usize,
+                rows: Vec::with_capacity(keys.len()),
+            };
+            keys.truncate(query.limit as usize);
+            let (mut select, mut bytes) = (tx.prepare_cached(&sql)?, 0);
+            for (i, (_, key)) in keys.iter().enumerate() {
+                let mut rows = select.query([key])?;
+                let Some(row) = rows.next()? else { continue };
+                let row = instance_of(row)?;
+                bytes += row.size();
+                page.rows.push(row);
+                if bytes > PAGE_BYTES_MAX {
+                    page.more |= i + 1 < keys.len();
+                    break;
+                }
+            }
+            Ok(page)
+        })
+    }
+
+    /// As [`list`](Self::list), with what bulk operations need.
+    pub(crate) fn brief(&self, query: &ListQuery) -> Result<Vec<Brief>, StoreError> {
+        self.with(|db| {
+            let tx = db.unchecked_transaction()?;
+            let keys = keys(&tx, query, query.limit)?;
+            let mut select = tx.prepare_cached("SELECT id FROM instance WHERE key = ?1")?;
+            let mut found = Vec::with_capacity(keys.len());
+            for (at, key) in keys {
+                found.push(Brief {
+                    place: (at, key),
+                    key: InstanceKey(key),
+                    id: select.query_row([key], |row| row.get(0))?,
+                });
+            }
+            Ok(found)
+        })
+    }
+
+    /// How many instances there are in each status; statuses without any are left out.
+    pub(crate) fn counts(&self, filter: &InstanceFilter) -> Result<Vec<(Status, u64)>, StoreError> {
+        let Sql { text, values } = Sql::counts(filter);
+        self.with(|db| {
+            let mut query = db.prepare_cached(&text)?;
+            let mut rows = query.query(params_from_iter(values))?;
+            let mut counts = Vec::new();
+            while let Some(row) = rows.next()? {
+                let count = uint(row.get(1)?);
+                if count > 0 {
+                    counts.push((instances::status_of(row.get(0)?)?, count));
+                }
+            }
+            counts.sort_unstable();
+            Ok(counts)
+        })
+    }
+
+    /// What the hub makes its continuation tokens with.
+    pub(crate) fn secret(&self) -> Result<Vec<u8>, StoreError> {
+        self.with(|db| Ok(db.query_row("SELECT secret FROM hub", [], |row| row.get(0))?))
+    }
+
+    /// The plans of a page and of a count, as SQLite explains them.
+    #[cfg(test)]
+    pub(crate) fn plans(&self, query: &ListQuery) -> Result<Vec<String>, StoreError> {
+        self.with(|db| {
+            let mut plans = Vec::new();
+            let page = Sql::page(&query.filter, query, query.limit, few(db, &query.filter)?);
+            for sql in [page, Sql::counts(&query.filter)] {
+                let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {}", sql.text))?;
+                let detail = |row: &Row<'_>| row.get::<_, String>(3);
+                let rows = explain.query_map(params_from_iter(sql.values), detail)?;
+                plans.extend(rows.collect::<Result<Vec<_>, _>>()?);
+            }
+            Ok(plans)
+        })
+    }
+}
+
+/// The keys of a page, in its order.
+fn keys(
+    db: &Connection,
+    query: &ListQuery,
+    limit: u32,
+) -> Result<Vec<(Timestamp, i64)>, StoreError> {
+    let Sql { text, values } = Sql::page(&query.filter, query, limit, few(db, &query.filter)?);
+    let mut statement = db.prepare_cached(&text)?;
+    let place = |row: &Row<'_>| Ok((Timestamp(uint(row.get(0)?)), row.get(1)?));
+    let rows = statement.query_map(params_from_iter(values), place)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Whether so few ids have the prefix that they are best looked up by it.
+fn few(db: &Connection, filter: &InstanceFilter) -> Result<bool, StoreError> {
+    let Some(prefix) = filter.prefix() else {
+        return Ok(false);
+    };
+    let mut sql = Sql::default();
+    let range = sql.prefix(prefix).join(" AND ");
+    let text = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM instance AS i INDEXED BY instance_id WHERE {range} LIMIT {})",
+        FEW + 1
+    );
+    let mut count = db.prepare_cached(&text)?;
+    let found: u32 = count.query_row(params_from_iter(sql.values), |row| row.get(0))?;
+    Ok(found <= FEW)
+}
+
+impl InstanceFilter {
+    fn prefix(&self) -> Option<&str> {
+        self.id_prefix
+            .as_deref()
+            .filter(|prefix| !prefix.is_empty())
+    }
+}
+
+/// The index that a query walks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Walk {
+    /// Every instance, by time.
+    Created,
+    /// By status and time.
+    Status,
+    /// By name, status and time.
+    Name,
+    /// By version, status and time.
+    Version,
+    /// By tag and time.
+    Tag,
+    /// By id.
+    Prefix,
+}
+
+impl Walk {
+    fn of(filter: &InstanceFilter, by_prefix: bool) -> Self {
+        if by_prefix {
+            Self::Prefix
+        } else if !filter.tags.is_empty() {
+            Self::Tag
+        } else if filter.name.is_some() {
+            Self::Name
+        } else if filter.version.is_some() {
+            Self::Version
+        } else if !filter.statuses.is_empty() {
+            Self::Status
+        } else {
+            Self::Created
+        }
+    }
+
+    fn source(self) -> &'static str {
+        match self {
+            Self::Created => "instance AS i INDEXED BY instance_created",
+            Self::Status => "instance AS i INDEXED BY instance_status",
+            Self::Name => "instance AS i INDEXED BY instance_name",
+            Self::Version => "instance AS i INDEXED BY instance_version",
+            Self::Tag => "instance_tag AS t CROSS JOIN instance AS i ON i.key = t.instance",
+            Self::Prefix => "instance AS i INDEXED BY instance_id",
+        }
+    }
+
+    /// The columns that the list is in the order of.
+    fn place(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tag => ("t.created_at", "t.instance"),
+            _ => ("i.created_at", "i.key"),
+        }
+    }
+
+    /// Whether the index has a status before the time, so that each is walked for itself.
+    fn by_status(self) -> bool {
+        matches!(self, Self::Status | Self::Name | Self::Version)
+    }
+}
+
+/// A query and its values.
+#[derive(Debug, Default)]
+struct Sql {
+    text: String,
+    values: Vec<Value>,
+}
+
+impl Sql {
+    /// A page of places, as time and key.
+    fn page(filter: &InstanceFilter, query: &ListQuery, limit: u32, few: bool) -> Self {
+        let mut sql = Self::default();
+        let walk = Walk::of(filter, few);
+        let (at, key) = walk.place();
+        let mut clauses = sql.clauses(filter, walk);
+        let (direction, beyond) = match query.order {
+            Order::NewestFirst => ("DESC", "<"),
+            Order::OldestFirst => ("ASC", ">"),
+        };
+        if let Some((after, after_key)) = query.after {
+            let (after, after_key) = (sql.value(int(after.0)), sql.value(after_key));
+            clauses.push(format!("({at}, {key}) {beyond} ({after}, {after_key})"));
+        }
+        let select = |status: Option<Status>| {
+            let mut clauses = clauses.clone();
+            clauses.extend(status.map(|s| format!("i.status = {}", instances::status_number(s))));
+            format!(
+                "SELECT {at} AS at, {key} AS key FROM {} WHERE {} ORDER BY {at} {direction}, {key} {direction} LIMIT {limit}",
+                walk.source(),
+                all(&clauses)
+            )
+        };
+        sql.text = match statuses(filter, walk) {
+            None => select(None),
+            Some(statuses) if statuses.len() == 1 => select(statuses.first().copied()),
+            Some(statuses) => {
+                let pages = statuses
+                    .into_iter()
+                    .map(|status| format!("SELECT * FROM ({})", select(Some(status))));
+                let pages = pages.collect::<Vec<_>>().join(" UNION ALL ");
+                format!("{pages} ORDER BY at {direction}, key {direction} LIMIT {limit}")
+            }
+        };
+        sql
+    }
+
+    /// How many there are, as status and count; a status may come several times or with none.
+    fn counts(filter: &InstanceFilter) -> Self {
+        let mut sql = Self::default();
+        let walk = match Walk::of(filter, filter.prefix().is_some()) {
+            // The index by time alone does not know statuses, and the one by status and time is as short.
+            Walk::Created => Walk::Status,
+            other => other,
+        };
+        let clauses = sql.clauses(filter, walk);
+        sql.text = match statuses(filter, walk) {
+            None => format!(
+                "SELECT i.status, count(*) FROM {} WHERE {} GROUP BY i.status",
+                walk.source(),
+                all(&clauses)
+            ),
+            Some(statuses) => {
+                let counts = statuses.into_iter().map(|status| {
+                    let status = instances::status_number(status);
+                    format!(
+                        "SELECT {status}, count(*) FROM {} WHERE {} AND i.status = {status}",
+                        walk.source(),
+                        all(&clauses)
+                    )
+                });
+                counts.collect::<Vec<_>>().join(" UNION ALL ")
+            }
+        };
+        sql
+    }
+
+    /// What the filter demands, but for statuses that are walked one by one.
+    fn clauses(&mut self, filter: &InstanceFilter, walk: Walk) -> Vec<String> {
+        let (at, _) = walk.place();
+        let mut clauses = Vec::new();
+        if let Some(prefix) = filter.prefix() {
+            clauses.extend(self.prefix(prefix));
+        }
+        if let Some(name) = &filter.name {
+            clauses.push(format!("i.name = {}", self.value(name.clone())));
+        }
+        if let Some(version) = &filter.version {
+            clauses.push(format!("i.version = {}", self.value(version.clone())));
+        }
+        for (i, (tag, value)) in filter.tags.iter().enumerate() {
+            let (tag, value) = (self.value(tag.clone()), self.value(value.clone()));
+            clauses.push(if i == 0 && walk == Walk::Tag {
+                format!("t.tag = {tag} AND t.value = {value}")
+            } else {
+                format!(
+                    "EXISTS (SELECT 1 FROM instance_tag WHERE tag = {tag} AND value = {value} AND created_at = i.created_at AND instance = i.key)"
+                )
+            });
+        }
+        if let Some(from) = filter.created_from {
+            clauses.push(format!("{at} >= {}", self.value(int(from.0))));
+        }
+        if let Some(to) = filter.created_to {
+            clauses.push(format!("{at} < {}", self.value(int(to.0))));
+        }
+        if !walk.by_status() && !filter.statuses.is_empty() {
+            let numbers = filter
+                .statuses
+                .iter()
+                .map(|s| instances::status_number(*s).to_string());
+            clauses.push(format!(
+                "i.status IN ({})",
+                numbers.collect::<Vec<_>>().join(", ")
+            ));
+        }
+        clauses
+    }
+
+    fn prefix(&mut self, prefix: &str) -> Vec<String> {
+        let mut range = vec![format!("i.id >= {}", self.value(prefix.to_owned()))];
+        range.extend(prefix_end(prefix).map(|end| format!("i.id < {}", self.value(end))));
+        range
+    }
+
+    /// The parameter that stands for a value.
+    fn value(&mut self, value: impl Into<Value>) -> String {
+        self.values.push(value.into());
+        format!("?{}", self.values.len())
+    }
+}
+
+/// The statuses that are walked one by one: all of them where the index has them before the time and nothing is said.
+fn statuses(filter: &InstanceFilter, walk: Walk) -> Option<Vec<Status>> {
+    walk.by_status().then(|| {
+        let asked =
+            |status: &Status| filter.statuses.is_empty() || filter.statuses.contains(status);
+        Status::ALL.into_iter().filter(asked).collect()
+    })
+}
+
+fn all(clauses: &[String]) -> String {
+    if clauses.is_empty() {
+        "1".to_owned()
+    } else {
+        clauses.join(" AND ")
+    }
+}
+
+/// The first text that is after every text with this prefix, in the order of bytes.
+fn prefix_end(prefix: &str) -> Option<String> {
+    let mut chars: Vec<char> = prefix.chars().collect();
+    while let Some(last) = chars.pop() {
+        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+        if let Some(next) = next {
+            chars.push(next);
+            return Some(chars.into_iter().collect());
+        }
+    }
+    None
+}

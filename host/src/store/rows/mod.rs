@@ -1,0 +1,12 @@
+//! Rows of the hub, and how they are read.
+
+pub(crate) mod commands;
+pub(crate) mod instances;
+pub(crate) mod keys;
+pub(crate) mod list;
+pub(crate) mod live;
+pub(crate) mod modules;
+pub(crate) mod parents;
+pub(crate) mod queries;
+pub(crate) mod reader;
+pub(crate) mod tasks;

@@ -1,0 +1,348 @@
+//! Rows of open tasks, from which the engine continues after a restart.
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
+
+use perennial_core::{
+    AttemptRun, Digest, Event, FailedAttempt, Message, Target, TaskId, TaskRef, Timestamp, Turn,
+};
+use rusqlite::{Connection, Row, params};
+
+use crate::store::StoreError;
+use crate::store::codec::{decode, encode, int, uint};
+use crate::store::rows::modules;
+use crate::store::types::{
+    InstanceKey, Position, Retry, TaskRow, TaskRowKind, WasRunning, task_ref,
+};
+
+/// The task that stands for a start that is scheduled for later. No guest may give this number to one of its own.
+pub(crate) const START: TaskId = TaskId(u32::MAX);
+
+/// Brings the rows in line with a turn.
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each event"
+)]
+pub(crate) fn record(
+    db: &Connection,
+    key: InstanceKey,
+    at: Position,
+    turn: &Turn,
+    retried: &[(TaskId, Digest)],
+) -> Result<(), StoreError> {
+    let mut known = None;
+    let open = |task: NewTask<'_>| insert(db, key, at, turn.number, task);
+    for event in turn.events() {
+        match event {
+            Event::ActivityScheduled { task, target, .. } => {
+                let module = if let Target::Module(digest) = target {
+                    Some(*digest)
+                } else {
+                    None
+                };
+                if let Some(digest) = module.filter(|_| module != known) {
+                    modules::expect(db, digest)?;
+                    known = module;
+                }
+                open(NewTask {
+                    module,
+                    ..NewTask::new(*task, TaskRowKind::Activity)
+                })?;
+            }
+            Event::TimerSet { task, fire_at } => {
+                open(NewTask {
+                    due: Some(turn.due(*fire_at)),
+                    ..NewTask::new(*task, TaskRowKind::Timer)
+                })?;
+            }
+            Event::ChildRetryScheduled {
+                task,
+                attempt,
+                at: due,
+                ..
+            } => {
+                let mut modules = retried.iter();
+                open(NewTask {
+                    module: modules.find_map(|(child, digest)| (child == task).then_some(*digest)),
+                    due: Some(*due),
+                    attempt: *attempt,
+                    ..NewTask::new(*task, TaskRowKind::ChildRetry)
+                })?;
+            }
+            Event::ActivityCompleted { task, .. }
+            | Event::ActivityFailed { task, .. }
+            | Event::TimerFired { task }
+            | Event::TaskCanceled { task }
+            // A child fails without having been tried again where it waited for that for too long.
+            | Event::ChildFailed { task, .. }
+            | Event::ChildRetried { task, .. } => delete(db, key, *task)?,
+            Event::ExecutionReturned { .. } => {
+                db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND kind = ?2")?
+                    .execute(params![key.0, kind_number(TaskRowKind::Timer)])?;
+            }
+            Event::ExecutionStarted(start) if start.scheduled_for.is_some() => {
+                delete(db, key, START)?;
+            }
+            // A child has a row only while it waits to be tried again; the rest changes no task.
+            Event::ChildScheduled { .. }
+            | Event::ChildCompleted { .. }
+            | Event::AttemptFailed { .. }
+            | Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ExternalEventRaised { .. }
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ContinuedAsNew { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }
+            | Event::InstanceStartSkipped { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the rows of all tasks of an instance.
+pub(crate) fn delete_all(db: &Connection, key: InstanceKey) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM task WHERE instance = ?1")?
+        .execute([key.0])?;
+    Ok(())
+}
+
+/// Takes out the row of a task whose outcome went into the inbox: nobody must act on it any more.
+pub(crate) fn settle(db: &Connection, key: InstanceKey, task: TaskRef) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "DELETE FROM task WHERE instance = ?1 AND task = ?2 AND execution = ?3 AND generation = ?4",
+    )?
+    .execute(params![key.0, task.task.0, task.execution, task.generation])?;
+    Ok(())
+}
+
+/// Takes out the activities that wait to be tried again, except those of which an attempt runs now. Their outcomes, which are their
+/// last failures.
+pub(crate) fn give_up_retries(
+    db: &Connection,
+    key: InstanceKey,
+    running: &[TaskId],
+) -> Result<Vec<Message>, StoreError> {
+    let mut query = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM task WHERE instance = ?1 AND kind = ?2 AND due IS NOT NULL ORDER BY task"
+    ))?;
+    let mut rows = query.query(params![key.0, kind_number(TaskRowKind::Activity)])?;
+    let mut outcomes = Vec::new();
+    while let Some(row) = rows.next()? {
+        let row = read(row)?;
+        if running.contains(&row.task.task) {
+            continue;
+        }
+        let Some(failure) = row.failure else { continue };
+        let (task, mut attempts) = (row.task, row.attempts);
+        let run = match attempts.pop() {
+            Some(last) => last.run,
+            // It waits since a version that did not keep them.
+            None => AttemptRun {
+                attempt: row.attempt - 1,
+                ..AttemptRun::default()
+            },
+        };
+        if !attempts.is_empty() {
+            outcomes.push(Message::AttemptsFailed { task, attempts });
+        }
+        outcomes.push(Message::ActivityEnded {
+            task: row.task,
+            outcome: Err(failure),
+            run,
+        });
+        settle(db, key, row.task)?;
+    }
+    Ok(outcomes)
+}
+
+/// Records that an attempt failed and when the next one starts. `false` if nobody waits for the task any more, or no new attempt may
+/// start because the orchestration has returned.
+pub(crate) fn retry(db: &Connection, retry: &Retry) -> Result<bool, StoreError> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE task SET attempt = ?1, due = ?2, first_started = ?3, failure = ?4, attempts = ?9
+             WHERE instance = ?5 AND task = ?6 AND execution = ?7 AND generation = ?8
+               AND EXISTS (SELECT 1 FROM instance WHERE key = ?5 AND returned = 0)",
+        )?
+        .execute(params![
+            retry.attempt,
+            int(retry.due.0),
+            int(retry.first_started.0),
+            encode(&retry.failure)?,
+            retry.key.0,
+            retry.task.task.0,
+            retry.task.execution,
+            retry.task.generation,
+            encode(&retry.attempts)?,
+        ])?;
+    Ok(changed == 1)
+}
+
+/// Counts one more delivery of a task to a host that did not survive it, or of an instance's turn where no task is named. The attempt is
+/// among those that failed from then on. `now` is when that was found out.
+pub(crate) fn count_delivery(
+    db: &Connection,
+    was: &WasRunning,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let key = was.key;
+    match was.task {
+        Some(task) => {
+            let sql = format!("SELECT {COLUMNS} FROM task WHERE instance = ?1 AND task = ?2");
+            let mut query = db.prepare_cached(&sql)?;
+            let mut rows = query.query(params![key.0, task.0])?;
+            let Some(row) = rows.next()?.map(read).transpose()? else {
+                return Ok(());
+            };
+            let started_at = was.started_at.unwrap_or(now);
+            let run = AttemptRun {
+                attempt: row.attempt + row.deliveries,
+                started_at,
+                ended_at: now.max(started_at),
+            };
+            let mut attempts = row.attempts;
+            FailedAttempt::cut_off(run).follow(&mut attempts);
+            db.prepare_cached(
+                "UPDATE task SET deliveries = deliveries + 1, first_started = coalesce(first_started, ?3), attempts = ?4
+                 WHERE instance = ?1 AND task = ?2",
+            )?
+            .execute(params![
+                key.0,
+                task.0,
+                int(started_at.0),
+                encode(&attempts)?
+            ])?
+        }
+        None => db
+            .prepare_cached("UPDATE instance SET deliveries = deliveries + 1 WHERE key = ?1")?
+            .execute([key.0])?,
+    };
+    Ok(())
+}
+
+/// The columns that [`read`] reads, in its order.
+pub(crate) const COLUMNS: &str = "instance, task, kind, execution, generation, turn, due, attempt, first_started, deliveries, failure, target, scheduled_in,
+     attempts, (SELECT at FROM turn WHERE turn.instance = task.instance AND turn.execution = task.execution AND turn.number = task.turn)";
+
+/// Reads a row of [`COLUMNS`].
+pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
+    let time = |column| -> Result<Option<Timestamp>, StoreError> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(uint).map(Timestamp))
+    };
+    let failure: Option<Vec<u8>> = row.get(10)?;
+    let target: Option<Vec<u8>> = row.get(11)?;
+    let attempts: Option<Vec<u8>> = row.get(13)?;
+    let attempts: Vec<FailedAttempt> = attempts
+        .map(|bytes| decode(&bytes, "the attempts of a task"))
+        .transpose()?
+        .unwrap_or_default();
+    let last = attempts.last().map(|last| last.run.ended_at);
+    Ok(TaskRow {
+        set_at: last.or(time(14)?).unwrap_or_default(),
+        attempts,
+        key: InstanceKey(row.get(0)?),
+        task: task_ref(row.get(3)?, row.get(4)?, row.get(1)?),
+        kind: kind_of(row.get(2)?)?,
+        turn: row.get(5)?,
+        due: time(6)?,
+        attempt: row.get(7)?,
+        first_started: time(8)?,
+        deliveries: row.get(9)?,
+        failure: failure
+            .map(|bytes| decode(&bytes, "the failure of a task"))
+            .transpose()?,
+        target: target
+            .map(|bytes| decode(&bytes, "what runs a task"))
+            .transpose()?,
+        scheduled_in: row.get(12)?,
+    })
+}
+
+/// A row to be added.
+pub(crate) struct NewTask<'a> {
+    pub(crate) task: TaskId,
+    pub(crate) kind: TaskRowKind,
+    /// The module that runs it, which is kept until then.
+    pub(crate) module: Option<Digest>,
+    pub(crate) due: Option<Timestamp>,
+    pub(crate) attempt: u32,
+    pub(crate) target: Option<&'a Target>,
+    /// The generation in which it was scheduled, where that is not the present one.
+    pub(crate) scheduled_in: Option<u32>,
+}
+
+impl NewTask<'_> {
+    /// A first attempt that may begin at once.
+    pub(crate) fn new(task: TaskId, kind: TaskRowKind) -> Self {
+        Self {
+            task,
+            kind,
+            module: None,
+            due: None,
+            attempt: 1,
+            target: None,
+            scheduled_in: None,
+        }
+    }
+}
+
+/// Adds the row of a task that `turn` asked for.
+pub(crate) fn insert(
+    db: &Connection,
+    key: InstanceKey,
+    at: Position,
+    turn: u32,
+    new: NewTask<'_>,
+) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO task (instance, task, kind, execution, generation, turn, due, attempt, deliveries, target, scheduled_in, module)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11)",
+    )?
+    .execute(params![
+        key.0,
+        new.task.0,
+        kind_number(new.kind),
+        at.execution,
+        at.generation,
+        turn,
+        new.due.map(|at| int(at.0)),
+        new.attempt,
+        new.target.map(encode).transpose()?,
+        new.scheduled_in.unwrap_or(at.generation),
+        new.module.map(|digest| digest.0),
+    ])?;
+    Ok(())
+}
+
+fn delete(db: &Connection, key: InstanceKey, task: TaskId) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND task = ?2")?
+        .execute(params![key.0, task.0])?;
+    Ok(())
+}
+
+/// Numbers of the kinds in the file.
+pub(crate) fn kind_number(kind: TaskRowKind) -> u8 {
+    match kind {
+        TaskRowKind::Activity => 0,
+        TaskRowKind::Timer => 1,
+        TaskRowKind::ChildRetry => 2,
+        TaskRowKind::Start => 3,
+    }
+}
+
+fn kind_of(number: u8) -> Result<TaskRowKind, StoreError> {
+    match number {
+        0 => Ok(TaskRowKind::Activity),
+        1 => Ok(TaskRowKind::Timer),
+        2 => Ok(TaskRowKind::ChildRetry),
+        3 => Ok(TaskRowKind::Start),
+        other => Err(StoreError::Corrupt(format!("{other} is no kind of task"))),
+    }
+}
