@@ -61,6 +61,8 @@
 //! `export!` puts a [definition](Orchestration) behind each name; a machine polls the orchestration to quiescence after each event; the
 //! futures share with it one `Execution`, which holds the open tasks, the events, and the actions of the turn.
 
+#![warn(clippy::too_many_lines)]
+
 pub mod kind;
 pub mod log;
 

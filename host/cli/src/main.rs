@@ -3,6 +3,8 @@
 //! Two layers: [`args`] says what was typed, and each file in [`commands`] turns one command's arguments into what they mean and does it
 //! with the library's public API. Data goes to stdout and nothing else does; what is said about it goes to stderr.
 
+#![warn(clippy::too_many_lines)]
+
 mod args;
 mod commands;
 mod durable;

@@ -20,21 +20,7 @@ use crate::screen;
 use crate::session::Session;
 
 pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exit> {
-    screen::queue_stderr();
-    log::start(
-        &args.log,
-        if args.log_json {
-            log::Format::Json
-        } else {
-            log::Format::Text
-        },
-    )?;
-    let descriptors = perennial::raise_descriptor_limit();
-    tracing::debug!(?descriptors, "open files at most");
-    perennial::check_process_limits().map_err(|shortage| {
-        let hint = "`ulimit -a` shows the limits of a shell, `ulimit -n NUMBER` sets that of open files; a service manager or a container has settings of its own";
-        CliError::new(Exit::Error, format!("no host was started: {shortage}")).hint(hint)
-    })?;
+    prepare(args)?;
     let mut signals = Signals::new()?;
     let begun = Instant::now();
     let mut builder = builder(args, session);
@@ -70,19 +56,13 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     for (host, hub) in hosts.iter().zip(&hubs) {
         ready(host, hub, served.as_ref(), session).await?;
     }
-    let lost = hosts.iter().zip(&hubs).map(|(host, hub)| {
-        let lost = host.lost();
-        Box::pin(async move {
-            lost.await;
-            *hub
-        })
-    });
     let lost = tokio::select! {
         () = signals.next() => None,
-        (hub, _, _) = futures::future::select_all(lost) => Some(hub),
+        hub = first_lost(&hosts, &hubs) => Some(hub),
     };
-    let stops = "stopping; a second signal stops at once";
-    session.output().note(stops);
+    session
+        .output()
+        .note("stopping; a second signal stops at once");
     // Whoever asks twice does not want to wait: what was committed is safe, and the rest happens again.
     let again = tokio::spawn(async move {
         signals.again().await;
@@ -93,7 +73,7 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     }
     let did = shut_down(hosts, otlp).await?;
     again.abort();
-    for (stats, hub) in did.into_iter().zip(hubs) {
+    for (stats, hub) in did.into_iter().zip(&hubs) {
         stopped(begun, stats, hub, session).await?;
     }
     match lost {
@@ -106,6 +86,38 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
                 .into())
         }
     }
+}
+
+/// Starts the log, and refuses to run within limits of the process that no host could work in.
+fn prepare(args: &Serve) -> anyhow::Result<()> {
+    screen::queue_stderr();
+    log::start(
+        &args.log,
+        if args.log_json {
+            log::Format::Json
+        } else {
+            log::Format::Text
+        },
+    )?;
+    let descriptors = perennial::raise_descriptor_limit();
+    tracing::debug!(?descriptors, "open files at most");
+    perennial::check_process_limits().map_err(|shortage| {
+        let hint = "`ulimit -a` shows the limits of a shell, `ulimit -n NUMBER` sets that of open files; a service manager or a container has settings of its own";
+        CliError::new(Exit::Error, format!("no host was started: {shortage}")).hint(hint)
+    })?;
+    Ok(())
+}
+
+/// Waits until another process takes over one of the hubs, and returns which.
+async fn first_lost<'a>(hosts: &[Host], hubs: &[&'a str]) -> &'a str {
+    let lost = hosts.iter().zip(hubs).map(|(host, hub)| {
+        let lost = host.lost();
+        Box::pin(async move {
+            lost.await;
+            *hub
+        })
+    });
+    futures::future::select_all(lost).await.0
 }
 
 fn builder(args: &Serve, session: &Session) -> HostBuilder {
