@@ -206,9 +206,28 @@ struct DeploymentJson<'a> {
 struct NameJson<'a> {
     kind: DefinitionKind,
     name: &'a str,
-    change: &'static str,
+    change: Change,
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<String>,
+}
+
+/// What a deployment does to a name.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Change {
+    New,
+    Repointed,
+    Unchanged,
+}
+
+impl Change {
+    fn of(name: &UpdatedName) -> Self {
+        match (name.before, name.changed) {
+            (None, _) => Self::New,
+            (Some(_), true) => Self::Repointed,
+            (Some(_), false) => Self::Unchanged,
+        }
+    }
 }
 
 fn print(deployments: &[Deployment], output: &Output) -> anyhow::Result<()> {
@@ -237,12 +256,13 @@ pub(crate) fn lines_of(deployment: &Deployment) -> Vec<String> {
         .max()
         .unwrap_or(0);
     lines.extend(deployment.names.iter().map(|name| {
-        let change = match (change_of(name), name.before) {
-            ("repointed", Some(before)) if before == deployment.digest => {
-                "taken over from another module".to_owned()
+        let change = match (Change::of(name), name.before) {
+            (Change::Repointed, Some(before)) if before != deployment.digest => {
+                format!("updated from {}", before.short())
             }
-            ("repointed", Some(before)) => format!("updated from {}", before.short()),
-            (change, _) => change.to_owned(),
+            (Change::Repointed, _) => "taken over from another module".to_owned(),
+            (Change::New, _) => "new".to_owned(),
+            (Change::Unchanged, _) => "unchanged".to_owned(),
         };
         format!("  {:<13}  {:width$}  {change}", name.kind, name.name)
     }));
@@ -262,16 +282,8 @@ fn name_json(name: &UpdatedName) -> NameJson<'_> {
     NameJson {
         kind: name.kind,
         name: &name.name,
-        change: change_of(name),
+        change: Change::of(name),
         before,
-    }
-}
-
-fn change_of(name: &UpdatedName) -> &'static str {
-    match (name.before, name.changed) {
-        (None, _) => "new",
-        (Some(_), true) => "repointed",
-        (Some(_), false) => "unchanged",
     }
 }
 
