@@ -9,6 +9,7 @@ mod args;
 mod commands;
 mod durable;
 mod error;
+mod format;
 mod hints;
 mod log;
 mod output;

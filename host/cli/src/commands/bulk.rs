@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::args::{Purge, Selection};
 use crate::error::{CliError, Exit};
-use crate::output::count;
+use crate::format::count;
 use crate::paint::written_out;
 use crate::progress::Progress;
 use crate::session::Session;

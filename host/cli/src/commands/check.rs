@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::modules::{GrantsJson, granted};
 use crate::error::Exit;
-use crate::output::{Output, count, plain, say};
+use crate::format::count;
+use crate::output::{Output, plain, say};
 use crate::session::Session;
 
 /// Instances that could go on and are named; the others are counted.

@@ -11,7 +11,8 @@ use perennial_core::Start;
 
 use crate::args::History;
 use crate::error::Exit;
-use crate::output::{Cell, Output, now, span, time};
+use crate::format::{now, span, time};
+use crate::output::{Cell, Output};
 use crate::session::Session;
 
 use super::missing::missing;

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::args::{DeleteTaskHub, HubsCommand, HubsSet};
 use crate::error::{CliError, Exit};
-use crate::output::{Cell, bytes, count, now, plain, time};
+use crate::format::{bytes, count, now, time};
+use crate::output::{Cell, plain};
 use crate::session::Session;
 use crate::value::Limit;
 

@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use crate::args::{Modules, ModulesVerb};
 use crate::error::Exit;
-use crate::output::{Output, bytes};
+use crate::format::bytes;
+use crate::output::Output;
 use crate::session::Session;
 
 /// Digits of a digest that tell modules apart for people.

@@ -14,8 +14,8 @@ use crate::args::{QuotaArgs, Serve};
 use crate::commands::hosts::Hosts;
 use crate::commands::listen::{self, Served};
 use crate::error::{CliError, Exit};
+use crate::format::{count, span};
 use crate::log;
-use crate::output::{count, span};
 use crate::screen;
 use crate::session::Session;
 

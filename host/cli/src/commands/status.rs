@@ -6,7 +6,8 @@ use perennial::{Client, Failure, InstanceStatus, Json, Timestamp, Wait, closest}
 
 use crate::args::Status;
 use crate::error::Exit;
-use crate::output::{Output, bytes, count, plain, span, time};
+use crate::format::{bytes, count, span, time};
+use crate::output::{Output, plain};
 use crate::progress::and_more;
 use crate::session::Session;
 

@@ -8,7 +8,8 @@ use comfy_table::{CellAlignment, Color};
 use perennial::{AttemptRun, Event, HistoryEvent, InstanceStatus, TaskId, Timestamp, Wait};
 use serde::Serialize;
 
-use crate::output::{Cell, Columns, Output, count, plain, span};
+use crate::format::{count, span};
+use crate::output::{Cell, Columns, Output, plain};
 
 /// Columns of the picture where nothing says how many there are.
 const PICTURE: u16 = 60;

@@ -6,7 +6,7 @@ use perennial::{Client, Failure, InstanceStatus, Json, Status, Waited};
 
 use crate::args::{Wait, WaitFor};
 use crate::error::{CliError, Exit};
-use crate::output::span;
+use crate::format::span;
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::value::Limit;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::args::Build;
 use crate::error::{CliError, Exit};
-use crate::output::{bytes, count};
+use crate::format::{bytes, count};
 use crate::session::Session;
 
 use super::toolchain;

@@ -8,7 +8,8 @@ use perennial::{HubOwner, OwnerState};
 use serde::Serialize;
 
 use crate::error::Exit;
-use crate::output::{Cell, count};
+use crate::format::count;
+use crate::output::Cell;
 use crate::session::Session;
 
 use super::toolchain::{self, tell};
