@@ -38,7 +38,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What every command understands.
+/// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// Directory that the task hubs are in
@@ -79,18 +79,18 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "COLUMNS", value_parser = value::columns)]
     #[arg(help_heading = "Global options")]
     pub(crate) width: Option<Columns>,
-    /// Say nothing on stderr but errors
+    /// Print nothing but errors on stderr
     #[arg(long, short, global = true, help_heading = "Global options")]
     pub(crate) quiet: bool,
 }
 
-/// What is to be done.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Deploy a file, start one of its orchestrations, wait, and print the result
     #[command(after_help = help::RUN)]
     Run(Run),
-    /// Deploy modules: the names that they define mean them for new instances
+    /// Deploy modules; new instances of the orchestrations that they define run them
     #[command(after_help = help::DEPLOY)]
     Deploy(Deploy),
     /// List the deployed modules, or delete those that nothing points to
@@ -120,28 +120,28 @@ pub(crate) enum Command {
     /// Send an event to an instance
     #[command(after_help = help::RAISE_EVENT)]
     RaiseEvent(RaiseEvent),
-    /// End an instance from outside, or many
+    /// Terminate an instance, or many
     #[command(after_help = help::TERMINATE)]
     Terminate(Terminate),
-    /// Hold everything that an instance would do, or many
+    /// Suspend an instance, or many
     #[command(after_help = help::SUSPEND)]
     Suspend(Change),
-    /// Let a suspended instance go on, or many
+    /// Resume a suspended instance, or many
     #[command(after_help = help::RESUME)]
     Resume(Resume),
-    /// Put a failed instance back to before its failure, and let it go on
+    /// Rewind a failed instance to before its failure, and let it go on
     #[command(after_help = again::REWIND)]
     Rewind(again::Rewind),
     /// Run an instance again from its beginning
     #[command(after_help = again::RESTART)]
     Restart(again::Restart),
-    /// Look whether the task hub is whole: its file, its histories, and what could go on
+    /// Check the task hub: its file, its histories, and whether its live instances can replay
     #[command(after_help = help::CHECK)]
     Check,
     /// Copy the task hub to a file, while it runs
     #[command(after_help = help::BACKUP)]
     Backup(Backup),
-    /// Make a task hub of a backup
+    /// Make a task hub from a backup
     #[command(after_help = help::RESTORE)]
     Restore(Restore),
     /// Delete instances that have ended, with their histories
@@ -168,7 +168,7 @@ pub(crate) enum Command {
     /// Look at the toolchain, the task hub and its host, and say what to fix
     #[command(after_help = help::DOCTOR)]
     Doctor,
-    /// What `func durable` does, with its words: start-new, get-runtime-status, ...
+    /// The commands of `func durable`, word for word: start-new, get-runtime-status, ...
     #[command(after_help = help::DURABLE)]
     #[command(
         subcommand,
@@ -187,7 +187,7 @@ pub(crate) enum Command {
     Man(Man),
 }
 
-/// What a module's activities may touch.
+/// Grants: the resources that a module's code may reach.
 #[derive(Debug, Args)]
 pub(crate) struct GrantArgs {
     /// Let activities see a directory, read-only unless it ends in `:rw`
@@ -203,7 +203,7 @@ pub(crate) struct GrantArgs {
     pub(crate) http_hosts: Vec<String>,
 }
 
-/// What executions of a module may use.
+/// Limits of a module's executions.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct LimitArgs {
     /// Fuel of a turn, about an instruction each, such as `20G`; each event of the turn brings a tenth of it more [default: as the host says]
@@ -253,7 +253,7 @@ pub(crate) struct Deploy {
     /// Take over names that other modules own
     #[arg(long)]
     pub(crate) replace: bool,
-    /// Deploy nothing: say what would change, and which live instances could go on with the module
+    /// Deploy nothing: print what would change, and which live instances could go on with the module
     #[arg(long)]
     pub(crate) check: bool,
 }
@@ -291,7 +291,7 @@ pub(crate) struct Start {
     pub(crate) timeout: Limit,
 }
 
-/// What a start does where its id is in use.
+/// Which instance a start may replace if its id is in use.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Reuse {
     /// One that has ended
@@ -333,7 +333,7 @@ pub(crate) struct History {
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    /// At most so many: 1 to 1000
+    /// At most this many instances: 1 to 1000
     #[arg(long, alias = "top", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: u32,
     /// The page after the one that gave this token
@@ -351,7 +351,7 @@ pub(crate) struct List {
     /// Only how many instances are in each status
     #[arg(long, conflicts_with_all = ["limit", "continuation_token", "oldest_first", "input", "output"])]
     pub(crate) counts: bool,
-    /// Again and again, every second or as often as is said, until Ctrl-C
+    /// Print the list again every second, or at this interval, until Ctrl-C
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = value::limit)]
     #[arg(conflicts_with = "counts")]
     pub(crate) watch: Option<Limit>,
@@ -369,7 +369,7 @@ pub(crate) struct Wait {
     pub(crate) wait_for: WaitFor,
 }
 
-/// What is waited for.
+/// The point that a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum WaitFor {
     /// Its end
@@ -396,7 +396,7 @@ pub(crate) struct RaiseEvent {
 
 #[derive(Debug, Args)]
 pub(crate) struct Terminate {
-    /// Do not ask, where many are to end
+    /// Do not ask before many are terminated
     #[arg(long, short)]
     pub(crate) yes: bool,
     /// Wait until it has ended; for one instance
@@ -411,7 +411,7 @@ pub(crate) struct Terminate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Resume {
-    /// Go on with this module, if it repeats the history: for an instance that is quarantined
+    /// Resume a quarantined instance with this module, if the module replays its history
     #[arg(
         long,
         value_name = "NAME|DIGEST",
@@ -425,10 +425,10 @@ pub(crate) struct Resume {
 
 #[derive(Debug, Args)]
 pub(crate) struct Change {
-    /// The instances below it too: its children, and theirs
+    /// Also its descendants: its children, and theirs
     #[arg(long)]
     pub(crate) recursive: bool,
-    /// Why, for those who look at it later
+    /// The reason, which is kept in the history
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     #[command(flatten)]
@@ -436,7 +436,7 @@ pub(crate) struct Change {
 }
 
 impl Limit {
-    /// The library's way to say it.
+    /// The limit as the library takes it: no limit is the longest duration.
     pub(crate) fn duration(self) -> Duration {
         self.0.unwrap_or(Duration::MAX)
     }

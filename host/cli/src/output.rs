@@ -1,8 +1,8 @@
 //! What is printed: tables and blocks for people, JSON for programs, and colours only for a terminal.
 //!
-//! Law: what this module prints cannot be raw. Names, messages, reasons and payloads come from modules and from whoever reaches the HTTP
-//! API, and a terminal obeys what it is given; so every text is written out as [`paint`](crate::paint) does it, whoever hands it over,
-//! and only what is painted here moves a cursor or has a colour.
+//! Law: this module prints no raw text. Names, messages, reasons and payloads come from modules and from callers of the HTTP API, and may
+//! contain control sequences. So every text is escaped as [`paint`](crate::paint) does it, and only this module moves the cursor or adds
+//! colours.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -20,24 +20,24 @@ use crate::hints;
 use crate::paint::{painted, written_out};
 use crate::screen;
 
-/// Columns of a terminal that does not say how many it has.
+/// Columns of a terminal whose size is unknown.
 const WIDTH_UNKNOWN: u16 = 80;
 
-/// Between two columns.
+/// Spaces between two columns.
 const GAP: u16 = 2;
 
-/// A last column that is narrower says nothing.
+/// A table leaves its last column out rather than make it narrower.
 const LAST_COLUMN_MIN: u16 = 12;
 
-/// No other column is cut to less.
+/// The other columns are cut to no less than this.
 const COLUMN_MIN: u16 = 6;
 
 /// How many columns a line may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Columns {
-    /// As many as it needs: what goes to a file or another program is whole.
+    /// No limit: a file or another program gets whole lines.
     All,
-    /// What is longer is cut.
+    /// Longer lines are cut.
     At(u16),
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Output {
     quiet: bool,
     terminal: bool,
     colors: bool,
-    /// What was chosen, instead of what the terminal has.
+    /// The value of `--width`, which overrides the terminal's.
     columns: Option<Columns>,
 }
 
@@ -69,17 +69,17 @@ impl Output {
         self.json
     }
 
-    /// Whether only errors are told.
+    /// Whether only errors are printed on stderr.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    /// Whether data goes to a terminal.
+    /// Whether stdout is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Columns of a line. They are looked up anew: a window may have become another one.
+    /// Columns of a line, read at each call: the window may have been resized.
     pub(crate) fn columns(&self) -> Columns {
         let of_terminal = || match self.terminal {
             true => Columns::At(size().map_or(WIDTH_UNKNOWN, |(columns, _)| columns)),
@@ -88,12 +88,12 @@ impl Output {
         self.columns.unwrap_or_else(of_terminal)
     }
 
-    /// Lines of the terminal, if it is one that says so.
+    /// Lines of the terminal; `None` without one, or if it does not report its size.
     pub(crate) fn lines(&self) -> Option<u16> {
         size().map(|(_, lines)| lines).filter(|_| self.terminal)
     }
 
-    /// A text in a table: in one line, and no longer than will be shown.
+    /// A text for a table cell: one line, cut if lines are.
     pub(crate) fn cell(&self, text: &str) -> String {
         match self.columns() {
             Columns::All => whole(text),
@@ -101,7 +101,7 @@ impl Output {
         }
     }
 
-    /// When something was: for the eyes on a terminal how long ago, elsewhere the second, in UTC.
+    /// A time: relative on a terminal, elsewhere to the second in UTC.
     pub(crate) fn when(&self, at: Timestamp) -> String {
         if self.terminal {
             ago(at, now())
@@ -124,7 +124,7 @@ impl Output {
         raw(&[&written_out(text), "\n"])
     }
 
-    /// Prints a payload as it is: the same JSON for whoever reads it, with escapes where a terminal would obey.
+    /// Prints a payload: the same JSON value, with control characters escaped.
     pub(crate) fn payload(&self, json: &Json) -> anyhow::Result<()> {
         self.json_text(json.as_str())
     }
@@ -139,7 +139,7 @@ impl Output {
         raw(&["\u{1b}[H\u{1b}[J"])
     }
 
-    /// Prints data as JSON: for people to read on a terminal, a line otherwise.
+    /// Prints data as JSON: indented on a terminal, otherwise in one line.
     pub(crate) fn json<T: Serialize + ?Sized>(&self, data: &T) -> anyhow::Result<()> {
         let text = if self.terminal {
             serde_json::to_string_pretty(data)
@@ -158,7 +158,7 @@ impl Output {
         }
     }
 
-    /// Says something on the side, on stderr.
+    /// Prints a note on stderr, unless `--quiet` is given.
     pub(crate) fn note(&self, text: &str) {
         if self.quiet {
             return;
@@ -206,7 +206,7 @@ impl Output {
         self.print(table, columns)
     }
 
-    /// A table whose last column has no end: nothing is cut, and nothing is filled up.
+    /// A table without a limit of its width: no cell is cut, and the last column is not padded.
     fn whole_table(&self, header: &[&str], rows: &[Vec<Cell>]) -> anyhow::Result<()> {
         let last = header.len() - 1;
         let mut table = table_of(header, rows, last);
@@ -247,7 +247,7 @@ impl Output {
         raw(&[&text.join("\n"), "\n"])
     }
 
-    /// Names and values, a line each; a value of several lines is set below its first.
+    /// Prints names and values, a line each; the further lines of a value are aligned with its first.
     pub(crate) fn block(&self, fields: &[(&str, String)]) -> anyhow::Result<()> {
         let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let mut text = Vec::new();
@@ -265,12 +265,12 @@ impl Output {
         self.paint(ansi(status), status.name())
     }
 
-    /// Something that matters less.
+    /// A less important text, in a dim colour.
     pub(crate) fn dim(&self, text: &str) -> String {
         self.paint("2", text)
     }
 
-    /// Something that matters more.
+    /// An important text, in bold.
     pub(crate) fn bold(&self, text: &str) -> String {
         self.paint("1", text)
     }
@@ -284,7 +284,7 @@ impl Output {
     }
 }
 
-/// Writes to stdout what is safe there.
+/// Writes texts to stdout that are already escaped.
 fn raw(parts: &[&str]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     let mut write = || {
@@ -304,7 +304,7 @@ fn written(result: io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// A list that is printed while it is read.
+/// A JSON array that is printed while its items are read.
 pub(crate) struct JsonList<'a> {
     output: &'a Output,
     text: String,
@@ -312,7 +312,7 @@ pub(crate) struct JsonList<'a> {
 }
 
 impl JsonList<'_> {
-    /// Characters that are written at once.
+    /// Bytes that are collected before a write.
     const CHUNK: usize = 1 << 16;
 
     /// Prints the next item.
@@ -368,7 +368,7 @@ fn shrink(widths: &mut [u16], room: u16) {
     }
 }
 
-/// The first so many columns.
+/// The first `columns` columns as a table.
 fn table_of(header: &[&str], rows: &[Vec<Cell>], columns: usize) -> Table {
     let mut table = Table::new();
     table
@@ -386,7 +386,7 @@ fn table_of(header: &[&str], rows: &[Vec<Cell>], columns: usize) -> Table {
     table
 }
 
-/// A cell of a table: one line, written out.
+/// A cell of a table: one line, escaped.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell(comfy_table::Cell);
 
@@ -429,30 +429,29 @@ fn ansi(status: Status) -> &'static str {
     }
 }
 
-/// A text in a table or in one line: written out, and not much longer than a terminal is wide. To arrange a cell of a megabyte takes a
-/// table minutes.
+/// A text in one line, escaped and cut to a few widths of a terminal: comfy-table needs minutes to arrange a cell of a megabyte.
 pub(crate) fn plain(text: &str) -> String {
     const CHARS_MAX: usize = 400;
     let end = text.char_indices().nth(CHARS_MAX).map(|(end, _)| end);
     visible(&text[..end.unwrap_or(text.len())]).into_owned()
 }
 
-/// A text in one line, however long it is.
+/// A text in one line, escaped and not cut.
 fn whole(text: &str) -> String {
     visible(text).into_owned()
 }
 
-/// Says a line on stderr, or several. Where nobody can read it, nothing can be done about that.
+/// Prints lines on stderr, escaped. Errors of the write are ignored: there is nowhere to report them.
 pub(crate) fn say(text: &str) {
     screen::to_stderr(format!("{}\n", written_out(text)).as_bytes());
 }
 
-/// As [`say`], of a text that is JSON.
+/// Prints a JSON text on stderr, escaped.
 pub(crate) fn say_json(json: &str) {
     screen::to_stderr(format!("{}\n", visible_json(json)).as_bytes());
 }
 
-/// The word that opens an error.
+/// The label that begins an error message, in red if stderr has colours.
 pub(crate) fn paint_error(text: &str) -> String {
     if stderr_has_colors() {
         painted("1;31", text)
@@ -461,7 +460,7 @@ pub(crate) fn paint_error(text: &str) -> String {
     }
 }
 
-/// Whether stderr may be coloured.
+/// Whether texts on stderr get colours.
 pub(crate) fn stderr_has_colors() -> bool {
     io::stderr().is_terminal() && wants_colors()
 }

@@ -8,23 +8,23 @@ use super::Selection;
 pub(crate) struct Rewind {
     /// Id of the instance, which must have failed
     pub(crate) id: String,
-    /// Why, for those who look at it later
+    /// The reason, which `perennial status` shows
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     /// Go on with this module instead of the one that it started on
     #[arg(long, value_name = "NAME|DIGEST")]
     pub(crate) module: Option<String>,
-    /// Back to before the first failure of the whole execution, so that none stays
+    /// Rewind to before the first failure of the whole execution, so that none remains
     #[arg(long)]
     pub(crate) all_failures: bool,
-    /// Also where work that completed after the failure is forgotten by that
+    /// Rewind even if that forgets work that completed after the failure
     #[arg(long)]
     pub(crate) forget_completed: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Restart {
-    /// As another instance, with a new id or with this one; the first stays as it is
+    /// Start another instance, with this id or a generated one; the first stays as it is
     #[arg(long, value_name = "ID", num_args = 0..=1, requires = "id")]
     pub(crate) new_id: Option<Option<String>>,
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! The closing part of each help text: examples, JSON shapes, exit codes.
 
-/// What the process answers with.
+/// Exit codes of the process.
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for run, wait and start --wait: the instance Completed
@@ -243,9 +243,9 @@ JSON: what get-runtime-status, get-history and get-instances print is JSON in an
 print what start, raise-event and so on do.";
 
 pub(super) const CHECK: &str = "\
-Nothing is written, and a host may run the hub meanwhile. Looked at are the file, as SQLite checks it; every history, \
-by the rules that wrote it; and every live instance, which is repeated on the module that it is pinned to. The exit \
-code is 6 where something is wrong.
+Writes nothing; a host may run the hub meanwhile. Checks the file, with SQLite's own check; every history, by the rules \
+that wrote it; and every live instance, by replaying it on the module that it is pinned to. The exit code is 6 if \
+something is wrong.
 
 Examples:
   perennial check
@@ -289,7 +289,7 @@ Examples:
 JSON: {instanceId, deleted, childrenLeft, dryRun}; of many, {matched, done, skipped, dryRun, hosted}";
 
 pub(super) const HUBS: &str = "\
-A task hub is a file in the data directory. What is done to one does not touch the others.
+A task hub is a file in the data directory. Commands on one hub do not affect the others.
 
 Examples:
   perennial hubs
@@ -333,7 +333,7 @@ Stdout: the file, a line for each.
 JSON: [{name, file, digest, size}]";
 
 pub(super) const INSPECT: &str = "\
-Needs no task hub, and runs nothing of the file but its definitions.
+Needs no task hub. Runs no code of the file but the functions that list its definitions.
 
 Examples:
   perennial inspect target/order-flow.wasm

@@ -48,7 +48,7 @@ pub(crate) struct Serve {
     pub(crate) http: Http,
 }
 
-/// What the hub, its modules and its executions may take up.
+/// Quotas of the hub, its modules and its executions.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Quotas")]
 pub(crate) struct QuotaArgs {
@@ -91,13 +91,13 @@ pub(crate) struct Http {
         value_parser = value::listen
     )]
     pub(crate) listen: Listen,
-    /// Ask for a key on this machine's own address too
+    /// Require a key on a loopback address too
     #[arg(long)]
     pub(crate) require_key: bool,
     /// What URLs in answers begin with, such as `https://flows.example.com`; keys are needed then
     #[arg(long, value_name = "URL")]
     pub(crate) base_url: Option<String>,
-    /// Believe X-Forwarded-Host, -Proto and -Prefix of the proxy in front; keys are needed then
+    /// Trust the headers X-Forwarded-Host, -Proto and -Prefix of a reverse proxy; keys are needed then
     #[arg(long)]
     pub(crate) trust_forwarded: bool,
     /// Let web pages of this origin use the API; may be given several times
@@ -123,20 +123,20 @@ pub(crate) struct Http {
     pub(crate) max_connections_per_peer: Option<usize>,
 }
 
-/// What is done with keys.
+/// The subcommands of `keys`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
     /// Make a key and print it: it is not shown again
     Create {
-        /// What it is for
+        /// Its name, such as the program that will use it
         name: String,
-        /// Let it read only
+        /// Allow it to read, but not to change anything
         #[arg(long)]
         read_only: bool,
     },
     /// List the keys, without the keys themselves
     List,
-    /// Make a key worthless
+    /// Revoke a key
     Revoke {
         /// Its id, as `perennial keys list` shows it
         id: String,

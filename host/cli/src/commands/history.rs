@@ -18,7 +18,7 @@ use crate::session::Session;
 use super::missing::missing;
 use super::timeline::Timeline;
 
-/// Events that are printed together, below a header of their own: the columns are as wide as these need.
+/// Events that are printed as one table, with a header of its own and the column widths that they need.
 const MEASURED: usize = 1_000;
 
 pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<Exit> {
@@ -67,12 +67,12 @@ pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<
     Ok(Exit::Ok)
 }
 
-/// Prints a history that is at hand as a table.
+/// Prints a history as a table.
 pub(super) fn print(history: &[HistoryEvent], output: &Output) -> anyhow::Result<()> {
     HistoryTable::default().print(history, output)
 }
 
-/// A table that is printed in parts, however long the history is: what it remembers are the names of tasks.
+/// Prints a history of any length in parts; it keeps only the names of tasks.
 #[derive(Default)]
 struct HistoryTable {
     begun: Option<Timestamp>,
@@ -272,7 +272,7 @@ fn started(start: &Start) -> String {
     format!("{}{version}{}", start.name, payload(&start.input))
 }
 
-/// How long an attempt took, and which it was where it was not the first.
+/// The duration of an attempt, and its number unless it is the first.
 fn attempt(run: &AttemptRun) -> String {
     if run.attempt > 1 {
         let took = span(run.ended_at.since(run.started_at).0);

@@ -151,7 +151,7 @@ fn quotas(args: &QuotaArgs) -> Quotas {
     quotas
 }
 
-/// Stops the hosts, and sends the last of their traces. What each did.
+/// Stops the hosts, sends the last of their traces, and returns their statistics.
 async fn shut_down(hosts: Vec<Host>, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Vec<HostStats>> {
     let mut did = Vec::with_capacity(hosts.len());
     for host in hosts {
@@ -165,7 +165,7 @@ async fn shut_down(hosts: Vec<Host>, otlp: Option<Arc<Otlp>>) -> anyhow::Result<
     Ok(did)
 }
 
-/// Says of the first of these hubs that a host runs who does.
+/// The error that names the owner of the first of these hubs that has one.
 async fn owned(hubs: &[&str], session: &Session) -> anyhow::Result<Option<anyhow::Error>> {
     for hub in hubs {
         let owner = Client::open(session.data_dir(), hub)?.owner().await?;
@@ -179,7 +179,7 @@ async fn owned(hubs: &[&str], session: &Session) -> anyhow::Result<Option<anyhow
     Ok(None)
 }
 
-/// The hubs to run, each once; the first is meant by requests that name none.
+/// The hubs to run, without repetition; the first is for requests that name none.
 fn hubs<'a>(args: &'a Serve, session: &'a Session) -> anyhow::Result<Vec<&'a str>> {
     let mut hubs = vec![session.task_hub()];
     for hub in &args.and_hubs {
@@ -219,7 +219,7 @@ impl Signals {
         })
     }
 
-    /// Returns when one of them came.
+    /// Waits for one of them.
     pub(crate) async fn next(&mut self) {
         let Self {
             interrupt,
@@ -239,14 +239,14 @@ impl Signals {
         }
     }
 
-    /// As [`next`](Self::next), of one by which somebody insists: a terminal that closes hangs up more than once.
+    /// Waits for a second signal. SIGHUP does not count: a terminal that closes sends it more than once.
     async fn again(&mut self) {
         self.hangup = None;
         self.next().await;
     }
 }
 
-/// Whether whoever started this process wants it to outlive its terminal. Asked before anything listens for the signal.
+/// Whether SIGHUP was ignored when the process started, as `nohup` has it. Must be called before a handler is installed.
 fn hangups_are_ignored() -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
         // Not everywhere can it be asked. Under `nohup` nothing is printed to a terminal.

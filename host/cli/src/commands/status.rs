@@ -174,7 +174,7 @@ fn open_work(status: &InstanceStatus, output: &Output) -> Fields {
     fields
 }
 
-/// The events that led to nothing, each once, and what was meant by one that may be misspelt.
+/// The events without effect, each name once, with a suggestion for a misspelt one.
 fn without_effect(status: &InstanceStatus) -> String {
     let awaited = status.waits_for.iter().filter_map(|wait| match wait {
         Wait::ExternalEvent { name } => Some(name.as_str()),
@@ -202,7 +202,7 @@ fn without_effect(status: &InstanceStatus) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What differs, who says so, and when.
+/// How the replay differs from the history, and which host found that when.
 fn quarantine(why: &perennial::Quarantine) -> Fields {
     let place = match (why.turn, why.event) {
         (Some(turn), Some(event)) => format!("at event {event} of turn {turn}"),
@@ -227,7 +227,7 @@ fn quarantine(why: &perennial::Quarantine) -> Fields {
     fields
 }
 
-/// A time and, for the eyes on a terminal, how long ago that is.
+/// A time in UTC and, on a terminal, how long ago it is.
 fn moment(at: Timestamp, output: &Output) -> String {
     let utc = format!("{} UTC", time(at));
     if output.is_terminal() {
@@ -244,7 +244,7 @@ fn later(from: Timestamp, to: Timestamp) -> String {
     }
 }
 
-/// For the eyes on a terminal, how soon a wait is over that knows it.
+/// On a terminal, when a timer or the next attempt is due.
 fn soon(wait: &Wait, output: &Output) -> String {
     let at = match wait {
         Wait::Timer { due, .. } => Some(*due),

@@ -11,19 +11,19 @@ use serde::Serialize;
 use crate::format::{count, span};
 use crate::output::{Cell, Columns, Output, plain};
 
-/// Columns of the picture where nothing says how many there are.
+/// Columns of the chart if the width of lines is not limited.
 const PICTURE: u16 = 60;
 
-/// A picture with fewer shows nothing, and one with more is no clearer.
+/// The limits of the chart's columns: fewer show nothing, and more are no clearer.
 const PICTURE_RANGE: std::ops::RangeInclusive<u16> = 12..=200;
 
-/// Columns of times and tries before the names, with the gaps between them.
+/// Columns of times and attempts before the names, with the gaps between them.
 const BEFORE: u16 = 34;
 
 /// Columns that a name keeps however narrow the terminal is.
 const NAME_MIN: u16 = 10;
 
-/// Something that took time.
+/// A task or an external event, as a bar of the chart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Bar {
@@ -108,7 +108,7 @@ impl Bar {
 pub(super) struct Timeline {
     begun: Option<Timestamp>,
     bars: Vec<Bar>,
-    /// Where the bar of each task is.
+    /// Indexes of the tasks' bars.
     places: BTreeMap<TaskId, usize>,
 }
 
@@ -205,7 +205,7 @@ impl Timeline {
         self.bars.get_mut(*place)
     }
 
-    /// Prints it, with the attempts that the instance says it waits for.
+    /// Prints the chart, with the attempts that the status shows as running or waiting.
     pub(super) fn print(
         mut self,
         status: &InstanceStatus,
@@ -242,7 +242,7 @@ impl Timeline {
     }
 }
 
-/// Prints bars of an execution that took so many milliseconds.
+/// Prints the bars of an execution that took `whole` milliseconds.
 fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
     if output.is_json() {
         return output.json(bars);
@@ -286,7 +286,7 @@ fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An attempt that another one followed stands before the line of its task.
+/// The row of a failed attempt, above the row of its task.
 fn failed_row(failed: &Try, room: usize) -> Vec<Cell> {
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     let took = failed.ended_ms.saturating_sub(failed.started_ms);
@@ -300,7 +300,7 @@ fn failed_row(failed: &Try, room: usize) -> Vec<Cell> {
     ]
 }
 
-/// Cuts the names so that a picture has room beside them: its columns.
+/// Cuts the names so that the chart has room beside them, and returns its columns.
 fn fit(names: &mut [String], columns: u16) -> u16 {
     let length = |name: &String| u16::try_from(name.chars().count()).unwrap_or(u16::MAX);
     let most = columns

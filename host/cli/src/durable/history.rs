@@ -112,7 +112,7 @@ fn kind(event: &Event) -> &'static str {
     }
 }
 
-/// The number of an event: that of the task which it begins.
+/// The id of an event: that of the task that it schedules.
 fn task(event: &Event) -> Option<TaskId> {
     if let Event::ActivityScheduled { task, .. }
     | Event::ChildScheduled { task, .. }
