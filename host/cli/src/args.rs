@@ -135,7 +135,7 @@ pub(crate) enum Command {
     /// Run an instance again from its beginning
     #[command(after_help = again::RESTART)]
     Restart(again::Restart),
-    /// Check the task hub: its file, its histories, and whether its live instances can replay
+    /// Check the task hub: its file, its histories, and the replay of live instances
     #[command(after_help = help::CHECK)]
     Check,
     /// Copy the task hub to a file, while it runs
@@ -168,7 +168,7 @@ pub(crate) enum Command {
     /// Look at the toolchain, the task hub and its host, and say what to fix
     #[command(after_help = help::DOCTOR)]
     Doctor,
-    /// The commands of `func durable`, word for word: start-new, get-runtime-status, ...
+    /// The commands of `func durable`: start-new, get-runtime-status, ...
     #[command(after_help = help::DURABLE)]
     #[command(
         subcommand,

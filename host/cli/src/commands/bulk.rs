@@ -45,17 +45,23 @@ pub(super) enum Selected {
     Many(Option<Filter>),
 }
 
-/// Checks the arguments that select instances.
+/// Checks the arguments that select instances, for a command that has a dry run only of many.
 pub(super) fn meant(selection: &Selection, verb: &str) -> anyhow::Result<Selected> {
+    let selected = select(selection, verb)?;
+    if selection.dry_run && matches!(selected, Selected::One(_)) {
+        let message =
+            format!("--dry-run counts what filters fit, and one instance to {verb} was named");
+        return Err(CliError::new(Exit::Usage, message).into());
+    }
+    Ok(selected)
+}
+
+/// Checks the arguments that select instances.
+fn select(selection: &Selection, verb: &str) -> anyhow::Result<Selected> {
     let usage = |message: String| CliError::new(Exit::Usage, message);
     match &selection.id {
         Some(_) if selection.all || !selection.filter.is_empty() => {
             let message = format!("name one instance to {verb}, or filters, and not both");
-            Err(usage(message).into())
-        }
-        Some(_) if selection.dry_run && verb != "purge" => {
-            let message =
-                format!("--dry-run counts what filters fit, and one instance to {verb} was named");
             Err(usage(message).into())
         }
         Some(id) => Ok(Selected::One(id.clone())),
@@ -86,7 +92,7 @@ pub(super) async fn purge(args: Purge, session: &Session) -> anyhow::Result<Exit
         asks: !args.yes,
         at_once: true,
     };
-    match meant(&args.selection, words.verb)? {
+    match select(&args.selection, words.verb)? {
         Selected::One(id) => one(&id, &args, session).await,
         Selected::Many(filter) => {
             let bulk = |filter| {
