@@ -52,10 +52,10 @@ dropped: [{task, kind, name, instanceIds, completed}], cutEvents, remainingFailu
 why}], moreRemaining, droppedEvents: [{instanceId, number, name}]}";
 
 pub(super) const RESTART: &str = "\
-The same orchestration in its newest deployed version, with the same input and labels, and nobody's child. It begins \
-at once, also where its start had been scheduled (start --at). After continue-as-new it has the input that it \
-continued with last, for earlier executions are not kept. Under \
-the same id it is the next execution of an instance that has ended; under a new one the first may still live.
+Starts the same orchestration in its newest deployed version, with the same input and labels, but without a parent. \
+It begins at once, even if the first start was scheduled (start --at). After continue-as-new it has the input of the \
+last execution, since earlier ones are not kept. With the same id the instance must have ended, and gets its next \
+execution; with a new id the first instance may still live.
 
 Examples:
   perennial restart order-17
