@@ -15,10 +15,10 @@ use crate::{Failure, Timestamp};
 
 pub use crate::bindings::orchestrations::Parent;
 
-/// What an orchestration works with: everything it asks of the world, and everything it may know of it.
+/// The handle by which an orchestration calls, waits and reads: its only access to the world.
 ///
-/// An orchestration must do the same each time it is given the same events. What is here does; and nothing else can be reached from
-/// an orchestration's sandbox, where time stands still and randomness is fixed. Clones share one execution.
+/// An orchestration must do the same each time it is given the same events. The methods here keep to that, and nothing else can be reached
+/// from an orchestration's sandbox, where time stands still and randomness is fixed. Clones share one execution.
 #[derive(Clone)]
 pub struct Context(Rc<Execution>);
 
@@ -157,7 +157,7 @@ impl Context {
         self.0.start.version.as_deref()
     }
 
-    /// Who called this as a child.
+    /// The instance that called this one as a child, if any.
     #[must_use]
     pub fn parent(&self) -> Option<&Parent> {
         self.0.start.parent.as_ref()
@@ -188,7 +188,7 @@ impl Context {
     }
 }
 
-/// How an execution continues as new, made by [`Context::continuation`].
+/// The options of continue-as-new, made by [`Context::continuation`].
 #[must_use = "nothing happens before `.end()` is returned"]
 pub struct Continuation {
     input: Result<String, Failure>,

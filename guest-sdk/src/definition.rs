@@ -17,11 +17,11 @@ pub type OrchestrationFuture = Pin<Box<dyn Future<Output = Result<Option<String>
 /// An orchestration that a component exports. The macro [`export!`](crate::export!) makes them.
 #[derive(Clone, Copy)]
 pub struct Orchestration {
-    /// What clients start it by.
+    /// The name that clients start it by.
     pub name: &'static str,
-    /// Tells the definitions of one name apart.
+    /// The version, which distinguishes definitions with the same name.
     pub version: Option<&'static str>,
-    /// For people.
+    /// A description for people.
     pub description: Option<&'static str>,
     /// JSON Schema of the input, for forms and validation.
     pub input_schema: Option<&'static str>,
@@ -35,9 +35,9 @@ pub struct Orchestration {
 /// An activity that a component exports. The macro [`export!`](crate::export!) makes them.
 #[derive(Clone, Copy)]
 pub struct Activity {
-    /// What orchestrations call it by.
+    /// The name that orchestrations call it by.
     pub name: &'static str,
-    /// For people.
+    /// A description for people.
     pub description: Option<&'static str>,
     /// JSON Schema of the input, for forms and validation.
     pub input_schema: Option<&'static str>,
@@ -48,7 +48,7 @@ pub struct Activity {
     pub run: fn(ActivityContext) -> Result<Option<String>, Failure>,
 }
 
-/// All that a component can run.
+/// The definitions of a component.
 #[derive(Clone, Copy)]
 pub(crate) struct Component {
     pub(crate) orchestrations: &'static [Orchestration],
@@ -70,7 +70,7 @@ impl Names for Component {
 }
 
 impl Orchestration {
-    /// One without anything but a name.
+    /// A definition with only a name.
     #[must_use]
     pub const fn new(name: &'static str, start: fn(Context) -> OrchestrationFuture) -> Self {
         Self {
@@ -83,14 +83,14 @@ impl Orchestration {
         }
     }
 
-    /// Whether this is meant. Who names no version means any.
+    /// Whether a name and a version select this definition. Without a version, any version matches.
     pub(crate) fn matches(&self, name: &str, version: Option<&str>) -> bool {
         self.name == name && (version.is_none() || version == self.version)
     }
 }
 
 impl Activity {
-    /// One without anything but a name.
+    /// A definition with only a name.
     #[must_use]
     pub const fn new(
         name: &'static str,
@@ -111,9 +111,9 @@ impl Activity {
 ///
 /// `Args` only tells the two forms apart.
 pub trait OrchestrationFn<Args> {
-    /// What serde reads for it; `()` if it takes none.
+    /// The input, which serde reads; `()` if it takes none.
     type Input;
-    /// What it returns if all goes well.
+    /// The output of a success.
     type Output;
 
     /// Starts an execution.
@@ -180,9 +180,9 @@ fn orchestration_output(name: &str, output: &impl Serialize) -> Result<Option<St
 ///
 /// `Args` only tells the forms apart.
 pub trait ActivityFn<Args> {
-    /// What serde reads for it; `()` if it takes none.
+    /// The input, which serde reads; `()` if it takes none.
     type Input;
-    /// What it returns if all goes well.
+    /// The output of a success.
     type Output;
 
     /// Runs one attempt.

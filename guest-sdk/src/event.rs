@@ -28,7 +28,7 @@ impl Context {
         EventStream::new(self.execution(), name.as_ref())
     }
 
-    /// Sends an external event to an instance. Nobody is told if that does not exist or has ended.
+    /// Sends an external event to an instance. It is dropped silently if that does not exist or has ended.
     ///
     /// # Errors
     ///

@@ -15,14 +15,14 @@ use crate::bindings::types::{Failure, TaskId};
 use crate::mailbox::{EventName, Mailbox, Taken, WaiterId};
 use crate::random::{self, SplitMix64};
 
-/// What became of a task. A timer's is `Ok(None)`.
+/// The outcome of a task. A timer's is `Ok(None)`.
 pub(crate) type Outcome = Result<Option<String>, Failure>;
 
-/// So many open tasks are listed as waited for, those with the lowest ids. The host knows all of them anyway; the list is for people,
+/// At most this many open tasks are listed as waits, those with the lowest ids. The host knows all of them anyway; the list is for people,
 /// and a long one in every turn of a wide fan-out would cost more than the turn.
 pub(crate) const TASKS_LISTED_MAX: usize = 100;
 
-/// By which names a component exports its functions, which are told apart by their types.
+/// Finds the name under which a component exports a function, by the function's type.
 pub(crate) trait Names {
     fn activity(&self, function: TypeId) -> Option<&'static str>;
 
@@ -179,7 +179,7 @@ impl Execution {
         self.turn.set(turn);
     }
 
-    /// A task ended. Ignored where nobody waits for it any more.
+    /// Records the end of a task. Ignored if no future waits for it any more.
     pub(crate) fn complete_task(&self, task: TaskId, outcome: Outcome) {
         let mut state = self.state.borrow_mut();
         let Some(woken) = state.open.remove(&task) else {

@@ -11,11 +11,11 @@ use crate::{Activity, ActivityContext, Failure, Orchestration};
 
 /// Exports orchestrations and activities as a component.
 ///
-/// Either section may be missing: the component then exports only what it has. Behind a name may stand what else a definition says of
-/// itself: for an orchestration `version`, `description` and `input_schema` (a JSON Schema), for an activity the last two.
+/// Either section may be left out. Options of a definition follow its name in parentheses: for an orchestration `version`, `description`
+/// and `input_schema` (a JSON Schema), for an activity the last two.
 ///
-/// A name stands for one function of a component. Other versions of an orchestration are in the modules that were deployed before, where
-/// what started on them goes on; a name that is listed twice does not compile:
+/// A name stands for one function of a component. Other versions of an orchestration are in the modules that were deployed before, which
+/// keep running the executions that started on them. A name that is listed twice does not compile:
 ///
 /// ```compile_fail,E0080
 /// # use perennial_sdk::prelude::*;
@@ -244,7 +244,7 @@ impl<C> NativeUse<C> {
     }
 }
 
-/// What the component's `orchestrations.definitions` answers.
+/// Implements the export `orchestrations.definitions`.
 #[must_use]
 pub fn orchestration_definitions(orchestrations: &[Orchestration]) -> Vec<Definition> {
     let definition = |of: &Orchestration| Definition {
@@ -256,7 +256,7 @@ pub fn orchestration_definitions(orchestrations: &[Orchestration]) -> Vec<Defini
     orchestrations.iter().map(definition).collect()
 }
 
-/// What the component's `activities.definitions` answers.
+/// Implements the export `activities.definitions`.
 #[must_use]
 pub fn activity_definitions(activities: &[Activity]) -> Vec<activities::Definition> {
     let definition = |of: &Activity| activities::Definition {
@@ -267,7 +267,7 @@ pub fn activity_definitions(activities: &[Activity]) -> Vec<activities::Definiti
     activities.iter().map(definition).collect()
 }
 
-/// What the component's `orchestrations.advance` answers. A component instance runs one execution.
+/// Implements the export `orchestrations.advance`. A component instance runs one execution.
 #[must_use]
 pub fn advance(
     orchestrations: &'static [Orchestration],
@@ -289,7 +289,7 @@ pub fn advance(
     })
 }
 
-/// What the component's `activities.run` answers.
+/// Implements the export `activities.run`.
 ///
 /// # Errors
 ///
@@ -313,7 +313,7 @@ pub fn run(
     result.map_err(Failure::into_wit)
 }
 
-/// Has the host told what a panic says, before it ends the component instance with a trap.
+/// Reports the message of a panic to the host, before the panic ends the component instance with a trap.
 #[cfg(target_arch = "wasm32")]
 fn report_panics() {
     use std::sync::Once;

@@ -101,7 +101,7 @@ impl Failure {
         &self.0.failure.kind
     }
 
-    /// What happened, for people.
+    /// The message, for people.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.failure.message
@@ -113,7 +113,7 @@ impl Failure {
         serde_json::from_str(self.0.failure.details.as_deref()?).ok()
     }
 
-    /// Whether trying again may help.
+    /// Whether a retry policy may try again.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.failure.retryable
@@ -125,19 +125,19 @@ impl Failure {
         self.0.failure.trace.as_deref()
     }
 
-    /// What led to it, nearest first.
+    /// The causes, nearest first.
     #[must_use]
     pub fn causes(&self) -> &[Cause] {
         &self.0.failure.causes
     }
 
-    /// Says which task is to blame for it.
+    /// Records the task that this failure comes from.
     pub(crate) fn of_task(mut self, task: Option<TaskId>) -> Self {
         self.0.origin = task;
         self
     }
 
-    /// Names something that went wrong besides, and does not change what is to blame.
+    /// Adds a cause for a further error, and keeps the task that this failure comes from.
     pub(crate) fn push_cause(&mut self, cause: Cause) {
         self.0.failure.causes.push(cause);
     }
@@ -182,7 +182,7 @@ impl Failure {
     }
 }
 
-/// How an execution ends otherwise than by a result.
+/// The end of an execution without a result.
 pub(crate) enum End {
     Failed {
         failure: wit::Failure,
@@ -191,11 +191,11 @@ pub(crate) enum End {
     Continued(Continued),
 }
 
-/// How an execution goes on as the next one.
+/// The parameters of continue-as-new.
 pub(crate) struct Continued {
     pub(crate) input: Option<String>,
     pub(crate) version: Option<String>,
-    /// Whether the external events that nobody consumed move over. Which they are is known only at the end.
+    /// Whether external events that were not consumed move over. Their numbers are known only at the end.
     pub(crate) keep_events: bool,
 }
 

@@ -20,7 +20,7 @@ impl Context {
     /// Sends an HTTP request, as an activity that comes with the host. The deployment has to grant the host that it goes to:
     /// `perennial deploy --allow-http api.example.com`.
     ///
-    /// What comes out is the response, whatever its status, or a failure where there is none: `HttpFailed`, `HttpNotGranted`, `Timeout` or
+    /// The result is the response, whatever its status, or a failure if there is none: `HttpFailed`, `HttpNotGranted`, `Timeout` or
     /// `LimitExceeded`. Redirects are followed, to hosts that are granted. A request may be sent more than once, like any activity.
     ///
     /// ```
@@ -194,7 +194,7 @@ impl HttpResponse {
         (200..300).contains(&self.status)
     }
 
-    /// Where it came from, after redirects.
+    /// The URL of the response, after redirects.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url

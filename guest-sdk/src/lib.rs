@@ -30,14 +30,14 @@
 //!
 //! A call such as [`Context::activity`] is a future, and like any other it does nothing before it is polled: it is scheduled when it is
 //! first awaited, alone or in a `join!`. To have several run while you do something else, [`start`](ActivityCall::start) them. Dropping
-//! a task cancels it, so what loses a [`race`] is not waited for, and neither is what is still open when the orchestration returns; an
-//! activity is interrupted then, and a child orchestration runs on by itself. [`Task::detach`] has the instance wait for it all the same.
+//! a task cancels it, as do losing a [`race`] and the return of the orchestration while the task is open: a running activity is
+//! interrupted, and a child orchestration runs on by itself. [`Task::detach`] has the instance wait for it all the same.
 //!
 //! # Determinism
 //!
 //! An orchestration is a function from events to actions, and nothing else can be observed in its sandbox. Any combination of futures
-//! from any crate works, as long as what is at its leaves comes from [`Context`]. What can never happen is not waited for: an
-//! orchestration that awaits anything else ends with the failure `ForeignAwait`.
+//! from any crate works, as long as the futures at its leaves come from [`Context`]. An orchestration that awaits anything else
+//! could never be woken, and ends with the failure `ForeignAwait`.
 //!
 //! The ordinary library shows the sandbox too: `SystemTime::now` and `Instant::now` are the time of the turn, which stands still until
 //! the next one; the order of a `HashMap` and what `rand` draws follow from the execution's seed; there are no variables, arguments,
@@ -53,13 +53,15 @@
 //! # Names and types
 //!
 //! [`Context::call`] and [`Context::call_child`] take the functions themselves, so that the compiler checks their types, and
-//! [`Context::activity`] and [`Context::child`] take any name, for what is known only when it runs. What another module or the host's
-//! program defines is declared once as an [`ActivityName`] or an [`OrchestrationName`].
+//! [`Context::activity`] and [`Context::child`] take any name, such as one that is known only at run time. Functions of another module or
+//! of the host's program are declared once as an [`ActivityName`] or an [`OrchestrationName`].
 //!
 //! # Layers
 //!
 //! `export!` puts a [definition](Orchestration) behind each name; a machine polls the orchestration to quiescence after each event; the
 //! futures share with it one `Execution`, which holds the open tasks, the events, and the actions of the turn.
+
+#![warn(clippy::too_many_lines)]
 
 pub mod kind;
 pub mod log;
@@ -117,7 +119,7 @@ pub use serde_json;
 pub use std::time::Duration;
 pub use uuid::Uuid;
 
-/// What most guests use.
+/// The names that most guests use.
 pub mod prelude {
     pub use crate::{
         ActivityContext, ActivityName, Context, Duration, Failure, HttpRequest, HttpResponse,

@@ -4,18 +4,18 @@
 //! to ask whether one is replayed: code that did something else then would not be the same function of its events, and its replay would
 //! not match its record.
 
-/// How much a line matters.
+/// Severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Every step, for who looks for one.
+    /// Every step.
     Trace,
-    /// What helps to find a mistake.
+    /// Details that help to find a mistake.
     Debug,
-    /// What happens.
+    /// Normal events.
     Info,
-    /// What should not happen, and was dealt with.
+    /// Unexpected events that the code dealt with.
     Warn,
-    /// What should not happen.
+    /// Errors.
     Error,
 }
 

@@ -154,7 +154,7 @@ impl Running {
         }
     }
 
-    /// Polls until nobody wakes the orchestration any more. Returns its end, if that is reached.
+    /// Polls until no wake-up is pending. Returns the orchestration's end, if it is reached.
     fn settle(&mut self, signal: &Signal, waker: &Waker) -> Option<State> {
         let mut cx = task::Context::from_waker(waker);
         while signal.0.swap(false, Ordering::Relaxed) {

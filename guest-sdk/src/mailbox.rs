@@ -20,7 +20,7 @@ pub(crate) struct Mailbox {
     waiters: BTreeMap<WaiterId, Waiter>,
     waiters_idle: usize,
     next_waiter: u64,
-    /// When each event came in that nobody took yet, by its number: in milliseconds, by the time of its turn.
+    /// Arrival times of the events that are not consumed yet, by number: the time of the turn, in milliseconds.
     arrived: BTreeMap<u32, u64>,
 }
 
@@ -157,7 +157,7 @@ impl Mailbox {
         }
     }
 
-    /// Whether a waiter lives whom an event could wake.
+    /// Whether there is a waiter that an event could wake.
     pub(crate) fn has_idle_waiters(&self) -> bool {
         self.waiters_idle > 0
     }
@@ -174,7 +174,7 @@ impl Mailbox {
             .collect()
     }
 
-    /// The numbers of the events that nobody took, in order.
+    /// The numbers of the events that are not consumed, in order.
     pub(crate) fn unconsumed(&self) -> Vec<u32> {
         let kept = self
             .queues

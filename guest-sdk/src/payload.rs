@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::Failure;
 use crate::kind::{INVALID_INPUT, INVALID_OUTPUT};
 
-/// Whose payload it is: `the input of activity "SayHello"`.
+/// The role of a payload, for messages: `the input of activity "SayHello"`.
 #[derive(Clone, Copy)]
 pub(crate) enum Payload<'a> {
     Input { of: &'static str, name: &'a str },
@@ -53,8 +53,8 @@ impl Payload<'_> {
     }
 }
 
-/// A message that may quote what was wrong as a whole: the beginning of that, and the end of the message, which says what was expected and
-/// where.
+/// Shortens a message that may quote a whole wrong value: keeps the beginning of the quote, and the end of the message, which names the
+/// expected type and the position.
 fn brief(message: &str) -> String {
     const KEPT: usize = 150;
     if message.len() <= 3 * KEPT {

@@ -62,7 +62,7 @@ impl Context {
     }
 }
 
-/// What undoes the steps of a saga, made by [`Context::saga`](crate::Context::saga).
+/// The compensations of a saga, made by [`Context::saga`](crate::Context::saga).
 pub struct Saga {
     /// In the order in which they were registered. They can be by branches that run in parallel, so through a shared reference.
     compensations: RefCell<Vec<PlannedCompensation>>,
@@ -105,7 +105,7 @@ impl Saga {
     }
 }
 
-/// How a compensation is tried again if nothing else is said.
+/// The retry policy of a compensation that has none of its own.
 fn default_retry() -> RetryPolicy {
     RetryPolicy::new(10, Duration::from_secs(1))
         .backoff(2.0)

@@ -123,7 +123,7 @@ impl<T> Task<T> {
         }
     }
 
-    /// What it is, for people: `activity "SayHello"`.
+    /// A name for messages: `activity "SayHello"`.
     pub(crate) fn describe(&self) -> String {
         format!("{} {:?}", self.of, self.name)
     }
@@ -211,18 +211,18 @@ impl Drop for OpenTask {
     }
 }
 
-/// What a call is before and after it is scheduled.
+/// A call, before and after it is scheduled.
 enum Call<P, T> {
     Planned {
         execution: Rc<Execution>,
         plan: Result<P, Failure>,
     },
     Started(Task<T>),
-    /// Only for the moment in which one becomes the other.
+    /// A placeholder while one becomes the other.
     Between,
 }
 
-/// What a planned call becomes when it is scheduled.
+/// A planned call, which becomes an action when it is scheduled.
 trait Plan: Sized {
     const OF: &'static str;
     fn name(&self) -> &str;

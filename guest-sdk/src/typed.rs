@@ -121,7 +121,7 @@ impl Context {
     }
 }
 
-/// What [`Context::call`](crate::Context::call) takes: a function that [`export!`](crate::export!) lists under `activities`, or an
+/// The callee of [`Context::call`](crate::Context::call): a function that [`export!`](crate::export!) lists under `activities`, or an
 /// [`ActivityName`].
 ///
 /// `Args` only tells the forms apart.
@@ -130,9 +130,9 @@ impl Context {
     note = "an activity is `fn()`, `fn(I)`, `fn(ActivityContext)` or `fn(ActivityContext, I)`, returning `Result<O, E>`"
 )]
 pub trait TypedActivity<Args> {
-    /// What it is given.
+    /// Its input.
     type Input;
-    /// What it gives.
+    /// Its output.
     type Output;
 
     /// The name it is called by.
@@ -140,7 +140,7 @@ pub trait TypedActivity<Args> {
     fn resolve(&self, exported: Exported<'_>) -> Result<&'static str, Failure>;
 }
 
-/// What [`Context::call_child`](crate::Context::call_child) takes: a function that [`export!`](crate::export!) lists under
+/// The callee of [`Context::call_child`](crate::Context::call_child): a function that [`export!`](crate::export!) lists under
 /// `orchestrations`, or an [`OrchestrationName`].
 ///
 /// `Args` only tells the forms apart.
@@ -149,9 +149,9 @@ pub trait TypedActivity<Args> {
     note = "an orchestration is `async fn(Context)` or `async fn(Context, I)`, returning `Result<O, E>`"
 )]
 pub trait TypedOrchestration<Args> {
-    /// What it is given.
+    /// Its input.
     type Input;
-    /// What it gives.
+    /// Its output.
     type Output;
 
     /// The name it is called by, and its version.
@@ -162,7 +162,7 @@ pub trait TypedOrchestration<Args> {
     ) -> Result<(&'static str, Option<&'static str>), Failure>;
 }
 
-/// What the component exports.
+/// The exports of the component, to look up names in.
 #[doc(hidden)]
 #[derive(Clone, Copy)]
 pub struct Exported<'a>(pub(crate) &'a dyn Names);

@@ -8,7 +8,7 @@ use perennial::{DirGrant, Timestamp};
 
 use crate::output::Columns;
 use crate::payload::Source;
-use crate::value::{self, EnvGrant, Limit, Listen};
+use crate::value::{self, EnvGrant, Limit};
 
 pub(crate) mod again;
 mod durable;
@@ -16,15 +16,16 @@ mod help;
 mod manage;
 mod modules;
 mod project;
+mod serve;
 
 pub(crate) use durable::{
     Durable, GetInstances, GetRuntimeStatus, OfInstance, PurgeHistory,
     RaiseEvent as DurableRaiseEvent, StartNew, WithReason,
 };
 pub(crate) use manage::{DeleteTaskHub, FilterArgs, Hubs, HubsCommand, HubsSet, Purge, Selection};
-pub(crate) use project::{Build, Completions, Dev, Inspect, Man, New};
-
 pub(crate) use modules::{GrantsArgs, Modules, ModulesVerb, RemoveModule};
+pub(crate) use project::{Build, Completions, Dev, Inspect, Man, New};
+pub(crate) use serve::{Http, Keys, QuotaArgs, Serve};
 
 /// Durable workflows in WebAssembly: deploy modules, run a task hub, manage instances
 #[derive(Debug, Parser)]
@@ -37,7 +38,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What every command understands.
+/// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// Directory that the task hubs are in
@@ -78,18 +79,18 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "COLUMNS", value_parser = value::columns)]
     #[arg(help_heading = "Global options")]
     pub(crate) width: Option<Columns>,
-    /// Say nothing on stderr but errors
+    /// Print nothing but errors on stderr
     #[arg(long, short, global = true, help_heading = "Global options")]
     pub(crate) quiet: bool,
 }
 
-/// What is to be done.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Deploy a file, start one of its orchestrations, wait, and print the result
     #[command(after_help = help::RUN)]
     Run(Run),
-    /// Deploy modules: the names that they define mean them for new instances
+    /// Deploy modules; new instances of the orchestrations that they define run them
     #[command(after_help = help::DEPLOY)]
     Deploy(Deploy),
     /// List the deployed modules, or delete those that nothing points to
@@ -119,28 +120,28 @@ pub(crate) enum Command {
     /// Send an event to an instance
     #[command(after_help = help::RAISE_EVENT)]
     RaiseEvent(RaiseEvent),
-    /// End an instance from outside, or many
+    /// Terminate an instance, or many
     #[command(after_help = help::TERMINATE)]
     Terminate(Terminate),
-    /// Hold everything that an instance would do, or many
+    /// Suspend an instance, or many
     #[command(after_help = help::SUSPEND)]
     Suspend(Change),
-    /// Let a suspended instance go on, or many
+    /// Resume a suspended instance, or many
     #[command(after_help = help::RESUME)]
     Resume(Resume),
-    /// Put a failed instance back to before its failure, and let it go on
+    /// Rewind a failed instance to before its failure, and let it go on
     #[command(after_help = again::REWIND)]
     Rewind(again::Rewind),
     /// Run an instance again from its beginning
     #[command(after_help = again::RESTART)]
     Restart(again::Restart),
-    /// Look whether the task hub is whole: its file, its histories, and what could go on
+    /// Check the task hub: its file, its histories, and the replay of live instances
     #[command(after_help = help::CHECK)]
     Check,
     /// Copy the task hub to a file, while it runs
     #[command(after_help = help::BACKUP)]
     Backup(Backup),
-    /// Make a task hub of a backup
+    /// Make a task hub from a backup
     #[command(after_help = help::RESTORE)]
     Restore(Restore),
     /// Delete instances that have ended, with their histories
@@ -167,7 +168,7 @@ pub(crate) enum Command {
     /// Look at the toolchain, the task hub and its host, and say what to fix
     #[command(after_help = help::DOCTOR)]
     Doctor,
-    /// What `func durable` does, with its words: start-new, get-runtime-status, ...
+    /// The commands of `func durable`: start-new, get-runtime-status, ...
     #[command(after_help = help::DURABLE)]
     #[command(
         subcommand,
@@ -186,7 +187,7 @@ pub(crate) enum Command {
     Man(Man),
 }
 
-/// What a module's activities may touch.
+/// Grants: the resources that a module's code may reach.
 #[derive(Debug, Args)]
 pub(crate) struct GrantArgs {
     /// Let activities see a directory, read-only unless it ends in `:rw`
@@ -202,7 +203,7 @@ pub(crate) struct GrantArgs {
     pub(crate) http_hosts: Vec<String>,
 }
 
-/// What executions of a module may use.
+/// Limits of a module's executions.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct LimitArgs {
     /// Fuel of a turn, about an instruction each, such as `20G`; each event of the turn brings a tenth of it more [default: as the host says]
@@ -252,146 +253,9 @@ pub(crate) struct Deploy {
     /// Take over names that other modules own
     #[arg(long)]
     pub(crate) replace: bool,
-    /// Deploy nothing: say what would change, and which live instances could go on with the module
+    /// Deploy nothing: print what would change, and which live instances could go on with the module
     #[arg(long)]
     pub(crate) check: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Serve {
-    /// What to log, as `info` or `perennial=debug,warn`
-    #[arg(
-        long,
-        value_name = "FILTER",
-        env = "PERENNIAL_LOG",
-        default_value = "info",
-        hide_env_values = true
-    )]
-    pub(crate) log: String,
-    /// Log as JSON, a line for each event
-    #[arg(long)]
-    pub(crate) log_json: bool,
-    /// Another task hub to run, which HTTP requests name with `taskHub`; may be given several times
-    #[arg(long = "and-hub", value_name = "HUB")]
-    pub(crate) and_hubs: Vec<String>,
-    /// Activities of a hub that run at once [default: 64]
-    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
-    pub(crate) max_activities: Option<usize>,
-    /// Threads that run orchestrations [default: one for each processor]
-    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
-    pub(crate) workers: Option<usize>,
-    /// Instances kept in memory between their turns [default: 4096]
-    #[arg(long, value_name = "N")]
-    pub(crate) resident: Option<usize>,
-    /// Export traces to the OpenTelemetry collector at this address, such as `http://127.0.0.1:4318`
-    ///
-    /// The other variables of OpenTelemetry hold too, such as OTEL_SERVICE_NAME and OTEL_EXPORTER_OTLP_HEADERS.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
-        hide_env_values = true
-    )]
-    pub(crate) otlp: Option<String>,
-    #[command(flatten)]
-    pub(crate) quotas: QuotaArgs,
-    #[command(flatten)]
-    pub(crate) http: Http,
-}
-
-/// What the hub, its modules and its executions may take up.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Quotas")]
-pub(crate) struct QuotaArgs {
-    /// Live instances; one more is refused [default: no limit]
-    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
-    pub(crate) max_instances: Option<usize>,
-    /// Live instances of one module [default: no limit]
-    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
-    pub(crate) max_instances_per_module: Option<usize>,
-    /// Bytes in use in the hub's file, beyond which nothing is started [default: no limit]
-    #[arg(long, value_name = "BYTES", value_parser = value::some_bytes)]
-    pub(crate) max_hub_bytes: Option<usize>,
-    /// Events in the history of one execution, which fails beyond [default: no limit]
-    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
-    pub(crate) max_history_events: Option<usize>,
-    /// Bytes in the history of one execution, which fails beyond [default: no limit]
-    #[arg(long, value_name = "BYTES", value_parser = value::some_bytes)]
-    pub(crate) max_history_bytes: Option<usize>,
-    /// Activities that run at once for the instances of one module; others wait [default: no limit]
-    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
-    pub(crate) max_activities_per_module: Option<usize>,
-    /// Requests that wait for the disk; one more is refused [default: 10000]
-    #[arg(long, value_name = "N", value_parser = value::at_least_one)]
-    pub(crate) max_requests: Option<usize>,
-}
-
-/// How the HTTP API is served.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "HTTP options")]
-pub(crate) struct Http {
-    /// Address of the HTTP API, or `none` for no HTTP at all; port 0 is a free one
-    ///
-    /// An address that others can reach needs a key: see `perennial keys create`.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "PERENNIAL_LISTEN",
-        default_value = "127.0.0.1:7071",
-        hide_env_values = true,
-        value_parser = value::listen
-    )]
-    pub(crate) listen: Listen,
-    /// Ask for a key on this machine's own address too
-    #[arg(long)]
-    pub(crate) require_key: bool,
-    /// What URLs in answers begin with, such as `https://flows.example.com`; keys are needed then
-    #[arg(long, value_name = "URL")]
-    pub(crate) base_url: Option<String>,
-    /// Believe X-Forwarded-Host, -Proto and -Prefix of the proxy in front; keys are needed then
-    #[arg(long)]
-    pub(crate) trust_forwarded: bool,
-    /// Let web pages of this origin use the API; may be given several times
-    #[arg(long = "allow-origin", value_name = "ORIGIN")]
-    pub(crate) origins: Vec<String>,
-    /// Serve TLS with the certificates of this PEM file
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// The private key of the certificate, a PEM file
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Bytes that the body of a request may have [default: 4194304]
-    #[arg(long, value_name = "BYTES", value_parser = value::some_bytes)]
-    pub(crate) max_body: Option<usize>,
-    /// Bytes that bodies and answers under way may take up together [default: 134217728]
-    #[arg(long, value_name = "BYTES", value_parser = value::some_bytes)]
-    pub(crate) max_http_memory: Option<usize>,
-    /// Connections at once [default: 1024]
-    #[arg(long, value_name = "COUNT", value_parser = value::at_least_one)]
-    pub(crate) max_connections: Option<usize>,
-    /// Connections at once from one address, this machine's too [default: 256, but for this machine and for a proxy in front]
-    #[arg(long, value_name = "COUNT", value_parser = value::at_least_one)]
-    pub(crate) max_connections_per_peer: Option<usize>,
-}
-
-/// What is done with keys.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Keys {
-    /// Make a key and print it: it is not shown again
-    Create {
-        /// What it is for
-        name: String,
-        /// Let it read only
-        #[arg(long)]
-        read_only: bool,
-    },
-    /// List the keys, without the keys themselves
-    List,
-    /// Make a key worthless
-    Revoke {
-        /// Its id, as `perennial keys list` shows it
-        id: String,
-    },
 }
 
 #[derive(Debug, Args)]
@@ -427,7 +291,7 @@ pub(crate) struct Start {
     pub(crate) timeout: Limit,
 }
 
-/// What a start does where its id is in use.
+/// Which instance a start may replace if its id is in use.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Reuse {
     /// One that has ended
@@ -469,7 +333,7 @@ pub(crate) struct History {
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    /// At most so many: 1 to 1000
+    /// At most this many instances: 1 to 1000
     #[arg(long, alias = "top", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: u32,
     /// The page after the one that gave this token
@@ -487,7 +351,7 @@ pub(crate) struct List {
     /// Only how many instances are in each status
     #[arg(long, conflicts_with_all = ["limit", "continuation_token", "oldest_first", "input", "output"])]
     pub(crate) counts: bool,
-    /// Again and again, every second or as often as is said, until Ctrl-C
+    /// Print the list again every second, or at this interval, until Ctrl-C
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = value::limit)]
     #[arg(conflicts_with = "counts")]
     pub(crate) watch: Option<Limit>,
@@ -505,7 +369,7 @@ pub(crate) struct Wait {
     pub(crate) wait_for: WaitFor,
 }
 
-/// What is waited for.
+/// The point that a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum WaitFor {
     /// Its end
@@ -532,7 +396,7 @@ pub(crate) struct RaiseEvent {
 
 #[derive(Debug, Args)]
 pub(crate) struct Terminate {
-    /// Do not ask, where many are to end
+    /// Do not ask before many are terminated
     #[arg(long, short)]
     pub(crate) yes: bool,
     /// Wait until it has ended; for one instance
@@ -547,7 +411,7 @@ pub(crate) struct Terminate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Resume {
-    /// Go on with this module, if it repeats the history: for an instance that is quarantined
+    /// Resume a quarantined instance with this module, if the module replays its history
     #[arg(
         long,
         value_name = "NAME|DIGEST",
@@ -561,10 +425,10 @@ pub(crate) struct Resume {
 
 #[derive(Debug, Args)]
 pub(crate) struct Change {
-    /// The instances below it too: its children, and theirs
+    /// Also its descendants: its children, and theirs
     #[arg(long)]
     pub(crate) recursive: bool,
-    /// Why, for those who look at it later
+    /// The reason, which is kept in the history
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     #[command(flatten)]
@@ -572,7 +436,7 @@ pub(crate) struct Change {
 }
 
 impl Limit {
-    /// The library's way to say it.
+    /// The limit as the library takes it: no limit is the longest duration.
     pub(crate) fn duration(self) -> Duration {
         self.0.unwrap_or(Duration::MAX)
     }

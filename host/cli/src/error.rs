@@ -3,24 +3,24 @@
 use std::fmt;
 use std::process::ExitCode;
 
-/// What the process answers with. Documented in the help; scripts rely on the numbers.
+/// Exit code of the process. Documented in the help; scripts rely on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done.
+    /// Success.
     Ok,
     /// Something failed, or the instance that was waited for did not complete.
     Error,
-    /// The command line makes no sense.
+    /// The command line is invalid.
     Usage,
-    /// There is no such thing.
+    /// No such instance, module, orchestration or hub.
     NotFound,
-    /// There is, but its state forbids it.
+    /// The state of the instance, name or hub forbids the command.
     WrongState,
-    /// The time ran out.
+    /// Timed out waiting.
     TimedOut,
-    /// What was checked is not as it should be: a module that live instances or other modules could not go on with, or a hub.
+    /// A check failed: of a hub, or of a module that live instances could not go on with or that needs `--replace`.
     Differs,
-    /// A signal ended it, as shells number it.
+    /// Ended by a signal: the code that shells give SIGINT.
     Interrupted,
 }
 
@@ -51,7 +51,7 @@ impl Exit {
         }
     }
 
-    /// What an error of the library means.
+    /// The exit code for an error of the library.
     pub(crate) fn of(error: &perennial::Error) -> Self {
         if error.is_not_found() || error.is_unknown_orchestration() {
             Self::NotFound
@@ -71,7 +71,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error of the command line's own, with its exit code and what to do about it.
+/// An error that the command line itself raises, with its exit code and a hint.
 #[derive(Debug)]
 pub(crate) struct CliError {
     pub(crate) exit: Exit,
@@ -98,7 +98,7 @@ impl CliError {
         self
     }
 
-    /// Where it happened, over several lines; for people, since programs are told the whole failure.
+    /// The stack trace, printed for people only: JSON has the whole failure.
     pub(crate) fn trace(mut self, trace: Option<String>) -> Self {
         self.trace = trace;
         self

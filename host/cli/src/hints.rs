@@ -7,15 +7,15 @@ use std::sync::OnceLock;
 /// How a command in a message begins.
 const COMMAND: &str = "`perennial ";
 
-/// Commands that are about no hub, or have options of their own.
+/// Commands that use no hub, or select it with other options.
 const NO_HUB: [&str; 6] = ["new", "build", "inspect", "dev", "durable", "help"];
 
-/// Commands that are typed on the machine of the host.
+/// Commands that run on the machine of the host, and do not take `--url`.
 const ON_THE_MACHINE: [&str; 3] = ["serve", "doctor", "keys create"];
 
 static TYPED: OnceLock<Options> = OnceLock::new();
 
-/// The options that say which hub is meant, where they were typed.
+/// The typed options that select the hub, quoted for a shell.
 #[derive(Debug, Default)]
 struct Options {
     data_dir: Option<String>,
@@ -23,7 +23,7 @@ struct Options {
     url: Option<String>,
 }
 
-/// Remembers what was typed. Variables of the environment hold for the next command too.
+/// Remembers the typed options. Environment variables need no mention: they hold for the next command too.
 pub(crate) fn remember(data_dir: &Path, task_hub: &str, url: Option<&str>) {
     let other = |typed: &str, variable: &str, default: &str| {
         let before = std::env::var(variable)
@@ -40,7 +40,7 @@ pub(crate) fn remember(data_dir: &Path, task_hub: &str, url: Option<&str>) {
     let _ = TYPED.set(options);
 }
 
-/// A message in which each command has the options that were typed.
+/// A message with the typed options inserted into each command.
 pub(crate) fn typed(message: &str) -> Cow<'_, str> {
     match TYPED.get() {
         Some(options) => options.put_into(message),

@@ -1,8 +1,7 @@
 //! The log, on stderr.
 //!
-//! A line of it is one event, whatever a field says: names, messages and reasons come from modules and from whoever reaches the HTTP API,
-//! and could begin lines of their own, or move a terminal's cursor. So every field is written out here, also one that whoever logs it
-//! forgot about.
+//! Each event is one line. Names, messages and reasons come from modules and from callers of the HTTP API, and could contain line ends or
+//! control sequences. So every field is escaped here, whether or not the code that logs it did so.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -17,14 +16,14 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use crate::output;
 use crate::screen;
 
-/// How the log looks.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Text,
     Json,
 }
 
-/// Begins to log what passes the filter.
+/// Starts the log with a filter.
 pub(crate) fn start(filter: &str, format: Format) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(filter).with_context(|| {
         format!("{filter:?} is no filter for the log; write it like info or perennial=debug,warn")
@@ -68,21 +67,21 @@ fn field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Res
     }
 }
 
-/// Of a field in a line: more than the longest message that comes in, with its escapes.
+/// Limit of a field: more than the longest incoming message has with its escapes.
 const FIELD_BYTES_MAX: usize = 64 << 10;
 
-/// How much commands log that are no host for long.
+/// How much a command logs that is a host only for a short time, or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Errors.
+    /// Errors only.
     Quiet,
-    /// What a person must know.
+    /// Warnings too.
     Warnings,
-    /// That, and what guests say.
+    /// Warnings, and the logs of guests.
     Guests,
 }
 
-/// The log of commands that are no host for long, unless the environment asks for more.
+/// Starts the log of a command with the level that it needs, unless `PERENNIAL_LOG` sets another filter.
 pub(crate) fn start_quietly(need: Need) -> anyhow::Result<()> {
     let default = match need {
         // A guest's own errors are its warnings to a person, who wants none.

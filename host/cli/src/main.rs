@@ -1,12 +1,15 @@
 //! The binary `perennial`: deploys modules, runs hubs, and manages instances from a command line.
 //!
-//! Two layers: [`args`] says what was typed, and each file in [`commands`] turns one command's arguments into what they mean and does it
-//! with the library's public API. Data goes to stdout and nothing else does; what is said about it goes to stderr.
+//! Two layers: [`args`] parses the command line, and each file in [`commands`] carries out one command with the library's public API. Only
+//! data goes to stdout; notes, progress and errors go to stderr.
+
+#![warn(clippy::too_many_lines)]
 
 mod args;
 mod commands;
 mod durable;
 mod error;
+mod format;
 mod hints;
 mod log;
 mod output;
@@ -30,12 +33,12 @@ use crate::output::Output;
 use crate::report::report;
 use crate::session::Session;
 
-/// What one thread allocates another frees here, from client to worker to writer, which the system's allocator on Linux makes them wait
-/// for. A library leaves the choice to its program; this is the program.
+/// Memory moves between threads here, from client to worker to writer, and the system's allocator on Linux makes a thread wait to free what
+/// another one allocated. A library leaves the choice of the allocator to its program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Reads the arguments, does what they say, and answers with the exit code.
+/// Parses the arguments, runs the command, and returns the exit code.
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -53,8 +56,7 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// What is wrong with a command line some of whose arguments have line ends or other control characters: the message quotes them, so they
-/// are written out.
+/// The parse error of a command line whose arguments contain control characters, with these escaped: clap's message quotes arguments.
 fn on_their_lines() -> Option<clap::Error> {
     use perennial_core::text::visible;
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
@@ -71,7 +73,7 @@ fn on_their_lines() -> Option<clap::Error> {
     Cli::try_parse_from(written_out).err()
 }
 
-/// The threads of the program. Where the system has none tokio panics, which would be told as a fault of the program.
+/// Starts the runtime. Tokio panics if the system has no thread left; this returns an error that says so.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     use anyhow::Context;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -89,7 +91,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     )
 }
 
-/// How it went or, with an error, also what was probably meant.
+/// Runs a command. An error comes with a suggestion for a misspelt name, if there is one.
 fn run(command: args::Command, session: &Session) -> Result<Exit, (anyhow::Error, Option<String>)> {
     let runtime = runtime().map_err(|error| (error, None))?;
     let typed = suggest::Typed::of(&command);
@@ -108,8 +110,7 @@ fn run(command: args::Command, session: &Session) -> Result<Exit, (anyhow::Error
     exit
 }
 
-/// A file that would grow beyond what this process may write (`ulimit -f`) fails the write, as a full disk does, and ends nothing: whoever
-/// listens for the signal is not killed by it.
+/// Handles SIGXFSZ, so that a write beyond `ulimit -f` fails as on a full disk instead of killing the process.
 fn outlive_file_limit() {
     use tokio::signal::unix::{SignalKind, signal};
     /// SIGXFSZ, on every system that this runs on.

@@ -1,8 +1,8 @@
 //! What is printed: tables and blocks for people, JSON for programs, and colours only for a terminal.
 //!
-//! Law: what this module prints cannot be raw. Names, messages, reasons and payloads come from modules and from whoever reaches the HTTP
-//! API, and a terminal obeys what it is given; so every text is written out as [`paint`](crate::paint) does it, whoever hands it over,
-//! and only what is painted here moves a cursor or has a colour.
+//! Law: this module prints no raw text. Names, messages, reasons and payloads come from modules and from callers of the HTTP API, and may
+//! contain control sequences. So every text is escaped as [`paint`](crate::paint) does it, and only this module moves the cursor or adds
+//! colours.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -15,28 +15,29 @@ use perennial::{Json, Status, Timestamp};
 use perennial_core::text::{visible, visible_json};
 use serde::Serialize;
 
+use crate::format::{ago, now, time};
 use crate::hints;
 use crate::paint::{painted, written_out};
 use crate::screen;
 
-/// Columns of a terminal that does not say how many it has.
+/// Columns of a terminal whose size is unknown.
 const WIDTH_UNKNOWN: u16 = 80;
 
-/// Between two columns.
+/// Spaces between two columns.
 const GAP: u16 = 2;
 
-/// A last column that is narrower says nothing.
+/// A table leaves its last column out rather than make it narrower.
 const LAST_COLUMN_MIN: u16 = 12;
 
-/// No other column is cut to less.
+/// The other columns are cut to no less than this.
 const COLUMN_MIN: u16 = 6;
 
 /// How many columns a line may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Columns {
-    /// As many as it needs: what goes to a file or another program is whole.
+    /// No limit: a file or another program gets whole lines.
     All,
-    /// What is longer is cut.
+    /// Longer lines are cut.
     At(u16),
 }
 
@@ -47,7 +48,7 @@ pub(crate) struct Output {
     quiet: bool,
     terminal: bool,
     colors: bool,
-    /// What was chosen, instead of what the terminal has.
+    /// The value of `--width`, which overrides the terminal's.
     columns: Option<Columns>,
 }
 
@@ -68,17 +69,17 @@ impl Output {
         self.json
     }
 
-    /// Whether only errors are told.
+    /// Whether only errors are printed on stderr.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    /// Whether data goes to a terminal.
+    /// Whether stdout is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Columns of a line. They are looked up anew: a window may have become another one.
+    /// Columns of a line, read at each call: the window may have been resized.
     pub(crate) fn columns(&self) -> Columns {
         let of_terminal = || match self.terminal {
             true => Columns::At(size().map_or(WIDTH_UNKNOWN, |(columns, _)| columns)),
@@ -87,12 +88,12 @@ impl Output {
         self.columns.unwrap_or_else(of_terminal)
     }
 
-    /// Lines of the terminal, if it is one that says so.
+    /// Lines of the terminal; `None` without one, or if it does not report its size.
     pub(crate) fn lines(&self) -> Option<u16> {
         size().map(|(_, lines)| lines).filter(|_| self.terminal)
     }
 
-    /// A text in a table: in one line, and no longer than will be shown.
+    /// A text for a table cell: one line, cut if lines are.
     pub(crate) fn cell(&self, text: &str) -> String {
         match self.columns() {
             Columns::All => whole(text),
@@ -100,7 +101,7 @@ impl Output {
         }
     }
 
-    /// When something was: for the eyes on a terminal how long ago, elsewhere the second, in UTC.
+    /// A time: relative on a terminal, elsewhere to the second in UTC.
     pub(crate) fn when(&self, at: Timestamp) -> String {
         if self.terminal {
             ago(at, now())
@@ -123,7 +124,7 @@ impl Output {
         raw(&[&written_out(text), "\n"])
     }
 
-    /// Prints a payload as it is: the same JSON for whoever reads it, with escapes where a terminal would obey.
+    /// Prints a payload: the same JSON value, with control characters escaped.
     pub(crate) fn payload(&self, json: &Json) -> anyhow::Result<()> {
         self.json_text(json.as_str())
     }
@@ -138,7 +139,7 @@ impl Output {
         raw(&["\u{1b}[H\u{1b}[J"])
     }
 
-    /// Prints data as JSON: for people to read on a terminal, a line otherwise.
+    /// Prints data as JSON: indented on a terminal, otherwise in one line.
     pub(crate) fn json<T: Serialize + ?Sized>(&self, data: &T) -> anyhow::Result<()> {
         let text = if self.terminal {
             serde_json::to_string_pretty(data)
@@ -157,7 +158,7 @@ impl Output {
         }
     }
 
-    /// Says something on the side, on stderr.
+    /// Prints a note on stderr, unless `--quiet` is given.
     pub(crate) fn note(&self, text: &str) {
         if self.quiet {
             return;
@@ -205,7 +206,7 @@ impl Output {
         self.print(table, columns)
     }
 
-    /// A table whose last column has no end: nothing is cut, and nothing is filled up.
+    /// A table without a limit of its width: no cell is cut, and the last column is not padded.
     fn whole_table(&self, header: &[&str], rows: &[Vec<Cell>]) -> anyhow::Result<()> {
         let last = header.len() - 1;
         let mut table = table_of(header, rows, last);
@@ -246,7 +247,7 @@ impl Output {
         raw(&[&text.join("\n"), "\n"])
     }
 
-    /// Names and values, a line each; a value of several lines is set below its first.
+    /// Prints names and values, a line each; the further lines of a value are aligned with its first.
     pub(crate) fn block(&self, fields: &[(&str, String)]) -> anyhow::Result<()> {
         let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let mut text = Vec::new();
@@ -264,12 +265,12 @@ impl Output {
         self.paint(ansi(status), status.name())
     }
 
-    /// Something that matters less.
+    /// A less important text, in a dim colour.
     pub(crate) fn dim(&self, text: &str) -> String {
         self.paint("2", text)
     }
 
-    /// Something that matters more.
+    /// An important text, in bold.
     pub(crate) fn bold(&self, text: &str) -> String {
         self.paint("1", text)
     }
@@ -283,7 +284,7 @@ impl Output {
     }
 }
 
-/// Writes to stdout what is safe there.
+/// Writes texts to stdout that are already escaped.
 fn raw(parts: &[&str]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     let mut write = || {
@@ -303,7 +304,7 @@ fn written(result: io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// A list that is printed while it is read.
+/// A JSON array that is printed while its items are read.
 pub(crate) struct JsonList<'a> {
     output: &'a Output,
     text: String,
@@ -311,7 +312,7 @@ pub(crate) struct JsonList<'a> {
 }
 
 impl JsonList<'_> {
-    /// Characters that are written at once.
+    /// Bytes that are collected before a write.
     const CHUNK: usize = 1 << 16;
 
     /// Prints the next item.
@@ -367,7 +368,7 @@ fn shrink(widths: &mut [u16], room: u16) {
     }
 }
 
-/// The first so many columns.
+/// The first `columns` columns as a table.
 fn table_of(header: &[&str], rows: &[Vec<Cell>], columns: usize) -> Table {
     let mut table = Table::new();
     table
@@ -385,7 +386,7 @@ fn table_of(header: &[&str], rows: &[Vec<Cell>], columns: usize) -> Table {
     table
 }
 
-/// A cell of a table: one line, written out.
+/// A cell of a table: one line, escaped.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell(comfy_table::Cell);
 
@@ -428,91 +429,29 @@ fn ansi(status: Status) -> &'static str {
     }
 }
 
-/// A text in a table or in one line: written out, and not much longer than a terminal is wide. To arrange a cell of a megabyte takes a
-/// table minutes.
+/// A text in one line, escaped and cut to a few widths of a terminal: comfy-table needs minutes to arrange a cell of a megabyte.
 pub(crate) fn plain(text: &str) -> String {
     const CHARS_MAX: usize = 400;
     let end = text.char_indices().nth(CHARS_MAX).map(|(end, _)| end);
     visible(&text[..end.unwrap_or(text.len())]).into_owned()
 }
 
-/// A text in one line, however long it is.
+/// A text in one line, escaped and not cut.
 fn whole(text: &str) -> String {
     visible(text).into_owned()
 }
 
-/// A time for people: the second, in UTC.
-pub(crate) fn time(at: Timestamp) -> String {
-    match i64::try_from(at.0)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-    {
-        Some(time) => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        None => "never".to_owned(),
-    }
-}
-
-/// The time.
-pub(crate) fn now() -> Timestamp {
-    Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
-}
-
-/// How long ago something was, or how soon it will be: `12s ago`, `in 3h 5m`.
-pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
-    match (now.since(at).0, at.since(now).0) {
-        (0..1_000, 0..1_000) => "now".to_owned(),
-        (ms @ 1_000..60_000, _) => format!("{}s ago", ms / 1_000),
-        (0, ms @ 0..60_000) => format!("in {}s", ms / 1_000),
-        (0, ms) => format!("in {}", span(ms)),
-        (ms, _) => format!("{} ago", span(ms)),
-    }
-}
-
-/// A span for people, to two places: `12ms`, `1.3s`, `2m 5s`, `3d 4h`.
-pub(crate) fn span(ms: u64) -> String {
-    let seconds = ms / 1_000;
-    match seconds {
-        0 => format!("{ms}ms"),
-        1..60 => format!("{}.{}s", seconds, ms % 1_000 / 100),
-        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
-}
-
-/// A number of bytes for people.
-pub(crate) fn bytes(count: u64) -> String {
-    match count {
-        0..1_024 => format!("{count} B"),
-        1_024..1_048_576 => format!("{}.{} KiB", count / 1_024, count % 1_024 * 10 / 1_024),
-        _ => format!(
-            "{}.{} MiB",
-            count / 1_048_576,
-            count % 1_048_576 * 10 / 1_048_576
-        ),
-    }
-}
-
-/// `1 thing`, `2 things`.
-pub(crate) fn count(number: u64, one: &str) -> String {
-    if number == 1 {
-        format!("1 {one}")
-    } else {
-        format!("{number} {one}s")
-    }
-}
-
-/// Says a line on stderr, or several. Where nobody can read it, nothing can be done about that.
+/// Prints lines on stderr, escaped. Errors of the write are ignored: there is nowhere to report them.
 pub(crate) fn say(text: &str) {
     screen::to_stderr(format!("{}\n", written_out(text)).as_bytes());
 }
 
-/// As [`say`], of a text that is JSON.
+/// Prints a JSON text on stderr, escaped.
 pub(crate) fn say_json(json: &str) {
     screen::to_stderr(format!("{}\n", visible_json(json)).as_bytes());
 }
 
-/// The word that opens an error.
+/// The label that begins an error message, in red if stderr has colours.
 pub(crate) fn paint_error(text: &str) -> String {
     if stderr_has_colors() {
         painted("1;31", text)
@@ -521,7 +460,7 @@ pub(crate) fn paint_error(text: &str) -> String {
     }
 }
 
-/// Whether stderr may be coloured.
+/// Whether texts on stderr get colours.
 pub(crate) fn stderr_has_colors() -> bool {
     io::stderr().is_terminal() && wants_colors()
 }
@@ -536,37 +475,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_and_sizes_are_short() {
-        let spans = [0, 12, 1_300, 59_999, 125_000, 7_500_000, 273_600_000].map(span);
-        assert_eq!(
-            spans,
-            ["0ms", "12ms", "1.3s", "59.9s", "2m 5s", "2h 5m", "3d 4h"]
-        );
-        assert_eq!(
-            [0, 1_536, 3 << 20].map(bytes),
-            ["0 B", "1.5 KiB", "3.0 MiB"]
-        );
-        assert_eq!(
-            [0, 1, 2].map(|n| count(n, "event")),
-            ["0 events", "1 event", "2 events"]
-        );
-    }
-
-    #[test]
-    fn what_was_is_ago_and_what_comes_is_in() {
-        let at = |ms: u64| ago(Timestamp(1_000_000 + ms), Timestamp(1_000_000));
-        assert_eq!(
-            [0, 999, 5_000, 125_000].map(at),
-            ["now", "now", "in 5s", "in 2m 5s"]
-        );
-        let before = |ms: u64| ago(Timestamp(1_000_000_000 - ms), Timestamp(1_000_000_000));
-        assert_eq!(
-            [999, 5_900, 273_600_000].map(before),
-            ["now", "5s ago", "3d 4h ago"]
-        );
-    }
-
-    #[test]
     fn the_widest_columns_are_cut_and_none_to_nothing() {
         let cut = |widths: [u16; 3], room| {
             let mut widths = widths.to_vec();
@@ -576,11 +484,5 @@ mod tests {
         assert_eq!(cut([10, 10, 10], 40), [10, 10, 10]);
         assert_eq!(cut([32, 20, 10], 54), [20, 20, 10]);
         assert_eq!(cut([300, 10, 10], 3), [6, 6, 6]);
-    }
-
-    #[test]
-    fn times_are_utc_and_end() {
-        assert_eq!(time(Timestamp(1_769_860_800_250)), "2026-01-31 12:00:00");
-        assert_eq!(time(Timestamp(u64::MAX)), "never");
     }
 }

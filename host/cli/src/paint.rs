@@ -1,15 +1,15 @@
 //! Colours that survive the escaping of untrusted text.
 //!
-//! What is painted is put together with names and messages of others long before it is printed. So a colour travels as a mark that is made
-//! anew in each process, and that nobody who does not know it can write; [`written_out`] turns these marks into what a terminal obeys, and
-//! everything else that a terminal would obey into something to read.
+//! A coloured text is joined with untrusted names and messages before it is printed. So a colour is first encoded as a mark that contains a
+//! random number of this process, which untrusted text cannot guess. [`written_out`] replaces these marks by ANSI sequences, and escapes
+//! every other control character.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
 use perennial_core::text::visible_lines;
 
-/// What a mark begins with. A text of others has it with a chance of one in 2^64.
+/// The beginning of a mark. Untrusted text contains it with a probability of one in 2^64.
 static SECRET: LazyLock<String> = LazyLock::new(|| {
     // Randomly keyed for each process.
     format!(
@@ -18,16 +18,16 @@ static SECRET: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What a mark ends with.
+/// The end of a mark.
 const END: char = '\u{2}';
 
-/// A text in a colour, or bold, by its number of ANSI.
+/// A text between marks for an ANSI style, such as `1` for bold.
 pub(crate) fn painted(code: &str, text: &str) -> String {
     let mark = |code| format!("{}{code}{END}", *SECRET);
     format!("{}{text}{}", mark(code), mark("0"))
 }
 
-/// A text as it is printed: its lines stay, what [`painted`] left becomes colour, and everything else is written out.
+/// A text for the terminal: line ends stay, the marks of [`painted`] become ANSI sequences, other control characters are escaped.
 pub(crate) fn written_out(text: &str) -> String {
     let mut parts = text.split(SECRET.as_str());
     let mut out = visible_lines(parts.next().unwrap_or_default()).into_owned();

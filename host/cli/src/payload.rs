@@ -13,7 +13,7 @@ use crate::output::say;
 /// Where a payload comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// The command line itself.
+    /// The argument itself.
     Typed(String),
     /// A file.
     File(PathBuf),
@@ -31,7 +31,7 @@ impl From<&str> for Source {
     }
 }
 
-/// Reads a payload, if there is to be one, and checks that it is JSON. `option` is what it was given with, such as `--input`.
+/// Reads a payload, if one is given, and checks that it is JSON. `option` is the option that gives it, such as `--input`.
 pub(crate) fn read(source: Option<&Source>, option: &str) -> anyhow::Result<Option<Json>> {
     let Some(source) = source else {
         return Ok(None);
@@ -64,10 +64,10 @@ pub(crate) fn read(source: Option<&Source>, option: &str) -> anyhow::Result<Opti
     check(text, &place, option).map(Some)
 }
 
-/// Blanks around a payload, such as the last line's end, do not count as its bytes. So many are read of what may have no end.
+/// Whitespace around a payload does not count towards its limit. At most this much is read, since the input may be endless.
 const BLANKS: usize = 4_096;
 
-/// Reads a text that is to be a payload, and no more of it than one may have.
+/// Reads the text of a payload, up to the limit of payloads.
 pub(crate) fn text_of(from: impl Read) -> std::io::Result<String> {
     let most = perennial_core::bounds::PAYLOAD_BYTES;
     let mut text = Vec::new();
@@ -99,7 +99,7 @@ fn check(text: &str, place: &str, option: &str) -> anyhow::Result<Json> {
     }
 }
 
-/// Shows the text, where it breaks off, and what was probably meant.
+/// The error for a text that is not JSON: the text, the position of the error, and a hint.
 fn not_json(text: &str, place: &str, option: &str, error: &serde_json::Error) -> CliError {
     if text.trim().is_empty() {
         let said = CliError::new(

@@ -10,7 +10,7 @@ use perennial::{InstanceStatus, Status};
 use crate::output::{Output, plain, say};
 use crate::screen::ON_SCREEN;
 
-/// Before the first plain line, and between two about the same instance unless its status changed.
+/// Time before the first plain line, and between two lines about the same instance with the same status.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 
 /// Waits named in a line; the others are counted.
@@ -71,7 +71,7 @@ impl Progress {
         }
     }
 
-    /// Shows how far something has come that is no instance.
+    /// Shows the progress of anything but an instance.
     pub(crate) fn tell(&mut self, text: &str) {
         match &mut self.way {
             Way::Silent => {}
@@ -104,7 +104,7 @@ impl Drop for Progress {
 pub(crate) struct Bar(Option<ProgressBar>);
 
 impl Bar {
-    /// `what` is the participle of what goes on, such as `copying`.
+    /// `what` names the work with a participle, such as `copying`.
     pub(crate) fn new(output: &Output, what: &str) -> Self {
         if output.is_quiet() || !io::stderr().is_terminal() {
             return Self(None);
@@ -116,7 +116,7 @@ impl Bar {
         Self(Some(bar))
     }
 
-    /// So much is done.
+    /// Sets how much is done.
     pub(crate) fn show(&self, done: u64, total: u64) {
         if let Self(Some(bar)) = self {
             bar.set_length(total);
@@ -143,12 +143,12 @@ fn bar(first: &str) -> ProgressBar {
     bar
 }
 
-/// Sets what a bar says; it is told of instances by their own words.
+/// Sets the message of a bar, escaped: it contains texts of instances.
 pub(crate) fn tell(bar: &ProgressBar, text: &str) {
     bar.set_message(plain(text));
 }
 
-/// What is left out where not every wait is shown, such as ` and 3 more`.
+/// The number of waits that are not shown, such as ` and 3 more`.
 pub(crate) fn and_more(status: &InstanceStatus, shown: usize) -> String {
     match (status.waits_for.len() - shown) as u64 + status.waits_for_more {
         0 => String::new(),

@@ -1,4 +1,4 @@
-//! Errors, told on stderr: what happened, why, and what to do about it.
+//! Prints errors on stderr: what happened, its causes, and a hint.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use crate::output::{say, say_json};
 use crate::session::Session;
 use crate::suggest;
 
-/// Tells an error on stderr, with what was probably meant, and says how the process ends.
+/// Prints an error on stderr, with a suggestion for a misspelt name, and returns the exit code.
 pub(crate) fn report(error: &anyhow::Error, meant: Option<&str>, session: &Session) -> Exit {
     let said = error.downcast_ref::<CliError>().map(|said| said.exit);
     let exit = said
@@ -27,7 +27,7 @@ fn library_error(error: &anyhow::Error) -> Option<&perennial::Error> {
         .find_map(|cause| cause.downcast_ref::<perennial::Error>())
 }
 
-/// As [`report`], where it is known how the process ends.
+/// Prints an error as [`report`] does, with a given exit code.
 pub(crate) fn report_as(error: &anyhow::Error, session: &Session, exit: Exit) -> Exit {
     tell_all(error, None, session, exit)
 }
@@ -63,7 +63,7 @@ fn tell_all(error: &anyhow::Error, meant: Option<&str>, session: &Session, exit:
     exit
 }
 
-/// Tells what is wrong with the command line, or prints the help that was asked for.
+/// Prints the error of an invalid command line, or the help that was asked for.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os()
         .take_while(|arg| arg != "--")
@@ -107,7 +107,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     exit.into()
 }
 
-/// The commands that were typed, each with a space behind it, as far as there are such commands.
+/// The known commands among the arguments, each followed by a space.
 fn commands_typed() -> String {
     let mut command = Cli::command();
     let mut typed = String::new();
@@ -122,7 +122,7 @@ fn commands_typed() -> String {
     typed
 }
 
-/// The verb of `func durable` that was typed where a command of this program stands.
+/// The verb of `func durable` that was typed as a command, without `durable` before it.
 fn foreign_verb(error: &clap::Error) -> Option<String> {
     if error.kind() != clap::error::ErrorKind::InvalidSubcommand {
         return None;
@@ -141,7 +141,7 @@ fn is_durable() -> bool {
     typed.is_ok_and(|typed| typed.subcommand_name() == Some("durable"))
 }
 
-/// The error and its causes, without what was said already: many a message contains its cause.
+/// The error and its causes, without those whose text the message before them contains.
 fn sentences(error: &anyhow::Error) -> (String, Vec<String>) {
     let mut chain = error.chain().map(ToString::to_string);
     let message = chain.next().unwrap_or_default();
@@ -200,7 +200,7 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
     None
 }
 
-/// What to do where the host is elsewhere and did not do it.
+/// A hint for an error of a host that `--url` names.
 fn http_hint(error: &perennial::Error, session: &Session) -> Option<String> {
     let url = session.url()?;
     let message = error.to_string().to_ascii_lowercase();
@@ -293,7 +293,7 @@ fn tell(
     }
 }
 
-/// A text in which no line but the first begins where an error or a hint of this program begins.
+/// Indents all lines but the first, so that an untrusted text cannot imitate an error or a hint of this program.
 fn set_in(text: &str) -> String {
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default().to_owned();

@@ -1,7 +1,7 @@
 //! Writes to stderr through one bounded queue: no writer fails or blocks, and log lines do not tear a progress line.
 //!
-//! A log may be on a disk that is full, or go through a pipe that nobody reads. A host goes on all the same: what it says is queued for a
-//! thread of its own, and lost where the queue is full or the write fails.
+//! A log may go to a full disk, or into a pipe that nobody reads. A host must go on all the same: a thread writes the queued texts, and
+//! texts are dropped and counted if the queue is full or the write fails.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
-/// The bar that is on the terminal right now, for those who must write beside it.
+/// The progress bar on the terminal, which other writers must suspend.
 pub(crate) static ON_SCREEN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Writes to stderr without tearing a line of progress apart.
@@ -26,26 +26,26 @@ pub(crate) fn aside<T>(write: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Texts that wait to be written. One is at most some hundreds of KiB, and most are a line.
+/// Capacity of the queue, in texts. Most are a line; the longest have some hundreds of KiB.
 const WAITING_MAX: usize = 512;
 
-/// How long the end of the program waits for what is still to be written.
+/// How long the end of the program waits for queued texts.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// What the thread that writes is told.
+/// A message to the writing thread.
 enum Told {
     Text(Vec<u8>),
-    /// To answer when everything before it is written.
+    /// Answered when everything before it is written.
     Flush(SyncSender<()>),
 }
 
-/// To the thread that writes, where there is one.
+/// The queue of the writing thread, if one was started.
 static QUEUE: OnceLock<SyncSender<Told>> = OnceLock::new();
 
-/// Texts that were lost and not yet told of.
+/// Dropped texts that are not reported yet.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// From now on nobody waits for stderr. Without a thread for it, they do.
+/// Starts the writing thread. If there is no thread for it, writers keep writing to stderr themselves.
 pub(crate) fn queue_stderr() {
     let (queue, texts) = sync_channel(WAITING_MAX);
     let spawned = std::thread::Builder::new()
@@ -66,7 +66,7 @@ fn write_all(texts: &Receiver<Told>) {
     }
 }
 
-/// Writes a text, and first how many could not be written before it.
+/// Writes a text, after a line with the number of dropped ones, if there are any.
 fn write_one(text: &[u8]) {
     let lost = LOST.swap(0, Ordering::Relaxed);
     let said = match lost {
@@ -86,7 +86,7 @@ fn write_one(text: &[u8]) {
     }
 }
 
-/// Writes to stderr, or queues it. What cannot be written is lost.
+/// Queues a text for stderr, or writes it if there is no queue.
 pub(crate) fn to_stderr(text: &[u8]) {
     match QUEUE.get() {
         Some(queue) => match queue.try_send(Told::Text(text.to_vec())) {
@@ -99,7 +99,7 @@ pub(crate) fn to_stderr(text: &[u8]) {
     }
 }
 
-/// Waits until what was queued is written, for a second at most.
+/// Waits until the queue is written, for at most [`LAST_WORDS`].
 pub(crate) fn finish() {
     let Some(queue) = QUEUE.get() else {
         return;

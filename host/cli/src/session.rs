@@ -47,12 +47,12 @@ impl Session {
         session
     }
 
-    /// The address of the host that commands are sent to, where they are.
+    /// The address of the host that commands are sent to, if any.
     pub(crate) fn url(&self) -> Option<&str> {
         self.url.as_deref()
     }
 
-    /// Whether that address was typed, and not only found in the environment.
+    /// Whether `--url` was typed, as opposed to `PERENNIAL_URL`.
     pub(crate) fn is_url_typed(&self) -> bool {
         self.global.url.is_some()
     }
@@ -90,7 +90,7 @@ impl Session {
         }
     }
 
-    /// A client of the hub, whoever runs it: of its file or, with `--url`, of the host there. It is the one place that knows the difference.
+    /// A client of the hub: of its file or, with `--url`, of that host. No other place tells the two apart.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         if let Some(url) = &self.url {
             return Ok(Client::connect(url, self.task_hub(), self.key.as_deref())?);
@@ -98,7 +98,7 @@ impl Session {
         Client::open(self.data_dir(), self.task_hub()).context("cannot use --task-hub")
     }
 
-    /// Tells a person that something was accepted and who will do it, if anyone will.
+    /// Notes that the command takes effect only once a host runs, if none does. Returns whether one does.
     pub(crate) fn warn_if_unhosted(&self, client: &Client, what: &str) -> bool {
         let hosted = client.is_hosted();
         if !hosted {

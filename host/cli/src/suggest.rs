@@ -5,10 +5,10 @@ use perennial::{DefinitionKind, closest};
 use crate::args::{Command, FilterArgs, ModulesVerb};
 use crate::session::Session;
 
-/// Instances that are looked through, the newest: more would take longer than to type it again.
+/// Only the newest instances are searched: more would take longer than typing the id again.
 const INSTANCES_LOOKED_AT: u32 = 1_000;
 
-/// What a command names that there may not be.
+/// The names in a command that may be misspelt.
 pub(crate) struct Typed {
     instance: Option<String>,
     module: Option<String>,
@@ -45,7 +45,7 @@ impl Typed {
         }
     }
 
-    /// What was meant instead of what an error says there is not. Where that cannot be found out, the error is all there is to say.
+    /// The closest existing name to the one that an error reports as missing. `None` too if the names cannot be read.
     pub(crate) async fn meant(&self, error: &anyhow::Error, session: &Session) -> Option<String> {
         let message = error.to_string();
         if let Some(typed) = &self.module
@@ -67,7 +67,7 @@ impl Typed {
     }
 }
 
-/// Says of a filter that nothing fits where it names an orchestration that no deployed module has, and which was probably meant.
+/// After a filter matched nothing: notes that no deployed module has its orchestration, with the closest name that one has.
 pub(crate) async fn tell_unknown(filter: &FilterArgs, session: &Session) {
     if let Some(said) = unknown(filter, session).await {
         session.output().note(&said);
@@ -92,7 +92,7 @@ async fn unknown(filter: &FilterArgs, session: &Session) -> Option<String> {
     ))
 }
 
-/// The other hubs of the data directory, and which of them was meant.
+/// A hint that lists the hubs of the data directory, and suggests the closest name.
 pub(crate) fn hubs(session: &Session) -> Option<String> {
     let entries = std::fs::read_dir(session.data_dir()).ok()?;
     let mut names: Vec<String> = entries

@@ -9,15 +9,15 @@ use perennial::{DirGrant, Status, Timestamp};
 
 use crate::output::Columns;
 
-/// How long to wait; `None` for as long as it takes.
+/// A time limit; `None` for no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit(pub(crate) Option<Duration>);
 
-/// Where to listen; `None` for nowhere.
+/// The address to listen on; `None` for no HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listen(pub(crate) Option<String>);
 
-/// An environment variable that is granted, with the value that it has here where none is given.
+/// A granted environment variable; without a value, that of this process is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EnvGrant {
     pub(crate) name: String,
@@ -212,7 +212,7 @@ impl TypedValueParser for StatusParser {
     }
 }
 
-/// As [`status`], and nothing for the gap that two spaces leave.
+/// As [`status`]; `None` for the empty text between two spaces.
 pub(crate) fn status_or_blank(text: &str) -> Result<Option<StatusFilter>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -229,7 +229,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A number from 1 on.
+/// A number that is at least 1.
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("must be a number from 1 on".to_owned()),

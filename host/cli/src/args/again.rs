@@ -8,23 +8,23 @@ use super::Selection;
 pub(crate) struct Rewind {
     /// Id of the instance, which must have failed
     pub(crate) id: String,
-    /// Why, for those who look at it later
+    /// The reason, which `perennial status` shows
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     /// Go on with this module instead of the one that it started on
     #[arg(long, value_name = "NAME|DIGEST")]
     pub(crate) module: Option<String>,
-    /// Back to before the first failure of the whole execution, so that none stays
+    /// Rewind to before the first failure of the whole execution, so that none remains
     #[arg(long)]
     pub(crate) all_failures: bool,
-    /// Also where work that completed after the failure is forgotten by that
+    /// Rewind even if that forgets work that completed after the failure
     #[arg(long)]
     pub(crate) forget_completed: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Restart {
-    /// As another instance, with a new id or with this one; the first stays as it is
+    /// Start another instance, with this id or a generated one; the first stays as it is
     #[arg(long, value_name = "ID", num_args = 0..=1, requires = "id")]
     pub(crate) new_id: Option<Option<String>>,
     #[command(flatten)]
@@ -52,10 +52,10 @@ dropped: [{task, kind, name, instanceIds, completed}], cutEvents, remainingFailu
 why}], moreRemaining, droppedEvents: [{instanceId, number, name}]}";
 
 pub(super) const RESTART: &str = "\
-The same orchestration in its newest deployed version, with the same input and labels, and nobody's child. It begins \
-at once, also where its start had been scheduled (start --at). After continue-as-new it has the input that it \
-continued with last, for earlier executions are not kept. Under \
-the same id it is the next execution of an instance that has ended; under a new one the first may still live.
+Starts the same orchestration in its newest deployed version, with the same input and labels, but without a parent. \
+It begins at once, even if the first start was scheduled (start --at). After continue-as-new it has the input of the \
+last execution, since earlier ones are not kept. With the same id the instance must have ended, and gets its next \
+execution; with a new id the first instance may still live.
 
 Examples:
   perennial restart order-17

@@ -21,7 +21,7 @@ pub(crate) enum Durable {
     RaiseEvent(RaiseEvent),
     /// Terminate an instance, and wait up to 30 seconds for it
     Terminate(WithReason),
-    /// Put a failed instance back to before its failure
+    /// Rewind a failed instance to before its failure
     Rewind(WithReason),
     /// Delete the instances that have ended, with their histories
     PurgeHistory(PurgeHistory),
@@ -29,7 +29,7 @@ pub(crate) enum Durable {
     DeleteTaskHub(HubLocation),
 }
 
-/// Which task hub is meant.
+/// Selects the task hub.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct HubLocation {
     /// Environment variable that holds the data directory [default: --data-dir]
@@ -48,7 +48,7 @@ pub(crate) struct StartNew {
     /// Id of the instance [default: a random one]
     #[arg(long)]
     pub(crate) id: Option<String>,
-    /// Input: JSON, or `@file`; what is no JSON is taken as a text
+    /// Input: JSON, or `@file`; anything that is not JSON is taken as a text
     #[arg(long, value_name = "JSON|@FILE", allow_hyphen_values = true)]
     pub(crate) input: Option<String>,
     #[command(flatten)]
@@ -76,7 +76,7 @@ pub(crate) struct OfInstance {
     pub(crate) place: HubLocation,
 }
 
-/// Which instances are meant.
+/// Selects instances.
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
     /// Only those created at this time (UTC) or later, in ISO 8601
@@ -117,7 +117,7 @@ pub(crate) struct RaiseEvent {
     /// Name of the event [default: Event_ and a random number]
     #[arg(long, value_name = "NAME")]
     pub(crate) event_name: Option<String>,
-    /// Its data: JSON, or `@file`; what is no JSON is taken as a text
+    /// Its data: JSON, or `@file`; anything that is not JSON is taken as a text
     #[arg(long, value_name = "JSON|@FILE", allow_hyphen_values = true)]
     pub(crate) event_data: Option<String>,
     #[command(flatten)]
@@ -128,13 +128,13 @@ pub(crate) struct RaiseEvent {
 pub(crate) struct WithReason {
     #[command(flatten)]
     pub(crate) of: OfInstance,
-    /// Why
+    /// The reason
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
 }
 
 impl Durable {
-    /// Which task hub is meant.
+    /// Selects the task hub.
     pub(crate) fn place(&self) -> &HubLocation {
         match self {
             Self::StartNew(args) => &args.place,
@@ -150,13 +150,13 @@ impl Durable {
 }
 
 impl Filter {
-    /// The statuses asked for; `None` where none were, and nothing in it where only such that no instance here ever has.
+    /// The statuses asked for: `None` if none were, empty if only statuses were that no instance here ever has.
     pub(crate) fn statuses(&self) -> Option<Vec<perennial::Status>> {
         let typed: Vec<&StatusFilter> = self.runtime_statuses.iter().flatten().flatten().collect();
         (!typed.is_empty()).then(|| typed.into_iter().filter_map(|filter| filter.0).collect())
     }
 
-    /// What it means; `None` where no instance can fit.
+    /// The library's filter; `None` if no instance can match.
     pub(crate) fn filter(&self) -> Option<perennial::Filter> {
         let mut filter = perennial::Filter::new();
         if let Some(statuses) = self.statuses() {

@@ -1,6 +1,6 @@
 //! The closing part of each help text: examples, JSON shapes, exit codes.
 
-/// What the process answers with.
+/// Exit codes of the process.
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for run, wait and start --wait: the instance Completed
@@ -49,10 +49,10 @@ Stdout: the result, as the JSON that the orchestration returned. With --json: th
 status --json` shows it.";
 
 pub(super) const DEPLOY: &str = "\
-Instances that live stay with the module that they started on. Deploying an older file again is the rollback. With \
---check nothing is deployed: the histories of all live instances of its orchestrations are repeated on the module, \
-and it is said of each whether it could go on with it (`perennial resume --module`) or what differs. The exit code \
-is 6 then if one could not, or if the deployment would need --replace.
+Live instances stay with the module that they started on. To roll back, deploy the older file again. With --check \
+nothing is deployed: the histories of all live instances of its orchestrations are replayed on the module, and the \
+output says for each whether it could go on with it (`perennial resume --module`) or what differs. The exit code is \
+then 6 if one could not, or if the deployment would need --replace.
 
 A deployment that grants anything replaces all that the module was granted before, and says what changes; one that \
 grants nothing keeps it. `perennial grants` adds to it.
@@ -83,7 +83,7 @@ Examples:
 JSON: {MODULE: {dirs: [{host, guest, writable}], env: [NAME], httpHosts: [HOST]}}";
 
 pub(super) const MODULES: &str = "\
-`imports` shows what reaches outside the sandbox: activities see of it only what is `granted`.
+`imports` lists the imports that reach outside the sandbox; activities get only what is `granted`.
 
 Examples:
   perennial modules
@@ -100,8 +100,8 @@ JSON: [{name, digest, definitions: [{kind, name, version, description, inputSche
 
 pub(super) const SERVE: &str = "\
 One host owns a task hub. Every other command works beside it, and without it too, but then nothing runs. The \
-first signal stops gracefully: what is being committed is committed, and activities that run are interrupted \
-and run again next time. A second signal stops at once; nothing that was committed is lost by that.
+first signal stops gracefully: pending commits finish, and running activities are interrupted and run again at \
+the next start. A second signal stops at once, and loses nothing that was committed.
 
 The HTTP API is that of Durable Functions, below /runtime/webhooks/durabletask, with /healthz, /readyz and \
 /metrics beside it.
@@ -193,10 +193,10 @@ Examples:
 JSON: {instanceId, command: raiseEvent, hosted}";
 
 pub(super) const TERMINATE: &str = "\
-One that has not begun ends at once. Its children, and the activities that run, are not touched; with --recursive \
-children end too, and activities of modules are interrupted. The first reason wins.
+An instance that has not begun ends at once. Its children and running activities go on; with --recursive the \
+children end too, and activities of modules are interrupted. If it is terminated twice, the first reason is kept.
 
-One that has ended may have left children and activities that run on: `perennial status` shows them as still running, \
+An ended instance may have left children and activities that go on: `perennial status` shows them as still running, \
 and --recursive stops them, at any depth below it.
 
 Examples:
@@ -208,7 +208,7 @@ Examples:
 JSON: {instanceId, command: terminate, hosted}; of many, {matched, done, skipped, dryRun, hosted}; with --wait, the instance as `perennial status --json` shows it.";
 
 pub(super) const SUSPEND: &str = "\
-Activities that run finish, and their results are kept.
+Running activities finish, and their results are kept.
 
 Examples:
   perennial suspend order-17 --reason 'the warehouse is closed'
@@ -217,10 +217,10 @@ Examples:
 JSON: {instanceId, command: suspend, hosted}; of many, {matched, done, skipped, dryRun, hosted}";
 
 pub(super) const RESUME: &str = "\
-Everything that arrived meanwhile is delivered in order. An instance is quarantined where its module no longer \
-repeats its history: `perennial status` says what differs. It is tried again when it is resumed, with its own \
-module or with the one that is named, by its name or the first digits of its digest; where that does not repeat \
-the history either, the instance stays as it is, and the exit code is 4.
+Everything that arrived meanwhile is delivered in order. An instance is quarantined if its module no longer \
+replays its history: `perennial status` says what differs. To resume it replays the history again, on its own module \
+or on the one that --module gives, by name or by the first digits of its digest. If that differs too, the instance \
+stays as it is, and the exit code is 4.
 
 Examples:
   perennial resume order-17
@@ -243,9 +243,9 @@ JSON: what get-runtime-status, get-history and get-instances print is JSON in an
 print what start, raise-event and so on do.";
 
 pub(super) const CHECK: &str = "\
-Nothing is written, and a host may run the hub meanwhile. Looked at are the file, as SQLite checks it; every history, \
-by the rules that wrote it; and every live instance, which is repeated on the module that it is pinned to. The exit \
-code is 6 where something is wrong.
+Writes nothing; a host may run the hub meanwhile. Checks the file, with SQLite's own check; every history, by the rules \
+that wrote it; and every live instance, by replaying it on the module that it is pinned to. The exit code is 6 if \
+something is wrong.
 
 Examples:
   perennial check
@@ -265,8 +265,8 @@ Examples:
 JSON: {taskHub, file, bytes}";
 
 pub(super) const RESTORE: &str = "\
-The task hub named by --task-hub must not exist yet. Once a host runs it, its instances go on from where the \
-backup was made; activities whose results came later run again, with the same idempotency keys.
+The task hub named by --task-hub must not exist yet. Once a host runs it, its instances go on from the moment of \
+the backup; activities whose results came later run again, with the same idempotency keys.
 
 Examples:
   perennial --task-hub monday restore monday.db
@@ -275,9 +275,9 @@ Examples:
 JSON: {taskHub, file, bytes}";
 
 pub(super) const PURGE: &str = "\
-Only instances that have ended are deleted. It goes in small batches, so that a host beside it is not held up, and \
-may be interrupted and repeated. Children of one that is purged alone stay, and are said; --recursive deletes them \
-also afterwards. A host deletes by itself what `perennial hubs set --retain-completed` says.
+Only instances that have ended are deleted, in small batches that do not hold up a running host. The command may be \
+interrupted and repeated. Without --recursive the children stay, and are mentioned; --recursive deletes them later \
+too. A host deletes ended instances by itself after the times of `perennial hubs set --retain-completed`.
 
 Examples:
   perennial purge order-17
@@ -289,7 +289,7 @@ Examples:
 JSON: {instanceId, deleted, childrenLeft, dryRun}; of many, {matched, done, skipped, dryRun, hosted}";
 
 pub(super) const HUBS: &str = "\
-A task hub is a file in the data directory. What is done to one does not touch the others.
+A task hub is a file in the data directory. Commands on one hub do not affect the others.
 
 Examples:
   perennial hubs
@@ -333,7 +333,7 @@ Stdout: the file, a line for each.
 JSON: [{name, file, digest, size}]";
 
 pub(super) const INSPECT: &str = "\
-Needs no task hub, and runs nothing of the file but its definitions.
+Needs no task hub. Runs no code of the file but the functions that list its definitions.
 
 Examples:
   perennial inspect target/order-flow.wasm
@@ -354,7 +354,7 @@ Stdout: what each deployment changed, and how what it started ended.
 JSON: {event: deployed, module, digest} and {event: ended, instance: as `perennial status --json` shows it}";
 
 pub(super) const DOCTOR: &str = "\
-Exit code 1 if nothing would work; a warning is about something that does not work yet.
+The exit code is 1 if nothing works on the hub; a warning means that some commands do not work yet.
 
 Examples:
   perennial doctor

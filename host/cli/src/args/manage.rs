@@ -5,13 +5,13 @@ use perennial::{Filter, Timestamp};
 
 use crate::value::{self, Limit, StatusFilter};
 
-/// Which instances are meant, by what they have in common.
+/// Selects instances by their properties.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct FilterArgs {
     /// Only these statuses: Pending, Running, Suspended, Completed, Failed, Terminated
     #[arg(long = "status", alias = "runtime-status", value_name = "STATUS", value_parser = value::StatusParser, value_delimiter = ',', ignore_case = true, hide_possible_values = true)]
     pub(crate) statuses: Vec<StatusFilter>,
-    /// Only ids that begin so
+    /// Only ids that begin with this
     #[arg(long, value_name = "TEXT")]
     pub(crate) prefix: Option<String>,
     /// Only this orchestration
@@ -20,19 +20,19 @@ pub(crate) struct FilterArgs {
     /// Only this version of an orchestration
     #[arg(long, value_name = "VERSION")]
     pub(crate) version: Option<String>,
-    /// Only with this label, and with all of several
+    /// Only with this label; given several times, only with all of them
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = value::tag)]
     pub(crate) tags: Vec<(String, String)>,
-    /// Only what was created at this time or later, such as `2026-01-31` or `2026-01-31T12:00Z`
+    /// Only instances created at this time or later, such as `2026-01-31` or `2026-01-31T12:00Z`
     #[arg(long, alias = "created-after", value_name = "TIME", value_parser = value::time)]
     pub(crate) created_from: Option<Timestamp>,
-    /// Only what was created before this time
+    /// Only instances created before this time
     #[arg(long, alias = "created-before", value_name = "TIME", value_parser = value::time)]
     pub(crate) created_to: Option<Timestamp>,
 }
 
 impl FilterArgs {
-    /// What it means; `None` where only statuses are asked for that no instance ever has.
+    /// The library's filter; `None` if only statuses are asked for that no instance ever has.
     pub(crate) fn filter(&self) -> Option<Filter> {
         let statuses = || self.statuses.iter().filter_map(|filter| filter.0);
         if !self.statuses.is_empty() && statuses().next().is_none() {
@@ -73,17 +73,17 @@ pub(crate) struct Selection {
     pub(crate) id: Option<String>,
     #[command(flatten, next_help_heading = "Many instances")]
     pub(crate) filter: FilterArgs,
-    /// Every instance to which it can be done
+    /// All instances that the command applies to
     #[arg(long, help_heading = "Many instances")]
     pub(crate) all: bool,
-    /// Only count the instances, and change nothing
+    /// Change nothing: print how many instances match
     #[arg(long, help_heading = "Many instances")]
     pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Purge {
-    /// With the descendants that have ended too
+    /// Also purge the descendants that have ended
     #[arg(long)]
     pub(crate) recursive: bool,
     /// Do not ask
@@ -99,7 +99,7 @@ pub(crate) struct Hubs {
     pub(crate) command: Option<HubsCommand>,
 }
 
-/// What is done to task hubs.
+/// The subcommands of `hubs`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum HubsCommand {
     /// List the task hubs of the data directory
@@ -116,7 +116,7 @@ pub(crate) enum HubsCommand {
     },
     /// Change the settings of a task hub
     Set(HubsSet),
-    /// Give the space of what was deleted back to the disk; no host may run the task hub
+    /// Return the space of deleted data to the disk; no host may run the task hub
     Compact {
         /// Its name; without it, the one that --task-hub names
         name: Option<String>,
@@ -127,16 +127,16 @@ pub(crate) enum HubsCommand {
 pub(crate) struct HubsSet {
     /// Its name; without it, the one that --task-hub names
     pub(crate) name: Option<String>,
-    /// How long instances are kept that completed, such as `7d` or `12h`; `none` keeps them
+    /// How long completed instances are kept, such as `7d` or `12h`; `none` keeps them forever
     #[arg(long, value_name = "DURATION", value_parser = value::limit)]
     pub(crate) retain_completed: Option<Limit>,
-    /// How long instances are kept that failed
+    /// How long failed instances are kept
     #[arg(long, value_name = "DURATION", value_parser = value::limit)]
     pub(crate) retain_failed: Option<Limit>,
-    /// How long instances are kept that were terminated
+    /// How long terminated instances are kept
     #[arg(long, value_name = "DURATION", value_parser = value::limit)]
     pub(crate) retain_terminated: Option<Limit>,
-    /// Do not ask, though instances are deleted at once
+    /// Do not ask, even if instances are deleted at once
     #[arg(long, short)]
     pub(crate) yes: bool,
 }
@@ -148,7 +148,7 @@ pub(crate) struct DeleteTaskHub {
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
-    /// Also while a host runs it: that host takes nothing more, and is to be stopped
+    /// Delete it even while a host runs it; that host accepts nothing more, and must be stopped
     #[arg(long)]
     pub(crate) force: bool,
 }

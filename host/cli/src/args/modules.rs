@@ -10,20 +10,20 @@ pub(crate) struct Modules {
     /// Delete the modules that nothing points to any more
     #[arg(long)]
     pub(crate) gc: bool,
-    /// Only say which would be deleted
+    /// Delete nothing: print which modules would be deleted
     #[arg(long, requires = "gc")]
     pub(crate) dry_run: bool,
-    /// Delete those too that only have versions of orchestrations that are not the newest
+    /// Also delete modules that only define older versions of orchestrations
     #[arg(long, requires = "gc")]
     pub(crate) old_versions: bool,
     #[command(subcommand)]
     pub(crate) verb: Option<ModulesVerb>,
 }
 
-/// What is done with one module.
+/// The subcommands of `modules`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModulesVerb {
-    /// Take a module's name away: what it defines can no longer be started
+    /// Remove a module's name: what it defines can no longer be started
     Remove(RemoveModule),
 }
 
@@ -31,7 +31,7 @@ pub(crate) enum ModulesVerb {
 pub(crate) struct RemoveModule {
     /// Its name, as `perennial modules` lists it
     pub(crate) name: String,
-    /// Also where live instances run it; they go on, and their activities are granted nothing any more
+    /// Remove it even if live instances run it; they go on, but their activities lose their grants
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -43,7 +43,7 @@ pub(crate) struct GrantsArgs {
     pub(crate) module: Option<String>,
     #[command(flatten)]
     pub(crate) grants: GrantArgs,
-    /// Grant exactly what is given here, and nothing where nothing is; without this, what is given is added
+    /// Replace the grants with those given here, which may be none; without this, they are added
     #[arg(long)]
     pub(crate) set: bool,
 }

@@ -32,7 +32,7 @@ pub(crate) struct Dev {
     /// The project
     #[arg(value_name = "DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
-    /// Start this orchestration after each deployment, and print what comes of it
+    /// Start this orchestration after each deployment, and print its outcome
     #[arg(long, value_name = "ORCHESTRATION")]
     pub(crate) start: Option<String>,
     /// Its input: JSON, `@file`, or `-` for stdin
@@ -67,7 +67,7 @@ pub(crate) struct Completions {
 
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// Where to write them; made if it is not there
+    /// Directory to write them to; created if it does not exist
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
 }

@@ -59,7 +59,7 @@ pub(super) async fn rewind(args: Rewind, session: &Session) -> anyhow::Result<Ex
     Ok(Exit::Ok)
 }
 
-/// What a rewind did, for people.
+/// Describes a rewind for people.
 fn tell(id: &str, rewound: &Rewound, output: &Output) {
     let events = match rewound.cut_events {
         1 => "1 event is".to_owned(),
@@ -122,7 +122,7 @@ fn in_use(error: perennial::Error) -> anyhow::Error {
     error.into()
 }
 
-/// What of an instance's beginning a restart does not repeat. Nothing where that is not known.
+/// A note about the parts of the original start that a restart does not repeat. `None` too if they are not known.
 async fn not_repeated(client: &Client, id: &str) -> Vec<String> {
     let mut notes = Vec::new();
     let Ok(Some(status)) = client.status(id).await else {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::args::{Backup, Restore};
 use crate::error::Exit;
-use crate::output::bytes;
+use crate::format::bytes;
 use crate::progress::Bar;
 use crate::session::Session;
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::args::{Purge, Selection};
 use crate::error::{CliError, Exit};
-use crate::output::count;
+use crate::format::count;
 use crate::paint::written_out;
 use crate::progress::Progress;
 use crate::session::Session;
@@ -16,7 +16,7 @@ use crate::suggest;
 
 use super::missing::missing;
 
-/// Instances of a family that are looked at before it is purged.
+/// Limit of instances that are read of a family before it is purged.
 const FAMILY_MAX: usize = 10_000;
 
 /// The words of a bulk operation.
@@ -28,7 +28,7 @@ pub(super) struct Words {
     pub(super) done: &'static str,
     /// Whether a person is asked before it is done.
     pub(super) asks: bool,
-    /// Whether it is done when it is accepted, and not only once a host comes to it.
+    /// Whether it takes effect at once, and not only when a host executes it.
     pub(super) at_once: bool,
 }
 
@@ -39,23 +39,29 @@ struct ManyJson {
     hosted: bool,
 }
 
-/// What was meant: one instance, or those that fit a filter. `None` means that no instance can fit.
+/// The selected instances: one, or those that match a filter. `None` means that no instance can match.
 pub(super) enum Selected {
     One(String),
     Many(Option<Filter>),
 }
 
-/// Sorts out what was typed.
+/// Checks the arguments that select instances, for a command that has a dry run only of many.
 pub(super) fn meant(selection: &Selection, verb: &str) -> anyhow::Result<Selected> {
+    let selected = select(selection, verb)?;
+    if selection.dry_run && matches!(selected, Selected::One(_)) {
+        let message =
+            format!("--dry-run counts what filters fit, and one instance to {verb} was named");
+        return Err(CliError::new(Exit::Usage, message).into());
+    }
+    Ok(selected)
+}
+
+/// Checks the arguments that select instances.
+fn select(selection: &Selection, verb: &str) -> anyhow::Result<Selected> {
     let usage = |message: String| CliError::new(Exit::Usage, message);
     match &selection.id {
         Some(_) if selection.all || !selection.filter.is_empty() => {
             let message = format!("name one instance to {verb}, or filters, and not both");
-            Err(usage(message).into())
-        }
-        Some(_) if selection.dry_run && verb != "purge" => {
-            let message =
-                format!("--dry-run counts what filters fit, and one instance to {verb} was named");
             Err(usage(message).into())
         }
         Some(id) => Ok(Selected::One(id.clone())),
@@ -86,7 +92,7 @@ pub(super) async fn purge(args: Purge, session: &Session) -> anyhow::Result<Exit
         asks: !args.yes,
         at_once: true,
     };
-    match meant(&args.selection, words.verb)? {
+    match select(&args.selection, words.verb)? {
         Selected::One(id) => one(&id, &args, session).await,
         Selected::Many(filter) => {
             let bulk = |filter| {
@@ -102,7 +108,7 @@ pub(super) async fn purge(args: Purge, session: &Session) -> anyhow::Result<Exit
     }
 }
 
-/// Purges one instance, and says what it leaves behind.
+/// Purges one instance, and notes which children stay.
 async fn one(id: &str, args: &Purge, session: &Session) -> anyhow::Result<Exit> {
     let (client, output) = (session.client()?, session.output());
     let family = client.family(id, FAMILY_MAX).await?;
@@ -153,7 +159,7 @@ async fn one(id: &str, args: &Purge, session: &Session) -> anyhow::Result<Exit> 
     Ok(Exit::Ok)
 }
 
-/// How many of a family have ended, and are not below one that lives.
+/// Counts the instances of a family that have ended and have no live ancestor.
 fn ended(family: &InstanceFamily) -> u64 {
     if !family.instance.is_ended() {
         return 0;
@@ -161,7 +167,7 @@ fn ended(family: &InstanceFamily) -> u64 {
     1 + family.children.iter().map(ended).sum::<u64>()
 }
 
-/// Does it to all that fit, after asking where it destroys something.
+/// Executes a bulk command, after a confirmation if it asks for one.
 pub(super) async fn many(
     filter: Option<Filter>,
     bulk: impl Fn(Filter) -> Bulk,
@@ -234,7 +240,7 @@ fn told(outcome: BulkProgress, words: Words, session: &Session) -> anyhow::Resul
     Ok(Exit::Ok)
 }
 
-/// Asks a person. A program must say beforehand that it means it.
+/// Asks for confirmation on the terminal. Without one it is an error: scripts pass `--yes`.
 pub(super) fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         let question = question.trim_end_matches('?');

@@ -14,7 +14,7 @@ use crate::session::Session;
 
 use super::bulk::{self, Selected, Words, meant};
 
-/// How long a host may take to repeat a history before it is said how things stand.
+/// How long a host may take to replay a history before the command reports the state.
 const REPLAY_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ pub(super) async fn raise_event(args: RaiseEvent, session: &Session) -> anyhow::
     )
 }
 
-/// Says of an event that is not waited for which ones are: it is kept, and its name may be misspelt. Nothing where that is not known.
+/// A note for an event that the instance does not wait for: its name may be misspelt, so the note lists the awaited names.
 async fn waits_for_others(client: &Client, id: &str, name: &str) -> Option<String> {
     let status = client.status(id).await.ok()??;
     let awaited = status.waits_for.iter().filter_map(|wait| match wait {
@@ -90,7 +90,7 @@ impl Verb {
         }
     }
 
-    /// That there is nothing to do for an instance that is as it is, if so.
+    /// The message if the instance already is in the state that the command leads to.
     fn done(self, status: &InstanceStatus) -> Option<String> {
         let (id, is) = (&status.instance_id, status.runtime_status);
         let done = match self {
@@ -102,7 +102,7 @@ impl Verb {
         done.then(|| format!("{id} is {is}"))
     }
 
-    /// Whether it has happened already: what has not begun is ended without a host.
+    /// Whether the command has taken effect without a host: terminating an instance that has not begun does.
     async fn is_over(self, client: &Client, id: &str) -> bool {
         let ended = |status: InstanceStatus| status.started_at.is_none() && status.is_ended();
         match self {
@@ -155,7 +155,7 @@ pub(super) async fn resume(args: Resume, session: &Session) -> anyhow::Result<Ex
     }
 }
 
-/// Does it to the one that is named, or to all that fit; a person is asked before where `asks`.
+/// Executes a command on the named instance, or on all that match; `asks` for confirmation first.
 async fn change(verb: Verb, args: Change, asks: bool, session: &Session) -> anyhow::Result<Exit> {
     let Change {
         selection,
@@ -205,7 +205,7 @@ async fn change(verb: Verb, args: Change, asks: bool, session: &Session) -> anyh
     accepted(&client, &id, word, &said, session)
 }
 
-/// Resumes a quarantined instance with another module, and says whether that can go on with it.
+/// Resumes a quarantined instance with another module, and reports whether that replays its history.
 async fn resume_on(
     id: &str,
     module: &str,
@@ -239,7 +239,7 @@ async fn resume_on(
     is_now(&status, session)
 }
 
-/// Prints what became of an instance.
+/// Prints the outcome for an instance.
 fn is_now(status: &InstanceStatus, session: &Session) -> anyhow::Result<Exit> {
     let output = session.output();
     if output.is_json() {
@@ -253,7 +253,7 @@ fn is_now(status: &InstanceStatus, session: &Session) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Says that a command is durable, and whether anyone carries it out.
+/// Prints that a command is stored durably, and whether a host will execute it.
 pub(crate) fn accepted(
     client: &Client,
     id: &str,

@@ -13,10 +13,11 @@ use serde::Serialize;
 
 use super::modules::{GrantsJson, granted};
 use crate::error::Exit;
-use crate::output::{Output, count, plain, say};
+use crate::format::count;
+use crate::output::{Output, plain, say};
 use crate::session::Session;
 
-/// Instances that could go on and are named; the others are counted.
+/// Compatible instances that are named; the others are counted.
 const COMPATIBLE_SHOWN: usize = 10;
 
 /// Between two lines of progress where there is no terminal.
@@ -64,7 +65,7 @@ pub(super) async fn check(
     })
 }
 
-/// How far it is, on stderr.
+/// The progress of the check, on stderr.
 enum Progress {
     Silent,
     Bar(ProgressBar),
@@ -140,7 +141,7 @@ fn lines_of(report: &CheckReport) -> Vec<String> {
     lines
 }
 
-/// First what cannot go on, with what differs; then what can.
+/// Incompatible instances first, with the difference, then compatible ones.
 fn instances(report: &CheckReport) -> Vec<String> {
     let mut lines = Vec::new();
     for instance in report.incompatible() {

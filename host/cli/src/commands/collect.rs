@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::args::{Modules, RemoveModule};
 use crate::error::{CliError, Exit};
-use crate::output::{bytes, count};
+use crate::format::{bytes, count};
 use crate::session::Session;
 
 #[derive(Serialize)]

@@ -79,7 +79,7 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
     Ok(Exit::Ok)
 }
 
-/// What a module may do now that it could not before, and the other way round.
+/// The grants that a deployment adds and removes.
 fn grant_changes(module: &str, before: &[String], after: &[String]) -> Vec<String> {
     let only = |some: &[String], others: &[String], sign: &str| -> Vec<String> {
         let only = some.iter().filter(|line| !others.contains(line));
@@ -96,7 +96,7 @@ fn grant_changes(module: &str, before: &[String], after: &[String]) -> Vec<Strin
     lines
 }
 
-/// Reads a file and looks at what it defines. A host elsewhere that is asked looks at it itself: it has to compile it anyway.
+/// Reads and inspects a file. With `--url` the host inspects it: it has to compile it anyway.
 pub(crate) async fn open(file: PathBuf, session: &Session) -> anyhow::Result<Module> {
     if session.url().is_none() {
         return open_here(file, session).await;
@@ -110,7 +110,7 @@ pub(crate) async fn open(file: PathBuf, session: &Session) -> anyhow::Result<Mod
     })
 }
 
-/// As [`open`], without asking anybody.
+/// As [`open`], always in this process.
 pub(crate) async fn open_here(file: PathBuf, session: &Session) -> anyhow::Result<Module> {
     let data_dir = session.data_dir().to_owned();
     let look = move || {
@@ -119,7 +119,7 @@ pub(crate) async fn open_here(file: PathBuf, session: &Session) -> anyhow::Resul
     tokio::task::spawn_blocking(look).await?
 }
 
-/// The library's message names the file, and calls what cannot be used invalid; on a command line the file is at fault, not its name.
+/// The error for a file that cannot be used. It is no usage error: the file is at fault, not the command line.
 fn unusable(file: &Path, message: String) -> anyhow::Error {
     let said = CliError::new(Exit::Error, message);
     let is_name = file.extension().is_none() && file.components().count() == 1;
@@ -165,7 +165,7 @@ pub(crate) async fn send(
     })
 }
 
-/// What the options grant; `None` where they grant nothing, which keeps what there is.
+/// The grants of the options; `None` if there are none, which keeps the present grants.
 pub(crate) fn grants(args: &GrantArgs) -> anyhow::Result<Option<Grants>> {
     if args.dirs.is_empty() && args.env.is_empty() && args.http_hosts.is_empty() {
         return Ok(None);
@@ -206,9 +206,28 @@ struct DeploymentJson<'a> {
 struct NameJson<'a> {
     kind: DefinitionKind,
     name: &'a str,
-    change: &'static str,
+    change: Change,
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<String>,
+}
+
+/// What a deployment does to a name.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Change {
+    New,
+    Repointed,
+    Unchanged,
+}
+
+impl Change {
+    fn of(name: &UpdatedName) -> Self {
+        match (name.before, name.changed) {
+            (None, _) => Self::New,
+            (Some(_), true) => Self::Repointed,
+            (Some(_), false) => Self::Unchanged,
+        }
+    }
 }
 
 fn print(deployments: &[Deployment], output: &Output) -> anyhow::Result<()> {
@@ -227,7 +246,7 @@ fn print(deployments: &[Deployment], output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a deployment did, a line for each name.
+/// Describes a deployment, a line for each name.
 pub(crate) fn lines_of(deployment: &Deployment) -> Vec<String> {
     let mut lines = vec![format!("{} {}", deployment.name, deployment.digest.short())];
     let width = deployment
@@ -237,12 +256,13 @@ pub(crate) fn lines_of(deployment: &Deployment) -> Vec<String> {
         .max()
         .unwrap_or(0);
     lines.extend(deployment.names.iter().map(|name| {
-        let change = match (change_of(name), name.before) {
-            ("repointed", Some(before)) if before == deployment.digest => {
-                "taken over from another module".to_owned()
+        let change = match (Change::of(name), name.before) {
+            (Change::Repointed, Some(before)) if before != deployment.digest => {
+                format!("updated from {}", before.short())
             }
-            ("repointed", Some(before)) => format!("updated from {}", before.short()),
-            (change, _) => change.to_owned(),
+            (Change::Repointed, _) => "taken over from another module".to_owned(),
+            (Change::New, _) => "new".to_owned(),
+            (Change::Unchanged, _) => "unchanged".to_owned(),
         };
         format!("  {:<13}  {:width$}  {change}", name.kind, name.name)
     }));
@@ -262,16 +282,8 @@ fn name_json(name: &UpdatedName) -> NameJson<'_> {
     NameJson {
         kind: name.kind,
         name: &name.name,
-        change: change_of(name),
+        change: Change::of(name),
         before,
-    }
-}
-
-fn change_of(name: &UpdatedName) -> &'static str {
-    match (name.before, name.changed) {
-        (None, _) => "new",
-        (Some(_), true) => "repointed",
-        (Some(_), false) => "unchanged",
     }
 }
 

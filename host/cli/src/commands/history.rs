@@ -1,20 +1,24 @@
 //! `perennial history`: one line for each event.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Color};
 use futures::TryStreamExt;
 use perennial::{AttemptRun, Event, HistoryEvent, Json, TaskId, Timestamp};
+use perennial_core::Start;
 
 use crate::args::History;
 use crate::error::Exit;
-use crate::output::{Cell, Output, now, span, time};
+use crate::format::{now, span, time};
+use crate::output::{Cell, Output};
 use crate::session::Session;
 
 use super::missing::missing;
 use super::timeline::Timeline;
 
-/// Events that are printed together, below a header of their own: the columns are as wide as these need.
+/// Events that are printed as one table, with a header of its own and the column widths that they need.
 const MEASURED: usize = 1_000;
 
 pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<Exit> {
@@ -63,12 +67,12 @@ pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<
     Ok(Exit::Ok)
 }
 
-/// Prints a history that is at hand as a table.
+/// Prints a history as a table.
 pub(super) fn print(history: &[HistoryEvent], output: &Output) -> anyhow::Result<()> {
     HistoryTable::default().print(history, output)
 }
 
-/// A table that is printed in parts, however long the history is: what it remembers are the names of tasks.
+/// Prints a history of any length in parts; it keeps only the names of tasks.
 #[derive(Default)]
 struct HistoryTable {
     begun: Option<Timestamp>,
@@ -89,22 +93,23 @@ impl HistoryTable {
     }
 }
 
-/// What a task is called: an outcome only has its number.
+/// Names of tasks: an outcome has only the number of its task.
 type Names = BTreeMap<TaskId, String>;
 
 fn row(event: &HistoryEvent, begun: Timestamp, names: &mut Names, output: &Output) -> Vec<Cell> {
-    let line = describe(&event.event, names);
+    remember(&event.event, names);
     let kind = Cell::new(event.event.name());
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    let task = task_of(&event.event).map(|task| task.to_string());
     vec![
         right(event.number.to_string()),
         right(format!("+{}", clock(event.at.since(begun).0))),
-        match line.color {
+        match color(&event.event) {
             Some(color) => kind.fg(color),
             None => kind,
         },
-        right(line.task.map(|task| task.to_string()).unwrap_or_default()),
-        Cell::new(output.cell(&line.what)),
+        right(task.unwrap_or_default()),
+        Cell::new(output.cell(&what(&event.event, names))),
     ]
 }
 
@@ -117,149 +122,157 @@ pub(super) fn clock(ms: u64) -> String {
     }
 }
 
-/// An event in one line.
-struct Line {
-    task: Option<TaskId>,
-    what: String,
-    color: Option<Color>,
-}
-
-impl Line {
-    fn new(what: impl Into<String>) -> Self {
-        Self {
-            task: None,
-            what: what.into(),
-            color: None,
-        }
-    }
-
-    fn of(task: TaskId, what: impl Into<String>) -> Self {
-        Self {
-            task: Some(task),
-            what: what.into(),
-            color: None,
-        }
-    }
-
-    fn color(self, color: Color) -> Self {
-        Self {
-            color: Some(color),
-            ..self
-        }
+fn remember(event: &Event, names: &mut Names) {
+    if let Event::ActivityScheduled { task, name, .. } | Event::ChildScheduled { task, name, .. } =
+        event
+    {
+        names.insert(*task, name.clone());
+    } else if let Event::TimerSet { task, .. } = event {
+        names.insert(*task, "timer".to_owned());
     }
 }
 
-fn describe(event: &Event, names: &mut Names) -> Line {
-    let name_of = |names: &Names, task: &TaskId| names.get(task).cloned().unwrap_or_default();
+fn task_of(event: &Event) -> Option<TaskId> {
     match event {
-        Event::TurnStarted { .. } => Line::new("").color(Color::DarkGrey),
-        Event::ExecutionStarted(start) => {
-            let version = start
-                .version
-                .as_ref()
-                .map(|version| format!(" {version}"))
-                .unwrap_or_default();
-            Line::new(format!("{}{version}{}", start.name, payload(&start.input)))
+        Event::ActivityScheduled { task, .. }
+        | Event::ActivityCompleted { task, .. }
+        | Event::ActivityFailed { task, .. }
+        | Event::AttemptFailed { task, .. }
+        | Event::ChildScheduled { task, .. }
+        | Event::ChildCompleted { task, .. }
+        | Event::ChildFailed { task, .. }
+        | Event::ChildRetryScheduled { task, .. }
+        | Event::ChildRetried { task, .. }
+        | Event::TimerSet { task, .. }
+        | Event::TimerFired { task }
+        | Event::TaskCanceled { task } => Some(*task),
+        Event::ExecutionFailed { cause, .. } => *cause,
+        Event::TurnStarted { .. }
+        | Event::ExecutionStarted(_)
+        | Event::ExternalEventRaised { .. }
+        | Event::EventSent { .. }
+        | Event::InstanceStarted { .. }
+        | Event::InstanceStartSkipped { .. }
+        | Event::CustomStatusSet { .. }
+        | Event::ExecutionReturned { .. }
+        | Event::ExecutionCompleted { .. }
+        | Event::ExecutionTerminated { .. }
+        | Event::ExecutionSuspended { .. }
+        | Event::ExecutionResumed { .. }
+        | Event::ContinuedAsNew { .. } => None,
+    }
+}
+
+fn color(event: &Event) -> Option<Color> {
+    match event {
+        Event::TurnStarted { .. } | Event::TaskCanceled { .. } => Some(Color::DarkGrey),
+        Event::ActivityCompleted { .. }
+        | Event::ChildCompleted { .. }
+        | Event::ExecutionCompleted { .. } => Some(Color::Green),
+        Event::ActivityFailed { .. }
+        | Event::ChildFailed { .. }
+        | Event::ExecutionFailed { .. } => Some(Color::Red),
+        Event::ExecutionTerminated { .. } => Some(Color::Magenta),
+        Event::AttemptFailed { .. }
+        | Event::ChildRetryScheduled { .. }
+        | Event::ExecutionSuspended { .. }
+        | Event::ExecutionResumed { .. } => Some(Color::Yellow),
+        Event::ExecutionStarted(_)
+        | Event::ActivityScheduled { .. }
+        | Event::ChildScheduled { .. }
+        | Event::ChildRetried { .. }
+        | Event::TimerSet { .. }
+        | Event::TimerFired { .. }
+        | Event::ExternalEventRaised { .. }
+        | Event::EventSent { .. }
+        | Event::InstanceStarted { .. }
+        | Event::InstanceStartSkipped { .. }
+        | Event::CustomStatusSet { .. }
+        | Event::ExecutionReturned { .. }
+        | Event::ContinuedAsNew { .. } => None,
+    }
+}
+
+/// The last column: what an event is about, in one line.
+fn what(event: &Event, names: &Names) -> String {
+    let name_of = |task| names.get(task).map_or("", String::as_str);
+    match event {
+        Event::TurnStarted { .. } | Event::TimerFired { .. } => String::new(),
+        Event::ExecutionStarted(start) => started(start),
+        Event::ActivityScheduled { name, input, .. } => format!("{name}{}", payload(input)),
+        Event::ActivityCompleted { task, output, run } => {
+            format!("{} {}{}", name_of(task), attempt(run), arrow(output))
         }
-        Event::ActivityScheduled {
-            task, name, input, ..
-        } => {
-            names.insert(*task, name.clone());
-            Line::of(*task, format!("{name}{}", payload(input)))
+        Event::ActivityFailed { task, failure, run } => {
+            format!("{} {}: {failure}", name_of(task), attempt(run))
+        }
+        Event::AttemptFailed { failure, run, .. } => {
+            format!("attempt {} {failure} {}", run.attempt, took(run))
         }
         Event::ChildScheduled {
-            task,
+            name,
+            instance_id,
+            input,
+            ..
+        }
+        | Event::InstanceStarted {
             name,
             instance_id,
             input,
             ..
         } => {
-            names.insert(*task, name.clone());
-            Line::of(*task, format!("{name} as {instance_id}{}", payload(input)))
+            format!("{name} as {instance_id}{}", payload(input))
         }
-        Event::ActivityCompleted { task, output, run } => Line::of(
-            *task,
-            format!("{} {}{}", name_of(names, task), attempt(run), arrow(output)),
-        )
-        .color(Color::Green),
-        Event::ActivityFailed { task, failure, run } => Line::of(
-            *task,
-            format!("{} {}: {failure}", name_of(names, task), attempt(run)),
-        )
-        .color(Color::Red),
-        Event::ChildCompleted { task, output } => {
-            Line::of(*task, format!("{}{}", name_of(names, task), arrow(output)))
-                .color(Color::Green)
+        Event::ChildCompleted { task, output } => format!("{}{}", name_of(task), arrow(output)),
+        Event::ChildFailed { task, failure } => format!("{}: {failure}", name_of(task)),
+        Event::ChildRetryScheduled {
+            attempt,
+            at,
+            failure,
+            ..
+        } => {
+            format!("attempt {attempt} at {} UTC, after {failure}", time(*at))
         }
-        Event::ChildFailed { task, failure } => {
-            Line::of(*task, format!("{}: {failure}", name_of(names, task))).color(Color::Red)
+        Event::ChildRetried {
+            attempt,
+            instance_id,
+            ..
+        } => {
+            format!("attempt {attempt} as {instance_id}")
         }
-        Event::TimerSet { task, fire_at } => {
-            names.insert(*task, "timer".to_owned());
-            Line::of(*task, format!("due {} UTC", time(*fire_at)))
-        }
-        Event::TimerFired { task } => Line::of(*task, ""),
-        Event::TaskCanceled { task } => {
-            Line::of(*task, name_of(names, task)).color(Color::DarkGrey)
-        }
-        Event::ExternalEventRaised { name, data, .. } => {
-            Line::new(format!("{name}{}", payload(data)))
-        }
+        Event::TimerSet { fire_at, .. } => format!("due {} UTC", time(*fire_at)),
+        Event::TaskCanceled { task } => name_of(task).to_owned(),
+        Event::ExternalEventRaised { name, data, .. } => format!("{name}{}", payload(data)),
         Event::EventSent {
             instance_id,
             name,
             data,
-        } => Line::new(format!("{name} to {instance_id}{}", payload(data))),
-        Event::InstanceStarted {
-            instance_id,
-            name,
-            input,
-            ..
-        } => Line::new(format!("{name} as {instance_id}{}", payload(input))),
-        Event::CustomStatusSet { value } => Line::new(value.as_ref().map(clip).unwrap_or_default()),
-        Event::ExecutionReturned { output } => Line::new(arrow(output).trim_start()),
-        Event::ExecutionCompleted { output } => {
-            Line::new(arrow(output).trim_start()).color(Color::Green)
+        } => {
+            format!("{name} to {instance_id}{}", payload(data))
         }
-        Event::ExecutionFailed { failure, cause } => Line {
-            task: *cause,
-            ..Line::new(failure.to_string()).color(Color::Red)
-        },
-        Event::ExecutionTerminated { reason } => {
-            Line::new(reason.clone().unwrap_or_default()).color(Color::Magenta)
-        }
-        Event::ExecutionSuspended { reason } | Event::ExecutionResumed { reason } => {
-            Line::new(reason.clone().unwrap_or_default()).color(Color::Yellow)
-        }
-        Event::ContinuedAsNew { input, .. } => Line::new(payload(input).trim_start()),
         Event::InstanceStartSkipped {
             instance_id,
             reason,
-        } => Line::new(format!("{instance_id}: {reason}")),
-        Event::ChildRetryScheduled {
-            task,
-            attempt,
-            at,
-            failure,
-        } => Line::of(
-            *task,
-            format!("attempt {attempt} at {} UTC, after {failure}", time(*at)),
-        )
-        .color(Color::Yellow),
-        Event::AttemptFailed { task, failure, run } => Line::of(
-            *task,
-            format!("attempt {} {failure} {}", run.attempt, took(run)),
-        )
-        .color(Color::Yellow),
-        Event::ChildRetried {
-            task,
-            attempt,
-            instance_id,
-        } => Line::of(*task, format!("attempt {attempt} as {instance_id}")),
+        } => format!("{instance_id}: {reason}"),
+        Event::CustomStatusSet { value } => value.as_ref().map(Json::to_string).unwrap_or_default(),
+        Event::ExecutionReturned { output } | Event::ExecutionCompleted { output } => {
+            arrow(output).trim_start().to_owned()
+        }
+        Event::ExecutionFailed { failure, .. } => failure.to_string(),
+        Event::ExecutionTerminated { reason }
+        | Event::ExecutionSuspended { reason }
+        | Event::ExecutionResumed { reason } => reason.clone().unwrap_or_default(),
+        Event::ContinuedAsNew { input, .. } => payload(input).trim_start().to_owned(),
     }
 }
 
-/// How long an attempt took, and which it was where it was not the first.
+fn started(start: &Start) -> String {
+    let version = start.version.as_ref().map(|version| format!(" {version}"));
+    let version = version.unwrap_or_default();
+    format!("{}{version}{}", start.name, payload(&start.input))
+}
+
+/// The duration of an attempt, and its number unless it is the first.
 fn attempt(run: &AttemptRun) -> String {
     if run.attempt > 1 {
         let took = span(run.ended_at.since(run.started_at).0);
@@ -275,16 +288,12 @@ fn took(run: &AttemptRun) -> String {
 
 fn payload(json: &Option<Json>) -> String {
     json.as_ref()
-        .map(|json| format!(" {}", clip(json)))
+        .map(|json| format!(" {json}"))
         .unwrap_or_default()
 }
 
 fn arrow(json: &Option<Json>) -> String {
     json.as_ref()
-        .map(|json| format!(" -> {}", clip(json)))
+        .map(|json| format!(" -> {json}"))
         .unwrap_or_default()
-}
-
-fn clip(json: &Json) -> String {
-    json.as_str().to_owned()
 }

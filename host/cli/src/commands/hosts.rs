@@ -1,4 +1,4 @@
-//! The hosts of `perennial serve`: all of them start, or none and nothing is left of them; what a restart lacks for a while it waits for.
+//! The hosts of `perennial serve`: either all of them start, or none does and nothing is left behind. A shortage is waited out.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,17 +9,17 @@ use crate::args::Http;
 use crate::commands::listen::{Opened, Served};
 use crate::session::Session;
 
-/// How long a hub may be in other hands before it counts as owned: commands that find no host own it for a moment.
+/// How long another process may own a hub before the start fails: a command that finds no host owns the hub for a moment.
 const BORROWED_MAX: Duration = Duration::from_secs(1);
 
-/// How soon what is lacking is looked for again at first, and at last.
+/// Pauses between two attempts to open a hub: the first, and the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(16);
 
-/// How often it is said that it is still lacking.
+/// Time between two log lines about a hub that cannot be opened.
 const SAID_EVERY: Duration = Duration::from_secs(10);
 
-/// The hosts that are to be.
+/// The hosts to start.
 pub(super) struct Hosts<'a> {
     pub(super) builder: HostBuilder,
     pub(super) hubs: &'a [&'a str],
@@ -71,8 +71,8 @@ impl Hosts<'_> {
         self.session.data_dir().join(format!("{hub}.db"))
     }
 
-    /// Starts one. A hub that is there and cannot be opened for want of something is tried again until it can be: whoever looks after the
-    /// process would start it again all the same, and give up some time.
+    /// Starts one. An existing hub that cannot be opened for a shortage is tried again until it can be: a supervisor would only restart the
+    /// process, and give up after some attempts.
     async fn start_one(&self, hub: &str, meanwhile: &mut Option<Served>) -> anyhow::Result<Host> {
         let builder = self.builder.clone().task_hub(hub);
         let (mut pause, mut said) = (PAUSE, None::<Instant>);
@@ -102,13 +102,13 @@ impl Hosts<'_> {
         }
     }
 
-    /// By which requests are answered while no host runs: the process lives, and is not ready.
+    /// Clients that answer requests while no host runs: the process is alive, but not ready.
     fn clients(&self) -> Result<Vec<Client>> {
         let open = |hub: &&str| Client::open(self.session.data_dir(), hub);
         self.hubs.iter().map(open).collect()
     }
 
-    /// Takes a hub back that was made in vain. One that somebody has put something into meanwhile stays.
+    /// Deletes a hub that was created for a start that failed, unless it is used meanwhile.
     async fn unmake(&self, hub: &str) {
         let unmade = async {
             let client = Client::open(self.session.data_dir(), hub)?;
@@ -126,7 +126,7 @@ impl Hosts<'_> {
     }
 }
 
-/// Whether what is lacking may be there later without anybody looking after this process.
+/// Whether the cause may pass without a restart of this process.
 fn may_pass(error: &Error) -> bool {
     let resource = error.lacks();
     error.is_disk_full()
@@ -149,7 +149,7 @@ fn advice(error: &Error) -> &'static str {
     }
 }
 
-/// Starts a host; a hub that another command has for a moment is waited for.
+/// Starts a host. Waits up to [`BORROWED_MAX`] for a command that owns the hub.
 pub(crate) async fn start(builder: &HostBuilder) -> Result<Host> {
     let begun = Instant::now();
     loop {

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::args::{DeleteTaskHub, HubsCommand, HubsSet};
 use crate::error::{CliError, Exit};
-use crate::output::{Cell, bytes, count, now, plain, time};
+use crate::format::{bytes, count, now, time};
+use crate::output::{Cell, plain};
 use crate::session::Session;
 use crate::value::Limit;
 
@@ -35,7 +36,7 @@ struct CompactedJson<'a> {
     bytes: u64,
 }
 
-/// What to do about a hub that is in use and is to be deleted.
+/// The hint for the deletion of a hub that is in use.
 const FORCE: &str = "stop it first; --force deletes the hub under it";
 
 pub(super) async fn hubs(command: Option<HubsCommand>, session: &Session) -> anyhow::Result<Exit> {
@@ -276,7 +277,7 @@ async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// How many ended instances are old enough that they may have ended longer ago than those with their status are to be kept.
+/// An upper bound of the instances that the retention deletes at once: those created longer ago than it keeps their status.
 async fn count_older(client: &Client, kept: [(Status, Option<Limit>); 3]) -> anyhow::Result<u64> {
     let mut older = 0;
     for (status, kept) in kept {
@@ -296,7 +297,7 @@ async fn count_older(client: &Client, kept: [(Status, Option<Limit>); 3]) -> any
     Ok(older)
 }
 
-/// Says of an error what to do about it where a hub is meant and not an instance.
+/// Adds the hint that fits an error about a hub, and not about an instance.
 fn explain(error: perennial::Error, name: &str, if_owned: &str) -> anyhow::Error {
     if error.is_owned() {
         let said = CliError::new(Exit::WrongState, error.to_string());

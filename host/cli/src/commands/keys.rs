@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use crate::args::Keys;
 use crate::error::{CliError, Exit};
-use crate::output::{Cell, plain, time};
+use crate::format::time;
+use crate::output::{Cell, plain};
 use crate::session::Session;
 
 #[derive(Serialize)]

@@ -31,7 +31,7 @@ pub(super) fn show(page: Option<&Page>, session: &Session) -> anyhow::Result<()>
     show_at_most(page, usize::MAX, session)
 }
 
-/// Prints what fits into so many lines, and says how much does not.
+/// Prints what fits into `lines` lines, and how many instances do not.
 pub(super) fn show_at_most(
     page: Option<&Page>,
     lines: usize,
@@ -71,7 +71,7 @@ pub(super) fn show_at_most(
     Ok(())
 }
 
-/// Says in one short line what a screen has no room for.
+/// The line about instances that do not fit.
 fn unseen(page: &Page, shown: usize) -> String {
     let more = page.instances.len().saturating_sub(shown);
     match (more, &page.continuation_token) {

@@ -14,14 +14,14 @@ use crate::args::Http;
 use crate::error::{CliError, Exit};
 use crate::session::Session;
 
-/// A socket that is open, and how it will be served.
+/// An open socket, with its TLS settings.
 pub(super) struct Opened {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<Tls>,
 }
 
-/// An API that is served.
+/// A running server of the API.
 pub(super) struct Served {
     stop: oneshot::Sender<()>,
     task: JoinHandle<usize>,
@@ -29,7 +29,7 @@ pub(super) struct Served {
     pub(super) url: String,
 }
 
-/// Opens the socket and reads the certificates, so that what cannot be is said before anything runs.
+/// Opens the socket and reads the certificates, so that errors show before any host starts.
 pub(super) async fn open(args: &Http, session: &Session) -> anyhow::Result<Option<Opened>> {
     let Some(address) = &args.listen.0 else {
         return Ok(None);
@@ -119,15 +119,14 @@ impl Opened {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Where activities are told that their instance is managed.
+    /// The base of the management URLs that activities are given.
     pub(super) fn management_url(&self, args: &Http) -> String {
         let base = args.base_url.clone().unwrap_or_else(|| self.url());
         let base = base.trim_end_matches('/');
         format!("{base}/runtime/webhooks/durabletask?connection=Storage")
     }
 
-    /// Begins to answer for these hubs; the first is meant where a request names none. Once that was stopped it may begin again: the socket
-    /// stays open.
+    /// Starts to serve these hubs; the first is for requests that name none. It can be called again after a stop: the socket stays open.
     pub(super) fn serve(&self, args: &Http, hubs: Vec<Client>) -> anyhow::Result<Served> {
         let mut hubs = hubs.into_iter();
         let first = hubs.next().context("there is no task hub to serve")?;
@@ -151,7 +150,7 @@ impl Opened {
 }
 
 impl Served {
-    /// Takes no more requests, and answers those that there are.
+    /// Accepts no more requests, and answers the pending ones.
     pub(super) async fn stop(self) {
         // One that has ended already does not need to be told.
         let _ = self.stop.send(());

@@ -34,7 +34,7 @@ use crate::log;
 use crate::project;
 use crate::session::Session;
 
-/// Does one command.
+/// Executes a command.
 pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
     remote::check(&command, session)?;
     match &command {

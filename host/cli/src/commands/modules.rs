@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use crate::args::{Modules, ModulesVerb};
 use crate::error::Exit;
-use crate::output::{Output, bytes};
+use crate::format::bytes;
+use crate::output::Output;
 use crate::session::Session;
 
 /// Digits of a digest that tell modules apart for people.
@@ -85,7 +86,7 @@ fn show(module: &ModuleInfo, output: &Output) -> anyhow::Result<()> {
     output.block(&fields)
 }
 
-/// What is defined of a kind, a line each.
+/// The definitions of a kind, a line each.
 pub(crate) fn names(definitions: &[Definition], kind: DefinitionKind) -> Vec<String> {
     let of_kind = definitions
         .iter()
@@ -127,7 +128,7 @@ fn outward(imports: &[String]) -> Vec<String> {
     }
 }
 
-/// What is granted, a line for each.
+/// The grants, a line each.
 pub(super) fn granted(grants: &Grants) -> Vec<String> {
     let dir = |dir: &DirGrant| {
         let access = if dir.writable {
@@ -149,7 +150,7 @@ pub(super) fn granted(grants: &Grants) -> Vec<String> {
     grants.dirs.iter().map(dir).chain(env).chain(http).collect()
 }
 
-/// What its executions may use, where that is not what the host gives all.
+/// The module's own limits, if it has any.
 fn limits(limits: &ModuleLimits) -> Vec<String> {
     let fuel = limits.fuel.map(|fuel| format!("{fuel} fuel for a turn"));
     let memory = limits

@@ -4,7 +4,7 @@ use crate::args::{Command, Durable, HubsCommand};
 use crate::error::{CliError, Exit};
 use crate::session::Session;
 
-/// What a command needs.
+/// The access that a command needs.
 enum Needs {
     /// A client of the hub, wherever that is.
     Client,
@@ -57,8 +57,7 @@ fn needs(command: &Command) -> Needs {
     }
 }
 
-/// Refuses what is not done over HTTP, before anything is done. An address that is only in the environment does not concern what needs no
-/// hub.
+/// Refuses commands that do not work over HTTP. Commands that need no hub ignore an address from the environment.
 pub(super) fn check(command: &Command, session: &Session) -> anyhow::Result<()> {
     let (verb, why) = match (session.url(), needs(command)) {
         (None, _) | (Some(_), Needs::Client) => return Ok(()),

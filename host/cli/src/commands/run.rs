@@ -64,7 +64,7 @@ async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
             let client = host.client();
             let others: u64 = super::serve::left(&client).await?.values().sum();
             if others > 0 {
-                let others = crate::output::count(others, "other live instance");
+                let others = crate::format::count(others, "other live instance");
                 session.output().note(&format!(
                     "the task hub has {others}, which this process runs too meanwhile"
                 ));

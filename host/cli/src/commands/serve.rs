@@ -14,27 +14,13 @@ use crate::args::{QuotaArgs, Serve};
 use crate::commands::hosts::Hosts;
 use crate::commands::listen::{self, Served};
 use crate::error::{CliError, Exit};
+use crate::format::{count, span};
 use crate::log;
-use crate::output::{count, span};
 use crate::screen;
 use crate::session::Session;
 
 pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exit> {
-    screen::queue_stderr();
-    log::start(
-        &args.log,
-        if args.log_json {
-            log::Format::Json
-        } else {
-            log::Format::Text
-        },
-    )?;
-    let descriptors = perennial::raise_descriptor_limit();
-    tracing::debug!(?descriptors, "open files at most");
-    perennial::check_process_limits().map_err(|shortage| {
-        let hint = "`ulimit -a` shows the limits of a shell, `ulimit -n NUMBER` sets that of open files; a service manager or a container has settings of its own";
-        CliError::new(Exit::Error, format!("no host was started: {shortage}")).hint(hint)
-    })?;
+    prepare(args)?;
     let mut signals = Signals::new()?;
     let begun = Instant::now();
     let mut builder = builder(args, session);
@@ -70,19 +56,13 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     for (host, hub) in hosts.iter().zip(&hubs) {
         ready(host, hub, served.as_ref(), session).await?;
     }
-    let lost = hosts.iter().zip(&hubs).map(|(host, hub)| {
-        let lost = host.lost();
-        Box::pin(async move {
-            lost.await;
-            *hub
-        })
-    });
     let lost = tokio::select! {
         () = signals.next() => None,
-        (hub, _, _) = futures::future::select_all(lost) => Some(hub),
+        hub = first_lost(&hosts, &hubs) => Some(hub),
     };
-    let stops = "stopping; a second signal stops at once";
-    session.output().note(stops);
+    session
+        .output()
+        .note("stopping; a second signal stops at once");
     // Whoever asks twice does not want to wait: what was committed is safe, and the rest happens again.
     let again = tokio::spawn(async move {
         signals.again().await;
@@ -93,7 +73,7 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     }
     let did = shut_down(hosts, otlp).await?;
     again.abort();
-    for (stats, hub) in did.into_iter().zip(hubs) {
+    for (stats, hub) in did.into_iter().zip(&hubs) {
         stopped(begun, stats, hub, session).await?;
     }
     match lost {
@@ -106,6 +86,38 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
                 .into())
         }
     }
+}
+
+/// Starts the log, and refuses to run within limits of the process that no host could work in.
+fn prepare(args: &Serve) -> anyhow::Result<()> {
+    screen::queue_stderr();
+    log::start(
+        &args.log,
+        if args.log_json {
+            log::Format::Json
+        } else {
+            log::Format::Text
+        },
+    )?;
+    let descriptors = perennial::raise_descriptor_limit();
+    tracing::debug!(?descriptors, "open files at most");
+    perennial::check_process_limits().map_err(|shortage| {
+        let hint = "`ulimit -a` shows the limits of a shell, `ulimit -n NUMBER` sets that of open files; a service manager or a container has settings of its own";
+        CliError::new(Exit::Error, format!("no host was started: {shortage}")).hint(hint)
+    })?;
+    Ok(())
+}
+
+/// Waits until another process takes over one of the hubs, and returns which.
+async fn first_lost<'a>(hosts: &[Host], hubs: &[&'a str]) -> &'a str {
+    let lost = hosts.iter().zip(hubs).map(|(host, hub)| {
+        let lost = host.lost();
+        Box::pin(async move {
+            lost.await;
+            *hub
+        })
+    });
+    futures::future::select_all(lost).await.0
 }
 
 fn builder(args: &Serve, session: &Session) -> HostBuilder {
@@ -139,7 +151,7 @@ fn quotas(args: &QuotaArgs) -> Quotas {
     quotas
 }
 
-/// Stops the hosts, and sends the last of their traces. What each did.
+/// Stops the hosts, sends the last of their traces, and returns their statistics.
 async fn shut_down(hosts: Vec<Host>, otlp: Option<Arc<Otlp>>) -> anyhow::Result<Vec<HostStats>> {
     let mut did = Vec::with_capacity(hosts.len());
     for host in hosts {
@@ -153,7 +165,7 @@ async fn shut_down(hosts: Vec<Host>, otlp: Option<Arc<Otlp>>) -> anyhow::Result<
     Ok(did)
 }
 
-/// Says of the first of these hubs that a host runs who does.
+/// The error that names the owner of the first of these hubs that has one.
 async fn owned(hubs: &[&str], session: &Session) -> anyhow::Result<Option<anyhow::Error>> {
     for hub in hubs {
         let owner = Client::open(session.data_dir(), hub)?.owner().await?;
@@ -167,7 +179,7 @@ async fn owned(hubs: &[&str], session: &Session) -> anyhow::Result<Option<anyhow
     Ok(None)
 }
 
-/// The hubs to run, each once; the first is meant by requests that name none.
+/// The hubs to run, without repetition; the first is for requests that name none.
 fn hubs<'a>(args: &'a Serve, session: &'a Session) -> anyhow::Result<Vec<&'a str>> {
     let mut hubs = vec![session.task_hub()];
     for hub in &args.and_hubs {
@@ -207,7 +219,7 @@ impl Signals {
         })
     }
 
-    /// Returns when one of them came.
+    /// Waits for one of them.
     pub(crate) async fn next(&mut self) {
         let Self {
             interrupt,
@@ -227,14 +239,14 @@ impl Signals {
         }
     }
 
-    /// As [`next`](Self::next), of one by which somebody insists: a terminal that closes hangs up more than once.
+    /// Waits for a second signal. SIGHUP does not count: a terminal that closes sends it more than once.
     async fn again(&mut self) {
         self.hangup = None;
         self.next().await;
     }
 }
 
-/// Whether whoever started this process wants it to outlive its terminal. Asked before anything listens for the signal.
+/// Whether SIGHUP was ignored when the process started, as `nohup` has it. Must be called before a handler is installed.
 fn hangups_are_ignored() -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
         // Not everywhere can it be asked. Under `nohup` nothing is printed to a terminal.

@@ -64,7 +64,7 @@ pub(super) async fn start(args: Start, session: &Session) -> anyhow::Result<Exit
     Ok(Exit::Ok)
 }
 
-/// Says of an id that is in use what to do about it, which depends on who uses it.
+/// Adds the hint for an id in use, which depends on the instance that uses it.
 fn explained(error: perennial::Error, reuses_ended: bool) -> anyhow::Error {
     if !error.is_already_exists() || reuses_ended {
         return error.into();

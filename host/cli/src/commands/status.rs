@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use perennial::{Client, InstanceStatus, Timestamp, Wait, closest};
+use perennial::{Client, Failure, InstanceStatus, Json, Timestamp, Wait, closest};
 
 use crate::args::Status;
 use crate::error::Exit;
-use crate::output::{Output, bytes, count, plain, span, time};
+use crate::format::{bytes, count, span, time};
+use crate::output::{Output, plain};
 use crate::progress::and_more;
 use crate::session::Session;
 
@@ -51,7 +52,9 @@ async fn read(client: &Client, args: &Status, session: &Session) -> anyhow::Resu
     Ok(status)
 }
 
-fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, String)> {
+type Fields = Vec<(&'static str, String)>;
+
+fn fields(status: &InstanceStatus, session: &Session) -> Fields {
     let output = session.output();
     let mut fields = vec![
         ("instance", status.instance_id.clone()),
@@ -63,13 +66,30 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
             },
         ),
         ("status", output.status(status.runtime_status)),
-        ("created", moment(status.created_at, output)),
     ];
+    fields.extend(moments(status, output));
+    fields.extend(origin(status, output));
+    fields.push((
+        "history",
+        format!(
+            "{}, {}",
+            count(status.history_events, "event"),
+            bytes(status.history_bytes)
+        ),
+    ));
+    fields.extend(payloads(status));
+    fields.extend(status.failure.iter().flat_map(failure));
+    fields.extend(status.quarantine.iter().flat_map(quarantine));
+    fields.extend(open_work(status, output));
+    fields
+}
+
+/// When it was created, began, and ended or changed last.
+fn moments(status: &InstanceStatus, output: &Output) -> Fields {
+    let mut fields = vec![("created", moment(status.created_at, output))];
     if let Some(started) = status.started_at {
-        fields.push((
-            "started",
-            moment(started, output) + &later(status.created_at, started),
-        ));
+        let later = later(status.created_at, started);
+        fields.push(("started", moment(started, output) + &later));
     }
     let from = status.started_at.unwrap_or(status.created_at);
     let updated = if status.is_ended() {
@@ -77,10 +97,14 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
     } else {
         "updated"
     };
-    fields.push((
-        updated,
-        moment(status.last_updated_at, output) + &later(from, status.last_updated_at),
-    ));
+    let later = later(from, status.last_updated_at);
+    fields.push((updated, moment(status.last_updated_at, output) + &later));
+    fields
+}
+
+/// Its module, rewinds, parent and labels.
+fn origin(status: &InstanceStatus, output: &Output) -> Fields {
+    let mut fields = Vec::new();
     if let Some(module) = status.module {
         fields.push(("module", module.short()));
     }
@@ -93,53 +117,49 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
         fields.push(("parent", parent.clone()));
     }
     if !status.tags.is_empty() {
-        let tags: Vec<String> = status
+        let tags = status
             .tags
             .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        fields.push(("tags", plain(&tags.join(" "))));
+            .map(|(key, value)| format!("{key}={value}"));
+        fields.push(("tags", plain(&tags.collect::<Vec<_>>().join(" "))));
     }
-    fields.push((
-        "history",
-        format!(
-            "{}, {}",
-            count(status.history_events, "event"),
-            bytes(status.history_bytes)
-        ),
-    ));
+    fields
+}
+
+fn payloads(status: &InstanceStatus) -> Fields {
+    let result = match status.runtime_status {
+        perennial::Status::Completed => ("output", status.output.as_ref().map(Json::to_string)),
+        _ => ("reason", status.output.as_ref().map(text_of)),
+    };
     let payloads = [
-        ("input", &status.input),
-        ("custom status", &status.custom_status),
+        ("input", status.input.as_ref().map(Json::to_string)),
+        (
+            "custom status",
+            status.custom_status.as_ref().map(Json::to_string),
+        ),
+        result,
     ];
-    fields.extend(
-        payloads
-            .into_iter()
-            .filter_map(|(name, json)| Some((name, json.as_ref()?.to_string()))),
-    );
-    if let Some(result) = &status.output {
-        match status.runtime_status {
-            perennial::Status::Completed => fields.push(("output", result.to_string())),
-            _ => fields.push(("reason", text_of(result))),
-        }
+    payloads
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text?)))
+        .collect()
+}
+
+fn failure(failure: &Failure) -> Fields {
+    let mut fields = vec![("failure", failure.to_string())];
+    fields.extend(causes(failure).into_iter().map(|cause| ("because", cause)));
+    fields.extend(failure.trace.clone().map(|trace| ("trace", trace)));
+    if lacks_directory(failure) {
+        fields.push(("hint", GRANT_DIRECTORY.to_owned()));
     }
-    if let Some(failure) = &status.failure {
-        fields.push(("failure", failure.to_string()));
-        fields.extend(causes(failure).into_iter().map(|cause| ("because", cause)));
-        fields.extend(failure.trace.clone().map(|trace| ("trace", trace)));
-        if lacks_directory(failure) {
-            fields.push(("hint", GRANT_DIRECTORY.to_owned()));
-        }
-        fields.extend(
-            failure
-                .details
-                .iter()
-                .map(|details| ("details", details.to_string())),
-        );
-    }
-    if let Some(why) = &status.quarantine {
-        fields.extend(quarantine(why));
-    }
+    let details = failure.details.iter();
+    fields.extend(details.map(|details| ("details", details.to_string())));
+    fields
+}
+
+/// What it waits for, what still runs after its end, and the events that led to nothing.
+fn open_work(status: &InstanceStatus, output: &Output) -> Fields {
+    let mut fields = Vec::new();
     if !status.waits_for.is_empty() {
         fields.push(("waits for", waits(status, output)));
     }
@@ -154,7 +174,7 @@ fn fields(status: &InstanceStatus, session: &Session) -> Vec<(&'static str, Stri
     fields
 }
 
-/// The events that led to nothing, each once, and what was meant by one that may be misspelt.
+/// The events without effect, each name once, with a suggestion for a misspelt one.
 fn without_effect(status: &InstanceStatus) -> String {
     let awaited = status.waits_for.iter().filter_map(|wait| match wait {
         Wait::ExternalEvent { name } => Some(name.as_str()),
@@ -182,8 +202,8 @@ fn without_effect(status: &InstanceStatus) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What differs, who says so, and when.
-fn quarantine(why: &perennial::Quarantine) -> Vec<(&'static str, String)> {
+/// How the replay differs from the history, and which host found that when.
+fn quarantine(why: &perennial::Quarantine) -> Fields {
     let place = match (why.turn, why.event) {
         (Some(turn), Some(event)) => format!("at event {event} of turn {turn}"),
         (Some(turn), None) => format!("in turn {turn}"),
@@ -207,7 +227,7 @@ fn quarantine(why: &perennial::Quarantine) -> Vec<(&'static str, String)> {
     fields
 }
 
-/// A time and, for the eyes on a terminal, how long ago that is.
+/// A time in UTC and, on a terminal, how long ago it is.
 fn moment(at: Timestamp, output: &Output) -> String {
     let utc = format!("{} UTC", time(at));
     if output.is_terminal() {
@@ -224,7 +244,7 @@ fn later(from: Timestamp, to: Timestamp) -> String {
     }
 }
 
-/// For the eyes on a terminal, how soon a wait is over that knows it.
+/// On a terminal, when a timer or the next attempt is due.
 fn soon(wait: &Wait, output: &Output) -> String {
     let at = match wait {
         Wait::Timer { due, .. } => Some(*due),

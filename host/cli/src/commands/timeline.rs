@@ -1,32 +1,35 @@
 //! `perennial history --timeline`: when each task began, how long it took, and how often it was tried.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Color};
 use perennial::{AttemptRun, Event, HistoryEvent, InstanceStatus, TaskId, Timestamp, Wait};
 use serde::Serialize;
 
-use crate::output::{Cell, Columns, Output, count, plain, span};
+use crate::format::{count, span};
+use crate::output::{Cell, Columns, Output, plain};
 
-/// Columns of the picture where nothing says how many there are.
+/// Columns of the chart if the width of lines is not limited.
 const PICTURE: u16 = 60;
 
-/// A picture with fewer shows nothing, and one with more is no clearer.
+/// The limits of the chart's columns: fewer show nothing, and more are no clearer.
 const PICTURE_RANGE: std::ops::RangeInclusive<u16> = 12..=200;
 
-/// Columns of times and tries before the names, with the gaps between them.
+/// Columns of times and attempts before the names, with the gaps between them.
 const BEFORE: u16 = 34;
 
 /// Columns that a name keeps however narrow the terminal is.
 const NAME_MIN: u16 = 10;
 
-/// Something that took time.
+/// A task or an external event, as a bar of the chart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Bar {
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<TaskId>,
-    kind: &'static str,
+    kind: Kind,
     name: String,
     /// Milliseconds since the execution began.
     scheduled_ms: u64,
@@ -36,10 +39,42 @@ struct Bar {
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_ms: Option<u64>,
     attempts: u32,
-    outcome: &'static str,
+    outcome: Outcome,
     /// Attempts that failed or were cut off, and were followed by another.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failed: Vec<Try>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Kind {
+    Activity,
+    Child,
+    Timer,
+    Event,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Activity => "activity",
+            Self::Child => "child",
+            Self::Timer => "timer",
+            Self::Event => "event",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Outcome {
+    Open,
+    Completed,
+    Failed,
+    Fired,
+    Canceled,
+    /// Of an external event.
+    Raised,
 }
 
 /// An attempt that another one followed.
@@ -52,12 +87,28 @@ struct Try {
     failure: String,
 }
 
+impl Bar {
+    fn new(task: Option<TaskId>, kind: Kind, name: &str, scheduled_ms: u64) -> Self {
+        Self {
+            task,
+            kind,
+            name: name.to_owned(),
+            scheduled_ms,
+            started_ms: None,
+            ended_ms: None,
+            attempts: u32::from(matches!(kind, Kind::Activity | Kind::Child)),
+            outcome: Outcome::Open,
+            failed: Vec::new(),
+        }
+    }
+}
+
 /// The bars of a history, which is told event by event.
 #[derive(Default)]
 pub(super) struct Timeline {
     begun: Option<Timestamp>,
     bars: Vec<Bar>,
-    /// Where the bar of each task is.
+    /// Indexes of the tasks' bars.
     places: BTreeMap<TaskId, usize>,
 }
 
@@ -65,53 +116,76 @@ impl Timeline {
     /// Takes the next event.
     pub(super) fn tell(&mut self, event: &HistoryEvent) {
         let begun = *self.begun.get_or_insert(event.at);
-        let since = |at: Timestamp| at.since(begun).0;
-        let at = since(event.at);
-        if let Some((task, kind, name)) = opened(&event.event) {
-            self.places.insert(task, self.bars.len());
-            self.bars.push(Bar {
-                task: Some(task),
-                kind,
-                name,
-                scheduled_ms: at,
-                started_ms: None,
-                ended_ms: None,
-                attempts: u32::from(kind != "timer"),
-                outcome: "open",
-                failed: Vec::new(),
-            });
-        } else if let Event::ExternalEventRaised { name, .. } = &event.event {
-            self.bars.push(Bar {
-                task: None,
-                kind: "event",
-                name: name.clone(),
-                scheduled_ms: at,
+        let at = event.at.since(begun).0;
+        match &event.event {
+            Event::ActivityScheduled { task, name, .. } => {
+                self.open(*task, Kind::Activity, name, at);
+            }
+            Event::ChildScheduled { task, name, .. } => self.open(*task, Kind::Child, name, at),
+            Event::TimerSet { task, .. } => self.open(*task, Kind::Timer, "", at),
+            Event::ExternalEventRaised { name, .. } => self.bars.push(Bar {
                 started_ms: Some(at),
                 ended_ms: Some(at),
-                attempts: 0,
-                outcome: "raised",
-                failed: Vec::new(),
-            });
-        } else if let Some((task, outcome)) = closed(&event.event)
-            && let Some(bar) = self.bar(task)
-        {
+                outcome: Outcome::Raised,
+                ..Bar::new(None, Kind::Event, name, at)
+            }),
+            Event::ActivityCompleted { task, run, .. } => {
+                self.ran(*task, Outcome::Completed, begun, run);
+            }
+            Event::ActivityFailed { task, run, .. } => {
+                self.ran(*task, Outcome::Failed, begun, run);
+            }
+            Event::ChildCompleted { task, .. } => self.close(*task, Outcome::Completed, at),
+            Event::ChildFailed { task, .. } => self.close(*task, Outcome::Failed, at),
+            Event::TimerFired { task } => self.close(*task, Outcome::Fired, at),
+            Event::TaskCanceled { task } => self.close(*task, Outcome::Canceled, at),
+            Event::AttemptFailed { task, failure, run } => {
+                self.failed(*task, begun, *run, failure.to_string());
+            }
+            Event::ChildRetried { task, attempt, .. } => {
+                if let Some(bar) = self.bar(*task) {
+                    bar.attempts = *attempt;
+                    bar.started_ms = Some(at);
+                }
+            }
+            Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ChildRetryScheduled { .. }
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionReturned { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }
+            | Event::ContinuedAsNew { .. } => {}
+        }
+    }
+
+    fn open(&mut self, task: TaskId, kind: Kind, name: &str, at: u64) {
+        self.places.insert(task, self.bars.len());
+        self.bars.push(Bar::new(Some(task), kind, name, at));
+    }
+
+    fn close(&mut self, task: TaskId, outcome: Outcome, at: u64) {
+        if let Some(bar) = self.bar(task) {
             bar.outcome = outcome;
             bar.ended_ms = Some(at);
-            if let Event::ActivityCompleted { run, .. } | Event::ActivityFailed { run, .. } =
-                &event.event
-            {
-                bar.started_ms = Some(since(run.started_at).max(bar.scheduled_ms));
-                bar.ended_ms = Some(since(run.ended_at).max(bar.scheduled_ms));
-                bar.attempts = run.attempt;
-            }
-        } else if let Event::AttemptFailed { task, failure, run } = &event.event {
-            let (run, failure) = (*run, failure.to_string());
-            self.failed(*task, begun, run, failure);
-        } else if let Event::ChildRetried { task, attempt, .. } = &event.event
-            && let Some(bar) = self.bar(*task)
-        {
-            bar.attempts = *attempt;
-            bar.started_ms = Some(at);
+        }
+    }
+
+    /// Closes the bar of an activity with the times of its last attempt.
+    fn ran(&mut self, task: TaskId, outcome: Outcome, begun: Timestamp, run: &AttemptRun) {
+        if let Some(bar) = self.bar(task) {
+            let since = |at: Timestamp| at.since(begun).0.max(bar.scheduled_ms);
+            let (started, ended) = (since(run.started_at), since(run.ended_at));
+            bar.outcome = outcome;
+            bar.started_ms = Some(started);
+            bar.ended_ms = Some(ended);
+            bar.attempts = run.attempt;
         }
     }
 
@@ -131,7 +205,7 @@ impl Timeline {
         self.bars.get_mut(*place)
     }
 
-    /// Prints it, with the attempts that the instance says it waits for.
+    /// Prints the chart, with the attempts that the status shows as running or waiting.
     pub(super) fn print(
         mut self,
         status: &InstanceStatus,
@@ -168,7 +242,7 @@ impl Timeline {
     }
 }
 
-/// Prints bars of an execution that took so many milliseconds.
+/// Prints the bars of an execution that took `whole` milliseconds.
 fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
     if output.is_json() {
         return output.json(bars);
@@ -180,7 +254,7 @@ fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
     let mut names: Vec<String> = bars
         .iter()
         .map(|bar| {
-            let name = output.cell(&format!("{} {}", bar.kind, bar.name));
+            let name = output.cell(&format!("{} {}", bar.kind.name(), bar.name));
             name.trim_end().to_owned()
         })
         .collect();
@@ -212,7 +286,7 @@ fn show(bars: &[Bar], whole: u64, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An attempt that another one followed stands before the line of its task.
+/// The row of a failed attempt, above the row of its task.
 fn failed_row(failed: &Try, room: usize) -> Vec<Cell> {
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     let took = failed.ended_ms.saturating_sub(failed.started_ms);
@@ -226,7 +300,7 @@ fn failed_row(failed: &Try, room: usize) -> Vec<Cell> {
     ]
 }
 
-/// Cuts the names so that a picture has room beside them: its columns.
+/// Cuts the names so that the chart has room beside them, and returns its columns.
 fn fit(names: &mut [String], columns: u16) -> u16 {
     let length = |name: &String| u16::try_from(name.chars().count()).unwrap_or(u16::MAX);
     let most = columns
@@ -244,7 +318,7 @@ fn row(bar: &Bar, name: &str, whole: u64, width: usize) -> Vec<Cell> {
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     let began = bar.started_ms.unwrap_or(bar.scheduled_ms);
     let took = match bar.ended_ms {
-        Some(ended) if bar.kind != "event" => span(ended.saturating_sub(began)),
+        Some(ended) if bar.kind != Kind::Event => span(ended.saturating_sub(began)),
         _ => String::new(),
     };
     let tries = if bar.attempts > 0 {
@@ -259,10 +333,10 @@ fn row(bar: &Bar, name: &str, whole: u64, width: usize) -> Vec<Cell> {
         right(tries),
         Cell::new(name),
         match bar.outcome {
-            "failed" => picture.fg(Color::Red),
-            "completed" | "fired" => picture.fg(Color::Green),
-            "canceled" => picture.fg(Color::DarkGrey),
-            _ => picture.fg(Color::Cyan),
+            Outcome::Failed => picture.fg(Color::Red),
+            Outcome::Completed | Outcome::Fired => picture.fg(Color::Green),
+            Outcome::Canceled => picture.fg(Color::DarkGrey),
+            Outcome::Open | Outcome::Raised => picture.fg(Color::Cyan),
         },
     ]
 }
@@ -276,40 +350,17 @@ fn picture(bar: &Bar, whole: u64, width: usize) -> String {
     let scheduled = at(bar.scheduled_ms);
     let started = bar.started_ms.map_or(scheduled, at);
     let ended = bar.ended_ms.map_or(width - 1, at).max(started);
-    let waits = bar.kind == "activity" && bar.started_ms.is_none();
+    let waits = bar.kind == Kind::Activity && bar.started_ms.is_none();
     let mut text = " ".repeat(scheduled) + &".".repeat(started - scheduled);
     text += &if waits { "." } else { "=" }.repeat(ended - started);
     text.push(match bar.outcome {
-        "failed" => 'x',
-        "canceled" => '-',
-        "open" => '>',
-        "raised" => '*',
-        _ => '=',
+        Outcome::Failed => 'x',
+        Outcome::Canceled => '-',
+        Outcome::Open => '>',
+        Outcome::Raised => '*',
+        Outcome::Completed | Outcome::Fired => '=',
     });
     text
-}
-
-fn opened(event: &Event) -> Option<(TaskId, &'static str, String)> {
-    match event {
-        Event::ActivityScheduled { task, name, .. } => Some((*task, "activity", name.clone())),
-        Event::ChildScheduled { task, name, .. } => Some((*task, "child", name.clone())),
-        Event::TimerSet { task, .. } => Some((*task, "timer", String::new())),
-        _ => None,
-    }
-}
-
-fn closed(event: &Event) -> Option<(TaskId, &'static str)> {
-    match event {
-        Event::ActivityCompleted { task, .. } | Event::ChildCompleted { task, .. } => {
-            Some((*task, "completed"))
-        }
-        Event::ActivityFailed { task, .. } | Event::ChildFailed { task, .. } => {
-            Some((*task, "failed"))
-        }
-        Event::TimerFired { task } => Some((*task, "fired")),
-        Event::TaskCanceled { task } => Some((*task, "canceled")),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -317,21 +368,12 @@ mod tests {
     use super::*;
     use expect_test::expect;
 
-    fn bar(
-        kind: &'static str,
-        times: (u64, Option<u64>, Option<u64>),
-        outcome: &'static str,
-    ) -> Bar {
+    fn bar(kind: Kind, times: (u64, Option<u64>, Option<u64>), outcome: Outcome) -> Bar {
         Bar {
-            task: None,
-            kind,
-            name: String::new(),
-            scheduled_ms: times.0,
             started_ms: times.1,
             ended_ms: times.2,
-            attempts: 1,
             outcome,
-            failed: Vec::new(),
+            ..Bar::new(None, kind, "", times.0)
         }
     }
 
@@ -351,13 +393,13 @@ mod tests {
     #[test]
     fn a_picture_shows_when_something_waited_and_ran() {
         let pictures = [
-            bar("activity", (0, Some(0), Some(400)), "completed"),
-            bar("activity", (100, Some(500), Some(900)), "failed"),
-            bar("activity", (900, None, None), "open"),
-            bar("timer", (200, None, Some(1_000)), "fired"),
-            bar("timer", (200, None, Some(300)), "canceled"),
-            bar("event", (950, Some(950), Some(950)), "raised"),
-            bar("child", (0, None, None), "open"),
+            bar(Kind::Activity, (0, Some(0), Some(400)), Outcome::Completed),
+            bar(Kind::Activity, (100, Some(500), Some(900)), Outcome::Failed),
+            bar(Kind::Activity, (900, None, None), Outcome::Open),
+            bar(Kind::Timer, (200, None, Some(1_000)), Outcome::Fired),
+            bar(Kind::Timer, (200, None, Some(300)), Outcome::Canceled),
+            bar(Kind::Event, (950, Some(950), Some(950)), Outcome::Raised),
+            bar(Kind::Child, (0, None, None), Outcome::Open),
         ]
         .map(|bar| format!("|{:20}|\n", picture(&bar, 1_000, 20)));
         expect![[r#"

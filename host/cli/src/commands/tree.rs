@@ -3,7 +3,8 @@
 use perennial::InstanceFamily;
 
 use crate::error::Exit;
-use crate::output::{Output, plain, span};
+use crate::format::span;
+use crate::output::{Output, plain};
 use crate::session::Session;
 
 use super::missing::missing;

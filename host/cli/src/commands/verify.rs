@@ -4,7 +4,8 @@ use perennial::{HubCheck, HubProblem};
 use serde::Serialize;
 
 use crate::error::Exit;
-use crate::output::{count, plain};
+use crate::format::count;
+use crate::output::plain;
 use crate::progress::Bar;
 use crate::session::Session;
 

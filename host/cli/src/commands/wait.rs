@@ -6,7 +6,7 @@ use perennial::{Client, Failure, InstanceStatus, Json, Status, Waited};
 
 use crate::args::{Wait, WaitFor};
 use crate::error::{CliError, Exit};
-use crate::output::span;
+use crate::format::span;
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::value::Limit;
@@ -26,7 +26,7 @@ pub(super) async fn wait(args: Wait, session: &Session) -> anyhow::Result<Exit> 
     }
 }
 
-/// Waits with progress; an error says that the time ran out.
+/// Waits and shows progress. Fails if the time runs out.
 pub(super) async fn until(
     client: &Client,
     id: &str,
@@ -75,7 +75,7 @@ fn timed_out(status: &InstanceStatus, elapsed: Duration) -> CliError {
     ))
 }
 
-/// Prints how an instance ended: its result on stdout, and why there is none as an error.
+/// Prints the end of an instance: its result on stdout, or an error with the reason.
 pub(super) fn ended(status: &InstanceStatus, session: &Session) -> anyhow::Result<Exit> {
     let output = session.output();
     if output.is_json() {
@@ -142,11 +142,11 @@ fn place(failure: &Failure) -> String {
     }
 }
 
-/// What to do where an activity finds no file.
+/// The hint for an activity that does not find a file.
 pub(super) const GRANT_DIRECTORY: &str = "activities see only the directories that their module is granted: `perennial grants` shows which, `perennial grants MODULE --grant-dir DIR` grants one";
 
-/// Whether a failure says, in the words of a guest's standard library, that there is no such file: a directory that is not granted is
-/// not there.
+/// Whether a failure has the text by which a guest's standard library reports a missing file: a directory that is not granted does not
+/// exist for the guest.
 pub(super) fn lacks_directory(failure: &Failure) -> bool {
     // 44 and 76 are "no such file or directory" and "not capable" of WASI; without any directory its C library says more.
     const WORDS: [&str; 3] = [
@@ -164,7 +164,7 @@ pub(super) fn backtrace(failure: &Failure) -> Option<String> {
     trace.filter(|trace| trace.lines().count() > 1).cloned()
 }
 
-/// What led to a failure, nearest first.
+/// The causes of a failure, nearest first.
 pub(super) fn causes(failure: &Failure) -> Vec<String> {
     failure
         .causes

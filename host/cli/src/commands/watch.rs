@@ -21,7 +21,7 @@ pub(super) async fn watch(args: List, every: Duration, session: &Session) -> any
             output.clear()?;
             output.note(&format!(
                 "every {}; Ctrl-C ends it",
-                crate::output::span(every.as_millis() as u64)
+                crate::format::span(every.as_millis() as u64)
             ));
             // One line is taken by the note above, and one by the cursor: with it at the end the first one would go.
             let lines = output.lines().map_or(usize::MAX, usize::from);

@@ -2,9 +2,12 @@
 //!
 //! What has no counterpart there, such as a custom status that was set, is a `GenericEvent` whose data says what it is.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 use std::collections::BTreeMap;
 
 use perennial::{Event, HistoryEvent, Json, Status, TaskId, Timestamp};
+use perennial_core::Start;
 use serde_json::{Value, json};
 
 use super::state::{FailureDetails, iso};
@@ -30,8 +33,16 @@ pub(super) fn events(history: &[HistoryEvent]) -> Vec<Line> {
         if matches!(event.event, Event::TurnStarted { .. }) {
             open = Some((event.turn, event.at));
         }
-        let (kind, task, fields) = describe(&event.event, &mut due);
-        lines.push(line(kind, event.at, task, fields));
+        if let Event::TimerSet { task, fire_at } = &event.event {
+            due.insert(*task, *fire_at);
+        }
+        let fields = fields(&event.event, &due);
+        lines.push(line(
+            kind(&event.event),
+            event.at,
+            task(&event.event),
+            fields,
+        ));
     }
     if let Some((_, at)) = open {
         lines.push(line("OrchestratorCompleted", at, None, Vec::new()));
@@ -64,157 +75,144 @@ fn failed(failure: &perennial::Failure) -> Fields {
     ]
 }
 
-fn generic(event: &Event, what: &str) -> (&'static str, Option<TaskId>, Fields) {
-    let data = format!("{}: {what}", event.name());
-    ("GenericEvent", None, vec![("Data", json!(data))])
+fn failed_task(task: TaskId, failure: &perennial::Failure) -> Fields {
+    let mut fields = vec![("TaskScheduledId", json!(task))];
+    fields.extend(failed(failure));
+    fields
 }
 
-fn describe(
-    event: &Event,
-    due: &mut BTreeMap<TaskId, Timestamp>,
-) -> (&'static str, Option<TaskId>, Fields) {
+/// The type of the Durable Task Framework's event that an event is printed as.
+fn kind(event: &Event) -> &'static str {
     match event {
-        Event::TurnStarted { .. } => ("OrchestratorStarted", None, Vec::new()),
-        Event::ExecutionStarted(start) => {
-            let instance =
-                json!({ "InstanceId": start.instance_id, "ExecutionId": start.execution_id });
-            let parent = start.parent.as_ref().map(
-                |parent| json!({ "OrchestrationInstance": { "InstanceId": parent.instance_id } }),
-            );
-            let tags: BTreeMap<&String, &String> =
-                start.tags.iter().map(|(key, value)| (key, value)).collect();
-            let fields = vec![
-                ("OrchestrationInstance", instance),
-                ("ParentInstance", json!(parent)),
-                ("Name", json!(start.name)),
-                ("Version", json!(start.version.as_deref().unwrap_or(""))),
-                ("Input", text(&start.input)),
-                ("Tags", json!(tags)),
-            ];
-            ("ExecutionStarted", None, fields)
-        }
-        Event::ActivityScheduled {
-            task, name, input, ..
-        } => (
-            "TaskScheduled",
-            Some(*task),
-            vec![
-                ("Name", json!(name)),
-                ("Version", json!("")),
-                ("Input", text(input)),
-            ],
-        ),
-        Event::ActivityCompleted { task, output, .. } => (
-            "TaskCompleted",
-            None,
-            vec![("TaskScheduledId", json!(task)), ("Result", text(output))],
-        ),
-        Event::ActivityFailed { task, failure, .. } => {
-            let mut fields = vec![("TaskScheduledId", json!(task))];
-            fields.extend(failed(failure));
-            ("TaskFailed", None, fields)
-        }
+        Event::TurnStarted { .. } => "OrchestratorStarted",
+        Event::ExecutionStarted(_) => "ExecutionStarted",
+        Event::ActivityScheduled { .. } => "TaskScheduled",
+        Event::ActivityCompleted { .. } => "TaskCompleted",
+        Event::ActivityFailed { .. } => "TaskFailed",
+        Event::ChildScheduled { .. } => "SubOrchestrationInstanceCreated",
+        Event::ChildCompleted { .. } => "SubOrchestrationInstanceCompleted",
+        Event::ChildFailed { .. } => "SubOrchestrationInstanceFailed",
+        Event::TimerSet { .. } => "TimerCreated",
+        Event::TimerFired { .. } => "TimerFired",
+        Event::ExternalEventRaised { .. } => "EventRaised",
+        Event::EventSent { .. } => "EventSent",
+        Event::ExecutionCompleted { .. } | Event::ExecutionFailed { .. } => "ExecutionCompleted",
+        Event::ExecutionTerminated { .. } => "ExecutionTerminated",
+        Event::ExecutionSuspended { .. } => "ExecutionSuspended",
+        Event::ExecutionResumed { .. } => "ExecutionResumed",
+        Event::ContinuedAsNew { .. } => "ContinueAsNew",
+        Event::AttemptFailed { .. }
+        | Event::ChildRetryScheduled { .. }
+        | Event::ChildRetried { .. }
+        | Event::TaskCanceled { .. }
+        | Event::InstanceStarted { .. }
+        | Event::InstanceStartSkipped { .. }
+        | Event::CustomStatusSet { .. }
+        | Event::ExecutionReturned { .. } => "GenericEvent",
+    }
+}
+
+/// The id of an event: that of the task that it schedules.
+fn task(event: &Event) -> Option<TaskId> {
+    if let Event::ActivityScheduled { task, .. }
+    | Event::ChildScheduled { task, .. }
+    | Event::TimerSet { task, .. } = event
+    {
+        return Some(*task);
+    }
+    None
+}
+
+fn fields(event: &Event, due: &BTreeMap<TaskId, Timestamp>) -> Fields {
+    let generic = |what: &str| vec![("Data", json!(format!("{}: {what}", event.name())))];
+    match event {
+        Event::TurnStarted { .. } => Vec::new(),
+        Event::ExecutionStarted(start) => started(start),
+        Event::ActivityScheduled { name, input, .. } => vec![
+            ("Name", json!(name)),
+            ("Version", json!("")),
+            ("Input", text(input)),
+        ],
         Event::ChildScheduled {
-            task,
             name,
             version,
             instance_id,
             input,
             ..
-        } => (
-            "SubOrchestrationInstanceCreated",
-            Some(*task),
-            vec![
-                ("Name", json!(name)),
-                ("Version", json!(version)),
-                ("InstanceId", json!(instance_id)),
-                ("Input", text(input)),
-            ],
-        ),
-        Event::ChildCompleted { task, output } => (
-            "SubOrchestrationInstanceCompleted",
-            None,
-            vec![("TaskScheduledId", json!(task)), ("Result", text(output))],
-        ),
-        Event::ChildFailed { task, failure } => {
-            let mut fields = vec![("TaskScheduledId", json!(task))];
-            fields.extend(failed(failure));
-            ("SubOrchestrationInstanceFailed", None, fields)
+        } => vec![
+            ("Name", json!(name)),
+            ("Version", json!(version)),
+            ("InstanceId", json!(instance_id)),
+            ("Input", text(input)),
+        ],
+        Event::ActivityCompleted { task, output, .. } | Event::ChildCompleted { task, output } => {
+            vec![("TaskScheduledId", json!(task)), ("Result", text(output))]
         }
-        Event::TimerSet { task, fire_at } => {
-            due.insert(*task, *fire_at);
-            (
-                "TimerCreated",
-                Some(*task),
-                vec![("FireAt", json!(iso(*fire_at)))],
-            )
+        Event::ActivityFailed { task, failure, .. } | Event::ChildFailed { task, failure } => {
+            failed_task(*task, failure)
         }
+        Event::TimerSet { fire_at, .. } => vec![("FireAt", json!(iso(*fire_at)))],
         Event::TimerFired { task } => {
             let fire_at = due.get(task).map(|at| iso(*at));
-            (
-                "TimerFired",
-                None,
-                vec![("TimerId", json!(task)), ("FireAt", json!(fire_at))],
-            )
+            vec![("TimerId", json!(task)), ("FireAt", json!(fire_at))]
         }
-        Event::ExternalEventRaised { name, data, .. } => (
-            "EventRaised",
-            None,
-            vec![("Name", json!(name)), ("Input", text(data))],
-        ),
+        Event::ExternalEventRaised { name, data, .. } => {
+            vec![("Name", json!(name)), ("Input", text(data))]
+        }
         Event::EventSent {
             instance_id,
             name,
             data,
-        } => (
-            "EventSent",
-            None,
-            vec![
-                ("InstanceId", json!(instance_id)),
-                ("Name", json!(name)),
-                ("Input", text(data)),
-            ],
-        ),
-        other => describe_end(other),
-    }
-}
-
-fn ended(status: Status, result: Value) -> (&'static str, Option<TaskId>, Fields) {
-    let fields = vec![
-        ("OrchestrationStatus", json!(status.name())),
-        ("Result", result),
-    ];
-    ("ExecutionCompleted", None, fields)
-}
-
-/// The events that end, hold or renew an execution, and those that other engines do not have.
-fn describe_end(event: &Event) -> (&'static str, Option<TaskId>, Fields) {
-    match event {
+        } => vec![
+            ("InstanceId", json!(instance_id)),
+            ("Name", json!(name)),
+            ("Input", text(data)),
+        ],
         Event::ExecutionCompleted { output } => ended(Status::Completed, text(output)),
         Event::ExecutionFailed { failure, .. } => {
-            let (kind, task, mut fields) = ended(Status::Failed, json!(failure.message));
+            let mut fields = ended(Status::Failed, json!(failure.message));
             fields.push(("FailureDetails", json!(FailureDetails::from(failure))));
-            (kind, task, fields)
+            fields
         }
-        Event::ExecutionTerminated { reason } => {
-            ("ExecutionTerminated", None, vec![("Input", json!(reason))])
+        Event::ExecutionTerminated { reason } => vec![("Input", json!(reason))],
+        Event::ExecutionSuspended { reason } | Event::ExecutionResumed { reason } => {
+            vec![("Reason", json!(reason))]
         }
-        Event::ContinuedAsNew { input, .. } => {
-            ("ContinueAsNew", None, vec![("Result", text(input))])
-        }
-        Event::ExecutionSuspended { reason } => {
-            ("ExecutionSuspended", None, vec![("Reason", json!(reason))])
-        }
-        Event::ExecutionResumed { reason } => {
-            ("ExecutionResumed", None, vec![("Reason", json!(reason))])
-        }
-        Event::TaskCanceled { task } => generic(event, &format!("task {task}")),
+        Event::ContinuedAsNew { input, .. } => vec![("Result", text(input))],
+        Event::TaskCanceled { task } => generic(&format!("task {task}")),
         Event::InstanceStarted {
             instance_id, name, ..
-        } => generic(event, &format!("{name} as {instance_id}")),
-        Event::CustomStatusSet { value } => {
-            generic(event, value.as_ref().map_or("none", |value| value.as_str()))
-        }
-        other => generic(other, ""),
+        } => generic(&format!("{name} as {instance_id}")),
+        Event::CustomStatusSet { value } => generic(value.as_ref().map_or("none", Json::as_str)),
+        Event::AttemptFailed { .. }
+        | Event::ChildRetryScheduled { .. }
+        | Event::ChildRetried { .. }
+        | Event::InstanceStartSkipped { .. }
+        | Event::ExecutionReturned { .. } => generic(""),
     }
+}
+
+fn started(start: &Start) -> Fields {
+    let instance = json!({ "InstanceId": start.instance_id, "ExecutionId": start.execution_id });
+    let parent = start
+        .parent
+        .as_ref()
+        .map(|parent| json!({ "OrchestrationInstance": { "InstanceId": parent.instance_id } }));
+    let tags: BTreeMap<&String, &String> =
+        start.tags.iter().map(|(key, value)| (key, value)).collect();
+    vec![
+        ("OrchestrationInstance", instance),
+        ("ParentInstance", json!(parent)),
+        ("Name", json!(start.name)),
+        ("Version", json!(start.version.as_deref().unwrap_or(""))),
+        ("Input", text(&start.input)),
+        ("Tags", json!(tags)),
+    ]
+}
+
+fn ended(status: Status, result: Value) -> Fields {
+    vec![
+        ("OrchestrationStatus", json!(status.name())),
+        ("Result", result),
+    ]
 }

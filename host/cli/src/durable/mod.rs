@@ -1,7 +1,7 @@
 //! `perennial durable`: the verbs, flags, output and exit codes of `func durable`.
 //!
-//! What it says about an instance is what `func durable` would say; where that would hide something, such as an event to nobody, it is an
-//! error here. Everything that goes wrong has exit code 1, as there.
+//! It prints what `func durable` prints, except that failures which that does not report, such as an event to no instance, are errors here.
+//! Every error has exit code 1, as there.
 
 mod history;
 mod state;
@@ -26,7 +26,7 @@ use crate::session::Session;
 /// How long `terminate` waits.
 const TERMINATES_WITHIN: Duration = Duration::from_secs(30);
 
-/// Does one verb.
+/// Executes a verb.
 pub(crate) async fn durable(verb: Durable, session: &Session) -> anyhow::Result<Exit> {
     let place = verb.place();
     let data_dir = place.connection_string_setting.as_deref().map(stored_at);
@@ -68,7 +68,7 @@ fn stored_at(variable: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// What was typed as JSON, in a file, or plainly: a text that is no JSON means itself.
+/// A payload from a file or the command line. A text that is not JSON is taken as a JSON string.
 fn payload(typed: Option<&str>) -> anyhow::Result<Option<Json>> {
     let Some(typed) = typed else {
         return Ok(None);
@@ -344,7 +344,7 @@ async fn rewind(args: WithReason, session: &Session) -> anyhow::Result<()> {
     )
 }
 
-/// Prints a line for people; a program that asked for JSON gets it on the side.
+/// Prints a line for people; with `--json` it goes to stderr.
 fn tell(session: &Session, text: &str) -> anyhow::Result<()> {
     let output = session.output();
     if output.is_json() {

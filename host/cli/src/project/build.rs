@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::args::Build;
 use crate::error::{CliError, Exit};
-use crate::output::{bytes, count};
+use crate::format::{bytes, count};
 use crate::session::Session;
 
 use super::toolchain;
@@ -128,7 +128,7 @@ pub(super) fn compile(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Built>>
     files.iter().map(|file| place(file, data_dir)).collect()
 }
 
-/// A message of cargo's, as far as it matters here.
+/// The parts of cargo's messages that are read.
 #[derive(Deserialize)]
 struct Message {
     #[serde(default)]

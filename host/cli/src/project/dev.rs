@@ -83,7 +83,7 @@ pub(crate) async fn dev(args: &Dev, session: &Session) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// Becomes the host or, where there is one, its client.
+/// Starts the host or, if there is one, a client of it.
 async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
     let builder = Host::builder()
         .data_dir(session.data_dir())
@@ -104,7 +104,7 @@ async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
     }
 }
 
-/// What is done at each change.
+/// The work at each change.
 struct Round<'a> {
     args: &'a Dev,
     client: &'a Client,
@@ -242,7 +242,7 @@ impl Watched {
     }
 }
 
-/// What cargo says of a project, as far as it matters here.
+/// The parts of `cargo metadata` that are read.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -285,7 +285,7 @@ fn matters(event: &Event) -> bool {
     !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(is_source)
 }
 
-/// The next change, when it has settled; `None` if there will be none.
+/// Waits until a change has settled; `None` if the watcher has ended.
 async fn next(changes: &mut mpsc::UnboundedReceiver<PathBuf>) -> Option<PathBuf> {
     let first = changes.recv().await?;
     while let Ok(Some(_)) = tokio::time::timeout(SETTLES_WITHIN, changes.recv()).await {}

@@ -8,24 +8,25 @@ use perennial::{HubOwner, OwnerState};
 use serde::Serialize;
 
 use crate::error::Exit;
-use crate::output::{Cell, count};
+use crate::format::count;
+use crate::output::Cell;
 use crate::session::Session;
 
 use super::toolchain::{self, tell};
 
-/// How something is.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum Level {
     /// As it should be.
     Ok,
-    /// Something will not work until it is mended, and other things do.
+    /// Some commands do not work until it is fixed.
     Warning,
     /// Nothing on this hub works.
     Failure,
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Serialize)]
 struct Finding {
     check: &'static str,
@@ -97,7 +98,7 @@ fn row(finding: &Finding) -> Vec<Cell> {
     ]
 }
 
-/// What is needed to build guests. A machine that only runs them does without.
+/// Checks the tools to build guests, which a machine that only runs them does not need.
 fn building() -> Vec<Finding> {
     let cargo = match tell(Command::new("cargo").arg("--version")) {
         Some(version) => Finding::ok("cargo", version),
@@ -147,7 +148,7 @@ async fn hub(session: &Session) -> Vec<Finding> {
     findings
 }
 
-/// What helps against an error of the hub.
+/// The fix for an error of the hub.
 fn fix(error: &anyhow::Error) -> &'static str {
     let Some(error) = error.downcast_ref::<perennial::Error>() else {
         return "nothing was changed; name another task hub with --task-hub";
@@ -219,7 +220,7 @@ async fn look(session: &Session) -> anyhow::Result<Vec<Finding>> {
     Ok(vec![hub, host])
 }
 
-/// The host, by what it does and not only by the lock that it has.
+/// Checks that the host's process responds, and not only that it owns the hub.
 fn host(owner: Option<HubOwner>, live: u64) -> Finding {
     let Some(owner) = owner else {
         return match live {

@@ -7,7 +7,8 @@ use crate::args::Inspect;
 use crate::commands::deploy::open_here;
 use crate::commands::modules::{DefinitionJson, names};
 use crate::error::Exit;
-use crate::output::{Output, bytes};
+use crate::format::bytes;
+use crate::output::Output;
 use crate::session::Session;
 
 /// What `--json` prints.

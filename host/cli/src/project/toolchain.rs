@@ -17,7 +17,7 @@ const WASI_LIBC: &str = "/usr/lib/wasm32-wasi";
 /// The oldest compiler that the SDK compiles with: that of its Cargo.toml, which is that of this program.
 const RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
 
-/// What cargo needs to be told.
+/// The target, variables and arguments for cargo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Toolchain {
     /// The target, for cargo.
@@ -30,7 +30,7 @@ pub(super) struct Toolchain {
     pub(super) args: &'static [&'static str],
 }
 
-/// Looks for a way, with the compiler that is in use in a directory.
+/// Looks for a toolchain, first with the compiler that is in use in a directory.
 pub(super) fn find(dir: &Path) -> Result<Toolchain, CliError> {
     let in_use = tell(Command::new("rustc").arg("--version").current_dir(dir));
     let sysroot = tell(
