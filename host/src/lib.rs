@@ -74,7 +74,7 @@
 //!
 //! Every operation of a client returns [`Error`], which answers questions such as [`Error::is_not_found`] instead of being matched: new reasons
 //! can come without breaking callers. A failure of an orchestration is no error of the client: it is [`InstanceStatus::failure`].
-#![warn(clippy::too_many_lines)]
+#![warn(clippy::too_many_lines, unnameable_types)]
 
 #[cfg(feature = "http")]
 mod budget;
@@ -111,6 +111,8 @@ pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
 pub use engine::{CommitTimings, HostStats, ModuleLimits, Quotas};
 pub use engine::{executor, spans};
 pub use histogram::Buckets;
+/// The rules of the engine, and all types that histories and guests are made of.
+pub use perennial_core as core;
 pub use perennial_core::{
     AttemptRun, Cause, Digest, Event, FailedAttempt, Failure, Json, Limits, Millis, OutOfRange,
     Quarantine, RetryPolicy, Reuse, Status, TaskId, Timestamp, closest, kind,
