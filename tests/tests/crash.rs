@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use perennial::{Client, Event, InstanceStatus, Status, TaskId};
 use perennial_core::State;
-use perennial_tests::{DataDir, Serve, module};
+use perennial_tests::{DataDir, Dice, Serve, module};
 
 const INSTANCES: usize = 200;
 const STEPS: u32 = 16;
@@ -75,18 +75,6 @@ fn check_lawful(status: &InstanceStatus) {
             .unwrap_or_else(|corrupt| panic!("{}: {corrupt}", status.instance_id));
     }
     assert!(state.has_ended(), "{}", status.instance_id);
-}
-
-/// A small generator of numbers, seeded so that a run can be repeated as far as the machine allows.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
 }
 
 #[tokio::test]

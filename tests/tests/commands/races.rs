@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use perennial::Client;
-use perennial_tests::Serve;
+use perennial_tests::{Dice, Serve};
 
 use crate::{Hub, PATIENCE, STATUSES, TABLE, by_client, check};
 
@@ -22,19 +22,6 @@ const STEPS: u32 = 250;
 const ROUNDS_MIN: u64 = 3;
 const ROUNDS_MAX: u64 = 40;
 const INSTANCES: u64 = 5;
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % sides
-    }
-}
 
 /// What the table says of a command in a status.
 fn cell(command: &str, status: &str) -> &'static str {

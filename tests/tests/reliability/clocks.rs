@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use perennial::{Client, InstanceStatus, Millis, SimClock, Status, Timestamp};
-use perennial_tests::{DataDir, module};
+use perennial_tests::{DataDir, Dice, module};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -14,19 +14,6 @@ const BEGIN: Timestamp = Timestamp(1_750_000_000_000);
 
 /// How long each of the two people has.
 const PATIENCE_MS: u64 = 60_000;
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % sides
-    }
-}
 
 async fn until(
     client: &Client,

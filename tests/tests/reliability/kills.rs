@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use perennial::{Client, Status};
-use perennial_tests::{DataDir, Serve, module};
+use perennial_tests::{DataDir, Dice, Serve, module};
 
 /// Rounds of a usual run, and of a long one.
 const ROUNDS: (u64, u64) = (25, 300);
@@ -16,18 +16,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Between two checks of the whole hub.
 const CHECK_EVERY: u64 = 8;
-
-/// Small numbers from a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
 
 /// What is known of an instance by what was acknowledged.
 #[derive(Debug, Default)]
