@@ -76,7 +76,9 @@ pub use rewind::{
 pub use state::State;
 pub use task::{ChildTask, Task, TaskKind, TaskType};
 pub use trace::TraceContext;
-pub use turn::{Batch, NoBatch, Turn, TurnError, run_turn, take_batch};
+pub use turn::{
+    AskedTurn, Batch, NoBatch, Turn, TurnError, TurnStep, begin_turn, run_turn, take_batch,
+};
 pub use unread::Unread;
 pub use unreadable::{Unreadable, check_readable};
 pub use value::{

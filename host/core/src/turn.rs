@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use crate::context::TurnContext;
 use crate::stage::Stage;
 use crate::turn_builder::TurnBuilder;
-use crate::{Envelope, Event, Guest, Message, Millis, Start, State, Timestamp};
+use crate::{
+    Answer, Envelope, Event, Guest, GuestEvent, Message, Millis, Mode, Start, State, Stop,
+    Timestamp,
+};
 
 /// A turn takes no more events than this, and the rest waits for the next.
 const EVENTS_PER_TURN_MAX: usize = 1_000;
@@ -180,7 +183,107 @@ fn put_in_time(mail: &mut VecDeque<Envelope>) {
     mail.extend(due.map(|(_, envelope)| envelope));
 }
 
-/// Runs one turn: folds what `messages` mean into `state`, asks the guest, and folds in what follows from its answer.
+/// How a turn goes on once its messages were folded in.
+#[derive(Debug)]
+pub enum TurnStep {
+    /// Nothing is asked of the guest: the turn, or `None` if the messages change nothing.
+    Complete(Option<Turn>),
+    /// The guest is asked; the turn goes on with its answer.
+    Ask(AskedTurn),
+}
+
+/// A turn that waits for the answer of its guest. The state that it was begun with belongs to it until then: if the answer never comes, the turn
+/// did not happen, and that state is of no further use.
+#[derive(Debug)]
+pub struct AskedTurn {
+    number: u32,
+    first_event: u64,
+    at: Timestamp,
+    received: Vec<Event>,
+    events: Vec<GuestEvent>,
+    fuel: u64,
+}
+
+impl AskedTurn {
+    /// What the guest is given.
+    pub fn events(&self) -> &[GuestEvent] {
+        &self.events
+    }
+
+    /// How it is to be run.
+    pub fn mode(&self) -> Mode {
+        Mode::Live { fuel: self.fuel }
+    }
+
+    /// Folds in what follows from the answer of the guest.
+    ///
+    /// # Errors
+    /// [`TurnError::Host`] if the guest could not be run: the turn did not happen, and `state` is of no further use.
+    ///
+    /// # Panics
+    /// As [`run_turn`].
+    pub fn answered(
+        self,
+        state: &mut State,
+        context: &mut TurnContext<'_>,
+        answer: Result<Answer, Stop>,
+    ) -> Result<Turn, TurnError> {
+        let mut builder = TurnBuilder::new(state, context);
+        builder.received = self.received;
+        let answer = builder.answered(answer).map_err(TurnError::Host)?;
+        let turn = complete(builder, self.number, self.first_event, self.at, answer);
+        Ok(turn.unwrap_or_else(|| {
+            unreachable!("a turn of a guest has at least the event that begins it")
+        }))
+    }
+}
+
+/// Begins a turn: folds what `messages` mean into `state`, and says what the guest is asked, if it is.
+///
+/// # Errors
+/// [`TurnError::NoBatch`] if [`take_batch`] makes no such batch, as with a result for a suspended instance, which would be lost.
+///
+/// # Panics
+/// As [`run_turn`].
+pub fn begin_turn(
+    state: &mut State,
+    messages: Vec<Message>,
+    context: &mut TurnContext<'_>,
+) -> Result<TurnStep, TurnError> {
+    if state.has_ended() {
+        return Ok(TurnStep::Complete(None));
+    }
+    if let Some(problem) = no_batch(state, &messages) {
+        return Err(TurnError::NoBatch(problem));
+    }
+    let (number, first_event) = (state.turns, state.next_event);
+    let at = context.now;
+    let staged = Stage::new(state, at).stage(messages);
+    let may_ask = state.may_ask_guest();
+    let mut builder = TurnBuilder::new(state, context);
+    if may_ask && staged.iter().any(|event| event.to_guest().is_some()) {
+        builder.start_guest_turn(staged);
+        let (events, fuel) = builder.question();
+        return Ok(TurnStep::Ask(AskedTurn {
+            number,
+            first_event,
+            at,
+            received: builder.received,
+            events,
+            fuel,
+        }));
+    }
+    staged.into_iter().for_each(|event| builder.receive(event));
+    Ok(TurnStep::Complete(complete(
+        builder,
+        number,
+        first_event,
+        at,
+        None,
+    )))
+}
+
+/// Runs one turn: [begins](begin_turn) it, asks the guest, and folds in what follows from its [answer](AskedTurn::answered).
 ///
 /// `None` means that the messages change nothing, such as the result of a task that was cancelled.
 ///
@@ -196,50 +299,37 @@ pub fn run_turn(
     context: &mut TurnContext<'_>,
     guest: &mut dyn Guest,
 ) -> Result<Option<Turn>, TurnError> {
-    if state.has_ended() {
-        return Ok(None);
+    match begin_turn(state, messages, context)? {
+        TurnStep::Complete(turn) => Ok(turn),
+        TurnStep::Ask(asked) => {
+            let answer = guest.advance(asked.events(), asked.mode());
+            asked.answered(state, context, answer).map(Some)
+        }
     }
-    if let Some(problem) = no_batch(state, &messages) {
-        return Err(TurnError::NoBatch(problem));
-    }
-    let (number, first_event) = (state.turns, state.next_event);
-    let at = context.now;
-    let staged = Stage::new(state, at).stage(messages);
-    let mut builder = TurnBuilder {
-        state,
-        context,
-        received: Vec::new(),
-        produced: Vec::new(),
-        next: None,
-    };
-    let may_ask = builder.state.may_ask_guest();
-    let mut answer = None;
-    if may_ask && staged.iter().any(|event| event.to_guest().is_some()) {
-        builder.start_guest_turn(staged);
-        answer = builder.ask(guest).map_err(TurnError::Host)?;
-    } else {
-        staged.into_iter().for_each(|event| builder.receive(event));
-    }
+}
+
+/// The turn, with the completion of an execution that has nothing left to wait for. `None` if nothing happened in it.
+fn complete(
+    mut builder: TurnBuilder<'_, '_>,
+    number: u32,
+    first_event: u64,
+    at: Timestamp,
+    answer: Option<u64>,
+) -> Option<Turn> {
     builder.complete_if_done();
-    let TurnBuilder {
-        received,
-        produced,
-        next,
-        ..
-    } = builder;
-    if received.is_empty() && produced.is_empty() {
-        return Ok(None);
+    if builder.received.is_empty() && builder.produced.is_empty() {
+        return None;
     }
-    state.turns += 1;
-    Ok(Some(Turn {
+    builder.state.turns += 1;
+    Some(Turn {
         number,
         first_event,
         at,
-        received,
-        produced,
+        received: builder.received,
+        produced: builder.produced,
         answer,
-        next,
-    }))
+        next: builder.next,
+    })
 }
 
 /// Why the messages cannot be taken together now, if they cannot.

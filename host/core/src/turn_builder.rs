@@ -7,9 +7,9 @@ use crate::task::attempt_id;
 use crate::text::shortened;
 use crate::value::size_of;
 use crate::{
-    Action, Answer, Ending, Event, Failure, Guest, GuestEvent, Json, Limits, Mode, Phase,
-    SEMANTICS_VERSION, Start, State, Stop, Target, TaskId, TaskKind, Timestamp, TraceContext,
-    answer_hash, check_instance_id, kind,
+    Action, Answer, Ending, Event, Failure, GuestEvent, Json, Limits, Phase, SEMANTICS_VERSION,
+    Start, State, Stop, Target, TaskId, TaskKind, Timestamp, TraceContext, answer_hash,
+    check_instance_id, kind,
 };
 
 /// The events of a turn in the making. Everything it writes goes through [`State::apply`].
@@ -21,7 +21,17 @@ pub(crate) struct TurnBuilder<'a, 'c> {
     pub(crate) next: Option<Box<Start>>,
 }
 
-impl TurnBuilder<'_, '_> {
+impl<'a, 'c> TurnBuilder<'a, 'c> {
+    pub(crate) fn new(state: &'a mut State, context: &'a mut TurnContext<'c>) -> Self {
+        Self {
+            state,
+            context,
+            received: Vec::new(),
+            produced: Vec::new(),
+            next: None,
+        }
+    }
+
     pub(crate) fn receive(&mut self, event: Event) {
         self.apply(&event);
         self.received.push(event);
@@ -59,22 +69,27 @@ impl TurnBuilder<'_, '_> {
         staged.into_iter().for_each(|event| self.receive(event));
     }
 
-    /// Asks the guest and writes what follows. The hash of its answer, where it gave a lawful one: of the whole answer, also where a
+    /// What the guest is asked: the events that it is given, and the fuel that it may use.
+    pub(crate) fn question(&self) -> (Vec<GuestEvent>, u64) {
+        let events: Vec<GuestEvent> = self.received.iter().filter_map(Event::to_guest).collect();
+        let bytes = self.received.iter().map(Event::size).sum();
+        let fuel = self.limits().fuel(events.len(), bytes);
+        (events, fuel)
+    }
+
+    fn limits(&self) -> Limits {
+        let start = self.state.start();
+        start.map_or_else(Limits::default, |start| start.limits)
+    }
+
+    /// Writes what follows from the guest's answer. Returns the hash of the answer, if it was lawful: of the whole answer, also where a
     /// failure in it is cut before it is written, so that a replay knows the answer again whatever the bounds are then.
     ///
     /// # Errors
     /// The host's reason, if it could not run the guest.
-    pub(crate) fn ask(&mut self, guest: &mut dyn Guest) -> Result<Option<u64>, String> {
-        let events: Vec<GuestEvent> = self.received.iter().filter_map(Event::to_guest).collect();
-        let bytes = self.received.iter().map(Event::size).sum();
-        let start = self.state.start();
-        let limits = start.map_or_else(Limits::default, |start| start.limits);
-        let verdict = match guest.advance(
-            &events,
-            Mode::Live {
-                fuel: limits.fuel(events.len(), bytes),
-            },
-        ) {
+    pub(crate) fn answered(&mut self, answer: Result<Answer, Stop>) -> Result<Option<u64>, String> {
+        let limits = self.limits();
+        let verdict = match answer {
             Ok(answer) => match check(self.state, &limits, &answer) {
                 Ok(()) => {
                     let hash = answer_hash(&answer);

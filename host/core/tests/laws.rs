@@ -5,9 +5,9 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::random::Dice;
-use common::simulation::{Execution, Step, World, first_start, replay, story, turn};
+use common::simulation::{Execution, Step, World, first_start, parked_turn, replay, story, turn};
 use common::tried;
-use perennial_core::{End, Event, Guest, Json, Message, State, Turn, replay_turn};
+use perennial_core::{End, Event, Guest, Json, Message, State, Timestamp, Turn, replay_turn};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
@@ -30,6 +30,30 @@ fn check_cut(world: &World, execution: usize, cut: usize) {
     for run in &runs[cut..] {
         let again = turn(&mut state, run.now, run.messages.clone(), &mut *guest);
         assert_eq!(again.as_ref(), Ok(&run.turn));
+    }
+    assert_eq!(state, world.executions[execution].state);
+}
+
+/// Runs every turn with an answer that comes later, and once more where one was lost.
+fn check_parked(world: &World, execution: usize) {
+    let mut guest = world.fresh_guest(execution);
+    let mut state = State::new(0);
+    for run in &world.executions[execution].runs {
+        let later = Timestamp(run.now.0 + 1);
+        let parked = parked_turn(
+            &mut state,
+            run.now,
+            later,
+            run.messages.clone(),
+            &mut *guest,
+        );
+        let mut parked = parked.expect("the turn happens");
+        // The next execution is accepted when the answer is there.
+        if let Some(next) = parked.as_mut().and_then(|turn| turn.next.as_mut()) {
+            assert_eq!(next.accepted_at, later);
+            next.accepted_at = run.now;
+        }
+        assert_eq!(parked, run.turn);
     }
     assert_eq!(state, world.executions[execution].state);
 }
@@ -137,6 +161,12 @@ proptest! {
         for (execution, run) in world.executions.iter().enumerate() {
             check_cut(&world, execution, cut.index(run.runs.len() + 1));
         }
+    }
+
+    #[test]
+    fn a_turn_whose_guest_answers_later_is_the_same((seed, manners, steps) in story()) {
+        let world = World::play(seed, manners, &steps);
+        (0..world.executions.len()).for_each(|execution| check_parked(&world, execution));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use perennial_core::{
     AttemptRun, CutFinder, Envelope, Event, Failure, Guest, GuestEvent, Json, Message, Mode,
     Rewind, Rewinder, Scope, Start, State, Stop, TaskRef, Timestamp, Turn, TurnContext, TurnError,
-    replay_turn, run_turn, take_batch,
+    TurnStep, begin_turn, replay_turn, run_turn, take_batch,
 };
 use proptest::prelude::*;
 
@@ -112,6 +112,32 @@ pub(crate) fn turn(
         fresh: &mut || (format!("e{execution}"), u64::from(execution)),
     };
     run_turn(state, messages, &mut context, guest)
+}
+
+/// Runs a turn whose guest answers `later`, after a first try whose answer was lost.
+pub(crate) fn parked_turn(
+    state: &mut State,
+    now: Timestamp,
+    later: Timestamp,
+    messages: Vec<Message>,
+    guest: &mut dyn Guest,
+) -> Result<Option<Turn>, TurnError> {
+    let execution = state.execution() + 1;
+    let mut fresh = || (format!("e{execution}"), u64::from(execution));
+    let mut context = TurnContext {
+        now,
+        names: &Deployed,
+        fresh: &mut fresh,
+    };
+    begin_turn(&mut state.clone(), messages.clone(), &mut context)?;
+    match begin_turn(state, messages, &mut context)? {
+        TurnStep::Complete(turn) => Ok(turn),
+        TurnStep::Ask(asked) => {
+            context.now = later;
+            let answer = guest.advance(asked.events(), asked.mode());
+            asked.answered(state, &mut context, answer).map(Some)
+        }
+    }
 }
 
 /// Replays turns on a fresh guest.
