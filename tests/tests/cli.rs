@@ -37,6 +37,18 @@ use expect_test::expect;
 
 use crate::see::{Cli, Process, hello, mask, workloads};
 
+/// A command is accepted before it is carried out.
+fn until_suspended(cli: &Cli, id: &str) {
+    let begun = std::time::Instant::now();
+    while !cli.see(&["status", id]).contains("Suspended") {
+        let waited = begun.elapsed();
+        assert!(
+            waited.as_secs() < 30,
+            "{id} is not suspended after {waited:?}"
+        );
+    }
+}
+
 /// An instance that waits for `Go`, as it is shown to people.
 pub(crate) fn shows_that_it_waits(cli: &Cli, id: &str) {
     let told = cli.see(&["status", id]).replace(id, "ID");
@@ -246,6 +258,7 @@ fn beside_a_host_an_instance_lives_its_whole_life() {
         ! suspending w1
     "#]],
     );
+    until_suspended(&cli, "w1");
     cli.check(
         &["resume", "w1", "--json"],
         expect![[r#"

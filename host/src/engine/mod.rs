@@ -72,6 +72,12 @@ pub(crate) use turn::replay::{LoadError, MakeGuest, replay};
 pub use upkeep::quotas::Quotas;
 pub use upkeep::stats::{CommitTimings, HostStats};
 
+/// Target of the log lines that tell what instances do. Filters name it, so it does not follow the files of the engine.
+pub(crate) const LOG_INSTANCES: &str = "perennial::engine::committed";
+
+/// Target of the log lines about attempts of activities, as [`LOG_INSTANCES`].
+pub(crate) const LOG_ATTEMPTS: &str = "perennial::engine::attempts";
+
 /// How long something waits that could not be read or written, before it is tried again.
 const TRY_AGAIN_AFTER: Millis = Millis(1_000);
 

@@ -30,6 +30,7 @@ impl Ready {
 pub(in crate::engine) fn log_failure(ready: &Ready, failure: &Failure, next: Option<Millis>) {
     say(|| {
         tracing::warn!(
+            target: crate::engine::LOG_ATTEMPTS,
             instance = ready.caller.instance_id,
             activity = %Visible(&ready.name),
             task = ready.task.task.0,
@@ -59,6 +60,7 @@ pub(in crate::engine) fn give_up(engine: &Engine, mut ready: Ready, failure: Fai
         });
     say(|| {
         tracing::warn!(
+            target: crate::engine::LOG_ATTEMPTS,
             instance = ready.caller.instance_id,
             activity = %Visible(&ready.name),
             task = ready.task.task.0,

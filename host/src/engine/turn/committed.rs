@@ -5,6 +5,7 @@ use std::sync::Arc;
 use perennial_core::text::Visible;
 use perennial_core::{Envelope, Event, Failure, Json, State, Status, Turn};
 
+use crate::engine::LOG_INSTANCES;
 use crate::engine::memory::slots::{Body, Resident, Slot, SlotPhase, forget_read, put_back};
 use crate::engine::tasks::activities::Activities;
 use crate::engine::tasks::ready::Ready;
@@ -186,9 +187,11 @@ fn log_end(commit: &TurnCommit) {
     let instance = &commit.id;
     match &commit.after.failure {
         Some(Failure { kind, message, .. }) => {
-            tracing::info!(instance, kind, error = message, "failed");
+            tracing::info!(target: LOG_INSTANCES, instance, kind, error = message, "failed");
         }
-        None => tracing::debug!(instance, status = %commit.after.status, "ended"),
+        None => {
+            tracing::debug!(target: LOG_INSTANCES, instance, status = %commit.after.status, "ended")
+        }
     }
 }
 
@@ -268,14 +271,14 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
                 engine.activities.cancel_retries(key);
             }
             Event::ExecutionTerminated { reason } => {
-                tracing::info!(instance = commit.id, reason, "terminated");
+                tracing::info!(target: LOG_INSTANCES, instance = commit.id, reason, "terminated");
             }
             Event::ExecutionSuspended { reason } => {
-                tracing::info!(instance = commit.id, reason, "suspended");
+                tracing::info!(target: LOG_INSTANCES, instance = commit.id, reason, "suspended");
                 engine.suspend(key);
             }
             Event::ExecutionResumed { reason } => {
-                tracing::info!(instance = commit.id, reason, "resumed");
+                tracing::info!(target: LOG_INSTANCES, instance = commit.id, reason, "resumed");
                 engine.resumed(key);
                 engine.rearm(slot);
             }
