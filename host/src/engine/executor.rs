@@ -23,10 +23,10 @@ pub enum Fault {
     /// In the instance: for example, its history is corrupt.
     #[error("{0}")]
     Instance(String),
-    /// In the module: the hub does not have it, or it is none that this host can run.
+    /// In the module: the hub does not have it, or this host cannot run it.
     #[error("{0}")]
     Module(String),
-    /// In what the host has or has not at the moment.
+    /// In the host: it lacks a resource at the moment.
     #[error(transparent)]
     Host(#[from] Shortage),
 }
@@ -73,9 +73,9 @@ impl AttemptError {
     }
 }
 
-/// A guest that can wait in memory between its turns, on any thread.
+/// A guest that stays in memory between its turns and may move between threads.
 pub trait ResidentGuest: Guest + Send {
-    /// Bytes it holds while it waits, roughly.
+    /// The approximate memory of the idle guest, in bytes.
     fn resident_bytes(&self) -> usize;
 
     /// Called after the last turn was committed: its log lines may now be written. A turn that is not committed runs again in another

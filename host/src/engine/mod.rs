@@ -75,7 +75,6 @@ pub use upkeep::stats::{CommitTimings, HostStats};
 /// The wait after a failed read or write before the next try.
 const TRY_AGAIN_AFTER: Millis = Millis(1_000);
 
-/// How an engine is set up.
 #[derive(Clone, Debug)]
 pub(crate) struct EngineConfig {
     /// Number of threads that run turns.
@@ -190,7 +189,7 @@ pub(crate) struct Trouble {
     /// Turns that could not be committed.
     outage: Outage,
     pub(crate) shortages: Shortages,
-    /// What is tried again for lack of something.
+    /// Delays of retries after shortages.
     backoff: Backoff,
     /// Panics of code of the embedding program.
     panics: Outage,

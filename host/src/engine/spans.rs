@@ -43,9 +43,9 @@ pub struct Span {
     pub began: Timestamp,
     /// The end time.
     pub ended: Timestamp,
-    /// How an execution ended; `None` for one that continued as new, and for an attempt.
+    /// The final status of an execution; `None` for an attempt, and for an execution that continued as new.
     pub status: Option<Status>,
-    /// Why it failed.
+    /// The failure, if the execution or attempt failed.
     pub failure: Option<Failure>,
 }
 
