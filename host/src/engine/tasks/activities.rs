@@ -49,7 +49,7 @@ struct State {
     order: FairQueue,
     ready: BTreeMap<AttemptKey, Ready>,
     running: BTreeMap<AttemptKey, Interrupt>,
-    /// Attempts that ended, and whose outcome is neither in the instance's mail nor in the hub yet.
+    /// Attempts that ended, but whose outcome is not yet in the instance's mail or in the hub.
     ending: BTreeSet<AttemptKey>,
     /// Free slots of the flight recorder, one for each activity that may start.
     free: Vec<usize>,
@@ -78,7 +78,7 @@ impl Activities {
         self.state.lock()
     }
 
-    /// Queues an activity, unless it is queued or running already.
+    /// Queues an activity, unless it is already queued or running.
     pub(crate) fn push(engine: &Arc<Engine>, ready: Ready) {
         Self::push_or_hold(engine, ready, None);
     }
@@ -332,7 +332,7 @@ async fn work(engine: Arc<Engine>, first: Begun) {
                 None => None,
             };
             if let Some(outcome) = outcome {
-                // Here whatever an executor says comes in: of a module, of a closure, of what comes with the host.
+                // All outcomes of executors (modules, closures, builtin activities) pass here, which bounds the size of their failures.
                 let payload_bytes = ready.caller.limits.payload_bytes;
                 let outcome = outcome.map_err(|failure| failure.bounded(payload_bytes));
                 engine.activities.state().ending.insert(place);

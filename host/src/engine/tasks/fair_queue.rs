@@ -20,9 +20,9 @@ const SHARED_MIN: usize = 16;
 /// An entry may be out of date. After [`next`](Self::next) the caller checks that the attempt still waits, and otherwise returns the place.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct FairQueue {
-    /// Places that there are.
+    /// Total number of places.
     places: usize,
-    /// Those that are taken.
+    /// Number of places in use.
     taken: usize,
     /// A counter that orders instances and modules by when they last queued or got a place.
     turns: u64,
