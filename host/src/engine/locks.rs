@@ -3,11 +3,10 @@
 //! Each thread takes locks in the order of [`rank`] and may skip any of them, so no two threads can wait for each other. Builds with debug
 //! assertions check this. `try_lock` is allowed in any order, since it does not wait.
 //!
-//! - The writer of the hub answers under its own lock, which comes before all of these: no thread may wait for the writer while it holds
-//! one.
+//! - The writer of the hub answers under its own lock, which comes before all of these: no thread waits for the writer while holding one.
 //! - Locks outside the engine (readers of the hub, clocks, rate limits of the log, shortages) come after all of these.
 //! - The read-write lock of the names is held only to copy or replace a pointer. [`Requests::commands`](super::Requests) is held only by
-//! tasks that hold no other lock.
+//!   tasks that hold no other lock.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};

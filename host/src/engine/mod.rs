@@ -118,7 +118,7 @@ pub(crate) enum Work {
     Retain,
 }
 
-/// See [`Work::Committed`].
+/// The writer's answer to a change, for [`Work::Committed`].
 pub(crate) struct Committed {
     pub(crate) slot: Arc<Slot>,
     pub(crate) change: Change,
