@@ -61,7 +61,7 @@ impl FlightRecorder {
             return;
         }
         if let Err(error) = self.clear() {
-            tracing::debug!(%error, "could not clear what was running");
+            tracing::debug!(%error, "could not clear the record of running work");
         }
     }
 
@@ -91,7 +91,7 @@ impl FlightRecorder {
         }
         // If the file cannot be written (a full disk, for example), only the count of deliveries suffers.
         if let Err(error) = self.file.write_all_at(bytes, (slot * SLOT_BYTES) as u64) {
-            tracing::debug!(%error, "could not record what is running");
+            tracing::debug!(%error, "could not record running work");
         }
     }
 }

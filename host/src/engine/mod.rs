@@ -423,7 +423,7 @@ impl Engine {
             }
             Err(error) => {
                 self.code.names_are_old.store(true, Ordering::Release);
-                tracing::error!(%error, "could not read what names mean; they mean what they meant before until they can be read");
+                tracing::error!(%error, "could not read the names of deployed modules; using the previous ones until they can be read");
             }
         }
     }
@@ -496,7 +496,7 @@ impl Engine {
         };
         let mut lock = self.hub.owner.lock();
         if let Some(Err(error)) = lock.as_mut().map(|lock| lock.write_note(&note)) {
-            tracing::warn!(%error, "could not say who owns the hub; other processes cannot reach this one");
+            tracing::warn!(%error, "could not write who owns the hub; other processes cannot reach this one");
         }
     }
 }

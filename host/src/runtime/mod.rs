@@ -151,12 +151,12 @@ impl Host {
         match tokio::time::timeout(SHUT_DOWN_MAX / 3, &mut listener).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, "the listener for other processes ended badly");
+                tracing::error!(%error, "the listener for other processes failed");
             }
             Err(_) => {
                 listener.abort();
                 tracing::error!(
-                    "the listener for other processes does not end; what they asked for stays in the hub"
+                    "the listener for other processes does not end; their commands stay in the hub"
                 );
             }
         }

@@ -208,7 +208,7 @@ impl Engine {
         if about.retention
             && let Err(error) = self.load_retention()
         {
-            tracing::error!(%error, "could not read how long instances are kept; it is as it was before");
+            tracing::error!(%error, "could not read the retention of instances; using the previous one");
         }
         if let Reply::Collected(modules) = &outcome.reply {
             for module in modules {

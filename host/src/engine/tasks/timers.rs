@@ -453,7 +453,7 @@ impl Timers {
                 match reader.tasks_set_after(now) {
                     Ok(rows) => self.add_all(&rows),
                     Err(error) => {
-                        tracing::warn!(%error, "could not read what was armed before the clock was set back; it goes by the clock");
+                        tracing::warn!(%error, "could not read the timers that were armed before the clock was set back; they follow the clock");
                     }
                 }
                 continue;
@@ -483,7 +483,7 @@ impl Timers {
                     drop(state);
                     let before = (horizon.0, horizon.1, horizon.2 - 1);
                     if let Err(error) = self.read_on(reader, before) {
-                        tracing::warn!(%error, "could not read what comes due next; trying again");
+                        tracing::warn!(%error, "could not read the next timers; trying again");
                         let mut state = self.state();
                         state.set_horizon(horizon);
                         drop(state.wait_timeout(&self.changed, LOOK_AGAIN));

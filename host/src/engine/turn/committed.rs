@@ -116,7 +116,7 @@ fn turn_committed(
             instance = %row.id,
             events = commit.turn.next_event(),
             bytes = commit.after.history_bytes,
-            "the history of an instance has grown past {size}: to bring it back is to repeat all of it; consider to continue as new"
+            "the history of an instance has grown past {size}: loading the instance replays all of it; consider continue-as-new"
         );
     }
     row.advance(&commit);
@@ -402,7 +402,7 @@ pub(crate) fn stumble(
     drop(body);
     if matches!(error, StoreError::Conflict) {
         // The instance was ended, replaced or purged while its turn ran.
-        tracing::debug!(instance = engine.name_of(slot.key), %error, "an instance is not what memory thought it is; reading it again");
+        tracing::debug!(instance = engine.name_of(slot.key), %error, "the stored row of an instance changed elsewhere; reading it again");
         return engine.wake(slot.key);
     }
     match error {

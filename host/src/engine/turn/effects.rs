@@ -110,7 +110,7 @@ fn warn_of(refused: &[Refused]) {
     if more > 0 {
         tracing::warn!(
             more,
-            "further instances were not started, or events discarded: the histories of their senders say which"
+            "further instances were not started, or events discarded: see the histories of their senders"
         );
     }
 }

@@ -130,7 +130,7 @@ impl Engine {
 
     fn retain_later(&self, error: &StoreError) {
         if !self.is_stopping() {
-            tracing::warn!(%error, "could not delete instances whose time is over; trying again");
+            tracing::warn!(%error, "could not delete instances whose retention time is over; trying again");
             self.arm_retention(self.clock.now().after(TRY_AGAIN_AFTER));
         }
     }

@@ -101,7 +101,7 @@ impl Engine {
         self.spawn_thread("timers", |engine| {
             let fire = |fired: Fired| {
                 if let Err(why) = guarded(|| engine.fire(fired)) {
-                    engine.panicked("what came due was handled", &why);
+                    engine.panicked("due timers were handled", &why);
                     engine
                         .timers
                         .again_in(TRY_AGAIN_AFTER, fired.key, fired.due);
@@ -146,7 +146,7 @@ impl Engine {
     /// Logs a panic, and what it interrupted.
     pub(in crate::engine) fn panicked(&self, what: &str, why: &str) {
         if let Some(unsaid) = self.trouble.panics.failed() {
-            tracing::error!(why, unsaid, "there was a panic while {what}; it goes on");
+            tracing::error!(why, unsaid, "there was a panic while {what}; continuing");
         }
     }
 
@@ -246,10 +246,10 @@ impl Engine {
         };
         let left = until.saturating_duration_since(Instant::now());
         if told.recv_timeout(left + GRACE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::error!("the end of the host does not return, and is left to itself");
+            tracing::error!("the shutdown of the host does not return; abandoning it");
         } else if let Err(panic) = stopping.join() {
             let why = panic_message(panic);
-            tracing::error!(why, "there was a panic at the end of the host");
+            tracing::error!(why, "there was a panic during the shutdown of the host");
         }
     }
 
@@ -264,7 +264,7 @@ impl Engine {
         if !is_quiet {
             tracing::error!(
                 seconds = SHUT_DOWN_MAX.as_secs(),
-                "the host does not come to rest; what has not ended is left to itself, and is done again when the hub is next opened"
+                "the host does not stop in time; abandoning unfinished work, which runs again when the hub is next opened"
             );
         }
         self.hub.flight.close();
