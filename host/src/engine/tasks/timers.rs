@@ -453,7 +453,7 @@ impl Timers {
                 match reader.tasks_set_after(now) {
                     Ok(rows) => self.add_all(&rows),
                     Err(error) => {
-                        tracing::warn!(%error, "could not read the timers that were armed before the clock was set back; they follow the clock");
+                        tracing::warn!(%error, "could not read the timers armed before the clock was set back; they follow the clock");
                     }
                 }
                 continue;
