@@ -1,4 +1,4 @@
-//! The clock, as a parameter of the engine.
+//! The clock of the engine, as an exchangeable parameter.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -8,19 +8,20 @@ use perennial_core::{Millis, Timestamp};
 
 use crate::foreign::Foreign;
 
-/// Is called when a clock jumped.
+/// A callback that a clock calls after each jump.
 pub type OnJump = Arc<dyn Fn() + Send + Sync>;
 
-/// Tells the time, and how long to sleep until a later one.
+/// The source of time for the engine, and for how long its threads sleep.
 pub trait Clock: Send + Sync + 'static {
-    /// The time.
+    /// The current time.
     fn now(&self) -> Timestamp;
-    /// How long a thread sleeps until `at`; `None` if it sleeps until the clock jumps.
+    /// How long a thread has to sleep until `at`; `None` if only a jump of the clock can end the wait.
     fn sleep_until(&self, at: Timestamp) -> Option<Duration>;
-    /// Asks to be told of jumps.
+    /// Registers a callback for jumps of the clock.
     fn on_jump(&self, told: OnJump);
-    /// How much time has passed since some moment, by a clock that nobody sets; `None` where there is none. By it the host knows at once, and
-    /// exactly, by how much [`now`](Self::now) was set back; without it, only that it is earlier than it was when it was last looked at.
+    /// The time that has passed since some fixed moment, by a clock that cannot be set; `None` if there is no such clock. With it the host
+    /// notices at once, and exactly, by how much [`now`](Self::now) was set back. Without it, the host only sees that the time is earlier
+    /// than at the last look.
     fn passed(&self) -> Option<Duration> {
         None
     }
@@ -39,8 +40,8 @@ impl Clock for SystemClock {
     }
 
     fn sleep_until(&self, at: Timestamp) -> Option<Duration> {
-        // A timer never fires early: the millisecond that is under way counts as not over. A long sleep is cut, so that a clock that is
-        // set forward meanwhile is noticed.
+        // A timer never fires early: the current millisecond counts as not yet over. Long sleeps are cut, so that a clock that is set
+        // forward is noticed within a minute.
         let span = at.since(self.now()).0.min(60_000);
         Some(Duration::from_millis(span))
     }
@@ -53,7 +54,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock of the embedding program, which may panic: then it stands where it stood.
+/// Guards the clock of the embedding program: after a panic it returns the last known time.
 pub(super) struct Guarded {
     clock: Foreign<Arc<dyn Clock>>,
     last: AtomicU64,
@@ -99,9 +100,9 @@ impl Clock for Guarded {
     }
 }
 
-/// A time that stands still until it is moved: a day of timers passes in a moment.
+/// A simulated clock that stands still until it is moved, so that tests run through days of timers in a moment.
 ///
-/// Cheap to clone; all clones are one clock.
+/// Cheap to clone; all clones share one time.
 #[derive(Clone, Default)]
 pub struct SimClock(Arc<SimState>);
 
@@ -111,7 +112,7 @@ struct SimState {
     told: Mutex<Vec<OnJump>>,
 }
 
-/// What a clock shows, and the time that has passed whatever it was set to.
+/// The time that the clock shows, and the time that has passed independently of how the clock was set.
 #[derive(Clone, Copy, Default)]
 struct SimTime {
     shown: Timestamp,
@@ -119,14 +120,14 @@ struct SimTime {
 }
 
 impl SimClock {
-    /// A clock that stands at `now`.
+    /// Creates a clock that shows `now`.
     pub fn new(now: Timestamp) -> Self {
         let clock = Self::default();
         clock.change(|time| time.shown = now);
         clock
     }
 
-    /// Moves the time on, and wakes whoever waits for it.
+    /// Advances the clock, and wakes all threads that wait for it.
     pub fn advance(&self, span: impl Into<Millis>) {
         let span = span.into();
         self.change(|time| {
@@ -135,8 +136,7 @@ impl SimClock {
         });
     }
 
-    /// Sets the clock to another time, as an operator does, or a machine that finds that it was wrong, and wakes whoever waits for it. No
-    /// time passes.
+    /// Sets the clock to another time, as an operator or a time service does, and wakes all threads that wait for it. No time passes.
     pub fn set(&self, to: Timestamp) {
         self.change(|time| time.shown = to);
     }

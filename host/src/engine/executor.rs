@@ -1,6 +1,6 @@
-//! The traits between the engine and what runs guests and activities.
+//! The traits between the engine and the code that runs guests and activities.
 //!
-//! Today a wasm component runs both, and a closure of the embedding program runs activities. The engine knows neither.
+//! Currently wasm components run both, and closures of the embedding program run activities. The engine knows neither.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,25 +13,26 @@ pub use crate::engine::modules::grants::{DirGrant, Grants, http_host_problem};
 pub use crate::engine::workers::processors::Share;
 pub use crate::shortage::{Resource, Shortage};
 
-/// Why the host cannot go on with an instance, by where the fault lies. A fault of a request is the answer to it, and no fault of these.
+/// Why an instance cannot continue, classified by the location of the fault. A failed request of a client is not a fault: it is an answer.
 ///
-/// Law: only what an instance's history or a module proves stops or fails anything. For the rest there is [`Shortage`], which is tried again.
+/// Invariant: only a fault proven by an instance's history or by a module stops or fails an instance. A [`Shortage`] of the host is
+/// retried.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// In the instance: its history cannot be what an engine wrote, say.
+    /// In the instance: for example, its history is corrupt.
     #[error("{0}")]
     Instance(String),
-    /// In the module: the hub does not have it, or it is none that this host can run.
+    /// In the module: the hub does not have it, or this host cannot run it.
     #[error("{0}")]
     Module(String),
-    /// In what the host has or has not at the moment.
+    /// In the host: it lacks a resource at the moment.
     #[error(transparent)]
     Host(#[from] Shortage),
 }
 
 impl Fault {
-    /// The same, with what was to be done before it.
+    /// The same fault with a prefix that says what was being done.
     #[must_use]
     pub fn context(self, what: impl std::fmt::Display) -> Self {
         match self {
@@ -42,14 +43,14 @@ impl Fault {
     }
 }
 
-/// Why an attempt has no result.
+/// Why an attempt has no result. The two variants differ in whether the attempt counts.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttemptError {
-    /// It failed, which is its outcome.
+    /// The attempt failed; this is its outcome.
     #[error("{0}")]
     Failed(Failure),
-    /// The host lacked something, which is none: it is as if the attempt had not begun.
+    /// The host lacked a resource; the attempt counts as not started.
     #[error(transparent)]
     Host(#[from] Shortage),
 }
@@ -61,7 +62,7 @@ impl From<Failure> for AttemptError {
 }
 
 impl AttemptError {
-    /// A fault met on the way to an attempt: that of a module fails it, and may be over when it is tried again.
+    /// Converts a fault before an attempt. A fault of a module fails the attempt, but a retry may succeed.
     pub(crate) fn of_fault(fault: Fault) -> Self {
         match fault {
             Fault::Host(shortage) => Self::Host(shortage),
@@ -72,23 +73,23 @@ impl AttemptError {
     }
 }
 
-/// A guest that can wait in memory between its turns, on any thread.
+/// A guest that stays in memory between its turns and may move between threads.
 pub trait ResidentGuest: Guest + Send {
-    /// Bytes it holds while it waits, roughly.
+    /// The approximate memory of the idle guest, in bytes.
     fn resident_bytes(&self) -> usize;
 
-    /// The last turn is in the hub: what the guest said in it may be written to the log. A turn that is not recorded happens again, with
-    /// another guest, which says the same.
+    /// Called after the last turn was committed: its log lines may now be written. A turn that is not committed runs again in another
+    /// guest, which writes the same lines.
     fn committed(&mut self) {}
 }
 
-/// Makes guests.
+/// Creates guests.
 pub trait Executor: Send + Sync {
-    /// A fresh guest of an execution that is pinned to `module`, for the orchestration and instance named only in log lines. Until its first
-    /// turn its clock stands at `began`.
+    /// Creates a guest for an execution that is pinned to `module`. The names of the orchestration and the instance appear only in log
+    /// lines. Until its first turn the guest's clock shows `began`.
     ///
     /// # Errors
-    /// Why the host cannot make one: the module is missing from the hub, say, or no longer compiles, or there is no memory for it. No turn
+    /// If the host cannot create one: for example, the hub lacks the module, the module no longer compiles, or memory is short. No turn
     /// happens.
     fn instantiate(
         &self,
@@ -98,15 +99,15 @@ pub trait Executor: Send + Sync {
         began: Timestamp,
     ) -> Result<Box<dyn ResidentGuest>, Fault>;
 
-    /// Brings a module as far as it comes before a guest of it is made: it may have to be compiled, which is nobody's turn. What is wrong
-    /// with it is said when one is made.
+    /// Prepares a module before a guest of it is created, so that compiling it does not count as part of a turn. Errors appear when a guest
+    /// is created.
     fn prepare(&self, _module: Digest) {}
 
-    /// Gets a module that is about to be deployed ready to run, so that its first instance waits for nothing. Blocks. What is wrong with it is
-    /// said when a guest is made.
+    /// Compiles a module that is about to be deployed, so that its first instance does not wait. Blocks. Errors appear when a guest is
+    /// created.
     fn ready(&self, _module: Digest, _component: &[u8]) {}
 
-    /// Lets go of whatever it keeps of a module that the hub no longer has. Guests that exist go on.
+    /// Drops everything cached for a module that was removed from the hub. Existing guests continue.
     fn forget(&self, _module: Digest) {}
 }
 
@@ -114,46 +115,47 @@ pub trait Executor: Send + Sync {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// The module that runs it; `None` for a closure of the host's program.
+    /// The module that runs the activity; `None` for a closure of the embedding program.
     pub module: Option<Digest>,
-    /// The activity.
+    /// The name of the activity.
     pub name: String,
-    /// Its input.
+    /// The input of the activity, if the call has one.
     pub input: Option<Json>,
-    /// The instance that called it.
+    /// The id of the calling instance.
     pub instance_id: String,
-    /// The execution that called it.
+    /// The id of the calling execution.
     pub execution_id: String,
-    /// The orchestration that called it.
+    /// The name of the calling orchestration.
     pub orchestration: String,
-    /// The module of the orchestration that called it.
+    /// The module of the calling orchestration.
     pub caller: Option<Digest>,
-    /// Bytes that its result may have: a longer one is its failure.
+    /// Maximum size of the result in bytes. A longer result fails the attempt.
     pub output_bytes_max: u64,
-    /// The task that it is.
+    /// The task that the attempt belongs to.
     pub task: TaskRef,
-    /// Counts from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// When it is interrupted, by the engine's clock: for the activity to read.
+    /// The deadline by the engine's clock, for the activity to read.
     pub deadline: Option<Timestamp>,
-    /// How long it may run, by the machine's own clock: for the executor to enforce.
+    /// The time limit as elapsed time, for the executor to enforce.
     pub timeout: Option<Duration>,
-    /// W3C trace context of the attempt.
+    /// The W3C trace context of the attempt.
     pub trace_parent: Option<String>,
-    /// The HTTP management URLs of the instance, as a JSON object, where the host serves HTTP.
+    /// The HTTP management URLs of the instance, as a JSON object; `None` if the host does not serve HTTP.
     pub management_urls: Option<Json>,
-    /// The generation in which the task was scheduled.
+    /// The generation in which the task was scheduled. A rewind begins a new one.
     pub scheduled_in: u32,
-    /// Set when nobody waits for the result any more.
+    /// Set when the result is no longer needed.
     pub interrupt: Interrupt,
-    /// What it has of the processors.
+    /// The attempt's share of the processors.
     pub share: Share,
 }
 
 impl Attempt {
-    /// The same for every attempt of one task, and for no other task: what a remote system needs to recognise a repeat.
+    /// A key that is the same for all attempts of a task and differs between tasks, so that a remote system can recognise a repeated
+    /// request.
     ///
-    /// A rewind gives the ids of tasks that it drops to others: those have its generation in their keys.
+    /// A rewind assigns the ids of dropped tasks again. The keys of tasks scheduled after one therefore contain the generation.
     pub fn idempotency_key(&self) -> String {
         match self.scheduled_in {
             0 => format!("{}:{}", self.execution_id, self.task.task),
@@ -162,43 +164,43 @@ impl Attempt {
     }
 }
 
-/// Tells an attempt that nobody waits for it any more. Cheap to clone; all clones are one.
+/// Tells an attempt that its result is no longer needed. Cheap to clone; all clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(CancellationToken);
 
 impl Interrupt {
-    /// Tells it.
+    /// Interrupts the attempt.
     pub fn set(&self) {
         self.0.cancel();
     }
 
-    /// Whether it was told.
+    /// Whether the attempt was interrupted.
     pub fn is_set(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Returns when it is told.
+    /// Completes when the attempt is interrupted.
     pub async fn told(&self) {
         self.0.cancelled().await;
     }
 
-    /// One that is told with this one, and alone when the guard is dropped.
+    /// A child of this interrupt: set together with this one, or alone when the guard is dropped.
     pub(crate) fn until_dropped(&self) -> (Self, DropGuard) {
         let below = self.0.child_token();
         (Self(below.clone()), below.drop_guard())
     }
 }
 
-/// The result of an attempt, when it is there.
+/// The future result of an attempt.
 pub type AttemptFuture = Pin<Box<dyn Future<Output = Result<Option<Json>, AttemptError>> + Send>>;
 
 /// Runs attempts of activities.
 pub trait ActivityExecutor: Send + Sync {
-    /// As [`Executor::prepare`], for the attempts of a module's activities; `None` where there is nothing to wait for.
+    /// As [`Executor::prepare`], for a module's activities; `None` if there is nothing to wait for.
     fn prepare(&self, _module: Digest) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         None
     }
 
-    /// Starts an attempt. Dropping the future gives the attempt up.
+    /// Starts an attempt. Dropping the future abandons the attempt.
     fn run(&self, attempt: Attempt) -> AttemptFuture;
 }

@@ -1,9 +1,9 @@
 //! Flight recorder: remembers across a crash which turns and attempts were running.
 //!
-//! One small file beside the hub has a slot for each worker and for each activity that may run at once. A slot is written when something
-//! starts in it and cleared when it ends, without a sync: what the file says survives the death of the process, which is all it is for
-//! (after a power loss nothing that ran is to blame). The next owner reads it, and counts one more delivery for each. So work that was
-//! only queued is never counted, and nothing is written to the hub itself.
+//! One small file beside the hub has a slot for each worker and for each activity that may run at once. A slot is written when a turn or an
+//! attempt starts, and cleared when it ends, without a sync: the file must survive only the death of the process (after a power loss no
+//! work is to blame). The next owner reads the file and counts one more delivery for each entry. Work that was only queued is never
+//! counted, and the hub itself is not written.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -14,13 +14,13 @@ use perennial_core::{TaskId, Timestamp};
 
 use crate::store::{InstanceKey, StoreError, WasRunning, with_suffix};
 
-/// Key, task (or the mark of a turn), whether the slot is in use, and when that began.
+/// A slot: the instance's key, the task (or `TURN`), the used mark, and the start time.
 const SLOT_BYTES: usize = 2 * PART_BYTES;
-/// A slot of an older version has the first part alone.
+/// An older version wrote only the first part of a slot.
 const PART_BYTES: usize = 16;
 const TURN: u32 = u32::MAX;
 
-/// Marks a slot in use: of this version, and of an older one. The same place of a second part holds no mark.
+/// Marks a slot as used, in this version and in an older one. The second part has no mark at this position.
 const USED: u8 = 2;
 const USED_BEFORE: u8 = 1;
 
@@ -28,12 +28,12 @@ const USED_BEFORE: u8 = 1;
 #[derive(Debug)]
 pub(crate) struct FlightRecorder {
     file: File,
-    /// Whether the file is the next owner's.
+    /// Set once the file must not be written any more.
     closed: AtomicBool,
 }
 
 impl FlightRecorder {
-    /// Opens the recorder of a hub that is owned, and reads what the last owner left in it.
+    /// Opens the recorder of a hub that this process owns, and reads the last owner's entries.
     pub(crate) fn open(hub: &Path) -> Result<(Self, Vec<WasRunning>), StoreError> {
         let path = with_suffix(hub, ".running");
         let open = OpenOptions::new()
@@ -50,27 +50,27 @@ impl FlightRecorder {
         Ok((Self { file, closed }, parse(&bytes)))
     }
 
-    /// Forgets what the last owner left, once it is counted.
+    /// Deletes the last owner's entries, after they were counted.
     pub(crate) fn clear(&self) -> std::io::Result<()> {
         self.file.set_len(0)
     }
 
-    /// Forgets what runs: the host ends in peace, and nothing is to blame.
+    /// Deletes all entries at an orderly shutdown, so that no work is blamed.
     pub(crate) fn close(&self) {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
         if let Err(error) = self.clear() {
-            tracing::debug!(%error, "could not clear what was running");
+            tracing::debug!(%error, "could not clear the record of running work");
         }
     }
 
-    /// Writes nothing more: the recorder is another owner's, and tells what runs there.
+    /// Stops writing, since the file now belongs to another owner.
     pub(crate) fn let_go(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Something starts in a slot, at this time.
+    /// Records that a turn or an attempt starts in a slot.
     pub(crate) fn begin(&self, slot: usize, key: InstanceKey, task: Option<TaskId>, at: Timestamp) {
         let mut bytes = [0; SLOT_BYTES];
         bytes[..8].copy_from_slice(&key.0.to_le_bytes());
@@ -80,7 +80,7 @@ impl FlightRecorder {
         self.write(slot, &bytes);
     }
 
-    /// What started in a slot has ended.
+    /// Clears a slot.
     pub(crate) fn end(&self, slot: usize) {
         self.write(slot, &[0; SLOT_BYTES]);
     }
@@ -89,14 +89,14 @@ impl FlightRecorder {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
-        // A recorder that cannot be written (a full disk, say) only fails to count; nothing depends on it.
+        // If the file cannot be written (a full disk, for example), only the count of deliveries suffers.
         if let Err(error) = self.file.write_all_at(bytes, (slot * SLOT_BYTES) as u64) {
-            tracing::debug!(%error, "could not record what is running");
+            tracing::debug!(%error, "could not record running work");
         }
     }
 }
 
-/// What runs now in the host that owns a hub, for whoever asks from outside. Empty where that cannot be read.
+/// Returns what the owner of a hub is running now, for other processes. Empty if the file cannot be read.
 pub(crate) fn look(hub: &Path) -> Vec<WasRunning> {
     std::fs::read(with_suffix(hub, ".running")).map_or_else(|_| Vec::new(), |bytes| parse(&bytes))
 }

@@ -1,54 +1,53 @@
 //! The locks of the engine, and the order in which a thread takes them.
 //!
-//! A thread takes them in the order of [`rank`], and may leave out any of them: so no two threads wait for each other. Builds with debug
-//! assertions check it. Who tries a lock and does not wait for it may do so in any order.
+//! Each thread takes locks in the order of [`rank`] and may skip any of them, so no two threads can wait for each other. Builds with debug
+//! assertions check this. `try_lock` is allowed in any order, since it does not wait.
 //!
-//! - The writer of the hub answers under a lock of its own, which comes before all of these: nobody waits for the writer with one of them.
-//! - Locks that are not of the engine (readers of the hub, clocks, rate limits of the log, shortages) come after all of these.
-//! - The read-write lock of the names is held only to copy or to replace a pointer, and [`Requests::commands`](super::Requests) only by
-//!   tasks that hold nothing else.
+//! - The writer of the hub answers under its own lock, which comes before all of these: no thread waits for the writer while holding one.
+//! - Locks outside the engine (readers of the hub, clocks, rate limits of the log, shortages) come after all of these.
+//! - The read-write lock of the names is held only to copy or replace a pointer. [`Requests::commands`](super::Requests) is held only by
+//!   tasks that hold no other lock.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-/// The order of the locks: a thread that has one waits only for those below it.
+/// The order of the locks: a thread that holds a lock waits only for locks of a higher number.
 pub(super) mod rank {
-    /// The guest of an instance: held during a turn, and while what follows its commit is done.
+    /// The guest of an instance. Held during a turn, and while the effects of its commit are applied.
     pub(crate) const BODY: u8 = 0;
-    /// Which instances are in memory.
+    /// The table of instances in memory.
     pub(crate) const TABLE: u8 = 1;
     /// The mail of an instance.
     pub(crate) const MAILBOX: u8 = 2;
-    /// Which instances have a guest in memory.
+    /// The list of instances with a guest in memory.
     pub(crate) const HOT: u8 = 3;
-    /// When the next instance is deleted.
+    /// The time of the next deletion by retention.
     pub(crate) const RETENTION: u8 = 4;
-    /// Attempts that wait and that run.
+    /// Queued and running attempts.
     pub(crate) const ACTIVITIES: u8 = 5;
-    /// Which instances are suspended.
+    /// The set of suspended instances.
     pub(crate) const SUSPENDED: u8 = 6;
-    /// What comes due.
+    /// The timers.
     pub(crate) const TIMERS: u8 = 7;
-    /// Who computes.
+    /// The scheduler of attempts that compute.
     pub(crate) const PROCESSORS: u8 = 8;
-    /// What is tried again.
+    /// The delays of retries.
     pub(crate) const BACKOFF: u8 = 9;
-    /// Who waits for instances.
+    /// Clients that wait for instances.
     pub(crate) const WAITERS: u8 = 10;
-    /// What waits for a worker.
+    /// The queue of the workers.
     pub(crate) const QUEUE: u8 = 11;
-    /// The threads of the engine.
+    /// The threads that are not joined yet.
     pub(crate) const THREADS: u8 = 12;
-    /// Who owns the hub.
+    /// The lock file of the hub.
     pub(crate) const OWNER: u8 = 13;
 }
 
-/// A mutex with a place in the [order](self). What a panic left in it is used as it is.
+/// A mutex with a place in the [order](self). A panic does not poison it.
 #[derive(Debug, Default)]
 pub(crate) struct OrderedMutex<T, const RANK: u8>(Mutex<T>);
 
-/// A lock that this thread has.
 pub(crate) struct Guard<'a, T, const RANK: u8> {
     guard: MutexGuard<'a, T>,
     held: Held,
@@ -70,7 +69,7 @@ impl<T, const RANK: u8> OrderedMutex<T, RANK> {
         }
     }
 
-    /// As [`lock`](Self::lock), unless somebody has it.
+    /// As [`lock`](Self::lock), or `None` if the mutex is locked.
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T, RANK>> {
         let guard = match self.0.try_lock() {
             Ok(guard) => guard,
@@ -83,7 +82,7 @@ impl<T, const RANK: u8> OrderedMutex<T, RANK> {
 }
 
 impl<T, const RANK: u8> Guard<'_, T, RANK> {
-    /// Gives the lock back until the condition variable is told.
+    /// Unlocks the mutex until the condition variable is notified.
     pub(crate) fn wait(self, told: &Condvar) -> Self {
         let guard = told.wait(self.guard);
         Self {
@@ -92,7 +91,7 @@ impl<T, const RANK: u8> Guard<'_, T, RANK> {
         }
     }
 
-    /// As [`wait`](Self::wait), no longer than this.
+    /// As [`wait`](Self::wait), for at most `span`.
     pub(crate) fn wait_timeout(self, told: &Condvar, span: Duration) -> Self {
         let waited = told.wait_timeout(self.guard, span);
         Self {
@@ -116,9 +115,9 @@ impl<T, const RANK: u8> DerefMut for Guard<'_, T, RANK> {
     }
 }
 
-/// Counts a lock among those that this thread has, until it is dropped.
+/// Registers a lock as held by this thread until it is dropped.
 struct Held {
-    /// Its bit, unless the thread had one of this rank already.
+    /// The bit of its rank; 0 if the thread already held a lock of this rank.
     #[cfg(debug_assertions)]
     bit: u32,
 }
@@ -134,7 +133,7 @@ impl Held {
 
 #[cfg(debug_assertions)]
 thread_local! {
-    /// A bit for each rank of which this thread has a lock.
+    /// A bit for each rank of which this thread holds a lock.
     static RANKS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
@@ -142,7 +141,7 @@ thread_local! {
 impl Held {
     fn check(rank: u8) {
         let (ranks, panics) = (RANKS.get(), std::thread::panicking());
-        // A second panic would end the process.
+        // A second panic would abort the process.
         assert!(
             ranks >> rank == 0 || panics,
             "the lock of rank {rank} is taken after those of the ranks {ranks:#b}"

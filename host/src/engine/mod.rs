@@ -8,8 +8,8 @@
 //!                 (core, guest)     (SQLite)    (act on it)
 //! ```
 //!
-//! Invariants: at most one turn of an instance runs at a time; nothing of a turn leaves before its commit; losing everything that is in
-//! memory at any moment loses nothing that was acknowledged. Nothing here knows wasm or SQL.
+//! Invariants: at most one turn of an instance runs at a time. No effect of a turn is visible before its commit. A crash at any moment
+//! loses nothing that was acknowledged. The engine knows neither wasm nor SQL.
 
 pub(crate) mod clock;
 pub mod executor;
@@ -78,55 +78,53 @@ pub(crate) const LOG_INSTANCES: &str = "perennial::engine::committed";
 /// Target of the log lines about attempts of activities, as [`LOG_INSTANCES`].
 pub(crate) const LOG_ATTEMPTS: &str = "perennial::engine::attempts";
 
-/// How long something waits that could not be read or written, before it is tried again.
+/// The wait after a failed read or write before the next try.
 const TRY_AGAIN_AFTER: Millis = Millis(1_000);
 
-/// How an engine is set up.
 #[derive(Clone, Debug)]
 pub(crate) struct EngineConfig {
-    /// Threads that run turns.
+    /// Number of threads that run turns.
     pub(crate) workers: usize,
-    /// Guests kept in memory.
+    /// Maximum number of guests in memory.
     pub(crate) resident_max: usize,
-    /// Bytes of guests kept in memory.
+    /// Maximum size of the guests in memory, in bytes.
     pub(crate) resident_bytes_max: usize,
-    /// Activities at once.
+    /// Maximum number of activities that run at once.
     pub(crate) activities_max: usize,
-    /// What may be taken up.
     pub(crate) quotas: Quotas,
-    /// What new executions may use.
+    /// Limits of new executions, unless their module has its own.
     pub(crate) limits: Limits,
-    /// What kind of process this is, for whoever finds the hub in use.
+    /// The kind of this process. Shown to processes that find the hub in use.
     pub(crate) what: String,
 }
 
-/// What the engine is given.
+/// The clock, the executors and the runtime of an engine.
 pub(crate) struct EngineParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) activity_executor: Arc<dyn ActivityExecutor>,
-    /// Who is told of what has ended.
+    /// Receives the spans of executions and attempts that ended.
     pub(crate) spans: Option<Arc<dyn SpanSink>>,
-    /// Activities that the host's program registered.
+    /// Names of the activities that the embedding program registered.
     pub(crate) native: BTreeSet<String>,
     pub(crate) runtime: tokio::runtime::Handle,
-    /// Counted up when a module was deployed or what it is granted has changed.
+    /// Incremented when a module is deployed or its grants change.
     pub(crate) deployments: Arc<AtomicU64>,
 }
 
 /// Work for a worker.
 pub(crate) enum Work {
-    /// The next turn of an instance.
+    /// Run the next turn of an instance.
     Run(Arc<Slot>),
-    /// The writer is done with something of an instance.
+    /// The writer has answered a change of an instance.
     Committed(Box<Committed>),
-    /// Rows that are no longer needed.
+    /// Delete rows that are no longer needed.
     Collect,
-    /// Instances that have been kept long enough.
+    /// Delete instances whose retention time is over.
     Retain,
 }
 
-/// See [`Work::Committed`].
+/// The writer's answer to a change, for [`Work::Committed`].
 pub(crate) struct Committed {
     pub(crate) slot: Arc<Slot>,
     pub(crate) change: Change,
@@ -152,7 +150,7 @@ pub(crate) struct Engine {
     pub(crate) end: End,
 }
 
-/// The files of the hub. `owner` protects the file that says who owns it.
+/// The files of the hub. `owner` protects the lock file, which describes the owner.
 struct Hub {
     path: PathBuf,
     owner: OrderedMutex<Option<OwnerLock>, { rank::OWNER }>,
@@ -162,58 +160,58 @@ struct Hub {
     flight: FlightRecorder,
 }
 
-/// What runs guests and activities, and what names mean. The lock of `names` is held to copy or replace the pointer, not to read the hub.
+/// The executors, and the table of names. The lock of `names` is held only to copy or replace the pointer, not while the hub is read.
 struct Code {
     executor: Arc<dyn Executor>,
     activity_executor: Arc<dyn ActivityExecutor>,
     native: BTreeSet<String>,
     deployments: Arc<AtomicU64>,
     names: RwLock<Arc<NameTable>>,
-    /// Whether names could not be read after they had changed.
+    /// Whether reading the names failed after a change, so that the table is out of date.
     names_are_old: AtomicBool,
 }
 
-/// What is known of instances. Each part has its own locks: `slots` one for the table, one for which are hot, and two for each instance.
+/// Instances in memory. Each part has its own locks: `slots` has one for the table, one for the list of resident guests, and two per
+/// instance.
 struct Memory {
     slots: Slots,
     suspended: OrderedMutex<HashSet<InstanceKey>, { rank::SUSPENDED }>,
     waiters: Waiters,
 }
 
-/// What waits for a worker. The lock of `queue` also protects the counts by which the engine knows that it is at rest.
+/// The queue of the workers. The lock of `queue` also protects the counts that tell the engine when it is idle.
 #[derive(Default)]
 struct WorkQueue {
     queue: OrderedMutex<Queue, { rank::QUEUE }>,
-    /// Told of work, and of whatever ends while the engine stops.
+    /// Notified of new work, and while the engine stops of everything that ends.
     there: Condvar,
-    /// Whether a worker was asked to delete what is no longer needed.
+    /// Whether [`Work::Collect`] is already queued.
     collecting: AtomicBool,
 }
 
-/// How much the engine lacks, and how often it failed. `backoff` has a lock in the order; the others come after all of it.
+/// Shortages and failures. Only `backoff` has a ranked lock; the locks of the others come after all ranked locks.
 #[derive(Default)]
 pub(crate) struct Trouble {
-    /// Turns that the hub did not take.
+    /// Turns that could not be committed.
     outage: Outage,
-    /// What the host lacks.
     pub(crate) shortages: Shortages,
-    /// What is tried again for lack of something.
+    /// Delays of retries after shortages.
     backoff: Backoff,
-    /// Panics of what this engine is given.
+    /// Panics of code of the embedding program.
     panics: Outage,
 }
 
-/// How the engine ends. `threads` protects the handles of threads that are not joined yet.
+/// The state of the shutdown. `threads` holds the threads that are not joined yet.
 #[derive(Default)]
 pub(crate) struct End {
     stopping: AtomicBool,
-    /// Whether the hub is another owner's.
+    /// Set to true when another owner has taken over the hub.
     pub(crate) lost: tokio::sync::watch::Sender<bool>,
     threads: OrderedMutex<Vec<JoinHandle<()>>, { rank::THREADS }>,
 }
 
 impl Hub {
-    /// Takes a hub over. With it, what was running when its last host died.
+    /// Takes over a hub. Also returns the turns and attempts that were running when its last host died.
     fn take_over(
         path: &Path,
         quotas: &Quotas,
@@ -240,7 +238,7 @@ impl Hub {
 }
 
 impl Engine {
-    /// Takes a hub over and starts to run what is in it.
+    /// Takes over a hub and starts to run its instances.
     pub(crate) fn start(
         path: &Path,
         config: EngineConfig,
@@ -282,7 +280,7 @@ impl Engine {
             config,
             hub,
         });
-        // What was under way is queued before anything runs: so nothing of it can have ended, and be queued again, meanwhile.
+        // Queue interrupted work before any thread runs: otherwise it could end meanwhile and be queued a second time.
         let started = engine
             .count_deliveries(were_running)
             .and_then(|()| engine.recover(seen))
@@ -294,7 +292,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Gives the hub back where the engine could not start.
+    /// Releases the hub after a failed start.
     fn abandon(self: &Arc<Self>) {
         self.queue().work.clear();
         self.work.collecting.store(false, Ordering::Release);
@@ -319,7 +317,7 @@ impl Engine {
         })
     }
 
-    /// Queues everything that was under way when the last owner left.
+    /// Queues everything that was unfinished when the last owner stopped.
     fn recover(self: &Arc<Self>, seen: Timestamp) -> Result<(), StoreError> {
         self.timers.load(&self.hub.reader, seen)?;
         let mut after = (InstanceKey(i64::MIN), i64::MIN);
@@ -348,7 +346,7 @@ impl Engine {
         self.hub.writer.fails()
     }
 
-    /// Hands a change to the writer. `done` is told on the writer's thread.
+    /// Submits a change to the writer, and blocks while its queue is full. The writer's thread calls `done`.
     pub(crate) fn write(
         self: &Arc<Self>,
         change: Change,
@@ -357,7 +355,8 @@ impl Engine {
         self.hub.writer.submit(self.job(change, done));
     }
 
-    /// As [`write`](Self::write), on a runtime: it waits for room without a thread. Dropped before that, nothing is written.
+    /// As [`write`](Self::write), but waits for room without blocking a thread. If the future is dropped before there is room, nothing is
+    /// written.
     pub(crate) async fn write_later(
         self: &Arc<Self>,
         change: Change,
@@ -366,7 +365,7 @@ impl Engine {
         self.hub.writer.submit_later(self.job(change, done)).await;
     }
 
-    /// As [`write`](Self::write), from wherever nobody may wait: where there is no room, a task of the runtime waits for it.
+    /// As [`write`](Self::write), but never blocks: if the queue is full, a task of the runtime waits for room.
     pub(crate) fn write_soon(
         self: &Arc<Self>,
         change: Change,
@@ -399,7 +398,7 @@ impl Engine {
 
     // --- Names and ids
 
-    /// What names mean now.
+    /// The current table of names.
     pub(crate) fn names(&self) -> Arc<NameTable> {
         if self.code.names_are_old.load(Ordering::Acquire) {
             self.reload_names();
@@ -430,7 +429,7 @@ impl Engine {
             }
             Err(error) => {
                 self.code.names_are_old.store(true, Ordering::Release);
-                tracing::error!(%error, "could not read what names mean; they mean what they meant before until they can be read");
+                tracing::error!(%error, "could not read the names of deployed modules; using the previous ones until they can be read");
             }
         }
     }
@@ -439,19 +438,18 @@ impl Engine {
         InstanceKey(self.hub.next_key.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The id and the seed of an execution that begins. The id is in the order of time, so that its rows are near each other.
+    /// Returns the id and the seed of a new execution. Ids begin with the time, so that rows written together are near each other.
     pub(crate) fn fresh_execution(&self) -> (String, u64) {
         fresh_execution()
     }
 
     // --- The end
 
-    /// Whether the engine stops.
     pub(crate) fn is_stopping(&self) -> bool {
         self.end.stopping.load(Ordering::Acquire)
     }
 
-    /// Another owner took over, or the store is closed: nothing that this engine does can be kept.
+    /// Handles a lost hub (another owner took over, or the store is closed): stops the engine, since nothing can be committed any more.
     pub(crate) fn fenced(&self, error: &StoreError) {
         if !self.end.stopping.swap(true, Ordering::AcqRel) {
             tracing::error!(%error, "this host stops running instances");
@@ -469,17 +467,17 @@ impl Engine {
         &self.hub.path
     }
 
-    /// See [`WriterCounts`].
+    /// Counters of the writer.
     pub(crate) fn writer_counts(&self) -> &WriterCounts {
         self.hub.writer.counts()
     }
 
-    /// Guests in memory.
+    /// The number of guests in memory.
     pub(crate) fn resident(&self) -> usize {
         self.memory.slots.resident()
     }
 
-    /// Drops every guest that waits in memory. How many there were.
+    /// Drops every idle guest from memory, and returns how many there were.
     pub(crate) fn evict_all(&self) -> usize {
         self.memory
             .slots
@@ -489,12 +487,12 @@ impl Engine {
             .count()
     }
 
-    /// Activities that wait, and that run.
+    /// The numbers of queued and of running activities.
     pub(crate) fn activity_counts(&self) -> (usize, usize) {
         self.activities.counts()
     }
 
-    /// Says who owns the hub, and where the owner listens.
+    /// Writes into the lock file who owns the hub and on which socket the owner listens.
     pub(crate) fn announce(&self, socket: Option<PathBuf>) {
         let note = OwnerNote {
             pid: std::process::id(),
@@ -504,12 +502,12 @@ impl Engine {
         };
         let mut lock = self.hub.owner.lock();
         if let Some(Err(error)) = lock.as_mut().map(|lock| lock.write_note(&note)) {
-            tracing::warn!(%error, "could not say who owns the hub; other processes cannot reach this one");
+            tracing::warn!(%error, "could not write who owns the hub; other processes cannot reach this one");
         }
     }
 }
 
-/// The id and the seed of an execution that begins.
+/// Returns the id and the seed of a new execution.
 pub(crate) fn fresh_execution() -> (String, u64) {
     let seed = uuid::Uuid::new_v4().as_u64_pair();
     (uuid::Uuid::now_v7().simple().to_string(), seed.0 ^ seed.1)

@@ -1,7 +1,7 @@
 //! Trace spans: one for each execution, with one for each attempt of an activity.
 //!
-//! A span is handed on when what it tells of is over, with ids that follow from the execution's. So it needs no memory of the engine,
-//! and an execution that ran for a year, through any number of restarts, is one span. An attempt that a crash cut off has none.
+//! A span is emitted when its execution or attempt is over, and its ids derive from those of the execution. So the engine stores nothing
+//! for it, and an execution that ran for a year with many restarts is one span. An attempt that a crash cut off has none.
 
 use std::sync::Arc;
 
@@ -13,52 +13,52 @@ use crate::engine::turn::load;
 use crate::foreign::Listener;
 use crate::store::{InstanceRow, TurnCommit};
 
-/// What a [`Span`] tells of.
+/// What a [`Span`] describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpanKind {
     /// One execution of an instance.
     Execution,
-    /// An attempt of an activity; attempts count from 1.
+    /// An attempt of an activity, with its number, from 1.
     Attempt(u32),
 }
 
-/// Something that happened and is over, in a distributed trace.
+/// A finished execution or attempt, as a span of a distributed trace.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Span {
-    /// Itself.
+    /// The ids of this span.
     pub context: TraceContext,
-    /// The span that it is in, in the same trace; an execution's may be of another program.
+    /// The id of the parent span in the same trace. For an execution it may belong to another program.
     pub parent: Option<u64>,
-    /// What it tells of.
+    /// Whether it is an execution or an attempt.
     pub kind: SpanKind,
-    /// The orchestration or the activity.
+    /// The name of the orchestration or activity.
     pub name: String,
-    /// The instance.
+    /// The id of the instance.
     pub instance_id: String,
-    /// The execution.
+    /// The id of the execution.
     pub execution_id: String,
-    /// When it began: for an execution, when it was accepted.
+    /// The start time; for an execution, when it was accepted.
     pub began: Timestamp,
-    /// When it ended.
+    /// The end time.
     pub ended: Timestamp,
-    /// How an execution ended; `None` for one that continued as new, and for an attempt.
+    /// The final status of an execution; `None` for an attempt, and for an execution that continued as new.
     pub status: Option<Status>,
-    /// Why it failed.
+    /// The failure, if the execution or attempt failed.
     pub failure: Option<Failure>,
 }
 
-/// Spans that a sink has not taken yet, at most: those of a second or so of a busy host.
+/// Maximum number of spans that wait for the sink: about one second's worth on a busy host. Later ones are dropped.
 const WAITING_MAX: usize = 8_192;
 
-/// Takes spans, each when it has ended, on a thread that the host has for it. Where it is slow it misses spans, and where it panics one.
+/// Receives each span after it has ended, on a thread of its own. A sink that is too slow misses spans; one that panics misses that span.
 pub trait SpanSink: Send + Sync {
-    /// Takes a span.
+    /// Receives a span.
     fn ended(&self, span: Span);
 }
 
-/// Who is told of spans.
+/// Starts the thread that passes spans to the sink.
 pub(crate) fn listener(sink: Arc<dyn SpanSink>) -> Listener<Span> {
     Listener::new("the sink of spans", WAITING_MAX, move |span| {
         sink.ended(span);
@@ -66,10 +66,10 @@ pub(crate) fn listener(sink: Arc<dyn SpanSink>) -> Listener<Span> {
 }
 
 impl Engine {
-    /// Tells of an execution that this commit ended.
+    /// Emits the span of an execution that this commit ended.
     pub(crate) fn execution_ended(&self, state: &State, row: &InstanceRow, commit: &TurnCommit) {
         let Some(sink) = &self.spans else { return };
-        // An instance that was ended without its history has it in the hub still.
+        // A terminated instance may have ended without loading its history; the hub still has the start event.
         let start = match state.start() {
             Some(start) => Some(start.clone()),
             None => load::find_start(&self.hub.reader, row).ok().flatten(),
@@ -92,7 +92,7 @@ impl Engine {
         }
     }
 
-    /// Tells of an attempt that ended.
+    /// Emits the span of an attempt that ended.
     pub(crate) fn attempt_ended(&self, ready: &Ready, began: Timestamp, failure: Option<&Failure>) {
         let Some(sink) = &self.spans else { return };
         let caller = ready.caller.trace;

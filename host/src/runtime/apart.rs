@@ -1,7 +1,7 @@
-//! Runs closures that compute on threads of their own, apart from the async runtime.
+//! Runs closures that compute apart from the async runtime.
 //!
-//! Each poll of one waits for its turn on the processors, and is made by one of tokio's blocking threads: so it keeps no thread of the runtime
-//! from what waits there, such as the host's own tasks, timers and requests.
+//! Each poll waits for a permit of the processors, and runs on one of tokio's blocking threads. So it does not block the runtime's own
+//! threads, which run the host's tasks, timers and requests.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,7 +16,7 @@ use futures::task::AtomicWaker;
 
 use crate::engine::workers::processors::{Pace, Permit, Turn};
 
-/// Runs what is quick where it is polled, and notes whether it still is.
+/// Polls a quick future in place, and measures whether it still is quick.
 pub(super) async fn paced<F: Future>(running: F, pace: Arc<Pace>) -> F::Output {
     let mut running = pin!(running);
     std::future::poll_fn(|context| {
@@ -28,7 +28,7 @@ pub(super) async fn paced<F: Future>(running: F, pace: Arc<Pace>) -> F::Output {
     .await
 }
 
-/// Runs what may compute. Dropped while it is polled, it is dropped after that poll.
+/// Runs a future that may compute. If it is dropped while it is being polled, the future is dropped after that poll.
 pub(super) struct Apart<T: Send + 'static> {
     turn: Turn,
     inner: Arc<Inner<T>>,
@@ -36,7 +36,7 @@ pub(super) struct Apart<T: Send + 'static> {
 
 struct Inner<T> {
     stage: Mutex<Stage<T>>,
-    /// Whether it has to be polled.
+    /// Whether it was woken and must be polled.
     woken: AtomicBool,
     outer: AtomicWaker,
     pace: Arc<Pace>,
@@ -44,12 +44,12 @@ struct Inner<T> {
 
 enum Stage<T> {
     Rests(BoxFuture<'static, T>),
-    /// A thread is asked to poll it.
+    /// A blocking thread was asked to poll it.
     Asked(BoxFuture<'static, T>),
     Polled,
-    /// With its result, or with what it panicked with.
+    /// It ended with this result, or with this panic.
     Ended(std::thread::Result<T>),
-    /// Nobody waits for it.
+    /// It was dropped.
     Over,
 }
 
@@ -90,7 +90,7 @@ impl<T: Send + 'static> Future for Apart<T> {
         if rests && self.inner.woken.load(Ordering::Acquire) {
             let permit = ready!(self.turn.poll(context));
             if !self.inner.ask(permit) {
-                // There is no thread for it: better here than not at all.
+                // No thread is available: poll it here.
                 self.inner.run();
             }
         }
@@ -110,7 +110,7 @@ impl<T: Send + 'static> Inner<T> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks a thread for a poll. Whether one will make it.
+    /// Asks a blocking thread for a poll, and returns whether one will make it.
     fn ask(self: &Arc<Self>, permit: Permit) -> bool {
         let mut stage = self.stage();
         *stage = match std::mem::replace(&mut *stage, Stage::Over) {
@@ -123,11 +123,11 @@ impl<T: Send + 'static> Inner<T> {
             this.run();
             drop(permit);
         };
-        // It panics where the system has no thread, and none that ran something before is left.
+        // Panics if the system has no thread, and there is no idle one.
         catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(poll))).is_ok()
     }
 
-    /// Polls it once, on this thread.
+    /// Polls the future once, on this thread.
     fn run(self: &Arc<Self>) {
         let mut running = {
             let mut stage = self.stage();

@@ -22,7 +22,7 @@ use crate::shortage::{Resource, Shortage};
 use crate::store::{Reader, StoreError};
 use crate::wasm::{Grants, Wasm, WasmConfig};
 
-/// Says how a host is set up. Every setting has a default.
+/// Configures and starts a host. Every setting has a default.
 #[derive(Clone)]
 #[must_use = "a host runs when it is started"]
 pub struct HostBuilder {
@@ -43,7 +43,7 @@ pub struct HostBuilder {
 }
 
 impl Default for HostBuilder {
-    /// The hub `default` in `.perennial`; a worker for each processor; 4,096 guests of together 1 GiB in memory; 64 activities at once.
+    /// The hub `default` in `.perennial`; one worker per processor; at most 4,096 guests with 1 GiB in memory; 64 activities at once.
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from(".perennial"),
@@ -74,82 +74,83 @@ impl std::fmt::Debug for HostBuilder {
 }
 
 impl HostBuilder {
-    /// The directory that hubs are in. Made where there is none.
+    /// Sets the directory of the hubs. It is created if it does not exist.
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = dir.into();
         self
     }
 
-    /// The task hub: 1 to 64 letters, digits and dashes. Made where there is none.
+    /// Sets the task hub: 1 to 64 letters, digits and dashes. It is created if it does not exist.
     pub fn task_hub(mut self, name: impl Into<String>) -> Self {
         self.hub = name.into();
         self
     }
 
-    /// Threads that run turns; at least one.
+    /// Sets the number of threads that run turns; at least one.
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = count.max(1);
         self
     }
 
-    /// Guests kept in memory between their turns. The coldest is dropped for one more, and comes back by replay.
+    /// Sets how many guests stay in memory between their turns. If there are more, the least recently used one is evicted, and replayed
+    /// when it is needed.
     pub fn resident_max(mut self, count: usize) -> Self {
         self.resident_max = count;
         self
     }
 
-    /// Bytes of guests kept in memory between their turns.
+    /// Sets how many bytes of guests stay in memory between their turns.
     pub fn resident_bytes_max(mut self, bytes: usize) -> Self {
         self.resident_bytes_max = bytes;
         self
     }
 
-    /// Activities that run at once; at least one. From 16 on, one in eight is kept for instances that have few running.
+    /// Sets how many activities run at once; at least one. From 16 on, one in eight places is reserved for instances that have few running.
     pub fn activities_max(mut self, count: usize) -> Self {
         self.activities_max = count.max(1);
         self
     }
 
-    /// What executions that begin from now on may use. Those that live keep what they began with.
+    /// Sets the limits of new executions. Live executions keep the limits that they began with.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// What the hub, its modules and its executions may take up while this host runs.
+    /// Sets the quotas of the hub, its modules and its executions while this host runs.
     pub fn quotas(mut self, quotas: Quotas) -> Self {
         self.quotas = quotas;
         self
     }
 
-    /// What this process calls itself to others that find the hub in use, such as `the billing service`.
+    /// Sets the name of this process, such as `the billing service`. It is shown to processes that find the hub in use.
     pub fn name(mut self, what: impl Into<String>) -> Self {
         self.what = what.into();
         self
     }
 
-    /// The clock: [`SimClock`](crate::SimClock) in tests.
+    /// Sets the clock; tests use a [`SimClock`](crate::SimClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Where `/instances` of this host is on HTTP, such as `https://flows.example.com/runtime/webhooks/durabletask`: activities are told the
-    /// addresses of their instance below it.
+    /// Sets the URL below which this host serves `/instances` over HTTP, such as `https://flows.example.com/runtime/webhooks/durabletask`.
+    /// Activities receive the management URLs of their instance.
     pub fn management_url(mut self, base_url: impl Into<String>) -> Self {
         self.management_url = Some(base_url.into());
         self
     }
 
-    /// Who is told of each execution and each attempt of an activity when it has ended: `perennial::telemetry` (feature `otel`) exports them as
-    /// OpenTelemetry has it, or anything else. It is called on a thread of its own: where it panics a span is lost, and where it is slow some.
+    /// Sets the receiver of a span for each execution and each attempt that has ended. `perennial::telemetry` (feature `otel`) exports them
+    /// with OpenTelemetry. The sink is called on its own thread: if it panics, that span is lost; if it is slow, some are.
     pub fn spans(mut self, sink: Arc<dyn SpanSink>) -> Self {
         self.spans = Some(sink);
         self
     }
 
-    /// Runs turns without counting their instructions, so that a benchmark can say what counting costs. A turn that does not end is never
-    /// ended on such a host.
+    /// Runs turns without fuel, so that a benchmark can measure the cost of counting. On such a host a turn with an endless loop never
+    /// ends.
     #[doc(hidden)]
     pub fn without_fuel(mut self) -> Self {
         self.meters_fuel = false;
@@ -158,8 +159,8 @@ impl HostBuilder {
 
     /// Registers a closure as an activity. Orchestrations of modules that do not define an activity of this name call the closure.
     ///
-    /// It runs at least once for each task, on the runtime that the host is started in. While its polls take long it is polled by
-    /// threads for what blocks, in turns with others; the turns are at its `await`s.
+    /// It runs at least once for each task, on the runtime in which the host is started. If its polls take long, they move to blocking
+    /// threads and share the processors with others: it gives way at each `await`.
     pub fn activity<I, O, F, Fut>(mut self, name: impl Into<String>, run: F) -> Self
     where
         I: DeserializeOwned + Send + 'static,
@@ -171,11 +172,11 @@ impl HostBuilder {
         self
     }
 
-    /// Takes the hub over and starts to run what is in it.
+    /// Takes over the hub and starts to run its instances.
     ///
     /// # Errors
-    /// [`Error::is_owned`] if another process owns the hub; otherwise the hub's file or its directory could not be used, and the message
-    /// says why. A file that is no hub is left alone.
+    /// [`Error::is_owned`] if another process owns the hub. Otherwise the hub's file or directory could not be used, for the reason in the
+    /// message. A file that is not a hub is left alone.
     pub async fn start(self) -> Result<Host> {
         let path = hub_path(&self.data_dir, &self.hub)?;
         let cache_dir = Some(self.data_dir.join(crate::wasm::CACHE_DIR));
@@ -239,7 +240,7 @@ impl HostBuilder {
     }
 }
 
-/// Opens a hub on a thread of its own, since the system may have no other: tokio panics then.
+/// Opens a hub on a new thread instead of one of tokio, which panics if the system has no thread.
 async fn on_own_thread<T: Send + 'static>(
     hub: &str,
     open: impl FnOnce() -> Result<T> + Send + 'static,
@@ -249,7 +250,7 @@ async fn on_own_thread<T: Send + 'static>(
     let opening = std::thread::Builder::new().name("perennial-open".to_owned());
     let begun = opening.spawn(move || {
         let _runtime = handle.enter();
-        // Nobody waits any more where its future was dropped.
+        // Sending fails if the future was dropped.
         let _ = tell.send(open());
     });
     begun.map_err(|error| {
@@ -259,13 +260,13 @@ async fn on_own_thread<T: Send + 'static>(
     told.await.map_err(|_| Error::panicked())?
 }
 
-/// Reads modules from the hub: the seam between the store and the wasm executor, which know nothing of each other.
+/// Reads modules from the hub for the wasm executor, which does not use the store.
 struct Modules {
     path: PathBuf,
     reader: Mutex<Option<Arc<Reader>>>,
-    /// Counted up by the engine when a module was deployed or what it is granted has changed.
+    /// Incremented by the engine when a module is deployed or its grants change.
     deployments: Arc<AtomicU64>,
-    /// What modules are granted, as of a count of deployments.
+    /// Cached grants of modules, with the value of `deployments` at which they were read.
     granted: Mutex<(u64, BTreeMap<Digest, Grants>)>,
 }
 

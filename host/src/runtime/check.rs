@@ -1,4 +1,4 @@
-//! Compatibility check: replays live instances on a new module. Nothing is written.
+//! Compatibility check: replays live instances on a new module, without writing anything.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, IntoFuture};
@@ -18,99 +18,99 @@ use crate::store::{
 };
 use crate::wasm::{CACHE_DIR, Grants, Wasm, WasmConfig};
 
-/// Instances read at once.
+/// Instances read per page.
 const PAGE: u32 = 500;
 
-/// How often an instance is looked at again that went on while it was looked at.
+/// How often an instance that changes during the check is checked again.
 const LOOKS_MAX: usize = 5;
 
-/// What a deployment would change, and which live instances could go on with it.
+/// The result of a check: what a deployment would change, and which live instances could continue on the new module.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CheckReport {
     /// The name under which the module would be deployed.
     pub module: String,
-    /// Its digest.
+    /// The digest of the new module.
     pub digest: Digest,
-    /// What would become of each name that the module defines, or that it defines no longer.
+    /// The change of each name that the new module or the deployed one defines.
     pub names: Vec<CheckedName>,
-    /// Interfaces that it imports and the module deployed under its name does not.
+    /// Interfaces that the new module imports and the deployed one does not.
     pub imports_added: Vec<String>,
-    /// Interfaces that the module deployed under its name imports and it does not.
+    /// Interfaces that the deployed module imports and the new one does not.
     pub imports_removed: Vec<String>,
-    /// What the module is granted now; nothing where it is new.
+    /// The current grants of the name; empty if it is new.
     pub grants_before: Grants,
-    /// What it would be granted.
+    /// The grants after the deployment.
     pub grants_after: Grants,
-    /// Every live instance of its orchestrations, the oldest last.
+    /// All live instances of the orchestrations concerned, oldest last.
     pub instances: Vec<CheckedInstance>,
 }
 
-/// A name that a deployment is about.
+/// The change of a name by a deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckedName {
-    /// Orchestration or activity.
+    /// Whether it is an orchestration or an activity.
     pub kind: DefinitionKind,
-    /// The name.
+    /// The name of the orchestration or activity.
     pub name: String,
-    /// What would become of it.
+    /// The change by the deployment.
     pub change: NameChange,
 }
 
-/// What would become of a name.
+/// What a deployment would do to a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NameChange {
-    /// Nothing has it yet.
+    /// No module defines it yet.
     New,
-    /// It means this module already.
+    /// It already refers to this module.
     Unchanged,
-    /// It would mean this module instead of that one.
+    /// It would be updated to the new module, from the one with this digest.
     Updated(Digest),
-    /// The module with this name owns it: the deployment would need to replace it.
+    /// It belongs to the module with this name: the deployment would need to replace it.
     Taken(String),
-    /// The module no longer defines it: it could not be started or called any more.
+    /// The new module no longer defines it, so it could not be started or called any more.
     Dropped,
 }
 
-/// A live instance.
+/// A live instance, and whether it could continue on the new module.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CheckedInstance {
-    /// Its id.
+    /// The id of the instance.
     pub instance_id: String,
-    /// Its orchestration.
+    /// The name of its orchestration.
     pub name: String,
-    /// Its status.
+    /// Its current status.
     pub runtime_status: Status,
-    /// The module that it is pinned to, and stays pinned to.
+    /// The module that it is pinned to. A deployment does not change that.
     pub pinned: Option<Digest>,
-    /// Whether it could go on with the module.
+    /// Whether it could continue on the new module.
     pub outcome: CheckOutcome,
 }
 
-/// Whether an instance could go on with a module.
+/// Whether an instance could continue on a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CheckOutcome {
-    /// It could: the module repeats its history.
+    /// Yes: the module replays its whole history.
     Compatible {
-        /// Turns of it.
+        /// The number of turns replayed.
         turns: u32,
     },
-    /// It could not, and what differs.
+    /// No: the replay differs from the history as described.
     Differs(Box<Quarantine>),
-    /// It could not: the module does not define its orchestration.
+    /// No: the module does not define its orchestration.
     NotDefined,
-    /// It ended meanwhile.
+    /// It ended during the check.
     Ended,
-    /// It goes on too fast to be looked at.
+    /// It changed too fast to be checked.
     Busy,
 }
 
 impl CheckReport {
-    /// Instances that could not go on with the module.
+    /// Instances that could not continue on the new module.
     pub fn incompatible(&self) -> impl Iterator<Item = &CheckedInstance> {
         self.instances
             .iter()
@@ -120,7 +120,7 @@ impl CheckReport {
             })
     }
 
-    /// Names that other modules own.
+    /// Names that belong to other modules.
     pub fn taken(&self) -> impl Iterator<Item = &CheckedName> {
         let is_taken = |name: &&CheckedName| matches!(name.change, NameChange::Taken(_));
         self.names.iter().filter(is_taken)
@@ -129,7 +129,7 @@ impl CheckReport {
 
 type OnProgress = Option<Listener<(usize, usize)>>;
 
-/// A check. Await it.
+/// A compatibility check. Await it.
 #[must_use = "a check is made when it is awaited"]
 pub struct Check {
     client: Client,
@@ -147,11 +147,11 @@ impl std::fmt::Debug for Check {
 }
 
 impl Client {
-    /// Says what deploying a module would change, and which live instances of the names concerned could go on with it. Their histories are
-    /// repeated on it, on all processors and without writing anything, whoever runs the hub. Await what it returns.
+    /// Checks what deploying a module would change, and which live instances of the orchestrations concerned could continue on it. Replays
+    /// their histories on all processors, without writing anything; a host may run the hub meanwhile. Await the returned value.
     ///
-    /// A deployment changes nothing for live instances: they stay with the module that they are pinned to. What is compatible could leave it
-    /// all the same, by [`resume_on`](Client::resume_on).
+    /// A deployment does not affect live instances: they stay on the module that they are pinned to. [`resume_on`](Client::resume_on) moves
+    /// a quarantined instance that is compatible to the new one.
     pub fn check(&self, module: Module) -> Check {
         Check {
             client: self.clone(),
@@ -163,13 +163,13 @@ impl Client {
 }
 
 impl Check {
-    /// What the deployment would grant; without this, what the module's name is granted already.
+    /// Sets the grants of the deployment. By default they are the current ones of the module's name.
     pub fn grants(mut self, grants: Grants) -> Self {
         self.grants = Some(grants);
         self
     }
 
-    /// Is told, on a thread of its own, how many instances were looked at, of how many. Where it is slow it is told less often.
+    /// Calls `told` on its own thread with the number of instances checked, and of all instances. If it is slow, calls are skipped.
     pub fn on_progress(mut self, told: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
         let told = move |(done, total)| told(done, total);
         self.on_progress = Some(Listener::new("the progress of a check", 1, told));
@@ -197,7 +197,7 @@ impl IntoFuture for Check {
             let cache_dir = cache_dir.map(|dir| dir.join(CACHE_DIR));
             let wasm = tokio::task::spawn_blocking(move || {
                 let config = WasmConfig {
-                    // It was compiled when it was looked at.
+                    // The code was compiled when the module was inspected.
                     cache_dir,
                     resident_max: u32::try_from(threads).unwrap_or(u32::MAX),
                     ..WasmConfig::default()
@@ -222,7 +222,7 @@ impl IntoFuture for Check {
                     Ok((names, with.all(live, threads, &on_progress)?))
                 })
                 .await?;
-            // Not where it would keep a host from reading.
+            // Not on a thread of the runtime, because the callback may block.
             let close = move || told.iter().for_each(Listener::close);
             let closed = tokio::task::spawn_blocking(close);
             closed.await.map_err(|_| Error::panicked())?;
@@ -256,7 +256,7 @@ fn report(
     }
 }
 
-/// What would become of the names that a module defines, and of those that it has now.
+/// The changes of the names that the new module or the deployed one defines.
 fn names(reader: &Reader, module: &Module) -> Result<Vec<CheckedName>, StoreError> {
     let now = reader.names()?.definitions;
     let mut names = BTreeMap::new();
@@ -280,7 +280,7 @@ fn names(reader: &Reader, module: &Module) -> Result<Vec<CheckedName>, StoreErro
     Ok(names.into_iter().map(name).collect())
 }
 
-/// Every live instance of these orchestrations, newest first.
+/// All live instances of these orchestrations, newest first.
 fn live(reader: &Reader, names: &[CheckedName]) -> Result<Vec<InstanceRow>, StoreError> {
     let mut live = Vec::new();
     let orchestrations = names
@@ -311,7 +311,7 @@ fn live(reader: &Reader, names: &[CheckedName]) -> Result<Vec<InstanceRow>, Stor
     Ok(live)
 }
 
-/// Repeats histories on a module.
+/// Replays histories on the new module.
 struct Checking<'a> {
     reader: &'a Reader,
     executor: &'a dyn Executor,
@@ -346,7 +346,7 @@ impl Checking<'_> {
             let workers = spawn_some(scope, threads.min(total), &work);
             let mut all = work()?;
             for worker in workers {
-                // Code of guests and of the core is guarded; what panics all the same is a bug of the check.
+                // Code of guests and of the core is guarded, so a panic here is a bug of the check.
                 let checked = worker
                     .join()
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -383,7 +383,7 @@ impl Checking<'_> {
                     return Ok(checked(&row, CheckOutcome::Differs(why)));
                 }
                 Err(LoadError::Quarantine(why)) => {
-                    // It goes on meanwhile, and its rows with it: continued as new, it has another history.
+                    // The instance changed during the replay. If it continued as new, its history was replaced.
                     let Some(now) = self.now(key)? else {
                         return Ok(checked(&row, CheckOutcome::Ended));
                     };
@@ -413,7 +413,7 @@ impl Checking<'_> {
     }
 }
 
-/// Threads for some work of a scope that also goes on without them: as many of these as there are to be had.
+/// Spawns up to this many threads in a scope. Stops at the first that the system cannot create, since the work also continues without them.
 pub(super) fn spawn_some<'scope, T: Send + 'scope>(
     scope: &'scope std::thread::Scope<'scope, '_>,
     count: usize,

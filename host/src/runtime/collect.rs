@@ -7,31 +7,30 @@ use crate::engine::Request;
 use crate::store::{CollectedModule, OldVersions, Reply};
 use crate::wasm;
 
-/// Which modules are collected, and whether they are.
+/// Options for the deletion of unused modules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Collect {
-    /// Also those that are kept only because they have a version of an orchestration that is not the newest: such versions cannot be
-    /// started any more.
+    /// Also deletes modules that are kept only for an old version of an orchestration. Such versions cannot be started any more.
     pub old_versions: bool,
-    /// Nothing is changed.
+    /// Only lists the modules.
     pub dry_run: bool,
 }
 
 impl Collect {
-    /// Modules that nothing points to.
+    /// Deletes only modules that nothing refers to.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether those go too that are kept only for old versions of orchestrations.
+    /// Sets whether modules kept only for old versions of orchestrations are deleted too.
     #[must_use]
     pub fn old_versions(mut self, old_versions: bool) -> Self {
         self.old_versions = old_versions;
         self
     }
 
-    /// Whether they are only listed.
+    /// Sets whether the modules are only listed.
     #[must_use]
     pub fn dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
@@ -40,10 +39,10 @@ impl Collect {
 }
 
 impl Client {
-    /// Deletes the modules that nothing points to, with their compiled code. Which they were, the oldest first.
+    /// Deletes the modules that nothing refers to, with their compiled code, and returns them, oldest first.
     ///
-    /// What points to a module: its name; a name or a version that means it for new instances; a live instance, or a failed one, which could
-    /// be rewound; an activity or a child that waits to be tried again. Instances that are Completed or Terminated do not.
+    /// These keep a module: its name; a name or version of an orchestration that new instances would use; an instance that is live or
+    /// Failed (which could be rewound); an activity or child that waits for a retry. Completed and Terminated instances keep nothing.
     ///
     /// # Errors
     /// If the hub cannot be read or changed.
@@ -66,7 +65,7 @@ impl Client {
             Reply::Collected(modules) => modules,
             other => return Err(Error::invalid(format!("it was answered with {other:?}"))),
         };
-        // The owner has forgotten what it kept. Where this process was the owner for a moment, nobody else does it.
+        // An owner has dropped its cached code. If this process was the owner for a moment, it must do so itself.
         if let Some(dir) = self.path().and_then(Path::parent) {
             let dir = dir.join(wasm::CACHE_DIR);
             for module in &modules {
@@ -76,12 +75,12 @@ impl Client {
         Ok(modules)
     }
 
-    /// Takes a module's name out of the hub: what it defines can no longer be started or called by others, and what it was granted is gone.
-    /// Instances that live go on with the module that they are pinned to, and it is kept until they have ended; its activities are granted
-    /// nothing any more.
+    /// Removes a module's name from the hub: its orchestrations and activities can no longer be started or called by others, and its grants
+    /// are deleted. Live instances continue on the module that they are pinned to, which is kept until they have ended; but its activities
+    /// have no grants any more.
     ///
     /// # Errors
-    /// [`Error::is_not_found`]; [`Error::is_in_use`] where live instances run it, unless `also` says [`RemoveInUse::Yes`].
+    /// [`Error::is_not_found`]; [`Error::is_in_use`] if live instances run the module, unless `also` is [`RemoveInUse::Yes`].
     pub async fn remove_module(&self, name: &str, also: RemoveInUse) -> Result<()> {
         let request = Request::RemoveModule {
             name: name.to_owned(),
@@ -94,12 +93,12 @@ impl Client {
     }
 }
 
-/// Whether a module is removed that live instances run.
+/// Whether to remove a module although live instances run it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RemoveInUse {
-    /// It is not.
+    /// Refuse to remove it.
     #[default]
     No,
-    /// It is.
+    /// Remove it.
     Yes,
 }

@@ -1,7 +1,7 @@
-//! The local socket beside a hub: how other processes tell the owner that a command waits.
+//! The local socket beside a hub, on which other processes tell the owner that commands wait.
 //!
-//! A connection is the whole message. The owner answers every command that waits in the hub, and closes it; where it cannot, it says why
-//! first.
+//! A connection carries no request: the owner answers all waiting commands in the hub, and closes the connection. If it cannot answer them,
+//! it first writes the reason.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::engine::Engine;
 use crate::outage::warn_seldom;
 use crate::store::{FileId, with_suffix};
 
-/// What the operating system allows a socket's path to have, less the zero at its end.
+/// The maximum length of a socket's path, without the NUL at its end.
 const SOCKET_PATH_MAX: usize = 107;
 
-/// Starts to listen, and says so in the hub's lock. Without a socket other processes still append commands, which wait until the next
-/// host opens the hub; that is worth a warning and nothing more.
+/// Starts to listen, and writes the socket's path into the hub's lock file. If the socket cannot be created, this only logs a warning:
+/// commands of other processes then wait until the next host opens the hub.
 pub(crate) fn listen(engine: &Arc<Engine>) -> Option<(oneshot::Sender<()>, JoinHandle<()>)> {
     let path = socket_path(engine.path());
-    // What an owner that died left behind. Only the holder of the lock comes here.
+    // A previous owner that crashed may have left a socket. Only the holder of the lock gets here.
     let _ = std::fs::remove_file(&path);
     let listener = match UnixListener::bind(&path) {
         Ok(listener) => listener,
@@ -46,7 +46,7 @@ async fn serve(
 ) {
     let socket = FileId::of(&path).ok();
     let mut connections = JoinSet::new();
-    // Commands that came while nobody listened.
+    // Commands that were appended before the socket existed.
     take(&engine).await;
     loop {
         tokio::select! {
@@ -56,7 +56,7 @@ async fn serve(
                     let engine = Arc::clone(&engine);
                     connections.spawn(async move {
                         if let Some(why) = take(&engine).await {
-                            // Whoever has gone away does not want to know.
+                            // Writing fails if the peer has disconnected.
                             let _ = stream.write_all(why.as_bytes()).await;
                         }
                     });
@@ -70,20 +70,20 @@ async fn serve(
         }
     }
     while connections.join_next().await.is_some() {}
-    // Where another owner took the hub over, its socket is there now.
+    // If another owner has taken over the hub, the path leads to its socket.
     if FileId::of(&path).ok() == socket {
         let _ = std::fs::remove_file(path);
     }
 }
 
-/// Takes the commands that wait. Why that could not be done, if it could not.
+/// Takes the waiting commands, and returns the reason if that failed.
 async fn take(engine: &Arc<Engine>) -> Option<String> {
     let error = engine.take_commands().await.err()?;
     tracing::warn!(%error, "could not take the commands of another process; they stay in the hub");
     Some(error.to_string())
 }
 
-/// Beside the hub or, where that path is too long for a socket, in the directory for temporary files.
+/// The path beside the hub or, if it is too long for a socket, in the directory for temporary files.
 fn socket_path(hub: &Path) -> PathBuf {
     let beside = with_suffix(
         &std::path::absolute(hub).unwrap_or_else(|_| hub.to_owned()),

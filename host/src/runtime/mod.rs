@@ -30,7 +30,7 @@ pub use collect::{Collect, RemoveInUse};
 pub use native::ActivityContext;
 pub use verify::{HubCheck, HubProblem, Verify};
 
-/// Where the fault lies that the hub does not give what belongs to a module: in that only where its rows are damaged.
+/// The fault for a failed read of module data: the host lacks a resource, or the rows of the module are damaged.
 fn fault(error: StoreError) -> Fault {
     match error.shortage() {
         Some(shortage) => shortage.into(),
@@ -78,55 +78,55 @@ impl std::fmt::Debug for Host {
 }
 
 impl Host {
-    /// Says how a host is set up, and starts it.
+    /// Returns a builder with the default settings.
     pub fn builder() -> HostBuilder {
         HostBuilder::default()
     }
 
-    /// Manages the instances of the hub.
+    /// Returns a client for the hub of this host.
     pub fn client(&self) -> Client {
         Client::of_engine(&self.hub, Arc::clone(&self.engine))
     }
 
-    /// The hub's file.
+    /// The path of the hub's file.
     pub fn path(&self) -> &Path {
         self.engine.path()
     }
 
-    /// What the host has done.
+    /// Statistics since the start of the host.
     pub fn stats(&self) -> HostStats {
         self.engine.stats()
     }
 
-    /// What the host lacked a moment ago, such as file descriptors or memory, each with what could last not be done for lack of it. What
-    /// needs it waits, and is tried again.
+    /// Recent shortages, such as file descriptors or memory, each with what last failed because of it. The work that failed is tried again
+    /// later.
     pub fn shortages(&self) -> Vec<Shortage> {
         self.engine.trouble.shortages.now()
     }
 
-    /// Drops every guest that waits in memory. Nothing is lost: each comes back by replay when something happens for it.
+    /// Evicts every idle guest from memory. Nothing is lost: each is replayed when it is next needed.
     ///
-    /// How many were dropped.
+    /// Returns how many were evicted.
     pub fn evict_all(&self) -> usize {
         self.engine.evict_all()
     }
 
-    /// Returns when the host has lost its hub: another process took it over, while this one was held up and looked dead, say. It runs
-    /// nothing any more, and what is left to do is to [shut it down](Self::shut_down).
+    /// Completes when the host has lost its hub: for example, it was paused, and another process took over. The host runs nothing any more;
+    /// [shut it down](Self::shut_down).
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut lost = self.engine.end.lost.subscribe();
         async move {
-            // The engine tells before it goes.
+            // The engine sends the notification before it is dropped.
             if lost.wait_for(|lost| *lost).await.is_err() {
                 std::future::pending().await
             }
         }
     }
 
-    /// Stops, and gives the hub back. What is being committed is committed; activities that run are interrupted, and run again when the
-    /// hub is next opened.
+    /// Stops the host and releases the hub. Pending changes are committed. Running activities are interrupted, and run again when the hub
+    /// is next opened.
     ///
-    /// It takes no longer than about half a minute, also where a closure, a clock or the disk does not return: that is left to itself, and
+    /// Takes no longer than about half a minute, even if a closure, a clock or the disk does not return: that call is abandoned, and
     /// nothing that it does later is kept.
     pub async fn shut_down(mut self) {
         let until = Instant::now() + SHUT_DOWN_MAX;
@@ -141,22 +141,22 @@ impl Host {
         }
     }
 
-    /// Waits for what other processes have asked for, a third of the time that a shutdown may take at most: the rest is the engine's.
+    /// Waits for commands of other processes, for at most a third of the time limit of a shutdown. The rest is for the engine.
     async fn stop_listening(&mut self) {
         let Some((stop, mut listener)) = self.listener.take() else {
             return;
         };
-        // A listener that has ended already does not need to be told.
+        // Sending fails if the listener has already ended.
         let _ = stop.send(());
         match tokio::time::timeout(SHUT_DOWN_MAX / 3, &mut listener).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, "the listener for other processes ended badly");
+                tracing::error!(%error, "the listener for other processes failed");
             }
             Err(_) => {
                 listener.abort();
                 tracing::error!(
-                    "the listener for other processes does not end; what they asked for stays in the hub"
+                    "the listener for other processes does not end; their commands stay in the hub"
                 );
             }
         }
@@ -168,7 +168,7 @@ impl Drop for Host {
         if let Some((_, listener)) = self.listener.take() {
             listener.abort();
         }
-        // After another owner took over it still has threads to join.
+        // After another owner took over, there are still threads to join.
         if !self.stopped {
             self.engine.shut_down();
         }

@@ -8,21 +8,21 @@ use crate::store::{Definition, DefinitionKind};
 use crate::wasm::{self, CACHE_DIR, ModuleError};
 
 impl Module {
-    /// Reads a `.wasm` file and looks at it: a component or a core module with an embedded component type, for a world of this contract.
+    /// Reads and inspects a `.wasm` file: a component, or a core module with an embedded component type, for a world of this contract.
     ///
-    /// It is named after the file, without `.wasm`. It is compiled unless a host of this process or this process itself has done so before;
-    /// [`from_file_in`](Self::from_file_in) also knows what other processes have compiled.
+    /// The module is named after the file, without `.wasm`. It is compiled unless this process has already compiled it;
+    /// [`from_file_in`](Self::from_file_in) also uses what other processes have compiled.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] says what the file is or lacks, and what to do.
+    /// [`Error::is_invalid`] says what the file is or lacks, and how to fix it.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (name, bytes) = read(path)?;
         Self::from_bytes(name, &bytes).map_err(|error| of_file(path, error))
     }
 
-    /// As [`from_file`](Self::from_file), with the compiled code that hosts of this data directory keep: what any process has looked at or run
-    /// there is not compiled again. Where there is no such directory yet, none is made.
+    /// As [`from_file`](Self::from_file), with the code cache of this data directory, so that code compiled by any process there is not
+    /// compiled again. The directory is not created.
     ///
     /// # Errors
     /// As [`from_file`](Self::from_file).
@@ -36,15 +36,15 @@ impl Module {
     /// As [`from_file`](Self::from_file), for bytes.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] says what the bytes are or lack, and what to do.
+    /// [`Error::is_invalid`] says what the bytes are or lack, and how to fix it.
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         Self::look(name.into(), bytes, None)
     }
 
-    /// The bytes of a file, as far as they can be a module.
+    /// Reads the bytes of a file that may be a module.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] where it cannot be read, is not a regular file (a pipe has no end that could be known), or is too large.
+    /// [`Error::is_invalid`] if the file cannot be read, is not a regular file (a pipe may never end), or is too large.
     pub fn bytes_of_file(path: impl AsRef<Path>) -> Result<Vec<u8>> {
         let path = path.as_ref();
         let cannot = |error| Error::module(format!("cannot read {}: {error}", path.display()));
@@ -101,11 +101,11 @@ impl Module {
 }
 
 impl Client {
-    /// Looks at a module as [`Module::from_bytes`] does, where its code is of use: a host elsewhere looks at it itself, and for a hub of this
-    /// machine the code is kept where its host finds it.
+    /// Inspects a module as [`Module::from_bytes`] does, in the place where its compiled code is useful: a remote host inspects it itself,
+    /// and for a local hub the code is cached where its host finds it.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] says what the bytes are or lack, and what to do.
+    /// [`Error::is_invalid`] says what the bytes are or lack, and how to fix it.
     pub async fn look_at(&self, name: impl Into<String>, bytes: Vec<u8>) -> Result<Module> {
         let name = name.into();
         if let Some(remote) = self.remote() {
@@ -120,7 +120,7 @@ impl Client {
     }
 }
 
-/// The name of a module, and its bytes.
+/// Reads a file, and names the module after it.
 fn read(path: &Path) -> Result<(String, Vec<u8>)> {
     let bytes = Module::bytes_of_file(path)?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy());

@@ -16,56 +16,56 @@ use crate::engine::workers::processors::Pace;
 use crate::foreign::{Foreign, panic_message};
 use crate::runtime::apart::{Apart, paced};
 
-/// What an activity knows about the attempt that it is.
+/// The context of an activity attempt: its caller, number and deadline.
 #[derive(Clone, Debug)]
 pub struct ActivityContext {
     attempt: Arc<Attempt>,
 }
 
 impl ActivityContext {
-    /// The instance that called it.
+    /// The id of the calling instance.
     pub fn instance_id(&self) -> &str {
         &self.attempt.instance_id
     }
 
-    /// The execution that called it.
+    /// The id of the calling execution.
     pub fn execution_id(&self) -> &str {
         &self.attempt.execution_id
     }
 
-    /// The orchestration that called it.
+    /// The name of the calling orchestration.
     pub fn orchestration(&self) -> &str {
         &self.attempt.orchestration
     }
 
-    /// Counts from 1.
+    /// The number of the attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt.attempt
     }
 
-    /// The same for every attempt of one task: what a remote system needs to recognise a repeat.
+    /// A key that is the same for all attempts of a task, so that a remote system can recognise a repeated request.
     pub fn idempotency_key(&self) -> String {
         self.attempt.idempotency_key()
     }
 
-    /// When the attempt is given up.
+    /// The time at which the attempt is abandoned.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.attempt.deadline
     }
 
-    /// The HTTP addresses at which the calling instance is managed, where the host serves HTTP: see
+    /// The HTTP management URLs of the calling instance; `None` if the host has no
     /// [`HostBuilder::management_url`](crate::HostBuilder::management_url).
     pub fn management_urls(&self) -> Option<HttpManagementPayload> {
         let urls = self.attempt.management_urls.as_ref()?;
         serde_json::from_str(urls.as_str()).ok()
     }
 
-    /// Whether nobody waits for the result any more.
+    /// Whether the result is no longer needed.
     pub fn is_canceled(&self) -> bool {
         self.attempt.interrupt.is_set()
     }
 
-    /// Returns when nobody waits for the result any more: what takes long can be raced against it.
+    /// Completes when the result is no longer needed. Long work can be raced against it.
     pub async fn canceled(&self) {
         self.attempt.interrupt.told().await;
     }
@@ -73,7 +73,7 @@ impl ActivityContext {
 
 type Run = dyn Fn(ActivityContext, Option<Json>) -> AttemptFuture + Send + Sync;
 
-/// A registered closure, and how long its polls take.
+/// A registered closure, and a measure of how long its polls take.
 #[derive(Clone)]
 pub(crate) struct NativeActivity {
     run: Arc<Foreign<Box<Run>>>,
@@ -122,7 +122,6 @@ impl NativeActivity {
     }
 }
 
-/// The registered closures, by name.
 #[derive(Clone, Default)]
 pub(crate) struct Activities(BTreeMap<String, NativeActivity>);
 
@@ -135,7 +134,7 @@ impl Activities {
         self.0.keys().cloned().collect()
     }
 
-    /// Together with those of modules and those that come with the host.
+    /// Combines the closures with the activities of modules and the builtin ones.
     pub(crate) fn with(
         self,
         wasm: Arc<dyn ActivityExecutor>,
@@ -151,7 +150,7 @@ impl Activities {
     }
 }
 
-/// Where instances of a hub are managed over HTTP.
+/// The HTTP management URL of a hub.
 pub(crate) struct Management {
     pub(crate) base_url: String,
     pub(crate) hub: String,
@@ -164,7 +163,7 @@ impl Management {
     }
 }
 
-/// Runs closures and what comes with the host here, and everything else as wasm; tells them where their instance is managed.
+/// Runs closures and builtin activities here, and all others as wasm. Adds the management URLs to each attempt.
 pub(crate) struct NativeOrWasm {
     native: Activities,
     builtins: Builtins,
@@ -187,7 +186,7 @@ impl ActivityExecutor for NativeOrWasm {
             if self.builtins.has(&attempt.name) {
                 return self.builtins.run(attempt);
             }
-            // It was registered when it was scheduled, and this process is another program.
+            // The closure was registered when the task was scheduled, but this process is another program.
             let message = format!(
                 "this host has no closure registered for activity {:?}",
                 attempt.name
@@ -211,7 +210,7 @@ impl ActivityExecutor for NativeOrWasm {
                     ))),
                 }
             };
-            // A task of its own, so that a closure that panics fails its attempt and nothing else.
+            // Runs as its own task, so that a panic fails only its attempt.
             let running = AbortOnDrop(if pace.is_quick() {
                 tokio::spawn(paced(running, pace))
             } else {
@@ -224,7 +223,7 @@ impl ActivityExecutor for NativeOrWasm {
     }
 }
 
-/// A task that is given up when nobody waits for it any more.
+/// A task that is aborted when dropped.
 struct AbortOnDrop(tokio::task::JoinHandle<Result<Option<Json>, AttemptError>>);
 
 impl Future for AbortOnDrop {

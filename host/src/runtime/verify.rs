@@ -1,4 +1,4 @@
-//! Integrity check of a hub: the file, every history, and a replay of every live instance. Nothing is written.
+//! Integrity check of a hub: checks the file and every history, and replays every live instance. Writes nothing.
 
 use std::future::{Future, IntoFuture};
 use std::path::PathBuf;
@@ -17,57 +17,57 @@ use crate::runtime::fault;
 use crate::store::{self, InstanceRow, ListQuery, Reader, StoreError};
 use crate::wasm::{self, CACHE_DIR, Grants, Wasm, WasmConfig};
 
-/// Instances read at once.
+/// Instances read per page.
 const PAGE: u32 = 500;
 
-/// How often an instance is looked at again that went on while it was looked at.
+/// How often an instance that changes during the check is checked again.
 const LOOKS_MAX: usize = 5;
 
-/// Problems of the file that are told; a damaged page has many.
+/// Maximum number of reported problems of the file; a single damaged page causes many.
 const FILE_PROBLEMS_MAX: u32 = 100;
 
-/// What was found in a hub.
+/// The result of an integrity check.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct HubCheck {
-    /// What SQLite finds wrong with the file; nothing where it is whole.
+    /// Problems of the file that SQLite reports; empty if the file is intact.
     pub file_problems: Vec<String>,
-    /// Instances whose histories were looked at.
+    /// Number of instances whose histories were checked.
     pub instances: u64,
-    /// Those of them that are live, and were repeated on their modules.
+    /// Number of live instances among them, which were replayed on their modules.
     pub replayed: u64,
-    /// Turns in all histories.
+    /// Number of turns in all histories.
     pub turns: u64,
-    /// Instances that ended, were purged or went on too fast while they were looked at. A later check sees them.
+    /// Number of instances that ended, were purged or changed too fast during the check. A later check includes them.
     pub moved: u64,
-    /// Instances that are not as they should be.
+    /// Instances with a problem.
     pub problems: Vec<HubProblem>,
 }
 
 impl HubCheck {
-    /// Whether nothing is wrong.
+    /// Whether no problem was found.
     pub fn is_sound(&self) -> bool {
         self.file_problems.is_empty() && self.problems.is_empty()
     }
 }
 
-/// An instance that is not as it should be.
+/// An instance with a problem.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HubProblem {
-    /// Its id.
+    /// The id of the instance.
     pub instance_id: String,
-    /// Its orchestration.
+    /// The name of its orchestration.
     pub name: String,
-    /// Its status.
+    /// Its status in the hub.
     pub runtime_status: Status,
-    /// What is wrong, and at which turn and event.
+    /// The problem, with the turn and event.
     pub why: Box<Quarantine>,
 }
 
 type OnProgress = Option<Listener<(u64, u64)>>;
 
-/// A check of a hub. Await it.
+/// An integrity check of a hub. Await it.
 #[must_use = "a check is made when it is awaited"]
 pub struct Verify {
     client: Client,
@@ -81,9 +81,9 @@ impl std::fmt::Debug for Verify {
 }
 
 impl Client {
-    /// Looks whether the hub is whole: SQLite's check of the file; every history folded by the rules that wrote it, and compared with what
-    /// its instance says of itself; every live instance repeated on the module that it is pinned to. On all processors, and without writing
-    /// anything, whoever runs the hub meanwhile. Await what it returns.
+    /// Checks the integrity of the hub: the file, with SQLite's check; every history, against the rules and the instance's row; and every
+    /// live instance, by a replay on the module that it is pinned to. Uses all processors and writes nothing; a host may run the hub
+    /// meanwhile. Await the returned value.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -101,7 +101,8 @@ impl Client {
 }
 
 impl Verify {
-    /// Is told, on a thread of its own, how many instances were looked at, of about how many. Where it is slow it is told less often.
+    /// Calls `told` on its own thread with the number of instances checked, and the approximate number of all instances. If it is slow,
+    /// calls are skipped.
     pub fn on_progress(mut self, told: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
         let told = move |(done, total)| told(done, total);
         self.on_progress = Some(Listener::new("the progress of a check", 1, told));
@@ -140,7 +141,7 @@ fn verify(hub: &str, path: PathBuf, on_progress: &OnProgress) -> Result<HubCheck
         .and_then(|problems| Ok((problems, Reader::open(&path)?)));
     let (file_problems, reader) = match opened {
         Ok((problems, reader)) => (problems, Arc::new(reader)),
-        // A hub that is too damaged to be opened is what was looked for.
+        // A hub that is too damaged to be opened is a result of the check.
         Err(StoreError::Corrupt(why)) => {
             return Ok(HubCheck {
                 file_problems: vec![format!("it cannot be opened: {why}")],
@@ -151,7 +152,7 @@ fn verify(hub: &str, path: PathBuf, on_progress: &OnProgress) -> Result<HubCheck
     };
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let config = WasmConfig {
-        // What a host has compiled is of use; what only this check compiles is not kept.
+        // Uses code that a host has compiled, but does not cache what only this check compiles.
         cache_dir: path
             .parent()
             .map(|dir| dir.join(CACHE_DIR))
@@ -182,7 +183,7 @@ fn verify(hub: &str, path: PathBuf, on_progress: &OnProgress) -> Result<HubCheck
         }),
     };
     match verifying.all() {
-        // Of a file that is damaged as much is told as can be read.
+        // Report everything that can be read from a damaged file.
         Err(StoreError::Corrupt(why)) => {
             let mut found = verifying.found();
             found
@@ -195,7 +196,7 @@ fn verify(hub: &str, path: PathBuf, on_progress: &OnProgress) -> Result<HubCheck
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Looks at instances.
+/// The state of a running check.
 struct Verifying<'a> {
     reader: &'a Reader,
     executor: &'a dyn Executor,
@@ -237,7 +238,7 @@ impl Verifying<'_> {
         }
     }
 
-    /// Whether the bytes of each module are those that its digest names.
+    /// Checks that the bytes of each module match its digest.
     fn modules(&self) -> std::result::Result<(), StoreError> {
         for module in self.reader.digests()? {
             let Some(bytes) = self.reader.component(module)? else {
@@ -270,7 +271,7 @@ impl Verifying<'_> {
             let workers = spawn_some(scope, threads, &work);
             work()?;
             workers.into_iter().try_for_each(|worker| {
-                // Code of guests and of the core is guarded; what panics all the same is a bug of the check.
+                // Code of guests and of the core is guarded, so a panic here is a bug of the check.
                 let done = worker.join();
                 done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
@@ -291,7 +292,7 @@ impl Verifying<'_> {
                 Err(LoadError::Quarantine(why)) => why,
                 Err(LoadError::Panicked(why)) => Box::new(Quarantine::because(why)),
             };
-            // It goes on meanwhile, and its rows with it.
+            // The instance and its rows changed during the check.
             let Some(now) = self.reader.instance_by_key(row.key)? else {
                 break;
             };
@@ -325,7 +326,7 @@ impl Verifying<'_> {
                     .into()
             })
         };
-        // What has ended is never asked anything again, and its module may be gone.
+        // An ended instance is not replayed: it never runs again, and its module may have been deleted.
         let is_live = !row.status.is_end() && !row.returned;
         let with = is_live.then_some(&mut bring as &mut MakeGuest<'_>);
         let (state, _) = replay(self.reader, row, with, &mut |_| {})?;

@@ -10,29 +10,29 @@ use crate::engine::executor::ResidentGuest;
 use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::store::{InstanceKey, InstanceRow, NewInstance};
 
-/// One instance in memory. At most one turn of it runs at a time, and whoever runs it holds the body.
+/// An instance in memory. At most one turn of it runs at a time, under the lock of its body.
 pub(crate) struct Slot {
     pub(crate) key: InstanceKey,
     mailbox: OrderedMutex<Mailbox, { rank::MAILBOX }>,
     body: OrderedMutex<Body, { rank::BODY }>,
-    /// Its [`Lane`].
+    /// The [`Lane`] in which it waits for a worker.
     lane: AtomicU64,
 }
 
-/// Where an instance waits for its turns: with those of its module. Two modules may have the same one, and share then.
+/// The queue in which an instance waits for its turns: that of its module. A lane is a prefix of the digest, so two modules may share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Lane(u64);
 
 impl Lane {
-    /// Of an instance that was not looked at yet.
+    /// The lane of an instance whose module is not known yet.
     pub(crate) const UNKNOWN: Self = Self(0);
-    /// What the host does for itself.
+    /// The lane of the host's own work.
     pub(crate) const HOST: Self = Self(1);
-    /// Of an instance that is pinned to no module.
+    /// The lane of an instance that is not pinned to a module.
     const NO_MODULE: Self = Self(2);
 }
 
-/// What arrived and no turn has taken.
+/// Messages that have arrived and that no turn has taken.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     pub(crate) phase: SlotPhase,
@@ -40,37 +40,37 @@ pub(crate) struct Mailbox {
     pub(crate) mail: VecDeque<Envelope>,
     /// Whether the inbox may hold messages that are not in `mail`.
     pub(crate) inbox_is_new: bool,
-    /// Whether the instance is not what memory thinks it is.
+    /// Whether the stored row changed elsewhere, so that the instance must be loaded again.
     pub(crate) reload: bool,
-    /// Whether its tasks are still to be armed after it was resumed.
+    /// Whether its tasks must still be armed after it was resumed.
     pub(crate) rearm: bool,
 }
 
-/// What happens to a slot.
+/// The phase of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotPhase {
-    /// Nothing.
+    /// There is no work for it.
     Idle,
-    /// It waits for a worker.
+    /// It is in the queue of the workers.
     Queued,
     /// A worker runs a turn of it, or the writer commits one.
     Busy,
-    /// It is no longer in the table: look again.
+    /// It was removed from the table; look it up again.
     Gone,
 }
 
-/// What a turn needs.
+/// The data that a turn needs.
 #[derive(Default)]
 pub(crate) struct Body {
-    /// The execution, while it is hot.
+    /// The execution, while it is in memory.
     pub(crate) resident: Option<Resident>,
-    /// Messages of the inbox below this number were taken into the mail already.
+    /// Messages of the inbox below this number are already in the mail.
     pub(crate) inbox_read_to: u64,
-    /// How often it was read since then.
+    /// The number of pages read since the beginning of the inbox.
     pub(crate) inbox_pages: u32,
-    /// The messages of the turn that the writer commits.
+    /// The messages of the turn that is being committed.
     pub(crate) batch: Vec<Envelope>,
-    /// The instance, until the commit of its first turn makes it.
+    /// The new instance, until the commit of its first turn creates it.
     pub(crate) creating: Option<Creating>,
 }
 
@@ -80,15 +80,15 @@ pub(crate) struct Creating {
     pub(crate) respond: Respond,
 }
 
-/// Is told whether a start was accepted.
+/// Receives the answer to a start.
 pub(crate) type Respond =
     Box<dyn FnOnce(Result<crate::store::Reply, crate::store::StoreError>) + Send>;
 
-/// An execution in memory: the fold of its history and, where it still runs code, its guest.
+/// An execution in memory: the state from its history and, while it runs code, its guest.
 pub(crate) struct Resident {
     pub(crate) state: State,
     pub(crate) guest: Option<Box<dyn ResidentGuest>>,
-    /// The status row as the hub has it.
+    /// The status row in the hub.
     pub(crate) row: InstanceRow,
 }
 
@@ -97,7 +97,7 @@ impl Slot {
         Lane(self.lane.load(Ordering::Relaxed))
     }
 
-    /// Notes the module of the instance.
+    /// Sets the lane for the module of the instance.
     pub(crate) fn is_of(&self, module: Option<Digest>) {
         let lane = module.map_or(Lane::NO_MODULE, |Digest(bytes)| {
             Lane(
@@ -110,7 +110,7 @@ impl Slot {
         self.lane.store(lane.0, Ordering::Relaxed);
     }
 
-    /// Until its module is known it waits with those of whoever woke it first.
+    /// Uses the lane of the waking instance until the module is known.
     pub(crate) fn was_woken_by(&self, waker: Lane) {
         if self.lane() == Lane::UNKNOWN {
             self.lane.store(waker.0, Ordering::Relaxed);
@@ -121,7 +121,7 @@ impl Slot {
         self.mailbox.lock()
     }
 
-    /// As [`body`](Self::body), unless somebody has it.
+    /// As [`body`](Self::body), or `None` if it is locked.
     pub(crate) fn try_body(&self) -> Option<Guard<'_, Body, { rank::BODY }>> {
         self.body.try_lock()
     }
@@ -131,7 +131,7 @@ impl Slot {
     }
 }
 
-/// All slots, and which of them hold a guest, coldest first.
+/// All slots, and those with a guest in memory, least recently used first.
 pub(crate) struct Slots {
     table: OrderedMutex<HashMap<InstanceKey, Arc<Slot>>, { rank::TABLE }>,
     hot: OrderedMutex<Hot, { rank::HOT }>,
@@ -148,7 +148,7 @@ struct Hot {
 }
 
 impl Slots {
-    /// An empty table that keeps at most so many guests, and so many bytes of them.
+    /// Creates an empty table that keeps at most `resident_max` guests with at most `resident_bytes_max` bytes.
     pub(crate) fn new(resident_max: usize, resident_bytes_max: usize) -> Self {
         Self {
             table: OrderedMutex::default(),
@@ -166,7 +166,7 @@ impl Slots {
         self.hot.lock()
     }
 
-    /// The slot of an instance, made where there is none.
+    /// Returns the slot of an instance, and creates it if needed.
     pub(crate) fn slot(&self, key: InstanceKey) -> Arc<Slot> {
         let mut table = self.table();
         let slot = table.entry(key).or_insert_with(|| {
@@ -187,21 +187,19 @@ impl Slots {
         Arc::clone(slot)
     }
 
-    /// Whether an instance is in memory.
     pub(crate) fn has(&self, key: InstanceKey) -> bool {
         self.table().contains_key(&key)
     }
 
-    /// Every slot there is.
     pub(crate) fn all(&self) -> Vec<Arc<Slot>> {
         self.table().values().cloned().collect()
     }
 
-    /// Takes a slot out of the table if nothing waits in it. Whoever still has it sees that it is gone and looks again.
+    /// Removes an idle slot without mail from the table. Threads that still hold it see `Gone` and look again.
     pub(crate) fn remove_if_idle(&self, slot: &Slot) {
         let mut table = self.table();
         let mut mailbox = slot.mailbox();
-        // What is in the inbox stays there: a new slot reads it.
+        // Messages in the inbox stay there: a new slot reads them.
         if mailbox.phase == SlotPhase::Idle
             && !mailbox.rearm
             && mailbox.mail.iter().all(|envelope| envelope.seq.is_some())
@@ -211,7 +209,7 @@ impl Slots {
         }
     }
 
-    /// Takes a slot out of the table, with whatever waits in it: the instance has ended.
+    /// Removes the slot of an ended instance, with its mail, from the table.
     pub(crate) fn remove(&self, slot: &Slot) {
         let mut table = self.table();
         let mut mailbox = slot.mailbox();
@@ -222,7 +220,7 @@ impl Slots {
         self.cool(slot.key);
     }
 
-    /// Notes that an instance has a guest in memory and was used just now. The keys of those that are to be evicted for it.
+    /// Records that an instance has a guest in memory and was just used. Returns the keys of instances to evict.
     pub(crate) fn warm(&self, key: InstanceKey, bytes: usize) -> Vec<InstanceKey> {
         let mut hot = self.hot();
         hot.tick += 1;
@@ -248,7 +246,7 @@ impl Slots {
         cold
     }
 
-    /// Notes that an instance has no guest in memory any more.
+    /// Records that an instance has no guest in memory any more.
     pub(crate) fn cool(&self, key: InstanceKey) {
         let mut hot = self.hot();
         if let Some((age, bytes)) = hot.ages.remove(&key) {
@@ -257,7 +255,7 @@ impl Slots {
         }
     }
 
-    /// Drops the guest of an instance if no turn of it runs. Nothing is lost: the next turn replays.
+    /// Drops the guest of an instance, unless a turn is running. The next turn replays.
     pub(crate) fn evict(&self, key: InstanceKey) -> bool {
         let Some(slot) = self.table().get(&key).cloned() else {
             return false;
@@ -275,23 +273,21 @@ impl Slots {
         evicted
     }
 
-    /// Whether an instance counts among those that have a guest in memory.
+    /// Whether the instance counts as having a guest in memory.
     pub(crate) fn is_hot(&self, key: InstanceKey) -> bool {
         self.hot().ages.contains_key(&key)
     }
 
-    /// Bytes that the guests in memory hold.
     pub(crate) fn resident_bytes(&self) -> usize {
         self.hot().bytes
     }
 
-    /// How many guests are in memory.
     pub(crate) fn resident(&self) -> usize {
         self.hot().ages.len()
     }
 }
 
-/// Puts messages that no turn took back where they were.
+/// Puts messages that no turn took back to the front of the mail.
 pub(crate) fn put_back(slot: &Slot, batch: Vec<Envelope>) {
     let mut mailbox = slot.mailbox();
     batch
@@ -300,7 +296,7 @@ pub(crate) fn put_back(slot: &Slot, batch: Vec<Envelope>) {
         .for_each(|envelope| mailbox.mail.push_front(envelope));
 }
 
-/// Forgets what was read of an inbox, so that it is read again from the beginning.
+/// Resets the position in an inbox, so that it is read again from the beginning.
 pub(crate) fn forget_read(slot: &Slot, body: &mut Body) {
     (body.inbox_read_to, body.inbox_pages) = (0, 0);
     let mut mailbox = slot.mailbox();

@@ -1,4 +1,4 @@
-//! Waiters within this process: they are notified and do not poll.
+//! Waiters in this process, which are notified and do not poll.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use crate::engine::Engine;
 use crate::engine::locks::{OrderedMutex, rank};
 use crate::store::InstanceRow;
 
-/// Below this many ids nobody looks for those who no longer wait.
+/// With fewer ids than this, cancelled waiters are not removed.
 const SWEEP_AT_LEAST: usize = 1_024;
 
-/// What a waiter waits for.
+/// The event that a waiter waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// The next commit.
+    /// The next commit of the instance.
     Changed,
-    /// The end.
+    /// The end of the instance.
     Ended,
 }
 
-/// Changes that somebody who watches all instances may be behind.
+/// How many changes a subscriber to all instances may lag behind.
 const BEHIND_MAX: usize = 4_096;
 
 /// See the [module](self).
@@ -39,38 +39,38 @@ impl Default for Waiters {
     }
 }
 
-/// What a waiter is told: the row with which the instance ended, where that was read by nobody yet.
+/// The final row of an ended instance. Only the first waiter gets it.
 pub(crate) type News = Option<Box<InstanceRow>>;
 
-/// Somebody who waits.
+/// A registered waiter.
 pub(crate) struct Watch {
-    /// Told, once.
+    /// Receives one notification.
     pub(crate) told: oneshot::Receiver<News>,
-    /// Whether the instance is known to live without a look into the hub.
+    /// Whether the instance is known to be live, so that the caller need not read the hub.
     pub(crate) lives: bool,
 }
 
-/// Instances that are remembered to have begun a moment ago: who starts one and waits for it comes within these.
+/// Number of recently started instances that are remembered as live, for clients that start one and wait for it.
 const BEGUN_MAX: usize = 4_096;
 
 #[derive(Default)]
 struct State {
     by_id: HashMap<String, Vec<(Until, oneshot::Sender<News>)>>,
     sweep_at: usize,
-    /// Of the instances that began last those that have not ended.
+    /// The most recently started instances that have not ended.
     begun: HashSet<Arc<str>>,
-    /// All of them, the oldest first.
+    /// All recently started instances, oldest first.
     begun_last: VecDeque<Arc<str>>,
 }
 
 impl Waiters {
-    /// Is told of each instance that changes. Who is too far behind is told that.
+    /// Subscribes to the ids of all instances that change. A subscriber that lags too far behind gets an error.
     #[cfg(feature = "http")]
     pub(crate) fn watch_all(&self) -> broadcast::Receiver<Arc<str>> {
         self.all.subscribe()
     }
 
-    /// Is told, once.
+    /// Registers a waiter for one notification.
     pub(crate) fn watch(&self, id: &str, until: Until) -> Watch {
         let (tell, told) = oneshot::channel();
         let mut state = self.state.lock();
@@ -78,7 +78,7 @@ impl Waiters {
         of_id.retain(|(_, waiter)| !waiter.is_closed());
         of_id.push((until, tell));
         if state.by_id.len() > state.sweep_at.max(SWEEP_AT_LEAST) {
-            // Those that gave up: each is looked at once for each doubling of the table.
+            // Removes cancelled waiters. Runs once for each doubling of the table.
             state
                 .by_id
                 .retain(|_, waiters| waiters.iter().any(|(_, waiter)| !waiter.is_closed()));
@@ -88,7 +88,7 @@ impl Waiters {
         Watch { told, lives }
     }
 
-    /// Remembers that an instance lives, before anybody is told that it was started.
+    /// Remembers an instance as live, before the start is answered.
     pub(in crate::engine) fn begun(&self, id: &str) {
         let mut state = self.state.lock();
         let id: Arc<str> = id.into();
@@ -101,22 +101,22 @@ impl Waiters {
         }
     }
 
-    /// Tells those who wait for a change of an instance or, where it has ended, everyone who waits for it.
+    /// Notifies the waiters for changes of an instance or, if it has ended, all of its waiters.
     pub(crate) fn tell(&self, id: &str, ended: bool) {
         self.tell_each(id, ended, || None);
     }
 
-    /// As [`tell`](Self::tell), with how the instance ended.
+    /// As [`tell`](Self::tell) for an ended instance, with its final row.
     pub(in crate::engine) fn tell_end(&self, end: InstanceRow) {
         let id = end.id.clone();
         let mut end = Some(Box::new(end));
         self.tell_each(&id, true, || end.take());
     }
 
-    /// The first one who waited for an end gets the news, and others look for themselves.
+    /// The first waiter for the end gets the row; others read it themselves.
     fn tell_each(&self, id: &str, ended: bool, mut news: impl FnMut() -> News) {
         if self.all.receiver_count() > 0 {
-            // The last one may have gone meanwhile.
+            // Sending fails if the last subscriber has just left.
             let _ = self.all.send(id.into());
         }
         let mut state = self.state.lock();
@@ -137,19 +137,19 @@ impl Waiters {
         drop(state);
         for (until, waiter) in told {
             let news = if until == Until::Ended { news() } else { None };
-            // One that no longer waits does not need to know.
+            // Sending fails if the waiter was cancelled.
             let _ = waiter.send(news);
         }
     }
 
-    /// Tells everyone that there is nothing more to wait for, by dropping what they wait on.
+    /// Drops all waiters, which tells them that there is nothing more to wait for.
     pub(crate) fn clear(&self) {
         self.state.lock().by_id.clear();
     }
 }
 
 impl Engine {
-    /// Is told at the next commit of an instance, or at its end.
+    /// Registers a waiter for the next commit of an instance, or for its end.
     pub(crate) fn watch(&self, id: &str, until: Until) -> Watch {
         self.memory.waiters.watch(id, until)
     }

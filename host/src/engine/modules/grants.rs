@@ -33,7 +33,7 @@ pub struct DirGrant {
 }
 
 impl DirGrant {
-    /// A directory of the host that activities may read, under another path.
+    /// A read-only grant of the host's directory `host`, under the path `guest`.
     pub fn new(host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
         Self {
             host: host.into(),
@@ -42,7 +42,7 @@ impl DirGrant {
         }
     }
 
-    /// Files in it may be made, changed and removed too.
+    /// Also allows files in the directory to be created, changed and removed.
     #[must_use]
     pub fn writable(mut self) -> Self {
         self.writable = true;
@@ -51,33 +51,33 @@ impl DirGrant {
 }
 
 impl Grants {
-    /// Nothing.
+    /// No grants.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A directory too.
+    /// Adds a directory.
     #[must_use]
     pub fn dir(mut self, dir: DirGrant) -> Self {
         self.dirs.push(dir);
         self
     }
 
-    /// An environment variable too.
+    /// Adds an environment variable.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// A host for the activity `http` too, as `HOST` or `HOST:PORT`.
+    /// Adds a host for the activity `http`, as `HOST` or `HOST:PORT`.
     #[must_use]
     pub fn http_host(mut self, host: impl Into<String>) -> Self {
         self.http_hosts.push(host.into());
         self
     }
 
-    /// These, and others too: where both say something of the same directory or variable, the others count.
+    /// Merges two sets of grants. If both have the same directory or variable, `others` wins.
     #[must_use]
     pub fn and(mut self, others: Self) -> Self {
         for dir in others.dirs {
@@ -96,7 +96,7 @@ impl Grants {
         self
     }
 
-    /// Whether requests may go to a host, on a port that is the one of the URL's scheme or not.
+    /// Whether requests may go to this host and port. `is_default_port` says whether the port is the default one of the URL's scheme.
     pub(crate) fn allows_http(&self, host: &str, port: u16, is_default_port: bool) -> bool {
         self.http_hosts.iter().any(|granted| {
             let (name, granted_port) = split(granted);
@@ -108,8 +108,8 @@ impl Grants {
         })
     }
 
-    /// What is wrong with what is granted, if anything is: a host that is none, a name that no variable has, or two things for one name, of
-    /// which only one could be meant.
+    /// The first problem of the grants, if any: an invalid host, an invalid name of a variable, or a guest path or variable that is granted
+    /// twice.
     pub(crate) fn problem(&self) -> Option<String> {
         let host = self
             .http_hosts
@@ -138,14 +138,14 @@ impl Grants {
     }
 }
 
-/// The first text that was there before.
+/// The first text that occurs a second time.
 fn twice<'a>(texts: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut seen = std::collections::BTreeSet::new();
     let mut texts = texts;
     texts.find(|text| !seen.insert(*text))
 }
 
-/// Why a text is not `HOST` or `HOST:PORT`, if it is not.
+/// Why a text is not a valid `HOST` or `HOST:PORT`; `None` if it is valid.
 pub fn http_host_problem(text: &str) -> Option<String> {
     let (name, _) = split(text);
     let bare = name.strip_prefix("*.").unwrap_or(name);
@@ -162,7 +162,7 @@ pub fn http_host_problem(text: &str) -> Option<String> {
     })
 }
 
-/// A host and, where there is one, its port. What is no number stays with the host.
+/// Splits a text into host and port. A port that is not a number stays part of the host.
 fn split(text: &str) -> (&str, Option<u16>) {
     text.rsplit_once(':')
         .and_then(|(name, port)| Some((name, Some(port.parse().ok()?))))

@@ -3,13 +3,13 @@
 use perennial_core::Limits;
 use serde::{Deserialize, Serialize};
 
-/// The least and the most fuel that a turn may be given.
+/// The range of fuel that a turn may be given.
 const FUEL: std::ops::RangeInclusive<u64> = 1_000_000..=1_000_000_000_000_000;
 
-/// The least and the most memory: a page of WebAssembly, and all that it can address.
+/// The range of memory: from one page of WebAssembly to its whole address space.
 const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 30;
 
-/// An event of a turn brings this part of the turn's fuel with it, as in the limits that are the default.
+/// Each event of a turn adds this part (one tenth) of the turn's fuel, as in the default limits.
 const FUEL_PER_EVENT_PART: u64 = 10;
 
 /// Limits of the executions of one module that begin from now on; what is `None` is as the host gives it.
@@ -28,26 +28,26 @@ pub struct ModuleLimits {
 }
 
 impl ModuleLimits {
-    /// Whether it says nothing.
+    /// Whether no limit is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// With so much fuel for a turn.
+    /// Sets the fuel of a turn.
     #[must_use]
     pub fn with_fuel(mut self, fuel: Option<u64>) -> Self {
         self.fuel = fuel;
         self
     }
 
-    /// With so many bytes of memory.
+    /// Sets the maximum linear memory, in bytes.
     #[must_use]
     pub fn with_memory_bytes(mut self, bytes: Option<u64>) -> Self {
         self.memory_bytes = bytes;
         self
     }
 
-    /// What an execution may use where the host gives `limits`.
+    /// The limits of an execution on a host whose limits are `limits`.
     pub(crate) fn over(&self, mut limits: Limits) -> Limits {
         if let Some(fuel) = self.fuel {
             limits.fuel_base = fuel;
@@ -59,7 +59,7 @@ impl ModuleLimits {
         limits
     }
 
-    /// What is wrong with it, if anything is.
+    /// The first problem of the limits, if any.
     pub(crate) fn problem(&self) -> Option<String> {
         let outside = |what, value: Option<u64>, range: &std::ops::RangeInclusive<u64>| {
             let value = value.filter(|value| !range.contains(value))?;

@@ -1,4 +1,4 @@
-//! What the engine knows of deployed modules: their names, grants and limits.
+//! Names, grants and limits of deployed modules.
 
 pub(crate) mod grants;
 pub(crate) mod limits;

@@ -7,7 +7,7 @@ use perennial_core::{Digest, Limits, Names, Resolved};
 use crate::engine::modules::limits::ModuleLimits;
 use crate::store::{DefinitionKind, NameRows};
 
-/// What names mean.
+/// What each name of an orchestration or activity refers to.
 #[derive(Debug, Default)]
 pub(crate) struct NameTable {
     orchestrations: BTreeMap<String, (Digest, Option<String>)>,
@@ -15,20 +15,20 @@ pub(crate) struct NameTable {
     activities: BTreeMap<String, Digest>,
     activities_of: BTreeMap<Digest, BTreeSet<String>>,
     native: BTreeSet<String>,
-    /// What the host gives, and the modules that have limits of their own.
+    /// Limits of the host, and of the modules that have their own.
     limits: Limits,
     limits_of: BTreeMap<Digest, ModuleLimits>,
 }
 
 impl NameTable {
-    /// What the hub says, what the host's program registered, and what executions may use where their module's name does not say.
+    /// Builds the table from the hub's rows, the activities of the embedding program, and the default limits.
     pub(crate) fn new(rows: NameRows, native: BTreeSet<String>, limits: Limits) -> Self {
         let limits_of = rows.limits.into_iter();
         let mut table = Self {
             versions: rows.versions,
             native,
             limits,
-            // They were checked when they were stored; what a later version adds is not for this one.
+            // Limits were checked when they were stored. Limits of a later version that this one cannot parse are ignored.
             limits_of: limits_of
                 .filter_map(|(digest, text)| Some((digest, serde_json::from_str(&text).ok()?)))
                 .collect(),
@@ -75,13 +75,13 @@ impl NameTable {
 }
 
 impl NameTable {
-    /// What an execution of a module that begins now may use.
+    /// The limits of a new execution of a module.
     pub(crate) fn limits_of(&self, module: Option<Digest>) -> Limits {
         let own = module.and_then(|digest| self.limits_of.get(&digest));
         own.map_or(self.limits, |own| own.over(self.limits))
     }
 
-    /// What runs an activity that is armed again: the newest code that there is, even where the caller is pinned to an older one.
+    /// The newest code of an activity, for one that a rewind schedules again, even if its caller is pinned to an older module.
     pub(crate) fn newest_activity(&self, caller: Option<Digest>, name: &str) -> Resolved {
         let own = caller.and_then(|digest| self.activities_of.get(&digest));
         let is_own = own.is_some_and(|names| names.contains(name));

@@ -1,7 +1,7 @@
 //! Validates the texts of a request: names, tags, reasons.
 //!
-//! Payloads have a limit of their own, [`Limits::payload_bytes`](perennial_core::Limits::payload_bytes). What is bounded here is kept in
-//! rows that lists and statuses read, and shown to people. The numbers are in [`perennial_core::bounds`].
+//! Payloads have a limit of their own, [`Limits::payload_bytes`](perennial_core::Limits::payload_bytes). The texts checked here are stored
+//! in rows that lists and statuses read, and are shown to people. The limits are in [`perennial_core::bounds`].
 
 use perennial_core::bounds::{NAME_CHARS, REASON_BYTES, TAG_VALUE_CHARS, TAGS, TRACE_PARENT_CHARS};
 use perennial_core::{Tags, check_name};
@@ -9,13 +9,13 @@ use perennial_core::{Tags, check_name};
 use crate::engine::requests::refused::{self, refused};
 use crate::store::Reply;
 
-/// What a request takes up beside its payloads, roughly.
+/// The approximate size of a request without its payloads.
 pub(in crate::engine) const REQUEST_BYTES: u64 = 1_024;
 
-/// Characters of a name that a message shows.
+/// Maximum number of characters of a name in a message.
 const SHOWN_CHARS_MAX: usize = 100;
 
-/// Refuses a reason that is a payload in disguise.
+/// Refuses a reason that is too long.
 pub(in crate::engine) fn problem_with_reason(reason: &str) -> Option<Reply> {
     let bytes = reason.len();
     if bytes > REASON_BYTES {
@@ -27,19 +27,19 @@ pub(in crate::engine) fn problem_with_reason(reason: &str) -> Option<Reply> {
     problem_with_nul("the reason", reason)
 }
 
-/// Refuses a name that cannot be one.
+/// Refuses an invalid name.
 pub(in crate::engine) fn problem_with_name(what: &str, name: &str) -> Option<Reply> {
     let problem = check_name(name, NAME_CHARS).err()?;
     Some(refused(refused::INVALID, format!("{what} {problem}")))
 }
 
-/// Refuses the one character that no text has, and that ends a text where it is read by what is written in C.
+/// Refuses the NUL character, which would end the text for code written in C.
 fn problem_with_nul(what: &str, text: &str) -> Option<Reply> {
     text.contains('\0')
         .then(|| refused(refused::INVALID, format!("{what} must not contain '\\0'")))
 }
 
-/// Refuses labels that cannot be.
+/// Refuses invalid tags.
 pub(in crate::engine) fn problem_with_tags(tags: &Tags) -> Option<Reply> {
     if tags.len() > TAGS {
         let message = format!(
@@ -65,7 +65,7 @@ pub(in crate::engine) fn problem_with_tags(tags: &Tags) -> Option<Reply> {
     })
 }
 
-/// Refuses what is no W3C trace parent by its length alone: what else it may say is for whoever reads traces.
+/// Refuses a W3C trace parent that is too long. Its content is not checked: tools that read traces do that.
 pub(in crate::engine) fn problem_with_trace(trace_parent: Option<&str>) -> Option<Reply> {
     let chars = trace_parent.map_or(0, |text| text.chars().count());
     (chars > TRACE_PARENT_CHARS).then(|| {
@@ -76,7 +76,7 @@ pub(in crate::engine) fn problem_with_trace(trace_parent: Option<&str>) -> Optio
     })
 }
 
-/// A name as a message shows it: its beginning, where it is long.
+/// Shortens a long name for a message.
 pub(crate) fn brief(name: &str) -> std::borrow::Cow<'_, str> {
     match name.char_indices().nth(SHOWN_CHARS_MAX) {
         Some((end, _)) => format!("{}...", &name[..end]).into(),

@@ -1,4 +1,4 @@
-//! Requests of clients: of this process, and of others that have left commands in the hub.
+//! Takes requests of clients in this process, and commands that other processes have left in the hub.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,18 +18,19 @@ use crate::foreign::guarded;
 use crate::shortage::{Resource, Shortage};
 use crate::store::{self, Change, Outcome, Reader, Reply, StoreError, Write};
 
-/// Commands of other processes taken at once.
+/// Maximum number of commands of other processes read at once.
 const COMMANDS_MAX: u32 = 100;
 
-/// Threads that read the hub for clients at once, and as many that do what takes several steps. More wait, and keep no thread.
+/// Maximum number of threads that read the hub for clients, and of those that carry out requests in several steps. Further requests wait
+/// without a thread.
 const BLOCKING_MAX: usize = 16;
 
-/// How many requests are taken in and done at once.
+/// Limits how many requests are accepted and carried out at once.
 pub(in crate::engine) struct Requests {
     pub(in crate::engine) admission: Arc<Admission>,
-    /// Held by the one task that takes commands of other processes.
+    /// Locked by the task that takes commands of other processes.
     commands: tokio::sync::Mutex<()>,
-    /// See [`BLOCKING_MAX`].
+    /// Limited to [`BLOCKING_MAX`], as `steps` is.
     reads: Semaphore,
     steps: Semaphore,
 }
@@ -46,7 +47,7 @@ impl Default for Requests {
 }
 
 impl Engine {
-    /// Reads the hub for a client, on a thread that may block.
+    /// Reads the hub for a client, on a blocking thread.
     ///
     /// # Errors
     /// As [`blocking`](Self::blocking).
@@ -59,17 +60,17 @@ impl Engine {
             .await
     }
 
-    /// Does something that blocks, on one of a bounded number of threads that may.
+    /// Runs blocking code on one of a limited number of blocking threads.
     ///
     /// # Errors
-    /// Those of what is done; [`StoreError::Lacks`] if the system has no thread for it, and nothing was done.
+    /// Those of `run`; [`StoreError::Lacks`] if the system has no thread for it, in which case `run` was not called.
     async fn blocking<T: Send + 'static>(
         &self,
         places: &Semaphore,
         run: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let _place = places.acquire().await;
-        // The runtime panics where it has no thread and gets none.
+        // The runtime panics if it cannot create a thread.
         let running = guarded(|| self.runtime.spawn_blocking(run)).map_err(|_| {
             let shortage = Shortage::new(Resource::Threads, "there is no thread for a request");
             self.trouble.shortages.note(&shortage);
@@ -78,13 +79,13 @@ impl Engine {
         running
             .await
             .unwrap_or_else(|error| match error.try_into_panic() {
-                // Whoever asked is told as it would be told where it did this itself.
+                // Pass a panic of `run` on to the caller.
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(StoreError::Closed),
             })
     }
 
-    /// Does what a client asks for.
+    /// Carries out a request of a client.
     pub(crate) async fn submit(self: &Arc<Self>, request: Request) -> Result<Reply, StoreError> {
         if self.is_stopping() {
             return Err(StoreError::Closed);
@@ -113,9 +114,9 @@ impl Engine {
         told.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Starts an instance. Its module may be collected between the look at what the name means and the commit: then it is looked up again.
+    /// Starts an instance. If its module is collected between the lookup of the name and the commit, the name is looked up again.
     async fn start_instance(self: &Arc<Self>, start: StartRequest) -> Result<Reply, StoreError> {
-        /// Each time somebody deployed and collected in between.
+        /// Each retry needs another deployment and collection in between.
         const TRIES_MAX: usize = 10;
         let mut result = Err(StoreError::Conflict);
         for _ in 0..TRIES_MAX {
@@ -125,7 +126,7 @@ impl Engine {
             };
             let (tell, told) = oneshot::channel();
             if new.start.scheduled_for.is_some() {
-                // Its first turn comes later.
+                // The first turn runs when the start is due.
                 let engine = Arc::clone(self);
                 self.write_later(Change::Start(new), move |_, result| {
                     let answered = |outcome| engine.answered(About::default(), outcome);
@@ -146,7 +147,7 @@ impl Engine {
         result
     }
 
-    /// A request that can be answered as soon as it is durable: a module that it deploys is compiled before.
+    /// Compiles the module of a deployment first, so that the deployment can be answered as soon as it is durable.
     async fn made_ready(self: &Arc<Self>, request: Request) -> Result<Request, StoreError> {
         let Request::Deploy(module) = request else {
             return Ok(request);
@@ -176,7 +177,7 @@ impl Engine {
         })
     }
 
-    /// Runs the first turn of an instance; its commit makes the instance, and only then is the start accepted.
+    /// Runs the first turn of an instance. Its commit creates the instance, and only then is the start accepted.
     fn begin(&self, creating: Creating) {
         let slot = self.memory.slots.slot(creating.new.key);
         let start = Message::Start(creating.new.start.clone());
@@ -190,7 +191,7 @@ impl Engine {
         self.enqueue(Work::Run(slot));
     }
 
-    /// Makes an instance whose first turn cannot run now: it is pending until it can.
+    /// Creates an instance whose first turn cannot run now. It is pending until then.
     pub(in crate::engine) fn accept_for_later(self: &Arc<Self>, creating: Creating) {
         let Creating { new, respond } = creating;
         let engine = Arc::clone(self);
@@ -207,7 +208,7 @@ impl Engine {
         if about.retention
             && let Err(error) = self.load_retention()
         {
-            tracing::error!(%error, "could not read how long instances are kept; it is as it was before");
+            tracing::error!(%error, "could not read the retention of instances; using the previous one");
         }
         if let Reply::Collected(modules) = &outcome.reply {
             for module in modules {
@@ -218,9 +219,9 @@ impl Engine {
         outcome.reply
     }
 
-    /// Takes the commands that other processes have appended, and returns when all of them are answered.
+    /// Takes the commands of other processes, and returns when all of them are answered.
     pub(crate) async fn take_commands(self: &Arc<Self>) -> Result<(), StoreError> {
-        // One at a time, so that no command is taken twice.
+        // Only one task at a time, so that no command is taken twice.
         let _one = self.requests.commands.lock().await;
         loop {
             let unanswered = |reader: &Reader| reader.unanswered(COMMANDS_MAX);
@@ -232,7 +233,7 @@ impl Engine {
             for (token, body) in commands {
                 let change = match store::decode::<Request>(&body, "a command") {
                     Ok(steps) if takes_steps(&steps) => {
-                        // It looks into the hub, which must have what came before.
+                        // The request reads the hub, so earlier commands must be committed.
                         all_told(&mut answers).await?;
                         let engine = Arc::clone(self);
                         let steps = move || carry_out(&engine, steps, Some(token));
@@ -289,13 +290,13 @@ impl Owner for Arc<Engine> {
     }
 }
 
-/// An answer that the writer has not given yet.
+/// The pending answer to a command.
 type Answer = oneshot::Receiver<Result<Reply, StoreError>>;
 
 async fn all_told(answers: &mut Vec<Answer>) -> Result<(), StoreError> {
     for answer in answers.drain(..) {
         match answer.await.unwrap_or(Err(StoreError::Closed)) {
-            // Its sender took it back after it was read, and it did not happen.
+            // The sender withdrew the command after it was read, so nothing was changed.
             Ok(_) | Err(StoreError::TakenBack) => {}
             Err(error) => return Err(error),
         }
@@ -303,7 +304,7 @@ async fn all_told(answers: &mut Vec<Answer>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What memory has to read again after a change.
+/// What has to be reloaded into memory after a change.
 #[derive(Clone, Copy, Debug, Default)]
 struct About {
     modules: bool,

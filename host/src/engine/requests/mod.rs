@@ -1,4 +1,4 @@
-//! What clients ask for, and how it becomes a change of the hub.
+//! Requests of clients, and how they become changes of the hub.
 
 pub(crate) mod bounds;
 pub(crate) mod intake;

@@ -1,4 +1,4 @@
-//! Whoever may change the hub: the owner's engine, or a process that finds no owner.
+//! Access to a hub that may be changed: by the owner's engine, or by a process that finds no owner.
 
 use perennial_core::{Command, Rejection, decide};
 
@@ -6,22 +6,23 @@ use crate::engine::requests::refused::{self, refused};
 use crate::engine::requests::request::Preparation;
 use crate::store::{Change, InstanceRow, Reader, Reply, StoreError};
 
-/// How often a request is worked out anew where the instance moves meanwhile.
+/// Maximum number of retries of a request whose instance changes meanwhile.
 pub(crate) const TRIES_MAX: u32 = 20;
 
-/// Whoever may change the hub.
+/// A party that may change the hub.
 pub(crate) trait Owner {
-    /// What the hub says.
+    /// Reads the hub.
     fn reader(&self) -> &Reader;
 
-    /// Makes a change, and follows up on it; blocks until it is durable. With a token it is the answer to the command of another process.
+    /// Makes a change and applies its effects; blocks until it is durable. If there is a token, the reply is also recorded as the answer to
+    /// the command of another process.
     fn write(&self, change: Change, token: Option<String>) -> Result<Reply, StoreError>;
 
-    /// What names mean, and what is needed to start something.
+    /// Calls `make` with the names and everything else that is needed to start something.
     fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError>;
 }
 
-/// Answers without a change.
+/// Answers a request without a change.
 pub(crate) fn answer(
     owner: &impl Owner,
     reply: Reply,
@@ -33,7 +34,7 @@ pub(crate) fn answer(
     }
 }
 
-/// The instance with an id, if the command makes sense for it.
+/// Reads an instance, or refuses the command if it does not apply to the instance's status.
 pub(crate) fn look_up(
     owner: &impl Owner,
     id: &str,

@@ -1,23 +1,23 @@
-//! Answers to requests that are refused without a change, by kind.
+//! Kinds of refused requests.
 
 use crate::store::Reply;
 
-/// A start of an orchestration that no module defines.
+/// No module defines the orchestration to start.
 pub(crate) const UNKNOWN_ORCHESTRATION: &str = "UnknownOrchestration";
-/// A name, id or payload that cannot be.
+/// A name, id or payload is invalid.
 pub(crate) const INVALID: &str = "Invalid";
-/// What the hub has cannot be read.
+/// Data in the hub cannot be read.
 pub(crate) const CORRUPT: &str = "Corrupt";
-/// More waits than the host can take.
+/// Too many requests wait.
 pub(crate) const OVERLOADED: &str = "Overloaded";
-/// A quota that is used up.
+/// A quota is reached.
 pub(crate) const QUOTA_EXCEEDED: &str = "QuotaExceeded";
-/// A rewind that would forget completed work, which nobody asked for.
+/// The rewind would forget completed work, which the request does not allow.
 pub(crate) const FORGETS: &str = "Forgets";
-/// A payload over its limit.
+/// A payload exceeds its limit.
 pub(crate) const LIMIT_EXCEEDED: &str = "LimitExceeded";
 
-/// What is answered to a request that is refused without a change.
+/// The reply to a request that is refused without a change.
 pub(crate) fn refused(kind: &str, message: String) -> Reply {
     Reply::Refused {
         kind: kind.to_owned(),

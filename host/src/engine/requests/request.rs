@@ -1,5 +1,4 @@
-//! What clients ask for, and how it becomes a change of the hub: the same whoever applies it, the owner's engine or a process that
-//! finds no owner.
+//! Requests of clients, and how they become changes of the hub. The owner's engine and a process that finds no owner share this code.
 
 use perennial_core::{
     Command, Digest, Json, Limits, Message, Names, Resolved, Reuse, SEMANTICS_VERSION, Start, Tags,
@@ -14,7 +13,7 @@ use crate::engine::requests::bounds::{
 use crate::engine::requests::refused::{self, refused};
 use crate::store::{Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, OldVersions, Reply};
 
-/// What a client asks for. Stored as the command of a process that does not own the hub: the order of variants and fields is a format.
+/// A request of a client. Stored as the command of a process that does not own the hub: the order of variants and fields is a format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Start(StartRequest),
@@ -36,7 +35,7 @@ pub(crate) enum Request {
     Resume {
         id: String,
         reason: Option<String>,
-        /// The module to go on with, where the instance is quarantined.
+        /// The module on which a quarantined instance continues.
         module: Option<Digest>,
         recursive: bool,
     },
@@ -47,11 +46,11 @@ pub(crate) enum Request {
     },
     Rewind(RewindRequest),
     Restart(RestartRequest),
-    /// Those of these instances that have ended, by key.
+    /// Keys of instances. Those that have ended are deleted.
     Purge(Vec<i64>),
     PurgeId(String),
     Retain(Ages),
-    /// Several, as one.
+    /// Several requests in one transaction.
     All(Vec<Self>),
     CreateKey(KeyRow),
     RevokeKey {
@@ -66,31 +65,31 @@ pub(crate) enum Request {
     },
     /// As [`Rewind`](Self::Rewind), to before the first failure of the execution.
     RewindAll(RewindRequest),
-    /// As [`Rewind`](Self::Rewind) or [`RewindAll`](Self::RewindAll), where completed work may be forgotten.
+    /// As [`Rewind`](Self::Rewind) or [`RewindAll`](Self::RewindAll), but allowed to forget completed work.
     RewindForgetting {
         rewind: RewindRequest,
         all_failures: bool,
     },
 }
 
-/// An instance to be put back to before its failure.
+/// A request to put an instance back to before its failure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RewindRequest {
     pub(crate) id: String,
     pub(crate) reason: Option<String>,
-    /// The module that it goes on with: a name, or a digest or the beginning of one.
+    /// The module on which it continues: a name, a digest, or the beginning of a digest.
     pub(crate) module: Option<String>,
 }
 
-/// An instance to be run again from its beginning.
+/// A request to run an instance again from its beginning.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RestartRequest {
     pub(crate) id: String,
-    /// The id of the new instance; absent where it is the next execution of the same one.
+    /// The id of the new instance; `None` to start the next execution of the same instance.
     pub(crate) new_id: Option<String>,
 }
 
-/// An instance to be started.
+/// A request to start an instance.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StartRequest {
     pub(crate) name: String,
@@ -100,12 +99,12 @@ pub(crate) struct StartRequest {
     pub(crate) tags: Tags,
     pub(crate) reuse: Reuse,
     pub(crate) trace_parent: Option<String>,
-    /// When it may begin, where that is later.
+    /// The earliest start time; `None` to start now.
     pub(crate) scheduled_for: Option<Timestamp>,
 }
 
 impl Request {
-    /// The reason that it gives.
+    /// The reason in the request, if it has one.
     pub(in crate::engine) fn reason(&self) -> Option<&str> {
         match self {
             Self::Terminate { reason, .. }
@@ -119,20 +118,20 @@ impl Request {
     }
 }
 
-/// What a [`Request`] needs to become a [`Change`].
+/// The context in which a [`Request`] becomes a [`Change`].
 pub(crate) struct Preparation<'a> {
     pub(crate) names: &'a NameTable,
     pub(crate) now: Timestamp,
     pub(crate) limits: Limits,
     pub(crate) next_key: &'a dyn Fn() -> InstanceKey,
     pub(crate) fresh: &'a dyn Fn() -> (String, u64),
-    /// Instances of which an attempt of an activity runs.
+    /// Lists instances with a running attempt.
     pub(crate) running: &'a dyn Fn() -> Vec<InstanceKey>,
-    /// Why there is no room for another live instance of a module, if there is none.
+    /// Says why there is no room for another live instance of a module; `None` if there is room.
     pub(crate) full: &'a dyn Fn(Option<Digest>) -> Option<String>,
 }
 
-/// Makes the change that a request asks for; [`Change::Answer`] where it is refused without looking into the hub.
+/// Builds the change of a request; [`Change::Answer`] if the request is refused without reading the hub.
 pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
     if let Some(problem) = request.reason().and_then(problem_with_reason) {
         return Change::Answer(problem);
@@ -182,7 +181,7 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             name: module,
             grants,
         },
-        // They are carried out in steps, each from what the hub says then, and never as a part of something else.
+        // These are carried out in steps, each after reading the hub, so they cannot be part of another request.
         Request::Rewind(_)
         | Request::RewindAll(_)
         | Request::RewindForgetting { .. }
@@ -231,7 +230,7 @@ fn raise_event(id: String, name: String, data: Option<Json>, with: &Preparation<
     deliver(id, Command::RaiseEvent, message)
 }
 
-/// Checks a start and says what it begins.
+/// Checks a start, and builds the new instance.
 pub(crate) fn prepare_start(
     request: StartRequest,
     with: &Preparation<'_>,
@@ -276,7 +275,7 @@ pub(crate) fn prepare_start(
         next_external: 0,
         semantics: SEMANTICS_VERSION,
         accepted_at: with.now,
-        // What may begin now is as any other.
+        // A start that is already due is an ordinary one.
         scheduled_for: scheduled_for.filter(|at| *at > with.now),
     };
     Ok(NewInstance {
@@ -287,7 +286,7 @@ pub(crate) fn prepare_start(
     })
 }
 
-/// Refuses what would make an instance live, where there is no room for it.
+/// Refuses a request that makes an instance live if there is no room for it.
 pub(crate) fn has_room(module: Option<Digest>, with: &Preparation<'_>) -> Result<(), Reply> {
     match (with.full)(module) {
         Some(why) => Err(refused(refused::QUOTA_EXCEEDED, why)),

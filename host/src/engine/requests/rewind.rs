@@ -1,4 +1,4 @@
-//! Working out a rewind: read the history, cut it, and say what becomes of each task. The store does it, if nothing has moved
+//! Prepares a rewind: reads the history, cuts it, and decides about each task. The store applies it if the instance did not change
 //! meanwhile.
 
 use perennial_core::{
@@ -15,11 +15,11 @@ use crate::store::{
     Change, InstanceRow, NewInstance, Reader, Reply, RewindCommit, Rewound, StoreError,
 };
 
-/// How far a rewind goes back, and what it may forget.
+/// The scope of a rewind, and whether it may forget completed work.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct How {
     pub(crate) scope: Scope,
-    /// What was completed after the failure may be forgotten.
+    /// Allows to forget work that completed after the failure.
     pub(crate) forget_completed: bool,
 }
 
@@ -36,16 +36,16 @@ impl How {
     }
 }
 
-/// Forgotten work is named up to this number.
+/// Maximum number of forgotten tasks named in a message.
 const NAMED_MAX: usize = 5;
 
-/// Turns read at once.
+/// Turns read per page.
 const TURNS_PAGE: u32 = 512;
 
-/// Messages read at once.
+/// Messages read per page.
 const INBOX_PAGE: u32 = 1_000;
 
-/// Puts an instance back to before its failure, its failed children first, where there is room for one that lives again.
+/// Puts an instance back to before its failure, its failed children first, if there is room for another live instance.
 pub(crate) fn rewind(
     owner: &impl Owner,
     request: &RewindRequest,
@@ -64,14 +64,14 @@ pub(crate) fn rewind(
     }
 }
 
-/// Room was made for the first of them; its children go beyond a quota rather than to be put back without it.
+/// Rewinds an instance for which there is room. Its children may exceed a quota, because rewinding only some of them would be worse.
 fn put_back(
     owner: &impl Owner,
     request: &RewindRequest,
     how: How,
     token: Option<String>,
 ) -> Result<Reply, StoreError> {
-    // Children that were rewound for it, and those of them, deepest first.
+    // `own`: rewound children. `all`: rewound descendants, deepest first.
     let (mut own, mut all, mut events) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TRIES_MAX {
         let row = match look_up(owner, &request.id, Command::Rewind)? {
@@ -94,7 +94,7 @@ fn put_back(
                         reason: request.reason.clone(),
                         module: None,
                     };
-                    // One that is no longer failed needs no rewind: the next look at it says how it stands.
+                    // A child that is no longer failed needs no rewind. The next iteration reads its status again.
                     if let Reply::Rewound(done) = put_back(owner, &child, how, None)? {
                         all.extend(done.rewound);
                         events.extend(done.dropped_events);
@@ -124,8 +124,8 @@ fn put_back(
     answer(owner, refused(refused::INVALID, message), token)
 }
 
-/// Why an instance is not rewound: work that was completed after its failure, or after that of a child that is rewound for it, would be
-/// forgotten, such as what a saga undid. Nothing has been changed when that is found. Families may be deeper than a stack.
+/// Refuses a rewind that would forget work that completed after the failure of the instance, or of a child to be rewound with it (such as
+/// the compensations of a saga). Runs before any change. Uses an explicit stack, because the tree of children may be deep.
 fn forgets(
     owner: &impl Owner,
     row: &InstanceRow,
@@ -141,7 +141,7 @@ fn forgets(
     while let Some((row, other_code)) = failed.pop() {
         let rewind = match cut_off(reader, &row, (how, other_code), now) {
             Ok((_, rewind)) => rewind,
-            // It moved on: whoever does the rewind sees how it stands then.
+            // The instance changed; the rewind itself will read it again.
             Err(StoreError::Conflict) => continue,
             Err(error) => return Err(error),
         };
@@ -191,7 +191,7 @@ fn would_forget(id: &str, rewind: &Rewind) -> Option<Reply> {
     ))
 }
 
-/// The external event that a failure is about, where its details say so.
+/// The external event that caused a failure, if the failure's details name one.
 fn blamed(failure: &Failure) -> Option<u32> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -207,7 +207,7 @@ fn blamed(failure: &Failure) -> Option<u32> {
     Some(details.external_event.number)
 }
 
-/// The module that an instance of an orchestration is to go on with.
+/// Resolves the module on which an instance continues.
 pub(crate) fn module_for(
     reader: &Reader,
     module: &str,
@@ -279,7 +279,7 @@ fn work_out(
     })
 }
 
-/// Reads the history twice: to find where to cut it, and to cut it.
+/// Reads the history twice: to find the cut, and to cut.
 fn cut_off(
     reader: &Reader,
     row: &InstanceRow,
@@ -292,10 +292,10 @@ fn cut_off(
         finder.see(turn);
         Ok(())
     })?;
-    // It moved on between two reads, if it has no failure.
+    // If there is no failure, the instance changed between the two reads.
     let mut cut = finder.cut(how.scope).ok_or(StoreError::Conflict)?;
     if other_code {
-        // Other code may read what this could not.
+        // A new module may accept an event that the old one could not read.
         cut.event = None;
     }
     let mut rewinder = Rewinder::new(&cut, row.generation + 1);
@@ -334,10 +334,10 @@ fn each_turn(
     }
 }
 
-/// What runs an activity that is armed again, where that is something else than what is recorded.
+/// The newest target for an activity that is scheduled again, if it differs from the recorded one.
 fn newest(with: &Preparation<'_>, start: &Start, name: &str, recorded: &Target) -> Option<Target> {
     let newest = match recorded {
-        // What was wrong with the call is wrong with it still.
+        // The call itself is invalid, whichever module would run it.
         Target::Oversized { .. } | Target::Invalid(_) => return None,
         Target::Module(_) | Target::Native | Target::Unknown | Target::Full(_) => {
             match with.names.newest_activity(start.module, name) {
@@ -350,7 +350,7 @@ fn newest(with: &Preparation<'_>, start: &Start, name: &str, recorded: &Target) 
     (newest != *recorded).then_some(newest)
 }
 
-/// How a child that is gone is started again, or why it cannot be.
+/// Builds a new instance for a child that no longer exists, or returns why it cannot start.
 fn started_again(
     with: &Preparation<'_>,
     row: &InstanceRow,

@@ -1,7 +1,7 @@
-//! Requests that take a look into the hub before they become a change, or more than one change: the same whoever carries them out, the
-//! owner's engine or a process that finds no owner.
+//! Requests that read the hub before they become a change, or that need several changes. The owner's engine and a process that finds no
+//! owner share this code.
 //!
-//! Each change is a transaction of its own, and a crash between two of them leaves a state from which the same request goes on.
+//! Each change is its own transaction. After a crash between two of them, the same request continues.
 
 use perennial_core::{Command, Message, Reuse};
 
@@ -13,7 +13,7 @@ use crate::engine::requests::rewind::{self, How};
 use crate::engine::turn::load::find_start;
 use crate::store::{Change, InstanceRow, Reader, Reply, RestartCommit, StoreError};
 
-/// Whether a request is more than one change that can be worked out without looking into the hub.
+/// Whether a request needs several changes, or has to read the hub first.
 pub(crate) fn takes_steps(request: &Request) -> bool {
     matches!(
         request,
@@ -24,7 +24,7 @@ pub(crate) fn takes_steps(request: &Request) -> bool {
     )
 }
 
-/// Does what a request asks for; blocks until it is durable.
+/// Carries out a request; blocks until it is durable.
 pub(crate) fn carry_out(
     owner: &impl Owner,
     request: Request,
@@ -59,7 +59,7 @@ pub(crate) fn carry_out(
         }
     };
     match done {
-        // Trying again reads the same: this is the answer.
+        // A retry would read the same damaged data.
         Err(StoreError::Corrupt(why)) => {
             let message = format!("the instance cannot be read: {why}");
             answer(owner, refused(refused::CORRUPT, message), token)
@@ -83,7 +83,7 @@ fn restart(
             Err(reply) => return answer(owner, reply, token),
         };
         let Some(before) = start_of(owner.reader(), &row)? else {
-            // It moved on between two reads, or its start is lost.
+            // The instance changed between two reads, or its start is missing.
             continue;
         };
         let start = StartRequest {
@@ -120,7 +120,7 @@ fn restart(
     answer(owner, refused(refused::CORRUPT, message), token)
 }
 
-/// How the current execution of an instance begins: in its history or, before that, in its inbox.
+/// The start of the current execution: from its history or, before the first turn, from its inbox.
 fn start_of(
     reader: &Reader,
     row: &InstanceRow,

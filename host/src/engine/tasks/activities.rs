@@ -1,4 +1,4 @@
-//! Runs activities: so many at once, each at least once, none again once its result is recorded.
+//! Runs activities: a limited number at once, each at least once, and none again after its result is recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -29,37 +29,37 @@ use crate::foreign::guarded;
 use crate::shortage::Shortage;
 use crate::store::{Change, InstanceKey, Outcome, Reply, Retry};
 
-/// How long an attempt may take where the call does not say.
+/// The time limit of an attempt if the call does not set one.
 const ATTEMPT_TIMEOUT: Millis = Millis(5 * 60 * 1_000);
 
-/// How often an activity may take its host down before it fails.
+/// An activity that was running at this many crashes of its host fails.
 const DELIVERIES_MAX: u32 = 5;
 
-/// What waits to run and what runs.
+/// Queued and running activities.
 pub(crate) struct Activities {
     state: OrderedMutex<State, { rank::ACTIVITIES }>,
     pub(in crate::engine) processors: Arc<Processors>,
-    /// Dropping the attempts that run is the end of them.
+    /// Set to true when the engine stops, which drops the running attempts.
     stop: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whose turn it is.
+    /// Decides which attempt is next.
     order: FairQueue,
     ready: BTreeMap<AttemptKey, Ready>,
     running: BTreeMap<AttemptKey, Interrupt>,
-    /// Attempts that ended, and whose outcome is neither in the instance's mail nor in the hub yet.
+    /// Attempts that ended, but whose outcome is not yet in the instance's mail or in the hub.
     ending: BTreeSet<AttemptKey>,
-    /// Slots of the flight recorder that are free: as many activities may start.
+    /// Free slots of the flight recorder, one for each activity that may start.
     free: Vec<usize>,
     stopped: bool,
 }
 
 impl Activities {
-    /// Runs at most `running_max` at once; `first_slot` is its first slot in the flight recorder.
+    /// Creates a queue that runs at most `running_max` activities at once, with slots of the flight recorder from `first_slot` on.
     ///
-    /// At most `module_max` of them are of the instances of one module.
+    /// At most `module_max` of them belong to instances of one module.
     pub(crate) fn new(running_max: usize, first_slot: usize, module_max: Option<usize>) -> Self {
         let free = (first_slot..first_slot + running_max).rev().collect();
         let state = State {
@@ -78,12 +78,12 @@ impl Activities {
         self.state.lock()
     }
 
-    /// Queues an activity, unless it is queued or running already.
+    /// Queues an activity, unless it is already queued or running.
     pub(crate) fn push(engine: &Arc<Engine>, ready: Ready) {
         Self::push_or_hold(engine, ready, None);
     }
 
-    /// As [`push`](Self::push). Attempts that begin by it are held for a worker, where there is one that would run them.
+    /// As [`push`](Self::push). If `held` is given, attempts that begin now and may run on a worker are added to it instead of spawned.
     pub(in crate::engine) fn push_or_hold(
         engine: &Arc<Engine>,
         ready: Ready,
@@ -108,9 +108,9 @@ impl Activities {
         }
     }
 
-    /// Begins an attempt, and then others.
+    /// Begins an attempt, and others that may begin as well.
     fn begin(engine: &Arc<Engine>, begun: Begun, held: Option<&mut Inline>) {
-        // Native code may block the thread that it runs on; that of a module is moved when it computes for long.
+        // Native code may block its thread, so it never runs on a worker. Code of a module is moved away when it computes for long.
         let may_begin_here = matches!(begun.ready.target, Target::Module(_));
         let work = boxed(engine, begun);
         match held.filter(|_| may_begin_here) {
@@ -119,13 +119,13 @@ impl Activities {
         }
     }
 
-    /// Whether an activity is queued, runs, or has ended a moment ago.
+    /// Whether an activity is queued, running, or ended but not yet handed over.
     pub(crate) fn knows(&self, key: InstanceKey, task: TaskRef) -> bool {
         let state = self.state();
         state.ready.contains_key(&(key, task)) || state.runs((key, task))
     }
 
-    /// The activities of an instance of which an attempt runs, or ended a moment ago.
+    /// The activities of an instance that are running, or ended but not yet handed over.
     pub(crate) fn running_of(&self, key: InstanceKey) -> Vec<TaskId> {
         let state = self.state();
         let running = state.running.range(all_of(key)).map(|(place, _)| *place);
@@ -135,12 +135,12 @@ impl Activities {
             .collect()
     }
 
-    /// The instances of which an attempt runs.
+    /// The instances with a running attempt.
     pub(crate) fn running(&self) -> Vec<InstanceKey> {
         self.state().running.keys().map(|(key, _)| *key).collect()
     }
 
-    /// Tells what runs for any of these that nobody waits for it.
+    /// Interrupts the running attempts of these instances.
     pub(crate) fn interrupt_all(&self, of: &[InstanceKey]) {
         let of: BTreeSet<InstanceKey> = of.iter().copied().collect();
         let state = self.state();
@@ -150,7 +150,7 @@ impl Activities {
             .for_each(|(_, interrupt)| interrupt.set());
     }
 
-    /// Drops what waits for an instance, and tells what runs that nobody waits for it if `interrupt` says so.
+    /// Drops the queued activities of an instance. With `interrupt`, also interrupts the running ones.
     pub(crate) fn cancel_instance(&self, key: InstanceKey, interrupt: bool) {
         let mut state = self.state();
         state.drop_ready(key, |_| true);
@@ -162,12 +162,12 @@ impl Activities {
         }
     }
 
-    /// Drops the attempts of an instance that wait to run and are not the first.
+    /// Drops the queued retries of an instance.
     pub(crate) fn cancel_retries(&self, key: InstanceKey) {
         self.state().drop_ready(key, |ready| ready.attempt > 1);
     }
 
-    /// Drops one activity, running or not.
+    /// Drops a queued activity, or interrupts a running one.
     pub(crate) fn cancel(&self, key: InstanceKey, task: TaskRef) {
         let mut state = self.state();
         state.ready.remove(&(key, task));
@@ -176,18 +176,18 @@ impl Activities {
         }
     }
 
-    /// The outcome of an activity is in the mail of its instance, or in the hub.
+    /// Called when the outcome of an activity is in the mail of its instance or in the hub.
     pub(in crate::engine) fn is_handed_over(&self, place: AttemptKey) {
         self.state().ending.remove(&place);
     }
 
-    /// How many wait and how many run.
+    /// The numbers of queued and of running activities.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = self.state();
         (state.ready.len(), state.running.len() + state.ending.len())
     }
 
-    /// Starts nothing any more, and gives up what runs: it runs again when the hub is next opened.
+    /// Stops starting attempts, and drops the running ones. They run again when the hub is next opened.
     pub(crate) fn stop(&self) {
         let mut state = self.state();
         state.stopped = true;
@@ -205,7 +205,7 @@ impl State {
         self.running.contains_key(&place) || self.ending.contains(&place)
     }
 
-    /// Takes the next one that may run.
+    /// Takes the next attempt that may run, with a place.
     fn next(&mut self, engine: &Arc<Engine>) -> Option<Begun> {
         while let Some((place, attempt, holder)) = self.order.next() {
             let is_it = |ready: &Ready| ready.attempt == attempt;
@@ -256,21 +256,21 @@ fn all_of(key: InstanceKey) -> RangeInclusive<AttemptKey> {
     at(0)..=at(u32::MAX)
 }
 
-/// An attempt that is to begin, in a place that it has.
+/// An attempt that has a place and is about to begin.
 struct Begun {
     ready: Ready,
     held: Held,
 }
 
-/// The place of an attempt, which goes back by dropping, however the attempt ends.
+/// The place of a running attempt. Dropping it frees the place, however the attempt ended.
 struct Held {
     engine: Arc<Engine>,
     place: AttemptKey,
-    /// In the flight recorder.
+    /// The slot in the flight recorder.
     slot: usize,
     holder: Holder,
     interrupt: Interrupt,
-    /// Whether the attempt came to an end that is taken care of.
+    /// Whether the outcome of the attempt was handled.
     over: bool,
 }
 
@@ -286,7 +286,7 @@ impl Drop for Held {
         if self.over || state.stopped {
             return;
         }
-        // It panicked, or was dropped. The hub has the task as it was before, and it is tried again, with whatever waits by then.
+        // The attempt panicked or was dropped. The hub still has the task as it was before: try it again later.
         state.running.remove(&self.place);
         state.ending.remove(&self.place);
         drop(state);
@@ -297,12 +297,12 @@ impl Drop for Held {
     }
 }
 
-/// [`work`], which may have to begin another one like itself.
+/// Boxes [`work`], which is recursive.
 fn boxed(engine: &Arc<Engine>, first: Begun) -> BoxFuture<'static, ()> {
     work(Arc::clone(engine), first).boxed()
 }
 
-/// Runs one activity after the other until none waits; on a worker only the first.
+/// Runs activities one after the other until none is queued. On a worker, runs only the first.
 async fn work(engine: Arc<Engine>, first: Begun) {
     let mut current = Some(first);
     while let Some(Begun { ready, mut held }) = current.take() {
@@ -310,7 +310,7 @@ async fn work(engine: Arc<Engine>, first: Begun) {
         prepared(&engine, &ready.target).await;
         let started_at = engine.clock.now();
         if !begins(&engine, place) {
-            // It is queued again when its instance is resumed.
+            // The activity is queued again when its instance is resumed.
         } else if let Some(failure) = ready.given_up(started_at) {
             engine.activities.state().ending.insert(place);
             engine.activities.state().running.remove(&place);
@@ -332,7 +332,7 @@ async fn work(engine: Arc<Engine>, first: Begun) {
                 None => None,
             };
             if let Some(outcome) = outcome {
-                // Here whatever an executor says comes in: of a module, of a closure, of what comes with the host.
+                // All outcomes of executors (modules, closures, builtin activities) pass here, which bounds the size of their failures.
                 let payload_bytes = ready.caller.limits.payload_bytes;
                 let outcome = outcome.map_err(|failure| failure.bounded(payload_bytes));
                 engine.activities.state().ending.insert(place);
@@ -357,20 +357,20 @@ async fn work(engine: Arc<Engine>, first: Begun) {
         if inline::is_worker()
             && let Some(begun) = current.take()
         {
-            // It has other things to do.
+            // A worker has other work to do.
             engine.runtime.spawn(boxed(&engine, begun));
         }
     }
 }
 
-/// Returns when there is nothing left to be done for a module before its activity begins, or the host stops. None of that is the
-/// activity's: neither its time, nor what happens to the host meanwhile.
+/// Waits until a module is prepared for its activity, or the host stops. This time does not count for the attempt, and a crash meanwhile is
+/// not blamed on the activity.
 async fn prepared(engine: &Engine, target: &Target) {
     let Target::Module(module) = target else {
         return;
     };
     let prepare = || engine.code.activity_executor.prepare(*module);
-    // What goes wrong is said by the attempt.
+    // Errors appear in the attempt.
     if let Ok(Some(preparing)) = guarded(prepare) {
         let mut stop = engine.activities.stop.subscribe();
         tokio::select! {
@@ -380,8 +380,8 @@ async fn prepared(engine: &Engine, target: &Target) {
     }
 }
 
-/// Whether an attempt may begin. One of a suspended instance stays in the hub, and is queued again when the instance is resumed: that
-/// is asked and it is put down under one lock, so that it cannot be queued again in between and be taken for running.
+/// Whether an attempt may begin. An attempt of a suspended instance stays in the hub, and is queued again when the instance is resumed. The
+/// check and the removal from `running` happen under one lock, so that a resume in between does not find the task running and skip it.
 fn begins(engine: &Engine, (key, task): AttemptKey) -> bool {
     let mut state = engine.activities.state();
     let begins = !engine.is_suspended(key);
@@ -391,7 +391,7 @@ fn begins(engine: &Engine, (key, task): AttemptKey) -> bool {
     begins
 }
 
-/// Runs an attempt; `None` if the host stops meanwhile.
+/// Runs an attempt; `None` if the host stops before its end.
 async fn attempt(
     engine: &Arc<Engine>,
     ready: &Ready,
@@ -404,7 +404,7 @@ async fn attempt(
     let timeout = ready.timeout.unwrap_or(ATTEMPT_TIMEOUT);
     let attempt = attempt_of(engine, ready, started_at, timeout, interrupt.clone());
     let mut stop = engine.activities.stop.subscribe();
-    // The executor answers for its own panics; one that does not must not take the place of an activity for ever.
+    // Executors catch their own panics. If one does not, the attempt must still give its place back.
     let run =
         AssertUnwindSafe(async { engine.code.activity_executor.run(attempt).await }).catch_unwind();
     let run = tokio::time::timeout(Duration::from_millis(timeout.0), run);
@@ -414,7 +414,7 @@ async fn attempt(
     };
     let succeeded = matches!(outcome, Ok(Ok(Ok(_))));
     if !succeeded && engine.activities.state().stopped {
-        // It was interrupted because the host stops, which is no failure of its own: it runs again.
+        // The attempt was interrupted because the host stops, not because it failed. It runs again.
         return None;
     }
     let output = match outcome {
@@ -442,7 +442,7 @@ async fn attempt(
     })
 }
 
-/// Why an activity fails without another attempt: nothing runs it, or it took its host down too often.
+/// The failure of an activity that cannot start: its name does not resolve, or it was running at too many crashes.
 fn fails_before(engine: &Engine, ready: &Ready) -> Option<Failure> {
     if let Some(failure) = ready.target.failure(Callee::Activity, &ready.name) {
         let names = engine.names();
@@ -458,7 +458,7 @@ fn fails_before(engine: &Engine, ready: &Ready) -> Option<Failure> {
     })
 }
 
-/// What an executor is given for an attempt.
+/// Builds the attempt for an executor.
 fn attempt_of(
     engine: &Engine,
     ready: &Ready,
@@ -482,7 +482,7 @@ fn attempt_of(
         deadline: Some(started_at.after(timeout)),
         timeout: Some(Duration::from_millis(timeout.0)),
         trace_parent: Some(caller.trace.attempt(ready.task, number).to_string()),
-        // The runtime knows them, which serves HTTP or not.
+        // Set by the runtime, which knows whether it serves HTTP.
         management_urls: None,
         scheduled_in: ready.scheduled_in,
         interrupt,
@@ -490,7 +490,7 @@ fn attempt_of(
     }
 }
 
-/// Why the result of an activity cannot be kept.
+/// Why the result of an activity cannot be stored, if it cannot.
 fn problem_with_output(ready: &Ready, output: Option<&Json>) -> Option<String> {
     let (name, output) = (&ready.name, output?);
     let (bytes, limit) = (output.size() as u64, ready.caller.limits.payload_bytes);
@@ -503,7 +503,7 @@ fn problem_with_output(ready: &Ready, output: Option<&Json>) -> Option<String> {
     Some(format!("the result of activity {name:?} has {why}"))
 }
 
-/// Hands the result of an attempt on: to the instance, or to the next attempt.
+/// Hands the outcome of an attempt to the instance, or schedules the next attempt.
 fn ended(
     engine: &Arc<Engine>,
     ready: Ready,
@@ -516,7 +516,7 @@ fn ended(
         started_at,
         ended_at: now,
     };
-    // Where the clock was set back, the time of the policy runs from then on.
+    // If the clock was set back, the time limit of the policy starts again from now.
     let first_started = ready.first_started.unwrap_or(started_at).min(now);
     let next = match (&outcome, &ready.retry) {
         (Err(failure), Some(policy)) => {
@@ -557,14 +557,14 @@ fn ended(
     }
 }
 
-/// An attempt had not what it needs of the host. The hub has the task as it was before it: it is tried again, as the same attempt.
+/// Retries an attempt after a shortage of the host, as the same attempt: the hub still has the task as it was before.
 fn try_later(engine: &Engine, (key, task): AttemptKey, shortage: &Shortage) {
     engine.trouble.shortages.note(shortage);
     let wait = engine.trouble.backoff.again((key, Some(task)));
     engine.timers.again_in(wait, key, Due::Activity(task));
 }
 
-/// Records that there is another attempt, and arms it. Where no new attempt may start any more, the failure is the task's.
+/// Records that another attempt follows, and arms its timer. If no attempt may start any more, the task fails.
 fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: Ended) {
     let this = Arc::clone(engine);
     let place = (retry.key, retry.task);
@@ -577,14 +577,14 @@ fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: End
         {
             return hand_over(&this, retry.key, ended);
         }
-        // First this, so that an attempt that is due at once is not taken for one that runs.
+        // Do this first, so that an attempt that is due at once is not taken for a running one.
         this.activities.state().ending.remove(&place);
         match result {
             Ok(_) => {
                 let due = Due::Activity(retry.task);
                 this.timers.add(retry.due, ended.at, retry.key, due);
             }
-            // The hub still has the task as it was before this attempt: it runs again when the hub can be written.
+            // The hub still has the task as it was before this attempt, which therefore runs again once the hub can be written.
             Err(error) => {
                 let due = Due::Activity(retry.task);
                 this.timers.again_at(retry.due, ended.at, retry.key, due);

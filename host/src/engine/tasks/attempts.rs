@@ -1,4 +1,4 @@
-//! Attempts of activities: each is numbered, and each that fails or is cut off is said and kept, however the activity ends.
+//! Attempts of activities: each is numbered, and each that fails or is cut off by a crash is logged and kept, however the activity ends.
 
 use perennial_core::text::Visible;
 use perennial_core::{
@@ -11,12 +11,12 @@ use crate::foreign::guarded;
 use crate::store::InstanceKey;
 
 impl Ready {
-    /// The number of the attempt: those that the death of their host cut off count too, though no policy is used up by them.
+    /// The number of the attempt. Attempts that a crash cut off count too, although they do not count for the retry policy.
     pub(in crate::engine) fn number(&self) -> u32 {
         self.attempt.saturating_add(self.deliveries)
     }
 
-    /// What the activity has failed with, where it is too late for this attempt: the host was down meanwhile, or busy.
+    /// The last failure of the activity, if it is too late to start this attempt because the host was down or busy.
     pub(in crate::engine) fn given_up(&self, now: Timestamp) -> Option<Failure> {
         let last = self.earlier.last().map(|last| &last.failure);
         let last = self.failure.as_ref().or(last)?;
@@ -26,7 +26,7 @@ impl Ready {
     }
 }
 
-/// Each failure is said once, whether another attempt follows or not: where one succeeds in the end, nothing else would tell.
+/// Logs each failure once, whether or not another attempt follows: if a later one succeeds, nothing else reports it.
 pub(in crate::engine) fn log_failure(ready: &Ready, failure: &Failure, next: Option<Millis>) {
     say(|| {
         tracing::warn!(
@@ -43,12 +43,12 @@ pub(in crate::engine) fn log_failure(ready: &Ready, failure: &Failure, next: Opt
     });
 }
 
-/// Writes a line to the log. Whoever is told of it may panic, on any thread: how an attempt ended does not hang on that.
+/// Writes a log line. A subscriber of the log may panic on any thread; the outcome of an attempt must not depend on it.
 fn say(line: impl FnOnce()) {
     let _ = guarded(line);
 }
 
-/// No attempt starts any more: the last one's failure is the activity's, and says so.
+/// Fails the activity with the failure of its last attempt, because no attempt may start any more.
 pub(in crate::engine) fn give_up(engine: &Engine, mut ready: Ready, failure: Failure) {
     let run = ready
         .earlier
@@ -78,19 +78,19 @@ pub(in crate::engine) fn give_up(engine: &Engine, mut ready: Ready, failure: Fai
     hand_over(engine, ready.key, ended);
 }
 
-/// How an activity ended, after which attempts.
+/// The outcome of an activity, with its attempts.
 pub(in crate::engine) struct Ended {
     pub(in crate::engine) task: TaskRef,
-    /// When.
+    /// The time of the end.
     pub(in crate::engine) at: Timestamp,
-    /// Those before the last one that failed or were cut off, as far as they are kept.
+    /// The earlier attempts that failed or were cut off, as far as they are kept.
     pub(in crate::engine) earlier: Vec<FailedAttempt>,
     pub(in crate::engine) outcome: Result<Option<Json>, Failure>,
-    /// The last one.
+    /// The last attempt.
     pub(in crate::engine) run: AttemptRun,
 }
 
-/// Puts an outcome into the mail, and only then forgets that the activity ran.
+/// Puts an outcome into the mail, and only then forgets the running activity.
 pub(in crate::engine) fn hand_over(engine: &Engine, key: InstanceKey, ended: Ended) {
     let Ended {
         task,

@@ -1,5 +1,4 @@
-//! How long what the host could not do waits before it is tried again: longer and longer, since what is lacking does not come back sooner
-//! for being asked for, and others need it too.
+//! Backoff after shortages of the host. The delays grow, because frequent retries do not end a shortage and take resources from others.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,19 +8,19 @@ use perennial_core::{Millis, TaskRef};
 use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::store::InstanceKey;
 
-/// The first wait. The same several times: most shortages are over at once.
+/// The first delay. It is used several times, because most shortages are short.
 const FIRST: Millis = Millis(1_000);
 
-/// Waits of one length.
+/// Number of successive retries with the same delay.
 const OF_ONE_LENGTH: u32 = 3;
 
-/// The longest wait: so long at most it takes to notice that what was lacking is there again.
+/// The longest delay: the maximum time until the end of a shortage is noticed.
 const LONGEST: Millis = Millis(16_000);
 
-/// How often in a row the host may panic in the turns of an instance before that counts as proof that it is the instance's.
+/// An instance is quarantined after this many successive panics of the host in its turns.
 pub(in crate::engine) const PANICS_MAX: u32 = 3;
 
-/// Those that are counted. Beyond that all begin anew, which only means that they are tried sooner.
+/// Maximum number of entries. When it is reached, all counts restart, which only makes the next retries earlier.
 const COUNTED_MAX: usize = 100_000;
 
 /// An instance, or one of its tasks.
@@ -31,7 +30,7 @@ pub(in crate::engine) type Who = (InstanceKey, Option<TaskRef>);
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Backoff {
     tries: OrderedMutex<BTreeMap<Who, Tries>, { rank::BACKOFF }>,
-    /// Whether any are counted: nobody takes the lock in vain.
+    /// Whether there are any entries, so that the common case takes no lock.
     any: AtomicBool,
 }
 
@@ -46,7 +45,7 @@ impl Backoff {
         self.tries.lock()
     }
 
-    /// Counts a try in vain. How long to wait before the next.
+    /// Counts a failed try, and returns the delay before the next.
     pub(in crate::engine) fn again(&self, who: Who) -> Millis {
         self.count(who, |tries| {
             tries.all = tries.all.saturating_add(1);
@@ -54,7 +53,7 @@ impl Backoff {
         })
     }
 
-    /// Counts a panic. How many there were in a row.
+    /// Counts a panic, and returns the number of successive panics.
     pub(in crate::engine) fn panicked(&self, who: Who) -> u32 {
         self.count(who, |tries| {
             tries.panics += 1;
@@ -71,7 +70,7 @@ impl Backoff {
         count(tries.entry(who).or_default())
     }
 
-    /// It went well: the next shortage is the first.
+    /// Resets the count after a success.
     pub(in crate::engine) fn over(&self, who: Who) {
         if self.any.load(Ordering::Acquire) {
             let mut tries = self.tries();
@@ -81,7 +80,7 @@ impl Backoff {
     }
 }
 
-/// The wait after so many tries in vain.
+/// The delay after this many failed tries.
 fn after(tries: u32) -> Millis {
     let doubled = tries.saturating_sub(1) / OF_ONE_LENGTH;
     Millis((FIRST.0 << doubled.min(10)).min(LONGEST.0))

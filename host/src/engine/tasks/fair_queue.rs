@@ -1,9 +1,9 @@
-//! Whose turn it is among activities that may run, and who may have another place: whoever has fewest, first among modules, then among the
-//! instances of a module. So one with a hundred thousand of them holds nobody up.
+//! Fair queue of activity attempts. The next place goes to the module with the fewest running attempts, and within it to the instance with
+//! the fewest, so that an instance with a hundred thousand queued attempts does not block others.
 //!
-//! An attempt that runs is not taken from its place. So whoever has many leaves some free for those who have none, and the more it has the
-//! more it leaves: alone an instance gets seven of eight. Where all are taken all the same, the next that is given back goes to whoever has
-//! fewest: nobody waits for longer than one attempt of others.
+//! Running attempts are not preempted. So some places stay free for instances that have none, and the more places an instance has, the more
+//! it must leave free: a single instance gets seven of eight. If all places are taken all the same, the next free one goes to the instance
+//! with the fewest, which waits no longer than one attempt of others.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -12,27 +12,27 @@ use perennial_core::{Digest, TaskRef};
 use crate::engine::tasks::ready::AttemptKey;
 use crate::store::InstanceKey;
 
-/// A host with fewer places keeps none of them free: who asks for so few wants them all.
+/// Below this number of places none is kept free: a host configured with so few wants to use them all.
 const SHARED_MIN: usize = 16;
 
-/// Attempts that may run, by instance, and the instances and modules in the order in which they come.
+/// Attempts that may run, by instance, and the order of instances and modules.
 ///
-/// It may name what no longer waits: whoever takes something looks whether it still does, and gives the place back if not.
+/// An entry may be out of date. After [`next`](Self::next) the caller checks that the attempt still waits, and otherwise returns the place.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct FairQueue {
-    /// Places that there are.
+    /// Total number of places.
     places: usize,
-    /// Those that are taken.
+    /// Number of places in use.
     taken: usize,
-    /// Those that waited or were given a place so far: whoever comes later has a higher number.
+    /// A counter that orders instances and modules by when they last queued or got a place.
     turns: u64,
     modules: HashMap<Option<Digest>, OfModule>,
-    /// Modules of which something waits.
+    /// Modules with queued attempts.
     order: BTreeSet<(Standing, Option<Digest>)>,
     module_max: Option<usize>,
 }
 
-/// Where somebody stands: how many places it has, and since when it waits for another. The least is next.
+/// The sort key of a module or instance: its running attempts, then its turn. The least is next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Standing {
     running: usize,
@@ -43,7 +43,7 @@ struct Standing {
 struct OfModule {
     standing: Standing,
     instances: HashMap<InstanceKey, OfInstance>,
-    /// Its instances of which something waits.
+    /// Instances of the module with queued attempts.
     order: BTreeSet<(Standing, InstanceKey)>,
 }
 
@@ -53,7 +53,7 @@ struct OfInstance {
     waiting: VecDeque<(TaskRef, u32)>,
 }
 
-/// Who has a place. It goes back through [`FairQueue::ended`].
+/// The owner of a place. Return the place with [`FairQueue::ended`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Holder {
     key: InstanceKey,
@@ -61,7 +61,7 @@ pub(in crate::engine) struct Holder {
 }
 
 impl FairQueue {
-    /// So many places, of which the instances of one module have at most `module_max`.
+    /// Creates a queue with `places` places, of which the instances of one module have at most `module_max`.
     pub(in crate::engine) fn new(places: usize, module_max: Option<usize>) -> Self {
         Self {
             places,
@@ -70,7 +70,7 @@ impl FairQueue {
         }
     }
 
-    /// Adds an attempt, after those of its instance that wait already.
+    /// Queues an attempt behind the others of its instance.
     pub(in crate::engine) fn push(
         &mut self,
         (key, task): AttemptKey,
@@ -90,7 +90,7 @@ impl FairQueue {
         });
     }
 
-    /// Takes the next one, and a place for it.
+    /// Takes the next attempt and a place for it.
     pub(in crate::engine) fn next(&mut self) -> Option<(AttemptKey, u32, Holder)> {
         let next = |(_, module): &(Standing, Option<Digest>)| self.next_of(*module);
         let holder = self.order.iter().find_map(next)?;
@@ -107,23 +107,23 @@ impl FairQueue {
         Some(((holder.key, task), attempt, holder))
     }
 
-    /// The instance of a module that is given the next place, if one may have it.
+    /// The instance of a module that gets the next place, if one may have it.
     fn next_of(&self, module: Option<Digest>) -> Option<Holder> {
         let of_module = self.modules.get(&module)?;
         let has = of_module.standing.running;
         if self.module_max.is_some_and(|max| has >= max) {
             return None;
         }
-        // The one with fewest: what it may not have, none of them may.
+        // The first instance has the fewest places: if it may not have another, no instance of the module may.
         let (standing, key) = of_module.order.first()?;
         let may = self.may_have_another(has, standing.running);
         may.then_some(Holder { key: *key, module })
     }
 
-    /// Whether a module that has so many places, and an instance of it that has so many of them, may have one of those that are left.
+    /// Whether a module with `of_module` places and its instance with `of_instance` places may have one of the free ones.
     ///
-    /// Some are kept for instances that have few, and a part of those for modules that have none: the fewer are left, the fewer one must
-    /// have.
+    /// Some places are reserved for instances that have few, and part of those for modules that have none. The fewer are left, the fewer an
+    /// instance or module may have to get another.
     fn may_have_another(&self, of_module: usize, of_instance: usize) -> bool {
         let left = self.places.saturating_sub(self.taken);
         if left == 0 || of_module == 0 || self.places < SHARED_MIN {
@@ -131,7 +131,7 @@ impl FairQueue {
         }
         let (for_instances, for_modules) = (self.places / 8, self.places / 32);
         let for_instances = for_instances - for_modules;
-        // Alone it comes to rest where exactly so many are left as are kept.
+        // A single instance stops exactly when the reserved number of places is left.
         let may = |has: usize, left: usize, kept: usize, most: usize| {
             kept == 0 || has * kept < most * left
         };
@@ -146,7 +146,7 @@ impl FairQueue {
             )
     }
 
-    /// A place is given back.
+    /// Returns a place.
     pub(in crate::engine) fn ended(&mut self, holder: Holder) {
         self.taken -= 1;
         self.change(holder, |of_module, instance, _| {
@@ -155,7 +155,7 @@ impl FairQueue {
         });
     }
 
-    /// Changes where an instance and its module stand. `change` is told whether nothing of the module waits.
+    /// Changes the sort keys of an instance and its module. `change` is told whether the module has no queued attempts.
     fn change<T>(
         &mut self,
         Holder { key, module }: Holder,
@@ -180,7 +180,7 @@ impl FairQueue {
         done
     }
 
-    /// Forgets everything that waits.
+    /// Removes all queued attempts.
     pub(in crate::engine) fn clear(&mut self) {
         self.order.clear();
         for of_module in self.modules.values_mut() {

@@ -1,4 +1,4 @@
-//! What an instance waits for: activities and their attempts, and everything that comes due.
+//! Tasks of instances: activities and their attempts, and everything with a due time.
 
 pub(crate) mod activities;
 pub(crate) mod attempts;

@@ -1,4 +1,4 @@
-//! An activity that may run, and who calls it.
+//! A queued activity, and its caller.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ pub(crate) struct Ready {
     pub(crate) attempt: u32,
     pub(crate) first_started: Option<Timestamp>,
     pub(crate) deliveries: u32,
-    /// Why the last attempt failed, where one did.
+    /// The failure of the last attempt, if there was one.
     pub(crate) failure: Option<Failure>,
-    /// Attempts that failed or were cut off, as far as they are kept.
+    /// Earlier attempts that failed or were cut off, as far as they are kept.
     pub(crate) earlier: Vec<FailedAttempt>,
     /// The generation in which it was scheduled.
     pub(crate) scheduled_in: u32,
@@ -31,7 +31,7 @@ pub(crate) struct Ready {
     pub(crate) caller: Arc<Caller>,
 }
 
-/// Who calls an activity.
+/// The execution that calls an activity.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) instance_id: String,
@@ -41,9 +41,10 @@ pub(crate) struct Caller {
     pub(crate) trace: TraceContext,
     pub(crate) limits: Limits,
     pub(crate) seed: u64,
-    /// What the execution is pinned to.
+    /// The module that the execution is pinned to.
     pub(crate) module: Option<Digest>,
 }
 
-/// A task id may be given again, by the next execution or after a rewind, while the activity that had it before still runs.
+/// Identifies a task. It contains the generation, because the next execution or a rewind may assign a task id again while the old activity
+/// still runs.
 pub(crate) type AttemptKey = (InstanceKey, TaskRef);

@@ -1,9 +1,9 @@
-//! Everything that comes due: timers, attempts to be tried again, instances whose commit failed.
+//! Everything with a due time: timers, retries of attempts, instances whose commit failed.
 //!
-//! The hub has them all, by time. Memory holds those that come first, up to a bound, and reads on when it has fired them.
+//! The hub stores them all. Memory holds the earliest ones, up to a bound, and reads the next page after they have fired.
 //!
-//! Laws: what waits for a span of time waits for no longer because the clock is set back, and is due where the clock is set past it; what
-//! waits for a date goes by the clock alone.
+//! Invariants: a wait for a time span does not become longer if the clock is set back, and ends if the clock is set past its due time. A
+//! wait for a date follows the clock alone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar};
@@ -15,37 +15,37 @@ use crate::engine::clock::Clock;
 use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::store::{InstanceKey, Reader, StoreError, TaskRow, TaskRowKind};
 
-/// Timers held in memory: about 10 MiB of them. Few in the tests of this crate, so that they go beyond what memory holds.
+/// Maximum number of entries in memory, about 10 MiB. Low in the tests of this crate, so that they exceed it.
 const HELD_MAX: usize = if cfg!(test) { 40 } else { 50_000 };
 
-/// How many are read at once.
+/// Number of rows per page.
 const PAGE: u32 = if cfg!(test) { 16 } else { 10_000 };
 
-/// How long the thread waits before it looks again into a hub that could not be read.
+/// The wait after a failed read of the hub before the next try.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Fired at once, so that the thread looks at the clock and at its orders now and then.
+/// Maximum number fired before the thread looks at the clock and at the stop flag again.
 const FIRED_AT_ONCE_MAX: usize = 1_000;
 
-/// What comes due.
+/// What has a due time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// A timer of the guest.
     Timer(TaskRef),
     /// The next attempt of an activity.
     Activity(TaskRef),
-    /// The next try of a child.
+    /// The next try of a child, with its number.
     Child(TaskRef, u32),
-    /// The start of an instance.
+    /// The scheduled start of an instance.
     Start,
-    /// An instance that could not go on, for a reason that may have passed.
+    /// A retry of an instance that could not continue for a reason that may have passed.
     Wake,
-    /// Instances that have been kept long enough. It belongs to none of them.
+    /// The next deletion by retention. It belongs to no instance.
     Retain,
 }
 
 impl Due {
-    /// Whether it waits for a span of time to pass, and not for a date: then it comes no later because the clock was set back.
+    /// Whether it waits for a time span and not for a date: then setting the clock back does not delay it.
     fn is_span(self) -> bool {
         match self {
             Self::Timer(_) | Self::Activity(_) | Self::Child(..) | Self::Wake => true,
@@ -54,21 +54,21 @@ impl Due {
     }
 }
 
-/// Something that came due.
+/// An entry that came due.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fired {
     pub(crate) key: InstanceKey,
     pub(crate) due: Due,
-    /// When it came due.
+    /// The time at which it came due.
     pub(crate) at: Timestamp,
-    /// The time that the hub has for it: later, where the clock was set back since.
+    /// The due time in the hub. It is later than `at` if the clock was set back since.
     pub(crate) asked: Timestamp,
 }
 
-/// A place in the order in which things come due.
+/// The sort key of an entry: time, instance, task.
 type DueKey = (Timestamp, InstanceKey, i64);
 
-/// The clock is taken to have been set where it moved by so much against the time that passed; it is not read at one moment.
+/// The clock counts as set if it moved by at least this much relative to the elapsed time. The two clocks are not read at the same moment.
 const SET_MIN_MS: i64 = 1_000;
 
 /// See the [module](self).
@@ -81,39 +81,39 @@ pub(crate) struct Timers {
 #[derive(Default)]
 struct State {
     held: BTreeMap<DueKey, Held>,
-    /// Where each is, so that it can be taken out.
+    /// The time of each entry, to remove it by its key.
     places: BTreeMap<(InstanceKey, i64), Timestamp>,
-    /// What comes at this place or later is only in the hub; `None` if memory has everything.
+    /// Entries from this key on are only in the hub; `None` if memory has all entries.
     horizon: Option<DueKey>,
-    /// Whether a page is being read, or could not be: what is on it is only in the hub, wherever the horizon is.
+    /// Whether a page is being read, or reading it failed. Its entries are only in the hub then, whatever `horizon` says.
     reading: bool,
-    /// What was taken out to be fired, and may not be in the mail yet.
+    /// Entries that were removed to be fired and may not be in the mail yet.
     firing: Vec<Fired>,
     stopped: bool,
     jumps: u64,
-    /// By how much the clock leads the time that has passed, in milliseconds: it is less when the clock was set back.
+    /// The clock minus the elapsed time, in milliseconds. It falls when the clock is set back.
     lead: i64,
-    /// Whether it was set back, and the hub may have what comes earlier than where it stands there.
+    /// Whether the clock was set back, so that the hub may have entries beyond the horizon that are due earlier than stored.
     went_back: bool,
-    /// The last time that a clock showed which says nothing of the time that has passed.
+    /// The last reading of a clock that does not report elapsed time.
     seen: Timestamp,
 }
 
-/// Something that memory holds.
+/// An entry in memory.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     due: Due,
-    /// The time that it was armed for.
+    /// The due time that was asked for.
     asked: Timestamp,
-    /// What the clock led by then.
+    /// The lead of the clock when the entry was armed.
     lead: i64,
-    /// Whether the hub has it too, at this time.
+    /// Whether the hub has the entry too, with this due time.
     in_hub: bool,
 }
 
 impl Held {
-    /// When the clock shows that it is due, where the clock leads by so much now. No earlier than asked for because the clock was set
-    /// forward: as far as anybody knows, that time has passed.
+    /// The due time by the clock, if the clock's lead is `lead` now. If the clock was set forward, the due time stays: the skipped time
+    /// counts as passed.
     fn comes(&self, lead: i64) -> Timestamp {
         let set_back = self.lead.saturating_sub(lead);
         if self.due.is_span() && set_back >= SET_MIN_MS {
@@ -125,7 +125,7 @@ impl Held {
 }
 
 impl State {
-    /// Looks at the clock. Where it was set, everything moves to the place where it comes due now.
+    /// Reads the clock. If it was set, moves all entries to their new due times.
     fn look(&mut self, clock: &dyn Clock) -> Timestamp {
         let now = clock.now();
         let lead = match clock.passed() {
@@ -165,7 +165,7 @@ impl State {
             let before = (at, key, task);
             let same = |had: &&Held| had.due == held.due && had.asked == held.asked;
             if self.held.get(&before).filter(same).is_some() {
-                // It knows better what the clock led by when it was armed.
+                // The known entry has the more exact lead.
                 return;
             }
             self.held.remove(&before);
@@ -175,13 +175,12 @@ impl State {
         self.keep(HELD_MAX);
     }
 
-    /// What the clock led by, at least, when it showed `set_at`: where that is later than now, it was set back by so much since. Before that
-    /// it may have been set forward, so that this says nothing about what was armed earlier.
+    /// The minimum lead of the clock when it showed `set_at`: if that is later than now, the clock was set back by the difference. It may
+    /// have been set forward before, so this says nothing about entries armed earlier.
     fn lead_at(&self, set_at: Timestamp, now: Timestamp) -> i64 {
         self.lead.saturating_add(signed(set_at.since(now).0))
     }
 
-    /// Adds a row of the hub.
     fn add_row(&mut self, row: &TaskRow, now: Timestamp) {
         let (Some(asked), Some(due)) = (row.due, due_of(row)) else {
             return;
@@ -195,7 +194,7 @@ impl State {
         self.add(row.key, i64::from(row.task.task.0), held);
     }
 
-    /// Forgets those that come last, beyond so many, and moves the horizon before them.
+    /// Drops the last entries that the hub has too, down to `max`, and moves the horizon before them.
     fn keep(&mut self, max: usize) {
         while self.held.len() > max
             && let Some((last, _)) = self.held.iter().rev().find(|(_, held)| held.in_hub)
@@ -207,7 +206,7 @@ impl State {
         }
     }
 
-    /// What comes at this place or later is only in the hub from now on, unless memory already has less.
+    /// Moves the horizon to this key, unless it is already earlier, and drops the entries from it on that the hub has too.
     fn set_horizon(&mut self, horizon: DueKey) {
         let horizon = self.horizon.map_or(horizon, |before| before.min(horizon));
         self.horizon = Some(horizon);
@@ -230,14 +229,13 @@ impl State {
     }
 }
 
-/// Where a [`Due::Wake`] stands among the tasks of its instance.
+/// Stands for [`Due::Wake`] in place of a task number.
 const WAKE: i64 = -1;
 
-/// Where a [`Due::Start`] stands among the tasks of its instance.
+/// Stands for [`Due::Start`] in place of a task number.
 const START: i64 = u32::MAX as i64;
 
 impl Timers {
-    /// Timers by this clock.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let mut state = State::default();
         state.look(clock.as_ref());
@@ -252,7 +250,7 @@ impl Timers {
         self.state.lock()
     }
 
-    /// Adds something that is in the hub, and was armed when the clock showed `set_at`.
+    /// Adds an entry that is in the hub and was armed when the clock showed `set_at`.
     pub(crate) fn add(&self, at: Timestamp, set_at: Timestamp, key: InstanceKey, due: Due) {
         let mut state = self.state();
         let now = state.look(self.clock.as_ref());
@@ -265,7 +263,7 @@ impl Timers {
         self.hold(state, key, held);
     }
 
-    /// Adds several at once: those that are due already fire in their order too.
+    /// Adds several entries under one lock, so that overdue ones fire in order.
     pub(crate) fn add_all(&self, rows: &[TaskRow]) {
         let mut state = self.state();
         let now = state.look(self.clock.as_ref());
@@ -274,8 +272,8 @@ impl Timers {
         self.changed.notify_one();
     }
 
-    /// Adds the timers of one turn together, so that those that are due already fire in their order, and not in that of their tasks. The
-    /// clock showed `set_at` in that turn.
+    /// Adds the timers of one turn under one lock, so that overdue ones fire in the order of their times, not of their tasks. `set_at` is
+    /// the clock's time in that turn.
     pub(crate) fn add_turn(
         &self,
         key: InstanceKey,
@@ -301,7 +299,7 @@ impl Timers {
         self.changed.notify_one();
     }
 
-    /// Adds something of which the hub knows nothing, or another time: it comes when this span has passed.
+    /// Adds an entry that the hub does not have, or has with another time. It is due after `span`.
     pub(crate) fn again_in(&self, span: Millis, key: InstanceKey, due: Due) {
         let mut state = self.state();
         let now = state.look(self.clock.as_ref());
@@ -314,7 +312,7 @@ impl Timers {
         self.hold(state, key, held);
     }
 
-    /// As [`again_in`](Self::again_in), at a time by a clock that showed `set_at` then.
+    /// As [`again_in`](Self::again_in), due at a time of a clock that showed `set_at` when it was armed.
     pub(crate) fn again_at(&self, at: Timestamp, set_at: Timestamp, key: InstanceKey, due: Due) {
         let mut state = self.state();
         let now = state.look(self.clock.as_ref());
@@ -343,7 +341,8 @@ impl Timers {
         }
     }
 
-    /// Takes out what an instance waited for and is due: messages that came in later come after it. Whether memory may not have all of it.
+    /// Removes the overdue timers and child retries of an instance, so that a turn takes them before messages that arrived later. Also
+    /// returns whether the hub may have more of them.
     pub(crate) fn take_due(&self, key: InstanceKey) -> (Vec<Fired>, bool) {
         let mut state = self.state();
         let now = state.look(self.clock.as_ref());
@@ -377,12 +376,12 @@ impl Timers {
         (due, is_hidden)
     }
 
-    /// Takes out a task that was cancelled.
+    /// Removes a cancelled task.
     pub(crate) fn remove(&self, key: InstanceKey, task: perennial_core::TaskId) {
         self.state().remove(key, i64::from(task.0));
     }
 
-    /// Takes out everything of an instance.
+    /// Removes all entries of an instance.
     pub(crate) fn remove_instance(&self, key: InstanceKey) {
         let mut state = self.state();
         let tasks: Vec<i64> = state
@@ -393,20 +392,20 @@ impl Timers {
         tasks.into_iter().for_each(|task| state.remove(key, task));
     }
 
-    /// The clock jumped.
+    /// Called when the clock jumped.
     pub(crate) fn jumped(&self) {
         self.state().jumps += 1;
         self.changed.notify_one();
     }
 
-    /// Ends [`run`](Self::run).
+    /// Stops [`run`](Self::run).
     pub(crate) fn stop(&self) {
         self.state().stopped = true;
         self.changed.notify_one();
     }
 
-    /// Reads the first page. `seen` is the latest time that the hub knows of: where the clock shows an earlier one it was set back, and what
-    /// was armed in between comes before its time in the hub.
+    /// Reads the first page. `seen` is the latest time in the hub. If the clock shows an earlier time, it was set back, and entries armed
+    /// in between are due earlier than stored.
     pub(crate) fn load(&self, reader: &Reader, seen: Timestamp) -> Result<(), StoreError> {
         self.read_on(reader, (Timestamp(0), InstanceKey(i64::MIN), i64::MIN))?;
         let now = self.clock.now();
@@ -418,8 +417,8 @@ impl Timers {
     }
 
     fn read_on(&self, reader: &Reader, after: DueKey) -> Result<(), StoreError> {
-        // What is added meanwhile beyond the new horizon is in the hub, and what is added before it goes into memory: the horizon is
-        // moved before the page is read.
+        // Reset the horizon before the page is read: meanwhile new entries go into memory, and those beyond the new horizon are also in the
+        // hub.
         {
             let mut state = self.state();
             (state.horizon, state.reading) = (None, true);
@@ -432,18 +431,18 @@ impl Timers {
         let last = rows.last().and_then(place_of);
         rows.iter().for_each(|row| state.add_row(row, now));
         if full && let Some((at, key, task)) = last {
-            // What was added meanwhile beyond this page would hide what the hub has before it.
+            // Entries that were added meanwhile beyond this page would hide earlier ones that only the hub has.
             state.set_horizon((at, key, task + 1));
         }
         Ok(())
     }
 
-    /// Fires what comes due, in order, until stopped. `fire` is called on this thread without any lock.
+    /// Fires due entries in order until stopped. Calls `fire` on this thread without holding a lock.
     pub(crate) fn run(&self, reader: &Reader, mut fire: impl FnMut(Fired)) {
         loop {
             let mut due = Vec::new();
             let mut state = self.state();
-            // What was fired last is in the mail.
+            // The entries fired last are in the mail now.
             state.firing.clear();
             if state.stopped {
                 return;
@@ -454,7 +453,7 @@ impl Timers {
                 match reader.tasks_set_after(now) {
                     Ok(rows) => self.add_all(&rows),
                     Err(error) => {
-                        tracing::warn!(%error, "could not read what was armed before the clock was set back; it goes by the clock");
+                        tracing::warn!(%error, "could not read the timers armed before the clock was set back; they follow the clock");
                     }
                 }
                 continue;
@@ -484,7 +483,7 @@ impl Timers {
                     drop(state);
                     let before = (horizon.0, horizon.1, horizon.2 - 1);
                     if let Err(error) = self.read_on(reader, before) {
-                        tracing::warn!(%error, "could not read what comes due next; trying again");
+                        tracing::warn!(%error, "could not read the next timers; trying again");
                         let mut state = self.state();
                         state.set_horizon(horizon);
                         drop(state.wait_timeout(&self.changed, LOOK_AGAIN));
@@ -499,7 +498,7 @@ impl Timers {
         }
     }
 
-    /// Waits until something is added, the clock jumps, or it is stopped.
+    /// Waits until the first entry changes, the clock jumps, or the thread is stopped.
     fn wait(&self, mut state: Guard<'_, State, { rank::TIMERS }>) {
         let (jumps, first) = (
             state.jumps,
@@ -520,12 +519,12 @@ fn place_of(row: &TaskRow) -> Option<DueKey> {
     Some((row.due?, row.key, i64::from(row.task.task.0)))
 }
 
-/// Times as differences are taken of them: those that matter are far from the end of either.
+/// Converts times to take differences of them. Realistic times are far from the limits of `i64`.
 fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
-/// What a row with a due time is.
+/// The kind of a row that has a due time.
 fn due_of(row: &TaskRow) -> Option<Due> {
     row.due.map(|_| match row.kind {
         TaskRowKind::Activity => Due::Activity(row.task),
@@ -535,7 +534,7 @@ fn due_of(row: &TaskRow) -> Option<Due> {
     })
 }
 
-/// A row that is due.
+/// The row as a fired entry, if it is due.
 pub(crate) fn late(row: &TaskRow, now: Timestamp) -> Option<Fired> {
     let (due, asked) = (due_of(row)?, row.due?);
     let at = Timestamp(asked.0.saturating_sub(row.set_at.since(now).0));

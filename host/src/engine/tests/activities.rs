@@ -1,4 +1,4 @@
-//! Activities: at least once, and never again once their outcome is known.
+//! Activities run at least once, and never again after their outcome is recorded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,7 +7,7 @@ use super::world::*;
 use perennial_core::bounds::FAILURE_MESSAGE_BYTES;
 use perennial_core::{Event, Failure, Message, Millis, RetryPolicy, Status};
 
-/// Calls one activity and completes with its outcome.
+/// Calls one activity, and completes with its outcome.
 fn calls(
     name: &'static str,
     policy: Option<RetryPolicy>,
@@ -299,7 +299,7 @@ fn results_that_wait_in_memory_are_kept_when_the_host_stops() {
     host.start("Fan", "a");
     let held: Vec<Held> = (0..8).map(|_| world.held()).collect();
     host.idle();
-    // The workers have no chance to take them.
+    // The phase `Busy` keeps the workers from taking the results.
     let key = host.row("a").unwrap().key;
     let slot = host.engine.memory.slots.slot(key);
     slot.mailbox().phase = crate::engine::memory::slots::SlotPhase::Busy;
@@ -475,7 +475,7 @@ fn suspending_and_resuming_at_any_moment_loses_no_activity() {
             .unwrap();
         }
         if rounds % 16 == 0 {
-            // Commands are accepted faster than they are carried out, and a result comes after all that were accepted before it.
+            // Commands are accepted faster than they are carried out, and a result is handled after all that were accepted before it.
             host.until("a", |row| {
                 row.status.is_end()
                     || host

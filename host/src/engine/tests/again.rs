@@ -1,4 +1,4 @@
-//! What one rewind makes good: everything that failed together, time limits, children that were restarted meanwhile.
+//! The scope of a rewind: everything that failed together, time limits, children that were restarted meanwhile.
 
 use std::sync::atomic::Ordering;
 
@@ -24,8 +24,8 @@ fn is_failed(seen: &Seen, task: u32) -> bool {
     matches!(seen.results.get(&task), Some(Err(_)))
 }
 
-/// Calls activities, one of them with a policy, and a child, all at once; waits for all, and fails with the failure of the last that has
-/// one.
+/// Calls several activities, one of them with a policy, and a child at once. Waits for all, and fails with the failure of the last one that
+/// failed.
 fn joins() -> Logic {
     const TASKS: u32 = 4;
     Box::new(|seen, out| {
@@ -78,7 +78,7 @@ fn siblings_that_failed_at_different_times_take_one_rewind() {
     host.check_histories();
 }
 
-/// Deals with the failure of one activity, calls another, and fails as that one does.
+/// Handles the failure of one activity, calls another, and fails as that one does.
 fn deals_with_one() -> Logic {
     let mut called = false;
     Box::new(move |seen, out| {
@@ -123,7 +123,7 @@ fn a_failure_that_stays_is_said_and_runs_again_where_all_are_asked_for() {
     host.check_histories();
 }
 
-/// Waits for an event no longer than a minute. With a cause it says that the timer is to blame.
+/// Waits for an event for at most a minute. With `names_the_timer` its failure names the timer as the cause.
 fn answers_in_time(names_the_timer: bool) -> impl Fn() -> Logic + Send + Sync {
     move || {
         Box::new(move |seen, out| {
@@ -158,7 +158,7 @@ fn what_failed_by_its_time_limit_has_the_whole_span_again() {
             rewind(&host, id);
         }
         drop(host);
-        // Not even another host comes to another time.
+        // Another host computes the same time.
         let host = world.open();
         host.advance(59_999);
         host.idle();
@@ -217,7 +217,7 @@ fn a_restarted_child_that_still_runs_is_waited_for() {
     assert_eq!(host.row("p").unwrap().status, Status::Running);
     let kid = host.row("kid").unwrap();
     assert_eq!(kid.parent.unwrap().instance_id, "p");
-    // The attempt that ran when the parent took it back goes on.
+    // The attempt that ran when the parent took the child back continues.
     held.ends(Ok("5"));
     assert_eq!(host.end("p"), "5");
     host.check_histories();
@@ -264,7 +264,7 @@ fn another_instance_with_the_id_of_a_failed_child_is_not_taken_for_it() {
     host.start("Parent", "p");
     assert_eq!(host.end("p"), "Down");
     host.start("Listen", "kid");
-    // While it lives the id is its own.
+    // The unrelated instance keeps the id while it is live.
     let done = rewind(&host, "p");
     let [stays] = &done.remaining[..] else {
         panic!("{:?}", done.remaining);

@@ -1,12 +1,12 @@
-//! A disk that is full, fails, or is gone: whoever asks is told, nothing that was accepted is lost, and the host goes on when it is well
+//! A disk that is full, fails or disappears: clients get errors, nothing accepted is lost, and the host continues when the disk works
 //! again.
 
 use super::world::*;
 use crate::store::file::disk::{Disk, Trouble};
 use crate::store::{StoreError, with_suffix};
 
-/// An instance is under way when the disk falls ill; what is asked meanwhile is answered with an error that says so, and has not
-/// happened; when the disk is well, everything that was accepted ends.
+/// Breaks the disk while an instance runs. Requests meanwhile fail with an error that names the cause, and have no effect. When the disk
+/// works again, everything that was accepted ends.
 fn check(trouble: Trouble, says: &str) {
     let world = World::with("Chain", chain("Hold", 2)).and("Sleep", sleeps(1_000));
     drop(world.open());
@@ -22,7 +22,7 @@ fn check(trouble: Trouble, says: &str) {
         assert!(matches!(error, StoreError::Sqlite(_)), "{error:?}");
         assert!(error.to_string().contains(says), "{error}");
     }
-    // A result and a timer that come meanwhile are kept until they can be written.
+    // A result and a timer that arrive meanwhile are kept until they can be written.
     held.ends(Ok("1"));
     host.advance(5_000);
     for _ in 0..3 {
@@ -88,7 +88,7 @@ fn a_disk_that_falls_ill_at_any_moment_is_got_over() {
             accepted.push(id);
         }
         disk.has(Some(troubles[n % 4]));
-        // A moment of its own for each.
+        // Fails at a different moment each time.
         for _ in 0..n * 20 {
             std::thread::yield_now();
         }
@@ -122,7 +122,7 @@ fn a_hub_that_is_moved_away_takes_nothing_until_it_is_back() {
         assert!(error.to_string().contains("hub.db was moved or deleted"));
         assert!(!world.path().exists(), "it was made again");
     }
-    // Nor is another file taken for it.
+    // Another file at the path is not mistaken for the hub.
     std::fs::write(world.path(), "").unwrap();
     let error = host.submit(start("Chain", "no", None)).unwrap_err();
     assert!(matches!(error, StoreError::Gone(_)), "{error:?}");
@@ -161,7 +161,7 @@ fn what_was_accepted_outlives_its_log() {
         let error = host.submit(start("Listen", "no", None)).unwrap_err();
         assert!(matches!(error, StoreError::LogGone(_)), "{error:?}");
         assert!(error.to_string().contains(suffix), "{error}");
-        // As if it was killed now.
+        // The state after a crash at this moment.
         let after = world.crash_image();
         drop(host);
         let host = after.open();

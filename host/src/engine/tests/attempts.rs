@@ -1,9 +1,9 @@
-//! Attempts: each is numbered and seen, those that failed and those that the death of their host cut off, and none starts too late.
+//! Attempts are numbered and recorded, both failed ones and those that a crash cut off, and none starts too late.
 
 use super::world::*;
 use perennial_core::{Ending, Event, FailedAttempt, Failure, Millis, RetryPolicy};
 
-/// Calls an activity with a policy, and completes with its outcome in a word.
+/// Calls an activity with a policy, and completes with its outcome as a word.
 fn calls(name: &'static str, policy: RetryPolicy) -> impl Fn() -> Logic + Send + Sync {
     move || {
         let (policy, mut called) = (policy.clone(), false);
@@ -27,7 +27,7 @@ fn policy(max_attempts: u32, first_delay: u64, give_up_after: Option<u64>) -> Re
     }
 }
 
-/// Waits until an activity waits for this attempt.
+/// Waits until this attempt of an activity waits for its retry.
 fn until_attempt(host: &Host<'_>, attempt: i64) {
     while host.count("SELECT coalesce(max(attempt), 0) FROM task WHERE due IS NOT NULL") != attempt
     {
@@ -36,7 +36,7 @@ fn until_attempt(host: &Host<'_>, attempt: i64) {
     host.idle();
 }
 
-/// The attempts that a history tells of: number and kind of failure, or that it ended well.
+/// The attempts in a history: number, and kind of failure or success.
 fn attempts(host: &Host<'_>, id: &str) -> Vec<(u32, String)> {
     let told = host.events(id).into_iter().filter_map(|event| {
         if let Event::AttemptFailed { failure, run, .. } = event {
@@ -135,7 +135,7 @@ fn an_attempt_that_a_crash_cut_off_is_counted_and_seen() {
         .unwrap()[0];
     let run = row.attempts[0].run;
     assert_eq!((run.started_at.0, run.ended_at.0), (BEGIN, BEGIN + 50));
-    // No attempt of the policy was used up by it: there are two failures of its own.
+    // The crash did not count for the policy, which allows two failures.
     second.ends(Err(Failure::retryable("Flaky", "")));
     until_attempt(&host, 2);
     drop(host);

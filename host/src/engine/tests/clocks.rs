@@ -1,4 +1,4 @@
-//! Clocks that are set: a span of time is as long as it is, whatever a clock shows meanwhile, and a date is what the clock shows.
+//! Clocks that are set: a time span keeps its length whatever the clock shows, and a date follows the clock.
 
 use super::world::*;
 use crate::engine::clock::{Clock, OnJump, SimClock};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const DAY: u64 = 24 * 60 * 60 * 1_000;
 
-/// A world in which there is a past to set the clock back to.
+/// A world whose clock can be set back.
 fn with(name: &str, make: impl Fn() -> Logic + Send + Sync + 'static) -> World {
     let world = World::with(name, make);
     world.clock.set(Timestamp(100 * DAY));
@@ -23,7 +23,7 @@ fn set_back(world: &World, span: u64) {
     world.clock.set(Timestamp(world.now().0 - span));
 }
 
-/// Sleeps for so long after each of so many events, and completes when it woke from the last sleep.
+/// Sleeps for `span` after each event, and completes with the time after the last sleep.
 fn sleeps_after(events: usize, span: u64) -> impl Fn() -> Logic + Send + Sync {
     move || {
         let mut set = 0;
@@ -89,7 +89,7 @@ fn a_span_that_has_begun_when_the_clock_is_set_back_goes_on() {
     assert_eq!(host.row("a").unwrap().status, Status::Running);
     host.idle();
     host.advance(1);
-    // To its own eyes it slept as long as it asked for.
+    // In the guest's time it slept as long as it asked for.
     assert_eq!(host.end("a"), (100 * DAY + 10_000).to_string());
     host.check_histories();
 }
@@ -107,7 +107,7 @@ fn a_clock_that_is_set_back_and_forward_again_wakes_nobody_early() {
         host.advance(1_000);
         world.clock.set(Timestamp(world.now().0 + DAY));
     }
-    // Forward and back: what was set before is not late, either.
+    // Setting the clock forward and back delays no timer that was set before.
     world.clock.set(Timestamp(world.now().0 + 3 * DAY));
     host.idle();
     set_back(&world, 3 * DAY);
@@ -157,7 +157,7 @@ fn more_timers_than_memory_holds_of_a_host_that_was_days_ahead_are_all_found() {
     world.clock.set(Timestamp(103 * DAY));
     {
         let host = world.open();
-        // Those that a clock finds late are fired, whatever made it late.
+        // Timers that are overdue by the clock fire, for whatever reason they are late.
         (0..60).for_each(|n| drop(host.end(&format!("long{n}"))));
         for n in 0..20 {
             host.start("Sleep", &format!("a{n}"));
@@ -260,7 +260,7 @@ fn the_time_that_a_guest_is_told_never_goes_back() {
     host.check_histories();
 }
 
-/// A clock of an embedder that knows only what it shows.
+/// A clock of an embedding program that does not report elapsed time.
 #[derive(Clone, Default)]
 struct Shown(Arc<AtomicU64>, Arc<Mutex<Vec<OnJump>>>);
 
@@ -303,10 +303,10 @@ fn a_clock_that_says_nothing_of_the_time_that_passed_is_believed_while_it_goes_o
     };
     let (first, second) = (Due::Timer(task(0)), Due::Timer(task(1)));
     timers.add(Timestamp(60_000), Timestamp(50_000), InstanceKey(1), first);
-    // Steps of less than a second are not told from the noise of a clock.
+    // Steps of less than a second count as noise of the clock.
     assert_eq!(due(49_500), []);
     assert_eq!(due(59_999), []);
-    // 20 s back: what had 1 ms to go has 1 ms to go.
+    // 20 s back: the remaining time of 1 ms stays the same.
     assert_eq!(due(39_999), []);
     timers.add(Timestamp(40_500), Timestamp(39_999), InstanceKey(1), second);
     assert_eq!(due(40_000), [Due::Timer(task(0))]);
@@ -324,7 +324,7 @@ fn a_clock_that_is_set_back_between_a_turn_and_the_arming_of_its_timers_makes_no
     };
     let (turn_at, span) = (Timestamp(100 * DAY), 2_000);
     let asked = Timestamp(turn_at.0 + span);
-    // What passed meanwhile is known by the one clock, and not by the other.
+    // Only one of the two clocks reports the time that passed.
     let simulated = SimClock::new(turn_at);
     let shown = Shown::default();
     shown.set(turn_at.0);
@@ -336,7 +336,7 @@ fn a_clock_that_is_set_back_between_a_turn_and_the_arming_of_its_timers_makes_no
         (
             Arc::new(simulated),
             Box::new(move |at| {
-                // Back it is set; forward, time passes.
+                // Backward the clock is set; forward, time passes.
                 match at.checked_sub(set_simulated.now().0) {
                     Some(passes) => set_simulated.advance(Millis(passes)),
                     None => set_simulated.set(Timestamp(at)),
@@ -350,13 +350,13 @@ fn a_clock_that_is_set_back_between_a_turn_and_the_arming_of_its_timers_makes_no
         timers.add_turn(key, turn_at, &[(asked, task(0))]);
         timers.add(asked, turn_at, key, Due::Activity(task(1)));
         timers.add(asked, turn_at, key, Due::Child(task(2), 1));
-        // A date goes by the clock.
+        // A date follows the clock.
         timers.add(asked, turn_at, InstanceKey(2), Due::Start);
         set(99 * DAY + span - 1);
         assert_eq!(timers.take_due(key).0.len(), 0, "not before its time");
         set(99 * DAY + span);
         let due = timers.take_due(key).0.into_iter().map(|fired| fired.due);
-        // Attempts are begun by the thread of the timers.
+        // The timer thread starts attempts.
         assert_eq!(
             due.collect::<Vec<_>>(),
             [Due::Timer(task(0)), Due::Child(task(2), 1)]

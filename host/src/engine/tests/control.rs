@@ -1,4 +1,4 @@
-//! Commands for whole families, starts that are scheduled for later, and what ends at once.
+//! Commands for whole families, scheduled starts, and terminations that take effect at once.
 
 use super::rewind::rewind_request;
 use super::world::*;
@@ -140,7 +140,7 @@ fn a_family_is_suspended_and_resumed_together() {
     assert_eq!(command(&host, "p", resume_all), Reply::Done);
     all_are(&host, Status::Running);
     assert_eq!((said("p"), said("nest")), (None, None));
-    // Those on the way that are so already pass it on.
+    // An already suspended instance still passes the command on.
     host.suspend("nest");
     assert_eq!(command(&host, "p", suspend_all), Reply::Done);
     all_are(&host, Status::Suspended);
@@ -276,7 +276,7 @@ fn what_has_not_begun_ends_at_once() {
     host.submit(start_at("Listen", "a", BEGIN + 1_000, Reuse::Ended))
         .unwrap();
     host.terminate("a");
-    // No wait: the answer is that it has ended.
+    // No wait is needed: the answer means that it has ended.
     let row = host.row("a").unwrap();
     assert_eq!(
         (row.status, row.output),
@@ -341,7 +341,7 @@ fn an_instance_whose_inbox_cannot_be_read_can_be_terminated() {
     assert_eq!(host.row("a").unwrap().quarantine, None);
 }
 
-/// Starts a child and an activity, and ends without either.
+/// Starts a child and an activity, and ends without waiting for them.
 fn leaves(child: &'static str) -> impl Fn() -> Logic + Send + Sync {
     move || {
         Box::new(move |seen, out| {
@@ -384,7 +384,7 @@ fn what_is_left_below_an_instance_that_has_ended_is_stopped() {
     assert_eq!(command(&host, "root", terminate_all), Reply::Done);
     assert_eq!(host.end(&leaf), "Terminated");
     assert!(held.iter().all(|held| held.attempt.interrupt.is_set()));
-    // They are told, and run on until they listen: then nothing is left.
+    // They are interrupted but run on until they react. Then nothing is left.
     for held in held {
         held.ends(Ok("1"));
     }

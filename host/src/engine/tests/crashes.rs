@@ -1,4 +1,4 @@
-//! Hosts that die: what was acknowledged is there, what was under way goes on, and what kills its host again and again is stopped.
+//! Crashes: acknowledged work survives, interrupted work continues, and work that crashes its host repeatedly is stopped.
 
 use super::world::*;
 use perennial_core::Status;
@@ -80,7 +80,7 @@ fn an_instance_that_takes_its_host_down_five_times_is_quarantined_until_it_is_re
                 return waits();
             }
             if flag.load(std::sync::atomic::Ordering::Acquire) {
-                // It runs until the test lets it go on, after the host has died.
+                // Runs until the test releases it, after the host has died.
                 let (go_on, goes_on) = std::sync::mpsc::channel();
                 hold.lock().unwrap().send(go_on).unwrap();
                 let _ = goes_on.recv();
@@ -95,7 +95,7 @@ fn an_instance_that_takes_its_host_down_five_times_is_quarantined_until_it_is_re
         host.raise("a", "go", 1);
         deadly.store(true, std::sync::atomic::Ordering::Release);
     }
-    // The first crash is that of the turn after the resume; then each host finds it under way.
+    // The first crash is that of the turn after the resume. After that, each host finds the turn running.
     let mut image = {
         let host = world.open();
         host.resume("a");
@@ -169,7 +169,7 @@ fn garbage_that_a_crash_left_is_collected() {
     }
     host.end("a");
     host.idle();
-    // The engine does not hear of it, as if it had died right after the commit.
+    // Changes the hub without the engine, as a crash right after the commit.
     host.meddle("INSERT INTO garbage SELECT key, -1 FROM instance; DELETE FROM instance");
     drop(host);
     let host = world.open();

@@ -1,4 +1,4 @@
-//! Activities that do what a test says.
+//! Activities that a test controls.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::engine::executor::{
 
 pub(super) type Run = Arc<dyn Fn(Attempt) -> AttemptFuture + Send + Sync>;
 
-/// An attempt that waits for a test to say how it ends.
+/// An attempt whose outcome the test decides.
 pub(crate) struct Held {
     pub(crate) attempt: Attempt,
     answer: oneshot::Sender<Result<Option<Json>, AttemptError>>,
@@ -21,24 +21,24 @@ pub(crate) struct Held {
 
 impl Held {
     pub(crate) fn ends(self, outcome: Result<&str, Failure>) {
-        // One that was given up needs no answer.
+        // An abandoned attempt needs no answer.
         let outcome = outcome.map(|text| Some(json(text)));
         let _ = self.answer.send(outcome.map_err(AttemptError::from));
     }
 
-    /// It ends for lack of something of the host.
+    /// Ends the attempt with a shortage of the host.
     pub(crate) fn lacks(self, resource: Resource) {
         let shortage = Shortage::new(resource, "there is none left");
         let _ = self.answer.send(Err(shortage.into()));
     }
 
-    /// Whether the host still waits for it.
+    /// Whether the host still waits for the attempt.
     pub(crate) fn is_awaited(&self) -> bool {
         !self.answer.is_closed()
     }
 }
 
-/// The activities, by name, and every attempt that began.
+/// The activities by name, and all attempts that began.
 #[derive(Clone)]
 pub(crate) struct Activities {
     pub(super) by_name: Arc<Mutex<BTreeMap<String, Run>>>,
@@ -47,7 +47,7 @@ pub(crate) struct Activities {
 }
 
 impl Default for Activities {
-    /// `Echo` returns its input, `Hold` waits for the test, `Flaky` fails so that it may be tried again, `Broken` fails for good.
+    /// `Echo` returns its input, `Hold` waits for the test, `Flaky` fails with a retryable failure, `Broken` fails permanently.
     fn default() -> Self {
         let (hold, held) = mpsc::unbounded_channel();
         let this = Self {

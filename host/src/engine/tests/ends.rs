@@ -1,11 +1,11 @@
-//! What is told to who waits for an end. That it is what the hub says is checked at each end in each test.
+//! Notifications of waiters about an end. A check in every test compares each of them with the hub.
 
 use super::world::*;
 use crate::engine::Until;
 use crate::engine::memory::waiters::News;
 use perennial_core::Status;
 
-/// What somebody was told who waits since before `end` happened.
+/// The notification of a waiter that was registered before `end` ran.
 fn told(host: &Host<'_>, id: &str, end: impl FnOnce()) -> News {
     let watch = host.engine.watch(id, Until::Ended);
     end();
@@ -25,7 +25,7 @@ fn an_end_is_told_with_what_the_hub_says_of_it() {
     assert_eq!(completed.output, host.row("a").unwrap().output);
     let terminated = told(&host, "b", || host.terminate("b")).unwrap();
     assert_eq!(terminated.status, Status::Terminated);
-    // One that is not in memory is brought back, and told all the same.
+    // An evicted instance is loaded again, and its waiter is notified too.
     host.engine.evict_all();
     let woken = told(&host, "c", || host.raise("c", "Go", "3")).unwrap();
     assert_eq!(woken.turns, host.row("c").unwrap().turns);
@@ -51,7 +51,7 @@ fn one_is_told_the_end_and_the_others_that_there_is_one() {
             .unwrap()
             .is_none()
     );
-    // Who comes later is told that it has to look.
+    // A later waiter has to read the hub.
     assert!(!host.engine.watch("a", Until::Ended).lives);
 }
 

@@ -1,4 +1,4 @@
-//! Children, and instances that start others.
+//! Child instances, and instances that start others.
 
 use std::future::IntoFuture;
 
@@ -7,7 +7,7 @@ use crate::engine::{Request, StartRequest};
 use crate::store::{Purged, Reply};
 use perennial_core::{Event, RetryPolicy, Reuse, Status};
 
-/// Calls a child and completes with its outcome.
+/// Calls a child, and completes with its outcome.
 fn parent(
     name: &'static str,
     id: Option<&'static str>,
@@ -53,7 +53,7 @@ fn replace(name: &str, id: &str) -> Request {
     })
 }
 
-/// How often the parent was told.
+/// How often the parent received an end of a child.
 fn told(host: &Host<'_>, id: &str) -> usize {
     let is_end = |event: &Event| {
         matches!(
@@ -272,7 +272,7 @@ fn a_purged_child_reaches_its_parent_once_and_not_if_it_had_told_before() {
         live: 0,
     });
     assert!(matches!(purge("lost"), Reply::Rejected(_)));
-    // A child that told its end is deleted, while the parent runs and while it is held.
+    // A child that has reported its end is deleted, whether the parent runs or is suspended.
     assert_eq!(purge("told"), one);
     host.suspend("p");
     host.idle();
@@ -280,7 +280,7 @@ fn a_purged_child_reaches_its_parent_once_and_not_if_it_had_told_before() {
     host.resume("p");
     host.idle();
     assert_eq!(told(&host, "p"), 2);
-    // One that ended without a word: its parent would wait for ever.
+    // This child ended without a report, so its parent would wait for ever.
     host.meddle("UPDATE instance SET status = 4 WHERE id = 'lost'");
     assert_eq!(purge("lost"), one);
     assert_eq!(purge("lost"), Reply::Purged(Purged::default()));

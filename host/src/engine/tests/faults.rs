@@ -1,11 +1,11 @@
-//! A disk that fails now and then.
+//! A disk with occasional faults.
 
 use std::sync::atomic::Ordering;
 
 use super::world::*;
 use perennial_core::{Event, Status};
 
-/// Runs some instances to their ends, with a fault in each place in turn.
+/// Runs some instances to their ends, with a fault at each position in turn.
 fn check(fault: impl Fn(&Host<'_>, u64)) {
     let world = World::with("Mix", || {
         let mut called = false;
@@ -46,7 +46,7 @@ fn check(fault: impl Fn(&Host<'_>, u64)) {
             host.submit(start("Mix", &id, None)),
             Ok(crate::store::Reply::Done)
         ) {
-            // Nobody was told that it was accepted, and it was not.
+            // The client got an error, so the start must not have been accepted.
             assert!(host.row(&id).is_none());
             continue;
         }

@@ -1,4 +1,4 @@
-//! Code of whoever embeds the host: it may panic, and it may never return.
+//! Code of the embedding program that panics or does not return.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -9,7 +9,7 @@ use super::world::*;
 use crate::engine::spans::{Span, SpanSink};
 use perennial_core::Failure;
 
-/// Panics for every span, after it has counted it.
+/// Counts each span, then panics.
 #[derive(Default)]
 struct Panics(AtomicU64);
 
@@ -39,7 +39,7 @@ fn a_sink_that_panics_loses_its_spans_and_nothing_else() {
     assert_eq!(sink.0.load(Ordering::Acquire), 8 * 6);
 }
 
-/// Does not return.
+/// Does not return until the test allows it.
 struct Holds(Mutex<mpsc::Receiver<()>>, AtomicU64);
 
 impl SpanSink for Holds {
@@ -73,7 +73,7 @@ fn a_sink_that_does_not_return_holds_nobody_up() {
 #[test]
 fn a_worker_that_panics_after_a_commit_brings_its_instance_back_and_goes_on() {
     let mut world = World::with("Chain", chain("Hold", 3));
-    // Both panic: none is left that did not.
+    // Both workers panic, so that no other is left.
     world.config.workers = 2;
     let host = world.open();
     host.start("Chain", "a");
@@ -140,7 +140,7 @@ fn a_host_stops_in_its_time_whatever_does_not_return() {
         .block_on("the answer of the start", answer)
         .unwrap()
         .unwrap_err();
-    // Another has the hub meanwhile, and does again what was not done.
+    // Another host takes over, and repeats the unfinished work.
     let host = world.open();
     assert_eq!(host.end("a"), "0");
     host.check_histories();
@@ -162,7 +162,7 @@ fn an_attempt_ends_though_the_log_of_its_thread_panics() {
         })
     });
     world.activities.add("Fails", |_| {
-        // For the rest of this thread's life: its lines are written after the attempt. How a program collects them is its own affair.
+        // Set for the rest of this thread's life, because the attempt's lines are logged after it. A program may install any subscriber.
         let log = tracing::Dispatch::new(Hears(|_: &tracing::Event<'_>| panic!("on purpose")));
         std::mem::forget(tracing::dispatcher::set_default(&log));
         Err(Failure::retryable("Flaky", ""))
@@ -174,6 +174,6 @@ fn an_attempt_ends_though_the_log_of_its_thread_panics() {
     }
     host.idle();
     assert_eq!(host.engine.activity_counts(), (0, 0));
-    // Each attempt was made once: none was repeated for lack of its line.
+    // Each attempt ran once: none was repeated because its log line failed.
     assert_eq!(world.activities.began().len(), 6);
 }

@@ -1,4 +1,4 @@
-//! What a rewind forgets, and what it puts aside: completed work only if that is asked for, an event that could not be read by itself.
+//! Work that a rewind forgets: completed work only on request, and an event that could not be read.
 
 use std::sync::atomic::Ordering;
 
@@ -9,7 +9,7 @@ use crate::engine::{Request, RewindRequest};
 use crate::store::Reply;
 use perennial_core::{Ending, Failure, Json, Status};
 
-/// Books with "Pay", and undoes with "Echo" and a timer if that fails.
+/// A saga: calls "Pay"; if that fails, compensates with "Echo" and a timer.
 fn saga() -> Logic {
     let mut undone = false;
     Box::new(move |seen, out| {
@@ -135,7 +135,7 @@ fn what_runs_beside_a_failure_is_kept_and_hinders_no_rewind() {
     assert_eq!(host.end("a"), "1");
 }
 
-/// Waits for an event with a number, after an activity whose failure it lives with.
+/// Waits for an event with a number, after an activity whose failure it handles.
 fn wants_a_number(says: fn(u32, &str) -> Failure) -> impl Fn() -> Logic + Send + Sync {
     move || {
         Box::new(move |seen, out| {
@@ -192,7 +192,7 @@ fn an_event_that_could_not_be_read_is_put_aside_and_waited_for_anew() {
             (id.as_str(), event.number, event.name.as_str()),
             (name, 0, "Decision")
         );
-        // The failure that it lived with is not the cause.
+        // The handled failure is not the cause.
         assert_eq!((done.cut_events, done.activities.len()), (3, 0), "{name}");
         host.until(name, |row| row.status == Status::Running);
         host.raise(name, "Decision", 4);

@@ -1,4 +1,4 @@
-//! Guests that are closures, and what they ask for.
+//! Guests that are closures, and their actions.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -11,10 +11,10 @@ use perennial_core::{
 
 use crate::engine::executor::{Executor, Fault, ResidentGuest, Resource, Shortage};
 
-/// The module that has every orchestration.
+/// The module of all orchestrations.
 pub(crate) const MODULE: Digest = Digest([7; 32]);
 
-/// What a guest was told so far.
+/// Everything that a guest has received so far.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) now: Timestamp,
@@ -37,7 +37,7 @@ impl Seen {
             .map_or(0, |input| input.as_str().parse().unwrap())
     }
 
-    /// A result in a word: its text, or the kind of its failure.
+    /// A result as a word: its text, or the kind of its failure.
     pub(crate) fn result(&self, task: u32) -> String {
         match &self.results[&task] {
             Ok(output) => output
@@ -48,7 +48,7 @@ impl Seen {
     }
 }
 
-/// What a guest asks for in a turn.
+/// The actions of a guest in a turn.
 #[derive(Default)]
 pub(crate) struct Out {
     next_task: u32,
@@ -56,7 +56,7 @@ pub(crate) struct Out {
 }
 
 impl Out {
-    /// Whether nothing was asked for yet.
+    /// Whether no task was asked for yet.
     pub(crate) fn is_first(&self) -> bool {
         self.next_task == 0
     }
@@ -197,7 +197,7 @@ pub(crate) fn retry(max_attempts: u32, first_delay: u64) -> Option<RetryPolicy> 
     })
 }
 
-/// What an orchestration does in its next turn. What it keeps in between is lost with its guest, and comes back by replay.
+/// The next turn of an orchestration. Its captured state is lost with its guest, and restored by replay.
 pub(crate) type Logic = Box<dyn FnMut(&Seen, &mut Out) -> Ending + Send>;
 
 pub(super) type Make = Arc<dyn Fn() -> Logic + Send + Sync>;
@@ -206,13 +206,13 @@ pub(super) type Make = Arc<dyn Fn() -> Logic + Send + Sync>;
 #[derive(Clone, Default)]
 pub(crate) struct Programs {
     pub(super) by_name: Arc<Mutex<BTreeMap<String, Make>>>,
-    /// Whether the module is none that this host can run.
+    /// Whether the host cannot run the module.
     pub(crate) broken: Arc<AtomicBool>,
-    /// How often a guest that comes to rest panics from now on.
+    /// Number of panics to come, each when a guest comes to rest after a turn.
     pub(crate) panics: Arc<AtomicU32>,
-    /// What the host lacks for a guest.
+    /// The shortage with which creating a guest fails.
     pub(crate) lacks: Arc<Mutex<Option<Resource>>>,
-    /// How many turns guests were told are in the hub.
+    /// Number of turns that guests were told are committed.
     pub(crate) committed: Arc<AtomicU32>,
 }
 
@@ -290,7 +290,7 @@ impl Guest for ClosureGuest {
                     ..
                 } => {
                     (seen.id, seen.input) = (instance_id, input);
-                    // Another module has an orchestration `F` as `F#n`, where its digest begins with n.
+                    // In a module whose digest begins with `n`, the orchestration `F` is `F#n`.
                     let name = match self.module {
                         MODULE => name,
                         Digest(bytes) => format!("{name}#{}", bytes[0]),

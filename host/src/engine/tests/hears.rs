@@ -1,9 +1,9 @@
-//! A log that a test hears.
+//! A subscriber of the log for tests.
 
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Is told of each event.
+/// Called for each event.
 pub(crate) struct Hears<F>(pub(crate) F);
 
 impl<F: Fn(&Event<'_>) + 'static> Subscriber for Hears<F> {

@@ -1,4 +1,4 @@
-//! Guests that keep to nothing. They harm their own instance, and nobody else.
+//! Guests that break every rule. They harm only their own instance.
 
 use super::programs::Dice;
 use super::world::*;
@@ -13,7 +13,7 @@ impl Dice {
         of[usize::try_from(self.roll(sides)).unwrap()].clone()
     }
 
-    /// A task that may be the next one, or any other.
+    /// A task id: often the next one, sometimes any other.
     fn task(&mut self) -> TaskId {
         let near = u32::try_from(self.roll(4)).unwrap();
         TaskId(self.pick(&[0, near, near, near, 1_000, u32::MAX - 1, u32::MAX]))
@@ -128,7 +128,7 @@ impl Dice {
     }
 }
 
-/// Asks for anything. What it asks is a function of its id and of how often it was asked.
+/// Makes random requests, which depend only on its id and the number of its turns.
 fn anything() -> Logic {
     let mut turns = 0;
     Box::new(move |seen, out| {
@@ -172,7 +172,7 @@ fn a_guest_that_asks_for_anything_harms_only_its_own_instance() {
                 .row(&format!("h{n}"))
                 .is_some_and(|row| !row.status.is_end())
             {
-                // It may end meanwhile.
+                // The instance may have ended.
                 let _ = host.submit(crate::engine::Request::RaiseEvent {
                     id: format!("h{n}"),
                     name: "go".to_owned(),

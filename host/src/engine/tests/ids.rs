@@ -1,4 +1,4 @@
-//! Ids that are used again, instances that are not started, and what an instance shows from one execution to the next.
+//! Reused ids, skipped starts, and the status shown across executions.
 
 use super::rewind::{calls, restart};
 use super::world::*;
@@ -9,7 +9,7 @@ fn completing(text: &'static str) -> impl Fn() -> Logic + Send + Sync {
     move || Box::new(move |_, _| completes(text))
 }
 
-/// The instances that a history says were not started, and why.
+/// The skipped starts in a history, with their reasons.
 fn skipped(host: &Host<'_>, id: &str) -> Vec<(String, String)> {
     let skipped = host.events(id).into_iter().filter_map(|event| {
         let Event::InstanceStartSkipped {
@@ -29,7 +29,7 @@ fn the_id_of_a_child_that_has_ended_is_used_again_round_after_round() {
     let world = World::with("Eternal", || {
         let mut called = 0;
         Box::new(move |seen, out| {
-            // Twice in each round, and in every round.
+            // Twice in each round.
             if called == seen.results.len() && called < 2 {
                 called += 1;
                 let input = Some(json(seen.number() * 10 + called as u64));
@@ -145,7 +145,7 @@ fn what_was_not_started_stands_in_the_history_however_the_starter_goes_on() {
         let mut asked = false;
         Box::new(move |seen, out| {
             let round = seen.number();
-            // By itself, by an id in use, by a name that is unknown, by an id that cannot be.
+            // Four skipped starts: its own id, an id in use, an unknown name, an invalid id.
             if !std::mem::replace(&mut asked, true) && round != 9 {
                 out.start("Kid", &seen.id.clone());
                 out.start("Kid", "taken");
@@ -180,7 +180,7 @@ fn what_was_not_started_stands_in_the_history_however_the_starter_goes_on() {
         assert_eq!(skipped(&host, id).len(), 4);
     }
     assert!(host.row("lost").is_none());
-    // What ended so can be rewound, and begins anew.
+    // An instance that failed so can be rewound, and begins again.
     super::rewind::rewind(&host, "fails");
     assert_eq!(host.end("fails"), "Gone");
     assert_eq!(skipped(&host, "fails").len(), 4);
@@ -194,7 +194,7 @@ fn what_was_not_started_stands_in_the_history_however_the_starter_goes_on() {
 fn a_refusal_that_waited_while_the_starter_was_suspended_is_noted_at_its_end() {
     let world = World::with("Starts", || {
         Box::new(|seen, out| {
-            // When it hears of the first event, a suspension waits already.
+            // A suspension already waits when it receives the first event.
             if seen.events.len() == 1 && out.is_first() {
                 out.start("Kid", "taken");
             }
@@ -277,7 +277,7 @@ fn the_custom_status_stays_over_continue_as_new_until_it_is_set_again() {
     host.start_with("Shows", "a", 0);
     host.until("a", |row| row.execution == 2 && row.turns == 1);
     assert_eq!(shown(&host).as_deref(), Some("\"early\""));
-    // Whatever brings it back, and whatever turn has no guest.
+    // The status stays after any reload, and in turns without a guest.
     host.suspend("a");
     assert_eq!(shown(&host).as_deref(), Some("\"early\""));
     host.engine.evict_all();

@@ -1,4 +1,4 @@
-//! Terminate, suspend and resume, in each status.
+//! Terminate, suspend and resume in each status.
 
 use std::sync::atomic::Ordering;
 
@@ -7,10 +7,10 @@ use crate::engine::Request;
 use crate::store::Reply;
 use perennial_core::{Event, Status};
 
-/// An instance that the hub has and that could not begin yet: nothing can make its guest.
+/// An instance in the hub that could not begin, because its guest cannot be created.
 fn pending<'a>(world: &'a World, host: &Host<'a>) {
     world.programs.broken.store(true, Ordering::Release);
-    // As a child, so that the start is in the hub before its first turn.
+    // Started as a child, so that the start is in the hub before the first turn.
     host.raise("starter", "go", 1);
     host.until("a", |row| row.quarantine.is_some());
 }
@@ -74,7 +74,7 @@ fn an_instance_that_could_not_begin_begins_when_it_is_resumed() {
     host.start("Starter", "starter");
     pending(&world, &host);
     host.raise("a", "go", 1);
-    // Nothing has changed: it is tried again, and fails again.
+    // Nothing has changed, so another try fails too.
     host.resume("a");
     host.idle();
     assert!(host.row("a").unwrap().quarantine.is_some());
@@ -153,7 +153,7 @@ fn a_suspended_instance_with_a_full_inbox_costs_nothing() {
         })
     });
     world.block_on("all events", futures::future::join_all(events));
-    // It rests: nothing is queued any more although so much waits.
+    // The instance rests: nothing is queued, although many events wait.
     host.idle();
     assert_eq!(host.row("a").unwrap().turns, 2);
     host.resume("a");
@@ -172,7 +172,7 @@ fn terminate_comes_before_everything_that_waits() {
         name: "go".to_owned(),
         data: None,
     };
-    // The writer waits with the first command, and takes the others together.
+    // The writer blocks on the first command, and commits the others together.
     let db = rusqlite::Connection::open(world.path()).unwrap();
     db.execute_batch("BEGIN IMMEDIATE").unwrap();
     let ask = |request: Request| {
@@ -184,7 +184,7 @@ fn terminate_comes_before_everything_that_waits() {
         while host.engine.queue().in_flight < in_flight
             || host.engine.hub.writer.queued() + 1 < in_flight as u64
         {
-            // The writer does not wait for ever for whoever has the file.
+            // The writer waits only for a limited time for the lock of the file.
             assert!(begun.elapsed() < patience(), "the machine stood still");
             std::thread::yield_now();
         }

@@ -1,8 +1,8 @@
-//! Orchestrations that many tests need.
+//! Orchestrations that many tests use.
 
 use super::world::{Logic, completes, waits};
 
-/// Calls an activity so many times, one after the other, each with the number of the call; completes with the last result.
+/// Calls an activity `steps` times in sequence with the number of the call. Completes with the last result.
 pub(crate) fn chain(activity: &'static str, steps: u32) -> impl Fn() -> Logic + Send + Sync {
     move || {
         let mut next = 0;
@@ -20,7 +20,7 @@ pub(crate) fn chain(activity: &'static str, steps: u32) -> impl Fn() -> Logic + 
     }
 }
 
-/// Waits for so many external events, and completes with the data of all of them.
+/// Waits for `events` external events, and completes with the data of all of them.
 pub(crate) fn listens(events: usize) -> impl Fn() -> Logic + Send + Sync {
     move || {
         Box::new(move |seen, _| {
@@ -37,7 +37,7 @@ pub(crate) fn listens(events: usize) -> impl Fn() -> Logic + Send + Sync {
     }
 }
 
-/// Sets a timer for so long after its start, and completes with the time at which it fired.
+/// Sets a timer for `span` after its start, and completes with the time at which it fired.
 pub(crate) fn sleeps(span: u64) -> impl Fn() -> Logic + Send + Sync {
     move || {
         let mut set = false;

@@ -1,4 +1,4 @@
-//! The engine on a real hub: guests and activities are closures, the clock stands still until a test moves it.
+//! Tests of the engine on a real hub. Guests and activities are closures, and the clock stands still until a test moves it.
 
 mod activities;
 mod again;

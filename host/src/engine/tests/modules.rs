@@ -1,4 +1,4 @@
-//! Instances that go on with another module than the one they began with.
+//! Instances that continue on another module than the one in their start.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use perennial_core::{Digest, Rejection, Status};
 const MENDED: Digest = Digest([8; 32]);
 const WORSE: Digest = Digest([9; 32]);
 
-/// Another module with an orchestration of the world.
+/// Another module that defines an orchestration of the world.
 pub(crate) fn other(digest: Digest, orchestration: &str) -> NewModule {
     NewModule {
         name: format!("module-{}", digest.0[0]),
@@ -66,7 +66,7 @@ fn asks(
     }
 }
 
-/// A world in which `Fickle` of its own module asks for something else since the first time, `WORSE` always does, and `MENDED` does not.
+/// A world in which the original module of `Fickle` asks for something else on replay, `WORSE` always does, and `MENDED` never.
 fn fickle_world() -> World {
     let moods = Arc::new(AtomicU32::new(0));
     World::with("Fickle", asks(move || moods.fetch_add(1, Ordering::AcqRel)))
@@ -74,7 +74,7 @@ fn fickle_world() -> World {
         .and("Fickle#9", asks(|| 77))
 }
 
-/// Starts `a` on the world's own module, deploys the others, and has `a` quarantined.
+/// Starts `a` on the original module, deploys the others, and gets `a` quarantined.
 fn quarantined(host: &Host<'_>) -> Held {
     host.start("Fickle", "a");
     let held = host.world.held();
@@ -253,7 +253,7 @@ fn what_is_started_while_modules_are_collected_always_has_its_module() {
     host.check_histories();
 }
 
-/// Under one name, so that what is deployed first is left behind.
+/// Gives a module the common name, so that it replaces the previous one.
 fn named(module: NewModule) -> NewModule {
     NewModule {
         name: "listen".to_owned(),
@@ -262,7 +262,7 @@ fn named(module: NewModule) -> NewModule {
     }
 }
 
-/// What an execution of this instance began with.
+/// The limits in the start event of an instance.
 fn limits_of(host: &Host<'_>, id: &str) -> perennial_core::Limits {
     let mut events = host.events(id).into_iter();
     let limits = events.find_map(|event| {
@@ -316,7 +316,7 @@ fn executions_begin_with_the_limits_of_their_module_wherever_they_come_from() {
     assert_eq!(limits_of(&host, "p"), usual);
     assert_eq!(limits_of(&host, "leaf"), fuel);
     assert_eq!(limits_of(&host, "beside"), fuel);
-    // A deployment that says nothing of limits keeps them; one that does replaces them.
+    // A deployment without limits keeps those of the name; one with limits replaces them.
     deploy(&host, leaf.clone());
     host.start("Leaf", "kept");
     assert_eq!(limits_of(&host, "kept"), fuel);
@@ -327,7 +327,7 @@ fn executions_begin_with_the_limits_of_their_module_wherever_they_come_from() {
         ..usual
     };
     assert_eq!(limits_of(&host, "other"), memory);
-    // The next execution is a new one; what lives keeps what it began with.
+    // The next execution gets the new limits; live ones keep theirs.
     deploy(&host, with(all, r#"{"memoryBytes":1048576}"#));
     assert_eq!(limits_of(&host, "again"), usual);
     host.raise("again", "go", 1);

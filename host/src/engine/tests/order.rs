@@ -1,10 +1,10 @@
-//! What was due first is handled first, however late the host is to notice.
+//! Messages and timers are handled in the order of their times, however late the host notices.
 
 use super::world::*;
 use crate::store::{self, Change, Owned, Write};
 use perennial_core::{Command, Ending, Message, Status, TaskId, Timestamp, Waiting};
 
-/// Waits for an event until a deadline after its start: `"event"` or `"timer"`, whichever it is told of first.
+/// Waits for an event until a deadline after its start. Completes with `"event"` or `"timer"`, whichever comes first.
 fn races(span: u64) -> impl Fn() -> Logic + Send + Sync {
     move || {
         let (mut set, mut first) = (false, None);
@@ -14,14 +14,14 @@ fn races(span: u64) -> impl Fn() -> Logic + Send + Sync {
             }
             let fired = (!seen.fired.is_empty()).then_some("timer");
             let raised = (!seen.events.is_empty()).then_some("event");
-            // Of those of one turn it sees only that both are there: the history says which was first.
+            // Within one turn it sees both but not their order, which the history records.
             first = first.or(fired).or(raised);
             first.map_or_else(waits, |_| completes(1))
         })
     }
 }
 
-/// Which of the two stands first in the history.
+/// The one of the two that is first in the history.
 fn winner(host: &Host<'_>, id: &str) -> &'static str {
     host.end(id);
     let events = host.events(id);
@@ -31,7 +31,7 @@ fn winner(host: &Host<'_>, id: &str) -> &'static str {
         .unwrap()
 }
 
-/// Puts an event into the hub while no host owns it, as a client does that finds none.
+/// Puts an event into the hub while no host owns it, as a client without a host does.
 fn raise_without_a_host(world: &World, id: &str) {
     let Owned { writer, .. } = store::take_over(&world.path(), world.now()).unwrap();
     let (tell, told) = std::sync::mpsc::channel();
@@ -107,7 +107,7 @@ fn events_keep_their_order_whatever_the_clock_shows_when_they_come() {
     assert_eq!(host.end("a"), "[1,2,3,4]");
 }
 
-/// Says what it waits for: two events, a timer, and in its own words.
+/// Shows in its status that it waits for two events and a timer, with a text of its own.
 fn says() -> Logic {
     let mut set = false;
     Box::new(move |seen, out| {

@@ -1,5 +1,4 @@
-//! The power goes. Whatever of the unsynced writes came down, and in whatever pieces: the hub opens, is whole, and has everything that
-//! somebody was told of.
+//! Power losses. Whichever parts of unsynced writes reached the disk, the hub opens, is intact, and has everything that was acknowledged.
 
 use std::collections::BTreeSet;
 
@@ -11,21 +10,21 @@ use crate::store::Reply;
 use crate::store::file::disk::{Disk, Entry};
 use perennial_core::{Event, Failure, Message};
 
-/// Seeds of a usual run, and of a long one.
+/// Number of seeds in a usual run, and in a long one.
 const SEEDS: (u64, u64) = (6, 200);
 
-/// Programs of one seed.
+/// Number of programs per seed.
 const PROGRAMS: u64 = 10;
 
-/// Moments of one seed of which the hub is also run to its end.
+/// Number of power losses per seed after which the hub also runs to its end.
 const GO_ON_FROM: u64 = 3;
 
-/// What somebody was told of.
+/// An acknowledgement to a client, as text.
 fn told(what: &str, id: &str, more: &str) -> String {
     format!("{what} {id} {more}")
 }
 
-/// A world whose activities say that they began.
+/// Makes the activities record on the disk that they began.
 fn marking(disk: &Disk, world: &World) {
     for name in ["Echo", "FailsFirst", "Broken"] {
         let disk = disk.clone();
@@ -47,7 +46,7 @@ fn marking(disk: &Disk, world: &World) {
     }
 }
 
-/// Runs random programs to their ends on a recorded disk; what each comes to.
+/// Runs random programs to their ends on a recorded disk, and returns their expected results.
 fn record(world: &World, disk: &Disk, dice: &mut Dice) -> Vec<u64> {
     let host = world.open();
     let mut values = Vec::new();
@@ -86,7 +85,7 @@ fn record(world: &World, disk: &Disk, dice: &mut Dice) -> Vec<u64> {
     values
 }
 
-/// Everything that a hub could tell somebody of.
+/// Everything in a hub that a client could be told.
 fn known(world: &World) -> BTreeSet<String> {
     let db = rusqlite::Connection::open(world.path()).unwrap();
     let found: String = db
@@ -105,7 +104,7 @@ fn known(world: &World) -> BTreeSet<String> {
             let row = reader.instance_by_key(row.key).unwrap().unwrap();
             let output = row.output.map(|output| output.to_string());
             known.insert(told("ended", &row.id, &output.unwrap_or_default()));
-            // What came too late is not kept.
+            // Events that arrived after the end are not kept.
             known.extend((0..100).map(|n| told("raised", &row.id, &format!("e{n}"))));
         }
         let turns = reader.turns(row.key, row.execution, 0, u32::MAX).unwrap();
@@ -126,7 +125,7 @@ fn known(world: &World) -> BTreeSet<String> {
     known
 }
 
-/// What the power leaves of the entries so far, of which `lost` in eight sectors are lost.
+/// The disk after a power loss at this point, which loses `lost` in eight of the unsynced sectors.
 fn after(world: &World, disk: &Disk, so_far: &[Entry], dice: &mut Dice, lost: u64) -> World {
     let image = world.another();
     disk.image(so_far, image.dir(), || dice.roll(8) >= lost);
@@ -139,7 +138,7 @@ fn after(world: &World, disk: &Disk, so_far: &[Entry], dice: &mut Dice, lost: u6
     image
 }
 
-/// How many power losses were tried.
+/// Runs a seed, and returns the number of simulated power losses.
 fn check(seed: u64) -> u64 {
     let _named = Named(seed);
     let mut dice = Dice(seed);
@@ -154,7 +153,7 @@ fn check(seed: u64) -> u64 {
     assert!(folded > 0, "the log was never folded into the file");
     let moments = (0..entries.len())
         .filter(|place| !matches!(entries[*place], Entry::Write { .. }))
-        // Right before it and right after it.
+        // Right before and right after each.
         .flat_map(|place| [place, place + 1]);
     let (mut losses, mut images) = (0, Vec::new());
     for moment in moments {
@@ -172,7 +171,7 @@ fn check(seed: u64) -> u64 {
     losses
 }
 
-/// Runs what was started before the power went to its end.
+/// Continues after the power loss until every program has ended.
 fn go_on(image: &World, values: &[u64]) {
     let recorded = image.recorded();
     let host = image.open();
@@ -181,7 +180,7 @@ fn go_on(image: &World, values: &[u64]) {
         if host.row(&id).is_none() {
             continue;
         }
-        // Events that nobody was told were taken come again; those of one name do nothing more.
+        // Send unacknowledged events again. A second event of the same name has no effect.
         for event in 0..20 {
             let (name, data) = (format!("e{event}"), Some(json(10_000 + event)));
             let raise = Request::RaiseEvent {

@@ -1,4 +1,4 @@
-//! The processors are shared among attempts that compute, whatever becomes of each.
+//! Processor time is shared among computing attempts, however each of them ends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn poll(turn: &mut Turn) -> Option<Permit> {
     }
 }
 
-/// Those of an instance that wait, after it was seen that they do.
+/// Waiting turns of an instance, each of which was polled once.
 fn waiting(processors: &Arc<Processors>, key: i64, count: usize) -> Vec<Turn> {
     let turns = (0..count).map(|_| {
         let mut turn = share(processors, key).turn();
@@ -32,7 +32,7 @@ fn waiting(processors: &Arc<Processors>, key: i64, count: usize) -> Vec<Turn> {
     turns.collect()
 }
 
-/// Those of these that have their permit by now.
+/// The permits of those turns that have got one.
 fn begun(turns: &mut [Turn]) -> Vec<Permit> {
     turns.iter_mut().filter_map(poll).collect()
 }
@@ -58,7 +58,7 @@ fn a_permit_that_nobody_takes_goes_on_to_the_next() {
     let held = poll(&mut share(&processors, 1).turn()).unwrap();
     let mut gone = waiting(&processors, 2, 2);
     let mut stays = waiting(&processors, 2, 1);
-    // One that waits, and one that was given the permit and has not seen it.
+    // Drop one that waits, and one that got its permit but was not polled since.
     drop(gone.remove(0));
     drop(held);
     assert!(begun(&mut stays).is_empty());
@@ -95,7 +95,7 @@ fn a_poll_that_lasts_lets_others_by_and_its_own_instance_later() {
     processors.look(at(20));
     let other = begun(&mut other);
     assert_eq!(other.len(), 1);
-    // The other one's poll counts now.
+    // The poll of the other instance counts now.
     processors.look(at(50));
     assert!(begun(&mut own).is_empty());
     processors.look(at(200));
@@ -119,7 +119,7 @@ fn polls_that_wait_for_each_other_come_to_an_end() {
             turn.poll_with(context, |_| Poll::Ready(tell.send(7)))
         }))
     });
-    // As a closure does that blocks its thread until another one is done.
+    // As a closure that blocks its thread until another one is done.
     assert_eq!(told.recv(), Ok(7));
     drop(waits);
     tells.join().unwrap().unwrap();
@@ -144,7 +144,7 @@ fn what_is_quick_is_found_out_and_so_is_what_is_no_longer() {
     assert!(!pace.is_quick());
     (0..16).for_each(|_| pace.took(quick));
     assert!(pace.is_quick());
-    // One in a hundred may be interrupted by the system.
+    // The system may preempt one poll in a hundred.
     (0..100).for_each(|_| pace.took(quick));
     pace.took(Duration::from_millis(1));
     assert!(pace.is_quick());

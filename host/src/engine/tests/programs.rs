@@ -1,5 +1,5 @@
-//! Random programs of the SDK's operations on the engine: whatever the host goes through, each ends as an undisturbed one would, and as
-//! the model says. The same source runs as a component in the tests of the whole.
+//! Random programs of the SDK's operations on the engine. Whatever happens to the host, each ends as an undisturbed run does, and as the
+//! model predicts. The tests of whole processes run the same source as a component.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,13 +33,13 @@ static ORCHESTRATIONS: [Orchestration; 2] = [
     }),
 ];
 
-/// Instances in a world.
+/// Number of instances in a world.
 const PROGRAMS: u64 = 4;
 
-/// How often a world ends before it is left alone.
+/// Number of restarts and crashes before a world is left alone.
 const LIVES: u32 = 5;
 
-/// What runs the programs natively.
+/// Runs the programs natively.
 pub(crate) fn native() -> Arc<dyn Executor> {
     Arc::new(Native(&ORCHESTRATIONS))
 }
@@ -60,7 +60,7 @@ fn world(dice: &mut Dice, executor: Arc<dyn Executor>) -> World {
     world
 }
 
-/// Starts random programs; what each comes to.
+/// Starts random programs, and returns their expected results.
 fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
     let mut values = Vec::new();
     for n in 0..PROGRAMS {
@@ -70,7 +70,7 @@ fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
         host.start_with("Program", &id, serde_json::to_string(&input).unwrap());
         for event in 0..events {
             let (name, data) = (format!("E{event}"), Some(json(FIRST_EVENT + event)));
-            // One that has ended already needs no event.
+            // A program that has ended takes no event.
             host.submit(Request::RaiseEvent {
                 id: id.clone(),
                 name,
@@ -82,7 +82,7 @@ fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
     values
 }
 
-/// Something happens to the host or to an instance.
+/// Disturbs the host or an instance.
 fn disturb(host: &Host<'_>, dice: &mut Dice) {
     let id = format!("p{}", dice.roll(PROGRAMS));
     match dice.roll(6) {
@@ -120,7 +120,7 @@ fn all_ended(host: &Host<'_>) -> bool {
     (0..PROGRAMS).all(|n| host.row(&format!("p{n}")).unwrap().status.is_end())
 }
 
-/// Runs random programs on an executor through all that may happen to a host.
+/// Runs random programs on an executor, with everything that can happen to a host.
 pub(crate) fn check_on(seed: u64, executor: Arc<dyn Executor>) {
     let mut dice = Dice(seed);
     let mut world = world(&mut dice, executor);

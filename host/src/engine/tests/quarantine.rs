@@ -1,4 +1,4 @@
-//! Instances that the host cannot go on with.
+//! Instances that the host cannot continue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::world::*;
 use perennial_core::Status;
 
-/// Waits for two events, and asks on replay for something else when it is told to.
+/// Waits for two events. If the mood changes, its replay asks for something else.
 fn fickle(mood: &Arc<AtomicU32>) -> impl Fn() -> Logic + Send + Sync + use<> {
     let mood = Arc::clone(mood);
     move || {
@@ -38,7 +38,7 @@ fn a_guest_that_does_not_repeat_itself_is_quarantined_until_it_does() {
     let row = host.until("a", |row| row.quarantine.is_some());
     assert_eq!((row.status, row.turns), (Status::Suspended, 1));
     assert!(row.quarantine.unwrap().reason.contains("does not repeat"));
-    // What happens meanwhile is kept, and nothing is consumed.
+    // Messages are kept but not consumed meanwhile.
     held.ends(Ok("1"));
     host.raise("a", "go", 2);
     while host.count("SELECT count(*) FROM inbox") < 3 {
@@ -235,7 +235,7 @@ fn a_guest_that_panics_in_the_host_stops_one_instance() {
     let host = world.open();
     host.start("Panic", "a");
     host.raise("a", "go", 1);
-    // Once may be by chance, and it is tried again.
+    // A single panic proves nothing, so the turn is tried again.
     while host.row("a").unwrap().quarantine.is_none() {
         host.advance(1_000);
         host.idle();

@@ -1,4 +1,4 @@
-//! Random programs in a world where everything happens at once: whatever the host goes through, each ends as an undisturbed one would.
+//! Random programs with many concurrent events. Whatever happens to the host, each ends as an undisturbed run does.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,17 +7,17 @@ use super::world::*;
 use crate::engine::Request;
 use perennial_core::{Ending, Failure};
 
-/// A program. Its value is a number, and does not depend on the order in which things happen.
+/// A program. Its value is a number that does not depend on the order of events.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Op {
     Echo(u64),
-    /// Fails so often before it gives its value.
+    /// Fails this often before it returns its value.
     Flaky(u64, u32),
     Broken,
     Timer(u64),
     /// Waits for the event of this number.
     Event(u64),
-    /// Is cancelled right after it was called.
+    /// Cancelled right after the call.
     Dropped,
     Child(Box<Self>),
     Seq(Vec<Self>),
@@ -36,7 +36,7 @@ impl Op {
                 Self::Event(*events - 1)
             }
             5 | 6 => Self::Dropped,
-            // The events are those of the instance: a child gets none.
+            // Events are sent to the instance; a child gets none.
             7 => Self::Child(Box::new(Self::random(dice, depth.min(1) - 1, events))),
             8 | 9 => Self::Seq(
                 (0..dice.roll(5))
@@ -51,7 +51,7 @@ impl Op {
         }
     }
 
-    /// What it comes to.
+    /// The expected value.
     pub(super) fn value(&self) -> u64 {
         match self {
             Self::Echo(value) | Self::Flaky(value, _) => *value,
@@ -65,14 +65,14 @@ impl Op {
     }
 }
 
-/// What an execution begins with.
+/// The input of an execution.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Input {
     pub(super) sum: u64,
     pub(super) rounds: Vec<Op>,
 }
 
-/// A program that runs.
+/// A running program.
 struct Node {
     op: Op,
     task: Option<u32>,
@@ -92,7 +92,7 @@ impl Node {
         }
     }
 
-    /// Goes on as far as it can; the value where it has ended. `used` are the events that were taken.
+    /// Runs as far as possible, and returns the value if it has ended. `used` are the events taken so far.
     fn poll(&mut self, seen: &Seen, out: &mut Out, used: &mut Vec<u32>) -> Option<u64> {
         match &self.op {
             Op::Seq(_) => self
@@ -162,7 +162,7 @@ impl Node {
     }
 }
 
-/// Goes through the values until the first that is not there yet, which makes the whole be not there.
+/// Iterates up to and including the first missing value, which makes the whole result missing.
 trait TakeWhileInclusive: Iterator<Item = Option<u64>> + Sized {
     fn take_while_inclusive(mut self) -> impl Iterator<Item = Option<u64>> {
         let mut open = false;
@@ -234,7 +234,7 @@ pub(super) fn world() -> World {
     world
 }
 
-/// Starts some random programs; what each comes to.
+/// Starts random programs, and returns their expected results.
 fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
     let mut values = Vec::new();
     for n in 0..4 {
@@ -248,7 +248,7 @@ fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
         host.start_with("Program", &id, serde_json::to_string(&input).unwrap());
         for event in 0..events {
             let (name, data) = (format!("e{event}"), Some(json(10_000 + event)));
-            // One that has ended already needs no event.
+            // A program that has ended takes no event.
             host.submit(Request::RaiseEvent {
                 id: id.clone(),
                 name,
@@ -264,7 +264,7 @@ fn all_ended(host: &Host<'_>) -> bool {
     (0..4).all(|n| host.row(&format!("p{n}")).unwrap().status.is_end())
 }
 
-/// Something happens to the host or to an instance.
+/// Disturbs the host or an instance.
 fn disturb(host: &Host<'_>, dice: &mut Dice) {
     let id = format!("p{}", dice.roll(4));
     match dice.roll(6) {
@@ -301,7 +301,7 @@ fn check(seed: u64) {
     world.config.resident_max = [0, 1, 2, 1_000][dice.roll(4) as usize];
     let values = begin(&world.open(), &mut dice);
     for life in 0.. {
-        // Nothing may run whose result is in the hub when it is opened.
+        // No activity may run whose result is in the hub when it is opened.
         let (recorded, before) = (world.recorded(), world.activities.began().len());
         let host = world.open();
         let disturbances = if life < 6 { dice.roll(12) } else { u64::MAX };

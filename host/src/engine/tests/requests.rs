@@ -1,4 +1,4 @@
-//! What clients ask for, in this process and in others.
+//! Requests of clients in this process and in others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +31,7 @@ fn commands_of_other_processes_are_answered_once_each() {
             },
         );
     }
-    // Many wake-ups at once, as from as many processes.
+    // Many notifications at once, as from many processes.
     let all = (0..10).map(|_| host.engine.take_commands());
     world
         .block_on("the commands", futures::future::join_all(all))
@@ -111,7 +111,7 @@ fn a_start_with_an_id_in_use_is_refused_and_leaves_nothing() {
     );
     assert_eq!(host.count("SELECT count(*) FROM instance"), 1);
     assert_eq!(host.engine.memory.slots.all().len(), 1);
-    // Many at once: one of them wins.
+    // Of many starts at once, one wins.
     let all = (0..20).map(|_| host.engine.submit(start("Listen", "b", None)));
     let replies = world.block_on("the verdicts", futures::future::join_all(all));
     assert_eq!(
@@ -280,7 +280,7 @@ fn a_runtime_goes_on_while_more_waits_for_the_writer_than_there_is_room_for() {
     let world = World::with("Listen", listens(RAISES + 1));
     let host = world.open();
     host.start("Listen", "a");
-    // Nobody can write as long as this transaction lasts.
+    // No other connection can write while this transaction lasts.
     let other = rusqlite::Connection::open(world.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
@@ -303,7 +303,7 @@ fn a_runtime_goes_on_while_more_waits_for_the_writer_than_there_is_room_for() {
             })
         })
         .collect();
-    // On the same two threads: it gets there only if none of the others keeps one.
+    // Runs on the same two threads, so it ends only if no waiting request blocks one.
     let ticks = world.spawn(async move {
         while asked.load(Ordering::Acquire) < RAISES {
             tokio::task::yield_now().await;
@@ -313,7 +313,7 @@ fn a_runtime_goes_on_while_more_waits_for_the_writer_than_there_is_room_for() {
     assert_eq!(world.block_on("the one that ticks", ticks).unwrap(), 0);
     other.execute_batch("COMMIT").unwrap();
     for raise in raises {
-        // One that waited for too long is refused, and nothing else.
+        // A request that waited too long is refused, with no other effect.
         let _ = world.block_on("a raise", raise).unwrap();
     }
     host.raise("a", "go", 1);

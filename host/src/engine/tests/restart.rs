@@ -1,4 +1,4 @@
-//! What a rewind refuses, rewinds onto another module, and restarts.
+//! Refused rewinds, rewinds onto another module, and restarts.
 
 use super::rewind::*;
 use super::world::*;
@@ -71,7 +71,7 @@ fn a_rewound_instance_goes_on_with_another_module_if_that_repeats_its_history() 
         let reply = host.submit(Request::Rewind(request)).unwrap();
         assert!(matches!(reply, Reply::Rewound(_)), "{reply:?}");
     };
-    // The call that failed is of before the cut, so the other module must ask for it too.
+    // The failed call was made before the cut, so the other module must make it too.
     rewind_with("a", "module-8");
     let why = host
         .until("a", |row| row.quarantine.is_some())

@@ -1,4 +1,4 @@
-//! Going back to before a failure, and beginning again.
+//! Rewinds and restarts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ pub(super) fn restart(host: &Host<'_>, id: &str, new_id: Option<&str>) -> Reply 
         .unwrap()
 }
 
-/// Fails for as long as it is not mended.
+/// Adds an activity that fails until the returned flag is set.
 pub(super) fn breakable(world: &World, name: &str) -> Arc<AtomicBool> {
     let mended = Arc::new(AtomicBool::new(false));
     let is_mended = Arc::clone(&mended);
@@ -43,7 +43,7 @@ pub(super) fn breakable(world: &World, name: &str) -> Arc<AtomicBool> {
     mended
 }
 
-/// Fails with the failure of a task.
+/// Fails with the failure of a task, if it has failed.
 pub(super) fn fails_with(seen: &Seen, task: u32) -> Option<Ending> {
     match seen.results.get(&task) {
         Some(Err(failure)) => Some(Ending::Failed {
@@ -54,7 +54,7 @@ pub(super) fn fails_with(seen: &Seen, task: u32) -> Option<Ending> {
     }
 }
 
-/// Calls these activities one after the other; completes with the last result, fails with the first failure.
+/// Calls these activities one after the other. Completes with the last result, or fails with the first failure.
 pub(super) fn in_turn(activities: &'static [&'static str]) -> impl Fn() -> Logic + Send + Sync {
     move || {
         let mut next = 0;
@@ -77,7 +77,7 @@ pub(super) fn in_turn(activities: &'static [&'static str]) -> impl Fn() -> Logic
     }
 }
 
-/// Calls a child and ends as it does.
+/// Calls a child, and ends as the child does.
 pub(super) fn calls(
     name: &'static str,
     id: Option<&'static str>,
@@ -122,7 +122,7 @@ fn only_what_failed_runs_again_and_the_rest_is_kept() {
     assert_eq!(after.execution_id, before.execution_id);
     assert_eq!((before.generation, after.generation), (0, 1));
     assert_eq!(after.failure, None);
-    // The same key for the same task, as often as it is tried.
+    // All attempts of a task have the same key.
     assert_eq!(
         (
             attempts(&world, ":0"),
@@ -190,7 +190,7 @@ fn retry_policies_and_timers_go_on_after_a_rewind() {
     until_it_waits_to_retry();
     host.advance(100);
     assert_eq!(host.end("a"), "Down");
-    // The timer comes due while the instance has failed.
+    // The timer becomes due after the instance has failed.
     host.advance(10_000);
     rewind(&host, "a");
     until_it_waits_to_retry();
@@ -233,7 +233,7 @@ fn events_that_came_in_after_the_failure_are_not_lost() {
     host.start("Listens", "a");
     host.raise("a", "one", 1);
     host.until("a", |row| row.turns == 2);
-    // One that has not begun would wait until the instance is resumed.
+    // A queued attempt would wait until the instance is resumed.
     let held = world.held();
     host.suspend("a");
     held.ends(Err(Failure::permanent("Down", "")));
@@ -297,7 +297,7 @@ fn a_child_that_is_gone_or_was_terminated_is_started_again() {
     host.terminate("kid");
     assert_eq!(host.end("p"), "Terminated");
     drop(host);
-    // Nothing else than a purge leaves a parent whose child is not there.
+    // Only a purge leaves a parent without its child.
     let host = world.open();
     host.meddle("DELETE FROM instance WHERE id = 'kid'");
     assert_eq!(rewind(&host, "p").started, ["kid"]);
@@ -323,7 +323,7 @@ fn what_was_asked_for_after_the_failure_is_dropped_and_asked_for_anew() {
                 return if seen.has(1) { failed } else { waits() };
             }
             if seen.has(0) && !std::mem::replace(&mut undone, true) {
-                // The tasks of another path: an activity, and a child, with the numbers of those that are forgotten.
+                // Other tasks, an activity and a child, get the ids of the forgotten ones.
                 out.call("Echo", 6);
                 out.child("Listen", None, None);
             }

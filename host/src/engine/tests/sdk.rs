@@ -1,4 +1,4 @@
-//! Orchestrations of the SDK, run natively: each guest has a thread of its own, as a component instance has a memory of its own.
+//! Runs orchestrations of the SDK natively. Each guest has its own thread, as a component instance has its own memory.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,7 +14,7 @@ use perennial_sdk::bindings::types as wit_types;
 
 use crate::engine::executor::{Executor, Fault, ResidentGuest};
 
-/// Makes guests of these orchestrations.
+/// Creates guests of these orchestrations.
 pub(crate) struct Native(pub(crate) &'static [Orchestration]);
 
 impl Executor for Native {

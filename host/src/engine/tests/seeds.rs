@@ -1,5 +1,5 @@
-//! Random programs over a disk that fails, delays, and says that it failed when it did not. One seed is one program, one order of faults
-//! and one order of disturbances; which thread comes first is not its business, and must not matter.
+//! Random programs on a disk that fails, delays, and reports errors for writes that succeeded. A seed determines the programs, the faults
+//! and the disturbances, but not the order of threads, which must not matter.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -11,16 +11,16 @@ use super::world::*;
 use crate::engine::Request;
 use crate::store::{Reply, StoreError};
 
-/// Seeds of a usual run, and of a long one.
+/// Number of seeds in a usual run, and in a long one.
 const SEEDS: (u64, u64) = (200, 5_000);
 
-/// Programs of one seed.
+/// Number of programs per seed.
 const PROGRAMS: u64 = 3;
 
-/// Lives of the host before the one in which everything ends.
+/// Number of disturbed hosts before the one in which everything ends.
 const LIVES: u64 = 3;
 
-/// The seeds to run: the one that is asked for, or so many.
+/// The seeds to run: the one in `PERENNIAL_SEED`, or a default number.
 pub(super) fn seeds((usual, long): (u64, u64)) -> Range<u64> {
     match std::env::var("PERENNIAL_SEED") {
         Ok(seed) => {
@@ -32,7 +32,7 @@ pub(super) fn seeds((usual, long): (u64, u64)) -> Range<u64> {
     }
 }
 
-/// Says which seed it was, where one fails.
+/// Prints the seed when a test fails.
 pub(super) struct Named(pub(super) u64);
 
 impl Drop for Named {
@@ -43,7 +43,7 @@ impl Drop for Named {
     }
 }
 
-/// Runs each seed, several at once; says and returns what they counted together.
+/// Runs the seeds in parallel, and returns (and prints) the sum of their counts.
 pub(super) fn each_of(what: &str, seeds: Range<u64>, check: fn(u64) -> u64) -> u64 {
     let (count, begun) = (seeds.end - seeds.start, std::time::Instant::now());
     let next = AtomicU64::new(seeds.start);
@@ -67,7 +67,7 @@ pub(super) fn each_of(what: &str, seeds: Range<u64>, check: fn(u64) -> u64) -> u
     counted
 }
 
-/// Asks until it is accepted. What is not accepted must not have happened.
+/// Repeats a request until it is accepted. A refused request must not have taken effect.
 fn insist(host: &Host<'_>, ask: impl Fn() -> Request, happened: impl Fn() -> bool) {
     loop {
         match host.submit(ask()) {
@@ -85,7 +85,7 @@ fn id(n: u64) -> String {
     format!("p{n}")
 }
 
-/// Starts the programs, and sends them their events; what each comes to.
+/// Starts the programs, sends their events, and returns their expected results.
 fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
     let mut values = Vec::new();
     for n in 0..PROGRAMS {
@@ -101,7 +101,7 @@ fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
             || host.row(&id(n)).is_some(),
         );
         for event in 0..events {
-            // That each takes effect once is for the value of the program to show.
+            // The result of the program shows whether each event took effect exactly once.
             let raise = || Request::RaiseEvent {
                 id: id(n),
                 name: format!("e{event}"),
@@ -154,7 +154,7 @@ fn all_ended(host: &Host<'_>) -> bool {
     (0..PROGRAMS).all(|n| host.row(&id(n)).unwrap().status.is_end())
 }
 
-/// Runs one seed; how many writes did not go as they should.
+/// Runs one seed, and returns the number of faulty writes.
 fn check(seed: u64) -> u64 {
     let _named = Named(seed);
     let mut dice = Dice(seed);
@@ -194,7 +194,7 @@ fn check(seed: u64) -> u64 {
         let began = world.activities.began().split_off(before);
         let again = began.iter().find(|(key, _)| recorded.contains(key));
         assert_eq!(again, None, "its result was in the hub");
-        // A host that goes on living keeps the results that it could not write yet.
+        // A host that keeps running keeps results that it could not write yet.
         let done = std::mem::take(&mut *done.lock().unwrap());
         let once: BTreeSet<&String> = done.iter().collect();
         assert_eq!(once.len(), done.len(), "what succeeded ran again: {done:?}");

@@ -1,4 +1,4 @@
-//! What the host lacks is no instance's fault: nothing is quarantined and nothing fails for it, it is tried again, and it is said.
+//! A shortage of the host quarantines and fails nothing: the work is tried again, and the shortage is reported.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ const EACH: [Resource; 7] = [
     Resource::Host,
 ];
 
-/// Lets time pass until something is so.
+/// Advances the clock until the condition is met.
 fn until(host: &Host<'_>, mut met: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !met() {

@@ -1,5 +1,5 @@
-//! A day of work in a moment: the clock is moved from one thing that comes due to the next, one thing happens at a time, and what happens
-//! is chosen by the seed. So a seed is one run, and the same run each time.
+//! Simulates a day of work in a moment: the clock moves from one due time to the next, one thing happens at a time, and the seed decides
+//! what happens. So each seed reproduces the same run.
 
 use super::programs::Dice;
 use super::seeds::{Named, each_of, seeds};
@@ -8,15 +8,15 @@ use crate::engine::Request;
 use crate::store::InstanceKey;
 use perennial_core::{Event, Failure, Status, Timestamp};
 
-/// Seeds of a usual run, and of a long one.
+/// Number of seeds in a usual run, and in a long one.
 const SEEDS: (u64, u64) = (4, 200);
 
 const HOUR: u64 = 3_600_000;
 
-/// Jobs that are at work at once.
+/// Number of monitored jobs.
 const JOBS: u64 = 4;
 
-/// Looks every so many minutes, twelve times: an activity, a timer, and so on; reports to whoever asks by an event.
+/// Looks twelve times with pauses of minutes, by an activity and a timer in turn. An event asks it to report.
 fn monitor() -> Logic {
     let (mut looks, mut waits_for, mut sleeps) = (0, None, false);
     Box::new(move |seen, out| {
@@ -39,14 +39,14 @@ fn monitor() -> Logic {
     })
 }
 
-/// When the next thing comes due.
+/// The next due time in the hub.
 fn next_due(host: &Host<'_>) -> Option<Timestamp> {
     let first = (Timestamp(0), InstanceKey(i64::MIN), i64::MIN);
     let next = host.engine.hub.reader.due_tasks(first, 1).unwrap();
     next.first().and_then(|row| row.due)
 }
 
-/// Waits until everything that is due is done, and everything that follows from it.
+/// Waits until everything due is done, with all its consequences.
 fn settle(host: &Host<'_>) {
     loop {
         host.idle();
@@ -61,13 +61,13 @@ fn settle(host: &Host<'_>) {
     }
 }
 
-/// What a run leaves: every history, with its times.
+/// Runs a seed. Returns every history with its times, and the number of turns.
 fn run(seed: u64) -> (Vec<String>, u64) {
     let mut dice = Dice(seed);
     let mut world = World::with("Monitor", monitor);
     (world.config.workers, world.config.activities_max) = (1, 1);
     world.activities.add("Look", move |attempt| {
-        // Whichever comes first: each attempt has its own chance.
+        // Attempts run in any order, so each has its own random outcome.
         let what = (&attempt.instance_id, &attempt.task.task.0, attempt.attempt);
         let what = format!("{what:?}");
         let chance = what.bytes().fold(seed, |sum, byte| {
@@ -80,7 +80,7 @@ fn run(seed: u64) -> (Vec<String>, u64) {
     });
     let mut turns = 0;
     for hour in 0..24 {
-        // Every hour the host is another one, and takes over what the last one left.
+        // A new host takes over every hour.
         let host = world.open();
         settle(&host);
         for n in 0..JOBS {

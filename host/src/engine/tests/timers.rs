@@ -1,12 +1,12 @@
-//! What comes due: in order, not before its time, whatever happens to the host meanwhile.
+//! Timers fire in order and not too early, whatever happens to the host.
 
 use super::world::*;
 use perennial_core::{Event, Status};
 
-/// A day.
+/// A day in milliseconds.
 const DAY: u64 = 24 * 60 * 60 * 1_000;
 
-/// Sets so many timers, the first to fire set last, and completes with the order in which they fired.
+/// Sets this many timers, the one to fire first last. Completes with the order in which they fired.
 fn many(timers: u32) -> impl Fn() -> Logic + Send + Sync {
     move || {
         let mut set = false;
@@ -46,7 +46,7 @@ fn more_timers_than_memory_holds_fire_in_order() {
     let host = world.open();
     host.start("Many", "a");
     for step in 0..30 {
-        // New ones come in before, between and behind those that memory holds.
+        // New timers are added before, between and after those in memory.
         host.start("Sleep", &format!("far{step}"));
         host.advance(50);
     }

@@ -1,4 +1,4 @@
-//! Turns and commits: what costs one, what joins one, what needs none.
+//! Turns and commits: how many each operation costs, and which are combined.
 
 use super::world::*;
 use crate::engine::requests::request::Request;
@@ -50,7 +50,7 @@ fn results_that_arrive_during_a_commit_join_the_next_turn() {
     let host = world.open();
     host.start("Fan", "a");
     let mut held: Vec<Held> = (0..8).map(|_| world.held()).collect();
-    // Another process writes: the commit of the turn of the first result has to wait.
+    // Another process writes, so that the commit of the first result's turn has to wait.
     let db = rusqlite::Connection::open(world.path()).unwrap();
     db.execute_batch("BEGIN IMMEDIATE").unwrap();
     held.pop().unwrap().ends(Ok("1"));
@@ -167,7 +167,7 @@ fn continuing_as_new_a_thousand_times_keeps_the_file_small() {
 fn what_is_carried_over_comes_before_what_waits_already() {
     let world = World::with("Carry", || {
         Box::new(|seen, _| match (seen.number(), seen.events.len()) {
-            // Events that come quickly may come together.
+            // Events in quick succession may arrive in one turn.
             (0, 3..) => continues(1, seen.events.iter().skip(1).map(|(n, _, _)| *n).collect()),
             (1, 4) => {
                 let all: Vec<String> = seen
@@ -187,7 +187,7 @@ fn what_is_carried_over_comes_before_what_waits_already() {
     host.check_histories();
 }
 
-/// Takes one event in each execution, and carries the others over; ends after so many.
+/// Takes one event per execution and carries the others over. Ends after `count` events.
 fn reads_one_at_a_time(count: u64) -> impl Fn() -> Logic + Send + Sync + 'static {
     move || {
         Box::new(move |seen, _| match (seen.number(), seen.events.len()) {
@@ -212,7 +212,7 @@ fn what_waits_costs_an_execution_nothing_that_continues_as_new() {
     (0..EVENTS).for_each(|n| host.raise("a", "go", n));
     let waiting = "SELECT count(*) FROM inbox";
     assert_eq!(host.count(waiting), EVENTS as i64);
-    // Every row that is written to an inbox from here on.
+    // Counts the rows written to inboxes from here on.
     host.meddle(
         "CREATE TABLE written (n INTEGER); INSERT INTO written VALUES (0);
          CREATE TRIGGER count_written AFTER INSERT ON inbox BEGIN UPDATE written SET n = n + 1; END",
@@ -220,7 +220,7 @@ fn what_waits_costs_an_execution_nothing_that_continues_as_new() {
     host.resume("a");
     assert_eq!(host.end("a"), EVENTS.to_string());
     let written = host.count("SELECT n FROM written");
-    // A start and what was read too soon, at most a page of it, for each: all that waited would be 180,000.
+    // Per execution: the start, and at most one page of events read too early. Carrying over all waiting events would write 180,000.
     assert!(written <= EVENTS as i64 * 33, "{written} rows");
     host.check_histories();
 }
@@ -245,7 +245,7 @@ fn a_command_does_not_wait_behind_events() {
     host.check_histories();
 }
 
-/// Waits for "go" until it comes, then for "other".
+/// Waits for "go", then for "other".
 fn waits_for_go() -> Logic {
     Box::new(|seen, _| {
         let has = |name: &str| seen.events.iter().any(|(_, other, _)| other == name);
@@ -291,7 +291,7 @@ fn events_that_nobody_reads_are_refused_before_they_fill_a_memory() {
             full,
             "nothing was counted that was refused"
         );
-        // What is awaited is no longer kept, once there is room to pass it on.
+        // An event that the guest waits for is accepted, unless the instance is suspended.
         assert_eq!(
             raise(id, "GO"),
             if held { full.clone() } else { Reply::Done }
@@ -303,7 +303,7 @@ fn events_that_nobody_reads_are_refused_before_they_fill_a_memory() {
     };
     assert!(of("running", "unread_bytes") > 8_000_000);
     assert_eq!(of("held", "unread_bytes"), 0);
-    // Room comes back as the events are read.
+    // Room is freed as the events are read.
     host.resume("held");
     host.until("held", |row| row.turns > 3);
     host.idle();
@@ -314,7 +314,7 @@ fn events_that_nobody_reads_are_refused_before_they_fill_a_memory() {
 
 #[test]
 fn a_command_takes_effect_although_every_execution_continues_as_new_in_its_first_turn() {
-    // It ends at some time, so that what is never suspended fails this test.
+    // It ends eventually, so that the test fails if the suspension takes no effect.
     let world = World::with("Loop", || {
         Box::new(|seen, _| match seen.number() {
             20_000 => completes(20_000),
@@ -404,7 +404,7 @@ fn an_eviction_changes_nothing() {
         assert!(host.engine.resident() <= resident_max);
         host.check_histories();
     }
-    // The bytes of a history say how large the start event was, which has ids of its own; they are as long in each world.
+    // Start events contain generated ids, which have the same length in each world, so the histories have equal sizes.
     assert_eq!(histories[0], histories[2]);
     assert_eq!(histories[1], histories[2]);
 }

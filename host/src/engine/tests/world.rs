@@ -23,7 +23,8 @@ use crate::store::{
     Definition, DefinitionKind, InstanceRow, NewModule, Reader, Reply, StoreError, with_suffix,
 };
 
-/// Longer than anything here takes: a test that waits so long has failed. Who knows that it will fails it sooner.
+/// A test fails after waiting this long, which is longer than anything here takes. The variable shortens the wait for tests that are
+/// expected to fail.
 pub(crate) fn patience() -> Duration {
     let seconds = std::env::var("PERENNIAL_TEST_PATIENCE").ok();
     Duration::from_secs(seconds.map_or(60, |seconds| seconds.parse().unwrap()))
@@ -32,12 +33,12 @@ pub(crate) fn patience() -> Duration {
 /// The time at which every world begins.
 pub(crate) const BEGIN: u64 = 1_000_000;
 
-/// A hub in a directory of its own, and everything that a host of it needs.
+/// A hub in its own directory, and everything that a host of it needs.
 pub(crate) struct World {
     dir: TempDir,
     pub(crate) clock: SimClock,
     pub(crate) programs: Programs,
-    /// What runs guests, where the programs do not.
+    /// Runs guests instead of `programs`, if there is one.
     pub(crate) executor: Option<Arc<dyn Executor>>,
     pub(crate) activities: Activities,
     pub(crate) spans: Option<Arc<dyn SpanSink>>,
@@ -69,12 +70,12 @@ impl World {
         }
     }
 
-    /// A world with this orchestration.
+    /// A world with one orchestration.
     pub(crate) fn with(name: &str, make: impl Fn() -> Logic + Send + Sync + 'static) -> Self {
         Self::new().and(name, make)
     }
 
-    /// And with this one.
+    /// Adds an orchestration.
     pub(crate) fn and(self, name: &str, make: impl Fn() -> Logic + Send + Sync + 'static) -> Self {
         self.programs
             .by_name
@@ -84,14 +85,14 @@ impl World {
         self
     }
 
-    /// A world like this one, without a hub.
+    /// A world with the same programs, without a hub.
     pub(crate) fn another(&self) -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
             clock: SimClock::new(self.clock.now()),
             programs: self.programs.clone(),
             executor: self.executor.clone(),
-            // What ran before the crash is nothing that this world did.
+            // This world has run nothing yet.
             activities: Activities {
                 began: Arc::default(),
                 ..self.activities.clone()
@@ -102,10 +103,10 @@ impl World {
         }
     }
 
-    /// What is on the disk right now, in a world of its own: as if the process had died at this moment.
+    /// A copy of the files as they are now, as another world: the state after a crash at this moment.
     pub(crate) fn crash_image(&self) -> Self {
         let image = self.another();
-        // While somebody reads, no log is begun anew: so what is missing in the file is still in the log that is copied after it.
+        // While a reader is active, the log is not restarted: pages missing from the file are still in the log, which is copied after it.
         let db = rusqlite::Connection::open(self.path()).unwrap();
         db.execute_batch("BEGIN; SELECT * FROM hub").unwrap();
         let _: i64 = db
@@ -206,7 +207,7 @@ impl World {
         self.runtime.spawn(future)
     }
 
-    /// Waits until no attempt of a host that has ended is still on its way.
+    /// Waits until no attempt of an earlier host is still running.
     pub(crate) fn settle(&self) {
         while self.runtime.metrics().num_alive_tasks() > 0 {
             std::thread::yield_now();
@@ -217,7 +218,7 @@ impl World {
         self.clock.now()
     }
 
-    /// The activities whose outcome the hub has, in a history or in an inbox, by idempotency key.
+    /// The activities whose outcome is in a history or an inbox of the hub, by idempotency key.
     pub(crate) fn recorded(&self) -> BTreeSet<String> {
         let reader = self.reader();
         let mut recorded = BTreeSet::new();
@@ -264,14 +265,14 @@ impl World {
         })
     }
 
-    /// Attempts of `Hold` that began and were not looked at.
+    /// The number of attempts of `Hold` that have begun and that the test has not taken.
     pub(crate) fn more_held(&self) -> usize {
         self.block_on("the activities", async {
             self.activities.held.lock().await.len()
         })
     }
 
-    /// Replays everything in the hub, and checks the laws of each history.
+    /// Replays everything in the hub, and checks the invariants of each history.
     pub(crate) fn check_histories(&self, reader: &Reader) {
         for row in reader
             .list(&crate::store::ListQuery {
@@ -307,7 +308,7 @@ impl World {
     }
 }
 
-/// An engine that owns the hub of a world. Dropped without being stopped, it is stopped.
+/// An engine that owns the hub of a world. Dropping it stops it.
 pub(crate) struct Host<'a> {
     pub(crate) engine: Arc<Engine>,
     pub(crate) world: &'a World,
@@ -376,7 +377,7 @@ impl Host<'_> {
         self.engine.hub.reader.instance(id).unwrap()
     }
 
-    /// Waits until an instance is as it should be.
+    /// Waits until the row of an instance meets a condition.
     pub(crate) fn until(&self, id: &str, is_so: impl Fn(&InstanceRow) -> bool) -> InstanceRow {
         self.world
             .block_on(&format!("{id:?}, which is {:?}", self.row(id)), async {
@@ -390,7 +391,7 @@ impl Host<'_> {
             })
     }
 
-    /// Waits until an instance ends. How it did, in a word.
+    /// Waits until an instance ends, and returns its output, the kind of its failure, or else its status.
     pub(crate) fn end(&self, id: &str) -> String {
         let row = self.until(id, |row| row.status.is_end());
         let output = row.output.map(|output| output.to_string());
@@ -401,7 +402,7 @@ impl Host<'_> {
         }
     }
 
-    /// Moves the clock once everything that was asked for has been done at the time it was asked for.
+    /// Advances the clock after all work that is due at the current time is done.
     pub(crate) fn advance(&self, span: u64) {
         self.idle();
         self.world.clock.advance(Millis(span));
@@ -424,7 +425,7 @@ impl Host<'_> {
             .collect()
     }
 
-    /// Waits until nothing is queued, run or committed.
+    /// Waits until nothing is queued, running or being committed.
     pub(crate) fn idle(&self) {
         let mut queue = self.engine.queue();
         while queue.busy > 0 || queue.in_flight > 0 || !queue.work.is_empty() {
@@ -435,7 +436,7 @@ impl Host<'_> {
         }
     }
 
-    /// What goes wrong in the writer.
+    /// Injects faults into the writer.
     pub(crate) fn faults(&self) -> &crate::store::writer::faults::Faults {
         &self.engine.hub.writer.faults
     }
@@ -449,7 +450,7 @@ impl Host<'_> {
         self.world.check_histories(&self.engine.hub.reader);
     }
 
-    /// Changes the hub behind the back of its owner.
+    /// Changes the hub without its owner.
     pub(crate) fn meddle(&self, sql: &str) {
         rusqlite::Connection::open(self.world.path())
             .unwrap()

@@ -1,4 +1,4 @@
-//! Continues after a commit: starts activities and children, arms timers, wakes waiters; or tries the turn again.
+//! Continues after a commit: starts activities and children, arms timers, wakes waiters. After a failed commit, tries the turn again.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::engine::turn::load;
 use crate::engine::{Engine, Work};
 use crate::store::{Change, Outcome, Reply, StoreError, TurnCommit};
 
-/// Acts on what the writer did. Attempts that begin by it and may run on this worker go to `held`.
+/// Handles the writer's answer. Attempts that begin now and may run on this worker are added to `held`.
 pub(crate) fn committed(
     engine: &Arc<Engine>,
     slot: &Arc<Slot>,
@@ -34,7 +34,7 @@ pub(crate) fn committed(
             engine.follow_of(slot.lane(), outcome.effects);
         }
         (Change::Turn(_), Ok(outcome)) => {
-            // The id of a new instance is in use. Nothing was written, and nothing has left.
+            // The id of the new instance is in use. Nothing was written, and no effect is visible.
             let creating = body.creating.take();
             *body = Body::default();
             drop(body);
@@ -117,7 +117,7 @@ fn turn_committed(
             instance = %row.id,
             events = commit.turn.next_event(),
             bytes = commit.after.history_bytes,
-            "the history of an instance has grown past {size}: to bring it back is to repeat all of it; consider to continue as new"
+            "the history of an instance has grown past {size}: loading the instance replays all of it; consider continue-as-new"
         );
     }
     row.advance(&commit);
@@ -145,7 +145,7 @@ fn turn_committed(
         engine.counts.ended.add(1);
         log_end(&commit);
         engine.retain_after(commit.after.status);
-        // Whatever came too late means nothing any more.
+        // Messages that arrived after the end are dropped.
         let mut mailbox = slot.mailbox();
         mailbox.mail.clear();
         mailbox.inbox_is_new = false;
@@ -153,16 +153,16 @@ fn turn_committed(
     let Some(Resident { row, guest, .. }) = over else {
         return engine.tell_waiters(&commit.id, false);
     };
-    // Who waits for the end does not have to read it.
+    // Waiters for the end get the row, so that they do not read it again.
     let end = row.ended(commit.after);
     #[cfg(test)]
     is_as_read(engine, &end);
     engine.memory.waiters.tell_end(end);
-    // Nobody has to wait for the guest to be gone.
+    // Drop the guest last, so that no waiter waits for it.
     drop(guest);
 }
 
-/// Every end in every test is told as it is read, where it is still there.
+/// In tests, compares each end that waiters get with the row in the hub, if it is still there.
 #[cfg(test)]
 fn is_as_read(engine: &Engine, end: &crate::store::InstanceRow) {
     if let Ok(Some(read)) = engine.hub.reader.instance_by_key(end.key)
@@ -173,7 +173,7 @@ fn is_as_read(engine: &Engine, end: &crate::store::InstanceRow) {
         let shown = |row: &crate::store::InstanceRow| {
             let mut row = row.clone();
             row.parent_key = None;
-            // One that was begun again may have become somebody's child again.
+            // An instance that was restarted in place may have become a child again.
             let parent = row.parent.take().filter(|_| row.execution == 0);
             let parent = parent.map(|parent| parent.instance_id);
             format!("{row:?} of {parent:?}")
@@ -182,7 +182,7 @@ fn is_as_read(engine: &Engine, end: &crate::store::InstanceRow) {
     }
 }
 
-/// Says how an instance ended. A termination has been told with its reason.
+/// Logs the end of an instance. A termination was already logged with its reason.
 fn log_end(commit: &TurnCommit) {
     let instance = &commit.id;
     match &commit.after.failure {
@@ -195,7 +195,7 @@ fn log_end(commit: &TurnCommit) {
     }
 }
 
-/// What the events of a committed turn set in motion.
+/// Applies the effects of the events of a committed turn.
 #[warn(
     clippy::match_wildcard_for_single_variants,
     clippy::wildcard_enum_match_arm
@@ -266,7 +266,7 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
                 engine.activities.cancel(key, at(*task));
             }
             Event::ExecutionReturned { .. } => {
-                // Its timers are cancelled, and what waited to be tried again has failed.
+                // The timers of the execution are cancelled, and tasks that waited for a retry have failed.
                 engine.timers.remove_instance(key);
                 engine.activities.cancel_retries(key);
             }
@@ -307,7 +307,7 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
     }
 }
 
-/// Bytes that the fold of a history holds, roughly: what it began with, and its open tasks, which are all in the history.
+/// The approximate memory of an execution's state: its start event and its open tasks, all of which are in the history.
 fn state_bytes(state: &State) -> usize {
     const TASK_BYTES: u64 = 512;
     let tasks = (state.tasks().len() as u64).saturating_mul(TASK_BYTES);
@@ -316,7 +316,7 @@ fn state_bytes(state: &State) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// After a turn: the next one, or rest.
+/// After a turn: queues the instance again if it has work, and otherwise puts it to rest.
 pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
     let body = slot.body();
     let resident_bytes = body.resident.as_ref().map(|r| {
@@ -328,7 +328,7 @@ pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
         .as_ref()
         .is_some_and(|resident| resident.state.is_suspended());
     drop(body);
-    // Counted while nobody else can run it, and evicted when it rests: it may be the coldest itself.
+    // Counted while no other thread can run the instance, and evicted when it rests: it may be the coldest one itself.
     let mut cold = match resident_bytes {
         Some(bytes) => engine.memory.slots.warm(slot.key, bytes),
         None => {
@@ -342,7 +342,8 @@ pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
             .mail
             .iter()
             .any(|e| !suspended || e.message.is_control());
-        // What only memory knows is either taken, stored, or of an instance that is over.
+        // Messages that only memory has are always handled: taken by a turn, stored in the inbox, or dropped because the instance has
+        // ended.
         let unsaved = mailbox.mail.iter().any(|e| e.seq.is_none());
         let again = mailbox.inbox_is_new || mailbox.reload || unsaved || (held && waits);
         mailbox.phase = if again {
@@ -353,7 +354,7 @@ pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
         again
     };
     if held && !again && !engine.memory.slots.is_hot(slot.key) {
-        // It was to make room while it did not rest yet, and could not.
+        // It was chosen for eviction while it did not rest yet, so that it could not be evicted then.
         cold.push(slot.key);
     }
     for key in cold {
@@ -368,7 +369,8 @@ pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
     }
 }
 
-/// The hub could not be read or written. Nothing is lost: the guest is dropped, what was only in memory waits, and it is tried again.
+/// Handles a failed read or write of the hub. Nothing is lost: the guest is dropped, unsaved messages stay in the mail, and the turn is
+/// tried again.
 pub(crate) fn stumble(
     engine: &Arc<Engine>,
     slot: &Arc<Slot>,
@@ -392,18 +394,18 @@ pub(crate) fn stumble(
         drop(body);
         engine.memory.slots.remove(slot);
         if let StoreError::Lacks(shortage) = error {
-            // The hub can be written: the start is accepted, and its first turn comes when there is what it takes.
+            // The hub can be written, so the start is accepted. Its first turn runs when the shortage is over.
             engine.trouble.shortages.note(shortage);
             return engine.accept_for_later(creating);
         }
-        // Nobody was told that the start was accepted, so it was not.
+        // The client was not told that the start was accepted, so it can fail.
         return (creating.respond)(Err(error.clone()));
     }
     slot.mailbox().phase = SlotPhase::Idle;
     drop(body);
     if matches!(error, StoreError::Conflict) {
-        // It was ended, replaced or purged while its turn ran.
-        tracing::debug!(instance = engine.name_of(slot.key), %error, "an instance is not what memory thought it is; reading it again");
+        // The instance was ended, replaced or purged while its turn ran.
+        tracing::debug!(instance = engine.name_of(slot.key), %error, "the stored row of an instance changed elsewhere; reading it again");
         return engine.wake(slot.key);
     }
     match error {

@@ -1,4 +1,4 @@
-//! Delivery: puts messages and due timers into the mail of an instance, and holds them while it is suspended.
+//! Delivers messages and due timers to the mail of an instance, and holds them while it is suspended.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::engine::{Engine, TRY_AGAIN_AFTER, Work};
 use crate::store::{InstanceKey, StoreError};
 
 impl Engine {
-    /// There is something new in an instance's inbox, or another reason to look at it.
+    /// Queues an instance to look into its inbox.
     pub(crate) fn wake(&self, key: InstanceKey) {
         self.put(key, |mailbox| mailbox.inbox_is_new = true);
     }
 
-    /// An instance is not what memory thinks it is: it was replaced, say.
+    /// Marks an instance to be loaded again, because its stored row changed elsewhere (it was replaced, for example).
     pub(in crate::engine) fn reload(&self, key: InstanceKey) {
-        // Of what memory has nothing it thinks nothing.
+        // Without a slot nothing is cached.
         if self.memory.slots.has(key) {
             self.put(key, |mailbox| mailbox.reload = true);
         }
     }
 
-    /// Something happened for an instance, at this time, that only memory knows so far.
+    /// Puts a message that is not in the hub yet into the mail of an instance. `at` is the time of its arrival.
     pub(crate) fn post(&self, key: InstanceKey, at: Timestamp, message: Message) {
         self.put(key, |mailbox| {
             mailbox.mail.push_back(Envelope::came(message, at))
@@ -39,7 +39,7 @@ impl Engine {
         self.put_by(key, Lane::UNKNOWN, put);
     }
 
-    /// As [`put`](Self::put), for an instance in this lane.
+    /// As [`put`](Self::put), for an instance whose lane is known.
     pub(in crate::engine) fn put_by(
         &self,
         key: InstanceKey,
@@ -51,7 +51,7 @@ impl Engine {
             let mut mailbox = slot.mailbox();
             if mailbox.phase == SlotPhase::Gone {
                 drop(mailbox);
-                // Whoever removes it holds the table first, so that the next look finds another.
+                // The thread that removes the slot holds the lock of the table, so the next look finds a new slot.
                 std::thread::yield_now();
                 continue;
             }
@@ -69,7 +69,7 @@ impl Engine {
     pub(in crate::engine) fn fire(self: &Arc<Self>, fired: Fired) {
         let Fired { key, due, at, .. } = fired;
         if due != Due::Wake && self.is_suspended(key) {
-            // It stays in the hub, and is armed again when the instance is resumed.
+            // The entry stays in the hub, and is armed again when the instance is resumed.
             return;
         }
         match due {
@@ -89,7 +89,7 @@ impl Engine {
         }
     }
 
-    /// Starts the attempt of an activity that is due, unless it is no longer so.
+    /// Starts the due attempt of an activity, unless it is no longer due.
     pub(in crate::engine) fn try_due(
         self: &Arc<Self>,
         fired: &Fired,
@@ -115,7 +115,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What came due for an instance and may not be in its mail yet goes there, before a turn takes what came in later.
+    /// Puts overdue timers and child retries of an instance into its mail, before a turn takes messages that arrived later.
     pub(in crate::engine) fn post_due(&self, slot: &Slot) -> Result<(), StoreError> {
         let (mut due, is_hidden) = self.timers.take_due(slot.key);
         if is_hidden {
@@ -130,7 +130,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What the log calls an instance: its id, or the number of its row where that cannot be read.
+    /// The name of an instance in the log: its id, or its key if the id cannot be read.
     pub(in crate::engine) fn name_of(&self, key: InstanceKey) -> String {
         match self.hub.reader.instance_by_key(key) {
             Ok(Some(row)) => row.id,
@@ -160,8 +160,8 @@ impl Engine {
         }
     }
 
-    /// Arms everything of an instance again. Only whoever runs its turns may call it: what has ended and waits in the mail must not be
-    /// taken by a turn meanwhile.
+    /// Arms all tasks of an instance again. Only the thread that runs its turns may call this, because no turn may take outcomes out of the
+    /// mail meanwhile.
     pub(crate) fn rearm(self: &Arc<Self>, slot: &Slot) {
         if let Err(error) = self.try_rearm(slot) {
             tracing::warn!(instance = self.name_of(slot.key), %error, "could not read the tasks of a resumed instance; trying again");
@@ -172,7 +172,7 @@ impl Engine {
 
     pub(in crate::engine) fn try_rearm(self: &Arc<Self>, slot: &Slot) -> Result<(), StoreError> {
         let mut rows = self.hub.reader.tasks_of(slot.key)?;
-        // Asked in this order: what ends meanwhile is in the mail before the activities forget it.
+        // The order matters: an outcome is in the mail before the activities forget the task.
         rows.retain(|row| !self.activities.knows(slot.key, row.task));
         let over: BTreeSet<TaskRef> = slot
             .mailbox()
@@ -190,7 +190,7 @@ impl Engine {
     }
 }
 
-/// What an instance is told when something of its own comes due.
+/// The message that an instance receives for a due entry.
 fn message_of(due: Due) -> Option<Message> {
     match due {
         Due::Timer(task) => Some(Message::TimerFired { task }),

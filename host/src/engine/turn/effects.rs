@@ -9,19 +9,19 @@ use crate::engine::memory::slots::Lane;
 use crate::engine::{Engine, Work};
 use crate::store::{Change, Effects, Refused};
 
-/// Of what one commit refused, so much is logged in single lines.
+/// Maximum number of single log lines for the refusals of one commit.
 const REFUSED_LINES_MAX: usize = 10;
 
-/// Rows deleted in one transaction: few enough that nobody notices.
+/// Rows deleted per transaction, few enough to delay no other change noticeably.
 const GARBAGE_ROWS: u32 = 500;
 
 impl Engine {
-    /// Follows up on what a commit did to other instances.
+    /// Applies the effects of a commit on other instances.
     pub(crate) fn follow(self: &Arc<Self>, effects: Effects) {
         self.follow_of(Lane::UNKNOWN, effects);
     }
 
-    /// As [`follow`](Self::follow), of what an instance in this lane did.
+    /// As [`follow`](Self::follow), for a commit of an instance in this lane.
     pub(in crate::engine) fn follow_of(self: &Arc<Self>, lane: Lane, effects: Effects) {
         for key in effects.woken {
             self.put_by(key, lane, |mailbox| mailbox.inbox_is_new = true);
@@ -53,7 +53,7 @@ impl Engine {
             .iter()
             .for_each(|id| self.tell_waiters(id, false));
         if !effects.ended.is_empty() {
-            // Without a turn of its own an instance ends only from outside.
+            // An instance ends without a turn of its own only if it is terminated from outside.
             self.retain_after(Status::Terminated);
         }
         if effects.garbage {
@@ -62,15 +62,15 @@ impl Engine {
         warn_of(&effects.refused);
     }
 
-    /// Deletes what is no longer needed, a batch at a time, each in a transaction that others share.
+    /// Requests the deletion of rows that are no longer needed. They are deleted in batches, each in a transaction with other changes.
     pub(in crate::engine) fn collect_garbage(&self) {
         if !self.is_stopping() && !self.work.collecting.swap(true, Ordering::AcqRel) {
-            // Left to a worker: the writer's own thread must not wait for room in its queue.
+            // A worker does it, because the writer's thread must not wait for room in its own queue.
             self.enqueue(Work::Collect);
         }
     }
 
-    /// Deletes the next batch of it.
+    /// Deletes the next batch.
     pub(in crate::engine) fn collect(self: &Arc<Self>) {
         let engine = Arc::clone(self);
         self.write_soon(Change::Collect { rows: GARBAGE_ROWS }, move |_, result| {
@@ -82,7 +82,7 @@ impl Engine {
     }
 }
 
-/// Says what orchestrations asked for in vain: nobody waits for it, so nobody else would tell.
+/// Logs refused requests of orchestrations. They have no client that waits for an answer.
 fn warn_of(refused: &[Refused]) {
     for refused in refused.iter().take(REFUSED_LINES_MAX) {
         match refused {
@@ -110,7 +110,7 @@ fn warn_of(refused: &[Refused]) {
     if more > 0 {
         tracing::warn!(
             more,
-            "further instances were not started, or events discarded: the histories of their senders say which"
+            "further instances were not started, or events discarded: see the histories of their senders"
         );
     }
 }

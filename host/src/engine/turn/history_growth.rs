@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// Events from which a history is long. At twice, four times, ... as many it is said again.
+/// The number of events from which a warning is logged, and again at each doubling.
 const EVENTS: u64 = 10_000;
 
-/// Bytes from which a history is long, in the same way.
+/// The size in bytes from which a warning is logged, and again at each doubling.
 const BYTES: u64 = 16 << 20;
 
-/// A size that a history has grown past.
+/// A threshold that a history has crossed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
     Events(u64),
@@ -24,14 +24,14 @@ impl fmt::Display for Size {
     }
 }
 
-/// The size that a history has grown past in a turn, if it has. It is a function of the turn alone, so that it is said once for each size,
-/// whatever is evicted or restarted in between.
+/// The threshold that a history crossed in a turn, if any. It depends only on the turn, so that each is logged once despite evictions and
+/// restarts.
 pub(crate) fn crossed(before: (u64, u64), after: (u64, u64)) -> Option<Size> {
     let events = past(EVENTS, before.0, after.0).map(Size::Events);
     events.or_else(|| past(BYTES, before.1, after.1).map(Size::Bytes))
 }
 
-/// The largest of `first`, twice `first`, ... that lies above `before` and not above `after`.
+/// The largest of `first`, twice `first`, ... that is above `before` and at most `after`.
 fn past(first: u64, before: u64, after: u64) -> Option<u64> {
     let doublings = (after / first).checked_ilog2()?;
     let size = first.checked_shl(doublings)?;

@@ -1,10 +1,10 @@
 //! Inline execution: an idle worker commits its turn and polls the attempt itself, because a thread switch costs more than either.
 //!
-//! A worker that has nothing else to do commits its turn itself, runs the activity that the turn asked for until it first waits, and takes
-//! the turn that its result leads to. As soon as anything else is queued, each goes to the threads that are there for it.
+//! A worker that is otherwise idle commits its turn on its own thread, polls the activity that the turn scheduled until it first waits, and
+//! takes the turn that the result leads to. As soon as other work is queued, the usual threads take over.
 //!
-//! Two flags are of the thread and not passed along: an answer of the writer and a future are the same code on a worker as on the writer's
-//! or the runtime's threads, and only who calls them knows which. As a value they would go through every answer and every message.
+//! Two flags are thread-local, because the code of the writer's answers and of futures does not know on which thread it runs. As a
+//! parameter they would go through every answer and every message.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use futures::future::BoxFuture;
 use crate::engine::Engine;
 use crate::store::{Change, Outcome, StoreError};
 
-/// Attempts that a worker may go on with.
+/// Attempts that a worker may continue itself.
 pub(in crate::engine) type Inline = Vec<BoxFuture<'static, ()>>;
 
 thread_local! {
-    /// Whether this thread looks for work next, and nothing was left for it yet.
+    /// Whether this thread takes work next, and none was queued for it yet.
     static LOOKS_NEXT: Cell<bool> = const { Cell::new(false) };
-    /// Whether this thread is a worker that runs an attempt.
+    /// Whether this thread is a worker that polls an attempt.
     static RUNS_ATTEMPT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Sets a flag of this thread until dropped, however that comes.
+/// Sets a flag of this thread until dropped, also on a panic.
 struct During(&'static std::thread::LocalKey<Cell<bool>>);
 
 impl During {
@@ -41,25 +41,25 @@ impl Drop for During {
     }
 }
 
-/// Runs something on a worker that looks for work next. Nobody is woken for the first that it queues.
+/// Runs `run` on a worker that looks for work afterwards. The first work that it queues wakes no other worker.
 pub(in crate::engine) fn before_looking<T>(run: impl FnOnce() -> T) -> T {
     let _during = During::new(&LOOKS_NEXT);
     run()
 }
 
-/// Whether what is queued now is taken by this thread next.
+/// Whether this thread itself takes the work that is queued now. True at most once in [`before_looking`].
 pub(in crate::engine) fn is_taken_here() -> bool {
     LOOKS_NEXT.replace(false)
 }
 
-/// Whether an attempt runs on a worker, which has other things to do after it.
+/// Whether this thread is a worker that polls an attempt, and must return to its other work after it.
 pub(in crate::engine) fn is_worker() -> bool {
     RUNS_ATTEMPT.get()
 }
 
 impl Engine {
-    /// As [`write`](Self::write) from a worker, which commits itself where neither the writer nor it has anything else to do: `done` is
-    /// told on its own thread then.
+    /// As [`write`](Self::write) from a worker. If the worker and the writer are idle, the worker commits itself and calls `done` on its
+    /// own thread.
     pub(crate) fn write_from_worker(
         self: &Arc<Self>,
         change: Change,
@@ -73,7 +73,7 @@ impl Engine {
         }
     }
 
-    /// Goes on with what a turn asked for: here, where it is one attempt and there is nothing else to do.
+    /// Starts the attempts of a turn: on this thread if it is only one and the worker is idle, otherwise on the runtime.
     pub(in crate::engine) fn go_on(self: &Arc<Self>, mut held: Inline) {
         if held.len() == 1
             && self.has_nothing_else()
@@ -82,7 +82,7 @@ impl Engine {
             let _runtime = self.runtime.enter();
             let _runs = During::new(&RUNS_ATTEMPT);
             let polled = before_looking(|| {
-                // Where it waits, it is polled again by the runtime, with a waker of its own.
+                // If the attempt waits, the runtime polls it again with its own waker.
                 attempt
                     .as_mut()
                     .poll(&mut Context::from_waker(Waker::noop()))
@@ -96,7 +96,7 @@ impl Engine {
         }
     }
 
-    /// Whether a worker may keep itself busy with one instance: nothing else waits, and another worker is there for what comes.
+    /// Whether a worker may stay with one instance: the queue is empty, and there is another worker for new work.
     pub(in crate::engine) fn has_nothing_else(&self) -> bool {
         self.config.workers > 1 && self.queue().work.is_empty()
     }

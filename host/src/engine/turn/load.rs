@@ -1,4 +1,4 @@
-//! Loads what is not in memory: executions by replay, activities from their rows.
+//! Loads executions by replay, and activities from their rows.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::engine::turn::replay::{LoadError, MakeGuest, replay, started};
 use crate::foreign::guarded;
 use crate::store::{InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind};
 
-/// Brings an execution back: the fold of its turns and, if `with_guest`, a guest that has repeated them.
+/// Loads an execution by replaying its turns; with `with_guest` on a guest, otherwise only into the state.
 pub(crate) fn load(
     engine: &Engine,
     row: InstanceRow,
@@ -27,7 +27,7 @@ pub(crate) fn load(
     });
     let (mut state, guest) = replayed?;
     if state.awaits_start() {
-        // What the execution before showed stays while this one has not begun.
+        // The custom status of the previous execution is shown until this one begins.
         state.custom_status.clone_from(&row.custom_status);
     }
     if guest.is_some() {
@@ -36,7 +36,7 @@ pub(crate) fn load(
     Ok(Resident { state, guest, row })
 }
 
-/// A fresh guest for an execution that begins, or is repeated. What it is pinned to now counts, not what it began with.
+/// Creates a guest for an execution. Uses the current module of the instance, which may differ from the one in the start event.
 pub(crate) fn instantiate(
     engine: &Engine,
     start: &Start,
@@ -58,7 +58,7 @@ pub(crate) fn instantiate(
     Ok(guarded(make).map_err(LoadError::Panicked)??)
 }
 
-/// How an execution began: the event is in its first turn, or in one of the next where it was suspended before it began.
+/// Finds the start event: usually in the first turn, but later if the instance was suspended before it began.
 pub(crate) fn find_start(reader: &Reader, row: &InstanceRow) -> Result<Option<Start>, StoreError> {
     let mut from = 0;
     loop {
@@ -68,7 +68,7 @@ pub(crate) fn find_start(reader: &Reader, row: &InstanceRow) -> Result<Option<St
             .flat_map(|turn| &turn.received)
             .find_map(started)
         {
-            // It may have left the module that it began with.
+            // The instance may have been moved to another module since.
             let module = row.module.or(start.module);
             return Ok(Some(Start {
                 module,
@@ -82,10 +82,10 @@ pub(crate) fn find_start(reader: &Reader, row: &InstanceRow) -> Result<Option<St
     }
 }
 
-/// An instance, and what its activities are told of it.
+/// The row of an instance, and the caller data for its activities.
 type Called = (InstanceRow, Arc<Caller>);
 
-/// Makes the rows of activities ready to run. Rows of one instance stand together.
+/// Converts rows of activities into queue entries. Rows of one instance must be adjacent.
 pub(crate) fn ready(engine: &Engine, rows: Vec<TaskRow>) -> Result<Vec<Ready>, StoreError> {
     let mut found = Vec::with_capacity(rows.len());
     let mut instance: Option<(InstanceKey, Option<Called>)> = None;
@@ -170,7 +170,7 @@ fn caller_of(
     }))
 }
 
-/// Who calls the activities of an execution, in this generation of it.
+/// The caller data of an execution's activities, in this generation.
 pub(crate) fn caller(start: &Start, generation: u32) -> Caller {
     Caller {
         instance_id: start.instance_id.clone(),

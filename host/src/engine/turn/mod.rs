@@ -1,4 +1,4 @@
-//! From the mail of an instance to the commit of its turn, and what follows from it.
+//! Turns, from the mail of an instance to the commit and its effects.
 
 pub(crate) mod committed;
 pub(crate) mod delivery;

@@ -1,4 +1,4 @@
-//! Quarantine: stops an instance that this host cannot go on with.
+//! Quarantine: stops an instance that this host cannot continue.
 
 use perennial_core::{Digest, Quarantine};
 
@@ -8,8 +8,8 @@ use crate::engine::tasks::backoff::PANICS_MAX;
 use crate::shortage::{Resource, Shortage};
 use crate::store::{Change, StoreError};
 
-/// The host panicked for an instance. That says nothing about the instance before it happens time and again: then it is stopped, so that
-/// it does not go on for ever.
+/// Handles a panic of the host in a turn of an instance. Quarantines the instance only after several successive panics, since a single one
+/// proves nothing about it.
 pub(in crate::engine) fn panicked(
     engine: &Engine,
     slot: &Slot,
@@ -23,7 +23,7 @@ pub(in crate::engine) fn panicked(
     Ok(quarantine(engine, slot, Quarantine::because(why), module))
 }
 
-/// Stops an instance that this host cannot go on with: on this module, where it was asked.
+/// The change that quarantines an instance. `module` is the module that a resume named, if it named one.
 pub(in crate::engine) fn quarantine(
     engine: &Engine,
     slot: &Slot,
@@ -39,7 +39,7 @@ pub(in crate::engine) fn quarantine(
     }
 }
 
-/// What is to be known of this program where it did not understand a history: another build may.
+/// Identifies this build in the quarantine, since another build may be able to replay the history.
 fn host_build() -> String {
     use std::env::consts::{ARCH, OS};
     format!("perennial {} on {OS} {ARCH}", env!("CARGO_PKG_VERSION"))

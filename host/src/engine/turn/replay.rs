@@ -6,17 +6,17 @@ use crate::engine::executor::{Fault, ResidentGuest, Resource, Shortage};
 use crate::foreign::guarded;
 use crate::store::{InstanceRow, Reader, StoreError};
 
-/// Turns read at once while replaying.
+/// Turns read per page.
 const PAGE: u32 = 512;
 
-/// Why an execution could not be brought back.
+/// Why an execution could not be loaded.
 #[derive(Debug)]
 pub(crate) enum LoadError {
-    /// The hub could not be read, or the host lacked something else; trying again may help.
+    /// The hub could not be read, or the host lacked something else. A retry may help.
     Store(StoreError),
-    /// Code of the guest's executor or of the core panicked, and said this.
+    /// Code of the guest's executor or of the core panicked, with this message.
     Panicked(String),
-    /// The instance cannot go on before somebody does something, and why.
+    /// The instance cannot continue without intervention.
     Quarantine(Box<Quarantine>),
 }
 
@@ -44,14 +44,14 @@ impl From<StoreError> for LoadError {
     }
 }
 
-/// Makes the guest that repeats an execution.
+/// Creates the guest for a replay.
 pub(crate) type MakeGuest<'a> = dyn FnMut(&Start) -> Result<Box<dyn ResidentGuest>, LoadError> + 'a;
 
-/// Repeats all turns of an execution up to where its row says that it stands, on a guest that `bring` makes when it is first needed;
-/// without one, the turns are only folded. Each turn that repeats itself is told to `sink`. Nothing is written.
+/// Replays all turns of an execution up to the position in its row. `bring` creates the guest when it is first needed; without it, the
+/// turns are only applied to the state. Calls `sink` after each turn that matches. Writes nothing.
 ///
 /// # Errors
-/// [`LoadError::Quarantine`] says what does not repeat, and where.
+/// [`LoadError::Quarantine`] says which turn does not match, and how.
 pub(crate) fn replay(
     reader: &Reader,
     row: &InstanceRow,
@@ -91,7 +91,7 @@ pub(crate) fn replay(
             })
             .map_err(LoadError::Panicked)?
             .map_err(|error| match error {
-                // Not a word of that is about the instance.
+                // A shortage of the host says nothing about the instance.
                 ReplayError::Host(why) => Fault::Host(Shortage::new(Resource::Host, why)).into(),
                 proof => LoadError::Quarantine(Box::new(Quarantine::from(&proof))),
             })?;
@@ -118,7 +118,7 @@ fn fold(state: &mut State, turn: &Turn) -> Result<(), ReplayError> {
     Ok(())
 }
 
-/// How an execution began, if this event says so.
+/// The start in this event, if it is a start event.
 pub(crate) fn started(event: &Event) -> Option<&Start> {
     let Event::ExecutionStarted(start) = event else {
         return None;

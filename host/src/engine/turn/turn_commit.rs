@@ -11,7 +11,7 @@ use crate::store::{
     InstanceKey, InstanceRow, NewInstance, Position, StoreError, TurnCommit, summary, termination,
 };
 
-/// Everything that goes down with a turn.
+/// Builds everything that is committed with a turn.
 pub(crate) fn turn_commit(
     engine: &Engine,
     key: InstanceKey,
@@ -56,13 +56,13 @@ pub(crate) fn turn_commit(
     })
 }
 
-/// The command of a batch, where it is meant for the children too: it is alone in its batch.
+/// The command of a batch, if it also applies to the children. Such a command is alone in its batch.
 pub(crate) fn cascade(batch: &[Envelope]) -> Option<Message> {
     let first = batch.first().map(|envelope| &envelope.message);
     first.filter(|message| message.is_recursive()).cloned()
 }
 
-/// The modules of children that wait to be tried again since this turn.
+/// The modules of children that a retry was scheduled for in this turn.
 fn retried(state: &State, turn: &Turn) -> Vec<(TaskId, Digest)> {
     let waits = |event: &Event| {
         let Event::ChildRetryScheduled { task, .. } = event else {
@@ -73,7 +73,7 @@ fn retried(state: &State, turn: &Turn) -> Vec<(TaskId, Digest)> {
     turn.received.iter().filter_map(waits).collect()
 }
 
-/// External events that move over to the next execution, from the hub's own rows and from the turn that is not in it yet.
+/// External events that continue-as-new carries over: from the hub's rows, and from the turn that is not committed yet.
 fn carried(
     engine: &Engine,
     resident: &Resident,
@@ -112,7 +112,7 @@ fn carried(
     Ok(found.into_values().collect())
 }
 
-/// What one instance asks for when it starts another.
+/// A request of an instance to start another one.
 pub(crate) struct ChildStart<'a> {
     pub(crate) id: &'a str,
     pub(crate) name: &'a str,
@@ -120,11 +120,11 @@ pub(crate) struct ChildStart<'a> {
     pub(crate) input: Option<Json>,
     pub(crate) tags: &'a perennial_core::Tags,
     pub(crate) target: &'a Target,
-    /// The row of the instance whose child it is, and its task.
+    /// The parent's row and task, if the new instance is a child.
     pub(crate) parent: Option<(InstanceKey, Parent)>,
 }
 
-/// The module that a target is, if it is one.
+/// The module of a target, unless it is something else.
 pub(crate) fn module_of(target: &Target) -> Option<Digest> {
     let Target::Module(module) = target else {
         return None;
@@ -132,7 +132,7 @@ pub(crate) fn module_of(target: &Target) -> Option<Digest> {
     Some(*module)
 }
 
-/// The instance that another one, in this generation of it, starts, with what it takes over from that one; `None` where no module runs it.
+/// Builds the instance that a caller starts, with what it inherits from the caller. `None` if no module provides the orchestration.
 pub(crate) fn child_start(
     new: ChildStart<'_>,
     (caller, generation): (&Start, u32),
@@ -168,12 +168,12 @@ pub(crate) fn child_start(
         key,
         parent: parent_key,
         start: Box::new(start),
-        // Version 0.1 of the contract has no word for another choice.
+        // Version 0.1 of the contract offers no other choice.
         reuse: Reuse::Ended,
     })
 }
 
-/// The instances that a turn starts, in the order of its events: those of `produced`, then those of `received`, as the store takes them.
+/// The instances that a turn starts, in the order that the store expects: by events of `produced`, then of `received`.
 #[warn(
     clippy::match_wildcard_for_single_variants,
     clippy::wildcard_enum_match_arm
@@ -199,7 +199,7 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
     starts.collect()
 }
 
-/// The instance that a guest asks for with an event of its turn.
+/// The instance that this event asks to start, if it does.
 fn asked<'a>(event: &'a Event, row: &InstanceRow) -> Option<ChildStart<'a>> {
     let (id, name, version, input, tags, target, parent) = if let Event::ChildScheduled {
         task,
@@ -238,7 +238,7 @@ fn asked<'a>(event: &'a Event, row: &InstanceRow) -> Option<ChildStart<'a>> {
     })
 }
 
-/// The child that is tried again because its time has come.
+/// The child that this event starts again, if it does.
 fn retried_child<'a>(
     event: &'a Event,
     state: &'a State,
@@ -264,7 +264,7 @@ fn retried_child<'a>(
     })
 }
 
-/// What a child is told of the instance that waits for it, with the row of that.
+/// The parent data of a child, with the parent's key.
 fn parent_of(row: &InstanceRow, task: TaskId, attempt: u32) -> Option<(InstanceKey, Parent)> {
     let task = TaskRef {
         execution: row.execution,
@@ -280,7 +280,7 @@ fn parent_of(row: &InstanceRow, task: TaskId, attempt: u32) -> Option<(InstanceK
     Some((row.key, parent))
 }
 
-/// The turn that ends an instance from outside.
+/// The turn that terminates an instance from outside.
 pub(crate) fn terminate(
     engine: &Engine,
     body: &mut Body,
@@ -301,7 +301,7 @@ pub(crate) fn terminate(
     commit
 }
 
-/// The status row of an instance that is not in the hub yet.
+/// The row of an instance that is not in the hub yet.
 pub(crate) fn fresh_row(new: &NewInstance) -> InstanceRow {
     let start = &new.start;
     InstanceRow {
@@ -333,7 +333,7 @@ pub(crate) fn fresh_row(new: &NewInstance) -> InstanceRow {
     }
 }
 
-/// The status of an instance: an execution that did not begin yet is no longer pending where the instance began before.
+/// The status of an instance. If an earlier execution has started, a new one that has not begun yet counts as running, not as pending.
 pub(crate) fn status_of(state: &State, row: &InstanceRow) -> Status {
     match summary(state).status {
         Status::Pending if row.started_at.is_some() => Status::Running,

@@ -1,6 +1,6 @@
-//! Runs a turn up to its commit: takes the mail, loads the guest, asks it, and hands the result to the writer.
+//! Runs a turn up to its commit: takes the mail, loads the guest, calls it, and passes the result to the writer.
 //!
-//! Invariant: nothing of a turn leaves before its commit. What follows is in [`committed`](crate::engine::turn::committed), and only there.
+//! Invariant: no effect of a turn is visible before its commit. All effects are applied in [`committed`](crate::engine::turn::committed).
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -24,17 +24,17 @@ use crate::foreign::guarded;
 use crate::shortage::{Resource, Shortage};
 use crate::store::{Change, Position, StoreError};
 
-/// Messages read from an inbox at first; each page after that is twice as long. An execution that reads few messages and continues as new
-/// would otherwise be given all that wait, each time.
+/// Size of the first page read from an inbox; each further page is twice as long. With long pages, an execution that reads few messages and
+/// continues as new would receive the whole inbox each time.
 const INBOX_PAGE: u32 = 32;
 
-/// Messages read from an inbox at once: what one turn takes at most.
+/// Maximum size of a page: the maximum that one turn takes.
 const INBOX_PAGE_MAX: u32 = 1_000;
 
-/// How often an instance may take its host down in a turn before it is quarantined.
+/// An instance whose turn was running at this many crashes of the host is quarantined.
 const DELIVERIES_MAX: u32 = 5;
 
-/// Runs the next turn of an instance, up to handing it to the writer.
+/// Runs the next turn of an instance, and passes it to the writer.
 pub(crate) fn run(engine: &Arc<Engine>, slot: &Arc<Slot>, worker: usize) {
     slot.mailbox().phase = SlotPhase::Busy;
     let mut body = slot.body();
@@ -62,7 +62,7 @@ pub(crate) fn run(engine: &Arc<Engine>, slot: &Arc<Slot>, worker: usize) {
     }
 }
 
-/// Leaves an instance as it is, because the host stops: a start that is not in the hub was not accepted.
+/// Abandons the work of an instance because the host stops. A start that is not in the hub is answered as failed.
 pub(crate) fn put_down(slot: &Slot) {
     if let Some(creating) = slot.body().creating.take() {
         (creating.respond)(Err(StoreError::Closed));
@@ -70,8 +70,8 @@ pub(crate) fn put_down(slot: &Slot) {
     slot.mailbox().phase = SlotPhase::Idle;
 }
 
-/// Brings an instance whose turn, or what followed its commit, panicked back to what the hub has of it: whatever of it was only in memory
-/// is in the hub as a task that has no outcome yet.
+/// Resets an instance after a panic in its turn or after its commit to the state in the hub. Nothing is lost: the hub still has each task
+/// whose outcome was only in memory.
 pub(crate) fn recover(engine: &Engine, slot: &Arc<Slot>) {
     let creating = {
         let mut body = slot.body();
@@ -95,7 +95,7 @@ pub(crate) fn recover(engine: &Engine, slot: &Arc<Slot>) {
     engine.timers.again_in(wait, slot.key, Due::Wake);
 }
 
-/// The messages of an instance's next turn, with the instance in memory; or what is to be done instead.
+/// The messages of an instance's next turn and the loaded instance, or a change to make instead.
 fn next_batch(
     engine: &Arc<Engine>,
     slot: &Slot,
@@ -148,7 +148,7 @@ fn next_batch(
     Ok(Continue(batch))
 }
 
-/// What there is to do for an instance; `None` if there is nothing.
+/// The next change of an instance; `None` if there is nothing to do.
 fn next_turn(
     engine: &Arc<Engine>,
     slot: &Slot,
@@ -196,7 +196,7 @@ fn next_turn(
     match turn {
         Ok(Some(turn)) => {
             engine.counts.turns.add(1);
-            // Kept before anything else can fail: some of it is only in memory.
+            // Keep the batch before anything else can fail: some messages are only in memory.
             body.batch = batch;
             let commit = turn_commit(engine, slot.key, body, turn, consumed, expected)?;
             Ok(Some(Change::Turn(Box::new(commit))))
@@ -220,13 +220,13 @@ fn next_turn(
     }
 }
 
-/// Brings a module as far as it comes before a guest of it is made. What goes wrong is said when one is made.
+/// Prepares a module before a guest of it is created. Errors appear when the guest is created.
 fn prepare(engine: &Engine, module: Digest) {
     let _ = guarded(|| engine.code.executor.prepare(module));
 }
 
-/// Runs code of a guest, and says so in the flight recorder meanwhile. Its module is compiled before: who kills a host while it compiles
-/// says nothing about an instance.
+/// Runs code of a guest, recorded in the flight recorder. The module is compiled before, so that a crash during compilation is not blamed
+/// on the instance.
 fn recorded<T>(engine: &Engine, worker: usize, slot: &Slot, run: impl FnOnce() -> T) -> T {
     engine
         .hub
@@ -237,7 +237,7 @@ fn recorded<T>(engine: &Engine, worker: usize, slot: &Slot, run: impl FnOnce() -
     result
 }
 
-/// A message of the inbox is damaged. The instance is quarantined, and is not looked at again until there is something new.
+/// Handles a damaged message in the inbox: quarantines the instance, which is not looked at again until a new message arrives.
 fn unreadable(
     engine: &Engine,
     slot: &Slot,
@@ -250,7 +250,7 @@ fn unreadable(
     if let Some(row) = row.as_ref().filter(|row| !row.status.is_end())
         && let Some(envelope) = engine.hub.reader.terminate_in(slot.key)?
     {
-        // It needs none of what cannot be read.
+        // A termination needs none of the unreadable data.
         let commit = terminate(engine, body, row.clone(), envelope);
         return Ok(Some(Change::Turn(Box::new(commit))));
     }
@@ -259,7 +259,7 @@ fn unreadable(
     Ok(quarantine.or_else(|| store_mail(slot)))
 }
 
-/// Puts an instance away until its start is due, if that is what it waits for.
+/// Puts an instance away until its start is due, if it waits for a scheduled start.
 fn waits_for_its_time(engine: &Engine, slot: &Slot, body: &mut Body) -> bool {
     let Some(resident) = &body.resident else {
         return false;
@@ -271,7 +271,7 @@ fn waits_for_its_time(engine: &Engine, slot: &Slot, body: &mut Body) -> bool {
     else {
         return false;
     };
-    // A date goes by the clock alone, whatever it showed when it was asked for.
+    // A scheduled start is a date, which follows the clock alone.
     engine.timers.add(due, due, slot.key, Due::Start);
     if !mailbox.inbox_is_new {
         mailbox.mail.retain(|envelope| envelope.seq.is_none());
@@ -282,7 +282,7 @@ fn waits_for_its_time(engine: &Engine, slot: &Slot, body: &mut Body) -> bool {
     true
 }
 
-/// Takes messages that are new in the inbox into the mail.
+/// Reads new messages from the inbox into the mail.
 fn read_inbox(engine: &Engine, slot: &Slot, body: &mut Body) -> Result<(), StoreError> {
     let is_new = std::mem::take(&mut slot.mailbox().inbox_is_new);
     if !is_new || body.creating.is_some() {
@@ -296,7 +296,7 @@ fn read_inbox(engine: &Engine, slot: &Slot, body: &mut Body) -> Result<(), Store
             .inbox(slot.key, body.inbox_read_to, limit)?;
         let last = page.envelopes.last().and_then(|envelope| envelope.seq);
         let next = last.map_or(body.inbox_read_to, |last| last + 1);
-        // What is asked of the instance itself does not wait behind all that it was sent.
+        // Commands to the instance itself do not wait behind the rest of the inbox.
         let commands = match page.more {
             true => engine.hub.reader.inbox_commands(slot.key, next)?,
             false => Vec::new(),
@@ -318,7 +318,7 @@ fn read_inbox(engine: &Engine, slot: &Slot, body: &mut Body) -> Result<(), Store
     Ok(())
 }
 
-/// Brings an execution into memory. A change to make instead, where it cannot go on.
+/// Loads an execution. Returns a change to make instead if it cannot continue.
 fn load_resident(
     engine: &Arc<Engine>,
     slot: &Slot,
@@ -356,7 +356,7 @@ fn load_resident(
         )
     };
     if let Some(envelope) = ending {
-        // No history is needed to end an instance, so that one whose history cannot be read can be ended too.
+        // A termination needs no history, so an instance with an unreadable history can be terminated.
         let commit = terminate(engine, body, row, envelope);
         return Ok(Some(Change::Turn(Box::new(commit))));
     }
@@ -398,7 +398,7 @@ fn load_resident(
     Ok(resume.and_then(|resume| release(slot, body, &resume)))
 }
 
-/// The module that a quarantined instance is to go on with, where its resumption names one.
+/// The module that a resume names for a quarantined instance.
 fn named_module(resume: &Envelope) -> Option<Digest> {
     match &resume.message {
         Message::Resume { module, .. } => *module,
@@ -406,12 +406,12 @@ fn named_module(resume: &Envelope) -> Option<Digest> {
     }
 }
 
-/// Ends a quarantine: the execution could be brought back.
+/// Ends a quarantine after the execution could be loaded.
 fn release(slot: &Slot, body: &mut Body, resume: &Envelope) -> Option<Change> {
     let resident = body.resident.as_mut()?;
     let status = status_of(&resident.state, &resident.row);
     (resident.row.status, resident.row.quarantine) = (status, None);
-    // Where it was suspended before, the message itself is what resumes it.
+    // If the instance was suspended as well, the message stays in the mail and resumes it.
     let seqs = if resident.state.is_suspended() {
         None
     } else {
@@ -427,7 +427,7 @@ fn release(slot: &Slot, body: &mut Body, resume: &Envelope) -> Option<Change> {
     })
 }
 
-/// Takes a message out of the mail. Its number in the inbox.
+/// Removes a message from the mail, and returns its number in the inbox.
 fn take_out(slot: &Slot, envelope: &Envelope) -> Option<u64> {
     slot.mailbox()
         .mail
@@ -435,12 +435,12 @@ fn take_out(slot: &Slot, envelope: &Envelope) -> Option<u64> {
     envelope.seq
 }
 
-/// Whether the guest is asked in the turn of these messages.
+/// Whether the guest is called in the turn of this batch.
 fn needs_guest(state: &State, batch: &[Envelope]) -> bool {
     state.may_ask_guest() && batch.iter().any(|envelope| !envelope.message.is_control())
 }
 
-/// Whether there are messages for an execution that did not begin, and nothing that begins it.
+/// Whether an execution that has not begun has messages, but no start among them.
 fn has_no_start(state: &State, slot: &Slot) -> bool {
     let mailbox = slot.mailbox();
     let starts = |envelope: &Envelope| start_of(&envelope.message).is_some();
@@ -451,14 +451,14 @@ fn has_no_start(state: &State, slot: &Slot) -> bool {
         && !mailbox.mail.iter().any(starts)
 }
 
-/// Gives an execution its guest.
+/// Creates or loads the guest of an execution.
 fn bring_guest(
     engine: &Engine,
     resident: &mut Resident,
     batch: &[Envelope],
 ) -> Result<(), LoadError> {
     match resident.state.start() {
-        // Nothing was asked yet: a fresh guest is all there is to bring.
+        // No turn has run yet, so that a new guest is enough.
         None => {
             if let Some(start) = batch
                 .iter()
@@ -472,7 +472,7 @@ fn bring_guest(
     Ok(())
 }
 
-/// The task whose outcome a message is, as far as the hub has a row for it.
+/// The task whose outcome a message carries, if the hub has a row for that task.
 pub(crate) fn outcome_of(message: &Message) -> Option<TaskRef> {
     match message {
         Message::ActivityEnded { task, .. }
@@ -490,7 +490,7 @@ pub(crate) fn outcome_of(message: &Message) -> Option<TaskRef> {
     }
 }
 
-/// A start, of what the instance is pinned to now: it may have left its first module before it began.
+/// Puts the current module of the instance into a start: it may have changed before the execution began.
 fn pinned_to(pinned: Option<Digest>, message: Message) -> Message {
     match message {
         Message::Start(start) => Message::Start(Box::new(Start {
@@ -508,7 +508,7 @@ fn start_of(message: &Message) -> Option<&Start> {
     }
 }
 
-/// Stands in for the guest where the turn does not ask it.
+/// Takes the place of the guest in a turn that does not call it.
 struct NoGuest;
 
 impl perennial_core::Guest for NoGuest {
@@ -551,7 +551,7 @@ fn take_turn(
         .map_err(|why| NoTurn::Host(Shortage::new(Resource::Host, why.to_string())))
 }
 
-/// Why a turn did not happen. None of it is proof of anything.
+/// Why a turn did not happen. Neither proves a fault of the instance.
 enum NoTurn {
     /// The host could not run the guest.
     Host(Shortage),
@@ -559,7 +559,7 @@ enum NoTurn {
     Panicked(String),
 }
 
-/// Messages that are only in memory and cannot be taken now go to the inbox.
+/// Moves messages that are only in memory and cannot be taken now to the inbox.
 pub(crate) fn store_mail(slot: &Slot) -> Option<Change> {
     let mut mailbox = slot.mailbox();
     let (stored, memory): (VecDeque<Envelope>, VecDeque<Envelope>) =

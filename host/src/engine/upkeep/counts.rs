@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts what happens, from the start of the process.
+/// A counter since the start of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -16,7 +16,7 @@ impl Count {
     }
 }
 
-/// See [`Count`].
+/// The counters of an engine.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) turns: Count,

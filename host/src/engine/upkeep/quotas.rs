@@ -1,7 +1,7 @@
-//! Quotas: what a hub, a module and an execution may take up, and how many requests may wait.
+//! Quotas: how much a hub, a module and an execution may use, and how many requests may wait.
 //!
-//! Nothing here counts rows: live instances are counted by the writer as they change, and histories know their own size. So a quota is
-//! met as of the last commit, and what was under way by then may go a little beyond it.
+//! No quota counts rows: the writer counts live instances as they change, and a history knows its own size. A quota is checked against the
+//! last commit, so pending changes may exceed it a little.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,35 +16,35 @@ use crate::engine::requests::refused::{self, refused};
 use crate::engine::requests::request::Request;
 use crate::store::Reply;
 
-/// What a hub, its modules and its executions may take up. `None` is no limit of its own.
+/// Quotas of a hub, its modules and its executions. `None` means no limit.
 ///
-/// A start, a restart or a rewind over a quota is refused with [`Error::is_limit_exceeded`](crate::Error::is_limit_exceeded), and a child fails with
-/// `LimitExceeded`, as does an execution whose history is over its own: the message names the quota. Quotas are the host's: a hub
-/// without a host has none.
+/// A start, a restart or a rewind beyond a quota is refused with [`Error::is_limit_exceeded`](crate::Error::is_limit_exceeded). A child
+/// call beyond it fails with `LimitExceeded`, as does an execution whose history exceeds its quota; the message names the quota. Quotas
+/// belong to the running host, so a hub without a host has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quotas {
-    /// Live instances of the hub.
+    /// Maximum number of live instances of the hub.
     pub instances: Option<u64>,
-    /// Live instances that run one module.
+    /// Maximum number of live instances per module.
     pub instances_per_module: Option<u64>,
-    /// Bytes of the hub's file that are in use, beyond which nothing new is started. What was deleted and the write-ahead log do not count.
+    /// Maximum number of bytes in use in the hub's file before new starts are refused. Free pages and the write-ahead log do not count.
     pub hub_bytes: Option<u64>,
-    /// Events in the history of one execution.
+    /// Maximum number of events in the history of an execution.
     pub history_events: Option<u64>,
-    /// Bytes of payloads in the history of one execution.
+    /// Maximum size of the payloads in the history of an execution, in bytes.
     pub history_bytes: Option<u64>,
-    /// Activities that run at once for the instances of one module; others wait their turn.
+    /// Maximum number of activities that run at once per module; others wait.
     pub activities_per_module: Option<usize>,
-    /// Requests that have been taken and are not on disk yet: one more is refused with
+    /// Maximum number of accepted requests that are not on disk yet. Further ones are refused with
     /// [`Error::is_overloaded`](crate::Error::is_overloaded).
     pub requests_waiting: usize,
-    /// Bytes of the payloads of such requests.
+    /// Maximum size of the payloads of such requests, in bytes.
     pub request_bytes_waiting: u64,
 }
 
 impl Default for Quotas {
-    /// 10,000 requests of together 256 MiB that wait for the disk; nothing else is limited.
+    /// Allows 10,000 waiting requests with 256 MiB in total; limits nothing else.
     fn default() -> Self {
         Self {
             instances: None,
@@ -60,20 +60,19 @@ impl Default for Quotas {
 }
 
 impl Quotas {
-    /// Whether live instances have to be counted.
     pub(in crate::engine) fn counts_instances(&self) -> bool {
         self.instances.is_some() || self.instances_per_module.is_some()
     }
 }
 
-/// Requests that were taken and are not on disk yet.
+/// Counts accepted requests that are not on disk yet.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
     requests: AtomicUsize,
     bytes: AtomicU64,
 }
 
-/// The place of one request. Dropped when it is answered.
+/// Counts one request until dropped, which happens when it is answered.
 #[derive(Debug)]
 pub(in crate::engine) struct Admitted {
     admission: Arc<Admission>,
@@ -88,7 +87,7 @@ impl Drop for Admitted {
 }
 
 impl Engine {
-    /// Takes a request in, or refuses it because so many wait already. What is refused here has changed nothing.
+    /// Accepts a request, or refuses it without a change because too many wait.
     pub(in crate::engine) fn admit(&self, request: &Request) -> Result<Admitted, Reply> {
         let quotas = &self.config.quotas;
         let bytes = size_of(request);
@@ -107,7 +106,7 @@ impl Engine {
             bytes,
         };
         let too_many = requests >= quotas.requests_waiting;
-        // One that is large by itself is let in where it is alone.
+        // A request larger than the limit is accepted if it is the only one.
         let too_much = requests > 0 && waiting + bytes > quotas.request_bytes_waiting;
         if too_many || too_much {
             self.counts.refused.add(1);
@@ -119,7 +118,7 @@ impl Engine {
         Ok(admitted)
     }
 
-    /// Why there is no room for another instance of a module.
+    /// Why there is no room for another live instance of a module; `None` if there is room.
     pub(in crate::engine) fn no_room(&self, module: Option<Digest>) -> Option<String> {
         let quotas = &self.config.quotas;
         let live = self.hub.writer.live();
@@ -149,7 +148,7 @@ impl Engine {
             })
     }
 
-    /// Why an execution may not go on, where its history is over its quota.
+    /// The failure of an execution whose history exceeds its quota.
     pub(in crate::engine) fn history_is_full(&self, resident: &Resident) -> Option<Failure> {
         let quotas = &self.config.quotas;
         let full = |what: &str, has: u64, quota: &str, limit: Option<u64>| {
@@ -177,7 +176,7 @@ impl Engine {
     }
 }
 
-/// Bytes that a request keeps in memory until it is on disk, roughly.
+/// The approximate memory of a request until it is on disk.
 fn size_of(request: &Request) -> u64 {
     let payload = |json: &Option<Json>| json.as_ref().map_or(0, Json::size);
     let bytes = match request {
@@ -189,7 +188,7 @@ fn size_of(request: &Request) -> u64 {
     bytes as u64 + bounds::REQUEST_BYTES
 }
 
-/// What names mean, and whether there is room for what they mean.
+/// The table of names, combined with the quotas of live instances.
 pub(in crate::engine) struct Capacity<'a> {
     pub(in crate::engine) names: &'a NameTable,
     pub(in crate::engine) engine: &'a Engine,
@@ -213,7 +212,7 @@ impl Names for Capacity<'_> {
     }
 }
 
-/// Stands in for the guest of an execution that may not go on.
+/// Takes the place of the guest of an execution that exceeds a quota, and fails the execution.
 pub(in crate::engine) struct Full(pub(in crate::engine) Failure);
 
 impl perennial_core::Guest for Full {

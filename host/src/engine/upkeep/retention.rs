@@ -1,7 +1,7 @@
 //! Deletes ended instances when their retention is over.
 //!
-//! Nothing looks at the clock in vain: the engine's timers hold the moment at which the first instance may go, and when it comes a batch
-//! after another is deleted, each in a transaction that others share and behind whatever else waits for a worker.
+//! There is no polling: a timer fires when the first instance is due. Then workers delete one batch after another, each in a transaction
+//! with other changes, and after all other queued work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,29 +13,29 @@ use crate::engine::tasks::timers::Due;
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work};
 use crate::store::{Ages, Change, InstanceKey, StoreError};
 
-/// Instances deleted in one transaction: few enough that nobody notices.
+/// Instances deleted per transaction, few enough to delay no other change noticeably.
 const BATCH: u32 = 16;
 
-/// How long at most an instance is kept beyond its time, so that those that end together go together.
+/// Maximum delay of a deletion, so that instances that end at about the same time are deleted together.
 const SLACK_MAX: Millis = Millis(60_000);
 
-/// The timer that belongs to no instance.
+/// The key of the retention timer, which belongs to no instance.
 const NOBODY: InstanceKey = InstanceKey(i64::MIN);
 
 /// See the [module](self).
 #[derive(Default)]
 pub(crate) struct Retention {
     state: OrderedMutex<State, { rank::RETENTION }>,
-    /// Whether anything is ever deleted.
+    /// Whether the hub has any retention time.
     is_on: AtomicBool,
-    /// Whether a worker was asked to look.
+    /// Whether a worker was asked to look for instances to delete.
     asked: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     ages: Ages,
-    /// When the timer fires.
+    /// The time at which the timer fires.
     armed: Option<Timestamp>,
 }
 
@@ -46,7 +46,7 @@ impl Retention {
 }
 
 impl Engine {
-    /// Reads how long instances are kept, and looks whether some may go.
+    /// Reads the retention times, and looks for instances to delete.
     pub(crate) fn load_retention(&self) -> Result<(), StoreError> {
         let ages = self.hub.reader.retention()?;
         self.retention.state().ages = ages;
@@ -57,7 +57,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Has a worker look for instances that may go.
+    /// Asks a worker to look for instances to delete.
     pub(crate) fn ask_to_retain(&self) {
         let is_on = self.retention.is_on.load(Ordering::Acquire);
         if is_on && !self.is_stopping() && !self.retention.asked.swap(true, Ordering::AcqRel) {
@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// An instance has ended so.
+    /// Arms the timer for an instance that has ended with this status.
     pub(crate) fn retain_after(&self, status: Status) {
         if self.retention.is_on.load(Ordering::Acquire) {
             let age = self.retention.state().ages.of(status);
@@ -83,7 +83,7 @@ impl Engine {
         }
     }
 
-    /// Deletes a batch of what may go, or sleeps until something may.
+    /// Deletes a batch of instances, or arms the timer for the next one.
     pub(crate) fn retain(self: &Arc<Self>) {
         self.retention.asked.store(false, Ordering::Release);
         self.retention.state().armed = None;
@@ -103,7 +103,7 @@ impl Engine {
         }
     }
 
-    /// What may go now. Where there is nothing the timer is set for what goes next.
+    /// The instances to delete now. If there are none, arms the timer for the next one.
     fn try_retain(&self) -> Result<Vec<InstanceKey>, StoreError> {
         let (ages, now) = (self.retention.state().ages, self.clock.now());
         let (mut keys, mut next) = (Vec::new(), None);
@@ -130,13 +130,13 @@ impl Engine {
 
     fn retain_later(&self, error: &StoreError) {
         if !self.is_stopping() {
-            tracing::warn!(%error, "could not delete instances whose time is over; trying again");
+            tracing::warn!(%error, "could not delete instances whose retention time is over; trying again");
             self.arm_retention(self.clock.now().after(TRY_AGAIN_AFTER));
         }
     }
 }
 
-/// When an instance that ended at a time is deleted.
+/// The time at which an instance that ended at `ended` is deleted.
 fn goes_at(ended: Timestamp, age: Millis) -> Timestamp {
     let slack = Millis((age.0 / 100).min(SLACK_MAX.0));
     ended.after(age).after(slack)

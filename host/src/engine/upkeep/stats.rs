@@ -48,18 +48,17 @@ pub struct HostStats {
     pub writes_waiting: usize,
 }
 
-/// How long transactions took, and how much was in them.
+/// Histograms of the durations and sizes of transactions.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct CommitTimings {
-    /// Seconds that one took, with its sync to disk.
+    /// Seconds per transaction, including the sync to disk.
     pub seconds: Buckets,
-    /// Changes in one.
+    /// Changes per transaction.
     pub changes: Buckets,
 }
 
 impl Engine {
-    /// What it has done.
     pub(crate) fn stats(&self) -> HostStats {
         let (counts, writer) = (&self.counts, self.writer_counts());
         let (activities_waiting, activities_running) = self.activity_counts();
@@ -89,7 +88,6 @@ impl Engine {
         }
     }
 
-    /// How its commits went.
     pub(crate) fn commit_timings(&self) -> CommitTimings {
         let writer = self.writer_counts();
         CommitTimings {

@@ -1,14 +1,14 @@
 //! The queue of the workers: one lane for each module, served in turn.
 //!
-//! Law: what followed a commit comes first, for it frees memory and wakes waiters. After that one of each module in turn, in the order of
-//! arrival within it: a module with thirty thousand instances that are ready holds up those of another for one turn, and not for all of them.
+//! Invariant: commits that need follow-up work come first, because this frees memory and wakes waiters. Then the modules take turns, each
+//! in the order of arrival. So thirty thousand ready instances of one module delay those of another by one turn only.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::engine::Work;
 use crate::engine::memory::slots::Lane;
 
-/// Lanes that are kept though nothing waits in them: modules come back, and what they waited in can be used again.
+/// Number of empty lanes that are kept for reuse.
 const KEPT: usize = 64;
 
 /// See the [module](self).
@@ -16,9 +16,9 @@ const KEPT: usize = 64;
 pub(in crate::engine) struct Lanes {
     committed: VecDeque<Work>,
     lanes: HashMap<Lane, VecDeque<Work>>,
-    /// Those in which something waits: the first is next.
+    /// Lanes with waiting work; the first is next.
     order: VecDeque<Lane>,
-    /// What waits in all of them.
+    /// Amount of waiting work in all lanes.
     waiting: usize,
 }
 

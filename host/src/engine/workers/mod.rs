@@ -1,4 +1,4 @@
-//! The threads that run turns, and how processor time is shared.
+//! Worker threads, and the sharing of processor time.
 
 pub(crate) mod lanes;
 pub(crate) mod processors;

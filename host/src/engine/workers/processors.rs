@@ -1,11 +1,11 @@
-//! Shares the processors among attempts that compute.
+//! Schedules attempts that compute on the processors.
 //!
-//! What computes for long does so in turns: each poll of it has a permit, of which there are as many as processors, and the next one goes to
-//! whoever has had least ([`Shares`]). What is quick needs none, and is found out by its [`Pace`].
+//! Each poll of a long computation needs a permit. There are as many permits as processors, and the next one goes to the owner that has
+//! used the least time ([`Shares`]). Quick polls need no permit; the [`Pace`] measures which are quick.
 //!
-//! Invariants: a permit goes back by dropping, however a poll ends; one that was given to somebody who is gone goes on to the next. A poll
-//! that lasts does not count for ever, since it may wait for another one: whoever computes nothing yet is let by after [`LONG`], whoever has
-//! polls that compute after [`LONGER`] for each of them.
+//! Invariants: dropping a permit returns it, however a poll ends, and a permit for an attempt that is gone passes to the next one. A poll
+//! that lasts long may itself wait for another attempt, so its permit stops counting after a while: after [`LONG`] if the next owner has no
+//! running polls, otherwise after [`LONGER`] for each of them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,21 +20,21 @@ use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::engine::workers::shares::{Owner, Shares};
 use crate::store::InstanceKey;
 
-/// How long a poll may hold up an instance that computes nothing.
+/// How long a poll may delay an instance that has no running poll.
 const LONG: Duration = Duration::from_millis(15);
 
-/// How long it may hold up one that has a poll that computes; as often as long one that has several.
+/// How long a poll may delay an instance for each poll that the instance has running.
 const LONGER: Duration = Duration::from_millis(100);
 
-/// How often polls are looked at while others wait for them.
+/// How often long polls are checked while others wait.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// The processors, and who computes on them.
+/// The permits, and the queue for them.
 pub(crate) struct Processors {
     state: OrderedMutex<State, { rank::PROCESSORS }>,
-    /// Whether somebody waits: looked at without the lock.
+    /// Whether any attempt waits. Read without the lock.
     wanted: AtomicBool,
-    /// Told when somebody waits, and at the end.
+    /// Notified when an attempt begins to wait, and at the end.
     changed: Condvar,
 }
 
@@ -48,17 +48,17 @@ struct State {
     closed: bool,
 }
 
-/// Somebody that has a permit.
+/// A poll that has a permit.
 struct Computing {
     ticket: u64,
     owner: Owner,
     since: Instant,
-    /// Whether it counts no more.
+    /// Whether its permit no longer counts, because it lasts too long.
     lasts: bool,
 }
 
 impl Processors {
-    /// So many polls compute at once.
+    /// Allows `permits` polls at once.
     pub(crate) fn new(permits: usize) -> Self {
         let state = State {
             permits: permits.max(1),
@@ -71,7 +71,7 @@ impl Processors {
         }
     }
 
-    /// As many as this machine has for the process.
+    /// Allows as many polls as this process has processors.
     pub(crate) fn of_machine() -> Self {
         Self::new(std::thread::available_parallelism().map_or(2, usize::from))
     }
@@ -80,7 +80,7 @@ impl Processors {
         self.state.lock()
     }
 
-    /// Changes what is, gives out what is free, and then wakes who got it.
+    /// Changes the state, hands out a free permit, and wakes the attempt that got it.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state();
         let done = change(&mut state);
@@ -93,7 +93,7 @@ impl Processors {
         done
     }
 
-    /// Looks after polls that last, until the end.
+    /// Checks for long polls until the end.
     pub(in crate::engine) fn watch(&self) {
         let mut state = self.state();
         while !state.closed {
@@ -107,12 +107,12 @@ impl Processors {
         }
     }
 
-    /// Counts what lasts no more, as of some time.
+    /// Stops counting the permit of the longest poll, if the next one has waited long enough at `now`.
     pub(in crate::engine) fn look(&self, now: Instant) {
         self.change(|state| state.pass_over(now));
     }
 
-    /// From now on everybody computes at once: a host that stops waits for nobody's turn.
+    /// Lets all attempts compute at once, so that a shutdown waits for no turn.
     pub(in crate::engine) fn close(&self) {
         self.change(|state| state.closed = true);
         self.changed.notify_all();
@@ -120,7 +120,7 @@ impl Processors {
 }
 
 impl State {
-    /// Gives the next one a permit, if there is one. Whom to wake.
+    /// Gives the next attempt a permit if one is free, and returns its waker.
     fn give(&mut self, now: Instant) -> Option<Waker> {
         let counted = self.computing.iter().filter(|one| !one.lasts).count();
         if counted >= self.permits && !self.closed {
@@ -140,7 +140,7 @@ impl State {
         });
     }
 
-    /// Counts the poll that computes longest no more, if the next one has waited long enough for it.
+    /// Stops counting the permit of the longest poll, if the next attempt has waited long enough for it.
     fn pass_over(&mut self, now: Instant) {
         let Some(next) = self.shares.first() else {
             return;
@@ -166,7 +166,7 @@ impl State {
     }
 }
 
-/// What an attempt has of the processors: those of its instance and of its module share them with it.
+/// An attempt's share of the processors. Attempts of one instance and of one module share their time.
 #[derive(Clone)]
 pub struct Share {
     processors: Arc<Processors>,
@@ -180,7 +180,7 @@ impl fmt::Debug for Share {
 }
 
 impl Default for Share {
-    /// That of an attempt that is alone.
+    /// The share of a single attempt that competes with no other.
     fn default() -> Self {
         let processors = Arc::new(Processors::of_machine());
         Self::new(processors, InstanceKey(0), None)
@@ -188,7 +188,7 @@ impl Default for Share {
 }
 
 impl Share {
-    /// For an attempt of an instance that is pinned to a module.
+    /// The share of an attempt of an instance that is pinned to `module`.
     pub(crate) fn new(
         processors: Arc<Processors>,
         key: InstanceKey,
@@ -198,7 +198,7 @@ impl Share {
         Self { processors, owner }
     }
 
-    /// To compute in turns with others.
+    /// A handle to acquire permits.
     pub(crate) fn turn(&self) -> Turn {
         Turn {
             share: self.clone(),
@@ -206,22 +206,22 @@ impl Share {
         }
     }
 
-    /// Whether somebody else waits to compute.
+    /// Whether another attempt waits to compute.
     pub(crate) fn is_wanted(&self) -> bool {
         self.processors.wanted.load(Ordering::Relaxed)
     }
 }
 
-/// Gets permits, one after the other.
+/// Acquires permits, one after the other.
 #[derive(Debug)]
 pub(crate) struct Turn {
     share: Share,
-    /// Its ticket, while it waits and until it has seen that it has its permit.
+    /// The ticket of the pending request, until this has seen that it got its permit.
     waits: Option<u64>,
 }
 
 impl Turn {
-    /// Waits for a permit to compute until it is dropped.
+    /// Waits for a permit to compute, which is held until dropped.
     pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<Permit> {
         let processors = &self.share.processors;
         let mut state = processors.state();
@@ -260,7 +260,7 @@ impl Turn {
         })
     }
 
-    /// Polls something with a permit.
+    /// Calls `poll` with a permit.
     pub(crate) fn poll_with<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -279,14 +279,14 @@ impl Drop for Turn {
         self.share.processors.change(|state| {
             match state.waiting.remove(&ticket) {
                 Some((owner, _)) => state.shares.remove(owner, ticket),
-                // It has its permit, and will not use it.
+                // It got a permit that it will not use.
                 None => state.end(ticket),
             }
         });
     }
 }
 
-/// Lets somebody compute, until it is dropped.
+/// The right to compute until dropped.
 #[must_use]
 pub(crate) struct Permit {
     processors: Arc<Processors>,
@@ -299,35 +299,35 @@ impl Drop for Permit {
     }
 }
 
-/// How long the polls of something take, of late.
+/// A moving average of how long the polls of a future take.
 #[derive(Debug)]
 pub(crate) struct Pace(AtomicU32);
 
-/// From here on it computes, and is no longer quick: as many as can run at once would hold others up.
+/// A future whose polls take longer on average computes, and needs permits: several of them at once would delay others.
 const QUICK: Duration = Duration::from_micros(300);
 
-/// A single poll counts for no more: one that was interrupted by the system says little.
+/// A single poll counts for at most this, because the system may have preempted it.
 const COUNTED_MAX: Duration = Duration::from_millis(10);
 
 impl Pace {
-    /// Of what is not known: it may compute, and is found out soon if it does not.
+    /// For an unknown future: it is assumed to compute until its polls prove quick.
     pub(crate) fn unknown() -> Self {
         Self(AtomicU32::new(micros(2 * QUICK)))
     }
 
-    /// Of what is quick until it is found out.
+    /// For a future that is assumed to be quick until its polls prove slow.
     pub(crate) fn quick() -> Self {
         Self(AtomicU32::new(0))
     }
 
-    /// Whether it may be polled anywhere.
+    /// Whether it may be polled without a permit.
     pub(crate) fn is_quick(&self) -> bool {
         self.0.load(Ordering::Relaxed) <= micros(QUICK)
     }
 
-    /// A poll took so long.
+    /// Records the duration of a poll.
     pub(crate) fn took(&self, span: Duration) {
-        // One that is lost between two threads is none too many.
+        // Concurrent updates may lose one measurement, which does not matter.
         let average = self.0.load(Ordering::Relaxed);
         let counted = micros(span.min(COUNTED_MAX));
         let average = average - average / 16 + counted.div_ceil(16);

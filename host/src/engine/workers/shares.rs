@@ -1,7 +1,7 @@
-//! Who computes next: whoever has had least of the processors lately, first among modules, then among the instances of a module.
+//! Fair order of computing attempts: the module with the least processor time lately is next, and within it the instance with the least.
 //!
-//! Each has its time, which goes on while it computes. Whoever comes, and had nothing lately, begins at the time of the one that computed
-//! last: what it did not use before is not saved up, and nobody has to make up for it.
+//! Each module and instance has a virtual time that advances while it computes. A newcomer starts at the time of the one that computed
+//! last, so unused time is not saved up, and no other has to make up for it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
@@ -11,17 +11,17 @@ use perennial_core::Digest;
 
 use crate::store::InstanceKey;
 
-/// Those that neither wait nor compute are remembered while they are ahead of the others, and no more than so many of each module.
+/// Idle members that have used more than the others are remembered, at most this many per module.
 const REMEMBERED_MAX: usize = 1_024;
 
-/// Who computes: an instance, and the module that it is pinned to.
+/// The owner of a computation: an instance, and the module that it is pinned to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Owner {
     pub(in crate::engine) module: Option<Digest>,
     pub(in crate::engine) key: InstanceKey,
 }
 
-/// What waits to compute, in the order in which it comes.
+/// Attempts that wait to compute, and their order.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Shares {
     modules: Line<Option<Digest>>,
@@ -30,7 +30,7 @@ pub(in crate::engine) struct Shares {
 }
 
 impl Shares {
-    /// Adds something that waits, after what waits of its instance.
+    /// Adds a waiting ticket behind the others of its instance.
     pub(in crate::engine) fn push(&mut self, owner: Owner, ticket: u64) {
         let waiting = self.waiting.entry((owner.module, owner.key)).or_default();
         waiting.push_back(ticket);
@@ -41,14 +41,14 @@ impl Shares {
         self.modules.wait(owner.module, ticket);
     }
 
-    /// Who is next.
+    /// The owner that is next.
     pub(in crate::engine) fn first(&self) -> Option<Owner> {
         let module = self.modules.first()?;
         let key = self.instances.get(&module)?.first()?;
         Some(Owner { module, key })
     }
 
-    /// Takes what is next. Its owner computes from now on.
+    /// Takes the next ticket. Its owner counts as computing from now on.
     pub(in crate::engine) fn pop(&mut self) -> Option<(Owner, u64)> {
         let owner = self.first()?;
         let ticket = self
@@ -60,7 +60,7 @@ impl Shares {
         Some((owner, ticket))
     }
 
-    /// Takes back what waits.
+    /// Removes a waiting ticket.
     pub(in crate::engine) fn remove(&mut self, owner: Owner, ticket: u64) {
         if let Some(waiting) = self.waiting.get_mut(&(owner.module, owner.key)) {
             waiting.retain(|other| *other != ticket);
@@ -68,13 +68,13 @@ impl Shares {
         self.settle(owner);
     }
 
-    /// Its owner computes from now on, with nothing that waited.
+    /// Counts the owner as computing, without a ticket.
     pub(in crate::engine) fn begin(&mut self, owner: Owner) {
         self.modules.begin(owner.module);
         self.line(owner.module).begin(owner.key);
     }
 
-    /// An owner has computed for so long.
+    /// Records that an owner has computed for this long.
     pub(in crate::engine) fn end(&mut self, owner: Owner, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.modules.end(owner.module, nanos);
@@ -82,7 +82,7 @@ impl Shares {
         self.settle(owner);
     }
 
-    /// How many polls of an owner's compute.
+    /// The number of running polls of an owner.
     pub(in crate::engine) fn computing(&self, owner: Owner) -> u32 {
         let of_module = self.instances.get(&owner.module);
         of_module.map_or(0, |line| line.computing(owner.key))
@@ -92,7 +92,7 @@ impl Shares {
         self.instances.entry(module).or_default()
     }
 
-    /// Takes an owner of which nothing waits out of the order, and forgets what need not be known any more.
+    /// Removes an owner without waiting tickets from the order, and drops state that is no longer needed.
     fn settle(&mut self, owner: Owner) {
         let place = (owner.module, owner.key);
         if self.waiting.get(&place).is_none_or(VecDeque::is_empty) {
@@ -108,29 +108,29 @@ impl Shares {
             }
         }
         if self.waiting.is_empty() && self.modules.members.values().all(|one| one.computing == 0) {
-            // Nobody is ahead of anybody where nobody wants anything.
+            // If no attempt waits or computes, no history matters.
             *self = Self::default();
         }
     }
 }
 
-/// Some who share, each with its time.
+/// Members that share processor time, each with its virtual time.
 #[derive(Debug)]
 struct Line<K> {
-    /// The time of the one that computed last.
+    /// The virtual time of the member that computed last.
     now: u64,
     members: HashMap<K, Member>,
-    /// Those of which something waits.
+    /// Members with waiting tickets.
     order: BTreeSet<(Member, K)>,
 }
 
-/// The least is next.
+/// Sorted by its fields; the least is next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Member {
-    /// Nanoseconds.
+    /// Virtual time, in nanoseconds.
     time: u64,
     computing: u32,
-    /// When it began to wait.
+    /// The ticket with which it began to wait.
     ticket: u64,
 }
 
@@ -182,7 +182,7 @@ impl<K: Copy + Eq + Hash + Ord> Line<K> {
         });
     }
 
-    /// Changes one that may be in the order.
+    /// Changes a member, and its position in the order.
     fn change(&mut self, key: K, change: impl FnOnce(&mut Member)) {
         let member = self.members.entry(key).or_default();
         let waits = self.order.remove(&(*member, key));
@@ -192,7 +192,7 @@ impl<K: Copy + Eq + Hash + Ord> Line<K> {
         }
     }
 
-    /// Nothing of it waits any more.
+    /// Removes a member without waiting tickets from the order.
     fn leave(&mut self, key: K) {
         let Some(member) = self.members.get(&key) else {
             return;
@@ -203,7 +203,7 @@ impl<K: Copy + Eq + Hash + Ord> Line<K> {
         }
     }
 
-    /// Keeps no more than it must of those that neither wait nor compute. They come back as if they had had as much as the first of them.
+    /// Drops idle members when there are many. When they return, they start at the least time of those dropped, or later.
     fn forget(&mut self) {
         if self.members.len() < REMEMBERED_MAX.max(2 * self.order.len()) {
             return;

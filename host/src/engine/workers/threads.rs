@@ -1,9 +1,9 @@
 //! The threads of the engine: start, work and shutdown.
 //!
-//! Laws:
-//! - code of whoever embeds the host may panic: what it was called for is done again or not at all, and the thread goes on;
-//! - what a thread holds (a count, a place, an instance that is busy) goes back by dropping, however its work ends;
-//! - the end of an engine takes no longer than [`SHUT_DOWN_MAX`], whatever happens in it.
+//! Invariants:
+//! - code of the embedding program may panic: the thread continues, and the call is repeated or skipped;
+//! - everything that a thread holds (a count, a place, a busy instance) is released by dropping, however its work ends;
+//! - a shutdown takes no longer than [`SHUT_DOWN_MAX`].
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -21,14 +21,14 @@ use crate::engine::{Engine, TRY_AGAIN_AFTER, Work};
 use crate::foreign::{guarded, panic_message};
 use crate::store::{Change, StoreError, Write};
 
-/// How long the end of an engine may take: turns that run, what the disk takes to write what is under way, and threads to end. What has not
-/// ended by then is left to itself: nothing that it writes later is kept.
+/// The time limit of a shutdown: for running turns, pending writes, and threads to end. The shutdown abandons anything that has not ended
+/// by then, and nothing that it writes later is kept.
 pub(crate) const SHUT_DOWN_MAX: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
 
-/// How much longer than that it is waited for, since each step of it takes the time that is left.
+/// Additional time to wait for the shutdown, since each of its steps uses the time that is left.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Something that the writer has not answered. Dropped with the answer, or with the writer.
+/// A change that the writer has not answered. Dropped with the answer, or with the writer.
 pub(in crate::engine) struct UnderWay(Arc<Engine>);
 
 impl UnderWay {
@@ -47,15 +47,15 @@ impl Drop for UnderWay {
     }
 }
 
-/// What waits for a worker, and what the threads do.
+/// Work for the workers, and the state of the threads.
 #[derive(Default)]
 pub(in crate::engine) struct Queue {
     pub(in crate::engine) work: Lanes,
-    /// Writes that the writer has not answered.
+    /// Number of writes that the writer has not answered.
     pub(in crate::engine) in_flight: usize,
-    /// Workers that run something.
+    /// Number of workers that run something.
     pub(in crate::engine) busy: usize,
-    /// Threads that have not ended.
+    /// Number of threads that have not ended.
     alive: usize,
     pub(in crate::engine) closed: bool,
 }
@@ -66,7 +66,7 @@ impl Queue {
     }
 }
 
-/// A worker that runs something.
+/// Counts a worker as busy until dropped.
 struct Busy<'a>(&'a Engine);
 
 impl Drop for Busy<'_> {
@@ -81,7 +81,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// A thread that has not ended.
+/// Counts a thread as alive until dropped.
 struct Alive(Arc<Engine>);
 
 impl Drop for Alive {
@@ -101,7 +101,7 @@ impl Engine {
         self.spawn_thread("timers", |engine| {
             let fire = |fired: Fired| {
                 if let Err(why) = guarded(|| engine.fire(fired)) {
-                    engine.panicked("what came due was handled", &why);
+                    engine.panicked("due timers were handled", &why);
                     engine
                         .timers
                         .again_in(TRY_AGAIN_AFTER, fired.key, fired.due);
@@ -119,7 +119,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts a thread that runs something until it returns: where it panics, it is run again.
+    /// Starts a thread that calls `run`, and calls it again after a panic.
     fn spawn_thread(
         self: &Arc<Self>,
         name: &str,
@@ -131,7 +131,7 @@ impl Engine {
             .name(format!("perennial-{name}"))
             .spawn(move || {
                 while let Err(why) = guarded(|| run(&alive.0)) {
-                    // Whoever is told of log lines may be what panics.
+                    // The panic may come from a subscriber of the log.
                     let _ = guarded(|| alive.0.panicked("a thread of the engine ran", &why));
                 }
             });
@@ -143,10 +143,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Says that something panicked, and what it was for.
+    /// Logs a panic, and what it interrupted.
     pub(in crate::engine) fn panicked(&self, what: &str, why: &str) {
         if let Some(unsaid) = self.trouble.panics.failed() {
-            tracing::error!(why, unsaid, "there was a panic while {what}; it goes on");
+            tracing::error!(why, unsaid, "there was a panic while {what}; continuing");
         }
     }
 
@@ -154,7 +154,6 @@ impl Engine {
         self.work.queue.lock()
     }
 
-    /// Queues work for the workers.
     pub(crate) fn enqueue(&self, work: Work) {
         let mut queue = self.queue();
         if queue.closed {
@@ -168,7 +167,7 @@ impl Engine {
         }
     }
 
-    /// Leaves work undone: the hub has everything that is needed to do it later.
+    /// Abandons work. The hub has everything that is needed to do it later.
     fn put_down(work: Work) {
         match work {
             Work::Run(slot) => worker::put_down(&slot),
@@ -177,7 +176,7 @@ impl Engine {
         }
     }
 
-    /// Takes the next work, once there is some; `None` if there will be none.
+    /// Waits for work and takes it; `None` once there will be no more.
     fn take_work(&self) -> Option<(Work, Busy<'_>)> {
         let mut queue = self.queue();
         loop {
@@ -225,18 +224,18 @@ impl Engine {
         }
     }
 
-    /// Stops: what is being committed is committed, results that wait in memory go to the inboxes, and the hub is given back.
+    /// Shuts down: pending changes are committed, outcomes that are only in memory go to the inboxes, and the hub is released.
     ///
-    /// Blocks, no longer than about [`SHUT_DOWN_MAX`]. Activities that run are interrupted, and run again when the hub is next opened.
+    /// Blocks for at most about [`SHUT_DOWN_MAX`]. Running activities are interrupted, and run again when the hub is next opened.
     pub(crate) fn shut_down(self: &Arc<Self>) {
         self.shut_down_by(Instant::now() + SHUT_DOWN_MAX);
     }
 
-    /// As [`shut_down`](Self::shut_down), until about that time.
+    /// As [`shut_down`](Self::shut_down), with a deadline.
     pub(crate) fn shut_down_by(self: &Arc<Self>, until: Instant) {
         let (tell, told) = mpsc::channel::<()>();
         let engine = Arc::clone(self);
-        // A clock that does not return keeps whoever asks it, and the locks that are held meanwhile.
+        // A separate thread, because a clock that does not return blocks its caller and the locks that the caller holds.
         let stop = move || {
             let _tell = tell;
             engine.stop_by(until);
@@ -247,10 +246,10 @@ impl Engine {
         };
         let left = until.saturating_duration_since(Instant::now());
         if told.recv_timeout(left + GRACE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::error!("the end of the host does not return, and is left to itself");
+            tracing::error!("the shutdown of the host does not return; abandoning it");
         } else if let Err(panic) = stopping.join() {
             let why = panic_message(panic);
-            tracing::error!(why, "there was a panic at the end of the host");
+            tracing::error!(why, "there was a panic during the shutdown of the host");
         }
     }
 
@@ -265,7 +264,7 @@ impl Engine {
         if !is_quiet {
             tracing::error!(
                 seconds = SHUT_DOWN_MAX.as_secs(),
-                "the host does not come to rest; what has not ended is left to itself, and is done again when the hub is next opened"
+                "the host does not stop in time; abandoning unfinished work, which runs again when the hub is next opened"
             );
         }
         self.hub.flight.close();
@@ -273,7 +272,7 @@ impl Engine {
         let ended = self.wait_until(until, |queue| queue.alive == 0);
         let threads = std::mem::take(&mut *self.end.threads.lock());
         for thread in threads {
-            // One that does not end holds nobody up.
+            // Do not wait for a thread that does not end.
             let own = thread.thread().id() == std::thread::current().id();
             if ended && !own && thread.join().is_err() {
                 tracing::error!("a thread of the engine panicked");
@@ -287,7 +286,7 @@ impl Engine {
         self.hub.owner.lock().take();
     }
 
-    /// Waits until the threads have come to something, at most until some time. Whether they have.
+    /// Waits until `reached` is true, at most until `until`. Returns whether it is.
     fn wait_until(&self, until: Instant, reached: impl Fn(&Queue) -> bool) -> bool {
         let mut queue = self.queue();
         while !reached(&queue) {
@@ -300,10 +299,10 @@ impl Engine {
         true
     }
 
-    /// Drops what is in memory. What only memory knows goes to the inboxes.
+    /// Drops the instances in memory. Messages that are only in memory go to the inboxes.
     fn put_down_all(&self) {
         for slot in self.memory.slots.all() {
-            // A worker that does not end has it, and with it what the hub has too.
+            // A worker that does not end still holds it. The hub has the last commit.
             let Some(mut body) = slot.try_body() else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! The same random programs as components and natively, turn by turn: whatever one asks for the other does, live and in replay.
+//! The same random programs as components and natively: in each turn, live and in replay, both must ask for the same.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::engine::executor::{Executor, Fault, ResidentGuest};
 use crate::engine::tests::programs;
 use crate::wasm::{Grants, Wasm, WasmConfig};
 
-/// Makes guests that are two.
+/// Creates pairs of guests.
 struct Both {
     native: Arc<dyn Executor>,
     wasm: Wasm,
@@ -47,7 +47,7 @@ impl Guest for Pair {
         if native == wasm {
             return wasm;
         }
-        // The host stops the instance, and the test finds that it did not end.
+        // The host stops the instance, so the test finds that it did not end.
         Err(Stop::Host(format!(
             "natively it is {native:?}, as a component {wasm:?}"
         )))

@@ -1,4 +1,4 @@
-//! Code of the embedding program at each door of a host and of its clients: it may panic, and it may not return.
+//! Callbacks of the embedding program in a host and its clients that panic or do not return.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -8,14 +8,14 @@ use tokio::sync::oneshot;
 
 use crate::{Client, Clock, Filter, Host, OnJump, SystemClock, Timestamp};
 
-/// More than an end takes in tests, with what each step of it may take longer.
+/// Longer than a shutdown takes in tests, with the additional time of its steps.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 async fn host(dir: &tempfile::TempDir) -> Host {
     Host::builder().data_dir(dir.path()).start().await.unwrap()
 }
 
-/// Each operation that tells how far it is, told to somebody who does this.
+/// Runs each operation that reports its progress, with a callback that calls `does`.
 async fn all_that_tell(dir: &tempfile::TempDir, client: &Client, does: fn()) {
     let found = client.verify().on_progress(move |_, _| does()).await;
     assert!(found.unwrap().is_sound());
@@ -64,11 +64,11 @@ async fn a_host_stops_though_its_listener_does_not() {
     let stopping = Instant::now();
     host.shut_down().await;
     assert!(stopping.elapsed() < AT_ONCE, "{:?}", stopping.elapsed());
-    // The hub is given back all the same.
+    // The hub is released nevertheless.
     self::host(&dir).await.shut_down().await;
 }
 
-/// Stands still once it is told to, with whoever asks it.
+/// A clock that blocks all its callers once the flag is set.
 #[derive(Clone, Default)]
 struct Stuck(Arc<AtomicBool>);
 
@@ -107,7 +107,7 @@ async fn a_host_stops_though_its_clock_does_not_return() {
     clock.0.store(false, Ordering::Release);
 }
 
-/// Panics whenever it is asked, from the first time on.
+/// A clock that panics on every call.
 struct Panics;
 
 impl Clock for Panics {

@@ -1,4 +1,4 @@
-//! Guests that are written by hand to do harm, on a whole host with other work going on.
+//! Hand-written malicious guests on a whole host with other work.
 
 mod differential;
 mod foreign;
@@ -17,7 +17,7 @@ const LOG: &str =
     r#"(import "perennial:workflow/logging@0.1.0" "log" (func $log (param i32 i32 i32)))"#;
 const PANICKING: &str = r#"(import "perennial:workflow/logging@0.1.0" "panicking" (func $panicking (param i32 i32 i32 i32)))"#;
 
-/// Completed, with the text of this length at this address.
+/// An instruction sequence that completes with the text at this address.
 fn completes(at: i64, length: i64) -> String {
     format!(
         "(i32.store8 (i32.const 1032) (i32.const 1)) (i32.store8 (i32.const 1036) (i32.const 1))
@@ -25,14 +25,14 @@ fn completes(at: i64, length: i64) -> String {
     )
 }
 
-/// A list of so many actions that begins here.
+/// A list of `count` actions at this address.
 fn asks(at: i64, count: i64) -> String {
     format!(
         "(i32.store (i32.const 1024) (i32.const {at})) (i32.store (i32.const 1028) (i32.const {count}))"
     )
 }
 
-/// What it does; what it imports beside the contract, what it has beside it, what a turn does; how it fails.
+/// A misdeed: its name, additional imports, additional items, the body of a turn, and the expected failure.
 struct Misdeed(&'static str, &'static str, String, String, &'static str);
 
 #[rustfmt::skip]
@@ -127,7 +127,7 @@ async fn a_hostile_guest_harms_its_own_instance_and_nothing_else() {
     };
     check(&client).await;
     host.shut_down().await;
-    // A verdict is an event: nobody runs the guest again to know it.
+    // A verdict is an event: the guest does not run again.
     let host = Host::builder().data_dir(dir.path()).start().await.unwrap();
     check(&host.client()).await;
     host.shut_down().await;
@@ -149,7 +149,7 @@ async fn guests_that_hold_much_do_not_stay_beyond_the_budget() {
         assert!(stats.resident <= 20, "{stats:?}");
         assert!(stats.resident_bytes <= 1 << 30, "{stats:?}");
     }
-    // Those that were dropped are as live as the others.
+    // Evicted instances are as live as the others.
     for n in [0, 39] {
         let id = format!("i{n}");
         client.raise_event(&id, "any", &1).await.unwrap();
