@@ -57,7 +57,7 @@ pub(crate) struct Summary {
 #[derive(Clone, Debug)]
 pub(crate) struct TurnCommit {
     pub(crate) key: InstanceKey,
-    /// The id of the instance, for those who wait for it.
+    /// The id of the instance, for the clients that wait for it.
     pub(crate) id: String,
     /// The position before the turn; ignored if `create` is set.
     pub(crate) expected: Position,
@@ -416,7 +416,7 @@ pub struct UpdatedName {
     pub name: String,
     /// The former module; `None` if the name is new.
     pub before: Option<Digest>,
-    /// Whether the definition changed. `false` if the name only moved from another module with the same definition.
+    /// Whether the digest or the owning module changed; `false` for a repeated deployment.
     pub changed: bool,
 }
 

@@ -257,8 +257,7 @@ impl Reader {
         )
     }
 
-    /// Tasks that come due after a time (and, at that time, after a place in the order of instances and tasks), in the order in which
-    /// they do.
+    /// Tasks that come due after a time (and, at that time, after a place in the order of instance and task), in due order.
     pub(crate) fn due_tasks(
         &self,
         after: (Timestamp, InstanceKey, i64),
