@@ -40,7 +40,7 @@ const SMALL_GUARD_BYTES: u64 = 64 << 10;
 /// costs more than it saves.
 const KEEP_RESIDENT_BYTES: usize = 256 << 10;
 
-/// Stack of a guest. A Rust guest keeps its own stack of 1 MiB in linear memory; this one holds return addresses and spilled registers.
+/// Native stack of a guest: return addresses and spilled registers. A Rust guest keeps its own stack of 1 MiB in linear memory.
 const WASM_STACK_BYTES: usize = 512 << 10;
 
 /// Maximum frames of a trap's backtrace.

@@ -45,7 +45,7 @@ pub(super) struct GuestLog {
     panicking: Option<Panicking>,
     /// The end of all output, if it is kept.
     kept: Option<Vec<u8>>,
-    /// What was said in a turn that is not in the hub yet, where lines wait for that. Within what the allowance allows.
+    /// Lines of a turn that is not committed yet, if lines wait for the commit. Bounded by the allowance.
     held: Option<Vec<(Level, String)>>,
     allowance: Allowance,
 }
