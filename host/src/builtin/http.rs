@@ -34,7 +34,7 @@ const REDIRECTS_MAX: usize = 10;
 /// How much of the body of a failed response is kept: enough for the server's error message.
 const FAILED_BODY_BYTES_MAX: usize = 64 << 10;
 
-/// So that a host that does not answer is noticed before the attempt's own timeout.
+/// Limits connecting, so that an unreachable host is noticed before the attempt's own timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Makes requests. Creates the client with the first one: most hosts need none.

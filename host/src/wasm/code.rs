@@ -195,7 +195,7 @@ pub fn compilations(module: Digest) -> u64 {
 fn revive(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `deserialize` needs bytes that wasmtime itself wrote for this component, unchanged. They were either made by `compile` in this
     // process, or read from a cache file whose checksum over exactly these bytes, module digest and engine key all matched, a plain file in
-    // a directory that only the user of this process can write to, and that belongs to that user itself. Whoever could forge such a file
+    // a directory that only the user of this process can write to, and that belongs to that user itself. A user who could forge such a file
     // could replace this program as well. Code of another wasmtime, other settings or another CPU is not unsound but an error:
     // `deserialize` compares them itself.
     unsafe { Component::deserialize(engine, code) }

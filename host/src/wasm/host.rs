@@ -126,7 +126,7 @@ impl Wasm {
         })
     }
 
-    /// Turns the bytes of a file into a module: checks that this host can run it, and asks it what it defines.
+    /// Turns the bytes of a file into a module: checks that this host can run it, and reads its definitions.
     ///
     /// Accepts a component, or a core module as `wit-bindgen` guests are compiled to, which is encoded as a component. Compiles the module,
     /// which takes from a tenth of a second to minutes depending on its size, and caches the code. The guest code that runs for this runs
