@@ -1,7 +1,7 @@
 //! The activity `http`: one durable HTTP call, to hosts that the calling orchestration's module is granted.
 //!
-//! Laws: each address that is connected to was granted, those of redirects too; no URL beyond its host, no header and no body is ever
-//! logged or told in a failure; a response with a status that trying again may change is a failure that a retry policy can act on.
+//! Invariants: the client connects only to granted hosts, also after redirects; logs and failures contain no headers, no bodies, and no
+//! more of a URL than its host; a response status that a retry may change is a failure that a retry policy can act on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,28 +16,28 @@ use super::wire::{Body, Request, Response, ResponseHeader};
 use crate::chain::chain;
 use crate::engine::executor::{Attempt, AttemptError, AttemptFuture, Grants, Resource, Shortage};
 
-/// What it is called by.
+/// The name of the activity.
 pub(super) const NAME: &str = "http";
 
 /// The module is not granted a host or a variable.
 const NOT_GRANTED: &str = "HttpNotGranted";
-/// There was a response, and trying again may give another.
+/// The server responded with a status that a retry may change.
 const STATUS: &str = "HttpStatus";
-/// There was no response.
+/// The request got no response.
 const FAILED: &str = "HttpFailed";
-/// The request makes no sense.
+/// The request is invalid.
 const INVALID: &str = "InvalidInput";
 
-/// A request that is sent elsewhere more often goes round in circles.
+/// More redirects than this count as a loop.
 const REDIRECTS_MAX: usize = 10;
 
-/// Of a response that is a failure, this much of the body is kept: enough for what servers say about it.
+/// How much of the body of a failed response is kept: enough for the server's error message.
 const FAILED_BODY_BYTES_MAX: usize = 64 << 10;
 
-/// A host that does not answer is noticed before the attempt's own timeout.
+/// Limits connecting, so that an unreachable host is noticed before the attempt's own timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Makes requests. The client is made with the first one: most hosts need none.
+/// Makes requests. Creates the client with the first one: most hosts need none.
 #[derive(Clone, Default)]
 pub(super) struct Http {
     client: Arc<tokio::sync::OnceCell<reqwest::Client>>,
@@ -82,7 +82,7 @@ async fn client() -> Result<reqwest::Client, AttemptError> {
         .user_agent(concat!("perennial/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
-        // Each step is checked here. A proxy would connect to what was not.
+        // This module checks the grants of each redirect itself. A proxy would connect to unchecked hosts.
         .redirect(redirect::Policy::none())
         .no_proxy()
         .build();
@@ -95,12 +95,12 @@ async fn client() -> Result<reqwest::Client, AttemptError> {
     })
 }
 
-/// The request that is sent next: the one that was asked for, or where a response sent it.
+/// The next request to send: the original one, or the target of a redirect.
 struct Next {
     method: Method,
     url: Url,
     headers: HeaderMap,
-    /// Headers that only the first server is to see.
+    /// Headers that only the first server may see.
     secret: Vec<HeaderName>,
     body: Option<Vec<u8>>,
 }
@@ -135,7 +135,7 @@ impl Next {
             headers.append(name, value);
         }
         if !method.is_safe() {
-            // Requests are made at least once: this is how a server recognises the second one.
+            // Requests are made at least once: with this key a server recognises a repeated one.
             let key = HeaderValue::from_str(&attempt.idempotency_key()).ok();
             let name = HeaderName::from_static("idempotency-key");
             key.map(|key| headers.entry(name).or_insert(key));
@@ -162,7 +162,7 @@ impl Next {
             .map_err(|error| failed(&self.url, error))
     }
 
-    /// Where a response sends the request, as browsers do it; `None` if it is the answer.
+    /// The redirected request, as browsers do it; `None` if the response is final.
     fn redirected(&self, response: &reqwest::Response) -> Result<Option<Self>, Failure> {
         let status = response.status();
         let keeps = match status {
@@ -202,7 +202,7 @@ impl Next {
     }
 }
 
-/// Headers that are part of how a request is sent, or that would send it to another site of the same server.
+/// Headers that the HTTP client sets itself, or that would address another site of the same server.
 fn is_the_hosts(name: &HeaderName) -> bool {
     [
         "connection",
@@ -228,7 +228,7 @@ fn variable_of(grants: &Grants, header: &HeaderName, variable: &str) -> Result<S
 }
 
 fn parse(text: &str) -> Result<Url, Failure> {
-    // The text is not told: what is wrong with it may be a secret in the wrong place.
+    // The error leaves out the text: it may contain a secret.
     let url =
         Url::parse(text).map_err(|error| invalid(format!("its URL cannot be read: {error}")))?;
     usable(&url)?;
@@ -264,7 +264,7 @@ fn check(grants: &Grants, url: &Url) -> Result<(), Failure> {
     Err(Failure::permanent(NOT_GRANTED, message))
 }
 
-/// What may be told of a URL: its host, and its port where that is not the scheme's.
+/// The part of a URL that may be logged: its host, and its port unless it is the scheme's default.
 fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port()
@@ -280,13 +280,13 @@ fn failed(url: &Url, error: reqwest::Error) -> AttemptError {
     };
     let message = format!("{what} {}: {}", authority(url), chain(&error.without_url()));
     match lacks {
-        // No server had a part in that.
+        // The fault lies in the machine, not in a server.
         Some(resource) => Shortage::new(resource, message).into(),
         None => Failure::retryable(FAILED, message).into(),
     }
 }
 
-/// Reads a response, and says what it means.
+/// Reads a response, and turns it into the output or the failure of the attempt.
 async fn finish(
     mut response: reqwest::Response,
     bytes_max: u64,

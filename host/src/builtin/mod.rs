@@ -1,7 +1,7 @@
-//! Activities that come with the host, for every module that is granted what they do.
+//! Activities that come with the host. A module can call them if it has the grants that they need.
 //!
-//! They are called by name like any other. A module's own activity of the same name comes first, then a closure of the host's program.
-//! Nothing but the place that wires a host knows that they exist: for the engine they are activities that run in its process.
+//! They are called by name like any other. A module's own activity of the same name comes first, then a closure of the embedding program.
+//! Only the runtime knows that they are built in: the engine treats them as activities that run in its process.
 
 mod http;
 mod wire;
@@ -13,7 +13,7 @@ use perennial_core::Digest;
 
 use crate::engine::executor::{Attempt, AttemptError, AttemptFuture, Fault, Grants};
 
-/// Gives what a module is granted at the moment.
+/// Returns the current grants of a module.
 pub(crate) type GrantsOf = Arc<dyn Fn(Digest) -> Result<Grants, Fault> + Send + Sync>;
 
 /// The activities that come with the host.
@@ -30,17 +30,17 @@ impl Builtins {
         }
     }
 
-    /// Their names.
+    /// The names of all builtin activities.
     pub(crate) fn names() -> BTreeSet<String> {
         BTreeSet::from([http::NAME.to_owned()])
     }
 
-    /// Whether an activity here has this name.
+    /// Whether a builtin activity has this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         name == http::NAME
     }
 
-    /// Starts an attempt of an activity that is here.
+    /// Starts an attempt of a builtin activity.
     pub(crate) fn run(&self, attempt: Attempt) -> AttemptFuture {
         match attempt.caller.map(&*self.grants).transpose() {
             Ok(grants) => self.http.run(grants.unwrap_or_default(), attempt),

@@ -21,19 +21,19 @@ fn get() -> String {
     "GET".to_owned()
 }
 
-/// A header of a request: with a value, or with one that only the host knows.
+/// A header of a request: its value is given, or read from an environment variable of the host.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RequestHeader {
     pub(super) name: String,
     #[serde(default)]
     pub(super) value: Option<String>,
-    /// An environment variable that the module is granted. Its value is in no history.
+    /// An environment variable that the module is granted. Its value never enters a history.
     #[serde(default)]
     pub(super) from_env: Option<String>,
 }
 
-/// Bytes: as text where they are text, so that people can read a history, and as Base64 otherwise.
+/// Bytes: as text if they are valid UTF-8, so that people can read a history; otherwise as Base64.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Body {
@@ -62,7 +62,7 @@ impl Body {
         }
     }
 
-    /// The bytes; `None` where there are none, and why they are none where they are not.
+    /// The bytes; `None` if the body is absent, and an error if it is malformed.
     pub(super) fn bytes(&self) -> Result<Option<Vec<u8>>, String> {
         match (&self.text, &self.base64) {
             (None, None) => Ok(None),
@@ -81,7 +81,7 @@ impl Body {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Response {
     pub(super) status: u16,
-    /// Where it came from, after redirects.
+    /// The final address, after redirects.
     pub(super) url: String,
     pub(super) headers: Vec<ResponseHeader>,
     #[serde(flatten)]

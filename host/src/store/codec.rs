@@ -1,7 +1,7 @@
-//! How events, messages and failures are stored: a format byte, then postcard.
+//! The stored encoding of events, messages and failures: a format byte, then postcard.
 //!
-//! Postcard stores fields in order and variants by number, so the core's order is the format. What is pinned here by recorded bytes is
-//! read by every later version; a shape that has to change gets a new format byte and keeps its old reader.
+//! Postcard stores fields in order and variants by number, so the order in the core's types is the format. Every later version reads the
+//! recorded bytes that the tests pin; a shape that must change gets a new format byte and keeps its old reader.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::store::StoreError;
 
-/// The format that is written.
+/// The format byte that is written.
 const FORMAT: u8 = 1;
 
 /// Encodes a value for a BLOB column.
@@ -21,10 +21,10 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, StoreE
         .map_err(|e| StoreError::Corrupt(format!("a value could not be encoded: {e}")))
 }
 
-/// Decodes what [`encode`] made.
+/// Decodes the output of [`encode`].
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] names `what` it should have been, which is put into words only then.
+/// [`StoreError::Corrupt`] names the value, with the text of `what`.
 pub(crate) fn decode<T: DeserializeOwned>(
     bytes: &[u8],
     what: impl fmt::Display,
@@ -41,12 +41,12 @@ pub(crate) fn decode<T: DeserializeOwned>(
     }
 }
 
-/// SQLite integers are signed; the values stored stay far below the sign.
+/// SQLite integers are signed; stored values stay far below the sign bit.
 pub(crate) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Reads what [`int`] wrote.
+/// The inverse of [`int`].
 pub(crate) fn uint(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

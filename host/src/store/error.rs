@@ -6,102 +6,103 @@ use std::sync::Arc;
 use crate::descriptors;
 use crate::shortage::{Resource, Shortage};
 
-/// What can go wrong with a hub's file. Cheap to clone: one failed commit is the answer to everyone who was in it.
+/// An error of a hub's file. Cheap to clone: a failed commit returns the same error to every change in its batch.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum StoreError {
-    /// The disk or SQLite failed. Nothing of the operation was kept.
+    /// The disk or SQLite failed. The operation was rolled back.
     #[error("the hub could not be read or written: {error}{hint}", error = .0, hint = hint(.0))]
     Sqlite(Arc<rusqlite::Error>),
     /// A file beside the hub, or its directory, could not be used.
     #[error("{what} {path}: {source}")]
     File {
-        /// What was tried.
+        /// The failed action, such as "could not write".
         what: &'static str,
-        /// With which file.
+        /// The file or directory.
         path: PathBuf,
-        /// What came of it.
+        /// The error of the system.
         source: Arc<std::io::Error>,
     },
-    /// There is no hub.
+    /// No hub at this path.
     #[error("there is no task hub at {0}; deploy a module or start a host to make it")]
     Missing(PathBuf),
-    /// The file was taken away from under its owner.
+    /// The hub's file was moved or deleted while its owner used it.
     #[error(
         "{0} was moved or deleted while it was in use, and nothing is accepted until it is back; put it back, or stop this process"
     )]
     Gone(PathBuf),
-    /// The log beside the file, or its index, was taken away from under the owner. What they had is in the file.
+    /// The write-ahead log or its index was moved or deleted while the owner used it. Its content was folded into the hub's file.
     #[error(
         "{0} was deleted or replaced while its task hub was in use: what it had is in the hub, and nothing more is accepted by this process; stop it and start it again"
     )]
     LogGone(PathBuf),
-    /// The file is something else. It is left alone.
+    /// The file is not a hub. It is left unchanged.
     #[error("{0} is not a task hub; it was left as it is")]
     NotAHub(PathBuf),
-    /// A newer Perennial wrote the file. It is left alone.
+    /// A newer version wrote the file. It is left unchanged.
     #[error(
         "{path} was written by a newer version of Perennial (format {found}; this one knows {known}); it was left as it is"
     )]
     Newer {
-        /// The file.
+        /// The hub's file.
         path: PathBuf,
-        /// Its format.
+        /// The format of the file.
         found: u32,
         /// The newest format that this binary knows.
         known: u32,
     },
-    /// An older Perennial wrote the file, and no host of this version had it since.
+    /// An older version wrote the file, and no host of this version has migrated it.
     #[error(
         "{path} was written by an older version of Perennial (format {found}; this one has {known}); start a host on it, which brings it up to date"
     )]
     Older {
-        /// The file.
+        /// The hub's file.
         path: PathBuf,
-        /// Its format.
+        /// The format of the file.
         found: u32,
         /// The format of this binary.
         known: u32,
     },
-    /// Beside the file lies the log of another one, or of another state of it. Both are left alone.
+    /// The write-ahead log beside the hub belongs to another file, or to another state of this one. Both are left unchanged.
     #[error(
         "{} does not belong to {}, which was copied or moved here without the log that it had: move the log away to use the file as it is, or put back the file that belongs to the log", log.display(), path.display()
     )]
     ForeignLog {
-        /// The file.
+        /// The hub's file.
         path: PathBuf,
         /// The log beside it.
         log: PathBuf,
     },
-    /// Several names lead to the file.
+    /// The file has hard links.
     #[error(
         "{0} has another name too (a hard link), under which another host would not see that it is in use: copy the file and remove one of the names, or use a symbolic link"
     )]
     Linked(PathBuf),
-    /// What the file says cannot be.
+    /// The content of the file is inconsistent.
     #[error("the hub is damaged: {0}")]
     Corrupt(String),
     /// Another process owns the hub.
     #[error("the task hub is in use by {0}")]
     Owned(String),
-    /// The owner of the hub could not do a command, which was taken back. One of several transactions may be done in part.
+    /// The hub's owner did not execute a command in time, and the client withdrew it. If the command takes several transactions, some may
+    /// be done.
     #[error("{owner} has it and could not do what was asked, which was taken back: {why}")]
     NotTaken {
-        /// Who owns it.
+        /// A description of the owner.
         owner: String,
-        /// What it said.
+        /// Why the command was not executed.
         why: String,
     },
-    /// A command's sender no longer wants it.
+    /// The client withdrew the command.
     #[error("the command was taken back")]
     TakenBack,
-    /// Another owner took the hub over; this one may not write any more.
+    /// Another owner took over the hub; this one must not write any more.
     #[error("another process has taken the hub over")]
     Fenced,
-    /// The instance is not where the turn left it: it was replaced or purged meanwhile.
+    /// The instance has moved since the change was prepared: for example, it was replaced or purged.
     #[error("the instance changed meanwhile")]
     Conflict,
-    /// The host lacked something else than its hub. Nothing of the operation was kept.
+    /// The machine lacked a resource. The operation was rolled back.
     #[error(transparent)]
     Lacks(#[from] Shortage),
     /// The store is shutting down.
@@ -121,7 +122,7 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl StoreError {
-    /// There is no space left on the disk, or no more may be used.
+    /// Whether the disk is full, or the process reached its file size limit.
     pub(crate) fn is_disk_full(&self) -> bool {
         match self {
             Self::Sqlite(error) => of_sqlite(error) == Resource::Disk,
@@ -135,7 +136,7 @@ impl StoreError {
         }
     }
 
-    /// Another process has locked the file for longer than was waited.
+    /// Whether another process held SQLite's lock for longer than the busy timeout.
     pub(crate) fn is_locked(&self) -> bool {
         let Self::Sqlite(error) = self else {
             return false;
@@ -146,7 +147,7 @@ impl StoreError {
         )
     }
 
-    /// What was lacking, where the fault lies neither in what the file says nor in what was asked: it may be there when it is tried again.
+    /// The missing resource, if the cause is neither the file's content nor the request: a later try may succeed.
     pub(crate) fn shortage(&self) -> Option<Shortage> {
         let resource = match self {
             Self::Sqlite(error) => of_sqlite(error),
@@ -170,7 +171,7 @@ impl StoreError {
         Some(Shortage::new(resource, self.to_string()))
     }
 
-    /// Wraps what came of using a file.
+    /// Wraps an error of using a file.
     pub(crate) fn file(
         what: &'static str,
         path: impl Into<PathBuf>,
@@ -184,7 +185,7 @@ impl StoreError {
     }
 }
 
-/// What SQLite's own words leave out, where that is known.
+/// Advice for known causes that SQLite's message omits.
 fn hint(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::CannotOpen) => {
@@ -194,19 +195,19 @@ fn hint(error: &rusqlite::Error) -> &'static str {
     }
 }
 
-/// What SQLite had not enough of. It hides most errors of the system behind codes of its own.
+/// The resource that SQLite lacked. It hides most errors of the system behind codes of its own.
 fn of_sqlite(error: &rusqlite::Error) -> Resource {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Resource::Disk,
-        // A file that may not grow is a full disk; SQLite says only that it could not write.
+        // A file at the process's size limit counts as a full disk; SQLite only reports that it could not write.
         Some(ErrorCode::SystemIoFailure) if is_write(error) && descriptors::files_are_bounded() => {
             Resource::Disk
         }
-        // The index of the log is made when a hub is opened, and is as long as the disk has room for.
+        // The index of the log is created when a hub is opened, so this failure means a full disk.
         Some(ErrorCode::SystemIoFailure) if is_index(error) => Resource::Disk,
         Some(ErrorCode::OutOfMemory) => Resource::Memory,
-        // A file of a hub that is there can be opened as long as there are descriptors.
+        // An existing hub can be opened as long as descriptors are left.
         Some(ErrorCode::CannotOpen) => Resource::Descriptors,
         _ => Resource::Hub,
     }

@@ -1,8 +1,8 @@
 //! The store: a hub in one SQLite file.
 //!
-//! Invariants: a turn's events, its consumed inbox, its new tasks, its messages to others and its status row go down in one transaction or
-//! not at all; only the owner writes, through one [`Writer`]; anyone may read. SQL stands only here, and it stores what the core decided:
-//! no rule about statuses or histories is made in it.
+//! Invariants: a turn's events, its consumed inbox, its new tasks, its messages to others and its status row are committed in one
+//! transaction; only the owner writes, through one [`Writer`]; every process may read. All SQL is here. The store saves what the core
+//! decided and contains no rule about statuses or histories.
 
 pub(crate) mod changes;
 mod codec;
@@ -54,19 +54,19 @@ use std::path::Path;
 use perennial_core::Timestamp;
 use rusqlite::TransactionBehavior;
 
-/// A hub in the hands of its owner.
+/// A hub that this process owns.
 pub(crate) struct Owned {
-    /// The right to write.
+    /// The lock that makes this process the owner.
     pub(crate) lock: OwnerLock,
-    /// The thread that writes.
+    /// The handle on the writer thread.
     pub(crate) writer: Writer,
-    /// Everything that reads.
+    /// The pool of read connections.
     pub(crate) reader: Reader,
-    /// Whether there was nothing before.
+    /// Whether this call created the hub.
     pub(crate) made: bool,
 }
 
-/// Takes over a hub that there is.
+/// Takes over an existing hub.
 ///
 /// # Errors
 /// [`StoreError::Missing`] if there is none, and those of [`take_over`].
@@ -77,10 +77,10 @@ pub(crate) fn take_over_existing(path: &Path, now: Timestamp) -> Result<Owned, S
     take_over(path, now)
 }
 
-/// Takes a hub over, making it where there is none.
+/// Takes over a hub; creates it if it does not exist.
 ///
 /// # Errors
-/// [`StoreError::Owned`] if another process has it, and the errors of a file that cannot be used. Nothing is changed then.
+/// [`StoreError::Owned`] if another process owns it, and the errors of an unusable file. Nothing is changed then.
 pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)
@@ -125,12 +125,12 @@ pub(crate) fn append_command(
     commands::append(&open::connect_writer(path)?, token, body, now)
 }
 
-/// Takes back a command of this process that has no answer yet. Whether that was so: it takes no effect then.
+/// Withdraws a command of this process that has no answer yet. Returns whether it did: the command then takes no effect.
 pub(crate) fn take_back_command(path: &Path, token: &str) -> Result<bool, StoreError> {
     commands::take_back(&open::connect_writer(path)?, token)
 }
 
-/// Forgets a command of this process once its answer was read.
+/// Deletes a command of this process after its answer was read.
 pub(crate) fn forget_command(path: &Path, token: &str) -> Result<(), StoreError> {
     commands::forget(&open::connect_writer(path)?, token)
 }

@@ -1,4 +1,4 @@
-//! What came of a change that was committed.
+//! The result of a committed change.
 
 use perennial_core::{Rejection, RemainingFailure, TaskId};
 use serde::{Deserialize, Serialize};
@@ -7,15 +7,15 @@ use crate::store::changes::purge::Purged;
 use crate::store::rows::modules::NameTaken;
 use crate::store::types::{CollectedModule, UpdatedName};
 
-/// What came of a change that was committed.
+/// The result of a committed change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// It was done.
+    /// The change was made.
     #[default]
     Done,
-    /// It was done already, or there was nothing to do.
+    /// The change was already made, or there was nothing to do.
     Nothing,
-    /// It was refused, by the core's table, and nothing was changed.
+    /// The core's table rejected the change; nothing was changed.
     Rejected(Rejection),
     /// A module defines a name that another one owns.
     NameTaken(NameTaken),
@@ -23,21 +23,21 @@ pub(crate) enum Reply {
     Deployed(Vec<UpdatedName>),
     /// An instance was rewound.
     Rewound(Box<Rewound>),
-    /// Nothing was done yet: these children, by id, must be rewound first.
+    /// Nothing was changed yet: these children, by id, must be rewound first.
     RewindFirst(Vec<String>),
     /// Instances were purged.
     Purged(Purged),
-    /// What came of each of several changes.
+    /// The results of several changes.
     All(Vec<Self>),
     /// Modules were deleted.
     Collected(Vec<CollectedModule>),
-    /// So many live instances run what was to be removed.
+    /// This many live instances run the module that was to be removed.
     InUse(u64),
-    /// It was refused before it came to the store: a kind that code can match on, and a message.
+    /// Refused before it reached the store: a kind for programs, and a message.
     Refused { kind: String, message: String },
 }
 
-/// What a rewind did.
+/// The result of a rewind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rewound {
     /// The activities that run again.
@@ -46,14 +46,14 @@ pub(crate) struct Rewound {
     pub(crate) rewound: Vec<String>,
     /// Children that were started again, by id.
     pub(crate) started: Vec<String>,
-    /// What is forgotten.
+    /// Tasks that were scheduled after the cut, and are forgotten.
     pub(crate) dropped: Vec<perennial_core::DroppedTask>,
     /// Events that were cut off and archived.
     pub(crate) cut_events: u64,
-    /// Failures that stay, and those that come back at once.
+    /// Failures that stay, and those that will fail again at once.
     pub(crate) remaining: Vec<RemainingFailure>,
-    /// How many more there are.
+    /// How many remaining failures the list leaves out.
     pub(crate) more_remaining: u32,
-    /// Events that were put aside, each with its instance: this one, or one that was rewound for it.
+    /// Events that were dropped, each with its instance: this one, or a child that was rewound for it.
     pub(crate) dropped_events: Vec<(String, perennial_core::DroppedEvent)>,
 }

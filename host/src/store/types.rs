@@ -6,11 +6,11 @@ use perennial_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Names an instance inside its hub. Given by the owner, never used again, and never shown to anyone.
+/// The internal key of an instance in its hub. Assigned by the owner, never reused, and never shown to users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct InstanceKey(pub(crate) i64);
 
-/// Where an instance stood when a turn began: what the commit of the turn insists on.
+/// The position of an instance when a turn began; the commit of the turn fails if it has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) execution: u32,
@@ -19,7 +19,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// A task of this execution.
+    /// The reference to a task of this execution.
     pub(crate) fn task(self, task: TaskId) -> TaskRef {
         TaskRef {
             execution: self.execution,
@@ -29,17 +29,17 @@ impl Position {
     }
 }
 
-/// An instance to be made.
+/// An instance to be created.
 #[derive(Clone, Debug)]
 pub(crate) struct NewInstance {
     pub(crate) key: InstanceKey,
-    /// The row of the instance whose child it is.
+    /// The parent, if it is a child.
     pub(crate) parent: Option<InstanceKey>,
     pub(crate) start: Box<Start>,
     pub(crate) reuse: perennial_core::Reuse,
 }
 
-/// What a status row says after a turn.
+/// The columns of a status row that a turn changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Summary {
     pub(crate) status: Status,
@@ -49,77 +49,77 @@ pub(crate) struct Summary {
     pub(crate) output: Option<Json>,
     pub(crate) failure: Option<Failure>,
     pub(crate) waiting: perennial_core::Waiting,
-    /// Bytes of the external events that the guest was given and has not read.
+    /// Bytes of the external events that the guest received but has not read.
     pub(crate) unread_bytes: u64,
 }
 
-/// One turn, and everything that goes down with it.
+/// One turn, and everything that is committed with it.
 #[derive(Clone, Debug)]
 pub(crate) struct TurnCommit {
     pub(crate) key: InstanceKey,
-    /// The id of the instance, for those who wait for it.
+    /// The id of the instance, for the clients that wait for it.
     pub(crate) id: String,
-    /// Where the instance stood before; ignored where `create` makes it.
+    /// The position before the turn; ignored if `create` is set.
     pub(crate) expected: Position,
-    /// The status before, so that nothing is written that did not change.
+    /// The status before, so that an unchanged one is not written.
     pub(crate) status_before: Status,
-    /// The instance, where this is its first turn and it is not in the hub yet.
+    /// The instance, if this is its first turn and it is not in the hub yet.
     pub(crate) create: Option<NewInstance>,
     pub(crate) turn: Turn,
-    /// The messages that it took from the inbox.
+    /// Numbers of the inbox messages that the turn consumed.
     pub(crate) consumed: Vec<u64>,
     pub(crate) after: Summary,
-    /// Instances that the turn starts: children, and those that nobody waits for.
+    /// Instances that the turn starts: children and detached ones.
     pub(crate) starts: Vec<NewInstance>,
-    /// External events that move over to the next execution, in order.
+    /// Unread external events for the next execution, in order.
     pub(crate) carried: Vec<Message>,
-    /// The command that ends, suspends or resumes it, where that is meant for its children too.
+    /// The command that ends, suspends or resumes it, if it also applies to its children.
     pub(crate) cascade: Option<Message>,
-    /// Whether it is a child, so that its parent is told of its end.
+    /// Whether it is a child, so that its end is reported to the parent.
     pub(crate) is_child: bool,
-    /// What will run the children that wait to be tried again.
+    /// The modules for the children that wait for a retry.
     pub(crate) retried: Vec<(TaskId, Digest)>,
-    /// Where the orchestration returned: the attempts that run now. Others that would be tried again have failed.
+    /// If the orchestration returned: the activities with a running attempt. Others that wait for a retry fail.
     pub(crate) running: Vec<TaskId>,
 }
 
-/// What followed from a commit and happens outside the file.
+/// Effects of a commit outside the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Effects {
-    /// Instances that have a new message in their inbox.
+    /// Instances with a new message in their inbox.
     pub(crate) woken: Vec<InstanceKey>,
-    /// Instances that are gone.
+    /// Instances that were deleted.
     pub(crate) gone: Vec<InstanceKey>,
-    /// Instances that go on from elsewhere than where memory has them.
+    /// Instances whose state in memory is outdated and must be reloaded.
     pub(crate) anew: Vec<InstanceKey>,
-    /// The instances that ended by it without a turn of their own, by id.
+    /// Instances that ended without a turn of the engine, by id.
     pub(crate) ended: Vec<String>,
-    /// The instances whose status changed without a turn, by id.
+    /// Instances whose status changed without a turn, by id.
     pub(crate) changed: Vec<String>,
-    /// Instances that had ended, and of which no attempt is to run on.
+    /// Ended instances whose running attempts must stop.
     pub(crate) stopped: Vec<InstanceKey>,
     /// Whether rows wait to be deleted.
     pub(crate) garbage: bool,
-    /// What orchestrations asked for and nobody waits for, and that was not done.
+    /// Detached starts and sent events that were refused.
     pub(crate) refused: Vec<Refused>,
-    /// The turn that was added to the history of an instance after the one that ended it.
+    /// The turn that was added to the history of an instance after its last one.
     pub(crate) epilogue: Option<(InstanceKey, Turn)>,
 }
 
-/// What an orchestration asked for without waiting for it, and that was not done.
+/// A detached start or a sent event that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// An instance was not started.
     Start {
-        /// The id of the instance that asked for it.
+        /// The id of the starting instance.
         by: String,
-        /// The id that it would have had.
+        /// The id of the new instance.
         id: String,
         reason: String,
     },
-    /// An event found nobody to take it.
+    /// An event was not delivered.
     Event {
-        /// The id of the instance that sent it.
+        /// The id of the sending instance.
         by: String,
         to: String,
         name: String,
@@ -128,12 +128,12 @@ pub(crate) enum Refused {
 }
 
 impl Effects {
-    /// Forgets everything: a job that runs again begins anew.
+    /// Clears all effects: a job that runs again starts anew.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// What followed from another change of the same transaction.
+    /// Adds the effects of another change in the same transaction.
     pub(crate) fn add(&mut self, other: Self) {
         let Self {
             woken,
@@ -166,51 +166,51 @@ pub(crate) struct TaskRow {
     pub(crate) kind: TaskRowKind,
     /// The turn that scheduled it.
     pub(crate) turn: u32,
-    /// The generation in which that was.
+    /// The generation in which it was scheduled.
     pub(crate) scheduled_in: u32,
     pub(crate) due: Option<Timestamp>,
     pub(crate) attempt: u32,
     pub(crate) first_started: Option<Timestamp>,
     pub(crate) deliveries: u32,
     pub(crate) failure: Option<Failure>,
-    /// The attempts that failed or were cut off, as far as they are kept.
+    /// The attempts that failed or that a crash cut off, as far as they are kept.
     pub(crate) attempts: Vec<FailedAttempt>,
-    /// When `due` was set, by the clock of the host that did.
+    /// When `due` was set, by the clock of that host.
     pub(crate) set_at: Timestamp,
-    /// What runs it, where that is no longer what its call says.
+    /// The current target, if it differs from the recorded call's.
     pub(crate) target: Option<Target>,
 }
 
-/// What a [`TaskRow`] is.
+/// The kind of a [`TaskRow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TaskRowKind {
     Activity,
     Timer,
     ChildRetry,
-    /// The start of an instance that is scheduled for later.
+    /// A scheduled start of the instance itself.
     Start,
 }
 
-/// An attempt of an activity failed, and another one follows.
+/// A retry of an activity after a failed attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Retry {
     pub(crate) key: InstanceKey,
     pub(crate) task: TaskRef,
-    /// The attempt to come.
+    /// The number of the next attempt.
     pub(crate) attempt: u32,
     pub(crate) due: Timestamp,
     pub(crate) first_started: Timestamp,
     pub(crate) failure: Failure,
-    /// All attempts that have failed, as far as they are kept.
+    /// The failed attempts so far, as far as they are kept.
     pub(crate) attempts: Vec<FailedAttempt>,
 }
 
-/// What was running when a host died: an attempt of an activity or, where no task is named, a turn.
+/// Work that ran when a host died: an attempt of an activity or, if no task is named, a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WasRunning {
     pub(crate) key: InstanceKey,
     pub(crate) task: Option<TaskId>,
-    /// When it began, where that is known.
+    /// When it began, if known.
     pub(crate) started_at: Option<Timestamp>,
 }
 
@@ -245,9 +245,9 @@ pub(crate) struct InstanceRow {
 }
 
 impl InstanceRow {
-    /// Bytes that it takes up in memory, and about as many as JSON.
+    /// Its approximate bytes in memory, and as JSON.
     pub(crate) fn size(&self) -> usize {
-        /// What has one size in every row.
+        /// Bytes of the fields with a constant size.
         const FIXED: usize = 512;
         let json = |json: &Option<Json>| json.as_ref().map_or(0, Json::size);
         let failure = self.failure.as_ref().map_or(0, Failure::size);
@@ -264,7 +264,7 @@ impl InstanceRow {
             + waiting
     }
 
-    /// Where it stands.
+    /// The current position.
     pub(crate) fn position(&self) -> Position {
         Position {
             execution: self.execution,
@@ -273,7 +273,7 @@ impl InstanceRow {
         }
     }
 
-    /// Takes over what a commit wrote about where the instance stands.
+    /// Updates the row with the position that a commit wrote.
     pub(crate) fn advance(&mut self, commit: &TurnCommit) {
         let TurnCommit { turn, after, .. } = commit;
         self.history_bytes = after.history_bytes;
@@ -287,15 +287,15 @@ impl InstanceRow {
         }
     }
 
-    /// Takes over the turn that the commit added after the one that ended the instance.
+    /// Updates the row with a turn that the commit added after the end.
     pub(crate) fn add_epilogue(&mut self, turn: &Turn) {
         self.history_bytes += turn.events().map(|event| event.size() as u64).sum::<u64>();
         self.next_event = turn.next_event();
         self.turns = turn.number + 1;
     }
 
-    /// The row as it is read after the commit that it [`advance`](Self::advance)d by and that ended the instance: but for what it is to its
-    /// parent, which a rewind of that one changes in the hub alone.
+    /// The row as a query would return it after the commit that ended the instance and by which this row was [`advance`](Self::advance)d.
+    /// Only its link to the parent may differ, because a rewind of the parent changes that in the hub alone.
     pub(crate) fn ended(self, after: Summary) -> Self {
         Self {
             custom_status: after.custom_status,
@@ -308,7 +308,7 @@ impl InstanceRow {
     }
 }
 
-/// Whether an execution has begun that stands so; one that was suspended or ended from outside may not have.
+/// Whether an execution with this summary has begun; one that was suspended or ended from outside may not have.
 pub(crate) fn began(after: &Summary) -> bool {
     match after.status {
         Status::Running | Status::Completed | Status::Failed => true,
@@ -320,20 +320,20 @@ pub(crate) fn began(after: &Summary) -> bool {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InboxPage {
     pub(crate) envelopes: Vec<Envelope>,
-    /// Whether more may follow.
+    /// Whether more messages may follow.
     pub(crate) more: bool,
 }
 
-/// What a name means.
+/// The kind of a definition.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum DefinitionKind {
-    /// Deterministic code.
+    /// A deterministic workflow.
     Orchestration,
-    /// Ordinary code.
+    /// An ordinary function, which may have side effects.
     Activity,
 }
 
@@ -346,7 +346,7 @@ impl std::fmt::Display for DefinitionKind {
     }
 }
 
-/// What a module defines under a name.
+/// A named definition of a module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[non_exhaustive]
 pub struct Definition {
@@ -354,18 +354,18 @@ pub struct Definition {
     pub kind: DefinitionKind,
     /// Its name.
     pub name: String,
-    /// Its version, where the module gives one.
+    /// The version, if the module declares one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub version: Option<String>,
-    /// In the module's own words.
+    /// The module's description of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub description: Option<String>,
-    /// JSON Schema of its input, as a JSON text.
+    /// The JSON Schema of the input, as a JSON text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub input_schema: Option<String>,
 }
 
-/// A module as it is deployed.
+/// A module to deploy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NewModule {
     pub(crate) name: String,
@@ -375,11 +375,11 @@ pub(crate) struct NewModule {
     #[serde(with = "as_json")]
     pub(crate) definitions: Vec<Definition>,
     pub(crate) imports: Vec<String>,
-    /// What the module is granted from now on; `None` keeps what its name has.
+    /// The new grants, as JSON; `None` keeps those of its name.
     pub(crate) grants: Option<String>,
-    /// Whether names that another module owns are taken over.
+    /// Whether to take over names that another module owns.
     pub(crate) replace: bool,
-    /// What its executions may use from now on, as JSON; `None` keeps what its name has.
+    /// The new limits of its executions, as JSON; `None` keeps those of its name.
     pub(crate) limits: Option<String>,
 }
 
@@ -396,17 +396,17 @@ pub(crate) struct ModuleRow {
     pub(crate) size: u64,
 }
 
-/// A module that nothing pointed to any more.
+/// A module that was deleted because nothing referred to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CollectedModule {
-    /// Its digest.
+    /// The digest of the module.
     pub digest: Digest,
-    /// Bytes of its component.
+    /// The size of its component in bytes.
     pub bytes: u64,
 }
 
-/// A name that a deployment points to another module than before.
+/// A name whose module a deployment changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UpdatedName {
@@ -414,13 +414,13 @@ pub struct UpdatedName {
     pub kind: DefinitionKind,
     /// Its name.
     pub name: String,
-    /// What it meant before: nothing, where it is new.
+    /// The former module; `None` if the name is new.
     pub before: Option<Digest>,
-    /// Whether it means something else now, or the same of another module, which had the name before.
+    /// Whether the digest or the owning module changed; `false` for a repeated deployment.
     pub changed: bool,
 }
 
-/// A task of an instance, by number.
+/// The reference to a task, from its numbers.
 pub(crate) fn task_ref(execution: u32, generation: u32, task: u32) -> TaskRef {
     TaskRef {
         execution,
@@ -429,7 +429,7 @@ pub(crate) fn task_ref(execution: u32, generation: u32, task: u32) -> TaskRef {
     }
 }
 
-/// Definitions leave out what is absent, which a format without field names cannot express: in a command they are a JSON text.
+/// Definitions omit absent fields, which a format without field names cannot express. So a command contains them as a JSON text.
 mod as_json {
     use serde::de::Error as _;
     use serde::ser::Error as _;

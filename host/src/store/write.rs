@@ -26,101 +26,101 @@ use crate::store::types::{
     Effects, InstanceKey, NewInstance, NewModule, Retry, TurnCommit, WasRunning,
 };
 
-/// One unit of work: kept or lost as a whole, together with others.
+/// One change with its callback. It is committed or rolled back as a whole, in a batch with others.
 pub(crate) struct Write {
     change: Change,
     now: Timestamp,
-    /// The command of another process that this answers.
+    /// The token of the command of another process that this change executes.
     token: Option<String>,
     outcome: Outcome,
     bytes: usize,
     done: Done,
 }
 
-/// Is told what became of a [`Write`], on the writer's thread: it hands the news on and returns.
+/// Receives the result of a [`Write`] on the writer's thread, so it must return at once.
 pub(crate) type Done = Box<dyn FnOnce(Change, Result<Outcome, StoreError>) + Send>;
 
 /// A change of the hub.
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// A turn, with everything that belongs to it.
+    /// Commits a turn.
     Turn(Box<TurnCommit>),
-    /// A start whose first turn comes later.
+    /// Creates an instance whose first turn comes later.
     Start(NewInstance),
-    /// A client's command that becomes a message.
+    /// Delivers a client's command as a message.
     Deliver {
         id: String,
         command: Command,
         message: Message,
     },
-    /// A termination that is meant for everything below the instance too, which may have ended. Of `running` an attempt runs now.
+    /// Terminates an instance, which may have ended, and its descendants. The tasks in `running` have an attempt that runs now.
     TerminateAll {
         id: String,
         message: Message,
         running: Vec<InstanceKey>,
     },
-    /// Messages of the host itself, for an instance that may be gone.
+    /// Delivers messages of the host itself to an instance that may be deleted.
     Post {
         key: InstanceKey,
         messages: Vec<Envelope>,
     },
-    /// Messages that mean nothing to an instance any more, and may mean something to its children.
+    /// Deletes messages that do not apply to an instance any more, but may apply to its children.
     Discard {
         key: InstanceKey,
         id: String,
         seqs: Vec<u64>,
         cascade: Option<Message>,
     },
-    /// Back to before a failure.
+    /// Rewinds an instance.
     Rewind(Box<RewindCommit>),
-    /// The next execution of an instance that has ended.
+    /// Restarts an ended instance in place.
     Restart(Box<RestartCommit>),
-    /// Another attempt of an activity.
+    /// Schedules the next attempt of an activity.
     Retry(Retry),
-    /// A module.
+    /// Deploys a module.
     Deploy(Box<NewModule>),
-    /// What a module is granted.
+    /// Changes the grants of a module.
     Grant { name: String, grants: String },
-    /// Why the host cannot go on with an instance, and the messages that asked it to try.
+    /// Quarantines an instance, and deletes the messages that asked to try again.
     Quarantine {
         key: InstanceKey,
         why: Box<Quarantine>,
         seqs: Vec<u64>,
     },
-    /// The host can go on with an instance that was quarantined, which is in this status and pinned to this module.
+    /// Ends the quarantine of an instance, with this status and module.
     Release {
         key: InstanceKey,
         status: Status,
         module: Option<Digest>,
         seqs: Vec<u64>,
-        /// What resumed it, where that is meant for its children too.
+        /// The resume command, if it also applies to its children.
         cascade: Option<Message>,
     },
-    /// What was running when the last owner died.
+    /// Counts a crash for the work that ran when the last owner died.
     CountDeliveries(Vec<WasRunning>),
-    /// Instances that have ended, deleted; those that live are left alone.
+    /// Deletes the ended ones of these instances; live ones stay.
     Purge(Vec<InstanceKey>),
-    /// The instance with an id, deleted if it has ended.
+    /// Deletes the instance with an id if it has ended.
     PurgeId(String),
-    /// How long instances are kept after they have ended.
+    /// Sets the retention.
     Retain(Ages),
-    /// Several changes, as one: kept or lost together.
+    /// Makes several changes, all or none.
     All(Vec<Self>),
-    /// Rows that are no longer needed, so many at a time.
+    /// Deletes up to `rows` rows of deleted instances and executions.
     Collect { rows: u32 },
-    /// A key of the HTTP server.
+    /// Adds a key of the HTTP server.
     CreateKey(KeyRow),
-    /// A key that is no longer one.
+    /// Deletes a key.
     RevokeKey { id: String },
-    /// Modules that nothing points to any more.
+    /// Deletes modules that nothing refers to.
     CollectModules { old: OldVersions },
-    /// A module's name; also one that live instances run, if so.
+    /// Removes a module's name; with `in_use_too` even if live instances run it.
     RemoveModule { name: String, in_use_too: bool },
-    /// Nothing but the answer to a command.
+    /// Only records the answer to a command.
     Answer(Reply),
 }
 
-/// What came of a change, and what follows from it outside the file.
+/// The result of a change, and its effects outside the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) reply: Reply,
@@ -128,7 +128,7 @@ pub(crate) struct Outcome {
 }
 
 impl Write {
-    /// A change, made at `now`, and who is told.
+    /// A change with the time of its request and its callback.
     pub(crate) fn new(
         change: Change,
         now: Timestamp,
@@ -145,7 +145,7 @@ impl Write {
         }
     }
 
-    /// Records what comes of it as the answer to a command of another process, in the same transaction.
+    /// Also records the result as the answer to a command of another process, in the same transaction.
     pub(crate) fn answering(mut self, token: String) -> Self {
         self.token = Some(token);
         self
@@ -156,12 +156,12 @@ impl Write {
         self.bytes
     }
 
-    /// Whether it may leave pages of the file empty.
+    /// Whether it may free pages of the file.
     pub(crate) fn frees(&self) -> bool {
         self.change.frees()
     }
 
-    /// Writes. May be called again after a rollback.
+    /// Makes the change. May be called again after a rollback.
     pub(crate) fn run(&mut self, db: &Connection) -> Result<(), StoreError> {
         let effects = &mut self.outcome.effects;
         effects.clear();
@@ -174,19 +174,19 @@ impl Write {
         Ok(())
     }
 
-    /// When it was asked for.
+    /// The time of the request.
     pub(crate) fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// Tells what became of it.
+    /// Calls the callback with the result.
     pub(crate) fn answer(self, result: Result<(), StoreError>) {
         (self.done)(self.change, result.map(|()| self.outcome));
     }
 }
 
 impl Change {
-    /// Whether it deletes what takes up space.
+    /// Whether it deletes much data.
     fn frees(&self) -> bool {
         match self {
             Self::Purge(_)
@@ -278,7 +278,7 @@ fn apply(
     })
 }
 
-/// Makes several changes, each with effects that it sees alone.
+/// Makes several changes. Each starts with empty effects.
 fn apply_all(
     changes: &[Change],
     now: Timestamp,
@@ -294,7 +294,7 @@ fn apply_all(
     Ok(Reply::All(replies))
 }
 
-/// Hands a message on to the children of an instance, if there is one for them.
+/// Passes a message on to the children of an instance, if it applies to them.
 fn cascade_from(
     db: &Connection,
     (key, id): (InstanceKey, &str),
@@ -360,7 +360,7 @@ fn post(
     }
     for Envelope { at, message, .. } in messages {
         instances::deliver_encoded(db, key, &encode(message)?, Some(*at))?;
-        // What is in the inbox happens: it must not happen again because its row is still there.
+        // The outcome in the inbox counts: the task's row must go, so that the engine does not act on it again.
         if let Message::ActivityEnded { task, .. }
         | Message::TimerFired { task }
         | Message::ChildDue { task, .. } = message

@@ -1,16 +1,16 @@
-//! The writer: the one thread that writes.
+//! The writer: the only thread that writes, with group commit.
 //!
-//! It takes everything that is queued, commits it as one transaction, answers everyone, and looks again. Nobody waits for company, and
-//! whoever comes while a commit runs is in the next one.
+//! It takes all queued changes, commits them as one transaction, answers them, and repeats. It never waits for more changes to arrive;
+//! those that arrive during a commit are in the next one.
 //!
-//! Whoever may block, and finds the writer with nothing to do, commits on its own thread: the way to the writer's and back takes about as
-//! long as the sync of a fast disk. There is one transaction at a time all the same.
+//! A caller that may block, and finds the writer idle, commits on its own thread: switching to the writer's thread and back takes about as
+//! long as the sync of a fast disk. There is still only one transaction at a time.
 //!
-//! Laws:
-//! - nobody is answered with success before the transaction that holds their work is on disk;
-//! - a job that fails takes nobody with it;
-//! - a commit that reports an error is looked up in the file before anyone is answered;
-//! - an owner whose epoch has passed commits nothing, and neither does one whose file was taken away.
+//! Invariants:
+//! - a change is answered with success only when its transaction is on disk;
+//! - a failing change does not fail the others in its batch;
+//! - after a commit that reports an error, the writer reads the file before it answers;
+//! - an owner whose epoch has passed, or whose file was moved or deleted, commits nothing.
 
 pub(crate) mod backlog;
 mod commit;
@@ -40,13 +40,13 @@ use crate::store::rows::live::LiveCounts;
 use crate::store::write::Write;
 use crate::store::writer::backlog::Backlog;
 
-/// How often the names of the log are looked at while nobody writes.
+/// How often the idle writer checks that the log files are still in place.
 const LOOK_AT_LOG_EVERY: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
 
-/// How long a writer that is dropped may take to end.
+/// How long dropping the last handle waits for the writer to end.
 const CLOSE_MAX: Duration = Duration::from_secs(30);
 
-/// How long the writer waits before it looks again what became of a commit.
+/// The delay between two tries to find out whether a commit happened.
 const REOPEN_DELAY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 /// Counters of the writer, for tests and metrics.
@@ -58,22 +58,22 @@ pub(crate) struct WriterCounts {
     pub(crate) jobs: AtomicU64,
     /// Rows that they inserted, changed or deleted.
     pub(crate) rows: AtomicU64,
-    /// Times that the write-ahead log was folded into the file.
+    /// Times that the log was folded into the file.
     pub(crate) checkpoints: AtomicU64,
-    /// Transactions that gave pages of the file back.
+    /// Transactions that returned free pages.
     pub(crate) given_back: AtomicU64,
-    /// Microseconds that a transaction took.
+    /// The duration of a transaction in microseconds.
     pub(crate) micros: Histogram,
     /// Jobs in a transaction.
     pub(crate) batches: Histogram,
 }
 
-/// A handle on the writer. Dropping the last one ends it, after everything that is queued.
+/// A handle on the writer. Dropping the last one ends the writer after all queued changes.
 pub(crate) struct Writer {
     queue: RwLock<Option<Sender<Job>>>,
     state: Arc<Mutex<State>>,
     thread: Mutex<Option<Thread>>,
-    /// Whether the writer was asked to fold the log, and has not come to it.
+    /// Whether a request to fold the log is queued.
     folds: Arc<AtomicBool>,
     counts: Arc<WriterCounts>,
     backlog: Arc<Backlog>,
@@ -86,14 +86,14 @@ pub(crate) struct Writer {
     pub(crate) faults: Arc<faults::Faults>,
 }
 
-/// The writer's thread, and what says that it has ended.
+/// The writer's thread, and the signal of its end.
 struct Thread {
     handle: JoinHandle<()>,
     ended: Receiver<()>,
 }
 
 impl Writer {
-    /// Starts the writer on a connection of its own, for the owner with this epoch.
+    /// Starts the writer with its own connection, for the owner with this epoch.
     pub(crate) fn start(path: PathBuf, db: Connection, epoch: u64) -> Result<Self, StoreError> {
         let (queue, jobs) = channel();
         let counts = Arc::new(WriterCounts::default());
@@ -159,31 +159,31 @@ impl Writer {
         })
     }
 
-    /// Whether the last transaction was not committed.
+    /// Whether the last transaction failed.
     #[cfg(feature = "http")]
     pub(crate) fn fails(&self) -> bool {
         self.outage.lasts()
     }
 
-    /// Jobs that it has not taken yet.
+    /// The number of jobs that the writer has not taken yet.
     #[cfg(test)]
     pub(crate) fn queued(&self) -> u64 {
         self.faults.queued.load(Ordering::Acquire)
     }
 
-    /// Queues a job. Blocks while too much waits already.
+    /// Queues a job. Blocks while the backlog is full.
     pub(crate) fn submit(&self, job: Write) {
         self.backlog.enter(job.bytes());
         self.queue(job);
     }
 
-    /// As [`submit`](Self::submit), and keeps no thread while too much waits already.
+    /// As [`submit`](Self::submit), but waits without blocking the thread.
     pub(crate) async fn submit_later(&self, job: Write) {
         self.backlog.enter_later(job.bytes()).await;
         self.queue(job);
     }
 
-    /// As [`submit`](Self::submit), but gives the job back where too much waits already.
+    /// As [`submit`](Self::submit), but returns the job if the backlog is full.
     pub(crate) fn try_submit(&self, job: Write) -> Option<Write> {
         if !self.backlog.try_enter(job.bytes()) {
             return Some(job);
@@ -192,7 +192,7 @@ impl Writer {
         None
     }
 
-    /// Queues a job that there is room for.
+    /// Queues a job whose room in the backlog is reserved.
     fn queue(&self, job: Write) {
         let bytes = job.bytes();
         let queue = self
@@ -212,13 +212,13 @@ impl Writer {
         }
     }
 
-    /// As [`submit`](Self::submit), but commits on this thread, and answers before it returns, where the writer has nothing to do.
+    /// As [`submit`](Self::submit), but if the writer is idle, commits on this thread and answers before it returns.
     pub(crate) fn submit_or_commit(&self, job: Write) {
-        // An answer that is given here and submits more finds the state in use.
+        // A callback that runs here and submits more finds the state locked.
         let Ok(mut state) = self.state.try_lock() else {
             return self.submit(job);
         };
-        // What waits already comes first.
+        // Queued jobs come first.
         if self.closing.load(Ordering::Acquire) || !self.backlog.is_empty() {
             drop(state);
             return self.submit(job);
@@ -231,14 +231,14 @@ impl Writer {
             if let Some(queue) = &*queue
                 && !self.folds.swap(true, Ordering::AcqRel)
             {
-                // A writer that has ended has folded it.
+                // A writer that has ended has already folded the log.
                 let _ = queue.send(Job::FoldLog);
             }
         }
     }
 
-    /// Ends the writer after everything that is queued, and waits until it has ended, at most until some time. What comes later is answered
-    /// with [`StoreError::Closed`].
+    /// Ends the writer after all queued jobs, and waits for its end, at most until `until`. Later jobs are answered with
+    /// [`StoreError::Closed`].
     pub(crate) fn close(&self, until: Instant) {
         self.closing.store(true, Ordering::Release);
         self.queue
@@ -266,12 +266,12 @@ impl Writer {
         }
     }
 
-    /// How many instances are live, once that is wanted.
+    /// The counts of live instances, once enabled.
     pub(crate) fn live(&self) -> &LiveCounts {
         &self.live
     }
 
-    /// How much of the file is in use, once that is wanted.
+    /// The space in use, once enabled.
     pub(crate) fn space(&self) -> &SpaceUsed {
         &self.space
     }
@@ -288,41 +288,41 @@ impl Drop for Writer {
     }
 }
 
-/// What the writer's thread is asked for.
+/// A request to the writer's thread.
 enum Job {
     Write(Box<Write>),
-    /// Another thread committed, and the log is long, or there is something to tidy up once it is quiet.
+    /// Another thread committed; now the log is long, or the idle writer should tidy up.
     FoldLog,
 }
 
 struct State {
     path: PathBuf,
-    /// The file that this owner took over.
+    /// The identity of the file that this owner took over.
     file: FileId,
-    /// The log and its index, as this owner uses them, and whether one of them was taken away since.
+    /// Watches the log files for deletion and replacement.
     log: LogFiles,
     db: Option<Connection>,
     epoch: u64,
-    /// How many transactions the hub has counted, after one that was committed.
+    /// The hub's transaction counter after the last known commit.
     number: Option<u64>,
     counts: Arc<WriterCounts>,
     backlog: Arc<Backlog>,
     live: Arc<LiveCounts>,
-    /// Whether this connection counts them.
+    /// Whether this connection counts live instances.
     counts_live: bool,
     space: Arc<SpaceUsed>,
-    /// Whether pages may have become free since it was last looked.
+    /// Whether pages may have become free since the last check.
     may_give_back: bool,
-    /// Whether the log may be worth emptying.
+    /// Whether the log may be worth truncating.
     may_empty_log: bool,
-    /// Whether the writer's thread knows that there is something to tidy up.
+    /// Whether the writer's thread was already asked to tidy up.
     tidy_asked: bool,
     last_commit: Instant,
     fenced: bool,
-    /// The transaction whose commit is under way, and what it answers.
+    /// The number of the transaction whose commit is under way, and the results to answer.
     committing: Option<(u64, Vec<Result<(), StoreError>>)>,
     outage: Arc<Outage>,
-    /// Whether nobody can wait any longer for a file that cannot be read.
+    /// Whether the store is shutting down, so that waiting for an unreadable file must end.
     closing: Arc<AtomicBool>,
     /// Pages in the write-ahead log after the last commit.
     log_pages: Arc<AtomicU32>,
@@ -330,7 +330,8 @@ struct State {
     faults: Arc<faults::Faults>,
 }
 
-/// Whether a file is still the one that was taken over: what is written to a file without a name is synced, and lost all the same.
+/// Checks that the path still leads to the file that was taken over: writes to a file without a name would be synced, and lost all the
+/// same.
 fn is_there(path: &Path, file: FileId) -> Result<(), StoreError> {
     if FileId::of(path).ok() == Some(file) {
         return Ok(());
@@ -339,8 +340,7 @@ fn is_there(path: &Path, file: FileId) -> Result<(), StoreError> {
 }
 
 impl State {
-    /// Writes through this connection from now on. It does not fold the log into the file by itself: that would keep whoever waits for
-    /// a commit waiting.
+    /// Makes this the write connection. Turns off automatic checkpoints: they would delay the answers to commits.
     fn adopt(&mut self, mut db: Connection) -> Result<(), StoreError> {
         let log_pages = Arc::clone(&self.log_pages);
         db.wal_hook(Some(
@@ -360,7 +360,7 @@ impl State {
         self.log_pages.load(Ordering::Relaxed) >= open::CHECKPOINT_PAGES
     }
 
-    /// Folds the log into the file where it has become long. What a reader still needs stays, and is folded after the next commit.
+    /// Folds a long log into the file. Frames that a reader still needs stay until after the next commit.
     fn fold_log(&mut self) {
         if !self.log_is_long() {
             return;
@@ -376,14 +376,14 @@ impl State {
         }
     }
 
-    /// Sees to it that what was acknowledged is in files that have a name. Where the log was deleted or replaced, this process still has it
-    /// open: it is folded into the hub's file, and that is the end, since others who open the hub would make a log of their own.
+    /// Keeps acknowledged data in files that have a name. If the log was deleted or replaced, this process still has the old one open: it
+    /// folds that into the hub's file and stops writing, because other processes that open the hub would create a log of their own.
     fn look_after_log(&mut self) -> Result<(), StoreError> {
         let Some(gone) = self.log.gone().map(Path::to_owned) else {
             self.log.folded = false;
             return Ok(());
         };
-        // All of it may have been moved away, and come back.
+        // The whole hub may have been moved away and back.
         if let Err(gone) = is_there(&self.path, self.file) {
             self.outage.failed();
             warn_seldom!("{gone}");
@@ -399,7 +399,7 @@ impl State {
             match folded {
                 Ok(true) => tracing::error!("{said}"),
                 Ok(false) => {
-                    // A reader was in the way, and is soon over.
+                    // A reader prevented it, and will finish soon.
                     self.log.folded = false;
                     warn_seldom!("{said}; it is not in the hub yet, and is tried again");
                 }
@@ -413,7 +413,7 @@ impl State {
         Err(StoreError::LogGone(gone))
     }
 
-    /// A clean end leaves one file: the log is folded into it, so that copying the file is a backup.
+    /// Folds the log into the file at a clean end, so that copying the one file makes a backup.
     fn end(&mut self) {
         if self.look_after_log().is_err() {
             return;
@@ -426,7 +426,7 @@ impl State {
     }
 }
 
-/// The writer's thread.
+/// The loop of the writer's thread.
 fn work(state: &Mutex<State>, jobs: &Receiver<Job>, folds: &AtomicBool) {
     let state = || state.lock().unwrap_or_else(PoisonError::into_inner);
     while let Some(first) = next(&state, jobs) {
@@ -452,7 +452,7 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Job>, folds: &AtomicBool) {
     state().end();
 }
 
-/// The next job; none when there will be no more. Tidies up while there is none.
+/// The next job; `None` after the last handle is gone. Tidies up while there is none.
 fn next<'s>(
     state: &impl Fn() -> std::sync::MutexGuard<'s, State>,
     jobs: &Receiver<Job>,
@@ -476,7 +476,7 @@ fn next<'s>(
             Err(RecvTimeoutError::Timeout) => {}
         }
         let mut state = state();
-        // It says so itself.
+        // Logs its own errors.
         let _ = state.look_after_log();
         if !state.tidy_asked {
             continue;
@@ -485,14 +485,14 @@ fn next<'s>(
         if state.last_commit.elapsed() >= space::QUIET {
             state.tidy();
             if !state.may_give_back {
-                // What is left waits for somebody who reads.
+                // A reader needs the rest of the log: try again later.
                 state.last_commit = Instant::now();
             }
         }
     }
 }
 
-/// Takes what is queued, as far as it fits beside what the batch has. The bytes of all of it.
+/// Adds queued jobs to the batch while they fit. Returns the bytes of the batch.
 fn take_all(
     jobs: &Receiver<Job>,
     batch: &mut Vec<Write>,
@@ -508,7 +508,7 @@ fn take_all(
                 bytes += next.bytes();
                 batch.push(*next);
             }
-            // It is folded after this batch anyway.
+            // The log is folded after this batch anyway.
             Job::FoldLog => folds.store(false, Ordering::Release),
         }
     }

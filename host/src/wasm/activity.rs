@@ -1,10 +1,10 @@
 //! Activities: ordinary programs with WASI, each attempt in a fresh instance.
 //!
-//! An attempt begins where its future is polled: most are shorter than the way to another thread. One that computes past a tick of the
-//! engine's epoch moves to one of tokio's blocking threads, so that one that computes for minutes holds up nobody; one that may read files
-//! is there from the beginning. Wherever it runs it is asynchronous: an attempt that computes is interrupted by the epoch, one that sleeps or
-//! waits for input is dropped where it waits. What cannot be interrupted is a single file operation that blocks in the system, on a dead
-//! network mount for instance: the attempt then ends, late, when the operation does.
+//! An attempt starts where its future is polled: most attempts are shorter than a switch to another thread. One that computes past a tick
+//! of the engine's epoch moves to one of tokio's blocking threads, so that long computations delay no other task; one that may read files
+//! starts there. An attempt is asynchronous on any thread: while it computes, the epoch interrupts it; while it sleeps or waits for input,
+//! its future can be dropped. Only a file operation that blocks in the system cannot be interrupted, on a dead network mount for example:
+//! the attempt then ends late, with the operation.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,7 +41,7 @@ impl ActivityExecutor for Wasm {
         }
         let shared = Arc::clone(&self.shared);
         let compiling = tokio::task::spawn_blocking(move || drop(shared.activities(module)));
-        // What is wrong is said by the attempt.
+        // The attempt reports errors.
         Some(Box::pin(compiling.map(drop)))
     }
 
@@ -52,7 +52,7 @@ impl ActivityExecutor for Wasm {
                 let message = format!("no module has the activity {:?}", attempt.name);
                 return Err(Failure::permanent(kind::UNKNOWN_ACTIVITY, message).into());
             };
-            // It may run on another thread when its future is dropped.
+            // The attempt may run on another thread when its future is dropped.
             let (told, _told_when_dropped) = attempt.interrupt.until_dropped();
             let watch = Watch::new(&attempt, told);
             let permit = Arc::clone(&shared.permits).acquire_owned().await;
@@ -69,7 +69,7 @@ impl ActivityExecutor for Wasm {
             let mut running = Box::pin({
                 let place = place.clone();
                 async move {
-                    // Given back only after the instance is gone: there is a place in the pool for each permit.
+                    // Returned only after the instance is gone: the pool has one slot for each permit.
                     let _permit = permit;
                     let _ticking = shared.ticker.keep_ticking();
                     run(&shared, module, &grants, &attempt, watch, place).await
@@ -80,7 +80,7 @@ impl ActivityExecutor for Wasm {
             }
             let runtime = Handle::current();
             let blocking = || tokio::task::spawn_blocking(move || runtime.block_on(running));
-            // It panics where the system has no thread, and none that ran something before is left.
+            // Spawning panics if the system has no thread left and no idle one exists.
             let Ok(ran) = catch_unwind(AssertUnwindSafe(blocking)) else {
                 return Err(Shortage::new(Resource::Threads, "no thread for an attempt").into());
             };
@@ -95,30 +95,30 @@ impl ActivityExecutor for Wasm {
     }
 }
 
-/// Begins on whatever thread polls it, and asks to be moved if it computes for long.
+/// Starts on the polling thread, and asks to be moved if it computes for long.
 const IN_PLACE: u8 = 0;
 /// Has asked to be moved.
 const MOVES: u8 = 1;
-/// Runs on a thread that it may block.
+/// Runs on a blocking thread.
 const ON_A_THREAD: u8 = 2;
 
-/// Where an attempt runs, and whether it takes turns with others there.
+/// Where an attempt runs, and whether it shares processor time there.
 #[derive(Clone)]
 struct AttemptPermit(Arc<Stand>);
 
 struct Stand {
     place: AtomicU8,
-    /// Whether it was seen to compute: from then on it does so in turns.
+    /// Whether it has been seen computing: from then on it runs in turns.
     computes: AtomicBool,
     share: Share,
-    /// Of its activity, where it does not block as well.
+    /// The pace of its activity, unless it runs on a blocking thread.
     pace: Option<Arc<Pace>>,
-    /// Nanoseconds that its thread had of a processor when the epoch last ticked for it.
+    /// Processor time of its thread at the last tick, in nanoseconds.
     ran: AtomicU64,
 }
 
 impl AttemptPermit {
-    /// One that blocks has no pace.
+    /// An attempt on a blocking thread has no pace.
     fn new(share: Share, pace: Option<Arc<Pace>>) -> Self {
         let is_quick = pace.as_ref().is_some_and(|pace| pace.is_quick());
         Self(Arc::new(Stand {
@@ -134,7 +134,7 @@ impl AttemptPermit {
         self.0.place.load(Ordering::Relaxed) == place
     }
 
-    /// Polls an attempt wherever it is polled, in turns with others once it computes.
+    /// Polls an attempt, in turns with others once it computes.
     async fn in_turns<F: Future>(&self, running: F) -> F::Output {
         let mut running = pin!(running);
         let mut turn = self.0.share.turn();
@@ -156,7 +156,7 @@ impl AttemptPermit {
         .await
     }
 
-    /// Runs an attempt here until it has to go to a thread of its own; `None` says that it has to.
+    /// Polls an attempt on this thread; `None` means that it must move to a blocking thread.
     async fn poll_in_place<F: Future + Unpin>(&self, running: &mut F) -> Option<F::Output> {
         std::future::poll_fn(|context| {
             if self.is(ON_A_THREAD) {
@@ -174,14 +174,14 @@ impl AttemptPermit {
         .await
     }
 
-    /// What an attempt does that is under way as the epoch ticks.
+    /// Called at each tick of the epoch for a running attempt.
     fn on_tick(&self) -> UpdateDeadline {
         if !self.is(ON_A_THREAD) {
             self.0.computes.store(true, Ordering::Relaxed);
             self.0.place.store(MOVES, Ordering::Relaxed);
             return UpdateDeadline::Yield(1);
         }
-        // One that was in the system for most of the time holds up nobody.
+        // One that spent most of the time in the system delays no other attempt.
         let ran = thread_nanos();
         let since = ran.saturating_sub(self.0.ran.swap(ran, Ordering::Relaxed));
         let began = since >= COMPUTES_NANOS && !self.0.computes.swap(true, Ordering::Relaxed);
@@ -194,10 +194,10 @@ impl AttemptPermit {
     }
 }
 
-/// What an attempt has of a processor between two ticks if it computes.
+/// Processor time between two ticks from which an attempt counts as computing.
 const COMPUTES_NANOS: u64 = 5_000_000;
 
-/// Nanoseconds that this thread had of a processor.
+/// Processor time of this thread in nanoseconds.
 fn thread_nanos() -> u64 {
     let had = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(had.tv_sec).unwrap_or_default();
@@ -224,7 +224,7 @@ async fn run(
         let mut store = into_store(ambient()?, &ready.engine, watch.clone(), place.clone());
         let mut started = ready.pre.instantiate(&mut store).await;
         if matches!(&started, Err(error) if error.is::<PoolConcurrencyLimitError>()) {
-            // A component may be made of more parts than the pool has for each attempt.
+            // A component may have more parts than the pool reserves for each attempt.
             let ready = shared
                 .spare_activities(module)
                 .map_err(AttemptError::of_fault)?;
@@ -268,7 +268,7 @@ async fn run(
     }
 }
 
-/// Why an attempt did not come to its first instruction. Its component was ready: what is not its own doing is what the host lacks.
+/// Why an attempt was not started. Its component was ready, so any cause that is not the component's own is a shortage of the host.
 fn not_started(
     error: &wasmtime::Error,
     store: &mut Store<Ambient>,
@@ -283,7 +283,7 @@ fn not_started(
     Shortage::new(resource, format!("an attempt cannot be made: {error:#}")).into()
 }
 
-/// Why an attempt broke off.
+/// Turns the error of an attempt into a failure.
 fn not_ended(
     error: &wasmtime::Error,
     store: &mut Store<Ambient>,
@@ -315,12 +315,12 @@ fn failure_of(error: &wasmtime::Error, store: &mut Store<Ambient>, attempt: &Att
     if failure.kind == kind::INVALID_ANSWER {
         kind::INVALID_RESULT.clone_into(&mut failure.kind);
     }
-    // What it found in the world may be different next time; what it asks of the host will not.
+    // Causes in the outside world may be gone next time; a missing import will not.
     failure.retryable = [kind::PANIC, kind::TRAP].contains(&failure.kind.as_str());
     failure
 }
 
-/// Why an attempt does not run to its end.
+/// Why an attempt is stopped early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Stopped {
     #[error("the attempt's deadline has passed")]
@@ -345,7 +345,7 @@ impl Stopped {
     }
 }
 
-/// Knows when an attempt is to stop.
+/// Watches for the reasons to stop an attempt.
 #[derive(Clone)]
 struct Watch {
     deadline: Option<Instant>,
@@ -375,7 +375,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Returns when an attempt that waits is to stop. One that computes looks at every tick of the epoch.
+    /// Returns when a waiting attempt must stop. A computing one checks at every tick of the epoch.
     async fn stopped(&self) -> Stopped {
         let deadline = async {
             match self.deadline {
@@ -391,7 +391,7 @@ impl Watch {
     }
 }
 
-/// A store around the state of an attempt, which is looked after at every tick of the epoch.
+/// Creates the store of an attempt, with the callback for each tick of the epoch.
 fn into_store(
     ambient: Ambient,
     engine: &wasmtime::Engine,

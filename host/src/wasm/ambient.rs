@@ -1,4 +1,4 @@
-//! The state of one attempt of an activity: WASI as far as it is granted, a log, a limit of memory.
+//! The state of one attempt of an activity: WASI within its grants, a log, a memory limit.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,10 +22,10 @@ pub(super) struct Ambient {
 }
 
 impl Ambient {
-    /// What an attempt begins with: what its module is granted, and outputs that become log lines.
+    /// The initial state of an attempt: the grants of its module, and outputs that become log lines.
     ///
     /// # Errors
-    /// A granted directory that cannot be opened.
+    /// An error if a granted directory cannot be opened.
     pub(super) fn new(
         attempt: &Attempt,
         grants: &Grants,
@@ -33,7 +33,7 @@ impl Ambient {
         lines: &Arc<Mutex<GuestLog>>,
     ) -> Result<Self, Fault> {
         let mut wasi = WasiCtx::builder();
-        // Only what was granted a directory has anything that blocks, and runs on a thread that is there to be blocked.
+        // Only attempts with granted directories have operations that block, and those run on a blocking thread.
         wasi.allow_blocking_current_thread(true);
         wasi.envs(&grants.env);
         wasi.stdout(Lines::new(lines, Output::Out));

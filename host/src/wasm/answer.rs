@@ -3,7 +3,7 @@
 use perennial_core::{Action, Answer, Ending, Failure, Json, TaskId, kind};
 use serde::de::IgnoredAny;
 
-/// Whether `text` is one JSON text.
+/// Whether `text` is exactly one JSON value.
 pub(super) fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }

@@ -1,10 +1,9 @@
 //! Bounds the cost of compiling a module, before a compiler sees it.
 //!
-//! A compiler's time and memory grow with the number of functions, and faster than with the size of one: with what is alive in it (its
-//! locals and its operands) at each of its instructions, and with the square of that in each loop around another. So all of this is bounded
-//! here, by numbers that no program written by people comes near: of those that were looked at (Ruby, swc, esbuild, SQLite as WebAssembly) none
-//! has a function of more than 200 KB, more than 18,151 functions, 534 locals or 12 loops inside each other, and the hardest, swc with its 18 MB,
-//! is an eighth of [`WORK_MAX`].
+//! A compiler's time and memory grow with the number of functions, and more than linearly with the size of one: at each instruction with
+//! the live values (locals and operands), and with the square of those for each enclosing loop. The bounds are far above real programs: of
+//! those measured (Ruby, swc, esbuild, SQLite as WebAssembly) none has a function of more than 200 KB, more than 18,151 functions, 534
+//! locals or 12 nested loops, and the hardest, swc with 18 MB, takes an eighth of [`WORK_MAX`].
 
 use wasmparser::{
     BinaryReaderError, FuncToValidate, FuncValidatorAllocations, FunctionBody, Operator, Parser,
@@ -13,23 +12,23 @@ use wasmparser::{
 
 use super::module_error::ModuleError;
 
-/// Bytes of the body of one function.
+/// Bytes of one function body.
 pub const FUNCTION_BYTES_MAX: usize = 1 << 20;
 
-/// Functions of a module, in all its parts.
+/// Functions of a module, including all its parts.
 pub const FUNCTIONS_MAX: usize = 100_000;
 
-/// Work that a module's functions may be for a compiler, all together: see [`work_of`]. The hardest code that was found makes it a
-/// minute of a processor.
+/// The maximum work for all functions of a module: see [`work_of`]. The hardest code that was found takes a minute of a processor at this
+/// bound.
 const WORK_MAX: u64 = 3_000_000_000;
 
-/// How deep components may be nested.
+/// The maximum nesting of components.
 const DEPTH_MAX: usize = 8;
 
-/// Core modules and components inside of a component, together.
+/// Core modules and components inside a component, together.
 const PARTS_MAX: usize = 1_000;
 
-/// Checks a component, or a core module: that it is valid by some version of WebAssembly, and not too much for a compiler.
+/// Checks that a component or core module is valid in some version of WebAssembly, and within the bounds.
 pub(super) fn check(bytes: &[u8]) -> Result<(), ModuleError> {
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     let mut allocations = FuncValidatorAllocations::default();
@@ -84,7 +83,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), ModuleError> {
     Ok(())
 }
 
-/// Proposals that a module may be built with and a host not have, by the names that people know, and what to do without.
+/// Proposals that a module may use but this host may not support: their common names, and how to build without them.
 const PROPOSALS: [(WasmFeatures, &str, &str); 7] = [
     (
         WasmFeatures::CM_ASYNC
@@ -127,7 +126,7 @@ const PROPOSALS: [(WasmFeatures, &str, &str); 7] = [
     ),
 ];
 
-/// Why valid bytes do not compile: they use a proposal that this host does not have, or else what the compiler says.
+/// The error for valid bytes that do not compile: an unsupported proposal, or else the compiler's message.
 pub(super) fn refusal(bytes: &[u8], said: String) -> ModuleError {
     let uses = |features: WasmFeatures| {
         let without = WasmFeatures::all().difference(features);
@@ -148,8 +147,8 @@ fn corrupt(error: &BinaryReaderError) -> ModuleError {
     ModuleError::Corrupt(format!("{error:#}"))
 }
 
-/// What a function is for a compiler: for each instruction what may be alive there, more for what takes many operands, and the square of it
-/// for each loop inside another.
+/// The estimated work to compile a function: for each instruction the values that may be live there, more if it takes many operands, times
+/// the square of that for each enclosing loop.
 fn work_of(
     function: FuncToValidate<ValidatorResources>,
     body: &FunctionBody<'_>,
@@ -181,7 +180,7 @@ fn work_of(
                 steps += before;
             }
             Operator::End => loops -= u64::from(frames.pop() == Some(true)),
-            // Each label takes operands of its own.
+            // Each label has operands of its own.
             Operator::BrTable { targets } => steps += before * (1 + u64::from(targets.len())),
             Operator::Else
             | Operator::Br { .. }
@@ -250,7 +249,7 @@ mod tests {
         assert_eq!(check(&some), Ok(()));
         let twice = section(1, &some).repeat(2);
         refused(&component(&twice), "more than 100000 functions");
-        // A count that nothing follows costs nothing.
+        // A count without items after it costs nothing.
         let claims = |id| section(id, &leb(u32::MAX as usize));
         refused(
             &[b"\0asm\x01\0\0\0".as_slice(), &claims(3)].concat(),
@@ -313,14 +312,14 @@ mod tests {
         let words = "with its function 1 there is too much alive at once";
         let locals = |n: usize| format!("(local {})", "i32 ".repeat(n));
         let loops = |n: usize| format!("{}{}", "(loop ".repeat(n), ")".repeat(n));
-        // Few loops with many locals, many with fewer.
+        // A few loops with many locals, or many loops with fewer.
         refused(&hard(&format!("{} {}", locals(40_000), loops(2))), words);
         refused(&hard(&format!("{} {}", locals(2_000), loops(800))), words);
         assert_eq!(
             check(&hard(&format!("{} {}", locals(2_000), loops(20)))),
             Ok(())
         );
-        // One after the other they are not hard.
+        // Consecutive loops are cheap.
         let row = "(loop)".repeat(1_000);
         assert_eq!(check(&hard(&format!("{} {row}", locals(2_000)))), Ok(()));
         // Calls of two bytes that leave a thousand operands each.

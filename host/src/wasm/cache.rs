@@ -1,13 +1,12 @@
-//! Compiled code on disk, so that a module is compiled once and not at every start.
+//! The cache of compiled code on disk, so that a module is compiled once and not at every start.
 //!
-//! Invariant: losing, truncating or mixing up any file here costs a compilation and nothing else.
+//! Invariant: a lost, truncated or exchanged file costs only a compilation.
 //!
-//! A cache file is native code, and whoever can write one can run code as the host. So the directory is as trusted as the program that
-//! is running: it belongs to the host's own user and is closed to all others (mode 0700, set on every start; a directory that cannot be
-//! closed is not used), and a file in it is only loaded if it is a plain file of that user that nobody else can write to. The checksum in
-//! each file finds accidents, not attackers. It is no keyed hash on purpose: the key would have to lie where the same user can read it,
-//! next to the files, and protect nothing. For the same reason a cache must not be copied from anybody else; the hub's own file holds
-//! everything that is worth copying.
+//! A cache file is native code, so a user who can write one can run code as the host. Therefore the directory belongs to the host's own
+//! user and is closed to all others (mode 0700, set on every start; a directory that cannot be closed is not used), and only plain files of
+//! that user that others cannot write to are loaded. The checksum in each file detects accidents, not attacks. A keyed hash would protect
+//! nothing: the same user could read the key beside the files. For the same reason never copy a cache from another user; the hub's own file
+//! contains everything that is worth copying.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -29,30 +28,30 @@ const MAGIC: &[u8; 8] = b"prncwsm1";
 /// Magic, key, module, checksum.
 const HEADER_BYTES: usize = 8 + 32 + 32 + 32;
 
-/// A larger file is not read: no module is compiled to so much.
+/// Larger files are not read: no module compiles to that much.
 const FILE_BYTES_MAX: u64 = 2 << 30;
 
-/// A file that was last used longer ago is marked as used again.
+/// A used file is marked again if its last mark is older than this.
 const MARK_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// A file that was begun longer ago was never finished.
+/// A temporary file older than this was left behind by a crash.
 const UNFINISHED_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// What a disk must have left beside a file that is put here: hubs that grow on it need the room more than what can be compiled again.
+/// Free space that must remain on the disk after a file is cached: hubs need it more than code that can be compiled again.
 const ROOM_LEFT: u64 = 64 << 20;
 
-/// Problems with single files that are said; a directory full of them is one problem.
+/// The maximum number of problems with single files that are logged, in case a whole directory is bad.
 const SAID_MAX: usize = 20;
 
-/// Directories of which it was said that they cannot be used: whoever looks at a module opens its own.
+/// Directories that were already logged as unusable: each inspection opens the cache again.
 static UNUSABLE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Says which code a host can run: the engine's settings, wasmtime's version and the CPU's features go into it.
+/// Identifies the code that a host can run: a hash of the engine's settings, wasmtime's version and the CPU's features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key([u8; 32]);
 
 impl Key {
-    /// The key of what belongs to engines of this `kind`.
+    /// The key for engines of this `kind`.
     pub(super) fn of(engine: &Engine, kind: &str) -> Self {
         let mut hasher = ShaHasher(Sha256::new());
         kind.hash(&mut hasher);
@@ -64,14 +63,14 @@ impl Key {
 /// A directory of compiled code.
 #[derive(Debug, Default)]
 pub(super) struct CodeCache {
-    /// `None` keeps nothing.
+    /// `None` caches nothing.
     dir: Option<PathBuf>,
-    /// Files whose problem was said, and whether it was said that nothing can be written.
+    /// Files whose problem was logged, and whether a write failure was logged.
     said: Mutex<(BTreeSet<PathBuf>, bool)>,
 }
 
 impl CodeCache {
-    /// Opens a directory, making it if need be. One that cannot be used is left alone, with a warning.
+    /// Opens a directory, and creates it if necessary. An unusable one is left unchanged, with a warning.
     pub(super) fn open(dir: Option<PathBuf>) -> Self {
         let dir = dir.filter(|dir| match prepare(dir) {
             Ok(()) => true,
@@ -94,7 +93,7 @@ impl CodeCache {
         self.dir.is_some()
     }
 
-    /// The code of a module, if it is here and whole.
+    /// The code of a module, if it is cached and intact.
     pub(super) fn load(&self, module: Digest, key: Key) -> Option<Vec<u8>> {
         let path = self.path(module, key)?;
         match read(&path, module, key) {
@@ -107,13 +106,13 @@ impl CodeCache {
         }
     }
 
-    /// Whether the code of a module is here, as far as can be seen without reading it.
+    /// Whether the code of a module is cached, without reading the file.
     pub(super) fn has(&self, module: Digest, key: Key) -> bool {
         self.path(module, key)
             .is_some_and(|path| fs::symlink_metadata(path).is_ok_and(|file| file.is_file()))
     }
 
-    /// Keeps the code of a module, replacing what was there in one step. Whether it is kept.
+    /// Caches the code of a module, atomically replacing any former file. Returns whether it was written.
     pub(super) fn store(&self, module: Digest, key: Key, code: &[u8]) -> bool {
         let (Some(dir), Some(path)) = (&self.dir, self.path(module, key)) else {
             return false;
@@ -131,7 +130,7 @@ impl CodeCache {
         true
     }
 
-    /// Removes all code of a module, whatever it was compiled for.
+    /// Removes all code of a module, for every key.
     pub(super) fn forget(&self, module: Digest) {
         let Some(entries) = self.dir.as_ref().and_then(|dir| fs::read_dir(dir).ok()) else {
             return;
@@ -139,7 +138,7 @@ impl CodeCache {
         let prefix = format!("{module}-");
         for entry in entries.flatten() {
             if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                // Left behind it costs disk space; a module that comes back may even use it.
+                // A file left behind only costs disk space, and may even be used again.
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -158,7 +157,7 @@ impl CodeCache {
     }
 }
 
-/// Removes all code of a module from a directory of compiled code, which need not be there.
+/// Removes all code of a module from a cache directory, which need not exist.
 pub(crate) fn forget_compiled(dir: &Path, module: Digest) {
     CodeCache {
         dir: Some(dir.to_owned()),
@@ -167,7 +166,7 @@ pub(crate) fn forget_compiled(dir: &Path, module: Digest) {
     .forget(module);
 }
 
-/// What a whole file with this code begins with.
+/// The header of a file with this code.
 fn header(module: Digest, key: Key, code: &[u8]) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(MAGIC);
@@ -191,9 +190,9 @@ fn prepare(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The code in a file, if it is the one that is meant, whole, and nobody else's.
+/// Reads the code from a file, after checking the file's owner, module, key and checksum.
 fn read(path: &Path, module: Digest, key: Key) -> io::Result<Vec<u8>> {
-    // What is opened is looked at, and not what the name means a moment before or after.
+    // Checks the opened file and not the path, which may change in between.
     let mut file = open(path)?;
     let length = check_file(&file)?;
     let mut found = [0; HEADER_BYTES];
@@ -211,7 +210,7 @@ fn read(path: &Path, module: Digest, key: Key) -> io::Result<Vec<u8>> {
     Ok(code)
 }
 
-/// Opens a file and nothing that stands for another one or makes its opener wait.
+/// Opens a file without following links or blocking.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -230,7 +229,7 @@ fn open(path: &Path) -> io::Result<File> {
     })
 }
 
-/// Whether an opened file may be loaded, and its length.
+/// Checks that an opened file may be loaded, and returns its length.
 fn check_file(file: &File) -> io::Result<u64> {
     let found = file.metadata()?;
     if !found.is_file() {
@@ -277,7 +276,7 @@ fn damaged() -> io::Error {
     )
 }
 
-/// Notes that a file is of use, so that it is not the next to go. Where that cannot be noted it is made again one day.
+/// Marks a file as used, so that it is evicted later. If marking fails, the module is only compiled again one day.
 fn mark_used(file: &File) {
     let now = SystemTime::now();
     let modified = file.metadata().and_then(|found| found.modified());
@@ -305,13 +304,13 @@ fn replace(path: &Path, header: &[u8], code: &[u8]) -> io::Result<()> {
         })
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let _ = fs::remove_file(&temporary);
     }
     written
 }
 
-/// Sees to it that a disk keeps room beside so many bytes more: where it would not, all that is here is given back.
+/// Makes sure that the disk keeps free space after writing `bytes`: if it would not, deletes all cached code.
 fn make_room(dir: &Path, bytes: u64, room_left: u64) -> io::Result<()> {
     let has_room = || -> io::Result<bool> {
         let disk = rustix::fs::statvfs(dir)?;
@@ -329,7 +328,7 @@ fn make_room(dir: &Path, bytes: u64, room_left: u64) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::StorageFull, why))
 }
 
-/// Makes room: removes what was not used for longest until the rest has at most so many bytes, and what was never finished.
+/// Evicts the least recently used files until the rest has at most `bytes_max` bytes, and removes unfinished files.
 fn prune(dir: &Path, newest: &Path, bytes_max: u64) {
     let Ok(entries) = fs::read_dir(dir) else {
         return;
@@ -363,7 +362,7 @@ fn prune(dir: &Path, newest: &Path, bytes_max: u64) {
     }
 }
 
-/// Feeds what is hashed to SHA-256: unlike the hashers of the standard library it is the same in every process.
+/// Implements `Hasher` with SHA-256: unlike the standard library's hashers it returns the same in every process.
 struct ShaHasher(Sha256);
 
 impl Hasher for ShaHasher {
@@ -474,7 +473,7 @@ mod tests {
 
         use super::*;
 
-        /// Puts something else in the place of a good file, which must not be loaded, must hold nobody up, and must not stay.
+        /// Replaces a good file by something that must not be loaded, must not block, and must not stay.
         #[track_caller]
         fn is_left_alone(put: impl FnOnce(&Path, &Path)) {
             let (_dir, cache, path) = cache();
@@ -522,7 +521,7 @@ mod tests {
         #[test]
         fn what_belongs_to_another_user_is_not_loaded() {
             if !rustix::process::geteuid().is_root() {
-                // Nobody else can give a file away.
+                // Only root can give a file to another user.
                 return;
             }
             is_left_alone(|path, good| {

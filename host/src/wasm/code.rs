@@ -1,4 +1,4 @@
-//! Compiles modules, at most once for each module and kind of engine.
+//! Compiles modules, at most once per module and kind of engine.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,32 +12,31 @@ use super::cache::{CodeCache, Key};
 use crate::engine::executor::{Fault, Resource, Shortage};
 use crate::limits::CODE_KEPT_BYTES;
 
-/// Code up to this size stays in memory after a cache directory has it: the next host of this process may have another directory.
+/// Code up to this size stays in memory after it was written to a cache directory: the next host of this process may use another directory.
 const STAYS_BYTES_MAX: usize = 4 << 20;
 
-/// Modules whose compilations are counted.
+/// The maximum number of modules whose compilations are counted.
 const COUNTED_MAX: usize = 10_000;
 
-/// Held while something is compiled: what a compiler takes is not multiplied by those who ask.
+/// Serialises compilations, so that concurrent requests do not multiply the compiler's memory.
 static COMPILING: Mutex<()> = Mutex::new(());
 
-/// Code that was compiled in this process and that no cache directory took: whoever looks at a module often has none, and hands the module
-/// to a host of the same process.
+/// Code that was compiled in this process without a cache directory: a caller that inspects a module often has none, and then passes the
+/// module to a host in the same process.
 static KEPT: Mutex<Kept> = Mutex::new(Kept {
     codes: VecDeque::new(),
     bytes: 0,
 });
 
-/// The caches of the hosts of this process: what one has compiled no other has to.
+/// The caches of all hosts in this process, which share compiled code.
 static OF_HOSTS: Mutex<Vec<Weak<CodeCache>>> = Mutex::new(Vec::new());
 
 /// How often each module was compiled, for tests.
 static COMPILED: Mutex<BTreeMap<Digest, u64>> = Mutex::new(BTreeMap::new());
 
-/// The component for `engine`: from the cache or memory if it is there and fits, else compiled from what `bytes` says, and kept.
-///
+/// Loads the component for `engine`: from the cache or memory if possible, otherwise compiles the result of `bytes` and caches it.
 /// # Errors
-/// Whatever `bytes` says, or why the component does not compile.
+/// The error of `bytes`, or why the component does not compile.
 pub(super) fn load(
     engine: &Engine,
     cache: &CodeCache,
@@ -50,7 +49,7 @@ pub(super) fn load(
     }
     let bytes = bytes()?;
     let _one = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
-    // Somebody else may have compiled it meanwhile.
+    // Another thread may have compiled it meanwhile.
     if let Some(component) = find(engine, cache, module, key)? {
         return Ok(component);
     }
@@ -60,14 +59,14 @@ pub(super) fn load(
     Ok(component)
 }
 
-/// Keeps what was made of a module: in the cache or, where that takes nothing, in memory.
+/// Saves compiled code or findings of a module: in the cache or, if that fails, in memory.
 pub(super) fn keep(cache: &CodeCache, module: Digest, key: Key, made: Vec<u8>) {
     if !cache.store(module, key, &made) {
         kept().put(module, key, made);
     }
 }
 
-/// What [`keep`] has kept.
+/// Returns what [`keep`] saved.
 pub(super) fn recall(cache: &CodeCache, module: Digest, key: Key) -> Option<Arc<Vec<u8>>> {
     let elsewhere = || {
         let in_memory = kept().get(module, key);
@@ -76,7 +75,7 @@ pub(super) fn recall(cache: &CodeCache, module: Digest, key: Key) -> Option<Arc<
     cache.load(module, key).map(Arc::new).or_else(elsewhere)
 }
 
-/// Has others find what is in the cache of a host as long as that is there.
+/// Registers the cache of a host, so that others find its code while the host exists.
 pub(super) fn remember(cache: &Arc<CodeCache>) {
     let mut caches = OF_HOSTS.lock().unwrap_or_else(PoisonError::into_inner);
     caches.retain(|cache| cache.strong_count() > 0);
@@ -96,7 +95,7 @@ fn of_hosts(module: Digest, key: Key) -> Option<Arc<Vec<u8>>> {
         .map(Arc::new)
 }
 
-/// The component, if it was compiled before.
+/// Finds the component if it was compiled before.
 fn find(
     engine: &Engine,
     cache: &CodeCache,
@@ -105,7 +104,7 @@ fn find(
 ) -> Result<Option<Component>, Fault> {
     let useful = |code: &[u8]| match revive(engine, code) {
         Ok(component) => Ok(Some(component)),
-        // To compile it takes more of what is lacking already.
+        // Compiling would need more of the missing resource.
         Err(error) if lacks(&error).is_some() => Err(fault(&error)),
         Err(error) => {
             tracing::warn!(%module, error = format!("{error:#}"), "compiled code is of no use; it is made again");
@@ -128,7 +127,7 @@ fn find(
     Ok(found)
 }
 
-/// Writes what is kept of a module, in memory or by another host, to a cache directory.
+/// Writes the saved code of a module, from memory or another host's cache, to a cache directory.
 pub(super) fn hand_over(cache: &CodeCache, module: Digest, key: Key) {
     if cache.keeps()
         && !cache.has(module, key)
@@ -138,7 +137,7 @@ pub(super) fn hand_over(cache: &CodeCache, module: Digest, key: Key) {
     }
 }
 
-/// Compiles a component to code that [`revive`] takes, on any engine with the same settings.
+/// Compiles a component to code that [`revive`] accepts on any engine with the same settings.
 fn compile(engine: &Engine, module: Digest, component: &[u8]) -> Result<Vec<u8>, Fault> {
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
     if compiled.len() >= COUNTED_MAX {
@@ -146,8 +145,8 @@ fn compile(engine: &Engine, module: Digest, component: &[u8]) -> Result<Vec<u8>,
     }
     *compiled.entry(module).or_default() += 1;
     drop(compiled);
-    // The compiler's own threads: those that it would share with everything else of the process are made once, and where the system has
-    // none at that moment there never are any.
+    // A thread pool for this compilation: the global pool of the process is created only once, and if the system has no threads at that
+    // moment, it never has any.
     let threads = rayon::ThreadPoolBuilder::new()
         .thread_name(|n| format!("perennial-compiler-{n}"))
         .build()
@@ -159,7 +158,7 @@ fn compile(engine: &Engine, module: Digest, component: &[u8]) -> Result<Vec<u8>,
     }
 }
 
-/// What the system had not enough of where wasmtime could not do something, if that is why.
+/// The resource whose shortage caused an error of wasmtime, if that is the cause.
 pub(super) fn lacks(error: &wasmtime::Error) -> Option<Resource> {
     let out_of_memory = error
         .is::<wasmtime::OutOfMemory>()
@@ -174,7 +173,7 @@ pub(super) fn lacks(error: &wasmtime::Error) -> Option<Resource> {
         .or_else(|| error.chain().find_map(Resource::in_chain))
 }
 
-/// Where the fault lies that a component cannot be made ready: in itself, unless the system lacks something.
+/// The fault of a component that cannot be prepared: its own, unless the system lacks a resource.
 pub(super) fn fault(error: &wasmtime::Error) -> Fault {
     match lacks(error) {
         Some(resource) => Shortage::new(resource, format!("{error:#}")).into(),
@@ -182,13 +181,13 @@ pub(super) fn fault(error: &wasmtime::Error) -> Fault {
     }
 }
 
-/// How often this process has compiled a module: once for its orchestrations, and once for its activities where it has some, if all is well.
+/// How often this process compiled a module: normally once for its orchestrations, and once for its activities if it has any.
 pub fn compilations(module: Digest) -> u64 {
     let compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
     compiled.get(&module).copied().unwrap_or(0)
 }
 
-/// Makes compiled code runnable. It must come from [`compile`], directly or through [`CodeCache`].
+/// Loads compiled code. It must come from [`compile`], directly or through [`CodeCache`].
 #[expect(
     unsafe_code,
     reason = "loading compiled code is trusting it; the function says why it may be trusted"
@@ -196,13 +195,13 @@ pub fn compilations(module: Digest) -> u64 {
 fn revive(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `deserialize` needs bytes that wasmtime itself wrote for this component, unchanged. They were either made by `compile` in this
     // process, or read from a cache file whose checksum over exactly these bytes, module digest and engine key all matched, a plain file in
-    // a directory that only the user of this process can write to, and that belongs to that user itself. Whoever could forge such a file
+    // a directory that only the user of this process can write to, and that belongs to that user itself. A user who could forge such a file
     // could replace this program as well. Code of another wasmtime, other settings or another CPU is not unsound but an error:
     // `deserialize` compares them itself.
     unsafe { Component::deserialize(engine, code) }
 }
 
-/// Compiled code in memory, that which was used last at the end.
+/// Compiled code in memory, the most recently used last.
 struct Kept {
     codes: VecDeque<(Digest, Key, Arc<Vec<u8>>)>,
     bytes: usize,

@@ -1,22 +1,22 @@
-//! How much WebAssembly may use on this host, and why there is none.
+//! Configuration of the WebAssembly runtime, and its startup errors.
 
 use std::path::PathBuf;
 
-/// How much a [`Wasm`](super::Wasm) may use.
+/// Configuration of a [`Wasm`](super::Wasm).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WasmConfig {
-    /// Where compiled code is kept, for this host's user alone; see the warning at [`WasmConfig::default`]. `None` compiles every module
-    /// anew after each start.
+    /// The directory of compiled code, for this host's user alone; see the warning at [`WasmConfig::default`]. `None` compiles every module
+    /// again after each start.
     pub cache_dir: Option<PathBuf>,
-    /// Orchestration instances that wait in memory between turns. More of them work too, each at the price of some system calls.
+    /// Orchestration instances that wait in pooled memory between turns. Further instances work too, but cost some system calls each.
     pub resident_max: u32,
-    /// Attempts of activities that run at once; more wait. Their deadlines do not.
+    /// Attempts of activities that run at once; others queue, while their deadlines pass.
     pub activities_max: u32,
-    /// Memory that one attempt of an activity may use.
+    /// Memory limit of one attempt of an activity, in bytes.
     pub activity_memory_bytes: u64,
-    /// Whether turns of orchestrations run on fuel. Only what measures the price of fuel says no: nothing else ends a turn that never
-    /// would.
+    /// Whether turns of orchestrations are metered with fuel. Turn it off only to measure the cost of fuel: nothing else ends an endless
+    /// turn.
     #[doc(hidden)]
     pub meters_fuel: bool,
 }
@@ -24,8 +24,8 @@ pub struct WasmConfig {
 impl Default for WasmConfig {
     /// No cache, 4,096 resident instances, 64 attempts at once, 256 MiB for each.
     ///
-    /// A cache directory holds native code that this process will run: it is closed to other users, and must never be copied from
-    /// somebody else.
+    /// A cache directory contains native code that this process will run: it is closed to other users, and must never be copied from
+    /// another user.
     fn default() -> Self {
         Self {
             cache_dir: None,
@@ -37,14 +37,14 @@ impl Default for WasmConfig {
     }
 }
 
-/// Why there is no [`Wasm`](super::Wasm).
+/// Why a [`Wasm`](super::Wasm) could not be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WasmError {
-    /// The engines could not be made on this system.
+    /// The engines could not be created on this system.
     #[error("the WebAssembly engine does not start: {0}")]
     Engine(String),
-    /// No thread for the clock of activities.
+    /// The thread that ticks for running activities could not be started.
     #[error("the WebAssembly engine gets no thread")]
     Thread(#[source] std::io::Error),
 }

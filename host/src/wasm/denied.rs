@@ -1,15 +1,15 @@
 //! WASI functions that are not granted: they return an error wherever their signature has one.
 //!
-//! A library that merely tries a socket is to find out, and go on without it. So sockets and HTTP, which WASI 0.2 describes and nothing here
-//! grants to a guest, exist as far as their types reach: what builds a request builds nothing, and what would leave this machine is denied.
-//! The answers follow from the types alone, so they are the same in every replay, and for every version of these interfaces.
+//! A library that only tries a socket gets an error and continues without it. So sockets and HTTP, which WASI 0.2 defines and no guest is
+//! granted, exist as types: building a request succeeds with an empty resource, and any access to the outside is denied. The answers depend
+//! on the types alone, so they are the same in every replay, and for every version of these interfaces.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Resource, ResourceType, Type, Val, types};
 
 use super::interface::Name;
 
-/// Cases of an error that say it is not allowed, the plainest first.
+/// Error cases that mean a denied access, the clearest first.
 const REFUSALS: [&str; 5] = [
     "access-denied",
     "HTTP-request-denied",
@@ -18,10 +18,10 @@ const REFUSALS: [&str; 5] = [
     "internal-error",
 ];
 
-/// Behind a resource that nothing stands behind.
+/// The content of a resource without an implementation.
 pub(super) struct Denied;
 
-/// Whether what a guest calls of an interface is answered at all, where that interface is not provided.
+/// Whether calls to an interface that is not provided are answered instead of trapping.
 pub(super) fn answers(interface: Name<'_>) -> bool {
     interface.track() == "0.2"
         && ["wasi:sockets/", "wasi:http/"]
@@ -29,35 +29,35 @@ pub(super) fn answers(interface: Name<'_>) -> bool {
             .any(|package| interface.base.starts_with(package))
 }
 
-/// Whether an interface only describes what is asked for somewhere else.
+/// Whether an interface only builds values for another one, and has no effect itself.
 fn describes(interface: Name<'_>) -> bool {
     interface.base == "wasi:http/types"
 }
 
-/// How a function is answered.
+/// How calls of a function are answered.
 #[derive(Clone, Copy)]
 pub(super) struct Denial {
-    /// Calls succeed as far as that makes nothing but a [`Denied`].
+    /// Calls succeed if that creates nothing but a [`Denied`].
     succeeds: bool,
 }
 
 impl Denial {
-    /// For the functions of an interface, if they are [answered](answers).
+    /// The denial for the functions of an interface, if they are [answered](answers).
     pub(super) fn of(interface: Name<'_>) -> Option<Self> {
         answers(interface).then(|| Self {
             succeeds: describes(interface),
         })
     }
 
-    /// Whether who is answered was denied what it wanted.
+    /// Whether the answer denies an access, and does not only build a value.
     pub(super) fn is_final(self) -> bool {
         !self.succeeds
     }
 
-    /// Answers a call, or says that its types hold no answer.
+    /// Answers a call; returns `false` if its types have no answer.
     ///
     /// # Errors
-    /// Only where wasmtime does not do as asked.
+    /// Only if wasmtime itself fails.
     pub(super) fn answer<T: 'static>(
         self,
         cx: &mut StoreContextMut<'_, T>,
@@ -114,7 +114,7 @@ impl Denial {
     }
 }
 
-/// A resource with nothing behind it, if that is what is asked for.
+/// An empty resource, if the type asks for one.
 fn made<T: 'static>(cx: &mut StoreContextMut<'_, T>, ty: &Type) -> wasmtime::Result<Option<Val>> {
     match ty {
         Type::Own(resource) if *resource == ResourceType::host::<Denied>() => {
@@ -125,7 +125,7 @@ fn made<T: 'static>(cx: &mut StoreContextMut<'_, T>, ty: &Type) -> wasmtime::Res
     }
 }
 
-/// The value of an error type that says it is not allowed.
+/// The value of an error type that means a denied access.
 fn refusal(ty: &Type) -> Option<Val> {
     match ty {
         Type::Enum(of) => REFUSALS
@@ -145,7 +145,7 @@ fn refusal(ty: &Type) -> Option<Val> {
     }
 }
 
-/// Lets go of the resources in a parameter; `false` where they are somebody else's.
+/// Drops the resources in a parameter; `false` if it contains resources of others.
 fn give_back<T: 'static>(
     cx: &mut StoreContextMut<'_, T>,
     parameter: &Val,

@@ -1,64 +1,64 @@
 //! The wasmtime engines: one for orchestrations, one for activities.
 //!
-//! Whatever could make two runs of one orchestration differ is switched off here, or made deterministic: threads do not exist, the bits
-//! of a NaN are canonical, relaxed SIMD has one meaning, and what stops a turn is fuel, which counts instructions, and never a clock.
+//! Everything that could make two runs of one orchestration differ is disabled or deterministic: there are no threads, NaN bits are
+//! canonical, relaxed SIMD has one meaning, and only fuel ends a turn, which counts instructions and does not depend on a clock.
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::WasmConfig;
 
-/// Instances that may exist beyond the resident ones: those whose turn is running, and those that are about to be evicted.
+/// Pool slots beyond the resident instances, for those that run a turn or are about to be evicted.
 const POOL_HEADROOM: u32 = 64;
 
-/// Core instances of one component: the module itself, the WASI adapter, and what `wit-component` puts between them, with some to spare.
-/// They are only counted; what takes room in the pool is memories and tables.
+/// Core instances of one component: the module, the WASI adapter, the glue of `wit-component`, and a few to spare. They only count;
+/// memories and tables take the space in the pool.
 const CORE_INSTANCES_PER_COMPONENT: u32 = 8;
 
-/// Tables of one component: the module's, and the one of the shim.
+/// Tables of one component: the module's, and the shim's.
 const TABLES_PER_COMPONENT: u32 = 2;
 
 /// Elements of one table in the pool. A component with a larger one runs outside the pool.
 const POOL_TABLE_ELEMENTS: usize = 20_000;
 
-/// Address space for one linear memory. All that a 32-bit memory can address: compiled code needs no bounds checks, and whatever limit an
-/// execution carries fits. It costs nothing until it is touched.
+/// Address space for one linear memory: all that a 32-bit memory can address. So compiled code needs no bounds checks, and every memory
+/// limit fits. It costs nothing until it is touched.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
 
-/// As [`MEMORY_RESERVATION_BYTES`], for so many slots that the machine has no address space for as much.
+/// As [`MEMORY_RESERVATION_BYTES`], if the machine lacks the address space for that many slots.
 const SMALL_MEMORY_RESERVATION_BYTES: u64 = 64 << 20;
 
-/// A process that may use less address space than this reserves none. A pool of the usual size takes 17 TiB, and what it leaves over would
-/// be too little for anything else.
+/// A process whose address space is limited below this reserves none. A pool of the usual size takes 17 TiB, and the rest would be too
+/// little for everything else.
 const ADDRESS_SPACE_MIN: u64 = 32 << 40;
 
-/// Address space by which a memory grows at a time where none is reserved, and that of the guard behind it.
+/// Growth step of a memory without reservation, and the size of its guard.
 const GROWTH_BYTES: u64 = 1 << 20;
 const SMALL_GUARD_BYTES: u64 = 64 << 10;
 
-/// Bytes of a linear memory or a table that are cleared by hand when its instance goes, so that the next one in its place takes no page
-/// fault. For a linear memory only where the system can tell which pages were written to (Linux 6.7): clearing its first pages on a guess
+/// Bytes of a linear memory or table that are cleared in place when its instance is dropped, so that the slot's next instance takes no page
+/// faults. Used for linear memories only if the system can tell which pages were written (Linux 6.7): clearing the first pages on a guess
 /// costs more than it saves.
 const KEEP_RESIDENT_BYTES: usize = 256 << 10;
 
-/// Stack of a guest. A Rust guest keeps its own stack of 1 MiB in linear memory; this one holds return addresses and spilled registers.
+/// Native stack of a guest: return addresses and spilled registers. A Rust guest keeps its own stack of 1 MiB in linear memory.
 const WASM_STACK_BYTES: usize = 512 << 10;
 
-/// Frames of a trap's backtrace.
+/// Maximum frames of a trap's backtrace.
 const BACKTRACE_FRAMES_MAX: usize = 20;
 
-/// How much address space there is for guests.
+/// How much address space guests can reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
-    /// A memory has all that it could ever use.
+    /// A memory reserves its maximum size.
     Full,
-    /// A memory has the usual limit of an orchestration, and moves if it grows beyond.
+    /// A memory reserves the default limit of an orchestration, and moves if it grows further.
     Small,
-    /// A memory has what it uses, and there is no pool: each instance asks the system for its own.
+    /// A memory reserves nothing, and there is no pool: each instance allocates its own.
     Tight,
 }
 
 impl Room {
-    /// What this process begins with. All that compile decide it alike, so that they make code for each other.
+    /// The initial choice of this process. Every process with the same limits chooses alike, so that they can share compiled code.
     fn here() -> Self {
         match address_space() {
             Some(bytes) if bytes < ADDRESS_SPACE_MIN => Self::Tight,
@@ -75,7 +75,7 @@ impl Room {
     }
 }
 
-/// Bytes of address space that this process may use, where that is limited (`ulimit -v`).
+/// The process's limit of address space in bytes, if it has one (`ulimit -v`).
 fn address_space() -> Option<u64> {
     #[cfg(unix)]
     {
@@ -86,7 +86,7 @@ fn address_space() -> Option<u64> {
     None
 }
 
-/// Engines that reserve nothing until something runs on them: enough to look at a module.
+/// Engines without a pool, for inspecting modules.
 #[derive(Clone)]
 pub(super) struct PlainEngines {
     /// Runs orchestrations.
@@ -96,7 +96,7 @@ pub(super) struct PlainEngines {
 }
 
 impl PlainEngines {
-    /// Those that make the code that hosts of this machine run, unless they are set up in an unusual way.
+    /// Engines whose code hosts on this machine can run, unless they use another configuration.
     pub(super) fn new() -> wasmtime::Result<Self> {
         let (orchestrations, activities) = configs(&WasmConfig::default(), Room::here());
         Ok(Self {
@@ -108,18 +108,18 @@ impl PlainEngines {
 
 /// The engines of one [`Wasm`](super::Wasm).
 pub(super) struct Engines {
-    /// Runs orchestrations in a pool of slots, so that making an instance takes no system call in the common case.
+    /// Runs orchestrations in a pool of slots, so that instantiation usually takes no system call.
     pub(super) pooled: Engine,
-    /// Runs orchestrations that find the pool full, or do not fit into a slot. Compiled code is the same for both.
+    /// Runs orchestrations if the pool is full, or if they do not fit into a slot. Shares compiled code with `pooled`.
     pub(super) spare: Engine,
-    /// Runs activities in a pool: an attempt takes a slot and a stack that are there already.
+    /// Runs activities in a pool: an attempt uses a slot and a stack that exist already.
     pub(super) activities: Engine,
-    /// Runs activities that do not fit into a slot. Compiled code is the same for both.
+    /// Runs activities that do not fit into a slot. Shares compiled code with `activities`.
     pub(super) spare_activities: Engine,
 }
 
 impl Engines {
-    /// Makes them, with less address space where the system has not enough for the usual amount.
+    /// Creates the engines, with less address space if the system lacks it.
     pub(super) fn new(config: &WasmConfig) -> wasmtime::Result<Self> {
         if Room::here() == Room::Tight {
             tracing::warn!(
@@ -157,7 +157,7 @@ impl Engines {
         let slots = config.resident_max.saturating_add(POOL_HEADROOM);
         let attempts = config.activities_max.max(1);
         Ok(Self {
-            // A guest's turn is a plain call on the worker's own stack.
+            // A turn is a plain call on the worker's own stack, so the pool needs no stacks.
             pooled: pooled(orchestrations, slots, 1, room.reservation())?,
             activities: pooled(
                 activities,

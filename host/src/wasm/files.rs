@@ -12,10 +12,10 @@ use crate::engine::executor::Shortage;
 use crate::limits::ATTEMPT_FILES;
 use crate::shortage;
 
-/// The interface whose function is another one here, as the linker has it.
+/// The interface whose `open-at` is replaced here, as the linker names it.
 const FILES: &str = "wasi:filesystem/types@0.2.12";
 
-/// What `open-at` takes.
+/// The parameters of `open-at`.
 type OpenAt = (
     Resource<types::Descriptor>,
     types::PathFlags,
@@ -24,14 +24,14 @@ type OpenAt = (
     types::DescriptorFlags,
 );
 
-/// Has files opened here. The linker has the rest of WASI, and lets what it has be replaced.
+/// Replaces the linker's `open-at`; the other functions of WASI stay.
 pub(super) fn link(linker: &mut Linker<Ambient>) -> wasmtime::Result<()> {
     linker.instance(FILES)?.func_wrap_async(
         "[method]descriptor.open-at",
         |mut cx, (dir, path_flags, path, open_flags, flags): OpenAt| {
             Box::new(async move {
                 if descriptors::are_short() {
-                    // No answer to the guest: it is tried again when there are some.
+                    // A shortage ends the attempt, and is not reported to the guest: the attempt is repeated later.
                     let message =
                         "an activity opens a file, and the last descriptors are the host's";
                     return Err(Shortage::new(shortage::Resource::Descriptors, message).into());
@@ -42,7 +42,7 @@ pub(super) fn link(linker: &mut Linker<Ambient>) -> wasmtime::Result<()> {
                         let why = format!("an attempt may have {ATTEMPT_FILES} files open at once");
                         ambient.log.line(Level::Warn, &why);
                     }
-                    // There is no error for too many open files.
+                    // WASI has no error for too many open files.
                     return Ok((Err(types::ErrorCode::Quota),));
                 }
                 let mut files = ambient.filesystem();

@@ -1,14 +1,14 @@
-//! Fuel: gives it to guests, and takes it for what the host does for them.
+//! Fuel: the budget of a guest, and the charge for the host's work on its behalf.
 
 use wasmtime::{Store, StoreContextMut, Trap};
 
-/// Fuel for each byte that the host handles for a guest: copying is not free, and is not counted as instructions.
+/// Fuel for each byte that the host handles for a guest: copying takes time but no guest instructions.
 const FUEL_PER_HOST_BYTE: u64 = 1;
 
-/// Fuel for a call of the host, whatever it moves.
+/// Fuel for a call into the host, regardless of its size.
 const FUEL_PER_HOST_CALL: u64 = 500;
 
-/// Gives a guest so much fuel, where guests run on fuel.
+/// Sets a guest's fuel, if fuel is metered.
 pub(super) fn refuel<T>(store: &mut Store<T>, fuel: u64) -> wasmtime::Result<()> {
     match store.get_fuel() {
         Ok(_) => store.set_fuel(fuel),
@@ -16,10 +16,10 @@ pub(super) fn refuel<T>(store: &mut Store<T>, fuel: u64) -> wasmtime::Result<()>
     }
 }
 
-/// Takes fuel for work that the host does on behalf of a guest, where guests run on fuel.
+/// Charges fuel for the host's work on behalf of a guest, if fuel is metered.
 ///
 /// # Errors
-/// [`Trap::OutOfFuel`] if that was more than it had.
+/// [`Trap::OutOfFuel`] if the guest has less.
 pub(super) fn charge<T>(cx: &mut StoreContextMut<'_, T>, bytes: usize) -> wasmtime::Result<()> {
     let Ok(fuel) = cx.get_fuel() else {
         return Ok(());

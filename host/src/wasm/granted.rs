@@ -1,4 +1,4 @@
-//! What a component of activities is linked with: WASI, and refusals of what no module is granted.
+//! Links components of activities: WASI, and refusals for everything that cannot be granted.
 
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
 
@@ -10,13 +10,13 @@ use super::link::{LinkError, Provide, link};
 use super::sandbox::{define_timezone, harmless};
 use super::v0_1::{self, ActivitiesPre};
 
-/// Readies a component whose imports are satisfied with WASI, as far as anything can be granted, and with refusals.
+/// Links a component with WASI, as far as it can be granted, and with refusals for the rest.
 pub(super) fn prepare(component: &Component) -> wasmtime::Result<ActivitiesPre<Ambient>> {
     let mut linker = Linker::new(component.engine());
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     linker.allow_shadowing(true);
     files::link(&mut linker)?;
-    // Sockets are there, but are not granted: not one of them is made, and each attempt is denied.
+    // Sockets are linked but never granted: creating one fails.
     link(&mut linker, component, &Granted).map_err(|error| match error {
         LinkError::Wasmtime(error) => error,
         LinkError::NotAFunction(..) => wasmtime::Error::msg(error.to_string()),
@@ -24,7 +24,7 @@ pub(super) fn prepare(component: &Component) -> wasmtime::Result<ActivitiesPre<A
     ActivitiesPre::new(linker.instantiate_pre(component)?)
 }
 
-/// Provides to activities what the WASI linker does not.
+/// Provides the imports of activities that the WASI linker lacks.
 struct Granted;
 
 impl Provide for Granted {

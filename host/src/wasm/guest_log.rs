@@ -1,7 +1,7 @@
 //! Forwards the log lines of guests to `tracing`.
 //!
-//! What leaves here is a line: written out, so that no guest begins a line of its own in the host's log or moves a terminal's cursor, and
-//! within what [`log_budget`](super::log_budget) allows.
+//! Each entry is one escaped line, so that no guest starts a line of its own in the host's log or moves a terminal's cursor, and stays
+//! within the limits of [`log_budget`](super::log_budget).
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use tracing::enabled;
 
 use super::log_budget::{Allowance, TARGET};
 
-/// A longer line without its end is broken, so that a guest that never ends one holds no memory of the host. Shorter than a line may be,
-/// so that nothing of it is cut.
+/// A partial line is broken at this size, so that a guest that never ends a line holds no memory of the host. Smaller than the maximum
+/// line, so that nothing is cut.
 const LINE_BYTES_MAX: usize = LOG_LINE_BYTES / 2;
 
-/// Bytes that are kept of what a guest wrote that says nothing to the log.
+/// Bytes of the muted output that are kept.
 const KEPT_BYTES_MAX: usize = 2 << 10;
 
-/// How much a line matters.
+/// The level of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     Trace,
@@ -28,7 +28,7 @@ pub(super) enum Level {
     Error,
 }
 
-/// What a guest said about the trap that may follow.
+/// The guest's message about a trap that may follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Panicking {
     pub(super) message: String,
@@ -40,19 +40,19 @@ pub(super) struct Panicking {
 pub(super) struct GuestLog {
     instance_id: Arc<str>,
     silent: bool,
-    /// What was written to standard output and to standard error, and not yet ended with a line break.
+    /// The unfinished lines of standard output and standard error.
     partial: [Vec<u8>; 2],
     panicking: Option<Panicking>,
-    /// The end of everything that was written, where that is kept.
+    /// The end of all output, if it is kept.
     kept: Option<Vec<u8>>,
-    /// What was said in a turn that is not in the hub yet, where lines wait for that. Within what the allowance allows.
+    /// Lines of a turn that is not committed yet, if lines wait for the commit. Bounded by the allowance.
     held: Option<Vec<(Level, String)>>,
     allowance: Allowance,
 }
 
-/// A guest's state that has a log.
+/// Guest state with a log.
 pub(super) trait HasLog {
-    /// The log.
+    /// The log of the guest.
     fn log(&mut self) -> &mut GuestLog;
 }
 
@@ -64,7 +64,7 @@ pub(super) enum Output {
 }
 
 impl GuestLog {
-    /// Of a guest that works for this instance, and lets its lines through.
+    /// The log of a guest of this instance, not muted.
     pub(super) fn loud(instance_id: impl Into<Arc<str>>) -> Self {
         Self {
             silent: false,
@@ -72,7 +72,7 @@ impl GuestLog {
         }
     }
 
-    /// As [`loud`](Self::loud), but says nothing until it is [unmuted](Self::mute).
+    /// As [`loud`](Self::loud), but muted until [`mute`](Self::mute) is called with `false`.
     pub(super) fn new(instance_id: impl Into<Arc<str>>) -> Self {
         let instance_id = instance_id.into();
         Self {
@@ -86,8 +86,8 @@ impl GuestLog {
         }
     }
 
-    /// As [`new`](Self::new), but a line waits until it is [let go](Self::let_go): a turn that does not come to be recorded happens again,
-    /// and says the same.
+    /// As [`new`](Self::new), but holds lines until they are [let go](Self::let_go): a turn that is not committed runs again, and logs the
+    /// same.
     pub(super) fn holding(instance_id: impl Into<Arc<str>>) -> Self {
         Self {
             held: Some(Vec::new()),
@@ -95,7 +95,7 @@ impl GuestLog {
         }
     }
 
-    /// Says what waits. What never is let go was never said.
+    /// Writes the held lines. Lines that are never let go are never written.
     pub(super) fn let_go(&mut self) {
         let Some(held) = &mut self.held else {
             return;
@@ -107,7 +107,7 @@ impl GuestLog {
         self.allowance.tell_left_out();
     }
 
-    /// As [`new`](Self::new), but [keeps](Self::take_kept) the end of what it does not say.
+    /// As [`new`](Self::new), but [keeps](Self::take_kept) the end of the muted output.
     pub(super) fn keeping(instance_id: impl Into<Arc<str>>) -> Self {
         Self {
             kept: Some(Vec::new()),
@@ -115,7 +115,7 @@ impl GuestLog {
         }
     }
 
-    /// The end of what was written, if anything was.
+    /// Takes the kept end of the output, if there is any.
     pub(super) fn take_kept(&mut self) -> Option<String> {
         let kept = self.kept.take()?;
         let text = String::from_utf8_lossy(&kept).trim().to_owned();
@@ -129,8 +129,7 @@ impl GuestLog {
         }
     }
 
-    /// Drops what follows, or lets it through again: a turn that is repeated was logged when it happened. A turn that is not has its own
-    /// allowance.
+    /// Mutes or unmutes the log: a replayed turn was logged when it ran first. Unmuting starts a new allowance.
     pub(super) fn mute(&mut self, silent: bool) {
         self.silent = silent;
         if !silent {
@@ -139,7 +138,7 @@ impl GuestLog {
         }
     }
 
-    /// One line.
+    /// Writes one line.
     pub(super) fn line(&mut self, level: Level, message: &str) {
         self.keep(message.as_bytes());
         self.keep(b"\n");
@@ -167,7 +166,7 @@ impl GuestLog {
         }
     }
 
-    /// Bytes of an output stream, which become lines.
+    /// Writes bytes of an output stream, split into lines.
     pub(super) fn write(&mut self, output: Output, mut bytes: &[u8]) {
         if self.silent {
             self.keep(bytes);
@@ -186,7 +185,7 @@ impl GuestLog {
         }
     }
 
-    /// Lets go of lines that were never ended.
+    /// Writes the unfinished lines.
     pub(super) fn flush(&mut self) {
         for output in [Output::Out, Output::Err] {
             if !self.partial[output as usize].is_empty() {
@@ -196,7 +195,7 @@ impl GuestLog {
         self.allowance.tell_left_out();
     }
 
-    /// Keeps what a trap that follows is about.
+    /// Saves the guest's message about a trap that may follow.
     pub(super) fn panicking(&mut self, panicking: Panicking) {
         self.panicking = Some(Panicking {
             message: bounded(panicking.message, FAILURE_MESSAGE_BYTES),
@@ -204,7 +203,7 @@ impl GuestLog {
         });
     }
 
-    /// What the trap that just happened is about.
+    /// Takes the message about the trap that just happened.
     pub(super) fn take_panicking(&mut self) -> Option<Panicking> {
         self.panicking.take()
     }
@@ -220,16 +219,16 @@ impl GuestLog {
     }
 }
 
-/// What a guest says, as one line with an end.
+/// Escapes a message into one line.
 fn one_line(message: &str) -> String {
-    // Cut before it is written out, which makes it longer: nobody waits for the escapes of a hundred megabytes.
+    // Cut before it is escaped, because escaping a hundred megabytes takes long.
     let message = shortened(message, LOG_LINE_BYTES);
     let message = visible(&message);
     shortened(&message, LOG_LINE_BYTES).into_owned()
 }
 
 impl Level {
-    /// Whether somebody writes such lines down. What nobody does uses up nothing.
+    /// Whether a subscriber records lines of this level. Other lines do not use the allowance.
     fn is_enabled(self) -> bool {
         match self {
             Self::Trace => enabled!(target: TARGET, tracing::Level::TRACE),
@@ -289,7 +288,7 @@ mod tests {
                 log.line(Level::Info, "first");
                 log.write(Output::Out, b"second\nthird");
                 log.flush();
-                // More than it may say.
+                // More than the allowance.
                 for _ in 0..2 * LOG_ATTEMPT_BYTES / LOG_LINE_BYTES {
                     log.line(Level::Warn, &"x".repeat(LOG_LINE_BYTES));
                 }

@@ -1,23 +1,23 @@
 //! Measures the memory that a guest really occupies.
 //!
-//! A guest's linear memory says little of that: most of what a program begins with is a stack that it never touches, and data that all its
-//! instances share until they write to it. What counts is the pages that it has touched, and each of them was a page fault of the thread
-//! that ran it. So faults are counted around each run. Memory that a slot of the pool kept from the guest before it takes no fault; it is
+//! The size of a linear memory says little: most of a program's initial memory is a stack that it never touches, and data that all its
+//! instances share until they write to it. Only touched pages count, and each of them caused a page fault of the thread that ran the guest.
+//! So this module counts faults around each run. Memory that a pool slot kept resident from its former guest causes no fault; that is
 //! bounded by what a slot keeps.
 
 use std::sync::OnceLock;
 
-/// Of a memory as large as this or larger the system may hand out huge pages, where it does so unasked.
+/// The system may use huge pages for memories of at least this size.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Pages that a guest has touched.
+/// The pages that a guest has touched.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     pages: u64,
 }
 
 impl Touched {
-    /// Runs code of the guest, on this thread, and counts what it touches.
+    /// Runs guest code on this thread, and counts the pages that it touches.
     pub(super) fn by<T>(&mut self, run: impl FnOnce() -> T) -> T {
         let before = faults_of_thread();
         let result = run();
@@ -27,7 +27,7 @@ impl Touched {
         result
     }
 
-    /// Bytes that a guest holds which has allocated this many: never more than those, and all of them where touching cannot be counted.
+    /// The bytes that a guest occupies if it allocated `allocated`: at most that, and exactly that if touched pages cannot be counted.
     pub(super) fn bytes(&self, allocated: usize) -> usize {
         let page_bytes = match pages() {
             Pages::Countable { bytes } => *bytes,
@@ -39,20 +39,20 @@ impl Touched {
     }
 }
 
-/// Whether touching can be counted in a memory of any size.
+/// Whether touched pages can be counted in memories of any size.
 #[cfg(test)]
 pub(super) fn is_exact() -> bool {
     matches!(pages(), Pages::Countable { .. })
 }
 
-/// What a page fault brings.
+/// How much memory a page fault maps.
 #[derive(Debug, PartialEq, Eq)]
 enum Pages {
-    /// One page of so many bytes.
+    /// One page of this size.
     Countable { bytes: usize },
-    /// One page of so many bytes in a small memory, perhaps a huge one in a larger.
+    /// One page of this size in a small memory, perhaps a huge page in a larger one.
     HugeFrom { bytes: usize },
-    /// Nobody knows.
+    /// Unknown.
     Unknown,
 }
 
@@ -97,7 +97,7 @@ fn faults_of_thread() -> u64 {
         libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
         usage.assume_init()
     };
-    // Faults that had to wait for a disk are of pages that had been touched before.
+    // Major faults, which wait for a disk, concern pages that were touched before.
     u64::try_from(usage.ru_minflt).unwrap_or(0)
 }
 

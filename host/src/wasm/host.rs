@@ -24,30 +24,30 @@ use super::v0_1::{ActivitiesPre, OrchestrationsPre};
 use crate::engine::executor::{Fault, Grants};
 use crate::engine::workers::processors::Pace;
 
-/// Gives the stored bytes of a module, or says why not.
+/// Returns the stored bytes of a module.
 pub type Source = Arc<dyn Fn(Digest) -> Result<Vec<u8>, Fault> + Send + Sync>;
 
-/// Gives what a module is granted at the moment, or says why that cannot be known.
+/// Returns the current grants of a module.
 pub type GrantsOf = Arc<dyn Fn(Digest) -> Result<Grants, Fault> + Send + Sync>;
 
-/// Runs the modules of a hub. Cheap to clone; all clones are one.
+/// Runs the modules of a hub. Cheap to clone; clones share all state.
 #[derive(Clone)]
 pub struct Wasm {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What all clones share.
+/// The state that all clones share.
 pub(super) struct Shared {
     pub(super) config: WasmConfig,
     pub(super) engines: Engines,
     pub(super) grants: GrantsOf,
-    /// One for each attempt that may run.
+    /// One permit for each attempt that may run.
     pub(super) permits: Arc<Semaphore>,
     pub(super) ticker: Ticker,
     source: Source,
     cache: Arc<CodeCache>,
     keys: Keys,
-    /// `None` for a component that does not fit into the pool.
+    /// `None` if the component does not fit into the pool.
     pooled: ModuleCache<Option<OrchestrationsPre<Sandbox>>>,
     spare: ModuleCache<OrchestrationsPre<Sandbox>>,
     activities: ModuleCache<ReadyActivities>,
@@ -58,7 +58,7 @@ pub(super) struct Shared {
 pub(super) struct ReadyActivities {
     pub(super) pre: ActivitiesPre<Ambient>,
     pub(super) engine: wasmtime::Engine,
-    /// How long the polls of each take.
+    /// The duration of polls, by activity.
     paces: Mutex<BTreeMap<String, Arc<Pace>>>,
 }
 
@@ -82,10 +82,10 @@ impl std::fmt::Debug for Wasm {
     }
 }
 
-/// The bytes of a module, if they are what its digest names.
+/// Checks that the bytes of a module match its digest.
 ///
 /// # Errors
-/// A fault of the module: its instances wait until the bytes are there again.
+/// A fault of the module: its instances wait until the right bytes are stored again.
 pub(crate) fn undamaged(module: Digest, bytes: Vec<u8>) -> Result<Vec<u8>, Fault> {
     if inspect::digest(&bytes) == module {
         return Ok(bytes);
@@ -97,7 +97,7 @@ pub(crate) fn undamaged(module: Digest, bytes: Vec<u8>) -> Result<Vec<u8>, Fault
 }
 
 impl Wasm {
-    /// Starts the engines. Modules come from `source` when they are first needed, and only then.
+    /// Starts the engines. Asks `source` for a module's bytes only when they are first needed.
     ///
     /// # Errors
     /// [`WasmError`] if this system cannot run WebAssembly as configured. A cache directory that cannot be used is only a warning.
@@ -126,14 +126,13 @@ impl Wasm {
         })
     }
 
-    /// Turns the bytes of a file into a module: checks that this host can run it, and asks it what it defines.
+    /// Turns the bytes of a file into a module: checks that this host can run it, and reads its definitions.
     ///
-    /// Takes a component, or a core module as `wit-bindgen` guests are compiled to, which is encoded as a component. Compiles the module,
-    /// which takes from a tenth of a second to minutes by its size, and keeps the compiled code. The guest code that runs here runs in the
-    /// sandbox of orchestrations with bounds of its own.
-    ///
+    /// Accepts a component, or a core module as `wit-bindgen` guests are compiled to, which is encoded as a component. Compiles the module,
+    /// which takes from a tenth of a second to minutes depending on its size, and caches the code. The guest code that runs for this runs
+    /// in the sandbox of orchestrations with its own limits.
     /// # Errors
-    /// [`ModuleError`] says what is missing and what to do about it.
+    /// [`ModuleError`] says what is wrong and what to do about it.
     pub fn inspect(&self, bytes: &[u8]) -> Result<Inspected, ModuleError> {
         let shared = &*self.shared;
         let looker = Looker {
@@ -145,10 +144,10 @@ impl Wasm {
         looker.look(bytes)
     }
 
-    /// Gets a module that was looked at ready to run: what has to be compiled or loaded is, so that its first instance waits for nothing.
+    /// Prepares an inspected module to run: compiles or loads it, so that its first instance does not wait.
     ///
     /// # Errors
-    /// Why it cannot be run here.
+    /// Why this host cannot run it.
     pub fn ready(&self, module: Digest, component: &[u8]) -> Result<(), Fault> {
         let exports = Exports::of(component).map_err(|error| Fault::Module(error.to_string()))?;
         let bytes = || Ok(component.to_vec());
@@ -158,12 +157,12 @@ impl Wasm {
         if exports.activities {
             self.shared.activities_from(module, &bytes)?;
         }
-        // What was found when it was looked at is kept where its code is.
+        // Saves the findings of the inspection beside the code.
         look::hand_over(&self.shared.cache, module, self.shared.keys);
         Ok(())
     }
 
-    /// Lets go of everything that is kept for a module that the hub no longer has. Guests that exist go on.
+    /// Drops everything that is cached for a module that was deleted. Existing guests continue.
     pub fn forget(&self, module: Digest) {
         self.shared.pooled.forget(module);
         self.shared.spare.forget(module);
@@ -174,7 +173,7 @@ impl Wasm {
 }
 
 impl Shared {
-    /// The orchestrations of a module, ready to be instantiated in the pool, or `None` if they do not fit.
+    /// The orchestrations of a module, linked for the pool, or `None` if they do not fit.
     pub(super) fn pooled(
         &self,
         module: Digest,
@@ -191,7 +190,7 @@ impl Shared {
             match self.orchestrations(&self.engines.pooled, module, bytes) {
                 Ok(pre) => Ok(Some(pre)),
                 Err(shortage @ Fault::Host(_)) => Err(shortage),
-                // Whatever is wrong with it is wrong outside the pool too, unless it only was too large for the pool.
+                // Other errors than a component that is too large for the pool recur outside the pool, so try there.
                 Err(error) => self.spare_from(module, bytes).map(|_| {
                     tracing::info!(%module, %error, "the module runs outside the instance pool");
                     None
@@ -200,7 +199,7 @@ impl Shared {
         })
     }
 
-    /// The orchestrations of a module, ready to be instantiated outside the pool.
+    /// The orchestrations of a module, linked outside the pool.
     pub(super) fn spare(&self, module: Digest) -> Result<Arc<OrchestrationsPre<Sandbox>>, Fault> {
         self.spare_from(module, &|| (self.source)(module))
     }
@@ -215,7 +214,7 @@ impl Shared {
         })
     }
 
-    /// The activities of a module, ready to be instantiated in the pool, or outside it if they do not fit.
+    /// The activities of a module, linked for the pool, or outside it if they do not fit.
     pub(super) fn activities(&self, module: Digest) -> Result<Arc<ReadyActivities>, Fault> {
         self.activities_from(module, &|| (self.source)(module))
     }
@@ -239,7 +238,7 @@ impl Shared {
         })
     }
 
-    /// The activities of a module, ready to be instantiated outside the pool.
+    /// The activities of a module, linked outside the pool.
     pub(super) fn spare_activities(&self, module: Digest) -> Result<Arc<ReadyActivities>, Fault> {
         self.spare_activities.get(module, || {
             let bytes = || (self.source)(module);
@@ -263,7 +262,7 @@ impl Shared {
         })
     }
 
-    /// Whether [`Shared::activities`] has its answer at hand.
+    /// Whether [`Shared::activities`] would return at once.
     pub(super) fn has_activities(&self, module: Digest) -> bool {
         self.activities.has(module)
     }
@@ -297,7 +296,7 @@ impl Shared {
     }
 }
 
-/// Gives the bytes of a module, where they are needed.
+/// Returns the bytes of a module when they are needed.
 type Bytes<'a> = dyn Fn() -> Result<Vec<u8>, Fault> + 'a;
 
 fn unlinkable(module: Digest, error: &wasmtime::Error) -> Fault {

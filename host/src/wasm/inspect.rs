@@ -1,4 +1,4 @@
-//! Inspects a module: what it defines, imports and exports, and whether this host can run it.
+//! Inspects a module: its definitions, imports and exports, and whether this host can run it.
 
 use std::collections::BTreeSet;
 
@@ -23,51 +23,51 @@ use super::sandbox::{Sandbox, TIME_OF_DEFINITIONS, Virtual, harmless};
 use super::{code, denied, stop, v0_1};
 use crate::engine::executor::Fault;
 
-/// Fuel for starting a module and asking it what it defines: about a second.
+/// Fuel for instantiating a module and reading its definitions: about a second.
 pub(super) const START_FUEL: u64 = 1_000_000_000;
 
-/// Memory for asking a module what it defines.
+/// Memory limit while a module's definitions are read.
 const MEMORY_BYTES: u64 = 64 << 20;
 
-/// A module as it is stored, and what it defines.
+/// An inspected module: the bytes to store, and its definitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspected {
     /// The SHA-256 of `component`.
     pub digest: Digest,
-    /// The bytes to store: those that were inspected, encoded as a component if they were not one.
+    /// The bytes to store: the inspected ones, encoded as a component if necessary.
     pub component: Vec<u8>,
-    /// Version of the contract that it was built for.
+    /// The version of the contract that the module uses.
     pub contract: &'static str,
-    /// Its orchestrations, in the module's order.
+    /// The orchestrations, in the module's order.
     pub orchestrations: Vec<Definition>,
-    /// Its activities, in the module's order.
+    /// The activities, in the module's order.
     pub activities: Vec<Definition>,
-    /// Names of the interfaces that it imports, sorted.
+    /// Names of the imported interfaces, sorted.
     pub imports: Vec<String>,
 }
 
-/// Names stored bytes.
+/// The digest that identifies stored bytes.
 pub(super) fn digest(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())
 }
 
-/// What a component says of itself by its names.
+/// The names of a component's exports and imports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Exports {
-    /// Whether it exports orchestrations of this contract.
+    /// Whether it exports orchestrations of a known contract.
     pub(super) orchestrations: bool,
-    /// Whether it exports activities of this contract.
+    /// Whether it exports activities of a known contract.
     pub(super) activities: bool,
-    /// Names of what it imports.
+    /// Names of the imports.
     pub(super) imports: BTreeSet<String>,
 }
 
 impl Exports {
-    /// Reads them, and nothing else of the component: it need not be valid otherwise.
+    /// Reads only the names: the rest of the component need not be valid.
     ///
     /// # Errors
-    /// [`ModuleError`] if it is a component of another world.
+    /// [`ModuleError`] if the component belongs to another world.
     pub(super) fn of(component: &[u8]) -> Result<Self, ModuleError> {
         let (exported, imports) = names(component)
             .map_err(|error: BinaryReaderError| ModuleError::Corrupt(format!("{error:#}")))?;
@@ -102,7 +102,7 @@ impl Exports {
     }
 }
 
-/// The names of what a component exports and imports itself, and not of what the parts inside it do.
+/// The names of the component's own exports and imports, without those of nested parts.
 fn names(component: &[u8]) -> Result<(Vec<String>, BTreeSet<String>), BinaryReaderError> {
     let (mut exports, mut imports, mut depth) = (Vec::new(), BTreeSet::new(), 0);
     for payload in Parser::new(0).parse_all(component) {
@@ -125,10 +125,10 @@ fn names(component: &[u8]) -> Result<(Vec<String>, BTreeSet<String>), BinaryRead
     Ok((exports, imports))
 }
 
-/// Checks that a component asks for nothing that it cannot be given.
+/// Checks that a component imports only what a host can provide.
 ///
 /// # Errors
-/// [`ModuleError`] says what that is.
+/// [`ModuleError`] names the first other import.
 pub(super) fn check_imports(exports: &Exports) -> Result<(), ModuleError> {
     let names = || exports.imports.iter().map(|name| Name::of(name));
     if let Some(unknown) =
@@ -139,7 +139,7 @@ pub(super) fn check_imports(exports: &Exports) -> Result<(), ModuleError> {
             unknown.full
         )));
     }
-    // They are kept beside the module, listed and printed.
+    // The names are stored, listed and printed.
     if let Some(name) = exports.imports.iter().find(|name| name.len() > NAME_CHARS) {
         let name = shortened(name, 200);
         return Err(ModuleError::Unlinkable(format!(
@@ -164,10 +164,10 @@ pub(super) fn check_imports(exports: &Exports) -> Result<(), ModuleError> {
     Ok(())
 }
 
-/// Asks a compiled component what it defines: its orchestrations, and its activities.
+/// Reads the orchestrations and activities that a compiled component defines.
 ///
 /// # Errors
-/// [`ModuleError`] if it does not say, or if that cannot be used.
+/// [`ModuleError`] if the component does not return them, or if they are invalid.
 pub(super) fn definitions(
     engine: &Engine,
     component: &Component,
@@ -241,7 +241,7 @@ fn failed(store: &mut Store<Sandbox>, error: &wasmtime::Error) -> ModuleError {
     ModuleError::Failed(said)
 }
 
-/// Checks what a module says of itself before anything of it is stored: it is kept in rows, listed, printed and logged from then on.
+/// Checks a module's definitions before they are stored: from then on they are listed, printed and logged.
 fn check_definitions(what: &str, definitions: &[Definition]) -> Result<(), ModuleError> {
     let refuse = |message: String| Err(ModuleError::Definitions(message));
     if definitions.len() > DEFINITIONS {
@@ -299,7 +299,7 @@ fn check_definitions(what: &str, definitions: &[Definition]) -> Result<(), Modul
 mod tests {
     use super::*;
 
-    /// A definition that is as large as it may be.
+    /// A definition with the maximum size.
     fn large() -> Definition {
         Definition {
             name: "Größe".repeat(51),

@@ -1,18 +1,18 @@
-//! Names of interfaces.
+//! Parses names of interfaces.
 
 /// The name of an interface, such as `wasi:io/streams@0.2.6`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name<'a> {
-    /// As written.
+    /// The whole name.
     pub(super) full: &'a str,
-    /// Without its version.
+    /// The name without its version.
     pub(super) base: &'a str,
-    /// Empty if there is none.
+    /// The version; empty if there is none.
     pub(super) version: &'a str,
 }
 
 impl<'a> Name<'a> {
-    /// Takes a name apart.
+    /// Parses a name.
     pub(super) fn of(full: &'a str) -> Self {
         let (base, version) = full.split_once('@').unwrap_or((full, ""));
         Self {

@@ -7,20 +7,20 @@ use super::code;
 /// Bytes that one element of a table takes.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
-/// Bounds the linear memories and tables of one component instance, taken together.
+/// Limits the linear memories and tables of a component instance to a total.
 ///
-/// A refused growth is an ordinary answer to a guest, and most then abort: [`refused`](Self::refused) tells what such a trap is about.
+/// A guest may handle a refused growth, but most abort: [`refused`](Self::refused) tells the cause of such a trap.
 #[derive(Debug)]
 pub(super) struct MemoryLimiter {
     limit: usize,
     used: usize,
     refused: bool,
-    /// Whether the system had no memory for a growth that was allowed.
+    /// Whether the system lacked memory for a growth within the limit.
     starved: bool,
 }
 
 impl MemoryLimiter {
-    /// With nothing allocated yet.
+    /// A limiter without allocations.
     pub(super) fn new(limit_bytes: u64) -> Self {
         Self {
             limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX),
@@ -35,7 +35,7 @@ impl MemoryLimiter {
         self.used
     }
 
-    /// The bound.
+    /// The limit in bytes.
     pub(super) fn limit(&self) -> usize {
         self.limit
     }
@@ -45,17 +45,17 @@ impl MemoryLimiter {
         self.refused
     }
 
-    /// Whether the system had no memory for what the guest may have. That is no answer to a guest: it ends the call, and nothing else.
+    /// Whether the system lacked memory for a growth within the limit. This is not reported to the guest: it ends the call.
     pub(super) fn starved(&self) -> bool {
         self.starved
     }
 
-    /// A refusal that the guest has survived says nothing about a later trap.
+    /// Clears the mark: a refusal that the guest survived does not explain a later trap.
     pub(super) fn forget_refusal(&mut self) {
         self.refused = false;
     }
 
-    /// What the memory's or the table's type forbids is an answer to the guest; what the system had no memory for is not.
+    /// The type's own maximum is an answer to the guest; a lack of system memory is not.
     fn grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         if code::lacks(&error).is_none() {
             return Ok(());
@@ -85,7 +85,7 @@ impl ResourceLimiter for MemoryLimiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // What the memory's own type forbids is not this limit's doing, and will not happen.
+        // A growth beyond the type's own maximum fails anyway, and does not count against this limit.
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }

@@ -1,8 +1,7 @@
-//! Links the imports of a component; those that are not granted refuse at run time.
+//! Links the imports of a component; functions that are not granted refuse at run time.
 //!
-//! Each function that a component asks for is either provided, or replaced by one that answers with an error, where it can
-//! ([`Denial`]), and otherwise traps with [`NotProvided`] and its name: a component may import more than it ever uses, as everything built
-//! on a standard library does.
+//! Each imported function is either provided, or returns an error if its type has one ([`Denial`]), or else traps with [`NotProvided`] and
+//! its name: a component may import more than it ever uses, as everything built on a standard library does.
 
 use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
@@ -13,29 +12,29 @@ use super::fuel::charge;
 use super::guest_log::{HasLog, Level};
 use super::interface::Name;
 
-/// What an orchestration is told that calls what would reach out, or wait.
+/// The message for an orchestration that calls a function with side effects or a wait.
 pub(super) const NO_EFFECTS: &str =
     "an orchestration has no effects but the actions of its turns, so it must not call";
 
-/// What a guest gets that calls an import which is not provided.
+/// The trap for a call of an import that is not provided.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{refusal}: {function}")]
 pub(super) struct NotProvided {
     /// `interface#function`, as the component imports it.
     function: String,
-    /// Why not.
+    /// The reason.
     refusal: &'static str,
 }
 
 impl NotProvided {
-    /// A function, as `interface#function`, that is not provided for this reason.
+    /// The trap for a function, as `interface#function`, with the reason.
     pub(super) fn new(function: impl Into<String>, refusal: &'static str) -> Self {
         let function = function.into();
         Self { function, refusal }
     }
 }
 
-/// What a guest gets that calls an exit function.
+/// The trap for a call of an exit function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the guest ended its program instead of returning")]
 pub(super) struct Exited;
@@ -55,18 +54,18 @@ impl From<wasmtime::Error> for LinkError {
     }
 }
 
-/// Provides imports of one kind of guest.
+/// Provides the imports of one kind of guest.
 pub(super) trait Provide {
-    /// Data of the guest's store.
+    /// The data in the guest's store.
     type Data: HasLog + 'static;
 
-    /// What a guest is told that calls something that is not provided.
+    /// The message for a call of a function that is not provided.
     const REFUSAL: &'static str;
 
-    /// Whether the linker satisfies the whole of this interface by other means.
+    /// Whether the linker already has this whole interface.
     fn linked(&self, interface: Name<'_>) -> bool;
 
-    /// Defines one function, if it is provided at all.
+    /// Defines a function; returns whether it is provided.
     fn define(
         &self,
         to: &mut LinkerInstance<'_, Self::Data>,
@@ -74,7 +73,7 @@ pub(super) trait Provide {
         function: &str,
     ) -> wasmtime::Result<bool>;
 
-    /// Defines a resource of this name. A [`Denied`](super::denied::Denied) will do where nothing makes one.
+    /// Defines a resource of this name. A [`Denied`](super::denied::Denied) suffices if no function creates one.
     fn define_resource(
         &self,
         to: &mut LinkerInstance<'_, Self::Data>,
@@ -82,7 +81,7 @@ pub(super) trait Provide {
     ) -> wasmtime::Result<()>;
 }
 
-/// Adds everything that `component` imports to what `linker` has.
+/// Adds all missing imports of `component` to `linker`.
 pub(super) fn link<P: Provide>(
     linker: &mut Linker<P::Data>,
     component: &Component,
@@ -112,7 +111,7 @@ pub(super) fn link<P: Provide>(
 struct Linking<'a, P> {
     provider: &'a P,
     engine: &'a Engine,
-    /// Resources that were imported already. An interface that uses another's resource imports it again, and needs no second one.
+    /// Resources that were already imported. An interface that uses another's resource imports it again, but it is defined once.
     seen: Vec<ResourceType>,
 }
 
@@ -133,7 +132,7 @@ impl<P: Provide> Linking<'_, P> {
         Ok(())
     }
 
-    /// Defines anything but an instance.
+    /// Defines an item that is not an instance.
     fn item(
         &mut self,
         to: &mut LinkerInstance<'_, P::Data>,

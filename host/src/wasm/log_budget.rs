@@ -1,7 +1,7 @@
-//! Limits how much guests may log, and reports what was left out.
+//! Limits how much guests may log, and reports omitted lines.
 //!
-//! The log is the host's: everybody's lines are in it, and a disk has an end. So a line has a bound, an attempt or a turn, an instance by
-//! the second, and all guests together; what is over one of them is counted instead of written, and the count is.
+//! All guests share the host's log, and disks are finite. So there are limits for a line, for an attempt or a turn, for an instance per
+//! second, and for all guests together; lines beyond a limit are counted, and the count is logged.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -12,19 +12,19 @@ use perennial_core::bounds::{
     LOG_INSTANCE_BYTES_PER_SECOND,
 };
 
-/// Where guest lines go: `RUST_LOG=perennial::guest=debug` shows them.
+/// The `tracing` target of guest lines: `RUST_LOG=perennial::guest=debug` shows them.
 pub(super) const TARGET: &str = "perennial::guest";
 
-/// What a line takes up beside its message.
+/// Bytes that a line takes beside its message.
 const LINE_BYTES: usize = 100;
 
-/// Of all guests' lines kept back for saying how many were left out.
+/// Bytes of the common limit that are reserved for reporting omitted lines.
 const RESERVED_BYTES: usize = 64 << 10;
 
-/// Instances that are told apart. More than may run at once; beyond it only the bound of all counts.
+/// Instances that are counted separately. More than may run at once; further ones share only the common limit.
 const INSTANCES_MAX: usize = 10_000;
 
-/// Lines that were not written.
+/// The number and size of omitted lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct LeftOut {
     lines: u64,
@@ -38,18 +38,18 @@ impl LeftOut {
     }
 }
 
-/// What one attempt, or one turn, may still say.
+/// The remaining allowance of an attempt or a turn.
 #[derive(Debug)]
 pub(super) struct Allowance {
     instance: Arc<str>,
     bytes: usize,
     left_out: LeftOut,
-    /// Whether what was left out may be told.
+    /// Whether omitted lines may be reported now.
     tells: bool,
 }
 
 impl Allowance {
-    /// A whole one, of this instance.
+    /// A full allowance for this instance.
     pub(super) fn new(instance: Arc<str>) -> Self {
         Self {
             instance,
@@ -59,18 +59,18 @@ impl Allowance {
         }
     }
 
-    /// Whether [`tell_left_out`](Self::tell_left_out) says something: not while the lines themselves wait.
+    /// Sets whether [`tell_left_out`](Self::tell_left_out) reports: not while the lines themselves are held.
     pub(super) fn may_tell(&mut self, tells: bool) {
         self.tells = tells;
     }
 
-    /// Begins anew.
+    /// Restores the full allowance.
     pub(super) fn renew(&mut self) {
         self.tell_left_out();
         self.bytes = LOG_ATTEMPT_BYTES;
     }
 
-    /// Whether a line may be written; one that may not is counted.
+    /// Whether a line may be written; counts it as omitted otherwise.
     pub(super) fn allows(&mut self, bytes: usize) -> bool {
         let cost = bytes + LINE_BYTES;
         let instance = &self.instance;
@@ -85,7 +85,7 @@ impl Allowance {
         false
     }
 
-    /// Says how much was left out, where something was.
+    /// Reports the omitted lines, if there are any.
     pub(super) fn tell_left_out(&mut self) {
         if !self.tells {
             return;
@@ -102,7 +102,7 @@ impl Allowance {
         }
     }
 
-    /// What is to be said now of lines that were left out: of this attempt, and of others that could not say so themselves.
+    /// Takes the counts to report now: of this attempt, and of others that could not report theirs.
     fn take_left_out(&mut self) -> Option<LeftOut> {
         let left_out = std::mem::take(&mut self.left_out);
         (left_out.lines > 0)
@@ -117,7 +117,7 @@ impl Drop for Allowance {
     }
 }
 
-/// What all guests of this process may say.
+/// The limits that all guests of this process share.
 static SHARED: LazyLock<Mutex<Shared>> = LazyLock::new(Mutex::default);
 
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -130,12 +130,12 @@ fn with_shared<T>(what: impl FnOnce(&mut Shared, Duration) -> T) -> T {
     )
 }
 
-/// The buckets of all and of each.
+/// The common bucket, and those of the instances.
 #[derive(Debug)]
 struct Shared {
     all: Bucket,
     instances: HashMap<Arc<str>, Bucket>,
-    /// Left out, and not even said.
+    /// Omitted lines that are not reported yet.
     unsaid: LeftOut,
 }
 
@@ -178,7 +178,7 @@ impl Shared {
     }
 }
 
-/// Bytes that may be written, which grow by so many a second up to a bound.
+/// A token bucket of bytes, which refills at a constant rate up to its size.
 #[derive(Debug)]
 struct Bucket {
     bytes: usize,
@@ -200,7 +200,7 @@ impl Bucket {
     fn level(&mut self, at: Duration) -> usize {
         let ms = at.saturating_sub(self.at).as_millis();
         let grown = ms * self.bytes_per_second as u128 / 1_000;
-        // What is too short for a byte is not lost: the time stands until it makes one.
+        // The time advances only when it makes at least one byte, so that short intervals are not lost.
         if grown > 0 {
             let grown = usize::try_from(grown).unwrap_or(usize::MAX);
             self.bytes = self.bytes.saturating_add(grown).min(self.bytes_max);
@@ -226,7 +226,7 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    /// Bytes of lines of 1,000 that an instance may write, asking without end at these milliseconds.
+    /// The bytes that an instance may write in lines of 1,000 if it logs constantly at these milliseconds.
     fn written(shared: &mut Shared, instance: &str, times: &[u64]) -> usize {
         let instance: Arc<str> = instance.into();
         let ask = |at: &u64| {
@@ -246,7 +246,7 @@ mod tests {
         let seconds: Vec<u64> = (1..=10).map(|s| s * 1_000).collect();
         let later = written(&mut shared, "flood", &seconds);
         let share = 10 * LOG_INSTANCE_BYTES_PER_SECOND;
-        // What was too little for a line is still there.
+        // The rest that was too small for a line is still available.
         assert!((share - 11_000..=share + 1_000).contains(&later), "{later}");
         let other = written(&mut shared, "other", &[10_000]);
         assert!(other >= LOG_INSTANCE_BYTES - 1_000, "{other}");

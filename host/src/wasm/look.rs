@@ -1,8 +1,7 @@
 //! Inspects and compiles a module that is about to be deployed.
 //!
-//! The cheap questions come first. What is no component, is one of another world, or is too much for a compiler is refused by reading it;
-//! only then is anything compiled. What was found is kept beside the compiled code, so that looking at the same bytes again compiles and
-//! runs nothing.
+//! The cheap checks come first: a file that is not a component, belongs to another world, or is too complex is refused without compilation.
+//! The findings are stored beside the compiled code, so that another look at the same bytes compiles and runs nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -21,10 +20,10 @@ use super::module_error::ModuleError;
 use super::{WasmError, code, module, v0_1};
 use crate::engine::executor::Fault;
 
-/// Counted up whenever other modules are accepted than before, or something else is found in them.
+/// Increment this if other modules are accepted than before, or if the findings change.
 const LOOK_VERSION: u32 = 1;
 
-/// Which code and findings fit an engine for orchestrations and one for activities.
+/// The cache keys for the engine of orchestrations and that of activities.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keys {
     pub(super) orchestrations: Key,
@@ -43,7 +42,7 @@ impl Keys {
     }
 }
 
-/// Looks at modules.
+/// Inspects modules.
 pub(super) struct Looker<'a> {
     pub(super) orchestrations: &'a Engine,
     pub(super) activities: &'a Engine,
@@ -52,7 +51,7 @@ pub(super) struct Looker<'a> {
 }
 
 impl Looker<'_> {
-    /// Turns the bytes of a file into a module: see [`Wasm::inspect`](super::Wasm::inspect).
+    /// Inspects the bytes of a file: see [`Wasm::inspect`](super::Wasm::inspect).
     pub(super) fn look(&self, bytes: &[u8]) -> Result<Inspected, ModuleError> {
         let (component, digest) = match module::kind(bytes)? {
             module::Kind::Component => {
@@ -60,7 +59,7 @@ impl Looker<'_> {
                 if let Some(found) = self.found_before(digest) {
                     return Ok(found.of(digest, bytes.to_vec()));
                 }
-                // A look at its names is cheaper than one at its code.
+                // Reading the names is cheaper than checking the code.
                 Exports::of(bytes)?;
                 module::check(bytes)?;
                 (bytes.to_vec(), digest)
@@ -122,11 +121,11 @@ impl Looker<'_> {
     }
 }
 
-/// Looks at a module without a host. Code is taken from where `dir` or a host of this process keeps it, and kept in `dir` or, where that is
-/// not there, in memory until a host runs the module.
+/// Inspects a module without a host. Uses code cached in `dir` or by a host of this process. Saves new code in `dir` or, if that does not
+/// exist, in memory until a host runs the module.
 ///
 /// # Errors
-/// Why this system runs no WebAssembly, else [`ModuleError`].
+/// Why this system cannot run WebAssembly, or else [`ModuleError`].
 pub(crate) fn look_at(
     bytes: &[u8],
     dir: Option<&Path>,
@@ -141,27 +140,27 @@ pub(crate) fn look_at(
     Ok(looker.look(bytes))
 }
 
-/// Writes what was compiled for a module that was looked at to a directory of compiled code, for the next host.
+/// Writes the compiled code of an inspected module to a cache directory, for the next host.
 pub(crate) fn keep_compiled(dir: PathBuf, module: Digest) {
     if let Ok((_, keys)) = plain() {
         hand_over(&CodeCache::open(Some(dir)), module, *keys);
     }
 }
 
-/// Writes what is kept in memory of a module to where a host keeps it.
+/// Writes the saved code and findings of a module to a host's cache.
 pub(super) fn hand_over(cache: &CodeCache, module: Digest, keys: Keys) {
     for key in [keys.orchestrations, keys.activities, keys.found] {
         code::hand_over(cache, module, key);
     }
 }
 
-/// A cache in a directory beside a hub, as far as there is one: looking at a module makes no directory for hubs.
+/// A cache in a directory beside a hub, if that exists: an inspection creates no directory for hubs.
 fn cache_in(dir: &Path) -> CodeCache {
     let there = dir.parent().is_some_and(Path::is_dir);
     CodeCache::open(there.then(|| dir.to_owned()))
 }
 
-/// The engines with which this process looks at modules, made once.
+/// The engines with which this process inspects modules, created once.
 fn plain() -> Result<&'static (PlainEngines, Keys), WasmError> {
     static PLAIN: OnceLock<Result<(PlainEngines, Keys), String>> = OnceLock::new();
     let made = PLAIN.get_or_init(|| {
@@ -173,7 +172,7 @@ fn plain() -> Result<&'static (PlainEngines, Keys), WasmError> {
         .map_err(|error| WasmError::Engine(error.clone()))
 }
 
-/// What was found in a module, as it is kept beside its code.
+/// The findings about a module, as they are stored beside its code.
 #[derive(Serialize, Deserialize)]
 struct Found {
     contract: String,

@@ -1,17 +1,17 @@
-//! WebAssembly: makes guests and runs activities from the modules of a hub.
+//! WebAssembly: inspects modules, and runs their orchestrations and activities.
 //!
 //! A module is a component of the world `perennial:workflow/orchestrator`, `worker` or `app`. [`Wasm::inspect`] turns a file into one, or
-//! says why it is none; the bytes that it returns are what is stored, and their digest names them from then on. [`Wasm`] asks for the
-//! bytes of a digest when it first needs them, compiles them (or finds them compiled, on disk or in memory), and is the engine's executor
-//! for both kinds of guest:
+//! reports why that fails; the bytes that it returns are stored, and their digest identifies them from then on. [`Wasm`] asks for the bytes
+//! of a digest when it first needs them, compiles them (or finds compiled code on disk or in memory), and is the engine's executor for both
+//! kinds of guest:
 //!
-//! - **Orchestrations** run in a sandbox in which nothing can be observed but the events of their turns, on fuel, in a pool of prepared
-//!   slots. The same bytes, limits and events give the same answers on every host and for ever.
-//! - **Activities** run as ordinary programs with WASI, each attempt in a fresh instance on a thread that may block, with what their
-//!   deployment grants and no more. They are interrupted at their deadline.
+//! - **Orchestrations** run in a sandbox, on fuel, in a pool of prepared slots. They can observe only the events of their turns. The same
+//! bytes, limits and events give the same answers on every host and for ever.
+//! - **Activities** run as ordinary programs with WASI, each attempt in a fresh instance, with the grants of their deployment and no more.
+//! They are interrupted at their deadline.
 //!
-//! Laws: what a guest does is a [`Failure`](perennial_core::Failure), what this host cannot do is an error, and neither becomes the other.
-//! Nothing here knows where modules are stored. Everything that knows a version of the contract is in a module of that version.
+//! Invariants: a guest's mistake is a [`Failure`](perennial_core::Failure) and a problem of the host is an error; neither becomes the
+//! other. This module does not know where modules are stored. Code for one version of the contract is in a module of that version.
 
 mod activity;
 mod ambient;

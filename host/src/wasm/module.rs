@@ -11,28 +11,28 @@ use wit_component::ComponentEncoder;
 use super::bounds;
 use super::module_error::ModuleError;
 
-/// A larger file is refused before anything looks into it: compiling takes time and memory in proportion.
+/// Larger files are refused at once: compiling takes time and memory in proportion.
 pub const MODULE_BYTES_MAX: usize = crate::limits::COMPONENT_BYTES;
 
 /// Bytes of a file that an error message shows.
 const SHOWN_BYTES_MAX: usize = 16;
 
-/// Section of a core module that holds what its component is to look like.
+/// The section of a core module that describes its component.
 const COMPONENT_TYPE_SECTION: &str = "component-type";
 
-/// What a file is, by its first bytes.
+/// The kind of a file, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A component.
     Component,
-    /// A core module, which may be encoded as one.
+    /// A core module, which may be encoded as a component.
     Core,
 }
 
-/// Says what a file is.
+/// Determines the kind of a file.
 ///
 /// # Errors
-/// [`ModuleError`] if it is no WebAssembly, or too much of it.
+/// [`ModuleError`] if the file is not WebAssembly, or too large.
 pub(super) fn kind(bytes: &[u8]) -> Result<Kind, ModuleError> {
     if bytes.len() > MODULE_BYTES_MAX {
         return Err(ModuleError::TooLarge { bytes: bytes.len() });
@@ -50,18 +50,18 @@ pub(super) fn kind(bytes: &[u8]) -> Result<Kind, ModuleError> {
     }
 }
 
-/// Checks that a component or core module is valid, and not too much for a compiler.
+/// Checks that a component or core module is valid, and within the bounds of compilation.
 pub(super) fn check(bytes: &[u8]) -> Result<(), ModuleError> {
     bounds::check(bytes)
 }
 
-/// A component with the meaning of a core module, which is [checked](check) before.
+/// Encodes a core module as a component. The module must be [checked](check) first.
 pub(super) fn encode(module: &[u8]) -> Result<Vec<u8>, ModuleError> {
     check(module)?;
     if !has_component_type(module) {
         return Err(ModuleError::NoComponentType);
     }
-    // The encoder takes what a module says of its types for true, and panics where that contradicts itself.
+    // The encoder trusts the type section, and panics if that is inconsistent.
     let encoded = catch_unwind(|| {
         ComponentEncoder::default()
             .module(module)
@@ -81,14 +81,14 @@ pub(super) fn encode(module: &[u8]) -> Result<Vec<u8>, ModuleError> {
     Err(ModuleError::NotEncodable(said))
 }
 
-/// Whether a custom section says what component it is to be.
+/// Whether a custom section describes the component.
 fn has_component_type(module: &[u8]) -> bool {
     Parser::new(0)
         .parse_all(module)
         .any(|payload| matches!(payload, Ok(Payload::CustomSection(custom)) if custom.name().starts_with(COMPONENT_TYPE_SECTION)))
 }
 
-/// What a file that is no WebAssembly looks like, for people.
+/// Describes a file that is not WebAssembly, for error messages.
 fn describe(bytes: &[u8]) -> String {
     let known = match bytes {
         [] => Some("it is empty"),

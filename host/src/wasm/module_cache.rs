@@ -5,21 +5,22 @@ use std::sync::Arc;
 use perennial_core::Digest;
 use quick_cache::sync::Cache;
 
-/// Modules that stay loaded. Instances hold on to theirs, so evicting one costs at most loading it again.
+/// Modules that stay loaded. Instances keep theirs alive, so evicting one costs at most another load.
 const LOADED_MAX: usize = 256;
 
-/// A bounded map of what was made for each module.
+/// A bounded cache of one value per module.
 ///
-/// Law: for one module at most one thread makes it at a time, the others wait for that one; different modules do not wait for each other.
+/// Invariant: at most one thread computes the value of a module at a time, and others wait for it; different modules do not wait for each
+/// other.
 pub(super) struct ModuleCache<T>(Cache<Digest, Arc<T>>);
 
 impl<T> ModuleCache<T> {
-    /// An empty one.
+    /// An empty cache.
     pub(super) fn new() -> Self {
         Self(Cache::new(LOADED_MAX))
     }
 
-    /// What was made for the module, else what `make` makes now. An error is returned to the caller and not kept.
+    /// The cached value of the module, or else the result of `make`. Errors are not cached.
     pub(super) fn get<E>(
         &self,
         module: Digest,
@@ -28,7 +29,7 @@ impl<T> ModuleCache<T> {
         self.0.get_or_insert_with(&module, || make().map(Arc::new))
     }
 
-    /// Whether [`ModuleCache::get`] would answer at once.
+    /// Whether [`ModuleCache::get`] would return at once.
     pub(super) fn has(&self, module: Digest) -> bool {
         self.0.contains_key(&module)
     }

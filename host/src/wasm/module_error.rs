@@ -10,42 +10,42 @@ use crate::limits::COMPONENT_BYTES;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModuleError {
-    /// Over [`MODULE_BYTES_MAX`](super::MODULE_BYTES_MAX).
+    /// The file is larger than [`MODULE_BYTES_MAX`](super::MODULE_BYTES_MAX).
     #[error("a module of {bytes} bytes: the limit is {COMPONENT_BYTES} bytes")]
     TooLarge {
-        /// Its size.
+        /// The size of the file.
         bytes: usize,
     },
-    /// More than a compiler can be asked for.
+    /// The module exceeds the bounds of compilation, with the exceeded bound.
     #[error("a module that would take too long to compile: {0}")]
     TooComplex(String),
-    /// Not WebAssembly at all, and what it looks like.
+    /// The file is not WebAssembly, with a description of what it looks like.
     #[error("not a WebAssembly file: {0}")]
     NotWasm(String),
-    /// WebAssembly of a version or layer that does not exist yet.
+    /// WebAssembly of an unknown version or layer, with those four bytes.
     #[error("unknown WebAssembly format ({}): neither a component nor a core module of version 1", hex(.0))]
     UnknownWasm([u8; 4]),
-    /// Nothing is known of the module: the host lacked something that it takes to look at it.
+    /// The host lacked a resource to inspect the module; nothing is known about it.
     #[error("the module could not be looked at: {0}")]
     Host(#[source] Shortage),
-    /// Uses a WebAssembly proposal that hosts of this version do not have.
+    /// The module uses a WebAssembly proposal that this version does not support.
     #[error("the module uses {proposal}, which this host does not have: {advice}")]
     Unsupported {
-        /// Its name.
+        /// The common name of the proposal.
         proposal: &'static str,
-        /// What to do without it.
+        /// How to build without it.
         advice: &'static str,
     },
-    /// Breaks off, or does not validate.
+    /// The file is truncated, or fails validation.
     #[error("damaged or truncated WebAssembly: {0}")]
     Corrupt(String),
-    /// A core module that says nothing of the component model.
+    /// A core module without a component type section.
     #[error(
         "a core module without a component type: build it with the guest SDK or another wit-bindgen for the worlds of \
          perennial:workflow, and keep its custom sections when stripping it"
     )]
     NoComponentType,
-    /// A core module that cannot be encoded as the component that it says it is.
+    /// A core module that does not fit its component type.
     #[error("a core module that cannot be encoded as a component: {0}")]
     NotEncodable(String),
     /// A component of another world.
@@ -56,10 +56,10 @@ pub enum ModuleError {
         list(.exports)
     )]
     NoContract {
-        /// What it exports instead.
+        /// The component's actual exports.
         exports: Vec<String>,
     },
-    /// A component for a contract that this host does not know.
+    /// A component for a version of the contract that this host does not know.
     #[error(
         "the component exports {export}, a version of the contract that this host does not know; it knows {}",
         v0_1::CONTRACT
@@ -68,13 +68,13 @@ pub enum ModuleError {
         /// The interface with its version.
         export: String,
     },
-    /// A component that exports the right names with the wrong types.
+    /// A component whose exports have the right names but wrong types.
     #[error("the component does not keep contract {}: {problem}", v0_1::CONTRACT)]
     WrongTypes {
-        /// Where it differs.
+        /// The difference.
         problem: String,
     },
-    /// A component without activities that wants more than a sandbox.
+    /// A component without activities that imports interfaces with side effects.
     #[error(
         "the component only has orchestrations, which must not have side effects, but imports {}: move what needs them to an activity",
         list(.imports)
@@ -83,19 +83,19 @@ pub enum ModuleError {
         /// The interfaces.
         imports: Vec<String>,
     },
-    /// A component that needs something of this host that it does not have.
+    /// A component with an import that this host cannot satisfy.
     #[error("the component cannot be linked: {0}")]
     Unlinkable(String),
-    /// A component that traps when it is started or asked what it defines.
+    /// A component that traps when it is instantiated or asked for its definitions.
     #[error("the component failed while it was asked what it defines: {0}")]
     Failed(String),
-    /// A component that defines something that cannot be called.
+    /// A component with invalid definitions.
     #[error("the component's definitions cannot be used: {0}")]
     Definitions(String),
 }
 
 impl ModuleError {
-    /// Why a component could not be made ready.
+    /// Converts the fault of a component that could not be prepared.
     pub(super) fn from_fault(fault: Fault) -> Self {
         match fault {
             Fault::Host(shortage) => Self::Host(shortage),
@@ -105,7 +105,7 @@ impl ModuleError {
 }
 
 fn list(names: &[String]) -> String {
-    /// A file may have a hundred thousand.
+    /// A file may export a hundred thousand names.
     const SHOWN_MAX: usize = 20;
     if names.is_empty() {
         return "nothing".to_owned();

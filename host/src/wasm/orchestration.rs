@@ -18,10 +18,10 @@ use super::stop;
 use super::v0_1::{Orchestrations, OrchestrationsPre};
 use crate::engine::executor::{Executor, Fault, ResidentGuest, Resource, Shortage};
 
-/// Bytes that the host will copy out of a guest in one call. Strings of a guest may overlap, so its own memory is no bound.
+/// Bytes that the host copies out of a guest in one call at most. A guest's strings may overlap, so its memory is no bound.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// What an instance takes beyond what its guest touches: page tables, and the host's own records.
+/// Memory of an instance beyond its guest's touched pages: page tables, and the host's records.
 const INSTANCE_BYTES: usize = 64 << 10;
 
 impl Executor for Wasm {
@@ -56,7 +56,7 @@ impl Executor for Wasm {
     }
 
     fn prepare(&self, module: Digest) {
-        // What is wrong is said when a guest is made.
+        // Creating a guest reports the error.
         drop(self.shared.pooled(module));
     }
 
@@ -71,7 +71,7 @@ impl Executor for Wasm {
     }
 }
 
-/// What was lacking where a component that was ready could not be instantiated: there is nothing else that can be wrong with it.
+/// The shortage behind a failed instantiation of a prepared component: there is no other possible cause.
 fn shortage(error: &wasmtime::Error) -> Shortage {
     let resource = code::lacks(error).unwrap_or(Resource::Memory);
     Shortage::new(
@@ -80,25 +80,24 @@ fn shortage(error: &wasmtime::Error) -> Shortage {
     )
 }
 
-/// One execution's component instance.
+/// The component instance of an execution.
 struct Instance {
     store: Store<Sandbox>,
     guest: Life,
-    /// The number that the guest gives its next task.
+    /// The number of the guest's next task.
     next_task: TaskId,
     touched: Touched,
 }
 
 enum Life {
     Ready(Orchestrations),
-    /// It failed while it was started, which its first turn tells.
+    /// The start failed; the first turn reports it.
     StillBorn(Failure),
     Over,
 }
 
 impl Instance {
-    /// Around an instance that was just started. What the guest did wrong meanwhile is its own verdict; what the host could not do is
-    /// an error.
+    /// The result of a start. A guest's mistake becomes its verdict; a problem of the host is an error.
     fn new(
         mut store: Store<Sandbox>,
         started: wasmtime::Result<Orchestrations>,
@@ -148,7 +147,7 @@ impl Instance {
         check_tasks(answer, &mut self.next_task)?;
         match mode {
             Mode::Live { .. } => check_payloads(answer),
-            // The same payloads were checked when the turn happened; that they are the same is checked by whoever replays.
+            // The payloads were checked when the turn ran first; the replay checks that they are the same.
             Mode::Replay => Ok(()),
         }
     }
@@ -183,7 +182,7 @@ impl Guest for Instance {
 }
 
 impl ResidentGuest for Instance {
-    /// What the guest has touched of its memories and tables, and a flat amount for the rest.
+    /// The touched bytes of its memories and tables, and a flat amount for the rest.
     fn resident_bytes(&self) -> usize {
         INSTANCE_BYTES + self.touched.bytes(self.store.data().limiter.used())
     }

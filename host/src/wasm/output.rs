@@ -18,7 +18,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// One that ends up in `log`.
+    /// A stream that writes to `log`.
     pub(super) fn new(log: &Arc<Mutex<GuestLog>>, output: Output) -> Self {
         Self {
             log: Arc::clone(log),

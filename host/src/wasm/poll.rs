@@ -1,7 +1,7 @@
-//! `wasi:io/poll` for orchestrations: everything they can poll is ready already.
+//! `wasi:io/poll` for orchestrations: everything that they can poll is already ready.
 //!
-//! Time stands still during a turn, and nothing else happens. So a wait for what is ready ends at once, and a wait for nothing but a later
-//! time would never end: it is refused by the name of the function that asked for that time.
+//! Time stands still during a turn, and nothing else happens. So a wait with a ready pollable ends at once, and a wait for later times only
+//! would never end: it is refused, and the error names the function that requested the time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,32 +13,32 @@ use super::fuel::charge;
 use super::interface::Name;
 use super::link::{NO_EFFECTS, NotProvided};
 
-/// Times that one guest may wait for at once. An attack on the host's memory has more.
+/// Times that a guest may wait for at once, to bound the host's memory.
 const TIMES_MAX: usize = 10_000;
 
-/// Bytes that one pollable takes in a list of them.
+/// Bytes of a pollable in a list.
 const HANDLE_BYTES: usize = 4;
 
 /// `wasi:io/poll.pollable`. Number 0 is always ready; the others stand for a [`Time`].
 pub(super) struct Pollable;
 
 impl Pollable {
-    /// One that is ready whenever it is asked.
+    /// A pollable that is always ready.
     pub(super) fn ready() -> Resource<Self> {
         Resource::new_own(0)
     }
 }
 
-/// A time that a guest asked to be told of.
+/// A time that a guest may wait for.
 #[derive(Debug)]
 struct Time {
     /// In nanoseconds of the guest's clock.
     at: u64,
-    /// The function that it was asked for with.
+    /// The function that requested it.
     function: Arc<str>,
 }
 
-/// The times that a guest may wait for.
+/// The open times of a guest.
 #[derive(Debug, Default)]
 pub(super) struct Times {
     last: u32,
@@ -62,7 +62,7 @@ impl Times {
         Ok(Resource::new_own(self.last))
     }
 
-    /// Forgets one that was dropped.
+    /// Removes a dropped one.
     pub(super) fn close(&mut self, number: u32) {
         self.open.remove(&number);
     }
@@ -71,29 +71,29 @@ impl Times {
         self.open.get(&number).is_none_or(|time| time.at <= now)
     }
 
-    /// What a guest is told that waits for nothing else.
+    /// The error for a guest that waits only for this time.
     fn refusal(&self, number: u32) -> wasmtime::Error {
         let function = self.open.get(&number).map(|time| &*time.function);
         NotProvided::new(function.unwrap_or_default(), NO_EFFECTS).into()
     }
 }
 
-/// What a guest has that may wait for times.
+/// The state of a guest that may wait for times.
 pub(super) trait HasTimes {
     /// The time on the guest's clock, in nanoseconds.
     fn nanos(&self) -> u64;
 
-    /// What it may wait for.
+    /// The open times.
     fn times(&mut self) -> &mut Times;
 }
 
-/// Whether what a guest waits for is ready.
+/// Whether a pollable is ready.
 fn is_ready<T: HasTimes>(guest: &mut T, number: u32) -> bool {
     let now = guest.nanos();
     guest.times().is_ready(number, now)
 }
 
-/// Waits, and the times that they may be for.
+/// Defines the poll functions and the subscriptions to times.
 pub(super) fn define<T: HasTimes + 'static>(
     to: &mut LinkerInstance<'_, T>,
     interface: Name<'_>,

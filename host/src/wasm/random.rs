@@ -1,14 +1,14 @@
-//! Random numbers of an orchestration: a function of the seed in its start event, and of nothing else.
+//! Randomness of an orchestration, derived only from the seed in its start event.
 
-/// SplitMix64 (Steele, Lea and Flood, 2014). Written out, so that no library can change what an old history replays to.
+/// SplitMix64 (Steele, Lea and Flood, 2014). Written out, so that no library update can change a replay.
 ///
-/// Draws are little-endian: `n` bytes are the first `n` of the next `ceil(n / 8)` numbers. Fit for hash seeds and identifiers; not for
-/// keys, which an orchestration that is a function of its history could not keep secret anyway.
+/// Draws are little-endian: `n` bytes are the first `n` of the next `ceil(n / 8)` numbers. Fit for hash seeds and identifiers, not for
+/// secret keys: they follow from the history.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Random(u64);
 
 impl Random {
-    /// Starts over from `seed`.
+    /// A generator with this seed.
     pub(super) fn seeded(seed: u64) -> Self {
         Self(seed)
     }

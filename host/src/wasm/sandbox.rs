@@ -1,11 +1,11 @@
 //! The sandbox of an orchestration: a virtual environment that is the same in every replay.
 //!
-//! The Rust standard library and the WASI adapter import a dozen interfaces, so they exist here: an empty environment, no arguments, no
-//! directories, an empty input, outputs that become log lines, clocks that stand at the turn's time, and random numbers that follow from
-//! the seed in the start event. What would reach out is [denied](super::denied) with an error where the function has one; whatever else could
-//! reach out or wait is refused by name when it is called.
+//! The Rust standard library and the WASI adapter import a dozen interfaces, so this module provides them: an empty environment, no
+//! arguments, no directories, an empty input, outputs that become log lines, clocks that stand at the turn's time, and randomness from the
+//! seed in the start event. Access to the outside is [denied](super::denied) with an error if the function has one; other functions with
+//! side effects or waits trap with their name.
 //!
-//! Law: what a function here answers depends on the calls and events that came before it in this instance, and on nothing else.
+//! Invariant: an answer depends only on the earlier calls and events of this instance.
 
 use perennial_core::Timestamp;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, ResourceType};
@@ -21,7 +21,7 @@ use super::poll::{self, HasTimes, Pollable, Times};
 use super::random::Random;
 use super::v0_1;
 
-/// Bytes that a guest may draw at once. More is a mistake, or an attack on the host's memory.
+/// Random bytes that a guest may draw at once, to bound the host's memory.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes that a guest may write to its output at once.
@@ -29,11 +29,11 @@ const WRITE_PERMIT_BYTES: u64 = 64 << 10;
 
 pub(super) const NANOS_PER_MILLI: u64 = 1_000_000;
 
-/// The time while a module is asked what it defines, which is to depend on nothing but the module: 2026-01-01T00:00:00Z. Some runtimes
-/// do not start at a time that cannot be.
+/// The clock while a module's definitions are read, constant so that they depend only on the module: 2026-01-01T00:00:00Z. Some runtimes do
+/// not start at an implausible time.
 pub(super) const TIME_OF_DEFINITIONS: Timestamp = Timestamp(1_767_225_600_000);
 
-/// Interfaces that exist in the sandbox, if only as names: what they could do to the world is refused.
+/// Interfaces that exist in the sandbox; functions with effects outside are refused.
 const INTERFACES: [&str; 22] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -59,25 +59,25 @@ const INTERFACES: [&str; 22] = [
     "wasi:random/random",
 ];
 
-/// Whether a component that only has orchestrations may import this interface.
+/// Whether a component with only orchestrations may import this interface.
 pub(super) fn harmless(interface: Name<'_>) -> bool {
     interface.track() == "0.2" && INTERFACES.contains(&interface.base)
 }
 
 /// The state of one orchestration's sandbox.
 pub(super) struct Sandbox {
-    /// The turn's time; before the first turn, what the execution began with.
+    /// The turn's time; before the first turn, the start time of the execution.
     pub(super) now: Timestamp,
     /// Seeded by the first turn.
     pub(super) random: Random,
-    /// What it may wait for.
+    /// The open times that it may wait for.
     pub(super) times: Times,
     pub(super) log: GuestLog,
     pub(super) limiter: MemoryLimiter,
 }
 
 impl Sandbox {
-    /// As an execution finds it that begins at this time.
+    /// The sandbox of an execution that begins at this time.
     pub(super) fn new(now: Timestamp, log: GuestLog, memory_bytes: u64) -> Self {
         Self {
             now,
@@ -88,7 +88,7 @@ impl Sandbox {
         }
     }
 
-    /// A store around it, with fuel to instantiate in.
+    /// The store of the sandbox, with fuel for the instantiation.
     pub(super) fn into_store(
         self,
         engine: &wasmtime::Engine,
@@ -181,7 +181,7 @@ impl Provide for Virtual {
     }
 }
 
-/// An environment with nothing in it.
+/// Defines an empty environment without arguments.
 fn define_process(
     to: &mut LinkerInstance<'_, Sandbox>,
     interface: &str,
@@ -223,7 +223,7 @@ fn define_process(
     Ok(true)
 }
 
-/// An input at its end, and outputs that become log lines.
+/// Defines an empty input, and outputs that become log lines.
 fn define_streams(
     to: &mut LinkerInstance<'_, Sandbox>,
     interface: &str,
@@ -272,7 +272,7 @@ fn define_streams(
     Ok(true)
 }
 
-/// What a guest writes becomes log lines.
+/// Defines output streams that become log lines.
 fn define_output(to: &mut LinkerInstance<'_, Sandbox>, function: &str) -> wasmtime::Result<bool> {
     match function {
         "[method]output-stream.subscribe" => {
@@ -298,7 +298,7 @@ fn define_output(to: &mut LinkerInstance<'_, Sandbox>, function: &str) -> wasmti
                 },
             )?;
         }
-        // The only input is at its end.
+        // The only input stream is empty.
         "[method]output-stream.splice" | "[method]output-stream.blocking-splice" => {
             to.func_wrap(
                 function,
@@ -334,7 +334,7 @@ fn define_output(to: &mut LinkerInstance<'_, Sandbox>, function: &str) -> wasmti
     Ok(true)
 }
 
-/// Clocks that stand at the turn's time.
+/// Defines clocks that stand at the turn's time.
 fn define_clocks(
     to: &mut LinkerInstance<'_, Sandbox>,
     interface: &str,
@@ -360,7 +360,7 @@ fn define_clocks(
     Ok(true)
 }
 
-/// The zone of everything here, for orchestrations and activities alike: UTC.
+/// The time zone of orchestrations and activities: UTC.
 pub(super) fn define_timezone<T: 'static>(
     to: &mut LinkerInstance<'_, T>,
     interface: &str,
@@ -386,7 +386,7 @@ pub(super) fn define_timezone<T: 'static>(
     Ok(true)
 }
 
-/// Numbers that follow from the seed. The three interfaces draw from one stream.
+/// Defines randomness from the seed. The three interfaces draw from one stream.
 fn define_random(
     to: &mut LinkerInstance<'_, Sandbox>,
     interface: &str,

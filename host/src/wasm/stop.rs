@@ -8,10 +8,10 @@ use super::guest_log::GuestLog;
 use super::limiter::MemoryLimiter;
 use super::link::{Exited, NotProvided};
 
-/// The failure that `error` is, which a call of a guest came back with.
+/// Converts the error of a guest's call into a failure.
 ///
-/// Everything that wasmtime reports from inside a call is the guest's doing: a trap, a refused import, or an answer that does not lift.
-/// What the guest said last, and whether it was refused memory, tells what an unspecific trap is about.
+/// All errors that wasmtime reports from inside a call are the guest's: a trap, a refused import, or an invalid result. The guest's last
+/// message, and whether it was refused memory, explain an unspecific trap.
 pub(super) fn failure_of(
     error: &wasmtime::Error,
     log: &mut GuestLog,
@@ -36,7 +36,7 @@ pub(super) fn failure_of(
         }
         _ => {}
     }
-    // In an orchestration's sandbox the first, in an activity's WASI the second.
+    // The sandbox of orchestrations uses the first type, the WASI of activities the second.
     let exited = (error.is::<Exited>() || error.is::<I32Exit>()).then_some(Exited);
     if let (true, Some(panicking)) = (trap.is_some() || exited.is_some(), panicking) {
         return Failure {
@@ -55,7 +55,7 @@ pub(super) fn failure_of(
     }
 }
 
-/// Whether an error that came up while a guest was started is its own doing, as far as that can be told.
+/// Whether an error during a guest's start is the guest's own, as far as that can be told.
 pub(super) fn is_guests(error: &wasmtime::Error) -> bool {
     error.is::<Trap>() || error.is::<NotProvided>() || error.is::<Exited>()
 }

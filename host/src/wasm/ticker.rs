@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// How often a running activity looks whether it is to stop.
+/// The interval at which a running activity checks whether it must stop.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A thread that advances the epochs of engines while anything runs, and sleeps without a timer otherwise.
+/// A thread that advances the epochs of engines while an activity runs, and otherwise sleeps without a timer.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -22,7 +22,7 @@ struct Shared {
 
 struct State {
     running: usize,
-    /// Whether the thread has to be woken to tick.
+    /// Whether the thread must be woken to tick.
     asleep: bool,
     closed: bool,
 }
@@ -50,7 +50,7 @@ impl Ticker {
         })
     }
 
-    /// Ticks at least as long as the answer lives.
+    /// Ticks at least until the result is dropped.
     pub(super) fn keep_ticking(&self) -> Ticking {
         let mut state = self.shared.lock();
         state.running += 1;
@@ -67,13 +67,13 @@ impl Drop for Ticker {
         self.shared.lock().closed = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // It cannot panic, and if it did there is nobody to tell.
+            // The thread does not panic, and a destructor could not report it.
             let _ = thread.join();
         }
     }
 }
 
-/// Something that runs.
+/// Keeps the ticker running until it is dropped.
 pub(super) struct Ticking(Arc<Shared>);
 
 impl Drop for Ticking {
@@ -87,8 +87,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs until it is closed. An activity that is shorter than a tick does not wake it for itself: it goes to sleep only after a whole
-    /// tick at whose end nothing ran.
+    /// Runs until it is closed. It goes to sleep only after a whole tick without activities, so that not every short activity has to wake
+    /// it.
     fn tick(&self, engines: &[Engine]) {
         let mut state = self.lock();
         while !state.closed {

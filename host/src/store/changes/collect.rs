@@ -1,8 +1,8 @@
 //! Finds modules that nothing refers to.
 //!
-//! What points to a digest: a module's name, a name that means it for new instances, a version that can be started, a live instance, a
-//! failed one, which can be rewound, and an activity or a child that waits to be tried again. Whoever points something to a digest makes sure
-//! in the same transaction that it is still here, with [`modules::expect`](crate::store::rows::modules::expect).
+//! These refer to a digest: a module's name, a name of an orchestration or activity, a version that can be started, an instance that is
+//! live or failed (it can be rewound), and an activity or a child that waits for a retry. Each change that adds a reference checks in the
+//! same transaction that the module still exists, with [`modules::expect`](crate::store::rows::modules::expect).
 
 use perennial_core::Digest;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -11,30 +11,30 @@ use crate::store::StoreError;
 use crate::store::codec::uint;
 use crate::store::types::CollectedModule;
 
-/// Everything that points to a digest. Statuses: 3 is Completed, 5 Terminated.
+/// All digests that are referred to. Statuses: 3 is Completed, 5 Terminated.
 const POINTED_TO: &str = "SELECT digest FROM module_name UNION SELECT digest FROM definition
      UNION SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module IS NOT NULL
      UNION SELECT module FROM task WHERE module IS NOT NULL";
 
-/// Versions that are the newest of their orchestration, or all of them.
+/// References from versions of orchestrations, as part of a query.
 fn versions(old_too: OldVersions) -> &'static str {
     match old_too {
         OldVersions::Keep => "SELECT digest FROM definition_version",
-        // Those that count are in `definition` too.
+        // The newest versions are in `definition` too.
         OldVersions::Forget => "SELECT NULL WHERE 0",
     }
 }
 
-/// What becomes of versions of orchestrations that are not the newest.
+/// Whether a collection keeps old versions of orchestrations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum OldVersions {
-    /// They can be started, and keep their module.
+    /// They can still be started, so they keep their modules.
     Keep,
-    /// They cannot be started any more.
+    /// They can no longer be started.
     Forget,
 }
 
-/// The modules that nothing points to.
+/// The modules that nothing refers to.
 pub(crate) fn collectable(
     db: &Connection,
     old: OldVersions,
@@ -52,7 +52,7 @@ pub(crate) fn collectable(
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-/// Deletes the modules that nothing points to. Which they were.
+/// Deletes the modules that nothing refers to, and returns them.
 pub(crate) fn collect(
     db: &Connection,
     old: OldVersions,
@@ -72,17 +72,17 @@ pub(crate) fn collect(
     Ok(collected)
 }
 
-/// What a module's name leaves behind that is to go.
+/// The result of [`remove`].
 pub(crate) enum Removed {
-    /// There is no such module.
+    /// No module has this name.
     Missing,
-    /// So many live instances run what it means.
+    /// This many live instances run the module; nothing changed.
     InUse(u64),
-    /// It is gone.
+    /// The name is removed.
     Done,
 }
 
-/// Takes a module's name away, with everything that it means for new instances and what it is granted. Live instances keep their digest.
+/// Removes a module's name, its definitions for new instances, and its grants. Live instances keep their digest.
 pub(crate) fn remove(db: &Connection, name: &str, in_use_too: bool) -> Result<Removed, StoreError> {
     let mut query = db.prepare("SELECT digest FROM module_name WHERE name = ?1")?;
     let digest: Option<[u8; 32]> = query.query_row([name], |row| row.get(0)).optional()?;

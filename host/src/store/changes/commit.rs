@@ -17,8 +17,9 @@ use crate::store::types::{
 
 /// Writes one turn with everything that belongs to it.
 ///
-/// What goes on to its children is [`commit_and_cascade`](crate::store::changes::control::commit_and_cascade)'s to give. A crash before the transaction is on disk repeats the turn; a crash after it does not. Where the commit also makes the instance and
-/// the id is in use, nothing is written and the rejection is the answer.
+/// [`commit_and_cascade`](crate::store::changes::control::commit_and_cascade) also passes commands on to the children. A crash before the
+/// transaction is on disk repeats the turn; a crash after it does not. If the commit would also create the instance and the id is in use,
+/// it writes nothing and returns the rejection.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] if the instance is not where the turn began.
@@ -55,15 +56,15 @@ pub(crate) fn commit_turn(
     if let Some(next) = &turn.next {
         continue_as_new(db, *key, commit.expected.execution, next, commit, effects)?;
     } else if ended {
-        // Nothing can have been in the inbox of what is new, and hardly ever is anything left in that of another.
+        // A new instance has no inbox yet, and an ended one rarely has messages left.
         let is_unread = commit.create.is_none() && instances::has_mail(db, *key)?;
         epilogue(db, commit, refused, is_unread, effects)?;
         if is_unread && after.status == Status::Completed {
-            // Those that ended otherwise may be rewound or restarted, and have what had come in until then.
+            // Instances that did not complete may be rewound or restarted, and then need the messages that arrived until now.
             db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
                 .execute([key.0])?;
         }
-        // What was begun again may be somebody's child again since it was read.
+        // A restarted instance may have become a child again since its row was read.
         if commit.is_child || commit.expected.execution > 0 {
             tell_parent_of(db, *key, outcome(turn, after), effects)?;
         }
@@ -71,7 +72,7 @@ pub(crate) fn commit_turn(
     Ok(Ok(()))
 }
 
-/// Adds to the history of an instance that ends what else is to be known of it: the instances that it asked for and that were not started.
+/// Adds a turn to the history of an ended instance: the detached starts that were refused.
 fn epilogue(
     db: &Connection,
     commit: &TurnCommit,
@@ -111,13 +112,13 @@ fn epilogue(
     Ok(())
 }
 
-/// Takes the refusals out of an inbox that no turn took in, and that none will.
+/// Takes the refusals out of an inbox that no turn will read any more.
 fn take_unread_refusals(db: &Connection, key: InstanceKey) -> Result<Vec<Event>, StoreError> {
     let sample = encode(&Message::StartSkipped {
         instance_id: String::new(),
         reason: String::new(),
     })?;
-    // What a message is stands behind the byte of the format; the rest need not be read.
+    // The variant of a message follows the format byte; the query need not read the rest.
     let mut query = db.prepare_cached(
         "SELECT seq, message FROM inbox WHERE instance = ?1 AND substr(message, 1, 2) = ?2 ORDER BY seq",
     )?;
@@ -141,7 +142,7 @@ fn take_unread_refusals(db: &Connection, key: InstanceKey) -> Result<Vec<Event>,
     Ok(refusals)
 }
 
-/// After the return no new attempt starts: what waits for one has failed with its last failure.
+/// After the orchestration returned no new attempt starts: activities that wait for a retry fail with their last failure.
 fn give_up_retries(
     db: &Connection,
     commit: &TurnCommit,
@@ -200,8 +201,8 @@ fn insert_with_turn(
     )
 }
 
-/// The statement that changes a status row where that is still where a turn began, and more of the row if it says so: to name a column that
-/// an index has costs a change of the index, also where the value stays the same.
+/// The statement that updates a status row if the instance is still where the turn began. Callers add further columns only if they changed:
+/// setting an indexed column costs an update of the index even if the value stays the same.
 macro_rules! update_row {
     ($more:literal) => {
         concat!(
@@ -236,7 +237,7 @@ fn update(
         expected.execution,
         expected.generation,
         int(expected.next_event),
-        // Only the guest knows what it waits for, and may not be in memory: a turn that does not ask it leaves that as it was.
+        // Only the guest knows what it waits for. A turn that did not ask it (it may not be in memory) leaves the column as it was.
         turn.answer.is_some() || after.status.is_end(),
         int(after.unread_bytes),
     ];
@@ -286,10 +287,10 @@ pub(crate) fn insert_turn(
     Ok(())
 }
 
-/// Begins the next execution of an instance: a fresh history, what it shows, the events that move over, then what waits already.
+/// Begins the next execution of an instance: an empty history, its start, the carried events, then the messages that already wait.
 ///
-/// What waits stays where it is, and the rest takes the numbers before it, which are free since the execution was given what had them: to
-/// move all of it each time would make a long queue quadratic.
+/// The waiting messages stay where they are. The start and the carried events get the numbers before them, which are free because the
+/// execution consumed the messages that had them. Moving the whole queue each time would take quadratic time.
 fn continue_as_new(
     db: &Connection,
     key: InstanceKey,
@@ -322,7 +323,7 @@ fn continue_as_new(
     Ok(())
 }
 
-/// What a status row says of a state.
+/// The columns of a status row for a state.
 pub(crate) fn summary(state: &perennial_core::State) -> Summary {
     let (status, output, failure) = match (state.end(), state.suspension()) {
         (None, Some(Suspension { reason })) => {
@@ -351,7 +352,7 @@ pub(crate) fn summary(state: &perennial_core::State) -> Summary {
     }
 }
 
-/// The output of an instance that was ended or is held from outside is the reason given.
+/// The output of an instance that was terminated or suspended is the reason given.
 fn reason_as_output(reason: &str) -> perennial_core::Json {
     perennial_core::Json::from_text(serde_json::Value::from(reason).to_string())
 }

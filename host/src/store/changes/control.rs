@@ -13,7 +13,7 @@ use crate::store::rows::instances::{self, status_of};
 use crate::store::rows::queries;
 use crate::store::types::{Effects, InstanceKey, InstanceRow, TurnCommit};
 
-/// Gives an instance a client's command.
+/// Delivers a client's command to an instance.
 pub(crate) fn command(
     db: &Connection,
     id: &str,
@@ -48,7 +48,7 @@ pub(crate) fn command(
     }
 }
 
-/// Ends an instance and everything below it; where it has ended, what is left below it.
+/// Terminates an instance and all its live descendants; if the instance has ended, only the descendants.
 pub(crate) fn terminate_all(
     db: &Connection,
     id: &str,
@@ -71,7 +71,7 @@ pub(crate) fn terminate_all(
     Ok(Reply::Done)
 }
 
-/// Tells everything that lives below an instance to end, also below what has ended itself. How many were told.
+/// Terminates all live descendants of an instance, also those below ended children. Returns their number.
 fn end_below(
     db: &Connection,
     key: InstanceKey,
@@ -125,13 +125,14 @@ fn give(
 ) -> Result<Reply, StoreError> {
     if decision == Decision::Nothing {
         if message.is_recursive() {
-            // It is so already; what is below it may not be.
+            // It is in that state already; its descendants may not be.
             cascade(db, to.key, to.id, message, now, effects)?;
         }
         if !instances::will_change(db, to.key)? {
             return Ok(Reply::Nothing);
         }
-        // Its status is about to change: a suspend that a resume follows at once, say. Then the turn decides.
+        // A message in the inbox is about to change its status: a suspend that a resume follows at once, for example. Then the turn
+        // decides.
         instances::deliver(db, to.key, message)?;
         effects.woken.push(to.key);
         return Ok(Reply::Done);
@@ -139,7 +140,7 @@ fn give(
     if let (Message::Terminate { reason, .. }, Status::Pending) = (message, to.status)
         && let Some(row) = queries::instance_by_key(db, to.key)?
     {
-        // Nothing of it has run, so nothing has to be waited for, and no host is needed.
+        // It has not begun, so there is no turn to wait for, and no host is needed.
         let mut commit = termination(&row, reason.clone(), now);
         commit.cascade = Some(message.clone()).filter(Message::is_recursive);
         if let Err(rejection) = commit_and_cascade(db, &commit, effects)? {
@@ -154,7 +155,7 @@ fn give(
     Ok(Reply::Done)
 }
 
-/// Writes a turn, and gives what its instance was told recursively to its children, whose turns may be written with it.
+/// Writes a turn, and passes recursive commands of its instance on to the children; their turns may be written in the same transaction.
 ///
 /// # Errors
 /// As [`commit_turn`].
@@ -172,8 +173,8 @@ pub(crate) fn commit_and_cascade(
     Ok(written)
 }
 
-/// Gives the live children of an instance the same command, as far as it makes sense for them; a termination goes on below those that have
-/// ended.
+/// Passes a command on to the live children of an instance to which it applies. A termination also reaches the live descendants of ended
+/// children.
 pub(crate) fn cascade(
     db: &Connection,
     key: InstanceKey,
@@ -219,7 +220,8 @@ pub(crate) fn cascade(
     Ok(())
 }
 
-/// The turn that ends an instance from outside. No history is needed for it, so that one whose history cannot be read can be ended too.
+/// The turn that terminates an instance from outside. It needs no history, so that an instance whose history is unreadable can be ended
+/// too.
 pub(crate) fn termination(row: &InstanceRow, reason: Option<String>, now: Timestamp) -> TurnCommit {
     let mut state = State::terminated(row.generation, reason.clone());
     state.history_bytes = row.history_bytes;

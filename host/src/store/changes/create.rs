@@ -1,4 +1,4 @@
-//! Creates instances, and frees ids that are in use where the start allows it.
+//! Creates instances, and frees ids that are in use if the start allows it.
 
 use perennial_core::{
     Command, Decision, Failure, Message, Rejection, Reuse, Start, Status, Timestamp, decide, kind,
@@ -13,7 +13,7 @@ use crate::store::rows::tasks;
 use crate::store::rows::tasks::NewTask;
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
 
-/// What came of a start: its instance is there, or why it is not.
+/// The result of a start: the instance exists, or the reason why it was rejected.
 pub(crate) type CreateOutcome = Result<(), Rejection>;
 
 /// Whether an id is free now.
@@ -22,14 +22,14 @@ pub(crate) enum Created {
     No(Rejection),
 }
 
-/// An execution number that means all of an instance's executions.
+/// An execution number that stands for all executions of an instance.
 pub(crate) const ALL_EXECUTIONS: i64 = -1;
 
-/// A history of so few turns and bytes is deleted with its instance; a longer one is left to be deleted in batches.
+/// A history with at most this many turns and bytes is deleted with its instance; a longer one is deleted later, in batches.
 const SHORT_TURNS: u32 = 32;
 const SHORT_BYTES: u32 = 256 << 10;
 
-/// Makes sure that the id of `start` is free, or says why it is not.
+/// Frees the id of `start` if its reuse policy allows that, or returns the rejection.
 pub(crate) fn make_room(
     db: &Connection,
     start: &Start,
@@ -50,7 +50,7 @@ pub(crate) fn make_room(
     }
 }
 
-/// Takes an instance out of the way: a live one ends first, and its parent is told.
+/// Replaces an instance: a live one is terminated first, and its parent is notified.
 fn replace(
     db: &Connection,
     key: InstanceKey,
@@ -76,7 +76,7 @@ fn replace(
     forget(db, key, effects)
 }
 
-/// Removes an instance; what it leaves behind is deleted later, in batches.
+/// Deletes an instance's row; a long history is deleted later, in batches.
 pub(crate) fn forget(
     db: &Connection,
     key: InstanceKey,
@@ -104,7 +104,7 @@ pub(crate) fn forget(
     Ok(())
 }
 
-/// Accepts a start whose first turn comes later.
+/// Creates an instance whose first turn comes later.
 pub(crate) fn start(
     db: &Connection,
     new: &NewInstance,
@@ -119,7 +119,7 @@ pub(crate) fn start(
     Ok(Ok(()))
 }
 
-/// Adds an instance that has its start in its inbox.
+/// Inserts an instance with its start in its inbox.
 pub(crate) fn insert_pending(
     db: &Connection,
     new: &NewInstance,
@@ -153,7 +153,7 @@ pub(crate) fn insert_pending(
     Ok(())
 }
 
-/// Deletes up to `rows` rows that are no longer needed. Whether more may be left.
+/// Deletes up to `rows` rows of deleted instances and executions. Returns whether more may be left.
 pub(crate) fn collect_garbage(db: &Connection, rows: u32) -> Result<bool, StoreError> {
     let mut left = rows as usize;
     while left > 0 {
@@ -169,13 +169,13 @@ pub(crate) fn collect_garbage(db: &Connection, rows: u32) -> Result<bool, StoreE
             db.prepare_cached("DELETE FROM garbage WHERE instance = ?1 AND execution = ?2")?
                 .execute(params![instance, execution])?;
         }
-        // The entry itself counts, so that many short histories are not one long transaction.
+        // The entry itself counts, so that many short histories do not make one long transaction.
         left = left.saturating_sub(deleted + 1);
     }
     Ok(true)
 }
 
-/// Deletes up to `rows` rows of an execution, or of all executions of an instance. How many there were.
+/// Deletes up to `rows` rows of an execution, or of all executions of an instance. Returns their number.
 fn collect_one(
     db: &Connection,
     instance: i64,
@@ -199,7 +199,7 @@ fn collect_one(
     Ok(deleted + collect_rewinds(db, instance, execution, limit)?)
 }
 
-/// Deletes up to `rows` turns that rewinds cut off.
+/// Deletes up to `rows` turns that rewinds archived.
 fn collect_rewinds(
     db: &Connection,
     instance: i64,

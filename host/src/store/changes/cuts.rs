@@ -1,4 +1,4 @@
-//! What was cut off histories by rewinds.
+//! Reads the archive of rewinds.
 
 use perennial_core::Timestamp;
 use rusqlite::{Connection, params};
@@ -7,7 +7,7 @@ use crate::store::StoreError;
 use crate::store::codec::uint;
 use crate::store::types::InstanceKey;
 
-/// When an execution was rewound, and why, in order.
+/// The rewinds of an execution with their times and reasons, in order.
 pub(crate) fn rewinds(
     db: &Connection,
     key: InstanceKey,
@@ -22,7 +22,7 @@ pub(crate) fn rewinds(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The first event that was cut off an execution since it had a generation.
+/// The first event that was cut off an execution since the given generation.
 #[cfg(feature = "http")]
 pub(crate) fn first_cut(
     db: &Connection,

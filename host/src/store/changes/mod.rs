@@ -1,4 +1,4 @@
-//! What one change does to the rows of a hub, in one transaction.
+//! The changes to the rows of a hub; each runs in one transaction.
 
 pub(crate) mod collect;
 pub(crate) mod commit;

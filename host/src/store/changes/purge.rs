@@ -10,19 +10,18 @@ use crate::store::rows::instances;
 use crate::store::rows::parents::tell_parent_of;
 use crate::store::types::{Effects, InstanceKey};
 
-/// What came of a purge.
+/// The result of a purge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Purged {
-    /// Instances that are deleted.
+    /// The number of instances that were deleted.
     pub(crate) deleted: u32,
-    /// Instances that live, and were left alone.
+    /// The number of live instances, which were left alone.
     pub(crate) live: u32,
 }
 
-/// Deletes those of some instances that are there and have ended, with everything that belongs to them.
+/// Deletes the ended ones among some instances, with all their data.
 ///
-/// A parent that lives is told. Whether it still awaits that child only its history knows, and there a second outcome means nothing: so
-/// each task has exactly one.
+/// A live parent is notified. Only its history knows whether it still awaits the child, and it ignores a second outcome of a task.
 pub(crate) fn purge(
     db: &Connection,
     keys: &[InstanceKey],

@@ -18,47 +18,47 @@ use crate::store::rows::tasks;
 use crate::store::rows::tasks::NewTask;
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
 
-/// A rewind, worked out from what the hub said a moment ago.
+/// A rewind that was planned from an earlier read of the hub.
 #[derive(Debug)]
 pub(crate) struct RewindCommit {
     pub(crate) key: InstanceKey,
     pub(crate) id: String,
-    /// Where the instance stood when it was worked out: a failed one moves only by being rewound or replaced.
+    /// The position of the instance when the rewind was planned. A failed instance moves only if it is rewound, restarted or replaced.
     pub(crate) expected: Position,
     pub(crate) reason: Option<String>,
-    /// The module that the execution goes on with.
+    /// The module on which the execution continues, if it changes.
     pub(crate) module: Option<perennial_core::Digest>,
     pub(crate) rewind: Rewind,
-    /// What runs each activity of the rewind now, in their order; `None` leaves what was recorded.
+    /// The current target of each activity of the rewind, in order; `None` keeps the recorded one.
     pub(crate) targets: Vec<Option<Target>>,
-    /// How each child of the rewind would be started again, in their order, or why it cannot be.
+    /// The new start of each child of the rewind, in order, or why it cannot be started.
     pub(crate) starts: Vec<Result<NewInstance, Failure>>,
-    /// Children that were rewound for this one already, by id.
+    /// Ids of the children that were already rewound for this rewind.
     pub(crate) rewound: Vec<String>,
-    /// Failures that stay, and how many more there are.
+    /// Failures before the cut, which stay, and how many more there are.
     pub(crate) remaining: Vec<RemainingFailure>,
     pub(crate) more_remaining: u32,
 }
 
-/// How a child stands whose outcome the parent awaits again.
+/// The state of a child whose outcome the parent awaits again.
 enum Standing {
-    /// It goes on, and will tell.
+    /// It is live, and will report its end.
     Live,
-    /// It ended well.
+    /// It completed with this output.
     Completed(Option<Json>),
     /// It failed.
     Failed(Failure),
-    /// It was ended from outside, or is gone: it starts again.
+    /// It was terminated or deleted, so it is started again.
     Over(Option<InstanceKey>),
-    /// Its id belongs to another instance.
+    /// Its id belongs to an unrelated instance with this status.
     Foreign(Status),
 }
 
-/// Puts a failed instance back to before its failure, in one transaction. Answers with the children that must be rewound first, and
-/// changes nothing, where there are some.
+/// Rewinds a failed instance to before its failure, in one transaction. If children must be rewound first, changes nothing and returns
+/// their ids.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] if the instance is not where it was when the rewind was worked out.
+/// [`StoreError::Conflict`] if the instance has moved since the rewind was planned.
 pub(crate) fn rewind(
     db: &Connection,
     commit: &RewindCommit,
@@ -120,7 +120,7 @@ pub(crate) fn rewind(
     })))
 }
 
-/// Whether the instance may be rewound, and is where it was when that was worked out.
+/// Checks that the instance may be rewound and has not moved since the rewind was planned.
 fn may_rewind(db: &Connection, commit: &RewindCommit) -> Result<Result<(), Rejection>, StoreError> {
     let mut row = db.prepare_cached(
         "SELECT status, execution, generation, next_event FROM instance WHERE key = ?1",
@@ -152,7 +152,7 @@ fn events_before_the_cut(commit: &RewindCommit) -> u64 {
     carried.map_or(commit.rewind.state.next_event, |turn| turn.first_event)
 }
 
-/// Activities of which the call itself is wrong, or that nothing runs: they fail once more.
+/// Activities that will fail again: their call is invalid, or no module defines them.
 fn fail_again(commit: &RewindCommit) -> impl Iterator<Item = RemainingFailure> {
     let armed = commit.rewind.activities.iter().zip(&commit.targets);
     armed.filter_map(|(armed, target)| {
@@ -174,7 +174,7 @@ fn again(task: TaskId, kind: FailedKind, name: String, failure: &Failure) -> Rem
     }
 }
 
-/// How a child of the instance stands now. One that was restarted in place is nobody's child, and still says whose it was.
+/// The current state of a child. A child that was restarted in place has no parent any more, but its row still names its former one.
 fn standing(
     db: &Connection,
     commit: &RewindCommit,
@@ -223,7 +223,7 @@ fn standing(
         None => parent_id.is_none(),
     };
     if !(is_of_task && is_own) {
-        // It has the id until it has ended, and then it is in nobody's way.
+        // It blocks the id only until it has ended.
         let is_left_behind = parent_key.is_none() && parent_id.as_ref() == Some(&commit.id);
         return Ok(if status.is_end() || is_left_behind {
             Standing::Over(Some(InstanceKey(key)))
@@ -242,7 +242,7 @@ fn standing(
     })
 }
 
-/// Keeps what is cut off, and why it was.
+/// Archives the turns that are cut off, with the reason.
 fn archive(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<(), StoreError> {
     let (key, at, cut) = (commit.key.0, commit.expected, commit.rewind.cut);
     db.prepare_cached(
@@ -265,8 +265,8 @@ fn put_back(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<()
         modules::expect(db, digest)?;
     }
     let state = &commit.rewind.state;
-    // The guest is asked in the next turn, and says then what it waits for. After an event was put aside there may be no turn until it
-    // comes again: what waited for it waits for it now.
+    // The guest says in its next turn what it waits for. If an event was dropped, there may be no turn until it is sent again, so the
+    // instance waits for that event from now on.
     let dropped = commit.rewind.dropped_event.as_ref();
     let waiting = dropped.map(|event| Waiting {
         events: vec![event.name.clone()],
@@ -294,7 +294,7 @@ fn put_back(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<()
     Ok(())
 }
 
-/// Adds the rows of what the engine must act on.
+/// Inserts the rows of the tasks that the engine must act on.
 fn arm(db: &Connection, commit: &RewindCommit) -> Result<(), StoreError> {
     let at = Position {
         generation: commit.rewind.state.generation,
@@ -339,7 +339,7 @@ fn arm(db: &Connection, commit: &RewindCommit) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The generation in which a turn that is kept was written: that after the last rewind that cut at or before it.
+/// The generation in which a kept turn was written: the one after the last rewind that cut at or before it.
 fn written_in(db: &Connection, commit: &RewindCommit, turn: u32) -> Result<u32, StoreError> {
     let mut query = db.prepare_cached(
         "SELECT coalesce(max(generation) + 1, 0) FROM rewind WHERE instance = ?1 AND execution = ?2 AND cut <= ?3",
@@ -348,16 +348,16 @@ fn written_in(db: &Connection, commit: &RewindCommit, turn: u32) -> Result<u32, 
     Ok(query.query_row(of, |row| row.get(0))?)
 }
 
-/// What became of children.
+/// The children of a rewind after it.
 #[derive(Default)]
 struct Settled {
-    /// Those that were started again.
+    /// Ids of the children that were started again.
     started: Vec<String>,
-    /// Those that fail once more.
+    /// The children that fail again.
     failed: Vec<RemainingFailure>,
 }
 
-/// Sees to it that each child whose outcome is awaited will tell it, or tells it now.
+/// Makes each awaited child report its outcome to the new task id, or delivers the outcome now.
 fn settle_children(
     db: &Connection,
     commit: &RewindCommit,
@@ -410,7 +410,7 @@ fn settle_children(
     Ok(settled)
 }
 
-/// A child that goes on tells its end to the task as it is called now. One that was restarted is a child again.
+/// Points a live child to the new id of its task. A child that was restarted in place becomes a child again.
 fn repoint(
     db: &Connection,
     commit: &RewindCommit,
@@ -432,8 +432,7 @@ fn repoint(
     Ok(())
 }
 
-/// Children that were asked for after the cut belong to nobody now: they are told to end, tell nobody, and leave their ids to those that
-/// are asked for anew.
+/// Terminates the children that were scheduled after the cut. They do not report their ends, and free their ids for new children.
 fn drop_children(
     db: &Connection,
     commit: &RewindCommit,
@@ -471,20 +470,20 @@ fn drop_children(
     Ok(())
 }
 
-/// An instance that begins again as its next execution.
+/// A restart: the instance begins again with its next execution.
 #[derive(Debug)]
 pub(crate) struct RestartCommit {
     pub(crate) key: InstanceKey,
-    /// Where it stood when the start was worked out.
+    /// The position of the instance when the restart was planned.
     pub(crate) expected: Position,
     pub(crate) new: NewInstance,
 }
 
-/// Begins the next execution of an instance that has ended. It is nobody's child, but still says whose it was: a rewind of that one takes
-/// over how it ends. Not so what a rewound parent left behind.
+/// Begins the next execution of an ended instance. It has no parent any more, but its row still names the former one, so that a rewind of
+/// that parent can adopt its outcome. This does not apply to a child that a rewind of its parent dropped.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] if the instance is not where it was.
+/// [`StoreError::Conflict`] if the instance has moved since the restart was planned.
 pub(crate) fn restart(
     db: &Connection,
     commit: &RestartCommit,
@@ -502,7 +501,7 @@ pub(crate) fn restart(
     if let Some(digest) = start.module {
         modules::expect(db, digest)?;
     }
-    // The time of its creation is a part of where it stands in the lists.
+    // The creation time is part of its position in the lists by tag.
     instances::untag(db, *key)?;
     let changed = db
         .prepare_cached(

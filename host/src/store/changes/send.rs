@@ -14,8 +14,8 @@ use crate::store::rows::modules;
 use crate::store::rows::parents;
 use crate::store::types::{Effects, NewInstance, Refused, TurnCommit};
 
-/// Starts and messages to other instances, and the failures of those that cannot be started. What is to be noted of an instance that has
-/// ended; one that lives on gets it as messages, its next execution where it continues as new.
+/// Starts the instances and sends the messages of a turn. Returns the refused starts that an ended instance must record; an instance that
+/// continues gets them as messages, after continue-as-new in its next execution.
 #[expect(
     clippy::too_many_lines,
     reason = "it is a table, with an arm for each event"
@@ -114,7 +114,7 @@ pub(crate) fn send(
     Ok(notes)
 }
 
-/// Puts an event into the inbox of another instance, if that lives and has room for it.
+/// Delivers an event to another instance if that is live and has room for it.
 fn send_event(
     db: &Connection,
     id: &str,
@@ -136,7 +136,7 @@ fn send_event(
     Ok(Ok(()))
 }
 
-/// Says that an instance was not started. What its starter's history is to say, where that has ended.
+/// Reports that an instance was not started. Returns the event for the starter's history if the starter has ended.
 fn refuse(
     db: &Connection,
     commit: &TurnCommit,
@@ -179,7 +179,8 @@ fn start_child(
         None => {
             let new = starts.next().ok_or_else(|| missing_start(instance_id))?;
             let deleted = match new.start.module {
-                // A first attempt runs what its name means now; a later one what the first one ran, which may be gone for good.
+                // A first attempt uses the module that the name means now; a later one the module of the first, which may have been
+                // deleted.
                 Some(digest) if attempt > 1 => modules::expect(db, digest).is_err(),
                 _ => false,
             };
@@ -216,10 +217,10 @@ fn missing_start(id: &str) -> StoreError {
     StoreError::Corrupt(format!("a turn starts {id:?} without saying how"))
 }
 
-/// Starts an instance for another one, or says why not.
+/// Starts an instance for another one, or returns the rejection.
 ///
-/// An id is in use while an instance that has it lives; that of one that has ended is given again, unless the start refuses that. What a
-/// rewound parent left behind is in nobody's way. An instance is live in its own last turn.
+/// A live instance keeps its id, also in its last turn. The id of an ended one is reused unless the start forbids that. A child that a
+/// rewind of its parent dropped does not block its id.
 fn try_start(
     db: &Connection,
     new: &NewInstance,

@@ -1,7 +1,7 @@
-//! Copies of a hub: one that is taken while it is used, and one that becomes a hub again.
+//! Backup of a hub that may be in use, and restore of a backup.
 //!
-//! Laws: a copy is the hub as it was at one moment, whatever goes on meanwhile; it appears under its name whole and synced, or not at all;
-//! a file that is there is never replaced.
+//! Invariants: a backup is a snapshot of one moment; it appears under its name complete and synced, or not at all; no existing file is
+//! replaced.
 
 use std::path::Path;
 
@@ -20,16 +20,16 @@ use crate::store::rows::modules;
 /// Steps of SQLite's virtual machine between two reports: a few hundred rows.
 const STEPS_BETWEEN_REPORTS: std::ffi::c_int = 1_000;
 
-/// What SQLite keeps beside a database, and would take for this one's.
+/// Suffixes of the files that SQLite keeps beside a database. Leftover ones would be taken for those of the restored hub.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// How far ahead of its hub a copy counts its transactions, so that no log of the hub's can pass for the copy's own.
+/// How far the transaction counter of a backup is ahead of its hub's, so that no log of the hub matches the backup.
 const AHEAD: i64 = 1 << 40;
 
-/// Copies a hub that may be in use to a file that does not exist. `progress` is told the pages that are copied, and all.
+/// Copies a hub that may be in use to a new file. `progress` receives the pages copied and the total.
 ///
 /// # Errors
-/// [`StoreError::File`] if there is such a file or it cannot be written, and the errors of a hub that cannot be read. No file is left.
+/// [`StoreError::File`] if the file exists or cannot be written, and the errors of a hub that cannot be read. No file is left behind.
 pub(crate) fn backup(
     hub: &Path,
     to: &Path,
@@ -46,11 +46,11 @@ pub(crate) fn backup(
     })
 }
 
-/// Makes a hub of a copy, where there is none yet. `progress` is told the pages that are copied, and all.
+/// Restores a backup as a new hub. `progress` receives the pages copied and the total.
 ///
 /// # Errors
-/// [`StoreError::File`] if there is a hub, [`StoreError::Owned`] if a process is about to make one, [`StoreError::NotAHub`],
-/// [`StoreError::Newer`] or [`StoreError::Corrupt`] if the copy is none or damaged. Nothing is changed then.
+/// [`StoreError::File`] if the hub exists, [`StoreError::Owned`] if another process is about to create it; [`StoreError::NotAHub`],
+/// [`StoreError::Newer`] or [`StoreError::Corrupt`] if the backup is not a hub, too new, or damaged. Nothing is changed then.
 pub(crate) fn restore(
     from: &Path,
     hub: &Path,
@@ -67,21 +67,21 @@ pub(crate) fn restore(
             .map_err(StoreError::file("could not create the directory", parent))?;
     }
     let _lock = OwnerLock::take(hub)?;
-    // What ran when a hub of this name died says nothing about this one.
+    // The running work of a former hub of this name does not concern this one.
     remove(&with_suffix(hub, ".running"))?;
     copy(source, hub, progress, |db| {
         // A log that a deleted hub left behind must not be folded into this one.
         for suffix in BESIDE {
             remove(&with_suffix(hub, suffix))?;
         }
-        // Commands whose senders waited for the hub that was copied are answered by nobody any more.
+        // The clients that sent these commands waited for the backed-up hub, and do not read answers from this one.
         db.execute("DELETE FROM command", [])?;
         db.execute("UPDATE hub SET owner_epoch = owner_epoch + 1", [])?;
         Ok(())
     })
 }
 
-/// What SQLite finds wrong with a hub's file, at most so many things; nothing where it is whole.
+/// The results of SQLite's integrity check, at most `most` of them; empty if the hub is intact.
 ///
 /// # Errors
 /// Those of a hub that cannot be opened.
@@ -99,7 +99,7 @@ fn problems(db: &Connection, most: u32) -> Result<Vec<String>, StoreError> {
     Ok(found)
 }
 
-/// Whether SQLite finds the file whole.
+/// Runs SQLite's integrity check.
 fn check(db: &Connection) -> Result<(), StoreError> {
     match problems(db, 1)?.pop() {
         Some(problem) => Err(StoreError::Corrupt(problem)),
@@ -116,7 +116,7 @@ fn copy(
     refuse_existing(to)?;
     let fresh = Fresh::beside(to)?;
     copy_used(&mut from, fresh.path(), to, progress)?;
-    // A file without a journal beside it, until it is opened as a hub; what is changed here is synced when it gets its name.
+    // Has no journal until it is opened as a hub; all changes are synced before the file gets its name.
     let copy = Connection::open_with_flags(
         fresh.path(),
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -128,7 +128,7 @@ fn copy(
     fresh.publish(to)
 }
 
-/// Copies what is in use, as it is at one moment, and no page that is free.
+/// Copies a snapshot of the used pages, without the free ones.
 fn copy_used(
     from: &mut Connection,
     fresh: &Path,
@@ -138,22 +138,22 @@ fn copy_used(
     let used = Pages::of(from)?;
     let all = used.all.saturating_sub(used.free);
     if !space::gives_back(from)? {
-        // The copy of an older hub gives space back.
+        // The backup of an older hub can return free pages to the disk.
         from.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
     }
-    // Whoever is told waits for nothing but its own progress: the copy goes on when it has taken the news.
+    // A channel without a buffer: the copy continues as soon as the receiver has taken a report.
     let (tell, told) = std::sync::mpsc::sync_channel(0);
     let target = fresh.to_string_lossy().into_owned();
     let copied = std::thread::scope(|threads| {
         let copying = threads.spawn(move || -> rusqlite::Result<()> {
             let ticks = move || {
-                // Who no longer listens does not stop the copy.
+                // A receiver that is gone does not stop the copy.
                 let _ = tell.send(());
                 false
             };
             from.progress_handler(STEPS_BETWEEN_REPORTS, Some(ticks))?;
             let copied = from.execute("VACUUM INTO ?1", [target]);
-            // Drops the sender, which ends the reports.
+            // Drops the sender, which ends the channel.
             from.progress_handler(0, None::<fn() -> bool>)?;
             copied.map(drop)
         });

@@ -1,10 +1,10 @@
-//! The disk under SQLite, as tests see it: what is written in a directory and when it is synced, what is left of it when the power goes,
-//! and what an ailing disk answers.
+//! A simulated disk under SQLite, for tests: records writes and syncs in a directory, computes what a power loss leaves of them, and
+//! injects disk errors.
 //!
-//! It is a VFS of SQLite that hands everything to the usual one, and is the usual one for this process from then on. Only files of
-//! directories that a test asked for are recorded.
+//! It is a SQLite VFS that forwards everything to the usual one, and becomes the default VFS of this process. It records only files in
+//! directories that a test named.
 //!
-//! This is one of two places with `unsafe`: a VFS is a table of C functions, and there is no other way to stand between SQLite and a file.
+//! This module needs `unsafe`: a VFS is a table of C functions, and nothing else can stand between SQLite and a file.
 #![expect(
     unsafe_code,
     reason = "a VFS is a table of C functions, which SQLite gives pointers to files that it allocated"
@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs};
 
-/// The least that a disk writes wholly or not at all.
+/// The size of an atomic write.
 const SECTOR: usize = 512;
 
-/// What happened on a disk, in its order.
+/// An operation on a disk.
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
     Write {
@@ -35,20 +35,20 @@ pub(crate) enum Entry {
     Sync {
         file: String,
     },
-    /// Somebody was told something: what was written for it must be there from now on.
+    /// A test acknowledged something: what was written for it must be durable from now on.
     Mark(String),
 }
 
-/// What an ailing disk answers.
+/// A disk error to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// There is no room: what is written fails.
+    /// The disk is full: writes fail.
     Full,
     /// Writes fail.
     Write,
     /// Syncs fail.
     Sync,
-    /// Everything that is read or written fails.
+    /// All operations fail.
     Dead,
 }
 
@@ -56,17 +56,17 @@ pub(crate) enum Trouble {
 struct Log {
     entries: Vec<Entry>,
     trouble: Option<Trouble>,
-    /// How often there was trouble.
+    /// The number of failed operations.
     troubled: u64,
 }
 
-/// The disk under a directory. Forgotten when dropped.
+/// The disk under a directory. Dropping it ends the recording.
 #[derive(Clone)]
 pub(crate) struct Disk(Arc<Recorded>);
 
 struct Recorded {
     log: Arc<Mutex<Log>>,
-    /// The files as they were when the recording began.
+    /// The content of the files when the recording began.
     base: BTreeMap<String, Vec<u8>>,
 }
 
@@ -83,7 +83,7 @@ impl Drop for Recorded {
 }
 
 impl Disk {
-    /// Records what SQLite does with files in a directory that it opens from now on. What is there already counts as synced.
+    /// Records SQLite's operations on files in a directory that it opens from now on. Existing content counts as synced.
     pub(crate) fn under(dir: &Path) -> Self {
         usual();
         let mut base = BTreeMap::new();
@@ -97,35 +97,35 @@ impl Disk {
         Self(Arc::new(Recorded { log, base }))
     }
 
-    /// Somebody was told this.
+    /// Records that a test acknowledged `what`.
     pub(crate) fn mark(&self, what: impl Into<String>) {
         held(&self.0.log).entries.push(Entry::Mark(what.into()));
     }
 
-    /// What the disk answers from now on.
+    /// Sets the error of all following operations; `None` ends it.
     pub(crate) fn has(&self, trouble: Option<Trouble>) {
         held(&self.0.log).trouble = trouble;
     }
 
-    /// How often something failed.
+    /// The number of failed operations.
     pub(crate) fn troubled(&self) -> u64 {
         held(&self.0.log).troubled
     }
 
-    /// How often SQLite had something synced.
+    /// The number of syncs.
     pub(crate) fn syncs(&self) -> usize {
         let log = held(&self.0.log);
         let is_sync = |entry: &&Entry| matches!(entry, Entry::Sync { .. });
         log.entries.iter().filter(is_sync).count()
     }
 
-    /// Everything so far.
+    /// All recorded operations so far.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         held(&self.0.log).entries.clone()
     }
 
-    /// Makes the files in `to` what a power loss after `entries` can leave. Of what was written to a file after its last sync, `fate` says
-    /// for each sector whether it came down.
+    /// Writes to `to` the files that a power loss after `entries` may leave. For each sector written after its file's last sync, `fate`
+    /// decides whether it reached the disk.
     pub(crate) fn image(&self, entries: &[Entry], to: &Path, mut fate: impl FnMut() -> bool) {
         let mut files = self.0.base.clone();
         let mut synced: BTreeMap<&str, usize> = BTreeMap::new();
@@ -161,7 +161,7 @@ impl Disk {
             }
         }
         for (name, bytes) in files {
-            // What readers share is memory, and is gone.
+            // The index that readers share is in memory, and is lost.
             if !name.ends_with("-shm") {
                 std::fs::write(to.join(name), bytes).unwrap();
             }
@@ -171,24 +171,24 @@ impl Disk {
 
 // --- The VFS
 
-/// An open file: what SQLite sees, and whose file it is. The usual VFS's own file lies behind it.
+/// An open file: SQLite's view of it, and its recording. The usual VFS's own file follows it in memory.
 #[repr(C)]
 struct File {
     base: sqlite3_file,
     tap: *mut Tap,
 }
 
-/// A recorded file.
+/// The recording of a file.
 struct Tap {
     name: String,
     log: Arc<Mutex<Log>>,
 }
 
-/// The usual VFS. This one is registered before it the first time.
+/// The usual VFS. The first call registers this one as the default.
 fn usual() -> *mut sqlite3_vfs {
     static USUAL: OnceLock<usize> = OnceLock::new();
     let usual = USUAL.get_or_init(|| {
-        // SAFETY: SQLite returns its default VFS, which lives as long as the process; what is registered is leaked, and does too.
+        // SAFETY: SQLite returns its default VFS, which lives as long as the process; the registered one is leaked, and does too.
         unsafe {
             let usual = ffi::sqlite3_vfs_find(std::ptr::null());
             assert!(!usual.is_null());
@@ -205,7 +205,7 @@ fn usual() -> *mut sqlite3_vfs {
     *usual as *mut sqlite3_vfs
 }
 
-/// The usual VFS's file behind one of this.
+/// The usual VFS's file behind a file of this one.
 fn real(file: *mut sqlite3_file) -> *mut sqlite3_file {
     file.wrapping_byte_add(size_of::<File>())
 }
@@ -267,7 +267,7 @@ macro_rules! hand_on {
     }};
 }
 
-/// Does something with a file, and records it where the file is recorded and it went well.
+/// Performs an operation on a file, and records it if the file is recorded and the operation succeeded.
 fn recorded(
     file: *mut sqlite3_file,
     trouble: impl FnOnce(Trouble) -> Option<c_int>,
@@ -279,7 +279,7 @@ fn recorded(
     let Some(tap) = tap else {
         return done();
     };
-    // Held meanwhile, so that the order of the log is that of the disk.
+    // Held during the operation, so that the log has the order of the disk.
     let mut log = held(&tap.log);
     if let Some(code) = log.trouble.and_then(trouble) {
         log.troubled += 1;
@@ -434,7 +434,7 @@ unsafe extern "C" fn shm_unmap(file: *mut sqlite3_file, delete: c_int) -> c_int 
     hand_on!(file, xShmUnmap, delete)
 }
 
-/// Version 2: without memory maps, which would be writes that nobody sees.
+/// Version 2: without memory maps, whose writes could not be recorded.
 static METHODS: sqlite3_io_methods = sqlite3_io_methods {
     iVersion: 2,
     xClose: Some(close),

@@ -1,8 +1,8 @@
 //! Checks that a write-ahead log beside a hub belongs to it.
 //!
-//! SQLite folds whatever log lies beside a file into it: a copy that is put in the place of a hub whose host died would be mixed with the
-//! log of the other one. A log says nothing of its file, but a hub has a row that each transaction of an owner changes, and that page is in
-//! the log: the first one there must follow on what the file says, and the last one must not be behind it.
+//! SQLite folds any log that lies beside a file into that file: if a copy replaced a hub whose host died, SQLite would mix it with the old
+//! hub's log. A log does not name its file, but each transaction of an owner changes one row of the hub, so its page is in the log. The
+//! first version of that row in the log must follow the one in the file, and the last must not be older than it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,7 @@ use crate::store::file::paths::{refuse_special, with_suffix};
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 
-/// Which hub, and how often its row had changed: each owner counts one, and each of its transactions.
+/// The hub's id and the counters in its row: each new owner increments one, and each of its transactions the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mark {
     created_at: i64,
@@ -24,18 +24,18 @@ struct Mark {
     secret: Vec<u8>,
 }
 
-/// What a log says of its hub: the first and the last row in it.
+/// The first and the last version of the hub's row in a log.
 struct Log {
-    /// What differs between a log and the next one in the same file.
+    /// The header of the log. It differs between a log and the next one in the same file.
     header: [u8; HEADER_BYTES],
     first: Mark,
     last: Mark,
 }
 
-/// Refuses a hub beside which the log of another file lies, or of an earlier or later state of it.
+/// Refuses a hub if the log beside it belongs to another file, or to an earlier or later state of this one.
 ///
 /// # Errors
-/// [`StoreError::ForeignLog`]. What cannot be read or made out is for SQLite to say.
+/// [`StoreError::ForeignLog`]. A file or log that cannot be read passes: SQLite reports it.
 pub(in crate::store) fn check(path: &Path) -> Result<(), StoreError> {
     refuse_special(path)?;
     let log = with_suffix(path, "-wal");
@@ -43,8 +43,8 @@ pub(in crate::store) fn check(path: &Path) -> Result<(), StoreError> {
     if is_empty {
         return Ok(());
     }
-    // What an owner does meanwhile only ever makes the file newer, so the log is read first. And again after the file, for its end; where
-    // another log has begun by then, an owner is at work, and what lies there is its own.
+    // An owner may write meanwhile, which only makes the file newer. So the log is read before the file, and its end again after it. If
+    // another log has begun by then, an owner is at work, and the log is its own.
     let Some(before) = page_of_the_row(path).and_then(|page| read(&log, page, Frames::Any)) else {
         return Ok(());
     };
@@ -60,7 +60,8 @@ pub(in crate::store) fn check(path: &Path) -> Result<(), StoreError> {
     if file.is_between(&before.first, &after.last) {
         return Ok(());
     }
-    // What a loss of power left half-written is no part of the log. To see that takes a look at every byte, so it comes last.
+    // A transaction that a power loss left incomplete is not part of the log. Finding that out takes a pass over every byte, so it comes
+    // last.
     let Some(whole) = read(&log, page, Frames::Whole) else {
         return Ok(());
     };
@@ -74,23 +75,23 @@ pub(in crate::store) fn check(path: &Path) -> Result<(), StoreError> {
 }
 
 impl Mark {
-    /// Whether a log from `first` to `last` goes on from a file with this row.
+    /// Whether a log from `first` to `last` continues a file with this row.
     fn is_between(&self, first: &Self, last: &Self) -> bool {
         let is_same = first.secret == self.secret && first.created_at == self.created_at;
         is_same && first.changes <= self.changes + 1 && self.changes <= last.changes
     }
 }
 
-/// Which frames of a log are looked at.
+/// Which frames of a log are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Frames {
-    /// All that name the log's salt.
+    /// All with the log's salt.
     Any,
-    /// Those that SQLite would fold: up to the last commit, and none from the first on whose checksum is wrong.
+    /// Those that SQLite would fold: up to the last commit before the first wrong checksum.
     Whole,
 }
 
-/// Opens the file as it is without its log. Through SQLite, because closing the file by other means would give up its locks on it.
+/// Opens the file without its log. Uses SQLite, because closing the file by other means would release SQLite's locks on it.
 fn without_log(path: &Path) -> Option<Connection> {
     let mut uri = String::from("file:");
     for byte in std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()) {
@@ -129,7 +130,7 @@ fn mark_of(path: &Path) -> Option<(u32, Mark)> {
     Some((root_page(&db)?, db.query_row(sql, [], mark).ok()?))
 }
 
-/// Looks through the frames of a log for a page.
+/// Finds the versions of a page in the frames of a log.
 fn read(log: &Path, page: u32, frames: Frames) -> Option<Log> {
     let file = File::open(log).ok()?;
     let mut header = [0; HEADER_BYTES];
@@ -147,12 +148,12 @@ fn read(log: &Path, page: u32, frames: Frames) -> Option<Log> {
         return None;
     }
     let (mut first, mut last) = (None, None);
-    // Of a transaction that may not have been committed.
+    // The row in a transaction that may not have been committed.
     let mut open: Option<Mark> = None;
     let mut place = HEADER_BYTES as u64;
     let mut frame = [0; FRAME_HEADER_BYTES];
     let mut content = vec![0; page_bytes];
-    // Frames of another salt are what is left of an earlier log.
+    // Frames with another salt are remains of an earlier log.
     while file.read_exact_at(&mut frame, place).is_ok() && frame[8..16] == *salt {
         let at = place + FRAME_HEADER_BYTES as u64;
         let is_of_the_row = word(&frame, 0) == page;
@@ -184,7 +185,7 @@ fn read(log: &Path, page: u32, frames: Frames) -> Option<Log> {
     })
 }
 
-/// SQLite's checksum of a log: it goes on from frame to frame, in the byte order that the log's first word names.
+/// SQLite's checksum of a log: cumulative over the frames, in the byte order that the log's first word names.
 struct Checksum {
     sums: [u32; 2],
     is_big_endian: bool,
@@ -198,7 +199,7 @@ impl Checksum {
         }
     }
 
-    /// Adds bytes, whose number is a multiple of eight.
+    /// Adds bytes; their number must be a multiple of eight.
     fn add(&mut self, bytes: &[u8]) {
         for pair in bytes.chunks_exact(8) {
             for (this, other, word) in [(0, 1, &pair[..4]), (1, 0, &pair[4..])] {
@@ -215,7 +216,7 @@ impl Checksum {
         }
     }
 
-    /// Adds bytes, and says whether the sum is then what is written.
+    /// Adds bytes, and compares the sum with the written one.
     fn goes_on(&mut self, bytes: &[u8], written: &[u8]) -> bool {
         self.add(bytes);
         self.sums == [word(written, 0), word(written, 4)]
@@ -227,7 +228,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(word.unwrap_or_default())
 }
 
-/// The row of the table `hub` in its page: a leaf of SQLite's with one cell.
+/// Reads the row of the table `hub` from its page: a leaf with one cell.
 fn mark_in(page: &[u8]) -> Option<Mark> {
     const LEAF_OF_A_TABLE: u8 = 13;
     if *page.first()? != LEAF_OF_A_TABLE || page.get(3..5)? != [0, 1] {
@@ -253,7 +254,7 @@ fn mark_in(page: &[u8]) -> Option<Mark> {
     })
 }
 
-/// SQLite's number of one to nine bytes.
+/// Reads SQLite's variable-length integer of one to nine bytes.
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for place in 0..9 {
@@ -270,7 +271,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     Some(number)
 }
 
-/// The bytes of the next column; the numbers 0 and 1 have none, and stand in its type.
+/// The bytes of the next column. The numbers 0 and 1 have none: their type encodes them.
 fn value(types: &mut &[u8], body: &mut &[u8]) -> Option<Vec<u8>> {
     let kind = varint(types)?;
     let length = match kind {

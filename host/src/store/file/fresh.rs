@@ -1,8 +1,8 @@
-//! Writes a file under a temporary name, and gives it its own when it is complete.
+//! Writes a file under a temporary name, and renames it when it is complete.
 //!
-//! Laws: its temporary name is nobody else's, so that two processes can write for the same place, and no file of a user's is touched; a
-//! file that is there is never replaced; what a killed process left is removed by the next one that writes there, and what a live one
-//! writes is not, because each holds a lock on its own.
+//! Invariants: the temporary name is unique, so that two processes can write for the same place and no file of a user is touched; an
+//! existing file is never replaced; the next writer in a directory removes what a killed process left, but not the file of a live one,
+//! because each writer holds a lock on its file.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,40 +13,40 @@ use std::path::{Path, PathBuf};
 use crate::store::StoreError;
 use crate::store::file::paths::{is_empty_file, remove, sync_dir};
 
-/// What temporary names end with.
+/// The suffix of temporary names.
 const SUFFIX: &str = ".perennial-new";
 
-/// Hexadecimal digits before that.
+/// The number of hexadecimal digits before the suffix.
 const DIGITS: usize = 32;
 
-/// A file without its name. Dropped before it has one, it is removed.
+/// A file under its temporary name. Dropping it before it is published removes it.
 #[derive(Debug)]
 pub(in crate::store) struct Fresh {
     path: PathBuf,
-    /// Locked, which says that somebody is writing it.
+    /// Locked while it is being written.
     file: Option<File>,
 }
 
 impl Fresh {
-    /// Makes an empty file in the directory of `place`, and removes what killed processes left there.
+    /// Creates an empty file in the directory of `place`, and removes what killed processes left there.
     pub(in crate::store) fn beside(place: &Path) -> Result<Self, StoreError> {
         remove_stale(dir_of(place));
         let name = place.file_name().unwrap_or_default().to_string_lossy();
         loop {
             let unique = uuid::Uuid::new_v4().simple();
             let path = dir_of(place).join(format!(".{name}.{unique}{SUFFIX}"));
-            // What modules are granted is in it too, with the values of variables. SQLite gives the log the same mode.
+            // The hub contains grants with values of variables, so only its owner may read it. SQLite gives the log the same mode.
             let made = File::options()
                 .read(true)
                 .write(true)
                 .create_new(true)
                 .mode(0o600)
                 .open(&path);
-            // The temporary name says nothing to whoever asked for the place.
+            // The error names the requested place; the caller does not know the temporary name.
             let file = made.map_err(StoreError::file("could not write", place))?;
-            // A file system without locks only lacks what tells a dead writer from a live one.
+            // Without locks (some file systems have none), a dead writer's file cannot be told from a live one's.
             let locked = file.try_lock();
-            // Another process may have taken it for one that was left behind, in the moment before it was locked.
+            // Another process may have removed it as a leftover in the moment before it was locked.
             if locked.is_ok() && !path.exists() {
                 continue;
             }
@@ -57,19 +57,19 @@ impl Fresh {
         }
     }
 
-    /// Where it is for now.
+    /// Its temporary path.
     pub(in crate::store) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives it its name, synced, unless there is such a file by now.
+    /// Syncs the file and gives it its name, unless a file of that name exists by now.
     pub(in crate::store) fn publish(mut self, place: &Path) -> Result<(), StoreError> {
         let file = self.file.take();
         let sync = file.as_ref().map_or(Ok(()), File::sync_all);
         let named = sync
             .map_err(StoreError::file("could not sync", place))
             .and_then(|()| name(&self.path, place));
-        // The lock goes last: until here nobody takes the file for one that was left behind.
+        // Released last: until here no process takes the file for a leftover.
         let removed = remove(&self.path);
         drop(file);
         named?;
@@ -77,7 +77,7 @@ impl Fresh {
         sync_dir(dir_of(place))
     }
 
-    /// As [`publish`](Self::publish), in place of an empty file.
+    /// As [`publish`](Self::publish), but replaces an empty file.
     pub(in crate::store) fn publish_over_empty(self, place: &Path) -> Result<(), StoreError> {
         if place
             .symlink_metadata()
@@ -92,18 +92,18 @@ impl Fresh {
 impl Drop for Fresh {
     fn drop(&mut self) {
         if self.file.is_some() {
-            // The first error says more than one about a file that nobody asked for.
+            // The first error is more useful than one about the temporary file.
             let _ = remove(&self.path);
         }
     }
 }
 
-/// A second name for a file, unless it is taken: that is one step, where looking and renaming would be two.
+/// Links a file to its name, unless the name is taken: one atomic step, unlike a check and a rename.
 fn name(file: &Path, place: &Path) -> Result<(), StoreError> {
     match std::fs::hard_link(file, place) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(in_the_way(place)),
-        // File systems without links, as on memory sticks.
+        // Some file systems have no links, as on memory sticks.
         Err(_) => {
             refuse_existing(place)?;
             std::fs::rename(file, place).map_err(StoreError::file("could not create", place))
@@ -111,7 +111,7 @@ fn name(file: &Path, place: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Refuses a place where something is, be it a link that leads nowhere.
+/// Refuses a place that exists, even if it is a dangling link.
 pub(in crate::store) fn refuse_existing(place: &Path) -> Result<(), StoreError> {
     match place.symlink_metadata() {
         Ok(_) => Err(in_the_way(place)),
@@ -131,7 +131,7 @@ fn dir_of(place: &Path) -> &Path {
     dir.unwrap_or(Path::new("."))
 }
 
-/// Removes the files of writers that are gone. That one stays is no reason not to write another.
+/// Removes the files of dead writers. A failure to remove one does not prevent the next write.
 pub(in crate::store) fn remove_stale(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());

@@ -7,15 +7,15 @@ use crate::store::file::open;
 use crate::store::file::paths::{is_empty_file, real, remove, with_suffix};
 use crate::store::{Owned, OwnerLock, StoreError};
 
-/// What SQLite and hosts put beside a hub, and what is left where one of them died.
+/// Suffixes of the files that SQLite and hosts keep beside a hub, or leave there after a crash.
 const BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".sock", ".running"];
 
-/// Tells a file from another one that takes its place.
+/// The identity of a file: distinguishes it from a file that replaced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId(u64, u64);
 
 impl FileId {
-    /// The file that a path leads to.
+    /// The identity of the file at a path.
     ///
     /// # Errors
     /// [`StoreError::Missing`] if there is none.
@@ -28,14 +28,14 @@ impl FileId {
     }
 }
 
-/// Refuses a file with several names: beside each of them would be a lock and a log of its own.
+/// Refuses a file with hard links: under each name it would have a lock and a log of its own.
 pub(in crate::store) fn check_names(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::MetadataExt;
-    // Each directory has several names.
+    // A directory always has several links.
     let has_several =
         || std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.nlink() > 1);
     if has_several() {
-        // Whoever made it may have died before the name went that it had meanwhile.
+        // The process that created it may have died before it removed the temporary link.
         path.parent().into_iter().for_each(fresh::remove_stale);
     }
     if has_several() {
@@ -44,7 +44,7 @@ pub(in crate::store) fn check_names(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The hubs of a directory, by name: every file that is called like one. A directory that is not there has none.
+/// The hubs of a directory by name: every file with a hub's suffix. Empty if the directory does not exist.
 pub(crate) fn hubs_in(dir: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -66,17 +66,17 @@ pub(crate) fn hubs_in(dir: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> 
     Ok(hubs)
 }
 
-/// Deletes a hub with everything beside it.
+/// Deletes a hub with all files beside it.
 ///
 /// # Errors
-/// [`StoreError::Owned`] if another process owns it and it is not `forced`; [`StoreError::Missing`] if there is none;
-/// [`StoreError::NotAHub`] if the file is something else, and [`StoreError::Newer`] if only a newer version knows what it is. Nothing is
-/// deleted then.
+/// [`StoreError::Owned`] if another process owns it and it is not `forced`; [`StoreError::Missing`] if it does not exist;
+/// [`StoreError::NotAHub`] if the file is something else, and [`StoreError::Newer`] if only a newer version can read it. Nothing is deleted
+/// then.
 pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
     if !path.exists() {
         return Err(StoreError::Missing(path.to_owned()));
     }
-    // The name that was given goes too, where it is a link to the file.
+    // If the given path is a link to the file, the link is deleted too.
     let given = path;
     let path = &real(path.to_owned());
     let lock = match OwnerLock::take(path) {
@@ -88,7 +88,7 @@ pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
         .symlink_metadata()
         .is_ok_and(|found| is_empty_file(&found));
     match open::connect_writer(path) {
-        // Whoever owns it must not go on as if what it writes were kept: its next commit finds that its time is over.
+        // The owner must not continue as if its writes were kept: the new epoch fails its next commit.
         Ok(db) if lock.is_none() => {
             db.execute("UPDATE hub SET owner_epoch = owner_epoch + 1", [])?;
         }
@@ -96,7 +96,7 @@ pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
         // A host that died before it wrote anything left an empty file.
         Err(StoreError::NotAHub(_)) if is_empty => {}
         Err(error @ StoreError::NotAHub(_)) => return Err(error),
-        // A hub that is damaged or older is deleted as well as any other: that is what was asked for.
+        // A damaged or older hub can be deleted too.
         Err(StoreError::Corrupt(_) | StoreError::Older { .. }) => {}
         Err(error) => return Err(error),
     }
@@ -108,7 +108,7 @@ pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes back a hub that was made just now and for nothing. One that another process wants something of meanwhile stays.
+/// Deletes a hub that was created just now and is not needed. Keeps it if another process has sent a command meanwhile.
 pub(crate) fn unmake(path: &Path, owned: Owned) -> Result<(), StoreError> {
     let Owned {
         lock,
@@ -126,7 +126,7 @@ pub(crate) fn unmake(path: &Path, owned: Owned) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes a hub and what lies beside it, for whoever has its lock or does not care who has it.
+/// Removes a hub and the files beside it. The caller has its lock, or was told to force the deletion.
 fn remove_all(path: &Path) -> Result<(), StoreError> {
     remove(path)?;
     for suffix in BESIDE {
@@ -135,6 +135,6 @@ fn remove_all(path: &Path) -> Result<(), StoreError> {
     if let Some(dir) = path.parent() {
         fresh::remove_stale(dir);
     }
-    // Last, and while it is held, so that nobody makes a new hub among the remains of this one.
+    // The lock goes last, while it is held, so that no process creates a new hub among the remains of this one.
     remove(&with_suffix(path, ".lock"))
 }

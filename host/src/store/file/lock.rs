@@ -1,7 +1,7 @@
 //! Ownership of a hub: an OS lock on a file beside it.
 //!
-//! The lock of a process that died is free at once. What the file says is only for people and for finding the owner's socket; the lock
-//! itself is the truth. The hub's own file is never locked this way, so that anyone may read it.
+//! The system releases the lock of a process that died. The lock alone decides about ownership: the text in the file only describes the
+//! owner and names its socket. The hub's own file is never locked this way, so that every process may read it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -13,26 +13,26 @@ use serde::{Deserialize, Serialize};
 use crate::store::StoreError;
 use crate::store::file::paths::{real, refuse_special, with_suffix};
 
-/// How long an owner that says nothing of itself is waited for: a process that applies one command has the lock that briefly.
+/// How long to wait for an owner without a note: a process that applies one command holds the lock only briefly.
 const SILENT_OWNER: Duration = Duration::from_secs(2);
 
-/// How often it is looked at meanwhile.
+/// The interval between two looks meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// What an owner says about itself.
+/// What an owner writes into the lock file about itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct OwnerNote {
-    /// Its process.
+    /// Its process id.
     pub(crate) pid: u32,
     /// Its version of Perennial.
     pub(crate) version: String,
-    /// What kind of process it is, such as `perennial serve`.
+    /// The kind of process, such as `perennial serve`.
     pub(crate) what: String,
-    /// Where it listens for the news that a command is waiting.
+    /// The socket on which it is notified of commands.
     pub(crate) socket: Option<PathBuf>,
 }
 
-/// Whether somebody owns a hub.
+/// Whether a process owns the hub.
 pub(crate) fn is_owned(hub: &Path) -> bool {
     matches!(OwnerLock::take(hub), Err(StoreError::Owned(_)))
 }
@@ -44,7 +44,7 @@ pub(crate) struct OwnerLock {
 }
 
 impl OwnerLock {
-    /// Takes the lock, or says who has it.
+    /// Takes the lock, or returns an error that names the owner.
     ///
     /// # Errors
     /// [`StoreError::Owned`] if another process has it; [`StoreError::File`] if the lock file cannot be used.
@@ -64,13 +64,13 @@ impl OwnerLock {
         let begun = Instant::now();
         loop {
             match file.try_lock() {
-                // The hub was deleted meanwhile, and its lock with it: this one keeps nobody out any more.
+                // The hub was deleted meanwhile, and its lock file too: this lock excludes no other process.
                 Ok(()) if !is_at(&file, &path) => {
                     file = open()?;
                     continue;
                 }
                 Ok(()) => {
-                    // What an owner that died said of itself is no longer true.
+                    // The note of an owner that died is no longer true.
                     file.set_len(0)
                         .map_err(StoreError::file("could not clear", &path))?;
                     return Ok(Self { file });
@@ -87,14 +87,14 @@ impl OwnerLock {
                         note.what, note.pid
                     )));
                 }
-                // Whoever says nothing of itself has the lock for a moment only, or is about to say it.
+                // An owner without a note holds the lock only for a moment, or is about to write its note.
                 None if begun.elapsed() < SILENT_OWNER => std::thread::sleep(LOOK_AGAIN),
                 None => return Err(StoreError::Owned("another process".to_owned())),
             }
         }
     }
 
-    /// Says who the owner is.
+    /// Writes the owner's note.
     pub(crate) fn write_note(&mut self, note: &OwnerNote) -> std::io::Result<()> {
         let text = serde_json::to_vec(note)?;
         self.file.set_len(0)?;
@@ -105,12 +105,12 @@ impl OwnerLock {
 
 impl Drop for OwnerLock {
     fn drop(&mut self) {
-        // The lock goes with the file handle; an empty note is only tidier.
+        // Closing the file releases the lock; clearing the note is only tidier.
         let _ = self.file.set_len(0);
     }
 }
 
-/// Whether a file is the one that a path leads to.
+/// Whether a path leads to this file.
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     match (file.metadata(), std::fs::metadata(path)) {
@@ -119,7 +119,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// What the owner of a hub says about itself, if it says anything.
+/// The note of a hub's owner, if there is one.
 pub(crate) fn read_note(hub: &Path) -> Option<OwnerNote> {
     let mut text = String::new();
     refuse_special(hub).ok()?;
@@ -130,7 +130,7 @@ pub(crate) fn read_note(hub: &Path) -> Option<OwnerNote> {
     serde_json::from_str(&text).ok()
 }
 
-/// Beside the file, whatever link led to it: two names of a hub are one lock.
+/// Beside the file, not beside a link to it: all names of a hub share one lock.
 fn lock_path(hub: &Path) -> PathBuf {
     with_suffix(&real(hub.to_owned()), ".lock")
 }

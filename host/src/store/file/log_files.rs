@@ -1,4 +1,4 @@
-//! The write-ahead log of a hub and its index, as the owner has them open.
+//! Watches the write-ahead log of a hub and its index, which the owner has open.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +7,9 @@ use crate::store::file::paths::with_suffix;
 
 /// The files that SQLite keeps beside a hub while it is open: the write-ahead log and its index.
 pub(in crate::store) struct LogFiles {
-    /// Each as it was when this owner first committed, once it did.
+    /// Each with its identity at this owner's first commit; `None` before that.
     files: [(PathBuf, Option<FileId>); 2],
-    /// Whether one of them is gone, and what it had is in the hub.
+    /// Whether one of them is gone, and its content was folded into the hub.
     pub(in crate::store) folded: bool,
 }
 
@@ -22,7 +22,7 @@ impl LogFiles {
         }
     }
 
-    /// Takes them as they are after the next commit: another connection may make them anew.
+    /// Takes their identities again after the next commit: another connection may create them anew.
     pub(in crate::store) fn forget(&mut self) {
         self.files.iter_mut().for_each(|(_, id)| *id = None);
     }
@@ -35,12 +35,12 @@ impl LogFiles {
         }
     }
 
-    /// Whether there is something that could be taken away.
+    /// Whether their identities are known.
     pub(in crate::store) fn is_known(&self) -> bool {
         self.files.iter().any(|(_, id)| id.is_some())
     }
 
-    /// The one that is no longer there, or that another one stands in the place of, if there is such.
+    /// The path of one that was deleted or replaced.
     pub(in crate::store) fn gone(&self) -> Option<&Path> {
         let is_gone = |(path, id): &&(PathBuf, Option<FileId>)| {
             id.is_some_and(|id| FileId::of(path).ok() != Some(id))

@@ -1,4 +1,4 @@
-//! The files of a hub: opened, owned, checked, copied and kept small.
+//! The files of a hub: opening, ownership, checks, backup, and compaction.
 
 pub(crate) mod backup;
 #[cfg(test)]

@@ -17,10 +17,10 @@ use crate::store::file::paths::{is_empty_file, refuse_special, remove, with_suff
 /// Marks a file as a hub: "PERN".
 const APPLICATION_ID: i32 = 0x5045_524e;
 
-/// The format that `schema.sql` makes, and the oldest that there is.
+/// The format that `schema.sql` creates, the oldest one.
 const FIRST_FORMAT: u32 = 1;
 
-/// SQL that brings a file to the next format: the first from format 1 to 2, and so on. What was released is never changed.
+/// Migrations: the first from format 1 to 2, and so on. Released ones never change.
 pub(in crate::store) const MIGRATIONS: &[&str] = &["
     -- When the last transaction was committed, by the clock of that host. One that takes over and is behind it knows that the clock was set back.
     ALTER TABLE hub ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
@@ -44,22 +44,22 @@ pub(in crate::store) const MIGRATIONS: &[&str] = &["
 /// The format that this binary writes.
 const FORMAT: u32 = FIRST_FORMAT + MIGRATIONS.len() as u32;
 
-/// Pages of the write-ahead log before it is folded into the file. Few in the tests of this crate, so that it happens in them.
+/// A write-ahead log of this many pages is folded into the file. Few in the tests of this crate, so that they cover it.
 pub(in crate::store) const CHECKPOINT_PAGES: u32 = if cfg!(test) { 200 } else { 4_000 };
 
 const SCHEMA: &str = include_str!("schema.sql");
 
-/// Bytes to which a log is cut that a long read kept from being folded. It usually stays below that, and is not cut.
+/// Size to which a log is truncated that grew because a long read kept it from being folded. It usually stays smaller.
 pub(in crate::store) const LOG_BYTES_KEPT: u32 = 64 << 20;
 
-/// How long a connection waits for another process's write. Theirs are single rows.
+/// How long a connection waits for another process's write. Those are single rows.
 pub(in crate::store) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the write connection of an existing hub.
 pub(crate) fn connect_writer(path: &Path) -> Result<Connection, StoreError> {
     let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     check_format(&db, path)?;
-    // FULL is what makes an acknowledgement mean something: the log is synced before COMMIT returns.
+    // FULL makes acknowledgements durable: the log is synced before COMMIT returns.
     db.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF;",
     )?;
@@ -69,14 +69,14 @@ pub(crate) fn connect_writer(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
-/// Opens a connection that reads.
+/// Opens a read connection.
 pub(crate) fn connect_reader(path: &Path) -> Result<Connection, StoreError> {
     let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     check_format(&db, path)?;
     Ok(db)
 }
 
-/// Opens a connection that copies the file as it is, which may be of an older format.
+/// Opens a connection for copying the file, which may have an older format.
 pub(crate) fn connect_copier(path: &Path) -> Result<Connection, StoreError> {
     foreign_log::check(path)?;
     let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -86,18 +86,18 @@ pub(crate) fn connect_copier(path: &Path) -> Result<Connection, StoreError> {
     }
 }
 
-/// What became of a place where a hub shall be.
+/// What [`create`] found, and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Made {
-    /// Something was there already.
+    /// A file existed; nothing was created.
     No,
-    /// Nothing was there.
+    /// No file existed; a hub was created.
     New,
-    /// An empty file was there, which was somebody's.
+    /// An empty file existed; a hub replaced it.
     OverEmpty,
 }
 
-/// Makes the hub where there is none, all of it or nothing: it is written beside its place and moved there.
+/// Creates the hub if there is none, atomically: writes it beside its place and moves it there.
 ///
 /// Only the holder of the hub's lock may call it.
 pub(crate) fn create(path: &Path, now: Timestamp) -> Result<Made, StoreError> {
@@ -105,13 +105,13 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<Made, StoreError> {
     let made = match path.symlink_metadata() {
         Err(_) => Made::New,
         Ok(found) if is_empty_file(&found) => Made::OverEmpty,
-        // Such a link leads nowhere, and what is made for it cannot be named.
+        // A dangling link: no file can be created through it.
         Ok(found) if found.is_symlink() && !path.exists() => Made::New,
         Ok(_) => return Ok(Made::No),
     };
     let fresh = Fresh::beside(path)?;
     let db = connect(fresh.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // Nothing of it is needed after a crash: no journal lies beside it. That pages can be given back is decided before the first one.
+    // A crash may lose it, so it needs no journal. `auto_vacuum` must be set before the first page is written.
     db.execute_batch(
         "PRAGMA journal_mode = MEMORY; PRAGMA auto_vacuum = INCREMENTAL; BEGIN IMMEDIATE",
     )?;
@@ -138,7 +138,7 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<Made, StoreError> {
     Ok(made)
 }
 
-/// Brings the file of an older version to this one's format, all of it or nothing.
+/// Migrates an older file to the current format, in one transaction.
 ///
 /// Only the holder of the hub's lock may call it.
 pub(crate) fn migrate(path: &Path) -> Result<(), StoreError> {
@@ -155,7 +155,7 @@ pub(in crate::store) fn migrate_with(path: &Path, steps: &[&str]) -> Result<(), 
     }
     db.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA synchronous = FULL")?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // An owner that was paused and replaced knows the old format: its time is over with this.
+    // An owner that was paused and replaced knows the old format: the new epoch keeps it from writing.
     tx.execute("UPDATE hub SET owner_epoch = owner_epoch + 1", [])?;
     for step in &steps[(found - FIRST_FORMAT) as usize..] {
         tx.execute_batch(step)?;
@@ -172,19 +172,19 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     refuse_special(path)?;
     let db = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
-    // Plans go by the schema alone. Otherwise SQLite looks at the values too, at that of a LIMIT for one, and makes such a statement anew
-    // for each use.
+    // Plans depend on the schema alone. Otherwise SQLite also looks at bound values, such as that of a LIMIT, and prepares such a statement
+    // again for each use.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.set_prepared_statement_cache_capacity(128);
     Ok(db)
 }
 
-/// Looks at the file before anything is done with it: what is no hub, or a newer one, is left as it is.
+/// Checks the file before anything else: one that is not a hub, or a newer one, stays unchanged.
 fn check_format(db: &Connection, path: &Path) -> Result<(), StoreError> {
     fits(format(db, path)?, FORMAT, path)
 }
 
-/// Whether a file of one format can be used by who knows another.
+/// Checks that a program that knows the format `known` can use a file of the format `found`.
 pub(in crate::store) fn fits(found: u32, known: u32, path: &Path) -> Result<(), StoreError> {
     let path = path.to_owned();
     match found.cmp(&known) {
@@ -194,7 +194,7 @@ pub(in crate::store) fn fits(found: u32, known: u32, path: &Path) -> Result<(), 
     }
 }
 
-/// The format of a file that is a hub.
+/// The format of a hub's file.
 fn format(db: &Connection, path: &Path) -> Result<u32, StoreError> {
     let application: i32 = match db.pragma_query_value(None, "application_id", |row| row.get(0)) {
         Ok(id) => id,
@@ -207,7 +207,7 @@ fn format(db: &Connection, path: &Path) -> Result<u32, StoreError> {
         return Err(StoreError::NotAHub(path.to_owned()));
     }
     let found: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    // No version of Perennial wrote a format below the first.
+    // No version wrote a format below the first.
     if found < FIRST_FORMAT {
         return Err(StoreError::NotAHub(path.to_owned()));
     }

@@ -1,21 +1,21 @@
-//! The files of a hub on the disk: their names, what kind they are, and how they go.
+//! Paths of a hub's files: names, kinds, and removal.
 
 use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
 
-/// Whether there is a file, of its own and not a device or a pipe, which has nothing in it.
+/// Whether this is an empty regular file, and not a device or a pipe.
 pub(in crate::store) fn is_empty_file(found: &std::fs::Metadata) -> bool {
     found.is_file() && found.len() == 0
 }
 
-/// Makes the names in a directory survive a power loss as surely as the contents of its files do.
+/// Syncs a directory, so that the names in it survive a power loss as the contents of its files do.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     let sync = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
     sync.map_err(StoreError::file("could not sync", dir))
 }
 
-/// Removes a file that may be there.
+/// Removes a file if it exists.
 pub(crate) fn remove(file: &Path) -> Result<(), StoreError> {
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -25,18 +25,18 @@ pub(crate) fn remove(file: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// `path` with more at its end, as SQLite names the files beside its own.
+/// Appends a suffix to `path`, as SQLite names the files beside its own.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// What Perennial and SQLite keep beside a hub and open: each must be a file of its own.
+/// Suffixes of the files beside a hub that Perennial or SQLite open. Each must be a regular file.
 const OPENED_BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".lock", ".running"];
 
-/// Refuses what is no file, in the hub's place or beside it, before anything there is opened or removed: a pipe would be waited for, a
-/// device may do anything, and what is somebody else's is left as it is.
+/// Refuses anything but regular files in the hub's place or beside it, before anything there is opened or removed: opening a pipe would
+/// block, a device may do anything, and files of others stay untouched.
 pub(in crate::store) fn refuse_special(path: &Path) -> Result<(), StoreError> {
     // The hub itself may be a link to its file.
     refuse_kind(path, std::fs::metadata(path))?;
@@ -50,7 +50,7 @@ pub(in crate::store) fn refuse_special(path: &Path) -> Result<(), StoreError> {
 
 fn refuse_kind(path: &Path, found: std::io::Result<std::fs::Metadata>) -> Result<(), StoreError> {
     use std::os::unix::fs::FileTypeExt;
-    // What is not there harms nobody, and what cannot be looked at is said by who opens it.
+    // A missing file is fine, and the later open reports other errors.
     let Ok(kind) = found.map(|found| found.file_type()) else {
         return Ok(());
     };
@@ -70,7 +70,7 @@ fn refuse_kind(path: &Path, found: std::io::Result<std::fs::Metadata>) -> Result
     ))
 }
 
-/// The file that a path leads to, where it is a symbolic link to one.
+/// Resolves a symbolic link to the file.
 pub(crate) fn real(path: PathBuf) -> PathBuf {
     match std::fs::symlink_metadata(&path) {
         Ok(found) if found.is_symlink() => std::fs::canonicalize(&path).unwrap_or(path),
@@ -78,7 +78,7 @@ pub(crate) fn real(path: PathBuf) -> PathBuf {
     }
 }
 
-/// Bytes of a hub on the disk, with its write-ahead log.
+/// Size of a hub on the disk with its write-ahead log, in bytes.
 pub(crate) fn bytes_of(path: &Path) -> u64 {
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
     size(path) + size(&with_suffix(path, "-wal"))

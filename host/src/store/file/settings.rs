@@ -8,10 +8,10 @@ use crate::store::codec::{int, uint};
 use crate::store::rows::instances;
 use crate::store::{InstanceFilter, InstanceKey, Pages, Reader, StoreError};
 
-/// The setting that holds the [`Ages`].
+/// The name of the setting that holds the [`Ages`].
 const RETENTION: &str = "retention";
 
-/// How long instances are kept after they have ended, by how they ended; `None` keeps them for ever.
+/// Retention: how long ended instances are kept, by status; `None` keeps them for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ages {
     pub(crate) completed: Option<Millis>,
@@ -20,7 +20,7 @@ pub(crate) struct Ages {
 }
 
 impl Ages {
-    /// The age of those in a status; `None` too for those that have not ended.
+    /// The age for a status; `None` also for those that are not ends.
     pub(crate) fn of(&self, status: Status) -> Option<Millis> {
         match status {
             Status::Completed => self.completed,
@@ -31,26 +31,26 @@ impl Ages {
     }
 }
 
-/// What a hub holds.
+/// Statistics of a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) created_at: Timestamp,
     pub(crate) instances: Vec<(Status, u64)>,
-    /// Turns and events in the histories of the instances, and their bytes, roughly.
+    /// Turns and events in the histories of the instances, and their approximate bytes.
     pub(crate) turns: u64,
     pub(crate) events: u64,
     pub(crate) history_bytes: u64,
-    /// Modules that names mean, and contents that are kept, with their bytes.
+    /// Named modules, and stored components with their bytes.
     pub(crate) modules: u64,
     pub(crate) stored_modules: u64,
     pub(crate) module_bytes: u64,
-    /// Whether rows of what was deleted are still to be removed.
+    /// Whether rows of deleted instances are still to be removed.
     pub(crate) garbage: bool,
     /// The pages of the file.
     pub(crate) pages: Pages,
 }
 
-/// Sets how long instances are kept.
+/// Sets the retention.
 pub(crate) fn retain(db: &Connection, ages: &Ages) -> Result<(), StoreError> {
     let ages = serde_json::to_string(ages)
         .map_err(|e| StoreError::Corrupt(format!("a setting could not be written: {e}")))?;
@@ -60,7 +60,7 @@ pub(crate) fn retain(db: &Connection, ages: &Ages) -> Result<(), StoreError> {
 }
 
 impl Reader {
-    /// How long instances are kept after they have ended.
+    /// The retention.
     pub(crate) fn retention(&self) -> Result<Ages, StoreError> {
         let text: Option<String> = self.with(|db| {
             let mut query = db.prepare_cached("SELECT value FROM setting WHERE name = ?1")?;
@@ -73,14 +73,14 @@ impl Reader {
         }
     }
 
-    /// Instances in a status that ended at this time or before it, those that ended first first.
+    /// Instances in a status that ended at this time or before, in the order of their ends.
     pub(crate) fn ended_by(
         &self,
         status: Status,
         by: Timestamp,
         limit: u32,
     ) -> Result<Vec<InstanceKey>, StoreError> {
-        // The condition on all ends is what lets the partial index be used.
+        // SQLite needs the condition on all ends to use the partial index.
         let sql = "SELECT key FROM instance INDEXED BY instance_ended
              WHERE status = ?1 AND status >= 3 AND updated_at <= ?2 ORDER BY updated_at, key LIMIT ?3";
         self.with(|db| {
@@ -91,7 +91,7 @@ impl Reader {
         })
     }
 
-    /// When the first of those in a status ended that are still there.
+    /// When the first of the remaining instances in a status ended.
     pub(crate) fn first_end(&self, status: Status) -> Result<Option<Timestamp>, StoreError> {
         let sql = "SELECT updated_at FROM instance INDEXED BY instance_ended
              WHERE status = ?1 AND status >= 3 ORDER BY updated_at LIMIT 1";
@@ -104,7 +104,7 @@ impl Reader {
         })
     }
 
-    /// What the hub holds. Walks all instances.
+    /// Computes the statistics. Walks all instances.
     pub(crate) fn tally(&self) -> Result<Tally, StoreError> {
         let instances = self.counts(&InstanceFilter::default())?;
         let garbage = self.has_garbage()?;

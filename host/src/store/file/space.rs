@@ -1,7 +1,7 @@
-//! Measures the space that a hub uses, and gives free pages back to the file system.
+//! Measures the space that a hub uses, and returns free pages to the file system.
 //!
-//! SQLite keeps the pages of what was deleted and uses them again. They count for nothing, and are given back in small steps, each a
-//! transaction of its own, while nobody else writes. A file that was made before that was so gives nothing back until it is compacted.
+//! SQLite keeps the pages of deleted rows and reuses them. They do not count as used. The idle writer returns them in small transactions.
+//! Files created before the version that introduced this return nothing until they are compacted.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,27 +15,27 @@ use crate::store::file::open;
 use crate::store::file::paths::bytes_of;
 use crate::store::{OwnerLock, StoreError};
 
-/// Pages that one transaction gives back: about as many as a large turn writes.
+/// Pages that one transaction returns: about as many as a large turn writes.
 pub(in crate::store) const PAGES_AT_ONCE: u32 = 256;
 
-/// Free pages that stay, because what comes next will want them: giving them back and taking them again costs more than 4 MiB are worth.
+/// Free pages that stay for the next writes: returning and allocating them again costs more than 4 MiB are worth.
 pub(in crate::store) const FREE_PAGES_KEPT: u64 = if cfg!(test) { 16 } else { 1_024 };
 
-/// Pages of a log that is left as it is while nobody writes. A longer one is folded, and its file emptied.
+/// A log of at most this many pages stays as it is while the writer is idle. A longer one is folded and truncated.
 pub(in crate::store) const IDLE_LOG_PAGES: u32 = if cfg!(test) { 8 } else { 256 };
 
-/// How long nobody has written before the writer tidies up.
+/// How long the writer is idle before it tidies up.
 pub(in crate::store) const QUIET: Duration =
     Duration::from_millis(if cfg!(test) { 20 } else { 2_000 });
 
-/// What a disk must have left for a hub to be ready: a start with little input is a few pages of the log, and a page each of the file.
+/// Free space that a ready hub needs: a start with little input takes a few pages of the log, and a page each of the file.
 #[cfg(feature = "http")]
 const ROOM_MIN: u64 = 512 << 10;
 
-/// Whether there is room for small writes on the disk of a hub.
+/// Checks that the hub's disk has room for small writes.
 ///
 /// # Errors
-/// [`StoreError::is_disk_full`] if there is not; what the system says if it cannot be asked.
+/// An error with [`StoreError::is_disk_full`] if not; the system's error if the free space is unknown.
 #[cfg(feature = "http")]
 pub(crate) fn has_room(hub: &Path) -> Result<(), StoreError> {
     let failed =
@@ -49,7 +49,7 @@ pub(crate) fn has_room(hub: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// How much of a hub's file is in use, as of the last commit, for those who set a limit to it.
+/// How much of a hub's file is in use, as of the last commit, for the disk quota.
 #[derive(Debug, Default)]
 pub(crate) struct SpaceUsed {
     wanted: AtomicBool,
@@ -57,7 +57,7 @@ pub(crate) struct SpaceUsed {
 }
 
 impl SpaceUsed {
-    /// Has it counted, from the next transaction on.
+    /// Enables the count from the next transaction on.
     pub(crate) fn enable(&self) {
         self.wanted.store(true, Ordering::Release);
     }
@@ -66,7 +66,7 @@ impl SpaceUsed {
         self.wanted.load(Ordering::Acquire)
     }
 
-    /// Bytes of the pages that hold something.
+    /// Bytes of the used pages.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
     }
@@ -97,40 +97,40 @@ impl Pages {
         })
     }
 
-    /// Bytes of those that hold something.
+    /// Bytes of the used pages.
     pub(crate) fn used_bytes(self) -> u64 {
         self.all.saturating_sub(self.free) * self.bytes_of_one
     }
 
-    /// Bytes of those that do not.
+    /// Bytes of the free pages.
     pub(crate) fn free_bytes(self) -> u64 {
         self.free * self.bytes_of_one
     }
 
-    /// Whether more is free than is worth keeping.
+    /// Whether more pages are free than the reserve.
     pub(in crate::store) fn has_excess(self) -> bool {
         self.free > FREE_PAGES_KEPT.max(self.all / 8)
     }
 }
 
-/// Whether the file can give pages back without being written anew.
+/// Whether the file can return pages without being rewritten.
 pub(in crate::store) fn gives_back(db: &Connection) -> Result<bool, StoreError> {
     let mode: u32 = db.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
     Ok(mode == 2)
 }
 
-/// Gives some pages back, in the transaction that is open.
+/// Returns some pages, in the open transaction.
 pub(in crate::store) fn give_back(db: &Connection) -> Result<(), StoreError> {
     let mut step = db.prepare_cached(&format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})"))?;
     let mut rows = step.query([])?;
-    // Each row is a page.
+    // Each row frees a page.
     while rows.next()?.is_some() {}
     Ok(())
 }
 
-/// Folds the log into the file and empties it, unless somebody still reads from it. Whether that was so.
+/// Folds the log into the file and truncates it, unless a reader still needs it. Returns whether it did.
 pub(in crate::store) fn empty_log(db: &Connection) -> Result<bool, StoreError> {
-    // Whoever reads is not waited for: nothing is lost by trying again later, and commits would wait too.
+    // Does not wait for readers: a later try loses nothing, and commits would wait too.
     db.busy_timeout(Duration::ZERO)?;
     let emptied = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
         row.get::<_, i64>(0)
@@ -139,13 +139,13 @@ pub(in crate::store) fn empty_log(db: &Connection) -> Result<bool, StoreError> {
     Ok(emptied? == 0)
 }
 
-/// Writes a hub anew without what it no longer needs, so that from then on it also gives space back by itself. The bytes that it had on the
-/// disk, and those it has now.
+/// Rewrites a hub without its free pages, so that from then on it also returns space by itself. Returns its size on the disk before and
+/// after.
 ///
-/// It needs room for a copy of what the hub holds. A crash in the middle leaves the hub as it was.
+/// It needs room for a copy of the used pages. A crash leaves the hub as it was.
 ///
 /// # Errors
-/// [`StoreError::Missing`]; [`StoreError::Owned`] where a process runs it; and those of a hub that cannot be used.
+/// [`StoreError::Missing`]; [`StoreError::Owned`] if a process runs it; and the errors of an unusable hub.
 pub(crate) fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
     if !path.exists() {
         return Err(StoreError::Missing(path.to_owned()));
@@ -153,10 +153,10 @@ pub(crate) fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
     let _lock = OwnerLock::take(path)?;
     foreign_log::check(path)?;
     let db = open::connect_writer(path)?;
-    // The log is part of what is there: without it the file may be smaller than what it becomes.
+    // The log counts as part of the size: without it the file may be smaller than the result.
     empty_log(&db)?;
     let before = bytes_of(path);
-    // An owner that was paused and replaced must not go on.
+    // An owner that was paused and replaced must not continue.
     db.execute("UPDATE hub SET owner_epoch = owner_epoch + 1", [])?;
     db.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM")?;
     empty_log(&db)?;

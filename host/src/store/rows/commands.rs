@@ -1,7 +1,7 @@
 //! Commands of processes that do not own the hub.
 //!
-//! Such a process appends its command, wakes the owner, and awaits the recorded answer. A crash of either side loses nothing: the command
-//! stays until it is answered, and the answer until it is read or the hub is next opened by an owner a day later.
+//! Such a process appends its command, wakes the owner, and awaits the recorded answer. A crash of either side loses nothing: a command
+//! stays until it is answered, and an answer until it is read. An owner that opens the hub deletes answers older than a day.
 
 use perennial_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::store::StoreError;
 use crate::store::codec::int;
 
-/// Answers that nobody fetched are kept this long.
+/// How long unread answers are kept.
 const KEEP_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Appends a command.
@@ -24,7 +24,7 @@ pub(crate) fn append(
     Ok(())
 }
 
-/// The oldest commands that have no answer, as token and body.
+/// The oldest commands without an answer, as token and body.
 pub(crate) fn unanswered(
     db: &Connection,
     limit: u32,
@@ -36,10 +36,10 @@ pub(crate) fn unanswered(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Records an answer, in the transaction that does what the command asks.
+/// Records an answer, in the transaction that executes the command.
 ///
 /// # Errors
-/// [`StoreError::TakenBack`] if its sender no longer wants it: then it must not take effect.
+/// [`StoreError::TakenBack`] if the client withdrew the command: then it must not take effect.
 pub(crate) fn answer(db: &Connection, token: &str, answer: &[u8]) -> Result<(), StoreError> {
     let answered = db
         .prepare_cached("UPDATE command SET answer = ?2, body = x'' WHERE token = ?1")?
@@ -50,7 +50,7 @@ pub(crate) fn answer(db: &Connection, token: &str, answer: &[u8]) -> Result<(), 
     Ok(())
 }
 
-/// The answer to a command; `None` while there is none.
+/// The answer to a command; `None` if there is none yet.
 pub(crate) fn read_answer(db: &Connection, token: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let mut query = db.prepare_cached("SELECT answer FROM command WHERE token = ?1")?;
     Ok(query
@@ -59,7 +59,7 @@ pub(crate) fn read_answer(db: &Connection, token: &str) -> Result<Option<Vec<u8>
         .flatten())
 }
 
-/// Takes a command back that was not answered yet. Whether that was so.
+/// Withdraws an unanswered command. Returns whether it did.
 pub(crate) fn take_back(db: &Connection, token: &str) -> Result<bool, StoreError> {
     let taken = db
         .prepare_cached("DELETE FROM command WHERE token = ?1 AND answer IS NULL")?
@@ -67,14 +67,14 @@ pub(crate) fn take_back(db: &Connection, token: &str) -> Result<bool, StoreError
     Ok(taken == 1)
 }
 
-/// Forgets a command after its answer was read.
+/// Deletes a command after its answer was read.
 pub(crate) fn forget(db: &Connection, token: &str) -> Result<(), StoreError> {
     db.prepare_cached("DELETE FROM command WHERE token = ?1")?
         .execute([token])?;
     Ok(())
 }
 
-/// Forgets answers that nobody fetched.
+/// Deletes old answers that were not read.
 pub(crate) fn forget_old(db: &Connection, now: Timestamp) -> Result<(), StoreError> {
     let before = now.0.saturating_sub(KEEP_MS);
     db.execute(

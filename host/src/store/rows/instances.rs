@@ -8,7 +8,7 @@ use crate::store::codec::{decode, encode, int, uint};
 use crate::store::rows::modules;
 use crate::store::types::{InstanceKey, NewInstance, Summary};
 
-/// The term by which SQLite finds commands through their index: what a message is stands behind the byte of the format.
+/// The SQL term of the index on commands: the variant of a message follows the format byte.
 macro_rules! is_command {
     () => {
         "substr(message, 1, 2) BETWEEN X'0107' AND X'0109'"
@@ -16,7 +16,7 @@ macro_rules! is_command {
 }
 pub(in crate::store) use is_command;
 
-/// What a fresh status row says beside its start.
+/// The columns of a new status row beside its start.
 pub(crate) struct Row<'a> {
     pub(crate) status: Status,
     pub(crate) next_event: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Row<'a> {
     pub(crate) after: Option<&'a Summary>,
 }
 
-/// Numbers of the statuses in the file.
+/// The number of a status in the file.
 pub(crate) fn status_number(status: Status) -> u8 {
     match status {
         Status::Pending => 0,
@@ -39,7 +39,7 @@ pub(crate) fn status_number(status: Status) -> u8 {
     }
 }
 
-/// Reads what [`status_number`] wrote.
+/// The inverse of [`status_number`].
 pub(crate) fn status_of(number: u8) -> Result<Status, StoreError> {
     let found = Status::ALL
         .into_iter()
@@ -57,7 +57,7 @@ pub(crate) fn find(db: &Connection, id: &str) -> Result<Option<(InstanceKey, Sta
         .transpose()
 }
 
-/// Whether a suspend or a resume is in the inbox of an instance.
+/// Whether the inbox of an instance contains a suspend or a resume.
 pub(crate) fn will_change(db: &Connection, key: InstanceKey) -> Result<bool, StoreError> {
     let mut query = db.prepare_cached(concat!(
         "SELECT EXISTS (SELECT 1 FROM inbox WHERE instance = ?1 AND ",
@@ -70,7 +70,7 @@ pub(crate) fn will_change(db: &Connection, key: InstanceKey) -> Result<bool, Sto
 /// Adds a status row.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] if its module is no longer here.
+/// [`StoreError::Conflict`] if its module was deleted.
 pub(crate) fn insert(db: &Connection, new: &NewInstance, row: &Row<'_>) -> Result<(), StoreError> {
     let start = &new.start;
     if let Some(digest) = start.module {
@@ -135,7 +135,7 @@ pub(crate) fn insert(db: &Connection, new: &NewInstance, row: &Row<'_>) -> Resul
     Ok(())
 }
 
-/// Puts an instance into the lists by tag, as its own row says.
+/// Adds an instance to the lists by tag, with the tags in its row.
 pub(crate) fn tag(db: &Connection, key: InstanceKey) -> Result<(), StoreError> {
     db.prepare_cached(
         "INSERT OR IGNORE INTO instance_tag (tag, value, created_at, instance)
@@ -145,7 +145,7 @@ pub(crate) fn tag(db: &Connection, key: InstanceKey) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes an instance out of the lists by tag. Its own row says which ones those are.
+/// Removes an instance from the lists by tag.
 pub(crate) fn untag(db: &Connection, key: InstanceKey) -> Result<(), StoreError> {
     let mut query = db.prepare_cached(
         "SELECT tag.key, tag.value, i.created_at FROM instance AS i, json_each(i.tags) AS tag WHERE i.key = ?1",
@@ -162,7 +162,7 @@ pub(crate) fn untag(db: &Connection, key: InstanceKey) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Puts a message that comes in now at the end of an inbox. Its number is taken under the instance's row.
+/// Appends a message to an inbox. The instance's row allocates its number.
 pub(crate) fn deliver(
     db: &Connection,
     key: InstanceKey,
@@ -171,7 +171,7 @@ pub(crate) fn deliver(
     deliver_encoded(db, key, &encode(message)?, None)
 }
 
-/// As [`deliver`], for a message that is encoded already, and may have come in before: now is when the transaction is made.
+/// As [`deliver`], for an encoded message. `at` is its arrival; `None` is the time of the transaction.
 pub(crate) fn deliver_encoded(
     db: &Connection,
     key: InstanceKey,
@@ -207,7 +207,7 @@ fn insert_message(
     Ok(())
 }
 
-/// Puts messages before everything that is in an inbox.
+/// Inserts messages before all others in an inbox.
 pub(crate) fn deliver_first(
     db: &Connection,
     key: InstanceKey,
@@ -244,7 +244,7 @@ pub(crate) fn deliver_first(
     Ok(())
 }
 
-/// Empties an inbox. Its messages as they are stored, and when they came in.
+/// Empties an inbox. Returns its encoded messages with their arrival times.
 fn take_all(db: &Connection, key: InstanceKey) -> Result<Vec<(Vec<u8>, Timestamp)>, StoreError> {
     let mut query =
         db.prepare_cached("SELECT message, at FROM inbox WHERE instance = ?1 ORDER BY seq")?;
@@ -258,9 +258,8 @@ fn take_all(db: &Connection, key: InstanceKey) -> Result<Vec<(Vec<u8>, Timestamp
     Ok(messages)
 }
 
-/// Whether an instance can keep another external event of so many bytes: what waits in its inbox and what it was given and has not read
-/// are bounded together, so that it cannot be filled from outside until it dies of it. What it waits for is read at once, and only has to
-/// fit the inbox.
+/// Whether an instance has room for an external event. Its queued events and those that the guest received but has not read share a bound,
+/// so that clients cannot flood it. An event that the instance waits for is read at once, so it only has to fit the inbox.
 pub(in crate::store) fn has_room_for_event(
     db: &Connection,
     key: InstanceKey,
@@ -283,7 +282,7 @@ pub(in crate::store) fn has_room_for_event(
     Ok(with_it <= max && awaits(db, key, name)?)
 }
 
-/// Whether an instance said in its last turn that it waits for an external event of this name.
+/// Whether an instance waits for an external event of this name, as of its last turn.
 fn awaits(db: &Connection, key: InstanceKey, name: &str) -> Result<bool, StoreError> {
     let mut query = db.prepare_cached("SELECT waiting FROM instance WHERE key = ?1")?;
     let waiting: Option<Vec<u8>> = query.query_row([key.0], |row| row.get(0))?;
@@ -293,7 +292,7 @@ fn awaits(db: &Connection, key: InstanceKey, name: &str) -> Result<bool, StoreEr
     Ok(waiting.is_some_and(|waiting| waiting.may_await(name)))
 }
 
-/// Whether an instance is there and has not ended.
+/// Whether an instance exists and has not ended.
 pub(crate) fn is_live(db: &Connection, key: InstanceKey) -> Result<bool, StoreError> {
     let mut query = db.prepare_cached("SELECT status FROM instance WHERE key = ?1")?;
     let status: Option<u8> = query.query_row([key.0], |row| row.get(0)).optional()?;
@@ -303,7 +302,7 @@ pub(crate) fn is_live(db: &Connection, key: InstanceKey) -> Result<bool, StoreEr
     })
 }
 
-/// Says why the host cannot go on with an instance. Its id, if it still lives.
+/// Quarantines an instance, with the reason. Returns its id if it is still live.
 pub(crate) fn quarantine(
     db: &Connection,
     key: InstanceKey,
@@ -318,11 +317,11 @@ pub(crate) fn quarantine(
         .optional()?)
 }
 
-/// The host can go on with an instance, which is in this status, and is pinned to this module from now on. What it did to its hosts before
-/// is forgotten. Its id, if it still lives.
+/// Ends the quarantine of an instance: sets its status, pins it to this module, and resets its count of crashes. Returns its id if it is
+/// still live.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] if the module is no longer here.
+/// [`StoreError::Conflict`] if the module was deleted.
 pub(crate) fn release(
     db: &Connection,
     key: InstanceKey,
@@ -339,7 +338,7 @@ pub(crate) fn release(
     Ok(update.query_row(values, |row| row.get(0)).optional()?)
 }
 
-/// Whether the host does not go on with an instance.
+/// Whether an instance is quarantined.
 pub(crate) fn is_quarantined(db: &Connection, key: InstanceKey) -> Result<bool, StoreError> {
     let mut query =
         db.prepare_cached("SELECT quarantine IS NOT NULL FROM instance WHERE key = ?1")?;
@@ -349,13 +348,13 @@ pub(crate) fn is_quarantined(db: &Connection, key: InstanceKey) -> Result<bool, 
         .unwrap_or(false))
 }
 
-/// Whether there is anything in an inbox.
+/// Whether an inbox has messages.
 pub(in crate::store) fn has_mail(db: &Connection, key: InstanceKey) -> Result<bool, StoreError> {
     let mut query = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM inbox WHERE instance = ?1)")?;
     Ok(query.query_row([key.0], |row| row.get(0))?)
 }
 
-/// Takes messages out of an inbox.
+/// Deletes messages from an inbox.
 pub(crate) fn discard(db: &Connection, key: InstanceKey, seqs: &[u64]) -> Result<(), StoreError> {
     for seq in seqs {
         db.prepare_cached("DELETE FROM inbox WHERE instance = ?1 AND seq = ?2")?

@@ -1,7 +1,7 @@
 //! Lists and counts of instances, under filters.
 //!
-//! Law: the index of each query is chosen here and named in it, so that no list ever becomes a walk over the whole past because SQLite
-//! guessed otherwise. An index that begins with a status is walked once for each status that is asked for, and a page of each is merged.
+//! Invariant: each query names its index, chosen here, so that no list walks all instances because SQLite guessed wrong. An index that
+//! begins with a status is walked once per requested status, and the pages are merged.
 
 use perennial_core::{Status, Timestamp};
 use rusqlite::types::Value;
@@ -12,25 +12,25 @@ use crate::store::rows::instances;
 use crate::store::rows::queries::{COLUMNS, instance_of};
 use crate::store::{InstanceKey, InstanceRow, Reader, StoreError};
 
-/// Up to so many ids with a prefix are looked up and sorted. With more of them, walking in the order of time soon finds a page.
+/// Up to this many ids with a prefix are looked up and sorted. With more, a walk in the order of time soon fills a page.
 const FEW: u32 = 1_000;
 
-/// A page ends early once its rows have so many bytes.
+/// A page ends early once its rows have this many bytes.
 pub(crate) const PAGE_BYTES_MAX: usize = 2 << 20;
 
-/// Which instances are meant: those that fit everything that it says.
+/// A filter of instances; all its conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InstanceFilter {
-    /// Any of these; all where there are none.
+    /// Any of these; empty means all.
     pub(crate) statuses: Vec<Status>,
     pub(crate) id_prefix: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) version: Option<String>,
-    /// All of these.
+    /// The instance has all of these.
     pub(crate) tags: Vec<(String, String)>,
-    /// At this time or later.
+    /// Created at this time or later.
     pub(crate) created_from: Option<Timestamp>,
-    /// Before this time.
+    /// Created before this time.
     pub(crate) created_to: Option<Timestamp>,
 }
 
@@ -53,22 +53,22 @@ pub(crate) type ListPlace = (Timestamp, i64);
 pub(crate) struct ListQuery {
     pub(crate) filter: InstanceFilter,
     pub(crate) order: Order,
-    /// Only what comes after this place.
+    /// Only instances after this place.
     pub(crate) after: Option<ListPlace>,
     pub(crate) limit: u32,
-    /// Whether rows have their output.
+    /// Whether the rows include the output.
     pub(crate) output: bool,
 }
 
-/// What a page of a list gives.
+/// A page of a list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ListPage {
     pub(crate) rows: Vec<InstanceRow>,
-    /// Whether the list goes on after them.
+    /// Whether more instances follow.
     pub(crate) more: bool,
 }
 
-/// What bulk operations need to know of an instance.
+/// The columns that bulk operations need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Brief {
     pub(crate) place: ListPlace,
@@ -86,7 +86,7 @@ impl Reader {
         };
         let sql = format!("SELECT {columns} FROM instance WHERE key = ?1");
         self.with(|db| {
-            // One snapshot for the keys and for the rows.
+            // One snapshot for keys and rows.
             let tx = db.unchecked_transaction()?;
             let mut keys = keys(&tx, query, query.limit.saturating_add(1))?;
             let mut page = ListPage {
@@ -110,7 +110,7 @@ impl Reader {
         })
     }
 
-    /// As [`list`](Self::list), with what bulk operations need.
+    /// As [`list`](Self::list), but only the columns that bulk operations need.
     pub(crate) fn brief(&self, query: &ListQuery) -> Result<Vec<Brief>, StoreError> {
         self.with(|db| {
             let tx = db.unchecked_transaction()?;
@@ -128,7 +128,7 @@ impl Reader {
         })
     }
 
-    /// How many instances there are in each status; statuses without any are left out.
+    /// The number of instances in each status; statuses without any are left out.
     pub(crate) fn counts(&self, filter: &InstanceFilter) -> Result<Vec<(Status, u64)>, StoreError> {
         let Sql { text, values } = Sql::counts(filter);
         self.with(|db| {
@@ -146,12 +146,12 @@ impl Reader {
         })
     }
 
-    /// What the hub makes its continuation tokens with.
+    /// The key with which the hub signs continuation tokens.
     pub(crate) fn secret(&self) -> Result<Vec<u8>, StoreError> {
         self.with(|db| Ok(db.query_row("SELECT secret FROM hub", [], |row| row.get(0))?))
     }
 
-    /// The plans of a page and of a count, as SQLite explains them.
+    /// SQLite's query plans for a page and for a count.
     #[cfg(test)]
     pub(crate) fn plans(&self, query: &ListQuery) -> Result<Vec<String>, StoreError> {
         self.with(|db| {
@@ -181,7 +181,7 @@ fn keys(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Whether so few ids have the prefix that they are best looked up by it.
+/// Whether at most [`FEW`] ids have the prefix, so that looking them up is best.
 fn few(db: &Connection, filter: &InstanceFilter) -> Result<bool, StoreError> {
     let Some(prefix) = filter.prefix() else {
         return Ok(false);
@@ -250,7 +250,7 @@ impl Walk {
         }
     }
 
-    /// The columns that the list is in the order of.
+    /// The columns that order the list.
     fn place(self) -> (&'static str, &'static str) {
         match self {
             Self::Tag => ("t.created_at", "t.instance"),
@@ -258,7 +258,7 @@ impl Walk {
         }
     }
 
-    /// Whether the index has a status before the time, so that each is walked for itself.
+    /// Whether the index has the status before the time, so that each status is walked separately.
     fn by_status(self) -> bool {
         matches!(self, Self::Status | Self::Name | Self::Version)
     }
@@ -309,11 +309,11 @@ impl Sql {
         sql
     }
 
-    /// How many there are, as status and count; a status may come several times or with none.
+    /// Counts as rows of status and number; a status may occur several times or with zero.
     fn counts(filter: &InstanceFilter) -> Self {
         let mut sql = Self::default();
         let walk = match Walk::of(filter, filter.prefix().is_some()) {
-            // The index by time alone does not know statuses, and the one by status and time is as short.
+            // The index by time alone does not contain the status; the one by status and time does, and is as small.
             Walk::Created => Walk::Status,
             other => other,
         };
@@ -339,7 +339,7 @@ impl Sql {
         sql
     }
 
-    /// What the filter demands, but for statuses that are walked one by one.
+    /// The conditions of the filter, except statuses that are walked separately.
     fn clauses(&mut self, filter: &InstanceFilter, walk: Walk) -> Vec<String> {
         let (at, _) = walk.place();
         let mut clauses = Vec::new();
@@ -387,14 +387,14 @@ impl Sql {
         range
     }
 
-    /// The parameter that stands for a value.
+    /// Binds a value, and returns its parameter.
     fn value(&mut self, value: impl Into<Value>) -> String {
         self.values.push(value.into());
         format!("?{}", self.values.len())
     }
 }
 
-/// The statuses that are walked one by one: all of them where the index has them before the time and nothing is said.
+/// The statuses that are walked separately: all if the index begins with the status and the filter names none.
 fn statuses(filter: &InstanceFilter, walk: Walk) -> Option<Vec<Status>> {
     walk.by_status().then(|| {
         let asked =
@@ -411,7 +411,7 @@ fn all(clauses: &[String]) -> String {
     }
 }
 
-/// The first text that is after every text with this prefix, in the order of bytes.
+/// The smallest text, in the order of bytes, that is greater than every text with this prefix.
 fn prefix_end(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {

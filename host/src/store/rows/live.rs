@@ -1,7 +1,7 @@
 //! Counts live instances by module as rows change, so that no query has to count rows.
 //!
-//! The counts are a temporary table of the connection that writes, kept by temporary triggers: they are part of each transaction, lost and
-//! kept with it, and cost the file nothing. Only an owner that has quotas asks for them.
+//! The counts are in a temporary table of the write connection, maintained by temporary triggers. So they commit and roll back with each
+//! transaction, and write nothing to the file. Only an owner with quotas enables them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ pub(crate) struct LiveCounts {
 }
 
 impl LiveCounts {
-    /// Has them counted, from the next transaction on.
+    /// Enables the counts from the next transaction on.
     pub(crate) fn enable(&self) {
         self.wanted.store(true, Ordering::Release);
     }
@@ -30,12 +30,12 @@ impl LiveCounts {
         self.wanted.load(Ordering::Acquire)
     }
 
-    /// Live instances of the hub.
+    /// The number of live instances in the hub.
     pub(crate) fn all(&self) -> u64 {
         self.all.load(Ordering::Acquire)
     }
 
-    /// Live instances that are pinned to a module.
+    /// The number of live instances that are pinned to a module.
     pub(crate) fn of_module(&self, module: Digest) -> u64 {
         let counts = self
             .by_module
@@ -44,7 +44,7 @@ impl LiveCounts {
         counts.get(&module).copied().unwrap_or(0)
     }
 
-    /// Takes over what the connection counted.
+    /// Publishes the counts of the connection.
     pub(in crate::store) fn publish(&self, db: &Connection) -> Result<(), StoreError> {
         let mut query = db.prepare_cached("SELECT module, count FROM temp.live WHERE count > 0")?;
         let mut rows = query.query([])?;
@@ -66,9 +66,9 @@ impl LiveCounts {
     }
 }
 
-/// Begins to count on a connection: once over the live instances, and from then on as they change.
+/// Starts counting on a connection: counts the live instances once, and then updates the counts as they change.
 pub(in crate::store) fn watch(db: &Connection) -> Result<(), StoreError> {
-    // A module that is none is an empty key.
+    // An instance without a module counts under an empty key.
     let more = |row: &str| {
         format!(
             "INSERT INTO live VALUES (coalesce({row}.module, x''), 1) ON CONFLICT (module) DO UPDATE SET count = count + 1;"

@@ -1,4 +1,4 @@
-//! Rows of the hub, and how they are read.
+//! The tables of a hub: reading and writing rows.
 
 pub(crate) mod commands;
 pub(crate) mod instances;

@@ -9,10 +9,10 @@ use crate::store::StoreError;
 use crate::store::codec::{int, uint};
 use crate::store::types::{Definition, DefinitionKind, ModuleRow, NewModule, UpdatedName};
 
-/// Digits of a digest below which a text is taken for a misspelt name.
+/// A text with fewer hexadecimal digits than this is not a prefix of a digest, but a misspelt name.
 const DIGEST_DIGITS_MIN: usize = 6;
 
-/// Why a module is not deployed.
+/// A deployment conflict: another module owns the name.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct NameTaken {
     pub(crate) kind: DefinitionKind,
@@ -20,20 +20,20 @@ pub(crate) struct NameTaken {
     pub(crate) owner: String,
 }
 
-/// What all names mean.
+/// All deployed names with their meanings.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NameRows {
     /// Orchestrations and activities: the module, its digest, the version.
     pub(crate) definitions: BTreeMap<(DefinitionKind, String), (String, Digest, Option<String>)>,
     /// Versions of orchestrations.
     pub(crate) versions: BTreeMap<(String, String), Digest>,
-    /// What executions of modules may use, as JSON, where it is not what the host gives all.
+    /// The limits of each module's executions, as JSON, unless they are the host's defaults.
     pub(crate) limits: BTreeMap<Digest, String>,
-    /// Activities that each module defines, whether or not it is the newest.
+    /// Activities that each module defines, including old versions of modules.
     pub(crate) activities_of: BTreeMap<Digest, Vec<String>>,
 }
 
-/// Says of a failure because of an orchestration that there is not, which was probably meant.
+/// Adds a suggestion to a failure because of an unknown orchestration.
 pub(crate) fn meant(db: &Connection, failure: Failure, name: &str) -> Result<Failure, StoreError> {
     let mut query = db.prepare_cached("SELECT name FROM definition WHERE kind = ?1")?;
     let known = query.query_map([number(DefinitionKind::Orchestration)], |row| row.get(0))?;
@@ -41,7 +41,7 @@ pub(crate) fn meant(db: &Connection, failure: Failure, name: &str) -> Result<Fai
     Ok(failure.meant(name, known.iter().map(String::as_str)))
 }
 
-/// Stores a module, and points the names that it defines to it.
+/// Stores a module, and updates the names that it defines.
 pub(crate) fn deploy(
     db: &Connection,
     new: &NewModule,
@@ -95,7 +95,7 @@ pub(crate) fn deploy(
             new.limits
         ],
     )?;
-    // Names that the module no longer defines mean nothing any more for new instances.
+    // New instances can no longer use the names that the module dropped.
     db.execute("DELETE FROM definition WHERE module = ?1", [&new.name])?;
     for definition in &new.definitions {
         db.execute(
@@ -114,7 +114,7 @@ pub(crate) fn deploy(
     Ok(Ok(repointed))
 }
 
-/// Changes what a module is granted. `false` if there is no such module.
+/// Changes the grants of a module. `false` if there is no such module.
 pub(crate) fn grant(db: &Connection, name: &str, grants: &str) -> Result<bool, StoreError> {
     Ok(db.execute(
         "UPDATE module_name SET grants = ?1 WHERE name = ?2",
@@ -122,7 +122,7 @@ pub(crate) fn grant(db: &Connection, name: &str, grants: &str) -> Result<bool, S
     )? == 1)
 }
 
-/// Reads what all names mean.
+/// Reads all deployed names.
 pub(crate) fn names(db: &Connection) -> Result<NameRows, StoreError> {
     let mut rows = NameRows::default();
     let mut query = db.prepare("SELECT kind, name, module, digest, version FROM definition")?;
@@ -138,7 +138,7 @@ pub(crate) fn names(db: &Connection) -> Result<NameRows, StoreError> {
         rows.versions
             .insert((row.get(0)?, row.get(1)?), Digest(row.get(2)?));
     }
-    // A version that its name has left behind has the limits of the name. What the name means now counts more.
+    // An old version has the limits of its name. Limits of the current version take precedence.
     let mut query = db.prepare(
         "SELECT v.digest, n.limits FROM definition_version v JOIN module_name n ON n.name = v.module WHERE n.limits <> '{}'
          UNION ALL SELECT digest, limits FROM module_name WHERE limits <> '{}'",
@@ -161,7 +161,7 @@ pub(crate) fn names(db: &Connection) -> Result<NameRows, StoreError> {
     Ok(rows)
 }
 
-/// The modules that a text may mean: the one with this name or else all whose digest begins so, in hexadecimal digits.
+/// The modules that a text may denote: the one with this name, or else all whose hexadecimal digest begins with it.
 pub(crate) fn find(db: &Connection, text: &str) -> Result<Vec<Digest>, StoreError> {
     let mut query = db.prepare_cached("SELECT digest FROM module_name WHERE name = ?1")?;
     if let Some(digest) = query.query_row([text], |row| row.get(0)).optional()? {
@@ -190,10 +190,10 @@ pub(crate) fn defines(
     }))
 }
 
-/// Makes sure that a module is here, in the transaction that points something to it: it may have been collected since its name was read.
+/// Checks that a module exists, in the transaction that adds a reference to it: it may have been deleted since its name was read.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] if it is not.
+/// [`StoreError::Conflict`] if it was deleted.
 pub(crate) fn expect(db: &Connection, digest: Digest) -> Result<(), StoreError> {
     let mut query = db.prepare_cached("SELECT 1 FROM module WHERE digest = ?1")?;
     if query.exists([digest.0])? {
@@ -203,14 +203,14 @@ pub(crate) fn expect(db: &Connection, digest: Digest) -> Result<(), StoreError> 
     }
 }
 
-/// Every module that is stored.
+/// The digests of all stored modules.
 pub(crate) fn digests(db: &Connection) -> Result<Vec<Digest>, StoreError> {
     let mut query = db.prepare_cached("SELECT digest FROM module ORDER BY digest")?;
     let digests = query.query_map([], |row| row.get(0).map(Digest))?;
     Ok(digests.collect::<Result<_, _>>()?)
 }
 
-/// Refuses a hub in which the bytes of a module are not those that its digest names.
+/// Refuses a hub that contains a module whose bytes do not match its digest.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] names the module.
@@ -234,10 +234,9 @@ pub(crate) fn component(db: &Connection, digest: Digest) -> Result<Option<Vec<u8
     Ok(query.query_row([digest.0], |row| row.get(0)).optional()?)
 }
 
-/// What the newest deployment with this digest, or of the name that had it, is granted.
+/// The grants of the newest deployment with this digest, or of the name that once had it.
 pub(crate) fn grants(db: &Connection, digest: Digest) -> Result<Option<String>, StoreError> {
-    // A live instance may be pinned to a digest that its name has left behind: the grants belong to the name, which still owns the same
-    // activities.
+    // A live instance may be pinned to an old digest of a name. The grants belong to the name, which still owns the same activities.
     let mut query = db.prepare_cached(
         "SELECT grants FROM module_name WHERE digest = ?1
          UNION ALL
@@ -249,7 +248,7 @@ pub(crate) fn grants(db: &Connection, digest: Digest) -> Result<Option<String>, 
     Ok(query.query_row([digest.0], |row| row.get(0)).optional()?)
 }
 
-/// All modules, by name, each with those of its definitions that are its own: a name that another module took over is that one's.
+/// All modules by name, each with the definitions that it owns; a name that another module took over belongs to that one.
 pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
     let mut owned = db.prepare("SELECT kind, name FROM definition WHERE module = ?1")?;
     let mut query = db.prepare(

@@ -1,4 +1,4 @@
-//! What a hub knows of parents and their children.
+//! Reports the ends of children to their parents.
 
 use perennial_core::{Message, Parent};
 use rusqlite::{Connection, OptionalExtension};
@@ -8,7 +8,7 @@ use crate::store::codec::decode;
 use crate::store::rows::instances::{self, deliver};
 use crate::store::types::{Effects, InstanceKey};
 
-/// Tells the parent of an instance how that one ended. Its row says which task that is: the parent may have been rewound meanwhile.
+/// Reports the end of an instance to its parent. The current row names the task: a rewind of the parent may have changed it.
 pub(crate) fn tell_parent_of(
     db: &Connection,
     key: InstanceKey,
@@ -30,7 +30,7 @@ pub(crate) fn tell_parent_of(
     }
 }
 
-/// Puts the end of a child into its parent's inbox, if the parent still lives.
+/// Delivers the end of a child to its parent's inbox, if the parent is live.
 pub(crate) fn tell_parent(
     db: &Connection,
     key: InstanceKey,
@@ -50,7 +50,7 @@ pub(crate) fn tell_parent(
     Ok(())
 }
 
-/// Whether an instance is what a rewound parent left behind, so that its id is free for the same parent.
+/// Whether a rewind of this parent dropped the instance, so that the parent may reuse its id.
 pub(crate) fn is_left_behind(db: &Connection, id: &str, parent: &str) -> Result<bool, StoreError> {
     let mut query = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM instance WHERE id = ?1 AND parent_id = ?2 AND parent_key IS NULL)",

@@ -1,4 +1,4 @@
-//! Queries.
+//! The queries of a [`Reader`].
 
 use perennial_core::{Envelope, Event, Message, Status, TaskId, Timestamp, Turn};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
@@ -16,7 +16,7 @@ use crate::store::rows::reader::Reader;
 use crate::store::rows::tasks;
 use crate::store::types::{InboxPage, InstanceKey, InstanceRow, TaskRow};
 
-/// A page of messages is cut once it has so many bytes: what a turn takes at most.
+/// A page of messages ends once it has this many bytes: the maximum that a turn takes.
 const PAGE_BYTES: usize = 4 << 20;
 
 impl Reader {
@@ -33,7 +33,7 @@ impl Reader {
         self.with(|db| instance_by_key(db, key))
     }
 
-    /// Instances that changed after a change, oldest first. It looks at all of them: for those who were away.
+    /// Instances that changed after a change, oldest first. Scans all instances: for followers that were disconnected.
     #[cfg(feature = "http")]
     pub(crate) fn updated_after(
         &self,
@@ -61,7 +61,7 @@ impl Reader {
         })
     }
 
-    /// The turns of an execution from a number on, in order, at most `limit` of them.
+    /// The turns of an execution from a number on, in order, at most `limit`.
     pub(crate) fn turns(
         &self,
         key: InstanceKey,
@@ -72,7 +72,7 @@ impl Reader {
         self.turns_within(key, execution, from, limit, usize::MAX)
     }
 
-    /// As [`turns`](Self::turns), and no more once they have so many bytes together; at least one where there is one.
+    /// As [`turns`](Self::turns), but stops once they have this many bytes; returns at least one if there is one.
     pub(crate) fn turns_within(
         &self,
         key: InstanceKey,
@@ -116,7 +116,7 @@ impl Reader {
         })
     }
 
-    /// Messages of an inbox from a number on: so many at most, and no more once they have [`PAGE_BYTES`] together.
+    /// Messages of an inbox from a number on: at most `limit`, and no more than [`PAGE_BYTES`] together.
     pub(crate) fn inbox(
         &self,
         key: InstanceKey,
@@ -174,7 +174,7 @@ impl Reader {
         self.with(|db| cuts::rewinds(db, row.key, row.execution))
     }
 
-    /// The first event that was cut off the current execution since it had a generation.
+    /// See [`cuts::first_cut`].
     #[cfg(feature = "http")]
     pub(crate) fn first_cut(
         &self,
@@ -184,7 +184,7 @@ impl Reader {
         self.with(|db| cuts::first_cut(db, row.key, row.execution, since))
     }
 
-    /// Live instances that have messages in their inbox, beside a start that is scheduled for after `now`.
+    /// Live instances with messages in their inbox; a start that is scheduled after `now` does not count.
     pub(crate) fn with_messages(&self, now: Timestamp) -> Result<Vec<InstanceKey>, StoreError> {
         self.with(|db| {
             let mut query = db.prepare(
@@ -197,7 +197,7 @@ impl Reader {
         })
     }
 
-    /// The first terminate among the messages of an inbox, of which some cannot be read.
+    /// The first terminate in an inbox, which may also contain unreadable messages.
     pub(crate) fn terminate_in(&self, key: InstanceKey) -> Result<Option<Envelope>, StoreError> {
         self.with(|db| {
             let mut query = db.prepare_cached(concat!(
@@ -245,7 +245,7 @@ impl Reader {
         Ok(rows.into_iter().next())
     }
 
-    /// Activities that may run at once, after a place in the order of instances and tasks.
+    /// Activities that may run at once, after a place in the order of instance and task.
     pub(crate) fn ready_activities(
         &self,
         after: (InstanceKey, i64),
@@ -257,8 +257,7 @@ impl Reader {
         )
     }
 
-    /// Tasks that come due after a time (and, at that time, after a place in the order of instances and tasks), in the order in which
-    /// they do.
+    /// Tasks that come due after a time (and, at that time, after a place in the order of instance and task), in due order.
     pub(crate) fn due_tasks(
         &self,
         after: (Timestamp, InstanceKey, i64),
@@ -287,7 +286,7 @@ impl Reader {
         })
     }
 
-    /// Ids and statuses of the children of an instance that have not ended, and how many there are.
+    /// Ids and statuses of the live children of an instance, and their number.
     pub(crate) fn live_children(
         &self,
         key: InstanceKey,
@@ -313,7 +312,7 @@ impl Reader {
         })
     }
 
-    /// The children of an instance that have ended, in the order of their keys, after one of them.
+    /// The ended children of an instance after a key, in the order of their keys.
     pub(crate) fn ended_children(
         &self,
         key: InstanceKey,
@@ -331,8 +330,8 @@ impl Reader {
         })
     }
 
-    /// Children of an instance that had this id and is not there any more: it was purged, or another one has its id now, which has `key`. Those
-    /// that live, or those that have ended, in the order of their keys.
+    /// Children whose parent had this id and no longer exists: it was purged, or `key` is another instance with its id. Returns the live or
+    /// the ended ones, in the order of their keys.
     pub(crate) fn left_behind(
         &self,
         id: &str,
@@ -341,7 +340,7 @@ impl Reader {
         limit: u32,
     ) -> Result<Vec<(InstanceKey, String)>, StoreError> {
         self.with(|db| {
-            // Statuses are told apart in the index, so that only what is looked for is read.
+            // The index contains the status, so that the query reads only matching rows.
             let mut query = db.prepare_cached(
                 "SELECT i.key, i.id FROM instance AS i INDEXED BY instance_parent
                  WHERE i.parent_key IS NOT NULL AND (i.status < 3) = ?2 AND i.parent_id = ?1 AND i.parent_key IS NOT ?3
@@ -354,7 +353,7 @@ impl Reader {
         })
     }
 
-    /// Ids of the first children of an instance, in the order in which they were started.
+    /// Ids of the first children of an instance, in start order.
     pub(crate) fn child_ids(
         &self,
         key: InstanceKey,
@@ -369,7 +368,7 @@ impl Reader {
         })
     }
 
-    /// The first open tasks of one instance, and how many there are.
+    /// The first open tasks of an instance, and the number of all.
     pub(crate) fn first_tasks(
         &self,
         key: InstanceKey,
@@ -389,7 +388,7 @@ impl Reader {
         })
     }
 
-    /// When the last transaction was committed, by the clock of the host that did.
+    /// The time of the last commit, by the clock of its host.
     pub(crate) fn last_commit(&self) -> Result<Timestamp, StoreError> {
         self.with(|db| {
             let at: i64 = db.query_row("SELECT at FROM hub", [], |row| row.get(0))?;
@@ -397,8 +396,7 @@ impl Reader {
         })
     }
 
-    /// Tasks that come due and were set by a clock that showed a later time than `now`. It looks at all that come due after that: for a host
-    /// whose clock was set back.
+    /// Tasks whose due time was set by a clock ahead of `now`: for a host whose clock was set back. Scans all tasks due after `now`.
     pub(crate) fn tasks_set_after(&self, now: Timestamp) -> Result<Vec<TaskRow>, StoreError> {
         let mut rows = self.tasks("WHERE due IS NOT NULL AND due > ?1", [int(now.0)])?;
         rows.retain(|row| row.set_at > now);
@@ -408,14 +406,14 @@ impl Reader {
     /// The highest key in use.
     pub(crate) fn last_key(&self) -> Result<InstanceKey, StoreError> {
         self.with(|db| {
-            // Each owner begins far above all owners before it, so that no key is given twice, even where nothing is left of its instance.
+            // Each owner begins far above all earlier owners, so that no key is reused, even if its instance was deleted.
             let sql = "SELECT max(owner_epoch << 40, coalesce((SELECT max(key) FROM instance), 0),
                  coalesce((SELECT max(instance) FROM garbage), 0)) FROM hub";
             Ok(InstanceKey(db.query_row(sql, [], |row| row.get(0))?))
         })
     }
 
-    /// How many times the instance was delivered to a host that did not survive it.
+    /// How many hosts crashed while they ran a turn of the instance.
     pub(crate) fn deliveries(&self, key: InstanceKey) -> Result<u32, StoreError> {
         self.with(|db| {
             let mut query = db.prepare_cached("SELECT deliveries FROM instance WHERE key = ?1")?;
@@ -426,7 +424,7 @@ impl Reader {
         })
     }
 
-    /// Whether rows wait to be deleted.
+    /// Whether rows of deleted instances are still to be removed.
     pub(crate) fn has_garbage(&self) -> Result<bool, StoreError> {
         self.with(|db| {
             Ok(
@@ -437,7 +435,7 @@ impl Reader {
         })
     }
 
-    /// When the hub was made.
+    /// When the hub was created.
     pub(crate) fn created_at(&self) -> Result<Timestamp, StoreError> {
         self.with(|db| {
             let at: i64 = db.query_row("SELECT created_at FROM hub", [], |row| row.get(0))?;
@@ -450,7 +448,7 @@ impl Reader {
         self.with(modules::names)
     }
 
-    /// Every module that is stored.
+    /// See [`modules::digests`].
     pub(crate) fn digests(&self) -> Result<Vec<perennial_core::Digest>, StoreError> {
         self.with(modules::digests)
     }
@@ -522,7 +520,7 @@ pub(in crate::store) const COLUMNS: &str = "key, id, name, version, module, stat
      failure, waiting, quarantine";
 
 /// The instance with a key.
-/// A row of an inbox: number, message, when it came in. Its size is added to `bytes`.
+/// Reads an inbox row: number, message, arrival time. Adds its size to `bytes`.
 fn envelope(row: &Row<'_>, bytes: &mut usize) -> Result<Envelope, StoreError> {
     let encoded = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
     *bytes += encoded.len();

@@ -1,4 +1,4 @@
-//! A pool of connections for reading.
+//! A pool of read connections.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,17 +9,17 @@ use crate::store::StoreError;
 use crate::store::file::foreign_log;
 use crate::store::file::open;
 
-/// Connections at once. A read takes microseconds: whoever is too many waits less than it takes to open one more.
+/// The size of the pool. A read takes microseconds: waiting for a connection is faster than opening one more.
 const CONNECTIONS_MAX: usize = 8;
 
-/// Reads a hub, from any thread, whoever owns it.
+/// Reads a hub, from any thread, whether or not this process owns it.
 pub(crate) struct Reader {
     path: PathBuf,
     connections: Mutex<Connections>,
     returned: Condvar,
 }
 
-/// A connection that somebody reads with. It goes back by dropping; one that saw a panic is closed, and another may be opened for it.
+/// A connection in use. Dropping it returns it to the pool; after a panic it is closed instead, and may be replaced.
 struct Lent<'a> {
     reader: &'a Reader,
     db: Option<Connection>,
@@ -78,7 +78,7 @@ impl Reader {
         }
     }
 
-    /// Is told of each step of SQLite's virtual machine in the reads that follow: the work that they take.
+    /// Calls `told` for each step of SQLite's virtual machine in later reads: a measure of their work.
     #[cfg(test)]
     pub(crate) fn on_each_step(&self, told: impl FnMut() + Send + 'static) {
         let mut told = told;
@@ -97,8 +97,8 @@ impl Reader {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that is idle, a new one while there are few, or the next one that is given back. Where none can be opened, for lack of
-    /// descriptors say, those that there are do.
+    /// An idle connection, a new one while the pool is not full, or the next one returned. If a new one cannot be opened, for example for
+    /// lack of descriptors, waits for an open one.
     fn take(&self) -> Result<Connection, StoreError> {
         let mut connections = self.connections();
         let mut may_open = true;

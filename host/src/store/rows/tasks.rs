@@ -16,10 +16,10 @@ use crate::store::types::{
     InstanceKey, Position, Retry, TaskRow, TaskRowKind, WasRunning, task_ref,
 };
 
-/// The task that stands for a start that is scheduled for later. No guest may give this number to one of its own.
+/// The task id of a scheduled start. No guest may use this number.
 pub(crate) const START: TaskId = TaskId(u32::MAX);
 
-/// Brings the rows in line with a turn.
+/// Updates the rows of open tasks with a turn.
 #[expect(
     clippy::too_many_lines,
     reason = "it is a table, with an arm for each event"
@@ -74,7 +74,7 @@ pub(crate) fn record(
             | Event::ActivityFailed { task, .. }
             | Event::TimerFired { task }
             | Event::TaskCanceled { task }
-            // A child fails without having been tried again where it waited for that for too long.
+            // A child whose retry waited past its time limit fails without another attempt.
             | Event::ChildFailed { task, .. }
             | Event::ChildRetried { task, .. } => delete(db, key, *task)?,
             Event::ExecutionReturned { .. } => {
@@ -84,7 +84,7 @@ pub(crate) fn record(
             Event::ExecutionStarted(start) if start.scheduled_for.is_some() => {
                 delete(db, key, START)?;
             }
-            // A child has a row only while it waits to be tried again; the rest changes no task.
+            // A child has a row only while it waits for a retry; the other events change no task.
             Event::ChildScheduled { .. }
             | Event::ChildCompleted { .. }
             | Event::AttemptFailed { .. }
@@ -113,7 +113,7 @@ pub(crate) fn delete_all(db: &Connection, key: InstanceKey) -> Result<(), StoreE
     Ok(())
 }
 
-/// Takes out the row of a task whose outcome went into the inbox: nobody must act on it any more.
+/// Deletes the row of a task whose outcome is in the inbox: it needs no more action.
 pub(crate) fn settle(db: &Connection, key: InstanceKey, task: TaskRef) -> Result<(), StoreError> {
     db.prepare_cached(
         "DELETE FROM task WHERE instance = ?1 AND task = ?2 AND execution = ?3 AND generation = ?4",
@@ -122,8 +122,7 @@ pub(crate) fn settle(db: &Connection, key: InstanceKey, task: TaskRef) -> Result
     Ok(())
 }
 
-/// Takes out the activities that wait to be tried again, except those of which an attempt runs now. Their outcomes, which are their
-/// last failures.
+/// Deletes the activities that wait for a retry, except those with a running attempt. Returns their outcomes: their last failures.
 pub(crate) fn give_up_retries(
     db: &Connection,
     key: InstanceKey,
@@ -143,7 +142,7 @@ pub(crate) fn give_up_retries(
         let (task, mut attempts) = (row.task, row.attempts);
         let run = match attempts.pop() {
             Some(last) => last.run,
-            // It waits since a version that did not keep them.
+            // A version that did not store the failure set this row.
             None => AttemptRun {
                 attempt: row.attempt - 1,
                 ..AttemptRun::default()
@@ -162,8 +161,8 @@ pub(crate) fn give_up_retries(
     Ok(outcomes)
 }
 
-/// Records that an attempt failed and when the next one starts. `false` if nobody waits for the task any more, or no new attempt may
-/// start because the orchestration has returned.
+/// Records that an attempt failed and when the next one starts. `false` if the task is no longer awaited, or no attempt may start because
+/// the orchestration has returned.
 pub(crate) fn retry(db: &Connection, retry: &Retry) -> Result<bool, StoreError> {
     let changed = db
         .prepare_cached(
@@ -185,8 +184,8 @@ pub(crate) fn retry(db: &Connection, retry: &Retry) -> Result<bool, StoreError> 
     Ok(changed == 1)
 }
 
-/// Counts one more delivery of a task to a host that did not survive it, or of an instance's turn where no task is named. The attempt is
-/// among those that failed from then on. `now` is when that was found out.
+/// Counts a crash of the host while it ran a task, or a turn if no task is named. The attempt counts as one of the failed attempts from
+/// then on. `now` is when the crash was found.
 pub(crate) fn count_delivery(
     db: &Connection,
     was: &WasRunning,
@@ -265,21 +264,21 @@ pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
     })
 }
 
-/// A row to be added.
+/// A row to insert.
 pub(crate) struct NewTask<'a> {
     pub(crate) task: TaskId,
     pub(crate) kind: TaskRowKind,
-    /// The module that runs it, which is kept until then.
+    /// The module that runs it; the reference keeps the module from deletion.
     pub(crate) module: Option<Digest>,
     pub(crate) due: Option<Timestamp>,
     pub(crate) attempt: u32,
     pub(crate) target: Option<&'a Target>,
-    /// The generation in which it was scheduled, where that is not the present one.
+    /// The generation in which it was scheduled, if it is not the current one.
     pub(crate) scheduled_in: Option<u32>,
 }
 
 impl NewTask<'_> {
-    /// A first attempt that may begin at once.
+    /// A first attempt that may start at once.
     pub(crate) fn new(task: TaskId, kind: TaskRowKind) -> Self {
         Self {
             task,
@@ -293,7 +292,7 @@ impl NewTask<'_> {
     }
 }
 
-/// Adds the row of a task that `turn` asked for.
+/// Inserts the row of a task that `turn` scheduled.
 pub(crate) fn insert(
     db: &Connection,
     key: InstanceKey,
@@ -327,7 +326,7 @@ fn delete(db: &Connection, key: InstanceKey, task: TaskId) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Numbers of the kinds in the file.
+/// The number of a kind in the file.
 pub(crate) fn kind_number(kind: TaskRowKind) -> u8 {
     match kind {
         TaskRowKind::Activity => 0,

@@ -1,4 +1,4 @@
-//! What one change does to the hub: all of it or nothing.
+//! Changes are atomic.
 
 use super::*;
 use perennial_core::{Command, Envelope, Failure, Rejection, Target, kind};
@@ -71,7 +71,7 @@ fn a_turn_that_fails_anywhere_writes_nothing() {
     let hub = Hub::new();
     hub.start(1, "a");
     let before = hub.dump();
-    // The child is the last thing that is written, and nobody says how it starts.
+    // The child is written last, and its start is missing, so that the commit fails.
     let commit = turn(
         &hub,
         1,
@@ -350,10 +350,10 @@ fn an_end_is_told_to_the_parent_that_asked_once_and_to_nobody_else() {
     let outcome = hub.does(turn_change(turn(&hub, 2, Status::Completed, Vec::new())));
     assert_eq!(outcome.effects.woken, [InstanceKey(1)]);
     assert_eq!(hub.inbox(1).len(), 2);
-    // Replacing it later is no other end of it.
+    // Replacing it later does not report a second end.
     hub.start(3, "kid");
     assert_eq!(hub.inbox(1).len(), 2);
-    // The parent's id may be another instance's by then.
+    // The parent's id may belong to another instance by then.
     hub.does(Change::Start(child_of(new(4, "late"), 1, "parent", 5)));
     hub.does(Change::Start(NewInstance {
         reuse: Reuse::Any,
@@ -392,7 +392,7 @@ fn messages_for_instances_that_are_over_are_dropped() {
         messages: vec![Envelope::in_memory(event("1"))],
     };
     assert_eq!(hub.write(post).unwrap().reply, Reply::Nothing);
-    // What had come in until the end is kept for whoever restarts it: here its start.
+    // Messages that arrived before the end are kept for a restart: here its start.
     assert_eq!((hub.inbox(2).len(), hub.inbox(99).len()), (1, 0));
 }
 
@@ -481,7 +481,7 @@ fn retries_that_wait_are_given_up_with_the_return() {
         panic!("{told:?}")
     };
     assert_eq!((task, run.attempt), (task_ref(0), 1));
-    // And no other attempt is recorded any more.
+    // No further attempt is recorded.
     let retry = crate::store::Retry {
         key: InstanceKey(1),
         task: task_ref(1),

@@ -1,4 +1,4 @@
-//! The hub's file: made as a whole, owned by one, and left alone where it is something else.
+//! The hub's file: created atomically, owned by one process, and left unchanged if it is something else.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ fn take(path: &Path) -> Result<Owned, StoreError> {
     take_over(path, Timestamp(1_000))
 }
 
-/// Tries to use a file, which must stay as it is.
+/// Tries to use a file, which must stay unchanged.
 fn check_refused(content: &[u8], is_right: impl Fn(&StoreError) -> bool) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hub.db");
@@ -107,7 +107,7 @@ fn what_is_no_file_beside_a_hub_is_neither_opened_nor_removed() {
         .into_iter()
         .enumerate()
     {
-        // Beside nothing, and beside a hub.
+        // With no hub, and with one.
         for is_there in [false, true] {
             let path = dir.path().join(format!("{n}-{is_there}.db"));
             if is_there {
@@ -134,7 +134,7 @@ fn what_is_no_file_beside_a_hub_is_neither_opened_nor_removed() {
             assert_eq!(path.exists(), is_there, "{suffix}");
         }
     }
-    // A log beside what is no file has nobody open that.
+    // A log beside something that is no regular file is not opened.
     let path = dir.path().join("pipe.db");
     pipe(&path);
     std::fs::write(dir.path().join("pipe.db-wal"), [7; 100]).unwrap();
@@ -203,13 +203,13 @@ fn a_crash_while_the_hub_is_made_leaves_nothing_in_the_way() {
         .path()
         .join(format!(".hub.db.{}.perennial-new", "0a".repeat(16)));
     std::fs::write(&left, "half of a hub").unwrap();
-    // Nobody else's file is taken for it.
+    // Files of others are not taken for it.
     std::fs::write(with_suffix(&path, ".new"), "mine").unwrap();
     let owned = take(&path).unwrap();
     assert_eq!(owned.reader.last_key().unwrap().0, 1 << 40);
     assert!(!left.exists());
     assert_eq!(std::fs::read(with_suffix(&path, ".new")).unwrap(), b"mine");
-    // A file that was made and never written to is no hub of anybody.
+    // An empty file is not a hub.
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("hub.db"), "").unwrap();
     take(&dir.path().join("hub.db")).unwrap();
@@ -268,7 +268,7 @@ fn what_was_committed_survives_the_death_of_its_owner() {
     for suffix in ["", "-wal"] {
         std::fs::copy(with_suffix(&hub.path(), suffix), with_suffix(&path, suffix)).unwrap();
     }
-    // And what was cut off in the middle was never acknowledged.
+    // A transaction that was cut off was never acknowledged.
     let log = std::fs::OpenOptions::new()
         .write(true)
         .open(with_suffix(&path, "-wal"))
@@ -288,7 +288,7 @@ fn left_behind() -> TempDir {
     dir
 }
 
-/// The format, and the owners that there were.
+/// The format and the owner epoch.
 fn format_and_epoch(path: &Path) -> (u32, i64) {
     let db = Connection::open(path).unwrap();
     let format = db.pragma_query_value(None, "user_version", |row| row.get(0));
@@ -311,7 +311,7 @@ fn an_older_hub_is_brought_up_to_date_once_and_then_left_alone_by_older_versions
         migrate_with(&path, &steps).unwrap();
         assert_eq!(format_and_epoch(&path).0, known + more as u32);
     }
-    // Each time whoever had it before has lost it.
+    // Each time the former owner has lost it.
     assert_eq!(format_and_epoch(&path), (known + 2, epoch + 2));
     let db = Connection::open(&path).unwrap();
     let found = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
@@ -366,7 +366,7 @@ fn a_hub_has_one_lock_whatever_name_leads_to_it() {
     drop(owned);
     drop(take(&link).unwrap());
 
-    // What has two names that are equally good would have two locks, and two logs.
+    // A file with two hard links would have two locks, and two logs.
     let (path, other) = (dir.path().join("hub.db"), dir.path().join("other.db"));
     std::fs::hard_link(&path, &other).unwrap();
     for name in [&path, &other] {
@@ -388,7 +388,7 @@ fn a_link_is_deleted_with_what_it_leads_to() {
     assert!(!path.exists() && link.symlink_metadata().is_err());
 }
 
-/// A hub and its log, as the death of its owner leaves them, and what stood in the file before.
+/// A hub and its log after its owner died, and an earlier state of the file.
 fn killed_later() -> (TempDir, Vec<u8>) {
     let hub = Hub::new();
     hub.start(1, "a");
@@ -417,7 +417,7 @@ fn start_on(owned: &Owned, key: i64) {
     assert!(told.recv().unwrap());
 }
 
-/// Puts another file in the place of a hub that has a log, and tries to use it in every way.
+/// Replaces a hub that has a log by another file, and tries to use it in every way.
 fn check_foreign(path: &Path, content: &[u8]) {
     let log = std::fs::read(with_suffix(path, "-wal")).unwrap();
     std::fs::write(path, content).unwrap();
@@ -446,13 +446,13 @@ fn a_file_beside_the_log_of_another_one_is_left_as_it_is() {
     let (dir, early) = killed_later();
     let path = dir.path().join("hub.db");
     let own = std::fs::read(&path).unwrap();
-    // Of before the log began, and of another hub.
+    // A state from before the log, and another hub.
     check_foreign(&path, &early);
     check_foreign(
         &path,
         &std::fs::read(left_behind().path().join("hub.db")).unwrap(),
     );
-    // With its own log it goes on.
+    // With its own log the hub works.
     std::fs::write(&path, own).unwrap();
     let owned = take(&path).unwrap();
     assert!(owned.reader.instance("i3").unwrap().is_some());
@@ -466,7 +466,7 @@ fn neither_a_later_file_nor_a_backup_is_mixed_with_a_log() {
     let copy = dir.path().join("backup.db");
     crate::store::backup(&path, &copy, &mut |_, _| {}).unwrap();
     check_foreign(&path, &std::fs::read(&copy).unwrap());
-    // Of after the log, when another owner had it.
+    // A state from after the log, under another owner.
     std::fs::remove_file(with_suffix(&path, "-wal")).unwrap();
     let owned = take(&path).unwrap();
     for key in 10..20 {

@@ -1,4 +1,4 @@
-//! The stored format: what is written now is read by every later version.
+//! The stored format: every later version reads the bytes that are written now.
 
 use super::*;
 use crate::store::{decode, encode};
@@ -70,7 +70,7 @@ impl Parts {
             execution: self.number,
             module: Some(Digest([1; 32])),
             seed: self.long,
-            // What is the default today may be another one tomorrow.
+            // Explicit, because the default may change.
             limits: Limits {
                 fuel_base: 50_000_000,
                 ..start.limits
@@ -287,7 +287,7 @@ impl Parts {
     }
 }
 
-/// The number of an event's kind: a new kind does not compile before it stands here, and in the samples.
+/// The number of an event's kind. A new kind does not compile until it is added here and to the samples.
 fn kind_of(event: &Event) -> usize {
     match event {
         Event::TurnStarted { .. } => 0,

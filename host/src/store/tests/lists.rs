@@ -1,4 +1,4 @@
-//! Lists, and how much work it is to find something among many.
+//! Lists, and the cost of finding a few instances among many.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ fn all() -> ListQuery {
     }
 }
 
-/// A filter by what is set in it.
+/// A filter with the fields that `set` sets.
 pub(super) fn filter(set: impl FnOnce(&mut InstanceFilter)) -> InstanceFilter {
     let mut filter = InstanceFilter::default();
     set(&mut filter);
@@ -266,7 +266,7 @@ fn pages_stay_valid(order: Order, filter: &InstanceFilter) {
     let hub = Hub::new();
     for key in 0..40 {
         let mut new = new(key, &format!("i{key}"));
-        // Several at the same time.
+        // Several with the same time.
         new.start.accepted_at = Timestamp(1_000 + key as u64 / 4);
         new.start.tags = vec![("of".to_owned(), "the first".to_owned())];
         hub.does(Change::Start(new));
@@ -287,7 +287,7 @@ fn pages_stay_valid(order: Order, filter: &InstanceFilter) {
         let Some(last) = page.last() else { break };
         after = Some((last.created_at, last.key.0));
         seen.extend(page.iter().map(|row| row.id.clone()));
-        // What comes stands before the list, in the order in which it is read.
+        // The next column precedes the list, in the order in which it is read.
         let key = 1_000 + seen.len() as i64;
         let mut other = new(key, &format!("new{key}"));
         other.start.accepted_at = match order {
@@ -316,7 +316,7 @@ fn end_of(hub: &Hub, key: i64) -> Change {
 /// Instances that ended long ago.
 const PAST: i64 = 20_000;
 
-/// A hub with a long past and a short present: 10 live instances, each with a message and a timer.
+/// A hub with many ended instances, and 10 live ones, each with a message and a timer.
 fn old_hub() -> Hub {
     let hub = Hub::new();
     hub.start(PAST + 1, "live1");

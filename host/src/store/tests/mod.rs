@@ -1,4 +1,4 @@
-//! The store on files of its own.
+//! Tests of the store on temporary files.
 
 mod backups;
 mod commits;
@@ -26,7 +26,7 @@ use crate::store::{
     TurnCommit, Write, take_over,
 };
 
-/// A module of one byte, which is 0.
+/// A module of one zero byte.
 const MODULE: Digest = Digest([
     0x6e, 0x34, 0x0b, 0x9c, 0xff, 0xb3, 0x7a, 0x98, 0x9c, 0xa5, 0x44, 0xe6, 0xbb, 0x78, 0x0a, 0x2c,
     0x78, 0x90, 0x1d, 0x3f, 0xb3, 0x37, 0x38, 0x76, 0x85, 0x11, 0xa3, 0x06, 0x17, 0xaf, 0xa0, 0x1d,
@@ -43,7 +43,7 @@ impl Hub {
         let dir = tempfile::tempdir().unwrap();
         let owned = take_over(&dir.path().join("hub.db"), Timestamp(1_000)).unwrap();
         let hub = Self { dir, owned };
-        // What every instance here is pinned to.
+        // The module of every instance here.
         let module = "INSERT INTO module VALUES (?1, x'00', '0.1', '[]', '[]', 0)";
         hub.other().execute(module, [MODULE.0]).unwrap();
         hub
@@ -66,7 +66,7 @@ impl Hub {
         self.other().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// Hands a change to the writer; the answer comes later.
+    /// Submits a change; the result comes later.
     fn submit(&self, change: Change) -> mpsc::Receiver<Result<Outcome, StoreError>> {
         let (tell, told) = mpsc::channel();
         let write = Write::new(change, Timestamp(2_000), move |_, result| {
@@ -90,7 +90,7 @@ impl Hub {
         self.does(Change::Start(new(key, id)));
     }
 
-    /// Everything that the hub says, but for the counter of commits.
+    /// The content of the hub, except the counter of commits.
     fn dump(&self) -> Vec<String> {
         let db = self.other();
         let mut dump = Vec::new();
@@ -193,7 +193,7 @@ fn event(data: &str) -> Message {
     }
 }
 
-/// A turn of an instance that is in the hub, with the events that follow from it.
+/// A turn of an existing instance, with these events.
 fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit {
     let row = hub
         .reader()
@@ -241,7 +241,7 @@ fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit
     }
 }
 
-/// The first turn of an instance that is not in the hub yet.
+/// The first turn of a new instance.
 fn first_turn(new: NewInstance) -> TurnCommit {
     TurnCommit {
         key: new.key,

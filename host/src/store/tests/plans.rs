@@ -1,4 +1,4 @@
-//! Lists and counts over a hundred thousand instances: which index each takes, and how much work a page is.
+//! Lists and counts over a hundred thousand instances: the index of each query, and the cost of a page.
 
 use super::lists::{filter, steps, text};
 use super::*;
@@ -6,7 +6,7 @@ use crate::store::{InstanceFilter, ListQuery, Order};
 
 const MANY: i64 = 100_000;
 
-/// Most of what a page of 100 may take: its rows cost some 60 steps each, and finding them must not cost much more.
+/// The maximum cost of a page of 100: its rows cost some 60 steps each, and finding them must not cost much more.
 const STEPS_MAX: u64 = 40_000;
 
 /// A hundred thousand instances of many names, versions, statuses and tags, a minute apart.

@@ -1,4 +1,4 @@
-//! Deleting instances, and what a hub keeps of them.
+//! Deletion of instances, and the data that a hub keeps of them.
 
 use perennial_core::{Millis, Rejection, kind};
 
@@ -236,7 +236,7 @@ fn an_owner_whose_hub_was_deleted_by_force_commits_nothing_more() {
     crate::store::delete(&hub.path(), true).unwrap();
     let after = hub.write(Change::Start(new(2, "after")));
     assert!(matches!(after, Err(StoreError::Fenced)), "{after:?}");
-    // Another one may be made in its place meanwhile, and its owner is nobody's rival.
+    // A new hub may be created in its place meanwhile; the old owner does not affect it.
     let fresh = take_over(&hub.path(), Timestamp(9_000)).unwrap();
     assert!(fresh.reader.instance("before").unwrap().is_none());
     assert!(matches!(

@@ -1,4 +1,4 @@
-//! Space that is given back.
+//! Free pages are returned to the disk.
 
 use super::*;
 use crate::store::{backup, bytes_of, compact, with_suffix};
@@ -9,7 +9,7 @@ fn large(n: i64) -> NewInstance {
     new
 }
 
-/// Ends and purges so many of them.
+/// Ends and purges this many of them.
 fn purge(hub: &Hub, count: i64) {
     let ended = "UPDATE instance SET status = 3 WHERE key >= 1000";
     hub.other().execute(ended, []).unwrap();
@@ -25,7 +25,7 @@ fn pages(path: &std::path::Path) -> (i64, i64) {
     (number("PRAGMA page_count"), number("PRAGMA freelist_count"))
 }
 
-/// Waits for what the writer does by itself; it is soon, but not said by anything.
+/// Waits for the idle writer's housekeeping, which sends no notification.
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let begun = std::time::Instant::now();
     while !is_so() {
@@ -47,7 +47,7 @@ fn what_is_deleted_does_not_count_and_is_given_back_while_nobody_writes() {
     let full = hub.owned.writer.space().bytes();
     assert!(full > before + 200 * 20_000, "{before} {full}");
     purge(&hub, 200);
-    // At once, whatever the file has.
+    // At once, whatever the file's state.
     let emptied = hub.owned.writer.space().bytes();
     assert!(emptied < before + 200_000, "{before} {emptied}");
     eventually("the file stays large", || {
@@ -62,7 +62,7 @@ fn what_is_deleted_does_not_count_and_is_given_back_while_nobody_writes() {
             .load(std::sync::atomic::Ordering::Relaxed)
             > 1
     );
-    // And what comes next finds its place.
+    // The next writes find room.
     hub.start(2, "next");
 }
 
@@ -91,7 +91,7 @@ fn a_hub_that_cannot_give_space_back_is_compacted_and_then_can() {
     let path = hub.path();
     let Hub { dir: _dir, owned } = hub;
     drop(owned);
-    // As hubs were made before.
+    // As older versions created hubs.
     let old = "PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM;";
     Connection::open(&path).unwrap().execute_batch(old).unwrap();
     let filled =
@@ -125,7 +125,7 @@ fn a_backup_has_no_free_pages_and_touches_no_file_of_a_users() {
     }
     let filled =
         "CREATE TABLE gone (a); INSERT INTO gone VALUES (zeroblob(4000000)); DROP TABLE gone";
-    // Not by the writer, which would give it back.
+    // Not by the writer, which would return the pages.
     hub.other().execute_batch(filled).unwrap();
     let at = |name: &str| hub.dir.path().join(name);
     let mine = ["copy.db.new", "copy.db.new-wal", "copy.db.new-journal"];
@@ -133,7 +133,7 @@ fn a_backup_has_no_free_pages_and_touches_no_file_of_a_users() {
         std::fs::write(at(name), "mine").unwrap();
     }
     std::thread::scope(|threads| {
-        // Two for one place: one has it, the other says so.
+        // Two restores to one place: one succeeds, the other fails.
         let tries =
             [0, 1].map(|_| threads.spawn(|| backup(&hub.path(), &at("copy.db"), &mut |_, _| {})));
         let done = tries.map(|one| one.join().unwrap());
@@ -147,7 +147,7 @@ fn a_backup_has_no_free_pages_and_touches_no_file_of_a_users() {
     for name in mine {
         assert_eq!(std::fs::read(at(name)).unwrap(), b"mine");
     }
-    // What SQLite would take for a part of the copy is in the way.
+    // Files that SQLite would take for parts of the copy prevent a restore.
     std::fs::write(at("other.db-wal"), "mine").unwrap();
     let error = backup(&hub.path(), &at("other.db"), &mut |_, _| {}).unwrap_err();
     assert!(error.to_string().starts_with("will not replace"), "{error}");

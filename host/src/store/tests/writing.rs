@@ -1,11 +1,11 @@
-//! The writer: who shares a transaction, and what becomes of everyone when one fails.
+//! The writer: which changes share a transaction, and what happens to the others if one fails.
 
 use std::sync::atomic::Ordering;
 
 use super::*;
 use perennial_core::Command;
 
-/// Makes the writer wait, lets `queue` add to its queue meanwhile, and lets it go on. The answers, and how many transactions it took.
+/// Blocks the writer while `queue` fills its queue. Returns the results and the number of transactions.
 fn while_it_waits(hub: &Hub, changes: Vec<Change>) -> (Vec<Result<Outcome, StoreError>>, u64) {
     let other = hub.other();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -90,7 +90,7 @@ fn a_job_that_fails_takes_nobody_with_it() {
         1,
         "what the failed one had sent before it failed is not there"
     );
-    // What follows from those that ran twice, in two transactions, follows once.
+    // The effects of changes that ran twice occur once.
     assert!(
         results
             .into_iter()
@@ -114,7 +114,7 @@ fn an_owner_that_was_replaced_writes_nothing() {
         ));
     }
     assert_eq!(hub.dump(), before);
-    // Even if the number comes back: it has been replaced.
+    // Even if its epoch comes back: the owner was replaced.
     hub.other()
         .execute_batch("UPDATE hub SET owner_epoch = owner_epoch - 1")
         .unwrap();
@@ -184,12 +184,12 @@ fn a_command_that_was_taken_back_takes_no_effect() {
     hub.start(1, "a");
     crate::store::append_command(&hub.path(), "t", &[1], Timestamp(5)).unwrap();
     assert!(crate::store::take_back_command(&hub.path(), "t").unwrap());
-    // Its owner had read it before.
+    // The owner had already read it.
     let result = raised(&hub, "a", "t");
     assert!(matches!(result, Err(StoreError::TakenBack)), "{result:?}");
     let delivered = "SELECT count(*) FROM inbox WHERE instance = 1";
     let before = hub.count(delivered);
-    // What was answered is not taken back any more.
+    // An answered command cannot be withdrawn.
     crate::store::append_command(&hub.path(), "u", &[1], Timestamp(5)).unwrap();
     raised(&hub, "a", "u").unwrap();
     assert_eq!(hub.count(delivered), before + 1);
@@ -207,7 +207,7 @@ fn an_answer_goes_down_with_what_it_answers() {
         reply
     );
     assert!(hub.reader().unanswered(10).unwrap().is_empty());
-    // Answers that nobody fetched are forgotten a day later.
+    // Unread answers are deleted a day later.
     let later = Write::new(
         Change::CountDeliveries(Vec::new()),
         Timestamp(100_000_000),

@@ -1,5 +1,5 @@
-//! How much waits for the writer, in changes and in bytes: whoever adds more than there is room for waits. Threads wait here, and what runs on
-//! a runtime waits without a thread.
+//! Bounds the changes that wait for the writer, by number and by bytes. A caller that adds more waits: threads block, and async tasks
+//! yield.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use crate::limits::{WRITER_BYTES, WRITER_CHANGES};
 use crate::store::types::NewInstance;
 use crate::store::write::Change;
 
-/// What a row costs beside its payloads, roughly.
+/// The approximate bytes of a row beside its payloads.
 const ROW_BYTES: usize = 256;
 
 /// See the [module](self).
@@ -28,7 +28,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Takes room, if there is some. What is larger than all room there is takes it when nothing else does.
+    /// Reserves room, if there is some. A change larger than the whole bound gets room when the backlog is empty.
     fn enter(&mut self, bytes: usize) -> bool {
         let is_room = self.jobs < WRITER_CHANGES && self.bytes + bytes <= WRITER_BYTES;
         if is_room || self.jobs == 0 {
@@ -45,7 +45,7 @@ impl Backlog {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes room, if there is some right now.
+    /// Reserves room, if there is some now.
     pub(in crate::store) fn try_enter(&self, bytes: usize) -> bool {
         self.waiting().enter(bytes)
     }
@@ -61,11 +61,11 @@ impl Backlog {
         }
     }
 
-    /// Waits for room, and lets the thread do other things meanwhile.
+    /// Waits for room without blocking the thread.
     pub(in crate::store) async fn enter_later(&self, bytes: usize) {
         loop {
             let mut room = std::pin::pin!(self.room_on_runtimes.notified());
-            // What is given back from here on is noticed.
+            // From here on this waiter is notified.
             room.as_mut().enable();
             if self.try_enter(bytes) {
                 return;
@@ -74,12 +74,12 @@ impl Backlog {
         }
     }
 
-    /// Whether nothing waits.
+    /// Whether the backlog is empty.
     pub(in crate::store) fn is_empty(&self) -> bool {
         self.waiting().jobs == 0
     }
 
-    /// Gives back the room of so many changes.
+    /// Frees the room of this many changes.
     pub(in crate::store) fn leave(&self, jobs: usize, bytes: usize) {
         {
             let mut waiting = self.waiting();
@@ -92,7 +92,7 @@ impl Backlog {
 }
 
 impl Change {
-    /// Bytes that it adds to a transaction, roughly: its payloads, and something for each row.
+    /// The approximate bytes that it adds to a transaction: its payloads, and [`ROW_BYTES`] for each row.
     pub(crate) fn bytes(&self) -> usize {
         let content = match self {
             Self::Turn(commit) => {
@@ -189,7 +189,7 @@ mod tests {
         let runtime = { runtime }.build().unwrap();
         let backlog = Arc::new(Backlog::default());
         backlog.enter(WRITER_BYTES);
-        // On the one thread there is, five wait for room, and what gives it comes after them.
+        // The runtime's only thread polls five waiters, then the task that frees room.
         runtime.block_on(async {
             let waiting: Vec<_> = (0..5)
                 .map(|_| {

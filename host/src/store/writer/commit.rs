@@ -1,4 +1,4 @@
-//! Commits: runs a batch as one transaction, and tells everyone in it.
+//! Commits: runs a batch as one transaction, and answers its changes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -41,7 +41,7 @@ impl State {
                 results
             }
             Err(error) => {
-                // One that lost a race against what ended or replaced its instance is nothing to tell anybody.
+                // A conflict is normal: another change ended or replaced the instance first.
                 if !matches!(error, StoreError::Conflict)
                     && let Some(unsaid) = self.outage.failed()
                 {
@@ -51,14 +51,14 @@ impl State {
             }
         };
         for (job, result) in batch.into_iter().zip(results) {
-            // Who is answered may panic; the others are answered all the same.
+            // A callback may panic; the others are still called.
             if catch_unwind(AssertUnwindSafe(|| job.answer(result))).is_err() {
                 tracing::error!("what follows a change panicked");
             }
         }
     }
 
-    /// As [`try_commit`](Self::try_commit), also where that panics: whoever is in the batch is answered, and the thread goes on.
+    /// As [`try_commit`](Self::try_commit), but also turns a panic into errors for the whole batch, so that the thread continues.
     fn guarded_commit(
         &mut self,
         batch: &mut [Write],
@@ -78,7 +78,7 @@ impl State {
         })
     }
 
-    /// Runs the batch as one transaction: all at once first, and each in a savepoint of its own where one of them fails.
+    /// Runs the batch as one transaction. If a job fails, runs the batch again with a savepoint for each job.
     fn try_commit(
         &mut self,
         batch: &mut [Write],
@@ -162,7 +162,7 @@ impl State {
         }
     }
 
-    /// A commit that reports an error may have happened. Opens the file anew and reads.
+    /// Finds out whether a commit that reported an error happened: reopens the file and reads the counter.
     fn look_up(
         &mut self,
         number: u64,
@@ -181,7 +181,7 @@ impl State {
                 Ok((db, found))
             });
             match found {
-                // The count is that of the next owner by now, and says nothing about this one's commit.
+                // The counter belongs to the next owner by now, and tells nothing about this one's commit.
                 Ok((_, (epoch, _))) if epoch != int(self.epoch) => {
                     self.fenced = true;
                     return Err(StoreError::Fenced);
@@ -205,7 +205,7 @@ impl State {
     }
 }
 
-/// Runs each job in a savepoint of its own: one that fails takes nobody with it.
+/// Runs each job in its own savepoint, so that a failing one does not fail the others.
 fn run_each(
     db: &Connection,
     batch: &mut [Write],
@@ -223,8 +223,8 @@ fn run_each(
     batch.iter_mut().map(in_savepoint).collect()
 }
 
-/// Counts the transaction, says when it was made, and checks in the same statement that this owner still is the owner. The number of the
-/// transaction; `last` is that of the one before, where it is known.
+/// Increments the transaction counter, sets the time of the last commit, and checks the epoch, all in one statement. Returns the
+/// transaction's number; `last` is that of the previous one, if known.
 pub(super) fn claim(
     db: &Connection,
     epoch: u64,
@@ -232,7 +232,7 @@ pub(super) fn claim(
     now: Timestamp,
 ) -> Result<u64, StoreError> {
     if let Some(last) = last {
-        // What a statement returns goes through a table of its own, which costs more than the update.
+        // RETURNING goes through a temporary table, which costs more than the update.
         let counted = db
             .prepare_cached(
                 "UPDATE hub SET commits = ?1, at = ?4 WHERE id = 1 AND owner_epoch = ?2 AND commits = ?3",

@@ -9,54 +9,54 @@ use rusqlite::{Connection, ffi};
 use crate::store::StoreError;
 use crate::store::writer::transaction::Transaction;
 
-/// The longest that a write is delayed.
+/// The longest delay of a write.
 const DELAY_MAX: u64 = 400;
 
-/// Instructions of SQLite's machine between two looks at whether it is to break off.
+/// SQLite's instructions between two checks of whether to interrupt.
 const LOOK_EVERY: i32 = 5;
 
-/// Looks after which a write is broken off at the latest: some of its statements are done then, and one is under way.
+/// The number of checks after which a write is interrupted at the latest: some statements are done then, and one is running.
 const BROKEN_OFF_AFTER: u64 = 80;
 
 /// Counts down to the failure; 0 is never.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    /// The job that fails, as on a full disk.
+    /// Counts down to a job that fails, as on a full disk.
     pub(crate) run: AtomicU64,
-    /// The commit that is lost.
+    /// Counts down to a commit that fails and is lost.
     pub(crate) lost: AtomicU64,
-    /// The commit that happens and reports an error all the same.
+    /// Counts down to a commit that happens but reports an error.
     pub(crate) unheard: AtomicU64,
     /// Jobs that the writer has not taken yet.
     pub(in crate::store) queued: AtomicU64,
     plan: Mutex<Option<Plan>>,
     dealt: AtomicU64,
-    /// Looks of SQLite's machine at this until it breaks off; 0 is never.
+    /// Counts down the checks until a statement is interrupted; 0 is never.
     break_off: Arc<AtomicU64>,
 }
 
-/// What becomes of each write, by a seed: the n-th write of a seed always has the same fate.
+/// The fate of each write, derived from a seed: the n-th write of a seed always has the same fate.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     seed: u64,
-    /// One write in so many does not go as it should.
+    /// One write in this many fails or is delayed.
     one_in: u64,
     writes: u64,
-    /// How often the file cannot be opened before it can be read what became of a commit.
+    /// How often reopening the file fails after an uncertain commit.
     unreadable: u64,
 }
 
-/// What becomes of a write.
+/// The fate of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Done,
-    /// It is done later.
+    /// It succeeds after a delay.
     Delayed(u64),
-    /// It is not done, and says so.
+    /// It fails.
     Fails,
-    /// It is done, and says that it was not.
+    /// It succeeds but reports an error.
     DoneAndFails,
-    /// Some of its statements are done, and one breaks off, which takes the whole transaction with it.
+    /// It is interrupted in the middle of a statement, which rolls back the whole transaction.
     BreaksOff(u64),
 }
 
@@ -98,7 +98,7 @@ fn error() -> rusqlite::Error {
 }
 
 impl Faults {
-    /// From now on one write in `one_in` has another fate than to be done, by this seed.
+    /// From now on one write in `one_in` gets another fate than success, by this seed.
     pub(crate) fn follow(&self, seed: u64, one_in: u64) {
         *self.plan() = Some(Plan {
             seed,
@@ -116,7 +116,7 @@ impl Faults {
         }
     }
 
-    /// Writes so far that did not go as they should.
+    /// The number of writes so far that had another fate than success.
     pub(crate) fn dealt(&self) -> u64 {
         self.dealt.load(Ordering::Acquire)
     }
@@ -133,13 +133,13 @@ impl Faults {
         fate
     }
 
-    /// Sees to it that what runs on a connection can be broken off.
+    /// Makes statements on a connection interruptible.
     pub(in crate::store) fn watch(&self, db: &mut Connection) -> Result<(), StoreError> {
         let break_off = Arc::clone(&self.break_off);
         Ok(db.progress_handler(LOOK_EVERY, Some(move || is_now(&break_off)))?)
     }
 
-    /// Runs the statements of one job, as its fate has it.
+    /// Runs the statements of one job with its fate.
     pub(in crate::store) fn run(
         &self,
         job: impl FnOnce() -> Result<(), StoreError>,
@@ -164,7 +164,7 @@ impl Faults {
         }
     }
 
-    /// Commits, as its fate has it.
+    /// Commits with the fate of the write.
     pub(in crate::store) fn commit(&self, tx: Transaction<'_>) -> rusqlite::Result<()> {
         if is_now(&self.lost) {
             tx.rollback()?;
@@ -193,7 +193,7 @@ impl Faults {
         }
     }
 
-    /// Opens the file to see what became of a commit, which may take more than one attempt.
+    /// Decides whether reopening the file after an uncertain commit succeeds.
     pub(in crate::store) fn reopen(&self) -> Result<(), StoreError> {
         match self.plan().as_mut() {
             Some(plan) if plan.unreadable > 0 => {

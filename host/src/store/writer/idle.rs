@@ -1,4 +1,4 @@
-//! Housekeeping while nobody writes: returns free pages and truncates the log.
+//! Housekeeping of the idle writer: returns free pages and truncates the log.
 
 use std::sync::atomic::Ordering;
 
@@ -12,17 +12,17 @@ use super::commit::claim;
 use super::{State, is_there};
 
 impl State {
-    /// Whether there may be something to do while nobody writes.
+    /// Whether there may be housekeeping to do.
     pub(super) fn is_untidy(&self) -> bool {
         self.db.is_some() && !self.fenced && (self.may_give_back || self.may_empty_log)
     }
 
-    /// The same, once: the writer's thread is told by whoever committed on another.
+    /// As [`is_untidy`](Self::is_untidy), but true only once: a thread that commits by itself asks the writer's thread with it.
     pub(super) fn asks_to_tidy(&mut self) -> bool {
         self.is_untidy() && !std::mem::replace(&mut self.tidy_asked, true)
     }
 
-    /// One step of what is done while nobody writes: some pages given back or, when no more are worth it, the log emptied.
+    /// One step of housekeeping: returns some pages or, if too few are free, truncates the log.
     pub(super) fn tidy(&mut self) {
         if !self.is_untidy() {
             return;
@@ -33,13 +33,13 @@ impl State {
             self.empty_log()
         };
         if let Err(error) = tidied {
-            // It is tried again after the next commit that frees something: whatever fails here fails commits too, which say so.
+            // The next commit that frees pages leads to another try. The cause of a lasting error also fails commits, which report it.
             tracing::debug!(%error, "space was not given back");
             (self.may_give_back, self.may_empty_log) = (false, false);
         }
     }
 
-    /// Gives some pages back, if so many are free that they will not be wanted soon.
+    /// Returns some pages, if more are free than the reserve.
     fn give_back(&mut self) -> Result<(), StoreError> {
         let Some(db) = &self.db else { return Ok(()) };
         let pages = Pages::of(db)?;
@@ -48,7 +48,7 @@ impl State {
             return Ok(());
         }
         let tx = Transaction::begin(db)?;
-        // Nothing happened in it for anybody: the time of the last that did stays.
+        // This transaction changes no data, so the time of the last commit stays.
         let at = tx
             .prepare_cached("SELECT at FROM hub")?
             .query_row([], |row| row.get::<_, i64>(0))?;
@@ -69,7 +69,7 @@ impl State {
         Ok(())
     }
 
-    /// Empties a log that is worth it. A reader that still needs it is waited for by looking again.
+    /// Truncates the log if it is long. If a reader still needs it, tries again later.
     fn empty_log(&mut self) -> Result<(), StoreError> {
         let Some(db) = &self.db else { return Ok(()) };
         if self.log_pages.load(Ordering::Relaxed) >= space::IDLE_LOG_PAGES {

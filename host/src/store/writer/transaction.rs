@@ -4,29 +4,29 @@ use std::ops::Deref;
 
 use rusqlite::Connection;
 
-/// Rolled back where it is dropped, unless it was committed. As rusqlite's own, except that the statements which begin and end it are
-/// prepared once for a connection: an instance alone in its hub is four transactions of a few statements each.
+/// Rolled back when dropped, unless committed. Differs from rusqlite's own in that its BEGIN and COMMIT are prepared once per connection:
+/// an instance alone in its hub takes four transactions of a few statements each.
 pub(in crate::store) struct Transaction<'c>(&'c Connection);
 
 impl<'c> Transaction<'c> {
-    /// Begins one that may write.
+    /// Begins a write transaction.
     pub(in crate::store) fn begin(db: &'c Connection) -> rusqlite::Result<Self> {
         run(db, "BEGIN IMMEDIATE")?;
         Ok(Self(db))
     }
 
-    /// Begins anew, without what was done so far.
+    /// Rolls back, and begins again.
     pub(in crate::store) fn again(&self) -> rusqlite::Result<()> {
         run(self.0, "ROLLBACK")?;
         run(self.0, "BEGIN IMMEDIATE")
     }
 
-    /// Makes what was done durable.
+    /// Commits durably.
     pub(in crate::store) fn commit(self) -> rusqlite::Result<()> {
         run(self.0, "COMMIT")
     }
 
-    /// Takes back what was done, and says where that cannot be done.
+    /// Rolls back, and reports a failure to do so.
     #[cfg(test)]
     pub(in crate::store) fn rollback(self) -> rusqlite::Result<()> {
         run(self.0, "ROLLBACK")
@@ -43,7 +43,7 @@ impl Deref for Transaction<'_> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        // SQLite may have ended it, with an error that was reported.
+        // SQLite may have rolled back already, with an error that was reported.
         if !self.0.is_autocommit()
             && let Err(error) = run(self.0, "ROLLBACK")
         {

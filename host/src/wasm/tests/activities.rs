@@ -1,4 +1,4 @@
-//! How attempts end.
+//! The outcomes of attempts.
 
 use super::*;
 
@@ -77,7 +77,7 @@ fn an_activity_that_nobody_waits_for_is_interrupted() {
 fn an_activity_that_computes_leaves_the_thread_that_it_began_on() {
     let bench = Bench::new();
     let attempt = worker(&bench, "", "(loop $l (br $l))");
-    // Loaded already, so that nothing but the computing can send it away.
+    // Already loaded, so that only its computing can move it to another thread.
     run(&bench, {
         let mut first = attempt.clone();
         first.timeout = Some(std::time::Duration::from_millis(1));
@@ -90,7 +90,7 @@ fn an_activity_that_computes_leaves_the_thread_that_it_began_on() {
         .unwrap();
     let interrupt = attempt.interrupt.clone();
     let failure = runtime.block_on(async {
-        // Only if the attempt gives the one thread back does the second part run at all.
+        // The second part runs only if the attempt releases the single thread.
         let (failure, ()) = tokio::join!(bench.wasm.run(attempt), async { interrupt.set() });
         of_guest(failure.unwrap_err())
     });
@@ -115,7 +115,7 @@ fn there_is_room_for_as_many_attempts_as_may_run_at_once() {
         activities_max: 3,
         ..WasmConfig::default()
     });
-    // Each sleeps, so that they are there together; with the adapter of WASI, so that they have all the parts that a program has.
+    // Each sleeps, so that all exist at once, and has the WASI adapter, so that it has all the parts of a real program.
     let sleep = "(i64.store (i32.const 3096) (i64.const 2000000))
          (drop (call $poll (i32.const 3072) (i32.const 3200) (i32.const 1) (i32.const 3300)))";
     let attempt = worker(&bench, WASI, sleep);

@@ -1,10 +1,10 @@
-//! Components that were damaged on the way, or on purpose: each is refused or works, and none takes the host with it.
+//! Damaged components: each is refused or works, and none crashes the host.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
 
-/// Numbers that follow from a seed, so that each run can be repeated.
+/// Pseudorandom numbers from a seed, so that each run is reproducible.
 struct Chance(u64);
 
 impl Chance {
@@ -37,7 +37,7 @@ fn sample(bench: &Bench) -> Vec<u8> {
         .component
 }
 
-/// What happens to bytes: flipped bits, other bytes, an end that is gone, a part that is gone, doubled or somewhere else.
+/// Mutations: flipped bits, other bytes, truncation, and parts that are removed, doubled or moved.
 fn mutated(whole: &[u8], chance: &mut Chance) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     for _ in 0..=chance.below(4) {
@@ -85,7 +85,7 @@ fn damaged_components_are_refused_or_work_and_never_panic() {
     assert!(worked > 0, "{worked} of {seeds} worked");
 }
 
-/// What the fuzzer of deployments has found, and was mended.
+/// Findings of the fuzzer of deployments, now fixed.
 #[test]
 fn what_was_found_before_is_refused_or_works() {
     let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/kept/deploy");
@@ -99,7 +99,7 @@ fn what_was_found_before_is_refused_or_works() {
     assert!(found > 0, "nothing is kept in {kept}");
 }
 
-/// Whether the bytes are a module; one that is runs a turn, which ends somehow.
+/// Whether the bytes are a module; if so, runs a turn, which must end somehow.
 fn try_out(bench: &Bench, bytes: &[u8]) -> bool {
     match bench.wasm.inspect(bytes) {
         Ok(inspected) => {
@@ -135,7 +135,7 @@ fn a_module_of_one_huge_function_is_refused_before_it_is_compiled() {
     );
 }
 
-/// Modules that are about as hard to compile as one may be, each in another way: how many functions, and the body of each.
+/// Modules near the bounds of compilation, each in another way: the number of functions, and the body of each.
 fn hard_modules() -> Vec<(&'static str, usize, String)> {
     let locals = |n: usize| format!("(local {})", "i32 ".repeat(n));
     let sets = |locals: usize, times: usize| -> String {
@@ -181,7 +181,7 @@ fn hard_modules() -> Vec<(&'static str, usize, String)> {
     ]
 }
 
-/// How long the hardest modules take that are let through, and that each is.
+/// The hardest modules within the bounds are accepted; measures how long they take.
 #[test]
 #[expect(clippy::print_stdout, reason = "what was measured, for people")]
 fn what_is_let_through_is_compiled_in_minutes() {

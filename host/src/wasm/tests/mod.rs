@@ -1,4 +1,4 @@
-//! Guests that are written by hand, one misdeed each.
+//! Handwritten guests, each with one fault.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,12 +25,12 @@ mod verdicts;
 pub(crate) const ORCHESTRATIONS: &str = "perennial:workflow/orchestrations@0.1.0";
 const ACTIVITIES: &str = "perennial:workflow/activities@0.1.0";
 
-/// A world that exports this and imports more than the contract.
+/// A world with these exports, and more imports than the contract.
 pub(crate) fn world(items: &str) -> String {
     format!("package test:guest; interface reach {{ out: func(); }} world guest {{ {items} }}")
 }
 
-/// A core module for `world`, as a guest's compiler makes it: memory, allocator, and the body that is given.
+/// A core module for `world`, as a guest's compiler emits it: memory, allocator, and the given body.
 pub(crate) fn core_module(world: &str, body: &str) -> Vec<u8> {
     let mut module = wat::parse_str(format!(
         r#"(module
@@ -72,7 +72,7 @@ fn definitions(names: &[&str]) -> String {
     )
 }
 
-/// The exports of a module with the orchestration `F`, whose `advance` does this. Address 1024 holds an answer that waits.
+/// The exports of a module with the orchestration `F` and this body of `advance`. Address 1024 holds an answer that waits.
 pub(crate) fn orchestration(advance: &str) -> String {
     format!(
         r#"(memory (export "memory") 16)
@@ -186,7 +186,7 @@ const WASI: &str = r#"
     (import "wasi_snapshot_preview1" "fd_prestat_get" (func $prestat (param i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
 
-/// The exports of a module with the activity `A` that does this.
+/// The exports of a module with the activity `A` and this body.
 fn activity(run: &str) -> String {
     format!(
         r#"(func (export "{ACTIVITIES}#definitions") (result i32) (i32.const 16))
@@ -229,7 +229,7 @@ fn run(bench: &Bench, attempt: Attempt) -> Result<Option<Json>, Failure> {
     runtime.block_on(bench.wasm.run(attempt)).map_err(of_guest)
 }
 
-/// What an attempt failed with, which lacked nothing of the host.
+/// The failure of an attempt; panics if the host lacked a resource.
 fn of_guest(error: AttemptError) -> Failure {
     match error {
         AttemptError::Failed(failure) => failure,

@@ -1,4 +1,4 @@
-//! What becomes of modules: at deploy, in the cache, in the pool.
+//! Modules at deployment, in the cache, and in the pool.
 
 use super::*;
 
@@ -75,7 +75,7 @@ fn compiled_code_is_found_again_and_made_again_when_it_is_damaged() {
     assert_eq!(asks(&first, digest), 0);
     assert_eq!(asks(&start(Some(&first)), digest), 0);
 
-    // Beside it is what was found in the module, which is less.
+    // The smaller file beside it contains the findings.
     let files = std::fs::read_dir(dir.path().join("code")).unwrap();
     let files = files.map(|file| file.unwrap().path());
     let file = files
@@ -92,7 +92,7 @@ fn compiled_code_is_found_again_and_made_again_when_it_is_damaged() {
     assert!(!file.exists());
 }
 
-/// A module with an orchestration and an activity that no other test has.
+/// A module with an orchestration and an activity that no other test uses.
 fn whole(unique: &str) -> Vec<u8> {
     let world = world(&format!("export {ORCHESTRATIONS}; export {ACTIVITIES};"));
     let unique = format!(r#"(data (i32.const 60000) "{unique}")"#);
@@ -157,11 +157,11 @@ fn a_directory_of_compiled_code_serves_who_looks_and_who_runs() {
     use_all(&bench, looked.digest);
     assert_eq!(look_at(&bytes, Some(&cache)).unwrap().unwrap(), looked);
     assert_eq!(compilations(looked.digest), 2);
-    // Nobody has a directory for hubs yet: looking at a module makes none.
+    // There is no directory for hubs yet, and an inspection creates none.
     let nowhere = dir.path().join("none/cache");
     look_at(&bytes, Some(&nowhere)).unwrap().unwrap();
     assert!(!nowhere.parent().unwrap().exists());
-    // What only memory had is kept when it is deployed.
+    // Code that only memory had is saved when the module is deployed.
     let other = look_at(&whole("kept later"), None).unwrap().unwrap();
     keep_compiled(cache.clone(), other.digest);
     assert_eq!(files(), 6);
@@ -329,7 +329,7 @@ fn a_guest_counts_for_what_it_holds_and_not_for_what_it_may_use() {
     let mut plain = bench.orchestration("", "", "");
     live(&mut *plain).unwrap();
     assert!(plain.resident_bytes() < MIB, "{}", plain.resident_bytes());
-    // Whenever it begins to hold it: when it is made, or in a turn.
+    // Whether it takes the memory when it is created, or in a turn.
     let fill = "(memory.fill (i32.const 65536) (i32.const 1) (i32.const 52428800))";
     let grow = "(drop (memory.grow (i32.const 800)))";
     let start = format!("(start $fill) (func $fill {grow} {fill})");

@@ -1,4 +1,4 @@
-//! What an orchestration can see and do.
+//! What the sandbox lets an orchestration observe and do.
 
 use super::*;
 use crate::wasm::sandbox::NANOS_PER_MILLI;
@@ -92,7 +92,7 @@ fn sleeping_in_an_orchestration_is_forbidden() {
     );
 }
 
-/// Packages of WASI, as far as a guest here uses them.
+/// The parts of WASI's packages that these guests use.
 const PACKAGES: &str = "
 package wasi:io@0.2.6 {
   interface poll {
@@ -168,12 +168,12 @@ package wasi:http@0.2.6 {
   interface odd { number: func() -> u32; }
 }";
 
-/// A world that imports from them.
+/// A world that imports them.
 fn wasi(imports: &str, exports: &str) -> String {
     format!("package test:guest; {PACKAGES} world guest {{ {imports} {exports} }}")
 }
 
-/// Runs the one turn of an orchestration, and one attempt of an activity of the same module, that do the same.
+/// Runs a turn of an orchestration, and an attempt of an activity with the same body.
 fn both(
     imports: &str,
     body: &str,
@@ -193,7 +193,7 @@ fn both(
     (live(&mut *guest.unwrap()), run(&bench, attempt(digest)))
 }
 
-/// A trap unless a number is as it should be.
+/// Code that traps unless a number has the expected value.
 fn is(number: &str, expected: u32) -> String {
     format!("(if (i32.ne {number} (i32.const {expected})) (then unreachable))")
 }
@@ -322,10 +322,10 @@ fn an_orchestration_waits_for_what_is_there_and_for_nothing_else() {
     let fine = [
         "(call $block (call $when_in (call $in)))",
         "(call $block (call $when_out (call $out)))",
-        // A time that has come is there too.
+        // A time that has passed is ready too.
         "(call $block (call $in_a_while (i64.const 0)))",
         "(call $block (call $at (call $now)))",
-        // One of two: the second is ready.
+        // One of two is ready: the second.
         "(global.set $a (call $in_a_while (i64.const 5))) (global.set $b (call $when_out (call $out)))",
         &is("(call $ready (global.get $a))", 0),
         &is("(call $ready (global.get $b))", 1),
@@ -334,7 +334,7 @@ fn an_orchestration_waits_for_what_is_there_and_for_nothing_else() {
         &is("(i32.load (i32.const 3084))", 1),
         &is("(i32.load (i32.load (i32.const 3080)))", 1),
         "(call $drop (global.get $a))",
-        // What else there is of streams and clocks.
+        // The other functions of streams and clocks.
         "(call $zeroes (call $out) (i64.const 10) (i32.const 3072))",
         &is("(i32.load8_u (i32.const 3072))", 0),
         "(call $splice (call $out) (call $in) (i64.const 10) (i32.const 3072))",
@@ -359,7 +359,7 @@ fn an_orchestration_waits_for_what_is_there_and_for_nothing_else() {
     ] {
         let failure = verdict(turn(never));
         assert_eq!(failure.kind, "ForbiddenImport", "{failure}");
-        // The encoder takes the newest version of an interface that a module and its adapter name.
+        // The encoder uses the newest version of an interface that a module and its adapter import.
         let named = failure
             .message
             .split_once(": wasi:clocks/monotonic-clock@0.2.");
@@ -370,7 +370,7 @@ fn an_orchestration_waits_for_what_is_there_and_for_nothing_else() {
     }
 }
 
-/// Before the host's memory is.
+/// Refused before the host runs out of memory.
 #[test]
 fn an_orchestration_that_asks_for_times_without_end_is_stopped() {
     let bench = Bench::new();
@@ -401,7 +401,7 @@ fn until_the_first_turn_the_clock_stands_where_the_execution_began() {
         "import wasi:clocks/monotonic-clock@0.2.6;",
         &format!("export {ORCHESTRATIONS};"),
     );
-    // As Go's runtime does: it will not start at a time that cannot be.
+    // As in Go's runtime, which does not start at an implausible time.
     let body = |expected: &str| {
         format!(
             r#"(import "wasi:clocks/monotonic-clock@0.2.6" "now" (func $now (result i64)))
@@ -423,7 +423,7 @@ fn until_the_first_turn_the_clock_stands_where_the_execution_began() {
         .instantiate(digest, &Limits::default(), "i", BEGAN)
         .unwrap();
     assert_eq!(live(&mut *guest), Ok(waiting()));
-    // One that began at 0 sees that in every replay.
+    // An execution that began at 0 has that time in every replay.
     let mut old = bench
         .wasm
         .instantiate(digest, &Limits::default(), "i", Timestamp(0))

@@ -1,4 +1,4 @@
-//! How the turns of guests end.
+//! The verdicts about turns of faulty guests.
 
 use super::*;
 
@@ -90,7 +90,7 @@ fn a_panic_is_reported_with_its_message_and_place() {
 
 #[test]
 fn an_answer_that_does_not_lift_or_is_not_json_is_invalid() {
-    // Completed, with a text at an address outside the memory.
+    // Completed, with an output at an address outside the memory.
     fails(
         "",
         r#"(i32.store8 (i32.const 1032) (i32.const 1)) (i32.store8 (i32.const 1036) (i32.const 1))
@@ -103,7 +103,7 @@ fn an_answer_that_does_not_lift_or_is_not_json_is_invalid() {
            (i32.store (i32.const 1040) (i32.const 3000)) (i32.store (i32.const 1044) (i32.const 2))"#,
         "InvalidAnswer: the output is not JSON",
     );
-    // A list of texts that all are the same large one.
+    // A list in which every text is the same large one.
     fails(
         "",
         r#"(local $at i32)

@@ -1,4 +1,4 @@
-//! `perennial:workflow/activities@0.1`, and its values as the core knows them.
+//! `perennial:workflow/activities@0.1`, and its mapping to the core's types.
 
 use perennial_core::{Cause, Failure, Json};
 use wasmtime::component::{Instance, InstancePre};
@@ -9,16 +9,16 @@ use crate::engine::executor::Attempt;
 use crate::wasm::definition::Definition;
 use bindings::exports::perennial::workflow::activities as wit;
 
-/// A component whose activities are ready to be instantiated.
+/// A component with activities, ready to be instantiated.
 pub(in crate::wasm) struct ActivitiesPre<T: 'static>(bindings::WithActivitiesPre<T>);
 
 impl<T: Send + 'static> ActivitiesPre<T> {
-    /// Looks up what the contract exports.
+    /// Looks up the exports of the contract.
     pub(in crate::wasm) fn new(component: InstancePre<T>) -> wasmtime::Result<Self> {
         Ok(Self(bindings::WithActivitiesPre::new(component)?))
     }
 
-    /// A fresh instance.
+    /// Creates a fresh instance.
     pub(in crate::wasm) async fn instantiate(
         &self,
         store: &mut Store<T>,
@@ -31,7 +31,7 @@ impl<T: Send + 'static> ActivitiesPre<T> {
 pub(in crate::wasm) struct Activities(bindings::WithActivities);
 
 impl Activities {
-    /// Those of an instance that exists already.
+    /// The activities of an existing instance.
     pub(in crate::wasm) fn of(
         store: impl AsContextMut,
         instance: &Instance,
@@ -39,7 +39,7 @@ impl Activities {
         Ok(Self(bindings::WithActivities::new(store, instance)?))
     }
 
-    /// What the component can run.
+    /// The activities that the component defines.
     pub(in crate::wasm) fn definitions(
         &self,
         store: impl AsContextMut,
@@ -59,7 +59,7 @@ impl Activities {
             .collect())
     }
 
-    /// One attempt. The outer result is the host's, the inner one the guest's.
+    /// Runs an attempt. The outer result is the host's, the inner one the guest's.
     pub(in crate::wasm) async fn run<T: Send>(
         &self,
         store: &mut Store<T>,

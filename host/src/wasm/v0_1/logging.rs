@@ -7,12 +7,12 @@ use crate::wasm::fuel::charge;
 use crate::wasm::guest_log::{HasLog, Level, Panicking};
 use crate::wasm::interface::Name;
 
-/// Whether this is the interface, as a module imports it.
+/// Whether this is the imported name of the interface.
 pub(in crate::wasm) fn is_logging(interface: Name<'_>) -> bool {
     interface.base == "perennial:workflow/logging" && interface.track() == super::CONTRACT
 }
 
-/// Defines one of its functions, if it has that function.
+/// Defines a function of the interface. Returns whether it exists.
 pub(in crate::wasm) fn define_logging<T: HasLog + 'static>(
     to: &mut LinkerInstance<'_, T>,
     function: &str,

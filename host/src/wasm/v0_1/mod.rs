@@ -1,7 +1,7 @@
-//! Contract 0.1: everything in the adapter that knows its names and shapes.
+//! Contract 0.1: all code that depends on its names and types.
 //!
-//! Modules that were built for this contract run for ever, so a later contract gets a module of its own beside this one, and nothing
-//! here changes but to fix a fault.
+//! Modules that were built for this contract run for ever. So a later contract gets a module of its own beside this one, and this one
+//! changes only to fix a bug.
 
 mod activities;
 mod logging;
@@ -13,24 +13,24 @@ pub(super) use orchestrations::{Orchestrations, OrchestrationsPre};
 
 use super::interface::Name;
 
-/// The contract's version as a module's manifest shows it.
+/// The contract's version, as shown for a module.
 pub(super) const CONTRACT: &str = "0.1";
 
-/// The interface of orchestrations, as a module exports it.
+/// The exported interface of orchestrations.
 pub(super) const ORCHESTRATIONS: &str = "perennial:workflow/orchestrations@0.1.0";
 
-/// The interface of activities, as a module exports it.
+/// The exported interface of activities.
 pub(super) const ACTIVITIES: &str = "perennial:workflow/activities@0.1.0";
 
-/// Whether a module may import this interface of the contract. The types are no more than names.
+/// Whether a module may import this interface of the contract. The types contain no functions.
 pub(super) fn is_known_import(interface: Name<'_>) -> bool {
     is_logging(interface)
         || (interface.base == "perennial:workflow/types" && interface.track() == CONTRACT)
 }
 
 mod bindings {
-    //! What wasmtime generates from the contract. The payloads that go into a guest are borrowed, so that a turn copies each once, into
-    //! the guest's memory.
+    //! The bindings that wasmtime generates from the contract. Payloads for a guest are borrowed, so that a turn copies each only once,
+    //! into the guest's memory.
 
     pub(in crate::wasm::v0_1) mod orchestrations {
         wasmtime::component::bindgen!({

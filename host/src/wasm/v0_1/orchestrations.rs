@@ -1,4 +1,4 @@
-//! `perennial:workflow/orchestrations@0.1`, and its values as the core knows them.
+//! `perennial:workflow/orchestrations@0.1`, and its mapping to the core's types.
 
 use perennial_core::{
     Action, ActivityCall, Answer, Cause, ChildCall, Ending, Failure, GuestEvent, Json, Millis,
@@ -13,16 +13,16 @@ use bindings::exports::perennial::workflow::orchestrations as wit;
 use bindings::perennial::workflow::types as wit_types;
 use wit::{FailureParam, FailureResult};
 
-/// A component whose orchestrations are ready to be instantiated.
+/// A component with orchestrations, ready to be instantiated.
 pub(in crate::wasm) struct OrchestrationsPre<T: 'static>(bindings::WithOrchestrationsPre<T>);
 
 impl<T: 'static> OrchestrationsPre<T> {
-    /// Looks up what the contract exports.
+    /// Looks up the exports of the contract.
     pub(in crate::wasm) fn new(component: InstancePre<T>) -> wasmtime::Result<Self> {
         Ok(Self(bindings::WithOrchestrationsPre::new(component)?))
     }
 
-    /// A fresh instance.
+    /// Creates a fresh instance.
     pub(in crate::wasm) fn instantiate(
         &self,
         store: &mut Store<T>,
@@ -35,7 +35,7 @@ impl<T: 'static> OrchestrationsPre<T> {
 pub(in crate::wasm) struct Orchestrations(bindings::WithOrchestrations);
 
 impl Orchestrations {
-    /// Those of an instance that exists already.
+    /// The orchestrations of an existing instance.
     pub(in crate::wasm) fn of(
         store: impl AsContextMut,
         instance: &Instance,
@@ -43,7 +43,7 @@ impl Orchestrations {
         Ok(Self(bindings::WithOrchestrations::new(store, instance)?))
     }
 
-    /// What the component can run.
+    /// The orchestrations that the component defines.
     pub(in crate::wasm) fn definitions(
         &self,
         store: impl AsContextMut,
@@ -63,7 +63,7 @@ impl Orchestrations {
             .collect())
     }
 
-    /// One turn.
+    /// Runs a turn.
     pub(in crate::wasm) fn advance(
         &self,
         store: impl AsContextMut,
@@ -82,10 +82,10 @@ impl Orchestrations {
     }
 }
 
-/// The lists inside the events of a turn, in the shape that the contract borrows them in. Usually empty.
+/// Storage for the nested lists in a turn's events, in the borrowed form of the contract. Usually empty.
 struct Backing<'a> {
     tags: Vec<(&'a str, &'a str)>,
-    /// One for each event with a failure that has causes.
+    /// One list for each event with a failure that has causes.
     causes: Vec<Vec<wit_types::CauseParam<'a>>>,
 }
 
@@ -98,7 +98,7 @@ impl<'a> Backing<'a> {
         for event in events {
             match event {
                 GuestEvent::ExecutionStarted { tags, .. } => {
-                    // The contract gives an execution one start; of more than one, each would be lent the last one's tags.
+                    // An execution has one start event; with several, each would borrow the last one's tags.
                     backing.tags = tags
                         .iter()
                         .map(|(name, value)| (name.as_str(), value.as_str()))
