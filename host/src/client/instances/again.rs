@@ -55,7 +55,7 @@ pub struct Rewound {
 pub struct DroppedEvent {
     /// The instance that failed on it: the one that was rewound, or a child that was rewound for it.
     pub instance_id: String,
-    /// Its event number in the history before the rewind.
+    /// The number of the event among all external events of the instance, from 0.
     pub number: u32,
     /// The name of the event.
     pub name: String,
