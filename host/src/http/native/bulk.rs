@@ -49,7 +49,7 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// A filter must be given, or `all`, so that a mistake does not change every instance.
+/// An empty filter needs `all=true`, so that a mistake does not change every instance.
 async fn bulk(
     ask: Ask,
     Segments(action): Segments<String>,
