@@ -1,7 +1,7 @@
 //! Budgets: counted resources (bytes, places, descriptors) that are given back when their permit is dropped.
 //!
-//! Laws: what is taken is given back by dropping, whatever happened in between; nobody holds more than there is, and whoever asks for more
-//! than there ever is gets all of it or nothing, and never waits for ever.
+//! Invariants: dropping a permit returns its units, on every path; the permits never exceed the total; a request for more than the total
+//! fails at once and never waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// So much of something. Clones are the same budget.
+/// A counted resource. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget(Arc<Inner>);
 
@@ -17,11 +17,10 @@ pub(crate) struct Budget(Arc<Inner>);
 struct Inner {
     units: Arc<Semaphore>,
     total: u32,
-    /// How often somebody got nothing.
     refused: AtomicU64,
 }
 
-/// A part of a budget. Dropping it gives the part back.
+/// Units taken from a budget. Dropping it returns them.
 #[derive(Debug)]
 #[must_use = "what is not kept is given back at once"]
 pub(crate) struct Permit {
@@ -29,12 +28,12 @@ pub(crate) struct Permit {
     units: OwnedSemaphorePermit,
 }
 
-/// There is not enough left.
+/// The budget has too few units left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spent;
 
 impl Budget {
-    /// A budget of so many units; more than four thousand million are as many.
+    /// Creates a budget; more than `u32::MAX` units count as `u32::MAX`.
     pub(crate) fn new(total: u64) -> Self {
         let total = u32::try_from(total).unwrap_or(u32::MAX);
         Self(Arc::new(Inner {
@@ -44,26 +43,25 @@ impl Budget {
         }))
     }
 
-    /// All of it.
     pub(crate) fn total(&self) -> u64 {
         self.0.total.into()
     }
 
-    /// What is taken.
+    /// Units that permits hold.
     pub(crate) fn used(&self) -> u64 {
-        // No more than `total` are ever free.
+        // At most `total` permits are free.
         self.total() - self.0.units.available_permits() as u64
     }
 
-    /// How often somebody was refused.
+    /// How many requests were refused.
     pub(crate) fn refused(&self) -> u64 {
         self.0.refused.load(Relaxed)
     }
 
-    /// Takes a part that is there now.
+    /// Takes units if they are free now.
     ///
     /// # Errors
-    /// [`Spent`] where it is not.
+    /// [`Spent`] if they are not.
     pub(crate) fn try_take(&self, units: u64) -> Result<Permit, Spent> {
         let taken = self.fitting(units).and_then(|units| {
             let free = Arc::clone(&self.0.units);
@@ -72,10 +70,10 @@ impl Budget {
         self.permit(taken)
     }
 
-    /// Takes a part, and waits for it in the order of those who ask, but no longer than that.
+    /// Takes units, or waits for them for at most `patience`. Waiting callers are served in order.
     ///
     /// # Errors
-    /// [`Spent`] where it did not become free in time, or there is never so much.
+    /// [`Spent`] if they did not become free in time, or exceed the total.
     pub(crate) async fn take(&self, units: u64, patience: Duration) -> Result<Permit, Spent> {
         let Some(fitting) = self.fitting(units) else {
             return self.permit(None);
@@ -85,7 +83,7 @@ impl Budget {
             return self.permit(Some(taken));
         }
         let taken = tokio::time::timeout(patience, free.acquire_many_owned(fitting)).await;
-        // It is never closed.
+        // The semaphore is never closed.
         self.permit(taken.ok().and_then(Result::ok))
     }
 
@@ -110,15 +108,14 @@ impl Budget {
 }
 
 impl Permit {
-    /// How much it is.
     pub(crate) fn units(&self) -> u64 {
         self.units.num_permits() as u64
     }
 
-    /// Makes it so much, where there is enough; it stays as it was where there is not.
+    /// Grows or shrinks the permit. It is unchanged on an error.
     ///
     /// # Errors
-    /// [`Spent`] where there is not enough.
+    /// [`Spent`] if too few units are free.
     pub(crate) fn resize(&mut self, units: u64) -> Result<(), Spent> {
         let has = self.units();
         if units > has {

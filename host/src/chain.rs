@@ -1,6 +1,5 @@
 //! Formats an error with its causes.
 
-/// An error with what led to it.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

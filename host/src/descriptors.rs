@@ -1,7 +1,7 @@
-//! File descriptors: how many there may be, and a reserve for what keeps a host alive.
+//! File descriptors: their limit, and a reserve that keeps the host working.
 //!
-//! The system gives the lowest number that is free. So the number of a file or socket that was just opened says that at least as many are
-//! in use: nothing has to be counted, whoever opened them.
+//! The system assigns the lowest free number. So the number of a newly opened file or socket is a lower bound for the descriptors in use,
+//! and nothing has to be counted.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -9,15 +9,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::shortage::{self, Shortage};
 
-/// Descriptors that callers and guests leave alone, for the store, the compile cache, and a few connections that ask whether the host is
-/// alive. Where there are few at all it is a quarter of them.
+/// Descriptors kept for the store, the compile cache and a few health checks; connections and guests do not use them. At most a quarter of
+/// the limit.
 const RESERVE: u64 = 96;
 
-/// Raises the number of files and sockets that this process may have open to what the system allows it. What it is then, `None` if there is
-/// no bound.
+/// Raises this process's limit of open files and sockets to the system's maximum. Returns the new limit, or `None` if there is none.
 ///
-/// `perennial serve` does so when it starts. A program that embeds a host may do it too, unless it uses `select`, which knows no descriptor
-/// beyond 1,023.
+/// `perennial serve` calls this when it starts. A program that embeds a host may call it too, unless it uses `select`, which cannot handle
+/// descriptors above 1,023.
 pub fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -33,25 +32,26 @@ pub fn raise_descriptor_limit() -> Option<u64> {
     }
 }
 
-/// The fewest descriptors with which a host answers while it runs instances.
+/// The fewest descriptors with which a host can answer requests while it runs instances.
 const DESCRIPTORS_MIN: u64 = 48;
 
-/// The least address space (`ulimit -v`) in which a host starts and compiles, with what its allocator sets aside.
+/// The least address space (`ulimit -v`) in which a host starts and compiles, including what its allocator reserves.
 const ADDRESS_SPACE_MIN: u64 = 1 << 30;
 
-/// The least data (`ulimit -d`): as address space, without files and code.
+/// The least data segment (`ulimit -d`): as the address space, without files and code.
 const DATA_MIN: u64 = 512 << 20;
 
-/// The least memory of a control group.
+/// The least memory limit of a control group.
 const GROUP_MEMORY_MIN: u64 = 64 << 20;
 
-/// Whether the limits of this process leave a host what it needs to start at all. What it needs to run depends on its modules.
+/// Checks that the limits of this process let a host start. What it needs to run depends on its modules.
 ///
-/// `perennial serve` asks when it starts. A program that embeds a host does well to ask too, and to ignore SIGXFSZ: where a limit of file
-/// sizes (`ulimit -f`) is met, that signal ends a process which does not; one that does treats it as a full disk.
+/// `perennial serve` calls this when it starts. A program that embeds a host should call it too, and should ignore SIGXFSZ: when a file
+/// reaches its size limit (`ulimit -f`), that signal ends the process. If the process ignores the signal, the host treats the limit as a
+/// full disk.
 ///
 /// # Errors
-/// Which limit is too low, what it is, and the least that it must be.
+/// The error names the limit that is too low, its value, and the least that is needed.
 pub fn check_process_limits() -> Result<(), Shortage> {
     let of = |resource| getrlimit(resource).current;
     let limits = [
@@ -89,7 +89,7 @@ pub fn check_process_limits() -> Result<(), Shortage> {
     Ok(())
 }
 
-/// What the control group of this process may use, where it is in one that is bounded.
+/// The memory limit of this process's control group, if it has one.
 fn group_memory() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
@@ -97,12 +97,12 @@ fn group_memory() -> Option<u64> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// Whether this process may make files only so large.
+/// Whether the process has a limit of file sizes.
 pub(crate) fn files_are_bounded() -> bool {
     getrlimit(Resource::Fsize).current.is_some()
 }
 
-/// Whether whoever would open something now were given one of the descriptors that are reserved.
+/// Whether the next descriptor would be one of the reserve.
 pub(crate) fn are_short() -> bool {
     match std::io::stderr().as_fd().try_clone_to_owned() {
         Ok(probe) => is_in_reserve(probe),
@@ -110,7 +110,7 @@ pub(crate) fn are_short() -> bool {
     }
 }
 
-/// Whether what was just opened is one of the last that there are, which are reserved: whoever can do without it closes it.
+/// Whether a newly opened descriptor is one of the reserve. The caller should close it if it can do without.
 pub(crate) fn is_in_reserve(opened: impl AsFd) -> bool {
     let number = u64::try_from(opened.as_fd().as_raw_fd()).unwrap_or(0);
     getrlimit(Resource::Nofile)

@@ -1,12 +1,12 @@
-//! Code of the program that embeds the host: closures, clocks, sinks. It may panic, it may not return, and dropping it may panic.
+//! Code of the program that embeds the host: closures, clocks, span sinks. It may panic, it may never return, and dropping it may panic.
 //!
-//! Laws:
-//! - what is called goes through [`guarded`], and what is kept to be called later is kept as [`Foreign`]: a panic ends nothing but that call;
-//! - what is only told something is a [`Listener`]: it is called on a thread of its own, so nothing of the host waits for it;
-//! - what the host has to wait for (an attempt, a shutdown) it waits for with a limit.
+//! Invariants:
+//! - each call goes through [`guarded`], and code that is kept for later calls is kept as a [`Foreign`]: a panic ends only that call;
+//! - code that only receives notifications is a [`Listener`]: it runs on its own thread, so the host does not wait for it;
+//! - when the host must wait for foreign code (an attempt, a shutdown), it waits for a limited time.
 //!
-//! The exception is code that runs in the task of whoever called the host and gave it (`Client::wait_until`, how an input becomes JSON): its
-//! panic is its caller's own.
+//! The exception is code that runs in the task of the caller who passed it (`Client::wait_until`, the serialization of an input): its panic
+//! reaches that caller.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use crate::outage::Outage;
 
-/// How long the host waits for a listener to take what it was told last.
+/// How long the host waits for a listener to take the last notifications.
 const LISTENER_ENDS_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
 
-/// Runs code of a guest, of the core, or of whoever embeds the host. A panic ends nothing but that: no thread that others need.
+/// Runs code of a guest, of the core, or of the embedding program. A panic is returned as an error and ends no thread.
 pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         format!(
@@ -29,7 +29,7 @@ pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// What a panic said. What it carries may panic again when it is dropped, and is forgotten then.
+/// The message of a panic. A payload whose drop panics is leaked.
 pub(crate) fn panic_message(panic: Box<dyn Any + Send>) -> Option<String> {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -39,35 +39,34 @@ pub(crate) fn panic_message(panic: Box<dyn Any + Send>) -> Option<String> {
     text
 }
 
-/// Something of the embedding program that is called now and then.
+/// A closure or object of the embedding program.
 pub(crate) struct Foreign<T> {
-    /// There until it is dropped.
+    /// `None` only while it is being dropped.
     code: Option<T>,
     what: &'static str,
     panics: Outage,
 }
 
 impl<T> Foreign<T> {
-    /// `what` it is, for the log, such as `the clock`.
+    /// `what` names it in log lines, such as `the clock`.
     pub(crate) fn new(what: &'static str, code: T) -> Self {
         let (code, panics) = (Some(code), Outage::default());
         Self { code, what, panics }
     }
 
-    /// Calls it; `None` if it panicked.
+    /// `None` if it panicked.
     pub(crate) fn call<R>(&self, call: impl FnOnce(&T) -> R) -> Option<R> {
         let code = self.code.as_ref()?;
         self.returned(guarded(|| call(code)))
     }
 
-    /// As [`call`](Self::call).
     pub(crate) fn call_mut<R>(&mut self, call: impl FnOnce(&mut T) -> R) -> Option<R> {
         let code = self.code.as_mut()?;
         let called = guarded(|| call(code));
         self.returned(called)
     }
 
-    /// For whoever guards the call by itself, as a task does.
+    /// For callers that catch panics themselves, such as a task.
     pub(crate) fn code(&self) -> Option<&T> {
         self.code.as_ref()
     }
@@ -76,7 +75,7 @@ impl<T> Foreign<T> {
         if let Err(why) = &called
             && let Some(unsaid) = self.panics.failed()
         {
-            // Whoever is told of log lines is foreign too.
+            // The log subscriber is foreign code too.
             let _ = guarded(|| {
                 tracing::error!(why, unsaid, "{} panicked; the host goes on", self.what)
             });
@@ -93,13 +92,13 @@ impl<T> Drop for Foreign<T> {
     }
 }
 
-/// Something of the embedding program that is told news, and answers nothing. It is called on a thread of its own: where it is slow it misses
-/// what it has no time for, the oldest first, and where it does not return nobody waits for it.
+/// A listener of the embedding program. It is called on its own thread. If it is slow, it misses the oldest notifications; if it does not
+/// return, nothing waits for it.
 pub(crate) struct Listener<N>(Arc<Shared<N>>);
 
 struct Shared<N> {
     what: &'static str,
-    /// News that wait for it, at most.
+    /// The most notifications that are queued.
     most: usize,
     state: Mutex<State<N>>,
     changed: Condvar,
@@ -109,7 +108,7 @@ struct Shared<N> {
 struct State<N> {
     news: VecDeque<N>,
     closed: bool,
-    /// Whether its thread has told it everything, and has dropped it.
+    /// Whether the thread has delivered everything and dropped the listener.
     over: bool,
 }
 
@@ -135,7 +134,7 @@ impl<N> Shared<N> {
     }
 }
 
-/// The end of a listener's thread, however it comes.
+/// Marks the end of a listener's thread, also if it panics.
 struct Over<N>(Arc<Shared<N>>);
 
 impl<N> Drop for Over<N> {
@@ -146,7 +145,7 @@ impl<N> Drop for Over<N> {
 }
 
 impl<N: Send + 'static> Listener<N> {
-    /// `what` it is, for the log; `most` of the news that it has not taken yet are kept for it.
+    /// `what` names it in log lines; at most `most` notifications are queued.
     pub(crate) fn new(
         what: &'static str,
         most: usize,
@@ -165,7 +164,7 @@ impl<N: Send + 'static> Listener<N> {
         });
         let (over, mut told) = (Over(Arc::clone(&shared)), Foreign::new(what, told));
         let run = move || {
-            // Declared before what it is the end of, so that it is dropped after that.
+            // Declared before the listener, so that it is dropped after it.
             let over = over;
             while let Some(news) = over.0.next() {
                 told.call_mut(|told| told(news));
@@ -179,7 +178,7 @@ impl<N: Send + 'static> Listener<N> {
         Self(shared)
     }
 
-    /// Tells it something, and waits for nothing.
+    /// Queues a notification without waiting.
     pub(crate) fn tell(&self, news: N) {
         let mut state = self.0.state();
         if state.over {
@@ -193,7 +192,7 @@ impl<N: Send + 'static> Listener<N> {
         state.news.push_back(news);
         drop(state);
         self.0.changed.notify_one();
-        // Of progress only the last counts.
+        // A listener with a queue of one, as for progress, needs only the latest value.
         if missed.is_some()
             && self.0.most > 1
             && let Some(unsaid) = self.0.missed.failed()
@@ -202,12 +201,12 @@ impl<N: Send + 'static> Listener<N> {
         }
     }
 
-    /// As [`close_by`](Self::close_by), after ten seconds in any case.
+    /// As [`close_by`](Self::close_by), within ten seconds.
     pub(crate) fn close(&self) {
         self.close_by(Instant::now() + LISTENER_ENDS_WITHIN);
     }
 
-    /// Returns when it has been told everything, which is the last that it is told; but at that time in any case. Blocks.
+    /// Accepts no more notifications and blocks until all are delivered, or until the given time.
     pub(crate) fn close_by(&self, until: Instant) {
         let mut state = self.0.state();
         state.closed = true;
@@ -237,7 +236,7 @@ mod tests {
 
     use super::*;
 
-    /// Panics when it is dropped, also as what a panic carries.
+    /// Panics when it is dropped, also as the payload of a panic.
     struct Bomb;
 
     impl Drop for Bomb {
@@ -271,7 +270,7 @@ mod tests {
         for news in 1..1_000 {
             listener.tell(news);
         }
-        // It returns, though the listener does not.
+        // `close` returns, though the listener does not.
         listener.close();
         drop(release);
         assert_eq!(begins.iter().collect::<Vec<_>>(), [998, 999]);

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Powers of four, from 1 to 4^12: microseconds up to 17 seconds, or sizes of batches.
 const BUCKETS: usize = 13;
 
-/// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
     counts: [AtomicU64; BUCKETS],
@@ -13,21 +12,21 @@ pub(crate) struct Histogram {
     sum: AtomicU64,
 }
 
-/// What a histogram has counted, as Prometheus wants to be told.
+/// The counts of a histogram, in the form that Prometheus expects.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Buckets {
-    /// How many values are at most so large, from small to large.
+    /// Pairs of an upper bound and the number of values up to it, in ascending order.
     pub counts: Vec<(f64, u64)>,
-    /// How many there are.
+    /// The number of values.
     pub count: u64,
-    /// What they are together.
+    /// The sum of the values.
     pub sum: f64,
 }
 
 impl Histogram {
     pub(crate) fn record(&self, value: u64) {
-        // The first bucket that the value fits into: half the bits of what is one less, rounded up.
+        // The first bucket that holds the value: half the bits of the value minus one, rounded up.
         let bits = u64::BITS - value.saturating_sub(1).leading_zeros();
         let bucket = bits.div_ceil(2) as usize;
         if let Some(count) = self.counts.get(bucket) {
@@ -37,7 +36,7 @@ impl Histogram {
         self.count.fetch_add(1, Relaxed);
     }
 
-    /// What was counted, in a unit of which a value is `scale`.
+    /// Converts values with `scale`, the size of one in the exported unit.
     pub(crate) fn read(&self, scale: f64) -> Buckets {
         let mut below = 0;
         let counts = self.counts.iter().enumerate().map(|(i, count)| {
@@ -45,7 +44,7 @@ impl Histogram {
             ((1_u64 << (2 * i)) as f64 * scale, below)
         });
         let counts: Vec<_> = counts.collect();
-        // Never less than the buckets say, whatever was recorded meanwhile.
+        // Other threads record meanwhile: the total must not be less than the buckets.
         let count = self.count.load(Relaxed).max(below);
         Buckets {
             counts,

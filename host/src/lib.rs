@@ -12,12 +12,12 @@
 //! - A **module** is a component that is deployed under a name. It defines orchestrations and activities, each with a name of its own
 //!   ([`Definition`]). Deploying another component under the same name affects new instances only: each instance is pinned to the module
 //!   that it started on, which stays in the hub as long as an instance needs it.
-//! - An **orchestration** is deterministic code that says what happens in which order. It has no clock, no randomness and no IO but those that
-//!   the host gives it, and the sandbox enforces this. It calls activities, waits for timers and events, and starts other orchestrations.
+//! - An **orchestration** is deterministic code that says what happens in which order. Its only clock, randomness and IO come from the
+//!   host, and the sandbox enforces this. It calls activities, waits for timers and events, and starts other orchestrations.
 //! - An **activity** is ordinary code that does the work. It may run more than once: after a crash, and under its retry policy. It is part of
 //!   a module, or a closure of your program ([`HostBuilder::activity`]). An activity of a module can touch only what it is granted
 //!   ([`Grants`]).
-//! - An **instance** is one run of an orchestration, with an id that you choose or the host makes up. Its **history** is the list of its
+//! - An **instance** is one run of an orchestration, with an id that you choose or the host generates. Its **history** is the list of its
 //!   events ([`Event`]), from which its state is rebuilt.
 //! - A **turn** is one step of an instance: the guest is given new events and answers with actions. Each turn is one transaction that is synced to
 //!   disk before any of its effects happens.
@@ -40,40 +40,40 @@
 //! # }
 //! ```
 //!
-//! The examples of this crate show more: `embed` is the above, `approval` has an activity that is a closure, an event and a deadline on a
-//! simulated clock, `manage` works on many instances by filter, and `router` mounts the HTTP API in a web server.
+//! The examples of this crate show more: `embed` is the above, `approval` uses a closure as an activity, an event and a deadline on a
+//! simulated clock, `manage` changes many instances by filter, and `router` mounts the HTTP API in a web server.
 //!
 //! # Cookbook
 //!
 //! | to | use |
 //! | --- | --- |
-//! | start an instance once, whoever retries | [`Client::start`] with [`Start::id`] |
+//! | start an instance only once, even if the call is retried | [`Client::start`] with [`Start::id`] |
 //! | start it later | [`Start::at`], [`Start::after`] |
 //! | wait for its end, its start, or a condition | [`Client::wait_for_completion`], [`Client::wait_for_start`], [`Client::wait_until`] |
-//! | see why it does not go on | [`Client::status`], [`InstanceStatus::waits_for`] |
-//! | read its history bit by bit | [`Client::history`] |
+//! | see why it does not continue | [`Client::status`], [`InstanceStatus::waits_for`] |
+//! | read its history in pages or as a stream | [`Client::history`] |
 //! | send it a message | [`Client::raise_event`] |
 //! | stop, hold, or continue it | [`Client::terminate`], [`Client::suspend`], [`Client::resume`] |
 //! | repair it after a failure | [`Client::rewind`], [`Client::restart`] |
 //! | find instances, page by page or as a stream | [`Client::list`], [`Filter`], [`List::stream`] |
 //! | change all instances that match a filter | [`Client::terminate_where`] and the others that end in `_where` |
-//! | delete what has ended, now or after a time | [`Client::purge`], [`Client::set_retention`] |
+//! | delete ended instances, now or after a time | [`Client::purge`], [`Client::set_retention`] |
 //! | test a new module against live instances | [`Client::check`] |
 //! | copy a hub while it runs | [`Client::backup`] |
 //! | check a hub for damage | [`Client::verify`] |
 //! | manage a hub on another machine | [`Client::connect`] |
-//! | test with a clock of your own | [`HostBuilder::clock`], [`SimClock`] |
-//! | bound what instances may use | [`HostBuilder::limits`], [`HostBuilder::quotas`] |
+//! | test with your own clock | [`HostBuilder::clock`], [`SimClock`] |
+//! | limit what instances may use | [`HostBuilder::limits`], [`HostBuilder::quotas`] |
 //!
 //! # Features
 //!
-//! - `http` (on by default): the HTTP server, which is an axum router with the management API of Durable Functions and an API of its own.
+//! - `http` (on by default): the HTTP server, an axum router with the management API of Durable Functions and Perennial's own API.
 //! - `otel`: export of traces to an OpenTelemetry collector.
 //!
 //! # Errors
 //!
-//! Every operation of a client returns [`Error`], which answers questions such as [`Error::is_not_found`] instead of being matched: new reasons
-//! can come without breaking callers. A failure of an orchestration is no error of the client: it is [`InstanceStatus::failure`].
+//! Every operation of a client returns [`Error`]. Use its predicates, such as [`Error::is_not_found`]: so new reasons can be added without
+//! breaking callers. A failed orchestration is not an error of the client; see [`InstanceStatus::failure`].
 #![warn(clippy::too_many_lines, unnameable_types)]
 
 #[cfg(feature = "http")]

@@ -1,73 +1,74 @@
-//! The limits of a host, in one place. A test compares SECURITY.md with them.
+//! The limits of the host, in one place. A test compares SECURITY.md with them.
 //!
-//! What goes with an execution, and how long texts may be, is in [`perennial_core::bounds`].
+//! Limits that belong to an execution, and the lengths of texts, are in [`perennial_core::bounds`].
 
-/// Bytes of a component that is deployed.
+/// Bytes of a deployed component.
 pub(crate) const COMPONENT_BYTES: usize = 64 << 20;
-/// Bytes of compiled code in the cache's directory: what was not used for longest goes first.
+/// Bytes of compiled code in the cache directory; the least recently used is evicted first.
 pub(crate) const CODE_CACHE_BYTES: u64 = 4 << 30;
-/// Bytes of compiled code in memory that no directory takes.
+/// Bytes of compiled code kept in memory if it cannot be written to the cache directory.
 pub(crate) const CODE_KEPT_BYTES: usize = 192 << 20;
 
-/// Files, and files with other resources, that an attempt has open.
+/// Files that an attempt has open, and files together with other resources.
 pub(crate) const ATTEMPT_FILES: usize = 256;
 pub(crate) const ATTEMPT_RESOURCES: usize = 512;
 
-/// Changes, and bytes of them, in one transaction.
+/// Changes in one transaction, and their bytes.
 pub(crate) const TRANSACTION_CHANGES: usize = 1_024;
 pub(crate) const TRANSACTION_BYTES: usize = 32 << 20;
-/// Changes, and bytes of them, that wait for the writer: beyond that the engine waits. Few in the tests of this crate.
+/// Changes queued for the writer, and their bytes; beyond that the engine waits. Small in the tests of this crate.
 pub(crate) const WRITER_CHANGES: usize = 8_192;
 pub(crate) const WRITER_BYTES: usize = if cfg!(test) { 16 << 20 } else { 128 << 20 };
 
-/// Keys of a hub: each of them is compared with each request's.
+/// Keys of a hub. Each request is compared with all of them.
 pub(crate) const KEYS: u32 = 1_000;
 
-/// The HTTP server. Options change those that have one.
+/// Limits of the HTTP server; some can be changed by the options named.
 #[cfg(feature = "http")]
 pub(crate) mod http {
     use std::time::Duration;
 
-    /// Connections at once (`--max-connections`). HTTP/1.1 has one request at a time on each, so this bounds requests too.
+    /// Simultaneous connections (`--max-connections`). HTTP/1.1 has one request at a time on each, so this bounds requests too.
     pub(crate) const CONNECTIONS: usize = 1_024;
-    /// Connections from one address of elsewhere (`--max-connections-per-peer`).
+    /// Connections from one remote address (`--max-connections-per-peer`).
     pub(crate) const STRANGER_CONNECTIONS: usize = 256;
-    /// Connections at the door, where a caller is told how the host is and nothing else: one more sends the oldest of them away.
+    /// Connections beyond the limit, which can only ask for the health of the host: a new one closes the oldest.
     pub(crate) const DOOR_CONNECTIONS: usize = 64;
-    /// How long a caller may stay there.
+    /// How long such a connection may last.
     pub(crate) const DOOR_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// Bytes that all bodies and answers under way take up (`--max-http-memory`).
+    /// Bytes of all request bodies and answers in flight (`--max-http-memory`).
     pub(crate) const MEMORY_BYTES: u64 = 128 << 20;
-    /// What a connection has for a body, and for an answer, without asking: small requests never depend on large ones.
+    /// Bytes of a body and of an answer that each connection has outside that budget, so that small requests never depend on large ones.
     pub(crate) const FREE_BYTES: usize = 16 << 10;
 
-    /// Bytes of a body (`--max-body`): four times the largest payload of the default limits.
+    /// Bytes of a request body (`--max-body`): four times the largest payload of the default limits.
     pub(crate) const BODY_BYTES: usize = 4 << 20;
-    /// How long a caller may take for a body, and for the next bytes of it.
+    /// How long a caller may take to send a body, and to send its next bytes.
     pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
     pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-    /// What is still read of a body that nobody wants, so that its sender, who reads the answer afterwards, does not find a broken pipe.
+    /// Bytes of an unwanted body that the server still reads. Otherwise a client that reads the answer only after sending would get a
+    /// broken pipe.
     pub(crate) const DISCARDED_BYTES: usize = 128 << 20;
     pub(crate) const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// Bytes and headers of the head of a request.
+    /// Bytes and headers in the head of a request.
     pub(crate) const HEAD_BYTES: usize = 64 << 10;
     pub(crate) const HEADERS: usize = 100;
-    /// How long a caller may take for the head of a request, or say nothing between two of them.
+    /// How long a caller may take for the head of a request, or be idle between two requests.
     pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-    /// How long a caller may take for the handshake of TLS.
+    /// How long a TLS handshake may take.
     pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// How long an answer waits for its caller in all, beyond what the caller takes meanwhile.
+    /// How long writes of an answer may stall in total, beyond the time earned by bytes taken.
     pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-    /// Bytes for which a caller has a second more: slower than that is not reading.
+    /// Bytes that earn a caller one more second; a slower reader is cut off.
     pub(crate) const BYTES_PER_SECOND: u64 = 16 << 10;
 
-    /// The longest that a request waits for an instance.
+    /// The longest wait of a request for an instance.
     pub(crate) const WAIT: Duration = Duration::from_secs(230);
 
-    /// Pieces that a follower is behind, and bytes of what was read lately that are kept for those who are.
+    /// Pieces that a follower may be behind, and bytes of recent pieces kept for followers that are behind.
     pub(crate) const FOLLOWER_PIECES: usize = 4;
     pub(crate) const RECENT_BYTES: u64 = 4 << 20;
 }
@@ -120,7 +121,7 @@ mod tests {
     fn security_md_says_what_the_limits_are() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/SECURITY.md");
         let document = std::fs::read_to_string(path).unwrap();
-        // A row of a table, or a sentence, by how it begins; and the numbers in it, in their order.
+        // Finds a table row or a sentence by its beginning, and compares the numbers in it, in order.
         let says = |begins, amounts: &[String]| says(&document, begins, amounts);
         says("| connections |", &[count(CONNECTIONS)]);
         says(

@@ -3,10 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long nothing more is said.
+/// The least time between two log lines.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Outage(Mutex<State>);
 
@@ -17,7 +16,7 @@ struct State {
     lasts: bool,
 }
 
-/// A warning that is written to the log at most every ten seconds, however often it comes: by its place in the code.
+/// Logs a warning at most every ten seconds for each place in the code.
 macro_rules! warn_seldom {
     ($($said:tt)*) => {{
         static SEEN: $crate::outage::Outage = $crate::outage::Outage::new();
@@ -37,7 +36,7 @@ impl Outage {
         }))
     }
 
-    /// Takes note of a failure. Where it is time to say something: how many failures nothing was said of.
+    /// Records a failure. If it should be logged: the number of failures that were not logged before it.
     pub(crate) fn failed(&self) -> Option<u64> {
         self.failed_at(Instant::now())
     }
@@ -56,14 +55,14 @@ impl Outage {
         Some(std::mem::take(&mut state.unsaid))
     }
 
-    /// Whether the last thing that was done failed.
+    /// Whether the last operation failed.
     #[cfg(feature = "http")]
     pub(crate) fn lasts(&self) -> bool {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.lasts
     }
 
-    /// Takes note of a success. Where failures came before it: how many of them nothing was said of.
+    /// Records a success. If it ends an outage: the number of failures that were not logged.
     pub(crate) fn succeeded(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let over = std::mem::take(&mut state.lasts);
@@ -85,7 +84,7 @@ mod tests {
         assert_eq!([after(10), after(11)], [Some(2), None]);
         assert_eq!(outage.succeeded(), Some(1));
         assert_eq!(outage.succeeded(), None);
-        // One that comes and goes is not said more often.
+        // Alternating failures and successes are not logged more often.
         assert_eq!(after(12), None);
         assert_eq!(after(20), Some(1));
     }

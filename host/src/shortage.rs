@@ -1,7 +1,7 @@
 //! Shortages: resources that the host lacks at the moment, such as descriptors, memory, threads or disk space.
 //!
-//! Law: a shortage says nothing about an instance, a module or a request. What needs what is lacking is tried again, later and later, until it
-//! is there; nothing is quarantined and nothing fails for it. What is lacking is said now and then, and not for each that needs it.
+//! Invariant: a shortage says nothing about an instance, a module or a request. The affected work is retried with a growing backoff until
+//! the resource is there; nothing is quarantined and nothing fails because of it. Log lines about a shortage are rate-limited.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,27 +14,27 @@ use rustix::io::Errno;
 
 use crate::outage::Outage;
 
-/// How long after it was last noticed something counts as lacking. What waits for it tries more often than that.
+/// How long a shortage is reported after it last occurred. Retries are more frequent than that.
 const LASTS: Duration = Duration::from_secs(20);
 
-/// Something that a process has only so much of, and may have none left of.
+/// A limited resource that a process can run out of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Resource {
     /// Open files and sockets, of this process or of the whole system.
     Descriptors,
-    /// Memory, or address space for it.
+    /// Memory or address space.
     Memory,
     /// Threads.
     Threads,
-    /// Room on a disk.
+    /// Disk space.
     Disk,
-    /// A file or a directory that cannot be used as it is.
+    /// A file or directory that cannot be used, because of its permissions for example.
     Files,
     /// The file of a task hub, which cannot be read or written at the moment.
     Hub,
-    /// Something else of the host.
+    /// Any other resource of the host.
     Host,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Resource {
 }
 
 impl Resource {
-    /// What an error of the system says is lacking.
+    /// Classifies an error of the operating system.
     pub(crate) fn of_io(error: &io::Error) -> Self {
         match Errno::from_io_error(error) {
             Some(errno) => Self::of_errno(errno),
@@ -72,12 +72,12 @@ impl Resource {
         }
     }
 
-    /// As [`of_io`](Self::of_io), of the first error of the system in a chain of errors.
+    /// As [`of_io`](Self::of_io), for the first operating system error in a chain.
     pub(crate) fn in_chain(error: &(dyn Error + 'static)) -> Option<Self> {
         let mut next = Some(error);
         while let Some(error) = next {
             if let Some(error) = error.downcast_ref::<io::Error>() {
-                // One that wraps another error is only its envelope.
+                // An `io::Error` without a code only wraps another error.
                 if error.raw_os_error().is_some() {
                     return Some(Self::of_io(error));
                 }
@@ -93,31 +93,31 @@ impl Resource {
         None
     }
 
-    /// Whether the process has run out of it, so that no peer, guest or granted file can be the reason.
+    /// Whether the process itself has run out of it, so that no peer, guest or granted file can be the reason.
     pub(crate) fn is_of_process(self) -> bool {
         matches!(self, Self::Descriptors | Self::Memory | Self::Threads)
     }
 }
 
-/// Why something could not be done for a reason that lies in the host's surroundings.
+/// An operation that failed because the host lacks a resource.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
 pub struct Shortage {
-    /// What is lacking.
+    /// The missing resource.
     pub resource: Resource,
-    /// What could not be done, for people.
+    /// A message for people that says what could not be done.
     pub message: String,
 }
 
 impl Shortage {
-    /// Something that could not be done because of what is lacking.
+    /// An operation that `message` describes could not be done.
     pub fn new(resource: Resource, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { resource, message }
     }
 
-    /// The same, with what was to be done before it.
+    /// Prefixes the message with the operation that was under way.
     #[must_use]
     pub fn context(self, what: impl fmt::Display) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl Shortage {
     }
 }
 
-/// What a host lacks at the moment.
+/// The current shortages of a host.
 #[derive(Debug, Default)]
 pub(crate) struct Shortages(Mutex<BTreeMap<Resource, Lack>>);
 
@@ -139,7 +139,7 @@ struct Lack {
 }
 
 impl Shortages {
-    /// Takes note of a shortage, and says so now and then.
+    /// Records a shortage and logs it, rate-limited.
     pub(crate) fn note(&self, shortage: &Shortage) {
         if let Some(unsaid) = self.noted_at(shortage, Instant::now()) {
             tracing::warn!(
@@ -152,7 +152,7 @@ impl Shortages {
         }
     }
 
-    /// Takes note of a shortage that is said elsewhere.
+    /// Records a shortage that is logged elsewhere.
     pub(crate) fn notice(&self, shortage: &Shortage) {
         let _ = self.noted_at(shortage, Instant::now());
     }
@@ -165,7 +165,7 @@ impl Shortages {
         lack.said.failed()
     }
 
-    /// What was lacking a moment ago, each with what could last not be done.
+    /// The resources that were lacking recently, each with the last operation that failed.
     pub(crate) fn now(&self) -> Vec<Shortage> {
         self.at(Instant::now())
     }
@@ -198,7 +198,7 @@ mod tests {
         ] {
             let error = io::Error::from(errno);
             assert_eq!(Resource::of_io(&error), resource);
-            // However deep it lies.
+            // The error may be nested at any depth.
             let wrapped = io::Error::other(io::Error::other(error));
             assert_eq!(Resource::in_chain(&wrapped), Some(resource));
         }

@@ -1,5 +1,5 @@
-//! Export of traces by the protocol of OpenTelemetry (OTLP over HTTP): one trace for each instance, with a span for each execution, for
-//! each attempt of an activity, and for each child. A start that came with a `traceparent` continues that trace.
+//! Exports traces with OpenTelemetry (OTLP over HTTP): one trace for each instance, with a span for each execution, each attempt of an
+//! activity and each child. If a start carries a `traceparent`, the instance continues that trace.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,7 +32,7 @@ use perennial_core::{Timestamp, TraceContext};
 
 use crate::engine::spans::{Span, SpanKind, SpanSink};
 
-/// What a service calls itself where `OTEL_SERVICE_NAME` does not say.
+/// The service name if `OTEL_SERVICE_NAME` is not set.
 const SERVICE: &str = "perennial";
 
 /// How long the last spans may take to be sent.
@@ -43,11 +43,12 @@ const SHUT_DOWN_MAX: Duration = Duration::from_secs(5);
 #[error("could not export traces: {0}")]
 pub struct TelemetryError(String);
 
-/// Sends spans to a collector, in batches, from a thread of its own. What the collector does not take in time is dropped and logged: an
+/// Sends spans to a collector, in batches, from its own thread. Spans that the collector does not take in time are dropped and logged: an
 /// instance never waits for it.
 ///
-/// The variables of the OpenTelemetry specification hold where nothing is said here: `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
-/// `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_EXPORTER_OTLP_PROTOCOL` (`http/protobuf` or `http/json`), `OTEL_BSP_*`.
+/// The variables of the OpenTelemetry specification apply to everything else: `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
+/// `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_EXPORTER_OTLP_PROTOCOL` (`http/protobuf` or `http/json`),
+/// `OTEL_BSP_*`.
 pub struct Otlp {
     processor: BatchSpanProcessor,
     scope: InstrumentationScope,
@@ -60,10 +61,10 @@ impl fmt::Debug for Otlp {
 }
 
 impl Otlp {
-    /// Exports to the collector at this address: `/v1/traces` below it takes the spans.
+    /// Exports to the collector at this address; spans are sent to `/v1/traces` below it.
     ///
     /// # Errors
-    /// The address is none, or `OTEL_EXPORTER_OTLP_PROTOCOL` names a protocol that is not spoken here.
+    /// If the address is not a URL, or `OTEL_EXPORTER_OTLP_PROTOCOL` names an unsupported protocol.
     pub fn new(endpoint: &str) -> Result<Self, TelemetryError> {
         let protocol = match std::env::var("OTEL_EXPORTER_OTLP_PROTOCOL").as_deref() {
             Ok("http/json") => Protocol::HttpJson,
@@ -101,10 +102,10 @@ impl Otlp {
         Ok(Self { processor, scope })
     }
 
-    /// Sends what is left, for at most 5 seconds, and takes nothing more. Blocks meanwhile.
+    /// Sends the remaining spans and accepts no more. Blocks for at most 5 seconds.
     ///
     /// # Errors
-    /// The collector did not take it.
+    /// If the collector did not take them.
     pub fn shut_down(&self) -> Result<(), TelemetryError> {
         self.processor
             .shutdown_with_timeout(SHUT_DOWN_MAX)
@@ -118,7 +119,7 @@ impl SpanSink for Otlp {
     }
 }
 
-/// A span as OpenTelemetry has it. Names are those that Durable Functions gives its own.
+/// Converts a span. Names are those that Durable Functions uses.
 fn data(span: Span, scope: InstrumentationScope) -> SpanData {
     let text = |key: &'static str, value: String| KeyValue::new(key, value);
     let mut attributes = vec![

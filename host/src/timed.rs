@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Time that processors have worked for the thread that asks.
+/// Processor time of the current thread.
 pub(crate) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let whole = |part: i64| u64::try_from(part).unwrap_or(0);
     Duration::from_secs(whole(time.tv_sec)) + Duration::from_nanos(whole(time.tv_nsec))
 }
 
-/// Does something on this thread, and says what it took.
+/// Runs a function and measures its processor time.
 pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
     let begun = thread_time();
     let done = run();

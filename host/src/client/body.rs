@@ -1,4 +1,4 @@
-//! Bodies of requests to the HTTP API, as the server reads them and the client of a remote host writes them, and its plain answers.
+//! JSON bodies of the HTTP API: requests, and answers that have no other type. The server and the client of a remote host share them.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::store::{Ages, CollectedModule, Definition};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Start")]
 pub(crate) struct StartBody {
-    // Under the names that statuses have, too.
+    // Also accepted under the name that statuses use.
     #[serde(alias = "name")]
     pub(crate) orchestration: String,
     #[serde(alias = "instanceId")]
@@ -33,17 +33,17 @@ pub(crate) struct StartBody {
     pub(crate) tags: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) reuse: ReuseJson,
-    /// When it begins. Not together with `startAfterMs`.
-    // Read by the server, whose message says how to write a time.
+    /// When the instance may begin. Excludes `startAfterMs`.
+    // A text for the server, whose error message explains the format of a time.
     #[schemars(with = "Option<serde_with::Schema<perennial_core::Timestamp, TimeText>>")]
     pub(crate) scheduled_time: Option<String>,
-    /// After how many milliseconds it begins, on the clock of the host.
+    /// Delay in milliseconds before the instance begins, on the host's clock.
     pub(crate) start_after_ms: Option<u64>,
-    /// A W3C trace context.
+    /// A W3C `traceparent`: the instance continues that trace.
     pub(crate) trace_parent: Option<String>,
 }
 
-/// What may be replaced by a start under an id that is in use.
+/// Which existing instance a start may replace if its id is in use.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -74,7 +74,7 @@ impl From<Reuse> for ReuseJson {
     }
 }
 
-/// The id of an instance that begins.
+/// The id of the new instance.
 #[cfg(feature = "http")]
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -82,17 +82,17 @@ pub(crate) struct Started {
     pub(crate) instance_id: String,
 }
 
-/// Changes one instance.
+/// Terminates, suspends or resumes an instance.
 #[skip_serializing_none]
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Command")]
 pub(crate) struct CommandBody {
     pub(crate) reason: Option<String>,
-    /// Its descendants too.
+    /// Whether the command also applies to all descendants.
     #[serde(default)]
     pub(crate) recursive: bool,
-    /// For a resume: the module with which a quarantined instance goes on.
+    /// Only for a resume: the module, by name or digest, on which a quarantined instance continues.
     pub(crate) module: Option<String>,
 }
 
@@ -103,27 +103,27 @@ pub(crate) struct CommandBody {
 #[schemars(rename = "Rewind")]
 pub(crate) struct RewindBody {
     pub(crate) reason: Option<String>,
-    /// The module with which it goes on.
+    /// The module, by name or digest, on which the instance continues.
     pub(crate) module: Option<String>,
-    /// Back to before the first failure of all.
+    /// Rewinds to before the first failure of the whole execution.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) all_failures: bool,
-    /// Also where completed work is forgotten.
+    /// Rewinds even if that discards completed work.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) forget_completed: bool,
 }
 
-/// Runs an instance again.
+/// Restarts an instance.
 #[skip_serializing_none]
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Restart")]
 pub(crate) struct RestartBody {
-    /// The id of the new run; a new one where there is none.
+    /// The id of the new instance; generated if absent.
     pub(crate) id: Option<String>,
 }
 
-/// Changes many instances.
+/// A command to all instances that match the filter.
 #[skip_serializing_none]
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -132,13 +132,13 @@ pub(crate) struct ReasonBody {
     pub(crate) reason: Option<String>,
 }
 
-/// How many instances were deleted.
+/// The number of deleted instances.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Deleted {
     pub(crate) deleted: u64,
 }
 
-/// A line of an answer that tells how far an operation is.
+/// One line of a streamed answer: either progress or the final result.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum BulkStep {
@@ -147,7 +147,7 @@ pub(crate) enum BulkStep {
     Step(BulkProgress),
 }
 
-/// How long ended instances are kept, in milliseconds; for ever where that is `null` or left out.
+/// How long ended instances are kept, in milliseconds; `null` or absent keeps them until they are purged.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NewRetention")]
@@ -179,7 +179,7 @@ impl From<RetentionBody> for Retention {
     }
 }
 
-/// Makes a key.
+/// Creates an access key.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NewKey")]
@@ -188,20 +188,20 @@ pub(crate) struct NewKeyBody {
     pub(crate) role: Role,
 }
 
-/// A component with what it is granted and may use.
+/// A component to deploy, with its grants and limits.
 #[skip_serializing_none]
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Upload")]
 pub(crate) struct UploadBody {
-    /// In base64.
+    /// The component, in base64.
     #[schemars(extend("contentEncoding" = "base64"))]
     pub(crate) component: String,
     pub(crate) grants: Option<Grants>,
     pub(crate) limits: Option<ModuleLimits>,
 }
 
-/// Stored modules that nothing points to.
+/// Stored modules that nothing refers to.
 #[serde_as]
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -209,7 +209,7 @@ pub(crate) struct CollectedModules(
     #[serde_as(as = "Vec<CollectedModuleJson>")] pub(crate) Vec<CollectedModule>,
 );
 
-/// What a component is, without its being deployed.
+/// A description of a component that is not deployed.
 #[serde_as]
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "InspectedModule")]
@@ -217,28 +217,28 @@ pub(crate) struct Inspected {
     pub(crate) name: String,
     #[serde_as(as = "HexDigest")]
     pub(crate) digest: Digest,
-    /// The version of the contract that it was built for. Hosts before 0.2 do not say.
+    /// The version of the contract that it was built for. Absent in answers of hosts before 0.2.
     #[serde(default)]
     pub(crate) contract: String,
     pub(crate) definitions: Vec<Definition>,
-    /// The interfaces that it imports.
+    /// The WIT interfaces that it imports.
     pub(crate) imports: Vec<String>,
-    /// Bytes of it.
+    /// Its size in bytes.
     pub(crate) size: usize,
 }
 
-/// A request that was not done.
+/// The answer to a request that failed.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Error")]
 pub(crate) struct ErrorBody {
     pub(crate) error: ErrorDetails,
 }
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ErrorDetails {
-    /// For programs.
+    /// A stable code for programs, such as `notFound`.
     pub(crate) code: String,
-    /// For people.
+    /// An explanation for people.
     pub(crate) message: String,
 }

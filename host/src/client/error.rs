@@ -9,10 +9,9 @@ use crate::engine::requests::refused;
 use crate::shortage::{Resource, Shortage};
 use crate::store::{DefinitionKind, Reply, StoreError};
 
-/// Why something that was asked of Perennial was not done.
+/// Why a request to Perennial failed.
 ///
-/// It has predicates for what a program may want to act on; everything else is for people. The message says what happened, to what, and
-/// where there is something to do, what.
+/// Predicates tell what a program may act on. The message, for people, says what happened, to what, and what can be done about it.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
@@ -64,7 +63,7 @@ enum Kind {
     },
     Panicked,
     Lacks(Shortage),
-    /// What a host elsewhere answered.
+    /// An error that a remote host answered.
     Answered {
         code: String,
         message: String,
@@ -82,7 +81,7 @@ enum Kind {
     },
 }
 
-/// What comes of asking Perennial for something.
+/// The result of a request to Perennial.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -143,7 +142,7 @@ impl Error {
         }
     }
 
-    /// There is no such instance; a hub that is missing is something else.
+    /// There is no such instance. A missing hub or module does not count.
     pub(crate) fn is_not_found_instance(&self) -> bool {
         self.is_not_found() && matches!(self.kind, Kind::Rejected { .. })
     }
@@ -212,7 +211,7 @@ impl Error {
         }
     }
 
-    /// A host elsewhere says that there is no such thing there.
+    /// A remote host answered that the requested thing does not exist.
     pub(crate) fn is_absent_there(&self) -> bool {
         self.has_code(&["notFound"])
     }
@@ -221,14 +220,14 @@ impl Error {
         matches!(&self.kind, Kind::Answered { code, .. } if codes.contains(&code.as_str()))
     }
 
-    /// An answer that does not belong to what was asked, as of an owner of another version.
+    /// An answer of the wrong kind, for example from an owner of another version.
     pub(crate) fn unexpected(reply: &Reply) -> Self {
         Self::invalid(format!(
             "the owner of the task hub answered something else than what was asked: {reply:?}"
         ))
     }
 
-    /// The same, about another instance than the one that was asked about.
+    /// Names another instance in the message.
     pub(crate) fn about(mut self, other: &str) -> Self {
         if let Kind::Rejected { id, .. } = &mut self.kind {
             *id = other.to_owned();
@@ -236,7 +235,7 @@ impl Error {
         self
     }
 
-    /// What a verdict that is not a success means for the instance or module that it is about.
+    /// Turns a reply that is not a success into an error about the instance or module `about`.
     pub(crate) fn from_reply(about: &str, reply: Reply) -> Result<Reply> {
         match reply {
             Reply::Rejected(rejection) => Err(Self::rejected(about, rejection)),
@@ -267,7 +266,7 @@ impl Error {
         }
     }
 
-    /// There is no such instance, module or task hub.
+    /// The instance, module or task hub does not exist.
     pub fn is_not_found(&self) -> bool {
         match &self.kind {
             Kind::Rejected { rejection, .. } => *rejection == Rejection::NotFound,
@@ -277,19 +276,19 @@ impl Error {
         }
     }
 
-    /// There is no such module.
+    /// The module does not exist.
     pub fn is_unknown_module(&self) -> bool {
         matches!(self.kind, Kind::UnknownModule { .. })
     }
 
-    /// There is no such task hub, or the host that was asked does not serve it.
+    /// The task hub does not exist, or the host does not serve it.
     pub fn is_unknown_hub(&self) -> bool {
         let is_missing = |source: &StoreError| matches!(source, StoreError::Missing(_));
         matches!(&self.kind, Kind::Store { source, .. } if is_missing(source))
             || self.has_code(&["noTaskHub"])
     }
 
-    /// The id of a start, or the name of a task hub that was to be made, is in use.
+    /// The id of a start, or the name of a new task hub, is in use.
     pub fn is_already_exists(&self) -> bool {
         matches!(
             self.kind,
@@ -300,7 +299,7 @@ impl Error {
         ) || self.has_code(&["alreadyExists"])
     }
 
-    /// The instance is in a status in which the command makes no sense.
+    /// The command does not apply to the instance in its current status.
     pub fn is_wrong_state(&self) -> bool {
         match &self.kind {
             Kind::Rejected { rejection, .. } => {
@@ -317,7 +316,7 @@ impl Error {
         matches!(self.kind, Kind::InUse { .. }) || self.has_code(&["inUse"])
     }
 
-    /// A rewind would forget work that completed after the failure, and was not done. See
+    /// The rewind was refused because it would discard work that completed after the failure. See
     /// [`Rewind::forget_completed`](crate::Rewind::forget_completed).
     pub fn would_forget(&self) -> bool {
         matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::FORGETS)
@@ -330,14 +329,14 @@ impl Error {
             || self.has_code(&["unknownOrchestration"])
     }
 
-    /// A payload is over its limit, or a quota is used up.
+    /// A payload exceeds its limit, or a quota is exhausted.
     pub fn is_limit_exceeded(&self) -> bool {
         let payload =
             matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::LIMIT_EXCEEDED);
         payload || self.has_code(&["limitExceeded"]) || self.is_quota_exceeded()
     }
 
-    /// A quota of the hub, of a module in it or of an instance is used up; the message names it. See [`Quotas`](crate::Quotas).
+    /// A quota of the hub, of a module or of an instance is exhausted; the message names it. See [`Quotas`](crate::Quotas).
     pub fn is_quota_exceeded(&self) -> bool {
         let is_full = match &self.kind {
             Kind::Refused { kind, .. } => kind == refused::QUOTA_EXCEEDED,
@@ -347,19 +346,19 @@ impl Error {
         is_full || self.has_code(&["quotaExceeded"])
     }
 
-    /// The host has taken more than it can do, and refused this; nothing was changed. Try again in a moment.
+    /// The host has too much queued work and refused the request; nothing was changed. Retry soon.
     pub fn is_overloaded(&self) -> bool {
         matches!(&self.kind, Kind::Refused { kind, .. } if kind == refused::OVERLOADED)
             || self.has_code(&["overloaded"])
     }
 
-    /// The host lacked something, such as room on the disk, memory or file descriptors, and what was asked has not happened: it may go
-    /// through when it is tried again. [`lacks`](Self::lacks) says what it was.
+    /// The host lacked a resource, such as disk space, memory or file descriptors. Nothing was changed, and a retry may succeed.
+    /// [`lacks`](Self::lacks) names the resource.
     pub fn is_unavailable(&self) -> bool {
         self.lacks().is_some() || self.has_code(&["unavailable", "diskFull", "locked"])
     }
 
-    /// What the host lacked, where that is why and this process knows it.
+    /// The resource that the host lacked, if that caused the error and this process knows it.
     pub fn lacks(&self) -> Option<Resource> {
         match &self.kind {
             Kind::Lacks(shortage) => Some(shortage.resource),
@@ -375,7 +374,7 @@ impl Error {
         }
     }
 
-    /// What was given cannot be: an id with a slash, a text that is not JSON, a file that is no module.
+    /// An argument is invalid, such as an id with a slash, a text that is not JSON, or a file that is not a module.
     pub fn is_invalid(&self) -> bool {
         match &self.kind {
             Kind::Refused { kind, .. } => kind == refused::INVALID,
@@ -389,12 +388,12 @@ impl Error {
         matches!(self.kind, Kind::NameTaken { .. }) || self.has_code(&["nameTaken"])
     }
 
-    /// The owner of the task hub did not answer, and what was asked could not be taken back: it may still be done.
+    /// The owner of the task hub did not answer, and the command could not be withdrawn: it may still be executed.
     pub fn is_queued(&self) -> bool {
         matches!(self.kind, Kind::NoAnswer { .. })
     }
 
-    /// The module that owns a name which another one defines, where [`is_name_taken`](Self::is_name_taken) and that is known.
+    /// The module that owns the name, for [`is_name_taken`](Self::is_name_taken), if it is known.
     pub fn name_owner(&self) -> Option<&str> {
         match &self.kind {
             Kind::NameTaken { owner, .. } => Some(owner),
@@ -413,19 +412,19 @@ impl Error {
         )
     }
 
-    /// The disk of the task hub is full; nothing was changed. The host goes on by itself once there is space.
+    /// The disk of the task hub is full; nothing was changed. The host continues by itself once there is space.
     pub fn is_disk_full(&self) -> bool {
         matches!(&self.kind, Kind::Store { source, .. } if source.is_disk_full())
             || self.has_code(&["diskFull"])
     }
 
-    /// Something else has locked the file of the task hub, such as another program with it open; nothing was changed. Try again in a moment.
+    /// Another program has locked the file of the task hub; nothing was changed. Retry soon.
     pub fn is_locked(&self) -> bool {
         matches!(&self.kind, Kind::Store { source, .. } if source.is_locked())
             || self.has_code(&["locked"])
     }
 
-    /// What the hub's file says cannot be: a backup helps.
+    /// The hub's file is damaged. Restore a backup.
     pub fn is_damaged(&self) -> bool {
         matches!(
             &self.kind,
@@ -436,7 +435,7 @@ impl Error {
         )
     }
 
-    /// Another version of Perennial wrote the hub's file, and this one cannot use it as it is.
+    /// Another version of Perennial wrote the hub's file, and this version cannot use it as it is.
     pub fn is_of_other_version(&self) -> bool {
         matches!(
             &self.kind,
@@ -447,7 +446,7 @@ impl Error {
         )
     }
 
-    /// The host is shutting down, or has been replaced by another.
+    /// The host is shutting down, or another host has replaced it.
     pub fn is_shutting_down(&self) -> bool {
         matches!(
             &self.kind,
@@ -458,7 +457,7 @@ impl Error {
         ) || self.has_code(&["shuttingDown"])
     }
 
-    /// Nothing answers at the address of a host, or not what speaks this API.
+    /// Nothing answers at the address of the host, or something that does not speak this API.
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self.kind,
@@ -466,7 +465,7 @@ impl Error {
         )
     }
 
-    /// The host wants another key than the one that was sent, or one at all.
+    /// The host requires a key, and none or a wrong one was sent.
     pub fn is_unauthorized(&self) -> bool {
         self.has_code(&["unauthorized", "forbidden"])
     }

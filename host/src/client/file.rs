@@ -1,4 +1,4 @@
-//! A hub that this process does not own: reads go to the file; changes go to the owner or, where there is none, are applied here.
+//! A hub that this process does not own. It reads the file; changes go to the owner, or are applied here if there is none.
 
 use std::cell::Cell;
 use std::io::Read;
@@ -14,22 +14,21 @@ use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{NameTable, Owner, Preparation, Request, carry_out, fresh_execution};
 use crate::store::{self, InstanceKey, Owned, Reader, Reply, StoreError, Write, is_owned};
 
-/// How long the owner may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long an owner may fail to take a command before the command is taken back.
+/// How long an owner may fail to accept a command before the client withdraws it.
 const FAILURE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long an owner may be stopped by a signal before a command is taken back: one that a debugger or a snapshot holds goes on soon.
+/// How long an owner may be stopped by a signal before the client withdraws a command. A debugger or a snapshot stops it only briefly.
 const STOPPED_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Bytes of what an owner says of its failure that are read.
+/// The most bytes that are read of an owner's error message.
 const SAID_MAX: u64 = 4_096;
 
-/// How often a client looks for an answer that the owner's socket did not announce.
+/// How often a client polls for an answer that the owner's socket did not announce.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A hub's file, opened when it is first read.
+/// A hub's file, opened at the first read.
 pub(crate) struct FileBackend {
     path: PathBuf,
     reader: Mutex<Option<(store::FileId, Arc<Reader>)>>,
@@ -43,7 +42,6 @@ impl FileBackend {
         }
     }
 
-    /// The hub's file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -53,14 +51,13 @@ impl FileBackend {
         self.path.exists() && is_owned(&self.path)
     }
 
-    /// Reads.
     pub(crate) fn with_reader<T>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let reader = {
             let mut cached = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-            // The hub may have been deleted since, and another made in its place.
+            // The hub may have been deleted and created anew since.
             let now = store::FileId::of(&self.path)?;
             match &*cached {
                 Some((file, reader)) if *file == now => Arc::clone(reader),
@@ -73,7 +70,7 @@ impl FileBackend {
         read(&reader)
     }
 
-    /// Makes a change: through the owner, or as the owner for a moment.
+    /// Makes a change through the owner, or as a momentary owner if there is none.
     pub(crate) async fn submit(self: &Arc<Self>, hub: &str, request: Request) -> Result<Reply> {
         let this = Arc::clone(self);
         let result = tokio::task::spawn_blocking(move || this.submit_blocking(request)).await;
@@ -84,7 +81,7 @@ impl FileBackend {
         }
     }
 
-    /// The owner, in words.
+    /// The owner, for error messages.
     fn owner(&self) -> String {
         match store::read_note(&self.path) {
             Some(note) => format!("{} (process {})", note.what, note.pid),
@@ -92,10 +89,10 @@ impl FileBackend {
         }
     }
 
-    /// `None` if the owner did not answer in time, and may still do what is asked.
+    /// `None` if the owner did not answer in time and may still execute the request.
     fn submit_blocking(&self, request: Request) -> Result<Option<Reply>, StoreError> {
         let now = SystemClock.now();
-        // What has nothing to do without a hub makes none.
+        // A request that has no effect without a hub does not create one.
         let taken = match &request {
             Request::Deploy(_) | Request::CreateKey(_) => store::take_over(&self.path, now),
             _ => store::take_over_existing(&self.path, now),
@@ -106,7 +103,7 @@ impl FileBackend {
                 let done = apply(&owned, request, None);
                 let is_done = matches!(done, Ok(Reply::Done | Reply::Deployed(_)));
                 if owned.made && !is_done {
-                    // That it was made is not what was asked for.
+                    // Remove the hub again that was created only for this request.
                     store::unmake(&self.path, owned)?;
                 }
                 done.map(Some)
@@ -143,7 +140,7 @@ impl FileBackend {
             }
             if let Some(why) = failure {
                 let since = *failing_since.get_or_insert_with(Instant::now);
-                // Where even that cannot be written, the command waits with everything else.
+                // If the withdrawal cannot be written either, the command stays queued.
                 if since.elapsed() > FAILURE_PATIENCE
                     && store::take_back_command(&self.path, &token).unwrap_or(false)
                 {
@@ -154,7 +151,7 @@ impl FileBackend {
                 continue;
             }
             failing_since = None;
-            // The owner may have died meanwhile. Then the command is still there, and this process answers it.
+            // The owner may have died meanwhile. Then the command is still queued, and this process answers it.
             if let Ok(owned) = store::take_over(&self.path, SystemClock.now()) {
                 answer_waiting(&owned)?;
             } else {
@@ -164,7 +161,7 @@ impl FileBackend {
         self.give_up(&token)
     }
 
-    /// Takes back what nobody did in time: whoever asked can then ask again, and it is not done twice.
+    /// Withdraws a command that was not executed in time, so that a retry does not execute it twice.
     fn give_up(&self, token: &str) -> Result<Option<Reply>, StoreError> {
         let note = store::read_note(&self.path);
         match store::take_back_command(&self.path, token) {
@@ -182,7 +179,7 @@ impl FileBackend {
                 let owner = self.owner();
                 Err(StoreError::NotTaken { owner, why })
             }
-            // It was answered in the last moment.
+            // The owner answered just before the withdrawal.
             Ok(false) => match self.with_reader(|reader| reader.answer(token))? {
                 Some(answer) => {
                     store::forget_command(&self.path, token)?;
@@ -197,12 +194,12 @@ impl FileBackend {
         }
     }
 
-    /// Tells the owner that a command waits, and returns when it has answered or cannot be reached. Why it could not take commands, if
-    /// it said so.
+    /// Tells the owner that a command is queued. Returns when the owner has answered or cannot be reached, with the reason if the owner
+    /// said that it cannot accept commands.
     fn wake_owner(&self) -> Option<String> {
         let socket = store::read_note(&self.path).and_then(|note| note.socket)?;
         let stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
-        // The owner closes the connection when every command that it found is answered. Whatever else comes of it, the hub says more.
+        // The owner closes the connection when it has answered every queued command. Errors do not matter: the hub has the answer.
         stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
         let mut said = String::new();
         stream.take(SAID_MAX).read_to_string(&mut said).ok()?;
@@ -210,7 +207,7 @@ impl FileBackend {
     }
 }
 
-/// Answers the commands that an owner left when it died, in their order.
+/// Answers the commands that a dead owner left queued, in order.
 fn answer_waiting(owned: &Owned) -> Result<(), StoreError> {
     loop {
         let commands = owned.reader.unanswered(100)?;
@@ -236,13 +233,13 @@ fn answer_waiting(owned: &Owned) -> Result<(), StoreError> {
     }
 }
 
-/// Applies a request as the owner that is for now.
+/// Applies a request as the momentary owner.
 fn apply(owned: &Owned, request: Request, token: Option<String>) -> Result<Reply, StoreError> {
     let next_key = Cell::new(owned.reader.last_key()?.0 + 1);
     carry_out(&Momentary { owned, next_key }, request, token)
 }
 
-/// The owner that a client is while nobody else is.
+/// A client that owns the hub only while it applies changes.
 struct Momentary<'a> {
     owned: &'a Owned,
     next_key: Cell<i64>,
@@ -271,7 +268,7 @@ impl Owner for Momentary<'_> {
             next_key: &next_key,
             fresh: &fresh_execution,
             running: &Vec::new,
-            // Quotas are a host's.
+            // Quotas apply only to hosts.
             full: &|_| None,
         }))
     }

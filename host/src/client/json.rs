@@ -1,8 +1,8 @@
-//! JSON of the types that clients see.
+//! JSON of the public types.
 //!
-//! The core serializes its types as they are stored. What clients read and send is written with these adapters instead: times as RFC 3339,
-//! digests as hexadecimal, payloads as the JSON that they are. The types of the API derive serialization, deserialization and their schema
-//! from one definition, which the server, the client of a remote host, the command line and the OpenAPI document share.
+//! The core serializes its types in the stored form. These adapters write what clients read and send: times as RFC 3339, digests in
+//! hexadecimal, payloads as plain JSON. Serialization, deserialization and the schema of each API type derive from one definition, which
+//! the server, the client of a remote host, the command line and the OpenAPI document share.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use serde_with::{
 use crate::client::parse_time;
 use crate::store::{CollectedModule, DefinitionKind, UpdatedName};
 
-/// What stands for a time beyond the calendar, such as that of a timer that never fires.
+/// The text for a time that no calendar can express, such as that of a timer that never fires.
 pub(crate) const NEVER: &str = "never";
 
 serde_conv!(
@@ -86,17 +86,16 @@ impl JsonSchemaAs<Digest> for HexDigest {
     }
 }
 
-/// A payload as the JSON that it is.
 pub(crate) fn raw(payload: &Json) -> Box<RawValue> {
     let text = payload.as_str().to_owned();
-    // A payload was checked when it came in; one that is not JSON after all is shown as a text.
+    // Payloads are checked on arrival; one that is not JSON after all is shown as a string.
     RawValue::from_string(text).unwrap_or_else(|_| {
         let text = serde_json::Value::from(payload.as_str()).to_string();
         RawValue::from_string(text).unwrap_or_default()
     })
 }
 
-/// A payload that may be absent. One that is `null` is a payload too.
+/// An optional payload. `null` is a payload too, and differs from an absent one.
 pub(crate) struct Payload;
 
 impl SerializeAs<Option<Json>> for Payload {
@@ -125,7 +124,7 @@ impl JsonSchemaAs<Option<Json>> for Payload {
     }
 }
 
-/// A failure.
+/// The failure of an orchestration or an activity.
 #[skip_serializing_none]
 #[serde_as]
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
@@ -144,7 +143,7 @@ pub(crate) struct FailureJson {
     causes: Vec<Cause>,
 }
 
-/// One link of the chain that led to a failure.
+/// One cause in the chain of a failure.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Cause")]
 #[schemars(rename = "Cause")]
@@ -154,7 +153,7 @@ pub(crate) struct CauseJson {
     trace: Option<String>,
 }
 
-/// A name, and what a deployment made of it.
+/// A name that a deployment defines, and how its meaning changed.
 #[serde_as]
 #[skip_serializing_none]
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
@@ -168,7 +167,7 @@ pub(crate) struct UpdatedNameJson {
     changed: bool,
 }
 
-/// A stored module that nothing points to.
+/// A stored module that nothing refers to.
 #[serde_as]
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "CollectedModule")]
@@ -180,7 +179,7 @@ pub(crate) struct CollectedModuleJson {
     bytes: u64,
 }
 
-/// Lets definitions of another type's JSON be named in `serde_as`, inside of options and lists too.
+/// Declares `serde_as` adapters that serialize a type through another one, also inside options and lists.
 macro_rules! adapters {
     ($($json:ident for $value:ty),*) => {$(
         impl SerializeAs<$value> for $json {
@@ -214,7 +213,7 @@ adapters!(
     CollectedModuleJson for CollectedModule
 );
 
-/// Why a host cannot go on with an instance.
+/// Why the host stopped an instance.
 #[skip_serializing_none]
 #[serde_as]
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
@@ -259,7 +258,7 @@ impl From<QuarantineJson> for Quarantine {
     }
 }
 
-/// An attempt of an activity that failed or was cut off.
+/// An attempt of an activity that failed or was cut off by a crash.
 #[serde_as]
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -303,11 +302,10 @@ impl From<FailedAttemptJson> for FailedAttempt {
     }
 }
 
-/// A number for each status that some instance has.
+/// The number of instances in each status; statuses without instances are absent.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Counts(BTreeMap<String, u64>);
 
-/// [`Counts`], for `serde_as`.
 pub(crate) type AsCounts = FromInto<Counts>;
 
 impl From<Vec<(Status, u64)>> for Counts {
@@ -320,7 +318,7 @@ impl From<Vec<(Status, u64)>> for Counts {
 }
 
 impl From<Counts> for Vec<(Status, u64)> {
-    /// In the order of the statuses. Those that this version does not know are left out.
+    /// Ordered by status. Statuses that this version does not know are left out.
     fn from(Counts(by_name): Counts) -> Self {
         let counted = |status: &Status| Some((*status, *by_name.get(status.name())?));
         Status::ALL.iter().filter_map(counted).collect()

@@ -1,8 +1,8 @@
 //! The management API: start, query, list, wait, raise events, terminate, suspend, resume, deploy.
 //!
-//! A [`Client`] speaks to the engine of its own process, to a hub's file, or to a host elsewhere over HTTP. With a file reading is direct, and
-//! a change goes through the hub's owner or, where nobody owns the hub, is applied by the client itself. Callers see no difference, but that
-//! nothing runs without a host.
+//! A [`Client`] talks to the engine of its own process, to a hub's file, or to a remote host over HTTP. With a file, reads are direct; a
+//! change goes through the hub's owner, or the client applies it if there is none. Callers see no difference, except that instances only
+//! run while a host does.
 
 pub(crate) mod body;
 mod error;
@@ -64,7 +64,7 @@ pub use instances::wait::Waited;
 pub use instances::waits::Wait;
 pub use moment::parse_time;
 
-/// The name of the task hub that is used where none is named.
+/// The name of the default task hub.
 pub const DEFAULT_TASK_HUB: &str = "default";
 
 /// Manages the instances of one task hub. Cheap to clone.
@@ -115,27 +115,26 @@ pub(crate) fn hub_path(data_dir: &Path, hub: &str) -> Result<PathBuf> {
         )));
     }
     let path = data_dir.join(format!("{hub}.db"));
-    // A symbolic link is another name for a hub, not another hub: what lies beside it, its lock first of all, is beside the file.
+    // A symbolic link is another name for the same hub: the lock and other files lie beside its target.
     Ok(store::real(path))
 }
 
-/// Checks that a text is JSON, and keeps it as it is.
+/// Checks that a text is JSON, and keeps it unchanged.
 ///
 /// # Errors
-/// [`Error::is_invalid`] says what is wrong with it and where.
+/// [`Error::is_invalid`]; the message gives the problem and its position.
 pub fn parse_json(text: impl Into<String>) -> Result<Json> {
     let json = Json::from_text(text.into());
     check_json(&json).map(|()| json)
 }
 
-/// Whether a text that was made elsewhere is the JSON that it says it is: nothing that is kept is looked at again.
+/// Checks a payload from a caller that may have built it without a check; stored payloads are not checked again.
 pub(crate) fn check_json(json: &Json) -> Result<()> {
     serde_json::from_str::<serde::de::IgnoredAny>(json.as_str())
         .map(|_| ())
         .map_err(|error| Error::json("the text", &error))
 }
 
-/// Writes a value as JSON.
 pub(crate) fn to_json<T: Serialize + ?Sized>(what: &'static str, value: &T) -> Result<Json> {
     serde_json::to_string(value)
         .map(Json::from_text)
@@ -143,13 +142,13 @@ pub(crate) fn to_json<T: Serialize + ?Sized>(what: &'static str, value: &T) -> R
 }
 
 impl Client {
-    /// A client of a hub's file, in a process that does not run the hub.
+    /// Opens a client of a hub's file, in a process that does not run the hub.
     ///
-    /// The hub need not exist yet: the first deployment makes it, and until then everything else says that there is none. Other calls need
-    /// a tokio runtime.
+    /// The hub need not exist yet: the first deployment creates it, and until then other calls report that it does not exist. All other
+    /// calls need a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] if the name of the hub cannot be one.
+    /// [`Error::is_invalid`] if the name of the hub is invalid.
     pub fn open(data_dir: impl AsRef<Path>, task_hub: &str) -> Result<Self> {
         let path = hub_path(data_dir.as_ref(), task_hub)?;
         Ok(Self {
@@ -170,7 +169,7 @@ impl Client {
         &self.hub
     }
 
-    /// The time, as the host of this process has it.
+    /// The time of the clock that the host of this process uses.
     pub(crate) fn now(&self) -> Timestamp {
         match &self.backend {
             Backend::Engine(engine) => engine.clock.now(),
@@ -178,39 +177,39 @@ impl Client {
         }
     }
 
-    /// Whether a host runs the hub right now: this process, or another one.
+    /// Whether a host, in this process or another one, runs the hub now.
     pub fn is_hosted(&self) -> bool {
         match &self.backend {
             Backend::Engine(engine) => !engine.is_stopping(),
             Backend::File(file) => file.is_owned(),
-            // Whoever answers there is the host.
+            // A remote address always belongs to a host.
             Backend::Remote(_) => true,
         }
     }
 
-    /// Whether the hub can be written. Where the last commit of its host, which is in this process, failed, one that changes nothing is
-    /// tried: else a host that nobody asks any more, because it is not ready, would never be ready again.
+    /// Checks that the hub can be written. If the last commit of the host in this process failed, this tries a commit that changes nothing:
+    /// a host that is not ready gets no other requests, so it would never become ready again.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// The reason why it cannot be written.
     #[cfg(feature = "http")]
     pub(crate) async fn can_write(&self) -> Result<()> {
         let Backend::Engine(engine) = &self.backend else {
             return Ok(());
         };
         if engine.fails_to_write() {
-            // No key has this id.
+            // No key has this id, so nothing changes.
             let nothing = Request::RevokeKey { id: String::new() };
             self.submit("", nothing).await?;
         }
-        // That may have fitted where a start would not.
+        // That commit may fit on a disk that is too full for a start.
         let path = engine.path().to_owned();
         let asked = tokio::task::spawn_blocking(move || store::has_room(&path)).await;
         let room = asked.map_err(|_| Error::panicked())?;
         room.map_err(|error| Error::store(self.task_hub(), error))
     }
 
-    /// What the host has done, if it is in this process.
+    /// Counters of the host, if it is in this process.
     pub fn host_stats(&self) -> Option<HostStats> {
         match &self.backend {
             Backend::Engine(engine) => Some(engine.stats()),
@@ -218,7 +217,7 @@ impl Client {
         }
     }
 
-    /// What the host lacked a moment ago, if it is in this process: see [`Host::shortages`](crate::Host::shortages).
+    /// The current shortages of the host, if it is in this process: see [`Host::shortages`](crate::Host::shortages).
     pub fn shortages(&self) -> Vec<Shortage> {
         match &self.backend {
             Backend::Engine(engine) => engine.trouble.shortages.now(),
@@ -226,7 +225,7 @@ impl Client {
         }
     }
 
-    /// How the host's commits went, if it is in this process.
+    /// Timings of the host's commits, if it is in this process.
     pub fn commit_timings(&self) -> Option<CommitTimings> {
         match &self.backend {
             Backend::Engine(engine) => Some(engine.commit_timings()),
@@ -234,7 +233,7 @@ impl Client {
         }
     }
 
-    /// Starts an instance of an orchestration. Await what it returns, after saying more about it.
+    /// Starts an instance of an orchestration. Set options on the returned value, then await it.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -246,7 +245,7 @@ impl Client {
         Start::new(self.clone(), orchestration.into())
     }
 
-    /// What is known about an instance; `None` if there is none. Await what it returns.
+    /// The status of an instance; `None` if it does not exist. Await the returned value.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -264,7 +263,7 @@ impl Client {
         }
     }
 
-    /// Lists instances, newest first, a page at a time. Await what it returns, after saying which.
+    /// Lists instances, newest first, in pages. Set filters on the returned value, then await it.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -281,7 +280,7 @@ impl Client {
         List::new(self.clone())
     }
 
-    /// How many instances are in each status; statuses without any are left out. [`List::counts`] counts under filters.
+    /// The number of instances in each status; statuses without instances are left out. [`List::counts`] counts with a filter.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -298,7 +297,7 @@ impl Client {
         self.list().counts().await
     }
 
-    /// Sends a message to an instance. It is kept until the orchestration awaits an event with this name, in any case of letters.
+    /// Sends an external event to an instance. It is kept until the orchestration awaits an event with this name, in any case of letters.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -319,7 +318,7 @@ impl Client {
         self.raise_event_json(id, name, Some(data)).await
     }
 
-    /// As [`raise_event`](Self::raise_event), with a JSON text, which is kept as it is, or without any data.
+    /// As [`raise_event`](Self::raise_event), with a JSON text, which is kept unchanged, or without data.
     ///
     /// # Errors
     /// As [`raise_event`](Self::raise_event); [`Error::is_invalid`] if the text is not JSON.
@@ -336,7 +335,7 @@ impl Client {
         .await
     }
 
-    /// The hub's file, where this process reads it.
+    /// The hub's file, if this process opened it.
     pub(crate) fn path(&self) -> Option<&Path> {
         match &self.backend {
             Backend::Engine(engine) => Some(engine.path()),
@@ -345,7 +344,6 @@ impl Client {
         }
     }
 
-    /// The host elsewhere that is asked, if it is one.
     pub(crate) fn remote(&self) -> Option<&Remote> {
         match &self.backend {
             Backend::Remote(remote) => Some(remote),
@@ -353,7 +351,7 @@ impl Client {
         }
     }
 
-    /// The address of the host that is asked over HTTP: see [`connect`](Self::connect).
+    /// The address of the remote host: see [`connect`](Self::connect). `None` for all other clients.
     pub fn address(&self) -> Option<&str> {
         self.remote().map(Remote::address)
     }
@@ -362,7 +360,7 @@ impl Client {
         self.submit(id, request).await.map(|_| ())
     }
 
-    /// Does what a request asks for, about an instance or a module.
+    /// Submits a request. `about` is the instance or module that an error names.
     pub(crate) async fn submit(&self, about: &str, request: Request) -> Result<Reply> {
         let reply = match &self.backend {
             Backend::Engine(engine) => engine
@@ -375,14 +373,14 @@ impl Client {
         Error::from_reply(about, reply)
     }
 
-    /// Reads, on a thread that may block.
+    /// Reads from the hub on a thread that may block.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T> {
         let result = match self.backend.clone() {
             Backend::Engine(engine) => {
-                // A panic of what reads is told, as it is where another process reads.
+                // A panic while reading becomes an error, as in a process that reads the file.
                 let result = AssertUnwindSafe(engine.reading(read)).catch_unwind().await;
                 return result
                     .map_err(|_| Error::panicked())?

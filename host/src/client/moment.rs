@@ -5,17 +5,17 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use perennial_core::Timestamp;
 
-/// Years after which the calendar repeats itself, day for day, and their milliseconds.
+/// The calendar repeats itself after this many years; and their milliseconds.
 const CYCLE: (i64, i64) = (400, 146_097 * 86_400_000);
 
-/// A year in the middle of what any calendar here can express.
+/// A year in the middle of the range of the calendar library.
 const MIDDLE: i64 = 2_000;
 
-/// Reads a time in ISO 8601, with or without seconds, fraction and zone: UTC where there is no zone, the first moment of a day that comes
-/// alone. `None` if it is none.
+/// Parses a time in ISO 8601. Seconds, fraction and zone are optional: without a zone it is UTC, and a date alone is its first moment.
+/// `None` if the text is not a time.
 ///
-/// What is beyond the range of the clock is its end: nothing here is older than 1970, and the last time is the last that can be shown. So the
-/// first and the last time that other platforms know mean what their users mean by them. Years of more than four digits have a sign.
+/// Times outside the range of the clock are clamped: to 1970, or to the last time that can be shown. So the minimum and maximum times of
+/// other platforms keep their meaning. Years with more than four digits need a sign.
 ///
 /// ```
 /// use perennial::{Timestamp, parse_time};
@@ -26,7 +26,7 @@ const MIDDLE: i64 = 2_000;
 /// assert_eq!(parse_time("tomorrow"), None);
 /// ```
 pub fn parse_time(text: &str) -> Option<Timestamp> {
-    // The year is put into the middle of the calendar, where a time zone leads nowhere beyond it, and back.
+    // Replaces the year by one in the middle of the calendar, so that no time zone leads beyond its range, and shifts the result back.
     let (year, rest) = split_year(text.trim())?;
     let near = MIDDLE + year.rem_euclid(CYCLE.0);
     let near_text = format!("{near:04}{rest}");
@@ -43,14 +43,14 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     Some(Timestamp(ms.unsigned_abs()))
 }
 
-/// The year, and what comes after it.
+/// Splits a time into its year and the rest.
 fn split_year(text: &str) -> Option<(i64, &str)> {
     let (sign, unsigned) = match text.as_bytes().first()? {
         b'+' => (1, &text[1..]),
         b'-' => (-1, &text[1..]),
         _ => (0, text),
     };
-    // Years before 1000, such as the first that .NET and Python know, are not always padded by those who write them.
+    // Not all programs pad years before 1000, such as the minimum times of .NET and Python.
     let digits = unsigned.bytes().take_while(u8::is_ascii_digit).count();
     let is_year = match sign {
         0 => (1..=4).contains(&digits),

@@ -1,7 +1,7 @@
 //! Limits the processor time that followers of live streams may cost.
 //!
-//! Laws: whatever is done for followers is on the bill, be it read, written as text, encrypted or sent; the next thing is done for them once
-//! what was done before is paid; who has caught up and who has not get their turns by turns, each of them in the order of those who wait.
+//! Invariants: all work for followers is on the bill: reading, serializing, encrypting and sending; no further work starts until earlier
+//! work is paid; the feed readers and the followers that are behind each have their own queue, served in order.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -14,37 +14,36 @@ use tokio::sync::MutexGuard;
 use crate::http::closing::Closing;
 use crate::timed::timed;
 
-/// The part of the processors' time that is for followers.
+/// Followers may use one part in this many of the processor time.
 const PART: u32 = 8;
 
-/// What may be spent before it is paid: a few followers are told at once, since a timer is coarser than what they cost.
+/// How much may be spent before it is paid. It lets a few followers be served at once, because a timer is coarser than their cost.
 const CREDIT: Duration = Duration::from_millis(5);
 
-/// What it costs at least to tell one follower something, and what its bytes cost. It is expected before it is measured, so that one piece
-/// is not told behind another before anything of the first is on the bill.
+/// The assumed minimum cost of one follower and of its bytes. It is charged before the real cost is measured, so that the next piece does
+/// not start before the first one is on the bill.
 const TELL: Duration = Duration::from_micros(5);
 const BYTES_PER_NANOSECOND: u64 = 8;
 
-/// What may be expected in all. What was expected and did not come to pass is no credit for later.
+/// The limit of assumed costs. Costs that did not occur are no credit for later.
 const EXPECTED_MAX: Duration = Duration::from_millis(100);
 
-/// Who waits for a turn.
+/// The queues for turns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Turn {
-    /// One reader for all who have caught up.
+    /// A reader of a feed, for all followers that are up to date.
     Feed,
-    /// A follower that has not.
+    /// A follower that is behind.
     Behind,
 }
 
-/// A turn, until it is dropped.
+/// A turn, held until it is dropped.
 pub(crate) type Held<'a> = MutexGuard<'a, ()>;
 
-/// Says that an answer goes on for a follower, on a bill.
+/// Marks an answer as a live stream with its bill.
 #[derive(Clone)]
 pub(crate) struct Follows(pub(crate) Arc<Bill>);
 
-/// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Bill {
     processors: u32,
@@ -59,14 +58,14 @@ pub(crate) struct Bill {
 
 #[derive(Debug)]
 struct Owed {
-    /// As of when.
+    /// The time up to which payments are deducted.
     at: Instant,
     time: Duration,
-    /// The part of it that is not measured yet.
+    /// The assumed part of `time` that is not measured yet.
     expected: Duration,
 }
 
-/// A follower, while it is one.
+/// Counts a follower until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted(Arc<Bill>);
 
@@ -89,7 +88,8 @@ impl Bill {
         }
     }
 
-    /// Returns when everything is paid and it is their turn, which lasts until what is returned is dropped, and at the end of the server.
+    /// Waits until the bill is paid and it is the caller's turn. At shutdown it does not wait for payment. Dropping the result ends the
+    /// turn.
     pub(crate) async fn turn(&self, whose: Turn) -> Held<'_> {
         let turns = match whose {
             Turn::Feed => &self.feeds,
@@ -100,7 +100,7 @@ impl Bill {
         turn
     }
 
-    /// Returns when everything is paid, and at the end of the server.
+    /// Waits until the bill is paid, or until shutdown.
     pub(crate) async fn paid(&self) {
         while let Some(waits) = self.waits() {
             tokio::select! {
@@ -115,7 +115,7 @@ impl Bill {
         Some(owed * PART / self.processors).filter(|waits| !waits.is_zero())
     }
 
-    /// Puts on the bill what it will cost to tell so many followers so many bytes.
+    /// Charges the assumed cost of sending `bytes` to each of `followers`.
     pub(crate) fn expect(&self, followers: usize, bytes: usize) {
         let followers = u32::try_from(followers).unwrap_or(u32::MAX);
         let bytes = (bytes as u64).saturating_mul(followers.into());
@@ -128,7 +128,7 @@ impl Bill {
         });
     }
 
-    /// Puts on the bill what it did cost.
+    /// Charges the measured cost.
     pub(crate) fn charge(&self, time: Duration) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.spent_ns.fetch_add(ns, Relaxed);
@@ -139,29 +139,28 @@ impl Bill {
         });
     }
 
-    /// Puts it on the bill that the hub was read.
+    /// Counts and charges a read of the hub.
     pub(crate) fn has_read(&self, took: Duration) {
         self.reads.fetch_add(1, Relaxed);
         self.charge(took);
     }
 
-    /// One follower more.
     pub(crate) fn follower(self: &Arc<Self>) -> Counted {
         self.followers.fetch_add(1, Relaxed);
         Counted(Arc::clone(self))
     }
 
-    /// Followers that there are.
+    /// The number of followers.
     pub(crate) fn followers(&self) -> usize {
         self.followers.load(Relaxed)
     }
 
-    /// Reads of hubs for followers.
+    /// The number of reads for followers.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Relaxed)
     }
 
-    /// Time of the processors that followers have cost.
+    /// The processor time that followers have cost.
     pub(crate) fn spent(&self) -> Duration {
         Duration::from_nanos(self.spent_ns.load(Relaxed))
     }
@@ -182,7 +181,7 @@ impl Drop for Counted {
     }
 }
 
-/// Puts on a bill what a future costs, from when there is one.
+/// Charges the processor time of a future to a bill, once there is one.
 pub(crate) async fn on_bill<'a, F: Future>(
     future: F,
     bill: impl Fn() -> Option<&'a Bill>,

@@ -1,7 +1,8 @@
 //! Reads request bodies and bounds what all bodies and answers take up together.
 //!
-//! Laws: who may not ask is answered before the body is read; a body or an answer that is larger than what a connection has anyway takes
-//! its bytes from the budget while it is there, and is refused where there are none left; a caller is told why its body was not taken.
+//! Invariants: a caller without permission is answered before its body is read; a body or an answer beyond the free bytes of its connection
+//! takes its size from the budget while it is in memory, and is refused if the budget is exhausted; the caller is told why its body was
+//! refused.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,23 +22,23 @@ use crate::http::places::Caller;
 use crate::http::{Api, wire};
 use crate::limits::http as limits;
 
-/// How long an answer whose size is known only later waits for room.
+/// How long an answer waits for the budget if its size is known only later.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unread {
-    /// It has more bytes than are allowed.
+    /// It exceeds the limit, which is given in bytes.
     TooLarge(usize),
-    /// It took too long.
+    /// The caller sent it too slowly.
     Slow,
-    /// It ended before it was complete.
+    /// The connection ended before it was complete.
     Broken,
-    /// All bytes that there are for bodies and answers are taken.
+    /// The budget of bodies and answers is exhausted.
     NoRoom,
 }
 
-/// Bytes that were taken from the budget, until nobody has them any more.
+/// Bytes with their part of the budget.
 struct Kept {
     bytes: Bytes,
     _permit: Permit,
@@ -49,7 +50,7 @@ impl AsRef<[u8]> for Kept {
     }
 }
 
-/// Bytes that give back their part of the budget when the last of their clones is dropped.
+/// Attaches a permit to bytes; it is returned when the last clone is dropped.
 pub(crate) fn kept(bytes: Bytes, permit: Permit) -> Bytes {
     Bytes::from_owner(Kept {
         bytes,
@@ -57,7 +58,7 @@ pub(crate) fn kept(bytes: Bytes, permit: Permit) -> Bytes {
     })
 }
 
-/// Reads a body that is no longer than allowed.
+/// Reads a body up to the size limit.
 ///
 /// # Errors
 /// Why it was not read.
@@ -83,7 +84,7 @@ pub(crate) async fn read(
     if first.len() > limit {
         return Err(Unread::TooLarge(limit));
     }
-    // The usual body: it came at once, and is taken as it came.
+    // The usual case: a small body that arrived at once needs no copy.
     if first.len() <= limits::FREE_BYTES && body.is_end_stream() {
         return Ok(first);
     }
@@ -106,7 +107,7 @@ pub(crate) async fn read(
     })
 }
 
-/// Makes room for so many bytes, in steps that double: what is taken is what is there, not what a caller says that it will send.
+/// Enlarges the permit in doubling steps: it covers what has arrived, not the length that the caller announced.
 fn grow(
     budget: &Budget,
     permit: &mut Option<Permit>,
@@ -133,7 +134,7 @@ fn grow(
     Ok(())
 }
 
-/// The next bytes of a body, none where it has ended.
+/// The next bytes of a body; `None` at its end.
 async fn next(body: &mut Body, end: Instant) -> Result<Option<Bytes>, Unread> {
     let idle = Instant::now() + limits::BODY_IDLE_TIMEOUT;
     loop {
@@ -145,37 +146,37 @@ async fn next(body: &mut Body, end: Instant) -> Result<Option<Bytes>, Unread> {
             Ok(Some(Ok(frame))) => match frame.into_data() {
                 Ok(bytes) if bytes.is_empty() => {}
                 Ok(bytes) => return Ok(Some(bytes)),
-                // Trailers: nothing here needs them.
+                // Trailers are ignored.
                 Err(_) => {}
             },
         }
     }
 }
 
-/// A part of the budget for an answer that is about to be made, waited for where it is not there.
+/// Takes a part of the budget for a future answer, and waits for it.
 async fn room(api: &Api, bytes: usize) -> Result<Permit, Spent> {
     api.budget.take(bytes as u64, ROOM_TIMEOUT).await
 }
 
-/// Room for an answer that is read from the hub: as it is read, and as it is written, with one item that is large itself.
+/// Takes a part of the budget for an answer that is read from the hub: for the data read, its JSON, and one large item.
 ///
 /// # Errors
-/// [`Spent`] where it does not become free soon.
+/// [`Spent`] if it does not become free soon.
 pub(crate) async fn room_for(api: &Api, read: usize) -> Result<Permit, Spent> {
-    /// As large as the largest payload, where nothing else is said, and more than a failure.
+    /// The default limit of a payload; a failure is smaller.
     const ITEM: usize = 1 << 20;
     room(api, 2 * (read + ITEM)).await
 }
 
-/// Room for an instance with its history, if there ever is so much.
+/// Takes a part of the budget for an instance with its history; `None` if that exceeds the whole budget.
 ///
 /// # Errors
-/// [`Spent`] where it does not become free soon. What never fits is told before.
+/// [`Spent`] if it does not become free soon.
 pub(crate) async fn room_for_history(
     api: &Api,
     status: &InstanceStatus,
 ) -> Result<Option<Permit>, Spent> {
-    /// An event without its payloads, in memory and in JSON.
+    /// Bytes of an event without its payloads, in memory and in JSON.
     const EVENT: u64 = 600;
     let events = status.history_events.saturating_mul(EVENT);
     let needed = status
@@ -189,10 +190,10 @@ pub(crate) async fn room_for_history(
     room_for(api, needed / 2).await.map(Some)
 }
 
-/// An answer in JSON that was made in room taken before. It keeps of it what it needs.
+/// Writes a JSON answer within a permit, and reduces the permit to the answer's size.
 ///
 /// # Errors
-/// [`Spent`] where it needs more, and there is no more.
+/// [`Spent`] if the answer needs more than the permit and the budget is exhausted.
 pub(crate) fn json_in<T: serde::Serialize + ?Sized>(
     mut permit: Permit,
     status: StatusCode,
@@ -204,10 +205,10 @@ pub(crate) fn json_in<T: serde::Serialize + ?Sized>(
     Ok(keep(response, permit))
 }
 
-/// An answer that is JSON already, where there is room for it now.
+/// Sends a text that is JSON already, within the budget.
 ///
 /// # Errors
-/// [`Spent`] where there is none.
+/// [`Spent`] if the budget is exhausted.
 pub(crate) fn text_in_room(api: &Api, text: &str) -> Result<Response, Spent> {
     if text.len() <= limits::FREE_BYTES {
         return Ok(wire::json_text(StatusCode::OK, text));
@@ -221,7 +222,7 @@ fn size(response: &Response) -> usize {
     usize::try_from(exact.unwrap_or_default()).unwrap_or(usize::MAX)
 }
 
-/// Says that an answer has taken what it needs.
+/// Marks an answer that already has its part of the budget.
 #[derive(Clone, Copy)]
 struct Counted;
 
@@ -236,10 +237,10 @@ fn keep(response: Response, permit: Permit) -> Response {
     response
 }
 
-/// Lets an answer go out that is small, or for which there is room.
+/// Lets an answer pass if it is small or fits into the budget.
 ///
 /// # Errors
-/// [`Spent`] where there is none.
+/// [`Spent`] if the budget is exhausted.
 pub(crate) fn bounded(api: &Api, response: Response) -> Result<Response, Spent> {
     let size = size(&response);
     if size <= limits::FREE_BYTES || response.extensions().get::<Counted>().is_some() {
@@ -249,7 +250,7 @@ pub(crate) fn bounded(api: &Api, response: Response) -> Result<Response, Spent> 
     Ok(keep(response, permit))
 }
 
-/// A body whose first bytes, which are all, have a part of the budget.
+/// A body of one frame that holds a part of the budget.
 struct Answer {
     body: Body,
     permit: Option<Permit>,
@@ -267,7 +268,7 @@ impl HttpBody for Answer {
         let frame = Pin::new(&mut this.body).poll_frame(cx);
         frame.map_ok(|frame| {
             frame.map_data(|bytes| match this.permit.take() {
-                // With the bytes, which outlive this body: they wait to be written.
+                // The permit moves to the bytes: they outlive this body while they wait to be written.
                 Some(permit) => kept(bytes, permit),
                 None => bytes,
             })
@@ -283,11 +284,11 @@ impl HttpBody for Answer {
     }
 }
 
-/// A request's body as it comes in. What nobody read of it is read and forgotten.
+/// The body of a request. On drop, the unread rest is read and discarded.
 pub(crate) struct Received {
     body: Option<Incoming>,
     caller: Arc<Caller>,
-    /// Whether its sender waits to be told to send it, and has not been.
+    /// Whether the client waits for `100 Continue`, which was not sent.
     held_back: bool,
     stalled: bool,
 }
@@ -356,7 +357,7 @@ impl Drop for Received {
         if self.held_back {
             return;
         }
-        // Where the runtime is gone, so is the caller.
+        // Without a runtime the connection is gone too.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(tokio::time::timeout(limits::DISCARD_TIMEOUT, discard(body)));
         }
@@ -374,7 +375,7 @@ async fn discard(mut body: Incoming) {
     }
 }
 
-/// An answer that goes on: its caller is served until it ends.
+/// A streamed answer: the server works for its caller until it ends.
 pub(crate) struct Streamed {
     pub(crate) body: Body,
     pub(crate) caller: Arc<Caller>,

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-/// Told once; asked by every request that waits.
+/// A signal that is sent once, to all waiting requests.
 #[derive(Debug)]
 pub(crate) struct Closing(watch::Sender<bool>);
 
@@ -13,7 +13,6 @@ impl Default for Closing {
 }
 
 impl Closing {
-    /// Tells everyone.
     pub(crate) fn close(&self) {
         self.0.send_replace(true);
     }
@@ -22,9 +21,9 @@ impl Closing {
         *self.0.borrow()
     }
 
-    /// Returns when it is told.
+    /// Completes when the server is shutting down.
     pub(crate) async fn closed(&self) {
-        // The sender is in `self`: it cannot be gone while this waits.
+        // `self` owns the sender, so it cannot be dropped while this waits.
         let _ = self.0.subscribe().wait_for(|closed| *closed).await;
     }
 }

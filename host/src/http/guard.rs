@@ -1,7 +1,7 @@
 //! Access control: keys, hosts and origins.
 //!
-//! Laws: a key is never logged and never part of an error; what reads needs a key that reads, everything else one that may do everything; a
-//! web page of somebody else reaches nothing on this machine.
+//! Invariants: keys are never logged and never part of an error; reading requires a key that may read, everything else an admin key; web
+//! pages of other sites cannot reach a server on this machine.
 
 use std::sync::Arc;
 
@@ -19,19 +19,19 @@ use crate::http::revoked::Admitted;
 use crate::http::secret::secret;
 use crate::http::{Api, body, compat, failure, native, unsupported, wire};
 
-/// Who is let in.
+/// The access policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Everyone: the program that mounts the router protects it.
+    /// No restriction: the program that mounts the router protects it.
     #[default]
     Everyone,
-    /// Programs of this machine, which reach it under a name of this machine.
+    /// Programs of this machine, which must use a name of this machine.
     ThisMachine,
-    /// Whoever has a key of the hub.
+    /// Callers with a key of the hub.
     Keys,
 }
 
-/// Lets a request in, or answers it; and its answer out, where there is room for it.
+/// Admits or refuses a request, and checks that its answer fits into the budget.
 pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
     if let Some(refused) = unsupported::refusal(&head) {
@@ -68,7 +68,7 @@ pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
     answered.unwrap_or_else(|| unauthorized(&path, "The key of this request was revoked."))
 }
 
-/// Refuses requests that do not say, in a way that can be meant, which host they are for.
+/// Refuses requests whose `Host` header is repeated or invalid.
 fn nowhere(head: &Parts) -> Option<Response> {
     let mut named = head.headers.get_all(header::HOST).iter();
     let host = named.next()?;
@@ -79,7 +79,7 @@ fn nowhere(head: &Parts) -> Option<Response> {
     Some(failure(head.uri.path(), StatusCode::BAD_REQUEST, message))
 }
 
-/// The host that a header names, without its port.
+/// The host in a header, without its port.
 fn host_of(header: &HeaderValue) -> Option<String> {
     let text = header.to_str().ok()?;
     let authority = text.parse::<Authority>().ok()?;
@@ -92,7 +92,7 @@ fn host_of(header: &HeaderValue) -> Option<String> {
     (port_is_one && !host.is_empty()).then(|| host.to_owned())
 }
 
-/// Refuses requests that a browser sends for a page of somebody else: under another name for this machine, or from another origin.
+/// Refuses requests that a browser sends for another site's page: those under another host name (DNS rebinding) or from another origin.
 fn outsider(api: &Api, head: &Parts) -> Option<Response> {
     let in_url = head.uri.host().map(str::to_owned);
     let in_header = head.headers.get(header::HOST).and_then(host_of);
@@ -105,7 +105,7 @@ fn outsider(api: &Api, head: &Parts) -> Option<Response> {
     let refused = || Some(failure(head.uri.path(), StatusCode::FORBIDDEN, message));
     let mut origins = head.headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else {
-        // A page of another site that embeds an answer says no origin. To follow a link is no page's doing.
+        // A page that embeds an answer from another site sends no `Origin`. Following a link is allowed.
         let says = |name: &str, value: &str| head.headers.get(name).is_some_and(|is| is == value);
         let embeds = says("sec-fetch-site", "cross-site") && !says("sec-fetch-mode", "navigate");
         return embeds.then(refused).flatten();
@@ -117,7 +117,7 @@ fn outsider(api: &Api, head: &Parts) -> Option<Response> {
     (!known).then(refused).flatten()
 }
 
-/// Whether an origin is the server itself, under the name and the port that it was asked by.
+/// Whether an origin is the server itself, by the host and port of the request.
 fn is_own(origin: &str, head: &Parts) -> bool {
     let Ok(origin) = origin.parse::<Uri>() else {
         return false;
@@ -140,7 +140,7 @@ fn is_own(origin: &str, head: &Parts) -> bool {
         })
 }
 
-/// Whether a host's name, or address, can only mean the machine itself.
+/// Whether a host name or address can only mean this machine.
 pub(crate) fn is_this_machine(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let address = host.parse::<std::net::IpAddr>();
@@ -149,7 +149,7 @@ pub(crate) fn is_this_machine(host: &str) -> bool {
         || host.to_ascii_lowercase().ends_with(".localhost")
 }
 
-/// Lets a request in whose key allows it, or answers it.
+/// Admits a request whose key permits it, or returns the answer that refuses it.
 async fn with_key(api: &Api, head: &Parts) -> Result<Admitted, Response> {
     let path = head.uri.path();
     let query = Query::of(&head.uri);
@@ -158,7 +158,7 @@ async fn with_key(api: &Api, head: &Parts) -> Result<Admitted, Response> {
         return Err(unauthorized(path, message));
     };
     let key = key_hash(secret);
-    // A hub that is not served here has no keys: whoever asks for it learns nothing but that.
+    // A hub that is not served here has no keys; the caller learns only that.
     let client = api.client(query.text("taskHub"));
     let Some(client) = client else {
         return Err(unauthorized(path, NO_KEY));

@@ -1,6 +1,6 @@
-//! A connection whose peer must read: writes that are not taken in time end it.
+//! A connection that is closed if its peer does not read.
 //!
-//! Law: a caller who does not read is cut off, whatever it is that it does not read: it has some patience, which grows with what it takes.
+//! Invariant: a caller that does not read is disconnected. Its patience, a time limit for stalls, grows with the bytes that it takes.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -15,15 +15,15 @@ use tokio::time::{Instant, Sleep};
 use crate::http::places::Caller;
 use crate::limits::http as limits;
 
-/// A stream whose writes take only so long.
+/// A stream whose writes may stall only for a limited time.
 pub(crate) struct Line<S> {
     stream: S,
     caller: Arc<Caller>,
     patience_max: Duration,
     patience: Duration,
-    /// Since when nothing can be written, and when that has been too long.
+    /// Since when writes stall, and a timer for the end of the patience.
     stalled: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// When it could be written again.
+    /// When the last stall ended.
     moved: Instant,
 }
 
@@ -39,7 +39,7 @@ impl<S> Line<S> {
         }
     }
 
-    /// What became of a write; one that has to wait waits no longer than there is patience.
+    /// Processes the result of a write; a stalled write fails when the patience is used up.
     fn wrote(
         &mut self,
         cx: &mut Context<'_>,

@@ -22,10 +22,10 @@ use crate::client::Client;
 use crate::http::{Api, wire};
 use crate::{Buckets, CommitTimings, HostStats};
 
-/// Where a histogram is read.
+/// Selects a histogram.
 type Timing = fn(&CommitTimings) -> &Buckets;
 
-/// A metric of a hub: its name (the encoder puts `_total` behind that of a counter), what it is, and where it is read.
+/// A metric of a hub: its name (the encoder appends `_total` to counters), its description, and its value.
 type HubMetric = (&'static str, &'static str, fn(&HostStats) -> u64);
 
 macro_rules! of_hubs {
@@ -56,7 +56,7 @@ const GAUGES: &[HubMetric] = of_hubs! {
     "perennial_writes_waiting" "Changes that the writer has not answered" writes_waiting
 };
 
-/// The route of the metrics, which is guarded as everything else is.
+/// The route of the metrics, which needs the same access as others.
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new().route("/metrics", get(metrics))
 }
@@ -83,12 +83,12 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response {
     response
 }
 
-/// What is measured of one hub.
+/// The measurements of one hub.
 #[derive(Debug)]
 struct Hub {
     name: String,
     instances: Vec<(Status, u64)>,
-    /// Where a host of this process runs it.
+    /// `None` if no host in this process runs it.
     stats: Option<HostStats>,
     commits: Option<CommitTimings>,
 }
@@ -137,7 +137,7 @@ impl Metrics {
         let (name, help) = ("perennial_instances", "Instances by status");
         let mut family = to.encode_descriptor(name, help, None, Gauge)?;
         for hub in &self.hubs {
-            // A series that is there only from the first failure on gives an alert nothing to look at before.
+            // Statuses without instances are exported too: an alert needs a series before the first failure.
             for status in Status::ALL {
                 let found = hub.instances.iter().find(|(found, _)| *found == status);
                 let count = found.map_or(0, |(_, count)| *count);
@@ -257,7 +257,7 @@ fn sample<V: EncodeCounterValue + EncodeGaugeValue>(
 }
 
 fn histogram(to: &mut MetricEncoder<'_>, buckets: &Buckets) -> fmt::Result {
-    // The encoder sums up what is in each bucket alone.
+    // The encoder expects the number of values in each bucket alone.
     let mut below = 0;
     let alone = buckets.counts.iter().map(|(bound, count)| {
         let alone = count - below;

@@ -1,10 +1,10 @@
-//! The HTTP server: the management API of Durable Functions, with which its published clients work unchanged, and an API of its own.
+//! The HTTP server: the management API of Durable Functions, with which its published clients work unchanged, and Perennial's own API.
 //!
-//! [`router`] makes an [`axum::Router`] that an embedding program mounts where it likes; [`Api`] says more about it; [`serve`] runs it on a
-//! socket, with limits, and drains it at the end.
+//! [`router`] returns an [`axum::Router`] that an embedding program can mount; [`Api`] configures one; [`serve`] runs it on a socket, with
+//! limits, and drains it at shutdown.
 //!
-//! Laws: nothing here knows how an instance runs, it asks a [`Client`]; an error that a caller caused says what to do, one that it did not
-//! cause says nothing of the host's inside.
+//! Invariants: the server uses only a [`Client`] and knows nothing of how instances run; an error that the caller caused says what to do,
+//! any other error reveals nothing of the host's internals.
 
 mod bill;
 mod body;
@@ -53,13 +53,13 @@ use crate::shortage::Resource;
 pub use serve::serve;
 pub use tls::Tls;
 
-/// What a caller is told where the process has run out of something, or the hub's file is not as it must be: nothing of the host's inside.
+/// The message for a caller if the process lacks a resource or the hub's file is unusable; it reveals nothing of the host's internals.
 fn lacking(error: &Error) -> Option<String> {
     let resource = match error.lacks() {
-        // It was there when the host began.
+        // The hub existed when the host started.
         None if error.is_unknown_hub() => Resource::Hub,
         None => return None,
-        // Who looks after the host can do something about it, which the caller need not know.
+        // The caller gets no details; the operator finds them in the log.
         Some(Resource::Files | Resource::Host) => Resource::Hub,
         Some(resource) => resource,
     };
@@ -71,13 +71,13 @@ fn lacking(error: &Error) -> Option<String> {
     ))
 }
 
-/// What a caller is told of a disk that is full, and of a file that something else has locked: nothing of the host's inside.
+/// Messages for a full disk and a locked file, which reveal nothing of the host's internals.
 const DISK_FULL: &str =
     "the disk of the task hub is full: nothing was changed; make space, and ask again";
 const LOCKED: &str =
     "something else has locked the task hub: nothing was changed; ask again in a moment";
 
-/// All routes over one task hub, open to whoever reaches them: put your program's own protection in front.
+/// All routes over one task hub, without access control: put your program's own protection in front.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -92,7 +92,7 @@ pub fn router(client: Client) -> Router {
     Api::new(client).into_router()
 }
 
-/// Says what a router serves, and how.
+/// Configures what a router serves, and how.
 #[derive(Clone, Debug)]
 #[must_use = "it serves once it is made a router"]
 pub struct Api {
@@ -131,73 +131,73 @@ impl Api {
         }
     }
 
-    /// Serves another task hub too, which requests name with `taskHub`. The first one is meant where none is named.
+    /// Serves another task hub, which requests select with `taskHub`. The default is the first one.
     pub fn hub(mut self, client: Client) -> Self {
         self.hubs.push(client);
         self
     }
 
-    /// What every URL in an answer begins with, such as `https://flows.example.com`, whatever the request says.
+    /// Sets the base of every URL in answers, such as `https://flows.example.com`; it overrides the request's host.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.urls.base_url = Some(url.into());
         self
     }
 
-    /// Believes `X-Forwarded-Host`, `-Proto` and `-Prefix`. Only behind a proxy that sets them itself.
+    /// Trusts `X-Forwarded-Host`, `-Proto` and `-Prefix`. Use it only behind a proxy that sets them itself.
     pub fn trust_forwarded(mut self) -> Self {
         self.urls.trust_forwarded = true;
         self
     }
 
-    /// Bytes that a request's body may have: 4 MiB where nothing is said.
+    /// Sets the limit of a request body in bytes; the default is 4 MiB.
     pub fn body_bytes_max(mut self, bytes: usize) -> Self {
         self.body_bytes_max = bytes;
         self
     }
 
-    /// Bytes that the bodies and answers of all callers together may take up: 128 MiB where nothing is said. A request for which there is
-    /// no room is answered with 503; those with bodies and answers of up to 16 KiB always have some.
+    /// Sets the limit in bytes of all bodies and answers in memory together; the default is 128 MiB. Requests beyond it are answered with
+    /// 503, except those with bodies and answers of up to 16 KiB.
     pub fn memory_max(mut self, bytes: u64) -> Self {
         self.budget = Budget::new(bytes);
         self
     }
 
-    /// Connections that [`serve`] has at once: 1,024 where nothing is said. Beyond them those that keep the server waiting are closed; where
-    /// there are none, whoever comes is told how the host is, and to try again.
+    /// Sets the limit of simultaneous connections in [`serve`]; the default is 1,024. Beyond it, connections that keep the server waiting
+    /// are closed. If there are none, a new connection can only ask for the health of the host; other requests are told to retry.
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections;
         self
     }
 
-    /// Connections that [`serve`] has at once from one address: 256 where nothing is said, and no bound of their own for this machine and
-    /// for a proxy in front.
+    /// Sets the limit of simultaneous connections from one address in [`serve`]; the default is 256, and no separate limit for this machine
+    /// and for a proxy in front.
     pub fn connections_per_peer_max(mut self, connections: usize) -> Self {
         self.peer_connections_max = Some(connections);
         self
     }
 
-    /// How long a request may wait for an instance: 230 seconds where nothing is said. One that asks for more gets what there is then.
+    /// Sets the longest wait of a request for an instance; the default is 230 seconds. Longer waits are shortened to it.
     pub fn wait_max(mut self, limit: Duration) -> Self {
         self.wait_max = limit;
         self
     }
 
-    /// Lets in whoever has a key of the hub that a request names: see [`Client::create_key`].
+    /// Requires a key of the hub that a request selects: see [`Client::create_key`].
     pub fn require_keys(mut self) -> Self {
         self.access = Access::Keys;
         self
     }
 
-    /// Lets in programs of this machine, without a key: requests must name this machine, and web pages of other origins are refused.
+    /// Admits programs of this machine without a key: requests must use a name of this machine, and web pages of other origins are refused.
     pub fn this_machine_only(mut self) -> Self {
         self.access = Access::ThisMachine;
         self
     }
 
-    /// Lets web pages of an origin use the API from a browser, such as `https://console.example.com`.
+    /// Lets web pages of an origin, such as `https://console.example.com`, use the API from a browser.
     ///
     /// # Errors
-    /// [`Error::is_invalid`](crate::Error::is_invalid) if it is no origin.
+    /// [`Error::is_invalid`](crate::Error::is_invalid) if the origin is invalid.
     pub fn allow_origin(mut self, origin: &str) -> Result<Self> {
         let is_origin = origin.split_once("://").is_some_and(|(scheme, host)| {
             matches!(scheme, "http" | "https") && host.parse::<Authority>().is_ok()
@@ -213,7 +213,7 @@ impl Api {
         Ok(self)
     }
 
-    /// Whether someone beyond this machine may reach a server with these settings on this address.
+    /// Whether callers beyond this machine may reach a server with these settings on this address.
     pub fn is_exposed_on(&self, address: SocketAddr) -> bool {
         let named = self.urls.base_url.as_deref().map(|url| {
             let host = url.parse::<Uri>().ok();
@@ -223,7 +223,7 @@ impl Api {
         !address.ip().is_loopback() || self.urls.trust_forwarded || elsewhere
     }
 
-    /// The routes.
+    /// Builds the router.
     pub fn into_router(self) -> Router {
         let origins = self.origins.clone();
         let api = Arc::new(self);
@@ -243,7 +243,7 @@ impl Api {
             .with_state(api)
     }
 
-    /// What is answered where there is no place for more: how the host is.
+    /// The router for connections beyond the limit: it answers only health checks.
     fn into_door(self) -> Router {
         let api = Arc::new(self);
         ops::health()
@@ -253,7 +253,7 @@ impl Api {
             .with_state(api)
     }
 
-    /// Who is told what happens, and by whom.
+    /// The feeds of live streams.
     fn live(&self) -> &native::Live {
         self.live.get_or_init(|| {
             let (budget, closing) = (self.budget.clone(), Arc::clone(&self.closing));
@@ -274,7 +274,7 @@ impl Api {
         }
     }
 
-    /// The hub that a request names; the first one where it names none.
+    /// The hub that a request selects; the first one by default.
     fn client(&self, hub: Option<&str>) -> Option<&Client> {
         let Some(name) = hub else {
             return self.hubs.first();
@@ -295,7 +295,7 @@ impl Api {
     }
 }
 
-/// What web pages of allowed origins may send and see.
+/// The CORS settings for web pages of allowed origins.
 fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
     const MAX_AGE: Duration = Duration::from_secs(600);
     let name = HeaderName::from_static;
@@ -318,7 +318,7 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
         .max_age(MAX_AGE)
 }
 
-/// An error in the form that the API has which a path belongs to.
+/// An error in the format of the API to which the path belongs.
 fn failure(path: &str, status: StatusCode, message: &str) -> Response {
     if native::is_below(path) {
         return native::failure(status, message);
@@ -326,7 +326,7 @@ fn failure(path: &str, status: StatusCode, message: &str) -> Response {
     compat::problem(status, message)
 }
 
-/// There is nothing at this path, below none of the bases.
+/// The path belongs to neither API.
 async fn nothing_there(uri: Uri) -> Response {
     let message = format!(
         "There is nothing at this path. The API is below {}, and {}/openapi.json describes it; that of Durable Functions is below {}.",
@@ -337,7 +337,7 @@ async fn nothing_there(uri: Uri) -> Response {
     failure(uri.path(), StatusCode::NOT_FOUND, &message)
 }
 
-/// There is no place for another caller.
+/// The answer to other requests at the door.
 async fn full(uri: Uri) -> Response {
     let message = "this server has as many connections as it takes, all of them at work, or as many from this address; try again soon";
     let response = failure(uri.path(), StatusCode::SERVICE_UNAVAILABLE, message);
@@ -345,7 +345,7 @@ async fn full(uri: Uri) -> Response {
     wire::with_header(response, header::CONNECTION, "close")
 }
 
-/// A bug: it ends one request, and says nothing of the inside.
+/// A panic ends only its own request, and the answer reveals nothing.
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let what = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let what = what.or_else(|| panic.downcast_ref::<String>().cloned());

@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::http::Api;
 use crate::outage::warn_seldom;
 
-/// Routes that need no key: they say nothing but whether it works.
+/// Routes without access control: they reveal only whether the host works.
 pub(super) fn health() -> Router<Arc<Api>> {
     Router::new()
         .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
@@ -52,7 +52,7 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
         }
     }
     let shortages = api.hubs.iter().flat_map(Client::shortages);
-    // The hubs have been looked at.
+    // Shortages of the hubs were checked above.
     let shortages = shortages.filter(|shortage| shortage.resource.is_of_process());
     let mut lacks: Vec<String> = shortages
         .map(|shortage| shortage.resource.to_string())

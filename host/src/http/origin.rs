@@ -1,27 +1,27 @@
-//! Works out the URL under which the caller reaches this server, for the links in answers.
+//! Derives the URL under which the caller reaches this server, for links in answers.
 
 use axum::extract::OriginalUri;
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
 
-/// How a connection came in. Put into each request by [`serve`](crate::http::serve); absent where another program mounts the router.
+/// The scheme of a connection. [`serve`](crate::http::serve) adds it to each request; it is absent if another program mounts the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Plain,
     Tls,
 }
 
-/// What URLs are built of, beside the request.
+/// The settings for URLs in answers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UrlSettings {
-    /// Said by whoever runs the server: nothing in a request changes it.
+    /// The base of all URLs, set by the operator; it overrides the request.
     pub(crate) base_url: Option<String>,
-    /// Whether a proxy in front of the server is believed about the name that the caller used.
+    /// Whether to trust the headers of a proxy about the host that the caller used.
     pub(crate) trust_forwarded: bool,
 }
 
-/// Scheme, host and the path below which the router is mounted, without a slash at the end.
+/// Scheme, host and the router's mount path, without a trailing slash.
 pub(crate) fn origin(settings: &UrlSettings, request: &Parts) -> String {
     if let Some(base) = &settings.base_url {
         return base.trim_end_matches('/').to_owned();
@@ -49,7 +49,7 @@ pub(crate) fn origin(settings: &UrlSettings, request: &Parts) -> String {
     format!("{scheme}://{host}{prefix}{}", mount(request))
 }
 
-/// The path below which another program has mounted the router.
+/// The path under which another program has mounted the router.
 fn mount(request: &Parts) -> &str {
     let original = request.extensions.get::<OriginalUri>();
     original
@@ -57,7 +57,7 @@ fn mount(request: &Parts) -> &str {
         .unwrap_or_default()
 }
 
-/// The first of the values that proxies have added to, nearest to the caller first.
+/// The first value of a header to which proxies append: the one closest to the caller.
 fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let value = headers.get(name)?.to_str().ok()?;
     let first = value.split(',').next().unwrap_or_default().trim();

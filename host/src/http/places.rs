@@ -1,6 +1,6 @@
 //! Connection limits, in all and for each address. When they are full, the connection that has kept the server waiting longest is closed.
 //!
-//! Law: whatever those who are connected do, there is always a place at the door, where the host says how it is.
+//! Invariant: the "door", a few extra connections that can only ask for the health of the host, always accepts a new connection.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,20 +13,19 @@ use tokio::sync::Notify;
 use crate::http::bill::Bill;
 use crate::limits::http as limits;
 
-/// Who has kept the server waiting for so long gives way where places are short: less is the time that a request is under way.
+/// A connection that has kept the server waiting this long may be closed for another. A shorter wait is normal for a request in transit.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How many may be connected.
+/// The connection limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PlacesMax {
     pub(crate) all: usize,
-    /// From one address, be it this machine or a proxy. Where it is not said, this machine and proxies are not bounded apart.
+    /// The limit for every address, including this machine and proxies. `None`: no limit of its own for this machine.
     pub(crate) peer: Option<usize>,
-    /// From any other address.
+    /// The limit for each other address if `peer` is `None`.
     pub(crate) stranger: usize,
 }
 
-/// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Places {
     max: PlacesMax,
@@ -42,26 +41,26 @@ struct State {
     peers: HashMap<IpAddr, usize>,
 }
 
-/// One connection. Dropped when it is over.
+/// A connection's place. Dropped when the connection is closed.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     places: Arc<Places>,
     number: u64,
     peer: IpAddr,
     pub(crate) caller: Arc<Caller>,
-    /// Whether there was only a place at the door: health is told there, and nothing else.
+    /// Whether the connection got only a place at the door.
     pub(crate) at_door: bool,
 }
 
-/// What a connection does: whether the server works for it, or waits for it.
+/// The state of a connection: whether the server works, or waits for the peer.
 #[derive(Debug)]
 pub(crate) struct Caller {
     begun: Instant,
-    /// Milliseconds after the beginning, and one more; 0 where the server does not wait.
+    /// Milliseconds since `begun`, plus one; 0 while the server does not wait.
     waits_since: AtomicU64,
     serving: AtomicBool,
     sent_away: Notify,
-    /// Whether it follows something now, and on what bill.
+    /// Whether it follows a live stream now; `bill` counts the cost.
     follows: AtomicBool,
     bill: OnceLock<Arc<Bill>>,
 }
@@ -86,7 +85,7 @@ impl Places {
         })
     }
 
-    /// Where somebody who comes is put.
+    /// Admits a new connection, inside or at the door.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> ConnectionPermit {
         let peer = network(address);
         let of_peer = match self.max.peer {
@@ -126,7 +125,7 @@ impl Places {
         }
     }
 
-    /// Makes room for something else than a connection, such as a descriptor, where somebody keeps the server waiting.
+    /// Closes a connection that keeps the server waiting, to free a descriptor for other uses.
     pub(crate) fn make_room(&self) {
         self.state().send_away(None);
     }
@@ -137,7 +136,7 @@ impl Places {
 }
 
 impl State {
-    /// Sends the one away who has kept the server waiting the longest, if that is too long. Whether there was one.
+    /// Closes the connection that has kept the server waiting the longest, if longer than `PATIENCE`. Returns whether there was one.
     fn send_away(&mut self, of: Option<IpAddr>) -> bool {
         let of_peer = |peer: IpAddr| of.is_none_or(|of| of == peer);
         let waiting = self.inside.iter().filter(|(_, (peer, _))| of_peer(*peer));
@@ -167,7 +166,7 @@ impl State {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut state = self.places.state();
-        // One that was sent away has left already.
+        // A connection that was chosen to be closed is not counted any more.
         if self.at_door {
             state.door.remove(&self.number);
         } else if let Some((peer, _)) = state.leave(self.number) {
@@ -190,46 +189,46 @@ impl Caller {
         caller
     }
 
-    /// A request is there, and the server works.
+    /// A request has arrived, and the server works.
     pub(crate) fn asked(&self) {
         self.follows.store(false, Relaxed);
         self.serving.store(true, Relaxed);
         self.waits_since.store(0, Relaxed);
     }
 
-    /// It is answered: what comes next is up to the caller.
+    /// The request is answered; the server waits for the caller.
     pub(crate) fn answered(&self) {
         self.serving.store(false, Relaxed);
         self.waits_since.store(self.now(), Relaxed);
     }
 
-    /// What it is answered goes on, and what that costs is on a bill: the same one for all.
+    /// The answer is a live stream, whose cost goes on this bill (the same for all streams).
     pub(crate) fn follows(&self, bill: Arc<Bill>) {
         self.bill.get_or_init(|| bill);
         self.follows.store(true, Relaxed);
     }
 
-    /// The bill, while it follows.
+    /// The bill, while the answer is a live stream.
     pub(crate) fn bill(&self) -> Option<&Bill> {
         let bill = self.follows.load(Relaxed).then(|| self.bill.get())?;
         bill.map(Arc::as_ref)
     }
 
-    /// The server can do nothing until the caller reads, or writes.
+    /// The server is blocked until the caller reads or writes.
     pub(crate) fn stalls(&self) {
         if self.waits_since.load(Relaxed) == 0 {
             self.waits_since.store(self.now(), Relaxed);
         }
     }
 
-    /// The caller did.
+    /// The caller read or wrote.
     pub(crate) fn moves(&self) {
         let serving = self.serving.load(Relaxed);
         let since = if serving { 0 } else { self.now() };
         self.waits_since.store(since, Relaxed);
     }
 
-    /// Returns when somebody else needs the place.
+    /// Completes when another connection needs the place.
     pub(crate) async fn sent_away(&self) {
         self.sent_away.notified().await;
     }
@@ -255,7 +254,7 @@ impl Caller {
     }
 }
 
-/// How many files the system lets this process open, where it says so: the host's own are more important than callers.
+/// The system's limit of open files for this process, if there is one.
 fn open_files_max() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits
@@ -264,7 +263,7 @@ fn open_files_max() -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// What counts as one address: a machine has all of a network of IPv6 to choose from.
+/// The address that a limit counts. IPv6 addresses count by network, because a machine can choose among all addresses of its network.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
@@ -287,7 +286,7 @@ mod tests {
             peer,
             stranger: 2,
         });
-        // So that somebody can have waited for long.
+        // In the past, so that connections can have waited for long.
         let begun = Instant::now().checked_sub(2 * LONG).unwrap();
         Arc::new(Places {
             begun,

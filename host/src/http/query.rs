@@ -7,18 +7,18 @@ use perennial_core::{Status, Timestamp};
 
 use crate::client::parse_time;
 
-/// The longest wait that can be asked for: beyond it a number of seconds is only a way to say "long".
+/// The longest wait in seconds that a request can ask for; longer ones are shortened to it.
 const SECONDS_MAX: f64 = 86_400.0;
 
-/// The parameters of a query, in their order.
+/// The query parameters, in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query(Vec<(String, String)>);
 
-/// What is wrong with a parameter, for the caller.
+/// An invalid parameter, described for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadParameter(pub(crate) String);
 
-/// What callers of Durable Functions send with every request, or may: which hub and with which key, and what is shown.
+/// Parameters that clients of Durable Functions may send with every request: hub, key, and what to show.
 const HARMLESS: [&str; 9] = [
     "taskHub",
     "connection",
@@ -31,24 +31,24 @@ const HARMLESS: [&str; 9] = [
     "returnInternalServerErrorOnFailure",
 ];
 
-/// A parameter that a request may have.
+/// A parameter that an operation accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Known<'a> {
     pub(crate) name: &'a str,
-    /// Whether it may be there more than once.
+    /// Whether it may be repeated.
     pub(crate) many: bool,
-    /// Whether it may say nothing: a filter that says nothing is one that its caller meant to fill in.
+    /// Whether it may be empty. An empty filter is refused, because its caller meant to fill it in.
     pub(crate) empty: bool,
 }
 
-/// Why something is done: there may be no reason.
+/// The reason of a command, which may be empty.
 const REASON: Known<'_> = Known {
     name: "reason",
     many: false,
     empty: true,
 };
 
-/// Parameters that are there once.
+/// Parameters that may occur once.
 pub(crate) fn once<'a, const N: usize>(names: [&'a str; N]) -> [Known<'a>; N] {
     names.map(|name| Known {
         name,
@@ -58,21 +58,20 @@ pub(crate) fn once<'a, const N: usize>(names: [&'a str; N]) -> [Known<'a>; N] {
 }
 
 impl Query {
-    /// Reads the query of a URI. What is not UTF-8 in it is replaced, as browsers do.
+    /// Parses the query of a URI. Bytes that are not UTF-8 are replaced, as browsers do.
     pub(crate) fn of(uri: &Uri) -> Self {
         let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
         Self(pairs.map(|query| query.0).unwrap_or_default())
     }
 
-    /// A parameter, unless it is absent or empty.
+    /// The value of a parameter, unless it is absent or empty.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.values(name).next()
     }
 
     /// The reason, in a request that has no other parameter of its own.
     ///
-    /// The published client for JavaScript does not escape it: an `&` in a reason begins what looks like another parameter, and belongs to
-    /// the reason all the same.
+    /// The published client for JavaScript does not escape `&` in a reason, so what looks like further parameters is part of the reason.
     pub(crate) fn reason(&self) -> Result<Option<String>, BadParameter> {
         let harmless = |name: &str| {
             HARMLESS
@@ -85,7 +84,7 @@ impl Query {
         };
         let mut reason = value.clone();
         for (name, value) in own {
-            // What has a value was meant as a parameter.
+            // A parameter with a value is not part of a reason.
             if !value.is_empty() || name.eq_ignore_ascii_case(REASON.name) {
                 self.only(&[REASON])?;
             }
@@ -98,7 +97,7 @@ impl Query {
         Ok((!reason.is_empty()).then_some(reason))
     }
 
-    /// All values of a parameter that may be repeated.
+    /// All values of a repeatable parameter.
     pub(crate) fn values<'a, 'n>(
         &'a self,
         name: &'n str,
@@ -108,7 +107,7 @@ impl Query {
         values.filter(|value| !value.is_empty())
     }
 
-    /// `true` or `false`, in any case of letters.
+    /// Parses `true` or `false`, in any case of letters.
     pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, BadParameter> {
         match self.text(name) {
             None => Ok(default),
@@ -118,7 +117,6 @@ impl Query {
         }
     }
 
-    /// A number.
     pub(crate) fn number(&self, name: &str) -> Result<Option<u32>, BadParameter> {
         self.text(name)
             .map(|text| {
@@ -128,7 +126,7 @@ impl Query {
             .transpose()
     }
 
-    /// How many there may be: at least one.
+    /// A number of at least one.
     pub(crate) fn count(&self, name: &str) -> Result<Option<u32>, BadParameter> {
         match self.number(name)? {
             Some(0) => Err(bad(name, "0", "must be at least 1")),
@@ -136,7 +134,7 @@ impl Query {
         }
     }
 
-    /// Seconds, of which fractions are allowed.
+    /// A number of seconds, which may have a fraction.
     pub(crate) fn seconds(&self, name: &str) -> Result<Option<Duration>, BadParameter> {
         self.text(name)
             .map(|text| {
@@ -148,7 +146,7 @@ impl Query {
             .transpose()
     }
 
-    /// A time; one beyond the range of the clock is its end.
+    /// A time; one beyond the range of the clock is clamped.
     pub(crate) fn time(&self, name: &str) -> Result<Option<Timestamp>, BadParameter> {
         self.text(name)
             .map(|text| {
@@ -158,15 +156,15 @@ impl Query {
             .transpose()
     }
 
-    /// The time before which everything is that is shown as a time, or an earlier one: times are shown in whole seconds, without what is
-    /// left of one, and whoever gives such a time back means what it was shown for.
+    /// The exclusive upper bound for a time that the caller means inclusively. Times are shown in whole seconds, truncated, so the whole
+    /// second is included.
     pub(crate) fn time_through(&self, name: &str) -> Result<Option<Timestamp>, BadParameter> {
         Ok(self.time(name)?.map(Timestamp::end_of_second))
     }
 
-    /// Refuses what nobody here knows, and what says nothing: with it would be destroyed what was not meant.
+    /// Refuses unknown and empty parameters: with them a command might change other instances than the caller meant.
     ///
-    /// What callers send with everything means nothing here and is let through.
+    /// Parameters that clients send with every request are accepted and ignored.
     pub(crate) fn only(&self, known: &[Known<'_>]) -> Result<(), BadParameter> {
         for (i, (name, value)) in self.0.iter().enumerate() {
             let is_it = |other: &str| name.eq_ignore_ascii_case(other);
@@ -195,7 +193,8 @@ impl Query {
         Ok(())
     }
 
-    /// Statuses, separated by commas or repeated. `None` where none is named, an empty list where those that are named never occur.
+    /// Statuses, separated by commas or repeated. `None` if the parameter is absent; an empty list if all given statuses exist only in
+    /// other engines.
     pub(crate) fn statuses(&self, name: &str) -> Result<Option<Vec<Status>>, BadParameter> {
         let names = self.values(name).flat_map(|text| text.split(','));
         let mut found = None::<Vec<Status>>;
@@ -212,7 +211,7 @@ impl Query {
                 }
             }
         }
-        // An empty one is what some clients send for none; a list of nothing was made from nothing, and is not every status.
+        // Some clients send an empty value for "no filter". A list such as `,` is an error, and does not mean every status.
         let says_nothing = |text: &&str| !text.trim().is_empty();
         if found.is_none()
             && let Some(text) = self.values(name).find(says_nothing)
@@ -223,7 +222,7 @@ impl Query {
     }
 }
 
-/// Statuses that other engines know and no instance here ever has.
+/// Statuses of other engines that no instance here ever has.
 fn is_foreign_status(text: &str) -> bool {
     ["Canceled", "ContinuedAsNew"]
         .iter()

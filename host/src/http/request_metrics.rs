@@ -13,7 +13,6 @@ use crate::Buckets;
 use crate::histogram::Histogram;
 use crate::http::Api;
 
-/// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct RequestMetrics {
     classes: [AtomicU64; 5],
@@ -23,7 +22,7 @@ pub(crate) struct RequestMetrics {
 }
 
 impl RequestMetrics {
-    /// How many answers had a status of each class.
+    /// The number of answers by status class.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = ["1xx", "2xx", "3xx", "4xx", "5xx"];
         names
@@ -42,7 +41,7 @@ impl RequestMetrics {
     }
 }
 
-/// Counts a request as ended, also where its caller went away.
+/// Counts the request as ended when dropped, also if the caller disconnects.
 struct InFlight(Arc<Api>);
 
 impl Drop for InFlight {
@@ -51,7 +50,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Counts a request. Its answer is what it says that it is, whatever a browser finds in it.
+/// Counts a request. Forbids browsers to guess the content type of the answer.
 pub(crate) async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     api.request_metrics.begun.fetch_add(1, Relaxed);

@@ -1,6 +1,6 @@
 //! Ends long-running answers whose key is revoked.
 //!
-//! Law: whoever was let in with a key is told nothing more soon after that key is revoked, however long the answer goes on.
+//! Invariant: an answer to a caller with a key ends soon after the key is revoked, however long the answer is.
 
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
@@ -16,22 +16,22 @@ use tokio::sync::watch;
 
 use crate::client::{Client, KeyHash};
 
-/// How often the keys of a hub are read while answers to their owners go on. A request that is answered sooner is not looked at again.
+/// The interval of reading a hub's keys while long answers run. Shorter requests are not checked again.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What is said in a stream of events that ends because its key was revoked.
+/// The last event of a stream whose key was revoked.
 const OVER: &str = "event: unauthorized\ndata: {\"error\":{\"code\":\"unauthorized\",\"message\":\"the key of this request was revoked\"}}\n\n";
 
-/// The keys of a hub, once they were read.
+/// The keys of a hub; `None` before the first read.
 type Known = Option<Vec<KeyHash>>;
 
-/// Reads the keys of each hub once for all answers that go on.
+/// Reads the keys of each hub once for all long-running answers.
 #[derive(Debug, Default)]
 pub(crate) struct Revocations {
     hubs: Mutex<HashMap<String, watch::Sender<Known>>>,
 }
 
-/// Who was let in with a key.
+/// A caller that was admitted with a key.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) client: Client,
@@ -43,7 +43,7 @@ impl Revocations {
         self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The keys of a hub, from now on.
+    /// Subscribes to the keys of a hub.
     fn watch(self: &Arc<Self>, client: &Client) -> watch::Receiver<Known> {
         let mut hubs = self.hubs();
         if let Some(known) = hubs.get(client.task_hub()) {
@@ -57,7 +57,7 @@ impl Revocations {
         told
     }
 
-    /// Reads the keys of a hub until nobody asks any more.
+    /// Reads the keys of a hub while there are subscribers.
     async fn read(self: Arc<Self>, client: Client) {
         loop {
             let keys = client.key_hashes().await;
@@ -70,7 +70,7 @@ impl Revocations {
                     hubs.remove(client.task_hub());
                     return;
                 }
-                // Where they cannot be read nobody new is let in, and who was there stays.
+                // If the keys cannot be read, running answers continue; new requests are refused elsewhere.
                 if let Ok(keys) = keys {
                     tell.send_if_modified(|known| {
                         let is_new = known.as_ref() != Some(&keys);
@@ -83,7 +83,7 @@ impl Revocations {
         }
     }
 
-    /// Comes to an end when a key is revoked.
+    /// Completes when the key is revoked.
     async fn revoked(self: Arc<Self>, admitted: Admitted) {
         let mut known = self.watch(&admitted.client);
         let is_gone = |known: &Known| {
@@ -92,12 +92,12 @@ impl Revocations {
                 .is_some_and(|keys| !keys.contains(&admitted.key))
         };
         if known.wait_for(is_gone).await.is_err() {
-            // Nobody reads the keys any more, since the runtime ends.
+            // The reader ended because the runtime is shutting down.
             std::future::pending().await
         }
     }
 
-    /// Waits for an answer, and sees to it that it ends when the key is revoked. `None` where that happened before there was one.
+    /// Waits for an answer, and ends the answer when the key is revoked. `None` if the key was revoked before the answer.
     pub(crate) async fn guard(
         self: &Arc<Self>,
         admitted: Admitted,
@@ -114,7 +114,7 @@ impl Revocations {
         }
     }
 
-    /// An answer that is made while it is sent ends when the key is revoked; one that is there already is sent.
+    /// Wraps a streamed answer so that it ends when the key is revoked; a complete answer is left as it is.
     fn ending(self: &Arc<Self>, answer: Response, admitted: Admitted) -> Response {
         if answer.body().size_hint().upper().is_some() {
             return answer;
@@ -132,10 +132,10 @@ impl Revocations {
     }
 }
 
-/// A body that ends when its key is revoked.
+/// A body that ends when the key of its request is revoked.
 struct Ending {
     body: Body,
-    /// `None` once it is over.
+    /// `None` after the key was revoked.
     revoked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     is_events: bool,
 }
@@ -158,7 +158,7 @@ impl HttpBody for Ending {
         this.revoked = None;
         Poll::Ready(Some(match this.is_events {
             true => Ok(Frame::data(Bytes::from_static(OVER.as_bytes()))),
-            // It must not look whole.
+            // An error, so that the truncated answer does not look complete.
             false => Err(axum::Error::new("the key of this request was revoked")),
         }))
     }

@@ -1,10 +1,9 @@
-//! Reads the key that a request brings.
+//! Reads the access key of a request.
 
 use axum::http::HeaderMap;
 
 use crate::http::query::Query;
 
-/// The key that was sent, if one was.
 pub(crate) fn secret<'a>(headers: &'a HeaderMap, query: &'a Query) -> Option<&'a str> {
     let header = |name: &str| headers.get(name)?.to_str().ok();
     header("x-functions-key")

@@ -1,7 +1,7 @@
 //! Serves a socket with limits until told to stop, then drains it.
 //!
-//! Laws: whoever connects holds one of a bounded number of places, and each of them only for a bounded time without doing its part; how the
-//! host is, is told whoever asks, whatever the others do.
+//! Invariants: each connection holds one of a bounded number of places, and loses it if its peer is idle for too long; health checks are
+//! always answered, whatever other connections do.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -35,22 +35,22 @@ use crate::http::tls::Tls;
 use crate::limits::http as limits;
 use crate::outage::Outage;
 
-/// How long requests that are being answered may take at the end.
+/// How long running requests may take at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait after the system has refused a connection for lack of something.
+/// The delay after the system could not accept a connection for lack of a resource.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// What answers those who are inside, and those at the door.
+/// The routers for connections within the limits, and for those at the door.
 #[derive(Clone)]
 struct Routers {
     inside: axum::Router,
     door: axum::Router,
 }
 
-/// Serves until `shutdown` is there, then answers what was asked already: waits end at once with what is known, streams end.
+/// Serves until `shutdown` completes, then finishes running requests: waits end at once with the current state, streams end.
 ///
-/// How many connections were cut off because they took too long to end.
+/// Returns the number of connections that were cut off because they did not end in time.
 pub async fn serve(
     listener: TcpListener,
     api: Api,
@@ -64,7 +64,7 @@ pub async fn serve(
         inside: api.into_router(),
     };
     let drain = GracefulShutdown::new();
-    // It is somebody else's code: where it panics there is nothing more to wait for.
+    // Foreign code: a panic also means shutdown.
     let mut shutdown = std::pin::pin!(AssertUnwindSafe(shutdown).catch_unwind());
     let refused = Outage::default();
     loop {
@@ -99,7 +99,6 @@ pub async fn serve(
     }
 }
 
-/// The next connection.
 async fn accept(
     listener: &TcpListener,
     places: &Places,
@@ -109,10 +108,10 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, address)) => {
                 if descriptors::is_in_reserve(&stream) {
-                    // The last ones are the store's.
+                    // The last descriptors are reserved for the store.
                     places.make_room();
                 }
-                // Answers are small, and whoever asks waits for them.
+                // Answers are small, and callers wait for them.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "a connection has no TCP_NODELAY");
                 }
@@ -122,7 +121,7 @@ async fn accept(
                 if let Some(unsaid) = refused.failed() {
                     tracing::warn!(%error, unsaid, "a connection could not be accepted");
                 }
-                // It may be a descriptor that is missing: somebody may have one that does nothing with it.
+                // Descriptors may be exhausted: close a connection that keeps the server waiting.
                 places.make_room();
                 tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
             }
@@ -157,7 +156,7 @@ async fn talk(
     if !place.at_door {
         return talk.await;
     }
-    // Whoever is too slow there may come again.
+    // A caller that is too slow at the door can connect again.
     let _ = tokio::time::timeout(limits::DOOR_TIMEOUT, talk).await;
 }
 
@@ -201,7 +200,7 @@ fn received(request: Request<Incoming>, caller: &Arc<Caller>) -> Request<Body> {
     Request::from_parts(head, body)
 }
 
-/// What is known to end is up to the caller from here on; a stream is served until it ends.
+/// A complete answer only needs the caller to read it; a streamed one keeps the server working until it ends.
 fn answered(response: Response, caller: Arc<Caller>) -> Response {
     let mut response = response;
     if let Some(Follows(bill)) = response.extensions_mut().remove() {

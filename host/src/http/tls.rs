@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::client::{Error, Result};
 
-/// A certificate and its key, ready to be served with.
+/// A certificate and its private key, loaded for a server.
 #[derive(Clone)]
 pub struct Tls(TlsAcceptor);
 
@@ -24,10 +24,10 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads a chain of certificates, the server's own first, and its private key, both in PEM.
+    /// Reads a certificate chain, the server's own first, and its private key, both in PEM.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] says which of the files cannot be used, and why.
+    /// [`Error::is_invalid`] names the file that cannot be used, and why.
     pub fn from_files(certificates: &Path, key: &Path) -> Result<Self> {
         let failed = |what: &str, path: &Path, why: &dyn std::fmt::Display| {
             Error::invalid(format!("cannot use {} as {what}: {why}", path.display()))

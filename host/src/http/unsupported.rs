@@ -1,6 +1,6 @@
-//! Refuses what a request asks of HTTP that this server does not do.
+//! Refuses HTTP features that this server does not support.
 //!
-//! Passed over, a body in a coding that nobody undoes would be taken for what it is not.
+//! If it ignored an unknown content encoding, for example, it would misread the body.
 
 use axum::http::request::Parts;
 use axum::http::{HeaderName, StatusCode, header};
@@ -9,7 +9,7 @@ use axum::response::Response;
 use crate::http::{failure, wire};
 use crate::limits::http::HEAD_BYTES;
 
-/// The answer to a request that asks for something which is not done here.
+/// The answer to a request that needs an unsupported feature.
 pub(super) fn refusal(head: &Parts) -> Option<Response> {
     let refused = |status, message: &str| Some(failure(head.uri.path(), status, message));
     if head_bytes(head) > HEAD_BYTES {
@@ -39,13 +39,13 @@ pub(super) fn refusal(head: &Parts) -> Option<Response> {
     None
 }
 
-/// Whether a header is either not there or has one value, in any case of letters.
+/// Whether a header is absent or has exactly this value, in any case of letters.
 fn is_only(head: &Parts, name: &HeaderName, value: &str) -> bool {
     let mut values = head.headers.get_all(name).iter();
     values.all(|is| is.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
 }
 
-/// About as many bytes as the head had when it came.
+/// The approximate size of the head in bytes.
 fn head_bytes(head: &Parts) -> usize {
     let line = |name: &HeaderName, bytes: usize| name.as_str().len() + bytes + ": \r\n".len();
     let headers = head.headers.iter();

@@ -1,4 +1,4 @@
-//! The shapes that both APIs share: times, payloads, errors.
+//! Formats that both APIs share: times, payloads, errors.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -7,20 +7,20 @@ use perennial_core::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// What JSON is sent as.
+/// The content type of JSON.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// A time in whole seconds, such as `2018-02-28T05:18:49Z`.
+/// Formats a time in whole seconds, such as `2018-02-28T05:18:49Z`.
 pub(crate) fn time(at: Timestamp) -> String {
     calendar(at, "%Y-%m-%dT%H:%M:%SZ")
 }
 
-/// A time with seven digits after the second, such as `2018-02-28T05:18:49.3450000Z`.
+/// Formats a time with seven fractional digits, such as `2018-02-28T05:18:49.3450000Z`.
 pub(crate) fn fine_time(at: Timestamp) -> String {
     calendar(at, "%Y-%m-%dT%H:%M:%S.%7fZ")
 }
 
-/// Times beyond the calendar are its last second: clients read a time here, whatever it is.
+/// Times beyond the calendar become its last second, because clients expect a time here.
 fn calendar(at: Timestamp, format: &str) -> String {
     let ms = i64::try_from(at.0).ok();
     let time = ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
@@ -29,20 +29,18 @@ fn calendar(at: Timestamp, format: &str) -> String {
         .to_string()
 }
 
-/// A reason, as the JSON text that it is shown as.
+/// A reason as a JSON string.
 pub(crate) fn reason_text(reason: Option<&str>) -> Option<Box<RawValue>> {
     let text = serde_json::to_string(reason?).ok()?;
     RawValue::from_string(text).ok()
 }
 
-/// An answer without a body.
 pub(crate) fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
 }
 
-/// An answer in JSON.
 pub(crate) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => bytes(status, body),
@@ -53,7 +51,7 @@ pub(crate) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Resp
     }
 }
 
-/// An answer that is JSON already.
+/// An answer whose text is JSON already.
 pub(crate) fn json_text(status: StatusCode, text: &str) -> Response {
     bytes(status, text.as_bytes().to_vec())
 }
@@ -65,7 +63,7 @@ fn bytes(status: StatusCode, body: Vec<u8>) -> Response {
     response
 }
 
-/// Sets a header whose value may be anything; one that cannot be is left out.
+/// Sets a header; an invalid value is omitted.
 pub(crate) fn with_header(
     mut response: Response,
     name: header::HeaderName,

@@ -6,19 +6,19 @@ use crate::client::{Client, Error, Result, hub_path};
 use crate::foreign::Listener;
 use crate::store::{self, StoreError};
 
-/// How far a copy is, in pages of the file.
+/// The progress of a copy, in pages of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CopyProgress {
-    /// Pages that are copied.
+    /// Copied pages.
     pub done: u64,
-    /// Pages that there are.
+    /// All pages.
     pub total: u64,
 }
 
 impl Client {
-    /// Copies the whole hub, as it is at this moment, to a file: instances, histories, modules and grants. Hosts and other clients go on
-    /// meanwhile. The copy is complete and synced when this returns; until then nothing has its name.
+    /// Copies the whole hub in its present state to a new file: instances, histories, modules and grants. Hosts and other clients continue
+    /// meanwhile. The file gets its name only when the copy is complete and synced.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -28,7 +28,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// If there is such a file already, if it cannot be written, or if there is no hub.
+    /// If the file exists already or cannot be written, or if there is no hub.
     pub async fn backup(
         &self,
         to: impl Into<PathBuf>,
@@ -42,8 +42,8 @@ impl Client {
         .await
     }
 
-    /// Makes a task hub of a backup. Its instances go on from there once a host runs it: activities whose results came after the backup run
-    /// again, with the idempotency keys that they had.
+    /// Creates a task hub from a backup. Its instances continue from the state of the backup once a host runs it: activities whose results
+    /// came after the backup run again, with the same idempotency keys.
     ///
     /// ```no_run
     /// # async fn example() -> perennial::Result<()> {
@@ -55,7 +55,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// If there is a hub of this name already, if the backup is none, is damaged, or was made by a newer version. Nothing is changed then.
+    /// If the hub exists already, or if the file is not a backup, is damaged, or was made by a newer version. Nothing is changed then.
     pub async fn restore(
         data_dir: impl AsRef<Path>,
         task_hub: &str,
@@ -78,7 +78,7 @@ async fn blocking(
 ) -> Result<()> {
     let progress = Listener::new("the progress of a copy", 1, progress);
     let copied = tokio::task::spawn_blocking(move || {
-        // A copy keeps the log of the hub from being emptied: it does not wait for whoever looks on.
+        // A copy keeps the write-ahead log from being truncated, so it does not wait for the progress callback.
         let copied = copy(&mut |done, total| progress.tell(CopyProgress { done, total }));
         progress.close();
         copied

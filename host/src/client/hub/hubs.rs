@@ -31,75 +31,75 @@ pub struct Hubs {
     data_dir: PathBuf,
 }
 
-/// A task hub, as its directory shows it.
+/// A task hub in a data directory.
 #[skip_serializing_none]
 #[serde_as]
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct HubInfo {
-    /// Its name.
+    /// The name of the hub.
     #[serde(rename = "taskHub")]
     pub name: String,
-    /// Its file.
+    /// The path of its file.
     #[serde(rename = "file")]
     pub path: PathBuf,
-    /// Bytes on the disk.
+    /// Its size on disk, in bytes.
     pub bytes: u64,
-    /// When it was made.
+    /// When it was created.
     #[serde_as(as = "Option<TimeText>")]
     #[serde(rename = "createdTime")]
     pub created_at: Option<Timestamp>,
-    /// Which process runs it, if one does.
+    /// The process that runs it, if any.
     pub owner: Option<String>,
-    /// Why it cannot be read, where it cannot.
+    /// Why the hub cannot be read, if it cannot.
     pub problem: Option<String>,
 }
 
-/// What a task hub holds.
+/// Statistics of a task hub.
 #[serde_as]
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct HubStats {
-    /// The hub.
+    /// General information about the hub.
     #[serde(flatten)]
     pub hub: HubInfo,
-    /// Instances in each status; statuses without any are left out.
+    /// The number of instances in each status; statuses without instances are left out.
     #[serde_as(as = "AsCounts")]
     pub instances: Vec<(Status, u64)>,
-    /// Turns in the histories of the instances: the rows that they take.
+    /// The number of turns in all histories. Each takes a row.
     pub history_turns: u64,
-    /// Events in them.
+    /// The number of events in all histories.
     pub history_events: u64,
-    /// Their bytes, roughly.
+    /// The approximate size of all histories, in bytes.
     pub history_bytes: u64,
-    /// Modules that are deployed.
+    /// The number of deployed modules.
     pub modules: u64,
-    /// Contents of modules that are kept: earlier ones stay for the instances that run them.
+    /// The number of stored components, including earlier ones that instances still run.
     pub stored_modules: u64,
-    /// Their bytes.
+    /// The size of the stored components, in bytes.
     pub module_bytes: u64,
-    /// Bytes of the file that hold something: what a quota of the hub counts.
+    /// Used bytes of the file, which a quota of the hub counts.
     #[serde(default)]
     pub used_bytes: u64,
-    /// Bytes of the file that hold nothing any more. A host gives them back bit by bit, but for a few that it will need again.
+    /// Free bytes of the file. A host returns them to the disk gradually, and keeps a few for reuse.
     #[serde(default)]
     pub free_bytes: u64,
-    /// Whether histories of deleted instances are still to be removed, which a host does bit by bit.
+    /// Whether a host is still removing histories of deleted instances, which it does gradually.
     #[serde(default)]
     pub has_garbage: bool,
 }
 
 impl Hubs {
-    /// The hubs of a directory, which need not exist yet.
+    /// The hubs of a data directory, which need not exist yet.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
         }
     }
 
-    /// A client of one of them. See [`Client::open`].
+    /// Opens a client of a hub. See [`Client::open`].
     ///
     /// ```
     /// let client = perennial::Hubs::new(".perennial").client("billing").unwrap();
@@ -107,12 +107,12 @@ impl Hubs {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_invalid`] if the name cannot be one.
+    /// [`Error::is_invalid`] if the name is invalid.
     pub fn client(&self, name: &str) -> Result<Client> {
         Client::open(&self.data_dir, name)
     }
 
-    /// All of them, by name. One that cannot be read is there too, and says why.
+    /// Lists all hubs, sorted by name, including those that cannot be read; see [`HubInfo::problem`].
     ///
     /// ```no_run
     /// # async fn example() -> perennial::Result<()> {
@@ -135,7 +135,7 @@ impl Hubs {
         .await
     }
 
-    /// Makes a hub.
+    /// Creates a hub.
     ///
     /// ```no_run
     /// # async fn example() -> perennial::Result<()> {
@@ -145,7 +145,7 @@ impl Hubs {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_already_exists`] if there is one, or another file in its place; [`Error::is_invalid`] if the name cannot be one.
+    /// [`Error::is_already_exists`] if the hub or another file of its name exists; [`Error::is_invalid`] if the name is invalid.
     pub async fn create(&self, name: &str) -> Result<HubInfo> {
         let path = hub_path(&self.data_dir, name)?;
         let hub = name.to_owned();
@@ -159,7 +159,7 @@ impl Hubs {
         created.await?.ok_or_else(|| Error::hub_exists(name))
     }
 
-    /// Deletes a hub with everything in it and beside it.
+    /// Deletes a hub with all its data and the files beside it.
     ///
     /// ```no_run
     /// # async fn example() -> perennial::Result<()> {
@@ -174,7 +174,7 @@ impl Hubs {
         self.delete_it(name, false).await
     }
 
-    /// As [`delete`](Self::delete), also while a host runs it: that host loses the hub and stops.
+    /// As [`delete`](Self::delete), even while a host runs the hub: that host then stops.
     ///
     /// ```no_run
     /// # async fn example() -> perennial::Result<()> {
@@ -195,8 +195,8 @@ impl Hubs {
         blocking(name, move || store::delete(&path, forced)).await
     }
 
-    /// Writes a hub anew without the space that it no longer needs, which is given back to the disk: the bytes that it had, and those it
-    /// has now. From then on it gives space back by itself, as hubs do that were made by this version. It needs room for a copy.
+    /// Rewrites a hub's file without unused space. Returns its size in bytes before and after. It needs disk space for a copy. A hub of an
+    /// older version will return unused space by itself afterwards, as new hubs do.
     ///
     /// ```no_run
     /// # async fn example() -> perennial::Result<()> {
@@ -207,13 +207,13 @@ impl Hubs {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_not_found`]; [`Error::is_owned`] if a host runs it, which gives space back by itself. Nothing is changed then.
+    /// [`Error::is_not_found`]; [`Error::is_owned`] if a host runs the hub, which returns unused space by itself. Nothing is changed then.
     pub async fn compact(&self, name: &str) -> Result<(u64, u64)> {
         let path = hub_path(&self.data_dir, name)?;
         blocking(name, move || store::compact(&path)).await
     }
 
-    /// What a hub holds: see [`Client::stats`]. It looks at each instance once: a moment for a hundred thousand of them.
+    /// Statistics of a hub: see [`Client::stats`]. Visits each instance once, which is fast even for a hundred thousand.
     ///
     /// ```no_run
     /// # async fn example() -> perennial::Result<()> {
@@ -231,7 +231,7 @@ impl Hubs {
 }
 
 impl Client {
-    /// What the hub holds. It looks at each instance once: a moment for a hundred thousand of them.
+    /// Statistics of the hub. Visits each instance once, which is fast even for a hundred thousand.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -296,7 +296,7 @@ fn info(name: String, path: PathBuf) -> HubInfo {
     }
 }
 
-/// Who has the hub's lock. An owner that is about to go, or only applies one command, is none.
+/// The process that holds the hub's lock, unless it is about to exit or only applies one command.
 fn owner(path: &Path) -> Option<String> {
     let note = store::read_note(path)?;
     let taken = matches!(store::OwnerLock::take(path), Err(StoreError::Owned(_)));

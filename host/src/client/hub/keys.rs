@@ -1,4 +1,4 @@
-//! Keys of the HTTP server: made, listed, revoked. The hub never knows more than their hashes.
+//! Access keys of the HTTP server. The hub stores only their hashes.
 
 use perennial_core::bounds::MODULE_NAME_CHARS;
 use perennial_core::{Timestamp, check_name};
@@ -13,19 +13,19 @@ use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{Request, brief};
 use crate::store::{KeyRow, Reader, Reply};
 
-/// What a key begins with, so that one that leaked is recognised.
+/// The prefix of each key, by which a leaked one is recognised.
 const PREFIX: &str = "prn_";
 
-/// What a key allows.
+/// What a key permits.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Role {
-    /// To look at everything.
+    /// Only reading.
     ReadOnly,
-    /// To do everything.
+    /// All operations.
     Admin,
 }
 
@@ -38,35 +38,35 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// A key of a task hub, without the key itself.
+/// An access key of a task hub, without its secret.
 #[serde_as]
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Key")]
 #[non_exhaustive]
 pub struct AccessKey {
-    /// With which it is revoked.
+    /// Identifies the key, for revoking it.
     pub id: String,
-    /// What it is for, in somebody's words.
+    /// The purpose of the key, given when it was created.
     pub name: String,
-    /// What it allows.
+    /// What the key permits.
     pub role: Role,
-    /// When it was made.
+    /// When it was created.
     #[serde_as(as = "TimeText")]
     #[serde(rename = "createdTime")]
     pub created_at: Timestamp,
 }
 
-/// A key that was just made. Its secret is shown now, or never.
+/// A newly created key. Its secret cannot be read again later.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "CreatedKey")]
 #[non_exhaustive]
 pub struct NewAccessKey {
-    /// What is remembered of it.
+    /// The key without its secret.
     #[serde(flatten)]
     pub key: AccessKey,
-    /// What callers send.
+    /// The secret that callers send.
     #[serde(rename = "key")]
     pub secret: String,
 }
@@ -95,10 +95,10 @@ impl From<KeyRow> for AccessKey {
 }
 
 impl Client {
-    /// Makes a key for the HTTP server of this task hub, under a name that says what it is for.
+    /// Creates a key for the HTTP server of this task hub. `name` describes its purpose.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] if the name cannot be one or the hub has too many keys already.
+    /// [`Error::is_invalid`] if the name is invalid or the hub has too many keys already.
     pub async fn create_key(&self, name: &str, role: Role) -> Result<NewAccessKey> {
         check_name(name, MODULE_NAME_CHARS).map_err(|problem| {
             Error::invalid(format!("the name of a key {:?} {problem}", brief(name)))
@@ -106,7 +106,7 @@ impl Client {
         if let Some(remote) = self.remote() {
             return remote.create_key(name, role).await;
         }
-        // Two random identifiers have 244 random bits: too many to be guessed, so that their hash needs neither salt nor stretching.
+        // Two random UUIDs have 244 random bits. That cannot be guessed, so the hash needs neither salt nor stretching.
         let (a, b) = (uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let secret = format!("{PREFIX}{a}{b}");
         let row = KeyRow {
@@ -139,7 +139,7 @@ impl Client {
         Ok(rows.into_iter().map(AccessKey::from).collect())
     }
 
-    /// Makes a key worthless, from the next request on. `false` if there is none with this id.
+    /// Revokes a key, from the next request on. `false` if no key has this id.
     ///
     /// # Errors
     /// If the hub cannot be written.
@@ -148,9 +148,7 @@ impl Client {
         Ok(self.submit(id, request).await? != Reply::Nothing)
     }
 
-    /// What a text that a caller sent allows: nothing, where it is no key of this hub.
-    ///
-    /// How long it takes does not depend on how much of a key the text is.
+    /// The role of a key that a caller sent; `None` if it is not a key of this hub. The comparison takes constant time.
     #[cfg(feature = "http")]
     pub(crate) async fn role_of(&self, given: KeyHash) -> Result<Option<Role>> {
         use subtle::ConstantTimeEq;
@@ -164,7 +162,6 @@ impl Client {
         Ok(found)
     }
 
-    /// All keys of this hub.
     #[cfg(feature = "http")]
     pub(crate) async fn key_hashes(&self) -> Result<Vec<KeyHash>> {
         let rows = self.read(Reader::keys).await?;
@@ -172,10 +169,9 @@ impl Client {
     }
 }
 
-/// The SHA-256 of a key's text: all that a hub knows of it.
+/// The SHA-256 of a key's text.
 pub(crate) type KeyHash = [u8; 32];
 
-/// What a hub knows of a key.
 pub(crate) fn hash(secret: &str) -> KeyHash {
     Sha256::digest(secret.as_bytes()).into()
 }

@@ -7,41 +7,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{Client, Error, Result};
 
-/// The URLs of one instance, as a function hands them to whoever started it: the body of `CreateHttpManagementPayload`.
+/// The management URLs of an instance: the body of `CreateHttpManagementPayload` in Durable Functions.
 ///
-/// `{eventName}` and `{text}` stand in them literally: the caller puts the name of the event, or the reason, in their place. As JSON the
-/// fields are in camel case: `id`, `statusQueryGetUri`, `sendEventPostUri` and so on.
+/// They contain `{eventName}` and `{text}` literally: the caller replaces them by the name of the event or the reason. In JSON the fields
+/// are in camel case: `id`, `statusQueryGetUri`, `sendEventPostUri` and so on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct HttpManagementPayload {
-    /// The instance's id, as it is.
+    /// The instance's id, not escaped.
     pub id: String,
-    /// `GET` tells its status.
+    /// `GET` returns the status.
     pub status_query_get_uri: String,
-    /// `POST` sends it an event, whose name takes the place of `{eventName}`.
+    /// `POST` raises an event. Replace `{eventName}` by its name.
     pub send_event_post_uri: String,
-    /// `POST` ends it, for a reason that takes the place of `{text}`.
+    /// `POST` terminates the instance. Replace `{text}` by the reason.
     pub terminate_post_uri: String,
-    /// `POST` takes it back to before its failure.
+    /// `POST` rewinds the failed instance.
     pub rewind_post_uri: String,
-    /// `DELETE` deletes it and its history, once it has ended.
+    /// `DELETE` deletes the ended instance and its history.
     pub purge_history_delete_uri: String,
-    /// `POST` runs it again.
+    /// `POST` restarts the instance.
     pub restart_post_uri: String,
-    /// `POST` holds everything that it would do.
+    /// `POST` suspends the instance.
     pub suspend_post_uri: String,
-    /// `POST` lets it go on.
+    /// `POST` resumes the instance.
     pub resume_post_uri: String,
 }
 
 impl HttpManagementPayload {
-    /// The URLs of an instance below `base_url`: where `/instances` is, such as `http://localhost:7071/runtime/webhooks/durabletask`.
+    /// Builds the URLs below `base_url`, the parent of `/instances`, such as `http://localhost:7071/runtime/webhooks/durabletask`.
     ///
-    /// A query of `base_url`, such as `?code=KEY`, stands at the end of each of them, after the name of the task hub.
+    /// The query of `base_url`, such as `?code=KEY`, is appended to each URL, after the name of the task hub.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] if the base is no absolute `http` or `https` URL, or the id cannot be one.
+    /// [`Error::is_invalid`] if the base is not an absolute `http` or `https` URL, or the id is invalid.
     pub fn new(base_url: &str, task_hub: &str, id: &str) -> Result<Self> {
         check_instance_id(id).map_err(|problem| Error::invalid(problem.to_string()))?;
         let (base, query) = split_base(base_url)?;
@@ -71,9 +71,9 @@ impl HttpManagementPayload {
 }
 
 impl Client {
-    /// The HTTP addresses at which an instance of this task hub is managed, below the address of a server that serves it.
+    /// The management URLs of an instance of this task hub, below the URL of a server that serves it.
     ///
-    /// Nothing is looked up: the instance need not exist yet.
+    /// The instance need not exist yet.
     ///
     /// ```
     /// # fn example() -> perennial::Result<()> {
@@ -90,7 +90,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_invalid`] if the base is no absolute `http` or `https` URL, or the id cannot be one.
+    /// [`Error::is_invalid`] if the base is not an absolute `http` or `https` URL, or the id is invalid.
     pub fn http_management_payload(
         &self,
         id: &str,
@@ -100,7 +100,7 @@ impl Client {
     }
 }
 
-/// The base without its last slash, and its query without the question mark.
+/// The base without a trailing slash, and its query without the question mark.
 fn split_base(base_url: &str) -> Result<(&str, &str)> {
     let (base, query) = base_url.split_once('?').unwrap_or((base_url, ""));
     let host = ["http://", "https://"].iter().find_map(|scheme| {
@@ -120,7 +120,7 @@ fn split_base(base_url: &str) -> Result<(&str, &str)> {
     Ok((base.trim_end_matches('/'), query.trim_matches('&')))
 }
 
-/// Writes a text so that it can be a part of a URL's path or query.
+/// Percent-encodes a text for a URL's path or query.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {

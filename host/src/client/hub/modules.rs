@@ -1,4 +1,4 @@
-//! Deploying modules.
+//! Modules: deploy, list, grant.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::engine::{ModuleLimits, Request, brief};
 use crate::store::{Definition, NewModule, Reply, UpdatedName};
 use crate::wasm::{CACHE_DIR, keep_compiled};
 
-/// A module that was looked at and may be deployed: see [`Module::from_file`](crate::Module::from_file).
+/// A validated module that can be deployed: see [`Module::from_file`](crate::Module::from_file).
 #[derive(Clone, Debug)]
 pub struct Module {
     pub(crate) name: String,
@@ -28,12 +28,12 @@ pub struct Module {
 }
 
 impl Module {
-    /// The name under which it is deployed.
+    /// The name under which it will be deployed.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Under another name.
+    /// Changes the name under which it will be deployed.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -50,53 +50,53 @@ impl Module {
         &self.contract
     }
 
-    /// What it defines.
+    /// The orchestrations and activities that it defines.
     pub fn definitions(&self) -> &[Definition] {
         &self.definitions
     }
 
-    /// The interfaces that it imports.
+    /// The WIT interfaces that it imports.
     pub fn imports(&self) -> &[String] {
         &self.imports
     }
 
-    /// Bytes of its component.
+    /// The size of its component in bytes.
     pub fn size(&self) -> usize {
         self.component.len()
     }
 }
 
-/// A module as it is deployed in a hub.
+/// A module that is deployed in a hub.
 ///
-/// Its JSON tells which environment variables it is granted and not their values, which may be secrets.
+/// Its JSON contains the names of granted environment variables but not their values, which may be secrets.
 #[serde_as]
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Module")]
 #[non_exhaustive]
 pub struct ModuleInfo {
-    /// Its name.
+    /// The name of the module.
     pub name: String,
     /// The SHA-256 of its component.
     pub digest: String,
-    /// What it defines.
+    /// The orchestrations and activities that it defines.
     pub definitions: Vec<Definition>,
-    /// The interfaces that it imports.
+    /// The WIT interfaces that it imports.
     pub imports: Vec<String>,
-    /// What it is granted. A host that is asked over HTTP keeps the values of variables to itself: they are empty then.
+    /// Its grants. A remote host does not reveal the values of environment variables: they are empty then.
     #[serde_as(as = "FromInto<ShownGrants>")]
     #[serde(default)]
     pub grants: Grants,
-    /// What its executions may use, where that is not what the host gives all.
+    /// Its limits, if they differ from the host's defaults.
     #[serde(default)]
     pub limits: ModuleLimits,
-    /// When it was deployed, as RFC 3339.
+    /// When it was deployed, in RFC 3339.
     pub deployed_time: String,
-    /// Bytes of its component.
+    /// The size of its component in bytes.
     pub size: u64,
 }
 
-/// What a module is granted, without the values of its environment variables.
+/// The grants of a module, without the values of its environment variables.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct ShownGrants {
@@ -126,22 +126,22 @@ impl From<ShownGrants> for Grants {
     }
 }
 
-/// What a deployment did.
+/// The result of a deployment.
 #[serde_as]
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Deployment {
-    /// The module's name.
+    /// The name of the module.
     pub name: String,
-    /// The module's digest.
+    /// The SHA-256 of its component.
     #[serde_as(as = "HexDigest")]
     pub digest: Digest,
-    /// Every name that the module defines, and what it meant before.
+    /// Every name that the module defines, and the module that it referred to before.
     #[serde_as(as = "Vec<UpdatedNameJson>")]
     pub names: Vec<UpdatedName>,
 }
 
-/// A deployment. Await it.
+/// A deployment. Await it to execute it.
 #[derive(Clone, Debug)]
 #[must_use = "a module is deployed when its deployment is awaited"]
 pub struct Deploy {
@@ -153,9 +153,9 @@ pub struct Deploy {
 }
 
 impl Client {
-    /// Deploys a module: the names that it defines mean this module for new instances. Await what it returns.
+    /// Deploys a module: new instances use it for the names that it defines. Await the returned value.
     ///
-    /// Instances that live go on with the module that they started on. Deploying an old module again is the rollback.
+    /// Live instances continue on the module that they started on. To roll back, deploy the old module again.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -174,7 +174,7 @@ impl Client {
         }
     }
 
-    /// Modules of the hub, by name.
+    /// The deployed modules of the hub, sorted by name.
     ///
     /// # Errors
     /// If the hub cannot be read.
@@ -201,7 +201,7 @@ impl Client {
             .collect()
     }
 
-    /// Changes what a module is granted, from the next attempt of each of its activities on.
+    /// Replaces the grants of a module, from the next attempt of each of its activities on.
     ///
     /// # Errors
     /// [`Error::is_not_found`].
@@ -224,10 +224,10 @@ impl Client {
 }
 
 impl Client {
-    /// The digest of a module by its name, which means what was deployed last, or by the first six or more digits of the digest itself.
+    /// Finds a module's digest by the name of the module, or by at least the first six digits of the digest.
     ///
     /// # Errors
-    /// [`Error::is_not_found`], and [`Error::is_invalid`] where the digits are those of several modules.
+    /// [`Error::is_not_found`], and [`Error::is_invalid`] if the digits match several modules.
     pub async fn find_module(&self, name_or_digest: &str) -> Result<Digest> {
         let text = name_or_digest.to_owned();
         let found = self.read(move |reader| reader.find_module(&text)).await?;
@@ -243,9 +243,9 @@ impl Client {
 }
 
 impl Deploy {
-    /// Lets the module's activities read a directory of the host, which they see under another name.
+    /// Grants the module's activities read access to a directory of the host, under the path that they see.
     ///
-    /// Grants stay with the module's name: a deployment that grants nothing keeps what there is, one that grants something replaces it.
+    /// Grants belong to the module's name: a deployment without grants keeps the existing ones, one with grants replaces them.
     pub fn grant_dir(
         mut self,
         host: impl Into<std::path::PathBuf>,
@@ -256,7 +256,7 @@ impl Deploy {
         self
     }
 
-    /// Lets the module's activities see an environment variable.
+    /// Grants the module's activities an environment variable.
     pub fn grant_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.grants
             .get_or_insert_default()
@@ -274,29 +274,29 @@ impl Deploy {
         self
     }
 
-    /// Grants exactly this.
+    /// Sets exactly these grants.
     pub fn grants(mut self, grants: Grants) -> Self {
         self.grants = Some(grants);
         self
     }
 
-    /// Gives each turn of the module's orchestrations so much fuel, about an instruction each, and a tenth of it more for each event of the
-    /// turn: what is interpreted, such as Python, may need more than the default of 3 billion.
+    /// Sets the fuel of each turn of the module's orchestrations, about one unit an instruction; each event of the turn adds a tenth.
+    /// Interpreted guests, such as Python, may need more than the default of 3 billion.
     ///
-    /// Limits stay with the module's name, as grants do: a deployment that says none keeps what there is, one that says some replaces it.
-    /// They count for executions that begin from now on.
+    /// Limits belong to the module's name, as grants do: a deployment without limits keeps the existing ones, one with limits replaces
+    /// them. They apply to executions that start from now on.
     pub fn fuel(mut self, fuel: u64) -> Self {
         self.limits.get_or_insert_default().fuel = Some(fuel);
         self
     }
 
-    /// Lets an instance of the module's orchestrations have so many bytes of memory, as [`fuel`](Self::fuel) does for fuel.
+    /// Sets the memory in bytes of an instance of the module's orchestrations. It is kept as [`fuel`](Self::fuel) is.
     pub fn memory_bytes(mut self, bytes: u64) -> Self {
         self.limits.get_or_insert_default().memory_bytes = Some(bytes);
         self
     }
 
-    /// Limits its executions exactly so; [`ModuleLimits::default`] goes back to what the host gives all.
+    /// Sets exactly these limits; [`ModuleLimits::default`] restores the host's defaults.
     pub fn limits(mut self, limits: ModuleLimits) -> Self {
         self.limits = Some(limits);
         self
@@ -310,7 +310,7 @@ impl Deploy {
 }
 
 impl IntoFuture for Deploy {
-    /// The error says with [`Error::is_name_taken`] that another module owns a name.
+    /// Fails with [`Error::is_name_taken`] if another module owns a name.
     type Output = Result<Deployment>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -364,19 +364,19 @@ impl IntoFuture for Deploy {
 }
 
 impl Client {
-    /// Keeps what was compiled of a module beside the hub, where the next host finds it. A host of this process has done so itself.
+    /// Stores the compiled code beside the hub, for the next host. A host in this process has done so already.
     async fn keep_compiled(&self, module: Digest) {
         if let Backend::File(file) = &self.backend
             && let Some(dir) = file.path().parent()
         {
             let dir = dir.join(CACHE_DIR);
             let keep = move || keep_compiled(dir, module);
-            // What is not kept is compiled again.
+            // On a failure the next host compiles it again.
             let _ = tokio::task::spawn_blocking(keep).await;
         }
     }
 
-    /// What is granted, as it is stored, or as it is sent: directories are those of the host.
+    /// Grants as they are stored or sent. Relative directories are resolved here, except for a remote host.
     fn grants_text(&self, mut grants: Grants) -> Result<String> {
         if let Some(problem) = grants.problem() {
             return Err(Error::invalid(problem));
@@ -387,8 +387,8 @@ impl Client {
         serde_json::to_string(&grants).map_err(|error| Error::json("what is granted", &error))
     }
 
-    /// Grants a module more than it has been granted, from the next attempt of each of its activities on. Where both say something of the
-    /// same directory or variable, what is given now counts.
+    /// Adds grants to those of a module, from the next attempt of each of its activities on. If both name the same directory or variable,
+    /// the new grant wins.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -401,7 +401,7 @@ impl Client {
     /// # Errors
     /// [`Error::is_not_found`].
     pub async fn grant_more(&self, module: &str, more: &Grants) -> Result<()> {
-        // Before it is merged: of what is given twice, the last would count.
+        // Checked before merging, which would hide duplicates within `more`.
         if let Some(problem) = more.problem() {
             return Err(Error::invalid(problem));
         }
@@ -427,10 +427,10 @@ fn limits_text(limits: ModuleLimits) -> Result<String> {
     serde_json::to_string(&limits).map_err(|error| Error::json("what a module may use", &error))
 }
 
-/// Makes the directories that are granted independent of where this process runs, and sure that they are there.
+/// Makes granted directories absolute and checks that they exist.
 fn find_dirs(grants: &mut Grants) -> Result<()> {
     for dir in &mut grants.dirs {
-        // The hub may be opened from elsewhere: a relative path would mean another directory there.
+        // A relative path would mean another directory if the hub is opened from elsewhere.
         let cannot = |why: String| {
             let path = dir.host.display();
             Error::invalid(format!("cannot grant the directory {path}: {why}"))

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::client::{Client, Error, Result};
 use crate::store::{self, OwnerLock, OwnerNote, StoreError};
 
-/// How long a process that runs may take to say that it is there.
+/// How long a running owner may take to respond.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The process that owns a task hub.
@@ -17,24 +17,24 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct HubOwner {
-    /// What it is, such as `perennial serve`.
+    /// The program, such as `perennial serve`.
     pub name: String,
-    /// Its process.
+    /// The process id.
     pub process: u32,
-    /// Whether it does its work.
+    /// Whether it responds.
     pub state: OwnerState,
 }
 
-/// Whether an owner does its work.
+/// Whether an owner responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum OwnerState {
-    /// It answers.
+    /// It responds.
     Runs,
-    /// It was stopped by a signal, as Ctrl-Z in a shell or a debugger does, and does nothing until it is told to go on.
+    /// A signal stopped it, for example Ctrl-Z in a shell or a debugger. It does nothing until it is continued.
     Stopped,
-    /// It is there and does not answer.
+    /// It exists and does not respond.
     Silent,
 }
 
@@ -45,7 +45,7 @@ impl std::fmt::Display for HubOwner {
 }
 
 impl Client {
-    /// The process that owns the hub, and whether it does its work; `None` where none does, or where the hub is not on this machine.
+    /// The process that owns the hub, and whether it responds; `None` if there is none or the hub is on another machine.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -57,7 +57,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// If the library itself fails.
+    /// If an internal task of the library panics.
     pub async fn owner(&self) -> Result<Option<HubOwner>> {
         let Some(path) = self.path().map(Path::to_owned) else {
             return Ok(None);
@@ -84,7 +84,7 @@ fn look(path: &Path) -> Option<HubOwner> {
     })
 }
 
-/// Whether an owner closes a connection, which it does when it has looked for commands. One without a socket is believed.
+/// Whether an owner closes a connection, as it does after looking for commands. An owner without a socket counts as responding.
 fn answers(note: &OwnerNote) -> bool {
     let Some(socket) = &note.socket else {
         return true;
@@ -96,13 +96,13 @@ fn answers(note: &OwnerNote) -> bool {
     stream.set_read_timeout(Some(ANSWER_PATIENCE)).is_ok() && stream.read(&mut said).is_ok()
 }
 
-/// Whether a process of this machine is stopped by a signal, or dead and not yet cleared away. Where that cannot be seen it is not.
+/// Whether a process of this machine is stopped by a signal or a zombie. `false` if that cannot be determined.
 pub(in crate::client) fn is_stopped(process: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
     stat.is_ok_and(|stat| matches!(state_in(&stat), Some('T' | 't' | 'Z' | 'X')))
 }
 
-/// The state in a line of Linux about a process, whose name may contain anything.
+/// The state in `/proc/PID/stat`. The process name before it may contain any character.
 fn state_in(stat: &str) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }

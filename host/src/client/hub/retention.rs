@@ -11,27 +11,27 @@ use crate::client::{Client, Result};
 use crate::engine::Request;
 use crate::store::{Ages, Reader};
 
-/// How long the hub keeps instances after they have ended, by how they ended; `None` keeps them until they are purged.
+/// How long the hub keeps ended instances, by their final status; `None` keeps them until they are purged.
 ///
-/// The hub's host deletes them some time after that: at the latest when a hundredth of it, or a minute, has passed. With no time at all an
-/// instance may be gone before whoever waits for it has read how it ended.
+/// The hub's host deletes them later by at most a hundredth of that time, and by at most a minute. With a retention of zero an instance may
+/// be gone before a waiting client has read its result.
 #[serde_as]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Retention {
-    /// Those that ended well.
+    /// For completed instances.
     #[serde_as(as = "Option<DurationMilliSeconds<u64>>")]
     pub completed: Option<Duration>,
-    /// Those that failed.
+    /// For failed instances.
     #[serde_as(as = "Option<DurationMilliSeconds<u64>>")]
     pub failed: Option<Duration>,
-    /// Those that were terminated.
+    /// For terminated instances.
     #[serde_as(as = "Option<DurationMilliSeconds<u64>>")]
     pub terminated: Option<Duration>,
 }
 
 impl Client {
-    /// How long the hub keeps instances after they have ended.
+    /// How long the hub keeps ended instances.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -59,7 +59,7 @@ impl Client {
         })
     }
 
-    /// Says how long the hub keeps instances after they have ended. It counts at once, also for those that ended before.
+    /// Sets how long the hub keeps ended instances. It applies at once, also to instances that have ended already.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {

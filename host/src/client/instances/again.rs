@@ -12,7 +12,7 @@ use crate::client::{Client, Error, Result};
 use crate::engine::{Request, RestartRequest, RewindRequest};
 use crate::store::{self, Reply};
 
-/// A rewind. Await it: it says what is done again and what is forgotten, once it is durable.
+/// A rewind. Await it: it returns once the rewind is durable, and lists what runs again and what is discarded.
 #[derive(Clone, Debug)]
 #[must_use = "an instance is rewound when its rewind is awaited"]
 pub struct Rewind {
@@ -22,60 +22,60 @@ pub struct Rewind {
     forget_completed: bool,
 }
 
-/// What a rewind did.
+/// The result of a rewind.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Rewound {
     /// The activities that run again, with the same idempotency keys, in the order of their tasks.
     pub activities: Vec<RearmedActivity>,
-    /// Children that had failed and were rewound first, deepest first.
+    /// Failed children that were rewound first, deepest first.
     pub rewound_children: Vec<String>,
-    /// Children that were gone, or ended from outside, and were started again.
+    /// Children that were deleted or terminated, and were started again.
     pub restarted_children: Vec<String>,
-    /// What was asked for after the failure, and is forgotten. What it did in the world is not undone.
+    /// Tasks that were scheduled after the cut, and are discarded. Their side effects are not undone.
     pub dropped: Vec<DroppedTask>,
-    /// Events that were cut off the history. They are archived.
+    /// The number of events that were cut off the history. They are archived.
     pub cut_events: u64,
-    /// Failures that came in before the cut and stay as they are, the latest of them, and those that come back at once; each says why.
+    /// The latest failures from before the cut, which stay, and those that are delivered again at once. Each says why it stays.
     #[serde(default)]
     pub remaining_failures: Vec<RemainingFailure>,
-    /// How many more stay.
+    /// The number of staying failures that are not listed.
     #[serde(default)]
     pub more_remaining: u32,
-    /// External events that do not come in again, since an instance failed on their data. They are archived with what was cut off.
+    /// External events that are not delivered again, because an instance failed on their data. They are archived with the cut events.
     #[serde(default)]
     pub dropped_events: Vec<DroppedEvent>,
 }
 
-/// An external event that a rewind puts aside.
+/// An external event that a rewind does not deliver again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DroppedEvent {
     /// The instance that failed on it: the one that was rewound, or a child that was rewound for it.
     pub instance_id: String,
-    /// The number that it had.
+    /// The number of the event among all external events of the instance, from 0.
     pub number: u32,
-    /// Its name.
+    /// The name of the event.
     pub name: String,
 }
 
-/// A failure that a rewind leaves as it is.
+/// A failure that a rewind leaves in the history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RemainingFailure {
-    /// The task that failed.
+    /// The id of the failed task.
     pub task: u32,
     /// Whether it is an activity or a child.
     pub kind: TaskKind,
-    /// The activity or the child's orchestration.
+    /// The name of the activity or of the child's orchestration.
     pub name: String,
-    /// The kind of its failure.
+    /// The kind of the failure.
     pub failure: String,
-    /// The message of its failure, or the beginning of it.
+    /// The message of the failure, possibly shortened.
     pub message: String,
-    /// Why it stays.
+    /// Why the failure stays.
     pub why: String,
 }
 
@@ -83,32 +83,32 @@ pub struct RemainingFailure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RearmedActivity {
-    /// Its task.
+    /// The id of its task.
     pub task: u32,
-    /// Its name.
+    /// The name of the activity.
     pub name: String,
 }
 
-/// A task that a rewind forgets.
+/// A task that a rewind discards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DroppedTask {
-    /// The task, whose number is given again.
+    /// The id of the task. It will be reused.
     pub task: u32,
     /// Whether it is an activity, a child or a timer.
     pub kind: TaskKind,
-    /// The activity or the child's orchestration.
+    /// The name of the activity or of the child's orchestration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The child's instances, one for each try; those that still run are told to end.
+    /// The ids of the child's instances, one for each attempt. Those that still run are terminated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instance_ids: Vec<String>,
-    /// Whether it had ended well.
+    /// Whether the task had succeeded.
     pub completed: bool,
 }
 
-/// What a task is.
+/// The kind of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -131,7 +131,7 @@ impl std::fmt::Display for TaskKind {
     }
 }
 
-/// A restart. Await it: it gives the id of the instance that begins, once it is durable.
+/// A restart. Await it: it returns the id of the new run once it is durable.
 #[derive(Clone, Debug)]
 #[must_use = "an instance is restarted when its restart is awaited"]
 pub struct Restart {
@@ -141,15 +141,16 @@ pub struct Restart {
 }
 
 impl Client {
-    /// Puts an instance that has failed back to before its failure, and lets it go on from there. Await what it returns.
+    /// Rewinds a failed instance to before its failure and continues from there. Await the returned value.
     ///
-    /// The history is cut where the failure came in, or the first failure of a task that was asked for in the same turn: what failed
-    /// together runs again together. What is before stays and is not run again; tasks that failed run again with the newest code of their
-    /// activities; failed children are rewound first, and one that was restarted is taken as it is. A time limit that was over has its whole
-    /// span again. External events, fired timers and results that came in after the cut come in again. What was asked for after the cut is
-    /// forgotten, and listed in the answer, as are the failures that stay. Where that would forget work that completed, such as what a saga
-    /// undid, nothing is done unless [`forget_completed`](Rewind::forget_completed) asks for it. An external event whose data the instance
-    /// failed on is put aside, and waited for again, unless it goes on with another [`module`](Rewind::module), which may read it.
+    /// The history is cut at the turn that delivered the failure, or the first failure among the tasks that were scheduled in the same
+    /// turn: what failed together runs again together. Everything before the cut stays and does not run again. Failed tasks run again with
+    /// the newest code of their activities. Failed children are rewound first; a child that was restarted already keeps its state. An
+    /// expired time limit gets its whole span again. External events, fired timers and results from after the cut are delivered again.
+    /// Tasks scheduled after the cut are discarded and listed in the answer, as are the failures that stay. If that would discard completed
+    /// work, such as the compensations of a saga, nothing is done unless [`forget_completed`](Rewind::forget_completed) is set. An external
+    /// event on whose data the instance failed is set aside, and the instance waits for it again, unless it continues on another
+    /// [`module`](Rewind::module), which may be able to read it.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -174,10 +175,10 @@ impl Client {
     }
 
     /// Runs an instance again from its beginning: the same orchestration in its newest deployed version, with the same input and labels,
-    /// and nobody's child. Await what it returns.
+    /// but without a parent. Await the returned value.
     ///
-    /// It begins at once, also where its start had been scheduled for later. Of an instance that continued as new, earlier executions and
-    /// their inputs are not kept: it begins with the input that it continued with last.
+    /// It starts at once, even if the original start was scheduled for later. An instance that continued as new does not keep its earlier
+    /// executions and inputs: it starts with the input of its last execution.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -197,27 +198,27 @@ impl Client {
 }
 
 impl Rewind {
-    /// Why, for those who look at it later.
+    /// The reason, which is recorded with the rewind.
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.request.reason = Some(reason.into());
         self
     }
 
-    /// Goes on with another module, by its name or its digest, of which at least 6 digits are given. Its orchestration must do what the
-    /// history says up to the cut: where it does not, the instance is quarantined.
+    /// Continues on another module, given by its name or at least the first 6 digits of its digest. If the module does not replay the
+    /// history up to the cut, the instance is quarantined.
     pub fn module(mut self, name_or_digest: impl Into<String>) -> Self {
         self.request.module = Some(name_or_digest.into());
         self
     }
 
-    /// Goes back to before the first failure of the whole execution, so that none stays: also those that the orchestration had dealt with.
+    /// Goes back to before the first failure of the whole execution, so that no failure stays, not even one that the orchestration handled.
     pub fn all_failures(mut self) -> Self {
         self.scope = Scope::AllFailures;
         self
     }
 
-    /// Rewinds also where work that completed after the failure is forgotten by that. What it did in the world is not undone: an order whose
-    /// payment was given back counts as paid again.
+    /// Rewinds even if that discards work that completed after the failure. Its side effects are not undone: an order whose payment was
+    /// refunded counts as paid again.
     pub fn forget_completed(mut self) -> Self {
         self.forget_completed = true;
         self
@@ -225,8 +226,8 @@ impl Rewind {
 }
 
 impl IntoFuture for Rewind {
-    /// The error says with [`Error::is_not_found`] that there is no such instance, with [`Error::is_wrong_state`] that it has not failed,
-    /// with [`Error::would_forget`] that completed work would be forgotten, with [`Error::is_invalid`] that the module is none that can go on with it.
+    /// Fails with [`Error::is_not_found`] if the instance does not exist, [`Error::is_wrong_state`] if it has not failed,
+    /// [`Error::would_forget`] if completed work would be discarded, and [`Error::is_invalid`] if the module cannot continue the instance.
     type Output = Result<Rewound>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -261,13 +262,13 @@ impl IntoFuture for Rewind {
 }
 
 impl Restart {
-    /// As another instance, with a new id. This one stays as it is, and need not have ended.
+    /// Starts another instance, with a new id. The existing one stays unchanged, and need not have ended.
     pub fn with_new_id(self) -> Self {
         let id = uuid::Uuid::now_v7().simple().to_string();
         self.with_id(id)
     }
 
-    /// As another instance, with this id, which must not be in use.
+    /// Starts another instance, with this id, which must not be in use.
     pub fn with_id(mut self, id: impl Into<String>) -> Self {
         self.new_id = Some(id.into());
         self
@@ -275,9 +276,9 @@ impl Restart {
 }
 
 impl IntoFuture for Restart {
-    /// The id of what begins. The error says with [`Error::is_not_found`] that there is no such instance, with [`Error::is_wrong_state`]
-    /// that it has not ended, with [`Error::is_already_exists`] that the new id is in use, with [`Error::is_unknown_orchestration`] that
-    /// no module defines its orchestration any more.
+    /// The id of the new run. Fails with [`Error::is_not_found`] if the instance does not exist, [`Error::is_wrong_state`] if it has not
+    /// ended, [`Error::is_already_exists`] if the new id is in use, and [`Error::is_unknown_orchestration`] if no module defines its
+    /// orchestration any more.
     type Output = Result<String>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -290,7 +291,7 @@ impl IntoFuture for Restart {
                 new_id,
             });
             match client.submit(&id, request).await {
-                // It is about the id that is in use.
+                // The error must name the id that is in use.
                 Err(error) if error.is_already_exists() => Err(error.about(&begins)),
                 done => done.map(|_| begins),
             }

@@ -14,13 +14,12 @@ use crate::engine::{Request, RestartRequest};
 use crate::foreign::Foreign;
 use crate::store::{Brief, ListQuery, Order, Purged, Reply};
 
-/// Instances read at once, and sent to another process at once.
+/// Instances per read, and per command to another process.
 const PAGE: u32 = 256;
 
-/// Instances changed in one transaction of a host that does other things too: few enough that nobody notices.
+/// Instances per transaction in a host: small, so that other work is hardly delayed.
 const BATCH: usize = 16;
 
-/// What is done to each instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Terminate,
@@ -31,7 +30,7 @@ enum Action {
 }
 
 impl Action {
-    /// The statuses in which it does something.
+    /// The statuses in which the action has an effect.
     fn statuses(self) -> &'static [Status] {
         match self {
             Self::Terminate => &[Status::Pending, Status::Running, Status::Suspended],
@@ -42,29 +41,29 @@ impl Action {
     }
 }
 
-/// How far a bulk operation has come, or what became of it.
+/// The progress or the result of a bulk operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Bulk")]
 #[non_exhaustive]
 pub struct BulkProgress {
-    /// Instances that fitted the filter, in a status in which the operation does something, when it began.
+    /// The number of instances that matched the filter when the operation began, in a status in which it has an effect.
     pub matched: u64,
-    /// Instances to which it was done. With a recursive purge their descendants count too.
+    /// The number of changed instances. For a recursive purge it includes their descendants.
     pub done: u64,
-    /// Instances that were in another status, or gone, when it came to them.
+    /// The number of matched instances that had changed their status or were deleted before the operation reached them.
     pub skipped: u64,
-    /// Whether they were only counted.
+    /// Whether the operation only counted the instances.
     pub dry_run: bool,
 }
 
-/// Who wants to know how far an operation is.
+/// A progress callback.
 type Told = Foreign<Box<dyn FnMut(BulkProgress) + Send>>;
 
-/// An operation on all instances that fit a filter. Await it: it gives what became of it.
+/// An operation on all instances that match a filter. Await it to execute it; it returns the result.
 ///
-/// It goes through the instances that are there when it begins, the oldest first, in small transactions that others share. What is done
-/// stays done where it is interrupted, and doing it again does the rest.
+/// It processes the instances that exist when it begins, the oldest first, in small transactions that other requests share. If it is
+/// interrupted, finished changes stay, and a repetition does the rest.
 #[must_use = "a bulk operation begins when it is awaited"]
 pub struct Bulk {
     client: Client,
@@ -87,7 +86,7 @@ impl fmt::Debug for Bulk {
 }
 
 impl Client {
-    /// Deletes all instances that fit a filter and have ended, with their histories. Those that live are left alone.
+    /// Deletes all ended instances that match a filter, with their histories. Live instances are not touched.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client, a_month_ago: perennial::Timestamp) -> perennial::Result<()> {
@@ -106,7 +105,7 @@ impl Client {
         self.bulk(Action::Purge, filter)
     }
 
-    /// Ends all instances that fit a filter and have not ended.
+    /// Terminates all live instances that match a filter.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -122,7 +121,7 @@ impl Client {
         self.bulk(Action::Terminate, filter)
     }
 
-    /// Holds everything that the instances that fit a filter would do, until they are resumed.
+    /// Suspends all instances that match a filter, until they are resumed.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -136,7 +135,7 @@ impl Client {
         self.bulk(Action::Suspend, filter)
     }
 
-    /// Lets all suspended instances that fit a filter go on.
+    /// Resumes all suspended instances that match a filter.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -149,7 +148,7 @@ impl Client {
         self.bulk(Action::Resume, filter)
     }
 
-    /// Runs all instances that fit a filter and have ended again from their beginning, under the same ids.
+    /// Restarts all ended instances that match a filter, under the same ids.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -175,11 +174,11 @@ impl Client {
         }
     }
 
-    /// Instances that are changed in one transaction.
     pub(crate) fn batch(&self) -> usize {
         match &self.backend {
             Backend::Engine(_) => BATCH,
-            // Each is a command of its own, which costs more than what it does; without a host there is nobody to disturb.
+            // Each batch is a separate command to the owner, which costs more than its changes. Without a host there is no other work to
+            // delay.
             Backend::File(file) if file.is_owned() => 4 * BATCH,
             Backend::File(_) | Backend::Remote(_) => PAGE as usize,
         }
@@ -187,25 +186,25 @@ impl Client {
 }
 
 impl Bulk {
-    /// Why, for those who look at the instances later. A purge leaves nothing to look at.
+    /// The reason, which is recorded with each command. Restarts and purges ignore it.
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
     }
 
-    /// Only counts the instances, and changes nothing.
+    /// Only counts the instances, without changing them.
     pub fn dry_run(mut self) -> Self {
         self.dry_run = true;
         self
     }
 
-    /// With the descendants of each instance. A purge leaves those that live, and what is below them; a restart has no descendants.
+    /// Includes the descendants of each instance. A purge keeps live descendants and everything below them; a restart ignores this.
     pub fn recursive(mut self) -> Self {
         self.recursive = true;
         self
     }
 
-    /// Is told after each batch, in the task that awaits the operation.
+    /// Calls `told` after each batch, in the task that awaits the operation.
     pub fn on_progress(mut self, told: impl FnMut(BulkProgress) + Send + 'static) -> Self {
         self.told = Some(Foreign::new("the progress of an operation", Box::new(told)));
         self
@@ -232,7 +231,7 @@ impl Bulk {
             let told = wants_steps.then_some(&mut tell as &mut (dyn FnMut(BulkProgress) + Send));
             return remote.bulk(action, filter, options, reason, told).await;
         }
-        // What is created from now on is not meant, or this might never end. What begins again counts as created then.
+        // Excludes instances that are created from now on, or this might never end. A restart sets the creation time too.
         let end = match (self.client.now(), self.action) {
             (now, Action::Restart) => now,
             (now, _) => Timestamp(now.0.saturating_add(1)),
@@ -297,7 +296,7 @@ impl Bulk {
 }
 
 impl Action {
-    /// What it is called over HTTP.
+    /// The name of the action in the HTTP API.
     fn name(self) -> &'static str {
         match self {
             Self::Terminate => "terminate",
@@ -308,7 +307,6 @@ impl Action {
         }
     }
 
-    /// What is asked of one instance.
     fn request(self, id: &str, reason: Option<String>, recursive: bool) -> Request {
         let id = id.to_owned();
         match self {
@@ -334,7 +332,7 @@ impl Action {
     }
 }
 
-/// Several commands in one transaction.
+/// Submits the commands of one transaction.
 async fn command(
     client: &Client,
     requests: Vec<Request>,
@@ -348,7 +346,7 @@ async fn command(
     Ok(())
 }
 
-/// Each is worked out from what the hub says of it then, so they are several commands.
+/// Each restart depends on the instance's current state in the hub, so each is a separate command.
 async fn restart(client: &Client, some: &[Brief], progress: &mut BulkProgress) -> Result<()> {
     let restarts = some
         .iter()

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use crate::client::{Client, Error, Result};
 use crate::engine::Request;
 
-/// Children of earlier instances that one termination reaches.
+/// The most children of earlier instances that one termination reaches.
 const STRAYS_MAX: u32 = 10_000;
 
 /// A command to an instance. Await it: it returns when the command is durable.
@@ -38,11 +38,11 @@ impl Client {
         }
     }
 
-    /// Ends an instance from outside. Await what it returns.
+    /// Terminates an instance. Await the returned value.
     ///
-    /// One that has not begun ends at once. Any other ends soon after: wait for the end to be sure. Its children and the activities that run
-    /// are not touched, unless it is [recursive](InstanceCommand::recursive): that also stops what is left of an instance that has ended, at
-    /// any depth below it. The first reason wins.
+    /// An instance that has not started ends at once. Any other ends soon after: wait for completion to be sure. Children and running
+    /// activities are not affected, unless the command is [recursive](InstanceCommand::recursive): then it also stops what still runs below
+    /// an instance that has ended. The first reason is kept.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -54,8 +54,7 @@ impl Client {
         self.instance_command(Kind::Terminate, id, reason)
     }
 
-    /// Holds everything that an instance would do, until it is resumed. Activities that run finish, and their results are kept. Await what it
-    /// returns.
+    /// Suspends an instance until it is resumed. Running activities finish, and their results are kept. Await the returned value.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -67,7 +66,7 @@ impl Client {
         self.instance_command(Kind::Suspend, id, reason)
     }
 
-    /// Lets a suspended instance go on. Everything that arrived meanwhile is delivered in order. Await what it returns.
+    /// Resumes a suspended instance. Everything that arrived meanwhile is delivered in order. Await the returned value.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -79,12 +78,12 @@ impl Client {
         self.instance_command(Kind::Resume, id, reason)
     }
 
-    /// Lets a quarantined instance go on with another module, given by its name or by the first digits of its digest: with one that mends
-    /// what is wrong with its own, say. It does where the module repeats its history; otherwise it stays as it is, and its status says what
-    /// differs.
+    /// Continues a quarantined instance on another module, given by its name or the first digits of its digest, such as a corrected version
+    /// of its own module. If the module does not replay the history, the instance stays quarantined, and its status shows the difference.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] if there is no such instance or module, [`Error::is_wrong_state`] if it has ended or is not quarantined.
+    /// [`Error::is_not_found`] if the instance or module does not exist, [`Error::is_wrong_state`] if the instance has ended or is not
+    /// quarantined.
     pub async fn resume_on(&self, id: &str, module: &str, reason: Option<&str>) -> Result<()> {
         if let Some(remote) = self.remote() {
             let (module, reason) = (module.to_owned(), reason.map(str::to_owned));
@@ -121,13 +120,13 @@ impl Client {
 }
 
 impl InstanceCommand {
-    /// For the children of the instance too, and theirs. A termination then also interrupts the activities of modules that run, and
-    /// reaches the live children of an earlier instance with this id that was purged or replaced: nothing else does.
+    /// Includes all descendants of the instance. A recursive termination also interrupts running activities of modules. It is the only
+    /// command that reaches live children of an earlier instance with this id that was purged or replaced.
     pub fn recursive(self) -> Self {
         self.recursive_if(true)
     }
 
-    /// As [`recursive`](Self::recursive), where `recursive` says so.
+    /// As [`recursive`](Self::recursive), if the argument is true.
     pub fn recursive_if(mut self, recursive: bool) -> Self {
         self.recursive = recursive;
         self
@@ -135,8 +134,7 @@ impl InstanceCommand {
 }
 
 impl IntoFuture for InstanceCommand {
-    /// The error says with [`Error::is_not_found`] that there is no such instance, with
-    /// [`Error::is_wrong_state`] that it has ended.
+    /// Fails with [`Error::is_not_found`] if the instance does not exist, and [`Error::is_wrong_state`] if it has ended.
     type Output = Result<()>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -185,7 +183,7 @@ impl IntoFuture for InstanceCommand {
                 };
                 match client.submit(&id, stray).await {
                     Ok(_) => ended += 1,
-                    // It ended by itself meanwhile.
+                    // The child ended or was deleted meanwhile.
                     Err(error) if error.is_wrong_state() || error.is_not_found_instance() => {}
                     Err(error) => return Err(error),
                 }

@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 use crate::client::{Client, InstanceStatus, Result};
 use crate::store::{Reader, StoreError};
 
-/// The most instances that one family is told with.
+/// The most instances in one family.
 const FAMILY_MAX: usize = 10_000;
 
-/// The most bytes that their rows have, but for a last one that is large itself.
+/// The size in bytes after which no more instances are added.
 pub(crate) const FAMILY_BYTES_MAX: usize = 4 << 20;
 
-/// An instance, and its children with theirs, in the order in which they were started.
+/// An instance with its descendants. Children are in the order in which they were started.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Family")]
 #[non_exhaustive]
 pub struct InstanceFamily {
-    /// The instance, without its waits.
+    /// The instance. Its waits are not included.
     pub instance: InstanceStatus,
-    /// Its children. A child that was started again with another id is one of them as often as it was started.
+    /// Its children. A child that was retried under another id appears once for each attempt.
     pub children: Vec<Self>,
-    /// Children that still live of an earlier instance with this id, which was replaced by this one: they tell it nothing. Of the first alone.
+    /// Live children of an earlier instance with this id, which this instance replaced. They do not report to it. Only at the root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_behind: Vec<Self>,
-    /// Whether there are children that are left out, because the limit, or 4 MiB of outputs, was reached.
+    /// Whether children are missing because the limit, or 4 MiB of outputs, was reached.
     pub more: bool,
 }
 
 impl Client {
-    /// An instance with its children and theirs, at most `limit` instances (10,000 at the most); `None` if there is none with that id.
+    /// An instance with its descendants, at most `limit` instances (and at most 10,000); `None` if it does not exist.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -71,20 +71,20 @@ impl Client {
     }
 }
 
-/// What a family may still have.
+/// The remaining allowance of a family.
 struct Left {
     instances: usize,
     bytes: usize,
 }
 
-/// A row has one parent's row, so this ends.
+/// The recursion ends, because each row has at most one parent.
 fn read(reader: &Reader, id: &str, left: &mut Left) -> Result<Option<InstanceFamily>, StoreError> {
     let Some(row) = reader.instance(id)? else {
         return Ok(None);
     };
     left.instances = left.instances.saturating_sub(1);
     left.bytes = left.bytes.saturating_sub(row.size());
-    // One more than there is room for, to know that there is one.
+    // One more than there is room for, to detect that some are missing.
     let page = u32::try_from(left.instances.saturating_add(1)).unwrap_or(u32::MAX);
     let children = reader.child_ids(row.key, page)?;
     let mut family = InstanceFamily {

@@ -4,7 +4,7 @@ use perennial_core::{Status, Timestamp};
 
 use crate::store::InstanceFilter;
 
-/// Which instances are meant: those that fit everything that it says. An empty one means all.
+/// Selects the instances that meet all given conditions. An empty filter selects all.
 ///
 /// ```
 /// use perennial::{Filter, Status};
@@ -16,59 +16,59 @@ use crate::store::InstanceFilter;
 pub struct Filter(pub(crate) InstanceFilter);
 
 impl Filter {
-    /// All instances.
+    /// Selects all instances.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Only instances in this status, or in one of several if called again.
+    /// Selects a status. If called again, any of the given statuses matches.
     pub fn status(mut self, status: Status) -> Self {
         self.0.statuses.push(status);
         self
     }
 
-    /// Only instances whose id begins so, in exactly these letters.
+    /// Selects ids that begin with this prefix; case matters.
     pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.0.id_prefix = Some(prefix.into());
         self
     }
 
-    /// Only instances of this orchestration.
+    /// Selects an orchestration.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.0.name = Some(name.into());
         self
     }
 
-    /// Only instances of orchestrations with this version.
+    /// Selects a version of the orchestration.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.0.version = Some(version.into());
         self
     }
 
-    /// Only instances with this label, and with all of several if called again.
+    /// Selects instances with this label. If called again, all given labels must match.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.0.tags.push((key.into(), value.into()));
         self
     }
 
-    /// Only instances created at this time or later.
+    /// Selects instances created at this time or later.
     pub fn created_from(mut self, from: Timestamp) -> Self {
         self.0.created_from = Some(from);
         self
     }
 
-    /// Only instances created before this time.
+    /// Selects instances created before this time.
     pub fn created_to(mut self, to: Timestamp) -> Self {
         self.0.created_to = Some(to);
         self
     }
 
-    /// Whether it means all instances.
+    /// Whether it selects all instances.
     pub fn is_empty(&self) -> bool {
         self.0 == InstanceFilter::default()
     }
 
-    /// The same, but only those in some statuses: `None` if it wants others.
+    /// Restricts it to some statuses; `None` if no instance can match then.
     pub(crate) fn among(&self, statuses: &[Status]) -> Option<Self> {
         let asked = &self.0.statuses;
         let both = statuses

@@ -1,4 +1,4 @@
-//! Subscriptions: changes of instances and events of histories as they happen.
+//! Subscriptions to changes of instances and to new events of histories.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,46 +15,46 @@ use crate::engine::clock::{Clock, SystemClock};
 use crate::store::{InstanceRow, Reader, StoreError};
 use crate::timed::timed;
 
-/// How often a process that does not run the hub looks again; a host's own clients are notified instead.
+/// The polling interval of a process that does not run the hub; a host notifies its own clients instead.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Turns read at once, and bytes of them after which a read ends.
+/// Turns per read, and bytes after which a read ends.
 const TURNS_PAGE: u32 = 256;
 const TURNS_BYTES_MAX: usize = 256 << 10;
 
-/// Changed instances that are told of at once.
+/// The most changed instances in one answer.
 const CHANGES_PAGE: u32 = 1_000;
 
-/// Bytes of changed instances after which no more are told of at once.
+/// The bytes of changed instances after which an answer ends.
 const CHANGES_BYTES_MAX: usize = 1 << 20;
 
-/// A place in the history of an instance: what was seen already.
+/// A cursor in the history of an instance: everything before it was delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    /// The run that it is in; empty before any.
+    /// The execution id; empty at the start.
     pub(crate) execution: String,
-    /// Rewinds of it that were seen; unknown where an event's id did not say it.
+    /// The number of rewinds that the reader knows of; `None` if the event id did not contain it.
     pub(crate) generation: Option<u32>,
-    /// The number of the event that comes next.
+    /// The number of the next event.
     pub(crate) next_event: u64,
     next_turn: u32,
 }
 
-/// What is new in a history.
+/// New events of a history.
 pub(crate) struct Found {
     pub(crate) events: Vec<HistoryEvent>,
-    /// Where it was read from: the place that was asked for or, where the instance went back or began again, one before it or in another run.
+    /// Where the read began: at the given cursor or, after a rewind or a new execution, at an earlier one.
     pub(crate) from: Cursor,
-    /// The instance, if it has ended and there is nothing more.
+    /// The instance, if it has ended and there are no more events.
     pub(crate) ended: Option<InstanceStatus>,
-    /// Whether there is nothing more right now.
+    /// Whether there are no more events at the moment.
     pub(crate) complete: bool,
-    /// What reading it took.
+    /// Processor time of the read.
     pub(crate) took: Duration,
 }
 
 impl Cursor {
-    /// The place after an event, by `EXECUTION:GENERATION:NUMBER`, or without the generation, as older versions wrote it.
+    /// The cursor after an event, given as `EXECUTION:GENERATION:NUMBER`, or without the generation, as older versions wrote it.
     pub(crate) fn after(event: &str) -> Option<Self> {
         let (of, number) = event.rsplit_once(':')?;
         let number: u64 = number.parse().ok()?;
@@ -70,23 +70,24 @@ impl Cursor {
         })
     }
 
-    /// The id of an event of the run that the place is in.
+    /// The id of an event in the cursor's execution.
     pub(crate) fn id_of(&self, event: u64) -> String {
         let generation = self.generation.unwrap_or_default();
         format!("{}:{generation}:{event}", self.execution)
     }
 
-    /// Whether whoever is at the one place has seen what whoever is at the other has.
+    /// Whether both cursors stand at the same event.
     pub(crate) fn is_at(&self, other: &Self) -> bool {
         self.is_beside(other) && self.next_event == other.next_event
     }
 
-    /// Whether both are in one run of an instance that did not go back in between.
+    /// Whether both cursors are in the same execution and generation.
     pub(crate) fn is_beside(&self, other: &Self) -> bool {
         self.execution == other.execution && self.generation == other.generation
     }
 
-    /// Where whoever is at this place goes on in what the instance is now: nothing is left out, and what was cut off is told as it became.
+    /// Moves the cursor into the current execution and generation. Nothing is skipped, and events that a rewind replaced are delivered
+    /// anew.
     fn in_(self, reader: &Reader, row: &InstanceRow) -> Result<Self, StoreError> {
         if row.execution_id != self.execution {
             return Ok(Self {
@@ -98,7 +99,7 @@ impl Cursor {
         if self.generation == Some(row.generation) {
             return Ok(self);
         }
-        // Without a generation it may be any: the first.
+        // Without a generation, any rewind may have happened since: begin at the first cut.
         let cut = reader.first_cut(row, self.generation.unwrap_or_default())?;
         Ok(Self {
             generation: Some(row.generation),
@@ -110,7 +111,7 @@ impl Cursor {
 }
 
 impl Client {
-    /// Returns at the next change of an instance, or when it is time to look again.
+    /// Completes at the next change of an instance, or when the caller should poll again.
     pub(crate) fn changed(&self, id: &str) -> impl Future<Output = ()> + Send + use<> {
         let told = match &self.backend {
             Backend::Engine(engine) => Some(engine.watch(id, Until::Changed).told),
@@ -118,16 +119,16 @@ impl Client {
         };
         async move {
             match told {
-                // Dropped where the host is gone, which is a change too.
+                // The sender is dropped if the host stops, which is a change too.
                 Some(told) => drop(told.await),
                 None => tokio::time::sleep(LOOK_EVERY).await,
             }
         }
     }
 
-    /// What happened in an instance after a place, which moves on; `None` if there is no such instance.
+    /// Reads the events after a cursor, and advances the cursor; `None` if the instance does not exist.
     ///
-    /// A run that began after the place is told from its beginning, one that went back from where it was cut.
+    /// A newer execution is read from its beginning, a rewound one from its cut.
     pub(crate) async fn history_after(
         &self,
         id: &str,
@@ -171,10 +172,10 @@ impl Client {
         }))
     }
 
-    /// Changes of instances from now on, or from after a change that was seen.
+    /// Subscribes to changes of instances, from now on or after the change `seen`.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] if what was seen is no change.
+    /// [`Error::is_invalid`] if `seen` is not the id of a change.
     pub(crate) fn changes(&self, seen: Option<&str>) -> Result<Changes> {
         let told = match &self.backend {
             Backend::Engine(engine) => Some(engine.watch_all()),
@@ -193,15 +194,15 @@ impl Client {
         })
     }
 
-    /// The place of a change, by the id that it was told with.
+    /// Parses the id of a change.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] if it is no change.
+    /// [`Error::is_invalid`] if it is not the id of a change.
     pub(crate) fn change_place(id: &str) -> Result<ChangeCursor> {
         parse(id)
     }
 
-    /// What changed after a place, from the hub, and whether that is all. Of an instance that changed several times the last.
+    /// Reads the changes after a cursor from the hub. An instance that changed several times is included once, in its latest state.
     pub(crate) async fn changed_after(&self, since: ChangeCursor) -> Result<Changed> {
         let read =
             move |reader: &Reader| reader.updated_after(since, CHANGES_PAGE, CHANGES_BYTES_MAX);
@@ -217,7 +218,7 @@ impl Client {
         })
     }
 
-    /// Reads, and says what that took of the processors' time.
+    /// Reads, and measures the processor time of the read.
     async fn timed_read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
@@ -230,25 +231,25 @@ impl Client {
     }
 }
 
-/// Instances that changed, whether there are no more, and what it took to read them.
+/// Changed instances, whether they are all, and the processor time of the reads.
 pub(crate) struct Changed {
     pub(crate) changes: Vec<Change>,
     pub(crate) all: bool,
     pub(crate) took: Duration,
 }
 
-/// An instance that changed, as it is since then.
+/// An instance in its state after a change.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) instance: InstanceStatus,
     key: i64,
 }
 
-/// When a change was, and of which instance.
+/// The time of a change, and the key of its instance.
 pub(crate) type ChangeCursor = (Timestamp, i64);
 
 impl Change {
-    /// Names the change: when it was, and of which instance.
+    /// The id of the change, from its time and the key of its instance.
     pub(crate) fn id(&self) -> String {
         format!("{:x}-{:x}", self.instance.last_updated_at.0, self.key)
     }
@@ -270,26 +271,26 @@ fn parse(id: &str) -> Result<ChangeCursor> {
 /// A stream of changes.
 pub(crate) struct Changes {
     client: Client,
-    /// Ids of instances that change; absent where another process runs the hub.
+    /// Notifies of the ids of changed instances; `None` if another process runs the hub.
     told: Option<Receiver<std::sync::Arc<str>>>,
-    /// The last change that was seen.
+    /// The last change that was delivered.
     since: ChangeCursor,
-    /// Whether nothing between then and now was missed.
+    /// Whether no change after `since` was missed.
     caught_up: bool,
-    /// Ids of instances that changed and were not read yet.
+    /// Ids of changed instances that are not read yet.
     left: BTreeSet<std::sync::Arc<str>>,
 }
 
 impl Changes {
-    /// The place of what changes from now on.
+    /// The cursor for changes from now on.
     pub(crate) fn now() -> ChangeCursor {
         (SystemClock.now(), 0)
     }
 
-    /// The next changes, at least one. Several changes of one instance in a short time are one.
+    /// Waits for the next changes and returns at least one. Several changes of an instance in a short time are merged.
     ///
     /// # Errors
-    /// If the hub cannot be read, or the host is gone.
+    /// If the hub cannot be read, or the host has stopped.
     pub(crate) async fn next(&mut self) -> Result<Changed> {
         let mut took = Duration::ZERO;
         loop {
@@ -307,7 +308,7 @@ impl Changes {
                 self.caught_up = false;
                 continue;
             };
-            // What there was no room for the last time comes first.
+            // Instances that did not fit the last answer come first.
             let first = if self.left.is_empty() {
                 told.recv().await.map(Some)
             } else {
@@ -343,7 +344,7 @@ impl Changes {
         self.since = places.fold(self.since, Ord::max);
     }
 
-    /// Instances as they are, and the ids of those that there was no room for.
+    /// Reads instances; also returns the ids of those that did not fit.
     async fn read(
         &self,
         mut ids: BTreeSet<std::sync::Arc<str>>,

@@ -1,4 +1,4 @@
-//! An execution's history, as clients read it.
+//! The history of an execution, as clients read it.
 #![warn(
     clippy::match_wildcard_for_single_variants,
     clippy::wildcard_enum_match_arm
@@ -16,17 +16,16 @@ use serde_with::{Map, serde_as, skip_serializing_none};
 
 use crate::client::json::{FailureJson, HexDigest, Payload, TimeText};
 
-/// One event of a history.
+/// An event of a history.
 ///
-/// Read from JSON, what JSON does not tell of an event is as if it were absent: retry policies, limits, seeds, and the tags of what is
-/// started by it.
+/// Fields that the JSON omits are empty after reading it: retry policies, limits, seeds, and the tags of started instances.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "EventJson", try_from = "EventJson")]
 #[non_exhaustive]
 pub struct HistoryEvent {
-    /// Counts the events of the execution, from 0.
+    /// The number of the event in its execution, from 0.
     pub number: u64,
-    /// The turn that it belongs to, from 0.
+    /// The number of its turn, from 0.
     pub turn: u32,
     /// When its turn was recorded.
     pub at: Timestamp,
@@ -34,7 +33,7 @@ pub struct HistoryEvent {
     pub event: Event,
 }
 
-/// The events of turns, numbered.
+/// Flattens turns to numbered events.
 pub(crate) fn events_of(turns: Vec<Turn>) -> Vec<HistoryEvent> {
     let mut events = Vec::new();
     for turn in turns {
@@ -50,7 +49,7 @@ pub(crate) fn events_of(turns: Vec<Turn>) -> Vec<HistoryEvent> {
     events
 }
 
-/// An event as JSON: `event` says which of the others are there.
+/// An event as JSON: the type in `event` determines which other fields are present.
 #[skip_serializing_none]
 #[serde_as]
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -105,8 +104,8 @@ struct EventJson {
     reason: Option<String>,
 }
 
-/// Declares which fields of each event its JSON has, under their own names or another one (`number as event_number`). `run` stands for the
-/// attempt that it came from. What is `absent` is not told, and is read as this value.
+/// Declares the JSON fields of each event, under their own names or renamed (`number as event_number`). `run` stands for the attempt that
+/// the event came from. Fields listed as `absent` are not written, and read as the given value.
 macro_rules! events {
     ($($kind:ident {
         $($field:ident),* $(| $other:ident as $named:ident)? $(; run $run:ident)? $(; absent $($absent:ident: $value:expr),*)?
@@ -137,7 +136,7 @@ macro_rules! events {
         }
 
         impl EventJson {
-            /// The event; `None` for one that only a later version knows.
+            /// `None` for an event that only a later version knows.
             fn read(self) -> Option<Event> {
                 Some(match &*self.event {
                     "ExecutionStarted" => Event::ExecutionStarted(Box::new(self.start())),
@@ -238,7 +237,7 @@ fn parent(instance_id: String) -> Parent {
     }
 }
 
-/// What a field of JSON means for an event: one that is required and absent is as if it were empty.
+/// Converts a JSON field to a field of an event. If a required field is absent, it gets an empty value.
 trait Read<T> {
     fn read(self) -> T;
 }

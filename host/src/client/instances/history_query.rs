@@ -17,13 +17,13 @@ use crate::client::instances::history::{HistoryEvent, events_of};
 use crate::client::{Client, Error, Result};
 use crate::store::InstanceKey;
 
-/// Turns read at once.
+/// Turns per read.
 const TURNS: u32 = 256;
 
-/// And no more once they have so many bytes.
+/// The bytes after which a read ends.
 pub(crate) const HISTORY_BYTES_MAX: usize = 4 << 20;
 
-/// A question about the history of an instance's current execution. Await it for all of it, or read it as a [`stream`](Self::stream).
+/// A query for the history of an instance's current execution. Await it for the whole history, or read it as a [`stream`](Self::stream).
 #[derive(Clone, Debug)]
 #[must_use = "a history is read when it is awaited"]
 pub struct HistoryQuery {
@@ -34,7 +34,7 @@ pub struct HistoryQuery {
 }
 
 impl Client {
-    /// The history of an instance's current execution, event by event. Await what it returns, or read it as a stream.
+    /// Reads the history of an instance's current execution. Await the returned value, or read it as a stream.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -57,19 +57,19 @@ impl Client {
     }
 }
 
-/// Some of a history.
+/// A page of a history.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct HistoryPage {
-    /// The events, in order; none where nothing more has happened.
+    /// The events, in order. Empty if there are no more at the moment.
     pub events: Vec<HistoryEvent>,
-    /// Where the next page begins; `None` where nothing more has happened.
+    /// The token of the next page; `None` if there are no more events at the moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continuation_token: Option<String>,
 }
 
-/// A place between two turns of an execution that was not rewound since.
+/// A place between two turns. It is invalid after a rewind of the execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PageCursor {
     of: (InstanceKey, u32, u32),
@@ -93,24 +93,23 @@ impl PageCursor {
 }
 
 impl HistoryQuery {
-    /// Without what calls were given: as the original's `showInput=false`.
+    /// Omits the inputs of calls, as `showInput=false` does in the Durable Functions API.
     pub fn hide_inputs(mut self) -> Self {
         self.hide_inputs = true;
         self
     }
 
-    /// Without what calls returned: as the original's `showHistoryOutput=false`.
+    /// Omits the results of calls, as `showHistoryOutput=false` does in the Durable Functions API.
     pub fn hide_outputs(mut self) -> Self {
         self.hide_outputs = true;
         self
     }
 
-    /// The events in their order, read a few at a time: memory holds some MiB of them, however long the history is. What happens
-    /// meanwhile is read too.
+    /// Streams the events in order, including those that are added meanwhile. Memory holds only some MiB of them at a time.
     ///
     /// # Errors
-    /// [`Error::is_not_found`]; [`Error::is_wrong_state`] if another execution of the instance began, or it went back to before a failure,
-    /// while the history was read. The stream ends then.
+    /// [`Error::is_not_found`]; [`Error::is_wrong_state`] if the instance was rewound or began another execution meanwhile. The stream ends
+    /// after an error.
     pub fn stream(self) -> impl Stream<Item = Result<HistoryEvent>> + Send + Unpin {
         let state = (self, Some(None::<String>), VecDeque::new());
         Box::pin(futures::stream::try_unfold(
@@ -131,7 +130,7 @@ impl HistoryQuery {
         ))
     }
 
-    /// Some MiB of the history: from its beginning, or after the page that gave a token.
+    /// Reads a page of some MiB: the first, or the one that a token of the previous page denotes.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -143,7 +142,7 @@ impl HistoryQuery {
     /// ```
     ///
     /// # Errors
-    /// As those of the [`stream`](Self::stream); [`Error::is_invalid`] if the token is none.
+    /// As for [`stream`](Self::stream); [`Error::is_invalid`] if the token is invalid.
     pub async fn page(&self, after: Option<&str>) -> Result<HistoryPage> {
         if let Some(remote) = self.client.remote() {
             let hide = (self.hide_inputs, self.hide_outputs);
@@ -185,7 +184,7 @@ impl HistoryQuery {
 }
 
 impl IntoFuture for HistoryQuery {
-    /// `None` if there is no such instance.
+    /// `None` if the instance does not exist.
     type Output = Result<Option<Vec<HistoryEvent>>>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -200,7 +199,7 @@ impl IntoFuture for HistoryQuery {
     }
 }
 
-/// Leaves payloads out of an event.
+/// Removes payloads from an event.
 pub(crate) fn hide(event: &mut Event, inputs: bool, outputs: bool) {
     match event {
         Event::ExecutionStarted(start) if inputs => start.input = None,

@@ -16,20 +16,20 @@ use crate::client::instances::status::input;
 use crate::client::{Client, Error, InstanceStatus, Result};
 use crate::store::{ListPlace, ListQuery, Order, Reader, StoreError};
 
-/// Instances in a page where nothing else is asked for.
+/// Instances per page by default.
 const PAGE_SIZE: u32 = 100;
 
-/// The most that one page has.
+/// The most instances per page.
 const PAGE_SIZE_MAX: u32 = 1_000;
 
-/// A page ends early once its inputs have so many bytes.
+/// The bytes of inputs after which a page ends early.
 const INPUT_BYTES_MAX: usize = 2 << 20;
 
-/// What the instances of a page have in bytes, at most, but for one that is large itself.
+/// The most bytes of the instances in a page, unless it is a single larger one.
 #[cfg(feature = "http")]
 pub(crate) const PAGE_BYTES_MAX: usize = INPUT_BYTES_MAX + crate::store::LIST_BYTES_MAX;
 
-/// A list of instances. Await it for its first page, or for the one after a token; or read all of it as a [`stream`](Self::stream).
+/// A list of instances. Await it for its first page, or for the page after a token; or read it as a [`stream`](Self::stream).
 #[derive(Clone, Debug)]
 #[must_use = "a list is read when it is awaited"]
 pub struct List {
@@ -42,14 +42,14 @@ pub struct List {
     show_output: bool,
 }
 
-/// A page of a list.
+/// A page of a list of instances.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Page {
-    /// In the order of the list. It may have fewer than were asked for, where their payloads are large.
+    /// The instances, in the order of the list. Fewer than the limit if their payloads are large.
     pub instances: Vec<InstanceStatus>,
-    /// Where the next page begins; `None` after the last one. It stays valid while instances come and go, for this filter and order.
+    /// The token of the next page; absent on the last one. It stays valid for this filter and order while instances come and go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continuation_token: Option<String>,
 }
@@ -67,85 +67,85 @@ impl List {
         }
     }
 
-    /// Only instances that fit, instead of what was said before about which.
+    /// Sets the filter, in place of earlier conditions.
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = filter;
         self
     }
 
-    /// Only instances in this status, or in one of several if called again.
+    /// Selects a status. If called again, any of the given statuses matches.
     pub fn status(mut self, status: Status) -> Self {
         self.filter = self.filter.status(status);
         self
     }
 
-    /// Only instances whose id begins so.
+    /// Selects ids that begin with this prefix.
     pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.filter = self.filter.id_prefix(prefix);
         self
     }
 
-    /// Only instances of this orchestration.
+    /// Selects an orchestration.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.filter = self.filter.name(name);
         self
     }
 
-    /// Only instances of orchestrations with this version.
+    /// Selects a version of the orchestration.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.filter = self.filter.version(version);
         self
     }
 
-    /// Only instances with this label, and with all of several if called again.
+    /// Selects instances with this label. If called again, all given labels must match.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.filter = self.filter.tag(key, value);
         self
     }
 
-    /// Only instances created at this time or later.
+    /// Selects instances created at this time or later.
     pub fn created_from(mut self, from: Timestamp) -> Self {
         self.filter = self.filter.created_from(from);
         self
     }
 
-    /// Only instances created before this time.
+    /// Selects instances created before this time.
     pub fn created_to(mut self, to: Timestamp) -> Self {
         self.filter = self.filter.created_to(to);
         self
     }
 
-    /// In this order, instead of the newest first.
+    /// Sets the order; the default is newest first.
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
-    /// At most so many in a page: 1 to 1,000, and 100 where it is not said.
+    /// Sets the page size, from 1 to 1,000; the default is 100.
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit.clamp(1, PAGE_SIZE_MAX);
         self
     }
 
-    /// The page after the one that gave this token, of a list with the same filter and order.
+    /// Continues after the page that returned this token, for the same filter and order.
     pub fn continuation_token(mut self, token: impl Into<String>) -> Self {
         self.after = Some(token.into());
         self
     }
 
-    /// Each with its input.
+    /// Includes the inputs.
     pub fn show_input(mut self) -> Self {
         self.show_input = true;
         self
     }
 
-    /// Each with its output.
+    /// Includes the outputs.
     pub fn show_output(mut self) -> Self {
         self.show_output = true;
         self
     }
 
-    /// Every instance of the list, in its order. Memory holds a page at a time, and what comes and goes meanwhile moves nothing else.
+    /// Streams all instances, in order. Memory holds one page at a time. Instances that come or go meanwhile do not shift the others.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -161,7 +161,7 @@ impl List {
     /// ```
     ///
     /// # Errors
-    /// After an error the stream ends.
+    /// The stream ends after an error.
     pub fn stream(self) -> impl Stream<Item = Result<InstanceStatus>> + Send + Unpin {
         let state = (Some(self), VecDeque::<InstanceStatus>::new());
         Box::pin(futures::stream::try_unfold(
@@ -182,7 +182,7 @@ impl List {
         ))
     }
 
-    /// How many instances there are in each status under the filter; statuses without any are left out.
+    /// The number of matching instances in each status; statuses without instances are left out.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -244,8 +244,8 @@ impl List {
         })
     }
 
-    /// A token is a place in the order of the list, so it needs no memory of the list; and a seal, so that it is not taken for a place
-    /// in another one.
+    /// Encodes a token: the position in the list's order, so that the host keeps no state, and a seal, so that a token cannot be used for
+    /// another list.
     fn seal(&self, secret: &[u8], (at, key): ListPlace) -> String {
         format!("{:x}.{key:x}.{}", at.0, self.seal_of(secret, (at, key)))
     }
@@ -267,7 +267,7 @@ impl List {
         });
         let mut hash = Sha256::new();
         hash.update(secret);
-        // Debug output quotes texts, so that no two filters look the same.
+        // Debug formatting quotes texts, so that different filters never give the same text.
         hash.update(format!("{filter:?} {:?} {place:?}", self.order));
         let mut seal = String::with_capacity(20);
         for byte in hash.finalize().iter().take(10) {
@@ -279,7 +279,7 @@ impl List {
 }
 
 impl IntoFuture for List {
-    /// The error says with [`Error::is_invalid`] that a token belongs to another list, or to none.
+    /// Fails with [`Error::is_invalid`] if the token is invalid or belongs to another list.
     type Output = Result<Page>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 

@@ -1,4 +1,4 @@
-//! Instances: started, read, waited for, changed and deleted.
+//! Operations on instances: start, read, wait, change, delete.
 
 pub(crate) mod again;
 pub(crate) mod bulk;

@@ -9,10 +9,10 @@ use crate::client::{Client, Error, Result};
 use crate::engine::Request;
 use crate::store::{InstanceKey, Purged, Reader, Reply, StoreError};
 
-/// Children read at once.
+/// Children per read.
 const CHILDREN: u32 = 1_000;
 
-/// The deletion of one instance. Await it: it gives how many were deleted.
+/// The deletion of an instance. Await it: it returns the number of deleted instances.
 #[derive(Clone, Debug)]
 #[must_use = "an instance is deleted when its purge is awaited"]
 pub struct Purge {
@@ -22,8 +22,7 @@ pub struct Purge {
 }
 
 impl Client {
-    /// Deletes an instance that has ended, with its history. Await what it returns: how many were deleted, which is 0 where there is no
-    /// such instance.
+    /// Deletes an ended instance with its history. Await the returned value: the number of deleted instances, 0 if it does not exist.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -40,7 +39,7 @@ impl Client {
         }
     }
 
-    /// Deletes those of some instances that have ended, in one transaction.
+    /// Deletes the ended ones of some instances, in one transaction.
     pub(crate) async fn purge_keys(&self, keys: &[InstanceKey]) -> Result<Purged> {
         let keys = keys.iter().map(|key| key.0).collect();
         match self.submit("", Request::Purge(keys)).await? {
@@ -49,8 +48,8 @@ impl Client {
         }
     }
 
-    /// Deletes instances with their descendants, the deepest first: where it is interrupted, what is left still hangs together, and the
-    /// same purge does the rest.
+    /// Deletes instances with their descendants, the deepest first. So an interrupted purge leaves complete trees, and a repetition does
+    /// the rest.
     pub(crate) async fn purge_trees(&self, roots: Vec<InstanceKey>) -> Result<Purged> {
         let keys = self.read(move |reader| family(reader, roots)).await?;
         let mut purged = Purged::default();
@@ -63,8 +62,8 @@ impl Client {
 }
 
 impl Purge {
-    /// With its descendants: those that have ended, and are not below one that lives. Where it was purged alone before, those that it left
-    /// behind. Without this they stay, as what they are: the children of an instance that is gone.
+    /// Includes ended descendants, except those below a live one. If the instance was purged alone before, this deletes the descendants
+    /// that remained. Without this, descendants stay as children of a deleted instance.
     pub fn recursive(mut self) -> Self {
         self.recursive = true;
         self
@@ -94,7 +93,7 @@ impl Purge {
             .await?;
         match found {
             None => {
-                // Its children may have been left behind when it was purged alone.
+                // If the instance was purged alone before, its children remained.
                 let left = client
                     .read(move |reader| reader.left_behind(&id, None, false, u32::MAX))
                     .await?;
@@ -108,7 +107,7 @@ impl Purge {
 }
 
 impl IntoFuture for Purge {
-    /// The error says with [`Error::is_wrong_state`] that the instance has not ended.
+    /// Fails with [`Error::is_wrong_state`] if the instance has not ended.
     type Output = Result<u64>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -121,7 +120,7 @@ fn not_ended(id: &str, status: Status) -> Error {
     Error::rejected(id, Rejection::NotTerminal(status))
 }
 
-/// Instances and their descendants that have ended, each after its parent. What is below one that lives belongs to that one.
+/// Ended instances and their ended descendants, each after its parent. Descendants of a live instance are not included.
 fn family(reader: &Reader, roots: Vec<InstanceKey>) -> Result<Vec<InstanceKey>, StoreError> {
     let mut keys = roots;
     let mut next = 0;

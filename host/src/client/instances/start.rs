@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::client::{Client, Error, Result, check_json, to_json};
 use crate::engine::{Request, StartRequest, brief};
 
-/// A start. Await it: it gives the instance's id once the start is durable.
+/// A start. Await it: it returns the instance's id once the start is durable.
 #[derive(Clone, Debug)]
 #[must_use = "an instance is started when its start is awaited"]
 pub struct Start {
@@ -25,7 +25,6 @@ pub struct Start {
     begins: Begins,
 }
 
-/// When an instance may begin.
 #[derive(Clone, Copy, Debug)]
 enum Begins {
     Now,
@@ -48,56 +47,56 @@ impl Start {
         }
     }
 
-    /// Under this id instead of a new one: 1 to 256 characters, none of `/ \ # ?`, none that control a terminal or the direction of text, not
-    /// `.` or `..`, not starting with `@`. A new one is a UUID of version 7 without its dashes, so that ids sort by when they were made.
+    /// Sets the id: 1 to 256 characters, without `/ \ # ?`, control characters or characters that change the direction of text, not `.` or
+    /// `..`, and not starting with `@`. The default is a UUID of version 7 without dashes, so that ids sort by creation time.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// With this input.
+    /// Sets the input.
     pub fn input<T: Serialize + ?Sized>(mut self, input: &T) -> Self {
         self.input = to_json("the input", input).map(Some);
         self
     }
 
-    /// With this JSON text as input, which is kept as it is, or without any. A text that is not JSON is refused.
+    /// Sets or clears the input, as a JSON text that is kept unchanged. A text that is not JSON is refused.
     pub fn input_json(mut self, input: Option<Json>) -> Self {
         self.input = input.as_ref().map_or(Ok(()), check_json).map(|()| input);
         self
     }
 
-    /// This version of the orchestration instead of the one that was deployed last.
+    /// Selects a version of the orchestration; the default is the one deployed last.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.version = Some(version.into());
         self
     }
 
-    /// With a label. One key has one value: a start that gives two is refused.
+    /// Adds a label. The start is refused if one key has two values.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.push((key.into(), value.into()));
         self
     }
 
-    /// What happens where the id is in use. By default an instance that has ended is replaced, and a live one is left alone.
+    /// Decides what happens if the id is in use. By default an ended instance is replaced, and a live one is an error.
     pub fn reuse(mut self, reuse: Reuse) -> Self {
         self.reuse = reuse;
         self
     }
 
-    /// Not before this time: it is Pending until then, also while no host runs. A time that has passed is now.
+    /// Schedules the start: the instance is Pending until this time, even while no host runs. A time in the past means now.
     pub fn at(mut self, time: Timestamp) -> Self {
         self.begins = Begins::At(time);
         self
     }
 
-    /// Not before so long has passed.
+    /// Schedules the start after a delay.
     pub fn after(mut self, delay: Duration) -> Self {
         self.begins = Begins::After(delay);
         self
     }
 
-    /// As part of this W3C trace.
+    /// Continues this W3C trace; `trace_parent` is a `traceparent` header.
     pub fn trace_parent(mut self, trace_parent: impl Into<String>) -> Self {
         self.trace_parent = Some(trace_parent.into());
         self
@@ -105,15 +104,15 @@ impl Start {
 }
 
 impl IntoFuture for Start {
-    /// The id. The error says with [`Error::is_unknown_orchestration`](crate::Error::is_unknown_orchestration) that no module defines it,
-    /// with [`Error::is_already_exists`](crate::Error::is_already_exists) that the id is in use.
+    /// The id. Fails with [`Error::is_unknown_orchestration`](crate::Error::is_unknown_orchestration) if no module defines the
+    /// orchestration, and with [`Error::is_already_exists`](crate::Error::is_already_exists) if the id is in use.
     type Output = Result<String>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            // Ids that begin with the time stand together in the hub's index. Random ones would each change a page of their own, which
-            // made a third of everything that is written.
+            // Time-ordered ids are adjacent in the hub's index. Random ids would each change a page of their own, which made a third of all
+            // writes.
             let id = self
                 .id
                 .unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string());
@@ -144,7 +143,7 @@ impl IntoFuture for Start {
                 scheduled_for,
             };
             match (self.client.remote(), delay) {
-                // A span is counted on the clock of whoever waits for its end.
+                // The host that will run the start measures the delay on its own clock.
                 (Some(remote), Some(delay)) => remote.start_after(request, delay).await?,
                 _ => self
                     .client

@@ -15,16 +15,16 @@ use crate::client::json::{FailureJson, HexDigest, Payload, QuarantineJson, Statu
 use crate::client::{Client, Result};
 use crate::store::{InstanceRow, Reader, StoreError};
 
-/// Turns in which it is looked for events that led to nothing: a person asks soon after sending one.
+/// How many of the latest turns are searched for events without effect. That is enough soon after an event was sent.
 const TURNS_LOOKED_AT: u32 = 16;
 
-/// Such events that are named.
+/// The most such events that a status lists.
 const EVENTS_MAX: u32 = 100;
 
-/// Turns read at once.
+/// Turns per read.
 const TURNS_PAGE: u32 = 512;
 
-/// What is known about an instance.
+/// The status of an instance.
 #[skip_serializing_none]
 #[serde_as]
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -32,11 +32,11 @@ const TURNS_PAGE: u32 = 512;
 #[schemars(rename = "Instance")]
 #[non_exhaustive]
 pub struct InstanceStatus {
-    /// Its id.
+    /// The id of the instance.
     pub instance_id: String,
-    /// Its orchestration.
+    /// The name of its orchestration.
     pub name: String,
-    /// Its status.
+    /// The runtime status.
     #[serde_as(as = "StatusName")]
     pub runtime_status: Status,
     /// When its start was accepted.
@@ -47,84 +47,84 @@ pub struct InstanceStatus {
     #[serde_as(as = "Option<TimeText>")]
     #[serde(rename = "startedTime")]
     pub started_at: Option<Timestamp>,
-    /// When it may begin, where its start was scheduled for later.
+    /// When it may begin, if its start was scheduled for later.
     #[serde_as(as = "Option<TimeText>")]
     #[serde(rename = "scheduledTime")]
     pub scheduled_for: Option<Timestamp>,
-    /// When a turn or a command of it was last committed.
+    /// When its last turn or command was committed.
     #[serde_as(as = "TimeText")]
     #[serde(rename = "lastUpdatedTime")]
     pub last_updated_at: Timestamp,
-    /// This run of it.
+    /// The id of its current execution.
     #[serde(default)]
     pub execution_id: String,
-    /// Version of the orchestration.
+    /// The version of its orchestration.
     pub version: Option<String>,
-    /// The module that it is pinned to.
+    /// The SHA-256 of the module that it is pinned to.
     #[serde_as(as = "Option<HexDigest>")]
     pub module: Option<Digest>,
-    /// Its input, where that was asked for.
+    /// Its input, if requested.
     #[serde_as(as = "Payload")]
     #[serde(default)]
     pub input: Option<Json>,
-    /// What the orchestration shows.
+    /// The custom status that the orchestration set.
     #[serde_as(as = "Payload")]
     #[serde(default)]
     pub custom_status: Option<Json>,
-    /// What it returned, or the reason for which it was terminated.
+    /// Its output, or the reason of its termination.
     #[serde_as(as = "Payload")]
     #[serde(default)]
     pub output: Option<Json>,
     /// Why it failed.
     #[serde_as(as = "Option<FailureJson>")]
     pub failure: Option<Failure>,
-    /// Whose child it is.
+    /// The id of its parent.
     pub parent_instance_id: Option<String>,
     /// Its labels.
     #[serde_as(as = "Map<_, _>")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Tags,
-    /// Why the host cannot go on with it, where it cannot.
+    /// Why it is quarantined.
     #[serde_as(as = "Option<FromInto<QuarantineJson>>")]
     pub quarantine: Option<Quarantine>,
-    /// The rewinds of this execution, in order. Empty in lists.
+    /// The rewinds of its current execution, in order. Empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rewinds: Vec<RewindRecord>,
-    /// Why it does not go on right now: what it waits for, up to a hundred tasks and a hundred children. Empty in lists.
+    /// What the instance waits for: up to a hundred tasks and a hundred children. Empty in lists.
     #[serde_as(as = "KnownWaits")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<Wait>,
-    /// Tasks and children that it waits for too, beyond those that are named.
+    /// The number of tasks and children that it waits for and that `waitsFor` does not list.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub waits_for_more: u64,
-    /// What still runs though it has ended, and nobody waits for: attempts of activities, each of which keeps a place until it ends, and
-    /// children. A recursive termination stops it. Empty in lists.
+    /// What still runs after its end: attempts of activities, which occupy a slot until they end, and children. A recursive termination
+    /// stops both. Empty in lists.
     #[serde_as(as = "KnownWaits")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub still_runs: Vec<Wait>,
-    /// Names of external events that it was sent and that led to nothing so far: it is suspended, or waits for others. One that it does not
-    /// wait for is kept until it does, and one whose name is misspelt is seen here. Up to a hundred, of the latest turns. Empty in lists.
+    /// Names of external events without effect so far: the instance is suspended, or waits for other events, for example because a name is
+    /// misspelt. Such an event is kept until the instance awaits it. Up to a hundred, from the latest turns. Empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events_without_effect: Vec<String>,
-    /// Events in its history.
+    /// The number of events in its history.
     pub history_events: u64,
-    /// Their size in bytes, roughly.
+    /// The approximate size of its history in bytes.
     pub history_bytes: u64,
-    /// Its history, where that was asked for.
+    /// Its history, if requested.
     pub history: Option<Vec<HistoryEvent>>,
 }
 
-/// A rewind that happened.
+/// A rewind of an instance.
 #[skip_serializing_none]
 #[serde_as]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RewindRecord {
-    /// When.
+    /// When the rewind was committed.
     #[serde_as(as = "TimeText")]
     #[serde(rename = "time")]
     pub at: Timestamp,
-    /// Why, where that was said.
+    /// The reason, if one was given.
     pub reason: Option<String>,
 }
 
@@ -133,21 +133,21 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl InstanceStatus {
-    /// Whether nothing runs any more.
+    /// Whether it has completed, failed or been terminated.
     pub fn is_ended(&self) -> bool {
         self.runtime_status.is_end()
     }
 
-    /// Differs whenever the instance changed.
+    /// Differs after each change of the instance.
     pub(crate) fn stamp(&self) -> String {
         let (at, events) = (self.last_updated_at.0, self.history_events);
         format!("{at:x}-{events:x}-{}", self.runtime_status)
     }
 
-    /// Reads the output as a value; an absent one as `null`.
+    /// Deserializes the output; an absent one counts as `null`.
     ///
     /// # Errors
-    /// [`Error::is_invalid`](crate::Error::is_invalid) if it is something else.
+    /// [`Error::is_invalid`](crate::Error::is_invalid) if the output has another type.
     pub fn output_as<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
         let text = self.output.as_ref().map_or("null", Json::as_str);
         serde_json::from_str(text).map_err(|error| crate::Error::json("the output", &error))
@@ -186,7 +186,7 @@ impl From<InstanceRow> for InstanceStatus {
     }
 }
 
-/// A question about one instance. Await it.
+/// A query for the status of an instance. Await it.
 #[derive(Clone, Debug)]
 #[must_use = "a question is asked when it is awaited"]
 pub struct StatusQuery {
@@ -195,7 +195,7 @@ pub struct StatusQuery {
     pub(crate) show: Show,
 }
 
-/// What a status contains beside the row.
+/// Optional parts of a status.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Show {
     pub(crate) input: bool,
@@ -204,20 +204,20 @@ pub(crate) struct Show {
 }
 
 impl StatusQuery {
-    /// Asks for the input too.
+    /// Includes the input.
     pub fn show_input(mut self) -> Self {
         self.show.input = true;
         self
     }
 
-    /// Asks for the history too, without what calls returned and, unless the input is asked for, without what they were given. For a long
-    /// one see [`Client::history`], which reads it bit by bit.
+    /// Includes the history without results of calls and, unless the input is requested too, without their inputs. Read a long history with
+    /// [`Client::history`], in pages.
     pub fn show_history(mut self) -> Self {
         self.show.history = true;
         self
     }
 
-    /// Asks for the history with what calls returned.
+    /// Includes the history with the results of calls.
     pub fn show_history_output(mut self) -> Self {
         self.show.history = true;
         self.show.history_output = true;
@@ -248,7 +248,7 @@ impl IntoFuture for StatusQuery {
     }
 }
 
-/// Reads everything about one instance.
+/// Reads the full status of an instance.
 pub(crate) fn read_status(
     reader: &Reader,
     id: &str,
@@ -269,7 +269,7 @@ pub(crate) fn read_status(
     }))
 }
 
-/// Reads what a row does not say, but for what still runs for an instance that has ended: who waits for an end is told of it at once.
+/// Completes a row to a status, except `still_runs`: clients that wait for the end are answered without it.
 pub(crate) fn complete(
     reader: &Reader,
     row: InstanceRow,
@@ -309,7 +309,7 @@ pub(crate) fn complete(
     })
 }
 
-/// The input of the current execution: in its history or, before it began, in its inbox.
+/// The input of the current execution: from its history or, before its first turn, from its inbox.
 pub(crate) fn input(reader: &Reader, row: &InstanceRow) -> Result<Option<Json>, StoreError> {
     if let Some(start) = crate::engine::find_start(reader, row)? {
         return Ok(start.input);
@@ -339,8 +339,8 @@ pub(crate) fn history(reader: &Reader, row: &InstanceRow) -> Result<Vec<HistoryE
     }
 }
 
-/// What it was sent and did nothing about, as far as the latest turns and its inbox tell. Only for those that wait for events or are held:
-/// nobody else pays for it.
+/// External events in the latest turns and the inbox that had no effect. Searched only if the instance waits for events or is suspended, to
+/// save reads.
 fn without_effect(reader: &Reader, row: &InstanceRow) -> Result<Vec<String>, StoreError> {
     let is_held = row.status == Status::Suspended;
     if row.status.is_end() || !is_held && row.waiting.events.is_empty() {
@@ -349,7 +349,7 @@ fn without_effect(reader: &Reader, row: &InstanceRow) -> Result<Vec<String>, Sto
     let from = row.turns.saturating_sub(TURNS_LOOKED_AT);
     let mut names = Vec::new();
     for turn in reader.turns(row.key, row.execution, from, TURNS_LOOKED_AT)? {
-        // What is awaited now came to nothing before: it was used, or there would be no waiting for it.
+        // An awaited event is excluded: an earlier one of that name was used, or the instance would not wait.
         let is_awaited =
             |name: &str| (row.waiting.events.iter()).any(|other| other.eq_ignore_ascii_case(name));
         if turn.produced.is_empty() {

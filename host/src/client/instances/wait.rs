@@ -1,4 +1,4 @@
-//! Waiting for an instance.
+//! Waits for a status of an instance.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,20 @@ use crate::client::remote::Remote;
 use crate::client::{Backend, Client, Error, InstanceStatus, Result};
 use crate::engine::Until;
 
-/// How often a process that does not run the hub looks again; a host's own clients are notified instead.
+/// The polling interval of a process that does not run the hub; a host notifies its own clients instead.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How a wait ended.
+/// The result of a wait.
 #[derive(Clone, Debug)]
 pub enum Waited {
-    /// With what was waited for.
+    /// The condition was met, with this status.
     Reached(InstanceStatus),
-    /// With the time; the instance is still so.
+    /// The time limit passed. This is the last status.
     TimedOut(InstanceStatus),
 }
 
 impl Waited {
-    /// The instance, if it came to what was waited for.
+    /// The status if the condition was met, else `None`.
     pub fn reached(self) -> Option<InstanceStatus> {
         match self {
             Self::Reached(status) => Some(status),
@@ -30,7 +30,7 @@ impl Waited {
         }
     }
 
-    /// The instance, as it is.
+    /// The status, whether or not the condition was met.
     pub fn status(&self) -> &InstanceStatus {
         match self {
             Self::Reached(status) | Self::TimedOut(status) => status,
@@ -39,7 +39,7 @@ impl Waited {
 }
 
 impl Client {
-    /// Waits until an instance has ended, for at most so long.
+    /// Waits until an instance has ended, for at most `limit`.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -60,7 +60,7 @@ impl Client {
             .await
     }
 
-    /// Waits until an instance has started, or ended, for at most so long.
+    /// Waits until an instance has started or ended, for at most `limit`.
     ///
     /// # Errors
     /// [`Error::is_not_found`].
@@ -71,7 +71,7 @@ impl Client {
         .await
     }
 
-    /// Waits until `done` says so of an instance's status, for at most so long. It is asked after each change.
+    /// Waits until `done` returns true for an instance's status, for at most `limit`. It is called after each change.
     ///
     /// # Errors
     /// [`Error::is_not_found`].
@@ -96,18 +96,18 @@ impl Client {
             return wait_there(remote, id, limit, done).await;
         }
         loop {
-            // Asked before the status is read, so that no change falls between the two.
+            // Subscribe before reading the status, so that no change is missed.
             let watch = match &self.backend {
                 Backend::Engine(engine) => Some(engine.watch(id, until)),
                 Backend::File(_) | Backend::Remote(_) => None,
             };
             let left = limit.saturating_sub(begun.elapsed());
-            // One that lives has not ended: there is nothing to read before that is told.
+            // A live instance has not ended: nothing needs to be read before the notification.
             let lives = until == Until::Ended && watch.as_ref().is_some_and(|watch| watch.lives);
             if !lives || left.is_zero() {
                 let row = self.brief_status(id).await?;
                 if done(&row) || left.is_zero() {
-                    // What it waits for is looked up only now that somebody reads it. What has ended waits for nothing.
+                    // Waits are read only for the final answer. An ended instance has none.
                     let status = if row.is_ended() {
                         row
                     } else {
@@ -125,11 +125,11 @@ impl Client {
                 continue;
             };
             match tokio::time::timeout(left, watch.told).await {
-                // Rewinds are in the hub alone.
+                // The notification does not contain rewinds; they must be read from the hub.
                 Ok(Ok(Some(end))) if end.generation == 0 => {
                     return Ok(Waited::Reached((*end).into()));
                 }
-                // Told of a change, or out of time: it looks again.
+                // Changed or timed out: read again.
                 Ok(Ok(_)) | Err(_) => {}
                 Ok(Err(_)) => {
                     return Err(Error::store(&self.hub, crate::store::StoreError::Closed));
@@ -138,7 +138,7 @@ impl Client {
         }
     }
 
-    /// The status of an instance that has ended, and the row alone of one that lives.
+    /// The full status of an ended instance; for a live one only its row.
     async fn brief_status(&self, id: &str) -> Result<InstanceStatus> {
         let key = id.to_owned();
         let found = self.read(move |reader| match reader.instance(&key)? {
@@ -150,10 +150,10 @@ impl Client {
     }
 }
 
-/// The longest that a host elsewhere is asked to wait with its answer: whatever is between would take a longer silence for an end.
+/// The longest wait for one answer of a remote host. A proxy would treat a longer silence as a broken connection.
 const ANSWER_EVERY: Duration = Duration::from_secs(20);
 
-/// As a wait here: the host answers when something changes.
+/// Waits with requests that the remote host answers at the next change.
 async fn wait_there(
     remote: &Remote,
     id: &str,
@@ -172,7 +172,7 @@ async fn wait_there(
             return Ok(Waited::TimedOut(status));
         }
         found = remote.changed(id, &status, left.min(ANSWER_EVERY)).await?;
-        // One that changes all the time is not asked about all the time.
+        // Limits the request rate for an instance that changes all the time.
         tokio::time::sleep(left.min(LOOK_EVERY)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a live instance waits for, and what still runs below an ended one.
+//! The waits of a live instance, and what still runs below an ended one.
 
 use std::borrow::Cow;
 
@@ -14,10 +14,10 @@ use crate::store::{
     InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind, WasRunning, is_owned,
 };
 
-/// Waits listed for one instance: enough to see why, not a dump of a wide fan-out.
+/// The most waits listed for one instance, so that a wide fan-out does not flood its status.
 const WAITS_MAX: u32 = 100;
 
-/// Turns read at once.
+/// Turns per read.
 const TURNS_PAGE: u32 = 512;
 
 /// Something that an instance waits for.
@@ -25,60 +25,60 @@ const TURNS_PAGE: u32 = 512;
 #[serde(into = "WaitJson", try_from = "WaitJson")]
 #[non_exhaustive]
 pub enum Wait {
-    /// A message with this name.
+    /// An external event.
     ExternalEvent {
-        /// As the orchestration named it.
+        /// The name, as the orchestration gave it.
         name: String,
     },
     /// An activity.
     Activity {
-        /// Its task.
+        /// The id of its task.
         task: TaskId,
-        /// Its name.
+        /// The name of the activity.
         name: String,
-        /// The attempt that runs or comes next. Those that the death of their host cut off count too.
+        /// The number of the current or next attempt. Attempts that a host crash cut off count too.
         attempt: u32,
-        /// When the attempt began that runs now; `None` where none does: it is queued, or waits for its time.
+        /// When the current attempt started; `None` if none runs.
         running_since: Option<Timestamp>,
-        /// When the next attempt starts, where one failed.
+        /// When the next attempt starts, after a failed one.
         next_attempt_at: Option<Timestamp>,
         /// Why the last attempt failed.
         last_failure: Option<Failure>,
-        /// Attempts that failed or were cut off, in order: the first one and the last ones.
+        /// Failed and cut-off attempts, in order: the first and the last ones.
         failed_attempts: Vec<FailedAttempt>,
     },
     /// A timer.
     Timer {
-        /// Its task.
+        /// The id of its task.
         task: TaskId,
-        /// When it comes due.
+        /// When the timer is due.
         due: Timestamp,
     },
-    /// Its scheduled start.
+    /// The scheduled start of the instance.
     Start {
-        /// When it may begin.
+        /// When the instance may begin.
         due: Timestamp,
     },
     /// A child that has not ended.
     Child {
-        /// Its id.
+        /// The id of the child.
         instance_id: String,
-        /// Its status.
+        /// The status of the child.
         status: Status,
     },
-    /// The orchestration's own words.
+    /// A text that the orchestration supplied.
     Note(String),
-    /// The host cannot go on with it, and why.
+    /// The host quarantined the instance, for this reason.
     Quarantine(Box<Quarantine>),
-    /// It was never run, because no host runs the hub.
+    /// The instance never ran, because no host runs the hub.
     Host,
-    /// It was never run, because the host that runs the hub has not come to it yet.
+    /// The instance never ran, because the host has not reached it yet.
     FirstTurn,
-    /// Nothing that it names, and nothing that happens by itself. Only an event or a command from outside changes that.
+    /// Nothing by itself: only an external event or a command lets it continue.
     Nothing,
 }
 
-/// What it waits for, and how much more than is named.
+/// The waits of an instance, and the number of those that are not listed.
 pub(in crate::client) fn waits(
     reader: &Reader,
     row: &InstanceRow,
@@ -101,7 +101,7 @@ pub(in crate::client) fn waits(
     } else {
         Vec::new()
     };
-    // A wide fan-out is one turn: it is read once and not for each of its calls.
+    // The turn of a wide fan-out is read once, and not for each of its calls.
     let mut turn = None;
     for task in tasks {
         waits.extend(wait_for(reader, row, task, &running, &mut turn)?);
@@ -118,7 +118,7 @@ pub(in crate::client) fn waits(
         waits.push(Wait::Host);
     }
     let says_more = |wait: &Wait| !matches!(wait, Wait::Note(_));
-    // What is in the inbox is about to be handled, and says then what is waited for.
+    // A message in the inbox is about to run a turn, after which the instance names its waits.
     if row.status == Status::Running
         && !waits.iter().any(says_more)
         && reader.inbox(row.key, 0, 1)?.envelopes.is_empty()
@@ -168,7 +168,7 @@ fn wait_for(
     })
 }
 
-/// What still runs though the instance has ended: attempts that nobody waits for, which keep a place until they end, and children.
+/// What still runs below an ended instance: attempts, which occupy a slot until they end, and children.
 pub(in crate::client) fn still_runs(
     reader: &Reader,
     row: &InstanceRow,
@@ -201,7 +201,7 @@ pub(in crate::client) fn still_runs(
     Ok(found)
 }
 
-/// Fills in the names of activities whose rows are gone, from the history.
+/// Looks up names of activities in the history, because their rows are gone.
 fn name_activities(
     reader: &Reader,
     row: &InstanceRow,
@@ -235,12 +235,12 @@ fn name_activities(
     }
 }
 
-/// The attempts of an instance that run now, in whatever process owns the hub.
+/// The running attempts of an instance, in the process that owns the hub.
 fn running(reader: &Reader, key: InstanceKey) -> Vec<WasRunning> {
     let mut running = flight::look(reader.path());
     running.retain(|now| now.key == key && now.task.is_some());
     if !running.is_empty() && !is_owned(reader.path()) {
-        // Nobody runs anything: what is noted there was cut off.
+        // No process owns the hub: the noted attempts were cut off.
         running.clear();
     }
     running
@@ -265,7 +265,7 @@ impl std::fmt::Display for Wait {
                     (None, Some(at)) => write!(f, " at {at}")?,
                     (None, None) => f.write_str(", queued")?,
                 }
-                // The last attempt may have been cut off, which is no failure of the activity.
+                // A cut-off attempt is not a failure of the activity.
                 let last = failed_attempts.last().map(|last| &last.failure);
                 if let Some(failure) = last.or(last_failure.as_ref()) {
                     write!(f, "; the last one failed with {failure}")?;
@@ -289,7 +289,7 @@ impl std::fmt::Display for Wait {
     }
 }
 
-/// A wait as JSON: `kind` says which of the others are there.
+/// A wait as JSON: `kind` determines which other fields are present.
 #[skip_serializing_none]
 #[serde_as]
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -320,7 +320,7 @@ pub(crate) struct WaitJson {
     reason: Option<String>,
 }
 
-/// What the attempt of an activity does that is waited for.
+/// The state of an awaited activity.
 #[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
@@ -402,7 +402,7 @@ impl From<Wait> for WaitJson {
 }
 
 impl WaitJson {
-    /// `None` for a kind that a later version has. All that a wait says of a quarantine is its reason.
+    /// `None` for a kind that only a later version knows. The only part of a quarantine in a wait is its reason.
     fn read(self) -> Option<Wait> {
         Some(match &*self.kind {
             "externalEvent" => Wait::ExternalEvent { name: self.name? },
@@ -444,7 +444,7 @@ impl TryFrom<WaitJson> for Wait {
     }
 }
 
-/// A list of waits. It is read without those that only a later version knows.
+/// A list of waits. Reading skips kinds that only a later version knows.
 pub(crate) struct KnownWaits;
 
 impl SerializeAs<Vec<Wait>> for KnownWaits {

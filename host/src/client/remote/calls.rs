@@ -15,7 +15,7 @@ use crate::client::{
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
 
 impl Call {
-    /// Only instances that fit.
+    /// Adds the conditions of a filter.
     fn filter(mut self, filter: &InstanceFilter) -> Self {
         for status in &filter.statuses {
             self = self.query("status", status.name());
@@ -46,7 +46,7 @@ impl Call {
     }
 }
 
-/// A time that the host can read: beyond the calendar is its end.
+/// A time that the host can parse: times beyond the calendar become its last.
 fn moment(at: Timestamp) -> String {
     match at.to_string() {
         text if text == NEVER => "9999-12-31T00:00:00Z".to_owned(),
@@ -56,7 +56,7 @@ fn moment(at: Timestamp) -> String {
 
 impl Remote {
     pub(crate) async fn status(&self, id: &str, show: Show) -> Result<Option<InstanceStatus>> {
-        // What cannot be an id is nobody's.
+        // No instance has an invalid id.
         let Ok(path) = instance(id, &[]) else {
             return Ok(None);
         };
@@ -67,7 +67,7 @@ impl Remote {
         self.instance(call).await
     }
 
-    /// The instance as soon as it is not as it was seen, or as it is when the time is up.
+    /// The instance as soon as it differs from a known state, or its state at the end of the wait.
     pub(crate) async fn changed(
         &self,
         id: &str,
@@ -133,8 +133,8 @@ impl Remote {
         Ok(self.ask::<Counts>(call).await?.into())
     }
 
-    /// Changes many instances, which takes as long as it takes; the flags are dry run, and with descendants. Whoever wants to know how far
-    /// it is, is told after each step of the host's. One that is older says nothing in between.
+    /// Changes many instances, without a time limit. `options` are dry run and recursive. `told` receives each progress line of the host;
+    /// older hosts send none.
     pub(crate) async fn bulk(
         &self,
         action: &str,
@@ -179,7 +179,7 @@ impl Remote {
         self.collect(old_versions, true).await
     }
 
-    /// Deletes the modules that nothing points to, or says which they are.
+    /// Deletes unreferenced modules, or only lists them.
     pub(super) async fn collect(
         &self,
         old_versions: bool,
@@ -209,7 +209,7 @@ impl Remote {
         self.ask(Call::get(&["hub", "stats"])).await
     }
 
-    /// One instance. Its waits give the reason of a quarantine alone; the rest is beside them.
+    /// Reads one instance. Its JSON has the quarantine outside the waits, which contain only its reason.
     async fn instance(&self, call: Call) -> Result<Option<InstanceStatus>> {
         let mut found: Option<InstanceStatus> = self.find(call).await?;
         if let Some(status) = &mut found

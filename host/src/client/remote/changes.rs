@@ -14,7 +14,6 @@ use crate::engine::{Request, StartRequest};
 use crate::store::{NewModule, OldVersions, Purged, Reply};
 
 impl Remote {
-    /// Does what a request asks for.
     pub(crate) async fn submit(&self, request: Request) -> Result<Reply> {
         match request {
             Request::Start(start) => self.start(start).await,
@@ -55,7 +54,7 @@ impl Remote {
         self.ask(call.json(body)?).await
     }
 
-    /// What is not about one instance.
+    /// Requests that do not concern one instance.
     async fn submit_of_hub(&self, request: Request) -> Result<Reply> {
         match request {
             Request::Deploy(module) => self.deploy(*module).await,
@@ -96,7 +95,7 @@ impl Remote {
         self.start_when(start, None).await
     }
 
-    /// Starts an instance that begins after so long on the clock of the host.
+    /// Starts an instance after a delay on the host's clock.
     pub(crate) async fn start_after(&self, start: StartRequest, delay: Millis) -> Result<()> {
         self.start_when(start, Some(delay)).await.map(drop)
     }
@@ -135,7 +134,7 @@ impl Remote {
         self.done(call.json(&body)?.within(None)).await
     }
 
-    /// Lets a quarantined instance go on with another module, which the host looks up.
+    /// Continues a quarantined instance on another module, which the host looks up.
     pub(crate) async fn resume_on(
         &self,
         id: &str,
@@ -151,7 +150,7 @@ impl Remote {
         self.send(call.json(&body)?).await.map(drop)
     }
 
-    /// Deletes an instance, with its descendants if `recursive`.
+    /// Deletes an instance, and its descendants if `recursive`.
     pub(crate) async fn purge(&self, id: &str, recursive: bool) -> Result<Reply> {
         let Ok(path) = instance(id, &[]) else {
             return Ok(Reply::Nothing);
@@ -183,7 +182,7 @@ impl Remote {
         Ok(Reply::Deployed(done.names))
     }
 
-    /// Has the host look at a module.
+    /// Lets the host inspect a module.
     pub(crate) async fn inspect(&self, name: String, component: Vec<u8>) -> Result<Module> {
         let call = Call::post(&["inspect"])
             .within(None)
@@ -199,7 +198,7 @@ impl Remote {
         })
     }
 
-    /// Says what a module is granted (`PUT`), or grants it more (`POST`).
+    /// Replaces the grants of a module (`PUT`) or adds to them (`POST`).
     pub(crate) async fn grant(&self, module: &str, verb: &str, grants: String) -> Result<Reply> {
         let method = if verb == "PUT" {
             Method::PUT
@@ -212,7 +211,7 @@ impl Remote {
     }
 }
 
-/// What comes with a module, which is kept as JSON.
+/// Parses the JSON that accompanies a module, such as grants.
 fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
     let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
     parsed.map_err(|error| Error::json("what comes with a module", &error))

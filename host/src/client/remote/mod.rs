@@ -1,7 +1,7 @@
-//! A hub on another machine, managed through the HTTP API of its host below `/api/v1`.
+//! A hub of a remote host, managed through its HTTP API below `/api/v1`.
 //!
-//! Laws: what the host says of a request is what its own clients are told; a key goes to the host that was named and to nobody else, and
-//! is part of no message.
+//! Invariants: a remote client gets the same answers as a client in the host's process; a key is sent only to the given host, and no
+//! message contains it.
 
 mod calls;
 mod changes;
@@ -18,16 +18,15 @@ use crate::chain::chain;
 use crate::client::body::ErrorBody;
 use crate::client::{Client, Error, Result};
 
-/// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an answer may take that waits for nothing.
+/// How long an answer may take, unless the request waits for an instance.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the API is, below the address of the host.
+/// The path of the API, below the address of the host.
 const API: [&str; 2] = ["api", "v1"];
 
-/// A host and the hub there that is meant.
+/// A remote host and one of its hubs.
 pub(crate) struct Remote {
     base: Url,
     hub: String,
@@ -35,7 +34,7 @@ pub(crate) struct Remote {
     http: reqwest::Client,
 }
 
-/// One request that is to be sent.
+/// A request to be sent.
 struct Call {
     method: Method,
     path: Vec<String>,
@@ -45,17 +44,17 @@ struct Call {
     accept: Option<&'static str>,
 }
 
-/// An answer that is read a line at a time.
+/// An answer that is read line by line.
 struct Lines {
     response: Response,
     read: Vec<u8>,
-    /// Whether it is what was asked for, and not one answer as a whole.
+    /// Whether the host sent lines, as requested, instead of one JSON answer.
     are_lines: bool,
     over: bool,
 }
 
 impl Lines {
-    /// The next line that has something in it; `None` at the end.
+    /// The next non-empty line; `None` at the end.
     async fn next(&mut self, remote: &Remote) -> Result<Option<Vec<u8>>> {
         loop {
             let end = self.read.iter().position(|byte| *byte == b'\n');
@@ -104,7 +103,7 @@ impl Call {
         self
     }
 
-    /// A parameter that is only sent where it is true.
+    /// Adds a parameter if it is true.
     fn flag(self, name: &'static str, is_set: bool) -> Self {
         if is_set {
             self.query(name, "true")
@@ -124,7 +123,7 @@ impl Call {
         self
     }
 
-    /// It may take so long, or as long as it takes.
+    /// Sets the time limit; `None` means no limit.
     fn within(mut self, limit: Option<Duration>) -> Self {
         self.timeout = limit;
         self
@@ -145,10 +144,10 @@ impl Remote {
             .user_agent(concat!("perennial/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
-            // The key is for this host, wherever it would send us.
+            // A redirect could lead the key to another host.
             .redirect(redirect::Policy::none());
         if is_loopback(&base) {
-            // A proxy is for what is elsewhere, and would look for this machine on its own.
+            // A proxy would resolve the loopback address to its own machine.
             http = http.no_proxy();
         }
         let http = http
@@ -162,14 +161,13 @@ impl Remote {
         })
     }
 
-    /// The address of the host.
     pub(crate) fn address(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
     }
 
     fn url(&self, call: &Call) -> Result<Url> {
         let mut url = self.base.clone();
-        // A path in which these are parts means another path.
+        // URL parsing would remove these path segments and so change the path.
         if let Some(part) = call
             .path
             .iter()
@@ -190,7 +188,7 @@ impl Remote {
         Ok(url)
     }
 
-    /// Sends a request, and gets the head of its answer.
+    /// Sends a request and waits for the head of the answer.
     async fn begin(&self, call: Call) -> Result<Response> {
         let url = self.url(&call)?;
         let mut request = self.http.request(call.method, url);
@@ -229,7 +227,7 @@ impl Remote {
         Err(self.refused(status, &body))
     }
 
-    /// Sends a request whose answer comes in lines, as far as the host can do that.
+    /// Sends a request for an answer in lines; older hosts may answer with one JSON value.
     async fn lines(&self, mut call: Call) -> Result<Lines> {
         const LINES: &str = "application/x-ndjson";
         call.accept = Some(LINES);
@@ -249,14 +247,14 @@ impl Remote {
         })
     }
 
-    /// What a call that was done answers.
+    /// Sends a request and parses its answer.
     async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
         let (status, body) = self.send(call).await?;
         serde_json::from_slice(&body)
             .map_err(|error| self.strange(format!("its answer {status} cannot be read: {error}")))
     }
 
-    /// As [`ask`](Self::ask); `None` where there is no such thing.
+    /// As [`ask`](Self::ask); `None` if the requested thing does not exist.
     async fn find<T: DeserializeOwned>(&self, call: Call) -> Result<Option<T>> {
         match self.ask(call).await {
             Ok(found) => Ok(Some(found)),
@@ -278,18 +276,18 @@ impl Remote {
         self.strange(format!("it redirects to {to}"))
     }
 
-    /// Something answers that does not speak this API.
+    /// An error for an answer that does not belong to this API.
     fn strange(&self, what: impl std::fmt::Display) -> Error {
         Error::not_perennial(self.address(), what.to_string())
     }
 }
 
 impl Client {
-    /// A client of a task hub that a host elsewhere serves over HTTP: see `perennial::http`. `url` is the address of the host, such as
-    /// `https://flows.example.com`; `key` is one of the hub's, where the host asks for one.
+    /// Connects to a task hub that a remote host serves over HTTP: see `perennial::http`. `url` is the address of the host, such as
+    /// `https://flows.example.com`; `key` is one of the hub's access keys, if the host requires one.
     ///
-    /// Nothing is sent yet. What needs the hub's file (backups, checks of modules, a router over the client) is not for such a client and
-    /// answers with an error.
+    /// This sends no request yet. Operations that need the hub's file (backups, checks of modules, a router over the client) return an
+    /// error.
     ///
     /// ```no_run
     /// # async fn example() -> perennial::Result<()> {
@@ -300,7 +298,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_invalid`] if the URL is none of http or https, the name of the hub cannot be one, or the key cannot be one. Later
+    /// [`Error::is_invalid`] if the URL does not use http or https, or the hub name or the key is invalid. Requests fail with
     /// [`Error::is_unreachable`] and [`Error::is_unauthorized`].
     pub fn connect(url: &str, task_hub: &str, key: Option<&str>) -> Result<Self> {
         super::hub_path(std::path::Path::new(""), task_hub)?;
@@ -311,7 +309,7 @@ impl Client {
     }
 }
 
-/// The parts of the path of an instance. An id that cannot be one is refused before it is taken for a path.
+/// The path segments of an instance. An invalid id is refused, because it could change the path.
 fn instance<'a>(id: &'a str, rest: &[&'a str]) -> Result<Vec<&'a str>> {
     check_known_id(id).map_err(|problem| Error::invalid(problem.to_string()))?;
     if matches!(id, "." | "..") {
@@ -324,7 +322,7 @@ fn no_part(text: &str) -> Error {
     Error::invalid(format!("{text:?} cannot be part of a URL"))
 }
 
-/// The address of a host, and the key that stands in it.
+/// Parses the address of a host, and the key in it, if any.
 fn read_url(text: &str) -> Result<(Url, Option<String>)> {
     let bad = |why: &str| {
         Error::invalid(format!(

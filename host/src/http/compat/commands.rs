@@ -9,7 +9,7 @@ use crate::http::compat::{Call, Refused, reply, start};
 use crate::http::query::{Known, once};
 use crate::http::wire;
 
-/// 202 once the event is on disk.
+/// Answers 202 once the event is durable.
 pub(super) async fn raise_event(
     call: &Call<'_>,
     id: &str,
@@ -27,25 +27,25 @@ pub(super) async fn raise_event(
     accepted(call.client.raise_event_json(id, event, data).await)
 }
 
-/// 202 once it is on disk.
+/// Answers 202 once the command is durable.
 pub(super) async fn terminate(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
     let reason = call.query.reason()?;
     accepted(call.client.terminate(id, reason.as_deref()).await)
 }
 
-/// 202 once it is on disk.
+/// Answers 202 once the command is durable.
 pub(super) async fn suspend(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
     let reason = call.query.reason()?;
     accepted(call.client.suspend(id, reason.as_deref()).await)
 }
 
-/// 202 once it is on disk.
+/// Answers 202 once the command is durable.
 pub(super) async fn resume(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
     let reason = call.query.reason()?;
     accepted(call.client.resume(id, reason.as_deref()).await)
 }
 
-/// 202 once it is back before its failure.
+/// Answers 202 once the rewind is durable.
 pub(super) async fn rewind(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
     let mut rewind = call.client.rewind(id);
     if let Some(reason) = call.query.reason()? {
@@ -59,7 +59,7 @@ pub(super) async fn rewind(call: &Call<'_>, id: &str) -> Result<Response, Refuse
         return Ok(wire::json(StatusCode::NOT_FOUND, &message));
     }
     if error.would_forget() {
-        // That API has no option for it: the message names the one that has.
+        // This API has no option to discard completed work; the message names the CLI's.
         return Ok(wire::json(StatusCode::CONFLICT, &error.to_string()));
     }
     if error.is_wrong_state() {
@@ -72,14 +72,14 @@ pub(super) async fn rewind(call: &Call<'_>, id: &str) -> Result<Response, Refuse
     Err(reply::error(&error))
 }
 
-/// How an instance is run again, where a body says it: what it leaves open, the query says.
+/// The body of a restart. The query gives the options that the body omits.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RestartOptions {
     restart_with_new_instance_id: Option<bool>,
 }
 
-/// As [`restart`], with options in the body, if there is one.
+/// As [`restart`], with options in an optional body.
 pub(super) async fn restart_with_options(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
     let options = match reply::payload(&call.take_body())? {
         None => RestartOptions::default(),
@@ -89,7 +89,8 @@ pub(super) async fn restart_with_options(call: &Call<'_>, id: &str) -> Result<Re
     restart(call, id, options).await
 }
 
-/// 202 with where the new run is, under a new id unless the same one is asked for; what it returned, where it is waited for.
+/// Answers 202 with the URLs of the new run, or with its result if the caller waits. The run gets a new id unless the caller wants the
+/// same.
 pub(super) async fn restart(
     call: &Call<'_>,
     id: &str,
@@ -120,14 +121,14 @@ pub(super) async fn restart(
     }
 }
 
-/// What a purge answers with.
+/// The answer to a purge.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Purged {
     instances_deleted: u64,
 }
 
-/// 200 where it was deleted.
+/// Answers 200 if the instance was deleted.
 pub(super) async fn purge(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
     call.query.only(&[])?;
     match call.client.purge(id).await {
@@ -144,7 +145,7 @@ pub(super) async fn purge(call: &Call<'_>, id: &str) -> Result<Response, Refused
     }
 }
 
-/// 200 with how many were deleted of those created from a time on; 404 where there were none.
+/// Answers 200 with the number of instances deleted, or 404 if there were none. The filter needs a lower bound for the creation time.
 pub(super) async fn purge_many(call: &Call<'_>) -> Result<Response, Refused> {
     let mut known = once(["createdTimeFrom", "createdTimeTo"]).to_vec();
     known.push(Known {

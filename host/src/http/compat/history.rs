@@ -1,7 +1,7 @@
-//! A history in the shape in which Durable Functions shows it.
+//! Histories in the format of Durable Functions.
 //!
-//! Law: what was asked for is told by its outcome, which takes over its time, its name and its input; only what has no outcome yet stands
-//! for itself. Inputs are texts that hold JSON, results are JSON.
+//! Invariant: the outcome of a task replaces its scheduling event, and takes over its time, name and input; only tasks without an outcome
+//! keep their scheduling event. Inputs are strings that contain JSON, results are JSON.
 #![warn(
     clippy::match_wildcard_for_single_variants,
     clippy::wildcard_enum_match_arm
@@ -17,14 +17,14 @@ use crate::client::HistoryEvent;
 use crate::client::json::raw;
 use crate::http::wire::{fine_time, reason_text};
 
-/// What of a history is shown.
+/// Which payloads of a history are shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shown {
     pub(crate) inputs: bool,
     pub(crate) outputs: bool,
 }
 
-/// One event, as it is written. What is absent is left out.
+/// An event in the JSON of Durable Functions. `None` fields are omitted.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct EventWire {
@@ -104,7 +104,7 @@ impl From<&Failure> for FailureWire {
     }
 }
 
-/// A task that was asked for: what its outcome takes over, and where it stands until then.
+/// A scheduled task: the data that its outcome takes over, and its row until then.
 struct Asked {
     row: usize,
     at: Timestamp,
@@ -119,7 +119,7 @@ struct Shaper {
     asked: BTreeMap<TaskId, Asked>,
 }
 
-/// The type that Durable Functions gives an event; `None` for bookkeeping that it does not keep in its histories.
+/// The event type in Durable Functions; `None` for events that it does not have.
 fn event_type(event: &Event) -> Option<&'static str> {
     Some(match event {
         Event::ExecutionStarted(_) => "ExecutionStarted",
@@ -148,7 +148,7 @@ fn event_type(event: &Event) -> Option<&'static str> {
     })
 }
 
-/// Shapes the history of one execution.
+/// Converts the history of one execution.
 pub(crate) fn shape(history: Vec<HistoryEvent>, shown: Shown) -> Vec<EventWire> {
     let mut shaper = Shaper {
         shown,
@@ -201,7 +201,7 @@ impl Shaper {
                 let fire_at = self.asked.get(&task).and_then(|asked| asked.fire_at);
                 self.push(wire.firing(fire_at));
             }
-            // A retry of a child is a timer and a child again, as the SDKs of Durable Functions make it.
+            // The SDKs of Durable Functions implement a retry of a child as a timer and another child.
             Event::ChildRetryScheduled { at: fire_at, .. } => self.push(wire.firing(Some(fire_at))),
             Event::ChildRetried {
                 task, instance_id, ..
@@ -357,7 +357,7 @@ impl Shaper {
         self.outcome(task, wire);
     }
 
-    /// An outcome takes the place of what was asked.
+    /// Replaces the scheduling event by the outcome.
     fn outcome(&mut self, task: TaskId, wire: EventWire) {
         let Some(asked) = self.asked.remove(&task) else {
             return self.push(wire);

@@ -1,4 +1,4 @@
-//! Management URLs of an instance.
+//! The management URLs of an instance.
 
 use axum::http::{StatusCode, header};
 use axum::response::Response;
@@ -8,18 +8,18 @@ use serde::Serialize;
 use crate::http::compat::{Call, Refused, reply};
 use crate::http::wire;
 
-/// What a segment of a path or a value of a query must not contain as it is.
+/// Characters to escape in a path segment or a query value.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// When a client that was told to come back should do so, in seconds: after a start, and after a look at what still runs.
+/// `Retry-After` in seconds: after a start, and for the status of a live instance.
 pub(super) const RETRY_AFTER_START: &str = "10";
 pub(super) const RETRY_AFTER_STATUS: &str = "5";
 
-/// The body of an answer that says where to ask: the management payload, without what this answer never had.
+/// The body of a 202 answer: the management payload without `rewindPostUri`, which Durable Functions omits here.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct CheckStatus {
@@ -33,7 +33,7 @@ struct CheckStatus {
     resume_post_uri: String,
 }
 
-/// 202 with the URLs of an instance.
+/// Answers 202 with the URLs of an instance.
 pub(super) fn check_status(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
     let base = format!("{}?{}", call.base, required_query(call));
     let links = call.client.http_management_payload(id, &base);
@@ -65,7 +65,7 @@ pub(super) fn check_status(call: &Call<'_>, id: &str) -> Result<Response, Refuse
     ))
 }
 
-/// The URL of this very request, for a client that is to come back to it.
+/// The URL of this request, for a client that repeats it.
 pub(super) fn same_url(call: &Call<'_>, id: &str) -> String {
     let query = call.head.uri.query().unwrap_or_default();
     let instance = format!("{}/instances/{}", call.base, escape(id));
@@ -75,7 +75,7 @@ pub(super) fn same_url(call: &Call<'_>, id: &str) -> String {
     }
 }
 
-/// What every URL says beside the hub: the connection, and the key if the caller gave it in the URL.
+/// The query of every URL apart from the hub: the connection, and the key if the caller gave it in the URL.
 fn required_query(call: &Call<'_>) -> String {
     let connection = escape(call.query.text("connection").unwrap_or("Storage"));
     let mut query = format!("connection={connection}");

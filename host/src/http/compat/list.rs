@@ -12,19 +12,19 @@ use crate::http::compat::status::StatusWire;
 use crate::http::compat::{Call, Refused, reply};
 use crate::http::wire;
 
-/// Where a page ends and the next one begins: in the request and in the answer.
+/// The continuation token, in requests and answers.
 const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation-token");
 
-/// Instances in an answer where nothing is said, and at most: not every client asks for the second page.
+/// The default and largest number of instances in an answer. It is large because not every client asks for the second page.
 const TOP_MAX: usize = 1_000;
 
-/// Instances read at once.
+/// Instances per read.
 const STEP: usize = 100;
 
-/// Bytes of payloads after which an answer ends and the next page begins, so that large inputs never make an answer that fits nowhere.
+/// Bytes of payloads after which a page ends, so that answers with large inputs still fit into the budget.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// 200 with an array, and the token of the next page if there is one.
+/// Answers 200 with an array, and a token if there is another page.
 pub(super) async fn list(call: &Call<'_>) -> Result<Response, Refused> {
     let shown = Shown {
         inputs: call.query.flag("showInput", true)?,
@@ -69,9 +69,9 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Refused> {
     })
 }
 
-/// Bytes of an instance in an answer, roughly.
+/// The approximate size of an instance in an answer.
 fn size(status: &InstanceStatus) -> usize {
-    /// What has one size in each.
+    /// Bytes of the fields with a fixed size.
     const FIXED: usize = 256;
     let payloads = [&status.input, &status.output, &status.custom_status];
     let payloads = payloads.into_iter().flatten().map(Json::size);
@@ -79,7 +79,7 @@ fn size(status: &InstanceStatus) -> usize {
     FIXED + status.instance_id.len() + status.name.len() + payloads.sum::<usize>() + failure
 }
 
-/// The list that the parameters describe; `None` where nothing can be in it.
+/// The list that the parameters describe; `None` if no instance can match.
 fn filtered(call: &Call<'_>, shown: Shown) -> Result<Option<List>, Refused> {
     let mut list = call.client.list().show_output();
     if shown.inputs {

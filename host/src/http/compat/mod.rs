@@ -29,13 +29,13 @@ use commands::RestartOptions;
 pub(super) use reply::{full, problem};
 use route::{Route, route};
 
-/// Where the webhooks are.
+/// The base path of the webhooks.
 pub(super) const WEBHOOKS: &str = "/runtime/webhooks/durabletask";
 
-/// Where the webhooks of version 1 were.
+/// The base path of version 1.
 const LEGACY: &str = "/admin/extensions/DurableTaskExtension";
 
-/// Where the SDKs of the languages look for the same.
+/// The base path that the language SDKs use.
 const RPC: &str = "/durabletask";
 
 /// The routes.
@@ -50,19 +50,19 @@ pub(super) fn routes() -> Router<Arc<Api>> {
     routes.route("/orchestrators/{*rest}", any(root))
 }
 
-/// One request, and what it is about.
+/// A request with the objects it refers to.
 struct Call<'a> {
     api: &'a Api,
     client: &'a Client,
     query: Query,
     head: &'a Parts,
-    /// Until it is read as a payload: what waits for long does not keep it.
+    /// The body, until it is taken as a payload, so that long waits do not hold it.
     body: Mutex<Bytes>,
-    /// The URL of the base below which the answer's links are.
+    /// The base URL of links in the answer.
     base: String,
 }
 
-/// Why a request is not done: the answer.
+/// The answer to a request that is refused.
 type Refused = Box<Response>;
 
 async fn webhook(api: Arc<Api>, base: &'static str, request: Request) -> Response {
@@ -79,7 +79,7 @@ async fn webhook(api: Arc<Api>, base: &'static str, request: Request) -> Respons
     done.await.unwrap_or_else(|refused| *refused)
 }
 
-/// The two routes of the articles' curl lines, which are not below a base.
+/// The two routes of the curl examples in the articles, which are outside the base paths.
 async fn root(api: Arc<Api>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let found = match route(&head.method, head.uri.path()) {
@@ -140,7 +140,7 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// The body as a payload, or nothing.
+    /// The body as a payload; `None` if it is empty.
     fn payload(&self) -> Result<Option<Json>, Refused> {
         let agent = self.header(header::USER_AGENT.as_str());
         let payload = reply::payload(&self.take_body())?;
@@ -154,12 +154,12 @@ impl<'a> Call<'a> {
         std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A header of which nothing depends on whether it can be read.
+    /// A header that may be ignored if it is not ASCII.
     fn header(&self, name: &str) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
     }
 
-    /// A header that must be readable where it is there, and is nothing where it is empty.
+    /// A header that must be ASCII. An empty one counts as absent.
     fn readable_header(&self, name: &str) -> Result<Option<&str>, Refused> {
         let Some(value) = self.head.headers.get(name) else {
             return Ok(None);
@@ -173,13 +173,13 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Whether a client writes its payloads as JSON twice: the one for Python does, always, and the library with which it asks names itself.
-/// Durable Functions, too, gives an orchestration what the text in such a text says.
+/// Whether the client encodes payloads as JSON twice. The one for Python always does; its HTTP library is in the user agent. Durable
+/// Functions also gives an orchestration the decoded inner text.
 fn writes_twice(agent: &str) -> bool {
     agent.contains("aiohttp/")
 }
 
-/// What a text that is JSON says; anything else as it is.
+/// Decodes a string that contains JSON; other JSON stays as it is.
 fn written_once(json: Json) -> Json {
     if !json.as_str().trim_start().starts_with('"') {
         return json;
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(once(r#""{\"a\": 1}""#), r#"{"a": 1}"#);
         assert_eq!(once(r#""\"now\"""#), r#""now""#);
         assert_eq!(once(r#""null""#), "null");
-        // Only once: what is in it is what was meant.
+        // Decoded only once: a string inside is meant as a string.
         assert_eq!(once(r#""\"{\\\"a\\\": 1}\"""#), r#""{\"a\": 1}""#);
         for other in [
             r#"{"a": "1"}"#,

@@ -1,4 +1,4 @@
-//! Answers, and how errors of the library map to them.
+//! Answers, and the mapping of library errors to them.
 
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
@@ -15,7 +15,7 @@ use crate::http::query::BadParameter;
 use crate::http::wire;
 use crate::http::{Api, DISK_FULL, LOCKED, lacking};
 
-/// The body of an error. Clients read the first or the second of the fields, so both say it.
+/// The body of an error. Clients read either of the two fields, so both contain the message.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Problem<'a> {
@@ -28,7 +28,6 @@ struct Problem<'a> {
     stack_trace: Option<&'a str>,
 }
 
-/// An error with one message.
 pub(in crate::http) fn problem(status: StatusCode, message: &str) -> Response {
     let problem = Problem {
         message,
@@ -43,7 +42,7 @@ fn refuse(status: StatusCode, message: &str) -> Refused {
     Box::new(problem(status, message))
 }
 
-/// What the caller wrote cannot be.
+/// An invalid argument of the caller.
 fn bad_argument(message: &str) -> Refused {
     let problem = Problem {
         message: "One or more of the arguments submitted is incorrect",
@@ -60,22 +59,22 @@ impl From<BadParameter> for Refused {
     }
 }
 
-/// A parameter or a combination of them that cannot be.
+/// An invalid parameter or combination of parameters.
 pub(super) fn argument(message: &str) -> Refused {
     bad_argument(message)
 }
 
-/// The plain success of an operation that has nothing to say.
+/// 200 without a body.
 pub(super) fn ok() -> Response {
     wire::empty(StatusCode::OK)
 }
 
-/// It is on disk, and happens soon.
+/// 202 for a command that is durable and will be executed soon.
 pub(super) fn accepted() -> Response {
     wire::empty(StatusCode::ACCEPTED)
 }
 
-/// There is no such operation.
+/// The operation does not exist.
 pub(super) fn no_route(head: &Parts) -> Response {
     let message = format!(
         "There is no {} {} in this API.",
@@ -85,12 +84,12 @@ pub(super) fn no_route(head: &Parts) -> Response {
     problem(StatusCode::NOT_FOUND, &message)
 }
 
-/// There is no such instance.
+/// The instance does not exist.
 pub(super) fn no_instance() -> Response {
     wire::empty(StatusCode::NOT_FOUND)
 }
 
-/// There is no such hub here.
+/// The hub does not exist or is not served here.
 pub(super) fn no_hub(name: &str, served: &str) -> Refused {
     let message = format!("The task hub {name:?} is not served here; served: {served}.");
     refuse(StatusCode::NOT_FOUND, &message)
@@ -103,7 +102,7 @@ pub(super) fn no_entities() -> Response {
     problem(StatusCode::NOT_IMPLEMENTED, message)
 }
 
-/// Reads a body that is no longer than allowed.
+/// Reads a body up to the size limit.
 pub(super) async fn read_body(api: &Api, head: &Parts, body: Body) -> Result<Bytes, Refused> {
     let read = body::read(api, &head.headers, body, api.body_bytes_max).await;
     read.map_err(|unread| match unread {
@@ -120,7 +119,7 @@ pub(super) async fn read_body(api: &Api, head: &Parts, body: Body) -> Result<Byt
     })
 }
 
-/// All bytes that there are for bodies and answers are taken.
+/// The budget of bodies and answers is exhausted.
 pub(super) fn no_room(_: Spent) -> Refused {
     Box::new(full())
 }
@@ -137,7 +136,7 @@ fn too_large(limit: usize) -> Refused {
     refuse(StatusCode::PAYLOAD_TOO_LARGE, &message)
 }
 
-/// A body that is JSON, or nothing.
+/// Parses a body as JSON; `None` if it is empty.
 pub(super) fn payload(body: &Bytes) -> Result<Option<Json>, Refused> {
     let invalid = |detail: &str| {
         let problem = Problem {
@@ -157,7 +156,7 @@ pub(super) fn payload(body: &Bytes) -> Result<Option<Json>, Refused> {
     Ok(Some(json))
 }
 
-/// What an error of the library is to the caller.
+/// Maps a library error to an answer.
 pub(super) fn error(error: &Error) -> Refused {
     let message = error.to_string();
     if error.is_not_found() && !error.is_unknown_hub() {
@@ -190,12 +189,12 @@ pub(super) fn error(error: &Error) -> Refused {
     }
 }
 
-/// It was not done, and may be in a moment.
+/// A failure after which a retry may succeed.
 fn later(status: StatusCode, message: &str) -> Response {
     wire::with_header(problem(status, message), header::RETRY_AFTER, "1")
 }
 
-/// What went wrong stays in the log, under a name that the caller is told.
+/// Logs an internal error under a random id, and tells the caller only the id.
 fn internal(message: &str) -> Refused {
     let reference = uuid::Uuid::new_v4().simple().to_string();
     tracing::error!(%reference, error = message, "a request failed");

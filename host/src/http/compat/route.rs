@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 
-/// An operation, with what its path says.
+/// An operation with its path parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Start { name: String, id: Option<String> },
@@ -21,9 +21,9 @@ pub(crate) enum Route {
     Entities,
 }
 
-/// What a method and the part of the path after the base mean; `None` where there is nothing.
+/// Parses a method and the part of a path after the base; `None` if no operation matches.
 ///
-/// The words of a path are known in any case of letters, and a slash at its end means nothing.
+/// Fixed path segments match in any case of letters, and a trailing slash is ignored.
 pub(crate) fn route(method: &Method, path: &str) -> Option<Route> {
     let segments = segments(path)?;
     let mut segments = segments.iter().map(String::as_str);
@@ -69,7 +69,7 @@ fn of_instance(id: &str, operation: &str, rest: &[&str]) -> Option<Route> {
     }
 }
 
-/// The decoded segments of a path: none of them empty, and each UTF-8.
+/// The decoded segments of a path; `None` if one is empty or not UTF-8.
 pub(crate) fn segments(path: &str) -> Option<Vec<String>> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);

@@ -1,4 +1,4 @@
-//! Starting an instance, and waiting for it.
+//! Starts an instance, and waits for it.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::http::body;
 use crate::http::compat::{Call, Refused, links, reply, status};
 use perennial_core::{Status, TraceContext};
 
-/// How long a wait lasts where that is not said.
+/// The default length of a wait.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Seconds between two looks where that is not said. Nobody looks: a wait is told. It only has to fit into the timeout.
+/// The default polling interval. Waits are notified and never poll, but clients expect that it must fit into the timeout.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts, and waits where both a timeout and an interval are given.
+/// Starts an instance, and waits if both a timeout and an interval are given.
 pub(super) async fn start(
     call: &Call<'_>,
     name: String,
@@ -28,11 +28,11 @@ pub(super) async fn start(
     begun(call, &id, wait).await
 }
 
-/// How long the caller waits for the end: where it gives both a timeout and an interval.
+/// How long the caller waits for the end; `None` unless it gives both a timeout and an interval.
 pub(super) fn wait(call: &Call<'_>) -> Result<Option<Duration>, Refused> {
     let timeout = call.query.seconds("timeout")?;
     let interval = call.query.seconds("pollingInterval")?;
-    // A flag that cannot be read must not be found out after the start.
+    // Checked before the start: an invalid flag must not fail a request that has already started an instance.
     call.query
         .flag("returnInternalServerErrorOnFailure", false)?;
     let Some((timeout, interval)) = timeout.zip(interval) else {
@@ -42,7 +42,7 @@ pub(super) fn wait(call: &Call<'_>) -> Result<Option<Duration>, Refused> {
     Ok(Some(timeout))
 }
 
-/// What is answered once it has begun.
+/// The answer after a start: the URLs of the instance, or its result if the caller waits.
 pub(super) async fn begun(
     call: &Call<'_>,
     id: &str,
@@ -54,7 +54,7 @@ pub(super) async fn begun(
     }
 }
 
-/// Starts and waits, as the articles' example does.
+/// Starts and waits, as the example in the Durable Functions articles does.
 pub(super) async fn start_and_wait(call: &Call<'_>, name: String) -> Result<Response, Refused> {
     let timeout = call.query.seconds("timeout")?.unwrap_or(TIMEOUT);
     let interval = call.query.seconds("retryInterval")?;
@@ -65,7 +65,7 @@ pub(super) async fn start_and_wait(call: &Call<'_>, name: String) -> Result<Resp
     wait_for(call, &id, timeout).await
 }
 
-/// Before anything is started: what cannot be must change nothing.
+/// Checks before the start, so that an invalid request changes nothing.
 fn check(timeout: Duration, interval: Duration) -> Result<(), Refused> {
     if interval <= timeout {
         return Ok(());
@@ -110,7 +110,8 @@ async fn wait_for(call: &Call<'_>, id: &str, timeout: Duration) -> Result<Respon
         Waited::TimedOut(_) => links::check_status(call, id),
         Waited::Reached(ended) if ended.runtime_status == Status::Completed => {
             let output = ended.output.as_ref().map_or("null", |json| json.as_str());
-            // It has been started, which must not look as if it was not: where the output does not fit now, it is there to be asked for.
+            // The instance was started, so an error would mislead. If the output does not fit into the budget now, the caller can fetch it
+            // later.
             match body::text_in_room(call.api, output) {
                 Ok(response) => Ok(response),
                 Err(Spent) => links::check_status(call, id),

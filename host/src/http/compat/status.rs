@@ -14,7 +14,7 @@ use crate::http::compat::history::{EventWire, Shown, shape};
 use crate::http::compat::{Call, Refused, links, reply};
 use crate::http::wire::{self, reason_text};
 
-/// A status, as it is written.
+/// A status in the JSON of Durable Functions.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StatusWire {
@@ -31,7 +31,7 @@ pub(super) struct StatusWire {
 }
 
 impl StatusWire {
-    /// A status, with its history if that was read.
+    /// Converts a status, with its history if that was read.
     pub(super) fn new(status: InstanceStatus, shown: Shown) -> Self {
         let output = output(&status);
         let payload = |json: &Option<Json>| json.as_ref().map(raw);
@@ -52,7 +52,7 @@ impl StatusWire {
     }
 }
 
-/// What it returned, why it failed, or the reason for which it was terminated.
+/// The output, the failure, or the reason of the termination.
 fn output(status: &InstanceStatus) -> Option<Box<RawValue>> {
     match &status.failure {
         Some(failure) => {
@@ -66,7 +66,7 @@ fn output(status: &InstanceStatus) -> Option<Box<RawValue>> {
     }
 }
 
-/// 200 where it has ended, 202 where it has not, with where and when to ask again.
+/// Answers 200 for an ended instance; 202 with `Location` and `Retry-After` for a live one.
 pub(super) async fn status(call: &Call<'_>, id: &str) -> Result<Response, Refused> {
     let show_history = call.query.flag("showHistory", false)?;
     let fail = call
@@ -116,7 +116,7 @@ pub(super) async fn status(call: &Call<'_>, id: &str) -> Result<Response, Refuse
     ))
 }
 
-/// Room for an instance with its history; none where there is no such instance.
+/// Reserves memory for an instance with its history; `None` if it does not exist.
 async fn room_for_history(call: &Call<'_>, id: &str) -> Result<Option<Permit>, Refused> {
     let status = call.client.status(id).await;
     let Some(status) = status.map_err(|error| reply::error(&error))? else {

@@ -68,7 +68,7 @@ async fn restart(
     Ok(created(begun))
 }
 
-/// What is answered where an instance began.
+/// The answer with the id of a new instance.
 pub(super) fn created(instance_id: String) -> Reply<Started> {
     let escaped =
         percent_encoding::utf8_percent_encode(&instance_id, percent_encoding::NON_ALPHANUMERIC);

@@ -19,7 +19,7 @@ use crate::http::native::instances::{filter, filtered};
 use crate::http::native::reply::Raw;
 use crate::http::wire;
 
-/// A line for each step, and a last one with what came of it.
+/// The media type of one JSON line for each step, and a last one with the result.
 pub(crate) const LINES: &str = "application/x-ndjson";
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -49,7 +49,7 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// Of the filter something must be said, so that a slip does not mean every instance.
+/// An empty filter needs `all=true`, so that a mistake does not change every instance.
 async fn bulk(
     ask: Ask,
     Segments(action): Segments<String>,
@@ -96,11 +96,11 @@ async fn bulk(
     Ok(Raw(wire::json(StatusCode::OK, &bulk.await?)))
 }
 
-/// An operation that is under way, and how far it is: who is slow is told the latest, and nothing waits for it.
+/// A running operation and its progress. A slow reader gets only the latest progress, and the operation does not wait for it.
 struct Steps {
     done: Pin<Box<dyn Future<Output = Result<BulkProgress, Error>> + Send>>,
     told: watch::Receiver<BulkProgress>,
-    /// So that what was told last is not lost where the operation ends with it.
+    /// Keeps the channel open, so that the last progress is not lost when the operation ends.
     _tell: Arc<watch::Sender<BulkProgress>>,
 }
 
@@ -123,7 +123,7 @@ fn steps(bulk: Bulk) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
             Ok(()) = steps.told.changed() => None,
             done = &mut steps.done => Some(done),
         };
-        // An operation may take a step and end at once.
+        // The operation may finish right after a step.
         let is_new = done.is_none() || steps.told.has_changed().is_ok_and(|changed| changed);
         let step = is_new.then(|| *steps.told.borrow_and_update());
         let mut text = step.map_or_else(String::new, |step| line(&BulkStep::Step(step)));

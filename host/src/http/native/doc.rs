@@ -1,7 +1,7 @@
-//! The OpenAPI document: each operation is described by the handler that does it.
+//! The OpenAPI document, derived from the handlers.
 //!
-//! Laws: the body that an operation takes and the answer that it gives are those of its handler's signature, and their schemas are derived
-//! from the types that are read and written. So nothing is sent that the document does not have.
+//! Invariants: the body and the answer of an operation are those of its handler's signature, and their schemas derive from the types that
+//! are read and written. So the document contains everything that is sent.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::http::Api;
 use crate::http::native::extract::{Admin, Ask, Bytes, Component, Failed, Object, Segments};
 use crate::http::native::reply::{Nothing, Raw, Reply};
 
-/// Where schemas that have a name are.
+/// The path of named schemas.
 const SCHEMAS: &str = "/components/schemas";
 
-/// The schema of a type, with what it refers to left to the generator.
+/// Generates the schema of a type; named schemas that it refers to are added to the generator.
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
-/// One operation: where it is, what is said of it, and what does it.
+/// An operation: its path, its description, and its handler.
 pub(super) struct Operation {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
@@ -31,47 +31,46 @@ pub(super) struct Operation {
     id: &'static str,
     summary: &'static str,
     parameters: Vec<Value>,
-    /// By media type.
+    /// Request schemas with their media types.
     bodies: Vec<(&'static str, SchemaOf)>,
-    /// Whether the body may be left out.
+    /// Whether the body may be absent.
     optional: bool,
     answers: Vec<Answer>,
-    /// What the handler's signature says of the answer.
+    /// The answer, from the handler's signature.
     replies: Replies,
 }
 
-/// An answer: its status, what it means, and what is in it.
+/// An answer: its status, description and content.
 struct Answer {
     status: u16,
     description: &'static str,
     content: Option<(&'static str, SchemaOf)>,
 }
 
-/// What a handler answers with.
+/// The kind of answer in a handler's signature.
 pub(super) enum Replies {
-    /// JSON of this schema.
+    /// JSON with this schema.
     Json(SchemaOf),
     /// No body.
     Nothing,
-    /// What the operation says itself.
+    /// Described by the operation itself.
     Raw,
 }
 
-/// A handler whose signature tells what it takes and gives.
+/// A handler with a signature that describes its request and answer.
 pub(super) trait Described<X> {
-    /// Adds what the arguments and the answer say.
+    /// Adds the description of the arguments and the answer.
     fn describe(operation: &mut Operation);
 }
 
 /// An argument of a handler.
 pub(super) trait Argument {
-    /// Adds what it takes from the request.
+    /// Adds the parts of the request that it reads.
     fn describe(_: &mut Operation) {}
 }
 
-/// What a handler answers with.
+/// The return type of a handler.
 pub(super) trait Answers {
-    /// As it is described.
     fn replies() -> Replies;
 }
 
@@ -152,7 +151,7 @@ described!(A1 A2 A3 A4);
 
 macro_rules! methods {
     ($($function:ident $method:literal)*) => {$(
-        /// An operation at a path, with its id and a summary.
+        /// Declares an operation with its path, id and summary.
         pub(super) fn $function<H, T, X>(
             path: &'static str,
             handler: H,
@@ -183,7 +182,7 @@ macro_rules! methods {
 
 methods!(get "GET" post "POST" put "PUT" delete "DELETE");
 
-/// The schema with a name.
+/// A reference to a named schema.
 pub(super) fn schema(name: &str) -> Value {
     json!({ "$ref": format!("#{SCHEMAS}/{name}") })
 }
@@ -196,7 +195,7 @@ pub(super) fn flag() -> Value {
     json!({ "type": "boolean" })
 }
 
-/// How many there may be.
+/// A number of at least one.
 pub(super) fn number() -> Value {
     json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX })
 }
@@ -206,7 +205,7 @@ pub(super) fn time() -> Value {
 }
 
 impl Operation {
-    /// A parameter of the query.
+    /// Adds a query parameter.
     pub(super) fn query(mut self, name: &str, schema: Value, description: &str) -> Self {
         self.parameters.push(
             json!({ "name": name, "in": "query", "schema": schema, "description": description }),
@@ -214,13 +213,13 @@ impl Operation {
         self
     }
 
-    /// The body may be left out, which means an empty object.
+    /// Makes the body optional; without one the request means an empty object.
     pub(super) fn body_is_optional(mut self) -> Self {
         self.optional = true;
         self
     }
 
-    /// It answers as its handler's signature says, with this status.
+    /// Adds the answer of the handler's signature, with this status.
     pub(super) fn answer(mut self, status: u16, description: &'static str) -> Self {
         let content = match &self.replies {
             Replies::Json(schema) => Some(("application/json", *schema)),
@@ -234,7 +233,7 @@ impl Operation {
         self
     }
 
-    /// It answers with what its handler's signature does not say.
+    /// Adds an answer that the handler's signature does not describe.
     pub(super) fn answer_raw(
         mut self,
         status: u16,
@@ -250,7 +249,7 @@ impl Operation {
         self
     }
 
-    /// Answers that say why not.
+    /// Adds error answers, each with its meaning.
     pub(super) fn fails(mut self, statuses: &[(u16, &'static str)]) -> Self {
         for (status, description) in statuses {
             self.fail(*status, description);
@@ -268,7 +267,7 @@ impl Operation {
         });
     }
 
-    /// The parameters of the query, and whether each may be there more than once.
+    /// The names of the query parameters, and whether each may be repeated.
     pub(super) fn query_names(&self) -> Vec<(String, bool)> {
         let named = self.parameters.iter().filter_map(|parameter| {
             let name = parameter["name"].as_str()?.to_owned();
@@ -298,7 +297,7 @@ impl Operation {
         parameters.push(json!({ "$ref": "#/components/parameters/taskHub" }));
         let mut responses = Map::new();
         for answer in self.answers {
-            // What an operation says itself comes first, and counts.
+            // An answer that the operation describes itself takes precedence.
             let response = responses
                 .entry(answer.status.to_string())
                 .or_insert_with(|| json!({ "description": answer.description }));
@@ -327,7 +326,7 @@ impl Operation {
     }
 }
 
-/// Schemas of what is read and of what is written: a field that may be left out of one is always in the other.
+/// Separate schemas for requests and answers: a field may be optional in requests and always present in answers.
 struct Schemas {
     requests: SchemaGenerator,
     answers: SchemaGenerator,
@@ -345,7 +344,7 @@ impl Schemas {
         }
     }
 
-    /// All that have a name.
+    /// All named schemas.
     fn named(mut self) -> Map<String, Value> {
         let mut named = self.requests.take_definitions(true);
         for (name, mut schema) in self.answers.take_definitions(true) {
@@ -356,7 +355,7 @@ impl Schemas {
     }
 }
 
-/// What may be absent from an answer is left out of it, and not `null`.
+/// Removes `null` from optional fields, which answers omit when they are absent.
 fn omit_null(schema: &mut Value) {
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
@@ -380,7 +379,7 @@ fn omit_null(schema: &mut Value) {
     }
 }
 
-/// The whole document.
+/// Builds the whole document.
 pub(super) fn document(base: &str, operations: Vec<Operation>) -> Value {
     let mut schemas = Schemas::new();
     let mut paths = Map::new();

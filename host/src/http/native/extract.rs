@@ -18,16 +18,16 @@ use crate::http::secret::secret;
 use crate::http::{Api, DISK_FULL, LOCKED, lacking, wire};
 use crate::limits::COMPONENT_BYTES;
 
-/// Who is asked, and with which parameters.
+/// The selected hub and the query parameters of a request.
 pub(super) struct Ask {
     pub(super) api: Arc<Api>,
     pub(super) client: Client,
     pub(super) query: Query,
-    /// The key that was sent.
+    /// The access key of the request.
     secret: Option<String>,
 }
 
-/// A request that was not done: its status, a word for programs, and a sentence for people.
+/// A failed request: its status, an error code for programs, and a message for people.
 #[derive(Debug)]
 pub(in crate::http) struct Failed {
     status: StatusCode,
@@ -52,13 +52,13 @@ impl Failed {
         Self::new(StatusCode::NOT_FOUND, "notFound", message)
     }
 
-    /// All bytes that there are for bodies and answers are taken.
+    /// The budget of bodies and answers is exhausted.
     pub(in crate::http) fn no_room() -> Self {
         let message = "the answers and bodies that other callers have not taken or sent yet take up all the memory that there is for them; try again soon";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     }
 
-    /// There is no instance with this id.
+    /// The instance does not exist.
     pub(super) fn no_instance(id: &str) -> Self {
         Self::not_found(format!("there is no instance {id:?}"))
     }
@@ -90,7 +90,7 @@ impl IntoResponse for Failed {
     }
 }
 
-/// An error that came before any operation.
+/// An error that occurred before any operation was reached.
 pub(in crate::http) fn failure(status: StatusCode, message: &str) -> Response {
     let code = match status {
         StatusCode::UNAUTHORIZED => "unauthorized",
@@ -158,7 +158,7 @@ impl From<Error> for Failed {
     }
 }
 
-/// What went wrong stays in the log, under a name that the caller is told.
+/// Logs an internal error under a random id, and tells the caller only the id.
 fn internal(error: &Error) -> Failed {
     let reference = uuid::Uuid::new_v4().simple().to_string();
     tracing::error!(%reference, %error, "a request failed");
@@ -189,11 +189,11 @@ impl FromRequestParts<Arc<Api>> for Ask {
 }
 
 impl Ask {
-    /// Refuses whoever has no key that may do everything, also on this machine, where other things need none: what modules may touch of the
-    /// machine, and who may say so, is not for everyone who has an account on it.
+    /// Requires an admin key, even on this machine, where other operations need no key: not every account of the machine may decide what
+    /// modules can access.
     ///
     /// # Errors
-    /// The answer, where there is no such key.
+    /// The answer, if the key is absent or not an admin key.
     pub(super) async fn must_be_admin(&self) -> Result<(), Failed> {
         let role = match &self.secret {
             Some(secret) => self.client.role_of(key_hash(secret)).await?,
@@ -207,7 +207,7 @@ impl Ask {
     }
 }
 
-/// A key that may do everything is there: asked for before the body is read.
+/// Requires an admin key, before the body is read.
 pub(super) struct Admin;
 
 impl FromRequestParts<Arc<Api>> for Admin {
@@ -219,7 +219,7 @@ impl FromRequestParts<Arc<Api>> for Admin {
     }
 }
 
-/// Parts of the path, decoded.
+/// The decoded path parameters.
 pub(super) struct Segments<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Api>> for Segments<T> {
@@ -233,7 +233,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Api>> for Segments<T> {
     }
 }
 
-/// A body that is no longer than allowed.
+/// A body up to the size limit.
 pub(super) struct Bytes(pub(super) axum::body::Bytes);
 
 impl FromRequest<Arc<Api>> for Bytes {
@@ -244,7 +244,7 @@ impl FromRequest<Arc<Api>> for Bytes {
     }
 }
 
-/// A body that is a component, which is larger than anything else that is sent; in JSON it is a third longer.
+/// A body with a component. Its limit is higher than that of other bodies; base64 in JSON adds a third.
 pub(super) struct Component {
     pub(super) bytes: axum::body::Bytes,
     pub(super) is_json: bool,
@@ -289,7 +289,7 @@ async fn read(
     })
 }
 
-/// A body in JSON; where there is none, what an empty object means.
+/// A JSON body; an absent one counts as an empty object.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {

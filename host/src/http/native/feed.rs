@@ -1,8 +1,8 @@
 //! Feeds: each followed history is read and serialized once, for all of its followers.
 //!
-//! Laws: what followers cost is bounded, whether they have caught up or not: the more there are, and the more there is to tell, the less
-//! often they are told, in larger pieces; a feed holds a bounded number of pieces. Whoever is too slow for them, or begins later, is given
-//! what was read for others, and reads the hub where nobody did.
+//! Invariants: the cost of followers is bounded, whether or not they are up to date: the more followers and news there are, the larger and
+//! less frequent the pieces become; a feed holds a bounded number of pieces. A follower that is too slow, or starts later, first gets
+//! pieces that were read for others, and else reads the hub.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -20,21 +20,21 @@ use crate::http::body::kept;
 use crate::http::closing::Closing;
 use crate::limits::http as limits;
 
-/// Pieces of a feed that are kept for those who are behind.
+/// Recent pieces of a feed, kept for followers that are behind.
 const RECENT_MAX: usize = 8;
 
-/// How long to wait for room for a piece before it is looked again whether there still is somebody to tell.
+/// How long to wait for the budget before checking again for shutdown.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The next piece of a feed, once there is one.
+/// A future of the next piece.
 pub(super) type NextPiece<'a, P> = Pin<Box<dyn Future<Output = Option<Next<P>>> + Send + 'a>>;
 
-/// What is read for a feed: a place to read from, and pieces.
+/// Reads the pieces of a feed.
 pub(super) trait Source: Send + 'static {
-    /// A piece that is told.
+    /// A piece of news for followers.
     type Piece: Clone + Send + 'static;
 
-    /// The next piece, once there is one and what was told is paid for. `None` at the end.
+    /// Waits for the next piece, and until earlier ones are paid. `None` at the end.
     fn next<'a>(&'a mut self, told: &'a Told) -> NextPiece<'a, Self::Piece>;
 }
 
@@ -45,11 +45,11 @@ pub(super) struct Next<P> {
     pub(super) last: bool,
 }
 
-/// What all feeds of a server share.
+/// Shared by all feeds of a server.
 #[derive(Debug)]
 pub(in crate::http) struct Told {
     budget: Budget,
-    /// For what is kept of what was told: a part of it.
+    /// A part of `budget`, for recent pieces.
     recent: Budget,
     closing: Arc<Closing>,
     pub(in crate::http) bill: Arc<Bill>,
@@ -66,15 +66,14 @@ impl Told {
         }
     }
 
-    /// Text for followers, in room of the budget where it is large; the turn ends where it has to wait for that. `None` at the end of the
-    /// server.
+    /// Bytes for followers; large ones take their size from the budget, and give up the turn if they must wait for it. `None` at shutdown.
     pub(super) async fn piece(&self, text: String, turn: &mut Option<Held<'_>>) -> Option<Bytes> {
-        // What has grown has room for more; what is counted is what is held.
+        // Copied, because the string has spare capacity that the budget would not count.
         let text = Bytes::copy_from_slice(text.as_bytes());
         if text.len() <= limits::FREE_BYTES {
             return Some(text);
         }
-        // What is larger than all that there is would wait for ever.
+        // A piece larger than the whole budget would wait for ever.
         let size = (text.len() as u64).min(self.budget.total());
         if let Ok(permit) = self.budget.try_take(size) {
             return Some(kept(text, permit));
@@ -91,7 +90,7 @@ impl Told {
     }
 }
 
-/// The last pieces of a feed, and what was read for those who were behind, for others who are.
+/// Recent pieces of a feed, and pieces that were read for one follower that was behind, for others.
 #[derive(Debug)]
 pub(super) struct Recent<P>(Mutex<VecDeque<(P, Permit)>>);
 
@@ -102,7 +101,7 @@ impl<P> Default for Recent<P> {
 }
 
 impl<P: Clone> Recent<P> {
-    /// What somebody can use of them, the latest first.
+    /// The latest piece that `of` accepts.
     pub(super) fn find<T>(&self, of: impl FnMut(&P) -> Option<T>) -> Option<T> {
         self.pieces()
             .iter()
@@ -111,14 +110,14 @@ impl<P: Clone> Recent<P> {
             .find_map(of)
     }
 
-    /// Keeps a piece, if there is room for it, and not for long.
+    /// Keeps a piece if the budget allows it; newer pieces replace it.
     pub(super) fn keep(&self, piece: &P, bytes: usize, told: &Told) {
         let mut pieces = self.pieces();
         while pieces.len() >= RECENT_MAX {
             pieces.pop_front();
         }
         loop {
-            // A small one takes up something too.
+            // Small pieces count as a kilobyte, for their overhead.
             match told.recent.try_take(bytes.max(1 << 10) as u64) {
                 Ok(permit) => return pieces.push_back((piece.clone(), permit)),
                 Err(_) => {
@@ -135,7 +134,7 @@ impl<P: Clone> Recent<P> {
     }
 }
 
-/// The feeds that there are, by what they tell of.
+/// The feeds by their subject.
 #[derive(Debug)]
 pub(in crate::http) struct Feeds<K, P>(Mutex<HashMap<K, Weak<Feed<P>>>>);
 
@@ -145,29 +144,29 @@ impl<K, P> Default for Feeds<K, P> {
     }
 }
 
-/// One feed. It belongs to the task that reads for it, and ends with that.
+/// A feed. Its reading task owns it.
 #[derive(Debug)]
 struct Feed<P> {
     tell: broadcast::Sender<P>,
     recent: Arc<Recent<P>>,
-    /// Told when a follower goes.
+    /// Notified when a follower leaves.
     left: Arc<Notify>,
 }
 
-/// Somebody who is told.
+/// A subscriber of a feed.
 pub(super) struct Follower<P> {
     told: Option<broadcast::Receiver<P>>,
     left: Arc<Notify>,
-    /// What was told lately, and belongs to those who follow.
+    /// The recent pieces, shared by all followers of the feed.
     pub(super) recent: Arc<Recent<P>>,
-    /// Whether the feed begins with this follower: it is told everything from where the feed's source begins.
+    /// Whether this follower started the feed, and so receives everything from the source's start.
     pub(super) is_first: bool,
 }
 
-/// What a follower is told.
+/// What a follower receives.
 pub(super) enum News<P> {
     Piece(P),
-    /// It missed some pieces.
+    /// The follower missed some pieces.
     Behind,
     /// The feed has ended.
     Over,
@@ -178,7 +177,7 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     P: Clone + Send + 'static,
 {
-    /// Follows what there is a feed of already, or begins one.
+    /// Joins the feed of a key, or starts one.
     pub(super) fn join<S: Source<Piece = P>>(
         self: &Arc<Self>,
         key: K,
@@ -206,7 +205,7 @@ where
         feeds.insert(key.clone(), Arc::downgrade(&feed));
         drop(feeds);
         let (all, told, source) = (Arc::clone(self), Arc::clone(told), source());
-        // It ends with its source, with its last follower, or with the server.
+        // The task ends with its source, with its last follower, or at shutdown.
         tokio::spawn(async move {
             let run = all.run(&key, feed, source, &told);
             on_bill(run, || Some(&*told.bill)).await;
@@ -218,7 +217,7 @@ where
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads and tells until there is nothing more, or nobody.
+    /// Reads and sends pieces until the source ends or there are no followers.
     async fn run<S: Source<Piece = P>>(
         &self,
         key: &K,
@@ -238,7 +237,7 @@ where
             let Some(next) = next else { break };
             feed.recent.keep(&next.piece, next.bytes, told);
             told.bill.expect(feed.tell.receiver_count(), next.bytes);
-            // The last one may have gone meanwhile.
+            // The last follower may have left meanwhile.
             let _ = feed.tell.send(next.piece);
             if next.last {
                 break;
@@ -247,7 +246,7 @@ where
         self.forget(key, &feed, usize::MAX);
     }
 
-    /// Lets nobody join a feed any more, where it has no more followers than that.
+    /// Removes a feed, so that no follower can join it, unless it has more than `followers_max` followers.
     fn forget(&self, key: &K, feed: &Arc<Feed<P>>, followers_max: usize) -> bool {
         let mut feeds = self.feeds();
         let forgets = feed.tell.receiver_count() <= followers_max;
@@ -260,7 +259,7 @@ where
 }
 
 impl<P: Clone> Follower<P> {
-    /// What comes next.
+    /// Waits for the next piece.
     pub(super) async fn next(&mut self) -> News<P> {
         let Some(told) = &mut self.told else {
             return News::Over;
@@ -275,7 +274,7 @@ impl<P: Clone> Follower<P> {
 
 impl<P> Drop for Follower<P> {
     fn drop(&mut self) {
-        // Before the feed counts who is left.
+        // Unsubscribe before the feed counts its followers.
         self.told = None;
         self.left.notify_one();
     }
@@ -287,7 +286,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use tokio::sync::mpsc;
 
-    /// Gives what it is given, and counts.
+    /// Returns the given pieces, and counts the reads.
     struct Given {
         pieces: mpsc::UnboundedReceiver<usize>,
         reads: Arc<AtomicUsize>,

@@ -6,7 +6,7 @@ use crate::http::native::doc::{Operation, flag, get, number, text};
 use crate::http::native::extract::{Ask, Failed, Segments};
 use crate::http::native::reply::Reply;
 
-/// Instances of a family where nothing else is said.
+/// The default limit of instances in a family.
 const FAMILY: u32 = 1_000;
 
 pub(super) fn operations() -> Vec<Operation> {

@@ -72,13 +72,13 @@ fn keys() -> Vec<Operation> {
     ]
 }
 
-/// What a host tells of a task hub.
+/// General information about a task hub.
 #[skip_serializing_none]
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Hub {
     task_hub: String,
-    /// Whether a host of this process runs it.
+    /// Whether a host in the server's process runs it.
     hosted: bool,
     counts: Counts,
     stats: Option<HostStats>,

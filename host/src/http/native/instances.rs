@@ -20,7 +20,7 @@ use crate::http::native::extract::{Ask, Bytes, Failed, Object, Segments};
 use crate::http::native::reply::{Nothing, Reply};
 use crate::http::query::Query;
 
-/// How long a wait lasts where that is not said.
+/// The default length of a wait.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -108,7 +108,7 @@ fn listing() -> Operation {
     .answer(200, "A page")
 }
 
-/// Says which instances are meant.
+/// Adds the parameters of the filter.
 pub(super) fn filtered(operation: Operation) -> Operation {
     let statuses = json!({ "type": "array", "items": schema("Status") });
     let tags = json!({ "type": "array", "items": text() });
@@ -224,7 +224,7 @@ async fn show(ask: Ask, Segments(id): Segments<String>) -> Result<Reply<Instance
     }
 }
 
-/// Room for the history of an instance; one that never fits is read in pages.
+/// Reserves memory for an instance with its history; fails if it never fits, so that the caller reads it in pages.
 async fn room_for_history(ask: &Ask, id: &str) -> Result<Permit, Failed> {
     let status = ask.client.status(id).await?;
     let status = status.ok_or_else(|| Failed::no_instance(id))?;
@@ -274,7 +274,7 @@ async fn wait(ask: Ask, Segments(id): Segments<String>) -> Result<Reply<Instance
     Ok(reply.with_header(stamp, &status.stamp()))
 }
 
-/// The filter that the parameters describe; `None` where nothing can fit it.
+/// The filter that the parameters describe; `None` if no instance can match.
 pub(super) fn filter(query: &Query) -> Result<Option<Filter>, Failed> {
     let mut filter = Filter::new();
     if let Some(name) = query.text("name") {

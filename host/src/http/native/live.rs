@@ -1,7 +1,7 @@
-//! Live streams: server-sent events that a client can resume from the last one that it saw.
+//! Live streams: server-sent events that a client can resume after the last event that it received.
 //!
-//! Laws: an event's id is the place in what it tells of, with the rewinds that came before it; whoever gives the last one that it saw misses
-//! nothing after it, and what was cut off since is told as it became.
+//! Invariants: the id of an event is its position, including the rewinds before it; a client that resumes with the last id misses nothing,
+//! and events that a rewind replaced since are sent anew.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -24,10 +24,10 @@ use crate::http::native::extract::{Ask, Failed, Segments};
 use crate::http::native::feed::{Feeds, Follower, News, Next, NextPiece, Source, Told};
 use crate::http::native::reply::Raw;
 
-/// How often a stream says something, so that whoever is between keeps it open.
+/// The interval of keep-alive comments, so that proxies keep the connection open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Where a caller says which event it saw last.
+/// The header with the id of the last event received.
 const LAST_EVENT: &str = "last-event-id";
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -66,7 +66,7 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// Server-sent events are text.
+/// The schema of server-sent events is a string.
 fn events(schemas: &mut SchemaGenerator) -> Schema {
     schemas.subschema_for::<String>()
 }
@@ -79,7 +79,7 @@ fn last_seen(ask: &Ask, headers: &HeaderMap) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Server-sent events, which whoever is between must not keep.
+/// An answer with server-sent events, which proxies must not buffer.
 fn stream_of(events: impl Stream<Item = Bytes> + Send + 'static, bill: Arc<Bill>) -> Response {
     let events = futures::StreamExt::map(events, Ok::<_, Infallible>);
     let mut response = Response::new(Body::from_stream(events));
@@ -92,7 +92,7 @@ fn stream_of(events: impl Stream<Item = Bytes> + Send + 'static, bill: Arc<Bill>
     response
 }
 
-/// Writes one event. JSON has no line break in it.
+/// Writes one event. JSON contains no line break.
 fn write_event(text: &mut String, name: &str, id: &str, data: &impl serde::Serialize) {
     match serde_json::to_string(data) {
         Ok(data) => {
@@ -106,7 +106,7 @@ fn write_event(text: &mut String, name: &str, id: &str, data: &impl serde::Seria
     }
 }
 
-/// What is said where there is nothing to say.
+/// The comment that is sent if there are no events.
 const STILL_THERE: &str = ":\n\n";
 
 /// The feeds of a server.
@@ -118,7 +118,7 @@ pub(in crate::http) struct Live {
 }
 
 impl Live {
-    /// What followers cost.
+    /// The bill of all followers.
     pub(in crate::http) fn bill(&self) -> &Bill {
         &self.told.bill
     }
@@ -132,32 +132,32 @@ impl Live {
     }
 }
 
-/// Some of a history, as it is told.
+/// A part of a history, serialized.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct HistoryPiece {
-    /// Where the reader was, and where the piece begins: before that, where the instance went back.
+    /// `before` is the reader's cursor, and `from` the first event: earlier than `before` after a rewind.
     before: Cursor,
     from: Cursor,
     to: Cursor,
     text: Bytes,
-    /// Where each event begins in the text, and at the end the rest.
+    /// The number and offset of each event in the text, and last the offset of the `ended` event.
     marks: Arc<[(u64, usize)]>,
-    /// When it was read, and whether there was nothing more then.
+    /// When it was read, and whether there were no more events then.
     read_at: Instant,
     complete: bool,
     ended: bool,
 }
 
-/// What of a piece is new.
+/// The part of a piece that is new to a follower.
 enum Rest {
     Text(Bytes),
     Nothing,
-    /// Something between is missing.
+    /// Events between the cursor and the piece are missing.
     Missing,
 }
 
 impl HistoryPiece {
-    /// What comes after a place, from the hub. `None` where nothing more comes: the instance was purged, the host is gone, or the server ends.
+    /// Reads events after a cursor from the hub. `None` if the instance was purged, the host has stopped, or the server shuts down.
     async fn read(
         client: &Client,
         id: &str,
@@ -196,8 +196,8 @@ impl HistoryPiece {
         })
     }
 
-    /// Where whoever was at a place is once it was told the rest. A piece that others read before may end before that place, and takes
-    /// nobody back: what comes next would be told twice.
+    /// The follower's cursor after this piece. A piece that was read for others may end before the cursor; then the cursor stays, so that
+    /// nothing is sent twice.
     fn leads_to(&self, place: &Cursor) -> Cursor {
         let ends_before = place.is_beside(&self.to) && self.to.next_event < place.next_event;
         match ends_before {
@@ -240,7 +240,7 @@ impl Source for History {
     fn next<'a>(&'a mut self, told: &'a Told) -> NextPiece<'a, HistoryPiece> {
         Box::pin(async move {
             loop {
-                // Asked before it is read, so that no change falls between the two.
+                // Subscribe before reading, so that no change is missed.
                 let changed = self.client.changed(&self.id);
                 let mut turn = Some(told.bill.turn(Turn::Feed).await);
                 let (client, place) = (&self.client, &self.place);
@@ -263,14 +263,14 @@ impl Source for History {
     }
 }
 
-/// Where a follower of one instance is.
+/// A follower of one instance.
 struct Following {
     api: Arc<Api>,
     client: Client,
     id: String,
     place: Cursor,
     follower: Option<Follower<HistoryPiece>>,
-    /// Since when something may be missing between its place and what it is told next, if something is.
+    /// Since when events may be missing between the cursor and the next piece; `None` if none are.
     behind_since: Option<Instant>,
     over: bool,
     _counted: Counted,
@@ -325,7 +325,7 @@ impl Following {
         }
     }
 
-    /// Before it reads what it missed, so that nothing falls between the two.
+    /// Joins the feed before reading what it missed, so that no event is lost in between.
     fn join(&mut self) {
         let live = self.api.live();
         let key = (self.client.task_hub().to_owned(), self.id.clone());
@@ -353,7 +353,7 @@ impl Following {
                 Rest::Missing => self.behind_since = Some(Instant::now()),
             },
             Ok(News::Behind) => self.behind_since = Some(Instant::now()),
-            // It may have begun again meanwhile: the hub says so.
+            // The instance may have restarted since: read the hub.
             Ok(News::Over) => {
                 let text = self.catch_up(Instant::now()).await;
                 self.follower = None;
@@ -363,12 +363,12 @@ impl Following {
         None
     }
 
-    /// What others were told lately, or what the hub says.
+    /// Gets missed events from recent pieces of others, or from the hub.
     async fn catch_up(&mut self, since: Instant) -> Option<Bytes> {
         let api = Arc::clone(&self.api);
         let told = &api.live().told;
         let recent = Arc::clone(&self.follower.as_ref()?.recent);
-        // Whoever waits for its turn meanwhile finds what is read in this one.
+        // Followers that wait for their turn meanwhile find this piece in `recent`.
         let mut turn = Some(told.bill.turn(Turn::Behind).await);
         let known = recent.find(|piece| self.leads_on(piece, since));
         let piece = match known {
@@ -389,7 +389,7 @@ impl Following {
         let rest = piece.rest(&self.place);
         self.place = piece.leads_to(&self.place);
         self.over = piece.ended;
-        // What was read before something was missed may not have it.
+        // A piece that was read before the gap may not contain the missing events.
         self.behind_since = (!piece.complete || piece.read_at < since).then_some(since);
         match rest {
             Rest::Text(text) => Some(text),
@@ -397,7 +397,7 @@ impl Following {
         }
     }
 
-    /// A piece that has something after the place, or says that there is nothing more.
+    /// The piece, if it has events after the cursor, or shows that there are none.
     fn leads_on(&self, piece: &HistoryPiece, since: Instant) -> Option<HistoryPiece> {
         let leads_on = match piece.rest(&self.place) {
             Rest::Text(_) => true,
@@ -408,22 +408,22 @@ impl Following {
     }
 }
 
-/// Some changes, as they are told.
+/// Changes of instances, serialized.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct ChangesPiece {
     text: Bytes,
-    /// Of each its instance's name and id, and where it ends in the text.
+    /// The name and id of each changed instance, and the end of its event in the text.
     changes: Arc<[(String, String, usize)]>,
-    /// The place of the last of them.
+    /// The cursor after the last change.
     last: ChangeCursor,
-    /// Where they were read after, when, and whether that was all. A feed's own come after what it told before.
+    /// The cursor of the read, the time, and whether it got all changes. `after` is `None` for pieces of the feed, which follow each other.
     after: Option<ChangeCursor>,
     read_at: Instant,
     all: bool,
 }
 
 impl ChangesPiece {
-    /// `None` at the end of the server.
+    /// `None` at shutdown.
     async fn new(
         told: &Told,
         after: Option<ChangeCursor>,
@@ -473,15 +473,15 @@ impl Source for Watched {
     }
 }
 
-/// Where a follower of changes is.
+/// A follower of changes.
 struct Watching {
     api: Arc<Api>,
     client: Client,
     follower: Follower<ChangesPiece>,
-    /// What it was told last, where that is not what the feed told last, and since when something may be missing in between.
+    /// The cursor, while it differs from the feed's, and the time since when changes may be missing in between.
     since: Option<ChangeCursor>,
     behind_since: Instant,
-    /// What it was told last at all.
+    /// The last change that was sent.
     last: ChangeCursor,
     name: Option<String>,
     id_prefix: Option<String>,
@@ -493,7 +493,7 @@ async fn changes(ask: Ask, headers: HeaderMap) -> Result<Raw, Failed> {
         Some(last) => Some(Client::change_place(&last)?),
         None => None,
     };
-    // What is followed begins here: before anything else is asked.
+    // Subscribe before all other requests: changes from now on must not be missed.
     let now = ask.client.changes(None)?;
     let live = ask.api.live();
     let key = ask.client.task_hub().to_owned();
@@ -540,14 +540,14 @@ impl Watching {
         }
     }
 
-    /// What changed after a place: what others were told lately, or what the hub says.
+    /// Gets changes after a cursor from recent pieces of others, or from the hub.
     async fn missed(&mut self, since: ChangeCursor) -> Option<ChangesPiece> {
         let api = Arc::clone(&self.api);
         let told = &api.live().told;
         let recent = Arc::clone(&self.follower.recent);
-        // Whoever waits for its turn meanwhile finds what is read in this one.
+        // Followers that wait for their turn meanwhile find this piece in `recent`.
         let mut turn = Some(told.bill.turn(Turn::Behind).await);
-        // What was read before something was missed may not have it.
+        // A piece that was read before the gap may not contain the missing changes.
         let is_new = |piece: &ChangesPiece| piece.read_at >= self.behind_since;
         let leads_on = |piece: &ChangesPiece| {
             piece.after == Some(since) && (!piece.text.is_empty() || piece.all && is_new(piece))

@@ -1,7 +1,7 @@
 //! Perennial's own API below `/api/v1`.
 //!
-//! Laws: one table of operations is both the routes and the OpenAPI document, so neither has what the other lacks; what
-//! changes something is done only where every parameter is known.
+//! Invariants: the routes and the OpenAPI document come from one table of operations, so they always agree; an operation that changes
+//! something is refused if a parameter is unknown.
 
 mod again;
 mod bulk;
@@ -36,10 +36,10 @@ pub(super) use extract::{Failed, failure};
 pub(super) use feed::Told;
 pub(super) use live::Live;
 
-/// Where it is.
+/// The base path.
 pub(super) const BASE: &str = "/api/v1";
 
-/// Whether a path belongs to it.
+/// Whether a path belongs to this API.
 pub(super) fn is_below(path: &str) -> bool {
     path.starts_with(BASE)
 }
@@ -54,7 +54,6 @@ fn operations() -> Vec<Operation> {
     all
 }
 
-/// The routes.
 pub(super) fn routes() -> Router<Arc<Api>> {
     let document = document();
     let mut routes = Router::new().route(
@@ -75,12 +74,11 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .method_not_allowed_fallback(other_method)
 }
 
-/// Lets requests through that have the parameters of which the document tells, and no others: what changes something must not do more, or
-/// something else, than its caller wrote.
+/// Admits requests only with documented parameters. Ignoring an unknown one could change more, or other things, than the caller meant.
 #[derive(Clone)]
 struct Only<S> {
     inner: S,
-    /// The parameters, and whether each may be there more than once.
+    /// The parameters, and whether each may be repeated.
     names: Arc<[(String, bool)]>,
 }
 
@@ -131,12 +129,12 @@ impl<S> Only<S> {
     }
 }
 
-/// There is nothing at this path of the API.
+/// No operation has this path.
 async fn no_route(head: axum::http::request::Parts) -> Response {
     not_here(&head, StatusCode::NOT_FOUND, "")
 }
 
-/// The path is one of the API, and its methods are others: the router adds the header `Allow`, which names them.
+/// The path has other methods. The router adds the header `Allow`, which lists them.
 async fn other_method(head: axum::http::request::Parts) -> Response {
     let but = ", only other methods of the same path";
     not_here(&head, StatusCode::METHOD_NOT_ALLOWED, but)
@@ -149,7 +147,6 @@ fn not_here(head: &axum::http::request::Parts, status: StatusCode, but: &str) ->
     failure(status, &message)
 }
 
-/// The OpenAPI document, as JSON.
 fn document() -> String {
     doc::document(BASE, operations()).to_string()
 }

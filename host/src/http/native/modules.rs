@@ -1,4 +1,4 @@
-//! Modules: deploy, look at, list.
+//! Modules: deploy, inspect, list.
 
 use axum::http::StatusCode;
 use base64::Engine as _;
@@ -128,7 +128,7 @@ async fn add_grants(
     Ok(Nothing(StatusCode::NO_CONTENT))
 }
 
-/// What is uploaded: a component, or one in JSON with more about it.
+/// An upload: a component, or JSON with a component, its grants and its limits.
 struct Uploaded {
     component: axum::body::Bytes,
     grants: Option<Grants>,

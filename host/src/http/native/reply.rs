@@ -1,4 +1,4 @@
-//! What operations answer with, by type, so that the document knows it.
+//! Typed answers of operations, from which the document is derived.
 
 use std::marker::PhantomData;
 
@@ -10,7 +10,7 @@ use crate::budget::Permit;
 use crate::http::native::extract::Failed;
 use crate::http::{body, wire};
 
-/// JSON of this type.
+/// An answer in JSON.
 pub(super) struct Reply<T> {
     response: Response,
     of: PhantomData<fn(T)>,
@@ -19,7 +19,7 @@ pub(super) struct Reply<T> {
 /// An answer without a body.
 pub(super) struct Nothing(pub(super) StatusCode);
 
-/// An answer that its operation describes itself.
+/// An answer that the operation describes itself.
 pub(super) struct Raw(pub(super) Response);
 
 impl<T: Serialize> Reply<T> {
@@ -30,12 +30,12 @@ impl<T: Serialize> Reply<T> {
         }
     }
 
-    /// It was done, and this came of it.
+    /// 200 with this value.
     pub(super) fn ok(value: &T) -> Self {
         Self::new(StatusCode::OK, value)
     }
 
-    /// A large one, in room that was taken for it.
+    /// 200 with a large value, within a permit.
     pub(super) fn ok_in(room: Permit, value: &T) -> Result<Self, Failed> {
         Ok(Self {
             response: body::json_in(room, StatusCode::OK, value)?,

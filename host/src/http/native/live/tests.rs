@@ -1,4 +1,4 @@
-//! What a piece of a history leads to.
+//! The cursor after each piece of a history.
 
 use super::*;
 
