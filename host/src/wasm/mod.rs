@@ -6,9 +6,9 @@
 //! kinds of guest:
 //!
 //! - **Orchestrations** run in a sandbox, on fuel, in a pool of prepared slots. They can observe only the events of their turns. The same
-//! bytes, limits and events give the same answers on every host and for ever.
+//!   bytes, limits and events give the same answers on every host and for ever.
 //! - **Activities** run as ordinary programs with WASI, each attempt in a fresh instance, with the grants of their deployment and no more.
-//! They are interrupted at their deadline.
+//!   They are interrupted at their deadline.
 //!
 //! Invariants: a guest's mistake is a [`Failure`](perennial_core::Failure) and a problem of the host is an error; neither becomes the
 //! other. This module does not know where modules are stored. Code for one version of the contract is in a module of that version.

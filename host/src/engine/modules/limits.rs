@@ -9,7 +9,7 @@ const FUEL: std::ops::RangeInclusive<u64> = 1_000_000..=1_000_000_000_000_000;
 /// The range of memory: from one page of WebAssembly to its whole address space.
 const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 30;
 
-/// Each event of a turn adds this part (one tenth) of the turn's fuel, as in the default limits.
+/// With fuel of its own, each event of a turn adds this part (one tenth) of it.
 const FUEL_PER_EVENT_PART: u64 = 10;
 
 /// Limits of the executions of one module that begin from now on; what is `None` is as the host gives it.

@@ -284,9 +284,21 @@ impl Operation {
             (404, "There is no such thing, or no such task hub here"),
             (
                 503,
-                "The host is shutting down, or cannot read the task hub",
+                "The host is shutting down, overloaded, or cannot read the task hub",
             ),
         ]);
+        if self.method != "GET" {
+            self = self.fails(&[
+                (429, "A quota of the host is exceeded; the message names it"),
+                (507, "The disk of the task hub is full"),
+            ]);
+        }
+        if !self.bodies.is_empty() {
+            self = self.fails(&[
+                (408, "The body took too long"),
+                (413, "The body is over its limit"),
+            ]);
+        }
         let mut parameters: Vec<Value> = self
             .path
             .split('/')
@@ -349,6 +361,13 @@ impl Schemas {
         let mut named = self.requests.take_definitions(true);
         for (name, mut schema) in self.answers.take_definitions(true) {
             omit_null(&mut schema);
+            // What a request may leave out is not required of a type that both use.
+            if let (Some(read), Some(schema)) = (named.get(&name), schema.as_object_mut()) {
+                match read.get("required") {
+                    Some(required) => schema.insert("required".to_owned(), required.clone()),
+                    None => schema.remove("required"),
+                };
+            }
             named.insert(name, schema);
         }
         named

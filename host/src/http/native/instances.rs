@@ -53,7 +53,8 @@ fn reading() -> Vec<Operation> {
             flag(),
             "With what calls in it returned: true where nothing is said",
         )
-        .answer(200, "The instance"),
+        .answer(200, "The instance")
+        .fails(&[(413, "Its history is too long for one answer")]),
         get(
             "/instances/{id}/wait",
             wait,
