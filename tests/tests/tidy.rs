@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use perennial_tests::root;
 
-/// Longer files are a reason to think, and this is the end of thinking.
-const LINES_MAX: usize = 750;
+/// A longer file must be split along its ideas.
+const LINES_MAX: usize = 600;
 
-/// The same for tests, which are lists more than thoughts.
-const TEST_LINES_MAX: usize = 900;
+/// The same for tests.
+const TEST_LINES_MAX: usize = 600;
 
 fn sources(dir: &str) -> Vec<(String, String)> {
     let mut files = Vec::new();

@@ -163,7 +163,6 @@ impl Reader {
         })
     }
 
-    /// See [`cuts::rewinds`].
     pub(crate) fn rewinds(
         &self,
         row: &InstanceRow,
@@ -174,7 +173,6 @@ impl Reader {
         self.with(|db| cuts::rewinds(db, row.key, row.execution))
     }
 
-    /// See [`cuts::first_cut`].
     #[cfg(feature = "http")]
     pub(crate) fn first_cut(
         &self,
@@ -443,17 +441,14 @@ impl Reader {
         })
     }
 
-    /// See [`modules::names`].
     pub(crate) fn names(&self) -> Result<modules::NameRows, StoreError> {
         self.with(modules::names)
     }
 
-    /// See [`modules::digests`].
     pub(crate) fn digests(&self) -> Result<Vec<perennial_core::Digest>, StoreError> {
         self.with(modules::digests)
     }
 
-    /// See [`modules::component`].
     pub(crate) fn component(
         &self,
         digest: perennial_core::Digest,
@@ -461,7 +456,6 @@ impl Reader {
         self.with(|db| modules::component(db, digest))
     }
 
-    /// See [`modules::grants`].
     pub(crate) fn grants(
         &self,
         digest: perennial_core::Digest,
@@ -469,7 +463,6 @@ impl Reader {
         self.with(|db| modules::grants(db, digest))
     }
 
-    /// See [`modules::find`].
     pub(crate) fn find_module(
         &self,
         text: &str,
@@ -477,7 +470,6 @@ impl Reader {
         self.with(|db| modules::find(db, text))
     }
 
-    /// See [`modules::defines`].
     pub(crate) fn defines(
         &self,
         digest: perennial_core::Digest,
@@ -486,7 +478,6 @@ impl Reader {
         self.with(|db| modules::defines(db, digest, orchestration))
     }
 
-    /// See [`collect::collectable`].
     pub(crate) fn collectable(
         &self,
         old: collect::OldVersions,
@@ -494,22 +485,18 @@ impl Reader {
         self.with(|db| collect::collectable(db, old))
     }
 
-    /// See [`modules::list`].
     pub(crate) fn modules(&self) -> Result<Vec<crate::store::ModuleRow>, StoreError> {
         self.with(modules::list)
     }
 
-    /// See [`keys::list`].
     pub(crate) fn keys(&self) -> Result<Vec<keys::KeyRow>, StoreError> {
         self.with(keys::list)
     }
 
-    /// See [`commands::unanswered`].
     pub(crate) fn unanswered(&self, limit: u32) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.with(|db| commands::unanswered(db, limit))
     }
 
-    /// See [`commands::read_answer`].
     pub(crate) fn answer(&self, token: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(|db| commands::read_answer(db, token))
     }
