@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use perennial_core::{
-    Answer, Ending, Event, Failure, GuestEvent, Json, Limits, Mode, Status, Target, Timestamp,
-    Waiting,
+    Action, ActivityCall, Answer, CallDetails, Ending, Event, Failure, GuestEvent, Json, Limits,
+    Mode, Status, Target, TaskId, Timestamp, Waiting,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -414,4 +414,156 @@ fn two_workers_share_what_there_is() {
         assert_eq!(host.end(&id), "nothing");
     }
     assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) > 0));
+}
+
+#[test]
+fn a_start_does_not_wait_long_for_its_worker() {
+    let world = world();
+    let host = world.open();
+    let (_connection, mut items) = host.engine.connect(everything(1, 1));
+    let engine = Arc::clone(&host.engine);
+    let request = remote("Order", None, "a", None);
+    let started = world.spawn(async move { engine.submit(request).await });
+    let slow = turn(host.item(&mut items));
+    assert!(host.row("a").is_none());
+    host.advance(1_000);
+    let reply = world.block_on("the start", started).unwrap();
+    assert_eq!(reply.unwrap(), crate::store::Reply::Done);
+    assert_eq!(host.row("a").unwrap().status, Status::Pending);
+    let done = |n: u32| ending(Ending::Completed(Some(json(n))));
+    assert!(!host.engine.orchestration_answered(&slow.token, done(1)));
+    let again = turn(host.item(&mut items));
+    assert!(host.engine.orchestration_answered(&again.token, done(2)));
+    assert_eq!(host.end("a"), "2");
+}
+
+#[test]
+fn a_worker_gets_no_more_than_it_has_room_for() {
+    let world = world();
+    let host = world.open();
+    let (_connection, mut items) = host.engine.connect(everything(2, 1));
+    for n in 0..5 {
+        host.starts("Order", None, &format!("a{n}"));
+    }
+    let mut tokens = vec![
+        turn(host.item(&mut items)).token,
+        turn(host.item(&mut items)).token,
+    ];
+    host.idle();
+    assert!(items.try_recv().is_err());
+    for _ in 0..3 {
+        let token = tokens.pop().unwrap();
+        host.engine
+            .orchestration_answered(&token, ending(Ending::Completed(None)));
+        tokens.push(turn(host.item(&mut items)).token);
+        host.idle();
+        assert!(items.try_recv().is_err());
+    }
+}
+
+#[test]
+fn an_activity_goes_only_to_a_worker_of_its_version() {
+    let world = world();
+    let host = world.open();
+    let (_orchestrator, mut turns) = host.engine.connect(Offer {
+        activities: Filter::Only(Vec::new()),
+        ..everything(1, 1)
+    });
+    let (_old, mut old) = host.engine.connect(Offer {
+        orchestrations: Filter::Only(Vec::new()),
+        activities: only(&[("Pay", &["1.0"])]),
+        ..everything(1, 1)
+    });
+    let (_new, mut new) = host.engine.connect(Offer {
+        orchestrations: Filter::Only(Vec::new()),
+        activities: only(&[("Pay", &["2.0"])]),
+        ..everything(1, 1)
+    });
+    host.starts("Order", Some("2.0"), "a");
+    let item = turn(host.item(&mut turns));
+    let call = |task: u32| {
+        Action::CallActivity(ActivityCall {
+            task: TaskId(task),
+            name: "Pay".to_owned(),
+            input: None,
+            retry: None,
+            attempt_timeout: None,
+        })
+    };
+    let version = Action::Describe(CallDetails {
+        task: TaskId(1),
+        version: Some("1.0".to_owned()),
+        tags: vec![("a".to_owned(), "b".to_owned())],
+    });
+    let mut answer = waiting();
+    answer.answer.actions = vec![call(0), call(1), version];
+    assert!(host.engine.orchestration_answered(&item.token, answer));
+    let inherits = activity(host.item(&mut new));
+    assert_eq!((inherits.task.0, inherits.version.as_deref()), (0, None));
+    let own = activity(host.item(&mut old));
+    assert_eq!((own.task.0, own.version.as_deref()), (1, Some("1.0")));
+    assert_eq!(own.tags, [("a".to_owned(), "b".to_owned())]);
+    assert!(host.engine.activity_answered(&own.token, Ok(None)));
+    let item = turn(host.item(&mut turns));
+    let done = ending(Ending::Completed(None));
+    assert!(host.engine.orchestration_answered(&item.token, done));
+    assert_eq!(host.end("a"), "nothing", "complete whatever is open");
+    host.check_histories();
+}
+
+#[test]
+fn a_component_calls_what_only_a_worker_runs() {
+    let world = World::with("Chain", chain("Elsewhere", 1));
+    let host = world.open();
+    host.start("Chain", "unserved");
+    assert_eq!(host.end("unserved"), "UnknownActivity");
+    let (_connection, mut items) = host.engine.connect(everything(1, 1));
+    host.start("Chain", "a");
+    let work = activity(host.item(&mut items));
+    assert_eq!(work.name, "Elsewhere");
+    assert!(
+        host.engine
+            .activity_answered(&work.token, Ok(Some(json(7))))
+    );
+    assert_eq!(host.end("a"), "7");
+    host.check_histories();
+}
+
+#[test]
+fn events_that_continue_as_new_carries_over_come_in_again() {
+    let world = world();
+    let host = world.open();
+    let (_connection, mut items) = host.engine.connect(everything(1, 1));
+    host.starts("Order", None, "a");
+    let item = turn(host.item(&mut items));
+    host.engine.orchestration_answered(&item.token, waiting());
+    host.until("a", |row| row.status == Status::Running);
+    host.raise("a", "E", 1);
+    let item = turn(host.item(&mut items));
+    host.engine.orchestration_answered(&item.token, waiting());
+    host.idle();
+    host.raise("a", "E", 1);
+    let item = turn(host.item(&mut items));
+    let first = item.execution_id.clone();
+    let mut answer = ending(Ending::ContinuedAsNew {
+        input: Some(json(5)),
+        version: None,
+        carry_over: Vec::new(),
+    });
+    answer.carried = vec![
+        ("e".to_owned(), Some(json(1))),
+        ("E".to_owned(), Some(json(1))),
+    ];
+    host.engine.orchestration_answered(&item.token, answer);
+    let item = turn(host.item(&mut items));
+    assert_ne!(item.execution_id, first);
+    let raised = item
+        .received
+        .iter()
+        .filter(|e| matches!(e, Event::ExternalEventRaised { .. }));
+    assert_eq!(raised.count(), 2);
+    host.engine
+        .orchestration_answered(&item.token, ending(Ending::Completed(None)));
+    assert_eq!(host.end("a"), "nothing");
+    host.check_histories();
 }
