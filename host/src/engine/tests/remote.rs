@@ -9,6 +9,7 @@ use perennial_core::{
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::rewind::{breakable, calls, in_turn, restart, rewind};
 use super::world::*;
 use crate::engine::executor::Executor;
 use crate::engine::remote::{
@@ -566,4 +567,57 @@ fn events_that_continue_as_new_carries_over_come_in_again() {
         .orchestration_answered(&item.token, ending(Ending::Completed(None)));
     assert_eq!(host.end("a"), "nothing");
     host.check_histories();
+}
+
+#[test]
+fn an_orchestration_of_a_worker_is_rewound_with_its_child_as_often_as_it_fails() {
+    let mut world =
+        World::with("Parent", calls("Order", None)).and("Order", in_turn(&["Echo", "Pay"]));
+    (world.remote, world.with_worker) = (true, true);
+    let mended = breakable(&world, "Pay");
+    let host = world.open();
+    host.start("Parent", "a");
+    for generation in 1..=2 {
+        assert_eq!(host.end("a"), "Down");
+        let done = rewind(&host, "a");
+        assert_eq!(done.rewound.len(), 1, "its child");
+        host.until("a", |row| {
+            row.generation == generation && row.status.is_end()
+        });
+    }
+    mended.store(true, Ordering::Release);
+    rewind(&host, "a");
+    assert_eq!(host.end("a"), "1");
+    assert_eq!(host.row("a").unwrap().module, None);
+    host.check_histories();
+}
+
+#[test]
+fn an_orchestration_of_a_worker_is_restarted_in_place_and_as_another() {
+    let mut world = World::with("Chain", chain("Echo", 2));
+    (world.remote, world.with_worker) = (true, true);
+    let host = world.open();
+    host.start("Chain", "a");
+    assert_eq!(host.end("a"), "1");
+    restart(&host, "a", None);
+    let again = host.until("a", |row| row.execution == 1 && row.status.is_end());
+    assert_eq!(again.module, None);
+    restart(&host, "a", Some("b"));
+    assert_eq!(host.end("b"), "1");
+}
+
+#[test]
+fn a_suspended_orchestration_of_a_worker_gets_its_events_when_it_is_resumed() {
+    let mut world = World::with("Listens", listens(2));
+    (world.remote, world.with_worker) = (true, true);
+    let host = world.open();
+    host.start("Listens", "a");
+    host.suspend("a");
+    host.raise("a", "E", 1);
+    host.raise("a", "E", 2);
+    host.lose_worker();
+    host.idle();
+    assert_eq!(host.row("a").unwrap().status, Status::Suspended);
+    host.resume("a");
+    assert_eq!(host.end("a"), "[1,2]");
 }
