@@ -185,7 +185,14 @@ fn a_worker_runs_an_orchestration_and_its_activities() {
     let other = component.open();
     other.start("Chain", "a");
     other.end("a");
-    assert_eq!(host.commits(), other.commits(), "as many as a component");
+    let commits = [&host, &other].map(|host| {
+        let before = host.commits();
+        host.start("Chain", "b");
+        host.end("b");
+        host.idle();
+        host.commits() - before
+    });
+    assert_eq!(commits, [4, 4]);
 }
 
 #[test]
@@ -620,4 +627,44 @@ fn a_suspended_orchestration_of_a_worker_gets_its_events_when_it_is_resumed() {
     assert_eq!(host.row("a").unwrap().status, Status::Suspended);
     host.resume("a");
     assert_eq!(host.end("a"), "[1,2]");
+}
+
+#[test]
+fn what_a_worker_ran_may_be_called_while_it_is_away() {
+    let world = World::with("Chain", chain("Elsewhere", 1));
+    let host = world.open();
+    let (connection, _) = host.engine.connect(Offer {
+        orchestrations: only(&[("Order", &["2"])]),
+        activities: only(&[("Elsewhere", &[])]),
+        ..everything(1, 1)
+    });
+    drop(connection);
+    host.idle();
+    drop(host);
+    let host = world.open();
+    host.start("Chain", "a");
+    let start = start("Order", "b", None);
+    let engine = Arc::clone(&host.engine);
+    let started = world.spawn(async move { engine.submit(start).await });
+    let reply = world.block_on("the start", started).unwrap();
+    assert_eq!(reply.unwrap(), crate::store::Reply::Done);
+    let (_connection, mut items) = host.engine.connect(everything(1, 1));
+    for _ in 0..2 {
+        match host.item(&mut items) {
+            WorkItem::Activity(work) => {
+                assert!(
+                    host.engine
+                        .activity_answered(&work.token, Ok(Some(json(7))))
+                );
+            }
+            WorkItem::Orchestration(item) => {
+                let done = ending(Ending::Completed(Some(json(8))));
+                assert!(host.engine.orchestration_answered(&item.token, done));
+            }
+        }
+    }
+    assert_eq!(
+        (host.end("a"), host.end("b")),
+        ("7".to_owned(), "8".to_owned())
+    );
 }
