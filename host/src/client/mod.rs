@@ -12,6 +12,8 @@ pub(crate) mod instances;
 pub(crate) mod json;
 mod moment;
 mod remote;
+#[cfg(feature = "http")]
+mod told;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -63,6 +65,8 @@ pub use instances::status::{InstanceStatus, RewindRecord, StatusQuery};
 pub use instances::wait::Waited;
 pub use instances::waits::Wait;
 pub use moment::parse_time;
+#[cfg(feature = "http")]
+pub(crate) use told::{DISK_FULL, LOCKED, lacking};
 
 /// The name of the default task hub.
 pub const DEFAULT_TASK_HUB: &str = "default";
