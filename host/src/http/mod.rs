@@ -91,6 +91,9 @@ pub struct Api {
     /// The connections of all servers of these settings.
     places: Arc<OnceLock<Arc<Places>>>,
     only_grpc: bool,
+    /// The work items that are out.
+    #[cfg(feature = "grpc")]
+    workers: Arc<crate::grpc::Workers>,
 }
 
 impl Api {
@@ -113,6 +116,8 @@ impl Api {
             calls: Budget::new(limits::CALLS as u64),
             places: Arc::default(),
             only_grpc: false,
+            #[cfg(feature = "grpc")]
+            workers: Arc::default(),
         }
     }
 
