@@ -64,6 +64,9 @@ pub(crate) mod http {
     pub(crate) const STREAMS: u32 = 512;
     /// Simultaneous calls of gRPC in all; waits count too.
     pub(crate) const CALLS: usize = 16_384;
+    /// Streams of work items, which workers hold, in all and with one key.
+    pub(crate) const WORK_STREAMS: usize = 1_024;
+    pub(crate) const WORK_STREAMS_OF_KEY: usize = 256;
     /// Bytes of a message of gRPC.
     pub(crate) const MESSAGE_BYTES: usize = 64 << 20;
     /// How often an idle peer of HTTP/2 is asked whether it is there, and how long it may take to answer.

@@ -127,6 +127,15 @@ impl ToWire {
                     completed(wire::OrchestrationStatus::Failed, None, Some(failure)),
                 );
             }
+            Event::CallDetails {
+                task,
+                version,
+                tags,
+            } => {
+                if let Some(call) = into.last_mut() {
+                    add_details(call, task, version, tags);
+                }
+            }
             // The protocol has nothing for these.
             Event::TaskCanceled { .. }
             | Event::CustomStatusSet { .. }
@@ -275,6 +284,23 @@ fn asked(event: Event) -> Option<(i32, EventType)> {
         } => generic(format!("did not start instance {instance_id:?}: {reason}")),
         _ => return None,
     })
+}
+
+/// Adds to a call what the event after it tells of it.
+fn add_details(
+    call: &mut wire::HistoryEvent,
+    task: TaskId,
+    version: Option<String>,
+    tags: perennial_core::Tags,
+) {
+    match &mut call.event_type {
+        Some(EventType::TaskScheduled(scheduled)) => {
+            scheduled.version = version;
+            scheduled.tags = tags.into_iter().collect();
+        }
+        Some(EventType::EventSent(_)) => call.event_id = id(task),
+        _ => debug_assert!(false, "details follow a call: {call:?}"),
+    }
 }
 
 fn generic(data: String) -> (i32, EventType) {

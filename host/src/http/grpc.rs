@@ -30,8 +30,11 @@ use crate::http::revoked::Short;
 use crate::limits::http as limits;
 
 mod bodies;
+mod streams;
 
 use bodies::{Answer, Charge};
+
+pub(super) use streams::WorkStreams;
 
 /// The part of the budget that an answer of several pages takes, in bytes: what is read and what it becomes.
 const PAGES_BYTES: usize = 8 << 20;
@@ -103,6 +106,14 @@ async fn answer(api: &Arc<Api>, call: &str, head: Parts, body: Body) -> Result<R
             "this server has as many calls as it takes, waits and streams among them; try again soon",
         )
     })?;
+    let works = match call {
+        "GetWorkItems" => {
+            let key = admitted.as_ref().map(|admitted| admitted.key);
+            let stream = api.work_streams.open(key);
+            Some(stream.ok_or_else(too_many_workers)?)
+        }
+        _ => None,
+    };
     let is_stream = matches!(call, "GetWorkItems" | "StreamInstanceHistory");
     let pages = match call {
         "QueryInstances" | "StreamInstanceHistory" => {
@@ -136,7 +147,8 @@ async fn answer(api: &Arc<Api>, call: &str, head: Parts, body: Body) -> Result<R
         let answered = answered.unwrap_or_else(|panic| panicked(panic).into_http());
         let mut response = answered.map(|body| {
             let closing = is_stream.then_some(closing);
-            Body::new(Answer::new(body, closing, (place, charge, pages)))
+            let held = (place, charge, pages, works);
+            Body::new(Answer::new(body, closing, held))
         });
         if !is_stream {
             response.extensions_mut().insert(Short);
@@ -197,6 +209,14 @@ fn no_room() -> Status {
     Status::resource_exhausted(
         "the answers and messages that other callers have not taken or sent yet take up all the memory that there is for them; try again soon",
     )
+}
+
+fn too_many_workers() -> Status {
+    Status::resource_exhausted(format!(
+        "as many workers are connected as this server takes: {} in all, {} with one key; let one worker take more items at a time",
+        limits::WORK_STREAMS,
+        limits::WORK_STREAMS_OF_KEY
+    ))
 }
 
 fn too_late(limit: Duration) -> Status {

@@ -88,6 +88,8 @@ pub struct Api {
     revocations: Arc<Revocations>,
     /// Simultaneous calls of gRPC.
     calls: Budget,
+    #[cfg(feature = "grpc")]
+    work_streams: Arc<grpc::WorkStreams>,
     /// The connections of all servers of these settings.
     places: Arc<OnceLock<Arc<Places>>>,
     only_grpc: bool,
@@ -114,6 +116,8 @@ impl Api {
             live: Arc::default(),
             revocations: Arc::default(),
             calls: Budget::new(limits::CALLS as u64),
+            #[cfg(feature = "grpc")]
+            work_streams: Arc::default(),
             places: Arc::default(),
             only_grpc: false,
             #[cfg(feature = "grpc")]

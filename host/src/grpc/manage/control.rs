@@ -4,6 +4,7 @@
 use tonic::Status;
 
 use crate::client::{Client, Error};
+use crate::engine::Request;
 use crate::grpc::generated as wire;
 use crate::grpc::manage::{batch, named, some};
 use crate::grpc::payload;
@@ -25,9 +26,14 @@ pub(in crate::grpc) async fn raise_event(
     request: wire::RaiseEventRequest,
 ) -> Result<wire::RaiseEventResponse, Status> {
     named(&request.instance_id)?;
-    let data = request.input.map(payload::from_text);
-    let raised = client.raise_event_json(&request.instance_id, &request.name, data);
-    or_ended(raised.await)?;
+    let id = request.instance_id;
+    let event = Request::RaiseEvent {
+        id: id.clone(),
+        name: request.name,
+        data: request.input.map(payload::from_text),
+    };
+    let raised = client.submit(&id, Request::Remote(Box::new(event)));
+    or_ended(raised.await.map(drop))?;
     Ok(wire::RaiseEventResponse {})
 }
 

@@ -23,6 +23,7 @@ pub(in crate::grpc) async fn start(
     let at = time::optional("scheduledStartTimestamp", request.scheduled_start_timestamp)?;
     let mut start = client
         .start(request.name)
+        .by_sdk()
         .input_json(request.input.map(payload::from_text))
         .reuse(reuse(request.orchestration_id_reuse_policy)?);
     let id = some(Some(request.instance_id));

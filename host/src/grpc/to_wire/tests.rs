@@ -137,6 +137,39 @@ fn calls_have_the_ids_of_their_tasks_and_outcomes_refer_to_them() {
 }
 
 #[test]
+fn details_belong_to_the_call_before_them() {
+    let details = |task| Event::CallDetails {
+        task: TaskId(task),
+        version: Some("1.2".to_owned()),
+        tags: vec![("a".to_owned(), "b".to_owned())],
+    };
+    let all = translated(vec![
+        Event::ActivityScheduled {
+            task: TaskId(3),
+            name: "Ship".to_owned(),
+            input: None,
+            retry: None,
+            attempt_timeout: None,
+            target: Target::Remote,
+        },
+        details(3),
+        Event::EventSent {
+            instance_id: "b".to_owned(),
+            name: "Go".to_owned(),
+            data: None,
+        },
+        details(4),
+    ]);
+    assert_eq!(all.len(), 2);
+    assert_eq!((all[0].event_id, all[1].event_id), (3, 4));
+    let Some(EventType::TaskScheduled(scheduled)) = &all[0].event_type else {
+        panic!("{all:?}")
+    };
+    assert_eq!(scheduled.version.as_deref(), Some("1.2"));
+    assert_eq!(scheduled.tags["a"], "b");
+}
+
+#[test]
 fn children_are_told_like_calls() {
     let (id, created) = one(Event::ChildScheduled {
         task: TaskId(5),
