@@ -117,7 +117,7 @@ pub use histogram::Buckets;
 pub use perennial_core as core;
 pub use perennial_core::{
     AttemptRun, Cause, Digest, Event, FailedAttempt, Failure, Json, Limits, Millis, OutOfRange,
-    Quarantine, RetryPolicy, Reuse, Status, TaskId, Timestamp, closest, kind,
+    Quarantine, RetryPolicy, Reuse, Status, StatusSet, TaskId, Timestamp, closest, kind,
 };
 pub use runtime::{
     ActivityContext, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, Collect, Host,

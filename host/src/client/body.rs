@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use perennial_core::{Digest, Json, Millis, Reuse};
+use perennial_core::{Digest, Json, Millis, Reuse, Status};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::{serde_as, skip_serializing_none};
 
-use crate::client::json::{CollectedModuleJson, HexDigest, Payload, TimeText};
+use crate::client::json::{CollectedModuleJson, HexDigest, Payload, StatusName, TimeText};
 use crate::client::{BulkProgress, Retention, Role};
 use crate::engine::ModuleLimits;
 use crate::engine::executor::Grants;
@@ -44,7 +44,8 @@ pub(crate) struct StartBody {
 }
 
 /// Which existing instance a start may replace if its id is in use.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde_as]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub(crate) enum ReuseJson {
@@ -52,6 +53,7 @@ pub(crate) enum ReuseJson {
     Ended,
     Never,
     Any,
+    Statuses(#[serde_as(as = "Vec<StatusName>")] Vec<Status>),
 }
 
 impl From<ReuseJson> for Reuse {
@@ -60,6 +62,7 @@ impl From<ReuseJson> for Reuse {
             ReuseJson::Ended => Self::Ended,
             ReuseJson::Never => Self::Never,
             ReuseJson::Any => Self::Any,
+            ReuseJson::Statuses(these) => Self::Among(these.into_iter().collect()),
         }
     }
 }
@@ -70,6 +73,7 @@ impl From<Reuse> for ReuseJson {
             Reuse::Ended => Self::Ended,
             Reuse::Never => Self::Never,
             Reuse::Any => Self::Any,
+            Reuse::Among(these) => Self::Statuses(these.iter().collect()),
         }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) mod instances;
 pub(crate) mod json;
 mod moment;
 mod remote;
+#[cfg(feature = "http")]
+mod told;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -63,6 +65,8 @@ pub use instances::status::{InstanceStatus, RewindRecord, StatusQuery};
 pub use instances::wait::Waited;
 pub use instances::waits::Wait;
 pub use moment::parse_time;
+#[cfg(feature = "http")]
+pub(crate) use told::{DISK_FULL, LOCKED, lacking};
 
 /// The name of the default task hub.
 pub const DEFAULT_TASK_HUB: &str = "default";
@@ -161,6 +165,15 @@ impl Client {
         Self {
             hub: hub.into(),
             backend: Backend::Engine(engine),
+        }
+    }
+
+    /// The engine of the hub's host, if that is in this process.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
+        match &self.backend {
+            Backend::Engine(engine) => Some(engine),
+            Backend::File(_) | Backend::Remote(_) => None,
         }
     }
 

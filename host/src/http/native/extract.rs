@@ -11,11 +11,11 @@ use serde::de::DeserializeOwned;
 
 use crate::budget::Spent;
 use crate::client::body::{ErrorBody, ErrorDetails};
-use crate::client::{Client, Error, Role, key_hash};
+use crate::client::{Client, DISK_FULL, Error, LOCKED, Role, key_hash, lacking};
 use crate::http::body::{self, Unread};
 use crate::http::query::{BadParameter, Query};
 use crate::http::secret::secret;
-use crate::http::{Api, DISK_FULL, LOCKED, lacking, wire};
+use crate::http::{Api, wire};
 use crate::limits::COMPONENT_BYTES;
 
 /// The selected hub and the query parameters of a request.

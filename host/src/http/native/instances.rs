@@ -101,8 +101,8 @@ fn listing() -> Operation {
     )
     .query(
         "order",
-        json!({ "type": "string", "enum": ["newestFirst", "oldestFirst"] }),
-        "newestFirst where nothing is said",
+        json!({ "type": "string", "enum": ["newestFirst", "oldestFirst", "endedFirst"] }),
+        "newestFirst where nothing is said; endedFirst is only ended ones, by the time of their end",
     )
     .query("input", flag(), "Each with its input")
     .query("output", flag(), "Each with its output")
@@ -129,6 +129,12 @@ pub(super) fn filtered(operation: Operation) -> Operation {
             "Only those created at this time or later",
         )
         .query("createdTo", time(), "Only those created before this time")
+        .query(
+            "endedFrom",
+            time(),
+            "Only those that ended at this time or later",
+        )
+        .query("endedTo", time(), "Only those that ended before this time")
 }
 
 fn changing() -> Vec<Operation> {
@@ -301,6 +307,12 @@ pub(super) fn filter(query: &Query) -> Result<Option<Filter>, Failed> {
     if let Some(to) = query.time("createdTo")? {
         filter = filter.created_to(to);
     }
+    if let Some(from) = query.time("endedFrom")? {
+        filter = filter.ended_from(from);
+    }
+    if let Some(to) = query.time("endedTo")? {
+        filter = filter.ended_to(to);
+    }
     Ok(match query.statuses("status")? {
         Some(statuses) if statuses.is_empty() => None,
         statuses => Some(statuses.into_iter().flatten().fold(filter, Filter::status)),
@@ -322,9 +334,10 @@ async fn list(ask: Ask) -> Result<Reply<Page>, Failed> {
     match query.text("order") {
         None | Some("newestFirst") => {}
         Some("oldestFirst") => list = list.order(Order::OldestFirst),
+        Some("endedFirst") => list = list.order(Order::EndedFirst),
         Some(other) => {
             return Err(Failed::invalid(format!(
-                "the parameter 'order' must be newestFirst or oldestFirst, not {other:?}"
+                "the parameter 'order' must be newestFirst, oldestFirst or endedFirst, not {other:?}"
             )));
         }
     }
