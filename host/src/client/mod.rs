@@ -168,6 +168,15 @@ impl Client {
         }
     }
 
+    /// The engine of the hub's host, if that is in this process.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
+        match &self.backend {
+            Backend::Engine(engine) => Some(engine),
+            Backend::File(_) | Backend::Remote(_) => None,
+        }
+    }
+
     /// The name of the task hub.
     pub fn task_hub(&self) -> &str {
         &self.hub

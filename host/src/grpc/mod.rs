@@ -4,6 +4,7 @@
 //! translation is one file in each direction; payloads come back exactly as an SDK sent them.
 
 mod failure;
+mod from_wire;
 /// The messages of the protocol and the trait of its service. A test generates this file from `proto/durabletask.proto`.
 #[rustfmt::skip]
 #[allow(
@@ -25,6 +26,7 @@ mod service;
 mod status;
 mod time;
 mod to_wire;
+mod workers;
 
 pub(crate) use generated::task_hub_sidecar_service_server::{
     SERVICE_NAME, TaskHubSidecarServiceServer,
@@ -32,3 +34,4 @@ pub(crate) use generated::task_hub_sidecar_service_server::{
 pub(crate) use manage::hub::Hub;
 pub(crate) use service::{Service, may_read};
 pub(crate) use status::shutting_down;
+pub(crate) use workers::Workers;

@@ -1,15 +1,17 @@
 //! The service of the protocol: each call is handed to the function that does it.
 
-use std::pin::Pin;
+use std::sync::Arc;
 
-use futures::Stream;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::client::Client;
+use crate::engine::Engine;
 use crate::grpc::generated as wire;
 use crate::grpc::generated::task_hub_sidecar_service_server::TaskHubSidecarService;
 use crate::grpc::manage::hub::Hub;
 use crate::grpc::manage::{control, history, hub, list, purge, read, start};
+use crate::grpc::workers::{self, WorkItems, Workers};
 
 /// Whether a call changes nothing, so that a key that may read permits it.
 pub(crate) fn may_read(call: &str) -> bool {
@@ -31,11 +33,18 @@ pub(crate) fn may_read(call: &str) -> bool {
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     hub: Hub,
+    workers: Arc<Workers>,
+    /// The server stops.
+    closes: watch::Receiver<bool>,
 }
 
 impl Service {
-    pub(crate) fn new(hub: Hub) -> Self {
-        Self { hub }
+    pub(crate) fn new(hub: Hub, workers: Arc<Workers>, closes: watch::Receiver<bool>) -> Self {
+        Self {
+            hub,
+            workers,
+            closes,
+        }
     }
 
     /// The served hub.
@@ -44,6 +53,18 @@ impl Service {
             Hub::Served(client) | Hub::Other { served: client, .. } => client,
         }
     }
+
+    /// The engine that runs the hub.
+    fn engine(&self) -> Result<&Arc<Engine>, Status> {
+        self.client().engine().ok_or_else(no_engine)
+    }
+}
+
+/// The answer to calls of workers if the hub is not run in this process.
+fn no_engine() -> Status {
+    Status::failed_precondition(
+        "this server does not run its task hub itself, so it has no work items; connect to the host of the hub",
+    )
 }
 
 /// The answer to calls about entities.
@@ -53,18 +74,11 @@ fn no_entities<T>() -> Result<T, Status> {
     ))
 }
 
-/// The answer to calls of workers.
-fn no_workers<T>() -> Result<T, Status> {
-    Err(Status::unimplemented(
-        "this host runs orchestrations as components and takes no workers: deploy a component",
-    ))
-}
-
 type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl TaskHubSidecarService for Service {
-    type GetWorkItemsStream = Pin<Box<dyn Stream<Item = Result<wire::WorkItem, Status>> + Send>>;
+    type GetWorkItemsStream = WorkItems;
     type StreamInstanceHistoryStream = history::Chunks;
 
     async fn hello(&self, _: Request<()>) -> Answer<()> {
@@ -209,37 +223,45 @@ impl TaskHubSidecarService for Service {
 
     async fn get_work_items(
         &self,
-        _: Request<wire::GetWorkItemsRequest>,
+        request: Request<wire::GetWorkItemsRequest>,
     ) -> Answer<Self::GetWorkItemsStream> {
-        no_workers()
+        let closes = self.closes.clone();
+        let items = workers::connect(self.engine()?, &self.workers, closes, request)?;
+        Ok(Response::new(items))
     }
 
     async fn complete_activity_task(
         &self,
-        _: Request<wire::ActivityResponse>,
+        request: Request<wire::ActivityResponse>,
     ) -> Answer<wire::CompleteTaskResponse> {
-        no_workers()
+        workers::complete_activity(self.engine()?, &self.workers, request.into_inner());
+        Ok(Response::new(wire::CompleteTaskResponse {}))
     }
 
     async fn complete_orchestrator_task(
         &self,
-        _: Request<wire::OrchestratorResponse>,
+        request: Request<wire::OrchestratorResponse>,
     ) -> Answer<wire::CompleteTaskResponse> {
-        no_workers()
+        workers::complete_orchestration(self.engine()?, &self.workers, request.into_inner());
+        Ok(Response::new(wire::CompleteTaskResponse {}))
     }
 
     async fn abandon_task_activity_work_item(
         &self,
-        _: Request<wire::AbandonActivityTaskRequest>,
+        request: Request<wire::AbandonActivityTaskRequest>,
     ) -> Answer<wire::AbandonActivityTaskResponse> {
-        no_workers()
+        let token = request.into_inner().completion_token;
+        workers::abandon(self.engine()?, &self.workers, &token);
+        Ok(Response::new(wire::AbandonActivityTaskResponse {}))
     }
 
     async fn abandon_task_orchestrator_work_item(
         &self,
-        _: Request<wire::AbandonOrchestrationTaskRequest>,
+        request: Request<wire::AbandonOrchestrationTaskRequest>,
     ) -> Answer<wire::AbandonOrchestrationTaskResponse> {
-        no_workers()
+        let token = request.into_inner().completion_token;
+        workers::abandon(self.engine()?, &self.workers, &token);
+        Ok(Response::new(wire::AbandonOrchestrationTaskResponse {}))
     }
 
     async fn abandon_task_entity_work_item(

@@ -123,7 +123,8 @@ async fn answer(api: &Arc<Api>, call: &str, head: Parts, body: Body) -> Result<R
     };
     let charge = Charge::new(api.budget.clone());
     let request = Request::from_parts(head, bodies::received(body, Arc::clone(&charge)));
-    let mut server = TaskHubSidecarServiceServer::new(Service::new(hub))
+    let service = Service::new(hub, Arc::clone(&api.workers), api.closing.subscribe());
+    let mut server = TaskHubSidecarServiceServer::new(service)
         .max_decoding_message_size(limits::MESSAGE_BYTES)
         .max_encoding_message_size(limits::MESSAGE_BYTES);
     // Waits end at shutdown; everything else ends by itself.

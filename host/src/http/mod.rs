@@ -94,6 +94,9 @@ pub struct Api {
     /// The connections of all servers of these settings.
     places: Arc<OnceLock<Arc<Places>>>,
     only_grpc: bool,
+    /// The work items that are out.
+    #[cfg(feature = "grpc")]
+    workers: Arc<crate::grpc::Workers>,
 }
 
 impl Api {
@@ -118,6 +121,8 @@ impl Api {
             work_streams: Arc::default(),
             places: Arc::default(),
             only_grpc: false,
+            #[cfg(feature = "grpc")]
+            workers: Arc::default(),
         }
     }
 
