@@ -84,6 +84,8 @@ mod client;
 mod descriptors;
 mod engine;
 mod foreign;
+#[cfg(feature = "grpc")]
+pub(crate) mod grpc;
 mod histogram;
 #[cfg(feature = "http")]
 pub mod http;

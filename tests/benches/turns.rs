@@ -20,7 +20,7 @@ impl Names for EverythingIs {
         Resolved::Module(self.0, None)
     }
 
-    fn orchestration(&self, _: &str, _: Option<&str>) -> Resolved {
+    fn orchestration(&self, _: Option<Digest>, _: &str, _: Option<&str>) -> Resolved {
         Resolved::Module(self.0, None)
     }
 }

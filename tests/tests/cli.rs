@@ -364,13 +364,13 @@ fn a_failure_is_told_with_its_kind_and_exit_code() {
     let cli = Cli::deployed();
     cli.check(&["run", &workloads(), "CallsUnknown", "--id", "f1"], expect![[r#"
         ! started CallsUnknown as f1
-        ! error: instance "f1" failed: UnknownActivity: no deployed module and no registered closure has an activity named "NoSuchActivity"
+        ! error: instance "f1" failed: UnknownActivity: no deployed module, no registered closure and no connected worker has an activity named "NoSuchActivity"
         !   hint: `perennial history f1` shows how it came to that
         exit code Some(1)
     "#]]);
     cli.check(&["run", &workloads(), "CallsUnknown", "--id", "f2", "--json", "-q"], expect![[r#"
-        {"instanceId":"f2","name":"CallsUnknown","runtimeStatus":"Failed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","failure":{"kind":"UnknownActivity","message":"no deployed module and no registered closure has an activity named \"NoSuchActivity\"","retryable":false},"historyEvents":6,"historyBytes":<n>}
-        ! {"error":{"code":"error","exitCode":1,"message":"instance \"f2\" failed: UnknownActivity: no deployed module and no registered closure has an activity named \"NoSuchActivity\"","hint":"`perennial history f2` shows how it came to that"}}
+        {"instanceId":"f2","name":"CallsUnknown","runtimeStatus":"Failed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","failure":{"kind":"UnknownActivity","message":"no deployed module, no registered closure and no connected worker has an activity named \"NoSuchActivity\"","retryable":false},"historyEvents":6,"historyBytes":<n>}
+        ! {"error":{"code":"error","exitCode":1,"message":"instance \"f2\" failed: UnknownActivity: no deployed module, no registered closure and no connected worker has an activity named \"NoSuchActivity\"","hint":"`perennial history f2` shows how it came to that"}}
         exit code Some(1)
     "#]]);
     cli.check(&["status", "f1"], expect![[r#"
@@ -382,7 +382,7 @@ fn a_failure_is_told_with_its_kind_and_exit_code() {
         ended          <date> <time> UTC
         module         <hex>
         history        6 events, <n> B
-        failure        UnknownActivity: no deployed module and no registered closure has an activity named "NoSuchActivity"
+        failure        UnknownActivity: no deployed module, no registered closure and no connected worker has an activity named "NoSuchActivity"
     "#]]);
 }
 

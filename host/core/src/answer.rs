@@ -160,6 +160,12 @@ impl Bytes {
                 self.tag(6);
                 self.payload(value.as_ref());
             }
+            Action::Describe(details) => {
+                self.tag(7);
+                self.number(u64::from(details.task.0));
+                self.optional_text(details.version.as_deref());
+                self.tags(&details.tags);
+            }
         }
     }
 }

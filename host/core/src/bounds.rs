@@ -131,6 +131,12 @@ bounds! {
     ACTIONS_PER_TURN = 10_000, "actions in a turn", "`LimitExceeded`";
     ACTION_BYTES_PER_TURN = 16 << 20, "what a turn asks to be stored", "`LimitExceeded`";
     OPEN_TASKS = 100_000, "tasks that are scheduled and not ended", "`LimitExceeded`";
+
+    // An orchestration that a remote worker runs.
+    REMOTE_PAYLOAD_BYTES = 64 << 20, "a payload of an orchestration that a remote worker runs", "as for `PAYLOAD_BYTES`";
+    REMOTE_ACTION_BYTES_PER_TURN = 128 << 20, "what its turn asks to be stored", "`LimitExceeded`";
+    REMOTE_CUSTOM_STATUS_BYTES = 48 << 10, "its custom status", "as for `CUSTOM_STATUS_BYTES`";
+    REMOTE_INBOX_EVENT_BYTES = 128 << 20, "external events in its inbox", "refused until its worker has read some";
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ impl<'a> Tasks<'a> {
             Action::CallChild(call) => self.schedule(call.task),
             Action::SetTimer { task, .. } => self.schedule(*task),
             Action::CancelTask(task) => self.cancel(*task),
+            Action::Describe(details) => self.describe(details.task),
             Action::SendEvent(_) | Action::StartInstance { .. } | Action::SetCustomStatus(_) => {
                 Ok(())
             }
@@ -100,6 +101,18 @@ impl<'a> Tasks<'a> {
         self.next = TaskId(task.0 + 1);
         self.scheduled.insert(task);
         self.open += 1;
+        Ok(())
+    }
+
+    /// The details are of the task that was just scheduled, or of an event, whose number counts with those of tasks.
+    fn describe(&mut self, task: TaskId) -> Result<(), Failure> {
+        if task.0 == u32::MAX || (task < self.next && !self.scheduled.contains(&task)) {
+            let next = self.next;
+            return wrong(format!(
+                "it sent an event as {task} where the next number was {next}"
+            ));
+        }
+        self.next = self.next.max(TaskId(task.0 + 1));
         Ok(())
     }
 
@@ -144,6 +157,10 @@ fn check_names(action: &Action) -> Result<(), Failure> {
             check_name("the version of a new instance", version.as_deref())?;
             check_id(Some(instance_id))?;
             check_tags(tags)
+        }
+        Action::Describe(details) => {
+            check_name("the version of an activity", details.version.as_deref())?;
+            check_tags(&details.tags)
         }
         Action::SetTimer { .. } | Action::CancelTask(_) | Action::SetCustomStatus(_) => Ok(()),
     }
@@ -204,7 +221,8 @@ fn check_payload(action: &Action, limits: &Limits) -> Result<(), Failure> {
         Action::CallActivity(_)
         | Action::CallChild(_)
         | Action::SetTimer { .. }
-        | Action::CancelTask(_) => Ok(()),
+        | Action::CancelTask(_)
+        | Action::Describe(_) => Ok(()),
     }
 }
 
@@ -234,6 +252,7 @@ fn action_size(action: &Action) -> usize {
             instance_id.len() + name.len() + text(version) + size_of(input.as_ref()) + labels(tags)
         }
         Action::SetCustomStatus(value) => size_of(value.as_ref()),
+        Action::Describe(details) => text(&details.version) + labels(&details.tags),
         Action::SetTimer { .. } | Action::CancelTask(_) => 0,
     }
 }

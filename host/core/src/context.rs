@@ -6,8 +6,8 @@ use crate::{Digest, Limits, Target, Timestamp};
 pub trait Names {
     /// What runs an activity that an execution pinned to `caller` calls.
     fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved;
-    /// What runs an orchestration: the version asked for, else the newest deployed one.
-    fn orchestration(&self, name: &str, version: Option<&str>) -> Resolved;
+    /// What runs an orchestration that an execution pinned to `caller` starts: the version asked for, else the newest deployed one.
+    fn orchestration(&self, caller: Option<Digest>, name: &str, version: Option<&str>) -> Resolved;
     /// What a new execution of a module may use, after one that had `before`.
     fn limits(&self, _module: Option<Digest>, before: Limits) -> Limits {
         before
@@ -25,6 +25,8 @@ pub enum Resolved {
     Module(Digest, Option<String>),
     /// A closure of the embedding program.
     Native,
+    /// A remote worker.
+    Remote,
     /// Nothing has this name.
     Unknown,
 }
@@ -34,6 +36,7 @@ impl Resolved {
         match self {
             Self::Module(digest, version) => (Target::Module(digest), version),
             Self::Native => (Target::Native, None),
+            Self::Remote => (Target::Remote, None),
             Self::Unknown => (Target::Unknown, None),
         }
     }

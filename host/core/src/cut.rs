@@ -153,7 +153,8 @@ impl CutFinder {
                 | Event::InstanceStartSkipped { .. }
                 | Event::ChildRetryScheduled { .. }
                 | Event::ChildRetried { .. }
-                | Event::AttemptFailed { .. } => {}
+                | Event::AttemptFailed { .. }
+                | Event::CallDetails { .. } => {}
             }
         }
     }

@@ -51,6 +51,11 @@ pub(crate) fn event(event: &Event) -> String {
             ..
         } => started(instance_id, name, version, input, tags),
         Event::CustomStatusSet { value } => status(value),
+        Event::CallDetails {
+            task,
+            version,
+            tags,
+        } => detailed(*task, version, tags),
         Event::ExecutionReturned { output } | Event::ExecutionCompleted { output } => {
             completed(output)
         }
@@ -108,6 +113,7 @@ pub(crate) fn action(action: &Action, derived_id: impl Fn(TaskId) -> String) -> 
             tags,
         } => started(instance_id, name, version, input, tags),
         Action::SetCustomStatus(value) => status(value),
+        Action::Describe(details) => detailed(details.task, &details.version, &details.tags),
     }
 }
 
@@ -127,6 +133,15 @@ pub(crate) fn ending(ending: &Ending) -> String {
 
 /// What a turn that is over asks for.
 pub(crate) const NOTHING: &str = "nothing more";
+
+fn detailed(task: TaskId, version: &Option<String>, tags: &Tags) -> String {
+    call(
+        format!("{} for call {task}", orchestration("details", version)),
+        &None,
+        tags,
+        None,
+    )
+}
 
 fn activity(
     name: &str,

@@ -226,6 +226,16 @@ pub enum Event {
         /// The attempt that failed.
         run: AttemptRun,
     },
+    /// What a remote worker said of the call before it beyond what a component can say. Follows an
+    /// [`ActivityScheduled`](Self::ActivityScheduled) with a version or tags, and each [`EventSent`](Self::EventSent).
+    CallDetails {
+        /// The task of the call, or the number that the worker gave to a sent event. Both count together.
+        task: TaskId,
+        /// The version of the activity, where one was asked for.
+        version: Option<String>,
+        /// The tags of the call.
+        tags: Tags,
+    },
 }
 
 /// How an execution begins, and everything that stays fixed while it runs.
@@ -300,10 +310,12 @@ pub enum Target {
     Invalid(String),
     /// There was no room for another instance for this reason, so the task fails.
     Full(String),
+    /// A remote worker that is connected to the host, or will be.
+    Remote,
 }
 
 /// The kinds of definitions that a guest can call by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Callee {
     /// An activity.
     Activity,
@@ -325,17 +337,19 @@ impl Target {
     pub fn failure(&self, what: Callee, name: &str) -> Option<Failure> {
         let failure = |kind, message| Some(Failure::permanent(kind, message));
         match self {
-            Self::Module(_) | Self::Native => None,
+            Self::Module(_) | Self::Native | Self::Remote => None,
             Self::Unknown => match what {
                 Callee::Activity => failure(
                     crate::kind::UNKNOWN_ACTIVITY,
                     format!(
-                        "no deployed module and no registered closure has an activity named {name:?}"
+                        "no deployed module, no registered closure and no connected worker has an activity named {name:?}"
                     ),
                 ),
                 Callee::Orchestration => failure(
                     crate::kind::UNKNOWN_ORCHESTRATION,
-                    format!("no deployed module has an orchestration named {name:?}"),
+                    format!(
+                        "no deployed module and no connected worker has an orchestration named {name:?}"
+                    ),
                 ),
             },
             Self::Oversized { bytes, limit } => failure(
@@ -473,7 +487,8 @@ impl Event {
             | Self::InstanceStartSkipped { .. }
             | Self::ChildRetryScheduled { .. }
             | Self::ChildRetried { .. }
-            | Self::AttemptFailed { .. } => return None,
+            | Self::AttemptFailed { .. }
+            | Self::CallDetails { .. } => return None,
         };
         Some(event)
     }
@@ -540,6 +555,11 @@ impl Event {
                     reason,
                 } => instance_id.len() + reason.len(),
                 Self::ChildRetried { instance_id, .. } => instance_id.len(),
+                Self::CallDetails {
+                    version,
+                    tags: labels,
+                    ..
+                } => text(version) + tags(labels),
                 Self::TurnStarted { .. }
                 | Self::TimerFired { .. }
                 | Self::TimerSet { .. }
@@ -576,6 +596,7 @@ impl Event {
             Self::ChildRetryScheduled { .. } => "ChildRetryScheduled",
             Self::ChildRetried { .. } => "ChildRetried",
             Self::AttemptFailed { .. } => "AttemptFailed",
+            Self::CallDetails { .. } => "CallDetails",
         }
     }
 }

@@ -191,6 +191,8 @@ pub enum Action {
     },
     /// Sets the custom status, which the instance's status shows.
     SetCustomStatus(Option<Json>),
+    /// Says more of the action before it; see [`Event::CallDetails`](crate::Event::CallDetails). Only remote workers do.
+    Describe(CallDetails),
 }
 
 /// See [`Action::CallActivity`].
@@ -225,6 +227,17 @@ pub struct ChildCall {
     pub tags: Tags,
     /// Its retry policy.
     pub retry: Option<RetryPolicy>,
+}
+
+/// See [`Action::Describe`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallDetails {
+    /// The task of the call, or the number of the sent event, which counts with those of tasks.
+    pub task: TaskId,
+    /// The version of the activity, where one is asked for.
+    pub version: Option<String>,
+    /// The tags of the call.
+    pub tags: Tags,
 }
 
 /// See [`Action::SendEvent`].

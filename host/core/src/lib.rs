@@ -61,8 +61,8 @@ pub use decide::{Command, Decision, Rejection, Reuse, Status, decide};
 pub use event::{AttemptRun, Callee, Event, FailedAttempt, Start, Target};
 pub use failure::{Cause, Failure, kind};
 pub use guest::{
-    Action, ActivityCall, Answer, ChildCall, Ending, Guest, GuestEvent, Mode, OutgoingEvent, Stop,
-    Waiting,
+    Action, ActivityCall, Answer, CallDetails, ChildCall, Ending, Guest, GuestEvent, Mode,
+    OutgoingEvent, Stop, Waiting,
 };
 pub use limits::Limits;
 pub use message::{Envelope, Message};

@@ -200,6 +200,14 @@ impl Running {
         Ok(())
     }
 
+    /// Takes in what was said of the call before, whose number counts with those of tasks.
+    pub(crate) fn describe(&mut self, task: TaskId) -> Result<(), CorruptReason> {
+        self.produces()?;
+        let after = TaskId(task.0.checked_add(1).ok_or(CorruptReason::TaskIdsUsedUp)?);
+        self.next_task = self.next_task.max(after);
+        Ok(())
+    }
+
     pub(crate) fn cancel_task(&mut self, task: TaskId) -> Result<(), CorruptReason> {
         self.produces()?;
         let canceled = self.begun.tasks.remove(&task);

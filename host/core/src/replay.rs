@@ -160,7 +160,10 @@ fn difference(
             | Action::SetTimer { task, .. } => {
                 scheduled.insert(*task);
             }
-            Action::SendEvent(_) | Action::StartInstance { .. } | Action::SetCustomStatus(_) => {}
+            Action::SendEvent(_)
+            | Action::StartInstance { .. }
+            | Action::SetCustomStatus(_)
+            | Action::Describe(_) => {}
         }
         let recorded = turn.produced.get(at);
         if !recorded.is_some_and(|event| records(state, event, action)) {
@@ -258,6 +261,10 @@ fn records(state: &State, event: &Event, action: &Action) -> bool {
         }
         Action::SetCustomStatus(asked) => {
             matches!(event, Event::CustomStatusSet { value } if value == asked)
+        }
+        Action::Describe(asked) => {
+            let asked = (&asked.task, &asked.version, &asked.tags);
+            matches!(event, Event::CallDetails { task, version, tags } if (task, version, tags) == asked)
         }
     }
 }

@@ -237,7 +237,8 @@ impl Rewinder {
                 | Event::InstanceStartSkipped { .. }
                 | Event::ChildRetryScheduled { .. }
                 | Event::ChildRetried { .. }
-                | Event::AttemptFailed { .. } => {}
+                | Event::AttemptFailed { .. }
+                | Event::CallDetails { .. } => {}
             }
         }
         self.state.turns += 1;
@@ -313,7 +314,8 @@ impl Rewinder {
             | Event::ExecutionTerminated { .. }
             | Event::ContinuedAsNew { .. }
             | Event::ExecutionSuspended { .. }
-            | Event::ExecutionResumed { .. } => {}
+            | Event::ExecutionResumed { .. }
+            | Event::CallDetails { .. } => {}
         }
     }
 
@@ -391,7 +393,8 @@ impl Rewinder {
             | Event::InstanceStartSkipped { .. }
             | Event::ChildRetryScheduled { .. }
             | Event::ChildRetried { .. }
-            | Event::AttemptFailed { .. } => return,
+            | Event::AttemptFailed { .. }
+            | Event::CallDetails { .. } => return,
         };
         let completed = false;
         let dropped = DroppedTask {

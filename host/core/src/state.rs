@@ -232,6 +232,7 @@ impl State {
             Event::InstanceStartSkipped { .. } => self.arrives(),
             Event::EventSent { .. } | Event::InstanceStarted { .. } => self.runs()?.produces(),
             Event::CustomStatusSet { value } => self.show(value),
+            Event::CallDetails { task, .. } => self.runs()?.describe(*task),
             Event::ExecutionReturned { output } => self.guest_returned(output),
             Event::ExecutionCompleted { output } => self.complete(output),
             Event::ExecutionFailed { failure, .. } => {

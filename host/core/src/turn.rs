@@ -210,6 +210,26 @@ impl AskedTurn {
         &self.events
     }
 
+    /// The events of the turn so far, with [`Event::TurnStarted`] first.
+    pub fn received(&self) -> &[Event] {
+        &self.received
+    }
+
+    /// The number of the turn within the execution.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The number of its first event.
+    pub fn first_event(&self) -> u64 {
+        self.first_event
+    }
+
+    /// The host's time.
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
     /// How it is to be run.
     pub fn mode(&self) -> Mode {
         Mode::Live { fuel: self.fuel }

@@ -2,7 +2,7 @@
 
 use crate::check::check;
 use crate::context::{Resolved, TurnContext};
-use crate::guest::{ActivityCall, ChildCall};
+use crate::guest::{ActivityCall, CallDetails, ChildCall};
 use crate::task::attempt_id;
 use crate::text::shortened;
 use crate::value::size_of;
@@ -150,30 +150,33 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
             return;
         };
         let (start, next_external) = (running.begun.start.clone(), running.next_external);
-        let (module, next_version) = match self
-            .context
-            .names
-            .orchestration(&start.name, version.as_deref())
-        {
-            Resolved::Module(digest, version) => (Some(digest), version),
-            Resolved::Native => (None, None),
-            // Nothing else has the name any more: it goes on as what it is.
-            Resolved::Unknown if version.is_none() || version == start.version => {
-                (start.module, start.version.clone())
-            }
-            Resolved::Unknown => {
-                let message = format!(
-                    "no deployed module has version {:?} of orchestration {:?}",
-                    version.as_deref().unwrap_or(""),
-                    start.name
-                );
-                let failure = Failure::permanent(kind::UNKNOWN_ORCHESTRATION, message);
-                return self.produce(Event::ExecutionFailed {
-                    failure,
-                    cause: None,
-                });
-            }
-        };
+        let names = self.context.names;
+        let (module, next_version) =
+            match names.orchestration(start.module, &start.name, version.as_deref()) {
+                // An execution of a remote worker goes on there, whatever was deployed since.
+                Resolved::Module(..) | Resolved::Remote if start.module.is_none() => {
+                    (None, version.clone().or_else(|| start.version.clone()))
+                }
+                Resolved::Module(digest, version) => (Some(digest), version),
+                Resolved::Native => (None, None),
+                Resolved::Remote => (None, version.clone()),
+                // Nothing else has the name any more: it goes on as what it is.
+                Resolved::Unknown if version.is_none() || version == start.version => {
+                    (start.module, start.version.clone())
+                }
+                Resolved::Unknown => {
+                    let message = format!(
+                        "no deployed module has version {:?} of orchestration {:?}",
+                        version.as_deref().unwrap_or(""),
+                        start.name
+                    );
+                    let failure = Failure::permanent(kind::UNKNOWN_ORCHESTRATION, message);
+                    return self.produce(Event::ExecutionFailed {
+                        failure,
+                        cause: None,
+                    });
+                }
+            };
         let (execution_id, seed) = (self.context.fresh)();
         // All executions of an instance are in one trace: that of its caller, or the one that the first began.
         let trace_parent = start.trace_parent.clone().or_else(|| {
@@ -228,7 +231,7 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
                 let (mut target, resolved) = self
                     .context
                     .names
-                    .orchestration(&name, version.as_deref())
+                    .orchestration(self.state.module(), &name, version.as_deref())
                     .target();
                 if let Err(problem) = check_instance_id(&instance_id) {
                     target = Target::Invalid(problem.to_string());
@@ -244,6 +247,18 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
                 }
             }
             Action::SetCustomStatus(value) => Event::CustomStatusSet { value },
+            Action::Describe(details) => {
+                let CallDetails {
+                    task,
+                    version,
+                    tags,
+                } = details;
+                Event::CallDetails {
+                    task,
+                    version,
+                    tags,
+                }
+            }
         };
         Some(event)
     }
@@ -288,7 +303,7 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
         let (mut target, resolved) = self
             .context
             .names
-            .orchestration(&name, version.as_deref())
+            .orchestration(self.state.module(), &name, version.as_deref())
             .target();
         if let Some(problem) = retry.as_ref().and_then(crate::RetryPolicy::problem) {
             target = Target::Invalid(problem.to_owned());

@@ -83,7 +83,9 @@ impl Timestamp {
 pub struct Millis(pub u64);
 
 /// Identifies a task within one execution: unique and increasing in the order of scheduling.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct TaskId(pub u32);
 
@@ -135,7 +137,7 @@ impl fmt::Debug for Digest {
 pub type Tags = Vec<(String, String)>;
 
 /// Identifies a task for ever: task ids begin again with each execution, and may be given again after a rewind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskRef {
     /// The number of the execution within its instance.
     pub execution: u32,

@@ -324,9 +324,9 @@ fn a_task_that_nothing_can_run_fails_and_says_why() {
         expect![[r#"
             activity Pay runs with Some(12345678)
             LimitExceeded: the input of activity "Pay" has 9 bytes; at most 8 are allowed
-            UnknownActivity: no deployed module and no registered closure has an activity named "MissingPay"
+            UnknownActivity: no deployed module, no registered closure and no connected worker has an activity named "MissingPay"
             activity NativePay runs with Some(1)
-            UnknownOrchestration: no deployed module has an orchestration named "MissingShip"
+            UnknownOrchestration: no deployed module and no connected worker has an orchestration named "MissingShip"
             InvalidAnswer: orchestration "Ship" was not called: an instance id must not be empty (in "")
             InvalidAnswer: orchestration "Ship" was not called: an instance id must not start with '@' (in "@x")
             InvalidAnswer: activity "Pay" was not called: max-attempts counts the first try too and must be at least 1

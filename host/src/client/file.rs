@@ -268,6 +268,8 @@ impl Owner for Momentary<'_> {
             next_key: &next_key,
             fresh: &fresh_execution,
             running: &Vec::new,
+            serves: &|_, _| false,
+            waits: false,
             // Quotas apply only to hosts.
             full: &|_| None,
         }))

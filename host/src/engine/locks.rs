@@ -42,6 +42,8 @@ pub(super) mod rank {
     pub(crate) const THREADS: u8 = 12;
     /// The lock file of the hub.
     pub(crate) const OWNER: u8 = 13;
+    /// The remote workers. Nothing is locked while it is held.
+    pub(crate) const REMOTE: u8 = 14;
 }
 
 /// A mutex with a place in the [order](self). A panic does not poison it.

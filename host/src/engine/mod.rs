@@ -17,6 +17,11 @@ pub(crate) mod flight;
 mod locks;
 pub(crate) mod memory;
 pub(crate) mod modules;
+#[cfg_attr(
+    not(feature = "grpc"),
+    allow(dead_code, reason = "workers connect over gRPC")
+)]
+pub(crate) mod remote;
 pub(crate) mod requests;
 pub mod spans;
 pub(crate) mod tasks;
@@ -40,6 +45,7 @@ use crate::engine::flight::FlightRecorder;
 use crate::engine::locks::{OrderedMutex, rank};
 use crate::engine::memory::slots::{Slot, Slots};
 use crate::engine::memory::waiters::Waiters;
+use crate::engine::remote::{Remote, WorkerTimes};
 use crate::engine::requests::intake::Requests;
 use crate::engine::spans::{Span, SpanSink};
 use crate::engine::tasks::activities::Activities;
@@ -96,6 +102,8 @@ pub(crate) struct EngineConfig {
     pub(crate) limits: Limits,
     /// The kind of this process. Shown to processes that find the hub in use.
     pub(crate) what: String,
+    /// How long a remote worker may take for one item.
+    pub(crate) worker_times: WorkerTimes,
 }
 
 /// The clock, the executors and the runtime of an engine.
@@ -142,6 +150,7 @@ pub(crate) struct Engine {
     timers: Timers,
     retention: Retention,
     activities: Activities,
+    remote: Remote,
     work: WorkQueue,
     requests: Requests,
     pub(crate) trouble: Trouble,
@@ -270,6 +279,7 @@ impl Engine {
                 config.workers,
                 config.quotas.activities_per_module,
             ),
+            remote: Remote::default(),
             work: WorkQueue::default(),
             requests: Requests::default(),
             trouble: Trouble::default(),

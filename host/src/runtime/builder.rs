@@ -14,6 +14,7 @@ use crate::builtin::Builtins;
 use crate::client::{DEFAULT_TASK_HUB, Error, Result, hub_path};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::executor::{ActivityExecutor, Executor, Fault};
+use crate::engine::remote::WorkerTimes;
 use crate::engine::spans::SpanSink;
 use crate::engine::{Engine, EngineConfig, EngineParts, Quotas};
 use crate::runtime::native::{Activities, ActivityContext, Management, NativeActivity};
@@ -217,6 +218,7 @@ impl HostBuilder {
                 limits: self.limits,
                 quotas: self.quotas,
                 what: self.what,
+                worker_times: WorkerTimes::default(),
             };
             let parts = EngineParts {
                 clock: self.clock,

@@ -32,7 +32,7 @@ pub(super) fn check_payloads(answer: &Answer) -> Result<(), Failure> {
             Action::SetCustomStatus(status) => {
                 check(status.as_ref(), || "the custom status".to_owned())?
             }
-            Action::SetTimer { .. } | Action::CancelTask(_) => {}
+            Action::SetTimer { .. } | Action::CancelTask(_) | Action::Describe(_) => {}
         }
     }
     match &answer.ending {
@@ -60,7 +60,8 @@ pub(super) fn check_tasks(answer: &Answer, next: &mut TaskId) -> Result<(), Fail
             Action::CancelTask(_)
             | Action::SendEvent(_)
             | Action::StartInstance { .. }
-            | Action::SetCustomStatus(_) => continue,
+            | Action::SetCustomStatus(_)
+            | Action::Describe(_) => continue,
         };
         if task != *next {
             return Err(invalid(format!(

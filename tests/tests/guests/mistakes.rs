@@ -76,7 +76,7 @@ async fn each_mistake_has_its_words() {
         TriesNever: Panic: a task is tried at least once
         Unlisted: NotExported: `probe::mistakes::not_in_the_list` has no name: list it under `activities` in `perennial_sdk::export!`
         StartsNobody: completed with "done"
-        ChildOfNobody: UnknownOrchestration: no deployed module has an orchestration named "NoSuchOrchestration"
+        ChildOfNobody: UnknownOrchestration: no deployed module and no connected worker has an orchestration named "NoSuchOrchestration"
         SendsTooMuch: LimitExceeded: bytes of what it sends to another instance: 2097154; at most 1048576 are allowed
         ShowsTooMuch: LimitExceeded: bytes of the custom status: 20482; at most 16384 are allowed
         ReturnsTooMuch: LimitExceeded: bytes of the output: 2097154; at most 1048576 are allowed
@@ -85,7 +85,7 @@ async fn each_mistake_has_its_words() {
         CallsWithNoJson: InvalidInput: the input of activity "Keep" cannot be written as JSON: key must be a string
         CallsTooOften: LimitExceeded: actions in one turn: 10001; at most 10000 are allowed
         CallsTooOften: InvalidInput: the input of orchestration "CallsTooOften" is not what was expected, `u32`: invalid type: string "often", expected u32 at line 1 column 7
-        Calls: UnknownActivity: no deployed module and no registered closure has an activity named "Kep"; did you mean "Keep"?
+        Calls: UnknownActivity: no deployed module, no registered closure and no connected worker has an activity named "Kep"; did you mean "Keep"?
         Calls: InvalidInput: the input of activity "Sleep" is not what was expected, `u64`: invalid type: string "long", expected u64 at line 1 column 6
     "#]].assert_eq(&told);
 }

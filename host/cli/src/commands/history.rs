@@ -138,6 +138,7 @@ fn task_of(event: &Event) -> Option<TaskId> {
         | Event::ActivityCompleted { task, .. }
         | Event::ActivityFailed { task, .. }
         | Event::AttemptFailed { task, .. }
+        | Event::CallDetails { task, .. }
         | Event::ChildScheduled { task, .. }
         | Event::ChildCompleted { task, .. }
         | Event::ChildFailed { task, .. }
@@ -178,6 +179,7 @@ fn color(event: &Event) -> Option<Color> {
         | Event::ExecutionSuspended { .. }
         | Event::ExecutionResumed { .. } => Some(Color::Yellow),
         Event::ExecutionStarted(_)
+        | Event::CallDetails { .. }
         | Event::ActivityScheduled { .. }
         | Event::ChildScheduled { .. }
         | Event::ChildRetried { .. }
@@ -208,6 +210,11 @@ fn what(event: &Event, names: &Names) -> String {
         }
         Event::AttemptFailed { failure, run, .. } => {
             format!("attempt {} {failure} {}", run.attempt, took(run))
+        }
+        Event::CallDetails { version, tags, .. } => {
+            let version = version.iter().map(|version| format!("version {version}"));
+            let tags = tags.iter().map(|(key, value)| format!("{key}={value}"));
+            version.chain(tags).collect::<Vec<_>>().join(", ")
         }
         Event::ChildScheduled {
             name,

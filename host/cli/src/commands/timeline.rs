@@ -161,7 +161,8 @@ impl Timeline {
             | Event::ExecutionTerminated { .. }
             | Event::ExecutionSuspended { .. }
             | Event::ExecutionResumed { .. }
-            | Event::ContinuedAsNew { .. } => {}
+            | Event::ContinuedAsNew { .. }
+            | Event::CallDetails { .. } => {}
         }
     }
 

@@ -102,6 +102,7 @@ fn kind(event: &Event) -> &'static str {
         Event::ExecutionResumed { .. } => "ExecutionResumed",
         Event::ContinuedAsNew { .. } => "ContinueAsNew",
         Event::AttemptFailed { .. }
+        | Event::CallDetails { .. }
         | Event::ChildRetryScheduled { .. }
         | Event::ChildRetried { .. }
         | Event::TaskCanceled { .. }
@@ -185,6 +186,7 @@ fn fields(event: &Event, due: &BTreeMap<TaskId, Timestamp>) -> Fields {
         } => generic(&format!("{name} as {instance_id}")),
         Event::CustomStatusSet { value } => generic(value.as_ref().map_or("none", Json::as_str)),
         Event::AttemptFailed { .. }
+        | Event::CallDetails { .. }
         | Event::ChildRetryScheduled { .. }
         | Event::ChildRetried { .. }
         | Event::InstanceStartSkipped { .. }

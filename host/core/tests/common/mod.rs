@@ -85,7 +85,12 @@ impl Names for Deployed {
         }
     }
 
-    fn orchestration(&self, name: &str, version: Option<&str>) -> Resolved {
+    fn orchestration(
+        &self,
+        _caller: Option<Digest>,
+        name: &str,
+        version: Option<&str>,
+    ) -> Resolved {
         Self::resolve(name, version)
     }
 }

@@ -237,6 +237,11 @@ pub(crate) fn show(event: &Event) -> String {
         Event::ChildRetryScheduled { .. }
         | Event::ChildRetried { .. }
         | Event::AttemptFailed { .. } => show_attempt(event),
+        Event::CallDetails {
+            task,
+            version,
+            tags,
+        } => format!("{task} {version:?} {tags:?}"),
         Event::ExternalEventRaised { number, name, data } => {
             format!("{number} {name} {}", payload(data))
         }

@@ -185,6 +185,7 @@ events! {
     ExecutionSuspended { reason }
     ExecutionResumed { reason }
     ContinuedAsNew { input, version, execution_id; absent carry_over: Vec::new() }
+    CallDetails { task, version, tags }
 }
 
 impl EventJson {
@@ -243,6 +244,12 @@ trait Read<T> {
 }
 
 impl<T> Read<Self> for Option<T> {
+    fn read(self) -> Self {
+        self
+    }
+}
+
+impl Read<Self> for Tags {
     fn read(self) -> Self {
         self
     }

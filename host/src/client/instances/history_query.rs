@@ -246,6 +246,7 @@ pub(crate) fn hide(event: &mut Event, inputs: bool, outputs: bool) {
         | Event::InstanceStartSkipped { .. }
         | Event::ChildRetryScheduled { .. }
         | Event::ChildRetried { .. }
-        | Event::AttemptFailed { .. } => {}
+        | Event::AttemptFailed { .. }
+        | Event::CallDetails { .. } => {}
     }
 }

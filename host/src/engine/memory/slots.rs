@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use perennial_core::{Digest, Envelope, State};
+use perennial_core::{Digest, Envelope, State, Turn};
 
 use crate::engine::executor::ResidentGuest;
 use crate::engine::locks::{Guard, OrderedMutex, rank};
+use crate::engine::remote::ItemEnd;
+use crate::engine::remote::dispatch::Token;
+use crate::engine::turn::asked::Asked;
 use crate::store::{InstanceKey, InstanceRow, NewInstance};
 
 /// An instance in memory. At most one turn of it runs at a time, under the lock of its body.
@@ -44,6 +47,8 @@ pub(crate) struct Mailbox {
     pub(crate) reload: bool,
     /// Whether its tasks must still be armed after it was resumed.
     pub(crate) rearm: bool,
+    /// What became of the item that a remote worker has of it.
+    pub(crate) item_end: Option<(Token, ItemEnd)>,
 }
 
 /// The phase of a slot.
@@ -55,6 +60,8 @@ pub(crate) enum SlotPhase {
     Queued,
     /// A worker runs a turn of it, or the writer commits one.
     Busy,
+    /// A remote worker has the question of its turn. Any message wakes it.
+    Asked,
     /// It was removed from the table; look it up again.
     Gone,
 }
@@ -72,6 +79,8 @@ pub(crate) struct Body {
     pub(crate) batch: Vec<Envelope>,
     /// The new instance, until the commit of its first turn creates it.
     pub(crate) creating: Option<Creating>,
+    /// The turn that a remote worker was asked.
+    pub(crate) asked: Option<Asked>,
 }
 
 /// An instance that is not in the hub yet.
@@ -88,6 +97,8 @@ pub(crate) type Respond =
 pub(crate) struct Resident {
     pub(crate) state: State,
     pub(crate) guest: Option<Box<dyn ResidentGuest>>,
+    /// The turns so far, for remote workers.
+    pub(crate) past: Option<Arc<Vec<Turn>>>,
     /// The status row in the hub.
     pub(crate) row: InstanceRow,
 }
@@ -176,6 +187,7 @@ impl Slots {
                 inbox_is_new: true,
                 reload: false,
                 rearm: false,
+                item_end: None,
             };
             Arc::new(Slot {
                 key,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use perennial_core::{Digest, Limits, Names, Resolved};
+use perennial_core::{Digest, Limits, Names, Resolved, bounds};
 
 use crate::engine::modules::limits::ModuleLimits;
 use crate::store::{DefinitionKind, NameRows};
@@ -77,6 +77,9 @@ impl NameTable {
 impl NameTable {
     /// The limits of a new execution of a module.
     pub(crate) fn limits_of(&self, module: Option<Digest>) -> Limits {
+        if module.is_none() {
+            return remote_limits(self.limits);
+        }
         let own = module.and_then(|digest| self.limits_of.get(&digest));
         own.map_or(self.limits, |own| own.over(self.limits))
     }
@@ -91,6 +94,20 @@ impl NameTable {
             }
             _ => self.activity(caller, name),
         }
+    }
+}
+
+/// The limits of an execution that remote workers run, on a host with these limits: those of the protocol, whose payloads are larger.
+pub(crate) fn remote_limits(host: Limits) -> Limits {
+    let larger = |host: u64, remote: usize| host.max(remote as u64);
+    Limits {
+        payload_bytes: larger(host.payload_bytes, bounds::REMOTE_PAYLOAD_BYTES),
+        action_bytes_per_turn: larger(
+            host.action_bytes_per_turn,
+            bounds::REMOTE_ACTION_BYTES_PER_TURN,
+        ),
+        custom_status_bytes: larger(host.custom_status_bytes, bounds::REMOTE_CUSTOM_STATUS_BYTES),
+        ..host
     }
 }
 
@@ -116,7 +133,12 @@ impl Names for NameTable {
             .map_or(Resolved::Unknown, |digest| Resolved::Module(*digest, None))
     }
 
-    fn orchestration(&self, name: &str, version: Option<&str>) -> Resolved {
+    fn orchestration(
+        &self,
+        _caller: Option<Digest>,
+        name: &str,
+        version: Option<&str>,
+    ) -> Resolved {
         let Some((newest, newest_version)) = self.orchestrations.get(name) else {
             return Resolved::Unknown;
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use perennial_core::{Envelope, Message};
+use perennial_core::{Callee, Envelope, Message};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::engine::memory::slots::{Creating, SlotPhase};
@@ -95,7 +95,11 @@ impl Engine {
             Err(reply) => return Ok(reply),
         };
         let other = match request {
-            Request::Start(start) => return self.start_instance(start).await,
+            Request::Start(start) => return self.start_instance(start, false).await,
+            Request::Remote(request) => match *request {
+                Request::Start(start) => return self.start_instance(start, true).await,
+                other => Request::Remote(Box::new(other)),
+            },
             steps if takes_steps(&steps) => {
                 let engine = Arc::clone(self);
                 let steps = move || carry_out(&engine, steps, None);
@@ -115,12 +119,20 @@ impl Engine {
     }
 
     /// Starts an instance. If its module is collected between the lookup of the name and the commit, the name is looked up again.
-    async fn start_instance(self: &Arc<Self>, start: StartRequest) -> Result<Reply, StoreError> {
+    async fn start_instance(
+        self: &Arc<Self>,
+        start: StartRequest,
+        remote: bool,
+    ) -> Result<Reply, StoreError> {
         /// Each retry needs another deployment and collection in between.
         const TRIES_MAX: usize = 10;
         let mut result = Err(StoreError::Conflict);
         for _ in 0..TRIES_MAX {
-            let new = match self.preparing(|with| request::prepare_start(start.clone(), with)) {
+            let prepared = self.preparing(|with| match remote {
+                true => request::prepare_start(start.clone(), &with.remote()),
+                false => request::prepare_start(start.clone(), with),
+            });
+            let new = match prepared {
                 Ok(new) => new,
                 Err(reply) => return Ok(reply),
             };
@@ -174,6 +186,8 @@ impl Engine {
             fresh: &fresh_execution,
             running: &|| self.activities.running(),
             full: &|module| self.no_room(module),
+            serves: &|name, version| self.is_served(Callee::Orchestration, name, version),
+            waits: false,
         })
     }
 

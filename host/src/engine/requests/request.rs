@@ -6,7 +6,7 @@ use perennial_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::engine::modules::names::NameTable;
+use crate::engine::modules::names::{NameTable, remote_limits};
 use crate::engine::requests::bounds::{
     brief, problem_with_name, problem_with_reason, problem_with_tags, problem_with_trace,
 };
@@ -70,6 +70,9 @@ pub(crate) enum Request {
         rewind: RewindRequest,
         all_failures: bool,
     },
+    /// A request by the protocol of remote workers: names that nothing defines wait for a worker, and payloads may be as large as its
+    /// messages.
+    Remote(Box<Self>),
 }
 
 /// A request to put an instance back to before its failure.
@@ -129,6 +132,21 @@ pub(crate) struct Preparation<'a> {
     pub(crate) running: &'a dyn Fn() -> Vec<InstanceKey>,
     /// Says why there is no room for another live instance of a module; `None` if there is room.
     pub(crate) full: &'a dyn Fn(Option<Digest>) -> Option<String>,
+    /// Whether a connected worker runs an orchestration of this name and version.
+    pub(crate) serves: &'a dyn Fn(&str, Option<&str>) -> bool,
+    /// Whether a name that nothing defines may wait for a worker.
+    pub(crate) waits: bool,
+}
+
+impl<'a> Preparation<'a> {
+    /// As it is for a request by the protocol of remote workers.
+    pub(crate) fn remote(&self) -> Self {
+        Self {
+            limits: remote_limits(self.limits),
+            waits: true,
+            ..*self
+        }
+    }
 }
 
 /// Builds the change of a request; [`Change::Answer`] if the request is refused without reading the hub.
@@ -202,6 +220,7 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         Request::RevokeKey { id } => Change::RevokeKey { id },
         Request::CollectModules { old } => Change::CollectModules { old },
         Request::RemoveModule { name, in_use_too } => Change::RemoveModule { name, in_use_too },
+        Request::Remote(request) => prepare(*request, &with.remote()),
     }
 }
 
@@ -252,9 +271,14 @@ pub(crate) fn prepare_start(
     if let Some(problem) = problem {
         return Err(problem);
     }
-    let (module, version) = match with.names.orchestration(&name, version.as_deref()) {
+    let (module, version) = match with.names.orchestration(None, &name, version.as_deref()) {
         Resolved::Module(digest, version) => (Some(digest), version),
         Resolved::Native => (None, None),
+        Resolved::Remote => (None, version),
+        Resolved::Unknown if with.waits || (with.serves)(&name, version.as_deref()) => {
+            check_remote_name(&name, version.as_deref())?;
+            (None, version)
+        }
         Resolved::Unknown => return Err(unknown(&name, version.as_deref(), with.names)),
     };
     has_room(module, with)?;
@@ -292,6 +316,13 @@ pub(crate) fn has_room(module: Option<Digest>, with: &Preparation<'_>) -> Result
         Some(why) => Err(refused(refused::QUOTA_EXCEEDED, why)),
         None => Ok(()),
     }
+}
+
+/// Checks a name that nothing has checked yet: that of a definition was checked when its module was deployed.
+fn check_remote_name(name: &str, version: Option<&str>) -> Result<(), Reply> {
+    let problem = problem_with_name("an orchestration's name", name)
+        .or_else(|| version.and_then(|version| problem_with_name("a version", version)));
+    problem.map_or(Ok(()), Err)
 }
 
 fn unknown(name: &str, version: Option<&str>, names: &NameTable) -> Reply {

@@ -339,10 +339,11 @@ fn newest(with: &Preparation<'_>, start: &Start, name: &str, recorded: &Target) 
     let newest = match recorded {
         // The call itself is invalid, whichever module would run it.
         Target::Oversized { .. } | Target::Invalid(_) => return None,
-        Target::Module(_) | Target::Native | Target::Unknown | Target::Full(_) => {
+        Target::Module(_) | Target::Native | Target::Remote | Target::Unknown | Target::Full(_) => {
             match with.names.newest_activity(start.module, name) {
                 Resolved::Module(digest, _) => Target::Module(digest),
                 Resolved::Native => Target::Native,
+                Resolved::Remote => Target::Remote,
                 Resolved::Unknown => return None,
             }
         }
@@ -360,13 +361,18 @@ fn started_again(
 ) -> Result<NewInstance, Failure> {
     let target = match &child.target {
         wrong @ (Target::Oversized { .. } | Target::Invalid(_)) => wrong.clone(),
-        recorded @ (Target::Module(_) | Target::Native | Target::Unknown | Target::Full(_)) => {
+        recorded @ (Target::Module(_)
+        | Target::Native
+        | Target::Remote
+        | Target::Unknown
+        | Target::Full(_)) => {
             match with
                 .names
-                .orchestration(&child.name, child.version.as_deref())
+                .orchestration(start.module, &child.name, child.version.as_deref())
             {
                 Resolved::Module(digest, _) => Target::Module(digest),
                 Resolved::Native => Target::Native,
+                Resolved::Remote => Target::Remote,
                 Resolved::Unknown => recorded.clone(),
             }
         }

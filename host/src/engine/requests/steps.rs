@@ -88,7 +88,8 @@ fn restart(
         };
         let start = StartRequest {
             name: before.name,
-            version: None,
+            // A worker runs the version that it was asked for; of modules, the newest one.
+            version: before.version.filter(|_| before.module.is_none()),
             id: request.new_id.clone().unwrap_or_else(|| row.id.clone()),
             input: before.input,
             tags: before.tags,
@@ -96,7 +97,12 @@ fn restart(
             trace_parent: None,
             scheduled_for: None,
         };
-        let mut new = match owner.prepared(|with| request::prepare_start(start, with))? {
+        let is_remote = before.module.is_none();
+        let new = owner.prepared(|with| match is_remote {
+            true => request::prepare_start(start, &with.remote()),
+            false => request::prepare_start(start, with),
+        });
+        let mut new = match new? {
             Ok(new) => new,
             Err(reply) => return answer(owner, reply, token),
         };

@@ -44,16 +44,16 @@ pub(crate) struct Activities {
 }
 
 #[derive(Default)]
-struct State {
-    /// Decides which attempt is next.
+pub(super) struct State {
+    /// Decides which attempt is next, of those that this host runs itself.
     order: FairQueue,
-    ready: BTreeMap<AttemptKey, Ready>,
-    running: BTreeMap<AttemptKey, Interrupt>,
+    pub(super) ready: BTreeMap<AttemptKey, Ready>,
+    pub(super) running: BTreeMap<AttemptKey, Interrupt>,
     /// Attempts that ended, but whose outcome is not yet in the instance's mail or in the hub.
-    ending: BTreeSet<AttemptKey>,
+    pub(super) ending: BTreeSet<AttemptKey>,
     /// Free slots of the flight recorder, one for each activity that may start.
     free: Vec<usize>,
-    stopped: bool,
+    pub(super) stopped: bool,
 }
 
 impl Activities {
@@ -74,12 +74,15 @@ impl Activities {
         }
     }
 
-    fn state(&self) -> Guard<'_, State, { rank::ACTIVITIES }> {
+    pub(super) fn state(&self) -> Guard<'_, State, { rank::ACTIVITIES }> {
         self.state.lock()
     }
 
     /// Queues an activity, unless it is already queued or running.
     pub(crate) fn push(engine: &Arc<Engine>, ready: Ready) {
+        if ready.is_remote() {
+            return engine.push_remote(ready);
+        }
         Self::push_or_hold(engine, ready, None);
     }
 
@@ -150,21 +153,22 @@ impl Activities {
             .for_each(|(_, interrupt)| interrupt.set());
     }
 
-    /// Drops the queued activities of an instance. With `interrupt`, also interrupts the running ones.
-    pub(crate) fn cancel_instance(&self, key: InstanceKey, interrupt: bool) {
+    /// Drops the queued activities of an instance, and returns them. With `interrupt`, also interrupts the running ones.
+    pub(crate) fn cancel_instance(&self, key: InstanceKey, interrupt: bool) -> Vec<AttemptKey> {
         let mut state = self.state();
-        state.drop_ready(key, |_| true);
+        let dropped = state.drop_ready(key, |_| true);
         if interrupt {
             state
                 .running
                 .range(all_of(key))
                 .for_each(|(_, interrupt)| interrupt.set());
         }
+        dropped
     }
 
-    /// Drops the queued retries of an instance.
-    pub(crate) fn cancel_retries(&self, key: InstanceKey) {
-        self.state().drop_ready(key, |ready| ready.attempt > 1);
+    /// Drops the queued retries of an instance, and returns them.
+    pub(crate) fn cancel_retries(&self, key: InstanceKey) -> Vec<AttemptKey> {
+        self.state().drop_ready(key, |ready| ready.attempt > 1)
     }
 
     /// Drops a queued activity, or interrupts a running one.
@@ -201,7 +205,7 @@ impl Activities {
 }
 
 impl State {
-    fn runs(&self, place: AttemptKey) -> bool {
+    pub(super) fn runs(&self, place: AttemptKey) -> bool {
         self.running.contains_key(&place) || self.ending.contains(&place)
     }
 
@@ -230,7 +234,7 @@ impl State {
         None
     }
 
-    fn drop_ready(&mut self, key: InstanceKey, which: impl Fn(&Ready) -> bool) {
+    fn drop_ready(&mut self, key: InstanceKey, which: impl Fn(&Ready) -> bool) -> Vec<AttemptKey> {
         let waiting = self
             .ready
             .range(all_of(key))
@@ -239,6 +243,7 @@ impl State {
         waiting
             .iter()
             .for_each(|place| drop(self.ready.remove(place)));
+        waiting
     }
 }
 
@@ -443,7 +448,7 @@ async fn attempt(
 }
 
 /// The failure of an activity that cannot start: its name does not resolve, or it was running at too many crashes.
-fn fails_before(engine: &Engine, ready: &Ready) -> Option<Failure> {
+pub(super) fn fails_before(engine: &Engine, ready: &Ready) -> Option<Failure> {
     if let Some(failure) = ready.target.failure(Callee::Activity, &ready.name) {
         let names = engine.names();
         let known = names.activity_names(ready.caller.module);
@@ -451,7 +456,7 @@ fn fails_before(engine: &Engine, ready: &Ready) -> Option<Failure> {
     }
     (ready.deliveries >= DELIVERIES_MAX).then(|| {
         let message = format!(
-            "activity {:?} was running {} times when its host died",
+            "activity {:?} was running {} times when its host died or its worker was lost",
             ready.name, ready.deliveries
         );
         Failure::permanent(kind::HOST_CRASHED, message)
@@ -491,7 +496,7 @@ fn attempt_of(
 }
 
 /// Why the result of an activity cannot be stored, if it cannot.
-fn problem_with_output(ready: &Ready, output: Option<&Json>) -> Option<String> {
+pub(super) fn problem_with_output(ready: &Ready, output: Option<&Json>) -> Option<String> {
     let (name, output) = (&ready.name, output?);
     let (bytes, limit) = (output.size() as u64, ready.caller.limits.payload_bytes);
     if bytes > limit {
@@ -504,7 +509,7 @@ fn problem_with_output(ready: &Ready, output: Option<&Json>) -> Option<String> {
 }
 
 /// Hands the outcome of an attempt to the instance, or schedules the next attempt.
-fn ended(
+pub(super) fn ended(
     engine: &Arc<Engine>,
     ready: Ready,
     started_at: Timestamp,

@@ -5,4 +5,5 @@ pub(crate) mod attempts;
 pub(crate) mod backoff;
 pub(crate) mod fair_queue;
 pub(crate) mod ready;
+pub(crate) mod remote;
 pub(crate) mod timers;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use perennial_core::{
-    Digest, FailedAttempt, Failure, Json, Limits, Millis, RetryPolicy, Target, TaskRef, Timestamp,
-    TraceContext,
+    CallDetails, Digest, FailedAttempt, Failure, Json, Limits, Millis, RetryPolicy, Target,
+    TaskRef, Timestamp, TraceContext,
 };
 
 use crate::store::InstanceKey;
@@ -28,6 +28,8 @@ pub(crate) struct Ready {
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) timeout: Option<Millis>,
     pub(crate) target: Target,
+    /// What a remote worker said of the call beyond what a component can say.
+    pub(crate) details: Option<CallDetails>,
     pub(crate) caller: Arc<Caller>,
 }
 
@@ -43,6 +45,8 @@ pub(crate) struct Caller {
     pub(crate) seed: u64,
     /// The module that the execution is pinned to.
     pub(crate) module: Option<Digest>,
+    /// The version of the calling orchestration.
+    pub(crate) version: Option<String>,
 }
 
 /// Identifies a task. It contains the generation, because the next execution or a rewind may assign a task id again while the old activity

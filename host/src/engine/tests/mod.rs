@@ -26,6 +26,7 @@ mod processors;
 pub(crate) mod programs;
 mod quarantine;
 mod random;
+mod remote;
 mod requests;
 mod restart;
 mod rewind;

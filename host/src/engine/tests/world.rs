@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) activities: Activities,
     pub(crate) spans: Option<Arc<dyn SpanSink>>,
     pub(crate) config: EngineConfig,
+    /// Whether the orchestrations are those of a worker, so that the hub does not know them.
+    pub(crate) remote: bool,
     runtime: Arc<tokio::runtime::Runtime>,
 }
 
@@ -65,7 +67,9 @@ impl World {
                 activities_max: 8,
                 limits: Limits::default(),
                 what: "a test".to_owned(),
+                worker_times: Default::default(),
             },
+            remote: false,
             runtime: Arc::new(runtime),
         }
     }
@@ -99,6 +103,7 @@ impl World {
             },
             spans: self.spans.clone(),
             config: self.config.clone(),
+            remote: self.remote,
             runtime: Arc::clone(&self.runtime),
         }
     }
@@ -159,7 +164,7 @@ impl World {
         Ok(host)
     }
 
-    fn executor(&self) -> Arc<dyn Executor> {
+    pub(crate) fn executor(&self) -> Arc<dyn Executor> {
         match &self.executor {
             Some(executor) => Arc::clone(executor),
             None => Arc::new(self.programs.clone()),
@@ -173,7 +178,7 @@ impl World {
     pub(crate) fn module(&self) -> NewModule {
         let names = self.programs.by_name.lock().unwrap();
         let names = names.keys().filter(|name| !name.contains('#'));
-        let orchestrations = names.map(|name| Definition {
+        let orchestrations = names.filter(|_| !self.remote).map(|name| Definition {
             kind: DefinitionKind::Orchestration,
             name: name.clone(),
             version: None,
@@ -283,14 +288,19 @@ impl World {
             .rows
         {
             let mut state = State::new(row.generation);
+            let Some(module) = row.module else {
+                let turns = reader.turns(row.key, row.execution, 0, u32::MAX).unwrap();
+                for event in turns.iter().flat_map(Turn::events) {
+                    let applied = state.apply(event);
+                    applied.unwrap_or_else(|e| panic!("{}: {e}", row.id));
+                }
+                assert_eq!(state.next_event, row.next_event, "{}", row.id);
+                assert_eq!(state.has_ended(), row.status.is_end(), "{}", row.id);
+                continue;
+            };
             let mut guest = self
                 .executor()
-                .instantiate(
-                    row.module.unwrap(),
-                    &self.config.limits,
-                    &row.id,
-                    Timestamp(0),
-                )
+                .instantiate(module, &self.config.limits, &row.id, Timestamp(0))
                 .unwrap();
             let turns = reader.turns(row.key, row.execution, 0, u32::MAX).unwrap();
             for turn in &turns {
@@ -321,7 +331,27 @@ impl Drop for Host<'_> {
 }
 
 impl Host<'_> {
+    /// Connects a worker that runs the orchestrations of the world.
+    pub(crate) fn worker(&self) -> tokio::task::JoinHandle<()> {
+        let (connection, items) = self.engine.connect(super::remote::everything(8, 8));
+        let serve = self
+            .programs()
+            .serve(Arc::clone(&self.engine), connection, items);
+        self.world.spawn(serve)
+    }
+
+    /// The programs of such a worker.
+    pub(crate) fn programs(&self) -> super::remote::Worker {
+        super::remote::Worker {
+            programs: self.world.executor(),
+        }
+    }
+
     pub(crate) fn submit(&self, request: Request) -> Result<Reply, StoreError> {
+        let request = match request {
+            start @ Request::Start(_) if self.world.remote => Request::Remote(Box::new(start)),
+            other => other,
+        };
         self.world
             .block_on("the verdict", self.engine.submit(request))
     }

@@ -121,6 +121,9 @@ fn turn_committed(
         );
     }
     row.advance(&commit);
+    if row.module.is_none() {
+        engine.turn_done(slot.key);
+    }
     if let Some(turn) = epilogue {
         row.add_epilogue(turn);
     }
@@ -129,9 +132,9 @@ fn turn_committed(
     if ended || commit.turn.next.is_some() {
         engine.execution_ended(&resident.state, &resident.row, &commit);
         engine.timers.remove_instance(slot.key);
-        engine
-            .activities
-            .cancel_instance(slot.key, commit.cascade.is_some());
+        let interrupt = commit.cascade.is_some();
+        let dropped = engine.activities.cancel_instance(slot.key, interrupt);
+        engine.attempts_done(&dropped);
     }
     if commit.turn.next.is_some() {
         body.resident = None;
@@ -151,6 +154,11 @@ fn turn_committed(
         mailbox.inbox_is_new = false;
     }
     let Some(Resident { row, guest, .. }) = over else {
+        if let Some(resident) = &mut body.resident
+            && let Some(past) = &mut resident.past
+        {
+            Arc::make_mut(past).push(commit.turn);
+        }
         return engine.tell_waiters(&commit.id, false);
     };
     // Waiters for the end get the row, so that they do not read it again.
@@ -220,7 +228,8 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
     });
     let set: Vec<_> = set.collect();
     engine.timers.add_turn(key, commit.turn.at, &set);
-    for event in commit.turn.events() {
+    let mut events = commit.turn.events().peekable();
+    while let Some(event) = events.next() {
         match event {
             Event::ActivityScheduled {
                 task,
@@ -248,9 +257,14 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
                     retry: retry.clone(),
                     timeout: *attempt_timeout,
                     target: target.clone(),
+                    details: load::details_of(*task, events.peek().copied()),
                     caller: Arc::clone(caller),
                 };
-                Activities::push_or_hold(engine, ready, Some(held));
+                if ready.is_remote() {
+                    engine.push_remote(ready);
+                } else {
+                    Activities::push_or_hold(engine, ready, Some(held));
+                }
             }
             Event::ChildRetryScheduled {
                 task,
@@ -264,11 +278,13 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
             Event::TaskCanceled { task } => {
                 engine.timers.remove(key, *task);
                 engine.activities.cancel(key, at(*task));
+                engine.attempts_done(&[(key, at(*task))]);
             }
             Event::ExecutionReturned { .. } => {
                 // The timers of the execution are cancelled, and tasks that waited for a retry have failed.
                 engine.timers.remove_instance(key);
-                engine.activities.cancel_retries(key);
+                let dropped = engine.activities.cancel_retries(key);
+                engine.attempts_done(&dropped);
             }
             Event::ExecutionTerminated { reason } => {
                 tracing::info!(target: LOG_INSTANCES, instance = commit.id, reason, "terminated");
@@ -302,7 +318,8 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
             | Event::InstanceStartSkipped { .. }
             | Event::ChildRetryScheduled { .. }
             | Event::ChildRetried { .. }
-            | Event::AttemptFailed { .. } => {}
+            | Event::AttemptFailed { .. }
+            | Event::CallDetails { .. } => {}
         }
     }
 }
@@ -320,7 +337,10 @@ fn state_bytes(state: &State) -> usize {
 pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
     let body = slot.body();
     let resident_bytes = body.resident.as_ref().map(|r| {
-        r.guest.as_ref().map_or(0, |guest| guest.resident_bytes()) + state_bytes(&r.state)
+        let past = r.past.as_ref().map_or(0, |_| r.state.history_bytes);
+        r.guest.as_ref().map_or(0, |guest| guest.resident_bytes())
+            + state_bytes(&r.state)
+            + usize::try_from(past).unwrap_or(usize::MAX)
     });
     let held = body.resident.is_some();
     let suspended = body

@@ -56,7 +56,7 @@ impl Engine {
                 continue;
             }
             put(&mut mailbox);
-            if mailbox.phase == SlotPhase::Idle {
+            if matches!(mailbox.phase, SlotPhase::Idle | SlotPhase::Asked) {
                 mailbox.phase = SlotPhase::Queued;
                 drop(mailbox);
                 slot.was_woken_by(lane);

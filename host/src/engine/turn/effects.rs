@@ -28,13 +28,16 @@ impl Engine {
         }
         for key in effects.gone {
             self.timers.remove_instance(key);
-            self.activities.cancel_instance(key, true);
+            let dropped = self.activities.cancel_instance(key, true);
+            self.attempts_done(&dropped);
+            self.turn_done(key);
             self.resumed(key);
             self.reload(key);
         }
         for key in effects.anew {
             self.timers.remove_instance(key);
-            self.activities.cancel_instance(key, true);
+            let dropped = self.activities.cancel_instance(key, true);
+            self.attempts_done(&dropped);
             self.resumed(key);
             self.put(key, |mailbox| {
                 mailbox.reload = true;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use perennial_core::{Digest, Event, Start, TraceContext};
+use perennial_core::{CallDetails, Digest, Event, Start, TaskId, TraceContext};
 
 use crate::engine::Engine;
 use crate::engine::executor::ResidentGuest;
@@ -20,7 +20,12 @@ pub(crate) fn load(
 ) -> Result<Resident, LoadError> {
     let mut bring = |start: &Start| instantiate(engine, start, row.module);
     let bring: Option<&mut MakeGuest<'_>> = with_guest.then_some(&mut bring);
-    let replayed = replay(&engine.hub.reader, &row, bring, &mut |_| {
+    let mut past = Vec::new();
+    let keeps_past = row.module.is_none();
+    let replayed = replay(&engine.hub.reader, &row, bring, &mut |turn| {
+        if keeps_past {
+            past.push(turn.clone());
+        }
         if with_guest {
             engine.counts.replayed_turns.add(1);
         }
@@ -33,7 +38,12 @@ pub(crate) fn load(
     if guest.is_some() {
         engine.counts.replays.add(1);
     }
-    Ok(Resident { state, guest, row })
+    Ok(Resident {
+        state,
+        guest,
+        past: keeps_past.then(|| Arc::new(past)),
+        row,
+    })
 }
 
 /// Creates a guest for an execution. Uses the current module of the instance, which may differ from the one in the start event.
@@ -118,15 +128,20 @@ pub(crate) fn ready(engine: &Engine, rows: Vec<TaskRow>) -> Result<Vec<Ready>, S
             ));
         }
         let events = calls.iter().flat_map(|(_, _, events)| events);
-        let mut scheduled = events.filter(|event| matches!(event, Event::ActivityScheduled { task: id, .. } if *id == task.task.task));
+        let mut scheduled = events.skip_while(|event| !matches!(event, Event::ActivityScheduled { task: id, .. } if *id == task.task.task));
         if let Some(event) = scheduled.next() {
-            found.extend(from_event(&task, event, caller));
+            found.extend(from_event(&task, event, scheduled.next(), caller));
         }
     }
     Ok(found)
 }
 
-fn from_event(row: &TaskRow, event: &Event, caller: &Arc<Caller>) -> Option<Ready> {
+fn from_event(
+    row: &TaskRow,
+    event: &Event,
+    next: Option<&Event>,
+    caller: &Arc<Caller>,
+) -> Option<Ready> {
     let Event::ActivityScheduled {
         name,
         input,
@@ -152,8 +167,25 @@ fn from_event(row: &TaskRow, event: &Event, caller: &Arc<Caller>) -> Option<Read
         retry: retry.clone(),
         timeout: *attempt_timeout,
         target: row.target.clone().unwrap_or_else(|| target.clone()),
+        details: details_of(row.task.task, next),
         caller: Arc::clone(caller),
     })
+}
+
+/// The details of a call, if the event after it has them.
+pub(crate) fn details_of(call: TaskId, next: Option<&Event>) -> Option<CallDetails> {
+    match next {
+        Some(Event::CallDetails {
+            task,
+            version,
+            tags,
+        }) if *task == call => Some(CallDetails {
+            task: call,
+            version: version.clone(),
+            tags: tags.clone(),
+        }),
+        _ => None,
+    }
 }
 
 fn caller_of(
@@ -180,5 +212,6 @@ pub(crate) fn caller(start: &Start, generation: u32) -> Caller {
         limits: start.limits,
         seed: start.seed,
         module: start.module,
+        version: start.version.clone(),
     }
 }

@@ -1,5 +1,6 @@
 //! Turns, from the mail of an instance to the commit and its effects.
 
+pub(crate) mod asked;
 pub(crate) mod committed;
 pub(crate) mod delivery;
 pub(crate) mod effects;

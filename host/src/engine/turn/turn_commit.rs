@@ -132,7 +132,8 @@ pub(crate) fn module_of(target: &Target) -> Option<Digest> {
     Some(*module)
 }
 
-/// Builds the instance that a caller starts, with what it inherits from the caller. `None` if no module provides the orchestration.
+/// Builds the instance that a caller starts, with what it inherits from the caller. `None` if
+/// neither a module nor a worker runs the orchestration.
 pub(crate) fn child_start(
     new: ChildStart<'_>,
     (caller, generation): (&Start, u32),
@@ -141,8 +142,14 @@ pub(crate) fn child_start(
     (execution_id, seed): (String, u64),
     limits: Limits,
 ) -> Option<NewInstance> {
-    let Target::Module(module) = new.target else {
-        return None;
+    let module = match new.target {
+        Target::Module(module) => Some(*module),
+        Target::Remote => None,
+        Target::Native
+        | Target::Unknown
+        | Target::Oversized { .. }
+        | Target::Invalid(_)
+        | Target::Full(_) => return None,
     };
     let (parent_key, parent) = new.parent.unzip();
     let (trace, _) = TraceContext::of_execution(caller, generation);
@@ -157,7 +164,7 @@ pub(crate) fn child_start(
         tags: new.tags.clone(),
         trace_parent: Some(trace.to_string()),
         seed,
-        module: Some(*module),
+        module,
         limits,
         next_external: 0,
         semantics: perennial_core::SEMANTICS_VERSION,
@@ -295,6 +302,7 @@ pub(crate) fn terminate(
     body.resident = Some(Resident {
         state: State::terminated(row.generation, reason.clone()),
         guest: None,
+        past: None,
         row,
     });
     body.batch = vec![envelope];

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use perennial_core::{
     Digest, Envelope, Message, Quarantine, Start, State, Status, TaskRef, Turn, TurnContext,
-    run_turn, take_batch,
+    TurnError, run_turn, take_batch,
 };
 
-use crate::engine::memory::slots::{Body, Resident, Slot, SlotPhase, forget_read, put_back};
+use crate::engine::memory::slots::{
+    Body, Creating, Resident, Slot, SlotPhase, forget_read, put_back,
+};
 use crate::engine::tasks::timers::Due;
+use crate::engine::turn::asked;
 use crate::engine::turn::committed::{rest, stumble};
 use crate::engine::turn::load;
 use crate::engine::turn::quarantine::{panicked, quarantine};
@@ -38,11 +41,13 @@ const DELIVERIES_MAX: u32 = 5;
 pub(crate) fn run(engine: &Arc<Engine>, slot: &Arc<Slot>, worker: usize) {
     slot.mailbox().phase = SlotPhase::Busy;
     let mut body = slot.body();
-    match next_turn(engine, slot, &mut body, worker) {
-        Ok(Some(change)) => {
+    let step = next_step(engine, slot, &mut body, worker);
+    engine.release_unused(crate::engine::remote::dispatch::Work::Turn(slot.key));
+    match step {
+        Ok(Step::Change(change)) => {
             drop(body);
             let (this, slot) = (Arc::clone(engine), Arc::clone(slot));
-            engine.write_from_worker(change, move |change, result| {
+            engine.write_from_worker(*change, move |change, result| {
                 this.enqueue(Work::Committed(Box::new(crate::engine::Committed {
                     slot,
                     change,
@@ -50,15 +55,72 @@ pub(crate) fn run(engine: &Arc<Engine>, slot: &Arc<Slot>, worker: usize) {
                 })));
             });
         }
-        Ok(None) => {
+        Ok(Step::Nothing) => {
             drop(body);
             rest(engine, slot);
+        }
+        Ok(Step::Parked) => {
+            drop(body);
+            park(engine, slot);
+        }
+        Ok(Step::AcceptForLater(creating)) => {
+            *body = Body::default();
+            drop(body);
+            engine.memory.slots.remove(slot);
+            engine.accept_for_later(*creating);
         }
         Err(error) => {
             let batch = std::mem::take(&mut body.batch);
             drop(body);
             stumble(engine, slot, batch, &error);
         }
+    }
+}
+
+/// What follows from a look at an instance.
+pub(in crate::engine) enum Step {
+    /// A change to write.
+    Change(Box<Change>),
+    /// There is nothing to do now.
+    Nothing,
+    /// The question of its turn is out, and it waits for the answer.
+    Parked,
+    /// No turn of the new instance can run now: its start is accepted without one.
+    AcceptForLater(Box<Creating>),
+}
+
+impl From<Option<Change>> for Step {
+    fn from(change: Option<Change>) -> Self {
+        change.map_or(Self::Nothing, |change| Self::Change(Box::new(change)))
+    }
+}
+
+fn next_step(
+    engine: &Arc<Engine>,
+    slot: &Slot,
+    body: &mut Body,
+    worker: usize,
+) -> Result<Step, StoreError> {
+    match asked::look(engine, slot, body)? {
+        Some(step) => Ok(step),
+        None => next_turn(engine, slot, body, worker),
+    }
+}
+
+/// Leaves an instance to wait for the answer of its worker, unless something came for it meanwhile.
+fn park(engine: &Arc<Engine>, slot: &Arc<Slot>) {
+    let again = {
+        let mut mailbox = slot.mailbox();
+        let again = mailbox.item_end.is_some() || mailbox.inbox_is_new || mailbox.reload;
+        mailbox.phase = if again {
+            SlotPhase::Queued
+        } else {
+            SlotPhase::Asked
+        };
+        again
+    };
+    if again {
+        engine.enqueue(Work::Run(Arc::clone(slot)));
     }
 }
 
@@ -148,21 +210,25 @@ fn next_batch(
     Ok(Continue(batch))
 }
 
-/// The next change of an instance; `None` if there is nothing to do.
+/// Runs the next turn of an instance, or begins it.
 fn next_turn(
     engine: &Arc<Engine>,
     slot: &Slot,
     body: &mut Body,
     worker: usize,
-) -> Result<Option<Change>, StoreError> {
+) -> Result<Step, StoreError> {
     let batch = match next_batch(engine, slot, body, worker)? {
         Continue(batch) => batch,
-        Break(change) => return Ok(change),
+        Break(change) => return Ok(change.into()),
     };
     let Some(resident) = &mut body.resident else {
-        return Ok(None);
+        return Ok(Step::Nothing);
     };
-    let brings_guest = needs_guest(&resident.state, &batch) && resident.guest.is_none();
+    let asks = needs_guest(&resident.state, &batch);
+    if asks && resident.row.module.is_none() {
+        return asked::ask(engine, slot, body, batch);
+    }
+    let brings_guest = asks && resident.guest.is_none();
     if brings_guest && let Some(module) = resident.row.module {
         prepare(engine, module);
     }
@@ -175,8 +241,10 @@ fn next_turn(
         let module = resident.row.module;
         return match error {
             LoadError::Store(error) => Err(error),
-            LoadError::Panicked(why) => panicked(engine, slot, module, why).map(Some),
-            LoadError::Quarantine(why) => Ok(Some(quarantine(engine, slot, *why, module))),
+            LoadError::Panicked(why) => {
+                panicked(engine, slot, module, why).map(|change| Some(change).into())
+            }
+            LoadError::Quarantine(why) => Ok(Some(quarantine(engine, slot, *why, module)).into()),
         };
     }
     let consumed = batch.iter().filter_map(|envelope| envelope.seq).collect();
@@ -193,28 +261,64 @@ fn next_turn(
     let turn = recorded(engine, worker, slot, || {
         take_turn(engine, resident, messages)
     });
+    let taken = Taken {
+        turn,
+        batch,
+        consumed,
+        expected,
+    };
+    finish(engine, slot, body, taken)
+}
+
+/// A turn that was run, and the messages that it took.
+pub(in crate::engine) struct Taken {
+    pub(in crate::engine) turn: Result<Option<Turn>, NoTurn>,
+    pub(in crate::engine) batch: Vec<Envelope>,
+    pub(in crate::engine) consumed: Vec<u64>,
+    pub(in crate::engine) expected: Position,
+}
+
+/// The change that a turn makes.
+pub(in crate::engine) fn finish(
+    engine: &Arc<Engine>,
+    slot: &Slot,
+    body: &mut Body,
+    taken: Taken,
+) -> Result<Step, StoreError> {
+    let Taken {
+        turn,
+        batch,
+        consumed,
+        expected,
+    } = taken;
+    let Some(resident) = &body.resident else {
+        return Ok(Step::Nothing);
+    };
     match turn {
         Ok(Some(turn)) => {
             engine.counts.turns.add(1);
             // Keep the batch before anything else can fail: some messages are only in memory.
             body.batch = batch;
             let commit = turn_commit(engine, slot.key, body, turn, consumed, expected)?;
-            Ok(Some(Change::Turn(Box::new(commit))))
+            Ok(Some(Change::Turn(Box::new(commit))).into())
         }
-        Ok(None) if consumed.is_empty() => Ok(None),
+        Ok(None) if consumed.is_empty() => Ok(Step::Nothing),
         Ok(None) => Ok(Some(Change::Discard {
             key: slot.key,
             id: resident.row.id.clone(),
             seqs: consumed,
             cascade: cascade(&batch),
-        })),
+        })
+        .into()),
         Err(stopped) => {
             let module = resident.row.module;
             body.resident = None;
             put_back(slot, batch);
             match stopped {
                 NoTurn::Host(shortage) => Err(shortage.into()),
-                NoTurn::Panicked(why) => panicked(engine, slot, module, why).map(Some),
+                NoTurn::Panicked(why) => {
+                    panicked(engine, slot, module, why).map(|change| Some(change).into())
+                }
             }
         }
     }
@@ -283,7 +387,11 @@ fn waits_for_its_time(engine: &Engine, slot: &Slot, body: &mut Body) -> bool {
 }
 
 /// Reads new messages from the inbox into the mail.
-fn read_inbox(engine: &Engine, slot: &Slot, body: &mut Body) -> Result<(), StoreError> {
+pub(in crate::engine) fn read_inbox(
+    engine: &Engine,
+    slot: &Slot,
+    body: &mut Body,
+) -> Result<(), StoreError> {
     let is_new = std::mem::take(&mut slot.mailbox().inbox_is_new);
     if !is_new || body.creating.is_some() {
         return Ok(());
@@ -330,6 +438,7 @@ fn load_resident(
         body.resident = Some(Resident {
             state: State::new(0),
             guest: None,
+            past: None,
             row,
         });
         return Ok(None);
@@ -366,14 +475,18 @@ fn load_resident(
         return Ok(store_mail(slot));
     }
     if !is_quarantined && engine.hub.reader.deliveries(slot.key)? >= DELIVERIES_MAX {
-        let reason = format!("its turn was running {DELIVERIES_MAX} times when its host died");
+        let reason = format!(
+            "its turn was running {DELIVERIES_MAX} times when its host died or its worker was lost"
+        );
         let why = Quarantine::because(reason);
         return Ok(Some(quarantine(engine, slot, why, row.module)));
     }
     let pinned = row.module;
     row.module = resume.as_ref().and_then(named_module).or(pinned);
     let tried = row.module;
-    let with_guest = !row.returned && (is_quarantined || row.status != Status::Suspended);
+    let with_guest = row.module.is_some()
+        && !row.returned
+        && (is_quarantined || row.status != Status::Suspended);
     if with_guest && let Some(module) = row.module {
         prepare(engine, module);
     }
@@ -547,16 +660,21 @@ fn take_turn(
         (Some(guest), None) => run_turn(state, messages, &mut context, guest.as_mut()),
         (None, _) => run_turn(state, messages, &mut context, &mut NoGuest),
     });
-    turn.map_err(NoTurn::Panicked)?
-        .map_err(|why| NoTurn::Host(Shortage::new(Resource::Host, why.to_string())))
+    turn.map_err(NoTurn::Panicked)?.map_err(NoTurn::of)
 }
 
 /// Why a turn did not happen. Neither proves a fault of the instance.
-enum NoTurn {
+pub(in crate::engine) enum NoTurn {
     /// The host could not run the guest.
     Host(Shortage),
     /// Code of the guest's executor or of the core panicked.
     Panicked(String),
+}
+
+impl NoTurn {
+    pub(in crate::engine) fn of(why: TurnError) -> Self {
+        Self::Host(Shortage::new(Resource::Host, why.to_string()))
+    }
 }
 
 /// Moves messages that are only in memory and cannot be taken now to the inbox.

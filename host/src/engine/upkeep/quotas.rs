@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use perennial_core::{Digest, Failure, Json, Limits, Names, Resolved, kind};
+use perennial_core::{Callee, Digest, Failure, Json, Limits, Names, Resolved, kind};
 
 use crate::engine::Engine;
 use crate::engine::memory::slots::Resident;
@@ -194,13 +194,39 @@ pub(in crate::engine) struct Capacity<'a> {
     pub(in crate::engine) engine: &'a Engine,
 }
 
+impl Capacity<'_> {
+    /// Whether a name that this hub does not define is left to remote workers: one that is connected runs it, or the caller is one itself,
+    /// whose fellow may yet come.
+    fn may_be_remote(
+        &self,
+        caller: Option<Digest>,
+        callee: Callee,
+        name: &str,
+        version: Option<&str>,
+    ) -> bool {
+        caller.is_none() || self.engine.is_served(callee, name, version)
+    }
+}
+
 impl Names for Capacity<'_> {
     fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved {
-        self.names.activity(caller, name)
+        match self.names.activity(caller, name) {
+            Resolved::Unknown if self.may_be_remote(caller, Callee::Activity, name, None) => {
+                Resolved::Remote
+            }
+            known => known,
+        }
     }
 
-    fn orchestration(&self, name: &str, version: Option<&str>) -> Resolved {
-        self.names.orchestration(name, version)
+    fn orchestration(&self, caller: Option<Digest>, name: &str, version: Option<&str>) -> Resolved {
+        match self.names.orchestration(caller, name, version) {
+            Resolved::Unknown
+                if self.may_be_remote(caller, Callee::Orchestration, name, version) =>
+            {
+                Resolved::Remote
+            }
+            known => known,
+        }
     }
 
     fn limits(&self, module: Option<Digest>, before: Limits) -> Limits {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use perennial_core::Envelope;
 
 use crate::engine::locks::{Guard, rank};
+use crate::engine::memory::slots::put_back;
 use crate::engine::tasks::timers::Fired;
 use crate::engine::turn::committed;
 use crate::engine::turn::inline;
@@ -307,6 +308,9 @@ impl Engine {
                 continue;
             };
             body.resident = None;
+            if let Some(asked) = body.asked.take() {
+                put_back(&slot, asked.taken_back());
+            }
             let creating = body.creating.take();
             drop(body);
             if let Some(creating) = creating {

@@ -144,7 +144,8 @@ fn event_type(event: &Event) -> Option<&'static str> {
         Event::TurnStarted { .. }
         | Event::TaskCanceled { .. }
         | Event::CustomStatusSet { .. }
-        | Event::ExecutionReturned { .. } => return None,
+        | Event::ExecutionReturned { .. }
+        | Event::CallDetails { .. } => return None,
     })
 }
 
@@ -245,7 +246,8 @@ impl Shaper {
             Event::TurnStarted { .. }
             | Event::TaskCanceled { .. }
             | Event::CustomStatusSet { .. }
-            | Event::ExecutionReturned { .. } => {}
+            | Event::ExecutionReturned { .. }
+            | Event::CallDetails { .. } => {}
         }
     }
 

@@ -97,7 +97,8 @@ pub(crate) fn send(
             | Event::InstanceStartSkipped { .. }
             | Event::ChildRetryScheduled { .. }
             | Event::ChildRetried { .. }
-            | Event::AttemptFailed { .. } => {}
+            | Event::AttemptFailed { .. }
+            | Event::CallDetails { .. } => {}
         }
     }
     for event in &commit.turn.received {

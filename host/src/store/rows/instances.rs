@@ -269,12 +269,17 @@ pub(in crate::store) fn has_room_for_event(
         return Ok(true);
     };
     let mut query = db.prepare_cached(
-        "SELECT inbox_bytes - (SELECT bytes - length(message) FROM inbox WHERE instance = ?1 ORDER BY seq LIMIT 1), unread_bytes
+        "SELECT inbox_bytes - (SELECT bytes - length(message) FROM inbox WHERE instance = ?1 ORDER BY seq LIMIT 1), unread_bytes,
+                module IS NULL
          FROM instance WHERE key = ?1",
     )?;
-    let (waits, unread): (Option<i64>, i64) =
-        query.query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (waits, unread, is_remote): (Option<i64>, i64, bool) =
+        query.query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let with_it = uint(waits.unwrap_or(0)) + message.size() as u64;
+    if is_remote {
+        // A worker does not say which events it has read, so that only its inbox is bounded.
+        return Ok(with_it <= bounds::REMOTE_INBOX_EVENT_BYTES as u64);
+    }
     let max = bounds::UNREAD_EVENT_BYTES as u64;
     if with_it + uint(unread) <= max {
         return Ok(true);

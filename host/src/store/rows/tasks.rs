@@ -100,7 +100,8 @@ pub(crate) fn record(
             | Event::ContinuedAsNew { .. }
             | Event::ExecutionSuspended { .. }
             | Event::ExecutionResumed { .. }
-            | Event::InstanceStartSkipped { .. } => {}
+            | Event::InstanceStartSkipped { .. }
+            | Event::CallDetails { .. } => {}
         }
     }
     Ok(())

@@ -51,7 +51,7 @@ impl Parts {
     }
 
     fn target(&self) -> Target {
-        match self.number % 5 {
+        match self.number % 6 {
             0 => Target::Module(Digest([2; 32])),
             1 => Target::Native,
             2 => Target::Unknown,
@@ -59,7 +59,8 @@ impl Parts {
                 bytes: self.long,
                 limit: 5,
             },
-            _ => Target::Invalid(self.text.clone()),
+            4 => Target::Invalid(self.text.clone()),
+            _ => Target::Remote,
         }
     }
 
@@ -223,6 +224,11 @@ impl Parts {
                 failure: self.failure(),
                 run: self.run(),
             },
+            Event::CallDetails {
+                task,
+                version: self.maybe.clone(),
+                tags: vec![(self.text.clone(), self.text.clone())],
+            },
         ]
     }
 
@@ -316,6 +322,7 @@ fn kind_of(event: &Event) -> usize {
         Event::ChildRetryScheduled { .. } => 23,
         Event::ChildRetried { .. } => 24,
         Event::AttemptFailed { .. } => 25,
+        Event::CallDetails { .. } => 26,
     }
 }
 
@@ -362,7 +369,7 @@ fn check<T: serde::Serialize>(values: &[T], name: impl Fn(&T) -> String, bytes: 
 fn the_bytes_of_each_kind_of_event_never_change() {
     let events = sample().events();
     assert!(
-        events.iter().map(kind_of).eq(0..26),
+        events.iter().map(kind_of).eq(0..27),
         "one of each, in the order of their numbers"
     );
     check(
@@ -395,6 +402,7 @@ fn the_bytes_of_each_kind_of_event_never_change() {
         ChildRetryScheduled 0117ac02ac02c0843d03506179035061790101370000010350617900010137
         ChildRetried 0118ac02ac0203506179
         AttemptFailed 0119ac0203506179035061790101370000010350617900010137ac02c0843dc0843d
+        CallDetails 011aac02010137010350617903506179
     "#]],
     );
 }

@@ -1,0 +1,473 @@
+//! Remote workers: programs that run orchestrations and activities in their own language, and are connected to this host by a stream.
+//!
+//! An execution without a module is run by remote workers. No thread waits for them: a turn is begun, its question goes to a worker, and
+//! the instance is parked until the answer comes (see [`turn::asked`](crate::engine::turn::asked)). An attempt of an activity is the same without a turn.
+//!
+//! Invariants: an instance has at most one item out whose answer is waited for. Only the answer with the token of that item counts, once;
+//! every other answer changes nothing. A worker that is lost loses nothing: what it had goes to the next one.
+
+pub(crate) mod dispatch;
+
+use std::sync::Arc;
+
+use perennial_core::{Answer, Callee, Event, Failure, Json, Millis, Tags, TaskId, Timestamp, Turn};
+use tokio::sync::mpsc;
+
+use crate::engine::Engine;
+use crate::engine::locks::{Guard, OrderedMutex, rank};
+use crate::engine::remote::dispatch::{Dispatcher, StreamId, StreamInfo, Token, Wanted, Work};
+use crate::engine::tasks::ready::{AttemptKey, Ready};
+use crate::engine::tasks::timers::Due;
+use crate::store::{Change, InstanceKey, WasRunning};
+
+/// How long a worker may take for one item.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WorkerTimes {
+    /// A turn of an orchestration.
+    pub(crate) turn: Millis,
+    /// An attempt of an activity whose call sets no time limit.
+    pub(crate) activity: Millis,
+}
+
+impl Default for WorkerTimes {
+    fn default() -> Self {
+        Self {
+            turn: Millis(5 * 60 * 1_000),
+            activity: Millis(60 * 60 * 1_000),
+        }
+    }
+}
+
+/// How long a work that a worker abandoned is kept from that worker, for the first time. It doubles up to [`ABANDONED_MAX`].
+const ABANDONED: Millis = Millis(1_000);
+const ABANDONED_MAX: Millis = Millis(30_000);
+
+/// What a worker offers to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    /// Its name, for people.
+    pub(crate) worker: String,
+    pub(crate) orchestrations: Filter,
+    pub(crate) activities: Filter,
+    /// Maximum number of turns that it runs at once.
+    pub(crate) orchestrations_max: u32,
+    /// Maximum number of activities that it runs at once.
+    pub(crate) activities_max: u32,
+    /// Whether it reads a long history in a stream of its own.
+    pub(crate) streams_history: bool,
+}
+
+/// Which names a worker runs.
+#[derive(Clone, Debug)]
+pub(crate) enum Filter {
+    /// Every name.
+    All,
+    /// These names.
+    Only(Vec<NameFilter>),
+}
+
+/// A name that a worker runs.
+#[derive(Clone, Debug)]
+pub(crate) struct NameFilter {
+    pub(crate) name: String,
+    /// The versions that it runs; empty for all.
+    pub(crate) versions: Vec<String>,
+}
+
+impl Filter {
+    /// Whether this name and version is run. Names are compared without regard to case, as the SDKs do.
+    pub(crate) fn matches(&self, name: &str, version: Option<&str>) -> bool {
+        let Self::Only(names) = self else {
+            return true;
+        };
+        names.iter().any(|one| {
+            one.name.eq_ignore_ascii_case(name)
+                && (one.versions.is_empty()
+                    || one
+                        .versions
+                        .iter()
+                        .any(|v| v == version.unwrap_or_default()))
+        })
+    }
+}
+
+/// What a worker is sent.
+#[derive(Debug)]
+pub(crate) enum WorkItem {
+    Orchestration(Box<OrchestrationItem>),
+    Activity(Box<ActivityItem>),
+}
+
+/// A turn of an orchestration.
+#[derive(Debug)]
+pub(crate) struct OrchestrationItem {
+    pub(crate) token: String,
+    pub(crate) instance_id: String,
+    pub(crate) execution_id: String,
+    /// The turns before.
+    pub(crate) past: Arc<Vec<Turn>>,
+    /// The number of this turn.
+    pub(crate) turn: u32,
+    /// The number of its first event.
+    pub(crate) first_event: u64,
+    /// The host's time.
+    pub(crate) at: Timestamp,
+    /// The events of this turn, with [`Event::TurnStarted`] first.
+    pub(crate) received: Vec<Event>,
+}
+
+/// An attempt of an activity.
+#[derive(Debug)]
+pub(crate) struct ActivityItem {
+    pub(crate) token: String,
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+    pub(crate) input: Option<Json>,
+    pub(crate) instance_id: String,
+    pub(crate) execution_id: String,
+    pub(crate) task: TaskId,
+    pub(crate) tags: Tags,
+    pub(crate) trace_parent: Option<String>,
+}
+
+/// The answer of a worker to a turn.
+#[derive(Clone, Debug)]
+pub(crate) struct RemoteAnswer {
+    pub(crate) answer: Answer,
+    /// External events that continue-as-new carries over, by name and payload. The engine finds their numbers.
+    pub(crate) carried: Vec<(String, Option<Json>)>,
+}
+
+/// What became of an item.
+#[derive(Debug)]
+pub(crate) enum ItemEnd {
+    Answered(Box<RemoteAnswer>),
+    /// The worker is lost, took too long, or gave the item back.
+    Lost,
+}
+
+type Send = mpsc::UnboundedSender<WorkItem>;
+
+/// The remote workers of an engine.
+pub(crate) struct Remote {
+    state: OrderedMutex<State, { rank::REMOTE }>,
+    /// Part of each token, so that no answer to an item of an earlier host is taken for one of this.
+    host: u64,
+}
+
+#[derive(Default)]
+struct State {
+    dispatcher: Dispatcher<Send>,
+    /// Attempts that are out.
+    attempts: std::collections::HashMap<Token, (Ready, Timestamp)>,
+}
+
+impl Default for Remote {
+    fn default() -> Self {
+        Self {
+            state: OrderedMutex::default(),
+            host: uuid::Uuid::new_v4().as_u64_pair().0,
+        }
+    }
+}
+
+impl Remote {
+    fn state(&self) -> Guard<'_, State, { rank::REMOTE }> {
+        self.state.lock()
+    }
+
+    /// The text of a token, which only this host accepts.
+    pub(crate) fn text(&self, token: Token) -> String {
+        format!("{:016x}-{}", self.host, token.0)
+    }
+
+    fn token(&self, text: &str) -> Option<Token> {
+        let (host, number) = text.split_once('-')?;
+        let is_ours = u64::from_str_radix(host, 16) == Ok(self.host);
+        is_ours.then_some(Token(number.parse().ok()?))
+    }
+}
+
+/// A connected worker. Dropping it is the loss of the worker.
+pub(crate) struct Connection {
+    engine: Arc<Engine>,
+    id: StreamId,
+}
+
+impl Connection {
+    /// Gives up on items whose time is over. To be called from time to time.
+    pub(crate) fn expire(&self) {
+        let engine = &self.engine;
+        let now = engine.clock.now();
+        let overdue = engine.remote.state().dispatcher.overdue(self.id, now);
+        for token in overdue {
+            engine.item_overdue(token);
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let engine = &self.engine;
+        let lost = engine.remote.state().dispatcher.disconnect(self.id);
+        for (token, work) in lost {
+            engine.item_lost(token, work);
+        }
+    }
+}
+
+impl Engine {
+    /// Connects a worker, which gets items from the receiver.
+    pub(crate) fn connect(
+        self: &Arc<Self>,
+        offer: Offer,
+    ) -> (Connection, mpsc::UnboundedReceiver<WorkItem>) {
+        // Bounded by the credits of the worker.
+        let (send, receive) = mpsc::unbounded_channel();
+        let now = self.clock.now();
+        tracing::info!(worker = offer.worker, "a worker is connected");
+        let id = self.remote.state().dispatcher.connect(offer, send, now);
+        self.fill_workers();
+        let connection = Connection {
+            engine: Arc::clone(self),
+            id,
+        };
+        (connection, receive)
+    }
+
+    /// The workers that are connected.
+    pub(crate) fn remote_workers(&self) -> Vec<StreamInfo> {
+        self.remote.state().dispatcher.streams()
+    }
+
+    /// What waits for a worker, by name, with the number of works.
+    pub(crate) fn waiting_for_workers(&self) -> Vec<(Wanted, usize)> {
+        self.remote.state().dispatcher.waiting()
+    }
+
+    /// Whether a connected worker runs this name.
+    pub(crate) fn is_served(&self, callee: Callee, name: &str, version: Option<&str>) -> bool {
+        self.remote.state().dispatcher.serves(callee, name, version)
+    }
+
+    /// Takes the answer of a worker to a turn. Returns false, and changes nothing, if no such answer is waited for.
+    pub(crate) fn orchestration_answered(
+        self: &Arc<Self>,
+        token: &str,
+        answer: RemoteAnswer,
+    ) -> bool {
+        self.turn_over(token, ItemEnd::Answered(Box::new(answer)))
+    }
+
+    fn turn_over(self: &Arc<Self>, token: &str, end: ItemEnd) -> bool {
+        let Some(token) = self.remote.token(token) else {
+            return false;
+        };
+        let mut state = self.remote.state();
+        let out = state.dispatcher.answered(token, Callee::Orchestration);
+        drop(state);
+        let counts = match out {
+            Some(out) if out.wanted => {
+                if let Work::Turn(key) = out.work {
+                    self.put_item_end(key, token, end);
+                }
+                true
+            }
+            Some(_) | None => false,
+        };
+        self.fill_workers();
+        counts
+    }
+
+    /// Takes the outcome of an attempt. Returns false, and changes nothing, if no such outcome is waited for.
+    pub(crate) fn activity_answered(
+        self: &Arc<Self>,
+        token: &str,
+        outcome: Result<Option<Json>, Failure>,
+    ) -> bool {
+        let Some(token) = self.remote.token(token) else {
+            return false;
+        };
+        let mut state = self.remote.state();
+        let out = state.dispatcher.answered(token, Callee::Activity);
+        let attempt = state.attempts.remove(&token);
+        drop(state);
+        let counts = match (out, attempt) {
+            (Some(out), Some((ready, started_at))) if out.wanted => {
+                self.attempt_answered(ready, started_at, outcome);
+                true
+            }
+            _ => false,
+        };
+        self.fill_workers();
+        counts
+    }
+
+    /// A worker gives an item back. Other workers get it at once; the same worker gets it again after a while.
+    pub(crate) fn abandoned(self: &Arc<Self>, token: &str) -> bool {
+        let Some(token) = self.remote.token(token) else {
+            return false;
+        };
+        let now = self.clock.now();
+        let mut state = self.remote.state();
+        let Some(out) = state.dispatcher.give_back(token) else {
+            return false;
+        };
+        let attempt = state.attempts.remove(&token);
+        if out.wanted {
+            let spans = (ABANDONED, ABANDONED_MAX);
+            let wait = state.dispatcher.abandoned(out.work, out.stream, now, spans);
+            drop(state);
+            match (out.work, attempt) {
+                (Work::Turn(key), _) => {
+                    self.put_item_end(key, token, ItemEnd::Lost);
+                    self.timers.again_in(wait, key, Due::Wake);
+                }
+                (Work::Activity((key, task)), Some((ready, _))) => {
+                    self.activities.is_given_back((key, task));
+                    self.push_remote(ready);
+                    self.timers.again_in(wait, key, Due::Activity(task));
+                }
+                (Work::Activity(_), None) => {}
+            }
+        } else {
+            drop(state);
+        }
+        self.fill_workers();
+        out.wanted
+    }
+
+    /// Gives up on an item whose time is over.
+    fn item_overdue(self: &Arc<Self>, token: Token) {
+        let mut state = self.remote.state();
+        let Some(work) = state.dispatcher.give_up(token) else {
+            return;
+        };
+        let attempt = state.attempts.remove(&token);
+        drop(state);
+        match attempt {
+            Some((ready, started_at)) if ready.timeout.is_some() => {
+                self.attempt_timed_out(ready, started_at);
+            }
+            _ => {
+                tracing::warn!(item = ?work, "a worker does not answer; its item goes to another");
+                self.item_lost(token, work);
+            }
+        }
+    }
+
+    /// A worker was lost with an item, or took too long for it. The loss is counted, so that what takes its workers down ends some time.
+    fn item_lost(self: &Arc<Self>, token: Token, work: Work) {
+        self.remote.state().attempts.remove(&token);
+        let (key, task) = match work {
+            Work::Turn(key) => (key, None),
+            Work::Activity((key, task)) => (key, Some(task)),
+        };
+        let was = WasRunning {
+            key,
+            task: task.map(|task| task.task),
+            started_at: None,
+        };
+        let engine = Arc::clone(self);
+        self.write_soon(Change::CountDeliveries(vec![was]), move |_, result| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "could not count the loss of a worker");
+            }
+            match task {
+                None => engine.put_item_end(key, token, ItemEnd::Lost),
+                Some(task) => {
+                    engine.activities.is_given_back((key, task));
+                    engine.timers.again_in(Millis(0), key, Due::Activity(task));
+                }
+            }
+        });
+    }
+
+    /// Puts the end of an item into the mailbox of its instance, which goes on with it.
+    fn put_item_end(&self, key: InstanceKey, token: Token, end: ItemEnd) {
+        self.put(key, |mailbox| mailbox.item_end = Some((token, end)));
+    }
+
+    /// Wakes works that waited for a worker, as many as there are credits.
+    pub(crate) fn fill_workers(self: &Arc<Self>) {
+        let now = self.clock.now();
+        let filled = self.remote.state().dispatcher.fill(now);
+        for work in filled {
+            match work {
+                Work::Turn(key) => self.wake(key),
+                Work::Activity(place) => self.start_remote(place),
+            }
+        }
+    }
+
+    /// Takes a credit of a worker for a turn. If there is none, the instance waits, and is woken when there is.
+    pub(in crate::engine) fn take_worker(
+        &self,
+        work: Work,
+        name: &str,
+        version: Option<&str>,
+    ) -> Option<(Token, Send)> {
+        let wanted = Wanted::of(work, name, version);
+        let now = self.clock.now();
+        self.remote.state().dispatcher.take(work, &wanted, now)
+    }
+
+    /// Sets when the host gives up on an item.
+    pub(in crate::engine) fn item_expires(&self, token: Token, after: Millis) {
+        let at = self.clock.now().after(after);
+        self.remote.state().dispatcher.expires(token, at);
+    }
+
+    /// Keeps an attempt until its item is answered.
+    pub(in crate::engine) fn keep_attempt(&self, token: Token, ready: Ready, at: Timestamp) {
+        self.remote.state().attempts.insert(token, (ready, at));
+    }
+
+    /// Gives a credit back that was taken for nothing.
+    pub(in crate::engine) fn give_worker_back(self: &Arc<Self>, token: Token) {
+        let mut state = self.remote.state();
+        state.attempts.remove(&token);
+        state.dispatcher.give_back(token);
+        drop(state);
+        self.fill_workers();
+    }
+
+    /// Gives back the credit that was kept for a turn or an attempt which did not happen.
+    pub(in crate::engine) fn release_unused(self: &Arc<Self>, work: Work) {
+        let state = self.remote.state();
+        if !state.dispatcher.keeps_any() {
+            return;
+        }
+        let kept = state.dispatcher.kept(work);
+        drop(state);
+        if let Some(token) = kept {
+            self.give_worker_back(token);
+        }
+    }
+
+    /// The answer to an item is of no use any more: its instance was terminated, say.
+    pub(in crate::engine) fn disown_item(&self, token: Token) {
+        self.remote.state().dispatcher.disown(token);
+    }
+
+    /// A turn of this instance was committed, or the instance is over.
+    pub(in crate::engine) fn turn_done(&self, key: InstanceKey) {
+        self.remote.state().dispatcher.forget(Work::Turn(key));
+    }
+
+    /// These attempts are over or were cancelled.
+    pub(in crate::engine) fn attempts_done(&self, places: &[AttemptKey]) {
+        if places.is_empty() {
+            return;
+        }
+        let mut state = self.remote.state();
+        for place in places {
+            state.dispatcher.forget(Work::Activity(*place));
+        }
+    }
+
+    /// Whether an instance waits for a worker to run its next turn.
+    pub(crate) fn waits_for_worker(&self, key: InstanceKey) -> bool {
+        self.remote.state().dispatcher.waits(Work::Turn(key))
+    }
+}
