@@ -211,3 +211,34 @@ scenario("instance waits for a worker", async (hub) => {
   await hub.worker([hello]);
   assert.equal(await hub.outputOf(id), "hello");
 });
+
+scenario("completions after the end change nothing", async (hub) => {
+  const counts = { fast: 0, slow: 0 };
+  const fast = async function fast() {
+    counts.fast += 1;
+    return "fast";
+  };
+  const slow = async function slow() {
+    await sleep(700);
+    counts.slow += 1;
+  };
+  const races = async function* races(ctx) {
+    const winner = yield whenAny([ctx.callActivity(fast), ctx.callActivity(slow)]);
+    return winner.getResult();
+  };
+  await hub.worker([races], [fast, slow]);
+  const id = await hub.start(races);
+  assert.equal(await hub.outputOf(id), "fast");
+  await until("the slow one is done", () => counts.slow === 1);
+  await sleep(300);
+  assert.equal(await hub.outputOf(id), "fast");
+  assert.deepEqual(counts, { fast: 1, slow: 1 });
+});
+
+scenario("version is empty when nobody gave one", async (hub) => {
+  const tells = async function tells(ctx) {
+    return ctx.version;
+  };
+  await hub.worker([tells]);
+  assert.equal(await hub.output(tells), "");
+});

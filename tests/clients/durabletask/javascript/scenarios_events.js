@@ -74,10 +74,12 @@ scenario("falsy events come as they are", async (hub) => {
 
 scenario("orchestrations send each other events", async (hub) => {
   const receiver = async function* receiver(ctx) {
+    yield ctx.waitForExternalEvent("signal");
     return yield ctx.waitForExternalEvent("note");
   };
   const sender = async function* sender(ctx, to) {
     ctx.sendEvent(to, "note", { from: ctx.instanceId });
+    ctx.sendEvent(to, "signal");
     yield ctx.createTimer(0.05);
     return "sent";
   };

@@ -300,3 +300,30 @@ scenario("rewind of what did not fail is refused", async (hub) => {
   await hub.end(id);
   await refused(() => hub.client.rewindInstance(id, "why not"), "FAILED_PRECONDITION");
 });
+
+scenario("rewind of an orchestrator that failed by itself", async (hub) => {
+  let tries = 0;
+  const failsOnce = async function failsOnce(_, name) {
+    tries += 1;
+    if (tries === 1) throw new Error("the first try failed");
+    return `${name} again`;
+  };
+  await hub.worker([failsOnce]);
+  const id = await hub.start(failsOnce, "done");
+  assert.equal((await hub.end(id)).failureDetails.message, "the first try failed");
+  await hub.client.rewindInstance(id, "once more");
+  await until("the second try", () => tries >= 2);
+  assert.equal(await hub.outputOf(id), "done again");
+});
+
+scenario("restart of the terminated", async (hub) => {
+  const wait = waiter(hub);
+  await hub.worker([wait]);
+  const id = await hub.start(wait, "data");
+  await hub.client.terminateOrchestration(id, "enough");
+  assert.equal((await hub.end(id)).runtimeStatus, Status.TERMINATED);
+  const other = await hub.client.restartOrchestration(id, true);
+  await hub.raise(other, "go", "yes");
+  assert.equal(await hub.outputOf(other), "yes");
+  assert.equal((await hub.client.getOrchestrationState(other)).serializedInput, '"data"');
+});

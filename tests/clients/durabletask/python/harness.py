@@ -19,7 +19,7 @@ import grpc
 from durabletask.client import OrchestrationStatus as Status
 from durabletask.client import TaskHubGrpcClient
 from durabletask.grpc_options import GrpcChannelOptions, GrpcWorkerResiliencyOptions
-from durabletask.internal import orchestrator_service_pb2 as pb
+from durabletask.internal import orchestrator_service_pb2 as pb  # noqa: F401, the scenarios take it from here
 from durabletask.internal import orchestrator_service_pb2_grpc as stubs
 from durabletask.worker import ConcurrencyOptions, TaskHubGrpcWorker
 

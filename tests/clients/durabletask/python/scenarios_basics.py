@@ -114,8 +114,11 @@ def timer_fires_when_due_and_not_before(hub):
         return (ctx.current_utc_datetime - began).total_seconds()
 
     with hub.worker([sleeps]):
-        slept = hub.output(sleeps, 1.2)
-        holds(1.2 <= slept < 6, f"it slept {slept} s")
+        state = hub.end(hub.start(sleeps, 1.2))
+        slept = state.get_output()
+        holds(1.2 <= slept < 8, f"it slept {slept} s")
+        lived = (state.last_updated_at - state.created_at).total_seconds()
+        holds(lived >= 1.2, f"it lived {lived} s")
 
 
 @scenario

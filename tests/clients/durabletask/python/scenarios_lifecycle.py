@@ -245,6 +245,32 @@ def restart_under_the_same_and_another_id(hub):
 
 
 @scenario
+def restart_of_the_failed_and_the_terminated(hub):
+    tries = []
+
+    def fails_once(ctx, value):
+        tries.append(value)
+        if len(tries) == 1:
+            raise RuntimeError("the first try failed")
+        return value
+
+    wait = waits(hub)
+    with hub.worker([fails_once, wait]):
+        failed, stopped = hub.start(fails_once, "a"), hub.start(wait, "b")
+        equal(hub.end(failed).runtime_status, Status.FAILED)
+        hub.client.terminate_orchestration(stopped)
+        equal(hub.end(stopped).runtime_status, Status.TERMINATED)
+        equal(hub.client.restart_orchestration(failed), failed)
+        until("it has run again", lambda: len(tries) >= 2)
+        state = hub.end(failed)
+        equal([state.runtime_status, state.get_output(), state.failure_details], [Status.COMPLETED, "a", None])
+        hub.client.restart_orchestration(stopped)
+        hub.becomes(stopped, Status.RUNNING)
+        hub.client.raise_orchestration_event(stopped, "go", data="b")
+        equal(hub.end(stopped).get_output(), "b")
+
+
+@scenario
 def restart_of_the_running(hub):
     wait = waits(hub)
     with hub.worker([wait]):

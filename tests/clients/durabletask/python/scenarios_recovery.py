@@ -32,7 +32,7 @@ def host_killed_in_the_middle(hub):
         found = []
         for number in range(count):
             found.append((yield ctx.call_activity(works, input=number)))
-        timer = yield ctx.create_timer(timedelta(milliseconds=200))
+        yield ctx.create_timer(timedelta(milliseconds=200))
         event = yield ctx.wait_for_external_event("go")
         return [sum(found), event]
 

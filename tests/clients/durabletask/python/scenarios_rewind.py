@@ -147,3 +147,47 @@ def rewind_of_what_did_not_fail_is_refused(hub):
         for instance_id in (ended, running):
             with refused(grpc.StatusCode.FAILED_PRECONDITION):
                 hub.client.rewind_orchestration(instance_id)
+
+
+@scenario
+def rewind_of_an_orchestrator_that_failed_by_itself(hub):
+    tries = []
+
+    def fails_once(ctx, name):
+        tries.append(ctx.instance_id)
+        if len(tries) == 1:
+            raise RuntimeError("the first try failed")
+        return f"{name} at try {len(tries)}"
+
+    with hub.worker([fails_once]):
+        instance_id = hub.start(fails_once, "done")
+        equal(hub.end(instance_id).failure_details.message, "the first try failed")
+        hub.client.rewind_orchestration(instance_id)
+        until("the second try", lambda: len(tries) >= 2)
+        state = hub.end(instance_id)
+        equal(state.runtime_status, Status.COMPLETED)
+        equal(state.failure_details, None, "the failure of the first try")
+        holds(state.get_output().startswith("done at try"), state.get_output())
+
+
+@scenario
+def rewind_of_grandchildren(hub):
+    works, breaks, calls, broken = workshop()
+
+    def leaf(ctx, name):
+        return (yield ctx.call_activity(breaks, input=name))
+
+    def middle(ctx, name):
+        return (yield ctx.call_sub_orchestrator(leaf, input=name))
+
+    def top(ctx, _):
+        first = yield ctx.call_activity(works, input="top")
+        return [first, (yield ctx.call_sub_orchestrator(middle, input="leaf"))]
+
+    with hub.worker([top, middle, leaf], [works, breaks]):
+        instance_id = hub.start(top)
+        equal(hub.end(instance_id).runtime_status, Status.FAILED)
+        broken["on"] = False
+        rewound(hub, instance_id)
+        equal(hub.end(instance_id).get_output(), ["top", "leaf"])
+        equal(calls, {"top": 1, "leaf": 2}, "the calls")
