@@ -66,7 +66,7 @@ fn cannot_listen(address: &str, error: &std::io::Error) -> anyhow::Error {
         Exit::Error,
         format!("the HTTP API cannot listen on {address}: {error}"),
     );
-    said.hint("--listen names another address; with port 0 a free one is taken, and `none` is no HTTP at all")
+    said.hint("--listen names another address; port 0 takes a free port, and `none` turns HTTP off")
         .into()
 }
 
