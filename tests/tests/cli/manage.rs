@@ -121,7 +121,7 @@ fn many_are_suspended_resumed_terminated_and_restarted() {
     cli.types(
         "terminate a1 --dry-run",
         expect![[r#"
-            ! error: --dry-run counts what filters fit, and one instance to terminate was named
+            ! error: --dry-run counts the instances that match filters; it cannot be used with one named instance
             exit code Some(2)
         "#]],
     );
@@ -332,7 +332,7 @@ fn a_purge_says_what_it_leaves_behind_and_finds_it_afterwards() {
     cli.types(
         "terminate p --dry-run",
         expect![[r#"
-        ! error: --dry-run counts what filters fit, and one instance to terminate was named
+        ! error: --dry-run counts the instances that match filters; it cannot be used with one named instance
         exit code Some(2)
     "#]],
     );

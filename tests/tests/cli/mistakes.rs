@@ -179,8 +179,8 @@ fn a_resume_that_overtakes_its_suspend_is_said_to_be_done() {
         "resume w1 --json",
         expect![[r#"
         {"instanceId":"w1","command":"resume","hosted":false,"changed":true}
-        ! resuming w1
-        ! no host runs task hub "default": it takes no effect until `perennial serve` does
+        ! {"note":"resuming w1"}
+        ! {"note":"no host runs task hub \"default\": it takes no effect until `perennial serve` does"}
     "#]],
     );
     // As soon as a host has executed both, another resume has nothing to do.
@@ -193,7 +193,7 @@ fn a_resume_that_overtakes_its_suspend_is_said_to_be_done() {
         "resume w1 --json",
         expect![[r#"
         {"instanceId":"w1","command":"resume","hosted":true,"changed":false}
-        ! w1 is not suspended: nothing was changed
+        ! {"note":"w1 is not suspended: nothing was changed"}
     "#]],
     );
 }

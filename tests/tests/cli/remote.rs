@@ -434,15 +434,14 @@ fn a_script_learns_the_code_that_the_host_answered() {
     cli.ok(&["start", "Wait", "--id", "w1", "--wait=start"]);
     assert_eq!(there("start Wait --id w2"), "quotaExceeded");
     assert_eq!(there("start Nothing --id n"), "unknownOrchestration");
-    assert_eq!(there("start Wait --id w1"), "alreadyExists");
     assert_eq!(there("start Wait --id a/b"), "invalid");
     assert_eq!(there("rewind w1"), "wrongState");
     assert_eq!(there("modules remove nothing"), "unknownModule");
     assert_eq!(there("modules remove workloads"), "inUse");
     let told = cli.see(&["hubs", "show", "nohub", "--url", &url]);
     expect![[r#"
-        ! error: the task hub "nohub" is not served here; served: default
-        !   hint: name a task hub that this host serves
+        ! error: there is no task hub "nohub"
+        !   hint: the task hub "nohub" is not served here; served: default
         exit code Some(3)
     "#]]
     .assert_eq(&told);

@@ -309,8 +309,8 @@ fn explain(
         said.hint(if_owned).into()
     } else if error.is_unknown_hub() && session.url().is_some() {
         // The host's message lists the hubs that it serves; `hubs list` needs their files.
-        let said = CliError::new(Exit::NotFound, error.to_string());
-        said.hint("name a task hub that this host serves").into()
+        let said = CliError::new(Exit::NotFound, format!("there is no task hub {name:?}"));
+        said.hint(error.to_string()).into()
     } else if error.is_not_found() {
         let said = CliError::new(Exit::NotFound, format!("there is no task hub {name:?}"));
         said.hint("`perennial hubs` lists them").into()
