@@ -28,9 +28,9 @@ impl Engine {
     /// Queues an attempt, unless it is queued or running already, and starts it if a worker has room.
     pub(in crate::engine) fn push_remote(self: &Arc<Self>, ready: Ready) {
         let place = (ready.key, ready.task);
-        if self.activities.queue_remote(ready) {
-            self.start_remote(place);
-        }
+        self.activities.queue_remote(ready);
+        // One that is queued already may have waited for the end of the time in which its last worker does not get it.
+        self.start_remote(place);
     }
 
     /// Starts a queued attempt if a worker has room, or else lets it wait.
@@ -101,17 +101,15 @@ impl Engine {
 }
 
 impl Activities {
-    /// Queues an attempt. Returns whether it was not queued or running.
-    fn queue_remote(&self, ready: Ready) -> bool {
+    /// Queues an attempt, unless it is queued or running already.
+    fn queue_remote(&self, ready: Ready) {
         let mut state = self.state();
         let place = (ready.key, ready.task);
         let queued = state.ready.get(&place);
         let is_queued = queued.is_some_and(|queued| queued.attempt == ready.attempt);
-        if state.stopped || is_queued || state.runs(place) {
-            return false;
+        if !state.stopped && !is_queued && !state.runs(place) {
+            state.ready.insert(place, ready);
         }
-        state.ready.insert(place, ready);
-        true
     }
 
     fn queued_remote(&self, place: AttemptKey) -> Option<Ready> {

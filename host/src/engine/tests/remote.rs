@@ -698,3 +698,23 @@ fn what_a_worker_ran_may_be_called_while_it_is_away() {
         ("7".to_owned(), "8".to_owned())
     );
 }
+
+#[test]
+fn an_activity_that_is_given_back_goes_to_the_same_worker_after_a_while() {
+    let world = World::with("Chain", chain("Elsewhere", 1));
+    let host = world.open();
+    let (_connection, mut items) = host.engine.connect(everything(1, 1));
+    host.start("Chain", "a");
+    let work = activity(host.item(&mut items));
+    assert!(host.engine.abandoned(&work.token));
+    host.idle();
+    assert!(items.try_recv().is_err(), "not at once");
+    host.advance(60_000);
+    let again = activity(host.item(&mut items));
+    assert!(!host.engine.activity_answered(&work.token, Ok(None)));
+    assert!(
+        host.engine
+            .activity_answered(&again.token, Ok(Some(json(7))))
+    );
+    assert_eq!(host.end("a"), "7");
+}
