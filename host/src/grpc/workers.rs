@@ -53,6 +53,8 @@ struct Streaming {
     _connection: Arc<Connection>,
     items: mpsc::UnboundedReceiver<WorkItem>,
     streams_history: bool,
+    /// How long it is silent at most.
+    silence: Duration,
     /// The host stops, or has lost its hub.
     stops: watch::Receiver<bool>,
     /// The server stops.
@@ -79,6 +81,19 @@ pub(in crate::grpc) fn connect(
     closes: watch::Receiver<bool>,
     request: Request<wire::GetWorkItemsRequest>,
 ) -> Result<WorkItems, Status> {
+    let streaming = streaming(engine, workers, closes, request)?;
+    Ok(Box::pin(futures::stream::try_unfold(
+        streaming,
+        |mut streaming| async move { Ok(Some((streaming.next().await?, streaming))) },
+    )))
+}
+
+fn streaming(
+    engine: &Arc<Engine>,
+    workers: &Arc<Workers>,
+    closes: watch::Receiver<bool>,
+    request: Request<wire::GetWorkItemsRequest>,
+) -> Result<Streaming, Status> {
     if engine.is_stopping() || *closes.borrow() {
         return Err(shutting_down());
     }
@@ -92,20 +107,17 @@ pub(in crate::grpc) fn connect(
         Arc::downgrade(&connection),
         stop,
     ));
-    let streaming = Streaming {
+    Ok(Streaming {
         id: workers.stream(),
         engine: Arc::clone(engine),
         workers: Arc::clone(workers),
         _connection: connection,
         items,
         streams_history,
+        silence: PING,
         stops,
         closes,
-    };
-    Ok(Box::pin(futures::stream::try_unfold(
-        streaming,
-        |mut streaming| async move { Ok(Some((streaming.next().await?, streaming))) },
-    )))
+    })
 }
 
 /// Looks after a stream also while its worker takes nothing from it.
@@ -134,7 +146,7 @@ impl Streaming {
                 _ = self.stops.wait_for(|stops| *stops) => Next::End,
                 _ = self.closes.wait_for(|closes| *closes) => Next::End,
                 item = self.items.recv() => item.map_or(Next::End, Next::Item),
-                () = tokio::time::sleep(PING) => Next::Silence,
+                () = tokio::time::sleep(self.silence) => Next::Silence,
             };
             match next {
                 Next::End => return Err(self.ends()),
