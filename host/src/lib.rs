@@ -68,6 +68,7 @@
 //! # Features
 //!
 //! - `http` (on by default): the HTTP server, an axum router with the management API of Durable Functions and Perennial's own API.
+//! - `grpc` (on by default): the gRPC server for the Durable Task SDKs, on the address of the HTTP server or on one of its own.
 //! - `otel`: export of traces to an OpenTelemetry collector.
 //!
 //! # Errors

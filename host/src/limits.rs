@@ -62,6 +62,9 @@ pub(crate) mod http {
 
     /// Simultaneous requests on one connection of HTTP/2.
     pub(crate) const STREAMS: u32 = 512;
+    /// Bytes of the head of each, and of all bodies on the connection that are not processed yet.
+    pub(crate) const STREAM_HEAD_BYTES: u32 = 16 << 10;
+    pub(crate) const CONNECTION_WINDOW: u32 = 1 << 20;
     /// Simultaneous calls of gRPC in all; waits count too.
     pub(crate) const CALLS: usize = 16_384;
     /// Streams of work items, which workers hold, in all and with one key.
@@ -130,10 +133,38 @@ mod tests {
         }
     }
 
+    fn security_md() -> String {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/SECURITY.md");
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn security_md_says_what_the_limits_of_http2_and_grpc_are() {
+        let document = security_md();
+        let says = |begins, amounts: &[String]| says(&document, begins, amounts);
+        says(
+            "| a connection of HTTP/2 |",
+            &[
+                count(STREAMS as usize),
+                bytes(STREAM_HEAD_BYTES.into()),
+                bytes(CONNECTION_WINDOW.into()),
+            ],
+        );
+        says(
+            "| a silent peer of HTTP/2 |",
+            &[span(PING_EVERY), span(PING_TIMEOUT)],
+        );
+        says("| calls of gRPC |", &[count(CALLS)]);
+        says(
+            "| streams of work items |",
+            &[count(WORK_STREAMS), count(WORK_STREAMS_OF_KEY)],
+        );
+        says("| a message of gRPC |", &[size(MESSAGE_BYTES)]);
+    }
+
     #[test]
     fn security_md_says_what_the_limits_are() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/SECURITY.md");
-        let document = std::fs::read_to_string(path).unwrap();
+        let document = security_md();
         // Finds a table row or a sentence by its beginning, and compares the numbers in it, in order.
         let says = |begins, amounts: &[String]| says(&document, begins, amounts);
         says("| connections |", &[count(CONNECTIONS)]);

@@ -1,4 +1,5 @@
-//! The HTTP server: the management API of Durable Functions, with which its published clients work unchanged, and Perennial's own API.
+//! The HTTP server: the management API of Durable Functions, with which its published clients work unchanged, Perennial's own API, and gRPC
+//! for the Durable Task SDKs.
 //!
 //! [`router`] returns an [`axum::Router`] that an embedding program can mount; [`Api`] configures one; [`serve`] runs it on a socket, with
 //! limits, and drains it at shutdown.

@@ -51,9 +51,8 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How often the answers of a connection are checked for a caller that does not read them.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
-/// The receive windows of HTTP/2 for one request and for a connection: bytes that a caller may send before they are processed.
-const REQUEST_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes of one request of HTTP/2 that a caller may send before they are processed.
+const REQUEST_WINDOW: u32 = 256 << 10;
 
 /// The routers for connections within the limits, and for those at the door.
 #[derive(Clone)]
@@ -205,7 +204,7 @@ async fn converse(
     caller: &Arc<Caller>,
 ) {
     if is_http2 {
-        return converse_2(stream, scheme, router, watcher, caller).await;
+        return Box::pin(converse_2(stream, scheme, router, watcher, caller)).await;
     }
     let (whose, caller) = (caller, Arc::clone(caller));
     let answer = service_fn(move |mut request: Request<Incoming>| {
@@ -256,9 +255,9 @@ async fn converse_2(
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::STREAMS)
-        .max_header_list_size(u32::try_from(limits::HEAD_BYTES).unwrap_or(u32::MAX))
+        .max_header_list_size(limits::STREAM_HEAD_BYTES)
         .initial_stream_window_size(REQUEST_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
         // A worker's stream may be silent for long; a peer that is gone does not answer.
         .keep_alive_interval(limits::PING_EVERY)
         .keep_alive_timeout(limits::PING_TIMEOUT)

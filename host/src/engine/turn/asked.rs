@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use perennial_core::{
-    Action, Answer, AskedTurn, Ending, Envelope, Event, Message, Millis, State, Stop, TaskId,
-    Timestamp, Turn, TurnContext, TurnStep, begin_turn,
+    Action, Answer, AskedTurn, Callee, Ending, Envelope, Event, Message, Millis, State, Stop,
+    TaskId, Timestamp, Turn, TurnContext, TurnStep, begin_turn,
 };
 
 use crate::engine::Engine;
@@ -216,6 +216,9 @@ fn go_on(
             return Err(error);
         }
     };
+    if !matches!(answer.ending, Ending::Failed { .. }) {
+        engine.learn_names(Callee::Orchestration, [resident.row.name.as_str()]);
+    }
     let turn = answered(engine, resident, turn, Ok(answer));
     finish(engine, slot, body, begun.with(turn))
 }
