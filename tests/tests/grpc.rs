@@ -12,6 +12,7 @@ mod control;
 #[path = "grpc/generated.rs"]
 #[allow(
     clippy::all,
+    clippy::use_self,
     dead_code,
     missing_docs,
     unused_qualifications,

@@ -101,7 +101,7 @@ pub(crate) enum Command {
     Grants(GrantsArgs),
     /// Run the task hub until SIGINT, SIGTERM or SIGHUP
     #[command(after_help = help::SERVE)]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Start an instance and print its id
     #[command(after_help = help::START)]
     Start(Start),

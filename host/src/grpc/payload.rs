@@ -26,7 +26,7 @@ pub(crate) fn from_text(text: String) -> Json {
 }
 
 fn marked(text: &str) -> Json {
-    Json::from_text(serde_json::Value::from(format!("\0{text}")).to_string())
+    Json::from_text(json_string(&format!("\0{text}")))
 }
 
 /// The text that a payload stores.
@@ -50,7 +50,7 @@ pub(crate) fn reason_from_text(text: String) -> String {
             if !content.starts_with(REASON_MARK)
                 && !content.contains('\0')
                 && serde_json::from_str::<serde::de::IgnoredAny>(&content).is_err()
-                && serde_json::Value::from(content.as_str()).to_string() == text =>
+                && json_string(&content) == text =>
         {
             content
         }
@@ -66,7 +66,11 @@ pub(crate) fn reason_to_text(reason: &str) -> String {
     if serde_json::from_str::<serde::de::IgnoredAny>(reason).is_ok() {
         return reason.to_owned();
     }
-    serde_json::Value::from(reason).to_string()
+    json_string(reason)
+}
+
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]

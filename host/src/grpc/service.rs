@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use perennial_core::Callee;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
@@ -251,7 +252,7 @@ impl TaskHubSidecarService for Service {
         request: Request<wire::AbandonActivityTaskRequest>,
     ) -> Answer<wire::AbandonActivityTaskResponse> {
         let token = request.into_inner().completion_token;
-        workers::abandon(self.engine()?, &self.workers, &token);
+        workers::abandon(self.engine()?, &self.workers, Callee::Activity, &token);
         Ok(Response::new(wire::AbandonActivityTaskResponse {}))
     }
 
@@ -260,7 +261,7 @@ impl TaskHubSidecarService for Service {
         request: Request<wire::AbandonOrchestrationTaskRequest>,
     ) -> Answer<wire::AbandonOrchestrationTaskResponse> {
         let token = request.into_inner().completion_token;
-        workers::abandon(self.engine()?, &self.workers, &token);
+        workers::abandon(self.engine()?, &self.workers, Callee::Orchestration, &token);
         Ok(Response::new(wire::AbandonOrchestrationTaskResponse {}))
     }
 

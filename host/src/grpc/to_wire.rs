@@ -34,99 +34,40 @@ impl ToWire {
         event: Event,
         into: &mut Vec<wire::HistoryEvent>,
     ) {
-        let at = match event {
-            Event::TurnStarted { now, .. } => now,
-            _ => at,
+        let at = if let Event::TurnStarted { now, .. } = event {
+            now
+        } else {
+            at
         };
-        let mut push = |id: i32, event: EventType| {
-            into.push(wire::HistoryEvent {
-                event_id: id,
-                timestamp: Some(time::to_wire(at)),
-                event_type: Some(event),
-            });
-        };
-        match event {
-            Event::TurnStarted { .. } => push(
-                SERVICE,
-                EventType::OrchestratorStarted(wire::OrchestratorStartedEvent {}),
-            ),
-            Event::ExecutionStarted(start) => push(SERVICE, started(*start)),
+        let told = match event {
+            event @ (Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::ExternalEventRaised { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }) => received(event),
             event @ (Event::ActivityCompleted { .. }
             | Event::ActivityFailed { .. }
             | Event::ChildCompleted { .. }
-            | Event::ChildFailed { .. }) => {
-                if let Some(outcome) = outcome(event) {
-                    push(SERVICE, outcome);
-                }
-            }
-            Event::TimerFired { task } => push(
-                SERVICE,
-                EventType::TimerFired(wire::TimerFiredEvent {
-                    fire_at: Some(time::to_wire(self.timers.remove(&task).unwrap_or(at))),
+            | Event::ChildFailed { .. }) => outcome(event),
+            Event::TimerFired { task } => {
+                let fire_at = self.timers.remove(&task).unwrap_or(at);
+                let fired = EventType::TimerFired(wire::TimerFiredEvent {
+                    fire_at: Some(time::to_wire(fire_at)),
                     timer_id: id(task),
-                }),
-            ),
-            Event::ExternalEventRaised { name, data, .. } => push(
-                SERVICE,
-                EventType::EventRaised(wire::EventRaisedEvent {
-                    name,
-                    input: text(data),
-                }),
-            ),
+                });
+                Some((SERVICE, fired))
+            }
             Event::TimerSet { task, fire_at } => {
                 self.timers.insert(task, fire_at);
                 let fire_at = Some(time::to_wire(fire_at));
-                push(
-                    id(task),
-                    EventType::TimerCreated(wire::TimerCreatedEvent { fire_at }),
-                );
+                let created = EventType::TimerCreated(wire::TimerCreatedEvent { fire_at });
+                Some((id(task), created))
             }
             event @ (Event::ActivityScheduled { .. }
             | Event::ChildScheduled { .. }
             | Event::EventSent { .. }
             | Event::InstanceStarted { .. }
-            | Event::InstanceStartSkipped { .. }) => {
-                if let Some((id, asked)) = asked(event) {
-                    push(id, asked);
-                }
-            }
-            Event::ExecutionSuspended { reason } => push(
-                SERVICE,
-                EventType::ExecutionSuspended(wire::ExecutionSuspendedEvent { input: reason }),
-            ),
-            Event::ExecutionResumed { reason } => push(
-                SERVICE,
-                EventType::ExecutionResumed(wire::ExecutionResumedEvent { input: reason }),
-            ),
-            Event::ContinuedAsNew { input, .. } => push(
-                SERVICE,
-                EventType::ContinueAsNew(wire::ContinueAsNewEvent { input: text(input) }),
-            ),
-            Event::ExecutionTerminated { reason } => {
-                let output = reason.as_deref().map(payload::reason_to_text);
-                push(
-                    SERVICE,
-                    EventType::ExecutionTerminated(wire::ExecutionTerminatedEvent {
-                        input: output.clone(),
-                        recurse: false,
-                    }),
-                );
-                push(
-                    SERVICE,
-                    completed(wire::OrchestrationStatus::Terminated, output, None),
-                );
-            }
-            Event::ExecutionCompleted { output } => push(
-                SERVICE,
-                completed(wire::OrchestrationStatus::Completed, text(output), None),
-            ),
-            Event::ExecutionFailed { failure, .. } => {
-                let failure = failure::to_wire(&failure);
-                push(
-                    SERVICE,
-                    completed(wire::OrchestrationStatus::Failed, None, Some(failure)),
-                );
-            }
+            | Event::InstanceStartSkipped { .. }) => asked(event),
             Event::CallDetails {
                 task,
                 version,
@@ -135,6 +76,16 @@ impl ToWire {
                 if let Some(call) = into.last_mut() {
                     add_details(call, task, version, tags);
                 }
+                None
+            }
+            event @ (Event::ContinuedAsNew { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }) => {
+                if let Event::ExecutionTerminated { reason } = &event {
+                    into.push(told_at(at, SERVICE, terminated(reason.as_deref())));
+                }
+                ended(event).map(|end| (SERVICE, end))
             }
             // The protocol has nothing for these.
             Event::TaskCanceled { .. }
@@ -142,9 +93,70 @@ impl ToWire {
             | Event::ExecutionReturned { .. }
             | Event::ChildRetryScheduled { .. }
             | Event::ChildRetried { .. }
-            | Event::AttemptFailed { .. } => {}
-        }
+            | Event::AttemptFailed { .. } => None,
+        };
+        into.extend(told.map(|(id, event)| told_at(at, id, event)));
     }
+}
+
+fn told_at(at: Timestamp, id: i32, event: EventType) -> wire::HistoryEvent {
+    wire::HistoryEvent {
+        event_id: id,
+        timestamp: Some(time::to_wire(at)),
+        event_type: Some(event),
+    }
+}
+
+/// What begins a turn, and what came from outside.
+fn received(event: Event) -> Option<(i32, EventType)> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller picked these")]
+    let received = match event {
+        Event::TurnStarted { .. } => {
+            EventType::OrchestratorStarted(wire::OrchestratorStartedEvent {})
+        }
+        Event::ExecutionStarted(start) => started(*start),
+        Event::ExternalEventRaised { name, data, .. } => {
+            let input = text(data);
+            EventType::EventRaised(wire::EventRaisedEvent { name, input })
+        }
+        Event::ExecutionSuspended { reason } => {
+            EventType::ExecutionSuspended(wire::ExecutionSuspendedEvent { input: reason })
+        }
+        Event::ExecutionResumed { reason } => {
+            EventType::ExecutionResumed(wire::ExecutionResumedEvent { input: reason })
+        }
+        _ => return None,
+    };
+    Some((SERVICE, received))
+}
+
+/// How an execution ended.
+fn ended(event: Event) -> Option<EventType> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller picked these")]
+    Some(match event {
+        Event::ContinuedAsNew { input, .. } => {
+            EventType::ContinueAsNew(wire::ContinueAsNewEvent { input: text(input) })
+        }
+        Event::ExecutionTerminated { reason } => {
+            let output = reason.as_deref().map(payload::reason_to_text);
+            completed(wire::OrchestrationStatus::Terminated, output, None)
+        }
+        Event::ExecutionCompleted { output } => {
+            completed(wire::OrchestrationStatus::Completed, text(output), None)
+        }
+        Event::ExecutionFailed { failure, .. } => {
+            let failure = failure::to_wire(&failure);
+            completed(wire::OrchestrationStatus::Failed, None, Some(failure))
+        }
+        _ => return None,
+    })
+}
+
+fn terminated(reason: Option<&str>) -> EventType {
+    EventType::ExecutionTerminated(wire::ExecutionTerminatedEvent {
+        input: reason.map(payload::reason_to_text),
+        recurse: false,
+    })
 }
 
 fn id(task: TaskId) -> i32 {
@@ -194,9 +206,9 @@ fn started(start: Start) -> EventType {
 }
 
 /// How a task ended.
-fn outcome(event: Event) -> Option<EventType> {
+fn outcome(event: Event) -> Option<(i32, EventType)> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the caller picked these")]
-    Some(match event {
+    let outcome = match event {
         Event::ActivityCompleted { task, output, .. } => {
             EventType::TaskCompleted(wire::TaskCompletedEvent {
                 task_scheduled_id: id(task),
@@ -222,7 +234,8 @@ fn outcome(event: Event) -> Option<EventType> {
             })
         }
         _ => return None,
-    })
+    };
+    Some((SERVICE, outcome))
 }
 
 /// What an orchestrator asked for, with the id of its action.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::Stream;
+use perennial_core::Callee;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Status};
 
@@ -52,6 +53,8 @@ struct Streaming {
     _connection: Arc<Connection>,
     items: mpsc::UnboundedReceiver<WorkItem>,
     streams_history: bool,
+    /// How long it is silent at most.
+    silence: Duration,
     /// The host stops, or has lost its hub.
     stops: watch::Receiver<bool>,
     /// The server stops.
@@ -78,6 +81,19 @@ pub(in crate::grpc) fn connect(
     closes: watch::Receiver<bool>,
     request: Request<wire::GetWorkItemsRequest>,
 ) -> Result<WorkItems, Status> {
+    let streaming = streaming(engine, workers, closes, request)?;
+    Ok(Box::pin(futures::stream::try_unfold(
+        streaming,
+        |mut streaming| async move { Ok(Some((streaming.next().await?, streaming))) },
+    )))
+}
+
+fn streaming(
+    engine: &Arc<Engine>,
+    workers: &Arc<Workers>,
+    closes: watch::Receiver<bool>,
+    request: Request<wire::GetWorkItemsRequest>,
+) -> Result<Streaming, Status> {
     if engine.is_stopping() || *closes.borrow() {
         return Err(shutting_down());
     }
@@ -91,20 +107,17 @@ pub(in crate::grpc) fn connect(
         Arc::downgrade(&connection),
         stop,
     ));
-    let streaming = Streaming {
+    Ok(Streaming {
         id: workers.stream(),
         engine: Arc::clone(engine),
         workers: Arc::clone(workers),
         _connection: connection,
         items,
         streams_history,
+        silence: PING,
         stops,
         closes,
-    };
-    Ok(Box::pin(futures::stream::try_unfold(
-        streaming,
-        |mut streaming| async move { Ok(Some((streaming.next().await?, streaming))) },
-    )))
+    })
 }
 
 /// Looks after a stream also while its worker takes nothing from it.
@@ -133,7 +146,7 @@ impl Streaming {
                 _ = self.stops.wait_for(|stops| *stops) => Next::End,
                 _ = self.closes.wait_for(|closes| *closes) => Next::End,
                 item = self.items.recv() => item.map_or(Next::End, Next::Item),
-                () = tokio::time::sleep(PING) => Next::Silence,
+                () = tokio::time::sleep(self.silence) => Next::Silence,
             };
             match next {
                 Next::End => return Err(self.ends()),
@@ -162,22 +175,24 @@ impl Streaming {
 
     /// An item as it goes out; `None` if no message can hold it, which fails what it is about.
     fn sent(&self, item: WorkItem) -> Option<wire::WorkItem> {
-        let token = match &item {
-            WorkItem::Orchestration(item) => item.token.clone(),
-            WorkItem::Activity(item) => item.token.clone(),
+        let (of, token) = match &item {
+            WorkItem::Orchestration(item) => (Callee::Orchestration, item.token.clone()),
+            WorkItem::Activity(item) => (Callee::Activity, item.token.clone()),
         };
-        let is_turn = matches!(item, WorkItem::Orchestration(_));
         match translated(item, self.streams_history) {
             Ok(item) => {
-                self.workers.is_out(self.id, token);
+                self.workers.is_out(self.id, of, token);
                 Some(item)
             }
             Err(failure) => {
-                if is_turn {
-                    let refused = from_wire::refused(failure);
-                    self.engine.orchestration_answered(&token, refused);
-                } else {
-                    self.engine.activity_answered(&token, Err(failure));
+                match of {
+                    Callee::Orchestration => {
+                        let refused = from_wire::refused(failure);
+                        self.engine.orchestration_answered(&token, refused);
+                    }
+                    Callee::Activity => {
+                        self.engine.activity_answered(&token, Err(failure));
+                    }
                 }
                 None
             }
@@ -255,7 +270,7 @@ pub(in crate::grpc) fn complete_orchestration(
     if is_partial {
         return workers.keep(&token, response.actions);
     }
-    let answer = match workers.take(&token) {
+    let answer = match workers.take(Callee::Orchestration, &token) {
         Part::NotOut => return,
         Part::TooLarge => from_wire::refused(parts::too_large()),
         Part::Actions(mut actions) => {
@@ -277,14 +292,16 @@ pub(in crate::grpc) fn complete_activity(
     response: wire::ActivityResponse,
 ) {
     let token = response.completion_token.clone();
-    workers.take(&token);
-    engine.activity_answered(&token, from_wire::outcome(response));
+    if workers.take(Callee::Activity, &token) != Part::NotOut {
+        engine.activity_answered(&token, from_wire::outcome(response));
+    }
 }
 
 /// A worker gives an item back.
-pub(in crate::grpc) fn abandon(engine: &Arc<Engine>, workers: &Workers, token: &str) {
-    workers.take(token);
-    engine.abandoned(token);
+pub(in crate::grpc) fn abandon(engine: &Arc<Engine>, workers: &Workers, of: Callee, token: &str) {
+    if workers.take(of, token) != Part::NotOut {
+        engine.abandoned(token);
+    }
 }
 
 #[cfg(test)]

@@ -204,7 +204,7 @@ async fn converse(
     caller: &Arc<Caller>,
 ) {
     if is_http2 {
-        return converse_2(stream, scheme, router, watcher, caller).await;
+        return Box::pin(converse_2(stream, scheme, router, watcher, caller)).await;
     }
     let (whose, caller) = (caller, Arc::clone(caller));
     let answer = service_fn(move |mut request: Request<Incoming>| {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use perennial_core::{Failure, kind};
+use perennial_core::{Callee, Failure, kind};
 use prost::Message as _;
 
 use crate::grpc::generated::OrchestratorAction;
@@ -26,6 +26,7 @@ struct State {
 #[derive(Debug)]
 struct Out {
     stream: StreamId,
+    of: Callee,
     /// The parts of the answer so far, in order.
     actions: Vec<OrchestratorAction>,
     bytes: usize,
@@ -53,9 +54,10 @@ impl Workers {
     }
 
     /// An item goes out.
-    pub(super) fn is_out(&self, stream: StreamId, token: String) {
+    pub(super) fn is_out(&self, stream: StreamId, of: Callee, token: String) {
         let out = Out {
             stream,
+            of,
             actions: Vec::new(),
             bytes: 0,
         };
@@ -85,8 +87,10 @@ impl Workers {
     }
 
     /// The item of a token is answered: takes the parts of the answer so far.
-    pub(super) fn take(&self, token: &str) -> Part {
-        match self.state().out.remove(token) {
+    pub(super) fn take(&self, of: Callee, token: &str) -> Part {
+        let mut state = self.state();
+        let is_of = state.out.get(token).is_some_and(|out| out.of == of);
+        match is_of.then(|| state.out.remove(token)).flatten() {
             None => Part::NotOut,
             Some(out) if out.bytes > MESSAGE_BYTES => Part::TooLarge,
             Some(out) => Part::Actions(out.actions),
@@ -108,6 +112,8 @@ mod tests {
     use crate::grpc::generated::orchestrator_action::OrchestratorActionType;
     use crate::grpc::generated::{CreateTimerAction, ScheduleTaskAction};
 
+    const TURN: Callee = Callee::Orchestration;
+
     fn timer(id: i32) -> OrchestratorAction {
         let timer = CreateTimerAction { fire_at: None };
         OrchestratorAction {
@@ -121,20 +127,24 @@ mod tests {
         let workers = Workers::default();
         let stream = workers.stream();
         workers.keep("a", vec![timer(0)]);
-        assert_eq!(workers.take("a"), Part::NotOut);
-        workers.is_out(stream, "a".to_owned());
+        assert_eq!(workers.take(TURN, "a"), Part::NotOut);
+        workers.is_out(stream, TURN, "a".to_owned());
         workers.keep("a", vec![timer(1)]);
         workers.keep("a", vec![timer(2)]);
-        assert_eq!(workers.take("a"), Part::Actions(vec![timer(1), timer(2)]));
-        assert_eq!(workers.take("a"), Part::NotOut);
+        assert_eq!(workers.take(Callee::Activity, "a"), Part::NotOut);
+        assert_eq!(
+            workers.take(TURN, "a"),
+            Part::Actions(vec![timer(1), timer(2)])
+        );
+        assert_eq!(workers.take(TURN, "a"), Part::NotOut);
     }
 
     #[test]
     fn parts_are_bounded_and_go_with_their_stream() {
         let workers = Workers::default();
         let (stream, other) = (workers.stream(), workers.stream());
-        workers.is_out(stream, "a".to_owned());
-        workers.is_out(other, "b".to_owned());
+        workers.is_out(stream, TURN, "a".to_owned());
+        workers.is_out(other, TURN, "b".to_owned());
         let large = || {
             let call = ScheduleTaskAction {
                 input: Some("x".repeat(MESSAGE_BYTES / 2)),
@@ -148,9 +158,9 @@ mod tests {
         workers.keep("a", large());
         workers.keep("a", large());
         workers.keep("a", vec![timer(2)]);
-        assert_eq!(workers.take("a"), Part::TooLarge);
-        workers.is_out(stream, "c".to_owned());
+        assert_eq!(workers.take(TURN, "a"), Part::TooLarge);
+        workers.is_out(stream, TURN, "c".to_owned());
         assert_eq!(workers.forget(stream), ["c"]);
-        assert_eq!(workers.take("b"), Part::Actions(Vec::new()));
+        assert_eq!(workers.take(TURN, "b"), Part::Actions(Vec::new()));
     }
 }
