@@ -95,8 +95,7 @@ scenario("activities on a worker of their own", async (hub) => {
   hub.named([works]);
   await hub.worker([calls]);
   const id = await hub.start(calls, 7);
-  await sleep(500);
-  assert.equal(await hub.status(id), "RUNNING");
+  await hub.becomes(id, "RUNNING");
   await hub.worker([], [works]);
   assert.equal(await hub.outputOf(id), 49);
 });

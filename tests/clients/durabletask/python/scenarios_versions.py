@@ -146,8 +146,7 @@ def activities_on_a_worker_of_their_own(hub):
     hub.named(works, calls)
     with hub.worker([calls]):
         instance_id = hub.start(calls, 7)
-        time.sleep(0.5)
-        equal(hub.status(instance_id), Status.RUNNING, "the status without a worker for the activity")
+        hub.becomes(instance_id, Status.RUNNING)
         with hub.worker(activities=[works]):
             equal(hub.end(instance_id).get_output(), 49)
 
