@@ -101,12 +101,13 @@ mod timed;
 pub mod wasm;
 
 pub use client::{
-    AccessKey, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment,
-    DroppedEvent, DroppedTask, Error, Filter, HistoryEvent, HistoryPage, HistoryQuery,
+    AccessKey, AtWorker, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy,
+    Deployment, DroppedEvent, DroppedTask, Error, Filter, HistoryEvent, HistoryPage, HistoryQuery,
     HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceFamily,
     InstanceStatus, List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge,
     RearmedActivity, RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound,
-    Role, Start, StatusQuery, TaskKind, Wait, Waited, parse_json, parse_time,
+    Role, Start, StatusQuery, TaskKind, Wait, Waited, WaitingWork, Worker, WorkerItem, WorkerName,
+    Workers, parse_json, parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};

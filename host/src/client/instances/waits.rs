@@ -2,14 +2,18 @@
 
 use std::borrow::Cow;
 
-use perennial_core::{Event, FailedAttempt, Failure, Quarantine, Status, TaskId, Timestamp, Turn};
+use perennial_core::{
+    Event, FailedAttempt, Failure, Quarantine, Status, Target, TaskId, Timestamp, Turn,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_with::schemars_1::JsonSchemaAs;
 use serde_with::{DeserializeAs, FromInto, SerializeAs, serde_as, skip_serializing_none};
 
 use crate::client::json::{FailedAttemptJson, FailureJson, StatusName, TimeText};
-use crate::engine::flight;
+use crate::engine::remote::Progress;
+use crate::engine::remote::dispatch::Work;
+use crate::engine::{Engine, flight};
 use crate::store::{
     InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind, WasRunning, is_owned,
 };
@@ -46,6 +50,16 @@ pub enum Wait {
         last_failure: Option<Failure>,
         /// Failed and cut-off attempts, in order: the first and the last ones.
         failed_attempts: Vec<FailedAttempt>,
+        /// How far it is, if a remote worker runs it; `None` for other activities.
+        at_worker: Option<AtWorker>,
+    },
+    /// A remote worker that runs its orchestration, for its next turn.
+    Worker {
+        /// The name of the orchestration.
+        name: String,
+        /// When a worker got the turn. `None` if no worker has it yet, or if the status was read in another process than the host's, which
+        /// cannot know.
+        running_since: Option<Timestamp>,
     },
     /// A timer.
     Timer {
@@ -70,7 +84,7 @@ pub enum Wait {
     Note(String),
     /// The host quarantined the instance, for this reason.
     Quarantine(Box<Quarantine>),
-    /// The instance never ran, because no host runs the hub.
+    /// No host runs the hub, so that the instance never ran, or no worker can get its next turn.
     Host,
     /// The instance never ran, because the host has not reached it yet.
     FirstTurn,
@@ -78,10 +92,34 @@ pub enum Wait {
     Nothing,
 }
 
-/// The waits of an instance, and the number of those that are not listed.
+/// How far an activity is that remote workers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+#[non_exhaustive]
+pub enum AtWorker {
+    /// No connected worker that runs it has room.
+    Waits,
+    /// A worker has it.
+    Runs,
+    /// Only the host's process knows whether a worker has it.
+    Unknown,
+}
+
+/// Replaces the wait for a host, after it was found that a host runs the hub.
+pub(in crate::client) fn is_hosted(waits: &mut Vec<Wait>) {
+    if waits.iter().any(|wait| matches!(wait, Wait::Worker { .. })) {
+        waits.retain(|wait| *wait != Wait::Host);
+    } else if waits.first() == Some(&Wait::Host) {
+        *waits = vec![Wait::FirstTurn];
+    }
+}
+
+/// The waits of an instance, and the number of those that are not listed. `host` is the engine that runs it, in the host's process.
 pub(in crate::client) fn waits(
     reader: &Reader,
     row: &InstanceRow,
+    host: Option<&Engine>,
 ) -> Result<(Vec<Wait>, u64), StoreError> {
     let mut waits = Vec::new();
     waits.extend(row.quarantine.clone().map(Box::new).map(Wait::Quarantine));
@@ -101,10 +139,19 @@ pub(in crate::client) fn waits(
     } else {
         Vec::new()
     };
-    // The turn of a wide fan-out is read once, and not for each of its calls.
-    let mut turn = None;
+    let is_scheduled = tasks.iter().any(|task| task.kind == TaskRowKind::Start);
+    if !is_scheduled && let Some(wait) = wait_for_worker(reader, row, host)? {
+        waits.extend([Wait::Host, wait]);
+    }
+    let mut calls = Calls {
+        reader,
+        row,
+        host,
+        running,
+        turn: None,
+    };
     for task in tasks {
-        waits.extend(wait_for(reader, row, task, &running, &mut turn)?);
+        waits.extend(calls.wait_for(task)?);
     }
     waits.extend(
         children
@@ -128,44 +175,92 @@ pub(in crate::client) fn waits(
     Ok((waits, more))
 }
 
-fn wait_for(
+/// The wait for a worker, if the next turn of the instance is one for a worker.
+fn wait_for_worker(
     reader: &Reader,
     row: &InstanceRow,
-    task: TaskRow,
-    running: &[WasRunning],
-    read: &mut Option<Turn>,
+    host: Option<&Engine>,
 ) -> Result<Option<Wait>, StoreError> {
-    let id = task.task.task;
-    Ok(match (task.kind, task.due) {
-        (TaskRowKind::Timer, Some(due)) => Some(Wait::Timer { task: id, due }),
-        (TaskRowKind::Activity, due) => {
-            if read.as_ref().is_none_or(|turn| turn.number != task.turn) {
-                *read = reader.turns(row.key, row.execution, task.turn, 1)?.pop();
-            }
-            let name = read
-                .iter()
-                .flat_map(|turn| &turn.produced)
-                .find_map(|event| {
-                    let Event::ActivityScheduled { task, name, .. } = event else {
-                        return None;
-                    };
-                    (*task == id).then(|| name.clone())
-                });
-            let now = running.iter().find(|now| now.task == Some(id));
-            name.map(|name| Wait::Activity {
-                task: id,
-                name,
-                attempt: task.attempt.saturating_add(task.deliveries),
-                running_since: now.and_then(|now| now.started_at),
-                next_attempt_at: due.filter(|_| now.is_none()),
-                last_failure: task.failure,
-                failed_attempts: task.attempts,
-            })
+    let may_run = matches!(row.status, Status::Pending | Status::Running);
+    if row.module.is_some() || !may_run || row.quarantine.is_some() {
+        return Ok(None);
+    }
+    // Messages may be only in the memory of the host.
+    let progress = host.and_then(|host| host.progress_of(Work::Turn(row.key)));
+    if progress.is_none() && reader.inbox(row.key, 0, 1)?.envelopes.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Wait::Worker {
+        name: row.name.clone(),
+        running_since: progress.and_then(Progress::since),
+    }))
+}
+
+/// Reads the tasks that an instance waits for.
+struct Calls<'a> {
+    reader: &'a Reader,
+    row: &'a InstanceRow,
+    host: Option<&'a Engine>,
+    running: Vec<WasRunning>,
+    /// The turn that was read last: that of a wide fan-out is read once, and not for each of its calls.
+    turn: Option<Turn>,
+}
+
+impl Calls<'_> {
+    fn wait_for(&mut self, task: TaskRow) -> Result<Option<Wait>, StoreError> {
+        let id = task.task.task;
+        Ok(match (task.kind, task.due) {
+            (TaskRowKind::Timer, Some(due)) => Some(Wait::Timer { task: id, due }),
+            (TaskRowKind::Activity, _) => self.activity(task)?,
+            (TaskRowKind::Start, Some(due)) => Some(Wait::Start { due }),
+            (TaskRowKind::ChildRetry, Some(due)) => Some(Wait::Timer { task: id, due }),
+            (TaskRowKind::Timer | TaskRowKind::ChildRetry | TaskRowKind::Start, None) => None,
+        })
+    }
+
+    fn activity(&mut self, row: TaskRow) -> Result<Option<Wait>, StoreError> {
+        let (key, execution) = (self.row.key, self.row.execution);
+        if self
+            .turn
+            .as_ref()
+            .is_none_or(|turn| turn.number != row.turn)
+        {
+            self.turn = self.reader.turns(key, execution, row.turn, 1)?.pop();
         }
-        (TaskRowKind::Start, Some(due)) => Some(Wait::Start { due }),
-        (TaskRowKind::ChildRetry, Some(due)) => Some(Wait::Timer { task: id, due }),
-        (TaskRowKind::Timer | TaskRowKind::ChildRetry | TaskRowKind::Start, None) => None,
-    })
+        let produced = self.turn.iter().flat_map(|turn| &turn.produced);
+        let call = produced.into_iter().find_map(|event| match event {
+            Event::ActivityScheduled {
+                task, name, target, ..
+            } if *task == row.task.task => Some((name.clone(), target)),
+            _ => None,
+        });
+        let Some((name, recorded)) = call else {
+            return Ok(None);
+        };
+        let is_remote = *row.target.as_ref().unwrap_or(recorded) == Target::Remote;
+        let work = Work::Activity((key, row.task));
+        let host = self.host.filter(|_| is_remote);
+        let progress = host.and_then(|host| host.progress_of(work));
+        let now = self.running.iter();
+        let now = now.clone().find(|now| now.task == Some(row.task.task));
+        Ok(Some(Wait::Activity {
+            task: row.task.task,
+            name,
+            attempt: row.attempt.saturating_add(row.deliveries),
+            running_since: match progress {
+                Some(progress) => progress.since(),
+                None => now.and_then(|now| now.started_at),
+            },
+            next_attempt_at: row.due.filter(|_| now.is_none() && progress.is_none()),
+            last_failure: row.failure,
+            failed_attempts: row.attempts,
+            at_worker: is_remote.then_some(match progress {
+                Some(Progress::Waits) => AtWorker::Waits,
+                Some(Progress::Runs(_)) => AtWorker::Runs,
+                None => AtWorker::Unknown,
+            }),
+        }))
+    }
 }
 
 /// What still runs below an ended instance: attempts, which occupy a slot until they end, and children.
@@ -185,6 +280,7 @@ pub(in crate::client) fn still_runs(
             next_attempt_at: None,
             last_failure: None,
             failed_attempts: Vec::new(),
+            at_worker: None,
         })
         .collect();
     if !found.is_empty() {
@@ -258,12 +354,16 @@ impl std::fmt::Display for Wait {
                 next_attempt_at,
                 last_failure,
                 failed_attempts,
+                at_worker,
             } => {
                 write!(f, "activity {name:?} (task {task}, attempt {attempt}")?;
-                match (running_since, next_attempt_at) {
-                    (Some(at), _) => write!(f, ", running since {at}")?,
-                    (None, Some(at)) => write!(f, " at {at}")?,
-                    (None, None) => f.write_str(", queued")?,
+                match (running_since, next_attempt_at, at_worker) {
+                    (Some(at), _, None) => write!(f, ", running since {at}")?,
+                    (Some(at), _, Some(_)) => write!(f, ", at a worker since {at}")?,
+                    (None, Some(at), _) => write!(f, " at {at}")?,
+                    (None, None, None) => f.write_str(", queued")?,
+                    (None, None, Some(AtWorker::Waits)) => f.write_str(", waits for a worker")?,
+                    (None, None, Some(_)) => f.write_str(", for a worker")?,
                 }
                 // A cut-off attempt is not a failure of the activity.
                 let last = failed_attempts.last().map(|last| &last.failure);
@@ -271,6 +371,16 @@ impl std::fmt::Display for Wait {
                     write!(f, "; the last one failed with {failure}")?;
                 }
                 f.write_str(")")
+            }
+            Self::Worker {
+                name,
+                running_since,
+            } => {
+                write!(f, "a worker that runs orchestration {name:?}")?;
+                match running_since {
+                    Some(at) => write!(f, "; one has its turn since {at}"),
+                    None => Ok(()),
+                }
             }
             Self::Timer { task, due } => write!(f, "timer (task {task}) due {due}"),
             Self::Start { due } => write!(f, "its start, scheduled for {due}"),
@@ -311,6 +421,7 @@ pub(crate) struct WaitJson {
     #[serde_as(as = "Vec<FromInto<FailedAttemptJson>>")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     failed_attempts: Vec<FailedAttempt>,
+    worker: Option<AtWorker>,
     #[serde_as(as = "Option<TimeText>")]
     due: Option<Timestamp>,
     instance_id: Option<String>,
@@ -354,20 +465,31 @@ impl From<Wait> for WaitJson {
                 next_attempt_at,
                 last_failure,
                 failed_attempts,
+                at_worker,
             } => Self {
                 task: Some(task),
                 name: Some(name),
                 attempt: Some(attempt),
-                state: Some(match (running_since, next_attempt_at) {
-                    (Some(_), _) => AttemptState::Running,
-                    (None, Some(_)) => AttemptState::Waiting,
-                    (None, None) => AttemptState::Queued,
-                }),
+                state: match (running_since, next_attempt_at, at_worker) {
+                    (Some(_), _, _) => Some(AttemptState::Running),
+                    (None, Some(_), _) => Some(AttemptState::Waiting),
+                    (None, None, Some(AtWorker::Unknown)) => None,
+                    (None, None, _) => Some(AttemptState::Queued),
+                },
                 running_since,
                 next_attempt_time: next_attempt_at,
                 last_failure,
                 failed_attempts,
+                worker: at_worker,
                 ..Self::of("activity")
+            },
+            Wait::Worker {
+                name,
+                running_since,
+            } => Self {
+                name: Some(name),
+                running_since,
+                ..Self::of("worker")
             },
             Wait::Timer { task, due } => Self {
                 task: Some(task),
@@ -414,6 +536,11 @@ impl WaitJson {
                 next_attempt_at: self.next_attempt_time,
                 last_failure: self.last_failure,
                 failed_attempts: self.failed_attempts,
+                at_worker: self.worker,
+            },
+            "worker" => Wait::Worker {
+                name: self.name?,
+                running_since: self.running_since,
             },
             "timer" => Wait::Timer {
                 task: self.task?,
