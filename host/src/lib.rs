@@ -51,6 +51,7 @@
 //! | start it later | [`Start::at`], [`Start::after`] |
 //! | wait for its end, its start, or a condition | [`Client::wait_for_completion`], [`Client::wait_for_start`], [`Client::wait_until`] |
 //! | see why it does not continue | [`Client::status`], [`InstanceStatus::waits_for`] |
+//! | see the remote workers, and what waits for one | [`Client::workers`] |
 //! | read its history in pages or as a stream | [`Client::history`] |
 //! | send it a message | [`Client::raise_event`] |
 //! | stop, hold, or continue it | [`Client::terminate`], [`Client::suspend`], [`Client::resume`] |

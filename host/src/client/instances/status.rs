@@ -10,7 +10,8 @@ use serde_with::{FromInto, Map, serde_as, skip_serializing_none};
 
 use crate::client::instances::history::{HistoryEvent, events_of};
 use crate::client::instances::history_query::hide;
-use crate::client::instances::waits::{self, KnownWaits, Wait};
+use crate::client::instances::open_work;
+use crate::client::instances::waits::{KnownWaits, Wait};
 use crate::client::json::{FailureJson, HexDigest, Payload, QuarantineJson, StatusName, TimeText};
 use crate::client::{Client, Result};
 use crate::engine::Engine;
@@ -246,7 +247,7 @@ impl IntoFuture for StatusQuery {
                 && status.waits_for.contains(&Wait::Host)
                 && client.is_hosted()
             {
-                waits::is_hosted(&mut status.waits_for);
+                open_work::is_hosted(&mut status.waits_for);
             }
             Ok(status)
         })
@@ -264,7 +265,7 @@ pub(crate) fn read_status(
         return Ok(None);
     };
     let still_runs = if row.status.is_end() {
-        waits::still_runs(reader, &row)?
+        open_work::still_runs(reader, &row)?
     } else {
         Vec::new()
     };
@@ -285,7 +286,7 @@ pub(crate) fn complete(
     let (waits_for, waits_for_more) = if row.status.is_end() {
         Default::default()
     } else {
-        waits::waits(reader, &row, host)?
+        open_work::waits(reader, &row, host)?
     };
     let events_without_effect = without_effect(reader, &row)?;
     let input = if show.input {
