@@ -138,7 +138,9 @@ async fn everybody_sees_who_is_connected_what_it_runs_and_what_waits() {
     let outside = elsewhere(&dir);
     assert_eq!(outside.workers().await.unwrap(), Workers::default());
     start(&host, "Refund", "r").await;
+    start(&host, "Order", "o").await;
     waits_until(&inside, "r", is_unserved).await;
+    waits_until(&inside, "o", is_unserved).await;
     let (connection, mut items) = host.engine.connect(offer(
         only("Order", &[]),
         Filter::Only(vec![NameFilter {
@@ -146,7 +148,6 @@ async fn everybody_sees_who_is_connected_what_it_runs_and_what_waits() {
             versions: vec!["1.0".to_owned()],
         }]),
     ));
-    inside.start("Order").id("o").await.unwrap();
     let token = next_turn(&mut items).await;
     let workers = inside.workers().await.unwrap();
     let [worker] = &workers.connected[..] else {
@@ -353,8 +354,8 @@ async fn checks_do_not_replay_instances_of_workers() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(&dir).await;
     let client = host.client();
+    start(&host, "F", "remote").await;
     let (_connection, mut items) = host.engine.connect(offer(Filter::All, Filter::All));
-    client.start("F").id("remote").await.unwrap();
     calls(&host, &next_turn(&mut items).await, "Pay");
     next(&mut items).await;
     let module = || {
@@ -382,8 +383,8 @@ async fn checks_do_not_replay_instances_of_workers() {
 async fn a_damaged_history_of_a_worker_is_found_without_a_replay() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(&dir).await;
+    start(&host, "Order", "o").await;
     let (_connection, mut items) = host.engine.connect(offer(Filter::All, Filter::All));
-    host.client().start("Order").id("o").await.unwrap();
     calls(&host, &next_turn(&mut items).await, "Pay");
     next(&mut items).await;
     host.shut_down().await;
@@ -404,9 +405,9 @@ async fn a_damaged_history_of_a_worker_is_found_without_a_replay() {
 async fn a_history_says_what_runs_each_task_and_reads_it_back() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(&dir).await;
-    let (_connection, mut items) = host.engine.connect(offer(Filter::All, Filter::All));
     let client = host.client();
-    client.start("Order").id("o").await.unwrap();
+    start(&host, "Order", "o").await;
+    let (_connection, mut items) = host.engine.connect(offer(Filter::All, Filter::All));
     calls(&host, &next_turn(&mut items).await, "Pay");
     next(&mut items).await;
     let events = client.history("o").await.unwrap().unwrap();
