@@ -51,6 +51,7 @@
 //! | start it later | [`Start::at`], [`Start::after`] |
 //! | wait for its end, its start, or a condition | [`Client::wait_for_completion`], [`Client::wait_for_start`], [`Client::wait_until`] |
 //! | see why it does not continue | [`Client::status`], [`InstanceStatus::waits_for`] |
+//! | see the remote workers, and what waits for one | [`Client::workers`] |
 //! | read its history in pages or as a stream | [`Client::history`] |
 //! | send it a message | [`Client::raise_event`] |
 //! | stop, hold, or continue it | [`Client::terminate`], [`Client::suspend`], [`Client::resume`] |
@@ -102,12 +103,13 @@ mod timed;
 pub mod wasm;
 
 pub use client::{
-    AccessKey, Bulk, BulkProgress, Client, CommandOutcome, CopyProgress, DEFAULT_TASK_HUB, Deploy,
-    Deployment, DroppedEvent, DroppedTask, Error, Filter, HistoryEvent, HistoryPage, HistoryQuery,
-    HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceFamily,
-    InstanceStatus, List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge,
-    RearmedActivity, RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound,
-    Role, Start, StatusQuery, TaskKind, Wait, Waited, parse_json, parse_time,
+    AccessKey, AtWorker, Bulk, BulkProgress, Client, CommandOutcome, CopyProgress,
+    DEFAULT_TASK_HUB, Deploy, Deployment, DroppedEvent, DroppedTask, Error, Filter, HistoryEvent,
+    HistoryPage, HistoryQuery, HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs,
+    InstanceCommand, InstanceFamily, InstanceStatus, List, Module, ModuleInfo, NewAccessKey,
+    OwnerState, Page, Purge, RearmedActivity, RemainingFailure, Restart, Result, Retention, Rewind,
+    RewindRecord, Rewound, Role, Start, StatusQuery, TaskKind, Wait, Waited, WaitingWork, Worker,
+    WorkerItem, WorkerName, Workers, parse_json, parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};

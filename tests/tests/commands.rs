@@ -93,8 +93,8 @@ impl Hub {
             _ => {}
         }
         match status {
-            "Suspended" => client.suspend(id, None).await.unwrap(),
-            "Terminated" => client.terminate(id, None).await.unwrap(),
+            "Suspended" => drop(client.suspend(id, None).await.unwrap()),
+            "Terminated" => drop(client.terminate(id, None).await.unwrap()),
             "Completed" => client.raise_event(id, "Go", "well").await.unwrap(),
             _ => {}
         }

@@ -176,6 +176,9 @@ pub(crate) enum Command {
         arg_required_else_help = true
     )]
     Durable(Durable),
+    /// Show the remote workers that are connected to the host, and what waits for one
+    #[command(after_help = help::WORKERS)]
+    Workers,
     /// Make, list and revoke the keys of the HTTP API
     #[command(subcommand, after_help = help::KEYS)]
     Keys(Keys),

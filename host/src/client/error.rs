@@ -267,7 +267,8 @@ impl Error {
             | Reply::RewindFirst(_)
             | Reply::Purged(_)
             | Reply::All(_)
-            | Reply::Collected(_)) => Ok(done),
+            | Reply::Collected(_)
+            | Reply::Workers(_)) => Ok(done),
         }
     }
 

@@ -11,6 +11,7 @@ use perennial_core::Limits;
 use crate::client::hub::owner::is_stopped;
 use crate::client::{Error, Result};
 use crate::engine::clock::{Clock, SystemClock};
+use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::{NameTable, Owner, Preparation, Request, carry_out, fresh_execution};
 use crate::store::{self, InstanceKey, Owned, Reader, Reply, StoreError, Write, is_owned};
 
@@ -270,6 +271,7 @@ impl Owner for Momentary<'_> {
             running: &Vec::new,
             serves: &|_, _| false,
             waits: false,
+            workers: &RemoteWorkers::default,
             // Quotas apply only to hosts.
             full: &|_| None,
         }))

@@ -42,6 +42,7 @@ pub use hub::management::HttpManagementPayload;
 pub use hub::modules::{Deploy, Deployment, Module, ModuleInfo};
 pub use hub::owner::{HubOwner, OwnerState};
 pub use hub::retention::Retention;
+pub use hub::workers::{WaitingWork, Worker, WorkerItem, WorkerName, Workers};
 pub use instances::again::{
     DroppedEvent, DroppedTask, RearmedActivity, RemainingFailure, Restart, Rewind, Rewound,
     TaskKind,
@@ -65,7 +66,7 @@ pub use instances::purge::Purge;
 pub use instances::start::Start;
 pub use instances::status::{InstanceStatus, RewindRecord, StatusQuery};
 pub use instances::wait::Waited;
-pub use instances::waits::Wait;
+pub use instances::waits::{AtWorker, Wait};
 pub use moment::parse_time;
 #[cfg(feature = "http")]
 pub(crate) use told::{DISK_FULL, LOCKED, lacking};
@@ -356,6 +357,14 @@ impl Client {
             Backend::Engine(engine) => Some(engine.path()),
             Backend::File(file) => Some(file.path()),
             Backend::Remote(_) => None,
+        }
+    }
+
+    /// The engine that runs the hub, in the host's process.
+    fn engine(&self) -> Option<Arc<Engine>> {
+        match &self.backend {
+            Backend::Engine(engine) => Some(Arc::clone(engine)),
+            Backend::File(_) | Backend::Remote(_) => None,
         }
     }
 

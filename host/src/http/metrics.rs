@@ -51,6 +51,9 @@ const COUNTERS: &[HubMetric] = of_hubs! {
 const GAUGES: &[HubMetric] = of_hubs! {
     "perennial_activities_running" "Activities that run" activities_running
     "perennial_activities_waiting" "Activities that wait to run" activities_waiting
+    "perennial_remote_items" "Turns and activities that remote workers run" remote_items
+    "perennial_remote_waiting" "Turns and activities that wait for a remote worker" remote_waiting
+    "perennial_remote_workers" "Remote workers that are connected" remote_workers
     "perennial_resident_instances" "Guests in memory" resident
     "perennial_work_queued" "Turns and answers of the writer that wait for a worker" work_queued
     "perennial_writes_waiting" "Changes that the writer has not answered" writes_waiting

@@ -42,7 +42,7 @@ pub struct CheckReport {
     pub grants_before: Grants,
     /// The grants after the deployment.
     pub grants_after: Grants,
-    /// All live instances of the orchestrations concerned, oldest last.
+    /// All live instances of the orchestrations concerned, oldest last. Those of remote workers are left out: they run on no module.
     pub instances: Vec<CheckedInstance>,
 }
 
@@ -280,7 +280,7 @@ fn names(reader: &Reader, module: &Module) -> Result<Vec<CheckedName>, StoreErro
     Ok(names.into_iter().map(name).collect())
 }
 
-/// All live instances of these orchestrations, newest first.
+/// All live instances of these orchestrations, newest first. Those of remote workers never run on a module.
 fn live(reader: &Reader, names: &[CheckedName]) -> Result<Vec<InstanceRow>, StoreError> {
     let mut live = Vec::new();
     let orchestrations = names
@@ -302,7 +302,7 @@ fn live(reader: &Reader, names: &[CheckedName]) -> Result<Vec<InstanceRow>, Stor
             if let Some(last) = page.rows.last() {
                 query.after = Some((last.created_at, last.key.0));
             }
-            live.extend(page.rows);
+            live.extend(page.rows.into_iter().filter(|row| row.module.is_some()));
             if !page.more {
                 break;
             }

@@ -1,4 +1,4 @@
-//! Integrity check of a hub: checks the file and every history, and replays every live instance. Writes nothing.
+//! Integrity check of a hub: checks the file and every history, and replays every live instance that has a module. Writes nothing.
 
 use std::future::{Future, IntoFuture};
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub struct HubCheck {
     pub file_problems: Vec<String>,
     /// Number of instances whose histories were checked.
     pub instances: u64,
-    /// Number of live instances among them, which were replayed on their modules.
+    /// Number of live instances among them that were replayed on their modules. Instances of remote workers have none.
     pub replayed: u64,
     /// Number of turns in all histories.
     pub turns: u64,
@@ -82,7 +82,7 @@ impl std::fmt::Debug for Verify {
 
 impl Client {
     /// Checks the integrity of the hub: the file, with SQLite's check; every history, against the rules and the instance's row; and every
-    /// live instance, by a replay on the module that it is pinned to. Uses all processors and writes nothing; a host may run the hub
+    /// live instance, by a replay on the module that it is pinned to; an instance of a remote worker has none. Uses all processors and writes nothing; a host may run the hub
     /// meanwhile. Await the returned value.
     ///
     /// ```no_run
@@ -285,7 +285,7 @@ impl Verifying<'_> {
                     let mut found = self.found();
                     found.instances += 1;
                     found.turns += u64::from(row.turns);
-                    found.replayed += u64::from(!row.status.is_end());
+                    found.replayed += u64::from(!row.status.is_end() && row.module.is_some());
                     return Ok(());
                 }
                 Err(LoadError::Store(error)) => return Err(error),
@@ -328,7 +328,9 @@ impl Verifying<'_> {
         };
         // An ended instance is not replayed: it never runs again, and its module may have been deleted.
         let is_live = !row.status.is_end() && !row.returned;
-        let with = is_live.then_some(&mut bring as &mut MakeGuest<'_>);
+        // Nor is an instance of a remote worker: this process cannot run it.
+        let is_replayed = is_live && row.module.is_some();
+        let with = is_replayed.then_some(&mut bring as &mut MakeGuest<'_>);
         let (state, _) = replay(self.reader, row, with, &mut |_| {})?;
         if state.has_ended() != row.status.is_end() {
             return Err(LoadError::because(format!(

@@ -35,6 +35,8 @@ pub(crate) enum Reply {
     InUse(u64),
     /// Refused before it reached the store: a kind for programs, and a message.
     Refused { kind: String, message: String },
+    /// The remote workers of the hub's owner, as JSON.
+    Workers(String),
 }
 
 /// The result of a rewind.

@@ -132,3 +132,28 @@ fn a_list_that_is_watched_tells_what_is_new() {
     watch.signal("INT");
     assert!(watch.0.wait().unwrap().success());
 }
+
+#[test]
+fn workers_are_known_to_the_host() {
+    let cli = Cli::deployed();
+    cli.types(
+        "workers",
+        expect![[r#"
+            ! no host runs the task hub, so no worker is connected: see `perennial serve --help`
+        "#]],
+    );
+    let _host = cli.serve();
+    cli.types(
+        "workers",
+        expect![[r#"
+            ! no worker is connected, and nothing waits for one
+        "#]],
+    );
+    cli.types(
+        "workers --json",
+        expect![[r#"
+            {"connected":[],"waiting":[]}
+        "#]],
+    );
+    cli.types("workers --task-hub nothing", expect![[r#""#]]);
+}

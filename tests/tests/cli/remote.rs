@@ -174,6 +174,8 @@ fn script() -> Vec<String> {
         hubs set --retain-completed 7d
         keys list
         keys revoke nothing
+        workers
+        workers --json
         modules remove human-approval
         modules remove human-approval
         modules --gc --dry-run

@@ -151,6 +151,7 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         "purge --status Completed --dry-run".to_owned(),
         "keys create mine".to_owned(),
         "keys list".to_owned(),
+        "workers".to_owned(),
         "hubs create other".to_owned(),
         "hubs".to_owned(),
         "hubs show".to_owned(),
@@ -247,7 +248,7 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         suspend --name Wait
             {done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
         status r1 --history
-            {createdTime: text, executionId: text, history: [{at: text, attempt?: number, endedAt?: text, event: text, executionId?: text, input?: any, instanceId?: text, module?: text, name?: text, now?: text, number: number, output?: any, startedAt?: text, task?: number, turn: number}], historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, runtimeStatus: text, startedTime: text}
+            {createdTime: text, executionId: text, history: [{at: text, attempt?: number, endedAt?: text, event: text, executionId?: text, input?: any, instanceId?: text, module?: text, name?: text, now?: text, number: number, output?: any, runBy?: text, startedAt?: text, task?: number, turn: number}], historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, runtimeStatus: text, startedTime: text}
         status later
             {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, runtimeStatus: text, scheduledTime: text, waitsFor: [{due: text, kind: text}]}
         status r1 --tree
@@ -255,7 +256,7 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         status r1 --urls
             {id: text, purgeHistoryDeleteUri: text, restartPostUri: text, resumePostUri: text, rewindPostUri: text, sendEventPostUri: text, statusQueryGetUri: text, suspendPostUri: text, terminatePostUri: text}
         history r1
-            [{at: text, attempt?: number, endedAt?: text, event: text, executionId?: text, input?: any, instanceId?: text, module?: text, name?: text, now?: text, number: number, output?: any, startedAt?: text, task?: number, turn: number}]
+            [{at: text, attempt?: number, endedAt?: text, event: text, executionId?: text, input?: any, instanceId?: text, module?: text, name?: text, now?: text, number: number, output?: any, runBy?: text, startedAt?: text, task?: number, turn: number}]
         history r1 --timeline
             [{attempts: number, endedMs: number, kind: text, name: text, outcome: text, scheduledMs: number, startedMs: number, task: number}]
         list --limit 2 --input --output
@@ -278,6 +279,8 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
             {createdTime: text, id: text, key: text, name: text, role: text}
         keys list
             [{createdTime: text, id: text, name: text, role: text}]
+        workers
+            {connected: [], waiting: []}
         hubs create other
             {bytes: number, createdTime: text, file: text, taskHub: text}
         hubs

@@ -147,8 +147,8 @@ Examples:
 JSON: {instanceId, name, runtimeStatus, createdTime, scheduledTime, startedTime, lastUpdatedTime, executionId, version, \
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
 parentInstanceId, tags, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, \
-host, time}, waitsFor: [{kind: externalEvent|activity|timer|start|child|note|quarantine|host|firstTurn|nothing, name, task, \
-attempt, state: running|queued|waiting, runningSince, nextAttemptTime, lastFailure, failedAttempts: [{attempt, \
+host, time}, waitsFor: [{kind: externalEvent|activity|worker|timer|start|child|note|quarantine|host|firstTurn|nothing, name, task, \
+attempt, state: running|queued|waiting, worker: waits|runs|unknown, runningSince, nextAttemptTime, lastFailure, failedAttempts: [{attempt, \
 startedAt, endedAt, failure}], due, instanceId, runtimeStatus, note, reason}], waitsForMore, eventsWithoutEffect: [name], stillRuns: [as waitsFor; of one that has ended], historyEvents, historyBytes, history: as `perennial history --json` shows it}; with --tree, {instance, children: \
 [the same], leftBehind: [the same], more}; with --urls, {id, statusQueryGetUri, sendEventPostUri, terminatePostUri, rewindPostUri, \
 purgeHistoryDeleteUri, restartPostUri, suspendPostUri, resumePostUri}";
@@ -160,7 +160,7 @@ Examples:
   perennial history order-17 --json | jq '.[] | select(.event == \"ActivityFailed\")'
 
 JSON: [{number, turn, at, event, ...}], with the fields of each kind of event: now, instanceId, executionId, name, \
-version, input, parentInstanceId, module, tags, task, output, failure, attempt, startedAt, endedAt, eventNumber, data, \
+version, runBy: worker|native|module DIGEST, input, parentInstanceId, module, tags, task, output, failure, attempt, startedAt, endedAt, eventNumber, data, \
 fireAt, value, cause, reason, due. Payloads are whole there; the table cuts \
 them. With --timeline, [{task, kind: activity|child|timer|event, name, scheduledMs, startedMs, endedMs, attempts, \
 outcome: open|completed|failed|fired|canceled|raised, failed: [{attempt, startedMs, endedMs, failure}]}], in milliseconds since the execution began.";
@@ -249,7 +249,7 @@ print what start, raise-event and so on do.";
 
 pub(super) const CHECK: &str = "\
 Checks the file with SQLite's own check, every history by the rules that wrote it, and every live instance by \
-replaying it on the module that it is pinned to. It writes nothing, and a host may run the hub at the same time; \
+replaying it on the module that it is pinned to (instances of remote workers have none). It writes nothing, and a host may run the hub at the same time; \
 instances that change too fast to be checked are counted as `moved`. The exit code is 6 if something is wrong: then \
 `perennial restore` makes a hub from a backup.
 
@@ -382,6 +382,21 @@ Examples:
 
 Stdout: the files, a line for each.
 JSON: {dir, files: [NAME]}";
+
+pub(super) const WORKERS: &str = "\
+A remote worker is a program that runs orchestrations and activities in its own process and is connected to the host \
+by gRPC. The first table lists the workers, with the names that each runs and how many at once; the second what they \
+run now; the third what waits because no connected worker runs it or has room.
+
+Examples:
+  perennial workers
+  perennial --url https://flows.example.com workers
+  perennial workers --json | jq '.waiting[].name'
+
+JSON: {connected: [{name, connectedTime, orchestrations: [{name, versions}], activities: [{name, versions}], \
+orchestrationsMax, activitiesMax, answered, running: [{kind: orchestration|activity, name, version, instanceId, task, \
+runningSince}]}], waiting: [{kind: orchestration|activity, name, version, count}]}; a worker without orchestrations or \
+activities runs all of them.";
 
 pub(super) const KEYS: &str = "\
 A caller sends its key as the parameter `code`, as the header `x-functions-key`, or as a bearer token. The hub keeps \

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Color};
 use futures::TryStreamExt;
-use perennial::{AttemptRun, Event, HistoryEvent, Json, TaskId, Timestamp};
-use perennial_core::Start;
+use perennial::{AttemptRun, Digest, Event, HistoryEvent, Json, TaskId, Timestamp};
+use perennial_core::{Start, Target};
 
 use crate::args::History;
 use crate::error::Exit;
@@ -76,7 +76,7 @@ pub(super) fn print(history: &[HistoryEvent], output: &Output) -> anyhow::Result
 #[derive(Default)]
 struct HistoryTable {
     begun: Option<Timestamp>,
-    names: Names,
+    known: Known,
 }
 
 impl HistoryTable {
@@ -87,17 +87,23 @@ impl HistoryTable {
         let begun = *self.begun.get_or_insert(first);
         let rows = events
             .iter()
-            .map(|event| row(event, begun, &mut self.names, output))
+            .map(|event| row(event, begun, &mut self.known, output))
             .collect();
         output.table(&["#", "TIME", "EVENT", "TASK", "WHAT"], rows)
     }
 }
 
-/// Names of tasks: an outcome has only the number of its task.
-type Names = BTreeMap<TaskId, String>;
+/// What earlier events said that later ones are shown with.
+#[derive(Default)]
+struct Known {
+    /// Names of tasks: an outcome has only the number of its task.
+    names: BTreeMap<TaskId, String>,
+    /// The module of the execution.
+    module: Option<Digest>,
+}
 
-fn row(event: &HistoryEvent, begun: Timestamp, names: &mut Names, output: &Output) -> Vec<Cell> {
-    remember(&event.event, names);
+fn row(event: &HistoryEvent, begun: Timestamp, known: &mut Known, output: &Output) -> Vec<Cell> {
+    remember(&event.event, known);
     let kind = Cell::new(event.event.name());
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     let task = task_of(&event.event).map(|task| task.to_string());
@@ -109,7 +115,7 @@ fn row(event: &HistoryEvent, begun: Timestamp, names: &mut Names, output: &Outpu
             None => kind,
         },
         right(task.unwrap_or_default()),
-        Cell::new(output.cell(&what(&event.event, names))),
+        Cell::new(output.cell(&what(&event.event, known))),
     ]
 }
 
@@ -122,13 +128,16 @@ pub(super) fn clock(ms: u64) -> String {
     }
 }
 
-fn remember(event: &Event, names: &mut Names) {
+fn remember(event: &Event, known: &mut Known) {
+    let names = &mut known.names;
     if let Event::ActivityScheduled { task, name, .. } | Event::ChildScheduled { task, name, .. } =
         event
     {
         names.insert(*task, name.clone());
     } else if let Event::TimerSet { task, .. } = event {
         names.insert(*task, "timer".to_owned());
+    } else if let Event::ExecutionStarted(start) = event {
+        known.module = start.module;
     }
 }
 
@@ -196,12 +205,20 @@ fn color(event: &Event) -> Option<Color> {
 }
 
 /// The last column: what an event is about, in one line.
-fn what(event: &Event, names: &Names) -> String {
-    let name_of = |task| names.get(task).map_or("", String::as_str);
+fn what(event: &Event, known: &Known) -> String {
+    let run_by = |target| run_by(target, known.module);
+    let name_of = |task| known.names.get(task).map_or("", String::as_str);
     match event {
         Event::TurnStarted { .. } | Event::TimerFired { .. } => String::new(),
         Event::ExecutionStarted(start) => started(start),
-        Event::ActivityScheduled { name, input, .. } => format!("{name}{}", payload(input)),
+        Event::ActivityScheduled {
+            name,
+            input,
+            target,
+            ..
+        } => {
+            format!("{name}{}{}", run_by(target), payload(input))
+        }
         Event::ActivityCompleted { task, output, run } => {
             format!("{} {}{}", name_of(task), attempt(run), arrow(output))
         }
@@ -220,15 +237,18 @@ fn what(event: &Event, names: &Names) -> String {
             name,
             instance_id,
             input,
+            target,
             ..
         }
         | Event::InstanceStarted {
             name,
             instance_id,
             input,
+            target,
             ..
         } => {
-            format!("{name} as {instance_id}{}", payload(input))
+            let run_by = run_by(target);
+            format!("{name} as {instance_id}{run_by}{}", payload(input))
         }
         Event::ChildCompleted { task, output } => format!("{}{}", name_of(task), arrow(output)),
         Event::ChildFailed { task, failure } => format!("{}: {failure}", name_of(task)),
@@ -273,10 +293,28 @@ fn what(event: &Event, names: &Names) -> String {
     }
 }
 
+/// What runs a task or an instance, unless it is the module of the execution itself.
+fn run_by(target: &Target, own: Option<Digest>) -> String {
+    match target {
+        Target::Remote => " (worker)".to_owned(),
+        Target::Native => " (native)".to_owned(),
+        Target::Module(module) if Some(*module) != own => format!(" (module {})", module.short()),
+        Target::Module(_)
+        | Target::Unknown
+        | Target::Oversized { .. }
+        | Target::Invalid(_)
+        | Target::Full(_) => String::new(),
+    }
+}
+
 fn started(start: &Start) -> String {
     let version = start.version.as_ref().map(|version| format!(" {version}"));
     let version = version.unwrap_or_default();
-    format!("{}{version}{}", start.name, payload(&start.input))
+    let run_by = match start.module {
+        Some(_) => "",
+        None => " (worker)",
+    };
+    format!("{}{version}{run_by}{}", start.name, payload(&start.input))
 }
 
 /// The duration of an attempt, and its number unless it is the first.

@@ -27,6 +27,7 @@ mod urls;
 mod verify;
 mod wait;
 mod watch;
+mod workers;
 
 use crate::args::Command;
 use crate::error::Exit;
@@ -78,6 +79,7 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Completions(args) => project::completions(&args, session),
         Command::Man(args) => project::man(&args, session),
         Command::Durable(verb) => crate::durable::durable(verb, session).await,
+        Command::Workers => workers::workers(session).await,
         Command::Keys(command) => keys::keys(command, session).await,
     }
 }

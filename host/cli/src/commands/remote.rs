@@ -53,6 +53,7 @@ fn needs(command: &Command) -> Needs {
         | Command::Restart(_)
         | Command::Purge(_)
         | Command::Durable(_)
+        | Command::Workers
         | Command::Keys(_) => Needs::Client,
     }
 }

@@ -105,9 +105,10 @@ fn moments(status: &InstanceStatus, output: &Output) -> Fields {
 /// Its module, rewinds, parent and labels.
 fn origin(status: &InstanceStatus, output: &Output) -> Fields {
     let mut fields = Vec::new();
-    if let Some(module) = status.module {
-        fields.push(("module", module.short()));
-    }
+    fields.push(match status.module {
+        Some(module) => ("module", module.short()),
+        None => ("run by", "a worker".to_owned()),
+    });
     for rewind in &status.rewinds {
         let reason = rewind.reason.as_ref();
         let reason = reason.map_or_else(String::new, |reason| plain(&format!(": {reason}")));

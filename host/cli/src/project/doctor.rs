@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use comfy_table::Color;
-use perennial::{HubOwner, OwnerState};
+use perennial::{HubOwner, OwnerState, Workers};
 use serde::Serialize;
 
 use crate::error::Exit;
@@ -206,18 +206,47 @@ async fn look(session: &Session) -> anyhow::Result<Vec<Finding>> {
         count(modules, "module"),
         count(all, "instance")
     );
-    let hub = if modules == 0 {
+    let owner = client.owner().await?;
+    let does_run = owner
+        .as_ref()
+        .is_some_and(|owner| owner.state == OwnerState::Runs);
+    let workers = match does_run {
+        true => client.workers().await?,
+        false => Workers::default(),
+    };
+    let hub = if modules == 0 && workers.connected.is_empty() {
         Finding::bad(
             "task hub",
             Level::Warning,
             found,
-            "nothing is deployed: `perennial deploy FILE.wasm`",
+            "nothing is deployed, and no worker is connected: `perennial deploy FILE.wasm`",
         )
     } else {
         Finding::ok("task hub", found)
     };
-    let host = host(client.owner().await?, live);
-    Ok(vec![hub, host])
+    let mut findings = vec![hub, host(owner, live)];
+    findings.extend(remote_workers(&workers));
+    Ok(findings)
+}
+
+/// The remote workers, if there are any or something waits for one.
+fn remote_workers(workers: &Workers) -> Option<Finding> {
+    let connected = match workers.connected.len() {
+        0 => "none is connected".to_owned(),
+        1 => "1 is connected".to_owned(),
+        many => format!("{many} are connected"),
+    };
+    let waiting: u64 = workers.waiting.iter().map(|waiting| waiting.count).sum();
+    match (workers.connected.len(), waiting) {
+        (0, 0) => None,
+        (_, 0) => Some(Finding::ok("workers", connected)),
+        (_, waiting) => Some(Finding::bad(
+            "workers",
+            Level::Warning,
+            format!("{connected}; turns and activities that wait for one: {waiting}"),
+            "`perennial workers` lists the names that wait; start a worker that runs them",
+        )),
+    }
 }
 
 /// Checks that the host's process responds, and not only that it owns the hub.

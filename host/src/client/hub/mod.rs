@@ -7,3 +7,4 @@ pub(crate) mod management;
 pub(crate) mod modules;
 pub(crate) mod owner;
 pub(crate) mod retention;
+pub(crate) mod workers;

@@ -152,7 +152,7 @@ impl Client {
                 next.next_event = last.number + 1;
             }
             let ended = if complete && row.status.is_end() {
-                read_status(reader, &id, Show::default())?
+                read_status(reader, &id, Show::default(), None)?
             } else {
                 None
             };

@@ -70,6 +70,9 @@ struct EventJson {
     execution_id: Option<String>,
     name: Option<String>,
     version: Option<String>,
+    #[serde(default, skip_serializing_if = "RunBy::is_unknown")]
+    #[schemars(with = "Option<String>")]
+    run_by: RunBy,
     #[serde_as(as = "Payload")]
     #[serde(default)]
     input: Option<Json>,
@@ -160,12 +163,12 @@ macro_rules! events {
 events! {
     TurnStarted { now; absent history_events: 0, history_bytes: 0 }
     ExternalEventRaised { name, data | number as event_number }
-    ActivityScheduled { task, name, input; absent retry: None, attempt_timeout: None, target: Target::Unknown }
+    ActivityScheduled { task, name, input | target as run_by; absent retry: None, attempt_timeout: None }
     ActivityCompleted { task, output; run run }
     ActivityFailed { task, failure; run run }
     AttemptFailed { task, failure; run run }
     ChildScheduled {
-        task, name, version, instance_id, input; absent tags: Tags::new(), retry: None, target: Target::Unknown
+        task, name, version, instance_id, input | target as run_by; absent tags: Tags::new(), retry: None
     }
     ChildCompleted { task, output }
     ChildFailed { task, failure }
@@ -175,7 +178,7 @@ events! {
     TimerFired { task }
     TaskCanceled { task }
     EventSent { instance_id, name, data }
-    InstanceStarted { instance_id, name, version, input; absent tags: Tags::new(), target: Target::Unknown }
+    InstanceStarted { instance_id, name, version, input | target as run_by; absent tags: Tags::new() }
     InstanceStartSkipped { instance_id, reason }
     CustomStatusSet { value }
     ExecutionReturned { output }
@@ -235,6 +238,66 @@ fn parent(instance_id: String) -> Parent {
             task: TaskId::default(),
         },
         attempt: 1,
+    }
+}
+
+/// What runs a task or an instance: `worker`, `native`, or `module` and a digest. Unknown if nothing runs it, which a later failure explains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+struct RunBy(Target);
+
+/// Before the digest of a module.
+const RUN_BY_MODULE: &str = "module ";
+
+impl Default for RunBy {
+    fn default() -> Self {
+        Self(Target::Unknown)
+    }
+}
+
+impl RunBy {
+    fn is_unknown(&self) -> bool {
+        self.0 == Target::Unknown
+    }
+}
+
+impl From<Target> for RunBy {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Module(_) | Target::Native | Target::Remote | Target::Unknown => Self(target),
+            Target::Oversized { .. } | Target::Invalid(_) | Target::Full(_) => Self::default(),
+        }
+    }
+}
+
+impl From<RunBy> for String {
+    fn from(RunBy(target): RunBy) -> Self {
+        match target {
+            Target::Module(digest) => format!("{RUN_BY_MODULE}{digest}"),
+            Target::Native => "native".to_owned(),
+            Target::Remote => "worker".to_owned(),
+            Target::Unknown | Target::Oversized { .. } | Target::Invalid(_) | Target::Full(_) => {
+                Self::new()
+            }
+        }
+    }
+}
+
+impl From<String> for RunBy {
+    /// A text that only a later version knows is read as unknown.
+    fn from(text: String) -> Self {
+        let module = || Digest::from_hex(text.strip_prefix(RUN_BY_MODULE)?);
+        Self(match text.as_str() {
+            "native" => Target::Native,
+            "worker" => Target::Remote,
+            _ => module().map_or(Target::Unknown, Target::Module),
+        })
+    }
+}
+
+impl Read<Target> for RunBy {
+    fn read(self) -> Target {
+        self.0
     }
 }
 

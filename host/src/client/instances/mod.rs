@@ -10,6 +10,7 @@ pub(crate) mod follow;
 pub(crate) mod history;
 pub(crate) mod history_query;
 pub(crate) mod list;
+pub(crate) mod open_work;
 pub(crate) mod purge;
 pub(crate) mod start;
 pub(crate) mod status;

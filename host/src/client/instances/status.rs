@@ -10,9 +10,11 @@ use serde_with::{FromInto, Map, serde_as, skip_serializing_none};
 
 use crate::client::instances::history::{HistoryEvent, events_of};
 use crate::client::instances::history_query::hide;
-use crate::client::instances::waits::{self, KnownWaits, Wait};
+use crate::client::instances::open_work;
+use crate::client::instances::waits::{KnownWaits, Wait};
 use crate::client::json::{FailureJson, HexDigest, Payload, QuarantineJson, StatusName, TimeText};
 use crate::client::{Client, Result};
+use crate::engine::Engine;
 use crate::store::{InstanceRow, Reader, StoreError};
 
 /// How many of the latest turns are searched for events without effect. That is enough soon after an event was sent.
@@ -235,34 +237,39 @@ impl IntoFuture for StatusQuery {
                 return remote.status(&self.id, self.show).await;
             }
             let client = self.client.clone();
-            let read = client.read(move |reader| read_status(reader, &self.id, self.show));
+            let host = client.engine();
+            let read = client.read(move |reader| {
+                let host = host.as_deref();
+                read_status(reader, &self.id, self.show, host)
+            });
             let mut status = read.await?;
             if let Some(status) = &mut status
-                && status.waits_for.first() == Some(&Wait::Host)
+                && status.waits_for.contains(&Wait::Host)
                 && client.is_hosted()
             {
-                status.waits_for = vec![Wait::FirstTurn];
+                open_work::is_hosted(&mut status.waits_for);
             }
             Ok(status)
         })
     }
 }
 
-/// Reads the full status of an instance.
+/// Reads the full status of an instance. `host` is the engine that runs it, in the host's process.
 pub(crate) fn read_status(
     reader: &Reader,
     id: &str,
     show: Show,
+    host: Option<&Engine>,
 ) -> Result<Option<InstanceStatus>, StoreError> {
     let Some(row) = reader.instance(id)? else {
         return Ok(None);
     };
     let still_runs = if row.status.is_end() {
-        waits::still_runs(reader, &row)?
+        open_work::still_runs(reader, &row)?
     } else {
         Vec::new()
     };
-    let status = complete(reader, row, show)?;
+    let status = complete(reader, row, show, host)?;
     Ok(Some(InstanceStatus {
         still_runs,
         ..status
@@ -274,11 +281,12 @@ pub(crate) fn complete(
     reader: &Reader,
     row: InstanceRow,
     show: Show,
+    host: Option<&Engine>,
 ) -> Result<InstanceStatus, StoreError> {
     let (waits_for, waits_for_more) = if row.status.is_end() {
         Default::default()
     } else {
-        waits::waits(reader, &row)?
+        open_work::waits(reader, &row, host)?
     };
     let events_without_effect = without_effect(reader, &row)?;
     let input = if show.input {

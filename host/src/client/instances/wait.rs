@@ -142,7 +142,9 @@ impl Client {
     async fn brief_status(&self, id: &str) -> Result<InstanceStatus> {
         let key = id.to_owned();
         let found = self.read(move |reader| match reader.instance(&key)? {
-            Some(row) if row.status.is_end() => complete(reader, row, Show::default()).map(Some),
+            Some(row) if row.status.is_end() => {
+                complete(reader, row, Show::default(), None).map(Some)
+            }
             row => Ok(row.map(InstanceStatus::from)),
         });
         let found = found.await?;

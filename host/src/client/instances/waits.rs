@@ -1,24 +1,14 @@
-//! The waits of a live instance, and what still runs below an ended one.
+//! What an instance can wait for, for people and as JSON.
 
 use std::borrow::Cow;
 
-use perennial_core::{Event, FailedAttempt, Failure, Quarantine, Status, TaskId, Timestamp, Turn};
+use perennial_core::{FailedAttempt, Failure, Quarantine, Status, TaskId, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_with::schemars_1::JsonSchemaAs;
 use serde_with::{DeserializeAs, FromInto, SerializeAs, serde_as, skip_serializing_none};
 
 use crate::client::json::{FailedAttemptJson, FailureJson, StatusName, TimeText};
-use crate::engine::flight;
-use crate::store::{
-    InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind, WasRunning, is_owned,
-};
-
-/// The most waits listed for one instance, so that a wide fan-out does not flood its status.
-const WAITS_MAX: u32 = 100;
-
-/// Turns per read.
-const TURNS_PAGE: u32 = 512;
 
 /// Something that an instance waits for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +36,16 @@ pub enum Wait {
         last_failure: Option<Failure>,
         /// Failed and cut-off attempts, in order: the first and the last ones.
         failed_attempts: Vec<FailedAttempt>,
+        /// How far it is, if a remote worker runs it; `None` for other activities.
+        at_worker: Option<AtWorker>,
+    },
+    /// A remote worker that runs its orchestration, for its next turn.
+    Worker {
+        /// The name of the orchestration.
+        name: String,
+        /// When a worker got the turn. `None` if no worker has it yet, or if the status was read in another process than the host's, which
+        /// cannot know.
+        running_since: Option<Timestamp>,
     },
     /// A timer.
     Timer {
@@ -70,7 +70,7 @@ pub enum Wait {
     Note(String),
     /// The host quarantined the instance, for this reason.
     Quarantine(Box<Quarantine>),
-    /// The instance never ran, because no host runs the hub.
+    /// No host runs the hub, so that the instance never ran, or no worker can get its next turn.
     Host,
     /// The instance never ran, because the host has not reached it yet.
     FirstTurn,
@@ -78,172 +78,18 @@ pub enum Wait {
     Nothing,
 }
 
-/// The waits of an instance, and the number of those that are not listed.
-pub(in crate::client) fn waits(
-    reader: &Reader,
-    row: &InstanceRow,
-) -> Result<(Vec<Wait>, u64), StoreError> {
-    let mut waits = Vec::new();
-    waits.extend(row.quarantine.clone().map(Box::new).map(Wait::Quarantine));
-    waits.extend(row.waiting.note.clone().map(Wait::Note));
-    waits.extend(
-        row.waiting
-            .events
-            .iter()
-            .map(|name| Wait::ExternalEvent { name: name.clone() }),
-    );
-    let (tasks, all_tasks) = reader.first_tasks(row.key, WAITS_MAX)?;
-    let (children, all_children) = reader.live_children(row.key, WAITS_MAX)?;
-    let more = all_tasks - tasks.len() as u64 + all_children - children.len() as u64;
-    let is_activity = |task: &TaskRow| task.kind == TaskRowKind::Activity;
-    let running = if tasks.iter().any(is_activity) {
-        running(reader, row.key)
-    } else {
-        Vec::new()
-    };
-    // The turn of a wide fan-out is read once, and not for each of its calls.
-    let mut turn = None;
-    for task in tasks {
-        waits.extend(wait_for(reader, row, task, &running, &mut turn)?);
-    }
-    waits.extend(
-        children
-            .into_iter()
-            .map(|(instance_id, status)| Wait::Child {
-                instance_id,
-                status,
-            }),
-    );
-    if row.status == Status::Pending && waits.is_empty() {
-        waits.push(Wait::Host);
-    }
-    let says_more = |wait: &Wait| !matches!(wait, Wait::Note(_));
-    // A message in the inbox is about to run a turn, after which the instance names its waits.
-    if row.status == Status::Running
-        && !waits.iter().any(says_more)
-        && reader.inbox(row.key, 0, 1)?.envelopes.is_empty()
-    {
-        waits.push(Wait::Nothing);
-    }
-    Ok((waits, more))
-}
-
-fn wait_for(
-    reader: &Reader,
-    row: &InstanceRow,
-    task: TaskRow,
-    running: &[WasRunning],
-    read: &mut Option<Turn>,
-) -> Result<Option<Wait>, StoreError> {
-    let id = task.task.task;
-    Ok(match (task.kind, task.due) {
-        (TaskRowKind::Timer, Some(due)) => Some(Wait::Timer { task: id, due }),
-        (TaskRowKind::Activity, due) => {
-            if read.as_ref().is_none_or(|turn| turn.number != task.turn) {
-                *read = reader.turns(row.key, row.execution, task.turn, 1)?.pop();
-            }
-            let name = read
-                .iter()
-                .flat_map(|turn| &turn.produced)
-                .find_map(|event| {
-                    let Event::ActivityScheduled { task, name, .. } = event else {
-                        return None;
-                    };
-                    (*task == id).then(|| name.clone())
-                });
-            let now = running.iter().find(|now| now.task == Some(id));
-            name.map(|name| Wait::Activity {
-                task: id,
-                name,
-                attempt: task.attempt.saturating_add(task.deliveries),
-                running_since: now.and_then(|now| now.started_at),
-                next_attempt_at: due.filter(|_| now.is_none()),
-                last_failure: task.failure,
-                failed_attempts: task.attempts,
-            })
-        }
-        (TaskRowKind::Start, Some(due)) => Some(Wait::Start { due }),
-        (TaskRowKind::ChildRetry, Some(due)) => Some(Wait::Timer { task: id, due }),
-        (TaskRowKind::Timer | TaskRowKind::ChildRetry | TaskRowKind::Start, None) => None,
-    })
-}
-
-/// What still runs below an ended instance: attempts, which occupy a slot until they end, and children.
-pub(in crate::client) fn still_runs(
-    reader: &Reader,
-    row: &InstanceRow,
-) -> Result<Vec<Wait>, StoreError> {
-    let (children, _) = reader.live_children(row.key, WAITS_MAX)?;
-    let mut found: Vec<Wait> = running(reader, row.key)
-        .into_iter()
-        .filter_map(|now| Some((now.task?, now.started_at)))
-        .map(|(task, running_since)| Wait::Activity {
-            task,
-            name: String::new(),
-            attempt: 1,
-            running_since,
-            next_attempt_at: None,
-            last_failure: None,
-            failed_attempts: Vec::new(),
-        })
-        .collect();
-    if !found.is_empty() {
-        name_activities(reader, row, &mut found)?;
-    }
-    found.extend(
-        children
-            .into_iter()
-            .map(|(instance_id, status)| Wait::Child {
-                instance_id,
-                status,
-            }),
-    );
-    Ok(found)
-}
-
-/// Looks up names of activities in the history, because their rows are gone.
-fn name_activities(
-    reader: &Reader,
-    row: &InstanceRow,
-    found: &mut [Wait],
-) -> Result<(), StoreError> {
-    let mut from = 0;
-    loop {
-        let turns = reader.turns(row.key, row.execution, from, TURNS_PAGE)?;
-        let events = turns.iter().flat_map(|turn| &turn.produced);
-        for event in events {
-            let Event::ActivityScheduled {
-                task: id,
-                name: called,
-                ..
-            } = event
-            else {
-                continue;
-            };
-            for wait in found.iter_mut() {
-                if let Wait::Activity { task, name, .. } = wait
-                    && task == id
-                {
-                    name.clone_from(called);
-                }
-            }
-        }
-        if turns.len() < TURNS_PAGE as usize {
-            return Ok(());
-        }
-        from += TURNS_PAGE;
-    }
-}
-
-/// The running attempts of an instance, in the process that owns the hub.
-fn running(reader: &Reader, key: InstanceKey) -> Vec<WasRunning> {
-    let mut running = flight::look(reader.path());
-    running.retain(|now| now.key == key && now.task.is_some());
-    if !running.is_empty() && !is_owned(reader.path()) {
-        // No process owns the hub: the noted attempts were cut off.
-        running.clear();
-    }
-    running
+/// How far an activity is that remote workers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+#[non_exhaustive]
+pub enum AtWorker {
+    /// No connected worker that runs it has room.
+    Waits,
+    /// A worker has it.
+    Runs,
+    /// Only the host's process knows whether a worker has it.
+    Unknown,
 }
 
 impl std::fmt::Display for Wait {
@@ -258,12 +104,16 @@ impl std::fmt::Display for Wait {
                 next_attempt_at,
                 last_failure,
                 failed_attempts,
+                at_worker,
             } => {
                 write!(f, "activity {name:?} (task {task}, attempt {attempt}")?;
-                match (running_since, next_attempt_at) {
-                    (Some(at), _) => write!(f, ", running since {at}")?,
-                    (None, Some(at)) => write!(f, " at {at}")?,
-                    (None, None) => f.write_str(", queued")?,
+                match (running_since, next_attempt_at, at_worker) {
+                    (Some(at), _, None) => write!(f, ", running since {at}")?,
+                    (Some(at), _, Some(_)) => write!(f, ", at a worker since {at}")?,
+                    (None, Some(at), _) => write!(f, " at {at}")?,
+                    (None, None, None) => f.write_str(", queued")?,
+                    (None, None, Some(AtWorker::Waits)) => f.write_str(", waits for a worker")?,
+                    (None, None, Some(_)) => f.write_str(", for a worker")?,
                 }
                 // A cut-off attempt is not a failure of the activity.
                 let last = failed_attempts.last().map(|last| &last.failure);
@@ -271,6 +121,16 @@ impl std::fmt::Display for Wait {
                     write!(f, "; the last one failed with {failure}")?;
                 }
                 f.write_str(")")
+            }
+            Self::Worker {
+                name,
+                running_since,
+            } => {
+                write!(f, "a worker that runs orchestration {name:?}")?;
+                match running_since {
+                    Some(at) => write!(f, "; one has its turn since {at}"),
+                    None => Ok(()),
+                }
             }
             Self::Timer { task, due } => write!(f, "timer (task {task}) due {due}"),
             Self::Start { due } => write!(f, "its start, scheduled for {due}"),
@@ -311,6 +171,7 @@ pub(crate) struct WaitJson {
     #[serde_as(as = "Vec<FromInto<FailedAttemptJson>>")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     failed_attempts: Vec<FailedAttempt>,
+    worker: Option<AtWorker>,
     #[serde_as(as = "Option<TimeText>")]
     due: Option<Timestamp>,
     instance_id: Option<String>,
@@ -354,20 +215,31 @@ impl From<Wait> for WaitJson {
                 next_attempt_at,
                 last_failure,
                 failed_attempts,
+                at_worker,
             } => Self {
                 task: Some(task),
                 name: Some(name),
                 attempt: Some(attempt),
-                state: Some(match (running_since, next_attempt_at) {
-                    (Some(_), _) => AttemptState::Running,
-                    (None, Some(_)) => AttemptState::Waiting,
-                    (None, None) => AttemptState::Queued,
-                }),
+                state: match (running_since, next_attempt_at, at_worker) {
+                    (Some(_), _, _) => Some(AttemptState::Running),
+                    (None, Some(_), _) => Some(AttemptState::Waiting),
+                    (None, None, Some(AtWorker::Unknown)) => None,
+                    (None, None, _) => Some(AttemptState::Queued),
+                },
                 running_since,
                 next_attempt_time: next_attempt_at,
                 last_failure,
                 failed_attempts,
+                worker: at_worker,
                 ..Self::of("activity")
+            },
+            Wait::Worker {
+                name,
+                running_since,
+            } => Self {
+                name: Some(name),
+                running_since,
+                ..Self::of("worker")
             },
             Wait::Timer { task, due } => Self {
                 task: Some(task),
@@ -414,6 +286,11 @@ impl WaitJson {
                 next_attempt_at: self.next_attempt_time,
                 last_failure: self.last_failure,
                 failed_attempts: self.failed_attempts,
+                at_worker: self.worker,
+            },
+            "worker" => Wait::Worker {
+                name: self.name?,
+                running_since: self.running_since,
             },
             "timer" => Wait::Timer {
                 task: self.task?,

@@ -10,7 +10,7 @@ use crate::client::instances::status::Show;
 use crate::client::json::{Counts, NEVER};
 use crate::client::{
     AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
-    ModuleInfo, NewAccessKey, Page, Result, Retention, Role, Wait,
+    ModuleInfo, NewAccessKey, Page, Result, Retention, Role, Wait, Workers,
 };
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
 
@@ -211,6 +211,10 @@ impl Remote {
 
     pub(crate) async fn stats(&self) -> Result<HubStats> {
         self.ask(Call::get(&["hub", "stats"])).await
+    }
+
+    pub(crate) async fn workers(&self) -> Result<Workers> {
+        self.ask(Call::get(&["workers"])).await
     }
 
     /// Reads one instance. Its JSON has the quarantine outside the waits, which contain only its reason.

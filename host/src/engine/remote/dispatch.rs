@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use perennial_core::{Callee, Millis, Timestamp};
+use perennial_core::{Callee, Millis, TaskId, Timestamp};
 
 use crate::engine::remote::{Filter, Offer};
 use crate::engine::tasks::ready::AttemptKey;
@@ -63,6 +63,19 @@ pub(crate) struct Out {
     pub(crate) deadline: Timestamp,
     /// Whether the answer is still of use. If not, the item only holds a credit of its worker until it is answered.
     pub(crate) wanted: bool,
+    /// What was sent; `None` while the credit is only taken.
+    sent: Option<Sent>,
+}
+
+/// An item that was sent, for people.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) instance_id: String,
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+    /// The task of an activity; `None` for a turn.
+    pub(crate) task: Option<TaskId>,
+    pub(crate) at: Timestamp,
 }
 
 /// A connected worker.
@@ -118,8 +131,8 @@ impl<S> Default for Dispatcher<S> {
 pub(crate) struct StreamInfo {
     pub(crate) offer: Offer,
     pub(crate) connected_at: Timestamp,
-    /// The works that it has now.
-    pub(crate) works: Vec<Work>,
+    /// The items that it has now, those that were sent first before the others.
+    pub(crate) items: Vec<Sent>,
     /// The number of items that it answered.
     pub(crate) done: u64,
 }
@@ -230,6 +243,7 @@ impl<S: Clone> Dispatcher<S> {
             work,
             deadline: Timestamp(u64::MAX),
             wanted: true,
+            sent: None,
         };
         self.out.insert(token, out);
         Some(token)
@@ -268,11 +282,25 @@ impl<S: Clone> Dispatcher<S> {
         self.waiting_at.contains_key(&work)
     }
 
-    /// Sets the time at which the host gives up on an item.
-    pub(crate) fn expires(&mut self, token: Token, deadline: Timestamp) {
+    /// Notes that an item is sent, and when the host gives up on it.
+    pub(crate) fn is_sent(&mut self, token: Token, sent: Sent, deadline: Timestamp) {
         if let Some(out) = self.out.get_mut(&token) {
             out.deadline = deadline;
+            out.sent = Some(sent);
         }
+    }
+
+    /// When the item of a work was sent, if a worker has it and its answer is waited for.
+    pub(crate) fn running_since(&self, work: Work) -> Option<Timestamp> {
+        let mut out = self.out.values();
+        let out = out.find(|out| out.work == work && out.wanted)?;
+        out.sent.as_ref().map(|sent| sent.at)
+    }
+
+    /// The numbers of workers, of items that they have, and of works that wait for a worker.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        let sent = self.out.values().filter(|out| out.sent.is_some());
+        (self.streams.len(), sent.count(), self.waiting_at.len())
     }
 
     /// Gives the credit of an item back. `None` if the token is not known.
@@ -406,11 +434,12 @@ impl<S: Clone> Dispatcher<S> {
         let streams = self.streams.values();
         streams
             .map(|stream| {
-                let works = stream.out.iter().filter_map(|token| self.out.get(token));
+                // Tokens increase with time.
+                let out = stream.out.iter().filter_map(|token| self.out.get(token));
                 StreamInfo {
                     offer: stream.offer.clone(),
                     connected_at: stream.connected_at,
-                    works: works.map(|out| out.work).collect(),
+                    items: out.filter_map(|out| out.sent.clone()).collect(),
                     done: stream.done,
                 }
             })

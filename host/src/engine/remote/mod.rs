@@ -7,16 +7,19 @@
 //! every other answer changes nothing. A worker that is lost loses nothing: what it had goes to the next one.
 
 pub(crate) mod dispatch;
+pub(crate) mod report;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use perennial_core::{Answer, Callee, Event, Failure, Json, Millis, Tags, TaskId, Timestamp, Turn};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::engine::Engine;
 use crate::engine::locks::{Guard, OrderedMutex, rank};
-use crate::engine::remote::dispatch::{Dispatcher, StreamId, StreamInfo, Token, Wanted, Work};
+use crate::engine::remote::dispatch::{Dispatcher, Sent, StreamId, Token, Wanted, Work};
+use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::tasks::ready::{AttemptKey, Ready};
 use crate::engine::tasks::timers::Due;
 use crate::store::{Change, InstanceKey, StoreError, WasRunning, WorkerNames};
@@ -68,7 +71,7 @@ pub(crate) enum Filter {
 }
 
 /// A name that a worker runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NameFilter {
     pub(crate) name: String,
     /// The versions that it runs; empty for all.
@@ -145,6 +148,24 @@ pub(crate) enum ItemEnd {
     Answered(Box<RemoteAnswer>),
     /// The worker is lost, took too long, or gave the item back.
     Lost,
+}
+
+/// How far a work of a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// No worker has it yet.
+    Waits,
+    /// A worker has it, since then.
+    Runs(Timestamp),
+}
+
+impl Progress {
+    pub(crate) fn since(self) -> Option<Timestamp> {
+        match self {
+            Self::Waits => None,
+            Self::Runs(since) => Some(since),
+        }
+    }
 }
 
 type Send = mpsc::UnboundedSender<WorkItem>;
@@ -266,14 +287,15 @@ impl Engine {
         (connection, receive)
     }
 
-    /// The workers that are connected.
-    pub(crate) fn remote_workers(&self) -> Vec<StreamInfo> {
-        self.remote.state().dispatcher.streams()
+    /// The workers that are connected, and what waits for one.
+    pub(crate) fn remote_workers(&self) -> RemoteWorkers {
+        let state = self.remote.state();
+        RemoteWorkers::new(state.dispatcher.streams(), state.dispatcher.waiting())
     }
 
-    /// What waits for a worker, by name, with the number of works.
-    pub(crate) fn waiting_for_workers(&self) -> Vec<(Wanted, usize)> {
-        self.remote.state().dispatcher.waiting()
+    /// The numbers of connected workers, of items that they have, and of works that wait for one.
+    pub(crate) fn remote_counts(&self) -> (usize, usize, usize) {
+        self.remote.state().dispatcher.counts()
     }
 
     /// Whether a worker runs this name: one that is connected, or one that was and may come back.
@@ -477,10 +499,11 @@ impl Engine {
         self.remote.state().dispatcher.take(work, &wanted, now)
     }
 
-    /// Sets when the host gives up on an item.
-    pub(in crate::engine) fn item_expires(&self, token: Token, after: Millis) {
-        let at = self.clock.now().after(after);
-        self.remote.state().dispatcher.expires(token, at);
+    /// Notes that an item is sent. The host gives up on it after this span.
+    pub(in crate::engine) fn item_is_sent(&self, token: Token, sent: Sent, after: Millis) {
+        let deadline = sent.at.after(after);
+        let mut state = self.remote.state();
+        state.dispatcher.is_sent(token, sent, deadline);
     }
 
     /// Keeps an attempt until its item is answered.
@@ -531,8 +554,10 @@ impl Engine {
         }
     }
 
-    /// Whether an instance waits for a worker to run its next turn.
-    pub(crate) fn waits_for_worker(&self, key: InstanceKey) -> bool {
-        self.remote.state().dispatcher.waits(Work::Turn(key))
+    /// Whether a work waits for a worker, or since when a worker has it.
+    pub(crate) fn progress_of(&self, work: Work) -> Option<Progress> {
+        let state = self.remote.state();
+        let since = state.dispatcher.running_since(work).map(Progress::Runs);
+        since.or_else(|| state.dispatcher.waits(work).then_some(Progress::Waits))
     }
 }

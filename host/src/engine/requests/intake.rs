@@ -188,6 +188,7 @@ impl Engine {
             full: &|module| self.no_room(module),
             serves: &|name, version| self.is_served(Callee::Orchestration, name, version),
             waits: false,
+            workers: &|| self.remote_workers(),
         })
     }
 

@@ -7,6 +7,7 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::engine::modules::names::{NameTable, remote_limits};
+use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::requests::bounds::{
     brief, problem_with_name, problem_with_reason, problem_with_tags, problem_with_trace,
 };
@@ -73,6 +74,8 @@ pub(crate) enum Request {
     /// A request by the protocol of remote workers: names that nothing defines wait for a worker, and payloads may be as large as its
     /// messages.
     Remote(Box<Self>),
+    /// Asks for the remote workers that are connected to the owner. Changes nothing.
+    Workers,
 }
 
 /// A request to put an instance back to before its failure.
@@ -136,6 +139,8 @@ pub(crate) struct Preparation<'a> {
     pub(crate) serves: &'a dyn Fn(&str, Option<&str>) -> bool,
     /// Whether a name that nothing defines may wait for a worker.
     pub(crate) waits: bool,
+    /// The remote workers that are connected.
+    pub(crate) workers: &'a dyn Fn() -> RemoteWorkers,
 }
 
 impl<'a> Preparation<'a> {
@@ -221,6 +226,7 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         Request::CollectModules { old } => Change::CollectModules { old },
         Request::RemoveModule { name, in_use_too } => Change::RemoveModule { name, in_use_too },
         Request::Remote(request) => prepare(*request, &with.remote()),
+        Request::Workers => Change::Answer(Reply::Workers((with.workers)().to_text())),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use perennial_core::{Failure, Json, Target, Timestamp, kind};
 
 use crate::engine::Engine;
-use crate::engine::remote::dispatch::Work;
+use crate::engine::remote::dispatch::{Sent, Work};
 use crate::engine::remote::{ActivityItem, WorkItem};
 use crate::engine::tasks::activities::{Activities, ended, fails_before, problem_with_output};
 use crate::engine::tasks::attempts::give_up;
@@ -59,7 +59,14 @@ impl Engine {
             return self.attempt_answered(ready, started_at, Err(failure));
         }
         let limit = ready.timeout.unwrap_or(self.config.worker_times.activity);
-        self.item_expires(token, limit);
+        let sent = Sent {
+            instance_id: ready.caller.instance_id.clone(),
+            name: ready.name.clone(),
+            version: ready.wanted_version().map(str::to_owned),
+            task: Some(ready.task.task),
+            at: started_at,
+        };
+        self.item_is_sent(token, sent, limit);
         let item = item(self.remote.text(token), &ready);
         self.keep_attempt(token, ready, started_at);
         // If the stream has ended, its connection is dropped and the attempt goes to another worker.

@@ -13,7 +13,7 @@ use perennial_core::{
 
 use crate::engine::Engine;
 use crate::engine::memory::slots::{Body, Resident, Slot, forget_read, put_back};
-use crate::engine::remote::dispatch::{Token, Work};
+use crate::engine::remote::dispatch::{Sent, Token, Work};
 use crate::engine::remote::{ItemEnd, OrchestrationItem, RemoteAnswer, WorkItem};
 use crate::engine::tasks::timers::Due;
 use crate::engine::turn::turn_commit::fresh_row;
@@ -105,7 +105,14 @@ pub(in crate::engine) fn ask(
         received: turn.received().to_vec(),
     };
     let at = engine.clock.now();
-    engine.item_expires(token, engine.config.worker_times.turn);
+    let sent = Sent {
+        instance_id: row.id.clone(),
+        name: row.name.clone(),
+        version: row.version.clone(),
+        task: None,
+        at,
+    };
+    engine.item_is_sent(token, sent, engine.config.worker_times.turn);
     if body.creating.is_some() {
         engine.timers.again_in(START_WAITS, slot.key, Due::Wake);
     }

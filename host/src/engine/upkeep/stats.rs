@@ -46,6 +46,12 @@ pub struct HostStats {
     pub requests_refused: u64,
     /// Changes that the writer has not answered.
     pub writes_waiting: usize,
+    /// Remote workers that are connected.
+    pub remote_workers: usize,
+    /// Turns and activities that remote workers run.
+    pub remote_items: usize,
+    /// Turns and activities that wait for a remote worker.
+    pub remote_waiting: usize,
 }
 
 /// Histograms of the durations and sizes of transactions.
@@ -62,6 +68,7 @@ impl Engine {
     pub(crate) fn stats(&self) -> HostStats {
         let (counts, writer) = (&self.counts, self.writer_counts());
         let (activities_waiting, activities_running) = self.activity_counts();
+        let (remote_workers, remote_items, remote_waiting) = self.remote_counts();
         let (work_queued, writes_waiting) = {
             let queue = self.queue();
             (queue.work.len(), queue.in_flight)
@@ -85,6 +92,9 @@ impl Engine {
             work_queued,
             requests_refused: counts.refused.get(),
             writes_waiting,
+            remote_workers,
+            remote_items,
+            remote_waiting,
         }
     }
 

@@ -8,7 +8,7 @@ use serde_with::skip_serializing_none;
 use crate::HostStats;
 use crate::client::body::{NewKeyBody, RetentionBody};
 use crate::client::json::Counts;
-use crate::client::{AccessKey, HubStats, NewAccessKey, Retention};
+use crate::client::{AccessKey, HubStats, NewAccessKey, Retention, Workers};
 use crate::http::native::doc::{Operation, delete, get, post, put};
 use crate::http::native::extract::{Admin, Ask, Failed, Object, Segments};
 use crate::http::native::instances::{filter, filtered};
@@ -53,6 +53,15 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .answer(200, "Milliseconds for each status"),
     ];
+    all.push(
+        get(
+            "/workers",
+            workers,
+            "listWorkers",
+            "The remote workers that are connected to the host, and what waits for one",
+        )
+        .answer(200, "The workers"),
+    );
     all.extend(keys());
     all
 }
@@ -104,6 +113,10 @@ async fn counts(ask: Ask) -> Result<Reply<Counts>, Failed> {
 
 async fn stats(ask: Ask) -> Result<Reply<HubStats>, Failed> {
     Ok(Reply::ok(&ask.client.stats().await?))
+}
+
+async fn workers(ask: Ask) -> Result<Reply<Workers>, Failed> {
+    Ok(Reply::ok(&ask.client.workers().await?))
 }
 
 async fn retention(ask: Ask) -> Result<Reply<Retention>, Failed> {

@@ -2,6 +2,7 @@
 
 mod differential;
 mod foreign;
+mod workers;
 
 use std::time::Duration;
 
