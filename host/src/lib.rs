@@ -102,8 +102,8 @@ mod timed;
 pub mod wasm;
 
 pub use client::{
-    AccessKey, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment,
-    DroppedEvent, DroppedTask, Error, Filter, HistoryEvent, HistoryPage, HistoryQuery,
+    AccessKey, Bulk, BulkProgress, Client, CommandOutcome, CopyProgress, DEFAULT_TASK_HUB, Deploy,
+    Deployment, DroppedEvent, DroppedTask, Error, Filter, HistoryEvent, HistoryPage, HistoryQuery,
     HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceFamily,
     InstanceStatus, List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge,
     RearmedActivity, RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound,

@@ -192,7 +192,9 @@ pub enum Rejection {
     #[error("it has not ended and is {0}")]
     NotTerminal(Status),
     /// The instance is not quarantined, and so keeps its module.
-    #[error("it is {0} and not quarantined, so that it keeps its module")]
+    #[error(
+        "it is {0} and not quarantined; only a quarantined instance can be given another module"
+    )]
     NotQuarantined(Status),
     /// The instance was sent more external events than it has read.
     #[error(

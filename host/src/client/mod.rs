@@ -30,6 +30,8 @@ use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::shortage::Shortage;
 use crate::store::{self, Reader, Reply, StoreError};
 
+#[cfg(test)]
+pub(crate) use error::one_of_each as one_error_of_each_kind;
 pub use error::{Error, Result};
 pub use hub::backup::CopyProgress;
 pub use hub::hubs::{HubInfo, HubStats, Hubs};
@@ -45,7 +47,7 @@ pub use instances::again::{
     TaskKind,
 };
 pub use instances::bulk::{Bulk, BulkProgress};
-pub use instances::control::InstanceCommand;
+pub use instances::control::{CommandOutcome, InstanceCommand};
 #[cfg(feature = "http")]
 pub(crate) use instances::family::FAMILY_BYTES_MAX;
 pub use instances::family::InstanceFamily;

@@ -49,7 +49,7 @@ struct Streaming {
     id: StreamId,
     engine: Arc<Engine>,
     workers: Arc<Workers>,
-    connection: Arc<Connection>,
+    _connection: Arc<Connection>,
     items: mpsc::UnboundedReceiver<WorkItem>,
     streams_history: bool,
     /// The host stops, or has lost its hub.
@@ -95,7 +95,7 @@ pub(in crate::grpc) fn connect(
         id: workers.stream(),
         engine: Arc::clone(engine),
         workers: Arc::clone(workers),
-        connection,
+        _connection: connection,
         items,
         streams_history,
         stops,

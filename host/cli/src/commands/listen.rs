@@ -91,12 +91,12 @@ fn cannot_listen(address: &str, what: &str, option: &str, error: &std::io::Error
         format!("{what} cannot listen on {address}: {error}"),
     );
     let none = if option == "--listen" {
-        ", and `none` is no HTTP at all"
+        ", and `none` turns HTTP off"
     } else {
         ""
     };
     said.hint(format!(
-        "{option} names another address; with port 0 a free one is taken{none}"
+        "{option} names another address; port 0 takes a free port{none}"
     ))
     .into()
 }

@@ -438,10 +438,40 @@ fn a_start_does_not_wait_long_for_its_worker() {
     let reply = world.block_on("the start", started).unwrap();
     assert_eq!(reply.unwrap(), crate::store::Reply::Done);
     assert_eq!(host.row("a").unwrap().status, Status::Pending);
-    let done = |n: u32| ending(Ending::Completed(Some(json(n))));
-    assert!(!host.engine.orchestration_answered(&slow.token, done(1)));
-    let again = turn(host.item(&mut items));
-    assert!(host.engine.orchestration_answered(&again.token, done(2)));
+    host.raise("a", "E", 1);
+    host.idle();
+    assert!(items.try_recv().is_err(), "it is still out");
+    assert!(host.engine.orchestration_answered(&slow.token, waiting()));
+    let event = turn(host.item(&mut items));
+    assert_eq!(event.past.len(), 1);
+    let done = ending(Ending::Completed(Some(json(2))));
+    assert!(host.engine.orchestration_answered(&event.token, done));
+    assert_eq!(host.end("a"), "2");
+    host.check_histories();
+}
+
+#[test]
+fn a_start_that_was_written_survives_the_loss_of_its_worker_and_of_its_host() {
+    let world = world();
+    let host = world.open();
+    let (connection, mut items) = host.engine.connect(everything(1, 1));
+    host.starts("Order", None, "a");
+    turn(host.item(&mut items));
+    host.advance(1_000);
+    while host.row("a").is_none() {
+        std::thread::yield_now();
+    }
+    drop(connection);
+    let (connection, mut items) = host.engine.connect(everything(1, 1));
+    turn(host.item(&mut items));
+    let image = world.crash_image();
+    drop(connection);
+    drop(host);
+    let host = image.open();
+    let (_connection, mut items) = host.engine.connect(everything(1, 1));
+    let item = turn(host.item(&mut items));
+    let done = ending(Ending::Completed(Some(json(2))));
+    assert!(host.engine.orchestration_answered(&item.token, done));
     assert_eq!(host.end("a"), "2");
 }
 

@@ -11,13 +11,13 @@ use crate::grpc::payload;
 use crate::grpc::status::status;
 
 /// An instance that has ended takes no events and needs no command: clients expect no error.
-fn or_ended(done: Result<(), Error>) -> Result<(), Status> {
+fn or_ended<T>(done: Result<T, Error>) -> Result<(), Status> {
     match done {
         Err(error) if error.is_wrong_state() => {
             tracing::debug!(%error, "a command came too late");
             Ok(())
         }
-        done => done.map_err(|error| status(&error)),
+        done => done.map(drop).map_err(|error| status(&error)),
     }
 }
 
@@ -105,7 +105,7 @@ pub(in crate::grpc) async fn terminate_batch(
     let mut unterminated_instance_ids = Vec::new();
     for id in batch(request.instance_batch)? {
         match client.terminate(&id, reason.as_deref()).await {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(error) if error.is_wrong_state() || error.is_not_found_instance() => {
                 unterminated_instance_ids.push(id);
             }

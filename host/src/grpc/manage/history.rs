@@ -1,6 +1,5 @@
 //! StreamInstanceHistory.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 
 use futures::Stream;
@@ -12,6 +11,7 @@ use crate::grpc::generated::{HistoryChunk, HistoryEvent, StreamInstanceHistoryRe
 use crate::grpc::manage::{named, some};
 use crate::grpc::status::status;
 use crate::grpc::to_wire::ToWire;
+use crate::grpc::workers::is_for_workers;
 
 /// A chunk ends after this many bytes.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -24,8 +24,10 @@ struct Reading {
     /// The place of the next page; `None` after the last one.
     next: Option<Option<String>>,
     to_wire: ToWire,
-    /// Events that were read and not sent.
-    events: VecDeque<HistoryEvent>,
+    /// Events that were read and not sent. What comes next may add to the last one.
+    events: Vec<HistoryEvent>,
+    /// Only what workers are told.
+    for_worker: bool,
 }
 
 impl Reading {
@@ -37,27 +39,31 @@ impl Reading {
         let page = self.query.page(after.as_deref()).await;
         let page = page.map_err(|error| status(&error))?;
         self.next = page.continuation_token.map(Some);
-        let mut events = Vec::with_capacity(page.events.len());
         for event in page.events {
-            self.to_wire.event(event.at, event.event, &mut events);
+            self.to_wire.event(event.at, event.event, &mut self.events);
         }
-        self.events.extend(events);
         Ok(())
     }
 
     async fn chunk(&mut self) -> Result<Option<HistoryChunk>, Status> {
-        let (mut events, mut bytes) = (Vec::new(), 0);
-        while bytes < CHUNK_BYTES {
-            match self.events.pop_front() {
-                Some(event) => {
-                    bytes += event.encoded_len();
-                    events.push(event);
-                }
-                None if self.next.is_some() => self.read().await?,
-                None => break,
+        loop {
+            let is_last = self.next.is_none();
+            let complete = self.events.len().saturating_sub(usize::from(!is_last));
+            let mut bytes = 0;
+            let fits = self.events[..complete].iter().take_while(|event| {
+                let is_full = bytes >= CHUNK_BYTES;
+                bytes += event.encoded_len();
+                !is_full
+            });
+            let fits = fits.count();
+            if bytes >= CHUNK_BYTES || is_last {
+                let mut events: Vec<HistoryEvent> = self.events.drain(..fits).collect();
+                let is_over = events.is_empty();
+                events.retain(|event| !self.for_worker || is_for_workers(event));
+                return Ok((!is_over).then_some(HistoryChunk { events }));
             }
+            self.read().await?;
         }
-        Ok((!events.is_empty()).then_some(HistoryChunk { events }))
     }
 }
 
@@ -81,7 +87,8 @@ pub(in crate::grpc) async fn stream(
         query: client.history(request.instance_id),
         next: Some(None),
         to_wire: ToWire::default(),
-        events: VecDeque::new(),
+        events: Vec::new(),
+        for_worker: request.for_work_item_processing,
     };
     // Whether there is such an instance is the answer to the call itself.
     reading.read().await?;
