@@ -172,7 +172,6 @@ impl Client {
     }
 
     /// The engine of the hub's host, if that is in this process.
-    #[cfg(feature = "grpc")]
     pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
         match &self.backend {
             Backend::Engine(engine) => Some(engine),
@@ -357,14 +356,6 @@ impl Client {
             Backend::Engine(engine) => Some(engine.path()),
             Backend::File(file) => Some(file.path()),
             Backend::Remote(_) => None,
-        }
-    }
-
-    /// The engine that runs the hub, in the host's process.
-    fn engine(&self) -> Option<Arc<Engine>> {
-        match &self.backend {
-            Backend::Engine(engine) => Some(Arc::clone(engine)),
-            Backend::File(_) | Backend::Remote(_) => None,
         }
     }
 

@@ -49,9 +49,7 @@ pub(super) enum Selected {
 pub(super) fn meant(selection: &Selection, verb: &str) -> anyhow::Result<Selected> {
     let selected = select(selection, verb)?;
     if selection.dry_run && matches!(selected, Selected::One(_)) {
-        let message = format!(
-            "--dry-run counts the instances that match filters; it cannot be used with one named instance"
-        );
+        let message = "--dry-run counts the instances that match filters; it cannot be used with one named instance";
         return Err(CliError::new(Exit::Usage, message).into());
     }
     Ok(selected)

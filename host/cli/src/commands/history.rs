@@ -205,6 +205,10 @@ fn color(event: &Event) -> Option<Color> {
 }
 
 /// The last column: what an event is about, in one line.
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each event"
+)]
 fn what(event: &Event, known: &Known) -> String {
     let run_by = |target| run_by(target, known.module);
     let name_of = |task| known.names.get(task).map_or("", String::as_str);

@@ -110,10 +110,6 @@ pub(crate) struct OrchestrationItem {
     pub(crate) execution_id: String,
     /// The turns before.
     pub(crate) past: Arc<Vec<Turn>>,
-    /// The number of this turn.
-    pub(crate) turn: u32,
-    /// The number of its first event.
-    pub(crate) first_event: u64,
     /// The host's time.
     pub(crate) at: Timestamp,
     /// The events of this turn, with [`Event::TurnStarted`] first.

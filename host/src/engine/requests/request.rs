@@ -160,10 +160,9 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         return Change::Answer(problem);
     }
     match request {
-        Request::Start(start) => match prepare_start(start, with) {
-            Ok(new) => Change::Start(new),
-            Err(reply) => Change::Answer(reply),
-        },
+        Request::Start(start) => {
+            prepare_start(start, with).map_or_else(Change::Answer, Change::Start)
+        }
         Request::RaiseEvent { id, name, data } => raise_event(id, name, data, with),
         Request::Terminate {
             id,

@@ -20,7 +20,7 @@ use crate::engine::turn::turn_commit::fresh_row;
 use crate::engine::turn::worker::{NoTurn, Step, Taken, finish, read_inbox, store_mail};
 use crate::engine::upkeep::quotas::Capacity;
 use crate::foreign::guarded;
-use crate::store::{Change, Position, StoreError};
+use crate::store::{Change, InstanceRow, Outcome, Position, Reply, StoreError};
 
 /// How long a start waits for the first answer of its worker. After that it is written without it, and its turn goes on.
 const START_WAITS: Millis = Millis(250);
@@ -94,25 +94,9 @@ pub(in crate::engine) fn ask(
         }
     };
     let row = &resident.row;
-    let item = OrchestrationItem {
-        token: engine.remote.text(token),
-        instance_id: row.id.clone(),
-        execution_id: row.execution_id.clone(),
-        past,
-        turn: turn.number(),
-        first_event: turn.first_event(),
-        at: turn.at(),
-        received: turn.received().to_vec(),
-    };
+    let item = item(engine.remote.text(token), row, past, &turn);
     let at = engine.clock.now();
-    let sent = Sent {
-        instance_id: row.id.clone(),
-        name: row.name.clone(),
-        version: row.version.clone(),
-        task: None,
-        at,
-    };
-    engine.item_is_sent(token, sent, engine.config.worker_times.turn);
+    engine.item_is_sent(token, sent(row, at), engine.config.worker_times.turn);
     if body.creating.is_some() {
         engine.timers.again_in(START_WAITS, slot.key, Due::Wake);
     }
@@ -132,6 +116,32 @@ pub(in crate::engine) fn ask(
     // If the stream has ended, its connection is dropped, which puts the loss of this item into the mailbox.
     let _ = send.send(WorkItem::Orchestration(Box::new(item)));
     Ok(Step::Parked)
+}
+
+fn item(
+    token: String,
+    row: &InstanceRow,
+    past: Arc<Vec<Turn>>,
+    turn: &AskedTurn,
+) -> OrchestrationItem {
+    OrchestrationItem {
+        token,
+        instance_id: row.id.clone(),
+        execution_id: row.execution_id.clone(),
+        past,
+        at: turn.at(),
+        received: turn.received().to_vec(),
+    }
+}
+
+fn sent(row: &InstanceRow, at: Timestamp) -> Sent {
+    Sent {
+        instance_id: row.id.clone(),
+        name: row.name.clone(),
+        version: row.version.clone(),
+        task: None,
+        at,
+    }
 }
 
 /// Looks after a parked instance: goes on with the answer, takes the turn back, or leaves it parked.
@@ -181,20 +191,24 @@ pub(in crate::engine) fn look(
 
 /// Goes on after the start of a parked instance was written: its first turn takes the message that is now in the inbox.
 pub(in crate::engine) fn accepted(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     slot: &Slot,
     body: &mut Body,
+    outcome: Outcome,
 ) -> Result<(), StoreError> {
-    let page = engine.hub.reader.inbox(slot.key, 0, 1)?;
+    if let Some(creating) = body.creating.take() {
+        (creating.respond)(Ok(Reply::Done));
+    }
+    engine.follow(outcome.effects);
+    let page = engine.hub.reader.inbox(slot.key, 0, 1);
+    let page = page.inspect_err(|_| drop_asked(engine, body))?;
     let seq = page.envelopes.first().and_then(|first| first.seq);
     if let Some(asked) = &mut body.asked
         && let Some(seq) = seq
     {
         asked.consumed = vec![seq];
-        asked
-            .batch
-            .iter_mut()
-            .for_each(|start| start.seq = Some(seq));
+        let start = &mut asked.batch;
+        start.iter_mut().for_each(|start| start.seq = Some(seq));
         body.inbox_read_to = seq + 1;
     }
     Ok(())

@@ -36,12 +36,7 @@ pub(crate) fn committed(
             engine.follow_of(slot.lane(), outcome.effects);
         }
         (Change::Start(_), Ok(outcome)) if outcome.reply == Reply::Done => {
-            if let Some(creating) = body.creating.take() {
-                (creating.respond)(Ok(Reply::Done));
-            }
-            engine.follow(outcome.effects);
-            if let Err(error) = asked::accepted(engine, slot, &mut body) {
-                asked::drop_asked(engine, &mut body);
+            if let Err(error) = asked::accepted(engine, slot, &mut body, outcome) {
                 drop(body);
                 return stumble(engine, slot, Vec::new(), &error);
             }

@@ -453,23 +453,18 @@ fn load_resident(
         engine.resumed(slot.key);
         return Ok(None);
     };
-    let (ending, resume) = {
+    let first = |is: fn(&Message) -> bool| {
         let mailbox = slot.mailbox();
-        let first = |is: fn(&Message) -> bool| {
-            let mut mail = mailbox.mail.iter();
-            mail.find(|envelope| is(&envelope.message)).cloned()
-        };
-        (
-            first(|message| matches!(message, Message::Terminate { .. })),
-            first(|message| matches!(message, Message::Resume { .. })),
-        )
+        let mut mail = mailbox.mail.iter();
+        mail.find(|envelope| is(&envelope.message)).cloned()
     };
-    if let Some(envelope) = ending {
+    if let Some(envelope) = first(|message| matches!(message, Message::Terminate { .. })) {
         // A termination needs no history, so an instance with an unreadable history can be terminated.
         let commit = terminate(engine, body, row, envelope);
         return Ok(Some(Change::Turn(Box::new(commit))));
     }
     let is_quarantined = row.quarantine.is_some();
+    let resume = first(|message| matches!(message, Message::Resume { .. }));
     let resume = resume.filter(|_| is_quarantined);
     if is_quarantined && resume.is_none() {
         return Ok(store_mail(slot));

@@ -272,8 +272,6 @@ fn told(past: &Arc<Vec<Turn>>, turn: &perennial_core::AskedTurn) -> wire::Orches
         instance_id: "order".to_owned(),
         execution_id: "e0".to_owned(),
         past: Arc::clone(past),
-        turn: turn.number(),
-        first_event: turn.first_event(),
         at: turn.at(),
         received: turn.received().to_vec(),
     };
