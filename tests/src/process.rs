@@ -106,6 +106,11 @@ impl Serve {
         url[..end.unwrap_or(url.len())].parse().unwrap()
     }
 
+    /// The line with which it said that it is ready.
+    pub fn ready(&self) -> &str {
+        &self.ready
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -14,6 +14,7 @@ mod compat;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod guard;
+mod http2;
 mod line;
 mod metrics;
 mod native;
@@ -56,6 +57,9 @@ pub use serve::serve;
 pub use tls::Tls;
 
 /// All routes over one task hub, without access control: put your program's own protection in front.
+///
+/// The gRPC service for the Durable Task SDKs is among them. It needs HTTP/2, which your server must speak (with the feature `http2` of axum),
+/// and must be at the root: SDKs know no path before it.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

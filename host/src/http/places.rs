@@ -244,7 +244,7 @@ impl Caller {
     }
 
     /// How long it has kept the server waiting.
-    fn waits(&self) -> Option<Duration> {
+    pub(crate) fn waits(&self) -> Option<Duration> {
         let since = self.waits_since.load(Relaxed).checked_sub(1)?;
         let now = self.now() - 1;
         Some(Duration::from_millis(now.saturating_sub(since)))

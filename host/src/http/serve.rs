@@ -15,9 +15,9 @@ use axum::http::Request;
 use axum::response::Response;
 use futures::FutureExt as _;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,9 +28,10 @@ use crate::foreign::panic_message;
 use crate::http::Api;
 use crate::http::bill::{Follows, on_bill};
 use crate::http::body::{Received, Streamed};
+use crate::http::closing::Closing;
+use crate::http::http2;
 use crate::http::line::Line;
 use crate::http::origin::Scheme;
-use crate::http::paced::Answers;
 use crate::http::places::{Asked, Caller, ConnectionPermit, Places};
 use crate::http::tls::Tls;
 use crate::limits::http as limits;
@@ -47,12 +48,6 @@ const PREFACE: &[u8] = b"PRI ";
 
 /// The delay before the beginning of a connection is looked at again that has arrived only in part.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
-
-/// How often the answers of a connection are checked for a caller that does not read them.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
-
-/// Bytes of one request of HTTP/2 that a caller may send before they are processed.
-const REQUEST_WINDOW: u32 = 256 << 10;
 
 /// The routers for connections within the limits, and for those at the door.
 #[derive(Clone)]
@@ -93,10 +88,11 @@ pub async fn serve(
         };
         let place = places.enter(address.ip());
         let (routers, watcher, tls) = (routers.clone(), drain.watcher(), tls.clone());
+        let closing = Arc::clone(&closing);
         tokio::spawn(async move {
             let caller = Arc::clone(&place.caller);
             tokio::select! {
-                () = talk(stream, &place, routers, watcher, tls) => {}
+                () = talk(stream, &place, routers, (watcher, &closing), tls) => {}
                 () = caller.sent_away() => {
                     tracing::debug!(%address, "a connection gave way to another");
                 }
@@ -146,7 +142,7 @@ async fn talk(
     stream: TcpStream,
     place: &ConnectionPermit,
     routers: Routers,
-    watcher: Watcher,
+    (watcher, closing): (Watcher, &Closing),
     tls: Option<Tls>,
 ) {
     let caller = &place.caller;
@@ -159,12 +155,14 @@ async fn talk(
     };
     let talk = async {
         let Some(tls) = tls else {
-            return converse(line, by_preface, Scheme::Plain, router, watcher, caller).await;
+            let end = (watcher, closing);
+            return converse(line, by_preface, Scheme::Plain, router, end, caller).await;
         };
         match tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, tls.accept(line)).await {
             Ok(Ok(stream)) => {
                 let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                converse(stream, agreed, Scheme::Tls, router, watcher, caller).await;
+                let end = (watcher, closing);
+                converse(stream, agreed, Scheme::Tls, router, end, caller).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -200,11 +198,14 @@ async fn converse(
     is_http2: bool,
     scheme: Scheme,
     router: axum::Router,
-    watcher: Watcher,
+    (watcher, closing): (Watcher, &Closing),
     caller: &Arc<Caller>,
 ) {
     if is_http2 {
-        return Box::pin(converse_2(stream, scheme, router, watcher, caller)).await;
+        return Box::pin(http2::converse(
+            stream, scheme, router, watcher, closing, caller,
+        ))
+        .await;
     }
     let (whose, caller) = (caller, Arc::clone(caller));
     let answer = service_fn(move |mut request: Request<Incoming>| {
@@ -225,71 +226,6 @@ async fn converse(
     let connection = on_bill(watcher.watch(connection), || whose.bill());
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// As [`converse`], with HTTP/2: it has several requests at a time, each with a flow control of its own.
-async fn converse_2(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    scheme: Scheme,
-    router: axum::Router,
-    watcher: Watcher,
-    caller: &Arc<Caller>,
-) {
-    let (whose, caller) = (caller, Arc::clone(caller));
-    let answers = Answers::new();
-    let sending = Arc::clone(&answers);
-    let answer = service_fn(move |mut request: Request<Incoming>| {
-        let asked = caller.asked();
-        request.extensions_mut().insert(scheme);
-        let answer = router.clone().oneshot(request.map(Body::new));
-        let sending = Arc::clone(&sending);
-        async move {
-            let mut response = answer.await.map_err(|error: Infallible| error)?;
-            if let Some(Follows(bill)) = response.extensions_mut().remove() {
-                asked.0.follows(bill);
-            }
-            Ok::<_, Infallible>(response.map(|body| sending.send(body, asked)))
-        }
-    });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits::STREAMS)
-        .max_header_list_size(limits::STREAM_HEAD_BYTES)
-        .initial_stream_window_size(REQUEST_WINDOW)
-        .initial_connection_window_size(limits::CONNECTION_WINDOW)
-        // A worker's stream may be silent for long; a peer that is gone does not answer.
-        .keep_alive_interval(limits::PING_EVERY)
-        .keep_alive_timeout(limits::PING_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), answer);
-    watched(
-        on_bill(watcher.watch(connection), || whose.bill()),
-        &answers,
-    )
-    .await;
-}
-
-/// Runs a connection until it ends, or until its caller has not read an answer for too long.
-async fn watched<E: std::fmt::Display>(
-    connection: impl Future<Output = Result<(), E>>,
-    answers: &Answers,
-) {
-    let mut connection = std::pin::pin!(connection);
-    loop {
-        tokio::select! {
-            ended = &mut connection => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
-                }
-                return;
-            }
-            () = tokio::time::sleep(CHECK_EVERY) => {
-                if answers.stalled() >= limits::WRITE_TIMEOUT {
-                    tracing::debug!("a caller did not read an answer; its connection is closed");
-                    return;
-                }
-            }
-        }
     }
 }
 

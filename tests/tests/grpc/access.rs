@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper_util::rt::TokioIo;
 use perennial::http::{Api, Tls, serve};
 use perennial::{Hubs, Role};
+use perennial_tests::{DataDir, Serve};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -13,7 +14,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tonic::Code;
 use tonic::transport::Endpoint;
 
-use crate::see::{LIMIT, Server, code, create, get, stub, with};
+use crate::see::{LIMIT, Server, code, connect, create, get, stub, with};
 
 #[tokio::test]
 async fn a_key_is_needed_where_keys_are_required() {
@@ -97,6 +98,25 @@ async fn http_and_grpc_share_an_address_unless_it_is_only_for_grpc() {
     let (status, text) = get(only.address, "/api/v1/instances").await;
     assert_eq!(status, 404);
     assert!(text.contains("only gRPC"), "{text}");
+}
+
+#[tokio::test]
+async fn the_command_line_serves_grpc_on_an_address_of_its_own() {
+    let dir = DataDir::new();
+    let args = ["--json", "--log", "warn", "--grpc", "127.0.0.1:0"];
+    let serve = Serve::start(dir.path(), &args);
+    let ready: serde_json::Value = serde_json::from_str(serve.ready()).unwrap();
+    assert_eq!(
+        ready["url"],
+        serde_json::Value::Null,
+        "there is no HTTP API"
+    );
+    let address = ready["grpc"].as_str().unwrap().strip_prefix("http://");
+    let mut stub = connect(address.unwrap().parse().unwrap()).await;
+    stub.hello(()).await.unwrap();
+    let start = create("WaitsForAWorker", "a", None);
+    stub.start_instance(start).await.unwrap();
+    assert!(dir.client().status("a").await.unwrap().is_some());
 }
 
 #[tokio::test]
