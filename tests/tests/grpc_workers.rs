@@ -28,7 +28,7 @@ use perennial_tests::module;
 use crate::generated as wire;
 use crate::generated::history_event::EventType;
 use crate::sdk::{Ctx, End, Language, Orchestrator, failure};
-use crate::see::{Server, Worker};
+use crate::see::{Activity, Did, Server, Worker};
 
 const LANGUAGES: [Language; 3] = [Language::Python, Language::Java, Language::DotNet];
 
@@ -212,8 +212,6 @@ const ALL: &[(&str, Orchestrator)] = &[
     ("CallsComponent", calls_component),
 ];
 
-type Did = Result<Option<String>, wire::TaskFailureDetails>;
-
 fn hello(request: wire::ActivityRequest) -> Did {
     let name = request.input.unwrap();
     Ok(Some(format!("\"Hello {}!\"", name.trim_matches('"'))))
@@ -239,17 +237,17 @@ fn broken(_: wire::ActivityRequest) -> Did {
         kind: Some(prost_types::value::Kind::StringValue("sda".to_owned())),
     };
     cause.properties.insert("disk".to_owned(), at);
-    Err(failure("Broken", "could not write", Some(cause)))
+    Err(Box::new(failure("Broken", "could not write", Some(cause))))
 }
 
 fn flaky(request: wire::ActivityRequest) -> Did {
     match request.input.as_deref() {
         Some("3") => Ok(Some("3".to_owned())),
-        _ => Err(failure("Busy", "try again", None)),
+        _ => Err(Box::new(failure("Busy", "try again", None))),
     }
 }
 
-const ACTIVITIES: &[(&str, fn(wire::ActivityRequest) -> Did)] = &[
+const ACTIVITIES: &[(&str, Activity)] = &[
     ("Hello", hello),
     ("Double", double),
     ("Same", same),
@@ -319,7 +317,7 @@ fn reported() -> wire::TaskFailureDetails {
     failure(
         "Outermost",
         "it went wrong",
-        broken(wire::ActivityRequest::default()).err(),
+        broken(wire::ActivityRequest::default()).err().map(|it| *it),
     )
 }
 

@@ -164,25 +164,28 @@ fn act(task: TaskId, what: Asked, actions: &mut Vec<Action>) -> Result<(), Strin
                 tags: Vec::new(),
             }));
         }
-        Asked::SendEntityMessage(_) => {
-            return Err(format!(
-                "action {task} is a message to an entity, and this host has no entities; use an orchestration with external events instead"
-            ));
-        }
-        Asked::TerminateOrchestration(other) => {
-            return Err(format!(
-                "action {task} terminates instance {:?}, which an orchestration cannot do on this host; terminate it with a client, in an activity for example",
-                brief(&other.instance_id)
-            ));
-        }
-        Asked::RewindOrchestration(_) => {
-            return Err(format!(
-                "action {task} rewinds the orchestration, which only this host does; rewind it with a client"
-            ));
-        }
-        Asked::CompleteOrchestration(_) => {}
+        Asked::SendEntityMessage(_)
+        | Asked::TerminateOrchestration(_)
+        | Asked::RewindOrchestration(_)
+        | Asked::CompleteOrchestration(_) => return Err(not_here(task, &what)),
     }
     Ok(())
+}
+
+/// Why an action cannot be taken.
+fn not_here(task: TaskId, what: &Asked) -> String {
+    match what {
+        Asked::SendEntityMessage(_) => format!(
+            "action {task} is a message to an entity, and this host has no entities; use an orchestration with external events instead"
+        ),
+        Asked::TerminateOrchestration(other) => format!(
+            "action {task} terminates instance {:?}, which an orchestration cannot do on this host; terminate it with a client, in an activity for example",
+            brief(&other.instance_id)
+        ),
+        _ => format!(
+            "action {task} rewinds the orchestration, which only this host does; rewind it with a client"
+        ),
+    }
 }
 
 fn completed(complete: wire::CompleteOrchestrationAction) -> Result<End, String> {

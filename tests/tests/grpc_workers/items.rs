@@ -185,7 +185,7 @@ async fn answers_that_nothing_waits_for_are_accepted_and_change_nothing() {
     completes(&mut server, answer(&token, vec![complete("9")])).await;
     let (ship_token, ship) = items.activity().await;
     let done = outcome(ship_token.clone(), &ship, Ok(Some("1".to_owned())));
-    let late = outcome(ship_token, &ship, Err(failure("Late", "", None)));
+    let late = outcome(ship_token, &ship, Err(Box::new(failure("Late", "", None))));
     server.stub.complete_activity_task(done).await.unwrap();
     server.stub.complete_activity_task(late).await.unwrap();
     let (token, request) = items.turn().await;
@@ -246,14 +246,16 @@ async fn an_activity_without_a_version_needs_that_of_its_orchestration() {
     let mut other = server.items(only("Ship", "2.0.0")).await;
     let mut items = server.items(only("Ship", "3.0.0")).await;
     starts(&mut server, "Order", "a", Some("3.0.0")).await;
-    let mut turns = wire::GetWorkItemsRequest::default();
-    turns.work_item_filters = Some(wire::WorkItemFilters {
-        orchestrations: vec![wire::OrchestrationFilter {
-            name: "order".to_owned(),
-            versions: Vec::new(),
-        }],
+    let turns = wire::GetWorkItemsRequest {
+        work_item_filters: Some(wire::WorkItemFilters {
+            orchestrations: vec![wire::OrchestrationFilter {
+                name: "order".to_owned(),
+                versions: Vec::new(),
+            }],
+            ..Default::default()
+        }),
         ..Default::default()
-    });
+    };
     let mut turns = server.items(turns).await;
     let (token, _) = turns.turn().await;
     completes(&mut server, answer(&token, vec![call(0, "Ship", None)])).await;

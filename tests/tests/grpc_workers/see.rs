@@ -179,7 +179,11 @@ impl Items {
     }
 }
 
-type Activity = fn(wire::ActivityRequest) -> Result<Option<String>, wire::TaskFailureDetails>;
+/// The outcome of an activity.
+pub(crate) type Did = Result<Option<String>, Box<wire::TaskFailureDetails>>;
+
+/// An activity of the SDK.
+pub(crate) type Activity = fn(wire::ActivityRequest) -> Did;
 
 /// A worker that runs until it is dropped.
 pub(crate) struct Worker {
@@ -290,12 +294,12 @@ impl Worker {
 pub(crate) fn outcome(
     token: String,
     request: &wire::ActivityRequest,
-    outcome: Result<Option<String>, wire::TaskFailureDetails>,
+    outcome: Did,
 ) -> wire::ActivityResponse {
     let instance = request.orchestration_instance.clone().unwrap_or_default();
     let (result, failure_details) = match outcome {
         Ok(result) => (result, None),
-        Err(failure) => (None, Some(failure)),
+        Err(failure) => (None, Some(*failure)),
     };
     wire::ActivityResponse {
         instance_id: instance.instance_id,

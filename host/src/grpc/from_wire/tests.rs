@@ -64,8 +64,8 @@ fn problem(actions: Vec<wire::OrchestratorAction>) -> String {
     failure.message
 }
 
-#[test]
-fn actions_are_taken_in_the_order_of_their_ids() {
+/// Actions of each kind, out of order.
+fn unordered() -> Vec<wire::OrchestratorAction> {
     let child = wire::CreateSubOrchestrationAction {
         instance_id: "child".to_owned(),
         name: "Pay".to_owned(),
@@ -89,15 +89,17 @@ fn actions_are_taken_in_the_order_of_their_ids() {
         name: "Go".to_owned(),
         data: text(""),
     };
-    let answer = answer(
-        vec![
-            action(7, Asked::SendEvent(event)),
-            action(6, Asked::CreateTimer(wire::CreateTimerAction { fire_at })),
-            call(3, "Ship"),
-            action(4, Asked::CreateSubOrchestration(child)),
-        ],
-        text("{\"at\":1}"),
-    );
+    vec![
+        action(7, Asked::SendEvent(event)),
+        action(6, Asked::CreateTimer(wire::CreateTimerAction { fire_at })),
+        call(3, "Ship"),
+        action(4, Asked::CreateSubOrchestration(child)),
+    ]
+}
+
+#[test]
+fn actions_are_taken_in_the_order_of_their_ids() {
+    let answer = answer(unordered(), text("{\"at\":1}"));
     let described = |task: u32| {
         Action::Describe(CallDetails {
             task: TaskId(task),

@@ -112,9 +112,11 @@ fn trace_context<'a>(
     mut events: impl Iterator<Item = &'a Event>,
     now: perennial_core::Timestamp,
 ) -> Option<wire::OrchestrationTraceContext> {
-    let start = events.find_map(|event| match event {
-        Event::ExecutionStarted(start) => Some(start),
-        _ => None,
+    let start = events.find_map(|event| {
+        if let Event::ExecutionStarted(start) = event {
+            return Some(start);
+        }
+        None
     })?;
     start.trace_parent.as_ref()?;
     let (own, _) = TraceContext::of_execution(start, 0);

@@ -1,8 +1,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::client::Client;
-use crate::runtime::Host;
+use crate::{Client, Host};
 
 mod replayed;
 
