@@ -12,6 +12,8 @@ pub(crate) mod instances;
 pub(crate) mod json;
 mod moment;
 mod remote;
+#[cfg(feature = "http")]
+mod told;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,8 @@ use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::shortage::Shortage;
 use crate::store::{self, Reader, Reply, StoreError};
 
+#[cfg(test)]
+pub(crate) use error::one_of_each as one_error_of_each_kind;
 pub use error::{Error, Result};
 pub use hub::backup::CopyProgress;
 pub use hub::hubs::{HubInfo, HubStats, Hubs};
@@ -44,7 +48,7 @@ pub use instances::again::{
     TaskKind,
 };
 pub use instances::bulk::{Bulk, BulkProgress};
-pub use instances::control::InstanceCommand;
+pub use instances::control::{CommandOutcome, InstanceCommand};
 #[cfg(feature = "http")]
 pub(crate) use instances::family::FAMILY_BYTES_MAX;
 pub use instances::family::InstanceFamily;
@@ -64,6 +68,8 @@ pub use instances::status::{InstanceStatus, RewindRecord, StatusQuery};
 pub use instances::wait::Waited;
 pub use instances::waits::{AtWorker, Wait};
 pub use moment::parse_time;
+#[cfg(feature = "http")]
+pub(crate) use told::{DISK_FULL, LOCKED, lacking};
 
 /// The name of the default task hub.
 pub const DEFAULT_TASK_HUB: &str = "default";
@@ -162,6 +168,14 @@ impl Client {
         Self {
             hub: hub.into(),
             backend: Backend::Engine(engine),
+        }
+    }
+
+    /// The engine of the hub's host, if that is in this process.
+    pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
+        match &self.backend {
+            Backend::Engine(engine) => Some(engine),
+            Backend::File(_) | Backend::Remote(_) => None,
         }
     }
 
@@ -342,14 +356,6 @@ impl Client {
             Backend::Engine(engine) => Some(engine.path()),
             Backend::File(file) => Some(file.path()),
             Backend::Remote(_) => None,
-        }
-    }
-
-    /// The engine that runs the hub, in the host's process.
-    fn engine(&self) -> Option<Arc<Engine>> {
-        match &self.backend {
-            Backend::Engine(engine) => Some(Arc::clone(engine)),
-            Backend::File(_) | Backend::Remote(_) => None,
         }
     }
 

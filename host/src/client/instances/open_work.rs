@@ -1,6 +1,6 @@
 //! Reads what a live instance waits for, and what still runs below an ended one.
 
-use perennial_core::{Event, Status, Target, TaskId, Turn};
+use perennial_core::{Event, Status, Target, Turn};
 
 use crate::client::instances::waits::{AtWorker, Wait};
 use crate::engine::remote::Progress;

@@ -237,7 +237,7 @@ impl IntoFuture for StatusQuery {
                 return remote.status(&self.id, self.show).await;
             }
             let client = self.client.clone();
-            let host = client.engine();
+            let host = client.engine().cloned();
             let read = client.read(move |reader| {
                 let host = host.as_deref();
                 read_status(reader, &self.id, self.show, host)
