@@ -155,5 +155,9 @@ fn workers_are_known_to_the_host() {
             {"connected":[],"waiting":[]}
         "#]],
     );
-    cli.types("workers --task-hub nothing", expect![[r#""#]]);
+    cli.types("workers --task-hub nothing", expect![[r#"
+        ! error: task hub "nothing": there is no task hub at DIR/nothing.db; deploy a module or start a host to make it
+        !   hint: there are: default
+        exit code Some(3)
+    "#]]);
 }
