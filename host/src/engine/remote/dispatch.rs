@@ -422,14 +422,6 @@ impl<S: Clone> Dispatcher<S> {
         streams.any(|stream| filter(&stream.offer, callee).matches(name, version))
     }
 
-    /// The token of the item of a work, if it is out and its answer is waited for.
-    #[cfg(test)]
-    pub(crate) fn out_of(&self, work: Work) -> Option<Token> {
-        let mut out = self.out.iter();
-        out.find(|(_, out)| out.work == work && out.wanted)
-            .map(|(token, _)| *token)
-    }
-
     pub(crate) fn streams(&self) -> Vec<StreamInfo> {
         let streams = self.streams.values();
         streams
