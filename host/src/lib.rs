@@ -68,6 +68,7 @@
 //! # Features
 //!
 //! - `http` (on by default): the HTTP server, an axum router with the management API of Durable Functions and Perennial's own API.
+//! - `grpc` (on by default): the gRPC server for the Durable Task SDKs, on the address of the HTTP server or on one of its own.
 //! - `otel`: export of traces to an OpenTelemetry collector.
 //!
 //! # Errors
@@ -101,8 +102,8 @@ mod timed;
 pub mod wasm;
 
 pub use client::{
-    AccessKey, Bulk, BulkProgress, Client, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment,
-    DroppedEvent, DroppedTask, Error, Filter, HistoryEvent, HistoryPage, HistoryQuery,
+    AccessKey, Bulk, BulkProgress, Client, CommandOutcome, CopyProgress, DEFAULT_TASK_HUB, Deploy,
+    Deployment, DroppedEvent, DroppedTask, Error, Filter, HistoryEvent, HistoryPage, HistoryQuery,
     HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceFamily,
     InstanceStatus, List, Module, ModuleInfo, NewAccessKey, OwnerState, Page, Purge,
     RearmedActivity, RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound,
@@ -117,7 +118,7 @@ pub use histogram::Buckets;
 pub use perennial_core as core;
 pub use perennial_core::{
     AttemptRun, Cause, Digest, Event, FailedAttempt, Failure, Json, Limits, Millis, OutOfRange,
-    Quarantine, RetryPolicy, Reuse, Status, TaskId, Timestamp, closest, kind,
+    Quarantine, RetryPolicy, Reuse, Status, StatusSet, TaskId, Timestamp, closest, kind,
 };
 pub use runtime::{
     ActivityContext, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, Collect, Host,

@@ -60,6 +60,22 @@ pub(crate) mod http {
     /// How long a TLS handshake may take.
     pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+    /// Simultaneous requests on one connection of HTTP/2.
+    pub(crate) const STREAMS: u32 = 512;
+    /// Bytes of the head of each, and of all bodies on the connection that are not processed yet.
+    pub(crate) const STREAM_HEAD_BYTES: u32 = 16 << 10;
+    pub(crate) const CONNECTION_WINDOW: u32 = 1 << 20;
+    /// Simultaneous calls of gRPC in all; waits count too.
+    pub(crate) const CALLS: usize = 16_384;
+    /// Streams of work items, which workers hold, in all and with one key.
+    pub(crate) const WORK_STREAMS: usize = 1_024;
+    pub(crate) const WORK_STREAMS_OF_KEY: usize = 256;
+    /// Bytes of a message of gRPC.
+    pub(crate) const MESSAGE_BYTES: usize = 64 << 20;
+    /// How often an idle peer of HTTP/2 is asked whether it is there, and how long it may take to answer.
+    pub(crate) const PING_EVERY: Duration = Duration::from_secs(20);
+    pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
     /// How long writes of an answer may stall in total, beyond the time earned by bytes taken.
     pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
     /// Bytes that earn a caller one more second; a slower reader is cut off.
@@ -136,6 +152,24 @@ mod tests {
             "| bytes of bodies and answers under way",
             &[bytes(MEMORY_BYTES), size(FREE_BYTES)],
         );
+        says(
+            "| a connection of HTTP/2 |",
+            &[
+                count(STREAMS as usize),
+                bytes(STREAM_HEAD_BYTES.into()),
+                bytes(CONNECTION_WINDOW.into()),
+            ],
+        );
+        says(
+            "| a silent peer of HTTP/2 |",
+            &[span(PING_EVERY), span(PING_TIMEOUT)],
+        );
+        says("| calls of gRPC |", &[count(CALLS)]);
+        says(
+            "| streams of work items |",
+            &[count(WORK_STREAMS), count(WORK_STREAMS_OF_KEY)],
+        );
+        says("| a message of gRPC |", &[size(MESSAGE_BYTES)]);
         says(
             "| a body |",
             &[

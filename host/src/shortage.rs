@@ -44,10 +44,10 @@ impl fmt::Display for Resource {
             Self::Descriptors => "file descriptors",
             Self::Memory => "memory",
             Self::Threads => "threads",
-            Self::Disk => "room on a disk",
-            Self::Files => "a file that can be used",
-            Self::Hub => "a task hub that can be read and written",
-            Self::Host => "something of the host",
+            Self::Disk => "disk space",
+            Self::Files => "access to a file",
+            Self::Hub => "access to the task hub",
+            Self::Host => "a resource",
         })
     }
 }

@@ -483,7 +483,7 @@ fn a_mistyped_command_line_is_told_as_such() {
     "#]],
     );
     cli.check(&["--json", "status"], expect![[r#"
-        ! {"error":{"code":"usage","exitCode":2,"message":"the following required arguments were not provided: <ID>","hint":"`perennial status --help` shows how it is written"}}
+        ! {"error":{"code":"usage","exitCode":2,"message":"the following required arguments were not provided: <ID>","hint":"`perennial status --help` shows the arguments"}}
         exit code Some(2)
     "#]]);
     cli.check(&["list", "--created-from", "yesterday"], expect![[r#"

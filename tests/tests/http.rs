@@ -267,7 +267,7 @@ async fn events_and_commands_are_accepted_or_refused() {
     wire.check(&event("runs", JSON, "{"), expect![[r#"
         400
         {"Message":"Invalid JSON content",
-         "ExceptionMessage":"the text is not the JSON that was expected: EOF while parsing an object at line 1 column 1",
+         "ExceptionMessage":"the text is not valid JSON, or not of the expected form: EOF while parsing an object at line 1 column 1",
          "ExceptionType":"System.FormatException",
          "StackTrace":""}
     "#]]).await;

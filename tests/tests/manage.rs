@@ -528,7 +528,7 @@ async fn task_hubs_are_made_listed_counted_and_deleted() {
             .problem
             .as_ref()
             .unwrap()
-            .contains("is not a task hub")
+            .contains("is not the file of a task hub")
     );
     assert!(listed.iter().all(|hub| hub.owner.is_none()));
 

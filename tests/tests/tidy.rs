@@ -117,6 +117,9 @@ fn each_library_stays_in_its_room() {
     for library in ["opentelemetry", "opentelemetry_otlp", "opentelemetry_sdk"] {
         only_in("host", library, &["host/src/telemetry.rs"]);
     }
+    for library in ["tonic", "prost", "prost_types"] {
+        only_in("host", library, &["host/src/grpc", "host/src/http"]);
+    }
     only_in("host/cli", "notify", &["host/cli/src/project"]);
 }
 
@@ -162,6 +165,15 @@ fn rooms_know_only_what_is_below_them() {
             "crate::wasm",
             "crate::client",
             "crate::runtime",
+        ],
+    );
+    not_in(
+        "host/src/grpc",
+        &[
+            "crate::store",
+            "crate::http",
+            "crate::runtime",
+            "crate::wasm",
         ],
     );
     not_in(

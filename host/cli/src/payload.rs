@@ -104,7 +104,7 @@ fn not_json(text: &str, place: &str, option: &str, error: &serde_json::Error) ->
     if text.trim().is_empty() {
         let said = CliError::new(
             Exit::Usage,
-            format!("{place} is empty, and nothing at all is not JSON"),
+            format!("{place} is empty, which is not valid JSON"),
         );
         return said.hint(format!("leave {option} out for no value, or write null"));
     }
@@ -227,7 +227,7 @@ mod tests {
         check_typed(
             "",
             expect![[r#"
-                --input is empty, and nothing at all is not JSON
+                --input is empty, which is not valid JSON
                 hint: leave --input out for no value, or write null
             "#]],
         );

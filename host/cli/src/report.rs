@@ -45,14 +45,15 @@ fn tell_all(error: &anyhow::Error, meant: Option<&str>, session: &Session, exit:
         }),
         None => hint,
     };
-    let (message, mut causes) = sentences(error);
-    causes.extend(
-        said.into_iter()
-            .flat_map(|said| said.causes.iter().cloned()),
-    );
+    let (message, causes) = sentences(error, said.map_or(&[], |said| &said.causes));
     let trace = said.and_then(|said| said.trace.as_deref());
     let hint = hint.map(|hint| hints::typed(&hint).into_owned());
+    let code = match (said, library) {
+        (None, Some(library)) => library.code(),
+        _ => exit.name(),
+    };
     tell(
+        code,
         exit,
         &message,
         &causes,
@@ -85,12 +86,13 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
             .collect::<Vec<_>>()
             .join(" ");
         tell(
+            exit.name(),
             exit,
             &message,
             &[],
             None,
             Some(&format!(
-                "`perennial {}--help` shows how it is written",
+                "`perennial {}--help` shows the arguments",
                 commands_typed()
             )),
             true,
@@ -141,19 +143,42 @@ fn is_durable() -> bool {
     typed.is_ok_and(|typed| typed.subcommand_name() == Some("durable"))
 }
 
-/// The error and its causes, without those whose text the message before them contains.
-fn sentences(error: &anyhow::Error) -> (String, Vec<String>) {
-    let mut chain = error.chain().map(ToString::to_string);
-    let message = chain.next().unwrap_or_default();
+/// The error and its causes, without those whose text the message before them contains. `more` are causes that the error itself names.
+fn sentences(error: &anyhow::Error, more: &[String]) -> (String, Vec<String>) {
+    let chain = error.chain().map(ToString::to_string);
+    let mut all = chain.chain(more.iter().cloned()).map(|text| plain(&text));
+    let message = all.next().unwrap_or_default();
     let mut last = message.clone();
     let mut causes = Vec::new();
-    for cause in chain {
-        if !last.contains(&cause) {
+    for cause in all {
+        // The causes of a failure begin with its kind.
+        let text = cause.strip_prefix("Error: ").unwrap_or(&cause);
+        if !last.contains(text) {
             causes.push(cause.clone());
             last = cause;
         }
     }
     (message, causes)
+}
+
+/// A text without the numbers of operating system errors, such as "(os error 2)": the words before them say the same, and the numbers of a
+/// guest are those of WASI.
+fn plain(text: &str) -> String {
+    const BEGINS: &str = " (os error ";
+    let mut parts = text.split(BEGINS);
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|digit| digit.is_ascii_digit()) => {
+                plain += rest;
+            }
+            _ => {
+                plain += BEGINS;
+                plain += part;
+            }
+        }
+    }
+    plain
 }
 
 fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
@@ -167,8 +192,7 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
     if error.is_unknown_orchestration() {
         return Some("`perennial deploy FILE.wasm` deploys what a file defines, `perennial modules` lists what is deployed".to_owned());
     }
-    // A host elsewhere says so in words.
-    if error.is_unknown_module() || error.to_string().starts_with("there is no module ") {
+    if error.is_unknown_module() {
         return Some("`perennial modules` lists what is deployed".to_owned());
     }
     if error.is_unknown_hub() {
@@ -218,26 +242,26 @@ fn http_hint(error: &perennial::Error, session: &Session) -> Option<String> {
     if !error.is_unreachable() {
         return None;
     }
-    Some(
-        if says(&[
-            "unknownissuer",
-            "unknown issuer",
-            "self-signed",
-            "certificate",
-        ]) {
-            "the certificate must be made for this name by an authority that this machine trusts; the environment variable SSL_CERT_FILE names a file with more of them".to_owned()
-        } else if url.starts_with("https")
-            && says(&["corrupt message", "invalidcontenttype", "handshake"])
-        {
-            "does the host serve TLS? If not, write http:// instead of https://".to_owned()
-        } else if says(&["dns", "lookup"]) {
-            "is the name of the machine right?".to_owned()
-        } else if says(&["timed out"]) {
-            "is the host busy, or a firewall between here and there?".to_owned()
-        } else {
-            "does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://".to_owned()
-        },
-    )
+    Some(if says(&["(ca:true)"]) {
+        "the environment variable SSL_CERT_FILE names a file with the certificates that this machine is to trust beside the usual ones".to_owned()
+    } else if says(&[
+        "unknownissuer",
+        "unknown issuer",
+        "self-signed",
+        "certificate",
+    ]) {
+        "the certificate must be made for this name by an authority that this machine trusts; the environment variable SSL_CERT_FILE names a file with more of them".to_owned()
+    } else if url.starts_with("https")
+        && says(&["corrupt message", "invalidcontenttype", "handshake"])
+    {
+        "does the host serve TLS? If not, write http:// instead of https://".to_owned()
+    } else if says(&["dns", "lookup"]) {
+        "is the name of the machine right?".to_owned()
+    } else if says(&["timed out"]) {
+        "is the host busy, or a firewall between here and there?".to_owned()
+    } else {
+        "does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://".to_owned()
+    })
 }
 
 #[derive(Serialize)]
@@ -248,7 +272,7 @@ struct ErrorOnly<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ErrorJson<'a> {
-    code: &'static str,
+    code: &'a str,
     exit_code: u8,
     message: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -258,6 +282,7 @@ struct ErrorJson<'a> {
 }
 
 fn tell(
+    code: &str,
     exit: Exit,
     message: &str,
     causes: &[String],
@@ -267,7 +292,7 @@ fn tell(
 ) {
     if json {
         let error = ErrorJson {
-            code: exit.name(),
+            code,
             exit_code: exit.code(),
             message,
             causes,
@@ -314,12 +339,24 @@ mod tests {
             .context("could not write x: disk full")
             .context("could not deploy");
         assert_eq!(
-            sentences(&error),
+            sentences(&error, &[]),
             (
                 "could not deploy".to_owned(),
                 vec!["could not write x: disk full".to_owned()]
             )
         );
+    }
+
+    #[test]
+    fn an_error_of_the_system_is_told_once_and_in_words() {
+        let error = anyhow::anyhow!("cannot list \"/x\": No such file or directory (os error 44)");
+        let cause = "Error: No such file or directory (os error 44)".to_owned();
+        let (message, causes) = sentences(&error, &[cause]);
+        assert_eq!(message, "cannot list \"/x\": No such file or directory");
+        assert_eq!(causes, Vec::<String>::new());
+        for same in ["", "a (os error x)", "a (os error 1"] {
+            assert_eq!(plain(same), same);
+        }
     }
 
     #[test]

@@ -92,13 +92,16 @@ impl<'a> Tasks<'a> {
     }
 
     fn schedule(&mut self, task: TaskId) -> Result<(), Failure> {
-        if task < self.next || task.0 == u32::MAX {
+        let is_again = task < self.first
+            && !self.scheduled.contains(&task)
+            && (self.state.running()).is_some_and(|running| running.may_repeat(task));
+        if (task < self.next && !is_again) || task.0 == u32::MAX {
             let next = self.next;
             return wrong(format!(
                 "it scheduled task {task} where the next one was {next}"
             ));
         }
-        self.next = TaskId(task.0 + 1);
+        self.next = self.next.max(TaskId(task.0 + 1));
         self.scheduled.insert(task);
         self.open += 1;
         Ok(())

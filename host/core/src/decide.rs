@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                 missing    Pending     Running     Suspended   ended
-//! start           create     exists      exists      exists      replace (never: exists; any: replaces live ones too)
+//! start           create     exists      exists      exists      replace (never: exists; any: replaces live ones too; among: those given)
 //! raise event     not found  deliver     deliver     deliver     not running
 //! terminate       not found  deliver     deliver     deliver     not running
 //! suspend         not found  deliver     deliver     nothing     not running
@@ -87,6 +87,50 @@ pub enum Reuse {
     Never,
     /// It terminates and replaces a live instance too.
     Any,
+    /// It replaces an instance in one of these statuses; a live one is terminated first.
+    Among(StatusSet),
+}
+
+/// A set of statuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StatusSet(u8);
+
+impl StatusSet {
+    /// Whether the set contains a status.
+    pub fn contains(self, status: Status) -> bool {
+        self.0 & Self::bit(status) != 0
+    }
+
+    /// The statuses of the set, in the order of an instance's life.
+    pub fn iter(self) -> impl Iterator<Item = Status> {
+        Status::ALL
+            .into_iter()
+            .filter(move |status| self.contains(*status))
+    }
+
+    /// The stored form: these numbers never change.
+    fn bit(status: Status) -> u8 {
+        1 << match status {
+            Status::Pending => 0,
+            Status::Running => 1,
+            Status::Suspended => 2,
+            Status::Completed => 3,
+            Status::Failed => 4,
+            Status::Terminated => 5,
+        }
+    }
+}
+
+impl FromIterator<Status> for StatusSet {
+    fn from_iter<I: IntoIterator<Item = Status>>(statuses: I) -> Self {
+        Self(
+            statuses
+                .into_iter()
+                .map(Self::bit)
+                .fold(0, |set, bit| set | bit),
+        )
+    }
 }
 
 /// What a client asks for.
@@ -148,7 +192,9 @@ pub enum Rejection {
     #[error("it has not ended and is {0}")]
     NotTerminal(Status),
     /// The instance is not quarantined, and so keeps its module.
-    #[error("it is {0} and not quarantined, so that it keeps its module")]
+    #[error(
+        "it is {0} and not quarantined; only a quarantined instance can be given another module"
+    )]
     NotQuarantined(Status),
     /// The instance was sent more external events than it has read.
     #[error(
@@ -180,6 +226,7 @@ pub fn decide(status: Option<Status>, command: Command) -> Result<Decision, Reje
         (Command::Start(Reuse::Any), _) | (Command::Start(Reuse::Ended), true) => {
             Ok(Decision::Replace)
         }
+        (Command::Start(Reuse::Among(these)), _) if these.contains(status) => Ok(Decision::Replace),
         (Command::Start(_), _) => Err(Rejection::AlreadyExists(status)),
         (Command::RaiseEvent | Command::Terminate | Command::Suspend | Command::Resume, true) => {
             Err(Rejection::NotRunning(status))
@@ -208,6 +255,9 @@ mod tests {
             Command::Start(Reuse::Ended),
             Command::Start(Reuse::Never),
             Command::Start(Reuse::Any),
+            Command::Start(Reuse::Among(
+                [Status::Running, Status::Failed].into_iter().collect(),
+            )),
             Command::RaiseEvent,
             Command::Terminate,
             Command::Suspend,
@@ -236,6 +286,7 @@ mod tests {
             Start(Ended): Create !AlreadyExists !AlreadyExists !AlreadyExists Replace Replace Replace
             Start(Never): Create !AlreadyExists !AlreadyExists !AlreadyExists !AlreadyExists !AlreadyExists !AlreadyExists
             Start(Any): Create Replace Replace Replace Replace Replace Replace
+            Start(Among(StatusSet(18))): Create !AlreadyExists Replace !AlreadyExists !AlreadyExists Replace !AlreadyExists
             RaiseEvent: !NotFound Deliver Deliver Deliver !NotRunning !NotRunning !NotRunning
             Terminate: !NotFound Deliver Deliver Deliver !NotRunning !NotRunning !NotRunning
             Suspend: !NotFound Deliver Deliver Nothing !NotRunning !NotRunning !NotRunning

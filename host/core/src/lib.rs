@@ -57,7 +57,7 @@ pub use context::{Names, Resolved, TurnContext};
 pub use convert::OutOfRange;
 pub use corrupt::{Corrupt, CorruptReason};
 pub use cut::{Cut, CutFinder, FailedKind, RemainingFailure, Scope};
-pub use decide::{Command, Decision, Rejection, Reuse, Status, decide};
+pub use decide::{Command, Decision, Rejection, Reuse, Status, StatusSet, decide};
 pub use event::{AttemptRun, Callee, Event, FailedAttempt, Start, Target};
 pub use failure::{Cause, Failure, kind};
 pub use guest::{

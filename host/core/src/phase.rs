@@ -184,6 +184,11 @@ impl Running {
         own.contains(&number) || self.carried.contains(&number)
     }
 
+    /// Whether a task may have an id that another one had. Some workers make each retry of a call under the id of its first attempt.
+    pub(crate) fn may_repeat(&self, id: TaskId) -> bool {
+        self.begun.start.module.is_none() && !self.begun.tasks.contains_key(&id)
+    }
+
     pub(crate) fn open_task(
         &mut self,
         id: TaskId,
@@ -191,11 +196,12 @@ impl Running {
         kind: TaskKind,
     ) -> Result<(), CorruptReason> {
         self.produces()?;
-        if id < self.next_task {
+        if id < self.next_task && !self.may_repeat(id) {
             let last = TaskId(self.next_task.0.saturating_sub(1));
             return Err(CorruptReason::TaskOutOfOrder { task: id, last });
         }
-        self.next_task = TaskId(id.0.checked_add(1).ok_or(CorruptReason::TaskIdsUsedUp)?);
+        let after = TaskId(id.0.checked_add(1).ok_or(CorruptReason::TaskIdsUsedUp)?);
+        self.next_task = self.next_task.max(after);
         self.begun.tasks.insert(id, Task { generation, kind });
         Ok(())
     }

@@ -147,6 +147,39 @@ fn a_task_id_is_not_used_again() {
     ));
 }
 
+/// Some workers make each retry of a call under the id of the first attempt.
+#[test]
+fn a_worker_uses_the_id_of_a_task_that_ended_again() {
+    let workers = |answers: [Answer; 3]| {
+        let mut start = start();
+        start.module = None;
+        World::with_start(start, answers.into_iter().map(Ok)).runs_at(1000)
+    };
+    let failed = || activity_failed(0, "Busy");
+    let call = || activity(0, "Pay", "1");
+    let world = workers([
+        waits([call()]),
+        waits([timer(1, 1)]),
+        waits([call(), timer(2, 9000)]),
+    ])
+    .gets([failed()])
+    .runs_at(2000)
+    .gets([timer_fired(1)])
+    .runs_at(2000);
+    world.told();
+    let open: Vec<u32> = world.state.tasks().keys().map(|task| task.0).collect();
+    assert_eq!(open, [0, 2]);
+    for again in [waits([call(), call()]), waits([timer(1, 1)])] {
+        let world = workers([waits([call()]), waits([timer(1, 9000)]), again])
+            .gets([failed()])
+            .runs_at(2000)
+            .gets([raised("go", "1")])
+            .runs_at(2000);
+        let told = world.told();
+        assert!(told.contains("InvalidAnswer: it scheduled task"), "{told}");
+    }
+}
+
 #[test]
 fn only_what_was_scheduled_is_cancelled() {
     check(waits([timer(0, 1), cancel(0)]), expect!["fine"]);

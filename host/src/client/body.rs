@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use perennial_core::{Digest, Json, Millis, Reuse};
+use perennial_core::{Digest, Json, Millis, Reuse, Status};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::{serde_as, skip_serializing_none};
 
-use crate::client::json::{CollectedModuleJson, HexDigest, Payload, TimeText};
+use crate::client::json::{CollectedModuleJson, HexDigest, Payload, StatusName, TimeText};
 use crate::client::{BulkProgress, Retention, Role};
 use crate::engine::ModuleLimits;
-use crate::engine::executor::Grants;
+use crate::engine::executor::{DirGrant, Grants};
 use crate::store::{Ages, CollectedModule, Definition};
 
 /// Starts an instance.
@@ -44,7 +44,8 @@ pub(crate) struct StartBody {
 }
 
 /// Which existing instance a start may replace if its id is in use.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde_as]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub(crate) enum ReuseJson {
@@ -52,6 +53,7 @@ pub(crate) enum ReuseJson {
     Ended,
     Never,
     Any,
+    Statuses(#[serde_as(as = "Vec<StatusName>")] Vec<Status>),
 }
 
 impl From<ReuseJson> for Reuse {
@@ -60,6 +62,7 @@ impl From<ReuseJson> for Reuse {
             ReuseJson::Ended => Self::Ended,
             ReuseJson::Never => Self::Never,
             ReuseJson::Any => Self::Any,
+            ReuseJson::Statuses(these) => Self::Among(these.into_iter().collect()),
         }
     }
 }
@@ -70,6 +73,7 @@ impl From<Reuse> for ReuseJson {
             Reuse::Ended => Self::Ended,
             Reuse::Never => Self::Never,
             Reuse::Any => Self::Any,
+            Reuse::Among(these) => Self::Statuses(these.iter().collect()),
         }
     }
 }
@@ -94,6 +98,14 @@ pub(crate) struct CommandBody {
     pub(crate) recursive: bool,
     /// Only for a resume: the module, by name or digest, on which a quarantined instance continues.
     pub(crate) module: Option<String>,
+}
+
+/// What a command did to the instance.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CommandOutcome")]
+pub(crate) struct CommandAnswer {
+    /// False if the instance was already in the state that the command leads to, so that nothing was changed.
+    pub(crate) changed: bool,
 }
 
 /// Rewinds an instance.
@@ -188,6 +200,42 @@ pub(crate) struct NewKeyBody {
     pub(crate) role: Role,
 }
 
+/// What the activities of a module may access.
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(rename = "Grants")]
+pub(crate) struct GrantsBody {
+    /// Directories of the host.
+    dirs: Vec<DirGrant>,
+    /// Environment variables, as name and value.
+    env: Vec<(String, String)>,
+    /// Hosts that the activity `http` may send requests to for the module's orchestrations, as `HOST` or `HOST:PORT`. Without a port, ports
+    /// 80 and 443 are granted. `*.example.com` is every host below that domain. `http_hosts` is accepted too.
+    // The name in the hub's file, and of earlier hosts.
+    #[serde(alias = "http_hosts")]
+    http_hosts: Vec<String>,
+}
+
+impl From<Grants> for GrantsBody {
+    fn from(grants: Grants) -> Self {
+        Self {
+            dirs: grants.dirs,
+            env: grants.env,
+            http_hosts: grants.http_hosts,
+        }
+    }
+}
+
+impl From<GrantsBody> for Grants {
+    fn from(body: GrantsBody) -> Self {
+        let mut grants = Self::new();
+        grants.dirs = body.dirs;
+        grants.env = body.env;
+        grants.http_hosts = body.http_hosts;
+        grants
+    }
+}
+
 /// A component to deploy, with its grants and limits.
 #[skip_serializing_none]
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -197,7 +245,7 @@ pub(crate) struct UploadBody {
     /// The component, in base64.
     #[schemars(extend("contentEncoding" = "base64"))]
     pub(crate) component: String,
-    pub(crate) grants: Option<Grants>,
+    pub(crate) grants: Option<GrantsBody>,
     pub(crate) limits: Option<ModuleLimits>,
 }
 

@@ -1,8 +1,13 @@
 //! The error type of the library.
 
+mod code;
+
 use std::fmt;
 
 use perennial_core::Rejection;
+
+#[cfg(test)]
+pub(crate) use code::tests::one_of_each;
 
 use crate::engine::brief;
 use crate::engine::requests::refused;
@@ -213,7 +218,7 @@ impl Error {
 
     /// A remote host answered that the requested thing does not exist.
     pub(crate) fn is_absent_there(&self) -> bool {
-        self.has_code(&["notFound"])
+        self.has_code(&["notFound", "unknownModule"])
     }
 
     fn has_code(&self, codes: &[&str]) -> bool {
@@ -223,7 +228,7 @@ impl Error {
     /// An answer of the wrong kind, for example from an owner of another version.
     pub(crate) fn unexpected(reply: &Reply) -> Self {
         Self::invalid(format!(
-            "the owner of the task hub answered something else than what was asked: {reply:?}"
+            "the host of the task hub gave an answer that does not belong to the request; use the same version of Perennial as the host: {reply:?}"
         ))
     }
 
@@ -272,13 +277,13 @@ impl Error {
             Kind::Rejected { rejection, .. } => *rejection == Rejection::NotFound,
             Kind::UnknownModule { .. } => true,
             Kind::Store { source, .. } => matches!(source, StoreError::Missing(_)),
-            _ => self.has_code(&["notFound", "noTaskHub"]),
+            _ => self.has_code(&["notFound", "unknownModule", "noTaskHub"]),
         }
     }
 
     /// The module does not exist.
     pub fn is_unknown_module(&self) -> bool {
-        matches!(self.kind, Kind::UnknownModule { .. })
+        matches!(self.kind, Kind::UnknownModule { .. }) || self.has_code(&["unknownModule"])
     }
 
     /// The task hub does not exist, or the host does not serve it.
@@ -507,7 +512,7 @@ impl fmt::Display for Error {
             }
             Kind::Store { hub, source } => write!(f, "task hub {hub:?}: {source}"),
             Kind::Json { what, message } => {
-                write!(f, "{what} is not the JSON that was expected: {message}")
+                write!(f, "{what} is not valid JSON, or not of the expected form: {message}")
             }
             Kind::Token => f.write_str(
                 "this continuation token does not belong to this list: use it with the filters and the order that it came from",
@@ -526,11 +531,11 @@ impl fmt::Display for Error {
                 write!(f, "no answer from {address}: {message}")
             }
             Kind::NotPerennial { address, what } => {
-                write!(f, "what answers at {address} is no Perennial host: {what}")
+                write!(f, "the server at {address} is not a Perennial host: {what}")
             }
             Kind::NeedsFile { what } => write!(
                 f,
-                "{what} is not done over HTTP: it needs the file of the task hub"
+                "{what} cannot be done over HTTP, because it needs the file of the task hub: do it on the machine of the host"
             ),
             Kind::Lacks(shortage) => write!(f, "{shortage}; the host lacks {}", shortage.resource),
             Kind::Panicked => f.write_str(

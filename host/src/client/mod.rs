@@ -12,6 +12,8 @@ pub(crate) mod instances;
 pub(crate) mod json;
 mod moment;
 mod remote;
+#[cfg(feature = "http")]
+mod told;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,8 @@ use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::shortage::Shortage;
 use crate::store::{self, Reader, Reply, StoreError};
 
+#[cfg(test)]
+pub(crate) use error::one_of_each as one_error_of_each_kind;
 pub use error::{Error, Result};
 pub use hub::backup::CopyProgress;
 pub use hub::hubs::{HubInfo, HubStats, Hubs};
@@ -43,7 +47,7 @@ pub use instances::again::{
     TaskKind,
 };
 pub use instances::bulk::{Bulk, BulkProgress};
-pub use instances::control::InstanceCommand;
+pub use instances::control::{CommandOutcome, InstanceCommand};
 #[cfg(feature = "http")]
 pub(crate) use instances::family::FAMILY_BYTES_MAX;
 pub use instances::family::InstanceFamily;
@@ -63,6 +67,8 @@ pub use instances::status::{InstanceStatus, RewindRecord, StatusQuery};
 pub use instances::wait::Waited;
 pub use instances::waits::Wait;
 pub use moment::parse_time;
+#[cfg(feature = "http")]
+pub(crate) use told::{DISK_FULL, LOCKED, lacking};
 
 /// The name of the default task hub.
 pub const DEFAULT_TASK_HUB: &str = "default";
@@ -161,6 +167,15 @@ impl Client {
         Self {
             hub: hub.into(),
             backend: Backend::Engine(engine),
+        }
+    }
+
+    /// The engine of the hub's host, if that is in this process.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
+        match &self.backend {
+            Backend::Engine(engine) => Some(engine),
+            Backend::File(_) | Backend::Remote(_) => None,
         }
     }
 

@@ -329,6 +329,7 @@ impl Engine {
 
     /// Queues everything that was unfinished when the last owner stopped.
     fn recover(self: &Arc<Self>, seen: Timestamp) -> Result<(), StoreError> {
+        self.load_worker_names()?;
         self.timers.load(&self.hub.reader, seen)?;
         let mut after = (InstanceKey(i64::MIN), i64::MIN);
         loop {

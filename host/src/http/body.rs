@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::budget::{Budget, Permit, Spent};
 use crate::client::InstanceStatus;
-use crate::http::places::Caller;
+use crate::http::places::{Asked, Caller};
 use crate::http::{Api, wire};
 use crate::limits::http as limits;
 
@@ -154,7 +154,7 @@ async fn next(body: &mut Body, end: Instant) -> Result<Option<Bytes>, Unread> {
 }
 
 /// Takes a part of the budget for a future answer, and waits for it.
-async fn room(api: &Api, bytes: usize) -> Result<Permit, Spent> {
+pub(crate) async fn room(api: &Api, bytes: usize) -> Result<Permit, Spent> {
     api.budget.take(bytes as u64, ROOM_TIMEOUT).await
 }
 
@@ -378,7 +378,7 @@ async fn discard(mut body: Incoming) {
 /// A streamed answer: the server works for its caller until it ends.
 pub(crate) struct Streamed {
     pub(crate) body: Body,
-    pub(crate) caller: Arc<Caller>,
+    pub(crate) _asked: Asked,
 }
 
 impl HttpBody for Streamed {
@@ -398,11 +398,5 @@ impl HttpBody for Streamed {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl Drop for Streamed {
-    fn drop(&mut self) {
-        self.caller.answered();
     }
 }

@@ -21,6 +21,12 @@ impl Closing {
         *self.0.borrow()
     }
 
+    /// The signal, for what outlives the request.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn subscribe(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
+    }
+
     /// Completes when the server is shutting down.
     pub(crate) async fn closed(&self) {
         // `self` owns the sender, so it cannot be dropped while this waits.

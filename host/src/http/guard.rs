@@ -37,20 +37,11 @@ pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
     if let Some(refused) = unsupported::refusal(&head) {
         return refused;
     }
-    let admitted = match api.access {
-        Access::Everyone => Ok(None),
-        Access::ThisMachine => match nowhere(&head).or_else(|| outsider(&api, &head)) {
-            Some(refused) => Err(refused),
-            None => Ok(None),
-        },
-        Access::Keys => match nowhere(&head) {
-            Some(refused) => Err(refused),
-            None => with_key(&api, &head).await.map(Some),
-        },
-    };
-    let admitted = match admitted {
+    let query = Query::of(&head.uri);
+    let reads = head.method == Method::GET || head.method == Method::HEAD;
+    let admitted = match admit(&api, &head, query.text("taskHub"), reads).await {
         Ok(admitted) => admitted,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(head.uri.path()),
     };
     let is_native = native::is_below(head.uri.path());
     let path = head.uri.path().to_owned();
@@ -65,18 +56,66 @@ pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
         return response.await;
     };
     let answered = api.revocations.guard(admitted, response).await;
-    answered.unwrap_or_else(|| unauthorized(&path, "The key of this request was revoked."))
+    answered.unwrap_or_else(|| REVOKED.into_response(&path))
+}
+
+/// Why a request is not admitted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) message: &'static str,
+}
+
+/// The key was revoked while the request was answered.
+pub(super) const REVOKED: Refused = Refused::unauthorized("The key of this request was revoked.");
+
+impl Refused {
+    const fn new(status: StatusCode, message: &'static str) -> Self {
+        Self { status, message }
+    }
+
+    const fn unauthorized(message: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, message)
+    }
+
+    fn into_response(self, path: &str) -> Response {
+        let response = failure(path, self.status, self.message);
+        if self.status == StatusCode::UNAUTHORIZED {
+            return wire::with_header(response, header::WWW_AUTHENTICATE, "Bearer");
+        }
+        response
+    }
+}
+
+/// Admits a request to a hub, which reads or also changes something. Returns the key with which it was admitted, if keys are required.
+pub(super) async fn admit(
+    api: &Api,
+    head: &Parts,
+    hub: Option<&str>,
+    reads: bool,
+) -> Result<Option<Admitted>, Refused> {
+    match api.access {
+        Access::Everyone => Ok(None),
+        Access::ThisMachine => match nowhere(head).or_else(|| outsider(api, head)) {
+            Some(refused) => Err(refused),
+            None => Ok(None),
+        },
+        Access::Keys => match nowhere(head) {
+            Some(refused) => Err(refused),
+            None => with_key(api, head, hub, reads).await.map(Some),
+        },
+    }
 }
 
 /// Refuses requests whose `Host` header is repeated or invalid.
-fn nowhere(head: &Parts) -> Option<Response> {
+fn nowhere(head: &Parts) -> Option<Refused> {
     let mut named = head.headers.get_all(header::HOST).iter();
     let host = named.next()?;
     if named.next().is_none() && host_of(host).is_some() {
         return None;
     }
     let message = "The header Host must name one host, such as localhost:7071.";
-    Some(failure(head.uri.path(), StatusCode::BAD_REQUEST, message))
+    Some(Refused::new(StatusCode::BAD_REQUEST, message))
 }
 
 /// The host in a header, without its port.
@@ -93,16 +132,16 @@ fn host_of(header: &HeaderValue) -> Option<String> {
 }
 
 /// Refuses requests that a browser sends for another site's page: those under another host name (DNS rebinding) or from another origin.
-fn outsider(api: &Api, head: &Parts) -> Option<Response> {
+fn outsider(api: &Api, head: &Parts) -> Option<Refused> {
     let in_url = head.uri.host().map(str::to_owned);
     let in_header = head.headers.get(header::HOST).and_then(host_of);
     let mut hosts = in_url.iter().chain(&in_header);
     if !hosts.all(|host| is_this_machine(host)) {
         let message = "This server answers only to names of this machine, such as localhost; for others it needs a base URL and keys.";
-        return Some(failure(head.uri.path(), StatusCode::FORBIDDEN, message));
+        return Some(Refused::new(StatusCode::FORBIDDEN, message));
     }
     let message = "Web pages of this origin are not allowed; the server can be told to allow them.";
-    let refused = || Some(failure(head.uri.path(), StatusCode::FORBIDDEN, message));
+    let refused = || Some(Refused::new(StatusCode::FORBIDDEN, message));
     let mut origins = head.headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else {
         // A page that embeds an answer from another site sends no `Origin`. Following a link is allowed.
@@ -150,44 +189,41 @@ pub(crate) fn is_this_machine(host: &str) -> bool {
 }
 
 /// Admits a request whose key permits it, or returns the answer that refuses it.
-async fn with_key(api: &Api, head: &Parts) -> Result<Admitted, Response> {
-    let path = head.uri.path();
+async fn with_key(
+    api: &Api,
+    head: &Parts,
+    hub: Option<&str>,
+    reads: bool,
+) -> Result<Admitted, Refused> {
     let query = Query::of(&head.uri);
     let Some(secret) = secret(&head.headers, &query) else {
         let message = "A key is needed: as the parameter code, as the header x-functions-key, or as a bearer token.";
-        return Err(unauthorized(path, message));
+        return Err(Refused::unauthorized(message));
     };
     let key = key_hash(secret);
     // A hub that is not served here has no keys; the caller learns only that.
-    let client = api.client(query.text("taskHub"));
-    let Some(client) = client else {
-        return Err(unauthorized(path, NO_KEY));
+    let Some(client) = api.client(hub) else {
+        return Err(Refused::unauthorized(NO_KEY));
     };
     let role = client.role_of(key).await;
     let client = client.clone();
-    let reads = head.method == Method::GET || head.method == Method::HEAD;
     match role {
         Ok(Some(Role::Admin)) => Ok(Admitted { client, key }),
         Ok(Some(Role::ReadOnly)) if reads => Ok(Admitted { client, key }),
         Ok(Some(Role::ReadOnly)) => {
             let message = "This key may only read.";
-            Err(failure(path, StatusCode::FORBIDDEN, message))
+            Err(Refused::new(StatusCode::FORBIDDEN, message))
         }
-        Ok(None) => Err(unauthorized(path, NO_KEY)),
+        Ok(None) => Err(Refused::unauthorized(NO_KEY)),
         Err(error) => {
             tracing::error!(%error, "the keys of the task hub could not be read");
             let message = "The keys of the task hub cannot be read right now.";
-            Err(failure(path, StatusCode::SERVICE_UNAVAILABLE, message))
+            Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, message))
         }
     }
 }
 
 const NO_KEY: &str = "This is no key of this task hub.";
-
-fn unauthorized(path: &str, message: &str) -> Response {
-    let response = failure(path, StatusCode::UNAUTHORIZED, message);
-    wire::with_header(response, header::WWW_AUTHENTICATE, "Bearer")
-}
 
 #[cfg(test)]
 mod tests {
@@ -201,7 +237,7 @@ mod tests {
                 request = request.header(header::HOST, *host);
             }
             let head = request.body(()).unwrap().into_parts().0;
-            nowhere(&head).map(|response| response.status().as_u16())
+            nowhere(&head).map(|refused| refused.status.as_u16())
         };
         for host in ["localhost", "localhost:7071", "[::1]:7071", "a.example.com"] {
             assert_eq!(refused(&[host]), None, "{host}");

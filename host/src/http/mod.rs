@@ -1,4 +1,5 @@
-//! The HTTP server: the management API of Durable Functions, with which its published clients work unchanged, and Perennial's own API.
+//! The HTTP server: the management API of Durable Functions, with which its published clients work unchanged, Perennial's own API, and gRPC
+//! for the Durable Task SDKs.
 //!
 //! [`router`] returns an [`axum::Router`] that an embedding program can mount; [`Api`] configures one; [`serve`] runs it on a socket, with
 //! limits, and drains it at shutdown.
@@ -10,12 +11,15 @@ mod bill;
 mod body;
 mod closing;
 mod compat;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod guard;
 mod line;
 mod metrics;
 mod native;
 mod ops;
 mod origin;
+mod paced;
 mod places;
 mod query;
 mod request_metrics;
@@ -43,39 +47,13 @@ use crate::client::{Client, Error, Result};
 use crate::http::closing::Closing;
 use crate::http::guard::{Access, is_this_machine};
 use crate::http::origin::UrlSettings;
-use crate::http::places::PlacesMax;
+use crate::http::places::{Places, PlacesMax};
 use crate::http::request_metrics::RequestMetrics;
 use crate::http::revoked::Revocations;
 use crate::limits::http as limits;
-use crate::outage::warn_seldom;
-use crate::shortage::Resource;
 
 pub use serve::serve;
 pub use tls::Tls;
-
-/// The message for a caller if the process lacks a resource or the hub's file is unusable; it reveals nothing of the host's internals.
-fn lacking(error: &Error) -> Option<String> {
-    let resource = match error.lacks() {
-        // The hub existed when the host started.
-        None if error.is_unknown_hub() => Resource::Hub,
-        None => return None,
-        // The caller gets no details; the operator finds them in the log.
-        Some(Resource::Files | Resource::Host) => Resource::Hub,
-        Some(resource) => resource,
-    };
-    if !resource.is_of_process() {
-        warn_seldom!(%error, "a request was put off");
-    }
-    Some(format!(
-        "the host lacks {resource} at the moment; nothing was changed: ask again in a moment"
-    ))
-}
-
-/// Messages for a full disk and a locked file, which reveal nothing of the host's internals.
-const DISK_FULL: &str =
-    "the disk of the task hub is full: nothing was changed; make space, and ask again";
-const LOCKED: &str =
-    "something else has locked the task hub: nothing was changed; ask again in a moment";
 
 /// All routes over one task hub, without access control: put your program's own protection in front.
 ///
@@ -109,6 +87,16 @@ pub struct Api {
     request_metrics: Arc<RequestMetrics>,
     live: Arc<OnceLock<native::Live>>,
     revocations: Arc<Revocations>,
+    /// Simultaneous calls of gRPC.
+    calls: Budget,
+    #[cfg(feature = "grpc")]
+    work_streams: Arc<grpc::WorkStreams>,
+    /// The connections of all servers of these settings.
+    places: Arc<OnceLock<Arc<Places>>>,
+    only_grpc: bool,
+    /// The work items that are out.
+    #[cfg(feature = "grpc")]
+    workers: Arc<crate::grpc::Workers>,
 }
 
 impl Api {
@@ -128,6 +116,13 @@ impl Api {
             request_metrics: Arc::default(),
             live: Arc::default(),
             revocations: Arc::default(),
+            calls: Budget::new(limits::CALLS as u64),
+            #[cfg(feature = "grpc")]
+            work_streams: Arc::default(),
+            places: Arc::default(),
+            only_grpc: false,
+            #[cfg(feature = "grpc")]
+            workers: Arc::default(),
         }
     }
 
@@ -188,6 +183,13 @@ impl Api {
         self
     }
 
+    /// Serves only gRPC and the health of the host, for an address of its own. Otherwise gRPC is served beside the HTTP API.
+    #[cfg(feature = "grpc")]
+    pub fn only_grpc(mut self) -> Self {
+        self.only_grpc = true;
+        self
+    }
+
     /// Admits programs of this machine without a key: requests must use a name of this machine, and web pages of other origins are refused.
     pub fn this_machine_only(mut self) -> Self {
         self.access = Access::ThisMachine;
@@ -227,6 +229,9 @@ impl Api {
     pub fn into_router(self) -> Router {
         let origins = self.origins.clone();
         let api = Arc::new(self);
+        if api.only_grpc {
+            return finished(ops::health().fallback(nothing_but_grpc), api);
+        }
         let guarded = compat::routes()
             .merge(native::routes())
             .merge(metrics::routes());
@@ -235,12 +240,7 @@ impl Api {
         if !origins.is_empty() {
             routes = routes.layer(cors(origins));
         }
-        routes
-            .merge(ops::health())
-            .fallback(nothing_there)
-            .layer(from_fn_with_state(Arc::clone(&api), request_metrics::count))
-            .layer(CatchPanicLayer::custom(panicked))
-            .with_state(api)
+        finished(routes.merge(ops::health()).fallback(nothing_there), api)
     }
 
     /// The router for connections beyond the limit: it answers only health checks.
@@ -259,6 +259,11 @@ impl Api {
             let (budget, closing) = (self.budget.clone(), Arc::clone(&self.closing));
             native::Live::new(native::Told::new(budget, closing))
         })
+    }
+
+    /// The places of connections, which all servers of these settings share.
+    fn places(&self) -> Arc<Places> {
+        Arc::clone(self.places.get_or_init(|| Places::new(self.places_max())))
     }
 
     fn places_max(&self) -> PlacesMax {
@@ -293,6 +298,25 @@ impl Api {
         let names: Vec<_> = self.hubs.iter().map(Client::task_hub).collect();
         names.join(", ")
     }
+}
+
+/// Adds gRPC and what holds for all requests.
+fn finished(routes: Router<Arc<Api>>, api: Arc<Api>) -> Router {
+    #[cfg(feature = "grpc")]
+    let routes = routes
+        .merge(grpc::routes())
+        .layer(axum::middleware::from_fn(grpc::other_service));
+    routes
+        .layer(from_fn_with_state(Arc::clone(&api), request_metrics::count))
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(api)
+}
+
+/// The answer of a server of gRPC to requests of HTTP.
+async fn nothing_but_grpc(uri: Uri) -> Response {
+    let message =
+        "This address serves only gRPC, for the Durable Task SDKs; the HTTP API has another one.";
+    failure(uri.path(), StatusCode::NOT_FOUND, message)
 }
 
 /// The CORS settings for web pages of allowed origins.
@@ -337,9 +361,16 @@ async fn nothing_there(uri: Uri) -> Response {
     failure(uri.path(), StatusCode::NOT_FOUND, &message)
 }
 
+const FULL: &str = "this server has as many connections as it takes, all of them at work, or as many from this address; try again soon";
+
 /// The answer to other requests at the door.
-async fn full(uri: Uri) -> Response {
-    let message = "this server has as many connections as it takes, all of them at work, or as many from this address; try again soon";
+async fn full(request: axum::extract::Request) -> Response {
+    #[cfg(feature = "grpc")]
+    if grpc::is_grpc(request.headers()) {
+        return grpc::refused(tonic::Status::unavailable(FULL));
+    }
+    let uri = request.uri();
+    let message = FULL;
     let response = failure(uri.path(), StatusCode::SERVICE_UNAVAILABLE, message);
     let response = wire::with_header(response, header::RETRY_AFTER, "1");
     wire::with_header(response, header::CONNECTION, "close")

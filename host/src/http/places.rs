@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,8 @@ pub(crate) struct Caller {
     begun: Instant,
     /// Milliseconds since `begun`, plus one; 0 while the server does not wait.
     waits_since: AtomicU64,
-    serving: AtomicBool,
+    /// Requests that the server works on. HTTP/2 has several at a time.
+    serving: AtomicUsize,
     sent_away: Notify,
     /// Whether it follows a live stream now; `bill` counts the cost.
     follows: AtomicBool,
@@ -175,31 +176,40 @@ impl Drop for ConnectionPermit {
     }
 }
 
+/// A request that the server works on. When it is dropped, the request is answered, or its caller is gone.
+#[derive(Debug)]
+pub(crate) struct Asked(pub(crate) Arc<Caller>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if self.0.serving.fetch_sub(1, Relaxed) == 1 {
+            // The server waits for the caller.
+            self.0.moves();
+        }
+    }
+}
+
 impl Caller {
     fn new(begun: Instant) -> Self {
         let caller = Self {
             begun,
             waits_since: AtomicU64::new(0),
-            serving: AtomicBool::new(false),
+            serving: AtomicUsize::new(0),
             sent_away: Notify::new(),
             follows: AtomicBool::new(false),
             bill: OnceLock::new(),
         };
-        caller.answered();
+        caller.moves();
         caller
     }
 
-    /// A request has arrived, and the server works.
-    pub(crate) fn asked(&self) {
-        self.follows.store(false, Relaxed);
-        self.serving.store(true, Relaxed);
+    /// A request has arrived, and the server works until the result is dropped.
+    pub(crate) fn asked(self: &Arc<Self>) -> Asked {
+        if self.serving.fetch_add(1, Relaxed) == 0 {
+            self.follows.store(false, Relaxed);
+        }
         self.waits_since.store(0, Relaxed);
-    }
-
-    /// The request is answered; the server waits for the caller.
-    pub(crate) fn answered(&self) {
-        self.serving.store(false, Relaxed);
-        self.waits_since.store(self.now(), Relaxed);
+        Asked(Arc::clone(self))
     }
 
     /// The answer is a live stream, whose cost goes on this bill (the same for all streams).
@@ -223,7 +233,7 @@ impl Caller {
 
     /// The caller read or wrote.
     pub(crate) fn moves(&self) {
-        let serving = self.serving.load(Relaxed);
+        let serving = self.serving.load(Relaxed) > 0;
         let since = if serving { 0 } else { self.now() };
         self.waits_since.store(since, Relaxed);
     }
@@ -309,7 +319,7 @@ mod tests {
         let places = places(3, None);
         let here = address("127.0.0.1");
         let (works, waits, longer) = (places.enter(here), places.enter(here), places.enter(here));
-        works.caller.asked();
+        let _asked = works.caller.asked();
         waits.caller.stalled_for(LONG / 2);
         longer.caller.stalled_for(LONG);
         let comes = places.enter(here);
@@ -323,7 +333,7 @@ mod tests {
         let places = places(2, None);
         let here = address("::1");
         let inside = [places.enter(here), places.enter(here)];
-        inside.iter().for_each(|place| place.caller.asked());
+        let asked: Vec<Asked> = inside.iter().map(|place| place.caller.asked()).collect();
         let mut door: Vec<ConnectionPermit> = (0..limits::DOOR_CONNECTIONS)
             .map(|_| places.enter(here))
             .collect();
@@ -331,7 +341,7 @@ mod tests {
         door.push(places.enter(here));
         assert!(was_sent_away(&door[0]) && !was_sent_away(&door[1]));
         assert!(inside.iter().all(|place| !was_sent_away(place)));
-        drop((inside, door));
+        drop((asked, inside, door));
         assert!(!places.enter(here).at_door);
         assert!(places.state().peers.is_empty() && places.state().door.is_empty());
     }

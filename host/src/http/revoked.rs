@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::header;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::watch;
@@ -30,6 +30,10 @@ type Known = Option<Vec<KeyHash>>;
 pub(crate) struct Revocations {
     hubs: Mutex<HashMap<String, watch::Sender<Known>>>,
 }
+
+/// Marks an answer that ends soon although its size is not known: it is not ended when the key is revoked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Short;
 
 /// A caller that was admitted with a key.
 #[derive(Debug)]
@@ -116,20 +120,37 @@ impl Revocations {
 
     /// Wraps a streamed answer so that it ends when the key is revoked; a complete answer is left as it is.
     fn ending(self: &Arc<Self>, answer: Response, admitted: Admitted) -> Response {
-        if answer.body().size_hint().upper().is_some() {
+        let is_short = answer.extensions().get::<Short>().is_some();
+        if is_short || answer.body().size_hint().upper().is_some() {
             return answer;
         }
         let kind = answer.headers().get(header::CONTENT_TYPE);
-        let is_events = kind.is_some_and(|kind| kind == "text/event-stream");
+        let kind = match kind.map(HeaderValue::as_bytes) {
+            Some(b"text/event-stream") => Kind::Events,
+            Some(kind) if kind.starts_with(b"application/grpc") => Kind::Grpc,
+            _ => Kind::Other,
+        };
         let this = Arc::clone(self);
         answer.map(|body| {
             Body::new(Ending {
                 body,
                 revoked: Some(Box::pin(this.revoked(admitted))),
-                is_events,
+                kind,
             })
         })
     }
+}
+
+/// The end of a call of gRPC whose key was revoked.
+fn unauthenticated() -> HeaderMap {
+    const UNAUTHENTICATED: HeaderValue = HeaderValue::from_static("16");
+    const MESSAGE: HeaderValue =
+        HeaderValue::from_static("the%20key%20of%20this%20call%20was%20revoked");
+    let name = HeaderName::from_static;
+    HeaderMap::from_iter([
+        (name("grpc-status"), UNAUTHENTICATED),
+        (name("grpc-message"), MESSAGE),
+    ])
 }
 
 /// A body that ends when the key of its request is revoked.
@@ -137,7 +158,15 @@ struct Ending {
     body: Body,
     /// `None` after the key was revoked.
     revoked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    is_events: bool,
+    kind: Kind,
+}
+
+/// How a streamed answer ends early.
+#[derive(Clone, Copy)]
+enum Kind {
+    Events,
+    Grpc,
+    Other,
 }
 
 impl HttpBody for Ending {
@@ -156,10 +185,11 @@ impl HttpBody for Ending {
             return Pin::new(&mut this.body).poll_frame(context);
         }
         this.revoked = None;
-        Poll::Ready(Some(match this.is_events {
-            true => Ok(Frame::data(Bytes::from_static(OVER.as_bytes()))),
+        Poll::Ready(Some(match this.kind {
+            Kind::Events => Ok(Frame::data(Bytes::from_static(OVER.as_bytes()))),
+            Kind::Grpc => Ok(Frame::trailers(unauthenticated())),
             // An error, so that the truncated answer does not look complete.
-            false => Err(axum::Error::new("the key of this request was revoked")),
+            Kind::Other => Err(axum::Error::new("the key of this request was revoked")),
         }))
     }
 

@@ -49,7 +49,8 @@ impl Tls {
                     .with_single_cert(chain, private)
             });
         let mut config = config.map_err(|error| failed("a private key", key, &error))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // The first that the caller knows too.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 

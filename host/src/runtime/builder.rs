@@ -5,8 +5,9 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use perennial_core::{Digest, Failure, Limits};
+use perennial_core::{Digest, Failure, Limits, Millis};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -41,6 +42,7 @@ pub struct HostBuilder {
     management_url: Option<String>,
     spans: Option<Arc<dyn SpanSink>>,
     meters_fuel: bool,
+    worker_times: WorkerTimes,
 }
 
 impl Default for HostBuilder {
@@ -61,6 +63,7 @@ impl Default for HostBuilder {
             management_url: None,
             spans: None,
             meters_fuel: true,
+            worker_times: WorkerTimes::default(),
         }
     }
 }
@@ -109,6 +112,17 @@ impl HostBuilder {
     /// Sets how many activities run at once; at least one. From 16 on, one in eight places is reserved for instances that have few running.
     pub fn activities_max(mut self, count: usize) -> Self {
         self.activities_max = count.max(1);
+        self
+    }
+
+    /// Sets how long a remote worker may take for a turn of an orchestration (five minutes by default), and for an activity whose call sets no
+    /// time limit (an hour by default). After that its work goes to another worker.
+    pub fn worker_timeouts(mut self, turn: Duration, activity: Duration) -> Self {
+        let millis = |span: Duration| Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+        self.worker_times = WorkerTimes {
+            turn: millis(turn),
+            activity: millis(activity),
+        };
         self
     }
 
@@ -218,7 +232,7 @@ impl HostBuilder {
                 limits: self.limits,
                 quotas: self.quotas,
                 what: self.what,
-                worker_times: WorkerTimes::default(),
+                worker_times: self.worker_times,
             };
             let parts = EngineParts {
                 clock: self.clock,

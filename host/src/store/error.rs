@@ -37,11 +37,13 @@ pub(crate) enum StoreError {
     )]
     LogGone(PathBuf),
     /// The file is not a hub. It is left unchanged.
-    #[error("{0} is not a task hub; it was left as it is")]
+    #[error(
+        "{0} is not the file of a task hub; it was left unchanged: name another task hub, or move the file away"
+    )]
     NotAHub(PathBuf),
     /// A newer version wrote the file. It is left unchanged.
     #[error(
-        "{path} was written by a newer version of Perennial (format {found}; this one knows {known}); it was left as it is"
+        "{path} was written by a newer version of Perennial (format {found}; this one knows {known}); it was left unchanged: use that version or a newer one"
     )]
     Newer {
         /// The hub's file.
@@ -86,7 +88,9 @@ pub(crate) enum StoreError {
     Owned(String),
     /// The hub's owner did not execute a command in time, and the client withdrew it. If the command takes several transactions, some may
     /// be done.
-    #[error("{owner} has it and could not do what was asked, which was taken back: {why}")]
+    #[error(
+        "the command was withdrawn, because {owner}, which owns the task hub, could not execute it: {why}"
+    )]
     NotTaken {
         /// A description of the owner.
         owner: String,
@@ -94,13 +98,13 @@ pub(crate) enum StoreError {
         why: String,
     },
     /// The client withdrew the command.
-    #[error("the command was taken back")]
+    #[error("the command was withdrawn; try again")]
     TakenBack,
     /// Another owner took over the hub; this one must not write any more.
-    #[error("another process has taken the hub over")]
+    #[error("another process has taken over the task hub, and this one writes nothing more")]
     Fenced,
     /// The instance has moved since the change was prepared: for example, it was replaced or purged.
-    #[error("the instance changed meanwhile")]
+    #[error("the instance was changed at the same time; try again")]
     Conflict,
     /// The machine lacked a resource. The operation was rolled back.
     #[error(transparent)]

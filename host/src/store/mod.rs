@@ -27,7 +27,7 @@ pub(crate) use file::backup::{backup, integrity, restore};
 pub(crate) use file::hubs::{FileId, delete, hubs_in, unmake};
 pub(crate) use file::lock::{OwnerLock, OwnerNote, is_owned, read_note};
 pub(crate) use file::paths::{bytes_of, real, with_suffix};
-pub(crate) use file::settings::{Ages, Tally};
+pub(crate) use file::settings::{Ages, Tally, WorkerNames};
 #[cfg(feature = "http")]
 pub(crate) use file::space::has_room;
 pub(crate) use file::space::{Pages, compact};

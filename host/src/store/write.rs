@@ -15,7 +15,7 @@ use crate::store::changes::rewind;
 use crate::store::changes::rewind::{RestartCommit, RewindCommit};
 use crate::store::codec::encode;
 use crate::store::file::settings;
-use crate::store::file::settings::Ages;
+use crate::store::file::settings::{Ages, WorkerNames};
 use crate::store::reply::Reply;
 use crate::store::rows::commands;
 use crate::store::rows::instances;
@@ -104,6 +104,8 @@ pub(crate) enum Change {
     PurgeId(String),
     /// Sets the retention.
     Retain(Ages),
+    /// Sets the names that remote workers have run.
+    KnowNames(WorkerNames),
     /// Makes several changes, all or none.
     All(Vec<Self>),
     /// Deletes up to `rows` rows of deleted instances and executions.
@@ -263,6 +265,7 @@ fn apply(
         Change::Purge(keys) => Reply::Purged(purge::purge(db, keys, effects)?),
         Change::PurgeId(id) => purge_id(db, id, effects)?,
         Change::Retain(ages) => settings::retain(db, ages).map(|()| Reply::Done)?,
+        Change::KnowNames(names) => settings::know_names(db, names).map(|()| Reply::Done)?,
         Change::All(changes) => apply_all(changes, now, db, effects)?,
         Change::Collect { rows } => {
             effects.garbage = create::collect_garbage(db, *rows)?;

@@ -297,7 +297,7 @@ fn durable_says_what_is_wrong_with_exit_code_1() {
         "durable start-new --function-name Wait --input @nowhere.json",
         expect![[r#"
             ! error: Could not find input file at 'nowhere.json'
-            !   because: No such file or directory (os error 2)
+            !   because: No such file or directory
             exit code Some(1)
         "#]],
     );
@@ -306,7 +306,7 @@ fn durable_says_what_is_wrong_with_exit_code_1() {
 &format!("durable start-new --function-name Wait --input {broken}"),
         expect![[r#"
             ! error: Could not deserialize the input to the orchestration instance into a valid JSON object.
-            !   because: DIR/broken.json: the text is not the JSON that was expected: EOF while parsing an object at line 1 column 1
+            !   because: DIR/broken.json: the text is not valid JSON, or not of the expected form: EOF while parsing an object at line 1 column 1
             exit code Some(1)
         "#]],
     );

@@ -35,7 +35,7 @@ fn what_is_purged_is_said_and_asked_for() {
     cli.types(
         "purge",
         expect![[r#"
-        ! error: nothing says which instances to purge
+        ! error: no instance to purge is named, and no filter is given
         !   hint: name an instance, or filters such as --status and --name; --all means every one
         exit code Some(2)
     "#]],
@@ -121,7 +121,7 @@ fn many_are_suspended_resumed_terminated_and_restarted() {
     cli.types(
         "terminate a1 --dry-run",
         expect![[r#"
-            ! error: --dry-run counts what filters fit, and one instance to terminate was named
+            ! error: --dry-run counts the instances that match filters; it cannot be used with one named instance
             exit code Some(2)
         "#]],
     );
@@ -150,7 +150,7 @@ fn many_are_suspended_resumed_terminated_and_restarted() {
     cli.types(
         "suspend",
         expect![[r#"
-        ! error: nothing says which instances to suspend
+        ! error: no instance to suspend is named, and no filter is given
         !   hint: name an instance, or filters such as --status and --name; --all means every one
         exit code Some(2)
     "#]],
@@ -236,7 +236,7 @@ fn task_hubs_are_shown_set_up_and_deleted() {
     cli.types(
         "hubs set billing",
         expect![[r#"
-        ! error: nothing says what to set
+        ! error: no setting is given
         !   hint: such as --retain-completed 7d; `perennial hubs show` shows what is set
         exit code Some(2)
     "#]],
@@ -332,7 +332,7 @@ fn a_purge_says_what_it_leaves_behind_and_finds_it_afterwards() {
     cli.types(
         "terminate p --dry-run",
         expect![[r#"
-        ! error: --dry-run counts what filters fit, and one instance to terminate was named
+        ! error: --dry-run counts the instances that match filters; it cannot be used with one named instance
         exit code Some(2)
     "#]],
     );

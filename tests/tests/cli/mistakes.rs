@@ -144,7 +144,7 @@ fn what_is_so_already_is_not_said_to_be_done() {
     cli.types(
         "resume w1",
         expect![[r#"
-        ! w1 is Running: nothing was changed
+        ! w1 is not suspended: nothing was changed
     "#]],
     );
     cli.ok(&["suspend", "w1"]);
@@ -156,7 +156,44 @@ fn what_is_so_already_is_not_said_to_be_done() {
     cli.types(
         "suspend w1",
         expect![[r#"
-        ! w1 is Suspended: nothing was changed
+        ! w1 is suspended already: nothing was changed
+    "#]],
+    );
+}
+
+#[test]
+fn a_resume_that_overtakes_its_suspend_is_said_to_be_done() {
+    let cli = Cli::deployed();
+    let host = cli.serve();
+    cli.ok(&["start", "Wait", "--id", "w1", "--wait=start"]);
+    drop(host);
+    // Nobody executes the suspend, so that the instance is still Running when the resume comes.
+    cli.types(
+        "suspend w1",
+        expect![[r#"
+        ! suspending w1
+        ! no host runs task hub "default": it takes no effect until `perennial serve` does
+    "#]],
+    );
+    cli.types(
+        "resume w1 --json",
+        expect![[r#"
+        {"instanceId":"w1","command":"resume","hosted":false,"changed":true}
+        ! {"note":"resuming w1"}
+        ! {"note":"no host runs task hub \"default\": it takes no effect until `perennial serve` does"}
+    "#]],
+    );
+    // As soon as a host has executed both, another resume has nothing to do.
+    let _host = cli.serve();
+    let begun = Instant::now();
+    while !cli.see(&["history", "w1"]).contains("Resumed") {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+    cli.types(
+        "resume w1 --json",
+        expect![[r#"
+        {"instanceId":"w1","command":"resume","hosted":true,"changed":false}
+        ! {"note":"w1 is not suspended: nothing was changed"}
     "#]],
     );
 }
@@ -169,7 +206,7 @@ fn a_misspelt_event_is_seen() {
     cli.types(
         "raise-event w1 Goo",
         expect![[r#"
-        ! w1 waits for "Go" now, not for "Goo", which is kept until it does; did you mean "Go"?
+        ! w1 waits for "Go" and not for "Goo"; the event is kept until w1 waits for "Goo"; did you mean "Go"?
         ! raised "Goo" to w1
     "#]],
     );
@@ -208,7 +245,7 @@ fn a_host_that_is_stopped_is_told_from_one_that_runs_and_nothing_is_done_later()
     for line in ["start Wait --id s1", "raise-event w1 Go", "terminate w1"] {
         let told = cli.see(&line.split(' ').collect::<Vec<_>>());
         assert!(
-            told.contains("which was taken back: it is stopped"),
+            told.contains("could not execute it: it is stopped"),
             "{told}"
         );
         assert!(told.ends_with("exit code Some(1)\n"), "{told}");
@@ -219,7 +256,7 @@ fn a_host_that_is_stopped_is_told_from_one_that_runs_and_nothing_is_done_later()
         begun.elapsed()
     );
     host.signal("CONT");
-    // Whoever tries again starts it once, and what was taken back does not come later.
+    // Whoever tries again starts it once, and what was withdrawn does not come later.
     cli.ok(&["start", "Wait", "--id", "s1", "--reuse", "never"]);
     cli.types(
         "list --counts",

@@ -379,7 +379,7 @@ fn keys_are_asked_for_where_the_host_wants_them_or_where_it_matters() {
         ! error: This key may only read.
         !   hint: `perennial keys create NAME` on the host's machine makes one that may change things
         exit code Some(1)
-        ! {"error":{"code":"error","exitCode":1,"message":"this needs a key that may do everything, also on the host's own machine: `perennial keys create NAME` there makes one","hint":"give it with --key or PERENNIAL_KEY"}}
+        ! {"error":{"code":"forbidden","exitCode":1,"message":"this needs an admin key, even on the host's own machine; `perennial keys create NAME` there creates one","hint":"give it with --key or PERENNIAL_KEY"}}
         exit code Some(1)
         a
         ["Hello Tokyo!","Hello Seattle!","Hello London!"]
@@ -395,7 +395,7 @@ fn keys_are_asked_for_where_the_host_wants_them_or_where_it_matters() {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         cli.see(&[&words, &["--url", url.as_str()][..], key].concat())
     };
-    let refused = "this needs a key that may do everything, also on the host's own machine: `perennial keys create NAME` there makes one";
+    let refused = "this needs an admin key, even on the host's own machine; `perennial keys create NAME` there creates one";
     assert!(see("status a", &[]).starts_with("instance"));
     let grants = [
         "grants hello-sequence --grant-dir /",
@@ -411,6 +411,59 @@ fn keys_are_asked_for_where_the_host_wants_them_or_where_it_matters() {
         assert!(seen.contains(refused), "{line}: {seen}");
         let seen = see(line, &["--key", &admin]);
         assert!(!seen.contains("exit code"), "{line}: {seen}");
+    }
+}
+
+#[test]
+fn a_script_learns_the_code_that_the_host_answered() {
+    let cli = Cli::deployed();
+    let (_host, url) = serve(&cli, &["--max-instances", "1"]);
+    let there = |line: &str| {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let remote = cli.see(&[&words, &["--json", "--url", url.as_str()][..]].concat());
+        let local = cli.see(&[&words, &["--json"][..]].concat());
+        let code = |told: &str| {
+            let begin = told.find("\"code\":\"").map(|at| at + 8);
+            let rest = begin.map(|at| &told[at..]).unwrap_or_default();
+            rest.split('"').next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(code(&remote), code(&local), "{remote}{local}");
+        code(&remote)
+    };
+    cli.ok(&["start", "Wait", "--id", "w1", "--wait=start"]);
+    assert_eq!(there("start Wait --id w2"), "quotaExceeded");
+    assert_eq!(there("start Nothing --id n"), "unknownOrchestration");
+    assert_eq!(there("start Wait --id a/b"), "invalid");
+    assert_eq!(there("rewind w1"), "wrongState");
+    assert_eq!(there("modules remove nothing"), "unknownModule");
+    assert_eq!(there("modules remove workloads"), "inUse");
+    let told = cli.see(&["hubs", "show", "nohub", "--url", &url]);
+    expect![[r#"
+        ! error: there is no task hub "nohub"
+        !   hint: the task hub "nohub" is not served here; served: default
+        exit code Some(3)
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_resume_right_after_its_suspend_is_accepted_over_http_too() {
+    let cli = Cli::deployed();
+    let (_host, url) = serve(&cli, &[]);
+    let see = |line: &str| {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        cli.see(&[&words, &["--url", url.as_str()][..]].concat())
+    };
+    cli.ok(&["start", "Wait", "--id", "w1", "--wait=start"]);
+    assert_eq!(
+        see("resume w1"),
+        "! w1 is not suspended: nothing was changed\n"
+    );
+    for _ in 0..5 {
+        assert_eq!(see("suspend w1"), "! suspending w1\n");
+        assert_eq!(see("resume w1"), "! resuming w1\n");
     }
 }
 
@@ -462,13 +515,13 @@ fn whatever_is_wrong_with_an_address_is_said() {
     let told: String = answers.iter().map(|_| see(&url)).collect();
     thread.join().unwrap();
     expect![[r#"
-        ! error: what answers at http://127.0.0.1:PORT is no Perennial host: its answer 200 OK cannot be read: expected value at line 1 column 1
+        ! error: the server at http://127.0.0.1:PORT is not a Perennial host: its answer 200 OK cannot be read: expected value at line 1 column 1
         !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://
         exit code Some(1)
-        ! error: what answers at http://127.0.0.1:PORT is no Perennial host: it answered 404 Not Found
+        ! error: the server at http://127.0.0.1:PORT is not a Perennial host: it answered 404 Not Found
         !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://
         exit code Some(1)
-        ! error: what answers at http://127.0.0.1:PORT is no Perennial host: it redirects to https://elsewhere.example
+        ! error: the server at http://127.0.0.1:PORT is not a Perennial host: it redirects to https://elsewhere.example
         !   hint: does `perennial serve` run there? It prints its address when it begins; a host that serves TLS wants https://
         exit code Some(1)
     "#]]

@@ -82,7 +82,7 @@ fn run_says_what_is_wrong_before_it_touches_the_hub() {
     cli.check(
         &["run", "nowhere.wasm"],
         expect![[r#"
-        ! error: cannot read nowhere.wasm: No such file or directory (os error 2)
+        ! error: cannot read nowhere.wasm: No such file or directory
         !   hint: the first argument is the path of a .wasm file
         exit code Some(1)
     "#]],

@@ -241,9 +241,9 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         raise-event w1 Other
             {command: text, hosted: flag, instanceId: text}
         suspend w1
-            {command: text, hosted: flag, instanceId: text}
+            {changed: flag, command: text, hosted: flag, instanceId: text}
         resume w1
-            {command: text, hosted: flag, instanceId: text}
+            {changed: flag, command: text, hosted: flag, instanceId: text}
         suspend --name Wait
             {done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
         status r1 --history
@@ -267,7 +267,7 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         restart r1 --new-id r2
             {command: text, hosted: flag, instanceId: text}
         terminate w1
-            {command: text, hosted: flag, instanceId: text}
+            {changed: flag, command: text, hosted: flag, instanceId: text}
         terminate --name Wait --dry-run
             {done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
         purge r1

@@ -72,7 +72,7 @@ async fn what_ended_lives_again_only_where_there_is_room() {
     ended(&client, "failed").await;
     client.start("Wait").id("waits").await.unwrap();
     let before = format!("{:?}", client.status("failed").await.unwrap());
-    let words = "the task hub has 1 live instances; its quota is 1 (instances)";
+    let words = "the task hub has 1 live instance; its quota is 1 (instances)";
     for outside in [false, true] {
         let client = if outside { dir.client() } else { host.client() };
         for refused in [

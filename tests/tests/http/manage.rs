@@ -68,10 +68,16 @@ async fn keys_and_grants_are_for_whoever_has_a_key_that_may_do_everything() {
         .create_key("eyes", Role::ReadOnly)
         .await
         .unwrap();
-    let grants = r#"{"env": [["SECRET", "hush"]], "http_hosts": ["a.example.com"]}"#;
+    let grants = r#"{"env": [["SECRET", "hush"]], "httpHosts": ["a.example.com"]}"#;
     let guarded = [
         ("GET", "keys", ""),
         ("POST", "keys", r#"{"name": "new", "role": "read-only"}"#),
+        (
+            "PUT",
+            "modules/workloads/grants",
+            // The name in the hub's file is accepted too.
+            r#"{"http_hosts": ["b.example.com"]}"#,
+        ),
         ("PUT", "modules/workloads/grants", grants),
         (
             "POST",

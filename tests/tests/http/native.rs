@@ -74,6 +74,7 @@ async fn instances_are_started_seen_and_told_what_to_do() {
         &format!("POST {API}/instances/a%20b/suspend\n\n{{\"reason\":\"hold\"}}"),
         expect![[r#"
             202
+            {"changed":true}
         "#]],
     )
     .await;
@@ -81,6 +82,7 @@ async fn instances_are_started_seen_and_told_what_to_do() {
         &format!("POST {API}/instances/a%20b/resume"),
         expect![[r#"
         202
+        {"changed":true}
     "#]],
     )
     .await;
@@ -301,7 +303,7 @@ async fn a_history_is_followed_and_taken_up_again() {
         &format!("{follow}\nlast-event-id: nonsense"),
         expect![[r#"
         400
-        {"error":{"code":"invalid","message":"\"nonsense\" is no id of an event of an instance"}}
+        {"error":{"code":"invalid","message":"\"nonsense\" is not the id of an event of this stream; send the last id that it sent"}}
     "#]],
     )
     .await;
@@ -423,7 +425,7 @@ async fn changes_are_followed_and_taken_up_again() {
         &format!("GET {API}/live?after=nonsense"),
         expect![[r#"
         400
-        {"error":{"code":"invalid","message":"\"nonsense\" is no id of a change"}}
+        {"error":{"code":"invalid","message":"\"nonsense\" is not the id of a change; send the last id that the stream sent"}}
     "#]],
     )
     .await;

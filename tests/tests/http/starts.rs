@@ -70,7 +70,7 @@ async fn a_start_answers_with_where_to_ask() {
         expect![[r#"
             400
             {"Message":"Invalid JSON content",
-             "ExceptionMessage":"the text is not the JSON that was expected: EOF while parsing a value at line 1 column 6",
+             "ExceptionMessage":"the text is not valid JSON, or not of the expected form: EOF while parsing a value at line 1 column 6",
              "ExceptionType":"System.FormatException",
              "StackTrace":""}
         "#]],

@@ -54,8 +54,10 @@ why}], moreRemaining, droppedEvents: [{instanceId, number, name}]}";
 pub(super) const RESTART: &str = "\
 Starts the same orchestration in its newest deployed version, with the same input and labels, but without a parent. \
 It begins at once, even if the first start was scheduled (start --at). After continue-as-new it has the input of the \
-last execution, since earlier ones are not kept. With the same id the instance must have ended, and gets its next \
-execution; with a new id the first instance may still live.
+last execution, since earlier ones are not kept.
+
+Without --new-id the instance keeps its id: it must have ended, and gets its next execution. With --new-id it is a \
+new instance, and the first may still run. Over HTTP, as in Durable Functions, a new id is the default.
 
 Examples:
   perennial restart order-17

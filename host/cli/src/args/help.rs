@@ -32,7 +32,8 @@ Exit codes:
 
 JSON: with --json, stdout has data and nothing else, times are RFC 3339 in UTC, and what is absent is left \
 out. An error is one object on stderr: {\"error\": {\"code\", \"exitCode\", \"message\", \"causes\", \
-\"hint\"}}.";
+\"hint\"}}. Its code says what went wrong more precisely than the exit code, such as notFound, quotaExceeded, forbidden or \
+unreachable; it is the same as in the HTTP API.";
 
 pub(super) const RUN: &str = "\
 Where a host owns the task hub, the instance runs there. Otherwise this process is the host until the instance \
@@ -65,8 +66,8 @@ Examples:
   perennial deploy orders.wasm --allow-http api.example.com --allow-http localhost:8080
   perennial deploy --check orders.wasm && perennial deploy orders.wasm
 
-JSON: [{module, digest, names: [{kind, name, change: new|repointed|unchanged, before}]}]; with --check, [{module, \
-digest, names: [{kind, name, change: new|repointed|unchanged|taken|dropped, before, owner}], imports: {added, \
+JSON: [{module, digest, names: [{kind, name, change: new|updated|unchanged, before}]}]; with --check, [{module, \
+digest, names: [{kind, name, change: new|updated|unchanged|taken|dropped, before, owner}], imports: {added, \
 removed}, grants: {before, after}, compatible, incompatible, instances: [{instanceId, name, runtimeStatus, module, \
 outcome: compatible|differs|notDefined|ended|busy, reason, turn, event, recorded, asked}]}]";
 
@@ -132,6 +133,10 @@ Stdout: the id; with --wait, the result on the next line.
 JSON: {instanceId, name, hosted}; with --wait, the instance as `perennial status --json` shows it.";
 
 pub(super) const STATUS: &str = "\
+Shows the status of an instance, when it was created, started and last updated, its module, and what it waits for: \
+events, activities with their attempts, timers and children. If it failed or is quarantined, it shows why. The time in \
+parentheses after `started` and `updated` is counted from the line before.
+
 Examples:
   perennial status order-17
   perennial status order-17 --input --history
@@ -205,7 +210,7 @@ Examples:
   perennial terminate --status Running --name Ship --dry-run
   perennial terminate --tag customer=acme --yes
 
-JSON: {instanceId, command: terminate, hosted}; of many, {matched, done, skipped, dryRun, hosted}; with --wait, the instance as `perennial status --json` shows it.";
+JSON: {instanceId, command: terminate, hosted, changed}; of many, {matched, done, skipped, dryRun, hosted}; with --wait, the instance as `perennial status --json` shows it.";
 
 pub(super) const SUSPEND: &str = "\
 Running activities finish, and their results are kept.
@@ -214,7 +219,7 @@ Examples:
   perennial suspend order-17 --reason 'the warehouse is closed'
   perennial suspend --name Ship
 
-JSON: {instanceId, command: suspend, hosted}; of many, {matched, done, skipped, dryRun, hosted}";
+JSON: {instanceId, command: suspend, hosted, changed}; of many, {matched, done, skipped, dryRun, hosted}";
 
 pub(super) const RESUME: &str = "\
 Everything that arrived meanwhile is delivered in order. An instance is quarantined if its module no longer \
@@ -227,7 +232,7 @@ Examples:
   perennial resume order-17 --module orders-fixed
   perennial resume order-17 --module 5f1e07c2
 
-JSON: {instanceId, command: resume, hosted}; with --module, the instance as `perennial status --json` shows it.";
+JSON: {instanceId, command: resume, hosted, changed}; with --module, the instance as `perennial status --json` shows it.";
 
 pub(super) const DURABLE: &str = "\
 The verbs, flags, texts and exit codes of `func durable`: 0 or 1. A storage connection is a data directory here.
@@ -243,9 +248,10 @@ JSON: what get-runtime-status, get-history and get-instances print is JSON in an
 print what start, raise-event and so on do.";
 
 pub(super) const CHECK: &str = "\
-Writes nothing; a host may run the hub meanwhile. Checks the file, with SQLite's own check; every history, by the rules \
-that wrote it; and every live instance, by replaying it on the module that it is pinned to. The exit code is 6 if \
-something is wrong.
+Checks the file with SQLite's own check, every history by the rules that wrote it, and every live instance by \
+replaying it on the module that it is pinned to. It writes nothing, and a host may run the hub at the same time; \
+instances that change too fast to be checked are counted as `moved`. The exit code is 6 if something is wrong: then \
+`perennial restore` makes a hub from a backup.
 
 Examples:
   perennial check

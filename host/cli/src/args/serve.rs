@@ -91,6 +91,17 @@ pub(crate) struct Http {
         value_parser = value::listen
     )]
     pub(crate) listen: Listen,
+    /// Address of its own for gRPC, which the Durable Task SDKs use; they expect `127.0.0.1:4001`
+    ///
+    /// The address of the HTTP API serves gRPC too.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "PERENNIAL_GRPC",
+        hide_env_values = true,
+        value_parser = value::listen
+    )]
+    pub(crate) grpc: Option<Listen>,
     /// Require a key on a loopback address too
     #[arg(long)]
     pub(crate) require_key: bool,

@@ -49,8 +49,9 @@ pub(super) enum Selected {
 pub(super) fn meant(selection: &Selection, verb: &str) -> anyhow::Result<Selected> {
     let selected = select(selection, verb)?;
     if selection.dry_run && matches!(selected, Selected::One(_)) {
-        let message =
-            format!("--dry-run counts what filters fit, and one instance to {verb} was named");
+        let message = format!(
+            "--dry-run counts the instances that match filters; it cannot be used with one named instance"
+        );
         return Err(CliError::new(Exit::Usage, message).into());
     }
     Ok(selected)
@@ -66,7 +67,9 @@ fn select(selection: &Selection, verb: &str) -> anyhow::Result<Selected> {
         }
         Some(id) => Ok(Selected::One(id.clone())),
         None if !selection.all && selection.filter.is_empty() => {
-            let said = usage(format!("nothing says which instances to {verb}"));
+            let said = usage(format!(
+                "no instance to {verb} is named, and no filter is given"
+            ));
             Err(said
                 .hint("name an instance, or filters such as --status and --name; --all means every one")
                 .into())
@@ -149,7 +152,7 @@ async fn one(id: &str, args: &Purge, session: &Session) -> anyhow::Result<Exit> 
             more => format!("its {more} children stay"),
         };
         let why = match args.recursive {
-            true => "what has not ended is not purged".to_owned(),
+            true => "instances that have not ended are not purged".to_owned(),
             false => {
                 format!("`perennial purge {id} --recursive` deletes what has ended below it")
             }

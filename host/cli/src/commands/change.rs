@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use perennial::{
-    Bulk, Client, Filter, InstanceCommand, InstanceStatus, Status, Wait, Waited, closest,
+    Bulk, Client, CommandOutcome, Filter, InstanceCommand, InstanceStatus, Wait, Waited, closest,
 };
 use serde::Serialize;
 
@@ -23,6 +23,9 @@ struct AcceptedJson<'a> {
     instance_id: &'a str,
     command: &'a str,
     hosted: bool,
+    /// Absent for commands that always change something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<bool>,
 }
 
 pub(super) async fn raise_event(args: RaiseEvent, session: &Session) -> anyhow::Result<Exit> {
@@ -60,7 +63,7 @@ async fn waits_for_others(client: &Client, id: &str, name: &str) -> Option<Strin
         None => String::new(),
     };
     Some(format!(
-        "{id} waits for {list} now, not for {name:?}, which is kept until it does{meant}"
+        "{id} waits for {list} and not for {name:?}; the event is kept until {id} waits for {name:?}{meant}"
     ))
 }
 
@@ -90,16 +93,13 @@ impl Verb {
         }
     }
 
-    /// The message if the instance already is in the state that the command leads to.
-    fn done(self, status: &InstanceStatus) -> Option<String> {
-        let (id, is) = (&status.instance_id, status.runtime_status);
-        let done = match self {
-            Self::Terminate => false,
-            Self::Suspend => is == Status::Suspended && status.quarantine.is_none(),
-            // One that has not begun may have a suspend before it that nobody took yet.
-            Self::Resume => is == Status::Running,
-        };
-        done.then(|| format!("{id} is {is}"))
+    /// Why the command changed nothing.
+    fn already(self) -> &'static str {
+        match self {
+            Self::Terminate => "has ended already",
+            Self::Suspend => "is suspended already",
+            Self::Resume => "is not suspended",
+        }
     }
 
     /// Whether the command has taken effect without a host: terminating an instance that has not begun does.
@@ -185,16 +185,15 @@ async fn change(verb: Verb, args: Change, asks: bool, session: &Session) -> anyh
             return bulk::many(filter, bulk, words, &selection, session).await;
         }
     };
-    let already = match verb {
-        Verb::Terminate => None,
-        Verb::Suspend | Verb::Resume => client.status(&id).await?.and_then(|one| verb.done(&one)),
-    };
     let command = verb.one(&client, &id, reason);
-    command.recursive_if(recursive).await?;
-    let said = match (already, recursive) {
-        (None, _) => format!("{doing} {id}"),
-        (Some(already), false) => format!("{already}: nothing was changed"),
-        (Some(already), true) => format!("{already}; {doing} what is below it"),
+    let outcome = command.recursive_if(recursive).await?;
+    let already = verb.already();
+    let said = match (outcome, recursive) {
+        (CommandOutcome::Accepted, _) => format!("{doing} {id}"),
+        (CommandOutcome::Unchanged, false) => format!("{id} {already}: nothing was changed"),
+        (CommandOutcome::Unchanged, true) => {
+            format!("{id} {already}; {doing} its descendants")
+        }
     };
     if verb.is_over(&client, &id).await && !session.output().is_json() {
         session
@@ -202,7 +201,14 @@ async fn change(verb: Verb, args: Change, asks: bool, session: &Session) -> anyh
             .note(&format!("{done} {id}, which had not begun"));
         return Ok(Exit::Ok);
     }
-    accepted(&client, &id, word, &said, session)
+    answered(
+        &client,
+        &id,
+        word,
+        &said,
+        Some(outcome.is_changed()),
+        session,
+    )
 }
 
 /// Resumes a quarantined instance with another module, and reports whether that replays its history.
@@ -233,7 +239,7 @@ async fn resume_on(
             format!("instance {id:?} stays quarantined: {why}"),
         );
         return Err(said
-            .hint("`perennial deploy --check FILE.wasm` says of a file whether instances can go on with it")
+            .hint("`perennial deploy --check FILE.wasm` says whether instances can continue on a file")
             .into());
     }
     is_now(&status, session)
@@ -261,6 +267,18 @@ pub(crate) fn accepted(
     said: &str,
     session: &Session,
 ) -> anyhow::Result<Exit> {
+    answered(client, id, command, said, None, session)
+}
+
+/// As [`accepted`]; `changed` says whether the instance itself was changed, if the command may leave it as it is.
+fn answered(
+    client: &Client,
+    id: &str,
+    command: &str,
+    said: &str,
+    changed: Option<bool>,
+    session: &Session,
+) -> anyhow::Result<Exit> {
     let output = session.output();
     output.note(said);
     let hosted = session.warn_if_unhosted(client, "it takes no effect");
@@ -269,6 +287,7 @@ pub(crate) fn accepted(
             instance_id: id,
             command,
             hosted,
+            changed,
         })?;
     }
     Ok(Exit::Ok)

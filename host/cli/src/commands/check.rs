@@ -200,7 +200,7 @@ fn outcome_of(instance: &CheckedInstance) -> String {
         },
         CheckOutcome::NotDefined => format!("{:?} is no longer defined", instance.name),
         CheckOutcome::Ended => "ended meanwhile".to_owned(),
-        _ => "goes on too fast to be checked; try again".to_owned(),
+        _ => "changes too fast to be checked; try again".to_owned(),
     }
 }
 
@@ -303,7 +303,7 @@ impl<'a> From<&'a CheckedName> for NameJson<'a> {
         let (change, before, owner) = match &name.change {
             NameChange::New => ("new", None, None),
             NameChange::Unchanged => ("unchanged", None, None),
-            NameChange::Updated(before) => ("repointed", Some(before.to_string()), None),
+            NameChange::Updated(before) => ("updated", Some(before.to_string()), None),
             NameChange::Taken(owner) => ("taken", None, Some(owner.as_str())),
             NameChange::Dropped => ("dropped", None, None),
             _ => ("changed", None, None),

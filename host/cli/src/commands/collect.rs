@@ -74,7 +74,7 @@ pub(super) async fn remove(args: RemoveModule, session: &Session) -> anyhow::Res
             return anyhow::Error::from(error);
         }
         let said = CliError::new(Exit::WrongState, error.to_string());
-        said.hint("with --force its name goes all the same; they go on, and what they are granted goes with the name")
+        said.hint("--force removes it nevertheless: the instances continue, but without the grants, which belong to the name")
             .into()
     })?;
     let output = session.output();

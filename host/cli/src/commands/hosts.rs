@@ -87,7 +87,7 @@ impl Hosts<'_> {
             }
             if said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
                 said = Some(Instant::now());
-                let url = meanwhile.as_ref().map(|served| served.url.as_str());
+                let url = meanwhile.as_ref().and_then(|served| served.url.as_deref());
                 tracing::warn!(
                     hub,
                     file = %self.file(hub).display(),

@@ -60,7 +60,7 @@ async fn compact(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<E
     let compacted = hubs.compact(name).await;
     let (before, after) = compacted.map_err(|error| {
         let hint = "a host gives space back by itself while it has nothing else to do; stop it to have all of it back at once";
-        explain(error, name, hint)
+        explain(error, name, hint, session)
     })?;
     let output = session.output();
     if output.is_json() {
@@ -128,7 +128,7 @@ async fn create(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Ex
 async fn show(name: &str, session: &Session) -> anyhow::Result<Exit> {
     let client = session.elsewhere(None, Some(name.to_owned())).client()?;
     let stats = client.stats().await;
-    let stats = stats.map_err(|error| explain(error, name, FORCE))?;
+    let stats = stats.map_err(|error| explain(error, name, FORCE, session))?;
     let retention = client.retention().await?;
     let output = session.output();
     if output.is_json() {
@@ -232,7 +232,7 @@ async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
     let there = session.elsewhere(None, Some(name.to_owned()));
     let client = there.client()?;
     let retention = client.retention().await;
-    let mut retention = retention.map_err(|error| explain(error, name, FORCE))?;
+    let mut retention = retention.map_err(|error| explain(error, name, FORCE, session))?;
     let changes: [(&mut Option<Duration>, Option<Limit>); 3] = [
         (&mut retention.completed, args.retain_completed),
         (&mut retention.failed, args.retain_failed),
@@ -261,7 +261,7 @@ async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
         }
     }
     if !changed {
-        let said = CliError::new(Exit::Usage, "nothing says what to set");
+        let said = CliError::new(Exit::Usage, "no setting is given");
         return Err(said
             .hint("such as --retain-completed 7d; `perennial hubs show` shows what is set")
             .into());
@@ -298,10 +298,19 @@ async fn count_older(client: &Client, kept: [(Status, Option<Limit>); 3]) -> any
 }
 
 /// Adds the hint that fits an error about a hub, and not about an instance.
-fn explain(error: perennial::Error, name: &str, if_owned: &str) -> anyhow::Error {
+fn explain(
+    error: perennial::Error,
+    name: &str,
+    if_owned: &str,
+    session: &Session,
+) -> anyhow::Error {
     if error.is_owned() {
         let said = CliError::new(Exit::WrongState, error.to_string());
         said.hint(if_owned).into()
+    } else if error.is_unknown_hub() && session.url().is_some() {
+        // The host's message lists the hubs that it serves; `hubs list` needs their files.
+        let said = CliError::new(Exit::NotFound, format!("there is no task hub {name:?}"));
+        said.hint(error.to_string()).into()
     } else if error.is_not_found() {
         let said = CliError::new(Exit::NotFound, format!("there is no task hub {name:?}"));
         said.hint("`perennial hubs` lists them").into()
@@ -338,7 +347,7 @@ pub(super) async fn delete(args: DeleteTaskHub, session: &Session) -> anyhow::Re
     } else {
         hubs.delete(&args.name).await
     };
-    deleted.map_err(|error| explain(error, &args.name, FORCE))?;
+    deleted.map_err(|error| explain(error, &args.name, FORCE, session))?;
     let output = session.output();
     if output.is_json() {
         let task_hub = &args.name;

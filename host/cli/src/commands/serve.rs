@@ -35,8 +35,11 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
         // Where it is another host that has the address, it probably has the hub too, and that is what matters.
         Err(error) => return Err(owned(&hubs, session).await?.unwrap_or(error)),
     };
-    if let Some(opened) = &opened {
-        builder = builder.management_url(opened.management_url(&args.http));
+    let management_url = opened
+        .as_ref()
+        .and_then(|opened| opened.management_url(&args.http));
+    if let Some(url) = management_url {
+        builder = builder.management_url(url);
     }
     let wanted = Hosts {
         builder,
@@ -275,6 +278,8 @@ enum EventJson<'a> {
         instances: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         url: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        grpc: Option<&'a str>,
     },
     Stopped {
         task_hub: &'a str,
@@ -289,7 +294,8 @@ async fn ready(
     served: Option<&Served>,
     session: &Session,
 ) -> anyhow::Result<()> {
-    let url = served.map(|served| served.url.as_str());
+    let url = served.and_then(|served| served.url.as_deref());
+    let grpc = served.and_then(|served| served.grpc.as_deref());
     let live: u64 = left(&host.client()).await?.values().sum();
     let (file, pid) = (host.path().display(), std::process::id());
     if session.output().is_json() {
@@ -300,6 +306,7 @@ async fn ready(
             pid,
             instances: live,
             url,
+            grpc,
         });
     }
     let instances = match live {
@@ -307,9 +314,12 @@ async fn ready(
         live => format!("takes up {}", count(live, "instance")),
     };
     let url = url.map(|url| format!(", {url}")).unwrap_or_default();
-    session
-        .output()
-        .line(&format!("ready: {file} (pid {pid}), {instances}{url}"))
+    let grpc = grpc
+        .map(|grpc| format!(", gRPC {grpc}"))
+        .unwrap_or_default();
+    session.output().line(&format!(
+        "ready: {file} (pid {pid}), {instances}{url}{grpc}"
+    ))
 }
 
 async fn stopped(

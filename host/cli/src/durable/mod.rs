@@ -211,7 +211,8 @@ async fn terminate(args: WithReason, session: &Session) -> anyhow::Result<()> {
             let status = client.status(&id).await?;
             return terminated(status.as_ref(), &id, session);
         }
-        other => other?,
+        Ok(_) => {}
+        Err(error) => return Err(error.into()),
     }
     let mut status = client.status(&id).await?;
     let ended =

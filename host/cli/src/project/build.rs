@@ -104,11 +104,14 @@ pub(super) fn compile(dir: &Path, data_dir: &Path) -> anyhow::Result<Vec<Built>>
     let files = messages
         .map(files_of)
         .transpose()
-        .context("could not read what cargo says")?;
+        .context("could not read the output of cargo")?;
     if !cargo.wait().context("could not wait for cargo")?.success() {
         return Err(CliError::new(
             Exit::Error,
-            format!("{} does not compile; cargo says why above", dir.display()),
+            format!(
+                "{} does not compile; the output of cargo above says why",
+                dir.display()
+            ),
         )
         .into());
     }

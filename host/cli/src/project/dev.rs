@@ -97,7 +97,7 @@ async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
         Err(error) if error.is_owned() => {
             session
                 .output()
-                .note("another process runs this task hub: what is deployed runs there, and its log is there");
+                .note("another process runs this task hub: modules are deployed to it, and the log is there");
             Ok((None, session.client()?))
         }
         Err(error) => Err(error.into()),

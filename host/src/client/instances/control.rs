@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use crate::client::{Client, Error, Result};
 use crate::engine::Request;
+use crate::store::Reply;
 
 /// The most children of earlier instances that one termination reaches.
 const STRAYS_MAX: u32 = 10_000;
@@ -18,6 +19,30 @@ pub struct InstanceCommand {
     reason: Option<String>,
     kind: Kind,
     recursive: bool,
+}
+
+/// What a command to an instance did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandOutcome {
+    /// The command is durable. It takes effect soon, or has done so already.
+    Accepted,
+    /// The instance was already in the state that the command leads to: suspended, or not suspended. Nothing was changed, except that a
+    /// [recursive](InstanceCommand::recursive) command also goes to the descendants.
+    Unchanged,
+}
+
+impl CommandOutcome {
+    /// Whether the command applied to the instance itself.
+    pub fn is_changed(self) -> bool {
+        self == Self::Accepted
+    }
+
+    fn of(reply: &Reply) -> Self {
+        match reply {
+            Reply::Nothing => Self::Unchanged,
+            _ => Self::Accepted,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +160,7 @@ impl InstanceCommand {
 
 impl IntoFuture for InstanceCommand {
     /// Fails with [`Error::is_not_found`] if the instance does not exist, and [`Error::is_wrong_state`] if it has ended.
-    type Output = Result<()>;
+    type Output = Result<CommandOutcome>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
@@ -173,7 +198,7 @@ impl IntoFuture for InstanceCommand {
                     recursive,
                 },
             };
-            let done = client.submit(&about, request).await.map(|_| ());
+            let done = client.submit(&about, request).await;
             let mut ended = 0;
             for id in strays {
                 let stray = Request::Terminate {
@@ -192,9 +217,9 @@ impl IntoFuture for InstanceCommand {
                 Err(error)
                     if ended > 0 && (error.is_wrong_state() || error.is_not_found_instance()) =>
                 {
-                    Ok(())
+                    Ok(CommandOutcome::Accepted)
                 }
-                done => done,
+                done => done.map(|reply| CommandOutcome::of(&reply)),
             }
         })
     }

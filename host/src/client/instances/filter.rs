@@ -63,6 +63,18 @@ impl Filter {
         self
     }
 
+    /// Selects instances that ended at this time or later.
+    pub fn ended_from(mut self, from: Timestamp) -> Self {
+        self.0.ended_from = Some(from);
+        self
+    }
+
+    /// Selects instances that ended before this time.
+    pub fn ended_to(mut self, to: Timestamp) -> Self {
+        self.0.ended_to = Some(to);
+        self
+    }
+
     /// Whether it selects all instances.
     pub fn is_empty(&self) -> bool {
         self.0 == InstanceFilter::default()

@@ -265,7 +265,11 @@ fn parse(id: &str) -> Result<ChangeCursor> {
         let at = u64::from_str_radix(at, 16).ok()?;
         Some((Timestamp(at), i64::from_str_radix(key, 16).ok()?))
     };
-    parse().ok_or_else(|| Error::invalid(format!("{id:?} is no id of a change")))
+    parse().ok_or_else(|| {
+        Error::invalid(format!(
+            "{id:?} is not the id of a change; send the last id that the stream sent"
+        ))
+    })
 }
 
 /// A stream of changes.

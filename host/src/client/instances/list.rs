@@ -115,6 +115,18 @@ impl List {
         self
     }
 
+    /// Selects instances that ended at this time or later.
+    pub fn ended_from(mut self, from: Timestamp) -> Self {
+        self.filter = self.filter.ended_from(from);
+        self
+    }
+
+    /// Selects instances that ended before this time.
+    pub fn ended_to(mut self, to: Timestamp) -> Self {
+        self.filter = self.filter.ended_to(to);
+        self
+    }
+
     /// Sets the order; the default is newest first.
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
@@ -224,7 +236,11 @@ impl List {
                 None
             };
             bytes += input.as_ref().map_or(0, perennial_core::Json::size);
-            last = Some((row.created_at, row.key.0));
+            let at = match self.order {
+                Order::EndedFirst => row.updated_at,
+                Order::NewestFirst | Order::OldestFirst => row.created_at,
+            };
+            last = Some((at, row.key.0));
             instances.push(InstanceStatus {
                 input,
                 ..row.into()

@@ -23,6 +23,7 @@ pub struct Start {
     reuse: Reuse,
     trace_parent: Option<String>,
     begins: Begins,
+    by_sdk: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,7 @@ impl Start {
             reuse: Reuse::default(),
             trace_parent: None,
             begins: Begins::Now,
+            by_sdk: false,
         }
     }
 
@@ -96,6 +98,13 @@ impl Start {
         self
     }
 
+    /// Starts it as a client of remote workers does: a name that no module defines waits for a worker.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn by_sdk(mut self) -> Self {
+        self.by_sdk = true;
+        self
+    }
+
     /// Continues this W3C trace; `trace_parent` is a `traceparent` header.
     pub fn trace_parent(mut self, trace_parent: impl Into<String>) -> Self {
         self.trace_parent = Some(trace_parent.into());
@@ -145,11 +154,13 @@ impl IntoFuture for Start {
             match (self.client.remote(), delay) {
                 // The host that will run the start measures the delay on its own clock.
                 (Some(remote), Some(delay)) => remote.start_after(request, delay).await?,
-                _ => self
-                    .client
-                    .submit(&id, Request::Start(request))
-                    .await
-                    .map(drop)?,
+                _ => {
+                    let mut start = Request::Start(request);
+                    if self.by_sdk {
+                        start = Request::Remote(Box::new(start));
+                    }
+                    self.client.submit(&id, start).await.map(drop)?;
+                }
             }
             Ok(id)
         })

@@ -36,6 +36,8 @@ impl Call {
         let times = [
             ("createdFrom", filter.created_from),
             ("createdTo", filter.created_to),
+            ("endedFrom", filter.ended_from),
+            ("endedTo", filter.ended_to),
         ];
         for (name, time) in times {
             if let Some(time) = time {
@@ -119,9 +121,11 @@ impl Remote {
             .query("limit", query.limit.to_string())
             .flag("input", show_input)
             .flag("output", query.output);
-        if query.order == Order::OldestFirst {
-            call = call.query("order", "oldestFirst");
-        }
+        call = match query.order {
+            Order::NewestFirst => call,
+            Order::OldestFirst => call.query("order", "oldestFirst"),
+            Order::EndedFirst => call.query("order", "endedFirst"),
+        };
         if let Some(after) = after {
             call = call.query("after", after);
         }

@@ -7,9 +7,11 @@ use reqwest::Method;
 
 use super::{Call, Remote, instance};
 use crate::client::body::{
-    CommandBody, Deleted, Inspected, RestartBody, RetentionBody, RewindBody, StartBody, UploadBody,
+    CommandAnswer, CommandBody, Deleted, GrantsBody, Inspected, RestartBody, RetentionBody,
+    RewindBody, StartBody, UploadBody,
 };
 use crate::client::{Deployment, Error, Module, Result, Rewound};
+use crate::engine::executor::Grants;
 use crate::engine::{Request, StartRequest};
 use crate::store::{NewModule, OldVersions, Purged, Reply};
 
@@ -131,7 +133,13 @@ impl Remote {
             recursive,
             module: None,
         };
-        self.done(call.json(&body)?.within(None)).await
+        let (_, answer) = self.send(call.json(&body)?.within(None)).await?;
+        // Hosts before 0.2 answer without a body.
+        let answer = serde_json::from_slice::<CommandAnswer>(&answer).ok();
+        Ok(match answer {
+            Some(CommandAnswer { changed: false }) => Reply::Nothing,
+            Some(CommandAnswer { changed: true }) | None => Reply::Done,
+        })
     }
 
     /// Continues a quarantined instance on another module, which the host looks up.
@@ -174,7 +182,7 @@ impl Remote {
         } else {
             call.json(&UploadBody {
                 component: BASE64_STANDARD.encode(module.component),
-                grants: parsed(module.grants)?,
+                grants: parsed::<Grants>(module.grants)?.map(GrantsBody::from),
                 limits: parsed(module.limits)?,
             })?
         };
@@ -206,7 +214,9 @@ impl Remote {
             Method::POST
         };
         let call = Call::new(method, &["modules", module, "grants"]);
-        self.done_if_there(call.bytes("application/json", grants.into_bytes()))
+        let grants: Grants = serde_json::from_str(&grants)
+            .map_err(|error| Error::json("what comes with a module", &error))?;
+        self.done_if_there(call.json(&GrantsBody::from(grants))?)
             .await
     }
 }

@@ -135,7 +135,7 @@ impl Remote {
         let (base, coded) = read_url(url)?;
         let key = key.map(str::to_owned).or(coded).map(|key| {
             let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
-                Error::invalid("the key has characters that no key has; copy it once more")
+                Error::invalid("the key contains characters that keys never contain; copy it again")
             })?;
             value.set_sensitive(true);
             Ok::<_, Error>(value)
@@ -213,7 +213,9 @@ impl Remote {
     }
 
     fn unreachable(&self, error: reqwest::Error) -> Error {
-        Error::unreachable(self.address(), chain(&error.without_url()))
+        let message = chain(&error.without_url());
+        let certificate = bad_certificate(&message).map(str::to_owned);
+        Error::unreachable(self.address(), certificate.unwrap_or(message))
     }
 
     async fn send(&self, call: Call) -> Result<(StatusCode, Vec<u8>)> {
@@ -329,12 +331,12 @@ fn read_url(text: &str) -> Result<(Url, Option<String>)> {
             "the address {text:?} {why}; write it like http://127.0.0.1:7071 or https://flows.example.com"
         ))
     };
-    let mut url: Url = text.parse().map_err(|_| bad("is no URL"))?;
+    let mut url: Url = text.parse().map_err(|_| bad("is not a URL"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(bad("is not one of http or https"));
+        return Err(bad("does not begin with http:// or https://"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(bad("has a name or password in it"));
+        return Err(bad("contains a user name or a password"));
     }
     let key = url.query_pairs().find(|(name, _)| name == "code");
     let key = key.map(|(_, key)| key.into_owned());
@@ -344,6 +346,30 @@ fn read_url(text: &str) -> Result<(Url, Option<String>)> {
     let path = path.strip_suffix("/api/v1").unwrap_or(path).to_owned();
     url.set_path(&path);
     Ok((url, key))
+}
+
+/// What is wrong with the certificate of a host, where the TLS library has only the name of a variant for it.
+fn bad_certificate(message: &str) -> Option<&'static str> {
+    const WRONG: [(&str, &str); 6] = [
+        (
+            "CaUsedAsEndEntity",
+            "its certificate is one of an authority (CA:TRUE), which a server must not use: make one with `-addext basicConstraints=critical,CA:FALSE`, if openssl makes it",
+        ),
+        (
+            "UnknownIssuer",
+            "its certificate was signed by an authority that this machine does not trust",
+        ),
+        ("BadSignature", "the signature of its certificate is wrong"),
+        ("BadEncoding", "its certificate cannot be read"),
+        ("Revoked", "its certificate was revoked"),
+        (
+            "InvalidPurpose",
+            "its certificate is not one for servers (serverAuth)",
+        ),
+    ];
+    let (_, words) = message.split_once("invalid peer certificate: ")?;
+    let found = WRONG.into_iter().find(|(name, _)| words.contains(name));
+    found.map(|(_, plain)| plain)
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -377,6 +403,34 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn a_bad_certificate_is_described_in_words() {
+        use tokio_rustls::rustls::{CertificateError, Error as TlsError, OtherError};
+        #[derive(Debug)]
+        struct CaUsedAsEndEntity;
+        impl std::fmt::Display for CaUsedAsEndEntity {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("CaUsedAsEndEntity")
+            }
+        }
+        impl std::error::Error for CaUsedAsEndEntity {}
+        let other = OtherError(std::sync::Arc::new(CaUsedAsEndEntity));
+        for (error, words) in [
+            (CertificateError::Other(other), "authority (CA:TRUE)"),
+            (CertificateError::UnknownIssuer, "does not trust"),
+            (CertificateError::BadSignature, "signature"),
+            (CertificateError::BadEncoding, "cannot be read"),
+            (CertificateError::Revoked, "was revoked"),
+            (CertificateError::InvalidPurpose, "serverAuth"),
+        ] {
+            let said = TlsError::InvalidCertificate(error).to_string();
+            let plain = bad_certificate(&said).unwrap_or_default();
+            assert!(plain.contains(words), "{said}: {plain}");
+        }
+        assert_eq!(bad_certificate("tcp connect error: Revoked"), None);
     }
 
     #[test]

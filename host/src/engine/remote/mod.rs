@@ -8,6 +8,7 @@
 
 pub(crate) mod dispatch;
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use perennial_core::{Answer, Callee, Event, Failure, Json, Millis, Tags, TaskId, Timestamp, Turn};
@@ -18,7 +19,7 @@ use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::engine::remote::dispatch::{Dispatcher, StreamId, StreamInfo, Token, Wanted, Work};
 use crate::engine::tasks::ready::{AttemptKey, Ready};
 use crate::engine::tasks::timers::Due;
-use crate::store::{Change, InstanceKey, WasRunning};
+use crate::store::{Change, InstanceKey, StoreError, WasRunning, WorkerNames};
 
 /// How long a worker may take for one item.
 #[derive(Clone, Copy, Debug)]
@@ -159,7 +160,29 @@ pub(crate) struct Remote {
 struct State {
     dispatcher: Dispatcher<Send>,
     /// Attempts that are out.
-    attempts: std::collections::HashMap<Token, (Ready, Timestamp)>,
+    attempts: HashMap<Token, (Ready, Timestamp)>,
+    /// Names that workers have run, which the hub has too.
+    known: WorkerNames,
+}
+
+/// Maximum number of names that are remembered.
+const KNOWN_MAX: usize = 10_000;
+
+impl State {
+    fn known(&mut self, callee: Callee) -> &mut BTreeSet<String> {
+        match callee {
+            Callee::Orchestration => &mut self.known.orchestrations,
+            Callee::Activity => &mut self.known.activities,
+        }
+    }
+
+    /// Remembers a name. Returns whether it is new.
+    fn learn(&mut self, callee: Callee, name: &str) -> bool {
+        let is_full = self.known.orchestrations.len() + self.known.activities.len() >= KNOWN_MAX;
+        let known = self.known(callee);
+        let name = name.to_ascii_lowercase();
+        !is_full && !known.contains(&name) && known.insert(name)
+    }
 }
 
 impl Default for Remote {
@@ -226,6 +249,14 @@ impl Engine {
         let (send, receive) = mpsc::unbounded_channel();
         let now = self.clock.now();
         tracing::info!(worker = offer.worker, "a worker is connected");
+        for (callee, filter) in [
+            (Callee::Orchestration, &offer.orchestrations),
+            (Callee::Activity, &offer.activities),
+        ] {
+            if let Filter::Only(names) = filter {
+                self.learn_names(callee, names.iter().map(|one| one.name.as_str()));
+            }
+        }
         let id = self.remote.state().dispatcher.connect(offer, send, now);
         self.fill_workers();
         let connection = Connection {
@@ -245,9 +276,40 @@ impl Engine {
         self.remote.state().dispatcher.waiting()
     }
 
-    /// Whether a connected worker runs this name.
+    /// Whether a worker runs this name: one that is connected, or one that was and may come back.
     pub(crate) fn is_served(&self, callee: Callee, name: &str, version: Option<&str>) -> bool {
-        self.remote.state().dispatcher.serves(callee, name, version)
+        let mut state = self.remote.state();
+        state.dispatcher.serves(callee, name, version)
+            || state.known(callee).contains(&name.to_ascii_lowercase())
+    }
+
+    /// Loads the names that workers have run.
+    pub(in crate::engine) fn load_worker_names(&self) -> Result<(), StoreError> {
+        self.remote.state().known = self.hub.reader.worker_names()?;
+        Ok(())
+    }
+
+    /// Remembers names that a worker runs, beyond its connection and the life of this host: what calls them while it is away waits for it.
+    pub(in crate::engine) fn learn_names<'a>(
+        self: &Arc<Self>,
+        callee: Callee,
+        names: impl IntoIterator<Item = &'a str>,
+    ) {
+        let mut state = self.remote.state();
+        let mut is_new = false;
+        for name in names {
+            is_new |= state.learn(callee, name);
+        }
+        if !is_new {
+            return;
+        }
+        let known = state.known.clone();
+        drop(state);
+        self.write_soon(Change::KnowNames(known), |_, result| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "could not record the names that workers run");
+            }
+        });
     }
 
     /// Takes the answer of a worker to a turn. Returns false, and changes nothing, if no such answer is waited for.
@@ -294,6 +356,9 @@ impl Engine {
         drop(state);
         let counts = match (out, attempt) {
             (Some(out), Some((ready, started_at))) if out.wanted => {
+                if outcome.is_ok() {
+                    self.learn_names(Callee::Activity, [ready.name.as_str()]);
+                }
                 self.attempt_answered(ready, started_at, outcome);
                 true
             }

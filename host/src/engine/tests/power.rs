@@ -142,7 +142,10 @@ fn after(world: &World, disk: &Disk, so_far: &[Entry], dice: &mut Dice, lost: u6
 fn check(seed: u64) -> u64 {
     let _named = Named(seed);
     let mut dice = Dice(seed);
-    let world = world();
+    let mut world = world();
+    // Every second world has the programs of a worker.
+    let remote = !seed.is_multiple_of(2);
+    (world.remote, world.with_worker) = (remote, remote);
     drop(world.open());
     let disk = Disk::under(world.dir());
     marking(&disk, &world);

@@ -44,10 +44,11 @@ pub(crate) fn native() -> Arc<dyn Executor> {
     Arc::new(Native(&ORCHESTRATIONS))
 }
 
-fn world(dice: &mut Dice, executor: Arc<dyn Executor>) -> World {
+fn world(dice: &mut Dice, executor: Arc<dyn Executor>, remote: bool) -> World {
     let never: fn() -> Logic = || unreachable!("guests are of the SDK");
     let mut world = World::with("Program", never).and("Fails", never);
     world.executor = Some(executor);
+    (world.remote, world.with_worker) = (remote, remote);
     world.config.resident_max = [0, 1, 2, 1_000][dice.roll(4) as usize];
     world.activities.add("FailsFirst", |attempt| {
         let (value, fails): (u64, u32) =
@@ -85,8 +86,9 @@ fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
 /// Disturbs the host or an instance.
 fn disturb(host: &Host<'_>, dice: &mut Dice) {
     let id = format!("p{}", dice.roll(PROGRAMS));
-    match dice.roll(6) {
+    match dice.roll(if host.world.with_worker { 7 } else { 6 }) {
         0 => drop(host.engine.evict_all()),
+        6 => host.lose_worker(),
         1 => drop(
             host.submit(Request::Suspend {
                 id,
@@ -122,8 +124,12 @@ fn all_ended(host: &Host<'_>) -> bool {
 
 /// Runs random programs on an executor, with everything that can happen to a host.
 pub(crate) fn check_on(seed: u64, executor: Arc<dyn Executor>) {
+    check_by(seed, executor, false);
+}
+
+fn check_by(seed: u64, executor: Arc<dyn Executor>, remote: bool) {
     let mut dice = Dice(seed);
-    let mut world = world(&mut dice, executor);
+    let mut world = world(&mut dice, executor, remote);
     let values = begin(&world.open(), &mut dice);
     for _ in 0..LIVES {
         let host = world.open();
@@ -163,4 +169,13 @@ fn random_programs_of_the_sdk_end_as_the_model_says_whatever_happens() {
         None => 40,
     };
     (0..seeds).for_each(|seed| check_on(seed, native()));
+}
+
+#[test]
+fn random_programs_of_a_worker_end_as_the_model_says_whatever_happens() {
+    let seeds = match std::env::var_os("PERENNIAL_LONG") {
+        Some(_) => 2_000,
+        None => 40,
+    };
+    (0..seeds).for_each(|seed| check_by(seed, native(), true));
 }

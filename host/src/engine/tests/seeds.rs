@@ -115,7 +115,11 @@ fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
 
 fn disturb(host: &Host<'_>, dice: &mut Dice) {
     let id = id(dice.roll(PROGRAMS));
-    let told = match dice.roll(8) {
+    let told = match dice.roll(if host.world.with_worker { 9 } else { 8 }) {
+        8 => {
+            host.lose_worker();
+            Ok(Reply::Done)
+        }
         0 => {
             host.engine.evict_all();
             Ok(Reply::Done)
@@ -160,6 +164,9 @@ fn check(seed: u64) -> u64 {
     let mut dice = Dice(seed);
     let mut world = world();
     world.config.resident_max = [0, 2, 1_000][dice.roll(3) as usize];
+    // Every third world has the programs of a worker.
+    let remote = seed.is_multiple_of(3);
+    (world.remote, world.with_worker) = (remote, remote);
     let done = Arc::<Mutex<Vec<String>>>::default();
     let told = Arc::clone(&done);
     world.activities.add("Echo", move |attempt| {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use perennial_core::{
@@ -45,6 +45,10 @@ pub(crate) struct World {
     pub(crate) config: EngineConfig,
     /// Whether the orchestrations are those of a worker, so that the hub does not know them.
     pub(crate) remote: bool,
+    /// Whether each host has a worker for them, and for the activity `Echo`.
+    pub(crate) with_worker: bool,
+    /// How often a worker was lost.
+    losses: Arc<AtomicU32>,
     runtime: Arc<tokio::runtime::Runtime>,
 }
 
@@ -70,6 +74,8 @@ impl World {
                 worker_times: Default::default(),
             },
             remote: false,
+            with_worker: false,
+            losses: Arc::default(),
             runtime: Arc::new(runtime),
         }
     }
@@ -104,6 +110,8 @@ impl World {
             spans: self.spans.clone(),
             config: self.config.clone(),
             remote: self.remote,
+            with_worker: self.with_worker,
+            losses: Arc::clone(&self.losses),
             runtime: Arc::clone(&self.runtime),
         }
     }
@@ -149,6 +157,7 @@ impl World {
                 .lock()
                 .unwrap()
                 .keys()
+                .filter(|name| !self.with_worker || *name != "Echo")
                 .cloned()
                 .collect(),
             runtime: self.runtime.handle().clone(),
@@ -158,7 +167,11 @@ impl World {
         let host = Host {
             engine,
             world: self,
+            worker: Mutex::default(),
         };
+        if self.with_worker {
+            *host.worker.lock().unwrap() = Some(host.worker());
+        }
         let reply = host.submit(Request::Deploy(Box::new(self.module())))?;
         assert!(matches!(reply, Reply::Deployed(_)), "{reply:?}");
         Ok(host)
@@ -322,11 +335,16 @@ impl World {
 pub(crate) struct Host<'a> {
     pub(crate) engine: Arc<Engine>,
     pub(crate) world: &'a World,
+    worker: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 impl Drop for Host<'_> {
     fn drop(&mut self) {
         self.engine.shut_down();
+        // It holds the engine.
+        if let Some(worker) = self.worker.lock().unwrap().take() {
+            worker.abort();
+        }
     }
 }
 
@@ -338,6 +356,17 @@ impl Host<'_> {
             .programs()
             .serve(Arc::clone(&self.engine), connection, items);
         self.world.spawn(serve)
+    }
+
+    /// Kills the worker and connects another, if that has not happened so often that it would be blamed on an instance.
+    pub(crate) fn lose_worker(&self) {
+        let mut worker = self.worker.lock().unwrap();
+        if let Some(killed) =
+            worker.take_if(|_| self.world.losses.fetch_add(1, Ordering::Relaxed) < 4)
+        {
+            killed.abort();
+            *worker = Some(self.worker());
+        }
     }
 
     /// The programs of such a worker.

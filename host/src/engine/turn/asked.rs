@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use perennial_core::{
-    Action, Answer, AskedTurn, Ending, Envelope, Event, Message, Millis, State, Stop, TaskId,
-    Timestamp, Turn, TurnContext, TurnStep, begin_turn,
+    Action, Answer, AskedTurn, Callee, Ending, Envelope, Event, Message, Millis, State, Stop,
+    TaskId, Timestamp, Turn, TurnContext, TurnStep, begin_turn,
 };
 
 use crate::engine::Engine;
@@ -20,9 +20,9 @@ use crate::engine::turn::turn_commit::fresh_row;
 use crate::engine::turn::worker::{NoTurn, Step, Taken, finish, read_inbox, store_mail};
 use crate::engine::upkeep::quotas::Capacity;
 use crate::foreign::guarded;
-use crate::store::{Position, StoreError};
+use crate::store::{Change, Position, StoreError};
 
-/// How long a start waits for the first answer of its worker. After that it is accepted without it, and the turn is asked again.
+/// How long a start waits for the first answer of its worker. After that it is written without it, and its turn goes on.
 const START_WAITS: Millis = Millis(250);
 
 /// A turn whose question is out.
@@ -164,13 +164,40 @@ pub(in crate::engine) fn look(
     let asked_at = body.asked.as_ref().map_or(Timestamp(0), |asked| asked.at);
     let waited = engine.clock.now().since(asked_at);
     if waited >= START_WAITS
-        && let Some(creating) = body.creating.take()
+        && let Some(creating) = &body.creating
     {
-        engine.disown_item(token);
-        body.asked = None;
-        return Ok(Some(Step::AcceptForLater(Box::new(creating))));
+        let start = Change::Start(creating.new.clone());
+        return Ok(Some(Step::Change(Box::new(start))));
     }
     Ok(Some(Step::Parked))
+}
+
+/// Goes on after the start of a parked instance was written: its first turn takes the message that is now in the inbox.
+pub(in crate::engine) fn accepted(
+    engine: &Engine,
+    slot: &Slot,
+    body: &mut Body,
+) -> Result<(), StoreError> {
+    let page = engine.hub.reader.inbox(slot.key, 0, 1)?;
+    let seq = page.envelopes.first().and_then(|first| first.seq);
+    if let Some(asked) = &mut body.asked
+        && let Some(seq) = seq
+    {
+        asked.consumed = vec![seq];
+        asked
+            .batch
+            .iter_mut()
+            .for_each(|start| start.seq = Some(seq));
+        body.inbox_read_to = seq + 1;
+    }
+    Ok(())
+}
+
+/// Drops the turn of an instance that is not in the hub, whose worker answers in vain.
+pub(in crate::engine) fn drop_asked(engine: &Engine, body: &mut Body) {
+    if let Some(asked) = body.asked.take() {
+        engine.disown_item(asked.token);
+    }
 }
 
 /// Takes a turn back whose answer does not come or is of no use. The next look begins it again.
@@ -216,6 +243,9 @@ fn go_on(
             return Err(error);
         }
     };
+    if !matches!(answer.ending, Ending::Failed { .. }) {
+        engine.learn_names(Callee::Orchestration, [resident.row.name.as_str()]);
+    }
     let turn = answered(engine, resident, turn, Ok(answer));
     finish(engine, slot, body, begun.with(turn))
 }

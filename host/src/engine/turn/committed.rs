@@ -10,9 +10,11 @@ use crate::engine::memory::slots::{Body, Resident, Slot, SlotPhase, forget_read,
 use crate::engine::tasks::activities::Activities;
 use crate::engine::tasks::ready::Ready;
 use crate::engine::tasks::timers::Due;
+use crate::engine::turn::asked;
 use crate::engine::turn::history_growth;
 use crate::engine::turn::inline::Inline;
 use crate::engine::turn::load;
+use crate::engine::turn::worker::park;
 use crate::engine::{Engine, Work};
 use crate::store::{Change, Outcome, Reply, StoreError, TurnCommit};
 
@@ -33,8 +35,20 @@ pub(crate) fn committed(
             turn_committed(engine, slot, &mut body, *commit, epilogue, held);
             engine.follow_of(slot.lane(), outcome.effects);
         }
-        (Change::Turn(_), Ok(outcome)) => {
+        (Change::Start(_), Ok(outcome)) if outcome.reply == Reply::Done => {
+            if let Some(creating) = body.creating.take() {
+                (creating.respond)(Ok(Reply::Done));
+            }
+            engine.follow(outcome.effects);
+            if let Err(error) = asked::accepted(engine, slot, &mut body) {
+                asked::drop_asked(engine, &mut body);
+                drop(body);
+                return stumble(engine, slot, Vec::new(), &error);
+            }
+        }
+        (Change::Turn(_) | Change::Start(_), Ok(outcome)) => {
             // The id of the new instance is in use. Nothing was written, and no effect is visible.
+            asked::drop_asked(engine, &mut body);
             let creating = body.creating.take();
             *body = Body::default();
             drop(body);
@@ -336,6 +350,10 @@ fn state_bytes(state: &State) -> usize {
 /// After a turn: queues the instance again if it has work, and otherwise puts it to rest.
 pub(crate) fn rest(engine: &Arc<Engine>, slot: &Arc<Slot>) {
     let body = slot.body();
+    if body.asked.is_some() {
+        drop(body);
+        return park(engine, slot);
+    }
     let resident_bytes = body.resident.as_ref().map(|r| {
         let past = r.past.as_ref().map_or(0, |_| r.state.history_bytes);
         r.guest.as_ref().map_or(0, |guest| guest.resident_bytes())
@@ -398,6 +416,7 @@ pub(crate) fn stumble(
     error: &StoreError,
 ) {
     let mut body = slot.body();
+    asked::drop_asked(engine, &mut body);
     body.resident = None;
     engine.memory.slots.cool(slot.key);
     put_back(slot, batch);

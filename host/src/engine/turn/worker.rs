@@ -108,7 +108,7 @@ fn next_step(
 }
 
 /// Leaves an instance to wait for the answer of its worker, unless something came for it meanwhile.
-fn park(engine: &Arc<Engine>, slot: &Arc<Slot>) {
+pub(in crate::engine) fn park(engine: &Arc<Engine>, slot: &Arc<Slot>) {
     let again = {
         let mut mailbox = slot.mailbox();
         let again = mailbox.item_end.is_some() || mailbox.inbox_is_new || mailbox.reload;

@@ -124,8 +124,12 @@ impl Engine {
         let live = self.hub.writer.live();
         let full = |what: &str, count: u64, quota: &str, limit: Option<u64>| {
             let limit = limit.filter(|limit| count >= *limit)?;
+            let live = match count {
+                1 => "1 live instance".to_owned(),
+                count => format!("{count} live instances"),
+            };
             Some(format!(
-                "{what} has {count} live instances; its quota is {limit} ({quota})"
+                "{what} has {live}; its quota is {limit} ({quota}): try again once one has ended"
             ))
         };
         full("the task hub", live.all(), "instances", quotas.instances)

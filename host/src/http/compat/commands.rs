@@ -183,9 +183,9 @@ async fn current_status(call: &Call<'_>, id: &str) -> Result<&'static str, Refus
     Ok(status.map_or("Unknown", |status| status.runtime_status.name()))
 }
 
-fn accepted(done: Result<(), Error>) -> Result<Response, Refused> {
+fn accepted<T>(done: Result<T, Error>) -> Result<Response, Refused> {
     match done {
-        Ok(()) => Ok(reply::accepted()),
+        Ok(_) => Ok(reply::accepted()),
         Err(error) => Err(reply::error(&error)),
     }
 }

@@ -8,12 +8,12 @@ use perennial_core::Json;
 use serde::Serialize;
 
 use crate::budget::Spent;
-use crate::client::{Error, parse_json};
+use crate::client::{DISK_FULL, Error, LOCKED, lacking, parse_json};
+use crate::http::Api;
 use crate::http::body::{self, Unread};
 use crate::http::compat::Refused;
 use crate::http::query::BadParameter;
 use crate::http::wire;
-use crate::http::{Api, DISK_FULL, LOCKED, lacking};
 
 /// The body of an error. Clients read either of the two fields, so both contain the message.
 #[derive(Serialize)]

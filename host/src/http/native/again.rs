@@ -15,17 +15,19 @@ pub(super) fn operations() -> Vec<Operation> {
             "/instances/{id}/rewind",
             rewind,
             "rewindInstance",
-            "Puts a failed instance back to before its failure",
+            "Continues a failed instance from before its failure",
         )
         .body_is_optional()
-        .answer(200, "What was done")
+        .answer(200, "What the rewind did")
         .fails(&[(409, "The instance has not failed")]),
         post(
             "/instances/{id}/restart",
             restart,
             "restartInstance",
-            "Runs an instance again from its beginning, at once and under a new id unless it says \
-             which; after continue-as-new with the input that it continued with last",
+            "Runs an instance again from its beginning, at once. Without `id` in the body the run is a new \
+             instance with a generated id; with the id of the instance itself, which must have ended, it \
+             is the next execution of that instance. After continue-as-new it gets the input of the last \
+             execution",
         )
         .body_is_optional()
         .answer(201, "The id of the new run")

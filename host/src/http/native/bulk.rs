@@ -35,17 +35,23 @@ pub(super) fn operations() -> Vec<Operation> {
         .query(
             "all",
             flag(),
-            "Every instance is meant, where there is no filter",
+            "Required without a filter: the command then applies to every instance",
         )
-        .query("dryRun", flag(), "Only counts them")
-        .query("recursive", flag(), "With their descendants")
+        .query("dryRun", flag(), "Only counts the matching instances")
+        .query("recursive", flag(), "Also applies to their descendants")
         .body_is_optional()
-        .answer_raw(200, "What became of it", "application/json", |schemas| {
-            schemas.subschema_for::<BulkProgress>()
-        })
-        .answer_raw(200, "What became of it", LINES, |schemas| {
-            schemas.subschema_for::<BulkStep>()
-        }),
+        .answer_raw(
+            200,
+            "How many instances matched and were changed",
+            "application/json",
+            |schemas| schemas.subschema_for::<BulkProgress>(),
+        )
+        .answer_raw(
+            200,
+            "How many instances matched and were changed",
+            LINES,
+            |schemas| schemas.subschema_for::<BulkStep>(),
+        ),
     ]
 }
 
@@ -62,7 +68,7 @@ async fn bulk(
     let dry_run = ask.query.flag("dryRun", false)?;
     if filter.is_empty() && !dry_run && !ask.query.flag("all", false)? {
         return Err(Failed::invalid(
-            "without a filter this would be done to every instance; say all=true to mean that",
+            "without a filter the command applies to every instance; if you mean that, add all=true",
         ));
     }
     let mut bulk = match action.as_str() {

@@ -80,7 +80,7 @@ impl Argument for HeaderMap {}
 
 impl Argument for Admin {
     fn describe(operation: &mut Operation) {
-        operation.fail(403, "It needs a key that may do everything");
+        operation.fail(403, "It needs an admin key");
     }
 }
 
@@ -105,7 +105,7 @@ impl Argument for Component {
         let upload = |schemas: &mut SchemaGenerator| schemas.subschema_for::<UploadBody>();
         operation.bodies.push(("application/wasm", component));
         operation.bodies.push(("application/json", upload));
-        operation.fail(413, "The body is over its limit");
+        operation.fail(413, "The body is larger than its limit");
     }
 }
 
@@ -278,10 +278,16 @@ impl Operation {
 
     fn value(mut self, schemas: &mut Schemas) -> Value {
         self = self.fails(&[
-            (400, "The request cannot be; the message says why"),
+            (400, "The request is invalid; the message says why"),
             (401, "A key is needed, or the one given is none"),
-            (403, "The key, or the page, may not do this"),
-            (404, "There is no such thing, or no such task hub here"),
+            (
+                403,
+                "The key, or the origin of the web page, does not allow this",
+            ),
+            (
+                404,
+                "The object does not exist, or the host does not serve the task hub",
+            ),
             (
                 503,
                 "The host is shutting down, overloaded, or cannot read the task hub",
@@ -295,8 +301,8 @@ impl Operation {
         }
         if !self.bodies.is_empty() {
             self = self.fails(&[
-                (408, "The body took too long"),
-                (413, "The body is over its limit"),
+                (408, "The body did not arrive in time"),
+                (413, "The body is larger than its limit"),
             ]);
         }
         let mut parameters: Vec<Value> = self

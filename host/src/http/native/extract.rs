@@ -11,11 +11,11 @@ use serde::de::DeserializeOwned;
 
 use crate::budget::Spent;
 use crate::client::body::{ErrorBody, ErrorDetails};
-use crate::client::{Client, Error, Role, key_hash};
+use crate::client::{Client, DISK_FULL, Error, LOCKED, Role, key_hash, lacking};
 use crate::http::body::{self, Unread};
 use crate::http::query::{BadParameter, Query};
 use crate::http::secret::secret;
-use crate::http::{Api, DISK_FULL, LOCKED, lacking, wire};
+use crate::http::{Api, wire};
 use crate::limits::COMPONENT_BYTES;
 
 /// The selected hub and the query parameters of a request.
@@ -54,7 +54,7 @@ impl Failed {
 
     /// The budget of bodies and answers is exhausted.
     pub(in crate::http) fn no_room() -> Self {
-        let message = "the answers and bodies that other callers have not taken or sent yet take up all the memory that there is for them; try again soon";
+        let message = "the bodies and answers of other requests use all the memory that is set aside for them (serve --max-http-memory); try again soon";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     }
 
@@ -121,7 +121,9 @@ impl From<BadParameter> for Failed {
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        let (status, code) = if error.is_not_found() && !error.is_unknown_hub() {
+        let (status, code) = if error.is_unknown_module() {
+            (StatusCode::NOT_FOUND, "unknownModule")
+        } else if error.is_not_found() && !error.is_unknown_hub() {
             (StatusCode::NOT_FOUND, "notFound")
         } else if error.is_already_exists() {
             (StatusCode::CONFLICT, "alreadyExists")
@@ -202,7 +204,7 @@ impl Ask {
         if role == Some(Role::Admin) {
             return Ok(());
         }
-        let message = "this needs a key that may do everything, also on the host's own machine: `perennial keys create NAME` there makes one";
+        let message = "this needs an admin key, even on the host's own machine; `perennial keys create NAME` there creates one";
         Err(Failed::new(StatusCode::FORBIDDEN, "forbidden", message))
     }
 }
@@ -281,10 +283,10 @@ async fn read(
             Failed::new(StatusCode::PAYLOAD_TOO_LARGE, "limitExceeded", message)
         }
         Unread::Slow => {
-            let message = "the body took too long";
+            let message = "the body did not arrive in time; send it again";
             Failed::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
         }
-        Unread::Broken => Failed::invalid("the body ended before it was complete"),
+        Unread::Broken => Failed::invalid("the body ended before it was complete; send it again"),
         Unread::NoRoom => Failed::no_room(),
     })
 }
@@ -301,5 +303,26 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {
         serde_json::from_slice(bytes)
             .map(Self)
             .map_err(|error| Failed::invalid(format!("the body is not what was expected: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::one_error_of_each_kind;
+
+    #[test]
+    fn the_code_of_an_answer_is_that_of_the_error() {
+        let mut answered = 0;
+        for error in one_error_of_each_kind() {
+            let failed = Failed::from(error.clone());
+            // A host has the file of its hub, and a request for another hub does not get this far.
+            let is_elsewhere = error.code() == "needsFile" || error.is_unknown_hub();
+            if failed.code != "internal" && !is_elsewhere {
+                assert_eq!(failed.code, error.code(), "{error:?}");
+                answered += 1;
+            }
+        }
+        assert!(answered > 10, "only {answered} errors are told to callers");
     }
 }

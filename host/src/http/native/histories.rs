@@ -15,40 +15,36 @@ pub(super) fn operations() -> Vec<Operation> {
             "/instances/{id}/history",
             history,
             "readHistory",
-            "The history of an instance, some MiB at a time",
+            "The history of an instance, in pages of up to 4 MiB",
         )
-        .query(
-            "after",
-            text(),
-            "What follows the page that gave this token",
-        )
+        .query("after", text(), "The token of the page before")
         .query(
             "input",
             flag(),
-            "With what calls were given: true where nothing is said",
+            "Includes the inputs of calls; true by default",
         )
         .query(
             "output",
             flag(),
-            "With what calls returned: true where nothing is said",
+            "Includes the results of calls; true by default",
         )
-        .answer(
-            200,
-            "Events; without a token where nothing more has happened",
-        )
-        .fails(&[(409, "The instance began another history meanwhile")]),
+        .answer(200, "Events, and a token if there are more")
+        .fails(&[(
+            409,
+            "The instance was restarted or replaced meanwhile, and its history is another one",
+        )]),
         get(
             "/instances/{id}/family",
             family,
             "showFamily",
-            "An instance with its children, and theirs",
+            "An instance and its descendants",
         )
         .query(
             "limit",
             number(),
-            "At most so many instances: 1000 where nothing is said, 10000 at most",
+            "The most instances to return: 1000 by default, 10000 at most",
         )
-        .answer(200, "The instance, and what is below it"),
+        .answer(200, "The instance and its descendants"),
     ]
 }
 

@@ -20,10 +20,16 @@ pub(super) fn operations() -> Vec<Operation> {
             "/hub",
             hub,
             "hub",
-            "The task hub: its counts, and what its host has done",
+            "The task hub: its counts, and the work of its host",
         )
         .answer(200, "The task hub"),
-        get("/hub/stats", stats, "hubStats", "What the task hub holds").answer(200, "The task hub"),
+        get(
+            "/hub/stats",
+            stats,
+            "hubStats",
+            "Statistics of the task hub",
+        )
+        .answer(200, "The task hub"),
         filtered(get(
             "/counts",
             counts,
@@ -35,9 +41,9 @@ pub(super) fn operations() -> Vec<Operation> {
             "/hub/retention",
             retention,
             "showRetention",
-            "How long the task hub keeps what has ended",
+            "How long the task hub keeps ended instances",
         )
-        .answer(200, "Milliseconds by status"),
+        .answer(200, "Milliseconds for each status"),
         put(
             "/hub/retention",
             set_retention,
@@ -45,7 +51,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "Says how long the task hub keeps what has ended; what is left out or null is kept for \
              ever",
         )
-        .answer(200, "Milliseconds by status"),
+        .answer(200, "Milliseconds for each status"),
     ];
     all.extend(keys());
     all
@@ -57,18 +63,13 @@ fn keys() -> Vec<Operation> {
             "/keys",
             list_keys,
             "listKeys",
-            "The keys of the task hub, without what callers send",
+            "The keys of the task hub, without their secrets",
         )
         .answer(200, "The keys"),
         post("/keys", create_key, "createKey", "Makes a key")
             .answer(201, "The key, which is not shown again"),
-        delete(
-            "/keys/{id}",
-            revoke_key,
-            "revokeKey",
-            "Makes a key worthless",
-        )
-        .answer(204, "It is, from the next request on"),
+        delete("/keys/{id}", revoke_key, "revokeKey", "Revokes a key")
+            .answer(204, "The key is refused from the next request on"),
     ]
 }
 

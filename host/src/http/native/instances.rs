@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::Order;
 use crate::budget::Permit;
-use crate::client::body::{CommandBody, Deleted, StartBody, Started};
+use crate::client::body::{CommandAnswer, CommandBody, Deleted, StartBody, Started};
 use crate::client::parse_time as time_of;
 use crate::client::{
     Filter, InstanceCommand, InstanceStatus, PAGE_BYTES_MAX, Page, Waited, parse_json,
@@ -36,25 +36,25 @@ fn reading() -> Vec<Operation> {
             "/instances/{id}",
             show,
             "showInstance",
-            "One instance, and why it waits",
+            "One instance, and what it waits for",
         )
         .query(
             "input",
             flag(),
-            "With its input, and with what calls in its history were given",
+            "Includes its input, and the inputs of the calls in its history",
         )
         .query(
             "history",
             flag(),
-            "With its history, for short ones; /history reads it in pages",
+            "Includes its history, if that is short; /history reads longer ones in pages",
         )
         .query(
             "historyOutput",
             flag(),
-            "With what calls in it returned: true where nothing is said",
+            "Includes the results of the calls in its history; true by default",
         )
         .answer(200, "The instance")
-        .fails(&[(413, "Its history is too long for one answer")]),
+        .fails(&[(413, "The history is too long for one answer")]),
         get(
             "/instances/{id}/wait",
             wait,
@@ -69,15 +69,15 @@ fn reading() -> Vec<Operation> {
         .query(
             "since",
             text(),
-            "For a change: what was seen, as the header x-stamp of the last answer",
+            "For `change`: the header x-stamp of the last answer",
         )
         .query(
             "timeout",
             json!({ "type": "number", "minimum": 0 }),
-            "Seconds, 10 where nothing is said",
+            "Seconds, 10 by default",
         )
-        .answer(200, "It came to what was waited for")
-        .answer(202, "The time is up; the instance as it is"),
+        .answer(200, "The instance is in the state that was waited for")
+        .answer(202, "The timeout passed; the current state of the instance"),
         listing(),
     ]
 }
@@ -92,20 +92,16 @@ fn listing() -> Operation {
     .query(
         "limit",
         number(),
-        "At most so many: 100 where nothing is said, 1000 at most",
+        "The most instances to return: 100 by default, 1000 at most",
     )
-    .query(
-        "after",
-        text(),
-        "The page after the one that gave this token",
-    )
+    .query("after", text(), "The token of the page before")
     .query(
         "order",
-        json!({ "type": "string", "enum": ["newestFirst", "oldestFirst"] }),
-        "newestFirst where nothing is said",
+        json!({ "type": "string", "enum": ["newestFirst", "oldestFirst", "endedFirst"] }),
+        "newestFirst by default; endedFirst returns only ended instances, ordered by the time of their end",
     )
-    .query("input", flag(), "Each with its input")
-    .query("output", flag(), "Each with its output")
+    .query("input", flag(), "Includes the input of each")
+    .query("output", flag(), "Includes the output of each")
     .answer(200, "A page")
 }
 
@@ -117,18 +113,24 @@ pub(super) fn filtered(operation: Operation) -> Operation {
         .query(
             "status",
             statuses,
-            "Only these, separated by commas or repeated",
+            "Only instances in these statuses: separated by commas, or the parameter repeated",
         )
         .query("name", text(), "Only this orchestration")
         .query("version", text(), "Only this version of it")
         .query("tag", tags, "Only those with this label, as KEY=VALUE")
-        .query("idPrefix", text(), "Only ids that begin so")
+        .query("idPrefix", text(), "Only ids with this prefix")
         .query(
             "createdFrom",
             time(),
             "Only those created at this time or later",
         )
         .query("createdTo", time(), "Only those created before this time")
+        .query(
+            "endedFrom",
+            time(),
+            "Only those that ended at this time or later",
+        )
+        .query("endedTo", time(), "Only those that ended before this time")
 }
 
 fn changing() -> Vec<Operation> {
@@ -137,24 +139,24 @@ fn changing() -> Vec<Operation> {
             "/instances",
             start,
             "startInstance",
-            "Starts an instance; it is on disk when this is answered",
+            "Starts an instance. The start is on disk before the answer. An ended instance with the same id is replaced, unless `reuse` is `never`",
         )
-        .answer(201, "Its id, and where it is")
+        .answer(201, "The id of the instance, and its URL as `location`")
         .fails(&[
             (409, "The id is in use"),
-            (413, "The input is over its limit"),
+            (413, "The input is larger than its limit"),
         ]),
         post(
             "/instances/{id}/events/{name}",
             raise_event,
             "raiseEvent",
-            "Sends a message to an instance, which keeps it until it is awaited",
+            "Raises an external event to an instance, which keeps it until it waits for an event of that name",
         )
         .body_is_optional()
-        .answer(202, "It is on disk")
+        .answer(202, "The event is on disk")
         .fails(&[
             (409, "The instance has ended"),
-            (413, "The data is over its limit"),
+            (413, "The data is larger than its limit"),
         ]),
         delete(
             "/instances/{id}",
@@ -165,28 +167,27 @@ fn changing() -> Vec<Operation> {
         .query(
             "recursive",
             flag(),
-            "With its descendants; where it was purged alone before, \
-                 those that it left behind",
+            "Also deletes its descendants, even if the instance itself was deleted before",
         )
-        .answer(200, "How many were deleted")
+        .answer(200, "How many instances were deleted")
         .fails(&[(409, "The instance has not ended")]),
         command(post(
             "/instances/{id}/terminate",
             terminate,
             "terminateInstance",
-            "Ends an instance from outside",
+            "Terminates an instance",
         )),
         command(post(
             "/instances/{id}/suspend",
             suspend,
             "suspendInstance",
-            "Holds everything that an instance would do",
+            "Suspends an instance until it is resumed",
         )),
         command(post(
             "/instances/{id}/resume",
             resume,
             "resumeInstance",
-            "Lets a suspended instance go on",
+            "Resumes a suspended instance",
         )),
     ]
 }
@@ -194,10 +195,13 @@ fn changing() -> Vec<Operation> {
 fn command(operation: Operation) -> Operation {
     operation
         .body_is_optional()
-        .answer(202, "It is on disk, and happens soon")
+        .answer(
+            202,
+            "The command is on disk and takes effect soon, unless `changed` is false",
+        )
         .fails(&[(
             409,
-            "The instance is in a status in which this makes no sense",
+            "The command does not apply to an instance in this status",
         )])
 }
 
@@ -301,6 +305,12 @@ pub(super) fn filter(query: &Query) -> Result<Option<Filter>, Failed> {
     if let Some(to) = query.time("createdTo")? {
         filter = filter.created_to(to);
     }
+    if let Some(from) = query.time("endedFrom")? {
+        filter = filter.ended_from(from);
+    }
+    if let Some(to) = query.time("endedTo")? {
+        filter = filter.ended_to(to);
+    }
     Ok(match query.statuses("status")? {
         Some(statuses) if statuses.is_empty() => None,
         statuses => Some(statuses.into_iter().flatten().fold(filter, Filter::status)),
@@ -322,9 +332,10 @@ async fn list(ask: Ask) -> Result<Reply<Page>, Failed> {
     match query.text("order") {
         None | Some("newestFirst") => {}
         Some("oldestFirst") => list = list.order(Order::OldestFirst),
+        Some("endedFirst") => list = list.order(Order::EndedFirst),
         Some(other) => {
             return Err(Failed::invalid(format!(
-                "the parameter 'order' must be newestFirst or oldestFirst, not {other:?}"
+                "the parameter 'order' must be newestFirst, oldestFirst or endedFirst, not {other:?}"
             )));
         }
     }
@@ -402,7 +413,7 @@ async fn terminate(
     ask: Ask,
     Segments(id): Segments<String>,
     Object(body): Object<CommandBody>,
-) -> Result<Nothing, Failed> {
+) -> Result<Reply<CommandAnswer>, Failed> {
     let command = ask.client.terminate(&id, body.reason.as_deref());
     accepted(command, &body).await
 }
@@ -411,24 +422,31 @@ async fn suspend(
     ask: Ask,
     Segments(id): Segments<String>,
     Object(body): Object<CommandBody>,
-) -> Result<Nothing, Failed> {
+) -> Result<Reply<CommandAnswer>, Failed> {
     let command = ask.client.suspend(&id, body.reason.as_deref());
     accepted(command, &body).await
 }
 
-async fn accepted(command: InstanceCommand, body: &CommandBody) -> Result<Nothing, Failed> {
+async fn accepted(
+    command: InstanceCommand,
+    body: &CommandBody,
+) -> Result<Reply<CommandAnswer>, Failed> {
     if body.module.is_some() {
         return Err(Failed::invalid("only a resume takes a module"));
     }
-    command.recursive_if(body.recursive).await?;
-    Ok(Nothing(StatusCode::ACCEPTED))
+    let outcome = command.recursive_if(body.recursive).await?;
+    Ok(answer(outcome.is_changed()))
+}
+
+fn answer(changed: bool) -> Reply<CommandAnswer> {
+    Reply::new(StatusCode::ACCEPTED, &CommandAnswer { changed })
 }
 
 async fn resume(
     ask: Ask,
     Segments(id): Segments<String>,
     Object(body): Object<CommandBody>,
-) -> Result<Nothing, Failed> {
+) -> Result<Reply<CommandAnswer>, Failed> {
     let reason = body.reason.as_deref();
     let Some(module) = &body.module else {
         return accepted(ask.client.resume(&id, reason), &body).await;
@@ -439,5 +457,5 @@ async fn resume(
         ));
     }
     ask.client.resume_on(&id, module, reason).await?;
-    Ok(Nothing(StatusCode::ACCEPTED))
+    Ok(answer(true))
 }

@@ -40,7 +40,7 @@ pub(super) fn operations() -> Vec<Operation> {
              Last-Event-ID, until it has ended; after a rewind it goes on from where the history \
              was cut",
         )
-        .query("after", text(), "As the header Last-Event-ID")
+        .query("after", text(), "The same as the header Last-Event-ID")
         .answer_raw(
             200,
             "`history` for each event, `ended` with the instance at the end; ids are \
@@ -52,11 +52,11 @@ pub(super) fn operations() -> Vec<Operation> {
             "/live",
             changes,
             "followChanges",
-            "Instances that change, as server-sent events, from now on or after Last-Event-ID",
+            "Changes of instances as server-sent events, from now on or after Last-Event-ID",
         )
         .query("name", text(), "Only this orchestration")
-        .query("idPrefix", text(), "Only ids that begin so")
-        .query("after", text(), "As the header Last-Event-ID")
+        .query("idPrefix", text(), "Only ids with this prefix")
+        .query("after", text(), "The same as the header Last-Event-ID")
         .answer_raw(
             200,
             "`instance` for each change, with the instance as it is then",
@@ -284,7 +284,9 @@ async fn follow(
     let place = match last_seen(&ask, &headers) {
         None => Cursor::default(),
         Some(last) => Cursor::after(&last).ok_or_else(|| {
-            Failed::invalid(format!("{last:?} is no id of an event of an instance"))
+            Failed::invalid(format!(
+                "{last:?} is not the id of an event of this stream; send the last id that it sent"
+            ))
         })?,
     };
     if ask.client.status(&id).await?.is_none() {

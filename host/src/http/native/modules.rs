@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::client::Error;
-use crate::client::body::{CollectedModules, Inspected, UploadBody};
+use crate::client::body::{CollectedModules, GrantsBody, Inspected, UploadBody};
 use crate::http::native::doc::{Operation, delete, flag, get, post, put, text};
 use crate::http::native::extract::{Admin, Ask, Component, Failed, Object, Segments};
 use crate::http::native::reply::{Nothing, Reply};
@@ -17,7 +17,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "/modules",
             list,
             "listModules",
-            "The deployed modules, by name",
+            "The deployed modules, in the order of their names",
         )
         .answer(200, "The modules"),
         get("/modules/{name}", show, "showModule", "One deployed module").answer(200, "The module"),
@@ -25,58 +25,69 @@ pub(super) fn operations() -> Vec<Operation> {
             "/modules/{name}",
             deploy,
             "deployModule",
-            "Deploys a component: the names that it defines mean it for new instances",
+            "Deploys a component: new instances use it for the names that it defines",
         )
-        .query("replace", flag(), "Take over names that other modules own")
-        .answer(200, "What the names mean now")
+        .query("replace", flag(), "Takes over names that other modules own")
+        .answer(200, "The names that the module defines, and what changed")
         .fails(&[(409, "Another module owns a name")]),
         post(
             "/inspect",
             inspect,
             "inspectModule",
-            "Looks at a component without deploying it",
+            "Inspects a component without deploying it",
         )
-        .query("name", text(), "The name that it would have")
-        .answer(200, "What it defines and imports"),
+        .query("name", text(), "The name that the module would have")
+        .answer(200, "The definitions and imports of the component"),
         delete(
             "/modules/{name}",
             remove,
             "removeModule",
-            "Takes a module's name out of the task hub; what runs on it goes on",
+            "Removes a module: nothing new can start on it, and its live instances continue",
         )
-        .query("inUseToo", flag(), "Also where live instances run it")
-        .answer(204, "It has no name any more")
-        .fails(&[(409, "Live instances run it")]),
+        .query(
+            "inUseToo",
+            flag(),
+            "Removes the module even if live instances run it",
+        )
+        .answer(204, "The module was removed")
+        .fails(&[(409, "Live instances run the module")]),
         post(
             "/collect",
             collect,
             "collectModules",
-            "Deletes the modules that nothing points to",
+            "Deletes stored modules that no name and no instance uses",
         )
         .query(
             "oldVersions",
             flag(),
-            "Also versions that are not the newest",
+            "Also deletes old versions that no live instance uses",
         )
-        .query("dryRun", flag(), "Only says which")
-        .answer(200, "Which they are"),
+        .query(
+            "dryRun",
+            flag(),
+            "Only lists the modules that would be deleted",
+        )
+        .answer(200, "The deleted modules"),
         grants(put(
             "/modules/{name}/grants",
             set_grants,
             "setGrants",
-            "Says what a module is granted",
+            "Replaces the grants of a module",
         )),
         grants(post(
             "/modules/{name}/grants",
             add_grants,
             "addGrants",
-            "Grants a module more",
+            "Adds to the grants of a module",
         )),
     ]
 }
 
 fn grants(operation: Operation) -> Operation {
-    operation.answer(204, "It counts from the next attempt of each activity on")
+    operation.answer(
+        204,
+        "The grants hold from the next attempt of each activity on",
+    )
 }
 
 async fn list(ask: Ask) -> Result<Reply<Vec<ModuleInfo>>, Failed> {
@@ -112,9 +123,9 @@ async fn set_grants(
     ask: Ask,
     _: Admin,
     Segments(name): Segments<String>,
-    Object(grants): Object<Grants>,
+    Object(grants): Object<GrantsBody>,
 ) -> Result<Nothing, Failed> {
-    ask.client.grant(&name, &grants).await?;
+    ask.client.grant(&name, &grants.into()).await?;
     Ok(Nothing(StatusCode::NO_CONTENT))
 }
 
@@ -122,9 +133,9 @@ async fn add_grants(
     ask: Ask,
     _: Admin,
     Segments(name): Segments<String>,
-    Object(grants): Object<Grants>,
+    Object(grants): Object<GrantsBody>,
 ) -> Result<Nothing, Failed> {
-    ask.client.grant_more(&name, &grants).await?;
+    ask.client.grant_more(&name, &grants.into()).await?;
     Ok(Nothing(StatusCode::NO_CONTENT))
 }
 
@@ -150,7 +161,7 @@ fn uploaded(body: Component) -> Result<Uploaded, Failed> {
         .map_err(|error| Failed::invalid(format!("the component is not base64: {error}")))?;
     Ok(Uploaded {
         component: component.into(),
-        grants: upload.grants,
+        grants: upload.grants.map(Grants::from),
         limits: upload.limits,
     })
 }

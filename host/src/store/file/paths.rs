@@ -63,7 +63,7 @@ fn refuse_kind(path: &Path, found: std::io::Result<std::fs::Metadata>) -> Result
         _ => "it is a device",
     };
     let what = format!(
-        "{what}, where a task hub has a file; it was left as it is: move it away, or use another data directory"
+        "{what}, where a task hub has a file; it was left unchanged: move it away, or use another data directory"
     );
     Err(StoreError::file("will not open", path)(
         std::io::Error::other(what),

@@ -1,7 +1,10 @@
 //! Settings and statistics of a hub.
 
+use std::collections::BTreeSet;
+
 use perennial_core::{Millis, Status, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::store::codec::{int, uint};
@@ -31,6 +34,16 @@ impl Ages {
     }
 }
 
+/// The name of the setting that holds the [`WorkerNames`].
+const WORKER_NAMES: &str = "worker-names";
+
+/// The names that remote workers have run in this hub, in lower case: a caller may name them while no worker is connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WorkerNames {
+    pub(crate) orchestrations: BTreeSet<String>,
+    pub(crate) activities: BTreeSet<String>,
+}
+
 /// Statistics of a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -52,24 +65,43 @@ pub(crate) struct Tally {
 
 /// Sets the retention.
 pub(crate) fn retain(db: &Connection, ages: &Ages) -> Result<(), StoreError> {
-    let ages = serde_json::to_string(ages)
+    set(db, RETENTION, ages)
+}
+
+/// Sets the names that remote workers have run.
+pub(crate) fn know_names(db: &Connection, names: &WorkerNames) -> Result<(), StoreError> {
+    set(db, WORKER_NAMES, names)
+}
+
+fn set(db: &Connection, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
+    let value = serde_json::to_string(value)
         .map_err(|e| StoreError::Corrupt(format!("a setting could not be written: {e}")))?;
     db.prepare_cached("INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)")?
-        .execute(params![RETENTION, ages])?;
+        .execute(params![name, value])?;
     Ok(())
 }
 
 impl Reader {
     /// The retention.
     pub(crate) fn retention(&self) -> Result<Ages, StoreError> {
+        self.setting(RETENTION)
+    }
+
+    /// The names that remote workers have run.
+    pub(crate) fn worker_names(&self) -> Result<WorkerNames, StoreError> {
+        self.setting(WORKER_NAMES)
+    }
+
+    /// A setting; the default if it was never set.
+    fn setting<T: Default + DeserializeOwned>(&self, name: &str) -> Result<T, StoreError> {
         let text: Option<String> = self.with(|db| {
             let mut query = db.prepare_cached("SELECT value FROM setting WHERE name = ?1")?;
-            Ok(query.query_row([RETENTION], |row| row.get(0)).optional()?)
+            Ok(query.query_row([name], |row| row.get(0)).optional()?)
         })?;
         match text {
             Some(text) => serde_json::from_str(&text)
-                .map_err(|e| StoreError::Corrupt(format!("the setting {RETENTION:?}: {e}"))),
-            None => Ok(Ages::default()),
+                .map_err(|e| StoreError::Corrupt(format!("the setting {name:?}: {e}"))),
+            None => Ok(T::default()),
         }
     }
 

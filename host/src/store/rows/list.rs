@@ -32,9 +32,13 @@ pub(crate) struct InstanceFilter {
     pub(crate) created_from: Option<Timestamp>,
     /// Created before this time.
     pub(crate) created_to: Option<Timestamp>,
+    /// Ended at this time or later.
+    pub(crate) ended_from: Option<Timestamp>,
+    /// Ended before this time.
+    pub(crate) ended_to: Option<Timestamp>,
 }
 
-/// The order of a list, by the time at which the start was accepted.
+/// The order of a list: by the time at which the start was accepted, or by the time of the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
@@ -43,6 +47,8 @@ pub enum Order {
     NewestFirst,
     /// The oldest first.
     OldestFirst,
+    /// Only ended instances, those that ended first come first.
+    EndedFirst,
 }
 
 /// A place in the order of a list.
@@ -156,7 +162,7 @@ impl Reader {
     pub(crate) fn plans(&self, query: &ListQuery) -> Result<Vec<String>, StoreError> {
         self.with(|db| {
             let mut plans = Vec::new();
-            let page = Sql::page(&query.filter, query, query.limit, few(db, &query.filter)?);
+            let page = Sql::page(query, query.limit, few(db, &query.filter)?);
             for sql in [page, Sql::counts(&query.filter)] {
                 let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {}", sql.text))?;
                 let detail = |row: &Row<'_>| row.get::<_, String>(3);
@@ -174,7 +180,7 @@ fn keys(
     query: &ListQuery,
     limit: u32,
 ) -> Result<Vec<(Timestamp, i64)>, StoreError> {
-    let Sql { text, values } = Sql::page(&query.filter, query, limit, few(db, &query.filter)?);
+    let Sql { text, values } = Sql::page(query, limit, few(db, &query.filter)?);
     let mut statement = db.prepare_cached(&text)?;
     let place = |row: &Row<'_>| Ok((Timestamp(uint(row.get(0)?)), row.get(1)?));
     let rows = statement.query_map(params_from_iter(values), place)?;
@@ -203,6 +209,11 @@ impl InstanceFilter {
             .as_deref()
             .filter(|prefix| !prefix.is_empty())
     }
+
+    /// Whether a condition holds only for ended instances.
+    fn is_of_ended(&self) -> bool {
+        self.ended_from.is_some() || self.ended_to.is_some()
+    }
 }
 
 /// The index that a query walks.
@@ -220,6 +231,8 @@ enum Walk {
     Tag,
     /// By id.
     Prefix,
+    /// By status and time of the end; only ended instances.
+    Ended,
 }
 
 impl Walk {
@@ -247,6 +260,7 @@ impl Walk {
             Self::Version => "instance AS i INDEXED BY instance_version",
             Self::Tag => "instance_tag AS t CROSS JOIN instance AS i ON i.key = t.instance",
             Self::Prefix => "instance AS i INDEXED BY instance_id",
+            Self::Ended => "instance AS i INDEXED BY instance_ended",
         }
     }
 
@@ -254,13 +268,17 @@ impl Walk {
     fn place(self) -> (&'static str, &'static str) {
         match self {
             Self::Tag => ("t.created_at", "t.instance"),
+            Self::Ended => ("i.updated_at", "i.key"),
             _ => ("i.created_at", "i.key"),
         }
     }
 
     /// Whether the index has the status before the time, so that each status is walked separately.
     fn by_status(self) -> bool {
-        matches!(self, Self::Status | Self::Name | Self::Version)
+        matches!(
+            self,
+            Self::Status | Self::Name | Self::Version | Self::Ended
+        )
     }
 }
 
@@ -273,14 +291,17 @@ struct Sql {
 
 impl Sql {
     /// A page of places, as time and key.
-    fn page(filter: &InstanceFilter, query: &ListQuery, limit: u32, few: bool) -> Self {
-        let mut sql = Self::default();
-        let walk = Walk::of(filter, few);
+    fn page(query: &ListQuery, limit: u32, few: bool) -> Self {
+        let (mut sql, filter) = (Self::default(), &query.filter);
+        let walk = match query.order {
+            Order::EndedFirst => Walk::Ended,
+            Order::NewestFirst | Order::OldestFirst => Walk::of(filter, few),
+        };
         let (at, key) = walk.place();
         let mut clauses = sql.clauses(filter, walk);
         let (direction, beyond) = match query.order {
             Order::NewestFirst => ("DESC", "<"),
-            Order::OldestFirst => ("ASC", ">"),
+            Order::OldestFirst | Order::EndedFirst => ("ASC", ">"),
         };
         if let Some((after, after_key)) = query.after {
             let (after, after_key) = (sql.value(int(after.0)), sql.value(after_key));
@@ -297,6 +318,11 @@ impl Sql {
         };
         sql.text = match statuses(filter, walk) {
             None => select(None),
+            // Only live ones are wanted, in the order of their ends.
+            Some(statuses) if statuses.is_empty() => {
+                sql.values.clear();
+                "SELECT 0 AS at, 0 AS key WHERE 0".to_owned()
+            }
             Some(statuses) if statuses.len() == 1 => select(statuses.first().copied()),
             Some(statuses) => {
                 let pages = statuses
@@ -341,8 +367,21 @@ impl Sql {
 
     /// The conditions of the filter, except statuses that are walked separately.
     fn clauses(&mut self, filter: &InstanceFilter, walk: Walk) -> Vec<String> {
-        let (at, _) = walk.place();
+        let at = match walk {
+            Walk::Tag => "t.created_at",
+            _ => "i.created_at",
+        };
         let mut clauses = Vec::new();
+        if walk == Walk::Ended || filter.is_of_ended() {
+            // As in the index of ended instances, so that it can be used.
+            clauses.push("i.status >= 3".to_owned());
+        }
+        if let Some(from) = filter.ended_from {
+            clauses.push(format!("i.updated_at >= {}", self.value(int(from.0))));
+        }
+        if let Some(to) = filter.ended_to {
+            clauses.push(format!("i.updated_at < {}", self.value(int(to.0))));
+        }
         if let Some(prefix) = filter.prefix() {
             clauses.extend(self.prefix(prefix));
         }
@@ -399,7 +438,12 @@ fn statuses(filter: &InstanceFilter, walk: Walk) -> Option<Vec<Status>> {
     walk.by_status().then(|| {
         let asked =
             |status: &Status| filter.statuses.is_empty() || filter.statuses.contains(status);
-        Status::ALL.into_iter().filter(asked).collect()
+        let can_be = |status: &Status| walk != Walk::Ended || status.is_end();
+        Status::ALL
+            .into_iter()
+            .filter(can_be)
+            .filter(asked)
+            .collect()
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::store::file::open::{MIGRATIONS, fits, migrate_with};
-use crate::store::{delete, real, with_suffix};
+use crate::store::{FileId, delete, real, with_suffix};
 
 fn take(path: &Path) -> Result<Owned, StoreError> {
     take_over(path, Timestamp(1_000))
@@ -476,4 +476,52 @@ fn neither_a_later_file_nor_a_backup_is_mixed_with_a_log() {
     let later = std::fs::read(&path).unwrap();
     std::fs::write(with_suffix(&path, "-wal"), log).unwrap();
     check_foreign(&path, &later);
+}
+
+/// Whether a write to a new file gets the time of the last tick of the kernel, and not a time of its own.
+#[cfg(target_os = "linux")]
+fn keeps_the_tick(path: &Path, before_the_write: impl Fn(&Path)) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    use std::time::{SystemTime, UNIX_EPOCH};
+    let _ = std::fs::remove_file(path);
+    std::fs::write(path, "1").unwrap();
+    before_the_write(path);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    std::fs::write(path, "2").unwrap();
+    let file = std::fs::metadata(path).unwrap();
+    let changed = (file.ctime(), file.ctime_nsec());
+    let seconds = i64::try_from(now.as_secs()).unwrap();
+    changed < (seconds, i64::from(now.subsec_nanos()))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_identity_of_a_file_leaves_its_next_write_cheap() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    // A tick may fall between the clock and the write, but seldom does.
+    let mostly = |look: &dyn Fn(&Path)| {
+        let kept = (0..100).filter(|_| keeps_the_tick(&path, look));
+        kept.count() > 50
+    };
+    // Some file systems give every write a time of its own.
+    let has_ticks = mostly(&|_| {});
+    assert_eq!(mostly(&|path| assert!(FileId::of(path).is_ok())), has_ticks);
+}
+
+#[test]
+fn the_identity_of_a_file_is_that_of_its_metadata() {
+    let dir = tempfile::tempdir().unwrap();
+    let [file, link] = ["file", "link"].map(|name| dir.path().join(name));
+    assert!(matches!(FileId::of(&file), Err(StoreError::Missing(path)) if path == file));
+    std::fs::write(&file, "").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let found = std::fs::metadata(&file).unwrap();
+    let id = FileId::of(&file).unwrap();
+    assert_eq!(id, FileId::of(&link).unwrap());
+    assert_eq!(id, FileId::from_metadata(&found));
+    let other = dir.path().join("other");
+    std::fs::write(&other, "").unwrap();
+    std::fs::rename(&other, &file).unwrap();
+    assert_ne!(id, FileId::of(&file).unwrap());
 }

@@ -292,7 +292,7 @@ fn pages_stay_valid(order: Order, filter: &InstanceFilter) {
         let mut other = new(key, &format!("new{key}"));
         other.start.accepted_at = match order {
             Order::NewestFirst => Timestamp(2_000 + key as u64),
-            Order::OldestFirst => Timestamp(seen.len() as u64),
+            Order::OldestFirst | Order::EndedFirst => Timestamp(seen.len() as u64),
         };
         hub.does(Change::Start(other));
         let gone = hub.write(Change::All(vec![
@@ -306,6 +306,44 @@ fn pages_stay_valid(order: Order, filter: &InstanceFilter) {
         expected.reverse();
     }
     assert_eq!(seen, expected, "{order:?} {filter:?}");
+}
+
+#[test]
+fn ended_instances_are_listed_by_their_ends() {
+    let hub = Hub::new();
+    for (key, id) in [(1, "first"), (2, "lives"), (3, "failed"), (4, "last")] {
+        hub.start(key, id);
+    }
+    let end = |key: i64, status, at| {
+        let mut turn = turn(&hub, key, status, Vec::new());
+        turn.turn.at = Timestamp(at);
+        hub.does(turn_change(turn));
+    };
+    end(4, Status::Completed, 900);
+    end(1, Status::Completed, 700);
+    end(3, Status::Failed, 800);
+    let ended = |set: fn(&mut InstanceFilter)| {
+        let order = Order::EndedFirst;
+        ids(
+            &hub,
+            &ListQuery {
+                order,
+                ..all_of(filter(set))
+            },
+        )
+    };
+    assert_eq!(ended(|_| {}), ["first", "failed", "last"]);
+    assert_eq!(
+        ended(|f| f.statuses = vec![Status::Completed, Status::Running]),
+        ["first", "last"]
+    );
+    assert!(ended(|f| f.statuses = vec![Status::Running]).is_empty());
+    let between: fn(&mut InstanceFilter) =
+        |f| (f.ended_from, f.ended_to) = (Some(Timestamp(800)), Some(Timestamp(900)));
+    assert_eq!(ended(between), ["failed"]);
+    assert_eq!(ids(&hub, &all_of(filter(between))), ["failed"]);
+    let counts = hub.reader().counts(&filter(between)).unwrap();
+    assert_eq!(counts, [(Status::Failed, 1)]);
 }
 
 /// The turn that ends an instance.
@@ -433,6 +471,25 @@ fn no_list_of_the_present_walks_the_past() {
         ..page()
     };
     check("a later page", 2_000, 10, later);
+    let ended = || ListQuery {
+        order: Order::EndedFirst,
+        ..page()
+    };
+    check("those that ended first", 2_000, 10, ended());
+    let later = ListQuery {
+        after: Some((Timestamp(500), 500)),
+        ..ended()
+    };
+    check("those that ended next", 2_000, 10, later);
+    let of_a_day = filter(|f| {
+        f.statuses = vec![Status::Completed];
+        (f.ended_from, f.ended_to) = (Some(Timestamp(9_000)), Some(Timestamp(9_005)));
+    });
+    let of_a_day = ListQuery {
+        filter: of_a_day,
+        ..ended()
+    };
+    check("those that ended on a day", 2_000, 5, of_a_day);
     let check = |what, max, found, set: fn(&mut InstanceFilter)| {
         let filter = filter(set);
         check(what, max, found, ListQuery { filter, ..page() });

@@ -1,0 +1,327 @@
+//! The events of a history as the protocol has them.
+//!
+//! The protocol counts what an orchestrator asked for by the ids of its actions, as the hub does by tasks: the event that records a request
+//! has the id of its task, its outcome refers to that, and events that the service makes have the id -1. Events that the protocol does not
+//! have, such as failed attempts, are left out.
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
+
+use std::collections::{BTreeMap, HashMap};
+
+use perennial_core::{Event, Json, Start, TaskId, Timestamp};
+
+use crate::grpc::generated as wire;
+use crate::grpc::generated::history_event::EventType;
+use crate::grpc::{failure, payload, time};
+
+/// The id of events that no action of the orchestrator caused.
+const SERVICE: i32 = -1;
+
+/// Translates the events of one execution, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct ToWire {
+    /// When the open timers are due: their firing repeats it.
+    timers: BTreeMap<TaskId, Timestamp>,
+}
+
+impl ToWire {
+    /// Translates an event of a turn, and appends what it becomes. `at` is the time of the turn.
+    pub(crate) fn event(
+        &mut self,
+        at: Timestamp,
+        event: Event,
+        into: &mut Vec<wire::HistoryEvent>,
+    ) {
+        let at = match event {
+            Event::TurnStarted { now, .. } => now,
+            _ => at,
+        };
+        let mut push = |id: i32, event: EventType| {
+            into.push(wire::HistoryEvent {
+                event_id: id,
+                timestamp: Some(time::to_wire(at)),
+                event_type: Some(event),
+            });
+        };
+        match event {
+            Event::TurnStarted { .. } => push(
+                SERVICE,
+                EventType::OrchestratorStarted(wire::OrchestratorStartedEvent {}),
+            ),
+            Event::ExecutionStarted(start) => push(SERVICE, started(*start)),
+            event @ (Event::ActivityCompleted { .. }
+            | Event::ActivityFailed { .. }
+            | Event::ChildCompleted { .. }
+            | Event::ChildFailed { .. }) => {
+                if let Some(outcome) = outcome(event) {
+                    push(SERVICE, outcome);
+                }
+            }
+            Event::TimerFired { task } => push(
+                SERVICE,
+                EventType::TimerFired(wire::TimerFiredEvent {
+                    fire_at: Some(time::to_wire(self.timers.remove(&task).unwrap_or(at))),
+                    timer_id: id(task),
+                }),
+            ),
+            Event::ExternalEventRaised { name, data, .. } => push(
+                SERVICE,
+                EventType::EventRaised(wire::EventRaisedEvent {
+                    name,
+                    input: text(data),
+                }),
+            ),
+            Event::TimerSet { task, fire_at } => {
+                self.timers.insert(task, fire_at);
+                let fire_at = Some(time::to_wire(fire_at));
+                push(
+                    id(task),
+                    EventType::TimerCreated(wire::TimerCreatedEvent { fire_at }),
+                );
+            }
+            event @ (Event::ActivityScheduled { .. }
+            | Event::ChildScheduled { .. }
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::InstanceStartSkipped { .. }) => {
+                if let Some((id, asked)) = asked(event) {
+                    push(id, asked);
+                }
+            }
+            Event::ExecutionSuspended { reason } => push(
+                SERVICE,
+                EventType::ExecutionSuspended(wire::ExecutionSuspendedEvent { input: reason }),
+            ),
+            Event::ExecutionResumed { reason } => push(
+                SERVICE,
+                EventType::ExecutionResumed(wire::ExecutionResumedEvent { input: reason }),
+            ),
+            Event::ContinuedAsNew { input, .. } => push(
+                SERVICE,
+                EventType::ContinueAsNew(wire::ContinueAsNewEvent { input: text(input) }),
+            ),
+            Event::ExecutionTerminated { reason } => {
+                let output = reason.as_deref().map(payload::reason_to_text);
+                push(
+                    SERVICE,
+                    EventType::ExecutionTerminated(wire::ExecutionTerminatedEvent {
+                        input: output.clone(),
+                        recurse: false,
+                    }),
+                );
+                push(
+                    SERVICE,
+                    completed(wire::OrchestrationStatus::Terminated, output, None),
+                );
+            }
+            Event::ExecutionCompleted { output } => push(
+                SERVICE,
+                completed(wire::OrchestrationStatus::Completed, text(output), None),
+            ),
+            Event::ExecutionFailed { failure, .. } => {
+                let failure = failure::to_wire(&failure);
+                push(
+                    SERVICE,
+                    completed(wire::OrchestrationStatus::Failed, None, Some(failure)),
+                );
+            }
+            Event::CallDetails {
+                task,
+                version,
+                tags,
+            } => {
+                if let Some(call) = into.last_mut() {
+                    add_details(call, task, version, tags);
+                }
+            }
+            // The protocol has nothing for these.
+            Event::TaskCanceled { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ExecutionReturned { .. }
+            | Event::ChildRetryScheduled { .. }
+            | Event::ChildRetried { .. }
+            | Event::AttemptFailed { .. } => {}
+        }
+    }
+}
+
+fn id(task: TaskId) -> i32 {
+    i32::try_from(task.0).unwrap_or(i32::MAX)
+}
+
+fn text(payload: Option<Json>) -> Option<String> {
+    payload.as_ref().map(payload::to_text)
+}
+
+/// A trace context; its span is the part of a W3C `traceparent` that older SDKs read.
+pub(crate) fn trace(trace_parent: Option<String>) -> Option<wire::TraceContext> {
+    let trace_parent = trace_parent?;
+    let span = trace_parent.split('-').nth(2).unwrap_or_default();
+    #[allow(deprecated, reason = "older SDKs read it")]
+    Some(wire::TraceContext {
+        span_id: span.to_owned(),
+        trace_state: None,
+        trace_parent,
+    })
+}
+
+fn started(start: Start) -> EventType {
+    let parent = start.parent.map(|parent| wire::ParentInstanceInfo {
+        task_scheduled_id: id(parent.task.task),
+        name: Some(parent.name),
+        version: None,
+        orchestration_instance: Some(wire::OrchestrationInstance {
+            instance_id: parent.instance_id,
+            execution_id: None,
+        }),
+    });
+    EventType::ExecutionStarted(wire::ExecutionStartedEvent {
+        name: start.name,
+        version: start.version,
+        input: text(start.input),
+        orchestration_instance: Some(wire::OrchestrationInstance {
+            instance_id: start.instance_id,
+            execution_id: Some(start.execution_id),
+        }),
+        parent_instance: parent,
+        scheduled_start_timestamp: start.scheduled_for.map(time::to_wire),
+        parent_trace_context: trace(start.trace_parent),
+        orchestration_span_id: None,
+        tags: start.tags.into_iter().collect(),
+    })
+}
+
+/// How a task ended.
+fn outcome(event: Event) -> Option<EventType> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller picked these")]
+    Some(match event {
+        Event::ActivityCompleted { task, output, .. } => {
+            EventType::TaskCompleted(wire::TaskCompletedEvent {
+                task_scheduled_id: id(task),
+                result: text(output),
+            })
+        }
+        Event::ActivityFailed { task, failure, .. } => {
+            EventType::TaskFailed(wire::TaskFailedEvent {
+                task_scheduled_id: id(task),
+                failure_details: Some(failure::to_wire(&failure)),
+            })
+        }
+        Event::ChildCompleted { task, output } => EventType::SubOrchestrationInstanceCompleted(
+            wire::SubOrchestrationInstanceCompletedEvent {
+                task_scheduled_id: id(task),
+                result: text(output),
+            },
+        ),
+        Event::ChildFailed { task, failure } => {
+            EventType::SubOrchestrationInstanceFailed(wire::SubOrchestrationInstanceFailedEvent {
+                task_scheduled_id: id(task),
+                failure_details: Some(failure::to_wire(&failure)),
+            })
+        }
+        _ => return None,
+    })
+}
+
+/// What an orchestrator asked for, with the id of its action.
+fn asked(event: Event) -> Option<(i32, EventType)> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller picked these")]
+    Some(match event {
+        Event::ActivityScheduled {
+            task, name, input, ..
+        } => (
+            id(task),
+            EventType::TaskScheduled(wire::TaskScheduledEvent {
+                name,
+                version: None,
+                input: text(input),
+                parent_trace_context: None,
+                tags: HashMap::new(),
+            }),
+        ),
+        Event::ChildScheduled {
+            task,
+            name,
+            version,
+            instance_id,
+            input,
+            tags,
+            ..
+        } => (
+            id(task),
+            EventType::SubOrchestrationInstanceCreated(
+                wire::SubOrchestrationInstanceCreatedEvent {
+                    instance_id,
+                    name,
+                    version,
+                    input: text(input),
+                    parent_trace_context: None,
+                    tags: tags.into_iter().collect(),
+                },
+            ),
+        ),
+        Event::EventSent {
+            instance_id,
+            name,
+            data,
+        } => (
+            SERVICE,
+            EventType::EventSent(wire::EventSentEvent {
+                instance_id,
+                name,
+                input: text(data),
+            }),
+        ),
+        // Started without waiting for it, which the protocol does not know: readers of the history still learn of it.
+        Event::InstanceStarted {
+            instance_id, name, ..
+        } => generic(format!("started instance {instance_id:?} of {name:?}")),
+        Event::InstanceStartSkipped {
+            instance_id,
+            reason,
+        } => generic(format!("did not start instance {instance_id:?}: {reason}")),
+        _ => return None,
+    })
+}
+
+/// Adds to a call what the event after it tells of it.
+fn add_details(
+    call: &mut wire::HistoryEvent,
+    task: TaskId,
+    version: Option<String>,
+    tags: perennial_core::Tags,
+) {
+    match &mut call.event_type {
+        Some(EventType::TaskScheduled(scheduled)) => {
+            scheduled.version = version;
+            scheduled.tags = tags.into_iter().collect();
+        }
+        Some(EventType::EventSent(_)) => call.event_id = id(task),
+        _ => debug_assert!(false, "details follow a call: {call:?}"),
+    }
+}
+
+fn generic(data: String) -> (i32, EventType) {
+    let data = Some(data);
+    (
+        SERVICE,
+        EventType::GenericEvent(wire::GenericEvent { data }),
+    )
+}
+
+fn completed(
+    status: wire::OrchestrationStatus,
+    result: Option<String>,
+    failure_details: Option<wire::TaskFailureDetails>,
+) -> EventType {
+    EventType::ExecutionCompleted(wire::ExecutionCompletedEvent {
+        orchestration_status: status.into(),
+        result,
+        failure_details,
+    })
+}
+
+#[cfg(test)]
+mod tests;
