@@ -30,7 +30,7 @@ test-all: build guests ## every test, the long ones too
 	@PERENNIAL_LONG=1 .ci/step "test, all" cargo test --release --locked --workspace --no-fail-fast
 	@.ci/step "mutations" .ci/mutations
 
-test-clients: build guests ## the published clients of Durable Functions against a running host, where Python or Node is there
+test-clients: build guests ## the published clients of Durable Functions and the Durable Task SDKs against a running host, where Python or Node is there
 	@.ci/step "test the clients" .ci/clients
 
 test-examples: build guests ## the examples of the library, run
