@@ -174,7 +174,7 @@ def purge_instance_history(client):
 parser = argparse.ArgumentParser()
 parser.add_argument("address")
 parser.add_argument("--hub", default="default")
-given = parser.parse_args()
+given = parser.parse_intermixed_args()
 connection = {"host_address": given.address, "taskhub": given.hub, "secure_channel": False, "token_credential": None, "logger": quiet}
 
 # Names of this run: another worker of the hub, such as the one of article.js, may have orchestrations of the same names.

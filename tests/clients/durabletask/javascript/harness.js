@@ -177,9 +177,9 @@ class Host {
 
 const scenarios = [];
 
-/** Registers a scenario. `alone`: it looks at or changes the whole hub. `host`: it starts a host of its own. */
-function scenario(name, body, { alone = false, host = false } = {}) {
-  scenarios.push({ name, body, alone, host });
+/** Registers a scenario. `alone`: it looks at or changes the whole hub. `needs`: an option of the runner without which it is skipped. */
+function scenario(name, body, { alone = false, needs } = {}) {
+  scenarios.push({ name, body, alone, needs });
 }
 
 async function attempt({ name, body }, address, hubName, serve) {
@@ -197,19 +197,19 @@ async function attempt({ name, body }, address, hubName, serve) {
 }
 
 /** Runs the scenarios, those that can at the same time, and gives the exit code. */
-async function run(address, hub, serve, only) {
+async function run(address, options, only) {
   const chosen = scenarios.filter(({ name }) => !only.length || only.some((word) => name.includes(word)));
   const failed = [];
   let passed = 0;
   let skipped = 0;
   const one = async (entry) => {
-    if (entry.host && !serve) {
+    if (entry.needs && !options[entry.needs]) {
       skipped += 1;
-      console.log(`  ${entry.name} ... SKIPPED: no --serve command to start a host with`);
+      console.log(`  ${entry.name} ... SKIPPED: it needs --${entry.needs}`);
       return;
     }
     try {
-      await attempt(entry, address, hub, serve);
+      await attempt(entry, address, options.hub, options.serve);
       passed += 1;
       console.log(`  ${entry.name} ... ok`);
     } catch (error) {

@@ -172,6 +172,21 @@ scenario(
   { alone: true },
 );
 
+scenario(
+  "activity and orchestration of a component",
+  async (hub) => {
+    const parent = async function* parent(ctx, city) {
+      const greeting = yield ctx.callActivity("SayHello", city);
+      return [greeting, yield ctx.callSubOrchestrator("HelloSequence")];
+    };
+    await hub.worker([parent]);
+    const all = ["Hello Tokyo!", "Hello Seattle!", "Hello London!"];
+    assert.deepEqual(await hub.output(parent, "Oslo"), ["Hello Oslo!", all]);
+    assert.deepEqual(await hub.output("HelloSequence"), all);
+  },
+  { needs: "components" },
+);
+
 /** Makes a call until the host is there again. */
 async function again(call) {
   for (const end = Date.now() + 15000; ; await sleep(100)) {
@@ -215,5 +230,5 @@ scenario(
       await host.kill();
     }
   },
-  { alone: true, host: true },
+  { alone: true, needs: "serve" },
 );

@@ -202,11 +202,11 @@ class Host:
 SCENARIOS = []
 
 
-def scenario(function=None, *, alone=False, host=False):
-    """Registers a scenario. `alone`: it looks at or changes the whole hub. `host`: it starts a host of its own."""
+def scenario(function=None, *, alone=False, needs=None):
+    """Registers a scenario. `alone`: it looks at or changes the whole hub. `needs`: an option of the runner without which it is skipped."""
 
     def register(function):
-        SCENARIOS.append((function, alone, host))
+        SCENARIOS.append((function, alone, needs))
         return function
 
     return register(function) if function else register
@@ -240,7 +240,7 @@ def attempt(function, address, hub, serve) -> str | None:
     return f"{where}it had not ended after {SECONDS} s\n"
 
 
-def run(address: str, hub: str, serve: str | None, only: list[str]) -> int:
+def run(address: str, hub: str, options: dict, only: list[str]) -> int:
     """Runs the scenarios, those that can at the same time, and gives the exit code."""
     chosen = [entry for entry in SCENARIOS if not only or any(word in entry[0].__name__ for word in only)]
     failed, passed, skipped = [], 0, 0
@@ -248,15 +248,15 @@ def run(address: str, hub: str, serve: str | None, only: list[str]) -> int:
 
     def one(entry):
         nonlocal passed, skipped
-        function, _, host = entry
+        function, _, needs = entry
         name = function.__name__.replace("_", " ")
-        if host and not serve:
+        if needs and not options[needs]:
             with lock:
                 skipped += 1
-                print(f"  {name} ... SKIPPED: no --serve command to start a host with", flush=True)
+                print(f"  {name} ... SKIPPED: it needs --{needs}", flush=True)
             return
         began = time.monotonic()
-        trace = attempt(function, address, hub, serve)
+        trace = attempt(function, address, hub, options["serve"])
         with lock:
             if trace is None:
                 passed += 1

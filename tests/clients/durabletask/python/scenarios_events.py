@@ -1,5 +1,6 @@
 """External events: buffered, awaited, cancelled, sent between orchestrations, carried over by continue-as-new."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import grpc
@@ -196,6 +197,25 @@ def continue_as_new_with_saved_events(hub):
         for number in range(12):
             hub.client.raise_orchestration_event(instance_id, "item", data=number)
         equal(hub.end(instance_id).get_output(), list(range(12)))
+
+
+@scenario
+def continue_as_new_while_events_come(hub):
+    """A generation for each event, and events at any time: none is lost, and none comes twice."""
+
+    def adds(ctx, state):
+        state["sum"] += yield ctx.wait_for_external_event("item")
+        state["count"] += 1
+        if state["count"] < 60:
+            ctx.continue_as_new(state, save_events=True)
+            return None
+        return state
+
+    with hub.worker([adds]):
+        instance_id = hub.start(adds, {"sum": 0, "count": 0})
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: hub.client.raise_orchestration_event(instance_id, "item", data=n), range(60)))
+        equal(hub.end(instance_id).get_output(), {"sum": 1770, "count": 60})
 
 
 @scenario

@@ -1,6 +1,8 @@
 """Start, terminate, suspend, resume, restart, purge: what a client does to instances."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import grpc
@@ -146,6 +148,63 @@ def suspend_holds_events_and_timers(hub):
         state = hub.end(instance_id)
         equal(state.runtime_status, Status.COMPLETED)
         equal(state.get_output(), list(range(5)))
+
+
+@scenario
+def suspend_before_any_worker(hub):
+    wait = waits(hub)
+    instance_id = hub.start(wait)
+    hub.client.suspend_orchestration(instance_id)
+    hub.client.raise_orchestration_event(instance_id, "go", data=5)
+    with hub.worker([wait]):
+        hub.becomes(instance_id, Status.SUSPENDED)
+        hub.client.resume_orchestration(instance_id)
+        equal(hub.end(instance_id).get_output(), 5)
+
+
+@scenario
+def activity_that_ends_while_its_instance_is_suspended_or_terminated(hub):
+    go, done = threading.Event(), []
+
+    def slow(ctx, name):
+        go.wait(20)
+        done.append(name)
+        return name
+
+    def calls(ctx, name):
+        return (yield ctx.call_activity(slow, input=name))
+
+    with hub.worker([calls], [slow]):
+        suspended, terminated = hub.start(calls, "suspended"), hub.start(calls, "terminated")
+        for instance_id in (suspended, terminated):
+            until("the activity is scheduled", lambda: "TaskScheduled" in hub.history(instance_id))
+        hub.client.suspend_orchestration(suspended)
+        hub.client.terminate_orchestration(terminated, output="stopped")
+        hub.becomes(suspended, Status.SUSPENDED)
+        equal(hub.end(terminated).get_output(), "stopped")
+        go.set()
+        until("both activities are done", lambda: len(done) == 2)
+        time.sleep(0.3)
+        equal(hub.status(suspended), Status.SUSPENDED)
+        equal(hub.end(terminated).get_output(), "stopped", "the output after the activity ended")
+        hub.client.resume_orchestration(suspended)
+        equal(hub.end(suspended).get_output(), "suspended")
+
+
+@scenario
+def starts_of_one_id_at_the_same_time(hub):
+    wait = waits(hub)
+
+    def start(number):
+        try:
+            hub.start(wait, number, instance_id=hub.id("one"))
+            return 1
+        except grpc.RpcError as error:
+            equal(error.code(), grpc.StatusCode.ALREADY_EXISTS)
+            return 0
+
+    with ThreadPoolExecutor(16) as pool:
+        equal(sum(pool.map(start, range(32))), 1, "the starts that were accepted")
 
 
 @scenario

@@ -82,7 +82,7 @@ def payloads_are_left_out_on_request(hub):
         equal([state.get_input(), state.get_output(), state.get_custom_status()], ["in and out", "in and out", "busy"])
 
 
-@scenario
+@scenario(alone=True)
 def payload_of_twenty_megabytes(hub):
     def measures(ctx, text):
         return len(text)

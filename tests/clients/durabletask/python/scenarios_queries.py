@@ -2,10 +2,10 @@
 
 from datetime import datetime, timedelta, timezone
 
-from durabletask.client import OrchestrationQuery
+from durabletask.client import OrchestrationQuery, TaskHubGrpcClient
 from google.protobuf.wrappers_pb2 import StringValue
 
-from harness import Status, equal, holds, pb, scenario
+from harness import QUIET, Status, equal, holds, pb, scenario
 
 
 def mixed(hub):
@@ -88,6 +88,24 @@ def query_in_pages(hub):
                 break
             token = page.continuationToken
         equal(sizes, [10, 10, 5], "the sizes of the pages")
+
+
+@scenario
+def page_of_large_instances_fits_a_default_client(hub):
+    """A client that raises no limits reads messages of 4 MiB: a page ends before that, whatever the client asks for."""
+
+    def echoes(ctx, text):
+        return text
+
+    with hub.worker([echoes]):
+        wanted = [hub.start(echoes, "x" * 100_000, instance_id=hub.id(f"{number:02}")) for number in range(60)]
+        for instance_id in wanted:
+            hub.end(instance_id)
+        with TaskHubGrpcClient(host_address=hub.address, metadata=hub.metadata, logger=QUIET) as client:
+            query = OrchestrationQuery(instance_id_prefix=hub.run, fetch_inputs_and_outputs=True)
+            found = client.get_all_orchestration_states(query)
+        equal(ids(found), wanted, "the instances of all pages")
+        equal({len(state.get_output()) for state in found}, {100_000}, "the sizes of their outputs")
 
 
 @scenario

@@ -19,7 +19,7 @@ def again(call):
             time.sleep(0.1)
 
 
-@scenario(host=True, alone=True)
+@scenario(needs="serve", alone=True)
 def host_killed_in_the_middle(hub):
     calls = {}
 
@@ -52,7 +52,7 @@ def host_killed_in_the_middle(hub):
             holds(sum(calls.values()) < 4 * 30 + 40, f"{sum(calls.values())} calls of 120 activities")
 
 
-@scenario(host=True, alone=True)
+@scenario(needs="serve", alone=True)
 def host_killed_while_everything_waits(hub):
     def waits(ctx, _):
         timer = ctx.create_timer(timedelta(seconds=2))

@@ -1,5 +1,7 @@
 """Rewind: a failed orchestration goes on from before its failure; results are kept, failures are tried again."""
 
+from datetime import timedelta
+
 import grpc
 from durabletask import task
 
@@ -168,6 +170,43 @@ def rewind_of_an_orchestrator_that_failed_by_itself(hub):
         equal(state.runtime_status, Status.COMPLETED)
         equal(state.failure_details, None, "the failure of the first try")
         holds(state.get_output().startswith("done at try"), state.get_output())
+
+
+@scenario
+def rewind_while_no_worker_is_there(hub):
+    _, breaks, calls, broken = workshop()
+
+    def calls_once(ctx, _):
+        return (yield ctx.call_activity(breaks, input="it"))
+
+    with hub.worker([calls_once], [breaks]):
+        instance_id = hub.start(calls_once)
+        equal(hub.end(instance_id).runtime_status, Status.FAILED)
+    hub.client.rewind_orchestration(instance_id)
+    holds(hub.status(instance_id) != Status.FAILED, "it has left Failed when the call returns")
+    broken["on"] = False
+    with hub.worker([calls_once], [breaks]):
+        equal(hub.end(instance_id).get_output(), "it")
+        equal(calls, {"it": 2}, "the calls")
+
+
+@scenario
+def rewind_of_what_was_retried(hub):
+    _, breaks, calls, broken = workshop()
+    policy = task.RetryPolicy(first_retry_interval=timedelta(milliseconds=50), max_number_of_attempts=3)
+
+    def retries(ctx, _):
+        yield ctx.create_timer(timedelta(milliseconds=50))
+        return (yield ctx.call_activity(breaks, input="it", retry_policy=policy))
+
+    with hub.worker([retries], [breaks]):
+        instance_id = hub.start(retries)
+        equal(hub.end(instance_id).runtime_status, Status.FAILED)
+        equal(calls, {"it": 3}, "the calls before")
+        broken["on"] = False
+        rewound(hub, instance_id)
+        equal(hub.end(instance_id).get_output(), "it")
+        equal(calls, {"it": 4}, "the calls")
 
 
 @scenario
