@@ -8,6 +8,7 @@
 #[path = "grpc/generated.rs"]
 #[allow(
     clippy::all,
+    clippy::use_self,
     dead_code,
     missing_docs,
     unused_qualifications,

@@ -20,6 +20,7 @@
 )]
 
 mod answer;
+mod attempt;
 pub mod bounds;
 mod check;
 mod closest;
@@ -52,13 +53,14 @@ mod value;
 mod xxh64;
 
 pub use answer::answer_hash;
+pub use attempt::{AttemptRun, FailedAttempt};
 pub use closest::closest;
 pub use context::{Names, Resolved, TurnContext};
 pub use convert::OutOfRange;
 pub use corrupt::{Corrupt, CorruptReason};
 pub use cut::{Cut, CutFinder, FailedKind, RemainingFailure, Scope};
 pub use decide::{Command, Decision, Rejection, Reuse, Status, StatusSet, decide};
-pub use event::{AttemptRun, Callee, Event, FailedAttempt, Start, Target};
+pub use event::{Callee, Event, Start, Target};
 pub use failure::{Cause, Failure, kind};
 pub use guest::{
     Action, ActivityCall, Answer, CallDetails, ChildCall, Ending, Guest, GuestEvent, Mode,

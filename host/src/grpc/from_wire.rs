@@ -101,10 +101,6 @@ fn parsed(
     })
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "it is a table, with an arm for each action"
-)]
 fn act(task: TaskId, what: Asked, actions: &mut Vec<Action>) -> Result<(), String> {
     match what {
         Asked::ScheduleTask(call) => {

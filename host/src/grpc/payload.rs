@@ -78,6 +78,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_engine_knows_the_empty_text() {
+        let stored = from_text(String::new());
+        assert_eq!(stored.as_str(), crate::engine::remote::EMPTY_TEXT);
+    }
+
+    #[test]
     fn every_text_comes_back_as_it_was() {
         let deep = "[".repeat(300) + &"]".repeat(300);
         for text in [

@@ -125,6 +125,15 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
+#[cfg(test)]
+impl StoreError {
+    /// An error of SQLite with this code.
+    pub(crate) fn of_sqlite(code: i32) -> Self {
+        let failed = rusqlite::ffi::Error::new(code);
+        Self::Sqlite(Arc::new(rusqlite::Error::SqliteFailure(failed, None)))
+    }
+}
+
 impl StoreError {
     /// Whether the disk is full, or the process reached its file size limit.
     pub(crate) fn is_disk_full(&self) -> bool {

@@ -177,15 +177,13 @@ pub(crate) mod tests {
     }
 
     fn stores() -> Vec<Kind> {
-        let sqlite = |code| {
-            let failed = rusqlite::ffi::Error::new(code);
-            StoreError::Sqlite(Arc::new(rusqlite::Error::SqliteFailure(failed, None)))
-        };
+        // Of SQLite: the disk is full, the file is locked, and a read or write failed.
+        let sqlite = StoreError::of_sqlite;
         let path = PathBuf::new;
         [
-            sqlite(rusqlite::ffi::SQLITE_FULL),
-            sqlite(rusqlite::ffi::SQLITE_BUSY),
-            sqlite(rusqlite::ffi::SQLITE_IOERR),
+            sqlite(13),
+            sqlite(5),
+            sqlite(10),
             StoreError::File {
                 what: "could not write",
                 path: path(),

@@ -1,4 +1,5 @@
 //! Instances in memory, and callers that wait for them.
 
+pub(crate) mod asked;
 pub(crate) mod slots;
 pub(crate) mod waiters;

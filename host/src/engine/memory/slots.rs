@@ -8,9 +8,9 @@ use perennial_core::{Digest, Envelope, State, Turn};
 
 use crate::engine::executor::ResidentGuest;
 use crate::engine::locks::{Guard, OrderedMutex, rank};
+use crate::engine::memory::asked::Asked;
 use crate::engine::remote::ItemEnd;
 use crate::engine::remote::dispatch::Token;
-use crate::engine::turn::asked::Asked;
 use crate::store::{InstanceKey, InstanceRow, NewInstance};
 
 /// An instance in memory. At most one turn of it runs at a time, under the lock of its body.

@@ -42,6 +42,14 @@ impl Default for WorkerTimes {
     }
 }
 
+/// How the SDKs' empty text is stored, which is no JSON.
+pub(crate) const EMPTY_TEXT: &str = r#""\u0000""#;
+
+/// An input for code that expects JSON. Some SDKs send an empty text where there is no input.
+pub(in crate::engine) fn as_json(input: Option<Json>) -> Option<Json> {
+    input.filter(|input| input.as_str() != EMPTY_TEXT)
+}
+
 /// How long a work that a worker abandoned is kept from that worker, for the first time. It doubles up to [`ABANDONED_MAX`].
 const ABANDONED: Millis = Millis(1_000);
 const ABANDONED_MAX: Millis = Millis(30_000);

@@ -7,6 +7,7 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::engine::modules::names::{NameTable, remote_limits};
+use crate::engine::remote;
 use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::requests::bounds::{
     brief, problem_with_name, problem_with_reason, problem_with_tags, problem_with_trace,
@@ -287,6 +288,10 @@ pub(crate) fn prepare_start(
         Resolved::Unknown => return Err(unknown(&name, version.as_deref(), with.names)),
     };
     has_room(module, with)?;
+    let input = match module {
+        Some(_) => remote::as_json(input),
+        None => input,
+    };
     let (execution_id, seed) = (with.fresh)();
     let start = Start {
         instance_id: id,

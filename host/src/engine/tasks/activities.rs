@@ -24,7 +24,7 @@ use crate::engine::tasks::timers::Due;
 use crate::engine::turn::inline::{self, Inline};
 use crate::engine::turn::turn_commit::module_of;
 use crate::engine::workers::processors::{Processors, Share};
-use crate::engine::{Engine, TRY_AGAIN_AFTER};
+use crate::engine::{Engine, TRY_AGAIN_AFTER, remote};
 use crate::foreign::guarded;
 use crate::shortage::Shortage;
 use crate::store::{Change, InstanceKey, Outcome, Reply, Retry};
@@ -476,7 +476,7 @@ fn attempt_of(
     Attempt {
         module: module_of(&ready.target),
         name: ready.name.clone(),
-        input: ready.input.clone(),
+        input: remote::as_json(ready.input.clone()),
         instance_id: caller.instance_id.clone(),
         execution_id: caller.execution_id.clone(),
         orchestration: caller.orchestration.clone(),

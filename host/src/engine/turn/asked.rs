@@ -2,6 +2,10 @@
 //!
 //! While an instance is parked, no thread waits for it, and its messages stay in its mail. A termination does not wait for the answer: it
 //! takes the turn back. Whatever takes a turn back puts its messages back first, so that nothing is lost.
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,35 +16,19 @@ use perennial_core::{
 };
 
 use crate::engine::Engine;
+use crate::engine::memory::asked::Asked;
 use crate::engine::memory::slots::{Body, Resident, Slot, forget_read, put_back};
 use crate::engine::remote::dispatch::{Sent, Token, Work};
 use crate::engine::remote::{ItemEnd, OrchestrationItem, RemoteAnswer, WorkItem};
 use crate::engine::tasks::timers::Due;
+use crate::engine::turn::step::{NoTurn, Step, Taken, finish, read_inbox, store_mail};
 use crate::engine::turn::turn_commit::fresh_row;
-use crate::engine::turn::worker::{NoTurn, Step, Taken, finish, read_inbox, store_mail};
 use crate::engine::upkeep::quotas::Capacity;
 use crate::foreign::guarded;
 use crate::store::{Change, InstanceRow, Outcome, Position, Reply, StoreError};
 
 /// How long a start waits for the first answer of its worker. After that it is written without it, and its turn goes on.
 const START_WAITS: Millis = Millis(250);
-
-/// A turn whose question is out.
-pub(crate) struct Asked {
-    token: Token,
-    turn: AskedTurn,
-    batch: Vec<Envelope>,
-    consumed: Vec<u64>,
-    expected: Position,
-    at: Timestamp,
-}
-
-impl Asked {
-    /// The messages of the turn, which goes to nobody any more.
-    pub(in crate::engine) fn taken_back(self) -> Vec<Envelope> {
-        self.batch
-    }
-}
 
 /// Begins the next turn of an instance that a remote worker runs.
 pub(in crate::engine) fn ask(
@@ -401,15 +389,19 @@ fn task_of(action: &Action) -> Option<TaskId> {
         Action::CallActivity(call) => Some(call.task),
         Action::CallChild(call) => Some(call.task),
         Action::SetTimer { task, .. } => Some(*task),
-        _ => None,
+        Action::CancelTask(_)
+        | Action::SendEvent(_)
+        | Action::StartInstance { .. }
+        | Action::SetCustomStatus(_)
+        | Action::Describe(_) => None,
     }
 }
 
 fn failed_task(event: &Event) -> Option<TaskId> {
-    match event {
-        Event::ActivityFailed { task, .. } | Event::ChildFailed { task, .. } => Some(*task),
-        _ => None,
+    if let Event::ActivityFailed { task, .. } | Event::ChildFailed { task, .. } = event {
+        return Some(*task);
     }
+    None
 }
 
 /// The numbers of these external events: of those with the same name and payload, the latest that are not taken yet.
@@ -421,9 +413,11 @@ fn numbers(
     let mut taken = BTreeSet::new();
     let events = past.iter().flat_map(|turn| &turn.received).chain(received);
     let raised: Vec<_> = events
-        .filter_map(|event| match event {
-            Event::ExternalEventRaised { number, name, data } => Some((*number, name, data)),
-            _ => None,
+        .filter_map(|event| {
+            let Event::ExternalEventRaised { number, name, data } = event else {
+                return None;
+            };
+            Some((*number, name, data))
         })
         .collect();
     for (name, data) in carried.iter().rev() {

@@ -14,7 +14,7 @@ use crate::engine::turn::asked;
 use crate::engine::turn::history_growth;
 use crate::engine::turn::inline::Inline;
 use crate::engine::turn::load;
-use crate::engine::turn::worker::park;
+use crate::engine::turn::step::park;
 use crate::engine::{Engine, Work};
 use crate::store::{Change, Outcome, Reply, StoreError, TurnCommit};
 

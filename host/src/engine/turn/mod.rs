@@ -9,5 +9,6 @@ pub(crate) mod inline;
 pub(crate) mod load;
 pub(crate) mod quarantine;
 pub(crate) mod replay;
+pub(crate) mod step;
 pub(crate) mod turn_commit;
 pub(crate) mod worker;

@@ -7,6 +7,7 @@ use perennial_core::{
 
 use crate::engine::Engine;
 use crate::engine::memory::slots::{Body, Resident};
+use crate::engine::remote;
 use crate::store::{
     InstanceKey, InstanceRow, NewInstance, Position, StoreError, TurnCommit, summary, termination,
 };
@@ -159,7 +160,10 @@ pub(crate) fn child_start(
         execution: 0,
         name: new.name.to_owned(),
         version: new.version.clone(),
-        input: new.input,
+        input: match module {
+            Some(_) => remote::as_json(new.input),
+            None => new.input,
+        },
         parent,
         tags: new.tags.clone(),
         trace_parent: Some(trace.to_string()),

@@ -1,15 +1,20 @@
 //! StreamInstanceHistory.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 
 use futures::Stream;
+use perennial_core::Timestamp;
 use prost::Message as _;
 use tonic::Status;
 
-use crate::client::{Client, HistoryQuery};
+use crate::client::{Client, HistoryQuery, RewindRecord};
+use crate::grpc::generated as wire;
+use crate::grpc::generated::history_event::EventType;
 use crate::grpc::generated::{HistoryChunk, HistoryEvent, StreamInstanceHistoryRequest};
 use crate::grpc::manage::{named, some};
 use crate::grpc::status::status;
+use crate::grpc::time;
 use crate::grpc::to_wire::ToWire;
 use crate::grpc::workers::is_for_workers;
 
@@ -28,6 +33,8 @@ struct Reading {
     events: Vec<HistoryEvent>,
     /// Only what workers are told.
     for_worker: bool,
+    /// Rewinds that are not among the events yet.
+    rewinds: VecDeque<RewindRecord>,
 }
 
 impl Reading {
@@ -40,9 +47,29 @@ impl Reading {
         let page = page.map_err(|error| status(&error))?;
         self.next = page.continuation_token.map(Some);
         for event in page.events {
+            self.rewound(Some(event.at));
             self.to_wire.event(event.at, event.event, &mut self.events);
         }
+        if self.next.is_none() {
+            self.rewound(None);
+        }
         Ok(())
+    }
+
+    /// Adds the rewinds before an event of this time, or those that are left.
+    fn rewound(&mut self, before: Option<Timestamp>) {
+        let is_before = |rewind: &mut RewindRecord| before.is_none_or(|at| rewind.at <= at);
+        while let Some(rewind) = self.rewinds.pop_front_if(is_before) {
+            let rewound = wire::ExecutionRewoundEvent {
+                reason: rewind.reason,
+                ..Default::default()
+            };
+            self.events.push(HistoryEvent {
+                event_id: -1,
+                timestamp: Some(time::to_wire(rewind.at)),
+                event_type: Some(EventType::ExecutionRewound(rewound)),
+            });
+        }
     }
 
     async fn chunk(&mut self) -> Result<Option<HistoryChunk>, Status> {
@@ -73,22 +100,30 @@ pub(in crate::grpc) async fn stream(
     request: StreamInstanceHistoryRequest,
 ) -> Result<Chunks, Status> {
     named(&request.instance_id)?;
-    if let Some(execution) = some(request.execution_id) {
-        let current = client.status(&request.instance_id).await;
-        let current = current.map_err(|error| status(&error))?;
-        if current.is_some_and(|status| status.execution_id != execution) {
-            return Err(Status::not_found(format!(
-                "execution {execution:?} is not the current one of instance {:?}: its history is not kept; leave executionId out",
-                request.instance_id
-            )));
-        }
+    let current = client.status(&request.instance_id).await;
+    let current = current.map_err(|error| status(&error))?;
+    if let Some(execution) = some(request.execution_id)
+        && current
+            .as_ref()
+            .is_some_and(|status| status.execution_id != execution)
+    {
+        return Err(Status::not_found(format!(
+            "execution {execution:?} is not the current one of instance {:?}: its history is not kept; leave executionId out",
+            request.instance_id
+        )));
     }
+    let rewinds = current.map_or_else(Vec::new, |status| status.rewinds);
     let mut reading = Reading {
         query: client.history(request.instance_id),
         next: Some(None),
         to_wire: ToWire::default(),
         events: Vec::new(),
         for_worker: request.for_work_item_processing,
+        // A worker sees a history that simply goes on.
+        rewinds: match request.for_work_item_processing {
+            true => VecDeque::new(),
+            false => rewinds.into(),
+        },
     };
     // Whether there is such an instance is the answer to the call itself.
     reading.read().await?;

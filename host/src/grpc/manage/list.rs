@@ -1,6 +1,7 @@
 //! QueryInstances and ListInstanceIds.
 
 use perennial_core::Status as Runs;
+use prost::Message as _;
 use tonic::Status;
 
 use crate::Order;
@@ -64,13 +65,36 @@ pub(in crate::grpc) async fn query(
     if query.fetch_inputs_and_outputs {
         list = list.show_input().show_output();
     }
+    let shows = query.fetch_inputs_and_outputs;
+    let (mut states, mut token) = page(list.clone(), shows).await?;
+    let mut bytes = 0;
+    let fits = states.iter().take_while(|state| {
+        bytes += state.encoded_len();
+        bytes <= PAGE_BYTES
+    });
+    let fits = fits.count().max(1);
+    if fits < states.len() {
+        // Read once more, so that the token is that of the last instance which fits.
+        let fits = u32::try_from(fits).unwrap_or(u32::MAX);
+        (states, token) = page(list.limit(fits), shows).await?;
+    }
+    Ok(wire::QueryInstancesResponse {
+        orchestration_state: states,
+        continuation_token: token,
+    })
+}
+
+/// Bytes of the instances on a page, unless one alone has more: a client refuses messages over 4 MiB unless it was told otherwise.
+const PAGE_BYTES: usize = 3 << 20;
+
+async fn page(
+    list: crate::List,
+    shows_payloads: bool,
+) -> Result<(Vec<wire::OrchestrationState>, Option<String>), Status> {
     let page = list.await.map_err(|error| status(&error))?;
     let states = page.instances.into_iter();
-    let states = states.map(|status| read::state(status, query.fetch_inputs_and_outputs));
-    Ok(wire::QueryInstancesResponse {
-        orchestration_state: states.collect(),
-        continuation_token: page.continuation_token,
-    })
+    let states = states.map(|status| read::state(status, shows_payloads));
+    Ok((states.collect(), page.continuation_token))
 }
 
 /// The filter of some statuses and times of creation; `None` if no instance can match.

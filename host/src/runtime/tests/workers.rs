@@ -131,6 +131,7 @@ fn is_unserved(waits: &[Wait]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "each step depends on the one before")]
 async fn everybody_sees_who_is_connected_what_it_runs_and_what_waits() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(&dir).await;
@@ -237,6 +238,7 @@ async fn over_http(client: &Client) -> Workers {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "each step depends on the one before")]
 async fn a_status_says_that_an_instance_waits_for_a_worker_or_that_one_has_its_turn() {
     let dir = tempfile::tempdir().unwrap();
     let host = host(&dir).await;
@@ -248,9 +250,12 @@ async fn a_status_says_that_an_instance_waits_for_a_worker_or_that_one_has_its_t
     };
     assert_eq!(
         waits_until(&inside, "o", is_unserved).await,
-        [unserved.clone()]
+        std::slice::from_ref(&unserved)
     );
-    assert_eq!(status(&outside, "o").await.waits_for, [unserved.clone()]);
+    assert_eq!(
+        status(&outside, "o").await.waits_for,
+        std::slice::from_ref(&unserved)
+    );
     assert_eq!(
         unserved.to_string(),
         "a worker that runs orchestration \"Order\""
@@ -276,7 +281,7 @@ async fn a_status_says_that_an_instance_waits_for_a_worker_or_that_one_has_its_t
     assert_eq!(serde_json::from_value::<Wait>(json).unwrap(), *wait);
     assert_eq!(
         status(&outside, "o").await.waits_for,
-        [unserved.clone()],
+        std::slice::from_ref(&unserved),
         "another process cannot know"
     );
 
@@ -321,6 +326,9 @@ async fn a_status_says_that_an_instance_waits_for_a_worker_or_that_one_has_its_t
 
     // A suspended instance waits for no worker, however much arrives.
     inside.suspend("o", None).await.unwrap();
+    while status(&inside, "o").await.runtime_status != Status::Suspended {
+        tokio::task::yield_now().await;
+    }
     assert!(host.engine.activity_answered(&pay.token, Ok(None)));
     let waits = waits_until(&inside, "o", |waits| {
         !waits
