@@ -35,17 +35,15 @@ scenario("absent inputs and outputs", async (hub) => {
 scenario(
   "payload of twenty megabytes",
   async (hub) => {
-    const measures = async function measures(_, text) {
-      return text.length;
-    };
-    const carries = async function* carries(ctx, text) {
-      return [yield ctx.callActivity(measures, text), text];
-    };
-    await hub.worker([carries], [measures]);
     const text = "0123456789abcdef".repeat(20 << 16);
-    const [length, back] = await hub.output(carries, text);
-    assert.equal(length, text.length);
-    assert.ok(back === text, "the text came back changed");
+    const makes = async function makes(_, length) {
+      return text.slice(0, length);
+    };
+    const carries = async function* carries(ctx, length) {
+      return yield ctx.callActivity(makes, length);
+    };
+    await hub.worker([carries], [makes]);
+    assert.ok((await hub.output(carries, text.length)) === text, "the text came back changed");
   },
   { alone: true },
 );
