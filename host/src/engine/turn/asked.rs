@@ -18,7 +18,7 @@ use perennial_core::{
 use crate::engine::Engine;
 use crate::engine::memory::asked::Asked;
 use crate::engine::memory::slots::{Body, Resident, Slot, forget_read, put_back};
-use crate::engine::remote::dispatch::{Sent, Token, Work};
+use crate::engine::remote::dispatch::{Sent, Work};
 use crate::engine::remote::{ItemEnd, OrchestrationItem, RemoteAnswer, WorkItem};
 use crate::engine::tasks::timers::Due;
 use crate::engine::turn::step::{NoTurn, Step, Taken, finish, read_inbox, store_mail};
