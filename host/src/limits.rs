@@ -66,11 +66,15 @@ pub(crate) mod http {
     pub(crate) const STREAM_HEAD_BYTES: u32 = 16 << 10;
     pub(crate) const CONNECTION_WINDOW: u32 = 1 << 20;
     /// Simultaneous calls of gRPC in all; waits count too.
+    #[cfg(feature = "grpc")]
     pub(crate) const CALLS: usize = 16_384;
     /// Streams of work items, which workers hold, in all and with one key.
+    #[cfg(feature = "grpc")]
     pub(crate) const WORK_STREAMS: usize = 1_024;
+    #[cfg(feature = "grpc")]
     pub(crate) const WORK_STREAMS_OF_KEY: usize = 256;
     /// Bytes of a message of gRPC.
+    #[cfg(feature = "grpc")]
     pub(crate) const MESSAGE_BYTES: usize = 64 << 20;
     /// How long a connection of HTTP/2 may be without a request. Its callers expect to keep it for long.
     pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);

@@ -145,14 +145,15 @@ async fn answer(api: &Arc<Api>, call: &str, head: Parts, body: Body) -> Result<R
             None => work.catch_unwind().await,
         };
         let answered = answered.unwrap_or_else(|panic| panicked(panic).into_http());
-        let mut response = answered.map(|body| {
-            let closing = is_stream.then_some(closing);
+        if is_stream {
             let held = (place, charge, pages, works);
-            Body::new(Answer::new(body, closing, held))
-        });
-        if !is_stream {
-            response.extensions_mut().insert(Short);
+            return answered.map(|body| Body::new(Answer::new(body, Some(closing), held)));
         }
+        // What the caller has not taken counts as what it has sent.
+        let answered = bodies::whole(answered, &charge).await;
+        let held = (place, charge, pages, works);
+        let mut response = answered.map(|body| Body::new(Answer::new(body, None, held)));
+        response.extensions_mut().insert(Short);
         response
     };
     match admitted {

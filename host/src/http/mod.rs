@@ -92,6 +92,7 @@ pub struct Api {
     live: Arc<OnceLock<native::Live>>,
     revocations: Arc<Revocations>,
     /// Simultaneous calls of gRPC.
+    #[cfg(feature = "grpc")]
     calls: Budget,
     #[cfg(feature = "grpc")]
     work_streams: Arc<grpc::WorkStreams>,
@@ -120,6 +121,7 @@ impl Api {
             request_metrics: Arc::default(),
             live: Arc::default(),
             revocations: Arc::default(),
+            #[cfg(feature = "grpc")]
             calls: Budget::new(limits::CALLS as u64),
             #[cfg(feature = "grpc")]
             work_streams: Arc::default(),

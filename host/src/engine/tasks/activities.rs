@@ -35,6 +35,9 @@ const ATTEMPT_TIMEOUT: Millis = Millis(5 * 60 * 1_000);
 /// An activity that was running at this many crashes of its host fails.
 const DELIVERIES_MAX: u32 = 5;
 
+/// The same for one that a remote worker runs, whose loss is often a deployment or a broken connection.
+const REMOTE_DELIVERIES_MAX: u32 = 20;
+
 /// Queued and running activities.
 pub(crate) struct Activities {
     state: OrderedMutex<State, { rank::ACTIVITIES }>,
@@ -454,11 +457,16 @@ pub(super) fn fails_before(engine: &Engine, ready: &Ready) -> Option<Failure> {
         let known = names.activity_names(ready.caller.module);
         return Some(failure.meant(&ready.name, known));
     }
-    (ready.deliveries >= DELIVERIES_MAX).then(|| {
-        let message = format!(
-            "activity {:?} was running {} times when its host died or its worker was lost",
-            ready.name, ready.deliveries
-        );
+    let (max, what) = match ready.is_remote() {
+        false => (DELIVERIES_MAX, "when its host died"),
+        true => (
+            REMOTE_DELIVERIES_MAX,
+            "when its worker was lost or its host died",
+        ),
+    };
+    (ready.deliveries >= max).then(|| {
+        let (name, times) = (&ready.name, ready.deliveries);
+        let message = format!("activity {name:?} was running {times} times {what}");
         Failure::permanent(kind::HOST_CRASHED, message)
     })
 }

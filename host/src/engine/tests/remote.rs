@@ -288,14 +288,14 @@ fn a_turn_that_takes_its_workers_down_is_quarantined() {
     let world = world();
     let host = world.open();
     host.start("Deadly", "a");
-    for _ in 0..5 {
+    for _ in 0..20 {
         let (connection, mut items) = host.engine.connect(everything(1, 1));
         turn(host.item(&mut items));
         drop(connection);
     }
     let row = host.until("a", |row| row.quarantine.is_some());
     let why = row.quarantine.unwrap().reason;
-    assert!(why.contains("5 times"), "{why}");
+    assert!(why.contains("20 times"), "{why}");
     host.terminate("a");
     assert_eq!(host.end("a"), "Terminated");
 }

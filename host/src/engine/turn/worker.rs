@@ -23,10 +23,13 @@ use crate::engine::upkeep::quotas::{Capacity, Full};
 use crate::engine::{Engine, Work};
 use crate::foreign::guarded;
 use crate::shortage::{Resource, Shortage};
-use crate::store::{Change, Position, StoreError};
+use crate::store::{Change, InstanceRow, Position, StoreError};
 
 /// An instance whose turn was running at this many crashes of the host is quarantined.
 const DELIVERIES_MAX: u32 = 5;
+
+/// The same for one that a remote worker runs, whose loss is often a deployment or a broken connection.
+const REMOTE_DELIVERIES_MAX: u32 = 20;
 
 /// Runs the next turn of an instance, and passes it to the writer.
 pub(crate) fn run(engine: &Arc<Engine>, slot: &Arc<Slot>, worker: usize) {
@@ -331,11 +334,7 @@ fn load_resident(
     if is_quarantined && resume.is_none() {
         return Ok(store_mail(slot));
     }
-    if !is_quarantined && engine.hub.reader.deliveries(slot.key)? >= DELIVERIES_MAX {
-        let reason = format!(
-            "its turn was running {DELIVERIES_MAX} times when its host died or its worker was lost"
-        );
-        let why = Quarantine::because(reason);
+    if !is_quarantined && let Some(why) = delivered_too_often(engine, &row)? {
         return Ok(Some(quarantine(engine, slot, why, row.module)));
     }
     let pinned = row.module;
@@ -366,6 +365,23 @@ fn load_resident(
         }
     }
     Ok(resume.and_then(|resume| release(slot, body, &resume)))
+}
+
+/// Why an instance is quarantined whose turn took down its host, or its workers, too often.
+fn delivered_too_often(
+    engine: &Engine,
+    row: &InstanceRow,
+) -> Result<Option<Quarantine>, StoreError> {
+    let (max, what) = match row.module {
+        Some(_) => (DELIVERIES_MAX, "when its host died"),
+        None => (
+            REMOTE_DELIVERIES_MAX,
+            "when its worker was lost or its host died",
+        ),
+    };
+    let deliveries = engine.hub.reader.deliveries(row.key)?;
+    Ok((deliveries >= max)
+        .then(|| Quarantine::because(format!("its turn was running {max} times {what}"))))
 }
 
 /// The module that a resume names for a quarantined instance.

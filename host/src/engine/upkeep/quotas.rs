@@ -208,7 +208,7 @@ impl Capacity<'_> {
         name: &str,
         version: Option<&str>,
     ) -> bool {
-        caller.is_none() || self.engine.is_served(callee, name, version)
+        !name.is_empty() && (caller.is_none() || self.engine.is_served(callee, name, version))
     }
 }
 

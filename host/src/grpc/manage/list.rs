@@ -1,6 +1,7 @@
 //! QueryInstances and ListInstanceIds.
 
 use perennial_core::Status as Runs;
+use perennial_core::bounds::INSTANCE_ID_CHARS;
 use prost::Message as _;
 use tonic::Status;
 
@@ -53,6 +54,11 @@ pub(in crate::grpc) async fn query(
         return Ok(wire::QueryInstancesResponse::default());
     };
     if let Some(prefix) = some(query.instance_id_prefix) {
+        if prefix.chars().nth(INSTANCE_ID_CHARS).is_some() {
+            return Err(Status::invalid_argument(format!(
+                "instanceIdPrefix is longer than any id, which has at most {INSTANCE_ID_CHARS} characters"
+            )));
+        }
         filter = filter.id_prefix(prefix);
     }
     let mut list = client.list().filter(filter).order(Order::OldestFirst);

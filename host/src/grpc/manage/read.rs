@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use perennial_core::Status as Runs;
+use perennial_core::{Quarantine, Status as Runs};
 use tonic::Status;
 
 use crate::client::{Client, InstanceStatus};
 use crate::grpc::generated::{
     GetInstanceRequest, GetInstanceResponse, OrchestrationState, OrchestrationStatus,
+    TaskFailureDetails,
 };
 use crate::grpc::manage::named;
 use crate::grpc::status::status;
@@ -89,6 +90,18 @@ pub(in crate::grpc) fn runs(status: Runs) -> OrchestrationStatus {
     }
 }
 
+/// Why the host cannot go on with an instance, which is suspended until it is resumed.
+fn quarantined(why: &Quarantine) -> TaskFailureDetails {
+    TaskFailureDetails {
+        error_type: "Quarantined".to_owned(),
+        error_message: format!(
+            "the host does not go on with the instance: {}; resume it once that is mended",
+            why.reason
+        ),
+        ..TaskFailureDetails::default()
+    }
+}
+
 /// The state of an instance, with its payloads if they are wanted.
 pub(in crate::grpc) fn state(status: InstanceStatus, payloads: bool) -> OrchestrationState {
     let ended = status.is_ended().then_some(status.last_updated_at);
@@ -118,7 +131,11 @@ pub(in crate::grpc) fn state(status: InstanceStatus, payloads: bool) -> Orchestr
         input: shown(status.input.as_ref().map(text)),
         output: shown(output),
         custom_status: shown(status.custom_status.as_ref().map(text)),
-        failure_details: status.failure.as_ref().map(failure::to_wire),
+        failure_details: status
+            .failure
+            .as_ref()
+            .map(failure::to_wire)
+            .or_else(|| status.quarantine.as_ref().map(quarantined)),
         execution_id: Some(status.execution_id),
         completed_timestamp: ended.map(time::to_wire),
         parent_instance_id: status.parent_instance_id,

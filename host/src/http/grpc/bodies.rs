@@ -7,7 +7,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Response};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
@@ -48,6 +49,32 @@ impl Charge {
         }
         .map_err(|_| no_room())
     }
+}
+
+/// An answer of one message, whole and charged. A message that could not be read is the caller's error.
+pub(super) async fn whole(
+    answered: Response<tonic::body::Body>,
+    charge: &Charge,
+) -> Response<tonic::body::Body> {
+    /// How the status of a message begins that the library could not read.
+    const UNREADABLE: &str = "failed to decode Protobuf message";
+    let (head, body) = answered.into_parts();
+    if let Some(status) = Status::from_header_map(&head.headers)
+        && status.message().starts_with(UNREADABLE)
+    {
+        return Status::invalid_argument(status.message().to_owned()).into_http();
+    }
+    let body = match body.collect().await {
+        Ok(body) => body,
+        Err(status) => return status.into_http(),
+    };
+    let trailers = body.trailers().cloned().map(Ok);
+    let bytes = body.to_bytes();
+    if let Err(status) = charge.add(bytes.len()) {
+        return status.into_http();
+    }
+    let body = Full::new(bytes).with_trailers(std::future::ready(trailers));
+    Response::from_parts(head, tonic::body::Body::new(body))
 }
 
 /// The body of a call: it is charged as it arrives, and must not come too slowly.
