@@ -191,7 +191,12 @@ impl Names for Deployed {
         Resolved::Module(self.0, None)
     }
 
-    fn orchestration(&self, _caller: Option<Digest>, name: &str, version: Option<&str>) -> Resolved {
+    fn orchestration(
+        &self,
+        _caller: Option<Digest>,
+        name: &str,
+        version: Option<&str>,
+    ) -> Resolved {
         match name {
             "" => Resolved::Unknown,
             _ => Resolved::Module(self.0, version.map(str::to_owned)),
