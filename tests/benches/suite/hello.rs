@@ -92,17 +92,22 @@ async fn round(
     }
 }
 
-async fn ended(client: &Client) {
-    let id = client.start(HELLO).await.unwrap();
+async fn ended(client: &Client, name: &str) {
+    let id = client.start(name).await.unwrap();
     ends(client, &id).await;
 }
 
 /// Milliseconds of so many instances, one after the other.
 pub(crate) async fn alone_ms(client: &Client, count: u32) -> Vec<f64> {
+    alone_ms_of(client, HELLO, count).await
+}
+
+/// The same of another orchestration.
+pub(crate) async fn alone_ms_of(client: &Client, name: &str, count: u32) -> Vec<f64> {
     let mut took = Vec::new();
     for _ in 0..count {
         let begun = Instant::now();
-        ended(client).await;
+        ended(client, name).await;
         took.push(begun.elapsed().as_secs_f64() * 1e3);
     }
     took
@@ -114,7 +119,7 @@ async fn latencies(host: &Host, bare: &mut Bare) -> (Vec<f64>, Vec<f64>) {
     let (mut took, mut limits) = (vec![], vec![]);
     for _ in 0..sized(300) {
         let begun = Instant::now();
-        ended(&client).await;
+        ended(&client, HELLO).await;
         took.push(begun.elapsed().as_secs_f64() * 1e3);
         limits.push(bare.one().as_secs_f64() * 1e3);
     }
@@ -126,7 +131,7 @@ async fn alone(host: &Host, client: &Client) -> Cost {
     let count = sized(100);
     let work = async {
         for _ in 0..count {
-            ended(client).await;
+            ended(client, HELLO).await;
         }
     };
     let (cost, ()) = cost(host, work).await;

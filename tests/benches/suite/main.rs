@@ -1,7 +1,7 @@
 //! The workloads that say what the engine costs, each against what the same disk and processor allow, and the report of them.
 //!
 //! ```text
-//! cargo bench --workspace --bench suite                  W1 to W6, and the report
+//! cargo bench --workspace --bench suite                  W1 to W6 and W9, and the report
 //! cargo bench --workspace --bench suite -- long          W7 and W8, and the report
 //! cargo bench --workspace --bench suite -- peers         the same as W1 on other engines, and the report
 //! cargo bench --workspace --bench suite -- W3 W6         some of them, and the report with what was measured before
@@ -22,6 +22,7 @@ mod measure;
 mod mixed;
 mod peers;
 mod profile;
+mod remote;
 mod report;
 mod section;
 mod steps;
@@ -41,11 +42,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The workload that this process runs, where it was started to run one.
 const WORKLOAD: &str = "PERENNIAL_BENCH_WORKLOAD";
 
-const SHORT: [&str; 7] = ["W1", "W2", "W3", "W4", "W5", "W6", profile::NAME];
+const SHORT: [&str; 8] = ["W1", "W2", "W3", "W4", "W5", "W6", "W9", profile::NAME];
 const LONG: [&str; 2] = ["W7", "W8"];
 /// In the order of the report.
-const ALL: [&str; 10] = [
-    "W1", "peers", "W2", "W3", "W4", "W5", "W6", "profile", "W7", "W8",
+const ALL: [&str; 11] = [
+    "W1", "peers", "W2", "W3", "W4", "W5", "W6", "W9", "profile", "W7", "W8",
 ];
 
 /// Where what was measured is kept.
@@ -69,6 +70,7 @@ async fn run(name: &str) -> Section {
         "W6" => wake::run().await,
         "W7" => mixed::run().await,
         "W8" => large::run().await,
+        "W9" => remote::run().await,
         peers::NAME => peers::run(),
         other => panic!("there is no workload {other:?}"),
     }
@@ -79,6 +81,7 @@ fn in_this_process(name: &str) {
     match name {
         profile::NAME => return runtime.block_on(profile::work()),
         peers::DRIVER => return runtime.block_on(peers::driver()),
+        remote::WORKER => return runtime.block_on(remote::worker()),
         _ => {}
     }
     let (begun, busy) = (Instant::now(), machine::busy());
