@@ -75,7 +75,7 @@ fn without_a_hub_every_command_says_how_to_get_one() {
         exit code Some(3)
     "#]]);
     cli.check(&["status", "x", "--json"], expect![[r#"
-        ! {"error":{"code":"notFound","exitCode":3,"message":"task hub \"default\": there is no task hub at DIR/default.db; deploy a module or start a host to make it","hint":"`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is"}}
+        ! {"error":{"code":"noTaskHub","exitCode":3,"message":"task hub \"default\": there is no task hub at DIR/default.db; deploy a module or start a host to make it","hint":"`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is"}}
         exit code Some(3)
     "#]]);
     let commands: [&[&str]; 6] = [
@@ -262,7 +262,7 @@ fn beside_a_host_an_instance_lives_its_whole_life() {
     cli.check(
         &["resume", "w1", "--json"],
         expect![[r#"
-            {"instanceId":"w1","command":"resume","hosted":true}
+            {"instanceId":"w1","command":"resume","hosted":true,"changed":true}
             ! {"note":"resuming w1"}
         "#]],
     );

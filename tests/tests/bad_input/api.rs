@@ -39,7 +39,7 @@ fn cases(c: &Client, dir: &std::path::Path, foreign: String) -> Vec<Case> {
     let hubs = Hubs::new(dir);
     let owned = dir.to_owned();
     vec![
-        ("an input that is no JSON", ask!(c, c.start("Wait").input_json(Some(Json::from_text("{")))), Error::is_invalid, "not the JSON"),
+        ("an input that is no JSON", ask!(c, c.start("Wait").input_json(Some(Json::from_text("{")))), Error::is_invalid, "not valid JSON"),
         ("an input that cannot be JSON", ask!(c, c.start("Wait").input(&unspeakable())), Error::is_invalid, "the input"),
         ("an input over the limit", ask!(c, c.start("Wait").input(&text(2 << 20))), Error::is_limit_exceeded, "at most 1048576 are allowed"),
         ("an empty id", ask!(c, c.start("Wait").id("")), Error::is_invalid, "must not be empty"),
@@ -56,7 +56,7 @@ fn cases(c: &Client, dir: &std::path::Path, foreign: String) -> Vec<Case> {
         ("an event of no name", ask!(c, c.raise_event("waits", "", &1)), Error::is_invalid, "must not be empty"),
         ("an event of a long name", ask!(c, c.raise_event("waits", &text(257), &1)), Error::is_invalid, "at most 256"),
         ("an event that cannot be JSON", ask!(c, c.raise_event("waits", "Go", &unspeakable())), Error::is_invalid, "the event's data"),
-        ("an event that is no JSON", ask!(c, c.raise_event_json("waits", "Go", Some(Json::from_text("go")))), Error::is_invalid, "not the JSON"),
+        ("an event that is no JSON", ask!(c, c.raise_event_json("waits", "Go", Some(Json::from_text("go")))), Error::is_invalid, "not valid JSON"),
         ("an event over the limit", ask!(c, c.raise_event("waits", "Go", &text(2 << 20))), Error::is_limit_exceeded, "at most 1048576 are allowed"),
         ("an event for nobody", ask!(c, c.raise_event("' OR 1=1 --", "Go", &1)), Error::is_not_found, "there is no instance"),
         ("an event for an id that cannot be", ask!(c, c.raise_event("a/b", "Go", &1)), Error::is_invalid, "must not contain '/'"),

@@ -73,7 +73,7 @@ async fn broken_messages_and_unknown_calls_are_refused() {
         vec![0x42; 10_000],
     ] {
         let refused = server.raw(start, message).await.unwrap_err();
-        assert_eq!(refused.code(), Code::Internal, "{refused}");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     }
     for path in [
         "/TaskHubSidecarService/NoSuchCall",

@@ -87,7 +87,7 @@ async fn each_text_comes_back_as_it_was_sent() {
     ];
     for (i, text) in texts.into_iter().enumerate() {
         let id = format!("i{i}");
-        let mut request = create("Wait", &id, text);
+        let mut request = create("OfAWorker", &id, text);
         request.scheduled_start_timestamp = Some(FAR);
         server.stub.start_instance(request).await.unwrap();
         let seen = server.see(&id).await;

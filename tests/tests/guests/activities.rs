@@ -159,7 +159,7 @@ async fn each_end_of_an_attempt_has_a_kind_of_its_own() {
             "Nobody",
             json!(null),
             "UnknownActivity",
-            "no deployed module and no registered closure has an activity named \"Nobody\"",
+            "no deployed module, no registered closure and no connected worker has an activity named \"Nobody\"",
         ),
     ] {
         let status = call(&stage, name, input, None).await;

@@ -17,7 +17,9 @@ use tokio::sync::watch;
 
 use crate::engine::executor::{Attempt, AttemptError, Interrupt};
 use crate::engine::locks::{Guard, OrderedMutex, rank};
-use crate::engine::tasks::attempts::{Ended, give_up, hand_over, log_failure};
+use crate::engine::tasks::attempts::{
+    Ended, fails_before, give_up, hand_over, log_failure, problem_with_output,
+};
 use crate::engine::tasks::fair_queue::{FairQueue, Holder};
 use crate::engine::tasks::ready::{AttemptKey, Caller, Ready};
 use crate::engine::tasks::timers::Due;
@@ -31,12 +33,6 @@ use crate::store::{Change, InstanceKey, Outcome, Reply, Retry};
 
 /// The time limit of an attempt if the call does not set one.
 const ATTEMPT_TIMEOUT: Millis = Millis(5 * 60 * 1_000);
-
-/// An activity that was running at this many crashes of its host fails.
-const DELIVERIES_MAX: u32 = 5;
-
-/// The same for one that a remote worker runs, whose loss is often a deployment or a broken connection.
-const REMOTE_DELIVERIES_MAX: u32 = 20;
 
 /// Queued and running activities.
 pub(crate) struct Activities {
@@ -334,6 +330,8 @@ async fn work(engine: Arc<Engine>, first: Begun) {
                 Some(Ok(output)) => Some(Ok(output)),
                 Some(Err(AttemptError::Failed(failure))) => Some(Err(failure)),
                 Some(Err(AttemptError::Host(shortage))) => {
+                    // First, so that an attempt that is due at once is not taken for a running one.
+                    engine.activities.state().running.remove(&place);
                     try_later(&engine, place, &shortage);
                     None
                 }
@@ -450,27 +448,6 @@ async fn attempt(
     })
 }
 
-/// The failure of an activity that cannot start: its name does not resolve, or it was running at too many crashes.
-pub(super) fn fails_before(engine: &Engine, ready: &Ready) -> Option<Failure> {
-    if let Some(failure) = ready.target.failure(Callee::Activity, &ready.name) {
-        let names = engine.names();
-        let known = names.activity_names(ready.caller.module);
-        return Some(failure.meant(&ready.name, known));
-    }
-    let (max, what) = match ready.is_remote() {
-        false => (DELIVERIES_MAX, "when its host died"),
-        true => (
-            REMOTE_DELIVERIES_MAX,
-            "when its worker was lost or its host died",
-        ),
-    };
-    (ready.deliveries >= max).then(|| {
-        let (name, times) = (&ready.name, ready.deliveries);
-        let message = format!("activity {name:?} was running {times} times {what}");
-        Failure::permanent(kind::HOST_CRASHED, message)
-    })
-}
-
 /// Builds the attempt for an executor.
 fn attempt_of(
     engine: &Engine,
@@ -501,19 +478,6 @@ fn attempt_of(
         interrupt,
         share: Share::new(processors, ready.key, caller.module),
     }
-}
-
-/// Why the result of an activity cannot be stored, if it cannot.
-pub(super) fn problem_with_output(ready: &Ready, output: Option<&Json>) -> Option<String> {
-    let (name, output) = (&ready.name, output?);
-    let (bytes, limit) = (output.size() as u64, ready.caller.limits.payload_bytes);
-    if bytes > limit {
-        return Some(format!(
-            "the result of activity {name:?} has {bytes} bytes; at most {limit} are allowed"
-        ));
-    }
-    let why = output.check_readable().err()?;
-    Some(format!("the result of activity {name:?} has {why}"))
 }
 
 /// Hands the outcome of an attempt to the instance, or schedules the next attempt.

@@ -2,13 +2,20 @@
 
 use perennial_core::text::Visible;
 use perennial_core::{
-    AttemptRun, Envelope, FailedAttempt, Failure, Json, Message, Millis, TaskRef, Timestamp,
+    AttemptRun, Callee, Envelope, FailedAttempt, Failure, Json, Message, Millis, TaskRef,
+    Timestamp, kind,
 };
 
 use crate::engine::tasks::ready::Ready;
 use crate::engine::{Engine, brief};
 use crate::foreign::guarded;
 use crate::store::InstanceKey;
+
+/// An activity that was running at this many crashes of its host fails.
+const DELIVERIES_MAX: u32 = 5;
+
+/// The same for one that a remote worker runs, whose loss is often a deployment or a broken connection.
+const REMOTE_DELIVERIES_MAX: u32 = 20;
 
 impl Ready {
     /// The number of the attempt. Attempts that a crash cut off count too, although they do not count for the retry policy.
@@ -109,4 +116,38 @@ pub(in crate::engine) fn hand_over(engine: &Engine, key: InstanceKey, ended: End
         mailbox.mail.push_back(Envelope::came(ended, at));
     });
     engine.activities.is_handed_over((key, task));
+}
+
+/// The failure of an activity that cannot start: its name does not resolve, or it was running at too many crashes.
+pub(super) fn fails_before(engine: &Engine, ready: &Ready) -> Option<Failure> {
+    if let Some(failure) = ready.target.failure(Callee::Activity, &ready.name) {
+        let names = engine.names();
+        let known = names.activity_names(ready.caller.module);
+        return Some(failure.meant(&ready.name, known));
+    }
+    let (max, what) = match ready.is_remote() {
+        false => (DELIVERIES_MAX, "when its host died"),
+        true => (
+            REMOTE_DELIVERIES_MAX,
+            "when its worker was lost or its host died",
+        ),
+    };
+    (ready.deliveries >= max).then(|| {
+        let (name, times) = (&ready.name, ready.deliveries);
+        let message = format!("activity {name:?} was running {times} times {what}");
+        Failure::permanent(kind::HOST_CRASHED, message)
+    })
+}
+
+/// Why the result of an activity cannot be stored, if it cannot.
+pub(super) fn problem_with_output(ready: &Ready, output: Option<&Json>) -> Option<String> {
+    let (name, output) = (&ready.name, output?);
+    let (bytes, limit) = (output.size() as u64, ready.caller.limits.payload_bytes);
+    if bytes > limit {
+        return Some(format!(
+            "the result of activity {name:?} has {bytes} bytes; at most {limit} are allowed"
+        ));
+    }
+    let why = output.check_readable().err()?;
+    Some(format!("the result of activity {name:?} has {why}"))
 }

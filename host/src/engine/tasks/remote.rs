@@ -7,8 +7,8 @@ use perennial_core::{Failure, Json, Target, Timestamp, kind};
 use crate::engine::Engine;
 use crate::engine::remote::dispatch::{Sent, Work};
 use crate::engine::remote::{ActivityItem, WorkItem};
-use crate::engine::tasks::activities::{Activities, ended, fails_before, problem_with_output};
-use crate::engine::tasks::attempts::give_up;
+use crate::engine::tasks::activities::{Activities, ended};
+use crate::engine::tasks::attempts::{fails_before, give_up, problem_with_output};
 use crate::engine::tasks::ready::{AttemptKey, Ready};
 
 impl Ready {
