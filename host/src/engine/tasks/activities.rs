@@ -9,8 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use perennial_core::{
-    AttemptRun, Callee, FailedAttempt, Failure, Json, Millis, Target, TaskId, TaskRef, Timestamp,
-    kind,
+    AttemptRun, FailedAttempt, Failure, Json, Millis, Target, TaskId, TaskRef, Timestamp, kind,
 };
 
 use tokio::sync::watch;
