@@ -59,10 +59,12 @@ pub(super) async fn whole(
     /// How the status of a message begins that the library could not read.
     const UNREADABLE: &str = "failed to decode Protobuf message";
     let (head, body) = answered.into_parts();
-    if let Some(status) = Status::from_header_map(&head.headers)
-        && status.message().starts_with(UNREADABLE)
-    {
-        return Status::invalid_argument(status.message().to_owned()).into_http();
+    if let Some(status) = Status::from_header_map(&head.headers) {
+        if status.message().starts_with(UNREADABLE) {
+            return Status::invalid_argument(status.message().to_owned()).into_http();
+        }
+        // A status alone has no body: some clients do not accept an empty one.
+        return Response::from_parts(head, body);
     }
     let body = match body.collect().await {
         Ok(body) => body,
