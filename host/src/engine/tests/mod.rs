@@ -27,6 +27,7 @@ pub(crate) mod programs;
 mod quarantine;
 mod random;
 mod remote;
+mod remote_calls;
 mod requests;
 mod restart;
 mod rewind;

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use perennial_core::{
-    Action, ActivityCall, Answer, CallDetails, Ending, Event, Failure, GuestEvent, Json, Limits,
-    Mode, Status, Target, TaskId, Timestamp, Waiting,
+    Answer, Ending, Event, Failure, GuestEvent, Json, Limits, Mode, Status, Target, Timestamp,
+    Waiting,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::rewind::{breakable, calls, in_turn, restart, rewind};
 use super::world::*;
 use crate::engine::executor::Executor;
 use crate::engine::remote::{
@@ -93,7 +92,7 @@ pub(super) fn everything(orchestrations_max: u32, activities_max: u32) -> Offer 
     }
 }
 
-fn only(names: &[(&str, &[&str])]) -> Filter {
+pub(super) fn only(names: &[(&str, &[&str])]) -> Filter {
     let names = names.iter().map(|(name, versions)| NameFilter {
         name: (*name).to_owned(),
         versions: versions.iter().map(|v| (*v).to_owned()).collect(),
@@ -101,7 +100,7 @@ fn only(names: &[(&str, &[&str])]) -> Filter {
     Filter::Only(names.collect())
 }
 
-fn remote(name: &str, version: Option<&str>, id: &str, input: Option<Json>) -> Request {
+pub(super) fn remote(name: &str, version: Option<&str>, id: &str, input: Option<Json>) -> Request {
     Request::Remote(Box::new(Request::Start(StartRequest {
         name: name.to_owned(),
         version: version.map(str::to_owned),
@@ -114,11 +113,11 @@ fn remote(name: &str, version: Option<&str>, id: &str, input: Option<Json>) -> R
     })))
 }
 
-fn waiting() -> RemoteAnswer {
+pub(super) fn waiting() -> RemoteAnswer {
     ending(Ending::Waiting(Waiting::default()))
 }
 
-fn ending(ending: Ending) -> RemoteAnswer {
+pub(super) fn ending(ending: Ending) -> RemoteAnswer {
     RemoteAnswer {
         answer: Answer {
             actions: Vec::new(),
@@ -128,14 +127,14 @@ fn ending(ending: Ending) -> RemoteAnswer {
     }
 }
 
-fn turn(item: WorkItem) -> Box<OrchestrationItem> {
+pub(super) fn turn(item: WorkItem) -> Box<OrchestrationItem> {
     match item {
         WorkItem::Orchestration(item) => item,
         WorkItem::Activity(item) => panic!("an activity: {item:?}"),
     }
 }
 
-fn activity(item: WorkItem) -> Box<ActivityItem> {
+pub(super) fn activity(item: WorkItem) -> Box<ActivityItem> {
     match item {
         WorkItem::Activity(item) => item,
         WorkItem::Orchestration(item) => panic!("a turn: {item:?}"),
@@ -144,20 +143,20 @@ fn activity(item: WorkItem) -> Box<ActivityItem> {
 
 impl Host<'_> {
     /// Starts an instance that may wait for a worker, without waiting for the answer.
-    fn starts(&self, name: &str, version: Option<&str>, id: &str) {
+    pub(super) fn starts(&self, name: &str, version: Option<&str>, id: &str) {
         let engine = Arc::clone(&self.engine);
         let request = remote(name, version, id, None);
         self.world
             .spawn(async move { engine.submit(request).await });
     }
 
-    fn item(&self, items: &mut UnboundedReceiver<WorkItem>) -> WorkItem {
+    pub(super) fn item(&self, items: &mut UnboundedReceiver<WorkItem>) -> WorkItem {
         let item = self.world.block_on("an item", items.recv());
         item.expect("the stream goes on")
     }
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut world = World::new();
     world.remote = true;
     world
@@ -497,224 +496,4 @@ fn a_worker_gets_no_more_than_it_has_room_for() {
         host.idle();
         assert!(items.try_recv().is_err());
     }
-}
-
-#[test]
-fn an_activity_goes_only_to_a_worker_of_its_version() {
-    let world = world();
-    let host = world.open();
-    let (_orchestrator, mut turns) = host.engine.connect(Offer {
-        activities: Filter::Only(Vec::new()),
-        ..everything(1, 1)
-    });
-    let (_old, mut old) = host.engine.connect(Offer {
-        orchestrations: Filter::Only(Vec::new()),
-        activities: only(&[("Pay", &["1.0"])]),
-        ..everything(1, 1)
-    });
-    let (_new, mut new) = host.engine.connect(Offer {
-        orchestrations: Filter::Only(Vec::new()),
-        activities: only(&[("Pay", &["2.0"])]),
-        ..everything(1, 1)
-    });
-    host.starts("Order", Some("2.0"), "a");
-    let item = turn(host.item(&mut turns));
-    let call = |task: u32| {
-        Action::CallActivity(ActivityCall {
-            task: TaskId(task),
-            name: "Pay".to_owned(),
-            input: None,
-            retry: None,
-            attempt_timeout: None,
-        })
-    };
-    let version = Action::Describe(CallDetails {
-        task: TaskId(1),
-        version: Some("1.0".to_owned()),
-        tags: vec![("a".to_owned(), "b".to_owned())],
-    });
-    let mut answer = waiting();
-    answer.answer.actions = vec![call(0), call(1), version];
-    assert!(host.engine.orchestration_answered(&item.token, answer));
-    let inherits = activity(host.item(&mut new));
-    assert_eq!((inherits.task.0, inherits.version.as_deref()), (0, None));
-    let own = activity(host.item(&mut old));
-    assert_eq!((own.task.0, own.version.as_deref()), (1, Some("1.0")));
-    assert_eq!(own.tags, [("a".to_owned(), "b".to_owned())]);
-    assert!(host.engine.activity_answered(&own.token, Ok(None)));
-    let item = turn(host.item(&mut turns));
-    let done = ending(Ending::Completed(None));
-    assert!(host.engine.orchestration_answered(&item.token, done));
-    assert_eq!(host.end("a"), "nothing", "complete whatever is open");
-    host.check_histories();
-}
-
-#[test]
-fn a_component_calls_what_only_a_worker_runs() {
-    let world = World::with("Chain", chain("Elsewhere", 1));
-    let host = world.open();
-    host.start("Chain", "unserved");
-    assert_eq!(host.end("unserved"), "UnknownActivity");
-    let (_connection, mut items) = host.engine.connect(everything(1, 1));
-    host.start("Chain", "a");
-    let work = activity(host.item(&mut items));
-    assert_eq!(work.name, "Elsewhere");
-    assert!(
-        host.engine
-            .activity_answered(&work.token, Ok(Some(json(7))))
-    );
-    assert_eq!(host.end("a"), "7");
-    host.check_histories();
-}
-
-#[test]
-fn events_that_continue_as_new_carries_over_come_in_again() {
-    let world = world();
-    let host = world.open();
-    let (_connection, mut items) = host.engine.connect(everything(1, 1));
-    host.starts("Order", None, "a");
-    let item = turn(host.item(&mut items));
-    host.engine.orchestration_answered(&item.token, waiting());
-    host.until("a", |row| row.status == Status::Running);
-    host.raise("a", "E", 1);
-    let item = turn(host.item(&mut items));
-    host.engine.orchestration_answered(&item.token, waiting());
-    host.idle();
-    host.raise("a", "E", 1);
-    let item = turn(host.item(&mut items));
-    let first = item.execution_id.clone();
-    let mut answer = ending(Ending::ContinuedAsNew {
-        input: Some(json(5)),
-        version: None,
-        carry_over: Vec::new(),
-    });
-    answer.carried = vec![
-        ("e".to_owned(), Some(json(1))),
-        ("E".to_owned(), Some(json(1))),
-    ];
-    host.engine.orchestration_answered(&item.token, answer);
-    let item = turn(host.item(&mut items));
-    assert_ne!(item.execution_id, first);
-    let raised = item
-        .received
-        .iter()
-        .filter(|e| matches!(e, Event::ExternalEventRaised { .. }));
-    assert_eq!(raised.count(), 2);
-    host.engine
-        .orchestration_answered(&item.token, ending(Ending::Completed(None)));
-    assert_eq!(host.end("a"), "nothing");
-    host.check_histories();
-}
-
-#[test]
-fn an_orchestration_of_a_worker_is_rewound_with_its_child_as_often_as_it_fails() {
-    let mut world =
-        World::with("Parent", calls("Order", None)).and("Order", in_turn(&["Echo", "Pay"]));
-    (world.remote, world.with_worker) = (true, true);
-    let mended = breakable(&world, "Pay");
-    let host = world.open();
-    host.start("Parent", "a");
-    for generation in 1..=2 {
-        assert_eq!(host.end("a"), "Down");
-        let done = rewind(&host, "a");
-        assert_eq!(done.rewound.len(), 1, "its child");
-        host.until("a", |row| {
-            row.generation == generation && row.status.is_end()
-        });
-    }
-    mended.store(true, Ordering::Release);
-    rewind(&host, "a");
-    assert_eq!(host.end("a"), "1");
-    assert_eq!(host.row("a").unwrap().module, None);
-    host.check_histories();
-}
-
-#[test]
-fn an_orchestration_of_a_worker_is_restarted_in_place_and_as_another() {
-    let mut world = World::with("Chain", chain("Echo", 2));
-    (world.remote, world.with_worker) = (true, true);
-    let host = world.open();
-    host.start("Chain", "a");
-    assert_eq!(host.end("a"), "1");
-    restart(&host, "a", None);
-    let again = host.until("a", |row| row.execution == 1 && row.status.is_end());
-    assert_eq!(again.module, None);
-    restart(&host, "a", Some("b"));
-    assert_eq!(host.end("b"), "1");
-}
-
-#[test]
-fn a_suspended_orchestration_of_a_worker_gets_its_events_when_it_is_resumed() {
-    let mut world = World::with("Listens", listens(2));
-    (world.remote, world.with_worker) = (true, true);
-    let host = world.open();
-    host.start("Listens", "a");
-    host.suspend("a");
-    host.raise("a", "E", 1);
-    host.raise("a", "E", 2);
-    host.lose_worker();
-    host.idle();
-    assert_eq!(host.row("a").unwrap().status, Status::Suspended);
-    host.resume("a");
-    assert_eq!(host.end("a"), "[1,2]");
-}
-
-#[test]
-fn what_a_worker_ran_may_be_called_while_it_is_away() {
-    let world = World::with("Chain", chain("Elsewhere", 1));
-    let host = world.open();
-    let (connection, _) = host.engine.connect(Offer {
-        orchestrations: only(&[("Order", &["2"])]),
-        activities: only(&[("Elsewhere", &[])]),
-        ..everything(1, 1)
-    });
-    drop(connection);
-    host.idle();
-    drop(host);
-    let host = world.open();
-    host.start("Chain", "a");
-    let start = start("Order", "b", None);
-    let engine = Arc::clone(&host.engine);
-    let started = world.spawn(async move { engine.submit(start).await });
-    let reply = world.block_on("the start", started).unwrap();
-    assert_eq!(reply.unwrap(), crate::store::Reply::Done);
-    let (_connection, mut items) = host.engine.connect(everything(1, 1));
-    for _ in 0..2 {
-        match host.item(&mut items) {
-            WorkItem::Activity(work) => {
-                assert!(
-                    host.engine
-                        .activity_answered(&work.token, Ok(Some(json(7))))
-                );
-            }
-            WorkItem::Orchestration(item) => {
-                let done = ending(Ending::Completed(Some(json(8))));
-                assert!(host.engine.orchestration_answered(&item.token, done));
-            }
-        }
-    }
-    assert_eq!(
-        (host.end("a"), host.end("b")),
-        ("7".to_owned(), "8".to_owned())
-    );
-}
-
-#[test]
-fn an_activity_that_is_given_back_goes_to_the_same_worker_after_a_while() {
-    let world = World::with("Chain", chain("Elsewhere", 1));
-    let host = world.open();
-    let (_connection, mut items) = host.engine.connect(everything(1, 1));
-    host.start("Chain", "a");
-    let work = activity(host.item(&mut items));
-    assert!(host.engine.abandoned(&work.token));
-    host.idle();
-    assert!(items.try_recv().is_err(), "not at once");
-    host.advance(60_000);
-    let again = activity(host.item(&mut items));
-    assert!(!host.engine.activity_answered(&work.token, Ok(None)));
-    assert!(
-        host.engine
-            .activity_answered(&again.token, Ok(Some(json(7))))
-    );
-    assert_eq!(host.end("a"), "7");
 }
