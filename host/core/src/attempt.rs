@@ -16,7 +16,7 @@ pub struct AttemptRun {
     pub ended_at: Timestamp,
 }
 
-/// An attempt of an activity that failed, or was cut off when its host died, and was followed by another.
+/// An attempt of an activity that failed, or was cut off when its host died or its worker was lost, and was followed by another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedAttempt {
     /// The attempt.
@@ -46,9 +46,9 @@ impl FailedAttempt {
         Self { run, failure }
     }
 
-    /// An attempt that was running when its host died.
+    /// An attempt that was running when its host died, or when its worker was lost.
     pub fn cut_off(run: AttemptRun) -> Self {
-        let message = "it was cut off: it was running when its host died";
+        let message = "it was cut off: it was running when its host died or its worker was lost";
         Self {
             run,
             failure: Failure::retryable(crate::kind::HOST_CRASHED, message),

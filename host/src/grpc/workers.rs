@@ -34,9 +34,8 @@ pub(in crate::grpc) type WorkItems =
 /// How long a stream is silent at most. Workers take a stream that is silent for two minutes for dead.
 const PING: Duration = Duration::from_secs(30);
 
-/// How often a stream looks whether the host stops, and how many times it does so before it looks for items whose time is over.
-const LOOK: Duration = Duration::from_secs(1);
-const LOOKS: u32 = 5;
+/// How often a stream looks for items whose time is over, and whether the host stops. Each idle worker costs a wake-up as often.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Items that a worker gets at once that does not say how many it takes, and the most that any gets.
 const ITEMS: u32 = 100;
@@ -122,7 +121,7 @@ fn streaming(
 
 /// Looks after a stream also while its worker takes nothing from it.
 async fn look_after(engine: Arc<Engine>, connection: Weak<Connection>, stop: watch::Sender<bool>) {
-    for look in 1_u32.. {
+    loop {
         tokio::time::sleep(LOOK).await;
         let Some(connection) = connection.upgrade() else {
             return;
@@ -131,9 +130,7 @@ async fn look_after(engine: Arc<Engine>, connection: Weak<Connection>, stop: wat
             stop.send_replace(true);
             return;
         }
-        if look.is_multiple_of(LOOKS) {
-            connection.expire();
-        }
+        connection.expire();
     }
 }
 

@@ -1,6 +1,7 @@
 //! W9: three activities, one after the other, in an orchestration that a remote worker runs. The worker is a process of its own, so that the
 //! processor time is that of the host and of its client alone.
 
+#[rustfmt::skip]
 #[path = "../../tests/grpc/generated.rs"]
 #[allow(
     clippy::all,

@@ -23,8 +23,10 @@ pub struct ActivityRequest {
     #[prost(message, optional, tag = "6")]
     pub parent_trace_context: ::core::option::Option<TraceContext>,
     #[prost(map = "string, string", tag = "7")]
-    pub tags:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// The end of an activity: a failure if `failureDetails` is set, otherwise a success.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -50,12 +52,16 @@ pub struct TaskFailureDetails {
     #[prost(message, optional, tag = "3")]
     pub stack_trace: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(message, optional, boxed, tag = "4")]
-    pub inner_failure: ::core::option::Option<::prost::alloc::boxed::Box<TaskFailureDetails>>,
+    pub inner_failure: ::core::option::Option<
+        ::prost::alloc::boxed::Box<TaskFailureDetails>,
+    >,
     #[prost(bool, tag = "5")]
     pub is_non_retriable: bool,
     #[prost(map = "string, message", tag = "6")]
-    pub properties:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost_types::Value>,
+    pub properties: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost_types::Value,
+    >,
 }
 /// The orchestration that started a child, and the id of the action with which it did.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -100,8 +106,10 @@ pub struct ExecutionStartedEvent {
     #[prost(message, optional, tag = "8")]
     pub orchestration_span_id: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(map = "string, string", tag = "9")]
-    pub tags:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// The end of an execution.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -133,8 +141,10 @@ pub struct TaskScheduledEvent {
     #[prost(message, optional, tag = "4")]
     pub parent_trace_context: ::core::option::Option<TraceContext>,
     #[prost(map = "string, string", tag = "5")]
-    pub tags:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TaskCompletedEvent {
@@ -164,8 +174,10 @@ pub struct SubOrchestrationInstanceCreatedEvent {
     #[prost(message, optional, tag = "5")]
     pub parent_trace_context: ::core::option::Option<TraceContext>,
     #[prost(map = "string, string", tag = "6")]
-    pub tags:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubOrchestrationInstanceCompletedEvent {
@@ -338,8 +350,10 @@ pub struct ExecutionRewoundEvent {
     #[prost(message, optional, tag = "8")]
     pub parent_instance: ::core::option::Option<ParentInstanceInfo>,
     #[prost(map = "string, string", tag = "9")]
-    pub tags:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// One event of the history. `eventId` is the id of the action that caused it, or -1.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -426,8 +440,10 @@ pub struct ScheduleTaskAction {
     #[prost(message, optional, tag = "3")]
     pub input: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(map = "string, string", tag = "4")]
-    pub tags:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(message, optional, tag = "5")]
     pub parent_trace_context: ::core::option::Option<TraceContext>,
 }
@@ -444,8 +460,10 @@ pub struct CreateSubOrchestrationAction {
     #[prost(message, optional, tag = "5")]
     pub parent_trace_context: ::core::option::Option<TraceContext>,
     #[prost(map = "string, string", tag = "6")]
-    pub tags:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateTimerAction {
@@ -477,8 +495,10 @@ pub struct CompleteOrchestrationAction {
     #[prost(message, optional, tag = "6")]
     pub failure_details: ::core::option::Option<TaskFailureDetails>,
     #[prost(map = "string, string", tag = "7")]
-    pub tags:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// Terminates another instance.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -496,7 +516,9 @@ pub struct SendEntityMessageAction {
         oneof = "send_entity_message_action::EntityMessageType",
         tags = "1, 2, 3, 4"
     )]
-    pub entity_message_type: ::core::option::Option<send_entity_message_action::EntityMessageType>,
+    pub entity_message_type: ::core::option::Option<
+        send_entity_message_action::EntityMessageType,
+    >,
 }
 /// Nested message and enum types in `SendEntityMessageAction`.
 pub mod send_entity_message_action {
@@ -527,8 +549,9 @@ pub struct OrchestratorAction {
         oneof = "orchestrator_action::OrchestratorActionType",
         tags = "2, 3, 4, 5, 6, 7, 8, 9"
     )]
-    pub orchestrator_action_type:
-        ::core::option::Option<orchestrator_action::OrchestratorActionType>,
+    pub orchestrator_action_type: ::core::option::Option<
+        orchestrator_action::OrchestratorActionType,
+    >,
 }
 /// Nested message and enum types in `OrchestratorAction`.
 pub mod orchestrator_action {
@@ -576,8 +599,10 @@ pub struct OrchestratorRequest {
     #[prost(bool, tag = "6")]
     pub requires_history_streaming: bool,
     #[prost(map = "string, message", tag = "7")]
-    pub properties:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost_types::Value>,
+    pub properties: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost_types::Value,
+    >,
     #[prost(message, optional, tag = "8")]
     pub orchestration_trace_context: ::core::option::Option<OrchestrationTraceContext>,
 }
@@ -619,12 +644,16 @@ pub struct CreateInstanceRequest {
     #[prost(message, optional, tag = "5")]
     pub scheduled_start_timestamp: ::core::option::Option<::prost_types::Timestamp>,
     #[prost(message, optional, tag = "6")]
-    pub orchestration_id_reuse_policy: ::core::option::Option<OrchestrationIdReusePolicy>,
+    pub orchestration_id_reuse_policy: ::core::option::Option<
+        OrchestrationIdReusePolicy,
+    >,
     #[prost(message, optional, tag = "7")]
     pub execution_id: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(map = "string, string", tag = "8")]
-    pub tags:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(message, optional, tag = "9")]
     pub parent_trace_context: ::core::option::Option<TraceContext>,
     #[prost(message, optional, tag = "10")]
@@ -697,8 +726,10 @@ pub struct OrchestrationState {
     #[prost(message, optional, tag = "14")]
     pub parent_instance_id: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(map = "string, string", tag = "15")]
-    pub tags:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// Raises an external event.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -969,8 +1000,10 @@ pub struct EntityBatchRequest {
     #[prost(message, repeated, tag = "3")]
     pub operations: ::prost::alloc::vec::Vec<OperationRequest>,
     #[prost(map = "string, message", tag = "4")]
-    pub properties:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost_types::Value>,
+    pub properties: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost_types::Value,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EntityBatchResult {
@@ -1056,7 +1089,9 @@ pub struct OperationAction {
     #[prost(int32, tag = "1")]
     pub id: i32,
     #[prost(oneof = "operation_action::OperationActionType", tags = "2, 3")]
-    pub operation_action_type: ::core::option::Option<operation_action::OperationActionType>,
+    pub operation_action_type: ::core::option::Option<
+        operation_action::OperationActionType,
+    >,
 }
 /// Nested message and enum types in `OperationAction`.
 pub mod operation_action {
@@ -1133,7 +1168,9 @@ pub struct SkipGracefulOrchestrationTerminationsRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SkipGracefulOrchestrationTerminationsResponse {
     #[prost(string, repeated, tag = "1")]
-    pub unterminated_instance_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    pub unterminated_instance_ids: ::prost::alloc::vec::Vec<
+        ::prost::alloc::string::String,
+    >,
 }
 /// Connects a worker: how many work items it takes at a time, and of which names.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1316,10 +1353,10 @@ pub mod task_hub_sidecar_service_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     /// The service that SDKs connect to.
     #[derive(Debug, Clone)]
     pub struct TaskHubSidecarServiceClient<T> {
@@ -1359,13 +1396,14 @@ pub mod task_hub_sidecar_service_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             TaskHubSidecarServiceClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -1405,11 +1443,18 @@ pub mod task_hub_sidecar_service_client {
             &mut self,
             request: impl tonic::IntoRequest<()>,
         ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/TaskHubSidecarService/Hello");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/Hello",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "Hello"));
@@ -1419,13 +1464,22 @@ pub mod task_hub_sidecar_service_client {
         pub async fn start_instance(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateInstanceRequest>,
-        ) -> std::result::Result<tonic::Response<super::CreateInstanceResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::CreateInstanceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/TaskHubSidecarService/StartInstance");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/StartInstance",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "StartInstance"));
@@ -1435,13 +1489,22 @@ pub mod task_hub_sidecar_service_client {
         pub async fn get_instance(
             &mut self,
             request: impl tonic::IntoRequest<super::GetInstanceRequest>,
-        ) -> std::result::Result<tonic::Response<super::GetInstanceResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::GetInstanceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/TaskHubSidecarService/GetInstance");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/GetInstance",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "GetInstance"));
@@ -1451,14 +1514,22 @@ pub mod task_hub_sidecar_service_client {
         pub async fn rewind_instance(
             &mut self,
             request: impl tonic::IntoRequest<super::RewindInstanceRequest>,
-        ) -> std::result::Result<tonic::Response<super::RewindInstanceResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::RewindInstanceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/RewindInstance");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/RewindInstance",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "RewindInstance"));
@@ -1468,14 +1539,22 @@ pub mod task_hub_sidecar_service_client {
         pub async fn restart_instance(
             &mut self,
             request: impl tonic::IntoRequest<super::RestartInstanceRequest>,
-        ) -> std::result::Result<tonic::Response<super::RestartInstanceResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::RestartInstanceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/RestartInstance");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/RestartInstance",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "RestartInstance"));
@@ -1485,52 +1564,76 @@ pub mod task_hub_sidecar_service_client {
         pub async fn wait_for_instance_start(
             &mut self,
             request: impl tonic::IntoRequest<super::GetInstanceRequest>,
-        ) -> std::result::Result<tonic::Response<super::GetInstanceResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::GetInstanceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/WaitForInstanceStart");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/WaitForInstanceStart",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "WaitForInstanceStart",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("TaskHubSidecarService", "WaitForInstanceStart"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Waits until the instance has ended.
         pub async fn wait_for_instance_completion(
             &mut self,
             request: impl tonic::IntoRequest<super::GetInstanceRequest>,
-        ) -> std::result::Result<tonic::Response<super::GetInstanceResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::GetInstanceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/TaskHubSidecarService/WaitForInstanceCompletion",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "WaitForInstanceCompletion",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("TaskHubSidecarService", "WaitForInstanceCompletion"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Raises an external event.
         pub async fn raise_event(
             &mut self,
             request: impl tonic::IntoRequest<super::RaiseEventRequest>,
-        ) -> std::result::Result<tonic::Response<super::RaiseEventResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::RaiseEventResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/TaskHubSidecarService/RaiseEvent");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/RaiseEvent",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "RaiseEvent"));
@@ -1540,31 +1643,47 @@ pub mod task_hub_sidecar_service_client {
         pub async fn terminate_instance(
             &mut self,
             request: impl tonic::IntoRequest<super::TerminateRequest>,
-        ) -> std::result::Result<tonic::Response<super::TerminateResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::TerminateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/TerminateInstance");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/TerminateInstance",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "TerminateInstance",
-            ));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("TaskHubSidecarService", "TerminateInstance"));
             self.inner.unary(req, path, codec).await
         }
         /// Suspends an instance.
         pub async fn suspend_instance(
             &mut self,
             request: impl tonic::IntoRequest<super::SuspendRequest>,
-        ) -> std::result::Result<tonic::Response<super::SuspendResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::SuspendResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/SuspendInstance");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/SuspendInstance",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "SuspendInstance"));
@@ -1575,12 +1694,18 @@ pub mod task_hub_sidecar_service_client {
             &mut self,
             request: impl tonic::IntoRequest<super::ResumeRequest>,
         ) -> std::result::Result<tonic::Response<super::ResumeResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/ResumeInstance");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/ResumeInstance",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "ResumeInstance"));
@@ -1590,14 +1715,22 @@ pub mod task_hub_sidecar_service_client {
         pub async fn query_instances(
             &mut self,
             request: impl tonic::IntoRequest<super::QueryInstancesRequest>,
-        ) -> std::result::Result<tonic::Response<super::QueryInstancesResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::QueryInstancesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/QueryInstances");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/QueryInstances",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "QueryInstances"));
@@ -1607,14 +1740,22 @@ pub mod task_hub_sidecar_service_client {
         pub async fn list_instance_ids(
             &mut self,
             request: impl tonic::IntoRequest<super::ListInstanceIdsRequest>,
-        ) -> std::result::Result<tonic::Response<super::ListInstanceIdsResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::ListInstanceIdsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/ListInstanceIds");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/ListInstanceIds",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "ListInstanceIds"));
@@ -1624,14 +1765,22 @@ pub mod task_hub_sidecar_service_client {
         pub async fn purge_instances(
             &mut self,
             request: impl tonic::IntoRequest<super::PurgeInstancesRequest>,
-        ) -> std::result::Result<tonic::Response<super::PurgeInstancesResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::PurgeInstancesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/PurgeInstances");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/PurgeInstances",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "PurgeInstances"));
@@ -1645,11 +1794,18 @@ pub mod task_hub_sidecar_service_client {
             tonic::Response<tonic::codec::Streaming<super::WorkItem>>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/TaskHubSidecarService/GetWorkItems");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/GetWorkItems",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "GetWorkItems"));
@@ -1659,58 +1815,79 @@ pub mod task_hub_sidecar_service_client {
         pub async fn complete_activity_task(
             &mut self,
             request: impl tonic::IntoRequest<super::ActivityResponse>,
-        ) -> std::result::Result<tonic::Response<super::CompleteTaskResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::CompleteTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/CompleteActivityTask");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/CompleteActivityTask",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "CompleteActivityTask",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("TaskHubSidecarService", "CompleteActivityTask"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Answers a turn.
         pub async fn complete_orchestrator_task(
             &mut self,
             request: impl tonic::IntoRequest<super::OrchestratorResponse>,
-        ) -> std::result::Result<tonic::Response<super::CompleteTaskResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::CompleteTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/TaskHubSidecarService/CompleteOrchestratorTask",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "CompleteOrchestratorTask",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("TaskHubSidecarService", "CompleteOrchestratorTask"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Reports the end of a batch of operations of an entity.
         pub async fn complete_entity_task(
             &mut self,
             request: impl tonic::IntoRequest<super::EntityBatchResult>,
-        ) -> std::result::Result<tonic::Response<super::CompleteTaskResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::CompleteTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/CompleteEntityTask");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/CompleteEntityTask",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "CompleteEntityTask",
-            ));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("TaskHubSidecarService", "CompleteEntityTask"));
             self.inner.unary(req, path, codec).await
         }
         /// Reads the history of an instance.
@@ -1721,31 +1898,45 @@ pub mod task_hub_sidecar_service_client {
             tonic::Response<tonic::codec::Streaming<super::HistoryChunk>>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/TaskHubSidecarService/StreamInstanceHistory",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "StreamInstanceHistory",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("TaskHubSidecarService", "StreamInstanceHistory"),
+                );
             self.inner.server_streaming(req, path, codec).await
         }
         /// Creates the task hub.
         pub async fn create_task_hub(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateTaskHubRequest>,
-        ) -> std::result::Result<tonic::Response<super::CreateTaskHubResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::CreateTaskHubResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/TaskHubSidecarService/CreateTaskHub");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/CreateTaskHub",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "CreateTaskHub"));
@@ -1755,13 +1946,22 @@ pub mod task_hub_sidecar_service_client {
         pub async fn delete_task_hub(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteTaskHubRequest>,
-        ) -> std::result::Result<tonic::Response<super::DeleteTaskHubResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteTaskHubResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/TaskHubSidecarService/DeleteTaskHub");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/DeleteTaskHub",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "DeleteTaskHub"));
@@ -1771,13 +1971,22 @@ pub mod task_hub_sidecar_service_client {
         pub async fn signal_entity(
             &mut self,
             request: impl tonic::IntoRequest<super::SignalEntityRequest>,
-        ) -> std::result::Result<tonic::Response<super::SignalEntityResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::SignalEntityResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/TaskHubSidecarService/SignalEntity");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/SignalEntity",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "SignalEntity"));
@@ -1787,12 +1996,22 @@ pub mod task_hub_sidecar_service_client {
         pub async fn get_entity(
             &mut self,
             request: impl tonic::IntoRequest<super::GetEntityRequest>,
-        ) -> std::result::Result<tonic::Response<super::GetEntityResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::GetEntityResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/TaskHubSidecarService/GetEntity");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/GetEntity",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "GetEntity"));
@@ -1802,13 +2021,22 @@ pub mod task_hub_sidecar_service_client {
         pub async fn query_entities(
             &mut self,
             request: impl tonic::IntoRequest<super::QueryEntitiesRequest>,
-        ) -> std::result::Result<tonic::Response<super::QueryEntitiesResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::QueryEntitiesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/TaskHubSidecarService/QueryEntities");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/QueryEntities",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("TaskHubSidecarService", "QueryEntities"));
@@ -1818,39 +2046,55 @@ pub mod task_hub_sidecar_service_client {
         pub async fn clean_entity_storage(
             &mut self,
             request: impl tonic::IntoRequest<super::CleanEntityStorageRequest>,
-        ) -> std::result::Result<tonic::Response<super::CleanEntityStorageResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::CleanEntityStorageResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/TaskHubSidecarService/CleanEntityStorage");
+            let path = http::uri::PathAndQuery::from_static(
+                "/TaskHubSidecarService/CleanEntityStorage",
+            );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "CleanEntityStorage",
-            ));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("TaskHubSidecarService", "CleanEntityStorage"));
             self.inner.unary(req, path, codec).await
         }
         /// Gives an activity back.
         pub async fn abandon_task_activity_work_item(
             &mut self,
             request: impl tonic::IntoRequest<super::AbandonActivityTaskRequest>,
-        ) -> std::result::Result<tonic::Response<super::AbandonActivityTaskResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::AbandonActivityTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/TaskHubSidecarService/AbandonTaskActivityWorkItem",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "AbandonTaskActivityWorkItem",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "TaskHubSidecarService",
+                        "AbandonTaskActivityWorkItem",
+                    ),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Gives a turn back.
@@ -1861,60 +2105,85 @@ pub mod task_hub_sidecar_service_client {
             tonic::Response<super::AbandonOrchestrationTaskResponse>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/TaskHubSidecarService/AbandonTaskOrchestratorWorkItem",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "AbandonTaskOrchestratorWorkItem",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "TaskHubSidecarService",
+                        "AbandonTaskOrchestratorWorkItem",
+                    ),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Gives a batch of operations of an entity back.
         pub async fn abandon_task_entity_work_item(
             &mut self,
             request: impl tonic::IntoRequest<super::AbandonEntityTaskRequest>,
-        ) -> std::result::Result<tonic::Response<super::AbandonEntityTaskResponse>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<super::AbandonEntityTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/TaskHubSidecarService/AbandonTaskEntityWorkItem",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "AbandonTaskEntityWorkItem",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("TaskHubSidecarService", "AbandonTaskEntityWorkItem"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Terminates instances at once.
         pub async fn skip_graceful_orchestration_terminations(
             &mut self,
-            request: impl tonic::IntoRequest<super::SkipGracefulOrchestrationTerminationsRequest>,
+            request: impl tonic::IntoRequest<
+                super::SkipGracefulOrchestrationTerminationsRequest,
+            >,
         ) -> std::result::Result<
             tonic::Response<super::SkipGracefulOrchestrationTerminationsResponse>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/TaskHubSidecarService/SkipGracefulOrchestrationTerminations",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "TaskHubSidecarService",
-                "SkipGracefulOrchestrationTerminations",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "TaskHubSidecarService",
+                        "SkipGracefulOrchestrationTerminations",
+                    ),
+                );
             self.inner.unary(req, path, codec).await
         }
     }

@@ -16,7 +16,7 @@ pub(crate) struct StreamId(pub(super) u64);
 
 /// Identifies an item that is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Token(pub(super) u64);
+pub(crate) struct Token(pub(in crate::engine) u64);
 
 /// What a worker is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -365,32 +365,31 @@ impl<S: Clone> Dispatcher<S> {
         let mut filled = Vec::new();
         let names: Vec<Wanted> = self.waiting.keys().cloned().collect();
         for wanted in names {
+            // Those that their workers abandoned are passed over, so that more are looked at than there is room for.
+            let looks = match self.room(&wanted) {
+                0 => continue,
+                room => room.saturating_add(self.abandoned.len()),
+            };
             let queue = self.waiting.get(&wanted);
-            let works: Vec<Work> = queue
-                .into_iter()
-                .flat_map(|queue| queue.values().copied())
-                .take(1_000)
-                .collect();
-            for work in works {
-                let Some((token, _)) = self.take(work, &wanted, now) else {
-                    if self.has_no_room(&wanted) {
-                        break;
-                    }
-                    continue;
-                };
-                self.kept.insert(work, token);
-                filled.push(work);
+            let works = queue.into_iter().flat_map(BTreeMap::values).copied();
+            for work in works.take(looks).collect::<Vec<Work>>() {
+                if let Some((token, _)) = self.take(work, &wanted, now) {
+                    self.kept.insert(work, token);
+                    filled.push(work);
+                }
             }
         }
         filled
     }
 
-    fn has_no_room(&self, wanted: &Wanted) -> bool {
+    /// How many works of this name workers have room for.
+    fn room(&self, wanted: &Wanted) -> usize {
         let callee = wanted.callee;
-        !self.streams.values().any(|stream| {
-            stream.free[lane(callee)] > 0
-                && filter(&stream.offer, callee).matches(&wanted.name, wanted.version.as_deref())
-        })
+        let streams = self.streams.values().filter(|stream| {
+            filter(&stream.offer, callee).matches(&wanted.name, wanted.version.as_deref())
+        });
+        let free = streams.map(|stream| stream.free[lane(callee)] as usize);
+        free.fold(0, usize::saturating_add)
     }
 
     /// The credit that is kept for a work.

@@ -474,9 +474,15 @@ impl Engine {
         });
     }
 
-    /// Puts the end of an item into the mailbox of its instance, which goes on with it.
-    fn put_item_end(&self, key: InstanceKey, token: Token, end: ItemEnd) {
-        self.put(key, |mailbox| mailbox.item_end = Some((token, end)));
+    /// Puts the end of an item into the mailbox of its instance, which goes on with it. The loss of an item is told late, when it is counted:
+    /// it must not take the place of the answer to a later one.
+    pub(in crate::engine) fn put_item_end(&self, key: InstanceKey, token: Token, end: ItemEnd) {
+        self.put(key, |mailbox| {
+            let last = mailbox.item_end.as_ref();
+            if last.is_none_or(|(last, _)| *last < token) {
+                mailbox.item_end = Some((token, end));
+            }
+        });
     }
 
     /// Wakes works that waited for a worker, as many as there are credits.

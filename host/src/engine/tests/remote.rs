@@ -11,8 +11,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::world::*;
 use crate::engine::executor::Executor;
+use crate::engine::remote::dispatch::Token;
 use crate::engine::remote::{
-    ActivityItem, Connection, Filter, NameFilter, Offer, OrchestrationItem, RemoteAnswer, WorkItem,
+    ActivityItem, Connection, Filter, ItemEnd, NameFilter, Offer, OrchestrationItem, RemoteAnswer,
+    WorkItem,
 };
 use crate::engine::{Engine, Request, StartRequest};
 
@@ -496,4 +498,22 @@ fn a_worker_gets_no_more_than_it_has_room_for() {
         host.idle();
         assert!(items.try_recv().is_err());
     }
+}
+
+#[test]
+fn a_loss_that_is_told_late_does_not_take_the_place_of_a_later_answer() {
+    let world = world();
+    let host = world.open();
+    host.start("Order", "a");
+    host.idle();
+    let slot = host.engine.memory.slots.slot(host.row("a").unwrap().key);
+    // While its body is locked, no turn takes the end of the item.
+    let body = slot.body();
+    for token in [2, 1] {
+        let end = ItemEnd::Lost;
+        host.engine.put_item_end(slot.key, Token(token), end);
+    }
+    let last = slot.mailbox().item_end.as_ref().map(|(token, _)| *token);
+    drop(body);
+    assert_eq!(last, Some(Token(2)));
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use perennial_core::{
     Action, Answer, AskedTurn, Callee, Ending, Envelope, Event, Message, Millis, State, Stop,
-    TaskId, Timestamp, Turn, TurnContext, TurnStep, begin_turn,
+    TaskId, Timestamp, Turn, TurnStep, begin_turn,
 };
 
 use crate::engine::Engine;
@@ -21,9 +21,10 @@ use crate::engine::memory::slots::{Body, Resident, Slot, forget_read, put_back};
 use crate::engine::remote::dispatch::{Sent, Work};
 use crate::engine::remote::{ItemEnd, OrchestrationItem, RemoteAnswer, WorkItem};
 use crate::engine::tasks::timers::Due;
-use crate::engine::turn::step::{NoTurn, Step, Taken, finish, read_inbox, store_mail};
+use crate::engine::turn::step::{
+    NoTurn, Step, Taken, finish, read_inbox, store_mail, with_context,
+};
 use crate::engine::turn::turn_commit::fresh_row;
-use crate::engine::upkeep::quotas::Capacity;
 use crate::foreign::guarded;
 use crate::store::{Change, InstanceRow, Outcome, Position, Reply, StoreError};
 
@@ -88,16 +89,11 @@ pub(in crate::engine) fn ask(
     if body.creating.is_some() {
         engine.timers.again_in(START_WAITS, slot.key, Due::Wake);
     }
-    let Begun {
-        batch,
-        consumed,
-        expected,
-    } = begun;
+    let Begun { batch, expected } = begun;
     body.asked = Some(Asked {
         token,
         turn,
         batch,
-        consumed,
         expected,
         at,
     });
@@ -194,7 +190,6 @@ pub(in crate::engine) fn accepted(
     if let Some(asked) = &mut body.asked
         && let Some(seq) = seq
     {
-        asked.consumed = vec![seq];
         let start = &mut asked.batch;
         start.iter_mut().for_each(|start| start.seq = Some(seq));
         body.inbox_read_to = seq + 1;
@@ -212,7 +207,7 @@ pub(in crate::engine) fn drop_asked(engine: &Engine, body: &mut Body) {
 /// Takes a turn back whose answer does not come or is of no use. The next look begins it again.
 fn take_back(engine: &Engine, slot: &Slot, body: &mut Body) {
     if let Some(asked) = body.asked.take() {
-        put_back(slot, asked.taken_back());
+        put_back(slot, asked.batch);
     }
     if body.creating.is_none() {
         body.resident = None;
@@ -236,15 +231,10 @@ fn go_on(
     let Asked {
         turn,
         batch,
-        consumed,
         expected,
         ..
     } = asked;
-    let begun = Begun {
-        batch,
-        consumed,
-        expected,
-    };
+    let begun = Begun { batch, expected };
     let answer = match past(engine, resident) {
         Ok(past) => as_core(answer, &resident.state, &past, turn.received()),
         Err(error) => {
@@ -270,20 +260,6 @@ fn answered(
         .map_err(NoTurn::Panicked)?
         .map(Some)
         .map_err(NoTurn::of)
-}
-
-fn with_context<T>(engine: &Arc<Engine>, run: impl FnOnce(&mut TurnContext<'_>) -> T) -> T {
-    let names = engine.names();
-    let rooms = Capacity {
-        names: names.as_ref(),
-        engine,
-    };
-    let mut fresh = || engine.fresh_execution();
-    run(&mut TurnContext {
-        now: engine.clock.now(),
-        names: &rooms,
-        fresh: &mut fresh,
-    })
 }
 
 /// The turns of the execution so far, which stay in memory with it.
@@ -322,14 +298,12 @@ fn waits(slot: &Slot, body: &mut Body) -> Result<Step, StoreError> {
 /// The messages of a turn, and the position that it begins at.
 pub(in crate::engine) struct Begun {
     batch: Vec<Envelope>,
-    consumed: Vec<u64>,
     expected: Position,
 }
 
 impl Begun {
     pub(in crate::engine) fn new(resident: &Resident, batch: Vec<Envelope>) -> Self {
         Self {
-            consumed: batch.iter().filter_map(|envelope| envelope.seq).collect(),
             expected: Position {
                 execution: resident.row.execution,
                 generation: resident.row.generation,
@@ -348,7 +322,6 @@ impl Begun {
         Taken {
             turn,
             batch: self.batch,
-            consumed: self.consumed,
             expected: self.expected,
         }
     }

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use perennial_core::{Envelope, Turn, TurnError};
+use perennial_core::{Envelope, Turn, TurnContext, TurnError};
 
 use crate::engine::memory::slots::{Body, Creating, Slot, SlotPhase, put_back};
 use crate::engine::turn::quarantine::panicked;
 use crate::engine::turn::turn_commit::{cascade, turn_commit};
+use crate::engine::upkeep::quotas::Capacity;
 use crate::engine::{Engine, Work};
 use crate::shortage::{Resource, Shortage};
 use crate::store::{Change, Position, StoreError};
@@ -37,6 +38,24 @@ impl From<Option<Change>> for Step {
     }
 }
 
+/// Calls `run` with what a turn takes from the host.
+pub(in crate::engine) fn with_context<T>(
+    engine: &Engine,
+    run: impl FnOnce(&mut TurnContext<'_>) -> T,
+) -> T {
+    let names = engine.names();
+    let rooms = Capacity {
+        names: names.as_ref(),
+        engine,
+    };
+    let mut fresh = || engine.fresh_execution();
+    run(&mut TurnContext {
+        now: engine.clock.now(),
+        names: &rooms,
+        fresh: &mut fresh,
+    })
+}
+
 /// Leaves an instance to wait for the answer of its worker, unless something came for it meanwhile.
 pub(in crate::engine) fn park(engine: &Arc<Engine>, slot: &Arc<Slot>) {
     let again = {
@@ -58,7 +77,6 @@ pub(in crate::engine) fn park(engine: &Arc<Engine>, slot: &Arc<Slot>) {
 pub(in crate::engine) struct Taken {
     pub(in crate::engine) turn: Result<Option<Turn>, NoTurn>,
     pub(in crate::engine) batch: Vec<Envelope>,
-    pub(in crate::engine) consumed: Vec<u64>,
     pub(in crate::engine) expected: Position,
 }
 
@@ -72,9 +90,9 @@ pub(in crate::engine) fn finish(
     let Taken {
         turn,
         batch,
-        consumed,
         expected,
     } = taken;
+    let consumed: Vec<u64> = batch.iter().filter_map(|envelope| envelope.seq).collect();
     let Some(resident) = &body.resident else {
         return Ok(Step::Nothing);
     };

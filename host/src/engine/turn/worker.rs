@@ -6,8 +6,8 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
 use perennial_core::{
-    Digest, Envelope, Message, Quarantine, Start, State, Status, TaskRef, Turn, TurnContext,
-    run_turn, take_batch,
+    Digest, Envelope, Message, Quarantine, Start, State, Status, TaskRef, Turn, run_turn,
+    take_batch,
 };
 
 use crate::engine::memory::slots::{Body, Resident, Slot, SlotPhase, forget_read, put_back};
@@ -17,9 +17,11 @@ use crate::engine::turn::committed::{rest, stumble};
 use crate::engine::turn::load;
 use crate::engine::turn::quarantine::{panicked, quarantine};
 use crate::engine::turn::replay::LoadError;
-use crate::engine::turn::step::{NoTurn, Step, Taken, finish, park, read_inbox, store_mail};
+use crate::engine::turn::step::{
+    NoTurn, Step, Taken, finish, park, read_inbox, store_mail, with_context,
+};
 use crate::engine::turn::turn_commit::{cascade, fresh_row, status_of, terminate};
-use crate::engine::upkeep::quotas::{Capacity, Full};
+use crate::engine::upkeep::quotas::Full;
 use crate::engine::{Engine, Work};
 use crate::foreign::guarded;
 use crate::shortage::{Resource, Shortage};
@@ -206,7 +208,6 @@ fn next_turn(
             LoadError::Quarantine(why) => Ok(Some(quarantine(engine, slot, *why, module)).into()),
         };
     }
-    let consumed = batch.iter().filter_map(|envelope| envelope.seq).collect();
     let pinned = resident.row.module;
     let messages: Vec<Message> = batch
         .iter()
@@ -223,7 +224,6 @@ fn next_turn(
     let taken = Taken {
         turn,
         batch,
-        consumed,
         expected,
     };
     finish(engine, slot, body, taken)
@@ -514,24 +514,14 @@ fn take_turn(
     resident: &mut Resident,
     messages: Vec<Message>,
 ) -> Result<Option<Turn>, NoTurn> {
-    let full = engine.history_is_full(resident);
-    let names = engine.names();
-    let rooms = Capacity {
-        names: names.as_ref(),
-        engine,
-    };
-    let mut fresh = || engine.fresh_execution();
-    let mut context = TurnContext {
-        now: engine.clock.now(),
-        names: &rooms,
-        fresh: &mut fresh,
-    };
+    let mut full = engine.history_is_full(resident).map(Full);
     let Resident { state, guest, .. } = resident;
-    let mut full = full.map(Full);
-    let turn = guarded(|| match (guest, &mut full) {
-        (Some(_), Some(full)) => run_turn(state, messages, &mut context, full),
-        (Some(guest), None) => run_turn(state, messages, &mut context, guest.as_mut()),
-        (None, _) => run_turn(state, messages, &mut context, &mut NoGuest),
+    let turn = guarded(|| {
+        with_context(engine, |context| match (guest, &mut full) {
+            (Some(_), Some(full)) => run_turn(state, messages, context, full),
+            (Some(guest), None) => run_turn(state, messages, context, guest.as_mut()),
+            (None, _) => run_turn(state, messages, context, &mut NoGuest),
+        })
     });
     turn.map_err(NoTurn::Panicked)?.map_err(NoTurn::of)
 }

@@ -309,7 +309,7 @@ impl Engine {
             };
             body.resident = None;
             if let Some(asked) = body.asked.take() {
-                put_back(&slot, asked.taken_back());
+                put_back(&slot, asked.batch);
             }
             let creating = body.creating.take();
             drop(body);
