@@ -398,6 +398,17 @@ impl Timers {
         self.changed.notify_one();
     }
 
+    /// Whether something is due that is not in the mail yet.
+    #[cfg(test)]
+    pub(crate) fn has_due(&self) -> bool {
+        let mut state = self.state();
+        let now = state.look(self.clock.as_ref());
+        let is_due = |place: &DueKey| place.0 <= now;
+        !state.firing.is_empty()
+            || state.held.keys().next().is_some_and(is_due)
+            || state.horizon.as_ref().is_some_and(is_due)
+    }
+
     /// Stops [`run`](Self::run).
     pub(crate) fn stop(&self) {
         self.state().stopped = true;
