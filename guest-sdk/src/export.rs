@@ -67,12 +67,14 @@ macro_rules! export {
             $crate::__define! { orchestrations: { $($orchestrations)* }, activities: {} }
             $crate::__export_orchestrations!();
         };
+        $crate::__keep_exported! { orchestrations: { $($orchestrations)* } }
     };
     (activities: { $($activities:tt)* } $(,)?) => {
         const _: () = {
             $crate::__define! { activities: { $($activities)* } }
             $crate::__export_activities!();
         };
+        $crate::__keep_exported! { activities: { $($activities)* } }
     };
     (orchestrations: { $($orchestrations:tt)* }, activities: { $($activities:tt)* } $(,)?) => {
         const _: () = {
@@ -80,10 +82,19 @@ macro_rules! export {
             $crate::__export_orchestrations!();
             $crate::__export_activities!();
         };
+        $crate::__keep_exported! { orchestrations: { $($orchestrations)* }, activities: { $($activities)* } }
     };
     (activities: { $($activities:tt)* }, orchestrations: { $($orchestrations:tt)* } $(,)?) => {
         $crate::export! { orchestrations: { $($orchestrations)* }, activities: { $($activities)* } }
     };
+}
+
+/// Without the test kit, nothing else needs what `export!` lists.
+#[cfg(not(all(feature = "testing", not(target_arch = "wasm32"))))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __keep_exported {
+    ($($definitions:tt)*) => {};
 }
 
 #[doc(hidden)]

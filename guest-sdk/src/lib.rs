@@ -92,6 +92,8 @@ mod task;
 mod time;
 mod timer;
 mod typed;
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
+pub mod testing;
 
 #[cfg(test)]
 mod tests;

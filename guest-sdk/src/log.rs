@@ -38,7 +38,35 @@ pub fn write(level: Level, message: &str) {
 /// Writes a line; to standard error here, where there is no host.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn write(level: Level, message: &str) {
+    #[cfg(feature = "testing")]
+    if keep(level, message) {
+        return;
+    }
     eprintln!("{level:?}: {message}");
+}
+
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
+thread_local! {
+    static COLLECTED: std::cell::RefCell<Option<Vec<(Level, String)>>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Keeps a line, if lines are collected on this thread.
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
+fn keep(level: Level, message: &str) -> bool {
+    COLLECTED.with_borrow_mut(|lines| {
+        let Some(lines) = lines else { return false };
+        lines.push((level, message.to_owned()));
+        true
+    })
+}
+
+/// Runs `work`, and returns the lines that it wrote with its result.
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
+pub(crate) fn collect<T>(work: impl FnOnce() -> T) -> (T, Vec<(Level, String)>) {
+    let before = COLLECTED.replace(Some(Vec::new()));
+    let result = work();
+    let lines = COLLECTED.replace(before).unwrap_or_default();
+    (result, lines)
 }
 
 /// Logs a line at [`Level::Trace`](crate::log::Level::Trace), formatted as by [`format!`].

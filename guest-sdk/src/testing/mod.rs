@@ -1,0 +1,96 @@
+//! A test kit: orchestrations under `cargo test`, without a host and without WebAssembly.
+//!
+//! With the feature `testing`, an [`Environment`] runs the orchestrations and activities of a component natively: on the machine that also
+//! drives them inside the component, under the rules that the host runs them by (the crate `perennial-core`), with a simulated clock. So a
+//! test of days takes milliseconds, and writes the history that a host would write.
+//!
+//! ```toml
+//! [dev-dependencies]
+//! perennial-sdk = { version = "0.1", features = ["testing"] }
+//! ```
+//!
+//! ```
+//! use perennial_sdk::prelude::*;
+//! use perennial_sdk::testing::Environment;
+//!
+//! async fn order(ctx: Context, item: String) -> Result<String, Failure> {
+//!     let policy = RetryPolicy::new(3, Duration::from_secs(10));
+//!     let receipt: String = ctx.activity("Charge", &item).retry(policy).await?;
+//!     match ctx.event::<bool>("Approved").within(Duration::from_secs(3600)).await? {
+//!         Some(true) => Ok(receipt),
+//!         _ => Err(Failure::new("Refused", "nobody approved it")),
+//!     }
+//! }
+//!
+//! let environment = Environment::of(perennial_sdk::definitions! { orchestrations: { "Order" => order } })
+//!     .activity("Charge", |ctx: ActivityContext, item: String| match ctx.attempt() {
+//!         1 => Err(Failure::new("Busy", "try again")),
+//!         _ => Ok(format!("{item} is paid")),
+//!     });
+//!
+//! let report = environment.start("Order", "tea").raise_when_waiting("Approved", true).finish();
+//! assert_eq!(report.output::<String>(), "tea is paid");
+//! assert_eq!(report.calls("Charge")[0].attempts(), 2);
+//!
+//! // Nobody approves: the clock skips to the end of the hour.
+//! let report = environment.start("Order", "tea").finish();
+//! assert_eq!(report.failure().kind(), "Refused");
+//! assert_eq!(report.elapsed().as_secs(), 3610);
+//! ```
+//!
+//! # In a component
+//!
+//! What `export!` lists is [`exported!()`](crate::exported) in the same crate, so that the tests of a component begin with
+//! `Environment::of(perennial_sdk::exported!())`. Its activities run for real, unless
+//! [`Environment::activity`] puts a closure in their place. Child orchestrations and detached instances run in the same environment.
+//!
+//! # Time
+//!
+//! [`Run::finish`] runs an instance to its end: whenever nothing else can happen, the clock skips to what is due next, such as a timer, a
+//! retry, the end of an attempt that [takes](Environment::takes) time, or an input that was planned with [`Run::after`]. To hold the clock,
+//! drive the instance with [`Run::settle`] and [`Run::advance`]:
+//!
+//! ```
+//! # use perennial_sdk::prelude::*;
+//! # use perennial_sdk::testing::Environment;
+//! async fn nap(ctx: Context) -> Result<(), Failure> {
+//!     ctx.timer(Duration::from_secs(60)).await;
+//!     Ok(())
+//! }
+//!
+//! let mut run = Environment::of(perennial_sdk::definitions! { orchestrations: { "Nap" => nap } }).start("Nap", ());
+//! run.advance(Duration::from_secs(59));
+//! assert!(!run.has_ended());
+//! run.advance(Duration::from_secs(1));
+//! assert!(run.has_ended());
+//! ```
+//!
+//! # Crashes and determinism
+//!
+//! After each turn the environment drops the execution and restores it by a replay of all its turns, as a host does after a crash. An
+//! orchestration that does not repeat itself fails the test, with the words of the engine: the turn, the event, what is recorded, and what is
+//! asked for now. [`Environment::without_replay`] keeps executions in memory. The sandbox of a host fixes the time of the system, random
+//! numbers and the order of a `HashMap`; natively they differ each time, so a test may fail for something that a host would repeat.
+//!
+//! # What differs from a host
+//!
+//! Fuel, memory and quotas are not limited: an orchestration that never stops computing never ends. Activities have all the access that the
+//! test has, not what a deployment grants. An attempt runs to its end at the moment when it begins, and its outcome arrives later if it takes
+//! simulated time. Things that are due at the same moment arrive in one turn, in the order in which they were asked for; on a host they may
+//! arrive in several.
+
+mod attempts;
+mod convert;
+mod environment;
+mod exported;
+mod guest;
+mod instance;
+mod report;
+mod run;
+mod show;
+mod world;
+
+pub use environment::Environment;
+pub use exported::Exported;
+pub use report::{Call, Report, SentEvent, StartedInstance};
+pub use run::{Input, Moment, Run};
