@@ -13,6 +13,8 @@ use crate::{Context, Orchestration, OrchestrationFuture, TaskId};
 mod contract;
 mod ending;
 mod events;
+#[cfg(feature = "testing")]
+mod kit;
 mod programs;
 mod saga;
 mod tasks;

@@ -57,3 +57,47 @@ perennial_sdk::export! {
     orchestrations: { "Monitor" => monitor },
     activities: { "Look" => look },
 }
+
+#[cfg(test)]
+mod tests {
+    use perennial_sdk::testing::Environment;
+
+    use super::*;
+
+    fn job(done_at_look: u32) -> Job {
+        Job {
+            name: "a build".to_owned(),
+            done_at_look,
+            every_secs: 30,
+            give_up_after_secs: 3_600,
+        }
+    }
+
+    #[test]
+    fn it_looks_every_half_minute_until_the_job_is_done() {
+        let environment = Environment::of(perennial_sdk::exported!());
+        let report = environment.start("Monitor", job(4)).finish();
+        assert_eq!(report.output::<Progress>().looks, 4);
+        assert_eq!(report.elapsed(), Duration::from_secs(90));
+        let seen = report.custom_statuses::<Progress>();
+        let done: Vec<bool> = seen.into_iter().flatten().map(|one| one.done).collect();
+        assert_eq!(done, [false, false, false, true]);
+    }
+
+    #[test]
+    fn it_gives_up_after_an_hour() {
+        let environment = Environment::of(perennial_sdk::exported!());
+        let report = environment.start("Monitor", job(1_000)).finish();
+        assert_eq!(report.failure().kind(), "GaveUp");
+        report.assert_calls("Look", 121);
+        assert_eq!(report.elapsed(), Duration::from_secs(3_600));
+    }
+
+    #[test]
+    fn a_look_that_takes_long_moves_the_next_one() {
+        let environment = Environment::of(perennial_sdk::exported!())
+            .takes("Look", Duration::from_secs(10));
+        let report = environment.start("Monitor", job(2)).finish();
+        assert_eq!(report.elapsed(), Duration::from_secs(10 + 30 + 10));
+    }
+}

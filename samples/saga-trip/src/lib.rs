@@ -84,3 +84,44 @@ perennial_sdk::export! {
         "CancelFlight" => cancel_flight,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use perennial_sdk::testing::Environment;
+
+    use super::*;
+
+    fn trip() -> Trip {
+        Trip {
+            city: "Rome".to_owned(),
+            failing: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_trip_is_booked_step_by_step() {
+        let environment = Environment::of(perennial_sdk::exported!());
+        let report = environment.start("BookTrip", trip()).finish();
+        report.assert_called(&["BookHotel", "BookFlight", "BookCar"]);
+        let booked: std::collections::BTreeMap<String, String> = report.output();
+        assert_eq!(booked["flight"], "flight in Rome");
+    }
+
+    #[test]
+    fn what_was_booked_is_cancelled_in_reverse_when_a_step_fails() {
+        let sold_out = || Failure::new("SoldOut", "no car is left");
+        let environment = Environment::of(perennial_sdk::exported!())
+            .activity("BookCar", move |_: Trip| Err::<Booking, _>(sold_out()));
+        let report = environment.start("BookTrip", trip()).finish();
+        assert_eq!(report.failure().kind(), "SoldOut");
+        report.assert_called(&[
+            "BookHotel",
+            "BookFlight",
+            "BookCar",
+            "CancelFlight",
+            "CancelHotel",
+        ]);
+        let canceled: Booking = report.calls("CancelHotel")[0].input();
+        assert_eq!(canceled.number, "hotel in Rome");
+    }
+}
