@@ -89,11 +89,11 @@ mod random;
 mod retry;
 mod saga;
 mod task;
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
+pub mod testing;
 mod time;
 mod timer;
 mod typed;
-#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
-pub mod testing;
 
 #[cfg(test)]
 mod tests;

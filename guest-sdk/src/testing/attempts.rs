@@ -61,7 +61,9 @@ impl Instance {
 
     /// Ends the activities that wait for another attempt with their last failure.
     pub(super) fn give_up_retries(&mut self) -> Vec<Message> {
-        let waiting = self.activities.extract_if(.., |_, one| one.waits_after.is_some());
+        let waiting = self
+            .activities
+            .extract_if(.., |_, one| one.waits_after.is_some());
         let waiting: Vec<(TaskId, OpenActivity)> = waiting.collect();
         let mut messages = Vec::new();
         for (task, mut activity) in waiting {
@@ -93,7 +95,9 @@ impl Instance {
 
     /// Adds what happened after the end.
     pub(super) fn epilogue(&mut self, event: Event) {
-        let Some(last) = self.turns.last() else { return };
+        let Some(last) = self.turns.last() else {
+            return;
+        };
         let turn = Turn {
             number: last.number + 1,
             first_event: last.next_event(),
@@ -124,13 +128,14 @@ impl World {
         activity.waits_after = None;
         activity.first_started.get_or_insert(now);
         let unknown = activity.target.failure(Callee::Activity, &activity.name);
-        let unknown = unknown
-            .map(|failure| failure.meant(&activity.name, environment.activity_names()));
+        let unknown =
+            unknown.map(|failure| failure.meant(&activity.name, environment.activity_names()));
         let (outcome, ends_at) = match unknown {
             Some(failure) => (Err(failure), now),
             None => {
                 let timeout = activity.timeout.unwrap_or(ATTEMPT_TIMEOUT_MS);
-                let invocation = invocation(instance, &activity, task, now.0.saturating_add(timeout));
+                let invocation =
+                    invocation(instance, &activity, task, now.0.saturating_add(timeout));
                 let outcome = environment.attempt(invocation, &instance.log);
                 let takes = millis(environment.duration_of(&activity.name));
                 if takes > timeout {
@@ -178,7 +183,10 @@ impl World {
         let seed = instance.state.start().map_or(0, |start| start.seed) ^ u64::from(task.task.0);
         let first_started = activity.first_started.unwrap_or(started_at);
         // After the return no new attempt starts.
-        let retry = activity.retry.as_ref().filter(|_| !instance.state.has_returned());
+        let retry = activity
+            .retry
+            .as_ref()
+            .filter(|_| !instance.state.has_returned());
         let next = match (&outcome, retry) {
             (Err(failure), Some(policy)) => {
                 policy.next_attempt_at(activity.attempt, failure, first_started, now, seed)
@@ -215,7 +223,10 @@ fn invocation(
     });
     Invocation {
         name: activity.name.clone(),
-        input: activity.input.as_ref().map(|input| input.as_str().to_owned()),
+        input: activity
+            .input
+            .as_ref()
+            .map(|input| input.as_str().to_owned()),
         instance_id: instance.id.clone(),
         execution_id: execution_id.to_owned(),
         task: task.task.0,

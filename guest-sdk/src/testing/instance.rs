@@ -48,6 +48,10 @@ pub(super) struct OpenActivity {
 }
 
 pub(super) struct Instance {
+    /// Never used again, unlike its id.
+    pub(super) serial: u64,
+    /// That of its parent.
+    pub(super) parent_serial: Option<u64>,
     pub(super) id: String,
     pub(super) name: String,
     pub(super) parent: Option<Parent>,
@@ -64,8 +68,14 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub(super) fn new(start: Start, now: Timestamp) -> Self {
+    pub(super) fn new(
+        start: Start,
+        now: Timestamp,
+        (serial, parent_serial): (u64, Option<u64>),
+    ) -> Self {
         Self {
+            serial,
+            parent_serial,
             id: start.instance_id.clone(),
             name: start.name.clone(),
             parent: start.parent.clone(),
@@ -87,7 +97,10 @@ impl Instance {
             id: self.id.clone(),
             name: self.name.clone(),
             status: self.status(),
-            executions: executions.filter(|turns| !turns.is_empty()).cloned().collect(),
+            executions: executions
+                .filter(|turns| !turns.is_empty())
+                .cloned()
+                .collect(),
             calls: self.calls.clone(),
             log: self.log.borrow().clone(),
             waits_for: self.waits_for(),

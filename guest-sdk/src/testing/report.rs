@@ -52,11 +52,7 @@ pub struct StartedInstance {
 }
 
 impl Report {
-    pub(super) fn of(
-        instances: &BTreeMap<String, Instance>,
-        id: &str,
-        now: CoreTimestamp,
-    ) -> Self {
+    pub(super) fn of(instances: &BTreeMap<String, Instance>, id: &str, now: CoreTimestamp) -> Self {
         let all = instances.iter();
         let all = all.map(|(id, instance)| (id.clone(), instance.recorded()));
         let all: BTreeMap<String, Recorded> = all.collect();
@@ -119,9 +115,7 @@ impl Report {
         let end = self.events().find_map(|(_, event)| match event {
             Event::ExecutionCompleted { output } => Some(Ok(output.clone())),
             Event::ExecutionFailed { failure, .. } => Some(Err(failure.clone())),
-            Event::ExecutionTerminated { reason } => {
-                Some(Err(terminated(reason.as_deref())))
-            }
+            Event::ExecutionTerminated { reason } => Some(Err(terminated(reason.as_deref()))),
             _ => None,
         });
         match end {
@@ -319,6 +313,13 @@ impl Report {
         self.events().map(|(_, event)| event.clone()).collect()
     }
 
+    /// The recorded turns of all executions, as the core has them.
+    #[doc(hidden)]
+    pub fn turns(&self) -> impl Iterator<Item = &perennial_core::Turn> {
+        let executions = self.own().into_iter().flat_map(|own| &own.executions);
+        executions.flatten()
+    }
+
     /// Why the instance does not end.
     pub(super) fn why_stuck(&self) -> String {
         let Some(own) = self.own() else {
@@ -342,12 +343,16 @@ impl Report {
     fn waits_of(&self, own: &Recorded) -> String {
         let mut waits = own.waits_for.clone();
         for child in self.all.values() {
-            let is_meant = |wait: &&mut String| wait.contains(&format!("(instance {:?})", child.id));
+            let is_meant =
+                |wait: &&mut String| wait.contains(&format!("(instance {:?})", child.id));
             if let Some(wait) = waits.iter_mut().find(is_meant)
                 && child.id != own.id
                 && !child.waits_for.is_empty()
             {
-                wait.push_str(&format!(", which waits for {}", child.waits_for.join(" and ")));
+                wait.push_str(&format!(
+                    ", which waits for {}",
+                    child.waits_for.join(" and ")
+                ));
             }
         }
         waits.join(" and ")
@@ -464,7 +469,9 @@ pub(super) fn decoded<T: DeserializeOwned>(what: &str, json: Option<&Json>) -> T
 #[track_caller]
 pub(super) fn encoded(value: &impl Serialize) -> Json {
     let text = serde_json::to_string(value);
-    Json::from_text(text.unwrap_or_else(|error| {
-        panic!("a value of the test cannot be written as JSON: {error}")
-    }))
+    Json::from_text(
+        text.unwrap_or_else(|error| {
+            panic!("a value of the test cannot be written as JSON: {error}")
+        }),
+    )
 }

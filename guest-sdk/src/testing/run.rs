@@ -140,11 +140,7 @@ impl Run {
     }
 
     /// Does this once, as soon as the condition holds and nothing else is left to do at that moment.
-    pub fn when(
-        mut self,
-        condition: impl Fn(&Moment<'_>) -> bool + 'static,
-        input: Input,
-    ) -> Self {
+    pub fn when(mut self, condition: impl Fn(&Moment<'_>) -> bool + 'static, input: Input) -> Self {
         self.planned.push((Box::new(condition), input));
         self
     }

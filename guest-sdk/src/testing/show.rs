@@ -15,7 +15,11 @@ pub(super) fn history(
     of: &Recorded,
     began_at: Timestamp,
 ) -> fmt::Result {
-    write!(f, "history of {:?} (instance {:?}, {}):", of.name, of.id, of.status)?;
+    write!(
+        f,
+        "history of {:?} (instance {:?}, {}):",
+        of.name, of.id, of.status
+    )?;
     let many = of.executions.len() > 1;
     for (number, turns) in of.executions.iter().enumerate() {
         if many {
@@ -31,7 +35,11 @@ pub(super) fn history(
                 let (task, what) = told(event);
                 let task = task.map(|task| format!(" {task}")).unwrap_or_default();
                 let what = shortened(&what);
-                write!(f, "\n  {number:>4} {time:>10}  {}{task}{what}", event.name())?;
+                write!(
+                    f,
+                    "\n  {number:>4} {time:>10}  {}{task}{what}",
+                    event.name()
+                )?;
             }
         }
     }
@@ -44,7 +52,9 @@ pub(super) fn history(
 /// The task of an event, and what else there is to say.
 fn told(event: &Event) -> (Option<TaskId>, String) {
     match event {
-        Event::ExecutionStarted(start) => (None, format!(" {}{}", start.name, payload(&start.input))),
+        Event::ExecutionStarted(start) => {
+            (None, format!(" {}{}", start.name, payload(&start.input)))
+        }
         Event::ActivityScheduled {
             task, name, input, ..
         } => (Some(*task), format!(" {name}{}", payload(input))),
@@ -54,12 +64,16 @@ fn told(event: &Event) -> (Option<TaskId>, String) {
             instance_id,
             input,
             ..
-        } => (Some(*task), format!(" {name} as {instance_id}{}", payload(input))),
+        } => (
+            Some(*task),
+            format!(" {name} as {instance_id}{}", payload(input)),
+        ),
         Event::ActivityCompleted { task, output, run } => {
             (Some(*task), format!("{}{}", attempt(run), arrow(output)))
         }
         Event::ChildCompleted { task, output } => (Some(*task), arrow(output)),
-        Event::ActivityFailed { task, failure, run } | Event::AttemptFailed { task, failure, run } => {
+        Event::ActivityFailed { task, failure, run }
+        | Event::AttemptFailed { task, failure, run } => {
             (Some(*task), format!("{} {}", attempt(run), words(failure)))
         }
         Event::ChildFailed { task, failure } | Event::ChildRetryScheduled { task, failure, .. } => {
@@ -72,7 +86,9 @@ fn told(event: &Event) -> (Option<TaskId>, String) {
             let at = crate::Timestamp::from_unix_millis(fire_at.0);
             (Some(*task), format!(" due {at}"))
         }
-        Event::ExternalEventRaised { name, data, .. } => (None, format!(" {name}{}", payload(data))),
+        Event::ExternalEventRaised { name, data, .. } => {
+            (None, format!(" {name}{}", payload(data)))
+        }
         Event::EventSent {
             instance_id,
             name,

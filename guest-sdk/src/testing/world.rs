@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use perennial_core::{
     Callee, End, Envelope, Event, Failure, Json, Limits, Message, Parent, SEMANTICS_VERSION, Start,
-    State, TaskId, TaskRef, Timestamp, TraceContext, Turn, TurnContext, kind, replay_turn, run_turn,
-    take_batch,
+    State, TaskId, TaskRef, Timestamp, TraceContext, Turn, TurnContext, kind, replay_turn,
+    run_turn, take_batch,
 };
 
 use super::environment::{Environment, MODULE};
@@ -39,6 +39,8 @@ struct Due {
     at: Timestamp,
     seq: u64,
     instance: String,
+    /// Which of the instances that had this id; see [`Instance::serial`].
+    serial: u64,
     what: What,
 }
 
@@ -117,7 +119,11 @@ impl World {
 
     fn add(&mut self, start: Start) {
         let id = start.instance_id.clone();
-        let instance = Instance::new(start, self.now);
+        let parent = start.parent.as_ref();
+        let parent_serial = parent.and_then(|parent| self.serial(&parent.instance_id));
+        let serial = self.next_seq;
+        self.next_seq += 1;
+        let instance = Instance::new(start, self.now, (serial, parent_serial));
         self.instances.insert(id.clone(), instance);
         self.ready.push_back(id);
     }
@@ -126,13 +132,21 @@ impl World {
     pub(super) fn at(&mut self, at: Timestamp, instance: &str, what: What) {
         let seq = self.next_seq;
         self.next_seq += 1;
+        let Some(serial) = self.serial(instance) else {
+            return;
+        };
         let instance = instance.to_owned();
         self.due.push(Due {
             at,
             seq,
             instance,
+            serial,
             what,
         });
+    }
+
+    fn serial(&self, id: &str) -> Option<u64> {
+        Some(self.instances.get(id)?.serial)
     }
 
     /// Puts a message into the mail of a live instance. Whether it is live.
@@ -231,12 +245,7 @@ impl World {
         let guest = instance
             .guest
             .get_or_insert_with(|| environment.guest(&instance.name, &instance.log));
-        let turn = run_turn(
-            &mut instance.state,
-            messages,
-            &mut context,
-            guest.as_mut(),
-        );
+        let turn = run_turn(&mut instance.state, messages, &mut context, guest.as_mut());
         let turn = turn.unwrap_or_else(|error| panic!("the test kit made a wrong turn: {error}"));
         let Some(turn) = turn else { return true };
         self.turns += 1;
@@ -494,9 +503,12 @@ impl World {
             Some(End::Terminated { reason }) => Err(terminated(reason.as_deref())),
             Some(End::ContinuedAsNew) | None => return,
         };
-        let Some(parent) = instance.parent.clone() else {
+        let (Some(parent), serial) = (instance.parent.clone(), instance.parent_serial) else {
             return;
         };
+        if self.serial(&parent.instance_id) != serial {
+            return;
+        }
         let message = Message::ChildEnded {
             task: parent.task,
             attempt: parent.attempt,
@@ -527,7 +539,7 @@ fn is_current(instances: &BTreeMap<String, Instance>, due: &Due) -> bool {
     let Some(instance) = instances.get(&due.instance) else {
         return false;
     };
-    if instance.state.has_ended() {
+    if instance.state.has_ended() || instance.serial != due.serial {
         return false;
     }
     match &due.what {

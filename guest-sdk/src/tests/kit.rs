@@ -55,7 +55,11 @@ async fn counter(ctx: Context, sum: u64) -> Result<u64, Failure> {
     let first = ctx.event::<u64>("Add").await?;
     let sum = sum + first;
     ctx.set_custom_status(sum)?;
-    if sum >= 6 { Ok(sum) } else { ctx.continue_as_new(sum) }
+    if sum >= 6 {
+        Ok(sum)
+    } else {
+        ctx.continue_as_new(sum)
+    }
 }
 
 fn environment() -> Environment {
@@ -74,7 +78,9 @@ fn environment() -> Environment {
 
 /// The message of the panic that a test would fail with.
 fn failure_of<T>(test: impl FnOnce() -> T) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(test)).err().expect("it fails");
+    let panic = catch_unwind(AssertUnwindSafe(test))
+        .err()
+        .expect("it fails");
     match panic.downcast::<String>() {
         Ok(message) => *message,
         Err(panic) => (*panic.downcast::<&str>().expect("a message")).to_owned(),
@@ -92,7 +98,10 @@ fn a_real_activity_runs_natively_and_the_report_has_all_that_was_asked_for() {
     assert_eq!(call.result::<u32>().and_then(Result::ok), Some(4));
     assert_eq!(report.custom_statuses(), [Some(0), Some(1), Some(2)]);
     let lines = report.log();
-    assert_eq!(lines.first(), Some(&(Level::Debug, "doubling 0".to_owned())));
+    assert_eq!(
+        lines.first(),
+        Some(&(Level::Debug, "doubling 0".to_owned()))
+    );
     assert_eq!(lines.last(), Some(&(Level::Info, "3 steps".to_owned())));
     assert_eq!(lines.len(), 4, "lines of replays are left out");
 }
@@ -110,7 +119,10 @@ fn a_mock_sees_its_input_and_attempt_and_retries_wait_as_the_policy_says() {
     assert_eq!(report.elapsed(), (1 + 3 + 9) * SECOND);
     let call = &report.calls("Flaky")[0];
     let failures: Vec<String> = call.failures().iter().map(ToString::to_string).collect();
-    assert_eq!(failures, ["Flaky: attempt 1", "Flaky: attempt 2", "Flaky: attempt 3"]);
+    assert_eq!(
+        failures,
+        ["Flaky: attempt 1", "Flaky: attempt 2", "Flaky: attempt 3"]
+    );
     let waited = call.attempts_began()[3] - call.called_at();
     assert_eq!(waited, 13 * SECOND);
 }
@@ -131,10 +143,17 @@ fn the_first_attempts_can_fail_before_the_real_activity_runs() {
 #[test]
 fn an_attempt_takes_simulated_time_and_fails_at_its_limit() {
     let slow = environment().activity("Slow", || Ok::<_, Failure>("done"));
-    let report = slow.clone().takes("Slow", 10 * SECOND).start("Limited", ()).finish();
+    let report = slow
+        .clone()
+        .takes("Slow", 10 * SECOND)
+        .start("Limited", ())
+        .finish();
     assert_eq!(report.output::<String>(), "done");
     assert_eq!(report.elapsed(), 10 * SECOND);
-    let report = slow.takes("Slow", 11 * SECOND).start("Limited", ()).finish();
+    let report = slow
+        .takes("Slow", 11 * SECOND)
+        .start("Limited", ())
+        .finish();
     assert_eq!(report.failure().kind(), "Timeout");
     assert_eq!(report.elapsed(), 10 * SECOND);
 }
@@ -153,8 +172,13 @@ fn a_panic_of_an_activity_is_its_failure_and_one_of_a_mock_is_the_tests() {
     });
     let failure = real.start("Calls", ()).finish().failure();
     assert_eq!(failure.to_string(), "Panic: it went wrong");
-    let mocked = real.activity("Panics", || -> Result<(), Failure> { panic!("of the test") });
-    assert_eq!(failure_of(|| mocked.start("Calls", ()).finish()), "of the test");
+    let mocked = real.activity("Panics", || -> Result<(), Failure> {
+        panic!("of the test")
+    });
+    assert_eq!(
+        failure_of(|| mocked.start("Calls", ()).finish()),
+        "of the test"
+    );
 }
 
 #[test]
@@ -171,10 +195,16 @@ fn a_name_that_nothing_has_fails_as_on_a_host() {
     });
     let activity = environment.start("Misspelt", false).finish().failure();
     assert_eq!(activity.kind(), "UnknownActivity");
-    assert!(activity.message().ends_with("did you mean \"Double\"?"), "{activity}");
+    assert!(
+        activity.message().ends_with("did you mean \"Double\"?"),
+        "{activity}"
+    );
     let child = environment.start("Misspelt", true).finish().failure();
     assert_eq!(child.kind(), "UnknownOrchestration");
-    assert!(child.message().ends_with("did you mean \"Steps\"?"), "{child}");
+    assert!(
+        child.message().ends_with("did you mean \"Steps\"?"),
+        "{child}"
+    );
     let start = environment.start("Nothing", ()).finish().failure();
     assert_eq!(start.kind(), "UnknownOrchestration");
 }
@@ -184,14 +214,29 @@ fn time_skips_to_what_is_due_and_events_come_when_they_are_planned() {
     let environment = environment();
     let alone = environment.start("Approval", 60).finish();
     assert_eq!(alone.output::<String>(), "nobody");
-    assert_eq!((alone.elapsed(), alone.timers()), (60 * SECOND, vec![60 * SECOND]));
-    let raised = environment.start("Approval", 60).raise_when_waiting("decision", "Ann");
+    assert_eq!(
+        (alone.elapsed(), alone.timers()),
+        (60 * SECOND, vec![60 * SECOND])
+    );
+    let raised = environment
+        .start("Approval", 60)
+        .raise_when_waiting("decision", "Ann");
     let raised = raised.finish();
-    assert_eq!((raised.output::<String>().as_str(), raised.elapsed()), ("Ann", 0 * SECOND));
-    let planned = environment.start("Approval", 60).raise_after(59 * SECOND, "Decision", "Bea");
+    assert_eq!(
+        (raised.output::<String>().as_str(), raised.elapsed()),
+        ("Ann", 0 * SECOND)
+    );
+    let planned = environment
+        .start("Approval", 60)
+        .raise_after(59 * SECOND, "Decision", "Bea");
     let planned = planned.finish();
-    assert_eq!((planned.output::<String>().as_str(), planned.elapsed()), ("Bea", 59 * SECOND));
-    let late = environment.start("Approval", 60).raise_after(61 * SECOND, "Decision", "Bea");
+    assert_eq!(
+        (planned.output::<String>().as_str(), planned.elapsed()),
+        ("Bea", 59 * SECOND)
+    );
+    let late = environment
+        .start("Approval", 60)
+        .raise_after(61 * SECOND, "Decision", "Bea");
     assert_eq!(late.finish().output::<String>(), "nobody");
 }
 
@@ -204,17 +249,36 @@ fn an_instance_is_suspended_resumed_and_terminated() {
         .raise_after(20 * SECOND, "Decision", "Ann")
         .resume_after(30 * SECOND)
         .finish();
-    assert_eq!((held.output::<String>().as_str(), held.elapsed()), ("Ann", 30 * SECOND));
-    let ended = environment.start("Approval", 60).terminate_after(SECOND, "enough").finish();
+    assert_eq!(
+        (held.output::<String>().as_str(), held.elapsed()),
+        ("Ann", 30 * SECOND)
+    );
+    let ended = environment
+        .start("Approval", 60)
+        .terminate_after(SECOND, "enough")
+        .finish();
     let failure = ended.failure();
-    assert_eq!(failure.to_string(), "Terminated: the instance was terminated: enough");
-    let stuck = failure_of(|| environment.start("Approval", 60).suspend_after(SECOND).finish());
-    assert!(stuck.contains("is suspended, and nothing resumes it"), "{stuck}");
+    assert_eq!(
+        failure.to_string(),
+        "Terminated: the instance was terminated: enough"
+    );
+    let stuck = failure_of(|| {
+        environment
+            .start("Approval", 60)
+            .suspend_after(SECOND)
+            .finish()
+    });
+    assert!(
+        stuck.contains("is suspended, and nothing resumes it"),
+        "{stuck}"
+    );
 }
 
 #[test]
 fn the_clock_can_be_held_and_set() {
-    let start: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap_or_else(|error| panic!("{error}"));
+    let start: Timestamp = "2030-01-01T00:00:00Z"
+        .parse()
+        .unwrap_or_else(|error| panic!("{error}"));
     let mut run = environment().starts_at(start).start("Approval", 60);
     run.settle();
     assert!(run.waits_for("DECISION") && run.now() == start);
@@ -278,7 +342,10 @@ fn continue_as_new_is_followed_with_its_unread_events() {
             ctx.continue_as_new(())
         }
         let definitions = crate::definitions! { orchestrations: { "Forever" => forever } };
-        Environment::of(definitions).max_turns(50).start("Forever", ()).finish()
+        Environment::of(definitions)
+            .max_turns(50)
+            .start("Forever", ())
+            .finish()
     });
     assert!(looped.contains("goes on after 50 turns"), "{looped}");
 }
@@ -297,9 +364,16 @@ fn what_does_not_repeat_itself_fails_with_the_words_of_the_engine() {
             .activity("Whim", |_: u32| Ok::<_, Failure>(()))
     };
     let failure = failure_of(|| environment().start("Whimsical", ()).finish());
-    assert!(failure.contains("turn 0 does not repeat: at event 2 the record has"), "{failure}");
+    assert!(
+        failure.contains("turn 0 does not repeat: at event 2 the record has"),
+        "{failure}"
+    );
     assert!(failure.contains("now the guest asks for"), "{failure}");
-    environment().without_replay().start("Whimsical", ()).finish().output::<()>();
+    let report = environment()
+        .without_replay()
+        .start("Whimsical", ())
+        .finish();
+    assert!(report.has_ended());
 }
 
 #[test]
@@ -328,7 +402,8 @@ fn a_wait_for_what_never_comes_fails_with_what_is_waited_for_and_the_history() {
         async fn inner(ctx: Context) -> Result<(), Failure> {
             ctx.event("Go").await
         }
-        let definitions = crate::definitions! { orchestrations: { "Waits" => waits, "Inner" => inner } };
+        let definitions =
+            crate::definitions! { orchestrations: { "Waits" => waits, "Inner" => inner } };
         Environment::of(definitions).start("Waits", ()).finish()
     });
     assert!(
@@ -350,7 +425,8 @@ fn a_failed_assertion_shows_the_history() {
              5    +0.000s  CustomStatusSet 0
              6    +0.000s  ExecutionCompleted -> [0]
           log Debug: doubling 0
-          log Info: 1 steps"#]].assert_eq(&failure);
+          log Info: 1 steps"#]]
+    .assert_eq(&failure);
     assert!(failure_of(|| report.failure()).starts_with("the orchestration completed with [0]"));
     assert!(failure_of(|| report.output::<bool>()).starts_with("the output is [0], and no `bool`"));
 }
@@ -361,9 +437,31 @@ fn random_numbers_and_identifiers_follow_from_the_seed() {
         Ok((ctx.random_u64(), ctx.new_uuid().to_string()))
     }
     let drawn = |seed| {
-        let environment = Environment::of(crate::definitions! { orchestrations: { "Draws" => draws } });
-        environment.seed(seed).start("Draws", ()).finish().output::<(u64, String)>()
+        let environment =
+            Environment::of(crate::definitions! { orchestrations: { "Draws" => draws } });
+        environment
+            .seed(seed)
+            .start("Draws", ())
+            .finish()
+            .output::<(u64, String)>()
     };
     assert_eq!(drawn(1), drawn(1));
     assert_ne!(drawn(1).0, drawn(2).0);
+}
+
+#[test]
+fn what_was_due_for_an_instance_does_not_happen_to_the_next_one_with_its_id() {
+    async fn inner(ctx: Context) -> Result<u64, Failure> {
+        let (first, _) = race_all([3, 4].map(|seconds| ctx.timer(seconds * SECOND))).await;
+        Ok(first as u64)
+    }
+    async fn twice(ctx: Context) -> Result<(u64, u64), Failure> {
+        let child = || ctx.child("Inner", ()).instance_id("inner");
+        Ok((child().await?, child().await?))
+    }
+    let definitions =
+        crate::definitions! { orchestrations: { "Twice" => twice, "Inner" => inner } };
+    let report = Environment::of(definitions).start("Twice", ()).finish();
+    assert_eq!(report.output::<(u64, u64)>(), (0, 0));
+    assert_eq!(report.elapsed(), 6 * SECOND);
 }

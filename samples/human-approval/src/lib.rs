@@ -91,22 +91,32 @@ mod tests {
     fn told(report: &Report) -> Vec<String> {
         let notices = report.calls("Notify");
         let mut notices = notices.iter().map(perennial_sdk::testing::Call::input);
-        notices.by_ref().map(|notice: Value| notice["to"].to_string()).collect()
+        notices
+            .by_ref()
+            .map(|notice: Value| notice["to"].to_string())
+            .collect()
     }
 
     #[test]
     fn the_manager_decides() {
         let decision = json!({ "approved": true, "by": "Ann" });
-        let report = request().raise_after(2 * DAY, "Decision", decision).finish();
+        let report = request()
+            .raise_after(2 * DAY, "Decision", decision)
+            .finish();
         let outcome: Value = report.output();
-        assert_eq!(outcome, json!({ "approved": true, "by": "Ann", "escalated": false }));
+        assert_eq!(
+            outcome,
+            json!({ "approved": true, "by": "Ann", "escalated": false })
+        );
         assert_eq!(told(&report), [r#""manager""#]);
     }
 
     #[test]
     fn after_three_days_the_director_decides_and_after_six_nobody() {
         let decision = json!({ "approved": false, "by": "Bea" });
-        let report = request().raise_after(4 * DAY, "Decision", decision).finish();
+        let report = request()
+            .raise_after(4 * DAY, "Decision", decision)
+            .finish();
         assert_eq!(report.output::<Value>()["escalated"], true);
         let report = request().finish();
         assert_eq!(report.output::<Value>()["by"], Value::Null);

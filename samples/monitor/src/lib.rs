@@ -95,8 +95,8 @@ mod tests {
 
     #[test]
     fn a_look_that_takes_long_moves_the_next_one() {
-        let environment = Environment::of(perennial_sdk::exported!())
-            .takes("Look", Duration::from_secs(10));
+        let environment =
+            Environment::of(perennial_sdk::exported!()).takes("Look", Duration::from_secs(10));
         let report = environment.start("Monitor", job(2)).finish();
         assert_eq!(report.elapsed(), Duration::from_secs(10 + 30 + 10));
     }

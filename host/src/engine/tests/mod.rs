@@ -17,6 +17,7 @@ mod guests;
 pub(crate) mod hears;
 mod hostile;
 mod ids;
+mod kit;
 mod lifecycle;
 mod logic;
 mod modules;

@@ -21,10 +21,9 @@ mod program;
 )]
 mod run;
 
-pub(super) use program::Dice;
-use program::{FIRST_EVENT, Input};
+pub(super) use program::{Dice, FIRST_EVENT, Input, Op};
 
-static ORCHESTRATIONS: [Orchestration; 2] = [
+pub(super) static ORCHESTRATIONS: [Orchestration; 2] = [
     Orchestration::new("Program", |context| {
         OrchestrationFn::start(run::program, context)
     }),
