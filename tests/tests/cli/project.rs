@@ -82,6 +82,24 @@ fn a_new_project_builds_runs_and_follows_its_sources_anywhere() {
 }
 
 #[test]
+fn the_tests_of_a_new_project_pass_without_a_host_or_a_network() {
+    let cli = Cli::new();
+    let project = cli.dir.path().join("made-tested");
+    cli.ok(&["new", project.to_str().unwrap()]);
+    let mut test = Command::new("cargo");
+    test.args(["test", "--quiet"])
+        .current_dir(&project)
+        .env("CARGO_TARGET_DIR", target().join("made-tested"))
+        .env("CARGO_NET_OFFLINE", "true");
+    let tested = test.output().unwrap();
+    let said = String::from_utf8_lossy(&tested.stderr);
+    assert!(tested.status.success(), "{said}");
+    let told = String::from_utf8_lossy(&tested.stdout);
+    assert!(told.contains("1 passed"), "{told}\n{said}");
+    assert!(!said.contains("warning"), "{said}");
+}
+
+#[test]
 fn a_project_is_not_made_over_something_else_or_under_a_bad_name() {
     let cli = Cli::new();
     let path = cli.dir.path().join("taken");

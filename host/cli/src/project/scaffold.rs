@@ -22,7 +22,15 @@ macro_rules! files {
 /// The sources of the SDK, without its tests.
 const SDK: &[(&str, &str)] = files!("sdk":
     "activity.rs" "bindings.rs" "combine.rs" "context.rs" "definition.rs" "event.rs" "execution.rs" "export.rs" "failure.rs" "http.rs"
-    "instance.rs" "kind.rs" "lib.rs" "limit.rs" "log.rs" "machine.rs" "mailbox.rs" "no_threads.rs" "payload.rs" "random.rs" "retry.rs" "saga.rs" "task.rs" "time.rs" "timer.rs" "typed.rs");
+    "instance.rs" "kind.rs" "lib.rs" "limit.rs" "log.rs" "machine.rs" "mailbox.rs" "no_threads.rs" "payload.rs" "random.rs" "retry.rs" "saga.rs" "task.rs" "time.rs" "timer.rs" "typed.rs"
+    "testing/attempts.rs" "testing/convert.rs" "testing/environment.rs" "testing/exported.rs" "testing/guest.rs" "testing/instance.rs"
+    "testing/mod.rs" "testing/report.rs" "testing/run.rs" "testing/show.rs" "testing/world.rs");
+
+/// The rules of the engine, by which the test kit of the SDK runs orchestrations.
+const CORE: &[(&str, &str)] = files!("core":
+    "answer.rs" "attempt.rs" "bounds.rs" "check.rs" "closest.rs" "context.rs" "convert.rs" "corrupt.rs" "cut.rs" "decide.rs" "describe.rs"
+    "event.rs" "failure.rs" "guest.rs" "lib.rs" "limits.rs" "message.rs" "phase.rs" "quarantine.rs" "replay.rs" "retry.rs" "rewind.rs"
+    "stage.rs" "state.rs" "task.rs" "text.rs" "trace.rs" "turn.rs" "turn_builder.rs" "unread.rs" "unreadable.rs" "value.rs" "xxh64.rs");
 
 /// The contract.
 const WIT: &[(&str, &str)] = files!("wit":
@@ -38,6 +46,10 @@ const PROJECT: &[(&str, &str)] = &[
     (
         "vendor/perennial-sdk/Cargo.toml",
         include_str!("template/sdk-Cargo.toml.in"),
+    ),
+    (
+        "vendor/perennial-core/Cargo.toml",
+        include_str!("template/core-Cargo.toml.in"),
     ),
     (".gitignore", "/target\n/.perennial\n"),
 ];
@@ -157,6 +169,12 @@ fn write(path: &Path, name: &str, orchestration: &str) -> anyhow::Result<()> {
             (*text).to_owned(),
         )
     });
+    let core = CORE.iter().map(|(file, text)| {
+        (
+            format!("vendor/perennial-core/src/{file}"),
+            (*text).to_owned(),
+        )
+    });
     let wit = WIT.iter().map(|(file, text)| {
         (
             format!("vendor/perennial-sdk/wit/{file}"),
@@ -166,6 +184,7 @@ fn write(path: &Path, name: &str, orchestration: &str) -> anyhow::Result<()> {
     let lock = [("Cargo.lock".to_owned(), LOCK.to_owned())];
     let written = project
         .chain(sdk)
+        .chain(core)
         .chain(wit)
         .chain(lock)
         .try_for_each(|(file, text)| {
@@ -212,35 +231,45 @@ mod tests {
             names.sort();
             names
         };
-        assert_eq!(carried(SDK), names_in("sdk", "rs"));
+        let kit = names_in("sdk/testing", "rs");
+        let kit = kit.iter().map(|name| format!("testing/{name}"));
+        let mut sdk: Vec<String> = names_in("sdk", "rs").into_iter().chain(kit).collect();
+        sdk.sort();
+        assert_eq!(carried(SDK), sdk);
+        assert_eq!(carried(CORE), names_in("core", "rs"));
         assert_eq!(carried(WIT), names_in("wit", "wit"));
     }
 
     #[test]
-    fn the_sdk_that_is_carried_has_the_dependencies_of_the_one_that_is_tested() {
-        let (_, carried) = PROJECT
-            .iter()
-            .find(|(file, _)| file.contains("perennial-sdk"))
-            .unwrap();
-        let carried = carried.split("[dependencies]\n").nth(1).unwrap();
-        let workspace = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
-        let sdk = std::fs::read_to_string(root().join("guest-sdk/Cargo.toml")).unwrap();
-        let own = sdk.split("[dependencies]\n").nth(1).unwrap();
-        let own: Vec<&str> = own
-            .lines()
-            .take_while(|line| !line.is_empty())
-            .filter(|line| !line.starts_with('#'))
-            .collect();
-        assert_eq!(
-            carried.lines().count(),
-            own.len(),
-            "{carried}\nis not\n{own:?}"
-        );
-        for line in carried.lines() {
-            assert!(
-                workspace.contains(&format!("\n{line}\n")) || own.contains(&line),
-                "{line} is no dependency of the SDK"
+    fn the_crates_that_are_carried_have_the_dependencies_of_those_that_are_tested() {
+        for (krate, sources) in [
+            ("perennial-sdk", "guest-sdk"),
+            ("perennial-core", "host/core"),
+        ] {
+            let (_, carried) = PROJECT
+                .iter()
+                .find(|(file, _)| *file == format!("vendor/{krate}/Cargo.toml"))
+                .unwrap();
+            let carried = carried.split("[dependencies]\n").nth(1).unwrap();
+            let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+            let (workspace, own) = (read("Cargo.toml"), read(&format!("{sources}/Cargo.toml")));
+            let own = own.split("[dependencies]\n").nth(1).unwrap();
+            let own: Vec<&str> = own
+                .lines()
+                .take_while(|line| !line.is_empty())
+                .filter(|line| !line.starts_with('#') && !line.contains("optional"))
+                .collect();
+            assert_eq!(
+                carried.lines().count(),
+                own.len(),
+                "{carried}\nis not\n{own:?}"
             );
+            for line in carried.lines() {
+                assert!(
+                    workspace.contains(&format!("\n{line}\n")) || own.contains(&line),
+                    "{line} is no dependency of {krate}"
+                );
+            }
         }
     }
 

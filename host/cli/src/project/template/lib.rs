@@ -20,3 +20,16 @@ perennial_sdk::export! {
     orchestrations: { "{{Name}}" => orchestrate },
     activities: { "{{Name}}Greet" => greet },
 }
+
+#[cfg(test)]
+mod tests {
+    use perennial_sdk::testing::Environment;
+
+    /// Runs natively, under the rules of a host: days pass in milliseconds. `cargo test` starts it.
+    #[test]
+    fn it_greets() {
+        let report = Environment::of(perennial_sdk::exported!()).start("{{Name}}", "you").finish();
+        assert_eq!(report.output::<String>(), "Hello you!");
+        report.assert_called(&["{{Name}}Greet"]);
+    }
+}
