@@ -106,10 +106,11 @@ pub use client::{
     AccessKey, AtWorker, Bulk, BulkProgress, Client, CommandOutcome, CopyProgress,
     DEFAULT_TASK_HUB, Deploy, Deployment, DroppedEvent, DroppedTask, Error, Filter, HistoryEvent,
     HistoryPage, HistoryQuery, HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs,
-    InstanceCommand, InstanceFamily, InstanceStatus, List, Module, ModuleInfo, NewAccessKey,
-    OwnerState, Page, Purge, RearmedActivity, RemainingFailure, Restart, Result, Retention, Rewind,
-    RewindRecord, Rewound, Role, Start, StatusQuery, TaskKind, Wait, Waited, WaitingWork, Worker,
-    WorkerItem, WorkerName, Workers, parse_json, parse_time,
+    InstanceCommand, InstanceFamily, InstanceStatus, List, Module, ModuleInfo, NamedValue,
+    NewAccessKey, OwnerState, Page, Purge, RearmedActivity, RemainingFailure, Restart, Result,
+    Retention, Rewind, RewindRecord, Rewound, Role, Start, StatusQuery, TagChange, TaskKind, Wait,
+    Waited, WaitedValue, WaitingWork, Worker, WorkerItem, WorkerName, Workers, parse_json,
+    parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};

@@ -166,6 +166,16 @@ impl Bytes {
                 self.optional_text(details.version.as_deref());
                 self.tags(&details.tags);
             }
+            Action::SetValue { name, value } => {
+                self.tag(20);
+                self.text(name);
+                self.payload(value.as_ref());
+            }
+            Action::SetTag { key, value } => {
+                self.tag(21);
+                self.text(key);
+                self.optional_text(value.as_deref());
+            }
         }
     }
 }

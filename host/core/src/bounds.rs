@@ -83,6 +83,8 @@ bounds! {
     PAYLOAD_BYTES = 1 << 20, "a payload: an input, an output, the data of an event, the details of a failure",
         "refused; a guest, or the task that it is of, fails with `LimitExceeded`; details of a failure give way to a text with their size";
     CUSTOM_STATUS_BYTES = 16 << 10, "a custom status", "the execution fails with `LimitExceeded`";
+    VALUES = 100, "named values of an instance", "the execution fails with `LimitExceeded`";
+    VALUE_BYTES = 256 << 10, "the named values of an instance together, with their names", "the execution fails with `LimitExceeded`";
     JSON_LEVELS = 128, "arrays and objects within each other, in every payload",
         "the same";
 
@@ -91,8 +93,10 @@ bounds! {
         "refused; a child fails, an instance that a guest starts is not started";
     NAME_CHARS = 256, "a name or a version of an orchestration or activity, the name of an event, the key of a tag; no control or bidirectional characters",
         "refused; a guest that asks for it fails with `LimitExceeded`";
+    VALUE_NAME_CHARS = 128, "the name of a named value; no control or bidirectional characters", "the execution fails with `LimitExceeded`";
     MODULE_NAME_CHARS = 128, "the name of a module or of a key; no control or bidirectional characters", "refused";
-    TAGS = 64, "tags of an instance", "refused; a guest that asks for it fails with `LimitExceeded`";
+    TAGS = 64, "tags of an instance; what an orchestration sets is counted without what clients have set since its execution began",
+        "refused; a guest that asks for it fails with `LimitExceeded`";
     TAG_VALUE_CHARS = 1_024, "the value of a tag; no NUL", "refused; a guest that asks for it fails with `LimitExceeded`";
     TRACE_PARENT_CHARS = 256, "a trace parent", "refused";
     REASON_BYTES = 64 << 10, "a reason; no NUL", "refused";

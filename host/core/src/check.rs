@@ -1,10 +1,14 @@
 //! Whether a guest's answer keeps the contract and the limits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::bounds::{INSTANCE_ID_CHARS, NAME_CHARS, TAG_VALUE_CHARS, TAGS};
+use crate::bounds::{
+    INSTANCE_ID_CHARS, NAME_CHARS, TAG_VALUE_CHARS, TAGS, VALUE_BYTES, VALUE_NAME_CHARS, VALUES,
+};
 use crate::value::{self, InvalidName, size_of};
-use crate::{Action, Answer, Ending, Failure, Json, Limits, State, Tags, TaskId, Waiting, kind};
+use crate::{
+    Action, Answer, Ending, Failure, Json, Limits, State, Tags, TaskId, Waiting, kind, set_tag,
+};
 
 /// Checks an answer against the contract and the limits. The failure is the execution's, and none of the answer's actions is taken.
 pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(), Failure> {
@@ -25,6 +29,8 @@ pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(
         total as u64,
         limits.action_bytes_per_turn,
     )?;
+    check_values(state, answer)?;
+    check_tags_set(state, answer)?;
     match &answer.ending {
         Ending::Waiting(_) => within("open tasks", tasks.open, u64::from(limits.open_tasks)),
         Ending::Completed(output) => payload("the output", output.as_ref(), limits),
@@ -85,9 +91,11 @@ impl<'a> Tasks<'a> {
             Action::SetTimer { task, .. } => self.schedule(*task),
             Action::CancelTask(task) => self.cancel(*task),
             Action::Describe(details) => self.describe(details.task),
-            Action::SendEvent(_) | Action::StartInstance { .. } | Action::SetCustomStatus(_) => {
-                Ok(())
-            }
+            Action::SendEvent(_)
+            | Action::StartInstance { .. }
+            | Action::SetCustomStatus(_)
+            | Action::SetValue { .. }
+            | Action::SetTag { .. } => Ok(()),
         }
     }
 
@@ -165,21 +173,42 @@ fn check_names(action: &Action) -> Result<(), Failure> {
             check_name("the version of an activity", details.version.as_deref())?;
             check_tags(&details.tags)
         }
+        Action::SetValue { name, .. } => {
+            let what = "the name of a value";
+            not_empty(what, name)?;
+            check_name_of(what, Some(name), VALUE_NAME_CHARS)
+        }
+        Action::SetTag { key, value } => {
+            not_empty("the key of a tag", key)?;
+            check_tag(key, value.as_deref().unwrap_or_default())
+        }
         Action::SetTimer { .. } | Action::CancelTask(_) | Action::SetCustomStatus(_) => Ok(()),
     }
 }
 
 /// An empty name names nothing, which fails what asks for it alone.
 fn check_name(what: &str, name: Option<&str>) -> Result<(), Failure> {
-    match name.map(|name| value::check_name(name, NAME_CHARS)) {
+    check_name_of(what, name, NAME_CHARS)
+}
+
+fn check_name_of(what: &str, name: Option<&str>, max_chars: usize) -> Result<(), Failure> {
+    match name.map(|name| value::check_name(name, max_chars)) {
         None | Some(Ok(()) | Err(InvalidName::Empty)) => Ok(()),
         Some(Err(InvalidName::TooLong { chars, .. })) => within(
             &format!("characters of {what}"),
             chars as u64,
-            NAME_CHARS as u64,
+            max_chars as u64,
         ),
         Some(Err(problem @ InvalidName::Character(_))) => wrong(format!("{what} {problem}")),
     }
+}
+
+/// What is set under no name could never be asked for.
+fn not_empty(what: &str, name: &str) -> Result<(), Failure> {
+    if name.is_empty() {
+        return wrong(format!("{what} must not be empty"));
+    }
+    Ok(())
 }
 
 fn check_id(id: Option<&str>) -> Result<(), Failure> {
@@ -194,17 +223,66 @@ fn check_id(id: Option<&str>) -> Result<(), Failure> {
 fn check_tags(tags: &Tags) -> Result<(), Failure> {
     within("tags of an instance", tags.len() as u64, TAGS as u64)?;
     for (key, value) in tags {
-        check_name("the key of a tag", Some(key))?;
-        within(
-            "characters of the value of a tag",
-            value.chars().count() as u64,
-            TAG_VALUE_CHARS as u64,
-        )?;
-        if value.contains('\0') {
-            return wrong("the value of a tag must not contain '\\0'".to_owned());
-        }
+        check_tag(key, value)?;
     }
     Ok(())
+}
+
+fn check_tag(key: &str, value: &str) -> Result<(), Failure> {
+    check_name("the key of a tag", Some(key))?;
+    within(
+        "characters of the value of a tag",
+        value.chars().count() as u64,
+        TAG_VALUE_CHARS as u64,
+    )?;
+    if value.contains('\0') {
+        return wrong("the value of a tag must not contain '\\0'".to_owned());
+    }
+    Ok(())
+}
+
+/// Checks the values that there are after the answer. What it sets and clears again in the same turn is never seen, and does not count.
+fn check_values(state: &State, answer: &Answer) -> Result<(), Failure> {
+    let mut after: Option<BTreeMap<&str, &Json>> = None;
+    for action in &answer.actions {
+        if let Action::SetValue { name, value } = action {
+            let now = || (state.values.iter()).map(|(name, value)| (name.as_str(), value));
+            let after = after.get_or_insert_with(|| now().collect());
+            match value {
+                Some(value) => after.insert(name, value),
+                None => after.remove(name.as_str()),
+            };
+        }
+    }
+    let Some(after) = after else {
+        return Ok(());
+    };
+    within("named values", after.len() as u64, VALUES as u64)?;
+    let bytes = after.iter().map(|(name, value)| name.len() + value.size());
+    within(
+        "bytes of the named values and their names",
+        bytes.sum::<usize>() as u64,
+        VALUE_BYTES as u64,
+    )
+}
+
+/// Checks how many tags there are after the answer. An execution that began with more, because clients had set them, may change those.
+fn check_tags_set(state: &State, answer: &Answer) -> Result<(), Failure> {
+    let mut after: Option<Tags> = None;
+    let before = state.start().map_or(&[][..], |start| &start.tags);
+    for action in &answer.actions {
+        if let Action::SetTag { key, value } = action {
+            let after = after.get_or_insert_with(|| before.to_vec());
+            set_tag(after, key, value.as_deref());
+        }
+    }
+    after.map_or(Ok(()), |after| {
+        within(
+            "tags of an instance",
+            after.len() as u64,
+            TAGS.max(before.len()) as u64,
+        )
+    })
 }
 
 /// Checks what is refused as a whole. An input over the limit fails only its task.
@@ -219,13 +297,15 @@ fn check_payload(action: &Action, limits: &Limits) -> Result<(), Failure> {
             )?;
             readable("the custom status", value.as_ref())
         }
+        Action::SetValue { value, .. } => readable("a named value", value.as_ref()),
         Action::SendEvent(event) => sent(event.data.as_ref()),
         Action::StartInstance { input, .. } => sent(input.as_ref()),
         Action::CallActivity(_)
         | Action::CallChild(_)
         | Action::SetTimer { .. }
         | Action::CancelTask(_)
-        | Action::Describe(_) => Ok(()),
+        | Action::Describe(_)
+        | Action::SetTag { .. } => Ok(()),
     }
 }
 
@@ -255,6 +335,8 @@ fn action_size(action: &Action) -> usize {
             instance_id.len() + name.len() + text(version) + size_of(input.as_ref()) + labels(tags)
         }
         Action::SetCustomStatus(value) => size_of(value.as_ref()),
+        Action::SetValue { name, value } => name.len() + size_of(value.as_ref()),
+        Action::SetTag { key, value } => key.len() + text(value),
         Action::Describe(details) => text(&details.version) + labels(&details.tags),
         Action::SetTimer { .. } | Action::CancelTask(_) => 0,
     }

@@ -154,7 +154,9 @@ impl CutFinder {
                 | Event::ChildRetryScheduled { .. }
                 | Event::ChildRetried { .. }
                 | Event::AttemptFailed { .. }
-                | Event::CallDetails { .. } => {}
+                | Event::CallDetails { .. }
+                | Event::ValueSet { .. }
+                | Event::TagSet { .. } => {}
             }
         }
     }

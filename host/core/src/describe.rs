@@ -51,6 +51,8 @@ pub(crate) fn event(event: &Event) -> String {
             ..
         } => started(instance_id, name, version, input, tags),
         Event::CustomStatusSet { value } => status(value),
+        Event::ValueSet { name, value } => named_value(name, value),
+        Event::TagSet { key, value } => tag(key, value),
         Event::CallDetails {
             task,
             version,
@@ -113,6 +115,8 @@ pub(crate) fn action(action: &Action, derived_id: impl Fn(TaskId) -> String) -> 
             tags,
         } => started(instance_id, name, version, input, tags),
         Action::SetCustomStatus(value) => status(value),
+        Action::SetValue { name, value } => named_value(name, value),
+        Action::SetTag { key, value } => tag(key, value),
         Action::Describe(details) => detailed(details.task, &details.version, &details.tags),
     }
 }
@@ -207,6 +211,22 @@ fn started(
     let what = orchestration(name, version);
     let target = format!("the start of {what} as instance {instance_id:?}");
     call(target, input, tags, None)
+}
+
+fn named_value(name: &str, value: &Option<Json>) -> String {
+    let name = shortened_text(name);
+    match value {
+        Some(value) => format!("value {name:?} as {}", shortened(value)),
+        None => format!("no value {name:?}"),
+    }
+}
+
+fn tag(key: &str, value: &Option<String>) -> String {
+    let key = shortened_text(key);
+    match value {
+        Some(value) => format!("tag {key:?} as {:?}", shortened_text(value)),
+        None => format!("no tag {key:?}"),
+    }
 }
 
 fn status(value: &Option<Json>) -> String {

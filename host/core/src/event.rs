@@ -236,6 +236,20 @@ pub enum Event {
         /// The tags of the call.
         tags: Tags,
     },
+    /// A named value was set or cleared. Right after the start of an execution, the value is that of the previous execution.
+    ValueSet {
+        /// Its name.
+        name: String,
+        /// The new value; `None` clears it.
+        value: Option<Json>,
+    },
+    /// The orchestration set a tag of its instance, or removed it.
+    TagSet {
+        /// Its key.
+        key: String,
+        /// Its value; `None` removes it.
+        value: Option<String>,
+    },
 }
 
 /// How an execution begins, and everything that stays fixed while it runs.
@@ -429,7 +443,9 @@ impl Event {
             | Self::ChildRetryScheduled { .. }
             | Self::ChildRetried { .. }
             | Self::AttemptFailed { .. }
-            | Self::CallDetails { .. } => return None,
+            | Self::CallDetails { .. }
+            | Self::ValueSet { .. }
+            | Self::TagSet { .. } => return None,
         };
         Some(event)
     }
@@ -501,6 +517,8 @@ impl Event {
                     tags: labels,
                     ..
                 } => text(version) + tags(labels),
+                Self::ValueSet { name, value } => name.len() + payload(value),
+                Self::TagSet { key, value } => key.len() + text(value),
                 Self::TurnStarted { .. }
                 | Self::TimerFired { .. }
                 | Self::TimerSet { .. }
@@ -538,6 +556,8 @@ impl Event {
             Self::ChildRetried { .. } => "ChildRetried",
             Self::AttemptFailed { .. } => "AttemptFailed",
             Self::CallDetails { .. } => "CallDetails",
+            Self::ValueSet { .. } => "ValueSet",
+            Self::TagSet { .. } => "TagSet",
         }
     }
 }

@@ -193,6 +193,20 @@ pub enum Action {
     SetCustomStatus(Option<Json>),
     /// Says more of the action before it; see [`Event::CallDetails`](crate::Event::CallDetails). Only remote workers do.
     Describe(CallDetails),
+    /// Sets or clears a named value of the instance, which clients read.
+    SetValue {
+        /// Its name.
+        name: String,
+        /// The value; `None` clears it.
+        value: Option<Json>,
+    },
+    /// Sets or removes a tag of the instance.
+    SetTag {
+        /// Its key.
+        key: String,
+        /// The value; `None` removes it.
+        value: Option<String>,
+    },
 }
 
 /// See [`Action::CallActivity`].

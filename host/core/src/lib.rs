@@ -85,7 +85,7 @@ pub use unread::Unread;
 pub use unreadable::{Unreadable, check_readable};
 pub use value::{
     Digest, InvalidId, InvalidName, Json, Millis, Parent, Tags, TaskId, TaskRef, Timestamp,
-    check_instance_id, check_known_id, check_name,
+    check_instance_id, check_known_id, check_name, set_tag,
 };
 
 /// The version of the rules in this crate, recorded in every [`Start`], so that a later fix never changes what a running execution does.

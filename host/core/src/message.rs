@@ -90,6 +90,11 @@ pub enum Message {
         /// The status.
         value: Json,
     },
+    /// The named values that the previous execution left.
+    Values {
+        /// Each with its name, in the order of the names.
+        values: Vec<(String, Json)>,
+    },
 }
 
 impl Message {
@@ -115,7 +120,8 @@ impl Message {
             | Self::ChildDue { .. }
             | Self::StartSkipped { .. }
             | Self::AttemptsFailed { .. }
-            | Self::CustomStatus { .. } => false,
+            | Self::CustomStatus { .. }
+            | Self::Values { .. } => false,
         }
     }
 
@@ -147,6 +153,9 @@ impl Message {
                 reason,
             } => instance_id.len() + reason.len(),
             Self::CustomStatus { value } => value.size() + 16,
+            Self::Values { values } => (values.iter())
+                .map(|(name, value)| name.len() + value.size() + 16)
+                .sum(),
             Self::TimerFired { .. }
             | Self::ChildDue { .. }
             | Self::Suspend { .. }

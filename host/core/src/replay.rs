@@ -163,7 +163,9 @@ fn difference(
             Action::SendEvent(_)
             | Action::StartInstance { .. }
             | Action::SetCustomStatus(_)
-            | Action::Describe(_) => {}
+            | Action::Describe(_)
+            | Action::SetValue { .. }
+            | Action::SetTag { .. } => {}
         }
         let recorded = turn.produced.get(at);
         if !recorded.is_some_and(|event| records(state, event, action)) {
@@ -261,6 +263,12 @@ fn records(state: &State, event: &Event, action: &Action) -> bool {
         }
         Action::SetCustomStatus(asked) => {
             matches!(event, Event::CustomStatusSet { value } if value == asked)
+        }
+        Action::SetValue { name, value } => {
+            matches!(event, Event::ValueSet { name: n, value: v } if (n, v) == (name, value))
+        }
+        Action::SetTag { key, value } => {
+            matches!(event, Event::TagSet { key: k, value: v } if (k, v) == (key, value))
         }
         Action::Describe(asked) => {
             let asked = (&asked.task, &asked.version, &asked.tags);

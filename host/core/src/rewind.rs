@@ -118,6 +118,8 @@ pub struct Rewind {
     pub dropped: Vec<DroppedTask>,
     /// The external event that is not delivered again.
     pub dropped_event: Option<DroppedEvent>,
+    /// The tags that the part cut off has set, each with its value of before the cut, if it had one.
+    pub tags: Vec<(String, Option<String>)>,
 }
 
 /// Rewinds a history. Takes every turn, in order.
@@ -147,6 +149,8 @@ pub struct Rewinder {
     /// The number of the external event that is not to be delivered again.
     aside: Option<u32>,
     dropped_event: Option<DroppedEvent>,
+    /// Keys of tags that were set from the cut on.
+    tagged: BTreeSet<String>,
 }
 
 impl Rewinder {
@@ -168,6 +172,7 @@ impl Rewinder {
             dropped: BTreeMap::new(),
             aside: cut.event,
             dropped_event: None,
+            tagged: BTreeSet::new(),
         }
     }
 
@@ -238,7 +243,9 @@ impl Rewinder {
                 | Event::ChildRetryScheduled { .. }
                 | Event::ChildRetried { .. }
                 | Event::AttemptFailed { .. }
-                | Event::CallDetails { .. } => {}
+                | Event::CallDetails { .. }
+                | Event::ValueSet { .. }
+                | Event::TagSet { .. } => {}
             }
         }
         self.state.turns += 1;
@@ -269,6 +276,18 @@ impl Rewinder {
             Event::CustomStatusSet { value: Some(value) } => {
                 let value = value.clone();
                 self.inbox.push(Message::CustomStatus { value });
+            }
+            Event::ValueSet {
+                name,
+                value: Some(value),
+            } => {
+                let left = (name.clone(), value.clone());
+                if let Some(Message::Values { values }) = self.inbox.last_mut() {
+                    values.push(left);
+                } else {
+                    let values = vec![left];
+                    self.inbox.push(Message::Values { values });
+                }
             }
             Event::ExternalEventRaised { number, name, data } => {
                 self.raised(*number, name.clone(), data.clone());
@@ -315,7 +334,9 @@ impl Rewinder {
             | Event::ContinuedAsNew { .. }
             | Event::ExecutionSuspended { .. }
             | Event::ExecutionResumed { .. }
-            | Event::CallDetails { .. } => {}
+            | Event::CallDetails { .. }
+            | Event::ValueSet { .. }
+            | Event::TagSet { .. } => {}
         }
     }
 
@@ -371,6 +392,10 @@ impl Rewinder {
                 (*task, kind)
             }
             Event::TimerSet { task, .. } => (*task, DroppedKind::Timer),
+            Event::TagSet { key, .. } => {
+                self.tagged.insert(key.clone());
+                return;
+            }
             Event::TurnStarted { .. }
             | Event::ExecutionStarted(_)
             | Event::ActivityCompleted { .. }
@@ -394,7 +419,8 @@ impl Rewinder {
             | Event::ChildRetryScheduled { .. }
             | Event::ChildRetried { .. }
             | Event::AttemptFailed { .. }
-            | Event::CallDetails { .. } => return,
+            | Event::CallDetails { .. }
+            | Event::ValueSet { .. } => return,
         };
         let completed = false;
         let dropped = DroppedTask {
@@ -425,8 +451,17 @@ impl Rewinder {
             children: Vec::new(),
             dropped: self.dropped.into_values().collect(),
             dropped_event: self.dropped_event,
+            tags: Vec::new(),
             state: self.state,
         };
+        let before = rewind.tags_before();
+        let tagged = self.tagged.into_iter();
+        let tags = tagged.map(|key| {
+            let value = before.iter().find(|(other, _)| *other == key);
+            let value = value.map(|(_, value)| value.clone());
+            (key, value)
+        });
+        rewind.tags = tags.collect();
         let open = rewind.state.tasks().iter();
         for (task, open) in open.filter(|(task, _)| !self.settled.contains(task)) {
             let task = *task;
@@ -537,6 +572,7 @@ impl Rewinder {
             | Message::ChildDue { .. }
             | Message::Start(_)
             | Message::CustomStatus { .. }
+            | Message::Values { .. }
             | Message::Suspend { .. }
             | Message::Resume { .. }
             | Message::Terminate { .. } => {}
@@ -553,6 +589,31 @@ impl Rewind {
     /// Whether the execution begins again from its start.
     pub fn begins_again(&self) -> bool {
         self.state.awaits_start()
+    }
+
+    /// The tags as of the cut.
+    fn tags_before(&self) -> &[(String, String)] {
+        let begins = self.inbox.iter().find_map(|message| match message {
+            Message::Start(start) => Some(&start.tags),
+            _ => None,
+        });
+        let start = self.state.start();
+        start
+            .map(|start| &start.tags)
+            .or(begins)
+            .map_or(&[], |tags| &tags[..])
+    }
+
+    /// The named values as of the cut.
+    pub fn values(&self) -> Vec<(&str, &Json)> {
+        let own = self.state.values.iter();
+        let mut values: Vec<_> = own.map(|(name, value)| (name.as_str(), value)).collect();
+        for message in &self.inbox {
+            if let Message::Values { values: left } = message {
+                values.extend(left.iter().map(|(name, value)| (name.as_str(), value)));
+            }
+        }
+        values
     }
 
     /// What the status of the execution shows until it is set again.

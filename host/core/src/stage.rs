@@ -36,8 +36,10 @@ impl<'a> Stage<'a> {
         let awaits_start = self.state.awaits_start();
         let start = awaits_start.then(|| take(|message| matches!(message, Message::Start(_))));
         // It is part of how the execution begins, so nothing comes between.
+        let values = take(|message| matches!(message, Message::Values { .. }));
         let status = take(|message| matches!(message, Message::CustomStatus { .. }));
-        for message in start.flatten().into_iter().chain(status).chain(messages) {
+        let begins = start.flatten().into_iter().chain(values).chain(status);
+        for message in begins.chain(messages) {
             let event = self.event(message);
             self.staged.extend(event);
         }
@@ -90,8 +92,21 @@ impl<'a> Stage<'a> {
                 reason,
             }),
             Message::CustomStatus { value } => {
-                let follows = matches!(&self.staged[..], [Event::ExecutionStarted(start)] if start.execution > 0);
+                let is_value = |event: &Event| matches!(event, Event::ValueSet { .. });
+                let follows = matches!(&self.staged[..], [Event::ExecutionStarted(start), values @ ..]
+                    if start.execution > 0 && values.iter().all(is_value));
                 follows.then_some(Event::CustomStatusSet { value: Some(value) })
+            }
+            Message::Values { values } => {
+                if matches!(&self.staged[..], [Event::ExecutionStarted(start)] if start.execution > 0)
+                {
+                    let left = values.into_iter().map(|(name, value)| Event::ValueSet {
+                        name,
+                        value: Some(value),
+                    });
+                    self.staged.extend(left);
+                }
+                None
             }
             Message::Suspend { reason, .. } => {
                 let can_suspend = self.state.may_ask_guest() && !self.state.is_suspended();

@@ -6,6 +6,7 @@ use crate::task::TaskType;
 use crate::{
     Begun, ChildTask, Corrupt, CorruptReason, Digest, End, Event, Failure, Json, Phase, Running,
     SEMANTICS_VERSION, Start, Suspension, Task, TaskId, TaskKind, Timestamp, TurnPart, Waiting,
+    set_tag,
 };
 
 /// The tasks of an execution that has none.
@@ -29,6 +30,8 @@ pub struct State {
     pub generation: u32,
     /// What the guest shows to people; until it began, what the execution before it showed.
     pub custom_status: Option<Json>,
+    /// The named values that the guest has set, and those of the execution before it; none until it began.
+    pub values: BTreeMap<String, Json>,
 }
 
 impl State {
@@ -42,6 +45,7 @@ impl State {
             history_bytes: 0,
             generation,
             custom_status: None,
+            values: BTreeMap::new(),
         }
     }
 
@@ -232,6 +236,8 @@ impl State {
             Event::InstanceStartSkipped { .. } => self.arrives(),
             Event::EventSent { .. } | Event::InstanceStarted { .. } => self.runs()?.produces(),
             Event::CustomStatusSet { value } => self.show(value),
+            Event::ValueSet { name, value } => self.set_value(name, value),
+            Event::TagSet { key, value } => self.set_tag(key, value),
             Event::CallDetails { task, .. } => self.runs()?.describe(*task),
             Event::ExecutionReturned { output } => self.guest_returned(output),
             Event::ExecutionCompleted { output } => self.complete(output),
@@ -293,6 +299,7 @@ impl State {
         }
         self.phase = Phase::Running(Running::new(Box::new(start.clone())));
         self.custom_status = None;
+        self.values.clear();
         Ok(())
     }
 
@@ -508,6 +515,27 @@ impl State {
             running.produces()?;
         }
         self.custom_status = value.clone();
+        Ok(())
+    }
+
+    /// A value is the guest's, or comes with the start from the execution before, and then before the custom status.
+    fn set_value(&mut self, name: &str, value: &Option<Json>) -> Result<(), CorruptReason> {
+        let running = self.runs()?;
+        if running.part != TurnPart::Begun || running.begun.start.execution == 0 {
+            running.produces()?;
+        }
+        match value {
+            Some(value) => self.values.insert(name.to_owned(), value.clone()),
+            None => self.values.remove(name),
+        };
+        Ok(())
+    }
+
+    /// The tags of the start are those of now, so that the next execution begins with them.
+    fn set_tag(&mut self, key: &str, value: &Option<String>) -> Result<(), CorruptReason> {
+        let running = self.runs()?;
+        running.produces()?;
+        set_tag(&mut running.begun.start.tags, key, value.as_deref());
         Ok(())
     }
 }

@@ -247,6 +247,8 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
                 }
             }
             Action::SetCustomStatus(value) => Event::CustomStatusSet { value },
+            Action::SetValue { name, value } => Event::ValueSet { name, value },
+            Action::SetTag { key, value } => Event::TagSet { key, value },
             Action::Describe(details) => {
                 let CallDetails {
                     task,

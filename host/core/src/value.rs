@@ -136,6 +136,16 @@ impl fmt::Debug for Digest {
 /// Labels of an instance, in the order given.
 pub type Tags = Vec<(String, String)>;
 
+/// Sets a tag, in its place if there is one with this key, or removes it.
+pub fn set_tag(tags: &mut Tags, key: &str, value: Option<&str>) {
+    match (tags.iter_mut().find(|(other, _)| other == key), value) {
+        (Some((_, old)), Some(value)) => value.clone_into(old),
+        (Some(_), None) => tags.retain(|(other, _)| other != key),
+        (None, Some(value)) => tags.push((key.to_owned(), value.to_owned())),
+        (None, None) => {}
+    }
+}
+
 /// Identifies a task for ever: task ids begin again with each execution, and may be given again after a rewind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskRef {

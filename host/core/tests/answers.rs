@@ -411,6 +411,51 @@ fn payloads_that_no_client_could_read_are_refused() {
 }
 
 #[test]
+fn named_values_and_tags_have_bounds() {
+    let set = |name: &str, bytes: usize| value(name, Some(&format!("\"{}\"", "x".repeat(bytes))));
+    let many = |count: usize| waits((0..count).map(|i| set(&format!("v{i:03}"), 1)));
+    let cases = [
+        many(100),
+        many(101),
+        waits([set("a", (128 << 10) - 3), set("b", (128 << 10) - 3)]),
+        waits([set("a", (128 << 10) - 3), set("b", (128 << 10) - 2)]),
+        // Only what there is after the turn counts.
+        waits([set("a", 200 << 10), value("a", None), set("b", 200 << 10)]),
+        waits([set(&"n".repeat(128), 1)]),
+        waits([set(&"n".repeat(129), 1)]),
+        waits([value("", Some("1"))]),
+        waits([value("a\u{202e}", None)]),
+        waits((0..64).map(|i| tag(&format!("t{i}"), Some("")))),
+        waits((0..65).map(|i| tag(&format!("t{i}"), Some("")))),
+        waits([tag("", None)]),
+        waits([tag("k", Some("\0"))]),
+        waits([tag("k", Some(&"x".repeat(1025)))]),
+    ];
+    let said = cases.map(|answer| {
+        let world = World::new([answer]).runs_at(1000);
+        world.told();
+        match world.state.end() {
+            Some(End::Failed { failure }) => failure.to_string() + "\n",
+            _ => "fine\n".to_owned(),
+        }
+    });
+    expect![[r#""#]].assert_eq(&said.concat());
+    // Those of earlier turns count too.
+    let world = World::new([many(100), waits([set("v000", 2)]), waits([set("one", 1)])])
+        .runs_at(1000)
+        .gets([raised("go", "1")])
+        .runs_at(2000);
+    assert!(world.state.end().is_none());
+    let world = world.gets([raised("go", "1")]).runs_at(3000);
+    assert!(matches!(world.state.end(), Some(End::Failed { .. })));
+    assert_eq!(
+        world.state.values.len(),
+        100,
+        "none of that answer is taken"
+    );
+}
+
+#[test]
 fn what_it_says_it_waits_for_is_cut() {
     let waiting = Waiting {
         events: (0..2_000).map(|_| "é".repeat(1_000)).collect(),

@@ -121,6 +121,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => send,
         1 => start,
         1 => payload().prop_map(Action::SetCustomStatus),
+        1 => (text(), payload()).prop_map(|(name, value)| Action::SetValue { name, value }),
+        1 => (text(), option::of(text())).prop_map(|(key, value)| Action::SetTag { key, value }),
     ]
 }
 

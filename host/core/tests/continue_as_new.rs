@@ -225,6 +225,66 @@ fn the_custom_status_stays_until_it_is_set_again() {
 }
 
 #[test]
+fn values_and_tags_go_on_and_a_value_can_be_cleared_in_the_next_execution() {
+    let first = World::new([ends(
+        [
+            value("stage", Some("\"paid\"")),
+            value("owner", Some("1")),
+            value("gone", Some("2")),
+            value("gone", None),
+            tag("team", Some("red")),
+            tag("team", Some("blue")),
+            status("1"),
+        ],
+        Ending::ContinuedAsNew {
+            input: None,
+            version: None,
+            carry_over: vec![],
+        },
+    )])
+    .runs_at(1000);
+    let names: Vec<&str> = first.state.values.keys().map(String::as_str).collect();
+    assert_eq!(names, ["owner", "stage"]);
+    let next = *first.next.expect("it continued as new");
+    assert_eq!(next.tags, [("team".to_owned(), "blue".to_owned())]);
+    let values = |values: &[(&str, &str)]| {
+        let named = values
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), json(value)));
+        Message::Values {
+            values: named.collect(),
+        }
+    };
+    let left_values = || values(&[("owner", "1"), ("stage", "\"paid\"")]);
+    // Whatever overtook it, it comes with the start.
+    let script = [
+        Ok(waits([])),
+        Ok(waits([value("owner", None), tag("team", None)])),
+    ];
+    let world = World::with_start(next.clone(), script)
+        .gets([raised("a", "1"), left("1"), left_values()])
+        .runs_at(2000);
+    assert_eq!(world.state.values.len(), 2);
+    let world = world.gets([raised("b", "2")]).runs_at(3000);
+    assert_eq!(world.state.values.get("stage"), Some(&json("\"paid\"")));
+    assert_eq!(world.state.values.len(), 1);
+    assert_eq!(world.state.start().map(|start| start.tags.len()), Some(0));
+    expect![[r#""#]].assert_eq(&world.told());
+    // An instance begins with none, and none comes later.
+    let begins = World::new([waits([]), waits([])])
+        .gets([left_values()])
+        .runs_at(1000)
+        .gets([left_values(), raised("a", "1")])
+        .runs_at(2000);
+    assert!(begins.state.values.is_empty());
+    let late = World::with_start(next, [Ok(waits([])), Ok(waits([]))])
+        .runs_at(1000)
+        .gets([left_values(), raised("a", "1")])
+        .runs_at(2000);
+    assert!(late.state.values.is_empty());
+}
+
+#[test]
 fn what_was_not_started_is_noted_also_after_the_end_and_by_the_next_execution() {
     let skipped = || Message::StartSkipped {
         instance_id: "taken".to_owned(),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::random::Dice;
 use common::simulation::{Execution, Step, World, first_start, parked_turn, replay, story, turn};
@@ -222,6 +222,32 @@ proptest! {
     }
 
     #[test]
+    fn values_and_tags_are_the_last_ones_set_in_any_execution((seed, manners, steps) in story()) {
+        let world = World::play(seed, manners, &steps);
+        let (mut values, mut tags) = (BTreeMap::new(), BTreeMap::new());
+        for execution in &world.executions {
+            let Some(start) = execution.state.start() else { continue };
+            // Not those of the start: an execution that continues as new hands on what the world is told of.
+            for event in execution.turns().flat_map(|turn| &turn.produced) {
+                if let Event::ValueSet { name, value } = event {
+                    match value {
+                        Some(value) => values.insert(name.clone(), value.clone()),
+                        None => values.remove(name),
+                    };
+                } else if let Event::TagSet { key, value } = event {
+                    match value {
+                        Some(value) => tags.insert(key.clone(), value.clone()),
+                        None => tags.remove(key),
+                    };
+                }
+            }
+            prop_assert_eq!(&execution.state.values, &values);
+            let now: BTreeMap<_, _> = start.tags.iter().cloned().collect();
+            prop_assert_eq!(&now, &tags);
+        }
+    }
+
+    #[test]
     fn a_damaged_history_is_noticed((seed, manners, steps) in story(), chance in any::<u64>()) {
         let world = World::play(seed, manners, &steps);
         let mut dice = Dice(chance);
@@ -307,11 +333,13 @@ fn the_simulated_worlds_reach_every_end_and_every_event() {
             "InvalidAnswer",
             "LimitExceeded",
             "Panic",
+            "TagSet",
             "TaskCanceled",
             "TimerFired",
             "TimerSet",
             "TurnStarted",
             "UnknownOrchestration",
+            "ValueSet",
         }
     "#]]
     .assert_debug_eq(&seen);

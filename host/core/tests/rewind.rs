@@ -94,6 +94,68 @@ fn the_cut_is_at_the_named_cause_else_the_last_failure_else_the_last_turn() {
 }
 
 #[test]
+fn values_and_tags_are_again_what_they_were_before_the_cut() {
+    let history = |first: Vec<perennial_core::Action>, start| {
+        common::World::with_start(
+            start,
+            [
+                Ok(waits(first)),
+                Ok(waits([
+                    value("stage", Some("2")),
+                    value("late", Some("1")),
+                    value("early", None),
+                    tag("team", Some("blue")),
+                    tag("late", Some("1")),
+                    tag("born", None),
+                ])),
+                Ok(fails("Gone", None)),
+            ],
+        )
+    };
+    let mut tagged = common::start();
+    tagged.tags = vec![("born".to_owned(), "yes".to_owned())];
+    let first = vec![
+        activity(0, "A", "1"),
+        value("stage", Some("1")),
+        value("early", Some("3")),
+        tag("team", Some("red")),
+    ];
+    let world = history(first, tagged.clone())
+        .runs_at(1_000)
+        .gets([activity_failed(0, "Card")])
+        .runs_at(1_100)
+        .gets([raised("go", "1")])
+        .runs_at(1_200);
+    let cut = rewind(&world);
+    assert_eq!(cut.cut, 1);
+    let (early, stage) = (json("3"), json("1"));
+    assert_eq!(cut.values(), [("early", &early), ("stage", &stage)]);
+    let text = |text: &str| Some(text.to_owned());
+    let tags = [("born", text("yes")), ("late", None), ("team", text("red"))];
+    assert_eq!(cut.tags, tags.map(|(key, value)| (key.to_owned(), value)));
+
+    // From its beginning on, it has what the execution before left.
+    tagged.execution = 1;
+    let left = vec![("stage".to_owned(), json("0"))];
+    let world = common::World::with_start(
+        tagged,
+        [Ok(ends(
+            [value("stage", Some("1")), tag("born", None)],
+            perennial_core::Ending::Failed {
+                failure: Failure::permanent("Gone", ""),
+                cause: None,
+            },
+        ))],
+    )
+    .gets([Message::Values { values: left }])
+    .runs_at(1_000);
+    let again = rewind(&world);
+    assert!(again.begins_again());
+    assert_eq!(again.values(), [("stage", &json("0"))]);
+    assert_eq!(again.tags, [("born".to_owned(), text("yes"))]);
+}
+
+#[test]
 fn an_event_that_is_blamed_is_the_cut_and_does_not_come_in_again() {
     let world = common::World::new([
         waits([activity(0, "A", "1"), activity(1, "Slow", "1")]),

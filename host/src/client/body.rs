@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use perennial_core::{Digest, Json, Millis, Reuse, Status};
+use perennial_core::{Digest, Json, Millis, Reuse, Status, Tags};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_with::{serde_as, skip_serializing_none};
+use serde_with::{Map, serde_as, skip_serializing_none};
 
 use crate::client::json::{CollectedModuleJson, HexDigest, Payload, StatusName, TimeText};
 use crate::client::{BulkProgress, Retention, Role};
@@ -107,6 +107,18 @@ pub(crate) struct CommandAnswer {
     /// False if the instance was already in the state that the command leads to, so that nothing was changed.
     pub(crate) changed: bool,
 }
+
+/// Changes of tags: each key with its new value, or with `null`, which removes it.
+#[serde_as]
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "TagChanges")]
+pub(crate) struct TagsBody(#[serde_as(as = "Map<_, _>")] pub(crate) Vec<(String, Option<String>)>);
+
+/// The tags of an instance.
+#[serde_as]
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Tags")]
+pub(crate) struct TagsAnswer(#[serde_as(as = "Map<_, _>")] pub(crate) Tags);
 
 /// Rewinds an instance.
 #[skip_serializing_none]

@@ -254,6 +254,10 @@ impl Error {
                     owner: taken.owner,
                 },
             }),
+            Reply::TooManyTags(tags) => Err(Self::invalid(format!(
+                "an instance has at most {} tags, {about:?} would have {tags}: remove some with the same request",
+                perennial_core::bounds::TAGS
+            ))),
             Reply::InUse(live) => Err(Self {
                 kind: Kind::InUse {
                     name: about.to_owned(),
@@ -268,7 +272,8 @@ impl Error {
             | Reply::Purged(_)
             | Reply::All(_)
             | Reply::Collected(_)
-            | Reply::Workers(_)) => Ok(done),
+            | Reply::Workers(_)
+            | Reply::Tagged(_)) => Ok(done),
         }
     }
 

@@ -124,6 +124,35 @@ impl JsonSchemaAs<Option<Json>> for Payload {
     }
 }
 
+/// A payload that is always there, such as one of several named ones.
+pub(crate) struct Present;
+
+impl SerializeAs<Json> for Present {
+    fn serialize_as<S: Serializer>(payload: &Json, to: S) -> Result<S::Ok, S::Error> {
+        raw(payload).serialize(to)
+    }
+}
+
+impl<'de> DeserializeAs<'de, Json> for Present {
+    fn deserialize_as<D: Deserializer<'de>>(from: D) -> Result<Json, D::Error> {
+        Box::<RawValue>::deserialize(from).map(|raw| Json::from_text(raw.get()))
+    }
+}
+
+impl JsonSchemaAs<Json> for Present {
+    fn schema_name() -> Cow<'static, str> {
+        "PresentPayload".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({})
+    }
+}
+
 /// The failure of an orchestration or an activity.
 #[skip_serializing_none]
 #[serde_as]

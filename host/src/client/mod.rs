@@ -65,6 +65,8 @@ pub use instances::list::{List, Page};
 pub use instances::purge::Purge;
 pub use instances::start::Start;
 pub use instances::status::{InstanceStatus, RewindRecord, StatusQuery};
+pub use instances::tags::TagChange;
+pub use instances::values::{NamedValue, WaitedValue};
 pub use instances::wait::Waited;
 pub use instances::waits::{AtWorker, Wait};
 pub use moment::parse_time;

@@ -90,6 +90,8 @@ impl ToWire {
             // The protocol has nothing for these.
             Event::TaskCanceled { .. }
             | Event::CustomStatusSet { .. }
+            | Event::ValueSet { .. }
+            | Event::TagSet { .. }
             | Event::ExecutionReturned { .. }
             | Event::ChildRetryScheduled { .. }
             | Event::ChildRetried { .. }

@@ -39,6 +39,7 @@ pub(crate) use rows::list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
 pub(crate) use rows::list::{Brief, InstanceFilter, ListPlace, ListQuery};
 pub(crate) use rows::modules::NameRows;
 pub(crate) use rows::reader::Reader;
+pub(crate) use rows::values::ValueRow;
 pub use types::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 pub(crate) use types::{
     Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Refused, Retry,

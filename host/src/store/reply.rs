@@ -1,6 +1,6 @@
 //! The result of a committed change.
 
-use perennial_core::{Rejection, RemainingFailure, TaskId};
+use perennial_core::{Rejection, RemainingFailure, Tags, TaskId};
 use serde::{Deserialize, Serialize};
 
 use crate::store::changes::purge::Purged;
@@ -37,6 +37,10 @@ pub(crate) enum Reply {
     Refused { kind: String, message: String },
     /// The remote workers of the hub's owner, as JSON.
     Workers(String),
+    /// The tags of an instance after they were changed.
+    Tagged(Tags),
+    /// Nothing was changed: the instance would have so many tags.
+    TooManyTags(u64),
 }
 
 /// The result of a rewind.

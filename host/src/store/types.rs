@@ -1,8 +1,8 @@
 //! Types of the store.
 
 use perennial_core::{
-    Digest, Envelope, FailedAttempt, Failure, Json, Message, Parent, Quarantine, Rejection, Start,
-    Status, Tags, Target, TaskId, TaskRef, Timestamp, Turn,
+    Digest, Envelope, Event, FailedAttempt, Failure, Json, Message, Parent, Quarantine, Rejection,
+    Start, Status, Tags, Target, TaskId, TaskRef, Timestamp, Turn, set_tag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,8 @@ pub(crate) struct Summary {
     pub(crate) waiting: perennial_core::Waiting,
     /// Bytes of the external events that the guest received but has not read.
     pub(crate) unread_bytes: u64,
+    /// How many named values there are, if the turn set or cleared one.
+    pub(crate) value_count: u32,
 }
 
 /// One turn, and everything that is committed with it.
@@ -96,6 +98,8 @@ pub(crate) struct Effects {
     pub(crate) ended: Vec<String>,
     /// Instances whose status changed without a turn, by id.
     pub(crate) changed: Vec<String>,
+    /// Live instances whose tags changed without a turn.
+    pub(crate) tagged: Vec<InstanceKey>,
     /// Ended instances whose running attempts must stop.
     pub(crate) stopped: Vec<InstanceKey>,
     /// Whether rows wait to be deleted.
@@ -141,6 +145,7 @@ impl Effects {
             anew,
             ended,
             changed,
+            tagged,
             stopped,
             garbage,
             refused,
@@ -151,6 +156,7 @@ impl Effects {
         self.anew.extend(anew);
         self.ended.extend(ended);
         self.changed.extend(changed);
+        self.tagged.extend(tagged);
         self.stopped.extend(stopped);
         self.garbage |= garbage;
         self.refused.extend(refused);
@@ -242,6 +248,8 @@ pub(crate) struct InstanceRow {
     pub(crate) failure: Option<Failure>,
     pub(crate) waiting: perennial_core::Waiting,
     pub(crate) quarantine: Option<Quarantine>,
+    /// How many named values it has.
+    pub(crate) value_count: u32,
 }
 
 impl InstanceRow {
@@ -282,6 +290,16 @@ impl InstanceRow {
         self.status = after.status;
         self.returned = after.returned;
         self.updated_at = turn.at;
+        for event in &turn.produced {
+            match event {
+                Event::ValueSet { .. } => self.value_count = after.value_count,
+                Event::TagSet { key, value } => {
+                    set_tag(&mut self.tags, key, value.as_deref());
+                    self.tags.sort();
+                }
+                _ => {}
+            }
+        }
         if commit.create.is_some() || began(after) {
             self.started_at = self.started_at.or(Some(turn.at));
         }

@@ -118,6 +118,11 @@ pub(crate) enum Change {
     CollectModules { old: OldVersions },
     /// Removes a module's name; with `in_use_too` even if live instances run it.
     RemoveModule { name: String, in_use_too: bool },
+    /// Sets and removes tags of an instance.
+    SetTags {
+        id: String,
+        changes: Vec<(String, Option<String>)>,
+    },
     /// Only records the answer to a command.
     Answer(Reply),
 }
@@ -277,6 +282,7 @@ fn apply(
         Change::RemoveModule { name, in_use_too } => {
             removed(collect::remove(db, name, *in_use_too)?)
         }
+        Change::SetTags { id, changes } => control::set_tags(db, id, changes, now, effects)?,
         Change::Answer(reply) => reply.clone(),
     })
 }

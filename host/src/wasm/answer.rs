@@ -32,7 +32,13 @@ pub(super) fn check_payloads(answer: &Answer) -> Result<(), Failure> {
             Action::SetCustomStatus(status) => {
                 check(status.as_ref(), || "the custom status".to_owned())?
             }
-            Action::SetTimer { .. } | Action::CancelTask(_) | Action::Describe(_) => {}
+            Action::SetValue { name, value } => {
+                check(value.as_ref(), || format!("the value {name:?}"))?;
+            }
+            Action::SetTimer { .. }
+            | Action::CancelTask(_)
+            | Action::Describe(_)
+            | Action::SetTag { .. } => {}
         }
     }
     match &answer.ending {
@@ -61,7 +67,9 @@ pub(super) fn check_tasks(answer: &Answer, next: &mut TaskId) -> Result<(), Fail
             | Action::SendEvent(_)
             | Action::StartInstance { .. }
             | Action::SetCustomStatus(_)
-            | Action::Describe(_) => continue,
+            | Action::Describe(_)
+            | Action::SetValue { .. }
+            | Action::SetTag { .. } => continue,
         };
         if task != *next {
             return Err(invalid(format!(

@@ -164,6 +164,8 @@ fn task_of(event: &Event) -> Option<TaskId> {
         | Event::InstanceStarted { .. }
         | Event::InstanceStartSkipped { .. }
         | Event::CustomStatusSet { .. }
+        | Event::ValueSet { .. }
+        | Event::TagSet { .. }
         | Event::ExecutionReturned { .. }
         | Event::ExecutionCompleted { .. }
         | Event::ExecutionTerminated { .. }
@@ -199,6 +201,8 @@ fn color(event: &Event) -> Option<Color> {
         | Event::InstanceStarted { .. }
         | Event::InstanceStartSkipped { .. }
         | Event::CustomStatusSet { .. }
+        | Event::ValueSet { .. }
+        | Event::TagSet { .. }
         | Event::ExecutionReturned { .. }
         | Event::ContinuedAsNew { .. } => None,
     }
@@ -286,6 +290,14 @@ fn what(event: &Event, known: &Known) -> String {
             reason,
         } => format!("{instance_id}: {reason}"),
         Event::CustomStatusSet { value } => value.as_ref().map(Json::to_string).unwrap_or_default(),
+        Event::ValueSet { name, value } => match value {
+            Some(value) => format!("{name} = {value}"),
+            None => format!("{name} cleared"),
+        },
+        Event::TagSet { key, value } => match value {
+            Some(value) => format!("{key}={value}"),
+            None => format!("{key} removed"),
+        },
         Event::ExecutionReturned { output } | Event::ExecutionCompleted { output } => {
             arrow(output).trim_start().to_owned()
         }

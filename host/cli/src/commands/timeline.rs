@@ -155,6 +155,8 @@ impl Timeline {
             | Event::InstanceStarted { .. }
             | Event::InstanceStartSkipped { .. }
             | Event::CustomStatusSet { .. }
+            | Event::ValueSet { .. }
+            | Event::TagSet { .. }
             | Event::ExecutionReturned { .. }
             | Event::ExecutionCompleted { .. }
             | Event::ExecutionFailed { .. }

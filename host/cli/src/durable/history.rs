@@ -109,6 +109,8 @@ fn kind(event: &Event) -> &'static str {
         | Event::InstanceStarted { .. }
         | Event::InstanceStartSkipped { .. }
         | Event::CustomStatusSet { .. }
+        | Event::ValueSet { .. }
+        | Event::TagSet { .. }
         | Event::ExecutionReturned { .. } => "GenericEvent",
     }
 }
@@ -185,6 +187,14 @@ fn fields(event: &Event, due: &BTreeMap<TaskId, Timestamp>) -> Fields {
             instance_id, name, ..
         } => generic(&format!("{name} as {instance_id}")),
         Event::CustomStatusSet { value } => generic(value.as_ref().map_or("none", Json::as_str)),
+        Event::ValueSet { name, value } => {
+            let value = value.as_ref().map_or("none", Json::as_str);
+            generic(&format!("{name}: {value}"))
+        }
+        Event::TagSet { key, value } => {
+            let value = value.as_deref().unwrap_or("none");
+            generic(&format!("{key}: {value}"))
+        }
         Event::AttemptFailed { .. }
         | Event::CallDetails { .. }
         | Event::ChildRetryScheduled { .. }

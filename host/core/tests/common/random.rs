@@ -134,7 +134,7 @@ impl RandomGuest {
 
     fn action(&mut self, dice: &mut Dice) -> Action {
         let hostile = self.manners == Manners::Hostile;
-        match dice.roll(12) {
+        match dice.roll(15) {
             0..4 => Action::CallActivity(ActivityCall {
                 task: self.task(dice),
                 name: dice
@@ -188,6 +188,14 @@ impl RandomGuest {
                     .payload(dice)
                     .filter(|input| hostile || input.size() < 60),
                 tags: vec![("k".to_owned(), "v".to_owned())],
+            },
+            11 | 12 => Action::SetValue {
+                name: dice.pick(&["stage", "progress", "owner"]).to_owned(),
+                value: self.payload(dice).filter(|_| !dice.once_in(3)),
+            },
+            13 => Action::SetTag {
+                key: dice.pick(&["team", "stage"]).to_owned(),
+                value: (!dice.once_in(3)).then(|| dice.pick(&["a", "b"]).to_owned()),
             },
             _ => {
                 let value = self.payload(dice);

@@ -276,8 +276,12 @@ impl World {
             let carried = self.carried();
             let status = self.current().state.custom_status.clone();
             let status = status.map(|value| Message::CustomStatus { value });
+            let values = self.current().state.values.clone();
+            let values = (!values.is_empty()).then(|| Message::Values {
+                values: values.into_iter().collect(),
+            });
             let start = std::iter::once(Message::Start(next));
-            self.begin(start.chain(status).chain(carried));
+            self.begin(start.chain(status).chain(values).chain(carried));
         }
     }
 

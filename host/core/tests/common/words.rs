@@ -117,6 +117,20 @@ pub(crate) fn start_instance(instance_id: &str, name: &str) -> Action {
     }
 }
 
+pub(crate) fn value(name: &str, value: Option<&str>) -> Action {
+    Action::SetValue {
+        name: name.to_owned(),
+        value: value.map(json),
+    }
+}
+
+pub(crate) fn tag(key: &str, value: Option<&str>) -> Action {
+    Action::SetTag {
+        key: key.to_owned(),
+        value: value.map(str::to_owned),
+    }
+}
+
 pub(crate) fn status(value: &str) -> Action {
     Action::SetCustomStatus(Some(json(value)))
 }
@@ -248,6 +262,8 @@ pub(crate) fn show(event: &Event) -> String {
         Event::EventSent {
             instance_id, name, ..
         } => format!("{name} to {instance_id}"),
+        Event::ValueSet { name, value } => format!("{name} {}", payload(value)),
+        Event::TagSet { key, value } => format!("{key} {value:?}"),
         Event::CustomStatusSet { value: output }
         | Event::ExecutionReturned { output }
         | Event::ExecutionCompleted { output } => payload(output),

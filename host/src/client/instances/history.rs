@@ -91,6 +91,8 @@ struct EventJson {
     #[serde_as(as = "Payload")]
     #[serde(default)]
     value: Option<Json>,
+    key: Option<String>,
+    tag_value: Option<String>,
     attempt: Option<u32>,
     #[serde_as(as = "Option<TimeText>")]
     due: Option<Timestamp>,
@@ -181,6 +183,8 @@ events! {
     InstanceStarted { instance_id, name, version, input | target as run_by; absent tags: Tags::new() }
     InstanceStartSkipped { instance_id, reason }
     CustomStatusSet { value }
+    ValueSet { name, value }
+    TagSet { key | value as tag_value }
     ExecutionReturned { output }
     ExecutionCompleted { output }
     ExecutionFailed { failure, cause }

@@ -247,6 +247,8 @@ pub(crate) fn hide(event: &mut Event, inputs: bool, outputs: bool) {
         | Event::ChildRetryScheduled { .. }
         | Event::ChildRetried { .. }
         | Event::AttemptFailed { .. }
-        | Event::CallDetails { .. } => {}
+        | Event::CallDetails { .. }
+        | Event::ValueSet { .. }
+        | Event::TagSet { .. } => {}
     }
 }

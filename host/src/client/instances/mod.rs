@@ -14,5 +14,7 @@ pub(crate) mod open_work;
 pub(crate) mod purge;
 pub(crate) mod start;
 pub(crate) mod status;
+pub(crate) mod tags;
+pub(crate) mod values;
 pub(crate) mod wait;
 pub(crate) mod waits;

@@ -12,7 +12,9 @@ use crate::client::instances::history::{HistoryEvent, events_of};
 use crate::client::instances::history_query::hide;
 use crate::client::instances::open_work;
 use crate::client::instances::waits::{KnownWaits, Wait};
-use crate::client::json::{FailureJson, HexDigest, Payload, QuarantineJson, StatusName, TimeText};
+use crate::client::json::{
+    FailureJson, HexDigest, Payload, Present, QuarantineJson, StatusName, TimeText,
+};
 use crate::client::{Client, Result};
 use crate::engine::Engine;
 use crate::store::{InstanceRow, Reader, StoreError};
@@ -86,6 +88,10 @@ pub struct InstanceStatus {
     #[serde_as(as = "Map<_, _>")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Tags,
+    /// The named values that its orchestration has set, with their names, in the order of the names. Empty in lists.
+    #[serde_as(as = "Map<_, Present>")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<(String, Json)>,
     /// Why it is quarantined.
     #[serde_as(as = "Option<FromInto<QuarantineJson>>")]
     pub quarantine: Option<Quarantine>,
@@ -175,6 +181,7 @@ impl From<InstanceRow> for InstanceStatus {
             failure: row.failure,
             parent_instance_id: row.parent.map(|parent| parent.instance_id),
             tags: row.tags,
+            values: Vec::new(),
             quarantine: row.quarantine,
             rewinds: Vec::new(),
             waits_for: Vec::new(),
@@ -303,10 +310,17 @@ pub(crate) fn complete(
     } else {
         None
     };
+    let values = match row.value_count {
+        0 => Vec::new(),
+        _ => reader.values(row.key)?,
+    };
     let rewinds = reader.rewinds(&row)?.into_iter();
     Ok(InstanceStatus {
         rewinds: rewinds
             .map(|(at, reason)| RewindRecord { at, reason })
+            .collect(),
+        values: (values.into_iter())
+            .map(|row| (row.name, row.value))
             .collect(),
         waits_for,
         waits_for_more,

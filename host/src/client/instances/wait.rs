@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use perennial_core::{Rejection, Status};
 
 use crate::client::instances::status::{Show, complete};
-use crate::client::remote::Remote;
+use crate::client::remote::{ANSWER_EVERY, Remote};
 use crate::client::{Backend, Client, Error, InstanceStatus, Result};
 use crate::engine::Until;
 
@@ -125,8 +125,8 @@ impl Client {
                 continue;
             };
             match tokio::time::timeout(left, watch.told).await {
-                // The notification does not contain rewinds; they must be read from the hub.
-                Ok(Ok(Some(end))) if end.generation == 0 => {
+                // The notification does not contain rewinds and values; they must be read from the hub.
+                Ok(Ok(Some(end))) if end.generation == 0 && end.value_count == 0 => {
                     return Ok(Waited::Reached((*end).into()));
                 }
                 // Changed or timed out: read again.
@@ -151,9 +151,6 @@ impl Client {
         found.ok_or_else(|| Error::rejected(id, Rejection::NotFound))
     }
 }
-
-/// The longest wait for one answer of a remote host. A proxy would treat a longer silence as a broken connection.
-const ANSWER_EVERY: Duration = Duration::from_secs(20);
 
 /// Waits with requests that the remote host answers at the next change.
 async fn wait_there(

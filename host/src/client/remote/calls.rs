@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use perennial_core::{Status, Timestamp};
 
-use super::{ANSWER_TIMEOUT, Call, Remote, instance};
+use super::{ANSWER_EVERY, ANSWER_TIMEOUT, Call, Remote, instance};
 use crate::client::body::{BulkStep, CollectedModules, ErrorBody, NewKeyBody, ReasonBody};
 use crate::client::instances::status::Show;
 use crate::client::json::{Counts, NEVER};
 use crate::client::{
     AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
-    ModuleInfo, NewAccessKey, Page, Result, Retention, Role, Wait, Workers,
+    ModuleInfo, NamedValue, NewAccessKey, Page, Result, Retention, Role, Wait, Workers,
 };
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
 
@@ -82,6 +82,35 @@ impl Remote {
             .query("timeout", limit.as_secs_f64().to_string())
             .within(Some(limit + ANSWER_TIMEOUT));
         self.instance(call).await
+    }
+
+    /// A named value; with `unlike` the value as soon as its version is not this one, or as it is at the end of the wait.
+    pub(crate) async fn value(
+        &self,
+        id: &str,
+        name: &str,
+        unlike: Option<(u64, Duration)>,
+    ) -> Result<Option<NamedValue>> {
+        // No instance has an invalid id.
+        let Ok(path) = instance(id, &["values", name]) else {
+            return Ok(None);
+        };
+        let mut call = Call::get(&path);
+        if let Some((version, limit)) = unlike {
+            let limit = limit.min(ANSWER_EVERY);
+            call = call
+                .query("since", version.to_string())
+                .query("timeout", limit.as_secs_f64().to_string())
+                .within(Some(limit + ANSWER_TIMEOUT));
+        }
+        self.find(call).await
+    }
+
+    pub(crate) async fn values(&self, id: &str) -> Result<Option<Vec<NamedValue>>> {
+        let Ok(path) = instance(id, &["values"]) else {
+            return Ok(None);
+        };
+        self.find(Call::get(&path)).await
     }
 
     pub(crate) async fn history(

@@ -8,7 +8,7 @@ use reqwest::Method;
 use super::{Call, Remote, instance};
 use crate::client::body::{
     CommandAnswer, CommandBody, Deleted, GrantsBody, Inspected, RestartBody, RetentionBody,
-    RewindBody, StartBody, UploadBody,
+    RewindBody, StartBody, TagsAnswer, TagsBody, UploadBody,
 };
 use crate::client::{Deployment, Error, Module, Result, Rewound};
 use crate::engine::executor::Grants;
@@ -45,6 +45,12 @@ impl Remote {
                 let call = Call::post(&instance(&restart.id, &["restart"])?);
                 let id = Some(restart.new_id.unwrap_or(restart.id));
                 self.done(call.json(&RestartBody { id })?).await
+            }
+            Request::SetTags { id, changes } => {
+                let call = Call::new(Method::PATCH, &instance(&id, &["tags"])?);
+                let tags = self.ask(call.json(&TagsBody(changes))?).await?;
+                let TagsAnswer(tags) = tags;
+                Ok(Reply::Tagged(tags))
             }
             Request::PurgeId(id) => self.purge(&id, false).await,
             other => self.submit_of_hub(other).await,

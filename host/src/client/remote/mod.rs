@@ -23,6 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take, unless the request waits for an instance.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The longest wait for one answer. A proxy would treat a longer silence as a broken connection.
+pub(crate) const ANSWER_EVERY: Duration = Duration::from_secs(20);
+
 /// The path of the API, below the address of the host.
 const API: [&str; 2] = ["api", "v1"];
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use perennial_core::{Digest, Envelope, State, Turn};
 
@@ -20,6 +20,8 @@ pub(crate) struct Slot {
     body: OrderedMutex<Body, { rank::BODY }>,
     /// The [`Lane`] in which it waits for a worker.
     lane: AtomicU64,
+    /// Whether clients have changed its tags since its row was read.
+    tagged: AtomicBool,
 }
 
 /// The queue in which an instance waits for its turns: that of its module. A lane is a prefix of the digest, so two modules may share one.
@@ -104,6 +106,11 @@ pub(crate) struct Resident {
 }
 
 impl Slot {
+    /// See [`Slots::tagged`].
+    pub(crate) fn was_tagged(&self) -> bool {
+        self.tagged.load(Ordering::Acquire)
+    }
+
     pub(crate) fn lane(&self) -> Lane {
         Lane(self.lane.load(Ordering::Relaxed))
     }
@@ -194,9 +201,17 @@ impl Slots {
                 mailbox: OrderedMutex::new(mailbox),
                 body: OrderedMutex::default(),
                 lane: AtomicU64::new(Lane::UNKNOWN.0),
+                tagged: AtomicBool::new(false),
             })
         });
         Arc::clone(slot)
+    }
+
+    /// Notes that clients have changed the tags of an instance, so that its row in memory, if there is one, has others.
+    pub(crate) fn tagged(&self, key: InstanceKey) {
+        if let Some(slot) = self.table().get(&key) {
+            slot.tagged.store(true, Ordering::Release);
+        }
     }
 
     pub(crate) fn has(&self, key: InstanceKey) -> bool {

@@ -77,6 +77,12 @@ pub(crate) enum Request {
     Remote(Box<Self>),
     /// Asks for the remote workers that are connected to the owner. Changes nothing.
     Workers,
+    /// Sets and removes tags of an instance.
+    SetTags {
+        id: String,
+        /// Each key with its value; `None` removes it.
+        changes: Vec<(String, Option<String>)>,
+    },
 }
 
 /// A request to put an instance back to before its failure.
@@ -226,6 +232,7 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         Request::CollectModules { old } => Change::CollectModules { old },
         Request::RemoveModule { name, in_use_too } => Change::RemoveModule { name, in_use_too },
         Request::Remote(request) => prepare(*request, &with.remote()),
+        Request::SetTags { id, changes } => set_tags(id, changes),
         Request::Workers => Change::Answer(Reply::Workers((with.workers)().to_text())),
     }
 }
@@ -238,6 +245,20 @@ fn deliver(id: String, command: Command, message: Message) -> Change {
             message,
         },
         Err(problem) => refuse(refused::INVALID, problem.to_string()),
+    }
+}
+
+fn set_tags(id: String, changes: Vec<(String, Option<String>)>) -> Change {
+    if let Err(problem) = check_known_id(&id) {
+        return refuse(refused::INVALID, problem.to_string());
+    }
+    let problem = changes.iter().find_map(|(key, value)| {
+        let tag = vec![(key.clone(), value.clone().unwrap_or_default())];
+        problem_with_tags(&tag)
+    });
+    match problem {
+        Some(problem) => Change::Answer(problem),
+        None => Change::SetTags { id, changes },
     }
 }
 

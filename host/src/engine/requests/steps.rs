@@ -92,7 +92,7 @@ fn restart(
             version: before.version.filter(|_| before.module.is_none()),
             id: request.new_id.clone().unwrap_or_else(|| row.id.clone()),
             input: before.input,
-            tags: before.tags,
+            tags: Vec::new(),
             reuse: Reuse::Never,
             trace_parent: None,
             scheduled_for: None,
@@ -106,6 +106,8 @@ fn restart(
             Ok(new) => new,
             Err(reply) => return answer(owner, reply, token),
         };
+        // Its tags are those of now: what clients have set stays. There may be more than a start may have.
+        new.start.tags.clone_from(&row.tags);
         let change = match request.new_id {
             Some(_) => Change::Start(new),
             None => {

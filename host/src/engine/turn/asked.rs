@@ -366,7 +366,9 @@ fn task_of(action: &Action) -> Option<TaskId> {
         | Action::SendEvent(_)
         | Action::StartInstance { .. }
         | Action::SetCustomStatus(_)
-        | Action::Describe(_) => None,
+        | Action::Describe(_)
+        | Action::SetValue { .. }
+        | Action::SetTag { .. } => None,
     }
 }
 

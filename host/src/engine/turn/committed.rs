@@ -170,11 +170,15 @@ fn turn_committed(
         }
         return engine.tell_waiters(&commit.id, false);
     };
-    // Waiters for the end get the row, so that they do not read it again.
-    let end = row.ended(commit.after);
-    #[cfg(test)]
-    is_as_read(engine, &end);
-    engine.memory.waiters.tell_end(end);
+    if slot.was_tagged() {
+        engine.tell_waiters(&commit.id, true);
+    } else {
+        // Waiters for the end get the row, so that they do not read it again.
+        let end = row.ended(commit.after);
+        #[cfg(test)]
+        is_as_read(engine, &end);
+        engine.memory.waiters.tell_end(end);
+    }
     // Drop the guest last, so that no waiter waits for it.
     drop(guest);
 }
@@ -328,6 +332,8 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
             | Event::ChildRetryScheduled { .. }
             | Event::ChildRetried { .. }
             | Event::AttemptFailed { .. }
+            | Event::ValueSet { .. }
+            | Event::TagSet { .. }
             | Event::CallDetails { .. } => {}
         }
     }

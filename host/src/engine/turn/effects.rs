@@ -34,6 +34,9 @@ impl Engine {
             self.resumed(key);
             self.reload(key);
         }
+        for key in effects.tagged {
+            self.memory.slots.tagged(key);
+        }
         for key in effects.anew {
             self.timers.remove_instance(key);
             let dropped = self.activities.cancel_instance(key, true);

@@ -24,13 +24,17 @@ pub(crate) fn turn_commit(
     let Some(resident) = &body.resident else {
         return Err(StoreError::Conflict);
     };
-    let carried = if let Some(Event::ContinuedAsNew { carry_over, .. }) = turn.produced.last()
+    let mut carried = if let Some(Event::ContinuedAsNew { carry_over, .. }) = turn.produced.last()
         && !carry_over.is_empty()
     {
         carried(engine, resident, &turn, carry_over)?
     } else {
         Vec::new()
     };
+    if turn.next.is_some() && !resident.state.values.is_empty() {
+        let values = resident.state.values.clone().into_iter().collect();
+        carried.insert(0, Message::Values { values });
+    }
     let returned = |event: &Event| matches!(event, Event::ExecutionReturned { .. });
     let running = if turn.produced.iter().any(returned) {
         engine.activities.running_of(key)
@@ -342,6 +346,7 @@ pub(crate) fn fresh_row(new: &NewInstance) -> InstanceRow {
         failure: None,
         waiting: perennial_core::Waiting::default(),
         quarantine: None,
+        value_count: 0,
     }
 }
 

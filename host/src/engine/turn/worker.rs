@@ -470,6 +470,7 @@ pub(crate) fn outcome_of(message: &Message) -> Option<TaskRef> {
         | Message::StartSkipped { .. }
         | Message::AttemptsFailed { .. }
         | Message::CustomStatus { .. }
+        | Message::Values { .. }
         | Message::Suspend { .. }
         | Message::Resume { .. }
         | Message::Terminate { .. } => None,

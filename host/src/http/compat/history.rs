@@ -145,7 +145,9 @@ fn event_type(event: &Event) -> Option<&'static str> {
         | Event::TaskCanceled { .. }
         | Event::CustomStatusSet { .. }
         | Event::ExecutionReturned { .. }
-        | Event::CallDetails { .. } => return None,
+        | Event::CallDetails { .. }
+        | Event::ValueSet { .. }
+        | Event::TagSet { .. } => return None,
     })
 }
 
@@ -247,7 +249,9 @@ impl Shaper {
             | Event::TaskCanceled { .. }
             | Event::CustomStatusSet { .. }
             | Event::ExecutionReturned { .. }
-            | Event::CallDetails { .. } => {}
+            | Event::CallDetails { .. }
+            | Event::ValueSet { .. }
+            | Event::TagSet { .. } => {}
         }
     }
 

@@ -180,7 +180,7 @@ macro_rules! methods {
     )*};
 }
 
-methods!(get "GET" post "POST" put "PUT" delete "DELETE");
+methods!(get "GET" post "POST" put "PUT" patch "PATCH" delete "DELETE");
 
 /// A reference to a named schema.
 pub(super) fn schema(name: &str) -> Value {

@@ -25,7 +25,7 @@ use crate::http::native::feed::{Feeds, Follower, News, Next, NextPiece, Source, 
 use crate::http::native::reply::Raw;
 
 /// The interval of keep-alive comments, so that proxies keep the connection open.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The header with the id of the last event received.
 const LAST_EVENT: &str = "last-event-id";
@@ -67,11 +67,11 @@ pub(super) fn operations() -> Vec<Operation> {
 }
 
 /// The schema of server-sent events is a string.
-fn events(schemas: &mut SchemaGenerator) -> Schema {
+pub(super) fn events(schemas: &mut SchemaGenerator) -> Schema {
     schemas.subschema_for::<String>()
 }
 
-fn last_seen(ask: &Ask, headers: &HeaderMap) -> Option<String> {
+pub(super) fn last_seen(ask: &Ask, headers: &HeaderMap) -> Option<String> {
     let header = headers.get(LAST_EVENT).and_then(|last| last.to_str().ok());
     header
         .or_else(|| ask.query.text("after"))
@@ -80,7 +80,10 @@ fn last_seen(ask: &Ask, headers: &HeaderMap) -> Option<String> {
 }
 
 /// An answer with server-sent events, which proxies must not buffer.
-fn stream_of(events: impl Stream<Item = Bytes> + Send + 'static, bill: Arc<Bill>) -> Response {
+pub(super) fn stream_of(
+    events: impl Stream<Item = Bytes> + Send + 'static,
+    bill: Arc<Bill>,
+) -> Response {
     let events = futures::StreamExt::map(events, Ok::<_, Infallible>);
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
@@ -93,7 +96,7 @@ fn stream_of(events: impl Stream<Item = Bytes> + Send + 'static, bill: Arc<Bill>
 }
 
 /// Writes one event. JSON contains no line break.
-fn write_event(text: &mut String, name: &str, id: &str, data: &impl serde::Serialize) {
+pub(super) fn write_event(text: &mut String, name: &str, id: &str, data: &impl serde::Serialize) {
     match serde_json::to_string(data) {
         Ok(data) => {
             // Writing to a string cannot fail.
@@ -107,7 +110,7 @@ fn write_event(text: &mut String, name: &str, id: &str, data: &impl serde::Seria
 }
 
 /// The comment that is sent if there are no events.
-const STILL_THERE: &str = ":\n\n";
+pub(super) const STILL_THERE: &str = ":\n\n";
 
 /// The feeds of a server.
 #[derive(Debug)]
@@ -121,6 +124,11 @@ impl Live {
     /// The bill of all followers.
     pub(in crate::http) fn bill(&self) -> &Bill {
         &self.told.bill
+    }
+
+    /// The bill, for an answer that outlives its handler.
+    pub(super) fn shared_bill(&self) -> Arc<Bill> {
+        Arc::clone(&self.told.bill)
     }
 
     pub(in crate::http) fn new(told: Told) -> Self {

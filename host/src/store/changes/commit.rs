@@ -1,6 +1,6 @@
 //! The commit of a turn.
 
-use perennial_core::{End, Event, Message, Start, Status, Suspension, Turn};
+use perennial_core::{End, Event, Message, Start, Status, Suspension, Tags, Turn};
 use rusqlite::{Connection, params};
 
 use crate::store::StoreError;
@@ -11,6 +11,7 @@ use crate::store::rows::instances::{self, deliver};
 use crate::store::rows::modules;
 use crate::store::rows::parents::tell_parent_of;
 use crate::store::rows::tasks;
+use crate::store::rows::values;
 use crate::store::types::{
     Effects, InstanceKey, NewInstance, Position, Summary, TurnCommit, began,
 };
@@ -40,6 +41,7 @@ pub(crate) fn commit_turn(
     }
     insert_turn(db, *key, commit.expected.execution, turn)?;
     instances::discard(db, *key, &commit.consumed)?;
+    set_named(db, *key, turn)?;
     let ended = after.status.is_end() || turn.next.is_some();
     if !ended {
         tasks::record(db, *key, commit.expected, turn, &commit.retried)?;
@@ -70,6 +72,26 @@ pub(crate) fn commit_turn(
         }
     }
     Ok(Ok(()))
+}
+
+/// Writes the values and tags that the guest has set. Those that came with the start of the execution are there already.
+fn set_named(db: &Connection, key: InstanceKey, turn: &Turn) -> Result<(), StoreError> {
+    let produced = turn.produced.iter();
+    let set = produced.clone().filter_map(|event| match event {
+        Event::ValueSet { name, value } => Some((name.as_str(), value.as_ref())),
+        _ => None,
+    });
+    values::change(db, key, set, turn.at)?;
+    let tagged = produced.filter_map(|event| match event {
+        Event::TagSet { key, value } => Some((key.clone(), value.clone())),
+        _ => None,
+    });
+    let tagged: Vec<_> = tagged.collect();
+    if !tagged.is_empty() {
+        // The core has counted them; those that clients have set since the execution began come on top.
+        values::change_tags(db, key, &tagged, |_| true)?.ok();
+    }
+    Ok(())
 }
 
 /// Adds a turn to the history of an ended instance: the detached starts that were refused.
@@ -302,13 +324,26 @@ fn continue_as_new(
     if let Some(digest) = next.module {
         modules::expect(db, digest)?;
     }
-    db.prepare_cached(
+    let mut update = db.prepare_cached(
         "UPDATE instance SET execution = ?1, execution_id = ?2, version = ?3, module = ?4, generation = 0, next_event = 0, turns = 0,
              history_bytes = 0, waiting = NULL, unread_bytes = 0
-         WHERE key = ?5",
-    )?
-    .execute(params![next.execution, next.execution_id, next.version, next.module.map(|d| d.0), key.0])?;
-    let mut first = vec![encode(&Message::Start(Box::new(next.clone())))?];
+         WHERE key = ?5 RETURNING tags",
+    )?;
+    let at = params![
+        next.execution,
+        next.execution_id,
+        next.version,
+        next.module.map(|d| d.0),
+        key.0
+    ];
+    let tags: Option<String> = update.query_row(at, |row| row.get(0))?;
+    let mut start = Box::new(next.clone());
+    let tags = values::read_tags(tags)?;
+    if !same(&tags, &start.tags) {
+        // Clients have set some.
+        start.tags = tags;
+    }
+    let mut first = vec![encode(&Message::Start(start))?];
     if let Some(value) = commit.after.custom_status.clone() {
         first.push(encode(&Message::CustomStatus { value })?);
     }
@@ -321,6 +356,11 @@ fn continue_as_new(
     effects.garbage = true;
     effects.woken.push(key);
     Ok(())
+}
+
+/// Whether these are the same tags, in any order.
+fn same(sorted: &Tags, others: &Tags) -> bool {
+    sorted.len() == others.len() && others.iter().all(|tag| sorted.contains(tag))
 }
 
 /// The columns of a status row for a state.
@@ -345,6 +385,7 @@ pub(crate) fn summary(state: &perennial_core::State) -> Summary {
         returned: state.has_returned(),
         history_bytes: state.history_bytes,
         custom_status: state.custom_status.clone(),
+        value_count: u32::try_from(state.values.len()).unwrap_or(u32::MAX),
         output,
         failure,
         waiting: waiting.unwrap_or_default(),

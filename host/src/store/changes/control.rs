@@ -1,16 +1,19 @@
 //! Turns commands into messages, for one instance and for its descendants.
 
 use perennial_core::{
-    Command, Decision, Event, Message, Rejection, State, Status, Timestamp, Turn, decide,
+    Command, Decision, Event, Message, Rejection, State, Status, Tags, Timestamp, Turn, bounds,
+    decide,
 };
 use rusqlite::{Connection, params};
 
 use crate::store::StoreError;
 use crate::store::changes::commit::{commit_turn, summary};
 use crate::store::changes::create::CreateOutcome;
+use crate::store::codec::int;
 use crate::store::reply::Reply;
 use crate::store::rows::instances::{self, status_of};
 use crate::store::rows::queries;
+use crate::store::rows::values;
 use crate::store::types::{Effects, InstanceKey, InstanceRow, TurnCommit};
 
 /// Delivers a client's command to an instance.
@@ -46,6 +49,38 @@ pub(crate) fn command(
         (Ok(_), None) => Ok(Reply::Rejected(Rejection::NotFound)),
         (Err(rejection), _) => Ok(Reply::Rejected(rejection)),
     }
+}
+
+/// Sets and removes tags of an instance, live or ended. Its guest is not told: it sees them from its next execution on.
+pub(crate) fn set_tags(
+    db: &Connection,
+    id: &str,
+    changes: &[(String, Option<String>)],
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Reply, StoreError> {
+    let Some((key, status)) = instances::find(db, id)? else {
+        return Ok(Reply::Rejected(Rejection::NotFound));
+    };
+    let before = values::tags(db, key)?;
+    // An instance may have more than that, if its orchestration has set some; removing and changing those is no harm.
+    let fits = |after: &Tags| after.len() <= bounds::TAGS.max(before.len());
+    let after = match values::change_tags(db, key, changes, fits)? {
+        Ok(after) => after,
+        Err(after) => return Ok(Reply::TooManyTags(after.len() as u64)),
+    };
+    if after != before {
+        if !status.is_end() {
+            // The time of an end decides how long the instance is kept, so it stays.
+            db.prepare_cached(
+                "UPDATE instance SET updated_at = max(updated_at, ?1) WHERE key = ?2",
+            )?
+            .execute(params![int(now.0), key.0])?;
+            effects.tagged.push(key);
+        }
+        effects.changed.push(id.to_owned());
+    }
+    Ok(Reply::Tagged(after))
 }
 
 /// Terminates an instance and all its live descendants; if the instance has ended, only the descendants.
@@ -197,7 +232,8 @@ pub(crate) fn cascade(
         | Message::ChildDue { .. }
         | Message::StartSkipped { .. }
         | Message::AttemptsFailed { .. }
-        | Message::CustomStatus { .. } => return Ok(()),
+        | Message::CustomStatus { .. }
+        | Message::Values { .. } => return Ok(()),
     };
     let mut query = db.prepare_cached(
         "SELECT key, id, status FROM instance WHERE parent_id = ?1 AND parent_key = ?2 AND status < 3 ORDER BY key",

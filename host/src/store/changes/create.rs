@@ -11,6 +11,7 @@ use crate::store::rows::instances::{self, Row, find};
 use crate::store::rows::parents::tell_parent;
 use crate::store::rows::tasks;
 use crate::store::rows::tasks::NewTask;
+use crate::store::rows::values;
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
 
 /// The result of a start: the instance exists, or the reason why it was rejected.
@@ -84,15 +85,22 @@ pub(crate) fn forget(
 ) -> Result<(), StoreError> {
     instances::untag(db, key)?;
     let mut delete = db.prepare_cached(
-        "DELETE FROM instance WHERE key = ?1 RETURNING execution = 0 AND generation = 0 AND turns <= ?2 AND history_bytes <= ?3",
+        "DELETE FROM instance WHERE key = ?1 RETURNING execution = 0 AND generation = 0 AND turns <= ?2 AND history_bytes <= ?3,
+             value_count > 0",
     )?;
-    let is_short: Option<bool> = delete
-        .query_row(params![key.0, SHORT_TURNS, SHORT_BYTES], |row| row.get(0))
+    let deleted: Option<(bool, bool)> = delete
+        .query_row(params![key.0, SHORT_TURNS, SHORT_BYTES], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()?;
+    let (is_short, has_values) = deleted.unwrap_or_default();
+    if has_values {
+        values::delete_all(db, key)?;
+    }
     tasks::delete_all(db, key)?;
     db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
         .execute([key.0])?;
-    if is_short == Some(true) {
+    if is_short {
         db.prepare_cached("DELETE FROM turn WHERE instance = ?1")?
             .execute([key.0])?;
     } else {

@@ -16,6 +16,7 @@ use crate::store::rows::instances::{self, deliver, status_of};
 use crate::store::rows::modules;
 use crate::store::rows::tasks;
 use crate::store::rows::tasks::NewTask;
+use crate::store::rows::values;
 use crate::store::types::{Effects, InstanceKey, NewInstance, Position, TaskRowKind};
 
 /// A rewind that was planned from an earlier read of the hub.
@@ -291,6 +292,10 @@ fn put_back(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<()
         commit.key.0,
         waiting,
     ])?;
+    values::replace(db, commit.key, &commit.rewind.values(), now)?;
+    if !commit.rewind.tags.is_empty() {
+        values::change_tags(db, commit.key, &commit.rewind.tags, |_| true)?.ok();
+    }
     Ok(())
 }
 
@@ -509,7 +514,7 @@ pub(crate) fn restart(
                  turns = 0, history_bytes = 0, returned = 0, deliveries = 0, created_at = ?5, started_at = NULL, updated_at = ?5,
                  scheduled_for = NULL, parent = iif(parent_key IS NULL AND parent_id IS NOT NULL, NULL, parent), parent_id = NULL,
                  parent_key = NULL, custom_status = NULL, output = NULL, failure = NULL, waiting = NULL, quarantine = NULL,
-                 unread_bytes = 0
+                 unread_bytes = 0, value_count = 0
              WHERE key = ?6 AND execution = ?7 AND generation = ?8 AND next_event = ?9",
         )?
         .execute(params![
@@ -527,6 +532,7 @@ pub(crate) fn restart(
         return Err(StoreError::Conflict);
     }
     instances::tag(db, *key)?;
+    values::delete_all(db, *key)?;
     tasks::delete_all(db, *key)?;
     db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
         .execute([key.0])?;

@@ -98,7 +98,9 @@ pub(crate) fn send(
             | Event::ChildRetryScheduled { .. }
             | Event::ChildRetried { .. }
             | Event::AttemptFailed { .. }
-            | Event::CallDetails { .. } => {}
+            | Event::CallDetails { .. }
+            | Event::ValueSet { .. }
+            | Event::TagSet { .. } => {}
         }
     }
     for event in &commit.turn.received {

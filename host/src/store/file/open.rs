@@ -39,6 +39,19 @@ pub(in crate::store) const MIGRATIONS: &[&str] = &["
     ALTER TABLE instance ADD COLUMN unread_bytes INTEGER NOT NULL DEFAULT 0;
     -- Suspend, resume and terminate, by the first two bytes of a message: they are found behind a long queue.
     CREATE INDEX inbox_command ON inbox (instance, seq) WHERE substr(message, 1, 2) BETWEEN X'0107' AND X'0109';
+", "
+    -- Named values of instances.
+    CREATE TABLE instance_value (
+        instance     INTEGER NOT NULL,
+        name         TEXT NOT NULL,
+        value        TEXT NOT NULL,
+        -- The transaction that set it, so that no two values of a name have the same one.
+        version      INTEGER NOT NULL,
+        at           INTEGER NOT NULL,
+        PRIMARY KEY (instance, name)
+    ) STRICT, WITHOUT ROWID;
+    -- How many an instance has: what has none costs no read.
+    ALTER TABLE instance ADD COLUMN value_count INTEGER NOT NULL DEFAULT 0;
 "];
 
 /// The format that this binary writes.

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::rows::modules;
+use crate::store::rows::values::tags_text;
 use crate::store::types::{InstanceKey, NewInstance, Summary};
 
 /// The SQL term of the index on commands: the variant of a message follows the format byte.
@@ -76,16 +77,7 @@ pub(crate) fn insert(db: &Connection, new: &NewInstance, row: &Row<'_>) -> Resul
     if let Some(digest) = start.module {
         modules::expect(db, digest)?;
     }
-    let tags = if start.tags.is_empty() {
-        None
-    } else {
-        let object: serde_json::Map<_, _> = start
-            .tags
-            .iter()
-            .map(|(k, v)| (k.clone(), v.clone().into()))
-            .collect();
-        Some(serde_json::Value::Object(object).to_string())
-    };
+    let tags = tags_text(&start.tags);
     let waiting = row
         .after
         .filter(|after| !after.status.is_end())

@@ -10,3 +10,4 @@ pub(crate) mod parents;
 pub(crate) mod queries;
 pub(crate) mod reader;
 pub(crate) mod tasks;
+pub(crate) mod values;

@@ -14,6 +14,7 @@ use crate::store::rows::keys;
 use crate::store::rows::modules;
 use crate::store::rows::reader::Reader;
 use crate::store::rows::tasks;
+use crate::store::rows::values;
 use crate::store::types::{InboxPage, InstanceKey, InstanceRow, TaskRow};
 
 /// A page of messages ends once it has this many bytes: the maximum that a turn takes.
@@ -504,7 +505,7 @@ impl Reader {
 
 pub(in crate::store) const COLUMNS: &str = "key, id, name, version, module, status, execution, execution_id, generation, next_event, turns, history_bytes, \
      inbox_next, returned, created_at, started_at, updated_at, scheduled_for, iif(parent_id IS NULL, NULL, parent), parent_key, tags, custom_status, output, \
-     failure, waiting, quarantine";
+     failure, waiting, quarantine, value_count";
 
 /// The instance with a key.
 /// Reads an inbox row: number, message, arrival time. Adds its size to `bytes`.
@@ -544,12 +545,6 @@ pub(in crate::store) fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreE
         Ok(row.get::<_, Option<String>>(column)?.map(Json::from_text))
     };
     let blob = |column| -> Result<Option<Vec<u8>>, StoreError> { Ok(row.get(column)?) };
-    let tags: Option<String> = row.get(20)?;
-    let tags =
-        tags.map(|text| serde_json::from_str::<std::collections::BTreeMap<String, String>>(&text));
-    let tags = tags
-        .transpose()
-        .map_err(|e| StoreError::Corrupt(format!("the tags of an instance: {e}")))?;
     Ok(InstanceRow {
         key: InstanceKey(row.get(0)?),
         id: row.get(1)?,
@@ -572,7 +567,7 @@ pub(in crate::store) fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreE
         parent: blob(18)?
             .map(|bytes| decode(&bytes, "a parent"))
             .transpose()?,
-        tags: tags.unwrap_or_default().into_iter().collect(),
+        tags: values::read_tags(row.get(20)?)?,
         custom_status: json(21)?,
         output: json(22)?,
         failure: blob(23)?
@@ -585,5 +580,6 @@ pub(in crate::store) fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreE
         quarantine: blob(25)?
             .map(|bytes| decode(&bytes, "the quarantine of an instance"))
             .transpose()?,
+        value_count: row.get(26)?,
     })
 }

@@ -101,7 +101,9 @@ pub(crate) fn record(
             | Event::ExecutionSuspended { .. }
             | Event::ExecutionResumed { .. }
             | Event::InstanceStartSkipped { .. }
-            | Event::CallDetails { .. } => {}
+            | Event::CallDetails { .. }
+            | Event::ValueSet { .. }
+            | Event::TagSet { .. } => {}
         }
     }
     Ok(())

@@ -229,6 +229,14 @@ impl Parts {
                 version: self.maybe.clone(),
                 tags: vec![(self.text.clone(), self.text.clone())],
             },
+            Event::ValueSet {
+                name: self.text.clone(),
+                value: self.json(),
+            },
+            Event::TagSet {
+                key: self.text.clone(),
+                value: self.maybe.clone(),
+            },
         ]
     }
 
@@ -289,6 +297,9 @@ impl Parts {
             Message::CustomStatus {
                 value: Json::from_text(self.text.clone()),
             },
+            Message::Values {
+                values: vec![(self.text.clone(), Json::from_text(self.text.clone()))],
+            },
         ]
     }
 }
@@ -323,6 +334,8 @@ fn kind_of(event: &Event) -> usize {
         Event::ChildRetried { .. } => 24,
         Event::AttemptFailed { .. } => 25,
         Event::CallDetails { .. } => 26,
+        Event::ValueSet { .. } => 27,
+        Event::TagSet { .. } => 28,
     }
 }
 
@@ -340,6 +353,7 @@ fn message_kind_of(message: &Message) -> usize {
         Message::Terminate { .. } => 9,
         Message::AttemptsFailed { .. } => 10,
         Message::CustomStatus { .. } => 11,
+        Message::Values { .. } => 12,
     }
 }
 
@@ -369,7 +383,7 @@ fn check<T: serde::Serialize>(values: &[T], name: impl Fn(&T) -> String, bytes: 
 fn the_bytes_of_each_kind_of_event_never_change() {
     let events = sample().events();
     assert!(
-        events.iter().map(kind_of).eq(0..27),
+        events.iter().map(kind_of).eq(0..29),
         "one of each, in the order of their numbers"
     );
     check(
@@ -403,6 +417,8 @@ fn the_bytes_of_each_kind_of_event_never_change() {
         ChildRetried 0118ac02ac0203506179
         AttemptFailed 0119ac0203506179035061790101370000010350617900010137ac02c0843dc0843d
         CallDetails 011aac02010137010350617903506179
+        ValueSet 011b03506179010137
+        TagSet 011c03506179010137
     "#]],
     );
 }
@@ -411,7 +427,7 @@ fn the_bytes_of_each_kind_of_event_never_change() {
 fn the_bytes_of_each_kind_of_message_never_change() {
     let messages = sample().messages();
     assert!(
-        messages.iter().map(message_kind_of).eq(0..12),
+        messages.iter().map(message_kind_of).eq(0..13),
         "one of each, in the order of their numbers"
     );
     let name = |message: &Message| {
@@ -437,6 +453,7 @@ fn the_bytes_of_each_kind_of_message_never_change() {
             Terminate 010901013701
             AttemptsFailed 010aac0200ac0201ac02c0843dc0843d03506179035061790101370000010350617900010137
             CustomStatus 010b03506179
+            Values 010c010350617903506179
         "#]],
     );
 }

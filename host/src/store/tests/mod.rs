@@ -97,6 +97,7 @@ impl Hub {
         for table in [
             "instance",
             "instance_tag",
+            "instance_value",
             "turn",
             "task",
             "inbox",
@@ -228,6 +229,7 @@ fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit
             returned: false,
             history_bytes: 10,
             custom_status: None,
+            value_count: 0,
             output,
             failure: None,
             waiting: Waiting::default(),
@@ -269,6 +271,7 @@ fn first_turn(new: NewInstance) -> TurnCommit {
             returned: false,
             history_bytes: 10,
             custom_status: None,
+            value_count: 0,
             output: None,
             failure: None,
             waiting: Waiting::default(),
