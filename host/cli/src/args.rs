@@ -17,6 +17,7 @@ mod manage;
 mod modules;
 mod project;
 mod serve;
+mod values;
 
 pub(crate) use durable::{
     Durable, GetInstances, GetRuntimeStatus, OfInstance, PurgeHistory,
@@ -26,6 +27,7 @@ pub(crate) use manage::{DeleteTaskHub, FilterArgs, Hubs, HubsCommand, HubsSet, P
 pub(crate) use modules::{GrantsArgs, Modules, ModulesVerb, RemoveModule};
 pub(crate) use project::{Build, Completions, Dev, Inspect, Man, New};
 pub(crate) use serve::{Http, Keys, QuotaArgs, Serve};
+pub(crate) use values::{Tag, Values};
 
 /// Durable workflows in WebAssembly: deploy modules, run a task hub, manage instances
 #[derive(Debug, Parser)]
@@ -117,6 +119,12 @@ pub(crate) enum Command {
     /// Wait until an instance has ended, and print its result
     #[command(after_help = help::WAIT)]
     Wait(Wait),
+    /// Show the named values that an instance has set, or wait for one
+    #[command(after_help = values::VALUES)]
+    Values(Values),
+    /// Set and remove labels of an instance
+    #[command(after_help = values::TAG)]
+    Tag(Tag),
     /// Send an event to an instance
     #[command(after_help = help::RAISE_EVENT)]
     RaiseEvent(RaiseEvent),

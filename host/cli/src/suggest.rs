@@ -20,6 +20,8 @@ impl Typed {
             Command::Status(args) => Some(&args.id),
             Command::History(args) => Some(&args.id),
             Command::Wait(args) => Some(&args.id),
+            Command::Values(args) => Some(&args.id),
+            Command::Tag(args) => Some(&args.id),
             Command::RaiseEvent(args) => Some(&args.id),
             Command::Rewind(args) => Some(&args.id),
             Command::Terminate(args) => args.change.selection.id.as_ref(),

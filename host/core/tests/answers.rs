@@ -439,7 +439,22 @@ fn named_values_and_tags_have_bounds() {
             _ => "fine\n".to_owned(),
         }
     });
-    expect![[r#""#]].assert_eq(&said.concat());
+    expect![[r#"
+        fine
+        LimitExceeded: named values: 101; at most 100 are allowed
+        fine
+        LimitExceeded: bytes of the named values and their names: 262145; at most 262144 are allowed
+        fine
+        fine
+        LimitExceeded: characters of the name of a value: 129; at most 128 are allowed
+        InvalidAnswer: the name of a value must not be empty
+        InvalidAnswer: the name of a value must not contain '\u{202e}': control characters and those that change the direction of text are not allowed
+        fine
+        LimitExceeded: tags of an instance: 65; at most 64 are allowed
+        InvalidAnswer: the key of a tag must not be empty
+        InvalidAnswer: the value of a tag must not contain '\0'
+        LimitExceeded: characters of the value of a tag: 1025; at most 1024 are allowed
+    "#]].assert_eq(&said.concat());
     // Those of earlier turns count too.
     let world = World::new([many(100), waits([set("v000", 2)]), waits([set("one", 1)])])
         .runs_at(1000)

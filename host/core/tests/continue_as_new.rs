@@ -269,7 +269,21 @@ fn values_and_tags_go_on_and_a_value_can_be_cleared_in_the_next_execution() {
     assert_eq!(world.state.values.get("stage"), Some(&json("\"paid\"")));
     assert_eq!(world.state.values.len(), 1);
     assert_eq!(world.state.start().map(|start| start.tags.len()), Some(0));
-    expect![[r#""#]].assert_eq(&world.told());
+    expect![[r#"
+        at 2000
+           0 < TurnStarted now=2000 after 0 events, 0 bytes
+           1 < ExecutionStarted Order execution=1 id=e1 next_external=0
+           2 < ValueSet owner 1
+           3 < ValueSet stage "paid"
+           4 < CustomStatusSet 1
+           5 < ExternalEventRaised 0 a 1
+        at 3000
+           6 < TurnStarted now=3000 after 6 events, 264 bytes
+           7 < ExternalEventRaised 1 b 2
+           8 > ValueSet owner -
+           9 > TagSet team None
+    "#]]
+    .assert_eq(&world.told());
     // An instance begins with none, and none comes later.
     let begins = World::new([waits([]), waits([])])
         .gets([left_values()])

@@ -146,7 +146,7 @@ Examples:
 
 JSON: {instanceId, name, runtimeStatus, createdTime, scheduledTime, startedTime, lastUpdatedTime, executionId, version, \
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
-parentInstanceId, tags, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, \
+parentInstanceId, tags, values, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, \
 host, time}, waitsFor: [{kind: externalEvent|activity|worker|timer|start|child|note|quarantine|host|firstTurn|nothing, name, task, \
 attempt, state: running|queued|waiting, worker: waits|runs|unknown, runningSince, nextAttemptTime, lastFailure, failedAttempts: [{attempt, \
 startedAt, endedAt, failure}], due, instanceId, runtimeStatus, note, reason}], waitsForMore, eventsWithoutEffect: [name], stillRuns: [as waitsFor; of one that has ended], historyEvents, historyBytes, history: as `perennial history --json` shows it}; with --tree, {instance, children: \

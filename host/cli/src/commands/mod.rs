@@ -24,6 +24,7 @@ mod status;
 mod timeline;
 mod tree;
 mod urls;
+mod values;
 mod verify;
 mod wait;
 mod watch;
@@ -59,6 +60,8 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
             _ => list::list(args, session).await,
         },
         Command::Wait(args) => wait::wait(args, session).await,
+        Command::Values(args) => values::values(args, session).await,
+        Command::Tag(args) => values::tag(args, session).await,
         Command::RaiseEvent(args) => change::raise_event(args, session).await,
         Command::Terminate(args) => change::terminate(args, session).await,
         Command::Suspend(args) => change::suspend(args, session).await,

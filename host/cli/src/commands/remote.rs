@@ -45,6 +45,8 @@ fn needs(command: &Command) -> Needs {
         | Command::History(_)
         | Command::List(_)
         | Command::Wait(_)
+        | Command::Values(_)
+        | Command::Tag(_)
         | Command::RaiseEvent(_)
         | Command::Terminate(_)
         | Command::Suspend(_)

@@ -78,6 +78,11 @@ fn fields(status: &InstanceStatus, session: &Session) -> Fields {
         ),
     ));
     fields.extend(payloads(status));
+    if !status.values.is_empty() {
+        let values = status.values.iter();
+        let lines = values.map(|(name, value)| plain(&format!("{name}: {value}")));
+        fields.push(("values", lines.collect::<Vec<_>>().join("\n")));
+    }
     fields.extend(status.failure.iter().flat_map(failure));
     fields.extend(status.quarantine.iter().flat_map(quarantine));
     fields.extend(open_work(status, output));

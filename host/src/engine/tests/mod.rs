@@ -38,4 +38,5 @@ mod shortages;
 mod simulation;
 mod timers;
 mod turns;
+mod values;
 mod world;

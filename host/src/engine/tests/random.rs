@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use super::programs::Dice;
 use super::world::*;
 use crate::engine::Request;
-use perennial_core::{Ending, Failure};
+use perennial_core::{Action, Ending, Failure};
 
 /// A program. Its value is a number that does not depend on the order of events.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub(super) enum Op {
     Event(u64),
     /// Cancelled right after the call.
     Dropped,
+    /// Sets and clears values, and sets a tag.
+    Shows(u64),
     Child(Box<Self>),
     Seq(Vec<Self>),
     Par(Vec<Self>),
@@ -26,7 +28,7 @@ pub(super) enum Op {
 
 impl Op {
     pub(super) fn random(dice: &mut Dice, depth: u32, events: &mut u64) -> Self {
-        match dice.roll(if depth == 0 { 7 } else { 12 }) {
+        match dice.roll(if depth == 0 { 8 } else { 13 }) {
             0 | 1 => Self::Echo(dice.roll(100)),
             2 => Self::Flaky(dice.roll(100), dice.roll(4) as u32),
             3 => Self::Broken,
@@ -36,9 +38,10 @@ impl Op {
                 Self::Event(*events - 1)
             }
             5 | 6 => Self::Dropped,
+            7 => Self::Shows(dice.roll(9)),
             // Events are sent to the instance; a child gets none.
-            7 => Self::Child(Box::new(Self::random(dice, depth.min(1) - 1, events))),
-            8 | 9 => Self::Seq(
+            8 => Self::Child(Box::new(Self::random(dice, depth.min(1) - 1, events))),
+            9 | 10 => Self::Seq(
                 (0..dice.roll(5))
                     .map(|_| Self::random(dice, depth - 1, events))
                     .collect(),
@@ -58,7 +61,7 @@ impl Op {
             Self::Broken => 1_000,
             Self::Timer(_) => 1,
             Self::Event(number) => 10_000 + number,
-            Self::Dropped => 0,
+            Self::Dropped | Self::Shows(_) => 0,
             Self::Child(op) => op.value(),
             Self::Seq(ops) | Self::Par(ops) => ops.iter().map(Self::value).sum(),
         }
@@ -123,6 +126,17 @@ impl Node {
                 }
                 Some(0)
             }
+            Op::Shows(value) => {
+                if self.task.is_none() {
+                    let name = format!("v{}", value % 3);
+                    let set = (*value != 8).then(|| json(value));
+                    out.push(Action::SetValue { name, value: set });
+                    let (key, value) = (format!("t{}", value % 2), Some(value.to_string()));
+                    out.push(Action::SetTag { key, value });
+                    self.task = Some(0);
+                }
+                Some(0)
+            }
             op => {
                 let task = *self.task.get_or_insert_with(|| match op {
                     Op::Flaky(value, fails) => out.call_with(
@@ -146,7 +160,7 @@ impl Node {
                         )
                     }
                     Op::Echo(value) => out.call("Echo", value),
-                    Op::Event(_) | Op::Dropped | Op::Seq(_) | Op::Par(_) => {
+                    Op::Event(_) | Op::Dropped | Op::Shows(_) | Op::Seq(_) | Op::Par(_) => {
                         unreachable!("handled above")
                     }
                 });

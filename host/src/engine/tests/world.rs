@@ -309,6 +309,7 @@ impl World {
                 }
                 assert_eq!(state.next_event, row.next_event, "{}", row.id);
                 assert_eq!(state.has_ended(), row.status.is_end(), "{}", row.id);
+                check_values(reader, &row, &state);
                 continue;
             };
             let mut guest = self
@@ -327,8 +328,21 @@ impl World {
                 row.id
             );
             assert_eq!(state.has_ended(), row.status.is_end(), "{}", row.id);
+            check_values(reader, &row, &state);
         }
     }
+}
+
+/// Checks that an instance has the named values that its history gives it. One whose execution has not begun has those of the execution before.
+fn check_values(reader: &Reader, row: &InstanceRow, state: &State) {
+    if state.start().is_none() {
+        return;
+    }
+    let rows = reader.values(row.key).unwrap();
+    assert_eq!(rows.len(), row.value_count as usize, "{}", row.id);
+    let values: Vec<_> = rows.into_iter().map(|row| (row.name, row.value)).collect();
+    let told: Vec<_> = state.values.clone().into_iter().collect();
+    assert_eq!(values, told, "{}", row.id);
 }
 
 /// An engine that owns the hub of a world. Dropping it stops it.
