@@ -128,7 +128,7 @@ fn a_value_is_there_with_its_turn_and_stays_after_the_end() {
     host.engine.evict_all();
     host.raise("a", "end", 0);
     assert_eq!(host.end("a"), "1");
-    assert_eq!(values(&host, "a"), map(&[("stage", "1"), ("count", "4")]));
+    assert_eq!(values(&host, "a"), map(&[("stage", "1"), ("count", "5")]));
     assert_eq!(version(&host, "a", "stage"), Some(last));
     assert!(world.reader().value("nobody", "stage").unwrap().is_none());
     host.check_histories();
