@@ -11,6 +11,10 @@ use crate::{Action, Ending, Event, Failure, Json, Millis, RetryPolicy, Tags, Tas
 const TEXT_CHARS_MAX: usize = 120;
 
 /// Describes what is recorded.
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each event"
+)]
 pub(crate) fn event(event: &Event) -> String {
     match event {
         Event::ActivityScheduled {

@@ -253,6 +253,10 @@ impl Rewinder {
     }
 
     /// What came in with a turn that is cut off comes in again, where it is about something that is kept.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each event"
+    )]
     fn take_back(&mut self, event: &Event) {
         match event {
             Event::ExecutionStarted(start) => {
@@ -281,13 +285,7 @@ impl Rewinder {
                 name,
                 value: Some(value),
             } => {
-                let left = (name.clone(), value.clone());
-                if let Some(Message::Values { values }) = self.inbox.last_mut() {
-                    values.push(left);
-                } else {
-                    let values = vec![left];
-                    self.inbox.push(Message::Values { values });
-                }
+                self.left(name.clone(), value.clone());
             }
             Event::ExternalEventRaised { number, name, data } => {
                 self.raised(*number, name.clone(), data.clone());
@@ -337,6 +335,16 @@ impl Rewinder {
             | Event::CallDetails { .. }
             | Event::ValueSet { .. }
             | Event::TagSet { .. } => {}
+        }
+    }
+
+    /// A value of the execution before, which came in with the start.
+    fn left(&mut self, name: String, value: Json) {
+        if let Some(Message::Values { values }) = self.inbox.last_mut() {
+            values.push((name, value));
+        } else {
+            let values = vec![(name, value)];
+            self.inbox.push(Message::Values { values });
         }
     }
 
@@ -593,9 +601,11 @@ impl Rewind {
 
     /// The tags as of the cut.
     fn tags_before(&self) -> &[(String, String)] {
-        let begins = self.inbox.iter().find_map(|message| match message {
-            Message::Start(start) => Some(&start.tags),
-            _ => None,
+        let begins = self.inbox.iter().find_map(|message| {
+            let Message::Start(start) = message else {
+                return None;
+            };
+            Some(&start.tags)
         });
         let start = self.state.start();
         start
