@@ -40,6 +40,7 @@ mod quarantine;
 mod replay;
 mod retry;
 mod rewind;
+mod rewound;
 mod stage;
 mod state;
 mod task;
@@ -72,9 +73,8 @@ pub use phase::{Begun, End, Phase, Running, Suspension, TurnPart};
 pub use quarantine::Quarantine;
 pub use replay::{Nondeterminism, ReplayError, replay_turn};
 pub use retry::RetryPolicy;
-pub use rewind::{
-    ArmedActivity, ArmedTimer, DroppedEvent, DroppedKind, DroppedTask, Rewind, Rewinder,
-};
+pub use rewind::Rewinder;
+pub use rewound::{ArmedActivity, ArmedTimer, DroppedEvent, DroppedKind, DroppedTask, Rewind};
 pub use state::State;
 pub use task::{ChildTask, Task, TaskKind, TaskType};
 pub use trace::TraceContext;

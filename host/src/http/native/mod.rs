@@ -14,6 +14,7 @@ mod instances;
 mod live;
 mod modules;
 mod reply;
+mod sent;
 mod values;
 
 use std::convert::Infallible;

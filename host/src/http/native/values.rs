@@ -14,10 +14,10 @@ use crate::http::Api;
 use crate::http::bill::{Counted, Turn};
 use crate::http::native::doc::{Operation, get, patch, text};
 use crate::http::native::extract::{Ask, Failed, Object, Segments};
-use crate::http::native::live::{
+use crate::http::native::reply::{Raw, Reply};
+use crate::http::native::sent::{
     KEEP_ALIVE, STILL_THERE, events, last_seen, stream_of, write_event,
 };
-use crate::http::native::reply::{Raw, Reply};
 use crate::timed::timed;
 
 /// The default length of a wait.
