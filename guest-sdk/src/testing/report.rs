@@ -300,6 +300,33 @@ impl Report {
         self.custom_statuses().pop().flatten()
     }
 
+    /// The values that a named value had, in order; `None` where it was cleared.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is not a `T`.
+    #[must_use]
+    #[track_caller]
+    pub fn values<T: DeserializeOwned>(&self, name: &str) -> Vec<Option<T>> {
+        let values = self.events().filter_map(|(_, event)| match event {
+            Event::ValueSet { name: of, value } if of == name => Some(value.as_ref()),
+            _ => None,
+        });
+        let decode = |value: &Json| self.decoded("the value", Some(value));
+        values.map(|value| value.map(decode)).collect()
+    }
+
+    /// The last value of this name, if there is one.
+    ///
+    /// # Panics
+    ///
+    /// If it is not a `T`.
+    #[must_use]
+    #[track_caller]
+    pub fn value<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        self.values(name).pop().flatten()
+    }
+
     /// The log lines of the orchestration and its activities, in order. Those of replays are left out, as on a host.
     #[must_use]
     pub fn log(&self) -> Vec<(Level, String)> {

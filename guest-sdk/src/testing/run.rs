@@ -337,4 +337,15 @@ impl Moment<'_> {
         let status = self.instance?.state.custom_status.as_ref()?;
         Some(decoded("the custom status", Some(status)))
     }
+
+    /// Its value of this name, if there is one.
+    ///
+    /// # Panics
+    ///
+    /// If it is not a `T`.
+    #[must_use]
+    pub fn value<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let value = self.instance?.state.values.get(name)?;
+        Some(decoded("the value", Some(value)))
+    }
 }

@@ -562,6 +562,10 @@ fn continue_as_new(instance: &mut Instance, turn: &Turn, next: &Start, now: Time
     let status = instance.state.custom_status.clone();
     let mut first = vec![Message::Start(Box::new(next.clone()))];
     first.extend(status.map(|value| Message::CustomStatus { value }));
+    if !instance.state.values.is_empty() {
+        let values = instance.state.values.clone().into_iter().collect();
+        first.push(Message::Values { values });
+    }
     if let Some(Event::ContinuedAsNew { carry_over, .. }) = turn.produced.last() {
         let mut carried = BTreeMap::new();
         for event in turns.iter().flat_map(|turn| &turn.received) {
