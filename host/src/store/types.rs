@@ -291,13 +291,11 @@ impl InstanceRow {
         self.returned = after.returned;
         self.updated_at = turn.at;
         for event in &turn.produced {
-            match event {
-                Event::ValueSet { .. } => self.value_count = after.value_count,
-                Event::TagSet { key, value } => {
-                    set_tag(&mut self.tags, key, value.as_deref());
-                    self.tags.sort();
-                }
-                _ => {}
+            if let Event::ValueSet { .. } = event {
+                self.value_count = after.value_count;
+            } else if let Event::TagSet { key, value } = event {
+                set_tag(&mut self.tags, key, value.as_deref());
+                self.tags.sort();
             }
         }
         if commit.create.is_some() || began(after) {

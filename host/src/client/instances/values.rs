@@ -232,11 +232,12 @@ impl Client {
                 return Ok(waited);
             }
             match told {
-                Some(told) => match tokio::time::timeout(left, told).await {
-                    Ok(Err(_)) => return Err(Error::store(&self.hub, StoreError::Closed)),
-                    // Changed or timed out: read again.
-                    Ok(Ok(_)) | Err(_) => {}
-                },
+                // Changed or timed out: read again.
+                Some(told) => {
+                    if let Ok(Err(_)) = tokio::time::timeout(left, told).await {
+                        return Err(Error::store(&self.hub, StoreError::Closed));
+                    }
+                }
                 // Also limits the request rate for a value that changes all the time.
                 None => tokio::time::sleep(left.min(LOOK_EVERY)).await,
             }

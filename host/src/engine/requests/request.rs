@@ -175,18 +175,7 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             id,
             reason,
             recursive,
-        } => {
-            let message = Message::Terminate { reason, recursive };
-            if recursive && check_instance_id(&id).is_ok() {
-                let running = (with.running)();
-                return Change::TerminateAll {
-                    id,
-                    message,
-                    running,
-                };
-            }
-            deliver(id, Command::Terminate, message)
-        }
+        } => terminate(id, reason, recursive, with),
         Request::Suspend {
             id,
             reason,
@@ -235,6 +224,24 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         Request::SetTags { id, changes } => set_tags(id, changes),
         Request::Workers => Change::Answer(Reply::Workers((with.workers)().to_text())),
     }
+}
+
+fn terminate(
+    id: String,
+    reason: Option<String>,
+    recursive: bool,
+    with: &Preparation<'_>,
+) -> Change {
+    let message = Message::Terminate { reason, recursive };
+    if recursive && check_instance_id(&id).is_ok() {
+        let running = (with.running)();
+        return Change::TerminateAll {
+            id,
+            message,
+            running,
+        };
+    }
+    deliver(id, Command::Terminate, message)
 }
 
 fn deliver(id: String, command: Command, message: Message) -> Change {

@@ -10,6 +10,7 @@ use crate::store::codec::{decode, encode, int, uint};
 use crate::store::rows::instances::{self, deliver};
 use crate::store::rows::modules;
 use crate::store::rows::parents::tell_parent_of;
+use crate::store::rows::tags;
 use crate::store::rows::tasks;
 use crate::store::rows::values;
 use crate::store::types::{
@@ -77,19 +78,23 @@ pub(crate) fn commit_turn(
 /// Writes the values and tags that the guest has set. Those that came with the start of the execution are there already.
 fn set_named(db: &Connection, key: InstanceKey, turn: &Turn) -> Result<(), StoreError> {
     let produced = turn.produced.iter();
-    let set = produced.clone().filter_map(|event| match event {
-        Event::ValueSet { name, value } => Some((name.as_str(), value.as_ref())),
-        _ => None,
+    let set = produced.clone().filter_map(|event| {
+        let Event::ValueSet { name, value } = event else {
+            return None;
+        };
+        Some((name.as_str(), value.as_ref()))
     });
     values::change(db, key, set, turn.at)?;
-    let tagged = produced.filter_map(|event| match event {
-        Event::TagSet { key, value } => Some((key.clone(), value.clone())),
-        _ => None,
+    let tagged = produced.filter_map(|event| {
+        let Event::TagSet { key, value } = event else {
+            return None;
+        };
+        Some((key.clone(), value.clone()))
     });
     let tagged: Vec<_> = tagged.collect();
     if !tagged.is_empty() {
         // The core has counted them; those that clients have set since the execution began come on top.
-        values::change_tags(db, key, &tagged, |_| true)?.ok();
+        tags::change(db, key, &tagged, |_| true)?.ok();
     }
     Ok(())
 }
@@ -338,7 +343,7 @@ fn continue_as_new(
     ];
     let tags: Option<String> = update.query_row(at, |row| row.get(0))?;
     let mut start = Box::new(next.clone());
-    let tags = values::read_tags(tags)?;
+    let tags = tags::read(tags)?;
     if !same(&tags, &start.tags) {
         // Clients have set some.
         start.tags = tags;

@@ -13,7 +13,7 @@ use crate::store::codec::int;
 use crate::store::reply::Reply;
 use crate::store::rows::instances::{self, status_of};
 use crate::store::rows::queries;
-use crate::store::rows::values;
+use crate::store::rows::tags;
 use crate::store::types::{Effects, InstanceKey, InstanceRow, TurnCommit};
 
 /// Delivers a client's command to an instance.
@@ -62,10 +62,10 @@ pub(crate) fn set_tags(
     let Some((key, status)) = instances::find(db, id)? else {
         return Ok(Reply::Rejected(Rejection::NotFound));
     };
-    let before = values::tags(db, key)?;
+    let before = tags::of(db, key)?;
     // An instance may have more than that, if its orchestration has set some; removing and changing those is no harm.
     let fits = |after: &Tags| after.len() <= bounds::TAGS.max(before.len());
-    let after = match values::change_tags(db, key, changes, fits)? {
+    let after = match tags::change(db, key, changes, fits)? {
         Ok(after) => after,
         Err(after) => return Ok(Reply::TooManyTags(after.len() as u64)),
     };

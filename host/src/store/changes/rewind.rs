@@ -14,6 +14,7 @@ use crate::store::codec::{decode, encode, int, uint};
 use crate::store::reply::{Reply, Rewound};
 use crate::store::rows::instances::{self, deliver, status_of};
 use crate::store::rows::modules;
+use crate::store::rows::tags;
 use crate::store::rows::tasks;
 use crate::store::rows::tasks::NewTask;
 use crate::store::rows::values;
@@ -294,7 +295,7 @@ fn put_back(db: &Connection, commit: &RewindCommit, now: Timestamp) -> Result<()
     ])?;
     values::replace(db, commit.key, &commit.rewind.values(), now)?;
     if !commit.rewind.tags.is_empty() {
-        values::change_tags(db, commit.key, &commit.rewind.tags, |_| true)?.ok();
+        tags::change(db, commit.key, &commit.rewind.tags, |_| true)?.ok();
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::rows::modules;
-use crate::store::rows::values::tags_text;
+use crate::store::rows::tags;
 use crate::store::types::{InstanceKey, NewInstance, Summary};
 
 /// The SQL term of the index on commands: the variant of a message follows the format byte.
@@ -77,7 +77,7 @@ pub(crate) fn insert(db: &Connection, new: &NewInstance, row: &Row<'_>) -> Resul
     if let Some(digest) = start.module {
         modules::expect(db, digest)?;
     }
-    let tags = tags_text(&start.tags);
+    let tags = tags::text(&start.tags);
     let waiting = row
         .after
         .filter(|after| !after.status.is_end())

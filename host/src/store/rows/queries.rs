@@ -13,8 +13,8 @@ use crate::store::rows::instances::is_command;
 use crate::store::rows::keys;
 use crate::store::rows::modules;
 use crate::store::rows::reader::Reader;
+use crate::store::rows::tags;
 use crate::store::rows::tasks;
-use crate::store::rows::values;
 use crate::store::types::{InboxPage, InstanceKey, InstanceRow, TaskRow};
 
 /// A page of messages ends once it has this many bytes: the maximum that a turn takes.
@@ -567,7 +567,7 @@ pub(in crate::store) fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreE
         parent: blob(18)?
             .map(|bytes| decode(&bytes, "a parent"))
             .transpose()?,
-        tags: values::read_tags(row.get(20)?)?,
+        tags: tags::read(row.get(20)?)?,
         custom_status: json(21)?,
         output: json(22)?,
         failure: blob(23)?
