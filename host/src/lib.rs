@@ -107,10 +107,10 @@ pub use client::{
     DEFAULT_TASK_HUB, Deploy, Deployment, DroppedEvent, DroppedTask, Error, Filter, HistoryEvent,
     HistoryPage, HistoryQuery, HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs,
     InstanceCommand, InstanceFamily, InstanceStatus, List, Module, ModuleInfo, NamedValue,
-    NewAccessKey, OwnerState, Page, Purge, RearmedActivity, RemainingFailure, Restart, Result,
-    Retention, Rewind, RewindRecord, Rewound, Role, Start, StatusQuery, TagChange, TaskKind, Wait,
-    Waited, WaitedValue, WaitingWork, Worker, WorkerItem, WorkerName, Workers, parse_json,
-    parse_time,
+    NewAccessKey, OwnerState, Page, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory,
+    RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound, Role, Start,
+    StatusQuery, TagChange, TaskKind, Wait, Waited, WaitedValue, WaitingWork, Worker, WorkerItem,
+    WorkerName, Workers, parse_json, parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
@@ -125,7 +125,7 @@ pub use perennial_core::{
 };
 pub use runtime::{
     ActivityContext, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, Collect, Host,
-    HostBuilder, HubCheck, HubProblem, NameChange, RemoveInUse, Verify,
+    HostBuilder, HubCheck, HubProblem, NameChange, RemoveInUse, Replayer, Verify,
 };
 pub use shortage::{Resource, Shortage};
 pub use store::{CollectedModule, Definition, DefinitionKind, Order, UpdatedName};

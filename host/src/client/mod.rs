@@ -63,6 +63,7 @@ pub use instances::history_query::{HistoryPage, HistoryQuery};
 pub(crate) use instances::list::PAGE_BYTES_MAX;
 pub use instances::list::{List, Page};
 pub use instances::purge::Purge;
+pub use instances::recorded::{RECORDED_BYTES_MAX, RecordedHistory};
 pub use instances::start::Start;
 pub use instances::status::{InstanceStatus, RewindRecord, StatusQuery};
 pub use instances::tags::TagChange;

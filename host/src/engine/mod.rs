@@ -74,7 +74,7 @@ pub(crate) use requests::request::{
 };
 pub(crate) use requests::steps::carry_out;
 pub(crate) use turn::load::find_start;
-pub(crate) use turn::replay::{LoadError, MakeGuest, replay};
+pub(crate) use turn::replay::{LoadError, MakeGuest, Replaying, replay};
 pub use upkeep::quotas::Quotas;
 pub use upkeep::stats::{CommitTimings, HostStats};
 

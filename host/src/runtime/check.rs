@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use perennial_core::{Digest, Quarantine, Status};
+use perennial_core::{Digest, Quarantine, Start, Status};
 
 use crate::client::{Client, Error, Module, ModuleInfo, Result};
-use crate::engine::executor::Executor;
+use crate::engine::executor::{Executor, ResidentGuest};
 use crate::engine::{LoadError, replay};
 use crate::foreign::Listener;
 use crate::store::{
@@ -192,21 +192,12 @@ impl IntoFuture for Check {
             let before = client.modules().await?;
             let before = before.into_iter().find(|info| info.name == module.name);
             let threads = std::thread::available_parallelism().map_or(2, usize::from);
-            let component = module.component.clone();
-            let cache_dir = client.path().and_then(Path::parent);
-            let cache_dir = cache_dir.map(|dir| dir.join(CACHE_DIR));
+            let cache_dir = client.path().and_then(Path::parent).map(Path::to_owned);
+            let asked = module.clone();
             let wasm = tokio::task::spawn_blocking(move || {
-                let config = WasmConfig {
-                    // The code was compiled when the module was inspected.
-                    cache_dir,
-                    resident_max: u32::try_from(threads).unwrap_or(u32::MAX),
-                    ..WasmConfig::default()
-                };
-                let source = Arc::new(move |_| Ok(component.clone()));
-                Wasm::new(config, source, Arc::new(|_| Ok(Grants::default())))
+                executor_of(&asked, cache_dir.as_deref(), threads)
             });
-            let wasm = wasm.await.map_err(|_| Error::panicked())?;
-            let wasm = wasm.map_err(|error| Error::module(error.to_string()))?;
+            let wasm = wasm.await.map_err(|_| Error::panicked())??;
             let checked = module.clone();
             let on_progress = Arc::new(on_progress);
             let told = Arc::clone(&on_progress);
@@ -216,7 +207,7 @@ impl IntoFuture for Check {
                     let live = live(reader, &names)?;
                     let with = Checking {
                         reader,
-                        executor: &wasm,
+                        executor: &*wasm,
                         module: &checked,
                     };
                     Ok((names, with.all(live, threads, &on_progress)?))
@@ -367,10 +358,7 @@ impl Checking<'_> {
             pinned: row.module,
             outcome,
         };
-        let is_defined = self.module.definitions.iter().any(|definition| {
-            definition.kind == DefinitionKind::Orchestration && definition.name == name
-        });
-        if !is_defined {
+        if !defines(self.module, &name) {
             return Ok(checked(&row, CheckOutcome::NotDefined));
         }
         let mut row = row;
@@ -403,14 +391,50 @@ impl Checking<'_> {
     }
 
     fn replay(&self, row: &InstanceRow) -> Result<(), LoadError> {
-        let mut bring = |start: &perennial_core::Start| {
-            let (limits, id) = (&start.limits, &start.instance_id);
-            self.executor
-                .instantiate(self.module.digest, limits, id, start.clock())
-                .map_err(LoadError::from)
-        };
+        let mut bring = |start: &Start| bring(self.executor, self.module, start);
         replay(self.reader, row, Some(&mut bring), &mut |_| {}).map(|_| ())
     }
+}
+
+/// Makes guests of one module, outside any hub. At most `guests` exist at once.
+///
+/// # Errors
+/// [`Error::is_invalid`] if WebAssembly cannot be run here.
+pub(super) fn executor_of(
+    module: &Module,
+    cache_dir: Option<&Path>,
+    guests: usize,
+) -> Result<Arc<Wasm>> {
+    let config = WasmConfig {
+        // The code was compiled when the module was inspected.
+        cache_dir: cache_dir.map(|dir| dir.join(CACHE_DIR)),
+        resident_max: u32::try_from(guests).unwrap_or(u32::MAX),
+        ..WasmConfig::default()
+    };
+    let component = module.component.clone();
+    let source = Arc::new(move |_| Ok(component.clone()));
+    let wasm = Wasm::new(config, source, Arc::new(|_| Ok(Grants::default())));
+    wasm.map(Arc::new)
+        .map_err(|error| Error::module(error.to_string()))
+}
+
+/// Makes the guest of a replay on this module.
+pub(super) fn bring(
+    executor: &dyn Executor,
+    module: &Module,
+    start: &Start,
+) -> Result<Box<dyn ResidentGuest>, LoadError> {
+    let (limits, id) = (&start.limits, &start.instance_id);
+    executor
+        .instantiate(module.digest, limits, id, start.clock())
+        .map_err(LoadError::from)
+}
+
+/// Whether a module defines an orchestration.
+pub(super) fn defines(module: &Module, orchestration: &str) -> bool {
+    module.definitions.iter().any(|definition| {
+        definition.kind == DefinitionKind::Orchestration && definition.name == orchestration
+    })
 }
 
 /// Spawns up to this many threads in a scope. Stops at the first that the system cannot create, since the work also continues without them.

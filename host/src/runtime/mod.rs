@@ -7,6 +7,7 @@ mod collect;
 mod listener;
 mod module;
 mod native;
+mod replayer;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -28,6 +29,7 @@ pub use builder::HostBuilder;
 pub use check::{Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, NameChange};
 pub use collect::{Collect, RemoveInUse};
 pub use native::ActivityContext;
+pub use replayer::Replayer;
 pub use verify::{HubCheck, HubProblem, Verify};
 
 /// The fault for a failed read of module data: the host lacks a resource, or the rows of the module are damaged.

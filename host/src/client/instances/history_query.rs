@@ -18,7 +18,7 @@ use crate::client::{Client, Error, Result};
 use crate::store::InstanceKey;
 
 /// Turns per read.
-const TURNS: u32 = 256;
+pub(crate) const TURNS: u32 = 256;
 
 /// The bytes after which a read ends.
 pub(crate) const HISTORY_BYTES_MAX: usize = 4 << 20;
@@ -71,18 +71,18 @@ pub struct HistoryPage {
 
 /// A place between two turns. It is invalid after a rewind of the execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PageCursor {
-    of: (InstanceKey, u32, u32),
-    next_turn: u32,
+pub(crate) struct PageCursor {
+    pub(crate) of: (InstanceKey, u32, u32),
+    pub(crate) next_turn: u32,
 }
 
 impl PageCursor {
-    fn token(self) -> String {
+    pub(crate) fn token(self) -> String {
         let ((key, execution, generation), turn) = (self.of, self.next_turn);
         format!("{:x}.{execution:x}.{generation:x}.{turn:x}", key.0)
     }
 
-    fn of_token(token: &str) -> Option<Self> {
+    pub(crate) fn of_token(token: &str) -> Option<Self> {
         let mut parts = token.split('.');
         let key = i64::from_str_radix(parts.next()?, 16).ok()?;
         let mut number = || u32::from_str_radix(parts.next()?, 16).ok();

@@ -12,6 +12,7 @@ pub(crate) mod history_query;
 pub(crate) mod list;
 pub(crate) mod open_work;
 pub(crate) mod purge;
+pub(crate) mod recorded;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod tags;

@@ -10,7 +10,8 @@ use crate::client::instances::status::Show;
 use crate::client::json::{Counts, NEVER};
 use crate::client::{
     AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
-    ModuleInfo, NamedValue, NewAccessKey, Page, Result, Retention, Role, Wait, Workers,
+    ModuleInfo, NamedValue, NewAccessKey, Page, RecordedHistory, Result, Retention, Role, Wait,
+    Workers,
 };
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
 
@@ -125,6 +126,22 @@ impl Remote {
         let mut call = Call::get(&path)
             .query("input", (!hide.0).to_string())
             .query("output", (!hide.1).to_string());
+        if let Some(after) = after {
+            call = call.query("after", after);
+        }
+        self.find(call).await
+    }
+
+    /// A page of a recorded history.
+    pub(crate) async fn recorded(
+        &self,
+        id: &str,
+        after: Option<&str>,
+    ) -> Result<Option<RecordedHistory>> {
+        let Ok(path) = instance(id, &["export"]) else {
+            return Ok(None);
+        };
+        let mut call = Call::get(&path);
         if let Some(after) = after {
             call = call.query("after", after);
         }

@@ -1,6 +1,8 @@
 //! Histories in pages, and families.
 
-use crate::client::{FAMILY_BYTES_MAX, HISTORY_BYTES_MAX, HistoryPage, InstanceFamily};
+use crate::client::{
+    FAMILY_BYTES_MAX, HISTORY_BYTES_MAX, HistoryPage, InstanceFamily, RecordedHistory,
+};
 use crate::http::body;
 use crate::http::native::doc::{Operation, flag, get, number, text};
 use crate::http::native::extract::{Ask, Failed, Segments};
@@ -34,6 +36,21 @@ pub(super) fn operations() -> Vec<Operation> {
             "The instance was restarted or replaced meanwhile, and its history is another one",
         )]),
         get(
+            "/instances/{id}/export",
+            export,
+            "exportHistory",
+            "The recorded turns of an instance, for a replay elsewhere, in pages of up to 2 MiB of stored bytes",
+        )
+        .query("after", text(), "The token of the page before")
+        .answer(
+            200,
+            "What `perennial export` writes: the turns of all pages make one file",
+        )
+        .fails(&[(
+            409,
+            "The instance was restarted or replaced meanwhile, and its history is another one",
+        )]),
+        get(
             "/instances/{id}/family",
             family,
             "showFamily",
@@ -58,6 +75,15 @@ async fn history(ask: Ask, Segments(id): Segments<String>) -> Result<Reply<Histo
     }
     let room = body::room_for(&ask.api, HISTORY_BYTES_MAX).await?;
     let page = query.page(ask.query.text("after")).await?;
+    Reply::ok_in(room, &page)
+}
+
+async fn export(
+    ask: Ask,
+    Segments(id): Segments<String>,
+) -> Result<Reply<RecordedHistory>, Failed> {
+    let room = body::room_for(&ask.api, HISTORY_BYTES_MAX).await?;
+    let page = ask.client.export_page(&id, ask.query.text("after")).await?;
     Reply::ok_in(room, &page)
 }
 
