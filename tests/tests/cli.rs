@@ -24,6 +24,8 @@ mod project;
 mod raw;
 #[path = "cli/remote.rs"]
 mod remote;
+#[path = "cli/replay.rs"]
+mod replay;
 #[path = "cli/run.rs"]
 mod run;
 #[path = "cli/see.rs"]

@@ -16,6 +16,7 @@ mod help;
 mod manage;
 mod modules;
 mod project;
+pub(crate) mod replay;
 mod serve;
 mod values;
 
@@ -113,6 +114,12 @@ pub(crate) enum Command {
     /// Show what happened in an instance, event by event
     #[command(after_help = help::HISTORY)]
     History(History),
+    /// Print the recorded history of an instance, for `replay`
+    #[command(after_help = replay::EXPORT)]
+    Export(replay::Export),
+    /// Replay recorded histories on a file, and say whether it fits them
+    #[command(after_help = replay::REPLAY)]
+    Replay(replay::Replay),
     /// List instances, newest first
     #[command(after_help = help::LIST)]
     List(List),

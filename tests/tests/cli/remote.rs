@@ -71,7 +71,7 @@ impl Side {
 }
 
 /// A host with an HTTP API, and its address.
-fn serve(cli: &Cli, args: &[&str]) -> (Process, String) {
+pub(crate) fn serve(cli: &Cli, args: &[&str]) -> (Process, String) {
     let mut command = cli.command(&["serve", "--json", "--log", "error"]);
     command.args(["--listen", "127.0.0.1:0"]).args(args);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();

@@ -9,7 +9,7 @@ Exit codes:
   3  no such instance, module, orchestration or task hub
   4  the instance, name or task hub is in a state that forbids it
   5  timed out waiting; the instance goes on
-  6  check: something is wrong with the hub; deploy --check: a live instance could not go on, or it needs --replace
+  6  check: something is wrong with the hub; deploy --check: a live instance could not go on, or it needs --replace; replay: a history does not fit
 
 `perennial COMMAND --help` shows examples.";
 
@@ -28,7 +28,7 @@ Exit codes:
   3  no such instance, module, orchestration or task hub
   4  the instance, name or task hub is in a state that forbids it
   5  timed out waiting; the instance goes on
-  6  check: something is wrong with the hub; deploy --check: a live instance could not go on, or it needs --replace
+  6  check: something is wrong with the hub; deploy --check: a live instance could not go on, or it needs --replace; replay: a history does not fit
 
 JSON: with --json, stdout has data and nothing else, times are RFC 3339 in UTC, and what is absent is left \
 out. An error is one object on stderr: {\"error\": {\"code\", \"exitCode\", \"message\", \"causes\", \

@@ -17,6 +17,7 @@ mod listen;
 mod missing;
 pub(super) mod modules;
 mod remote;
+mod replay;
 mod run;
 pub(super) mod serve;
 pub(super) mod start;
@@ -55,6 +56,8 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Start(args) => start::start(args, session).await,
         Command::Status(args) => status::status(args, session).await,
         Command::History(args) => history::history(args, session).await,
+        Command::Export(args) => replay::export(args, session).await,
+        Command::Replay(args) => replay::replay(args, session).await,
         Command::List(args) => match args.watch {
             Some(every) if !args.counts => watch::watch(args, every.duration(), session).await,
             _ => list::list(args, session).await,

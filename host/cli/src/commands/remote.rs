@@ -34,6 +34,7 @@ fn needs(command: &Command) -> Needs {
         Command::New(_) => Needs::Nothing("new"),
         Command::Build(_) => Needs::Nothing("build"),
         Command::Inspect(_) => Needs::Nothing("inspect"),
+        Command::Replay(_) => Needs::Nothing("replay"),
         Command::Completions(_) => Needs::Nothing("completions"),
         Command::Man(_) => Needs::Nothing("man"),
         Command::Run(_)
@@ -43,6 +44,7 @@ fn needs(command: &Command) -> Needs {
         | Command::Start(_)
         | Command::Status(_)
         | Command::History(_)
+        | Command::Export(_)
         | Command::List(_)
         | Command::Wait(_)
         | Command::Values(_)

@@ -1,5 +1,5 @@
 //! The second version of `version-one`: `Ship` weighs before it packs, so that histories of the first version do not repeat on it; `Bill`
-//! asks for the same things; `Retire` is gone.
+//! asks for the same things, and logs that it waits; `Retire` is gone.
 
 use perennial_sdk::prelude::*;
 
@@ -11,6 +11,7 @@ async fn ship(ctx: Context, order: String) -> Result<String, Failure> {
 }
 
 async fn bill(ctx: Context, _: ()) -> Result<u32, Failure> {
+    info!("a bill waits to be paid");
     let paid: u32 = ctx.event("Paid").await?;
     Ok(paid + 1_000)
 }
