@@ -56,6 +56,11 @@
 //! [`Context::activity`] and [`Context::child`] take any name, such as one that is known only at run time. Functions of another module or
 //! of the host's program are declared once as an [`ActivityName`] or an [`OrchestrationName`].
 //!
+//! # Tests
+//!
+//! With the feature `testing`, the module `testing` runs orchestrations under `cargo test`, without a host: with a simulated clock, and with a
+//! crash and a replay after each turn.
+//!
 //! # Layers
 //!
 //! `export!` puts a [definition](Orchestration) behind each name; a machine polls the orchestration to quiescence after each event; the

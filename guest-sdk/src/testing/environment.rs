@@ -162,16 +162,17 @@ impl Environment {
             return Err(convert::of_wit(failure.clone()));
         }
         let run = || match self.mocks.get(&invocation.name) {
-            Some(mock) => Ok(mock(ActivityContext::new(invocation)).map_err(Failure::into_wit)),
+            Some(mock) => Ok(mock(ActivityContext::new(invocation))),
             None => catch_unwind(AssertUnwindSafe(|| {
                 export::run(self.component.activities, invocation)
+                    .map_err(|failure| Failure::from_wit(failure, None))
             })),
         };
         let (outcome, written) = log::collect(run);
         log.borrow_mut().extend(written);
         match outcome {
             Ok(Ok(output)) => Ok(convert::json(output)),
-            Ok(Err(failure)) => Err(convert::of_wit(failure)),
+            Ok(Err(failure)) => Err(convert::of_wit(failure.into_wit())),
             Err(panic) => Err(CoreFailure::retryable(kind::PANIC, message_of(&*panic))),
         }
     }

@@ -168,7 +168,7 @@ impl World {
                 while self.turn(&id) {}
             }
             let now = self.now;
-            if !self.next_due().is_some_and(|at| at <= now) {
+            if self.next_due().is_none_or(|at| at > now) {
                 return;
             }
             self.happen();

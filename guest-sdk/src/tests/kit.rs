@@ -224,7 +224,7 @@ fn time_skips_to_what_is_due_and_events_come_when_they_are_planned() {
     let raised = raised.finish();
     assert_eq!(
         (raised.output::<String>().as_str(), raised.elapsed()),
-        ("Ann", 0 * SECOND)
+        ("Ann", Duration::ZERO)
     );
     let planned = environment
         .start("Approval", 60)

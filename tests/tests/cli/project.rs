@@ -90,6 +90,7 @@ fn the_tests_of_a_new_project_pass_without_a_host_or_a_network() {
     test.args(["test", "--quiet"])
         .current_dir(&project)
         .env("CARGO_TARGET_DIR", target().join("made-tested"))
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env("CARGO_NET_OFFLINE", "true");
     let tested = test.output().unwrap();
     let said = String::from_utf8_lossy(&tested.stderr);
