@@ -110,6 +110,11 @@ impl Activity {
 /// serde can read `I` and write `O`, and `E` is [`Failure`] or becomes one.
 ///
 /// `Args` only tells the two forms apart.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an orchestration",
+    note = "an orchestration is `async fn(Context)` or `async fn(Context, I)`, returning `Result<O, E>`: serde reads `I` and writes `O`, and `E` becomes a `Failure`",
+    note = "write `#[perennial_sdk::orchestration]` before the function to see what does not fit"
+)]
 pub trait OrchestrationFn<Args> {
     /// The input, which serde reads; `()` if it takes none.
     type Input;
@@ -179,6 +184,11 @@ fn orchestration_output(name: &str, output: &impl Serialize) -> Result<Option<St
 /// `Result<O, E>`, where serde can read `I` and write `O`, and `E` is [`Failure`] or becomes one.
 ///
 /// `Args` only tells the forms apart.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an activity",
+    note = "an activity is `fn()`, `fn(I)`, `fn(ActivityContext)` or `fn(ActivityContext, I)`, returning `Result<O, E>`: serde reads `I` and writes `O`, and `E` becomes a `Failure`",
+    note = "write `#[perennial_sdk::activity]` before the function to see what does not fit"
+)]
 pub trait ActivityFn<Args> {
     /// The input, which serde reads; `()` if it takes none.
     type Input;

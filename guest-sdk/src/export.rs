@@ -9,39 +9,41 @@ use crate::definition::Component;
 use crate::machine::Machine;
 use crate::{Activity, ActivityContext, Failure, Orchestration};
 
+pub use crate::annotated::{AnyInput, act, orchestrate};
+pub use serde;
+
 /// Exports orchestrations and activities as a component.
 ///
-/// Either section may be left out. Options of a definition follow its name in parentheses: for an orchestration `version`, `description`
-/// and `input_schema` (a JSON Schema), for an activity the last two.
+/// A section in brackets lists functions that are annotated with [`#[orchestration]`](crate::orchestration) or
+/// [`#[activity]`](crate::activity), and takes their names, versions and descriptions from there:
 ///
-/// A name stands for one function of a component. Other versions of an orchestration are in the modules that were deployed before, which
-/// keep running the executions that started on them. A name that is listed twice does not compile:
+/// ```
+/// use perennial_sdk::prelude::*;
 ///
-/// ```compile_fail,E0080
-/// # use perennial_sdk::prelude::*;
-/// # async fn pay(_: Context) -> Result<(), Failure> { Ok(()) }
-/// # async fn pay_more(_: Context) -> Result<(), Failure> { Ok(()) }
+/// /// Charges a card.
+/// #[orchestration(version = "2")]
+/// async fn pay(ctx: Context, cents: u64) -> Result<String, Failure> {
+///     ctx.call(cards::charge, cents).await
+/// }
+///
+/// mod cards {
+///     use perennial_sdk::prelude::*;
+///
+///     #[activity]
+///     pub fn charge(ctx: ActivityContext, cents: u64) -> Result<String, Failure> {
+///         Ok(format!("{cents} charged, receipt {}", ctx.idempotency_key()))
+///     }
+/// }
+///
 /// perennial_sdk::export! {
-///     orchestrations: { "Pay" => pay, "Pay" (version = "2") => pay_more },
+///     orchestrations: [pay],
+///     activities: [cards::charge],
 /// }
 /// # fn main() {}
 /// ```
 ///
-/// Neither does an activity in the place of an orchestration, nor the other way round:
-///
-/// ```compile_fail,E0277
-/// # use perennial_sdk::prelude::*;
-/// # fn charge(cents: u64) -> Result<u64, Failure> { Ok(cents) }
-/// perennial_sdk::export! { orchestrations: { "Charge" => charge } }
-/// # fn main() {}
-/// ```
-///
-/// ```compile_fail,E0271
-/// # use perennial_sdk::prelude::*;
-/// # async fn pay(_: Context) -> Result<(), Failure> { Ok(()) }
-/// perennial_sdk::export! { activities: { "Pay" => pay } }
-/// # fn main() {}
-/// ```
+/// A section in braces gives names to functions, which need no annotation. Options of a definition follow its name in parentheses: for an
+/// orchestration `version`, `description` and `input_schema` (a JSON Schema), for an activity the last two.
 ///
 /// ```
 /// use perennial_sdk::prelude::*;
@@ -60,32 +62,73 @@ use crate::{Activity, ActivityContext, Failure, Orchestration};
 /// }
 /// # fn main() {}
 /// ```
+///
+/// Either section may be left out. Of a function that is annotated and not listed the compiler says that it, or the `enum` of its name, is
+/// never used.
+///
+/// A name stands for one function of a component. Other versions of an orchestration are in the modules that were deployed before, which
+/// keep running the executions that started on them. A name that is listed twice does not compile:
+///
+/// ```compile_fail,E0080
+/// # use perennial_sdk::prelude::*;
+/// # async fn pay(_: Context) -> Result<(), Failure> { Ok(()) }
+/// # async fn pay_more(_: Context) -> Result<(), Failure> { Ok(()) }
+/// perennial_sdk::export! {
+///     orchestrations: { "Pay" => pay, "Pay" (version = "2") => pay_more },
+/// }
+/// # fn main() {}
+/// ```
+///
+/// ```compile_fail,E0080
+/// # use perennial_sdk::prelude::*;
+/// # #[orchestration] async fn pay(_: Context) -> Result<(), Failure> { Ok(()) }
+/// perennial_sdk::export! { orchestrations: [pay, pay] }
+/// # fn main() {}
+/// ```
+///
+/// Neither does an activity in the place of an orchestration, nor the other way round:
+///
+/// ```compile_fail,E0277
+/// # use perennial_sdk::prelude::*;
+/// # fn charge(cents: u64) -> Result<u64, Failure> { Ok(cents) }
+/// perennial_sdk::export! { orchestrations: { "Charge" => charge } }
+/// # fn main() {}
+/// ```
+///
+/// ```compile_fail,E0271
+/// # use perennial_sdk::prelude::*;
+/// # async fn pay(_: Context) -> Result<(), Failure> { Ok(()) }
+/// perennial_sdk::export! { activities: { "Pay" => pay } }
+/// # fn main() {}
+/// ```
 #[macro_export]
 macro_rules! export {
-    (orchestrations: { $($orchestrations:tt)* } $(,)?) => {
+    (orchestrations: $orchestrations:tt $(,)?) => {
         const _: () = {
-            $crate::__define! { orchestrations: { $($orchestrations)* }, activities: {} }
+            $crate::__define! { orchestrations: $orchestrations }
+            $crate::__define! { activities: {} }
             $crate::__export_orchestrations!();
         };
         $crate::__keep_exported! { orchestrations: { $($orchestrations)* } }
     };
-    (activities: { $($activities:tt)* } $(,)?) => {
+    (activities: $activities:tt $(,)?) => {
         const _: () = {
-            $crate::__define! { activities: { $($activities)* } }
+            $crate::__define! { activities: $activities }
             $crate::__export_activities!();
         };
         $crate::__keep_exported! { activities: { $($activities)* } }
     };
-    (orchestrations: { $($orchestrations:tt)* }, activities: { $($activities:tt)* } $(,)?) => {
+    (orchestrations: $orchestrations:tt, activities: $activities:tt $(,)?) => {
         const _: () = {
-            $crate::__define! { orchestrations: { $($orchestrations)* }, activities: { $($activities)* } }
+            $crate::__define! { orchestrations: $orchestrations }
+            $crate::__define! { activities: $activities }
             $crate::__export_orchestrations!();
             $crate::__export_activities!();
         };
         $crate::__keep_exported! { orchestrations: { $($orchestrations)* }, activities: { $($activities)* } }
     };
-    (activities: { $($activities:tt)* }, orchestrations: { $($orchestrations:tt)* } $(,)?) => {
-        $crate::export! { orchestrations: { $($orchestrations)* }, activities: { $($activities)* } }
+    (activities: $activities:tt, orchestrations: $orchestrations:tt $(,)?) => {
+        $crate::export! { orchestrations: $orchestrations, activities: $activities }
     };
 }
 
@@ -100,7 +143,7 @@ macro_rules! __keep_exported {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __define {
-    (orchestrations: { $($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)? }, $($activities:tt)*) => {
+    (orchestrations: { $($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)? }) => {
         const _: () = $crate::export::check_names(&[$($name),*]);
 
         static ORCHESTRATIONS: &[$crate::Orchestration] = &[$(
@@ -110,8 +153,14 @@ macro_rules! __define {
                 ..$crate::Orchestration::new($name, |context| $crate::OrchestrationFn::start($function, context))
             },
         )*];
+    };
+    (orchestrations: [ $($function:ty),* $(,)? ]) => {
+        static ORCHESTRATIONS: &[$crate::Orchestration] =
+            &[$(<$function>::DEFINITION),*];
 
-        $crate::__define! { $($activities)* }
+        const _: () = $crate::export::check_names(
+            &[$(<$function>::DEFINITION.name),*],
+        );
     };
     (activities: { $($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)? }) => {
         const _: () = $crate::export::check_names(&[$($name),*]);
@@ -123,6 +172,14 @@ macro_rules! __define {
                 ..$crate::Activity::new($name, |context| $crate::ActivityFn::run($function, context))
             },
         )*];
+    };
+    (activities: [ $($function:ty),* $(,)? ]) => {
+        static ACTIVITIES: &[$crate::Activity] =
+            &[$(<$function>::DEFINITION),*];
+
+        const _: () = $crate::export::check_names(
+            &[$(<$function>::DEFINITION.name),*],
+        );
     };
 }
 
@@ -296,7 +353,9 @@ pub fn advance(
                 activities,
             })
         });
-        machine.advance(events)
+        let turn = machine.advance(events);
+        crate::print::end();
+        turn
     })
 }
 
@@ -321,6 +380,7 @@ pub fn run(
             Err(Failure::new(crate::kind::UNKNOWN_ACTIVITY, message).not_retryable())
         }
     };
+    crate::print::end();
     result.map_err(Failure::into_wit)
 }
 

@@ -7,7 +7,8 @@
 //! ```
 //! use perennial_sdk::prelude::*;
 //!
-//! async fn hello_sequence(ctx: Context, _: ()) -> Result<Vec<String>, Failure> {
+//! #[orchestration]
+//! async fn hello_sequence(ctx: Context) -> Result<Vec<String>, Failure> {
 //!     let mut greetings = Vec::new();
 //!     for city in ["Tokyo", "Seattle", "London"] {
 //!         greetings.push(ctx.call(say_hello, city.to_owned()).await?);
@@ -15,13 +16,14 @@
 //!     Ok(greetings)
 //! }
 //!
+//! #[activity]
 //! fn say_hello(city: String) -> Result<String, Failure> {
 //!     Ok(format!("Hello {city}!"))
 //! }
 //!
 //! perennial_sdk::export! {
-//!     orchestrations: { "HelloSequence" => hello_sequence },
-//!     activities: { "SayHello" => say_hello },
+//!     orchestrations: [hello_sequence],
+//!     activities: [say_hello],
 //! }
 //! # fn main() {}
 //! ```
@@ -41,18 +43,27 @@
 //!
 //! The ordinary library shows the sandbox too: `SystemTime::now` and `Instant::now` are the time of the turn, which stands still until
 //! the next one; the order of a `HashMap` and what `rand` draws follow from the execution's seed; there are no variables, arguments,
-//! files, sockets or threads (each attempt is an `Err`), and the input is at its end. What `println!`, `eprintln!` and `dbg!` write becomes
-//! lines of the log, as by [`info!`] and [`warn!`], once and not in each replay; a line that `print!` does not end is kept by the library
-//! until it ends. What would wait, such as `std::thread::sleep`, fails the orchestration with `ForbiddenImport`. All this is the same for
-//! the targets `wasm32-wasip2` and `wasm32-wasip1`. On `wasm32-unknown-unknown` the ordinary library has no clock and writes nowhere: there
-//! use [`Context::now`] and [`info!`].
+//! files, sockets or threads (each attempt is an `Err`), and the input is at its end. What would wait, such as `std::thread::sleep`, fails the
+//! orchestration with `ForbiddenImport`. All this is the same for the targets `wasm32-wasip2` and `wasm32-wasip1`. On
+//! `wasm32-unknown-unknown` the ordinary library has no clock: there use [`Context::now`].
+//!
+//! # Printing
+//!
+//! What `println!`, `eprintln!`, `print!`, `eprint!` and `dbg!` write becomes lines of the log, as by [`info!`] and [`warn!`], once and not
+//! in each replay. A line that `print!` does not end is kept until it ends.
+//!
+//! On `wasm32-unknown-unknown` the ordinary library writes nowhere. There this crate has macros of the same names. The bodies of functions
+//! with [`#[orchestration]`](macro@orchestration) and [`#[activity]`](macro@activity) use them without further ado. For other functions write
+//! `#[macro_use] extern crate perennial_sdk;` at the root of the crate, which changes nothing on other targets. What other crates print there,
+//! and what is written to `std::io::stdout()`, is lost: use [`info!`].
 //!
 //! There is deliberately no way to ask whether an orchestration is being replayed: code that did something else then would not be the
 //! same function of its events. Log lines need none, since the host drops those of a replay.
 //!
 //! # Names and types
 //!
-//! [`Context::call`] and [`Context::call_child`] take the functions themselves, so that the compiler checks their types, and
+//! [`#[orchestration]`](macro@orchestration) and [`#[activity]`](macro@activity) name a function after itself, or as their options say, and
+//! [`export!`] lists what a component exports. [`Context::call`] and [`Context::call_child`] take the functions themselves, so that the compiler checks their types, and
 //! [`Context::activity`] and [`Context::child`] take any name, such as one that is known only at run time. Functions of another module or
 //! of the host's program are declared once as an [`ActivityName`] or an [`OrchestrationName`].
 //!
@@ -68,10 +79,14 @@
 
 #![warn(clippy::too_many_lines)]
 
+// The macros call this crate by its name, also in its own tests.
+extern crate self as perennial_sdk;
+
 pub mod kind;
 pub mod log;
 
 mod activity;
+mod annotated;
 #[doc(hidden)]
 pub mod bindings;
 mod combine;
@@ -82,6 +97,7 @@ mod execution;
 #[doc(hidden)]
 pub mod export;
 mod failure;
+mod failure_kind;
 mod http;
 mod instance;
 mod limit;
@@ -90,6 +106,8 @@ mod mailbox;
 #[cfg(perennial_no_pthreads)]
 mod no_threads;
 mod payload;
+#[doc(hidden)]
+pub mod print;
 mod random;
 mod retry;
 mod saga;
@@ -112,6 +130,7 @@ pub use crate::definition::{
 };
 pub use crate::event::{EventStream, EventWait, EventWithin};
 pub use crate::failure::{Cause, Failure};
+pub use crate::failure_kind::FailureKind;
 pub use crate::http::{HttpCall, HttpRequest, HttpResponse};
 pub use crate::instance::InstanceStart;
 pub use crate::retry::RetryPolicy;
@@ -121,6 +140,68 @@ pub use crate::time::{ParseTimestampError, Timestamp};
 pub use crate::timer::Timer;
 pub use crate::typed::{ActivityName, OrchestrationName, TypedActivity, TypedOrchestration};
 
+/// Makes an `async fn` an orchestration, which [`export!`] lists by its function.
+///
+/// The function stays what it is: `ctx.call_child(pay, cents)` takes it, and a test can call it.
+///
+/// | option | meaning |
+/// | --- | --- |
+/// | `name = "Pay"` | the name that clients start it by; otherwise the name of the function in UpperCamelCase: `pay_all` is `PayAll` |
+/// | `version = "2"` | the version, which distinguishes definitions with the same name |
+/// | `description = "…"` | a description for people; otherwise the first paragraph of the doc comment |
+/// | `input_schema = SCHEMA` | JSON Schema of the input, for forms and validation |
+///
+/// All but the name are constant expressions of type `&str`.
+///
+/// ```
+/// use perennial_sdk::prelude::*;
+///
+/// /// Charges a card, and sends a receipt.
+/// #[orchestration(version = "2")]
+/// async fn pay(ctx: Context, cents: u64) -> Result<String, Failure> {
+///     ctx.activity("Charge", cents).await
+/// }
+///
+/// perennial_sdk::export! { orchestrations: [pay] }
+/// # fn main() {}
+/// ```
+///
+/// The function is `async fn(Context)` or `async fn(Context, I)`, returning `Result<O, E>`, where serde can read `I` and write `O`, and `E` is
+/// [`Failure`] or becomes one. The error of another signature says, at its place, what does not fit.
+///
+/// Beside the function there is a hidden type of the same name, by which `export!` finds the definition. So a module that has the same name
+/// gets in its way where both are imported: list it as `pay::pay` then.
+pub use perennial_sdk_macros::orchestration;
+
+/// Makes a `fn` an activity, which [`export!`] lists by its function. As [`orchestration`](macro@orchestration) otherwise.
+///
+/// | option | meaning |
+/// | --- | --- |
+/// | `name = "Charge"` | the name that orchestrations call it by; otherwise the name of the function in UpperCamelCase |
+/// | `description = "…"` | a description for people; otherwise the first paragraph of the doc comment |
+/// | `input_schema = SCHEMA` | JSON Schema of the input, for forms and validation |
+///
+/// ```
+/// use perennial_sdk::prelude::*;
+///
+/// #[activity]
+/// fn charge(cents: u64) -> Result<String, Failure> {
+///     Ok(format!("{cents} charged"))
+/// }
+///
+/// perennial_sdk::export! { activities: [charge] }
+/// # fn main() {
+/// assert_eq!(charge(7).unwrap(), "7 charged");
+/// # }
+/// ```
+///
+/// The function is `fn()`, `fn(I)`, `fn(ActivityContext)` or `fn(ActivityContext, I)`, returning `Result<O, E>`, where serde can read `I` and
+/// write `O`, and `E` is [`Failure`] or becomes one.
+pub use perennial_sdk_macros::activity;
+
+/// Derives [`FailureKind`](trait@FailureKind), whose documentation describes it.
+pub use perennial_sdk_macros::FailureKind;
+
 pub use futures;
 pub use serde_json;
 pub use std::time::Duration;
@@ -129,9 +210,9 @@ pub use uuid::Uuid;
 /// The names that most guests use.
 pub mod prelude {
     pub use crate::{
-        ActivityContext, ActivityName, Context, Duration, Failure, HttpRequest, HttpResponse,
-        OrchestrationName, RetryPolicy, Saga, Task, Timer, Timestamp, debug, error, info, race,
-        race_all, trace, warn,
+        ActivityContext, ActivityName, Context, Duration, Failure, FailureKind, HttpRequest,
+        HttpResponse, OrchestrationName, RetryPolicy, Saga, Task, Timer, Timestamp, activity,
+        debug, error, info, orchestration, race, race_all, trace, warn,
     };
     pub use futures::future::{Either, join_all, try_join_all};
     pub use futures::stream::{FuturesUnordered, StreamExt};

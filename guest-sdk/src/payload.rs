@@ -24,17 +24,17 @@ impl Payload<'_> {
             .map_err(|error| self.failure(format!("{self} cannot be written as JSON: {error}")))
     }
 
-    /// Reads a value. An absent payload reads as `null`, so that `()` and `Option` accept it; so does an empty text as input where no text is
-    /// expected, which is what clients of other languages send that have no input.
+    /// Reads a value. Where the text is not of the type as it stands, it is taken for what other clients send:
+    ///
+    /// - An absent payload reads as `null`, so that `()` and `Option` accept it. So does an empty text as input, which clients send that have
+    ///   no input.
+    /// - A text in whose place no text is expected reads as the JSON that it contains, once: some clients encode their payloads twice.
+    ///
+    /// A type that accepts a text gets it as it is, also where its content is JSON.
     pub(crate) fn decode<T: DeserializeOwned>(self, json: Option<&str>) -> Result<T, Failure> {
-        const EMPTY: &str = r#""""#;
-        let read = serde_json::from_str(json.unwrap_or("null"));
-        let read = match (&read, self) {
-            (Err(_), Self::Input { .. }) if json == Some(EMPTY) => {
-                serde_json::from_str("null").or(read)
-            }
-            _ => read,
-        };
+        let json = json.unwrap_or("null");
+        let read = serde_json::from_str(json);
+        let read = read.or_else(|error| self.decode_text(json).ok_or(error));
         read.map_err(|error| {
             let expected = std::any::type_name::<T>();
             self.failure(format!(
@@ -42,6 +42,16 @@ impl Payload<'_> {
                 brief(&error.to_string())
             ))
         })
+    }
+
+    /// Reads the content of a JSON text, if it is one.
+    fn decode_text<T: DeserializeOwned>(self, json: &str) -> Option<T> {
+        let text: String = serde_json::from_str(json).ok()?;
+        let content = match self {
+            Self::Input { .. } if text.is_empty() => "null",
+            _ => &text,
+        };
+        serde_json::from_str(content).ok()
     }
 
     fn failure(self, message: String) -> Failure {
@@ -94,5 +104,78 @@ mod tests {
         }
         let text = INPUT.decode::<String>(Some(r#""""#)).ok();
         assert_eq!(text.as_deref(), Some(""));
+    }
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Order {
+        item: String,
+    }
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    enum Colour {
+        Red,
+    }
+
+    /// A value as a client sends it that encodes it twice.
+    fn twice(json: &str) -> String {
+        serde_json::to_string(json).unwrap()
+    }
+
+    #[test]
+    fn what_is_encoded_twice_is_decoded_twice() {
+        let order = || Order {
+            item: "chair".to_owned(),
+        };
+        let json = twice(r#"{"item":"chair"}"#);
+        for payload in [
+            INPUT,
+            Payload::EventData { name: "A" },
+            Payload::Output {
+                of: "activity",
+                name: "A",
+            },
+        ] {
+            assert_eq!(payload.decode(Some(&json)).ok(), Some(order()), "{payload}");
+        }
+        assert_eq!(INPUT.decode(Some(&twice("7"))).ok(), Some(7_u32));
+        assert_eq!(INPUT.decode(Some(&twice("[1, 2]"))).ok(), Some(vec![1, 2]));
+        assert_eq!(INPUT.decode(Some(&twice("null"))).ok(), Some(()));
+        assert_eq!(INPUT.decode(Some(&twice("null"))).ok(), Some(None::<Order>));
+        assert_eq!(
+            INPUT.decode(Some(&twice(r#""Red""#))).ok(),
+            Some(Colour::Red)
+        );
+        assert_eq!(INPUT.decode(Some(r#""Red""#)).ok(), Some(Colour::Red));
+    }
+
+    #[test]
+    fn it_is_decoded_twice_once() {
+        assert!(INPUT.decode::<u32>(Some(&twice(&twice("7")))).is_err());
+        // Nor is what is no JSON: the error is about what was sent.
+        let failure = INPUT.decode::<u32>(Some(r#""seven""#)).unwrap_err();
+        assert!(
+            failure
+                .message()
+                .contains("invalid type: string \"seven\", expected u32"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn a_type_that_accepts_a_text_gets_it_as_it_is() {
+        let json = twice(r#"{"item":"chair"}"#);
+        let text = r#"{"item":"chair"}"#;
+        assert_eq!(INPUT.decode::<String>(Some(&json)).unwrap(), text);
+        assert_eq!(
+            INPUT.decode::<Option<String>>(Some(&json)).unwrap(),
+            Some(text.to_owned())
+        );
+        assert_eq!(
+            INPUT.decode::<serde_json::Value>(Some(&json)).unwrap(),
+            serde_json::Value::from(text)
+        );
+        let raw = INPUT.decode::<Box<serde_json::value::RawValue>>(Some(&json));
+        assert_eq!(raw.unwrap().get(), json);
+        assert_eq!(INPUT.decode::<String>(Some(&twice(&json))).unwrap(), json);
     }
 }

@@ -8,8 +8,9 @@ use crate::bindings::orchestrations::{
 use crate::bindings::types::Failure as WitFailure;
 use crate::definition::Component;
 use crate::machine::Machine;
-use crate::{Context, Orchestration, OrchestrationFuture, TaskId};
+use crate::{Activity, Context, Orchestration, OrchestrationFuture, TaskId};
 
+mod annotated;
 mod contract;
 mod ending;
 mod events;
@@ -58,11 +59,15 @@ struct Subject {
 
 impl Subject {
     fn new(program: Program) -> Self {
-        let orchestrations = Box::leak(Box::new([Orchestration::new("Test", program)]));
+        Self::of(vec![Orchestration::new("Test", program)], Vec::new())
+    }
+
+    /// The machine of a component, one of whose orchestrations is `Test`.
+    fn of(orchestrations: Vec<Orchestration>, activities: Vec<Activity>) -> Self {
         Self {
             machine: Machine::new(Component {
-                orchestrations,
-                activities: &[],
+                orchestrations: orchestrations.leak(),
+                activities: activities.leak(),
             }),
             turns: 0,
             start: start(None),

@@ -13,6 +13,7 @@ struct Account {
 }
 
 /// Takes the events `Book`, each with an amount, until the event `Close`.
+#[orchestration]
 async fn aggregate(ctx: Context, account: Option<Account>) -> Result<Account, Failure> {
     let mut account = account.unwrap_or_default();
     for _ in 0..EVENTS_PER_EXECUTION {
@@ -31,5 +32,5 @@ async fn aggregate(ctx: Context, account: Option<Account>) -> Result<Account, Fa
 }
 
 perennial_sdk::export! {
-    orchestrations: { "Aggregate" => aggregate },
+    orchestrations: [aggregate],
 }

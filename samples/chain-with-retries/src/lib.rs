@@ -19,6 +19,15 @@ struct Receipt {
     attempt: u32,
 }
 
+#[derive(FailureKind)]
+enum PaymentError {
+    #[failure("the limit is {limit}, not {cents}", not_retryable)]
+    CardDeclined { limit: u64, cents: u64 },
+    /// the bank does not answer
+    BankUnreachable,
+}
+
+#[orchestration]
 async fn fulfil(ctx: Context, order: Order) -> Result<String, Failure> {
     // After 1 s, 2 s, 4 s and so on, but at most 30 s; a payment that takes longer than 10 s counts as failed.
     let patient = RetryPolicy::new(5, Duration::from_secs(1))
@@ -36,13 +45,17 @@ async fn fulfil(ctx: Context, order: Order) -> Result<String, Failure> {
     ))
 }
 
-fn charge(ctx: ActivityContext, order: Order) -> Result<Receipt, Failure> {
-    if order.cents > 100_000 {
-        let message = format!("the limit is 100000, not {}", order.cents);
-        return Err(Failure::new("CardDeclined", message).not_retryable());
+#[activity]
+fn charge(ctx: ActivityContext, order: Order) -> Result<Receipt, PaymentError> {
+    const LIMIT: u64 = 100_000;
+    if order.cents > LIMIT {
+        return Err(PaymentError::CardDeclined {
+            limit: LIMIT,
+            cents: order.cents,
+        });
     }
     if ctx.attempt() <= order.bank_outages {
-        return Err(Failure::new("BankUnreachable", "the bank does not answer"));
+        return Err(PaymentError::BankUnreachable);
     }
     // A bank that is given the same key twice charges once.
     Ok(Receipt {
@@ -51,11 +64,12 @@ fn charge(ctx: ActivityContext, order: Order) -> Result<Receipt, Failure> {
     })
 }
 
+#[activity]
 fn ship(item: String) -> Result<String, Failure> {
     Ok(format!("{item} shipped"))
 }
 
 perennial_sdk::export! {
-    orchestrations: { "Fulfil" => fulfil },
-    activities: { "Charge" => charge, "Ship" => ship },
+    orchestrations: [fulfil],
+    activities: [charge, ship],
 }

@@ -55,6 +55,8 @@ struct Progress {
     of: usize,
 }
 
+/// Counts and hashes every file under a directory
+#[orchestration]
 async fn fan_out(ctx: Context, input: Option<Input>) -> Result<Report, Failure> {
     let root = input.map_or_else(current_directory, |input| input.root);
     let paths: Vec<String> = ctx.activity("ListFiles", &root).await?;
@@ -117,6 +119,7 @@ fn current_directory() -> String {
 }
 
 /// Lists the files under a directory, but not what is hidden or in a directory named `target`.
+#[activity]
 fn list_files(root: String) -> Result<Vec<String>, Failure> {
     let mut files = Vec::new();
     let mut directories = VecDeque::from([Path::new(&root).to_path_buf()]);
@@ -153,6 +156,7 @@ fn list_files(root: String) -> Result<Vec<String>, Failure> {
 }
 
 /// Reads a file once, a piece at a time.
+#[activity]
 fn hash_file(path: String) -> Result<Counts, Failure> {
     let failed =
         |error: io::Error| Failure::new("FileNotReadable", error.to_string()).not_retryable();
@@ -188,6 +192,6 @@ fn hash_file(path: String) -> Result<Counts, Failure> {
 }
 
 perennial_sdk::export! {
-    orchestrations: { "FanOut" (description = "Counts and hashes every file under a directory") => fan_out },
-    activities: { "ListFiles" => list_files, "HashFile" => hash_file },
+    orchestrations: [fan_out],
+    activities: [list_files, hash_file],
 }

@@ -2,6 +2,7 @@
 
 use perennial_sdk::prelude::*;
 
+#[orchestration]
 async fn hello_sequence(ctx: Context, _: ()) -> Result<Vec<String>, Failure> {
     let mut greetings = Vec::new();
     for city in ["Tokyo", "Seattle", "London"] {
@@ -10,11 +11,12 @@ async fn hello_sequence(ctx: Context, _: ()) -> Result<Vec<String>, Failure> {
     Ok(greetings)
 }
 
+#[activity]
 fn say_hello(city: String) -> Result<String, Failure> {
     Ok(format!("Hello {city}!"))
 }
 
 perennial_sdk::export! {
-    orchestrations: { "HelloSequence" => hello_sequence },
-    activities: { "SayHello" => say_hello },
+    orchestrations: [hello_sequence],
+    activities: [say_hello],
 }

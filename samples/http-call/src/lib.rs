@@ -29,6 +29,7 @@ struct Placed {
     cents: u64,
 }
 
+#[orchestration]
 async fn order(ctx: Context, order: Order) -> Result<Placed, Failure> {
     let retry = RetryPolicy::new(10, Duration::from_millis(100)).backoff(2.0);
     let price = HttpRequest::get(format!("{}/prices/{}", order.shop, order.item));
@@ -52,5 +53,5 @@ async fn order(ctx: Context, order: Order) -> Result<Placed, Failure> {
 }
 
 perennial_sdk::export! {
-    orchestrations: { "Order" => order },
+    orchestrations: [order],
 }

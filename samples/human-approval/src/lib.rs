@@ -34,6 +34,7 @@ struct Notice {
 /// How people are told is up to the program that runs this: an activity of its own, which no module defines.
 const NOTIFY: ActivityName<Notice, ()> = ActivityName::new("Notify");
 
+#[orchestration]
 async fn approve(ctx: Context, request: Request) -> Result<Outcome, Failure> {
     let patience = Duration::from_secs(request.patience_secs);
     for (to, escalated) in [("manager", false), ("director", true)] {
@@ -70,7 +71,7 @@ fn three_days() -> u64 {
 }
 
 perennial_sdk::export! {
-    orchestrations: { "Approve" => approve },
+    orchestrations: [approve],
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ struct Progress {
     done: bool,
 }
 
+#[orchestration]
 async fn monitor(ctx: Context, job: Job) -> Result<Progress, Failure> {
     let deadline = ctx.now() + Duration::from_secs(job.give_up_after_secs);
     let mut looks = 0;
@@ -41,6 +42,7 @@ async fn monitor(ctx: Context, job: Job) -> Result<Progress, Failure> {
 }
 
 /// Stands for a request to where the job runs.
+#[activity]
 fn look((job, number): (Job, u32)) -> Result<bool, Failure> {
     Ok(number >= job.done_at_look)
 }
@@ -54,8 +56,8 @@ fn an_hour() -> u64 {
 }
 
 perennial_sdk::export! {
-    orchestrations: { "Monitor" => monitor },
-    activities: { "Look" => look },
+    orchestrations: [monitor],
+    activities: [look],
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ struct Report {
     missing: Vec<String>,
 }
 
+#[orchestration]
 async fn report(ctx: Context, regions: Vec<Region>) -> Result<Report, Failure> {
     let children = regions.into_iter().map(|region| {
         // Each child is an instance that can be looked at by itself.
@@ -46,6 +47,7 @@ async fn report(ctx: Context, regions: Vec<Region>) -> Result<Report, Failure> {
     Ok(report)
 }
 
+#[orchestration]
 async fn regional_report(ctx: Context, region: Region) -> Result<RegionReport, Failure> {
     if region.stores.is_empty() {
         let message = format!("{} has no stores", region.name);
@@ -64,11 +66,12 @@ async fn regional_report(ctx: Context, region: Region) -> Result<RegionReport, F
 }
 
 /// Stands for a request to the store's till.
+#[activity]
 fn sales_of(store: String) -> Result<u64, Failure> {
     Ok(100 * store.len() as u64)
 }
 
 perennial_sdk::export! {
-    orchestrations: { "Report" => report, "RegionalReport" => regional_report },
-    activities: { "SalesOf" => sales_of },
+    orchestrations: [report, regional_report],
+    activities: [sales_of],
 }

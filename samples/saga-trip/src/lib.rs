@@ -24,6 +24,7 @@ struct Itinerary {
     car: String,
 }
 
+#[orchestration]
 async fn book_trip(ctx: Context, trip: Trip) -> Result<Itinerary, Failure> {
     ctx.saga(async |saga| {
         let hotel = ctx.call(book_hotel, trip.clone()).await?;
@@ -40,22 +41,27 @@ async fn book_trip(ctx: Context, trip: Trip) -> Result<Itinerary, Failure> {
     .await
 }
 
+#[activity]
 fn book_hotel(ctx: ActivityContext, trip: Trip) -> Result<Booking, Failure> {
     book(&ctx, trip, "hotel")
 }
 
+#[activity]
 fn book_flight(ctx: ActivityContext, trip: Trip) -> Result<Booking, Failure> {
     book(&ctx, trip, "flight")
 }
 
+#[activity]
 fn book_car(ctx: ActivityContext, trip: Trip) -> Result<Booking, Failure> {
     book(&ctx, trip, "car")
 }
 
+#[activity]
 fn cancel_hotel(ctx: ActivityContext, booking: Booking) -> Result<(), Failure> {
     check(&ctx, &booking.trip)
 }
 
+#[activity]
 fn cancel_flight(ctx: ActivityContext, booking: Booking) -> Result<(), Failure> {
     check(&ctx, &booking.trip)
 }
@@ -75,14 +81,8 @@ fn check(ctx: &ActivityContext, trip: &Trip) -> Result<(), Failure> {
 }
 
 perennial_sdk::export! {
-    orchestrations: { "BookTrip" => book_trip },
-    activities: {
-        "BookHotel" => book_hotel,
-        "BookFlight" => book_flight,
-        "BookCar" => book_car,
-        "CancelHotel" => cancel_hotel,
-        "CancelFlight" => cancel_flight,
-    },
+    orchestrations: [book_trip],
+    activities: [book_hotel, book_flight, book_car, cancel_hotel, cancel_flight],
 }
 
 #[cfg(test)]

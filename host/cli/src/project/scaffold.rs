@@ -21,10 +21,14 @@ macro_rules! files {
 
 /// The sources of the SDK, without its tests.
 const SDK: &[(&str, &str)] = files!("sdk":
-    "activity.rs" "bindings.rs" "combine.rs" "context.rs" "definition.rs" "event.rs" "execution.rs" "export.rs" "failure.rs" "http.rs"
-    "instance.rs" "kind.rs" "lib.rs" "limit.rs" "log.rs" "machine.rs" "mailbox.rs" "no_threads.rs" "payload.rs" "random.rs" "retry.rs" "saga.rs" "task.rs" "time.rs" "timer.rs" "typed.rs"
+    "activity.rs" "annotated.rs" "bindings.rs" "combine.rs" "context.rs" "definition.rs" "event.rs" "execution.rs" "export.rs" "failure.rs" "failure_kind.rs" "http.rs"
+    "instance.rs" "kind.rs" "lib.rs" "limit.rs" "log.rs" "machine.rs" "mailbox.rs" "no_threads.rs" "payload.rs" "print.rs" "random.rs" "retry.rs" "saga.rs" "task.rs" "time.rs" "timer.rs" "typed.rs"
     "testing/attempts.rs" "testing/convert.rs" "testing/environment.rs" "testing/exported.rs" "testing/guest.rs" "testing/instance.rs"
     "testing/mod.rs" "testing/report.rs" "testing/run.rs" "testing/show.rs" "testing/world.rs");
+
+/// The sources of the SDK's macros, without their tests.
+const MACROS: &[(&str, &str)] = files!("sdk-macros":
+    "annotated.rs" "documented.rs" "failure_kind.rs" "lib.rs" "options.rs" "signature.rs");
 
 /// The rules of the engine, by which the test kit of the SDK runs orchestrations.
 const CORE: &[(&str, &str)] = files!("core":
@@ -48,6 +52,10 @@ const PROJECT: &[(&str, &str)] = &[
         include_str!("template/sdk-Cargo.toml.in"),
     ),
     (
+        "vendor/perennial-sdk/macros/Cargo.toml",
+        include_str!("template/macros-Cargo.toml.in"),
+    ),
+    (
         "vendor/perennial-core/Cargo.toml",
         include_str!("template/core-Cargo.toml.in"),
     ),
@@ -55,9 +63,11 @@ const PROJECT: &[(&str, &str)] = &[
 ];
 
 /// Words that cannot be the name of a crate.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 14] = [
     "perennial-sdk",
     "perennial_sdk",
+    "perennial-sdk-macros",
+    "perennial_sdk_macros",
     "std",
     "core",
     "alloc",
@@ -163,29 +173,21 @@ fn write(path: &Path, name: &str, orchestration: &str) -> anyhow::Result<()> {
     let project = PROJECT
         .iter()
         .map(|(file, text)| ((*file).to_owned(), filled(text)));
-    let sdk = SDK.iter().map(|(file, text)| {
-        (
-            format!("vendor/perennial-sdk/src/{file}"),
-            (*text).to_owned(),
-        )
-    });
-    let core = CORE.iter().map(|(file, text)| {
-        (
-            format!("vendor/perennial-core/src/{file}"),
-            (*text).to_owned(),
-        )
-    });
-    let wit = WIT.iter().map(|(file, text)| {
-        (
-            format!("vendor/perennial-sdk/wit/{file}"),
-            (*text).to_owned(),
-        )
+    let vendored = [
+        ("perennial-sdk/src", SDK),
+        ("perennial-sdk/macros/src", MACROS),
+        ("perennial-sdk/wit", WIT),
+        ("perennial-core/src", CORE),
+    ];
+    let vendored = vendored.into_iter().flat_map(|(dir, files)| {
+        let path = move |file: &str| format!("vendor/{dir}/{file}");
+        files
+            .iter()
+            .map(move |(file, text)| (path(file), (*text).to_owned()))
     });
     let lock = [("Cargo.lock".to_owned(), LOCK.to_owned())];
     let written = project
-        .chain(sdk)
-        .chain(core)
-        .chain(wit)
+        .chain(vendored)
         .chain(lock)
         .try_for_each(|(file, text)| {
             let file = made.join(file);
@@ -236,6 +238,7 @@ mod tests {
         let mut sdk: Vec<String> = names_in("sdk", "rs").into_iter().chain(kit).collect();
         sdk.sort();
         assert_eq!(carried(SDK), sdk);
+        assert_eq!(carried(MACROS), names_in("sdk-macros", "rs"));
         assert_eq!(carried(CORE), names_in("core", "rs"));
         assert_eq!(carried(WIT), names_in("wit", "wit"));
     }
@@ -244,6 +247,7 @@ mod tests {
     fn the_crates_that_are_carried_have_the_dependencies_of_those_that_are_tested() {
         for (krate, sources) in [
             ("perennial-sdk", "guest-sdk"),
+            ("perennial-sdk/macros", "guest-sdk/macros"),
             ("perennial-core", "host/core"),
         ] {
             let (_, carried) = PROJECT
@@ -266,7 +270,9 @@ mod tests {
             );
             for line in carried.lines() {
                 assert!(
-                    workspace.contains(&format!("\n{line}\n")) || own.contains(&line),
+                    workspace.contains(&format!("\n{line}\n"))
+                        || own.contains(&line)
+                        || line == r#"perennial-sdk-macros = { path = "macros" }"#,
                     "{line} is no dependency of {krate}"
                 );
             }

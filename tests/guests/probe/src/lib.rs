@@ -1,5 +1,10 @@
 //! Orchestrations and activities that try everything they should not: what they come to is what the tests of the sandbox compare.
 
+// What the modules print is logged also where the standard library writes nowhere.
+#[cfg(target_os = "unknown")]
+#[macro_use]
+extern crate perennial_sdk;
+
 mod acts;
 mod library;
 mod mistakes;

@@ -2,7 +2,10 @@
 
 use perennial_sdk::prelude::*;
 
-/// Decides what happens, in which order. Everything that it learns comes through `ctx` and is on record, so it survives any crash.
+/// Greets somebody, or the world.
+///
+/// It decides what happens, in which order. Everything that it learns comes through `ctx` and is on record, so it survives any crash.
+#[orchestration(name = "{{Name}}")]
 async fn orchestrate(ctx: Context, name: Option<String>) -> Result<String, Failure> {
     let name = name.unwrap_or_else(|| "world".to_owned());
     info!("greeting {name}");
@@ -11,14 +14,17 @@ async fn orchestrate(ctx: Context, name: Option<String>) -> Result<String, Failu
     Ok(greeting)
 }
 
-/// Does something: ordinary code with side effects, which sees of the outside what the deployment grants.
+/// Makes a greeting.
+///
+/// It does something: ordinary code with side effects, which sees of the outside what the deployment grants.
+#[activity(name = "{{Name}}Greet")]
 fn greet(name: String) -> Result<String, Failure> {
     Ok(format!("Hello {name}!"))
 }
 
 perennial_sdk::export! {
-    orchestrations: { "{{Name}}" => orchestrate },
-    activities: { "{{Name}}Greet" => greet },
+    orchestrations: [orchestrate],
+    activities: [greet],
 }
 
 #[cfg(test)]

@@ -1,0 +1,87 @@
+//! The options of `#[orchestration(…)]` and `#[activity(…)]`.
+
+use proc_macro2::TokenStream;
+use syn::ext::IdentExt as _;
+use syn::parse::Parser as _;
+use syn::{Error, Expr, Ident, LitStr, Result};
+
+use crate::signature::Role;
+
+/// What was given in the parentheses of an attribute.
+#[derive(Default)]
+pub(crate) struct Options {
+    name: Option<LitStr>,
+    pub(crate) version: Option<Expr>,
+    pub(crate) description: Option<Expr>,
+    pub(crate) input_schema: Option<Expr>,
+}
+
+impl Options {
+    pub(crate) fn parse(role: Role, tokens: TokenStream) -> Result<Self> {
+        let mut options = Self::default();
+        let parser = syn::meta::parser(|meta| {
+            let key = meta
+                .path
+                .get_ident()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let given_twice = match key.as_str() {
+                "name" => options.name.replace(meta.value()?.parse()?).is_some(),
+                "version" if role == Role::Orchestration => {
+                    options.version.replace(meta.value()?.parse()?).is_some()
+                }
+                "description" => options
+                    .description
+                    .replace(meta.value()?.parse()?)
+                    .is_some(),
+                "input_schema" => options
+                    .input_schema
+                    .replace(meta.value()?.parse()?)
+                    .is_some(),
+                _ => {
+                    return Err(meta.error(format!(
+                        "{} has no such option: it has {}",
+                        role.with_article(),
+                        role.options()
+                    )));
+                }
+            };
+            if given_twice {
+                return Err(meta.error(format!("`{key}` is given twice: leave one out")));
+            }
+            Ok(())
+        });
+        parser.parse2(tokens)?;
+        if let Some(name) = &options.name
+            && name.value().trim().is_empty()
+        {
+            let message = format!(
+                "an empty name: give {} a name that it can be called by",
+                role.with_article()
+            );
+            return Err(Error::new(name.span(), message));
+        }
+        Ok(options)
+    }
+
+    /// The name that was given, or that of the function in UpperCamelCase.
+    pub(crate) fn name(&self, function: &Ident) -> LitStr {
+        match &self.name {
+            Some(name) => name.clone(),
+            None => LitStr::new(
+                &upper_camel_case(&function.unraw().to_string()),
+                function.span(),
+            ),
+        }
+    }
+}
+
+/// `say_hello` as `SayHello`: the parts between underscores, each with a capital first letter and otherwise as it is.
+pub(crate) fn upper_camel_case(name: &str) -> String {
+    let capitalised = |word: &str| {
+        let mut letters = word.chars();
+        let first = letters.next().map(|first| first.to_uppercase().to_string());
+        first.unwrap_or_default() + letters.as_str()
+    };
+    name.split('_').map(capitalised).collect()
+}

@@ -1,0 +1,137 @@
+//! What `#[orchestration]` and `#[activity]` make of a function: a definition, and an error at the part of the signature that does not fit.
+//!
+//! Each part has a trait of its own, so that the error names it and does not list what else a function could have been.
+
+use std::future::Future;
+
+use serde::Serialize;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
+
+use crate::definition::OrchestrationFuture;
+use crate::payload::Payload;
+use crate::{ActivityContext, Context, Failure};
+
+/// The first parameter of an orchestration.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the first parameter of an orchestration: that is its `Context`",
+    label = "not `Context`"
+)]
+pub trait FirstParameter {
+    /// The context as this.
+    fn of(context: Context) -> Self;
+}
+
+impl FirstParameter for Context {
+    fn of(context: Context) -> Self {
+        context
+    }
+}
+
+/// What a function can take as its input.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an input: serde cannot read it",
+    label = "does not implement `serde::Deserialize`",
+    note = "derive it: `#[derive(serde::Deserialize)]`"
+)]
+pub trait Input: DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned> Input for T {}
+
+/// The input of a function that takes none: it reads whatever was given.
+#[derive(Clone, Copy, Debug)]
+pub struct AnyInput;
+
+impl<'de> Deserialize<'de> for AnyInput {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+/// What a function can return.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Result`: orchestrations and activities return `Result<O, E>`",
+    label = "not a `Result`"
+)]
+pub trait Outcome {
+    /// The output of a success.
+    type Output;
+    /// The error.
+    type Error;
+
+    /// The outcome as it is.
+    fn into_result(self) -> Result<Self::Output, Self::Error>;
+}
+
+impl<O, E> Outcome for Result<O, E> {
+    type Output = O;
+    type Error = E;
+
+    fn into_result(self) -> Self {
+        self
+    }
+}
+
+/// What a function can return in the case of success.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an output: serde cannot write it",
+    label = "returns a `{Self}`, which does not implement `serde::Serialize`",
+    note = "derive it: `#[derive(serde::Serialize)]`"
+)]
+pub trait Output: Serialize {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize> Output for T {}
+
+/// What a function can fail with.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error: it does not become a `Failure`",
+    label = "fails with `{Self}`",
+    note = "fail with `Failure`, implement `std::error::Error` for the type, or derive `perennial_sdk::FailureKind`"
+)]
+pub trait IntoFailure: Into<Failure> {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Into<Failure>> IntoFailure for T {}
+
+/// Starts an execution of an annotated orchestration.
+pub fn orchestrate<C, I, R, F>(
+    context: Context,
+    function: impl FnOnce(C, I) -> F + 'static,
+) -> OrchestrationFuture
+where
+    C: FirstParameter,
+    I: Input,
+    R: Outcome<Output: Output, Error: IntoFailure>,
+    F: Future<Output = R> + 'static,
+{
+    Box::pin(async move {
+        let execution = context.execution();
+        let (of, name) = ("orchestration", &*execution.start.name);
+        let input = Payload::Input { of, name }.decode(execution.start.input.as_deref())?;
+        let outcome = function(C::of(context), input).await;
+        let output = outcome.into_result().map_err(Into::into)?;
+        Payload::Output { of, name }.encode(&output).map(Some)
+    })
+}
+
+/// Runs an attempt of an annotated activity.
+///
+/// # Errors
+///
+/// Those of the function, and `InvalidInput` or `InvalidOutput` if serde could not read its input or write its output.
+pub fn act<I, R>(
+    context: ActivityContext,
+    function: impl FnOnce(ActivityContext, I) -> R,
+) -> Result<Option<String>, Failure>
+where
+    I: Input,
+    R: Outcome<Output: Output, Error: IntoFailure>,
+{
+    let name = context.activity().to_owned();
+    let input = context.input()?;
+    let outcome = function(context, input);
+    let output = outcome.into_result().map_err(Into::into)?;
+    let (of, name) = ("activity", &*name);
+    Payload::Output { of, name }.encode(&output).map(Some)
+}
