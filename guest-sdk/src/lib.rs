@@ -54,8 +54,15 @@
 //!
 //! On `wasm32-unknown-unknown` the ordinary library writes nowhere. There this crate has macros of the same names. The bodies of functions
 //! with [`#[orchestration]`](macro@orchestration) and [`#[activity]`](macro@activity) use them without further ado. For other functions write
-//! `#[macro_use] extern crate perennial_sdk;` at the root of the crate, which changes nothing on other targets. What other crates print there,
-//! and what is written to `std::io::stdout()`, is lost: use [`info!`].
+//! this at the root of the crate:
+//!
+//! ```
+//! #[cfg(target_os = "unknown")]
+//! #[macro_use]
+//! extern crate perennial_sdk;
+//! ```
+//!
+//! What other crates print there, and what is written to `std::io::stdout()`, is lost: use [`info!`].
 //!
 //! There is deliberately no way to ask whether an orchestration is being replayed: code that did something else then would not be the
 //! same function of its events. Log lines need none, since the host drops those of a replay.

@@ -112,8 +112,9 @@ fn definition(role: Role, options: TokenStream, function: &Function) -> Result<T
     let input = types.input.map_or(any, |input| quote!(#input));
     // Names that no function of the author's can have.
     let [context, value] = ["context", "input"].map(|name| Ident::new(name, Span::mixed_site()));
-    // What the compiler says of this call, such as that something is no `Result`, is about the output.
-    let place = output.span();
+    // What the compiler says of this call, such as that something is no `Result`, is about the output. It is no code of the author's,
+    // which lints of style are about.
+    let place = output.span().resolved_at(Span::mixed_site());
     let call = match (types.context, types.input) {
         (Some(_), Some(_)) => {
             quote_spanned!(place=> |#context, #value| #function_name(#context, #value))
