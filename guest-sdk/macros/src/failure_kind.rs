@@ -50,7 +50,7 @@ fn implementation(input: &DeriveInput) -> Result<TokenStream> {
     check_kinds(input, &cases)?;
     let (into, from): (Vec<_>, Vec<_>) = cases
         .iter()
-        .map(|case| (case.into_failure(), case.from_failure()))
+        .map(|case| (case.arm_into(), case.arm_from()))
         .unzip();
     Ok(quote! {
         #[automatically_derived]
@@ -137,7 +137,7 @@ impl<'a> Case<'a> {
     }
 
     /// The arm that makes a failure.
-    fn into_failure(&self) -> TokenStream {
+    fn arm_into(&self) -> TokenStream {
         let Self {
             kind,
             constructor,
@@ -156,7 +156,7 @@ impl<'a> Case<'a> {
     }
 
     /// The arm that reads a failure.
-    fn from_failure(&self) -> TokenStream {
+    fn arm_from(&self) -> TokenStream {
         let Self {
             kind, constructor, ..
         } = self;
