@@ -109,14 +109,14 @@ macro_rules! export {
             $crate::__define! { activities: {} }
             $crate::__export_orchestrations!();
         };
-        $crate::__keep_exported! { orchestrations: { $($orchestrations)* } }
+        $crate::__keep_exported! { orchestrations: $orchestrations }
     };
     (activities: $activities:tt $(,)?) => {
         const _: () = {
             $crate::__define! { activities: $activities }
             $crate::__export_activities!();
         };
-        $crate::__keep_exported! { activities: { $($activities)* } }
+        $crate::__keep_exported! { activities: $activities }
     };
     (orchestrations: $orchestrations:tt, activities: $activities:tt $(,)?) => {
         const _: () = {
@@ -125,7 +125,7 @@ macro_rules! export {
             $crate::__export_orchestrations!();
             $crate::__export_activities!();
         };
-        $crate::__keep_exported! { orchestrations: { $($orchestrations)* }, activities: { $($activities)* } }
+        $crate::__keep_exported! { orchestrations: $orchestrations, activities: $activities }
     };
     (activities: $activities:tt, orchestrations: $orchestrations:tt $(,)?) => {
         $crate::export! { orchestrations: $orchestrations, activities: $activities }

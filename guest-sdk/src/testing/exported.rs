@@ -59,18 +59,19 @@ macro_rules! exported {
 /// ```
 #[macro_export]
 macro_rules! definitions {
-    (orchestrations: { $($orchestrations:tt)* } $(,)?) => {
-        $crate::definitions! { orchestrations: { $($orchestrations)* }, activities: {} }
+    (orchestrations: $orchestrations:tt $(,)?) => {
+        $crate::definitions! { orchestrations: $orchestrations, activities: {} }
     };
-    (activities: { $($activities:tt)* } $(,)?) => {
-        $crate::definitions! { orchestrations: {}, activities: { $($activities)* } }
+    (activities: $activities:tt $(,)?) => {
+        $crate::definitions! { orchestrations: {}, activities: $activities }
     };
-    (orchestrations: { $($orchestrations:tt)* }, activities: { $($activities:tt)* } $(,)?) => {{
-        $crate::__define! { orchestrations: { $($orchestrations)* }, activities: { $($activities)* } }
+    (orchestrations: $orchestrations:tt, activities: $activities:tt $(,)?) => {{
+        $crate::__define! { orchestrations: $orchestrations }
+        $crate::__define! { activities: $activities }
         $crate::testing::Exported::new(ORCHESTRATIONS, ACTIVITIES)
     }};
-    (activities: { $($activities:tt)* }, orchestrations: { $($orchestrations:tt)* } $(,)?) => {
-        $crate::definitions! { orchestrations: { $($orchestrations)* }, activities: { $($activities)* } }
+    (activities: $activities:tt, orchestrations: $orchestrations:tt $(,)?) => {
+        $crate::definitions! { orchestrations: $orchestrations, activities: $activities }
     };
 }
 
