@@ -26,6 +26,10 @@ pub const STACK_OVERFLOW: &str = "StackOverflow";
 /// An attempt ran longer than its [`attempt_timeout`](crate::ActivityCall::attempt_timeout), or anything longer than the
 /// [`timeout`](crate::Context::timeout) around it.
 pub const TIMEOUT: &str = "Timeout";
+/// An attempt sent no heartbeat for as long as its `heartbeat_timeout` allows.
+pub const HEARTBEAT_TIMEOUT: &str = "HeartbeatTimeout";
+/// An attempt of an activity that was called with `at_most_once` was cut off, so that nobody knows what it did. It is not tried again.
+pub const OUTCOME_UNKNOWN: &str = "OutcomeUnknown";
 /// No deployed module and no closure of the host's program has this activity.
 pub const UNKNOWN_ACTIVITY: &str = "UnknownActivity";
 /// No deployed module has this orchestration.
@@ -48,6 +52,8 @@ pub const INVALID_OUTPUT: &str = "InvalidOutput";
 pub const INVALID_ANSWER: &str = "InvalidAnswer";
 /// An activity returned what is not JSON.
 pub const INVALID_RESULT: &str = "InvalidResult";
+/// An attempt stopped because its host is about to stop; another one follows when the next host has started.
+pub const HOST_STOPPED: &str = "HostStopped";
 /// An activity took its host down too often.
 pub const HOST_CRASHED: &str = "HostCrashed";
 /// The host could not run an attempt: a directory that was granted is missing, say.
@@ -74,6 +80,8 @@ mod tests {
             (super::OUT_OF_MEMORY, host::OUT_OF_MEMORY),
             (super::STACK_OVERFLOW, host::STACK_OVERFLOW),
             (super::TIMEOUT, host::TIMEOUT),
+            (super::HEARTBEAT_TIMEOUT, host::HEARTBEAT_TIMEOUT),
+            (super::OUTCOME_UNKNOWN, host::OUTCOME_UNKNOWN),
             (super::UNKNOWN_ACTIVITY, host::UNKNOWN_ACTIVITY),
             (super::UNKNOWN_ORCHESTRATION, host::UNKNOWN_ORCHESTRATION),
             (super::INSTANCE_EXISTS, host::INSTANCE_EXISTS),
@@ -83,6 +91,7 @@ mod tests {
             (super::LIMIT_EXCEEDED, host::LIMIT_EXCEEDED),
             (super::INVALID_ANSWER, host::INVALID_ANSWER),
             (super::INVALID_RESULT, host::INVALID_RESULT),
+            (super::HOST_STOPPED, host::HOST_STOPPED),
             (super::HOST_CRASHED, host::HOST_CRASHED),
             (super::HOST_ERROR, host::HOST_ERROR),
             (super::CANCELED, host::CANCELED),

@@ -104,9 +104,9 @@ pub mod wasm;
 
 pub use client::{
     AccessKey, AtWorker, Bulk, BulkProgress, Client, CommandOutcome, CopyProgress,
-    DEFAULT_TASK_HUB, Deploy, Deployment, DroppedEvent, DroppedTask, Error, Filter, HistoryEvent,
-    HistoryPage, HistoryQuery, HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs,
-    InstanceCommand, InstanceFamily, InstanceStatus, List, Module, ModuleInfo, NamedValue,
+    DEFAULT_TASK_HUB, Deploy, Deployment, DroppedEvent, DroppedTask, Error, Filter, Heartbeat,
+    HistoryEvent, HistoryPage, HistoryQuery, HttpManagementPayload, HubInfo, HubOwner, HubStats,
+    Hubs, InstanceCommand, InstanceFamily, InstanceStatus, List, Module, ModuleInfo, NamedValue,
     NewAccessKey, OwnerState, Page, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory,
     RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound, Role, Start,
     StatusQuery, TagChange, TaskKind, Wait, Waited, WaitedValue, WaitingWork, Worker, WorkerItem,
@@ -114,6 +114,7 @@ pub use client::{
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
+pub use engine::executor::HeartbeatError;
 pub use engine::{CommitTimings, HostStats, ModuleLimits, Quotas};
 pub use engine::{executor, spans};
 pub use histogram::Buckets;

@@ -1,8 +1,8 @@
 //! The events and actions of the contract as those of the core, and back.
 
 use perennial_core::{
-    Action, ActivityCall, Answer, Cause, ChildCall, Ending, Failure, GuestEvent, Json, Millis,
-    OutgoingEvent, RetryPolicy, TaskId, Timestamp, Waiting,
+    Action, ActivityCall, Answer, CallOptions, Cause, ChildCall, Ending, Failure, GuestEvent, Json,
+    Millis, OutgoingEvent, RetryPolicy, TaskId, Timestamp, Waiting,
 };
 
 use crate::bindings::orchestrations as wit;
@@ -114,6 +114,7 @@ fn action(action: wit::Action) -> Action {
             input: json(call.input),
             retry: call.retry.map(retry),
             attempt_timeout: call.attempt_timeout.map(Millis),
+            options: CallOptions::default(),
         }),
         wit::Action::CallChild(call) => Action::CallChild(ChildCall {
             task: TaskId(call.task),

@@ -254,6 +254,9 @@ pub(crate) struct Run {
     /// Give up waiting after this long, such as `30s` or `1h30m`; the instance is kept
     #[arg(long, value_name = "DURATION", default_value = "none", value_parser = value::limit)]
     pub(crate) timeout: Limit,
+    /// In the end let activities that still run end, for at most this long, such as `30s`; a signal then stops at once
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    pub(crate) drain: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

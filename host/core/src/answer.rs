@@ -116,6 +116,12 @@ impl Bytes {
                 self.payload(call.input.as_ref());
                 self.retry(call.retry.as_ref());
                 self.optional(call.attempt_timeout.map(|d| d.0));
+                // Hashes of answers without options are older than options.
+                if !call.options.is_default() {
+                    self.tag(22);
+                    self.optional(call.options.heartbeat_timeout.map(|d| d.0));
+                    self.tag(u8::from(call.options.at_most_once));
+                }
             }
             Action::CallChild(call) => {
                 self.tag(1);
@@ -183,7 +189,7 @@ impl Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ActivityCall, TaskId, Waiting};
+    use crate::{ActivityCall, CallOptions, Millis, TaskId, Waiting};
 
     fn call(name: &str, input: Option<&str>) -> Answer {
         Answer {
@@ -193,6 +199,7 @@ mod tests {
                 input: input.map(Json::from_text),
                 retry: None,
                 attempt_timeout: None,
+                options: CallOptions::default(),
             })],
             ending: Ending::Waiting(Waiting::default()),
         }
@@ -204,6 +211,31 @@ mod tests {
             answer_hash(&call("Pay", Some("1"))),
             7_934_455_129_576_692_981
         );
+    }
+
+    #[test]
+    fn each_option_counts() {
+        let mut hashes: Vec<u64> = [
+            (None, false),
+            (Some(1), false),
+            (None, true),
+            (Some(1), true),
+            (Some(2), true),
+        ]
+        .map(|(heartbeat, at_most_once)| {
+            let mut answer = call("Pay", None);
+            if let [Action::CallActivity(call)] = &mut answer.actions[..] {
+                call.options = CallOptions {
+                    heartbeat_timeout: heartbeat.map(Millis),
+                    at_most_once,
+                };
+            }
+            answer_hash(&answer)
+        })
+        .to_vec();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 5);
     }
 
     #[test]

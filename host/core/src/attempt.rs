@@ -55,6 +55,15 @@ impl FailedAttempt {
         }
     }
 
+    /// An attempt that was running when its host was stopped in good order.
+    pub fn stopped(run: AttemptRun) -> Self {
+        let message = "it was cut off: its host was stopped";
+        Self {
+            run,
+            failure: Failure::retryable(crate::kind::HOST_STOPPED, message),
+        }
+    }
+
     /// Adds it to those before it.
     pub fn follow(self, before: &mut Vec<Self>) {
         before.push(self);

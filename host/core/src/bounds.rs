@@ -85,6 +85,7 @@ bounds! {
     CUSTOM_STATUS_BYTES = 16 << 10, "a custom status", "the execution fails with `LimitExceeded`";
     VALUES = 100, "named values of an instance", "the execution fails with `LimitExceeded`";
     VALUE_BYTES = 256 << 10, "the named values of an instance together, with their names", "the execution fails with `LimitExceeded`";
+    HEARTBEAT_BYTES = 16 << 10, "the details of a heartbeat of an attempt", "refused, and the attempt is told; those that were sent before stay";
     JSON_LEVELS = 128, "arrays and objects within each other, in every payload",
         "the same";
 

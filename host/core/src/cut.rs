@@ -156,7 +156,8 @@ impl CutFinder {
                 | Event::AttemptFailed { .. }
                 | Event::CallDetails { .. }
                 | Event::ValueSet { .. }
-                | Event::TagSet { .. } => {}
+                | Event::TagSet { .. }
+                | Event::ActivityOptions { .. } => {}
             }
         }
     }

@@ -5,7 +5,9 @@
 use std::fmt::Write as _;
 
 use crate::xxh64::xxh64;
-use crate::{Action, Ending, Event, Failure, Json, Millis, RetryPolicy, Tags, TaskId, Timestamp};
+use crate::{
+    Action, CallOptions, Ending, Event, Failure, Json, Millis, RetryPolicy, Tags, TaskId, Timestamp,
+};
 
 /// A longer text is cut here, and told apart by its hash.
 const TEXT_CHARS_MAX: usize = 120;
@@ -62,6 +64,17 @@ pub(crate) fn event(event: &Event) -> String {
             version,
             tags,
         } => detailed(*task, version, tags),
+        Event::ActivityOptions {
+            task,
+            heartbeat_timeout,
+            at_most_once,
+        } => chosen(
+            *task,
+            &CallOptions {
+                heartbeat_timeout: *heartbeat_timeout,
+                at_most_once: *at_most_once,
+            },
+        ),
         Event::ExecutionReturned { output } | Event::ExecutionCompleted { output } => {
             completed(output)
         }
@@ -142,6 +155,9 @@ pub(crate) fn ending(ending: &Ending) -> String {
 /// What a turn that is over asks for.
 pub(crate) const NOTHING: &str = "nothing more";
 
+/// What a call that chooses nothing asks for, where something is recorded.
+pub(crate) const NO_OPTIONS: &str = "a call without options";
+
 fn detailed(task: TaskId, version: &Option<String>, tags: &Tags) -> String {
     call(
         format!("{} for call {task}", orchestration("details", version)),
@@ -149,6 +165,26 @@ fn detailed(task: TaskId, version: &Option<String>, tags: &Tags) -> String {
         tags,
         None,
     )
+}
+
+/// Describes what a call chose.
+pub(crate) fn chosen(task: TaskId, options: &CallOptions) -> String {
+    let mut text = format!("options for task {task}:");
+    if let Some(Millis(timeout)) = options.heartbeat_timeout {
+        push(&mut text, format_args!(" a heartbeat every {timeout} ms"));
+    }
+    if options.at_most_once {
+        let separator = if options.heartbeat_timeout.is_some() {
+            ","
+        } else {
+            ""
+        };
+        push(&mut text, format_args!("{separator} at most once"));
+    }
+    if options.is_default() {
+        push(&mut text, format_args!(" none"));
+    }
+    text
 }
 
 fn activity(

@@ -250,6 +250,16 @@ pub enum Event {
         /// Its value; `None` removes it.
         value: Option<String>,
     },
+    /// What the call before it chose beyond its policy and its time limit. Follows an [`ActivityScheduled`](Self::ActivityScheduled) whose call
+    /// chose something.
+    ActivityOptions {
+        /// The task of the call.
+        task: TaskId,
+        /// An attempt that sends no heartbeat for so long fails.
+        heartbeat_timeout: Option<Millis>,
+        /// Whether no attempt follows one whose outcome is unknown.
+        at_most_once: bool,
+    },
 }
 
 /// How an execution begins, and everything that stays fixed while it runs.
@@ -445,7 +455,8 @@ impl Event {
             | Self::AttemptFailed { .. }
             | Self::CallDetails { .. }
             | Self::ValueSet { .. }
-            | Self::TagSet { .. } => return None,
+            | Self::TagSet { .. }
+            | Self::ActivityOptions { .. } => return None,
         };
         Some(event)
     }
@@ -526,7 +537,8 @@ impl Event {
                 Self::TurnStarted { .. }
                 | Self::TimerFired { .. }
                 | Self::TimerSet { .. }
-                | Self::TaskCanceled { .. } => 0,
+                | Self::TaskCanceled { .. }
+                | Self::ActivityOptions { .. } => 0,
             }
     }
 
@@ -562,6 +574,7 @@ impl Event {
             Self::CallDetails { .. } => "CallDetails",
             Self::ValueSet { .. } => "ValueSet",
             Self::TagSet { .. } => "TagSet",
+            Self::ActivityOptions { .. } => "ActivityOptions",
         }
     }
 }

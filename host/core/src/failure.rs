@@ -240,6 +240,12 @@ pub mod kind {
     pub const INSTANCE_EXISTS: &str = "InstanceExists";
     /// An attempt ran longer than it was allowed to.
     pub const TIMEOUT: &str = "Timeout";
+    /// An attempt sent no heartbeat for as long as its call allows.
+    pub const HEARTBEAT_TIMEOUT: &str = "HeartbeatTimeout";
+    /// An attempt of an activity that is to run at most once was cut off: nobody knows what it did.
+    pub const OUTCOME_UNKNOWN: &str = "OutcomeUnknown";
+    /// An attempt was cut off, or stopped, because its host was stopped in good order; another one follows.
+    pub const HOST_STOPPED: &str = "HostStopped";
     /// An activity took its host down too often.
     pub const HOST_CRASHED: &str = "HostCrashed";
     /// The instance was terminated.

@@ -222,6 +222,24 @@ pub struct ActivityCall {
     pub retry: Option<RetryPolicy>,
     /// The time limit of one attempt.
     pub attempt_timeout: Option<Millis>,
+    /// What else was chosen for it.
+    pub options: CallOptions,
+}
+
+/// What a call of an activity may choose beyond its retry policy and its time limit. The default is what every call of contract 0.1 has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    /// An attempt that sent no heartbeat for so long fails.
+    pub heartbeat_timeout: Option<Millis>,
+    /// Whether no attempt follows one whose outcome is unknown.
+    pub at_most_once: bool,
+}
+
+impl CallOptions {
+    /// Whether nothing was chosen, so that nothing is recorded.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// See [`Action::CallChild`].

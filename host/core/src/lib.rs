@@ -64,8 +64,8 @@ pub use decide::{Command, Decision, Rejection, Reuse, Status, StatusSet, decide}
 pub use event::{Callee, Event, Start, Target};
 pub use failure::{Cause, Failure, kind};
 pub use guest::{
-    Action, ActivityCall, Answer, CallDetails, ChildCall, Ending, Guest, GuestEvent, Mode,
-    OutgoingEvent, Stop, Waiting,
+    Action, ActivityCall, Answer, CallDetails, CallOptions, ChildCall, Ending, Guest, GuestEvent,
+    Mode, OutgoingEvent, Stop, Waiting,
 };
 pub use limits::Limits;
 pub use message::{Envelope, Message};

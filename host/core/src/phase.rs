@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::task::TaskType;
 use crate::{CorruptReason, Failure, Json, Start, Task, TaskId, TaskKind, Unread, Waiting};
 
 /// The phase of an execution, with the data that exists in it.
@@ -211,6 +212,16 @@ impl Running {
         self.produces()?;
         let after = TaskId(task.0.checked_add(1).ok_or(CorruptReason::TaskIdsUsedUp)?);
         self.next_task = self.next_task.max(after);
+        Ok(())
+    }
+
+    /// Takes in what the call before chose, which is of the activity that was opened last.
+    pub(crate) fn choose(&mut self, task: TaskId) -> Result<(), CorruptReason> {
+        self.produces()?;
+        let open = self.begun.tasks.get(&task).map(|open| open.kind.of_type());
+        if open != Some(TaskType::Activity) || self.next_task.0 != task.0 + 1 {
+            return Err(CorruptReason::NoOpenActivity);
+        }
         Ok(())
     }
 

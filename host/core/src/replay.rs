@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::describe;
-use crate::turn_builder::derived_child_id;
+use crate::turn_builder::{derived_child_id, options_event};
 use crate::{
     Action, ActivityCall, Answer, ChildCall, Corrupt, CorruptReason, Ending, Event, Failure, Guest,
     GuestEvent, Json, Mode, State, Stop, Target, Turn, answer_hash,
@@ -173,6 +173,15 @@ fn difference(
             return Some(differs(at, recorded, asked));
         }
         at += 1;
+        let options = options_event(action);
+        let recorded = turn.produced.get(at);
+        let is_recorded = matches!(recorded, Some(Event::ActivityOptions { .. }));
+        if (options.is_some() || is_recorded) && recorded != options.as_ref() {
+            let asked = options.as_ref().map(describe::event);
+            let asked = asked.unwrap_or_else(|| describe::NO_OPTIONS.to_owned());
+            return Some(differs(at, recorded, asked));
+        }
+        at += usize::from(options.is_some());
     }
     let rest = &turn.produced[at..];
     if !ends(state, rest, &answer.ending) {

@@ -135,7 +135,8 @@ impl Rewinder {
                 | Event::AttemptFailed { .. }
                 | Event::CallDetails { .. }
                 | Event::ValueSet { .. }
-                | Event::TagSet { .. } => {}
+                | Event::TagSet { .. }
+                | Event::ActivityOptions { .. } => {}
             }
         }
         self.state.turns += 1;
@@ -224,7 +225,8 @@ impl Rewinder {
             | Event::ExecutionResumed { .. }
             | Event::CallDetails { .. }
             | Event::ValueSet { .. }
-            | Event::TagSet { .. } => {}
+            | Event::TagSet { .. }
+            | Event::ActivityOptions { .. } => {}
         }
     }
 
@@ -318,7 +320,8 @@ impl Rewinder {
             | Event::ChildRetried { .. }
             | Event::AttemptFailed { .. }
             | Event::CallDetails { .. }
-            | Event::ValueSet { .. } => return,
+            | Event::ValueSet { .. }
+            | Event::ActivityOptions { .. } => return,
         };
         let completed = false;
         let dropped = DroppedTask {

@@ -239,6 +239,7 @@ impl State {
             Event::ValueSet { name, value } => self.set_value(name, value),
             Event::TagSet { key, value } => self.set_tag(key, value),
             Event::CallDetails { task, .. } => self.runs()?.describe(*task),
+            Event::ActivityOptions { task, .. } => self.runs()?.choose(*task),
             Event::ExecutionReturned { output } => self.guest_returned(output),
             Event::ExecutionCompleted { output } => self.complete(output),
             Event::ExecutionFailed { failure, .. } => {

@@ -2,14 +2,14 @@
 
 use crate::check::check;
 use crate::context::{Resolved, TurnContext};
-use crate::guest::{ActivityCall, CallDetails, ChildCall};
+use crate::guest::{ActivityCall, CallDetails, CallOptions, ChildCall};
 use crate::task::attempt_id;
 use crate::text::shortened;
 use crate::value::size_of;
 use crate::{
-    Action, Answer, Ending, Event, Failure, GuestEvent, Json, Limits, Phase, SEMANTICS_VERSION,
-    Start, State, Stop, Target, TaskId, TaskKind, Timestamp, TraceContext, answer_hash,
-    check_instance_id, kind,
+    Action, Answer, Ending, Event, Failure, GuestEvent, Json, Limits, Millis, Phase,
+    SEMANTICS_VERSION, Start, State, Stop, Target, TaskId, TaskKind, Timestamp, TraceContext,
+    answer_hash, check_instance_id, kind,
 };
 
 /// The events of a turn in the making. Everything it writes goes through [`State::apply`].
@@ -110,9 +110,11 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
 
     fn take(&mut self, answer: Answer, limits: &Limits) {
         for action in answer.actions {
+            let options = options_event(&action);
             if let Some(event) = self.event(action, limits) {
                 self.produce(event);
             }
+            options.into_iter().for_each(|event| self.produce(event));
         }
         match answer.ending {
             Ending::Waiting(waiting) => self.state.waits(&self.received, waiting.bounded()),
@@ -272,6 +274,7 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
             input,
             retry,
             attempt_timeout,
+            options,
         } = call;
         let (mut target, _) = self
             .context
@@ -279,6 +282,10 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
             .activity(self.state.module(), &name)
             .target();
         if let Some(problem) = retry.as_ref().and_then(crate::RetryPolicy::problem) {
+            target = Target::Invalid(problem.to_owned());
+        }
+        if options.heartbeat_timeout == Some(Millis(0)) {
+            let problem = "its heartbeat timeout must be longer than 0 ms";
             target = Target::Invalid(problem.to_owned());
         }
         let input = within(input, limits, &mut target);
@@ -347,6 +354,22 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
             self.produce(Event::ExecutionCompleted { output });
         }
     }
+}
+
+/// What is recorded of what a call chose, if it chose anything.
+pub(crate) fn options_event(action: &Action) -> Option<Event> {
+    let Action::CallActivity(call) = action else {
+        return None;
+    };
+    let CallOptions {
+        heartbeat_timeout,
+        at_most_once,
+    } = call.options;
+    (!call.options.is_default()).then_some(Event::ActivityOptions {
+        task: call.task,
+        heartbeat_timeout,
+        at_most_once,
+    })
 }
 
 /// The id of a child that the guest did not name.

@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use common::words::*;
 use common::{Deployed, Script, start};
 use perennial_core::{
-    Action, ActivityCall, Answer, ChildCall, Ending, Envelope, Failure, Json, Message, Millis,
-    OutgoingEvent, RetryPolicy, State, TaskId, Timestamp, TurnContext, Waiting, replay_turn,
-    run_turn, take_batch,
+    Action, ActivityCall, Answer, CallOptions, ChildCall, Ending, Envelope, Failure, Json, Message,
+    Millis, OutgoingEvent, RetryPolicy, State, TaskId, Timestamp, TurnContext, Waiting,
+    replay_turn, run_turn, take_batch,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -69,17 +69,29 @@ fn tags() -> impl Strategy<Value = Vec<(String, String)>> {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    let activity = (task(), text(), payload(), retry(), option::of(number())).prop_map(
-        |(task, name, input, retry, timeout)| {
+    let options =
+        (option::of(number()), any::<bool>()).prop_map(|(heartbeat, at_most_once)| CallOptions {
+            heartbeat_timeout: heartbeat.map(Millis),
+            at_most_once,
+        });
+    let activity = (
+        task(),
+        text(),
+        payload(),
+        retry(),
+        option::of(number()),
+        options,
+    )
+        .prop_map(|(task, name, input, retry, timeout, options)| {
             Action::CallActivity(ActivityCall {
                 task,
                 name,
                 input,
                 retry,
                 attempt_timeout: timeout.map(Millis),
+                options,
             })
-        },
-    );
+        });
     let child = (
         (task(), text(), option::of(text())),
         (option::of(text()), payload(), tags(), retry()),

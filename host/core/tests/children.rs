@@ -6,8 +6,8 @@ use common::words::*;
 use common::{World, start};
 use expect_test::{Expect, expect};
 use perennial_core::{
-    Action, ActivityCall, Callee, ChildCall, Event, Message, Millis, RetryPolicy, State, TaskId,
-    TaskRef,
+    Action, ActivityCall, CallOptions, Callee, ChildCall, Event, Message, Millis, RetryPolicy,
+    State, TaskId, TaskRef,
 };
 
 fn check(world: &World, history: Expect) {
@@ -297,6 +297,7 @@ fn a_task_that_nothing_can_run_fails_and_says_why() {
             input: None,
             retry: Some(policy),
             attempt_timeout: None,
+            options: CallOptions::default(),
         })
     };
     let named = |task, id: &str| {

@@ -310,6 +310,7 @@ fn the_simulated_worlds_reach_every_end_and_every_event() {
         {
             "ActivityCompleted",
             "ActivityFailed",
+            "ActivityOptions",
             "ActivityScheduled",
             "Broken",
             "ChildCompleted",

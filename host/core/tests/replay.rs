@@ -6,8 +6,8 @@ use common::words::*;
 use common::{Script, World};
 use expect_test::{Expect, expect};
 use perennial_core::{
-    Action, ActivityCall, Answer, ChildCall, Ending, Failure, Millis, Start, State, Stop, TaskId,
-    Timestamp, Turn, Waiting, replay_turn,
+    Action, ActivityCall, Answer, CallOptions, ChildCall, Ending, Failure, Millis, Start, State,
+    Stop, TaskId, Timestamp, Turn, Waiting, replay_turn,
 };
 
 /// Records a first turn with one answer and repeats it with another.
@@ -66,6 +66,7 @@ fn another_input() {
         input: None,
         retry: None,
         attempt_timeout: None,
+        options: CallOptions::default(),
     });
     check(
         waits([without]),
@@ -97,6 +98,7 @@ fn another_task_or_policy_or_timeout() {
             input: None,
             retry: attempts.map(retry),
             attempt_timeout: timeout.map(Millis),
+            options: CallOptions::default(),
         })
     };
     check(
@@ -119,6 +121,44 @@ fn another_task_or_policy_or_timeout() {
         expect![[
             r#"turn 0 does not repeat: at event 2 the record has activity "Pay" as task 0 without input, 5 ms for each attempt, and now the guest asks for activity "Pay" as task 0 without input"#
         ]],
+    );
+}
+
+#[test]
+fn other_options() {
+    let call = |heartbeat: Option<u64>, at_most_once| {
+        Action::CallActivity(ActivityCall {
+            task: TaskId(0),
+            name: "Pay".to_owned(),
+            input: None,
+            retry: None,
+            attempt_timeout: None,
+            options: CallOptions {
+                heartbeat_timeout: heartbeat.map(Millis),
+                at_most_once,
+            },
+        })
+    };
+    check(
+        waits([call(Some(5), true)]),
+        waits([call(Some(6), false)]),
+        expect![
+            "turn 0 does not repeat: at event 3 the record has options for task 0: a heartbeat every 5 ms, at most once, and now the guest asks for options for task 0: a heartbeat every 6 ms"
+        ],
+    );
+    check(
+        waits([call(None, true)]),
+        waits([call(None, false)]),
+        expect![
+            "turn 0 does not repeat: at event 3 the record has options for task 0: at most once, and now the guest asks for a call without options"
+        ],
+    );
+    check(
+        waits([call(None, false)]),
+        waits([call(None, true)]),
+        expect![
+            "turn 0 does not repeat: at event 3 the record has nothing more, and now the guest asks for options for task 0: at most once"
+        ],
     );
 }
 

@@ -69,7 +69,7 @@ pub use instances::status::{InstanceStatus, RewindRecord, StatusQuery};
 pub use instances::tags::TagChange;
 pub use instances::values::{NamedValue, WaitedValue};
 pub use instances::wait::Waited;
-pub use instances::waits::{AtWorker, Wait};
+pub use instances::waits::{AtWorker, Heartbeat, Wait};
 pub use moment::parse_time;
 #[cfg(feature = "http")]
 pub(crate) use told::{DISK_FULL, LOCKED, lacking};

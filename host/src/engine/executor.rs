@@ -7,9 +7,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use perennial_core::{Digest, Failure, Guest, Json, Limits, TaskRef, Timestamp};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use crate::engine::interrupt::Interrupt;
 pub use crate::engine::modules::grants::{DirGrant, Grants, http_host_problem};
+pub use crate::engine::tasks::heart::{Heart, HeartbeatError};
 pub use crate::engine::workers::processors::Share;
 pub use crate::shortage::{Resource, Shortage};
 
@@ -147,6 +148,8 @@ pub struct Attempt {
     pub scheduled_in: u32,
     /// Set when the result is no longer needed.
     pub interrupt: Interrupt,
+    /// Takes the heartbeats of the attempt.
+    pub heart: Heart,
     /// The attempt's share of the processors.
     pub share: Share,
 }
@@ -161,33 +164,6 @@ impl Attempt {
             0 => format!("{}:{}", self.execution_id, self.task.task),
             generation => format!("{}:{}@{generation}", self.execution_id, self.task.task),
         }
-    }
-}
-
-/// Tells an attempt that its result is no longer needed. Cheap to clone; all clones share one state.
-#[derive(Clone, Debug, Default)]
-pub struct Interrupt(CancellationToken);
-
-impl Interrupt {
-    /// Interrupts the attempt.
-    pub fn set(&self) {
-        self.0.cancel();
-    }
-
-    /// Whether the attempt was interrupted.
-    pub fn is_set(&self) -> bool {
-        self.0.is_cancelled()
-    }
-
-    /// Completes when the attempt is interrupted.
-    pub async fn told(&self) {
-        self.0.cancelled().await;
-    }
-
-    /// A child of this interrupt: set together with this one, or alone when the guard is dropped.
-    pub(crate) fn until_dropped(&self) -> (Self, DropGuard) {
-        let below = self.0.child_token();
-        (Self(below.clone()), below.drop_guard())
     }
 }
 

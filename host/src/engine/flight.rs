@@ -14,7 +14,7 @@ use perennial_core::{TaskId, Timestamp};
 
 use crate::store::{InstanceKey, StoreError, WasRunning, with_suffix};
 
-/// A slot: the instance's key, the task (or `TURN`), the used mark, and the start time.
+/// A slot: the instance's key, the task (or `TURN`), the used mark, the start time, and the number of the attempt.
 const SLOT_BYTES: usize = 2 * PART_BYTES;
 /// An older version wrote only the first part of a slot.
 const PART_BYTES: usize = 16;
@@ -71,12 +71,20 @@ impl FlightRecorder {
     }
 
     /// Records that a turn or an attempt starts in a slot.
-    pub(crate) fn begin(&self, slot: usize, key: InstanceKey, task: Option<TaskId>, at: Timestamp) {
+    pub(crate) fn begin(
+        &self,
+        slot: usize,
+        key: InstanceKey,
+        attempt: Option<(TaskId, u32)>,
+        at: Timestamp,
+    ) {
+        let (task, number) = attempt.unzip();
         let mut bytes = [0; SLOT_BYTES];
         bytes[..8].copy_from_slice(&key.0.to_le_bytes());
         bytes[8..12].copy_from_slice(&task.map_or(TURN, |task| task.0).to_le_bytes());
         bytes[12] = USED;
         bytes[16..24].copy_from_slice(&at.0.to_le_bytes());
+        bytes[24..28].copy_from_slice(&number.unwrap_or(0).to_le_bytes());
         self.write(slot, &bytes);
     }
 
@@ -101,6 +109,12 @@ pub(crate) fn look(hub: &Path) -> Vec<WasRunning> {
     std::fs::read(with_suffix(hub, ".running")).map_or_else(|_| Vec::new(), |bytes| parse(&bytes))
 }
 
+/// Identifies the boot of this machine, if the system tells: the recorder is complete only as long as the machine runs.
+pub(crate) fn boot() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
 fn parse(bytes: &[u8]) -> Vec<WasRunning> {
     let mut parts = bytes.chunks_exact(PART_BYTES);
     let mut found = Vec::new();
@@ -108,12 +122,16 @@ fn parse(bytes: &[u8]) -> Vec<WasRunning> {
         let Some((key, _)) = part.split_first_chunk::<8>() else {
             continue;
         };
-        let started_at = match part[12] {
-            USED => parts.next().and_then(|more| {
-                let (at, _) = more.split_first_chunk::<8>()?;
-                Some(Timestamp(u64::from_le_bytes(*at)))
-            }),
-            USED_BEFORE => None,
+        let (started_at, attempt) = match part[12] {
+            USED => match parts.next() {
+                Some(more) => {
+                    let at = more.first_chunk::<8>().map(|at| u64::from_le_bytes(*at));
+                    let number = u32::from_le_bytes([more[8], more[9], more[10], more[11]]);
+                    (at.map(Timestamp), Some(number).filter(|number| *number > 0))
+                }
+                None => (None, None),
+            },
+            USED_BEFORE => (None, None),
             _ => continue,
         };
         let task = u32::from_le_bytes([part[8], part[9], part[10], part[11]]);
@@ -121,6 +139,7 @@ fn parse(bytes: &[u8]) -> Vec<WasRunning> {
             key: InstanceKey(i64::from_le_bytes(*key)),
             task: (task != TURN).then_some(TaskId(task)),
             started_at,
+            attempt,
         });
     }
     found
@@ -138,6 +157,7 @@ mod tests {
             key: InstanceKey(7),
             task: Some(TaskId(3)),
             started_at: None,
+            attempt: None,
         };
         assert_eq!(parse(&bytes), [was]);
     }
@@ -149,13 +169,14 @@ mod tests {
         let (flight, before) = FlightRecorder::open(&hub).unwrap();
         assert_eq!(before, []);
         flight.begin(1, InstanceKey(-5), None, Timestamp(u64::MAX));
-        flight.begin(2, InstanceKey(9), Some(TaskId(0)), Timestamp(4));
-        flight.begin(3, InstanceKey(9), Some(TaskId(1)), Timestamp(4));
+        flight.begin(2, InstanceKey(9), Some((TaskId(0), 7)), Timestamp(4));
+        flight.begin(3, InstanceKey(9), Some((TaskId(1), 8)), Timestamp(4));
         flight.end(3);
         let was = |key, task: Option<u32>, at| WasRunning {
             key: InstanceKey(key),
             task: task.map(TaskId),
             started_at: Some(Timestamp(at)),
+            attempt: task.map(|_| 7),
         };
         assert_eq!(look(&hub), [was(-5, None, u64::MAX), was(9, Some(0), 4)]);
     }

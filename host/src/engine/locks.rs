@@ -44,6 +44,8 @@ pub(super) mod rank {
     pub(crate) const OWNER: u8 = 13;
     /// The remote workers. Nothing is locked while it is held.
     pub(crate) const REMOTE: u8 = 14;
+    /// The heartbeats that are not written yet. Nothing is locked while it is held.
+    pub(crate) const HEARTBEATS: u8 = 15;
 }
 
 /// A mutex with a place in the [order](self). A panic does not poison it.

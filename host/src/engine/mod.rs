@@ -14,6 +14,7 @@
 pub(crate) mod clock;
 pub mod executor;
 pub(crate) mod flight;
+mod interrupt;
 mod locks;
 pub(crate) mod memory;
 pub(crate) mod modules;
@@ -318,7 +319,8 @@ impl Engine {
                 "was running when the last host of the hub died"
             );
         }
-        self.write_blocking(Change::CountDeliveries(were_running))?;
+        let boot = flight::boot();
+        self.write_blocking(Change::TakeOver { were_running, boot })?;
         self.hub.flight.clear().map_err(|source| {
             StoreError::file(
                 "could not clear",
@@ -467,7 +469,7 @@ impl Engine {
             self.hub.flight.let_go();
             self.end.lost.send_replace(true);
             self.timers.stop();
-            self.activities.stop();
+            drop(self.activities.stop());
             self.work.there.notify_all();
             self.memory.waiters.clear();
         }

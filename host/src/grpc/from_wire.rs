@@ -8,8 +8,8 @@ mod failed;
 use std::collections::BTreeSet;
 
 use perennial_core::{
-    Action, ActivityCall, Answer, CallDetails, ChildCall, Ending, Failure, Json, OutgoingEvent,
-    Tags, TaskId, Timestamp, Waiting, kind,
+    Action, ActivityCall, Answer, CallDetails, CallOptions, ChildCall, Ending, Failure, Json,
+    OutgoingEvent, Tags, TaskId, Timestamp, Waiting, kind,
 };
 
 use crate::engine::brief;
@@ -116,6 +116,7 @@ fn act(task: TaskId, what: Asked, actions: &mut Vec<Action>) -> Result<(), Strin
                 input: call.input.map(payload::from_text),
                 retry: None,
                 attempt_timeout: None,
+                options: CallOptions::default(),
             }));
             if details.version.is_some() || !details.tags.is_empty() {
                 actions.push(Action::Describe(details));

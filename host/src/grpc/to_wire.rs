@@ -95,7 +95,8 @@ impl ToWire {
             | Event::ExecutionReturned { .. }
             | Event::ChildRetryScheduled { .. }
             | Event::ChildRetried { .. }
-            | Event::AttemptFailed { .. } => None,
+            | Event::AttemptFailed { .. }
+            | Event::ActivityOptions { .. } => None,
         };
         into.extend(told.map(|(id, event)| told_at(at, id, event)));
     }

@@ -14,7 +14,7 @@ mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -123,6 +123,16 @@ impl Host {
                 std::future::pending().await
             }
         }
+    }
+
+    /// Prepares to stop: starts no attempt of an activity any more, tells the running ones ([`ActivityContext::heartbeat`],
+    /// [`ActivityContext::draining`]), and waits until they have ended, for at most `within`. Returns how many have not; a
+    /// [shutdown](Self::shut_down) interrupts those.
+    ///
+    /// Turns go on, so that results are committed, and so does everything that clients ask for. A host that drains does not start attempts again;
+    /// those that wait are started by the next host. If the future is dropped, the host goes on draining.
+    pub async fn drain(&self, within: Duration) -> usize {
+        self.engine.drain(within).await
     }
 
     /// Stops the host and releases the hub. Pending changes are committed. Running activities are interrupted, and run again when the hub

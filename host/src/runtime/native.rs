@@ -11,7 +11,9 @@ use serde::de::DeserializeOwned;
 
 use crate::builtin::Builtins;
 use crate::client::HttpManagementPayload;
-use crate::engine::executor::{ActivityExecutor, Attempt, AttemptError, AttemptFuture};
+use crate::engine::executor::{
+    ActivityExecutor, Attempt, AttemptError, AttemptFuture, HeartbeatError,
+};
 use crate::engine::workers::processors::Pace;
 use crate::foreign::{Foreign, panic_message};
 use crate::runtime::apart::{Apart, paced};
@@ -58,6 +60,38 @@ impl ActivityContext {
     pub fn management_urls(&self) -> Option<HttpManagementPayload> {
         let urls = self.attempt.management_urls.as_ref()?;
         serde_json::from_str(urls.as_str()).ok()
+    }
+
+    /// Says that the attempt makes progress, and how far it is. The next attempt goes on from there ([`last_heartbeat`](Self::last_heartbeat)), and
+    /// the status of the instance shows it.
+    ///
+    /// Never waits. The newest details of all attempts are written about once a second: if the host dies, those of the last second or so are lost;
+    /// if the attempt fails, none are. At most 16 KiB of JSON. If the call has a
+    /// heartbeat timeout, an attempt that sends none for so long fails.
+    ///
+    /// # Errors
+    /// [`HeartbeatError::Canceled`] and [`HeartbeatError::Draining`] say that the attempt should stop; `?` in the closure does that.
+    pub fn heartbeat(&self, details: impl Serialize) -> Result<(), HeartbeatError> {
+        let text = serde_json::to_string(&details);
+        let text = text.map_err(|error| HeartbeatError::Invalid(error.to_string()))?;
+        self.attempt.heart.beat(Some(Json::from_text(text)))
+    }
+
+    /// The details of the last heartbeat: of this attempt, or else of one before it. `None` if there are none of this type.
+    pub fn last_heartbeat<T: DeserializeOwned>(&self) -> Option<T> {
+        let details = self.attempt.heart.details()?;
+        serde_json::from_str(details.as_str()).ok()
+    }
+
+    /// Whether the host is about to stop, so that an attempt which cannot end soon should return
+    /// [`HeartbeatError::Draining`](crate::HeartbeatError::Draining) as its failure.
+    pub fn is_draining(&self) -> bool {
+        self.attempt.heart.is_draining()
+    }
+
+    /// Completes when the host is about to stop. Long work can be raced against it.
+    pub async fn draining(&self) {
+        self.attempt.heart.draining().await;
     }
 
     /// Whether the result is no longer needed.

@@ -40,11 +40,11 @@ pub(crate) use rows::list::{Brief, InstanceFilter, ListPlace, ListQuery};
 pub(crate) use rows::modules::NameRows;
 pub(crate) use rows::reader::Reader;
 pub(crate) use rows::values::ValueRow;
-pub use types::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 pub(crate) use types::{
-    Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position, Refused, Retry,
-    TaskRow, TaskRowKind, TurnCommit, WasRunning,
+    Beat, CutOff, Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position,
+    Refused, Retry, TaskRow, TaskRowKind, TurnCommit, WasRunning,
 };
+pub use types::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 pub(crate) use write::{Change, Outcome, Write};
 pub(crate) use writer::{Writer, WriterCounts};
 

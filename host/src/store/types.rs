@@ -178,6 +178,12 @@ pub(crate) struct TaskRow {
     pub(crate) attempt: u32,
     pub(crate) first_started: Option<Timestamp>,
     pub(crate) deliveries: u32,
+    /// Attempts that were cut off, or may have been, without a crash.
+    pub(crate) cut: u32,
+    /// When the attempt began whose outcome is not known, of an activity that is to run at most once.
+    pub(crate) begun_at: Option<Timestamp>,
+    /// The last heartbeat of any of its attempts.
+    pub(crate) heartbeat: Option<Beat>,
     pub(crate) failure: Option<Failure>,
     /// The attempts that failed or that a crash cut off, as far as they are kept.
     pub(crate) attempts: Vec<FailedAttempt>,
@@ -185,6 +191,33 @@ pub(crate) struct TaskRow {
     pub(crate) set_at: Timestamp,
     /// The current target, if it differs from the recorded call's.
     pub(crate) target: Option<Target>,
+}
+
+impl TaskRow {
+    /// The number of the current or next attempt of an activity.
+    pub(crate) fn number(&self) -> u32 {
+        let cut_off = self.deliveries.saturating_add(self.cut);
+        self.attempt.saturating_add(cut_off)
+    }
+}
+
+/// A heartbeat of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Beat {
+    pub(crate) at: Timestamp,
+    /// The last details that an attempt of the task sent.
+    pub(crate) details: Option<Json>,
+}
+
+/// An attempt that was cut off, or stopped, because its host was stopped in good order.
+#[derive(Clone, Debug)]
+pub(crate) struct CutOff {
+    pub(crate) key: InstanceKey,
+    pub(crate) task: TaskRef,
+    pub(crate) started_at: Timestamp,
+    pub(crate) heartbeat: Option<Beat>,
+    /// Whether the attempt itself said that it stopped, so that its outcome is known.
+    pub(crate) is_known: bool,
 }
 
 /// The kind of a [`TaskRow`].
@@ -209,6 +242,8 @@ pub(crate) struct Retry {
     pub(crate) failure: Failure,
     /// The failed attempts so far, as far as they are kept.
     pub(crate) attempts: Vec<FailedAttempt>,
+    /// The last heartbeat of the attempt that failed, if it sent one.
+    pub(crate) heartbeat: Option<Beat>,
 }
 
 /// Work that ran when a host died: an attempt of an activity or, if no task is named, a turn.
@@ -218,6 +253,8 @@ pub(crate) struct WasRunning {
     pub(crate) task: Option<TaskId>,
     /// When it began, if known.
     pub(crate) started_at: Option<Timestamp>,
+    /// The number of the attempt, if known.
+    pub(crate) attempt: Option<u32>,
 }
 
 /// A status row.

@@ -1,6 +1,6 @@
 //! The changes that the writer can make, one variant for each.
 
-use perennial_core::{Command, Digest, Envelope, Message, Quarantine, Status, Timestamp};
+use perennial_core::{Command, Digest, Envelope, Message, Quarantine, Status, TaskRef, Timestamp};
 use rusqlite::Connection;
 
 use crate::store::StoreError;
@@ -15,7 +15,7 @@ use crate::store::changes::rewind;
 use crate::store::changes::rewind::{RestartCommit, RewindCommit};
 use crate::store::codec::encode;
 use crate::store::file::settings;
-use crate::store::file::settings::{Ages, WorkerNames};
+use crate::store::file::settings::{Ages, LastHost, WorkerNames};
 use crate::store::reply::Reply;
 use crate::store::rows::commands;
 use crate::store::rows::instances;
@@ -23,7 +23,7 @@ use crate::store::rows::keys::{self, KeyRow};
 use crate::store::rows::modules;
 use crate::store::rows::tasks;
 use crate::store::types::{
-    Effects, InstanceKey, NewInstance, NewModule, Retry, TurnCommit, WasRunning,
+    Beat, CutOff, Effects, InstanceKey, NewInstance, NewModule, Retry, TurnCommit, WasRunning,
 };
 
 /// One change with its callback. It is committed or rolled back as a whole, in a batch with others.
@@ -96,8 +96,22 @@ pub(crate) enum Change {
         /// The resume command, if it also applies to its children.
         cascade: Option<Message>,
     },
-    /// Counts a crash for the work that ran when the last owner died.
+    /// Counts the loss of a worker for the work that it had.
     CountDeliveries(Vec<WasRunning>),
+    /// Counts a crash for the work that ran when the last host died, and records the boot of the machine on which this host runs.
+    TakeOver {
+        were_running: Vec<WasRunning>,
+        boot: Option<String>,
+    },
+    /// Counts attempts that were cut off, or stopped, because the host stops. With `stops` it stops with this change.
+    CutOff { attempts: Vec<CutOff>, stops: bool },
+    /// Records when an attempt of an activity begins that is to run at most once, or that it does not begin.
+    Begin {
+        place: (InstanceKey, TaskRef),
+        at: Option<Timestamp>,
+    },
+    /// Records the last heartbeats of attempts.
+    Beats(Vec<((InstanceKey, TaskRef), Beat)>),
     /// Deletes the ended ones of these instances; live ones stay.
     Purge(Vec<InstanceKey>),
     /// Deletes the instance with an id if it has ended.
@@ -267,6 +281,15 @@ fn apply(
             Reply::Done
         }
         Change::CountDeliveries(running) => count_deliveries(db, running, now)?,
+        Change::TakeOver { were_running, boot } => take_over(db, were_running, boot, now)?,
+        Change::CutOff { attempts, stops } => cut_off(db, attempts, *stops, now)?,
+        Change::Begin { place, at } => done_if(tasks::begin(db, *place, *at)?),
+        Change::Beats(beats) => {
+            for (place, beat) in beats {
+                tasks::beat(db, *place, beat)?;
+            }
+            Reply::Done
+        }
         Change::Purge(keys) => Reply::Purged(purge::purge(db, keys, effects)?),
         Change::PurgeId(id) => purge_id(db, id, effects)?,
         Change::Retain(ages) => settings::retain(db, ages).map(|()| Reply::Done)?,
@@ -326,6 +349,41 @@ fn count_deliveries(
         tasks::count_delivery(db, was, now)?;
     }
     commands::forget_old(db, now)?;
+    Ok(Reply::Done)
+}
+
+/// Counts the attempts that the last host had begun. If the machine was restarted since, any attempt may have been.
+fn take_over(
+    db: &Connection,
+    were_running: &[WasRunning],
+    boot: &Option<String>,
+    now: Timestamp,
+) -> Result<Reply, StoreError> {
+    let last = settings::last_host(db)?;
+    if last.is_some_and(|last| last.may_have_lost(boot.as_deref())) {
+        tasks::cut_off_all(db, were_running, now)?;
+    }
+    let host = LastHost {
+        boot: boot.clone(),
+        stopped: false,
+    };
+    settings::set_last_host(db, &host)?;
+    count_deliveries(db, were_running, now)
+}
+
+fn cut_off(
+    db: &Connection,
+    attempts: &[CutOff],
+    stops: bool,
+    now: Timestamp,
+) -> Result<Reply, StoreError> {
+    for cut in attempts {
+        tasks::cut_off(db, cut, now)?;
+    }
+    if stops && let Some(host) = settings::last_host(db)? {
+        let stopped = true;
+        settings::set_last_host(db, &LastHost { stopped, ..host })?;
+    }
     Ok(Reply::Done)
 }
 

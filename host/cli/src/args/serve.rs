@@ -1,6 +1,7 @@
 //! Arguments of `serve` and `keys`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -42,6 +43,11 @@ pub(crate) struct Serve {
         hide_env_values = true
     )]
     pub(crate) otlp: Option<String>,
+    /// When it is told to stop, start no activity any more and let the running ones end, for at most this long, such as `30s`
+    ///
+    /// They are told (`heartbeat` of the SDK, `draining` of closures). Meanwhile everything else goes on. A second signal stops at once.
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    pub(crate) drain: Option<Duration>,
     #[command(flatten)]
     pub(crate) quotas: QuotaArgs,
     #[command(flatten)]

@@ -148,6 +148,7 @@ fn task_of(event: &Event) -> Option<TaskId> {
         | Event::ActivityFailed { task, .. }
         | Event::AttemptFailed { task, .. }
         | Event::CallDetails { task, .. }
+        | Event::ActivityOptions { task, .. }
         | Event::ChildScheduled { task, .. }
         | Event::ChildCompleted { task, .. }
         | Event::ChildFailed { task, .. }
@@ -191,6 +192,7 @@ fn color(event: &Event) -> Option<Color> {
         | Event::ExecutionResumed { .. } => Some(Color::Yellow),
         Event::ExecutionStarted(_)
         | Event::CallDetails { .. }
+        | Event::ActivityOptions { .. }
         | Event::ActivityScheduled { .. }
         | Event::ChildScheduled { .. }
         | Event::ChildRetried { .. }
@@ -240,6 +242,20 @@ fn what(event: &Event, known: &Known) -> String {
             let version = version.iter().map(|version| format!("version {version}"));
             let tags = tags.iter().map(|(key, value)| format!("{key}={value}"));
             version.chain(tags).collect::<Vec<_>>().join(", ")
+        }
+        Event::ActivityOptions {
+            heartbeat_timeout,
+            at_most_once,
+            ..
+        } => {
+            let heartbeat =
+                heartbeat_timeout.map(|every| format!("a heartbeat every {}", span(every.0)));
+            let once = at_most_once.then(|| "at most once".to_owned());
+            heartbeat
+                .into_iter()
+                .chain(once)
+                .collect::<Vec<_>>()
+                .join(", ")
         }
         Event::ChildScheduled {
             name,

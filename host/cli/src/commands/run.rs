@@ -45,6 +45,12 @@ pub(super) async fn run(args: Run, session: &Session) -> anyhow::Result<Exit> {
         () = signals.next() => Err(interrupted(&id, host.is_some())),
     };
     if let Some(host) = host {
+        if let Some(within) = args.drain {
+            tokio::select! {
+                () = super::serve::drain(std::iter::once(&host), within, session) => {}
+                () = signals.next() => {}
+            }
+        }
         host.shut_down().await;
     }
     super::wait::ended(&waited?, session)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use perennial::telemetry::Otlp;
@@ -71,6 +71,9 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
         signals.again().await;
         std::process::exit(130);
     });
+    if let (None, Some(within)) = (&lost, args.drain) {
+        drain(hosts.iter(), within, session).await;
+    }
     if let Some(served) = served {
         served.stop().await;
     }
@@ -152,6 +155,22 @@ fn quotas(args: &QuotaArgs) -> Quotas {
         quotas.requests_waiting = count;
     }
     quotas
+}
+
+/// Lets the activities end that run, for at most this long, and says what does not.
+pub(super) async fn drain<'a>(
+    hosts: impl Iterator<Item = &'a Host>,
+    within: Duration,
+    session: &Session,
+) {
+    let drained = hosts.map(|host| host.drain(within));
+    let left: usize = futures::future::join_all(drained).await.into_iter().sum();
+    if left > 0 {
+        let left = count(left as u64, "activity attempt");
+        session.output().note(&format!(
+            "{left} did not end within {within:?} and is cut off; the next host starts the next one"
+        ));
+    }
 }
 
 /// Stops the hosts, sends the last of their traces, and returns their statistics.

@@ -164,7 +164,8 @@ impl Timeline {
             | Event::ExecutionSuspended { .. }
             | Event::ExecutionResumed { .. }
             | Event::ContinuedAsNew { .. }
-            | Event::CallDetails { .. } => {}
+            | Event::CallDetails { .. }
+            | Event::ActivityOptions { .. } => {}
         }
     }
 

@@ -103,6 +103,7 @@ fn kind(event: &Event) -> &'static str {
         Event::ContinuedAsNew { .. } => "ContinueAsNew",
         Event::AttemptFailed { .. }
         | Event::CallDetails { .. }
+        | Event::ActivityOptions { .. }
         | Event::ChildRetryScheduled { .. }
         | Event::ChildRetried { .. }
         | Event::TaskCanceled { .. }
@@ -197,6 +198,7 @@ fn fields(event: &Event, due: &BTreeMap<TaskId, Timestamp>) -> Fields {
         }
         Event::AttemptFailed { .. }
         | Event::CallDetails { .. }
+        | Event::ActivityOptions { .. }
         | Event::ChildRetryScheduled { .. }
         | Event::ChildRetried { .. }
         | Event::InstanceStartSkipped { .. }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use perennial_core::{
-    Action, ActivityCall, Answer, ChildCall, Ending, Failure, Guest, GuestEvent, Json, Limits,
-    Millis, Mode, OutgoingEvent, RetryPolicy, Stop, TaskId, Timestamp, Waiting, kind,
+    Action, ActivityCall, Answer, CallOptions, ChildCall, Ending, Failure, Guest, GuestEvent, Json,
+    Limits, Millis, Mode, OutgoingEvent, RetryPolicy, Stop, TaskId, Timestamp, Waiting, kind,
 };
 
 /// Small, so that a random guest meets them.
@@ -143,6 +143,10 @@ impl RandomGuest {
                 input: self.payload(dice),
                 retry: Self::retry(dice),
                 attempt_timeout: None,
+                options: CallOptions {
+                    heartbeat_timeout: dice.once_in(6).then(|| Millis(dice.pick(&[0, 50, 50, 50]))),
+                    at_most_once: dice.once_in(6),
+                },
             }),
             4..6 => Action::CallChild(ChildCall {
                 task: self.task(dice),

@@ -1,8 +1,9 @@
 //! Short words for what histories are made of, and events in short words.
 
 use perennial_core::{
-    Action, ActivityCall, Answer, AttemptRun, ChildCall, Ending, Event, Failure, Json, Message,
-    Millis, OutgoingEvent, RetryPolicy, Start, Target, TaskId, TaskRef, Timestamp, Waiting,
+    Action, ActivityCall, Answer, AttemptRun, CallOptions, ChildCall, Ending, Event, Failure, Json,
+    Message, Millis, OutgoingEvent, RetryPolicy, Start, Target, TaskId, TaskRef, Timestamp,
+    Waiting,
 };
 
 pub(crate) fn json(text: &str) -> Json {
@@ -50,6 +51,7 @@ pub(crate) fn activity(task: u32, name: &str, input: &str) -> Action {
         input: Some(json(input)),
         retry: None,
         attempt_timeout: None,
+        options: CallOptions::default(),
     })
 }
 
@@ -256,6 +258,11 @@ pub(crate) fn show(event: &Event) -> String {
             version,
             tags,
         } => format!("{task} {version:?} {tags:?}"),
+        Event::ActivityOptions {
+            task,
+            heartbeat_timeout,
+            at_most_once,
+        } => format!("{task} {heartbeat_timeout:?} {at_most_once}"),
         Event::ExternalEventRaised { number, name, data } => {
             format!("{number} {name} {}", payload(data))
         }

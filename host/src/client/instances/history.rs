@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 
 use perennial_core::{
-    AttemptRun, Digest, Event, Failure, Json, Limits, Parent, SEMANTICS_VERSION, Start, Tags,
-    Target, TaskId, TaskRef, Timestamp, Turn,
+    AttemptRun, Digest, Event, Failure, Json, Limits, Millis, Parent, SEMANTICS_VERSION, Start,
+    Tags, Target, TaskId, TaskRef, Timestamp, Turn,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,9 @@ struct EventJson {
     #[serde_as(as = "Option<TimeText>")]
     fire_at: Option<Timestamp>,
     reason: Option<String>,
+    #[schemars(with = "Option<u64>")]
+    heartbeat_timeout_ms: Option<Millis>,
+    at_most_once: Option<bool>,
 }
 
 /// Declares the JSON fields of each event, under their own names or renamed (`number as event_number`). `run` stands for the attempt that
@@ -193,6 +196,7 @@ events! {
     ExecutionResumed { reason }
     ContinuedAsNew { input, version, execution_id; absent carry_over: Vec::new() }
     CallDetails { task, version, tags }
+    ActivityOptions { task, at_most_once | heartbeat_timeout as heartbeat_timeout_ms }
 }
 
 impl EventJson {
@@ -336,7 +340,7 @@ macro_rules! empty_if_absent {
     })*};
 }
 
-empty_if_absent!(TaskId, String, Timestamp, u32);
+empty_if_absent!(TaskId, String, Timestamp, bool, u32);
 
 impl TryFrom<EventJson> for HistoryEvent {
     type Error = String;

@@ -249,6 +249,7 @@ pub(crate) fn hide(event: &mut Event, inputs: bool, outputs: bool) {
         | Event::AttemptFailed { .. }
         | Event::CallDetails { .. }
         | Event::ValueSet { .. }
-        | Event::TagSet { .. } => {}
+        | Event::TagSet { .. }
+        | Event::ActivityOptions { .. } => {}
     }
 }

@@ -1,8 +1,8 @@
 //! Reads what a live instance waits for, and what still runs below an ended one.
 
-use perennial_core::{Event, Status, Target, Turn};
+use perennial_core::{Event, Status, Target, Timestamp, Turn};
 
-use crate::client::instances::waits::{AtWorker, Wait};
+use crate::client::instances::waits::{AtWorker, Heartbeat, Wait};
 use crate::engine::remote::Progress;
 use crate::engine::remote::dispatch::Work;
 use crate::engine::{Engine, flight};
@@ -153,15 +153,34 @@ impl Calls<'_> {
         let progress = host.and_then(|host| host.progress_of(work));
         let now = self.running.iter();
         let now = now.clone().find(|now| now.task == Some(row.task.task));
+        let running_since = match progress {
+            Some(progress) => progress.since(),
+            None => now.and_then(|now| now.started_at),
+        };
+        let host_now = self.host.map(|host| host.clock.now());
+        let runs = now.is_some() || running_since.is_some();
+        // Another process than the host's knows neither its clock nor its workers.
+        let is_due = |due: &Timestamp| host_now.is_some_and(|now| *due <= now);
+        let next = row.due.filter(|due| !runs && !is_due(due));
+        let may_run = runs || (is_remote && self.host.is_none());
+        // It was queued when its time came, or when an attempt was cut off after that.
+        let queued_since = row.due.map_or(row.set_at, |due| due.max(row.set_at));
+        let sent = self
+            .host
+            .and_then(|host| host.heartbeat_of((key, row.task)));
+        let kept = row.heartbeat.as_ref();
+        let kept = kept.map(|beat| (beat.at, beat.details.clone()));
+        let number = row.number();
         Ok(Some(Wait::Activity {
             task: row.task.task,
             name,
-            attempt: row.attempt.saturating_add(row.deliveries),
-            running_since: match progress {
-                Some(progress) => progress.since(),
-                None => now.and_then(|now| now.started_at),
-            },
-            next_attempt_at: row.due.filter(|_| now.is_none() && progress.is_none()),
+            attempt: number,
+            running_since,
+            queued_since: (!may_run && next.is_none()).then_some(queued_since),
+            next_attempt_at: next,
+            heartbeat: sent
+                .or(kept)
+                .map(|(at, details)| Heartbeat::new(at, details)),
             last_failure: row.failure,
             failed_attempts: row.attempts,
             at_worker: is_remote.then_some(match progress {
@@ -187,7 +206,9 @@ pub(in crate::client) fn still_runs(
             name: String::new(),
             attempt: 1,
             running_since,
+            queued_since: None,
             next_attempt_at: None,
+            heartbeat: None,
             last_failure: None,
             failed_attempts: Vec::new(),
             at_worker: None,

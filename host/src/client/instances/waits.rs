@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-use perennial_core::{FailedAttempt, Failure, Quarantine, Status, TaskId, Timestamp};
+use perennial_core::text::shortened;
+use perennial_core::{FailedAttempt, Failure, Json, Quarantine, Status, TaskId, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_with::schemars_1::JsonSchemaAs;
 use serde_with::{DeserializeAs, FromInto, SerializeAs, serde_as, skip_serializing_none};
 
-use crate::client::json::{FailedAttemptJson, FailureJson, StatusName, TimeText};
+use crate::client::json::{FailedAttemptJson, FailureJson, Payload, StatusName, TimeText};
 
 /// Something that an instance waits for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,8 +31,12 @@ pub enum Wait {
         attempt: u32,
         /// When the current attempt started; `None` if none runs.
         running_since: Option<Timestamp>,
+        /// Since when the current attempt waits for a free place; `None` if it runs, or if its time has not come.
+        queued_since: Option<Timestamp>,
         /// When the next attempt starts, after a failed one.
         next_attempt_at: Option<Timestamp>,
+        /// The last heartbeat of the current attempt, or of one before it.
+        heartbeat: Option<Heartbeat>,
         /// Why the last attempt failed.
         last_failure: Option<Failure>,
         /// Failed and cut-off attempts, in order: the first and the last ones.
@@ -78,6 +83,22 @@ pub enum Wait {
     Nothing,
 }
 
+/// A heartbeat of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Heartbeat {
+    /// When it was sent.
+    pub at: Timestamp,
+    /// The last details that an attempt of the activity sent.
+    pub details: Option<Json>,
+}
+
+impl Heartbeat {
+    pub(in crate::client) fn new(at: Timestamp, details: Option<Json>) -> Self {
+        Self { at, details }
+    }
+}
+
 /// How far an activity is that remote workers run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -92,6 +113,9 @@ pub enum AtWorker {
     Unknown,
 }
 
+/// Bytes of the details of a heartbeat that a text shows.
+const DETAILS_SHOWN: usize = 200;
+
 impl std::fmt::Display for Wait {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -101,7 +125,9 @@ impl std::fmt::Display for Wait {
                 name,
                 attempt,
                 running_since,
+                queued_since,
                 next_attempt_at,
+                heartbeat,
                 last_failure,
                 failed_attempts,
                 at_worker,
@@ -114,6 +140,15 @@ impl std::fmt::Display for Wait {
                     (None, None, None) => f.write_str(", queued")?,
                     (None, None, Some(AtWorker::Waits)) => f.write_str(", waits for a worker")?,
                     (None, None, Some(_)) => f.write_str(", for a worker")?,
+                }
+                if let Some(at) = queued_since {
+                    write!(f, " since {at}")?;
+                }
+                if let Some(Heartbeat { at, details }) = heartbeat {
+                    write!(f, "; last heartbeat {at}")?;
+                    if let Some(details) = details {
+                        write!(f, ": {}", shortened(details.as_str(), DETAILS_SHOWN))?;
+                    }
                 }
                 // A cut-off attempt is not a failure of the activity.
                 let last = failed_attempts.last().map(|last| &last.failure);
@@ -165,7 +200,14 @@ pub(crate) struct WaitJson {
     #[serde_as(as = "Option<TimeText>")]
     running_since: Option<Timestamp>,
     #[serde_as(as = "Option<TimeText>")]
+    queued_since: Option<Timestamp>,
+    #[serde_as(as = "Option<TimeText>")]
     next_attempt_time: Option<Timestamp>,
+    #[serde_as(as = "Option<TimeText>")]
+    last_heartbeat_time: Option<Timestamp>,
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
+    last_heartbeat: Option<Json>,
     #[serde_as(as = "Option<FailureJson>")]
     last_failure: Option<Failure>,
     #[serde_as(as = "Vec<FromInto<FailedAttemptJson>>")]
@@ -212,7 +254,9 @@ impl From<Wait> for WaitJson {
                 name,
                 attempt,
                 running_since,
+                queued_since,
                 next_attempt_at,
+                heartbeat,
                 last_failure,
                 failed_attempts,
                 at_worker,
@@ -227,7 +271,10 @@ impl From<Wait> for WaitJson {
                     (None, None, _) => Some(AttemptState::Queued),
                 },
                 running_since,
+                queued_since,
                 next_attempt_time: next_attempt_at,
+                last_heartbeat_time: heartbeat.as_ref().map(|beat| beat.at),
+                last_heartbeat: heartbeat.and_then(|beat| beat.details),
                 last_failure,
                 failed_attempts,
                 worker: at_worker,
@@ -283,7 +330,11 @@ impl WaitJson {
                 name: self.name?,
                 attempt: self.attempt?,
                 running_since: self.running_since,
+                queued_since: self.queued_since,
                 next_attempt_at: self.next_attempt_time,
+                heartbeat: self
+                    .last_heartbeat_time
+                    .map(|at| Heartbeat::new(at, self.last_heartbeat)),
                 last_failure: self.last_failure,
                 failed_attempts: self.failed_attempts,
                 at_worker: self.worker,

@@ -290,6 +290,10 @@ impl<S: Clone> Dispatcher<S> {
         }
     }
 
+    pub(crate) fn is_out(&self, token: Token) -> bool {
+        self.out.contains_key(&token)
+    }
+
     /// When the item of a work was sent, if a worker has it and its answer is waited for.
     pub(crate) fn running_since(&self, work: Work) -> Option<Timestamp> {
         let mut out = self.out.values();

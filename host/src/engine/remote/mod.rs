@@ -458,6 +458,7 @@ impl Engine {
             key,
             task: task.map(|task| task.task),
             started_at: None,
+            attempt: None,
         };
         let engine = Arc::clone(self);
         self.write_soon(Change::CountDeliveries(vec![was]), move |_, result| {
@@ -514,6 +515,11 @@ impl Engine {
         let deadline = sent.at.after(after);
         let mut state = self.remote.state();
         state.dispatcher.is_sent(token, sent, deadline);
+    }
+
+    /// Whether a worker has, or is about to get, the item of this token.
+    pub(in crate::engine) fn is_out(&self, token: Token) -> bool {
+        self.remote.state().dispatcher.is_out(token)
     }
 
     /// Keeps an attempt until its item is answered.

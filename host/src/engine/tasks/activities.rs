@@ -8,27 +8,26 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use perennial_core::{
-    AttemptRun, FailedAttempt, Failure, Json, Millis, Target, TaskId, TaskRef, Timestamp, kind,
-};
+use perennial_core::{Failure, Json, Millis, Target, TaskId, TaskRef, Timestamp, kind};
 
 use tokio::sync::watch;
 
 use crate::engine::executor::{Attempt, AttemptError, Interrupt};
 use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::engine::tasks::attempts::{
-    Ended, fails_before, give_up, hand_over, log_failure, problem_with_output,
+    ended, fails_before, give_up, problem_with_output, say_begun, try_later,
 };
 use crate::engine::tasks::fair_queue::{FairQueue, Holder};
-use crate::engine::tasks::ready::{AttemptKey, Caller, Ready};
+use crate::engine::tasks::heart::{FreshBeats, Heart};
+use crate::engine::tasks::once::{Started, did_not_start, start_once};
+use crate::engine::tasks::ready::{AttemptKey, Ready};
 use crate::engine::tasks::timers::Due;
 use crate::engine::turn::inline::{self, Inline};
 use crate::engine::turn::turn_commit::module_of;
 use crate::engine::workers::processors::{Processors, Share};
 use crate::engine::{Engine, TRY_AGAIN_AFTER, remote};
 use crate::foreign::guarded;
-use crate::shortage::Shortage;
-use crate::store::{Change, InstanceKey, Outcome, Reply, Retry};
+use crate::store::{CutOff, InstanceKey};
 
 /// The time limit of an attempt if the call does not set one.
 const ATTEMPT_TIMEOUT: Millis = Millis(5 * 60 * 1_000);
@@ -38,7 +37,20 @@ pub(crate) struct Activities {
     state: OrderedMutex<State, { rank::ACTIVITIES }>,
     pub(in crate::engine) processors: Arc<Processors>,
     /// Set to true when the engine stops, which drops the running attempts.
-    stop: watch::Sender<bool>,
+    pub(super) stop: watch::Sender<bool>,
+    /// Set to true before that, when no attempt starts any more and the running ones should end.
+    pub(super) draining: watch::Sender<bool>,
+    /// Heartbeats that are not written yet.
+    pub(in crate::engine) beats: FreshBeats,
+}
+
+/// A running attempt.
+#[derive(Default)]
+pub(super) struct Running {
+    pub(super) interrupt: Interrupt,
+    pub(super) heart: Heart,
+    /// When it began; `None` while it is prepared.
+    pub(super) started_at: Option<Timestamp>,
 }
 
 #[derive(Default)]
@@ -46,7 +58,7 @@ pub(super) struct State {
     /// Decides which attempt is next, of those that this host runs itself.
     order: FairQueue,
     pub(super) ready: BTreeMap<AttemptKey, Ready>,
-    pub(super) running: BTreeMap<AttemptKey, Interrupt>,
+    pub(super) running: BTreeMap<AttemptKey, Running>,
     /// Attempts that ended, but whose outcome is not yet in the instance's mail or in the hub.
     pub(super) ending: BTreeSet<AttemptKey>,
     /// Free slots of the flight recorder, one for each activity that may start.
@@ -69,6 +81,8 @@ impl Activities {
             state: OrderedMutex::new(state),
             processors: Arc::new(Processors::of_machine()),
             stop: watch::Sender::new(false),
+            draining: watch::Sender::new(false),
+            beats: FreshBeats::default(),
         }
     }
 
@@ -148,18 +162,19 @@ impl Activities {
         let running = state.running.iter();
         running
             .filter(|((key, _), _)| of.contains(key))
-            .for_each(|(_, interrupt)| interrupt.set());
+            .for_each(|(_, running)| running.interrupt.set());
     }
 
-    /// Drops the queued activities of an instance, and returns them. With `interrupt`, also interrupts the running ones.
+    /// Drops the queued activities of an instance that has ended, and returns them. The running ones are told with their next heartbeat; with
+    /// `interrupt` they are interrupted.
     pub(crate) fn cancel_instance(&self, key: InstanceKey, interrupt: bool) -> Vec<AttemptKey> {
         let mut state = self.state();
         let dropped = state.drop_ready(key, |_| true);
-        if interrupt {
-            state
-                .running
-                .range(all_of(key))
-                .for_each(|(_, interrupt)| interrupt.set());
+        for (_, running) in state.running.range(all_of(key)) {
+            drop(running.heart.stop());
+            if interrupt {
+                running.interrupt.set();
+            }
         }
         dropped
     }
@@ -173,8 +188,8 @@ impl Activities {
     pub(crate) fn cancel(&self, key: InstanceKey, task: TaskRef) {
         let mut state = self.state();
         state.ready.remove(&(key, task));
-        if let Some(interrupt) = state.running.get(&(key, task)) {
-            interrupt.set();
+        if let Some(running) = state.running.get(&(key, task)) {
+            running.interrupt.set();
         }
     }
 
@@ -189,16 +204,36 @@ impl Activities {
         (state.ready.len(), state.running.len() + state.ending.len())
     }
 
-    /// Stops starting attempts, and drops the running ones. They run again when the hub is next opened.
-    pub(crate) fn stop(&self) {
+    /// The heart of a running attempt.
+    pub(super) fn heart_of(&self, place: AttemptKey) -> Option<Heart> {
+        let state = self.state();
+        state
+            .running
+            .get(&place)
+            .map(|running| running.heart.clone())
+    }
+
+    /// Stops starting attempts, and drops the running ones. They run again when the hub is next opened. Returns those that had begun.
+    pub(crate) fn stop(&self) -> Vec<CutOff> {
         let mut state = self.state();
         state.stopped = true;
         state.ready.clear();
         state.order.clear();
-        state.running.values().for_each(Interrupt::set);
+        let cut = state.running.iter().filter_map(|((key, task), running)| {
+            running.interrupt.set();
+            Some(CutOff {
+                key: *key,
+                task: *task,
+                started_at: running.started_at?,
+                heartbeat: running.heart.stop(),
+                is_known: false,
+            })
+        });
+        let cut: Vec<CutOff> = cut.collect();
         drop(state);
         self.stop.send_replace(true);
         self.processors.close();
+        cut
     }
 }
 
@@ -209,6 +244,9 @@ impl State {
 
     /// Takes the next attempt that may run, with a place.
     fn next(&mut self, engine: &Arc<Engine>) -> Option<Begun> {
+        if engine.activities.is_draining() {
+            return None;
+        }
         while let Some((place, attempt, holder)) = self.order.next() {
             let is_it = |ready: &Ready| ready.attempt == attempt;
             if self.ready.get(&place).is_some_and(is_it)
@@ -216,13 +254,21 @@ impl State {
                 && let Some(slot) = self.free.pop()
             {
                 let interrupt = Interrupt::default();
-                self.running.insert(place, interrupt.clone());
+                let before = ready.heartbeat.clone();
+                let heart = Heart::of(engine, place, interrupt.clone(), before);
+                let running = Running {
+                    interrupt: interrupt.clone(),
+                    heart: heart.clone(),
+                    started_at: None,
+                };
+                self.running.insert(place, running);
                 let held = Held {
                     engine: Arc::clone(engine),
                     place,
                     slot,
                     holder,
                     interrupt,
+                    heart,
                     over: false,
                 };
                 return Some(Begun { ready, held });
@@ -273,6 +319,7 @@ struct Held {
     slot: usize,
     holder: Holder,
     interrupt: Interrupt,
+    heart: Heart,
     /// Whether the outcome of the attempt was handled.
     over: bool,
 }
@@ -313,41 +360,20 @@ async fn work(engine: Arc<Engine>, first: Begun) {
         prepared(&engine, &ready.target).await;
         let started_at = engine.clock.now();
         if !begins(&engine, place) {
-            // The activity is queued again when its instance is resumed.
+            // The activity is queued again when its instance is resumed, or by the next host.
         } else if let Some(failure) = ready.given_up(started_at) {
             engine.activities.state().ending.insert(place);
             engine.activities.state().running.remove(&place);
             give_up(&engine, ready, failure);
         } else {
-            engine
-                .hub
-                .flight
-                .begin(held.slot, ready.key, Some(ready.task.task), started_at);
-            let outcome = attempt(&engine, &ready, started_at, held.interrupt.clone()).await;
-            engine.hub.flight.end(held.slot);
-            let outcome = match outcome {
-                Some(Ok(output)) => Some(Ok(output)),
-                Some(Err(AttemptError::Failed(failure))) => Some(Err(failure)),
-                Some(Err(AttemptError::Host(shortage))) => {
-                    // First, so that an attempt that is due at once is not taken for a running one.
-                    engine.activities.state().running.remove(&place);
-                    try_later(&engine, place, &shortage);
-                    None
+            match start_once(&engine, &ready, started_at).await {
+                Started::Yes => run(&engine, ready, started_at, &held).await,
+                Started::Unknown(failure) => {
+                    engine.activities.is_ending(place);
+                    let began = ready.begun_at.unwrap_or(started_at);
+                    ended(&engine, ready, began, Err(failure), None);
                 }
-                None => None,
-            };
-            if let Some(outcome) = outcome {
-                // All outcomes of executors (modules, closures, builtin activities) pass here, which bounds the size of their failures.
-                let payload_bytes = ready.caller.limits.payload_bytes;
-                let outcome = outcome.map_err(|failure| failure.bounded(payload_bytes));
-                engine.activities.state().ending.insert(place);
-                engine.activities.state().running.remove(&place);
-                engine.counts.activities.add(1);
-                engine.trouble.backoff.over((place.0, Some(place.1)));
-                engine.attempt_ended(&ready, started_at, outcome.as_ref().err());
-                ended(&engine, ready, started_at, outcome);
-            } else {
-                engine.activities.state().running.remove(&place);
+                Started::No => drop(engine.activities.state().running.remove(&place)),
             }
         }
         held.over = true;
@@ -366,6 +392,51 @@ async fn work(engine: Arc<Engine>, first: Begun) {
             engine.runtime.spawn(boxed(&engine, begun));
         }
     }
+}
+
+/// Runs an attempt that has begun, and handles its outcome.
+async fn run(engine: &Arc<Engine>, ready: Ready, started_at: Timestamp, held: &Held) {
+    let place = held.place;
+    let flight = &engine.hub.flight;
+    if !engine.activities.is_begun(place, started_at) {
+        return drop(engine.activities.state().running.remove(&place));
+    }
+    say_begun(&ready);
+    let number = Some((ready.task.task, ready.number()));
+    flight.begin(held.slot, ready.key, number, started_at);
+    let outcome = attempt(engine, &ready, started_at, held).await;
+    if outcome.is_none() && engine.activities.state().stopped {
+        // The host stops, and records that the attempt was cut off. Until then the flight recorder does.
+        return drop(engine.activities.state().running.remove(&place));
+    }
+    let beat = held.heart.stop();
+    let outcome = match outcome {
+        Some(Err(AttemptError::Failed(failure))) if engine.stands_down(&failure) => {
+            return engine.stood_down(&ready, started_at, held.slot, beat).await;
+        }
+        Some(Ok(output)) => Ok(output),
+        Some(Err(AttemptError::Failed(failure))) => Err(failure),
+        Some(Err(AttemptError::Host(shortage))) => {
+            flight.end(held.slot);
+            did_not_start(engine, &ready).await;
+            // First, so that an attempt that is due at once is not taken for a running one.
+            engine.activities.state().running.remove(&place);
+            return try_later(engine, place, &shortage);
+        }
+        None => {
+            flight.end(held.slot);
+            return drop(engine.activities.state().running.remove(&place));
+        }
+    };
+    flight.end(held.slot);
+    // All outcomes of executors (modules, closures, builtin activities) pass here, which bounds the size of their failures.
+    let payload_bytes = ready.caller.limits.payload_bytes;
+    let outcome = outcome.map_err(|failure| failure.bounded(payload_bytes));
+    engine.activities.is_ending(place);
+    engine.counts.activities.add(1);
+    engine.trouble.backoff.over((place.0, Some(place.1)));
+    engine.attempt_ended(&ready, started_at, outcome.as_ref().err());
+    ended(engine, ready, started_at, outcome, beat);
 }
 
 /// Waits until a module is prepared for its activity, or the host stops. This time does not count for the attempt, and a crash meanwhile is
@@ -389,7 +460,7 @@ async fn prepared(engine: &Engine, target: &Target) {
 /// check and the removal from `running` happen under one lock, so that a resume in between does not find the task running and skip it.
 fn begins(engine: &Engine, (key, task): AttemptKey) -> bool {
     let mut state = engine.activities.state();
-    let begins = !engine.is_suspended(key);
+    let begins = !engine.is_suspended(key) && !engine.activities.is_draining();
     if !begins {
         state.running.remove(&(key, task));
     }
@@ -401,21 +472,39 @@ async fn attempt(
     engine: &Arc<Engine>,
     ready: &Ready,
     started_at: Timestamp,
-    interrupt: Interrupt,
+    held: &Held,
 ) -> Option<Result<Option<Json>, AttemptError>> {
     if let Some(failure) = fails_before(engine, ready) {
         return Some(Err(failure.into()));
     }
     let timeout = ready.timeout.unwrap_or(ATTEMPT_TIMEOUT);
-    let attempt = attempt_of(engine, ready, started_at, timeout, interrupt.clone());
+    let attempt = attempt_of(engine, ready, started_at, timeout, held);
+    held.heart.begin();
     let mut stop = engine.activities.stop.subscribe();
     // Executors catch their own panics. If one does not, the attempt must still give its place back.
     let run =
         AssertUnwindSafe(async { engine.code.activity_executor.run(attempt).await }).catch_unwind();
     let run = tokio::time::timeout(Duration::from_millis(timeout.0), run);
+    let silent = ready.options.heartbeat_timeout;
+    let silence = async {
+        match silent {
+            Some(Millis(span)) => held.heart.silent(Duration::from_millis(span)).await,
+            None => std::future::pending().await,
+        }
+    };
     let outcome = tokio::select! {
         outcome = run => outcome,
         _ = stop.wait_for(|stop| *stop) => return None,
+        () = silence => {
+            held.interrupt.set();
+            let message = format!(
+                "an attempt of activity {:?} sent no heartbeat for {} ms",
+                ready.name,
+                silent.unwrap_or_default().0
+            );
+            let failure = Failure::retryable(kind::HEARTBEAT_TIMEOUT, message);
+            return Some(Err(ready.cut_short(failure).into()));
+        }
     };
     let succeeded = matches!(outcome, Ok(Ok(Ok(_))));
     if !succeeded && engine.activities.state().stopped {
@@ -433,12 +522,13 @@ async fn attempt(
             return Some(Err(Failure::retryable(kind::PANIC, message).into()));
         }
         Err(_) => {
-            interrupt.set();
+            held.interrupt.set();
             let message = format!(
                 "an attempt of activity {:?} took longer than {} ms",
                 ready.name, timeout.0
             );
-            return Some(Err(Failure::retryable(kind::TIMEOUT, message).into()));
+            let failure = Failure::retryable(kind::TIMEOUT, message);
+            return Some(Err(ready.cut_short(failure).into()));
         }
     };
     Some(match problem_with_output(ready, output.as_ref()) {
@@ -453,7 +543,7 @@ fn attempt_of(
     ready: &Ready,
     started_at: Timestamp,
     timeout: Millis,
-    interrupt: Interrupt,
+    held: &Held,
 ) -> Attempt {
     let (caller, number) = (&ready.caller, ready.number());
     let processors = Arc::clone(&engine.activities.processors);
@@ -474,98 +564,8 @@ fn attempt_of(
         // Set by the runtime, which knows whether it serves HTTP.
         management_urls: None,
         scheduled_in: ready.scheduled_in,
-        interrupt,
+        interrupt: held.interrupt.clone(),
+        heart: held.heart.clone(),
         share: Share::new(processors, ready.key, caller.module),
     }
-}
-
-/// Hands the outcome of an attempt to the instance, or schedules the next attempt.
-pub(super) fn ended(
-    engine: &Arc<Engine>,
-    ready: Ready,
-    started_at: Timestamp,
-    outcome: Result<Option<Json>, Failure>,
-) {
-    let now = engine.clock.now();
-    let run = AttemptRun {
-        attempt: ready.number(),
-        started_at,
-        ended_at: now,
-    };
-    // If the clock was set back, the time limit of the policy starts again from now.
-    let first_started = ready.first_started.unwrap_or(started_at).min(now);
-    let next = match (&outcome, &ready.retry) {
-        (Err(failure), Some(policy)) => {
-            let seed = ready.caller.seed ^ u64::from(ready.task.task.0);
-            policy.next_attempt_at(ready.attempt, failure, first_started, now, seed)
-        }
-        _ => None,
-    };
-    if let Err(failure) = &outcome {
-        log_failure(&ready, failure, next.map(|due| due.since(now)));
-    }
-    let retry = match (&outcome, next) {
-        (Err(failure), Some(due)) => {
-            let mut attempts = ready.earlier.clone();
-            FailedAttempt::new(run, failure).follow(&mut attempts);
-            Some(Retry {
-                key: ready.key,
-                task: ready.task,
-                attempt: ready.attempt + 1,
-                due,
-                first_started,
-                failure: failure.clone(),
-                attempts,
-            })
-        }
-        _ => None,
-    };
-    let ended = Ended {
-        task: ready.task,
-        at: now,
-        earlier: ready.earlier,
-        outcome,
-        run,
-    };
-    match retry {
-        Some(retry) => try_again(engine, ready.caller, retry, ended),
-        None => hand_over(engine, ready.key, ended),
-    }
-}
-
-/// Retries an attempt after a shortage of the host, as the same attempt: the hub still has the task as it was before.
-fn try_later(engine: &Engine, (key, task): AttemptKey, shortage: &Shortage) {
-    engine.trouble.shortages.note(shortage);
-    let wait = engine.trouble.backoff.again((key, Some(task)));
-    engine.timers.again_in(wait, key, Due::Activity(task));
-}
-
-/// Records that another attempt follows, and arms its timer. If no attempt may start any more, the task fails.
-fn try_again(engine: &Arc<Engine>, caller: Arc<Caller>, retry: Retry, ended: Ended) {
-    let this = Arc::clone(engine);
-    let place = (retry.key, retry.task);
-    engine.write_soon(Change::Retry(retry), move |change, result| {
-        let Change::Retry(retry) = change else { return };
-        if let Ok(Outcome {
-            reply: Reply::Nothing,
-            ..
-        }) = &result
-        {
-            return hand_over(&this, retry.key, ended);
-        }
-        // Do this first, so that an attempt that is due at once is not taken for a running one.
-        this.activities.state().ending.remove(&place);
-        match result {
-            Ok(_) => {
-                let due = Due::Activity(retry.task);
-                this.timers.add(retry.due, ended.at, retry.key, due);
-            }
-            // The hub still has the task as it was before this attempt, which therefore runs again once the hub can be written.
-            Err(error) => {
-                let due = Due::Activity(retry.task);
-                this.timers.again_at(retry.due, ended.at, retry.key, due);
-                tracing::warn!(instance = caller.instance_id, %error, "could not record another attempt");
-            }
-        }
-    });
 }

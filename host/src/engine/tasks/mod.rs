@@ -3,7 +3,10 @@
 pub(crate) mod activities;
 pub(crate) mod attempts;
 pub(crate) mod backoff;
+pub(crate) mod drain;
 pub(crate) mod fair_queue;
+pub(crate) mod heart;
+pub(crate) mod once;
 pub(crate) mod ready;
 pub(crate) mod remote;
 pub(crate) mod timers;

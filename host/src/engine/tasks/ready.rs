@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use perennial_core::{
-    CallDetails, Digest, FailedAttempt, Failure, Json, Limits, Millis, RetryPolicy, Target,
-    TaskRef, Timestamp, TraceContext,
+    CallDetails, CallOptions, Digest, FailedAttempt, Failure, Json, Limits, Millis, RetryPolicy,
+    Target, TaskRef, Timestamp, TraceContext,
 };
 
 use crate::store::InstanceKey;
@@ -17,6 +17,12 @@ pub(crate) struct Ready {
     pub(crate) attempt: u32,
     pub(crate) first_started: Option<Timestamp>,
     pub(crate) deliveries: u32,
+    /// Attempts that were cut off, or may have been, without a crash.
+    pub(crate) cut: u32,
+    /// When the attempt before began, if its outcome is not known and no other may follow.
+    pub(crate) begun_at: Option<Timestamp>,
+    /// The details that an attempt before sent last.
+    pub(crate) heartbeat: Option<Json>,
     /// The failure of the last attempt, if there was one.
     pub(crate) failure: Option<Failure>,
     /// Earlier attempts that failed or were cut off, as far as they are kept.
@@ -27,6 +33,7 @@ pub(crate) struct Ready {
     pub(crate) input: Option<Json>,
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) timeout: Option<Millis>,
+    pub(crate) options: CallOptions,
     pub(crate) target: Target,
     /// What a remote worker said of the call beyond what a component can say.
     pub(crate) details: Option<CallDetails>,

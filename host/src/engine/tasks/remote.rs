@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use perennial_core::{Failure, Json, Target, Timestamp, kind};
+use tokio::sync::mpsc::UnboundedSender;
 
-use crate::engine::Engine;
-use crate::engine::remote::dispatch::{Sent, Work};
+use crate::engine::remote::dispatch::{Sent, Token, Work};
 use crate::engine::remote::{ActivityItem, WorkItem};
-use crate::engine::tasks::activities::{Activities, ended};
-use crate::engine::tasks::attempts::{fails_before, give_up, problem_with_output};
+use crate::engine::tasks::activities::Activities;
+use crate::engine::tasks::attempts::{ended, fails_before, give_up, problem_with_output};
 use crate::engine::tasks::ready::{AttemptKey, Ready};
+use crate::engine::tasks::timers::Due;
+use crate::engine::{Engine, TRY_AGAIN_AFTER};
+use crate::store::{Change, Reply};
 
 impl Ready {
     pub(in crate::engine) fn is_remote(&self) -> bool {
@@ -28,6 +31,14 @@ impl Engine {
     /// Queues an attempt, unless it is queued or running already, and starts it if a worker has room.
     pub(in crate::engine) fn push_remote(self: &Arc<Self>, ready: Ready) {
         let place = (ready.key, ready.task);
+        if self.activities.knows(ready.key, ready.task) && ready.begun_at.is_some() {
+            return;
+        }
+        if let Some(failure) = ready.unknown() {
+            let began = ready.begun_at.unwrap_or_default();
+            self.activities.is_ending(place);
+            return ended(self, ready, began, Err(failure), None);
+        }
         self.activities.queue_remote(ready);
         // One that is queued already may have waited for the end of the time in which its last worker does not get it.
         self.start_remote(place);
@@ -35,7 +46,8 @@ impl Engine {
 
     /// Starts a queued attempt if a worker has room, or else lets it wait.
     pub(in crate::engine) fn start_remote(self: &Arc<Self>, place: AttemptKey) {
-        let Some(ready) = self.activities.queued_remote(place) else {
+        let queued = self.activities.queued_remote(place);
+        let Some(ready) = queued.filter(|_| !self.activities.is_draining()) else {
             return self.release_unused(Work::Activity(place));
         };
         let work = Work::Activity(place);
@@ -57,6 +69,41 @@ impl Engine {
         if let Some(failure) = fails_before(self, &ready) {
             self.give_worker_back(token);
             return self.attempt_answered(ready, started_at, Err(failure));
+        }
+        if !ready.options.at_most_once {
+            return self.send_attempt(token, &send, ready, started_at);
+        }
+        // The worker gets it once the hub knows that it may have begun.
+        let this = Arc::clone(self);
+        let begin = Change::Begin {
+            place,
+            at: Some(started_at),
+        };
+        self.write_soon(begin, move |_, result| match result.map(|done| done.reply) {
+            Ok(Reply::Done) => this.send_attempt(token, &send, ready, started_at),
+            other => {
+                this.activities.is_given_back(place);
+                this.give_worker_back(token);
+                if let Err(error) = other {
+                    let instance = &ready.caller.instance_id;
+                    tracing::warn!(instance, %error, "could not record that an attempt starts; trying again");
+                    this.timers.again_in(TRY_AGAIN_AFTER, place.0, Due::Activity(place.1));
+                }
+            }
+        });
+    }
+
+    /// Sends an attempt to the worker whose credit was taken.
+    fn send_attempt(
+        self: &Arc<Self>,
+        token: Token,
+        send: &UnboundedSender<WorkItem>,
+        ready: Ready,
+        started_at: Timestamp,
+    ) {
+        if !self.is_out(token) {
+            // The worker was lost meanwhile.
+            return;
         }
         let limit = ready.timeout.unwrap_or(self.config.worker_times.activity);
         let sent = Sent {
@@ -93,7 +140,7 @@ impl Engine {
         self.attempts_done(&[place]);
         self.counts.activities.add(1);
         self.attempt_ended(&ready, started_at, outcome.as_ref().err());
-        ended(self, ready, started_at, outcome);
+        ended(self, ready, started_at, outcome, None);
     }
 
     /// Fails an attempt that took longer than its call allows.
@@ -103,7 +150,8 @@ impl Engine {
             "an attempt of activity {:?} took longer than {ms} ms",
             ready.name
         );
-        self.attempt_answered(ready, at, Err(Failure::retryable(kind::TIMEOUT, message)));
+        let failure = ready.cut_short(Failure::retryable(kind::TIMEOUT, message));
+        self.attempt_answered(ready, at, Err(failure));
     }
 }
 
@@ -140,7 +188,7 @@ impl Activities {
     }
 
     /// An attempt is over, but its outcome is not yet in the mail of its instance or in the hub.
-    fn is_ending(&self, place: AttemptKey) {
+    pub(super) fn is_ending(&self, place: AttemptKey) {
         let mut state = self.state();
         state.ending.insert(place);
         state.running.remove(&place);

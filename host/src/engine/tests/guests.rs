@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use perennial_core::{
-    Action, ActivityCall, Answer, ChildCall, Digest, Ending, Failure, Guest, GuestEvent, Json,
-    Limits, Millis, Mode, OutgoingEvent, RetryPolicy, Stop, TaskId, Timestamp, Waiting,
+    Action, ActivityCall, Answer, CallOptions, ChildCall, Digest, Ending, Failure, Guest,
+    GuestEvent, Json, Limits, Millis, Mode, OutgoingEvent, RetryPolicy, Stop, TaskId, Timestamp,
+    Waiting,
 };
 
 use crate::engine::executor::{Executor, Fault, ResidentGuest, Resource, Shortage};
@@ -77,6 +78,17 @@ impl Out {
         retry: Option<RetryPolicy>,
         attempt_timeout: Option<Millis>,
     ) -> u32 {
+        self.call_so(name, input, retry, attempt_timeout, CallOptions::default())
+    }
+
+    pub(crate) fn call_so(
+        &mut self,
+        name: &str,
+        input: impl ToString,
+        retry: Option<RetryPolicy>,
+        attempt_timeout: Option<Millis>,
+        options: CallOptions,
+    ) -> u32 {
         let (task, name) = (self.task(), name.to_owned());
         let input = Some(json(input));
         let call = ActivityCall {
@@ -85,6 +97,7 @@ impl Out {
             input,
             retry,
             attempt_timeout,
+            options,
         };
         self.actions.push(Action::CallActivity(call));
         task.0

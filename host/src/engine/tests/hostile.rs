@@ -3,8 +3,8 @@
 use super::programs::Dice;
 use super::world::*;
 use perennial_core::{
-    Action, ActivityCall, ChildCall, Ending, Failure, Json, Millis, OutgoingEvent, RetryPolicy,
-    Status, TaskId, Timestamp, Waiting,
+    Action, ActivityCall, CallOptions, ChildCall, Ending, Failure, Json, Millis, OutgoingEvent,
+    RetryPolicy, Status, TaskId, Timestamp, Waiting,
 };
 
 impl Dice {
@@ -70,6 +70,10 @@ impl Dice {
                 input: self.json(),
                 retry: self.retry(),
                 attempt_timeout: self.pick(&[None, Some(Millis(0)), Some(Millis(u64::MAX))]),
+                options: CallOptions {
+                    heartbeat_timeout: self.pick(&[None, Some(Millis(0)), Some(Millis(u64::MAX))]),
+                    at_most_once: self.roll(4) == 0,
+                },
             }),
             1 => {
                 let id = self.text();

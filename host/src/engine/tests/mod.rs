@@ -18,6 +18,7 @@ pub(crate) mod hears;
 mod hostile;
 mod ids;
 mod kit;
+mod lasting;
 mod lifecycle;
 mod logic;
 mod modules;

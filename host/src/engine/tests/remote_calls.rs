@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use perennial_core::{Action, ActivityCall, CallDetails, Ending, Event, Status, TaskId};
+use perennial_core::{
+    Action, ActivityCall, CallDetails, CallOptions, Ending, Event, Status, TaskId,
+};
 
 use super::remote::*;
 use super::rewind::{breakable, calls, in_turn, restart, rewind};
@@ -37,6 +39,7 @@ fn an_activity_goes_only_to_a_worker_of_its_version() {
             input: None,
             retry: None,
             attempt_timeout: None,
+            options: CallOptions::default(),
         })
     };
     let version = Action::Describe(CallDetails {

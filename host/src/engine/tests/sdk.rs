@@ -5,8 +5,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use perennial_core::{
-    Action, ActivityCall, Answer, Cause, ChildCall, Digest, Ending, Failure, Guest, GuestEvent,
-    Json, Limits, Millis, Mode, OutgoingEvent, RetryPolicy, Stop, TaskId, Timestamp, Waiting, kind,
+    Action, ActivityCall, Answer, CallOptions, Cause, ChildCall, Digest, Ending, Failure, Guest,
+    GuestEvent, Json, Limits, Millis, Mode, OutgoingEvent, RetryPolicy, Stop, TaskId, Timestamp,
+    Waiting, kind,
 };
 use perennial_sdk::Orchestration;
 use perennial_sdk::bindings::orchestrations as wit;
@@ -176,6 +177,7 @@ fn action(action: wit::Action) -> Action {
             input: json(call.input),
             retry: call.retry.map(retry),
             attempt_timeout: call.attempt_timeout.map(Millis),
+            options: CallOptions::default(),
         }),
         wit::Action::CallChild(call) => Action::CallChild(ChildCall {
             task: TaskId(call.task),

@@ -262,6 +262,9 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
                     attempt: 1,
                     first_started: None,
                     deliveries: 0,
+                    cut: 0,
+                    begun_at: None,
+                    heartbeat: None,
                     failure: None,
                     earlier: Vec::new(),
                     scheduled_in: commit.expected.generation,
@@ -269,6 +272,7 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
                     input: input.clone(),
                     retry: retry.clone(),
                     timeout: *attempt_timeout,
+                    options: load::options_of(*task, events.peek().copied()),
                     target: target.clone(),
                     details: load::details_of(*task, events.peek().copied()),
                     caller: Arc::clone(caller),
@@ -334,7 +338,8 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
             | Event::AttemptFailed { .. }
             | Event::ValueSet { .. }
             | Event::TagSet { .. }
-            | Event::CallDetails { .. } => {}
+            | Event::CallDetails { .. }
+            | Event::ActivityOptions { .. } => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use perennial_core::{CallDetails, Digest, Event, Start, TaskId, TraceContext};
+use perennial_core::{CallDetails, CallOptions, Digest, Event, Start, TaskId, TraceContext};
 
 use crate::engine::Engine;
 use crate::engine::executor::ResidentGuest;
@@ -159,6 +159,9 @@ fn from_event(
         attempt: row.attempt,
         first_started: row.first_started,
         deliveries: row.deliveries,
+        cut: row.cut,
+        begun_at: row.begun_at,
+        heartbeat: row.heartbeat.as_ref().and_then(|beat| beat.details.clone()),
         failure: row.failure.clone(),
         earlier: row.attempts.clone(),
         scheduled_in: row.scheduled_in,
@@ -166,6 +169,7 @@ fn from_event(
         input: input.clone(),
         retry: retry.clone(),
         timeout: *attempt_timeout,
+        options: options_of(row.task.task, next),
         target: row.target.clone().unwrap_or_else(|| target.clone()),
         details: details_of(row.task.task, next),
         caller: Arc::clone(caller),
@@ -185,6 +189,21 @@ pub(crate) fn details_of(call: TaskId, next: Option<&Event>) -> Option<CallDetai
             tags: tags.clone(),
         }),
         _ => None,
+    }
+}
+
+/// The options of a call, if the event after it has them.
+pub(crate) fn options_of(call: TaskId, next: Option<&Event>) -> CallOptions {
+    match next {
+        Some(Event::ActivityOptions {
+            task,
+            heartbeat_timeout,
+            at_most_once,
+        }) if *task == call => CallOptions {
+            heartbeat_timeout: *heartbeat_timeout,
+            at_most_once: *at_most_once,
+        },
+        _ => CallOptions::default(),
     }
 }
 

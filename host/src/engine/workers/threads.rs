@@ -5,7 +5,7 @@
 //! - everything that a thread holds (a count, a place, a busy instance) is released by dropping, however its work ends;
 //! - a shutdown takes no longer than [`SHUT_DOWN_MAX`].
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::engine::turn::worker;
 use crate::engine::workers::lanes::Lanes;
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work};
 use crate::foreign::{guarded, panic_message};
-use crate::store::{Change, StoreError, Write};
+use crate::store::{Change, CutOff, StoreError, Write};
 
 /// The time limit of a shutdown: for running turns, pending writes, and threads to end. The shutdown abandons anything that has not ended
 /// by then, and nothing that it writes later is kept.
@@ -257,7 +257,7 @@ impl Engine {
     fn stop_by(self: &Arc<Self>, until: Instant) {
         self.end.stopping.store(true, Ordering::Release);
         self.timers.stop();
-        self.activities.stop();
+        let cut = self.activities.stop();
         self.work.there.notify_all();
         let is_quiet = self.wait_until(until, Queue::is_quiet);
         self.queue().closed = true;
@@ -268,7 +268,6 @@ impl Engine {
                 "the host does not stop in time; abandoning unfinished work, which runs again when the hub is next opened"
             );
         }
-        self.hub.flight.close();
         self.put_down_all();
         let ended = self.wait_until(until, |queue| queue.alive == 0);
         let threads = std::mem::take(&mut *self.end.threads.lock());
@@ -282,9 +281,29 @@ impl Engine {
         if let Some(spans) = &self.spans {
             spans.close_by(until);
         }
+        let counted = self.count_cut_off(cut);
         self.hub.writer.close(until);
+        if counted.load(Ordering::Acquire) {
+            self.hub.flight.close();
+        }
         self.memory.waiters.clear();
         self.hub.owner.lock().take();
+    }
+
+    /// Counts the attempts that the shutdown cut off. Until that is committed the flight recorder keeps them, so that the next host counts
+    /// them if this one dies before. Returns whether it is committed, which is known once the writer is closed.
+    fn count_cut_off(&self, cut: Vec<CutOff>) -> Arc<AtomicBool> {
+        let counted = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&counted);
+        let change = Change::CutOff {
+            attempts: cut,
+            stops: true,
+        };
+        let done = move |_, result: Result<_, _>| told.store(result.is_ok(), Ordering::Release);
+        let write = Write::new(change, self.clock.now(), done);
+        // Full only if the disk takes nothing.
+        drop(self.hub.writer.try_submit(write));
+        counted
     }
 
     /// Waits until `reached` is true, at most until `until`. Returns whether it is.

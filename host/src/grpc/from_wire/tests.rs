@@ -116,6 +116,7 @@ fn actions_are_taken_in_the_order_of_their_ids() {
                 input: json("[1]"),
                 retry: None,
                 attempt_timeout: None,
+                options: CallOptions::default(),
             }),
             Action::CallChild(ChildCall {
                 task: TaskId(4),

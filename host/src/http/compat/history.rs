@@ -147,7 +147,8 @@ fn event_type(event: &Event) -> Option<&'static str> {
         | Event::ExecutionReturned { .. }
         | Event::CallDetails { .. }
         | Event::ValueSet { .. }
-        | Event::TagSet { .. } => return None,
+        | Event::TagSet { .. }
+        | Event::ActivityOptions { .. } => return None,
     })
 }
 
@@ -251,7 +252,8 @@ impl Shaper {
             | Event::ExecutionReturned { .. }
             | Event::CallDetails { .. }
             | Event::ValueSet { .. }
-            | Event::TagSet { .. } => {}
+            | Event::TagSet { .. }
+            | Event::ActivityOptions { .. } => {}
         }
     }
 

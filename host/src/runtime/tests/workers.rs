@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use perennial_core::{
-    Action, ActivityCall, Answer, Digest, Ending, Event, Json, Reuse, Status, Target, TaskId,
-    Waiting,
+    Action, ActivityCall, Answer, CallOptions, Digest, Ending, Event, Json, Reuse, Status, Target,
+    TaskId, Waiting,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -81,6 +81,7 @@ fn calls(host: &Host, token: &str, activity: &str) {
         input: Some(Json::from_text("7".to_owned())),
         retry: None,
         attempt_timeout: None,
+        options: CallOptions::default(),
     };
     answer(
         host,

@@ -100,7 +100,8 @@ pub(crate) fn send(
             | Event::AttemptFailed { .. }
             | Event::CallDetails { .. }
             | Event::ValueSet { .. }
-            | Event::TagSet { .. } => {}
+            | Event::TagSet { .. }
+            | Event::ActivityOptions { .. } => {}
         }
     }
     for event in &commit.turn.received {

@@ -52,6 +52,14 @@ pub(in crate::store) const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     -- How many an instance has: what has none costs no read.
     ALTER TABLE instance ADD COLUMN value_count INTEGER NOT NULL DEFAULT 0;
+", "
+    -- When the attempt began of an activity that is to run at most once; NULL where the outcome of its last attempt is known.
+    ALTER TABLE task ADD COLUMN begun_at INTEGER;
+    -- Attempts that were cut off without a crash of the host, or may have been: they count, and nobody is to blame.
+    ALTER TABLE task ADD COLUMN cut INTEGER NOT NULL DEFAULT 0;
+    -- The last heartbeat of an activity, of any of its attempts: when it was sent, and the last details that were sent.
+    ALTER TABLE task ADD COLUMN heartbeat_at INTEGER;
+    ALTER TABLE task ADD COLUMN heartbeat TEXT;
 "];
 
 /// The format that this binary writes.

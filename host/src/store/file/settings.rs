@@ -44,6 +44,42 @@ pub(crate) struct WorkerNames {
     pub(crate) activities: BTreeSet<String>,
 }
 
+/// The name of the setting that holds the [`LastHost`].
+const LAST_HOST: &str = "last-host";
+
+/// The last host of a hub: what the next one can rely on to know which attempts had begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastHost {
+    /// The boot of the machine that it ran on. If the machine still runs, the flight recorder is complete.
+    pub(crate) boot: Option<String>,
+    /// Whether it stopped in good order, and counted the attempts that it cut off.
+    pub(crate) stopped: bool,
+}
+
+impl LastHost {
+    /// Whether attempts may have begun of which neither the hub nor the flight recorder knows, as seen by a host on this boot of a machine.
+    pub(crate) fn may_have_lost(&self, boot: Option<&str>) -> bool {
+        !self.stopped && (boot.is_none() || self.boot.as_deref() != boot)
+    }
+}
+
+/// The last host; `None` if the hub is new, or no version ran it that records this.
+pub(crate) fn last_host(db: &Connection) -> Result<Option<LastHost>, StoreError> {
+    let mut query = db.prepare_cached("SELECT value FROM setting WHERE name = ?1")?;
+    let text: Option<String> = query.query_row([LAST_HOST], |row| row.get(0)).optional()?;
+    text.map(|text| read(LAST_HOST, &text)).transpose()
+}
+
+/// Sets the last host.
+pub(crate) fn set_last_host(db: &Connection, host: &LastHost) -> Result<(), StoreError> {
+    set(db, LAST_HOST, host)
+}
+
+fn read<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text)
+        .map_err(|e| StoreError::Corrupt(format!("the setting {name:?}: {e}")))
+}
+
 /// Statistics of a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -99,8 +135,7 @@ impl Reader {
             Ok(query.query_row([name], |row| row.get(0)).optional()?)
         })?;
         match text {
-            Some(text) => serde_json::from_str(&text)
-                .map_err(|e| StoreError::Corrupt(format!("the setting {name:?}: {e}"))),
+            Some(text) => read(name, &text),
             None => Ok(T::default()),
         }
     }

@@ -5,7 +5,8 @@
 )]
 
 use perennial_core::{
-    AttemptRun, Digest, Event, FailedAttempt, Message, Target, TaskId, TaskRef, Timestamp, Turn,
+    AttemptRun, Digest, Event, FailedAttempt, Json, Message, Target, TaskId, TaskRef, Timestamp,
+    Turn,
 };
 use rusqlite::{Connection, Row, params};
 
@@ -13,7 +14,7 @@ use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::rows::modules;
 use crate::store::types::{
-    InstanceKey, Position, Retry, TaskRow, TaskRowKind, WasRunning, task_ref,
+    Beat, CutOff, InstanceKey, Position, Retry, TaskRow, TaskRowKind, WasRunning, task_ref,
 };
 
 /// The task id of a scheduled start. No guest may use this number.
@@ -103,7 +104,8 @@ pub(crate) fn record(
             | Event::InstanceStartSkipped { .. }
             | Event::CallDetails { .. }
             | Event::ValueSet { .. }
-            | Event::TagSet { .. } => {}
+            | Event::TagSet { .. }
+            | Event::ActivityOptions { .. } => {}
         }
     }
     Ok(())
@@ -169,7 +171,8 @@ pub(crate) fn give_up_retries(
 pub(crate) fn retry(db: &Connection, retry: &Retry) -> Result<bool, StoreError> {
     let changed = db
         .prepare_cached(
-            "UPDATE task SET attempt = ?1, due = ?2, first_started = ?3, failure = ?4, attempts = ?9
+            "UPDATE task SET attempt = ?1, due = ?2, first_started = ?3, failure = ?4, attempts = ?9, begun_at = NULL,
+                 heartbeat_at = coalesce(?10, heartbeat_at), heartbeat = coalesce(?11, heartbeat)
              WHERE instance = ?5 AND task = ?6 AND execution = ?7 AND generation = ?8
                AND EXISTS (SELECT 1 FROM instance WHERE key = ?5 AND returned = 0)",
         )?
@@ -183,6 +186,8 @@ pub(crate) fn retry(db: &Connection, retry: &Retry) -> Result<bool, StoreError> 
             retry.task.execution,
             retry.task.generation,
             encode(&retry.attempts)?,
+            beat_at(retry.heartbeat.as_ref()),
+            details(retry.heartbeat.as_ref()),
         ])?;
     Ok(changed == 1)
 }
@@ -203,9 +208,15 @@ pub(crate) fn count_delivery(
             let Some(row) = rows.next()?.map(read).transpose()? else {
                 return Ok(());
             };
+            let number = row.number();
+            let is_counted = was.attempt.is_some_and(|was| was < number);
+            // The start of an attempt that is to run at most once is recorded already, and so is one that was counted as its host stopped.
+            if row.begun_at.is_some() || is_counted {
+                return Ok(());
+            }
             let started_at = was.started_at.unwrap_or(now);
             let run = AttemptRun {
-                attempt: row.attempt + row.deliveries,
+                attempt: number,
                 started_at,
                 ended_at: now.max(started_at),
             };
@@ -229,9 +240,126 @@ pub(crate) fn count_delivery(
     Ok(())
 }
 
+/// Records that an attempt begins of an activity that is to run at most once, or with `None` that it did not begin. `false` if the task is no
+/// longer awaited.
+pub(crate) fn begin(
+    db: &Connection,
+    (key, task): (InstanceKey, TaskRef),
+    at: Option<Timestamp>,
+) -> Result<bool, StoreError> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE task SET begun_at = ?1 WHERE instance = ?2 AND task = ?3 AND execution = ?4 AND generation = ?5",
+        )?
+        .execute(params![
+            at.map(|at| int(at.0)),
+            key.0,
+            task.task.0,
+            task.execution,
+            task.generation
+        ])?;
+    Ok(changed == 1)
+}
+
+/// Records the last heartbeat of an attempt, if its task is still awaited.
+pub(crate) fn beat(
+    db: &Connection,
+    (key, task): (InstanceKey, TaskRef),
+    beat: &Beat,
+) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "UPDATE task SET heartbeat_at = ?1, heartbeat = coalesce(?2, heartbeat)
+         WHERE instance = ?3 AND task = ?4 AND execution = ?5 AND generation = ?6",
+    )?
+    .execute(params![
+        int(beat.at.0),
+        details(Some(beat)),
+        key.0,
+        task.task.0,
+        task.execution,
+        task.generation
+    ])?;
+    Ok(())
+}
+
+/// Counts an attempt that was cut off, or stopped, because its host was stopped.
+pub(crate) fn cut_off(db: &Connection, cut: &CutOff, now: Timestamp) -> Result<(), StoreError> {
+    let (key, task) = (cut.key, cut.task);
+    let sql = format!(
+        "SELECT {COLUMNS} FROM task WHERE instance = ?1 AND task = ?2 AND execution = ?3 AND generation = ?4"
+    );
+    let mut query = db.prepare_cached(&sql)?;
+    let mut rows = query.query(params![key.0, task.task.0, task.execution, task.generation])?;
+    let Some(row) = rows.next()?.map(read).transpose()? else {
+        return Ok(());
+    };
+    if row.begun_at.is_some() && !cut.is_known {
+        // Its outcome is unknown, and no attempt follows.
+        return Ok(());
+    }
+    let run = AttemptRun {
+        attempt: row.number(),
+        started_at: cut.started_at,
+        ended_at: now.max(cut.started_at),
+    };
+    let mut attempts = row.attempts;
+    FailedAttempt::stopped(run).follow(&mut attempts);
+    db.prepare_cached(
+        "UPDATE task SET cut = cut + 1, first_started = coalesce(first_started, ?3), attempts = ?4, begun_at = NULL,
+             heartbeat_at = coalesce(?5, heartbeat_at), heartbeat = coalesce(?6, heartbeat)
+         WHERE instance = ?1 AND task = ?2",
+    )?
+    .execute(params![
+        key.0,
+        task.task.0,
+        int(cut.started_at.0),
+        encode(&attempts)?,
+        beat_at(cut.heartbeat.as_ref()),
+        details(cut.heartbeat.as_ref()),
+    ])?;
+    Ok(())
+}
+
+/// Counts an attempt for each activity that may have begun one, other than those that are known to have: after a power failure nothing else
+/// tells which had.
+pub(crate) fn cut_off_all(
+    db: &Connection,
+    known: &[WasRunning],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "UPDATE task SET cut = cut + 1 WHERE kind = ?1 AND begun_at IS NULL AND (due IS NULL OR due <= ?2)",
+    )?
+    .execute(params![kind_number(TaskRowKind::Activity), int(now.0)])?;
+    for was in known {
+        if let Some(task) = was.task {
+            db.prepare_cached(
+                "UPDATE task SET cut = cut - 1
+                 WHERE instance = ?1 AND task = ?2 AND kind = ?3 AND begun_at IS NULL AND (due IS NULL OR due <= ?4)",
+            )?
+            .execute(params![
+                was.key.0,
+                task.0,
+                kind_number(TaskRowKind::Activity),
+                int(now.0)
+            ])?;
+        }
+    }
+    Ok(())
+}
+
+fn beat_at(beat: Option<&Beat>) -> Option<i64> {
+    beat.map(|beat| int(beat.at.0))
+}
+
+fn details(beat: Option<&Beat>) -> Option<&str> {
+    beat?.details.as_ref().map(Json::as_str)
+}
+
 /// The columns that [`read`] reads, in its order.
 pub(crate) const COLUMNS: &str = "instance, task, kind, execution, generation, turn, due, attempt, first_started, deliveries, failure, target, scheduled_in,
-     attempts, (SELECT at FROM turn WHERE turn.instance = task.instance AND turn.execution = task.execution AND turn.number = task.turn)";
+     attempts, (SELECT at FROM turn WHERE turn.instance = task.instance AND turn.execution = task.execution AND turn.number = task.turn),
+     begun_at, cut, heartbeat_at, heartbeat";
 
 /// Reads a row of [`COLUMNS`].
 pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
@@ -246,6 +374,11 @@ pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
         .transpose()?
         .unwrap_or_default();
     let last = attempts.last().map(|last| last.run.ended_at);
+    let details: Option<String> = row.get(18)?;
+    let heartbeat = time(17)?.map(|at| Beat {
+        at,
+        details: details.map(Json::from_text),
+    });
     Ok(TaskRow {
         set_at: last.or(time(14)?).unwrap_or_default(),
         attempts,
@@ -257,6 +390,9 @@ pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
         attempt: row.get(7)?,
         first_started: time(8)?,
         deliveries: row.get(9)?,
+        cut: row.get(16)?,
+        begun_at: time(15)?,
+        heartbeat,
         failure: failure
             .map(|bytes| decode(&bytes, "the failure of a task"))
             .transpose()?,

@@ -454,6 +454,7 @@ fn retries_that_wait_are_given_up_with_the_return() {
             first_started: Timestamp(3_000),
             failure: Failure::retryable("Flaky", ""),
             attempts: Vec::new(),
+            heartbeat: None,
         };
         hub.does(Change::Retry(retry.clone()));
     }
@@ -490,6 +491,7 @@ fn retries_that_wait_are_given_up_with_the_return() {
         first_started: Timestamp(3_000),
         failure: Failure::retryable("Flaky", ""),
         attempts: Vec::new(),
+        heartbeat: None,
     };
     assert_eq!(
         hub.write(Change::Retry(retry)).unwrap().reply,

@@ -237,6 +237,11 @@ impl Parts {
                 key: self.text.clone(),
                 value: self.maybe.clone(),
             },
+            Event::ActivityOptions {
+                task,
+                heartbeat_timeout: Some(Millis(self.long)),
+                at_most_once: true,
+            },
         ]
     }
 
@@ -336,6 +341,7 @@ fn kind_of(event: &Event) -> usize {
         Event::CallDetails { .. } => 26,
         Event::ValueSet { .. } => 27,
         Event::TagSet { .. } => 28,
+        Event::ActivityOptions { .. } => 29,
     }
 }
 
@@ -383,7 +389,7 @@ fn check<T: serde::Serialize>(values: &[T], name: impl Fn(&T) -> String, bytes: 
 fn the_bytes_of_each_kind_of_event_never_change() {
     let events = sample().events();
     assert!(
-        events.iter().map(kind_of).eq(0..29),
+        events.iter().map(kind_of).eq(0..30),
         "one of each, in the order of their numbers"
     );
     check(
@@ -419,6 +425,7 @@ fn the_bytes_of_each_kind_of_event_never_change() {
         CallDetails 011aac02010137010350617903506179
         ValueSet 011b03506179010137
         TagSet 011c03506179010137
+        ActivityOptions 011dac0201c0843d01
     "#]],
     );
 }

@@ -113,6 +113,10 @@ impl Change {
             Self::Deliver { message, .. } => message.size(),
             Self::Post { messages, .. } => messages.iter().map(|e| row(e.message.size())).sum(),
             Self::Deploy(module) => module.component.len(),
+            Self::Beats(beats) => beats
+                .iter()
+                .map(|(_, beat)| row(beat.details.as_ref().map_or(0, Json::size)))
+                .sum(),
             Self::All(changes) => changes.iter().map(Self::bytes).sum(),
             Self::Purge(keys) => keys.len() * ROW_BYTES,
             _ => 0,

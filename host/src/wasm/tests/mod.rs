@@ -12,7 +12,7 @@ use wit_parser::Resolve;
 
 use super::*;
 use crate::engine::executor::{
-    ActivityExecutor, Attempt, AttemptError, Executor, Fault, Interrupt, ResidentGuest,
+    ActivityExecutor, Attempt, AttemptError, Executor, Fault, Heart, Interrupt, ResidentGuest,
 };
 use crate::engine::workers::processors::Share;
 
@@ -216,6 +216,7 @@ fn attempt(module: Digest) -> Attempt {
         management_urls: None,
         scheduled_in: 0,
         interrupt: Interrupt::default(),
+        heart: Heart::default(),
         share: Share::default(),
     }
 }

@@ -1,8 +1,8 @@
 //! `perennial:workflow/orchestrations@0.1`, and its mapping to the core's types.
 
 use perennial_core::{
-    Action, ActivityCall, Answer, Cause, ChildCall, Ending, Failure, GuestEvent, Json, Millis,
-    OutgoingEvent, RetryPolicy, TaskId, Timestamp, Waiting,
+    Action, ActivityCall, Answer, CallOptions, Cause, ChildCall, Ending, Failure, GuestEvent, Json,
+    Millis, OutgoingEvent, RetryPolicy, TaskId, Timestamp, Waiting,
 };
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{AsContextMut, Store};
@@ -226,6 +226,7 @@ fn action(action: wit::Action) -> Action {
             input: json(call.input),
             retry: call.retry.map(retry),
             attempt_timeout: call.attempt_timeout.map(Millis),
+            options: CallOptions::default(),
         }),
         wit::Action::CallChild(call) => Action::CallChild(ChildCall {
             task: TaskId(call.task),
