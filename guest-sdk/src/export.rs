@@ -14,8 +14,8 @@ pub use serde;
 
 /// Exports orchestrations and activities as a component.
 ///
-/// A section in brackets lists functions that are annotated with [`#[orchestration]`](crate::orchestration) or
-/// [`#[activity]`](crate::activity), and takes their names, versions and descriptions from there:
+/// A section in brackets lists functions that are annotated with [`#[orchestration]`](macro@crate::orchestration) or
+/// [`#[activity]`](macro@crate::activity), and takes their names, versions and descriptions from there:
 ///
 /// ```
 /// use perennial_sdk::prelude::*;
