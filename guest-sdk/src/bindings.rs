@@ -17,7 +17,7 @@
 
 pub mod orchestrator {
     wit_bindgen::generate!({
-        path: "wit",
+        path: "wit/0.2",
         world: "orchestrator",
         pub_export_macro: true,
         export_macro_name: "export_orchestrator",
@@ -28,14 +28,14 @@ pub mod orchestrator {
 
 pub mod worker {
     wit_bindgen::generate!({
-        path: "wit",
+        path: "wit/0.2",
         world: "worker",
         pub_export_macro: true,
         export_macro_name: "export_worker",
         default_bindings_module: "perennial_sdk::bindings::worker",
         with: {
-            "perennial:workflow/types@0.1.0": crate::bindings::orchestrator::perennial::workflow::types,
-            "perennial:workflow/logging@0.1.0": crate::bindings::orchestrator::perennial::workflow::logging,
+            "perennial:workflow/types@0.2.0": crate::bindings::orchestrator::perennial::workflow::types,
+            "perennial:workflow/logging@0.2.0": crate::bindings::orchestrator::perennial::workflow::logging,
         },
     });
 }

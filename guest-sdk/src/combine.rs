@@ -9,8 +9,8 @@ use futures::future::Either;
 use futures::stream::FuturesUnordered;
 
 /// Runs both, and returns the result of the one that is ready first; the left one, if both are. The other is dropped, which cancels
-/// the tasks it waits for: a running activity is interrupted, a timer is disarmed. A child orchestration runs on by itself, and
-/// nobody learns how it ends; see [`Task`](crate::Task).
+/// the tasks it waits for: a running activity is interrupted, a timer is disarmed. Of a child orchestration its
+/// [policy](crate::ChildCall::when_dropped) says what becomes of it: by default it runs on by itself.
 ///
 /// ```
 /// use perennial_sdk::prelude::*;
@@ -18,7 +18,7 @@ use futures::stream::FuturesUnordered;
 /// async fn quote(ctx: Context, _: ()) -> Result<Option<u32>, Failure> {
 ///     match race(ctx.activity("AskPrice", "AAPL"), ctx.timer(Duration::from_secs(5))).await {
 ///         Either::Left(price) => Ok(Some(price?)),
-///         Either::Right(()) => Ok(None),
+///         Either::Right(fired) => fired.map(|()| None),
 ///     }
 /// }
 /// ```
@@ -35,8 +35,8 @@ pub async fn race<A: Future, B: Future>(left: A, right: B) -> Either<A::Output, 
 }
 
 /// Runs all of them, and returns the place and the result of the one that is ready first; the first in the list, if several are. The
-/// others are dropped, which cancels the tasks they wait for: a running activity is interrupted, a timer is disarmed. A child
-/// orchestration runs on by itself, and nobody learns how it ends; see [`Task`](crate::Task).
+/// others are dropped, which cancels the tasks they wait for: a running activity is interrupted, a timer is disarmed. Of a child
+/// orchestration its [policy](crate::ChildCall::when_dropped) says what becomes of it: by default it runs on by itself.
 ///
 /// # Panics
 ///

@@ -19,6 +19,8 @@ use crate::{Context, Failure, Timer};
 
 impl Context {
     /// Waits for the next external event of this name, in any case. Events are kept until somebody waits for them.
+    ///
+    /// Its outcome is `Err` with [`Canceled`](crate::kind::CANCELED) if the instance is asked to cancel and no event is there.
     pub fn event<T>(&self, name: impl AsRef<str>) -> EventWait<T> {
         EventWait::new(self.execution(), name.as_ref())
     }
@@ -157,10 +159,7 @@ impl<T: DeserializeOwned> Future for EventWithin<T> {
         };
         let result = match taken {
             Some(taken) => read(taken).map(Some),
-            None => {
-                task::ready!(Pin::new(timer).poll(cx));
-                Ok(None)
-            }
+            None => task::ready!(Pin::new(timer).poll(cx)).map(|()| None),
         };
         // What is over must not go on: the timer is disarmed, the place in the queue given up.
         this.wait = None;
@@ -186,7 +185,23 @@ impl QueueTicket {
     }
 
     fn poll<T: DeserializeOwned>(&mut self, cx: &task::Context<'_>) -> Poll<Result<T, Failure>> {
-        self.take(cx).map(read)
+        match self.take(cx) {
+            Poll::Ready(taken) => Poll::Ready(read(taken)),
+            Poll::Pending => match self.execution.canceled_here() {
+                Some(canceled) => {
+                    self.leave();
+                    Poll::Ready(Err(Failure::from_wit(canceled, None)))
+                }
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    /// Gives the place in the queue up.
+    fn leave(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            self.execution.abandon_waiter(waiter);
+        }
     }
 
     fn take(&mut self, cx: &task::Context<'_>) -> Poll<Taken> {
@@ -206,8 +221,6 @@ fn read<T: DeserializeOwned>(taken: Taken) -> Result<T, Failure> {
 
 impl Drop for QueueTicket {
     fn drop(&mut self) {
-        if let Some(waiter) = self.waiter.take() {
-            self.execution.abandon_waiter(waiter);
-        }
+        self.leave();
     }
 }

@@ -10,8 +10,11 @@ use std::task::{Context, Poll, Waker};
 
 use uuid::Uuid;
 
-use crate::bindings::orchestrations::{Action, ExternalEvent, Start, TurnStart, Waiting};
+use crate::bindings::orchestrations::{
+    Action, Cancellation as WitCancellation, ExternalEvent, Start, TurnStart, Waiting,
+};
 use crate::bindings::types::{Failure, TaskId};
+use crate::cancel;
 use crate::mailbox::{EventName, Mailbox, Taken, WaiterId};
 use crate::random::{self, SplitMix64};
 
@@ -48,6 +51,12 @@ struct State {
     random: SplitMix64,
     uuids: u64,
     note: Option<String>,
+    cancellation: Option<WitCancellation>,
+    /// Who waits for a cancellation, by number.
+    cancel_waiters: BTreeMap<u64, Waker>,
+    next_cancel_waiter: u64,
+    /// How many [shields](crate::Context::shielded) are around what is being polled.
+    shields: u32,
     ended: bool,
 }
 
@@ -62,6 +71,10 @@ impl Execution {
             random: SplitMix64::new(start.seed),
             uuids: 0,
             note: None,
+            cancellation: None,
+            cancel_waiters: BTreeMap::new(),
+            next_cancel_waiter: 0,
+            shields: 0,
             ended: false,
         };
         Self {
@@ -78,13 +91,33 @@ impl Execution {
         self.turn.get()
     }
 
-    pub(crate) fn schedule(&self, action: impl FnOnce(TaskId) -> Action) -> TaskId {
+    /// Schedules a task, unless the execution is cancelled here: then nothing new begins.
+    pub(crate) fn schedule(&self, action: impl FnOnce(TaskId) -> Action) -> Option<TaskId> {
         let mut state = self.state.borrow_mut();
+        if state.is_canceled_here() {
+            return None;
+        }
         let task = state.next_task;
         state.next_task += 1;
         state.act(action(task));
         state.open.insert(task, None);
-        task
+        Some(task)
+    }
+
+    /// The failure of a task that did not begin because the execution was cancelled.
+    pub(crate) fn never_began(&self) -> Failure {
+        let state = self.state.borrow();
+        match &state.cancellation {
+            Some(asked) => cancel::failure(asked),
+            None => unreachable!("only a cancellation keeps a task from beginning"),
+        }
+    }
+
+    /// The failure of what is awaited here, if the execution was asked to cancel and no shield is around.
+    pub(crate) fn canceled_here(&self) -> Option<Failure> {
+        let state = self.state.borrow();
+        let asked = state.cancellation.as_ref()?;
+        state.is_canceled_here().then(|| cancel::failure(asked))
     }
 
     pub(crate) fn act(&self, action: Action) {
@@ -93,6 +126,13 @@ impl Execution {
 
     pub(crate) fn poll_task(&self, task: TaskId, cx: &Context<'_>) -> Poll<Outcome> {
         let mut state = self.state.borrow_mut();
+        if state.is_canceled_here() && state.open.remove(&task).is_some() {
+            state.act(Action::CancelTask(task));
+            drop(state);
+            return Poll::Ready(Err(self
+                .canceled_here()
+                .unwrap_or_else(|| unreachable!("it was just looked at"))));
+        }
         if let Some(waker) = state.open.get_mut(&task) {
             match waker {
                 Some(waker) => waker.clone_from(cx.waker()),
@@ -196,10 +236,58 @@ impl Execution {
         wake(woken);
     }
 
+    /// Takes in the request to cancel, and wakes all that waits.
+    pub(crate) fn request_cancellation(&self, asked: WitCancellation) {
+        let mut state = self.state.borrow_mut();
+        state.cancellation = Some(asked);
+        let mut woken: Vec<Waker> = state.open.values().flatten().cloned().collect();
+        woken.extend(std::mem::take(&mut state.cancel_waiters).into_values());
+        woken.extend(state.mailbox.idle_wakers());
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// The request to cancel, if there was one.
+    pub(crate) fn cancellation(&self) -> Option<WitCancellation> {
+        self.state.borrow().cancellation.clone()
+    }
+
+    /// Waits for the request to cancel.
+    pub(crate) fn poll_cancellation(
+        &self,
+        waiter: &mut Option<u64>,
+        cx: &Context<'_>,
+    ) -> Poll<WitCancellation> {
+        let mut state = self.state.borrow_mut();
+        if let Some(asked) = &state.cancellation {
+            return Poll::Ready(asked.clone());
+        }
+        let number = *waiter.get_or_insert(state.next_cancel_waiter);
+        state.next_cancel_waiter = state.next_cancel_waiter.max(number + 1);
+        state.cancel_waiters.insert(number, cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(crate) fn forget_cancel_waiter(&self, waiter: u64) {
+        self.state.borrow_mut().cancel_waiters.remove(&waiter);
+    }
+
+    /// Enters or leaves a shield.
+    pub(crate) fn shield(&self, enters: bool) {
+        let mut state = self.state.borrow_mut();
+        state.shields = if enters {
+            state.shields + 1
+        } else {
+            state.shields.saturating_sub(1)
+        };
+    }
+
     /// Whether any event could wake the orchestration.
     pub(crate) fn can_be_woken(&self) -> bool {
         let state = self.state.borrow();
-        !state.open.is_empty() || state.mailbox.has_idle_waiters()
+        !state.open.is_empty()
+            || state.mailbox.has_idle_waiters()
+            || !state.cancel_waiters.is_empty()
     }
 
     pub(crate) fn waiting(&self) -> Waiting {
@@ -222,6 +310,10 @@ impl Execution {
 }
 
 impl State {
+    fn is_canceled_here(&self) -> bool {
+        self.cancellation.is_some() && self.shields == 0
+    }
+
     fn act(&mut self, action: Action) {
         if !self.ended {
             self.actions.push(action);

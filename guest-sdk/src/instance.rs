@@ -1,12 +1,14 @@
 //! Starting instances without waiting for them.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::bindings::orchestrations::{Action, InstanceStart as WitInstanceStart};
+use crate::bindings::orchestrations::{Action, IdReuse, InstanceStart as WitInstanceStart};
 use crate::execution::Execution;
 use crate::payload::Payload;
+use crate::time::millis;
 use crate::typed::Exported;
 use crate::{Context, Failure, TypedOrchestration};
 
@@ -42,6 +44,8 @@ impl Context {
             version: None,
             input: Some(input),
             tags: Vec::new(),
+            reuse: IdReuse::Ended,
+            execution_timeout: None,
         });
         InstanceStart {
             execution: self.execution(),
@@ -119,6 +123,22 @@ impl InstanceStart {
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         if let Ok(start) = &mut self.start {
             start.tags.push((key.into(), value.into()));
+        }
+        self
+    }
+
+    /// Does not start it also where the instance that has the id has ended.
+    pub fn never_reuse(mut self) -> Self {
+        if let Ok(start) = &mut self.start {
+            start.reuse = IdReuse::Never;
+        }
+        self
+    }
+
+    /// Asks it to cancel after this long; it then fails with [`Timeout`](crate::kind::TIMEOUT).
+    pub fn execution_timeout(mut self, limit: Duration) -> Self {
+        if let Ok(start) = &mut self.start {
+            start.execution_timeout = Some(millis(limit));
         }
         self
     }

@@ -58,7 +58,7 @@ pub const HOST_STOPPED: &str = "HostStopped";
 pub const HOST_CRASHED: &str = "HostCrashed";
 /// The host could not run an attempt: a directory that was granted is missing, say.
 pub const HOST_ERROR: &str = "HostError";
-/// An attempt was interrupted because nobody waits for it any more.
+/// An attempt was interrupted because nobody waits for it any more; the instance that awaited it, or a child, was asked to cancel.
 pub const CANCELED: &str = "Canceled";
 /// The orchestration awaited what can never happen.
 pub const FOREIGN_AWAIT: &str = "ForeignAwait";

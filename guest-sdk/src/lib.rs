@@ -96,6 +96,7 @@ mod activity;
 mod annotated;
 #[doc(hidden)]
 pub mod bindings;
+mod cancel;
 mod combine;
 mod context;
 mod definition;
@@ -129,7 +130,9 @@ mod typed;
 mod tests;
 
 pub use crate::activity::ActivityContext;
+pub use crate::bindings::orchestrations::ChildPolicy;
 pub use crate::bindings::types::TaskId;
+pub use crate::cancel::{Cancellation, CancellationWait};
 pub use crate::combine::{race, race_all};
 pub use crate::context::{Context, Continuation, Parent};
 pub use crate::definition::{
@@ -217,9 +220,9 @@ pub use uuid::Uuid;
 /// The names that most guests use.
 pub mod prelude {
     pub use crate::{
-        ActivityContext, ActivityName, Context, Duration, Failure, FailureKind, HttpRequest,
-        HttpResponse, OrchestrationName, RetryPolicy, Saga, Task, Timer, Timestamp, activity,
-        debug, error, info, orchestration, race, race_all, trace, warn,
+        ActivityContext, ActivityName, ChildPolicy, Context, Duration, Failure, FailureKind,
+        HttpRequest, HttpResponse, OrchestrationName, RetryPolicy, Saga, Task, Timer, Timestamp,
+        activity, debug, error, info, orchestration, race, race_all, trace, warn,
     };
     pub use futures::future::{Either, join_all, try_join_all};
     pub use futures::stream::{FuturesUnordered, StreamExt};

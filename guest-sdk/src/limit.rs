@@ -11,7 +11,8 @@ use crate::{Context, Failure, kind, race};
 impl Context {
     /// Gives a future no longer than this, with a durable timer: [`Timeout`](kind::TIMEOUT) if its time is up first.
     ///
-    /// What it waits for is then cancelled, as by any drop: a running activity is interrupted, and a child runs on by itself. To limit
+    /// What it waits for is then cancelled, as by any drop: a running activity is interrupted, and of a child its
+    /// [policy](crate::ChildCall::when_dropped) says what becomes of it: by default it runs on by itself. To limit
     /// each attempt of an activity, and have it tried again, use [`attempt_timeout`](crate::ActivityCall::attempt_timeout).
     ///
     /// ```
@@ -34,10 +35,11 @@ impl Context {
     {
         match race(future, Named(self.timer(limit))).await {
             Either::Left(result) => result,
-            Either::Right(timer) => {
+            Either::Right(Ok(timer)) => {
                 let message = format!("it was not done after {limit:?}");
                 Err(Failure::new(kind::TIMEOUT, message).of_task(timer))
             }
+            Either::Right(Err(canceled)) => Err(canceled),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{self, Poll, Wake, Waker};
 
 use crate::bindings::orchestrations::{Continuation, Ended, Event, Start, State, Turn, TurnStart};
+use crate::bindings::types;
 use crate::definition::{Component, OrchestrationFuture};
 use crate::execution::Execution;
 use crate::failure::{Continued, End, Failure};
@@ -99,7 +100,8 @@ impl Machine {
                 Event::TurnStarted(_)
                 | Event::ExecutionStarted(_)
                 | Event::TaskCompleted(_)
-                | Event::TimerFired(_) => None,
+                | Event::TimerFired(_)
+                | Event::CancellationRequested(_) => None,
             });
             continuation.carry_over.extend(rest);
         }
@@ -145,6 +147,7 @@ impl Running {
             }
             Event::TimerFired(task) => self.execution.complete_task(task, Ok(None)),
             Event::ExternalEventRaised(event) => self.execution.raise_event(event),
+            Event::CancellationRequested(asked) => self.execution.request_cancellation(asked),
             Event::TurnStarted(_) => {
                 panic!("contract broken: `turn-started` is only the first event of a turn")
             }
@@ -187,12 +190,23 @@ impl Running {
                     carry_over,
                 })
             }
+            Err(End::Failed { failure, .. })
+                if self.execution.cancellation().is_some() && is_cancellation(&failure) =>
+            {
+                State::Canceled
+            }
             Err(End::Failed { failure, origin }) => State::Failed(Ended {
                 failure,
                 cause: origin,
             }),
         }
     }
+}
+
+/// Whether this is how a cancellation unwinds. One whose compensations failed is a failure.
+fn is_cancellation(failure: &types::Failure) -> bool {
+    let mut causes = failure.causes.iter();
+    failure.kind == kind::CANCELED && !causes.any(|cause| cause.kind == kind::COMPENSATION_FAILED)
 }
 
 fn unknown(start: &Start) -> Failure {

@@ -157,6 +157,16 @@ impl Mailbox {
         }
     }
 
+    /// The wakers of all that wait.
+    pub(crate) fn idle_wakers(&self) -> Vec<Waker> {
+        let waiters = self.waiters.values();
+        let idle = waiters.filter_map(|waiter| match &waiter.state {
+            WaiterState::Idle(waker) => Some(waker.clone()),
+            WaiterState::Holding(_) => None,
+        });
+        idle.collect()
+    }
+
     /// Whether there is a waiter that an event could wake.
     pub(crate) fn has_idle_waiters(&self) -> bool {
         self.waiters_idle > 0

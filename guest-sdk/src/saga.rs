@@ -40,6 +40,8 @@ impl Context {
     /// # fn main() {}
     /// ```
     ///
+    /// An instance that is [asked to cancel](Self::cancellation) undoes its steps, too: compensations are [shielded](Self::shielded).
+    ///
     /// Nothing is undone if the body succeeds or continues as new, if the saga is dropped, as by a [`race`](crate::race) that it loses, or
     /// if the instance is terminated. To limit the time of a saga, race inside it and return a failure.
     ///
@@ -56,7 +58,10 @@ impl Context {
     {
         let saga = Saga::new();
         match body(&saga).await {
-            Err(failure) if !failure.is_continuation() => Err(saga.compensate(failure).await),
+            Err(failure) if !failure.is_continuation() => {
+                // Also, and just then, where the failure is that the instance was asked to cancel.
+                Err(self.shielded(saga.compensate(failure)).await)
+            }
             result => result,
         }
     }

@@ -67,10 +67,10 @@ impl Context {
 
 /// A task that was started: a future of its result. Dropping it cancels the task; see [`detach`](Self::detach).
 ///
-/// To cancel an activity is to have no further attempt, and the running one interrupted. To cancel a child orchestration is only to wait
-/// for it no longer: it runs on by itself, with its activities, and its outcome is ignored. Contract 0.1 has no way for a parent to end
-/// a child. A child that is to end with its parent's interest in it waits for an event that says so, which the parent sends
-/// ([`Context::send_event`](crate::Context::send_event)); from outside, `perennial terminate --recursive` ends a family.
+/// To cancel an activity is to have no further attempt, and the running one interrupted. To cancel a child orchestration is to wait for it
+/// no longer, and its outcome is ignored: by default it runs on by itself, with its activities; with
+/// [`when_dropped`](ChildCall::when_dropped) it is asked to cancel, or terminated. To end a child and wait for it, use
+/// [`cancel_child`](Self::cancel_child) or [`terminate_child`](Self::terminate_child).
 ///
 /// Its outcome is `Err` with the task's failure once no retry is left, or with `InvalidOutput` if the result is not a `T`.
 #[must_use = "dropping a task cancels it: await it, or `.detach()` it"]
@@ -92,7 +92,7 @@ impl<T> Task<T> {
     /// Its id. None once it is over, or if it could not be scheduled.
     pub fn id(&self) -> Option<TaskId> {
         match &self.state {
-            TaskState::Open(task) => Some(task.id),
+            TaskState::Open(task) => task.id,
             TaskState::Unsent(_) | TaskState::Over => None,
         }
     }
@@ -113,6 +113,26 @@ impl<T> Task<T> {
 }
 
 impl<T> Task<T> {
+    /// Asks a child to end in good order. It still has to be awaited, and fails with [`Canceled`](crate::kind::CANCELED) if it ends for
+    /// that. Means nothing for an activity, nor for a child that has ended.
+    pub fn cancel_child(&self, reason: impl Into<String>) {
+        self.command(wit::ChildCommandKind::Cancel, reason.into());
+    }
+
+    /// Terminates a child. It still has to be awaited, and fails with [`Terminated`](crate::kind::TERMINATED). Means nothing for an
+    /// activity, nor for a child that has ended.
+    pub fn terminate_child(&self, reason: impl Into<String>) {
+        self.command(wit::ChildCommandKind::Terminate, reason.into());
+    }
+
+    fn command(&self, command: wit::ChildCommandKind, reason: String) {
+        if let TaskState::Open(task) = &self.state
+            && self.of == <wit::ChildCall as Plan>::OF
+        {
+            task.command(command, Some(reason));
+        }
+    }
+
     /// The same task, whatever its result is.
     pub(crate) fn ignore_output(self) -> Task<IgnoredAny> {
         Task {
@@ -148,7 +168,7 @@ impl<T: DeserializeOwned> Future for Task<T> {
                 name: &this.name,
             }
             .decode(output.as_deref()),
-            Err(failure) => Err(Failure::from_wit(failure, Some(id))),
+            Err(failure) => Err(Failure::from_wit(failure, id)),
         })
     }
 }
@@ -167,10 +187,11 @@ fn over() -> ! {
     panic!("a task was polled after it had given its result")
 }
 
-/// A task whose outcome was not taken yet. Dropping it cancels the task, but for a child, which runs on.
+/// A task whose outcome was not taken yet. Dropping it cancels the task.
 pub(crate) struct OpenTask {
     execution: Rc<Execution>,
-    id: TaskId,
+    /// None if it was to begin when the execution was cancelled, and did not.
+    id: Option<TaskId>,
     taken: bool,
 }
 
@@ -187,26 +208,43 @@ impl OpenTask {
         }
     }
 
-    pub(crate) fn id(&self) -> TaskId {
+    pub(crate) fn id(&self) -> Option<TaskId> {
         self.id
     }
 
     pub(crate) fn poll(&mut self, cx: &task::Context<'_>) -> Poll<Outcome> {
-        let outcome = task::ready!(self.execution.poll_task(self.id, cx));
+        let outcome = match self.id {
+            Some(id) => task::ready!(self.execution.poll_task(id, cx)),
+            None => Err(self.execution.never_began()),
+        };
         self.taken = true;
         Poll::Ready(outcome)
     }
 
     fn detach(mut self) {
-        self.execution.detach_task(self.id);
+        if let Some(id) = self.id {
+            self.execution.detach_task(id);
+        }
         self.taken = true;
+    }
+
+    /// Tells the child that it is to end.
+    fn command(&self, command: wit::ChildCommandKind, reason: Option<String>) {
+        if let Some(task) = self.id {
+            let command = wit::ChildCommand {
+                task,
+                command,
+                reason,
+            };
+            self.execution.act(Action::CommandChild(command));
+        }
     }
 }
 
 impl Drop for OpenTask {
     fn drop(&mut self) {
-        if !self.taken {
-            self.execution.abandon_task(self.id);
+        if let Some(id) = self.id.filter(|_| !self.taken) {
+            self.execution.abandon_task(id);
         }
     }
 }
@@ -380,6 +418,9 @@ impl<T> ChildCall<T> {
             input: Some(input),
             tags: Vec::new(),
             retry: None,
+            reuse: wit::IdReuse::Ended,
+            when_dropped: wit::ChildPolicy::Abandon,
+            execution_timeout: None,
         });
         Self(Call::Planned { execution, plan })
     }
@@ -388,9 +429,28 @@ impl<T> ChildCall<T> {
     ///
     /// While an instance with this id lives the call fails with [`InstanceExists`](crate::kind::INSTANCE_EXISTS). That of one that has ended
     /// is used again, so that the next round of an eternal orchestration, or a restart, may call its children by the same names; what
-    /// that one left is replaced.
+    /// that one left is replaced. [`never_reuse`](Self::never_reuse) forbids it.
     pub fn instance_id(self, id: impl Into<String>) -> Self {
         Self(self.0.adjust(|plan| plan.instance_id = Some(id.into())))
+    }
+
+    /// Fails with [`InstanceExists`](crate::kind::INSTANCE_EXISTS) also where the instance that has the id has ended.
+    pub fn never_reuse(self) -> Self {
+        Self(self.0.adjust(|plan| plan.reuse = wit::IdReuse::Never))
+    }
+
+    /// Says what becomes of the child when nobody waits for it any more: because the future was dropped, as by a [`race`](crate::race)
+    /// that it loses, or because this instance ended or continued as new. By default it runs on by itself.
+    pub fn when_dropped(self, policy: wit::ChildPolicy) -> Self {
+        Self(self.0.adjust(|plan| plan.when_dropped = policy))
+    }
+
+    /// Asks the child to cancel after this long, each attempt anew; it then fails with [`Timeout`](crate::kind::TIMEOUT).
+    pub fn execution_timeout(self, limit: Duration) -> Self {
+        Self(
+            self.0
+                .adjust(|plan| plan.execution_timeout = Some(millis(limit))),
+        )
     }
 
     /// Runs this version, not the newest deployed one.

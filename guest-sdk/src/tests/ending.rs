@@ -24,11 +24,11 @@ fn continue_as_new_carries_over_what_was_not_consumed() {
         program!(eternal),
         &[&events],
         &expect![[r#"
-        turn 1
-          timer 0 at 10000
-          cancel 0
-          => continued Continuation { input: Some("\"state\""), version: None, carry-over: [4, 5, 7] }
-    "#]],
+            turn 1
+              timer 0 in 9000
+              cancel 0
+              => continued Continuation { input: Some("\"state\""), version: None, carry-over: [4, 5, 7] }
+        "#]],
     );
 }
 
@@ -262,7 +262,7 @@ fn a_time_limit_that_is_over_is_to_blame_for_the_failure() {
         &expect![[r#"
             turn 1
               activity 0 A null
-              timer 1 at 2000
+              timer 1 in 1000
               => waiting for events ["E"], tasks [0, 1]
             turn 2
               cancel 0

@@ -158,29 +158,29 @@ fn a_wait_with_a_limit_disarms_its_timer_or_gives_up_its_place() {
         program!(approval),
         in_time,
         &expect![[r#"
-        turn 1
-          timer 0 at 11000
-          => waiting for events ["Approval"], tasks [0]
-        turn 2
-          cancel 0
-          => waiting for events ["Approval"], tasks []
-        turn 3
-          => completed [true,false]
-    "#]],
+            turn 1
+              timer 0 in 10000
+              => waiting for events ["Approval"], tasks [0]
+            turn 2
+              cancel 0
+              => waiting for events ["Approval"], tasks []
+            turn 3
+              => completed [true,false]
+        "#]],
     );
     let too_late: &[&[_]] = &[&[], &[fired(0)], &[raised(0, "Approval", "true")]];
     check(
         program!(approval),
         too_late,
         &expect![[r#"
-        turn 1
-          timer 0 at 11000
-          => waiting for events ["Approval"], tasks [0]
-        turn 2
-          => waiting for events ["Approval"], tasks []
-        turn 3
-          => completed [null,true]
-    "#]],
+            turn 1
+              timer 0 in 10000
+              => waiting for events ["Approval"], tasks [0]
+            turn 2
+              => waiting for events ["Approval"], tasks []
+            turn 3
+              => completed [null,true]
+        "#]],
     );
 }
 
@@ -188,7 +188,7 @@ fn a_wait_with_a_limit_disarms_its_timer_or_gives_up_its_place() {
 fn a_wait_that_begins_when_its_time_is_up_takes_only_what_came_in_time() {
     async fn late(ctx: Context) -> Result<(Option<bool>, bool), Failure> {
         let within = ctx.event("A").within(Duration::from_millis(1_500));
-        ctx.timer(Duration::from_secs(4)).await;
+        ctx.timer(Duration::from_secs(4)).await?;
         Ok((within.await?, ctx.event("A").await?))
     }
     // Turns are a second apart, and the time is up at 2500.
@@ -203,18 +203,18 @@ fn a_wait_that_begins_when_its_time_is_up_takes_only_what_came_in_time() {
         program!(late),
         in_time,
         &expect![[r#"
-        turn 1
-          timer 0 at 5000
-          => waiting for events [], tasks [0]
-        turn 2
-          => waiting for events [], tasks [0]
-        turn 3
-          => waiting for events [], tasks [0]
-        turn 4
-          => waiting for events [], tasks [0]
-        turn 5
-          => completed [true,false]
-    "#]],
+            turn 1
+              timer 0 in 4000
+              => waiting for events [], tasks [0]
+            turn 2
+              => waiting for events [], tasks [0]
+            turn 3
+              => waiting for events [], tasks [0]
+            turn 4
+              => waiting for events [], tasks [0]
+            turn 5
+              => completed [true,false]
+        "#]],
     );
     let too_late: &[&[_]] = &[
         &[],

@@ -3,7 +3,8 @@
 use expect_test::Expect;
 
 use crate::bindings::orchestrations::{
-    Action, Event, ExternalEvent, Start, State, TaskResult, Turn, TurnStart,
+    Action, ChildPolicy, Due, Event, ExternalEvent, IdReuse, Start, State, TaskResult, Turn,
+    TurnStart,
 };
 use crate::bindings::types::Failure as WitFailure;
 use crate::definition::Component;
@@ -11,6 +12,7 @@ use crate::machine::Machine;
 use crate::{Activity, Context, Orchestration, OrchestrationFuture, TaskId};
 
 mod annotated;
+mod cancel;
 mod contract;
 mod ending;
 mod events;
@@ -172,7 +174,7 @@ fn render_action(action: &Action) -> String {
             text
         }
         Action::CallChild(call) => format!(
-            "child {} {} {} id={:?} version={:?} tags={:?} attempts={:?}",
+            "child {} {} {} id={:?} version={:?} tags={:?} attempts={:?}{}",
             call.task,
             call.name,
             json(&call.input),
@@ -180,8 +182,21 @@ fn render_action(action: &Action) -> String {
             call.version,
             call.tags,
             call.retry.map(|retry| retry.max_attempts),
+            match (call.reuse, call.when_dropped, call.execution_timeout) {
+                (IdReuse::Ended, ChildPolicy::Abandon, None) => String::new(),
+                said => format!(" {said:?}"),
+            },
         ),
-        Action::SetTimer(timer) => format!("timer {} at {}", timer.task, timer.fire_at),
+        Action::SetTimer(timer) => match timer.due {
+            Due::After(span) => format!("timer {} in {span}", timer.task),
+            Due::At(time) => format!("timer {} at {time}", timer.task),
+        },
+        Action::CommandChild(child) => {
+            format!(
+                "{:?} {} because of {:?}",
+                child.command, child.task, child.reason
+            )
+        }
         Action::CancelTask(task) => format!("cancel {task}"),
         Action::SendEvent(event) => format!(
             "send {} to {} {}",
@@ -230,5 +245,6 @@ fn render_state(state: &State) -> String {
             )
         }
         State::ContinuedAsNew(continuation) => format!("continued {continuation:?}"),
+        State::Canceled => "canceled".to_owned(),
     }
 }

@@ -243,7 +243,7 @@ fn ten_thousand_open_tasks_are_no_burden() {
             result?;
             done += 1;
         }
-        ctx.timer(Duration::from_secs(1)).await;
+        ctx.timer(Duration::from_secs(1)).await?;
         Ok(done)
     }
     let mut subject = Subject::new(program!(wide));

@@ -161,20 +161,20 @@ fn a_dropped_task_is_cancelled_once_and_only_while_it_is_open() {
         program!(drops),
         turns,
         &expect![[r#"
-        turn 1
-          activity 0 Done null
-          child 1 Open null id=None version=None tags=[] attempts=None
-          timer 2 at 61000
-          => waiting for events ["go"], tasks [0, 1, 2]
-        turn 2
-          => waiting for events ["go"], tasks [1, 2]
-        turn 3
-          cancel 1
-          cancel 2
-          => waiting for events ["end"], tasks []
-        turn 4
-          => waiting for events ["end"], tasks []
-    "#]],
+            turn 1
+              activity 0 Done null
+              child 1 Open null id=None version=None tags=[] attempts=None
+              timer 2 in 60000
+              => waiting for events ["go"], tasks [0, 1, 2]
+            turn 2
+              => waiting for events ["go"], tasks [1, 2]
+            turn 3
+              cancel 1
+              cancel 2
+              => waiting for events ["end"], tasks []
+            turn 4
+              => waiting for events ["end"], tasks []
+        "#]],
     );
 }
 
@@ -188,34 +188,34 @@ fn the_loser_of_a_race_is_cancelled() {
         .await
         {
             Either::Left(result) => result.map(|()| "done"),
-            Either::Right(()) => Ok("too late"),
+            Either::Right(fired) => fired.map(|()| "too late"),
         }
     }
     check(
         program!(deadline),
         &[&[], &[completed(0, "null")]],
         &expect![[r#"
-        turn 1
-          activity 0 Slow null
-          timer 1 at 6000
-          => waiting for events [], tasks [0, 1]
-        turn 2
-          cancel 1
-          => completed "done"
-    "#]],
+            turn 1
+              activity 0 Slow null
+              timer 1 in 5000
+              => waiting for events [], tasks [0, 1]
+            turn 2
+              cancel 1
+              => completed "done"
+        "#]],
     );
     check(
         program!(deadline),
         &[&[], &[fired(1)]],
         &expect![[r#"
-        turn 1
-          activity 0 Slow null
-          timer 1 at 6000
-          => waiting for events [], tasks [0, 1]
-        turn 2
-          cancel 0
-          => completed "too late"
-    "#]],
+            turn 1
+              activity 0 Slow null
+              timer 1 in 5000
+              => waiting for events [], tasks [0, 1]
+            turn 2
+              cancel 0
+              => completed "too late"
+        "#]],
     );
 }
 
@@ -241,24 +241,24 @@ fn what_is_still_open_at_the_end_is_cancelled_unless_it_was_detached() {
 #[test]
 fn a_timer_counts_from_now_and_rounds_up() {
     async fn timers(ctx: Context) -> Result<Timestamp, Failure> {
-        ctx.timer(Duration::from_nanos(1)).await;
+        ctx.timer(Duration::from_nanos(1)).await?;
         let at = ctx.now() + Duration::from_secs(1);
-        ctx.timer_at(at).await;
+        ctx.timer_at(at).await?;
         Ok(at)
     }
     check(
         program!(timers),
         &[&[], &[fired(0)], &[fired(1)]],
         &expect![[r#"
-        turn 1
-          timer 0 at 1001
-          => waiting for events [], tasks [0]
-        turn 2
-          timer 1 at 3000
-          => waiting for events [], tasks [1]
-        turn 3
-          => completed "1970-01-01T00:00:03.000Z"
-    "#]],
+            turn 1
+              timer 0 in 1
+              => waiting for events [], tasks [0]
+            turn 2
+              timer 1 at 3000
+              => waiting for events [], tasks [1]
+            turn 3
+              => completed "1970-01-01T00:00:03.000Z"
+        "#]],
     );
 }
 

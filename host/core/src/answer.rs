@@ -4,11 +4,19 @@
 //! says it waits for is for people, is not recorded, and is not covered.
 
 use crate::xxh64::xxh64;
-use crate::{Action, Answer, Ending, Failure, Json, RetryPolicy};
+use crate::{
+    Action, Answer, ChildCommand, ChildPolicy, Ending, Failure, IdReuse, InstanceOptions, Json,
+    RetryPolicy, TimerDue, Timestamp,
+};
 
-/// Hashes an answer. The same answer has the same hash in every version of this crate.
-pub fn answer_hash(answer: &Answer) -> u64 {
-    let mut bytes = Bytes(Vec::with_capacity(256));
+/// Hashes an answer that was given at `now`, in the guest's time. The same answer has the same hash in every version of this crate.
+///
+/// Timers count by when they come due, however that was said: a module that is built for another contract answers the same.
+pub fn answer_hash(answer: &Answer, now: Timestamp) -> u64 {
+    let mut bytes = Bytes {
+        bytes: Vec::with_capacity(256),
+        now,
+    };
     bytes.number(answer.actions.len() as u64);
     for action in &answer.actions {
         bytes.action(action);
@@ -37,20 +45,24 @@ pub fn answer_hash(answer: &Answer) -> u64 {
                 .iter()
                 .for_each(|number| bytes.number(u64::from(*number)));
         }
+        Ending::Canceled => bytes.tag(4),
     }
-    xxh64(&bytes.0)
+    xxh64(&bytes.bytes)
 }
 
 /// A canonical encoding: every field with its length or presence before it, so that no two answers share one.
-struct Bytes(Vec<u8>);
+struct Bytes {
+    bytes: Vec<u8>,
+    now: Timestamp,
+}
 
 impl Bytes {
     fn tag(&mut self, tag: u8) {
-        self.0.push(tag);
+        self.bytes.push(tag);
     }
 
     fn number(&mut self, number: u64) {
-        self.0.extend_from_slice(&number.to_le_bytes());
+        self.bytes.extend_from_slice(&number.to_le_bytes());
     }
 
     fn optional(&mut self, number: Option<u64>) {
@@ -60,7 +72,7 @@ impl Bytes {
 
     fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
+        self.bytes.extend_from_slice(text.as_bytes());
     }
 
     fn optional_text(&mut self, text: Option<&str>) {
@@ -107,6 +119,33 @@ impl Bytes {
         self.optional(retry.give_up_after.map(|d| d.0));
     }
 
+    /// Nothing for the default, which is all that older guests can say: their answers keep their hashes.
+    fn options(&mut self, options: &InstanceOptions) {
+        if *options == InstanceOptions::default() {
+            return;
+        }
+        let InstanceOptions {
+            reuse,
+            when_dropped,
+            execution_timeout,
+        } = options;
+        self.tag(11);
+        self.tag(match reuse {
+            IdReuse::Ended => 0,
+            IdReuse::Never => 1,
+        });
+        self.tag(match when_dropped {
+            ChildPolicy::Abandon => 0,
+            ChildPolicy::Cancel => 1,
+            ChildPolicy::Terminate => 2,
+        });
+        self.optional(execution_timeout.map(|limit| limit.0));
+    }
+
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each action"
+    )]
     fn action(&mut self, action: &Action) {
         match action {
             Action::CallActivity(call) => {
@@ -132,11 +171,29 @@ impl Bytes {
                 self.payload(call.input.as_ref());
                 self.tags(&call.tags);
                 self.retry(call.retry.as_ref());
+                self.options(&call.options);
             }
-            Action::SetTimer { task, fire_at } => {
+            Action::SetTimer { task, due } => {
+                let at = match due {
+                    TimerDue::GuestTime(at) | TimerDue::At(at) => *at,
+                    TimerDue::After(span) => self.now.after(*span),
+                };
                 self.tag(2);
                 self.number(u64::from(task.0));
-                self.number(fire_at.0);
+                self.number(at.0);
+            }
+            Action::CommandChild {
+                task,
+                command,
+                reason,
+            } => {
+                self.tag(10);
+                self.number(u64::from(task.0));
+                self.tag(match command {
+                    ChildCommand::Cancel => 0,
+                    ChildCommand::Terminate => 1,
+                });
+                self.optional_text(reason.as_deref());
             }
             Action::CancelTask(task) => {
                 self.tag(3);
@@ -154,6 +211,7 @@ impl Bytes {
                 version,
                 input,
                 tags,
+                options,
             } => {
                 self.tag(5);
                 self.text(instance_id);
@@ -161,6 +219,7 @@ impl Bytes {
                 self.optional_text(version.as_deref());
                 self.payload(input.as_ref());
                 self.tags(tags);
+                self.options(options);
             }
             Action::SetCustomStatus(value) => {
                 self.tag(6);
@@ -208,7 +267,7 @@ mod tests {
     #[test]
     fn the_hash_never_changes() {
         assert_eq!(
-            answer_hash(&call("Pay", Some("1"))),
+            answer_hash(&call("Pay", Some("1")), Timestamp(0)),
             7_934_455_129_576_692_981
         );
     }
@@ -240,19 +299,19 @@ mod tests {
 
     #[test]
     fn absent_empty_and_null_are_three_things() {
-        let hashes =
-            [None, Some("\"\""), Some("null")].map(|input| answer_hash(&call("Pay", input)));
+        let hashes = [None, Some("\"\""), Some("null")]
+            .map(|input| answer_hash(&call("Pay", input), Timestamp(0)));
         assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[0] != hashes[2]);
     }
 
     #[test]
     fn what_it_waits_for_does_not_count() {
         let mut answer = call("Pay", None);
-        let before = answer_hash(&answer);
+        let before = answer_hash(&answer, Timestamp(0));
         answer.ending = Ending::Waiting(Waiting {
             note: Some("the bank".to_owned()),
             ..Waiting::default()
         });
-        assert_eq!(answer_hash(&answer), before);
+        assert_eq!(answer_hash(&answer, Timestamp(0)), before);
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bounds::{
-    INSTANCE_ID_CHARS, NAME_CHARS, TAG_VALUE_CHARS, TAGS, VALUE_BYTES, VALUE_NAME_CHARS, VALUES,
+    INSTANCE_ID_CHARS, NAME_CHARS, REASON_BYTES, TAG_VALUE_CHARS, TAGS, VALUE_BYTES,
+    VALUE_NAME_CHARS, VALUES,
 };
 use crate::value::{self, InvalidName, size_of};
 use crate::{
@@ -36,6 +37,8 @@ pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(
         Ending::Completed(output) => payload("the output", output.as_ref(), limits),
         // It is cut where it is written: what a program says last is worth more than that it said too much.
         Ending::Failed { .. } => Ok(()),
+        Ending::Canceled if (state.running()).is_some_and(|r| r.cancellation.is_some()) => Ok(()),
+        Ending::Canceled => wrong("it ended as cancelled, and was not asked to cancel".to_owned()),
         Ending::ContinuedAsNew {
             input,
             version,
@@ -90,6 +93,7 @@ impl<'a> Tasks<'a> {
             Action::CallChild(call) => self.schedule(call.task),
             Action::SetTimer { task, .. } => self.schedule(*task),
             Action::CancelTask(task) => self.cancel(*task),
+            Action::CommandChild { task, .. } => self.was_scheduled(*task),
             Action::Describe(details) => self.describe(details.task),
             Action::SendEvent(_)
             | Action::StartInstance { .. }
@@ -103,7 +107,7 @@ impl<'a> Tasks<'a> {
         let is_again = task < self.first
             && !self.scheduled.contains(&task)
             && (self.state.running()).is_some_and(|running| running.may_repeat(task));
-        if (task < self.next && !is_again) || task.0 == u32::MAX {
+        if (task < self.next && !is_again) || task >= TaskId::RESERVED {
             let next = self.next;
             return wrong(format!(
                 "it scheduled task {task} where the next one was {next}"
@@ -117,13 +121,20 @@ impl<'a> Tasks<'a> {
 
     /// The details are of the task that was just scheduled, or of an event, whose number counts with those of tasks.
     fn describe(&mut self, task: TaskId) -> Result<(), Failure> {
-        if task.0 == u32::MAX || (task < self.next && !self.scheduled.contains(&task)) {
+        if task >= TaskId::RESERVED || (task < self.next && !self.scheduled.contains(&task)) {
             let next = self.next;
             return wrong(format!(
                 "it sent an event as {task} where the next number was {next}"
             ));
         }
         self.next = self.next.max(TaskId(task.0 + 1));
+        Ok(())
+    }
+
+    fn was_scheduled(&self, task: TaskId) -> Result<(), Failure> {
+        if task >= self.first && !self.scheduled.contains(&task) {
+            return wrong(format!("it ended task {task}, which it never scheduled"));
+        }
         Ok(())
     }
 
@@ -153,6 +164,11 @@ fn check_names(action: &Action) -> Result<(), Failure> {
             check_id(call.instance_id.as_deref())?;
             check_tags(&call.tags)
         }
+        Action::CommandChild { reason, .. } => within(
+            "bytes of a reason",
+            reason.as_ref().map_or(0, String::len) as u64,
+            REASON_BYTES as u64,
+        ),
         Action::SendEvent(event) => {
             check_name("the name of an event", Some(&event.name))?;
             check_id(Some(&event.instance_id))
@@ -304,6 +320,7 @@ fn check_payload(action: &Action, limits: &Limits) -> Result<(), Failure> {
         | Action::CallChild(_)
         | Action::SetTimer { .. }
         | Action::CancelTask(_)
+        | Action::CommandChild { .. }
         | Action::Describe(_)
         | Action::SetTag { .. } => Ok(()),
     }
@@ -331,6 +348,7 @@ fn action_size(action: &Action) -> usize {
             version,
             input,
             tags,
+            options: _,
         } => {
             instance_id.len() + name.len() + text(version) + size_of(input.as_ref()) + labels(tags)
         }
@@ -338,6 +356,7 @@ fn action_size(action: &Action) -> usize {
         Action::SetValue { name, value } => name.len() + size_of(value.as_ref()),
         Action::SetTag { key, value } => key.len() + text(value),
         Action::Describe(details) => text(&details.version) + labels(&details.tags),
+        Action::CommandChild { reason, .. } => text(reason),
         Action::SetTimer { .. } | Action::CancelTask(_) => 0,
     }
 }
@@ -354,7 +373,7 @@ fn said_size(ending: &Ending) -> usize {
             events.iter().map(String::len).sum::<usize>() + size_of_val(tasks.as_slice()) + note
         }
         Ending::ContinuedAsNew { version, .. } => version.as_ref().map_or(0, String::len),
-        Ending::Completed(_) | Ending::Failed { .. } => 0,
+        Ending::Completed(_) | Ending::Failed { .. } | Ending::Canceled => 0,
     }
 }
 

@@ -12,6 +12,10 @@ pub trait Names {
     fn limits(&self, _module: Option<Digest>, before: Limits) -> Limits {
         before
     }
+    /// Whether executions of this module can be told to cancel. Those of contract 0.1 and of remote workers cannot.
+    fn can_cancel(&self, _module: Option<Digest>) -> bool {
+        false
+    }
     /// Why there is no room for another instance of a module, if there is none.
     fn full(&self, _module: Digest) -> Option<String> {
         None

@@ -58,6 +58,8 @@ pub enum CorruptReason {
     TaskOutOfOrder { task: TaskId, last: TaskId },
     #[error("task ids are used up")]
     TaskIdsUsedUp,
+    #[error("it was asked to cancel already")]
+    CanceledAlready,
     #[error("its task is no open activity")]
     NoOpenActivity,
     #[error("task {0} is no open child")]

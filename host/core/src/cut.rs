@@ -118,7 +118,7 @@ impl CutFinder {
                     let named = (FailedKind::Child, name.clone());
                     self.asked.insert(*task, (turn.number, Some(named)));
                 }
-                Event::TimerSet { task, .. } => {
+                Event::TimerSet { task, .. } | Event::TimerSetAt { task, .. } => {
                     self.asked.insert(*task, (turn.number, None));
                 }
                 Event::ActivityFailed { task, failure, .. }
@@ -134,6 +134,11 @@ impl CutFinder {
                 Event::ExecutionFailed { cause, failure } => {
                     self.failed = Some((turn.number, *cause));
                     self.blame(turn, failure);
+                }
+                Event::ExecutionTimedOut { .. } => {
+                    // No task is to blame, so it goes on from where it was ended.
+                    self.failed = Some((turn.number, None));
+                    self.last_delivered = None;
                 }
                 Event::ExternalEventRaised { number, .. } if self.blamed == Some(*number) => {
                     self.blamed_in = Some(turn.number);
@@ -157,7 +162,10 @@ impl CutFinder {
                 | Event::CallDetails { .. }
                 | Event::ValueSet { .. }
                 | Event::TagSet { .. }
-                | Event::ActivityOptions { .. } => {}
+                | Event::ActivityOptions { .. }
+                | Event::InstanceOptions { .. }
+                | Event::ChildCommanded { .. }
+                | Event::CancellationRequested(_) => {}
             }
         }
     }

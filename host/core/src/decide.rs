@@ -5,6 +5,7 @@
 //! start           create     exists      exists      exists      replace (never: exists; any: replaces live ones too; among: those given)
 //! raise event     not found  deliver     deliver     deliver     not running
 //! terminate       not found  deliver     deliver     deliver     not running
+//! cancel          not found  deliver     deliver     deliver     not running
 //! suspend         not found  deliver     deliver     nothing     not running
 //! resume          not found  nothing     nothing     deliver     not running
 //! rewind          not found  not failed  not failed  not failed  Failed: deliver, others: not failed
@@ -142,6 +143,8 @@ pub enum Command {
     RaiseEvent,
     /// Terminates it.
     Terminate,
+    /// Asks it to end in good order.
+    Cancel,
     /// Suspends it.
     Suspend,
     /// Resumes it.
@@ -215,6 +218,7 @@ pub fn decide(status: Option<Status>, command: Command) -> Result<Decision, Reje
             Command::Purge => Ok(Decision::Nothing),
             Command::RaiseEvent
             | Command::Terminate
+            | Command::Cancel
             | Command::Suspend
             | Command::Resume
             | Command::Rewind
@@ -228,10 +232,17 @@ pub fn decide(status: Option<Status>, command: Command) -> Result<Decision, Reje
         }
         (Command::Start(Reuse::Among(these)), _) if these.contains(status) => Ok(Decision::Replace),
         (Command::Start(_), _) => Err(Rejection::AlreadyExists(status)),
-        (Command::RaiseEvent | Command::Terminate | Command::Suspend | Command::Resume, true) => {
-            Err(Rejection::NotRunning(status))
+        (
+            Command::RaiseEvent
+            | Command::Terminate
+            | Command::Cancel
+            | Command::Suspend
+            | Command::Resume,
+            true,
+        ) => Err(Rejection::NotRunning(status)),
+        (Command::RaiseEvent | Command::Terminate | Command::Cancel, false) => {
+            Ok(Decision::Deliver)
         }
-        (Command::RaiseEvent | Command::Terminate, false) => Ok(Decision::Deliver),
         (Command::Suspend, false) if status == Status::Suspended => Ok(Decision::Nothing),
         (Command::Resume, false) if status != Status::Suspended => Ok(Decision::Nothing),
         (Command::Suspend | Command::Resume, false) => Ok(Decision::Deliver),
@@ -260,6 +271,7 @@ mod tests {
             )),
             Command::RaiseEvent,
             Command::Terminate,
+            Command::Cancel,
             Command::Suspend,
             Command::Resume,
             Command::Rewind,
@@ -289,6 +301,7 @@ mod tests {
             Start(Among(StatusSet(18))): Create !AlreadyExists Replace !AlreadyExists !AlreadyExists Replace !AlreadyExists
             RaiseEvent: !NotFound Deliver Deliver Deliver !NotRunning !NotRunning !NotRunning
             Terminate: !NotFound Deliver Deliver Deliver !NotRunning !NotRunning !NotRunning
+            Cancel: !NotFound Deliver Deliver Deliver !NotRunning !NotRunning !NotRunning
             Suspend: !NotFound Deliver Deliver Nothing !NotRunning !NotRunning !NotRunning
             Resume: !NotFound Nothing Nothing Deliver !NotRunning !NotRunning !NotRunning
             Rewind: !NotFound !NotFailed !NotFailed !NotFailed !NotFailed Deliver !NotFailed

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use crate::xxh64::xxh64;
 use crate::{
-    Action, CallOptions, Ending, Event, Failure, Json, Millis, RetryPolicy, Tags, TaskId, Timestamp,
+    Action, CallOptions, ChildCommand, ChildPolicy, Ending, Event, Failure, IdReuse,
+    InstanceOptions, Json, Millis, RetryPolicy, Tags, TaskId, TimerDue, Timestamp,
 };
 
 /// A longer text is cut here, and told apart by its hash.
@@ -42,6 +43,11 @@ pub(crate) fn event(event: &Event) -> String {
             call(target, input, tags, retry.as_ref())
         }
         Event::TimerSet { task, fire_at } => timer(*task, *fire_at),
+        Event::TimerSetAt { task, at } => dated_timer(*task, *at),
+        Event::InstanceOptions { options, .. } => instance_options(options),
+        Event::ChildCommanded { task, command, .. } => commanded(*task, *command),
+        Event::ExecutionTerminated { reason } => ended_as_asked(reason.as_deref()),
+        Event::ExecutionTimedOut { failure } => failed(failure, None),
         Event::TaskCanceled { task } => canceled(*task),
         Event::EventSent {
             instance_id,
@@ -93,7 +99,7 @@ pub(crate) fn event(event: &Event) -> String {
         | Event::ChildFailed { .. }
         | Event::TimerFired { .. }
         | Event::ExternalEventRaised { .. }
-        | Event::ExecutionTerminated { .. }
+        | Event::CancellationRequested(_)
         | Event::ExecutionSuspended { .. }
         | Event::ExecutionResumed { .. }
         | Event::InstanceStartSkipped { .. }
@@ -103,8 +109,12 @@ pub(crate) fn event(event: &Event) -> String {
     }
 }
 
-/// Describes what is asked for. `derived_id` is the instance of a child that the guest did not name.
-pub(crate) fn action(action: &Action, derived_id: impl Fn(TaskId) -> String) -> String {
+/// Describes what is asked for at `now`, in the guest's time. `derived_id` is the instance of a child that the guest did not name.
+pub(crate) fn action(
+    action: &Action,
+    now: Timestamp,
+    derived_id: impl Fn(TaskId) -> String,
+) -> String {
     match action {
         Action::CallActivity(call) => activity(
             &call.name,
@@ -119,10 +129,16 @@ pub(crate) fn action(action: &Action, derived_id: impl Fn(TaskId) -> String) -> 
             let id = id.unwrap_or_else(|| derived_id(task));
             let what = format!("child {}", orchestration(&asked.name, &asked.version));
             let target = format!("{what} as task {task} in instance {id:?}");
-            call(target, &asked.input, &asked.tags, asked.retry.as_ref())
+            let text = call(target, &asked.input, &asked.tags, asked.retry.as_ref());
+            with_options(text, &asked.options)
         }
-        Action::SetTimer { task, fire_at } => timer(*task, *fire_at),
+        Action::SetTimer { task, due } => match due {
+            TimerDue::GuestTime(at) => timer(*task, *at),
+            TimerDue::After(span) => timer(*task, now.after(*span)),
+            TimerDue::At(at) => dated_timer(*task, *at),
+        },
         Action::CancelTask(task) => canceled(*task),
+        Action::CommandChild { task, command, .. } => commanded(*task, *command),
         Action::SendEvent(event) => sent(&event.instance_id, &event.name, &event.data),
         Action::StartInstance {
             instance_id,
@@ -130,7 +146,8 @@ pub(crate) fn action(action: &Action, derived_id: impl Fn(TaskId) -> String) -> 
             version,
             input,
             tags,
-        } => started(instance_id, name, version, input, tags),
+            options,
+        } => with_options(started(instance_id, name, version, input, tags), options),
         Action::SetCustomStatus(value) => status(value),
         Action::SetValue { name, value } => named_value(name, value),
         Action::SetTag { key, value } => tag(key, value),
@@ -149,14 +166,12 @@ pub(crate) fn ending(ending: &Ending) -> String {
             version,
             carry_over,
         } => continued(input, version, carry_over),
+        Ending::Canceled => ended_as_asked(None),
     }
 }
 
 /// What a turn that is over asks for.
 pub(crate) const NOTHING: &str = "nothing more";
-
-/// What a call that chooses nothing asks for, where something is recorded.
-pub(crate) const NO_OPTIONS: &str = "a call without options";
 
 fn detailed(task: TaskId, version: &Option<String>, tags: &Tags) -> String {
     call(
@@ -230,6 +245,48 @@ fn call(target: String, input: &Option<Json>, tags: &Tags, retry: Option<&RetryP
 
 fn timer(task: TaskId, fire_at: Timestamp) -> String {
     format!("a timer as task {task} due at {} ms", fire_at.0)
+}
+
+fn dated_timer(task: TaskId, at: Timestamp) -> String {
+    format!("a timer as task {task} for {} ms by the clock", at.0)
+}
+
+fn commanded(task: TaskId, command: ChildCommand) -> String {
+    format!("to {command} the child of task {task}")
+}
+
+fn ended_as_asked(reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) => format!(
+            "the end because it was asked to: {}",
+            shortened_text(reason)
+        ),
+        None => "the end because it was asked to".to_owned(),
+    }
+}
+
+fn with_options(mut text: String, options: &InstanceOptions) -> String {
+    if *options != InstanceOptions::default() {
+        push(&mut text, format_args!(", {}", instance_options(options)));
+    }
+    text
+}
+
+fn instance_options(options: &InstanceOptions) -> String {
+    let mut text = "with options:".to_owned();
+    match options.reuse {
+        IdReuse::Ended => {}
+        IdReuse::Never => text.push_str(" its id is not used again,"),
+    }
+    match options.when_dropped {
+        ChildPolicy::Abandon => text.push_str(" it runs on when it is dropped"),
+        ChildPolicy::Cancel => text.push_str(" it is asked to cancel when it is dropped"),
+        ChildPolicy::Terminate => text.push_str(" it is terminated when it is dropped"),
+    }
+    if let Some(Millis(limit)) = options.execution_timeout {
+        push(&mut text, format_args!(", and it may run for {limit} ms"));
+    }
+    text
 }
 
 fn canceled(task: TaskId) -> String {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::size_of;
 use crate::{
-    AttemptRun, Digest, Failure, GuestEvent, Json, Limits, Millis, Parent, RetryPolicy, Tags,
-    TaskId, Timestamp,
+    AttemptRun, Cancellation, ChildCommand, Digest, Failure, GuestEvent, InstanceOptions, Json,
+    Limits, Millis, Parent, RetryPolicy, Tags, TaskId, Timestamp,
 };
 
 /// A fact in an execution's history.
@@ -260,6 +260,39 @@ pub enum Event {
         /// Whether no attempt follows one whose outcome is unknown.
         at_most_once: bool,
     },
+    /// A timer was set for a time by the clock of the host.
+    TimerSetAt {
+        /// Its task.
+        task: TaskId,
+        /// When it comes due, by the clock of the host.
+        at: Timestamp,
+    },
+    /// What was said of the instance before it, where that is not the default. Follows a [`ChildScheduled`](Self::ChildScheduled) or an
+    /// [`InstanceStarted`](Self::InstanceStarted).
+    InstanceOptions {
+        /// The task of the child; `None` for an instance that nobody waits for.
+        task: Option<TaskId>,
+        /// What was said.
+        options: InstanceOptions,
+    },
+    /// A child was told to end: the guest asked for it, or no longer waits for it.
+    ChildCommanded {
+        /// The task of the child.
+        task: TaskId,
+        /// The instance of its current attempt.
+        instance_id: String,
+        /// What it was told.
+        command: ChildCommand,
+        /// The reason given.
+        reason: Option<String>,
+    },
+    /// The execution was asked to end in good order.
+    CancellationRequested(Cancellation),
+    /// The execution did not end in time after it was asked to.
+    ExecutionTimedOut {
+        /// The failure.
+        failure: Failure,
+    },
 }
 
 /// How an execution begins, and everything that stays fixed while it runs.
@@ -435,6 +468,9 @@ impl Event {
                 name: name.clone(),
                 data: data.clone(),
             },
+            Self::CancellationRequested(cancellation) => {
+                GuestEvent::CancellationRequested(cancellation.clone())
+            }
             Self::ActivityScheduled { .. }
             | Self::ChildScheduled { .. }
             | Self::TimerSet { .. }
@@ -456,7 +492,11 @@ impl Event {
             | Self::CallDetails { .. }
             | Self::ValueSet { .. }
             | Self::TagSet { .. }
-            | Self::ActivityOptions { .. } => return None,
+            | Self::ActivityOptions { .. }
+            | Self::TimerSetAt { .. }
+            | Self::InstanceOptions { .. }
+            | Self::ChildCommanded { .. }
+            | Self::ExecutionTimedOut { .. } => return None,
         };
         Some(event)
     }
@@ -489,6 +529,7 @@ impl Event {
                 Self::ActivityFailed { failure, .. }
                 | Self::ChildFailed { failure, .. }
                 | Self::ExecutionFailed { failure, .. }
+                | Self::ExecutionTimedOut { failure }
                 | Self::AttemptFailed { failure, .. }
                 | Self::ChildRetryScheduled { failure, .. } => failure.size(),
                 Self::ExternalEventRaised { name, data, .. } => name.len() + payload(data),
@@ -527,6 +568,12 @@ impl Event {
                     reason,
                 } => instance_id.len() + reason.len(),
                 Self::ChildRetried { instance_id, .. } => instance_id.len(),
+                Self::ChildCommanded {
+                    instance_id,
+                    reason,
+                    ..
+                } => instance_id.len() + text(reason),
+                Self::CancellationRequested(cancellation) => text(&cancellation.reason),
                 Self::CallDetails {
                     version,
                     tags: labels,
@@ -537,8 +584,10 @@ impl Event {
                 Self::TurnStarted { .. }
                 | Self::TimerFired { .. }
                 | Self::TimerSet { .. }
-                | Self::TaskCanceled { .. }
-                | Self::ActivityOptions { .. } => 0,
+                | Self::TimerSetAt { .. }
+                | Self::InstanceOptions { .. }
+                | Self::ActivityOptions { .. }
+                | Self::TaskCanceled { .. } => 0,
             }
     }
 
@@ -575,6 +624,11 @@ impl Event {
             Self::ValueSet { .. } => "ValueSet",
             Self::TagSet { .. } => "TagSet",
             Self::ActivityOptions { .. } => "ActivityOptions",
+            Self::TimerSetAt { .. } => "TimerSetAt",
+            Self::InstanceOptions { .. } => "InstanceOptions",
+            Self::ChildCommanded { .. } => "ChildCommanded",
+            Self::CancellationRequested(_) => "CancellationRequested",
+            Self::ExecutionTimedOut { .. } => "ExecutionTimedOut",
         }
     }
 }

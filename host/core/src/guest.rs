@@ -2,7 +2,10 @@
 
 use crate::bounds::{NAME_CHARS, NOTE_BYTES, OPEN_TASKS, WAITING_EVENTS};
 use crate::text::bounded;
-use crate::{Failure, Json, Millis, Parent, RetryPolicy, Tags, TaskId, Timestamp};
+use crate::{
+    ChildCommand, ChildPolicy, Failure, IdReuse, Json, Millis, Parent, RetryPolicy, Tags, TaskId,
+    Timestamp,
+};
 
 /// Something that runs one execution: a component instance, or a closure in a test.
 ///
@@ -89,6 +92,19 @@ pub enum GuestEvent {
         /// Its payload.
         data: Option<Json>,
     },
+    /// The execution is asked to end in good order. At most once.
+    CancellationRequested(Cancellation),
+}
+
+/// A request that an execution end in good order.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Cancellation {
+    /// The reason given.
+    pub reason: Option<String>,
+    /// Whether the time limit of the execution was over; otherwise somebody asked for it.
+    pub timed_out: bool,
+    /// When the execution is ended if it has not ended by then, in the time of the guest.
+    pub deadline: Timestamp,
 }
 
 /// What a guest answers to the events of a turn.
@@ -123,6 +139,8 @@ pub enum Ending {
         /// Numbers of the external events that it was given and did not use.
         carry_over: Vec<u32>,
     },
+    /// The guest ended because it was asked to.
+    Canceled,
 }
 
 /// What an execution waits for, to be shown to people.
@@ -169,11 +187,20 @@ pub enum Action {
     SetTimer {
         /// The id of the new task.
         task: TaskId,
-        /// When the timer comes due, in the guest's time.
-        fire_at: Timestamp,
+        /// When the timer comes due.
+        due: TimerDue,
     },
     /// Cancels a task.
     CancelTask(TaskId),
+    /// Ends a child that the guest goes on to wait for.
+    CommandChild {
+        /// The task of the child.
+        task: TaskId,
+        /// What the child is told.
+        command: ChildCommand,
+        /// The reason given.
+        reason: Option<String>,
+    },
     /// Sends an external event to another instance.
     SendEvent(OutgoingEvent),
     /// Starts another instance without waiting for it.
@@ -188,6 +215,8 @@ pub enum Action {
         input: Option<Json>,
         /// Its tags.
         tags: Tags,
+        /// What else is said of it. Its child policy means nothing.
+        options: InstanceOptions,
     },
     /// Sets the custom status, which the instance's status shows.
     SetCustomStatus(Option<Json>),
@@ -259,6 +288,30 @@ pub struct ChildCall {
     pub tags: Tags,
     /// Its retry policy.
     pub retry: Option<RetryPolicy>,
+    /// What else is said of its instance.
+    pub options: InstanceOptions,
+}
+
+/// When a timer comes due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimerDue {
+    /// At this time of the guest, which counts as a span from the time of the turn on. All that contract 0.1 can say.
+    GuestTime(Timestamp),
+    /// This long after the turn, whatever is done to the clock of the host meanwhile.
+    After(Millis),
+    /// At this time by the clock of the host.
+    At(Timestamp),
+}
+
+/// What an orchestration may say of an instance that it starts, beyond what it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct InstanceOptions {
+    /// Which instances it may replace.
+    pub reuse: IdReuse,
+    /// What becomes of it when its parent no longer waits for it.
+    pub when_dropped: ChildPolicy,
+    /// It is asked to cancel after this long, and fails with `Timeout`.
+    pub execution_timeout: Option<Millis>,
 }
 
 /// See [`Action::Describe`].

@@ -32,6 +32,7 @@ mod decide;
 mod describe;
 mod event;
 mod failure;
+mod family;
 mod guest;
 mod limits;
 mod message;
@@ -63,9 +64,10 @@ pub use cut::{Cut, CutFinder, FailedKind, RemainingFailure, Scope};
 pub use decide::{Command, Decision, Rejection, Reuse, Status, StatusSet, decide};
 pub use event::{Callee, Event, Start, Target};
 pub use failure::{Cause, Failure, kind};
+pub use family::{CANCELLATION_GRACE, ChildCommand, ChildPolicy, IdReuse};
 pub use guest::{
-    Action, ActivityCall, Answer, CallDetails, CallOptions, ChildCall, Ending, Guest, GuestEvent,
-    Mode, OutgoingEvent, Stop, Waiting,
+    Action, ActivityCall, Answer, CallDetails, CallOptions, Cancellation, ChildCall, Ending, Guest,
+    GuestEvent, InstanceOptions, Mode, OutgoingEvent, Stop, TimerDue, Waiting,
 };
 pub use limits::Limits;
 pub use message::{Envelope, Message};

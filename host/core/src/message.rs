@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptRun, Digest, FailedAttempt, Failure, Json, Start, TaskRef, Timestamp};
+use crate::{AttemptRun, Digest, FailedAttempt, Failure, Json, Millis, Start, TaskRef, Timestamp};
 
 /// A message for an instance. As with [`Event`](crate::Event), the order of variants and fields is part of the stored format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,6 +95,27 @@ pub enum Message {
         /// Each with its name, in the order of the names.
         values: Vec<(String, Json)>,
     },
+    /// Asks the instance to end in good order.
+    Cancel {
+        /// The reason given.
+        reason: Option<String>,
+        /// How long it has to clean up.
+        grace: Millis,
+        /// Whether it applies to the children of the instance too.
+        recursive: bool,
+    },
+    /// The time limit of the execution is over.
+    TimeLimit {
+        /// How long it has to clean up.
+        grace: Millis,
+    },
+    /// The time to clean up is over that a cancellation gave.
+    GraceOver {
+        /// The execution that was asked to cancel.
+        execution: u32,
+        /// Its generation then.
+        generation: u32,
+    },
 }
 
 impl Message {
@@ -102,7 +123,10 @@ impl Message {
     pub fn is_control(&self) -> bool {
         matches!(
             self,
-            Self::Suspend { .. } | Self::Resume { .. } | Self::Terminate { .. }
+            Self::Suspend { .. }
+                | Self::Resume { .. }
+                | Self::Terminate { .. }
+                | Self::GraceOver { .. }
         )
     }
 
@@ -111,6 +135,7 @@ impl Message {
         match self {
             Self::Suspend { recursive, .. }
             | Self::Resume { recursive, .. }
+            | Self::Cancel { recursive, .. }
             | Self::Terminate { recursive, .. } => *recursive,
             Self::Start(_)
             | Self::ExternalEvent { .. }
@@ -121,7 +146,9 @@ impl Message {
             | Self::StartSkipped { .. }
             | Self::AttemptsFailed { .. }
             | Self::CustomStatus { .. }
-            | Self::Values { .. } => false,
+            | Self::Values { .. }
+            | Self::TimeLimit { .. }
+            | Self::GraceOver { .. } => false,
         }
     }
 
@@ -156,8 +183,11 @@ impl Message {
             Self::Values { values } => (values.iter())
                 .map(|(name, value)| name.len() + value.size() + 16)
                 .sum(),
+            Self::Cancel { reason, .. } => reason.as_ref().map_or(0, String::len) + 16,
             Self::TimerFired { .. }
             | Self::ChildDue { .. }
+            | Self::TimeLimit { .. }
+            | Self::GraceOver { .. }
             | Self::Suspend { .. }
             | Self::Resume { .. }
             | Self::Terminate { .. } => 16,
@@ -195,7 +225,7 @@ impl Envelope {
     pub(crate) fn is_due(&self) -> bool {
         matches!(
             self.message,
-            Message::TimerFired { .. } | Message::ChildDue { .. }
+            Message::TimerFired { .. } | Message::ChildDue { .. } | Message::TimeLimit { .. }
         )
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::task::TaskType;
-use crate::{CorruptReason, Failure, Json, Start, Task, TaskId, TaskKind, Unread, Waiting};
+use crate::{
+    Cancellation, CorruptReason, Failure, Json, Start, Task, TaskId, TaskKind, Unread, Waiting,
+};
 
 /// The phase of an execution, with the data that exists in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +85,8 @@ pub struct Running {
     pub next_external: u32,
     /// External events of earlier executions that arrived in this one.
     pub carried: BTreeSet<u32>,
+    /// The request to end in good order, if there was one.
+    pub cancellation: Option<Cancellation>,
     /// What the guest said it waits for in its last turn. Not part of the history; a replay gives it again.
     pub waiting: Waiting,
 }
@@ -118,6 +122,7 @@ impl Running {
             next_task: TaskId(0),
             next_external: start.next_external,
             carried: BTreeSet::new(),
+            cancellation: None,
             waiting: Waiting::default(),
             begun: Begun {
                 start,
@@ -204,6 +209,16 @@ impl Running {
         let after = TaskId(id.0.checked_add(1).ok_or(CorruptReason::TaskIdsUsedUp)?);
         self.next_task = self.next_task.max(after);
         self.begun.tasks.insert(id, Task { generation, kind });
+        Ok(())
+    }
+
+    /// Takes in the request to end in good order.
+    pub(crate) fn cancel(&mut self, cancellation: &Cancellation) -> Result<(), CorruptReason> {
+        self.is_told()?;
+        if self.cancellation.is_some() {
+            return Err(CorruptReason::CanceledAlready);
+        }
+        self.cancellation = Some(cancellation.clone());
         Ok(())
     }
 

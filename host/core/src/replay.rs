@@ -1,12 +1,13 @@
 //! Replay: repeats recorded turns on a fresh guest, and compares its answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::describe;
 use crate::turn_builder::{derived_child_id, options_event};
 use crate::{
-    Action, ActivityCall, Answer, ChildCall, Corrupt, CorruptReason, Ending, Event, Failure, Guest,
-    GuestEvent, Json, Mode, State, Stop, Target, Turn, answer_hash,
+    Action, ActivityCall, Answer, ChildCall, ChildCommand, ChildPolicy, Corrupt, CorruptReason,
+    Ending, Event, Failure, Guest, GuestEvent, InstanceOptions, Json, Mode, State, Stop, Target,
+    TaskId, TimerDue, Turn, answer_hash,
 };
 
 /// How a guest's answer differs from the recorded one.
@@ -145,50 +146,24 @@ fn difference(
         asked,
     };
     let mut at = 0;
-    let mut scheduled = BTreeSet::new();
-    let mut canceled = BTreeSet::new();
+    let mut open = OpenTasks::of(state);
     for action in &answer.actions {
-        match action {
-            Action::CancelTask(task) => {
-                let open = state.tasks().contains_key(task) || scheduled.contains(task);
-                if !(open && canceled.insert(*task)) {
-                    continue; // Nothing is recorded of the cancelling of a task that has ended already.
-                }
+        let recorded = &turn.produced[at..];
+        match records(state, &mut open, recorded, action) {
+            Some(events) => at += events,
+            None => {
+                let asked =
+                    describe::action(action, state.now, |task| derived_child_id(state, task));
+                return Some(differs(at, recorded.first(), asked));
             }
-            Action::CallActivity(ActivityCall { task, .. })
-            | Action::CallChild(ChildCall { task, .. })
-            | Action::SetTimer { task, .. } => {
-                scheduled.insert(*task);
-            }
-            Action::SendEvent(_)
-            | Action::StartInstance { .. }
-            | Action::SetCustomStatus(_)
-            | Action::Describe(_)
-            | Action::SetValue { .. }
-            | Action::SetTag { .. } => {}
         }
-        let recorded = turn.produced.get(at);
-        if !recorded.is_some_and(|event| records(state, event, action)) {
-            let asked = describe::action(action, |task| derived_child_id(state, task));
-            return Some(differs(at, recorded, asked));
-        }
-        at += 1;
-        let options = options_event(action);
-        let recorded = turn.produced.get(at);
-        let is_recorded = matches!(recorded, Some(Event::ActivityOptions { .. }));
-        if (options.is_some() || is_recorded) && recorded != options.as_ref() {
-            let asked = options.as_ref().map(describe::event);
-            let asked = asked.unwrap_or_else(|| describe::NO_OPTIONS.to_owned());
-            return Some(differs(at, recorded, asked));
-        }
-        at += usize::from(options.is_some());
     }
     let rest = &turn.produced[at..];
     if !ends(state, rest, &answer.ending) {
         let asked = describe::ending(&answer.ending);
         return Some(differs(at, rest.first(), asked));
     }
-    let hash = answer_hash(answer);
+    let hash = answer_hash(answer, state.now);
     (hash != recorded_hash).then(|| Nondeterminism {
         recorded: format!("an answer with the hash {recorded_hash:016x}"),
         ..differs(
@@ -201,6 +176,40 @@ fn difference(
     })
 }
 
+/// The open tasks while the actions of an answer are gone through.
+struct OpenTasks<'a> {
+    state: &'a State,
+    /// Scheduled in this answer; of a child what becomes of it when it is dropped.
+    scheduled: BTreeMap<TaskId, Option<ChildPolicy>>,
+    canceled: BTreeSet<TaskId>,
+}
+
+impl<'a> OpenTasks<'a> {
+    fn of(state: &'a State) -> Self {
+        Self {
+            state,
+            scheduled: BTreeMap::new(),
+            canceled: BTreeSet::new(),
+        }
+    }
+
+    fn is_open(&self, task: TaskId) -> bool {
+        let is_known = self.state.tasks().contains_key(&task) || self.scheduled.contains_key(&task);
+        is_known && !self.canceled.contains(&task)
+    }
+
+    /// What becomes of an open child when it is dropped; `None` if it is no open child.
+    fn child(&self, task: TaskId) -> Option<ChildPolicy> {
+        if !self.is_open(task) {
+            return None;
+        }
+        match self.scheduled.get(&task) {
+            Some(policy) => *policy,
+            None => Some(self.state.child(task)?.options.when_dropped),
+        }
+    }
+}
+
 /// Whether `rest` is what follows from `ending`.
 fn ends(state: &State, rest: &[Event], ending: &Ending) -> bool {
     match ending {
@@ -209,6 +218,10 @@ fn ends(state: &State, rest: &[Event], ending: &Ending) -> bool {
         Ending::Failed { failure, cause } => {
             matches!(rest, [Event::ExecutionFailed { failure: f, cause: c }] if c == cause && f.is_of(failure))
         }
+        Ending::Canceled => matches!(
+            rest,
+            [Event::ExecutionTerminated { .. } | Event::ExecutionFailed { .. }]
+        ),
         Ending::ContinuedAsNew {
             input,
             version,
@@ -243,21 +256,71 @@ fn completes(state: &State, rest: &[Event], asked: &Option<Json>) -> bool {
     output == Some(asked)
 }
 
-/// Whether `event` is what is recorded of `action`. What the host resolved (targets, versions and ids that the guest left open) and what
-/// it left out (an input over the limit) does not count.
-fn records(state: &State, event: &Event, action: &Action) -> bool {
+/// How many of the `recorded` events that come next are what is recorded of `action`; `None` if the first are something else. What the host
+/// resolved (targets, versions and ids that the guest left open) and what it left out (an input over the limit) does not count.
+fn records(
+    state: &State,
+    open: &mut OpenTasks<'_>,
+    recorded: &[Event],
+    action: &Action,
+) -> Option<usize> {
+    let first = recorded.first();
+    let one = |is_recorded: bool| is_recorded.then_some(1);
     match action {
-        Action::CallActivity(call) => records_activity(event, call),
-        Action::CallChild(call) => records_child(state, event, call),
-        Action::SetTimer { task, fire_at } => {
-            matches!(event, Event::TimerSet { task: t, fire_at: at } if (t, at) == (task, fire_at))
+        Action::CallActivity(call) => {
+            open.scheduled.insert(call.task, None);
+            one(first.is_some_and(|event| records_activity(event, call)))?;
+            records_call_options(recorded, action)
+        }
+        Action::CallChild(call) => {
+            open.scheduled
+                .insert(call.task, Some(call.options.when_dropped));
+            one(first.is_some_and(|event| records_child(state, event, call)))?;
+            records_options(recorded, Some(call.task), &call.options)
+        }
+        Action::SetTimer { task, due } => {
+            open.scheduled.insert(*task, None);
+            let (at, by_clock) = match due {
+                TimerDue::GuestTime(at) => (*at, false),
+                TimerDue::After(span) => (state.now.after(*span), false),
+                TimerDue::At(at) => (*at, true),
+            };
+            // Contract 0.1 knew no timers by the clock, so that its histories record them as the others.
+            let is_set = matches!(first?, Event::TimerSet { task: t, fire_at } if (*t, *fire_at) == (*task, at));
+            let is_dated =
+                matches!(first?, Event::TimerSetAt { task: t, at: by } if (*t, *by) == (*task, at));
+            one(is_set || (by_clock && is_dated))
         }
         Action::CancelTask(task) => {
-            matches!(event, Event::TaskCanceled { task: canceled } if canceled == task)
+            if !open.is_open(*task) {
+                return Some(0); // Nothing is recorded of the cancelling of a task that has ended already.
+            }
+            let command = open.child(*task).and_then(ChildPolicy::command);
+            open.canceled.insert(*task);
+            let told = usize::from(command.is_some());
+            if let Some(command) = command {
+                one(is_command(first?, *task, command))?;
+            }
+            let canceled = recorded.get(told)?;
+            matches!(canceled, Event::TaskCanceled { task: t } if t == task).then_some(told + 1)
+        }
+        Action::CommandChild {
+            task,
+            command,
+            reason,
+        } => {
+            if open.child(*task).is_none() {
+                return Some(0);
+            }
+            let is_reason =
+                matches!(first?, Event::ChildCommanded { reason: r, .. } if r == reason);
+            one(is_reason && is_command(first?, *task, *command))
         }
         Action::SendEvent(sent) => {
             let asked = (&sent.instance_id, &sent.name, &sent.data);
-            matches!(event, Event::EventSent { instance_id, name, data } if (instance_id, name, data) == asked)
+            one(
+                matches!(first?, Event::EventSent { instance_id, name, data } if (instance_id, name, data) == asked),
+            )
         }
         Action::StartInstance {
             instance_id,
@@ -265,25 +328,58 @@ fn records(state: &State, event: &Event, action: &Action) -> bool {
             version: asked,
             input,
             tags,
+            options,
         } => {
             let rest = (instance_id, name, input, tags);
-            matches!(event, Event::InstanceStarted { instance_id, name, version, input, tags, .. }
-                if (instance_id, name, input, tags) == rest && (asked.is_none() || version == asked))
+            let is_recorded = matches!(first?, Event::InstanceStarted { instance_id, name, version, input, tags, .. }
+                if (instance_id, name, input, tags) == rest && (asked.is_none() || version == asked));
+            one(is_recorded)?;
+            records_options(recorded, None, options)
         }
         Action::SetCustomStatus(asked) => {
-            matches!(event, Event::CustomStatusSet { value } if value == asked)
+            one(matches!(first?, Event::CustomStatusSet { value } if value == asked))
         }
         Action::SetValue { name, value } => {
-            matches!(event, Event::ValueSet { name: n, value: v } if (n, v) == (name, value))
+            one(matches!(first?, Event::ValueSet { name: n, value: v } if (n, v) == (name, value)))
         }
         Action::SetTag { key, value } => {
-            matches!(event, Event::TagSet { key: k, value: v } if (k, v) == (key, value))
+            one(matches!(first?, Event::TagSet { key: k, value: v } if (k, v) == (key, value)))
         }
         Action::Describe(asked) => {
             let asked = (&asked.task, &asked.version, &asked.tags);
-            matches!(event, Event::CallDetails { task, version, tags } if (task, version, tags) == asked)
+            one(
+                matches!(first?, Event::CallDetails { task, version, tags } if (task, version, tags) == asked),
+            )
         }
     }
+}
+
+/// How many events are recorded of an activity, of which the first was compared.
+fn records_call_options(recorded: &[Event], asked: &Action) -> Option<usize> {
+    let next = recorded.get(1);
+    match options_event(asked) {
+        Some(options) => (next == Some(&options)).then_some(2),
+        None => (!matches!(next, Some(Event::ActivityOptions { .. }))).then_some(1),
+    }
+}
+
+fn is_command(event: &Event, task: TaskId, asked: ChildCommand) -> bool {
+    matches!(event, Event::ChildCommanded { task: t, command, .. } if (*t, *command) == (task, asked))
+}
+
+/// How many events are recorded of an instance that was asked for, of which the first was compared: its options follow where they are not
+/// the default.
+fn records_options(
+    recorded: &[Event],
+    of: Option<TaskId>,
+    asked: &InstanceOptions,
+) -> Option<usize> {
+    if *asked == InstanceOptions::default() {
+        return Some(1);
+    }
+    let follows = recorded.get(1)?;
+    matches!(follows, Event::InstanceOptions { task, options } if (*task, options) == (of, asked))
+        .then_some(2)
 }
 
 fn records_activity(event: &Event, call: &ActivityCall) -> bool {

@@ -20,7 +20,7 @@ pub struct Rewinder {
     /// For each task that may be open at the cut: the turn that asked for it and, for an activity, what runs it.
     asked: BTreeMap<TaskId, (u32, Option<Target>)>,
     /// When timers of before the cut come due by the host's clock.
-    dues: BTreeMap<TaskId, Timestamp>,
+    dues: BTreeMap<TaskId, (Timestamp, bool)>,
     /// Timers that are set again with their whole span; the span, if they were set before the cut.
     limits: BTreeMap<TaskId, Option<Millis>>,
     /// The timers of `limits` that fired.
@@ -92,7 +92,10 @@ impl Rewinder {
         for event in turn.events() {
             self.state.apply(event)?;
             if let Event::TimerSet { task, fire_at } = event {
-                self.dues.insert(*task, turn.due(*fire_at));
+                self.dues.insert(*task, (turn.due(*fire_at), false));
+            }
+            if let Event::TimerSetAt { task, at } = event {
+                self.dues.insert(*task, (*at, true));
             }
             match event {
                 Event::ExecutionStarted(start) => self.first_external = start.next_external,
@@ -103,7 +106,7 @@ impl Rewinder {
                 Event::ChildScheduled { task, .. } => {
                     self.asked.insert(*task, (turn.number, None));
                 }
-                Event::TimerSet { task, fire_at } => {
+                Event::TimerSet { task, fire_at } | Event::TimerSetAt { task, at: fire_at } => {
                     self.asked.insert(*task, (turn.number, None));
                     if let Some(span) = self.limits.get_mut(task) {
                         *span = Some(Millis(fire_at.0.saturating_sub(self.state.now.0)));
@@ -136,7 +139,11 @@ impl Rewinder {
                 | Event::CallDetails { .. }
                 | Event::ValueSet { .. }
                 | Event::TagSet { .. }
-                | Event::ActivityOptions { .. } => {}
+                | Event::ActivityOptions { .. }
+                | Event::InstanceOptions { .. }
+                | Event::ChildCommanded { .. }
+                | Event::CancellationRequested(_)
+                | Event::ExecutionTimedOut { .. } => {}
             }
         }
         self.state.turns += 1;
@@ -226,7 +233,12 @@ impl Rewinder {
             | Event::CallDetails { .. }
             | Event::ValueSet { .. }
             | Event::TagSet { .. }
-            | Event::ActivityOptions { .. } => {}
+            | Event::ActivityOptions { .. }
+            | Event::TimerSetAt { .. }
+            | Event::InstanceOptions { .. }
+            | Event::ChildCommanded { .. }
+            | Event::CancellationRequested(_)
+            | Event::ExecutionTimedOut { .. } => {}
         }
     }
 
@@ -291,10 +303,12 @@ impl Rewinder {
                 };
                 (*task, kind)
             }
-            Event::TimerSet { task, .. } => (*task, DroppedKind::Timer),
             Event::TagSet { key, .. } => {
                 self.tagged.insert(key.clone());
                 return;
+            }
+            Event::TimerSet { task, .. } | Event::TimerSetAt { task, .. } => {
+                (*task, DroppedKind::Timer)
             }
             Event::TurnStarted { .. }
             | Event::ExecutionStarted(_)
@@ -321,7 +335,11 @@ impl Rewinder {
             | Event::AttemptFailed { .. }
             | Event::CallDetails { .. }
             | Event::ValueSet { .. }
-            | Event::ActivityOptions { .. } => return,
+            | Event::ActivityOptions { .. }
+            | Event::InstanceOptions { .. }
+            | Event::ChildCommanded { .. }
+            | Event::CancellationRequested(_)
+            | Event::ExecutionTimedOut { .. } => return,
         };
         let completed = false;
         let dropped = DroppedTask {
@@ -376,12 +394,15 @@ impl Rewinder {
                 }),
                 TaskKind::Timer { fire_at } => {
                     let span = self.limits.get(&task).copied().flatten();
-                    let due = self.dues.get(&task).copied().unwrap_or(*fire_at);
+                    let known = self.dues.get(&task).copied();
+                    let (due, by_clock) = known.unwrap_or((*fire_at, false));
                     let is_over = self.over.contains(&task) || due <= at;
+                    let again = span.filter(|_| is_over);
                     rewind.timers.push(ArmedTimer {
                         task,
                         turn,
-                        due: span.filter(|_| is_over).map_or(due, |span| at.after(span)),
+                        due: again.map_or(due, |span| at.after(span)),
+                        by_clock: by_clock && again.is_none(),
                         attempt: None,
                     });
                 }
@@ -390,6 +411,7 @@ impl Rewinder {
                         task,
                         turn,
                         due,
+                        by_clock: false,
                         attempt: Some(child.attempt),
                     }),
                     None => rewind.children.push((task, ChildTask::clone(child))),
@@ -476,7 +498,10 @@ impl Rewinder {
             | Message::Values { .. }
             | Message::Suspend { .. }
             | Message::Resume { .. }
-            | Message::Terminate { .. } => {}
+            | Message::Terminate { .. }
+            | Message::Cancel { .. }
+            | Message::TimeLimit { .. }
+            | Message::GraceOver { .. } => {}
         }
     }
 

@@ -84,6 +84,8 @@ pub struct ArmedTimer {
     pub turn: u32,
     /// When it comes due.
     pub due: Timestamp,
+    /// Whether that is a time by the clock of the host, and not the end of a span.
+    pub by_clock: bool,
     /// The attempt of a child that starts then, from 2; `None` for a timer of the guest.
     pub attempt: Option<u32>,
 }

@@ -3,24 +3,36 @@
 use std::collections::BTreeSet;
 
 use crate::task::TaskType;
-use crate::{ChildTask, Event, Failure, Json, Message, Start, State, TaskId, TaskRef, Timestamp};
+use crate::turn_builder::timed_out;
+use crate::{
+    Cancellation, ChildCommand, ChildTask, Event, Failure, Json, Message, Millis, Names, Start,
+    State, TaskId, TaskRef, Timestamp, kind,
+};
 
 /// Turns messages into events, without folding them in.
 pub(crate) struct Stage<'a> {
     state: &'a State,
     now: Timestamp,
+    names: &'a dyn Names,
     staged: Vec<Event>,
+    /// Whether one of the staged events asks the guest to cancel.
+    is_canceled: bool,
+    /// Whether the last of the staged events ends the execution.
+    is_over: bool,
     /// Tasks that end, or are tried again, with one of the staged events.
     ended: BTreeSet<TaskId>,
     externals: Externals<'a>,
 }
 
 impl<'a> Stage<'a> {
-    pub(crate) fn new(state: &'a State, now: Timestamp) -> Self {
+    pub(crate) fn new(state: &'a State, now: Timestamp, names: &'a dyn Names) -> Self {
         Self {
             state,
             now,
+            names,
             staged: Vec::new(),
+            is_canceled: false,
+            is_over: false,
             ended: BTreeSet::new(),
             externals: Externals::of(state),
         }
@@ -42,6 +54,9 @@ impl<'a> Stage<'a> {
         for message in begins.chain(messages) {
             let event = self.event(message);
             self.staged.extend(event);
+            if self.is_over {
+                break;
+            }
         }
         self.staged
     }
@@ -117,7 +132,47 @@ impl<'a> Stage<'a> {
                 is_suspended.then_some(Event::ExecutionResumed { reason })
             }
             Message::Terminate { reason, .. } => Some(Event::ExecutionTerminated { reason }),
+            Message::Cancel { reason, grace, .. } => self.cancel(reason, false, grace),
+            Message::TimeLimit { grace } => {
+                let reason = "the instance ran for longer than its execution timeout".to_owned();
+                self.cancel(Some(reason), true, grace)
+            }
+            Message::GraceOver {
+                execution,
+                generation,
+            } => self.grace_is_over(execution, generation),
         }
+    }
+
+    /// Asks the guest to end in good order. One that cannot be told, or that has returned, is ended at once.
+    fn cancel(&mut self, reason: Option<String>, timed_out: bool, grace: Millis) -> Option<Event> {
+        if !self.has_begun() {
+            return None;
+        }
+        let module = match self.staged.first() {
+            Some(Event::ExecutionStarted(start)) => start.module,
+            Some(_) | None => self.state.module(),
+        };
+        let cancellation = Cancellation {
+            reason,
+            timed_out,
+            deadline: self.now.max(self.state.now).after(grace),
+        };
+        if self.state.has_returned() || !self.names.can_cancel(module) {
+            self.staged.clear();
+            self.is_over = true;
+            return Some(end_of(cancellation));
+        }
+        let is_first = (self.state.running()).is_none_or(|running| running.cancellation.is_none());
+        (is_first && !std::mem::replace(&mut self.is_canceled, true))
+            .then_some(Event::CancellationRequested(cancellation))
+    }
+
+    fn grace_is_over(&self, execution: u32, generation: u32) -> Option<Event> {
+        let asked = (self.state.running()?.cancellation.as_ref()).filter(|_| {
+            execution == self.state.execution() && generation == self.state.generation
+        })?;
+        Some(end_of(asked.clone()))
     }
 
     /// Whether the execution began before this turn, or begins in it.
@@ -162,14 +217,19 @@ impl<'a> Stage<'a> {
         let child = self.open_child(task, attempt)?;
         child.due?;
         let task = self.ends(task, TaskType::Child)?;
-        Some(match self.given_up(child) {
-            Some(failure) => Event::ChildFailed { task, failure },
-            None => Event::ChildRetried {
-                task,
-                attempt,
-                instance_id: child.attempt_instance_id(attempt),
+        Some(
+            match self
+                .given_up(child)
+                .or_else(|| child.commanded.map(ended_by))
+            {
+                Some(failure) => Event::ChildFailed { task, failure },
+                None => Event::ChildRetried {
+                    task,
+                    attempt,
+                    instance_id: child.attempt_instance_id(attempt),
+                },
             },
-        })
+        )
     }
 
     fn child_ended(
@@ -201,6 +261,32 @@ impl<'a> Stage<'a> {
             },
             None => Event::ChildFailed { task, failure },
         })
+    }
+}
+
+/// The failure of a child that was told to end while it waited to be tried again.
+fn ended_by(command: ChildCommand) -> Failure {
+    let kind = match command {
+        ChildCommand::Cancel => kind::CANCELED,
+        ChildCommand::Terminate => kind::TERMINATED,
+    };
+    let message = format!("the child was told to {command} before it was tried again");
+    Failure::permanent(kind, message)
+}
+
+/// The end of an execution that was asked to end and did not, or could not be asked.
+fn end_of(cancellation: Cancellation) -> Event {
+    let Cancellation {
+        reason,
+        timed_out: late,
+        ..
+    } = cancellation;
+    if late {
+        Event::ExecutionTimedOut {
+            failure: timed_out(reason),
+        }
+    } else {
+        Event::ExecutionTerminated { reason }
     }
 }
 

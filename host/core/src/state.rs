@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::task::TaskType;
 use crate::{
-    Begun, ChildTask, Corrupt, CorruptReason, Digest, End, Event, Failure, Json, Phase, Running,
-    SEMANTICS_VERSION, Start, Suspension, Task, TaskId, TaskKind, Timestamp, TurnPart, Waiting,
-    set_tag,
+    Begun, ChildCommand, ChildPolicy, ChildTask, Corrupt, CorruptReason, Digest, End, Event,
+    Failure, InstanceOptions, Json, Phase, Running, SEMANTICS_VERSION, Start, Suspension, Task,
+    TaskId, TaskKind, Timestamp, TurnPart, Waiting, set_tag,
 };
 
 /// The tasks of an execution that has none.
@@ -32,6 +32,8 @@ pub struct State {
     pub custom_status: Option<Json>,
     /// The named values that the guest has set, and those of the execution before it; none until it began.
     pub values: BTreeMap<String, Json>,
+    /// Whether it had a child that does not simply run on when it ends.
+    pub binds_children: bool,
 }
 
 impl State {
@@ -46,6 +48,7 @@ impl State {
             generation,
             custom_status: None,
             values: BTreeMap::new(),
+            binds_children: false,
         }
     }
 
@@ -220,7 +223,13 @@ impl State {
             Event::TimerSet { task, fire_at } => {
                 self.open_task(*task, TaskKind::Timer { fire_at: *fire_at })
             }
+            Event::TimerSetAt { task, at } => {
+                self.open_task(*task, TaskKind::Timer { fire_at: *at })
+            }
             Event::TaskCanceled { task } => self.runs()?.cancel_task(*task),
+            Event::InstanceOptions { task, options } => self.describe_instance(*task, options),
+            Event::ChildCommanded { task, command, .. } => self.command_child(*task, *command),
+            Event::CancellationRequested(cancellation) => self.runs()?.cancel(cancellation),
             Event::ChildRetryScheduled {
                 task,
                 attempt,
@@ -245,6 +254,11 @@ impl State {
             Event::ExecutionFailed { failure, .. } => {
                 let failure = failure.clone();
                 self.stop(End::Failed { failure })
+            }
+            Event::ExecutionTimedOut { failure } => {
+                let failure = failure.clone();
+                self.finish(End::Failed { failure });
+                Ok(())
             }
             Event::ContinuedAsNew { .. } => self.stop(End::ContinuedAsNew),
             Event::ExecutionTerminated { reason } => {
@@ -435,12 +449,34 @@ impl State {
             tags: tags.clone(),
             retry: retry.clone(),
             target: target.clone(),
+            options: InstanceOptions::default(),
+            commanded: None,
             attempt: 1,
             due: None,
             last_failure: None,
             scheduled_at: self.now,
         };
         self.open_task(*task, TaskKind::Child(Box::new(child)))
+    }
+
+    /// Takes in what was said of the instance that the event before asked for.
+    fn describe_instance(
+        &mut self,
+        task: Option<TaskId>,
+        options: &InstanceOptions,
+    ) -> Result<(), CorruptReason> {
+        self.runs()?.produces()?;
+        if let Some(task) = task {
+            self.child_mut(task)?.options = *options;
+            self.binds_children |= options.when_dropped != ChildPolicy::Abandon;
+        }
+        Ok(())
+    }
+
+    fn command_child(&mut self, task: TaskId, command: ChildCommand) -> Result<(), CorruptReason> {
+        self.runs()?.produces()?;
+        self.child_mut(task)?.commanded = Some(command);
+        Ok(())
     }
 
     fn end_task(&mut self, task: TaskId, ends: TaskType) -> Result<(), CorruptReason> {

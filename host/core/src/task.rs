@@ -1,6 +1,6 @@
 //! Open tasks of an execution.
 
-use crate::{Failure, Json, RetryPolicy, Tags, Target, Timestamp};
+use crate::{ChildCommand, Failure, InstanceOptions, Json, RetryPolicy, Tags, Target, Timestamp};
 
 /// A task that is scheduled and not yet ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,7 @@ pub enum TaskKind {
     Child(Box<ChildTask>),
     /// A timer.
     Timer {
-        /// When it comes due.
+        /// When it comes due: in the guest's time, or by the clock of the host.
         fire_at: Timestamp,
     },
 }
@@ -87,6 +87,10 @@ pub struct ChildTask {
     pub retry: Option<RetryPolicy>,
     /// What runs it.
     pub target: Target,
+    /// What else was said of its instances.
+    pub options: InstanceOptions,
+    /// What it was told last, if it was told to end.
+    pub commanded: Option<ChildCommand>,
     /// The current attempt, running or waiting for its time; from 1.
     pub attempt: u32,
     /// When the current attempt starts; `None` once it has.

@@ -278,7 +278,7 @@ pub fn begin_turn(
     }
     let (number, first_event) = (state.turns, state.next_event);
     let at = context.now;
-    let staged = Stage::new(state, at).stage(messages);
+    let staged = Stage::new(state, at, context.names).stage(messages);
     let may_ask = state.may_ask_guest();
     let mut builder = TurnBuilder::new(state, context);
     if may_ask && staged.iter().any(|event| event.to_guest().is_some()) {
@@ -362,7 +362,12 @@ fn no_batch(state: &State, messages: &[Message]) -> Option<NoBatch> {
         return Some(NoBatch::Suspended);
     }
     let has = |wanted: fn(&Message) -> bool| messages.iter().any(wanted);
-    let raised = has(|m| matches!(m, Message::ExternalEvent { .. }));
+    let raised = has(|m| {
+        matches!(
+            m,
+            Message::ExternalEvent { .. } | Message::Cancel { .. } | Message::TimeLimit { .. }
+        )
+    });
     if state.awaits_start() && raised && !has(|m| matches!(m, Message::Start(_))) {
         return Some(NoBatch::NotBegun);
     }

@@ -7,9 +7,9 @@ use crate::task::attempt_id;
 use crate::text::shortened;
 use crate::value::size_of;
 use crate::{
-    Action, Answer, Ending, Event, Failure, GuestEvent, Json, Limits, Millis, Phase,
-    SEMANTICS_VERSION, Start, State, Stop, Target, TaskId, TaskKind, Timestamp, TraceContext,
-    answer_hash, check_instance_id, kind,
+    Action, Answer, Cancellation, ChildCommand, Ending, Event, Failure, GuestEvent,
+    InstanceOptions, Json, Limits, Millis, Phase, SEMANTICS_VERSION, Start, State, Stop, Target,
+    TaskId, TaskKind, TimerDue, Timestamp, TraceContext, answer_hash, check_instance_id, kind,
 };
 
 /// The events of a turn in the making. Everything it writes goes through [`State::apply`].
@@ -92,7 +92,7 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
         let verdict = match answer {
             Ok(answer) => match check(self.state, &limits, &answer) {
                 Ok(()) => {
-                    let hash = answer_hash(&answer);
+                    let hash = answer_hash(&answer, self.state.now);
                     self.take(answer, &limits);
                     return Ok(Some(hash));
                 }
@@ -110,11 +110,7 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
 
     fn take(&mut self, answer: Answer, limits: &Limits) {
         for action in answer.actions {
-            let options = options_event(&action);
-            if let Some(event) = self.event(action, limits) {
-                self.produce(event);
-            }
-            options.into_iter().for_each(|event| self.produce(event));
+            self.act(action, limits);
         }
         match answer.ending {
             Ending::Waiting(waiting) => self.state.waits(&self.received, waiting.bounded()),
@@ -139,7 +135,26 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
                 version,
                 carry_over,
             } => self.continue_as_new(input, version, carry_over),
+            Ending::Canceled => self.end_as_asked(),
         }
+    }
+
+    /// The guest ended because it was asked to: with the reason of whoever asked, or with a failure if it was a time limit.
+    fn end_as_asked(&mut self) {
+        let running = self.state.running();
+        let cancellation = running.and_then(|running| running.cancellation.clone());
+        let Some(cancellation) = cancellation else {
+            return;
+        };
+        let Cancellation { reason, .. } = cancellation;
+        self.produce(if cancellation.timed_out {
+            Event::ExecutionFailed {
+                failure: timed_out(reason),
+                cause: None,
+            }
+        } else {
+            Event::ExecutionTerminated { reason }
+        });
     }
 
     fn continue_as_new(
@@ -208,16 +223,76 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
         });
     }
 
-    /// What is recorded of an action; nothing for the cancelling of a task that has ended already.
+    /// Records an action; nothing for what ends a task that has ended already.
+    fn act(&mut self, action: Action, limits: &Limits) {
+        let options = match &action {
+            Action::CallChild(call) => Some((Some(call.task), call.options)),
+            Action::StartInstance { options, .. } => Some((None, *options)),
+            Action::CancelTask(task) => {
+                let child = self.state.child(*task);
+                let command = child.and_then(|child| child.options.when_dropped.command());
+                if let Some(command) = command {
+                    self.command_child(*task, command, None);
+                }
+                None
+            }
+            Action::CallActivity(_)
+            | Action::SetTimer { .. }
+            | Action::CommandChild { .. }
+            | Action::SendEvent(_)
+            | Action::SetCustomStatus(_)
+            | Action::Describe(_)
+            | Action::SetValue { .. }
+            | Action::SetTag { .. } => None,
+        };
+        let chosen = options_event(&action);
+        if let Some(event) = self.event(action, limits) {
+            self.produce(event);
+        }
+        chosen.into_iter().for_each(|event| self.produce(event));
+        if let Some((task, options)) = options
+            && options != InstanceOptions::default()
+        {
+            self.produce(Event::InstanceOptions { task, options });
+        }
+    }
+
+    fn command_child(&mut self, task: TaskId, command: ChildCommand, reason: Option<String>) {
+        if let Some(child) = self.state.child(task) {
+            let instance_id = child.attempt_instance_id(child.attempt);
+            self.produce(Event::ChildCommanded {
+                task,
+                instance_id,
+                command,
+                reason,
+            });
+        }
+    }
+
     fn event(&mut self, action: Action, limits: &Limits) -> Option<Event> {
         let event = match action {
             Action::CallActivity(call) => self.activity(call, limits),
             Action::CallChild(call) => self.child_call(call, limits),
-            Action::SetTimer { task, fire_at } => Event::TimerSet { task, fire_at },
+            Action::SetTimer { task, due } => match due {
+                TimerDue::GuestTime(fire_at) => Event::TimerSet { task, fire_at },
+                TimerDue::After(span) => Event::TimerSet {
+                    task,
+                    fire_at: self.state.now.after(span),
+                },
+                TimerDue::At(at) => Event::TimerSetAt { task, at },
+            },
             Action::CancelTask(task) if self.state.tasks().contains_key(&task) => {
                 Event::TaskCanceled { task }
             }
             Action::CancelTask(_) => return None,
+            Action::CommandChild {
+                task,
+                command,
+                reason,
+            } => {
+                self.command_child(task, command, reason);
+                return None;
+            }
             Action::SendEvent(event) => Event::EventSent {
                 instance_id: event.instance_id,
                 name: event.name,
@@ -229,6 +304,7 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
                 version,
                 input,
                 tags,
+                options: _,
             } => {
                 let (mut target, resolved) = self
                     .context
@@ -308,6 +384,7 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
             input,
             tags,
             retry,
+            options: _,
         } = call;
         let (mut target, resolved) = self
             .context
@@ -370,6 +447,12 @@ pub(crate) fn options_event(action: &Action) -> Option<Event> {
         heartbeat_timeout,
         at_most_once,
     })
+}
+
+/// The failure of an execution whose time limit was over.
+pub(crate) fn timed_out(reason: Option<String>) -> Failure {
+    let message = reason.unwrap_or_else(|| "its time limit was over".to_owned());
+    Failure::permanent(kind::TIMEOUT, message)
 }
 
 /// The id of a child that the guest did not name.

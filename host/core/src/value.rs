@@ -89,6 +89,11 @@ pub struct Millis(pub u64);
 #[serde(transparent)]
 pub struct TaskId(pub u32);
 
+impl TaskId {
+    /// No guest may use this number, nor a higher one: the host keeps its own due times under them.
+    pub const RESERVED: Self = Self(u32::MAX - 2);
+}
+
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

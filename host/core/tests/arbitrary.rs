@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use common::words::*;
 use common::{Deployed, Script, start};
 use perennial_core::{
-    Action, ActivityCall, Answer, CallOptions, ChildCall, Ending, Envelope, Failure, Json, Message,
-    Millis, OutgoingEvent, RetryPolicy, State, TaskId, Timestamp, TurnContext, Waiting,
-    replay_turn, run_turn, take_batch,
+    Action, ActivityCall, Answer, CallOptions, ChildCall, ChildCommand, Ending, Envelope, Failure,
+    InstanceOptions, Json, Message, Millis, OutgoingEvent, RetryPolicy, State, TaskId, TimerDue,
+    Timestamp, TurnContext, Waiting, replay_turn, run_turn, take_batch,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -106,6 +106,7 @@ fn action() -> impl Strategy<Value = Action> {
                     input,
                     tags,
                     retry,
+                    options: InstanceOptions::default(),
                 })
             },
         );
@@ -116,6 +117,7 @@ fn action() -> impl Strategy<Value = Action> {
             version,
             input,
             tags,
+            options: InstanceOptions::default(),
         },
     );
     let send = (text(), text(), payload()).prop_map(|(instance_id, name, data)| {
@@ -128,7 +130,10 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => activity,
         3 => child,
-        2 => (task(), number()).prop_map(|(task, at)| Action::SetTimer { task, fire_at: Timestamp(at) }),
+        1 => (task(), number()).prop_map(|(task, at)| Action::SetTimer { task, due: TimerDue::GuestTime(Timestamp(at)) }),
+        1 => (task(), number()).prop_map(|(task, span)| Action::SetTimer { task, due: TimerDue::After(Millis(span)) }),
+        1 => (task(), number()).prop_map(|(task, at)| Action::SetTimer { task, due: TimerDue::At(Timestamp(at)) }),
+        1 => (task(), option::of(text())).prop_map(|(task, reason)| Action::CommandChild { task, command: ChildCommand::Cancel, reason }),
         2 => task().prop_map(Action::CancelTask),
         1 => send,
         1 => start,

@@ -8,8 +8,8 @@ mod failed;
 use std::collections::BTreeSet;
 
 use perennial_core::{
-    Action, ActivityCall, Answer, CallDetails, CallOptions, ChildCall, Ending, Failure, Json,
-    OutgoingEvent, Tags, TaskId, Timestamp, Waiting, kind,
+    Action, ActivityCall, Answer, CallDetails, CallOptions, ChildCall, Ending, Failure,
+    InstanceOptions, Json, OutgoingEvent, Tags, TaskId, TimerDue, Timestamp, Waiting, kind,
 };
 
 use crate::engine::brief;
@@ -133,14 +133,15 @@ fn act(task: TaskId, what: Asked, actions: &mut Vec<Action>) -> Result<(), Strin
                 input: call.input.map(payload::from_text),
                 tags: tags(call.tags),
                 retry: None,
+                options: InstanceOptions::default(),
             }));
         }
         Asked::CreateTimer(timer) => {
             let at = timer
                 .fire_at
                 .ok_or_else(|| format!("timer {task} has no time to fire at; set fireAt"))?;
-            let fire_at = clamped(at);
-            actions.push(Action::SetTimer { task, fire_at });
+            let due = TimerDue::GuestTime(clamped(at));
+            actions.push(Action::SetTimer { task, due });
         }
         Asked::SendEvent(event) => {
             let to = event.instance.map(|instance| instance.instance_id);

@@ -57,7 +57,7 @@ impl ToWire {
                 });
                 Some((SERVICE, fired))
             }
-            Event::TimerSet { task, fire_at } => {
+            Event::TimerSet { task, fire_at } | Event::TimerSetAt { task, at: fire_at } => {
                 self.timers.insert(task, fire_at);
                 let fire_at = Some(time::to_wire(fire_at));
                 let created = EventType::TimerCreated(wire::TimerCreatedEvent { fire_at });
@@ -81,14 +81,18 @@ impl ToWire {
             event @ (Event::ContinuedAsNew { .. }
             | Event::ExecutionTerminated { .. }
             | Event::ExecutionCompleted { .. }
-            | Event::ExecutionFailed { .. }) => {
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTimedOut { .. }) => {
                 if let Event::ExecutionTerminated { reason } = &event {
                     into.push(told_at(at, SERVICE, terminated(reason.as_deref())));
                 }
                 ended(event).map(|end| (SERVICE, end))
             }
             // The protocol has nothing for these.
-            Event::TaskCanceled { .. }
+            Event::InstanceOptions { .. }
+            | Event::ChildCommanded { .. }
+            | Event::CancellationRequested(_)
+            | Event::TaskCanceled { .. }
             | Event::CustomStatusSet { .. }
             | Event::ValueSet { .. }
             | Event::TagSet { .. }
@@ -147,7 +151,7 @@ fn ended(event: Event) -> Option<EventType> {
         Event::ExecutionCompleted { output } => {
             completed(wire::OrchestrationStatus::Completed, text(output), None)
         }
-        Event::ExecutionFailed { failure, .. } => {
+        Event::ExecutionFailed { failure, .. } | Event::ExecutionTimedOut { failure } => {
             let failure = failure::to_wire(&failure);
             completed(wire::OrchestrationStatus::Failed, None, Some(failure))
         }

@@ -37,6 +37,8 @@ pub(crate) struct NewInstance {
     pub(crate) parent: Option<InstanceKey>,
     pub(crate) start: Box<Start>,
     pub(crate) reuse: perennial_core::Reuse,
+    /// What becomes of it when its parent drops it, and how long it may run. Which ids it may use is in `reuse`.
+    pub(crate) options: perennial_core::InstanceOptions,
 }
 
 /// The columns of a status row that a turn changes.
@@ -81,6 +83,8 @@ pub(crate) struct TurnCommit {
     pub(crate) is_child: bool,
     /// The modules for the children that wait for a retry.
     pub(crate) retried: Vec<(TaskId, Digest)>,
+    /// Whether it may have children that do not simply run on when it ends.
+    pub(crate) binds_children: bool,
     /// If the orchestration returned: the activities with a running attempt. Others that wait for a retry fail.
     pub(crate) running: Vec<TaskId>,
 }
@@ -102,6 +106,8 @@ pub(crate) struct Effects {
     pub(crate) tagged: Vec<InstanceKey>,
     /// Ended instances whose running attempts must stop.
     pub(crate) stopped: Vec<InstanceKey>,
+    /// Time limits of instances that were created, each with its due time.
+    pub(crate) limits: Vec<(InstanceKey, TaskRef, Timestamp)>,
     /// Whether rows wait to be deleted.
     pub(crate) garbage: bool,
     /// Detached starts and sent events that were refused.
@@ -147,6 +153,7 @@ impl Effects {
             changed,
             tagged,
             stopped,
+            limits,
             garbage,
             refused,
             epilogue,
@@ -158,6 +165,7 @@ impl Effects {
         self.changed.extend(changed);
         self.tagged.extend(tagged);
         self.stopped.extend(stopped);
+        self.limits.extend(limits);
         self.garbage |= garbage;
         self.refused.extend(refused);
         self.epilogue = epilogue.or(self.epilogue.take());
@@ -228,6 +236,12 @@ pub(crate) enum TaskRowKind {
     ChildRetry,
     /// A scheduled start of the instance itself.
     Start,
+    /// A timer that was set for a time by the clock.
+    TimerAt,
+    /// The end of the time to clean up after a cancellation.
+    Grace,
+    /// The time limit of the instance.
+    Limit,
 }
 
 /// A retry of an activity after a failed attempt.

@@ -37,12 +37,13 @@ pub(super) fn check_payloads(answer: &Answer) -> Result<(), Failure> {
             }
             Action::SetTimer { .. }
             | Action::CancelTask(_)
+            | Action::CommandChild { .. }
             | Action::Describe(_)
             | Action::SetTag { .. } => {}
         }
     }
     match &answer.ending {
-        Ending::Waiting(_) => Ok(()),
+        Ending::Waiting(_) | Ending::Canceled => Ok(()),
         Ending::Completed(output) => check(output.as_ref(), || "the output".to_owned()),
         Ending::Failed { failure, .. } => check(failure.details.as_ref(), || {
             "the details of the failure".to_owned()
@@ -64,6 +65,7 @@ pub(super) fn check_tasks(answer: &Answer, next: &mut TaskId) -> Result<(), Fail
             Action::CallChild(call) => call.task,
             Action::SetTimer { task, .. } => *task,
             Action::CancelTask(_)
+            | Action::CommandChild { .. }
             | Action::SendEvent(_)
             | Action::StartInstance { .. }
             | Action::SetCustomStatus(_)
@@ -101,7 +103,7 @@ mod tests {
     fn timer(task: u32) -> Action {
         Action::SetTimer {
             task: TaskId(task),
-            fire_at: Timestamp(0),
+            due: perennial_core::TimerDue::At(Timestamp(0)),
         }
     }
 

@@ -3,12 +3,12 @@
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
 
 use super::ambient::Ambient;
+use super::contract::{self, ActivitiesPre, Contract};
 use super::denied::Denied;
 use super::files;
 use super::interface::Name;
 use super::link::{LinkError, Provide, link};
 use super::sandbox::{define_timezone, harmless};
-use super::v0_1::{self, ActivitiesPre};
 
 /// Links a component with WASI, as far as it can be granted, and with refusals for the rest.
 pub(super) fn prepare(component: &Component) -> wasmtime::Result<ActivitiesPre<Ambient>> {
@@ -21,7 +21,8 @@ pub(super) fn prepare(component: &Component) -> wasmtime::Result<ActivitiesPre<A
         LinkError::Wasmtime(error) => error,
         LinkError::NotAFunction(..) => wasmtime::Error::msg(error.to_string()),
     })?;
-    ActivitiesPre::new(linker.instantiate_pre(component)?)
+    let contract = Contract::of(component, Contract::activities);
+    ActivitiesPre::new(contract, linker.instantiate_pre(component)?)
 }
 
 /// Provides the imports of activities that the WASI linker lacks.
@@ -43,8 +44,8 @@ impl Provide for Granted {
         interface: Name<'_>,
         function: &str,
     ) -> wasmtime::Result<bool> {
-        if v0_1::is_logging(interface) {
-            return v0_1::define_logging(to, function);
+        if contract::is_logging(interface) {
+            return contract::define_logging(to, interface, function);
         }
         let wasi = interface.base.strip_prefix("wasi:");
         match wasi.filter(|_| harmless(interface)) {

@@ -11,6 +11,7 @@ use super::ambient::Ambient;
 use super::cache::{CodeCache, Key};
 use super::code;
 use super::config::{WasmConfig, WasmError};
+use super::contract::{ActivitiesPre, Contract, OrchestrationsPre};
 use super::engines::Engines;
 use super::granted;
 use super::inspect::{self, Exports, Inspected};
@@ -20,7 +21,6 @@ use super::module_cache::ModuleCache;
 use super::module_error::ModuleError;
 use super::sandbox::{Sandbox, Virtual};
 use super::ticker::Ticker;
-use super::v0_1::{ActivitiesPre, OrchestrationsPre};
 use crate::engine::executor::{Fault, Grants};
 use crate::engine::workers::processors::Pace;
 
@@ -151,10 +151,10 @@ impl Wasm {
     pub fn ready(&self, module: Digest, component: &[u8]) -> Result<(), Fault> {
         let exports = Exports::of(component).map_err(|error| Fault::Module(error.to_string()))?;
         let bytes = || Ok(component.to_vec());
-        if exports.orchestrations {
+        if exports.orchestrations.is_some() {
             self.shared.pooled_from(module, &bytes)?;
         }
-        if exports.activities {
+        if exports.activities.is_some() {
             self.shared.activities_from(module, &bytes)?;
         }
         // Saves the findings of the inspection beside the code.
@@ -281,7 +281,8 @@ impl Shared {
         let pre = linker
             .instantiate_pre(&component)
             .map_err(|error| unlinkable(module, &error))?;
-        OrchestrationsPre::new(pre).map_err(|error| unlinkable(module, &error))
+        let contract = Contract::of(&component, Contract::orchestrations);
+        OrchestrationsPre::new(contract, pre).map_err(|error| unlinkable(module, &error))
     }
 
     fn load(

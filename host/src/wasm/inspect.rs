@@ -14,13 +14,14 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
 
 use super::answer::is_json;
+use super::contract::{self, Activities, Contract, Orchestrations};
 use super::definition::Definition;
 use super::guest_log::GuestLog;
 use super::interface::Name;
 use super::link::{LinkError, link};
 use super::module_error::ModuleError;
 use super::sandbox::{Sandbox, TIME_OF_DEFINITIONS, Virtual, harmless};
-use super::{code, denied, stop, v0_1};
+use super::{code, denied, stop};
 use crate::engine::executor::Fault;
 
 /// Fuel for instantiating a module and reading its definitions: about a second.
@@ -55,10 +56,10 @@ pub(super) fn digest(bytes: &[u8]) -> Digest {
 /// The names of a component's exports and imports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Exports {
-    /// Whether it exports orchestrations of a known contract.
-    pub(super) orchestrations: bool,
-    /// Whether it exports activities of a known contract.
-    pub(super) activities: bool,
+    /// The contract of the orchestrations that it exports, if it does.
+    pub(super) orchestrations: Option<Contract>,
+    /// The contract of the activities that it exports, if it does.
+    pub(super) activities: Option<Contract>,
     /// Names of the imports.
     pub(super) imports: BTreeSet<String>,
 }
@@ -71,24 +72,17 @@ impl Exports {
     pub(super) fn of(component: &[u8]) -> Result<Self, ModuleError> {
         let (exported, imports) = names(component)
             .map_err(|error: BinaryReaderError| ModuleError::Corrupt(format!("{error:#}")))?;
-        let has = |interface| {
-            let interface = Name::of(interface);
-            exported
-                .iter()
-                .map(|name| Name::of(name))
-                .any(|name| name.base == interface.base && name.track() == interface.track())
-        };
         let exports = Self {
-            orchestrations: has(v0_1::ORCHESTRATIONS),
-            activities: has(v0_1::ACTIVITIES),
+            orchestrations: Contract::among(&exported, Contract::orchestrations),
+            activities: Contract::among(&exported, Contract::activities),
             imports,
         };
-        if exports.orchestrations || exports.activities {
+        if exports.orchestrations.is_some() || exports.activities.is_some() {
             return Ok(exports);
         }
         let bases = [
-            Name::of(v0_1::ORCHESTRATIONS).base,
-            Name::of(v0_1::ACTIVITIES).base,
+            Name::of(Contract::V0_2.orchestrations()).base,
+            Name::of(Contract::V0_2.activities()).base,
         ];
         if let Some(export) = exported
             .iter()
@@ -99,6 +93,12 @@ impl Exports {
             });
         }
         Err(ModuleError::NoContract { exports: exported })
+    }
+
+    /// The contract that a module is shown with: the newer one, if it has orchestrations and activities of two.
+    pub(super) fn contract(&self) -> Contract {
+        let newest = self.orchestrations.max(self.activities);
+        newest.unwrap_or(Contract::V0_1)
     }
 }
 
@@ -131,8 +131,8 @@ fn names(component: &[u8]) -> Result<(Vec<String>, BTreeSet<String>), BinaryRead
 /// [`ModuleError`] names the first other import.
 pub(super) fn check_imports(exports: &Exports) -> Result<(), ModuleError> {
     let names = || exports.imports.iter().map(|name| Name::of(name));
-    if let Some(unknown) =
-        names().find(|name| name.base.starts_with("perennial:") && !v0_1::is_known_import(*name))
+    if let Some(unknown) = names()
+        .find(|name| name.base.starts_with("perennial:") && !contract::is_known_import(*name))
     {
         return Err(ModuleError::Unlinkable(format!(
             "this host has no {}; is it older than the component?",
@@ -158,7 +158,7 @@ pub(super) fn check_imports(exports: &Exports) -> Result<(), ModuleError> {
         })
         .map(|name| name.full.to_owned())
         .collect();
-    if !exports.activities && !effectful.is_empty() {
+    if exports.activities.is_none() && !effectful.is_empty() {
         return Err(ModuleError::Effectful { imports: effectful });
     }
     Ok(())
@@ -207,19 +207,21 @@ fn ask(
     let instance = pre
         .instantiate(&mut store)
         .map_err(|error| failed(&mut store, &error))?;
-    let wrong_types = |error: wasmtime::Error| ModuleError::WrongTypes {
+    let wrong_types = |contract: Contract, error: wasmtime::Error| ModuleError::WrongTypes {
+        contract: contract.version(),
         problem: format!("{error:#}"),
     };
     let mut found = (Vec::new(), Vec::new());
-    if exports.orchestrations {
-        let orchestrations =
-            v0_1::Orchestrations::of(&mut store, &instance).map_err(wrong_types)?;
+    if let Some(contract) = exports.orchestrations {
+        let orchestrations = Orchestrations::of(contract, &mut store, &instance)
+            .map_err(|error| wrong_types(contract, error))?;
         found.0 = orchestrations
             .definitions(&mut store)
             .map_err(|error| failed(&mut store, &error))?;
     }
-    if exports.activities {
-        let activities = v0_1::Activities::of(&mut store, &instance).map_err(wrong_types)?;
+    if let Some(contract) = exports.activities {
+        let activities = Activities::of(contract, &mut store, &instance)
+            .map_err(|error| wrong_types(contract, error))?;
         found.1 = activities
             .definitions(&mut store)
             .map_err(|error| failed(&mut store, &error))?;

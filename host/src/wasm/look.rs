@@ -12,12 +12,13 @@ use wasmtime::Engine;
 
 use super::bounds::refusal;
 use super::cache::{CodeCache, Key};
+use super::contract::Contract;
 use super::definition::Definition;
 use super::engines::PlainEngines;
 use super::granted;
 use super::inspect::{self, Exports, Inspected, digest};
 use super::module_error::ModuleError;
-use super::{WasmError, code, module, v0_1};
+use super::{WasmError, code, module};
 use crate::engine::executor::Fault;
 
 /// Increment this if other modules are accepted than before, or if the findings change.
@@ -84,7 +85,7 @@ impl Looker<'_> {
                 .map_err(|error| ModuleError::Unlinkable(format!("{error:#}")))?;
         }
         let found = Found {
-            contract: v0_1::CONTRACT.to_owned(),
+            contract: exports.contract().version().to_owned(),
             orchestrations: orchestrations.into_iter().map(Into::into).collect(),
             activities: activities.into_iter().map(Into::into).collect(),
             imports: exports.imports.into_iter().collect(),
@@ -117,7 +118,9 @@ impl Looker<'_> {
     fn found_before(&self, digest: Digest) -> Option<Found> {
         let text = code::recall(self.cache, digest, self.keys.found)?;
         let found: Found = serde_json::from_slice(&text).ok()?;
-        (found.contract == v0_1::CONTRACT).then_some(found)
+        Contract::of_version(&found.contract)
+            .is_some()
+            .then_some(found)
     }
 }
 
@@ -195,7 +198,9 @@ impl Found {
         Inspected {
             digest,
             component,
-            contract: v0_1::CONTRACT,
+            contract: Contract::of_version(&self.contract)
+                .unwrap_or(Contract::V0_1)
+                .version(),
             orchestrations: definitions(self.orchestrations),
             activities: definitions(self.activities),
             imports: self.imports,

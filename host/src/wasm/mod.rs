@@ -20,6 +20,7 @@ mod bounds;
 mod cache;
 mod code;
 mod config;
+mod contract;
 mod definition;
 mod denied;
 mod engines;
@@ -46,6 +47,7 @@ mod sandbox;
 mod stop;
 mod ticker;
 mod v0_1;
+mod v0_2;
 
 pub use crate::engine::executor::{DirGrant, Grants};
 pub use bounds::{FUNCTION_BYTES_MAX, FUNCTIONS_MAX};

@@ -2,7 +2,7 @@
 
 use perennial_core::text::shortened;
 
-use super::v0_1;
+use super::contract::Contract;
 use crate::engine::executor::{Fault, Shortage};
 use crate::limits::COMPONENT_BYTES;
 
@@ -51,8 +51,8 @@ pub enum ModuleError {
     /// A component of another world.
     #[error(
         "the component exports neither {} nor {}, but {}: is it a component for another host?",
-        v0_1::ORCHESTRATIONS,
-        v0_1::ACTIVITIES,
+        Contract::V0_2.orchestrations(),
+        Contract::V0_2.activities(),
         list(.exports)
     )]
     NoContract {
@@ -61,16 +61,19 @@ pub enum ModuleError {
     },
     /// A component for a version of the contract that this host does not know.
     #[error(
-        "the component exports {export}, a version of the contract that this host does not know; it knows {}",
-        v0_1::CONTRACT
+        "the component exports {export}, a version of the contract that this host does not know; it knows {} and {}",
+        Contract::V0_1.version(),
+        Contract::V0_2.version()
     )]
     UnknownContract {
         /// The interface with its version.
         export: String,
     },
     /// A component whose exports have the right names but wrong types.
-    #[error("the component does not keep contract {}: {problem}", v0_1::CONTRACT)]
+    #[error("the component does not keep contract {contract}: {problem}")]
     WrongTypes {
+        /// The version of the contract.
+        contract: &'static str,
         /// The difference.
         problem: String,
     },

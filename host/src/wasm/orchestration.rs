@@ -7,6 +7,7 @@ use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
 
 use super::answer::{check_payloads, check_tasks};
 use super::code;
+use super::contract::{Orchestrations, OrchestrationsPre};
 use super::fuel::refuel;
 use super::guest_log::GuestLog;
 use super::held::Touched;
@@ -15,7 +16,6 @@ use super::inspect::START_FUEL;
 use super::random::Random;
 use super::sandbox::Sandbox;
 use super::stop;
-use super::v0_1::{Orchestrations, OrchestrationsPre};
 use crate::engine::executor::{Executor, Fault, ResidentGuest, Resource, Shortage};
 
 /// Bytes that the host copies out of a guest in one call at most. A guest's strings may overlap, so its memory is no bound.
@@ -137,7 +137,8 @@ impl Instance {
                 GuestEvent::ExecutionStarted { seed, .. } => sandbox.random = Random::seeded(*seed),
                 GuestEvent::TaskCompleted { .. }
                 | GuestEvent::TimerFired(_)
-                | GuestEvent::ExternalEventRaised { .. } => {}
+                | GuestEvent::ExternalEventRaised { .. }
+                | GuestEvent::CancellationRequested(_) => {}
             }
         }
         refuel(&mut self.store, fuel)

@@ -11,6 +11,7 @@ use perennial_core::Timestamp;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource, ResourceType};
 use wasmtime::{Store, StoreContextMut};
 
+use super::contract;
 use super::denied::Denied;
 use super::fuel::{charge, refuel};
 use super::guest_log::{GuestLog, HasLog, Output};
@@ -19,7 +20,6 @@ use super::limiter::MemoryLimiter;
 use super::link::{Exited, NO_EFFECTS, Provide};
 use super::poll::{self, HasTimes, Pollable, Times};
 use super::random::Random;
-use super::v0_1;
 
 /// Random bytes that a guest may draw at once, to bound the host's memory.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
@@ -137,8 +137,8 @@ impl Provide for Virtual {
         interface: Name<'_>,
         function: &str,
     ) -> wasmtime::Result<bool> {
-        if v0_1::is_logging(interface) {
-            return v0_1::define_logging(to, function);
+        if contract::is_logging(interface) {
+            return contract::define_logging(to, interface, function);
         }
         if !harmless(interface) {
             return Ok(false);

@@ -37,7 +37,7 @@ async fn monitor(ctx: Context, job: Job) -> Result<Progress, Failure> {
             return Err(Failure::new("GaveUp", message));
         }
         // It costs nothing while it waits, and goes on wherever the host is then.
-        ctx.timer_at(next).await;
+        ctx.timer_at(next).await?;
     }
 }
 

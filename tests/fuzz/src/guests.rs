@@ -39,7 +39,7 @@ fn core_module(exports: &[&str], body: &str) -> Vec<u8> {
     let mut module = wat::parse_str(text).expect("the guest is a module");
     let mut resolve = Resolve::default();
     resolve
-        .push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit"))
+        .push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit/0.1"))
         .expect("the contract is where it was");
     let items: String = exports
         .iter()

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use comfy_table::{CellAlignment, Color};
 use futures::TryStreamExt;
 use perennial::{AttemptRun, Digest, Event, HistoryEvent, Json, TaskId, Timestamp};
-use perennial_core::{Start, Target};
+use perennial_core::{Cancellation, IdReuse, InstanceOptions, Millis, Start, Target};
 
 use crate::args::History;
 use crate::error::Exit;
@@ -134,7 +134,7 @@ fn remember(event: &Event, known: &mut Known) {
         event
     {
         names.insert(*task, name.clone());
-    } else if let Event::TimerSet { task, .. } = event {
+    } else if let Event::TimerSet { task, .. } | Event::TimerSetAt { task, .. } = event {
         names.insert(*task, "timer".to_owned());
     } else if let Event::ExecutionStarted(start) = event {
         known.module = start.module;
@@ -155,8 +155,11 @@ fn task_of(event: &Event) -> Option<TaskId> {
         | Event::ChildRetryScheduled { task, .. }
         | Event::ChildRetried { task, .. }
         | Event::TimerSet { task, .. }
+        | Event::TimerSetAt { task, .. }
         | Event::TimerFired { task }
+        | Event::ChildCommanded { task, .. }
         | Event::TaskCanceled { task } => Some(*task),
+        Event::InstanceOptions { task, .. } => *task,
         Event::ExecutionFailed { cause, .. } => *cause,
         Event::TurnStarted { .. }
         | Event::ExecutionStarted(_)
@@ -172,6 +175,8 @@ fn task_of(event: &Event) -> Option<TaskId> {
         | Event::ExecutionTerminated { .. }
         | Event::ExecutionSuspended { .. }
         | Event::ExecutionResumed { .. }
+        | Event::CancellationRequested(_)
+        | Event::ExecutionTimedOut { .. }
         | Event::ContinuedAsNew { .. } => None,
     }
 }
@@ -184,15 +189,20 @@ fn color(event: &Event) -> Option<Color> {
         | Event::ExecutionCompleted { .. } => Some(Color::Green),
         Event::ActivityFailed { .. }
         | Event::ChildFailed { .. }
-        | Event::ExecutionFailed { .. } => Some(Color::Red),
+        | Event::ExecutionFailed { .. }
+        | Event::ExecutionTimedOut { .. } => Some(Color::Red),
         Event::ExecutionTerminated { .. } => Some(Color::Magenta),
         Event::AttemptFailed { .. }
         | Event::ChildRetryScheduled { .. }
         | Event::ExecutionSuspended { .. }
-        | Event::ExecutionResumed { .. } => Some(Color::Yellow),
+        | Event::ExecutionResumed { .. }
+        | Event::ChildCommanded { .. }
+        | Event::CancellationRequested(_) => Some(Color::Yellow),
         Event::ExecutionStarted(_)
         | Event::CallDetails { .. }
         | Event::ActivityOptions { .. }
+        | Event::InstanceOptions { .. }
+        | Event::TimerSetAt { .. }
         | Event::ActivityScheduled { .. }
         | Event::ChildScheduled { .. }
         | Event::ChildRetried { .. }
@@ -207,6 +217,29 @@ fn color(event: &Event) -> Option<Color> {
         | Event::TagSet { .. }
         | Event::ExecutionReturned { .. }
         | Event::ContinuedAsNew { .. } => None,
+    }
+}
+
+fn options_in_words(options: &InstanceOptions) -> String {
+    let mut words = Vec::new();
+    match options.reuse {
+        IdReuse::Ended => {}
+        IdReuse::Never => words.push("its id is not used again".to_owned()),
+    }
+    if let Some(command) = options.when_dropped.command() {
+        words.push(format!("told to {command} when it is dropped"));
+    }
+    if let Some(Millis(limit)) = options.execution_timeout {
+        words.push(format!("may run for {}", clock(limit)));
+    }
+    words.join(", ")
+}
+
+fn cancellation_in_words(asked: &Cancellation) -> String {
+    let until = format!("ended at {} UTC", time(asked.deadline));
+    match &asked.reason {
+        Some(reason) => format!("{reason}; {until}"),
+        None => until,
     }
 }
 
@@ -291,7 +324,20 @@ fn what(event: &Event, known: &Known) -> String {
         } => {
             format!("attempt {attempt} as {instance_id}")
         }
-        Event::TimerSet { fire_at, .. } => format!("due {} UTC", time(*fire_at)),
+        Event::TimerSet { fire_at, .. } | Event::TimerSetAt { at: fire_at, .. } => {
+            format!("due {} UTC", time(*fire_at))
+        }
+        Event::InstanceOptions { options, .. } => options_in_words(options),
+        Event::ChildCommanded {
+            instance_id,
+            command,
+            reason,
+            ..
+        } => match reason {
+            Some(reason) => format!("{instance_id} told to {command}: {reason}"),
+            None => format!("{instance_id} told to {command}"),
+        },
+        Event::CancellationRequested(asked) => cancellation_in_words(asked),
         Event::TaskCanceled { task } => name_of(task).to_owned(),
         Event::ExternalEventRaised { name, data, .. } => format!("{name}{}", payload(data)),
         Event::EventSent {
@@ -317,7 +363,9 @@ fn what(event: &Event, known: &Known) -> String {
         Event::ExecutionReturned { output } | Event::ExecutionCompleted { output } => {
             arrow(output).trim_start().to_owned()
         }
-        Event::ExecutionFailed { failure, .. } => failure.to_string(),
+        Event::ExecutionFailed { failure, .. } | Event::ExecutionTimedOut { failure } => {
+            failure.to_string()
+        }
         Event::ExecutionTerminated { reason }
         | Event::ExecutionSuspended { reason }
         | Event::ExecutionResumed { reason } => reason.clone().unwrap_or_default(),

@@ -122,7 +122,9 @@ impl Timeline {
                 self.open(*task, Kind::Activity, name, at);
             }
             Event::ChildScheduled { task, name, .. } => self.open(*task, Kind::Child, name, at),
-            Event::TimerSet { task, .. } => self.open(*task, Kind::Timer, "", at),
+            Event::TimerSet { task, .. } | Event::TimerSetAt { task, .. } => {
+                self.open(*task, Kind::Timer, "", at)
+            }
             Event::ExternalEventRaised { name, .. } => self.bars.push(Bar {
                 started_ms: Some(at),
                 ended_ms: Some(at),
@@ -165,7 +167,11 @@ impl Timeline {
             | Event::ExecutionResumed { .. }
             | Event::ContinuedAsNew { .. }
             | Event::CallDetails { .. }
-            | Event::ActivityOptions { .. } => {}
+            | Event::ActivityOptions { .. }
+            | Event::InstanceOptions { .. }
+            | Event::ChildCommanded { .. }
+            | Event::CancellationRequested(_)
+            | Event::ExecutionTimedOut { .. } => {}
         }
     }
 

@@ -33,7 +33,9 @@ pub(super) fn events(history: &[HistoryEvent]) -> Vec<Line> {
         if matches!(event.event, Event::TurnStarted { .. }) {
             open = Some((event.turn, event.at));
         }
-        if let Event::TimerSet { task, fire_at } = &event.event {
+        if let Event::TimerSet { task, fire_at } | Event::TimerSetAt { task, at: fire_at } =
+            &event.event
+        {
             due.insert(*task, *fire_at);
         }
         let fields = fields(&event.event, &due);
@@ -92,11 +94,13 @@ fn kind(event: &Event) -> &'static str {
         Event::ChildScheduled { .. } => "SubOrchestrationInstanceCreated",
         Event::ChildCompleted { .. } => "SubOrchestrationInstanceCompleted",
         Event::ChildFailed { .. } => "SubOrchestrationInstanceFailed",
-        Event::TimerSet { .. } => "TimerCreated",
+        Event::TimerSet { .. } | Event::TimerSetAt { .. } => "TimerCreated",
         Event::TimerFired { .. } => "TimerFired",
         Event::ExternalEventRaised { .. } => "EventRaised",
         Event::EventSent { .. } => "EventSent",
-        Event::ExecutionCompleted { .. } | Event::ExecutionFailed { .. } => "ExecutionCompleted",
+        Event::ExecutionCompleted { .. }
+        | Event::ExecutionFailed { .. }
+        | Event::ExecutionTimedOut { .. } => "ExecutionCompleted",
         Event::ExecutionTerminated { .. } => "ExecutionTerminated",
         Event::ExecutionSuspended { .. } => "ExecutionSuspended",
         Event::ExecutionResumed { .. } => "ExecutionResumed",
@@ -104,6 +108,9 @@ fn kind(event: &Event) -> &'static str {
         Event::AttemptFailed { .. }
         | Event::CallDetails { .. }
         | Event::ActivityOptions { .. }
+        | Event::InstanceOptions { .. }
+        | Event::ChildCommanded { .. }
+        | Event::CancellationRequested(_)
         | Event::ChildRetryScheduled { .. }
         | Event::ChildRetried { .. }
         | Event::TaskCanceled { .. }
@@ -120,7 +127,8 @@ fn kind(event: &Event) -> &'static str {
 fn task(event: &Event) -> Option<TaskId> {
     if let Event::ActivityScheduled { task, .. }
     | Event::ChildScheduled { task, .. }
-    | Event::TimerSet { task, .. } = event
+    | Event::TimerSet { task, .. }
+    | Event::TimerSetAt { task, .. } = event
     {
         return Some(*task);
     }
@@ -155,7 +163,9 @@ fn fields(event: &Event, due: &BTreeMap<TaskId, Timestamp>) -> Fields {
         Event::ActivityFailed { task, failure, .. } | Event::ChildFailed { task, failure } => {
             failed_task(*task, failure)
         }
-        Event::TimerSet { fire_at, .. } => vec![("FireAt", json!(iso(*fire_at)))],
+        Event::TimerSet { fire_at, .. } | Event::TimerSetAt { at: fire_at, .. } => {
+            vec![("FireAt", json!(iso(*fire_at)))]
+        }
         Event::TimerFired { task } => {
             let fire_at = due.get(task).map(|at| iso(*at));
             vec![("TimerId", json!(task)), ("FireAt", json!(fire_at))]
@@ -173,7 +183,7 @@ fn fields(event: &Event, due: &BTreeMap<TaskId, Timestamp>) -> Fields {
             ("Input", text(data)),
         ],
         Event::ExecutionCompleted { output } => ended(Status::Completed, text(output)),
-        Event::ExecutionFailed { failure, .. } => {
+        Event::ExecutionFailed { failure, .. } | Event::ExecutionTimedOut { failure } => {
             let mut fields = ended(Status::Failed, json!(failure.message));
             fields.push(("FailureDetails", json!(FailureDetails::from(failure))));
             fields
@@ -196,9 +206,16 @@ fn fields(event: &Event, due: &BTreeMap<TaskId, Timestamp>) -> Fields {
             let value = value.as_deref().unwrap_or("none");
             generic(&format!("{key}: {value}"))
         }
+        Event::ChildCommanded {
+            instance_id,
+            command,
+            ..
+        } => generic(&format!("{command} {instance_id}")),
+        Event::CancellationRequested(asked) => generic(asked.reason.as_deref().unwrap_or("")),
         Event::AttemptFailed { .. }
         | Event::CallDetails { .. }
         | Event::ActivityOptions { .. }
+        | Event::InstanceOptions { .. }
         | Event::ChildRetryScheduled { .. }
         | Event::ChildRetried { .. }
         | Event::InstanceStartSkipped { .. }

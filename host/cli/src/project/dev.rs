@@ -304,7 +304,7 @@ mod tests {
         assert!(seen(modify, "/p/src/lib.rs"));
         assert!(seen(
             EventKind::Create(CreateKind::File),
-            "/p/vendor/perennial-sdk/wit/types.wit"
+            "/p/vendor/perennial-sdk/wit/0.2/types.wit"
         ));
         assert!(seen(modify, "/p/Cargo.toml"));
         assert!(!seen(EventKind::Access(AccessKind::Any), "/p/src/lib.rs"));

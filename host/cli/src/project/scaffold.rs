@@ -176,7 +176,7 @@ fn write(path: &Path, name: &str, orchestration: &str) -> anyhow::Result<()> {
     let vendored = [
         ("perennial-sdk/src", SDK),
         ("perennial-sdk/macros/src", MACROS),
-        ("perennial-sdk/wit", WIT),
+        ("perennial-sdk/wit/0.2", WIT),
         ("perennial-core/src", CORE),
     ];
     let vendored = vendored.into_iter().flat_map(|(dir, files)| {

@@ -93,6 +93,10 @@ impl Names for Deployed {
     ) -> Resolved {
         Self::resolve(name, version)
     }
+
+    fn can_cancel(&self, module: Option<Digest>) -> bool {
+        module.is_some()
+    }
 }
 
 /// The start of the instance `order`.

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use perennial_core::{
-    Action, ActivityCall, Answer, CallOptions, ChildCall, Ending, Failure, Guest, GuestEvent, Json,
-    Limits, Millis, Mode, OutgoingEvent, RetryPolicy, Stop, TaskId, Timestamp, Waiting, kind,
+    Action, ActivityCall, Answer, CallOptions, ChildCall, ChildCommand, ChildPolicy, Ending,
+    Failure, Guest, GuestEvent, IdReuse, InstanceOptions, Json, Limits, Millis, Mode,
+    OutgoingEvent, RetryPolicy, Stop, TaskId, TimerDue, Timestamp, Waiting, kind,
 };
 
 /// Small, so that a random guest meets them.
@@ -57,6 +58,7 @@ pub(crate) struct RandomGuest {
     open: BTreeSet<TaskId>,
     externals: BTreeSet<u32>,
     failed: Vec<TaskId>,
+    canceled: bool,
     ended: bool,
 }
 
@@ -70,6 +72,7 @@ impl RandomGuest {
             open: BTreeSet::new(),
             externals: BTreeSet::new(),
             failed: Vec::new(),
+            canceled: false,
             ended: false,
         }
     }
@@ -98,6 +101,12 @@ impl RandomGuest {
             ),
             GuestEvent::ExternalEventRaised { number, .. } => {
                 assert!(self.externals.insert(*number), "event {number} came twice");
+            }
+            GuestEvent::CancellationRequested(_) => {
+                assert!(
+                    !std::mem::replace(&mut self.canceled, true),
+                    "it was asked twice"
+                );
             }
         }
     }
@@ -132,9 +141,22 @@ impl RandomGuest {
         })
     }
 
+    fn options(dice: &mut Dice) -> InstanceOptions {
+        InstanceOptions {
+            reuse: dice.pick(&[IdReuse::Ended, IdReuse::Ended, IdReuse::Never]),
+            when_dropped: dice.pick(&[
+                ChildPolicy::Abandon,
+                ChildPolicy::Abandon,
+                ChildPolicy::Cancel,
+                ChildPolicy::Terminate,
+            ]),
+            execution_timeout: dice.once_in(4).then_some(Millis(500)),
+        }
+    }
+
     fn action(&mut self, dice: &mut Dice) -> Action {
         let hostile = self.manners == Manners::Hostile;
-        match dice.roll(15) {
+        match dice.roll(16) {
             0..4 => Action::CallActivity(ActivityCall {
                 task: self.task(dice),
                 name: dice
@@ -160,10 +182,27 @@ impl RandomGuest {
                 input: self.payload(dice),
                 tags: Vec::new(),
                 retry: Self::retry(dice),
+                options: Self::options(dice),
             }),
-            6 => Action::SetTimer {
-                task: self.task(dice),
-                fire_at: Timestamp(self.now.0 + dice.roll(300)),
+            6 => {
+                let span = dice.roll(300);
+                let at = Timestamp(self.now.0 + span);
+                Action::SetTimer {
+                    task: self.task(dice),
+                    due: dice.pick(&[
+                        TimerDue::GuestTime(at),
+                        TimerDue::After(Millis(span)),
+                        TimerDue::At(at),
+                    ]),
+                }
+            }
+            14 if self.next_task > 0 => Action::CommandChild {
+                task: match self.open.first() {
+                    Some(first) if !dice.once_in(4) => *first,
+                    _ => TaskId(dice.roll(u64::from(self.next_task)) as u32),
+                },
+                command: dice.pick(&[ChildCommand::Cancel, ChildCommand::Terminate]),
+                reason: dice.once_in(2).then(|| "enough".to_owned()),
             },
             7 | 8 if self.next_task > 0 => {
                 let task = match self.open.first() {
@@ -192,6 +231,7 @@ impl RandomGuest {
                     .payload(dice)
                     .filter(|input| hostile || input.size() < 60),
                 tags: vec![("k".to_owned(), "v".to_owned())],
+                options: Self::options(dice),
             },
             11 | 12 => Action::SetValue {
                 name: dice.pick(&["stage", "progress", "owner"]).to_owned(),
@@ -210,6 +250,10 @@ impl RandomGuest {
 
     fn ending(&mut self, dice: &mut Dice) -> Ending {
         self.ended = true;
+        let wild = self.manners == Manners::Hostile && dice.once_in(100);
+        if wild || (self.canceled && dice.once_in(4)) {
+            return Ending::Canceled;
+        }
         match dice.roll(60) {
             0..3 => Ending::Completed(self.payload(dice).filter(|output| output.size() < 60)),
             3 => Ending::Failed {

@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 
 use perennial_core::{
-    AttemptRun, CutFinder, Envelope, Event, Failure, Guest, GuestEvent, Json, Message, Mode,
-    Rewind, Rewinder, Scope, Start, State, Stop, TaskRef, Timestamp, Turn, TurnContext, TurnError,
-    TurnStep, begin_turn, replay_turn, run_turn, take_batch,
+    AttemptRun, CutFinder, Envelope, Event, Failure, Guest, GuestEvent, Json, Message, Millis,
+    Mode, Rewind, Rewinder, Scope, Start, State, Stop, TaskRef, Timestamp, Turn, TurnContext,
+    TurnError, TurnStep, begin_turn, replay_turn, run_turn, take_batch,
 };
 use proptest::prelude::*;
 
 use super::random::{LIMITS, Manners, RandomGuest};
-use super::words::{raised, suspend, terminate};
+use super::words::{cancel_instance, raised, suspend, terminate};
 use super::{Deployed, start};
 
 /// One thing that happens in a simulated world. The numbers say which task or message, modulo how many there are.
@@ -26,6 +26,9 @@ pub(crate) enum Step {
     Suspend,
     Resume,
     Terminate,
+    Cancel,
+    TimeLimit,
+    GraceOver { stale: bool },
     Evict,
     HostStop,
 }
@@ -42,6 +45,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Suspend),
         5 => Just(Step::Resume),
         1 => Just(Step::Terminate),
+        3 => Just(Step::Cancel),
+        1 => Just(Step::TimeLimit),
+        2 => any::<bool>().prop_map(|stale| Step::GraceOver { stale }),
         8 => Just(Step::Evict),
         4 => Just(Step::HostStop),
     ]
@@ -323,6 +329,16 @@ impl World {
                     self.send(Message::ChildDue { task, attempt });
                 }
             }
+            Step::Cancel => self.send(cancel_instance("enough", 100)),
+            Step::TimeLimit => self.send(Message::TimeLimit { grace: Millis(50) }),
+            Step::GraceOver { stale } => {
+                let state = &self.current().state;
+                let (execution, generation) = (state.execution(), state.generation);
+                self.send(Message::GraceOver {
+                    execution: execution + u32::from(stale),
+                    generation,
+                });
+            }
             Step::Raise => self.send(raised("go", &self.sent.len().to_string())),
             Step::Skip => self.send(Message::StartSkipped {
                 instance_id: "new".to_owned(),
@@ -369,7 +385,8 @@ impl World {
             .filter_map(|event| {
                 let (Event::ActivityScheduled { task, .. }
                 | Event::ChildScheduled { task, .. }
-                | Event::TimerSet { task, .. }) = event
+                | Event::TimerSet { task, .. }
+                | Event::TimerSetAt { task, .. }) = event
                 else {
                     return None;
                 };

@@ -1,9 +1,9 @@
 //! Short words for what histories are made of, and events in short words.
 
 use perennial_core::{
-    Action, ActivityCall, Answer, AttemptRun, CallOptions, ChildCall, Ending, Event, Failure, Json,
-    Message, Millis, OutgoingEvent, RetryPolicy, Start, Target, TaskId, TaskRef, Timestamp,
-    Waiting,
+    Action, ActivityCall, Answer, AttemptRun, CallOptions, ChildCall, Ending, Event, Failure,
+    InstanceOptions, Json, Message, Millis, OutgoingEvent, RetryPolicy, Start, Target, TaskId,
+    TaskRef, TimerDue, Timestamp, Waiting,
 };
 
 pub(crate) fn json(text: &str) -> Json {
@@ -64,6 +64,7 @@ pub(crate) fn child_call(task: u32, name: &str) -> ChildCall {
         input: None,
         tags: Vec::new(),
         retry: None,
+        options: InstanceOptions::default(),
     }
 }
 
@@ -93,7 +94,7 @@ pub(crate) fn retry(max_attempts: u32) -> RetryPolicy {
 pub(crate) fn timer(task: u32, fire_at: u64) -> Action {
     Action::SetTimer {
         task: TaskId(task),
-        fire_at: Timestamp(fire_at),
+        due: TimerDue::GuestTime(Timestamp(fire_at)),
     }
 }
 
@@ -116,6 +117,7 @@ pub(crate) fn start_instance(instance_id: &str, name: &str) -> Action {
         version: None,
         input: None,
         tags: Vec::new(),
+        options: InstanceOptions::default(),
     }
 }
 
@@ -223,6 +225,14 @@ pub(crate) fn resume() -> Message {
     }
 }
 
+pub(crate) fn cancel_instance(reason: &str, grace: u64) -> Message {
+    Message::Cancel {
+        reason: Some(reason.to_owned()),
+        grace: Millis(grace),
+        recursive: false,
+    }
+}
+
 pub(crate) fn terminate(reason: &str) -> Message {
     let (reason, recursive) = (Some(reason.to_owned()), false);
     Message::Terminate { reason, recursive }
@@ -246,7 +256,24 @@ pub(crate) fn show(event: &Event) -> String {
             format!("{task} {failure}")
         }
         Event::TimerFired { task } | Event::TaskCanceled { task } => task.to_string(),
-        Event::TimerSet { task, fire_at } => format!("{task} due={}", fire_at.0),
+        Event::TimerSet { task, fire_at } | Event::TimerSetAt { task, at: fire_at } => {
+            format!("{task} due={}", fire_at.0)
+        }
+        Event::InstanceOptions { task, options } => format!("{task:?} {options:?}"),
+        Event::ChildCommanded {
+            task,
+            instance_id,
+            command,
+            reason,
+        } => format!("{task} {command} {instance_id} {reason:?}"),
+        Event::CancellationRequested(asked) => {
+            let reason = asked.reason.as_deref().unwrap_or_default();
+            format!(
+                "until={} late={} {reason}",
+                asked.deadline.0, asked.timed_out
+            )
+        }
+        Event::ExecutionTimedOut { failure } => failure.to_string(),
         Event::ActivityScheduled { .. }
         | Event::ChildScheduled { .. }
         | Event::InstanceStarted { .. } => show_call(event),

@@ -7,8 +7,9 @@
 use std::borrow::Cow;
 
 use perennial_core::{
-    AttemptRun, Digest, Event, Failure, Json, Limits, Millis, Parent, SEMANTICS_VERSION, Start,
-    Tags, Target, TaskId, TaskRef, Timestamp, Turn,
+    AttemptRun, Cancellation, ChildCommand, ChildPolicy, Digest, Event, Failure, IdReuse,
+    InstanceOptions, Json, Limits, Millis, Parent, SEMANTICS_VERSION, Start, Tags, Target, TaskId,
+    TaskRef, Timestamp, Turn,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,44 @@ struct EventJson {
     #[schemars(with = "Option<u64>")]
     heartbeat_timeout_ms: Option<Millis>,
     at_most_once: Option<bool>,
+    /// What a child was told: `cancel` or `terminate`.
+    command: Option<CommandJson>,
+    /// Whether a cancellation came from the time limit of the execution.
+    timed_out: Option<bool>,
+    /// When an execution is ended that was asked to cancel.
+    #[serde_as(as = "Option<TimeText>")]
+    deadline: Option<Timestamp>,
+    /// Which instances a new one may replace: `never`; `ended` where it is left out.
+    reuse: Option<ReuseJson>,
+    /// What becomes of a child that is dropped: `cancel` or `terminate`; it runs on where it is left out.
+    when_dropped: Option<CommandJson>,
+    /// How long an instance may run.
+    execution_timeout_ms: Option<u64>,
+}
+
+/// As [`ChildCommand`].
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", remote = "ChildCommand")]
+enum ChildCommandJson {
+    Cancel,
+    Terminate,
+}
+
+/// A [`ChildCommand`] as JSON.
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+struct CommandJson(
+    #[serde(with = "ChildCommandJson")]
+    #[schemars(with = "ChildCommandJson")]
+    ChildCommand,
+);
+
+/// As [`IdReuse`].
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+enum ReuseJson {
+    Ended,
+    Never,
 }
 
 /// Declares the JSON fields of each event, under their own names or renamed (`number as event_number`). `run` stands for the attempt that
@@ -129,6 +168,25 @@ macro_rules! events {
                 };
                 match history.event {
                     Event::ExecutionStarted(start) => json.with_start(*start),
+                    Event::CancellationRequested(asked) => Self {
+                        reason: asked.reason,
+                        timed_out: Some(asked.timed_out),
+                        deadline: Some(asked.deadline),
+                        ..json
+                    },
+                    Event::InstanceOptions { task, options } => json.with_options(task, options),
+                    Event::ChildCommanded {
+                        task,
+                        instance_id,
+                        command,
+                        reason,
+                    } => Self {
+                        task: Some(task),
+                        instance_id: Some(instance_id),
+                        command: Some(CommandJson(command)),
+                        reason,
+                        ..json
+                    },
                     $(Event::$kind { $($field,)* $($other,)? $($run,)? .. } => Self {
                         $($field: $field.into(),)*
                         $($named: $other.into(),)?
@@ -148,6 +206,21 @@ macro_rules! events {
             fn read(self) -> Option<Event> {
                 Some(match &*self.event {
                     "ExecutionStarted" => Event::ExecutionStarted(Box::new(self.start())),
+                    "CancellationRequested" => Event::CancellationRequested(Cancellation {
+                        reason: self.reason,
+                        timed_out: self.timed_out.unwrap_or_default(),
+                        deadline: self.deadline.read(),
+                    }),
+                    "InstanceOptions" => Event::InstanceOptions {
+                        task: self.task,
+                        options: self.options(),
+                    },
+                    "ChildCommanded" => Event::ChildCommanded {
+                        task: self.task.read(),
+                        instance_id: self.instance_id.read(),
+                        command: self.command.map_or(ChildCommand::Cancel, |command| command.0),
+                        reason: self.reason,
+                    },
                     $(stringify!($kind) => Event::$kind {
                         $($run: AttemptRun {
                             attempt: self.attempt.read(),
@@ -197,9 +270,39 @@ events! {
     ContinuedAsNew { input, version, execution_id; absent carry_over: Vec::new() }
     CallDetails { task, version, tags }
     ActivityOptions { task, at_most_once | heartbeat_timeout as heartbeat_timeout_ms }
+    TimerSetAt { task | at as fire_at }
+    ExecutionTimedOut { failure }
 }
 
 impl EventJson {
+    fn with_options(self, task: Option<TaskId>, options: InstanceOptions) -> Self {
+        Self {
+            task,
+            reuse: match options.reuse {
+                IdReuse::Ended => None,
+                IdReuse::Never => Some(ReuseJson::Never),
+            },
+            when_dropped: options.when_dropped.command().map(CommandJson),
+            execution_timeout_ms: options.execution_timeout.map(|limit| limit.0),
+            ..self
+        }
+    }
+
+    fn options(&self) -> InstanceOptions {
+        InstanceOptions {
+            reuse: match self.reuse {
+                Some(ReuseJson::Never) => IdReuse::Never,
+                Some(ReuseJson::Ended) | None => IdReuse::Ended,
+            },
+            when_dropped: match self.when_dropped {
+                Some(CommandJson(ChildCommand::Cancel)) => ChildPolicy::Cancel,
+                Some(CommandJson(ChildCommand::Terminate)) => ChildPolicy::Terminate,
+                None => ChildPolicy::Abandon,
+            },
+            execution_timeout: self.execution_timeout_ms.map(Millis),
+        }
+    }
+
     fn with_start(self, start: Start) -> Self {
         Self {
             instance_id: Some(start.instance_id),

@@ -250,6 +250,11 @@ pub(crate) fn hide(event: &mut Event, inputs: bool, outputs: bool) {
         | Event::CallDetails { .. }
         | Event::ValueSet { .. }
         | Event::TagSet { .. }
-        | Event::ActivityOptions { .. } => {}
+        | Event::ActivityOptions { .. }
+        | Event::TimerSetAt { .. }
+        | Event::InstanceOptions { .. }
+        | Event::ChildCommanded { .. }
+        | Event::CancellationRequested(_)
+        | Event::ExecutionTimedOut { .. } => {}
     }
 }

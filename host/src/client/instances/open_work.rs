@@ -120,11 +120,20 @@ impl Calls<'_> {
     fn wait_for(&mut self, task: TaskRow) -> Result<Option<Wait>, StoreError> {
         let id = task.task.task;
         Ok(match (task.kind, task.due) {
-            (TaskRowKind::Timer, Some(due)) => Some(Wait::Timer { task: id, due }),
+            (TaskRowKind::Timer | TaskRowKind::TimerAt | TaskRowKind::ChildRetry, Some(due)) => {
+                Some(Wait::Timer { task: id, due })
+            }
             (TaskRowKind::Activity, _) => self.activity(task)?,
             (TaskRowKind::Start, Some(due)) => Some(Wait::Start { due }),
-            (TaskRowKind::ChildRetry, Some(due)) => Some(Wait::Timer { task: id, due }),
-            (TaskRowKind::Timer | TaskRowKind::ChildRetry | TaskRowKind::Start, None) => None,
+            // They end it; it does not wait for them.
+            (TaskRowKind::Grace | TaskRowKind::Limit, _)
+            | (
+                TaskRowKind::Timer
+                | TaskRowKind::TimerAt
+                | TaskRowKind::ChildRetry
+                | TaskRowKind::Start,
+                None,
+            ) => None,
         })
     }
 

@@ -15,6 +15,7 @@ pub(crate) struct NameTable {
     activities: BTreeMap<String, Digest>,
     activities_of: BTreeMap<Digest, BTreeSet<String>>,
     native: BTreeSet<String>,
+    cancellable: BTreeSet<Digest>,
     /// Limits of the host, and of the modules that have their own.
     limits: Limits,
     limits_of: BTreeMap<Digest, ModuleLimits>,
@@ -26,6 +27,7 @@ impl NameTable {
         let limits_of = rows.limits.into_iter();
         let mut table = Self {
             versions: rows.versions,
+            cancellable: rows.cancellable,
             native,
             limits,
             // Limits were checked when they were stored. Limits of a later version that this one cannot parse are ignored.
@@ -114,6 +116,10 @@ pub(crate) fn remote_limits(host: Limits) -> Limits {
 impl Names for NameTable {
     fn limits(&self, module: Option<Digest>, _before: Limits) -> Limits {
         self.limits_of(module)
+    }
+
+    fn can_cancel(&self, module: Option<Digest>) -> bool {
+        module.is_some_and(|digest| self.cancellable.contains(&digest))
     }
 
     fn activity(&self, caller: Option<Digest>, name: &str) -> Resolved {

@@ -1,8 +1,9 @@
 //! Requests of clients, and how they become changes of the hub. The owner's engine and a process that finds no owner share this code.
 
 use perennial_core::{
-    Command, Digest, Json, Limits, Message, Names, Resolved, Reuse, SEMANTICS_VERSION, Start, Tags,
-    Timestamp, Unreadable, check_instance_id, check_known_id, closest,
+    Command, Digest, InstanceOptions, Json, Limits, Message, Millis, Names, Resolved, Reuse,
+    SEMANTICS_VERSION, Start, Tags, Timestamp, Unreadable, check_instance_id, check_known_id,
+    closest,
 };
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +84,17 @@ pub(crate) enum Request {
         /// Each key with its value; `None` removes it.
         changes: Vec<(String, Option<String>)>,
     },
+    Cancel {
+        id: String,
+        reason: Option<String>,
+        grace: Millis,
+        recursive: bool,
+    },
+    /// A start of an instance that may run for so long.
+    StartLimited {
+        start: StartRequest,
+        execution_timeout: Millis,
+    },
 }
 
 /// A request to put an instance back to before its failure.
@@ -121,6 +133,7 @@ impl Request {
     pub(in crate::engine) fn reason(&self) -> Option<&str> {
         match self {
             Self::Terminate { reason, .. }
+            | Self::Cancel { reason, .. }
             | Self::Suspend { reason, .. }
             | Self::Resume { reason, .. } => reason.as_deref(),
             Self::Rewind(rewind)
@@ -169,6 +182,29 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
     match request {
         Request::Start(start) => {
             prepare_start(start, with).map_or_else(Change::Answer, Change::Start)
+        }
+        Request::StartLimited {
+            start,
+            execution_timeout,
+        } => match prepare_start(start, with) {
+            Ok(mut new) => {
+                new.options.execution_timeout = Some(execution_timeout);
+                Change::Start(new)
+            }
+            Err(reply) => Change::Answer(reply),
+        },
+        Request::Cancel {
+            id,
+            reason,
+            grace,
+            recursive,
+        } => {
+            let message = Message::Cancel {
+                reason,
+                grace,
+                recursive,
+            };
+            deliver(id, Command::Cancel, message)
         }
         Request::RaiseEvent { id, name, data } => raise_event(id, name, data, with),
         Request::Terminate {
@@ -345,6 +381,7 @@ pub(crate) fn prepare_start(
         parent: None,
         start: Box::new(start),
         reuse,
+        options: InstanceOptions::default(),
     })
 }
 

@@ -395,6 +395,7 @@ fn started_again(
         tags: &child.tags,
         target: &target,
         parent: Some((row.key, parent)),
+        options: child.options,
     };
     let made = child_start(
         new,

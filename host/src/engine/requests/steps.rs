@@ -109,7 +109,10 @@ fn restart(
         // Its tags are those of now: what clients have set stays. There may be more than a start may have.
         new.start.tags.clone_from(&row.tags);
         let change = match request.new_id {
-            Some(_) => Change::Start(new),
+            Some(_) => {
+                new.options.execution_timeout = owner.reader().execution_timeout(row.key)?;
+                Change::Start(new)
+            }
             None => {
                 new.start.execution = row.execution + 1;
                 Change::Restart(Box::new(RestartCommit {

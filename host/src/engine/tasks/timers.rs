@@ -32,6 +32,12 @@ const FIRED_AT_ONCE_MAX: usize = 1_000;
 pub(crate) enum Due {
     /// A timer of the guest.
     Timer(TaskRef),
+    /// A timer that the guest set for a time by the clock.
+    TimerAt(TaskRef),
+    /// The end of the time to clean up after a cancellation.
+    Grace(TaskRef),
+    /// The time limit of an instance.
+    Limit(TaskRef),
     /// The next attempt of an activity.
     Activity(TaskRef),
     /// The next try of a child, with its number.
@@ -48,11 +54,36 @@ impl Due {
     /// Whether it waits for a time span and not for a date: then setting the clock back does not delay it.
     fn is_span(self) -> bool {
         match self {
-            Self::Timer(_) | Self::Activity(_) | Self::Child(..) | Self::Wake => true,
-            Self::Start | Self::Retain => false,
+            Self::Timer(_)
+            | Self::Grace(_)
+            | Self::Limit(_)
+            | Self::Activity(_)
+            | Self::Child(..)
+            | Self::Wake => true,
+            Self::TimerAt(_) | Self::Start | Self::Retain => false,
+        }
+    }
+
+    /// The number under which an entry of an instance is kept: that of its task.
+    fn place(self) -> i64 {
+        match self {
+            Self::Timer(task)
+            | Self::TimerAt(task)
+            | Self::Grace(task)
+            | Self::Limit(task)
+            | Self::Activity(task)
+            | Self::Child(task, _) => i64::from(task.task.0),
+            Self::Start => START,
+            Self::Wake | Self::Retain => WAKE,
         }
     }
 }
+
+/// Stands for [`Due::Wake`] in place of a task number.
+const WAKE: i64 = -1;
+
+/// Stands for [`Due::Start`] in place of a task number.
+const START: i64 = u32::MAX as i64;
 
 /// An entry that came due.
 #[derive(Clone, Copy, Debug)]
@@ -229,12 +260,6 @@ impl State {
     }
 }
 
-/// Stands for [`Due::Wake`] in place of a task number.
-const WAKE: i64 = -1;
-
-/// Stands for [`Due::Start`] in place of a task number.
-const START: i64 = u32::MAX as i64;
-
 impl Timers {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let mut state = State::default();
@@ -278,7 +303,7 @@ impl Timers {
         &self,
         key: InstanceKey,
         set_at: Timestamp,
-        timers: &[(Timestamp, TaskRef)],
+        timers: &[(Timestamp, Due)],
     ) {
         if timers.is_empty() {
             return;
@@ -286,14 +311,14 @@ impl Timers {
         let mut state = self.state();
         let now = state.look(self.clock.as_ref());
         let lead = state.lead_at(set_at, now);
-        for (asked, task) in timers {
+        for (asked, due) in timers {
             let held = Held {
-                due: Due::Timer(*task),
+                due: *due,
                 asked: *asked,
                 lead,
                 in_hub: true,
             };
-            state.add(key, i64::from(task.task.0), held);
+            state.add(key, due.place(), held);
         }
         drop(state);
         self.changed.notify_one();
@@ -326,11 +351,7 @@ impl Timers {
     }
 
     fn hold(&self, mut state: Guard<'_, State, { rank::TIMERS }>, key: InstanceKey, held: Held) {
-        let task = match held.due {
-            Due::Timer(task) | Due::Activity(task) | Due::Child(task, _) => i64::from(task.task.0),
-            Due::Start => START,
-            Due::Wake | Due::Retain => WAKE,
-        };
+        let task = held.due.place();
         let first = |state: &State| state.held.first_key_value().map(|(place, _)| *place);
         let before = first(&state);
         state.add(key, task, held);
@@ -360,7 +381,9 @@ impl Timers {
             let late = late.map(|((key, task), at)| (*at, *key, *task));
             let late: Vec<DueKey> = late.filter(is_late).collect();
             for place in late {
-                let is_task = |held: &&Held| matches!(held.due, Due::Timer(_) | Due::Child(..));
+                let is_task = |held: &&Held| {
+                    matches!(held.due, Due::Timer(_) | Due::TimerAt(_) | Due::Child(..))
+                };
                 if let Some(held) = state.held.get(&place).filter(is_task).copied() {
                     state.remove(key, place.2);
                     due.push(Fired {
@@ -387,6 +410,21 @@ impl Timers {
         let tasks: Vec<i64> = state
             .places
             .range((key, i64::MIN)..=(key, i64::MAX))
+            .map(|((_, task), _)| *task)
+            .collect();
+        tasks.into_iter().for_each(|task| state.remove(key, task));
+    }
+
+    /// Removes all entries of an execution. The time limit of its instance stays.
+    pub(crate) fn remove_execution(&self, key: InstanceKey) {
+        let mut state = self.state();
+        let tasks: Vec<i64> = state
+            .places
+            .range((key, i64::MIN)..=(key, i64::MAX))
+            .filter(|((_, task), at)| {
+                let held = state.held.get(&(**at, key, *task));
+                !held.is_some_and(|held| matches!(held.due, Due::Limit(_)))
+            })
             .map(|((_, task), _)| *task)
             .collect();
         tasks.into_iter().for_each(|task| state.remove(key, task));
@@ -542,6 +580,9 @@ fn due_of(row: &TaskRow) -> Option<Due> {
         TaskRowKind::Timer => Due::Timer(row.task),
         TaskRowKind::ChildRetry => Due::Child(row.task, row.attempt),
         TaskRowKind::Start => Due::Start,
+        TaskRowKind::TimerAt => Due::TimerAt(row.task),
+        TaskRowKind::Grace => Due::Grace(row.task),
+        TaskRowKind::Limit => Due::Limit(row.task),
     })
 }
 

@@ -347,7 +347,7 @@ fn a_clock_that_is_set_back_between_a_turn_and_the_arming_of_its_timers_makes_no
     for (clock, set) in clocks {
         let timers = Timers::new(Arc::clone(&clock));
         set(99 * DAY);
-        timers.add_turn(key, turn_at, &[(asked, task(0))]);
+        timers.add_turn(key, turn_at, &[(asked, Due::Timer(task(0)))]);
         timers.add(asked, turn_at, key, Due::Activity(task(1)));
         timers.add(asked, turn_at, key, Due::Child(task(2), 1));
         // A date follows the clock.

@@ -24,6 +24,7 @@ pub(crate) struct Seen {
     pub(crate) results: BTreeMap<u32, Result<Option<Json>, Failure>>,
     pub(crate) fired: Vec<u32>,
     pub(crate) events: Vec<(u32, String, Option<Json>)>,
+    pub(crate) cancellation: Option<perennial_core::Cancellation>,
 }
 
 impl Seen {
@@ -129,6 +130,7 @@ impl Out {
             input,
             tags: Vec::new(),
             retry,
+            options: perennial_core::InstanceOptions::default(),
         };
         self.actions.push(Action::CallChild(call));
         task.0
@@ -138,7 +140,7 @@ impl Out {
         let task = self.task();
         self.actions.push(Action::SetTimer {
             task,
-            fire_at: Timestamp(at),
+            due: perennial_core::TimerDue::GuestTime(Timestamp(at)),
         });
         task.0
     }
@@ -168,6 +170,7 @@ impl Out {
             version: None,
             input: None,
             tags: Vec::new(),
+            options: perennial_core::InstanceOptions::default(),
         });
     }
 }
@@ -320,6 +323,7 @@ impl Guest for ClosureGuest {
                 GuestEvent::ExternalEventRaised { number, name, data } => {
                     seen.events.push((number, name, data))
                 }
+                GuestEvent::CancellationRequested(asked) => seen.cancellation = Some(asked),
             }
         }
         let mut out = Out {

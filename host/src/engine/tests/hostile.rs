@@ -3,8 +3,9 @@
 use super::programs::Dice;
 use super::world::*;
 use perennial_core::{
-    Action, ActivityCall, CallOptions, ChildCall, Ending, Failure, Json, Millis, OutgoingEvent,
-    RetryPolicy, Status, TaskId, Timestamp, Waiting,
+    Action, ActivityCall, CallOptions, ChildCall, ChildCommand, ChildPolicy, Ending, Failure,
+    IdReuse, InstanceOptions, Json, Millis, OutgoingEvent, RetryPolicy, Status, TaskId, TimerDue,
+    Timestamp, Waiting,
 };
 
 impl Dice {
@@ -61,7 +62,7 @@ impl Dice {
     }
 
     fn action(&mut self) -> Action {
-        match self.roll(7) {
+        match self.roll(8) {
             0 => Action::CallActivity(ActivityCall {
                 task: self.task(),
                 name: self
@@ -85,11 +86,12 @@ impl Dice {
                     input: self.json(),
                     tags: Vec::new(),
                     retry: self.retry(),
+                    options: self.options(),
                 })
             }
             2 => Action::SetTimer {
                 task: self.task(),
-                fire_at: Timestamp(self.pick(&[0, 1, u64::MAX, i64::MAX.unsigned_abs() + 1])),
+                due: self.due(),
             },
             3 => Action::CancelTask(self.task()),
             4 => Action::SendEvent(OutgoingEvent {
@@ -103,13 +105,41 @@ impl Dice {
                 version: None,
                 input: self.json(),
                 tags: vec![(self.text(), self.text())],
+                options: self.options(),
+            },
+            6 => Action::CommandChild {
+                task: self.task(),
+                command: self.pick(&[ChildCommand::Cancel, ChildCommand::Terminate]),
+                reason: Some(self.text()),
             },
             _ => Action::SetCustomStatus(self.json()),
         }
     }
 
+    fn due(&mut self) -> TimerDue {
+        let time = self.pick(&[0, 1, u64::MAX, i64::MAX.unsigned_abs() + 1]);
+        self.pick(&[
+            TimerDue::GuestTime(Timestamp(time)),
+            TimerDue::After(Millis(time)),
+            TimerDue::At(Timestamp(time)),
+        ])
+    }
+
+    fn options(&mut self) -> InstanceOptions {
+        InstanceOptions {
+            reuse: self.pick(&[IdReuse::Ended, IdReuse::Never]),
+            when_dropped: self.pick(&[
+                ChildPolicy::Abandon,
+                ChildPolicy::Cancel,
+                ChildPolicy::Terminate,
+            ]),
+            execution_timeout: self.pick(&[None, Some(Millis(0)), Some(Millis(u64::MAX))]),
+        }
+    }
+
     fn ending(&mut self) -> Ending {
-        match self.roll(12) {
+        match self.roll(13) {
+            12 => Ending::Canceled,
             0 => Ending::Completed(self.json()),
             1 => Ending::Failed {
                 failure: Failure {

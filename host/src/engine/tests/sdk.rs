@@ -5,9 +5,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use perennial_core::{
-    Action, ActivityCall, Answer, CallOptions, Cause, ChildCall, Digest, Ending, Failure, Guest,
-    GuestEvent, Json, Limits, Millis, Mode, OutgoingEvent, RetryPolicy, Stop, TaskId, Timestamp,
-    Waiting, kind,
+    Action, ActivityCall, Answer, CallOptions, Cause, ChildCall, ChildCommand, ChildPolicy, Digest,
+    Ending, Failure, Guest, GuestEvent, IdReuse, InstanceOptions, Json, Limits, Millis, Mode,
+    OutgoingEvent, RetryPolicy, Stop, TaskId, TimerDue, Timestamp, Waiting, kind,
 };
 use perennial_sdk::Orchestration;
 use perennial_sdk::bindings::orchestrations as wit;
@@ -134,6 +134,20 @@ fn event(event: GuestEvent) -> wit::Event {
                 data: text(data),
             })
         }
+        GuestEvent::CancellationRequested(asked) => {
+            wit::Event::CancellationRequested(wit::Cancellation {
+                reason: asked.reason,
+                timed_out: asked.timed_out,
+                deadline: asked.deadline.0,
+            })
+        }
+    }
+}
+
+fn reuse(reuse: wit::IdReuse) -> IdReuse {
+    match reuse {
+        wit::IdReuse::Ended => IdReuse::Ended,
+        wit::IdReuse::Never => IdReuse::Never,
     }
 }
 
@@ -187,12 +201,32 @@ fn action(action: wit::Action) -> Action {
             input: json(call.input),
             tags: call.tags,
             retry: call.retry.map(retry),
+            options: InstanceOptions {
+                reuse: reuse(call.reuse),
+                when_dropped: match call.when_dropped {
+                    wit::ChildPolicy::Abandon => ChildPolicy::Abandon,
+                    wit::ChildPolicy::Cancel => ChildPolicy::Cancel,
+                    wit::ChildPolicy::Terminate => ChildPolicy::Terminate,
+                },
+                execution_timeout: call.execution_timeout.map(Millis),
+            },
         }),
         wit::Action::SetTimer(timer) => Action::SetTimer {
             task: TaskId(timer.task),
-            fire_at: Timestamp(timer.fire_at),
+            due: match timer.due {
+                wit::Due::After(span) => TimerDue::After(Millis(span)),
+                wit::Due::At(at) => TimerDue::At(Timestamp(at)),
+            },
         },
         wit::Action::CancelTask(task) => Action::CancelTask(TaskId(task)),
+        wit::Action::CommandChild(child) => Action::CommandChild {
+            task: TaskId(child.task),
+            command: match child.command {
+                wit::ChildCommandKind::Cancel => ChildCommand::Cancel,
+                wit::ChildCommandKind::Terminate => ChildCommand::Terminate,
+            },
+            reason: child.reason,
+        },
         wit::Action::SendEvent(event) => Action::SendEvent(OutgoingEvent {
             instance_id: event.instance_id,
             name: event.name,
@@ -204,6 +238,11 @@ fn action(action: wit::Action) -> Action {
             version: start.version,
             input: json(start.input),
             tags: start.tags,
+            options: InstanceOptions {
+                reuse: reuse(start.reuse),
+                when_dropped: ChildPolicy::Abandon,
+                execution_timeout: start.execution_timeout.map(Millis),
+            },
         },
         wit::Action::SetCustomStatus(status) => Action::SetCustomStatus(json(status)),
     }
@@ -237,5 +276,6 @@ fn ending(state: wit::State) -> Ending {
             version: continuation.version,
             carry_over: continuation.carry_over,
         },
+        wit::State::Canceled => Ending::Canceled,
     }
 }

@@ -352,7 +352,7 @@ fn as_core(answer: RemoteAnswer, state: &State, past: &[Turn], received: &[Event
             *carry_over = numbers(carried, past, received);
         }
         Ending::Failed { cause, .. } => *cause = received.iter().rev().find_map(failed_task),
-        Ending::Waiting(_) => {}
+        Ending::Waiting(_) | Ending::Canceled => {}
     }
     answer
 }
@@ -363,6 +363,7 @@ fn task_of(action: &Action) -> Option<TaskId> {
         Action::CallChild(call) => Some(call.task),
         Action::SetTimer { task, .. } => Some(*task),
         Action::CancelTask(_)
+        | Action::CommandChild { .. }
         | Action::SendEvent(_)
         | Action::StartInstance { .. }
         | Action::SetCustomStatus(_)

@@ -16,6 +16,7 @@ use crate::engine::turn::inline::Inline;
 use crate::engine::turn::load;
 use crate::engine::turn::step::park;
 use crate::engine::{Engine, Work};
+use crate::store::rows::tasks::GRACE;
 use crate::store::{Change, Outcome, Reply, StoreError, TurnCommit};
 
 /// Handles the writer's answer. Attempts that begin now and may run on this worker are added to `held`.
@@ -140,7 +141,11 @@ fn turn_committed(
     let ended = commit.after.status.is_end();
     if ended || commit.turn.next.is_some() {
         engine.execution_ended(&resident.state, &resident.row, &commit);
-        engine.timers.remove_instance(slot.key);
+        if ended {
+            engine.timers.remove_instance(slot.key);
+        } else {
+            engine.timers.remove_execution(slot.key);
+        }
         let interrupt = commit.cascade.is_some();
         let dropped = engine.activities.cancel_instance(slot.key, interrupt);
         engine.attempts_done(&dropped);
@@ -233,11 +238,15 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
         .start()
         .map(|start| Arc::new(load::caller(start, state.generation)));
     let set = commit.turn.events().filter_map(|event| {
-        let Event::TimerSet { task, fire_at } = event else {
+        let (task, due, set) = if let Event::TimerSet { task, fire_at } = event {
+            (task, commit.turn.due(*fire_at), Due::Timer(at(*task)))
+        } else if let Event::TimerSetAt { task, at: due } = event {
+            (task, *due, Due::TimerAt(at(*task)))
+        } else {
             return None;
         };
         let is_set = live && state.tasks().contains_key(task);
-        is_set.then(|| (commit.turn.due(*fire_at), at(*task)))
+        is_set.then_some((due, set))
     });
     let set: Vec<_> = set.collect();
     engine.timers.add_turn(key, commit.turn.at, &set);
@@ -292,6 +301,15 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
                 let due_child = Due::Child(at(*task), *attempt);
                 engine.timers.add(*due, commit.turn.at, key, due_child);
             }
+            Event::CancellationRequested(asked) => {
+                let reason = &asked.reason;
+                tracing::info!(target: LOG_INSTANCES, instance = commit.id, reason, "asked to cancel");
+                if live {
+                    let due = commit.turn.due(asked.deadline);
+                    let grace = Due::Grace(at(GRACE));
+                    engine.timers.add(due, commit.turn.at, key, grace);
+                }
+            }
             Event::TaskCanceled { task } => {
                 engine.timers.remove(key, *task);
                 engine.activities.cancel(key, at(*task));
@@ -339,7 +357,11 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
             | Event::ValueSet { .. }
             | Event::TagSet { .. }
             | Event::CallDetails { .. }
-            | Event::ActivityOptions { .. } => {}
+            | Event::ActivityOptions { .. }
+            | Event::TimerSetAt { .. }
+            | Event::InstanceOptions { .. }
+            | Event::ChildCommanded { .. }
+            | Event::ExecutionTimedOut { .. } => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use perennial_core::{Envelope, Message, TaskRef, Timestamp};
+use perennial_core::{CANCELLATION_GRACE, Envelope, Message, TaskRef, Timestamp};
 
 use crate::engine::locks::{Guard, rank};
 use crate::engine::memory::slots::{Lane, Mailbox, Slot, SlotPhase};
@@ -68,12 +68,13 @@ impl Engine {
 
     pub(in crate::engine) fn fire(self: &Arc<Self>, fired: Fired) {
         let Fired { key, due, at, .. } = fired;
-        if due != Due::Wake && self.is_suspended(key) {
+        let is_for_all = matches!(due, Due::Wake | Due::Grace(_));
+        if !is_for_all && self.is_suspended(key) {
             // The entry stays in the hub, and is armed again when the instance is resumed.
             return;
         }
         match due {
-            Due::Timer(_) | Due::Child(..) => {
+            Due::Timer(_) | Due::TimerAt(_) | Due::Grace(_) | Due::Limit(_) | Due::Child(..) => {
                 if let Some(message) = message_of(due) {
                     self.post(key, at, message);
                 }
@@ -193,7 +194,14 @@ impl Engine {
 /// The message that an instance receives for a due entry.
 fn message_of(due: Due) -> Option<Message> {
     match due {
-        Due::Timer(task) => Some(Message::TimerFired { task }),
+        Due::Timer(task) | Due::TimerAt(task) => Some(Message::TimerFired { task }),
+        Due::Grace(task) => Some(Message::GraceOver {
+            execution: task.execution,
+            generation: task.generation,
+        }),
+        Due::Limit(_) => Some(Message::TimeLimit {
+            grace: CANCELLATION_GRACE,
+        }),
         Due::Child(task, attempt) => Some(Message::ChildDue { task, attempt }),
         Due::Activity(_) | Due::Start | Due::Wake | Due::Retain => None,
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use perennial_core::Status;
 
 use crate::engine::memory::slots::Lane;
+use crate::engine::tasks::timers::Due;
 use crate::engine::{Engine, Work};
 use crate::store::{Change, Effects, Refused};
 
@@ -46,6 +47,10 @@ impl Engine {
                 mailbox.reload = true;
                 mailbox.rearm = true;
             });
+        }
+        for (key, limit, due) in effects.limits {
+            self.timers
+                .add(due, self.clock.now(), key, Due::Limit(limit));
         }
         if !effects.stopped.is_empty() {
             self.activities.interrupt_all(&effects.stopped);

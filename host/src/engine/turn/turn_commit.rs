@@ -1,8 +1,8 @@
 //! Collects what is committed with a turn: started instances, forwarded messages, the status row.
 
 use perennial_core::{
-    Digest, Envelope, Event, Json, Limits, Message, Parent, Reuse, Start, State, Status, Target,
-    TaskId, TaskRef, Timestamp, TraceContext, Turn,
+    Digest, Envelope, Event, IdReuse, InstanceOptions, Json, Limits, Message, Parent, Reuse, Start,
+    State, Status, Target, TaskId, TaskRef, Timestamp, TraceContext, Turn,
 };
 
 use crate::engine::Engine;
@@ -54,6 +54,7 @@ pub(crate) fn turn_commit(
         starts: starts(engine, &resident.state, &resident.row, &turn),
         carried,
         is_child: resident.row.parent_key.is_some(),
+        binds_children: resident.state.binds_children,
         cascade: cascade(&body.batch),
         retried: retried(&resident.state, &turn),
         running,
@@ -127,6 +128,7 @@ pub(crate) struct ChildStart<'a> {
     pub(crate) target: &'a Target,
     /// The parent's row and task, if the new instance is a child.
     pub(crate) parent: Option<(InstanceKey, Parent)>,
+    pub(crate) options: InstanceOptions,
 }
 
 /// The module of a target, unless it is something else.
@@ -183,8 +185,11 @@ pub(crate) fn child_start(
         key,
         parent: parent_key,
         start: Box::new(start),
-        // Version 0.1 of the contract offers no other choice.
-        reuse: Reuse::Ended,
+        reuse: match new.options.reuse {
+            IdReuse::Ended => Reuse::Ended,
+            IdReuse::Never => Reuse::Never,
+        },
+        options: new.options,
     })
 }
 
@@ -197,7 +202,9 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
     let Some(caller) = state.start() else {
         return Vec::new();
     };
-    let asked = turn.produced.iter().filter_map(|event| asked(event, row));
+    let followed = turn.produced.iter().skip(1).map(Some).chain([None]);
+    let asked =
+        (turn.produced.iter().zip(followed)).filter_map(|(event, next)| asked(event, next, row));
     let retried = turn.received.iter();
     let retried = retried.filter_map(|event| retried_child(event, state, row));
     let starts = asked.chain(retried).filter_map(|new| {
@@ -215,7 +222,7 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
 }
 
 /// The instance that this event asks to start, if it does.
-fn asked<'a>(event: &'a Event, row: &InstanceRow) -> Option<ChildStart<'a>> {
+fn asked<'a>(event: &'a Event, next: Option<&Event>, row: &InstanceRow) -> Option<ChildStart<'a>> {
     let (id, name, version, input, tags, target, parent) = if let Event::ChildScheduled {
         task,
         name,
@@ -250,6 +257,10 @@ fn asked<'a>(event: &'a Event, row: &InstanceRow) -> Option<ChildStart<'a>> {
         tags,
         target,
         parent,
+        options: match next {
+            Some(Event::InstanceOptions { options, .. }) => *options,
+            _ => InstanceOptions::default(),
+        },
     })
 }
 
@@ -276,6 +287,7 @@ fn retried_child<'a>(
         tags: &child.tags,
         target: &child.target,
         parent: parent_of(row, *task, *attempt),
+        options: child.options,
     })
 }
 

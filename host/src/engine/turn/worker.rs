@@ -471,6 +471,9 @@ pub(crate) fn outcome_of(message: &Message) -> Option<TaskRef> {
         | Message::AttemptsFailed { .. }
         | Message::CustomStatus { .. }
         | Message::Values { .. }
+        | Message::Cancel { .. }
+        | Message::TimeLimit { .. }
+        | Message::GraceOver { .. }
         | Message::Suspend { .. }
         | Message::Resume { .. }
         | Message::Terminate { .. } => None,

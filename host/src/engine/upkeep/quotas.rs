@@ -237,6 +237,10 @@ impl Names for Capacity<'_> {
         self.names.limits(module, before)
     }
 
+    fn can_cancel(&self, module: Option<Digest>) -> bool {
+        self.names.can_cancel(module)
+    }
+
     fn full(&self, module: Digest) -> Option<String> {
         self.engine.no_room(Some(module))
     }

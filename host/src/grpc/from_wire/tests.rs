@@ -1,5 +1,7 @@
 use std::collections::HashMap;
 
+use perennial_core::InstanceOptions;
+
 use super::*;
 
 fn action(id: i32, what: Asked) -> wire::OrchestratorAction {
@@ -129,10 +131,11 @@ fn actions_are_taken_in_the_order_of_their_ids() {
                     ("b".to_owned(), "2".to_owned())
                 ],
                 retry: None,
+                options: InstanceOptions::default(),
             }),
             Action::SetTimer {
                 task: TaskId(6),
-                fire_at: Timestamp(5_001),
+                due: TimerDue::GuestTime(Timestamp(5_001)),
             },
             Action::SendEvent(OutgoingEvent {
                 instance_id: "other".to_owned(),

@@ -131,15 +131,22 @@ fn event_type(event: &Event) -> Option<&'static str> {
         | Event::InstanceStarted { .. } => "SubOrchestrationInstanceCreated",
         Event::ChildCompleted { .. } => "SubOrchestrationInstanceCompleted",
         Event::ChildFailed { .. } => "SubOrchestrationInstanceFailed",
-        Event::TimerSet { .. } | Event::ChildRetryScheduled { .. } => "TimerCreated",
+        Event::TimerSet { .. } | Event::TimerSetAt { .. } | Event::ChildRetryScheduled { .. } => {
+            "TimerCreated"
+        }
         Event::TimerFired { .. } => "TimerFired",
         Event::ExternalEventRaised { .. } => "EventRaised",
         Event::EventSent { .. } => "EventSent",
-        Event::AttemptFailed { .. } | Event::InstanceStartSkipped { .. } => "GenericEvent",
+        Event::AttemptFailed { .. }
+        | Event::InstanceStartSkipped { .. }
+        | Event::ChildCommanded { .. }
+        | Event::CancellationRequested(_) => "GenericEvent",
         Event::ExecutionSuspended { .. } => "ExecutionSuspended",
         Event::ExecutionResumed { .. } => "ExecutionResumed",
         Event::ContinuedAsNew { .. } => "ContinueAsNew",
-        Event::ExecutionCompleted { .. } | Event::ExecutionFailed { .. } => "ExecutionCompleted",
+        Event::ExecutionCompleted { .. }
+        | Event::ExecutionFailed { .. }
+        | Event::ExecutionTimedOut { .. } => "ExecutionCompleted",
         Event::ExecutionTerminated { .. } => "ExecutionTerminated",
         Event::TurnStarted { .. }
         | Event::TaskCanceled { .. }
@@ -148,7 +155,8 @@ fn event_type(event: &Event) -> Option<&'static str> {
         | Event::CallDetails { .. }
         | Event::ValueSet { .. }
         | Event::TagSet { .. }
-        | Event::ActivityOptions { .. } => return None,
+        | Event::ActivityOptions { .. }
+        | Event::InstanceOptions { .. } => return None,
     })
 }
 
@@ -200,7 +208,20 @@ impl Shaper {
             Event::ActivityFailed { task, failure, .. } | Event::ChildFailed { task, failure } => {
                 self.failed(task, wire, &failure);
             }
-            Event::TimerSet { task, fire_at } => self.set_timer(at, task, wire, fire_at),
+            Event::TimerSet { task, fire_at } | Event::TimerSetAt { task, at: fire_at } => {
+                self.set_timer(at, task, wire, fire_at);
+            }
+            Event::ChildCommanded {
+                instance_id,
+                command,
+                ..
+            } => self.push(wire.saying(format!("child {instance_id:?} was told to {command}"))),
+            Event::CancellationRequested(asked) => {
+                let why = asked
+                    .reason
+                    .map_or_else(String::new, |reason| format!(": {reason}"));
+                self.push(wire.saying(format!("the instance was asked to cancel{why}")));
+            }
             Event::TimerFired { task } => {
                 let fire_at = self.asked.get(&task).and_then(|asked| asked.fire_at);
                 self.push(wire.firing(fire_at));
@@ -240,11 +261,12 @@ impl Shaper {
             }
             Event::ContinuedAsNew { input, .. } => self.end(wire, None, &input),
             Event::ExecutionCompleted { output } => self.end(wire, Some("Completed"), &output),
-            Event::ExecutionFailed { failure, .. } => self.push(EventWire {
-                orchestration_status: Some("Failed"),
-                failure_details: Some(FailureWire::from(&failure)),
-                ..wire
-            }),
+            Event::ExecutionFailed { failure, .. } | Event::ExecutionTimedOut { failure } => self
+                .push(EventWire {
+                    orchestration_status: Some("Failed"),
+                    failure_details: Some(FailureWire::from(&failure)),
+                    ..wire
+                }),
             Event::ExecutionTerminated { reason } => self.terminated(wire, reason),
             Event::TurnStarted { .. }
             | Event::TaskCanceled { .. }
@@ -253,7 +275,8 @@ impl Shaper {
             | Event::CallDetails { .. }
             | Event::ValueSet { .. }
             | Event::TagSet { .. }
-            | Event::ActivityOptions { .. } => {}
+            | Event::ActivityOptions { .. }
+            | Event::InstanceOptions { .. } => {}
         }
     }
 

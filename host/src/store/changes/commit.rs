@@ -4,6 +4,7 @@ use perennial_core::{End, Event, Message, Start, Status, Suspension, Tags, Turn}
 use rusqlite::{Connection, params};
 
 use crate::store::StoreError;
+use crate::store::changes::control::release_children;
 use crate::store::changes::create::{self, CreateOutcome, Created};
 use crate::store::changes::send::send;
 use crate::store::codec::{decode, encode, int, uint};
@@ -35,7 +36,12 @@ pub(crate) fn commit_turn(
     } = commit;
     match &commit.create {
         Some(new) => match create::make_room(db, &new.start, new.reuse, turn.at, effects)? {
-            Created::Yes => insert_with_turn(db, new, turn, after)?,
+            Created::Yes => {
+                insert_with_turn(db, new, turn, after)?;
+                if !after.status.is_end() {
+                    create::insert_options(db, new, turn.at, effects)?;
+                }
+            }
             Created::No(rejection) => return Ok(Err(rejection)),
         },
         None => update(db, *key, commit.expected, commit.status_before, turn, after)?,
@@ -52,8 +58,13 @@ pub(crate) fn commit_turn(
         {
             give_up_retries(db, commit, effects)?;
         }
+    } else if turn.next.is_some() {
+        tasks::delete_execution(db, *key)?;
     } else if commit.create.is_none() {
         tasks::delete_all(db, *key)?;
+    }
+    if ended && commit.binds_children {
+        release_children(db, *key, &commit.id, turn.at, effects)?;
     }
     let refused = send(db, commit, effects)?;
     if let Some(next) = &turn.next {
@@ -187,22 +198,27 @@ fn outcome(
     turn: &Turn,
     after: &Summary,
 ) -> Result<Option<perennial_core::Json>, perennial_core::Failure> {
-    let reason = turn.events().find_map(|event| {
-        let Event::ExecutionTerminated { reason } = event else {
-            return None;
-        };
-        let reason = reason.clone();
-        Some(reason.unwrap_or_else(|| "no reason was given".to_owned()))
-    });
-    match (&after.failure, reason) {
+    let mut events = turn.received.iter().map(|event| (event, false));
+    let answered = turn.produced.iter().map(|event| (event, true));
+    let terminated = events
+        .by_ref()
+        .chain(answered)
+        .find_map(|(event, as_asked)| {
+            let Event::ExecutionTerminated { reason } = event else {
+                return None;
+            };
+            let reason = reason.as_deref().unwrap_or("no reason was given");
+            // Its guest ended it after it was asked to cancel.
+            let (kind, what) = match as_asked {
+                true => (perennial_core::kind::CANCELED, "was cancelled"),
+                false => (perennial_core::kind::TERMINATED, "was terminated"),
+            };
+            let message = format!("the instance {what}: {reason}");
+            Some(perennial_core::Failure::permanent(kind, message))
+        });
+    match (&after.failure, terminated) {
         (Some(failure), _) => Err(failure.clone()),
-        (None, Some(reason)) => {
-            let message = format!("the instance was terminated: {reason}");
-            Err(perennial_core::Failure::permanent(
-                perennial_core::kind::TERMINATED,
-                message,
-            ))
-        }
+        (None, Some(failure)) => Err(failure),
         (None, None) => Ok(after.output.clone()),
     }
 }

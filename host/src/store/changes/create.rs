@@ -1,12 +1,14 @@
 //! Creates instances, and frees ids that are in use if the start allows it.
 
 use perennial_core::{
-    Command, Decision, Failure, Message, Rejection, Reuse, Start, Status, Timestamp, decide, kind,
+    ChildPolicy, Command, Decision, Failure, InstanceOptions, Message, Millis, Rejection, Reuse,
+    Start, Status, Timestamp, decide, kind,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::StoreError;
-use crate::store::codec::{decode, encode, int};
+use crate::store::changes::control::release_children;
+use crate::store::codec::{decode, encode, int, uint};
 use crate::store::rows::instances::{self, Row, find};
 use crate::store::rows::parents::tell_parent;
 use crate::store::rows::tasks;
@@ -56,7 +58,7 @@ fn replace(
     db: &Connection,
     key: InstanceKey,
     status: Status,
-    _now: Timestamp,
+    now: Timestamp,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
     let mut parent =
@@ -72,6 +74,7 @@ fn replace(
             let parent = decode(&parent, "a parent")?;
             tell_parent(db, InstanceKey(parent_key), &parent, Err(failure), effects)?;
         }
+        release_children(db, key, &id, now, effects)?;
         effects.ended.push(id);
     }
     forget(db, key, effects)
@@ -121,10 +124,71 @@ pub(crate) fn start(
 ) -> Result<CreateOutcome, StoreError> {
     match make_room(db, &new.start, new.reuse, now, effects)? {
         Created::No(rejection) => return Ok(Err(rejection)),
-        Created::Yes => insert_pending(db, new, now)?,
+        Created::Yes => insert_pending(db, new, now, effects)?,
     }
     effects.woken.push(new.key);
     Ok(Ok(()))
+}
+
+/// Writes what was said of a new instance, where that is not the default: the columns that its children and its time limit are found by.
+pub(crate) fn insert_options(
+    db: &Connection,
+    new: &NewInstance,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let InstanceOptions {
+        reuse: _,
+        when_dropped,
+        execution_timeout,
+    } = new.options;
+    if (when_dropped, execution_timeout) == (ChildPolicy::Abandon, None) {
+        return Ok(());
+    }
+    let policy = match when_dropped {
+        ChildPolicy::Abandon => None,
+        ChildPolicy::Cancel => Some(1),
+        ChildPolicy::Terminate => Some(2),
+    };
+    db.prepare_cached(
+        "UPDATE instance SET when_dropped = ?1, execution_timeout = ?2 WHERE key = ?3",
+    )?
+    .execute(params![
+        policy,
+        execution_timeout.map(|limit| int(limit.0)),
+        new.key.0
+    ])?;
+    let position = Position {
+        execution: new.start.execution,
+        generation: 0,
+        next_event: 0,
+    };
+    // A scheduled start begins its time when it is due.
+    arm_limit(
+        db,
+        new.key,
+        position,
+        new.start.scheduled_for.unwrap_or(now),
+        effects,
+    )
+}
+
+/// Sets the time limit of an instance that begins now, if it has one.
+pub(crate) fn arm_limit(
+    db: &Connection,
+    key: InstanceKey,
+    at: Position,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let mut query = db.prepare_cached("SELECT execution_timeout FROM instance WHERE key = ?1")?;
+    let limit: Option<i64> = query.query_row([key.0], |row| row.get(0))?;
+    if let Some(limit) = limit {
+        let due = now.after(Millis(uint(limit)));
+        tasks::insert_limit(db, key, at, due)?;
+        effects.limits.push((key, at.task(tasks::LIMIT), due));
+    }
+    Ok(())
 }
 
 /// Inserts an instance with its start in its inbox.
@@ -132,6 +196,7 @@ pub(crate) fn insert_pending(
     db: &Connection,
     new: &NewInstance,
     now: Timestamp,
+    effects: &mut Effects,
 ) -> Result<(), StoreError> {
     let row = Row {
         status: Status::Pending,
@@ -158,7 +223,7 @@ pub(crate) fn insert_pending(
         };
         tasks::insert(db, new.key, position, 0, scheduled)?;
     }
-    Ok(())
+    insert_options(db, new, now, effects)
 }
 
 /// Deletes up to `rows` rows of deleted instances and executions. Returns whether more may be left.

@@ -95,6 +95,11 @@ pub(crate) fn rewind(
         deliver(db, key, message)?;
     }
     arm(db, commit)?;
+    let again = Position {
+        generation: commit.rewind.state.generation,
+        ..commit.expected
+    };
+    create::arm_limit(db, key, again, now, effects)?;
     let mut remaining = commit.remaining.clone();
     remaining.extend(fail_again(commit));
     let settled = settle_children(db, commit, standings, now, effects)?;
@@ -323,11 +328,13 @@ fn arm(db: &Connection, commit: &RewindCommit) -> Result<(), StoreError> {
         task,
         turn,
         due,
+        by_clock,
         attempt,
     } in &commit.rewind.timers
     {
         let kind = match attempt {
             Some(_) => TaskRowKind::ChildRetry,
+            None if *by_clock => TaskRowKind::TimerAt,
             None => TaskRowKind::Timer,
         };
         let module = match commit.rewind.state.child(*task).map(|child| &child.target) {
@@ -388,7 +395,7 @@ fn settle_children(
                 if let Some(old) = old {
                     create::forget(db, old, effects)?;
                 }
-                create::insert_pending(db, new, now)?;
+                create::insert_pending(db, new, now, effects)?;
                 effects.woken.push(new.key);
                 settled.started.push(id);
                 continue;
@@ -538,6 +545,12 @@ pub(crate) fn restart(
     db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
         .execute([key.0])?;
     deliver(db, *key, &Message::Start(start.clone()))?;
+    let begins = Position {
+        execution: start.execution,
+        generation: 0,
+        next_event: 0,
+    };
+    create::arm_limit(db, *key, begins, now, effects)?;
     db.prepare_cached("INSERT OR IGNORE INTO garbage (instance, execution) VALUES (?1, ?2)")?
         .execute(params![key.0, expected.execution])?;
     effects.garbage = true;

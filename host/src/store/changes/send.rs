@@ -8,6 +8,7 @@ use perennial_core::{Callee, Command, Event, Message, Rejection, Target, TaskId,
 use rusqlite::Connection;
 
 use crate::store::StoreError;
+use crate::store::changes::control::command_child;
 use crate::store::changes::create::{self, Created};
 use crate::store::rows::instances::{self, deliver};
 use crate::store::rows::modules;
@@ -75,6 +76,19 @@ pub(crate) fn send(
                     notes.extend(refuse(db, commit, instance_id, reason, effects)?);
                 }
             }
+            Event::ChildCommanded {
+                instance_id,
+                command,
+                reason,
+                ..
+            } => {
+                let reason = reason.clone().or_else(|| {
+                    let id = &commit.id;
+                    Some(format!("its parent {id:?} no longer waits for it"))
+                });
+                let told = (*command, reason);
+                command_child(db, commit.key, instance_id, told, commit.turn.at, effects)?;
+            }
             Event::TurnStarted { .. }
             | Event::ExecutionStarted(_)
             | Event::ActivityCompleted { .. }
@@ -101,7 +115,11 @@ pub(crate) fn send(
             | Event::CallDetails { .. }
             | Event::ValueSet { .. }
             | Event::TagSet { .. }
-            | Event::ActivityOptions { .. } => {}
+            | Event::ActivityOptions { .. }
+            | Event::TimerSetAt { .. }
+            | Event::InstanceOptions { .. }
+            | Event::CancellationRequested(_)
+            | Event::ExecutionTimedOut { .. } => {}
         }
     }
     for event in &commit.turn.received {
@@ -252,7 +270,7 @@ fn try_start(
         }
         None => {}
     }
-    create::insert_pending(db, new, commit.turn.at)?;
+    create::insert_pending(db, new, commit.turn.at, effects)?;
     effects.woken.push(new.key);
     Ok(None)
 }

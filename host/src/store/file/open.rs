@@ -60,6 +60,12 @@ pub(in crate::store) const MIGRATIONS: &[&str] = &["
     -- The last heartbeat of an activity, of any of its attempts: when it was sent, and the last details that were sent.
     ALTER TABLE task ADD COLUMN heartbeat_at INTEGER;
     ALTER TABLE task ADD COLUMN heartbeat TEXT;
+", "
+    -- What becomes of a child when its parent drops it: 1 is asked to cancel, 2 is terminated. It runs on if this is NULL.
+    ALTER TABLE instance ADD COLUMN when_dropped INTEGER;
+    CREATE INDEX instance_bound ON instance (parent_key, key) WHERE when_dropped IS NOT NULL;
+    -- How long an instance may run, in milliseconds.
+    ALTER TABLE instance ADD COLUMN execution_timeout INTEGER;
 "];
 
 /// The format that this binary writes.

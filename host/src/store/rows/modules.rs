@@ -31,6 +31,8 @@ pub(crate) struct NameRows {
     pub(crate) limits: BTreeMap<Digest, String>,
     /// Activities that each module defines, including old versions of modules.
     pub(crate) activities_of: BTreeMap<Digest, Vec<String>>,
+    /// The modules whose executions can be told to cancel.
+    pub(crate) cancellable: BTreeSet<Digest>,
 }
 
 /// Adds a suggestion to a failure because of an unknown orchestration.
@@ -122,6 +124,9 @@ pub(crate) fn grant(db: &Connection, name: &str, grants: &str) -> Result<bool, S
     )? == 1)
 }
 
+/// The contract whose executions cannot be told to cancel.
+const FIRST_CONTRACT: &str = "0.1";
+
 /// Reads all deployed names.
 pub(crate) fn names(db: &Connection) -> Result<NameRows, StoreError> {
     let mut rows = NameRows::default();
@@ -147,9 +152,13 @@ pub(crate) fn names(db: &Connection) -> Result<NameRows, StoreError> {
     while let Some(row) = found.next()? {
         rows.limits.insert(Digest(row.get(0)?), row.get(1)?);
     }
-    let mut query = db.prepare("SELECT digest, definitions FROM module")?;
+    let mut query = db.prepare("SELECT digest, definitions, contract FROM module")?;
     let mut found = query.query([])?;
     while let Some(row) = found.next()? {
+        let contract: String = row.get(2)?;
+        if contract != FIRST_CONTRACT {
+            rows.cancellable.insert(Digest(row.get(0)?));
+        }
         let definitions = definitions(&row.get::<_, String>(1)?)?;
         let activities = definitions
             .into_iter()

@@ -1,6 +1,6 @@
 //! The queries of a [`Reader`].
 
-use perennial_core::{Envelope, Event, Message, Status, TaskId, Timestamp, Turn};
+use perennial_core::{Envelope, Event, Message, Millis, Status, TaskId, Timestamp, Turn};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::store::StoreError;
@@ -223,6 +223,19 @@ impl Reader {
                 Ok(InstanceKey(row.get(0)?))
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// How long an instance may run, if that is limited.
+    pub(crate) fn execution_timeout(&self, key: InstanceKey) -> Result<Option<Millis>, StoreError> {
+        self.with(|db| {
+            let mut query =
+                db.prepare_cached("SELECT execution_timeout FROM instance WHERE key = ?1")?;
+            let limit: Option<i64> = query
+                .query_row([key.0], |row| row.get(0))
+                .optional()?
+                .flatten();
+            Ok(limit.map(|limit| Millis(uint(limit))))
         })
     }
 

@@ -20,6 +20,12 @@ use crate::store::types::{
 /// The task id of a scheduled start. No guest may use this number.
 pub(crate) const START: TaskId = TaskId(u32::MAX);
 
+/// The task id of the time that an execution has to clean up after it was asked to cancel. No guest may use this number.
+pub(crate) const GRACE: TaskId = TaskId(u32::MAX - 1);
+
+/// The task id of the time limit of an instance. No guest may use this number.
+pub(crate) const LIMIT: TaskId = TaskId(u32::MAX - 2);
+
 /// Updates the rows of open tasks with a turn.
 #[expect(
     clippy::too_many_lines,
@@ -57,6 +63,18 @@ pub(crate) fn record(
                     ..NewTask::new(*task, TaskRowKind::Timer)
                 })?;
             }
+            Event::TimerSetAt { task, at } => {
+                open(NewTask {
+                    due: Some(*at),
+                    ..NewTask::new(*task, TaskRowKind::TimerAt)
+                })?;
+            }
+            Event::CancellationRequested(asked) => {
+                open(NewTask {
+                    due: Some(turn.due(asked.deadline)),
+                    ..NewTask::new(GRACE, TaskRowKind::Grace)
+                })?;
+            }
             Event::ChildRetryScheduled {
                 task,
                 attempt,
@@ -79,8 +97,11 @@ pub(crate) fn record(
             | Event::ChildFailed { task, .. }
             | Event::ChildRetried { task, .. } => delete(db, key, *task)?,
             Event::ExecutionReturned { .. } => {
-                db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND kind = ?2")?
-                    .execute(params![key.0, kind_number(TaskRowKind::Timer)])?;
+                let mut timers =
+                    db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND kind IN (?2, ?3, ?4)")?;
+                let kinds = [TaskRowKind::Timer, TaskRowKind::TimerAt, TaskRowKind::Grace];
+                let [timer, timer_at, grace] = kinds.map(kind_number);
+                timers.execute(params![key.0, timer, timer_at, grace])?;
             }
             Event::ExecutionStarted(start) if start.scheduled_for.is_some() => {
                 delete(db, key, START)?;
@@ -105,7 +126,10 @@ pub(crate) fn record(
             | Event::CallDetails { .. }
             | Event::ValueSet { .. }
             | Event::TagSet { .. }
-            | Event::ActivityOptions { .. } => {}
+            | Event::ActivityOptions { .. }
+            | Event::InstanceOptions { .. }
+            | Event::ChildCommanded { .. }
+            | Event::ExecutionTimedOut { .. } => {}
         }
     }
     Ok(())
@@ -116,6 +140,27 @@ pub(crate) fn delete_all(db: &Connection, key: InstanceKey) -> Result<(), StoreE
     db.prepare_cached("DELETE FROM task WHERE instance = ?1")?
         .execute([key.0])?;
     Ok(())
+}
+
+/// Deletes the rows of all tasks of an execution; the time limit of its instance stays.
+pub(crate) fn delete_execution(db: &Connection, key: InstanceKey) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM task WHERE instance = ?1 AND task <> ?2")?
+        .execute([key.0, i64::from(LIMIT.0)])?;
+    Ok(())
+}
+
+/// Inserts the time limit of an instance.
+pub(crate) fn insert_limit(
+    db: &Connection,
+    key: InstanceKey,
+    at: Position,
+    due: Timestamp,
+) -> Result<(), StoreError> {
+    let limit = NewTask {
+        due: Some(due),
+        ..NewTask::new(LIMIT, TaskRowKind::Limit)
+    };
+    insert(db, key, at, 0, limit)
 }
 
 /// Deletes the row of a task whose outcome is in the inbox: it needs no more action.
@@ -472,6 +517,9 @@ pub(crate) fn kind_number(kind: TaskRowKind) -> u8 {
         TaskRowKind::Timer => 1,
         TaskRowKind::ChildRetry => 2,
         TaskRowKind::Start => 3,
+        TaskRowKind::TimerAt => 4,
+        TaskRowKind::Grace => 5,
+        TaskRowKind::Limit => 6,
     }
 }
 
@@ -481,6 +529,9 @@ fn kind_of(number: u8) -> Result<TaskRowKind, StoreError> {
         1 => Ok(TaskRowKind::Timer),
         2 => Ok(TaskRowKind::ChildRetry),
         3 => Ok(TaskRowKind::Start),
+        4 => Ok(TaskRowKind::TimerAt),
+        5 => Ok(TaskRowKind::Grace),
+        6 => Ok(TaskRowKind::Limit),
         other => Err(StoreError::Corrupt(format!("{other} is no kind of task"))),
     }
 }

@@ -4,7 +4,8 @@ use super::*;
 use crate::store::{decode, encode};
 use expect_test::{Expect, expect};
 use perennial_core::{
-    AttemptRun, Cause, FailedAttempt, Failure, Limits, Millis, RetryPolicy, Target,
+    AttemptRun, Cancellation, Cause, ChildCommand, ChildPolicy, FailedAttempt, Failure, IdReuse,
+    InstanceOptions, Limits, Millis, RetryPolicy, Target,
 };
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -242,6 +243,32 @@ impl Parts {
                 heartbeat_timeout: Some(Millis(self.long)),
                 at_most_once: true,
             },
+            Event::TimerSetAt {
+                task,
+                at: Timestamp(self.long),
+            },
+            Event::InstanceOptions {
+                task: Some(task),
+                options: InstanceOptions {
+                    reuse: IdReuse::Never,
+                    when_dropped: ChildPolicy::Terminate,
+                    execution_timeout: Some(Millis(self.long)),
+                },
+            },
+            Event::ChildCommanded {
+                task,
+                instance_id: self.text.clone(),
+                command: ChildCommand::Terminate,
+                reason: self.maybe.clone(),
+            },
+            Event::CancellationRequested(Cancellation {
+                reason: self.maybe.clone(),
+                timed_out: true,
+                deadline: Timestamp(self.long),
+            }),
+            Event::ExecutionTimedOut {
+                failure: self.failure(),
+            },
         ]
     }
 
@@ -305,6 +332,18 @@ impl Parts {
             Message::Values {
                 values: vec![(self.text.clone(), Json::from_text(self.text.clone()))],
             },
+            Message::Cancel {
+                reason: self.maybe.clone(),
+                grace: Millis(self.long),
+                recursive: true,
+            },
+            Message::TimeLimit {
+                grace: Millis(self.long),
+            },
+            Message::GraceOver {
+                execution: self.number,
+                generation: self.number,
+            },
         ]
     }
 }
@@ -342,6 +381,11 @@ fn kind_of(event: &Event) -> usize {
         Event::ValueSet { .. } => 27,
         Event::TagSet { .. } => 28,
         Event::ActivityOptions { .. } => 29,
+        Event::TimerSetAt { .. } => 30,
+        Event::InstanceOptions { .. } => 31,
+        Event::ChildCommanded { .. } => 32,
+        Event::CancellationRequested(_) => 33,
+        Event::ExecutionTimedOut { .. } => 34,
     }
 }
 
@@ -360,6 +404,9 @@ fn message_kind_of(message: &Message) -> usize {
         Message::AttemptsFailed { .. } => 10,
         Message::CustomStatus { .. } => 11,
         Message::Values { .. } => 12,
+        Message::Cancel { .. } => 13,
+        Message::TimeLimit { .. } => 14,
+        Message::GraceOver { .. } => 15,
     }
 }
 
@@ -389,7 +436,7 @@ fn check<T: serde::Serialize>(values: &[T], name: impl Fn(&T) -> String, bytes: 
 fn the_bytes_of_each_kind_of_event_never_change() {
     let events = sample().events();
     assert!(
-        events.iter().map(kind_of).eq(0..30),
+        events.iter().map(kind_of).eq(0..35),
         "one of each, in the order of their numbers"
     );
     check(
@@ -434,7 +481,7 @@ fn the_bytes_of_each_kind_of_event_never_change() {
 fn the_bytes_of_each_kind_of_message_never_change() {
     let messages = sample().messages();
     assert!(
-        messages.iter().map(message_kind_of).eq(0..13),
+        messages.iter().map(message_kind_of).eq(0..16),
         "one of each, in the order of their numbers"
     );
     let name = |message: &Message| {

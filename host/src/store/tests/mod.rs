@@ -136,6 +136,7 @@ fn new(key: i64, id: &str) -> NewInstance {
         parent: None,
         start: Box::new(start_of(id)),
         reuse: Reuse::Ended,
+        options: perennial_core::InstanceOptions::default(),
     }
 }
 
@@ -239,6 +240,7 @@ fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit
         is_child: row.parent_key.is_some(),
         cascade: None,
         retried: Vec::new(),
+        binds_children: false,
         running: Vec::new(),
     }
 }
@@ -281,6 +283,7 @@ fn first_turn(new: NewInstance) -> TurnCommit {
         is_child: false,
         cascade: None,
         retried: Vec::new(),
+        binds_children: false,
         running: Vec::new(),
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn core_module(world: &str, body: &str) -> Vec<u8> {
     .unwrap();
     let mut resolve = Resolve::default();
     resolve
-        .push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/wit"))
+        .push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/wit/0.1"))
         .unwrap();
     let package = resolve.push_str("test.wit", world).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();

@@ -227,15 +227,15 @@ fn a_component_of_another_world_is_refused() {
     refused(
         &world("export run: func();"),
         r#"(memory (export "memory") 16) (func (export "run"))"#,
-        "the component exports neither perennial:workflow/orchestrations@0.1.0 nor perennial:workflow/activities@0.1.0, but run: \
+        "the component exports neither perennial:workflow/orchestrations@0.2.0 nor perennial:workflow/activities@0.2.0, but run: \
          is it a component for another host?",
     );
-    let next = "package perennial:workflow@0.2.0; interface orchestrations { go: func(); } world guest { export orchestrations; }";
+    let next = "package perennial:workflow@0.9.0; interface orchestrations { go: func(); } world guest { export orchestrations; }";
     refused(
         next,
-        r#"(memory (export "memory") 16) (func (export "perennial:workflow/orchestrations@0.2.0#go"))"#,
-        "the component exports perennial:workflow/orchestrations@0.2.0, a version of the contract that this host does not know; \
-         it knows 0.1",
+        r#"(memory (export "memory") 16) (func (export "perennial:workflow/orchestrations@0.9.0#go"))"#,
+        "the component exports perennial:workflow/orchestrations@0.9.0, a version of the contract that this host does not know; \
+         it knows 0.1 and 0.2",
     );
 }
 

@@ -34,7 +34,7 @@ mod bindings {
 
     pub(in crate::wasm::v0_1) mod orchestrations {
         wasmtime::component::bindgen!({
-            path: "wit",
+            path: "wit/0.1",
             inline: "
                 package perennial:host;
 
@@ -49,7 +49,7 @@ mod bindings {
 
     pub(in crate::wasm::v0_1) mod activities {
         wasmtime::component::bindgen!({
-            path: "wit",
+            path: "wit/0.1",
             inline: "
                 package perennial:host;
 

@@ -1,8 +1,9 @@
 //! `perennial:workflow/orchestrations@0.1`, and its mapping to the core's types.
 
 use perennial_core::{
-    Action, ActivityCall, Answer, CallOptions, Cause, ChildCall, Ending, Failure, GuestEvent, Json,
-    Millis, OutgoingEvent, RetryPolicy, TaskId, Timestamp, Waiting,
+    Action, ActivityCall, Answer, CallOptions, Cause, ChildCall, Ending, Failure, GuestEvent,
+    InstanceOptions, Json, Millis, OutgoingEvent, RetryPolicy, TaskId, TimerDue, Timestamp,
+    Waiting,
 };
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{AsContextMut, Store};
@@ -115,7 +116,8 @@ impl<'a> Backing<'a> {
                 GuestEvent::TurnStarted { .. }
                 | GuestEvent::TaskCompleted { .. }
                 | GuestEvent::TimerFired(_)
-                | GuestEvent::ExternalEventRaised { .. } => {}
+                | GuestEvent::ExternalEventRaised { .. }
+                | GuestEvent::CancellationRequested(_) => {}
             }
         }
         backing
@@ -125,64 +127,68 @@ impl<'a> Backing<'a> {
         let mut causes = self.causes.iter();
         events
             .iter()
-            .map(|event| match event {
-                GuestEvent::TurnStarted {
-                    now,
-                    history_events,
-                    history_bytes,
-                } => wit::Event::TurnStarted(wit::TurnStart {
-                    now: now.0,
-                    history_events: *history_events,
-                    history_bytes: *history_bytes,
-                }),
-                GuestEvent::ExecutionStarted {
-                    instance_id,
-                    execution_id,
-                    name,
-                    version,
-                    input,
-                    parent,
-                    tags: _,
-                    trace_parent,
-                    seed,
-                } => wit::Event::ExecutionStarted(wit::Start {
-                    instance_id,
-                    execution_id,
-                    name,
-                    version: version.as_deref(),
-                    input: text(input.as_ref()),
-                    parent: parent.as_ref().map(|parent| wit::Parent {
-                        instance_id: &parent.instance_id,
-                        name: &parent.name,
-                        task: parent.task.task.0,
+            .filter_map(|event| {
+                Some(match event {
+                    GuestEvent::TurnStarted {
+                        now,
+                        history_events,
+                        history_bytes,
+                    } => wit::Event::TurnStarted(wit::TurnStart {
+                        now: now.0,
+                        history_events: *history_events,
+                        history_bytes: *history_bytes,
                     }),
-                    tags: &self.tags,
-                    trace_parent: trace_parent.as_deref(),
-                    seed: *seed,
-                }),
-                GuestEvent::TaskCompleted { task, outcome } => {
-                    wit::Event::TaskCompleted(wit::TaskResult {
-                        task: task.0,
-                        outcome: match outcome {
-                            Ok(result) => Ok(text(result.as_ref())),
-                            Err(failure) if failure.causes.is_empty() => {
-                                Err(failure_param(failure, &[]))
-                            }
-                            Err(failure) => Err(failure_param(
-                                failure,
-                                causes.next().map_or(&[], Vec::as_slice),
-                            )),
-                        },
-                    })
-                }
-                GuestEvent::TimerFired(task) => wit::Event::TimerFired(task.0),
-                GuestEvent::ExternalEventRaised { number, name, data } => {
-                    wit::Event::ExternalEventRaised(wit::ExternalEvent {
-                        number: *number,
+                    GuestEvent::ExecutionStarted {
+                        instance_id,
+                        execution_id,
                         name,
-                        data: text(data.as_ref()),
-                    })
-                }
+                        version,
+                        input,
+                        parent,
+                        tags: _,
+                        trace_parent,
+                        seed,
+                    } => wit::Event::ExecutionStarted(wit::Start {
+                        instance_id,
+                        execution_id,
+                        name,
+                        version: version.as_deref(),
+                        input: text(input.as_ref()),
+                        parent: parent.as_ref().map(|parent| wit::Parent {
+                            instance_id: &parent.instance_id,
+                            name: &parent.name,
+                            task: parent.task.task.0,
+                        }),
+                        tags: &self.tags,
+                        trace_parent: trace_parent.as_deref(),
+                        seed: *seed,
+                    }),
+                    GuestEvent::TaskCompleted { task, outcome } => {
+                        wit::Event::TaskCompleted(wit::TaskResult {
+                            task: task.0,
+                            outcome: match outcome {
+                                Ok(result) => Ok(text(result.as_ref())),
+                                Err(failure) if failure.causes.is_empty() => {
+                                    Err(failure_param(failure, &[]))
+                                }
+                                Err(failure) => Err(failure_param(
+                                    failure,
+                                    causes.next().map_or(&[], Vec::as_slice),
+                                )),
+                            },
+                        })
+                    }
+                    GuestEvent::TimerFired(task) => wit::Event::TimerFired(task.0),
+                    GuestEvent::ExternalEventRaised { number, name, data } => {
+                        wit::Event::ExternalEventRaised(wit::ExternalEvent {
+                            number: *number,
+                            name,
+                            data: text(data.as_ref()),
+                        })
+                    }
+                    // This contract has no word for it, so that such executions are not asked.
+                    GuestEvent::CancellationRequested(_) => return None,
+                })
             })
             .collect()
     }
@@ -236,10 +242,11 @@ fn action(action: wit::Action) -> Action {
             input: json(call.input),
             tags: call.tags,
             retry: call.retry.map(retry),
+            options: InstanceOptions::default(),
         }),
         wit::Action::SetTimer(timer) => Action::SetTimer {
             task: TaskId(timer.task),
-            fire_at: Timestamp(timer.fire_at),
+            due: TimerDue::GuestTime(Timestamp(timer.fire_at)),
         },
         wit::Action::CancelTask(task) => Action::CancelTask(TaskId(task)),
         wit::Action::SendEvent(event) => Action::SendEvent(OutgoingEvent {
@@ -253,6 +260,7 @@ fn action(action: wit::Action) -> Action {
             version: start.version,
             input: json(start.input),
             tags: start.tags,
+            options: InstanceOptions::default(),
         },
         wit::Action::SetCustomStatus(status) => Action::SetCustomStatus(json(status)),
     }

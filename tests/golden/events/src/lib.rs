@@ -18,7 +18,8 @@ async fn rounds(
                 Some(0) | None => break,
                 Some(item) => log.push(format!("{round}: item {item}")),
             },
-            () = limit => {
+            fired = limit => {
+                fired?;
                 log.push(format!("{round}: time is up at {}", ctx.now()));
                 break;
             }

@@ -19,14 +19,18 @@ async fn fan(ctx: Context, width: u32) -> Result<(u32, u32, Vec<u32>, u32), Fail
                 Some(n) => order.push(n?),
                 None => break,
             },
-            () = tick => return Err(Failure::new("TooSlow", "a day has passed")),
+            fired = tick => {
+                fired?;
+                return Err(Failure::new("TooSlow", "a day has passed"));
+            }
         }
     }
     order.sort_unstable();
     let racers = (0..3).map(|n| ctx.call(double, n).boxed_local());
     let (first, _, losers) = future::select_all(racers).await;
     drop(losers);
-    let (place, ()) = race_all([3_u64, 1, 2].map(|n| ctx.timer(Duration::from_millis(n)))).await;
+    let (place, fired) = race_all([3_u64, 1, 2].map(|n| ctx.timer(Duration::from_millis(n)))).await;
+    fired?;
     let ready = first? % 2 + place as u32;
     Ok((
         mapped?.into_iter().sum(),

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 
-use perennial_sdk::futures::FutureExt as _;
 use perennial_sdk::prelude::*;
 use perennial_sdk::serde_json::{Value, json};
 
@@ -73,7 +72,7 @@ async fn leaf(ctx: &Context, op: &Op) -> Result<u64, Failure> {
             caught(call.retry(RetryPolicy::new(*attempts, soon)).await, "Flaky")
         }
         Op::Broken => caught(ctx.activity("Broken", ()).await, "Broken"),
-        Op::Timer(millis) => Ok(ctx.timer(span(*millis)).map(|()| 1).await),
+        Op::Timer(millis) => ctx.timer(span(*millis)).await.map(|()| 1),
         Op::Within(millis) => match ctx.event::<Value>("never").within(span(*millis)).await? {
             None => Ok(2),
             Some(_) => unexpected("an event that nobody raised"),
@@ -91,7 +90,8 @@ async fn leaf(ctx: &Context, op: &Op) -> Result<u64, Failure> {
         }
         Op::Duel(shorter, longer) => {
             let spans = [*longer, *shorter];
-            let (place, ()) = race_all(spans.map(|millis| ctx.timer(span(millis)))).await;
+            let (place, fired) = race_all(spans.map(|millis| ctx.timer(span(millis)))).await;
+            fired?;
             Ok(spans[place])
         }
         Op::Event(number) => ctx.event(format!("e{number}")).await,

@@ -60,7 +60,7 @@ pub(crate) async fn selects(ctx: Context) -> Result<Vec<Value>, Failure> {
     loop {
         futures::select_biased! {
             event = events.next() => seen.extend(event.transpose()?),
-            () = limit => return Ok(seen),
+            fired = limit => return fired.map(|()| seen),
         }
     }
 }
@@ -104,7 +104,7 @@ pub(crate) async fn waits(ctx: Context) -> Result<Vec<Value>, Failure> {
             .boxed_local(),
         ctx.activity::<Value>("Hold", ()).boxed_local(),
         ctx.timer(Duration::from_secs(3_600))
-            .map(|()| Ok(json!("too late")))
+            .map(|fired| fired.map(|()| json!("too late")))
             .boxed_local(),
         ctx.child::<Value>("Listens", json!(["Never"]))
             .instance_id("the-child")
@@ -120,7 +120,7 @@ pub(crate) async fn far(ctx: Context, years: u64) -> Result<(String, String), Fa
     let begun = ctx.now();
     let for_ever = ctx.timer(Duration::MAX).start();
     drop(ctx.timer(Duration::from_secs(5)).start());
-    ctx.timer(Duration::from_secs(years * YEAR)).await;
+    ctx.timer(Duration::from_secs(years * YEAR)).await?;
     drop(for_ever);
     Ok((begun.to_string(), ctx.now().to_string()))
 }

@@ -55,7 +55,7 @@ async fn steps_then_events(ctx: Context, n: u32) -> Result<(), Failure> {
 
 /// Waits until a time, in milliseconds since 1970.
 async fn sleep_until(ctx: Context, millis: u64) -> Result<(), Failure> {
-    ctx.timer_at(Timestamp::from_unix_millis(millis)).await;
+    ctx.timer_at(Timestamp::from_unix_millis(millis)).await?;
     Ok(())
 }
 
@@ -75,7 +75,7 @@ async fn count_events(ctx: Context, n: u32) -> Result<Vec<u32>, Failure> {
 
 /// Waits so many milliseconds.
 async fn sleep(ctx: Context, millis: u64) -> Result<(), Failure> {
-    ctx.timer(Duration::from_millis(millis)).await;
+    ctx.timer(Duration::from_millis(millis)).await?;
     Ok(())
 }
 
@@ -118,7 +118,7 @@ async fn waits_widely(ctx: Context, wide: Wide) -> Result<(), Failure> {
     let children = (0..wide.children).map(|_| ctx.child::<String>("Wait", ()));
     try_join_all(children.collect::<Vec<_>>()).await?;
     for timer in timers {
-        timer.await;
+        timer.await?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ async fn orchestrate(ctx: Context, name: Option<String>) -> Result<String, Failu
     let name = name.unwrap_or_else(|| "world".to_owned());
     info!("greeting {name}");
     let greeting = ctx.call(greet, name).await?;
-    // As durable as the rest: ctx.timer(Duration::from_secs(3 * 24 * 3600)).await;
+    // As durable as the rest: ctx.timer(Duration::from_secs(3 * 24 * 3600)).await?;
     Ok(greeting)
 }
 
