@@ -1,8 +1,9 @@
 //! The events and actions of the contract as those of the core, and back.
 
 use perennial_core::{
-    Action, ActivityCall, Answer, CallOptions, Cause, ChildCall, Ending, Failure, GuestEvent, Json,
-    Millis, OutgoingEvent, RetryPolicy, TaskId, Timestamp, Waiting,
+    Action, ActivityCall, Answer, CallOptions, Cause, ChildCall, ChildCommand, ChildPolicy, Ending,
+    Failure, GuestEvent, IdReuse, InstanceOptions, Json, Millis, OutgoingEvent, RetryPolicy,
+    TaskId, TimerDue, Timestamp, Waiting,
 };
 
 use crate::bindings::orchestrations as wit;
@@ -64,6 +65,20 @@ pub(super) fn event(event: GuestEvent) -> wit::Event {
                 data: text(data),
             })
         }
+        GuestEvent::CancellationRequested(asked) => {
+            wit::Event::CancellationRequested(wit::Cancellation {
+                reason: asked.reason,
+                timed_out: asked.timed_out,
+                deadline: asked.deadline.0,
+            })
+        }
+    }
+}
+
+fn reuse(reuse: wit::IdReuse) -> IdReuse {
+    match reuse {
+        wit::IdReuse::Ended => IdReuse::Ended,
+        wit::IdReuse::Never => IdReuse::Never,
     }
 }
 
@@ -124,12 +139,32 @@ fn action(action: wit::Action) -> Action {
             input: json(call.input),
             tags: call.tags,
             retry: call.retry.map(retry),
+            options: InstanceOptions {
+                reuse: reuse(call.reuse),
+                when_dropped: match call.when_dropped {
+                    wit::ChildPolicy::Abandon => ChildPolicy::Abandon,
+                    wit::ChildPolicy::Cancel => ChildPolicy::Cancel,
+                    wit::ChildPolicy::Terminate => ChildPolicy::Terminate,
+                },
+                execution_timeout: call.execution_timeout.map(Millis),
+            },
         }),
         wit::Action::SetTimer(timer) => Action::SetTimer {
             task: TaskId(timer.task),
-            fire_at: Timestamp(timer.fire_at),
+            due: match timer.due {
+                wit::Due::After(span) => TimerDue::After(Millis(span)),
+                wit::Due::At(at) => TimerDue::At(Timestamp(at)),
+            },
         },
         wit::Action::CancelTask(task) => Action::CancelTask(TaskId(task)),
+        wit::Action::CommandChild(child) => Action::CommandChild {
+            task: TaskId(child.task),
+            command: match child.command {
+                wit::ChildCommandKind::Cancel => ChildCommand::Cancel,
+                wit::ChildCommandKind::Terminate => ChildCommand::Terminate,
+            },
+            reason: child.reason,
+        },
         wit::Action::SendEvent(event) => Action::SendEvent(OutgoingEvent {
             instance_id: event.instance_id,
             name: event.name,
@@ -141,6 +176,11 @@ fn action(action: wit::Action) -> Action {
             version: start.version,
             input: json(start.input),
             tags: start.tags,
+            options: InstanceOptions {
+                reuse: reuse(start.reuse),
+                when_dropped: ChildPolicy::Abandon,
+                execution_timeout: start.execution_timeout.map(Millis),
+            },
         },
         wit::Action::SetCustomStatus(status) => Action::SetCustomStatus(json(status)),
     }
@@ -174,5 +214,6 @@ fn ending(state: wit::State) -> Ending {
             version: continuation.version,
             carry_over: continuation.carry_over,
         },
+        wit::State::Canceled => Ending::Canceled,
     }
 }

@@ -220,7 +220,9 @@ impl Report {
     #[must_use]
     pub fn timers(&self) -> Vec<Duration> {
         let timers = self.events().filter_map(|(_, event)| match event {
-            Event::TimerSet { fire_at, .. } => Some(fire_at.since(self.began_at)),
+            Event::TimerSet { fire_at, .. } | Event::TimerSetAt { at: fire_at, .. } => {
+                Some(fire_at.since(self.began_at))
+            }
             _ => None,
         });
         timers.map(|span| Duration::from_millis(span.0)).collect()

@@ -82,7 +82,7 @@ fn told(event: &Event) -> (Option<TaskId>, String) {
         Event::ChildRetried { task, .. }
         | Event::TimerFired { task }
         | Event::TaskCanceled { task } => (Some(*task), String::new()),
-        Event::TimerSet { task, fire_at } => {
+        Event::TimerSet { task, fire_at } | Event::TimerSetAt { task, at: fire_at } => {
             let at = crate::Timestamp::from_unix_millis(fire_at.0);
             (Some(*task), format!(" due {at}"))
         }

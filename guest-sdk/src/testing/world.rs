@@ -335,6 +335,11 @@ impl World {
                     self.at(turn.due(*fire_at), id, What::Fires(task));
                 }
             }
+            Event::TimerSetAt { task, at } => {
+                if let Some(task) = self.task(id, *task) {
+                    self.at(*at, id, What::Fires(task));
+                }
+            }
             Event::ChildScheduled { task, .. } => self.start_child(id, *task, 1),
             Event::EventSent {
                 instance_id,

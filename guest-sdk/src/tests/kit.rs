@@ -338,7 +338,7 @@ fn continue_as_new_is_followed_with_its_unread_events() {
     assert_eq!((report.output::<u64>(), report.executions()), (6, 3));
     let looped = failure_of(|| {
         async fn forever(ctx: Context) -> Result<(), Failure> {
-            ctx.timer(SECOND).await;
+            ctx.timer(SECOND).await?;
             ctx.continue_as_new(())
         }
         let definitions = crate::definitions! { orchestrations: { "Forever" => forever } };

@@ -228,6 +228,7 @@ fn what_goes_to_another_instance_is_within_the_limit() {
         version: None,
         input: Some(json(&long(bytes))),
         tags: Vec::new(),
+        options: perennial_core::InstanceOptions::default(),
     };
     check(
         waits([started(21)]),
