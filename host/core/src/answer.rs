@@ -289,7 +289,7 @@ mod tests {
                     at_most_once,
                 };
             }
-            answer_hash(&answer)
+            answer_hash(&answer, Timestamp(0))
         })
         .to_vec();
         hashes.sort_unstable();
