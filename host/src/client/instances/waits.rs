@@ -15,6 +15,10 @@ use crate::client::json::{FailedAttemptJson, FailureJson, Payload, StatusName, T
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "WaitJson", try_from = "WaitJson")]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most waits are activities, and a status has few"
+)]
 pub enum Wait {
     /// An external event.
     ExternalEvent {
@@ -243,6 +247,10 @@ impl WaitJson {
 }
 
 impl From<Wait> for WaitJson {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each wait"
+    )]
     fn from(wait: Wait) -> Self {
         match wait {
             Wait::ExternalEvent { name } => Self {
