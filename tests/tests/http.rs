@@ -28,6 +28,8 @@ mod starts;
 mod strict;
 #[path = "http/urls.rs"]
 mod urls;
+#[path = "http/values.rs"]
+mod values;
 
 use expect_test::expect;
 

@@ -110,6 +110,33 @@ fn script() -> Vec<String> {
         wait w2 --for start --json
         wait w1 --timeout 0s
         wait nobody
+        start Stages --id s1
+        raise-event s1 Go --data '\"paid\"'
+        values s1 stage --wait --is '\"paid\"'
+        values s1 stage
+        values s1 none
+        values s1
+        values s1 --json
+        values s1 stage --json
+        values s1 stage --wait --since 1 --json
+        values s1 stage --wait --is 7 --timeout 0s
+        values s1 stage --is 7
+        values nobody
+        values nobody stage --wait
+        tag s1 owner=eve stage=mine
+        tag s1 --remove owner --json
+        tag s1
+        tag s1 a=b --remove a
+        tag s1 =b
+        tag nobody a=b
+        list --tag stage=mine
+        status s1
+        status s1 --json
+        raise-event s1 Go --data '\"end\"'
+        wait s1
+        values s1 stage --wait --is 7
+        values s1 stage
+        tag s1 late=yes
         status h1
         status h1 --json --history
         status w1 --input

@@ -143,6 +143,8 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         "history r1 --timeline".to_owned(),
         "list --limit 2 --input --output".to_owned(),
         "list --counts".to_owned(),
+        "values r1".to_owned(),
+        "tag w1 owner=eve".to_owned(),
         "wait r1".to_owned(),
         "restart r1 --new-id r2".to_owned(),
         "terminate w1".to_owned(),
@@ -206,6 +208,7 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
             "Terminated",
             "Failed",
             "team",
+            "owner",
         ];
         found.retain(|name| !said.contains(&name.as_str()) && !free.contains(&name.as_str()));
         found.retain(|name| !name.contains('-'));
@@ -263,6 +266,10 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
             {continuationToken: text, instances: [{createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, runtimeStatus: text, scheduledTime?: text, tags?: {team: text}}]}
         list --counts
             {Completed: number, Pending: number}
+        values r1
+            []
+        tag w1
+            {instanceId: text, tags: {owner: text, team: text}}
         wait r1
             {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, runtimeStatus: text, startedTime: text}
         restart r1 --new-id r2
