@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::bindings::orchestrations::Action;
+use crate::bindings::orchestrations::{Action, NamedValue};
 use crate::combine;
 use crate::execution::Execution;
 use crate::failure::Continued;
@@ -63,6 +63,47 @@ impl Context {
     /// Takes the custom status away.
     pub fn clear_custom_status(&self) {
         self.0.act(Action::SetCustomStatus(None));
+    }
+
+    /// Shows a value under a name: clients read it, and wait for it, at any time, and no code of this orchestration runs for that. It stays until it
+    /// is replaced or [cleared](Self::clear_value), also after the end and when the orchestration continues as new. A rewind restores the values of
+    /// before its cut; a restart begins without any.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// async fn ship(ctx: Context, order: String) -> Result<(), Failure> {
+    ///     ctx.set_value("stage", "packing")?;
+    ///     ctx.activity::<()>("Pack", &order).await?;
+    ///     ctx.set_value("stage", "sent")?;
+    ///     ctx.set_tag("sent", Some("yes"));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// An instance has up to 100 values, of 256 KiB together; with more, the execution fails with `LimitExceeded`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if serde cannot write it.
+    pub fn set_value(&self, name: impl Into<String>, value: impl Serialize) -> Result<(), Failure> {
+        let name = name.into();
+        let value = Some(Payload::Value { name: &name }.encode(&value)?);
+        self.0.act(Action::SetValue(NamedValue { name, value }));
+        Ok(())
+    }
+
+    /// Takes a value away.
+    pub fn clear_value(&self, name: impl Into<String>) {
+        let name = name.into();
+        self.0
+            .act(Action::SetValue(NamedValue { name, value: None }));
+    }
+
+    /// Sets a tag of this instance, or removes it with `None`. [`tags`](Self::tags) shows it at once; lists filter by it when the turn is
+    /// recorded. It stays as [values](Self::set_value) do, and over a restart too.
+    pub fn set_tag(&self, key: impl Into<String>, value: Option<&str>) {
+        self.0.set_tag(key.into(), value.map(str::to_owned));
     }
 
     /// Tells people why the instance waits, until the note is replaced. An empty one takes it away.
@@ -163,10 +204,11 @@ impl Context {
         self.0.start.parent.as_ref()
     }
 
-    /// The tags of this instance.
+    /// The tags of this instance: those that it began with, and what [`set_tag`](Self::set_tag) has changed. What clients change meanwhile shows
+    /// when the orchestration continues as new or is restarted.
     #[must_use]
-    pub fn tags(&self) -> &[(String, String)] {
-        &self.0.start.tags
+    pub fn tags(&self) -> Vec<(String, String)> {
+        self.0.tags()
     }
 
     /// The W3C trace context of who started this.

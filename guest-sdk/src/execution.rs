@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use uuid::Uuid;
 
 use crate::bindings::orchestrations::{
-    Action, Cancellation as WitCancellation, ExternalEvent, Start, TurnStart, Waiting,
+    Action, Cancellation as WitCancellation, ExternalEvent, Start, TagChange, TurnStart, Waiting,
 };
 use crate::bindings::types::{Failure, TaskId};
 use crate::cancel;
@@ -51,6 +51,8 @@ struct State {
     random: SplitMix64,
     uuids: u64,
     note: Option<String>,
+    /// The tags of the instance, as far as it knows.
+    tags: Vec<(String, String)>,
     cancellation: Option<WitCancellation>,
     /// Who waits for a cancellation, by number.
     cancel_waiters: BTreeMap<u64, Waker>,
@@ -71,6 +73,7 @@ impl Execution {
             random: SplitMix64::new(start.seed),
             uuids: 0,
             note: None,
+            tags: start.tags.clone(),
             cancellation: None,
             cancel_waiters: BTreeMap::new(),
             next_cancel_waiter: 0,
@@ -122,6 +125,22 @@ impl Execution {
 
     pub(crate) fn act(&self, action: Action) {
         self.state.borrow_mut().act(action);
+    }
+
+    pub(crate) fn tags(&self) -> Vec<(String, String)> {
+        self.state.borrow().tags.clone()
+    }
+
+    pub(crate) fn set_tag(&self, key: String, value: Option<String>) {
+        let mut state = self.state.borrow_mut();
+        let known = state.tags.iter_mut().find(|(other, _)| *other == key);
+        match (known, value.clone()) {
+            (Some((_, old)), Some(value)) => *old = value,
+            (Some(_), None) => state.tags.retain(|(other, _)| *other != key),
+            (None, Some(value)) => state.tags.push((key.clone(), value)),
+            (None, None) => {}
+        }
+        state.act(Action::SetTag(TagChange { key, value }));
     }
 
     pub(crate) fn poll_task(&self, task: TaskId, cx: &Context<'_>) -> Poll<Outcome> {

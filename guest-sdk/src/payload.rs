@@ -15,6 +15,7 @@ pub(crate) enum Payload<'a> {
     Output { of: &'static str, name: &'a str },
     EventData { name: &'a str },
     CustomStatus,
+    Value { name: &'a str },
 }
 
 impl Payload<'_> {
@@ -57,7 +58,10 @@ impl Payload<'_> {
     fn failure(self, message: String) -> Failure {
         let kind = match self {
             Self::Output { .. } => INVALID_OUTPUT,
-            Self::Input { .. } | Self::EventData { .. } | Self::CustomStatus => INVALID_INPUT,
+            Self::Input { .. }
+            | Self::EventData { .. }
+            | Self::CustomStatus
+            | Self::Value { .. } => INVALID_INPUT,
         };
         Failure::new(kind, message).not_retryable()
     }
@@ -82,6 +86,7 @@ impl fmt::Display for Payload<'_> {
             Self::Output { of, name } => write!(f, "the output of {of} {name:?}"),
             Self::EventData { name } => write!(f, "the data of event {name:?}"),
             Self::CustomStatus => f.write_str("the custom status"),
+            Self::Value { name } => write!(f, "the value {name:?}"),
         }
     }
 }

@@ -189,6 +189,35 @@ fn an_error_of_any_crate_becomes_a_failure_with_its_causes() {
 }
 
 #[test]
+fn values_and_tags_are_asked_for_and_tags_show_at_once() {
+    async fn shows(ctx: Context) -> Result<Vec<(String, String)>, Failure> {
+        ctx.set_value("stage", "asked")?;
+        ctx.clear_value("stage");
+        ctx.set_tag("team", Some("red"));
+        ctx.set_tag("team", Some("blue"));
+        ctx.set_tag("gone", Some("soon"));
+        ctx.set_tag("gone", None);
+        ctx.set_tag("never", None);
+        Ok(ctx.tags())
+    }
+    check(
+        program!(shows),
+        &[&[]],
+        &expect![[r#"
+        turn 1
+          value stage "asked"
+          value stage absent
+          tag team Some("red")
+          tag team Some("blue")
+          tag gone Some("soon")
+          tag gone None
+          tag never None
+          => completed [["team","blue"]]
+    "#]],
+    );
+}
+
+#[test]
 fn what_an_execution_may_know_does_not_depend_on_the_machine_it_runs_on() {
     async fn knows(ctx: Context) -> Result<String, Failure> {
         ctx.activity::<()>("A", ()).await?;

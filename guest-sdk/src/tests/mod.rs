@@ -215,6 +215,8 @@ fn render_action(action: &Action) -> String {
             )
         }
         Action::SetCustomStatus(status) => format!("status {}", json(status)),
+        Action::SetValue(set) => format!("value {} {}", set.name, json(&set.value)),
+        Action::SetTag(set) => format!("tag {} {:?}", set.key, set.value),
     }
 }
 

@@ -64,7 +64,7 @@ async fn values_are_read_waited_for_and_followed() {
     let version = told["version"].as_u64().unwrap();
     assert_eq!(
         without_versions(told),
-        json!({ "name": "stage", "value": "paid", "version": 1, "setTime": "2030-01-01T00:00:00Z", "runtimeStatus": "Running" })
+        json!({ "name": "stage", "value": "paid", "version": 1, "setTime": "2030-01-01T00:00:00.000Z", "runtimeStatus": "Running" })
     );
     let still = format!("{values}/stage?since={version}&timeout=0.05");
     assert_eq!(wire.ask(&still).await.status, 202);
@@ -201,11 +201,14 @@ async fn tags_are_changed_and_lists_know_it_at_once() {
         {"error":{"code":"invalid","message":"the body is not what was expected: invalid type: integer `1`, expected a string at line 1 column 6"}}
     "#]])
         .await;
-    wire.check(&format!(r#"{tags}{{"":"x"}}"#), expect![[r#"
+    wire.check(
+        &format!(r#"{tags}{{"":"x"}}"#),
+        expect![[r#"
         400
         {"error":{"code":"invalid","message":"the key of a tag must not be empty"}}
-    "#]])
-        .await;
+    "#]],
+    )
+    .await;
     let many: serde_json::Map<String, Value> =
         (0..63).map(|i| (format!("t{i}"), json!(""))).collect();
     wire.check(&format!("{tags}{}", Value::Object(many)), expect![[r#"
@@ -336,5 +339,23 @@ async fn every_client_is_told_the_same() {
     };
     assert_eq!(of_process(false).await, first);
     assert_eq!(of_process(true).await, first);
-    expect![[""]].assert_eq(&(first.join("\n") + "\n"));
+    expect![[r#"
+        true
+        {"name":"stage","runtimeStatus":"Running","version":0}
+        {"name":"stage","runtimeStatus":"Running","setTime":"then","value":"paid","version":1}
+        {"name":"stage","runtimeStatus":"Running","setTime":"then","value":"sent","version":1}
+        {"name":"tags","runtimeStatus":"Running","setTime":"then","value":[["stage","sent"]],"version":1}
+        [["owner","eve"],["stage","sent"]]
+        "the key of a tag must not be empty"
+        "an instance has at most 64 tags, \"it\" would have 66: remove some with the same request"
+        "[[\"owner\",\"eve\"],[\"stage\",\"next\"]]"
+        {"name":"stage","runtimeStatus":"Completed","setTime":"then","value":"next","version":1}
+        [["stage","\"next\""],["tags","[[\"owner\",\"eve\"],[\"stage\",\"next\"]]"]]
+        [["owner","eve"],["stage","next"]]
+        [["late","yes"],["owner","eve"],["stage","next"]]
+        "there is no instance \"nobody\""
+        "there is no instance \"nobody\""
+        "there is no instance \"nobody\""
+        "there is no instance \"nobody\""
+    "#]].assert_eq(&(first.join("\n") + "\n"));
 }

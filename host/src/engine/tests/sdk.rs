@@ -245,6 +245,14 @@ fn action(action: wit::Action) -> Action {
             },
         },
         wit::Action::SetCustomStatus(status) => Action::SetCustomStatus(json(status)),
+        wit::Action::SetValue(set) => Action::SetValue {
+            name: set.name,
+            value: json(set.value),
+        },
+        wit::Action::SetTag(set) => Action::SetTag {
+            key: set.key,
+            value: set.value,
+        },
     }
 }
 

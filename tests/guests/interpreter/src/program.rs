@@ -54,7 +54,7 @@ pub(crate) enum Op {
     Dropped,
     /// An activity that is started and goes on by itself.
     Detached,
-    /// Shows a value.
+    /// Shows a number as the custom status, as a named value and as a tag.
     Status(u64),
     /// Hands drawn numbers, the time and an identifier to an activity, and looks whether it gives them back.
     Draws,

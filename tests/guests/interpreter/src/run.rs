@@ -105,6 +105,13 @@ async fn leaf(ctx: &Context, op: &Op) -> Result<u64, Failure> {
         }
         Op::Status(value) => {
             ctx.set_custom_status(value)?;
+            let name = format!("v{}", value % 3);
+            match value % 5 {
+                0 => ctx.clear_value(name),
+                _ => ctx.set_value(name, value)?,
+            }
+            let shown = value.to_string();
+            ctx.set_tag(format!("t{}", value % 2), (value % 7 > 0).then_some(&shown));
             Ok(0)
         }
         Op::Draws => {

@@ -64,6 +64,23 @@ async fn wait(ctx: Context, _: ()) -> Result<String, Failure> {
     ctx.event("Go").await
 }
 
+/// Shows what each event `Go` carries as its value and its tag `stage`, and its tags as the value `tags`.
+async fn stages(ctx: Context, _: ()) -> Result<(), Failure> {
+    loop {
+        let stage: String = ctx.event("Go").await?;
+        match stage.as_str() {
+            "end" => return Ok(()),
+            "again" => return ctx.continue_as_new(()),
+            "clear" => ctx.clear_value("stage"),
+            _ => {
+                ctx.set_value("stage", &stage)?;
+                ctx.set_tag("stage", Some(&stage));
+                ctx.set_value("tags", ctx.tags())?;
+            }
+        }
+    }
+}
+
 /// `n` events `Go`, one after the other.
 async fn count_events(ctx: Context, n: u32) -> Result<Vec<u32>, Failure> {
     let mut seen = Vec::new();
@@ -313,6 +330,7 @@ perennial_sdk::export! {
         "SleepUntil" => sleep_until,
         "Wait" => wait,
         "CountEvents" => count_events,
+        "Stages" => stages,
         "Sleep" => sleep,
         "Append" => append,
         "WaitsWidely" => waits_widely,
