@@ -135,6 +135,9 @@ pub(crate) enum Command {
     /// Send an event to an instance
     #[command(after_help = help::RAISE_EVENT)]
     RaiseEvent(RaiseEvent),
+    /// Ask an instance, or many, to end in good order
+    #[command(after_help = help::CANCEL)]
+    Cancel(Cancel),
     /// Terminate an instance, or many
     #[command(after_help = help::TERMINATE)]
     Terminate(Terminate),
@@ -304,6 +307,9 @@ pub(crate) struct Start {
     /// Begin after this long, such as `30s` or `1h30m`
     #[arg(long, value_name = "DURATION", value_parser = value::duration, conflicts_with = "at")]
     pub(crate) after: Option<Duration>,
+    /// Ask it to cancel after this long; it then fails with `Timeout`
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    pub(crate) execution_timeout: Option<Duration>,
     /// Wait until it has ended, and print its result on the line after the id; or until its start
     #[arg(long, value_enum, value_name = "FOR", num_args = 0..=1, require_equals = true, default_missing_value = "completion")]
     pub(crate) wait: Option<WaitFor>,
@@ -416,8 +422,17 @@ pub(crate) struct RaiseEvent {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Cancel {
+    /// How long it has to clean up before it is terminated, such as `30s`; for one instance
+    #[arg(long, value_name = "DURATION", value_parser = value::duration, requires = "id")]
+    pub(crate) grace: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) terminate: Terminate,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Terminate {
-    /// Do not ask before many are terminated
+    /// Do not ask before many are ended
     #[arg(long, short)]
     pub(crate) yes: bool,
     /// Wait until it has ended; for one instance

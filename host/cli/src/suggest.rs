@@ -24,6 +24,7 @@ impl Typed {
             Command::Tag(args) => Some(&args.id),
             Command::RaiseEvent(args) => Some(&args.id),
             Command::Rewind(args) => Some(&args.id),
+            Command::Cancel(args) => args.terminate.change.selection.id.as_ref(),
             Command::Terminate(args) => args.change.selection.id.as_ref(),
             Command::Suspend(args) => args.selection.id.as_ref(),
             Command::Resume(args) => args.change.selection.id.as_ref(),

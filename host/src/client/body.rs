@@ -41,6 +41,8 @@ pub(crate) struct StartBody {
     pub(crate) start_after_ms: Option<u64>,
     /// A W3C `traceparent`: the instance continues that trace.
     pub(crate) trace_parent: Option<String>,
+    /// After how many milliseconds the instance is asked to cancel, and fails with `Timeout`.
+    pub(crate) execution_timeout_ms: Option<u64>,
 }
 
 /// Which existing instance a start may replace if its id is in use.
@@ -86,7 +88,7 @@ pub(crate) struct Started {
     pub(crate) instance_id: String,
 }
 
-/// Terminates, suspends or resumes an instance.
+/// Cancels, terminates, suspends or resumes an instance.
 #[skip_serializing_none]
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -98,6 +100,8 @@ pub(crate) struct CommandBody {
     pub(crate) recursive: bool,
     /// Only for a resume: the module, by name or digest, on which a quarantined instance continues.
     pub(crate) module: Option<String>,
+    /// Only for a cancellation: how many milliseconds the instance has to clean up before it is terminated; a minute by default.
+    pub(crate) grace_ms: Option<u64>,
 }
 
 /// What a command did to the instance.

@@ -197,6 +197,19 @@ Examples:
 
 JSON: {instanceId, command: raiseEvent, hosted}";
 
+pub(super) const CANCEL: &str = "\
+The orchestration is told: what it awaits ends with the failure `Canceled`, sagas compensate, and the instance ends as \
+Terminated with the reason, unless its author wrote otherwise. What has not ended after the grace period, a minute by \
+default, is terminated. An instance that has not begun ends at once, and so does one that cannot be told: of a module \
+for contract 0.1, or of a remote worker. A suspended instance is told when it is resumed.
+
+Examples:
+  perennial cancel order-17 --reason 'ordered twice'
+  perennial cancel order-17 --grace 10m --wait --timeout 10m
+  perennial cancel --tag customer=acme --yes
+
+JSON: {instanceId, command: cancel, hosted, changed}; of many, {matched, done, skipped, dryRun, hosted}; with --wait, the instance as `perennial status --json` shows it.";
+
 pub(super) const TERMINATE: &str = "\
 An instance that has not begun ends at once. Its children and running activities go on; with --recursive the \
 children end too, and activities of modules are interrupted. If it is terminated twice, the first reason is kept.

@@ -1,4 +1,4 @@
-//! `perennial raise-event`, `terminate`, `suspend` and `resume`: a command to one instance.
+//! `perennial raise-event`, `cancel`, `terminate`, `suspend` and `resume`: a command to one instance.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use perennial::{
 };
 use serde::Serialize;
 
-use crate::args::{Change, RaiseEvent, Resume, Terminate, WaitFor};
+use crate::args::{Cancel, Change, RaiseEvent, Resume, Terminate, WaitFor};
 use crate::error::{CliError, Exit};
 use crate::payload;
 use crate::session::Session;
@@ -70,6 +70,8 @@ async fn waits_for_others(client: &Client, id: &str, name: &str) -> Option<Strin
 /// What a command does to one instance, or to many.
 #[derive(Clone, Copy)]
 enum Verb {
+    /// With its grace period, if one was given.
+    Cancel(Option<Duration>),
     Terminate,
     Suspend,
     Resume,
@@ -79,6 +81,7 @@ impl Verb {
     /// As in "terminate 3 instances", "terminating order-17" and "3 instances terminated".
     fn words(self) -> (&'static str, &'static str, &'static str) {
         match self {
+            Self::Cancel(_) => ("cancel", "cancelling", "asked to cancel"),
             Self::Terminate => ("terminate", "terminating", "terminated"),
             Self::Suspend => ("suspend", "suspending", "suspended"),
             Self::Resume => ("resume", "resuming", "resumed"),
@@ -87,6 +90,13 @@ impl Verb {
 
     fn one(self, client: &Client, id: &str, reason: Option<&str>) -> InstanceCommand {
         match self {
+            Self::Cancel(grace) => {
+                let cancel = client.cancel(id, reason);
+                match grace {
+                    Some(grace) => cancel.grace(grace),
+                    None => cancel,
+                }
+            }
             Self::Terminate => client.terminate(id, reason),
             Self::Suspend => client.suspend(id, reason),
             Self::Resume => client.resume(id, reason),
@@ -96,7 +106,7 @@ impl Verb {
     /// Why the command changed nothing.
     fn already(self) -> &'static str {
         match self {
-            Self::Terminate => "has ended already",
+            Self::Cancel(_) | Self::Terminate => "has ended already",
             Self::Suspend => "is suspended already",
             Self::Resume => "is not suspended",
         }
@@ -106,7 +116,7 @@ impl Verb {
     async fn is_over(self, client: &Client, id: &str) -> bool {
         let ended = |status: InstanceStatus| status.started_at.is_none() && status.is_ended();
         match self {
-            Self::Terminate => client
+            Self::Cancel(_) | Self::Terminate => client
                 .status(id)
                 .await
                 .is_ok_and(|one| one.is_some_and(ended)),
@@ -116,6 +126,7 @@ impl Verb {
 
     fn many(self, client: &Client, filter: Filter) -> Bulk {
         match self {
+            Self::Cancel(_) => client.cancel_where(filter),
             Self::Terminate => client.terminate_where(filter),
             Self::Suspend => client.suspend_where(filter),
             Self::Resume => client.resume_where(filter),
@@ -123,16 +134,23 @@ impl Verb {
     }
 }
 
+pub(super) async fn cancel(args: Cancel, session: &Session) -> anyhow::Result<Exit> {
+    end(Verb::Cancel(args.grace), args.terminate, session).await
+}
+
 pub(super) async fn terminate(args: Terminate, session: &Session) -> anyhow::Result<Exit> {
+    end(Verb::Terminate, args, session).await
+}
+
+async fn end(verb: Verb, args: Terminate, session: &Session) -> anyhow::Result<Exit> {
     let id = args.change.selection.id.clone();
     let Some(id) = id.filter(|_| args.wait) else {
-        return change(Verb::Terminate, args.change, !args.yes, session).await;
+        return change(verb, args.change, !args.yes, session).await;
     };
     let client = session.client()?;
     // That several are not meant is checked as for one that is not waited for.
-    meant(&args.change.selection, "terminate")?;
-    client
-        .terminate(&id, args.change.reason.as_deref())
+    meant(&args.change.selection, verb.words().0)?;
+    verb.one(&client, &id, args.change.reason.as_deref())
         .recursive_if(args.change.recursive)
         .await?;
     let status =

@@ -66,6 +66,7 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Values(args) => values::values(args, session).await,
         Command::Tag(args) => values::tag(args, session).await,
         Command::RaiseEvent(args) => change::raise_event(args, session).await,
+        Command::Cancel(args) => change::cancel(args, session).await,
         Command::Terminate(args) => change::terminate(args, session).await,
         Command::Suspend(args) => change::suspend(args, session).await,
         Command::Resume(args) => change::resume(args, session).await,

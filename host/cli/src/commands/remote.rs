@@ -50,6 +50,7 @@ fn needs(command: &Command) -> Needs {
         | Command::Values(_)
         | Command::Tag(_)
         | Command::RaiseEvent(_)
+        | Command::Cancel(_)
         | Command::Terminate(_)
         | Command::Suspend(_)
         | Command::Resume(_)

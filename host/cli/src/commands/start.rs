@@ -99,6 +99,9 @@ async fn send(
     if let Some(delay) = args.after {
         start = start.after(delay);
     }
+    if let Some(limit) = args.execution_timeout {
+        start = start.execution_timeout(limit);
+    }
     for (key, value) in args.tags {
         start = start.tag(key, value);
     }

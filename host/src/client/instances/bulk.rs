@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use perennial_core::{Status, Timestamp};
+use perennial_core::{CANCELLATION_GRACE, Status, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,7 @@ const BATCH: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
+    Cancel,
     Terminate,
     Suspend,
     Resume,
@@ -33,7 +34,9 @@ impl Action {
     /// The statuses in which the action has an effect.
     fn statuses(self) -> &'static [Status] {
         match self {
-            Self::Terminate => &[Status::Pending, Status::Running, Status::Suspended],
+            Self::Cancel | Self::Terminate => {
+                &[Status::Pending, Status::Running, Status::Suspended]
+            }
             Self::Suspend => &[Status::Pending, Status::Running],
             Self::Resume => &[Status::Suspended],
             Self::Purge | Self::Restart => &[Status::Completed, Status::Failed, Status::Terminated],
@@ -119,6 +122,11 @@ impl Client {
     /// ```
     pub fn terminate_where(&self, filter: Filter) -> Bulk {
         self.bulk(Action::Terminate, filter)
+    }
+
+    /// Asks all instances that match a filter to end in good order, as [`cancel`](Client::cancel) does, each with the usual grace period.
+    pub fn cancel_where(&self, filter: Filter) -> Bulk {
+        self.bulk(Action::Cancel, filter)
     }
 
     /// Suspends all instances that match a filter, until they are resumed.
@@ -278,7 +286,7 @@ impl Bulk {
                     progress.skipped += u64::from(purged.live);
                 }
                 Action::Restart => restart(&self.client, some, progress).await?,
-                Action::Terminate | Action::Suspend | Action::Resume => {
+                Action::Cancel | Action::Terminate | Action::Suspend | Action::Resume => {
                     let make = |brief: &Brief| {
                         self.action
                             .request(&brief.id, self.reason.clone(), self.recursive)
@@ -299,6 +307,7 @@ impl Action {
     /// The name of the action in the HTTP API.
     fn name(self) -> &'static str {
         match self {
+            Self::Cancel => "cancel",
             Self::Terminate => "terminate",
             Self::Suspend => "suspend",
             Self::Resume => "resume",
@@ -310,6 +319,12 @@ impl Action {
     fn request(self, id: &str, reason: Option<String>, recursive: bool) -> Request {
         let id = id.to_owned();
         match self {
+            Self::Cancel => Request::Cancel {
+                id,
+                reason,
+                grace: CANCELLATION_GRACE,
+                recursive,
+            },
             Self::Terminate => Request::Terminate {
                 id,
                 reason,

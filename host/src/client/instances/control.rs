@@ -1,7 +1,10 @@
-//! Terminate, suspend and resume.
+//! Cancel, terminate, suspend and resume.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::time::Duration;
+
+use perennial_core::{CANCELLATION_GRACE, Millis};
 
 use crate::client::{Client, Error, Result};
 use crate::engine::Request;
@@ -19,6 +22,7 @@ pub struct InstanceCommand {
     reason: Option<String>,
     kind: Kind,
     recursive: bool,
+    grace: Millis,
 }
 
 /// What a command to an instance did.
@@ -47,6 +51,7 @@ impl CommandOutcome {
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
+    Cancel,
     Terminate,
     Suspend,
     Resume,
@@ -60,7 +65,27 @@ impl Client {
             reason: reason.map(str::to_owned),
             kind,
             recursive: false,
+            grace: CANCELLATION_GRACE,
         }
+    }
+
+    /// Asks an instance to end in good order. Await the returned value.
+    ///
+    /// The orchestration is told: what it awaits ends with the failure `Canceled`, sagas compensate, and the instance ends as `Terminated`
+    /// with this reason, unless its author wrote otherwise. What has not ended after the [grace](InstanceCommand::grace) period is terminated.
+    /// An instance that has not begun ends at once, and so does one that cannot be told: of a module for contract 0.1, of a remote worker, or
+    /// whose orchestration has returned. A suspended instance is told when it is resumed. The first request counts.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// client.cancel("order-17", Some("ordered twice")).grace(Duration::from_secs(600)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancel(&self, id: &str, reason: Option<&str>) -> InstanceCommand {
+        self.instance_command(Kind::Cancel, id, reason)
     }
 
     /// Terminates an instance. Await the returned value.
@@ -151,6 +176,12 @@ impl InstanceCommand {
         self.recursive_if(true)
     }
 
+    /// How long a cancelled instance has to clean up before it is terminated; a minute by default. Means nothing for other commands.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = Millis(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
     /// As [`recursive`](Self::recursive), if the argument is true.
     pub fn recursive_if(mut self, recursive: bool) -> Self {
         self.recursive = recursive;
@@ -171,16 +202,23 @@ impl IntoFuture for InstanceCommand {
                 reason,
                 kind,
                 recursive,
+                grace,
             } = self;
             let about = id.clone();
             let strays = match kind {
                 Kind::Terminate if recursive && client.remote().is_none() => {
                     client.strays(&id).await?
                 }
-                Kind::Terminate | Kind::Suspend | Kind::Resume => Vec::new(),
+                Kind::Cancel | Kind::Terminate | Kind::Suspend | Kind::Resume => Vec::new(),
             };
             let why = reason.clone();
             let request = match kind {
+                Kind::Cancel => Request::Cancel {
+                    id,
+                    reason,
+                    grace,
+                    recursive,
+                },
                 Kind::Terminate => Request::Terminate {
                     id,
                     reason,

@@ -23,6 +23,7 @@ pub struct Start {
     reuse: Reuse,
     trace_parent: Option<String>,
     begins: Begins,
+    execution_timeout: Option<Millis>,
     by_sdk: bool,
 }
 
@@ -45,6 +46,7 @@ impl Start {
             reuse: Reuse::default(),
             trace_parent: None,
             begins: Begins::Now,
+            execution_timeout: None,
             by_sdk: false,
         }
     }
@@ -95,6 +97,13 @@ impl Start {
     /// Schedules the start after a delay.
     pub fn after(mut self, delay: Duration) -> Self {
         self.begins = Begins::After(delay);
+        self
+    }
+
+    /// Asks the instance to cancel after this long, counted from when it may begin and across continue-as-new. It then fails with `Timeout`:
+    /// what it awaits ends, sagas compensate, and what has not ended a minute later is ended. A rewind gives it the whole time again.
+    pub fn execution_timeout(mut self, limit: Duration) -> Self {
+        self.execution_timeout = Some(Millis(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)));
         self
     }
 
@@ -153,9 +162,18 @@ impl IntoFuture for Start {
             };
             match (self.client.remote(), delay) {
                 // The host that will run the start measures the delay on its own clock.
-                (Some(remote), Some(delay)) => remote.start_after(request, delay).await?,
+                (Some(remote), Some(delay)) => {
+                    let limit = self.execution_timeout;
+                    remote.start_after(request, delay, limit).await?;
+                }
                 _ => {
-                    let mut start = Request::Start(request);
+                    let mut start = match self.execution_timeout {
+                        Some(execution_timeout) => Request::StartLimited {
+                            start: request,
+                            execution_timeout,
+                        },
+                        None => Request::Start(request),
+                    };
                     if self.by_sdk {
                         start = Request::Remote(Box::new(start));
                     }

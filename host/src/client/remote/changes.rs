@@ -29,18 +29,34 @@ impl Remote {
                 id,
                 reason,
                 recursive,
-            } => self.command(&id, "terminate", reason, recursive).await,
+            } => {
+                self.command(&id, "terminate", reason, recursive, None)
+                    .await
+            }
+            Request::Cancel {
+                id,
+                reason,
+                grace,
+                recursive,
+            } => {
+                self.command(&id, "cancel", reason, recursive, Some(grace))
+                    .await
+            }
+            Request::StartLimited {
+                start,
+                execution_timeout,
+            } => self.start_when(start, None, Some(execution_timeout)).await,
             Request::Suspend {
                 id,
                 reason,
                 recursive,
-            } => self.command(&id, "suspend", reason, recursive).await,
+            } => self.command(&id, "suspend", reason, recursive, None).await,
             Request::Resume {
                 id,
                 reason,
                 recursive,
                 ..
-            } => self.command(&id, "resume", reason, recursive).await,
+            } => self.command(&id, "resume", reason, recursive, None).await,
             Request::Restart(restart) => {
                 let call = Call::post(&instance(&restart.id, &["restart"])?);
                 let id = Some(restart.new_id.unwrap_or(restart.id));
@@ -100,15 +116,25 @@ impl Remote {
     }
 
     async fn start(&self, start: StartRequest) -> Result<Reply> {
-        self.start_when(start, None).await
+        self.start_when(start, None, None).await
     }
 
     /// Starts an instance after a delay on the host's clock.
-    pub(crate) async fn start_after(&self, start: StartRequest, delay: Millis) -> Result<()> {
-        self.start_when(start, Some(delay)).await.map(drop)
+    pub(crate) async fn start_after(
+        &self,
+        start: StartRequest,
+        delay: Millis,
+        limit: Option<Millis>,
+    ) -> Result<()> {
+        self.start_when(start, Some(delay), limit).await.map(drop)
     }
 
-    async fn start_when(&self, start: StartRequest, delay: Option<Millis>) -> Result<Reply> {
+    async fn start_when(
+        &self,
+        start: StartRequest,
+        delay: Option<Millis>,
+        limit: Option<Millis>,
+    ) -> Result<Reply> {
         let body = StartBody {
             orchestration: start.name,
             id: Some(start.id),
@@ -122,6 +148,7 @@ impl Remote {
             },
             start_after_ms: delay.map(|delay| delay.0),
             trace_parent: start.trace_parent,
+            execution_timeout_ms: limit.map(|limit| limit.0),
         };
         self.done(Call::post(&["instances"]).json(&body)?).await
     }
@@ -132,12 +159,14 @@ impl Remote {
         verb: &str,
         reason: Option<String>,
         recursive: bool,
+        grace: Option<Millis>,
     ) -> Result<Reply> {
         let call = Call::post(&instance(id, &[verb])?);
         let body = CommandBody {
             reason,
             recursive,
             module: None,
+            grace_ms: grace.map(|grace| grace.0),
         };
         let (_, answer) = self.send(call.json(&body)?.within(None)).await?;
         // Hosts before 0.2 answer without a body.
@@ -160,6 +189,7 @@ impl Remote {
             reason,
             recursive: false,
             module: Some(module),
+            grace_ms: None,
         };
         self.send(call.json(&body)?).await.map(drop)
     }

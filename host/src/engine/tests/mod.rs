@@ -4,6 +4,7 @@ mod activities;
 mod again;
 mod ailing;
 mod attempts;
+mod cancel;
 mod clocks;
 mod control;
 mod crashes;

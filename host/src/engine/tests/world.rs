@@ -202,7 +202,7 @@ impl World {
             name: "all".to_owned(),
             digest: MODULE,
             component: Vec::new(),
-            contract: "0.1".to_owned(),
+            contract: "0.2".to_owned(),
             definitions: orchestrations.collect(),
             imports: Vec::new(),
             grants: None,

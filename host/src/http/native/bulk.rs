@@ -28,7 +28,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "/bulk/{action}",
             bulk,
             "changeInstances",
-            "Does terminate, suspend, resume, restart or purge to all instances that fit a filter; \
+            "Does cancel, terminate, suspend, resume, restart or purge to all instances that fit a filter; \
          with Accept: application/x-ndjson it says how far it is, a line for each step, \
          the last one as {over} or {error}",
         ))
@@ -72,6 +72,7 @@ async fn bulk(
         ));
     }
     let mut bulk = match action.as_str() {
+        "cancel" => ask.client.cancel_where(filter),
         "terminate" => ask.client.terminate_where(filter),
         "suspend" => ask.client.suspend_where(filter),
         "resume" => ask.client.resume_where(filter),
@@ -79,7 +80,7 @@ async fn bulk(
         "purge" => ask.client.purge_where(filter),
         _ => {
             return Err(Failed::not_found(format!(
-                "there is no bulk operation {action:?}; there are terminate, suspend, resume, restart and purge"
+                "there is no bulk operation {action:?}; there are cancel, terminate, suspend, resume, restart and purge"
             )));
         }
     };

@@ -172,6 +172,12 @@ fn changing() -> Vec<Operation> {
         .answer(200, "How many instances were deleted")
         .fails(&[(409, "The instance has not ended")]),
         command(post(
+            "/instances/{id}/cancel",
+            cancel,
+            "cancelInstance",
+            "Asks an instance to end in good order",
+        )),
+        command(post(
             "/instances/{id}/terminate",
             terminate,
             "terminateInstance",
@@ -386,6 +392,9 @@ async fn start(ask: Ask, Object(body): Object<StartBody>) -> Result<Reply<Starte
         }
         start = start.after(Duration::from_millis(ms));
     }
+    if let Some(ms) = body.execution_timeout_ms {
+        start = start.execution_timeout(Duration::from_millis(ms));
+    }
     if let Some(trace) = body.trace_parent {
         start = start.trace_parent(trace);
     }
@@ -407,6 +416,18 @@ async fn raise_event(
     };
     ask.client.raise_event_json(&id, &name, data).await?;
     Ok(Nothing(StatusCode::ACCEPTED))
+}
+
+async fn cancel(
+    ask: Ask,
+    Segments(id): Segments<String>,
+    Object(mut body): Object<CommandBody>,
+) -> Result<Reply<CommandAnswer>, Failed> {
+    let mut command = ask.client.cancel(&id, body.reason.as_deref());
+    if let Some(ms) = body.grace_ms.take() {
+        command = command.grace(Duration::from_millis(ms));
+    }
+    accepted(command, &body).await
 }
 
 async fn terminate(
@@ -433,6 +454,9 @@ async fn accepted(
 ) -> Result<Reply<CommandAnswer>, Failed> {
     if body.module.is_some() {
         return Err(Failed::invalid("only a resume takes a module"));
+    }
+    if body.grace_ms.is_some() {
+        return Err(Failed::invalid("only a cancellation takes a grace period"));
     }
     let outcome = command.recursive_if(body.recursive).await?;
     Ok(answer(outcome.is_changed()))
