@@ -61,6 +61,10 @@ impl<'a> Stage<'a> {
         self.staged
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each message"
+    )]
     fn event(&mut self, message: Message) -> Option<Event> {
         match message {
             Message::Start(start) => self.begin(start),

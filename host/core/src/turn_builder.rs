@@ -269,6 +269,10 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each action"
+    )]
     fn event(&mut self, action: Action, limits: &Limits) -> Option<Event> {
         let event = match action {
             Action::CallActivity(call) => self.activity(call, limits),

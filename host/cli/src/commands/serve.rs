@@ -82,16 +82,13 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     for (stats, hub) in did.into_iter().zip(&hubs) {
         stopped(begun, stats, hub, session).await?;
     }
-    match lost {
-        None => Ok(Exit::Ok),
-        Some(hub) => {
-            let message = format!("another process took task hub {hub:?} over");
-            let said = CliError::new(Exit::Error, message);
-            Err(said
-                .hint("`perennial doctor` says who owns it; nothing that was acknowledged is lost")
-                .into())
-        }
-    }
+    lost.map_or(Ok(Exit::Ok), |hub| Err(taken_over(&hub).into()))
+}
+
+fn taken_over(hub: &str) -> CliError {
+    let message = format!("another process took task hub {hub:?} over");
+    CliError::new(Exit::Error, message)
+        .hint("`perennial doctor` says who owns it; nothing that was acknowledged is lost")
 }
 
 /// Starts the log, and refuses to run within limits of the process that no host could work in.

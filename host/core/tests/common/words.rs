@@ -240,6 +240,10 @@ pub(crate) fn terminate(reason: &str) -> Message {
 
 // --- What is recorded
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each event"
+)]
 /// An event on one line.
 pub(crate) fn show(event: &Event) -> String {
     let rest = match event {

@@ -175,6 +175,10 @@ impl<'a> Preparation<'a> {
 }
 
 /// Builds the change of a request; [`Change::Answer`] if the request is refused without reading the hub.
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each request"
+)]
 pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
     if let Some(problem) = request.reason().and_then(problem_with_reason) {
         return Change::Answer(problem);

@@ -162,23 +162,21 @@ fn what_has_not_begun_or_cannot_be_told_ends_at_once() {
         host.submit(Request::Start(later)).unwrap();
         assert_eq!(host.submit(cancel("later", 5_000)).unwrap(), Reply::Done);
         assert_eq!(host.row("later").unwrap().status, Status::Terminated);
-        host.start("Ignores", "old");
-        host.idle();
+    }
+    // A module of contract 0.1 has no word for it.
+    {
+        let host = world.open();
         host.meddle("UPDATE module SET contract = '0.1'");
     }
     let host = world.open();
-    host.meddle("UPDATE module SET contract = '0.1'");
-    drop(host);
-    let host = world.open();
-    if host.count("SELECT count(*) FROM module WHERE contract = '0.1'") == 1 {
-        assert_eq!(host.submit(cancel("old", 5_000)).unwrap(), Reply::Done);
-        host.idle();
-        let told = names(&host, "old");
-        assert!(
-            !told.contains(&"CancellationRequested")
-                || host.row("old").unwrap().status == Status::Running
-        );
-    }
+    assert_eq!(
+        host.count("SELECT count(*) FROM module WHERE contract = '0.1'"),
+        1
+    );
+    host.start("Ignores", "old");
+    assert_eq!(host.submit(cancel("old", 5_000)).unwrap(), Reply::Done);
+    assert_eq!(host.end("old"), "Terminated");
+    assert!(!names(&host, "old").contains(&"CancellationRequested"));
     host.check_histories();
 }
 
@@ -206,7 +204,8 @@ fn dropped(when_dropped: ChildPolicy) -> InstanceOptions {
 fn family() -> Logic {
     let mut called = false;
     Box::new(move |seen, out| {
-        if !std::mem::replace(&mut called, true) {
+        // The next execution has an input, and calls none.
+        if !std::mem::replace(&mut called, true) && seen.input.is_none() {
             for (n, (id, policy)) in [
                 ("runs-on", ChildPolicy::Abandon),
                 ("cancelled", ChildPolicy::Cancel),
@@ -445,6 +444,6 @@ fn a_span_ends_as_long_as_it_is_and_a_date_when_the_clock_shows_it() {
     host.idle();
     assert_eq!(host.row("a").unwrap().status, Status::Running);
     host.advance(1);
-    assert_eq!(host.end("a"), "\"[1, 0]\"");
+    assert_eq!(host.end("a"), "[1, 0]");
     host.check_histories();
 }

@@ -95,6 +95,10 @@ impl Node {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each operation"
+    )]
     /// Runs as far as possible, and returns the value if it has ended. `used` are the events taken so far.
     fn poll(&mut self, seen: &Seen, out: &mut Out, used: &mut Vec<u32>) -> Option<u64> {
         match &self.op {

@@ -17,7 +17,7 @@ use crate::engine::turn::load;
 use crate::engine::turn::step::park;
 use crate::engine::{Engine, Work};
 use crate::store::rows::tasks::GRACE;
-use crate::store::{Change, Outcome, Reply, StoreError, TurnCommit};
+use crate::store::{Change, InstanceRow, Outcome, Reply, StoreError, TurnCommit};
 
 /// Handles the writer's answer. Attempts that begin now and may run on this worker are added to `held`.
 pub(crate) fn committed(
@@ -119,17 +119,7 @@ fn turn_committed(
         guest.committed();
     }
     let row = &mut resident.row;
-    if let Some(size) = history_growth::crossed(
-        (row.next_event, row.history_bytes),
-        (commit.turn.next_event(), commit.after.history_bytes),
-    ) {
-        tracing::warn!(
-            instance = %row.id,
-            events = commit.turn.next_event(),
-            bytes = commit.after.history_bytes,
-            "the history of an instance has grown past {size}: loading the instance replays all of it; consider continue-as-new"
-        );
-    }
+    warn_of_growth(row, &commit);
     row.advance(&commit);
     if row.module.is_none() {
         engine.turn_done(slot.key);
@@ -186,6 +176,20 @@ fn turn_committed(
     }
     // Drop the guest last, so that no waiter waits for it.
     drop(guest);
+}
+
+fn warn_of_growth(row: &InstanceRow, commit: &TurnCommit) {
+    if let Some(size) = history_growth::crossed(
+        (row.next_event, row.history_bytes),
+        (commit.turn.next_event(), commit.after.history_bytes),
+    ) {
+        tracing::warn!(
+            instance = %row.id,
+            events = commit.turn.next_event(),
+            bytes = commit.after.history_bytes,
+            "the history of an instance has grown past {size}: loading the instance replays all of it; consider continue-as-new"
+        );
+    }
 }
 
 /// In tests, compares each end that waiters get with the row in the hub, if it is still there.

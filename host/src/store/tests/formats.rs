@@ -189,6 +189,10 @@ impl Parts {
         ]
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with one of each event"
+    )]
     fn of_status_and_tries(&self) -> Vec<Event> {
         let (task, reason) = (TaskId(self.number), self.maybe.clone());
         vec![
@@ -272,6 +276,10 @@ impl Parts {
         ]
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with one of each message"
+    )]
     /// One message of each kind.
     fn messages(&self) -> Vec<Message> {
         let task = TaskRef {
