@@ -191,7 +191,10 @@ fn action(action: wit::Action) -> Action {
             input: json(call.input),
             retry: call.retry.map(retry),
             attempt_timeout: call.attempt_timeout.map(Millis),
-            options: CallOptions::default(),
+            options: CallOptions {
+                heartbeat_timeout: call.heartbeat_timeout.map(Millis),
+                at_most_once: call.at_most_once,
+            },
         }),
         wit::Action::CallChild(call) => Action::CallChild(ChildCall {
             task: TaskId(call.task),
