@@ -1,10 +1,11 @@
 //! The context of an activity: which attempt it is, and for which instance.
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bindings::activities::Invocation;
 use crate::payload::Payload;
-use crate::{Failure, TaskId, Timestamp};
+use crate::{Failure, TaskId, Timestamp, kind};
 
 /// One attempt of an activity: who called it, which attempt it is, and how a repeat is recognised.
 #[derive(Clone, Debug)]
@@ -76,6 +77,39 @@ impl ActivityContext {
         self.0.management_urls.as_deref()
     }
 
+    /// Says that the attempt makes progress, and how far it is. The next attempt goes on from there ([`last_heartbeat`](Self::last_heartbeat)), and
+    /// the status of the instance shows it. At most 16 KiB of JSON.
+    ///
+    /// Never waits. The host writes the newest details about once a second: if it dies, those of the last second or so are lost; if the attempt fails,
+    /// none are.
+    ///
+    /// ```
+    /// use perennial_sdk::prelude::*;
+    ///
+    /// fn copy(ctx: &ActivityContext, parts: u32) -> Result<u32, Failure> {
+    ///     let first = ctx.last_heartbeat().unwrap_or(0);
+    ///     for part in first..parts {
+    ///         // Copies the part.
+    ///         ctx.heartbeat(part + 1)?;
+    ///     }
+    ///     Ok(parts)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`HeartbeatError::Canceled`] and [`HeartbeatError::Draining`] say that the attempt should stop, which `?` does.
+    pub fn heartbeat(&self, details: impl Serialize) -> Result<(), HeartbeatError> {
+        let details = serde_json::to_string(&details)
+            .map_err(|error| HeartbeatError::Refused(error.to_string()))?;
+        beat(&details)
+    }
+
+    /// The details that an attempt before this one sent last with a heartbeat. `None` if there are none of this type.
+    #[must_use]
+    pub fn last_heartbeat<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(self.0.last_heartbeat.as_deref()?).ok()
+    }
+
     pub(crate) fn input<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         Payload::Input {
             of: "activity",
@@ -83,4 +117,57 @@ impl ActivityContext {
         }
         .decode(self.0.input.as_deref())
     }
+}
+
+/// Why an attempt should stop, or why its heartbeat was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeartbeatError {
+    /// Nobody waits for the result any more.
+    Canceled,
+    /// The host is about to stop: an attempt that cannot end soon returns this as its failure, which counts as none. The next host starts the next
+    /// attempt, with the details that were sent last.
+    Draining,
+    /// The details are too large, or cannot be written, for this reason.
+    Refused(String),
+}
+
+impl std::fmt::Display for HeartbeatError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Canceled => "the attempt was cancelled: nobody waits for its result",
+            Self::Draining => "the host is about to stop",
+            Self::Refused(why) => why,
+        })
+    }
+}
+
+impl From<HeartbeatError> for Failure {
+    fn from(error: HeartbeatError) -> Self {
+        let message = error.to_string();
+        match error {
+            HeartbeatError::Canceled => Self::new(kind::CANCELED, message),
+            HeartbeatError::Draining => Self::new(kind::HOST_STOPPED, message),
+            HeartbeatError::Refused(_) => Self::new(kind::LIMIT_EXCEEDED, message).not_retryable(),
+        }
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+fn beat(details: &str) -> Result<(), HeartbeatError> {
+    use crate::bindings::attempts::{Advice, heartbeat};
+
+    match heartbeat(Some(details)) {
+        Ok(Advice::GoOn) => Ok(()),
+        Ok(Advice::Canceled) => Err(HeartbeatError::Canceled),
+        Ok(Advice::Draining) => Err(HeartbeatError::Draining),
+        Err(why) => Err(HeartbeatError::Refused(why)),
+    }
+}
+
+/// Here there is no host: nobody hears it.
+#[cfg(not(target_arch = "wasm32"))]
+#[expect(clippy::unnecessary_wraps, reason = "it fails where there is a host")]
+fn beat(_: &str) -> Result<(), HeartbeatError> {
+    Ok(())
 }

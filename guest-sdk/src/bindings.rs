@@ -43,3 +43,4 @@ pub mod worker {
 pub use orchestrator::exports::perennial::workflow::orchestrations;
 pub use orchestrator::perennial::workflow::{logging, types};
 pub use worker::exports::perennial::workflow::activities;
+pub use worker::perennial::workflow::attempts;

@@ -129,7 +129,7 @@ mod typed;
 #[cfg(test)]
 mod tests;
 
-pub use crate::activity::ActivityContext;
+pub use crate::activity::{ActivityContext, HeartbeatError};
 pub use crate::bindings::orchestrations::ChildPolicy;
 pub use crate::bindings::types::TaskId;
 pub use crate::cancel::{Cancellation, CancellationWait};

@@ -359,6 +359,8 @@ impl<T> ActivityCall<T> {
             input: Some(input),
             retry: None,
             attempt_timeout: None,
+            heartbeat_timeout: None,
+            at_most_once: false,
         });
         Self(Call::Planned { execution, plan })
     }
@@ -374,6 +376,26 @@ impl<T> ActivityCall<T> {
             self.0
                 .adjust(|plan| plan.attempt_timeout = Some(millis(timeout))),
         )
+    }
+
+    /// Has the host fail an attempt with [`HeartbeatTimeout`](crate::kind::HEARTBEAT_TIMEOUT) that has sent no
+    /// [heartbeat](crate::ActivityContext::heartbeat) for so long. The retry policy applies to it.
+    ///
+    /// An activity that a remote worker runs sends none: it fails after this long.
+    pub fn heartbeat_timeout(self, timeout: Duration) -> Self {
+        Self(
+            self.0
+                .adjust(|plan| plan.heartbeat_timeout = Some(millis(timeout))),
+        )
+    }
+
+    /// Has the host start no attempt after one whose outcome is unknown: because the host died or stopped while it ran, its worker was lost, or it
+    /// took too long. The call fails with [`OutcomeUnknown`](crate::kind::OUTCOME_UNKNOWN) then. What an attempt returns as its failure is known,
+    /// and the retry policy applies to it.
+    ///
+    /// Each attempt costs one more commit. Without it, an activity runs at least once.
+    pub fn at_most_once(self) -> Self {
+        Self(self.0.adjust(|plan| plan.at_most_once = true))
     }
 
     /// Has the host try again what fails, unless it was told how before.

@@ -236,6 +236,7 @@ fn invocation(
         deadline: Some(deadline),
         trace_parent: trace,
         management_urls: None,
+        last_heartbeat: None,
     }
 }
 

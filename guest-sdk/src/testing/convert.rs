@@ -121,6 +121,10 @@ pub(super) fn of_wit(failure: wit_types::Failure) -> Failure {
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each action"
+)]
 fn action(action: wit::Action) -> Action {
     match action {
         wit::Action::CallActivity(call) => Action::CallActivity(ActivityCall {
@@ -129,7 +133,10 @@ fn action(action: wit::Action) -> Action {
             input: json(call.input),
             retry: call.retry.map(retry),
             attempt_timeout: call.attempt_timeout.map(Millis),
-            options: CallOptions::default(),
+            options: CallOptions {
+                heartbeat_timeout: call.heartbeat_timeout.map(Millis),
+                at_most_once: call.at_most_once,
+            },
         }),
         wit::Action::CallChild(call) => Action::CallChild(ChildCall {
             task: TaskId(call.task),

@@ -141,6 +141,7 @@ fn attempted(activity: &Activity, input: Option<&str>) -> Result<Option<String>,
         deadline: None,
         trace_parent: None,
         management_urls: None,
+        last_heartbeat: None,
     }))
 }
 

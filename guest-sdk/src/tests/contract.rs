@@ -138,6 +138,7 @@ fn an_activity_takes_what_it_asks_for_and_gives_json() {
             deadline: None,
             trace_parent: None,
             management_urls: None,
+            last_heartbeat: None,
         };
         Component::run(invocation)
             .map(Option::unwrap)

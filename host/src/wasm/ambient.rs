@@ -9,7 +9,7 @@ use super::code;
 use super::guest_log::{GuestLog, HasLog, Output};
 use super::limiter::MemoryLimiter;
 use super::output::Lines;
-use crate::engine::executor::{Attempt, Fault, Grants, Shortage};
+use crate::engine::executor::{Attempt, Fault, Grants, Heart, Shortage};
 use crate::limits::ATTEMPT_RESOURCES;
 
 /// The state of one attempt.
@@ -19,6 +19,7 @@ pub(super) struct Ambient {
     pub(super) files_said: bool,
     pub(super) log: GuestLog,
     pub(super) limiter: MemoryLimiter,
+    pub(super) heart: Heart,
 }
 
 impl Ambient {
@@ -64,6 +65,7 @@ impl Ambient {
             files_said: false,
             log: GuestLog::loud(attempt.instance_id.as_str()),
             limiter: MemoryLimiter::new(memory_bytes),
+            heart: attempt.heart.clone(),
         })
     }
 }

@@ -9,6 +9,7 @@ use super::files;
 use super::interface::Name;
 use super::link::{LinkError, Provide, link};
 use super::sandbox::{define_timezone, harmless};
+use super::v0_2;
 
 /// Links a component with WASI, as far as it can be granted, and with refusals for the rest.
 pub(super) fn prepare(component: &Component) -> wasmtime::Result<ActivitiesPre<Ambient>> {
@@ -46,6 +47,9 @@ impl Provide for Granted {
     ) -> wasmtime::Result<bool> {
         if contract::is_logging(interface) {
             return contract::define_logging(to, interface, function);
+        }
+        if v0_2::is_attempts(interface) {
+            return v0_2::define_attempts(to, function, |ambient: &Ambient| &ambient.heart);
         }
         let wasi = interface.base.strip_prefix("wasi:");
         match wasi.filter(|_| harmless(interface)) {

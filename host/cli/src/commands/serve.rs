@@ -82,7 +82,7 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     for (stats, hub) in did.into_iter().zip(&hubs) {
         stopped(begun, stats, hub, session).await?;
     }
-    lost.map_or(Ok(Exit::Ok), |hub| Err(taken_over(&hub).into()))
+    lost.map_or(Ok(Exit::Ok), |hub| Err(taken_over(hub).into()))
 }
 
 fn taken_over(hub: &str) -> CliError {

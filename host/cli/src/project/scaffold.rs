@@ -38,7 +38,7 @@ const CORE: &[(&str, &str)] = files!("core":
 
 /// The contract.
 const WIT: &[(&str, &str)] = files!("wit":
-    "activities.wit" "logging.wit" "orchestrations.wit" "types.wit" "world.wit");
+    "activities.wit" "attempts.wit" "logging.wit" "orchestrations.wit" "types.wit" "world.wit");
 
 /// The versions that the SDK was tested with. Cargo leaves out of it what a project does not use.
 const LOCK: &str = include_str!("../../assets/Cargo.lock");

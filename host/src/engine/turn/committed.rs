@@ -194,13 +194,13 @@ fn warn_of_growth(row: &InstanceRow, commit: &TurnCommit) {
 
 /// In tests, compares each end that waiters get with the row in the hub, if it is still there.
 #[cfg(test)]
-fn is_as_read(engine: &Engine, end: &crate::store::InstanceRow) {
+fn is_as_read(engine: &Engine, end: &InstanceRow) {
     if let Ok(Some(read)) = engine.hub.reader.instance_by_key(end.key)
         && read.execution_id == end.execution_id
         && read.generation == end.generation
         && read.status.is_end()
     {
-        let shown = |row: &crate::store::InstanceRow| {
+        let shown = |row: &InstanceRow| {
             let mut row = row.clone();
             row.parent_key = None;
             // An instance that was restarted in place may have become a child again.

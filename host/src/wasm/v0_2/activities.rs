@@ -78,6 +78,7 @@ impl Activities {
             deadline: attempt.deadline.map(|deadline| deadline.0),
             trace_parent: attempt.trace_parent.as_deref(),
             management_urls: attempt.management_urls.as_ref().map(Json::as_str),
+            last_heartbeat: attempt.heart.before().map(Json::as_str),
         };
         let outcome = self
             .0

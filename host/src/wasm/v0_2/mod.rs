@@ -4,10 +4,12 @@
 //! this contract it may still change; then it changes only to fix a bug.
 
 mod activities;
+mod attempts;
 mod logging;
 mod orchestrations;
 
 pub(super) use activities::{Activities, ActivitiesPre};
+pub(super) use attempts::{define_attempts, is_attempts};
 pub(super) use logging::{define_logging, is_logging};
 pub(super) use orchestrations::{Orchestrations, OrchestrationsPre};
 
@@ -25,6 +27,7 @@ pub(super) const ACTIVITIES: &str = "perennial:workflow/activities@0.2.0";
 /// Whether a module may import this interface of the contract. The types contain no functions.
 pub(super) fn is_known_import(interface: Name<'_>) -> bool {
     is_logging(interface)
+        || is_attempts(interface)
         || (interface.base == "perennial:workflow/types" && interface.track() == CONTRACT)
 }
 
