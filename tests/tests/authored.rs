@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use perennial::{Client, DefinitionKind, InstanceStatus, Status};
+use perennial::{Client, DefinitionKind, Event, InstanceStatus, Status};
 use perennial_tests::{DataDir, module};
 use serde_json::{Value, json};
 
@@ -75,9 +75,30 @@ async fn what_is_written_is_what_is_exported() {
                 "Takes an input, the data of events and the outcome of an activity that may be encoded twice.",
             ),
         ),
+        (
+            'o',
+            "Lease",
+            None,
+            Some("Takes something for a day, and gives it back when it is cancelled."),
+        ),
+        (
+            'o',
+            "LeaseByChild",
+            None,
+            Some("Has a child lease something, and drops it when it is told to."),
+        ),
+        (
+            'o',
+            "Copy",
+            None,
+            Some(
+                "Copies in parts, in an activity whose first attempt fails half-way. Returns the part that the last attempt began with.",
+            ),
+        ),
         ('a', "PrintInActivity", None, None),
         ('a', "Reserve", None, None),
         ('a', "Echo", None, None),
+        ('a', "CopyParts", None, None),
     ];
     assert_eq!(definitions, expected);
     host.shut_down().await;
@@ -151,4 +172,73 @@ async fn payloads_that_are_encoded_twice_are_read() {
         "{failure:?}"
     );
     host.shut_down().await;
+}
+
+/// The inputs of the calls of `Echo` in a history.
+async fn echoed(client: &Client, id: &str) -> Vec<String> {
+    let history = client.history(id).await.unwrap();
+    let events = history.iter().flatten();
+    let inputs = events.filter_map(|event| match &event.event {
+        Event::ActivityScheduled { input, .. } => Some(input.as_ref()?.as_str().to_owned()),
+        _ => None,
+    });
+    inputs.collect()
+}
+
+#[tokio::test]
+async fn what_is_cancelled_compensates_and_ends_with_the_reason() {
+    let dir = DataDir::new();
+    let host = dir.host().start().await.unwrap();
+    let client = host.client();
+    client.deploy(module("authored")).await.unwrap();
+    client
+        .start("Lease")
+        .id("a")
+        .input(&"a boat")
+        .await
+        .unwrap();
+    let waited = client.wait_for_value("a", "stage", LIMIT, |_| true).await;
+    waited.unwrap();
+    let command = client.cancel("a", Some("it rains"));
+    assert!(command.await.unwrap().is_changed());
+    let status = ended(&client, "a").await;
+    assert_eq!(status.runtime_status, Status::Terminated, "{status:?}");
+    assert_eq!(status.output.unwrap().as_str(), "\"it rains\"");
+    let expected = ["\"a boat taken\"", "\"a boat given back\""];
+    assert_eq!(echoed(&client, "a").await, expected);
+    // What has ended is not asked.
+    let late = client.cancel("a", None).await.unwrap_err();
+    assert!(late.is_wrong_state(), "{late}");
+}
+
+#[tokio::test]
+async fn a_child_that_is_dropped_is_cancelled_and_a_time_limit_ends_as_a_failure() {
+    let dir = DataDir::new();
+    let host = dir.host().start().await.unwrap();
+    let client = host.client();
+    client.deploy(module("authored")).await.unwrap();
+    let id = client.start("LeaseByChild").input(&"a tent").await.unwrap();
+    client.wait_for_start("the-lease", LIMIT).await.unwrap();
+    client.raise_event(&id, "Drop", &()).await.unwrap();
+    assert_eq!(ended(&client, &id).await.runtime_status, Status::Completed);
+    let child = ended(&client, "the-lease").await;
+    assert_eq!(child.runtime_status, Status::Terminated, "{child:?}");
+    let start = client.start("Lease").input(&"a car");
+    let id = start
+        .execution_timeout(Duration::from_millis(50))
+        .await
+        .unwrap();
+    let status = ended(&client, &id).await;
+    assert_eq!(status.runtime_status, Status::Failed, "{status:?}");
+    assert_eq!(status.failure.unwrap().kind, "Timeout");
+}
+
+#[tokio::test]
+async fn the_next_attempt_goes_on_from_the_last_heartbeat() {
+    let dir = DataDir::new();
+    let host = dir.host().start().await.unwrap();
+    let client = host.client();
+    client.deploy(module("authored")).await.unwrap();
+    let id = client.start("Copy").input(&10).await.unwrap();
+    assert_eq!(output(&ended(&client, &id).await), json!([5, "once"]));
 }

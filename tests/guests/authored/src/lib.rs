@@ -114,7 +114,58 @@ fn echo(text: String) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// Takes something for a day, and gives it back when it is cancelled.
+#[orchestration]
+async fn lease(ctx: Context, item: String) -> Result<String, Failure> {
+    ctx.saga(async |saga| {
+        let taken = ctx.call(echo, format!("{item} taken")).await?;
+        saga.on_failure(ctx.call(echo, format!("{item} given back")));
+        ctx.set_value("stage", "leased")?;
+        ctx.timer(Duration::from_secs(24 * 60 * 60)).await?;
+        Ok(taken)
+    })
+    .await
+}
+
+/// Has a child lease something, and drops it when it is told to.
+#[orchestration]
+async fn lease_by_child(ctx: Context, item: String) -> Result<(), Failure> {
+    let child = ctx
+        .call_child(lease, item)
+        .instance_id("the-lease")
+        .when_dropped(ChildPolicy::Cancel)
+        .start();
+    ctx.event::<()>("Drop").await?;
+    drop(child);
+    Ok(())
+}
+
+/// Copies in parts, in an activity whose first attempt fails half-way. Returns the part that the last attempt began with.
+#[orchestration]
+async fn copy(ctx: Context, parts: u32) -> Result<(u32, String), Failure> {
+    let policy = RetryPolicy::new(2, Duration::from_millis(1));
+    let began_with = ctx
+        .call(copy_parts, parts)
+        .retry(policy)
+        .heartbeat_timeout(Duration::from_secs(60))
+        .await?;
+    let once = ctx.call(echo, "once".to_owned()).at_most_once().await?;
+    Ok((began_with, once))
+}
+
+#[activity]
+fn copy_parts(ctx: ActivityContext, parts: u32) -> Result<u32, Failure> {
+    let first = ctx.last_heartbeat().unwrap_or(0);
+    for part in first..parts {
+        if ctx.attempt() == 1 && part == parts / 2 {
+            return Err(Failure::new("Interrupted", format!("before part {part}")));
+        }
+        ctx.heartbeat(part + 1)?;
+    }
+    Ok(first)
+}
+
 perennial_sdk::export! {
-    orchestrations: [prints, order, order_by_child, reserves, counts],
-    activities: [print_in_activity, reserve, echo],
+    orchestrations: [prints, order, order_by_child, reserves, counts, lease, lease_by_child, copy],
+    activities: [print_in_activity, reserve, echo, copy_parts],
 }
