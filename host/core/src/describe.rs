@@ -170,6 +170,9 @@ pub(crate) fn ending(ending: &Ending) -> String {
     }
 }
 
+/// The options of a call that chose none.
+pub(crate) const NO_OPTIONS: &str = "a call without options";
+
 /// What a turn that is over asks for.
 pub(crate) const NOTHING: &str = "nothing more";
 
@@ -272,7 +275,7 @@ fn with_options(mut text: String, options: &InstanceOptions) -> String {
     text
 }
 
-fn instance_options(options: &InstanceOptions) -> String {
+pub(crate) fn instance_options(options: &InstanceOptions) -> String {
     let mut text = "with options:".to_owned();
     match options.reuse {
         IdReuse::Ended => {}

@@ -44,6 +44,7 @@ mod rewind;
 mod rewound;
 mod stage;
 mod state;
+mod target;
 mod task;
 pub mod text;
 mod trace;
@@ -62,7 +63,7 @@ pub use convert::OutOfRange;
 pub use corrupt::{Corrupt, CorruptReason};
 pub use cut::{Cut, CutFinder, FailedKind, RemainingFailure, Scope};
 pub use decide::{Command, Decision, Rejection, Reuse, Status, StatusSet, decide};
-pub use event::{Callee, Event, Start, Target};
+pub use event::{Event, Start};
 pub use failure::{Cause, Failure, kind};
 pub use family::{CANCELLATION_GRACE, ChildCommand, ChildPolicy, IdReuse};
 pub use guest::{
@@ -78,6 +79,7 @@ pub use retry::RetryPolicy;
 pub use rewind::Rewinder;
 pub use rewound::{ArmedActivity, ArmedTimer, DroppedEvent, DroppedKind, DroppedTask, Rewind};
 pub use state::State;
+pub use target::{Callee, Target};
 pub use task::{ChildTask, Task, TaskKind, TaskType};
 pub use trace::TraceContext;
 pub use turn::{

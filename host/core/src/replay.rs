@@ -152,9 +152,8 @@ fn difference(
         match records(state, &mut open, recorded, action) {
             Some(events) => at += events,
             None => {
-                let asked =
-                    describe::action(action, state.now, |task| derived_child_id(state, task));
-                return Some(differs(at, recorded.first(), asked));
+                let (place, asked) = asked(state, recorded, action);
+                return Some(differs(at + place, recorded.get(place), asked));
             }
         }
     }
@@ -174,6 +173,37 @@ fn difference(
             ),
         )
     })
+}
+
+/// What the guest asks for in place of one of the `recorded` events, and which: the first, or the options that follow it.
+fn asked(state: &State, recorded: &[Event], action: &Action) -> (usize, String) {
+    let first = recorded.first();
+    match action {
+        Action::CallActivity(call) if first.is_some_and(|event| records_activity(event, call)) => {
+            let options = options_event(action).as_ref().map(describe::event);
+            (
+                1,
+                options.unwrap_or_else(|| describe::NO_OPTIONS.to_owned()),
+            )
+        }
+        Action::CallChild(call) if first.is_some_and(|event| records_child(state, event, call)) => {
+            (1, describe::instance_options(&call.options))
+        }
+        Action::CallActivity(_)
+        | Action::CallChild(_)
+        | Action::SetTimer { .. }
+        | Action::CancelTask(_)
+        | Action::CommandChild { .. }
+        | Action::SendEvent(_)
+        | Action::StartInstance { .. }
+        | Action::SetCustomStatus(_)
+        | Action::Describe(_)
+        | Action::SetValue { .. }
+        | Action::SetTag { .. } => {
+            let derived = |task| derived_child_id(state, task);
+            (0, describe::action(action, state.now, derived))
+        }
+    }
 }
 
 /// The open tasks while the actions of an answer are gone through.

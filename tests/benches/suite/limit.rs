@@ -150,7 +150,10 @@ impl Bare {
         // What later formats added to the rows that are written here.
         db.execute_batch(
             "ALTER TABLE instance ADD COLUMN inbox_bytes INTEGER NOT NULL DEFAULT 0;
-             ALTER TABLE instance ADD COLUMN unread_bytes INTEGER NOT NULL DEFAULT 0;",
+             ALTER TABLE instance ADD COLUMN unread_bytes INTEGER NOT NULL DEFAULT 0;
+             ALTER TABLE instance ADD COLUMN value_count INTEGER NOT NULL DEFAULT 0;
+             ALTER TABLE instance ADD COLUMN when_dropped INTEGER;
+             ALTER TABLE instance ADD COLUMN execution_timeout INTEGER;",
         )
         .unwrap();
         db.execute(

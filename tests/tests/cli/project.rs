@@ -144,7 +144,7 @@ fn inspect_tells_what_a_file_is_without_a_hub() {
     expect![[r#"
         module          hello-sequence
         digest          <hex>  <n> KiB
-        contract        0.1
+        contract        0.2
         orchestrations  HelloSequence
         activities      SayHello
     "#]]
@@ -158,7 +158,7 @@ fn inspect_tells_what_a_file_is_without_a_hub() {
         json["definitions"][0],
         serde_json::json!({ "kind": "orchestration", "name": "HelloSequence" })
     );
-    assert_eq!(json["contract"], "0.1");
+    assert_eq!(json["contract"], "0.2");
     let imports = |what: &str| {
         let imports = json["imports"].as_array().unwrap().iter();
         imports

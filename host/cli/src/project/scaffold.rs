@@ -21,7 +21,7 @@ macro_rules! files {
 
 /// The sources of the SDK, without its tests.
 const SDK: &[(&str, &str)] = files!("sdk":
-    "activity.rs" "annotated.rs" "bindings.rs" "combine.rs" "context.rs" "definition.rs" "event.rs" "execution.rs" "export.rs" "failure.rs" "failure_kind.rs" "http.rs"
+    "activity.rs" "annotated.rs" "bindings.rs" "cancel.rs" "combine.rs" "context.rs" "definition.rs" "event.rs" "execution.rs" "export.rs" "failure.rs" "failure_kind.rs" "http.rs"
     "instance.rs" "kind.rs" "lib.rs" "limit.rs" "log.rs" "machine.rs" "mailbox.rs" "no_threads.rs" "payload.rs" "print.rs" "random.rs" "retry.rs" "saga.rs" "task.rs" "time.rs" "timer.rs" "typed.rs"
     "testing/attempts.rs" "testing/convert.rs" "testing/environment.rs" "testing/exported.rs" "testing/guest.rs" "testing/instance.rs"
     "testing/mod.rs" "testing/report.rs" "testing/run.rs" "testing/show.rs" "testing/world.rs");
@@ -33,8 +33,8 @@ const MACROS: &[(&str, &str)] = files!("sdk-macros":
 /// The rules of the engine, by which the test kit of the SDK runs orchestrations.
 const CORE: &[(&str, &str)] = files!("core":
     "answer.rs" "attempt.rs" "bounds.rs" "check.rs" "closest.rs" "context.rs" "convert.rs" "corrupt.rs" "cut.rs" "decide.rs" "describe.rs"
-    "event.rs" "failure.rs" "guest.rs" "lib.rs" "limits.rs" "message.rs" "phase.rs" "quarantine.rs" "replay.rs" "retry.rs" "rewind.rs" "rewound.rs"
-    "stage.rs" "state.rs" "task.rs" "text.rs" "trace.rs" "turn.rs" "turn_builder.rs" "unread.rs" "unreadable.rs" "value.rs" "xxh64.rs");
+    "event.rs" "failure.rs" "family.rs" "guest.rs" "lib.rs" "limits.rs" "message.rs" "phase.rs" "quarantine.rs" "replay.rs" "retry.rs" "rewind.rs" "rewound.rs"
+    "stage.rs" "state.rs" "target.rs" "task.rs" "text.rs" "trace.rs" "turn.rs" "turn_builder.rs" "unread.rs" "unreadable.rs" "value.rs" "xxh64.rs");
 
 /// The contract.
 const WIT: &[(&str, &str)] = files!("wit":

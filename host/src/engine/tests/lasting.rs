@@ -154,7 +154,11 @@ fn a_start_that_could_not_be_recorded_did_not_happen() {
     });
     host.idle();
     assert_eq!(world.more_held(), 0, "it waits for its record");
-    host.advance(1_000);
+    until("the next try", || {
+        host.advance(1_000);
+        host.idle();
+        task_of(&host, "a").begun_at.is_some()
+    });
     let first = world.held();
     assert_eq!(first.attempt.attempt, 1);
     first.ends(Ok("2"));

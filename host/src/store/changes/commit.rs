@@ -4,7 +4,7 @@ use perennial_core::{End, Event, Message, Start, Status, Suspension, Tags, Turn}
 use rusqlite::{Connection, params};
 
 use crate::store::StoreError;
-use crate::store::changes::control::release_children;
+use crate::store::changes::children::release_children;
 use crate::store::changes::create::{self, CreateOutcome, Created};
 use crate::store::changes::send::send;
 use crate::store::codec::{decode, encode, int, uint};
@@ -64,7 +64,7 @@ pub(crate) fn commit_turn(
         tasks::delete_all(db, *key)?;
     }
     if ended && commit.binds_children {
-        release_children(db, *key, &commit.id, turn.at, effects)?;
+        release_children(db, *key, &commit.id, effects)?;
     }
     let refused = send(db, commit, effects)?;
     if let Some(next) = &turn.next {

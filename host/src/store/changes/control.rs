@@ -1,8 +1,8 @@
 //! Turns commands into messages, for one instance and for its descendants.
 
 use perennial_core::{
-    CANCELLATION_GRACE, ChildCommand, Command, Decision, Event, Message, Rejection, State, Status,
-    Tags, Timestamp, Turn, bounds, decide,
+    Command, Decision, Event, Message, Rejection, State, Status, Tags, Timestamp, Turn, bounds,
+    decide,
 };
 use rusqlite::{Connection, params};
 
@@ -256,77 +256,6 @@ pub(crate) fn cascade(
         if let Ok(decision) = decide(Some(to.status), command) {
             give(db, &to, decision, message, now, effects)?;
         }
-    }
-    Ok(())
-}
-
-/// Tells a child what its parent wants of it, if it is still the parent's and has not ended.
-pub(crate) fn command_child(
-    db: &Connection,
-    parent: InstanceKey,
-    id: &str,
-    (command, reason): (ChildCommand, Option<String>),
-    now: Timestamp,
-    effects: &mut Effects,
-) -> Result<(), StoreError> {
-    let mut query = db.prepare_cached("SELECT parent_key FROM instance WHERE key = ?1")?;
-    let Some((key, status)) = instances::find(db, id)?.filter(|(_, status)| !status.is_end())
-    else {
-        return Ok(());
-    };
-    let parent_key: Option<i64> = query.query_row([key.0], |row| row.get(0))?;
-    if parent_key != Some(parent.0) {
-        return Ok(());
-    }
-    let (command, message) = match command {
-        ChildCommand::Cancel => (
-            Command::Cancel,
-            Message::Cancel {
-                reason,
-                grace: CANCELLATION_GRACE,
-                recursive: false,
-            },
-        ),
-        ChildCommand::Terminate => (
-            Command::Terminate,
-            Message::Terminate {
-                reason,
-                recursive: false,
-            },
-        ),
-    };
-    let to = Addressee { key, id, status };
-    if let Ok(decision) = decide(Some(status), command) {
-        give(db, &to, decision, &message, now, effects)?;
-    }
-    Ok(())
-}
-
-/// Ends the live children of an instance that ended or continued as new, as each of their starts said.
-pub(crate) fn release_children(
-    db: &Connection,
-    key: InstanceKey,
-    id: &str,
-    now: Timestamp,
-    effects: &mut Effects,
-) -> Result<(), StoreError> {
-    let mut query = db.prepare_cached(
-        "SELECT id, when_dropped FROM instance WHERE parent_key = ?1 AND when_dropped IS NOT NULL AND status < 3 ORDER BY key",
-    )?;
-    let children: Vec<(String, u8)> = query
-        .query_map([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    for (child, policy) in children {
-        let command = match policy {
-            1 => ChildCommand::Cancel,
-            2 => ChildCommand::Terminate,
-            other => {
-                let what = format!("{other} is nothing that becomes of a child");
-                return Err(StoreError::Corrupt(what));
-            }
-        };
-        let reason = Some(format!("its parent {id:?} has ended"));
-        command_child(db, key, &child, (command, reason), now, effects)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use perennial_core::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::StoreError;
-use crate::store::changes::control::release_children;
+use crate::store::changes::children::release_children;
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::rows::instances::{self, Row, find};
 use crate::store::rows::parents::tell_parent;
@@ -58,7 +58,7 @@ fn replace(
     db: &Connection,
     key: InstanceKey,
     status: Status,
-    now: Timestamp,
+    _now: Timestamp,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
     let mut parent =
@@ -74,7 +74,7 @@ fn replace(
             let parent = decode(&parent, "a parent")?;
             tell_parent(db, InstanceKey(parent_key), &parent, Err(failure), effects)?;
         }
-        release_children(db, key, &id, now, effects)?;
+        release_children(db, key, &id, effects)?;
         effects.ended.push(id);
     }
     forget(db, key, effects)

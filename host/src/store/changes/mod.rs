@@ -1,5 +1,6 @@
 //! The changes to the rows of a hub; each runs in one transaction.
 
+pub(crate) mod children;
 pub(crate) mod collect;
 pub(crate) mod commit;
 pub(crate) mod control;

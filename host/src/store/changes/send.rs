@@ -8,7 +8,7 @@ use perennial_core::{Callee, Command, Event, Message, Rejection, Target, TaskId,
 use rusqlite::Connection;
 
 use crate::store::StoreError;
-use crate::store::changes::control::command_child;
+use crate::store::changes::children::command_child;
 use crate::store::changes::create::{self, Created};
 use crate::store::rows::instances::{self, deliver};
 use crate::store::rows::modules;
@@ -87,7 +87,7 @@ pub(crate) fn send(
                     Some(format!("its parent {id:?} no longer waits for it"))
                 });
                 let told = (*command, reason);
-                command_child(db, commit.key, instance_id, told, commit.turn.at, effects)?;
+                command_child(db, commit.key, instance_id, told, effects)?;
             }
             Event::TurnStarted { .. }
             | Event::ExecutionStarted(_)
