@@ -9,16 +9,15 @@ use std::rc::Rc;
 use std::task::{self, Poll};
 
 use crate::bindings::orchestrations::Cancellation as WitCancellation;
-use crate::bindings::types as wit;
 use crate::execution::Execution;
-use crate::{Context, Timestamp, kind};
+use crate::{Context, Timestamp};
 
 impl Context {
     /// Waits until the instance is asked to cancel, by a client, by its parent or because its execution timeout is over. Never ready if it
     /// is not.
     ///
     /// By default nobody needs it: once an instance is asked to cancel, everything that it awaits ends with the failure
-    /// [`Canceled`](kind::CANCELED), so that `?` unwinds, [sagas](Self::saga) compensate, and the instance ends as `Terminated` with the
+    /// [`Canceled`](crate::kind::CANCELED), so that `?` unwinds, [sagas](Self::saga) compensate, and the instance ends as `Terminated` with the
     /// reason that was given, or as `Failed` with `Timeout` if its time was over. An orchestration that catches the failure and returns
     /// something else ends with that. What is not done after the grace period, a minute unless who asked said otherwise, is ended.
     ///
@@ -120,21 +119,5 @@ impl Drop for CancellationWait {
         if let Some(waiter) = self.waiter {
             self.execution.forget_cancel_waiter(waiter);
         }
-    }
-}
-
-/// The failure of what is awaited when an execution is asked to cancel.
-pub(crate) fn failure(asked: &WitCancellation) -> wit::Failure {
-    let why = match &asked.reason {
-        Some(reason) => format!("the instance was asked to cancel: {reason}"),
-        None => "the instance was asked to cancel".to_owned(),
-    };
-    wit::Failure {
-        kind: kind::CANCELED.to_owned(),
-        message: why,
-        details: None,
-        retryable: false,
-        trace: None,
-        causes: Vec::new(),
     }
 }

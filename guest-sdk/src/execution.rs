@@ -14,7 +14,7 @@ use crate::bindings::orchestrations::{
     Action, Cancellation as WitCancellation, ExternalEvent, Start, TagChange, TurnStart, Waiting,
 };
 use crate::bindings::types::{Failure, TaskId};
-use crate::cancel;
+use crate::kind;
 use crate::mailbox::{EventName, Mailbox, Taken, WaiterId};
 use crate::random::{self, SplitMix64};
 
@@ -111,7 +111,7 @@ impl Execution {
     pub(crate) fn never_began(&self) -> Failure {
         let state = self.state.borrow();
         match &state.cancellation {
-            Some(asked) => cancel::failure(asked),
+            Some(asked) => canceled(asked),
             None => unreachable!("only a cancellation keeps a task from beginning"),
         }
     }
@@ -120,7 +120,7 @@ impl Execution {
     pub(crate) fn canceled_here(&self) -> Option<Failure> {
         let state = self.state.borrow();
         let asked = state.cancellation.as_ref()?;
-        state.is_canceled_here().then(|| cancel::failure(asked))
+        state.is_canceled_here().then(|| canceled(asked))
     }
 
     pub(crate) fn act(&self, action: Action) {
@@ -337,6 +337,22 @@ impl State {
         if !self.ended {
             self.actions.push(action);
         }
+    }
+}
+
+/// The failure of what is awaited when an execution is asked to cancel.
+fn canceled(asked: &WitCancellation) -> Failure {
+    let why = match &asked.reason {
+        Some(reason) => format!("the instance was asked to cancel: {reason}"),
+        None => "the instance was asked to cancel".to_owned(),
+    };
+    Failure {
+        kind: kind::CANCELED.to_owned(),
+        message: why,
+        details: None,
+        retryable: false,
+        trace: None,
+        causes: Vec::new(),
     }
 }
 

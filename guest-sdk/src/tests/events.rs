@@ -229,23 +229,23 @@ fn a_wait_that_begins_when_its_time_is_up_takes_only_what_came_in_time() {
         program!(late),
         too_late,
         &expect![[r#"
-        turn 1
-          timer 0 at 5000
-          => waiting for events [], tasks [0]
-        turn 2
-          => waiting for events [], tasks [0]
-        turn 3
-          => waiting for events [], tasks [0]
-        turn 4
-          => waiting for events [], tasks [0]
-        turn 5
-          timer 1 at 2500
-          => waiting for events [], tasks [1]
-        turn 6
-          => waiting for events [], tasks [1]
-        turn 7
-          => completed [null,true]
-    "#]],
+            turn 1
+              timer 0 in 4000
+              => waiting for events [], tasks [0]
+            turn 2
+              => waiting for events [], tasks [0]
+            turn 3
+              => waiting for events [], tasks [0]
+            turn 4
+              => waiting for events [], tasks [0]
+            turn 5
+              timer 1 in 0
+              => waiting for events [], tasks [1]
+            turn 6
+              => waiting for events [], tasks [1]
+            turn 7
+              => completed [null,true]
+        "#]],
     );
 }
 

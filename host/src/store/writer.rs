@@ -441,10 +441,11 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Job>, folds: &AtomicBool) {
         let count = batch.len();
         let mut state = state();
         #[cfg(test)]
-        state
-            .faults
-            .queued
-            .fetch_sub(batch.len() as u64, Ordering::AcqRel);
+        {
+            let taken = batch.len() as u64;
+            state.faults.queued.fetch_sub(taken, Ordering::AcqRel);
+            state.faults.taken.fetch_add(taken, Ordering::AcqRel);
+        }
         state.commit(batch);
         state.backlog.leave(count, bytes);
         state.fold_log();

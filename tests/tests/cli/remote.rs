@@ -120,7 +120,6 @@ fn script() -> Vec<String> {
         values s1 stage --json
         values s1 stage --wait --since 1 --json
         values s1 stage --wait --is 7 --timeout 0s
-        values s1 stage --is 7
         values nobody
         values nobody stage --wait
         tag s1 owner=eve stage=mine

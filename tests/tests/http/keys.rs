@@ -266,7 +266,7 @@ async fn browsers_are_told_of_allowed_origins_only() {
     wire.check(&preflight, expect![[r#"
         200
         vary: origin
-        access-control-allow-methods: GET,POST,PUT,DELETE
+        access-control-allow-methods: GET,POST,PUT,PATCH,DELETE
         access-control-allow-headers: content-type,authorization,x-functions-key,x-ms-continuation-token,last-event-id,traceparent
         access-control-max-age: 600
         access-control-allow-origin: https://console.example.com

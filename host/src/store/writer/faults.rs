@@ -29,6 +29,8 @@ pub(crate) struct Faults {
     pub(crate) unheard: AtomicU64,
     /// Jobs that the writer has not taken yet.
     pub(in crate::store) queued: AtomicU64,
+    /// Jobs that the writer has taken out of its queue so far.
+    pub(crate) taken: AtomicU64,
     plan: Mutex<Option<Plan>>,
     dealt: AtomicU64,
     /// Counts down the checks until a statement is interrupted; 0 is never.
