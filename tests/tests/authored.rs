@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use perennial::{Client, DefinitionKind, Event, InstanceStatus, Status};
+use perennial::{Client, DefinitionKind, Event, InstanceStatus, NamedValue, Status};
 use perennial_tests::{DataDir, module};
 use serde_json::{Value, json};
 
@@ -197,7 +197,8 @@ async fn what_is_cancelled_compensates_and_ends_with_the_reason() {
         .input(&"a boat")
         .await
         .unwrap();
-    let waited = client.wait_for_value("a", "stage", LIMIT, |_| true).await;
+    let leased = |stage: &NamedValue| stage.value.is_some();
+    let waited = client.wait_for_value("a", "stage", LIMIT, leased).await;
     waited.unwrap();
     let command = client.cancel("a", Some("it rains"));
     assert!(command.await.unwrap().is_changed());
