@@ -241,6 +241,27 @@ impl Bytes {
                 self.text(key);
                 self.optional_text(value.as_deref());
             }
+            Action::SendRequest(request) => {
+                self.tag(23);
+                self.number(u64::from(request.task.0));
+                self.text(&request.instance_id);
+                self.text(&request.name);
+                self.payload(request.input.as_ref());
+            }
+            Action::Respond { number, outcome } => {
+                self.tag(24);
+                self.number(u64::from(*number));
+                match outcome {
+                    Ok(output) => {
+                        self.tag(0);
+                        self.payload(output.as_ref());
+                    }
+                    Err(failure) => {
+                        self.tag(1);
+                        self.failure(failure);
+                    }
+                }
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::bounds::{
     INSTANCE_ID_CHARS, NAME_CHARS, REASON_BYTES, TAG_VALUE_CHARS, TAGS, VALUE_BYTES,
     VALUE_NAME_CHARS, VALUES,
 };
-use crate::value::{self, InvalidName, size_of};
+use crate::value::{self, InvalidName, answer_size, size_of};
 use crate::{
     Action, Answer, Ending, Failure, Json, Limits, State, Tags, TaskId, Waiting, kind, set_tag,
 };
@@ -19,8 +19,10 @@ pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(
         u64::from(limits.actions_per_turn),
     )?;
     let mut tasks = Tasks::of(state);
+    let mut answered = BTreeSet::new();
     for action in &answer.actions {
         tasks.take(action)?;
+        check_answer(state, action, &mut answered)?;
         check_names(action)?;
         check_payload(action, limits)?;
     }
@@ -53,9 +55,52 @@ pub(crate) fn check(state: &State, limits: &Limits, answer: &Answer) -> Result<(
                     "it carries over external event {number}, which it does not have"
                 ));
             }
+            check_open_requests(state, carry_over, &answered)?;
             payload("the next execution's input", input.as_ref(), limits)
         }
     }
+}
+
+/// Checks that an answer to a request is to one that is open, and was not answered by an action before it.
+fn check_answer(
+    state: &State,
+    action: &Action,
+    answered: &mut BTreeSet<u32>,
+) -> Result<(), Failure> {
+    let Action::Respond { number, .. } = action else {
+        return Ok(());
+    };
+    let is_open = (state.running()).is_some_and(|running| running.requests.contains_key(number));
+    if is_open && answered.insert(*number) {
+        return Ok(());
+    }
+    wrong(format!(
+        "it answered request {number}, which it was not asked, or had answered already"
+    ))
+}
+
+/// Checks that an execution that continues as new has answered each of its requests, or carries it over, and not both: nobody could answer
+/// one that it left.
+fn check_open_requests(
+    state: &State,
+    carry_over: &[u32],
+    answered: &BTreeSet<u32>,
+) -> Result<(), Failure> {
+    let Some(running) = state.running() else {
+        return Ok(());
+    };
+    let left = |number: &&u32| !answered.contains(number) && !carry_over.contains(number);
+    if let Some(number) = running.requests.keys().find(left) {
+        return wrong(format!(
+            "it continues as new, and has neither answered request {number} nor carries it over"
+        ));
+    }
+    if let Some(number) = carry_over.iter().find(|number| answered.contains(number)) {
+        return wrong(format!(
+            "it carries over request {number}, which it has answered"
+        ));
+    }
+    Ok(())
 }
 
 /// The tasks of an execution while the actions of an answer are gone through.
@@ -92,6 +137,7 @@ impl<'a> Tasks<'a> {
             Action::CallActivity(call) => self.schedule(call.task),
             Action::CallChild(call) => self.schedule(call.task),
             Action::SetTimer { task, .. } => self.schedule(*task),
+            Action::SendRequest(request) => self.schedule(request.task),
             Action::CancelTask(task) => self.cancel(*task),
             Action::CommandChild { task, .. } => self.was_scheduled(*task),
             Action::Describe(details) => self.describe(details.task),
@@ -99,6 +145,7 @@ impl<'a> Tasks<'a> {
             | Action::StartInstance { .. }
             | Action::SetCustomStatus(_)
             | Action::SetValue { .. }
+            | Action::Respond { .. }
             | Action::SetTag { .. } => Ok(()),
         }
     }
@@ -198,7 +245,14 @@ fn check_names(action: &Action) -> Result<(), Failure> {
             not_empty("the key of a tag", key)?;
             check_tag(key, value.as_deref().unwrap_or_default())
         }
-        Action::SetTimer { .. } | Action::CancelTask(_) | Action::SetCustomStatus(_) => Ok(()),
+        Action::SendRequest(request) => {
+            check_name("the name of a request", Some(&request.name))?;
+            check_id(Some(&request.instance_id))
+        }
+        Action::SetTimer { .. }
+        | Action::CancelTask(_)
+        | Action::Respond { .. }
+        | Action::SetCustomStatus(_) => Ok(()),
     }
 }
 
@@ -315,6 +369,11 @@ fn check_payload(action: &Action, limits: &Limits) -> Result<(), Failure> {
         }
         Action::SetValue { value, .. } => readable("a named value", value.as_ref()),
         Action::SendEvent(event) => sent(event.data.as_ref()),
+        // A failure is cut where it is written, as that of an execution is.
+        Action::Respond { outcome, .. } => {
+            let output = outcome.as_ref().ok().and_then(Option::as_ref);
+            payload("an answer to a request", output, limits)
+        }
         Action::StartInstance { input, .. } => sent(input.as_ref()),
         Action::CallActivity(_)
         | Action::CallChild(_)
@@ -322,6 +381,7 @@ fn check_payload(action: &Action, limits: &Limits) -> Result<(), Failure> {
         | Action::CancelTask(_)
         | Action::CommandChild { .. }
         | Action::Describe(_)
+        | Action::SendRequest(_)
         | Action::SetTag { .. } => Ok(()),
     }
 }
@@ -352,6 +412,10 @@ fn action_size(action: &Action) -> usize {
         } => {
             instance_id.len() + name.len() + text(version) + size_of(input.as_ref()) + labels(tags)
         }
+        Action::SendRequest(request) => {
+            request.instance_id.len() + request.name.len() + size_of(request.input.as_ref())
+        }
+        Action::Respond { outcome, .. } => answer_size(outcome),
         Action::SetCustomStatus(value) => size_of(value.as_ref()),
         Action::SetValue { name, value } => name.len() + size_of(value.as_ref()),
         Action::SetTag { key, value } => key.len() + text(value),

@@ -12,7 +12,7 @@ pub trait Names {
     fn limits(&self, _module: Option<Digest>, before: Limits) -> Limits {
         before
     }
-    /// Whether executions of this module can be told to cancel. Those of contract 0.1 and of remote workers cannot.
+    /// Whether executions of this module can be told to cancel, and can answer requests. Those of contract 0.1 and of remote workers cannot.
     fn can_cancel(&self, _module: Option<Digest>) -> bool {
         false
     }

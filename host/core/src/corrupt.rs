@@ -76,6 +76,8 @@ pub enum CorruptReason {
     ExternalEventOutOfOrder { number: u32, next: u32 },
     #[error("external event {0} arrived already")]
     ExternalEventTwice(u32),
+    #[error("request {0} is not open")]
+    NoOpenRequest(u32),
     #[error("numbers are used up")]
     ExternalEventsUsedUp,
     #[error("a child that waits to be tried again was not cancelled")]

@@ -69,6 +69,8 @@ pub enum FailedKind {
     Activity,
     /// A child.
     Child,
+    /// A request to another instance.
+    Request,
 }
 
 /// Finds what an execution failed on, and where to cut its history. Takes every turn, in order.
@@ -118,8 +120,17 @@ impl CutFinder {
                     let named = (FailedKind::Child, name.clone());
                     self.asked.insert(*task, (turn.number, Some(named)));
                 }
+                Event::RequestSent { task, name, .. } => {
+                    let named = (FailedKind::Request, name.clone());
+                    self.asked.insert(*task, (turn.number, Some(named)));
+                }
                 Event::TimerSet { task, .. } | Event::TimerSetAt { task, .. } => {
                     self.asked.insert(*task, (turn.number, None));
+                }
+                // The answer to a request stands, so that it must be sent anew: as if it had failed at once.
+                Event::RequestFailed { task, failure } => {
+                    let sent = self.asked_in(*task).unwrap_or(turn.number);
+                    self.deliver(*task, sent, failure);
                 }
                 Event::ActivityFailed { task, failure, .. }
                 | Event::ChildFailed { task, failure } => self.deliver(*task, turn.number, failure),
@@ -128,6 +139,7 @@ impl CutFinder {
                 }
                 Event::ActivityCompleted { task, .. }
                 | Event::ChildCompleted { task, .. }
+                | Event::RequestCompleted { task, .. }
                 | Event::TaskCanceled { task } => {
                     self.asked.remove(task);
                 }
@@ -165,6 +177,8 @@ impl CutFinder {
                 | Event::ActivityOptions { .. }
                 | Event::InstanceOptions { .. }
                 | Event::ChildCommanded { .. }
+                | Event::RequestReceived { .. }
+                | Event::RequestAnswered { .. }
                 | Event::CancellationRequested(_) => {}
             }
         }

@@ -65,6 +65,16 @@ pub(crate) fn event(event: &Event) -> String {
         Event::CustomStatusSet { value } => status(value),
         Event::ValueSet { name, value } => named_value(name, value),
         Event::TagSet { key, value } => tag(key, value),
+        Event::RequestSent {
+            task,
+            instance_id,
+            name,
+            input,
+            ..
+        } => requested(*task, instance_id, name, input),
+        Event::RequestAnswered {
+            number, outcome, ..
+        } => answered(*number, outcome),
         Event::CallDetails {
             task,
             version,
@@ -99,6 +109,9 @@ pub(crate) fn event(event: &Event) -> String {
         | Event::ChildFailed { .. }
         | Event::TimerFired { .. }
         | Event::ExternalEventRaised { .. }
+        | Event::RequestReceived { .. }
+        | Event::RequestCompleted { .. }
+        | Event::RequestFailed { .. }
         | Event::CancellationRequested(_)
         | Event::ExecutionSuspended { .. }
         | Event::ExecutionResumed { .. }
@@ -151,6 +164,13 @@ pub(crate) fn action(
         Action::SetCustomStatus(value) => status(value),
         Action::SetValue { name, value } => named_value(name, value),
         Action::SetTag { key, value } => tag(key, value),
+        Action::SendRequest(request) => requested(
+            request.task,
+            &request.instance_id,
+            &request.name,
+            &request.input,
+        ),
+        Action::Respond { number, outcome } => answered(Some(*number), outcome),
         Action::Describe(details) => detailed(details.task, &details.version, &details.tags),
     }
 }
@@ -299,6 +319,22 @@ fn canceled(task: TaskId) -> String {
 fn sent(instance_id: &str, name: &str, data: &Option<Json>) -> String {
     let data = payload("data", data);
     format!("event {name:?} to instance {instance_id:?} {data}")
+}
+
+fn requested(task: TaskId, instance_id: &str, name: &str, input: &Option<Json>) -> String {
+    let input = payload("input", input);
+    format!("request {name:?} as task {task} to instance {instance_id:?} {input}")
+}
+
+fn answered(number: Option<u32>, outcome: &Result<Option<Json>, Failure>) -> String {
+    let number = number.map_or_else(String::new, |number| format!(" {number}"));
+    match outcome {
+        Ok(output) => format!(
+            "the answer to request{number} {}",
+            payload("output", output)
+        ),
+        Err(failure) => format!("the answer to request{number}: {}", failed(failure, None)),
+    }
 }
 
 fn started(

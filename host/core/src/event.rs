@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::value::size_of;
+use crate::value::{answer_size, size_of};
 use crate::{
-    AttemptRun, Cancellation, ChildCommand, Digest, Failure, GuestEvent, InstanceOptions, Json,
-    Limits, Millis, Parent, RetryPolicy, Tags, Target, TaskId, Timestamp,
+    AttemptRun, Cancellation, ChildCommand, Digest, Failure, GuestEvent, IncomingRequest,
+    InstanceOptions, Json, Limits, Millis, Parent, RetryPolicy, Tags, Target, TaskId, Timestamp,
 };
 
 /// A fact in an execution's history.
@@ -293,6 +293,55 @@ pub enum Event {
         /// The failure.
         failure: Failure,
     },
+    /// A request arrived, which the guest is to answer.
+    RequestReceived {
+        /// Counts with the external events of the instance.
+        number: u32,
+        /// The id of the request, unique within the instance.
+        id: String,
+        /// Its name; compared without regard to case.
+        name: String,
+        /// Its payload.
+        input: Option<Json>,
+    },
+    /// A request was answered.
+    RequestAnswered {
+        /// Its number; `None` if the host refused it before the guest was told of it.
+        number: Option<u32>,
+        /// Its id.
+        id: String,
+        /// The answer.
+        outcome: Result<Option<Json>, Failure>,
+    },
+    /// A request was sent to an instance.
+    RequestSent {
+        /// The task that waits for the answer.
+        task: TaskId,
+        /// The instance that is asked.
+        instance_id: String,
+        /// The id of the request.
+        id: String,
+        /// Its name.
+        name: String,
+        /// Its payload; absent too where it was over the limit.
+        input: Option<Json>,
+        /// Why it was not sent, if it was not: the task fails with it.
+        refused: Option<Failure>,
+    },
+    /// The answer to a request came, and it is an output.
+    RequestCompleted {
+        /// The task that waited for it.
+        task: TaskId,
+        /// The output.
+        output: Option<Json>,
+    },
+    /// The answer to a request came, and it is a failure; or there will be none.
+    RequestFailed {
+        /// The task that waited for it.
+        task: TaskId,
+        /// The failure.
+        failure: Failure,
+    },
 }
 
 /// How an execution begins, and everything that stays fixed while it runs.
@@ -372,16 +421,28 @@ impl Event {
                 seed: start.seed,
             },
             Self::ActivityCompleted { task, output, .. }
-            | Self::ChildCompleted { task, output } => GuestEvent::TaskCompleted {
+            | Self::ChildCompleted { task, output }
+            | Self::RequestCompleted { task, output } => GuestEvent::TaskCompleted {
                 task: *task,
                 outcome: Ok(output.clone()),
             },
-            Self::ActivityFailed { task, failure, .. } | Self::ChildFailed { task, failure } => {
-                GuestEvent::TaskCompleted {
-                    task: *task,
-                    outcome: Err(failure.clone()),
-                }
-            }
+            Self::ActivityFailed { task, failure, .. }
+            | Self::ChildFailed { task, failure }
+            | Self::RequestFailed { task, failure } => GuestEvent::TaskCompleted {
+                task: *task,
+                outcome: Err(failure.clone()),
+            },
+            Self::RequestReceived {
+                number,
+                id,
+                name,
+                input,
+            } => GuestEvent::RequestReceived(IncomingRequest {
+                number: *number,
+                id: id.clone(),
+                name: name.clone(),
+                input: input.clone(),
+            }),
             Self::TimerFired { task } => GuestEvent::TimerFired(*task),
             Self::ExternalEventRaised { number, name, data } => GuestEvent::ExternalEventRaised {
                 number: *number,
@@ -416,6 +477,8 @@ impl Event {
             | Self::TimerSetAt { .. }
             | Self::InstanceOptions { .. }
             | Self::ChildCommanded { .. }
+            | Self::RequestAnswered { .. }
+            | Self::RequestSent { .. }
             | Self::ExecutionTimedOut { .. } => return None,
         };
         Some(event)
@@ -444,10 +507,12 @@ impl Event {
                 }
                 Self::ActivityCompleted { output, .. }
                 | Self::ChildCompleted { output, .. }
+                | Self::RequestCompleted { output, .. }
                 | Self::ExecutionReturned { output }
                 | Self::ExecutionCompleted { output } => payload(output),
                 Self::ActivityFailed { failure, .. }
                 | Self::ChildFailed { failure, .. }
+                | Self::RequestFailed { failure, .. }
                 | Self::ExecutionFailed { failure, .. }
                 | Self::ExecutionTimedOut { failure }
                 | Self::AttemptFailed { failure, .. }
@@ -501,6 +566,17 @@ impl Event {
                 } => text(version) + tags(labels),
                 Self::ValueSet { name, value } => name.len() + payload(value),
                 Self::TagSet { key, value } => key.len() + text(value),
+                Self::RequestReceived {
+                    id, name, input, ..
+                } => id.len() + name.len() + payload(input),
+                Self::RequestAnswered { id, outcome, .. } => id.len() + answer_size(outcome),
+                Self::RequestSent {
+                    instance_id,
+                    id,
+                    name,
+                    input,
+                    ..
+                } => instance_id.len() + id.len() + name.len() + payload(input),
                 Self::TurnStarted { .. }
                 | Self::TimerFired { .. }
                 | Self::TimerSet { .. }
@@ -549,6 +625,11 @@ impl Event {
             Self::ChildCommanded { .. } => "ChildCommanded",
             Self::CancellationRequested(_) => "CancellationRequested",
             Self::ExecutionTimedOut { .. } => "ExecutionTimedOut",
+            Self::RequestReceived { .. } => "RequestReceived",
+            Self::RequestAnswered { .. } => "RequestAnswered",
+            Self::RequestSent { .. } => "RequestSent",
+            Self::RequestCompleted { .. } => "RequestCompleted",
+            Self::RequestFailed { .. } => "RequestFailed",
         }
     }
 }

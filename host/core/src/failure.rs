@@ -256,6 +256,8 @@ pub mod kind {
     pub const PURGED: &str = "Purged";
     /// An attempt was interrupted because nobody waits for it any more.
     pub const CANCELED: &str = "Canceled";
+    /// The instance ended, or cannot answer requests: the request will not be answered.
+    pub const NOT_ANSWERED: &str = "NotAnswered";
     /// The host could not run an attempt: its module or a directory that it was granted is missing, say.
     pub const HOST_ERROR: &str = "HostError";
     /// An activity's result could not be used.

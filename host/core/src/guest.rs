@@ -94,6 +94,21 @@ pub enum GuestEvent {
     },
     /// The execution is asked to end in good order. At most once.
     CancellationRequested(Cancellation),
+    /// A request arrived, which is to be answered.
+    RequestReceived(IncomingRequest),
+}
+
+/// See [`GuestEvent::RequestReceived`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncomingRequest {
+    /// Counts with the external events of the instance.
+    pub number: u32,
+    /// Its id, unique within the instance.
+    pub id: String,
+    /// Its name; compared without regard to case.
+    pub name: String,
+    /// Its payload.
+    pub input: Option<Json>,
 }
 
 /// A request that an execution end in good order.
@@ -136,7 +151,7 @@ pub enum Ending {
         input: Option<Json>,
         /// Version of the next execution; the newest deployed one when absent.
         version: Option<String>,
-        /// Numbers of the external events that it was given and did not use.
+        /// Numbers of the external events that it was given and did not use, and of the requests that it did not answer.
         carry_over: Vec<u32>,
     },
     /// The guest ended because it was asked to.
@@ -152,20 +167,27 @@ pub struct Waiting {
     pub tasks: Vec<TaskId>,
     /// The guest's own words.
     pub note: Option<String>,
+    /// Names of requests that it is ready to answer.
+    pub requests: Vec<String>,
 }
 
 impl Waiting {
     /// Whether an external event of this name is waited for, as far as is known: names beyond the bound were left out.
     pub fn may_await(&self, name: &str) -> bool {
-        self.events.len() >= WAITING_EVENTS
-            || (self.events.iter()).any(|other| other.eq_ignore_ascii_case(name))
+        may_be_among(&self.events, name)
+    }
+
+    /// Whether a request of this name is waited for, as far as is known.
+    pub fn may_answer(&self, name: &str) -> bool {
+        may_be_among(&self.requests, name)
     }
 
     /// What is kept of what a guest says: it is for people, and nothing follows from it.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         self.events.truncate(WAITING_EVENTS);
-        for name in &mut self.events {
+        self.requests.truncate(WAITING_EVENTS);
+        for name in self.events.iter_mut().chain(&mut self.requests) {
             if name.len() > 4 * NAME_CHARS {
                 *name = bounded(std::mem::take(name), 4 * NAME_CHARS);
             }
@@ -174,6 +196,10 @@ impl Waiting {
         self.note = self.note.map(|note| bounded(note, NOTE_BYTES));
         self
     }
+}
+
+fn may_be_among(names: &[String], name: &str) -> bool {
+    names.len() >= WAITING_EVENTS || names.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
 /// What a guest can ask for.
@@ -236,6 +262,28 @@ pub enum Action {
         /// The value; `None` removes it.
         value: Option<String>,
     },
+    /// Sends a request to another instance, and waits for its answer.
+    SendRequest(OutgoingRequest),
+    /// Answers a request.
+    Respond {
+        /// The number of the request.
+        number: u32,
+        /// The answer.
+        outcome: Result<Option<Json>, Failure>,
+    },
+}
+
+/// See [`Action::SendRequest`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutgoingRequest {
+    /// The id of the new task, which waits for the answer.
+    pub task: TaskId,
+    /// The id of the instance that is asked.
+    pub instance_id: String,
+    /// The name of the request.
+    pub name: String,
+    /// Its payload.
+    pub input: Option<Json>,
 }
 
 /// See [`Action::CallActivity`].

@@ -68,7 +68,8 @@ pub use failure::{Cause, Failure, kind};
 pub use family::{CANCELLATION_GRACE, ChildCommand, ChildPolicy, IdReuse};
 pub use guest::{
     Action, ActivityCall, Answer, CallDetails, CallOptions, Cancellation, ChildCall, Ending, Guest,
-    GuestEvent, InstanceOptions, Mode, OutgoingEvent, Stop, TimerDue, Waiting,
+    GuestEvent, IncomingRequest, InstanceOptions, Mode, OutgoingEvent, OutgoingRequest, Stop,
+    TimerDue, Waiting,
 };
 pub use limits::Limits;
 pub use message::{Envelope, Message};

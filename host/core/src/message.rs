@@ -116,6 +116,24 @@ pub enum Message {
         /// Its generation then.
         generation: u32,
     },
+    /// A client, or another instance, asks for something.
+    Request {
+        /// Its number in an earlier execution, if it moved over from there.
+        number: Option<u32>,
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
+        /// Its payload.
+        input: Option<Json>,
+    },
+    /// A request of this execution was answered, or will not be.
+    RequestEnded {
+        /// The task that waits for the answer.
+        task: TaskRef,
+        /// The answer.
+        outcome: Result<Option<Json>, Failure>,
+    },
 }
 
 impl Message {
@@ -148,6 +166,8 @@ impl Message {
             | Self::CustomStatus { .. }
             | Self::Values { .. }
             | Self::TimeLimit { .. }
+            | Self::Request { .. }
+            | Self::RequestEnded { .. }
             | Self::GraceOver { .. } => false,
         }
     }
@@ -167,11 +187,12 @@ impl Message {
             Self::ExternalEvent { name, data, .. } => {
                 name.len() + crate::value::size_of(data.as_ref()) + 16
             }
-            Self::ActivityEnded { outcome, .. } | Self::ChildEnded { outcome, .. } => match outcome
-            {
-                Ok(output) => crate::value::size_of(output.as_ref()) + 16,
-                Err(failure) => failure.size() + 16,
-            },
+            Self::ActivityEnded { outcome, .. }
+            | Self::ChildEnded { outcome, .. }
+            | Self::RequestEnded { outcome, .. } => crate::value::answer_size(outcome) + 16,
+            Self::Request {
+                id, name, input, ..
+            } => id.len() + name.len() + crate::value::size_of(input.as_ref()) + 16,
             Self::AttemptsFailed { attempts, .. } => {
                 attempts.iter().map(|one| one.failure.size() + 16).sum()
             }

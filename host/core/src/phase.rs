@@ -83,8 +83,10 @@ pub struct Running {
     pub next_task: TaskId,
     /// The number that the next external event gets.
     pub next_external: u32,
-    /// External events of earlier executions that arrived in this one.
+    /// External events and requests of earlier executions that arrived in this one.
     pub carried: BTreeSet<u32>,
+    /// Requests that the guest was given and has not answered, by number, each with its id.
+    pub requests: BTreeMap<u32, String>,
     /// The request to end in good order, if there was one.
     pub cancellation: Option<Cancellation>,
     /// What the guest said it waits for in its last turn. Not part of the history; a replay gives it again.
@@ -122,6 +124,7 @@ impl Running {
             next_task: TaskId(0),
             next_external: start.next_external,
             carried: BTreeSet::new(),
+            requests: BTreeMap::new(),
             cancellation: None,
             waiting: Waiting::default(),
             begun: Begun {
@@ -184,7 +187,24 @@ impl Running {
         Ok(())
     }
 
-    /// Whether the external event of this number arrived in this execution.
+    /// Takes in a request.
+    pub(crate) fn receive(&mut self, number: u32, id: &str) -> Result<(), CorruptReason> {
+        self.raise(number)?;
+        self.requests.insert(number, id.to_owned());
+        Ok(())
+    }
+
+    /// Takes in the answer of the guest to a request.
+    pub(crate) fn answer(&mut self, number: u32, id: &str) -> Result<(), CorruptReason> {
+        self.produces()?;
+        let open = self.requests.remove(&number);
+        let is_it = open.is_some_and(|open| open == id);
+        is_it
+            .then_some(())
+            .ok_or(CorruptReason::NoOpenRequest(number))
+    }
+
+    /// Whether the external event or request of this number arrived in this execution.
     pub(crate) fn has_external(&self, number: u32) -> bool {
         let own = self.begun.start.next_external..self.next_external;
         own.contains(&number) || self.carried.contains(&number)

@@ -199,6 +199,8 @@ fn asked(state: &State, recorded: &[Event], action: &Action) -> (usize, String) 
         | Action::SetCustomStatus(_)
         | Action::Describe(_)
         | Action::SetValue { .. }
+        | Action::SendRequest(_)
+        | Action::Respond { .. }
         | Action::SetTag { .. } => {
             let derived = |task| derived_child_id(state, task);
             (0, describe::action(action, state.now, derived))
@@ -369,6 +371,26 @@ fn records(
                 if (instance_id, name, input, tags) == rest && (asked.is_none() || version == asked));
             one(is_recorded)?;
             records_options(recorded, None, options)
+        }
+        Action::SendRequest(asked) => {
+            open.scheduled.insert(asked.task, None);
+            let task = asked.task;
+            let sent = (&asked.instance_id, &asked.name);
+            one(
+                matches!(first?, Event::RequestSent { task: t, instance_id, name, input, refused, .. }
+                if *t == task && (instance_id, name) == sent && (*input == asked.input || (input.is_none() && refused.is_some()))),
+            )
+        }
+        Action::Respond { number, outcome } => {
+            let same = |recorded: &Result<Option<Json>, Failure>| match (recorded, outcome) {
+                (Ok(recorded), Ok(asked)) => recorded == asked,
+                (Err(recorded), Err(asked)) => recorded.is_of(asked),
+                (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
+            };
+            one(
+                matches!(first?, Event::RequestAnswered { number: n, outcome: recorded, .. }
+                if *n == Some(*number) && same(recorded)),
+            )
         }
         Action::SetCustomStatus(asked) => {
             one(matches!(first?, Event::CustomStatusSet { value } if value == asked))

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     ArmedActivity, ArmedTimer, ChildTask, Corrupt, Cut, DroppedEvent, DroppedKind, DroppedTask,
-    Event, Json, Message, Millis, Rewind, State, Target, TaskId, TaskKind, TaskRef, Timestamp,
-    Turn,
+    Event, Failure, Json, Message, Millis, Rewind, State, Target, TaskId, TaskKind, TaskRef,
+    Timestamp, Turn,
 };
 
 /// Rewinds a history. Takes every turn, in order.
@@ -103,7 +103,7 @@ impl Rewinder {
                     self.asked
                         .insert(*task, (turn.number, Some(target.clone())));
                 }
-                Event::ChildScheduled { task, .. } => {
+                Event::ChildScheduled { task, .. } | Event::RequestSent { task, .. } => {
                     self.asked.insert(*task, (turn.number, None));
                 }
                 Event::TimerSet { task, fire_at } | Event::TimerSetAt { task, at: fire_at } => {
@@ -142,6 +142,10 @@ impl Rewinder {
                 | Event::ActivityOptions { .. }
                 | Event::InstanceOptions { .. }
                 | Event::ChildCommanded { .. }
+                | Event::RequestReceived { .. }
+                | Event::RequestAnswered { .. }
+                | Event::RequestCompleted { .. }
+                | Event::RequestFailed { .. }
                 | Event::CancellationRequested(_)
                 | Event::ExecutionTimedOut { .. } => {}
             }
@@ -188,6 +192,19 @@ impl Rewinder {
             Event::ExternalEventRaised { number, name, data } => {
                 self.raised(*number, name.clone(), data.clone());
             }
+            Event::RequestReceived {
+                number,
+                id,
+                name,
+                input,
+            } => self.inbox.push(Message::Request {
+                number: self.carried_number(*number),
+                id: id.clone(),
+                name: name.clone(),
+                input: input.clone(),
+            }),
+            Event::RequestCompleted { task, output } => self.answered(*task, Ok(output.clone())),
+            Event::RequestFailed { task, failure } => self.answered(*task, Err(failure.clone())),
             Event::InstanceStartSkipped {
                 instance_id,
                 reason,
@@ -237,6 +254,8 @@ impl Rewinder {
             | Event::TimerSetAt { .. }
             | Event::InstanceOptions { .. }
             | Event::ChildCommanded { .. }
+            | Event::RequestAnswered { .. }
+            | Event::RequestSent { .. }
             | Event::CancellationRequested(_)
             | Event::ExecutionTimedOut { .. } => {}
         }
@@ -252,12 +271,24 @@ impl Rewinder {
         }
     }
 
+    /// The number of an external event or request, if it is one of an earlier execution: it keeps it.
+    fn carried_number(&self, number: u32) -> Option<u32> {
+        Some(number).filter(|number| *number < self.first_external)
+    }
+
+    /// The answer to a request, which stands, whatever it is.
+    fn answered(&mut self, task: TaskId, outcome: Result<Option<Json>, Failure>) {
+        if outcome.is_ok() || !self.dropped.contains_key(&task) {
+            self.succeeded(task, |task| Message::RequestEnded { task, outcome });
+        }
+    }
+
     /// An external event arrived in the part that is cut off: it comes in again, unless it is to be put aside.
     fn raised(&mut self, number: u32, name: String, data: Option<Json>) {
         if self.aside == Some(number) {
             self.dropped_event = Some(DroppedEvent { number, name });
         } else {
-            let number = Some(number).filter(|number| *number < self.first_external);
+            let number = self.carried_number(number);
             self.inbox
                 .push(Message::ExternalEvent { number, name, data });
         }
@@ -303,6 +334,10 @@ impl Rewinder {
                 };
                 (*task, kind)
             }
+            Event::RequestSent { task, name, .. } => {
+                let name = name.clone();
+                (*task, DroppedKind::Request { name })
+            }
             Event::TagSet { key, .. } => {
                 self.tagged.insert(key.clone());
                 return;
@@ -338,6 +373,10 @@ impl Rewinder {
             | Event::ActivityOptions { .. }
             | Event::InstanceOptions { .. }
             | Event::ChildCommanded { .. }
+            | Event::RequestReceived { .. }
+            | Event::RequestAnswered { .. }
+            | Event::RequestCompleted { .. }
+            | Event::RequestFailed { .. }
             | Event::CancellationRequested(_)
             | Event::ExecutionTimedOut { .. } => return,
         };
@@ -368,6 +407,7 @@ impl Rewinder {
             activities: Vec::new(),
             timers: Vec::new(),
             children: Vec::new(),
+            requests: Vec::new(),
             dropped: self.dropped.into_values().collect(),
             dropped_event: self.dropped_event,
             tags: Vec::new(),
@@ -406,6 +446,7 @@ impl Rewinder {
                         attempt: None,
                     });
                 }
+                TaskKind::Request => rewind.requests.push(task),
                 TaskKind::Child(child) => match child.due {
                     Some(due) => rewind.timers.push(ArmedTimer {
                         task,
@@ -456,7 +497,10 @@ impl Rewinder {
         let before = (self.state.execution(), self.state.generation.checked_sub(1));
         let is_own = |task: TaskRef| (task.execution, Some(task.generation)) == before;
         match message {
-            Message::ExternalEvent { .. } => self.inbox.push(message),
+            Message::ExternalEvent { .. } | Message::Request { .. } => self.inbox.push(message),
+            Message::RequestEnded { task, outcome } if is_own(task) => {
+                self.answered(task.task, outcome);
+            }
             Message::StartSkipped {
                 ref instance_id, ..
             } => {
@@ -501,6 +545,7 @@ impl Rewinder {
             | Message::Terminate { .. }
             | Message::Cancel { .. }
             | Message::TimeLimit { .. }
+            | Message::RequestEnded { .. }
             | Message::GraceOver { .. } => {}
         }
     }

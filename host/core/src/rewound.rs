@@ -32,6 +32,11 @@ pub enum DroppedKind {
     },
     /// A timer.
     Timer,
+    /// A request to another instance.
+    Request {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl DroppedKind {
@@ -47,7 +52,9 @@ impl DroppedTask {
     /// Whether it is work that was done and that the history no longer records.
     pub fn is_work_done(&self) -> bool {
         match self.kind {
-            DroppedKind::Activity { .. } | DroppedKind::Child { .. } => self.completed,
+            DroppedKind::Activity { .. }
+            | DroppedKind::Child { .. }
+            | DroppedKind::Request { .. } => self.completed,
             DroppedKind::Timer => false,
         }
     }
@@ -107,6 +114,8 @@ pub struct Rewind {
     pub timers: Vec<ArmedTimer>,
     /// The children whose outcome is awaited and not in the inbox, each with its task. What becomes of one depends on its status.
     pub children: Vec<(TaskId, ChildTask)>,
+    /// The requests whose answer is awaited and not in the inbox.
+    pub requests: Vec<TaskId>,
     /// The tasks that are forgotten, in the order of their ids.
     pub dropped: Vec<DroppedTask>,
     /// The external event that is not delivered again.

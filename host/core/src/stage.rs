@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::task::TaskType;
 use crate::turn_builder::timed_out;
 use crate::{
-    Cancellation, ChildCommand, ChildTask, Event, Failure, Json, Message, Millis, Names, Start,
-    State, TaskId, TaskRef, Timestamp, kind,
+    Cancellation, ChildCommand, ChildTask, Digest, Event, Failure, Json, Message, Millis, Names,
+    Start, State, TaskId, TaskRef, Timestamp, kind,
 };
 
 /// Turns messages into events, without folding them in.
@@ -73,6 +73,19 @@ impl<'a> Stage<'a> {
                 let is_taken = self.has_begun() && !self.state.has_returned();
                 let number = is_taken.then(|| self.externals.take(number))??;
                 Some(Event::ExternalEventRaised { number, name, data })
+            }
+            Message::Request {
+                number,
+                id,
+                name,
+                input,
+            } => self.request(number, id, name, input),
+            Message::RequestEnded { task, outcome } => {
+                let task = self.ends(task, TaskType::Request)?;
+                Some(match outcome {
+                    Ok(output) => Event::RequestCompleted { task, output },
+                    Err(failure) => Event::RequestFailed { task, failure },
+                })
             }
             Message::ActivityEnded { task, outcome, run } => {
                 let task = self.ends(task, TaskType::Activity)?;
@@ -153,16 +166,12 @@ impl<'a> Stage<'a> {
         if !self.has_begun() {
             return None;
         }
-        let module = match self.staged.first() {
-            Some(Event::ExecutionStarted(start)) => start.module,
-            Some(_) | None => self.state.module(),
-        };
         let cancellation = Cancellation {
             reason,
             timed_out,
             deadline: self.now.max(self.state.now).after(grace),
         };
-        if self.state.has_returned() || !self.names.can_cancel(module) {
+        if self.state.has_returned() || !self.names.can_cancel(self.module()) {
             self.staged.clear();
             self.is_over = true;
             return Some(end_of(cancellation));
@@ -170,6 +179,46 @@ impl<'a> Stage<'a> {
         let is_first = (self.state.running()).is_none_or(|running| running.cancellation.is_none());
         (is_first && !std::mem::replace(&mut self.is_canceled, true))
             .then_some(Event::CancellationRequested(cancellation))
+    }
+
+    /// The module of the execution, which may begin in this turn.
+    fn module(&self) -> Option<Digest> {
+        match self.staged.first() {
+            Some(Event::ExecutionStarted(start)) => start.module,
+            Some(_) | None => self.state.module(),
+        }
+    }
+
+    /// Passes a request on to the guest, or refuses it where nobody can answer it.
+    fn request(
+        &mut self,
+        number: Option<u32>,
+        id: String,
+        name: String,
+        input: Option<Json>,
+    ) -> Option<Event> {
+        if !self.has_begun() {
+            return None;
+        }
+        let why = if self.state.has_returned() {
+            "the orchestration has returned, and only waits for what it has started"
+        } else if !self.names.can_cancel(self.module()) {
+            "the orchestration cannot answer requests: it runs on a remote worker, or its module is built for contract 0.1"
+        } else {
+            let number = self.externals.take(number)?;
+            return Some(Event::RequestReceived {
+                number,
+                id,
+                name,
+                input,
+            });
+        };
+        let failure = Failure::permanent(kind::NOT_ANSWERED, why.to_owned());
+        Some(Event::RequestAnswered {
+            number: None,
+            id,
+            outcome: Err(failure),
+        })
     }
 
     fn grace_is_over(&self, execution: u32, generation: u32) -> Option<Event> {

@@ -167,7 +167,7 @@ impl State {
     pub fn has_open_work(&self) -> bool {
         self.tasks().values().any(|task| match task.kind {
             TaskKind::Activity { .. } | TaskKind::Child(_) => true,
-            TaskKind::Timer { .. } => false,
+            TaskKind::Timer { .. } | TaskKind::Request => false,
         })
     }
 
@@ -214,7 +214,13 @@ impl State {
             Event::ChildCompleted { task, .. } | Event::ChildFailed { task, .. } => {
                 self.end_task(*task, TaskType::Child)
             }
+            Event::RequestCompleted { task, .. } | Event::RequestFailed { task, .. } => {
+                self.end_task(*task, TaskType::Request)
+            }
             Event::TimerFired { task } => self.fire(*task),
+            Event::RequestReceived { number, id, .. } => self.runs()?.receive(*number, id),
+            Event::RequestAnswered { number, id, .. } => self.answer(*number, id),
+            Event::RequestSent { task, .. } => self.open_task(*task, TaskKind::Request),
             Event::ExternalEventRaised { number, .. } => self.runs()?.raise(*number),
             Event::ActivityScheduled { task, name, .. } => {
                 self.open_task(*task, TaskKind::Activity { name: name.clone() })
@@ -343,7 +349,7 @@ impl State {
         Ok(())
     }
 
-    /// The guest returned. Its timers are over with that; activities and children go on.
+    /// The guest returned. Its timers and requests are over with that; activities and children go on.
     fn guest_returned(&mut self, output: &Option<Json>) -> Result<(), CorruptReason> {
         self.runs()?.produces()?;
         let mut children = self.tasks().values().filter_map(Task::child);
@@ -352,7 +358,7 @@ impl State {
         if let Some(mut begun) = self.take_begun() {
             begun
                 .tasks
-                .retain(|_, task| !matches!(task.kind, TaskKind::Timer { .. }));
+                .retain(|_, task| !matches!(task.kind, TaskKind::Timer { .. } | TaskKind::Request));
             let output = output.clone();
             self.phase = Phase::Returned { begun, output };
         }
@@ -419,6 +425,14 @@ impl State {
             Phase::NotStarted(_) | Phase::Starting => Err(CorruptReason::NotStarted),
             Phase::Running(running) => running.arrives(),
             Phase::Returned { .. } | Phase::Ended { .. } => Ok(()),
+        }
+    }
+
+    /// An answer of the guest, or a refusal of the host, which may come after the guest has returned.
+    fn answer(&mut self, number: Option<u32>, id: &str) -> Result<(), CorruptReason> {
+        match number {
+            Some(number) => self.runs()?.answer(number, id),
+            None => self.arrives(),
         }
     }
 
@@ -537,7 +551,7 @@ impl State {
         let begun = self.begun_mut();
         match begun.and_then(|begun| Some(&mut begun.tasks.get_mut(&task)?.kind)) {
             Some(TaskKind::Child(child)) => Ok(child),
-            Some(TaskKind::Activity { .. } | TaskKind::Timer { .. }) | None => {
+            Some(TaskKind::Activity { .. } | TaskKind::Timer { .. } | TaskKind::Request) | None => {
                 Err(CorruptReason::NoOpenChild(task))
             }
         }

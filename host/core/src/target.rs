@@ -35,6 +35,8 @@ pub enum Callee {
     Activity,
     /// An orchestration.
     Orchestration,
+    /// A request that another instance answers.
+    Request,
 }
 
 impl std::fmt::Display for Callee {
@@ -42,6 +44,7 @@ impl std::fmt::Display for Callee {
         f.write_str(match self {
             Self::Activity => "activity",
             Self::Orchestration => "orchestration",
+            Self::Request => "request",
         })
     }
 }
@@ -65,6 +68,8 @@ impl Target {
                         "no deployed module and no connected worker has an orchestration named {name:?}"
                     ),
                 ),
+                // It is the instance that may be missing, which is known where the request is delivered.
+                Callee::Request => None,
             },
             Self::Oversized { bytes, limit } => failure(
                 crate::kind::LIMIT_EXCEEDED,

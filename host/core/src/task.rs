@@ -26,6 +26,8 @@ pub enum TaskKind {
         /// When it comes due: in the guest's time, or by the clock of the host.
         fire_at: Timestamp,
     },
+    /// A request to another instance.
+    Request,
 }
 
 /// The kinds of tasks.
@@ -37,6 +39,8 @@ pub enum TaskType {
     Child,
     /// A timer.
     Timer,
+    /// A request to another instance.
+    Request,
 }
 
 impl std::fmt::Display for TaskType {
@@ -45,6 +49,7 @@ impl std::fmt::Display for TaskType {
             Self::Activity => "activity",
             Self::Child => "child",
             Self::Timer => "timer",
+            Self::Request => "request",
         })
     }
 }
@@ -54,7 +59,7 @@ impl Task {
     pub fn child(&self) -> Option<&ChildTask> {
         match &self.kind {
             TaskKind::Child(child) => Some(child),
-            TaskKind::Activity { .. } | TaskKind::Timer { .. } => None,
+            TaskKind::Activity { .. } | TaskKind::Timer { .. } | TaskKind::Request => None,
         }
     }
 }
@@ -66,6 +71,7 @@ impl TaskKind {
             Self::Activity { .. } => TaskType::Activity,
             Self::Child(_) => TaskType::Child,
             Self::Timer { .. } => TaskType::Timer,
+            Self::Request => TaskType::Request,
         }
     }
 }

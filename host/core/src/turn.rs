@@ -365,7 +365,10 @@ fn no_batch(state: &State, messages: &[Message]) -> Option<NoBatch> {
     let raised = has(|m| {
         matches!(
             m,
-            Message::ExternalEvent { .. } | Message::Cancel { .. } | Message::TimeLimit { .. }
+            Message::ExternalEvent { .. }
+                | Message::Request { .. }
+                | Message::Cancel { .. }
+                | Message::TimeLimit { .. }
         )
     });
     if state.awaits_start() && raised && !has(|m| matches!(m, Message::Start(_))) {

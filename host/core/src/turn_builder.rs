@@ -2,12 +2,12 @@
 
 use crate::check::check;
 use crate::context::{Resolved, TurnContext};
-use crate::guest::{ActivityCall, CallDetails, CallOptions, ChildCall};
+use crate::guest::{ActivityCall, CallDetails, CallOptions, ChildCall, OutgoingRequest};
 use crate::task::attempt_id;
 use crate::text::shortened;
 use crate::value::size_of;
 use crate::{
-    Action, Answer, Cancellation, ChildCommand, Ending, Event, Failure, GuestEvent,
+    Action, Answer, Callee, Cancellation, ChildCommand, Ending, Event, Failure, GuestEvent,
     InstanceOptions, Json, Limits, Millis, Phase, SEMANTICS_VERSION, Start, State, Stop, Target,
     TaskId, TaskKind, TimerDue, Timestamp, TraceContext, answer_hash, check_instance_id, kind,
 };
@@ -55,7 +55,7 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
             };
             match self.state.tasks().get(task)?.kind {
                 TaskKind::Timer { fire_at } => Some(fire_at),
-                TaskKind::Activity { .. } | TaskKind::Child(_) => None,
+                TaskKind::Activity { .. } | TaskKind::Child(_) | TaskKind::Request => None,
             }
         });
         let now = fired.fold(self.context.now.max(self.state.now), Timestamp::max);
@@ -243,6 +243,8 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
             | Action::SetCustomStatus(_)
             | Action::Describe(_)
             | Action::SetValue { .. }
+            | Action::SendRequest(_)
+            | Action::Respond { .. }
             | Action::SetTag { .. } => None,
         };
         let chosen = options_event(&action);
@@ -331,6 +333,15 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
             Action::SetCustomStatus(value) => Event::CustomStatusSet { value },
             Action::SetValue { name, value } => Event::ValueSet { name, value },
             Action::SetTag { key, value } => Event::TagSet { key, value },
+            Action::SendRequest(request) => self.request(request, limits),
+            Action::Respond { number, outcome } => {
+                let open = self.state.running()?.requests.get(&number)?;
+                Event::RequestAnswered {
+                    number: Some(number),
+                    id: open.clone(),
+                    outcome: outcome.map_err(|failure| failure.bounded(limits.payload_bytes)),
+                }
+            }
             Action::Describe(details) => {
                 let CallDetails {
                     task,
@@ -376,6 +387,32 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
             retry,
             attempt_timeout,
             target,
+        }
+    }
+
+    /// A request has the id of its task, so that it is never sent twice.
+    fn request(&self, request: OutgoingRequest, limits: &Limits) -> Event {
+        let OutgoingRequest {
+            task,
+            instance_id,
+            name,
+            input,
+        } = request;
+        let mut target = Target::Native;
+        let input = within(input, limits, &mut target);
+        if let Err(problem) = check_instance_id(&instance_id) {
+            target = Target::Invalid(problem.to_string());
+        }
+        if name.is_empty() {
+            target = Target::Invalid("a request must have a name".to_owned());
+        }
+        Event::RequestSent {
+            task,
+            id: request_id(self.state, task),
+            refused: target.failure(Callee::Request, &name),
+            instance_id,
+            name,
+            input,
         }
     }
 
@@ -465,6 +502,15 @@ pub(crate) fn derived_child_id(state: &State, task: TaskId) -> String {
         .start()
         .map_or("", |start| start.execution_id.as_str());
     format!("{execution_id}:{task}")
+}
+
+/// The id of a request. What was scheduled after a rewind is another task, though it may have the same number.
+pub(crate) fn request_id(state: &State, task: TaskId) -> String {
+    let own = derived_child_id(state, task);
+    match state.generation {
+        0 => own,
+        generation => format!("{own}:{generation}"),
+    }
 }
 
 /// The input, unless it is over a limit, in which case it is the target that says so.

@@ -1,4 +1,4 @@
-//! External events that a guest was given and has not read.
+//! External events and requests that a guest was given and has not read.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use crate::{Event, Waiting};
 /// What a buffered event costs beside its name and payload, roughly: many small ones fill a memory too.
 const OVERHEAD_BYTES: u64 = 64;
 
-/// Bytes of the external events that a guest was given and has not read, by the name of the event.
+/// Bytes of the external events and requests that a guest was given and has not read, by kind and name.
 ///
-/// The contract does not say when a guest reads an event. But one that it waited for is read as it comes, and one that it waits for now is
+/// The contract does not say when a guest reads one. But one that it waited for is read as it comes, and one that it waits for now is
 /// not there: all that came before by that name was read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Unread {
-    names: BTreeMap<String, u64>,
+    names: BTreeMap<(Kind, String), u64>,
 }
 
 impl Unread {
@@ -26,12 +26,14 @@ impl Unread {
 
     /// A guest that waited for `before` was given these events, and waits for `after` now.
     pub(crate) fn note(&mut self, before: &Waiting, given: &[Event], after: &Waiting) {
-        let mut awaited: Vec<String> = before.events.iter().map(|name| folded(name)).collect();
+        let mut awaited: Vec<(Kind, String)> = awaited_by(before).collect();
         for event in given {
-            let Event::ExternalEventRaised { name, .. } = event else {
-                continue;
+            let (kind, name) = match event {
+                Event::ExternalEventRaised { name, .. } => (Kind::Event, name),
+                Event::RequestReceived { name, .. } => (Kind::Request, name),
+                _ => continue,
             };
-            let name = folded(name);
+            let name = (kind, folded(name));
             match awaited.iter().position(|other| *other == name) {
                 Some(at) => drop(awaited.swap_remove(at)),
                 None => {
@@ -40,14 +42,29 @@ impl Unread {
             }
         }
         if !self.names.is_empty() {
-            for name in &after.events {
-                self.names.remove(&folded(name));
+            for name in awaited_by(after) {
+                self.names.remove(&name);
             }
         }
     }
 }
 
-/// Names of events are compared without regard to the case of ASCII letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Event,
+    Request,
+}
+
+fn awaited_by(waiting: &Waiting) -> impl Iterator<Item = (Kind, String)> {
+    let events = waiting
+        .events
+        .iter()
+        .map(|name| (Kind::Event, folded(name)));
+    let requests = waiting.requests.iter();
+    events.chain(requests.map(|name| (Kind::Request, folded(name))))
+}
+
+/// Names are compared without regard to the case of ASCII letters.
 fn folded(name: &str) -> String {
     name.to_ascii_lowercase()
 }
