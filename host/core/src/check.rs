@@ -432,9 +432,11 @@ fn said_size(ending: &Ending) -> usize {
             events,
             tasks,
             note,
+            requests,
         }) => {
             let note = note.as_ref().map_or(0, String::len);
-            events.iter().map(String::len).sum::<usize>() + size_of_val(tasks.as_slice()) + note
+            let names = events.iter().chain(requests);
+            names.map(String::len).sum::<usize>() + size_of_val(tasks.as_slice()) + note
         }
         Ending::ContinuedAsNew { version, .. } => version.as_ref().map_or(0, String::len),
         Ending::Completed(_) | Ending::Failed { .. } | Ending::Canceled => 0,

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::value::{answer_size, size_of};
 use crate::{
     AttemptRun, Cancellation, ChildCommand, Digest, Failure, GuestEvent, IncomingRequest,
-    InstanceOptions, Json, Limits, Millis, Parent, RetryPolicy, Tags, Target, TaskId, Timestamp,
+    InstanceOptions, Json, Limits, Message, Millis, Parent, RetryPolicy, Tags, Target, TaskId,
+    Timestamp,
 };
 
 /// A fact in an execution's history.
@@ -398,6 +399,10 @@ impl Start {
 
 impl Event {
     /// What the guest is told of this event, if it is told of it.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each event"
+    )]
     pub fn to_guest(&self) -> Option<GuestEvent> {
         let event = match self {
             Self::TurnStarted {
@@ -482,6 +487,32 @@ impl Event {
             | Self::ExecutionTimedOut { .. } => return None,
         };
         Some(event)
+    }
+
+    /// The message that takes an external event or a request over to the next execution, with its number.
+    pub fn carried_over(&self) -> Option<Message> {
+        if let Self::ExternalEventRaised { number, name, data } = self {
+            return Some(Message::ExternalEvent {
+                number: Some(*number),
+                name: name.clone(),
+                data: data.clone(),
+            });
+        }
+        let Self::RequestReceived {
+            number,
+            id,
+            name,
+            input,
+        } = self
+        else {
+            return None;
+        };
+        Some(Message::Request {
+            number: Some(*number),
+            id: id.clone(),
+            name: name.clone(),
+            input: input.clone(),
+        })
     }
 
     /// Bytes that this event takes in a history, roughly: its texts and payloads and a constant.

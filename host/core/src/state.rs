@@ -199,6 +199,10 @@ impl State {
         Ok(())
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each event"
+    )]
     fn fold(&mut self, event: &Event) -> Result<(), CorruptReason> {
         self.admits(event)?;
         match event {

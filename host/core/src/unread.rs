@@ -28,10 +28,12 @@ impl Unread {
     pub(crate) fn note(&mut self, before: &Waiting, given: &[Event], after: &Waiting) {
         let mut awaited: Vec<(Kind, String)> = awaited_by(before).collect();
         for event in given {
-            let (kind, name) = match event {
-                Event::ExternalEventRaised { name, .. } => (Kind::Event, name),
-                Event::RequestReceived { name, .. } => (Kind::Request, name),
-                _ => continue,
+            let (kind, name) = if let Event::ExternalEventRaised { name, .. } = event {
+                (Kind::Event, name)
+            } else if let Event::RequestReceived { name, .. } = event {
+                (Kind::Request, name)
+            } else {
+                continue;
             };
             let name = (kind, folded(name));
             match awaited.iter().position(|other| *other == name) {

@@ -79,6 +79,7 @@ fn what_a_guest_says_it_waits_for_is_bounded_too() {
             [],
             Ending::Waiting(Waiting {
                 note: Some(note),
+                requests: Vec::new(),
                 ..Waiting::default()
             }),
         )
@@ -477,6 +478,7 @@ fn what_it_says_it_waits_for_is_cut() {
         events: (0..2_000).map(|_| "é".repeat(1_000)).collect(),
         tasks: vec![TaskId(0); 150_000],
         note: Some("x".repeat(10_000)),
+        requests: Vec::new(),
     };
     let world = World::new([ends([], Ending::Waiting(waiting))]).runs_at(1000);
     world.told();

@@ -8,8 +8,8 @@ use common::words::*;
 use common::{Deployed, Script, start};
 use perennial_core::{
     Action, ActivityCall, Answer, CallOptions, ChildCall, ChildCommand, Ending, Envelope, Failure,
-    InstanceOptions, Json, Message, Millis, OutgoingEvent, RetryPolicy, State, TaskId, TimerDue,
-    Timestamp, TurnContext, Waiting, replay_turn, run_turn, take_batch,
+    InstanceOptions, Json, Message, Millis, OutgoingEvent, OutgoingRequest, RetryPolicy, State,
+    TaskId, TimerDue, Timestamp, TurnContext, Waiting, replay_turn, run_turn, take_batch,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -140,6 +140,13 @@ fn action() -> impl Strategy<Value = Action> {
         1 => payload().prop_map(Action::SetCustomStatus),
         1 => (text(), payload()).prop_map(|(name, value)| Action::SetValue { name, value }),
         1 => (text(), option::of(text())).prop_map(|(key, value)| Action::SetTag { key, value }),
+        1 => (task(), text(), text(), payload()).prop_map(|(task, instance_id, name, input)| {
+            Action::SendRequest(OutgoingRequest { task, instance_id, name, input })
+        }),
+        2 => (0..4_u32, payload()).prop_map(|(number, output)| Action::Respond { number, outcome: Ok(output) }),
+        1 => (any::<u32>(), text()).prop_map(|(number, kind)| {
+            Action::Respond { number, outcome: Err(Failure::permanent(kind, "no")) }
+        }),
     ]
 }
 
@@ -178,6 +185,7 @@ fn message() -> impl Strategy<Value = Message> {
         2 => (0..6_u32).prop_map(|task| activity_failed(task, "Broken")),
         1 => any::<u32>().prop_map(|task| activity_done(task, "1")),
         2 => (text(), payload()).prop_map(|(name, data)| Message::ExternalEvent { number: None, name, data }),
+        3 => (text(), text(), payload()).prop_map(|(id, name, input)| Message::Request { number: None, id, name, input }),
         1 => Just(Message::Suspend { reason: None, recursive: false }),
         1 => Just(Message::Resume { reason: None, module: None, recursive: false }),
         1 => Just(Message::Terminate { reason: None, recursive: false }),

@@ -75,7 +75,9 @@ fn check_counts(execution: &Execution) {
                 assert_eq!((*history_events, *history_bytes), before);
             } else if let Event::ExecutionStarted(start) = event {
                 (first, next) = (start.next_external, start.next_external);
-            } else if let Event::ExternalEventRaised { number, .. } = event {
+            } else if let Event::ExternalEventRaised { number, .. }
+            | Event::RequestReceived { number, .. } = event
+            {
                 if *number < first {
                     assert!(carried.insert(*number));
                 } else {
@@ -125,6 +127,7 @@ fn damaged(turns: &[Turn], dice: &mut Dice) -> Option<Vec<Turn>> {
             let produced = turns[at].produced.iter_mut().find_map(|event| {
                 if let Event::ActivityScheduled { name, .. }
                 | Event::ChildScheduled { name, .. }
+                | Event::RequestSent { name, .. }
                 | Event::EventSent { name, .. } = event
                 {
                     return Some(name);
@@ -208,6 +211,29 @@ proptest! {
     }
 
     #[test]
+    fn each_request_is_answered_at_most_once_or_moves_over((seed, manners, steps) in story()) {
+        let world = World::play(seed, manners, &steps);
+        let mut answered = BTreeSet::new();
+        for (at, execution) in world.executions.iter().enumerate() {
+            let mut open = BTreeSet::new();
+            for event in execution.turns().flat_map(Turn::events) {
+                if let Event::RequestReceived { number, .. } = event {
+                    prop_assert!(open.insert(*number) && !answered.contains(number));
+                } else if let Event::RequestAnswered { number: Some(number), .. } = event {
+                    prop_assert!(open.remove(number) && answered.insert(*number));
+                } else if let Event::ContinuedAsNew { carry_over, .. } = event {
+                    prop_assert!(open.iter().all(|number| carry_over.contains(number)));
+                    prop_assert!(carry_over.iter().all(|number| !answered.contains(number)));
+                }
+            }
+            if let Some(running) = execution.state.running() {
+                prop_assert_eq!(at + 1, world.executions.len());
+                prop_assert!(running.requests.keys().eq(open.iter()));
+            }
+        }
+    }
+
+    #[test]
     fn the_custom_status_is_the_last_one_set_in_any_execution((seed, manners, steps) in story()) {
         let world = World::play(seed, manners, &steps);
         let mut shown = None;
@@ -268,6 +294,7 @@ proptest! {
         let payloads: Vec<&mut Option<Json>> = turns.iter_mut().flat_map(|turn| turn.received.iter_mut()).filter_map(|event| {
             if let Event::ActivityCompleted { output, .. }
             | Event::ChildCompleted { output, .. }
+            | Event::RequestReceived { input: output, .. }
             | Event::ExternalEventRaised { data: output, .. } = event
             {
                 return Some(output);
@@ -338,6 +365,11 @@ fn the_simulated_worlds_reach_every_end_and_every_event() {
             "InvalidAnswer",
             "LimitExceeded",
             "Panic",
+            "RequestAnswered",
+            "RequestCompleted",
+            "RequestFailed",
+            "RequestReceived",
+            "RequestSent",
             "TagSet",
             "TaskCanceled",
             "TimerFired",

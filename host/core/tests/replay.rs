@@ -31,6 +31,7 @@ fn replayed(turns: &[Turn], answers: impl IntoIterator<Item = Result<Answer, Sto
 fn the_same_answer_repeats_whatever_it_says_it_waits_for() {
     let waiting = Waiting {
         note: Some("the bank".to_owned()),
+        requests: Vec::new(),
         ..Waiting::default()
     };
     check(

@@ -488,7 +488,7 @@ fn check(world: &World, before: &[Turn], rewind: &Rewind) {
         assert!(rewind.state.tasks().contains_key(&armed.task));
     }
     let raised = |turns: &[Turn]| -> Vec<Event> {
-        let raised = |event: &&Event| matches!(event, Event::ExternalEventRaised { .. });
+        let raised = |event: &&Event| event.carried_over().is_some();
         turns
             .iter()
             .flat_map(Turn::events)
@@ -499,7 +499,12 @@ fn check(world: &World, before: &[Turn], rewind: &Rewind) {
     let comes_again = rewind
         .inbox
         .iter()
-        .filter(|message| matches!(message, Message::ExternalEvent { .. }))
+        .filter(|message| {
+            matches!(
+                message,
+                Message::ExternalEvent { .. } | Message::Request { .. }
+            )
+        })
         .count();
     assert!(
         comes_again >= raised(&before[cut..]).len(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use perennial_core::{
     Action, ActivityCall, Answer, CallOptions, ChildCall, ChildCommand, ChildPolicy, Ending,
     Failure, Guest, GuestEvent, IdReuse, InstanceOptions, Json, Limits, Millis, Mode,
-    OutgoingEvent, RetryPolicy, Stop, TaskId, TimerDue, Timestamp, Waiting, kind,
+    OutgoingEvent, OutgoingRequest, RetryPolicy, Stop, TaskId, TimerDue, Timestamp, Waiting, kind,
 };
 
 /// Small, so that a random guest meets them.
@@ -57,6 +57,10 @@ pub(crate) struct RandomGuest {
     next_task: u32,
     open: BTreeSet<TaskId>,
     externals: BTreeSet<u32>,
+    /// Those of them that are requests.
+    asked: BTreeSet<u32>,
+    /// Requests that it has not answered.
+    requests: BTreeSet<u32>,
     failed: Vec<TaskId>,
     canceled: bool,
     ended: bool,
@@ -71,6 +75,8 @@ impl RandomGuest {
             next_task: 0,
             open: BTreeSet::new(),
             externals: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            requests: BTreeSet::new(),
             failed: Vec::new(),
             canceled: false,
             ended: false,
@@ -101,6 +107,12 @@ impl RandomGuest {
             ),
             GuestEvent::ExternalEventRaised { number, .. } => {
                 assert!(self.externals.insert(*number), "event {number} came twice");
+            }
+            GuestEvent::RequestReceived(request) => {
+                let number = request.number;
+                assert!(self.externals.insert(number), "event {number} came twice");
+                self.asked.insert(number);
+                self.requests.insert(number);
             }
             GuestEvent::CancellationRequested(_) => {
                 assert!(
@@ -160,7 +172,7 @@ impl RandomGuest {
     )]
     fn action(&mut self, dice: &mut Dice) -> Action {
         let hostile = self.manners == Manners::Hostile;
-        match dice.roll(16) {
+        match dice.roll(19) {
             0..4 => Action::CallActivity(ActivityCall {
                 task: self.task(dice),
                 name: dice
@@ -241,6 +253,22 @@ impl RandomGuest {
                 name: dice.pick(&["stage", "progress", "owner"]).to_owned(),
                 value: self.payload(dice).filter(|_| !dice.once_in(3)),
             },
+            15 => Action::SendRequest(OutgoingRequest {
+                task: self.task(dice),
+                instance_id: dice.pick(&["other", "other", "n/w"]).to_owned(),
+                name: dice.pick(&["Ask", "Ask", ""]).to_owned(),
+                input: self.payload(dice),
+            }),
+            16 | 17 if !self.requests.is_empty() || (hostile && dice.once_in(10)) => {
+                Action::Respond {
+                    number: self.requests.pop_first().unwrap_or(7),
+                    outcome: match self.payload(dice).filter(|output| output.size() < 60) {
+                        Some(output) => Ok(Some(output)),
+                        None if dice.once_in(2) => Ok(None),
+                        None => Err(Failure::permanent("Declined", "by chance")),
+                    },
+                }
+            }
             13 => Action::SetTag {
                 key: dice.pick(&["team", "stage"]).to_owned(),
                 value: (!dice.once_in(3)).then(|| dice.pick(&["a", "b"]).to_owned()),
@@ -273,11 +301,17 @@ impl RandomGuest {
                     _ => None,
                 },
                 carry_over: {
-                    let had = self.externals.iter().copied();
                     let wild = self.manners == Manners::Hostile && dice.once_in(3);
-                    had.filter(|_| !dice.once_in(2))
-                        .chain(wild.then_some(77))
-                        .collect()
+                    let requests = std::mem::take(&mut self.requests);
+                    let left = requests.into_iter().filter(|_| !wild || !dice.once_in(9));
+                    let mut carried: BTreeSet<u32> = left.collect();
+                    for number in &self.externals {
+                        if !self.asked.contains(number) && !dice.once_in(2) {
+                            carried.insert(*number);
+                        }
+                    }
+                    let foreign = wild && dice.once_in(2);
+                    carried.into_iter().chain(foreign.then_some(77)).collect()
                 },
             },
             _ => {
@@ -286,6 +320,7 @@ impl RandomGuest {
                     events: vec!["go".to_owned()],
                     tasks: self.open.iter().copied().take(2).collect(),
                     note: Some(format!("{:x}", self.memory)),
+                    requests: vec!["ask".to_owned()],
                 })
             }
         }

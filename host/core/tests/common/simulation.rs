@@ -10,7 +10,7 @@ use perennial_core::{
 use proptest::prelude::*;
 
 use super::random::{LIMITS, Manners, RandomGuest};
-use super::words::{cancel_instance, raised, suspend, terminate};
+use super::words::{cancel_instance, raised, request, suspend, terminate};
 use super::{Deployed, start};
 
 /// One thing that happens in a simulated world. The numbers say which task or message, modulo how many there are.
@@ -20,6 +20,7 @@ pub(crate) enum Step {
     End { task: u16, fails: bool },
     Due { task: u16 },
     Raise,
+    Request,
     Skip,
     Repeat { message: u16 },
     Stale { message: u16, executions: u8 },
@@ -39,6 +40,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         40 => (any::<u16>(), any::<bool>()).prop_map(|(task, fails)| Step::End { task, fails }),
         10 => any::<u16>().prop_map(|task| Step::Due { task }),
         15 => Just(Step::Raise),
+        10 => Just(Step::Request),
         3 => Just(Step::Skip),
         5 => any::<u16>().prop_map(|message| Step::Repeat { message }),
         5 => (any::<u16>(), 1..3u8).prop_map(|(message, executions)| Step::Stale { message, executions }),
@@ -305,13 +307,11 @@ impl World {
         };
         let carried = carry_over.iter().map(|wanted| {
             let found = events.iter().find_map(|event| {
-                let Event::ExternalEventRaised { number, name, data } = event else {
-                    return None;
-                };
-                (number == wanted).then(|| Message::ExternalEvent {
-                    number: Some(*number),
-                    name: name.clone(),
-                    data: data.clone(),
+                event.carried_over().filter(|message| match message {
+                    Message::ExternalEvent { number, .. } | Message::Request { number, .. } => {
+                        *number == Some(*wanted)
+                    }
+                    _ => false,
                 })
             });
             found.expect("it has what it carries over")
@@ -340,15 +340,16 @@ impl World {
                 });
             }
             Step::Raise => self.send(raised("go", &self.sent.len().to_string())),
+            Step::Request => self.send(request("ask", &self.sent.len().to_string())),
             Step::Skip => self.send(Message::StartSkipped {
                 instance_id: "new".to_owned(),
                 reason: "the id is in use".to_owned(),
             }),
             Step::Repeat { message } => {
                 // External events are told apart by nothing: each one sent is another one.
-                if let Some(message) = pick(&self.sent, message)
-                    .filter(|m| !matches!(m, Message::ExternalEvent { .. }))
-                {
+                if let Some(message) = pick(&self.sent, message).filter(|m| {
+                    !matches!(m, Message::ExternalEvent { .. } | Message::Request { .. })
+                }) {
                     self.send(message);
                 }
             }
@@ -385,6 +386,7 @@ impl World {
             .filter_map(|event| {
                 let (Event::ActivityScheduled { task, .. }
                 | Event::ChildScheduled { task, .. }
+                | Event::RequestSent { task, .. }
                 | Event::TimerSet { task, .. }
                 | Event::TimerSetAt { task, .. }) = event
                 else {
@@ -426,6 +428,8 @@ impl World {
                 attempt,
                 outcome,
             }
+        } else if let Event::RequestSent { .. } = event {
+            Message::RequestEnded { task, outcome }
         } else {
             Message::TimerFired { task }
         };
@@ -478,6 +482,10 @@ pub(crate) fn stale(message: Message, executions: u32) -> Option<Message> {
             outcome,
         },
         Message::TimerFired { task } => Message::TimerFired { task: other(task) },
+        Message::RequestEnded { task, outcome } => Message::RequestEnded {
+            task: other(task),
+            outcome,
+        },
         Message::ChildDue { task, attempt } => Message::ChildDue {
             task: other(task),
             attempt,

@@ -2,8 +2,8 @@
 
 use perennial_core::{
     Action, ActivityCall, Answer, AttemptRun, CallOptions, ChildCall, Ending, Event, Failure,
-    InstanceOptions, Json, Message, Millis, OutgoingEvent, RetryPolicy, Start, Target, TaskId,
-    TaskRef, TimerDue, Timestamp, Waiting,
+    InstanceOptions, Json, Message, Millis, OutgoingEvent, OutgoingRequest, RetryPolicy, Start,
+    Target, TaskId, TaskRef, TimerDue, Timestamp, Waiting,
 };
 
 pub(crate) fn json(text: &str) -> Json {
@@ -110,6 +110,25 @@ pub(crate) fn send(instance_id: &str, name: &str) -> Action {
     })
 }
 
+pub(crate) fn send_request(task: u32, instance_id: &str, name: &str) -> Action {
+    Action::SendRequest(OutgoingRequest {
+        task: TaskId(task),
+        instance_id: instance_id.to_owned(),
+        name: name.to_owned(),
+        input: Some(json("1")),
+    })
+}
+
+pub(crate) fn respond(number: u32, output: &str) -> Action {
+    let outcome = Ok(Some(json(output)));
+    Action::Respond { number, outcome }
+}
+
+pub(crate) fn reject(number: u32, kind: &str) -> Action {
+    let outcome = Err(Failure::permanent(kind, ""));
+    Action::Respond { number, outcome }
+}
+
 pub(crate) fn start_instance(instance_id: &str, name: &str) -> Action {
     Action::StartInstance {
         instance_id: instance_id.to_owned(),
@@ -211,6 +230,15 @@ pub(crate) fn moved(number: Option<u32>, name: &str, data: &str) -> Message {
     }
 }
 
+pub(crate) fn request(name: &str, id: &str) -> Message {
+    Message::Request {
+        number: None,
+        id: id.to_owned(),
+        name: name.to_owned(),
+        input: Some(json("1")),
+    }
+}
+
 pub(crate) fn suspend() -> Message {
     let reason = Some("holiday".to_owned());
     let recursive = false;
@@ -253,11 +281,45 @@ pub(crate) fn show(event: &Event) -> String {
             history_bytes: bytes,
         } => format!("now={} after {events} events, {bytes} bytes", now.0),
         Event::ExecutionStarted(start) => show_start(start),
-        Event::ActivityCompleted { task, output, .. } | Event::ChildCompleted { task, output } => {
+        Event::ActivityCompleted { task, output, .. }
+        | Event::ChildCompleted { task, output }
+        | Event::RequestCompleted { task, output } => {
             format!("{task} {}", payload(output))
         }
-        Event::ActivityFailed { task, failure, .. } | Event::ChildFailed { task, failure } => {
+        Event::ActivityFailed { task, failure, .. }
+        | Event::ChildFailed { task, failure }
+        | Event::RequestFailed { task, failure } => {
             format!("{task} {failure}")
+        }
+        Event::RequestReceived {
+            number,
+            id,
+            name,
+            input,
+        } => format!("{number} {name} {} id={id}", payload(input)),
+        Event::RequestAnswered {
+            number,
+            id,
+            outcome,
+        } => match outcome {
+            Ok(output) => format!("{number:?} {} id={id}", payload(output)),
+            Err(failure) => format!("{number:?} {failure} id={id}"),
+        },
+        Event::RequestSent {
+            task,
+            instance_id,
+            id,
+            name,
+            input,
+            refused,
+        } => {
+            let refused = refused
+                .as_ref()
+                .map_or_else(String::new, |why| format!(" refused: {why}"));
+            format!(
+                "{task} {name} to {instance_id} {} id={id}{refused}",
+                payload(input)
+            )
         }
         Event::TimerFired { task } | Event::TaskCanceled { task } => task.to_string(),
         Event::TimerSet { task, fire_at } | Event::TimerSetAt { task, at: fire_at } => {
