@@ -77,10 +77,16 @@ impl Target {
                     "the input of {what} {name:?} has {bytes} bytes; at most {limit} are allowed"
                 ),
             ),
-            Self::Invalid(why) => failure(
-                crate::kind::INVALID_ANSWER,
-                format!("{what} {name:?} was not called: {why}"),
-            ),
+            Self::Invalid(why) => {
+                let done = match what {
+                    Callee::Activity | Callee::Orchestration => "called",
+                    Callee::Request => "sent",
+                };
+                failure(
+                    crate::kind::INVALID_ANSWER,
+                    format!("{what} {name:?} was not {done}: {why}"),
+                )
+            }
             Self::Full(why) => failure(
                 crate::kind::LIMIT_EXCEEDED,
                 format!("{what} {name:?} was not started: {why}"),
