@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::rows::instances::{self, deliver, status_of};
 use crate::store::rows::reader::Reader;
-use crate::store::types::{Effects, InstanceKey};
+use crate::store::types::{Effects, InstanceKey, Position};
 
 /// The answer to a request.
 pub(crate) type RequestAnswer = Result<Option<Json>, Failure>;
@@ -63,6 +63,26 @@ impl Reader {
             let is_there = row.get::<_, Option<String>>(1)?.is_some();
             let request = is_there.then(|| request_of(row, 1)).transpose()?;
             Ok(Some((status, request)))
+        })
+    }
+
+    /// The requests of an execution that have no answer, at most so many: the task, the name, and the id of the instance that is asked.
+    pub(crate) fn asked_by(
+        &self,
+        key: InstanceKey,
+        at: Position,
+        at_most: u32,
+    ) -> Result<Vec<(TaskId, String, String)>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT r.task, r.name, i.id FROM request AS r CROSS JOIN instance AS i ON i.key = r.instance
+                 WHERE r.asker = ?1 AND r.execution = ?2 AND r.generation = ?3 AND r.answer IS NULL ORDER BY r.task LIMIT ?4",
+            )?;
+            let found = query.query_map(
+                params![key.0, at.execution, at.generation, at_most],
+                |row| Ok((TaskId(row.get(0)?), row.get(1)?, row.get(2)?)),
+            )?;
+            Ok(found.collect::<Result<_, _>>()?)
         })
     }
 
