@@ -143,10 +143,10 @@ impl std::fmt::Display for Wait {
                 task,
                 name,
                 instance_id,
-            } => write!(
-                f,
-                "the answer of instance {instance_id:?} to request {name:?} (task {task})"
-            ),
+            } => {
+                let of = format_args!("instance {instance_id:?} to request {name:?}");
+                write!(f, "the answer of {of} (task {task})")
+            }
             Self::Activity {
                 task,
                 name,

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use perennial_core::{
     Action, ActivityCall, Answer, CallOptions, ChildCall, Digest, Ending, Failure, Guest,
-    GuestEvent, Json, Limits, Millis, Mode, OutgoingEvent, RetryPolicy, Stop, TaskId, Timestamp,
-    Waiting,
+    GuestEvent, Json, Limits, Millis, Mode, OutgoingEvent, OutgoingRequest, RetryPolicy, Stop,
+    TaskId, Timestamp, Waiting,
 };
 
-use crate::engine::executor::{Executor, Fault, ResidentGuest, Resource, Shortage};
+use crate::engine::executor::{Executor, Fault, Proposal, ResidentGuest, Resource, Shortage};
 
 /// The module of all orchestrations.
 pub(crate) const MODULE: Digest = Digest([7; 32]);
@@ -25,6 +25,7 @@ pub(crate) struct Seen {
     pub(crate) fired: Vec<u32>,
     pub(crate) events: Vec<(u32, String, Option<Json>)>,
     pub(crate) cancellation: Option<perennial_core::Cancellation>,
+    pub(crate) requests: Vec<perennial_core::IncomingRequest>,
 }
 
 impl Seen {
@@ -162,6 +163,27 @@ impl Out {
         }));
     }
 
+    pub(crate) fn ask(&mut self, to: &str, name: &str, input: impl ToString) -> u32 {
+        let task = self.task();
+        self.actions.push(Action::SendRequest(OutgoingRequest {
+            task,
+            instance_id: to.to_owned(),
+            name: name.to_owned(),
+            input: Some(json(input)),
+        }));
+        task.0
+    }
+
+    pub(crate) fn respond(&mut self, number: u32, output: impl ToString) {
+        let outcome = Ok(Some(json(output)));
+        self.actions.push(Action::Respond { number, outcome });
+    }
+
+    pub(crate) fn reject(&mut self, number: u32, kind: &str) {
+        let outcome = Err(Failure::permanent(kind, ""));
+        self.actions.push(Action::Respond { number, outcome });
+    }
+
     pub(crate) fn start(&mut self, name: &str, id: &str) {
         let (instance_id, name) = (id.to_owned(), name.to_owned());
         self.actions.push(Action::StartInstance {
@@ -257,6 +279,22 @@ impl Executor for Programs {
         }
         Ok(Box::new(self.guest(module)))
     }
+
+    /// Declines what is named so.
+    fn validate(
+        &self,
+        _: Digest,
+        _: &Limits,
+        proposal: &Proposal<'_>,
+    ) -> Result<Result<(), Failure>, Fault> {
+        if let Some(resource) = *self.lacks.lock().unwrap() {
+            return Err(Shortage::new(resource, "there is none left").into());
+        }
+        Ok(match proposal.name {
+            "Invalid" => Err(Failure::permanent("Declined", proposal.orchestration)),
+            _ => Ok(()),
+        })
+    }
 }
 
 impl Programs {
@@ -324,6 +362,7 @@ impl Guest for ClosureGuest {
                     seen.events.push((number, name, data))
                 }
                 GuestEvent::CancellationRequested(asked) => seen.cancellation = Some(asked),
+                GuestEvent::RequestReceived(request) => seen.requests.push(request),
             }
         }
         let mut out = Out {

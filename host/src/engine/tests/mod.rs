@@ -3,6 +3,7 @@
 mod activities;
 mod again;
 mod ailing;
+mod asks;
 mod attempts;
 mod cancel;
 mod clocks;

@@ -273,6 +273,33 @@ impl Parts {
             Event::ExecutionTimedOut {
                 failure: self.failure(),
             },
+            Event::RequestReceived {
+                number: self.number,
+                id: self.text.clone(),
+                name: self.text.clone(),
+                input: self.json(),
+            },
+            Event::RequestAnswered {
+                number: Some(self.number),
+                id: self.text.clone(),
+                outcome: Ok(self.json()),
+            },
+            Event::RequestSent {
+                task,
+                instance_id: self.text.clone(),
+                id: self.text.clone(),
+                name: self.text.clone(),
+                input: self.json(),
+                refused: Some(self.failure()),
+            },
+            Event::RequestCompleted {
+                task,
+                output: self.json(),
+            },
+            Event::RequestFailed {
+                task,
+                failure: self.failure(),
+            },
         ]
     }
 
@@ -352,6 +379,16 @@ impl Parts {
                 execution: self.number,
                 generation: self.number,
             },
+            Message::Request {
+                number: Some(self.number),
+                id: self.text.clone(),
+                name: self.text.clone(),
+                input: self.json(),
+            },
+            Message::RequestEnded {
+                task,
+                outcome: Err(self.failure()),
+            },
         ]
     }
 }
@@ -394,6 +431,11 @@ fn kind_of(event: &Event) -> usize {
         Event::ChildCommanded { .. } => 32,
         Event::CancellationRequested(_) => 33,
         Event::ExecutionTimedOut { .. } => 34,
+        Event::RequestReceived { .. } => 35,
+        Event::RequestAnswered { .. } => 36,
+        Event::RequestSent { .. } => 37,
+        Event::RequestCompleted { .. } => 38,
+        Event::RequestFailed { .. } => 39,
     }
 }
 
@@ -415,6 +457,8 @@ fn message_kind_of(message: &Message) -> usize {
         Message::Cancel { .. } => 13,
         Message::TimeLimit { .. } => 14,
         Message::GraceOver { .. } => 15,
+        Message::Request { .. } => 16,
+        Message::RequestEnded { .. } => 17,
     }
 }
 
