@@ -54,6 +54,7 @@
 //! | see the remote workers, and what waits for one | [`Client::workers`] |
 //! | read its history in pages or as a stream | [`Client::history`] |
 //! | send it a message | [`Client::raise_event`] |
+//! | ask it, and get an answer | [`Client::request`] |
 //! | stop, hold, or continue it | [`Client::terminate`], [`Client::suspend`], [`Client::resume`] |
 //! | repair it after a failure | [`Client::rewind`], [`Client::restart`] |
 //! | find instances, page by page or as a stream | [`Client::list`], [`Filter`], [`List::stream`] |
@@ -108,9 +109,10 @@ pub use client::{
     HistoryEvent, HistoryPage, HistoryQuery, HttpManagementPayload, HubInfo, HubOwner, HubStats,
     Hubs, InstanceCommand, InstanceFamily, InstanceStatus, List, Module, ModuleInfo, NamedValue,
     NewAccessKey, OwnerState, Page, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory,
-    RemainingFailure, Restart, Result, Retention, Rewind, RewindRecord, Rewound, Role, Start,
-    StatusQuery, TagChange, TaskKind, Wait, Waited, WaitedValue, WaitingWork, Worker, WorkerItem,
-    WorkerName, Workers, parse_json, parse_time,
+    RemainingFailure, RequestState, RequestStatus, Restart, Result, Retention, Rewind,
+    RewindRecord, Rewound, Role, SendRequest, Start, Started, StatusQuery, TagChange, TaskKind,
+    Wait, Waited, WaitedValue, WaitingWork, Worker, WorkerItem, WorkerName, Workers, parse_json,
+    parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};

@@ -17,6 +17,7 @@ mod manage;
 mod modules;
 mod project;
 pub(crate) mod replay;
+mod requests;
 mod serve;
 mod values;
 
@@ -27,6 +28,7 @@ pub(crate) use durable::{
 pub(crate) use manage::{DeleteTaskHub, FilterArgs, Hubs, HubsCommand, HubsSet, Purge, Selection};
 pub(crate) use modules::{GrantsArgs, Modules, ModulesVerb, RemoveModule};
 pub(crate) use project::{Build, Completions, Dev, Inspect, Man, New};
+pub(crate) use requests::{OrStart, Request, Requests};
 pub(crate) use serve::{Http, Keys, QuotaArgs, Serve};
 pub(crate) use values::{Tag, Values};
 
@@ -135,6 +137,12 @@ pub(crate) enum Command {
     /// Send an event to an instance
     #[command(after_help = help::RAISE_EVENT)]
     RaiseEvent(RaiseEvent),
+    /// Ask an instance something, and print its answer
+    #[command(after_help = requests::REQUEST)]
+    Request(Request),
+    /// Show what an instance was asked, and its answers
+    #[command(after_help = requests::REQUESTS)]
+    Requests(Requests),
     /// Ask an instance, or many, to end in good order
     #[command(after_help = help::CANCEL)]
     Cancel(Cancel),
@@ -419,6 +427,8 @@ pub(crate) struct RaiseEvent {
         allow_hyphen_values = true
     )]
     pub(crate) data: Option<Source>,
+    #[command(flatten)]
+    pub(crate) start: OrStart,
 }
 
 #[derive(Debug, Args)]

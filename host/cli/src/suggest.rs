@@ -23,6 +23,8 @@ impl Typed {
             Command::Values(args) => Some(&args.id),
             Command::Tag(args) => Some(&args.id),
             Command::RaiseEvent(args) => Some(&args.id),
+            Command::Request(args) => Some(&args.id),
+            Command::Requests(args) => Some(&args.id),
             Command::Rewind(args) => Some(&args.id),
             Command::Cancel(args) => args.terminate.change.selection.id.as_ref(),
             Command::Terminate(args) => args.change.selection.id.as_ref(),

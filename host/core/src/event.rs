@@ -324,7 +324,7 @@ pub enum Event {
         id: String,
         /// Its name.
         name: String,
-        /// Its payload; absent too where it was over the limit.
+        /// Its payload; absent too where it was not sent.
         input: Option<Json>,
         /// Why it was not sent, if it was not: the task fails with it.
         refused: Option<Failure>,

@@ -35,8 +35,6 @@ pub enum Callee {
     Activity,
     /// An orchestration.
     Orchestration,
-    /// A request that another instance answers.
-    Request,
 }
 
 impl std::fmt::Display for Callee {
@@ -44,7 +42,6 @@ impl std::fmt::Display for Callee {
         f.write_str(match self {
             Self::Activity => "activity",
             Self::Orchestration => "orchestration",
-            Self::Request => "request",
         })
     }
 }
@@ -68,8 +65,6 @@ impl Target {
                         "no deployed module and no connected worker has an orchestration named {name:?}"
                     ),
                 ),
-                // It is the instance that may be missing, which is known where the request is delivered.
-                Callee::Request => None,
             },
             Self::Oversized { bytes, limit } => failure(
                 crate::kind::LIMIT_EXCEEDED,
@@ -77,16 +72,10 @@ impl Target {
                     "the input of {what} {name:?} has {bytes} bytes; at most {limit} are allowed"
                 ),
             ),
-            Self::Invalid(why) => {
-                let done = match what {
-                    Callee::Activity | Callee::Orchestration => "called",
-                    Callee::Request => "sent",
-                };
-                failure(
-                    crate::kind::INVALID_ANSWER,
-                    format!("{what} {name:?} was not {done}: {why}"),
-                )
-            }
+            Self::Invalid(why) => failure(
+                crate::kind::INVALID_ANSWER,
+                format!("{what} {name:?} was not called: {why}"),
+            ),
             Self::Full(why) => failure(
                 crate::kind::LIMIT_EXCEEDED,
                 format!("{what} {name:?} was not started: {why}"),

@@ -7,7 +7,7 @@ use crate::task::attempt_id;
 use crate::text::shortened;
 use crate::value::size_of;
 use crate::{
-    Action, Answer, Callee, Cancellation, ChildCommand, Ending, Event, Failure, GuestEvent,
+    Action, Answer, Cancellation, ChildCommand, Ending, Event, Failure, GuestEvent,
     InstanceOptions, Json, Limits, Millis, Phase, SEMANTICS_VERSION, Start, State, Stop, Target,
     TaskId, TaskKind, TimerDue, Timestamp, TraceContext, answer_hash, check_instance_id, kind,
 };
@@ -398,21 +398,35 @@ impl<'a, 'c> TurnBuilder<'a, 'c> {
             name,
             input,
         } = request;
-        let mut target = Target::Native;
-        let input = within(input, limits, &mut target);
-        if let Err(problem) = check_instance_id(&instance_id) {
-            target = Target::Invalid(problem.to_string());
-        }
-        if name.is_empty() {
-            target = Target::Invalid("a request must have a name".to_owned());
-        }
+        let bytes = size_of(input.as_ref()) as u64;
+        let problem = if name.is_empty() {
+            Some("it has no name".to_owned())
+        } else if let Err(problem) = check_instance_id(&instance_id) {
+            Some(problem.to_string())
+        } else if let Some(Err(why)) = input.as_ref().map(Json::check_readable) {
+            Some(format!("its input has {why}"))
+        } else {
+            None
+        };
+        let refused = if bytes > limits.payload_bytes {
+            let limit = limits.payload_bytes;
+            let message = format!(
+                "the input of request {name:?} has {bytes} bytes; at most {limit} are allowed"
+            );
+            Some(Failure::permanent(kind::LIMIT_EXCEEDED, message))
+        } else {
+            problem.map(|why| {
+                let message = format!("request {name:?} was not sent: {why}");
+                Failure::permanent(kind::INVALID_ANSWER, message)
+            })
+        };
         Event::RequestSent {
             task,
             id: request_id(self.state, task),
-            refused: target.failure(Callee::Request, &name),
+            input: input.filter(|_| refused.is_none()),
+            refused,
             instance_id,
             name,
-            input,
         }
     }
 

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::{Map, serde_as, skip_serializing_none};
 
+use crate::client::instances::start::StartFor;
 use crate::client::json::{CollectedModuleJson, HexDigest, Payload, StatusName, TimeText};
 use crate::client::{BulkProgress, Retention, Role};
 use crate::engine::ModuleLimits;
@@ -43,6 +44,64 @@ pub(crate) struct StartBody {
     pub(crate) trace_parent: Option<String>,
     /// After how many milliseconds the instance is asked to cancel, and fails with `Timeout`.
     pub(crate) execution_timeout_ms: Option<u64>,
+    /// An event that the instance gets. Then a live instance with the id is no error: it gets the event.
+    pub(crate) event: Option<EventBody>,
+}
+
+/// An event for an instance.
+#[skip_serializing_none]
+#[serde_as]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "StartEvent")]
+pub(crate) struct EventBody {
+    pub(crate) name: String,
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
+    pub(crate) data: Option<Json>,
+}
+
+/// A request to an instance.
+#[skip_serializing_none]
+#[serde_as]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Request")]
+pub(crate) struct RequestBody {
+    pub(crate) name: String,
+    /// Unique within the instance: a request that is sent again under its id is the same one, and gets the same answer. A new one by default.
+    pub(crate) request_id: Option<String>,
+    #[serde_as(as = "Payload")]
+    #[serde(default)]
+    pub(crate) input: Option<Json>,
+    /// How the instance is started if there is no live one. Its id is that of the path.
+    pub(crate) start: Option<StartBody>,
+}
+
+impl From<StartFor> for StartBody {
+    fn from(of: StartFor) -> Self {
+        let StartFor {
+            start,
+            delay,
+            execution_timeout,
+        } = of;
+        Self {
+            orchestration: start.name,
+            id: Some(start.id),
+            version: start.version,
+            input: start.input,
+            tags: start.tags.into_iter().collect(),
+            reuse: start.reuse.into(),
+            scheduled_time: match delay {
+                Some(_) => None,
+                None => start.scheduled_for.map(|at| at.to_string()),
+            },
+            start_after_ms: delay.map(|delay| delay.0),
+            trace_parent: start.trace_parent,
+            execution_timeout_ms: execution_timeout.map(|limit| limit.0),
+            event: None,
+        }
+    }
 }
 
 /// Which existing instance a start may replace if its id is in use.

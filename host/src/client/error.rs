@@ -4,11 +4,12 @@ mod code;
 
 use std::fmt;
 
-use perennial_core::Rejection;
+use perennial_core::{Failure, Rejection};
 
 #[cfg(test)]
 pub(crate) use code::tests::one_of_each;
 
+use crate::client::instances::requests::RequestStatus;
 use crate::engine::brief;
 use crate::engine::requests::refused;
 use crate::shortage::{Resource, Shortage};
@@ -83,6 +84,22 @@ enum Kind {
     },
     NeedsFile {
         what: &'static str,
+    },
+    /// A request was answered with a failure, or will not be answered.
+    RequestFailed {
+        id: String,
+        request: String,
+        failure: Box<Failure>,
+    },
+    /// A request has no answer yet.
+    Unanswered {
+        id: String,
+        request: String,
+        name: String,
+    },
+    UnknownRequest {
+        id: String,
+        request: String,
     },
 }
 
@@ -232,6 +249,35 @@ impl Error {
         ))
     }
 
+    pub(crate) fn request_failed(request: &RequestStatus, failure: &Failure) -> Self {
+        Self {
+            kind: Kind::RequestFailed {
+                id: request.instance_id.clone(),
+                request: request.name.clone(),
+                failure: Box::new(failure.clone()),
+            },
+        }
+    }
+
+    pub(crate) fn unanswered(request: &RequestStatus) -> Self {
+        Self {
+            kind: Kind::Unanswered {
+                id: request.instance_id.clone(),
+                request: request.request_id.clone(),
+                name: request.name.clone(),
+            },
+        }
+    }
+
+    pub(crate) fn unknown_request(id: &str, request: &str) -> Self {
+        Self {
+            kind: Kind::UnknownRequest {
+                id: id.to_owned(),
+                request: request.to_owned(),
+            },
+        }
+    }
+
     /// Names another instance in the message.
     pub(crate) fn about(mut self, other: &str) -> Self {
         if let Kind::Rejected { id, .. } = &mut self.kind {
@@ -273,17 +319,44 @@ impl Error {
             | Reply::All(_)
             | Reply::Collected(_)
             | Reply::Workers(_)
+            | Reply::Declined(_)
             | Reply::Tagged(_)) => Ok(done),
+            Reply::OtherRequest(name) => Err(Self::invalid(format!(
+                "instance {about:?} was asked {name:?} under this id already: each request needs an id of its own"
+            ))),
         }
     }
 
-    /// The instance, module or task hub does not exist.
+    /// The failure of a [request](crate::Client::request): the one that the orchestration answered with or that its validator gave, or
+    /// `NotAnswered`.
+    pub fn request_failure(&self) -> Option<&Failure> {
+        match &self.kind {
+            Kind::RequestFailed { failure, .. } => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// A [request](crate::Client::request) had no answer in time. It is not withdrawn: [`Client::wait_for_answer`](crate::Client::wait_for_answer)
+    /// gets the answer later, with the [id](Self::request_id) of the request.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self.kind, Kind::Unanswered { .. })
+    }
+
+    /// The id of the request that [has no answer yet](Self::is_unanswered).
+    pub fn request_id(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Unanswered { request, .. } => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The instance, module, request or task hub does not exist.
     pub fn is_not_found(&self) -> bool {
         match &self.kind {
             Kind::Rejected { rejection, .. } => *rejection == Rejection::NotFound,
-            Kind::UnknownModule { .. } => true,
+            Kind::UnknownModule { .. } | Kind::UnknownRequest { .. } => true,
             Kind::Store { source, .. } => matches!(source, StoreError::Missing(_)),
-            _ => self.has_code(&["notFound", "unknownModule", "noTaskHub"]),
+            _ => self.has_code(&["notFound", "unknownModule", "unknownRequest", "noTaskHub"]),
         }
     }
 
@@ -483,6 +556,10 @@ impl Error {
 }
 
 impl fmt::Display for Error {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each kind"
+    )]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Rejected {
@@ -538,6 +615,19 @@ impl fmt::Display for Error {
             }
             Kind::NotPerennial { address, what } => {
                 write!(f, "the server at {address} is not a Perennial host: {what}")
+            }
+            Kind::RequestFailed {
+                id,
+                request,
+                failure,
+            } => write!(f, "request {request:?} to instance {id:?} failed: {failure}"),
+            Kind::Unanswered { id, request, name } => write!(
+                f,
+                "instance {id:?} has not answered request {name:?} yet; it keeps the request, and its answer is found under the id {request:?}"
+            ),
+            Kind::UnknownRequest { id, request } => {
+                let (id, request) = (brief(id), brief(request));
+                write!(f, "instance {id:?} has no request with the id {request:?}")
             }
             Kind::NeedsFile { what } => write!(
                 f,

@@ -84,6 +84,18 @@ pub trait ResidentGuest: Guest + Send {
     fn committed(&mut self) {}
 }
 
+/// A request as its sender made it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Proposal<'a> {
+    /// The orchestration that is asked.
+    pub orchestration: &'a str,
+    /// The name of the request.
+    pub name: &'a str,
+    /// Its input.
+    pub input: Option<&'a Json>,
+}
+
 /// Creates guests.
 pub trait Executor: Send + Sync {
     /// Creates a guest for an execution that is pinned to `module`. The names of the orchestration and the instance appear only in log
@@ -99,6 +111,19 @@ pub trait Executor: Send + Sync {
         instance_id: &str,
         began: Timestamp,
     ) -> Result<Box<dyn ResidentGuest>, Fault>;
+
+    /// Asks a module whether a request may be made, on a guest that does nothing else. The outer error is the host's.
+    ///
+    /// # Errors
+    /// As [`instantiate`](Self::instantiate).
+    fn validate(
+        &self,
+        _module: Digest,
+        _limits: &Limits,
+        _proposal: &Proposal<'_>,
+    ) -> Result<Result<(), Failure>, Fault> {
+        Ok(Ok(()))
+    }
 
     /// Prepares a module before a guest of it is created, so that compiling it does not count as part of a turn. Errors appear when a guest
     /// is created.

@@ -71,7 +71,7 @@ pub(crate) use modules::names::NameTable;
 pub(crate) use requests::bounds::brief;
 pub(crate) use requests::owner::Owner;
 pub(crate) use requests::request::{
-    Preparation, Request, RestartRequest, RewindRequest, StartRequest,
+    AskRequest, Preparation, Request, RestartRequest, RewindRequest, StartRequest,
 };
 pub(crate) use requests::steps::carry_out;
 pub(crate) use turn::load::find_start;

@@ -28,6 +28,10 @@ pub(crate) struct ToWire {
 
 impl ToWire {
     /// Translates an event of a turn, and appends what it becomes. `at` is the time of the turn.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each event"
+    )]
     pub(crate) fn event(
         &mut self,
         at: Timestamp,
@@ -89,7 +93,12 @@ impl ToWire {
                 ended(event).map(|end| (SERVICE, end))
             }
             // The protocol has nothing for these.
-            Event::InstanceOptions { .. }
+            Event::RequestReceived { .. }
+            | Event::RequestAnswered { .. }
+            | Event::RequestSent { .. }
+            | Event::RequestCompleted { .. }
+            | Event::RequestFailed { .. }
+            | Event::InstanceOptions { .. }
             | Event::ChildCommanded { .. }
             | Event::CancellationRequested(_)
             | Event::TaskCanceled { .. }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use perennial_core::Waiting;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -41,6 +42,21 @@ pub(crate) fn decode<T: DeserializeOwned>(
     }
 }
 
+/// Decodes what an instance waits for. Hubs of older formats have it without the names of requests.
+pub(crate) fn decode_waiting(bytes: &[u8]) -> Result<Waiting, StoreError> {
+    const WHAT: &str = "what an instance waits for";
+    // No encoding is the beginning of another one, so that only one of the two shapes fits.
+    decode(bytes, WHAT).or_else(|error| {
+        let (events, tasks, note) = decode(bytes, WHAT).map_err(|_| error)?;
+        Ok(Waiting {
+            events,
+            tasks,
+            note,
+            requests: Vec::new(),
+        })
+    })
+}
+
 /// SQLite integers are signed; stored values stay far below the sign bit.
 pub(crate) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -70,6 +86,26 @@ mod tests {
         let bytes = encode(&vec![event.clone()]).unwrap();
         assert_eq!(bytes, [1, 1, 2, 3, 1, 1, b'7', 1, 5, 172, 2]);
         assert_eq!(decode::<Vec<Event>>(&bytes, "a turn").unwrap(), [event]);
+    }
+
+    #[test]
+    fn what_an_older_version_stored_as_awaited_is_read() {
+        let old = (
+            vec!["go".to_owned()],
+            vec![TaskId(3)],
+            Some("a note".to_owned()),
+        );
+        let read = decode_waiting(&encode(&old).unwrap()).unwrap();
+        let mut waiting = Waiting {
+            events: old.0,
+            tasks: old.1,
+            note: old.2,
+            requests: Vec::new(),
+        };
+        assert_eq!(read, waiting);
+        waiting.requests.push("AddItem".to_owned());
+        assert_eq!(decode_waiting(&encode(&waiting).unwrap()).unwrap(), waiting);
+        assert!(decode_waiting(&[1, 7]).is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(crate) use changes::collect::OldVersions;
 pub(crate) use changes::commit::summary;
 pub(crate) use changes::control::termination;
 pub(crate) use changes::purge::Purged;
+pub(crate) use changes::request::NewRequest;
 pub(crate) use changes::rewind::{RestartCommit, RewindCommit};
 pub(crate) use codec::{decode, encode};
 pub(crate) use error::StoreError;
@@ -39,6 +40,7 @@ pub(crate) use rows::list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
 pub(crate) use rows::list::{Brief, InstanceFilter, ListPlace, ListQuery};
 pub(crate) use rows::modules::NameRows;
 pub(crate) use rows::reader::Reader;
+pub(crate) use rows::requests::{RequestRow, not_answered};
 pub(crate) use rows::values::ValueRow;
 pub(crate) use types::{
     Beat, CutOff, Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position,

@@ -1,6 +1,6 @@
 //! The result of a committed change.
 
-use perennial_core::{Rejection, RemainingFailure, Tags, TaskId};
+use perennial_core::{Failure, Rejection, RemainingFailure, Tags, TaskId};
 use serde::{Deserialize, Serialize};
 
 use crate::store::changes::purge::Purged;
@@ -41,6 +41,10 @@ pub(crate) enum Reply {
     Tagged(Tags),
     /// Nothing was changed: the instance would have so many tags.
     TooManyTags(u64),
+    /// Another request has this id, by this name.
+    OtherRequest(String),
+    /// The module judged that the request may not be made.
+    Declined(Box<Failure>),
 }
 
 /// The result of a rewind.

@@ -11,6 +11,7 @@ use crate::store::changes::create;
 use crate::store::changes::create::CreateOutcome;
 use crate::store::changes::purge;
 use crate::store::changes::purge::Purged;
+use crate::store::changes::request::{self, NewRequest};
 use crate::store::changes::rewind;
 use crate::store::changes::rewind::{RestartCommit, RewindCommit};
 use crate::store::codec::encode;
@@ -137,6 +138,10 @@ pub(crate) enum Change {
         id: String,
         changes: Vec<(String, Option<String>)>,
     },
+    /// Accepts a request to an instance.
+    Request(NewRequest),
+    /// Starts an instance if there is no live one with its id, and delivers something to it.
+    StartFor { new: NewInstance, then: Box<Self> },
     /// Only records the answer to a command.
     Answer(Reply),
 }
@@ -310,6 +315,8 @@ fn apply(
             removed(collect::remove(db, name, *in_use_too)?)
         }
         Change::SetTags { id, changes } => control::set_tags(db, id, changes, now, effects)?,
+        Change::Request(new) => request::request(db, new, effects)?,
+        Change::StartFor { new, then } => start_for(new, then, now, db, effects)?,
         Change::Answer(reply) => reply.clone(),
     })
 }
@@ -328,6 +335,28 @@ fn apply_all(
         effects.add(of_one);
     }
     Ok(Reply::All(replies))
+}
+
+/// Starts an instance if need be, and delivers something to it. If it cannot be started, nothing is delivered.
+fn start_for(
+    new: &NewInstance,
+    then: &Change,
+    now: Timestamp,
+    db: &Connection,
+    effects: &mut Effects,
+) -> Result<Reply, StoreError> {
+    let asked = match then {
+        Change::Request(asked) => Some(asked),
+        _ => None,
+    };
+    let started = request::start_for(db, new, asked, now, effects)?;
+    if let Reply::Rejected(_) = started {
+        return Ok(started);
+    }
+    let mut of_then = Effects::default();
+    let delivered = apply(then, now, db, &mut of_then)?;
+    effects.add(of_then);
+    Ok(Reply::All(vec![started, delivered]))
 }
 
 /// Passes a message on to the children of an instance, if it applies to them.

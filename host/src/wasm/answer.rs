@@ -35,6 +35,17 @@ pub(super) fn check_payloads(answer: &Answer) -> Result<(), Failure> {
             Action::SetValue { name, value } => {
                 check(value.as_ref(), || format!("the value {name:?}"))?;
             }
+            Action::SendRequest(request) => check(request.input.as_ref(), || {
+                format!("the input of request {:?}", request.name)
+            })?,
+            Action::Respond { number, outcome } => match outcome {
+                Ok(output) => check(output.as_ref(), || {
+                    format!("the answer to request {number}")
+                })?,
+                Err(failure) => check(failure.details.as_ref(), || {
+                    format!("the details of the answer to request {number}")
+                })?,
+            },
             Action::SetTimer { .. }
             | Action::CancelTask(_)
             | Action::CommandChild { .. }
@@ -64,12 +75,14 @@ pub(super) fn check_tasks(answer: &Answer, next: &mut TaskId) -> Result<(), Fail
             Action::CallActivity(call) => call.task,
             Action::CallChild(call) => call.task,
             Action::SetTimer { task, .. } => *task,
+            Action::SendRequest(request) => request.task,
             Action::CancelTask(_)
             | Action::CommandChild { .. }
             | Action::SendEvent(_)
             | Action::StartInstance { .. }
             | Action::SetCustomStatus(_)
             | Action::Describe(_)
+            | Action::Respond { .. }
             | Action::SetValue { .. }
             | Action::SetTag { .. } => continue,
         };

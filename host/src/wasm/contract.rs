@@ -8,7 +8,7 @@ use super::definition::Definition;
 use super::guest_log::HasLog;
 use super::interface::Name;
 use super::{v0_1, v0_2};
-use crate::engine::executor::Attempt;
+use crate::engine::executor::{Attempt, Proposal};
 
 /// A version of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,6 +145,18 @@ impl Orchestrations {
         match self {
             Self::V0_1(guest) => guest.definitions(store),
             Self::V0_2(guest) => guest.definitions(store),
+        }
+    }
+
+    /// Judges a request by nothing but itself. Contract 0.1 knows no requests.
+    pub(super) fn validate(
+        &self,
+        store: impl AsContextMut,
+        proposal: &Proposal<'_>,
+    ) -> wasmtime::Result<Result<(), Failure>> {
+        match self {
+            Self::V0_1(_) => Ok(Ok(())),
+            Self::V0_2(guest) => guest.validate(store, proposal),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Orchestrations: component instances that wait in memory between their turns.
 
 use perennial_core::{
-    Answer, Digest, Failure, Guest, GuestEvent, Limits, Mode, Stop, TaskId, Timestamp,
+    Answer, Digest, Failure, Guest, GuestEvent, Json, Limits, Mode, Stop, TaskId, Timestamp,
 };
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
 
@@ -16,7 +16,7 @@ use super::inspect::START_FUEL;
 use super::random::Random;
 use super::sandbox::Sandbox;
 use super::stop;
-use crate::engine::executor::{Executor, Fault, ResidentGuest, Resource, Shortage};
+use crate::engine::executor::{Executor, Fault, Proposal, ResidentGuest, Resource, Shortage};
 
 /// Bytes that the host copies out of a guest in one call at most. A guest's strings may overlap, so its memory is no bound.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -24,14 +24,15 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Memory of an instance beyond its guest's touched pages: page tables, and the host's records.
 const INSTANCE_BYTES: usize = 64 << 10;
 
-impl Executor for Wasm {
-    fn instantiate(
+impl Wasm {
+    /// Makes an instance of the component of a module.
+    fn instance(
         &self,
         module: Digest,
         limits: &Limits,
         instance_id: &str,
         began: Timestamp,
-    ) -> Result<Box<dyn ResidentGuest>, Fault> {
+    ) -> Result<Instance, Fault> {
         let start = |pre: &OrchestrationsPre<Sandbox>, engine: &Engine| {
             let sandbox = Sandbox::new(began, GuestLog::holding(instance_id), limits.memory_bytes);
             let mut store = sandbox.into_store(engine, START_FUEL)?;
@@ -45,14 +46,44 @@ impl Executor for Wasm {
                 start(pre, &self.shared.engines.pooled).map_err(|error| shortage(&error))?;
             let full = matches!(&started, Err(error) if error.is::<PoolConcurrencyLimitError>());
             if !full {
-                return Ok(Box::new(Instance::new(store, started, touched)?));
+                return Instance::new(store, started, touched);
             }
             tracing::debug!("the instance pool is full; an instance is made outside it");
         }
         let spare = self.shared.spare(module)?;
         let (store, started, touched) =
             start(&spare, &self.shared.engines.spare).map_err(|error| shortage(&error))?;
-        Ok(Box::new(Instance::new(store, started, touched)?))
+        Instance::new(store, started, touched)
+    }
+}
+
+impl Executor for Wasm {
+    fn instantiate(
+        &self,
+        module: Digest,
+        limits: &Limits,
+        instance_id: &str,
+        began: Timestamp,
+    ) -> Result<Box<dyn ResidentGuest>, Fault> {
+        Ok(Box::new(self.instance(
+            module,
+            limits,
+            instance_id,
+            began,
+        )?))
+    }
+
+    fn validate(
+        &self,
+        module: Digest,
+        limits: &Limits,
+        proposal: &Proposal<'_>,
+    ) -> Result<Result<(), Failure>, Fault> {
+        // It sees no instance and no time, so that its judgement depends on the request alone.
+        let mut instance = self.instance(module, limits, "", Timestamp(0))?;
+        let bytes = proposal.name.len() + proposal.input.map_or(0, Json::size);
+        let judged = instance.validate(proposal, limits.fuel(1, bytes))?;
+        Ok(judged.map_err(|failure| failure.bounded(limits.payload_bytes)))
     }
 
     fn prepare(&self, module: Digest) {
@@ -122,6 +153,32 @@ impl Instance {
         })
     }
 
+    /// Calls `validate` on a guest that does nothing else. One that traps has judged too: nobody could answer.
+    fn validate(
+        &mut self,
+        proposal: &Proposal<'_>,
+        fuel: u64,
+    ) -> Result<Result<(), Failure>, Shortage> {
+        let guest = match std::mem::replace(&mut self.guest, Life::Over) {
+            Life::Ready(guest) => guest,
+            Life::StillBorn(failure) => return Ok(Err(failure)),
+            Life::Over => unreachable!("it was just made"),
+        };
+        self.prepare(&[], Mode::Live { fuel })
+            .map_err(|error| shortage(&error))?;
+        guest.validate(&mut self.store, proposal).or_else(|error| {
+            let sandbox = self.store.data_mut();
+            if sandbox.limiter.starved() || code::lacks(&error).is_some() {
+                return Err(shortage(&error));
+            }
+            Ok(Err(stop::failure_of(
+                &error,
+                &mut sandbox.log,
+                &sandbox.limiter,
+            )))
+        })
+    }
+
     fn prepare(&mut self, events: &[GuestEvent], mode: Mode) -> wasmtime::Result<()> {
         let (fuel, host_bytes, silent) = match mode {
             Mode::Live { fuel } => (fuel, ANSWER_BYTES_MAX, false),
@@ -138,6 +195,7 @@ impl Instance {
                 GuestEvent::TaskCompleted { .. }
                 | GuestEvent::TimerFired(_)
                 | GuestEvent::ExternalEventRaised { .. }
+                | GuestEvent::RequestReceived(_)
                 | GuestEvent::CancellationRequested(_) => {}
             }
         }

@@ -194,6 +194,7 @@ Examples:
   perennial raise-event order-17 Approved
   perennial raise-event order-17 Approved --data '{\"by\": \"kim\"}'
   perennial raise-event order-17 Document --data @document.json
+  perennial raise-event cart-alice Seen --data '\"home page\"' --or-start Cart
 
 JSON: {instanceId, command: raiseEvent, hosted}";
 

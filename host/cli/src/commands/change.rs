@@ -13,6 +13,7 @@ use crate::payload;
 use crate::session::Session;
 
 use super::bulk::{self, Selected, Words, meant};
+use super::requests;
 
 /// How long a host may take to replay a history before the command reports the state.
 const REPLAY_LIMIT: Duration = Duration::from_secs(30);
@@ -31,7 +32,13 @@ struct AcceptedJson<'a> {
 pub(super) async fn raise_event(args: RaiseEvent, session: &Session) -> anyhow::Result<Exit> {
     let data = payload::read(args.data.as_ref(), "--data")?;
     let client = session.client()?;
-    client.raise_event_json(&args.id, &args.name, data).await?;
+    match requests::start_of(&client, &args.start)? {
+        Some(start) => {
+            let start = start.id(&args.id);
+            start.with_event_json(&args.name, data).await?;
+        }
+        None => client.raise_event_json(&args.id, &args.name, data).await?,
+    }
     if let Some(waits) = waits_for_others(&client, &args.id, &args.name).await {
         session.output().note(&waits);
     }

@@ -130,8 +130,9 @@ pub(super) fn clock(ms: u64) -> String {
 
 fn remember(event: &Event, known: &mut Known) {
     let names = &mut known.names;
-    if let Event::ActivityScheduled { task, name, .. } | Event::ChildScheduled { task, name, .. } =
-        event
+    if let Event::ActivityScheduled { task, name, .. }
+    | Event::ChildScheduled { task, name, .. }
+    | Event::RequestSent { task, name, .. } = event
     {
         names.insert(*task, name.clone());
     } else if let Event::TimerSet { task, .. } | Event::TimerSetAt { task, .. } = event {
@@ -158,6 +159,9 @@ fn task_of(event: &Event) -> Option<TaskId> {
         | Event::TimerSetAt { task, .. }
         | Event::TimerFired { task }
         | Event::ChildCommanded { task, .. }
+        | Event::RequestSent { task, .. }
+        | Event::RequestCompleted { task, .. }
+        | Event::RequestFailed { task, .. }
         | Event::TaskCanceled { task } => Some(*task),
         Event::InstanceOptions { task, .. } => *task,
         Event::ExecutionFailed { cause, .. } => *cause,
@@ -176,6 +180,8 @@ fn task_of(event: &Event) -> Option<TaskId> {
         | Event::ExecutionSuspended { .. }
         | Event::ExecutionResumed { .. }
         | Event::CancellationRequested(_)
+        | Event::RequestReceived { .. }
+        | Event::RequestAnswered { .. }
         | Event::ExecutionTimedOut { .. }
         | Event::ContinuedAsNew { .. } => None,
     }
@@ -186,9 +192,11 @@ fn color(event: &Event) -> Option<Color> {
         Event::TurnStarted { .. } | Event::TaskCanceled { .. } => Some(Color::DarkGrey),
         Event::ActivityCompleted { .. }
         | Event::ChildCompleted { .. }
+        | Event::RequestCompleted { .. }
         | Event::ExecutionCompleted { .. } => Some(Color::Green),
         Event::ActivityFailed { .. }
         | Event::ChildFailed { .. }
+        | Event::RequestFailed { .. }
         | Event::ExecutionFailed { .. }
         | Event::ExecutionTimedOut { .. } => Some(Color::Red),
         Event::ExecutionTerminated { .. } => Some(Color::Magenta),
@@ -215,6 +223,9 @@ fn color(event: &Event) -> Option<Color> {
         | Event::CustomStatusSet { .. }
         | Event::ValueSet { .. }
         | Event::TagSet { .. }
+        | Event::RequestReceived { .. }
+        | Event::RequestAnswered { .. }
+        | Event::RequestSent { .. }
         | Event::ExecutionReturned { .. }
         | Event::ContinuedAsNew { .. } => None,
     }
@@ -307,8 +318,30 @@ fn what(event: &Event, known: &Known) -> String {
             let run_by = run_by(target);
             format!("{name} as {instance_id}{run_by}{}", payload(input))
         }
-        Event::ChildCompleted { task, output } => format!("{}{}", name_of(task), arrow(output)),
-        Event::ChildFailed { task, failure } => format!("{}: {failure}", name_of(task)),
+        Event::ChildCompleted { task, output } | Event::RequestCompleted { task, output } => {
+            format!("{}{}", name_of(task), arrow(output))
+        }
+        Event::ChildFailed { task, failure } | Event::RequestFailed { task, failure } => {
+            format!("{}: {failure}", name_of(task))
+        }
+        Event::RequestReceived {
+            id, name, input, ..
+        } => format!("{name}{} (request {id})", payload(input)),
+        Event::RequestAnswered { id, outcome, .. } => match outcome {
+            Ok(output) => format!("request {id}{}", arrow(output)),
+            Err(failure) => format!("request {id}: {failure}"),
+        },
+        Event::RequestSent {
+            instance_id,
+            name,
+            input,
+            refused,
+            ..
+        } => {
+            let refused = refused.as_ref().map(|why| format!("; not sent: {why}"));
+            let refused = refused.unwrap_or_default();
+            format!("{name} to {instance_id}{}{refused}", payload(input))
+        }
         Event::ChildRetryScheduled {
             attempt,
             at,

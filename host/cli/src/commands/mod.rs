@@ -18,6 +18,7 @@ mod missing;
 pub(super) mod modules;
 mod remote;
 mod replay;
+mod requests;
 mod run;
 pub(super) mod serve;
 pub(super) mod start;
@@ -66,6 +67,8 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::Values(args) => values::values(args, session).await,
         Command::Tag(args) => values::tag(args, session).await,
         Command::RaiseEvent(args) => change::raise_event(args, session).await,
+        Command::Request(args) => requests::request(args, session).await,
+        Command::Requests(args) => requests::requests(args, session).await,
         Command::Cancel(args) => change::cancel(args, session).await,
         Command::Terminate(args) => change::terminate(args, session).await,
         Command::Suspend(args) => change::suspend(args, session).await,

@@ -50,6 +50,8 @@ fn needs(command: &Command) -> Needs {
         | Command::Values(_)
         | Command::Tag(_)
         | Command::RaiseEvent(_)
+        | Command::Request(_)
+        | Command::Requests(_)
         | Command::Cancel(_)
         | Command::Terminate(_)
         | Command::Suspend(_)

@@ -52,6 +52,8 @@ enum Kind {
     Child,
     Timer,
     Event,
+    /// A request to another instance.
+    Request,
 }
 
 impl Kind {
@@ -61,6 +63,7 @@ impl Kind {
             Self::Child => "child",
             Self::Timer => "timer",
             Self::Event => "event",
+            Self::Request => "request",
         }
     }
 }
@@ -122,6 +125,7 @@ impl Timeline {
                 self.open(*task, Kind::Activity, name, at);
             }
             Event::ChildScheduled { task, name, .. } => self.open(*task, Kind::Child, name, at),
+            Event::RequestSent { task, name, .. } => self.open(*task, Kind::Request, name, at),
             Event::TimerSet { task, .. } | Event::TimerSetAt { task, .. } => {
                 self.open(*task, Kind::Timer, "", at)
             }
@@ -137,8 +141,12 @@ impl Timeline {
             Event::ActivityFailed { task, run, .. } => {
                 self.ran(*task, Outcome::Failed, begun, run);
             }
-            Event::ChildCompleted { task, .. } => self.close(*task, Outcome::Completed, at),
-            Event::ChildFailed { task, .. } => self.close(*task, Outcome::Failed, at),
+            Event::ChildCompleted { task, .. } | Event::RequestCompleted { task, .. } => {
+                self.close(*task, Outcome::Completed, at);
+            }
+            Event::ChildFailed { task, .. } | Event::RequestFailed { task, .. } => {
+                self.close(*task, Outcome::Failed, at);
+            }
             Event::TimerFired { task } => self.close(*task, Outcome::Fired, at),
             Event::TaskCanceled { task } => self.close(*task, Outcome::Canceled, at),
             Event::AttemptFailed { task, failure, run } => {
@@ -171,6 +179,8 @@ impl Timeline {
             | Event::InstanceOptions { .. }
             | Event::ChildCommanded { .. }
             | Event::CancellationRequested(_)
+            | Event::RequestReceived { .. }
+            | Event::RequestAnswered { .. }
             | Event::ExecutionTimedOut { .. } => {}
         }
     }

@@ -119,6 +119,11 @@ fn kind(event: &Event) -> &'static str {
         | Event::CustomStatusSet { .. }
         | Event::ValueSet { .. }
         | Event::TagSet { .. }
+        | Event::RequestReceived { .. }
+        | Event::RequestAnswered { .. }
+        | Event::RequestSent { .. }
+        | Event::RequestCompleted { .. }
+        | Event::RequestFailed { .. }
         | Event::ExecutionReturned { .. } => "GenericEvent",
     }
 }
@@ -215,6 +220,14 @@ fn fields(event: &Event, due: &BTreeMap<TaskId, Timestamp>) -> Fields {
             command,
             ..
         } => generic(&format!("{command} {instance_id}")),
+        Event::RequestReceived { name, id, .. } => generic(&format!("{name} ({id})")),
+        Event::RequestAnswered { id, .. } => generic(id),
+        Event::RequestSent {
+            name, instance_id, ..
+        } => generic(&format!("{name} to {instance_id}")),
+        Event::RequestCompleted { task, .. } | Event::RequestFailed { task, .. } => {
+            generic(&format!("task {task}"))
+        }
         Event::CancellationRequested(asked) => generic(asked.reason.as_deref().unwrap_or("")),
         Event::AttemptFailed { .. }
         | Event::CallDetails { .. }

@@ -27,6 +27,9 @@ impl Error {
             Kind::Unreachable { .. } => "unreachable",
             Kind::NotPerennial { .. } => "notPerennial",
             Kind::NeedsFile { .. } => "needsFile",
+            Kind::RequestFailed { .. } => "requestFailed",
+            Kind::Unanswered { .. } => "unanswered",
+            Kind::UnknownRequest { .. } => "unknownRequest",
         }
     }
 }
@@ -138,7 +141,21 @@ pub(crate) mod tests {
                 what: text(),
             }],
             Some(Kind::NotPerennial { .. }) => vec![Kind::NeedsFile { what: "this" }],
-            Some(Kind::NeedsFile { .. }) => return None,
+            Some(Kind::NeedsFile { .. }) => vec![Kind::RequestFailed {
+                id: text(),
+                request: text(),
+                failure: Box::new(perennial_core::Failure::permanent("Declined", text())),
+            }],
+            Some(Kind::RequestFailed { .. }) => vec![Kind::Unanswered {
+                id: text(),
+                request: text(),
+                name: text(),
+            }],
+            Some(Kind::Unanswered { .. }) => vec![Kind::UnknownRequest {
+                id: text(),
+                request: text(),
+            }],
+            Some(Kind::UnknownRequest { .. }) => return None,
         })
     }
 

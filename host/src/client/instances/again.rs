@@ -119,6 +119,8 @@ pub enum TaskKind {
     Child,
     /// A timer.
     Timer,
+    /// A request to another instance.
+    Request,
 }
 
 impl std::fmt::Display for TaskKind {
@@ -127,6 +129,7 @@ impl std::fmt::Display for TaskKind {
             Self::Activity => "activity",
             Self::Child => "child",
             Self::Timer => "timer",
+            Self::Request => "request",
         })
     }
 }
@@ -333,6 +336,7 @@ impl From<perennial_core::RemainingFailure> for RemainingFailure {
             kind: match remaining.kind {
                 FailedKind::Activity => TaskKind::Activity,
                 FailedKind::Child => TaskKind::Child,
+                FailedKind::Request => TaskKind::Request,
             },
             name: remaining.name,
             failure: remaining.failure,
@@ -350,6 +354,7 @@ impl From<perennial_core::DroppedTask> for DroppedTask {
                 (TaskKind::Child, Some(name), instance_ids)
             }
             DroppedKind::Timer => (TaskKind::Timer, None, Vec::new()),
+            DroppedKind::Request { name } => (TaskKind::Request, Some(name), Vec::new()),
         };
         Self {
             task: dropped.task.0,

@@ -67,6 +67,8 @@ struct EventJson {
     #[schemars(with = "Option<u32>")]
     task: Option<TaskId>,
     event_number: Option<u32>,
+    /// The id of a request, unique within the instance that is asked.
+    request_id: Option<String>,
     instance_id: Option<String>,
     execution_id: Option<String>,
     name: Option<String>,
@@ -155,7 +157,7 @@ enum ReuseJson {
 /// the event came from. Fields listed as `absent` are not written, and read as the given value.
 macro_rules! events {
     ($($kind:ident {
-        $($field:ident),* $(| $other:ident as $named:ident)? $(; run $run:ident)? $(; absent $($absent:ident: $value:expr),*)?
+        $($field:ident),* $(| $other:ident as $named:ident)* $(; run $run:ident)? $(; absent $($absent:ident: $value:expr),*)?
     })*) => {
         impl From<HistoryEvent> for EventJson {
             fn from(history: HistoryEvent) -> Self {
@@ -174,6 +176,23 @@ macro_rules! events {
                         deadline: Some(asked.deadline),
                         ..json
                     },
+                    Event::RequestAnswered {
+                        number,
+                        id,
+                        outcome,
+                    } => {
+                        let (output, failure) = match outcome {
+                            Ok(output) => (output, None),
+                            Err(failure) => (None, Some(failure)),
+                        };
+                        Self {
+                            event_number: number,
+                            request_id: Some(id),
+                            output,
+                            failure,
+                            ..json
+                        }
+                    }
                     Event::InstanceOptions { task, options } => json.with_options(task, options),
                     Event::ChildCommanded {
                         task,
@@ -187,9 +206,9 @@ macro_rules! events {
                         reason,
                         ..json
                     },
-                    $(Event::$kind { $($field,)* $($other,)? $($run,)? .. } => Self {
+                    $(Event::$kind { $($field,)* $($other,)* $($run,)? .. } => Self {
                         $($field: $field.into(),)*
-                        $($named: $other.into(),)?
+                        $($named: $other.into(),)*
                         $(
                             attempt: Some($run.attempt),
                             started_at: Some($run.started_at),
@@ -211,6 +230,14 @@ macro_rules! events {
                         timed_out: self.timed_out.unwrap_or_default(),
                         deadline: self.deadline.read(),
                     }),
+                    "RequestAnswered" => Event::RequestAnswered {
+                        number: self.event_number,
+                        id: self.request_id.read(),
+                        outcome: match self.failure {
+                            Some(failure) => Err(failure),
+                            None => Ok(self.output),
+                        },
+                    },
                     "InstanceOptions" => Event::InstanceOptions {
                         task: self.task,
                         options: self.options(),
@@ -228,7 +255,7 @@ macro_rules! events {
                             ended_at: self.ended_at.read(),
                         },)?
                         $($field: self.$field.read(),)*
-                        $($other: self.$named.read(),)?
+                        $($other: self.$named.read(),)*
                         $($($absent: $value,)*)?
                     },)*
                     _ => return None,
@@ -261,6 +288,10 @@ events! {
     CustomStatusSet { value }
     ValueSet { name, value }
     TagSet { key | value as tag_value }
+    RequestReceived { name, input | number as event_number | id as request_id }
+    RequestSent { task, instance_id, name, input | id as request_id | refused as failure }
+    RequestCompleted { task, output }
+    RequestFailed { task, failure }
     ExecutionReturned { output }
     ExecutionCompleted { output }
     ExecutionFailed { failure, cause }

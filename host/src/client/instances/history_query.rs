@@ -209,6 +209,8 @@ pub(crate) fn hide(event: &mut Event, inputs: bool, outputs: bool) {
         | Event::ContinuedAsNew { input, .. }
         | Event::ExternalEventRaised { data: input, .. }
         | Event::EventSent { data: input, .. }
+        | Event::RequestReceived { input, .. }
+        | Event::RequestSent { input, .. }
             if inputs =>
         {
             *input = None;
@@ -217,8 +219,11 @@ pub(crate) fn hide(event: &mut Event, inputs: bool, outputs: bool) {
         | Event::ChildCompleted { output, .. }
         | Event::ExecutionReturned { output }
         | Event::ExecutionCompleted { output }
-            if outputs =>
-        {
+        | Event::RequestCompleted { output, .. }
+        | Event::RequestAnswered {
+            outcome: Ok(output),
+            ..
+        } if outputs => {
             *output = None;
         }
         Event::TurnStarted { .. }
@@ -255,6 +260,11 @@ pub(crate) fn hide(event: &mut Event, inputs: bool, outputs: bool) {
         | Event::InstanceOptions { .. }
         | Event::ChildCommanded { .. }
         | Event::CancellationRequested(_)
+        | Event::RequestReceived { .. }
+        | Event::RequestAnswered { .. }
+        | Event::RequestSent { .. }
+        | Event::RequestCompleted { .. }
+        | Event::RequestFailed { .. }
         | Event::ExecutionTimedOut { .. } => {}
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod list;
 pub(crate) mod open_work;
 pub(crate) mod purge;
 pub(crate) mod recorded;
+pub(crate) mod requests;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod tags;

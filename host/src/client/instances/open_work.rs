@@ -40,6 +40,18 @@ pub(in crate::client) fn waits(
             .iter()
             .map(|name| Wait::ExternalEvent { name: name.clone() }),
     );
+    let requests = row.waiting.requests.iter();
+    waits.extend(requests.map(|name| Wait::Request { name: name.clone() }));
+    let asked = reader.asked_by(row.key, row.position(), WAITS_MAX)?;
+    // What it has dropped is not awaited any more.
+    let asked = asked
+        .into_iter()
+        .filter(|(task, ..)| row.waiting.tasks.contains(task));
+    waits.extend(asked.map(|(task, name, instance_id)| Wait::Answer {
+        task,
+        name,
+        instance_id,
+    }));
     let (tasks, all_tasks) = reader.first_tasks(row.key, WAITS_MAX)?;
     let (children, all_children) = reader.live_children(row.key, WAITS_MAX)?;
     let more = all_tasks - tasks.len() as u64 + all_children - children.len() as u64;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::client::{Client, Error, Result, check_json, to_json};
 use crate::engine::{Request, StartRequest, brief};
+use crate::store::Reply;
 
 /// A start. Await it: it returns the instance's id once the start is durable.
 #[derive(Clone, Debug)]
@@ -25,6 +26,24 @@ pub struct Start {
     begins: Begins,
     execution_timeout: Option<Millis>,
     by_sdk: bool,
+}
+
+/// What is sent of a start.
+pub(crate) struct StartFor {
+    pub(in crate::client) start: StartRequest,
+    /// How long after its acceptance it begins, if it was said so.
+    pub(in crate::client) delay: Option<Millis>,
+    pub(in crate::client) execution_timeout: Option<Millis>,
+}
+
+/// The result of [`Start::with_event`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Started {
+    /// The id of the instance.
+    pub id: String,
+    /// Whether it was started; otherwise it was there.
+    pub is_new: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +140,118 @@ impl Start {
     }
 }
 
+impl Start {
+    /// Starts the instance if there is no live one with its id, and raises an external event for it either way, in one transaction. Without
+    /// an id there is none, and it is a start with a first event.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// let cart = client.start("Cart").id("cart-alice").with_event("Seen", &"home page").await?;
+    /// println!("{} is {}", cart.id, if cart.is_new { "new" } else { "there" });
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of a start and of [`Client::raise_event`].
+    pub async fn with_event<T: Serialize + ?Sized>(self, name: &str, data: &T) -> Result<Started> {
+        let data = to_json("the event's data", data)?;
+        self.with_event_json(name, Some(data)).await
+    }
+
+    /// As [`with_event`](Self::with_event), with a JSON text, which is kept unchanged, or without data.
+    ///
+    /// # Errors
+    /// As [`with_event`](Self::with_event); [`Error::is_invalid`] if the text is not JSON.
+    pub async fn with_event_json(self, name: &str, data: Option<Json>) -> Result<Started> {
+        data.as_ref().map_or(Ok(()), check_json)?;
+        let mut this = self;
+        let id = this.named();
+        let client = this.client.clone();
+        let is_new = match client.remote() {
+            Some(remote) => {
+                let start = this.request()?;
+                remote.start_with_event(start, name, data).await?
+            }
+            None => {
+                let event = Request::RaiseEvent {
+                    id: id.clone(),
+                    name: name.to_owned(),
+                    data,
+                };
+                let reply = client.submit(&id, this.for_delivery(event)?).await?;
+                let Reply::All(replies) = reply else {
+                    return Err(Error::unexpected(&reply));
+                };
+                for reply in &replies {
+                    Error::from_reply(&id, reply.clone())?;
+                }
+                replies.first() == Some(&Reply::Done)
+            }
+        };
+        Ok(Started { id, is_new })
+    }
+
+    /// The id, which it gets here if it was not given one.
+    fn named(&mut self) -> String {
+        // Time-ordered ids are adjacent in the hub's index. Random ids would each change a page of their own, which made a third of all
+        // writes.
+        let id = self.id.take();
+        let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string());
+        self.id = Some(id.clone());
+        id
+    }
+
+    /// The request to start it if there is no live instance with its id, and to deliver something.
+    pub(in crate::client) fn for_delivery(self, then: Request) -> Result<Request> {
+        let StartFor {
+            start,
+            delay: _,
+            execution_timeout,
+        } = self.request()?;
+        Ok(Request::StartFor {
+            start,
+            execution_timeout,
+            then: Box::new(then),
+        })
+    }
+
+    /// What is sent of it.
+    pub(in crate::client) fn request(mut self) -> Result<StartFor> {
+        let id = self.named();
+        let mut keys: Vec<&str> = self.tags.iter().map(|(key, _)| key.as_str()).collect();
+        keys.sort_unstable();
+        if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            let key = brief(twice[0]);
+            return Err(Error::invalid(format!(
+                "the tag {key:?} is given twice, and an instance has one value of each"
+            )));
+        }
+        let (scheduled_for, delay) = match self.begins {
+            Begins::Now => (None, None),
+            Begins::At(time) => (Some(time), None),
+            Begins::After(delay) => {
+                let ms = Millis(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+                (Some(self.client.now().after(ms)), Some(ms))
+            }
+        };
+        Ok(StartFor {
+            start: StartRequest {
+                name: self.orchestration,
+                version: self.version,
+                id,
+                input: self.input?,
+                tags: self.tags,
+                reuse: self.reuse,
+                trace_parent: self.trace_parent,
+                scheduled_for,
+            },
+            delay,
+            execution_timeout: self.execution_timeout,
+        })
+    }
+}
+
 impl IntoFuture for Start {
     /// The id. Fails with [`Error::is_unknown_orchestration`](crate::Error::is_unknown_orchestration) if no module defines the
     /// orchestration, and with [`Error::is_already_exists`](crate::Error::is_already_exists) if the id is in use.
@@ -129,55 +260,30 @@ impl IntoFuture for Start {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            // Time-ordered ids are adjacent in the hub's index. Random ids would each change a page of their own, which made a third of all
-            // writes.
-            let id = self
-                .id
-                .unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string());
-            let mut keys: Vec<&str> = self.tags.iter().map(|(key, _)| key.as_str()).collect();
-            keys.sort_unstable();
-            if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
-                let key = brief(twice[0]);
-                return Err(Error::invalid(format!(
-                    "the tag {key:?} is given twice, and an instance has one value of each"
-                )));
-            }
-            let (scheduled_for, delay) = match self.begins {
-                Begins::Now => (None, None),
-                Begins::At(time) => (Some(time), None),
-                Begins::After(delay) => {
-                    let ms = Millis(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-                    (Some(self.client.now().after(ms)), Some(ms))
-                }
-            };
-            let request = StartRequest {
-                name: self.orchestration,
-                version: self.version,
-                id: id.clone(),
-                input: self.input?,
-                tags: self.tags,
-                reuse: self.reuse,
-                trace_parent: self.trace_parent,
-                scheduled_for,
-            };
-            match (self.client.remote(), delay) {
+            let (client, by_sdk) = (self.client.clone(), self.by_sdk);
+            let StartFor {
+                start,
+                delay,
+                execution_timeout,
+            } = self.request()?;
+            let id = start.id.clone();
+            match (client.remote(), delay) {
                 // The host that will run the start measures the delay on its own clock.
                 (Some(remote), Some(delay)) => {
-                    let limit = self.execution_timeout;
-                    remote.start_after(request, delay, limit).await?;
+                    remote.start_after(start, delay, execution_timeout).await?;
                 }
                 _ => {
-                    let mut start = match self.execution_timeout {
+                    let mut request = match execution_timeout {
                         Some(execution_timeout) => Request::StartLimited {
-                            start: request,
+                            start,
                             execution_timeout,
                         },
-                        None => Request::Start(request),
+                        None => Request::Start(start),
                     };
-                    if self.by_sdk {
-                        start = Request::Remote(Box::new(start));
+                    if by_sdk {
+                        request = Request::Remote(Box::new(request));
                     }
-                    self.client.submit(&id, start).await.map(drop)?;
+                    client.submit(&id, request).await.map(drop)?;
                 }
             }
             Ok(id)

@@ -25,6 +25,20 @@ pub enum Wait {
         /// The name, as the orchestration gave it.
         name: String,
     },
+    /// A request, which the orchestration is ready to answer.
+    Request {
+        /// The name, as the orchestration gave it.
+        name: String,
+    },
+    /// The answer to a request that it has sent.
+    Answer {
+        /// The id of its task.
+        task: TaskId,
+        /// The name of the request.
+        name: String,
+        /// The id of the instance that is asked.
+        instance_id: String,
+    },
     /// An activity.
     Activity {
         /// The id of its task.
@@ -124,6 +138,15 @@ impl std::fmt::Display for Wait {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::ExternalEvent { name } => write!(f, "external event {name:?}"),
+            Self::Request { name } => write!(f, "request {name:?}"),
+            Self::Answer {
+                task,
+                name,
+                instance_id,
+            } => write!(
+                f,
+                "the answer of instance {instance_id:?} to request {name:?} (task {task})"
+            ),
             Self::Activity {
                 task,
                 name,
@@ -257,6 +280,20 @@ impl From<Wait> for WaitJson {
                 name: Some(name),
                 ..Self::of("externalEvent")
             },
+            Wait::Request { name } => Self {
+                name: Some(name),
+                ..Self::of("request")
+            },
+            Wait::Answer {
+                task,
+                name,
+                instance_id,
+            } => Self {
+                task: Some(task),
+                name: Some(name),
+                instance_id: Some(instance_id),
+                ..Self::of("answer")
+            },
             Wait::Activity {
                 task,
                 name,
@@ -333,6 +370,12 @@ impl WaitJson {
     fn read(self) -> Option<Wait> {
         Some(match &*self.kind {
             "externalEvent" => Wait::ExternalEvent { name: self.name? },
+            "request" => Wait::Request { name: self.name? },
+            "answer" => Wait::Answer {
+                task: self.task?,
+                name: self.name?,
+                instance_id: self.instance_id?,
+            },
             "activity" => Wait::Activity {
                 task: self.task?,
                 name: self.name?,

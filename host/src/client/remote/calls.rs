@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use perennial_core::{Status, Timestamp};
+use perennial_core::{Json, Status, Timestamp};
 
 use super::{ANSWER_EVERY, ANSWER_TIMEOUT, Call, Remote, instance};
-use crate::client::body::{BulkStep, CollectedModules, ErrorBody, NewKeyBody, ReasonBody};
+use crate::client::body::{
+    BulkStep, CollectedModules, ErrorBody, EventBody, NewKeyBody, ReasonBody, RequestBody,
+    StartBody,
+};
+use crate::client::instances::start::StartFor;
 use crate::client::instances::status::Show;
 use crate::client::json::{Counts, NEVER};
 use crate::client::{
     AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
-    ModuleInfo, NamedValue, NewAccessKey, Page, RecordedHistory, Result, Retention, Role, Wait,
-    Workers,
+    ModuleInfo, NamedValue, NewAccessKey, Page, RecordedHistory, RequestStatus, Result, Retention,
+    Role, Wait, Workers,
 };
+use crate::engine::AskRequest;
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
 
 impl Call {
@@ -112,6 +117,68 @@ impl Remote {
             return Ok(None);
         };
         self.find(Call::get(&path)).await
+    }
+
+    /// A request to an instance; with a limit as soon as it has an answer, or as it is at the end of the wait.
+    pub(crate) async fn request(
+        &self,
+        id: &str,
+        request_id: &str,
+        limit: Option<Duration>,
+    ) -> Result<Option<RequestStatus>> {
+        let Ok(path) = instance(id, &["requests", request_id]) else {
+            return Ok(None);
+        };
+        let limit = limit.unwrap_or_default().min(ANSWER_EVERY);
+        let call = Call::get(&path)
+            .query("timeout", limit.as_secs_f64().to_string())
+            .within(Some(limit + ANSWER_TIMEOUT));
+        self.find(call).await
+    }
+
+    pub(crate) async fn requests(&self, id: &str) -> Result<Option<Vec<RequestStatus>>> {
+        let Ok(path) = instance(id, &["requests"]) else {
+            return Ok(None);
+        };
+        self.find(Call::get(&path)).await
+    }
+
+    /// Sends a request to an instance, which is started before if there is none. Waits for the answer as a request may.
+    pub(crate) async fn ask_instance(
+        &self,
+        ask: &AskRequest,
+        start: Option<StartFor>,
+        limit: Duration,
+    ) -> Result<RequestStatus> {
+        let limit = limit.min(ANSWER_EVERY);
+        let body = RequestBody {
+            name: ask.name.clone(),
+            request_id: Some(ask.id.clone()),
+            input: ask.input.clone(),
+            start: start.map(StartBody::from),
+        };
+        let call = Call::post(&instance(&ask.instance, &["requests"])?)
+            .query("timeout", limit.as_secs_f64().to_string())
+            .within(Some(limit + ANSWER_TIMEOUT));
+        self.ask(call.json(&body)?).await
+    }
+
+    /// Starts an instance if there is none, and raises an event for it. Returns whether it was started.
+    pub(crate) async fn start_with_event(
+        &self,
+        start: StartFor,
+        name: &str,
+        data: Option<Json>,
+    ) -> Result<bool> {
+        let body = StartBody {
+            event: Some(EventBody {
+                name: name.to_owned(),
+                data,
+            }),
+            ..StartBody::from(start)
+        };
+        let (status, _) = self.send(Call::post(&["instances"]).json(&body)?).await?;
+        Ok(status == reqwest::StatusCode::CREATED)
     }
 
     pub(crate) async fn history(

@@ -10,6 +10,7 @@ use crate::client::body::{
     CommandAnswer, CommandBody, Deleted, GrantsBody, Inspected, RestartBody, RetentionBody,
     RewindBody, StartBody, TagsAnswer, TagsBody, UploadBody,
 };
+use crate::client::instances::start::StartFor;
 use crate::client::{Deployment, Error, Module, Result, Rewound};
 use crate::engine::executor::Grants;
 use crate::engine::{Request, StartRequest};
@@ -135,21 +136,11 @@ impl Remote {
         delay: Option<Millis>,
         limit: Option<Millis>,
     ) -> Result<Reply> {
-        let body = StartBody {
-            orchestration: start.name,
-            id: Some(start.id),
-            version: start.version,
-            input: start.input,
-            tags: start.tags.into_iter().collect(),
-            reuse: start.reuse.into(),
-            scheduled_time: match delay {
-                Some(_) => None,
-                None => start.scheduled_for.map(|at| at.to_string()),
-            },
-            start_after_ms: delay.map(|delay| delay.0),
-            trace_parent: start.trace_parent,
-            execution_timeout_ms: limit.map(|limit| limit.0),
-        };
+        let body = StartBody::from(StartFor {
+            start,
+            delay,
+            execution_timeout: limit,
+        });
         self.done(Call::post(&["instances"]).json(&body)?).await
     }
 

@@ -18,6 +18,9 @@ use crate::foreign::guarded;
 use crate::shortage::{Resource, Shortage};
 use crate::store::{self, Change, Outcome, Reader, Reply, StoreError, Write};
 
+/// Tries of a start whose module was collected meanwhile: each needs another deployment and collection in between.
+const TRIES_MAX: usize = 10;
+
 /// Maximum number of commands of other processes read at once.
 const COMMANDS_MAX: u32 = 100;
 
@@ -107,6 +110,27 @@ impl Engine {
             }
             other => self.made_ready(other).await?,
         };
+        if let Some(declined) = self.judge(&other).await? {
+            return Ok(declined);
+        }
+        self.change(other).await
+    }
+
+    /// Makes the change that a request asks for.
+    async fn change(self: &Arc<Self>, request: Request) -> Result<Reply, StoreError> {
+        let starts = matches!(request, Request::StartFor { .. });
+        let mut result = Err(StoreError::Conflict);
+        // A start fails if its module is collected before the commit; then its name is looked up again.
+        for _ in 0..TRIES_MAX {
+            result = self.change_once(request.clone()).await;
+            if !starts || !matches!(result, Err(StoreError::Conflict)) {
+                break;
+            }
+        }
+        result
+    }
+
+    async fn change_once(self: &Arc<Self>, other: Request) -> Result<Reply, StoreError> {
         let (tell, told) = oneshot::channel();
         let change = self.prepare(other);
         let about = About::of(&change);
@@ -124,8 +148,6 @@ impl Engine {
         start: StartRequest,
         remote: bool,
     ) -> Result<Reply, StoreError> {
-        /// Each retry needs another deployment and collection in between.
-        const TRIES_MAX: usize = 10;
         let mut result = Err(StoreError::Conflict);
         for _ in 0..TRIES_MAX {
             let prepared = self.preparing(|with| match remote {
@@ -257,7 +279,10 @@ impl Engine {
                             Err(error) => return Err(error),
                         }
                     }
-                    Ok(request) => self.prepare(self.made_ready(request).await?),
+                    Ok(request) => match self.judge(&request).await? {
+                        Some(declined) => Change::Answer(declined),
+                        None => self.prepare(self.made_ready(request).await?),
+                    },
                     Err(error) => Change::Answer(Reply::Refused {
                         kind: refused::INVALID.to_owned(),
                         message: format!("{error}: it was written by another version of Perennial"),

@@ -2,6 +2,7 @@
 
 pub(crate) mod bounds;
 pub(crate) mod intake;
+mod judge;
 pub(crate) mod owner;
 pub(crate) mod refused;
 pub(crate) mod request;

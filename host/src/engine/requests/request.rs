@@ -14,7 +14,9 @@ use crate::engine::requests::bounds::{
     brief, problem_with_name, problem_with_reason, problem_with_tags, problem_with_trace,
 };
 use crate::engine::requests::refused::{self, refused};
-use crate::store::{Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, OldVersions, Reply};
+use crate::store::{
+    Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, NewRequest, OldVersions, Reply,
+};
 
 /// A request of a client. Stored as the command of a process that does not own the hub: the order of variants and fields is a format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,6 +97,24 @@ pub(crate) enum Request {
         start: StartRequest,
         execution_timeout: Millis,
     },
+    /// A request that the instance answers.
+    Ask(AskRequest),
+    /// Starts an instance if there is no live one with its id, and delivers something to it: an event or a request.
+    StartFor {
+        start: StartRequest,
+        execution_timeout: Option<Millis>,
+        then: Box<Self>,
+    },
+}
+
+/// A request that an instance answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AskRequest {
+    pub(crate) instance: String,
+    /// Unique within the instance: a request that is sent again under its id is the same one.
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) input: Option<Json>,
 }
 
 /// A request to put an instance back to before its failure.
@@ -262,6 +282,12 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
         Request::RemoveModule { name, in_use_too } => Change::RemoveModule { name, in_use_too },
         Request::Remote(request) => prepare(*request, &with.remote()),
         Request::SetTags { id, changes } => set_tags(id, changes),
+        Request::Ask(ask) => prepare_ask(ask, with),
+        Request::StartFor {
+            start,
+            execution_timeout,
+            then,
+        } => start_for(start, execution_timeout, *then, with),
         Request::Workers => Change::Answer(Reply::Workers((with.workers)().to_text())),
     }
 }
@@ -306,6 +332,50 @@ fn set_tags(id: String, changes: Vec<(String, Option<String>)>) -> Change {
     match problem {
         Some(problem) => Change::Answer(problem),
         None => Change::SetTags { id, changes },
+    }
+}
+
+fn prepare_ask(ask: AskRequest, with: &Preparation<'_>) -> Change {
+    let AskRequest {
+        instance,
+        id,
+        name,
+        input,
+    } = ask;
+    if let Err(problem) = check_known_id(&instance) {
+        return refuse(refused::INVALID, problem.to_string());
+    }
+    let problem = problem_with_name("the id of a request", &id)
+        .or_else(|| problem_with_name("the name of a request", &name))
+        .or_else(|| problem_with_payload(input.as_ref(), with));
+    if let Some(problem) = problem {
+        return Change::Answer(problem);
+    }
+    Change::Request(NewRequest {
+        instance,
+        id,
+        name,
+        input,
+    })
+}
+
+fn start_for(
+    start: StartRequest,
+    execution_timeout: Option<Millis>,
+    then: Request,
+    with: &Preparation<'_>,
+) -> Change {
+    let mut new = match prepare_start(start, with) {
+        Ok(new) => new,
+        Err(reply) => return Change::Answer(reply),
+    };
+    new.options.execution_timeout = execution_timeout;
+    match prepare(then, with) {
+        problem @ Change::Answer(_) => problem,
+        then => Change::StartFor {
+            new,
+            then: Box::new(then),
+        },
     }
 }
 

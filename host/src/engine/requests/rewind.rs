@@ -174,6 +174,7 @@ fn would_forget(id: &str, rewind: &Rewind) -> Option<Reply> {
             DroppedKind::Child { name, .. } => format!("child {name:?} (task {})", task.task.0),
             DroppedKind::Activity { name } => format!("activity {name:?} (task {})", task.task.0),
             DroppedKind::Timer => format!("a timer (task {})", task.task.0),
+            DroppedKind::Request { name } => format!("request {name:?} (task {})", task.task.0),
         })
         .collect();
     if count > NAMED_MAX {

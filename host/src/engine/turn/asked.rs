@@ -362,6 +362,7 @@ fn task_of(action: &Action) -> Option<TaskId> {
         Action::CallActivity(call) => Some(call.task),
         Action::CallChild(call) => Some(call.task),
         Action::SetTimer { task, .. } => Some(*task),
+        Action::SendRequest(request) => Some(request.task),
         Action::CancelTask(_)
         | Action::CommandChild { .. }
         | Action::SendEvent(_)
@@ -369,6 +370,7 @@ fn task_of(action: &Action) -> Option<TaskId> {
         | Action::SetCustomStatus(_)
         | Action::Describe(_)
         | Action::SetValue { .. }
+        | Action::Respond { .. }
         | Action::SetTag { .. } => None,
     }
 }

@@ -365,6 +365,11 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
             | Event::TimerSetAt { .. }
             | Event::InstanceOptions { .. }
             | Event::ChildCommanded { .. }
+            | Event::RequestReceived { .. }
+            | Event::RequestAnswered { .. }
+            | Event::RequestSent { .. }
+            | Event::RequestCompleted { .. }
+            | Event::RequestFailed { .. }
             | Event::ExecutionTimedOut { .. } => {}
         }
     }

@@ -79,7 +79,7 @@ fn retried(state: &State, turn: &Turn) -> Vec<(TaskId, Digest)> {
     turn.received.iter().filter_map(waits).collect()
 }
 
-/// External events that continue-as-new carries over: from the hub's rows, and from the turn that is not committed yet.
+/// External events and requests that continue-as-new carries over: from the hub's rows, and from the turn that is not committed yet.
 fn carried(
     engine: &Engine,
     resident: &Resident,
@@ -88,15 +88,11 @@ fn carried(
 ) -> Result<Vec<Message>, StoreError> {
     let mut found = std::collections::BTreeMap::new();
     let mut take = |event: &Event| {
-        if let Event::ExternalEventRaised { number, name, data } = event
+        if let Event::ExternalEventRaised { number, .. } | Event::RequestReceived { number, .. } =
+            event
             && numbers.contains(number)
         {
-            let message = Message::ExternalEvent {
-                number: Some(*number),
-                name: name.clone(),
-                data: data.clone(),
-            };
-            found.insert(*number, message);
+            found.extend(event.carried_over().map(|message| (*number, message)));
         }
     };
     let mut from = 0;

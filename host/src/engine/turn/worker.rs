@@ -474,6 +474,8 @@ pub(crate) fn outcome_of(message: &Message) -> Option<TaskRef> {
         | Message::Cancel { .. }
         | Message::TimeLimit { .. }
         | Message::GraceOver { .. }
+        | Message::Request { .. }
+        | Message::RequestEnded { .. }
         | Message::Suspend { .. }
         | Message::Resume { .. }
         | Message::Terminate { .. } => None,

@@ -185,7 +185,13 @@ fn size_of(request: &Request) -> u64 {
     let payload = |json: &Option<Json>| json.as_ref().map_or(0, Json::size);
     let bytes = match request {
         Request::Start(start) => payload(&start.input),
+        Request::StartLimited { start, .. } => payload(&start.input),
         Request::RaiseEvent { data, .. } => payload(data),
+        Request::Ask(ask) => payload(&ask.input),
+        Request::StartFor { start, then, .. } => {
+            let then = usize::try_from(size_of(then)).unwrap_or(usize::MAX);
+            payload(&start.input).saturating_add(then)
+        }
         Request::Deploy(module) => module.component.len(),
         _ => 0,
     };

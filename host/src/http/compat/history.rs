@@ -156,6 +156,11 @@ fn event_type(event: &Event) -> Option<&'static str> {
         | Event::ValueSet { .. }
         | Event::TagSet { .. }
         | Event::ActivityOptions { .. }
+        | Event::RequestReceived { .. }
+        | Event::RequestAnswered { .. }
+        | Event::RequestSent { .. }
+        | Event::RequestCompleted { .. }
+        | Event::RequestFailed { .. }
         | Event::InstanceOptions { .. } => return None,
     })
 }
@@ -276,6 +281,11 @@ impl Shaper {
             | Event::ValueSet { .. }
             | Event::TagSet { .. }
             | Event::ActivityOptions { .. }
+            | Event::RequestReceived { .. }
+            | Event::RequestAnswered { .. }
+            | Event::RequestSent { .. }
+            | Event::RequestCompleted { .. }
+            | Event::RequestFailed { .. }
             | Event::InstanceOptions { .. } => {}
         }
     }

@@ -10,7 +10,8 @@ use crate::budget::Permit;
 use crate::client::body::{CommandAnswer, CommandBody, Deleted, StartBody, Started};
 use crate::client::parse_time as time_of;
 use crate::client::{
-    Filter, InstanceCommand, InstanceStatus, PAGE_BYTES_MAX, Page, Waited, parse_json,
+    Client, Filter, InstanceCommand, InstanceStatus, PAGE_BYTES_MAX, Page, Start, Waited,
+    parse_json,
 };
 use crate::http::body;
 use crate::http::native::BASE;
@@ -142,6 +143,7 @@ fn changing() -> Vec<Operation> {
             "Starts an instance. The start is on disk before the answer. An ended instance with the same id is replaced, unless `reuse` is `never`",
         )
         .answer(201, "The id of the instance, and its URL as `location`")
+        .answer(200, "With `event`: the instance was there, and got the event")
         .fails(&[
             (409, "The id is in use"),
             (413, "The input is larger than its limit"),
@@ -366,8 +368,23 @@ async fn purge(ask: Ask, Segments(id): Segments<String>) -> Result<Reply<Deleted
     }
 }
 
-async fn start(ask: Ask, Object(body): Object<StartBody>) -> Result<Reply<Started>, Failed> {
-    let start = ask.client.start(body.orchestration);
+async fn start(ask: Ask, Object(mut body): Object<StartBody>) -> Result<Reply<Started>, Failed> {
+    let event = body.event.take();
+    let start = start_of(&ask.client, body)?;
+    let Some(event) = event else {
+        return Ok(created(start.await?));
+    };
+    let started = start.with_event_json(&event.name, event.data).await?;
+    let mut reply = created(started.id);
+    if !started.is_new {
+        reply = reply.with_status(StatusCode::OK);
+    }
+    Ok(reply)
+}
+
+/// The start that a body describes, without its event.
+pub(super) fn start_of(client: &Client, body: StartBody) -> Result<Start, Failed> {
+    let start = client.start(body.orchestration);
     let mut start = start.input_json(body.input).reuse(body.reuse.into());
     if let Some(id) = body.id {
         start = start.id(id);
@@ -401,7 +418,7 @@ async fn start(ask: Ask, Object(body): Object<StartBody>) -> Result<Reply<Starte
     for (key, value) in body.tags {
         start = start.tag(key, value);
     }
-    Ok(created(start.await?))
+    Ok(start)
 }
 
 async fn raise_event(

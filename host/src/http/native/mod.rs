@@ -14,6 +14,7 @@ mod instances;
 mod live;
 mod modules;
 mod reply;
+mod requests;
 mod sent;
 mod values;
 
@@ -49,6 +50,7 @@ pub(super) fn is_below(path: &str) -> bool {
 fn operations() -> Vec<Operation> {
     let mut all = hub::operations();
     all.extend(instances::operations());
+    all.extend(requests::operations());
     all.extend(values::operations());
     all.extend(bulk::operations());
     all.extend(histories::operations());

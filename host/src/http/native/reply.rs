@@ -43,6 +43,11 @@ impl<T: Serialize> Reply<T> {
         })
     }
 
+    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+        *self.response.status_mut() = status;
+        self
+    }
+
     pub(super) fn with_header(mut self, name: HeaderName, value: &str) -> Self {
         self.response = wire::with_header(self.response, name, value);
         self

@@ -1,7 +1,7 @@
 //! The commit of a turn.
 
 use perennial_core::{End, Event, Message, Start, Status, Suspension, Tags, Turn};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::StoreError;
 use crate::store::changes::children::release_children;
@@ -11,6 +11,7 @@ use crate::store::codec::{decode, encode, int, uint};
 use crate::store::rows::instances::{self, deliver};
 use crate::store::rows::modules;
 use crate::store::rows::parents::tell_parent_of;
+use crate::store::rows::requests;
 use crate::store::rows::tags;
 use crate::store::rows::tasks;
 use crate::store::rows::values;
@@ -34,6 +35,7 @@ pub(crate) fn commit_turn(
     let TurnCommit {
         key, turn, after, ..
     } = commit;
+    let mut has_requests = false;
     match &commit.create {
         Some(new) => match create::make_room(db, &new.start, new.reuse, turn.at, effects)? {
             Created::Yes => {
@@ -44,7 +46,10 @@ pub(crate) fn commit_turn(
             }
             Created::No(rejection) => return Ok(Err(rejection)),
         },
-        None => update(db, *key, commit.expected, commit.status_before, turn, after)?,
+        None => {
+            let before = commit.status_before;
+            has_requests = update(db, *key, commit.expected, before, turn, after)?;
+        }
     }
     insert_turn(db, *key, commit.expected.execution, turn)?;
     instances::discard(db, *key, &commit.consumed)?;
@@ -73,6 +78,10 @@ pub(crate) fn commit_turn(
         // A new instance has no inbox yet, and an ended one rarely has messages left.
         let is_unread = commit.create.is_none() && instances::has_mail(db, *key)?;
         epilogue(db, commit, refused, is_unread, effects)?;
+        if has_requests {
+            let why = format!("instance {:?} has ended without an answer", commit.id);
+            requests::fail_open(db, *key, &why, effects)?;
+        }
         if is_unread && after.status == Status::Completed {
             // Instances that did not complete may be rewound or restarted, and then need the messages that arrived until now.
             db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
@@ -248,15 +257,20 @@ fn insert_with_turn(
 /// setting an indexed column costs an update of the index even if the value stays the same.
 macro_rules! update_row {
     ($more:literal) => {
+        update_row!($more, "")
+    };
+    ($more:literal, $returning:literal) => {
         concat!(
             "UPDATE instance SET next_event = ?1, turns = ?2, history_bytes = ?3, updated_at = ?4, returned = ?5,
                  waiting = iif(?12, ?6, waiting), unread_bytes = iif(?12, ?13, unread_bytes), custom_status = ?7, deliveries = 0",
             $more,
-            " WHERE key = ?8 AND execution = ?9 AND generation = ?10 AND next_event = ?11"
+            " WHERE key = ?8 AND execution = ?9 AND generation = ?10 AND next_event = ?11",
+            $returning
         )
     };
 }
 
+/// Updates the status row. Returns whether the instance was ever asked something, where the status changes.
 fn update(
     db: &Connection,
     key: InstanceKey,
@@ -264,7 +278,7 @@ fn update(
     status_before: Status,
     turn: &Turn,
     after: &Summary,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let waiting = (!after.status.is_end())
         .then(|| encode(&after.waiting))
         .transpose()?;
@@ -284,8 +298,9 @@ fn update(
         turn.answer.is_some() || after.status.is_end(),
         int(after.unread_bytes),
     ];
-    let changed = if status_before == after.status && !after.status.is_end() {
-        db.prepare_cached(update_row!(""))?.execute(at)?
+    let has_requests = if status_before == after.status && !after.status.is_end() {
+        let changed = db.prepare_cached(update_row!(""))?.execute(at)?;
+        (changed == 1).then_some(false)
     } else {
         let failure = after.failure.as_ref().map(encode).transpose()?;
         let status = params![
@@ -295,15 +310,14 @@ fn update(
             began(after).then_some(int(turn.at.0)),
         ];
         let and_status = update_row!(
-            ", status = ?14, output = ?15, failure = ?16, started_at = coalesce(started_at, ?17), quarantine = NULL"
+            ", status = ?14, output = ?15, failure = ?16, started_at = coalesce(started_at, ?17), quarantine = NULL",
+            " RETURNING has_requests"
         );
         db.prepare_cached(and_status)?
-            .execute(&[at, status].concat()[..])?
+            .query_row(&[at, status].concat()[..], |row| row.get(0))
+            .optional()?
     };
-    if changed != 1 {
-        return Err(StoreError::Conflict);
-    }
-    Ok(())
+    has_requests.ok_or(StoreError::Conflict)
 }
 
 /// Adds a turn to a history.
@@ -348,7 +362,7 @@ fn continue_as_new(
     let mut update = db.prepare_cached(
         "UPDATE instance SET execution = ?1, execution_id = ?2, version = ?3, module = ?4, generation = 0, next_event = 0, turns = 0,
              history_bytes = 0, waiting = NULL, unread_bytes = 0
-         WHERE key = ?5 RETURNING tags",
+         WHERE key = ?5 RETURNING tags, has_requests",
     )?;
     let at = params![
         next.execution,
@@ -357,7 +371,11 @@ fn continue_as_new(
         next.module.map(|d| d.0),
         key.0
     ];
-    let tags: Option<String> = update.query_row(at, |row| row.get(0))?;
+    let (tags, has_requests): (Option<String>, bool) =
+        update.query_row(at, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if has_requests {
+        requests::delete_old(db, key, commit.turn.at)?;
+    }
     let mut start = Box::new(next.clone());
     let tags = tags::read(tags)?;
     if !same(&tags, &start.tags) {

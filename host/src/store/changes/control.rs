@@ -237,6 +237,8 @@ pub(crate) fn cascade(
         | Message::CustomStatus { .. }
         | Message::Values { .. }
         | Message::TimeLimit { .. }
+        | Message::Request { .. }
+        | Message::RequestEnded { .. }
         | Message::GraceOver { .. } => return Ok(()),
     };
     let mut query = db.prepare_cached(

@@ -11,6 +11,7 @@ use crate::store::changes::children::release_children;
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::rows::instances::{self, Row, find};
 use crate::store::rows::parents::tell_parent;
+use crate::store::rows::requests;
 use crate::store::rows::tasks;
 use crate::store::rows::tasks::NewTask;
 use crate::store::rows::values;
@@ -89,16 +90,24 @@ pub(crate) fn forget(
     instances::untag(db, key)?;
     let mut delete = db.prepare_cached(
         "DELETE FROM instance WHERE key = ?1 RETURNING execution = 0 AND generation = 0 AND turns <= ?2 AND history_bytes <= ?3,
-             value_count > 0",
+             value_count > 0, has_requests",
     )?;
-    let deleted: Option<(bool, bool)> = delete
+    let deleted: Option<(bool, bool, bool)> = delete
         .query_row(params![key.0, SHORT_TURNS, SHORT_BYTES], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })
         .optional()?;
-    let (is_short, has_values) = deleted.unwrap_or_default();
+    let (is_short, has_values, has_requests) = deleted.unwrap_or_default();
     if has_values {
         values::delete_all(db, key)?;
+    }
+    if has_requests {
+        requests::delete_all(
+            db,
+            key,
+            "the instance was deleted before it answered",
+            effects,
+        )?;
     }
     tasks::delete_all(db, key)?;
     db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?

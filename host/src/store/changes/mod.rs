@@ -7,5 +7,6 @@ pub(crate) mod control;
 pub(crate) mod create;
 pub(crate) mod cuts;
 pub(crate) mod purge;
+pub(crate) mod request;
 pub(crate) mod rewind;
 pub(crate) mod send;

@@ -14,6 +14,7 @@ use crate::store::codec::{decode, encode, int, uint};
 use crate::store::reply::{Reply, Rewound};
 use crate::store::rows::instances::{self, deliver, status_of};
 use crate::store::rows::modules;
+use crate::store::rows::requests::{self, Asker};
 use crate::store::rows::tags;
 use crate::store::rows::tasks;
 use crate::store::rows::tasks::NewTask;
@@ -100,6 +101,11 @@ pub(crate) fn rewind(
         ..commit.expected
     };
     create::arm_limit(db, key, again, now, effects)?;
+    let asker = Asker {
+        key,
+        task: again.task(TaskId(0)),
+    };
+    requests::asker_was_rewound(db, asker, &commit.rewind.requests)?;
     let mut remaining = commit.remaining.clone();
     remaining.extend(fail_again(commit));
     let settled = settle_children(db, commit, standings, now, effects)?;
@@ -457,7 +463,7 @@ fn drop_children(
         .iter()
         .flat_map(|dropped| match &dropped.kind {
             DroppedKind::Child { instance_ids, .. } => instance_ids.as_slice(),
-            DroppedKind::Activity { .. } | DroppedKind::Timer => &[],
+            DroppedKind::Activity { .. } | DroppedKind::Timer | DroppedKind::Request { .. } => &[],
         });
     for id in ids {
         let mut orphan = db.prepare_cached(
@@ -522,7 +528,7 @@ pub(crate) fn restart(
                  turns = 0, history_bytes = 0, returned = 0, deliveries = 0, created_at = ?5, started_at = NULL, updated_at = ?5,
                  scheduled_for = NULL, parent = iif(parent_key IS NULL AND parent_id IS NOT NULL, NULL, parent), parent_id = NULL,
                  parent_key = NULL, custom_status = NULL, output = NULL, failure = NULL, waiting = NULL, quarantine = NULL,
-                 unread_bytes = 0, value_count = 0
+                 unread_bytes = 0, value_count = 0, has_requests = 0
              WHERE key = ?6 AND execution = ?7 AND generation = ?8 AND next_event = ?9",
         )?
         .execute(params![
@@ -541,6 +547,12 @@ pub(crate) fn restart(
     }
     instances::tag(db, *key)?;
     values::delete_all(db, *key)?;
+    requests::delete_all(
+        db,
+        *key,
+        "the instance was restarted before it answered",
+        effects,
+    )?;
     tasks::delete_all(db, *key)?;
     db.prepare_cached("DELETE FROM inbox WHERE instance = ?1")?
         .execute([key.0])?;

@@ -10,9 +10,11 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 use crate::store::changes::children::command_child;
 use crate::store::changes::create::{self, Created};
+use crate::store::changes::request::{NewRequest, deliver_request};
 use crate::store::rows::instances::{self, deliver};
 use crate::store::rows::modules;
 use crate::store::rows::parents;
+use crate::store::rows::requests::{self, Asker, not_answered};
 use crate::store::types::{Effects, NewInstance, Refused, TurnCommit};
 
 /// Starts the instances and sends the messages of a turn. Returns the refused starts that an ended instance must record; an instance that
@@ -76,6 +78,7 @@ pub(crate) fn send(
                     notes.extend(refuse(db, commit, instance_id, reason, effects)?);
                 }
             }
+            Event::RequestSent { .. } => send_request(db, commit, event, effects)?,
             Event::ChildCommanded {
                 instance_id,
                 command,
@@ -119,7 +122,17 @@ pub(crate) fn send(
             | Event::TimerSetAt { .. }
             | Event::InstanceOptions { .. }
             | Event::CancellationRequested(_)
+            | Event::RequestReceived { .. }
+            | Event::RequestAnswered { .. }
+            | Event::RequestCompleted { .. }
+            | Event::RequestFailed { .. }
             | Event::ExecutionTimedOut { .. } => {}
+        }
+    }
+    for event in commit.turn.events() {
+        // The host's refusals are among what came in.
+        if let Event::RequestAnswered { id, outcome, .. } = event {
+            requests::answer(db, commit.key, id, outcome, effects)?;
         }
     }
     for event in &commit.turn.received {
@@ -156,6 +169,48 @@ fn send_event(
     deliver(db, key, message)?;
     effects.woken.push(key);
     Ok(Ok(()))
+}
+
+/// Delivers a request to another instance. Where it cannot be, the task of this one fails.
+fn send_request(
+    db: &Connection,
+    commit: &TurnCommit,
+    event: &Event,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let Event::RequestSent {
+        task,
+        instance_id,
+        id,
+        name,
+        input,
+        refused,
+    } = event
+    else {
+        return Ok(());
+    };
+    let asker = Asker {
+        key: commit.key,
+        task: commit.expected.task(*task),
+    };
+    let failure = match refused {
+        Some(failure) => failure.clone(),
+        None => {
+            let new = NewRequest {
+                instance: instance_id.clone(),
+                id: id.clone(),
+                name: name.clone(),
+                input: input.clone(),
+            };
+            match deliver_request(db, &new, Some(asker), effects)? {
+                Ok(()) => return Ok(()),
+                Err(rejection) => not_answered(format!(
+                    "request {name:?} to instance {instance_id:?} was not delivered: {rejection}"
+                )),
+            }
+        }
+    };
+    requests::tell(db, asker, Err(failure), effects)
 }
 
 /// Reports that an instance was not started. Returns the event for the starter's history if the starter has ended.

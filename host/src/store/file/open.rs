@@ -66,6 +66,28 @@ pub(in crate::store) const MIGRATIONS: &[&str] = &["
     CREATE INDEX instance_bound ON instance (parent_key, key) WHERE when_dropped IS NOT NULL;
     -- How long an instance may run, in milliseconds.
     ALTER TABLE instance ADD COLUMN execution_timeout INTEGER;
+", "
+    -- Requests to instances, with their answers.
+    CREATE TABLE request (
+        instance     INTEGER NOT NULL,
+        id           TEXT NOT NULL,
+        name         TEXT NOT NULL,
+        -- When it was accepted, and answered.
+        at           INTEGER NOT NULL,
+        answered_at  INTEGER,
+        answer       BLOB,
+        -- The instance that asked, and its task; NULL if a client did.
+        asker        INTEGER,
+        execution    INTEGER,
+        generation   INTEGER,
+        task         INTEGER,
+        PRIMARY KEY (instance, id)
+    ) STRICT;
+    -- Old answers of an instance; what an instance has asked.
+    CREATE INDEX request_answered ON request (instance, answered_at) WHERE answered_at IS NOT NULL;
+    CREATE INDEX request_asker ON request (asker) WHERE asker IS NOT NULL;
+    -- Whether an instance has any: one without costs no read.
+    ALTER TABLE instance ADD COLUMN has_requests INTEGER NOT NULL DEFAULT 0;
 "];
 
 /// The format that this binary writes.

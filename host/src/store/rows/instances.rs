@@ -4,7 +4,7 @@ use perennial_core::{Digest, Message, Quarantine, Status, Timestamp, Waiting, bo
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::StoreError;
-use crate::store::codec::{decode, encode, int, uint};
+use crate::store::codec::{decode_waiting, encode, int, uint};
 use crate::store::rows::modules;
 use crate::store::rows::tags;
 use crate::store::types::{InstanceKey, NewInstance, Summary};
@@ -250,14 +250,18 @@ fn take_all(db: &Connection, key: InstanceKey) -> Result<Vec<(Vec<u8>, Timestamp
     Ok(messages)
 }
 
-/// Whether an instance has room for an external event. Its queued events and those that the guest received but has not read share a bound,
+/// Whether an instance has room for an external event or a request. Its queued events and those that the guest received but has not read share a bound,
 /// so that clients cannot flood it. An event that the instance waits for is read at once, so it only has to fit the inbox.
 pub(in crate::store) fn has_room_for_event(
     db: &Connection,
     key: InstanceKey,
     message: &Message,
 ) -> Result<bool, StoreError> {
-    let Message::ExternalEvent { name, .. } = message else {
+    let what = if let Message::ExternalEvent { name, .. } = message {
+        (Unread::Event, name.as_str())
+    } else if let Message::Request { name, .. } = message {
+        (Unread::Request, name.as_str())
+    } else {
         return Ok(true);
     };
     let mut query = db.prepare_cached(
@@ -276,17 +280,31 @@ pub(in crate::store) fn has_room_for_event(
     if with_it + uint(unread) <= max {
         return Ok(true);
     }
-    Ok(with_it <= max && awaits(db, key, name)?)
+    Ok(with_it <= max && awaits(db, key, what)?)
 }
 
-/// Whether an instance waits for an external event of this name, as of its last turn.
-fn awaits(db: &Connection, key: InstanceKey, name: &str) -> Result<bool, StoreError> {
+/// What clients send to an instance, which it reads when it wants to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    Event,
+    Request,
+}
+
+/// Whether an instance waits for an external event or a request of this name, as of its last turn.
+fn awaits(
+    db: &Connection,
+    key: InstanceKey,
+    (of, name): (Unread, &str),
+) -> Result<bool, StoreError> {
     let mut query = db.prepare_cached("SELECT waiting FROM instance WHERE key = ?1")?;
     let waiting: Option<Vec<u8>> = query.query_row([key.0], |row| row.get(0))?;
     let waiting: Option<Waiting> = waiting
-        .map(|waiting| decode(&waiting, "what an instance waits for"))
+        .map(|waiting| decode_waiting(&waiting))
         .transpose()?;
-    Ok(waiting.is_some_and(|waiting| waiting.may_await(name)))
+    Ok(waiting.is_some_and(|waiting| match of {
+        Unread::Event => waiting.may_await(name),
+        Unread::Request => waiting.may_answer(name),
+    }))
 }
 
 /// Whether an instance exists and has not ended.

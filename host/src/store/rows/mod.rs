@@ -9,6 +9,7 @@ pub(crate) mod modules;
 pub(crate) mod parents;
 pub(crate) mod queries;
 pub(crate) mod reader;
+pub(crate) mod requests;
 pub(crate) mod tags;
 pub(crate) mod tasks;
 pub(crate) mod values;

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use crate::store::StoreError;
 use crate::store::changes::collect;
 use crate::store::changes::cuts;
-use crate::store::codec::{decode, int, uint};
+use crate::store::codec::{decode, decode_waiting, int, uint};
 use crate::store::rows::commands;
 use crate::store::rows::instances;
 use crate::store::rows::instances::is_command;
@@ -587,7 +587,7 @@ pub(in crate::store) fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreE
             .map(|bytes| decode(&bytes, "the failure of an instance"))
             .transpose()?,
         waiting: blob(24)?
-            .map(|bytes| decode(&bytes, "what an instance waits for"))
+            .map(|bytes| decode_waiting(&bytes))
             .transpose()?
             .unwrap_or_default(),
         quarantine: blob(25)?

@@ -129,6 +129,11 @@ pub(crate) fn record(
             | Event::ActivityOptions { .. }
             | Event::InstanceOptions { .. }
             | Event::ChildCommanded { .. }
+            | Event::RequestReceived { .. }
+            | Event::RequestAnswered { .. }
+            | Event::RequestSent { .. }
+            | Event::RequestCompleted { .. }
+            | Event::RequestFailed { .. }
             | Event::ExecutionTimedOut { .. } => {}
         }
     }

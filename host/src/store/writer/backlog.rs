@@ -111,6 +111,8 @@ impl Change {
             }
             Self::Start(new) => start(new),
             Self::Deliver { message, .. } => message.size(),
+            Self::Request(request) => request.input.as_ref().map_or(0, Json::size),
+            Self::StartFor { new, then } => start(new) + then.bytes(),
             Self::Post { messages, .. } => messages.iter().map(|e| row(e.message.size())).sum(),
             Self::Deploy(module) => module.component.len(),
             Self::Beats(beats) => beats

@@ -117,7 +117,8 @@ impl<'a> Backing<'a> {
                 | GuestEvent::TaskCompleted { .. }
                 | GuestEvent::TimerFired(_)
                 | GuestEvent::ExternalEventRaised { .. }
-                | GuestEvent::CancellationRequested(_) => {}
+                | GuestEvent::CancellationRequested(_)
+                | GuestEvent::RequestReceived(_) => {}
             }
         }
         backing
@@ -187,7 +188,9 @@ impl<'a> Backing<'a> {
                         })
                     }
                     // This contract has no word for it, so that such executions are not asked.
-                    GuestEvent::CancellationRequested(_) => return None,
+                    GuestEvent::CancellationRequested(_) | GuestEvent::RequestReceived(_) => {
+                        return None;
+                    }
                 })
             })
             .collect()
@@ -283,6 +286,7 @@ fn ending(state: wit::State) -> Ending {
             events: waiting.events,
             tasks: waiting.tasks.into_iter().map(TaskId).collect(),
             note: waiting.note,
+            requests: Vec::new(),
         }),
         wit::State::Completed(output) => Ending::Completed(json(output)),
         wit::State::Failed(ended) => Ending::Failed {

@@ -2,13 +2,14 @@
 
 use perennial_core::{
     Action, ActivityCall, Answer, CallOptions, Cause, ChildCall, ChildCommand, ChildPolicy, Ending,
-    Failure, GuestEvent, IdReuse, InstanceOptions, Json, Millis, OutgoingEvent, RetryPolicy,
-    TaskId, TimerDue, Timestamp, Waiting,
+    Failure, GuestEvent, IdReuse, InstanceOptions, Json, Millis, OutgoingEvent, OutgoingRequest,
+    RetryPolicy, TaskId, TimerDue, Timestamp, Waiting,
 };
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{AsContextMut, Store};
 
 use super::bindings::orchestrations as bindings;
+use crate::engine::executor::Proposal;
 use crate::wasm::definition::Definition;
 use bindings::exports::perennial::workflow::orchestrations as wit;
 use bindings::perennial::workflow::types as wit_types;
@@ -64,6 +65,24 @@ impl Orchestrations {
             .collect())
     }
 
+    /// Judges a request to an orchestration by nothing but itself.
+    pub(in crate::wasm) fn validate(
+        &self,
+        store: impl AsContextMut,
+        proposal: &Proposal<'_>,
+    ) -> wasmtime::Result<Result<(), Failure>> {
+        let proposal = wit::Proposal {
+            orchestration: proposal.orchestration,
+            name: proposal.name,
+            input: text(proposal.input),
+        };
+        let orchestrations = self.0.perennial_workflow_orchestrations();
+        Ok(match orchestrations.call_validate(store, proposal)? {
+            wit::Judgement::Accepted => Ok(()),
+            wit::Judgement::Declined(why) => Err(failure(why)),
+        })
+    }
+
     /// Runs a turn.
     pub(in crate::wasm) fn advance(
         &self,
@@ -117,12 +136,17 @@ impl<'a> Backing<'a> {
                 | GuestEvent::TaskCompleted { .. }
                 | GuestEvent::TimerFired(_)
                 | GuestEvent::ExternalEventRaised { .. }
+                | GuestEvent::RequestReceived(_)
                 | GuestEvent::CancellationRequested(_) => {}
             }
         }
         backing
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each event"
+    )]
     fn lend(&'a self, events: &'a [GuestEvent]) -> Vec<wit::Event<'a>> {
         let mut causes = self.causes.iter();
         events
@@ -185,6 +209,12 @@ impl<'a> Backing<'a> {
                         data: text(data.as_ref()),
                     })
                 }
+                GuestEvent::RequestReceived(request) => wit::Event::RequestReceived(wit::Request {
+                    number: request.number,
+                    id: &request.id,
+                    name: &request.name,
+                    input: text(request.input.as_ref()),
+                }),
                 GuestEvent::CancellationRequested(asked) => {
                     wit::Event::CancellationRequested(wit::Cancellation {
                         reason: asked.reason.as_deref(),
@@ -304,6 +334,16 @@ fn action(action: wit::Action) -> Action {
             key: set.key,
             value: set.value,
         },
+        wit::Action::SendRequest(request) => Action::SendRequest(OutgoingRequest {
+            task: TaskId(request.task),
+            instance_id: request.instance_id,
+            name: request.name,
+            input: json(request.input),
+        }),
+        wit::Action::Respond(response) => Action::Respond {
+            number: response.number,
+            outcome: response.outcome.map(json).map_err(failure),
+        },
     }
 }
 
@@ -331,6 +371,7 @@ fn ending(state: wit::State) -> Ending {
             events: waiting.events,
             tasks: waiting.tasks.into_iter().map(TaskId).collect(),
             note: waiting.note,
+            requests: waiting.requests,
         }),
         wit::State::Completed(output) => Ending::Completed(json(output)),
         wit::State::Failed(ended) => Ending::Failed {
