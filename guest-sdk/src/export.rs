@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::cell::RefCell;
 
-use crate::bindings::orchestrations::{Definition, Event, Proposal, Turn};
+use crate::bindings::orchestrations::{Definition, Event, Judgement, Proposal, Turn};
 use crate::bindings::{activities, types};
 use crate::definition::Component;
 use crate::machine::Machine;
@@ -267,7 +267,7 @@ macro_rules! __export_orchestrations {
 
                 fn validate(
                     proposal: $crate::bindings::orchestrations::Proposal,
-                ) -> ::core::result::Result<(), $crate::bindings::types::Failure> {
+                ) -> $crate::bindings::orchestrations::Judgement {
                     $crate::export::validate(ORCHESTRATIONS, proposal)
                 }
 
@@ -439,23 +439,19 @@ pub fn activity_definitions(activities: &[Activity]) -> Vec<activities::Definiti
 }
 
 /// Implements the export `orchestrations.validate`.
-///
-/// # Errors
-///
-/// The failure of the validator, or `InvalidInput`.
-#[expect(clippy::result_large_err, reason = "the contract's type")]
-pub fn validate(
-    orchestrations: &[Orchestration],
-    proposal: Proposal,
-) -> Result<(), types::Failure> {
+#[must_use]
+pub fn validate(orchestrations: &[Orchestration], proposal: Proposal) -> Judgement {
     report_panics();
     let mut known = orchestrations.iter();
     let Some(found) = known.find(|known| known.name == proposal.orchestration) else {
-        return Ok(());
+        return Judgement::Accepted;
     };
     let judged = judge(found.validators, &proposal.name, proposal.input.as_deref());
     crate::print::end();
-    judged.map_err(Failure::into_wit)
+    match judged {
+        Ok(()) => Judgement::Accepted,
+        Err(failure) => Judgement::Declined(failure.into_wit()),
+    }
 }
 
 /// Implements the export `orchestrations.advance`. A component instance runs one execution.

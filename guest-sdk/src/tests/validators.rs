@@ -3,7 +3,7 @@
 use expect_test::expect;
 
 use super::{Subject, check, completed, failed, program, requested, run_turns};
-use crate::bindings::orchestrations::{Cancellation, Event, Proposal};
+use crate::bindings::orchestrations::{Cancellation, Event, Judgement, Proposal};
 use crate::prelude::*;
 use crate::{Orchestration, export, kind};
 
@@ -64,8 +64,10 @@ fn validate(orchestration: &str, name: &str, input: &str) -> Result<(), String> 
         name: name.to_owned(),
         input: Some(input.to_owned()),
     };
-    let judged = export::validate(&COMPONENT, proposal);
-    judged.map_err(|failure| format!("{}: {}", failure.kind, failure.message))
+    match export::validate(&COMPONENT, proposal) {
+        Judgement::Accepted => Ok(()),
+        Judgement::Declined(failure) => Err(format!("{}: {}", failure.kind, failure.message)),
+    }
 }
 
 #[test]
