@@ -1,4 +1,4 @@
-//! What `#[orchestration]` and `#[activity]` make of a function: a definition, and an error at the part of the signature that does not fit.
+//! What `#[orchestration]` and `#[activity]` make of functions: a definition, and an error at the part of the signature that does not fit.
 //!
 //! Each part has a trait of its own, so that the error names it and does not list what else a function could have been.
 
@@ -72,6 +72,27 @@ impl<O, E> Outcome for Result<O, E> {
     }
 }
 
+/// What a validator can return.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not `Result<(), E>`, which a validator returns",
+    label = "not `Result<(), E>`"
+)]
+pub trait Verdict {
+    /// The error.
+    type Error;
+
+    /// The verdict as it is.
+    fn into_result(self) -> Result<(), Self::Error>;
+}
+
+impl<E> Verdict for Result<(), E> {
+    type Error = E;
+
+    fn into_result(self) -> Self {
+        self
+    }
+}
+
 /// What a function can return in the case of success.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an output: serde cannot write it",
@@ -113,6 +134,25 @@ where
         let output = outcome.into_result().map_err(Into::into)?;
         Payload::Output { of, name }.encode(&output).map(Some)
     })
+}
+
+/// Judges a request by its validator.
+///
+/// # Errors
+///
+/// That of the validator, and `InvalidInput` if serde cannot read the input.
+pub fn check_request<I, R>(
+    check: impl Fn(&I) -> R,
+    request: &str,
+    input: Option<&str>,
+) -> Result<(), Failure>
+where
+    I: Input,
+    R: Verdict<Error: IntoFailure>,
+{
+    let (of, name) = ("request", request);
+    let input = Payload::Input { of, name }.decode(input)?;
+    check(&input).into_result().map_err(Into::into)
 }
 
 /// Runs an attempt of an annotated activity.

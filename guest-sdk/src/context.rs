@@ -124,7 +124,8 @@ impl Context {
     /// }
     /// ```
     ///
-    /// Open tasks are dropped; external events that were not consumed move over. [`continuation`](Self::continuation) has options.
+    /// Open tasks are dropped; external events and [requests](Self::requests) that nobody has taken move over.
+    /// [`continuation`](Self::continuation) has options.
     ///
     /// # Errors
     ///
@@ -245,7 +246,7 @@ impl Continuation {
         self
     }
 
-    /// Drops the external events that were received and not consumed.
+    /// Drops the external events that were received and not consumed. Requests move over all the same: somebody waits for their answers.
     pub fn discard_events(mut self) -> Self {
         self.keep_events = false;
         self

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::execution::Names;
 use crate::payload::Payload;
-use crate::{ActivityContext, Context, Failure};
+use crate::{ActivityContext, Context, Failure, Validator};
 
 /// An orchestration that runs, with its input read and its output written as JSON.
 pub type OrchestrationFuture = Pin<Box<dyn Future<Output = Result<Option<String>, Failure>>>>;
@@ -25,6 +25,8 @@ pub struct Orchestration {
     pub description: Option<&'static str>,
     /// JSON Schema of the input, for forms and validation.
     pub input_schema: Option<&'static str>,
+    /// The validators of its requests.
+    pub validators: &'static [Validator],
     /// The type of the function behind it, by which [`Context::call_child`] finds the name.
     #[doc(hidden)]
     pub function: Option<TypeId>,
@@ -78,6 +80,7 @@ impl Orchestration {
             version: None,
             description: None,
             input_schema: None,
+            validators: &[],
             function: None,
             start,
         }

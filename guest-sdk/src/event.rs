@@ -1,4 +1,4 @@
-//! Waiting for external events.
+//! External events: waiting for them, and sending them.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 
 use crate::bindings::orchestrations::{Action, ExternalEvent, OutgoingEvent};
 use crate::execution::Execution;
-use crate::mailbox::{EventName, Taken, WaiterId};
+use crate::mailbox::Taken;
 use crate::payload::Payload;
-use crate::{Context, Failure, Timer};
+use crate::ticket::{Ticket, TimedTicket};
+use crate::{Context, Failure};
 
 impl Context {
     /// Waits for the next external event of this name, in any case. Events are kept until somebody waits for them.
@@ -60,31 +61,29 @@ impl Context {
 /// which event it was, so that a rewind of an instance that fails with it puts that aside and waits anew.
 #[must_use = "it begins to wait when it is awaited"]
 pub struct EventWait<T> {
-    place: QueueTicket,
+    ticket: Ticket<ExternalEvent>,
     data: PhantomData<fn() -> T>,
 }
 
 /// The events of one name, made by [`Context::events`](crate::Context::events): a stream that does not end.
 #[must_use = "it begins to wait when it is polled"]
 pub struct EventStream<T> {
-    place: QueueTicket,
+    ticket: Ticket<ExternalEvent>,
     data: PhantomData<fn() -> T>,
 }
 
 /// An [`EventWait`] with a time limit: `None` if the time was up first.
 #[must_use = "it begins to wait when it is awaited"]
 pub struct EventWithin<T> {
-    // In this order: what is dropped first gives back its event before the timer is disarmed.
-    wait: Option<EventWait<T>>,
-    timer: Option<Timer>,
-    /// Whether the time was up when it was first polled.
-    is_late: Option<bool>,
+    /// None once the result was given.
+    ticket: Option<TimedTicket<ExternalEvent>>,
+    data: PhantomData<fn() -> T>,
 }
 
 impl<T> EventWait<T> {
     pub(crate) fn new(execution: Rc<Execution>, name: &str) -> Self {
         Self {
-            place: QueueTicket::new(execution, name),
+            ticket: Ticket::new(execution, name),
             data: PhantomData,
         }
     }
@@ -101,11 +100,9 @@ impl<T> EventWait<T> {
     /// }
     /// ```
     pub fn within(self, limit: Duration) -> EventWithin<T> {
-        let timer = Context::new(Rc::clone(&self.place.execution)).timer(limit);
         EventWithin {
-            wait: Some(self),
-            timer: Some(timer),
-            is_late: None,
+            ticket: Some(TimedTicket::new(self.ticket, limit)),
+            data: PhantomData,
         }
     }
 }
@@ -114,14 +111,14 @@ impl<T: DeserializeOwned> Future for EventWait<T> {
     type Output = Result<T, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        self.place.poll(cx)
+        self.ticket.poll(cx).map(|taken| taken.and_then(read))
     }
 }
 
 impl<T> EventStream<T> {
     pub(crate) fn new(execution: Rc<Execution>, name: &str) -> Self {
         Self {
-            place: QueueTicket::new(execution, name),
+            ticket: Ticket::new(execution, name),
             data: PhantomData,
         }
     }
@@ -131,7 +128,7 @@ impl<T: DeserializeOwned> Stream for EventStream<T> {
     type Item = Result<T, Failure>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        self.place.poll(cx).map(Some)
+        self.ticket.poll(cx).map(|taken| Some(taken.and_then(read)))
     }
 }
 
@@ -139,88 +136,21 @@ impl<T: DeserializeOwned> Future for EventWithin<T> {
     type Output = Result<Option<T>, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let (Some(wait), Some(timer)) = (&mut this.wait, &mut this.timer) else {
+        let Some(ticket) = &mut self.ticket else {
             panic!("a wait was polled after it had given its result");
         };
-        let deadline = timer.fire_at().as_unix_millis();
-        let execution = Rc::clone(&wait.place.execution);
-        // Who began to wait in time takes what comes first; who began later, only what was there in time.
-        let is_late = *this
-            .is_late
-            .get_or_insert_with(|| execution.turn().now > deadline);
-        let taken = match wait.place.take(cx) {
-            Poll::Ready(taken) if is_late && taken.arrived > deadline => {
-                execution.give_back(taken);
-                None
-            }
-            Poll::Ready(taken) => Some(taken),
-            Poll::Pending => None,
-        };
-        let result = match taken {
-            Some(taken) => read(taken).map(Some),
-            None => task::ready!(Pin::new(timer).poll(cx)).map(|()| None),
-        };
-        // What is over must not go on: the timer is disarmed, the place in the queue given up.
-        this.wait = None;
-        this.timer = None;
-        Poll::Ready(result)
+        let taken = task::ready!(ticket.poll(cx));
+        self.ticket = None;
+        Poll::Ready(taken.and_then(|taken| taken.map(read).transpose()))
     }
 }
 
-/// A place in the queue for the events of one name, taken at the first poll.
-struct QueueTicket {
-    execution: Rc<Execution>,
-    name: EventName,
-    waiter: Option<WaiterId>,
-}
-
-impl QueueTicket {
-    fn new(execution: Rc<Execution>, name: &str) -> Self {
-        Self {
-            execution,
-            name: EventName::new(name),
-            waiter: None,
-        }
-    }
-
-    fn poll<T: DeserializeOwned>(&mut self, cx: &task::Context<'_>) -> Poll<Result<T, Failure>> {
-        match self.take(cx) {
-            Poll::Ready(taken) => Poll::Ready(read(taken)),
-            Poll::Pending => match self.execution.canceled_here() {
-                Some(canceled) => {
-                    self.leave();
-                    Poll::Ready(Err(Failure::from_wit(canceled, None)))
-                }
-                None => Poll::Pending,
-            },
-        }
-    }
-
-    /// Gives the place in the queue up.
-    fn leave(&mut self) {
-        if let Some(waiter) = self.waiter.take() {
-            self.execution.abandon_waiter(waiter);
-        }
-    }
-
-    fn take(&mut self, cx: &task::Context<'_>) -> Poll<Taken> {
-        self.execution.poll_event(&mut self.waiter, &self.name, cx)
-    }
-}
-
-fn read<T: DeserializeOwned>(taken: Taken) -> Result<T, Failure> {
-    let ExternalEvent { name, data, number } = taken.event;
+fn read<T: DeserializeOwned>(taken: Taken<ExternalEvent>) -> Result<T, Failure> {
+    let ExternalEvent { name, data, number } = taken.message;
     let read = Payload::EventData { name: &name }.decode(data.as_deref());
     read.map_err(|failure: Failure| {
         // By this a rewind knows which event to put aside.
         let details = serde_json::json!({ "externalEvent": { "number": number, "name": name } });
         failure.with_details(&details)
     })
-}
-
-impl Drop for QueueTicket {
-    fn drop(&mut self) {
-        self.leave();
-    }
 }

@@ -1,21 +1,22 @@
-//! State shared by the futures of one execution and the machine that drives them: open tasks, events, and the actions of the turn.
+//! State shared by the futures of one execution and the machine that drives them: open tasks, events, requests, and the actions of the
+//! turn.
 //!
-//! Laws: task ids are given out in the order of scheduling, from 0; a task is cancelled at most once, and only while it is open; nothing
-//! is asked for after the end.
+//! Laws: task ids are given out in the order of scheduling, from 0; a task is cancelled at most once, and only while it is open; a request
+//! is answered at most once; nothing is asked for after the end.
 
 use std::any::TypeId;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::{Context, Poll, Waker};
 
 use uuid::Uuid;
 
 use crate::bindings::orchestrations::{
-    Action, Cancellation as WitCancellation, ExternalEvent, Start, TagChange, TurnStart, Waiting,
+    Action, Cancellation as WitCancellation, Response, Start, TagChange, TurnStart, Waiting,
 };
 use crate::bindings::types::{Failure, TaskId};
 use crate::kind;
-use crate::mailbox::{EventName, Mailbox, Taken, WaiterId};
+use crate::mailbox::{Mailboxes, Message, Name, Place, Taken, WaiterId};
 use crate::random::{self, SplitMix64};
 
 /// The outcome of a task. A timer's is `Ok(None)`.
@@ -46,7 +47,9 @@ struct State {
     open: BTreeMap<TaskId, Option<Waker>>,
     /// Tasks that have ended and whose future has not looked yet.
     done: BTreeMap<TaskId, Outcome>,
-    mailbox: Mailbox,
+    mail: Mailboxes,
+    /// The numbers of the requests that reached the orchestration and are not answered.
+    unanswered: BTreeSet<u32>,
     actions: Vec<Action>,
     random: SplitMix64,
     uuids: u64,
@@ -68,7 +71,8 @@ impl Execution {
             next_task: 0,
             open: BTreeMap::new(),
             done: BTreeMap::new(),
-            mailbox: Mailbox::default(),
+            mail: Mailboxes::default(),
+            unanswered: BTreeSet::new(),
             actions: Vec::new(),
             random: SplitMix64::new(start.seed),
             uuids: 0,
@@ -182,35 +186,57 @@ impl Execution {
         state.done.remove(&task);
     }
 
-    pub(crate) fn poll_event(
+    pub(crate) fn poll_message<M: Message>(
         &self,
-        waiter: &mut Option<WaiterId>,
-        name: &EventName,
+        place: &mut Place,
+        name: &Name,
         cx: &Context<'_>,
-    ) -> Poll<Taken> {
-        match self
-            .state
-            .borrow_mut()
-            .mailbox
-            .poll(waiter, name, cx.waker())
-        {
-            Some(event) => Poll::Ready(event),
+    ) -> Poll<Taken<M>> {
+        let mut state = self.state.borrow_mut();
+        match M::mailbox(&mut state.mail).poll(place, name, cx.waker()) {
+            Some(taken) => Poll::Ready(taken),
             None => Poll::Pending,
         }
     }
 
-    pub(crate) fn give_back(&self, taken: Taken) {
-        let woken = self.state.borrow_mut().mailbox.give_back(taken);
+    pub(crate) fn give_back<M: Message>(&self, taken: Taken<M>) {
+        let woken = M::mailbox(&mut self.state.borrow_mut().mail).give_back(taken);
         wake(woken);
     }
 
-    pub(crate) fn abandon_waiter(&self, waiter: WaiterId) {
-        let woken = self.state.borrow_mut().mailbox.abandon(waiter);
+    pub(crate) fn abandon_waiter<M: Message>(&self, waiter: WaiterId) {
+        let woken = M::mailbox(&mut self.state.borrow_mut().mail).abandon(waiter);
         wake(woken);
     }
 
     pub(crate) fn unconsumed_events(&self) -> Vec<u32> {
-        self.state.borrow().mailbox.unconsumed()
+        self.state.borrow().mail.events.unconsumed()
+    }
+
+    pub(crate) fn unconsumed_requests(&self) -> Vec<u32> {
+        self.state.borrow().mail.requests.unconsumed()
+    }
+
+    /// A request has reached the orchestration, which is to [answer](Self::answer) it.
+    pub(crate) fn open_request(&self, number: u32) {
+        self.state.borrow_mut().unanswered.insert(number);
+    }
+
+    /// Answers a request that was opened, unless it is answered.
+    pub(crate) fn answer(&self, number: u32, outcome: Outcome) {
+        if self.state.borrow_mut().unanswered.remove(&number) {
+            self.respond(number, outcome);
+        }
+    }
+
+    /// Answers a request that the orchestration does not get to see.
+    pub(crate) fn respond(&self, number: u32, outcome: Outcome) {
+        self.act(Action::Respond(Response { number, outcome }));
+    }
+
+    /// The numbers of the requests that were opened and not answered, in order.
+    pub(crate) fn unanswered_requests(&self) -> Vec<u32> {
+        self.state.borrow().unanswered.iter().copied().collect()
     }
 
     pub(crate) fn random_u64(&self) -> u64 {
@@ -249,9 +275,10 @@ impl Execution {
         wake(woken);
     }
 
-    pub(crate) fn raise_event(&self, event: ExternalEvent) {
+    /// Takes in an external event or a request.
+    pub(crate) fn deliver<M: Message>(&self, message: M) {
         let now = self.turn().now;
-        let woken = self.state.borrow_mut().mailbox.deliver(event, now);
+        let woken = M::mailbox(&mut self.state.borrow_mut().mail).deliver(message, now);
         wake(woken);
     }
 
@@ -261,7 +288,8 @@ impl Execution {
         state.cancellation = Some(asked);
         let mut woken: Vec<Waker> = state.open.values().flatten().cloned().collect();
         woken.extend(std::mem::take(&mut state.cancel_waiters).into_values());
-        woken.extend(state.mailbox.idle_wakers());
+        woken.extend(state.mail.events.idle_wakers());
+        woken.extend(state.mail.requests.idle_wakers());
         drop(state);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -305,14 +333,16 @@ impl Execution {
     pub(crate) fn can_be_woken(&self) -> bool {
         let state = self.state.borrow();
         !state.open.is_empty()
-            || state.mailbox.has_idle_waiters()
+            || state.mail.events.has_idle_waiters()
+            || state.mail.requests.has_idle_waiters()
             || !state.cancel_waiters.is_empty()
     }
 
     pub(crate) fn waiting(&self) -> Waiting {
         let state = self.state.borrow();
         Waiting {
-            events: state.mailbox.awaited(),
+            events: state.mail.events.awaited(),
+            requests: state.mail.requests.awaited(),
             tasks: state.open.keys().copied().take(TASKS_LISTED_MAX).collect(),
             note: state.note.clone(),
         }
@@ -349,6 +379,18 @@ fn canceled(asked: &WitCancellation) -> Failure {
     Failure {
         kind: kind::CANCELED.to_owned(),
         message: why,
+        details: None,
+        retryable: false,
+        trace: None,
+        causes: Vec::new(),
+    }
+}
+
+/// The failure of a request that gets no answer, for this reason.
+pub(crate) fn not_answered(why: &str) -> Failure {
+    Failure {
+        kind: kind::NOT_ANSWERED.to_owned(),
+        message: format!("the request is not answered: {why}"),
         details: None,
         retryable: false,
         trace: None,

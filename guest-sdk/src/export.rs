@@ -3,13 +3,14 @@
 use std::any::TypeId;
 use std::cell::RefCell;
 
-use crate::bindings::orchestrations::{Definition, Event, Turn};
+use crate::bindings::orchestrations::{Definition, Event, Judgement, Proposal, Turn};
 use crate::bindings::{activities, types};
 use crate::definition::Component;
 use crate::machine::Machine;
-use crate::{Activity, ActivityContext, Failure, Orchestration};
+use crate::validator::judge;
+use crate::{Activity, ActivityContext, Failure, Orchestration, Validator};
 
-pub use crate::annotated::{AnyInput, act, orchestrate};
+pub use crate::annotated::{AnyInput, act, check_request, orchestrate};
 pub use serde;
 
 /// Exports orchestrations and activities as a component.
@@ -43,7 +44,8 @@ pub use serde;
 /// ```
 ///
 /// A section in braces gives names to functions, which need no annotation. Options of a definition follow its name in parentheses: for an
-/// orchestration `version`, `description` and `input_schema` (a JSON Schema), for an activity the last two.
+/// orchestration `version`, `description`, `input_schema` (a JSON Schema) and `validate` (the validators of its
+/// [requests](crate::Context::requests)), for an activity the second and the third.
 ///
 /// ```
 /// use perennial_sdk::prelude::*;
@@ -59,6 +61,24 @@ pub use serde;
 /// perennial_sdk::export! {
 ///     orchestrations: { "Pay" (version = "2", description = "Charges a card") => pay },
 ///     activities: { "Charge" => charge },
+/// }
+/// # fn main() {}
+/// ```
+///
+/// A validator is `fn(&In) -> Result<(), E>`. The name of its request is an identifier, or in quotes where it is none:
+///
+/// ```
+/// # use perennial_sdk::prelude::*;
+/// # async fn meter(_: Context) -> Result<(), Failure> { Ok(()) }
+/// fn check_reading(reading: &u64) -> Result<(), Failure> {
+///     if *reading == 0 {
+///         return Err(Failure::new("NoReading", "the meter does not run"));
+///     }
+///     Ok(())
+/// }
+///
+/// perennial_sdk::export! {
+///     orchestrations: { "Meter" (validate(Read = check_reading, "read-again" = check_reading)) => meter },
 /// }
 /// # fn main() {}
 /// ```
@@ -83,6 +103,16 @@ pub use serde;
 /// # use perennial_sdk::prelude::*;
 /// # #[orchestration] async fn pay(_: Context) -> Result<(), Failure> { Ok(()) }
 /// perennial_sdk::export! { orchestrations: [pay, pay] }
+/// # fn main() {}
+/// ```
+///
+/// ```compile_fail,E0080
+/// # use perennial_sdk::prelude::*;
+/// # async fn meter(_: Context) -> Result<(), Failure> { Ok(()) }
+/// # fn check(_: &u64) -> Result<(), Failure> { Ok(()) }
+/// perennial_sdk::export! {
+///     orchestrations: { "Meter" (validate(Read = check, read = check)) => meter },
+/// }
 /// # fn main() {}
 /// ```
 ///
@@ -143,14 +173,16 @@ macro_rules! __keep_exported {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __define {
-    (orchestrations: { $($name:literal $(($($key:ident = $value:expr),* $(,)?))? => $function:expr),* $(,)? }) => {
+    (orchestrations: { $($name:literal $(($($options:tt)*))? => $function:expr),* $(,)? }) => {
         const _: () = $crate::export::check_names(&[$($name),*]);
 
         static ORCHESTRATIONS: &[$crate::Orchestration] = &[$(
             $crate::Orchestration {
-                $($($key: ::core::option::Option::Some($value),)*)?
                 function: ::core::option::Option::Some($crate::export::function_id(&$function)),
-                ..$crate::Orchestration::new($name, |context| $crate::OrchestrationFn::start($function, context))
+                ..$crate::__with_options!(
+                    ($crate::Orchestration::new($name, |context| $crate::OrchestrationFn::start($function, context)))
+                    $($($options)*)?
+                )
             },
         )*];
     };
@@ -183,6 +215,44 @@ macro_rules! __define {
     };
 }
 
+/// A definition of an orchestration with its options.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __with_options {
+    (($definition:expr)) => { $definition };
+    (($definition:expr) validate($($request:tt = $check:expr),* $(,)?) $(, $($rest:tt)*)?) => {
+        $crate::Orchestration {
+            validators: $crate::export::validators(const {
+                &[$($crate::__validator!($request = $check)),*]
+            }),
+            ..$crate::__with_options!(($definition) $($($rest)*)?)
+        }
+    };
+    (($definition:expr) $key:ident = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::Orchestration {
+            $key: ::core::option::Option::Some($value),
+            ..$crate::__with_options!(($definition) $($($rest)*)?)
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __validator {
+    ($request:ident = $check:expr) => {
+        $crate::__validator!(@ ::core::stringify!($request), $check)
+    };
+    ($request:literal = $check:expr) => {
+        $crate::__validator!(@ $request, $check)
+    };
+    (@ $request:expr, $check:expr) => {
+        $crate::Validator {
+            request: $request,
+            check: |input| $crate::export::check_request($check, $request, input),
+        }
+    };
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_orchestrations {
@@ -193,6 +263,12 @@ macro_rules! __export_orchestrations {
             impl $crate::bindings::orchestrations::Guest for Component {
                 fn definitions() -> ::std::vec::Vec<$crate::bindings::orchestrations::Definition> {
                     $crate::export::orchestration_definitions(ORCHESTRATIONS)
+                }
+
+                fn validate(
+                    proposal: $crate::bindings::orchestrations::Proposal,
+                ) -> $crate::bindings::orchestrations::Judgement {
+                    $crate::export::validate(ORCHESTRATIONS, proposal)
                 }
 
                 fn advance(
@@ -279,6 +355,33 @@ const fn same(left: &[u8], right: &[u8]) -> bool {
     true
 }
 
+/// The validators of an orchestration.
+///
+/// # Panics
+///
+/// If the name of a request is empty or stands there twice: then a build fails.
+#[must_use]
+pub const fn validators(validators: &'static [Validator]) -> &'static [Validator] {
+    let mut at = 0;
+    while at < validators.len() {
+        let name = validators[at].request.as_bytes();
+        assert!(
+            !name.is_empty(),
+            "a validator is for a request without a name"
+        );
+        let mut before = 0;
+        while before < at {
+            assert!(
+                !name.eq_ignore_ascii_case(validators[before].request.as_bytes()),
+                "two validators are for one request: a request has at most one"
+            );
+            before += 1;
+        }
+        at += 1;
+    }
+    validators
+}
+
 /// The type of a function, which no other function has.
 #[must_use]
 pub const fn function_id<F: 'static>(_: &F) -> TypeId {
@@ -333,6 +436,22 @@ pub fn activity_definitions(activities: &[Activity]) -> Vec<activities::Definiti
         input_schema: of.input_schema.map(str::to_owned),
     };
     activities.iter().map(definition).collect()
+}
+
+/// Implements the export `orchestrations.validate`.
+#[must_use]
+pub fn validate(orchestrations: &[Orchestration], proposal: Proposal) -> Judgement {
+    report_panics();
+    let mut known = orchestrations.iter();
+    let Some(found) = known.find(|known| known.name == proposal.orchestration) else {
+        return Judgement::Accepted;
+    };
+    let judged = judge(found.validators, &proposal.name, proposal.input.as_deref());
+    crate::print::end();
+    match judged {
+        Ok(()) => Judgement::Accepted,
+        Err(failure) => Judgement::Declined(failure.into_wit()),
+    }
 }
 
 /// Implements the export `orchestrations.advance`. A component instance runs one execution.

@@ -60,6 +60,8 @@ pub const HOST_CRASHED: &str = "HostCrashed";
 pub const HOST_ERROR: &str = "HostError";
 /// An attempt was interrupted because nobody waits for it any more; the instance that awaited it, or a child, was asked to cancel.
 pub const CANCELED: &str = "Canceled";
+/// A request was dropped without an answer, or its instance ended, does not exist or cannot answer requests.
+pub const NOT_ANSWERED: &str = "NotAnswered";
 /// The orchestration awaited what can never happen.
 pub const FOREIGN_AWAIT: &str = "ForeignAwait";
 /// A function was called that [`export!`](crate::export!) does not list.
@@ -95,6 +97,7 @@ mod tests {
             (super::HOST_CRASHED, host::HOST_CRASHED),
             (super::HOST_ERROR, host::HOST_ERROR),
             (super::CANCELED, host::CANCELED),
+            (super::NOT_ANSWERED, host::NOT_ANSWERED),
         ] {
             assert_eq!(ours, hosts);
         }

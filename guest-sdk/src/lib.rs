@@ -117,14 +117,17 @@ mod payload;
 #[doc(hidden)]
 pub mod print;
 mod random;
+mod request;
 mod retry;
 mod saga;
 mod task;
 #[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
 pub mod testing;
+mod ticket;
 mod time;
 mod timer;
 mod typed;
+mod validator;
 
 #[cfg(test)]
 mod tests;
@@ -143,12 +146,14 @@ pub use crate::failure::{Cause, Failure};
 pub use crate::failure_kind::FailureKind;
 pub use crate::http::{HttpCall, HttpRequest, HttpResponse};
 pub use crate::instance::InstanceStart;
+pub use crate::request::{Request, RequestCall, RequestStream, RequestWait, RequestWithin};
 pub use crate::retry::RetryPolicy;
 pub use crate::saga::{Compensation, Saga};
 pub use crate::task::{ActivityCall, ChildCall, Task};
 pub use crate::time::{ParseTimestampError, Timestamp};
 pub use crate::timer::Timer;
 pub use crate::typed::{ActivityName, OrchestrationName, TypedActivity, TypedOrchestration};
+pub use crate::validator::Validator;
 
 /// Makes an `async fn` an orchestration, which [`export!`] lists by its function.
 ///
@@ -160,8 +165,9 @@ pub use crate::typed::{ActivityName, OrchestrationName, TypedActivity, TypedOrch
 /// | `version = "2"` | the version, which distinguishes definitions with the same name |
 /// | `description = "…"` | a description for people; otherwise the first paragraph of the doc comment |
 /// | `input_schema = SCHEMA` | JSON Schema of the input, for forms and validation |
+/// | `validate(AddItem = check_item)` | validators of [requests](Context::requests): for each name a function `fn(&In) -> Result<(), E>` |
 ///
-/// All but the name are constant expressions of type `&str`.
+/// `version`, `description` and `input_schema` are constant expressions of type `&str`.
 ///
 /// ```
 /// use perennial_sdk::prelude::*;
@@ -221,8 +227,8 @@ pub use uuid::Uuid;
 pub mod prelude {
     pub use crate::{
         ActivityContext, ActivityName, ChildPolicy, Context, Duration, Failure, FailureKind,
-        HttpRequest, HttpResponse, OrchestrationName, RetryPolicy, Saga, Task, Timer, Timestamp,
-        activity, debug, error, info, orchestration, race, race_all, trace, warn,
+        HttpRequest, HttpResponse, OrchestrationName, Request, RetryPolicy, Saga, Task, Timer,
+        Timestamp, activity, debug, error, info, orchestration, race, race_all, trace, warn,
     };
     pub use futures::future::{Either, join_all, try_join_all};
     pub use futures::stream::{FuturesUnordered, StreamExt};

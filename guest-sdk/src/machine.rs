@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{self, Poll, Wake, Waker};
 
-use crate::bindings::orchestrations::{Continuation, Ended, Event, Start, State, Turn, TurnStart};
+use crate::bindings::orchestrations::{
+    Continuation, Ended, Event, Request, Start, State, Turn, TurnStart,
+};
 use crate::bindings::types;
 use crate::definition::{Component, OrchestrationFuture};
-use crate::execution::Execution;
+use crate::execution::{Execution, not_answered};
 use crate::failure::{Continued, End, Failure};
-use crate::{Context, kind};
+use crate::validator::judge;
+use crate::{Context, Validator, kind};
 
 /// One execution of one of a component's orchestrations.
 pub(crate) struct Machine {
@@ -32,6 +35,7 @@ enum Progress {
 
 struct Running {
     execution: Rc<Execution>,
+    validators: &'static [Validator],
     root: OrchestrationFuture,
 }
 
@@ -97,6 +101,7 @@ impl Machine {
             // They were given to this execution, so nobody else moves them over: how events are batched must not matter.
             let rest = events.filter_map(|event| match event {
                 Event::ExternalEventRaised(event) => Some(event.number),
+                Event::RequestReceived(request) => Some(request.number),
                 Event::TurnStarted(_)
                 | Event::ExecutionStarted(_)
                 | Event::TaskCompleted(_)
@@ -130,7 +135,11 @@ impl Machine {
             None => Box::pin(std::future::ready(Err(unknown(&execution.start)))),
         };
         self.signal.0.store(true, Ordering::Relaxed);
-        let running = Running { execution, root };
+        let running = Running {
+            execution,
+            validators: found.map_or(&[], |orchestration| orchestration.validators),
+            root,
+        };
         self.progress = Progress::Running(running);
         let Progress::Running(running) = &mut self.progress else {
             unreachable!("it was just set")
@@ -146,7 +155,8 @@ impl Running {
                 self.execution.complete_task(result.task, result.outcome)
             }
             Event::TimerFired(task) => self.execution.complete_task(task, Ok(None)),
-            Event::ExternalEventRaised(event) => self.execution.raise_event(event),
+            Event::ExternalEventRaised(event) => self.execution.deliver(event),
+            Event::RequestReceived(request) => self.receive(request),
             Event::CancellationRequested(asked) => self.execution.request_cancellation(asked),
             Event::TurnStarted(_) => {
                 panic!("contract broken: `turn-started` is only the first event of a turn")
@@ -154,6 +164,14 @@ impl Running {
             Event::ExecutionStarted(_) => {
                 panic!("contract broken: the execution has started already")
             }
+        }
+    }
+
+    /// Takes in a request, unless its validator rejects it: the host cannot always ask before.
+    fn receive(&self, request: Request) {
+        match judge(self.validators, &request.name, request.input.as_deref()) {
+            Ok(()) => self.execution.deliver(request),
+            Err(failure) => (self.execution).respond(request.number, Err(failure.into_wit())),
         }
     }
 
@@ -178,18 +196,11 @@ impl Running {
                 input,
                 version,
                 keep_events,
-            })) => {
-                let carry_over = if keep_events {
-                    self.execution.unconsumed_events()
-                } else {
-                    Vec::new()
-                };
-                State::ContinuedAsNew(Continuation {
-                    input,
-                    version,
-                    carry_over,
-                })
-            }
+            })) => State::ContinuedAsNew(Continuation {
+                input,
+                version,
+                carry_over: self.carry_over(keep_events),
+            }),
             Err(End::Failed { failure, .. })
                 if self.execution.cancellation().is_some() && is_cancellation(&failure) =>
             {
@@ -200,6 +211,21 @@ impl Running {
                 cause: origin,
             }),
         }
+    }
+
+    /// What moves over to the next execution: each request that nobody has taken, since somebody waits for its answer, and events if they
+    /// are kept. A request that was taken nobody could answer later, so it is rejected now.
+    fn carry_over(&self, keep_events: bool) -> Vec<u32> {
+        for number in self.execution.unanswered_requests() {
+            let failure = not_answered("the orchestration has continued as new without an answer");
+            self.execution.answer(number, Err(failure));
+        }
+        let mut numbers = self.execution.unconsumed_requests();
+        if keep_events {
+            numbers.extend(self.execution.unconsumed_events());
+        }
+        numbers.sort_unstable();
+        numbers
     }
 }
 
@@ -228,8 +254,8 @@ fn unknown(start: &Start) -> Failure {
 fn foreign_await() -> Failure {
     Failure::new(
         kind::FOREIGN_AWAIT,
-        "the orchestration awaits something that can never happen: no activity, child, timer or external event is open that could wake \
-         it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input \
+        "the orchestration awaits something that can never happen: no activity, child, timer, external event or request is open that could \
+         wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input \
          and output in an activity",
     )
     .not_retryable()

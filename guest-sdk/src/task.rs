@@ -1,4 +1,4 @@
-//! Activities and children as tasks: scheduled, awaited, cancelled.
+//! Activities, children and requests as tasks: scheduled, awaited, cancelled.
 
 use std::fmt;
 use std::future::Future;
@@ -70,7 +70,8 @@ impl Context {
 /// To cancel an activity is to have no further attempt, and the running one interrupted. To cancel a child orchestration is to wait for it
 /// no longer, and its outcome is ignored: by default it runs on by itself, with its activities; with
 /// [`when_dropped`](ChildCall::when_dropped) it is asked to cancel, or terminated. To end a child and wait for it, use
-/// [`cancel_child`](Self::cancel_child) or [`terminate_child`](Self::terminate_child).
+/// [`cancel_child`](Self::cancel_child) or [`terminate_child`](Self::terminate_child). To cancel a request is to ignore its answer; the
+/// other instance may act on it all the same.
 ///
 /// Its outcome is `Err` with the task's failure once no retry is left, or with `InvalidOutput` if the result is not a `T`.
 #[must_use = "dropping a task cancels it: await it, or `.detach()` it"]
@@ -97,7 +98,8 @@ impl<T> Task<T> {
         }
     }
 
-    /// Lets the task run without anybody waiting for it. The instance completes only when it has ended; its outcome is ignored.
+    /// Lets the task run without anybody waiting for it. The instance completes only when it has ended, unless it is a request; its outcome
+    /// is ignored.
     ///
     /// # Errors
     ///
@@ -250,7 +252,7 @@ impl Drop for OpenTask {
 }
 
 /// A call, before and after it is scheduled.
-enum Call<P, T> {
+pub(crate) enum Call<P, T> {
     Planned {
         execution: Rc<Execution>,
         plan: Result<P, Failure>,
@@ -261,7 +263,7 @@ enum Call<P, T> {
 }
 
 /// A planned call, which becomes an action when it is scheduled.
-trait Plan: Sized {
+pub(crate) trait Plan: Sized {
     const OF: &'static str;
     fn name(&self) -> &str;
     fn action(self, task: TaskId) -> Action;
@@ -292,6 +294,10 @@ impl Plan for wit::ChildCall {
 }
 
 impl<P: Plan, T> Call<P, T> {
+    pub(crate) fn new(execution: Rc<Execution>, plan: Result<P, Failure>) -> Self {
+        Self::Planned { execution, plan }
+    }
+
     /// Changes the plan, while it is one.
     fn adjust(mut self, change: impl FnOnce(&mut P)) -> Self {
         match &mut self {
@@ -304,7 +310,7 @@ impl<P: Plan, T> Call<P, T> {
         self
     }
 
-    fn start(self) -> Task<T> {
+    pub(crate) fn start(self) -> Task<T> {
         let (execution, plan) = match self {
             Self::Planned { execution, plan } => (execution, plan),
             Self::Started(task) => return task,
@@ -330,7 +336,7 @@ impl<P: Plan, T> Call<P, T> {
 }
 
 impl<P: Plan, T: DeserializeOwned> Call<P, T> {
-    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<T, Failure>> {
+    pub(crate) fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<T, Failure>> {
         if let Self::Planned { .. } = self {
             *self = Self::Started(std::mem::replace(self, Self::Between).start());
         }
@@ -362,7 +368,7 @@ impl<T> ActivityCall<T> {
             heartbeat_timeout: None,
             at_most_once: false,
         });
-        Self(Call::Planned { execution, plan })
+        Self(Call::new(execution, plan))
     }
 
     /// Has the host try again what fails.
@@ -444,7 +450,7 @@ impl<T> ChildCall<T> {
             when_dropped: wit::ChildPolicy::Abandon,
             execution_timeout: None,
         });
-        Self(Call::Planned { execution, plan })
+        Self(Call::new(execution, plan))
     }
 
     /// Names the child's instance. Without this the host derives an id from this execution's and the task's.

@@ -252,6 +252,77 @@ fn a_list_says_what_it_takes() {
 }
 
 #[test]
+fn a_validator_that_does_not_fit_is_told_where_it_is_listed() {
+    let with = |option: &str, validator: &str| {
+        format!(
+            "#[orchestration({option})] async fn cart(ctx: Context) -> Result<(), Failure> {{ Ok(()) }}\n{validator}\n\
+             perennial_sdk::export! {{ orchestrations: [cart] }}"
+        )
+    };
+    for (validator, expected) in [
+        (
+            "fn judge(of: &u32) -> Result<(), Failure> { Ok(()) }",
+            expect![""],
+        ),
+        (
+            "fn judge(of: u32) -> Result<(), Failure> { Ok(()) }",
+            expect![[r#"
+                4:36: error[E0631]: type mismatch in function arguments: expected due to this
+            "#]],
+        ),
+        (
+            "fn judge(of: &Plain) -> Result<(), Failure> { Ok(()) }",
+            expect![[r#"
+                4:36: error[E0277]: `Plain` cannot be an input: serde cannot read it: does not implement `serde::Deserialize`
+            "#]],
+        ),
+        (
+            "fn judge(of: &u32) -> bool { true }",
+            expect![[r#"
+            4:36: error[E0277]: `bool` is not `Result<(), E>`, which a validator returns: not `Result<(), E>`
+        "#]],
+        ),
+        (
+            "fn judge(of: &u32) -> Result<(), String> { Ok(()) }",
+            expect![[r#"
+                4:36: error[E0277]: `std::string::String` cannot be the error: it does not become a `Failure`: fails with `std::string::String`
+            "#]],
+        ),
+        (
+            "fn judge(of: &u32) -> Result<u32, Failure> { Ok(*of) }",
+            expect![[r#"
+                4:36: error[E0277]: `Result<u32, perennial_sdk::Failure>` is not `Result<(), E>`, which a validator returns: not `Result<(), E>`
+            "#]],
+        ),
+    ] {
+        check(&with("validate(AddItem = judge)", validator), &expected);
+    }
+    check(
+        &with(
+            "validate(Add = judge, add = judge)",
+            "fn judge(of: &u32) -> Result<(), Failure> { Ok(()) }",
+        ),
+        &expect![[r#"
+            4:1: error[E0080]: evaluation panicked: two validators are for one request: a request has at most one
+            6:1: note: erroneous constant encountered
+        "#]],
+    );
+    check(
+        &with("validate(Add = misspelt)", ""),
+        &expect![[r#"
+        4:32: error[E0425]: cannot find value `misspelt` in this scope: not found in this scope
+    "#]],
+    );
+    check(
+        "async fn cart(ctx: Context) -> Result<(), Failure> { Ok(()) }\nfn judge(of: u32) -> Result<(), Failure> { Ok(()) }\n\
+         perennial_sdk::export! { orchestrations: { \"Cart\" (validate(Add = judge)) => cart } }",
+        &expect![[r#"
+            6:67: error[E0631]: type mismatch in function arguments: expected due to this
+        "#]],
+    );
+}
+
+#[test]
 fn a_function_that_is_not_listed_is_told() {
     let warns = "#![warn(dead_code)]\nuse perennial_sdk::prelude::*;\n";
     let charge = "#[activity] fn charge() -> Result<(), Failure> { Ok(()) }\n";

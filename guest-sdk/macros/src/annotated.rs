@@ -9,7 +9,7 @@ use syn::spanned::Spanned as _;
 use syn::{Attribute, Expr, Result};
 
 use crate::documented::first_paragraph;
-use crate::options::Options;
+use crate::options::{Options, Validator};
 use crate::signature::{self, Function, Role};
 
 pub(crate) fn expand(role: Role, options: TokenStream, item: TokenStream) -> TokenStream {
@@ -132,6 +132,7 @@ fn definition(role: Role, options: TokenStream, function: &Function) -> Result<T
         (given, _) => optional(given.as_ref()),
     };
     let input_schema = optional(options.input_schema.as_ref());
+    let validators = validators(options.validators());
     let type_of = role.definition();
     let run = match role {
         Role::Orchestration => {
@@ -146,10 +147,26 @@ fn definition(role: Role, options: TokenStream, function: &Function) -> Result<T
             #version
             description: #description,
             input_schema: #input_schema,
+            #validators
             function: ::core::option::Option::Some(::perennial_sdk::export::function_id(&#function_name)),
             ..::perennial_sdk::#type_of::new(#name, #run)
         }
     })
+}
+
+/// The field of the validators. What the compiler says of one is at its place.
+fn validators(given: &[Validator]) -> Option<TokenStream> {
+    let input = Ident::new("input", Span::mixed_site());
+    let validators = given.iter().map(|Validator { request, check }| {
+        let place = check.span().resolved_at(Span::mixed_site());
+        let call = quote_spanned! {place=>
+            |#input| ::perennial_sdk::export::check_request(#check, #request, #input)
+        };
+        quote!(::perennial_sdk::Validator { request: #request, check: #call })
+    });
+    (!given.is_empty()).then(
+        || quote!(validators: ::perennial_sdk::export::validators(const { &[#(#validators),*] }),),
+    )
 }
 
 fn optional(value: Option<&Expr>) -> TokenStream {

@@ -2,8 +2,9 @@
 
 use proc_macro2::TokenStream;
 use syn::ext::IdentExt as _;
-use syn::parse::Parser as _;
-use syn::{Error, Expr, Ident, LitStr, Result};
+use syn::parse::{Parse, ParseStream, Parser as _};
+use syn::punctuated::Punctuated;
+use syn::{Error, Expr, Ident, LitStr, Result, Token};
 
 use crate::signature::Role;
 
@@ -14,6 +15,30 @@ pub(crate) struct Options {
     pub(crate) version: Option<Expr>,
     pub(crate) description: Option<Expr>,
     pub(crate) input_schema: Option<Expr>,
+    validators: Option<Vec<Validator>>,
+}
+
+/// `AddItem = check_item`: the validator of a request. A name that is no identifier stands in quotes.
+pub(crate) struct Validator {
+    pub(crate) request: LitStr,
+    pub(crate) check: Expr,
+}
+
+impl Parse for Validator {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let request = if input.peek(LitStr) {
+            input.parse()?
+        } else {
+            let name: Ident = input.parse().map_err(|error| {
+                let message = "the name of a request and its validator: `AddItem = check_item`";
+                Error::new(error.span(), message)
+            })?;
+            LitStr::new(&name.unraw().to_string(), name.span())
+        };
+        input.parse::<Token![=]>()?;
+        let check = input.parse()?;
+        Ok(Self { request, check })
+    }
 }
 
 impl Options {
@@ -38,6 +63,14 @@ impl Options {
                     .input_schema
                     .replace(meta.value()?.parse()?)
                     .is_some(),
+                "validate" if role == Role::Orchestration => {
+                    let listed;
+                    syn::parenthesized!(listed in meta.input);
+                    let listed: Punctuated<Validator, Token![,]> =
+                        Punctuated::parse_terminated(&listed)?;
+                    let listed = listed.into_iter().collect();
+                    options.validators.replace(listed).is_some()
+                }
                 _ => {
                     return Err(meta.error(format!(
                         "{} has no such option: it has {}",
@@ -62,6 +95,10 @@ impl Options {
             return Err(Error::new(name.span(), message));
         }
         Ok(options)
+    }
+
+    pub(crate) fn validators(&self) -> &[Validator] {
+        self.validators.as_deref().unwrap_or_default()
     }
 
     /// The name that was given, or that of the function in UpperCamelCase.

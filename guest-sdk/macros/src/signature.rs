@@ -33,7 +33,9 @@ impl Role {
     /// The keys of the attribute, for messages.
     pub(crate) fn options(self) -> &'static str {
         match self {
-            Self::Orchestration => "`name`, `version`, `description` and `input_schema`",
+            Self::Orchestration => {
+                "`name`, `version`, `description`, `input_schema` and `validate`"
+            }
             Self::Activity => "`name`, `description` and `input_schema`",
         }
     }

@@ -2,8 +2,8 @@
 
 use perennial_core::{
     Action, ActivityCall, Answer, CallOptions, Cause, ChildCall, ChildCommand, ChildPolicy, Ending,
-    Failure, GuestEvent, IdReuse, InstanceOptions, Json, Millis, OutgoingEvent, RetryPolicy,
-    TaskId, TimerDue, Timestamp, Waiting,
+    Failure, GuestEvent, IdReuse, InstanceOptions, Json, Millis, OutgoingEvent, OutgoingRequest,
+    RetryPolicy, TaskId, TimerDue, Timestamp, Waiting,
 };
 
 use crate::bindings::orchestrations as wit;
@@ -72,6 +72,12 @@ pub(super) fn event(event: GuestEvent) -> wit::Event {
                 deadline: asked.deadline.0,
             })
         }
+        GuestEvent::RequestReceived(request) => wit::Event::RequestReceived(wit::Request {
+            number: request.number,
+            id: request.id,
+            name: request.name,
+            input: text(request.input),
+        }),
     }
 }
 
@@ -198,6 +204,16 @@ fn action(action: wit::Action) -> Action {
             key: set.key,
             value: set.value,
         },
+        wit::Action::SendRequest(request) => Action::SendRequest(OutgoingRequest {
+            task: TaskId(request.task),
+            instance_id: request.instance_id,
+            name: request.name,
+            input: json(request.input),
+        }),
+        wit::Action::Respond(response) => Action::Respond {
+            number: response.number,
+            outcome: response.outcome.map(json).map_err(of_wit),
+        },
     }
 }
 
@@ -218,6 +234,7 @@ fn ending(state: wit::State) -> Ending {
             events: waiting.events,
             tasks: waiting.tasks.into_iter().map(TaskId).collect(),
             note: waiting.note,
+            requests: waiting.requests,
         }),
         wit::State::Completed(output) => Ending::Completed(json(output)),
         wit::State::Failed(ended) => Ending::Failed {

@@ -162,6 +162,7 @@ impl Instance {
                 let at = crate::Timestamp::from_unix_millis(fire_at.0);
                 format!("a timer that is due at {at}")
             }
+            TaskKind::Request => "the answer to a request".to_owned(),
         }));
         waits
     }

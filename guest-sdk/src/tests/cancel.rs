@@ -251,7 +251,7 @@ fn a_wait_for_the_request_that_is_over_wakes_nobody() {
               activity 0 One null
               => waiting for events [], tasks [0]
             turn 2
-              => failed ForeignAwait: the orchestration awaits something that can never happen: no activity, child, timer or external event is open that could wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input and output in an activity (cause None, causes [])
+              => failed ForeignAwait: the orchestration awaits something that can never happen: no activity, child, timer, external event or request is open that could wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input and output in an activity (cause None, causes [])
         "#]],
     );
 }

@@ -65,7 +65,7 @@ fn awaiting_what_nothing_can_wake_is_a_failure() {
         &[&[]],
         &expect![[r#"
         turn 1
-          => failed ForeignAwait: the orchestration awaits something that can never happen: no activity, child, timer or external event is open that could wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input and output in an activity (cause None, causes [])
+          => failed ForeignAwait: the orchestration awaits something that can never happen: no activity, child, timer, external event or request is open that could wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input and output in an activity (cause None, causes [])
     "#]],
     );
     check(
@@ -76,7 +76,7 @@ fn awaiting_what_nothing_can_wake_is_a_failure() {
           activity 0 A null
           => waiting for events [], tasks [0]
         turn 2
-          => failed ForeignAwait: the orchestration awaits something that can never happen: no activity, child, timer or external event is open that could wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input and output in an activity (cause None, causes [])
+          => failed ForeignAwait: the orchestration awaits something that can never happen: no activity, child, timer, external event or request is open that could wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input and output in an activity (cause None, causes [])
     "#]],
     );
 }

@@ -3,8 +3,8 @@
 use expect_test::Expect;
 
 use crate::bindings::orchestrations::{
-    Action, ChildPolicy, Due, Event, ExternalEvent, IdReuse, Start, State, TaskResult, Turn,
-    TurnStart,
+    Action, ChildPolicy, Due, Event, ExternalEvent, IdReuse, Request, Response, Start, State,
+    TaskResult, Turn, TurnStart,
 };
 use crate::bindings::types::Failure as WitFailure;
 use crate::definition::Component;
@@ -19,9 +19,12 @@ mod events;
 #[cfg(feature = "testing")]
 mod kit;
 mod programs;
+mod requests;
+mod requests_ending;
 mod saga;
 mod tasks;
 mod typed;
+mod validators;
 
 /// A program under test, from an async function or closure.
 macro_rules! program {
@@ -150,6 +153,15 @@ fn raised(number: u32, name: &str, data: &str) -> Event {
     })
 }
 
+fn requested(number: u32, name: &str, input: &str) -> Event {
+    Event::RequestReceived(Request {
+        number,
+        id: format!("id-{number}"),
+        name: name.to_owned(),
+        input: Some(input.to_owned()),
+    })
+}
+
 fn render(turn: &Turn) -> String {
     let mut text: String = turn
         .actions
@@ -217,6 +229,22 @@ fn render_action(action: &Action) -> String {
         Action::SetCustomStatus(status) => format!("status {}", json(status)),
         Action::SetValue(set) => format!("value {} {}", set.name, json(&set.value)),
         Action::SetTag(set) => format!("tag {} {:?}", set.key, set.value),
+        Action::SendRequest(request) => format!(
+            "request {} {} to {} {}",
+            request.task,
+            request.name,
+            request.instance_id,
+            json(&request.input)
+        ),
+        Action::Respond(response) => render_response(response),
+    }
+}
+
+fn render_response(response: &Response) -> String {
+    let number = response.number;
+    match &response.outcome {
+        Ok(output) => format!("answer {number} {}", output.as_deref().unwrap_or("absent")),
+        Err(failure) => format!("reject {number} {}: {}", failure.kind, failure.message),
     }
 }
 
@@ -228,8 +256,12 @@ fn render_state(state: &State) -> String {
                 .as_ref()
                 .map(|note| format!(" note {note:?}"))
                 .unwrap_or_default();
+            let requests = match waiting.requests.as_slice() {
+                [] => String::new(),
+                requests => format!(" requests {requests:?},"),
+            };
             format!(
-                "waiting for events {:?}, tasks {:?}{note}",
+                "waiting for events {:?},{requests} tasks {:?}{note}",
                 waiting.events, waiting.tasks
             )
         }

@@ -71,7 +71,7 @@ async fn each_mistake_has_its_words() {
         ReadsInput: completed with 0
         Exits: Trap: the guest ended its program instead of returning
         Traps: Trap: wasm trap: wasm `unreachable` instruction executed
-        PollsForOthers: ForeignAwait: the orchestration awaits something that can never happen: no activity, child, timer or external event is open that could wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input and output in an activity
+        PollsForOthers: ForeignAwait: the orchestration awaits something that can never happen: no activity, child, timer, external event or request is open that could wake it. An orchestration can only await what its `Context` makes, and combinations of that; sleep with `ctx.timer`, and do input and output in an activity
         RacesNobody: Panic: a race needs somebody to win it
         TriesNever: Panic: a task is tried at least once
         Unlisted: NotExported: `probe::mistakes::not_in_the_list` has no name: list it under `activities` in `perennial_sdk::export!`

@@ -175,6 +175,37 @@ fn options_that_do_not_fit_are_told_in_one_line() {
     ] {
         check(Activity, options, activity(), fault);
     }
+    let orchestration = || {
+        quote!(
+            async fn cart(ctx: Context) -> Result<(), Failure> {
+                Ok(())
+            }
+        )
+    };
+    for (options, fault) in [
+        (
+            quote!(validators = 1),
+            "an orchestration has no such option: it has `name`, `version`, `description`, `input_schema` and `validate`",
+        ),
+        (
+            quote!(validate(1 = check)),
+            "the name of a request and its validator: `AddItem = check_item`",
+        ),
+        (quote!(validate(AddItem)), "expected `=`"),
+        (quote!(validate = check), "expected parentheses"),
+        (
+            quote!(validate(A = check), validate(B = check)),
+            "`validate` is given twice: leave one out",
+        ),
+    ] {
+        check(Orchestration, options, orchestration(), fault);
+    }
+    check(
+        Activity,
+        quote!(validate(A = check)),
+        activity(),
+        "an activity has no such option: it has `name`, `description` and `input_schema`",
+    );
 }
 
 #[test]
