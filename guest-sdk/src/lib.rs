@@ -1,7 +1,7 @@
 //! Write durable orchestrations and activities for Perennial in ordinary Rust.
 //!
-//! An *orchestration* is an `async fn` that calls activities, starts children, sets timers and waits for events, and that survives
-//! anything: the host records what it was told, and brings it back by telling it again. An *activity* is an ordinary function that does
+//! An *orchestration* is an `async fn` that calls activities, starts children, sets timers, waits for events and answers requests, and
+//! that survives anything: the host records what it was told, and brings it back by telling it again. An *activity* is an ordinary function that does
 //! the work, with all its side effects; it runs at least once. Both are compiled to one WebAssembly component.
 //!
 //! ```
@@ -34,6 +34,50 @@
 //! first awaited, alone or in a `join!`. To have several run while you do something else, [`start`](ActivityCall::start) them. Dropping
 //! a task cancels it, as do losing a [`race`] and the return of the orchestration while the task is open: a running activity is
 //! interrupted, and a child orchestration runs on by itself. [`Task::detach`] has the instance wait for it all the same.
+//!
+//! # Events and requests
+//!
+//! An event is a message to an instance; who sends it learns nothing. A request is one that gets an answer. Both are kept until the
+//! orchestration asks for them, also when it continues as new.
+//!
+//! ```
+//! use perennial_sdk::prelude::*;
+//!
+//! /// Sells so many tickets.
+//! #[orchestration(validate(Buy = check_count))]
+//! async fn box_office(ctx: Context, mut left: u32) -> Result<(), Failure> {
+//!     while left > 0 {
+//!         let request = ctx.next_request::<u32, u32>("Buy").await?;
+//!         match left.checked_sub(*request.input()) {
+//!             Some(rest) => {
+//!                 left = rest;
+//!                 request.respond(&left)?;
+//!             }
+//!             None => request.reject(Failure::new("TooFew", format!("{left} are left"))),
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//!
+//! /// What is wrong whatever the orchestration has done before.
+//! fn check_count(count: &u32) -> Result<(), Failure> {
+//!     match count {
+//!         1..=9 => Ok(()),
+//!         _ => Err(Failure::new("WrongCount", "buy 1 to 9 tickets")),
+//!     }
+//! }
+//!
+//! /// Buys tickets of another instance.
+//! #[orchestration]
+//! async fn outing(ctx: Context, friends: u32) -> Result<u32, Failure> {
+//!     ctx.send_request("box-office", "Buy", friends + 1).await
+//! }
+//!
+//! perennial_sdk::export! { orchestrations: [box_office, outing] }
+//! # fn main() {}
+//! ```
+//!
+//! See [`Context::event`], [`Context::requests`] and [`Context::send_request`].
 //!
 //! # Determinism
 //!
