@@ -465,9 +465,10 @@ fn who_cannot_answer_is_not_asked_and_says_so() {
     let world = World::with("Counter", counter).and("Asks", asker("old", "Add"));
     let host = world.open();
     let mut old = world.module();
-    old.definitions.retain(|one| one.name == "Counter");
     old.contract = "0.1".to_owned();
     old.digest = perennial_core::Digest([9; 32]);
+    old.name = "old".to_owned();
+    old.definitions.retain(|one| one.name == "Counter");
     world
         .programs
         .by_name

@@ -361,7 +361,7 @@ fn old_hub() -> Hub {
     hub.other()
         .execute_batch(&format!(
             "INSERT INTO instance SELECT n, 'old' || n, name, version, module, 3, execution, execution_id, generation, 0, 0, 0, 5, 0, 0,
-                 n, n, n, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, NULL
+                 n, n, n, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0
              FROM instance, (WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {PAST}) SELECT n FROM c);
              INSERT INTO turn SELECT n, 0, 0, 0, 0, NULL, x'0100', x'0100'
              FROM (WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {PAST}) SELECT n FROM c);"
