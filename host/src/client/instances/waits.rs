@@ -135,6 +135,10 @@ pub enum AtWorker {
 const DETAILS_SHOWN: usize = 200;
 
 impl std::fmt::Display for Wait {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each wait"
+    )]
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::ExternalEvent { name } => write!(f, "external event {name:?}"),

@@ -462,9 +462,10 @@ fn a_crash_at_any_moment_loses_no_request_and_answers_none_twice() {
 
 #[test]
 fn who_cannot_answer_is_not_asked_and_says_so() {
-    let world = World::with("Counter", counter);
+    let world = World::with("Counter", counter).and("Asks", asker("old", "Add"));
     let host = world.open();
     let mut old = world.module();
+    old.definitions.retain(|one| one.name == "Counter");
     old.contract = "0.1".to_owned();
     old.digest = perennial_core::Digest([9; 32]);
     world
@@ -482,7 +483,9 @@ fn who_cannot_answer_is_not_asked_and_says_so() {
         panic!("{declined:?}");
     };
     assert_eq!(failure.kind, "NotAnswered");
-    // Another instance that asks it is told by the history.
-    let world = world.and("Asks", asker("old", "Add"));
-    drop(world);
+    // Another instance that asks it is told so by the host.
+    host.start("Asks", "a");
+    assert_eq!(host.end("a"), "\"NotAnswered\"");
+    assert_eq!(received(&host, "old"), 0);
+    host.check_histories();
 }

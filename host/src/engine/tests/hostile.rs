@@ -157,6 +157,7 @@ impl Dice {
                 events: vec![self.text(); 1 + usize::try_from(self.roll(3)).unwrap()],
                 tasks: vec![self.task()],
                 note: Some(self.text()),
+                requests: Vec::new(),
             }),
         }
     }

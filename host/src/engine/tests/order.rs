@@ -121,6 +121,7 @@ fn says() -> Logic {
             events: vec!["Decision".to_owned(), "Other".to_owned()],
             tasks: vec![TaskId(0)],
             note: Some("for the boss".to_owned()),
+            requests: Vec::new(),
         })
     })
 }
