@@ -22,6 +22,26 @@ pub(super) struct CallRecord {
     pub(super) canceled: bool,
 }
 
+/// One request that an instance was sent.
+#[derive(Clone, Debug)]
+pub(super) struct RequestRecord {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) input: Option<Json>,
+    /// Who waits for the answer, if it is an instance.
+    pub(super) asker: Option<Asker>,
+    pub(super) answer: Option<Result<Option<Json>, Failure>>,
+}
+
+/// An instance that waits for the answer to a request.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub(super) instance: String,
+    /// Its [`Instance::serial`].
+    pub(super) serial: u64,
+    pub(super) task: TaskRef,
+}
+
 /// One attempt of an activity.
 #[derive(Clone, Debug)]
 pub(super) struct AttemptRecord {
@@ -64,6 +84,7 @@ pub(super) struct Instance {
     pub(super) past: Vec<Vec<Turn>>,
     pub(super) activities: BTreeMap<TaskId, OpenActivity>,
     pub(super) calls: Vec<CallRecord>,
+    pub(super) requests: Vec<RequestRecord>,
     pub(super) log: Log,
 }
 
@@ -86,6 +107,7 @@ impl Instance {
             past: Vec::new(),
             activities: BTreeMap::new(),
             calls: Vec::new(),
+            requests: Vec::new(),
             log: Rc::new(RefCell::new(Vec::new())),
         }
     }
@@ -102,6 +124,7 @@ impl Instance {
                 .cloned()
                 .collect(),
             calls: self.calls.clone(),
+            requests: self.requests.clone(),
             log: self.log.borrow().clone(),
             waits_for: self.waits_for(),
         }
@@ -152,6 +175,9 @@ impl Instance {
         let mut waits: Vec<String> = events
             .map(|name| format!("external event {name:?}"))
             .collect();
+        let running = self.state.running().into_iter();
+        let requests = running.flat_map(|running| &running.waiting.requests);
+        waits.extend(requests.map(|name| format!("request {name:?}")));
         let tasks = self.state.begun().map(|begun: &Begun| begun.tasks.values());
         waits.extend(tasks.into_iter().flatten().map(|task| match &task.kind {
             TaskKind::Activity { name } => format!("activity {name:?}"),
@@ -183,6 +209,7 @@ pub(super) struct Recorded {
     pub(super) status: Status,
     pub(super) executions: Vec<Vec<Turn>>,
     pub(super) calls: Vec<CallRecord>,
+    pub(super) requests: Vec<RequestRecord>,
     pub(super) log: Vec<(crate::log::Level, String)>,
     pub(super) waits_for: Vec<String>,
 }

@@ -65,6 +65,37 @@
 //! assert!(run.has_ended());
 //! ```
 //!
+//! # Requests
+//!
+//! [`Run::request_after`] and [`Run::request_when_waiting`] plan requests, [`Run::request`] sends one now, and the report has the answers.
+//! Validators judge requests before they are recorded, as on a host. Instances of the environment can send requests to each other.
+//!
+//! ```
+//! use perennial_sdk::prelude::*;
+//! use perennial_sdk::testing::Environment;
+//!
+//! async fn adder(ctx: Context, mut sum: u64) -> Result<u64, Failure> {
+//!     while sum < 10 {
+//!         let request = ctx.next_request::<u64, u64>("Add").await?;
+//!         sum += request.input();
+//!         request.respond(&sum)?;
+//!     }
+//!     Ok(sum)
+//! }
+//!
+//! let environment = Environment::of(perennial_sdk::definitions! { orchestrations: { "Adder" => adder } });
+//! let report = environment
+//!     .start("Adder", 0)
+//!     .request_after(Duration::from_secs(1), "Add", 4)
+//!     .request_after(Duration::from_secs(2), "Add", 6)
+//!     .finish();
+//! report.assert_answers("Add", &[4, 10]);
+//!
+//! let mut run = environment.start("Adder", 0);
+//! let answer = run.request("Add", "four").result::<u64>().expect("it is answered");
+//! assert_eq!(answer.unwrap_err().kind(), "InvalidInput");
+//! ```
+//!
 //! # Crashes and determinism
 //!
 //! After each turn the environment drops the execution and restores it by a replay of all its turns, as a host does after a crash. An
@@ -87,6 +118,7 @@ mod exported;
 mod guest;
 mod instance;
 mod report;
+mod requests;
 mod run;
 mod show;
 mod world;
@@ -94,4 +126,5 @@ mod world;
 pub use environment::Environment;
 pub use exported::Exported;
 pub use report::{Call, Report, SentEvent, StartedInstance};
+pub use requests::{ReceivedRequest, SentRequest};
 pub use run::{Input, Moment, Run};

@@ -72,11 +72,11 @@ impl Report {
         self
     }
 
-    fn own(&self) -> Option<&Recorded> {
+    pub(super) fn own(&self) -> Option<&Recorded> {
         self.all.get(&self.id)
     }
 
-    fn events(&self) -> impl Iterator<Item = (CoreTimestamp, &Event)> {
+    pub(super) fn events(&self) -> impl Iterator<Item = (CoreTimestamp, &Event)> {
         self.own().into_iter().flat_map(Recorded::events)
     }
 
@@ -362,7 +362,7 @@ impl Report {
             _ if own.waits_for.is_empty() => format!("{who} has not ended"),
             _ => format!(
                 "{who} waits for something that nothing is going to bring: {}; nothing else is due. Raise an awaited event with \
-                 `Run::raise_when_waiting` or `Run::raise_after`",
+                 `Run::raise_when_waiting` or `Run::raise_after`, send a request with `Run::request_when_waiting` or `Run::request_after`",
                 self.waits_of(own)
             ),
         }
@@ -480,7 +480,7 @@ impl Call {
     }
 }
 
-fn failure_of(failure: CoreFailure) -> Failure {
+pub(super) fn failure_of(failure: CoreFailure) -> Failure {
     Failure::from_wit(convert::to_wit(failure), None)
 }
 

@@ -15,7 +15,7 @@ use crate::time::millis;
 
 /// Something that is done to an instance from outside, as a client does.
 #[derive(Clone, Debug)]
-pub struct Input(Message);
+pub struct Input(pub(super) Message);
 
 impl Input {
     /// Raises an external event.
@@ -67,7 +67,7 @@ type Condition = Box<dyn Fn(&Moment<'_>) -> bool>;
 /// it to its end; those that take `&mut self` drive it step by step, with the clock in your hands.
 #[must_use = "nothing runs before `finish`, `settle` or `advance`"]
 pub struct Run {
-    world: World,
+    pub(super) world: World,
     id: String,
     /// What the start says, until it happens.
     start: Option<PlannedStart>,
@@ -201,7 +201,7 @@ impl Run {
             let next = self.planned.iter().position(|(holds, _)| holds(&moment));
             let Some(next) = next else { return };
             let (_, Input(message)) = self.planned.remove(next);
-            self.world.deliver(&self.id, message);
+            self.world.asked(&self.id, message);
         }
     }
 
@@ -228,7 +228,7 @@ impl Run {
     /// Does this to any instance now, such as a child, and runs what follows.
     pub fn give_to(&mut self, id: &str, Input(message): Input) {
         self.settle();
-        self.world.deliver(id, message);
+        self.world.asked(id, message);
         self.settle();
     }
 
@@ -261,7 +261,7 @@ impl Run {
         Report::of(&self.world.instances, &self.id, self.world.now).since(self.began_at)
     }
 
-    fn moment(&self) -> Moment<'_> {
+    pub(super) fn moment(&self) -> Moment<'_> {
         Moment {
             instance: self.world.instances.get(&self.id),
             now: self.now(),
@@ -295,7 +295,7 @@ impl Run {
 
 /// What a condition sees of an instance; see [`Run::when`].
 pub struct Moment<'a> {
-    instance: Option<&'a Instance>,
+    pub(super) instance: Option<&'a Instance>,
     now: Timestamp,
 }
 

@@ -116,6 +116,30 @@ fn told(event: &Event) -> (Option<TaskId>, String) {
             (None, reason.unwrap_or_default())
         }
         Event::ContinuedAsNew { input, .. } => (None, payload(input)),
+        _ => told_of_request(event),
+    }
+}
+
+/// The same of the events of requests.
+fn told_of_request(event: &Event) -> (Option<TaskId>, String) {
+    match event {
+        Event::RequestReceived { name, input, .. } => (None, format!(" {name}{}", payload(input))),
+        Event::RequestAnswered { id, outcome, .. } => match outcome {
+            Ok(output) => (None, format!(" {id}{}", arrow(output))),
+            Err(failure) => (None, format!(" {id}: {}", words(failure))),
+        },
+        Event::RequestSent {
+            task,
+            instance_id,
+            name,
+            input,
+            ..
+        } => (
+            Some(*task),
+            format!(" {name} to {instance_id}{}", payload(input)),
+        ),
+        Event::RequestCompleted { task, output } => (Some(*task), arrow(output)),
+        Event::RequestFailed { task, failure } => (Some(*task), format!(" {}", words(failure))),
         _ => (None, String::new()),
     }
 }

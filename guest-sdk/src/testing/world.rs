@@ -52,6 +52,8 @@ pub(super) struct World {
     /// Instances with mail.
     ready: VecDeque<String>,
     next_seq: u64,
+    /// How many requests of clients there were.
+    pub(super) requests: u64,
     fresh: Fresh,
     turns: usize,
 }
@@ -83,6 +85,7 @@ impl World {
             due: Vec::new(),
             ready: VecDeque::new(),
             next_seq: 0,
+            requests: 0,
             turns: 0,
         }
     }
@@ -145,7 +148,7 @@ impl World {
         });
     }
 
-    fn serial(&self, id: &str) -> Option<u64> {
+    pub(super) fn serial(&self, id: &str) -> Option<u64> {
         Some(self.instances.get(id)?.serial)
     }
 
@@ -205,6 +208,9 @@ impl World {
             at, instance, what, ..
         } = due;
         let message = match what {
+            What::Arrives(message @ Message::Request { .. }) => {
+                return self.asked(&instance, message);
+            }
             What::Arrives(message) => message,
             What::Fires(task) => Message::TimerFired { task },
             What::ChildBegins(task, attempt) => Message::ChildDue { task, attempt },
@@ -368,7 +374,7 @@ impl World {
                     self.deliver(id, message);
                 }
             }
-            _ => {}
+            _ => self.follow_request(id, event),
         }
     }
 
@@ -496,6 +502,7 @@ impl World {
 
     /// Tells the parent of an instance of its end.
     fn ended(&mut self, id: &str) {
+        self.leave_requests(id);
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
@@ -573,13 +580,12 @@ fn continue_as_new(instance: &mut Instance, turn: &Turn, next: &Start, now: Time
     }
     if let Some(Event::ContinuedAsNew { carry_over, .. }) = turn.produced.last() {
         let mut carried = BTreeMap::new();
-        for event in turns.iter().flat_map(|turn| &turn.received) {
-            if let Event::ExternalEventRaised { number, name, data } = event
-                && carry_over.contains(number)
+        let received = turns.iter().flat_map(|turn| &turn.received);
+        for message in received.filter_map(Event::carried_over) {
+            if let Message::ExternalEvent { number, .. } | Message::Request { number, .. } = message
+                && number.is_some_and(|number| carry_over.contains(&number))
             {
-                let (name, data) = (name.clone(), data.clone());
-                let number = Some(*number);
-                carried.insert(number, Message::ExternalEvent { number, name, data });
+                carried.insert(number, message);
             }
         }
         first.extend(carried.into_values());

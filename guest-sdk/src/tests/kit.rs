@@ -385,7 +385,7 @@ fn a_wait_for_what_never_comes_fails_with_what_is_waited_for_and_the_history() {
             .finish()
     });
     expect![[r#"
-        "Counter" (instance "test") waits for something that nothing is going to bring: external event "Add"; nothing else is due. Raise an awaited event with `Run::raise_when_waiting` or `Run::raise_after`
+        "Counter" (instance "test") waits for something that nothing is going to bring: external event "Add"; nothing else is due. Raise an awaited event with `Run::raise_when_waiting` or `Run::raise_after`, send a request with `Run::request_when_waiting` or `Run::request_after`
         history of "Counter" (instance "test", Running):
           execution 0
              1    +0.000s  ExecutionStarted Counter 0

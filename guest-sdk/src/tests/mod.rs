@@ -18,6 +18,8 @@ mod ending;
 mod events;
 #[cfg(feature = "testing")]
 mod kit;
+#[cfg(feature = "testing")]
+mod kit_requests;
 mod programs;
 mod requests;
 mod requests_ending;

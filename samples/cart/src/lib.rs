@@ -143,3 +143,81 @@ perennial_sdk::export! {
     orchestrations: [cart],
     activities: [price_of, charge],
 }
+
+#[cfg(test)]
+mod tests {
+    use perennial_sdk::serde_json::{Value, json};
+    use perennial_sdk::testing::{Environment, Run};
+
+    use super::*;
+
+    fn a_cart() -> Run {
+        Environment::of(perennial_sdk::exported!()).start("Cart", ())
+    }
+
+    fn item(sku: &str, count: u64) -> Value {
+        json!({ "sku": sku, "count": count })
+    }
+
+    /// The kind of failure that a request is answered with.
+    fn refused(run: &mut Run, request: &str, input: Value) -> String {
+        let asked = run.request(request, input);
+        let answer = asked.result::<Value>().expect("it is answered");
+        answer.expect_err("it is refused").kind().to_owned()
+    }
+
+    #[test]
+    fn items_are_added_and_paid() {
+        let minute = Duration::from_secs(60);
+        let report = a_cart()
+            .request_after(minute, "AddItem", item("book", 2))
+            .request_after(2 * minute, "AddItem", item("chair", 1))
+            .request_after(3 * minute, "Checkout", json!({ "card": "4242" }))
+            .finish();
+        report.assert_answers("AddItem", &[3_000, 7_200]);
+        assert_eq!(report.values("total"), [Some(0), Some(3_000), Some(7_200)]);
+        let receipt: Receipt = report.output();
+        assert_eq!(receipt.cents, 7_200);
+        report.assert_answers("Checkout", &[receipt]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_and_the_cart_goes_on() {
+        let mut run = a_cart();
+        assert_eq!(
+            refused(&mut run, "Checkout", json!({ "card": "4242" })),
+            "Empty"
+        );
+        assert_eq!(refused(&mut run, "AddItem", item("book", 0)), "Count");
+        assert_eq!(
+            refused(&mut run, "AddItem", item("unicorn", 1)),
+            "UnknownItem"
+        );
+        assert_eq!(refused(&mut run, "AddItem", json!("book")), "InvalidInput");
+        let added = run.request("AddItem", item("book", 1)).result::<u64>();
+        assert_eq!(added.and_then(Result::ok), Some(1_500));
+        assert_eq!(
+            refused(&mut run, "Checkout", json!({ "card": "expired" })),
+            "CardDeclined"
+        );
+        assert!(!run.has_ended());
+        run.request("Checkout", json!({ "card": "4242" }));
+        assert_eq!(run.report().output::<Receipt>().cents, 1_500);
+    }
+
+    #[test]
+    fn a_long_shopping_is_several_executions() {
+        let second = Duration::from_secs(1);
+        let mut run = a_cart();
+        for _ in 0..250 {
+            run = run.request_after(second, "AddItem", item("book", 1));
+        }
+        let run = run.request_after(2 * second, "Checkout", json!({ "card": "4242" }));
+        let report = run.finish();
+        assert_eq!(
+            (report.output::<Receipt>().cents, report.executions()),
+            (250 * 1_500, 3)
+        );
+        assert_eq!(report.answers::<u64>("AddItem").len(), 250);
+    }
+}
