@@ -26,6 +26,8 @@ mod raw;
 mod remote;
 #[path = "cli/replay.rs"]
 mod replay;
+#[path = "cli/requests.rs"]
+mod requests;
 #[path = "cli/run.rs"]
 mod run;
 #[path = "cli/see.rs"]

@@ -20,6 +20,8 @@ mod manage;
 mod native;
 #[path = "http/ops.rs"]
 mod ops;
+#[path = "http/requests.rs"]
+mod requests;
 #[path = "http/see.rs"]
 mod see;
 #[path = "http/starts.rs"]

@@ -336,6 +336,11 @@ impl Error {
         }
     }
 
+    /// The instance does not know a request with this id.
+    pub fn is_unknown_request(&self) -> bool {
+        matches!(self.kind, Kind::UnknownRequest { .. }) || self.has_code(&["unknownRequest"])
+    }
+
     /// A [request](crate::Client::request) had no answer in time. It is not withdrawn: [`Client::wait_for_answer`](crate::Client::wait_for_answer)
     /// gets the answer later, with the [id](Self::request_id) of the request.
     pub fn is_unanswered(&self) -> bool {

@@ -268,6 +268,7 @@ pub(crate) mod tests {
                 [
                     error.is_not_found(),
                     error.is_unknown_module(),
+                    error.is_unknown_request(),
                     error.is_unknown_hub(),
                     error.is_already_exists(),
                     error.is_wrong_state(),
@@ -300,6 +301,8 @@ pub(crate) mod tests {
                 "unreachable",
                 "notPerennial",
                 "needsFile",
+                "requestFailed",
+                "unanswered",
             ];
             if !is_of_this_process.contains(&code) {
                 assert_eq!(decisions(&there), decisions(error), "{error:?}: {code}");

@@ -209,7 +209,7 @@ fn an_inbox_without_a_start_is_no_reason_to_spin() {
     host.suspend("blocker");
     host.meddle(
         "INSERT INTO instance SELECT 77, 'a', name, version, module, 0, execution, execution_id, generation, 0, 0, 0, 5, 0, 0,
-             created_at, NULL, updated_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, NULL FROM instance",
+             created_at, NULL, updated_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, 0 FROM instance",
     );
     host.raise("a", "go", 1);
     let row = host.until("a", |row| row.quarantine.is_some());

@@ -123,6 +123,8 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         let (status, code) = if error.is_unknown_module() {
             (StatusCode::NOT_FOUND, "unknownModule")
+        } else if error.is_unknown_request() {
+            (StatusCode::NOT_FOUND, "unknownRequest")
         } else if error.is_not_found() && !error.is_unknown_hub() {
             (StatusCode::NOT_FOUND, "notFound")
         } else if error.is_already_exists() {
