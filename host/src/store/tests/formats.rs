@@ -530,6 +530,11 @@ fn the_bytes_of_each_kind_of_event_never_change() {
             ChildCommanded 0120ac020350617901010137
             CancellationRequested 012101013701c0843d
             ExecutionTimedOut 012203506179035061790101370000010350617900010137
+            RequestReceived 0123ac020350617903506179010137
+            RequestAnswered 012401ac020350617900010137
+            RequestSent 0125ac020350617903506179035061790101370103506179035061790101370000010350617900010137
+            RequestCompleted 0126ac02010137
+            RequestFailed 0127ac0203506179035061790101370000010350617900010137
         "#]],
     );
 }
@@ -568,6 +573,8 @@ fn the_bytes_of_each_kind_of_message_never_change() {
             Cancel 010d010137c0843d01
             TimeLimit 010ec0843d
             GraceOver 010fac02ac02
+            Request 011001ac020350617903506179010137
+            RequestEnded 0111ac0200ac020103506179035061790101370000010350617900010137
         "#]],
     );
 }
