@@ -17,7 +17,8 @@ pub(super) fn json(text: Option<String>) -> Option<Json> {
     text.map(Json::from_text)
 }
 
-pub(super) fn event(event: GuestEvent) -> wit::Event {
+/// An event of the core as one of the contract.
+pub fn event(event: GuestEvent) -> wit::Event {
     match event {
         GuestEvent::TurnStarted {
             now,
@@ -82,7 +83,8 @@ fn reuse(reuse: wit::IdReuse) -> IdReuse {
     }
 }
 
-pub(super) fn answer(turn: wit::Turn) -> Answer {
+/// What a guest answers to a turn, as the core has it.
+pub fn answer(turn: wit::Turn) -> Answer {
     Answer {
         actions: turn.actions.into_iter().map(action).collect(),
         ending: ending(turn.state),

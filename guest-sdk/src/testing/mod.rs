@@ -80,7 +80,8 @@
 //! arrive in several.
 
 mod attempts;
-mod convert;
+#[doc(hidden)]
+pub mod convert;
 mod environment;
 mod exported;
 mod guest;
