@@ -179,6 +179,10 @@ impl Environment {
 }
 
 impl Names for Environment {
+    fn can_cancel(&self, _: Option<Digest>) -> bool {
+        true
+    }
+
     fn activity(&self, _: Option<Digest>, name: &str) -> Resolved {
         if self.activity_names().any(|known| known == name) {
             Resolved::Module(MODULE, None)

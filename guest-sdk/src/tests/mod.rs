@@ -17,6 +17,8 @@ mod contract;
 mod ending;
 mod events;
 #[cfg(feature = "testing")]
+mod family;
+#[cfg(feature = "testing")]
 mod kit;
 mod programs;
 mod saga;
