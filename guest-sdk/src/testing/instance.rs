@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use perennial_core::{
-    Begun, ChildPolicy, Envelope, Event, FailedAttempt, Failure, Guest, Json, Message, Parent,
-    RetryPolicy, Start, State, Status, Target, TaskId, TaskRef, Timestamp, Turn, kind,
+    Begun, CallOptions, ChildPolicy, Envelope, Event, FailedAttempt, Failure, Guest, Json, Message,
+    Parent, RetryPolicy, Start, State, Status, Target, TaskId, TaskRef, Timestamp, Turn, kind,
 };
 
 use super::guest::Log;
@@ -35,12 +35,16 @@ pub(super) struct OpenActivity {
     pub(super) input: Option<Json>,
     pub(super) retry: Option<RetryPolicy>,
     pub(super) timeout: Option<u64>,
+    /// What else its call chose.
+    pub(super) options: CallOptions,
     pub(super) target: Target,
     /// The attempt that runs, or that is to begin.
     pub(super) attempt: u32,
     pub(super) first_started: Option<Timestamp>,
     /// The failed attempts before.
     pub(super) earlier: Vec<FailedAttempt>,
+    /// The details that its attempts sent last with a heartbeat.
+    pub(super) heartbeat: Option<String>,
     /// The last failure, while it waits for another attempt.
     pub(super) waits_after: Option<Failure>,
     /// Where its call is in [`Instance::calls`].

@@ -98,10 +98,11 @@
 //!
 //! # What differs from a host
 //!
-//! Fuel, memory and quotas are not limited: an orchestration that never stops computing never ends. Activities have all the access that the
-//! test has, not what a deployment grants. An attempt runs to its end at the moment when it begins, and its outcome arrives later if it takes
-//! simulated time. Things that are due at the same moment arrive in one turn, in the order in which they were asked for; on a host they may
-//! arrive in several.
+//! Fuel, memory and quotas are not limited: an orchestration that never stops computing never ends. Activities have all the access that
+//! the test has, not what a deployment grants. An attempt runs to its end at the moment when it begins, and its outcome arrives later if it
+//! takes simulated time; it is told neither that nobody waits for it any more nor that a host stops. A command to an instance does not go
+//! to its children too. Things that are due at the same moment arrive in one turn, in the order in which they were asked for; on a host
+//! they may arrive in several.
 
 mod attempts;
 #[doc(hidden)]

@@ -101,9 +101,9 @@ impl Report {
 
     // How it ended.
 
-    /// The outcome, as a parent sees it. The failure of an instance that was terminated has the kind `Terminated`, also if it had not ended when
-    /// its grace period was over; of one that ended because it was asked to cancel, `Canceled`; and of one whose execution timeout was over,
-    /// `Timeout`.
+    /// The outcome, as a parent sees it. The failure of an instance that was terminated has the kind `Terminated`, also if it had not
+    /// ended when its grace period was over; of one that ended because it was asked to cancel, `Canceled`; and of one whose execution
+    /// timeout was over, `Timeout`.
     ///
     /// # Errors
     ///

@@ -367,7 +367,7 @@ impl World {
                 let Some(instance) = self.instances.get_mut(id) else {
                     return;
                 };
-                if instance.schedule(*task, event, turn.at) {
+                if instance.schedule(*task, (event, next), turn.at) {
                     let task = instance.task(*task);
                     self.at(turn.at, id, What::AttemptBegins(task));
                 }

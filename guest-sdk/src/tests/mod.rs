@@ -12,6 +12,8 @@ use crate::machine::Machine;
 use crate::{Activity, Context, Orchestration, OrchestrationFuture, TaskId};
 
 mod annotated;
+#[cfg(feature = "testing")]
+mod beats;
 mod cancel;
 mod contract;
 mod ending;
