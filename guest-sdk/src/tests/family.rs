@@ -366,18 +366,29 @@ fn each_attempt_of_a_child_has_the_execution_timeout_and_so_has_what_is_launched
     async fn parent(ctx: Context) -> Result<String, Failure> {
         let launched = ctx.start_instance("launched", "Obeys", ());
         launched.execution_timeout(3 * SECOND).start()?;
-        let child = ctx.child::<()>("Obeys", ()).instance_id("kid");
+        let child = ctx.child::<()>("Flaky", ()).instance_id("kid");
         let child = child.execution_timeout(10 * SECOND);
         let policy = RetryPolicy::new(2, 5 * SECOND).backoff(1.0);
         let failure = child.retry(policy).await.err();
         Ok(failure.map_or_else(String::new, |failure| failure.kind().to_owned()))
     }
-    let definitions =
-        crate::definitions! { orchestrations: { "Parent" => parent, "Obeys" => obeys } };
+    async fn flaky(ctx: Context) -> Result<(), Failure> {
+        ctx.timer(8 * SECOND).await?;
+        match ctx.instance_id() {
+            "kid" => Err(Failure::new("Broken", "the next attempt waits for ever")),
+            _ => ctx.event("Never").await,
+        }
+    }
+    let definitions = crate::definitions! {
+        orchestrations: { "Parent" => parent, "Flaky" => flaky, "Obeys" => obeys },
+    };
     let report = Environment::of(definitions).start("Parent", ()).finish();
     assert_eq!(report.output::<String>(), kind::TIMEOUT);
-    let failures = ["kid", "launched"].map(|id| report.instance(id).failure());
-    assert!(failures.iter().all(|one| one.kind() == kind::TIMEOUT));
+    // Eight seconds until the failure, five until the next attempt, and the time of that.
+    assert_eq!(report.elapsed(), 23 * SECOND);
+    assert_eq!(report.instance("kid").failure().kind(), "Broken");
+    let launched = report.instance("launched").failure();
+    assert_eq!(launched.kind(), kind::TIMEOUT);
 }
 
 #[test]
