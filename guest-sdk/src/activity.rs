@@ -166,8 +166,50 @@ fn beat(details: &str) -> Result<(), HeartbeatError> {
 }
 
 /// Here there is no host: nobody hears it.
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(not(feature = "testing"), not(target_arch = "wasm32")))]
 #[expect(clippy::unnecessary_wraps, reason = "it fails where there is a host")]
 fn beat(_: &str) -> Result<(), HeartbeatError> {
     Ok(())
+}
+
+/// Here there is no host: only a test that listens hears it, with the limit of a host.
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
+fn beat(details: &str) -> Result<(), HeartbeatError> {
+    use perennial_core::bounds::HEARTBEAT_BYTES;
+
+    let bytes = details.len();
+    HEARD.with_borrow_mut(|heard| match heard {
+        Some(_) if bytes > HEARTBEAT_BYTES => Err(HeartbeatError::Refused(format!(
+            "the details of a heartbeat have {bytes} bytes; at most {HEARTBEAT_BYTES} are allowed: \
+             send less, such as a position"
+        ))),
+        Some(heard) => {
+            *heard = Heard::Details(details.to_owned());
+            Ok(())
+        }
+        None => Ok(()),
+    })
+}
+
+/// What was heard of an attempt.
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
+pub(crate) enum Heard {
+    /// It sent no heartbeat.
+    Nothing,
+    /// The details that it sent last.
+    Details(String),
+}
+
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
+thread_local! {
+    static HEARD: std::cell::RefCell<Option<Heard>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Runs an attempt, and returns its heartbeats with its result.
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
+pub(crate) fn listen<T>(attempt: impl FnOnce() -> T) -> (T, Heard) {
+    let before = HEARD.replace(Some(Heard::Nothing));
+    let result = attempt();
+    let heard = HEARD.replace(before);
+    (result, heard.unwrap_or(Heard::Nothing))
 }

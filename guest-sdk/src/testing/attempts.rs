@@ -1,12 +1,13 @@
 //! Attempts of activities, with the rules of a host: time limits, retries, and names that nothing has.
 
 use perennial_core::{
-    AttemptRun, Callee, Envelope, Event, FailedAttempt, Failure, Json, Message, TaskId, TaskRef,
-    Timestamp, TraceContext, Turn, kind,
+    AttemptRun, CallOptions, Callee, Envelope, Event, FailedAttempt, Failure, Json, Message,
+    TaskId, TaskRef, Timestamp, TraceContext, Turn, kind,
 };
 
 use super::instance::{AttemptRecord, CallRecord, Instance, OpenActivity};
 use super::world::{What, World};
+use crate::activity::Heard;
 use crate::bindings::activities::Invocation;
 use crate::time::millis;
 
@@ -14,8 +15,14 @@ use crate::time::millis;
 const ATTEMPT_TIMEOUT_MS: u64 = 5 * 60 * 1_000;
 
 impl Instance {
-    /// Notes that an activity was called. Whether it is open; the turn may have cancelled it at once.
-    pub(super) fn schedule(&mut self, task: TaskId, event: &Event, now: Timestamp) -> bool {
+    /// Notes that an activity was called, with what the event after the call says of it. Whether it is open; the turn may have cancelled it
+    /// at once.
+    pub(super) fn schedule(
+        &mut self,
+        task: TaskId,
+        (event, next): (&Event, Option<&Event>),
+        now: Timestamp,
+    ) -> bool {
         let Event::ActivityScheduled {
             name,
             input,
@@ -41,10 +48,22 @@ impl Instance {
             input,
             retry: retry.clone(),
             timeout: attempt_timeout.map(|timeout| timeout.0),
+            options: match next {
+                Some(Event::ActivityOptions {
+                    heartbeat_timeout,
+                    at_most_once,
+                    ..
+                }) => CallOptions {
+                    heartbeat_timeout: *heartbeat_timeout,
+                    at_most_once: *at_most_once,
+                },
+                _ => CallOptions::default(),
+            },
             target: target.clone(),
             attempt: 1,
             first_started: None,
             earlier: Vec::new(),
+            heartbeat: None,
             waits_after: None,
             call: self.calls.len() - 1,
         };
@@ -136,17 +155,20 @@ impl World {
                 let timeout = activity.timeout.unwrap_or(ATTEMPT_TIMEOUT_MS);
                 let invocation =
                     invocation(instance, &activity, task, now.0.saturating_add(timeout));
-                let outcome = environment.attempt(invocation, &instance.log);
+                let (outcome, heard) = environment.attempt(invocation, &instance.log);
                 let takes = millis(environment.duration_of(&activity.name));
-                if takes > timeout {
-                    let name = &activity.name;
-                    let message =
-                        format!("an attempt of activity {name:?} took longer than {timeout} ms");
-                    let failure = Failure::retryable(kind::TIMEOUT, message);
-                    (Err(failure), Timestamp(now.0.saturating_add(timeout)))
-                } else {
-                    let outcome = storable(outcome, &activity.name, instance);
-                    (outcome, Timestamp(now.0.saturating_add(takes)))
+                let cut = cut_short(&activity, takes, timeout, &heard);
+                if let Heard::Details(details) = heard {
+                    activity.heartbeat = Some(details);
+                }
+                match cut {
+                    Some((failure, after)) => {
+                        (Err(failure), Timestamp(now.0.saturating_add(after)))
+                    }
+                    None => {
+                        let outcome = storable(outcome, &activity.name, instance);
+                        (outcome, Timestamp(now.0.saturating_add(takes)))
+                    }
                 }
             }
         };
@@ -208,6 +230,38 @@ impl World {
     }
 }
 
+/// How an attempt fails that takes so long, and after how many milliseconds, if it is ended before that: because it is over its time limit,
+/// or sent no heartbeat. What it did is not known then, so one that is to run at most once is not followed by another.
+fn cut_short(
+    activity: &OpenActivity,
+    takes: u64,
+    timeout: u64,
+    heard: &Heard,
+) -> Option<(Failure, u64)> {
+    let name = &activity.name;
+    let silent = activity.options.heartbeat_timeout.map(|span| span.0);
+    let silent = silent.filter(|span| matches!(heard, Heard::Nothing) && *span < timeout);
+    let (kind, message, after) = match silent {
+        Some(span) if takes > span => {
+            let message =
+                format!("an attempt of activity {name:?} sent no heartbeat for {span} ms");
+            (kind::HEARTBEAT_TIMEOUT, message, span)
+        }
+        _ if takes > timeout => {
+            let message = format!("an attempt of activity {name:?} took longer than {timeout} ms");
+            (kind::TIMEOUT, message, timeout)
+        }
+        _ => return None,
+    };
+    let failure = if activity.options.at_most_once {
+        let message = format!("{message}; what it did is not known, and it is to run at most once");
+        Failure::permanent(kind::OUTCOME_UNKNOWN, message)
+    } else {
+        Failure::retryable(kind, message)
+    };
+    Some((failure, after))
+}
+
 /// What an attempt is told.
 fn invocation(
     instance: &Instance,
@@ -236,7 +290,7 @@ fn invocation(
         deadline: Some(deadline),
         trace_parent: trace,
         management_urls: None,
-        last_heartbeat: None,
+        last_heartbeat: activity.heartbeat.clone(),
     }
 }
 

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::convert;
 use super::exported::Exported;
 use super::guest::{Log, MachineGuest, Standin, StandinGuest, message_of};
+use crate::activity::{self, Heard};
 use crate::bindings::activities::Invocation;
 use crate::bindings::types as wit;
 use crate::definition::Component;
@@ -88,7 +89,8 @@ impl Environment {
     }
 
     /// Each attempt of this activity takes so long by the simulated clock; without this, none takes any time. One that takes longer than
-    /// its time limit fails with `Timeout`, as on a host.
+    /// its time limit fails with `Timeout`, as on a host, and one that sends no heartbeat for its `heartbeat_timeout` with
+    /// `HeartbeatTimeout`. One that sends some is taken to send them in time.
     pub fn takes(mut self, activity: &str, duration: Duration) -> Self {
         self.durations.insert(activity.to_owned(), duration);
         self
@@ -150,16 +152,16 @@ impl Environment {
         defined.chain(self.standins.keys().map(String::as_str))
     }
 
-    /// Runs an attempt, and puts what it logs into the log of the instance.
+    /// Runs an attempt, and puts what it logs into the log of the instance. Its outcome, and its heartbeats.
     pub(super) fn attempt(
         &self,
         invocation: Invocation,
         log: &Log,
-    ) -> Result<Option<Json>, CoreFailure> {
+    ) -> (Result<Option<Json>, CoreFailure>, Heard) {
         if let Some((attempts, failure)) = self.failing.get(&invocation.name)
             && invocation.attempt <= *attempts
         {
-            return Err(convert::of_wit(failure.clone()));
+            return (Err(convert::of_wit(failure.clone())), Heard::Nothing);
         }
         let run = || match self.mocks.get(&invocation.name) {
             Some(mock) => Ok(mock(ActivityContext::new(invocation))),
@@ -168,13 +170,14 @@ impl Environment {
                     .map_err(|failure| Failure::from_wit(failure, None))
             })),
         };
-        let (outcome, written) = log::collect(run);
+        let ((outcome, heard), written) = log::collect(|| activity::listen(run));
         log.borrow_mut().extend(written);
-        match outcome {
+        let outcome = match outcome {
             Ok(Ok(output)) => Ok(convert::json(output)),
             Ok(Err(failure)) => Err(convert::of_wit(failure.into_wit())),
             Err(panic) => Err(CoreFailure::retryable(kind::PANIC, message_of(&*panic))),
-        }
+        };
+        (outcome, heard)
     }
 }
 

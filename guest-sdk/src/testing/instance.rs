@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use perennial_core::{
-    Begun, Envelope, Event, FailedAttempt, Failure, Guest, Json, Message, Parent, RetryPolicy,
-    Start, State, Status, Target, TaskId, TaskRef, Timestamp, Turn, kind,
+    Begun, CallOptions, ChildPolicy, Envelope, Event, FailedAttempt, Failure, Guest, Json, Message,
+    Parent, RetryPolicy, Start, State, Status, Target, TaskId, TaskRef, Timestamp, Turn, kind,
 };
 
 use super::guest::Log;
@@ -55,12 +55,16 @@ pub(super) struct OpenActivity {
     pub(super) input: Option<Json>,
     pub(super) retry: Option<RetryPolicy>,
     pub(super) timeout: Option<u64>,
+    /// What else its call chose.
+    pub(super) options: CallOptions,
     pub(super) target: Target,
     /// The attempt that runs, or that is to begin.
     pub(super) attempt: u32,
     pub(super) first_started: Option<Timestamp>,
     /// The failed attempts before.
     pub(super) earlier: Vec<FailedAttempt>,
+    /// The details that its attempts sent last with a heartbeat.
+    pub(super) heartbeat: Option<String>,
     /// The last failure, while it waits for another attempt.
     pub(super) waits_after: Option<Failure>,
     /// Where its call is in [`Instance::calls`].
@@ -72,6 +76,8 @@ pub(super) struct Instance {
     pub(super) serial: u64,
     /// That of its parent.
     pub(super) parent_serial: Option<u64>,
+    /// What becomes of it when its parent no longer waits for it.
+    pub(super) when_dropped: ChildPolicy,
     pub(super) id: String,
     pub(super) name: String,
     pub(super) parent: Option<Parent>,
@@ -93,10 +99,12 @@ impl Instance {
         start: Start,
         now: Timestamp,
         (serial, parent_serial): (u64, Option<u64>),
+        when_dropped: ChildPolicy,
     ) -> Self {
         Self {
             serial,
             parent_serial,
+            when_dropped,
             id: start.instance_id.clone(),
             name: start.name.clone(),
             parent: start.parent.clone(),
@@ -194,11 +202,26 @@ impl Instance {
     }
 }
 
-/// The failure of an instance that was terminated, for who waits for it.
-pub(super) fn terminated(reason: Option<&str>) -> Failure {
-    let reason = reason.unwrap_or("no reason was given");
-    let message = format!("the instance was terminated: {reason}");
-    Failure::permanent(kind::TERMINATED, message)
+/// The outcome of an instance that ended in this turn, for who waits for it.
+pub(super) fn outcome_of(turn: &Turn) -> Option<Result<Option<Json>, Failure>> {
+    let received = turn.received.iter();
+    let received = received.map(|event| (event, kind::TERMINATED, "was terminated"));
+    // Its guest ended it, because it was asked to cancel.
+    let produced = turn.produced.iter();
+    let produced = produced.map(|event| (event, kind::CANCELED, "was cancelled"));
+    let mut events = received.chain(produced);
+    events.find_map(|(event, kind, what)| match event {
+        Event::ExecutionCompleted { output } => Some(Ok(output.clone())),
+        Event::ExecutionFailed { failure, .. } | Event::ExecutionTimedOut { failure } => {
+            Some(Err(failure.clone()))
+        }
+        Event::ExecutionTerminated { reason } => {
+            let reason = reason.as_deref().unwrap_or("no reason was given");
+            let message = format!("the instance {what}: {reason}");
+            Some(Err(Failure::permanent(kind, message)))
+        }
+        _ => None,
+    })
 }
 
 /// What a report shows of an instance.

@@ -96,6 +96,30 @@
 //! assert_eq!(answer.unwrap_err().kind(), "InvalidInput");
 //! ```
 //!
+//! # Cancellation and families
+//!
+//! An instance is asked to cancel with [`Run::cancel_after`] or [`Input::cancel`], and by its
+//! [execution timeout](Run::execution_timeout). It cleans up by the rules of a host, and its grace period ends by the simulated clock:
+//!
+//! ```
+//! # use perennial_sdk::prelude::*;
+//! # use perennial_sdk::testing::Environment;
+//! async fn rent(ctx: Context, machine: String) -> Result<(), Failure> {
+//!     let used = ctx.event::<()>("Done").await;
+//!     ctx.shielded(ctx.activity::<()>("GiveBack", &machine)).await?;
+//!     used
+//! }
+//!
+//! let environment = Environment::of(perennial_sdk::definitions! { orchestrations: { "Rent" => rent } })
+//!     .activity("GiveBack", |_: String| Ok::<_, Failure>(()));
+//! let report = environment.start("Rent", "drill").cancel_after(Duration::from_secs(10), "no longer needed").finish();
+//! assert_eq!(report.failure().kind(), "Canceled");
+//! report.assert_called(&["GiveBack"]);
+//! ```
+//!
+//! Parents tell their children to end, what is dropped becomes what its call says, and each child has its own time limit.
+//! [`Report::instance`] shows how a child ended.
+//!
 //! # Crashes and determinism
 //!
 //! After each turn the environment drops the execution and restores it by a replay of all its turns, as a host does after a crash. An
@@ -105,16 +129,18 @@
 //!
 //! # What differs from a host
 //!
-//! Fuel, memory and quotas are not limited: an orchestration that never stops computing never ends. Activities have all the access that the
-//! test has, not what a deployment grants. An attempt runs to its end at the moment when it begins, and its outcome arrives later if it takes
-//! simulated time. Things that are due at the same moment arrive in one turn, in the order in which they were asked for; on a host they may
-//! arrive in several.
+//! Fuel, memory and quotas are not limited: an orchestration that never stops computing never ends. Activities have all the access that
+//! the test has, not what a deployment grants. An attempt runs to its end at the moment when it begins, and its outcome arrives later if it
+//! takes simulated time; it is told neither that nobody waits for it any more nor that a host stops. A command to an instance does not go
+//! to its children too. Things that are due at the same moment arrive in one turn, in the order in which they were asked for; on a host
+//! they may arrive in several.
 
 mod attempts;
 #[doc(hidden)]
 pub mod convert;
 mod environment;
 mod exported;
+mod family;
 mod guest;
 mod instance;
 mod report;

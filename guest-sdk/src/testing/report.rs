@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::convert;
-use super::instance::{CallRecord, Instance, Recorded, terminated};
+use super::instance::{CallRecord, Instance, Recorded, outcome_of};
 use super::show;
 use crate::log::Level;
 use crate::{Failure, Timestamp};
@@ -101,7 +101,9 @@ impl Report {
 
     // How it ended.
 
-    /// The outcome. The failure of an instance that was terminated has the kind `Terminated`.
+    /// The outcome, as a parent sees it. The failure of an instance that was terminated has the kind `Terminated`, also if it had not
+    /// ended when its grace period was over; of one that ended because it was asked to cancel, `Canceled`; and of one whose execution
+    /// timeout was over, `Timeout`.
     ///
     /// # Errors
     ///
@@ -112,13 +114,7 @@ impl Report {
     /// If it has not ended, or the output is not an `O`.
     #[track_caller]
     pub fn result<O: DeserializeOwned>(&self) -> Result<O, Failure> {
-        let end = self.events().find_map(|(_, event)| match event {
-            Event::ExecutionCompleted { output } => Some(Ok(output.clone())),
-            Event::ExecutionFailed { failure, .. } => Some(Err(failure.clone())),
-            Event::ExecutionTerminated { reason } => Some(Err(terminated(reason.as_deref()))),
-            _ => None,
-        });
-        match end {
+        match self.turns().find_map(outcome_of) {
             Some(Ok(output)) => Ok(self.decoded("the output", output.as_ref())),
             Some(Err(failure)) => Err(failure_of(failure)),
             None => panic!("{}\n{self}", self.why_stuck()),
@@ -139,7 +135,7 @@ impl Report {
         }
     }
 
-    /// The failure of an orchestration that failed or was terminated.
+    /// The failure of an orchestration that failed, was cancelled or was terminated; see [`result`](Self::result).
     ///
     /// # Panics
     ///

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use perennial_core::{Json, Message, Tags, Timestamp as CoreTimestamp};
+use perennial_core::{
+    CANCELLATION_GRACE, InstanceOptions, Json, Message, Millis, Tags, Timestamp as CoreTimestamp,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -30,6 +32,26 @@ impl Input {
             name: name.into(),
             data: Some(encoded(&data)),
         })
+    }
+
+    /// Asks the instance to end in good order, for this reason: what it awaits fails with `Canceled`, and it has a
+    /// [grace period](Self::grace) to clean up, after which it is terminated.
+    #[must_use]
+    pub fn cancel(reason: impl Into<String>) -> Self {
+        Self(Message::Cancel {
+            reason: Some(reason.into()),
+            grace: CANCELLATION_GRACE,
+            recursive: false,
+        })
+    }
+
+    /// How long a cancelled instance has to clean up before it is terminated; a minute by default. Means nothing for other inputs.
+    #[must_use]
+    pub fn grace(mut self, time: Duration) -> Self {
+        if let Message::Cancel { grace, .. } = &mut self.0 {
+            *grace = Millis(millis(time));
+        }
+        self
     }
 
     /// Suspends the instance.
@@ -80,6 +102,7 @@ struct PlannedStart {
     version: Option<String>,
     input: Json,
     tags: Tags,
+    options: InstanceOptions,
     inputs: Vec<(Duration, Input)>,
 }
 
@@ -100,6 +123,7 @@ impl Environment {
                 version: None,
                 input: encoded(&input),
                 tags: Tags::new(),
+                options: InstanceOptions::default(),
                 inputs: Vec::new(),
             }),
             planned: Vec::new(),
@@ -130,6 +154,13 @@ impl Run {
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         let tags = &mut self.planned_start("`tag`").tags;
         tags.push((key.into(), value.into()));
+        self
+    }
+
+    /// Asks the instance to cancel so long after its start; it then fails with [`Timeout`](crate::kind::TIMEOUT).
+    pub fn execution_timeout(mut self, limit: Duration) -> Self {
+        let options = &mut self.planned_start("`execution_timeout`").options;
+        options.execution_timeout = Some(Millis(millis(limit)));
         self
     }
 
@@ -167,6 +198,11 @@ impl Run {
     /// Resumes the instance so long after its start.
     pub fn resume_after(self, time: Duration) -> Self {
         self.after(time, Input::resume())
+    }
+
+    /// Asks the instance to cancel so long after its start, with a grace period of a minute; [`Input::grace`] gives it another one.
+    pub fn cancel_after(self, time: Duration, reason: &str) -> Self {
+        self.after(time, Input::cancel(reason))
     }
 
     /// Terminates the instance so long after its start.
@@ -273,8 +309,8 @@ impl Run {
             return;
         };
         let called = (start.name.as_str(), start.version);
-        self.world
-            .start(&self.id, called, Some(start.input), start.tags);
+        let given = (Some(start.input), start.tags);
+        self.world.start(&self.id, called, given, start.options);
         for (time, Input(message)) in start.inputs {
             let at = CoreTimestamp(self.world.now.0.saturating_add(millis(time)));
             self.world.at(at, &self.id, What::Arrives(message));

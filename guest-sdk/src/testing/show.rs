@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use perennial_core::{AttemptRun, Event, Failure, Json, TaskId, Timestamp};
+use perennial_core::{
+    AttemptRun, Event, Failure, IdReuse, InstanceOptions, Json, TaskId, Timestamp,
+};
 
 use super::instance::Recorded;
 
@@ -116,6 +118,29 @@ fn told(event: &Event) -> (Option<TaskId>, String) {
             (None, reason.unwrap_or_default())
         }
         Event::ContinuedAsNew { input, .. } => (None, payload(input)),
+        _ => told_of_ends(event),
+    }
+}
+
+/// The same for what asks an instance to end, or says when it is to.
+fn told_of_ends(event: &Event) -> (Option<TaskId>, String) {
+    match event {
+        Event::CancellationRequested(asked) => {
+            let reason = asked.reason.as_ref().map(|reason| format!(" {reason}"));
+            (None, reason.unwrap_or_default())
+        }
+        Event::ExecutionTimedOut { failure } => (None, format!(" {}", words(failure))),
+        Event::ChildCommanded {
+            task,
+            instance_id,
+            command,
+            reason,
+        } => {
+            let reason = reason.as_ref().map(|reason| format!(": {reason}"));
+            let reason = reason.unwrap_or_default();
+            (Some(*task), format!(" {command} {instance_id}{reason}"))
+        }
+        Event::InstanceOptions { task, options } => (*task, said(*options)),
         _ => told_of_request(event),
     }
 }
@@ -142,6 +167,26 @@ fn told_of_request(event: &Event) -> (Option<TaskId>, String) {
         Event::RequestFailed { task, failure } => (Some(*task), format!(" {}", words(failure))),
         _ => (None, String::new()),
     }
+}
+
+/// What was said of an instance that was asked for.
+fn said(options: InstanceOptions) -> String {
+    let InstanceOptions {
+        reuse,
+        when_dropped,
+        execution_timeout,
+    } = options;
+    let mut said = String::new();
+    if reuse == IdReuse::Never {
+        said.push_str(" never reuse");
+    }
+    if let Some(command) = when_dropped.command() {
+        said.push_str(&format!(" when dropped {command}"));
+    }
+    if let Some(limit) = execution_timeout {
+        said.push_str(&format!(" for at most {} ms", limit.0));
+    }
+    said
 }
 
 fn payload(json: &Option<Json>) -> String {

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use perennial_core::{
-    Callee, End, Envelope, Event, Failure, Json, Limits, Message, Parent, SEMANTICS_VERSION, Start,
-    State, TaskId, TaskRef, Timestamp, TraceContext, Turn, TurnContext, kind, replay_turn,
+    CANCELLATION_GRACE, Envelope, Event, Failure, InstanceOptions, Json, Limits, Message,
+    SEMANTICS_VERSION, Start, State, TaskId, TaskRef, Timestamp, Turn, TurnContext, replay_turn,
     run_turn, take_batch,
 };
 
 use super::environment::{Environment, MODULE};
-use super::instance::{Instance, OpenActivity, terminated};
+use super::instance::{Instance, OpenActivity};
 use super::report::Report;
 use crate::random::SplitMix64;
 
@@ -32,6 +32,10 @@ pub(super) enum What {
     Fires(TaskRef),
     /// The next attempt of a child begins.
     ChildBegins(TaskRef, u32),
+    /// The time limit of the instance is over.
+    LimitIsOver,
+    /// The time to clean up is over that a cancellation gave this execution.
+    GraceIsOver { execution: u32, generation: u32 },
 }
 
 /// What is due, and when.
@@ -54,18 +58,18 @@ pub(super) struct World {
     next_seq: u64,
     /// How many requests of clients there were.
     pub(super) requests: u64,
-    fresh: Fresh,
+    pub(super) fresh: Fresh,
     turns: usize,
 }
 
 /// Makes the ids and seeds of executions.
-struct Fresh {
+pub(super) struct Fresh {
     random: SplitMix64,
     count: u64,
 }
 
 impl Fresh {
-    fn next(&mut self) -> (String, u64) {
+    pub(super) fn next(&mut self) -> (String, u64) {
         self.count += 1;
         let id = format!("00000000-0000-7000-8000-{:012x}", self.count);
         (id, self.random.next_u64())
@@ -95,8 +99,8 @@ impl World {
         &mut self,
         id: &str,
         (name, version): (&str, Option<String>),
-        input: Option<Json>,
-        tags: perennial_core::Tags,
+        (input, tags): (Option<Json>, perennial_core::Tags),
+        options: InstanceOptions,
     ) {
         let (execution_id, seed) = self.fresh.next();
         let start = Start {
@@ -117,17 +121,26 @@ impl World {
             accepted_at: self.now,
             scheduled_for: None,
         };
-        self.add(start);
+        self.add(start, options);
     }
 
-    fn add(&mut self, start: Start) {
+    pub(super) fn add(&mut self, start: Start, options: InstanceOptions) {
         let id = start.instance_id.clone();
         let parent = start.parent.as_ref();
         let parent_serial = parent.and_then(|parent| self.serial(&parent.instance_id));
         let serial = self.next_seq;
         self.next_seq += 1;
-        let instance = Instance::new(start, self.now, (serial, parent_serial));
+        let instance = Instance::new(
+            start,
+            self.now,
+            (serial, parent_serial),
+            options.when_dropped,
+        );
         self.instances.insert(id.clone(), instance);
+        if let Some(limit) = options.execution_timeout {
+            // It is that of the instance: its executions come and go.
+            self.at(self.now.after(limit), &id, What::LimitIsOver);
+        }
         self.ready.push_back(id);
     }
 
@@ -214,6 +227,16 @@ impl World {
             What::Arrives(message) => message,
             What::Fires(task) => Message::TimerFired { task },
             What::ChildBegins(task, attempt) => Message::ChildDue { task, attempt },
+            What::LimitIsOver => Message::TimeLimit {
+                grace: CANCELLATION_GRACE,
+            },
+            What::GraceIsOver {
+                execution,
+                generation,
+            } => Message::GraceOver {
+                execution,
+                generation,
+            },
             What::AttemptBegins(task) => return self.attempt_begins(&instance, task),
             What::AttemptEnds {
                 task,
@@ -298,8 +321,14 @@ impl World {
 
     /// Does what follows from a turn, as a host does after its commit.
     fn follow(&mut self, id: &str, turn: &Turn) {
-        for event in &turn.produced {
-            self.follow_event(id, turn, event);
+        // First, as on a host: what the turn asks for begins after that.
+        let ended = |one: &Instance| one.state.has_ended() && one.state.binds_children;
+        if self.instances.get(id).is_some_and(ended) {
+            self.release_children(id);
+        }
+        let next = turn.produced.iter().skip(1).map(Some).chain([None]);
+        for (event, next) in turn.produced.iter().zip(next) {
+            self.follow_event(id, turn, (event, next));
         }
         for event in &turn.received {
             match event {
@@ -310,7 +339,19 @@ impl World {
                         self.at(*at, id, What::ChildBegins(task, *attempt));
                     }
                 }
-                Event::ChildRetried { task, attempt, .. } => self.start_child(id, *task, *attempt),
+                Event::ChildRetried { task, attempt, .. } => {
+                    self.start_again(id, *task, *attempt);
+                }
+                Event::CancellationRequested(asked) => {
+                    let state = self.instances.get(id).map(|one| &one.state);
+                    let over = state.map(|state| What::GraceIsOver {
+                        execution: state.execution(),
+                        generation: state.generation,
+                    });
+                    if let Some(over) = over {
+                        self.at(turn.due(asked.deadline), id, over);
+                    }
+                }
                 _ => {}
             }
         }
@@ -321,17 +362,18 @@ impl World {
             continue_as_new(instance, turn, next, self.now);
             self.ready.push_back(id.to_owned());
         } else if instance.state.has_ended() {
-            self.ended(id);
+            self.ended(id, turn);
         }
     }
 
-    fn follow_event(&mut self, id: &str, turn: &Turn, event: &Event) {
+    /// Does what follows from an event that a turn produced, with the event after it, which may say more of the same.
+    fn follow_event(&mut self, id: &str, turn: &Turn, (event, next): (&Event, Option<&Event>)) {
         match event {
             Event::ActivityScheduled { task, .. } => {
                 let Some(instance) = self.instances.get_mut(id) else {
                     return;
                 };
-                if instance.schedule(*task, event, turn.at) {
+                if instance.schedule(*task, (event, next), turn.at) {
                     let task = instance.task(*task);
                     self.at(turn.at, id, What::AttemptBegins(task));
                 }
@@ -346,7 +388,20 @@ impl World {
                     self.at(*at, id, What::Fires(task));
                 }
             }
-            Event::ChildScheduled { task, .. } => self.start_child(id, *task, 1),
+            Event::ChildScheduled { .. } | Event::InstanceStarted { .. } => {
+                self.start_asked(id, event, next);
+            }
+            Event::ChildCommanded {
+                instance_id,
+                command,
+                reason,
+                ..
+            } => {
+                let reason = reason.clone();
+                let reason =
+                    reason.unwrap_or_else(|| format!("its parent {id:?} no longer waits for it"));
+                self.command_child(id, instance_id, *command, Some(reason));
+            }
             Event::EventSent {
                 instance_id,
                 name,
@@ -361,7 +416,6 @@ impl World {
                 // As on a host, an event for nobody is lost.
                 self.deliver(instance_id, message);
             }
-            Event::InstanceStarted { .. } => self.start_detached(id, event),
             Event::TaskCanceled { task } => {
                 if let Some(instance) = self.instances.get_mut(id) {
                     instance.cancel(*task);
@@ -378,155 +432,8 @@ impl World {
         }
     }
 
-    fn task(&self, id: &str, task: TaskId) -> Option<TaskRef> {
+    pub(super) fn task(&self, id: &str, task: TaskId) -> Option<TaskRef> {
         Some(self.instances.get(id)?.task(task))
-    }
-
-    /// Starts an attempt of a child.
-    fn start_child(&mut self, id: &str, task: TaskId, attempt: u32) {
-        let Some(caller) = self.instances.get(id) else {
-            return;
-        };
-        let Some(child) = caller.state.child(task).cloned() else {
-            return;
-        };
-        let parent = Parent {
-            instance_id: id.to_owned(),
-            name: caller.name.clone(),
-            task: caller.task(task),
-            attempt,
-        };
-        let parent_task = parent.task;
-        let known = self.environment.orchestration_names();
-        let unresolved = child.target.failure(Callee::Orchestration, &child.name);
-        let refused = match unresolved.map(|failure| failure.meant(&child.name, known)) {
-            Some(failure) => Some(failure),
-            None => {
-                let new = child.attempt_instance_id(attempt);
-                let called = (child.name.as_str(), child.version.clone());
-                let tags = child.tags.clone();
-                let refused = self.try_start(id, &new, called, (child.input, tags), Some(parent));
-                refused.map(|why| Failure::permanent(kind::INSTANCE_EXISTS, why))
-            }
-        };
-        if let Some(failure) = refused {
-            let message = Message::ChildEnded {
-                task: parent_task,
-                attempt,
-                outcome: Err(failure),
-            };
-            self.deliver(id, message);
-        }
-    }
-
-    fn start_detached(&mut self, id: &str, event: &Event) {
-        let Event::InstanceStarted {
-            instance_id,
-            name,
-            version,
-            input,
-            tags,
-            target,
-        } = event
-        else {
-            return;
-        };
-        let known = self.environment.orchestration_names();
-        let unresolved = target.failure(Callee::Orchestration, name);
-        let refused = match unresolved.map(|failure| failure.meant(name, known)) {
-            Some(failure) => Some(failure.message),
-            None => {
-                let called = (name.as_str(), version.clone());
-                self.try_start(id, instance_id, called, (input.clone(), tags.clone()), None)
-            }
-        };
-        let Some(reason) = refused else { return };
-        let instance_id = instance_id.clone();
-        let skipped = Message::StartSkipped {
-            instance_id: instance_id.clone(),
-            reason: reason.clone(),
-        };
-        if !self.deliver(id, skipped)
-            && let Some(instance) = self.instances.get_mut(id)
-        {
-            instance.epilogue(Event::InstanceStartSkipped {
-                instance_id,
-                reason,
-            });
-        }
-    }
-
-    /// Starts an instance for another one, or says why not.
-    fn try_start(
-        &mut self,
-        caller: &str,
-        id: &str,
-        (name, version): (&str, Option<String>),
-        (input, tags): (Option<Json>, perennial_core::Tags),
-        parent: Option<Parent>,
-    ) -> Option<String> {
-        if id == caller {
-            return Some(format!(
-                "instance {id:?} exists already, and is what asks for it"
-            ));
-        }
-        if let Some(taken) = self.instances.get(id)
-            && !taken.state.has_ended()
-        {
-            let status = taken.status();
-            return Some(format!("instance {id:?} exists already and is {status}"));
-        }
-        let trace = self.instances.get(caller)?.state.start();
-        let trace = trace.map(|start| TraceContext::of_execution(start, 0).0.to_string());
-        let (execution_id, seed) = self.fresh.next();
-        self.add(Start {
-            instance_id: id.to_owned(),
-            execution_id,
-            execution: 0,
-            name: name.to_owned(),
-            version,
-            input,
-            parent,
-            tags,
-            trace_parent: trace,
-            seed,
-            module: Some(MODULE),
-            limits: Limits::default(),
-            next_external: 0,
-            semantics: SEMANTICS_VERSION,
-            accepted_at: self.now,
-            scheduled_for: None,
-        });
-        None
-    }
-
-    /// Tells the parent of an instance of its end.
-    fn ended(&mut self, id: &str) {
-        self.leave_requests(id);
-        let Some(instance) = self.instances.get_mut(id) else {
-            return;
-        };
-        instance.mail.clear();
-        instance.activities.clear();
-        instance.guest = None;
-        let outcome = match instance.state.end() {
-            Some(End::Completed { output }) => Ok(output.clone()),
-            Some(End::Failed { failure }) => Err(failure.clone()),
-            Some(End::Terminated { reason }) => Err(terminated(reason.as_deref())),
-            Some(End::ContinuedAsNew) | None => return,
-        };
-        let (Some(parent), serial) = (instance.parent.clone(), instance.parent_serial) else {
-            return;
-        };
-        if self.serial(&parent.instance_id) != serial {
-            return;
-        }
-        let message = Message::ChildEnded {
-            task: parent.task,
-            attempt: parent.attempt,
-            outcome,
-        };
-        self.deliver(&parent.instance_id, message);
     }
 
     /// Sees to the mail of an instance.
@@ -555,7 +462,12 @@ fn is_current(instances: &BTreeMap<String, Instance>, due: &Due) -> bool {
         return false;
     }
     match &due.what {
-        What::Arrives(_) => true,
+        What::Arrives(_) | What::LimitIsOver => true,
+        What::GraceIsOver { execution, .. } => {
+            let running = instance.state.running();
+            *execution == instance.state.execution()
+                && running.is_some_and(|running| running.cancellation.is_some())
+        }
         What::Fires(task) => instance.is_open(*task),
         What::ChildBegins(task, attempt) => {
             let child = instance.state.child(task.task);

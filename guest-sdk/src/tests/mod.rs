@@ -12,10 +12,14 @@ use crate::machine::Machine;
 use crate::{Activity, Context, Orchestration, OrchestrationFuture, TaskId};
 
 mod annotated;
+#[cfg(feature = "testing")]
+mod beats;
 mod cancel;
 mod contract;
 mod ending;
 mod events;
+#[cfg(feature = "testing")]
+mod family;
 #[cfg(feature = "testing")]
 mod kit;
 #[cfg(feature = "testing")]

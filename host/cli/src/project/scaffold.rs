@@ -24,7 +24,7 @@ const SDK: &[(&str, &str)] = files!("sdk":
     "activity.rs" "annotated.rs" "bindings.rs" "cancel.rs" "combine.rs" "context.rs" "definition.rs" "event.rs" "execution.rs" "export.rs" "failure.rs" "failure_kind.rs" "http.rs"
     "instance.rs" "kind.rs" "lib.rs" "limit.rs" "log.rs" "machine.rs" "mailbox.rs" "no_threads.rs" "payload.rs"
     "print.rs" "random.rs" "request.rs" "retry.rs" "saga.rs" "task.rs" "ticket.rs" "time.rs" "timer.rs" "typed.rs" "validator.rs"
-    "testing/attempts.rs" "testing/convert.rs" "testing/environment.rs" "testing/exported.rs" "testing/guest.rs" "testing/instance.rs"
+    "testing/attempts.rs" "testing/convert.rs" "testing/environment.rs" "testing/exported.rs" "testing/family.rs" "testing/guest.rs" "testing/instance.rs"
     "testing/mod.rs" "testing/report.rs" "testing/requests.rs" "testing/run.rs" "testing/show.rs" "testing/world.rs");
 
 /// The sources of the SDK's macros, without their tests.
