@@ -67,6 +67,15 @@ enum Step {
         raise: String,
         data: Value,
     },
+    /// A request, whose answer is waited for, whatever it is.
+    Request {
+        request: String,
+        input: Value,
+    },
+    /// A cancellation, with its reason.
+    Cancel {
+        cancel: String,
+    },
     /// Milliseconds by which the clock jumps.
     Advance {
         advance: u64,
@@ -259,6 +268,19 @@ fn the_recordings_hold_everything_that_a_program_can_do() {
         "ContinuedAsNew",
         "ExecutionCompleted",
         "ExecutionFailed",
+        "ActivityOptions",
+        "CancellationRequested",
+        "ChildCommanded",
+        "ExecutionTerminated",
+        "InstanceOptions",
+        "RequestAnswered",
+        "RequestCompleted",
+        "RequestFailed",
+        "RequestReceived",
+        "RequestSent",
+        "TagSet",
+        "TimerSetAt",
+        "ValueSet",
     ] {
         assert!(recorded.contains(event), "no recording has {event}");
     }
@@ -352,6 +374,13 @@ async fn record(name: &str) {
     for step in &script.steps {
         match step {
             Step::Raise { raise, data } => client.raise_event("golden", raise, data).await.unwrap(),
+            Step::Request { request, input } => {
+                let asked = client.request::<Value>("golden", request, input);
+                assert!(!asked.status().await.unwrap().is_pending());
+            }
+            Step::Cancel { cancel } => {
+                client.cancel("golden", Some(cancel)).await.unwrap();
+            }
             Step::Advance { advance } => clock.advance(Millis(*advance)),
             Step::Until { until } => shows(&client, until).await,
         }
