@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-const MODULE_BYTES_MAX: usize = 200 << 10;
+const MODULE_BYTES_MAX: usize = 300 << 10;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
