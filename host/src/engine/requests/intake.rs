@@ -28,6 +28,9 @@ const COMMANDS_MAX: u32 = 100;
 /// without a thread.
 const BLOCKING_MAX: usize = 16;
 
+/// Maximum number of modules that judge requests at once. A validator may use the fuel of a turn, and must not keep clients from reading.
+const JUDGES_MAX: usize = 4;
+
 /// Limits how many requests are accepted and carried out at once.
 pub(in crate::engine) struct Requests {
     pub(in crate::engine) admission: Arc<Admission>,
@@ -36,6 +39,8 @@ pub(in crate::engine) struct Requests {
     /// Limited to [`BLOCKING_MAX`], as `steps` is.
     reads: Semaphore,
     steps: Semaphore,
+    /// Limited to [`JUDGES_MAX`].
+    pub(in crate::engine) judges: Semaphore,
 }
 
 impl Default for Requests {
@@ -45,6 +50,7 @@ impl Default for Requests {
             commands: tokio::sync::Mutex::default(),
             reads: Semaphore::new(BLOCKING_MAX),
             steps: Semaphore::new(BLOCKING_MAX),
+            judges: Semaphore::new(JUDGES_MAX),
         }
     }
 }
@@ -67,7 +73,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of `run`; [`StoreError::Lacks`] if the system has no thread for it, in which case `run` was not called.
-    async fn blocking<T: Send + 'static>(
+    pub(in crate::engine) async fn blocking<T: Send + 'static>(
         &self,
         places: &Semaphore,
         run: impl FnOnce() -> Result<T, StoreError> + Send + 'static,

@@ -31,8 +31,8 @@ impl Engine {
             _ => return Ok(None),
         };
         let engine = Arc::clone(self);
-        self.reading(move |reader| engine.judged(reader, &ask, start.as_ref()))
-            .await
+        let judged = move || engine.judged(&engine.hub.reader, &ask, start.as_ref());
+        self.blocking(&self.requests.judges, judged).await
     }
 
     fn judged(
