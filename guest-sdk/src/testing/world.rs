@@ -493,7 +493,7 @@ fn continue_as_new(instance: &mut Instance, turn: &Turn, next: &Start, now: Time
     if let Some(Event::ContinuedAsNew { carry_over, .. }) = turn.produced.last() {
         let mut carried = BTreeMap::new();
         let received = turns.iter().flat_map(|turn| &turn.received);
-        for message in received.filter_map(Event::carried_over) {
+        for message in received.filter_map(Message::carried_over) {
             if let Message::ExternalEvent { number, .. } | Message::Request { number, .. } = message
                 && number.is_some_and(|number| carry_over.contains(&number))
             {

@@ -6,7 +6,8 @@ use crate::bounds::{
     INSTANCE_ID_CHARS, NAME_CHARS, REASON_BYTES, TAG_VALUE_CHARS, TAGS, VALUE_BYTES,
     VALUE_NAME_CHARS, VALUES,
 };
-use crate::value::{self, InvalidName, answer_size, size_of};
+use crate::failure::answer_size;
+use crate::value::{self, InvalidName, size_of};
 use crate::{
     Action, Answer, Ending, Failure, Json, Limits, State, Tags, TaskId, Waiting, kind, set_tag,
 };

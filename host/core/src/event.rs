@@ -5,11 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::value::{answer_size, size_of};
+use crate::failure::answer_size;
+use crate::value::size_of;
 use crate::{
-    AttemptRun, Cancellation, ChildCommand, Digest, Failure, GuestEvent, IncomingRequest,
-    InstanceOptions, Json, Limits, Message, Millis, Parent, RetryPolicy, Tags, Target, TaskId,
-    Timestamp,
+    AttemptRun, Cancellation, ChildCommand, Digest, Failure, InstanceOptions, Json, Limits, Millis,
+    Parent, RetryPolicy, Tags, Target, TaskId, Timestamp,
 };
 
 /// A fact in an execution's history.
@@ -398,123 +398,6 @@ impl Start {
 }
 
 impl Event {
-    /// What the guest is told of this event, if it is told of it.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "it is a table, with an arm for each event"
-    )]
-    pub fn to_guest(&self) -> Option<GuestEvent> {
-        let event = match self {
-            Self::TurnStarted {
-                now,
-                history_events,
-                history_bytes,
-            } => GuestEvent::TurnStarted {
-                now: *now,
-                history_events: *history_events,
-                history_bytes: *history_bytes,
-            },
-            Self::ExecutionStarted(start) => GuestEvent::ExecutionStarted {
-                instance_id: start.instance_id.clone(),
-                execution_id: start.execution_id.clone(),
-                name: start.name.clone(),
-                version: start.version.clone(),
-                input: start.input.clone(),
-                parent: start.parent.clone(),
-                tags: start.tags.clone(),
-                trace_parent: start.trace_parent.clone(),
-                seed: start.seed,
-            },
-            Self::ActivityCompleted { task, output, .. }
-            | Self::ChildCompleted { task, output }
-            | Self::RequestCompleted { task, output } => GuestEvent::TaskCompleted {
-                task: *task,
-                outcome: Ok(output.clone()),
-            },
-            Self::ActivityFailed { task, failure, .. }
-            | Self::ChildFailed { task, failure }
-            | Self::RequestFailed { task, failure } => GuestEvent::TaskCompleted {
-                task: *task,
-                outcome: Err(failure.clone()),
-            },
-            Self::RequestReceived {
-                number,
-                id,
-                name,
-                input,
-            } => GuestEvent::RequestReceived(IncomingRequest {
-                number: *number,
-                id: id.clone(),
-                name: name.clone(),
-                input: input.clone(),
-            }),
-            Self::TimerFired { task } => GuestEvent::TimerFired(*task),
-            Self::ExternalEventRaised { number, name, data } => GuestEvent::ExternalEventRaised {
-                number: *number,
-                name: name.clone(),
-                data: data.clone(),
-            },
-            Self::CancellationRequested(cancellation) => {
-                GuestEvent::CancellationRequested(cancellation.clone())
-            }
-            Self::ActivityScheduled { .. }
-            | Self::ChildScheduled { .. }
-            | Self::TimerSet { .. }
-            | Self::TaskCanceled { .. }
-            | Self::EventSent { .. }
-            | Self::InstanceStarted { .. }
-            | Self::CustomStatusSet { .. }
-            | Self::ExecutionReturned { .. }
-            | Self::ExecutionCompleted { .. }
-            | Self::ExecutionFailed { .. }
-            | Self::ExecutionTerminated { .. }
-            | Self::ContinuedAsNew { .. }
-            | Self::ExecutionSuspended { .. }
-            | Self::ExecutionResumed { .. }
-            | Self::InstanceStartSkipped { .. }
-            | Self::ChildRetryScheduled { .. }
-            | Self::ChildRetried { .. }
-            | Self::AttemptFailed { .. }
-            | Self::CallDetails { .. }
-            | Self::ValueSet { .. }
-            | Self::TagSet { .. }
-            | Self::ActivityOptions { .. }
-            | Self::TimerSetAt { .. }
-            | Self::InstanceOptions { .. }
-            | Self::ChildCommanded { .. }
-            | Self::RequestAnswered { .. }
-            | Self::RequestSent { .. }
-            | Self::ExecutionTimedOut { .. } => return None,
-        };
-        Some(event)
-    }
-
-    /// The message that takes an external event or a request over to the next execution, with its number.
-    pub fn carried_over(&self) -> Option<Message> {
-        if let Self::ExternalEventRaised { number, name, data } = self {
-            return Some(Message::ExternalEvent {
-                number: Some(*number),
-                name: name.clone(),
-                data: data.clone(),
-            });
-        }
-        let Self::RequestReceived {
-            number,
-            id,
-            name,
-            input,
-        } = self
-        else {
-            return None;
-        };
-        Some(Message::Request {
-            number: Some(*number),
-            id: id.clone(),
-            name: name.clone(),
-            input: input.clone(),
-        })
-    }
-
     /// Bytes that this event takes in a history, roughly: its texts and payloads and a constant.
     #[expect(
         clippy::too_many_lines,

@@ -214,6 +214,14 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// Size of an output or a failure.
+pub(crate) fn answer_size(outcome: &Result<Option<Json>, Failure>) -> usize {
+    match outcome {
+        Ok(output) => crate::value::size_of(output.as_ref()),
+        Err(failure) => failure.size(),
+    }
+}
+
 /// The kinds of failure that the host itself reports.
 pub mod kind {
     /// A turn used up its fuel.

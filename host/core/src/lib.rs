@@ -47,6 +47,7 @@ mod state;
 mod target;
 mod task;
 pub mod text;
+mod told;
 mod trace;
 mod turn;
 mod turn_builder;

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptRun, Digest, FailedAttempt, Failure, Json, Millis, Start, TaskRef, Timestamp};
+use crate::{
+    AttemptRun, Digest, Event, FailedAttempt, Failure, Json, Millis, Start, TaskRef, Timestamp,
+};
 
 /// A message for an instance. As with [`Event`](crate::Event), the order of variants and fields is part of the stored format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,6 +139,32 @@ pub enum Message {
 }
 
 impl Message {
+    /// The message that takes an external event or a request over to the next execution, with its number; `None` for other events.
+    pub fn carried_over(event: &Event) -> Option<Self> {
+        if let Event::ExternalEventRaised { number, name, data } = event {
+            return Some(Self::ExternalEvent {
+                number: Some(*number),
+                name: name.clone(),
+                data: data.clone(),
+            });
+        }
+        let Event::RequestReceived {
+            number,
+            id,
+            name,
+            input,
+        } = event
+        else {
+            return None;
+        };
+        Some(Self::Request {
+            number: Some(*number),
+            id: id.clone(),
+            name: name.clone(),
+            input: input.clone(),
+        })
+    }
+
     /// Whether this is a command about the instance itself, which gets a turn of its own.
     pub fn is_control(&self) -> bool {
         matches!(
@@ -189,7 +217,7 @@ impl Message {
             }
             Self::ActivityEnded { outcome, .. }
             | Self::ChildEnded { outcome, .. }
-            | Self::RequestEnded { outcome, .. } => crate::value::answer_size(outcome) + 16,
+            | Self::RequestEnded { outcome, .. } => crate::failure::answer_size(outcome) + 16,
             Self::Request {
                 id, name, input, ..
             } => id.len() + name.len() + crate::value::size_of(input.as_ref()) + 16,

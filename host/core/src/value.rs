@@ -50,14 +50,6 @@ pub(crate) fn size_of(payload: Option<&Json>) -> usize {
     payload.map_or(0, Json::size)
 }
 
-/// Size of an output or a failure.
-pub(crate) fn answer_size(outcome: &Result<Option<Json>, crate::Failure>) -> usize {
-    match outcome {
-        Ok(output) => size_of(output.as_ref()),
-        Err(failure) => failure.size(),
-    }
-}
-
 /// A point in time, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -88,7 +88,7 @@ fn continuing_as_new_carries_over_what_is_not_answered() {
         world.told()
     );
     let carried: Vec<Message> = (world.events().iter())
-        .filter_map(perennial_core::Event::carried_over)
+        .filter_map(Message::carried_over)
         .collect();
     assert!(
         matches!(&carried[1], Message::Request { number: Some(1), id, .. } if id == "b"),

@@ -488,7 +488,7 @@ fn check(world: &World, before: &[Turn], rewind: &Rewind) {
         assert!(rewind.state.tasks().contains_key(&armed.task));
     }
     let raised = |turns: &[Turn]| -> Vec<Event> {
-        let raised = |event: &&Event| event.carried_over().is_some();
+        let raised = |event: &&Event| Message::carried_over(event).is_some();
         turns
             .iter()
             .flat_map(Turn::events)
@@ -499,12 +499,7 @@ fn check(world: &World, before: &[Turn], rewind: &Rewind) {
     let comes_again = rewind
         .inbox
         .iter()
-        .filter(|message| {
-            matches!(
-                message,
-                Message::ExternalEvent { .. } | Message::Request { .. }
-            )
-        })
+        .filter(|message| is_from_outside(message))
         .count();
     assert!(
         comes_again >= raised(&before[cut..]).len(),

@@ -62,7 +62,7 @@ async fn instances_are_started_seen_and_told_what_to_do() {
         &start(r#"{"orchestration":"Wait","color":"red"}"#),
         expect![[r#"
             400
-            {"error":{"code":"invalid","message":"the body is not what was expected: unknown field `color`, expected one of `name`, `orchestration`, `id`, `instanceId`, `version`, `input`, `tags`, `reuse`, `scheduledTime`, `startAfterMs`, `traceParent`, `executionTimeoutMs` at line 1 column 31"}}
+            {"error":{"code":"invalid","message":"the body is not what was expected: unknown field `color`, expected one of `name`, `orchestration`, `id`, `instanceId`, `version`, `input`, `tags`, `reuse`, `scheduledTime`, `startAfterMs`, `traceParent`, `executionTimeoutMs`, `event` at line 1 column 31"}}
         "#]],
     )
     .await;

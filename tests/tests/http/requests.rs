@@ -148,7 +148,7 @@ async fn a_request_is_answered_in_the_answer_to_its_call() {
             format!(
                 "POST {API}/instances/e/requests\n\n{{\"name\":\"X\",\"start\":{{\"orchestration\":\"Nope\"}}}}"
             ),
-            404,
+            400,
             "unknownOrchestration",
         ),
         (

@@ -35,7 +35,7 @@ const MACROS: &[(&str, &str)] = files!("sdk-macros":
 const CORE: &[(&str, &str)] = files!("core":
     "answer.rs" "attempt.rs" "bounds.rs" "check.rs" "closest.rs" "context.rs" "convert.rs" "corrupt.rs" "cut.rs" "decide.rs" "describe.rs"
     "event.rs" "failure.rs" "family.rs" "guest.rs" "lib.rs" "limits.rs" "message.rs" "phase.rs" "quarantine.rs" "replay.rs" "retry.rs" "rewind.rs" "rewound.rs"
-    "stage.rs" "state.rs" "target.rs" "task.rs" "text.rs" "trace.rs" "turn.rs" "turn_builder.rs" "unread.rs" "unreadable.rs" "value.rs" "xxh64.rs");
+    "stage.rs" "state.rs" "target.rs" "task.rs" "text.rs" "told.rs" "trace.rs" "turn.rs" "turn_builder.rs" "unread.rs" "unreadable.rs" "value.rs" "xxh64.rs");
 
 /// The contract.
 const WIT: &[(&str, &str)] = files!("wit":

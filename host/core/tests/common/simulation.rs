@@ -307,7 +307,7 @@ impl World {
         };
         let carried = carry_over.iter().map(|wanted| {
             let found = events.iter().find_map(|event| {
-                event.carried_over().filter(|message| match message {
+                Message::carried_over(event).filter(|message| match message {
                     Message::ExternalEvent { number, .. } | Message::Request { number, .. } => {
                         *number == Some(*wanted)
                     }

@@ -239,6 +239,13 @@ pub(crate) fn request(name: &str, id: &str) -> Message {
     }
 }
 
+pub(crate) fn is_from_outside(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::ExternalEvent { .. } | Message::Request { .. }
+    )
+}
+
 pub(crate) fn suspend() -> Message {
     let reason = Some("holiday".to_owned());
     let recursive = false;

@@ -184,8 +184,7 @@ impl Client {
     /// [`Error::is_not_found`] if there is no such instance or no such request.
     pub async fn request_status(&self, id: &str, request_id: &str) -> Result<RequestStatus> {
         if let Some(remote) = self.remote() {
-            let found = remote.request(id, request_id, None).await?;
-            return found.ok_or_else(|| Error::unknown_request(id, request_id));
+            return remote.request(id, request_id, None).await;
         }
         let (key, wanted) = (id.to_owned(), request_id.to_owned());
         let read = move |reader: &Reader| reader.request(&key, &wanted);
@@ -215,10 +214,7 @@ impl Client {
             };
             let left = limit.saturating_sub(begun.elapsed());
             let status = match self.remote() {
-                Some(remote) => {
-                    let found = remote.request(id, request_id, Some(left)).await?;
-                    found.ok_or_else(|| Error::unknown_request(id, request_id))?
-                }
+                Some(remote) => remote.request(id, request_id, Some(left)).await?,
                 None => self.request_status(id, request_id).await?,
             };
             let left = limit.saturating_sub(begun.elapsed());

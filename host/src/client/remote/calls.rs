@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use perennial_core::{Json, Status, Timestamp};
+use perennial_core::{Json, Rejection, Status, Timestamp};
 
 use super::{ANSWER_EVERY, ANSWER_TIMEOUT, Call, Remote, instance};
 use crate::client::body::{
@@ -125,15 +125,16 @@ impl Remote {
         id: &str,
         request_id: &str,
         limit: Option<Duration>,
-    ) -> Result<Option<RequestStatus>> {
+    ) -> Result<RequestStatus> {
+        // No instance has an invalid id.
         let Ok(path) = instance(id, &["requests", request_id]) else {
-            return Ok(None);
+            return Err(Error::rejected(id, Rejection::NotFound));
         };
         let limit = limit.unwrap_or_default().min(ANSWER_EVERY);
         let call = Call::get(&path)
             .query("timeout", limit.as_secs_f64().to_string())
             .within(Some(limit + ANSWER_TIMEOUT));
-        self.find(call).await
+        self.ask(call).await
     }
 
     pub(crate) async fn requests(&self, id: &str) -> Result<Option<Vec<RequestStatus>>> {

@@ -92,7 +92,7 @@ fn carried(
             event
             && numbers.contains(number)
         {
-            found.extend(event.carried_over().map(|message| (*number, message)));
+            found.extend(Message::carried_over(event).map(|message| (*number, message)));
         }
     };
     let mut from = 0;

@@ -4,6 +4,7 @@ mod backups;
 mod commits;
 mod files;
 mod formats;
+mod kinds;
 mod lists;
 mod plans;
 mod purges;
