@@ -201,7 +201,7 @@ pub enum Rejection {
     NotQuarantined(Status),
     /// The instance was sent more external events than it has read.
     #[error(
-        "the external events that it was sent and has not read fill {} MiB: the event can be raised again once it has read some",
+        "the external events and requests that it was sent and has not read fill {} MiB: this can be sent again once it has read some",
         crate::bounds::UNREAD_EVENT_BYTES >> 20
     )]
     TooManyUnread,

@@ -58,7 +58,8 @@ pub(crate) struct Requests {
 pub(super) const REQUEST: &str = "\
 The instance is asked, and its answer is printed. The request is on disk before it is delivered. It waits until the \
 orchestration serves requests of this name; a validator of the orchestration may decline it before it is recorded. Where \
-there is no answer in time, the instance keeps the request: `perennial requests` gets the answer later.
+there is no answer in time, the instance keeps the request: `perennial requests` gets the answer later. A request that is \
+sent again under its id is the same request, whatever its input is. A failure exits with 1, no answer in time with 5.
 
 Examples:
   perennial request cart-7 AddItem --input '{\"sku\": \"book\", \"count\": 2}'
@@ -70,7 +71,8 @@ JSON: {instanceId, requestId, name, state: pending | completed | failed, created
 
 pub(super) const REQUESTS: &str = "\
 Shows what an instance was asked, the newest first, at most a thousand requests; with REQUEST_ID, the answer to that one. \
-Answers are kept as long as the instance, but one that continues as new again and again keeps each for a day.
+Answers are kept until the instance is replaced, restarted or purged; one that continues as new again and again keeps each \
+for a day. A request without an answer exits with 4, and with --wait with 5.
 
 Examples:
   perennial requests cart-7

@@ -247,7 +247,7 @@ fn options_in_words(options: &InstanceOptions) -> String {
 }
 
 fn cancellation_in_words(asked: &Cancellation) -> String {
-    let until = format!("ended at {} UTC", time(asked.deadline));
+    let until = format!("to end by {} UTC", time(asked.deadline));
     match &asked.reason {
         Some(reason) => format!("{reason}; {until}"),
         None => until,

@@ -56,7 +56,7 @@ pub(super) async fn requests(args: Requests, session: &Session) -> anyhow::Resul
     };
     if status.is_pending() && !args.wait {
         if output.is_json() {
-            return output.json(&status).map(|()| Exit::Ok);
+            return output.json(&status).map(|()| Exit::WrongState);
         }
         let message = format!("instance {:?} has not answered request {id:?} yet", args.id);
         let hint = format!(

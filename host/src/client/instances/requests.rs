@@ -14,7 +14,7 @@ use serde_with::{serde_as, skip_serializing_none};
 use crate::client::instances::start::Start;
 use crate::client::json::{FailureJson, Payload, TimeText};
 use crate::client::{Backend, Client, Error, Result, check_json, to_json};
-use crate::engine::{AskRequest, Request, Until};
+use crate::engine::{AskRequest, Request};
 use crate::store::{self, Reader, Reply, RequestRow, StoreError};
 
 /// The polling interval of a process that does not run the hub; a host notifies its own clients instead.
@@ -209,7 +209,7 @@ impl Client {
         loop {
             // Subscribe before reading, so that no answer is missed.
             let told = match &self.backend {
-                Backend::Engine(engine) => Some(engine.watch(id, Until::Changed).told),
+                Backend::Engine(engine) => Some(engine.watch_answer(id, request_id)),
                 Backend::File(_) | Backend::Remote(_) => None,
             };
             let left = limit.saturating_sub(begun.elapsed());
@@ -223,8 +223,11 @@ impl Client {
             }
             match told {
                 // Changed or timed out: read again.
-                Some(told) => {
-                    if let Ok(Err(_)) = tokio::time::timeout(left, told).await {
+                Some([answer, end]) => {
+                    let told = futures::future::select(answer.told, end.told);
+                    if let Ok(told) = tokio::time::timeout(left, told).await
+                        && told.factor_first().0.is_err()
+                    {
                         return Err(Error::store(&self.hub, StoreError::Closed));
                     }
                 }
@@ -233,7 +236,7 @@ impl Client {
         }
     }
 
-    /// The requests to an instance that were recorded last, the newest first, at most a thousand.
+    /// The requests to an instance that were recorded last, the newest first: at most a thousand, and at most 4 MiB of answers beside the newest.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such instance.

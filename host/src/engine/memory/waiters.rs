@@ -114,11 +114,20 @@ impl Waiters {
     }
 
     /// The first waiter for the end gets the row; others read it themselves.
-    fn tell_each(&self, id: &str, ended: bool, mut news: impl FnMut() -> News) {
+    fn tell_each(&self, id: &str, ended: bool, news: impl FnMut() -> News) {
         if self.all.receiver_count() > 0 {
             // Sending fails if the last subscriber has just left.
             let _ = self.all.send(id.into());
         }
+        self.tell_waiting(id, ended, news);
+    }
+
+    /// Notifies those that wait for the answer to a request. They wait under a name that no instance has.
+    pub(in crate::engine) fn tell_answered(&self, instance: &str, request: &str) {
+        self.tell_waiting(&answer_to(instance, request), false, || None);
+    }
+
+    fn tell_waiting(&self, id: &str, ended: bool, mut news: impl FnMut() -> News) {
         let mut state = self.state.lock();
         if ended {
             state.begun.remove(id);
@@ -154,6 +163,15 @@ impl Engine {
         self.memory.waiters.watch(id, until)
     }
 
+    /// Registers a waiter for the answer to a request, and one for the end of its instance, which is none.
+    pub(crate) fn watch_answer(&self, instance: &str, request: &str) -> [Watch; 2] {
+        let waiters = &self.memory.waiters;
+        [
+            waiters.watch(&answer_to(instance, request), Until::Changed),
+            waiters.watch(instance, Until::Ended),
+        ]
+    }
+
     pub(crate) fn tell_waiters(&self, id: &str, ended: bool) {
         self.memory.waiters.tell(id, ended);
     }
@@ -163,6 +181,11 @@ impl Engine {
     pub(crate) fn watch_all(&self) -> broadcast::Receiver<Arc<str>> {
         self.memory.waiters.watch_all()
     }
+}
+
+/// The name under which the answer to a request is waited for. Ids of instances hold no such character.
+fn answer_to(instance: &str, request: &str) -> String {
+    format!("{instance}\0{request}")
 }
 
 #[cfg(test)]

@@ -37,10 +37,10 @@ pub(in crate::engine) struct Requests {
     /// Locked by the task that takes commands of other processes.
     commands: tokio::sync::Mutex<()>,
     /// Limited to [`BLOCKING_MAX`], as `steps` is.
-    reads: Semaphore,
-    steps: Semaphore,
+    reads: Arc<Semaphore>,
+    steps: Arc<Semaphore>,
     /// Limited to [`JUDGES_MAX`].
-    pub(in crate::engine) judges: Semaphore,
+    pub(in crate::engine) judges: Arc<Semaphore>,
 }
 
 impl Default for Requests {
@@ -48,9 +48,9 @@ impl Default for Requests {
         Self {
             admission: Arc::default(),
             commands: tokio::sync::Mutex::default(),
-            reads: Semaphore::new(BLOCKING_MAX),
-            steps: Semaphore::new(BLOCKING_MAX),
-            judges: Semaphore::new(JUDGES_MAX),
+            reads: Arc::new(Semaphore::new(BLOCKING_MAX)),
+            steps: Arc::new(Semaphore::new(BLOCKING_MAX)),
+            judges: Arc::new(Semaphore::new(JUDGES_MAX)),
         }
     }
 }
@@ -75,10 +75,15 @@ impl Engine {
     /// Those of `run`; [`StoreError::Lacks`] if the system has no thread for it, in which case `run` was not called.
     pub(in crate::engine) async fn blocking<T: Send + 'static>(
         &self,
-        places: &Semaphore,
+        places: &Arc<Semaphore>,
         run: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let _place = places.acquire().await;
+        // It is taken until the work is done, also when the caller is gone.
+        let place = Arc::clone(places).acquire_owned().await;
+        let run = move || {
+            let _place = place;
+            run()
+        };
         // The runtime panics if it cannot create a thread.
         let running = guarded(|| self.runtime.spawn_blocking(run)).map_err(|_| {
             let shortage = Shortage::new(Resource::Threads, "there is no thread for a request");

@@ -42,9 +42,10 @@ impl Engine {
         start: Option<&StartRequest>,
     ) -> Result<Option<Reply>, StoreError> {
         let limits = self.config.limits;
-        // A payload over the limit is refused without the guest.
+        // A payload over a limit, or that nobody could read, is refused without the guest.
         let bytes = ask.input.as_ref().map_or(0, perennial_core::Json::size) as u64;
-        if bytes > limits.payload_bytes {
+        let is_readable = |input: &perennial_core::Json| input.check_readable().is_ok();
+        if bytes > limits.payload_bytes || !ask.input.as_ref().is_none_or(is_readable) {
             return Ok(None);
         }
         if let Some((_, Some(_))) = reader.request(&ask.instance, &ask.id)? {

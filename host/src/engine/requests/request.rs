@@ -345,6 +345,12 @@ fn prepare_ask(ask: AskRequest, with: &Preparation<'_>) -> Change {
     if let Err(problem) = check_known_id(&instance) {
         return refuse(refused::INVALID, problem.to_string());
     }
+    // A URL names it.
+    let in_path = matches!(id.as_str(), "." | "..") || id.contains(['/', '\\', '?', '#']);
+    if in_path {
+        let message = r"the id of a request must not be . or .., and must not contain / \ ? #";
+        return refuse(refused::INVALID, message.to_owned());
+    }
     let problem = problem_with_name("the id of a request", &id)
         .or_else(|| problem_with_name("the name of a request", &name))
         .or_else(|| problem_with_payload(input.as_ref(), with));

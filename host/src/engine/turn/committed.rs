@@ -314,6 +314,9 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
                     engine.timers.add(due, commit.turn.at, key, grace);
                 }
             }
+            Event::RequestAnswered { id, .. } => {
+                engine.memory.waiters.tell_answered(&commit.id, id);
+            }
             Event::TaskCanceled { task } => {
                 engine.timers.remove(key, *task);
                 engine.activities.cancel(key, at(*task));
@@ -366,7 +369,6 @@ fn act(engine: &Arc<Engine>, slot: &Slot, state: &State, commit: &TurnCommit, he
             | Event::InstanceOptions { .. }
             | Event::ChildCommanded { .. }
             | Event::RequestReceived { .. }
-            | Event::RequestAnswered { .. }
             | Event::RequestSent { .. }
             | Event::RequestCompleted { .. }
             | Event::RequestFailed { .. }

@@ -302,6 +302,12 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {
     async fn from_request(request: Request<Body>, api: &Arc<Api>) -> Result<Self, Failed> {
         let Bytes(bytes) = Bytes::from_request(request, api).await?;
         let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        // A list would be taken for the values of the fields, in their order.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(Failed::invalid(
+                "the body must be a JSON object, not a list",
+            ));
+        }
         serde_json::from_slice(bytes)
             .map(Self)
             .map_err(|error| Failed::invalid(format!("the body is not what was expected: {error}")))

@@ -5,8 +5,9 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
 
-use crate::client::RequestStatus;
 use crate::client::body::RequestBody;
+use crate::client::{PAGE_BYTES_MAX, RequestStatus};
+use crate::http::body;
 use crate::http::native::doc::{Operation, get, post};
 use crate::http::native::extract::{Ask, Failed, Object, Segments};
 use crate::http::native::instances::start_of;
@@ -49,7 +50,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "/instances/{id}/requests",
             list,
             "listRequests",
-            "The requests to an instance that were recorded last, the newest first, at most a thousand",
+            "The requests to an instance that were recorded last, the newest first: at most a thousand, and at most 4 MiB of answers beside the newest",
         )
         .answer(200, "The requests"),
         get(
@@ -102,9 +103,15 @@ async fn send(
 
 /// The id that the caller gave the request: in the body, or in the header.
 fn key_of(headers: &HeaderMap, request_id: Option<String>) -> Result<Option<String>, Failed> {
-    let Some(header) = headers.get(IDEMPOTENCY_KEY) else {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(header) = keys.next() else {
         return Ok(request_id);
     };
+    if header.is_empty() || keys.any(|other| other != header) {
+        return Err(Failed::invalid(
+            "the header Idempotency-Key must be the id of the request, and be given once",
+        ));
+    }
     let key = header
         .to_str()
         .map_err(|_| Failed::invalid("the header Idempotency-Key must be printable ASCII"))?;
@@ -120,7 +127,8 @@ async fn list(
     ask: Ask,
     Segments(id): Segments<String>,
 ) -> Result<Reply<Vec<RequestStatus>>, Failed> {
-    Ok(Reply::ok(&ask.client.requests(&id).await?))
+    let room = body::room_for(&ask.api, PAGE_BYTES_MAX).await?;
+    Reply::ok_in(room, &ask.client.requests(&id).await?)
 }
 
 async fn show(

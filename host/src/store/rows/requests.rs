@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::rows::instances::{self, deliver, status_of};
+use crate::store::rows::list::PAGE_BYTES_MAX;
 use crate::store::rows::reader::Reader;
 use crate::store::types::{Effects, InstanceKey, Position};
 
@@ -86,7 +87,7 @@ impl Reader {
         })
     }
 
-    /// Requests to an instance that were accepted last, the newest first, at most so many.
+    /// Requests to an instance that were accepted last, the newest first, at most so many, and no more bytes of answers than a page of a list has.
     pub(crate) fn requests(
         &self,
         key: InstanceKey,
@@ -97,9 +98,18 @@ impl Reader {
                 "SELECT id, name, at, answered_at, answer FROM request WHERE instance = ?1 ORDER BY at DESC, id LIMIT ?2",
             )?;
             let mut rows = query.query(params![key.0, at_most])?;
-            let mut found = Vec::new();
+            let (mut found, mut bytes) = (Vec::new(), 0);
             while let Some(row) = rows.next()? {
-                found.push(request_of(row, 0)?);
+                let request = request_of(row, 0)?;
+                bytes += match &request.answer {
+                    Some((_, Ok(output))) => output.as_ref().map_or(0, Json::size),
+                    Some((_, Err(failure))) => failure.size(),
+                    None => 0,
+                };
+                if bytes > PAGE_BYTES_MAX && !found.is_empty() {
+                    break;
+                }
+                found.push(request);
             }
             Ok(found)
         })
