@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The format that this version writes.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 
 /// When the recorded hosts ran.
 const RECORDED: Timestamp = Timestamp(1_750_000_000_000);

@@ -8,7 +8,6 @@ use perennial_core::{Failure, Rejection};
 #[cfg(test)]
 pub(crate) use code::tests::one_of_each;
 
-use crate::client::instances::requests::RequestStatus;
 use crate::engine::requests::refused;
 use crate::shortage::{Resource, Shortage};
 use crate::store::{DefinitionKind, Reply, StoreError};
@@ -247,22 +246,22 @@ impl Error {
         ))
     }
 
-    pub(crate) fn request_failed(request: &RequestStatus, failure: &Failure) -> Self {
+    pub(crate) fn request_failed(id: &str, name: &str, failure: &Failure) -> Self {
         Self {
             kind: Kind::RequestFailed {
-                id: request.instance_id.clone(),
-                request: request.name.clone(),
+                id: id.to_owned(),
+                request: name.to_owned(),
                 failure: Box::new(failure.clone()),
             },
         }
     }
 
-    pub(crate) fn unanswered(request: &RequestStatus) -> Self {
+    pub(crate) fn unanswered(id: &str, request: &str, name: &str) -> Self {
         Self {
             kind: Kind::Unanswered {
-                id: request.instance_id.clone(),
-                request: request.request_id.clone(),
-                name: request.name.clone(),
+                id: id.to_owned(),
+                request: request.to_owned(),
+                name: name.to_owned(),
             },
         }
     }

@@ -19,7 +19,31 @@ const BOOK: &str = r#"{"sku": "book", "count": 1}"#;
 fn an_instance_is_asked_and_answers() {
     let (cli, _serve) = hosted();
     let ask = |args: &[&str]| cli.see(&[&["request", "c", "AddItem"], args].concat());
-    expect_test::expect![[r#""#]].assert_eq(
+    expect_test::expect![[r#"
+        ! error: there is no instance "c"
+        !   hint: `perennial list` shows the instances of this task hub, DIR/default.db
+        exit code Some(3)
+        1500
+        1500
+        ! error: request "AddItem" to instance "c" failed: Count: 0 is not a number of items: take 1 to 99
+        exit code Some(1)
+        ! error: request "AddItem" to instance "c" failed: UnknownItem: there is no item "unicorn"
+        exit code Some(1)
+        ! error: gave up waiting: instance "c" has not answered "Gift" yet
+        !   hint: it does not wait for such a request now; it keeps the request: `perennial requests c r3 --wait` waits for the answer
+        exit code Some(5)
+        1500
+        ! error: instance "c" has not answered request "r3" yet
+        !   hint: `perennial requests c r3 --wait` waits for the answer
+        exit code Some(4)
+        ! error: instance "c" has no request with the id "none"
+        !   hint: `perennial list` shows the instances of this task hub, DIR/default.db
+        exit code Some(3)
+        ! error: there is no instance "nobody"
+        !   hint: `perennial list` shows the instances of this task hub, DIR/default.db
+        exit code Some(3)
+        REQUEST ID  NAME  SENT (UTC)  STATE  ANSWER
+    "#]].assert_eq(
         &[
             ask(&["--input", BOOK]),
             ask(&["--input", BOOK, "--or-start", "Cart", "--request-id", "r1"]),
@@ -91,7 +115,7 @@ fn what_asks_nobody_says_so() {
     expect_test::expect![[r#"
         ! no host runs task hub "default": nobody answers until `perennial serve` does
         ! error: gave up waiting: instance "c" has not answered "AddItem" yet
-        !   hint: it keeps the request: `perennial requests c r1 --wait` waits for the answer
+        !   hint: it is Pending; it keeps the request: `perennial requests c r1 --wait` waits for the answer
         exit code Some(5)
     "#]]
     .assert_eq(&kept);

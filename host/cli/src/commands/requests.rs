@@ -1,6 +1,6 @@
 //! `perennial request` and `perennial requests`.
 
-use perennial::{Client, Failure, Json, RequestState, RequestStatus, Start};
+use perennial::{Client, Failure, Json, RequestState, RequestStatus, Start, Status, Wait, closest};
 
 use crate::args::{OrStart, Request, Requests};
 use crate::error::{CliError, Exit};
@@ -21,7 +21,7 @@ pub(super) async fn request(args: Request, session: &Session) -> anyhow::Result<
     }
     session.warn_if_unhosted(&client, "nobody answers");
     let status = request.within(args.timeout.duration()).status().await?;
-    show(&status, session)
+    show(&status, &client, session).await
 }
 
 /// The start of an instance that may not be there.
@@ -65,7 +65,29 @@ pub(super) async fn requests(args: Requests, session: &Session) -> anyhow::Resul
         );
         return Err(CliError::new(Exit::WrongState, message).hint(hint).into());
     }
-    show(&status, session)
+    show(&status, &client, session).await
+}
+
+/// Why a request has no answer yet, as far as the status of its instance says.
+async fn why_unanswered(request: &RequestStatus, client: &Client) -> String {
+    let (id, name) = (&request.instance_id, &request.name);
+    let Ok(Some(status)) = client.status(id).await else {
+        return String::new();
+    };
+    if matches!(status.runtime_status, Status::Suspended | Status::Pending) {
+        return format!("it is {}; ", status.runtime_status);
+    }
+    let served = status.waits_for.iter().filter_map(|wait| match wait {
+        Wait::Request { name } => Some(name.as_str()),
+        _ => None,
+    });
+    let served: Vec<&str> = served.collect();
+    let is_served = served.iter().any(|one| one.eq_ignore_ascii_case(name));
+    match closest(name, served.iter().copied()) {
+        _ if is_served => String::new(),
+        Some(meant) => format!("it does not wait for such a request; did you mean {meant:?}? "),
+        None => "it does not wait for such a request now; ".to_owned(),
+    }
 }
 
 fn row(request: &RequestStatus) -> Vec<Cell> {
@@ -86,7 +108,7 @@ fn row(request: &RequestStatus) -> Vec<Cell> {
 }
 
 /// Prints the answer to a request; a failure, or that there is none yet, is an error.
-fn show(status: &RequestStatus, session: &Session) -> anyhow::Result<Exit> {
+async fn show(status: &RequestStatus, client: &Client, session: &Session) -> anyhow::Result<Exit> {
     let output = session.output();
     let (id, name, request) = (&status.instance_id, &status.name, &status.request_id);
     let exit = match status.state {
@@ -99,8 +121,9 @@ fn show(status: &RequestStatus, session: &Session) -> anyhow::Result<Exit> {
     }
     if status.is_pending() {
         let message = format!("gave up waiting: instance {id:?} has not answered {name:?} yet");
+        let why = why_unanswered(status, client).await;
         let hint = format!(
-            "it keeps the request: `perennial requests {id} {request} --wait` waits for the answer"
+            "{why}it keeps the request: `perennial requests {id} {request} --wait` waits for the answer"
         );
         return Err(CliError::new(exit, message).hint(hint).into());
     }

@@ -123,10 +123,15 @@ impl RequestStatus {
     /// another type.
     pub fn output_as<T: DeserializeOwned>(&self) -> Result<T> {
         if let Some(failure) = &self.failure {
-            return Err(Error::request_failed(self, failure));
+            return Err(Error::request_failed(
+                &self.instance_id,
+                &self.name,
+                failure,
+            ));
         }
         if self.is_pending() {
-            return Err(Error::unanswered(self));
+            let (id, request) = (&self.instance_id, &self.request_id);
+            return Err(Error::unanswered(id, request, &self.name));
         }
         let text = self.output.as_ref().map_or("null", Json::as_str);
         serde_json::from_str(text).map_err(|error| Error::json("the answer to the request", &error))
