@@ -279,5 +279,25 @@ async fn every_client_is_told_the_same() {
     };
     assert_eq!(of_process(false).await, first);
     assert_eq!(of_process(true).await, first);
-    expect_test::expect![[r#""#]].assert_eq(&(first.join("\n") + "\n"));
+    expect_test::expect![[r#"
+        notFound there is no instance "c"
+        1500
+        3000
+        3000
+        Count: request "AddItem" to instance "c" failed: Count: 100 is not a number of items: take 1 to 99
+        InvalidInput: request "AddItem" to instance "c" failed: InvalidInput: the input of request "AddItem" is not what was expected, `cart::Item`: invalid type: string "a book", expected struct Item at line 1 column 8
+        instance "c" has not answered request "Gift" yet; it keeps the request, and its answer is found under the id "r5"
+        invalid instance "c" was asked "AddItem" under this id already: each request needs an id of its own
+        3000
+        wrongState instance "c": it has ended and is Completed
+        NotAnswered: request "Gift" to instance "c" failed: NotAnswered: instance "c" is Completed and has not answered
+        ["AddItem","completed",null]
+        4
+        instance "c" has no request with the id "none"
+        there is no instance "nobody"
+        there is no instance "nobody"
+        instance "c" has no request with the id "none"
+        e true
+        e false
+    "#]].assert_eq(&(first.join("\n") + "\n"));
 }
