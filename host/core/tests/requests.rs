@@ -180,15 +180,15 @@ fn a_request_to_another_instance_is_a_task() {
            1 < ExecutionStarted Order execution=0 id=e0 next_external=0
            2 > RequestSent 0 Total to cart 1 id=e0:0
            3 > RequestSent 1 Pay to cart 1 id=e0:1
-           4 > RequestSent 2 Pay to c/rt 1 id=e0:2 refused: InvalidAnswer: request "Pay" was not sent: an instance id must not contain '/': control characters, those that change the direction of text, and / \ # ? are not allowed
+           4 > RequestSent 2 Pay to c/rt - id=e0:2 refused: InvalidAnswer: request "Pay" was not sent: an instance id must not contain '/': control characters, those that change the direction of text, and / \ # ? are not allowed
            5 > RequestSent 3 Late to cart 1 id=e0:3
         at 1100
-           6 < TurnStarted now=1100 after 6 events, 287 bytes
+           6 < TurnStarted now=1100 after 6 events, 286 bytes
            7 < RequestCompleted 0 20
            8 > TaskCanceled 3
         at 1150 nothing changes
         at 1200
-           9 < TurnStarted now=1200 after 9 events, 337 bytes
+           9 < TurnStarted now=1200 after 9 events, 336 bytes
           10 < RequestFailed 1 Declined
           11 > ExecutionCompleted 1
     "#]]

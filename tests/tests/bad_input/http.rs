@@ -36,7 +36,7 @@ fn native(foreign: &str) -> Vec<Case> {
     let put = |path: &str| format!("PUT {NATIVE}/{path}");
     vec![
         case("half an object", start(), r#"{"orchestration": "#, 400, "EOF while parsing"),
-        case("a list for an object", start(), "[1]", 400, "not what was expected"),
+        case("a list for an object", start(), "[1]", 400, "not a list"),
         case("a number for a name", start(), r#"{"orchestration":7}"#, 400, "invalid type: integer"),
         case("an unknown field", start(), r#"{"orchestration":"Wait","colour":1}"#, 400, "unknown field `colour`"),
         case("a field twice", start(), r#"{"orchestration":"Wait","id":"a","id":"b"}"#, 400, "duplicate field `id`"),
