@@ -129,21 +129,23 @@ impl Engine {
 
     /// Makes the change that a request asks for.
     async fn change(self: &Arc<Self>, request: Request) -> Result<Reply, StoreError> {
-        let starts = matches!(request, Request::StartFor { .. });
+        if !matches!(request, Request::StartFor { .. }) {
+            return self.change_once(request).await;
+        }
         let mut result = Err(StoreError::Conflict);
         // A start fails if its module is collected before the commit; then its name is looked up again.
         for _ in 0..TRIES_MAX {
             result = self.change_once(request.clone()).await;
-            if !starts || !matches!(result, Err(StoreError::Conflict)) {
+            if !matches!(result, Err(StoreError::Conflict)) {
                 break;
             }
         }
         result
     }
 
-    async fn change_once(self: &Arc<Self>, other: Request) -> Result<Reply, StoreError> {
+    async fn change_once(self: &Arc<Self>, request: Request) -> Result<Reply, StoreError> {
         let (tell, told) = oneshot::channel();
-        let change = self.prepare(other);
+        let change = self.prepare(request);
         let about = About::of(&change);
         let engine = Arc::clone(self);
         self.write_later(change, move |_, result| {

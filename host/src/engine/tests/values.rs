@@ -276,8 +276,11 @@ fn a_rewind_restores_what_was_set_before_the_cut() {
     let failed = version(&host, "a", "stage").unwrap();
     set_tags(&host, "a", &[("owner", Some("eve"))]);
     mended.store(true, std::sync::atomic::Ordering::Release);
-    world.activities.add("Pay", |_| {
-        std::thread::sleep(std::time::Duration::from_millis(300));
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    let goes_on = std::sync::Mutex::new(goes_on);
+    world.activities.add("Pay", move |_| {
+        // It ends when the test has looked.
+        goes_on.lock().unwrap().recv().ok();
         Ok(None)
     });
     rewind(&host, "a");
@@ -292,6 +295,7 @@ fn a_rewind_restores_what_was_set_before_the_cut() {
     );
     assert_eq!(tagged(&host, "stage", "asked"), ["a"]);
     assert!(tagged(&host, "late", "yes").is_empty());
+    drop(go_on);
     assert_eq!(host.end("a"), "1");
     assert_eq!(
         values(&host, "a"),
