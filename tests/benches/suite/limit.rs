@@ -148,14 +148,14 @@ impl Bare {
         let db = open(&dir.join("bare.db"));
         db.execute_batch(SCHEMA).unwrap();
         // What later formats added to the rows that are written here.
-        db.execute_batch(
-            "ALTER TABLE instance ADD COLUMN inbox_bytes INTEGER NOT NULL DEFAULT 0;
-             ALTER TABLE instance ADD COLUMN unread_bytes INTEGER NOT NULL DEFAULT 0;
-             ALTER TABLE instance ADD COLUMN value_count INTEGER NOT NULL DEFAULT 0;
-             ALTER TABLE instance ADD COLUMN when_dropped INTEGER;
-             ALTER TABLE instance ADD COLUMN execution_timeout INTEGER;",
-        )
-        .unwrap();
+        let known = "SELECT count(*) FROM pragma_table_info('instance') WHERE name = ?1";
+        for column in &script.columns {
+            let is_known = db.query_row(known, [column], |row| row.get::<_, bool>(0));
+            if !is_known.unwrap() {
+                let add = format!("ALTER TABLE instance ADD COLUMN {column} ANY");
+                db.execute_batch(&add).unwrap();
+            }
+        }
         db.execute(
             "INSERT INTO hub (id, created_at, owner_epoch, commits) VALUES (1, 0, 1, 0)",
             [],
