@@ -362,9 +362,10 @@ fn a_rewind_answers_what_was_left_and_no_request_twice() {
     host.start("Counter", "c");
     asks(&host, "c", "r1", "Add", 5);
     answered(&host, "c", "r1");
-    host.raise("c", "work", 0);
     asks(&host, "c", "keep", "Keep", 0);
     host.start("Asks", "a");
+    host.until("c", |_| received(&host, "c") == 3);
+    host.raise("c", "work", 0);
     assert_eq!(host.end("c"), "Down");
     // An instance that asked is told at once, for it may not wait for a rewind that nobody makes.
     assert_eq!(host.end("a"), "\"NotAnswered\"");
