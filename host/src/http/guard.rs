@@ -13,11 +13,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::budget::Spent;
-use crate::client::{Role, key_hash};
+use crate::client::{Client, Role, key_hash};
 use crate::http::query::Query;
 use crate::http::revoked::Admitted;
 use crate::http::secret::secret;
-use crate::http::{Api, body, compat, failure, native, unsupported, wire};
+use crate::http::{Api, body, compat, failure, native, pages, unsupported, wire};
 
 /// The access policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Refused {
         Self::new(StatusCode::UNAUTHORIZED, message)
     }
 
-    fn into_response(self, path: &str) -> Response {
+    pub(super) fn into_response(self, path: &str) -> Response {
         let response = failure(path, self.status, self.message);
         if self.status == StatusCode::UNAUTHORIZED {
             return wire::with_header(response, header::WWW_AUTHENTICATE, "Bearer");
@@ -94,16 +94,21 @@ pub(super) async fn admit(
     hub: Option<&str>,
     reads: bool,
 ) -> Result<Option<Admitted>, Refused> {
+    if let Some(refused) = misplaced(api, head) {
+        return Err(refused);
+    }
     match api.access {
-        Access::Everyone => Ok(None),
-        Access::ThisMachine => match nowhere(head).or_else(|| outsider(api, head)) {
-            Some(refused) => Err(refused),
-            None => Ok(None),
-        },
-        Access::Keys => match nowhere(head) {
-            Some(refused) => Err(refused),
-            None => with_key(api, head, hub, reads).await.map(Some),
-        },
+        Access::Everyone | Access::ThisMachine => Ok(None),
+        Access::Keys => with_key(api, head, hub, reads).await.map(Some),
+    }
+}
+
+/// Refuses what no key would admit: a request for another host, or of another site's page where only this machine is let in.
+pub(super) fn misplaced(api: &Api, head: &Parts) -> Option<Refused> {
+    match api.access {
+        Access::Everyone => None,
+        Access::ThisMachine => nowhere(head).or_else(|| outsider(api, head)),
+        Access::Keys => nowhere(head),
     }
 }
 
@@ -196,7 +201,12 @@ async fn with_key(
     reads: bool,
 ) -> Result<Admitted, Refused> {
     let query = Query::of(&head.uri);
-    let Some(secret) = secret(&head.headers, &query) else {
+    // What a browser keeps for the pages lets them read the API, too; it changes nothing there, or pages of other sites could.
+    let kept = || {
+        let hub = hub.or_else(|| api.hubs.first().map(Client::task_hub))?;
+        (reads && api.pages.is_some()).then(|| pages::cookie(&head.headers, hub))?
+    };
+    let Some(secret) = secret(&head.headers, &query).or_else(kept) else {
         let message = "A key is needed: as the parameter code, as the header x-functions-key, or as a bearer token.";
         return Err(Refused::unauthorized(message));
     };

@@ -21,6 +21,7 @@ mod native;
 mod ops;
 mod origin;
 mod paced;
+mod pages;
 mod places;
 mod query;
 mod request_metrics;
@@ -53,6 +54,7 @@ use crate::http::request_metrics::RequestMetrics;
 use crate::http::revoked::Revocations;
 use crate::limits::http as limits;
 
+pub use pages::Visitor;
 pub use serve::serve;
 pub use tls::Tls;
 
@@ -99,6 +101,8 @@ pub struct Api {
     /// The connections of all servers of these settings.
     places: Arc<OnceLock<Arc<Places>>>,
     only_grpc: bool,
+    /// What is served for people.
+    pages: Option<Router>,
     /// The work items that are out.
     #[cfg(feature = "grpc")]
     workers: Arc<crate::grpc::Workers>,
@@ -127,6 +131,7 @@ impl Api {
             work_streams: Arc::default(),
             places: Arc::default(),
             only_grpc: false,
+            pages: None,
             #[cfg(feature = "grpc")]
             workers: Arc::default(),
         }
@@ -221,6 +226,15 @@ impl Api {
         Ok(self)
     }
 
+    /// Serves pages for people below `/ui`, with the access control of the API, and leads there from the root. Handlers find a [`Visitor`]
+    /// among the extensions of each request. In a browser a key is kept in a cookie, with which pages may also read the API.
+    ///
+    /// The crate `perennial-dashboard` has such pages.
+    pub fn pages(mut self, pages: Router) -> Self {
+        self.pages = Some(pages);
+        self
+    }
+
     /// Whether callers beyond this machine may reach a server with these settings on this address.
     pub fn is_exposed_on(&self, address: SocketAddr) -> bool {
         let named = self.urls.base_url.as_deref().map(|url| {
@@ -243,6 +257,9 @@ impl Api {
             .merge(metrics::routes());
         let guard = from_fn_with_state(Arc::clone(&api), guard::guard);
         let mut routes = guarded.layer(guard);
+        if let Some(pages) = &api.pages {
+            routes = routes.merge(pages::routes(&api, pages.clone()));
+        }
         if !origins.is_empty() {
             routes = routes.layer(cors(origins));
         }

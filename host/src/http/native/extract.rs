@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
@@ -278,7 +278,20 @@ async fn read(
     limit: usize,
 ) -> Result<axum::body::Bytes, Failed> {
     let (head, body) = request.into_parts();
-    let read = body::read(api, &head.headers, body, limit).await;
+    read_body(api, &head.headers, body, limit).await
+}
+
+/// Reads a body up to a limit in bytes.
+///
+/// # Errors
+/// The answer that says why it was not read.
+pub(in crate::http) async fn read_body(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<axum::body::Bytes, Failed> {
+    let read = body::read(api, headers, body, limit).await;
     read.map_err(|unread| match unread {
         Unread::TooLarge(limit) => {
             let message = format!("the body is too large: at most {limit} bytes are allowed");

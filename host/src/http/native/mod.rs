@@ -35,7 +35,7 @@ use crate::http::query::{BadParameter, Known, Query};
 use crate::http::{Api, wire};
 use doc::Operation;
 
-pub(super) use extract::{Failed, failure};
+pub(super) use extract::{Failed, failure, read_body};
 pub(super) use feed::Told;
 pub(super) use live::Live;
 

@@ -1,0 +1,50 @@
+//! The fields of a form or of a query.
+
+/// Named texts in their order; a name may occur more than once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// Reads fields as a browser sends them.
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        Self(form_urlencoded::parse(bytes).into_owned().collect())
+    }
+
+    /// The first value of a name that is not empty, without spaces around it.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        let named = |(known, value): &'_ (String, String)| known == name && !value.trim().is_empty();
+        let found = self.0.iter().find(|pair| named(pair));
+        found.map(|(_, value)| value.trim())
+    }
+
+    /// All values of a name that are not empty.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let pairs = self.0.iter().filter(move |(known, _)| known == name);
+        pairs
+            .map(|(_, value)| value.trim())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Whether a box was ticked.
+    pub(crate) fn is_set(&self, name: &str) -> bool {
+        self.text(name).is_some()
+    }
+
+    /// All pairs.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_fields_count_as_absent() {
+        let fields = Fields::parse(b"a=&a=+1+&b=%3C&c=");
+        assert_eq!(fields.text("a"), Some("1"));
+        assert_eq!(fields.text("b"), Some("<"));
+        assert!(!fields.is_set("c") && !fields.is_set("d"));
+    }
+}

@@ -1,0 +1,18 @@
+//! Modules.
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use maud::html;
+
+use crate::layout;
+use crate::page::{Page, Shown};
+
+pub(crate) fn routes() -> Router {
+    Router::new().route("/{hub}/modules", get(page))
+}
+
+async fn page(page: Page) -> Shown {
+    let body = html! { h1 { "Modules" } };
+    Ok(layout::page(&page, StatusCode::OK, "Modules", "Modules", &body))
+}
