@@ -1,5 +1,5 @@
 # Thin: every target says what it does and how long each step took. The work is in .ci/.
-.PHONY: help setup build guests demo how-long test test-ways test-all test-clients test-examples test-package soak fuzz bench bench-long bench-peers lint clean
+.PHONY: help setup build guests demo how-long test test-ways test-all test-clients test-browser setup-browser test-examples test-package soak fuzz bench bench-long bench-peers lint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,6 +32,12 @@ test-all: build guests ## every test, the long ones too
 
 test-clients: build guests ## the published clients of Durable Functions and the Durable Task SDKs against a running host, where Python or Node is there
 	@.ci/step "test the clients" .ci/clients
+
+test-browser: build guests ## a browser over the dashboard of a running host, where Chromium and Node are there
+	@.ci/step "test the dashboard in a browser" .ci/browser
+
+setup-browser: ## install Chromium on Debian, for test-browser
+	@.ci/step "install Chromium" .ci/setup-browser
 
 test-examples: build guests ## the examples of the library, run
 	@.ci/step "examples" .ci/examples

@@ -60,6 +60,15 @@ impl Visitor {
         self.0.api.hubs.iter().map(Client::task_hub)
     }
 
+    /// The hubs that the visitor may read: where keys are needed, only the one whose key the request has.
+    pub fn readable(&self) -> impl Iterator<Item = &Client> {
+        let all = self.0.api.hubs.iter();
+        all.filter(|client| {
+            let selected = self.0.hub.as_ref().map(Client::task_hub);
+            !self.needs_key() || (self.0.role.is_some() && selected == Some(client.task_hub()))
+        })
+    }
+
     /// What the visitor may do; `None` if a key is needed and the request has none of this hub.
     pub fn role(&self) -> Option<Role> {
         self.0.role

@@ -108,6 +108,9 @@ pub(crate) struct Http {
         value_parser = value::listen
     )]
     pub(crate) grpc: Option<Listen>,
+    /// Serve the API alone, without the dashboard
+    #[arg(long)]
+    pub(crate) no_dashboard: bool,
     /// Require a key on a loopback address too
     #[arg(long)]
     pub(crate) require_key: bool,

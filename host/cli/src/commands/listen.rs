@@ -114,6 +114,9 @@ async fn keys(client: &Client) -> anyhow::Result<usize> {
 
 fn api(args: &Http, client: Client) -> anyhow::Result<Api> {
     let mut api = Api::new(client);
+    if !args.no_dashboard {
+        api = api.pages(perennial_dashboard::pages());
+    }
     if let Some(url) = &args.base_url {
         api = api.base_url(url);
     }

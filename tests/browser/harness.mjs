@@ -1,0 +1,168 @@
+// A host to look at, a browser to look with, and what must hold for every page.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+const require = createRequire(join(process.env.BROWSER_PACKAGES ?? process.cwd(), "package.json"));
+const { chromium } = require("playwright-core");
+const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+
+/** How long anything may take that a page should show soon. */
+export const SOON = 15_000;
+
+/** A host in a directory of its own. */
+export class Host {
+  constructor(program, args = []) {
+    this.program = program;
+    this.args = args;
+    this.data = mkdtempSync(join(tmpdir(), "perennial-browser-"));
+  }
+
+  async start(listen = "127.0.0.1:0") {
+    const args = ["--data-dir", this.data, "serve", "--json", "--log", "warn", "--listen", listen, ...this.args];
+    this.child = spawn(this.program, args, { stdio: ["ignore", "pipe", "pipe"] });
+    this.log = "";
+    this.child.stderr.on("data", (text) => (this.log += text));
+    for await (const line of createInterface({ input: this.child.stdout })) {
+      const ready = JSON.parse(line);
+      if (ready.url) {
+        this.url = ready.url;
+        return this;
+      }
+    }
+    throw new Error(`the host did not start: ${this.log}`);
+  }
+
+  async stop(signal = "SIGTERM") {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const ended = once(this.child, "exit");
+    this.child.kill(signal);
+    await ended;
+  }
+
+  /** Starts again on the same address, after an end of any kind. */
+  async again(signal) {
+    await this.stop(signal);
+    return this.start(new URL(this.url).host);
+  }
+
+  async close() {
+    await this.stop();
+    rmSync(this.data, { recursive: true, force: true });
+  }
+
+  /** Runs a command of the program on this hub, and returns what it printed. */
+  async run(...args) {
+    const child = spawn(this.program, ["--data-dir", this.data, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+    let out = "", err = "";
+    child.stdout.on("data", (text) => (out += text));
+    child.stderr.on("data", (text) => (err += text));
+    const [code] = await once(child, "close");
+    if (code !== 0) throw new Error(`perennial ${args.join(" ")} ended with ${code}: ${err}`);
+    return out.trim();
+  }
+
+  /** Asks the API, and returns its JSON. */
+  async api(method, path, body, headers = {}) {
+    const answer = await fetch(`${this.url}/api/v1${path}`, {
+      method,
+      headers: body === undefined ? headers : { "content-type": "application/json", ...headers },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+    return text ? JSON.parse(text) : undefined;
+  }
+
+  async begin(name, input, more = {}) {
+    const started = await this.api("POST", "/instances", { name, input, ...more });
+    return started.instanceId ?? started.id;
+  }
+
+  async until(id, statuses) {
+    for (;;) {
+      const status = await this.api("GET", `/instances/${encodeURIComponent(id)}/wait?timeout=20`);
+      if (statuses.includes(status.runtimeStatus)) return status;
+    }
+  }
+
+  page(path = "/") {
+    return `${this.url}/ui/default${path}`;
+  }
+}
+
+/** A browser, and what went wrong on any of its pages. */
+export class Browser {
+  static async open() {
+    const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+    const self = new Browser();
+    self.browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+    self.problems = [];
+    return self;
+  }
+
+  close() {
+    return this.browser.close();
+  }
+
+  /** A tab that notes console errors, errors of scripts, requests to other hosts and dialogs. `expected` are texts of console errors that belong there. */
+  async tab(host, options = {}, expected = []) {
+    const context = await this.browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+    const page = await context.newPage();
+    page.setDefaultTimeout(SOON);
+    const note = (what) => this.problems.push(`${page.url()}: ${what}`);
+    page.on("console", (said) => {
+      if (said.type() !== "error" || expected.some((text) => said.text().includes(text))) return;
+      note(`console: ${said.text()}`);
+    });
+    page.on("pageerror", (error) => note(`script: ${error.message}`));
+    page.on("request", (request) => {
+      const url = new URL(request.url());
+      if (url.protocol.startsWith("http") && url.origin !== new URL(host.url).origin) note(`asked ${url.origin}`);
+    });
+    page.accept = false;
+    page.on("dialog", (dialog) => {
+      if (page.accept) return dialog.accept();
+      note(`a dialog: ${dialog.message()}`);
+      return dialog.dismiss();
+    });
+    await page.addInitScript(() => {
+      window.shift = 0;
+      new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+      }).observe({ type: "layout-shift", buffered: true });
+    });
+    return page;
+  }
+
+  /** Throws what went wrong since the last time. */
+  check() {
+    const problems = this.problems.splice(0);
+    if (problems.length) throw new Error(problems.join("\n"));
+  }
+}
+
+/** What must hold for any page as it is shown now: no barrier that axe knows, nothing wider than the window. */
+export async function sound(page) {
+  // A script of this test, not of the page, whose policy forbids scripts of others.
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] }));
+  const found = violations.flatMap((one) => one.nodes.slice(0, 3).map((node) => `${one.id}: ${node.html.slice(0, 160)} (${node.failureSummary.replaceAll("\n", " ").slice(0, 240)})`));
+  const wide = await page.evaluate(() => {
+    const room = document.documentElement.clientWidth;
+    return document.documentElement.scrollWidth > room + 1 ? `the page is ${document.documentElement.scrollWidth} wide, the window ${room}` : "";
+  });
+  if (wide) found.push(wide);
+  if (found.length) throw new Error(`${page.url()} at ${page.viewportSize().width}:\n  ${found.join("\n  ")}`);
+}
+
+/** Milliseconds until the page is complete and answers. */
+export async function timeToInteractive(page, url) {
+  await page.goto(url, { waitUntil: "load" });
+  return page.evaluate(() => Math.round(performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd));
+}
