@@ -131,5 +131,7 @@ pub use runtime::{
     HostBuilder, HubCheck, HubProblem, NameChange, RemoveInUse, Replayer, Verify,
 };
 pub use shortage::{Resource, Shortage};
-pub use store::{CollectedModule, Definition, DefinitionKind, Order, UpdatedName};
+pub use store::{
+    CollectedModule, Definition, DefinitionKind, Order, UpdatedName, WaitFilter, WaitKind,
+};
 pub use wasm::{DirGrant, Grants};

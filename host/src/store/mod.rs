@@ -42,6 +42,7 @@ pub(crate) use rows::modules::NameRows;
 pub(crate) use rows::reader::Reader;
 pub(crate) use rows::requests::{RequestRow, not_answered};
 pub(crate) use rows::values::ValueRow;
+pub use rows::waits::{WaitFilter, WaitKind};
 pub(crate) use types::{
     Beat, CutOff, Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position,
     Refused, Retry, TaskRow, TaskRowKind, TurnCommit, WasRunning,

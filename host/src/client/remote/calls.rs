@@ -33,6 +33,7 @@ impl Call {
             ("name", &filter.name),
             ("version", &filter.version),
             ("idPrefix", &filter.id_prefix),
+            ("failureKind", &filter.failure_kind),
         ];
         for (name, text) in texts {
             if let Some(text) = text {
@@ -44,11 +45,16 @@ impl Call {
             ("createdTo", filter.created_to),
             ("endedFrom", filter.ended_from),
             ("endedTo", filter.ended_to),
+            ("updatedFrom", filter.updated_from),
+            ("updatedTo", filter.updated_to),
         ];
         for (name, time) in times {
             if let Some(time) = time {
                 self = self.query(name, moment(time));
             }
+        }
+        if let Some(wait) = &filter.waits_for {
+            self = self.query("waitsFor", wait.to_string());
         }
         self
     }

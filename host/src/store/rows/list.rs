@@ -3,13 +3,17 @@
 //! Invariant: each query names its index, chosen here, so that no list walks all instances because SQLite guessed wrong. An index that
 //! begins with a status is walked once per requested status, and the pages are merged.
 
+use std::collections::BTreeMap;
+
 use perennial_core::{Status, Timestamp};
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, params_from_iter};
 
 use crate::store::codec::{int, uint};
 use crate::store::rows::instances;
+use crate::store::rows::looks::{LOOKED_MAX, Looks};
 use crate::store::rows::queries::{COLUMNS, instance_of};
+use crate::store::rows::waits::WaitFilter;
 use crate::store::{InstanceKey, InstanceRow, Reader, StoreError};
 
 /// Up to this many ids with a prefix are looked up and sorted. With more, a walk in the order of time soon fills a page.
@@ -36,6 +40,14 @@ pub(crate) struct InstanceFilter {
     pub(crate) ended_from: Option<Timestamp>,
     /// Ended before this time.
     pub(crate) ended_to: Option<Timestamp>,
+    /// Last updated at this time or later.
+    pub(crate) updated_from: Option<Timestamp>,
+    /// Last updated before this time.
+    pub(crate) updated_to: Option<Timestamp>,
+    /// Failed with a failure of this kind.
+    pub(crate) failure_kind: Option<String>,
+    /// Live, and waits for this.
+    pub(crate) waits_for: Option<WaitFilter>,
 }
 
 /// The order of a list: by the time at which the start was accepted, or by the time of the end.
@@ -70,8 +82,18 @@ pub(crate) struct ListQuery {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ListPage {
     pub(crate) rows: Vec<InstanceRow>,
-    /// Whether more instances follow.
+    /// Whether more instances may follow.
     pub(crate) more: bool,
+    /// The place up to which instances were looked at, if that is further than the last row.
+    pub(crate) looked_to: Option<ListPlace>,
+}
+
+/// A page of what bulk operations need.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BriefPage {
+    pub(crate) found: Vec<Brief>,
+    /// The place after which the next page begins; `None` on the last one. A page before the last one may have no instances.
+    pub(crate) next: Option<ListPlace>,
 }
 
 /// The columns that bulk operations need.
@@ -94,12 +116,12 @@ impl Reader {
         self.with(|db| {
             // One snapshot for keys and rows.
             let tx = db.unchecked_transaction()?;
-            let mut keys = keys(&tx, query, query.limit.saturating_add(1))?;
+            let Stretch { keys, next } = stretch(&tx, query)?;
             let mut page = ListPage {
-                more: keys.len() > query.limit as usize,
+                more: next.is_some(),
                 rows: Vec::with_capacity(keys.len()),
+                looked_to: next,
             };
-            keys.truncate(query.limit as usize);
             let (mut select, mut bytes) = (tx.prepare_cached(&sql)?, 0);
             for (i, (_, key)) in keys.iter().enumerate() {
                 let mut rows = select.query([key])?;
@@ -108,7 +130,9 @@ impl Reader {
                 bytes += row.size();
                 page.rows.push(row);
                 if bytes > PAGE_BYTES_MAX {
-                    page.more |= i + 1 < keys.len();
+                    if i + 1 < keys.len() {
+                        (page.more, page.looked_to) = (true, None);
+                    }
                     break;
                 }
             }
@@ -117,10 +141,10 @@ impl Reader {
     }
 
     /// As [`list`](Self::list), but only the columns that bulk operations need.
-    pub(crate) fn brief(&self, query: &ListQuery) -> Result<Vec<Brief>, StoreError> {
+    pub(crate) fn brief(&self, query: &ListQuery) -> Result<BriefPage, StoreError> {
         self.with(|db| {
             let tx = db.unchecked_transaction()?;
-            let keys = keys(&tx, query, query.limit)?;
+            let Stretch { keys, next } = stretch(&tx, query)?;
             let mut select = tx.prepare_cached("SELECT id FROM instance WHERE key = ?1")?;
             let mut found = Vec::with_capacity(keys.len());
             for (at, key) in keys {
@@ -130,12 +154,17 @@ impl Reader {
                     id: select.query_row([key], |row| row.get(0))?,
                 });
             }
-            Ok(found)
+            Ok(BriefPage { found, next })
         })
     }
 
     /// The number of instances in each status; statuses without any are left out.
+    ///
+    /// A condition that no index contains takes several reads, so that no connection is held for long. They are no snapshot.
     pub(crate) fn counts(&self, filter: &InstanceFilter) -> Result<Vec<(Status, u64)>, StoreError> {
+        if filter.needs_contents() {
+            return self.counts_of_looks(filter);
+        }
         let Sql { text, values } = Sql::counts(filter);
         self.with(|db| {
             let mut query = db.prepare_cached(&text)?;
@@ -152,6 +181,29 @@ impl Reader {
         })
     }
 
+    fn counts_of_looks(&self, filter: &InstanceFilter) -> Result<Vec<(Status, u64)>, StoreError> {
+        let mut query = ListQuery {
+            filter: filter.clone(),
+            order: Order::OldestFirst,
+            limit: u32::MAX,
+            ..ListQuery::default()
+        };
+        let mut counts = BTreeMap::new();
+        loop {
+            query.after = self.with(|db| {
+                let tx = db.unchecked_transaction()?;
+                walk(&tx, &query, |_, status| {
+                    *counts.entry(status).or_insert(0) += u64::from(status.is_some());
+                })
+            })?;
+            if query.after.is_none() {
+                let known =
+                    |(status, count)| Option::<Status>::map(status, |status| (status, count));
+                return Ok(counts.into_iter().filter_map(known).collect());
+            }
+        }
+    }
+
     /// The key with which the hub signs continuation tokens.
     pub(crate) fn secret(&self) -> Result<Vec<u8>, StoreError> {
         self.with(|db| Ok(db.query_row("SELECT secret FROM hub", [], |row| row.get(0))?))
@@ -162,10 +214,15 @@ impl Reader {
     pub(crate) fn plans(&self, query: &ListQuery) -> Result<Vec<String>, StoreError> {
         self.with(|db| {
             let mut plans = Vec::new();
+            let narrowed = query.filter.narrowed().unwrap();
+            let query = &ListQuery {
+                filter: narrowed,
+                ..query.clone()
+            };
             let page = Sql::page(query, query.limit, few(db, &query.filter)?);
             for sql in [page, Sql::counts(&query.filter)] {
                 let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {}", sql.text))?;
-                let detail = |row: &Row<'_>| row.get::<_, String>(3);
+                let detail = |row: &rusqlite::Row<'_>| row.get::<_, String>(3);
                 let rows = explain.query_map(params_from_iter(sql.values), detail)?;
                 plans.extend(rows.collect::<Result<Vec<_>, _>>()?);
             }
@@ -175,16 +232,61 @@ impl Reader {
 }
 
 /// The keys of a page, in its order.
-fn keys(
+struct Stretch {
+    keys: Vec<ListPlace>,
+    /// The place after which the next page begins, if there may be one.
+    next: Option<ListPlace>,
+}
+
+fn stretch(db: &Connection, query: &ListQuery) -> Result<Stretch, StoreError> {
+    let mut keys = Vec::new();
+    let next = walk(db, query, |place, _| keys.push(place))?;
+    Ok(Stretch { keys, next })
+}
+
+/// Calls `found` with the places of a page, in its order, and with the statuses of those that had to be looked at. Returns the place after
+/// which the next page begins, if there may be one.
+fn walk(
     db: &Connection,
     query: &ListQuery,
-    limit: u32,
-) -> Result<Vec<(Timestamp, i64)>, StoreError> {
-    let Sql { text, values } = Sql::page(query, limit, few(db, &query.filter)?);
+    mut found: impl FnMut(ListPlace, Option<Status>),
+) -> Result<Option<ListPlace>, StoreError> {
+    let Some(filter) = query.filter.narrowed() else {
+        return Ok(None);
+    };
+    let query = &ListQuery {
+        filter,
+        ..query.clone()
+    };
+    let filter = &query.filter;
+    let mut looks = filter.needs_looks().then(|| Looks::new(db, filter));
+    // One more candidate tells whether more follow.
+    let candidates = if looks.is_some() {
+        LOOKED_MAX
+    } else {
+        query.limit
+    };
+    let Sql { text, values } = Sql::page(query, candidates.saturating_add(1), few(db, filter)?);
     let mut statement = db.prepare_cached(&text)?;
-    let place = |row: &Row<'_>| Ok((Timestamp(uint(row.get(0)?)), row.get(1)?));
-    let rows = statement.query_map(params_from_iter(values), place)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut rows = statement.query(params_from_iter(values))?;
+    let (mut count, mut last) = (0, None);
+    while let Some(row) = rows.next()? {
+        if count == query.limit || looks.as_ref().is_some_and(Looks::are_over) {
+            return Ok(last);
+        }
+        let place = (Timestamp(uint(row.get(0)?)), row.get(1)?);
+        last = Some(place);
+        let status = match &mut looks {
+            Some(looks) => match looks.look(place.1)? {
+                None => continue,
+                status => status,
+            },
+            None => None,
+        };
+        count += 1;
+        found(place, status);
+    }
+    Ok(None)
 }
 
 /// Whether at most [`FEW`] ids have the prefix, so that looking them up is best.
@@ -208,6 +310,11 @@ impl InstanceFilter {
         self.id_prefix
             .as_deref()
             .filter(|prefix| !prefix.is_empty())
+    }
+
+    /// Whether a condition is about the time of the end or of the last update.
+    fn is_timed(&self) -> bool {
+        self.is_of_ended() || self.updated_from.is_some() || self.updated_to.is_some()
     }
 
     /// Whether a condition holds only for ended instances.
@@ -282,6 +389,14 @@ impl Walk {
     }
 }
 
+/// Whether the found rows are looked at afterwards, so that conditions that no index contains are left to that: SQLite would walk any number
+/// of rows to find those that match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    No,
+    Afterwards,
+}
+
 /// A query and its values.
 #[derive(Debug, Default)]
 struct Sql {
@@ -298,7 +413,7 @@ impl Sql {
             Order::NewestFirst | Order::OldestFirst => Walk::of(filter, few),
         };
         let (at, key) = walk.place();
-        let mut clauses = sql.clauses(filter, walk);
+        let mut clauses = sql.clauses(filter, walk, Looked::Afterwards);
         let (direction, beyond) = match query.order {
             Order::NewestFirst => ("DESC", "<"),
             Order::OldestFirst | Order::EndedFirst => ("ASC", ">"),
@@ -343,7 +458,7 @@ impl Sql {
             Walk::Created => Walk::Status,
             other => other,
         };
-        let clauses = sql.clauses(filter, walk);
+        let clauses = sql.clauses(filter, walk, Looked::No);
         sql.text = match statuses(filter, walk) {
             None => format!(
                 "SELECT i.status, count(*) FROM {} WHERE {} GROUP BY i.status",
@@ -352,6 +467,15 @@ impl Sql {
             ),
             Some(statuses) => {
                 let counts = statuses.into_iter().map(|status| {
+                    let mut clauses = clauses.clone();
+                    let walk = match walk {
+                        // The index of ended instances has the times.
+                        Walk::Status if status.is_end() && filter.is_timed() => {
+                            clauses.push("i.status >= 3".to_owned());
+                            Walk::Ended
+                        }
+                        other => other,
+                    };
                     let status = instances::status_number(status);
                     format!(
                         "SELECT {status}, count(*) FROM {} WHERE {} AND i.status = {status}",
@@ -366,7 +490,7 @@ impl Sql {
     }
 
     /// The conditions of the filter, except statuses that are walked separately.
-    fn clauses(&mut self, filter: &InstanceFilter, walk: Walk) -> Vec<String> {
+    fn clauses(&mut self, filter: &InstanceFilter, walk: Walk, looks: Looked) -> Vec<String> {
         let at = match walk {
             Walk::Tag => "t.created_at",
             _ => "i.created_at",
@@ -381,6 +505,14 @@ impl Sql {
         }
         if let Some(to) = filter.ended_to {
             clauses.push(format!("i.updated_at < {}", self.value(int(to.0))));
+        }
+        if looks == Looked::No || walk == Walk::Ended {
+            if let Some(from) = filter.updated_from {
+                clauses.push(format!("i.updated_at >= {}", self.value(int(from.0))));
+            }
+            if let Some(to) = filter.updated_to {
+                clauses.push(format!("i.updated_at < {}", self.value(int(to.0))));
+            }
         }
         if let Some(prefix) = filter.prefix() {
             clauses.extend(self.prefix(prefix));
