@@ -14,8 +14,8 @@ use crate::client::instances::status::Show;
 use crate::client::json::{Counts, NEVER};
 use crate::client::{
     AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
-    ModuleInfo, NamedValue, NewAccessKey, Page, RecordedHistory, RequestStatus, Result, Retention,
-    Role, Wait, Workers,
+    ModuleInfo, NamedValue, NewAccessKey, Overview, OverviewQuery, Page, RecordedHistory,
+    RequestStatus, Result, Retention, Role, Wait, Workers,
 };
 use crate::engine::AskRequest;
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
@@ -331,6 +331,13 @@ impl Remote {
 
     pub(crate) async fn stats(&self) -> Result<HubStats> {
         self.ask(Call::get(&["hub", "stats"])).await
+    }
+
+    pub(crate) async fn overview(&self, query: &OverviewQuery) -> Result<Overview> {
+        let call = Call::get(&["overview"]);
+        let parameters = query.parameters().into_iter();
+        self.ask(parameters.fold(call, |call, (name, value)| call.query(name, value)))
+            .await
     }
 
     pub(crate) async fn workers(&self) -> Result<Workers> {

@@ -7,8 +7,8 @@ use perennial_core::{Status, TaskId, Timestamp, Waiting};
 use rusqlite::{Connection, params};
 
 use crate::store::codec::{decode_failure_kind, decode_waiting, uint};
+use crate::store::rows::filter::InstanceFilter;
 use crate::store::rows::instances::status_of;
-use crate::store::rows::list::InstanceFilter;
 use crate::store::rows::tasks::kind_number;
 use crate::store::rows::waits::{WaitFilter, WaitKind};
 use crate::store::{StoreError, TaskRowKind};
@@ -39,35 +39,6 @@ struct Seen {
     has_module: bool,
     execution: u32,
     generation: u32,
-}
-
-impl InstanceFilter {
-    /// Whether a condition is about parts of a row that only looking at it tells.
-    pub(super) fn needs_contents(&self) -> bool {
-        self.failure_kind.is_some() || self.waits_for.is_some()
-    }
-
-    /// Whether each candidate of a page must be looked at.
-    pub(super) fn needs_looks(&self) -> bool {
-        self.needs_contents() || self.updated_from.is_some() || self.updated_to.is_some()
-    }
-
-    /// The same filter with only those statuses in which an instance can match; `None` if there are none.
-    pub(super) fn narrowed(&self) -> Option<Self> {
-        let can_match = |status: &Status| {
-            (self.statuses.is_empty() || self.statuses.contains(status))
-                && (self.failure_kind.is_none() || *status == Status::Failed)
-                && (self.waits_for.is_none() || !status.is_end())
-        };
-        if !self.needs_contents() {
-            return Some(self.clone());
-        }
-        let statuses: Vec<Status> = Status::ALL.into_iter().filter(can_match).collect();
-        (!statuses.is_empty()).then(|| Self {
-            statuses,
-            ..self.clone()
-        })
-    }
 }
 
 impl<'a> Looks<'a> {
