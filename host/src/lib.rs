@@ -51,6 +51,7 @@
 //! | start it later | [`Start::at`], [`Start::after`] |
 //! | wait for its end, its start, or a condition | [`Client::wait_for_completion`], [`Client::wait_for_start`], [`Client::wait_until`] |
 //! | see why it does not continue | [`Client::status`], [`InstanceStatus::waits_for`] |
+//! | see at a glance what a hub does | [`Client::overview`] |
 //! | see the remote workers, and what waits for one | [`Client::workers`] |
 //! | read its history in pages or as a stream | [`Client::history`] |
 //! | send it a message | [`Client::raise_event`] |
@@ -104,11 +105,12 @@ mod timed;
 pub mod wasm;
 
 pub use client::{
-    AccessKey, AtWorker, Bulk, BulkProgress, Client, CommandOutcome, CopyProgress,
-    DEFAULT_TASK_HUB, Deploy, Deployment, DroppedEvent, DroppedTask, Error, Filter, Heartbeat,
-    HistoryEvent, HistoryPage, HistoryQuery, HttpManagementPayload, HubInfo, HubOwner, HubStats,
-    Hubs, InstanceCommand, InstanceFamily, InstanceStatus, List, Module, ModuleInfo, NamedValue,
-    NewAccessKey, OwnerState, Page, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory,
+    AccessKey, ActivityCounts, AtWorker, Bulk, BulkProgress, Client, CommandOutcome, CopyProgress,
+    DEFAULT_TASK_HUB, Deploy, Deployment, DroppedEvent, DroppedTask, Error, FailureCount, Filter,
+    Heartbeat, HistoryEvent, HistoryPage, HistoryQuery, HttpManagementPayload, HubInfo, HubOwner,
+    HubStats, Hubs, InstanceCommand, InstanceFamily, InstanceStatus, List, Module, ModuleInfo,
+    NamedValue, NewAccessKey, OpenActivity, OrchestrationCount, Overview, OverviewBucket,
+    OverviewQuery, OwnerState, Page, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory,
     RemainingFailure, RequestState, RequestStatus, Restart, Result, Retention, Rewind,
     RewindRecord, Rewound, Role, SendRequest, Start, Started, StatusQuery, TagChange, TaskKind,
     Wait, Waited, WaitedValue, WaitingWork, Worker, WorkerItem, WorkerName, Workers, parse_json,
@@ -131,5 +133,7 @@ pub use runtime::{
     HostBuilder, HubCheck, HubProblem, NameChange, RemoveInUse, Replayer, Verify,
 };
 pub use shortage::{Resource, Shortage};
-pub use store::{CollectedModule, Definition, DefinitionKind, Order, UpdatedName};
+pub use store::{
+    CollectedModule, Definition, DefinitionKind, Order, UpdatedName, WaitFilter, WaitKind,
+};
 pub use wasm::{DirGrant, Grants};

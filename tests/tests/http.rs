@@ -20,6 +20,8 @@ mod manage;
 mod native;
 #[path = "http/ops.rs"]
 mod ops;
+#[path = "http/overview.rs"]
+mod overview;
 #[path = "http/requests.rs"]
 mod requests;
 #[path = "http/see.rs"]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, TypedValueParser};
 
-use perennial::{DirGrant, Status, Timestamp};
+use perennial::{DirGrant, Status, Timestamp, WaitFilter, WaitKind};
 
 use crate::output::Columns;
 
@@ -210,6 +210,16 @@ impl TypedValueParser for StatusParser {
         let names = Status::ALL.iter().map(|status| status.name());
         Some(Box::new(names.map(PossibleValue::new)))
     }
+}
+
+/// What an instance waits for: a kind of wait, some with a name.
+pub(crate) fn wait(text: &str) -> Result<WaitFilter, String> {
+    WaitFilter::parse(text).ok_or_else(|| {
+        let kinds = WaitKind::ALL.map(WaitKind::name).join(", ");
+        format!(
+            "not a kind of wait; those are {kinds}, and event:NAME, request:NAME and answer:NAME"
+        )
+    })
 }
 
 /// As [`status`]; `None` for the empty text between two spaces.

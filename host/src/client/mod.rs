@@ -40,6 +40,10 @@ pub use hub::keys::{AccessKey, NewAccessKey, Role};
 pub(crate) use hub::keys::{KeyHash, hash as key_hash};
 pub use hub::management::HttpManagementPayload;
 pub use hub::modules::{Deploy, Deployment, Module, ModuleInfo};
+pub use hub::overview::{
+    ActivityCounts, FailureCount, OpenActivity, OrchestrationCount, Overview, OverviewBucket,
+    OverviewQuery,
+};
 pub use hub::owner::{HubOwner, OwnerState};
 pub use hub::retention::Retention;
 pub use hub::workers::{WaitingWork, Worker, WorkerItem, WorkerName, Workers};
@@ -95,6 +99,7 @@ pub const DEFAULT_TASK_HUB: &str = "default";
 pub struct Client {
     hub: Arc<str>,
     backend: Backend,
+    overviews: Arc<hub::overview::Shared>,
 }
 
 #[derive(Clone)]
@@ -165,6 +170,7 @@ impl Client {
         Ok(Self {
             hub: task_hub.into(),
             backend: Backend::File(Arc::new(FileBackend::new(path))),
+            overviews: Arc::default(),
         })
     }
 
@@ -172,6 +178,7 @@ impl Client {
         Self {
             hub: hub.into(),
             backend: Backend::Engine(engine),
+            overviews: Arc::default(),
         }
     }
 

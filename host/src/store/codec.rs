@@ -42,6 +42,16 @@ pub(crate) fn decode<T: DeserializeOwned>(
     }
 }
 
+/// Decodes only the kind of a failure, which is its first field: the rest may have many bytes.
+pub(crate) fn decode_failure_kind(bytes: &[u8]) -> Result<String, StoreError> {
+    let kind = match bytes.split_first() {
+        Some((&FORMAT, rest)) => postcard::take_from_bytes(rest).ok(),
+        _ => None,
+    };
+    kind.map(|(kind, _)| kind)
+        .ok_or_else(|| StoreError::Corrupt("the kind of a failure cannot be read".to_owned()))
+}
+
 /// Decodes what an instance waits for. Hubs of older formats have it without the names of requests.
 pub(crate) fn decode_waiting(bytes: &[u8]) -> Result<Waiting, StoreError> {
     const WHAT: &str = "what an instance waits for";
@@ -106,6 +116,16 @@ mod tests {
         waiting.requests.push("AddItem".to_owned());
         assert_eq!(decode_waiting(&encode(&waiting).unwrap()).unwrap(), waiting);
         assert!(decode_waiting(&[1, 7]).is_err());
+    }
+
+    #[test]
+    fn the_kind_of_a_failure_is_read_without_the_rest() {
+        let failure = perennial_core::Failure::permanent("CardDeclined", "no money");
+        let bytes = encode(&failure).unwrap();
+        assert_eq!(decode_failure_kind(&bytes).unwrap(), "CardDeclined");
+        for bytes in [&[][..], &[9, 1, b'x'], &[1, 9, b'x']] {
+            assert!(decode_failure_kind(bytes).is_err(), "{bytes:?}");
+        }
     }
 
     #[test]

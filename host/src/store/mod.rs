@@ -33,15 +33,20 @@ pub(crate) use file::settings::{Ages, Tally, WorkerNames};
 pub(crate) use file::space::has_room;
 pub(crate) use file::space::{Pages, compact};
 pub(crate) use reply::{Reply, Rewound};
+pub use rows::filter::Order;
+pub(crate) use rows::filter::{InstanceFilter, ListPlace, ListQuery};
 pub(crate) use rows::keys::KeyRow;
-pub use rows::list::Order;
+pub(crate) use rows::list::Brief;
+#[cfg(test)]
+pub(crate) use rows::list::ListPage;
 #[cfg(feature = "http")]
 pub(crate) use rows::list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
-pub(crate) use rows::list::{Brief, InstanceFilter, ListPlace, ListQuery};
 pub(crate) use rows::modules::NameRows;
+pub(crate) use rows::overview::{BucketCounts, Window};
 pub(crate) use rows::reader::Reader;
 pub(crate) use rows::requests::{RequestRow, not_answered};
 pub(crate) use rows::values::ValueRow;
+pub use rows::waits::{WaitFilter, WaitKind};
 pub(crate) use types::{
     Beat, CutOff, Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position,
     Refused, Retry, TaskRow, TaskRowKind, TurnCommit, WasRunning,

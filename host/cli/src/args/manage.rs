@@ -1,7 +1,7 @@
 //! Arguments of bulk commands and of task hubs.
 
 use clap::{Args, Subcommand};
-use perennial::{Filter, Timestamp};
+use perennial::{Filter, Timestamp, WaitFilter};
 
 use crate::value::{self, Limit, StatusFilter};
 
@@ -29,6 +29,18 @@ pub(crate) struct FilterArgs {
     /// Only instances created before this time
     #[arg(long, alias = "created-before", value_name = "TIME", value_parser = value::time)]
     pub(crate) created_to: Option<Timestamp>,
+    /// Only instances that were last updated at this time or later
+    #[arg(long, alias = "updated-after", value_name = "TIME", value_parser = value::time)]
+    pub(crate) updated_from: Option<Timestamp>,
+    /// Only instances that were last updated before this time
+    #[arg(long, alias = "updated-before", value_name = "TIME", value_parser = value::time)]
+    pub(crate) updated_to: Option<Timestamp>,
+    /// Only failed instances whose failure has this kind, such as `CardDeclined`
+    #[arg(long, value_name = "KIND")]
+    pub(crate) failure_kind: Option<String>,
+    /// Only live instances that wait for this: event, request, answer, activity, retry, timer, start, child, worker, quarantine, or `event:NAME`
+    #[arg(long, value_name = "WAIT", value_parser = value::wait)]
+    pub(crate) waits_for: Option<WaitFilter>,
 }
 
 impl FilterArgs {
@@ -56,6 +68,18 @@ impl FilterArgs {
         }
         if let Some(to) = self.created_to {
             filter = filter.created_to(to);
+        }
+        if let Some(from) = self.updated_from {
+            filter = filter.updated_from(from);
+        }
+        if let Some(to) = self.updated_to {
+            filter = filter.updated_to(to);
+        }
+        if let Some(kind) = &self.failure_kind {
+            filter = filter.failure_kind(kind);
+        }
+        if let Some(wait) = &self.waits_for {
+            filter = filter.waits_for(wait.clone());
         }
         Some(filter)
     }

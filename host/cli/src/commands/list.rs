@@ -103,7 +103,14 @@ pub(super) async fn read(
     if let Some(token) = args.continuation_token {
         list = list.continuation_token(token);
     }
-    Ok(Some(list.await?))
+    loop {
+        let page = list.clone().await?;
+        match &page.continuation_token {
+            // So many were looked at for nothing that the page ended.
+            Some(token) if page.instances.is_empty() => list = list.continuation_token(token),
+            _ => return Ok(Some(page)),
+        }
+    }
 }
 
 fn row(instance: &InstanceStatus, output: &Output) -> Vec<Cell> {

@@ -5,6 +5,7 @@ pub(crate) mod hubs;
 pub(crate) mod keys;
 pub(crate) mod management;
 pub(crate) mod modules;
+pub(crate) mod overview;
 pub(crate) mod owner;
 pub(crate) mod retention;
 pub(crate) mod workers;

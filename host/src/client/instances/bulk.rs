@@ -263,11 +263,11 @@ impl Bulk {
         loop {
             let asked = query.clone();
             let page = self.client.read(move |reader| reader.brief(&asked)).await?;
-            let Some(last) = page.last() else {
+            self.page(page.found, &mut progress).await?;
+            query.after = page.next;
+            if query.after.is_none() {
                 return Ok(progress);
-            };
-            query.after = Some(last.place);
-            self.page(page, &mut progress).await?;
+            }
         }
     }
 

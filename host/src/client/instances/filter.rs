@@ -2,7 +2,7 @@
 
 use perennial_core::{Status, Timestamp};
 
-use crate::store::InstanceFilter;
+use crate::store::{InstanceFilter, WaitFilter};
 
 /// Selects the instances that meet all given conditions. An empty filter selects all.
 ///
@@ -72,6 +72,38 @@ impl Filter {
     /// Selects instances that ended before this time.
     pub fn ended_to(mut self, to: Timestamp) -> Self {
         self.0.ended_to = Some(to);
+        self
+    }
+
+    /// Selects instances that were last updated at this time or later.
+    pub fn updated_from(mut self, from: Timestamp) -> Self {
+        self.0.updated_from = Some(from);
+        self
+    }
+
+    /// Selects instances that were last updated before this time.
+    pub fn updated_to(mut self, to: Timestamp) -> Self {
+        self.0.updated_to = Some(to);
+        self
+    }
+
+    /// Selects failed instances whose failure has this kind; case matters.
+    pub fn failure_kind(mut self, kind: impl Into<String>) -> Self {
+        self.0.failure_kind = Some(kind.into());
+        self
+    }
+
+    /// Selects live instances that wait for this, perhaps among other things: a [`WaitKind`](crate::WaitKind), or an event or a request with
+    /// its name.
+    ///
+    /// ```
+    /// use perennial::{Filter, WaitFilter, WaitKind};
+    ///
+    /// let flapping = Filter::new().waits_for(WaitKind::Retry);
+    /// let undecided = Filter::new().name("Order").waits_for(WaitFilter::event("Approval"));
+    /// ```
+    pub fn waits_for(mut self, wait: impl Into<WaitFilter>) -> Self {
+        self.0.waits_for = Some(wait.into());
         self
     }
 

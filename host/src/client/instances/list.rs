@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::client::instances::filter::Filter;
 use crate::client::instances::status::input;
 use crate::client::{Client, Error, InstanceStatus, Result};
-use crate::store::{ListPlace, ListQuery, Order, Reader, StoreError};
+use crate::store::{ListPlace, ListQuery, Order, Reader, StoreError, WaitFilter};
 
 /// Instances per page by default.
 const PAGE_SIZE: u32 = 100;
@@ -47,9 +47,10 @@ pub struct List {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Page {
-    /// The instances, in the order of the list. Fewer than the limit if their payloads are large.
+    /// The instances, in the order of the list. Fewer than the limit if their payloads are large; perhaps none if few of those that had to be
+    /// looked at match the filter.
     pub instances: Vec<InstanceStatus>,
-    /// The token of the next page; absent on the last one. It stays valid for this filter and order while instances come and go.
+    /// The token of the next page; absent on the last one, and only there. It stays valid for this filter and order while instances come and go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continuation_token: Option<String>,
 }
@@ -124,6 +125,30 @@ impl List {
     /// Selects instances that ended before this time.
     pub fn ended_to(mut self, to: Timestamp) -> Self {
         self.filter = self.filter.ended_to(to);
+        self
+    }
+
+    /// Selects instances that were last updated at this time or later.
+    pub fn updated_from(mut self, from: Timestamp) -> Self {
+        self.filter = self.filter.updated_from(from);
+        self
+    }
+
+    /// Selects instances that were last updated before this time.
+    pub fn updated_to(mut self, to: Timestamp) -> Self {
+        self.filter = self.filter.updated_to(to);
+        self
+    }
+
+    /// Selects failed instances whose failure has this kind; case matters.
+    pub fn failure_kind(mut self, kind: impl Into<String>) -> Self {
+        self.filter = self.filter.failure_kind(kind);
+        self
+    }
+
+    /// Selects live instances that wait for this, perhaps among other things: see [`Filter::waits_for`].
+    pub fn waits_for(mut self, wait: impl Into<WaitFilter>) -> Self {
+        self.filter = self.filter.waits_for(wait);
         self
     }
 
@@ -227,7 +252,8 @@ impl List {
 
     fn read(&self, reader: &Reader, after: Option<ListPlace>) -> Result<Page, StoreError> {
         let page = reader.list(&self.query(after))?;
-        let (mut more, mut bytes, all) = (page.more, 0, page.rows.len());
+        let (mut more, mut looked_to) = (page.more, page.looked_to);
+        let (mut bytes, all) = (0, page.rows.len());
         let (mut instances, mut last) = (Vec::with_capacity(all), None);
         for row in page.rows {
             let input = if self.show_input {
@@ -246,11 +272,13 @@ impl List {
                 ..row.into()
             });
             if bytes > INPUT_BYTES_MAX {
-                more |= instances.len() < all;
+                if instances.len() < all {
+                    (more, looked_to) = (true, None);
+                }
                 break;
             }
         }
-        let last = last.filter(|_| more);
+        let last = looked_to.or(last).filter(|_| more);
         Ok(Page {
             instances,
             continuation_token: match last {

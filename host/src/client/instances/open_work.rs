@@ -1,6 +1,6 @@
 //! Reads what a live instance waits for, and what still runs below an ended one.
 
-use perennial_core::{Event, Status, Target, Timestamp, Turn};
+use perennial_core::{Event, Status, Target, TaskId, Timestamp, Turn};
 
 use crate::client::instances::waits::{AtWorker, Heartbeat, Wait};
 use crate::engine::remote::Progress;
@@ -283,10 +283,43 @@ fn name_activities(
     }
 }
 
+/// An open activity as the status of its instance shows it, with the id of the instance; `None` if it has ended. `running` are attempts that
+/// run now, those of other instances among them.
+pub(in crate::client) fn open_activity(
+    reader: &Reader,
+    (key, task): (InstanceKey, TaskId),
+    host: Option<&Engine>,
+    running: &[WasRunning],
+) -> Result<Option<(String, Wait)>, StoreError> {
+    let (row, task) = (reader.instance_by_key(key)?, reader.task(key, task)?);
+    let (Some(row), Some(task)) = (row, task) else {
+        return Ok(None);
+    };
+    let own = running.iter().filter(|now| now.key == key);
+    let mut calls = Calls {
+        reader,
+        row: &row,
+        host,
+        running: own.copied().collect(),
+        turn: None,
+    };
+    let wait = calls.wait_for(task)?;
+    Ok(wait.map(|wait| (row.id.clone(), wait)))
+}
+
 /// The running attempts of an instance, in the process that owns the hub.
 fn running(reader: &Reader, key: InstanceKey) -> Vec<WasRunning> {
+    running_where(reader, |now| now.key == key)
+}
+
+/// All running attempts, in the process that owns the hub.
+pub(in crate::client) fn all_running(reader: &Reader) -> Vec<WasRunning> {
+    running_where(reader, |_| true)
+}
+
+fn running_where(reader: &Reader, is_asked: impl Fn(&WasRunning) -> bool) -> Vec<WasRunning> {
     let mut running = flight::look(reader.path());
-    running.retain(|now| now.key == key && now.task.is_some());
+    running.retain(|now| now.task.is_some() && is_asked(now));
     if !running.is_empty() && !is_owned(reader.path()) {
         // No process owns the hub: the noted attempts were cut off.
         running.clear();

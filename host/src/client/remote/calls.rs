@@ -14,8 +14,8 @@ use crate::client::instances::status::Show;
 use crate::client::json::{Counts, NEVER};
 use crate::client::{
     AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
-    ModuleInfo, NamedValue, NewAccessKey, Page, RecordedHistory, RequestStatus, Result, Retention,
-    Role, Wait, Workers,
+    ModuleInfo, NamedValue, NewAccessKey, Overview, OverviewQuery, Page, RecordedHistory,
+    RequestStatus, Result, Retention, Role, Wait, Workers,
 };
 use crate::engine::AskRequest;
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
@@ -33,6 +33,7 @@ impl Call {
             ("name", &filter.name),
             ("version", &filter.version),
             ("idPrefix", &filter.id_prefix),
+            ("failureKind", &filter.failure_kind),
         ];
         for (name, text) in texts {
             if let Some(text) = text {
@@ -44,11 +45,16 @@ impl Call {
             ("createdTo", filter.created_to),
             ("endedFrom", filter.ended_from),
             ("endedTo", filter.ended_to),
+            ("updatedFrom", filter.updated_from),
+            ("updatedTo", filter.updated_to),
         ];
         for (name, time) in times {
             if let Some(time) = time {
                 self = self.query(name, moment(time));
             }
+        }
+        if let Some(wait) = &filter.waits_for {
+            self = self.query("waitsFor", wait.to_string());
         }
         self
     }
@@ -325,6 +331,13 @@ impl Remote {
 
     pub(crate) async fn stats(&self) -> Result<HubStats> {
         self.ask(Call::get(&["hub", "stats"])).await
+    }
+
+    pub(crate) async fn overview(&self, query: &OverviewQuery) -> Result<Overview> {
+        let call = Call::get(&["overview"]);
+        let parameters = query.parameters().into_iter();
+        self.ask(parameters.fold(call, |call, (name, value)| call.query(name, value)))
+            .await
     }
 
     pub(crate) async fn workers(&self) -> Result<Workers> {

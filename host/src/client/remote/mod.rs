@@ -310,6 +310,7 @@ impl Client {
         Ok(Self {
             hub: task_hub.into(),
             backend: super::Backend::Remote(std::sync::Arc::new(Remote::new(url, task_hub, key)?)),
+            overviews: Default::default(),
         })
     }
 }

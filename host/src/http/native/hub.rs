@@ -1,5 +1,7 @@
 //! The task hub: counts, statistics, retention, keys.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,8 +10,8 @@ use serde_with::skip_serializing_none;
 use crate::HostStats;
 use crate::client::body::{NewKeyBody, RetentionBody};
 use crate::client::json::Counts;
-use crate::client::{AccessKey, HubStats, NewAccessKey, Retention, Workers};
-use crate::http::native::doc::{Operation, delete, get, post, put};
+use crate::client::{AccessKey, HubStats, NewAccessKey, Overview, Retention, Workers};
+use crate::http::native::doc::{Operation, delete, get, number, post, put, time};
 use crate::http::native::extract::{Admin, Ask, Failed, Object, Segments};
 use crate::http::native::instances::{filter, filtered};
 use crate::http::native::reply::{Nothing, Reply};
@@ -37,6 +39,25 @@ pub(super) fn operations() -> Vec<Operation> {
             "How many instances are in each status",
         ))
         .answer(200, "A number for each status that some instance has"),
+        get(
+            "/overview",
+            overview,
+            "showOverview",
+            "What the task hub holds now, and what started and ended in a window of time",
+        )
+        .query(
+            "last",
+            number(),
+            "The window is the time up to now, this many seconds: a day by default",
+        )
+        .query("from", time(), "The beginning of the window, with `to`")
+        .query("to", time(), "The end of the window, with `from`")
+        .query(
+            "buckets",
+            number(),
+            "How many parts of the window to count in: 48 by default, 120 at most",
+        )
+        .answer(200, "The overview"),
         get(
             "/hub/retention",
             retention,
@@ -113,6 +134,26 @@ async fn counts(ask: Ask) -> Result<Reply<Counts>, Failed> {
 
 async fn stats(ask: Ask) -> Result<Reply<HubStats>, Failed> {
     Ok(Reply::ok(&ask.client.stats().await?))
+}
+
+async fn overview(ask: Ask) -> Result<Reply<Overview>, Failed> {
+    let query = &ask.query;
+    let mut overview = ask.client.overview();
+    let last = query.count("last")?;
+    overview = match (last, query.time("from")?, query.time("to")?) {
+        (None, None, None) => overview,
+        (Some(seconds), None, None) => overview.last(Duration::from_secs(seconds.into())),
+        (None, Some(from), Some(to)) => overview.between(from, to),
+        _ => {
+            return Err(Failed::invalid(
+                "the window is either 'last', or both 'from' and 'to'",
+            ));
+        }
+    };
+    if let Some(buckets) = query.count("buckets")? {
+        overview = overview.buckets(buckets);
+    }
+    Ok(Reply::ok(&overview.await?))
 }
 
 async fn workers(ask: Ask) -> Result<Reply<Workers>, Failed> {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::http::{HeaderName, StatusCode};
 use serde_json::json;
 
-use crate::Order;
 use crate::budget::Permit;
 use crate::client::body::{CommandAnswer, CommandBody, Deleted, StartBody, Started};
 use crate::client::parse_time as time_of;
@@ -20,6 +19,7 @@ use crate::http::native::doc::{Operation, delete, flag, get, number, post, schem
 use crate::http::native::extract::{Ask, Bytes, Failed, Object, Segments};
 use crate::http::native::reply::{Nothing, Reply};
 use crate::http::query::Query;
+use crate::{Order, WaitFilter};
 
 /// The default length of a wait.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,6 +106,10 @@ fn listing() -> Operation {
     .answer(200, "A page")
 }
 
+/// The description of a parameter.
+const WAITS_FOR: &str = "Only live ones that wait for this: event, request, answer, activity, retry, timer, start, child, worker or quarantine; \
+    event:NAME, request:NAME or answer:NAME for one of that name";
+
 /// Adds the parameters of the filter.
 pub(super) fn filtered(operation: Operation) -> Operation {
     let statuses = json!({ "type": "array", "items": schema("Status") });
@@ -132,6 +136,22 @@ pub(super) fn filtered(operation: Operation) -> Operation {
             "Only those that ended at this time or later",
         )
         .query("endedTo", time(), "Only those that ended before this time")
+        .query(
+            "updatedFrom",
+            time(),
+            "Only those that were last updated at this time or later",
+        )
+        .query(
+            "updatedTo",
+            time(),
+            "Only those that were last updated before this time",
+        )
+        .query(
+            "failureKind",
+            text(),
+            "Only failed ones whose failure has this kind",
+        )
+        .query("waitsFor", text(), WAITS_FOR)
 }
 
 fn changing() -> Vec<Operation> {
@@ -318,6 +338,23 @@ pub(super) fn filter(query: &Query) -> Result<Option<Filter>, Failed> {
     }
     if let Some(to) = query.time("endedTo")? {
         filter = filter.ended_to(to);
+    }
+    if let Some(from) = query.time("updatedFrom")? {
+        filter = filter.updated_from(from);
+    }
+    if let Some(to) = query.time("updatedTo")? {
+        filter = filter.updated_to(to);
+    }
+    if let Some(kind) = query.text("failureKind") {
+        filter = filter.failure_kind(kind);
+    }
+    if let Some(text) = query.text("waitsFor") {
+        let wait = WaitFilter::parse(text).ok_or_else(|| {
+            Failed::invalid(format!(
+                "the parameter 'waitsFor' must be a kind of wait, such as retry or event:NAME, not {text:?}"
+            ))
+        })?;
+        filter = filter.waits_for(wait);
     }
     Ok(match query.statuses("status")? {
         Some(statuses) if statuses.is_empty() => None,

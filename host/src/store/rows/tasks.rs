@@ -528,7 +528,8 @@ pub(crate) fn kind_number(kind: TaskRowKind) -> u8 {
     }
 }
 
-fn kind_of(number: u8) -> Result<TaskRowKind, StoreError> {
+/// The inverse of [`kind_number`].
+pub(super) fn kind_of(number: u8) -> Result<TaskRowKind, StoreError> {
     match number {
         0 => Ok(TaskRowKind::Activity),
         1 => Ok(TaskRowKind::Timer),

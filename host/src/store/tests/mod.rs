@@ -6,6 +6,8 @@ mod files;
 mod formats;
 mod kinds;
 mod lists;
+mod looks;
+mod overviews;
 mod plans;
 mod purges;
 mod space;
