@@ -8,7 +8,8 @@ use maud::{Markup, html};
 
 use crate::fields::Fields;
 use crate::link;
-use crate::page::{Page, Refused};
+use crate::page::Page;
+use crate::refused::Refused;
 
 /// The fields of a form that a page of the visitor sent. Only requests that may change something have them: see [`crate::guard`].
 #[derive(Clone, Debug)]

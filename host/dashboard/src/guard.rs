@@ -8,7 +8,8 @@ use axum::response::Response;
 use maud::html;
 
 use crate::fields::Fields;
-use crate::{layout, page, sign};
+use crate::visit::{SIGN_IN, SIGN_OUT, visitor};
+use crate::{layout, sign};
 
 /// Scripts, styles and forms of this server only; nothing inline, nothing of other hosts, not within other pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -49,19 +50,29 @@ async fn admitted(request: Request) -> Result<Request, Response> {
         return Ok(request);
     }
     let (mut head, body) = request.into_parts();
-    let visitor = page::visitor(&head)?;
-    let signs_in = head.uri.path().ends_with(sign::IN);
+    let visitor = visitor(&head)?;
+    let signs_in = head.uri.path().ends_with(SIGN_IN);
     if visitor.role().is_none() && !signs_in {
         return Err(sign::asked(&visitor, &head.uri, None));
     }
-    if !visitor.may_change() && !signs_in && !head.uri.path().ends_with(sign::OUT) {
+    if !visitor.may_change() && !signs_in && !head.uri.path().ends_with(SIGN_OUT) {
         let why = html! { p { "This key may only read." } };
-        return Err(layout::bare(StatusCode::FORBIDDEN, &visitor, "Refused", why));
+        return Err(layout::bare(
+            StatusCode::FORBIDDEN,
+            &visitor,
+            "Refused",
+            why,
+        ));
     }
     // The host has bounded it.
     let Ok(bytes) = to_bytes(body, usize::MAX).await else {
         let why = html! { p { "The form did not arrive whole; send it again." } };
-        return Err(layout::bare(StatusCode::BAD_REQUEST, &visitor, "Refused", why));
+        return Err(layout::bare(
+            StatusCode::BAD_REQUEST,
+            &visitor,
+            "Refused",
+            why,
+        ));
     };
     let media_type = head.headers.get(header::CONTENT_TYPE);
     let is_form = media_type.is_some_and(|kind| kind == "application/x-www-form-urlencoded");
@@ -79,7 +90,12 @@ async fn admitted(request: Request) -> Result<Request, Response> {
             p { "The form was made before the host was restarted, or for another key. Nothing was changed." }
             p { "Go back, reload the page, and send it again." }
         };
-        return Err(layout::bare(StatusCode::FORBIDDEN, &visitor, "Refused", why));
+        return Err(layout::bare(
+            StatusCode::FORBIDDEN,
+            &visitor,
+            "Refused",
+            why,
+        ));
     }
     head.extensions.insert(fields);
     Ok(Request::from_parts(head, Body::from(bytes)))

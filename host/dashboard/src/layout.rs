@@ -5,8 +5,9 @@ use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 use perennial::http::Visitor;
 
-use crate::page::{Page, base};
-use crate::{assets, link, sign};
+use crate::page::Page;
+use crate::visit::{SIGN_OUT, base};
+use crate::{assets, link};
 
 /// The pages in the bar on top: the name, the path below the hub, and the key that goes there after `g`.
 const PLACES: [(&str, &str, &str); 5] = [
@@ -47,7 +48,12 @@ pub(crate) fn page(
         main #main tabindex="-1" { (body) }
         (help())
     };
-    document(&page.visitor, status, &format!("{title} · {}", page.hub()), &frame)
+    document(
+        &page.visitor,
+        status,
+        &format!("{title} · {}", page.hub()),
+        &frame,
+    )
 }
 
 /// A page without a hub: for signing in, and for what cannot be shown.
@@ -90,7 +96,7 @@ fn signed_in(page: &Page) -> Markup {
     html! {
         @if !page.may_change() { span.chip title="This key may only read" { "read-only" } }
         @if page.visitor.needs_key() {
-            form method="post" action=(page.path(sign::OUT)) { (page.token_field()) button.quiet type="submit" { "Sign out" } }
+            form method="post" action=(page.path(SIGN_OUT)) { (page.token_field()) button.quiet type="submit" { "Sign out" } }
         }
     }
 }
@@ -101,7 +107,10 @@ fn help() -> Markup {
         ("j, k", "next, previous row"),
         ("Enter", "open the row"),
         ("x", "select the row"),
-        ("g o, g i, g s, g m, g w", "overview, instances, start, modules, workers"),
+        (
+            "g o, g i, g s, g m, g w",
+            "overview, instances, start, modules, workers",
+        ),
         ("l", "live updates on or off"),
         ("?", "this help"),
     ];

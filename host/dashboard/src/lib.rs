@@ -18,6 +18,7 @@
 //! nobody looks.
 #![warn(clippy::too_many_lines)]
 
+mod admit;
 mod assets;
 mod change;
 mod fields;
@@ -29,9 +30,11 @@ mod link;
 mod modules;
 mod overview;
 mod page;
+mod refused;
 mod show;
 mod sign;
 mod start;
+mod visit;
 mod workers;
 
 use axum::Router;
@@ -43,8 +46,8 @@ use perennial::http::Api;
 /// The pages, for [`Api::pages`](perennial::http::Api::pages).
 pub fn pages() -> Router {
     Router::new()
-        .route("/", get(page::to_default_hub))
-        .route("/{hub}", get(page::to_overview))
+        .route("/", get(admit::to_default_hub))
+        .route("/{hub}", get(admit::to_overview))
         .merge(sign::routes())
         .merge(overview::routes())
         .merge(instances::routes())
@@ -52,7 +55,7 @@ pub fn pages() -> Router {
         .merge(start::routes())
         .merge(modules::routes())
         .merge(workers::routes())
-        .fallback(page::nothing_there)
+        .fallback(admit::nothing_there)
         .layer(from_fn(guard::guard))
         .merge(assets::routes())
 }

@@ -10,14 +10,11 @@ use maud::html;
 use perennial::http::Visitor;
 
 use crate::fields::Fields;
-use crate::page::{Shown, base, visitor};
+use crate::visit::{SIGN_IN, SIGN_OUT, base, visitor};
 use crate::{layout, link};
 
-/// The last part of the path at which a key is sent.
-pub(crate) const IN: &str = "/sign-in";
-
-/// The last part of the path that signs out.
-pub(crate) const OUT: &str = "/sign-out";
+/// A page, or why it cannot be shown.
+type Shown = Result<Response, Response>;
 
 pub(crate) fn routes() -> Router {
     Router::new()
@@ -30,12 +27,12 @@ pub(crate) fn asked(visitor: &Visitor, path: &Uri, problem: Option<&str>) -> Res
     let hub = path.path().trim_start_matches('/').split('/').next();
     let hub = hub.unwrap_or_default();
     let wanted = path.path_and_query().map_or("/", |path| path.as_str());
-    let wanted = if path.path().ends_with(IN) || path.path().ends_with(OUT) {
+    let wanted = if path.path().ends_with(SIGN_IN) || path.path().ends_with(SIGN_OUT) {
         ""
     } else {
         wanted
     };
-    let to = format!("{}/{hub}{IN}", base(visitor));
+    let to = format!("{}/{hub}{SIGN_IN}", base(visitor));
     let body = html! {
         form.card.narrow method="post" action=(to) {
             input type="hidden" name="token" value=(visitor.form_token());
@@ -103,7 +100,7 @@ fn after(visitor: &Visitor, head: &Parts, wanted: &str) -> String {
 async fn sign_out(head: Parts, OriginalUri(_): OriginalUri) -> Shown {
     let visitor = visitor(&head)?;
     let hub = hub_of(head.uri.path());
-    let to = format!("{}/{}{IN}", base(&visitor), link::part(hub));
+    let to = format!("{}/{}{SIGN_IN}", base(&visitor), link::part(hub));
     let response = Redirect::to(&to).into_response();
     Ok(match visitor.sign_out() {
         Some(cookie) => ([(header::SET_COOKIE, cookie)], response).into_response(),

@@ -6,7 +6,8 @@ use axum::routing::get;
 use maud::html;
 
 use crate::layout;
-use crate::page::{Page, Shown};
+use crate::page::Page;
+use crate::refused::Shown;
 
 pub(crate) fn routes() -> Router {
     Router::new().route("/{hub}/start", get(page))

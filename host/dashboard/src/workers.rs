@@ -6,7 +6,8 @@ use axum::routing::get;
 use maud::{Markup, html};
 use perennial::{WaitingWork, Worker, WorkerItem, WorkerName};
 
-use crate::page::{OnPage, Page, Shown};
+use crate::page::Page;
+use crate::refused::{OnPage, Shown};
 use crate::{layout, show};
 
 /// Names and running items of one worker that are listed.
@@ -29,7 +30,13 @@ async fn workers(page: Page) -> Shown {
             p.live {}
         }
     };
-    Ok(layout::page(&page, StatusCode::OK, "Workers", "Workers", &body))
+    Ok(layout::page(
+        &page,
+        StatusCode::OK,
+        "Workers",
+        "Workers",
+        &body,
+    ))
 }
 
 fn named(name: &str, version: Option<&str>) -> Markup {

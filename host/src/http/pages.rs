@@ -152,14 +152,11 @@ pub(super) fn cookie<'a>(headers: &'a HeaderMap, hub: &str) -> Option<&'a str> {
 pub(super) fn routes(api: &Arc<Api>, pages: Router) -> Router<Arc<Api>> {
     let layer = from_fn_with_state(Arc::clone(api), admit);
     let to_pages = from_fn_with_state(Arc::clone(api), front);
-    Router::new()
-        .nest_service(BASE, pages)
-        .layer(layer)
-        .merge(
-            Router::new()
-                .route("/", get(async || StatusCode::NOT_FOUND))
-                .layer(to_pages),
-        )
+    Router::new().nest_service(BASE, pages).layer(layer).merge(
+        Router::new()
+            .route("/", get(async || StatusCode::NOT_FOUND))
+            .layer(to_pages),
+    )
 }
 
 /// Leads from the root to the pages.

@@ -6,7 +6,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use maud::html;
 
-use crate::page::{OnPage, Page, Refused, Shown};
+use crate::page::Page;
+use crate::refused::{OnPage, Refused, Shown};
 use crate::{layout, show};
 
 pub(crate) fn routes() -> Router {

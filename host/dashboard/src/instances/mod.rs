@@ -6,7 +6,8 @@ use axum::routing::get;
 use maud::html;
 
 use crate::layout;
-use crate::page::{Page, Shown};
+use crate::page::Page;
+use crate::refused::Shown;
 
 pub(crate) fn routes() -> Router {
     Router::new().route("/{hub}/instances", get(page))
@@ -14,5 +15,11 @@ pub(crate) fn routes() -> Router {
 
 async fn page(page: Page) -> Shown {
     let body = html! { h1 { "Instances" } };
-    Ok(layout::page(&page, StatusCode::OK, "Instances", "Instances", &body))
+    Ok(layout::page(
+        &page,
+        StatusCode::OK,
+        "Instances",
+        "Instances",
+        &body,
+    ))
 }

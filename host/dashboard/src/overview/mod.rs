@@ -11,7 +11,9 @@ use axum::routing::get;
 use maud::{Markup, html};
 use perennial::{HostStats, OpenActivity, Overview, Status};
 
-use crate::page::{OnPage, Page, Shown};
+use crate::page::Page;
+use crate::refused::{OnPage, Shown};
+use crate::visit::base;
 use crate::{change, layout, link, show};
 
 /// The windows that can be chosen: the value of the parameter `last`, its text, its length in hours, and its number of bars.
@@ -94,7 +96,9 @@ fn flow(page: &Page, seen: &Overview, chosen: &str) -> Markup {
     let ms = seen.to.0.saturating_sub(seen.from.0).max(1);
     let started: u64 = seen.buckets.iter().map(|one| one.started).sum();
     let ended = seen.buckets.iter();
-    let ended: u64 = ended.map(|one| one.completed + one.failed + one.terminated).sum();
+    let ended: u64 = ended
+        .map(|one| one.completed + one.failed + one.terminated)
+        .sum();
     html! {
         div.row.spread {
             h2 { "Started and ended" }
@@ -240,7 +244,7 @@ async fn hubs(page: &Page) -> Markup {
                     thead { tr { th scope="col" { "Hub" } th scope="col" { "Instances" } } }
                     tbody { @for (hub, counts) in &found {
                         tr {
-                            td { a href=(format!("{}/{}/", crate::page::base(&page.visitor), link::part(hub))) { (hub) } }
+                            td { a href=(format!("{}/{}/", base(&page.visitor), link::part(hub))) { (hub) } }
                             td { @for (status, count) in counts { (show::status(*status)) " " (show::count(*count)) " " } }
                         }
                     } }

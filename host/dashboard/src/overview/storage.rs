@@ -8,7 +8,8 @@ use futures::StreamExt;
 use maud::{Markup, html};
 use perennial::{Client, HubStats, Order, Retention, Status};
 
-use crate::page::{OnPage, Page};
+use crate::page::Page;
+use crate::refused::OnPage;
 use crate::{layout, show};
 
 /// Ended instances whose histories are measured to say what deleting all of them would free.

@@ -1,0 +1,71 @@
+//! Lets those visitors to a page who may read it, and leads the others to where they can sign in.
+
+use axum::extract::{FromRequestParts, OriginalUri};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::{Markup, html};
+use perennial::http::Visitor;
+
+use crate::fields::Fields;
+use crate::page::Page;
+use crate::refused::{Refused, Shown};
+use crate::visit::{base, visitor};
+use crate::{layout, link, sign};
+
+impl<S: Send + Sync> FromRequestParts<S> for Page {
+    type Rejection = Response;
+
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Response> {
+        let visitor = visitor(head)?;
+        let Some(client) = visitor.client().cloned() else {
+            // To a visitor without a key, an unknown hub looks like any other.
+            return Err(match visitor.needs_key() {
+                true => sign::asked(&visitor, &head.uri, None),
+                false => layout::bare(
+                    StatusCode::NOT_FOUND,
+                    &visitor,
+                    "No such task hub",
+                    html! { p { "This host does not serve a task hub of that name. It serves: " (hubs(&visitor)) } },
+                ),
+            });
+        };
+        if visitor.role().is_none() {
+            return Err(sign::asked(&visitor, &head.uri, None));
+        }
+        let query = Fields::parse(head.uri.query().unwrap_or_default().as_bytes());
+        let uri = head.uri.clone();
+        Ok(Self {
+            visitor,
+            client,
+            uri,
+            query,
+        })
+    }
+}
+
+fn hubs(visitor: &Visitor) -> Markup {
+    let base = base(visitor);
+    html! {
+        @for (at, hub) in visitor.hubs().enumerate() {
+            @if at > 0 { ", " }
+            a href=(format!("{base}/{}/", link::part(hub))) { (hub) }
+        }
+    }
+}
+
+pub(crate) async fn to_default_hub(head: Parts) -> Shown {
+    let visitor = visitor(&head)?;
+    let hub = visitor.hubs().next().unwrap_or_default();
+    let to = format!("{}/{}/", base(&visitor), link::part(hub));
+    Ok(Redirect::to(&to).into_response())
+}
+
+pub(crate) async fn to_overview(page: Page) -> Response {
+    Redirect::to(&page.path("/")).into_response()
+}
+
+pub(crate) async fn nothing_there(page: Page, OriginalUri(uri): OriginalUri) -> Response {
+    let message = format!("There is no page {}.", uri.path());
+    Refused::new(StatusCode::NOT_FOUND, message).on(&page)
+}

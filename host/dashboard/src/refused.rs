@@ -1,0 +1,82 @@
+//! Why a page cannot be shown, and why nothing was changed.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use maud::html;
+use perennial::Error;
+
+use crate::layout;
+use crate::page::Page;
+
+/// Why a page could not be shown, or a change was refused, in the words of the API.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    pub(crate) message: String,
+}
+
+impl Refused {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { status, message }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(crate) fn no_instance(id: &str) -> Self {
+        let message = format!("There is no instance {id:?}. It may have been purged.");
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// As a page.
+    pub(crate) fn on(self, page: &Page) -> Response {
+        let title = match self.status {
+            StatusCode::NOT_FOUND => "Not found",
+            status if status.is_server_error() => "That did not work",
+            _ => "Refused",
+        };
+        let body = html! { p.error role="alert" { (self.message) } };
+        layout::page(page, self.status, title, "", &body)
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        let status = if error.is_not_found() || error.is_unknown_request() {
+            StatusCode::NOT_FOUND
+        } else if error.is_invalid() {
+            StatusCode::BAD_REQUEST
+        } else if error.is_limit_exceeded() {
+            StatusCode::PAYLOAD_TOO_LARGE
+        } else if error.is_already_exists()
+            || error.is_wrong_state()
+            || error.is_in_use()
+            || error.is_name_taken()
+            || error.would_forget()
+        {
+            StatusCode::CONFLICT
+        } else if error.is_unknown_orchestration() || error.is_unknown_module() {
+            StatusCode::NOT_FOUND
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+/// A page, or why it cannot be shown.
+pub(crate) type Shown = Result<Response, Response>;
+
+/// Turns an error into the page that says it.
+pub(crate) trait OnPage<T> {
+    /// As a page.
+    fn on(self, page: &Page) -> Result<T, Response>;
+}
+
+impl<T, E: Into<Refused>> OnPage<T> for Result<T, E> {
+    fn on(self, page: &Page) -> Result<T, Response> {
+        self.map_err(|error| error.into().on(page))
+    }
+}

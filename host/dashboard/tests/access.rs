@@ -1,0 +1,213 @@
+//! Who may see the pages, who may change something, and what a browser may do with them.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use perennial::http::Api;
+use perennial::{Client, Host, Role};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+struct World {
+    _dir: TempDir,
+    host: Option<Host>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::builder().data_dir(dir.path()).start().await.unwrap();
+        let host = Some(host);
+        Self { _dir: dir, host }
+    }
+
+    fn client(&self) -> Client {
+        self.host.as_ref().unwrap().client()
+    }
+
+    async fn end(mut self) {
+        self.host.take().unwrap().shut_down().await;
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    head: axum::http::HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: header::HeaderName) -> &str {
+        self.head
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+async fn ask(router: &Router, request: Request<Body>) -> Answer {
+    let answer: Response<Body> = router.clone().oneshot(request).await.unwrap();
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer {
+        status: head.status,
+        head: head.headers,
+        body: String::from_utf8(body.to_vec()).unwrap(),
+    }
+}
+
+async fn get(router: &Router, path: &str, cookie: &str) -> Answer {
+    let request = Request::get(path)
+        .header(header::HOST, "localhost")
+        .header(header::COOKIE, cookie);
+    ask(router, request.body(Body::empty()).unwrap()).await
+}
+
+async fn post(router: &Router, path: &str, cookie: &str, form: &str) -> Answer {
+    let request = Request::post(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(header::COOKIE, cookie);
+    ask(router, request.body(Body::from(form.to_owned())).unwrap()).await
+}
+
+/// The token of the forms of a page.
+fn token(page: &Answer) -> &str {
+    let (_, rest) = page
+        .body
+        .split_once(r#"name="form-token" content=""#)
+        .unwrap();
+    rest.split('"').next().unwrap()
+}
+
+#[tokio::test]
+async fn a_key_is_asked_for_and_permits_what_its_role_says() {
+    let world = World::new().await;
+    let client = world.client();
+    let admin = client.create_key("people", Role::Admin).await.unwrap();
+    let reader = client.create_key("screens", Role::ReadOnly).await.unwrap();
+    let api = Api::new(client.clone()).require_keys();
+    let router = api.pages(perennial_dashboard::pages()).into_router();
+
+    let asked = get(&router, "/ui/default/instances?status=Failed", "").await;
+    assert_eq!(asked.status, StatusCode::UNAUTHORIZED);
+    assert!(asked.body.contains("asks for a key"), "{}", asked.body);
+    // A hub that is not served looks the same.
+    let other = get(&router, "/ui/other/", "").await;
+    assert_eq!(other.status, StatusCode::UNAUTHORIZED);
+
+    let form = |key: &str, then: &str| format!("token={}&then={then}&key={key}", token(&asked));
+    let sign_in = "/ui/default/sign-in";
+    let wrong = post(&router, sign_in, "", &form("prn_wrong", "")).await;
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+    assert!(wrong.body.contains("no key of this task hub"));
+    let then = "/default/instances?status=Failed";
+    let right = post(&router, sign_in, "", &form(&admin.secret, then)).await;
+    assert_eq!(right.status, StatusCode::SEE_OTHER);
+    assert_eq!(right.header(header::LOCATION), format!("/ui{then}"));
+    let cookie = right.header(header::SET_COOKIE);
+    assert!(cookie.contains("HttpOnly; SameSite=Lax"), "{cookie}");
+    // Nobody is led to another site.
+    for away in [
+        "//evil.example",
+        "https://evil.example",
+        "/default/\\evil",
+        "/other/",
+    ] {
+        let led = post(&router, sign_in, "", &form(&admin.secret, away)).await;
+        assert_eq!(led.header(header::LOCATION), "/ui/default/", "{away}");
+    }
+
+    let cookie = format!("perennial-key-default={}", admin.secret);
+    let page = get(&router, "/ui/default/workers", &cookie).await;
+    assert_eq!(page.status, StatusCode::OK);
+    // The cookie reads the API and changes nothing there.
+    let counts = get(&router, "/api/v1/counts", &cookie).await;
+    assert_eq!(counts.status, StatusCode::OK);
+    let body = r#"{"name":"Any"}"#;
+    let started = post(&router, "/api/v1/instances", &cookie, body).await;
+    assert_eq!(started.status, StatusCode::UNAUTHORIZED);
+
+    let cookie = format!("perennial-key-default={}", reader.secret);
+    let page = get(&router, "/ui/default/workers", &cookie).await;
+    assert!(page.body.contains("read-only"));
+    let form = format!("token={}", token(&page));
+    let refused = post(&router, "/ui/default/start", &cookie, &form).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(client.revoke_key(&reader.key.id).await.unwrap());
+    let page = get(&router, "/ui/default/workers", &cookie).await;
+    assert_eq!(page.status, StatusCode::UNAUTHORIZED);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_form_of_another_page_changes_nothing() {
+    let world = World::new().await;
+    let api = Api::new(world.client()).this_machine_only();
+    let router = api.pages(perennial_dashboard::pages()).into_router();
+    for form in ["", "token=", "token=00000000000000000000000000000000"] {
+        let refused = post(&router, "/ui/default/start", "", form).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{form}");
+    }
+    let page = get(&router, "/ui/default/", "").await;
+    let form = format!("token={}&name=Nobody", token(&page));
+    let sent = post(&router, "/ui/default/start", "", &form).await;
+    assert_ne!(sent.status, StatusCode::FORBIDDEN);
+    // Neither does another site, nor another name of this address.
+    for (name, value) in [("origin", "https://evil.example"), ("host", "evil.example")] {
+        let request = Request::post("/ui/default/start").header(name, value);
+        let refused = ask(&router, request.body(Body::empty()).unwrap()).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{name}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn pages_have_a_strict_policy_and_assets_are_kept() {
+    let world = World::new().await;
+    let router = perennial_dashboard::router(world.client());
+    let front = get(&router, "/", "").await;
+    assert_eq!(front.header(header::LOCATION), "http://localhost/ui/");
+    let page = get(&router, "/ui/default/", "").await;
+    let policy = page.header(header::CONTENT_SECURITY_POLICY);
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"));
+    assert!(!page.body.contains(" style=") && !page.body.contains(" onclick="));
+    assert_eq!(page.header(header::CACHE_CONTROL), "no-store");
+    let assets: Vec<&str> = page
+        .body
+        .split('"')
+        .filter(|part| part.starts_with("/ui/_/"))
+        .collect();
+    assert!(assets.len() >= 4, "{assets:?}");
+    for asset in assets {
+        let found = get(&router, asset, "").await;
+        assert_eq!(found.status, StatusCode::OK, "{asset}");
+        assert!(found.header(header::CACHE_CONTROL).contains("immutable"));
+    }
+    let nothing = get(&router, "/ui/default/nothing", "").await;
+    assert_eq!(nothing.status, StatusCode::NOT_FOUND);
+    let nobody = get(&router, "/ui/nobody/", "").await;
+    assert_eq!(nobody.status, StatusCode::NOT_FOUND);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn below_a_path_of_another_program_all_links_stay_below_it() {
+    let world = World::new().await;
+    let router = Router::new().nest("/flows", perennial_dashboard::router(world.client()));
+    let front = get(&router, "/flows/", "").await;
+    assert_eq!(front.header(header::LOCATION), "http://localhost/flows/ui/");
+    for path in ["/flows/ui/default/", "/flows/ui/default/workers"] {
+        let page = get(&router, path, "").await;
+        assert_eq!(page.status, StatusCode::OK, "{path}");
+        for link in page.body.split("href=\"").skip(1) {
+            assert!(
+                link.starts_with("/flows/ui/") || link.starts_with("#main"),
+                "{link:.80}"
+            );
+        }
+        assert!(page.body.contains("data-live=\"/flows/api/v1/live"));
+    }
+    world.end().await;
+}
