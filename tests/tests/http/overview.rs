@@ -13,9 +13,12 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::see::{NOW, Wire};
+use crate::see::Wire;
 
 const API: &str = "/api/v1";
+
+/// 2020-01-01T00:00:00Z: before the time of a client of the file, which has the clock of the machine.
+const THEN: Timestamp = Timestamp(1_577_836_800_000);
 
 const HOUR: u64 = 3_600_000;
 
@@ -31,7 +34,7 @@ async fn busy_hub() -> Wire {
             Ok::<_, Failure>(n)
         }
     };
-    let host = dir.host().clock(SimClock::new(NOW));
+    let host = dir.host().clock(SimClock::new(THEN));
     let host = host.activity("Native", native).start().await.unwrap();
     let client = host.client();
     client.deploy(module("workloads")).await.unwrap();
@@ -41,7 +44,7 @@ async fn busy_hub() -> Wire {
         _dir: dir,
     };
     wire.begun("Wait", "event").await;
-    let later = Timestamp(NOW.0 + HOUR);
+    let later = Timestamp(THEN.0 + HOUR);
     client.start("Wait").id("later").at(later).await.unwrap();
     let timer = client.start("SleepUntil").id("timer").input(&later.0);
     timer.await.unwrap();
@@ -96,16 +99,16 @@ async fn found_by(client: &Client) -> String {
         let filter = Filter::new().failure_kind(kind);
         say(kind.to_owned(), found(client, filter).await);
     }
-    let now = Filter::new().updated_from(NOW).name("Chain");
+    let now = Filter::new().updated_from(THEN).name("Chain");
     say("updated now".to_owned(), found(client, now).await);
-    let before = Filter::new().updated_to(NOW);
+    let before = Filter::new().updated_to(THEN);
     say("updated before".to_owned(), found(client, before).await);
     said
 }
 
 /// The overview of two hours around the present, without the counters of the host.
 async fn overview_by(client: &Client, has_host: bool) -> Value {
-    let (from, to) = (Timestamp(NOW.0 - HOUR), Timestamp(NOW.0 + HOUR));
+    let (from, to) = (Timestamp(THEN.0 - HOUR), Timestamp(THEN.0 + HOUR));
     let overview = client.overview().between(from, to).buckets(2);
     let overview = overview.await.unwrap();
     assert_eq!(overview.host.is_some(), has_host);
@@ -164,7 +167,7 @@ async fn every_client_finds_and_counts_the_same() {
             {
               "completed": 0,
               "failed": 0,
-              "from": "2029-12-31T23:00:00.000Z",
+              "from": "2019-12-31T23:00:00.000Z",
               "partial": false,
               "started": 0,
               "terminated": 0
@@ -172,7 +175,7 @@ async fn every_client_finds_and_counts_the_same() {
             {
               "completed": 1,
               "failed": 1,
-              "from": "2030-01-01T00:00:00.000Z",
+              "from": "2020-01-01T00:00:00.000Z",
               "partial": false,
               "started": 7,
               "terminated": 0
@@ -190,13 +193,13 @@ async fn every_client_finds_and_counts_the_same() {
               "kind": "CardDeclined"
             }
           ],
-          "from": "2029-12-31T23:00:00.000Z",
+          "from": "2019-12-31T23:00:00.000Z",
           "longestRunning": [
             {
               "attempt": 1,
               "instanceId": "runs",
               "name": "Native",
-              "runningSince": "2030-01-01T00:00:00.000Z",
+              "runningSince": "2020-01-01T00:00:00.000Z",
               "task": 0
             }
           ],
@@ -206,7 +209,7 @@ async fn every_client_finds_and_counts_the_same() {
               "instanceId": "again",
               "lastFailure": "Flaky",
               "name": "Flaky",
-              "nextAttemptTime": "2030-01-01T00:00:00.001Z",
+              "nextAttemptTime": "2020-01-01T00:00:00.001Z",
               "task": 0
             }
           ],
@@ -242,7 +245,7 @@ async fn every_client_finds_and_counts_the_same() {
             }
           ],
           "partial": false,
-          "to": "2030-01-01T01:00:00.000Z"
+          "to": "2020-01-01T01:00:00.000Z"
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&overview).unwrap());
     stop.send(()).unwrap();
