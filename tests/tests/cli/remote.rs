@@ -156,6 +156,9 @@ fn script() -> Vec<String> {
         list --json --limit 2 --oldest-first --input --output
         list --status Running
         list --name HelloSequence --tag team=a --prefix h --created-from 2020-01-01 --created-to 2099-01-01
+        list --waits-for event:go --updated-from 2020-01-01 --updated-to 2099-01-01
+        list --waits-for cake
+        list --failure-kind Gone --counts
         list --status Canceled
         list --counts
         list --counts --json --name Wait

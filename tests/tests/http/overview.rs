@@ -13,9 +13,12 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::see::{NOW, Wire};
+use crate::see::Wire;
 
 const API: &str = "/api/v1";
+
+/// 2020-01-01T00:00:00Z: before the time of a client of the file, which has the clock of the machine.
+const THEN: Timestamp = Timestamp(1_577_836_800_000);
 
 const HOUR: u64 = 3_600_000;
 
@@ -31,7 +34,7 @@ async fn busy_hub() -> Wire {
             Ok::<_, Failure>(n)
         }
     };
-    let host = dir.host().clock(SimClock::new(NOW));
+    let host = dir.host().clock(SimClock::new(THEN));
     let host = host.activity("Native", native).start().await.unwrap();
     let client = host.client();
     client.deploy(module("workloads")).await.unwrap();
@@ -41,7 +44,7 @@ async fn busy_hub() -> Wire {
         _dir: dir,
     };
     wire.begun("Wait", "event").await;
-    let later = Timestamp(NOW.0 + HOUR);
+    let later = Timestamp(THEN.0 + HOUR);
     client.start("Wait").id("later").at(later).await.unwrap();
     let timer = client.start("SleepUntil").id("timer").input(&later.0);
     timer.await.unwrap();
@@ -74,8 +77,8 @@ async fn found(client: &Client, filter: Filter) -> Vec<String> {
     let live: u64 = live.map(|(_, count)| count).sum();
     let terminated = client.terminate_where(filter.clone()).dry_run();
     assert_eq!(terminated.await.unwrap().matched, live, "{filter:?}");
-    let restarted = client.restart_where(filter.clone()).dry_run();
-    let ended = restarted.await.unwrap().matched;
+    let purged = client.purge_where(filter.clone()).dry_run();
+    let ended = purged.await.unwrap().matched;
     assert_eq!(live + ended, ids.len() as u64, "{filter:?}");
     ids
 }
@@ -83,7 +86,7 @@ async fn found(client: &Client, filter: Filter) -> Vec<String> {
 /// What a client finds under each filter.
 async fn found_by(client: &Client) -> String {
     let mut said = String::new();
-    let mut say = |what: String, ids: Vec<String>| said += &format!("{what}: {}\n", ids.join(" "));
+    let mut say = |what: String, ids: Vec<String>| said += &format!("{what}: {ids:?}\n");
     for kind in WaitKind::ALL {
         let filter = Filter::new().waits_for(kind);
         say(kind.to_string(), found(client, filter).await);
@@ -96,16 +99,16 @@ async fn found_by(client: &Client) -> String {
         let filter = Filter::new().failure_kind(kind);
         say(kind.to_owned(), found(client, filter).await);
     }
-    let now = Filter::new().updated_from(NOW).name("Chain");
+    let now = Filter::new().updated_from(THEN).name("Chain");
     say("updated now".to_owned(), found(client, now).await);
-    let before = Filter::new().updated_to(NOW);
+    let before = Filter::new().updated_to(THEN);
     say("updated before".to_owned(), found(client, before).await);
     said
 }
 
 /// The overview of two hours around the present, without the counters of the host.
 async fn overview_by(client: &Client, has_host: bool) -> Value {
-    let (from, to) = (Timestamp(NOW.0 - HOUR), Timestamp(NOW.0 + HOUR));
+    let (from, to) = (Timestamp(THEN.0 - HOUR), Timestamp(THEN.0 + HOUR));
     let overview = client.overview().between(from, to).buckets(2);
     let overview = overview.await.unwrap();
     assert_eq!(overview.host.is_some(), has_host);
@@ -133,8 +136,118 @@ async fn every_client_finds_and_counts_the_same() {
         assert_eq!(found_by(client).await, ids, "{client:?}");
         assert_eq!(overview_by(client, *has_host).await, overview, "{client:?}");
     }
-    expect![""].assert_eq(&ids);
-    expect![""].assert_eq(&serde_json::to_string_pretty(&overview).unwrap());
+    expect![[r#"
+        event: ["event"]
+        request: []
+        answer: []
+        activity: ["again", "runs"]
+        retry: ["again"]
+        timer: ["timer"]
+        start: ["later"]
+        child: []
+        worker: []
+        quarantine: []
+        event:GO: ["event"]
+        event:Gone: []
+        CardDeclined: ["failed"]
+        Timeout: []
+        updated now: ["done"]
+        updated before: []
+    "#]]
+    .assert_eq(&ids);
+    expect![[r#"
+        {
+          "activities": {
+            "queued": 0,
+            "retrying": 1,
+            "running": 1
+          },
+          "bucketMillis": 3600000,
+          "buckets": [
+            {
+              "completed": 0,
+              "failed": 0,
+              "from": "2019-12-31T23:00:00.000Z",
+              "partial": false,
+              "started": 0,
+              "terminated": 0
+            },
+            {
+              "completed": 1,
+              "failed": 1,
+              "from": "2020-01-01T00:00:00.000Z",
+              "partial": false,
+              "started": 7,
+              "terminated": 0
+            }
+          ],
+          "counts": {
+            "Completed": 1,
+            "Failed": 1,
+            "Pending": 1,
+            "Running": 4
+          },
+          "failures": [
+            {
+              "count": 1,
+              "kind": "CardDeclined"
+            }
+          ],
+          "from": "2019-12-31T23:00:00.000Z",
+          "longestRunning": [
+            {
+              "attempt": 1,
+              "instanceId": "runs",
+              "name": "Native",
+              "runningSince": "2020-01-01T00:00:00.000Z",
+              "task": 0
+            }
+          ],
+          "mostRetried": [
+            {
+              "attempt": 2,
+              "instanceId": "again",
+              "lastFailure": "Flaky",
+              "name": "Flaky",
+              "nextAttemptTime": "2020-01-01T00:00:00.001Z",
+              "task": 0
+            }
+          ],
+          "orchestrations": [
+            {
+              "counts": {
+                "Pending": 1,
+                "Running": 1
+              },
+              "live": 2,
+              "name": "Wait"
+            },
+            {
+              "counts": {
+                "Running": 1
+              },
+              "live": 1,
+              "name": "NativeChain"
+            },
+            {
+              "counts": {
+                "Running": 1
+              },
+              "live": 1,
+              "name": "Retries"
+            },
+            {
+              "counts": {
+                "Running": 1
+              },
+              "live": 1,
+              "name": "SleepUntil"
+            }
+          ],
+          "partial": false,
+          "to": "2020-01-01T01:00:00.000Z"
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&overview).unwrap());
     stop.send(()).unwrap();
     server.await.unwrap();
     wire.host.shut_down().await;
@@ -153,7 +266,7 @@ async fn the_parameters_of_the_overview_and_of_filters_are_checked() {
     let buckets = day["buckets"].as_array().unwrap();
     assert_eq!(buckets.len(), 48);
     // Buckets begin at multiples of their length, and the last one has begun.
-    assert_eq!(buckets[47]["from"], "2030-01-01T00:00:00Z");
+    assert_eq!(buckets[47]["from"], "2030-01-01T00:00:00.000Z");
     assert_eq!(
         (&buckets[47]["started"], &buckets[47]["completed"]),
         (&json!(1), &json!(1))
