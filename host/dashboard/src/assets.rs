@@ -26,7 +26,10 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "app.css" CSS
     "app.js" JS
     "icon.svg" SVG
+    "instance.css" CSS
+    "instance.js" JS
     "theme.js" JS
+    "timeline.js" JS
 };
 
 /// A hash of all assets.

@@ -1,0 +1,54 @@
+// The pages of one instance: payloads of forms are checked while they are written, and forms follow the status of the instance.
+
+import { prepare, refresh } from "./app.js";
+
+/** Says at the field what is wrong with its JSON. */
+function check(field) {
+  let problem = "";
+  if (field.value.trim()) {
+    try {
+      JSON.parse(field.value);
+    } catch (error) {
+      problem = `This is not JSON: ${error.message}`;
+    }
+  }
+  field.setCustomValidity(problem);
+}
+
+document.addEventListener("input", (event) => {
+  if (event.target.matches("textarea[data-json]")) check(event.target);
+});
+
+/** Whether somebody has begun to fill in a form. */
+function isTouched(section) {
+  if (section.contains(document.activeElement)) return true;
+  return [...section.querySelectorAll("input:not([type=hidden]), textarea")].some((field) =>
+    field.type === "checkbox" || field.type === "radio" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue,
+  );
+}
+
+/** Replaces the forms when others are possible, unless somebody is filling them in. */
+async function follow(key) {
+  const section = document.getElementById("actions");
+  if (!section || section.dataset.key === key) return;
+  if (isTouched(section)) {
+    section.querySelector(".outdated").hidden = false;
+    return;
+  }
+  const answer = await fetch(location.href, { headers: { accept: "text/html" }, credentials: "same-origin" });
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = page.getElementById("actions");
+  if (!fresh || isTouched(section)) return;
+  const next = document.importNode(fresh, true);
+  section.replaceWith(next);
+  prepare(next);
+}
+
+document.addEventListener("perennial:content", (event) => {
+  const part = event.detail;
+  if (part instanceof Element && part.dataset.part === "state") follow(part.dataset.key).catch(() => {});
+});
+
+// The stream tells what happens from when it is open; what happened since the page was made is looked up once.
+if (document.querySelector(".instance[data-live]")) setTimeout(refresh, 1000);
