@@ -22,5 +22,11 @@ async fn overview(page: Page) -> Shown {
             }
         }
     };
-    Ok(layout::page(&page, StatusCode::OK, "Overview", "Overview", &body))
+    Ok(layout::page(
+        &page,
+        StatusCode::OK,
+        "Overview",
+        "Overview",
+        &body,
+    ))
 }
