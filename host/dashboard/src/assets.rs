@@ -26,6 +26,9 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "app.css" CSS
     "app.js" JS
     "icon.svg" SVG
+    "modules.css" CSS
+    "modules.js" JS
+    "start.js" JS
     "theme.js" JS
 };
 
