@@ -28,6 +28,9 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "icon.svg" SVG
     "instance.css" CSS
     "instance.js" JS
+    "modules.css" CSS
+    "modules.js" JS
+    "start.js" JS
     "theme.js" JS
     "timeline.js" JS
 };
