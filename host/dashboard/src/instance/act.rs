@@ -70,44 +70,11 @@ async fn done(page: &Page, id: &str, action: &str, fields: &Fields) -> Result<Do
             )
             .await?
         }
-        "resume" => match fields.text("module") {
-            Some(module) => {
-                client.resume_on(id, module, reason).await?;
-                format!(
-                    "It continues on module {}, if that replays its history.",
-                    brief(module)
-                )
-            }
-            None => {
-                told(
-                    client.resume(id, reason),
-                    fields,
-                    "It goes on.",
-                    "It was not suspended.",
-                )
-                .await?
-            }
-        },
+        "resume" => resume(client, id, fields).await?,
         "rewind" => rewind(client, id, fields).await?,
         "restart" => return restart(page, id, fields).await,
         "tags" => tag(client, id, fields).await?,
-        "purge" => {
-            let purge = client.purge(id);
-            let purge = if fields.is_set("recursive") {
-                purge.recursive()
-            } else {
-                purge
-            };
-            let what = match purge.await? {
-                0 => format!("Nothing was deleted: there is no instance {}.", brief(id)),
-                1 => format!("Instance {} was deleted.", brief(id)),
-                more => format!("{more} instances were deleted."),
-            };
-            return Ok(Done {
-                to: page.path("/instances"),
-                what,
-            });
-        }
+        "purge" => return purge(page, id, fields).await,
         _ => return Err(Refused::invalid(format!("There is no action {action:?}."))),
     };
     Ok(Done {
@@ -283,4 +250,40 @@ async fn tag(client: &Client, id: &str, fields: &Fields) -> Result<String, Refus
         .set(key, fields.text("value").unwrap_or_default())
         .await?;
     Ok(format!("The tag {} is set.", brief(key)))
+}
+
+async fn purge(page: &Page, id: &str, fields: &Fields) -> Result<Done, Refused> {
+    let purge = page.client.purge(id);
+    let purge = if fields.is_set("recursive") {
+        purge.recursive()
+    } else {
+        purge
+    };
+    let what = match purge.await? {
+        0 => format!("Nothing was deleted: there is no instance {}.", brief(id)),
+        1 => format!("Instance {} was deleted.", brief(id)),
+        more => format!("{more} instances were deleted."),
+    };
+    Ok(Done {
+        to: page.path("/instances"),
+        what,
+    })
+}
+
+async fn resume(client: &Client, id: &str, fields: &Fields) -> Result<String, Refused> {
+    let reason = fields.text("reason");
+    let Some(module) = fields.text("module") else {
+        return told(
+            client.resume(id, reason),
+            fields,
+            "It goes on.",
+            "It was not suspended.",
+        )
+        .await;
+    };
+    client.resume_on(id, module, reason).await?;
+    Ok(format!(
+        "It continues on module {}, if that replays its history.",
+        brief(module)
+    ))
 }

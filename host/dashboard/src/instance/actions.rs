@@ -33,7 +33,8 @@ const ACTIONS: [Action; 10] = [
     Action {
         key: "request",
         title: "Send a request",
-        explains: "The request is recorded and delivered, and this page waits for the answer for up to 10 seconds. Later answers appear in the list of requests.",
+        explains: "The request is recorded and delivered, and this page waits for the answer for up to 10 seconds. \
+            Later answers appear in the list of requests.",
         verb: "Send the request",
         asks: None,
     },
@@ -47,14 +48,16 @@ const ACTIONS: [Action; 10] = [
     Action {
         key: "rewind",
         title: "Rewind",
-        explains: "The history is cut before the failure, and failed tasks run again. What is before the cut stays and does not run again. Side effects after it are not undone.",
+        explains: "The history is cut before the failure, and failed tasks run again. What is before the cut stays and \
+            does not run again. Side effects after it are not undone.",
         verb: "Rewind",
         asks: Some("Cut the history before the failure and run again from there?"),
     },
     Action {
         key: "restart",
         title: "Restart",
-        explains: "The orchestration runs again from its beginning, in its newest version, with the same input and tags. Under the same id, the run so far is replaced.",
+        explains: "The orchestration runs again from its beginning, in its newest version, with the same input and \
+            tags. Under the same id, the run so far is replaced.",
         verb: "Restart",
         asks: Some(
             "Run it again from its beginning? Under the same id, its history so far is deleted.",
@@ -70,14 +73,16 @@ const ACTIONS: [Action; 10] = [
     Action {
         key: "cancel",
         title: "Cancel",
-        explains: "The orchestration is asked to end in good order: what it awaits ends, and sagas compensate. If it has not ended when the grace period is over, it is terminated.",
+        explains: "The orchestration is asked to end in good order: what it awaits ends, and sagas compensate. If it \
+            has not ended when the grace period is over, it is terminated.",
         verb: "Cancel the instance",
         asks: Some("Ask the instance to end?"),
     },
     Action {
         key: "terminate",
         title: "Terminate",
-        explains: "The instance ends without a chance to clean up. Its children and running activities go on, unless they are included.",
+        explains: "The instance ends without a chance to clean up. Its children and running activities go on, unless \
+            they are included.",
         verb: "Terminate",
         asks: Some("Terminate it without a chance to clean up?"),
     },

@@ -54,6 +54,9 @@ pub(super) const NAMES: [&str; 40] = [
     "ValueSet",
 ];
 
+/// Requests whose names are kept after their answers.
+const REQUESTS_MAX: usize = 10_000;
+
 /// The names of the tasks and requests so far, which later events only number.
 #[derive(Debug, Default)]
 pub(super) struct Named {
@@ -88,11 +91,9 @@ impl Named {
             Event::RequestReceived { id, name, .. } => {
                 self.requests.insert(id.clone(), cut(name, 200));
             }
-            Event::RequestAnswered { id, .. } => {
-                // Each is answered once, so its name may go after the line of the answer; the map keeps open ones only.
-                if self.requests.len() > 10_000 {
-                    self.requests.remove(id);
-                }
+            // Few answers come so late that their names are gone; the map must not grow with the history for ever.
+            Event::RequestAnswered { id, .. } if self.requests.len() > REQUESTS_MAX => {
+                self.requests.remove(id);
             }
             _ => {}
         }
@@ -107,6 +108,10 @@ impl Named {
     }
 
     /// What an event is about.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each event"
+    )]
     pub(super) fn about(&self, event: &Event) -> About {
         let attempt = |attempt: u32, text: &str| match attempt {
             0 | 1 => text.to_owned(),

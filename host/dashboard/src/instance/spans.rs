@@ -1,6 +1,7 @@
 //! The spans of a history: each task with its attempts, and what arrived from outside, each on a line of its own.
 //!
-//! Invariants: a span begins no later than it ends; attempts lie within their span and do not overlap; there are at most [`SPANS_MAX`] spans.
+//! Invariants: a span begins no later than it ends; attempts begin within their span and do not overlap; there are at most [`SPANS_MAX`]
+//! spans.
 
 use std::collections::BTreeMap;
 
@@ -135,6 +136,10 @@ pub(super) struct Spans {
 
 impl Spans {
     /// Takes the next event.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each event"
+    )]
     pub(super) fn tell(&mut self, event: &HistoryEvent) {
         let first = *self.first.get_or_insert(event.at);
         let (at, number) = (event.at.since(first).0, event.number);

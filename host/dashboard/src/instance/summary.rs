@@ -64,7 +64,10 @@ fn answers(status: &InstanceStatus, requests: &[RequestStatus]) -> Markup {
                 h2 #requests { "Requests" }
                 div.scroll { table {
                     caption { "Requests to " (brief(&status.instance_id)) ", the newest first" }
-                    thead { tr { th scope="col" { "Request" } th scope="col" { "State" } th scope="col" { "Accepted" } th scope="col" { "Answer" } } }
+                    thead { tr {
+                        th scope="col" { "Request" } th scope="col" { "State" }
+                        th scope="col" { "Accepted" } th scope="col" { "Answer" }
+                    } }
                     tbody { @for request in requests.iter().take(SHOWN) { (answer(request)) } }
                 } }
                 (more(requests.len()))

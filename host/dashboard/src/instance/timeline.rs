@@ -133,7 +133,8 @@ fn row(page: &Page, spans: &Spans, span: &Span) -> Markup {
 fn bar(span: &Span, until: u64) -> Markup {
     let end = span.end.unwrap_or(until);
     html! {
-        svg viewBox=(format!("0 0 {WIDTH} 16")) preserveAspectRatio="none" width="100%" height="16" aria-hidden="true" class=(class(span.outcome)) {
+        svg viewBox=(format!("0 0 {WIDTH} 16")) preserveAspectRatio="none" width="100%" height="16" aria-hidden="true"
+            class=(class(span.outcome)) {
             (rect("waits", span.start, end, until))
             @if span.attempts.is_empty() { (rect("runs", span.start, end, until)) }
             @for attempt in span.attempts.iter().take(20) { (attempt_bar(attempt, until)) }

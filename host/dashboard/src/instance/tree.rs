@@ -239,8 +239,11 @@ fn node(page: &Page, placed: &Placed<'_>, is_here: bool) -> Markup {
                 title { (cut(&instance.instance_id, 300)) ": " (instance.runtime_status) }
                 rect class=(class) x=(x) y=(y) width=(BOX.0) height=(BOX.1) rx="6" {}
                 circle class=(instance.runtime_status.to_string().to_ascii_lowercase()) cx=(x + 13) cy=(y + 19) r="5" {}
-                text x=(x + 25) y=(y + 16) { (cut(&instance.instance_id, 19)) }
-                text.soft x=(x + 25) y=(y + 31) { (cut(&format!("{} · {}", instance.runtime_status, instance.name), 23)) }
+                // A picture within the picture cuts off what is too wide.
+                svg x=(x + 25) y=(y) width=(BOX.0 - 29) height=(BOX.1) {
+                    text y="16" { (cut(&instance.instance_id, 40)) }
+                    text.soft y="31" { (instance.runtime_status) " · " (cut(&instance.name, 40)) }
+                }
             }
         } @else {
             text.soft x=(x + 25) y=(y + 23) { "and " (placed.note) }

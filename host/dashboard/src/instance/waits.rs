@@ -32,7 +32,7 @@ pub(super) fn card(page: &Page, status: &InstanceStatus) -> Markup {
             section.card.warning aria-labelledby="unused" {
                 h2 #unused { "Events without effect" }
                 p {
-                    "These events arrived, and the instance does not await them now. Each is kept until it does; perhaps a name is misspelt."
+                    "These events arrived, and the instance awaits none of them now. Each is kept until it does. Perhaps a name is misspelt."
                 }
                 p.row {
                     @for name in status.events_without_effect.iter().take(SHOWN) { span.chip { (brief(name)) } }
