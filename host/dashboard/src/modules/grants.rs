@@ -11,7 +11,7 @@ use perennial::{DirGrant, Grants, ModuleInfo};
 use super::one;
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-use crate::page::{OnPage as _, Page, Refused, Shown};
+use crate::page::{Page, Refused, Shown};
 
 /// Grants that a page lists of each kind.
 const LISTED: usize = 200;
@@ -220,7 +220,7 @@ async fn changed(page: &Page, name: &str, fields: &Fields) -> Result<(), Refused
     // A remote host tells no values: to send back what it told would make them empty.
     if !rest.env.is_empty() && rest.env.iter().all(|(_, value)| value.is_empty()) {
         return Err(Refused::invalid(
-            "The values of the other variables are not known here, so they could not be kept. Use the command perennial grant where the hub is.",
+            "The values of the other variables are not known here, so they could not be kept. Use the command perennial grants where the hub is.",
         ));
     }
     Ok(page.client.grant(name, &rest.and(more)).await?)

@@ -206,7 +206,7 @@ fn live_instances(lives: u64) -> Markup {
                 p.hint { "Their histories are replayed on the new component. Nothing is written." }
                 div.report {}
             } @else {
-                p.hint { "These are too many to check here; use the command " code { "perennial deploy --dry-run FILE.wasm" } "." }
+                p.hint { "These are too many to check here; use the command " code { "perennial deploy --check FILE.wasm" } "." }
             }
         }
     }
@@ -291,7 +291,7 @@ async fn checking(page: Page, body: Body) -> Result<Response, Refused> {
     }
     if lives > CHECKED {
         let message = format!(
-            "{lives} live instances are too many to check here; use the command perennial deploy --dry-run."
+            "{lives} live instances are too many to check here; use the command perennial deploy --check."
         );
         return Err(Refused::invalid(message));
     }
