@@ -107,7 +107,8 @@ fn additions() -> Markup {
                 }
                 div {
                     label for="http-host" { "HTTP host" }
-                    input #http-host name="http-host" autocomplete="off" spellcheck="false" placeholder="api.example.com" aria-describedby="host-hint";
+                    input #http-host name="http-host" autocomplete="off" spellcheck="false" placeholder="api.example.com"
+                        aria-describedby="host-hint";
                     p.hint #host-hint { "For the activity " code { "http" } ": HOST, HOST:PORT, or *.DOMAIN" }
                 }
             }
@@ -220,7 +221,8 @@ async fn changed(page: &Page, name: &str, fields: &Fields) -> Result<(), Refused
     // A remote host tells no values: to send back what it told would make them empty.
     if !rest.env.is_empty() && rest.env.iter().all(|(_, value)| value.is_empty()) {
         return Err(Refused::invalid(
-            "The values of the other variables are not known here, so they could not be kept. Use the command perennial grants where the hub is.",
+            "The values of the other variables are not known here, so they could not be kept. \
+             Use the command perennial grants where the hub is.",
         ));
     }
     Ok(page.client.grant(name, &rest.and(more)).await?)
@@ -237,7 +239,8 @@ mod tests {
     #[test]
     fn a_form_adds_and_takes_away() {
         let found = of(
-            "dir-host=%2Fsrv&dir-guest=%2Fdata&dir-writable=yes&env-name=KEY&env-value=+s%3D1+&http-host=a.b&no-dir=%2Fold&no-env=X&no-host=c.d",
+            "dir-host=%2Fsrv&dir-guest=%2Fdata&dir-writable=yes&env-name=KEY&env-value=+s%3D1+\
+             &http-host=a.b&no-dir=%2Fold&no-env=X&no-host=c.d",
         );
         let more = Grants::new()
             .dir(DirGrant::new("/srv", "/data").writable())
