@@ -22,11 +22,5 @@ async fn overview(page: Page) -> Shown {
             }
         }
     };
-    Ok(layout::page(
-        &page,
-        StatusCode::OK,
-        "Overview",
-        "Overview",
-        &body,
-    ))
+    Ok(layout::page(&page, StatusCode::OK, "Overview", "Overview", &body))
 }

@@ -14,11 +14,5 @@ pub(crate) fn routes() -> Router {
 
 async fn page(page: Page) -> Shown {
     let body = html! { h1 { "Workers" } };
-    Ok(layout::page(
-        &page,
-        StatusCode::OK,
-        "Workers",
-        "Workers",
-        &body,
-    ))
+    Ok(layout::page(&page, StatusCode::OK, "Workers", "Workers", &body))
 }
