@@ -48,6 +48,34 @@ impl<'de> Deserialize<'de> for AnyInput {
     }
 }
 
+/// An input whose type says its JSON Schema.
+#[diagnostic::on_unimplemented(
+    message = "the JSON Schema of `{Self}` is not known: the option `input_schema` needs a value, or a type with a schema",
+    label = "does not implement `schemars::JsonSchema`",
+    note = "derive it: `#[derive(schemars::JsonSchema)]`, with the feature `schemars` of `perennial-sdk`"
+)]
+pub trait InputSchema {
+    /// The schema as a JSON text.
+    fn input_schema() -> String;
+}
+
+#[cfg(feature = "schemars")]
+#[diagnostic::do_not_recommend]
+impl<T: schemars::JsonSchema> InputSchema for T {
+    fn input_schema() -> String {
+        // As serde reads it, which may be more than it writes.
+        let settings = schemars::generate::SchemaSettings::draft2020_12().for_deserialize();
+        let schema = settings.into_generator().into_root_schema_for::<T>();
+        schema.as_value().to_string()
+    }
+}
+
+/// The JSON Schema of an input, by its type.
+#[must_use]
+pub fn input_schema<T: InputSchema>() -> String {
+    T::input_schema()
+}
+
 /// What a function can return.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `Result`: orchestrations and activities return `Result<O, E>`",

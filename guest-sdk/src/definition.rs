@@ -25,6 +25,9 @@ pub struct Orchestration {
     pub description: Option<&'static str>,
     /// JSON Schema of the input, for forms and validation.
     pub input_schema: Option<&'static str>,
+    /// Makes the JSON Schema of the input from its type, where `input_schema` does not give one.
+    #[doc(hidden)]
+    pub schema_of_input: Option<fn() -> String>,
     /// The validators of its requests.
     pub validators: &'static [Validator],
     /// The type of the function behind it, by which [`Context::call_child`] finds the name.
@@ -43,6 +46,9 @@ pub struct Activity {
     pub description: Option<&'static str>,
     /// JSON Schema of the input, for forms and validation.
     pub input_schema: Option<&'static str>,
+    /// Makes the JSON Schema of the input from its type, where `input_schema` does not give one.
+    #[doc(hidden)]
+    pub schema_of_input: Option<fn() -> String>,
     /// The type of the function behind it, by which [`Context::call`] finds the name.
     #[doc(hidden)]
     pub function: Option<TypeId>,
@@ -80,6 +86,7 @@ impl Orchestration {
             version: None,
             description: None,
             input_schema: None,
+            schema_of_input: None,
             validators: &[],
             function: None,
             start,
@@ -103,6 +110,7 @@ impl Activity {
             name,
             description: None,
             input_schema: None,
+            schema_of_input: None,
             function: None,
             run,
         }

@@ -10,7 +10,7 @@ use crate::machine::Machine;
 use crate::validator::judge;
 use crate::{Activity, ActivityContext, Failure, Orchestration, Validator};
 
-pub use crate::annotated::{AnyInput, act, check_request, orchestrate};
+pub use crate::annotated::{AnyInput, act, check_request, input_schema, orchestrate};
 pub use serde;
 
 /// Exports orchestrations and activities as a component.
@@ -415,6 +415,12 @@ impl<C> NativeUse<C> {
     }
 }
 
+fn schema(given: Option<&str>, of_type: Option<fn() -> String>) -> Option<String> {
+    given
+        .map(str::to_owned)
+        .or_else(|| of_type.map(|make| make()))
+}
+
 /// Implements the export `orchestrations.definitions`.
 #[must_use]
 pub fn orchestration_definitions(orchestrations: &[Orchestration]) -> Vec<Definition> {
@@ -422,7 +428,7 @@ pub fn orchestration_definitions(orchestrations: &[Orchestration]) -> Vec<Defini
         name: of.name.to_owned(),
         version: of.version.map(str::to_owned),
         description: of.description.map(str::to_owned),
-        input_schema: of.input_schema.map(str::to_owned),
+        input_schema: schema(of.input_schema, of.schema_of_input),
     };
     orchestrations.iter().map(definition).collect()
 }
@@ -433,7 +439,7 @@ pub fn activity_definitions(activities: &[Activity]) -> Vec<activities::Definiti
     let definition = |of: &Activity| activities::Definition {
         name: of.name.to_owned(),
         description: of.description.map(str::to_owned),
-        input_schema: of.input_schema.map(str::to_owned),
+        input_schema: schema(of.input_schema, of.schema_of_input),
     };
     activities.iter().map(definition).collect()
 }

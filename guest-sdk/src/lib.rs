@@ -209,6 +209,7 @@ pub use crate::validator::Validator;
 /// | `version = "2"` | the version, which distinguishes definitions with the same name |
 /// | `description = "…"` | a description for people; otherwise the first paragraph of the doc comment |
 /// | `input_schema = SCHEMA` | JSON Schema of the input, for forms and validation |
+/// | `input_schema` | that of the type of the input, which derives `schemars::JsonSchema`; with the feature `schemars` |
 /// | `validate(AddItem = check_item)` | validators of [requests](Context::requests): for each name a function `fn(&In) -> Result<(), E>` |
 ///
 /// `version`, `description` and `input_schema` are constant expressions of type `&str`.
@@ -240,6 +241,7 @@ pub use perennial_sdk_macros::orchestration;
 /// | `name = "Charge"` | the name that orchestrations call it by; otherwise the name of the function in UpperCamelCase |
 /// | `description = "…"` | a description for people; otherwise the first paragraph of the doc comment |
 /// | `input_schema = SCHEMA` | JSON Schema of the input, for forms and validation |
+/// | `input_schema` | that of the type of the input, which derives `schemars::JsonSchema`; with the feature `schemars` |
 ///
 /// ```
 /// use perennial_sdk::prelude::*;

@@ -9,7 +9,7 @@ use syn::spanned::Spanned as _;
 use syn::{Attribute, Expr, Result};
 
 use crate::documented::first_paragraph;
-use crate::options::{Options, Validator};
+use crate::options::{Options, Schema, Validator};
 use crate::signature::{self, Function, Role};
 
 pub(crate) fn expand(role: Role, options: TokenStream, item: TokenStream) -> TokenStream {
@@ -131,7 +131,7 @@ fn definition(role: Role, options: TokenStream, function: &Function) -> Result<T
         (None, Some(text)) => quote!(::core::option::Option::Some(#text)),
         (given, _) => optional(given.as_ref()),
     };
-    let input_schema = optional(options.input_schema.as_ref());
+    let schema = schema(options.input_schema.as_ref(), types.input)?;
     let validators = validators(options.validators());
     let type_of = role.definition();
     let run = match role {
@@ -146,7 +146,7 @@ fn definition(role: Role, options: TokenStream, function: &Function) -> Result<T
         ::perennial_sdk::#type_of {
             #version
             description: #description,
-            input_schema: #input_schema,
+            #schema
             #validators
             function: ::core::option::Option::Some(::perennial_sdk::export::function_id(&#function_name)),
             ..::perennial_sdk::#type_of::new(#name, #run)
@@ -167,6 +167,25 @@ fn validators(given: &[Validator]) -> Option<TokenStream> {
     (!given.is_empty()).then(
         || quote!(validators: ::perennial_sdk::export::validators(const { &[#(#validators),*] }),),
     )
+}
+
+/// The fields of the schema of the input. What the compiler says of a type that has none is at its place.
+fn schema(given: Option<&Schema>, input: Option<&syn::Type>) -> Result<TokenStream> {
+    Ok(match (given, input) {
+        (None, _) => TokenStream::new(),
+        (Some(Schema::Given(schema)), _) => {
+            quote!(input_schema: ::core::option::Option::Some(#schema),)
+        }
+        (Some(Schema::OfType(_)), Some(input)) => {
+            let place = input.span().resolved_at(Span::mixed_site());
+            let make = quote_spanned!(place=> ::perennial_sdk::export::input_schema::<#input>);
+            quote!(schema_of_input: ::core::option::Option::Some(#make),)
+        }
+        (Some(Schema::OfType(place)), None) => {
+            let message = "`input_schema` without a value is the schema of the type of the input, and this function takes none";
+            return Err(syn::Error::new(*place, message));
+        }
+    })
 }
 
 fn optional(value: Option<&Expr>) -> TokenStream {

@@ -1,9 +1,10 @@
 //! The options of `#[orchestration(…)]` and `#[activity(…)]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
+use syn::spanned::Spanned as _;
 use syn::{Error, Expr, Ident, LitStr, Result, Token};
 
 use crate::signature::Role;
@@ -14,8 +15,16 @@ pub(crate) struct Options {
     name: Option<LitStr>,
     pub(crate) version: Option<Expr>,
     pub(crate) description: Option<Expr>,
-    pub(crate) input_schema: Option<Expr>,
+    pub(crate) input_schema: Option<Schema>,
     validators: Option<Vec<Validator>>,
+}
+
+/// The JSON Schema of an input.
+pub(crate) enum Schema {
+    /// `input_schema = SCHEMA`.
+    Given(Expr),
+    /// `input_schema` alone: that of the type, which stands at this place.
+    OfType(Span),
 }
 
 /// `AddItem = check_item`: the validator of a request. A name that is no identifier stands in quotes.
@@ -59,10 +68,14 @@ impl Options {
                     .description
                     .replace(meta.value()?.parse()?)
                     .is_some(),
-                "input_schema" => options
-                    .input_schema
-                    .replace(meta.value()?.parse()?)
-                    .is_some(),
+                "input_schema" => {
+                    let schema = if meta.input.peek(Token![=]) {
+                        Schema::Given(meta.value()?.parse()?)
+                    } else {
+                        Schema::OfType(meta.path.span())
+                    };
+                    options.input_schema.replace(schema).is_some()
+                }
                 "validate" if role == Role::Orchestration => {
                     let listed;
                     syn::parenthesized!(listed in meta.input);

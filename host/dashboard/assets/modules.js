@@ -37,7 +37,9 @@ function start(place) {
     });
   }
   // A file that misses its place would replace the page.
-  for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
+  for (const kind of ["dragover", "drop"]) {
+    document.addEventListener(kind, (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
+  }
 
   place.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-step]");

@@ -48,12 +48,7 @@ pub(crate) fn page(
         main #main tabindex="-1" { (body) }
         (help())
     };
-    document(
-        &page.visitor,
-        status,
-        &format!("{title} · {}", page.hub()),
-        &frame,
-    )
+    document(&page.visitor, status, &format!("{title} · {}", page.hub()), &frame)
 }
 
 /// A page without a hub: for signing in, and for what cannot be shown.
@@ -107,10 +102,7 @@ fn help() -> Markup {
         ("j, k", "next, previous row"),
         ("Enter", "open the row"),
         ("x", "select the row"),
-        (
-            "g o, g i, g s, g m, g w",
-            "overview, instances, start, modules, workers",
-        ),
+        ("g o, g i, g s, g m, g w", "overview, instances, start, modules, workers"),
         ("l", "live updates on or off"),
         ("?", "this help"),
     ];

@@ -172,6 +172,14 @@ fn options_that_do_not_fit_are_told_in_one_line() {
             quote!(name = "A", name = "B"),
             "`name` is given twice: leave one out",
         ),
+        (
+            quote!(input_schema),
+            "`input_schema` without a value is the schema of the type of the input, and this function takes none",
+        ),
+        (
+            quote!(input_schema, input_schema = "{}"),
+            "`input_schema` is given twice: leave one out",
+        ),
     ] {
         check(Activity, options, activity(), fault);
     }

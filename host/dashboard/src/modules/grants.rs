@@ -11,8 +11,13 @@ use perennial::{DirGrant, Grants, ModuleInfo};
 use super::one;
 use crate::change::{self, Sent};
 use crate::fields::Fields;
+<<<<<<< HEAD
 use crate::page::{OnPage as _, Page};
 use crate::refused::{Refused, Shown};
+=======
+use crate::page::Page;
+use crate::refused::{Refused, Shown};
+>>>>>>> a35c6efd0417e6348e706b5a45beeb42d69c129d
 
 /// Grants that a page lists of each kind.
 const LISTED: usize = 200;
@@ -108,7 +113,8 @@ fn additions() -> Markup {
                 }
                 div {
                     label for="http-host" { "HTTP host" }
-                    input #http-host name="http-host" autocomplete="off" spellcheck="false" placeholder="api.example.com" aria-describedby="host-hint";
+                    input #http-host name="http-host" autocomplete="off" spellcheck="false" placeholder="api.example.com"
+                        aria-describedby="host-hint";
                     p.hint #host-hint { "For the activity " code { "http" } ": HOST, HOST:PORT, or *.DOMAIN" }
                 }
             }
@@ -221,7 +227,8 @@ async fn changed(page: &Page, name: &str, fields: &Fields) -> Result<(), Refused
     // A remote host tells no values: to send back what it told would make them empty.
     if !rest.env.is_empty() && rest.env.iter().all(|(_, value)| value.is_empty()) {
         return Err(Refused::invalid(
-            "The values of the other variables are not known here, so they could not be kept. Use the command perennial grant where the hub is.",
+            "The values of the other variables are not known here, so they could not be kept. \
+             Use the command perennial grants where the hub is.",
         ));
     }
     Ok(page.client.grant(name, &rest.and(more)).await?)
@@ -238,7 +245,8 @@ mod tests {
     #[test]
     fn a_form_adds_and_takes_away() {
         let found = of(
-            "dir-host=%2Fsrv&dir-guest=%2Fdata&dir-writable=yes&env-name=KEY&env-value=+s%3D1+&http-host=a.b&no-dir=%2Fold&no-env=X&no-host=c.d",
+            "dir-host=%2Fsrv&dir-guest=%2Fdata&dir-writable=yes&env-name=KEY&env-value=+s%3D1+\
+             &http-host=a.b&no-dir=%2Fold&no-env=X&no-host=c.d",
         );
         let more = Grants::new()
             .dir(DirGrant::new("/srv", "/data").writable())

@@ -215,7 +215,8 @@ fn not_used(page: &Page, unused: &[CollectedModule], old: &[CollectedModule]) ->
 
 fn deletion(page: &Page, unused: &[CollectedModule], old: &[CollectedModule]) -> Markup {
     html! {
-        form.row method="post" action=(page.path("/collect")) data-confirm="Delete these modules? To use one again, it must be deployed again." {
+        form.row method="post" action=(page.path("/collect"))
+            data-confirm="Delete these modules? To use one again, it must be deployed again." {
             (page.token_field())
             @if old.len() > unused.len() {
                 label.inline { input type="checkbox" name="old" value="yes"; "Also those of earlier versions" }

@@ -35,7 +35,9 @@ pub(crate) fn place(page: &Page) -> Markup {
     html! {
         section #deploy.card aria-labelledby="deploy-title" data-deploy=(page.path("/deploy")) {
             h2 #deploy-title { "Deploy a component" }
-            noscript { p.warning { "To deploy from a browser needs JavaScript. The command line does the same: " code { "perennial deploy FILE.wasm" } } }
+            noscript { p.warning {
+                "To deploy from a browser needs JavaScript. The command line does the same: " code { "perennial deploy FILE.wasm" }
+            } }
             div.deploy hidden {
                 p.hint { "A preview comes first. Nothing changes until you confirm it." }
                 div.drop {
@@ -44,7 +46,9 @@ pub(crate) fn place(page: &Page) -> Markup {
                 }
                 label for="module-name" { "Name of the module" }
                 input #module-name value=(name) autocomplete="off" spellcheck="false" aria-describedby="module-name-hint";
-                p.hint #module-name-hint { "Under the name of a deployed module, it replaces that one. Left empty, it is the name of the file." }
+                p.hint #module-name-hint {
+                    "Under the name of a deployed module, it replaces that one. By default it is the name of the file."
+                }
                 p { button type="button" data-step="inspect" { "Preview" } }
                 div.preview aria-live="polite" {}
             }
@@ -201,13 +205,20 @@ fn live_instances(lives: u64) -> Markup {
     html! {
         h3 { "Live instances" }
         @if lives == 0 { p.none { "There are none of these orchestrations." } } @else {
-            p { (show::count(lives)) " of these orchestrations. A deployment does not touch them: each continues on the module that it started on." }
+            p {
+                (show::count(lives)) " of these orchestrations. A deployment does not touch them: "
+                "each continues on the module that it started on."
+            }
             @if lives <= CHECKED {
-                p.row { button type="button" data-step="check" { "Check whether they could go on with it" } progress.check max="1" value="0" hidden aria-label="Instances checked" {} span.checked {} }
+                p.row {
+                    button type="button" data-step="check" { "Check whether they could go on with it" }
+                    progress.check max="1" value="0" hidden aria-label="Instances checked" {}
+                    span.checked {}
+                }
                 p.hint { "Their histories are replayed on the new component. Nothing is written." }
                 div.report {}
             } @else {
-                p.hint { "These are too many to check here; use the command " code { "perennial deploy --dry-run FILE.wasm" } "." }
+                p.hint { "These are too many to check here; use the command " code { "perennial deploy --check FILE.wasm" } "." }
             }
         }
     }
@@ -218,7 +229,10 @@ fn confirmation(module: &Module, changes: &Changes, full: &str) -> Markup {
     html! {
         div.confirm data-digest=(full) data-name=(module.name()) {
             @if taken > 0 {
-                p.warning { "Other modules own " (taken) " of these names. The deployment takes them over: those modules keep their other names." }
+                p.warning {
+                    "Other modules own " (taken) " of these names. The deployment takes them over: "
+                    "those modules keep their other names."
+                }
                 p { label.inline { input type="checkbox" data-replace; "Take the names over" } }
             }
             p { button.primary type="button" data-step="deploy" { "Deploy " (module.name()) } }
@@ -292,7 +306,7 @@ async fn checking(page: Page, body: Body) -> Result<Response, Refused> {
     }
     if lives > CHECKED {
         let message = format!(
-            "{lives} live instances are too many to check here; use the command perennial deploy --dry-run."
+            "{lives} live instances are too many to check here; use the command perennial deploy --check."
         );
         return Err(Refused::invalid(message));
     }
@@ -328,7 +342,9 @@ fn report(page: &Page, report: &CheckReport) -> Markup {
         @if not.is_empty() { p.done { "All " (fine) " could go on with it." } } @else {
             p.warning { (not.len()) " could not go on with it, and " (fine) " could. They stay on the module that they started on." }
             div.scroll { table {
-                thead { tr { th scope="col" { "Instance" } th scope="col" { "Orchestration" } th scope="col" { "Status" } th scope="col" { "Why" } } }
+                thead { tr {
+                    th scope="col" { "Instance" } th scope="col" { "Orchestration" } th scope="col" { "Status" } th scope="col" { "Why" }
+                } }
                 tbody {
                     @for one in not.iter().take(LISTED) { tr {
                         th scope="row" { a href=(page.instance(&one.instance_id, "")) { (one.instance_id) } }

@@ -321,7 +321,11 @@ fn of_text(scalar: &Scalar, text: &str) -> Result<Value, String> {
         Scalar::Choice(values) => {
             let mut known = values.iter().map(|(value, _)| value);
             // Where it is one of several lines, a text has no quotes.
-            let found = known.find(|value| value.to_string() == text || shown(value) == text);
+            let found = known.find(|value| {
+                [value.to_string(), shown(value)]
+                    .iter()
+                    .any(|one| one == text)
+            });
             found
                 .cloned()
                 .ok_or_else(|| format!("{short:?} is none of the choices"))

@@ -30,15 +30,9 @@ const TAGS: usize = 100;
 
 /// What may become of an instance that has the id: the value of the field, and what it means.
 const REUSES: [(&str, &str); 3] = [
-    (
-        "ended",
-        "An ended instance is replaced with its history; a live one is an error",
-    ),
-    ("never", "It is an error in any case"),
-    (
-        "any",
-        "It is replaced with its history; a live one is terminated first",
-    ),
+    ("ended", "Replace it if it has ended"),
+    ("never", "Refuse the start"),
+    ("any", "Replace it, live or not"),
 ];
 
 /// Units of spans of time: the value of the field, and its seconds.
@@ -346,13 +340,14 @@ fn options(asked: &Asked, fields: &Fields) -> Markup {
                 div {
                     label for="id" { "Id" span.none { " (optional)" } }
                     input #id name="id" value=(before("id")) autocomplete="off" spellcheck="false" aria-describedby="id-hint";
-                    p.hint #id-hint { "Without one, the host makes one. A start with an id can be repeated safely." }
+                    p.hint #id-hint { "Without one, the host makes one." }
                 }
                 div {
                     label for="reuse" { "If the id is taken" }
-                    select #reuse name="reuse" {
+                    select #reuse name="reuse" aria-describedby="reuse-hint" {
                         @for (value, text) in REUSES { option value=(value) selected[value == reuse] { (text) } }
                     }
+                    p.hint #reuse-hint { "An instance that is replaced loses its history; a live one is terminated first." }
                 }
                 div {
                     label for="version" { "Version" span.none { " (optional)" } }

@@ -1,7 +1,8 @@
 //! What a form for the input of an orchestration asks, from the JSON Schema of that input.
 //!
 //! A schema is written by the author of a module and may be hostile: wide, deep, or referring to itself. Invariant: a shape has at most
-//! [`MEMBERS`] fields and [`DEPTH`] levels. What a form cannot ask, such as a union of objects, is a [`Shape::Json`], which is typed as JSON.
+//! [`MEMBERS`] fields and [`DEPTH`] levels. What a form cannot ask, such as a union of objects, is a [`Shape::Json`],
+//! which is typed as JSON.
 
 use std::collections::HashSet;
 
@@ -181,7 +182,10 @@ impl<'a> Reading<'a> {
         let members = all.iter().map(|(name, schema)| {
             self.member(name, schema, required.contains(name.as_str()), depth + 1)
         });
-        Shape::Object(members.collect())
+        let mut members: Vec<Member> = members.collect();
+        // In a hub they are in the order of the alphabet; what is needed comes first.
+        members.sort_by_key(|member| !member.required);
+        Shape::Object(members)
     }
 }
 

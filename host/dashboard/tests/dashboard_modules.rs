@@ -1,0 +1,276 @@
+//! The pages of modules and of starting, driven as a browser drives them.
+//!
+//! Where the components of the samples were built, one is deployed and started; without them, only an empty hub is looked at.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+use std::path::PathBuf;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use perennial::{Client, Host};
+use tower::ServiceExt as _;
+
+struct Site {
+    app: Router,
+    client: Client,
+    _host: Host,
+    _dir: tempfile::TempDir,
+}
+
+/// An answer: its status, where it leads, and its text.
+struct Answer {
+    status: StatusCode,
+    to: String,
+    text: String,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::builder().data_dir(dir.path()).start().await.unwrap();
+        let client = host.client();
+        Self {
+            app: perennial_dashboard::router(client.clone()),
+            client,
+            _host: host,
+            _dir: dir,
+        }
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Answer {
+        let response: Response<Body> = self.app.clone().oneshot(request).await.unwrap();
+        let to = response.headers().get(header::LOCATION);
+        let to = to.map_or(String::new(), |to| to.to_str().unwrap().to_owned());
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Answer { status, to, text }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        let request = Request::get(format!("/ui/default{path}")).header(header::HOST, "localhost");
+        self.ask(request.body(Body::empty()).unwrap()).await
+    }
+
+    async fn token(&self) -> String {
+        let page = self.get("/modules").await.text;
+        let (_, rest) = page.split_once("name=\"form-token\" content=\"").unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    }
+
+    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let mut body = form_urlencoded::Serializer::new(String::new());
+        body.append_pair("token", &self.token().await)
+            .extend_pairs(fields);
+        let request = Request::post(format!("/ui/default{path}"))
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.ask(request.body(Body::from(body.finish())).unwrap())
+            .await
+    }
+
+    async fn upload(&self, path: &str, bytes: &[u8]) -> Answer {
+        let request = Request::post(format!("/ui/default{path}"))
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/wasm")
+            .header("x-form-token", self.token().await);
+        self.ask(request.body(Body::from(bytes.to_vec())).unwrap())
+            .await
+    }
+}
+
+/// The component of a sample, where it was built.
+fn component(name: &str) -> Option<Vec<u8>> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target =
+        target.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../target").into());
+    std::fs::read(target.join("guests").join(format!("{name}.wasm"))).ok()
+}
+
+#[tokio::test]
+async fn an_empty_hub_says_what_to_do_next() {
+    let site = Site::new().await;
+    let modules = site.get("/modules").await;
+    assert_eq!(modules.status, StatusCode::OK);
+    assert!(
+        modules.text.contains("No module is deployed"),
+        "{}",
+        modules.text
+    );
+    let start = site.get("/start").await;
+    assert!(
+        start.text.contains("No orchestration is deployed"),
+        "{}",
+        start.text
+    );
+    // A name that no module defines may be one of a remote worker.
+    let unknown = site.get("/start?name=%3Cb%3ENobody").await;
+    assert!(
+        unknown
+            .text
+            .contains("No deployed module defines this name"),
+        "{}",
+        unknown.text
+    );
+    assert!(unknown.text.contains("&lt;b&gt;Nobody") && !unknown.text.contains("<b>Nobody"));
+    let missing = site.get("/modules/%3Cscript%3Ex").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+    assert!(!missing.text.contains("<script>x"), "{}", missing.text);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_said_and_nothing_is_lost() {
+    let site = Site::new().await;
+    let tried = site
+        .post(
+            "/start",
+            &[
+                ("name", "Nobody"),
+                ("as", "json"),
+                ("input", "{\"a\":"),
+                ("tags", "a=<i>"),
+            ],
+        )
+        .await;
+    assert_eq!(tried.status, StatusCode::BAD_REQUEST);
+    assert!(
+        tried
+            .text
+            .contains("The input is not JSON: EOF while parsing a value at line 1 column 5"),
+        "{}",
+        tried.text
+    );
+    assert!(
+        tried.text.contains("{&quot;a&quot;:</textarea>")
+            && tried.text.contains("a=&lt;i&gt;</textarea>"),
+        "{}",
+        tried.text
+    );
+    let tried = site
+        .post(
+            "/start",
+            &[("name", "Nobody"), ("at", "2030-01-01"), ("after", "1")],
+        )
+        .await;
+    assert!(
+        tried.text.contains("Give a delay or a time, not both."),
+        "{}",
+        tried.text
+    );
+    let gone = site.post("/modules/none/remove", &[]).await;
+    assert!(gone.to.contains("refused="), "{}", gone.to);
+    let empty = site.upload("/deploy/inspect?name=a", b"").await;
+    assert_eq!(empty.status, StatusCode::BAD_REQUEST);
+    let wrong = site
+        .upload("/deploy/inspect?name=a", b"<b>no component</b>")
+        .await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    assert!(
+        wrong.text.contains("role=\"alert\"") && !wrong.text.contains("<b>"),
+        "{}",
+        wrong.text
+    );
+    let unnamed = site.upload("/deploy/inspect", b"x").await;
+    assert!(
+        unnamed.text.contains("Give the module a name."),
+        "{}",
+        unnamed.text
+    );
+    let without_token = Request::post("/ui/default/collect").header(header::HOST, "localhost");
+    let without_token = site.ask(without_token.body(Body::empty()).unwrap()).await;
+    assert_eq!(without_token.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_component_is_previewed_deployed_granted_started_and_removed() {
+    let Some(bytes) = component("hello-sequence") else {
+        return;
+    };
+    let site = Site::new().await;
+    let preview = site.upload("/deploy/inspect?name=hello", &bytes).await;
+    assert_eq!(preview.status, StatusCode::OK, "{}", preview.text);
+    assert!(
+        preview.text.contains("HelloSequence") && preview.text.contains("a new name"),
+        "{}",
+        preview.text
+    );
+    assert!(site.client.modules().await.unwrap().is_empty());
+    let (_, digest) = preview.text.split_once("data-digest=\"").unwrap();
+    let digest = digest.split_once('"').unwrap().0.to_owned();
+
+    let other = site.upload("/deploy?name=hello&digest=00", &bytes).await;
+    assert_eq!(other.status, StatusCode::CONFLICT);
+    assert!(
+        other.text.contains("not the component that was previewed"),
+        "{}",
+        other.text
+    );
+    let done = site
+        .upload(&format!("/deploy?name=hello&digest={digest}"), &bytes)
+        .await;
+    assert!(
+        done.text.starts_with("/ui/default/modules/hello?done="),
+        "{}",
+        done.text
+    );
+    let taken = site
+        .upload(&format!("/deploy?name=other&digest={digest}"), &bytes)
+        .await;
+    assert_eq!(taken.status, StatusCode::CONFLICT, "{}", taken.text);
+
+    let granted = site
+        .post(
+            "/modules/hello/grants",
+            &[
+                ("env-name", "KEY"),
+                ("env-value", "s3cret"),
+                ("http-host", "a.example"),
+            ],
+        )
+        .await;
+    assert!(granted.to.contains("done="), "{}", granted.to);
+    let granted = site
+        .post("/modules/hello/grants", &[("no-host", "a.example")])
+        .await;
+    assert!(granted.to.contains("done="), "{}", granted.to);
+    let module = site.client.modules().await.unwrap().remove(0);
+    assert_eq!(module.grants, perennial::Grants::new().env("KEY", "s3cret"));
+    let page = site.get("/modules/hello").await.text;
+    assert!(
+        page.contains("KEY") && !page.contains("s3cret") && !page.contains("a.example</code>"),
+        "{page}"
+    );
+
+    let started = site
+        .post(
+            "/start",
+            &[
+                ("name", "HelloSequence"),
+                ("as", "json"),
+                ("id", "a b"),
+                ("tags", "k=v"),
+            ],
+        )
+        .await;
+    assert!(
+        started.to.starts_with("/ui/default/instances/a%20b"),
+        "{} {}",
+        started.to,
+        started.text
+    );
+    let status = site.client.status("a b").await.unwrap().unwrap();
+    assert_eq!(status.tags, [("k".to_owned(), "v".to_owned())]);
+
+    let checked = site.upload("/deploy/check?name=hello", &bytes).await;
+    assert!(checked.text.contains("\n\n<p"), "{}", checked.text);
+    let removed = site
+        .post("/modules/hello/remove", &[("in-use", "yes")])
+        .await;
+    assert!(removed.to.contains("done="), "{}", removed.to);
+    assert!(site.client.modules().await.unwrap().is_empty());
+    let collected = site.post("/collect", &[("old", "yes")]).await;
+    assert!(collected.to.contains("done="), "{}", collected.to);
+}
