@@ -12,7 +12,8 @@ impl Fields {
 
     /// The first value of a name that is not empty, without spaces around it.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        let named = |(known, value): &'_ (String, String)| known == name && !value.trim().is_empty();
+        let named =
+            |(known, value): &'_ (String, String)| known == name && !value.trim().is_empty();
         let found = self.0.iter().find(|pair| named(pair));
         found.map(|(_, value)| value.trim())
     }

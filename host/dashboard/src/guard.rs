@@ -57,12 +57,22 @@ async fn admitted(request: Request) -> Result<Request, Response> {
     }
     if !visitor.may_change() && !signs_in && !head.uri.path().ends_with(SIGN_OUT) {
         let why = html! { p { "This key may only read." } };
-        return Err(layout::bare(StatusCode::FORBIDDEN, &visitor, "Refused", why));
+        return Err(layout::bare(
+            StatusCode::FORBIDDEN,
+            &visitor,
+            "Refused",
+            why,
+        ));
     }
     // The host has bounded it.
     let Ok(bytes) = to_bytes(body, usize::MAX).await else {
         let why = html! { p { "The form did not arrive whole; send it again." } };
-        return Err(layout::bare(StatusCode::BAD_REQUEST, &visitor, "Refused", why));
+        return Err(layout::bare(
+            StatusCode::BAD_REQUEST,
+            &visitor,
+            "Refused",
+            why,
+        ));
     };
     let media_type = head.headers.get(header::CONTENT_TYPE);
     let is_form = media_type.is_some_and(|kind| kind == "application/x-www-form-urlencoded");
@@ -80,7 +90,12 @@ async fn admitted(request: Request) -> Result<Request, Response> {
             p { "The form was made before the host was restarted, or for another key. Nothing was changed." }
             p { "Go back, reload the page, and send it again." }
         };
-        return Err(layout::bare(StatusCode::FORBIDDEN, &visitor, "Refused", why));
+        return Err(layout::bare(
+            StatusCode::FORBIDDEN,
+            &visitor,
+            "Refused",
+            why,
+        ));
     }
     head.extensions.insert(fields);
     Ok(Request::from_parts(head, Body::from(bytes)))

@@ -48,7 +48,12 @@ pub(crate) fn page(
         main #main tabindex="-1" { (body) }
         (help())
     };
-    document(&page.visitor, status, &format!("{title} · {}", page.hub()), &frame)
+    document(
+        &page.visitor,
+        status,
+        &format!("{title} · {}", page.hub()),
+        &frame,
+    )
 }
 
 /// A page without a hub: for signing in, and for what cannot be shown.
@@ -102,7 +107,10 @@ fn help() -> Markup {
         ("j, k", "next, previous row"),
         ("Enter", "open the row"),
         ("x", "select the row"),
-        ("g o, g i, g s, g m, g w", "overview, instances, start, modules, workers"),
+        (
+            "g o, g i, g s, g m, g w",
+            "overview, instances, start, modules, workers",
+        ),
         ("l", "live updates on or off"),
         ("?", "this help"),
     ];

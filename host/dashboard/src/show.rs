@@ -83,7 +83,9 @@ pub(crate) fn span(ms: u64) -> String {
     let at = at.unwrap_or(UNITS.len() - 1);
     let (unit, name) = UNITS[at];
     let mut text = format!("{} {name}", ms / unit);
-    let rest = UNITS.get(at + 1).map(|(small, name)| (ms % unit / small, name));
+    let rest = UNITS
+        .get(at + 1)
+        .map(|(small, name)| (ms % unit / small, name));
     if let Some((rest, name)) = rest.filter(|(rest, _)| *rest > 0) {
         // Writing to a string cannot fail.
         let _ = write!(text, " {rest} {name}");

@@ -17,7 +17,6 @@ pub(crate) fn routes() -> Router {
     Router::new().route("/{hub}/workers", get(workers))
 }
 
-<<<<<<< HEAD
 async fn workers(page: Page) -> Shown {
     let found = page.client.workers().await.on(&page)?;
     let body = html! {
@@ -38,11 +37,6 @@ async fn workers(page: Page) -> Shown {
         "Workers",
         &body,
     ))
-=======
-async fn page(page: Page) -> Shown {
-    let body = html! { h1 { "Workers" } };
-    Ok(layout::page(&page, StatusCode::OK, "Workers", "Workers", &body))
->>>>>>> a35c6efd0417e6348e706b5a45beeb42d69c129d
 }
 
 fn named(name: &str, version: Option<&str>) -> Markup {

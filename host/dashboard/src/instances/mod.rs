@@ -15,5 +15,11 @@ pub(crate) fn routes() -> Router {
 
 async fn page(page: Page) -> Shown {
     let body = html! { h1 { "Instances" } };
-    Ok(layout::page(&page, StatusCode::OK, "Instances", "Instances", &body))
+    Ok(layout::page(
+        &page,
+        StatusCode::OK,
+        "Instances",
+        "Instances",
+        &body,
+    ))
 }

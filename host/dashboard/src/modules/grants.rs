@@ -11,13 +11,8 @@ use perennial::{DirGrant, Grants, ModuleInfo};
 use super::one;
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-<<<<<<< HEAD
-use crate::page::{OnPage as _, Page};
-use crate::refused::{Refused, Shown};
-=======
 use crate::page::Page;
 use crate::refused::{Refused, Shown};
->>>>>>> a35c6efd0417e6348e706b5a45beeb42d69c129d
 
 /// Grants that a page lists of each kind.
 const LISTED: usize = 200;

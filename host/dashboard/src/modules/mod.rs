@@ -16,7 +16,8 @@ use maud::{Markup, html};
 use perennial::{Collect, CollectedModule, Definition, DefinitionKind, ModuleInfo};
 
 use crate::change::{self, Sent};
-use crate::page::{OnPage as _, Page};
+use crate::page::Page;
+use crate::refused::OnPage as _;
 use crate::refused::Shown;
 use crate::{layout, link, show};
 use live::{Counts, Pinned};

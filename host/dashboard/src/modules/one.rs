@@ -9,7 +9,8 @@ use perennial::{Definition, DefinitionKind, ModuleInfo, RemoveInUse, Status, par
 use super::grants;
 use super::live::{Counts, Pinned};
 use crate::change::{self, Sent};
-use crate::page::{OnPage as _, Page};
+use crate::page::Page;
+use crate::refused::OnPage as _;
 use crate::refused::{Refused, Shown};
 use crate::{layout, link, show};
 

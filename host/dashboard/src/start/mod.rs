@@ -17,7 +17,8 @@ use perennial::{Definition, DefinitionKind, Json, Reuse, parse_time};
 
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-use crate::page::{OnPage as _, Page};
+use crate::page::Page;
+use crate::refused::OnPage as _;
 use crate::refused::{Refused, Shown};
 use crate::{layout, link};
 use schema::Member;
