@@ -26,6 +26,8 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "app.css" CSS
     "app.js" JS
     "icon.svg" SVG
+    "instances.css" CSS
+    "instances.js" JS
     "theme.js" JS
 };
 
