@@ -227,13 +227,14 @@ export async function refresh() {
 function replace(part, fresh) {
   if (!fresh || part.dataset.text === fresh.outerHTML) return;
   // Whoever fills in a form or selects text is not disturbed; the next change comes here again.
-  if (part.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) return;
+  if (part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), textarea, select")) return;
   if (!getSelection().isCollapsed && part.contains(getSelection().anchorNode)) return;
   const text = fresh.outerHTML;
   const opened = new Set([...part.querySelectorAll("details[id]")].filter((one) => one.open).map((one) => one.id));
   const known = new Set([...part.querySelectorAll("details[id]")].map((one) => one.id));
   const ticked = new Set([...part.querySelectorAll("input[type=checkbox]:checked")].map((one) => one.value));
   const focused = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : undefined;
+  const box = part.contains(document.activeElement) && document.activeElement.type === "checkbox" ? document.activeElement.value : undefined;
   const at = part.querySelector("tr.at")?.dataset.href;
   const next = document.importNode(fresh, true);
   for (const one of next.querySelectorAll("details[id]")) if (known.has(one.id)) one.open = opened.has(one.id);
@@ -242,6 +243,7 @@ function replace(part, fresh) {
   part.replaceWith(next);
   next.dataset.text = text;
   prepare(next);
+  if (box) next.querySelector(`input[type=checkbox][value="${CSS.escape(box)}"]`)?.focus({ preventScroll: true });
   if (focused) next.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }
 

@@ -28,6 +28,8 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "icon.svg" SVG
     "instance.css" CSS
     "instance.js" JS
+    "instances.css" CSS
+    "instances.js" JS
     "modules.css" CSS
     "modules.js" JS
     "start.js" JS

@@ -1,25 +1,44 @@
-//! Instances.
+//! The list of instances, and what can be done with many of them at once.
+//!
+//! Invariants: the query of the URL says what is listed, exported or changed; nothing here counts or reads all instances of a hub, except
+//! where the visitor asks for a count or an export; a command on many instances is explained and counted before it can be given. Paths of
+//! operations are not below that of the list, because an instance may have any id.
+
+mod command;
+mod confirm;
+mod export;
+mod filters;
+mod jobs;
+mod list;
+mod result;
+mod search;
+mod table;
 
 use axum::Router;
-use axum::http::StatusCode;
-use axum::routing::get;
-use maud::html;
+use axum::routing::{get, post};
 
-use crate::layout;
-use crate::page::Page;
-use crate::refused::Shown;
+use crate::instances::jobs::Jobs;
 
 pub(crate) fn routes() -> Router {
-    Router::new().route("/{hub}/instances", get(page))
+    Router::new()
+        .route("/{hub}/instances", get(list::page))
+        .route("/{hub}/instances.csv", get(export::csv))
+        .route("/{hub}/instances.jsonl", get(export::lines))
+        .route("/{hub}/count", get(list::count))
+        .route("/{hub}/bulk", get(confirm::to_list).post(confirm::run))
+        .route(
+            "/{hub}/bulk/confirm",
+            get(confirm::to_list).post(confirm::page),
+        )
+        .route("/{hub}/bulk/{key}", get(result::page))
+        .route("/{hub}/bulk/{key}/stop", post(result::stop))
+        .with_state(Jobs::default())
 }
 
-async fn page(page: Page) -> Shown {
-    let body = html! { h1 { "Instances" } };
-    Ok(layout::page(
-        &page,
-        StatusCode::OK,
-        "Instances",
-        "Instances",
-        &body,
-    ))
+/// A text that is cut off after some characters.
+fn short(text: &str, most: usize) -> std::borrow::Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        None => text.into(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+    }
 }

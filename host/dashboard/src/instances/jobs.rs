@@ -1,0 +1,265 @@
+//! Commands on many instances, which go on while nobody looks and say how far they are.
+//!
+//! Invariants: at most [`RUNNING_MAX`] run at once, and at most [`KEPT_MAX`] are remembered; a command ends when it is stopped, when its
+//! hub no longer answers, or with the router that the pages belong to. What was changed until then stays.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use perennial::{Client, Error, Filter, Order};
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::instances::command::{Command, Effect, is_gone, is_of_one};
+
+/// Commands that run at once.
+const RUNNING_MAX: usize = 8;
+
+/// Commands that are remembered, with their results.
+const KEPT_MAX: usize = 64;
+
+/// Instances that a result names, with the reason why nothing was done to them.
+pub(super) const NOTES_MAX: usize = 200;
+
+/// How long a command is waited for before its progress is shown.
+const QUICK: Duration = Duration::from_millis(1_500);
+
+/// Instances per read.
+const PAGE: u32 = 200;
+
+/// The instances that a command applies to.
+pub(super) enum Targets {
+    Ids(Vec<String>),
+    Filter(Filter),
+}
+
+/// How far a command is, or what it did.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    pub(super) matched: Option<u64>,
+    pub(super) changed: u64,
+    pub(super) skipped: u64,
+    pub(super) failed: u64,
+    pub(super) notes: Vec<Note>,
+    pub(super) end: Option<End>,
+}
+
+/// Why nothing was done to an instance.
+#[derive(Clone, Debug)]
+pub(super) struct Note {
+    pub(super) id: String,
+    pub(super) is_failure: bool,
+    pub(super) why: String,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    Finished,
+    /// It could not go on.
+    Failed(String),
+    Stopped,
+}
+
+/// What the task of a command and the pages share.
+#[derive(Debug, Default)]
+pub(super) struct State(Mutex<Report>);
+
+impl State {
+    fn report(&self) -> MutexGuard<'_, Report> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, id: &str, is_failure: bool, why: String) {
+        let mut report = self.report();
+        match is_failure {
+            true => report.failed += 1,
+            false => report.skipped += 1,
+        }
+        if report.notes.len() < NOTES_MAX {
+            let id = id.to_owned();
+            report.notes.push(Note {
+                id,
+                is_failure,
+                why,
+            });
+        }
+    }
+
+    fn end(&self, end: End) {
+        self.report().end.get_or_insert(end);
+    }
+}
+
+/// A command that was given.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) key: String,
+    hub: String,
+    /// The query of the list that it was given on.
+    pub(super) query: String,
+    pub(super) command: Command,
+    state: Arc<State>,
+    task: AbortHandle,
+}
+
+impl Job {
+    pub(super) fn report(&self) -> Report {
+        if self.task.is_finished() {
+            // A task that ended without saying so was broken off.
+            self.state.end(End::Stopped);
+        }
+        self.state.report().clone()
+    }
+
+    pub(super) fn stop(&self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The commands that run or are remembered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Jobs(Arc<Mutex<VecDeque<Arc<Job>>>>);
+
+impl Jobs {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Job>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A command on a hub, by its key.
+    pub(super) fn find(&self, hub: &str, key: &str) -> Option<Arc<Job>> {
+        let kept = self.kept();
+        let found = kept.iter().find(|job| job.hub == hub && job.key == key);
+        found.cloned()
+    }
+
+    /// Begins a command, and waits a moment for its end. `None` if too many run.
+    pub(super) async fn begin(
+        &self,
+        client: &Client,
+        query: String,
+        command: Command,
+        targets: Targets,
+    ) -> Option<Arc<Job>> {
+        let (job, task) = self.spawn(client, query, command, targets)?;
+        // Whether it has ended is read from its report.
+        let _ = tokio::time::timeout(QUICK, task).await;
+        Some(job)
+    }
+
+    fn spawn(
+        &self,
+        client: &Client,
+        query: String,
+        command: Command,
+        targets: Targets,
+    ) -> Option<(Arc<Job>, JoinHandle<()>)> {
+        let mut kept = self.kept();
+        let running = kept.iter().filter(|job| !job.task.is_finished());
+        if running.count() >= RUNNING_MAX {
+            return None;
+        }
+        if kept.len() >= KEPT_MAX
+            && let Some(oldest) = kept.iter().position(|job| job.task.is_finished())
+        {
+            kept.remove(oldest);
+        }
+        let state = Arc::new(State::default());
+        let task = tokio::spawn(run(
+            client.clone(),
+            command.clone(),
+            targets,
+            Arc::clone(&state),
+        ));
+        // A key of an earlier process must not lead to another command.
+        let key = RandomState::new().hash_one(Arc::as_ptr(&state) as usize);
+        let job = Arc::new(Job {
+            key: format!("{key:016x}"),
+            hub: client.task_hub().to_owned(),
+            query,
+            command,
+            state,
+            task: task.abort_handle(),
+        });
+        kept.push_back(Arc::clone(&job));
+        Some((job, task))
+    }
+}
+
+async fn run(client: Client, command: Command, targets: Targets, state: Arc<State>) {
+    let done = match targets {
+        Targets::Ids(ids) => {
+            state.report().matched = Some(ids.len() as u64);
+            each(
+                &client,
+                &command,
+                stream::iter(ids.into_iter().map(Ok)),
+                &state,
+            )
+            .await
+        }
+        Targets::Filter(filter) => all(&client, &command, filter, &state).await,
+    };
+    state.end(match done {
+        Ok(()) => End::Finished,
+        Err(error) => End::Failed(error.to_string()),
+    });
+}
+
+/// Carries a command out on all that match a filter.
+async fn all(
+    client: &Client,
+    command: &Command,
+    filter: Filter,
+    state: &Arc<State>,
+) -> Result<(), Error> {
+    let Some(bulk) = command.bulk(client, filter.clone()) else {
+        let counts = client.list().filter(filter.clone()).counts().await?;
+        state.report().matched = Some(counts.iter().map(|(_, count)| count).sum());
+        let list = client
+            .list()
+            .filter(filter)
+            .order(Order::OldestFirst)
+            .limit(PAGE);
+        let ids = list.stream().map(|instance| Ok(instance?.instance_id));
+        return each(client, command, ids, state).await;
+    };
+    let tells = Arc::clone(state);
+    let tell = move |state: &State, progress: perennial::BulkProgress| {
+        let mut report = state.report();
+        report.matched = Some(progress.matched);
+        report.changed = progress.done;
+        report.skipped = progress.skipped;
+    };
+    let done = bulk
+        .on_progress(move |progress| tell(&tells, progress))
+        .await?;
+    tell(state, done);
+    Ok(())
+}
+
+/// Carries a command out on one instance after the other.
+async fn each(
+    client: &Client,
+    command: &Command,
+    mut ids: impl Stream<Item = Result<String, Error>> + Unpin,
+    state: &State,
+) -> Result<(), Error> {
+    while let Some(id) = ids.try_next().await? {
+        match command.apply(client, &id).await {
+            Ok(Effect::Changed(count)) => state.report().changed += count,
+            Ok(Effect::Nothing(why)) => state.note(&id, false, why.to_owned()),
+            Err(error) if is_of_one(&error) => state.note(&id, !is_gone(&error), error.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
