@@ -27,6 +27,8 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "app.js" JS
     "icon.svg" SVG
     "theme.js" JS
+    "travel.css" CSS
+    "travel.js" JS
 };
 
 /// A hash of all assets.

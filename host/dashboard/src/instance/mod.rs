@@ -1,5 +1,7 @@
 //! One instance.
 
+mod travel;
+
 use axum::Router;
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -10,7 +12,9 @@ use crate::page::{OnPage, Page, Refused, Shown};
 use crate::{layout, show};
 
 pub(crate) fn routes() -> Router {
-    Router::new().route("/{hub}/instances/{id}", get(summary))
+    Router::new()
+        .route("/{hub}/instances/{id}", get(summary))
+        .merge(travel::routes())
 }
 
 async fn summary(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
