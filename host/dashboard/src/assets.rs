@@ -35,6 +35,8 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "start.js" JS
     "theme.js" JS
     "timeline.js" JS
+    "travel.css" CSS
+    "travel.js" JS
 };
 
 /// A hash of all assets.

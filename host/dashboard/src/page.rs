@@ -15,8 +15,6 @@ use crate::visit::base;
 pub(crate) struct Page {
     pub(crate) visitor: Visitor,
     pub(crate) client: Client,
-    /// The path below the hub and the query, as the visitor asked for them.
-    pub(crate) uri: Uri,
     /// The query.
     pub(crate) query: Fields,
 }

@@ -1,7 +1,7 @@
 //! The form of the filter, and the chips that say which conditions are set.
 
 use maud::{Markup, html};
-use perennial::{DefinitionKind, Status, parse_time};
+use perennial::{DefinitionKind, Status, WaitKind, parse_time};
 
 use crate::instances::search::{FIELDS, Field, Input, ORDERS, SIZES, Search};
 use crate::instances::short;
@@ -89,6 +89,11 @@ fn control(field: &Field, search: &Search) -> Markup {
             Input::Names => div {
                 label for=(id) { (field.label) }
                 input id=(id) name=(field.name) value=[value] list="names" placeholder=(field.hint) spellcheck="false";
+            },
+            Input::Waits => div {
+                label for=(id) { (field.label) }
+                input id=(id) name=(field.name) value=[value] list="waits" placeholder=(field.hint) spellcheck="false";
+                datalist #waits { @for kind in WaitKind::ALL { option value=(kind.name()) {} } }
             },
             Input::Text => div {
                 label for=(id) { (field.label) }

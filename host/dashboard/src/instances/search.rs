@@ -3,7 +3,9 @@
 //! Invariants: the query says all of it, so that a link to a list leads to the same list; a value that cannot be understood is a problem
 //! that the visitor is told, and never widens what is selected.
 
-use perennial::{Client, Error, Filter, List, Order, Status, Timestamp, parse_time};
+use perennial::{
+    Client, Error, Filter, List, Order, Status, Timestamp, WaitFilter, WaitKind, parse_time,
+};
 
 use crate::fields::Fields;
 use crate::link;
@@ -35,6 +37,8 @@ pub(super) enum Input {
     Text,
     /// A text that may be given several times.
     Tags,
+    /// A text, for which the kinds of waits are proposed.
+    Waits,
     /// A time in UTC.
     Time,
 }
@@ -50,7 +54,7 @@ pub(super) struct Field {
 }
 
 /// All conditions, in the order of the form. A new condition of [`Filter`] needs one more entry here and nothing else.
-pub(super) const FIELDS: [Field; 9] = [
+pub(super) const FIELDS: [Field; 13] = [
     field("status", "Status", Input::Statuses, "", |filter, text| {
         Ok(filter.status(status_of(text)?))
     }),
@@ -77,6 +81,20 @@ pub(super) const FIELDS: [Field; 9] = [
     ),
     field("tag", "Tag", Input::Tags, "key=value", add_tag),
     field(
+        "waitsFor",
+        "Waits for",
+        Input::Waits,
+        "such as event:Approval",
+        |filter, text| Ok(filter.waits_for(wait_of(text)?)),
+    ),
+    field(
+        "failureKind",
+        "Kind of failure",
+        Input::Text,
+        "its exact name",
+        |filter, text| Ok(filter.failure_kind(text)),
+    ),
+    field(
         "createdFrom",
         "Created from",
         Input::Time,
@@ -89,6 +107,20 @@ pub(super) const FIELDS: [Field; 9] = [
         Input::Time,
         "",
         |filter, text| Ok(filter.created_to(time_of(text)?)),
+    ),
+    field(
+        "updatedFrom",
+        "Updated from",
+        Input::Time,
+        "",
+        |filter, text| Ok(filter.updated_from(time_of(text)?)),
+    ),
+    field(
+        "updatedTo",
+        "Updated before",
+        Input::Time,
+        "",
+        |filter, text| Ok(filter.updated_to(time_of(text)?)),
     ),
     field(
         "endedFrom",
@@ -124,6 +156,13 @@ const fn field(
 
 fn status_of(text: &str) -> Result<Status, String> {
     Status::from_name(text).ok_or_else(|| format!("{text:?} is no status"))
+}
+
+fn wait_of(text: &str) -> Result<WaitFilter, String> {
+    WaitFilter::parse(text).ok_or_else(|| {
+        let kinds = WaitKind::ALL.map(WaitKind::name).join(", ");
+        format!("{text:?} is no wait; it is one of {kinds}; event, request and answer may have a name, as in event:Approval")
+    })
 }
 
 fn add_tag(filter: Filter, text: &str) -> Result<Filter, String> {
