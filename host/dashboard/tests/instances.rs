@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use perennial::{Client, Host, Module, Status};
 use tower::ServiceExt as _;
 
-const HOSTILE: &str = "<b>\"x\"</b>";
+const HOSTILE: &str = "<b>\"x\"<i>";
 
 struct Hub {
     host: Host,
@@ -226,7 +226,7 @@ async fn ids_and_tags_are_text_everywhere() {
     assert_eq!(hub.status(HOSTILE).await, Some(Status::Running));
     let csv = hub.get("/instances.csv").await.text;
     assert!(
-        csv.contains("\r\n'=1+1,Approve,") && csv.contains("\r\n\"<b>\"\"x\"\"</b>\","),
+        csv.contains("\r\n'=1+1,Approve,") && csv.contains("\r\n\"<b>\"\"x\"\"<i>\","),
         "{csv}"
     );
     assert_eq!(
@@ -329,6 +329,12 @@ async fn a_command_on_all_that_match_changes_no_others() {
     );
     assert!(hub.command(&fields).await.contains("2 terminated"));
     assert_eq!(hub.status("b-1").await, Some(Status::Running));
+    for id in ["a-1", "a-2"] {
+        let client = hub.client();
+        let ended = client.wait_for_completion(id, Duration::from_secs(30)).await;
+        let ended = ended.unwrap().reached().unwrap();
+        assert_eq!(ended.runtime_status, Status::Terminated);
+    }
     let again = hub.send("/bulk/confirm", &fields).await.text;
     assert!(again.contains("nothing to do"), "{again}");
     let everything = [("scope", "filter"), ("action", "cancel"), ("filter", "")];
