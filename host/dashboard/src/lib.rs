@@ -15,7 +15,7 @@
 //!
 //! Invariants: pages use only the public API of a [`Client`]; all text from a hub is escaped, and no page has an inline script or style;
 //! pages can be read without JavaScript; a change needs the token of the visitor's forms and a key that permits it; nothing runs while
-//! nobody looks.
+//! nobody looks, except a command on many instances that a visitor gave.
 #![warn(clippy::too_many_lines)]
 
 mod admit;

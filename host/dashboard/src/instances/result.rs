@@ -111,6 +111,7 @@ fn numbers(job: &Job, report: &Report) -> Markup {
             @if let Some(matched) = report.matched { dt { "Matched" } dd { (show::count(matched)) } }
             dt { "Changed" }
             dd { (show::count(report.changed)) " " (job.command.action.done()) }
+            @if report.changed > 0 { dd.hint { "A command takes effect soon after it is counted here, and is not lost if the host stops." } }
             dt { "Skipped" }
             dd {
                 (show::count(report.skipped))
