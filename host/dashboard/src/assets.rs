@@ -30,6 +30,8 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "instance.js" JS
     "theme.js" JS
     "timeline.js" JS
+    "travel.css" CSS
+    "travel.js" JS
 };
 
 /// A hash of all assets.

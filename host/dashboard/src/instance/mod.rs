@@ -10,6 +10,7 @@ mod quarantine;
 mod spans;
 mod summary;
 mod timeline;
+mod travel;
 mod tree;
 mod waits;
 
@@ -36,6 +37,7 @@ pub(crate) fn routes() -> Router {
         )
         .route("/{hub}/instances/{id}/tree", get(tree::page))
         .route("/{hub}/instances/{id}/do/{action}", post(act::act))
+        .merge(travel::routes())
 }
 
 /// The pages of an instance.
