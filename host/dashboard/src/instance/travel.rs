@@ -8,6 +8,7 @@ mod line;
 mod replace;
 mod spread;
 mod states;
+mod told;
 mod view;
 mod walk;
 mod what_if;
