@@ -34,11 +34,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
             return Err(sign::asked(&visitor, &head.uri, None));
         }
         let query = Fields::parse(head.uri.query().unwrap_or_default().as_bytes());
-        let uri = head.uri.clone();
         Ok(Self {
             visitor,
             client,
-            uri,
             query,
         })
     }

@@ -1,6 +1,6 @@
 //! What each page is made for: the hub, the visitor, and the paths of other pages.
 
-use axum::http::{HeaderValue, Uri, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use perennial::Client;

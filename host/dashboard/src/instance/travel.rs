@@ -8,18 +8,18 @@ mod line;
 mod replace;
 mod spread;
 mod states;
+mod told;
 mod view;
 mod walk;
 mod what_if;
 
 use axum::Router;
 use axum::extract::Path;
-use axum::response::Response;
 use axum::routing::{get, post};
 use maud::{Markup, html};
 use perennial::InstanceStatus;
 
-use crate::instance::Tab;
+use super::{Tab, found, frame};
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
@@ -37,18 +37,6 @@ pub(super) fn routes() -> Router {
             post(what_if::component),
         )
         .with_state(lab::Lab::default())
-}
-
-/// The status of an instance, or the page that says that there is no such instance.
-async fn found(page: &Page, id: &str) -> Result<InstanceStatus, Response> {
-    let status = page.client.status(id).await.on(page)?;
-    status.ok_or_else(|| Refused::no_instance(id).on(page))
-}
-
-/// A page below the tab of turns.
-fn frame(page: &Page, status: &InstanceStatus, title: &str, body: &Markup) -> Response {
-    let body = html! { h2 { (title) } (body) };
-    super::frame(page, status, Tab::Turns, &body)
 }
 
 async fn turns(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
@@ -84,7 +72,7 @@ async fn turns(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
             }
         }
     };
-    Ok(frame(&page, &status, "Turns", &body))
+    Ok(frame(&page, &status, Tab::Turns, &body))
 }
 
 /// The way to other turns.

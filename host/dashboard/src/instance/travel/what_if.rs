@@ -10,11 +10,12 @@ use perennial::{
     Digest, Event, Failure, HistoryEvent, InstanceStatus, Json, Module, RecordedHistory, parse_json,
 };
 
-use super::lab::{Lab, Verdict};
+use super::lab::Lab;
 use super::line::{self, Line, cut};
 use super::replace::{self, Instead};
-use super::walk::{Asked, Candidate, candidates, event, walk};
-use super::{found, frame, spread, view, what_if_of};
+use super::told::Told;
+use super::walk::{Candidate, candidates, event};
+use super::{Tab, found, frame, spread, view, what_if_of};
 use crate::change::Sent;
 use crate::fields::Fields;
 use crate::page::{Page, data};
@@ -27,7 +28,7 @@ const HISTORY_BYTES: u64 = 32 << 20;
 /// Longer payloads cannot be edited.
 const EDITED_BYTES: usize = 64 << 10;
 
-/// Components have their own media type, so that their limit applies.
+/// Characters that are kept of the name of a component's file.
 const NAME_CHARS: usize = 100;
 
 /// What the page shows beside the choice.
@@ -258,12 +259,13 @@ async fn shown(page: &Page, lab: &Lab, status: &InstanceStatus, shows: Shows) ->
             }
         }
     };
-    Ok(frame(page, status, "What if", &body))
+    Ok(frame(page, status, Tab::Turns, &body))
 }
 
 fn explanation(page: &Page, id: &str) -> Markup {
     html! {
-        section.card {
+        section.card aria-labelledby="what-if-title" {
+            h2 #what-if-title { "What if" }
             p {
                 "Replays the recorded history of this instance on a copy in which something else came in, and shows from which turn on the orchestration \
                  would have answered differently. Nothing is written, no activity runs, and the instance does not notice it."
@@ -495,94 +497,6 @@ fn failure_fields(entry: &Entry) -> Markup {
             textarea.low #message name="message" rows="2" { "\n" (entry.message) }
             label.inline { input type="checkbox" name="retryable" value="yes" checked[entry.retryable]; "trying again may help" }
         }
-    }
-}
-
-/// What a replay showed, in words.
-struct Told<'a> {
-    page: &'a Page,
-    status: &'a InstanceStatus,
-    module: &'a Module,
-    is_changed: bool,
-    event: Option<&'a str>,
-}
-
-impl Told<'_> {
-    async fn show(&self, verdict: &Verdict) -> Result<Markup, Refused> {
-        let with = html! { @if self.is_changed { " with the change of event " (self.event.unwrap_or_default()) } };
-        let inner = match verdict {
-            Verdict::Same { turns } => html! {
-                p.done role="status" {
-                    strong { "Nothing would differ." } " The module " (self.module.name()) " answers as recorded in "
-                    (self.turns_text(*turns)) (with) "."
-                }
-                @if !self.status.is_ended() { p.hint { "The instance has not ended: what it does from here on may still differ." } }
-            },
-            Verdict::NotDefined => html! {
-                p.error role="status" { "The module " (self.module.name()) " does not define the orchestration " (cut(&self.status.name, 120)) "." }
-            },
-            Verdict::Unfit(why) => html! {
-                p.error role="status" {
-                    strong { "The module does not fit." } " " (self.module.name())
-                    " is not the module that the instance runs on, and it answers differently already without the change. Choose the module of the instance."
-                }
-                (self.difference(why).await?)
-            },
-            Verdict::Differs(why) => html! {
-                p.warning role="status" {
-                    strong {
-                        @match why.turn {
-                            Some(turn) => { "It would differ from turn " (turn) " on" },
-                            None => "It would differ",
-                        }
-                    }
-                    (with) "."
-                }
-                (self.difference(why).await?)
-            },
-        };
-        Ok(html! {
-            section.card.result aria-labelledby="result-title" {
-                h2 #result-title { "The replay" }
-                (inner)
-            }
-        })
-    }
-
-    fn turns_text(&self, turns: u32) -> Markup {
-        html! { @if turns == 1 { "its only turn" } @else { "all " (show::count(u64::from(turns))) " turns" } }
-    }
-
-    /// What is recorded and what was answered instead, side by side.
-    async fn difference(&self, why: &perennial::Quarantine) -> Result<Markup, Refused> {
-        let id = &self.status.instance_id;
-        let walked = match why.turn {
-            Some(turn) => walk(&self.page.client, id, Asked::Turn(turn)).await?.chosen,
-            None => None,
-        };
-        let mut room = view::Room::default();
-        let to = |turn: u32| self.page.instance(id, &format!("/turns?turn={turn}"));
-        Ok(html! {
-            div.sides {
-                div {
-                    h3 { "Recorded" @if let Some(event) = why.event { " (event " (event) ")" } }
-                    p.told { (why.recorded.as_deref().unwrap_or("–")) }
-                }
-                div {
-                    h3 { "Answered in the replay" }
-                    p.told { (why.asked.as_deref().unwrap_or("–")) }
-                }
-            }
-            p.hint { (cut(&why.reason, 2_000)) }
-            p.hint { "A replay ends at the first difference: what would follow depends on results that were never recorded." }
-            @if let Some(turn) = &walked {
-                details {
-                    summary { "All that turn " (turn.number) " recorded" }
-                    (view::events(self.page, id, &turn.events, &turn.lines, &mut room))
-                    p { a href=(to(turn.number)) { "See this turn" } }
-                }
-            }
-        })
     }
 }
 
