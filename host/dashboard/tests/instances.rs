@@ -331,7 +331,9 @@ async fn a_command_on_all_that_match_changes_no_others() {
     assert_eq!(hub.status("b-1").await, Some(Status::Running));
     for id in ["a-1", "a-2"] {
         let client = hub.client();
-        let ended = client.wait_for_completion(id, Duration::from_secs(30)).await;
+        let ended = client
+            .wait_for_completion(id, Duration::from_secs(30))
+            .await;
         let ended = ended.unwrap().reached().unwrap();
         assert_eq!(ended.runtime_status, Status::Terminated);
     }
