@@ -195,7 +195,9 @@ async fn confirmation(page: &Page, asked: &Asked, sent: &Fields, problem: Option
                 }
                 (options(asked, sent))
                 div.row.last {
-                    button.primary[!asked.action.is_harsh()].danger[asked.action.is_harsh()] type="submit" { (button(asked, preview.count)) }
+                    button.primary[!asked.action.is_harsh()].danger[asked.action.is_harsh()] type="submit" {
+                        (button(asked, preview.count))
+                    }
                     a.button href=(back) { "Do nothing" }
                 }
             }

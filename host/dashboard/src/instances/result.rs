@@ -92,7 +92,9 @@ fn state(page: &Page, job: &Job, report: &Report) -> Markup {
                     }
                 }
             }
-            Some(End::Finished) if report.failed > 0 => p.warning role="status" { "Some instances could not be changed; see below." },
+            Some(End::Finished) if report.failed > 0 => p.warning role="status" {
+                "Some instances could not be changed; see below."
+            },
             Some(End::Finished) => p.done role="status" { "Done." },
             Some(End::Failed(why)) => {
                 p.error role="alert" { (why) }
@@ -111,7 +113,9 @@ fn numbers(job: &Job, report: &Report) -> Markup {
             @if let Some(matched) = report.matched { dt { "Matched" } dd { (show::count(matched)) } }
             dt { "Changed" }
             dd { (show::count(report.changed)) " " (job.command.action.done()) }
-            @if report.changed > 0 { dd.hint { "A command takes effect soon after it is counted here, and is not lost if the host stops." } }
+            @if report.changed > 0 {
+                dd.hint { "A command takes effect soon after it is counted here, and is not lost if the host stops." }
+            }
             dt { "Skipped" }
             dd {
                 (show::count(report.skipped))
