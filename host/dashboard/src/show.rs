@@ -130,7 +130,19 @@ pub(crate) fn status(status: Status) -> Markup {
 
 /// A text that can be copied with a button, such as an id.
 pub(crate) fn copyable(text: &str) -> Markup {
-    html! { span.copyable { code { (text) } button.copy type="button" hidden data-copy=(text) aria-label="Copy" title="Copy" { "⧉" } } }
+    html! { span.copyable { code { (text) } (copy(text, "Copy")) } }
+}
+
+/// A button that copies a text; only scripts can serve it.
+pub(crate) fn copy(text: &str, label: &str) -> Markup {
+    html! {
+        button.copy type="button" hidden data-copy=(text) aria-label=(label) title=(label) {
+            svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="1.5" {
+                rect x="5.5" y="5.5" width="8" height="8" rx="1.5" {}
+                path d="M10.5 5.500V4A1.500 1.500 0 0 0 9 2.500H4A1.500 1.500 0 0 0 2.500 4v5A1.500 1.500 0 0 0 4 10.500h1.500" {}
+            }
+        }
+    }
 }
 
 /// A payload as a tree that can be folded; an absent one is said to be absent.
@@ -143,7 +155,7 @@ pub(crate) fn json(payload: Option<&Json>) -> Markup {
 
 fn tree(text: &str) -> Markup {
     let value = (text.len() <= TREE_BYTES).then(|| serde_json::from_str::<Value>(text));
-    let copy = html! { button.copy type="button" hidden data-copy=(text) aria-label="Copy the JSON" title="Copy the JSON" { "⧉" } };
+    let copy = copy(text, "Copy the JSON");
     match value {
         Some(Ok(value)) => {
             let mut left = NODES;

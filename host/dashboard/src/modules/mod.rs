@@ -123,7 +123,7 @@ fn digest(digest: &str) -> Markup {
     html! {
         span.copyable {
             code title=(digest) { (short) }
-            button.copy type="button" hidden data-copy=(digest) aria-label="Copy the digest" title="Copy the digest" { "⧉" }
+            (show::copy(digest, "Copy the digest"))
         }
     }
 }
