@@ -96,7 +96,7 @@ export async function a_page_shows_what_happens_while_it_is_open(given) {
   const list = await given.browser.tab(one);
   await list.goto(one.page("/instances"));
   await list.locator('.live[data-state="on"]').first().waitFor();
-  await one.run("raise", "watched", "Go", "--data", '"on"');
+  await one.run("raise-event", "watched", "Go", "--data", '"on"');
   await page.locator(".status.completed").first().waitFor();
   await list.locator("tr", { hasText: "watched" }).locator(".status.completed").waitFor();
   await one.begin("HelloSequence", undefined, { id: "newcomer" });
@@ -112,7 +112,7 @@ export async function a_restarted_host_is_found_again(given) {
   await page.locator('.live[data-state="on"]').first().waitFor();
   await one.again("SIGKILL");
   await page.locator('.live[data-state="on"]').first().waitFor({ timeout: 30_000 });
-  await one.run("raise", "watched", "Go", "--data", '"on"');
+  await one.run("raise-event", "watched", "Go", "--data", '"on"');
   await page.locator(".status.completed").first().waitFor({ timeout: 30_000 });
 }
 

@@ -55,7 +55,12 @@ async fn admitted(request: Request) -> Result<Request, Response> {
     if visitor.role().is_none() && !signs_in {
         return Err(sign::asked(&visitor, &head.uri, None));
     }
-    if !visitor.may_change() && !signs_in && !head.uri.path().ends_with(SIGN_OUT) {
+    // It only makes the browser forget its key, which no page of another site can do: its request would not have the cookie.
+    if head.uri.path().ends_with(SIGN_OUT) {
+        head.extensions.insert(Fields::default());
+        return Ok(Request::from_parts(head, Body::empty()));
+    }
+    if !visitor.may_change() && !signs_in {
         let why = html! { p { "This key may only read." } };
         return Err(layout::bare(
             StatusCode::FORBIDDEN,

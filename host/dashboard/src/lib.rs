@@ -17,6 +17,10 @@
 //! pages can be read without JavaScript; a change needs the token of the visitor's forms and a key that permits it; nothing runs while
 //! nobody looks, except a command on many instances that a visitor gave.
 #![warn(clippy::too_many_lines)]
+#![allow(
+    clippy::result_large_err,
+    reason = "what a handler returns instead of its page is a page too"
+)]
 
 mod admit;
 mod assets;

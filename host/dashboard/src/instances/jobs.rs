@@ -1,3 +1,4 @@
+#[expect(clippy::large_enum_variant, reason = "there are few of them")]
 //! Commands on many instances, which go on while nobody looks and say how far they are.
 //!
 //! Invariants: at most [`RUNNING_MAX`] run at once, and at most [`KEPT_MAX`] are remembered; a command ends when it is stopped, when its
