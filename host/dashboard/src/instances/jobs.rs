@@ -1,4 +1,3 @@
-#[expect(clippy::large_enum_variant, reason = "there are few of them")]
 //! Commands on many instances, which go on while nobody looks and say how far they are.
 //!
 //! Invariants: at most [`RUNNING_MAX`] run at once, and at most [`KEPT_MAX`] are remembered; a command ends when it is stopped, when its
@@ -31,6 +30,7 @@ const QUICK: Duration = Duration::from_millis(1_500);
 const PAGE: u32 = 200;
 
 /// The instances that a command applies to.
+#[expect(clippy::large_enum_variant, reason = "there are few of them")]
 pub(super) enum Targets {
     Ids(Vec<String>),
     Filter(Filter),
