@@ -155,7 +155,9 @@ export async function sound(page) {
   const found = violations.flatMap((one) => one.nodes.slice(0, 3).map((node) => `${one.id}: ${node.html.slice(0, 160)} (${node.failureSummary.replaceAll("\n", " ").slice(0, 240)})`));
   const wide = await page.evaluate(() => {
     const room = document.documentElement.clientWidth;
-    return document.documentElement.scrollWidth > room + 1 ? `the page is ${document.documentElement.scrollWidth} wide, the window ${room}` : "";
+    if (document.documentElement.scrollWidth <= room + 1) return "";
+    const beyond = [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > room + 1 && !one.parentElement.closest(".scroll"));
+    return `the page is ${document.documentElement.scrollWidth} wide, the window ${room}: ${beyond.slice(0, 3).map((one) => one.outerHTML.slice(0, 100)).join(" ")}`;
   });
   if (wide) found.push(wide);
   if (found.length) throw new Error(`${page.url()} at ${page.viewportSize().width}:\n  ${found.join("\n  ")}`);

@@ -249,7 +249,7 @@ export async function a_hub_of_a_hundred_thousand_instances_stays_fast(given) {
   await Promise.all(Array.from({ length: 64 }, async () => {
     while (next < many) {
       const id = `i${next++}`;
-      await one.begin("HelloSequence", undefined, { id, at: later, scheduledTime: later }).catch(async (error) => {
+      await one.begin("HelloSequence", undefined, { id, scheduledTime: later }).catch(async (error) => {
         if (next < 100) throw error;
       });
     }

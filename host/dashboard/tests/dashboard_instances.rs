@@ -1,4 +1,5 @@
 //! The list of instances, and commands on many of them, as a browser uses them.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,5 @@
 //! Time travel and what-if on a host with a real module.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
