@@ -40,6 +40,7 @@ struct ManyJson {
 }
 
 /// The selected instances: one, or those that match a filter. `None` means that no instance can match.
+#[expect(clippy::large_enum_variant, reason = "there is one of them")]
 pub(super) enum Selected {
     One(String),
     Many(Option<Filter>),

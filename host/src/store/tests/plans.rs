@@ -55,6 +55,7 @@ pub(super) fn hex<T: serde::Serialize>(value: &T) -> String {
     format!("x'{digits}'")
 }
 
+#[expect(clippy::too_many_lines, reason = "it is a table of filters")]
 fn filters() -> Vec<(&'static str, InstanceFilter)> {
     let tag = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
     let day = |day: u64| Some(Timestamp(day * 86_400_000));
