@@ -122,6 +122,14 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// At most so many characters of a text, with an ellipsis if there are more.
+pub(crate) fn cut(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
 /// A runtime status as a coloured word.
 pub(crate) fn status(status: Status) -> Markup {
     let name = status.to_string();

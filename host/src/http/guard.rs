@@ -16,8 +16,8 @@ use crate::budget::Spent;
 use crate::client::{Client, Role, key_hash};
 use crate::http::query::Query;
 use crate::http::revoked::Admitted;
-use crate::http::secret::secret;
-use crate::http::{Api, body, compat, failure, native, pages, unsupported, wire};
+use crate::http::secret::{cookie, secret};
+use crate::http::{Api, body, compat, failure, native, unsupported, wire};
 
 /// The access policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -204,7 +204,7 @@ async fn with_key(
     // What a browser keeps for the pages lets them read the API, too; it changes nothing there, or pages of other sites could.
     let kept = || {
         let hub = hub.or_else(|| api.hubs.first().map(Client::task_hub))?;
-        (reads && api.pages.is_some()).then(|| pages::cookie(&head.headers, hub))?
+        (reads && api.pages.is_some()).then(|| cookie(&head.headers, hub))?
     };
     let Some(secret) = secret(&head.headers, &query).or_else(kept) else {
         let message = "A key is needed: as the parameter code, as the header x-functions-key, or as a bearer token.";

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -23,7 +23,7 @@ use crate::client::{Client, Role, key_hash};
 use crate::http::guard::{self, Access};
 use crate::http::origin::origin;
 use crate::http::query::Query;
-use crate::http::secret::secret;
+use crate::http::secret::{COOKIE, cookie, secret};
 use crate::http::{Api, body, compat, native, unsupported, wire};
 use crate::limits::COMPONENT_BYTES;
 
@@ -32,9 +32,6 @@ pub(super) const BASE: &str = "/ui";
 
 /// The part of a path that stands for no hub: names of hubs have no underscore.
 const NO_HUB: &str = "_";
-
-/// The cookie of a key is named after its hub.
-const COOKIE: &str = "perennial-key-";
 
 /// Who asks for a page, and what they may see and do. Pages find it among the extensions of a request.
 #[derive(Clone, Debug)]
@@ -135,17 +132,6 @@ impl Visitor {
             format!("{COOKIE}{hub}={key}; Path={path}/; HttpOnly; SameSite=Lax{secure}{more}");
         HeaderValue::from_str(&cookie).ok()
     }
-}
-
-/// The key of a hub that a browser keeps.
-pub(super) fn cookie<'a>(headers: &'a HeaderMap, hub: &str) -> Option<&'a str> {
-    let all = headers.get_all(header::COOKIE).iter();
-    let pairs = all.filter_map(|line| line.to_str().ok());
-    pairs
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, value)| name.strip_prefix(COOKIE) == Some(hub) && !value.is_empty())
-        .map(|(_, value)| value)
 }
 
 /// The routes of pages, and the way from the root to them.
@@ -281,17 +267,6 @@ mod tests {
         assert_eq!(hub_in("/ui/_/app.css"), None);
         assert_eq!(hub_in("/ui/billing"), Some("billing"));
         assert_eq!(hub_in("/ui/billing/instances/a"), Some("billing"));
-    }
-
-    #[test]
-    fn a_cookie_is_of_its_hub() {
-        let mut headers = HeaderMap::new();
-        let line = "other=1; perennial-key-a=prn_1;perennial-key-b=; perennial-key-ab=prn_2";
-        headers.insert(header::COOKIE, HeaderValue::from_static(line));
-        assert_eq!(cookie(&headers, "a"), Some("prn_1"));
-        assert_eq!(cookie(&headers, "ab"), Some("prn_2"));
-        assert_eq!(cookie(&headers, "b"), None);
-        assert_eq!(cookie(&headers, "c"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use perennial::{Event, Failure, Json, TaskId};
 
 use super::states::State;
 use crate::show;
+use crate::show::cut;
 
 /// Characters of a text that a line shows.
 const TEXT: usize = 200;
@@ -19,14 +20,6 @@ pub(super) struct Line {
     pub(super) instance: Option<String>,
     /// What else there is to say.
     pub(super) text: String,
-}
-
-/// At most so many characters of a text, with an ellipsis if there are more.
-pub(super) fn cut(text: &str, chars: usize) -> String {
-    match text.char_indices().nth(chars) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
 }
 
 impl Line {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use perennial::{Event, HistoryEvent, Json, Status, TaskId, Timestamp};
 
-use super::line::cut;
+use crate::show::cut;
 
 /// Characters that are kept of a name or of a reason.
 const TEXT: usize = 200;

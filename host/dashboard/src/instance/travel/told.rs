@@ -4,12 +4,12 @@ use maud::{Markup, html};
 use perennial::{InstanceStatus, Module, Quarantine};
 
 use super::lab::Verdict;
-use super::line::cut;
 use super::view;
 use super::walk::{Asked, walk};
 use crate::page::Page;
 use crate::refused::Refused;
 use crate::show;
+use crate::show::cut;
 
 /// What a replay showed, in words.
 pub(super) struct Told<'a> {

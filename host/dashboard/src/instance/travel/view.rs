@@ -3,12 +3,13 @@
 use maud::{Markup, html};
 use perennial::{Event, InstanceStatus, Json, TaskId, Wait};
 
-use super::line::{self, Line, cut};
+use super::line::{self, Line};
 use super::states::{Open, Phase, State, What};
 use super::walk::Chosen;
 use super::{replace, what_if_of};
 use crate::page::Page;
 use crate::show;
+use crate::show::cut;
 
 /// Events that are shown of each side of a turn.
 const EVENTS: usize = 100;

@@ -11,7 +11,7 @@ use perennial::{
 };
 
 use super::lab::Lab;
-use super::line::{self, Line, cut};
+use super::line::{self, Line};
 use super::replace::{self, Instead};
 use super::told::Told;
 use super::walk::{Candidate, candidates, event};
@@ -21,6 +21,7 @@ use crate::fields::Fields;
 use crate::page::{Page, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show;
+use crate::show::cut;
 
 /// Histories of more bytes are not copied for a replay.
 const HISTORY_BYTES: u64 = 32 << 20;
