@@ -110,11 +110,12 @@ fn a_result_becomes_a_failure_and_a_result_again() {
     let history = recorded();
     let fails = |event: &Event| replaced(event, Instead::Failure(failure.clone()));
     let failed = in_history(&history, 6, fails).unwrap();
+    let stored_events = events(&turns(&failed)[1]);
     let Event::ActivityFailed {
         task,
         failure: stored,
         run,
-    } = &events(&turns(&failed)[1])[2]
+    } = &stored_events[2]
     else {
         panic!("{failed:?}");
     };
