@@ -1,5 +1,5 @@
 # Thin: every target says what it does and how long each step took. The work is in .ci/.
-.PHONY: help setup build guests demo how-long test test-ways test-all test-clients test-browser setup-browser test-examples test-package soak fuzz bench bench-long bench-peers lint clean
+.PHONY: help setup build guests demo how-long test test-ways test-all test-clients test-browser setup-browser screenshots test-examples test-package soak fuzz bench bench-long bench-peers lint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,9 @@ test-clients: build guests ## the published clients of Durable Functions and the
 
 test-browser: build guests ## a browser over the dashboard of a running host, where Chromium and Node are there
 	@.ci/step "test the dashboard in a browser" .ci/browser
+
+screenshots: build guests ## the pictures of the README, made anew
+	@.ci/step "screenshots" .ci/browser screenshots
 
 setup-browser: ## install Chromium on Debian, for test-browser
 	@.ci/step "install Chromium" .ci/setup-browser
