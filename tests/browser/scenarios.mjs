@@ -300,3 +300,77 @@ export async function a_history_of_ten_thousand_events_stays_smooth(given) {
   if (frames < 0) throw new Error("the timeline has no picture");
   if (frames > 100) throw new Error(`a step of the zoom takes ${frames} ms`);
 }
+
+export async function each_action_on_an_instance_does_what_it_says(given) {
+  const one = await host(given);
+  const page = await given.browser.tab(one, {}, ["404"]);
+  page.accept = true;
+  const act = async (key, fill = async () => {}) => {
+    const form = page.locator(`#do-${key}`);
+    if (!(await form.evaluate((details) => details.open))) await form.locator("summary").click();
+    await fill(form);
+    await Promise.all([page.waitForNavigation(), form.locator("button[type=submit]").click()]);
+    const refused = await page.locator("p.error").allInnerTexts();
+    if (refused.length) throw new Error(`${key}: ${refused}`);
+  };
+  await page.goto(one.page("/start?name=Wait"));
+  await page.locator("#id").fill("used");
+  await page.getByRole("button", { name: "Start", exact: true }).click();
+  await page.waitForURL(/\/instances\/used/);
+  await page.locator(".status.running").first().waitFor();
+  await act("suspend", (form) => form.locator("#suspend-reason").fill("a pause"));
+  await page.locator(".status.suspended").first().waitFor();
+  await act("resume");
+  await page.locator(".status.running").first().waitFor();
+  await act("tags", async (form) => {
+    await form.locator("#tags-key").fill("team");
+    await form.locator("#tags-value").fill("blue");
+  });
+  await page.getByText("team").first().waitFor();
+  await act("event", (form) => form.locator("textarea").fill('"went"'));
+  await page.locator(".status.completed").first().waitFor();
+  await act("restart");
+  await page.locator(".status.running").first().waitFor();
+  await act("cancel", (form) => form.locator("#cancel-reason").fill("enough"));
+  await page.locator(".status.terminated").first().waitFor();
+  await act("purge");
+  const gone = await fetch(`${one.url}/api/v1/instances/used`);
+  if (gone.status !== 404) throw new Error(`it is still there: ${gone.status}`);
+}
+
+export async function many_instances_are_changed_at_once(given) {
+  const one = await host(given);
+  for (let n = 0; n < 12; n += 1) await one.begin("Wait", undefined, { id: `w${n}` });
+  const page = await given.browser.tab(one);
+  await page.goto(one.page("/instances?name=Wait"));
+  await page.locator('input[name="id"][value="w3"]').check();
+  await page.locator("#scope").selectOption("selected");
+  await page.locator("#action").selectOption("suspend");
+  await page.getByRole("button", { name: "Review" }).click();
+  await sound(page);
+  await page.locator("main form button[type=submit]").first().click();
+  await page.waitForURL(/\/bulk\//);
+  await sound(page);
+  await page.goto(one.page("/instances?name=Wait"));
+  await page.locator("#scope").selectOption("filter");
+  await page.locator("#action").selectOption("terminate");
+  await page.getByRole("button", { name: "Review" }).click();
+  await page.getByText("12").first().waitFor();
+  await page.locator("main form button[type=submit]").first().click();
+  await page.waitForURL(/\/bulk\//);
+  for (let n = 0; n < 12; n += 1) await one.until(`w${n}`, ["Terminated"]);
+}
+
+export async function a_component_is_deployed_after_a_preview(given) {
+  const one = await host(given, [], ["hello-sequence"]);
+  const page = await given.browser.tab(one);
+  page.accept = true;
+  await page.goto(one.page("/modules"));
+  await page.locator("input[type=file]").setInputFiles(join(given.guests, "human-approval.wasm"));
+  await page.locator(".preview .confirm").waitFor();
+  await sound(page);
+  await page.locator('.preview button[data-step="deploy"]').click();
+  await page.waitForURL(/\/modules\/human-approval/);
+  const { modules } = await one.api("GET", "/modules").then((found) => ({ modules: found.modules ?? found }));
+  if (!modules.some((module) => module.name === "human-approval")) throw new Error("it was not deployed");
+}

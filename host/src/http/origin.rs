@@ -51,10 +51,14 @@ pub(crate) fn origin(settings: &UrlSettings, request: &Parts) -> String {
 
 /// The path under which another program has mounted the router.
 fn mount(request: &Parts) -> &str {
-    let original = request.extensions.get::<OriginalUri>();
-    original
-        .and_then(|original| original.0.path().strip_suffix(request.uri.path()))
-        .unwrap_or_default()
+    let Some(original) = request.extensions.get::<OriginalUri>() else {
+        return "";
+    };
+    let (original, inner) = (original.0.path(), request.uri.path());
+    // Mounted at `/flows`, the router sees the path `/flows` as `/`.
+    let is_mount = inner == "/" && !original.ends_with('/');
+    let mount = original.strip_suffix(inner);
+    mount.unwrap_or(if is_mount { original } else { "" })
 }
 
 /// The first value of a header to which proxies append: the one closest to the caller.

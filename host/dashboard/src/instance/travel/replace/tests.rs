@@ -9,12 +9,18 @@ fn started() -> Event {
     serde_json::from_str::<HistoryEvent>(text).unwrap().event
 }
 
-fn began() -> Event {
+/// The beginning of a turn after these events.
+fn began(before: &[Event]) -> Event {
     Event::TurnStarted {
         now: Timestamp(1),
-        history_events: 0,
-        history_bytes: 0,
+        history_events: u32::try_from(before.len()).unwrap(),
+        history_bytes: before.iter().map(|event| event.size() as u64).sum(),
     }
+}
+
+/// The events of the first turn.
+fn first_turn() -> [Event; 4] {
+    [began(&[]), started(), called(0), called(1)]
 }
 
 fn called(task: u32) -> Event {
@@ -47,11 +53,15 @@ fn json(text: &str) -> Option<Json> {
 /// The execution asks for two activities, and gets both results in one turn.
 fn recorded() -> RecordedHistory {
     let turns = [
-        (0, 0, vec![began(), started()], vec![called(0), called(1)]),
+        (0, 0, first_turn()[..2].to_vec(), first_turn()[2..].to_vec()),
         (
             1,
             4,
-            vec![began(), completed(0, "7"), completed(1, HOSTILE)],
+            vec![
+                began(&first_turn()),
+                completed(0, "7"),
+                completed(1, HOSTILE),
+            ],
             vec![],
         ),
     ];
@@ -92,7 +102,11 @@ fn everything_but_the_event_stays_as_it_was() {
     let (before, after) = (turns(&history), turns(&other));
     assert_eq!(before[0], after[0]);
     assert_eq!(before[1]["produced"], after[1]["produced"]);
-    let expected = [began(), completed(0, "8"), completed(1, HOSTILE)];
+    let expected = [
+        began(&first_turn()),
+        completed(0, "8"),
+        completed(1, HOSTILE),
+    ];
     assert_eq!(events(&after[1]), expected);
     assert_eq!(
         in_history(&other, 5, |event| replaced(
