@@ -45,16 +45,18 @@ export async function every_page_is_sound_at_three_widths_light_and_dark(given) 
   await populated(one);
   for (const colorScheme of ["light", "dark"]) {
     const page = await given.browser.tab(one, { colorScheme }, ["404"]);
+    const problems = [];
     for (const place of PLACES) {
       await page.setViewportSize({ width: WIDTHS[0], height: 900 });
       await page.goto(one.page(place), { waitUntil: "load" });
       for (const width of colorScheme === "light" ? WIDTHS : WIDTHS.slice(0, 1)) {
         await page.setViewportSize({ width, height: 900 });
-        await sound(page);
+        await sound(page).catch((error) => problems.push(error.message));
       }
       const shift = await page.evaluate(() => window.shift);
-      if (shift > 0.1) throw new Error(`${place} shifted by ${shift}`);
+      if (shift > 0.1) problems.push(`${place} shifted by ${shift}`);
     }
+    if (problems.length) throw new Error(problems.join("\n"));
     given.browser.check();
   }
 }

@@ -26,8 +26,6 @@ class Timeline {
     const first = !this.data.spans.length;
     this.data = await answer.json();
     if (whole || first) this.all();
-    // As high as its lanes, within the limits of the style sheet.
-    this.canvas.style.height = `${AXIS + Math.max(4, this.data.spans.length + 1) * LANE}px`;
     this.scroll(this.top);
     this.draw();
   }

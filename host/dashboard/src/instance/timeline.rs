@@ -42,7 +42,7 @@ pub(super) async fn page(page: Page, Path((_, id)): Path<(String, String)>) -> S
             }
         } @else {
             (picture(&page, &id))
-            div.card.scroll data-part="timeline" data-stamp=(stamp(&status)) { (table(&page, &spans)) }
+            div.card.scroll data-part="timeline" data-stamp=(stamp(&status)) tabindex="0" role="region" aria-label="The timeline as a table" { (table(&page, &spans)) }
         }
     };
     Ok(frame(&page, &status, Tab::Timeline, &body))
