@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use http_body_util::BodyExt as _;
-use perennial::{Client, Host, Module, Status};
+use perennial::{Client, Host, InstanceStatus, Module, Status};
 use tower::ServiceExt as _;
 
 const HOSTILE: &str = "<b>\"x\"<i>";
@@ -63,16 +63,10 @@ impl Hub {
         }
         // Until all wait for the event, so that statuses do not change meanwhile.
         for id in ids {
-            while client
-                .status(*id)
-                .await
-                .unwrap()
-                .unwrap()
-                .custom_status
-                .is_none()
-            {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let limit = Duration::from_secs(30);
+            let shows = |status: &InstanceStatus| status.custom_status.is_some();
+            let waited = client.wait_until(id, limit, shows).await.unwrap();
+            assert!(waited.reached().is_some(), "{id}");
         }
         hub
     }

@@ -1,7 +1,7 @@
 //! An event in a line, and what belongs to it.
 
 use perennial::core::ChildCommand;
-use perennial::{Event, Failure, Json, TaskId};
+use perennial::{Event, Json, TaskId};
 
 use super::states::State;
 use crate::show;
@@ -195,28 +195,6 @@ pub(super) fn payload(event: &Event) -> Option<Option<&Json>> {
             outcome: Ok(payload),
             ..
         } => Some(payload.as_ref()),
-        _ => None,
-    }
-}
-
-/// The failure of an event.
-pub(super) fn failure(event: &Event) -> Option<&Failure> {
-    match event {
-        Event::ActivityFailed { failure, .. }
-        | Event::AttemptFailed { failure, .. }
-        | Event::ChildFailed { failure, .. }
-        | Event::ChildRetryScheduled { failure, .. }
-        | Event::RequestFailed { failure, .. }
-        | Event::ExecutionFailed { failure, .. }
-        | Event::ExecutionTimedOut { failure }
-        | Event::RequestSent {
-            refused: Some(failure),
-            ..
-        }
-        | Event::RequestAnswered {
-            outcome: Err(failure),
-            ..
-        } => Some(failure),
         _ => None,
     }
 }

@@ -132,7 +132,7 @@ pub(super) fn about(page: &Page, line: &Line) -> Markup {
 /// The payload or the failure of an event.
 fn content(page: &Page, id: &str, number: u64, event: &Event, room: &mut Room) -> Markup {
     let whole = || page.instance(id, &format!("/history/{number}"));
-    if let Some(failure) = line::failure(event) {
+    if let Some(failure) = crate::instance::event::failure(event) {
         return match room.take(failure.size()) {
             true => show::failure(failure),
             false => html! { p { a href=(whole()) { "The failure" } } },

@@ -3,9 +3,10 @@
 use futures::{Stream, TryStreamExt};
 use perennial::{Client, Error, Event, HistoryEvent, Json, Timestamp};
 
-use super::line::{Line, failure, payload};
+use super::line::{Line, payload};
 use super::replace::is_replaceable;
 use super::states::{State, received};
+use crate::instance::event::failure;
 
 /// Turns that are listed at once.
 pub(super) const ROWS: u32 = 100;

@@ -182,7 +182,7 @@ fn as_recorded(event: &Event, instead: Instead) -> Instead {
             Instead::Value(Some(same.cloned().unwrap_or_else(|| Json::from_text(text))))
         }
         Instead::Value(None) => Instead::Value(None),
-        Instead::Failure(new) => Instead::Failure(match line::failure(event) {
+        Instead::Failure(new) => Instead::Failure(match crate::instance::event::failure(event) {
             Some(old) => Failure {
                 kind: new.kind,
                 message: lines(&old.message, new.message),
@@ -421,7 +421,7 @@ impl Entry {
         }
         let value = line::payload(event).flatten();
         let value = value.filter(|json| json.size() <= EDITED_BYTES);
-        let failure = line::failure(event);
+        let failure = crate::instance::event::failure(event);
         Self {
             is_failure: failure.is_some(),
             value: value.map_or_else(String::new, |json| spread::spread(json.as_str())),
@@ -454,7 +454,7 @@ fn editor(
                 a href=(page.instance(id, "/what-if")) { "choose another event" }
             }
             h3 { "Recorded" }
-            @match line::failure(&of.event) {
+            @match crate::instance::event::failure(&of.event) {
                 Some(failure) => (show::failure(failure)),
                 None => (view::payload(line::payload(&of.event).flatten(), "recorded", Some(&page.instance(id, &format!("/history/{}", of.number))), &mut room)),
             }
