@@ -62,6 +62,7 @@
 //! | change all instances that match a filter | [`Client::terminate_where`] and the others that end in `_where` |
 //! | delete ended instances, now or after a time | [`Client::purge`], [`Client::set_retention`] |
 //! | test a new module against live instances | [`Client::check`] |
+//! | roll back to a module that was deployed before | [`Client::stored_modules`], [`Client::deploy_stored`] |
 //! | copy a hub while it runs | [`Client::backup`] |
 //! | check a hub for damage | [`Client::verify`] |
 //! | manage a hub on another machine | [`Client::connect`] |
@@ -112,9 +113,9 @@ pub use client::{
     NamedValue, NewAccessKey, OpenActivity, OrchestrationCount, Overview, OverviewBucket,
     OverviewQuery, OwnerState, Page, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory,
     RemainingFailure, RequestState, RequestStatus, Restart, Result, Retention, Rewind,
-    RewindRecord, Rewound, Role, SendRequest, Start, Started, StatusQuery, TagChange, TaskKind,
-    Wait, Waited, WaitedValue, WaitingWork, Worker, WorkerItem, WorkerName, Workers, parse_json,
-    parse_time,
+    RewindRecord, Rewound, Role, SendRequest, Start, Started, StatusQuery, StoredModule, TagChange,
+    TaskKind, Wait, Waited, WaitedValue, WaitingWork, Worker, WorkerItem, WorkerName, Workers,
+    parse_json, parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};

@@ -34,6 +34,8 @@ mod run;
 mod see;
 #[path = "cli/shapes.rs"]
 mod shapes;
+#[path = "cli/stored.rs"]
+mod stored;
 
 use std::process::Stdio;
 

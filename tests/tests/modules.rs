@@ -9,7 +9,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use perennial::{
-    CheckOutcome, Client, Collect, Grants, Host, InstanceStatus, NameChange, RemoveInUse, Status,
+    CheckOutcome, Client, Collect, Filter, Grants, Host, InstanceStatus, NameChange, RemoveInUse,
+    Status,
 };
 use perennial_tests::{DataDir, binary, guest, module};
 use serde_json::{Value, json};
@@ -160,6 +161,91 @@ async fn a_check_says_which_live_instances_could_go_on_and_changes_nothing() {
     let other = client.check(module("version-two")).await.unwrap();
     let taken: Vec<&str> = other.taken().map(|name| name.name.as_str()).collect();
     assert_eq!(taken, ["Bill", "Refund", "Ship", "Pack", "Send"]);
+    host.shut_down().await;
+}
+
+/// Rolls `orders` back to its first version, and says what is stored meanwhile.
+async fn rolls_back(client: &Client) {
+    let (first, second) = (module("version-one").digest(), second_version().digest());
+    let stored = client.stored_modules().await.unwrap();
+    let of = |digest| stored.iter().find(|one| one.digest == digest).unwrap();
+    assert_eq!(stored.len(), 2);
+    assert_eq!(
+        (of(first).likely_name(), &of(first).deployed_as[..]),
+        (Some("orders"), &[][..])
+    );
+    assert_eq!(of(second).deployed_as, ["orders"]);
+    let component = client.component(&first.to_string()[..8]).await.unwrap();
+    assert_eq!(component.len() as u64, of(first).size);
+    let again = client.look_at("orders", component).await.unwrap();
+    let loaded = client.load_module(&first.to_string()).await.unwrap();
+    assert_eq!(
+        (again.digest(), loaded.digest(), loaded.name()),
+        (first, first, "orders")
+    );
+    assert_eq!(again.definitions(), loaded.definitions());
+
+    let deployment = client.deploy_stored(first.short()).await.unwrap();
+    assert_eq!(
+        (deployment.name.as_str(), deployment.digest),
+        ("orders", first)
+    );
+    assert_eq!(client.find_module("orders").await.unwrap(), first);
+    let taken = client.deploy_stored(second.short()).named("other").await;
+    assert!(taken.unwrap_err().is_name_taken());
+    for unknown in ["nobody", "0123456789ab"] {
+        let errors = [
+            client.component(unknown).await.unwrap_err(),
+            client.stored_module(unknown).await.unwrap_err(),
+            client.deploy_stored(unknown).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(
+                error.is_unknown_module() && error.is_not_found(),
+                "{error:?}"
+            );
+            assert_eq!(error.is_not_stored(), unknown != "nobody", "{error:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_module_is_read_and_deployed_again_in_the_process_of_the_host_and_beside_it() {
+    let dir = DataDir::new();
+    let (host, client) = first_version(&dir).await;
+    client
+        .grant("orders", &Grants::new().http_host("a.b"))
+        .await
+        .unwrap();
+    for client in [&client, &dir.client()] {
+        client.deploy(second_version()).await.unwrap();
+        rolls_back(client).await;
+        let grants = client.modules().await.unwrap().remove(0).grants;
+        assert_eq!(grants, Grants::new().http_host("a.b"), "they stay");
+    }
+    client.deploy(second_version()).await.unwrap();
+    host.shut_down().await;
+    // Without a host too.
+    rolls_back(&dir.client()).await;
+    let host = dir.host().start().await.unwrap();
+    let client = host.client();
+    client
+        .start("Ship")
+        .id("new")
+        .input("a desk")
+        .await
+        .unwrap();
+    let wait = client.status("new").await.unwrap().unwrap();
+    assert_eq!(wait.module, Some(module("version-one").digest()));
+
+    client.deploy(second_version()).await.unwrap();
+    client.terminate_where(Filter::default()).await.unwrap();
+    let all = Collect::new().old_versions(true);
+    assert_eq!(client.collect_modules(all).await.unwrap().len(), 1);
+    let gone = client.deploy_stored(module("version-one").digest().short());
+    let gone = gone.await.unwrap_err();
+    assert!(gone.is_not_stored(), "{gone}");
+    assert!(gone.to_string().contains("deploy its file"), "{gone}");
     host.shut_down().await;
 }
 

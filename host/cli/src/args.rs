@@ -26,7 +26,7 @@ pub(crate) use durable::{
     RaiseEvent as DurableRaiseEvent, StartNew, WithReason,
 };
 pub(crate) use manage::{DeleteTaskHub, FilterArgs, Hubs, HubsCommand, HubsSet, Purge, Selection};
-pub(crate) use modules::{GrantsArgs, Modules, ModulesVerb, RemoveModule};
+pub(crate) use modules::{GrantsArgs, Modules, ModulesVerb, RemoveModule, SaveModule};
 pub(crate) use project::{Build, Completions, Dev, Inspect, Man, New};
 pub(crate) use requests::{OrStart, Request, Requests};
 pub(crate) use serve::{Http, Keys, QuotaArgs, Serve};
@@ -273,9 +273,12 @@ pub(crate) struct Run {
 #[derive(Debug, Args)]
 pub(crate) struct Deploy {
     /// Components
-    #[arg(value_name = "FILE.wasm", required = true)]
+    #[arg(value_name = "FILE.wasm", required_unless_present = "stored")]
     pub(crate) files: Vec<PathBuf>,
-    /// Name of the module, instead of its file's; for one file
+    /// Deploy a stored module again, instead of a file: at least six digits of its digest, as `perennial modules --stored` lists it
+    #[arg(long, value_name = "DIGEST", conflicts_with = "files")]
+    pub(crate) stored: Option<String>,
+    /// Name of the module, instead of its file's; for one file, or a stored module
     #[arg(long)]
     pub(crate) name: Option<String>,
     #[command(flatten)]

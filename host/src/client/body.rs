@@ -311,7 +311,7 @@ impl From<GrantsBody> for Grants {
     }
 }
 
-/// A component to deploy, with its grants and limits.
+/// A component to deploy, or a stored one to deploy again, with its grants and limits.
 #[skip_serializing_none]
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -319,7 +319,9 @@ impl From<GrantsBody> for Grants {
 pub(crate) struct UploadBody {
     /// The component, in base64.
     #[schemars(extend("contentEncoding" = "base64"))]
-    pub(crate) component: String,
+    pub(crate) component: Option<String>,
+    /// Instead of a component: at least six digits of the digest of a stored module, or the name of a deployed one.
+    pub(crate) stored: Option<String>,
     pub(crate) grants: Option<GrantsBody>,
     pub(crate) limits: Option<ModuleLimits>,
 }

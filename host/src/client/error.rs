@@ -2,6 +2,7 @@
 
 mod code;
 mod message;
+mod modules;
 
 use perennial_core::{Failure, Rejection};
 
@@ -37,6 +38,15 @@ enum Kind {
     },
     UnknownModule {
         name: String,
+    },
+    /// No stored module has this digest, or one that begins with these digits.
+    NotStored {
+        digest: String,
+    },
+    /// Several stored modules have a digest that begins with these digits.
+    AmbiguousModule {
+        digits: String,
+        count: usize,
     },
     InUse {
         name: String,
@@ -166,14 +176,6 @@ impl Error {
         self.is_not_found() && matches!(self.kind, Kind::Rejected { .. })
     }
 
-    pub(crate) fn unknown_module(name: &str) -> Self {
-        Self {
-            kind: Kind::UnknownModule {
-                name: name.to_owned(),
-            },
-        }
-    }
-
     pub(crate) fn no_answer(what: impl Into<String>) -> Self {
         Self {
             kind: Kind::NoAnswer { what: what.into() },
@@ -232,7 +234,7 @@ impl Error {
 
     /// A remote host answered that the requested thing does not exist.
     pub(crate) fn is_absent_there(&self) -> bool {
-        self.has_code(&["notFound", "unknownModule"])
+        self.has_code(&["notFound", "unknownModule", "notStored"])
     }
 
     fn has_code(&self, codes: &[&str]) -> bool {
@@ -356,15 +358,18 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         match &self.kind {
             Kind::Rejected { rejection, .. } => *rejection == Rejection::NotFound,
-            Kind::UnknownModule { .. } | Kind::UnknownRequest { .. } => true,
+            Kind::UnknownModule { .. } | Kind::NotStored { .. } | Kind::UnknownRequest { .. } => {
+                true
+            }
             Kind::Store { source, .. } => matches!(source, StoreError::Missing(_)),
-            _ => self.has_code(&["notFound", "unknownModule", "unknownRequest", "noTaskHub"]),
+            _ => self.has_code(&[
+                "notFound",
+                "unknownModule",
+                "notStored",
+                "unknownRequest",
+                "noTaskHub",
+            ]),
         }
-    }
-
-    /// The module does not exist.
-    pub fn is_unknown_module(&self) -> bool {
-        matches!(self.kind, Kind::UnknownModule { .. }) || self.has_code(&["unknownModule"])
     }
 
     /// The task hub does not exist, or the host does not serve it.
@@ -395,11 +400,6 @@ impl Error {
             Kind::Refused { kind, .. } => kind == refused::FORGETS,
             _ => self.has_code(&["wrongState", "alreadyExists", "inUse", "wouldForget"]),
         }
-    }
-
-    /// Live instances run the module that was to be removed.
-    pub fn is_in_use(&self) -> bool {
-        matches!(self.kind, Kind::InUse { .. }) || self.has_code(&["inUse"])
     }
 
     /// The rewind was refused because it would discard work that completed after the failure. See
@@ -464,27 +464,18 @@ impl Error {
     pub fn is_invalid(&self) -> bool {
         match &self.kind {
             Kind::Refused { kind, .. } => kind == refused::INVALID,
-            Kind::Json { .. } | Kind::Token | Kind::Module { .. } | Kind::NeedsFile { .. } => true,
-            _ => self.has_code(&["invalid"]),
+            Kind::Json { .. }
+            | Kind::Token
+            | Kind::Module { .. }
+            | Kind::NeedsFile { .. }
+            | Kind::AmbiguousModule { .. } => true,
+            _ => self.has_code(&["invalid", "ambiguousModule"]),
         }
-    }
-
-    /// A module defines a name that another module owns.
-    pub fn is_name_taken(&self) -> bool {
-        matches!(self.kind, Kind::NameTaken { .. }) || self.has_code(&["nameTaken"])
     }
 
     /// The owner of the task hub did not answer, and the command could not be withdrawn: it may still be executed.
     pub fn is_queued(&self) -> bool {
         matches!(self.kind, Kind::NoAnswer { .. })
-    }
-
-    /// The module that owns the name, for [`is_name_taken`](Self::is_name_taken), if it is known.
-    pub fn name_owner(&self) -> Option<&str> {
-        match &self.kind {
-            Kind::NameTaken { owner, .. } => Some(owner),
-            _ => None,
-        }
     }
 
     /// Another process owns the task hub.

@@ -46,6 +46,7 @@ pub use hub::overview::{
 };
 pub use hub::owner::{HubOwner, OwnerState};
 pub use hub::retention::Retention;
+pub use hub::stored::StoredModule;
 pub use hub::workers::{WaitingWork, Worker, WorkerItem, WorkerName, Workers};
 pub use instances::again::{
     DroppedEvent, DroppedTask, RearmedActivity, RemainingFailure, Restart, Rewind, Rewound,

@@ -226,7 +226,8 @@ fn size(response: &Response) -> usize {
 #[derive(Clone, Copy)]
 struct Counted;
 
-fn keep(response: Response, permit: Permit) -> Response {
+/// Lets an answer hold its part of the budget until it is written.
+pub(crate) fn keep(response: Response, permit: Permit) -> Response {
     let mut response = response.map(|body| {
         Body::new(Answer {
             body,

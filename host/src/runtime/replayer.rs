@@ -1,10 +1,11 @@
 //! Replays recorded histories on a module, without a hub.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use perennial_core::{Quarantine, Start};
 
-use crate::client::{Error, Module, RecordedHistory, Result};
+use crate::client::{Client, Error, Module, RecordedHistory, Result};
 use crate::engine::{LoadError, Replaying};
 use crate::runtime::check::{CheckOutcome, bring, defines, executor_of};
 use crate::wasm::Wasm;
@@ -40,12 +41,17 @@ impl std::fmt::Debug for Replayer {
 }
 
 impl Replayer {
-    /// Prepares a module for replays.
+    /// Prepares a module for replays. It is compiled unless this process has done so while it inspected the module;
+    /// [`Client::replayer`] also uses what a hub has compiled.
     ///
     /// # Errors
     /// [`Error::is_invalid`] if WebAssembly cannot be run here.
     pub fn new(module: Module) -> Result<Self> {
-        let executor = executor_of(&module, None, 1)?;
+        Self::with_cache(module, None)
+    }
+
+    fn with_cache(module: Module, data_dir: Option<&Path>) -> Result<Self> {
+        let executor = executor_of(&module, data_dir, 1)?;
         Ok(Self { module, executor })
     }
 
@@ -88,5 +94,15 @@ impl Replayer {
         }
         let turns = replaying.state().turns;
         Ok(CheckOutcome::Compatible { turns })
+    }
+}
+
+impl Client {
+    /// As [`Replayer::new`], with the code cache of this hub, where its stored modules are compiled already. Nothing is deployed.
+    ///
+    /// # Errors
+    /// As [`Replayer::new`].
+    pub fn replayer(&self, module: Module) -> Result<Replayer> {
+        Replayer::with_cache(module, self.path().and_then(Path::parent))
     }
 }

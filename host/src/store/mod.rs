@@ -41,15 +41,16 @@ pub(crate) use rows::list::Brief;
 pub(crate) use rows::list::ListPage;
 #[cfg(feature = "http")]
 pub(crate) use rows::list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
-pub(crate) use rows::modules::NameRows;
+pub(crate) use rows::modules::{NameRows, is_like_a_digest};
 pub(crate) use rows::overview::{BucketCounts, Window};
 pub(crate) use rows::reader::Reader;
 pub(crate) use rows::requests::{RequestRow, not_answered};
+pub(crate) use rows::turns::TurnsQuery;
 pub(crate) use rows::values::ValueRow;
 pub use rows::waits::{WaitFilter, WaitKind};
 pub(crate) use types::{
     Beat, CutOff, Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position,
-    Refused, Retry, TaskRow, TaskRowKind, TurnCommit, WasRunning,
+    Refused, Retry, StoredRow, TaskRow, TaskRowKind, TurnCommit, WasRunning,
 };
 pub use types::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 pub(crate) use write::{Change, Outcome, Write};

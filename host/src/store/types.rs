@@ -463,6 +463,21 @@ pub(crate) struct ModuleRow {
     pub(crate) size: u64,
 }
 
+/// A stored module, whether a name refers to it or not.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredRow {
+    pub(crate) digest: Digest,
+    pub(crate) contract: String,
+    pub(crate) definitions: Vec<Definition>,
+    pub(crate) imports: Vec<String>,
+    pub(crate) size: u64,
+    pub(crate) stored_at: Timestamp,
+    /// The names of modules that refer to it.
+    pub(crate) deployed_as: Vec<String>,
+    /// The modules that own a name that it defines.
+    pub(crate) versions_of: Vec<String>,
+}
+
 /// A module that was deleted because nothing referred to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

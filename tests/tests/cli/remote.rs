@@ -91,6 +91,12 @@ fn script() -> Vec<String> {
         deploy nowhere.wasm
         modules
         modules --json
+        modules --stored --json
+        modules save human-approval nowhere/at/all.wasm
+        modules save 000000000000 saved.wasm
+        deploy --stored human-approval
+        deploy --stored 000000000000 --json
+        deploy --stored workloads --name again
         grants human-approval
         grants human-approval --grant-env OTHER=1 --json
         grants human-approval --set --json

@@ -113,6 +113,7 @@ fn unwrapped(help: &[u8]) -> String {
 fn what_programs_read_has_the_shape_that_the_help_tells() {
     let cli = Cli::new();
     let copy = cli.dir.path().join("copy.db");
+    let saved = cli.dir.path().join("saved.wasm");
     let project = cli.dir.path().join("flow");
     let pages = cli.dir.path().join("pages");
     let lines = [
@@ -123,6 +124,9 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
             guest("human-approval").display()
         ),
         "modules".to_owned(),
+        "modules --stored".to_owned(),
+        format!("modules save human-approval {}", saved.display()),
+        "deploy --stored human-approval".to_owned(),
         "grants human-approval --allow-http example.com".to_owned(),
         format!("inspect {}", hello()),
         format!("run {} --id r1 --input null", hello()),

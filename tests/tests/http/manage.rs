@@ -2,9 +2,11 @@
 
 use axum::body::Body;
 use expect_test::expect;
+use http_body_util::BodyExt as _;
 use perennial::{Grants, Role};
 use perennial_tests::guest;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use crate::see::{Answer, Wire, request};
 
@@ -167,6 +169,7 @@ async fn a_module_is_deployed_with_its_grants_and_removed_and_collected() {
         assert_eq!(broken.status, 400, "{}", broken.body);
     }
 
+    components(&wire, plain.json()["digest"].as_str().unwrap()).await;
     wire.begun("Wait", "w1").await;
     wire.check(
         &format!("DELETE {API}/modules/workloads"),
@@ -198,6 +201,51 @@ async fn a_module_is_deployed_with_its_grants_and_removed_and_collected() {
     assert_eq!(collect("dryRun=true").await, fan);
     assert_eq!(collect("").await, fan);
     assert_eq!(collect("").await, Vec::<Value>::new());
+}
+
+/// The component of a stored module is read, kept by its tag, and deployed again.
+async fn components(wire: &Wire, digest: &str) {
+    let read = async |more: &str| {
+        let request = request(&format!(
+            "GET {API}/modules/{}/component{more}",
+            &digest[..8]
+        ));
+        let response = wire.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let tag = head.headers["etag"].to_str().unwrap().to_owned();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status.as_u16(), tag, body, head.headers)
+    };
+    let (status, tag, body, headers) = read("").await;
+    assert_eq!((status, &tag), (200, &format!("\"{digest}\"")));
+    assert_eq!(headers["content-type"], "application/wasm");
+    let found = perennial::Module::from_bytes("fan", &body).unwrap();
+    assert_eq!(found.digest().to_string(), digest);
+    assert_eq!(found.size(), body.len());
+    let (status, _, body, _) = read(&format!("\nif-none-match: {tag}")).await;
+    assert_eq!((status, body.len()), (304, 0));
+
+    let stored = wire.ask(&format!("GET {API}/stored-modules")).await.json();
+    assert!(stored.as_array().unwrap().len() > 1, "{stored}");
+    let one = wire
+        .ask(&format!("GET {API}/stored-modules/{digest}"))
+        .await;
+    assert_eq!(one.json()["deployedAs"], json!(["fan"]));
+    let head = format!("PUT {API}/modules/fan\ncontent-type: application/json");
+    let again = json!({ "stored": &digest[..8] }).to_string().into_bytes();
+    let again = put(wire, &head, again).await;
+    assert_eq!(
+        (again.status, &again.json()["digest"]),
+        (200, &json!(digest))
+    );
+    let unknown = br#"{"stored": "0123456789ab"}"#.to_vec();
+    let unknown = put(wire, &head, unknown).await;
+    assert_eq!(
+        (unknown.status, &unknown.json()["error"]["code"]),
+        (404, &json!("notStored"))
+    );
+    let both = br#"{"stored": "0123456789ab", "component": "AA=="}"#.to_vec();
+    assert_eq!(put(wire, &head, both).await.status, 400);
 }
 
 /// As RFC 4648 has it.

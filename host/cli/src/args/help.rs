@@ -50,7 +50,8 @@ Stdout: the result, as the JSON that the orchestration returned. With --json: th
 status --json` shows it.";
 
 pub(super) const DEPLOY: &str = "\
-Live instances stay with the module that they started on. To roll back, deploy the older file again. With --check \
+Live instances stay with the module that they started on. To roll back, deploy the older file again, or with --stored \
+what the task hub has kept of it. With --check \
 nothing is deployed: the histories of all live instances of its orchestrations are replayed on the module, and the \
 output says for each whether it could go on with it (`perennial resume --module`) or what differs. The exit code is \
 then 6 if one could not, or if the deployment would need --replace.
@@ -65,6 +66,7 @@ Examples:
   perennial deploy mail.wasm --grant-env SMTP_HOST=localhost --grant-env SMTP_PASSWORD
   perennial deploy orders.wasm --allow-http api.example.com --allow-http localhost:8080
   perennial deploy --check orders.wasm && perennial deploy orders.wasm
+  perennial deploy --stored 4f1d08c2
 
 JSON: [{module, digest, names: [{kind, name, change: new|updated|unchanged, before}]}]; with --check, [{module, \
 digest, names: [{kind, name, change: new|updated|unchanged|taken|dropped, before, owner}], imports: {added, \
@@ -91,13 +93,16 @@ Examples:
   perennial modules --json | jq -r '.[].name'
   perennial modules --gc --dry-run
   perennial modules remove orders
+  perennial modules --stored
+  perennial modules save 4f1d08c2 orders-before.wasm
 
 `--gc` deletes the modules that nothing points to: no name and no version that could be started, no instance that \
 is live or Failed, nothing that waits to be tried again. Their compiled code goes with them.
 
 JSON: [{name, digest, definitions: [{kind, name, version, description, inputSchema}], imports, grants: {dirs: \
 [{host, guest, writable}], env: [NAME], httpHosts: [HOST]}, limits: {fuel, memoryBytes}, deployedTime, size}]; with --gc, {dryRun, collected: \
-[{digest, size}]}; of remove, {removed}";
+[{digest, size}]}; with --stored, [{digest, contract, definitions, imports, size, storedTime, deployedAs: [NAME], \
+versionsOf: [NAME]}]; of remove, {removed}; of save, {digest, file, size}";
 
 pub(super) const SERVE: &str = "\
 One host owns a task hub. Every other command works beside it, and without it too, but then nothing runs. The \

@@ -1,5 +1,7 @@
 //! Arguments about modules and grants.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::GrantArgs;
@@ -7,6 +9,9 @@ use super::GrantArgs;
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Modules {
+    /// List all stored modules, the newest first: also earlier versions, to which `perennial deploy --stored` rolls back
+    #[arg(long, conflicts_with = "gc")]
+    pub(crate) stored: bool,
     /// Delete the modules that nothing points to any more
     #[arg(long)]
     pub(crate) gc: bool,
@@ -25,6 +30,18 @@ pub(crate) struct Modules {
 pub(crate) enum ModulesVerb {
     /// Remove a module's name: what it defines can no longer be started
     Remove(RemoveModule),
+    /// Write the component of a stored module to a file, as it was deployed
+    Save(SaveModule),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SaveModule {
+    /// At least six digits of its digest, as `perennial modules --stored` lists it, or the name of a deployed module
+    #[arg(value_name = "DIGEST|NAME")]
+    pub(crate) module: String,
+    /// The file to write, which must not exist yet
+    #[arg(value_name = "FILE.wasm")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use perennial::{Client, DefinitionKind, Deployment, Grants, Module, ModuleLimits, UpdatedName};
+use perennial::{
+    Client, DefinitionKind, Deploy as Deploying, Deployment, Grants, Module, ModuleInfo,
+    ModuleLimits, UpdatedName,
+};
 use perennial_core::bounds;
 use perennial_core::text::shortened;
 use serde::Serialize;
@@ -18,6 +21,7 @@ use super::modules::granted;
 pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Exit> {
     let Deploy {
         files,
+        stored,
         name,
         grants,
         limits,
@@ -33,30 +37,35 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
     // All of them are looked at before the first is deployed: a broken file among them changes nothing.
     let mut modules = Vec::with_capacity(files.len());
     for file in files {
-        modules.push(open(file, session).await?);
-    }
-    if let Some(name) = name {
-        modules = modules
-            .into_iter()
-            .map(|module| module.named(name.clone()))
-            .collect();
+        modules.push(named(open(file, session).await?, name.as_deref()));
     }
     let client = session.client()?;
+    let stored = match stored {
+        Some(stored) => Some(stored_as(&client, &stored, name).await?),
+        None => None,
+    };
     if check {
+        if let Some((name, digest)) = stored {
+            modules.push(client.load_module(&digest).await?.named(name));
+        }
         return super::check::check(&client, modules, grants, replace, session).await;
     }
     // Read before, to say what changes.
     let before = match grants {
-        Some(_) => match client.modules().await {
-            // The deployment makes it.
-            Err(error) if error.is_unknown_hub() => Vec::new(),
-            modules => modules?,
-        },
+        Some(_) => granted_now(&client).await?,
         None => Vec::new(),
     };
+    let again = stored.map(|(name, digest)| {
+        let deploy = client.deploy_stored(digest).named(&name);
+        (name, deploy)
+    });
+    let files = modules.into_iter().map(|module| {
+        let name = module.name().to_owned();
+        (name, client.deploy(module))
+    });
     let mut deployments = Vec::new();
-    for module in modules {
-        match send(&client, module, grants.clone(), limits, replace).await {
+    for (name, deploy) in again.into_iter().chain(files) {
+        match finish(deploy, &name, grants.clone(), limits, replace).await {
             Ok(deployment) => deployments.push(deployment),
             Err(error) => {
                 // What comes before it is deployed.
@@ -66,17 +75,59 @@ pub(super) async fn deploy(args: Deploy, session: &Session) -> anyhow::Result<Ex
         }
     }
     print(&deployments, session.output())?;
-    for deployment in grants.iter().flat_map(|_| &deployments) {
-        let before = before.iter().find(|module| module.name == deployment.name);
-        let before = before.map_or_else(Vec::new, |module| granted(&module.grants));
-        let after = client.modules().await?;
-        let after = after.iter().find(|module| module.name == deployment.name);
-        let after = after.map_or_else(Vec::new, |module| granted(&module.grants));
-        for line in grant_changes(&deployment.name, &before, &after) {
-            session.output().note(&line);
+    if grants.is_some() {
+        let after = granted_now(&client).await?;
+        for deployment in &deployments {
+            let of = |all: &[(String, Vec<String>)]| {
+                let found = all.iter().find(|(name, _)| *name == deployment.name);
+                found.map_or_else(Vec::new, |(_, granted)| granted.clone())
+            };
+            for line in grant_changes(&deployment.name, &of(&before), &of(&after)) {
+                session.output().note(&line);
+            }
         }
     }
     Ok(Exit::Ok)
+}
+
+/// What each module is granted, in lines.
+async fn granted_now(client: &Client) -> anyhow::Result<Vec<(String, Vec<String>)>> {
+    let modules = match client.modules().await {
+        // The deployment makes it.
+        Err(error) if error.is_unknown_hub() => Vec::new(),
+        modules => modules?,
+    };
+    let line = |module: ModuleInfo| (module.name, granted(&module.grants));
+    Ok(modules.into_iter().map(line).collect())
+}
+
+/// The name under which a stored module is deployed, and its whole digest.
+async fn stored_as(
+    client: &Client,
+    digits: &str,
+    name: Option<String>,
+) -> anyhow::Result<(String, String)> {
+    let stored = client.stored_module(digits).await?;
+    let likely = stored.likely_name().map(str::to_owned);
+    let name = name.or(likely).ok_or_else(|| {
+        let names = match &stored.versions_of[..] {
+            [] => "no deployed module defines any of its names".to_owned(),
+            names => format!("it may be a version of any of these: {}", names.join(", ")),
+        };
+        let said = format!(
+            "it is not clear which module {} is a version of: {names}",
+            stored.digest.short()
+        );
+        CliError::new(Exit::Usage, said).hint("say under which name it is deployed: --name NAME")
+    })?;
+    Ok((name, stored.digest.to_string()))
+}
+
+fn named(module: Module, name: Option<&str>) -> Module {
+    match name {
+        Some(name) => module.named(name),
+        None => module,
+    }
 }
 
 /// The grants that a deployment adds and removes.
@@ -144,7 +195,17 @@ pub(crate) async fn send(
     replace: bool,
 ) -> anyhow::Result<Deployment> {
     let name = module.name().to_owned();
-    let mut deploy = client.deploy(module);
+    finish(client.deploy(module), &name, grants, limits, replace).await
+}
+
+/// Makes a deployment, whose name an error tells.
+async fn finish(
+    mut deploy: Deploying,
+    name: &str,
+    grants: Option<Grants>,
+    limits: LimitArgs,
+    replace: bool,
+) -> anyhow::Result<Deployment> {
     if let Some(grants) = grants {
         deploy = deploy.grants(grants);
     }
@@ -160,7 +221,7 @@ pub(crate) async fn send(
     deploy.await.with_context(|| {
         format!(
             "could not deploy module {:?}",
-            shortened(&name, bounds::MODULE_NAME_CHARS)
+            shortened(name, bounds::MODULE_NAME_CHARS)
         )
     })
 }

@@ -23,6 +23,7 @@ mod run;
 pub(super) mod serve;
 pub(super) mod start;
 mod status;
+mod stored;
 mod timeline;
 mod tree;
 mod urls;

@@ -19,6 +19,8 @@ pub(super) async fn modules(args: Modules, session: &Session) -> anyhow::Result<
     }
     match args.verb {
         Some(ModulesVerb::Remove(args)) => super::collect::remove(args, session).await,
+        Some(ModulesVerb::Save(args)) => super::stored::save(args, session).await,
+        None if args.stored => super::stored::list(session).await,
         None => list(session).await,
     }
 }

@@ -15,6 +15,8 @@ impl Error {
             Kind::Refused { kind, .. } => of_refusal(kind),
             Kind::NameTaken { .. } => "nameTaken",
             Kind::UnknownModule { .. } => "unknownModule",
+            Kind::NotStored { .. } => "notStored",
+            Kind::AmbiguousModule { .. } => "ambiguousModule",
             Kind::InUse { .. } => "inUse",
             Kind::Store { source, .. } => of_store(source),
             Kind::Json { .. } | Kind::Token | Kind::Module { .. } => "invalid",
@@ -109,7 +111,12 @@ pub(crate) mod tests {
                 owner: text(),
             }],
             Some(Kind::NameTaken { .. }) => vec![Kind::UnknownModule { name: text() }],
-            Some(Kind::UnknownModule { .. }) => vec![Kind::InUse {
+            Some(Kind::UnknownModule { .. }) => vec![Kind::NotStored { digest: text() }],
+            Some(Kind::NotStored { .. }) => vec![Kind::AmbiguousModule {
+                digits: text(),
+                count: 2,
+            }],
+            Some(Kind::AmbiguousModule { .. }) => vec![Kind::InUse {
                 name: text(),
                 live: 2,
             }],
@@ -268,6 +275,8 @@ pub(crate) mod tests {
                 [
                     error.is_not_found(),
                     error.is_unknown_module(),
+                    error.is_not_stored(),
+                    error.is_ambiguous_module(),
                     error.is_unknown_request(),
                     error.is_unknown_hub(),
                     error.is_already_exists(),

@@ -40,6 +40,15 @@ impl fmt::Display for Error {
             Kind::UnknownModule { name } => {
                 write!(f, "there is no module {:?} in this task hub", brief(name))
             }
+            Kind::NotStored { digest } => write!(
+                f,
+                "this task hub has no module {:?}: it was never deployed here, or was deleted because nothing needed it; deploy its file",
+                brief(digest)
+            ),
+            Kind::AmbiguousModule { digits, count } => write!(
+                f,
+                "{digits:?} may be any of {count} modules; give more digits of the digest"
+            ),
             Kind::InUse { name, live: 1 } => {
                 write!(f, "a live instance runs module {name:?}")
             }

@@ -8,4 +8,5 @@ pub(crate) mod modules;
 pub(crate) mod overview;
 pub(crate) mod owner;
 pub(crate) mod retention;
+pub(crate) mod stored;
 pub(crate) mod workers;

@@ -1,4 +1,4 @@
-//! Modules: deploy, list, grant.
+//! Modules: deploy, list, grant. What is stored of each is in `stored.rs`.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -146,16 +146,26 @@ pub struct Deployment {
 #[must_use = "a module is deployed when its deployment is awaited"]
 pub struct Deploy {
     client: Client,
-    module: Module,
+    what: What,
     grants: Option<Grants>,
     limits: Option<ModuleLimits>,
     replace: bool,
 }
 
+/// What is deployed.
+#[derive(Clone, Debug)]
+enum What {
+    /// A module that came from outside.
+    Given(Box<Module>),
+    /// One that the hub has: its name or digest, and the name under which it is deployed if that was given.
+    Stored(String, Option<String>),
+}
+
 impl Client {
     /// Deploys a module: new instances use it for the names that it defines. Await the returned value.
     ///
-    /// Live instances continue on the module that they started on. To roll back, deploy the old module again.
+    /// Live instances continue on the module that they started on. To roll back, deploy the old module again:
+    /// [`deploy_stored`](Self::deploy_stored) does so without its file.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -165,13 +175,7 @@ impl Client {
     /// # }
     /// ```
     pub fn deploy(&self, module: Module) -> Deploy {
-        Deploy {
-            client: self.clone(),
-            module,
-            grants: None,
-            limits: None,
-            replace: false,
-        }
+        Deploy::of(self.clone(), What::Given(Box::new(module)))
     }
 
     /// The deployed modules of the hub, sorted by name.
@@ -223,26 +227,30 @@ impl Client {
     }
 }
 
-impl Client {
-    /// Finds a module's digest by the name of the module, or by at least the first six digits of the digest.
-    ///
-    /// # Errors
-    /// [`Error::is_not_found`], and [`Error::is_invalid`] if the digits match several modules.
-    pub async fn find_module(&self, name_or_digest: &str) -> Result<Digest> {
-        let text = name_or_digest.to_owned();
-        let found = self.read(move |reader| reader.find_module(&text)).await?;
-        match found[..] {
-            [] => Err(Error::unknown_module(name_or_digest)),
-            [digest] => Ok(digest),
-            [..] => Err(Error::invalid(format!(
-                "{name_or_digest} may be any of {} modules; give more digits of the digest",
-                found.len()
-            ))),
+impl Deploy {
+    fn of(client: Client, what: What) -> Self {
+        Self {
+            client,
+            what,
+            grants: None,
+            limits: None,
+            replace: false,
         }
     }
-}
 
-impl Deploy {
+    pub(crate) fn stored(client: Client, name_or_digest: String) -> Self {
+        Self::of(client, What::Stored(name_or_digest, None))
+    }
+
+    /// Deploys it under this name.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        match &mut self.what {
+            What::Given(module) => module.name = name.into(),
+            What::Stored(_, named) => *named = Some(name.into()),
+        }
+        self
+    }
+
     /// Grants the module's activities read access to a directory of the host, under the path that they see.
     ///
     /// Grants belong to the module's name: a deployment without grants keeps the existing ones, one with grants replaces them.
@@ -310,43 +318,44 @@ impl Deploy {
 }
 
 impl IntoFuture for Deploy {
-    /// Fails with [`Error::is_name_taken`] if another module owns a name.
+    /// Fails with [`Error::is_name_taken`] if another module owns a name; a stored module also as
+    /// [`stored_module`](Client::stored_module).
     type Output = Result<Deployment>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Module {
-                name,
-                digest,
-                component,
-                contract,
-                definitions,
-                imports,
-            } = self.module;
-            check_name(&name, MODULE_NAME_CHARS).map_err(|problem| {
-                Error::invalid(format!("the module name {:?} {problem}", brief(&name)))
-            })?;
-            let client = self.client.clone();
-            let grants = self.grants.map(|grants| client.grants_text(grants));
-            let grants = grants.transpose()?;
-            let limits = self.limits.map(limits_text).transpose()?;
-            let module = NewModule {
-                name: name.clone(),
-                digest,
-                component,
-                contract,
-                definitions,
-                imports,
+            let Self {
+                client,
+                what,
                 grants,
-                replace: self.replace,
                 limits,
+                replace,
+            } = self;
+            let grants = grants
+                .map(|grants| client.grants_text(grants))
+                .transpose()?;
+            let limits = limits.map(limits_text).transpose()?;
+            let module = match what {
+                What::Given(module) => *module,
+                What::Stored(which, name) => {
+                    let name = match name {
+                        Some(name) => name,
+                        None => client.stored_module(&which).await?.name_or_error()?,
+                    };
+                    check(&name)?;
+                    if let Some(remote) = client.remote() {
+                        return remote
+                            .deploy_stored(&name, which, grants, limits, replace)
+                            .await;
+                    }
+                    client.load_module(&which).await?.named(name)
+                }
             };
-            match self
-                .client
-                .submit(&name, Request::Deploy(Box::new(module)))
-                .await?
-            {
+            check(&module.name)?;
+            let (name, digest) = (module.name.clone(), module.digest);
+            let new = new_module(module, grants, limits, replace);
+            match client.submit(&name, Request::Deploy(Box::new(new))).await? {
                 Reply::Deployed(names) => {
                     client.keep_compiled(digest).await;
                     Ok(Deployment {
@@ -360,6 +369,39 @@ impl IntoFuture for Deploy {
                 ))),
             }
         })
+    }
+}
+
+/// Checks the name of a module.
+fn check(name: &str) -> Result<()> {
+    check_name(name, MODULE_NAME_CHARS)
+        .map_err(|problem| Error::invalid(format!("the module name {:?} {problem}", brief(name))))
+}
+
+fn new_module(
+    module: Module,
+    grants: Option<String>,
+    limits: Option<String>,
+    replace: bool,
+) -> NewModule {
+    let Module {
+        name,
+        digest,
+        component,
+        contract,
+        definitions,
+        imports,
+    } = module;
+    NewModule {
+        name,
+        digest,
+        component,
+        contract,
+        definitions,
+        imports,
+        grants,
+        replace,
+        limits,
     }
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::instances::history::{HistoryEvent, events_of};
 use crate::client::{Client, Error, Result};
-use crate::store::InstanceKey;
+use crate::store::{InstanceKey, TurnsQuery};
 
 /// Turns per read.
 pub(crate) const TURNS: u32 = 256;
@@ -31,6 +31,7 @@ pub struct HistoryQuery {
     id: String,
     hide_inputs: bool,
     hide_outputs: bool,
+    before_rewind: Option<u32>,
 }
 
 impl Client {
@@ -53,6 +54,7 @@ impl Client {
             id: id.into(),
             hide_inputs: false,
             hide_outputs: false,
+            before_rewind: None,
         }
     }
 }
@@ -105,6 +107,13 @@ impl HistoryQuery {
         self
     }
 
+    /// Reads the history as it was before a rewind, given by its place in [`InstanceStatus::rewinds`](crate::InstanceStatus::rewinds),
+    /// which counts from 0. It is kept as long as the execution is.
+    pub fn before_rewind(mut self, rewind: u32) -> Self {
+        self.before_rewind = Some(rewind);
+        self
+    }
+
     /// Streams the events in order, including those that are added meanwhile. Memory holds only some MiB of them at a time.
     ///
     /// # Errors
@@ -142,34 +151,51 @@ impl HistoryQuery {
     /// ```
     ///
     /// # Errors
-    /// As for [`stream`](Self::stream); [`Error::is_invalid`] if the token is invalid.
+    /// As for [`stream`](Self::stream); [`Error::is_invalid`] if the token is invalid, or there was no such rewind.
     pub async fn page(&self, after: Option<&str>) -> Result<HistoryPage> {
         if let Some(remote) = self.client.remote() {
             let hide = (self.hide_inputs, self.hide_outputs);
-            let page = remote.history(&self.id, hide, after).await?;
+            let page = remote.history(&self.id, hide, self.before_rewind, after);
+            let page = page.await?;
             return page.ok_or_else(|| Error::rejected(&self.id, Rejection::NotFound));
         }
         let after = match after {
             Some(token) => Some(PageCursor::of_token(token).ok_or_else(Error::token)?),
             None => None,
         };
-        let id = self.id.clone();
+        let (id, before_rewind) = (self.id.clone(), self.before_rewind);
         let read = self.client.read(move |reader| {
             let Some(row) = reader.instance(&id)? else {
                 return Ok(None);
             };
             let of = (row.key, row.execution, row.generation);
-            let from = after.map_or(0, |place| place.next_turn);
             if after.is_some_and(|place| place.of != of) {
                 return Ok(Some((of, row.status, None)));
             }
-            let turns =
-                reader.turns_within(row.key, row.execution, from, TURNS, HISTORY_BYTES_MAX)?;
-            Ok(Some((of, row.status, Some(turns))))
+            let turns = reader.turns_of(&TurnsQuery {
+                key: row.key,
+                execution: row.execution,
+                before_rewind,
+                from: after.map_or(0, |place| place.next_turn),
+                limit: TURNS,
+                bytes_max: HISTORY_BYTES_MAX,
+            })?;
+            // What is in the history still is read after what was cut off: a rewind in between would leave a gap.
+            let is_whole = before_rewind.is_none()
+                || reader
+                    .instance(&id)?
+                    .is_some_and(|now| of == (now.key, now.execution, now.generation));
+            Ok(Some((of, row.status, is_whole.then_some(turns))))
         });
         let Some((of, status, turns)) = read.await? else {
             return Err(Error::rejected(&self.id, Rejection::NotFound));
         };
+        if let Some(rewind) = before_rewind.filter(|rewind| *rewind >= of.2) {
+            return Err(Error::invalid(format!(
+                "the execution of instance {:?} was rewound {} times, and rewinds are counted from 0: there is no rewind {rewind}",
+                self.id, of.2
+            )));
+        }
         let turns = turns.ok_or_else(|| Error::moved_on(&self.id, status))?;
         let next = turns.last().map(|turn| turn.number + 1);
         let mut events = events_of(turns);

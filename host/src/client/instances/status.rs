@@ -134,6 +134,9 @@ pub struct RewindRecord {
     pub at: Timestamp,
     /// The reason, if one was given.
     pub reason: Option<String>,
+    /// The first turn that it cut off. What the history was before is kept: see
+    /// [`before_rewind`](crate::HistoryQuery::before_rewind). `None` if a remote host of an older version answered.
+    pub turn: Option<u32>,
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -317,7 +320,11 @@ pub(crate) fn complete(
     let rewinds = reader.rewinds(&row)?.into_iter();
     Ok(InstanceStatus {
         rewinds: rewinds
-            .map(|(at, reason)| RewindRecord { at, reason })
+            .map(|row| RewindRecord {
+                at: row.at,
+                reason: row.reason,
+                turn: Some(row.turn),
+            })
             .collect(),
         values: (values.into_iter())
             .map(|row| (row.name, row.value))

@@ -15,7 +15,7 @@ use crate::client::json::{Counts, NEVER};
 use crate::client::{
     AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
     ModuleInfo, NamedValue, NewAccessKey, Overview, OverviewQuery, Page, RecordedHistory,
-    RequestStatus, Result, Retention, Role, Wait, Workers,
+    RequestStatus, Result, Retention, Role, StoredModule, Wait, Workers,
 };
 use crate::engine::AskRequest;
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
@@ -192,6 +192,7 @@ impl Remote {
         &self,
         id: &str,
         hide: (bool, bool),
+        before_rewind: Option<u32>,
         after: Option<&str>,
     ) -> Result<Option<HistoryPage>> {
         let Ok(path) = instance(id, &["history"]) else {
@@ -200,6 +201,9 @@ impl Remote {
         let mut call = Call::get(&path)
             .query("input", (!hide.0).to_string())
             .query("output", (!hide.1).to_string());
+        if let Some(rewind) = before_rewind {
+            call = call.query("beforeRewind", rewind.to_string());
+        }
         if let Some(after) = after {
             call = call.query("after", after);
         }
@@ -297,6 +301,22 @@ impl Remote {
 
     pub(crate) async fn modules(&self) -> Result<Vec<ModuleInfo>> {
         self.ask(Call::get(&["modules"])).await
+    }
+
+    pub(crate) async fn stored_modules(&self) -> Result<Vec<StoredModule>> {
+        self.ask(Call::get(&["stored-modules"])).await
+    }
+
+    pub(crate) async fn stored_module(&self, name_or_digest: &str) -> Result<StoredModule> {
+        self.ask(Call::get(&["stored-modules", name_or_digest]))
+            .await
+    }
+
+    /// The component of a stored module.
+    pub(crate) async fn component(&self, name_or_digest: &str) -> Result<Vec<u8>> {
+        let call = Call::get(&["modules", name_or_digest, "component"]);
+        let (_, component) = self.send(call.within(None)).await?;
+        Ok(component)
     }
 
     pub(crate) async fn collectable(&self, old_versions: bool) -> Result<Vec<CollectedModule>> {

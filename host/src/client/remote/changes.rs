@@ -208,13 +208,35 @@ impl Remote {
             call.bytes("application/wasm", module.component)
         } else {
             call.json(&UploadBody {
-                component: BASE64_STANDARD.encode(module.component),
+                component: Some(BASE64_STANDARD.encode(module.component)),
+                stored: None,
                 grants: parsed::<Grants>(module.grants)?.map(GrantsBody::from),
                 limits: parsed(module.limits)?,
             })?
         };
         let done: Deployment = self.ask(call).await?;
         Ok(Reply::Deployed(done.names))
+    }
+
+    /// Lets the host deploy a module that it has stored.
+    pub(crate) async fn deploy_stored(
+        &self,
+        name: &str,
+        stored: String,
+        grants: Option<String>,
+        limits: Option<String>,
+        replace: bool,
+    ) -> Result<Deployment> {
+        let call = Call::new(Method::PUT, &["modules", name])
+            .flag("replace", replace)
+            .within(None);
+        self.ask(call.json(&UploadBody {
+            component: None,
+            stored: Some(stored),
+            grants: parsed::<Grants>(grants)?.map(GrantsBody::from),
+            limits: parsed(limits)?,
+        })?)
+        .await
     }
 
     /// Lets the host inspect a module.

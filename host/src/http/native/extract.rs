@@ -121,7 +121,9 @@ impl From<BadParameter> for Failed {
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        let (status, code) = if error.is_unknown_module() {
+        let (status, code) = if error.is_not_stored() {
+            (StatusCode::NOT_FOUND, "notStored")
+        } else if error.is_unknown_module() {
             (StatusCode::NOT_FOUND, "unknownModule")
         } else if error.is_unknown_request() {
             (StatusCode::NOT_FOUND, "unknownRequest")
@@ -145,6 +147,8 @@ impl From<Error> for Failed {
             (StatusCode::PAYLOAD_TOO_LARGE, "limitExceeded")
         } else if error.is_overloaded() {
             (StatusCode::SERVICE_UNAVAILABLE, "overloaded")
+        } else if error.is_ambiguous_module() {
+            (StatusCode::BAD_REQUEST, "ambiguousModule")
         } else if error.is_invalid() {
             (StatusCode::BAD_REQUEST, "invalid")
         } else if error.is_shutting_down() {

@@ -1,5 +1,7 @@
 //! Histories in pages, and families.
 
+use serde_json::json;
+
 use crate::client::{
     FAMILY_BYTES_MAX, HISTORY_BYTES_MAX, HistoryPage, InstanceFamily, RecordedHistory,
 };
@@ -29,6 +31,11 @@ pub(super) fn operations() -> Vec<Operation> {
             "output",
             flag(),
             "Includes the results of calls; true by default",
+        )
+        .query(
+            "beforeRewind",
+            json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+            "Reads the history as it was before this rewind, counted from 0 in the order of the instance's `rewinds`",
         )
         .answer(200, "Events, and a token if there are more")
         .fails(&[(
@@ -72,6 +79,9 @@ async fn history(ask: Ask, Segments(id): Segments<String>) -> Result<Reply<Histo
     }
     if !ask.query.flag("output", true)? {
         query = query.hide_outputs();
+    }
+    if let Some(rewind) = ask.query.number("beforeRewind")? {
+        query = query.before_rewind(rewind);
     }
     let room = body::room_for(&ask.api, HISTORY_BYTES_MAX).await?;
     let page = query.page(ask.query.text("after")).await?;

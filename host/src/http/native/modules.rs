@@ -1,15 +1,22 @@
-//! Modules: deploy, inspect, list.
+//! Modules: deploy, inspect, list; the stored ones and their components.
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::client::Error;
 use crate::client::body::{CollectedModules, GrantsBody, Inspected, UploadBody};
+use crate::http::body;
 use crate::http::native::doc::{Operation, delete, flag, get, post, put, text};
 use crate::http::native::extract::{Admin, Ask, Component, Failed, Object, Segments};
-use crate::http::native::reply::{Nothing, Reply};
-use crate::{Collect, Deployment, Grants, ModuleInfo, ModuleLimits, RemoveInUse};
+use crate::http::native::reply::{Nothing, Raw, Reply};
+use crate::http::wire;
+use crate::{Collect, Deployment, Grants, ModuleInfo, ModuleLimits, RemoveInUse, StoredModule};
+
+/// The media type of components.
+const WASM: &str = "application/wasm";
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -25,7 +32,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "/modules/{name}",
             deploy,
             "deployModule",
-            "Deploys a component: new instances use it for the names that it defines",
+            "Deploys a component, or a stored one again: new instances use it for the names that it defines",
         )
         .query("replace", flag(), "Takes over names that other modules own")
         .answer(200, "The names that the module defines, and what changed")
@@ -68,6 +75,30 @@ pub(super) fn operations() -> Vec<Operation> {
             "Only lists the modules that would be deleted",
         )
         .answer(200, "The deleted modules"),
+        get(
+            "/modules/{name}/component",
+            component,
+            "readComponent",
+            "The component of a stored module, given by the name of a deployed one or by at least six digits of its digest",
+        )
+        .answer_raw(200, "The component; its ETag is its digest", WASM, |_| {
+            schemars::json_schema!({ "type": "string", "contentMediaType": WASM })
+        })
+        .answer(304, "The caller has it: If-None-Match names its digest"),
+        get(
+            "/stored-modules",
+            stored,
+            "listStoredModules",
+            "All stored modules, the newest first, also those that no name refers to any more",
+        )
+        .answer(200, "The stored modules"),
+        get(
+            "/stored-modules/{name}",
+            one_stored,
+            "showStoredModule",
+            "One stored module, given as for its component",
+        )
+        .answer(200, "The stored module"),
         grants(put(
             "/modules/{name}/grants",
             set_grants,
@@ -139,9 +170,53 @@ async fn add_grants(
     Ok(Nothing(StatusCode::NO_CONTENT))
 }
 
-/// An upload: a component, or JSON with a component, its grants and its limits.
+async fn stored(ask: Ask) -> Result<Reply<Vec<StoredModule>>, Failed> {
+    Ok(Reply::ok(&ask.client.stored_modules().await?))
+}
+
+async fn one_stored(
+    ask: Ask,
+    Segments(name): Segments<String>,
+) -> Result<Reply<StoredModule>, Failed> {
+    Ok(Reply::ok(&ask.client.stored_module(&name).await?))
+}
+
+async fn component(
+    ask: Ask,
+    headers: HeaderMap,
+    Segments(name): Segments<String>,
+) -> Result<Raw, Failed> {
+    let stored = ask.client.stored_module(&name).await?;
+    let digest = stored.digest.to_string();
+    let tag = format!("\"{digest}\"");
+    let known = headers.get_all(header::IF_NONE_MATCH).iter();
+    let mut known = known.filter_map(|tags| tags.to_str().ok());
+    if known.any(|tags| tags.contains(&tag)) {
+        let unchanged = wire::empty(StatusCode::NOT_MODIFIED);
+        return Ok(Raw(wire::with_header(unchanged, header::ETAG, &tag)));
+    }
+    // Before it is read: a component has up to 64 MiB.
+    let size = usize::try_from(stored.size).unwrap_or(usize::MAX);
+    let room = body::room(&ask.api, size).await?;
+    let mut response = Response::new(Body::from(ask.client.component(&digest).await?));
+    let kind = HeaderValue::from_static(WASM);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    let file = format!("attachment; filename=\"{}.wasm\"", stored.digest.short());
+    let response = wire::with_header(response, header::ETAG, &tag);
+    let response = wire::with_header(response, header::CONTENT_DISPOSITION, &file);
+    Ok(Raw(body::keep(response, room)))
+}
+
+/// What is deployed.
+enum What {
+    Component(axum::body::Bytes),
+    /// A module that the hub has, by its name or digest.
+    Stored(String),
+}
+
+/// An upload: a component, or JSON with a component or the digest of a stored one, its grants and its limits.
 struct Uploaded {
-    component: axum::body::Bytes,
+    what: What,
     grants: Option<Grants>,
     limits: Option<ModuleLimits>,
 }
@@ -149,18 +224,29 @@ struct Uploaded {
 fn uploaded(body: Component) -> Result<Uploaded, Failed> {
     if !body.is_json {
         return Ok(Uploaded {
-            component: body.bytes,
+            what: What::Component(body.bytes),
             grants: None,
             limits: None,
         });
     }
     let upload: UploadBody = serde_json::from_slice(&body.bytes)
         .map_err(|error| Failed::invalid(format!("the body is not what was expected: {error}")))?;
-    let component = BASE64_STANDARD
-        .decode(upload.component)
-        .map_err(|error| Failed::invalid(format!("the component is not base64: {error}")))?;
+    let what = match (upload.component, upload.stored) {
+        (Some(text), None) => {
+            let bytes = BASE64_STANDARD.decode(text);
+            let bytes = bytes.map_err(|error| {
+                Failed::invalid(format!("the component is not base64: {error}"))
+            })?;
+            What::Component(bytes.into())
+        }
+        (None, Some(stored)) => What::Stored(stored),
+        (None, None) | (Some(_), Some(_)) => {
+            let message = "the body must have either `component`, in base64, or `stored`, the digest of a stored module";
+            return Err(Failed::invalid(message));
+        }
+    };
     Ok(Uploaded {
-        component: component.into(),
+        what,
         grants: upload.grants.map(Grants::from),
         limits: upload.limits,
     })
@@ -173,15 +259,20 @@ async fn deploy(
 ) -> Result<Reply<Deployment>, Failed> {
     let replace = ask.query.flag("replace", false)?;
     let Uploaded {
-        component,
+        what,
         grants,
         limits,
     } = uploaded(body)?;
     if grants.is_some() {
         ask.must_be_admin().await?;
     }
-    let module = ask.client.look_at(name, component.into()).await?;
-    let mut deploy = ask.client.deploy(module);
+    let mut deploy = match what {
+        What::Component(bytes) => {
+            let module = ask.client.look_at(name, bytes.into()).await?;
+            ask.client.deploy(module)
+        }
+        What::Stored(stored) => ask.client.deploy_stored(stored).named(name),
+    };
     if let Some(grants) = grants {
         deploy = deploy.grants(grants);
     }
@@ -196,8 +287,10 @@ async fn deploy(
 
 async fn inspect(ask: Ask, body: Component) -> Result<Reply<Inspected>, Failed> {
     let name = ask.query.text("name").unwrap_or_default().to_owned();
-    let Uploaded { component, .. } = uploaded(body)?;
-    let module = ask.client.look_at(name, component.into()).await?;
+    let module = match uploaded(body)?.what {
+        What::Component(bytes) => ask.client.look_at(name, bytes.into()).await?,
+        What::Stored(stored) => ask.client.load_module(&stored).await?.named(name),
+    };
     Ok(Reply::ok(&Inspected {
         name: module.name().to_owned(),
         digest: module.digest(),

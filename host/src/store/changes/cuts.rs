@@ -7,17 +7,33 @@ use crate::store::StoreError;
 use crate::store::codec::uint;
 use crate::store::types::InstanceKey;
 
-/// The rewinds of an execution with their times and reasons, in order.
+/// A rewind.
+#[derive(Clone, Debug)]
+pub(crate) struct RewindRow {
+    /// How often the execution had been rewound before.
+    pub(crate) generation: u32,
+    pub(crate) at: Timestamp,
+    pub(crate) reason: Option<String>,
+    /// The first turn that was cut off.
+    pub(crate) turn: u32,
+}
+
+/// The rewinds of an execution, in order.
 pub(crate) fn rewinds(
     db: &Connection,
     key: InstanceKey,
     execution: u32,
-) -> Result<Vec<(Timestamp, Option<String>)>, StoreError> {
+) -> Result<Vec<RewindRow>, StoreError> {
     let mut query = db.prepare_cached(
-        "SELECT at, reason FROM rewind WHERE instance = ?1 AND execution = ?2 ORDER BY generation",
+        "SELECT generation, at, reason, cut FROM rewind WHERE instance = ?1 AND execution = ?2 ORDER BY generation",
     )?;
     let rows = query.query_map(params![key.0, execution], |row| {
-        Ok((Timestamp(uint(row.get(0)?)), row.get(1)?))
+        Ok(RewindRow {
+            generation: row.get(0)?,
+            at: Timestamp(uint(row.get(1)?)),
+            reason: row.get(2)?,
+            turn: row.get(3)?,
+        })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

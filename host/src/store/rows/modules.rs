@@ -170,13 +170,18 @@ pub(crate) fn names(db: &Connection) -> Result<NameRows, StoreError> {
     Ok(rows)
 }
 
+/// Whether a text may be the first digits of a digest, if it is not the name of a module.
+pub(crate) fn is_like_a_digest(text: &str) -> bool {
+    text.len() >= DIGEST_DIGITS_MIN && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// The modules that a text may denote: the one with this name, or else all whose hexadecimal digest begins with it.
 pub(crate) fn find(db: &Connection, text: &str) -> Result<Vec<Digest>, StoreError> {
     let mut query = db.prepare_cached("SELECT digest FROM module_name WHERE name = ?1")?;
     if let Some(digest) = query.query_row([text], |row| row.get(0)).optional()? {
         return Ok(vec![Digest(digest)]);
     }
-    if text.len() < DIGEST_DIGITS_MIN || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !is_like_a_digest(text) {
         return Ok(Vec::new());
     }
     let mut query =
@@ -224,17 +229,32 @@ pub(crate) fn digests(db: &Connection) -> Result<Vec<Digest>, StoreError> {
 /// # Errors
 /// [`StoreError::Corrupt`] names the module.
 pub(crate) fn undamaged(db: &Connection) -> Result<(), StoreError> {
-    use sha2::Digest as _;
     for digest in digests(db)? {
-        let bytes = component(db, digest)?;
-        if bytes.is_some_and(|bytes| sha2::Sha256::digest(bytes)[..] != digest.0) {
-            return Err(StoreError::Corrupt(format!(
-                "the bytes of module {} are not those that were deployed; to deploy the same file again mends it",
-                digest.short()
-            )));
-        }
+        component_undamaged(db, digest)?;
     }
     Ok(())
+}
+
+/// The bytes of a module, which match its digest.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] names the module.
+pub(crate) fn component_undamaged(
+    db: &Connection,
+    digest: Digest,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    use sha2::Digest as _;
+    let bytes = component(db, digest)?;
+    if bytes
+        .as_ref()
+        .is_some_and(|bytes| sha2::Sha256::digest(bytes)[..] != digest.0)
+    {
+        return Err(StoreError::Corrupt(format!(
+            "the bytes of module {} are not those that were deployed; to deploy the same file again mends it",
+            digest.short()
+        )));
+    }
+    Ok(bytes)
 }
 
 /// The bytes of a module.
@@ -289,12 +309,12 @@ pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
     Ok(modules)
 }
 
-fn definitions(text: &str) -> Result<Vec<Definition>, StoreError> {
+pub(super) fn definitions(text: &str) -> Result<Vec<Definition>, StoreError> {
     serde_json::from_str(text)
         .map_err(|e| StoreError::Corrupt(format!("the definitions of a module: {e}")))
 }
 
-fn number(kind: DefinitionKind) -> u8 {
+pub(super) fn number(kind: DefinitionKind) -> u8 {
     match kind {
         DefinitionKind::Orchestration => 0,
         DefinitionKind::Activity => 1,

@@ -1,6 +1,6 @@
 //! The queries of a [`Reader`].
 
-use perennial_core::{Envelope, Event, Message, Millis, Status, TaskId, Timestamp, Turn};
+use perennial_core::{Envelope, Message, Millis, Status, TaskId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::store::StoreError;
@@ -62,61 +62,6 @@ impl Reader {
         })
     }
 
-    /// The turns of an execution from a number on, in order, at most `limit`.
-    pub(crate) fn turns(
-        &self,
-        key: InstanceKey,
-        execution: u32,
-        from: u32,
-        limit: u32,
-    ) -> Result<Vec<Turn>, StoreError> {
-        self.turns_within(key, execution, from, limit, usize::MAX)
-    }
-
-    /// As [`turns`](Self::turns), but stops once they have this many bytes; returns at least one if there is one.
-    pub(crate) fn turns_within(
-        &self,
-        key: InstanceKey,
-        execution: u32,
-        from: u32,
-        limit: u32,
-        bytes_max: usize,
-    ) -> Result<Vec<Turn>, StoreError> {
-        self.with(|db| {
-            let mut bytes = 0;
-            let mut query = db.prepare_cached(
-                "SELECT number, first_event, at, answer, received, produced FROM turn
-                 WHERE instance = ?1 AND execution = ?2 AND number >= ?3 ORDER BY number LIMIT ?4",
-            )?;
-            let mut rows = query.query(params![key.0, execution, from, limit])?;
-            let mut turns = Vec::new();
-            while let Some(row) = rows.next()? {
-                let number: u32 = row.get(0)?;
-                let mut events = |column, what: &str| -> Result<Vec<Event>, StoreError> {
-                    let encoded = row
-                        .get_ref(column)?
-                        .as_blob()
-                        .map_err(rusqlite::Error::from)?;
-                    bytes += encoded.len();
-                    decode(encoded, format_args!("turn {number}, {what}"))
-                };
-                turns.push(Turn {
-                    number,
-                    first_event: uint(row.get(1)?),
-                    at: Timestamp(uint(row.get(2)?)),
-                    answer: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
-                    received: events(4, "received")?,
-                    produced: events(5, "produced")?,
-                    next: None,
-                });
-                if bytes >= bytes_max {
-                    break;
-                }
-            }
-            Ok(turns)
-        })
-    }
-
     /// Messages of an inbox from a number on: at most `limit`, and no more than [`PAGE_BYTES`] together.
     pub(crate) fn inbox(
         &self,
@@ -164,10 +109,7 @@ impl Reader {
         })
     }
 
-    pub(crate) fn rewinds(
-        &self,
-        row: &InstanceRow,
-    ) -> Result<Vec<(Timestamp, Option<String>)>, StoreError> {
+    pub(crate) fn rewinds(&self, row: &InstanceRow) -> Result<Vec<cuts::RewindRow>, StoreError> {
         if row.generation == 0 {
             return Ok(Vec::new());
         }
