@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
-use maud::html;
+use maud::{Markup, html};
 use perennial::Error;
 
 use crate::layout;
@@ -37,8 +37,12 @@ impl Refused {
             status if status.is_server_error() => "That did not work",
             _ => "Refused",
         };
-        let body = html! { p.error role="alert" { (self.message) } };
-        layout::page(page, self.status, title, "", &body)
+        layout::page(page, self.status, title, "", &self.alert())
+    }
+
+    /// As a part of a page.
+    pub(crate) fn alert(&self) -> Markup {
+        html! { p.error role="alert" { (self.message) } }
     }
 }
 
@@ -57,7 +61,7 @@ impl From<Error> for Refused {
             || error.would_forget()
         {
             StatusCode::CONFLICT
-        } else if error.is_unknown_orchestration() || error.is_unknown_module() {
+        } else if error.is_unknown_orchestration() {
             StatusCode::NOT_FOUND
         } else {
             StatusCode::SERVICE_UNAVAILABLE

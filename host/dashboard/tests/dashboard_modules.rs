@@ -274,3 +274,92 @@ async fn a_component_is_previewed_deployed_granted_started_and_removed() {
     let collected = site.post("/collect", &[("old", "yes")]).await;
     assert!(collected.to.contains("done="), "{}", collected.to);
 }
+
+/// The value of a hidden field of a form.
+fn hidden(page: &str, name: &str) -> String {
+    let (_, rest) = page
+        .split_once(&format!("name=\"{name}\" value=\""))
+        .unwrap_or_else(|| panic!("no {name}: {page}"));
+    rest.split('"').next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_is_rolled_back_after_a_preview_and_a_check() {
+    let (Some(one), Some(two)) = (component("version-one"), component("version-two")) else {
+        return;
+    };
+    let site = Site::new().await;
+    let mut digests = Vec::new();
+    for bytes in [one, two] {
+        let module = site.client.look_at("orders", bytes).await.unwrap();
+        digests.push(module.digest().to_string());
+        site.client.deploy(module).await.unwrap();
+    }
+    let (first, second) = (&digests[0], &digests[1]);
+    let id = site.client.start("Bill").await.unwrap();
+    let limit = std::time::Duration::from_secs(30);
+    site.client.wait_for_start(&id, limit).await.unwrap();
+
+    let page = site.get("/modules/orders").await.text;
+    let link = format!("/stored/{first}?name=orders");
+    assert!(page.contains(&link), "{page}");
+    assert!(!page.contains(&format!("/stored/{second}?")), "{page}");
+    let preview = site.get(&link).await;
+    assert_eq!(preview.status, StatusCode::OK, "{}", preview.text);
+    for words in [
+        "Roll back orders to this version",
+        "updated: new instances and calls use the new component",
+        "dropped: other modules could not call it any more",
+        "Check whether they could go on with it",
+        &format!("/api/v1/modules/{first}/component"),
+    ] {
+        assert!(preview.text.contains(words), "{words}: {}", preview.text);
+    }
+    let to = format!("/stored/{first}");
+    let before = hidden(&preview.text, "before");
+    assert_eq!(&before, second);
+    let fields = |step| [("step", step), ("name", "orders"), ("before", &*before)];
+    let checked = site.post(&to, &fields("check")).await;
+    assert!(
+        checked.text.contains("could go on with it."),
+        "{}",
+        checked.text
+    );
+    assert_eq!(&site.client.modules().await.unwrap()[0].digest, second);
+
+    let done = site.post(&to, &fields("deploy")).await;
+    assert!(
+        done.to.starts_with("/ui/default/modules/orders?done="),
+        "{} {}",
+        done.to,
+        done.text
+    );
+    assert_eq!(&site.client.modules().await.unwrap()[0].digest, first);
+    // The same form again: what it would replace is not what was seen.
+    let again = site.post(&to, &fields("deploy")).await;
+    assert!(
+        again.text.contains("Something else is deployed as orders"),
+        "{}",
+        again.text
+    );
+    let forged = Request::post(format!("/ui/default{to}")).header(header::HOST, "localhost");
+    let forged = site.ask(forged.body(Body::empty()).unwrap()).await;
+    assert_eq!(forged.status, StatusCode::FORBIDDEN);
+
+    let other = site
+        .get(&format!("/stored/{second}?name=%3Cb%3E"))
+        .await
+        .text;
+    assert!(
+        other.contains("Take the names over") && !other.contains("<b>"),
+        "{other}"
+    );
+    let name = [("step", "deploy"), ("name", "<b>"), ("before", "nothing")];
+    let taken = site.post(&format!("/stored/{second}"), &name).await;
+    assert!(taken.text.contains("belongs to module"), "{}", taken.text);
+    for gone in ["/stored/0123456789ab", "/stored/%3Cscript%3Ex"] {
+        let gone = site.get(gone).await;
+        assert_eq!(gone.status, StatusCode::NOT_FOUND);
+        assert!(!gone.text.contains("<script>x"), "{}", gone.text);
+    }
+}

@@ -4,7 +4,48 @@
 
 use std::collections::BTreeMap;
 
-use perennial::{Definition, DefinitionKind, Module, ModuleInfo};
+use perennial::{Definition, DefinitionKind, Module, ModuleInfo, StoredModule};
+
+/// A component that may be deployed under a name: one that was uploaded, or one that is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Offered<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) digest: String,
+    pub(crate) contract: &'a str,
+    pub(crate) definitions: &'a [Definition],
+    pub(crate) imports: &'a [String],
+    /// Bytes.
+    pub(crate) size: u64,
+}
+
+impl<'a> Offered<'a> {
+    pub(crate) fn uploaded(module: &'a Module) -> Self {
+        Self {
+            name: module.name(),
+            digest: module.digest().to_string(),
+            contract: module.contract(),
+            definitions: module.definitions(),
+            imports: module.imports(),
+            size: u64::try_from(module.size()).unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(crate) fn stored(module: &'a StoredModule, name: &'a str) -> Self {
+        Self {
+            name,
+            digest: module.digest.to_string(),
+            contract: &module.contract,
+            definitions: &module.definitions,
+            imports: &module.imports,
+            size: module.size,
+        }
+    }
+
+    /// What is deployed under its name.
+    pub(crate) fn before<'b>(&self, deployed: &'b [ModuleInfo]) -> Option<&'b ModuleInfo> {
+        deployed.iter().find(|info| info.name == self.name)
+    }
+}
 
 /// What becomes of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,15 +83,23 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    pub(crate) fn of(module: &Module, deployed: &[ModuleInfo]) -> Self {
-        let before = deployed.iter().find(|info| info.name == module.name());
-        let is_same = before.is_some_and(|info| info.digest == module.digest().to_string());
+    pub(crate) fn of(offered: &Offered<'_>, deployed: &[ModuleInfo]) -> Self {
+        let before = offered.before(deployed);
+        let is_same = before.is_some_and(|info| info.digest == offered.digest);
         let imports: &[String] = before.map_or(&[], |info| &info.imports);
         Self {
-            names: names(module.name(), module.definitions(), deployed, is_same),
-            imports_added: missing(module.imports(), imports),
-            imports_removed: missing(imports, module.imports()),
+            names: names(offered.name, offered.definitions, deployed, is_same),
+            imports_added: missing(offered.imports, imports),
+            imports_removed: missing(imports, offered.imports),
         }
+    }
+
+    /// The orchestrations whose live instances a check replays.
+    pub(crate) fn orchestrations(&self) -> impl Iterator<Item = &str> {
+        let orchestrations = self.names.iter();
+        let orchestrations =
+            orchestrations.filter(|name| name.kind == DefinitionKind::Orchestration);
+        orchestrations.map(|name| name.name.as_str())
     }
 
     /// The names that the deployment would take from other modules.

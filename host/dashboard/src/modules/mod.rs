@@ -1,19 +1,22 @@
-//! Modules: what is deployed, what live instances still run on, what is stored and not used, and deploying.
+//! Modules: what is deployed, what live instances still run on, what is stored and not used, deploying, and rolling back.
 //!
 //! A deployment has two steps: a preview, which changes nothing, and the deployment of the component that was previewed. The browser sends
 //! the component with both, so the host keeps nothing between them; the second step names the digest that the first one showed.
 
 mod changes;
+mod check;
 mod grants;
 mod live;
 mod one;
+mod preview;
+mod stored;
 mod upload;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use maud::{Markup, html};
-use perennial::{Collect, CollectedModule, Definition, DefinitionKind, ModuleInfo};
+use perennial::{Collect, CollectedModule, Definition, DefinitionKind, ModuleInfo, StoredModule};
 
 use crate::change::{self, Sent};
 use crate::page::Page;
@@ -37,6 +40,10 @@ pub(crate) fn routes() -> Router {
         .route("/{hub}/modules/{name}", get(one::page))
         .route("/{hub}/modules/{name}/grants", post(grants::change))
         .route("/{hub}/modules/{name}/remove", post(one::remove))
+        .route(
+            "/{hub}/stored/{digest}",
+            get(stored::page).post(stored::act),
+        )
         .route("/{hub}/deploy", post(upload::deploy))
         .route("/{hub}/deploy/inspect", post(upload::inspect))
         .route("/{hub}/deploy/check", post(upload::check))
@@ -58,13 +65,14 @@ async fn page(page: Page) -> Shown {
         .on(&page)?;
     let old = Collect::new().old_versions(true).dry_run(true);
     let old = page.client.collect_modules(old).await.on(&page)?;
+    let stored = page.client.stored_modules().await.on(&page)?;
     let body = html! {
         h1 { "Modules" }
         (change::notice(&page))
         @if modules.is_empty() { (nothing(&page)) } @else { (table(&page, &rows, modules.len())) }
         @if page.may_change() { (upload::place(&page)) }
-        (still_needed(&page, &pinned, &modules))
-        (not_used(&page, &unused, &old))
+        (still_needed(&page, &pinned, &modules, &stored))
+        (not_used(&page, &unused, &old, &stored))
     };
     Ok(layout::page(
         &page,
@@ -164,7 +172,12 @@ fn granted(module: &ModuleInfo) -> Markup {
 }
 
 /// Stored modules that no name refers to, but live instances run on.
-fn still_needed(page: &Page, pinned: &Pinned, modules: &[ModuleInfo]) -> Markup {
+fn still_needed(
+    page: &Page,
+    pinned: &Pinned,
+    modules: &[ModuleInfo],
+    stored: &[StoredModule],
+) -> Markup {
     let old: Vec<(&str, u64)> = pinned.old(modules).collect();
     if old.is_empty() {
         return html! {};
@@ -175,10 +188,13 @@ fn still_needed(page: &Page, pinned: &Pinned, modules: &[ModuleInfo]) -> Markup 
             p.hint { "An instance stays on the module that it started on. These are kept until their instances have ended."
                 @if pinned.more { " Only the oldest 1,000 live instances were looked at." } }
             div.scroll { table {
-                thead { tr { th scope="col" { "Digest" } th.num scope="col" { "Live instances" } } }
+                thead { tr {
+                    th scope="col" { "Digest" } th.num scope="col" { "Live instances" } th scope="col" { "Version of" }
+                } }
                 tbody { @for (one, count) in old.iter().take(STORED) { tr {
                     td { (digest(one)) }
                     td.num { @if pinned.more { "at least " } (show::count(*count)) }
+                    td { (version_of(page, one, stored)) }
                 } } }
             } }
             @if old.len() > STORED { p.hint { "And " (old.len() - STORED) " more." } }
@@ -187,8 +203,25 @@ fn still_needed(page: &Page, pinned: &Pinned, modules: &[ModuleInfo]) -> Markup 
     }
 }
 
+/// Which module a stored one is a version of, and the way back to it.
+fn version_of(page: &Page, digest: &str, stored: &[StoredModule]) -> Markup {
+    let found = stored.iter().find(|one| one.digest.to_string() == digest);
+    let Some(found) = found else {
+        return html! {};
+    };
+    html! {
+        @for name in found.versions_of.iter().take(NAMES) { a href=(one::path(page, name, "")) { (name) } " · " }
+        (stored::to_roll_back(page, digest, found.likely_name()))
+    }
+}
+
 /// What could be deleted: what nothing refers to, and what only old versions keep.
-fn not_used(page: &Page, unused: &[CollectedModule], old: &[CollectedModule]) -> Markup {
+fn not_used(
+    page: &Page,
+    unused: &[CollectedModule],
+    old: &[CollectedModule],
+    stored: &[StoredModule],
+) -> Markup {
     if old.is_empty() {
         return html! {};
     }
@@ -203,7 +236,8 @@ fn not_used(page: &Page, unused: &[CollectedModule], old: &[CollectedModule]) ->
                 summary { "Which" }
                 ul.plain {
                     @for one in old.iter().take(STORED) { li {
-                        (digest(&one.digest.to_string())) " " (show::bytes(one.bytes))
+                        (digest(&one.digest.to_string())) " " (show::bytes(one.bytes)) " "
+                        (version_of(page, &one.digest.to_string(), stored))
                         @if !unused.contains(one) { " " span.none { "kept for an earlier version" } }
                     } }
                     @if old.len() > STORED { li.none { "and " (old.len() - STORED) " more" } }

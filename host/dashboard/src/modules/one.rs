@@ -4,10 +4,12 @@ use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
-use perennial::{Definition, DefinitionKind, ModuleInfo, RemoveInUse, Status, parse_time};
+use perennial::{
+    Definition, DefinitionKind, ModuleInfo, RemoveInUse, Status, StoredModule, parse_time,
+};
 
-use super::grants;
 use super::live::{Counts, Pinned};
+use super::{grants, stored};
 use crate::change::{self, Sent};
 use crate::page::Page;
 use crate::refused::OnPage as _;
@@ -53,7 +55,8 @@ pub(crate) async fn page(page: Page, Path((_, name)): Path<(String, String)>) ->
         lives.push(counts.of(&definition.name).await.on(&page)?);
     }
     let pinned = Pinned::of_hub(&page.client).await.on(&page)?;
-    Ok(shown(&page, &module, &lives, &pinned))
+    let stored = page.client.stored_modules().await.on(&page)?;
+    Ok(shown(&page, &module, &lives, (&pinned, &stored)))
 }
 
 fn of_kind(module: &ModuleInfo, kind: DefinitionKind) -> impl Iterator<Item = &Definition> {
@@ -63,7 +66,12 @@ fn of_kind(module: &ModuleInfo, kind: DefinitionKind) -> impl Iterator<Item = &D
         .filter(move |one| one.kind == kind)
 }
 
-fn shown(page: &Page, module: &ModuleInfo, lives: &[Option<u64>], pinned: &Pinned) -> Response {
+fn shown(
+    page: &Page,
+    module: &ModuleInfo,
+    lives: &[Option<u64>],
+    (pinned, stored): (&Pinned, &[StoredModule]),
+) -> Response {
     let body = html! {
         p { a href=(page.path("/modules")) { "All modules" } }
         h1 { "Module " (module.name) }
@@ -71,6 +79,7 @@ fn shown(page: &Page, module: &ModuleInfo, lives: &[Option<u64>], pinned: &Pinne
         section.card aria-label="What it is" { (facts(page, module, pinned)) }
         (orchestrations(page, module, lives))
         (activities(module))
+        (stored::versions(page, module, stored, pinned))
         section.card aria-labelledby="grants-title" {
             h2 #grants-title { "Grants" }
             (grants::facts(&module.grants))
@@ -223,9 +232,9 @@ fn later(page: &Page, module: &ModuleInfo) -> Markup {
     html! {
         section.card aria-labelledby="later-title" {
             h2 #later-title { "Replace, roll back or remove" }
-            p { "To replace it, or to go back to an earlier component, "
-                a href=(format!("{deploy}#deploy")) { "deploy that component" }
-                " under the same name. Live instances continue on the module that they started on." }
+            p { "To replace it, " a href=(format!("{deploy}#deploy")) { "deploy another component" }
+                " under the same name; to roll back, choose one of its " a href="#versions-title" { "versions" }
+                ". Live instances continue on the module that they started on." }
             details #remove {
                 summary { "Remove this module" }
                 form method="post" action=(path(page, &module.name, "/remove")) data-confirm="Remove this module?" {
