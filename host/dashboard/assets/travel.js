@@ -29,7 +29,12 @@ document.addEventListener("submit", async (event) => {
       credentials: "same-origin",
       body: file,
     });
-    if (answer.ok) return location.assign(form.dataset.back);
+    if (answer.ok) {
+      // The page selects the module with the digest that was answered.
+      const back = new URL(form.dataset.back, location.href);
+      back.searchParams.set("module", await answer.text());
+      return location.assign(back);
+    }
     const isText = (answer.headers.get("content-type") ?? "").startsWith("text/plain");
     told.textContent = isText ? await answer.text() : `The host refused it (${answer.status}). Reload the page and try again.`;
   } catch {

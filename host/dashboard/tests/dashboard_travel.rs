@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode, header};
-use perennial::{Client, Host, Json, Module, Waited};
+use perennial::{Client, Collect, Host, Json, Module, RemoveInUse, Waited};
 use tower::ServiceExt as _;
 
 /// A component of the samples.
@@ -85,14 +85,28 @@ impl Site {
     /// Sends a form of the page at this path, with other values for some of its fields.
     async fn what_if(&self, path: &str, fields: &[(&str, &str)]) -> String {
         let page = self.page(path).await;
-        let mut form = encoded(&[("state", &field(&page, "state"))]);
+        self.what_if_of(&page, path, fields).await
+    }
+
+    /// As [`what_if`](Self::what_if), for a page whose form may lack the state.
+    async fn what_if_of(&self, page: &str, path: &str, fields: &[(&str, &str)]) -> String {
+        let status = path.split('/').nth(4).unwrap();
+        let status = self.client().status(status).await.unwrap().unwrap();
+        let state = format!("{}.{}", status.execution_id, status.rewinds.len());
+        let mut form = encoded(&[("state", &state)]);
         form += &encoded(fields);
         let to = path.split('?').next().unwrap();
         let kind = "application/x-www-form-urlencoded";
-        let token = field(&page, "token");
+        let token = field(page, "token");
         let (status, text) = self.post(to, kind, &token, form.into_bytes()).await;
         assert_eq!(status, StatusCode::OK, "{text}");
         text
+    }
+
+    /// The digest of the module that an instance runs on.
+    async fn own(&self, id: &str) -> String {
+        let status = self.client().status(id).await.unwrap().unwrap();
+        status.module.unwrap().to_string()
     }
 
     /// Gives the component of a module, and returns its digest.
@@ -204,8 +218,14 @@ async fn another_result_shows_from_where_on_the_orchestration_differs() {
         .await
         .to_string();
     let path = format!("{HELLO}/what-if?event={event}");
-    assert!(site.page(&path).await.contains("Give the component first"));
-    let digest = site.give(HELLO, "hello-sequence").await;
+    // The hub has its component, so nothing needs to be given.
+    let digest = site.own("hello").await;
+    let page = site.page(&path).await;
+    let own = format!("<option value=\"{digest}\" selected>");
+    assert!(
+        page.contains(&own) && page.contains("on which the instance runs"),
+        "{page}"
+    );
     let same = site.what_if(&path, &[("module", &digest)]).await;
     assert!(same.contains("Nothing would differ."), "{same}");
 
@@ -302,5 +322,132 @@ async fn a_long_history_makes_small_pages_in_little_time() {
         "{:?}",
         started.elapsed()
     );
+    site.host.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_was_deleted_can_be_given() {
+    let site = hello().await;
+    let own = site.own("hello").await;
+    let client = site.client();
+    client
+        .remove_module("hello-sequence", RemoveInUse::No)
+        .await
+        .unwrap();
+    assert_eq!(
+        client.collect_modules(Collect::new()).await.unwrap().len(),
+        1
+    );
+    let path = format!("{HELLO}/what-if");
+    let page = site.page(&path).await;
+    assert!(page.contains("does not have the module any more"), "{page}");
+    let gone = site.what_if_of(&page, &path, &[("module", &own)]).await;
+    assert!(gone.contains("The component is no longer there"), "{gone}");
+    assert_eq!(site.give(HELLO, "hello-sequence").await, own);
+    let same = site.what_if(&path, &[("module", &own)]).await;
+    assert!(same.contains("Nothing would differ."), "{same}");
+    let summary = site.page(HELLO).await;
+    assert!(
+        summary.contains("No deployed module defines this orchestration any more"),
+        "{summary}"
+    );
+    site.host.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_an_instance_says_whether_the_deployed_module_could_take_it_over() {
+    let site = Site::with(&[]).await;
+    let client = site.client();
+    let version = |name| Module::from_bytes("orders", &component(name)).unwrap();
+    client.deploy(version("version-one")).await.unwrap();
+    let order = Json::from_text("\"a chair\"".to_owned());
+    client
+        .start("Ship")
+        .id("ship")
+        .input_json(Some(order))
+        .await
+        .unwrap();
+    client.start("Bill").id("bill").await.unwrap();
+    for id in ["ship", "bill"] {
+        let limit = Duration::from_secs(30);
+        let begun = |status: &perennial::InstanceStatus| status.history_events > 1;
+        client.wait_until(id, limit, begun).await.unwrap();
+    }
+    let page = site.page("/ui/default/instances/ship").await;
+    assert!(page.contains("This is what is deployed now as"), "{page}");
+    client.deploy(version("version-two")).await.unwrap();
+    let page = site.page("/ui/default/instances/ship").await;
+    assert!(page.contains("Could it take this instance over?"), "{page}");
+    let ask = async |id: &str| {
+        let token = field(&page, "token");
+        let path = format!("/ui/default/instances/{id}");
+        let kind = "application/x-www-form-urlencoded";
+        let (status, text) = site.post(&path, kind, &token, Vec::new()).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        text
+    };
+    let ship = ask("ship").await;
+    assert!(
+        ship.contains("answers differently than is recorded, from turn 0 on"),
+        "{ship}"
+    );
+    assert!(ship.contains("Answered in the replay"), "{ship}");
+    let bill = ask("bill").await;
+    assert!(
+        bill.contains("so it could take this instance over"),
+        "{bill}"
+    );
+    assert!(bill.contains("It goes on with its own module"), "{bill}");
+    assert_eq!(
+        site.own("bill").await,
+        version("version-one").digest().to_string()
+    );
+    site.host.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rewind_cut_off_is_shown_and_earlier_executions_are_said_to_be_gone() {
+    let site = Site::with(&["workloads"]).await;
+    let client = site.client();
+    client.start("RunsFailing").id("fails").await.unwrap();
+    site.ended("fails").await;
+    client.rewind("fails").reason("<b>mended").await.unwrap();
+    site.ended("fails").await;
+    let path = "/ui/default/instances/fails/turns";
+    let now = site.page(&format!("{path}?turn=last")).await;
+    assert!(
+        now.contains("Before rewind 1") && now.contains("&lt;b&gt;mended"),
+        "{now}"
+    );
+    assert!(!now.contains("This is the history before"), "{now}");
+    let before = site.page(&format!("{path}?turn=last&before=0")).await;
+    for words in [
+        "This is the history before rewind 1",
+        "ExecutionFailed",
+        "this was the last turn before the rewind",
+    ] {
+        assert!(before.contains(words), "{words}: {before}");
+    }
+    // Its events are not those of the history that there is now.
+    assert!(!before.contains("What if it were different?"), "{before}");
+    assert!(!before.contains("fails/history/"), "{before}");
+    for (wrong, status) in [("before=1", 400), ("before=x", 400), ("before=-1", 400)] {
+        let (found, text) = site.get(&format!("{path}?{wrong}")).await;
+        assert_eq!(found, status, "{wrong}: {text}");
+    }
+
+    client
+        .start("CountDown")
+        .id("down")
+        .input(&2)
+        .await
+        .unwrap();
+    site.ended("down").await;
+    let down = site.page("/ui/default/instances/down/turns").await;
+    assert!(
+        down.contains("This is execution 3 of the instance"),
+        "{down}"
+    );
+    assert!(down.contains("the 2 before are not kept"), "{down}");
     site.host.shut_down().await;
 }

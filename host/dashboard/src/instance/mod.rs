@@ -27,7 +27,10 @@ use crate::{change, layout, link, show};
 
 pub(crate) fn routes() -> Router {
     Router::new()
-        .route("/{hub}/instances/{id}", get(summary::page))
+        .route(
+            "/{hub}/instances/{id}",
+            get(summary::page).post(summary::take_over),
+        )
         .route("/{hub}/instances/{id}/timeline", get(timeline::page))
         .route("/{hub}/instances/{id}/timeline.json", get(timeline::json))
         .route("/{hub}/instances/{id}/history", get(history::page))
@@ -39,6 +42,7 @@ pub(crate) fn routes() -> Router {
         .route("/{hub}/instances/{id}/tree", get(tree::page))
         .route("/{hub}/instances/{id}/do/{action}", post(act::act))
         .merge(travel::routes())
+        .with_state(travel::Lab::default())
 }
 
 /// The pages of an instance.

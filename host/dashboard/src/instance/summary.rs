@@ -1,10 +1,13 @@
 //! The first page of an instance: what it is, why it waits, what went in and came out, and what can be done.
 
-use axum::extract::Path;
+use axum::extract::{Path, State};
+use axum::response::Response;
 use maud::{Markup, html};
 use perennial::{InstanceStatus, RequestState, RequestStatus};
 
+use super::travel::{Lab, takeover};
 use super::{Tab, actions, brief, cut, frame, quarantine, waits};
+use crate::change::Sent;
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
@@ -13,22 +16,46 @@ use crate::{link, show};
 const SHOWN: usize = 50;
 
 pub(super) async fn page(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
-    let status = page.client.status(&id).show_input().await.on(&page)?;
-    let status = status.ok_or_else(|| Refused::no_instance(&id).on(&page))?;
+    let status = whole(&page, &id).await?;
+    shown(&page, &status, &html! {}).await
+}
+
+/// Says whether the module that is deployed now could take the instance over.
+pub(super) async fn take_over(
+    page: Page,
+    State(lab): State<Lab>,
+    Path((_, id)): Path<(String, String)>,
+    Sent(_): Sent,
+) -> Shown {
+    let status = whole(&page, &id).await?;
+    let answer = takeover::answer(&page, &lab, &status).await;
+    let answer = answer.unwrap_or_else(|refused| refused.alert());
+    shown(&page, &status, &answer).await
+}
+
+async fn whole(page: &Page, id: &str) -> Result<InstanceStatus, Response> {
+    let status = page.client.status(id).show_input().await.on(page)?;
+    status.ok_or_else(|| Refused::no_instance(id).on(page))
+}
+
+async fn shown(page: &Page, status: &InstanceStatus, answer: &Markup) -> Shown {
     // A purge in between is told on the next look.
-    let requests = page.client.requests(&id).await.unwrap_or_default();
+    let requests = page.client.requests(&status.instance_id).await;
+    let requests = requests.unwrap_or_default();
+    let modules = page.client.modules().await.on(page)?;
     let body = html! {
-        div data-part="state" data-key=(actions::key(&status)) {
-            @if let Some(why) = &status.quarantine { (quarantine::card(&page, why)) }
-            (waits::card(&page, &status))
+        div data-part="state" data-key=(actions::key(status)) {
+            @if let Some(why) = &status.quarantine { (quarantine::card(page, why)) }
+            (waits::card(page, status))
         }
+        (takeover::card(page, status, &modules, answer))
         div.columns {
-            div data-part="payloads" { (payloads(&status)) (values(&status)) (answers(&status, &requests)) (rewinds(&status)) }
-            section.card data-part="facts" aria-labelledby="facts" { h2 #facts { "Facts" } (facts(&page, &status)) }
+            div data-part="payloads" { (payloads(status)) (values(status)) (answers(status, &requests)) (rewinds(status)) }
+            section.card data-part="facts" aria-labelledby="facts" { h2 #facts { "Facts" } (facts(page, status)) }
         }
-        @if page.may_change() { (actions::section(&page, &status)) }
+        @if page.may_change() { (actions::section(page, status)) }
     };
-    Ok(frame(&page, &status, Tab::Summary, &body))
+    Ok(frame(page, status, Tab::Summary, &body))
 }
 
 fn payloads(status: &InstanceStatus) -> Markup {
@@ -127,7 +154,7 @@ fn facts(page: &Page, status: &InstanceStatus) -> Markup {
             dt { "Orchestration" } dd { (status.name) @if let Some(version) = &status.version { " " span.hint { "version " (version) } } }
             @if let Some(module) = &status.module {
                 dt { "Module" }
-                dd { a href=(page.path("/modules")) title=(module) { code { (quarantine::short(&module.to_string())) } } }
+                dd { a href=(page.path(&format!("/stored/{module}"))) title=(module) { code { (module.short()) } } }
             }
             dt { "Created" } dd { (show::time(status.created_at)) }
             @if let Some(at) = status.scheduled_for { dt { "Scheduled for" } dd { (show::time(at)) } }

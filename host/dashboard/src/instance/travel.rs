@@ -3,15 +3,19 @@
 //! Invariant: of a history of any length a page holds the lines of at most [`ROWS`] turns and one turn in full, whose events and payloads
 //! are bounded too; the history is read in parts.
 
+mod form;
 mod lab;
 mod line;
+mod modules;
 mod replace;
 mod spread;
 mod states;
+pub(super) mod takeover;
 mod told;
 mod view;
 mod walk;
 mod what_if;
+mod which;
 
 use axum::Router;
 use axum::extract::Path;
@@ -23,9 +27,11 @@ use super::{Tab, found, frame};
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
+pub(super) use lab::Lab;
 use walk::{Asked, Chosen, ROWS, Row, Walked, walk};
+use which::Which;
 
-pub(super) fn routes() -> Router {
+pub(super) fn routes() -> Router<Lab> {
     Router::new()
         .route("/{hub}/instances/{id}/turns", get(turns))
         .route(
@@ -36,7 +42,6 @@ pub(super) fn routes() -> Router {
             "/{hub}/instances/{id}/what-if/component",
             post(what_if::component),
         )
-        .with_state(lab::Lab::default())
 }
 
 async fn turns(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
@@ -48,36 +53,43 @@ async fn turns(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
             Refused::invalid("A turn is given by its number, or as \"last\".").on(&page)
         })?,
     };
-    let walked = walk(&page.client, &id, asked).await.on(&page)?;
+    let before = page.query.text("before").map(str::parse).transpose();
+    let before = before.map_err(|_| {
+        Refused::invalid("A rewind is given by its number, counted from 0.").on(&page)
+    })?;
+    let which = Which { id: &id, before };
+    let walked = walk(which.read(&page.client), asked).await.on(&page)?;
     let body = html! {
-        @if status.history_events == 0 {
+        (which::warning(&page, &status, which))
+        @if which.is_now() && status.history_events == 0 {
             div.card.empty data-part="turns" {
                 strong { "No turns yet" }
                 "The first turn is recorded when the instance begins. "
                 a href=(page.instance(&id, "")) { "See what it waits for" }
             }
         } @else {
-            (steps(&page, &id, asked, &walked))
+            (steps(&page, which, asked, &walked))
             div.travel {
                 div data-part="turn" {
                     @match &walked.chosen {
-                        Some(chosen) => (view::turn(&page, &status, chosen)),
+                        Some(chosen) => (view::turn(&page, &status, which, chosen)),
                         None => div.card.empty {
                             strong { "There is no such turn" }
-                            "The history ends before it. " a href=(page.instance(&id, "/turns?turn=last")) { "Show the last turn" }
+                            "The history ends before it. " a href=(which.turn(&page, "last")) { "Show the last turn" }
                         },
                     }
                 }
-                (list(&page, &status, &walked))
+                (list(&page, &status, which, &walked))
             }
         }
+        (which::others(&page, &status, which, walked.execution))
     };
     Ok(frame(&page, &status, Tab::Turns, &body))
 }
 
 /// The way to other turns.
-fn steps(page: &Page, id: &str, asked: Asked, walked: &Walked) -> Markup {
-    let to = |turn: String| page.instance(id, &format!("/turns?turn={turn}"));
+fn steps(page: &Page, which: Which<'_>, asked: Asked, walked: &Walked) -> Markup {
+    let to = |turn: &str| which.turn(page, turn);
     let at = match (&walked.chosen, asked) {
         (Some(chosen), _) => chosen.number,
         (None, Asked::Turn(number)) => number,
@@ -88,40 +100,37 @@ fn steps(page: &Page, id: &str, asked: Asked, walked: &Walked) -> Markup {
     html! {
         div.row.steps data-part="steps" {
             nav.row aria-label="Turns" {
-                a.button href=(to("0".to_owned())) { "First" }
+                a.button href=(to("0")) { "First" }
                 @match before {
-                    Some(before) => a.button rel="prev" data-turn="before" title="Previous turn (key: left arrow)" href=(to(before.to_string())) { "← Previous" },
+                    Some(before) => a.button rel="prev" data-turn="before" title="Previous turn (key: left arrow)" href=(to(&before.to_string())) { "← Previous" },
                     None => span.button.off { "← Previous" },
                 }
                 @if is_last {
                     span.button.off { "Next →" }
                 } @else {
-                    a.button rel="next" data-turn="after" title="Next turn (key: right arrow)" href=(to((at + 1).to_string())) { "Next →" }
+                    a.button rel="next" data-turn="after" title="Next turn (key: right arrow)" href=(to(&(at + 1).to_string())) { "Next →" }
                 }
-                a.button href=(to("last".to_owned())) { "Last" }
+                a.button href=(to("last")) { "Last" }
             }
-            form.row method="get" action=(page.instance(id, "/turns")) {
+            form.row method="get" action=(page.instance(which.id, "/turns")) {
+                @if let Some(before) = which.before { input type="hidden" name="before" value=(before); }
                 label.inline for="turn" { "Turn" }
                 input #turn.short type="number" name="turn" min="0" value=(at);
                 button type="submit" { "Go" }
             }
-            @if page.may_change() { a.button href=(page.instance(id, "/what-if")) { "What if…" } }
+            @if which.is_now() && page.may_change() { a.button href=(page.instance(which.id, "/what-if")) { "What if…" } }
         }
     }
 }
 
 /// The turns around the chosen one.
-fn list(page: &Page, status: &InstanceStatus, walked: &Walked) -> Markup {
-    let id = &status.instance_id;
+fn list(page: &Page, status: &InstanceStatus, which: Which<'_>, walked: &Walked) -> Markup {
     let chosen = walked.chosen.as_ref().map(|chosen| chosen.number);
     let first = walked.rows.first().map_or(0, |row| row.number);
-    let to = |turn: u32| page.instance(id, &format!("/turns?turn={turn}"));
+    let to = |turn: u32| which.turn(page, &turn.to_string());
     html! {
         section.card aria-labelledby="turns-title" data-part="list" {
             h2 #turns-title { "All turns" }
-            @if !status.rewinds.is_empty() {
-                p.hint { "The instance was rewound: turns that a rewind cut off are no longer in its history." }
-            }
             div.scroll { table.turns {
                 thead { tr {
                     th.num scope="col" { "Turn" } th scope="col" { "Time" } th scope="col" { "Came in" } th scope="col" { "Answered" }
@@ -134,8 +143,8 @@ fn list(page: &Page, status: &InstanceStatus, walked: &Walked) -> Markup {
                 }
                 @if let Some(after) = walked.rows_end { a.button href=(to(after)) { "Turns from " (after) " on" } }
             }
-            p.hint { "Up to " (ROWS) " turns are listed at once; "
-                (show::count(status.history_events)) " events are recorded in all." }
+            p.hint { "Up to " (ROWS) " turns are listed at once"
+                @if which.is_now() { "; " (show::count(status.history_events)) " events are recorded in all" } "." }
         }
     }
 }

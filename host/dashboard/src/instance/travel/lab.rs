@@ -1,4 +1,4 @@
-//! Replays for visitors: the components that they gave, and how many replays run at once.
+//! Replays for visitors: the components that they gave, and how many replays run at once. What the hub has stored is not kept here.
 //!
 //! Invariants: nothing of this is written anywhere; at most [`AT_ONCE`] replays and inspections run, also those that nobody waits for any
 //! more; at most [`KEPT`] components of [`KEPT_BYTES`] together are kept.
@@ -8,10 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use perennial::{CheckOutcome, Digest, Error, Module, Quarantine, RecordedHistory, Replayer};
+use perennial::{
+    CheckOutcome, Client, Digest, Error, InstanceStatus, Module, Quarantine, RecordedHistory,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::refused::Refused;
+use crate::show;
 
 /// Replays at once.
 const AT_ONCE: usize = 2;
@@ -25,9 +28,12 @@ const KEPT: usize = 8;
 /// Their bytes together. The one that came last is kept whatever its size.
 const KEPT_BYTES: usize = 128 << 20;
 
+/// Histories of more bytes are not copied for a replay.
+const HISTORY_BYTES: u64 = 32 << 20;
+
 /// The place of all replays that the pages make.
 #[derive(Clone)]
-pub(super) struct Lab {
+pub(in crate::instance) struct Lab {
     free: Arc<Semaphore>,
     /// With the name of the hub whose visitor gave it, the latest first.
     components: Arc<Mutex<VecDeque<(String, Module)>>>,
@@ -40,6 +46,14 @@ impl Default for Lab {
             components: Arc::default(),
         }
     }
+}
+
+/// What a replay needs.
+pub(super) struct Prepared {
+    pub(super) module: Module,
+    pub(super) history: RecordedHistory,
+    /// The history in which something else came in.
+    pub(super) changed: Option<RecordedHistory>,
 }
 
 /// What a replay showed.
@@ -79,7 +93,7 @@ impl Lab {
         bytes: Vec<u8>,
     ) -> Result<Module, Refused> {
         let look = move || Module::from_bytes(name, &bytes);
-        let module = self.work(look).await??;
+        let module = work(self.place()?, look).await??;
         let mut all = self
             .components
             .lock()
@@ -98,16 +112,22 @@ impl Lab {
     }
 
     /// Replays a history on a module; with a changed copy, first the history itself if the module is another one than it ran on, and then
-    /// the copy.
+    /// the copy. Nothing is prepared, which takes as much memory as the component and the history, before there is a place for it.
     pub(super) async fn replay(
         &self,
-        module: Module,
-        history: RecordedHistory,
-        changed: Option<RecordedHistory>,
+        client: &Client,
+        prepared: impl Future<Output = Result<Prepared, Refused>>,
     ) -> Result<Verdict, Refused> {
+        let place = self.place()?;
+        let Prepared {
+            module,
+            history,
+            changed,
+        } = prepared.await?;
+        let client = client.clone();
         let replay = move || -> Result<Verdict, Error> {
             let is_own = history.module == Some(module.digest());
-            let replayer = Replayer::new(module)?;
+            let replayer = client.replayer(module)?;
             let Some(changed) = changed else {
                 return Ok(verdict(replayer.replay(&history)?));
             };
@@ -117,34 +137,7 @@ impl Lab {
             drop(history);
             Ok(verdict(replayer.replay(&changed)?))
         };
-        Ok(self.work(replay).await??)
-    }
-
-    /// Does something that takes a processor, if one of the places is free.
-    async fn work<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Refused> {
-        let place = self.place()?;
-        let work = tokio::task::spawn_blocking(move || {
-            // It is free again when the work is done, however long anybody waits for it.
-            let _place = place;
-            work()
-        });
-        match tokio::time::timeout(PATIENCE, work).await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(_)) => Err(Refused::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "The replay stopped because of an error of this program.",
-            )),
-            Err(_) => Err(Refused::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!(
-                    "The replay was not done after {} s. `perennial export` and `perennial replay` replay a history of any length.",
-                    PATIENCE.as_secs()
-                ),
-            )),
-        }
+        Ok(work(place, replay).await??)
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit, Refused> {
@@ -154,6 +147,50 @@ impl Lab {
                 format!("The host is busy with {AT_ONCE} other replays. Try again in a moment."),
             )
         })
+    }
+}
+
+/// Why this history cannot be replayed here.
+pub(super) fn impossible(status: &InstanceStatus) -> Option<String> {
+    if status.history_events == 0 {
+        return Some("The instance has not begun: there is nothing to replay yet.".to_owned());
+    }
+    if status.module.is_none() {
+        return Some("A remote worker runs this orchestration, and no module: only its own program can replay it.".to_owned());
+    }
+    if status.history_bytes > HISTORY_BYTES {
+        return Some(format!(
+            "The history has {}, and the dashboard replays up to {}. `perennial export` and `perennial replay` replay longer ones.",
+            show::bytes(status.history_bytes),
+            show::bytes(HISTORY_BYTES)
+        ));
+    }
+    None
+}
+
+/// Does something that takes a processor, in a place for it.
+async fn work<T: Send + 'static>(
+    place: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refused> {
+    let work = tokio::task::spawn_blocking(move || {
+        // It is free again when the work is done, however long anybody waits for it.
+        let _place = place;
+        work()
+    });
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err(Refused::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The replay stopped because of an error of this program.",
+        )),
+        Err(_) => Err(Refused::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "The replay was not done after {} s. `perennial export` and `perennial replay` replay a history of any length.",
+                PATIENCE.as_secs()
+            ),
+        )),
     }
 }
 
@@ -174,11 +211,11 @@ mod tests {
     async fn two_replays_run_at_once_and_a_third_is_told_so() {
         let lab = Lab::default();
         let held = [lab.place().unwrap(), lab.place().unwrap()];
-        let refused = lab.work(|| 1).await.unwrap_err();
+        let refused = lab.place().unwrap_err();
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(refused.message.contains("busy"), "{}", refused.message);
         drop(held);
-        assert_eq!(lab.work(|| 1).await.unwrap(), 1);
+        assert_eq!(work(lab.place().unwrap(), || 1).await.unwrap(), 1);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use perennial::{Event, InstanceStatus, Json, TaskId, Wait};
 use super::line::{self, Line};
 use super::states::{Open, Phase, State, What};
 use super::walk::Chosen;
+use super::which::Which;
 use super::{replace, what_if_of};
 use crate::page::Page;
 use crate::show;
@@ -43,8 +44,12 @@ impl Room {
     }
 }
 
-pub(super) fn turn(page: &Page, status: &InstanceStatus, chosen: &Chosen) -> Markup {
-    let id = &status.instance_id;
+pub(super) fn turn(
+    page: &Page,
+    status: &InstanceStatus,
+    which: Which<'_>,
+    chosen: &Chosen,
+) -> Markup {
     let mut room = Room::default();
     let (received, produced) = chosen.events.split_at(chosen.received);
     let (received_lines, produced_lines) = chosen.lines.split_at(chosen.received);
@@ -64,12 +69,13 @@ pub(super) fn turn(page: &Page, status: &InstanceStatus, chosen: &Chosen) -> Mar
                 dd {
                     @match chosen.next_at {
                         Some(next) => (show::span(next.since(chosen.at).0)),
-                        None => "this is the last turn so far",
+                        None if which.is_now() => "this is the last turn so far",
+                        None => "this was the last turn before the rewind",
                     }
                 }
             }
             h3 { "Came in" }
-            (events(page, id, received, received_lines, &mut room))
+            (events(page, which, received, received_lines, &mut room))
             h3 { "The orchestration answered" }
             @if produced.is_empty() {
                 p.hint {
@@ -77,13 +83,13 @@ pub(super) fn turn(page: &Page, status: &InstanceStatus, chosen: &Chosen) -> Mar
                     @else { "It was not asked in this turn." }
                 }
             } @else {
-                (events(page, id, produced, produced_lines, &mut room))
+                (events(page, which, produced, produced_lines, &mut room))
             }
         }
         section.card aria-labelledby="then-title" {
             h2 #then-title { "After this turn" }
-            (waits(page, status, chosen))
-            (known(page, id, chosen, &mut room))
+            (waits(page, status, which, chosen))
+            (known(page, which, chosen, &mut room))
         }
     }
 }
@@ -91,7 +97,7 @@ pub(super) fn turn(page: &Page, status: &InstanceStatus, chosen: &Chosen) -> Mar
 /// Events with their payloads.
 pub(super) fn events(
     page: &Page,
-    id: &str,
+    which: Which<'_>,
     events: &[perennial::HistoryEvent],
     lines: &[Line],
     room: &mut Room,
@@ -101,20 +107,20 @@ pub(super) fn events(
             @for (of, line) in events.iter().zip(lines).take(EVENTS) {
                 li value=(of.number) {
                     div.row {
-                        a href=(page.instance(id, &format!("/history/{}", of.number))) title="Event of the history" { span.num { (of.number) } }
+                        a href=[which.event(page, of.number)] title="Event of the history" { span.num { (of.number) } }
                         strong { (of.event.name()) }
                         (about(page, line))
-                        @if page.may_change() && replace::is_replaceable(&of.event) {
-                            a.chip href=(what_if_of(page, id, of.number)) { "What if it were different?" }
+                        @if which.is_now() && page.may_change() && replace::is_replaceable(&of.event) {
+                            a.chip href=(what_if_of(page, which.id, of.number)) { "What if it were different?" }
                         }
                     }
-                    (content(page, id, of.number, &of.event, room))
+                    (content(page, which, of.number, &of.event, room))
                 }
             }
         }
         @if let Some(next) = events.get(EVENTS) {
-            p.hint { (show::count((events.len() - EVENTS) as u64)) " more events of this turn: "
-                a href=(page.instance(id, &format!("/history?from={}", next.number))) { "see the history" } }
+            p.hint { (show::count((events.len() - EVENTS) as u64)) " more events of this turn"
+                @if which.is_now() { ": " a href=(page.instance(which.id, &format!("/history?from={}", next.number))) { "see the history" } } }
         }
     }
 }
@@ -130,17 +136,19 @@ pub(super) fn about(page: &Page, line: &Line) -> Markup {
 }
 
 /// The payload or the failure of an event.
-fn content(page: &Page, id: &str, number: u64, event: &Event, room: &mut Room) -> Markup {
-    let whole = || page.instance(id, &format!("/history/{number}"));
+fn content(page: &Page, which: Which<'_>, number: u64, event: &Event, room: &mut Room) -> Markup {
+    let whole = which.event(page, number);
     if let Some(failure) = crate::instance::event::failure(event) {
         return match room.take(failure.size()) {
             true => show::failure(failure),
-            false => html! { p { a href=(whole()) { "The failure" } } },
+            false => {
+                html! { p { a href=[whole] { "The failure" } @if !which.is_now() { " is too large for this page." } } }
+            }
         };
     }
     match line::payload(event) {
         None => html! {},
-        Some(json) => payload(json, &format!("payload-{number}"), Some(&whole()), room),
+        Some(json) => payload(json, &format!("payload-{number}"), whole.as_deref(), room),
     }
 }
 
@@ -159,7 +167,7 @@ pub(super) fn payload(
         @if !room.take(size) {
             p.hint {
                 (show::bytes(size as u64))
-                @if let Some(whole) = whole { ", not shown on this page: " a href=(whole) { "see the event" } }
+                ", not shown on this page" @if let Some(whole) = whole { ": " a href=(whole) { "see the event" } }
             }
         } @else if size <= INLINE {
             p.value { code { (json.as_str()) } }
@@ -169,9 +177,9 @@ pub(super) fn payload(
     }
 }
 
-fn waits(page: &Page, status: &InstanceStatus, chosen: &Chosen) -> Markup {
+fn waits(page: &Page, status: &InstanceStatus, which: Which<'_>, chosen: &Chosen) -> Markup {
     let state = &chosen.state;
-    let awaited = if chosen.is_last() {
+    let awaited = if chosen.is_last() && which.is_now() {
         awaited(status)
     } else {
         Vec::new()
@@ -255,18 +263,19 @@ fn task_line(page: &Page, chosen: &Chosen, task: TaskId, open: &Open) -> Markup 
 }
 
 /// The custom status, the named values and the tags.
-fn known(page: &Page, id: &str, chosen: &Chosen, room: &mut Room) -> Markup {
+fn known(page: &Page, which: Which<'_>, chosen: &Chosen, room: &mut Room) -> Markup {
     let state = &chosen.state;
-    let history = page.instance(id, "/history");
+    let history = which.is_now().then(|| page.instance(which.id, "/history"));
+    let history = history.as_deref();
     html! {
         h3 { "Custom status" }
         @if state.custom_status.is_none() { p.hint { "none" } }
-        @else { (payload(state.custom_status.as_ref(), "custom-status", Some(&history), room)) }
+        @else { (payload(state.custom_status.as_ref(), "custom-status", history, room)) }
         @if !state.values.is_empty() {
             h3 { "Named values" }
             dl.facts {
                 @for (at, (name, value)) in state.values.iter().take(SHOWN).enumerate() {
-                    dt { (cut(name, 120)) } dd { (payload(Some(value), &format!("value-{at}"), Some(&history), room)) }
+                    dt { (cut(name, 120)) } dd { (payload(Some(value), &format!("value-{at}"), history, room)) }
                 }
             }
             @if let Some(more) = state.values.len().checked_sub(SHOWN).filter(|more| *more > 0) {

@@ -1,7 +1,7 @@
 //! Goes through a history, turn by turn.
 
 use futures::{Stream, TryStreamExt};
-use perennial::{Client, Error, Event, HistoryEvent, Json, Timestamp};
+use perennial::{Client, Error, Event, HistoryEvent, HistoryQuery, Json, Timestamp};
 
 use super::line::{Line, payload};
 use super::replace::is_replaceable;
@@ -60,11 +60,13 @@ pub(super) struct Walked {
     /// The first turn after the rows, if there is one.
     pub(super) rows_end: Option<u32>,
     pub(super) chosen: Option<Chosen>,
+    /// How many executions of the instance came before this one.
+    pub(super) execution: Option<u32>,
 }
 
-/// Reads the history of an instance up to the turns that are listed with the one asked for.
-pub(super) async fn walk(client: &Client, id: &str, asked: Asked) -> Result<Walked, Error> {
-    through(client.history(id).stream(), asked).await
+/// Reads a history up to the turns that are listed with the one asked for.
+pub(super) async fn walk(history: HistoryQuery, asked: Asked) -> Result<Walked, Error> {
+    through(history.stream(), asked).await
 }
 
 /// As [`walk`], for any events.
@@ -200,6 +202,11 @@ impl Walk {
             return;
         };
         let (number, at) = (first.turn, first.at);
+        for event in &events {
+            if let Event::ExecutionStarted(start) = &event.event {
+                self.found.execution = Some(start.execution);
+            }
+        }
         if number < self.from {
             events.iter().for_each(|event| self.state.apply(event));
             return;

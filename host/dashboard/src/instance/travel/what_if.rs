@@ -4,30 +4,21 @@
 
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use maud::{Markup, html};
-use perennial::{
-    Digest, Event, Failure, HistoryEvent, InstanceStatus, Json, Module, RecordedHistory, parse_json,
-};
+use perennial::{Digest, Event, Failure, InstanceStatus, Json, RecordedHistory, parse_json};
 
-use super::lab::Lab;
-use super::line::{self, Line};
+use super::lab::{Lab, Prepared, impossible};
+use super::modules::{choices, load};
 use super::replace::{self, Instead};
 use super::told::Told;
-use super::walk::{Candidate, candidates, event};
-use super::{Tab, found, frame, spread, view, what_if_of};
+use super::walk::event;
+use super::{Tab, form, found, frame, line, spread};
 use crate::change::Sent;
 use crate::fields::Fields;
 use crate::page::{Page, data};
 use crate::refused::{OnPage, Refused, Shown};
-use crate::show;
 use crate::show::cut;
-
-/// Histories of more bytes are not copied for a replay.
-const HISTORY_BYTES: u64 = 32 << 20;
-
-/// Longer payloads cannot be edited.
-const EDITED_BYTES: usize = 64 << 10;
 
 /// Characters that are kept of the name of a component's file.
 const NAME_CHARS: usize = 100;
@@ -103,28 +94,34 @@ async fn replayed(
     if let Some(why) = impossible(status) {
         return Err(Refused::invalid(why));
     }
-    if sent.text("state") != Some(&*state_of(status)) {
+    if sent.text("state") != Some(&*form::state_of(status)) {
         return Err(Refused::new(
             StatusCode::CONFLICT,
             "The instance was rewound or began another execution meanwhile. Choose the event again.",
         ));
     }
     let digest = sent.text("module").and_then(Digest::from_hex);
-    let module = digest.and_then(|digest| lab.component(page.hub(), digest));
-    let module = module.ok_or_else(|| {
-        Refused::invalid("The component is no longer there; give it again. Only the latest few are kept, until the host restarts.")
-    })?;
+    let digest = digest.ok_or_else(|| Refused::invalid("Choose the module to replay on."))?;
     let id = &status.instance_id;
-    let history = page.client.export(id).await?;
-    let history = history.ok_or_else(|| Refused::no_instance(id))?;
-    let changed = changed(&history, sent)?;
-    let is_changed = changed.is_some();
-    let verdict = lab.replay(module.clone(), history, changed).await?;
+    let mut name = String::new();
+    let prepared = async {
+        let module = load(page, lab, digest).await?;
+        module.name().clone_into(&mut name);
+        let history = page.client.export(id).await?;
+        let history = history.ok_or_else(|| Refused::no_instance(id))?;
+        let changed = changed(&history, sent)?;
+        Ok(Prepared {
+            module,
+            history,
+            changed,
+        })
+    };
+    let verdict = lab.replay(&page.client, prepared).await?;
     let told = Told {
         page,
         status,
-        module: &module,
-        is_changed,
+        module: &name,
+        // Without an event nothing is changed.
         event: sent.text("event"),
     };
     told.show(&verdict).await
@@ -204,29 +201,6 @@ fn lines(old: &str, new: String) -> String {
     }
 }
 
-/// Identifies the history that the page was made from.
-fn state_of(status: &InstanceStatus) -> String {
-    format!("{}.{}", status.execution_id, status.rewinds.len())
-}
-
-/// Why this history cannot be replayed here.
-fn impossible(status: &InstanceStatus) -> Option<String> {
-    if status.history_events == 0 {
-        return Some("The instance has not begun: there is nothing to replay yet.".to_owned());
-    }
-    if status.module.is_none() {
-        return Some("A remote worker runs this orchestration, and no module: only its own program can replay it.".to_owned());
-    }
-    if status.history_bytes > HISTORY_BYTES {
-        return Some(format!(
-            "The history has {}, and the dashboard replays up to {}. `perennial export` and `perennial replay` replay longer ones.",
-            show::bytes(status.history_bytes),
-            show::bytes(HISTORY_BYTES)
-        ));
-    }
-    None
-}
-
 async fn shown(page: &Page, lab: &Lab, status: &InstanceStatus, shows: Shows) -> Shown {
     let id = &status.instance_id;
     let number = match &shows.sent {
@@ -238,10 +212,10 @@ async fn shown(page: &Page, lab: &Lab, status: &InstanceStatus, shows: Shows) ->
         None => None,
     };
     let chosen = chosen.filter(|(of, _)| replace::is_replaceable(&of.event));
-    let components = lab.components(page.hub());
+    let known = choices(page, lab, status).await.on(page)?;
     let may = page.may_change();
     let body = html! {
-        (explanation(page, id))
+        (form::explanation(page, id))
         @if let Some(error) = &shows.error { p.error role="alert" { (error) } }
         @if let Some(result) = &shows.result { (result) }
         @if let Some(why) = impossible(status) {
@@ -249,256 +223,18 @@ async fn shown(page: &Page, lab: &Lab, status: &InstanceStatus, shows: Shows) ->
         } @else if !may {
             p.warning { "This key may only read. A replay takes time on the host, so it needs a key that may change something." }
         } @else {
-            (component_card(page, status, &components))
+            (form::component_card(page, status, &known))
             @match &chosen {
-                Some((of, line)) => (editor(page, status, &components, of, line, shows.sent.as_ref())),
+                Some((of, line)) => (form::editor(page, status, &known, of, line, shows.sent.as_ref())),
                 None => {
                     @if number.is_some() { p.warning { "The chosen event is not one that came in, or is not there any more." } }
-                    (plain(page, status, &components))
-                    (choice(page, id).await?)
+                    (form::plain(page, status, &known))
+                    (form::choice(page, id).await?)
                 }
             }
         }
     };
     Ok(frame(page, status, Tab::Turns, &body))
-}
-
-fn explanation(page: &Page, id: &str) -> Markup {
-    html! {
-        section.card aria-labelledby="what-if-title" {
-            h2 #what-if-title { "What if" }
-            p {
-                "Replays the recorded history of this instance on a copy in which something else came in, and shows from which turn on the orchestration \
-                 would have answered differently. Nothing is written, no activity runs, and the instance does not notice it."
-            }
-            p.row { a href=(page.instance(id, "/turns")) { "All turns" } }
-        }
-    }
-}
-
-/// The component to replay on. A hub gives none out, so the visitor gives the file.
-fn component_card(page: &Page, status: &InstanceStatus, known: &[Module]) -> Markup {
-    let id = &status.instance_id;
-    let has_own = known
-        .iter()
-        .any(|module| Some(module.digest()) == status.module);
-    let back = match page.query.text("event") {
-        Some(event) => format!(
-            "{}?event={}",
-            page.instance(id, "/what-if"),
-            crate::link::part(event)
-        ),
-        None => page.instance(id, "/what-if"),
-    };
-    html! {
-        section.card aria-labelledby="component-title" {
-            h2 #component-title { "The component" }
-            @if has_own {
-                p.done { "The component of the module that this instance runs on is here." }
-            } @else {
-                p {
-                    "A replay needs the component (the .wasm file) of the module. This instance runs on the one with the digest "
-                    @if let Some(digest) = status.module { (show::copyable(&digest.to_string())) } "."
-                }
-            }
-            details open[!has_own] {
-                summary { @if known.is_empty() { "Give a component" } @else { "Give another component" } }
-                p.hint {
-                    "It is inspected and kept in the memory of the host for replays only; it is not deployed. To find out whether another module could take \
-                     the instance over, give that one."
-                }
-                noscript { p.warning { "Giving a file needs JavaScript. `perennial export` and `perennial replay` do the same on the command line." } }
-                form.component.needs-js data-to=(page.instance(id, "/what-if/component")) data-back=(back) {
-                    label for="file" { "Component (.wasm)" }
-                    input #file type="file" accept=".wasm,application/wasm" required;
-                    div.row { button type="submit" { "Take it for replays" } span.told role="status" {} }
-                }
-            }
-        }
-    }
-}
-
-/// The fields of each form that replays: the token, the history that is meant, and the module.
-fn common(page: &Page, status: &InstanceStatus, known: &[Module], sent: Option<&Fields>) -> Markup {
-    let chosen = sent.and_then(|sent| sent.text("module"));
-    html! {
-        (page.token_field())
-        input type="hidden" name="state" value=(state_of(status));
-        label for="module" { "Replay on" }
-        select #module name="module" required {
-            @for module in known {
-                @let digest = module.digest().to_string();
-                @let is_own = Some(module.digest()) == status.module;
-                option value=(digest) selected[chosen.map_or(is_own, |chosen| chosen == digest)] {
-                    (module.name()) " (" (module.digest().short()) ")"
-                    @if is_own { ", on which the instance runs" } @else { ", another module" }
-                }
-            }
-        }
-    }
-}
-
-/// A replay without a change.
-fn plain(page: &Page, status: &InstanceStatus, known: &[Module]) -> Markup {
-    html! {
-        section.card aria-labelledby="plain-title" {
-            h2 #plain-title { "Without a change" }
-            p { "Whether a module answers as recorded in all turns: so another version can take the instance over, or a repaired one a quarantined instance." }
-            @if known.is_empty() {
-                p.hint { "Give a component first." }
-            } @else {
-                form method="post" action=(page.instance(&status.instance_id, "/what-if")) {
-                    (common(page, status, known, None))
-                    p { button type="submit" { "Replay without a change" } }
-                }
-            }
-        }
-    }
-}
-
-/// What can be replaced.
-async fn choice(page: &Page, id: &str) -> Result<Markup, Response> {
-    let from = page.query.text("from").and_then(|from| from.parse().ok());
-    let (found, next) = candidates(&page.client, id, from.unwrap_or(0))
-        .await
-        .on(page)?;
-    let to = |from: u64| format!("{}?from={from}", page.instance(id, "/what-if"));
-    Ok(html! {
-        section.card aria-labelledby="choice-title" {
-            h2 #choice-title { "With something else that came in" }
-            p { "Choose what should have been different: a result or a failure of an activity, a child or a request; an event; or an input." }
-            @if found.is_empty() { p.hint { "Nothing has come in" @if from.is_some() { " from there on" } "." } }
-            @else {
-                div.scroll { table {
-                    thead { tr {
-                        th.num scope="col" { "Event" } th.num scope="col" { "Turn" } th scope="col" { "Time" }
-                        th scope="col" { "What came in" } th.num scope="col" { "Size" }
-                    } }
-                    tbody { @for one in &found { (candidate(page, id, one)) } }
-                } }
-            }
-            nav.row aria-label="More events" {
-                @if from.is_some_and(|from| from > 0) { a.button href=(page.instance(id, "/what-if")) { "First" } }
-                @if let Some(next) = next { a.button rel="next" href=(to(next)) { "More" } }
-            }
-        }
-    })
-}
-
-fn candidate(page: &Page, id: &str, one: &Candidate) -> Markup {
-    let to = what_if_of(page, id, one.number);
-    html! {
-        tr data-href=(to) {
-            td.num { a href=(to) { (one.number) } }
-            td.num { (one.turn) }
-            td.tight { (show::time(one.at)) }
-            td { strong { (one.kind) } " " (view::about(page, &one.line)) }
-            td.num { @match one.size { Some(size) => (show::bytes(size as u64)), None => span.none { "–" } } }
-        }
-    }
-}
-
-/// What an editor begins with: what was sent, or else what is recorded.
-struct Entry {
-    is_failure: bool,
-    value: String,
-    kind: String,
-    message: String,
-    retryable: bool,
-}
-
-impl Entry {
-    fn of(event: &Event, sent: Option<&Fields>) -> Self {
-        if let Some(sent) = sent {
-            let text = |name| sent.text(name).unwrap_or_default().to_owned();
-            return Self {
-                is_failure: sent.text("as") == Some("failure"),
-                value: text("value"),
-                kind: text("kind"),
-                message: text("message"),
-                retryable: sent.is_set("retryable"),
-            };
-        }
-        let value = line::payload(event).flatten();
-        let value = value.filter(|json| json.size() <= EDITED_BYTES);
-        let failure = crate::instance::event::failure(event);
-        Self {
-            is_failure: failure.is_some(),
-            value: value.map_or_else(String::new, |json| spread::spread(json.as_str())),
-            kind: failure.map_or_else(String::new, |failure| failure.kind.clone()),
-            message: failure.map_or_else(String::new, |failure| failure.message.clone()),
-            retryable: failure.is_some_and(|failure| failure.retryable),
-        }
-    }
-}
-
-fn editor(
-    page: &Page,
-    status: &InstanceStatus,
-    known: &[Module],
-    of: &HistoryEvent,
-    line: &Line,
-    sent: Option<&Fields>,
-) -> Markup {
-    let id = &status.instance_id;
-    let entry = Entry::of(&of.event, sent);
-    let can_fail = replace::can_fail(&of.event);
-    let size = line::payload(&of.event).flatten().map_or(0, Json::size);
-    let mut room = view::Room::default();
-    html! {
-        section.card aria-labelledby="editor-title" {
-            h2 #editor-title { "What if event " (of.number) " were different?" }
-            p.row {
-                strong { (of.event.name()) } (view::about(page, line))
-                a href=(page.instance(id, &format!("/turns?turn={}", of.turn))) { "turn " (of.turn) }
-                a href=(page.instance(id, "/what-if")) { "choose another event" }
-            }
-            h3 { "Recorded" }
-            @match crate::instance::event::failure(&of.event) {
-                Some(failure) => (show::failure(failure)),
-                None => (view::payload(line::payload(&of.event).flatten(), "recorded", Some(&page.instance(id, &format!("/history/{}", of.number))), &mut room)),
-            }
-            h3 { "Instead" }
-            form.what-if method="post" action=(page.instance(id, "/what-if")) {
-                input type="hidden" name="event" value=(of.number);
-                @if can_fail {
-                    fieldset {
-                        legend { "It comes back with" }
-                        label.inline { input type="radio" name="as" value="value" checked[!entry.is_failure]; "a value" }
-                        " "
-                        label.inline { input type="radio" name="as" value="failure" checked[entry.is_failure]; "a failure" }
-                    }
-                }
-                div.as-value {
-                    label for="value" { "Value as JSON; empty for no value" }
-                    // A parser drops the first line break of the content.
-                    textarea #value name="value" spellcheck="false" rows="8" { "\n" (entry.value) }
-                    @if size > EDITED_BYTES && sent.is_none() {
-                        p.hint { "What is recorded has " (show::bytes(size as u64)) ", too much to edit here: the value begins empty." }
-                    }
-                }
-                @if can_fail { (failure_fields(&entry)) }
-                @if known.is_empty() {
-                    p.hint { "Give the component first." }
-                } @else {
-                    (common(page, status, known, sent))
-                    p { button.primary type="submit" { "Replay on a copy" } }
-                }
-            }
-        }
-    }
-}
-
-fn failure_fields(entry: &Entry) -> Markup {
-    html! {
-        div.as-failure {
-            label for="kind" { "Kind of the failure" }
-            input #kind name="kind" value=(entry.kind) placeholder="Declined" autocomplete="off" spellcheck="false";
-            label for="message" { "Message" }
-            textarea.low #message name="message" rows="2" { "\n" (entry.message) }
-            label.inline { input type="checkbox" name="retryable" value="yes" checked[entry.retryable]; "trying again may help" }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -549,7 +285,7 @@ mod tests {
             "{\"a\":{\"b\":[\"\\\"\"]}}",
         ] {
             let event = raised(recorded);
-            let shown = Entry::of(&event, None).value.replace('\n', "\r\n");
+            let shown = form::Entry::of(&event, None).value.replace('\n', "\r\n");
             let entered = Instead::Value(Some(Json::from_text(shown)));
             let same = replace::replaced(&event, as_recorded(&event, entered));
             assert_eq!(same, Some(event));
@@ -585,10 +321,10 @@ mod tests {
     #[test]
     fn nothing_recorded_is_markup_in_an_editor() {
         let hostile = raised("\"</textarea><script>alert(1)</script>\"");
-        let entry = Entry::of(&hostile, None);
+        let entry = form::Entry::of(&hostile, None);
         let shown = html! { textarea { (entry.value) } }.into_string();
         assert!(!shown.contains("<script>"), "{shown}");
         let huge = raised(&format!("\"{}\"", "x".repeat(4 << 20)));
-        assert!(Entry::of(&huge, None).value.is_empty());
+        assert!(form::Entry::of(&huge, None).value.is_empty());
     }
 }
