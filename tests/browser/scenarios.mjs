@@ -376,3 +376,32 @@ export async function a_component_is_deployed_after_a_preview(given) {
   const { modules } = await one.api("GET", "/modules").then((found) => ({ modules: found.modules ?? found }));
   if (!modules.some((module) => module.name === "human-approval")) throw new Error("it was not deployed");
 }
+
+export async function a_module_is_rolled_back_and_an_instance_asked_whether_it_could_go_on(given) {
+  const one = await host(given, [], ["hello-sequence"]);
+  for (const version of ["version-one", "version-two"]) {
+    await one.run("deploy", join(given.guests, `${version}.wasm`), "--name", "orders");
+    if (version === "version-one") await one.begin("Bill", null, { id: "bill" });
+  }
+  await one.until("bill", ["Running"]);
+  const page = await given.browser.tab(one);
+  await page.goto(one.page("/instances/bill"));
+  await page.getByRole("button", { name: "Could it take this instance over?" }).click();
+  await page.getByText("so it could take this instance over").waitFor();
+  await sound(page);
+  await page.goto(one.page("/instances/bill/what-if"));
+  await page.getByRole("button", { name: "Replay without a change" }).click();
+  await page.getByText("Nothing would differ.").waitFor();
+
+  await page.goto(one.page("/modules/orders"));
+  await sound(page);
+  await page.getByRole("link", { name: "Roll back to this version" }).click();
+  await sound(page);
+  await page.getByRole("button", { name: "Check whether they could go on with it" }).click();
+  await page.getByText("could go on with it.").waitFor();
+  await page.getByRole("button", { name: "Roll back orders" }).click();
+  await page.waitForURL(/\/modules\/orders\?done=/);
+  const orders = await one.api("GET", "/modules/orders");
+  const stored = await one.api("GET", `/stored-modules/${orders.digest}`);
+  if (!stored.definitions.some((one) => one.name === "Retire")) throw new Error("it was not rolled back");
+}

@@ -192,6 +192,9 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
     if error.is_unknown_orchestration() {
         return Some("`perennial deploy FILE.wasm` deploys what a file defines, `perennial modules` lists what is deployed".to_owned());
     }
+    if error.is_not_stored() {
+        return Some("`perennial modules --stored` lists what is stored".to_owned());
+    }
     if error.is_unknown_module() {
         return Some("`perennial modules` lists what is deployed".to_owned());
     }

@@ -225,7 +225,10 @@ fn facts(page: &Page, module: &StoredModule) -> Markup {
             dt { "Version of" } dd { (list(&module.versions_of)) }
             dt { "Orchestrations" } dd { (orchestrations(module)) }
             dt { "Component" }
-            dd { a href=(page.api(&format!("/modules/{full}/component"))) download { "Save the .wasm file" } ", " (show::bytes(module.size)) }
+            dd {
+                a href=(page.api(&format!("/modules/{full}/component"))) download { "Save the .wasm file" }
+                ", " (show::bytes(module.size))
+            }
         }
     }
 }
@@ -283,7 +286,9 @@ fn other_name(page: &Page, module: &StoredModule, name: Option<&str>) -> Markup 
         details open[name.is_none()] {
             summary { @if name.is_none() { "Deploy it again" } @else { "Under another name" } }
             form method="get" action=(action(page, module)) {
-                @if name.is_none() { p { "It is not clear which module this is a version of. Give the name under which it would be deployed." } }
+                @if name.is_none() {
+                    p { "It is not clear which module this is a version of. Give the name under which it would be deployed." }
+                }
                 label for="module-name" { "Name of the module" }
                 div.row {
                     input #module-name name="name" value=(name.unwrap_or_default()) required autocomplete="off" spellcheck="false";

@@ -114,7 +114,10 @@ async fn words(told: &Told<'_>, verdict: &Verdict) -> Result<Markup, Refused> {
     let name = show::cut(told.module, 120);
     Ok(match verdict {
         Verdict::Same { turns } => html! {
-            p.done { strong { "Yes." } " " (name) " answers as recorded in " (Told::turns_text(*turns)) ", so it could take this instance over." }
+            p.done {
+                strong { "Yes." } " " (name) " answers as recorded in " (Told::turns_text(*turns))
+                ", so it could take this instance over."
+            }
             p.hint { (how(told.status)) }
         },
         Verdict::NotDefined => html! {

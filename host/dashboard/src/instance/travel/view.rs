@@ -107,7 +107,10 @@ pub(super) fn events(
             @for (of, line) in events.iter().zip(lines).take(EVENTS) {
                 li value=(of.number) {
                     div.row {
-                        a href=[which.event(page, of.number)] title="Event of the history" { span.num { (of.number) } }
+                        @match which.event(page, of.number) {
+                            Some(to) => a href=(to) title="Event of the history" { span.num { (of.number) } },
+                            None => span.num { (of.number) },
+                        }
                         strong { (of.event.name()) }
                         (about(page, line))
                         @if which.is_now() && page.may_change() && replace::is_replaceable(&of.event) {
@@ -142,7 +145,14 @@ fn content(page: &Page, which: Which<'_>, number: u64, event: &Event, room: &mut
         return match room.take(failure.size()) {
             true => show::failure(failure),
             false => {
-                html! { p { a href=[whole] { "The failure" } @if !which.is_now() { " is too large for this page." } } }
+                html! {
+                    p {
+                        @match whole {
+                            Some(whole) => a href=(whole) { "The failure" },
+                            None => "The failure is too large for this page.",
+                        }
+                    }
+                }
             }
         };
     }

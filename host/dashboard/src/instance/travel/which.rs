@@ -64,26 +64,28 @@ pub(super) fn others(
     html! {
         @if let Some(earlier) = execution.filter(|number| *number > 0) {
             p.hint data-part="executions" {
-                "This is execution " (u64::from(earlier) + 1) " of the instance. The histories of "
-                @if earlier == 1 { "the one before is" } @else { "the " (show::count(u64::from(earlier))) " before are" }
-                " not kept: each begins where the one before continued as new."
+                "This is execution " (u64::from(earlier) + 1) " of the instance. "
+                @if earlier == 1 { "The history of the one before is" }
+                @else { "The histories of the " (show::count(u64::from(earlier))) " before are" }
+                " not kept."
             }
         }
         @if !status.rewinds.is_empty() {
             section.card aria-labelledby="rewound-title" data-part="rewound" {
                 h2 #rewound-title { "Rewound" }
-                p.hint { "A rewind cuts turns off. They are kept, and can be looked at here, until the execution ends with another one." }
-                ol.plain {
+                p.hint { "A rewind cuts turns off. They are kept, and can be looked at here, until the instance begins another execution." }
+                ul.plain {
                     li {
-                        a href=(Which::now(id).turn(page, "last")) aria-current=[which.is_now().then_some("true")] { "The history as it is" }
+                        @let is_shown = which.is_now();
+                        a href=(Which::now(id).turn(page, "last")) aria-current=[is_shown.then_some("true")] { "The history as it is" }
                     }
                     @for (at, rewind) in status.rewinds.iter().enumerate().skip(first).rev() {
                         @let before = u32::try_from(at).ok();
                         @let turn = rewind.turn.map_or_else(|| "last".to_owned(), |turn| turn.to_string());
+                        @let to = Which { id, before }.turn(page, &turn);
+                        @let is_shown = which.before == before;
                         li {
-                            a href=((Which { id, before }).turn(page, &turn)) aria-current=[(which.before == before).then_some("true")] {
-                                "Before rewind " (at + 1)
-                            }
+                            a href=(to) aria-current=[is_shown.then_some("true")] { "Before rewind " (at + 1) }
                             span.hint {
                                 ", " (show::time(rewind.at))
                                 @if let Some(turn) = rewind.turn { ", which cut off what follows from turn " (turn) " on" }
