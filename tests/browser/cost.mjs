@@ -2,7 +2,7 @@
 //
 //   node cost.mjs PROGRAM GUESTS [pages] [viewers] [idle]
 //
-// INSTANCES (a million), RATE (200 instances started in a second), ROUNDS (3) and SECONDS (20 of each measurement) change how much is measured.
+// INSTANCES (a million), RATE (200 started in a second), ROUNDS (3) and SECONDS (20 of each measurement) change how much is measured.
 
 import { join } from "node:path";
 import { crowd, seed } from "./crowd.mjs";

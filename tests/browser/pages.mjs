@@ -1,5 +1,5 @@
-// How long the pages take in a large hub: from the request to the first byte of the answer by the clock, and in processor time of the host, which
-// other programs of the machine disturb less.
+// How long the pages take in a large hub: from the request to the first byte of the answer by the clock, and in processor time of the host,
+// which other programs of the machine disturb less.
 
 import { readFileSync, readdirSync } from "node:fs";
 import { get } from "node:http";

@@ -1,7 +1,7 @@
 // What viewers of the dashboard cost a host: processor time of its process, with viewers and without, in turn.
 //
-// A viewer does what the script of the pages does: it reads a page, follows the stream that the page names, and reads the page again when the
-// stream tells of a change. It runs no browser, whose processor time would disturb the measurement.
+// A viewer does what the script of the pages does: it reads a page, follows the stream that the page names, and reads the page again when
+// the stream tells of a change. It runs no browser, whose processor time would disturb the measurement.
 
 import { readFileSync, readdirSync } from "node:fs";
 import { Agent, get, request } from "node:http";
@@ -20,7 +20,8 @@ export function used(pid) {
   let switches = 0;
   for (const thread of readdirSync(`/proc/${pid}/task`)) {
     try {
-      for (const [, count] of readFileSync(`/proc/${pid}/task/${thread}/status`, "utf8").matchAll(/ctxt_switches:\t(\d+)/g)) switches += Number(count);
+      const status = readFileSync(`/proc/${pid}/task/${thread}/status`, "utf8");
+      for (const [, count] of status.matchAll(/ctxt_switches:\t(\d+)/g)) switches += Number(count);
     } catch {
       // The thread has ended.
     }
@@ -43,7 +44,6 @@ export class Viewer {
     const text = await this.read(false);
     const live = text.match(/data-live="([^"]*)"/)?.[1];
     if (!live) return this;
-    this.every = Number(text.match(/data-every="(\d+)"/)?.[1] ?? 0);
     this.stream = get(new URL(live.replaceAll("&amp;", "&"), this.url), (answer) => {
       answer.on("data", (some) => {
         const told = (some.toString().match(/^event: /gm) ?? []).length;
@@ -70,22 +70,18 @@ export class Viewer {
     });
   }
 
-  changed() {
+  async changed() {
     this.stale = true;
-    if (this.timer || this.reading || this.closed) return;
-    this.timer = setTimeout(async () => {
-      this.timer = undefined;
-      this.stale = false;
-      this.reading = true;
-      await this.read().catch(() => {});
-      this.reading = false;
-      if (this.stale) this.changed();
-    }, this.every);
+    if (this.reading || this.closed) return;
+    this.stale = false;
+    this.reading = true;
+    await this.read().catch(() => {});
+    this.reading = false;
+    if (this.stale) this.changed();
   }
 
   close() {
     this.closed = true;
-    clearTimeout(this.timer);
     this.stream?.destroy();
     this.agent.destroy();
   }

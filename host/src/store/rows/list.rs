@@ -17,8 +17,9 @@ use crate::store::{InstanceKey, InstanceRow, Reader, StoreError};
 /// Up to this many ids with a prefix are looked up and sorted. With more, a walk in the order of time soon fills a page.
 const FEW: u32 = 1_000;
 
-/// The same for instances that ended in a span of time. A walk in the order of creation may pass most of a hub before it comes to one of them.
-const FEW_ENDED: u64 = 10_000;
+/// The same for instances that ended in a span of time, because a walk in the order of creation may pass most of a hub before it comes to
+/// one of them.
+const FEW_ENDED: u64 = 50_000;
 
 /// Entries of an index that a page walks: some 50 ms. Few in the tests of this crate, so that they cover it.
 pub(in crate::store) const WALKED_MAX: u32 = if cfg!(test) { 2_000 } else { 100_000 };

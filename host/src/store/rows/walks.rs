@@ -113,8 +113,8 @@ pub(super) struct Sql {
 }
 
 impl Sql {
-    /// Places in the order of a page, as time, key, and whether the instance there matches. At most `limit`, or `walked_max` where an entry of
-    /// the index may not match.
+    /// Places in the order of a page, as time, key, and whether the instance there matches. At most `limit`, or `walked_max` where an
+    /// entry of the index may not match.
     pub(super) fn page(query: &ListQuery, limit: u32, walked_max: u32, few: Few) -> Self {
         let (mut sql, filter) = (Self::default(), &query.filter);
         let walk = match query.order {
